@@ -1,0 +1,226 @@
+"""The values that the rooms exchange: Project, Execution, Approval, Entry, Position.
+
+Times are integer milliseconds since the Unix epoch (UTC); sizes are bytes. All values are
+immutable msgspec Structs.
+"""
+
+import enum
+from typing import Final, NewType
+
+import msgspec
+
+ProjectId = NewType("ProjectId", str)
+ExecutionId = NewType("ExecutionId", str)
+ApprovalId = NewType("ApprovalId", str)
+Milliseconds = NewType("Milliseconds", int)
+"""A point in time: milliseconds since 1970-01-01T00:00:00Z."""
+
+MAX_OFFSET: Final = 2**40 - 1
+"""The largest offset of one log: about 10^12 entries, which no log reaches."""
+
+
+class ProjectState(enum.StrEnum):
+    """What a project is doing, as clients see it."""
+
+    IDLE = "IDLE"
+    EXECUTING = "EXECUTING"
+    ERROR = "ERROR"
+
+
+class ExecutionStatus(enum.StrEnum):
+    """The life of an execution. The last five are final."""
+
+    QUEUED = "queued"
+    STARTING = "starting"
+    """Decided and stored; the prompt may or may not have reached the CLI yet."""
+    RUNNING = "running"
+    """The prompt was written to the CLI."""
+    SUCCESS = "success"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    KILLED = "killed"
+    CANCELLED = "cancelled"
+    """Withdrawn from the queue before it ran."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more will happen to the execution."""
+        return self not in _OPEN
+
+
+_OPEN: Final = frozenset({ExecutionStatus.QUEUED, ExecutionStatus.STARTING, ExecutionStatus.RUNNING})
+
+
+class ApprovalStatus(enum.StrEnum):
+    """The life of a request of the CLI to use a tool."""
+
+    PENDING = "pending"
+    ALLOWED = "allow"
+    DENIED = "deny"
+    CANCELLED = "cancelled"
+
+
+class Direction(enum.StrEnum):
+    """Who an entry comes from: a client, the CLI, or the server itself."""
+
+    CLIENT = "client"
+    CLAUDE = "claude"
+    SERVER = "server"
+
+
+class Position(msgspec.Struct, frozen=True):
+    """A place in a project's log. Offsets count from 1 within an epoch; 0 is before the first entry."""
+
+    epoch: str
+    offset: int
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One line of a project's log.
+
+    Attributes:
+        offset: its number, from 1 without gaps (the oldest ones may have been pruned).
+        timestamp: when the server took it in.
+        direction: who it comes from.
+        type: the type of the frame that carries it ("agent_message", "prompt", ...).
+        data: the JSON object of the frame's `data`, byte for byte as it came.
+    """
+
+    offset: int
+    timestamp: Milliseconds
+    direction: Direction
+    type: str
+    data: bytes
+
+
+class Project(msgspec.Struct, frozen=True):
+    """A directory that an agent works in.
+
+    Attributes:
+        number: the row key of the project; never reused.
+        path: byte for byte as the client gave it.
+        real_path: absolute, symlinks resolved.
+        session_id: the CLI's session that the next prompt continues; None for a fresh one.
+        head: the offset of the newest entry, 0 for an empty log.
+        first: the offset of the oldest entry that is still stored, head + 1 for an empty log.
+    """
+
+    number: int
+    id: ProjectId
+    path: str
+    real_path: str
+    name: str
+    state: ProjectState
+    session_id: str | None
+    epoch: str
+    head: int
+    first: int
+    created_at: Milliseconds
+    last_active: Milliseconds
+    model: str | None = None
+    permission_mode: str | None = None
+
+
+class ExecuteOptions(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a client may choose for one execution; names as in the protocol."""
+
+    model: str | None = None
+    fallback_model: str | None = None
+    permission_mode: str | None = None
+    allowed_tools: tuple[str, ...] = ()
+    disallowed_tools: tuple[str, ...] = ()
+    append_system_prompt: str | None = None
+    mcp_config: str | None = None
+    strict_mcp_config: bool = False
+    add_dirs: tuple[str, ...] = ()
+    dangerously_skip_permissions: bool = False
+
+
+class Execution(msgspec.Struct, frozen=True):
+    """One prompt, from the queue to its result.
+
+    Attributes:
+        prompt_id: the client's own id, which makes a re-sent prompt the same execution.
+        position: its place in the order of the project's prompts (larger is later).
+        spool_offset: the byte of the process's spool at which it started; None before.
+        waited_ms: time that it spent waiting for approvals, which the timeout does not count.
+    """
+
+    id: ExecutionId
+    project_id: ProjectId
+    prompt_id: str | None
+    prompt: str
+    options: ExecuteOptions
+    status: ExecutionStatus
+    position: int
+    created_at: Milliseconds
+    started_at: Milliseconds | None = None
+    finished_at: Milliseconds | None = None
+    spool_offset: int | None = None
+    waited_ms: int = 0
+
+
+class Approval(msgspec.Struct, frozen=True):
+    """A request of the CLI to use a tool, and what became of it.
+
+    Attributes:
+        request_id: the CLI's id of the control request.
+        request: the CLI's whole request object (JSON), from which the answer is built.
+        answer: the control response (one JSON line) once somebody answered.
+        delivered: whether the answer was written to the CLI.
+    """
+
+    id: ApprovalId
+    project_id: ProjectId
+    execution_id: ExecutionId | None
+    request_id: str
+    request: bytes
+    status: ApprovalStatus
+    created_at: Milliseconds
+    resolved_at: Milliseconds | None = None
+    by: str | None = None
+    answer: bytes | None = None
+    delivered: bool = False
+
+
+class ProcessRecord(msgspec.Struct, frozen=True):
+    """A CLI process as the store remembers it, so that a new server can adopt it.
+
+    Attributes:
+        id: names the process's spool files; unique.
+        pid: the process (and process group) id.
+        start_time: identifies the process beyond its pid (see claude.process).
+        boot_id: the boot of the machine that it was started in.
+        consumed: how many bytes of its spool are in the log.
+        options: the argv-relevant options that it was started with (JSON), to tell whether it fits.
+    """
+
+    id: str
+    project_id: ProjectId
+    pid: int
+    start_time: str
+    boot_id: str
+    consumed: int
+    options: bytes
+    started_at: Milliseconds
+
+
+class Session(msgspec.Struct, frozen=True):
+    """A conversation of the CLI in a project that can be resumed."""
+
+    id: str
+    project_id: ProjectId
+    created_at: Milliseconds
+    last_active: Milliseconds
+    title: str
+    """The beginning of its first prompt."""
+
+
+class Device(msgspec.Struct, frozen=True):
+    """A holder of a token; the token itself is not stored, only its SHA-256."""
+
+    id: str
+    name: str
+    token_hash: str
+    created_at: Milliseconds
+    last_seen: Milliseconds | None = None

@@ -1,0 +1,1 @@
+"""The wire: client frames to typed requests, server messages to bytes, a schema of both. No I/O."""

@@ -1,0 +1,359 @@
+"""What the server says: the `data` of each reply and push."""
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+import msgspec
+from msgspec import Struct
+
+from pocket_agent.model import ProjectState
+
+
+class ProjectStateData(Struct, frozen=True):
+    """A project as it is now. `path` is byte for byte as its creator gave it."""
+
+    id: str
+    path: str
+    name: str
+    state: ProjectState
+    session_id: str | None
+    created_at: str
+    last_active: str
+    epoch: str
+    offset: int
+    queue_depth: int
+    pending_approvals: int
+    model: str | None
+    permission_mode: str | None
+
+
+class ProjectListData(Struct, frozen=True):
+    """Reply to `project_list`."""
+
+    projects: list[msgspec.Raw] | list[ProjectStateData]
+    total: int
+
+
+class ProjectDeletedData(Struct, frozen=True):
+    """A project that is no more."""
+
+    project_id: str
+
+
+class QueuedPrompt(Struct, frozen=True):
+    """A prompt that waits; `position` counts from 1."""
+
+    execution_id: str
+    prompt: str
+    position: int
+    created_at: str
+
+
+class QueueStateData(Struct, frozen=True):
+    """The prompts that wait, in the order in which they will run."""
+
+    queue: list[QueuedPrompt]
+
+
+class ApprovalRequestedData(Struct, frozen=True):
+    """The agent asks to use a tool, and waits."""
+
+    approval_id: str
+    tool_name: str
+    input: msgspec.Raw
+    title: str | None
+    description: str | None
+    suggestions: msgspec.Raw
+    execution_id: str | None
+
+
+class ApprovalResolvedData(Struct, frozen=True):
+    """Somebody answered; `by` names the device."""
+
+    approval_id: str
+    behavior: Literal["allow", "deny"]
+    by: str
+    message: str | None = None
+
+
+class ApprovalCancelledData(Struct, frozen=True):
+    """The request was withdrawn: by the agent, or because its execution ended."""
+
+    approval_id: str
+    reason: str
+
+
+class PartialData(Struct, frozen=True):
+    """The message that is being written, as far as it is known: its text and its thinking."""
+
+    text: str
+    thinking: str
+
+
+class ProjectJoinData(Struct, frozen=True, omit_defaults=True):
+    """Reply to `project_join`; beside the log it carries what still waits for somebody."""
+
+    project_id: str
+    state: ProjectState
+    session_id: str | None
+    epoch: str
+    offset: int
+    recovered: bool
+    approvals: list[ApprovalRequestedData]
+    queue: list[QueuedPrompt]
+    partial: PartialData | None = None
+
+
+class SubscribersData(Struct, frozen=True):
+    """How many connections follow the project now (`project_joined`, `project_left`)."""
+
+    project_id: str
+    subscribers: int
+
+
+class ProjectLeaveData(Struct, frozen=True):
+    """Reply to `project_leave`."""
+
+    project_id: str
+
+
+class ExecuteData(Struct, frozen=True):
+    """Reply to `execute`; `position` is 0 for a prompt that runs, else its place in the queue from 1."""
+
+    project_id: str
+    execution_id: str
+    status: Literal["started", "queued"]
+    position: int
+
+
+class PromptData(Struct, frozen=True, omit_defaults=True):
+    """An entry: a prompt was given to the agent."""
+
+    execution_id: str
+    prompt: str
+    by: str
+    prompt_id: str | None = None
+
+
+class AgentKillData(Struct, frozen=True):
+    """Reply to `agent_kill`, and the entry `process_killed`."""
+
+    project_id: str
+    execution_id: str
+    status: Literal["killed"] = "killed"
+
+
+class AgentInterruptData(Struct, frozen=True):
+    """Reply to `agent_interrupt`."""
+
+    project_id: str
+    execution_id: str
+    status: Literal["interrupting"] = "interrupting"
+
+
+class SessionResetData(Struct, frozen=True):
+    """Reply to `agent_new_session`, and the entry `session_reset`."""
+
+    project_id: str
+    old_session_id: str | None
+    status: Literal["reset"] = "reset"
+
+
+class MessageData(Struct, frozen=True):
+    """An entry in a page of history: `type` and `message` are the type and `data` of its frame."""
+
+    offset: int
+    timestamp: str
+    direction: str
+    type: str
+    message: msgspec.Raw
+
+
+class MessagesMetadata(Struct, frozen=True):
+    """Where the page lies in the log. `has_more` is about the direction of reading."""
+
+    epoch: str
+    first_offset: int
+    last_offset: int
+    has_more: bool
+
+
+class MessagesData(Struct, frozen=True):
+    """Reply to `get_messages`."""
+
+    messages: list[MessageData]
+    metadata: MessagesMetadata
+
+
+class PromptChangedData(Struct, frozen=True):
+    """Reply to `prompt_edit` and `prompt_cancel`."""
+
+    project_id: str
+    execution_id: str
+
+
+class SetModelData(Struct, frozen=True):
+    """Reply to `set_model`."""
+
+    project_id: str
+    model: str | None
+
+
+class SetPermissionModeData(Struct, frozen=True):
+    """Reply to `set_permission_mode`."""
+
+    project_id: str
+    mode: str
+
+
+class SessionData(Struct, frozen=True):
+    """A conversation that can be resumed; `title` is the beginning of its first prompt."""
+
+    session_id: str
+    title: str
+    created_at: str
+    last_active: str
+    current: bool
+
+
+class SessionListData(Struct, frozen=True):
+    """Reply to `session_list`, newest first."""
+
+    project_id: str
+    sessions: list[SessionData]
+
+
+class SessionResumeData(Struct, frozen=True):
+    """Reply to `session_resume`: the conversation that the next prompt continues."""
+
+    project_id: str
+    session_id: str
+    fork: bool
+
+
+class ConnectionFigures(Struct, frozen=True):
+    """Connections now, and how many there may be."""
+
+    active: int
+    limit: int
+
+
+class ProjectFigures(Struct, frozen=True):
+    """Projects now, how many there may be, and how many execute."""
+
+    count: int
+    limit: int
+    executing: int
+
+
+class ResourceFigures(Struct, frozen=True):
+    """What the server uses; the disk is the one of its data directory."""
+
+    cpu_percent: float
+    memory_mb: float
+    disk_free_gb: float
+
+
+class ClaudeFigures(Struct, frozen=True):
+    """The CLI that the server found."""
+
+    available: bool
+    version: str | None
+
+
+class CheckData(Struct, frozen=True, omit_defaults=True):
+    """One health check."""
+
+    status: Literal["healthy", "warning", "unhealthy"]
+    message: str | None = None
+
+
+class HealthCheckData(Struct, frozen=True):
+    """Reply to `health_check`; `uptime` in seconds."""
+
+    status: Literal["healthy", "degraded", "unhealthy"]
+    version: str
+    uptime: int
+    connections: ConnectionFigures
+    projects: ProjectFigures
+    resources: ResourceFigures
+    claude: ClaudeFigures
+    checks: dict[str, CheckData]
+
+
+class ExecutionFigures(Struct, frozen=True):
+    """Executions since the server started."""
+
+    active: int
+    total: int
+    success: int
+    failed: int
+    avg_duration_ms: float
+
+
+class MessageFigures(Struct, frozen=True):
+    """Frames since the server started; the rate is of sent frames since the last report."""
+
+    sent: int
+    received: int
+    rate_per_sec: float
+
+
+class ServerStatsData(Struct, frozen=True):
+    """Reply to `server_stats`, and its pushes; `uptime` in seconds."""
+
+    connections: ConnectionFigures
+    projects: ProjectFigures
+    executions: ExecutionFigures
+    messages: MessageFigures
+    uptime: int
+
+
+class ErrorData(Struct, frozen=True, omit_defaults=True):
+    """Something went wrong; `message` is for a person."""
+
+    code: str
+    message: str
+    details: dict[str, object] | None = None
+
+
+PUSHES: Final[Mapping[str, type[Struct]]] = {
+    "project_state": ProjectStateData,
+    "project_list_response": ProjectListData,
+    "project_deleted": ProjectDeletedData,
+    "project_join": ProjectJoinData,
+    "project_leave": ProjectLeaveData,
+    "project_joined": SubscribersData,
+    "project_left": SubscribersData,
+    "execute": ExecuteData,
+    "prompt": PromptData,
+    "queue_state": QueueStateData,
+    "agent_kill": AgentKillData,
+    "process_killed": AgentKillData,
+    "agent_interrupt": AgentInterruptData,
+    "agent_new_session": SessionResetData,
+    "session_reset": SessionResetData,
+    "messages_response": MessagesData,
+    "approval_requested": ApprovalRequestedData,
+    "approval_resolved": ApprovalResolvedData,
+    "approval_cancelled": ApprovalCancelledData,
+    "prompt_edit": PromptChangedData,
+    "prompt_cancel": PromptChangedData,
+    "set_model": SetModelData,
+    "set_permission_mode": SetPermissionModeData,
+    "session_list": SessionListData,
+    "session_resume": SessionResumeData,
+    "health_check": HealthCheckData,
+    "server_stats": ServerStatsData,
+    "error": ErrorData,
+}
+"""The `data` of every server frame by its type; `agent_message` carries the CLI's own line instead."""
+
+REPLY_TYPES: Final[Mapping[str, str]] = {
+    "project_create": "project_state",
+    "project_list": "project_list_response",
+    "project_delete": "project_deleted",
+    "get_messages": "messages_response",
+    "approval_respond": "approval_resolved",
+}
+"""Requests whose reply bears another type than their own."""

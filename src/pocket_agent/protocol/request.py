@@ -1,0 +1,319 @@
+"""What a client may say: one Struct for each request, and the decoder that finds it.
+
+Unknown fields are ignored, unknown types and unacceptable values are errors, never surprises.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from pocket_agent.errors import InvalidMessageError, ValidationError
+from pocket_agent.model import MAX_OFFSET, ExecuteOptions, Position
+
+Offset = Annotated[int, Meta(ge=0, le=MAX_OFFSET, description="An entry's number; 0 is before the first")]
+Id = Annotated[str, Meta(min_length=1, max_length=200)]
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Path = Annotated[str, Meta(min_length=1, max_length=4096)]
+Prompt = Annotated[str, Meta(min_length=1)]
+PermissionMode = Literal["default", "acceptEdits", "plan", "auto", "dontAsk", "bypassPermissions"]
+"""The values of the CLI's `--permission-mode`."""
+
+MAX_REQUEST_ID: Final = 200
+
+
+class Since(Struct, frozen=True):
+    """A place in the log that a client has seen up to and including."""
+
+    offset: Offset
+    epoch: str | None = None
+
+
+class ProjectCreate(Struct, frozen=True):
+    """Make a directory a project."""
+
+    path: Path
+
+
+class ProjectList(Struct, frozen=True):
+    """List all projects."""
+
+
+class ProjectDelete(Struct, frozen=True):
+    """Forget a project and its log; the directory itself is not touched."""
+
+    project_id: Id | None = None
+
+
+class ProjectJoin(Struct, frozen=True):
+    """Subscribe to a project, optionally with everything after `since`."""
+
+    project_id: Id | None = None
+    since: Since | Annotated[int, Meta(ge=0, le=MAX_OFFSET)] | str | None = None
+
+
+class ProjectLeave(Struct, frozen=True):
+    """Stop following a project."""
+
+    project_id: Id | None = None
+
+
+class Options(Struct, frozen=True):
+    """What a client may choose for one execution."""
+
+    model: Name | None = None
+    fallback_model: Name | None = None
+    permission_mode: PermissionMode | None = None
+    allowed_tools: Annotated[tuple[Name, ...], Meta(max_length=200)] = ()
+    disallowed_tools: Annotated[tuple[Name, ...], Meta(max_length=200)] = ()
+    append_system_prompt: Annotated[str, Meta(max_length=100_000)] | None = None
+    mcp_config: Annotated[str, Meta(max_length=100_000)] | None = None
+    strict_mcp_config: bool = False
+    add_dirs: Annotated[tuple[Path, ...], Meta(max_length=50)] = ()
+    dangerously_skip_permissions: bool = False
+
+    def to_model(self) -> ExecuteOptions:
+        """The same values as the core's own type; strings that no program argument can hold are refused.
+
+        Raises:
+            ValidationError: a NUL character in a value.
+        """
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            texts = value if isinstance(value, tuple) else (value,)
+            if any(isinstance(text, str) and "\0" in text for text in texts):
+                raise ValidationError(f"options.{name} contains a NUL character, which no option can hold.")
+        return ExecuteOptions(**{name: getattr(self, name) for name in self.__struct_fields__})
+
+
+class Execute(Struct, frozen=True):
+    """Give the agent a prompt; it runs now or waits in the queue."""
+
+    prompt: Prompt
+    project_id: Id | None = None
+    options: Options | None = None
+    prompt_id: Id | None = None
+
+
+class AgentKill(Struct, frozen=True):
+    """End the running execution and all its processes."""
+
+    project_id: Id | None = None
+
+
+class AgentInterrupt(Struct, frozen=True):
+    """Ask the agent to stop what it does; its session stays warm."""
+
+    project_id: Id | None = None
+
+
+class AgentNewSession(Struct, frozen=True):
+    """Begin a fresh conversation with the next prompt."""
+
+    project_id: Id | None = None
+
+
+class GetMessages(Struct, frozen=True):
+    """Read a page of the log."""
+
+    project_id: Id | None = None
+    since: Since | Annotated[int, Meta(ge=0, le=MAX_OFFSET)] | str | None = None
+    before: Since | Annotated[int, Meta(ge=0, le=MAX_OFFSET)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    direction: Literal["all", "client", "claude", "server"] = "all"
+
+
+class ApprovalRespond(Struct, frozen=True):
+    """Answer a tool request of the agent; the first answer wins."""
+
+    approval_id: Id
+    behavior: Literal["allow", "deny"]
+    project_id: Id | None = None
+    message: Annotated[str, Meta(max_length=100_000)] | None = None
+    updated_input: dict[str, msgspec.Raw] | None = None
+    remember: bool = False
+
+
+class PromptEdit(Struct, frozen=True):
+    """Change a prompt that still waits in the queue."""
+
+    execution_id: Id
+    prompt: Prompt
+    project_id: Id | None = None
+
+
+class PromptCancel(Struct, frozen=True):
+    """Withdraw a prompt that still waits in the queue."""
+
+    execution_id: Id
+    project_id: Id | None = None
+
+
+class SetModel(Struct, frozen=True):
+    """Choose the model of the project, now and for later prompts; null is the CLI's default."""
+
+    model: Name | None
+    project_id: Id | None = None
+
+
+class SetPermissionMode(Struct, frozen=True):
+    """Choose the permission mode of the project, now and for later prompts."""
+
+    mode: PermissionMode
+    project_id: Id | None = None
+
+
+class SessionList(Struct, frozen=True):
+    """List the conversations of a project that can be resumed."""
+
+    project_id: Id | None = None
+
+
+class SessionResume(Struct, frozen=True):
+    """Continue an older conversation with the next prompt, or a copy of it (`fork`)."""
+
+    session_id: Annotated[str, Meta(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")]
+    project_id: Id | None = None
+    fork: bool = False
+
+
+class HealthCheck(Struct, frozen=True):
+    """Ask how the server is."""
+
+
+class ServerStats(Struct, frozen=True):
+    """Ask for figures, once or every `interval` seconds (0 stops)."""
+
+    interval: Annotated[float, Meta(ge=0, le=3600)] | None = None
+
+
+Request = (
+    ProjectCreate
+    | ProjectList
+    | ProjectDelete
+    | ProjectJoin
+    | ProjectLeave
+    | Execute
+    | AgentKill
+    | AgentInterrupt
+    | AgentNewSession
+    | GetMessages
+    | ApprovalRespond
+    | PromptEdit
+    | PromptCancel
+    | SetModel
+    | SetPermissionMode
+    | SessionList
+    | SessionResume
+    | HealthCheck
+    | ServerStats
+)
+
+REQUESTS: Final[Mapping[str, type[Request]]] = {
+    "project_create": ProjectCreate,
+    "project_list": ProjectList,
+    "project_delete": ProjectDelete,
+    "project_join": ProjectJoin,
+    "project_leave": ProjectLeave,
+    "execute": Execute,
+    "agent_kill": AgentKill,
+    "agent_interrupt": AgentInterrupt,
+    "agent_new_session": AgentNewSession,
+    "get_messages": GetMessages,
+    "approval_respond": ApprovalRespond,
+    "prompt_edit": PromptEdit,
+    "prompt_cancel": PromptCancel,
+    "set_model": SetModel,
+    "set_permission_mode": SetPermissionMode,
+    "session_list": SessionList,
+    "session_resume": SessionResume,
+    "health_check": HealthCheck,
+    "server_stats": ServerStats,
+}
+"""Every request of the protocol by the `type` of its frame."""
+
+
+class _Envelope(Struct, frozen=True):
+    type: str
+    project_id: str | None = None
+    data: msgspec.Raw = msgspec.Raw(b"{}")
+    request_id: str | None = None
+
+
+class ClientFrame(Struct, frozen=True):
+    """A decoded frame.
+
+    Attributes:
+        project_id: the project that the frame names, in its envelope or in its data.
+    """
+
+    type: str
+    request: Request
+    project_id: str | None
+    request_id: str | None
+
+
+class _RequestId(Struct, frozen=True):
+    request_id: str | None = None
+
+
+_NULL: Final = msgspec.Raw(b"null")
+_envelope = msgspec.json.Decoder(_Envelope)
+_request_id = msgspec.json.Decoder(_RequestId)
+_payloads: Final = {name: msgspec.json.Decoder(kind) for name, kind in REQUESTS.items()}
+
+
+def request_id_of(frame: bytes | str) -> str | None:
+    """The `request_id` of a frame that may be wrong in every other way, so that its error can name it."""
+    try:
+        found = _request_id.decode(frame).request_id
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
+    return found if found is not None and len(found) <= MAX_REQUEST_ID else None
+
+
+def decode(frame: bytes | str) -> ClientFrame:
+    """Turn a text frame into a typed request.
+
+    Raises:
+        InvalidMessageError: not JSON, not an object, no `type`, or a type that does not exist.
+        ValidationError: the type exists, its `data` does not fit.
+    """
+    try:
+        envelope = _envelope.decode(frame)
+    except msgspec.ValidationError as error:
+        raise InvalidMessageError(f"Not a message of this protocol: {error}.") from error
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise InvalidMessageError(f"Not valid JSON: {error}.") from error
+    except RecursionError as error:
+        raise InvalidMessageError("The message is nested too deeply.") from error
+    if envelope.request_id is not None and len(envelope.request_id) > MAX_REQUEST_ID:
+        raise InvalidMessageError(f"request_id is longer than {MAX_REQUEST_ID} characters.")
+    decoder = _payloads.get(envelope.type)
+    if decoder is None:
+        raise InvalidMessageError(f"Unknown message type {envelope.type[:100]!r}.")
+    try:
+        request = decoder.decode(b"{}" if envelope.data == _NULL else envelope.data)
+    except msgspec.MsgspecError as error:
+        raise ValidationError(f"{envelope.type}: {error}.") from error
+    except RecursionError as error:
+        raise InvalidMessageError("The message is nested too deeply.") from error
+    return ClientFrame(
+        type=envelope.type,
+        request=request,
+        project_id=_named_project(envelope.project_id, request),
+        request_id=envelope.request_id,
+    )
+
+
+def _named_project(outer: str | None, request: Request) -> str | None:
+    inner: str | None = getattr(request, "project_id", None)
+    if outer is not None and inner is not None and outer != inner:
+        raise ValidationError("project_id of the frame and data.project_id name two different projects.")
+    return outer if outer is not None else inner
+
+
+def position_of(since: Since, epoch: str) -> Position:
+    """A client's `since` as a position; without an epoch it means the log's present one."""
+    return Position(epoch=since.epoch if since.epoch is not None else epoch, offset=since.offset)
