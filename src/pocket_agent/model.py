@@ -101,6 +101,7 @@ class Project(msgspec.Struct, frozen=True):
         path: byte for byte as the client gave it.
         real_path: absolute, symlinks resolved.
         session_id: the CLI's session that the next prompt continues; None for a fresh one.
+        fork: whether the next prompt continues a copy of `session_id` instead of the session itself.
         head: the offset of the newest entry, 0 for an empty log.
         first: the offset of the oldest entry that is still stored, head + 1 for an empty log.
     """
@@ -119,6 +120,7 @@ class Project(msgspec.Struct, frozen=True):
     last_active: Milliseconds
     model: str | None = None
     permission_mode: str | None = None
+    fork: bool = False
 
 
 class ExecuteOptions(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -141,6 +143,7 @@ class Execution(msgspec.Struct, frozen=True):
 
     Attributes:
         prompt_id: the client's own id, which makes a re-sent prompt the same execution.
+        by: the name of the device that gave the prompt.
         position: its place in the order of the project's prompts (larger is later).
         spool_offset: the byte of the process's spool at which it started; None before.
         waited_ms: time that it spent waiting for approvals, which the timeout does not count.
@@ -158,6 +161,7 @@ class Execution(msgspec.Struct, frozen=True):
     finished_at: Milliseconds | None = None
     spool_offset: int | None = None
     waited_ms: int = 0
+    by: str = ""
 
 
 class Approval(msgspec.Struct, frozen=True):

@@ -1,0 +1,271 @@
+"""A peek into a line of the CLI: the few fields that the server needs, and whether it is JSON at all.
+
+The line itself is passed on byte for byte, so it has to be valid as a whole: msgspec checks the
+syntax of what it skips but not its UTF-8, which is therefore checked here. msgspec refuses escaped
+lone surrogates (`"\\ud800"`), which RFC 8259 permits and JavaScript prints when text was cut within
+a pair; such lines take a slower path. Types and fields that are not known do no harm.
+"""
+
+import enum
+import json
+from typing import Any, Final, NoReturn
+
+import msgspec
+
+_EXCERPT_CHARACTERS: Final = 200
+_TEXT_CHARACTERS: Final = 10_000
+_NULL: Final = msgspec.Raw(b"null")
+
+
+class Kind(enum.Enum):
+    """What the server does with a line depends on this."""
+
+    INIT = "init"
+    ASSISTANT = "assistant"
+    USER = "user"
+    RESULT = "result"
+    STREAM_EVENT = "stream_event"
+    CONTROL_REQUEST = "control_request"
+    CONTROL_CANCEL_REQUEST = "control_cancel_request"
+    CONTROL_RESPONSE = "control_response"
+    LIFECYCLE = "command_lifecycle"
+    OTHER = "other"
+    """Valid, and nothing that the server acts on."""
+    GARBAGE = "garbage"
+    """Not a JSON object."""
+
+
+_KINDS: Final = {kind.value: kind for kind in Kind if kind not in {Kind.INIT, Kind.OTHER, Kind.GARBAGE}}
+_DELTAS: Final = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "input_json"}
+
+
+class Usage(msgspec.Struct, frozen=True, gc=False):
+    """Tokens of one turn, named as in the Messages API."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+
+
+class Delta(msgspec.Struct, frozen=True, gc=False):
+    """The `delta` of a `content_block_delta` event; which field is set depends on its type."""
+
+    type: str = ""
+    text: str | None = None
+    thinking: str | None = None
+    partial_json: str | None = None
+
+
+class StreamEvent(msgspec.Struct, frozen=True, gc=False):
+    """An event of the Messages API's stream, inside a `stream_event` line."""
+
+    type: str = ""
+    index: int | None = None
+    delta: Delta | None = None
+
+
+class ControlResponse(msgspec.Struct, frozen=True, gc=False):
+    """The CLI's answer to a control request.
+
+    Attributes:
+        subtype: "success" or "error".
+        response: the answer's content (JSON), null when there is none.
+        error, error_code: a sentence and a stable word, when it failed.
+    """
+
+    subtype: str = ""
+    request_id: str | None = None
+    response: msgspec.Raw = _NULL
+    error: str | None = None
+    error_code: str | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the request was carried out."""
+        return self.subtype == "success"
+
+
+_RENAMED: Final = {
+    "is_replay": "isReplay",
+    "permission_mode": "permissionMode",
+    "lifecycle_state": "state",
+    # No line of the CLI has keys like these two; they are set here, for garbage.
+    "reason": "(reason)",
+    "excerpt": "(excerpt)",
+}
+
+
+class Message(msgspec.Struct, kw_only=True, rename=_RENAMED):
+    """The fields of a line that the server needs, named as the CLI names them; absent ones are None.
+
+    Attributes:
+        result: of a `result`, the final text; the text of the error when the API refused.
+        errors: of a `result`, what went wrong.
+        usage, num_turns: of a `result`, for this turn alone.
+        total_cost_usd: of a `result`, United States dollars, summed over the life of the process.
+        duration_ms: of a `result`, how long the turn took.
+        permission_denials: of a `result`, the tool uses that were denied.
+        request: of a `control_request`, the whole request object (JSON).
+        response: of a `control_response`, the answer.
+        event: of a `stream_event`, the API's event.
+        lifecycle_state, command_uuid: of a `command_lifecycle`, the prompt's uuid and where it is:
+            "queued", "started", "completed", "cancelled".
+        reason, excerpt: of garbage, what it is ("a line that is not JSON"), and its printable beginning.
+    """
+
+    type: str = ""
+    subtype: str | None = None
+    session_id: str | None = None
+    uuid: str | None = None
+    parent_tool_use_id: str | None = None
+    model: str | None = None
+    permission_mode: str | None = None
+    is_error: bool | None = None
+    is_replay: bool | None = None
+    result: str | None = None
+    errors: list[str] | None = None
+    usage: Usage | None = None
+    total_cost_usd: float | None = None
+    duration_ms: float | None = None
+    num_turns: int | None = None
+    permission_denials: list[msgspec.Raw] | None = None
+    request: msgspec.Raw = _NULL
+    response: ControlResponse | None = None
+    event: StreamEvent | None = None
+    lifecycle_state: str | None = None
+    command_uuid: str | None = None
+    reason: str | None = None
+    excerpt: str | None = None
+    outer_request_id: str | None = msgspec.field(name="request_id", default=None)
+
+    @property
+    def kind(self) -> Kind:
+        """What the line is."""
+        if self.reason is not None:
+            return Kind.GARBAGE
+        if self.type == "system":
+            return Kind.INIT if self.subtype == "init" else Kind.OTHER
+        return _KINDS.get(self.type, Kind.OTHER)
+
+    @property
+    def is_entry(self) -> bool:
+        """Whether the line belongs into the log; partial text is live only, garbage is neither."""
+        return self.kind is not Kind.STREAM_EVENT and self.kind is not Kind.GARBAGE
+
+    @property
+    def request_id(self) -> str | None:
+        """Of the three control kinds: which request it is, is withdrawn, or is answered."""
+        return self.response.request_id if self.response is not None else self.outer_request_id
+
+    @property
+    def event_type(self) -> str | None:
+        """Of a `stream_event`: the type of the API's event."""
+        return self.event.type if self.event is not None else None
+
+    @property
+    def delta_kind(self) -> str | None:
+        """Of a `stream_event` that brings text: "text", "thinking" or "input_json"."""
+        delta = self.event.delta if self.event is not None else None
+        return _DELTAS.get(delta.type) if delta is not None else None
+
+    @property
+    def delta_text(self) -> str | None:
+        """Of a `stream_event` that brings text: the text."""
+        if self.event is None or self.event.delta is None:
+            return None
+        match self.delta_kind:
+            case "text":
+                return self.event.delta.text
+            case "thinking":
+                return self.event.delta.thinking
+            case "input_json":
+                return self.event.delta.partial_json
+        return None
+
+    @property
+    def result_text(self) -> str | None:
+        """Of a `result`: its text, or its errors, at most 10,000 characters."""
+        text = self.result or "\n".join(self.errors or ())
+        return text[:_TEXT_CHARACTERS] or None
+
+    @property
+    def lost_conversation(self) -> bool:
+        """Whether a `result` says that the session to resume does not exist (wording of 2.1.330)."""
+        return any(
+            error.startswith("No conversation found") or "--resume requires" in error
+            for error in self.errors or ()
+        )
+
+
+_decode: Final = msgspec.json.Decoder(Message).decode
+
+
+def peek(line: bytes) -> Message:
+    """Read the fields that the server needs; never raises.
+
+    Args:
+        line: a line without its newline.
+    """
+    try:
+        if not line.isascii():
+            line.decode()
+        return _decode(line)
+    except UnicodeDecodeError:
+        return _garbage(line, "text that is not UTF-8")
+    except RecursionError:
+        return _garbage(line, "JSON that is nested too deeply")
+    except msgspec.ValidationError:
+        return _peek_leniently(line)
+    except msgspec.DecodeError:
+        if b"\\ud" in line or b"\\uD" in line:
+            return _peek_leniently(line)
+        return _garbage(line, "a line that is not JSON")
+
+
+def _peek_leniently(line: bytes) -> Message:
+    """The same for a line with lone surrogates, or whose fields are not of the types expected."""
+    try:
+        value = json.loads(line.decode(), parse_constant=_refuse_constant, parse_int=_integer)
+    except RecursionError:
+        return _garbage(line, "JSON that is nested too deeply")
+    except ValueError:
+        return _garbage(line, "a line that is not JSON")
+    if not isinstance(value, dict):
+        return _garbage(line, "JSON that is not an object")
+    fields: dict[str, Any] = {}
+    for field in msgspec.structs.fields(Message):
+        if field.encode_name in value and not field.encode_name.startswith("("):
+            try:
+                cleaned = _without_surrogates(value[field.encode_name])
+                fields[field.name] = msgspec.json.decode(msgspec.json.encode(cleaned), type=field.type)
+            except (msgspec.ValidationError, OverflowError):
+                continue
+    return Message(**fields)
+
+
+def _integer(digits: str) -> int | float:
+    """Integers beyond what 64 bits hold are floats, as they are in JavaScript."""
+    return int(digits) if len(digits) < 19 else float(digits)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    """`NaN` and the infinities are not JSON, though Python reads them."""
+    raise ValueError(name)
+
+
+def _without_surrogates(value: object) -> object:
+    """Replace lone surrogates by U+FFFD, as the CLI itself does with what it is given."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_without_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
+    return value
+
+
+def _garbage(line: bytes, reason: str) -> Message:
+    text = line[: _EXCERPT_CHARACTERS * 4].decode("utf-8", "replace")[:_EXCERPT_CHARACTERS]
+    excerpt = "".join(character if character.isprintable() else "\ufffd" for character in text)
+    return Message(reason=reason, excerpt=excerpt)

@@ -1,0 +1,281 @@
+"""CLI processes: started, adopted by a later server, interrupted, ended together with their children."""
+
+import asyncio
+import contextlib
+import errno
+import functools
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from pocket_agent.claude.command import PROCESS_MARKER
+from pocket_agent.claude.family import Family, open_pidfd, read_marker, read_row, send_signal
+from pocket_agent.claude.installation import ADVICE
+from pocket_agent.claude.spool import Spool
+from pocket_agent.errors import (
+    ClaudeNotFoundError,
+    ExecutionFailedError,
+    PocketAgentError,
+    ResourceLimitError,
+)
+
+_POLL_SECONDS: Final = 0.05
+_SCAN_SECONDS: Final = (0.005, 0.05)
+"""How long to wait between looks at a family that is ending: at first, and at most."""
+
+_RESOURCE_ERRORS: Final = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT}
+)
+
+
+@functools.cache
+def boot_id() -> str:
+    """Names the current boot of the machine; pids and start times mean nothing beyond it."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:  # not Linux
+        return str(int(psutil.boot_time()))
+
+
+def spawn(argv: Sequence[str], *, cwd: Path, environment: Mapping[str, str], spool: Spool) -> "ClaudeProcess":
+    """Start a CLI process in a session of its own, on the files of `spool`. Needs a running loop.
+
+    Args:
+        argv: as of `command.build_argv`.
+        cwd: the project's directory.
+        environment: as of `command.build_environment`; the mark of the family is added.
+        spool: created, and used by no other process.
+
+    Raises:
+        ClaudeNotFoundError: the program is missing or cannot be run.
+        ExecutionFailedError: the directory is gone, or the arguments are too long.
+        ResourceLimitError: the system has no room for another process or file.
+    """
+    try:
+        with contextlib.ExitStack() as stack:
+            # Read and write: the process holds its own input open and never sees its end.
+            stdin = _opened(stack, spool.input, os.O_RDWR)
+            stdout = _opened(stack, spool.output, os.O_WRONLY | os.O_APPEND)
+            stderr = _opened(stack, spool.errors, os.O_WRONLY | os.O_APPEND)
+            child = subprocess.Popen(  # noqa: S603  # argv is a list, no shell reads it
+                argv,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                cwd=cwd,
+                env={**environment, PROCESS_MARKER: spool.id},
+                start_new_session=True,
+            )
+    except (OSError, ValueError) as error:
+        raise _explained(error, argv[0], cwd) from error
+    # Reaping is done below, by pid, so that it is the same whoever started the process. Popen must
+    # neither do it too nor complain that nobody did.
+    child.returncode = 0
+    row = read_row(child.pid)
+    if row is None:
+        os.waitpid(child.pid, 0)
+        raise ExecutionFailedError("The agent's process ended while it was being started.")
+    return ClaudeProcess(child.pid, row.start_time, spool.id, open_pidfd(child.pid), child=True)
+
+
+def _opened(stack: contextlib.ExitStack, path: Path, flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
+    stack.callback(os.close, descriptor)
+    return descriptor
+
+
+def _explained(error: OSError | ValueError, binary: str, cwd: Path) -> PocketAgentError:
+    """What a failed start means."""
+    if isinstance(error, ValueError):
+        return ExecutionFailedError("An argument or a variable for the agent contains a NUL character.")
+    if error.errno in _RESOURCE_ERRORS:
+        return ResourceLimitError(f"The system cannot start another process: {error.strerror}.")
+    if error.errno == errno.E2BIG:
+        return ExecutionFailedError("The options are too long to be passed to the agent.")
+    if not (cwd.is_dir() and os.access(cwd, os.X_OK)):
+        return ExecutionFailedError("The project's directory is gone, or may not be entered.")
+    fault = f"cannot be run: {error.strerror}" if Path(binary).exists() else "is missing"
+    return ClaudeNotFoundError(f"The Claude Code CLI {fault}. {ADVICE}")
+
+
+def adopt(pid: int, start_time: str, boot: str) -> "ClaudeProcess | None":
+    """Take over a process that an earlier server started; None when it is gone. Needs a running loop.
+
+    Args:
+        pid: as recorded.
+        start_time: as recorded, from `ClaudeProcess.start_time`.
+        boot: as recorded, from `ClaudeProcess.boot_id`.
+    """
+    if boot != boot_id():
+        return None
+    # Opened first: it then stands for the very process whose start time is read next.
+    descriptor = open_pidfd(pid)
+    row = read_row(pid)
+    if row is None or row.start_time != start_time or row.zombie:
+        if descriptor is not None:
+            os.close(descriptor)
+        return None
+    return ClaudeProcess(pid, start_time, read_marker(pid), descriptor, child=False)
+
+
+async def kill_leftovers(pid: int, start_time: str, boot: str, marker: str, *, grace: float = 5.0) -> bool:
+    """Kill what a process that ended while no server ran has left behind.
+
+    Args:
+        pid: as recorded; likewise `start_time` and `boot`.
+        marker: the id of its spool.
+        grace: seconds until it is given up.
+
+    Returns:
+        Whether nothing is left.
+    """
+    if boot != boot_id():
+        return True
+    return await _kill(Family(pid, start_time, marker), grace)
+
+
+class ClaudeProcess:
+    """A running CLI process, or one that has ended. Made by `spawn` and `adopt`.
+
+    Attributes:
+        pid: its id, and that of its process group and session.
+        start_time: tells it from other processes that get the same pid (Linux: clock ticks since
+            the boot, proc(5) stat field 22; elsewhere seconds since the epoch).
+        exited: done when the process is gone, and reaped if it was a child of this server; the
+            result is its exit code (negative for a signal), None when that cannot be known. Do
+            not await it unshielded: `wait` does it right.
+    """
+
+    def __init__(
+        self, pid: int, start_time: str, marker: str | None, descriptor: int | None, *, child: bool
+    ) -> None:
+        self.pid = pid
+        self.start_time = start_time
+        self.boot_id = boot_id()
+        self._marker = marker
+        self._descriptor = descriptor
+        self._child = child
+        self._loop = asyncio.get_running_loop()
+        self._poll: asyncio.TimerHandle | None = None
+        self.exited: asyncio.Future[int | None] = self._loop.create_future()
+        if descriptor is not None:
+            self._loop.add_reader(descriptor, self._check)
+        else:
+            self._poll = self._loop.call_later(_POLL_SECONDS, self._check)
+
+    @property
+    def has_exited(self) -> bool:
+        """Whether the process is gone."""
+        return self.exited.done()
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended: an exit status, or the negative number of a signal; None if not known (yet)."""
+        return self.exited.result() if self.exited.done() else None
+
+    async def wait(self) -> int | None:
+        """Wait until the process is gone; gives its exit code, where that can be known."""
+        return await asyncio.shield(self.exited)
+
+    def interrupt_signal(self) -> None:
+        """Send SIGINT to the process alone: an idle one ends, a busy one gives up its turn and ends."""
+        if not self.has_exited:
+            send_signal(self.pid, self.start_time, signal.SIGINT)
+
+    async def terminate(
+        self,
+        *,
+        interrupt_grace: float = 10.0,
+        terminate_grace: float = 5.0,
+        kill_grace: float = 5.0,
+        idle: bool,
+    ) -> bool:
+        """End the process and all that it has started; may be called again.
+
+        Args:
+            interrupt_grace: seconds that an idle process gets to end after SIGINT.
+            terminate_grace: seconds that all get to end after SIGTERM.
+            kill_grace: seconds after which what survives SIGKILL (in the kernel) is given up.
+            idle: whether no turn runs; then the process is asked politely first.
+
+        Returns:
+            Whether all are gone.
+        """
+        family = Family(self.pid, self.start_time, self._marker)
+        # Before anything is signalled: what leaves the group later has a parent now.
+        await asyncio.to_thread(family.scan)
+        if idle and not self.has_exited:
+            self.interrupt_signal()
+            await asyncio.wait({self.exited}, timeout=interrupt_grace)
+        if await asyncio.to_thread(family.scan):
+            family.signal(signal.SIGTERM)
+            family.signal(signal.SIGCONT)  # what is stopped cannot see the SIGTERM
+            await _gone(family, terminate_grace)
+        gone = await _kill(family, kill_grace)
+        await asyncio.wait({self.exited}, timeout=kill_grace)
+        return gone and self.has_exited
+
+    async def kill_group(self, *, grace: float = 5.0) -> bool:
+        """Kill what the process, which has ended by itself, has left behind; True when nothing is left."""
+        return await _kill(Family(self.pid, self.start_time, self._marker), grace)
+
+    def release(self) -> None:
+        """Stop watching the process and leave it running; `exited` will not be told any more."""
+        if self._poll is not None:
+            self._poll.cancel()
+            self._poll = None
+        if self._descriptor is not None:
+            self._loop.remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _check(self) -> None:
+        ended, code = self._reap() if self._child else (self._is_gone(), None)
+        if ended:
+            self.release()
+            if not self.exited.done():
+                self.exited.set_result(code)
+        elif self._descriptor is None:
+            self._poll = self._loop.call_later(_POLL_SECONDS, self._check)
+
+    def _reap(self) -> tuple[bool, int | None]:
+        try:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:  # somebody else has reaped it
+            return True, None
+        return (True, os.waitstatus_to_exitcode(status)) if pid else (False, None)
+
+    def _is_gone(self) -> bool:
+        row = read_row(self.pid)
+        return row is None or row.zombie or row.start_time != self.start_time
+
+
+async def _gone(family: Family, grace: float) -> bool:
+    """Wait until no member is alive, at most `grace` seconds."""
+    deadline = time.monotonic() + grace
+    pause, longest = _SCAN_SECONDS
+    while await asyncio.to_thread(family.scan):
+        if time.monotonic() >= deadline:
+            return False
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, longest)
+    return True
+
+
+async def _kill(family: Family, grace: float) -> bool:
+    """SIGKILL, again and again, since members may fork while they are being found."""
+    deadline = time.monotonic() + grace
+    pause, longest = _SCAN_SECONDS
+    while await asyncio.to_thread(family.scan):
+        if time.monotonic() >= deadline:
+            return False
+        family.signal(signal.SIGKILL)
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, longest)
+    return True

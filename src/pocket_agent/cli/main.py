@@ -1,0 +1,155 @@
+"""`pocket-agent`: the commands and the flags that they share."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pocket_agent import __version__
+
+if TYPE_CHECKING:
+    from pocket_agent.config import LoadedSettings
+
+app = typer.Typer(
+    name="pocket-agent",
+    help="Run the Claude Code CLI on this machine and drive it from phones, browsers and terminals.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+devices = typer.Typer(help="Devices that may connect.", no_args_is_help=True)
+app.add_typer(devices, name="devices")
+
+Config = Annotated[Path | None, typer.Option("--config", help="Settings file (YAML).", dir_okay=False)]
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where the server keeps its data.", file_okay=False)]
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(f"pocket-agent {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def serve(
+    config: Config = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 for any free one.")] = None,
+    data_dir: DataDir = None,
+    metrics_port: Annotated[int | None, typer.Option(help="Port of /metrics.")] = None,
+    claude: Annotated[Path | None, typer.Option(help="The Claude Code CLI to run.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    no_tls: Annotated[bool, typer.Option("--no-tls", help="Plain HTTP; only on a loopback host.")] = False,
+    no_auth: Annotated[bool, typer.Option("--no-auth", help="No tokens; only on a loopback host.")] = False,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Use the scripted model instead of an account.")
+    ] = False,
+) -> None:
+    """Run the server until Ctrl-C."""
+    from pocket_agent.cli.serve import run
+
+    flags: dict[str, object] = {
+        "server.host": host,
+        "server.port": port,
+        "data.dir": data_dir,
+        "metrics.port": metrics_port,
+        "claude.binary": claude,
+        "logging.level": log_level,
+        "server.tls.enabled": False if no_tls else None,
+        "server.auth": False if no_auth else None,
+        "demo": True if demo else None,
+    }
+    run(lambda: _settings(config, flags))
+
+
+@app.command("config")
+def show_config(
+    config: Config = None,
+    data_dir: DataDir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Print the effective settings and where each came from."""
+    from rich.console import Console
+
+    from pocket_agent.cli.config import print_settings
+
+    print_settings(_settings(config, {"data.dir": data_dir}), as_json=as_json, console=Console())
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the protocol."""
+    from pocket_agent.cli.schema import print_schema
+
+    print_schema()
+
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="The file to write; it must not exist.")],
+    config: Config = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Copy the database to FILE, whether or not the server is running."""
+    from pocket_agent.cli.backup import write_backup
+
+    write_backup(_settings(config, {"data.dir": data_dir}), file)
+
+
+@devices.command("add")
+def add_device(
+    name: Annotated[str, typer.Argument(help="What to call the device.")],
+    config: Config = None,
+    data_dir: DataDir = None,
+    print_token: Annotated[bool, typer.Option("--print-token", help="Print the token alone, for scripts.")] = False,
+) -> None:
+    """Let another device in; its token is shown once."""
+    from pocket_agent.cli.device import add
+
+    add(_settings(config, {"data.dir": data_dir}), name, bare=print_token)
+
+
+@devices.command("list")
+def list_devices(config: Config = None, data_dir: DataDir = None) -> None:
+    """List the devices that may connect."""
+    from pocket_agent.cli.device import show
+
+    show(_settings(config, {"data.dir": data_dir}))
+
+
+@devices.command("revoke")
+def revoke_device(
+    name: Annotated[str, typer.Argument(help="Which device.")],
+    config: Config = None,
+    data_dir: DataDir = None,
+) -> None:
+    """End a device's access; its open connections are closed."""
+    from pocket_agent.cli.device import revoke
+
+    revoke(_settings(config, {"data.dir": data_dir}), name)
+
+
+def _settings(config: Path | None, flags: dict[str, object]) -> "LoadedSettings":
+    from pocket_agent.config import load_settings
+
+    return load_settings(config=config, environ=os.environ, flags=flags)
+
+
+def main() -> None:
+    """The entry point: errors that are meant for people become one message and exit status 1."""
+    from pocket_agent.errors import PocketAgentError
+
+    try:
+        app()
+    except PocketAgentError as error:
+        typer.echo(f"pocket-agent: {error.message}", err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        # Whoever read the output has had enough; nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -1,0 +1,55 @@
+"""`pocket-agent serve`: run the server and tell a person how to reach it."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import uvloop
+
+from pocket_agent.app import Started, serve
+from pocket_agent.config import LoadedSettings
+
+_BANNER = """
+  ************************************************************************
+  *  DEMO: agents talk to the built-in scripted model, not to Claude.    *
+  *  Nothing leaves this machine. To use your own account, log in once   *
+  *  with `claude`, then start `pocket-agent serve` without --demo.      *
+  ************************************************************************
+"""
+
+
+def run(read_settings: Callable[[], LoadedSettings]) -> None:
+    """Serve until a signal ends it."""
+    os.umask(0o077)
+    uvloop.run(
+        serve(
+            read_settings(),
+            dict(os.environ),
+            candidates=_candidates(),
+            on_started=_greet,
+            read_settings=read_settings,
+        )
+    )
+
+
+def _candidates() -> tuple[Path, ...]:
+    """The CLI that `make setup` puts beside a source checkout."""
+    return (Path(__file__).resolve().parents[3] / "node_modules" / ".bin" / "claude",)
+
+
+def _greet(started: Started) -> None:
+    """Written to standard error, so that a log on standard output stays a log."""
+    lines = []
+    if started.demo:
+        lines.append(_BANNER)
+    lines.append(f"  Pocket Agent Server   {started.url}")
+    if started.plain_url is not None:
+        lines.append(f"  in a local browser    {started.plain_url}")
+    if started.token is not None:
+        lines.append(f"  token (shown once)    {started.token}")
+    else:
+        lines.append("  another device        pocket-agent devices add NAME")
+    lines.append("  terminal client       pocket-agent chat")
+    sys.stderr.write("\n".join(["", *lines, "", ""]))
+    sys.stderr.flush()

@@ -1,0 +1,186 @@
+"""The requests of the protocol as typed methods."""
+
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Literal, TypeVar
+
+import msgspec
+
+from pocket_agent.client.fault import ProtocolViolationError
+from pocket_agent.client.frame import Frame
+from pocket_agent.model import ExecuteOptions, Position
+from pocket_agent.protocol import push
+
+_Data = TypeVar("_Data")
+
+
+class ProjectList(msgspec.Struct, frozen=True):
+    """Reply to `project_list`, as it is read."""
+
+    projects: list[push.ProjectStateData]
+    total: int
+
+
+class Calls(ABC):
+    """Everything that a client can ask, on top of `request`.
+
+    Each method raises what `request` raises, and ProtocolViolationError for a reply that does not fit.
+    """
+
+    @abstractmethod
+    async def request(
+        self,
+        kind: str,
+        data: Mapping[str, object] | None = None,
+        *,
+        project_id: str | None = None,
+        timeout: float | None = ...,
+    ) -> Frame:
+        """Send a request and wait for its reply."""
+
+    async def create_project(self, path: str) -> push.ProjectStateData:
+        """Make the directory `path` of the server's machine a project."""
+        return _read(await self.request("project_create", {"path": path}), push.ProjectStateData)
+
+    async def projects(self) -> list[push.ProjectStateData]:
+        """All projects."""
+        return _read(await self.request("project_list"), ProjectList).projects
+
+    async def delete_project(self, project_id: str) -> None:
+        """Forget a project and its log; the directory stays."""
+        await self.request("project_delete", project_id=project_id)
+
+    async def execute(
+        self,
+        project_id: str,
+        prompt: str,
+        *,
+        options: ExecuteOptions | None = None,
+        prompt_id: str | None = None,
+        timeout: float | None = None,
+    ) -> push.ExecuteData:
+        """Give the agent a prompt. It runs once, however often the connection is lost meanwhile.
+
+        Args:
+            project_id: the project.
+            prompt: the text.
+            options: choices for this execution only.
+            prompt_id: names the prompt, so that sending it again is the same prompt; made up if None.
+            timeout: seconds to wait for the reply (not for the agent), offline or not; None waits on.
+        """
+        data: dict[str, object] = {"prompt": prompt, "prompt_id": prompt_id or uuid.uuid4().hex}
+        if options is not None:
+            data["options"] = options
+        return _read(
+            await self.request("execute", data, project_id=project_id, timeout=timeout), push.ExecuteData
+        )
+
+    async def interrupt(self, project_id: str) -> push.AgentInterruptData:
+        """Ask the agent to stop what it does; its session stays warm."""
+        return _read(await self.request("agent_interrupt", project_id=project_id), push.AgentInterruptData)
+
+    async def kill(self, project_id: str) -> push.AgentKillData:
+        """End the running execution and all its processes."""
+        return _read(await self.request("agent_kill", project_id=project_id), push.AgentKillData)
+
+    async def new_session(self, project_id: str) -> push.SessionResetData:
+        """Begin a fresh conversation with the next prompt."""
+        return _read(await self.request("agent_new_session", project_id=project_id), push.SessionResetData)
+
+    async def approve(
+        self,
+        project_id: str,
+        approval_id: str,
+        *,
+        updated_input: Mapping[str, object] | None = None,
+        remember: bool = False,
+    ) -> push.ApprovalResolvedData:
+        """Let the agent use the tool.
+
+        Args:
+            project_id: the project.
+            approval_id: the request to answer.
+            updated_input: run the tool with this input instead.
+            remember: do not ask again for what the CLI suggested to remember.
+        """
+        data: dict[str, object] = {"approval_id": approval_id, "behavior": "allow"}
+        if updated_input is not None:
+            data["updated_input"] = updated_input
+        if remember:
+            data["remember"] = True
+        return await self._respond(project_id, data)
+
+    async def deny(
+        self, project_id: str, approval_id: str, message: str | None = None
+    ) -> push.ApprovalResolvedData:
+        """Keep the agent from using the tool; `message` tells it why."""
+        data: dict[str, object] = {"approval_id": approval_id, "behavior": "deny"}
+        if message is not None:
+            data["message"] = message
+        return await self._respond(project_id, data)
+
+    async def _respond(self, project_id: str, data: Mapping[str, object]) -> push.ApprovalResolvedData:
+        reply = await self.request("approval_respond", data, project_id=project_id)
+        return _read(reply, push.ApprovalResolvedData)
+
+    async def messages(
+        self,
+        project_id: str,
+        *,
+        since: Position | int | str | None = None,
+        before: Position | int | None = None,
+        limit: int = 100,
+        direction: Literal["all", "client", "claude", "server"] = "all",
+    ) -> push.MessagesData:
+        """A page of the log: `limit` entries after `since`, or up to `before`, or the newest ones."""
+        data: dict[str, object] = {"limit": limit, "direction": direction}
+        if since is not None:
+            data["since"] = since
+        if before is not None:
+            data["before"] = before
+        return _read(await self.request("get_messages", data, project_id=project_id), push.MessagesData)
+
+    async def edit_prompt(self, project_id: str, execution_id: str, prompt: str) -> None:
+        """Change a prompt that still waits in the queue."""
+        data = {"execution_id": execution_id, "prompt": prompt}
+        await self.request("prompt_edit", data, project_id=project_id)
+
+    async def cancel_prompt(self, project_id: str, execution_id: str) -> None:
+        """Withdraw a prompt that still waits in the queue."""
+        await self.request("prompt_cancel", {"execution_id": execution_id}, project_id=project_id)
+
+    async def set_model(self, project_id: str, model: str | None) -> None:
+        """Choose the model, now and for later prompts; None is the CLI's default."""
+        await self.request("set_model", {"model": model}, project_id=project_id)
+
+    async def set_permission_mode(self, project_id: str, mode: str) -> None:
+        """Choose the permission mode, now and for later prompts."""
+        await self.request("set_permission_mode", {"mode": mode}, project_id=project_id)
+
+    async def sessions(self, project_id: str) -> list[push.SessionData]:
+        """The conversations that can be resumed, newest first."""
+        reply = await self.request("session_list", project_id=project_id)
+        return _read(reply, push.SessionListData).sessions
+
+    async def resume(self, project_id: str, session_id: str, *, fork: bool = False) -> push.SessionResumeData:
+        """Continue an older conversation with the next prompt, or a copy of it (`fork`)."""
+        data: dict[str, object] = {"session_id": session_id, "fork": fork}
+        return _read(
+            await self.request("session_resume", data, project_id=project_id), push.SessionResumeData
+        )
+
+    async def health(self) -> push.HealthCheckData:
+        """How the server is."""
+        return _read(await self.request("health_check"), push.HealthCheckData)
+
+    async def stats(self) -> push.ServerStatsData:
+        """The server's figures, once."""
+        return _read(await self.request("server_stats"), push.ServerStatsData)
+
+
+def _read(reply: Frame, kind: type[_Data]) -> _Data:
+    try:
+        return msgspec.json.decode(reply.payload, type=kind)
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise ProtocolViolationError(f"The reply {reply.type} is not as it should be: {error}.") from error

@@ -1,0 +1,129 @@
+"""Settings that hold several values: lists and mappings, written in YAML, as JSON or with commas."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from pocket_agent.config.form import Form, Kind, Place, is_encodable, line, path, quote
+from pocket_agent.config.unit import RefusedError
+
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://(?:[^\s/?#@\[\]:]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+
+
+def path_list(accepted: str) -> Form:
+    """A tuple of absolute paths."""
+    one = path()
+
+    def parse(value: object) -> tuple[object, ...]:
+        return _each(_items(value), one.parse)
+
+    def complete(value: object, place: Place) -> object:
+        return [place.expand(item) for item in _items(value)]
+
+    return Form(Kind.LIST, accepted, parse, complete=complete)
+
+
+def origin_list() -> Form:
+    """A tuple of web origins as browsers send them (RFC 6454, section 6.2)."""
+    accepted = "a list of origins such as https://phone.example:8443"
+
+    def parse_one(value: object) -> str:
+        origin = line(value).lower().removesuffix("/")
+        if not _ORIGIN.fullmatch(origin):
+            raise RefusedError("not an origin such as https://phone.example:8443")
+        return origin
+
+    def parse(value: object) -> tuple[object, ...]:
+        return _each(_items(value), parse_one)
+
+    return Form(Kind.LIST, accepted, parse)
+
+
+def variables() -> Form:
+    """Environment variables for a child process: names to texts, frozen."""
+    accepted = "a mapping of variable names to texts"
+
+    def check(name: object, value: object) -> str:
+        if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
+            raise RefusedError(f"{quote(name)} is not a variable name")
+        if not isinstance(value, str) or "\0" in value or not is_encodable(value):
+            raise RefusedError(f"the value of {name} is not a text")
+        return value
+
+    def parse(value: object) -> Mapping[str, str]:
+        return MappingProxyType({str(k): check(k, v) for k, v in _pairs(value).items()})
+
+    return Form(Kind.MAPPING, accepted, parse, raw=True)
+
+
+def constants() -> Form:
+    """Fields that stand on every log line: names to texts, numbers or booleans, frozen."""
+    accepted = "a mapping of names to texts, numbers or booleans"
+
+    def check(name: object, value: object) -> str | int | float | bool:
+        if isinstance(value, str):
+            return line(value)
+        # 2**53: numbers that every reader of JSON takes as they are (RFC 8259, section 6).
+        if isinstance(value, int | float) and -(2**53) <= value <= 2**53:
+            return value
+        raise RefusedError(f"the value of {quote(name)} is neither a text nor a boolean nor a usual number")
+
+    def parse(value: object) -> Mapping[str, str | int | float | bool]:
+        return MappingProxyType({line(k): check(k, v) for k, v in _pairs(value).items()})
+
+    return Form(Kind.MAPPING, accepted, parse)
+
+
+def _items(value: object) -> list[object]:
+    if isinstance(value, str):
+        value = (
+            _json(value)
+            if value.lstrip().startswith("[")
+            else [part for part in value.split(",") if part.strip()]
+        )
+    if not isinstance(value, list | tuple):
+        raise RefusedError("not a list")
+    return list(value)
+
+
+def _each(items: list[object], parse: Callable[[object], object]) -> tuple[object, ...]:
+    parsed: list[object] = []
+    for position, item in enumerate(items, start=1):
+        try:
+            parsed.append(parse(item))
+        except RefusedError as error:
+            raise RefusedError(f"item {position}, {quote(item)}: {error}") from None
+    return tuple(dict.fromkeys(parsed))
+
+
+def _pairs(value: object) -> Mapping[object, object]:
+    if isinstance(value, str):
+        if value.lstrip().startswith("{"):
+            value = _json(value)
+        else:
+            parts = [part.partition("=") for part in value.split(",") if part.strip()]
+            if not all(sign for _, sign, _ in parts):
+                raise RefusedError("neither a JSON object nor NAME=value pairs")
+            value = _unique([(name.strip(), rest) for name, _, rest in parts])
+    if not isinstance(value, Mapping):
+        raise RefusedError("not a mapping")
+    return value
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise RefusedError("a name is given twice")
+    return dict(pairs)
+
+
+def _json(text: str) -> object:
+    try:
+        value: object = json.loads(text, object_pairs_hook=_unique)
+    except RefusedError:
+        raise
+    except (ValueError, RecursionError):
+        raise RefusedError("not valid JSON") from None
+    return value

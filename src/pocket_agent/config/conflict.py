@@ -1,0 +1,76 @@
+"""Settings that are each fine and cannot stand together. Pure."""
+
+import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pocket_agent.config.settings import Settings
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Why some settings exclude one another.
+
+    Attributes:
+        keys: the dotted keys of the settings.
+    """
+
+    keys: tuple[str, ...]
+    reason: str
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host setting is certainly this machine: a literal loopback address, or localhost.
+
+    Other names are not looked up, since what they stand for can change after the check.
+    """
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def find_conflicts(settings: Settings) -> Iterator[Conflict]:
+    """Every impossible combination."""
+    yield from _exposures(settings)
+    yield from _port_clashes(settings)
+    tls = settings.server.tls
+    if (tls.cert is None) != (tls.key is None):
+        yield Conflict(("server.tls.cert", "server.tls.key"), "a certificate and its key go together")
+    claude = settings.claude
+    if claude.max_line > claude.max_spool:
+        yield Conflict(("claude.max_line", "claude.max_spool"), "the longest line must fit into the spool")
+    if claude.permission_mode == "bypassPermissions" and not claude.allow_dangerously_skip_permissions:
+        yield Conflict(
+            ("claude.permission_mode", "claude.allow_dangerously_skip_permissions"),
+            "the mode skips every approval, which is not allowed here",
+        )
+
+
+def _exposures(settings: Settings) -> Iterator[Conflict]:
+    server = settings.server
+    if is_loopback(server.host):
+        return
+    only = "only with a loopback host (127.0.0.1, ::1 or localhost)"
+    if not server.auth:
+        yield Conflict(("server.auth", "server.host"), f"connections without a token: {only}")
+    if not server.tls.enabled:
+        yield Conflict(("server.tls.enabled", "server.host"), f"connections without encryption: {only}")
+    if settings.demo:
+        yield Conflict(("demo", "server.host"), f"the demo model: {only}")
+
+
+def _port_clashes(settings: Settings) -> Iterator[Conflict]:
+    # Listeners on different addresses could share a port; nobody wants to look after that.
+    taken: dict[int, str] = {}
+    ports = {"server.port": settings.server.port, "server.plain_port": settings.server.plain_port}
+    if settings.metrics.enabled:
+        ports["metrics.port"] = settings.metrics.port
+    for key, port in ports.items():
+        if not port:
+            continue
+        if port in taken:
+            yield Conflict((taken[port], key), "each listener needs a port of its own")
+        taken.setdefault(port, key)

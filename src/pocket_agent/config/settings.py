@@ -1,0 +1,238 @@
+"""Every setting with its default, its bounds and its help: the one place they are written.
+
+Times are seconds and sizes are bytes, whatever units they were given in. Sections are frozen;
+mappings in them are read-only. `Settings()` holds the defaults.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pocket_agent.config.collection import constants, origin_list, path_list, variables
+from pocket_agent.config.directory import default_data_dir
+from pocket_agent.config.form import boolean, choice, duration, host, number, path, size, text
+
+_ANY_PORT = number(0, 65535, " (0: any free port)")
+_MEBIBYTE = 2**20
+
+Switch = Annotated[bool, boolean()]
+Port = Annotated[int, _ANY_PORT]
+OptionalPort = Annotated[int | None, _ANY_PORT.optional("off", "no such listener")]
+Host = Annotated[str, host()]
+Count = Annotated[int, number(1, 1_000_000)]
+Seconds = Annotated[float, duration()]
+SecondsAboveZero = Annotated[float, duration(positive=True)]
+SecondsOrForever = Annotated[float, duration(note="; 0: no limit")]
+Bytes = Annotated[int, size()]
+BytesAboveZero = Annotated[int, size(1024)]
+BytesOrUnlimited = Annotated[int, size(note="; 0: no limit")]
+OptionalFile = Annotated[Path | None, path().optional()]
+Level = Literal["debug", "info", "warning", "error"]
+
+
+class Section(BaseModel):
+    """A group of settings; frozen, and without unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False)
+
+
+class TlsSettings(Section):
+    """Encryption of the main listener."""
+
+    enabled: Switch = Field(default=True, description="Serve HTTPS and WSS; off only on a loopback host.")
+    cert: OptionalFile = Field(
+        default=None, description="Certificate chain (PEM); without one, a self-signed certificate is made."
+    )
+    key: OptionalFile = Field(default=None, description="Private key of the certificate (PEM).")
+
+
+class ServerSettings(Section):
+    """Where the server listens and whom it lets in."""
+
+    host: Host = Field(default="127.0.0.1", description="Address that the main listener binds to.")
+    port: Port = Field(default=8443, description="Port of the main listener.")
+    plain_port: OptionalPort = Field(
+        default=8080,
+        description="Port of the plain HTTP listener, which is bound to loopback whatever the host is.",
+    )
+    auth: Switch = Field(
+        default=True, description="Ask every connection for a token; off only on a loopback host."
+    )
+    allowed_origins: Annotated[tuple[str, ...], origin_list()] = Field(
+        default=(), description="Web origins that may connect beside the server's own."
+    )
+    tls: TlsSettings = Field(default_factory=TlsSettings)
+
+
+class DataSettings(Section):
+    """What the server keeps."""
+
+    dir: Annotated[Path, path()] = Field(
+        default_factory=lambda: default_data_dir(os.environ, os.getuid()),
+        description="Directory of the database, the spool files, the token and the certificate.",
+    )
+
+
+class LoggingSettings(Section):
+    """The server's own log."""
+
+    level: Annotated[Level, choice("debug", "info", "warning", "error", synonyms={"warn": "warning"})] = (
+        Field(default="info", description="The least severe lines to write.")
+    )
+    format: Annotated[Literal["json", "text"], choice("json", "text")] = Field(
+        default="json", description="One JSON object a line, or text for people."
+    )
+    output: Annotated[
+        Literal["stdout", "stderr"] | Path,
+        path("stdout, stderr or the path of a file", words=frozenset({"stdout", "stderr"})),
+    ] = Field(default="stdout", description="Where the lines go.")
+    fields: Annotated[Mapping[str, str | int | float | bool], constants()] = Field(
+        default_factory=lambda: MappingProxyType({}), description="Fields added to every line."
+    )
+
+
+class LimitSettings(Section):
+    """How much of everything there may be."""
+
+    max_connections: Count = Field(default=100, description="Clients connected at a time.")
+    max_projects: Count = Field(default=100, description="Projects.")
+    max_executions: Count = Field(
+        default=10, description="Executions running at a time; further prompts wait."
+    )
+    max_queued_prompts: Annotated[int, number(0, 1_000_000)] = Field(
+        default=100, description="Prompts that wait in one project."
+    )
+    message_size: Annotated[int, size(1024, 64 * _MEBIBYTE)] = Field(
+        default=_MEBIBYTE, description="Largest frame that a client may send."
+    )
+    min_free_disk: Bytes = Field(
+        default=16 * _MEBIBYTE,
+        description="Free space of the data directory below which new executions are refused.",
+    )
+
+
+class TimeoutSettings(Section):
+    """How long things may take."""
+
+    execution: SecondsOrForever = Field(
+        default=3600.0, description="Longest execution; time spent waiting for approvals does not count."
+    )
+    idle: SecondsOrForever = Field(
+        default=900.0, description="An idle CLI process is closed after this time."
+    )
+    ping_interval: SecondsAboveZero = Field(default=30.0, description="Time between pings to a client.")
+    pong_timeout: SecondsAboveZero = Field(
+        default=30.0, description="A client that has not answered a ping for this long is disconnected."
+    )
+    shutdown: Seconds = Field(default=10.0, description="Longest graceful stop.")
+
+
+class WebsocketSettings(Section):
+    """Delivery to clients."""
+
+    write_timeout: SecondsAboveZero = Field(
+        default=30.0, description="A client whose connection takes nothing for this long is closed with 4008."
+    )
+    tail_size: BytesAboveZero = Field(
+        default=4 * _MEBIBYTE, description="Newest frames of each project that are kept in memory, encoded."
+    )
+    send_buffer: BytesAboveZero = Field(
+        default=_MEBIBYTE,
+        description="Bytes waiting in one connection beyond which nothing more is handed to it.",
+    )
+
+
+class ClaudeSettings(Section):
+    """The Claude Code CLI."""
+
+    binary: Annotated[Path | None, path("a path or a name on PATH", bare_names=True).optional()] = Field(
+        default=None, description="The CLI to run; without one, `claude` on PATH."
+    )
+    max_processes: Count = Field(default=10, description="CLI processes kept running at a time.")
+    max_line: BytesAboveZero = Field(
+        default=16 * _MEBIBYTE, description="Longest line of the CLI; a longer one becomes an error entry."
+    )
+    model: Annotated[str | None, text("a model name", pattern=r"[^\s-]\S*").optional()] = Field(
+        default=None, description="Model for projects that choose none; without one, the CLI's own choice."
+    )
+    permission_mode: Annotated[
+        str | None, text("a permission mode of the CLI", pattern=r"[A-Za-z]+").optional()
+    ] = Field(
+        default=None,
+        description="Permission mode for projects that choose none; without one, the CLI's own choice.",
+    )
+    allow_dangerously_skip_permissions: Switch = Field(
+        default=False, description="Let clients run the agent without asking for approvals."
+    )
+    environment: Annotated[Mapping[str, str], variables()] = Field(
+        default_factory=lambda: MappingProxyType({}),
+        description="Environment variables for the CLI beside the server's own.",
+        repr=False,
+    )
+    interrupt_grace: Seconds = Field(
+        default=10.0, description="Time to end after an interrupt, before it is terminated."
+    )
+    terminate_grace: Seconds = Field(default=5.0, description="Time to end after SIGTERM, before SIGKILL.")
+    max_spool: BytesAboveZero = Field(
+        default=256 * _MEBIBYTE,
+        description="Size of a process's output file beyond which the process is replaced.",
+    )
+
+
+class ProjectSettings(Section):
+    """Where projects may be."""
+
+    allowed_roots: Annotated[tuple[Path, ...], path_list("a list of absolute paths")] = Field(
+        default=(), description="Directories that projects must be in; none: anywhere."
+    )
+
+
+class StorageSettings(Section):
+    """The database, and how much of each project's log is kept."""
+
+    synchronous: Annotated[Literal["normal", "full"], choice("normal", "full")] = Field(
+        default="normal",
+        description="`normal` survives a crash of the server, `full` a power cut too, at a slower pace.",
+    )
+    max_entries: Annotated[int, number(0, 10**12, "; 0: no limit")] = Field(
+        default=1_000_000, description="Entries kept per project."
+    )
+    max_size: BytesOrUnlimited = Field(
+        default=1024 * _MEBIBYTE, description="Size of the entries kept per project."
+    )
+    max_age: SecondsOrForever = Field(
+        default=90 * 86400.0, description="Age of the entries kept per project."
+    )
+
+
+class MetricsSettings(Section):
+    """The listener for Prometheus."""
+
+    enabled: Switch = Field(default=True, description="Serve /metrics.")
+    host: Host = Field(
+        default="127.0.0.1",
+        description="Address that the metrics listener binds to; it asks nobody for a token.",
+    )
+    port: Port = Field(default=9090, description="Port of the metrics listener.")
+
+
+class Settings(Section):
+    """All settings; the defaults where nothing else is given."""
+
+    server: ServerSettings = Field(default_factory=ServerSettings)
+    data: DataSettings = Field(default_factory=DataSettings)
+    logging: LoggingSettings = Field(default_factory=LoggingSettings)
+    limits: LimitSettings = Field(default_factory=LimitSettings)
+    timeouts: TimeoutSettings = Field(default_factory=TimeoutSettings)
+    websocket: WebsocketSettings = Field(default_factory=WebsocketSettings)
+    claude: ClaudeSettings = Field(default_factory=ClaudeSettings)
+    projects: ProjectSettings = Field(default_factory=ProjectSettings)
+    storage: StorageSettings = Field(default_factory=StorageSettings)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+    demo: Switch = Field(
+        default=False, description="Run the CLI against the scripted demo model; only on a loopback host."
+    )

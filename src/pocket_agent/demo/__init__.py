@@ -1,0 +1,1 @@
+"""A scripted model: the part of the Messages API that the real CLI needs, without an account."""

@@ -1,0 +1,252 @@
+"""One log, many cursors: encoded frames go from a project's tail to every connection that follows it.
+
+A `Channel` keeps a bounded tail of wire frames, each encoded once. A subscriber is a `Cursor`, not
+a queue: when frames arrive, everything between a cursor and the end of the tail goes out in one
+write. A cursor whose connection is congested is parked and served later at the connection's own
+pace, from the tail or, when it has fallen behind that, from the store: the same frames either way.
+"""
+
+from bisect import bisect_right
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Final, NamedTuple, Protocol
+
+from pocket_agent.model import Entry, ProjectId
+from pocket_agent.protocol.frame import entry_frame
+
+_WRITE_BYTES: Final = 256 * 1024
+"""How much one cursor may write in one go while others wait; a larger single frame still goes whole."""
+
+
+class Sink(Protocol):
+    """Where a cursor writes: one connection. No call blocks."""
+
+    @property
+    def congested(self) -> bool:
+        """Whether the transport holds as many unsent bytes as it may."""
+
+    def write(self, data: bytes, frames: int) -> None:
+        """Hand `frames` whole WebSocket frames to the transport."""
+
+    def park(self, cursor: "Cursor") -> None:
+        """Remember to call `cursor.advance` once the transport has room."""
+
+
+class Frame(NamedTuple):
+    """A wire frame. `offset` is the entry's number, or None for a frame that is live only."""
+
+    data: bytes
+    offset: int | None
+
+
+class GapError(Exception):
+    """The entries that a cursor needs next were pruned before it could read them."""
+
+
+class Channel:
+    """The tail of one project's log and the cursors that follow it.
+
+    Args:
+        project_id: whose log it is.
+        head: the offset of the newest stored entry.
+        max_bytes: how many bytes of frames the tail keeps.
+        read_page: entries after an offset from the store, oldest first; empty at the end.
+        snapshot: the frames that tell a laggard, which skipped live frames, how things are now.
+    """
+
+    def __init__(
+        self,
+        project_id: ProjectId,
+        head: int,
+        *,
+        max_bytes: int,
+        read_page: Callable[[int], Awaitable[Sequence[Entry]]],
+        snapshot: Callable[[], Iterable[bytes]],
+    ) -> None:
+        self.project_id = project_id
+        self.head = head
+        self.read_page = read_page
+        self.snapshot = snapshot
+        self._max_bytes = max_bytes
+        self._frames: list[bytes] = []
+        self._offsets: list[int] = []
+        """For each frame the offset of the newest entry up to it, so that it is sorted."""
+        self._base = 0
+        self._bytes = 0
+        self._covered_from = head
+        """The tail holds each entry with an offset larger than this."""
+        self._cursors: dict[Cursor, None] = {}
+
+    @property
+    def end(self) -> int:
+        """The sequence number that the next frame of the tail will have."""
+        return self._base + len(self._frames)
+
+    @property
+    def subscribers(self) -> int:
+        """How many cursors follow the channel."""
+        return len(self._cursors)
+
+    def attach(self, sink: Sink, after: int | None = None) -> "Cursor":
+        """A cursor that continues after entry `after`, or at what comes next when that is None."""
+        cursor = Cursor(self, sink, self.head if after is None else after)
+        self._cursors[cursor] = None
+        if cursor.offset >= self.head:
+            cursor.sequence = self.end
+        else:
+            cursor.parked = True
+            sink.park(cursor)
+        return cursor
+
+    def detach(self, cursor: "Cursor") -> None:
+        """Forget a cursor; detaching twice is harmless."""
+        self._cursors.pop(cursor, None)
+
+    def publish(self, frames: Iterable[Frame]) -> None:
+        """Append frames, whose entries are stored already, and write them to every cursor that keeps up."""
+        for frame in frames:
+            if frame.offset is not None:
+                self.head = frame.offset
+            self._frames.append(frame.data)
+            self._offsets.append(self.head)
+            self._bytes += len(frame.data)
+        self._deliver()
+        self._trim()
+
+    def sequence_after(self, offset: int) -> int | None:
+        """Where in the tail the entries after `offset` begin; None when it does not reach back so far."""
+        if offset < self._covered_from:
+            return None
+        return self._base + bisect_right(self._offsets, offset)
+
+    def cut(self, sequence: int, max_bytes: int | None) -> tuple[bytes, int]:
+        """The joined frames from `sequence` on, at least one, and how many they are."""
+        start = sequence - self._base
+        if max_bytes is None:
+            return b"".join(self._frames[start:]), len(self._frames) - start
+        stop, size = start, 0
+        while stop < len(self._frames) and (stop == start or size + len(self._frames[stop]) <= max_bytes):
+            size += len(self._frames[stop])
+            stop += 1
+        return b"".join(self._frames[start:stop]), stop - start
+
+    def holds(self, sequence: int) -> bool:
+        """Whether the frame with this sequence number is still in the tail (or is the next to come)."""
+        return sequence >= self._base
+
+    def offset_before(self, sequence: int) -> int:
+        """The offset of the newest entry before the frame with this sequence number."""
+        index = sequence - self._base
+        return self._offsets[index - 1] if index > 0 else self._covered_from
+
+    def _deliver(self) -> None:
+        end = self.end
+        joined: dict[int, tuple[bytes, int]] = {}
+        for cursor in self._cursors:
+            if cursor.parked or cursor.sequence == end:
+                continue
+            sink = cursor.sink
+            if not sink.congested:
+                part = joined.get(cursor.sequence)
+                if part is None:
+                    part = joined[cursor.sequence] = self.cut(cursor.sequence, None)
+                sink.write(*part)
+                cursor.sequence = end
+                cursor.offset = self.head
+            else:
+                cursor.parked = True
+                sink.park(cursor)
+
+    def _trim(self) -> None:
+        if self._bytes <= self._max_bytes:
+            return
+        # Half of the tail at once, so that the cost of moving the list is paid rarely.
+        drop = 0
+        while drop < len(self._frames) and self._bytes > self._max_bytes // 2:
+            self._bytes -= len(self._frames[drop])
+            drop += 1
+        self._covered_from = max(self._covered_from, self._offsets[drop - 1])
+        del self._frames[:drop], self._offsets[:drop]
+        self._base += drop
+
+
+class Cursor:
+    """How far one connection has got in one channel.
+
+    Attributes:
+        offset: the newest entry that was written to the connection.
+        sequence: the next frame of the tail; meaningless while `behind`.
+        parked: whether the connection serves it at its own pace, not the channel.
+        behind: whether it has to find its place in the tail again, by its offset.
+    """
+
+    __slots__ = ("_skipped", "behind", "channel", "offset", "parked", "sequence", "sink")
+
+    def __init__(self, channel: Channel, sink: Sink, offset: int) -> None:
+        self.channel = channel
+        self.sink = sink
+        self.offset = offset
+        self.sequence = 0
+        self.parked = False
+        self.behind = offset < channel.head
+        self._skipped = False
+
+    async def advance(self) -> bool:
+        """Write the next portion; call it only while the sink has room.
+
+        Returns:
+            Whether the cursor has caught up and is fed by the channel again.
+
+        Raises:
+            GapError: the next entries are no longer stored.
+        """
+        channel = self.channel
+        if self.behind or not channel.holds(self.sequence):
+            self.behind = self._skipped = True
+            sequence = channel.sequence_after(self.offset)
+            if sequence is None:
+                await self._write_page()
+                return False
+            self.sequence = sequence
+            self.behind = False
+        if self.sequence < channel.end:
+            data, frames = channel.cut(self.sequence, _WRITE_BYTES)
+            self.sink.write(data, frames)
+            self.sequence += frames
+            self.offset = channel.offset_before(self.sequence)
+        if self.sequence < channel.end:
+            return False
+        if self._skipped:
+            self._skipped = False
+            for frame in channel.snapshot():
+                self.sink.write(frame, 1)
+        self.parked = False
+        return True
+
+    async def _write_page(self) -> None:
+        # The store may be ahead of the channel for a moment; what is not published yet comes by the tail.
+        page = [entry for entry in await self.channel.read_page(self.offset) if entry.offset <= self.channel.head]
+        if not page or page[0].offset != self.offset + 1:
+            raise GapError
+        project_id = self.channel.project_id
+        self.sink.write(b"".join(entry_frame(project_id, entry) for entry in page), len(page))
+        self.offset = page[-1].offset
+
+
+class Hub:
+    """The channels of all projects, and the connections for what concerns them all.
+
+    Attributes:
+        sent: frames handed to transports since the start.
+        received: frames that came from clients since the start.
+    """
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.received = 0
+        self.channels: dict[ProjectId, Channel] = {}
+        self.sinks: dict[Sink, None] = {}
+
+    def broadcast(self, frame: bytes) -> None:
+        """Write a live-only frame to every connection."""
+        for sink in self.sinks:
+            sink.write(frame, 1)

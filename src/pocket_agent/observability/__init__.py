@@ -1,0 +1,1 @@
+"""What the server shows of itself: its log, its health, its figures."""

@@ -1,0 +1,272 @@
+"""The projects of a server: create, look up, delete; which paths may be one; how many there may be."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from pocket_agent.config.settings import Settings
+from pocket_agent.errors import (
+    InvalidPathError,
+    ProjectExistsError,
+    ProjectLimitError,
+    ProjectNestingError,
+    ProjectNotFoundError,
+    ResourceLimitError,
+)
+from pocket_agent.events import Observer, ProjectCreated, ProjectDeleted, ProjectFaulted
+from pocket_agent.hub import Channel, Hub
+from pocket_agent.model import Entry, Milliseconds, Project, ProjectId, ProjectState
+from pocket_agent.protocol.frame import encode_data, encode_frame, websocket_frame
+from pocket_agent.protocol.push import ProjectDeletedData
+from pocket_agent.session.agent import Agent, AgentContext
+from pocket_agent.session.capacity import Capacity
+from pocket_agent.session.log import ProjectLog, now
+from pocket_agent.session.session import Session
+from pocket_agent.session.state import State
+from pocket_agent.storage import Change, Store
+
+_PAGE_ENTRIES: Final = 500
+_PAGE_BYTES: Final = 512 * 1024
+_RETENTION_SECONDS: Final = 60.0
+_RESTART_SECONDS: Final = 1.0
+
+
+class Projects:
+    """All projects, each with its session, while `running`."""
+
+    def __init__(
+        self,
+        store: Store,
+        hub: Hub,
+        context: AgentContext,
+        settings: Settings,
+        observer: Observer,
+    ) -> None:
+        self._store = store
+        self._hub = hub
+        self._context = context
+        self._settings = settings
+        self._observer = observer
+        self.capacity = Capacity(
+            max_executions=settings.limits.max_executions, max_processes=settings.claude.max_processes
+        )
+        self._sessions: dict[ProjectId, Session] = {}
+        self._runs: dict[ProjectId, asyncio.Task[None]] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._changing = asyncio.Lock()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Load all projects, adopt what runs, and keep the sessions at work; agents outlive it."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            for project in await self._store.projects():
+                self._open(project)
+            for session in self._sessions.values():
+                await session.life.ready.wait()
+            retention = tasks.create_task(self._retain())
+            try:
+                yield
+            finally:
+                retention.cancel()
+                for run in self._runs.values():
+                    run.cancel()
+        for session in self._sessions.values():
+            session.release()
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def all(self) -> Sequence[Session]:
+        """The sessions of all projects, in the order of their creation."""
+        return list(self._sessions.values())
+
+    def get(self, project_id: str) -> Session:
+        """The session of a project.
+
+        Raises:
+            ProjectNotFoundError: there is no such project.
+        """
+        session = self._sessions.get(ProjectId(project_id))
+        if session is None:
+            raise ProjectNotFoundError("There is no such project.")
+        return session
+
+    async def create(self, path: str) -> Session:
+        """Make a directory a project.
+
+        Raises:
+            InvalidPathError: not an absolute path of an existing directory inside the allowed roots.
+            ProjectExistsError: it is one already; details name it.
+            ProjectNestingError: it lies inside another project, or around one.
+            ProjectLimitError: there are as many as there may be.
+        """
+        async with self._changing:
+            real_path = await self.directory(path)
+            self._refuse_overlap(real_path)
+            limit = self._settings.limits.max_projects
+            if len(self._sessions) >= limit:
+                raise ProjectLimitError(f"There are {limit} projects already (limits.max_projects).")
+            at = now()
+            project = Project(
+                number=await self._store.next_project_number(),
+                id=ProjectId(str(uuid.uuid4())),
+                path=path,
+                real_path=str(real_path),
+                name=real_path.name or str(real_path),
+                state=ProjectState.IDLE,
+                session_id=None,
+                epoch=secrets.token_hex(4),
+                head=0,
+                first=1,
+                created_at=at,
+                last_active=at,
+            )
+            await self._store.commit(Change(project=project))
+            session = self._open(project)
+            await session.life.ready.wait()
+        self._observer.emit(ProjectCreated(project.id))
+        self._broadcast("project_state", encode_data(session.state.view()), project.id)
+        return session
+
+    async def delete(self, project_id: str) -> None:
+        """Forget a project and its log; its directory is not touched.
+
+        Raises:
+            ProjectNotFoundError: there is no such project.
+            ProcessActiveError: an execution runs or waits in it.
+        """
+        async with self._changing:
+            session = self.get(project_id)
+            await session.close_for_deletion()
+            key = session.state.project.id
+            run = self._runs.pop(key)
+            run.cancel()
+            await asyncio.wait({run})
+            del self._sessions[key]
+            await self._store.delete_project(session.state.project)
+        self._observer.emit(ProjectDeleted(key))
+        self._broadcast("project_deleted", encode_data(ProjectDeletedData(key)), key)
+        self._hub.channels.pop(key, None)
+
+    async def directory(self, path: str) -> Path:
+        """The real path of a directory that an agent may work in.
+
+        Raises:
+            InvalidPathError: relative, missing, not a directory, or outside the allowed roots.
+        """
+        real_path = await asyncio.to_thread(_resolve, path)
+        roots = self._settings.projects.allowed_roots
+        if roots and not any(real_path.is_relative_to(root) for root in await asyncio.to_thread(_real_roots, roots)):
+            raise InvalidPathError(
+                "The path is outside the directories that this server allows (projects.allowed_roots)."
+            )
+        data_dir = await asyncio.to_thread(os.path.realpath, self._settings.data.dir)
+        if real_path.is_relative_to(data_dir):
+            raise InvalidPathError("The path is inside the server's own data directory.")
+        return real_path
+
+    def _refuse_overlap(self, real_path: Path) -> None:
+        for session in self._sessions.values():
+            other = Path(session.state.project.real_path)
+            if real_path == other:
+                raise ProjectExistsError(
+                    "This directory is a project already.", details={"project_id": session.state.project.id}
+                )
+            if real_path.is_relative_to(other) or other.is_relative_to(real_path):
+                raise ProjectNestingError(
+                    "A project cannot lie inside another one, or around it.",
+                    details={"project_id": session.state.project.id},
+                )
+
+    def _open(self, project: Project) -> Session:
+        assert self._tasks is not None
+        store = self._store
+
+        async def read_page(after: int) -> Sequence[Entry]:
+            return await store.read(log.project, after=after, limit=_PAGE_ENTRIES, max_bytes=_PAGE_BYTES)
+
+        def snapshot() -> list[bytes]:
+            return [
+                websocket_frame(encode_frame(draft.type, draft.data, now(), project_id=project.id))
+                for draft in state.announce(queue=True)
+            ]
+
+        channel = Channel(
+            project.id,
+            project.head,
+            max_bytes=self._settings.websocket.tail_size,
+            read_page=read_page,
+            snapshot=snapshot,
+        )
+        log = ProjectLog(project, store, channel)
+        state = State(log)
+        agent = Agent(project, self._context)
+        session = Session(state, agent, store, self.capacity, self._settings, self._observer, self._gate)
+        self._hub.channels[project.id] = channel
+        self._sessions[project.id] = session
+        self._runs[project.id] = self._tasks.create_task(self._keep(session))
+        return session
+
+    async def _keep(self, session: Session) -> None:
+        """Run a session; a fault in it is its own, and it starts again from what is stored."""
+        while True:
+            try:
+                await session.life.run()
+            except Exception as error:  # noqa: BLE001 - the border of a project: one must not end the others
+                self._observer.emit(ProjectFaulted(session.state.project.id, error))
+                await asyncio.sleep(_RESTART_SECONDS)
+
+    async def _gate(self) -> None:
+        """Refuse an execution that could not be carried out."""
+        needed = self._settings.limits.min_free_disk
+        if self._store.free_bytes() < needed:
+            raise ResourceLimitError(
+                "The disk of the server's data directory is full; free some space "
+                f"(at least {needed // 2**20} MiB, limits.min_free_disk)."
+            )
+        await self._context.installer.find()
+
+    async def _retain(self) -> None:
+        """Drop what the retention settings no longer keep, a little at a time."""
+        limits = self._settings.storage
+        while True:
+            await asyncio.sleep(_RETENTION_SECONDS)
+            oldest = int((time.time() - limits.max_age) * 1000) if limits.max_age > 0 else 0
+            for session in self.all():
+                with contextlib.suppress(ProjectNotFoundError):
+                    await session.state.log.prune(
+                        max_entries=limits.max_entries,
+                        max_bytes=limits.max_size,
+                        older_than=Milliseconds(oldest),
+                    )
+
+    def _broadcast(self, kind: str, data: bytes, project_id: ProjectId) -> None:
+        self._hub.broadcast(websocket_frame(encode_frame(kind, data, now(), project_id=project_id)))
+
+
+def _resolve(path: str) -> Path:
+    if "\0" in path or not path.startswith("/"):
+        raise InvalidPathError("The path must be absolute, e.g. /home/me/project.")
+    try:
+        real_path = Path(path).resolve(strict=True)
+        is_directory = real_path.is_dir()
+    except FileNotFoundError as error:
+        raise InvalidPathError("There is no such directory.") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InvalidPathError("The path cannot be read.") from error
+    if not is_directory:
+        raise InvalidPathError("The path is not a directory.")
+    if not os.access(real_path, os.R_OK | os.X_OK):
+        raise InvalidPathError("The directory may not be entered by the server's user.")
+    return real_path
+
+
+def _real_roots(roots: Sequence[Path]) -> list[Path]:
+    return [Path(os.path.realpath(root)) for root in roots]

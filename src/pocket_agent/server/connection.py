@@ -1,0 +1,268 @@
+"""One WebSocket connection: reads requests, writes frames, never waits for a client that does not read."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Final, Literal, Protocol
+
+from aiohttp import WSMsgType, web
+
+from pocket_agent.config.settings import Settings
+from pocket_agent.errors import InternalError, InvalidMessageError, PocketAgentError
+from pocket_agent.events import (
+    ConnectionClosed,
+    ConnectionOpened,
+    ConsumerDropped,
+    Observer,
+    RequestFaulted,
+    RequestHandled,
+)
+from pocket_agent.hub import Channel, Cursor, GapError, Hub
+from pocket_agent.model import Device, ProjectId
+from pocket_agent.protocol.frame import encode_data, encode_frame, websocket_frame
+from pocket_agent.protocol.push import ErrorData
+from pocket_agent.protocol.request import ClientFrame, decode, request_id_of
+from pocket_agent.session.log import now
+
+CLOSE_GOING_AWAY: Final = 1001
+CLOSE_UNAUTHORIZED: Final = 4001
+CLOSE_SLOW_CONSUMER: Final = 4008
+CLOSE_REVOKED: Final = 4009
+
+_PING: Final = b"\x89\x00"  # RFC 6455 section 5.5.2, without a payload
+_MAX_IN_FLIGHT: Final = 32
+"""Requests of one connection that may be under way at a time."""
+_POLL_SECONDS: Final = (0.001, 0.05)
+"""How often a congested transport is looked at: at first, and at most."""
+
+
+class Handler(Protocol):
+    """What answers the requests of a connection."""
+
+    def prepare(self, connection: "Connection", frame: ClientFrame) -> Callable[[], Awaitable[None]]:
+        """Decide at once which project a request is for; the result carries it out and replies."""
+
+    def waits(self, frame: ClientFrame) -> bool:
+        """Whether the request may wait for a project, so that others overtake it."""
+
+
+class Connection:
+    """A client that is in. It is a `Sink` of the hub.
+
+    Attributes:
+        id: names it in logs.
+        device: who it is.
+        cursors: the projects that it has joined.
+        stats_interval: seconds between `server_stats` pushes; 0 for none.
+    """
+
+    def __init__(
+        self,
+        socket: web.WebSocketResponse[Literal[False]],
+        transport: asyncio.Transport,
+        device: Device,
+        remote: str,
+        hub: Hub,
+        settings: Settings,
+        observer: Observer,
+    ) -> None:
+        self.id = uuid.uuid4().hex[:12]
+        self.device = device
+        self.remote = remote
+        self.cursors: dict[ProjectId, Cursor] = {}
+        self.stats_interval = 0.0
+        self.stats_due = 0.0
+        self._socket = socket
+        self._transport = transport
+        self._hub = hub
+        self._settings = settings
+        self._observer = observer
+        self._limit = settings.websocket.send_buffer
+        self._written = 0
+        self._parked: dict[Cursor, None] = {}
+        self._serving: asyncio.Task[None] | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+        self._in_flight = asyncio.Semaphore(_MAX_IN_FLIGHT)
+        self._opened = time.monotonic()
+        self._seen = self._opened
+        self._pinged: float | None = None
+        self._closed_by: Literal["client", "server"] = "client"
+        self._close_code: int | None = None
+
+    @property
+    def congested(self) -> bool:
+        """Whether the transport holds as many unsent bytes as it may."""
+        return self._transport.get_write_buffer_size() > self._limit
+
+    def write(self, data: bytes, frames: int) -> None:
+        """Hand whole frames to the transport."""
+        if self._transport.is_closing():
+            return
+        self._transport.write(data)
+        self._written += len(data)
+        self._hub.sent += frames
+
+    def park(self, cursor: Cursor) -> None:
+        """Serve a cursor from here on as the transport has room."""
+        self._parked[cursor] = None
+        if self._serving is None and self._tasks is not None:
+            self._serving = self._tasks.create_task(self._serve_parked())
+
+    def send(self, kind: str, data: object, *, project_id: str | None = None, request_id: str | None = None) -> None:
+        """Write one frame; `data` is a payload Struct, or bytes that are JSON already."""
+        body = data if isinstance(data, bytes) else encode_data(data)
+        payload = encode_frame(kind, body, now(), project_id=project_id, request_id=request_id)
+        self.write(websocket_frame(payload), 1)
+
+    def send_error(
+        self, error: PocketAgentError, *, project_id: str | None = None, request_id: str | None = None
+    ) -> None:
+        """Write an `error` frame."""
+        data = ErrorData(error.code, error.message, error.details or None)
+        self.send("error", data, project_id=project_id, request_id=request_id)
+
+    def join(self, channel: Channel, after: int | None) -> None:
+        """Follow a project; joining again moves the cursor."""
+        self.leave(channel.project_id)
+        self.cursors[channel.project_id] = channel.attach(self, after)
+
+    def leave(self, project_id: ProjectId) -> bool:
+        """Stop following a project; False when it was not followed."""
+        cursor = self.cursors.pop(project_id, None)
+        if cursor is None:
+            return False
+        cursor.channel.detach(cursor)
+        self._parked.pop(cursor, None)
+        return True
+
+    async def serve(self, handler: Handler) -> None:
+        """Answer requests until the connection ends."""
+        self._hub.sinks[self] = None
+        self._observer.emit(ConnectionOpened(self.id, self.device.name, self.remote))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                await self._read(handler)
+                if self._serving is not None:
+                    self._serving.cancel()
+        finally:
+            self._tasks = None
+            del self._hub.sinks[self]
+            for project_id in list(self.cursors):
+                self.leave(project_id)
+            code = self._close_code or self._socket.close_code or 1006
+            duration = time.monotonic() - self._opened
+            self._observer.emit(ConnectionClosed(self.id, self.device.name, code, self._closed_by, duration))
+
+    async def _read(self, handler: Handler) -> None:
+        while True:
+            message = await self._socket.receive()
+            self._seen = time.monotonic()
+            self._pinged = None
+            if message.type is WSMsgType.TEXT:
+                await self._request(handler, message.data)
+            elif message.type is WSMsgType.BINARY:
+                self._hub.received += 1
+                self.send_error(InvalidMessageError("Binary frames are not used here; send JSON as text."))
+            elif message.type is WSMsgType.PING:
+                await self._socket.pong(message.data)
+            elif message.type is not WSMsgType.PONG:
+                if message.type is WSMsgType.ERROR:
+                    self._closed_by = "server"
+                return
+            if self.congested:
+                # A client that asks and does not read is not read either.
+                await self._room()
+
+    async def _request(self, handler: Handler, text: bytes) -> None:
+        self._hub.received += 1
+        began = time.perf_counter()
+        try:
+            frame = decode(text)
+            act = handler.prepare(self, frame)
+        except PocketAgentError as error:
+            self.send_error(error, request_id=request_id_of(text))
+            self._observer.emit(RequestHandled("invalid", error.code, time.perf_counter() - began, None, self.id))
+            return
+        if not handler.waits(frame):
+            await self._carry_out(frame, act, began)
+            return
+        await self._in_flight.acquire()
+        assert self._tasks is not None
+        task = self._tasks.create_task(self._carry_out(frame, act, began))
+        task.add_done_callback(lambda _: self._in_flight.release())
+
+    async def _carry_out(self, frame: ClientFrame, act: Callable[[], Awaitable[None]], began: float) -> None:
+        """The one place where an exception becomes an `error` frame."""
+        code: str | None = None
+        correlation_id = frame.request_id or self.id
+        try:
+            await act()
+        except PocketAgentError as error:
+            code = error.code
+            self.send_error(error, project_id=frame.project_id, request_id=frame.request_id)
+        except Exception as error:  # noqa: BLE001 - the border: a fault is told, and ends nothing else
+            code = InternalError.code
+            self._observer.emit(RequestFaulted(frame.type, correlation_id, error))
+            self.send_error(
+                InternalError("The server met a fault of its own; its log tells more."),
+                project_id=frame.project_id,
+                request_id=frame.request_id,
+            )
+        duration = time.perf_counter() - began
+        self._observer.emit(RequestHandled(frame.type, code, duration, frame.project_id, correlation_id))
+
+    async def _serve_parked(self) -> None:
+        """Bring parked cursors up to the end, each a portion at a time."""
+        try:
+            while self._parked:
+                await self._room()
+                for cursor in list(self._parked):
+                    if self.congested:
+                        break
+                    if cursor in self._parked and await cursor.advance():
+                        self._parked.pop(cursor, None)
+        except GapError:
+            await self.close(CLOSE_SLOW_CONSUMER, "slow consumer: older entries are gone, join again")
+        finally:
+            self._serving = None
+
+    async def _room(self) -> None:
+        """Wait until the transport has room; closes the connection when it takes nothing for too long."""
+        loop = asyncio.get_running_loop()
+        delay, longest = _POLL_SECONDS
+        taken, patience = -1, 0.0
+        while not self._transport.is_closing():
+            waiting = self._transport.get_write_buffer_size()
+            if waiting <= self._limit // 2:
+                return
+            if self._written - waiting != taken:
+                taken = self._written - waiting
+                patience = loop.time() + self._settings.websocket.write_timeout
+            elif loop.time() > patience:
+                self._observer.emit(ConsumerDropped(self.id, self.device.name))
+                await self.close(CLOSE_SLOW_CONSUMER, "slow consumer")
+                return
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, longest)
+
+    def keep_alive(self, at: float) -> None:
+        """Ping a silent client, and give up one that did not answer; called every second or so."""
+        timeouts = self._settings.timeouts
+        if self._pinged is not None:
+            # While its transport is congested a pong may be stuck behind what it has yet to read.
+            if at - self._pinged > timeouts.pong_timeout and not self.congested:
+                self._closed_by, self._close_code = "server", 1006
+                self._transport.abort()
+        elif at - self._seen >= timeouts.ping_interval and not self._transport.is_closing():
+            self._pinged = at
+            self._transport.write(_PING)
+            self._written += len(_PING)
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close from this side; a transport that does not take the rest is cut after a while."""
+        self._closed_by, self._close_code = "server", code
+        linger = self._settings.websocket.write_timeout
+        asyncio.get_running_loop().call_later(linger, self._transport.abort)
+        await self._socket.close(code=code, message=reason.encode(), drain=False)

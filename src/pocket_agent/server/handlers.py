@@ -1,0 +1,381 @@
+"""What each request does: find the project, act, reply. A handler returns its reply or raises."""
+
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol, cast
+
+import msgspec
+
+from pocket_agent.config.settings import Settings
+from pocket_agent.errors import ForbiddenError, InvalidPathError, ValidationError
+from pocket_agent.hub import Hub
+from pocket_agent.model import Direction, Entry, ExecuteOptions, Milliseconds, Position, ProjectId
+from pocket_agent.projects import Projects
+from pocket_agent.protocol import request as message
+from pocket_agent.protocol.frame import timestamp
+from pocket_agent.protocol.push import (
+    REPLY_TYPES,
+    HealthCheckData,
+    MessageData,
+    MessagesData,
+    MessagesMetadata,
+    ProjectDeletedData,
+    ProjectJoinData,
+    ProjectLeaveData,
+    PromptChangedData,
+    ServerStatsData,
+    SessionListData,
+    SessionResumeData,
+    SetModelData,
+    SetPermissionModeData,
+    SubscribersData,
+)
+from pocket_agent.protocol.request import ClientFrame, Since
+from pocket_agent.server.connection import Connection
+from pocket_agent.session.log import live_draft
+from pocket_agent.session.session import Session
+from pocket_agent.storage import Store
+
+_PAGE_BYTES: Final = 8 * 1024 * 1024
+"""The largest page of history, so that one request cannot fill the memory; `has_more` tells the rest."""
+
+_WAITING: Final = frozenset(
+    {
+        "project_create",
+        "project_delete",
+        "execute",
+        "agent_kill",
+        "agent_interrupt",
+        "agent_new_session",
+        "approval_respond",
+        "prompt_edit",
+        "prompt_cancel",
+        "set_model",
+        "set_permission_mode",
+        "session_resume",
+    }
+)
+"""Requests that may wait for a project's turn; others of the same connection overtake them."""
+
+
+class Report(Protocol):
+    """Where figures and health come from."""
+
+    async def health(self) -> HealthCheckData:
+        """How the server is."""
+
+    def stats(self) -> ServerStatsData:
+        """Figures since the start."""
+
+
+Reply = object
+_Act = Callable[[Connection, ClientFrame, Session], Coroutine[Any, Any, Reply]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    after: int
+    before: int | None
+
+
+class Handlers:
+    """Carries out requests. It is the `Handler` of every connection."""
+
+    def __init__(self, projects: Projects, store: Store, hub: Hub, settings: Settings, report: Report) -> None:
+        self._projects = projects
+        self._store = store
+        self._hub = hub
+        self._settings = settings
+        self._report = report
+        self._stopping = False
+        self._of_project: dict[str, _Act] = {
+            "project_delete": self._project_delete,
+            "project_join": self._project_join,
+            "project_leave": self._project_leave,
+            "execute": self._execute,
+            "agent_kill": self._agent_kill,
+            "agent_interrupt": self._agent_interrupt,
+            "agent_new_session": self._agent_new_session,
+            "get_messages": self._get_messages,
+            "approval_respond": self._approval_respond,
+            "prompt_edit": self._prompt_edit,
+            "prompt_cancel": self._prompt_cancel,
+            "set_model": self._set_model,
+            "set_permission_mode": self._set_permission_mode,
+            "session_list": self._session_list,
+            "session_resume": self._session_resume,
+        }
+
+    def refuse_new_work(self) -> None:
+        """The server is stopping: what would begin something is refused from here on."""
+        self._stopping = True
+
+    def waits(self, frame: ClientFrame) -> bool:
+        """Whether the request may wait for a project, so that others overtake it."""
+        return frame.type in _WAITING
+
+    def prepare(self, connection: Connection, frame: ClientFrame) -> Callable[[], Awaitable[None]]:
+        """Settle now which project is meant; the result carries the request out and replies."""
+        if self._stopping and frame.type in {"execute", "project_create"}:
+            raise ForbiddenError("The server is stopping; it takes no new work. Connect again in a moment.")
+        of_project = self._of_project.get(frame.type)
+        if of_project is not None:
+            session = self._session(connection, frame)
+            act = of_project
+
+            async def carry_out() -> None:
+                reply = await act(connection, frame, session)
+                self._reply(connection, frame, reply, session.state.project.id)
+
+            return carry_out
+        return lambda: self._of_server(connection, frame)
+
+    async def _of_server(self, connection: Connection, frame: ClientFrame) -> None:
+        project_id: ProjectId | None = None
+        reply: Reply
+        match frame.request:
+            case message.ProjectCreate(path=path):
+                session = await self._projects.create(path)
+                project_id = session.state.project.id
+                reply = session.state.view()
+            case message.ProjectList():
+                reply = self._project_list()
+            case message.HealthCheck():
+                reply = await self._report.health()
+            case message.ServerStats(interval=interval):
+                if interval is not None:
+                    connection.stats_interval = interval
+                    connection.stats_due = 0.0
+                reply = self._report.stats()
+            case other:
+                raise AssertionError(other)
+        self._reply(connection, frame, reply, project_id)
+
+    def _reply(self, connection: Connection, frame: ClientFrame, reply: Reply, project_id: ProjectId | None) -> None:
+        if reply is not None:
+            connection.send(
+                REPLY_TYPES.get(frame.type, frame.type),
+                reply,
+                project_id=project_id,
+                request_id=frame.request_id,
+            )
+
+    def _session(self, connection: Connection, frame: ClientFrame) -> Session:
+        """The project that the frame names, or else the one that the connection has joined."""
+        if frame.project_id is not None:
+            return self._projects.get(frame.project_id)
+        if len(connection.cursors) == 1:
+            return self._projects.get(next(iter(connection.cursors)))
+        joined = "several" if connection.cursors else "no"
+        raise ValidationError(f"project_id is needed: this connection has joined {joined} projects.")
+
+    def _project_list(self) -> bytes:
+        states = [session.state.encoded_view() for session in self._projects.all()]
+        return b'{"projects":[%b],"total":%d}' % (b",".join(states), len(states))
+
+    async def _project_delete(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
+        project_id = session.state.project.id
+        await self._projects.delete(project_id)
+        for sink in list(self._hub.sinks):
+            if isinstance(sink, Connection):
+                sink.leave(project_id)
+        return ProjectDeletedData(project_id)
+
+    async def _project_join(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
+        request = cast("message.ProjectJoin", frame.request)
+        place = await self._place(session, request.since)
+        state = session.state
+        project, channel = state.project, state.log.channel
+        recovered = place is None or (
+            place.epoch == project.epoch and project.first - 1 <= place.offset <= project.head
+        )
+        after = None
+        if place is not None:
+            after = place.offset if recovered else project.first - 1
+        connection.leave(project.id)
+        connection.send(
+            "project_join",
+            ProjectJoinData(
+                project_id=project.id,
+                state=project.state,
+                session_id=project.session_id,
+                epoch=project.epoch,
+                offset=channel.head,
+                recovered=recovered,
+                approvals=state.pending(),
+                queue=state.queued(),
+                partial=state.partial.value(),
+            ),
+            project_id=project.id,
+            request_id=frame.request_id,
+        )
+        connection.send("project_state", state.encoded_view(), project_id=project.id)
+        connection.join(channel, after)
+        state.log.say([live_draft("project_joined", SubscribersData(project.id, channel.subscribers))])
+        return None
+
+    async def _place(self, session: Session, since: Since | int | str | None) -> Position | None:
+        project = session.state.project
+        match since:
+            case None:
+                return None
+            case int():
+                return Position(project.epoch, since)
+            case Since():
+                return message.position_of(since, project.epoch)
+            case str():
+                offset = await self._store.offset_at(session.state.project, _milliseconds(since))
+                # A time before the first entry that is still stored means all that there is.
+                return Position(session.state.project.epoch, max(offset, session.state.project.first - 1))
+
+    async def _project_leave(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
+        log = session.state.log
+        if connection.leave(log.project.id):
+            log.say([live_draft("project_left", SubscribersData(log.project.id, log.channel.subscribers))])
+        return ProjectLeaveData(log.project.id)
+
+    async def _execute(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
+        request = cast("message.Execute", frame.request)
+        options = await self._options(request.options)
+        return await session.execute(request.prompt, options, prompt_id=request.prompt_id, by=connection.device.name)
+
+    async def _options(self, options: message.Options | None) -> ExecuteOptions:
+        if options is None:
+            return ExecuteOptions()
+        chosen = options.to_model()
+        allowed = self._settings.claude.allow_dangerously_skip_permissions
+        if chosen.dangerously_skip_permissions and not allowed:
+            raise ForbiddenError(
+                "dangerously_skip_permissions is switched off on this server "
+                "(claude.allow_dangerously_skip_permissions)."
+            )
+        self._refuse_bypass(chosen.permission_mode)
+        directories = []
+        for path in chosen.add_dirs:
+            try:
+                directories.append(str(await self._projects.directory(path)))
+            except InvalidPathError as error:
+                raise InvalidPathError(f"options.add_dirs: {error.message}") from error
+        return msgspec.structs.replace(chosen, add_dirs=tuple(directories))
+
+    def _refuse_bypass(self, mode: str | None) -> None:
+        if mode == "bypassPermissions" and not self._settings.claude.allow_dangerously_skip_permissions:
+            raise ForbiddenError(
+                "The permission mode bypassPermissions is switched off on this server "
+                "(claude.allow_dangerously_skip_permissions)."
+            )
+
+    async def _agent_kill(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
+        return await session.kill()
+
+    async def _agent_interrupt(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
+        return await session.interrupt()
+
+    async def _agent_new_session(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
+        return await session.new_session()
+
+    async def _get_messages(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
+        request = cast("message.GetMessages", frame.request)
+        bounds = await self._range(session, request)
+        project = session.state.project
+        direction = None if request.direction == "all" else Direction(request.direction)
+        newest_first = bounds.before is not None or request.since is None
+        if newest_first:
+            before = bounds.before if bounds.before is not None else project.head + 1
+            entries = await self._store.read_before(
+                project, before=before, limit=request.limit, max_bytes=_PAGE_BYTES, direction=direction
+            )
+            entries = [entry for entry in entries if entry.offset > bounds.after]
+            oldest = entries[0].offset if entries else before
+            has_more = bool(entries) and max(bounds.after + 1, project.first) < oldest
+        else:
+            entries = await self._store.read(
+                project, after=bounds.after, limit=request.limit, max_bytes=_PAGE_BYTES, direction=direction
+            )
+            has_more = bool(entries) and entries[-1].offset < project.head
+        metadata = MessagesMetadata(
+            epoch=project.epoch, first_offset=project.first, last_offset=project.head, has_more=has_more
+        )
+        return MessagesData([_message(entry) for entry in entries], metadata)
+
+    async def _range(self, session: Session, request: message.GetMessages) -> _Range:
+        since = await self._place(session, request.since)
+        epoch = session.state.project.epoch
+        before = request.before
+        if isinstance(before, int):
+            before = Since(offset=before)
+        for position in (since, before):
+            if position is not None and position.epoch not in {None, epoch}:
+                raise ValidationError(
+                    "This epoch is over: the log was restored or renewed. Read it again without `since` and `before`.",
+                    details={"epoch": epoch},
+                )
+        return _Range(after=since.offset if since is not None else 0, before=before.offset if before else None)
+
+    async def _approval_respond(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
+        request = cast("message.ApprovalRespond", frame.request)
+        return await session.respond(
+            request.approval_id,
+            allow=request.behavior == "allow",
+            by=connection.device.name,
+            message=request.message,
+            updated_input=request.updated_input,
+            remember=request.remember,
+        )
+
+    async def _prompt_edit(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
+        request = cast("message.PromptEdit", frame.request)
+        await session.edit(request.execution_id, request.prompt)
+        return PromptChangedData(session.state.project.id, request.execution_id)
+
+    async def _prompt_cancel(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
+        request = cast("message.PromptCancel", frame.request)
+        await session.cancel(request.execution_id)
+        return PromptChangedData(session.state.project.id, request.execution_id)
+
+    async def _set_model(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
+        request = cast("message.SetModel", frame.request)
+        await session.set_model(request.model)
+        return SetModelData(session.state.project.id, request.model)
+
+    async def _set_permission_mode(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
+        request = cast("message.SetPermissionMode", frame.request)
+        self._refuse_bypass(request.mode)
+        await session.set_permission_mode(request.mode)
+        return SetPermissionModeData(session.state.project.id, request.mode)
+
+    async def _session_list(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
+        return SessionListData(session.state.project.id, await session.sessions())
+
+    async def _session_resume(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
+        request = cast("message.SessionResume", frame.request)
+        await session.resume(request.session_id, fork=request.fork)
+        return SessionResumeData(session.state.project.id, request.session_id, request.fork)
+
+
+def _message(entry: Entry) -> MessageData:
+    return MessageData(
+        offset=entry.offset,
+        timestamp=timestamp(entry.timestamp),
+        direction=entry.direction,
+        type=entry.type,
+        message=msgspec.Raw(entry.data),
+    )
+
+
+def _milliseconds(text: str) -> Milliseconds:
+    """An RFC 3339 time.
+
+    Raises:
+        ValidationError: it is none, or has no zone.
+    """
+    refusal = ValidationError("`since` is not an RFC 3339 time such as 2026-01-31T12:00:00Z.")
+    try:
+        at = datetime.fromisoformat(text)
+        milliseconds = int(at.astimezone(UTC).timestamp() * 1000)
+    except (ValueError, OverflowError) as error:
+        raise refusal from error
+    if at.tzinfo is None:
+        raise refusal
+    return Milliseconds(max(0, milliseconds))

@@ -1,0 +1,206 @@
+"""HTTP: the WebSocket endpoint, the health endpoints, and a first page."""
+
+import asyncio
+import json
+import time
+from typing import Final, Literal
+
+from aiohttp import web
+
+from pocket_agent import __version__
+from pocket_agent.config.settings import Settings
+from pocket_agent.errors import ForbiddenError, PocketAgentError, UnauthorizedError
+from pocket_agent.events import ConnectionRejected, Observer
+from pocket_agent.hub import Hub
+from pocket_agent.model import Device
+from pocket_agent.protocol.frame import encode_data, timestamp
+from pocket_agent.server.auth import Authenticator
+from pocket_agent.server.connection import (
+    CLOSE_GOING_AWAY,
+    CLOSE_UNAUTHORIZED,
+    Connection,
+)
+from pocket_agent.server.handlers import Handlers, Report
+from pocket_agent.session.log import now
+
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+_PAGE: Final = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Pocket Agent Server</title>
+<style>body{font:1rem/1.5 system-ui;max-width:40rem;margin:3rem auto;padding:0 1rem;color-scheme:light dark}</style>
+<h1>Pocket Agent Server</h1>
+<p>Version %s is running. The web client is not part of this installation.</p>
+<p>Use the terminal client on this machine: <code>pocket-agent chat</code>. Programs connect to
+<code>/ws</code> with a token (<code>pocket-agent devices add NAME --print-token</code>).</p>
+<p>Health: <a href="/health">/health</a>.</p>
+</html>
+"""
+_KEEP_ALIVE_SECONDS: Final = 1.0
+
+
+class Endpoint:
+    """What the listeners serve."""
+
+    def __init__(
+        self,
+        handlers: Handlers,
+        authenticator: Authenticator,
+        report: Report,
+        hub: Hub,
+        settings: Settings,
+        observer: Observer,
+    ) -> None:
+        self._handlers = handlers
+        self._authenticator = authenticator
+        self._report = report
+        self._hub = hub
+        self._settings = settings
+        self._observer = observer
+        self._stopping = False
+        self._opening = 0
+
+    def application(self) -> web.Application:
+        """The aiohttp application with all routes."""
+        application = web.Application(client_max_size=64 * 1024)
+        application.router.add_get("/ws", self._websocket)
+        application.router.add_get("/livez", self._livez)
+        application.router.add_get("/readyz", self._readyz)
+        application.router.add_get("/health", self._health)
+        application.router.add_get("/", self._page)
+        return application
+
+    def connections(self) -> list[Connection]:
+        """Everybody who is connected."""
+        return [sink for sink in self._hub.sinks if isinstance(sink, Connection)]
+
+    def refuse_new_work(self) -> None:
+        """The server is stopping: nobody comes in, nothing begins."""
+        self._stopping = True
+        self._handlers.refuse_new_work()
+
+    async def close_all(self) -> None:
+        """Tell every client to come back later."""
+        await asyncio.gather(
+            *(connection.close(CLOSE_GOING_AWAY, "the server is restarting") for connection in self.connections())
+        )
+
+    async def keep_alive(self) -> None:
+        """Ping the silent and push figures to who asked for them, for as long as it runs."""
+        while True:
+            await asyncio.sleep(_KEEP_ALIVE_SECONDS)
+            at = time.monotonic()
+            for connection in self.connections():
+                connection.keep_alive(at)
+
+    async def push_stats(self) -> None:
+        """Send `server_stats` to who asked for it, for as long as it runs."""
+        while True:
+            at = time.monotonic()
+            subscribers = [connection for connection in self.connections() if connection.stats_interval > 0]
+            due = [connection for connection in subscribers if connection.stats_due <= at]
+            for connection in due:
+                # The reply to the request itself was the first.
+                if connection.stats_due > 0 and not connection.congested:
+                    connection.send("server_stats", self._report.stats())
+                connection.stats_due = at + connection.stats_interval
+            waits = [connection.stats_due - at for connection in subscribers]
+            await asyncio.sleep(max(0.05, min([_KEEP_ALIVE_SECONDS, *waits])))
+
+    async def _websocket(self, request: web.Request) -> web.StreamResponse:
+        remote = request.remote or ""
+        try:
+            self._authenticator.check_origin(request.headers)
+            self._refuse_when_full(remote)
+            device = await self._authenticator.device(request.headers)
+        except UnauthorizedError as error:
+            self._observer.emit(ConnectionRejected("unauthorized", remote))
+            return await self._unauthorized(request, error)
+        except ForbiddenError as error:
+            self._observer.emit(ConnectionRejected("origin", remote))
+            return _refusal(403, error)
+        except _FullError as error:
+            return _refusal(503, error, {"Retry-After": "5"})
+        self._opening += 1
+        try:
+            return await self._serve(request, device, remote)
+        finally:
+            self._opening -= 1
+
+    def _refuse_when_full(self, remote: str) -> None:
+        if self._stopping:
+            self._observer.emit(ConnectionRejected("stopping", remote))
+            raise _FullError("The server is stopping.")
+        limit = self._settings.limits.max_connections
+        if self._opening >= limit:
+            self._observer.emit(ConnectionRejected("limit", remote))
+            raise _FullError(f"There are {limit} connections already (limits.max_connections).")
+
+    async def _serve(self, request: web.Request, device: Device, remote: str) -> web.StreamResponse:
+        # Text stays bytes: frames are decoded once, by the protocol, which refuses bad UTF-8 by itself.
+        socket: web.WebSocketResponse[Literal[False]] = web.WebSocketResponse(
+            autoping=False,
+            compress=False,
+            max_msg_size=self._settings.limits.message_size,
+            decode_text=False,
+        )
+        await socket.prepare(request)
+        transport = request.transport
+        if transport is None:
+            return socket
+        connection = Connection(socket, transport, device, remote, self._hub, self._settings, self._observer)
+        await connection.serve(self._handlers)
+        return socket
+
+    async def _unauthorized(self, request: web.Request, error: UnauthorizedError) -> web.StreamResponse:
+        """A program sees the status; a page's script only sees the code of a close frame."""
+        if "Origin" not in request.headers:
+            return _refusal(401, error, {"WWW-Authenticate": "Bearer"})
+        socket = web.WebSocketResponse(compress=False)
+        await socket.prepare(request)
+        await socket.close(code=CLOSE_UNAUTHORIZED, message=b"unauthorized")
+        return socket
+
+    async def _livez(self, _: web.Request) -> web.Response:
+        return web.Response(text="ok\n", headers=_HEADERS)
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        if self._stopping:
+            return web.Response(status=503, text="stopping\n", headers=_HEADERS)
+        return web.Response(text="ok\n", headers=_HEADERS)
+
+    async def _health(self, _: web.Request) -> web.Response:
+        health = await self._report.health()
+        body = {
+            "status": health.status,
+            "version": health.version,
+            "uptime": health.uptime,
+            "timestamp": timestamp(now()),
+            "checks": health.checks,
+        }
+        return web.Response(
+            status=200 if health.status == "healthy" else 503,
+            body=encode_data(body),
+            content_type="application/json",
+            headers=_HEADERS,
+        )
+
+    async def _page(self, _: web.Request) -> web.Response:
+        return web.Response(text=_PAGE % __version__, content_type="text/html", headers=_HEADERS)
+
+
+class _FullError(PocketAgentError):
+    """No room for another connection now."""
+
+    code = "RESOURCE_LIMIT"
+
+
+def _refusal(status: int, error: PocketAgentError, headers: dict[str, str] | None = None) -> web.Response:
+    body = json.dumps({"type": "error", "data": {"code": error.code, "message": error.message}})
+    return web.Response(
+        status=status, text=body, content_type="application/json", headers={**_HEADERS, **(headers or {})}
+    )

@@ -1,0 +1,138 @@
+"""The certificate: the user's own, or one that is made at the first start."""
+
+import ipaddress
+import os
+import socket
+import ssl
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from pocket_agent.config.settings import TlsSettings
+from pocket_agent.errors import ConfigurationError
+
+_LIFETIME: Final = timedelta(days=365)
+_RENEW_BEFORE: Final = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Files in PEM form, and until when they are good."""
+
+    cert: Path
+    key: Path
+    not_after: datetime
+    self_signed: bool
+
+
+class Tls:
+    """The TLS side of the main listener; `reload` replaces the certificate for new connections.
+
+    Raises:
+        ConfigurationError: the configured certificate cannot be used.
+    """
+
+    def __init__(self, settings: TlsSettings, directory: Path, hosts: Iterable[str]) -> None:
+        self._settings = settings
+        self._directory = directory
+        self._hosts = tuple(hosts)
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.context.set_alpn_protocols(["http/1.1"])
+        self.certificate = self.reload()
+
+    def reload(self) -> Certificate:
+        """Read the certificate again, renewing a self-signed one that is about to expire.
+
+        Raises:
+            ConfigurationError: it cannot be used; the one before stays in use.
+        """
+        if self._settings.cert is not None and self._settings.key is not None:
+            certificate = _read(self._settings.cert, self._settings.key, self_signed=False)
+        else:
+            certificate = self._self_signed()
+        try:
+            # A trial in a context of its own: a key that does not fit must not break the one in use.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate.cert, certificate.key)
+            self.context.load_cert_chain(certificate.cert, certificate.key)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigurationError(
+                f"The certificate {certificate.cert} and the key {certificate.key} cannot be used together: {error}."
+            ) from error
+        self.certificate = certificate
+        return certificate
+
+    def _self_signed(self) -> Certificate:
+        cert, key = self._directory / "cert.pem", self._directory / "key.pem"
+        if cert.exists() and key.exists():
+            present = _read(cert, key, self_signed=True)
+            if present.not_after - datetime.now(UTC) > _RENEW_BEFORE:
+                return present
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        cert_pem, key_pem = make_self_signed(self._hosts)
+        _write_private(key, key_pem)
+        _write_private(cert, cert_pem)
+        return _read(cert, key, self_signed=True)
+
+
+def make_self_signed(hosts: Iterable[str]) -> tuple[bytes, bytes]:
+    """A certificate and its key (PEM) for this machine under all the names given, good for a year."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Pocket Agent Server")])
+    start = datetime.now(UTC) - timedelta(minutes=5)  # clocks of phones may be behind
+    names: dict[str, x509.GeneralName] = {}
+    for host in ("localhost", "127.0.0.1", "::1", socket.gethostname(), *hosts):
+        names.setdefault(host, _general_name(host))
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + _LIFETIME)
+        .add_extension(x509.SubjectAlternativeName(names.values()), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return (
+        certificate.public_bytes(serialization.Encoding.PEM),
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
+    )
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host.encode("idna").decode() if not host.isascii() else host)
+
+
+def _read(cert: Path, key: Path, *, self_signed: bool) -> Certificate:
+    try:
+        parsed = x509.load_pem_x509_certificate(cert.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"The certificate {cert} (server.tls.cert) cannot be read: {error}.") from error
+    return Certificate(cert, key, parsed.not_valid_after_utc, self_signed)
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    """Write a file that is only ever readable by its owner, whole or not at all."""
+    temporary = path.with_name(path.name + ".new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+    temporary.replace(path)

@@ -1,0 +1,266 @@
+"""The CLI process of one project: started when it is needed, kept warm, adopted, ended.
+
+The agent reads the process's spool in batches. A batch stays the same until it is acknowledged,
+so that a write which failed can be tried again without losing or doubling a line.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pocket_agent.claude import control
+from pocket_agent.claude.command import build_argv, build_environment, process_options
+from pocket_agent.claude.framing import Line, LineFramer, Oversized
+from pocket_agent.claude.installation import Installer
+from pocket_agent.claude.message import Message
+from pocket_agent.claude.process import ClaudeProcess, adopt, kill_leftovers, spawn
+from pocket_agent.claude.spool import Spool, SpoolReader, SpoolWatcher, SpoolWriter
+from pocket_agent.config.settings import ClaudeSettings
+from pocket_agent.errors import ExecutionFailedError, ProcessNotFoundError
+from pocket_agent.events import Observer, ProcessAdopted, ProcessExited, ProcessSpawned
+from pocket_agent.model import ExecuteOptions, ProcessRecord, Project
+from pocket_agent.session.log import now
+
+_CHUNK_BYTES: Final = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class AgentContext:
+    """What all agents of a server share."""
+
+    settings: ClaudeSettings
+    installer: Installer
+    spool_dir: Path
+    watcher: SpoolWatcher
+    environment: Mapping[str, str]
+    observer: Observer
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Lines to take in together; `consumed` is the spool's byte behind the last of them."""
+
+    lines: list[Line | Oversized]
+    consumed: int
+
+
+class Agent:
+    """One project's CLI process and the stream it writes.
+
+    Attributes:
+        record: what the store has to know to adopt the process; None when there is none.
+        model: the model that the process was last told to use; None for its own default.
+        permission_mode: likewise.
+    """
+
+    def __init__(self, project: Project, context: AgentContext) -> None:
+        self._project_id = project.id
+        self._cwd = project.real_path
+        self._context = context
+        self._opened = asyncio.Event()
+        self._answers: dict[str, asyncio.Future[Message]] = {}
+        self._process: ClaudeProcess | None = None
+        self._spool: Spool | None = None
+        self._reader: SpoolReader | None = None
+        self._writer: SpoolWriter | None = None
+        self._framer = LineFramer(context.settings.max_line)
+        self._batch: Batch | None = None
+        self.record: ProcessRecord | None = None
+        self.model: str | None = None
+        self.permission_mode: str | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether there is a process, or output of one that has not been taken in."""
+        return self.record is not None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and not self._process.has_exited
+
+    @property
+    def exit_code(self) -> int | None:
+        """How the process ended, where that can be known."""
+        return self._process.exit_code if self._process is not None else None
+
+    @property
+    def spool_size(self) -> int:
+        """Bytes that the process has written."""
+        return self._spool.size if self._spool is not None else 0
+
+    def fits(self, options: ExecuteOptions) -> bool:
+        """Whether the running process can carry out a prompt with these options."""
+        return self.alive and self.record is not None and self.record.options == process_options(options)
+
+    async def start(self, options: ExecuteOptions, *, resume: str | None, fork: bool) -> None:
+        """Start a process.
+
+        Raises:
+            ClaudeNotFoundError: there is no usable CLI.
+            ExecutionFailedError: it could not be started.
+        """
+        installation = await self._context.installer.find()
+        spool = Spool(self._context.spool_dir, uuid.uuid4().hex)
+        argv = build_argv(str(installation.path), options, resume=resume, fork=fork)
+        environment = build_environment(self._context.environment, self._context.settings.environment)
+        began = time.monotonic()
+        spool.create()
+        try:
+            process = spawn(argv, cwd=Path(self._cwd), environment=environment, spool=spool)
+        except BaseException:
+            spool.remove()
+            raise
+        record = ProcessRecord(
+            id=spool.id,
+            project_id=self._project_id,
+            pid=process.pid,
+            start_time=process.start_time,
+            boot_id=process.boot_id,
+            consumed=0,
+            options=process_options(options),
+            started_at=now(),
+        )
+        self._open(record, spool, process)
+        self.model, self.permission_mode = options.model, options.permission_mode
+        self._context.observer.emit(ProcessSpawned(self._project_id, process.pid, time.monotonic() - began))
+        with suppress(ProcessNotFoundError):  # one that ended at once is seen by whoever reads its spool
+            await self.send(control.initialize(uuid.uuid4().hex))
+
+    async def adopt(self, record: ProcessRecord) -> None:
+        """Take over the process of an earlier run of the server, or what it left behind.
+
+        Raises:
+            ExecutionFailedError: its output is gone.
+        """
+        spool = Spool(self._context.spool_dir, record.id)
+        process = adopt(record.pid, record.start_time, record.boot_id)
+        if process is None:
+            await kill_leftovers(record.pid, record.start_time, record.boot_id, record.id)
+        try:
+            self._open(record, spool, process)
+        except ExecutionFailedError:
+            if process is not None:
+                await process.terminate(idle=True)
+            raise
+        if process is not None:
+            self._context.observer.emit(ProcessAdopted(self._project_id, process.pid))
+
+    def _open(self, record: ProcessRecord, spool: Spool, process: ClaudeProcess | None) -> None:
+        self._reader = SpoolReader(spool, record.consumed, self._context.watcher)
+        self._writer = None
+        if process is not None:
+            with suppress(ProcessNotFoundError):  # it ends just now, which `exited` tells
+                # After a server that was killed within a line, the next one must not be glued to it.
+                self._writer = SpoolWriter(spool, resync=record.consumed > 0)
+        self.record, self._spool, self._process = record, spool, process
+        self._framer = LineFramer(self._context.settings.max_line, start=record.consumed)
+        self._batch = None
+        self._opened.set()
+
+    async def activity(self) -> None:
+        """Wait until there may be something to take in: output, or the end of the process."""
+        await self._opened.wait()
+        if self._reader is None or self._batch is not None or not self.alive:
+            return
+        process = self._process
+        assert process is not None
+        await self._reader.wait_for_growth(process.exited)
+
+    def next_batch(self) -> Batch | None:
+        """The next lines, the same ones until `acknowledge`; None when there are none now."""
+        if self._batch is not None or self._reader is None:
+            return self._batch
+        # Asked before reading, so that what the process wrote last is read before it counts as over.
+        alive = self.alive
+        while True:
+            data = self._reader.read(_CHUNK_BYTES)
+            lines = self._framer.feed(data) if data else []
+            if lines:
+                break
+            if not data:
+                if alive:
+                    return None
+                lines = self._framer.finish()
+                break
+        if not lines:
+            return None
+        self._batch = Batch(lines, lines[-1].end)
+        return self._batch
+
+    def acknowledge(self) -> None:
+        """The batch is in the log (or holds nothing for it)."""
+        self._batch = None
+
+    @property
+    def drained(self) -> bool:
+        """Whether the process is gone and all it wrote was taken in."""
+        return self.open and not self.alive and self.next_batch() is None
+
+    async def send(self, line: bytes) -> None:
+        """Write a line to the process.
+
+        Raises:
+            ProcessNotFoundError: it is gone.
+        """
+        if self._writer is None or not self.alive:
+            raise ProcessNotFoundError("The agent's process is not running.")
+        await self._writer.write(line)
+
+    def unread(self) -> int:
+        """How many bytes written to the process it has not read yet."""
+        return self._writer.unread() if self._writer is not None else 0
+
+    def expect(self, request_id: str) -> asyncio.Future[Message]:
+        """The answer to a control request that is about to be sent; `answered` brings it."""
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._answers[request_id] = answer
+        answer.add_done_callback(lambda _: self._answers.pop(request_id, None))
+        return answer
+
+    def answered(self, message: Message) -> None:
+        """A control response of the CLI was read."""
+        answer = self._answers.get(message.request_id or "")
+        if answer is not None and not answer.done():
+            answer.set_result(message)
+
+    async def terminate(self, *, idle: bool) -> None:
+        """End the process and all its children; returns when they are gone, within the graces."""
+        if self._process is not None:
+            await self._process.terminate(
+                interrupt_grace=self._context.settings.terminate_grace,
+                terminate_grace=self._context.settings.terminate_grace,
+                idle=idle,
+            )
+
+    def error_output(self) -> str:
+        """The end of what the process wrote to its standard error, for a person."""
+        return self._spool.error_tail() if self._spool is not None else ""
+
+    async def close(self) -> None:
+        """Let go of a process that is gone, and of its spool."""
+        process, spool = self._process, self._spool
+        self.release()
+        if process is not None:
+            await process.kill_group()
+            self._context.observer.emit(ProcessExited(self._project_id, process.pid, process.exit_code))
+        if spool is not None:
+            spool.remove()
+
+    def release(self) -> None:
+        """Stop reading and writing, and leave the process running for the next server to adopt."""
+        if self._reader is not None:
+            self._reader.close()
+        if self._writer is not None:
+            self._writer.close()
+        if self._process is not None:
+            self._process.release()
+        self._opened.clear()
+        self.record = self._process = self._spool = self._reader = self._writer = self._batch = None
+        for answer in list(self._answers.values()):
+            answer.cancel()

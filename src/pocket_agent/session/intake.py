@@ -1,0 +1,255 @@
+"""Lines of the CLI to one atomic write: what goes into the log, and what changes with it.
+
+Nothing here changes the session: a plan is made, stored, and only then applied, so that a write
+that fails can be planned again from the same lines.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from pocket_agent.claude import control
+from pocket_agent.claude.framing import Line, Oversized
+from pocket_agent.claude.message import Kind, Message, peek
+from pocket_agent.model import (
+    Approval,
+    ApprovalId,
+    ApprovalStatus,
+    Direction,
+    Execution,
+    ExecutionStatus,
+    Milliseconds,
+    Project,
+    ProjectState,
+    Session,
+)
+from pocket_agent.protocol.push import AgentKillData, ApprovalCancelledData, ErrorData
+from pocket_agent.session import view
+from pocket_agent.session.log import Draft, entry_draft, now
+
+TITLE_CHARACTERS: Final = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """What a plan starts from: the session as it is now.
+
+    Attributes:
+        verdict: how the running execution is to end, when somebody ends it.
+        killed: whether that is by `agent_kill`, which is an entry of its own.
+        new_approval_id: makes an id.
+    """
+
+    project: Project
+    execution: Execution | None
+    approvals: Mapping[ApprovalId, Approval]
+    session: Session | None
+    verdict: ExecutionStatus | None
+    killed: bool
+    new_approval_id: Callable[[], ApprovalId]
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a batch of lines amounts to.
+
+    Attributes:
+        drafts: what is said, in order.
+        project: fields of the project that change.
+        opened: tool requests that came, and are still open.
+        closed: tool requests that were withdrawn.
+        partial: the message being written: ("clear", "") or (kind, text) in order.
+        answers: control responses of the CLI.
+        refusals: lines to answer requests of the CLI that this server does not know.
+        finished: the execution, final, when its result was among the lines.
+        result: the result's line, for its figures.
+        rejected: reasons for lines that are not lines of the protocol.
+    """
+
+    drafts: list[Draft] = field(default_factory=list)
+    project: dict[str, Any] = field(default_factory=dict)
+    opened: dict[ApprovalId, Approval] = field(default_factory=dict)
+    closed: dict[ApprovalId, Approval] = field(default_factory=dict)
+    partial: list[tuple[str, str]] = field(default_factory=list)
+    answers: list[Message] = field(default_factory=list)
+    refusals: list[bytes] = field(default_factory=list)
+    session: Session | None = None
+    finished: Execution | None = None
+    result: Message | None = None
+    rejected: list[str] = field(default_factory=list)
+
+
+class Intake:
+    """Makes the plan for one batch of lines."""
+
+    def __init__(self, present: Present) -> None:
+        self._present = present
+        self._at = now()
+        self.plan = Plan()
+
+    def take(self, lines: Sequence[Line | Oversized]) -> Plan:
+        """Go through the lines in order."""
+        for line in lines:
+            if isinstance(line, Oversized):
+                self._reject(f"a line of {line.length} bytes, more than claude.max_line allows", "RESOURCE_LIMIT")
+            else:
+                self._line(line.data)
+        return self.plan
+
+    def _line(self, data: bytes) -> None:
+        message = peek(data)
+        match message.kind:
+            case Kind.GARBAGE:
+                self._reject(message.reason or "not JSON", "INVALID_MESSAGE", message.excerpt)
+            case Kind.STREAM_EVENT:
+                self.plan.drafts.append(Draft("agent_message", data, None))
+                if message.parent_tool_use_id is None and message.delta_text is not None:
+                    self.plan.partial.append((message.delta_kind or "", message.delta_text))
+                elif message.event_type == "message_start" and message.parent_tool_use_id is None:
+                    self.plan.partial.append(("clear", ""))
+            case Kind.CONTROL_RESPONSE:
+                self.plan.answers.append(message)
+            case Kind.CONTROL_REQUEST:
+                self._request(message)
+            case Kind.CONTROL_CANCEL_REQUEST:
+                self._withdraw(message.request_id)
+            case _:
+                self._entry(data, message)
+
+    def _entry(self, data: bytes, message: Message) -> None:
+        plan = self.plan
+        plan.drafts.append(Draft("agent_message", data, Direction.CLAUDE))
+        if message.kind is Kind.INIT or message.kind is Kind.RESULT:
+            self._session(message)
+        if message.kind is Kind.RESULT:
+            plan.partial.append(("clear", ""))
+            self._result(message)
+        elif message.kind is Kind.ASSISTANT and message.parent_tool_use_id is None:
+            plan.partial.append(("clear", ""))
+        elif message.kind is Kind.LIFECYCLE:
+            self._lifecycle(message)
+
+    def _reject(self, reason: str, code: str, excerpt: str | None = None) -> None:
+        self.plan.rejected.append(reason)
+        details: dict[str, object] | None = {"excerpt": excerpt} if excerpt else None
+        self.plan.drafts.append(
+            entry_draft("error", ErrorData(code, f"The agent printed {reason}; it was left out.", details))
+        )
+
+    def _session(self, message: Message) -> None:
+        session_id = message.session_id
+        present = self._present
+        if not session_id or message.lost_conversation:
+            return
+        known = self.plan.session or present.session
+        if known is None or known.id != session_id:
+            prompt = present.execution.prompt if present.execution is not None else ""
+            title = " ".join(prompt.split())[:TITLE_CHARACTERS]
+            known = Session(session_id, present.project.id, self._at, self._at, title)
+        self.plan.session = msgspec.structs.replace(known, last_active=self._at)
+        if session_id != present.project.session_id or present.project.fork:
+            self.plan.project.update(session_id=session_id, fork=False)
+
+    def _request(self, message: Message) -> None:
+        request = control.parse_permission_request(message)
+        if request is None:
+            self.plan.refusals.append(control.refuse(message.request_id or "", "Not supported by this client."))
+            return
+        execution = self._present.execution
+        approval = Approval(
+            id=self._present.new_approval_id(),
+            project_id=self._present.project.id,
+            execution_id=execution.id if execution is not None else None,
+            request_id=request.request_id,
+            request=request.raw,
+            status=ApprovalStatus.PENDING,
+            created_at=self._at,
+        )
+        self.plan.opened[approval.id] = approval
+        self.plan.drafts.append(
+            entry_draft("approval_requested", view.approval_requested(approval, request), Direction.CLAUDE)
+        )
+
+    def _withdraw(self, request_id: str | None) -> None:
+        for approval in list(self._open_approvals()):
+            if approval.request_id == request_id:
+                self._cancel(approval, "withdrawn by the agent")
+
+    def _open_approvals(self) -> list[Approval]:
+        known = {**self._present.approvals, **self.plan.opened}
+        return [approval for key, approval in known.items() if key not in self.plan.closed]
+
+    def _cancel(self, approval: Approval, reason: str) -> None:
+        cancelled = msgspec.structs.replace(approval, status=ApprovalStatus.CANCELLED, resolved_at=self._at)
+        self.plan.opened.pop(approval.id, None)
+        self.plan.closed[approval.id] = cancelled
+        self.plan.drafts.append(
+            entry_draft("approval_cancelled", ApprovalCancelledData(approval.id, reason), Direction.CLAUDE)
+        )
+
+    def _result(self, message: Message) -> None:
+        execution = self._present.execution
+        if execution is None or self.plan.finished is not None:
+            return
+        self.plan.result = message
+        status = self._present.verdict
+        if status is None:
+            status = ExecutionStatus.ERROR if message.is_error else ExecutionStatus.SUCCESS
+        error = None
+        if message.lost_conversation:
+            self.plan.project.update(session_id=None, fork=False)
+            error = ErrorData(
+                "EXECUTION_FAILED",
+                "The conversation to continue no longer exists; the next prompt starts a new one.",
+            )
+        elif status is ExecutionStatus.ERROR:
+            error = ErrorData("EXECUTION_FAILED", message.result_text or "The agent ended with an error.")
+        self.finish(status, error)
+
+    def _lifecycle(self, message: Message) -> None:
+        """A prompt that the CLI had seen already is reported as over without ever giving a result."""
+        execution = self._present.execution
+        over = message.lifecycle_state in {"completed", "cancelled"}
+        if execution is None or self.plan.finished is not None or not over:
+            return
+        if message.command_uuid == execution.id:
+            text = "The agent had taken this prompt before it was cut off, and does not run it twice."
+            self.finish(self._present.verdict or ExecutionStatus.ERROR, ErrorData("EXECUTION_FAILED", text))
+
+    def finish(self, status: ExecutionStatus, error: ErrorData | None) -> Plan:
+        """End the running execution with `status`, and withdraw what it still asked for."""
+        execution = self._present.execution
+        assert execution is not None
+        for approval in self._open_approvals():
+            self._cancel(approval, "the execution ended")
+        waited = waited_ms(execution, self._present.approvals, self._at)
+        self.plan.finished = msgspec.structs.replace(execution, status=status, finished_at=self._at, waited_ms=waited)
+        if self._present.killed:
+            killed = AgentKillData(project_id=execution.project_id, execution_id=execution.id)
+            self.plan.drafts.append(entry_draft("process_killed", killed))
+        if error is not None:
+            details = {"execution_id": execution.id, **(error.details or {})}
+            self.plan.drafts.append(entry_draft("error", msgspec.structs.replace(error, details=details)))
+        failed = status in {ExecutionStatus.ERROR, ExecutionStatus.TIMEOUT}
+        self.plan.project["state"] = ProjectState.ERROR if failed else ProjectState.IDLE
+        return self.plan
+
+
+def waited_after(
+    execution: Execution,
+    approvals: Mapping[ApprovalId, Approval],
+    gone: ApprovalId,
+    at: Milliseconds,
+) -> int:
+    """The finished waiting of the execution once approval `gone` is answered; what still waits is not in it."""
+    rest = {key: approval for key, approval in approvals.items() if key != gone}
+    ongoing = waited_ms(execution, rest, at) - execution.waited_ms
+    return waited_ms(execution, approvals, at) - ongoing
+
+
+def waited_ms(execution: Execution, approvals: Mapping[ApprovalId, Approval], at: Milliseconds) -> int:
+    """How long the execution has waited for approvals, the wait that goes on now included."""
+    since = min((approval.created_at for approval in approvals.values()), default=None)
+    return execution.waited_ms + (max(0, at - since) if since is not None else 0)

@@ -1,0 +1,297 @@
+"""A project's loops: the tail takes in what the CLI writes, the pump starts the next prompt, the
+clock ends what runs too long and closes what idles. Restoring is how each run of them begins.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+
+from pocket_agent.config.settings import Settings
+from pocket_agent.errors import (
+    ClaudeNotFoundError,
+    ExecutionFailedError,
+    FileOperationError,
+    PocketAgentError,
+    ResourceLimitError,
+)
+from pocket_agent.events import Observer, StorageFailed
+from pocket_agent.model import ApprovalStatus, Execution, ExecutionStatus, ProcessRecord, ProjectState
+from pocket_agent.protocol.push import ErrorData
+from pocket_agent.session.agent import Agent
+from pocket_agent.session.capacity import Capacity
+from pocket_agent.session.intake import waited_ms
+from pocket_agent.session.log import Draft, Write, entry_draft, live_draft, now
+from pocket_agent.session.runner import Runner
+from pocket_agent.session.state import State
+from pocket_agent.storage import Store
+
+_RETRY_SECONDS: Final = 1.0
+"""Pause before a refused write or a start that was not possible is tried again."""
+
+
+class Life:
+    """Keeps one session going. Whoever changes the session holds `mutex`.
+
+    Args:
+        gate: raises ResourceLimitError or ClaudeNotFoundError when no execution may begin now.
+
+    Attributes:
+        wake: set when the next prompt may be able to start.
+        tick: set when a deadline may have moved.
+        ready: set once the session is restored from the store.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        agent: Agent,
+        store: Store,
+        capacity: Capacity,
+        settings: Settings,
+        observer: Observer,
+        gate: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.mutex = asyncio.Lock()
+        self.wake = asyncio.Event()
+        self.tick = asyncio.Event()
+        self.ready = asyncio.Event()
+        self.gate = gate
+        self.runner = Runner(state, agent, capacity, settings.claude, observer, self._evict)
+        self._state = state
+        self._agent = agent
+        self._store = store
+        self._capacity = capacity
+        self._settings = settings
+        self._observer = observer
+        self._interrupt_deadline: float | None = None
+
+    async def run(self) -> None:
+        """Restore the session from the store, then work until cancelled."""
+        async with self.mutex:
+            await self._restore()
+        self.ready.set()
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(self._tail())
+            loops.create_task(self._pump())
+            loops.create_task(self._clock())
+
+    async def start_now(self, execution: Execution) -> bool:
+        """Start a prompt if nothing is before it; False when it has to queue. Needs the mutex."""
+        state = self._state
+        if state.current is not None or state.queue or not self._capacity.try_acquire():
+            return False
+        await self._start(execution)
+        return True
+
+    async def _start(self, execution: Execution) -> None:
+        """Start with the slot that the caller took; it goes back when the start fails."""
+        self._state.has_slot = True
+        try:
+            await self.runner.start(execution)
+        except BaseException:
+            if self._state.current is None:
+                self.runner.drop_slot()
+            raise
+        self.tick.set()
+
+    def expect_end(self) -> None:
+        """An interrupt was sent; a process that goes on all the same is ended after a grace."""
+        if self._interrupt_deadline is None:
+            self._interrupt_deadline = time.monotonic() + self._settings.claude.interrupt_grace
+        self.tick.set()
+
+    async def _evict(self) -> bool:
+        """Close the process if the project is idle, to make room for another's."""
+        if self.mutex.locked() or self._state.current is not None or self._state.approvals:
+            return False
+        async with self.mutex:
+            await self.runner.close_process()
+        return True
+
+    async def _restore(self) -> None:
+        state, project_id = self._state, self._state.project.id
+        opened = await self._store.open_executions(project_id)
+        state.queue = [execution for execution in opened if execution.status is ExecutionStatus.QUEUED]
+        state.current = next((found for found in opened if found.status is not ExecutionStatus.QUEUED), None)
+        state.verdict, state.killed, state.attempts = None, False, 1
+        answers = []
+        state.approvals = {}
+        for approval in await self._store.open_approvals(project_id):
+            if approval.status is ApprovalStatus.PENDING:
+                state.approvals[approval.id] = approval
+            else:
+                answers.append(approval)
+        if state.project.session_id is not None:
+            state.conversation = await self._store.session(project_id, state.project.session_id)
+        if state.current is not None and not state.has_slot:
+            self._capacity.occupy()
+            state.has_slot = True
+        record = await self._store.process(project_id)
+        self._agent.release()
+        if record is not None:
+            await self._adopt(record)
+        if state.current is not None:
+            if self._agent.alive:
+                await self._continue(state.current)
+            elif not self._agent.open:
+                await self._abandon()
+        for approval in answers:
+            if approval.answer is not None and self._agent.alive:
+                await self._agent.send(approval.answer)
+            await state.log.write(Write(approvals=(msgspec.structs.replace(approval, delivered=True),)))
+        self.wake.set()
+
+    async def _adopt(self, record: ProcessRecord) -> None:
+        try:
+            await self._agent.adopt(record)
+        except ExecutionFailedError as error:
+            self._say_error(error)
+            await self._state.log.write(Write(ended_process=record.id))
+            return
+        self._capacity.used(self._state.project.id, self._evict)
+        while await self.runner.take_in():
+            pass
+
+    async def _continue(self, execution: Execution) -> None:
+        """Go on with an adopted process; write the prompt again if it may not have got there."""
+        state = self._state
+        state.silent_from = execution.spool_offset or 0
+        silent = self._agent.spool_size <= state.silent_from
+        if execution.status is ExecutionStatus.STARTING and silent and self._agent.unread() == 0:
+            await self.runner.send_prompt()
+
+    async def _abandon(self) -> None:
+        """The process of the running execution is gone without a trace, as after a reboot."""
+        error = ErrorData("EXECUTION_FAILED", "The agent's process ended while the server was away.")
+        await self.runner.finish(ExecutionStatus.ERROR, error)
+
+    async def _tail(self) -> None:
+        while True:
+            await self._agent.activity()
+            try:
+                async with self.mutex:
+                    took = await self.runner.take_in()
+            except FileOperationError as error:
+                self._observer.emit(StorageFailed(self._state.project.id, error.message))
+                await asyncio.sleep(_RETRY_SECONDS)
+                continue
+            if took:
+                self.tick.set()
+                if self._state.current is None:
+                    self.wake.set()
+                await asyncio.sleep(0)  # a long run shares the loop
+
+    async def _pump(self) -> None:
+        while True:
+            await self.wake.wait()
+            self.wake.clear()
+            while self._state.queue and self._state.current is None:
+                await self._capacity.acquire()
+                try:
+                    async with self.mutex:
+                        await self._start_next()
+                except (ClaudeNotFoundError, ResourceLimitError, FileOperationError) as error:
+                    # Not the prompt's fault: it keeps its place until the fault is gone.
+                    self._say_error(error)
+                    await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _start_next(self) -> None:
+        state = self._state
+        if not state.queue or state.current is not None:
+            self._capacity.release()
+            return
+        execution = state.queue[0]
+        try:
+            await self.gate()
+        except BaseException:
+            self._capacity.release()
+            raise
+        try:
+            await self._start(execution)
+        except (ClaudeNotFoundError, ResourceLimitError, FileOperationError):
+            raise
+        except PocketAgentError as error:
+            await self._fail_queued(execution, error)
+
+    async def _fail_queued(self, execution: Execution, error: PocketAgentError) -> None:
+        failed = msgspec.structs.replace(execution, status=ExecutionStatus.ERROR, finished_at=now())
+        data = ErrorData(error.code, error.message, {"execution_id": execution.id, **error.details})
+        state = self._state
+
+        def applied() -> list[Draft]:
+            state.queue = [waiting for waiting in state.queue if waiting.id != execution.id]
+            return state.announce(queue=True)
+
+        await state.log.write(
+            Write(
+                drafts=[entry_draft("error", data)],
+                project={"state": ProjectState.ERROR},
+                executions=(failed,),
+            ),
+            after=applied,
+        )
+
+    def _say_error(self, error: PocketAgentError) -> None:
+        self._state.log.say([live_draft("error", ErrorData(error.code, error.message, error.details or None))])
+
+    async def _clock(self) -> None:
+        while True:
+            delay = self._next_deadline()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self.tick.wait()
+            self.tick.clear()
+            try:
+                async with self.mutex:
+                    await self._on_time()
+            except FileOperationError as error:
+                self._observer.emit(StorageFailed(self._state.project.id, error.message))
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    def _next_deadline(self) -> float | None:
+        """Seconds until the clock has something to do; None when nothing is due."""
+        if self._state.current is None:
+            idle = self._settings.timeouts.idle
+            if not self._agent.open or idle <= 0:
+                return None
+            return max(0.0, self.runner.idle_since + idle - time.monotonic())
+        due = [left for left in (self._time_left(), self._interrupt_left()) if left is not None]
+        return max(0.0, min(due)) if due else None
+
+    def _time_left(self) -> float | None:
+        execution, limit = self._state.current, self._settings.timeouts.execution
+        if execution is None or execution.started_at is None or limit <= 0 or self._state.approvals:
+            return None
+        spent = now() - execution.started_at - waited_ms(execution, self._state.approvals, now())
+        return limit - spent / 1000
+
+    def _interrupt_left(self) -> float | None:
+        return None if self._interrupt_deadline is None else self._interrupt_deadline - time.monotonic()
+
+    async def _on_time(self) -> None:
+        if self._state.current is None:
+            self._interrupt_deadline = None
+            await self._close_if_idle()
+        else:
+            await self._end_if_due()
+        self.wake.set()
+
+    async def _end_if_due(self) -> None:
+        interrupt_left, time_left = self._interrupt_left(), self._time_left()
+        if interrupt_left is not None and interrupt_left <= 0:
+            self._interrupt_deadline = None
+            await self.runner.end(ExecutionStatus.KILLED)
+        elif time_left is not None and time_left <= 0 and self._state.verdict is None:
+            await self.runner.end(ExecutionStatus.TIMEOUT)
+
+    async def _close_if_idle(self) -> None:
+        if not self._agent.alive:
+            return
+        idle = self._settings.timeouts.idle
+        expired = idle > 0 and time.monotonic() - self.runner.idle_since >= idle
+        if expired or self._agent.spool_size > self._settings.claude.max_spool:
+            await self.runner.close_process()

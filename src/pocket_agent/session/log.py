@@ -1,0 +1,147 @@
+"""A project's log as its session writes it: number the entries, store them, then deliver them."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from pocket_agent.hub import Channel, Frame
+from pocket_agent.model import (
+    Approval,
+    Direction,
+    Entry,
+    Execution,
+    Milliseconds,
+    ProcessRecord,
+    Project,
+    Session,
+)
+from pocket_agent.protocol.frame import encode_data, encode_frame, entry_frame, websocket_frame
+from pocket_agent.storage import Change, Store
+
+
+def now() -> Milliseconds:
+    """The present time of the wall clock."""
+    return Milliseconds(time.time_ns() // 1_000_000)
+
+
+class Draft(NamedTuple):
+    """Something to say: an entry that has no number yet, or (`direction` None) a frame that is live only."""
+
+    type: str
+    data: bytes
+    direction: Direction | None
+
+
+def entry_draft(kind: str, data: object, direction: Direction = Direction.SERVER) -> Draft:
+    """An entry whose data the server itself writes."""
+    return Draft(kind, encode_data(data), direction)
+
+
+def live_draft(kind: str, data: object) -> Draft:
+    """A frame that is delivered and not stored."""
+    return Draft(kind, encode_data(data), None)
+
+
+class Write(msgspec.Struct, frozen=True):
+    """One atomic step of a project: what is said and what changes with it.
+
+    Attributes:
+        project: the fields of the project that change.
+    """
+
+    drafts: Sequence[Draft] = ()
+    project: dict[str, Any] = {}
+    executions: tuple[Execution, ...] = ()
+    approvals: tuple[Approval, ...] = ()
+    process: ProcessRecord | None = None
+    ended_process: str | None = None
+    sessions: tuple[Session, ...] = ()
+
+
+class ProjectLog:
+    """The only writer of one project's log.
+
+    Persist, then deliver: a frame reaches the channel after the commit that holds its entry, and
+    the project in memory changes with the commit, so that a failed one leaves everything as it was.
+    """
+
+    def __init__(self, project: Project, store: Store, channel: Channel) -> None:
+        self.project = project
+        self.channel = channel
+        self._store = store
+        self._turn = asyncio.Lock()
+        self._last = project.last_active
+
+    async def write(self, step: Write, after: Callable[[], Iterable[Draft]] | None = None) -> None:
+        """Store `step` and deliver its drafts in order.
+
+        Args:
+            step: what to store and say.
+            after: called once it is stored, before anything is delivered; applies the step to
+                the caller's own state and returns live frames to deliver behind the step's own.
+
+        Raises:
+            FileOperationError: the store refused; nothing has changed.
+        """
+        writing = asyncio.ensure_future(self._write(step, after))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            # A commit that is under way may succeed, so memory must follow it before anybody goes on.
+            await asyncio.wait({writing})
+            raise
+
+    async def _write(self, step: Write, after: Callable[[], Iterable[Draft]] | None) -> None:
+        async with self._turn:
+            at = Milliseconds(max(now(), self._last))
+            entries: list[Entry] = []
+            frames: list[Frame] = []
+            offset = self.project.head
+            for draft in step.drafts:
+                if draft.direction is None:
+                    frames.append(self._live(draft, at))
+                    continue
+                offset += 1
+                entry = Entry(offset, at, draft.direction, draft.type, draft.data)
+                entries.append(entry)
+                frames.append(Frame(entry_frame(self.project.id, entry), offset))
+            changes = {**step.project, "head": offset}
+            if entries:
+                changes["last_active"] = at
+            project = msgspec.structs.replace(self.project, **changes)
+            await self._store.commit(
+                Change(
+                    project=project,
+                    entries=tuple(entries),
+                    executions=step.executions,
+                    approvals=step.approvals,
+                    process=step.process,
+                    ended_process=step.ended_process,
+                    sessions=step.sessions,
+                )
+            )
+            self._last = at
+            # `first` belongs to retention, which may have moved it during the commit.
+            self.project = msgspec.structs.replace(project, first=self.project.first)
+            if after is not None:
+                frames.extend(self._live(draft, at) for draft in after())
+            self.channel.publish(frames)
+
+    def say(self, drafts: Iterable[Draft]) -> None:
+        """Deliver live frames at once; for what no entry waits to precede."""
+        at = now()
+        self.channel.publish([self._live(draft, at) for draft in drafts])
+
+    async def prune(self, *, max_entries: int, max_bytes: int, older_than: Milliseconds) -> None:
+        """Drop the oldest entries beyond the bounds (0 is no bound)."""
+        first = await self._store.prune(
+            self.project, max_entries=max_entries, max_bytes=max_bytes, older_than=older_than
+        )
+        self.project = msgspec.structs.replace(self.project, first=first)
+
+    def _live(self, draft: Draft, at: Milliseconds) -> Frame:
+        payload = encode_frame(draft.type, draft.data, at, project_id=self.project.id)
+        return Frame(websocket_frame(payload), None)

@@ -1,0 +1,29 @@
+"""The message that the agent is writing, so that who joins in the middle sees its beginning."""
+
+from pocket_agent.protocol.push import PartialData
+
+
+class Partial:
+    """Collects the text and the thinking of stream events until the complete message comes."""
+
+    def __init__(self) -> None:
+        self._text: list[str] = []
+        self._thinking: list[str] = []
+
+    def add(self, kind: str, text: str) -> None:
+        """Take a delta of `kind` "text" or "thinking"; others are not shown."""
+        if kind == "text":
+            self._text.append(text)
+        elif kind == "thinking":
+            self._thinking.append(text)
+
+    def clear(self) -> None:
+        """The complete line has come, or the message was given up."""
+        self._text.clear()
+        self._thinking.clear()
+
+    def value(self) -> PartialData | None:
+        """What is known so far; None when no message is being written."""
+        if not self._text and not self._thinking:
+            return None
+        return PartialData(text="".join(self._text), thinking="".join(self._thinking))

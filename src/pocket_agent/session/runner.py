@@ -1,0 +1,380 @@
+"""Carries an execution from its start to its end: the process, the prompt, the lines, the result.
+
+Every method is called with the session's mutex held, so that nothing happens in between.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+
+from pocket_agent.claude import control
+from pocket_agent.claude.message import Message
+from pocket_agent.config.settings import ClaudeSettings
+from pocket_agent.errors import ProcessNotFoundError
+from pocket_agent.events import (
+    ApprovalRequested,
+    ApprovalResolved,
+    ExecutionFinished,
+    ExecutionStarted,
+    LineRejected,
+    Observer,
+)
+from pocket_agent.model import (
+    ApprovalId,
+    Direction,
+    ExecuteOptions,
+    Execution,
+    ExecutionStatus,
+    ProjectState,
+)
+from pocket_agent.protocol.push import ErrorData, PromptData
+from pocket_agent.session.agent import Agent, Batch
+from pocket_agent.session.capacity import Capacity
+from pocket_agent.session.intake import Intake, Plan, Present
+from pocket_agent.session.log import Draft, Write, entry_draft, now
+from pocket_agent.session.state import State
+
+_MAX_ATTEMPTS: Final = 2
+"""How often a prompt is written to a process that ends without having said anything."""
+
+
+_CONTROL_SECONDS: Final = 10.0
+"""How long the CLI may take to answer a control request; it answers within milliseconds."""
+
+
+def new_approval_id() -> ApprovalId:
+    """An id that no other approval has."""
+    return ApprovalId(uuid.uuid4().hex)
+
+
+class Runner:
+    """Runs one project's executions, one at a time."""
+
+    def __init__(
+        self,
+        state: State,
+        agent: Agent,
+        capacity: Capacity,
+        settings: ClaudeSettings,
+        observer: Observer,
+        evict: Callable[[], Awaitable[bool]],
+    ) -> None:
+        self._state = state
+        self._agent = agent
+        self._capacity = capacity
+        self._settings = settings
+        self._observer = observer
+        self._evict = evict
+        self.idle_since = time.monotonic()
+
+    async def start(self, execution: Execution) -> None:
+        """Give the prompt to the agent; the caller holds the execution slot.
+
+        Raises:
+            ClaudeNotFoundError: there is no usable CLI; nothing has changed.
+            ExecutionFailedError: the CLI could not be started; nothing has changed.
+            FileOperationError: the start could not be stored; nothing has changed.
+        """
+        state = self._state
+        wanted = self._effective(execution.options)
+        warm = await self._ensure_process(wanted)
+        at = now()
+        started = msgspec.structs.replace(
+            execution, status=ExecutionStatus.STARTING, started_at=at, spool_offset=self._agent.spool_size
+        )
+        prompt = PromptData(
+            execution_id=execution.id, prompt=execution.prompt, by=execution.by, prompt_id=execution.prompt_id
+        )
+
+        def begun() -> list[Draft]:
+            was_queued = state.place_of(execution) > 0
+            state.queue = [waiting for waiting in state.queue if waiting.id != execution.id]
+            state.current = started
+            state.verdict, state.killed, state.attempts = None, False, 0
+            return state.announce(queue=was_queued)
+
+        try:
+            await state.log.write(
+                Write(
+                    drafts=[entry_draft("prompt", prompt, Direction.CLIENT)],
+                    project={"state": ProjectState.EXECUTING},
+                    executions=(started,),
+                    process=self._agent.record,
+                ),
+                after=begun,
+            )
+        except BaseException:
+            if not warm:
+                await self._agent.terminate(idle=True)
+                await self._agent.close()
+            raise
+        self._capacity.used(state.project.id, self._evict)
+        self._observer.emit(ExecutionStarted(state.project.id, execution.id, warm))
+        await self.send_prompt()
+
+    def _effective(self, options: ExecuteOptions) -> ExecuteOptions:
+        """The options of a prompt with the project's and the server's defaults filled in."""
+        project = self._state.project
+        return msgspec.structs.replace(
+            options,
+            model=options.model or project.model or self._settings.model,
+            permission_mode=options.permission_mode or project.permission_mode or self._settings.permission_mode,
+        )
+
+    async def _ensure_process(self, options: ExecuteOptions) -> bool:
+        """Have a process that fits the options; returns whether it ran already."""
+        agent, project = self._agent, self._state.project
+        if agent.open and (not agent.fits(options) or project.fork or not await self._adjust(options)):
+            await self.close_process()
+        if agent.open:
+            return True
+        await self._capacity.make_room(project.id)
+        await agent.start(options, resume=project.session_id, fork=project.fork)
+        return False
+
+    async def _adjust(self, options: ExecuteOptions) -> bool:
+        """Change model and permission mode of the warm process; False when it needs a new one."""
+        agent = self._agent
+        if options.model != agent.model and not await self.set_model(options.model):
+            return False
+        mode = options.permission_mode
+        return mode == agent.permission_mode or await self.set_permission_mode(mode or "default")
+
+    async def set_model(self, model: str | None) -> bool:
+        """Tell the running process; False when it does not accept."""
+        request_id = uuid.uuid4().hex
+        return await self._set(request_id, control.set_model(request_id, model), "model", model)
+
+    async def set_permission_mode(self, mode: str) -> bool:
+        """Tell the running process; False when it does not accept."""
+        request_id = uuid.uuid4().hex
+        return await self._set(request_id, control.set_permission_mode(request_id, mode), "permission_mode", mode)
+
+    async def _set(self, request_id: str, line: bytes, attribute: str, value: str | None) -> bool:
+        answer = await self._ask(request_id, line)
+        if answer is None or answer.response is None or not answer.response.succeeded:
+            return False
+        setattr(self._agent, attribute, value)
+        return True
+
+    async def _ask(self, request_id: str, line: bytes) -> Message | None:
+        """Ask the CLI; None when no answer comes, as from a stand-in that knows no control requests."""
+        agent, loop = self._agent, asyncio.get_running_loop()
+        answer = agent.expect(request_id)
+        deadline = loop.time() + _CONTROL_SECONDS
+        try:
+            await agent.send(line)
+            # The answer comes by the spool, which nobody else reads while the mutex is held.
+            while not answer.done() and agent.open:
+                if not await self.take_in():
+                    async with asyncio.timeout_at(deadline):
+                        await agent.activity()
+        except (ProcessNotFoundError, TimeoutError):
+            answer.cancel()
+        return answer.result() if answer.done() and not answer.cancelled() else None
+
+    async def send_prompt(self) -> None:
+        """Write the prompt of the running execution; a process that is gone shows in the tail."""
+        state, execution = self._state, self._state.current
+        assert execution is not None
+        state.attempts += 1
+        state.silent_from = self._agent.spool_size
+        try:
+            # The execution's id is the message's, by which the CLI knows a prompt that it has seen.
+            await self._agent.send(control.user_message(execution.prompt, execution.id))
+        except ProcessNotFoundError:
+            return
+        running = msgspec.structs.replace(execution, status=ExecutionStatus.RUNNING)
+
+        def sent() -> list[Draft]:
+            if state.current is execution:
+                state.current = running
+            return []
+
+        await state.log.write(Write(executions=(running,)), after=sent)
+
+    async def take_in(self) -> bool:
+        """Put what the CLI wrote into the log, one batch of it; False when there is nothing now.
+
+        Raises:
+            FileOperationError: it could not be stored; the same lines come again at the next call.
+        """
+        agent = self._agent
+        batch = agent.next_batch()
+        if batch is None:
+            if agent.drained:
+                await self._exited()
+                return True
+            return False
+        plan = Intake(self._present()).take(batch.lines)
+        await self._store(plan, batch)
+        return True
+
+    def _present(self) -> Present:
+        state = self._state
+        return Present(
+            project=state.project,
+            execution=state.current,
+            approvals=state.approvals,
+            session=state.conversation,
+            verdict=state.verdict,
+            killed=state.killed,
+            new_approval_id=new_approval_id,
+        )
+
+    async def _store(self, plan: Plan, batch: Batch | None, *, ended: bool = False) -> None:
+        """Store a plan, then make it true."""
+        agent, record = self._agent, self._agent.record
+        entries = any(draft.direction is not None for draft in plan.drafts)
+        if batch is not None and record is not None:
+            record = msgspec.structs.replace(record, consumed=batch.consumed)
+        if entries or ended:
+            await self._state.log.write(
+                Write(
+                    drafts=plan.drafts,
+                    project=plan.project,
+                    executions=(plan.finished,) if plan.finished is not None else (),
+                    approvals=(*plan.opened.values(), *plan.closed.values()),
+                    process=None if ended else record,
+                    ended_process=record.id if ended and record is not None else None,
+                    sessions=(plan.session,) if plan.session is not None else (),
+                ),
+                after=lambda: self._apply(plan),
+            )
+        elif batch is not None:
+            # Live frames alone move nothing that must survive: they are read again after a crash.
+            self._apply(plan)
+            self._state.log.say(plan.drafts)
+        if batch is not None:
+            agent.record = record
+            agent.acknowledge()
+        for answer in plan.answers:
+            agent.answered(answer)
+        for refusal in plan.refusals:
+            await self._send_if_alive(refusal)
+
+    async def _send_if_alive(self, line: bytes) -> None:
+        try:
+            await self._agent.send(line)
+        except ProcessNotFoundError:
+            return
+
+    def _apply(self, plan: Plan) -> list[Draft]:
+        state, observer = self._state, self._observer
+        for kind, text in plan.partial:
+            if kind == "clear":
+                state.partial.clear()
+            else:
+                state.partial.add(kind, text)
+        for approval in plan.opened.values():
+            state.approvals[approval.id] = approval
+            request = control.read_permission_request(approval.request_id, approval.request)
+            tool = request.tool_name if request is not None else ""
+            observer.emit(ApprovalRequested(state.project.id, approval.execution_id, approval.id, tool))
+        for approval in plan.closed.values():
+            state.approvals.pop(approval.id, None)
+            waited = ((approval.resolved_at or approval.created_at) - approval.created_at) / 1000
+            observer.emit(ApprovalResolved(state.project.id, approval.id, "cancelled", waited))
+        for reason in plan.rejected:
+            observer.emit(LineRejected(state.project.id, reason))
+        if plan.session is not None:
+            state.conversation = plan.session
+        if plan.finished is not None:
+            self._finish(plan.finished, plan.result)
+        visible = plan.opened or plan.closed or plan.project or plan.finished is not None
+        return state.announce() if visible else []
+
+    def _finish(self, execution: Execution, result: Message | None) -> None:
+        state = self._state
+        state.current = None
+        state.verdict, state.killed = None, False
+        state.partial.clear()
+        self.idle_since = time.monotonic()
+        self.drop_slot()
+        usage = result.usage if result is not None else None
+        at, began = execution.finished_at or 0, execution.started_at or execution.created_at
+        self._observer.emit(
+            ExecutionFinished(
+                project_id=state.project.id,
+                execution_id=execution.id,
+                session_id=state.project.session_id,
+                status=execution.status,
+                duration=(at - began) / 1000,
+                waited=execution.waited_ms / 1000,
+                model=self._agent.model,
+                input_tokens=(usage.input_tokens or 0) if usage is not None else 0,
+                output_tokens=(usage.output_tokens or 0) if usage is not None else 0,
+                cost_usd=(result.total_cost_usd or 0.0) if result is not None else 0.0,
+            )
+        )
+
+    async def finish(self, status: ExecutionStatus, error: ErrorData | None) -> None:
+        """End the running execution, which has no process any more."""
+        plan = Intake(self._present()).finish(status, error)
+        await self._store(plan, None, ended=True)
+
+    def drop_slot(self) -> None:
+        """Give the execution slot back, if this project holds one."""
+        if self._state.has_slot:
+            self._state.has_slot = False
+            self._capacity.release()
+
+    async def _exited(self) -> None:
+        """The process is gone and everything it wrote is in the log."""
+        state, agent = self._state, self._agent
+        execution = state.current
+        silent = agent.spool_size <= state.silent_from
+        code = agent.exit_code
+        if execution is None or (silent and state.verdict is None and 0 < state.attempts < _MAX_ATTEMPTS):
+            await self._store(Plan(), None, ended=True)
+            await self._forget_process()
+            if execution is not None:
+                await self._retry(execution)
+            return
+        error = None if state.killed else self._error_of_exit(code)
+        await self.finish(state.verdict or ExecutionStatus.ERROR, error)
+        await self._forget_process()
+
+    async def _retry(self, execution: Execution) -> None:
+        """The process ended without a word about the prompt, so the prompt goes to a new one."""
+        attempts = self._state.attempts
+        await self._ensure_process(self._effective(execution.options))
+        record = self._agent.record
+        await self._state.log.write(Write(process=record))
+        self._capacity.used(self._state.project.id, self._evict)
+        self._state.attempts = attempts
+        await self.send_prompt()
+
+    def _error_of_exit(self, code: int | None) -> ErrorData | None:
+        if self._state.verdict is ExecutionStatus.TIMEOUT:
+            return ErrorData("EXECUTION_TIMEOUT", "The execution ran longer than timeouts.execution and was ended.")
+        if self._state.verdict is not None:
+            return None
+        how = "ended" if code is None else f"ended with exit code {code}"
+        text = self._agent.error_output()
+        message = f"The agent's process {how} before the execution was done."
+        details: dict[str, object] | None = {"stderr": text} if text else None
+        return ErrorData("EXECUTION_FAILED", message, details)
+
+    async def _forget_process(self) -> None:
+        await self._agent.close()
+        self._capacity.gone(self._state.project.id)
+
+    async def end(self, verdict: ExecutionStatus, *, killed: bool = False) -> None:
+        """End the running execution by ending its process; returns when both are over."""
+        self._state.verdict, self._state.killed = verdict, killed
+        await self._agent.terminate(idle=False)
+        await self._drain()
+
+    async def close_process(self) -> None:
+        """End an idle process; the conversation continues in another one."""
+        await self._agent.terminate(idle=True)
+        await self._drain()
+
+    async def _drain(self) -> None:
+        while self._agent.open:
+            await self.take_in()

@@ -1,0 +1,348 @@
+"""One project as its clients drive it: prompts queue, one runs, approvals wait, all lands in the log."""
+
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+
+import msgspec
+
+from pocket_agent.claude import control
+from pocket_agent.config.settings import Settings
+from pocket_agent.errors import (
+    ApprovalNotFoundError,
+    ProcessActiveError,
+    ProcessNotFoundError,
+    ResourceLimitError,
+    ValidationError,
+)
+from pocket_agent.events import ApprovalResolved, ExecutionQueued, Observer
+from pocket_agent.model import (
+    ApprovalId,
+    ApprovalStatus,
+    Direction,
+    ExecuteOptions,
+    Execution,
+    ExecutionId,
+    ExecutionStatus,
+    ProjectState,
+)
+from pocket_agent.protocol.push import (
+    AgentInterruptData,
+    AgentKillData,
+    ApprovalResolvedData,
+    ExecuteData,
+    SessionData,
+    SessionResetData,
+)
+from pocket_agent.session import view
+from pocket_agent.session.agent import Agent
+from pocket_agent.session.answer import permission_answer
+from pocket_agent.session.capacity import Capacity
+from pocket_agent.session.intake import waited_after
+from pocket_agent.session.life import Life
+from pocket_agent.session.log import Draft, Write, entry_draft, now
+from pocket_agent.session.state import State
+from pocket_agent.storage import Store
+
+
+class Session:
+    """What clients can do with one project."""
+
+    def __init__(
+        self,
+        state: State,
+        agent: Agent,
+        store: Store,
+        capacity: Capacity,
+        settings: Settings,
+        observer: Observer,
+        gate: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.state = state
+        self.life = Life(state, agent, store, capacity, settings, observer, gate)
+        self._runner = self.life.runner
+        self._mutex = self.life.mutex
+        self._agent = agent
+        self._store = store
+        self._settings = settings
+        self._observer = observer
+
+    async def execute(self, prompt: str, options: ExecuteOptions, *, prompt_id: str | None, by: str) -> ExecuteData:
+        """Run a prompt now, or queue it; the same `prompt_id` again is the same execution.
+
+        Raises:
+            ResourceLimitError: the queue or the disk is full.
+            ClaudeNotFoundError: there is no usable CLI.
+        """
+        async with self._mutex:
+            state = self.state
+            if prompt_id is not None:
+                known = await self._store.execution_by_prompt(state.project.id, prompt_id)
+                if known is not None:
+                    return self._receipt(known)
+            limit = self._settings.limits.max_queued_prompts
+            if len(state.queue) >= limit:
+                raise ResourceLimitError(
+                    f"The queue of this project is full ({limit} prompts, limits.max_queued_prompts)."
+                )
+            await self.life.gate()
+            execution = Execution(
+                id=ExecutionId(str(uuid.uuid4())),
+                project_id=state.project.id,
+                prompt_id=prompt_id,
+                prompt=prompt,
+                options=options,
+                status=ExecutionStatus.QUEUED,
+                position=time.time_ns(),
+                created_at=now(),
+                by=by,
+            )
+            if await self.life.start_now(execution):
+                self._observer.emit(ExecutionQueued(state.project.id, execution.id))
+                return ExecuteData(state.project.id, execution.id, "started", 0)
+
+            def queued() -> list[Draft]:
+                state.queue.append(execution)
+                return state.announce(queue=True)
+
+            await state.log.write(Write(executions=(execution,)), after=queued)
+            self._observer.emit(ExecutionQueued(state.project.id, execution.id))
+            self.life.wake.set()
+            return self._receipt(execution)
+
+    def _receipt(self, execution: Execution) -> ExecuteData:
+        place = self.state.place_of(execution)
+        return ExecuteData(self.state.project.id, execution.id, "queued" if place > 0 else "started", place)
+
+    async def kill(self) -> AgentKillData:
+        """End the running execution and every process of the agent.
+
+        Raises:
+            ProcessNotFoundError: nothing runs.
+        """
+        async with self._mutex:
+            execution = self._running()
+            await self._runner.end(ExecutionStatus.KILLED, killed=True)
+            self.life.wake.set()
+            return AgentKillData(self.state.project.id, execution.id)
+
+    async def interrupt(self) -> AgentInterruptData:
+        """Ask the agent to stop; one that does not is ended after `claude.interrupt_grace`.
+
+        Raises:
+            ProcessNotFoundError: nothing runs.
+        """
+        async with self._mutex:
+            execution = self._running()
+            self.state.verdict = ExecutionStatus.KILLED
+            self.life.expect_end()
+            with suppress(ProcessNotFoundError):  # it ended by itself, which the tail is about to see
+                await self._agent.send(control.interrupt(uuid.uuid4().hex))
+            return AgentInterruptData(self.state.project.id, execution.id)
+
+    def _running(self) -> Execution:
+        if self.state.current is None:
+            raise ProcessNotFoundError("Nothing is running in this project.")
+        return self.state.current
+
+    def _refuse_while_running(self, what: str) -> None:
+        if self.state.current is not None:
+            raise ProcessActiveError(f"{what} is not possible while an execution runs; kill or await it first.")
+
+    async def new_session(self) -> SessionResetData:
+        """Let the next prompt begin a fresh conversation.
+
+        Raises:
+            ProcessActiveError: an execution runs.
+        """
+        async with self._mutex:
+            self._refuse_while_running("A new session")
+            await self._runner.close_process()
+            reset = SessionResetData(self.state.project.id, self.state.project.session_id)
+
+            def applied() -> list[Draft]:
+                self.state.conversation = None
+                return self.state.announce()
+
+            await self.state.log.write(
+                Write(
+                    drafts=[entry_draft("session_reset", reset)],
+                    project={"session_id": None, "fork": False, "state": ProjectState.IDLE},
+                ),
+                after=applied,
+            )
+            return reset
+
+    async def resume(self, session_id: str, *, fork: bool) -> None:
+        """Let the next prompt continue another conversation, or a copy of it.
+
+        Raises:
+            ProcessActiveError: an execution runs.
+        """
+        async with self._mutex:
+            self._refuse_while_running("Resuming another session")
+            await self._runner.close_process()
+            conversation = await self._store.session(self.state.project.id, session_id)
+
+            def applied() -> list[Draft]:
+                self.state.conversation = conversation
+                return self.state.announce()
+
+            await self.state.log.write(Write(project={"session_id": session_id, "fork": fork}), after=applied)
+
+    async def sessions(self) -> list[SessionData]:
+        """The conversations of this project, newest first."""
+        current = self.state.project.session_id
+        found = await self._store.sessions(self.state.project.id)
+        return [view.session(value, current=value.id == current) for value in found]
+
+    async def respond(
+        self,
+        approval_id: str,
+        *,
+        allow: bool,
+        by: str,
+        message: str | None = None,
+        updated_input: Mapping[str, msgspec.Raw] | None = None,
+        remember: bool = False,
+    ) -> ApprovalResolvedData:
+        """Answer a tool request; the first answer wins.
+
+        Raises:
+            ApprovalNotFoundError: there is none by that id that still waits; details say what became of it.
+        """
+        async with self._mutex:
+            state = self.state
+            approval = state.approvals.get(ApprovalId(approval_id))
+            if approval is None:
+                raise await self._gone(approval_id)
+            at = now()
+            line = permission_answer(
+                approval,
+                allow=allow,
+                message=message,
+                updated_input=updated_input,
+                remember=remember,
+            )
+            resolved = msgspec.structs.replace(
+                approval,
+                status=ApprovalStatus.ALLOWED if allow else ApprovalStatus.DENIED,
+                resolved_at=at,
+                by=by,
+                answer=line,
+            )
+            data = ApprovalResolvedData(approval.id, "allow" if allow else "deny", by, message)
+            running = state.current
+            if running is not None:
+                running = msgspec.structs.replace(
+                    running, waited_ms=waited_after(running, state.approvals, approval.id, at)
+                )
+
+            def answered() -> list[Draft]:
+                state.approvals.pop(approval.id, None)
+                state.current = running
+                self.life.tick.set()
+                return state.announce()
+
+            await state.log.write(
+                Write(
+                    drafts=[entry_draft("approval_resolved", data, Direction.CLIENT)],
+                    approvals=(resolved,),
+                    executions=(running,) if running is not None else (),
+                ),
+                after=answered,
+            )
+            waited = (at - approval.created_at) / 1000
+            self._observer.emit(ApprovalResolved(state.project.id, approval.id, data.behavior, waited))
+            with suppress(ProcessNotFoundError):  # the tail is about to end the execution
+                await self._agent.send(line)
+                await state.log.write(Write(approvals=(msgspec.structs.replace(resolved, delivered=True),)))
+            return data
+
+    async def _gone(self, approval_id: str) -> ApprovalNotFoundError:
+        past = await self._store.approval(self.state.project.id, ApprovalId(approval_id))
+        if past is None:
+            return ApprovalNotFoundError("There is no such approval in this project.")
+        if past.status is ApprovalStatus.CANCELLED:
+            return ApprovalNotFoundError("The agent withdrew this request.", details={"behavior": "cancelled"})
+        return ApprovalNotFoundError(
+            f"This request was answered already ({past.status} by {past.by}).",
+            details={"behavior": past.status, "by": past.by},
+        )
+
+    async def edit(self, execution_id: str, prompt: str) -> None:
+        """Change a prompt that waits.
+
+        Raises:
+            ProcessNotFoundError: it does not wait (any more).
+        """
+        async with self._mutex:
+            changed = msgspec.structs.replace(self._waiting(execution_id), prompt=prompt)
+            await self._requeue(changed)
+
+    async def cancel(self, execution_id: str) -> None:
+        """Withdraw a prompt that waits.
+
+        Raises:
+            ProcessNotFoundError: it does not wait (any more).
+        """
+        async with self._mutex:
+            waiting = self._waiting(execution_id)
+            await self._requeue(msgspec.structs.replace(waiting, status=ExecutionStatus.CANCELLED, finished_at=now()))
+
+    def _waiting(self, execution_id: str) -> Execution:
+        for execution in self.state.queue:
+            if execution.id == execution_id:
+                return execution
+        raise ProcessNotFoundError("There is no such prompt in the queue; it may have started already.")
+
+    async def _requeue(self, changed: Execution) -> None:
+        state = self.state
+
+        def applied() -> list[Draft]:
+            state.queue = [
+                changed if waiting.id == changed.id else waiting
+                for waiting in state.queue
+                if waiting.id != changed.id or not changed.status.is_final
+            ]
+            return state.announce(queue=True)
+
+        await state.log.write(Write(executions=(changed,)), after=applied)
+
+    async def set_model(self, model: str | None) -> None:
+        """Use another model from now on, in the running conversation too.
+
+        Raises:
+            ValidationError: the running agent does not accept it.
+        """
+        async with self._mutex:
+            if self._agent.alive and not await self._runner.set_model(model):
+                raise ValidationError("The running agent does not accept this model.")
+            await self.state.log.write(Write(project={"model": model}), after=self.state.announce)
+
+    async def set_permission_mode(self, mode: str) -> None:
+        """Use another permission mode from now on, in the running conversation too.
+
+        Raises:
+            ValidationError: the running agent does not accept it.
+        """
+        async with self._mutex:
+            if self._agent.alive and not await self._runner.set_permission_mode(mode):
+                raise ValidationError("The running agent does not accept this permission mode.")
+            await self.state.log.write(Write(project={"permission_mode": mode}), after=self.state.announce)
+
+    async def close_for_deletion(self) -> None:
+        """Let go of everything that runs for the project.
+
+        Raises:
+            ProcessActiveError: an execution runs or waits.
+        """
+        async with self._mutex:
+            if self.state.current is not None or self.state.queue:
+                raise ProcessActiveError("The project has an execution that runs or waits; kill or withdraw it first.")
+            await self._runner.close_process()
+
+    def release(self) -> None:
+        """Stop watching the agent and leave it running."""
+        self._agent.release()

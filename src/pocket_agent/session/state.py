@@ -1,0 +1,95 @@
+"""What a session knows of its project now, and how it tells the subscribers."""
+
+from dataclasses import dataclass, field
+
+from pocket_agent.claude import control
+from pocket_agent.model import (
+    Approval,
+    ApprovalId,
+    Execution,
+    ExecutionStatus,
+    Project,
+)
+from pocket_agent.model import (
+    Session as Conversation,
+)
+from pocket_agent.protocol.frame import encode_data
+from pocket_agent.protocol.push import ApprovalRequestedData, ProjectStateData, QueuedPrompt
+from pocket_agent.session import view
+from pocket_agent.session.log import Draft, ProjectLog, live_draft
+from pocket_agent.session.partial import Partial
+
+
+@dataclass(slots=True)
+class State:
+    """The memory of one session; what must survive is in the store as well.
+
+    Attributes:
+        log: the project and the writer of its log.
+        queue: prompts that wait, the next one first.
+        current: the execution that runs.
+        approvals: the tool requests that wait for an answer.
+        conversation: the CLI's session that the log is in.
+        verdict: how `current` is to end, once somebody decided to end it.
+        killed: whether `agent_kill` decided it.
+        silent_from: the spool's size when the prompt was written; no more bytes, no output.
+        attempts: how often the prompt of `current` was written to a process.
+        has_slot: whether this project holds an execution slot.
+    """
+
+    log: ProjectLog
+    queue: list[Execution] = field(default_factory=list)
+    current: Execution | None = None
+    approvals: dict[ApprovalId, Approval] = field(default_factory=dict)
+    conversation: Conversation | None = None
+    partial: Partial = field(default_factory=Partial)
+    verdict: ExecutionStatus | None = None
+    killed: bool = False
+    silent_from: int = 0
+    attempts: int = 0
+    has_slot: bool = False
+    _encoded: bytes | None = None
+    _encoded_for: tuple[Project | None, int, int] = (None, 0, 0)
+
+    @property
+    def project(self) -> Project:
+        """The project as it is stored."""
+        return self.log.project
+
+    def view(self) -> ProjectStateData:
+        """The payload of `project_state`."""
+        return view.project_state(self.project, queue_depth=len(self.queue), pending_approvals=len(self.approvals))
+
+    def encoded_view(self) -> bytes:
+        """The same as JSON, encoded again only when it changed."""
+        key = (self.log.project, len(self.queue), len(self.approvals))
+        if self._encoded is None or self._encoded_for[0] is not key[0] or self._encoded_for[1:] != key[1:]:
+            self._encoded, self._encoded_for = encode_data(self.view()), key
+        return self._encoded
+
+    def queued(self) -> list[QueuedPrompt]:
+        """The prompts that wait, as clients see them."""
+        return view.queue_state(self.queue).queue
+
+    def pending(self) -> list[ApprovalRequestedData]:
+        """The tool requests that wait, oldest first, as clients see them."""
+        shown = []
+        for approval in self.approvals.values():
+            request = control.read_permission_request(approval.request_id, approval.request)
+            if request is not None:
+                shown.append(view.approval_requested(approval, request))
+        return shown
+
+    def announce(self, *, queue: bool = False) -> list[Draft]:
+        """Live frames that tell how things are now."""
+        drafts = [live_draft("project_state", self.view())]
+        if queue:
+            drafts.append(live_draft("queue_state", view.queue_state(self.queue)))
+        return drafts
+
+    def place_of(self, execution: Execution) -> int:
+        """The place of an execution in the queue from 1, or 0 when it is not there."""
+        for position, waiting in enumerate(self.queue, start=1):
+            if waiting.id == execution.id:
+                return position
+        return 0

@@ -1,0 +1,74 @@
+"""How a project looks to clients: core values as the payloads of the protocol."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from pocket_agent.claude.control import PermissionRequest
+from pocket_agent.model import Approval, Execution, Project, Session
+from pocket_agent.protocol.frame import timestamp
+from pocket_agent.protocol.push import (
+    ApprovalRequestedData,
+    ProjectStateData,
+    QueuedPrompt,
+    QueueStateData,
+    SessionData,
+)
+
+
+def project_state(project: Project, *, queue_depth: int, pending_approvals: int) -> ProjectStateData:
+    """The `project_state` of a project."""
+    return ProjectStateData(
+        id=project.id,
+        path=project.path,
+        name=project.name,
+        state=project.state,
+        session_id=project.session_id,
+        created_at=timestamp(project.created_at),
+        last_active=timestamp(project.last_active),
+        epoch=project.epoch,
+        offset=project.head,
+        queue_depth=queue_depth,
+        pending_approvals=pending_approvals,
+        model=project.model,
+        permission_mode=project.permission_mode,
+    )
+
+
+def queue_state(queue: Sequence[Execution]) -> QueueStateData:
+    """The prompts that wait."""
+    return QueueStateData(
+        queue=[
+            QueuedPrompt(
+                execution_id=execution.id,
+                prompt=execution.prompt,
+                position=position,
+                created_at=timestamp(execution.created_at),
+            )
+            for position, execution in enumerate(queue, start=1)
+        ]
+    )
+
+
+def approval_requested(approval: Approval, request: PermissionRequest) -> ApprovalRequestedData:
+    """A tool request of the agent; what it would do stays as the agent wrote it."""
+    return ApprovalRequestedData(
+        approval_id=approval.id,
+        tool_name=request.tool_name,
+        input=request.input,
+        title=request.title or request.display_name,
+        description=request.description,
+        suggestions=request.permission_suggestions or msgspec.Raw(b"[]"),
+        execution_id=approval.execution_id,
+    )
+
+
+def session(value: Session, *, current: bool) -> SessionData:
+    """A conversation in `session_list`."""
+    return SessionData(
+        session_id=value.id,
+        title=value.title,
+        created_at=timestamp(value.created_at),
+        last_active=timestamp(value.last_active),
+        current=current,
+    )

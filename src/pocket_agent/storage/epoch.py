@@ -1,0 +1,77 @@
+"""Epochs: a position (epoch, offset) that a client holds never silently means another entry.
+
+Offsets count on within an epoch. When commits that clients may have seen can be missing, every
+project gets a new epoch, and clients learn from it that their position is void. That is so
+- when the file is a restored backup: the log went on after it was made; and
+- when the machine went down under a server that did not flush each commit ("normal"): SQLite keeps
+  the database whole, but the last commits may be gone (https://www.sqlite.org/wal.html, "Performance
+  Considerations"). A killed server alone loses nothing: what it wrote is in the kernel's hands.
+"""
+
+import secrets
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from pocket_agent.storage.connection import Synchronous, transaction
+
+_LINUX_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+def boot_id() -> str:
+    """What identifies the current boot of the machine (random(4) on Linux, the boot time elsewhere)."""
+    if _LINUX_BOOT_ID.exists():
+        return _LINUX_BOOT_ID.read_text(encoding="ascii").strip()
+    return str(int(psutil.boot_time()))
+
+
+def new_epoch() -> str:
+    """A random epoch of 8 hexadecimal digits."""
+    return secrets.token_hex(4)
+
+
+def begin_run(connection: sqlite3.Connection, *, synchronous: Synchronous, boot: str) -> bool:
+    """Renew the epochs if need be, and note that a run has begun; returns whether they were renewed.
+
+    The caller has set `synchronous` to full for this: were the note lost with the power, the next
+    run would take the loss for a clean end.
+
+    Raises:
+        sqlite3.Error: the disk refused.
+    """
+    with transaction(connection):
+        known = meta(connection)
+        lost = not known["clean"] and known.get("synchronous") == "normal" and known.get("boot_id") != boot
+        renew = bool(known["backup"]) or lost
+        if renew:
+            numbers = connection.execute("SELECT number FROM project").fetchall()
+            connection.executemany(
+                "UPDATE project SET epoch = ? WHERE number = ?", [(new_epoch(), *row) for row in numbers]
+            )
+        set_meta(connection, clean=0, backup=0, boot_id=boot, synchronous=synchronous)
+    return renew
+
+
+def end_run(connection: sqlite3.Connection) -> None:
+    """Note that the run ended cleanly. The last commit of a run.
+
+    Raises:
+        sqlite3.Error: the disk refused.
+    """
+    with transaction(connection):
+        set_meta(connection, clean=1)
+
+
+def meta(connection: sqlite3.Connection) -> dict[str, str | int]:
+    """Facts about the database itself."""
+    return dict(connection.execute("SELECT key, value FROM meta").fetchall())
+
+
+def set_meta(connection: sqlite3.Connection, **values: str | int) -> None:
+    """Write facts about the database itself, inside the caller's transaction."""
+    connection.executemany(
+        "INSERT INTO meta(key, value) VALUES (?, ?) ON CONFLICT(key) DO UPDATE SET value = excluded.value",
+        values.items(),
+    )

@@ -1,0 +1,49 @@
+"""One server per data directory: an advisory lock that ends with its process, however it ends."""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Self
+
+from pocket_agent.errors import FileOperationError
+from pocket_agent.storage.connection import PRIVATE
+
+
+class DataLock:
+    """Holds `FILE.lock` beside the database. The file stays; only the lock on it counts."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor: int | None = descriptor
+
+    @classmethod
+    def acquire(cls, database: Path) -> Self:
+        """Take the lock, or say who has it.
+
+        Raises:
+            FileOperationError: another server uses the same data.
+            OSError: the lock file cannot be opened.
+        """
+        path = database.with_name(database.name + ".lock")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        except BlockingIOError:
+            owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+            os.close(descriptor)
+            raise FileOperationError(
+                f"Another server (process {owner or 'unknown'}) uses this data directory. "
+                "Stop it, or start this one with another --data-dir.",
+                details={"reason": "data_in_use"},
+            ) from None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return cls(descriptor)
+
+    def release(self) -> None:
+        """Give the data free; a second call does nothing."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

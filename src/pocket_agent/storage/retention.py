@@ -1,0 +1,165 @@
+"""Letting go of the old, a batch per turn of the writer so that commits go in between."""
+
+import sqlite3
+from typing import Final
+
+import msgspec
+
+from pocket_agent.errors import ProjectNotFoundError
+from pocket_agent.model import MAX_OFFSET, Milliseconds
+from pocket_agent.storage.log import key, timestamp_of
+
+KEPT_EXECUTIONS: Final = 1000
+"""Final executions that stay however short the log is: a re-sent prompt_id must find its own."""
+
+_TURN_BYTES: Final = 8 * 2**20
+"""Data deleted in one turn: the pages of long entries have to be read to be freed."""
+
+_FINAL: Final = "status NOT IN ('queued', 'starting', 'running')"
+_RESOLVED: Final = "(status = 'cancelled' OR (status IN ('allow', 'deny') AND delivered = 1))"
+
+
+class Retention(msgspec.Struct, frozen=True):
+    """How much of a log is kept; 0 stands for no limit. The newest entry always stays.
+
+    Attributes:
+        max_entries: entries.
+        max_bytes: the sum of the entries' data.
+        older_than: entries from before this time go.
+        batch: rows that one turn deletes at most.
+    """
+
+    max_entries: int
+    max_bytes: int
+    older_than: Milliseconds
+    batch: int
+
+
+class Pruned(msgspec.Struct, frozen=True):
+    """What a turn did: the log's first offset now, and whether another turn is needed."""
+
+    first: int
+    more: bool
+
+
+_Rows = list[tuple[int, Milliseconds, int]]
+
+
+def prune(connection: sqlite3.Connection, number: int, rule: Retention) -> Pruned:
+    """Delete one batch of a project's oldest entries, inside the caller's transaction.
+
+    Raises:
+        ProjectNotFoundError: the project was deleted.
+        sqlite3.Error: the disk refused.
+    """
+    row = connection.execute("SELECT id, first, head, log_bytes FROM project WHERE number = ?", (number,)).fetchone()
+    if row is None:
+        raise ProjectNotFoundError("The project was deleted.")
+    project_id, first, head, stored = row
+    count, freed = _overdue(_oldest(connection, number, rule.batch), rule, head=head, stored=stored)
+    if count:
+        connection.execute(
+            "DELETE FROM entry WHERE id BETWEEN ? AND ?", (key(number, first), key(number, first + count - 1))
+        )
+        connection.execute(
+            "UPDATE project SET first = ?, log_bytes = ? WHERE number = ?",
+            (first + count, stored - freed, number),
+        )
+        # A batch that ended early (at _TURN_BYTES) goes on, one that found nothing ends.
+        return Pruned(first + count, more=True)
+    old = head >= first and _prune_records(
+        connection, project_id, Milliseconds(timestamp_of(connection, number, first)), rule.batch
+    )
+    return Pruned(first, more=old)
+
+
+def _oldest(connection: sqlite3.Connection, number: int, limit: int) -> _Rows:
+    """The oldest entries of a log: offset, time and size."""
+    # length() of a blob is in the row's header: the data itself is not read.
+    return connection.execute(
+        "SELECT id & ?, timestamp, length(data) FROM entry WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
+        (MAX_OFFSET, key(number, 0), key(number, MAX_OFFSET), limit),
+    ).fetchall()
+
+
+def _overdue(rows: _Rows, rule: Retention, *, head: int, stored: int) -> tuple[int, int]:
+    """How many of the oldest entries go in this turn, and how many bytes they are."""
+    count = freed = 0
+    for offset, timestamp, size in rows:
+        too_many = rule.max_entries and head - offset + 1 > rule.max_entries
+        too_large = rule.max_bytes and stored - freed > rule.max_bytes
+        too_old = timestamp < rule.older_than
+        if offset == head or not (too_many or too_large or too_old) or freed >= _TURN_BYTES:
+            break
+        count += 1
+        freed += size
+    return count, freed
+
+
+def _prune_records(connection: sqlite3.Connection, project_id: str, before: Milliseconds, batch: int) -> bool:
+    """Delete a batch of executions and approvals that ended before the log begins."""
+    executions = connection.execute(
+        "DELETE FROM execution WHERE rowid IN (SELECT rowid FROM execution WHERE project_id = ? "  # noqa: S608 - constants of this module
+        "AND position <= (SELECT position FROM execution WHERE project_id = ? ORDER BY position DESC "
+        f"LIMIT 1 OFFSET ?) AND {_FINAL} AND coalesce(finished_at, created_at) < ? ORDER BY position LIMIT ?)",
+        (project_id, project_id, KEPT_EXECUTIONS, before, batch),
+    ).rowcount
+    approvals = connection.execute(
+        "DELETE FROM approval WHERE rowid IN (SELECT rowid FROM approval WHERE project_id = ? "  # noqa: S608 - constants of this module
+        f"AND resolved_at < ? AND {_RESOLVED} LIMIT ?)",
+        (project_id, before, batch),
+    ).rowcount
+    return executions + approvals > 0
+
+
+def delete(connection: sqlite3.Connection, number: int, project_id: str) -> None:
+    """Delete a project's row, and note what `sweep` has to do; inside the caller's transaction.
+
+    Raises:
+        ProjectNotFoundError: there is no such project.
+        sqlite3.Error: the disk refused.
+    """
+    gone = connection.execute("DELETE FROM project WHERE number = ? AND id = ?", (number, project_id))
+    if not gone.rowcount:
+        raise ProjectNotFoundError("There is no such project.")
+    # An agent may still run: its process must not be adopted for a project that is no more.
+    connection.execute("DELETE FROM process WHERE project_id = ?", (project_id,))
+    connection.execute("INSERT INTO deleted_project(number, id) VALUES (?, ?)", (number, project_id))
+
+
+def sweep(connection: sqlite3.Connection, batch: int = 500) -> bool:
+    """Delete a batch of what deleted projects left behind; returns whether more may be left.
+
+    Raises:
+        sqlite3.Error: the disk refused.
+    """
+    row = connection.execute("SELECT number, id FROM deleted_project WHERE swept = 0 LIMIT 1").fetchone()
+    if row is None:
+        return False
+    number, project_id = row
+    if not _sweep_log(connection, number, batch) and not _sweep_records(connection, project_id, batch):
+        connection.execute("UPDATE deleted_project SET swept = 1 WHERE number = ?", (number,))
+    return True
+
+
+def _sweep_log(connection: sqlite3.Connection, number: int, batch: int) -> bool:
+    last, freed = 0, 0
+    for offset, _, size in _oldest(connection, number, batch):
+        if freed >= _TURN_BYTES:
+            break
+        last, freed = offset, freed + size
+    if not last:
+        return False
+    connection.execute("DELETE FROM entry WHERE id BETWEEN ? AND ?", (key(number, 0), key(number, last)))
+    return True
+
+
+def _sweep_records(connection: sqlite3.Connection, project_id: str, batch: int) -> bool:
+    deleted = 0
+    for table in ("execution", "approval", "session"):
+        deleted += connection.execute(
+            f"DELETE FROM {table} WHERE rowid IN "  # noqa: S608 - the three names above
+            f"(SELECT rowid FROM {table} WHERE project_id = ? LIMIT ?)",
+            (project_id, batch),
+        ).rowcount
+    return deleted > 0

@@ -1,0 +1,229 @@
+"""The store: what the server knows, in one SQLite database."""
+
+import asyncio
+import os
+import sqlite3
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Self
+
+from pocket_agent.errors import FileOperationError
+from pocket_agent.model import (
+    Device,
+    Milliseconds,
+    Project,
+)
+from pocket_agent.storage import device, epoch, retention
+from pocket_agent.storage.change import Change
+from pocket_agent.storage.checkpointer import Checkpointer
+from pocket_agent.storage.connection import Synchronous, connect, create_private, set_synchronous, tighten
+from pocket_agent.storage.fault import faults_mapped
+from pocket_agent.storage.lock import DataLock
+from pocket_agent.storage.query import Query
+from pocket_agent.storage.reader import Reader
+from pocket_agent.storage.schema import migrate
+from pocket_agent.storage.writer import Writer
+
+
+class Store(Query):
+    """The one store of a server. Every method but `open` is called on the event loop.
+
+    Unless said otherwise, a method raises FileOperationError when the disk refuses or the database is
+    damaged, and InternalError when the store is closed. After a fault has gone, the store goes on.
+    """
+
+    def __init__(self, path: Path, lock: DataLock, writer: Writer, reader: Reader, checkpointer: Checkpointer) -> None:
+        """Put the parts together; use `open`."""
+        super().__init__(reader)
+        self._path = path
+        self._lock = lock
+        self._writer = writer
+        self._checkpointer = checkpointer
+        self._closed: asyncio.Future[None] | None = None
+        self.epochs_renewed = False
+        """Whether `open` found that commits can be missing, and gave every project a new epoch."""
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        synchronous: Synchronous = "normal",
+        busy_timeout: float = 5.0,
+        boot: str | None = None,
+    ) -> Self:
+        """Open the database, making or migrating it if need be. Blocking: before the loop serves.
+
+        Args:
+            path: the database's file; its folder is made if there is none.
+            synchronous: "normal": what is committed survives a killed server, but the last commits may
+                be gone when the power fails (then epochs are renewed); "full": they survive that too.
+            busy_timeout: seconds that a commit waits for a lock of another program.
+            boot: the boot of the machine, if not the one that `epoch.boot_id` finds.
+
+        Raises:
+            SchemaTooNewError: a newer version of this program wrote the database.
+            FileOperationError: another server uses it, or it cannot be used; the message tells.
+        """
+        with faults_mapped(), ExitStack() as undo:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = DataLock.acquire(path)
+            undo.callback(lock.release)
+            with suppress(FileExistsError):
+                create_private(path)
+            tighten(path)
+            connections = []
+            for level in ("full", "normal", "normal"):
+                connection = connect(path, busy_timeout=busy_timeout, synchronous=level)
+                undo.callback(connection.close)
+                connections.append(connection)
+            writing, reading, moving = connections
+            migrate(writing)
+            renewed = epoch.begin_run(writing, synchronous=synchronous, boot=boot or epoch.boot_id())
+            set_synchronous(writing, synchronous)
+            reading.execute("PRAGMA query_only = ON")
+            checkpointer = Checkpointer(moving, path)
+            writer = Writer(writing, checkpointer.after_commit)
+            store = cls(path, lock, writer, Reader(reading, "store-reader"), checkpointer)
+            undo.pop_all()
+        store.epochs_renewed = renewed
+        writer.chore(retention.sweep)
+        return store
+
+    async def commit(self, change: Change) -> None:
+        """Store a change; returns when it is durable (see `open`), raises when nothing of it is stored.
+
+        A caller that is cancelled meanwhile does not take the change back.
+
+        Raises:
+            InternalError: the entries do not follow the stored log.
+            ProjectNotFoundError: the project was deleted.
+            ProjectExistsError: a new project's directory is another project's.
+        """
+        await self._writer.submit(change.apply)
+
+    async def close(self) -> None:
+        """Store what is pending, move it all into the one database file, and note a clean end.
+
+        May be called again. Raises FileOperationError when the end could not be noted; everything is
+        closed and given free all the same.
+        """
+        if self._closed is None:
+            self._closed = asyncio.get_running_loop().run_in_executor(None, self._close)
+        await asyncio.shield(self._closed)
+
+    def _close(self) -> None:
+        try:
+            self._reader.close()
+            self._checkpointer.close()
+            with faults_mapped():
+                self._writer.close(_finish)
+        finally:
+            self._lock.release()
+
+    @property
+    def commits(self) -> int:
+        """Transactions since the start."""
+        return self._writer.commits
+
+    @property
+    def changes(self) -> int:
+        """Changes (and turns of pruning and sweeping) in these transactions."""
+        return self._writer.changes
+
+    @property
+    def commit_seconds(self) -> float:
+        """Time spent in these transactions."""
+        return self._writer.commit_seconds
+
+    def size_bytes(self) -> int:
+        """The bytes of the database and its write-ahead log on the disk."""
+        with faults_mapped():
+            files = (self._path, self._path.with_name(self._path.name + "-wal"))
+            return sum([file.stat().st_size for file in files if file.exists()])
+
+    def free_bytes(self) -> int:
+        """The bytes that the database's file system has left for this user."""
+        with faults_mapped():
+            found = os.statvfs(self._path.parent)
+        return found.f_bavail * found.f_frsize
+
+    async def check(self) -> None:
+        """Prove that the store can write and read, by doing both."""
+        mark = f"{time.time_ns()}"
+
+        def write(connection: sqlite3.Connection) -> None:
+            epoch.set_meta(connection, checked=mark)
+
+        await self._writer.submit(write)
+        found = await self._reader.submit(epoch.meta)
+        if found["checked"] != mark:
+            raise FileOperationError("The database does not return what was stored.", details={"reason": "corrupt"})
+
+    async def next_project_number(self) -> int:
+        """A number for a new project; none is ever given twice."""
+
+        def count(connection: sqlite3.Connection) -> int:
+            row = connection.execute(
+                "UPDATE meta SET value = value + 1 WHERE key = 'project_number' RETURNING value"
+            ).fetchone()
+            number: int = row[0]
+            return number
+
+        return await self._writer.submit(count)
+
+    async def delete_project(self, project: Project) -> None:
+        """Delete a project at once, its entries and records bit by bit afterwards.
+
+        A later change of the project is refused. What is left when the server ends goes at the next start.
+
+        Raises:
+            ProjectNotFoundError: there is no such project.
+        """
+        await self._writer.submit(lambda connection: retention.delete(connection, project.number, project.id))
+        self._writer.chore(retention.sweep)
+
+    async def prune(
+        self, project: Project, *, max_entries: int, max_bytes: int, older_than: Milliseconds, batch: int = 500
+    ) -> int:
+        """Let go of a project's oldest entries; returns the offset of the first that is left.
+
+        Commits go in between the batches. The newest entry always stays. Final executions and resolved
+        approvals from before the log's beginning go too, but the last 1000 executions stay, so that a
+        re-sent prompt still finds its own.
+
+        Args:
+            project: whose log.
+            max_entries: keep at most so many entries; 0 for no limit.
+            max_bytes: keep at most so many bytes of data; 0 for no limit.
+            older_than: let go of entries from before this time; 0 for no limit.
+            batch: rows that are deleted in one turn.
+
+        Raises:
+            ProjectNotFoundError: the project was deleted (perhaps while this went on).
+        """
+        rule = retention.Retention(max_entries, max_bytes, older_than, max(batch, 1))
+        while True:
+            pruned = await self._writer.submit(lambda connection: retention.prune(connection, project.number, rule))
+            if not pruned.more:
+                return pruned.first
+
+    async def add_device(self, new: Device) -> None:
+        """Store a device. Raises ValidationError when one of this name exists."""
+        await self._writer.submit(lambda connection: device.add_device(connection, new))
+
+    async def touch_device(self, device_id: str, when: Milliseconds) -> None:
+        """Note when a device was last seen."""
+        await self._writer.submit(lambda connection: device.touch_device(connection, device_id, when))
+
+    async def remove_device(self, name: str) -> Device | None:
+        """Remove the device of this name and return it; None when there is none."""
+        return await self._writer.submit(lambda connection: device.remove_device(connection, name))
+
+
+def _finish(connection: sqlite3.Connection) -> None:
+    """The last acts of the writer: the clean end is as durable as it can be."""
+    set_synchronous(connection, "full")
+    epoch.end_run(connection)
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
