@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import socket
 from pathlib import Path
@@ -88,6 +89,10 @@ async def test_a_server_that_never_answers_the_handshake() -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
+        await writer.wait_closed()
+        gone.set()
+
+    gone = asyncio.Event()
 
     listener = await asyncio.start_server(silent, "127.0.0.1", 0)
     async with listener:
@@ -95,6 +100,7 @@ async def test_a_server_that_never_answers_the_handshake() -> None:
         with pytest.raises(UnreachableError, match="did not answer in"):
             async with Client(f"ws://127.0.0.1:{port}/ws", connect_timeout=0.05):
                 pass
+        await gone.wait()
 
 
 async def test_an_unreadable_certificate_file(tmp_path: Path) -> None:
@@ -309,4 +315,6 @@ async def test_a_dead_link_is_noticed_by_the_missing_pong() -> None:
             await until(lambda: len(opened) >= 2)
         for writer in opened:
             writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
     assert [status.online for status in seen[:3]] == [True, False, True]

@@ -16,7 +16,7 @@ TOOLS = frozenset({"Bash", "Write", "Read", "Edit", "ToolSearch"})
 
 
 def ask(prompt: str, step: int = 0, results: tuple[ToolResult, ...] = ()) -> Reply:
-    return choose(Question(prompt, step, results, TOOLS, "/srv/dir", "0123456789abcdef"))[1]
+    return choose(Question(prompt, step, results, TOOLS, "/some/project", "0123456789abcdef"))[1]
 
 
 def message(prompt: str, step: int = 0, results: tuple[ToolResult, ...] = ()) -> Message:
@@ -121,7 +121,7 @@ def test_a_refused_tool_ends_the_scenario_with_words(name: str) -> None:
 def test_an_edit_writes_reads_and_edits_one_file_in_the_directory() -> None:
     uses, last = played("demo:edit=sub/../../notes.md")
     assert [use.name for use in uses] == ["Write", "Read", "Edit"]
-    assert {use.input["file_path"] for use in uses} == {"/srv/dir/notes.md"}
+    assert {use.input["file_path"] for use in uses} == {"/some/project/notes.md"}
     assert str(uses[2].input["old_string"]) in str(uses[0].input["content"])
     assert "notes.md" in last
 

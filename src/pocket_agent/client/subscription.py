@@ -182,20 +182,21 @@ class Subscription:
 
     async def _join(self) -> None:
         attempt = 0
-        while not self._attached:
-            if self._failure is not None:
-                raise again(self._failure)
+        while self._failure is None:
             connection = await self._link.connected()
             data: dict[str, object] = {"project_id": self.project_id}
             if self._since is not None:
                 data["since"] = self._since
             try:
                 await connection.request("project_join", data, on_reply=self._on_joined)
+                break  # not to be asked again here: it may have overflown since, which is for later
             except ConnectionLostError:
                 continue
             except RateLimitedError:
                 await asyncio.sleep(self._link.delay(attempt))
                 attempt += 1
+        if self._failure is not None and not self._buffer:  # what came before it is delivered first
+            raise again(self._failure)
 
     def _on_joined(self, frame: Frame) -> None:
         try:

@@ -1,14 +1,13 @@
-"""Opening the database file: private from its first moment, in WAL mode, with explicit transactions."""
+"""Opening the database file: private from its first moment, ours, in WAL mode."""
 
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Literal
 
 from pocket_agent.errors import FileOperationError
 from pocket_agent.storage.fault import faults_mapped
+from pocket_agent.storage.schema import check_version
 
 Synchronous = Literal["normal", "full"]
 
@@ -52,7 +51,8 @@ def connect(path: Path, *, busy_timeout: float, synchronous: Synchronous = "norm
             "full" flushes each commit. https://www.sqlite.org/pragma.html#pragma_synchronous
 
     Raises:
-        FileOperationError: the file cannot be used.
+        SchemaTooNewError: a newer version of this program wrote the database.
+        FileOperationError: the file cannot be used, or belongs to another program.
     """
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise FileOperationError(
@@ -69,6 +69,8 @@ def connect(path: Path, *, busy_timeout: float, synchronous: Synchronous = "norm
             cached_statements=256,
         )
         try:
+            # Before anything is changed: a file that is not ours stays as it is.
+            check_version(connection)
             _prepare(connection, synchronous)
         except BaseException:
             connection.close()
@@ -96,31 +98,3 @@ def set_synchronous(connection: sqlite3.Connection, synchronous: Synchronous) ->
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     # fsync alone does not reach the platter on macOS; on other systems this has no effect.
     connection.execute(f"PRAGMA fullfsync = {'ON' if synchronous == 'full' else 'OFF'}")
-
-
-@contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """A write transaction: commits at the end, rolls back when an exception leaves it."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        roll_back(connection)
-        raise
-
-
-@contextmanager
-def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
-    """Several reads that see one state of the database."""
-    connection.execute("BEGIN")
-    try:
-        yield
-    finally:
-        roll_back(connection)
-
-
-def roll_back(connection: sqlite3.Connection) -> None:
-    """End the transaction without a trace, unless SQLite did so already (it does when a disk is full)."""
-    if connection.in_transaction:
-        connection.execute("ROLLBACK")

@@ -15,7 +15,8 @@ from typing import Final
 
 import psutil
 
-from pocket_agent.storage.connection import Synchronous, transaction
+from pocket_agent.storage.connection import Synchronous
+from pocket_agent.storage.transaction import transaction
 
 _LINUX_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 

@@ -11,7 +11,7 @@ from contextlib import closing
 from typing import Final
 
 from pocket_agent.model import MAX_OFFSET, Direction, Entry, Milliseconds
-from pocket_agent.storage.connection import snapshot
+from pocket_agent.storage.transaction import snapshot
 
 OFFSET_BITS: Final = 40
 """id = number << OFFSET_BITS | offset; MAX_OFFSET of the model fills these bits."""

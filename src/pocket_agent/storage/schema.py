@@ -8,7 +8,7 @@ import sqlite3
 from typing import Final
 
 from pocket_agent.errors import FileOperationError, SchemaTooNewError
-from pocket_agent.storage.connection import transaction
+from pocket_agent.storage.transaction import transaction
 
 APPLICATION_ID: Final = 0x504B4154
 """In the header of the file: tells our database from any other ("PKAT")."""

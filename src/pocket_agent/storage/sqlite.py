@@ -72,13 +72,13 @@ class Store(Query):
             undo.callback(lock.release)
             with suppress(FileExistsError):
                 create_private(path)
-            tighten(path)
             connections = []
             for level in ("full", "normal", "normal"):
                 connection = connect(path, busy_timeout=busy_timeout, synchronous=level)
                 undo.callback(connection.close)
                 connections.append(connection)
             writing, reading, moving = connections
+            tighten(path)
             migrate(writing)
             renewed = epoch.begin_run(writing, synchronous=synchronous, boot=boot or epoch.boot_id())
             set_synchronous(writing, synchronous)
@@ -114,13 +114,11 @@ class Store(Query):
         await asyncio.shield(self._closed)
 
     def _close(self) -> None:
-        try:
-            self._reader.close()
-            self._checkpointer.close()
-            with faults_mapped():
-                self._writer.close(_finish)
-        finally:
-            self._lock.release()
+        with faults_mapped(), ExitStack() as parts:
+            parts.callback(self._lock.release)
+            parts.callback(self._writer.close, _finish)
+            parts.callback(self._checkpointer.close)
+            parts.callback(self._reader.close)
 
     @property
     def commits(self) -> int:

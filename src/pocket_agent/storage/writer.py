@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar, cast
 
 from pocket_agent.errors import InternalError
-from pocket_agent.storage.connection import roll_back
 from pocket_agent.storage.fault import error_of
+from pocket_agent.storage.transaction import roll_back
 
 Result = TypeVar("Result")
 Job = Callable[[sqlite3.Connection], object]

@@ -1,0 +1,33 @@
+"""Fixtures that tests of every room share."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness.claude import require_claude
+from tests.harness.server import ServerProcess, running_server, write_standin
+
+
+@pytest.fixture
+async def standin_server(tmp_path: Path) -> AsyncIterator[ServerProcess]:
+    """A server whose agents are the stand-in."""
+    binary = write_standin(tmp_path)
+    async with running_server(tmp_path, env={"PA_CLAUDE_BINARY": str(binary)}) as server:
+        yield server
+
+
+@pytest.fixture
+async def demo_server(tmp_path: Path) -> AsyncIterator[ServerProcess]:
+    """A server whose agents are the real CLI, talking to the scripted model."""
+    binary = require_claude()
+    async with running_server(tmp_path, env={"PA_CLAUDE_BINARY": str(binary)}, flags=["--demo"]) as server:
+        yield server
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An empty directory to make a project of."""
+    path = tmp_path / "project"
+    path.mkdir()
+    return path

@@ -1,0 +1,172 @@
+"""The server as its users run it: a process with a data directory, killed and started again at will."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+
+from pocket_agent.claude.process import boot_id, kill_leftovers
+from pocket_agent.cli.device import make_device
+from pocket_agent.client import Client
+from pocket_agent.config import load_settings
+from pocket_agent.storage import connection_beside
+from pocket_agent.storage.location import database_path
+
+STANDIN = Path(__file__).with_name("standin.py")
+_READY_SECONDS = 60.0
+
+
+def free_port() -> int:
+    """A port that nobody uses now; a server that is started again needs the same one."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def write_standin(folder: Path, name: str = "claude") -> Path:
+    """A program that is the stand-in, for `claude.binary`."""
+    program = folder / name
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "{STANDIN}" "$@"\n')
+    program.chmod(0o700)
+    return program
+
+
+class ServerProcess:
+    """One server and its data directory.
+
+    Attributes:
+        url: its WebSocket address (plain, on loopback).
+        token: a device's token.
+        env: settings for its next start, by environment variable.
+    """
+
+    def __init__(self, folder: Path, *, env: Mapping[str, str] | None = None, flags: Sequence[str] = ()) -> None:
+        self.folder = folder
+        self.data_dir = folder / "data"
+        self.home = folder / "home"
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.flags = list(flags)
+        self.env = {"PA_LOG_LEVEL": "debug", **(env or {})}
+        self.process: asyncio.subprocess.Process | None = None
+        self.url = f"ws://127.0.0.1:{self.port}/ws"
+        loaded = load_settings(config=None, environ={}, flags={"data.dir": self.data_dir})
+        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.token = make_device(loaded, "test")
+
+    @property
+    def log(self) -> str:
+        """What the server has logged in all its runs."""
+        path = self.folder / "server.log"
+        return path.read_text("utf-8") if path.exists() else ""
+
+    async def start(self) -> None:
+        """Start it and wait until it takes work."""
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.home),
+            "PA_SERVER_PLAIN_PORT": "off",
+            "PA_METRICS_ENABLED": "false",
+            **self.env,
+        }
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "pocket_agent.cli",
+                "serve",
+                "--no-tls",
+                f"--port={self.port}",
+                f"--data-dir={self.data_dir}",
+                *self.flags,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            )
+        async with asyncio.timeout(_READY_SECONDS):
+            await self._ready()
+
+    async def _ready(self) -> None:
+        assert self.process is not None
+        async with aiohttp.ClientSession() as http:
+            while True:
+                if self.process.returncode is not None:
+                    raise AssertionError(f"the server ended with {self.process.returncode}:\n{self.log[-4000:]}")
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with http.get(f"http://127.0.0.1:{self.port}/readyz") as answer:
+                        if answer.status == 200:
+                            return
+                await asyncio.sleep(0.02)
+
+    async def kill(self) -> None:
+        """kill -9, and wait until it is gone."""
+        await self._signal(signal.SIGKILL)
+
+    async def stop(self) -> int:
+        """SIGTERM; returns the exit status."""
+        return await self._signal(signal.SIGTERM)
+
+    async def _signal(self, number: signal.Signals) -> int:
+        assert self.process is not None
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(number)
+        async with asyncio.timeout(_READY_SECONDS):
+            return await self.process.wait()
+
+    def client(self, **options: Any) -> Client:
+        """A client with the test's token."""
+        return Client(self.url, token=self.token, **options)
+
+    def agents(self) -> list[psutil.Process]:
+        """The CLI processes that the store knows of and that are alive."""
+        with connection_beside(database_path(self.data_dir)) as connection:
+            rows = connection.execute("SELECT pid FROM process").fetchall()
+        found = []
+        for (pid,) in rows:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found.append(psutil.Process(pid))
+        return found
+
+    async def clean_up(self) -> None:
+        """Leave nothing running: the server, its agents, the scripted model."""
+        if self.process is not None and self.process.returncode is None:
+            await self.kill()
+        with connection_beside(database_path(self.data_dir)) as connection:
+            rows = connection.execute("SELECT pid, start_time, id FROM process").fetchall()
+        for pid, start_time, marker in rows:
+            await kill_leftovers(pid, start_time, boot_id(), marker)
+        model = self.data_dir / "demo" / "model.json"
+        if model.exists():
+            await _end_model(model)
+
+
+async def _end_model(record: Path) -> None:
+    pid = json.loads(record.read_text("utf-8"))["pid"]
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        process.kill()
+        await asyncio.to_thread(process.wait, 10)
+
+
+@contextlib.asynccontextmanager
+async def running_server(
+    folder: Path, *, env: Mapping[str, str] | None = None, flags: Sequence[str] = ()
+) -> AsyncIterator[ServerProcess]:
+    """A server that is started, and ended with everything that belongs to it."""
+    server = ServerProcess(folder, env=env, flags=flags)
+    try:
+        await server.start()
+        yield server
+    finally:
+        await server.clean_up()
