@@ -93,9 +93,7 @@ def build_argv(
     return argv
 
 
-def _values(
-    options: ExecuteOptions, *, resume: str | None, session_id: str | None
-) -> Iterator[tuple[str, str]]:
+def _values(options: ExecuteOptions, *, resume: str | None, session_id: str | None) -> Iterator[tuple[str, str]]:
     single = (
         ("resume", resume),
         ("session-id", session_id),

@@ -161,9 +161,7 @@ def allow(
         "updatedInput": _embedded(updated_input, dict[str, msgspec.Raw], "updated_input", "object"),
     }
     if updated_permissions is not None:
-        answer["updatedPermissions"] = _embedded(
-            updated_permissions, list[msgspec.Raw], "updated_permissions", "array"
-        )
+        answer["updatedPermissions"] = _embedded(updated_permissions, list[msgspec.Raw], "updated_permissions", "array")
     return _answer(request_id, answer)
 
 

@@ -34,10 +34,14 @@ class Row(NamedTuple):
 
 
 def read_row(pid: int) -> Row | None:
-    """What the system says of a process; None when there is none with this pid, or it is not ours to ask."""
+    """What the system says of a process; None when there is none with this pid, or it is not ours to ask.
+
+    Raises:
+        OSError: the system cannot be asked now (too many open files).
+    """
     try:
         return _read_linux(pid) if _LINUX else _read_portable(pid)
-    except (OSError, psutil.Error):
+    except (FileNotFoundError, ProcessLookupError, PermissionError, psutil.Error):
         return None
 
 
@@ -108,9 +112,12 @@ class Family:
         """Look for members, in milliseconds; reads the process table, so better in a thread.
 
         Returns:
-            Whether any is alive.
+            Whether any is alive, as far as can be seen.
         """
-        rows = {row.pid: row for pid in psutil.pids() if (row := read_row(pid)) is not None}
+        try:
+            rows = {row.pid: row for pid in psutil.pids() if (row := read_row(pid)) is not None}
+        except OSError:  # too many open files: what was known stays known
+            return True
         leader = rows.get(self._pid)
         # A pid is not given out again while a group of that id has members. So when the pid belongs
         # to somebody else, our group is empty and the group of that id is a stranger's.
@@ -122,11 +129,7 @@ class Family:
         found = {
             row.pid
             for row in rows.values()
-            if (
-                self._known(row)
-                or row.session in sessions
-                or (self._group_is_ours and row.group == self._pid)
-            )
+            if (self._known(row) or row.session in sessions or (self._group_is_ours and row.group == self._pid))
         }
         if self._marker is not None:
             found |= {pid for pid in rows if pid not in found and read_marker(pid) == self._marker}
@@ -178,7 +181,7 @@ def send_signal(pid: int, start_time: str, number: signal.Signals) -> bool:
             signal.pidfd_send_signal(descriptor, number)
         else:
             os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):
+    except OSError:  # it is gone, or not ours
         return False
     finally:
         if descriptor is not None:

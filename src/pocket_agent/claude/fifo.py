@@ -54,9 +54,7 @@ class SpoolWriter:
         self._waiting = False
         self._descriptor = -1
         try:
-            self._descriptor = os.open(
-                spool.input, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
-            )
+            self._descriptor = os.open(spool.input, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError as error:  # ENXIO: nobody reads; ENOENT: it was removed
             if error.errno in {errno.ENXIO, errno.ENOENT}:
                 raise ProcessNotFoundError(_GONE) from error

@@ -81,9 +81,7 @@ class Installer:
             found = self._known[1]
         if found is not None and tuple(map(int, found.split("."))) < MINIMUM_VERSION:
             oldest = ".".join(map(str, MINIMUM_VERSION))
-            raise ClaudeNotFoundError(
-                f"The Claude Code CLI is version {found}; {oldest} or newer is needed. {ADVICE}"
-            )
+            raise ClaudeNotFoundError(f"The Claude Code CLI is version {found}; {oldest} or newer is needed. {ADVICE}")
         return Installation(path, found)
 
     def _locate(self) -> Path:
@@ -121,9 +119,7 @@ class _Fingerprint:
         return cls(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-async def version(
-    binary: Path, environment: Mapping[str, str], *, seconds: float = _VERSION_SECONDS
-) -> str | None:
+async def version(binary: Path, environment: Mapping[str, str], *, seconds: float = _VERSION_SECONDS) -> str | None:
     """What `BINARY --version` prints; None when that is no version, or nothing in time.
 
     Args:

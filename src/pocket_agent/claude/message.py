@@ -193,8 +193,7 @@ class Message(msgspec.Struct, kw_only=True, rename=_RENAMED):
     def lost_conversation(self) -> bool:
         """Whether a `result` says that the session to resume does not exist (wording of 2.1.330)."""
         return any(
-            error.startswith("No conversation found") or "--resume requires" in error
-            for error in self.errors or ()
+            error.startswith("No conversation found") or "--resume requires" in error for error in self.errors or ()
         )
 
 

@@ -77,11 +77,22 @@ def spawn(argv: Sequence[str], *, cwd: Path, environment: Mapping[str, str], spo
     # Reaping is done below, by pid, so that it is the same whoever started the process. Popen must
     # neither do it too nor complain that nobody did.
     child.returncode = 0
-    row = read_row(child.pid)
-    if row is None:
+    try:
+        start_time = _start_time(child.pid)
+    except OSError as error:
+        os.killpg(child.pid, signal.SIGKILL)
         os.waitpid(child.pid, 0)
-        raise ExecutionFailedError("The agent's process ended while it was being started.")
-    return ClaudeProcess(child.pid, row.start_time, spool.id, open_pidfd(child.pid), child=True)
+        text = f"The system does not tell about a process just started: {error.strerror}."
+        raise ResourceLimitError(text) from error
+    return ClaudeProcess(child.pid, start_time, spool.id, open_pidfd(child.pid), child=True)
+
+
+def _start_time(pid: int) -> str:
+    """When a child started; it can always be told, since nobody has reaped it."""
+    row = read_row(pid)
+    if row is None:
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+    return row.start_time
 
 
 def _opened(stack: contextlib.ExitStack, path: Path, flags: int) -> int:
@@ -111,12 +122,20 @@ def adopt(pid: int, start_time: str, boot: str) -> "ClaudeProcess | None":
         pid: as recorded.
         start_time: as recorded, from `ClaudeProcess.start_time`.
         boot: as recorded, from `ClaudeProcess.boot_id`.
+
+    Raises:
+        OSError: the system cannot be asked now (too many open files).
     """
     if boot != boot_id():
         return None
     # Opened first: it then stands for the very process whose start time is read next.
     descriptor = open_pidfd(pid)
-    row = read_row(pid)
+    try:
+        row = read_row(pid)
+    except OSError:
+        if descriptor is not None:
+            os.close(descriptor)
+        raise
     if row is None or row.start_time != start_time or row.zombie:
         if descriptor is not None:
             os.close(descriptor)
@@ -152,9 +171,7 @@ class ClaudeProcess:
             not await it unshielded: `wait` does it right.
     """
 
-    def __init__(
-        self, pid: int, start_time: str, marker: str | None, descriptor: int | None, *, child: bool
-    ) -> None:
+    def __init__(self, pid: int, start_time: str, marker: str | None, descriptor: int | None, *, child: bool) -> None:
         self.pid = pid
         self.start_time = start_time
         self.boot_id = boot_id()
@@ -214,9 +231,10 @@ class ClaudeProcess:
             self.interrupt_signal()
             await asyncio.wait({self.exited}, timeout=interrupt_grace)
         if await asyncio.to_thread(family.scan):
-            family.signal(signal.SIGTERM)
-            family.signal(signal.SIGCONT)  # what is stopped cannot see the SIGTERM
+            self._signal(family, signal.SIGTERM)
+            self._signal(family, signal.SIGCONT)  # what is stopped cannot see the SIGTERM
             await _gone(family, terminate_grace)
+        self._signal(Family(self.pid, self.start_time, self._marker), signal.SIGKILL)
         gone = await _kill(family, kill_grace)
         await asyncio.wait({self.exited}, timeout=kill_grace)
         return gone and self.has_exited
@@ -235,6 +253,14 @@ class ClaudeProcess:
             os.close(self._descriptor)
             self._descriptor = None
 
+    def _signal(self, family: Family, number: signal.Signals) -> None:
+        """Signal the family; if none of it could be seen, the group, while the process itself lives."""
+        if family.members:
+            family.signal(number)
+        elif not self.has_exited and not self._is_gone():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, number)
+
     def _check(self) -> None:
         ended, code = self._reap() if self._child else (self._is_gone(), None)
         if ended:
@@ -252,7 +278,10 @@ class ClaudeProcess:
         return (True, os.waitstatus_to_exitcode(status)) if pid else (False, None)
 
     def _is_gone(self) -> bool:
-        row = read_row(self.pid)
+        try:
+            row = read_row(self.pid)
+        except OSError:  # it cannot be told now
+            return False
         return row is None or row.zombie or row.start_time != self.start_time
 
 

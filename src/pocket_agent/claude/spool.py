@@ -154,6 +154,7 @@ class SpoolReader:
     """
 
     def __init__(self, spool: Spool, offset: int, watcher: SpoolWatcher) -> None:
+        self._spool = spool
         self._path = spool.output
         self._watcher = watcher
         self._offset = offset
@@ -174,11 +175,13 @@ class SpoolReader:
 
     @property
     def size(self) -> int:
-        """Bytes that the process has written so far."""
-        return os.fstat(self._descriptor).st_size
+        """Bytes that the process has written so far; what was read, once the reader is closed."""
+        return os.fstat(self._descriptor).st_size if self._descriptor >= 0 else self._offset
 
     def read(self, max_bytes: int = 256 * 1024) -> bytes:
-        """The next bytes, empty when there are none now. Never waits."""
+        """The next bytes, empty when there are none now or the reader is closed. Never waits."""
+        if self._descriptor < 0:
+            return b""
         data = os.pread(self._descriptor, max_bytes, self._offset)
         self._offset += len(data)
         return data
@@ -190,22 +193,28 @@ class SpoolReader:
             Whether there is something to read.
         """
         while True:
-            # Watching comes before looking: a write in between is then told of.
-            told = self._watcher.watches(self._path) or self._watcher.add(self._path, self.wake)
             if self._descriptor < 0:
                 return False
+            # Watching comes before looking: a write in between is then told of.
+            told = self._watch()
             if self.size > self._offset:
                 return True
             if until is not None and until.done():
                 return False
             await self._wait(until, told=told)
 
+    def _watch(self) -> bool:
+        if self._watcher.watches(self._path):
+            return True
+        self._watcher.add(self._spool.errors, self._spool.trim_errors)
+        return self._watcher.add(self._path, self.wake)
+
     async def _wait(self, until: "asyncio.Future[int | None] | None", *, told: bool) -> None:
         loop = asyncio.get_running_loop()
         self._waiter = loop.create_future()
         if until is not None:
             until.add_done_callback(self.wake)
-        poll = None if told else _Poll(loop, self)
+        poll = None if told else _Poll(loop, self, self._spool)
         try:
             await self._waiter
         finally:
@@ -223,6 +232,7 @@ class SpoolReader:
     def close(self) -> None:
         """Stop reading; who waits is woken."""
         self._watcher.remove(self._path)
+        self._watcher.remove(self._spool.errors)
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -232,9 +242,10 @@ class SpoolReader:
 class _Poll:
     """Looks at the size again and again, ever more seldom, until the reader has something to read."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, reader: SpoolReader) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, reader: SpoolReader, spool: Spool) -> None:
         self._loop = loop
         self._reader = reader
+        self._spool = spool
         self._delay = _POLL_FAST_SECONDS
         self._handle = loop.call_later(self._delay, self._look)
 
@@ -242,6 +253,7 @@ class _Poll:
         if self._reader.size > self._reader.offset:
             self._reader.wake()
             return
+        self._spool.trim_errors()
         self._delay = min(self._delay * 1.5, _POLL_SLOW_SECONDS)
         self._handle = self._loop.call_later(self._delay, self._look)
 

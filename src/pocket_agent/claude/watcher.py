@@ -31,9 +31,9 @@ class SpoolWatcher:
         self._unavailable = not sys.platform.startswith("linux")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._folders: dict[Path, int] = {}
-        self._names: dict[int, dict[bytes, Callable[[], None]]] = {}
+        self._names: dict[int, dict[bytes, Callable[[], object]]] = {}
 
-    def add(self, path: Path, wake: Callable[[], None]) -> bool:
+    def add(self, path: Path, wake: Callable[[], object]) -> bool:
         """Call `wake` after each write to `path` from now on, often once for several writes.
 
         Returns:
@@ -104,7 +104,7 @@ class SpoolWatcher:
             events = os.read(self._inotify.fd, _BUFFER_BYTES)
         except BlockingIOError:
             return
-        woken: dict[Callable[[], None], None] = {}
+        woken: dict[Callable[[], object], None] = {}
         position = 0
         while position < len(events):
             descriptor, mask, _, length = _HEADER.unpack_from(events, position)
@@ -120,7 +120,7 @@ class SpoolWatcher:
         for wake in woken:
             wake()
 
-    def _forget(self, descriptor: int) -> list[Callable[[], None]]:
+    def _forget(self, descriptor: int) -> list[Callable[[], object]]:
         """The folder is gone, or its file system; who waits for it has to look by itself."""
         self._folders = {folder: known for folder, known in self._folders.items() if known != descriptor}
         return list(self._names.pop(descriptor, {}).values())

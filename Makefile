@@ -1,0 +1,30 @@
+.PHONY: setup run test check bench generate clean
+
+setup: ## .venv with everything in it, and a Claude Code CLI if there is none
+	@scripts/setup
+
+run: setup ## start the server (make run ARGS="--port 9000")
+	@scripts/run $(ARGS)
+
+test: check ## everything that must hold
+	.venv/bin/pytest -n 2 --dist loadfile $(PYTEST)
+
+check: setup-tests ## style, types, the floors of the house, generated files
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/python scripts/generate.py --check
+
+setup-tests:
+	@POCKET_AGENT_OWN_CLAUDE=1 scripts/setup
+.PHONY: setup-tests
+
+bench: setup-tests ## what docs/performance.md promises
+	.venv/bin/python -m benchmarks $(ARGS)
+
+generate: setup ## write the generated documents again
+	.venv/bin/python scripts/generate.py
+
+clean:
+	rm -rf .venv node_modules build dist

@@ -1,0 +1,33 @@
+"""Writes the documents that are made from the code; with --check, tells which are out of date."""
+
+import sys
+from pathlib import Path
+
+from pocket_agent.config.document import render_settings_table
+from pocket_agent.protocol.schema import render_protocol_document
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = {
+    "docs/settings.md": render_settings_table,
+    "docs/protocol.md": render_protocol_document,
+}
+
+
+def main() -> int:
+    """Write or check every document; returns the exit status."""
+    check = "--check" in sys.argv[1:]
+    stale = []
+    for name, render in DOCUMENTS.items():
+        path, text = ROOT / name, render()
+        if path.exists() and path.read_text("utf-8") == text:
+            continue
+        stale.append(name)
+        if not check:
+            path.write_text(text, "utf-8")
+    for name in stale:
+        print(f"{name} is out of date: run `make generate`" if check else f"wrote {name}")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
