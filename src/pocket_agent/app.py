@@ -123,6 +123,7 @@ async def serve(
                 _background(
                     endpoint.keep_alive(),
                     endpoint.push_stats(),
+                    endpoint.watch_devices(),
                     _reload(reload, listeners.tls, read_settings, observer),
                 )
             )

@@ -1,6 +1,7 @@
 """Values for the tests of `pocket_agent.storage`."""
 
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -131,3 +132,13 @@ def write_lock(path: Path) -> Iterator[None]:
         other.execute("BEGIN IMMEDIATE")
         yield
         other.execute("ROLLBACK")
+
+
+def modes(folder: Path) -> dict[str, int]:
+    """The permissions of each file in a folder."""
+    return {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()}
+
+
+def open_to_all(path: Path) -> None:
+    """Let everybody read a file."""
+    path.chmod(0o644)

@@ -4,12 +4,14 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit
 
 from pocket_agent.config import is_loopback
-from pocket_agent.errors import ForbiddenError, UnauthorizedError
+from pocket_agent.errors import FileOperationError, ForbiddenError, UnauthorizedError
 from pocket_agent.model import Device, Milliseconds
+from pocket_agent.session.log import now
 from pocket_agent.storage import Store
 
 _TOKEN_BYTES: Final = 32  # 256 bits
@@ -56,6 +58,16 @@ class Authenticator:
         if device is None or not hmac.compare_digest(device.token_hash, digest):
             raise UnauthorizedError("This token is not valid here; make one with `pocket-agent devices add NAME`.")
         return device
+
+    async def device_ids(self) -> frozenset[str]:
+        """The ids of all devices that may connect now."""
+        return frozenset(device.id for device in await self._store.devices())
+
+    async def seen(self, device: Device) -> None:
+        """Note that a device has connected; a disk that refuses does not keep it out."""
+        if device.token_hash:
+            with suppress(FileOperationError):
+                await self._store.touch_device(device.id, now())
 
     def check_origin(self, headers: Mapping[str, str]) -> None:
         """Refuse web pages of other sites (RFC 6455 section 10.2); programs send no Origin.

@@ -46,6 +46,9 @@ class Handler(Protocol):
     def waits(self, frame: ClientFrame) -> bool:
         """Whether the request may wait for a project, so that others overtake it."""
 
+    def left(self, project_id: ProjectId) -> None:
+        """A connection that ended followed this project."""
+
 
 class Connection:
     """A client that is in. It is a `Sink` of the hub.
@@ -151,6 +154,7 @@ class Connection:
             del self._hub.sinks[self]
             for project_id in list(self.cursors):
                 self.leave(project_id)
+                handler.left(project_id)
             code = self._close_code or self._socket.close_code or 1006
             duration = time.monotonic() - self._opened
             self._observer.emit(ConnectionClosed(self.id, self.device.name, code, self._closed_by, duration))

@@ -1,6 +1,7 @@
 """What each request does: find the project, act, reply. A handler returns its reply or raises."""
 
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, cast
@@ -8,7 +9,7 @@ from typing import Any, Final, Protocol, cast
 import msgspec
 
 from pocket_agent.config.settings import Settings
-from pocket_agent.errors import ForbiddenError, InvalidPathError, ValidationError
+from pocket_agent.errors import ForbiddenError, InvalidPathError, ProjectNotFoundError, ValidationError
 from pocket_agent.hub import Hub
 from pocket_agent.model import Direction, Entry, ExecuteOptions, Milliseconds, Position, ProjectId
 from pocket_agent.projects import Projects
@@ -230,10 +231,16 @@ class Handlers:
                 return Position(session.state.project.epoch, max(offset, session.state.project.first - 1))
 
     async def _project_leave(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
-        log = session.state.log
-        if connection.leave(log.project.id):
-            log.say([live_draft("project_left", SubscribersData(log.project.id, log.channel.subscribers))])
-        return ProjectLeaveData(log.project.id)
+        project_id = session.state.project.id
+        if connection.leave(project_id):
+            self.left(project_id)
+        return ProjectLeaveData(project_id)
+
+    def left(self, project_id: ProjectId) -> None:
+        """Tell who still follows a project that one has left; a project that is gone has nobody."""
+        with suppress(ProjectNotFoundError):
+            log = self._projects.get(project_id).state.log
+            log.say([live_draft("project_left", SubscribersData(project_id, log.channel.subscribers))])
 
     async def _execute(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
         request = cast("message.Execute", frame.request)

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from pocket_agent import __version__
 from pocket_agent.config.settings import Settings
-from pocket_agent.errors import ForbiddenError, PocketAgentError, UnauthorizedError
+from pocket_agent.errors import FileOperationError, ForbiddenError, PocketAgentError, UnauthorizedError
 from pocket_agent.events import ConnectionRejected, Observer
 from pocket_agent.hub import Hub
 from pocket_agent.model import Device
@@ -17,6 +17,7 @@ from pocket_agent.protocol.frame import encode_data, timestamp
 from pocket_agent.server.auth import Authenticator
 from pocket_agent.server.connection import (
     CLOSE_GOING_AWAY,
+    CLOSE_REVOKED,
     CLOSE_UNAUTHORIZED,
     Connection,
 )
@@ -41,6 +42,8 @@ _PAGE: Final = """<!doctype html>
 </html>
 """
 _KEEP_ALIVE_SECONDS: Final = 1.0
+_REVOCATION_SECONDS: Final = 1.0
+"""How often it is looked whether connected devices may still be; commands change the database beside us."""
 
 
 class Endpoint:
@@ -111,6 +114,25 @@ class Endpoint:
             waits = [connection.stats_due - at for connection in subscribers]
             await asyncio.sleep(max(0.05, min([_KEEP_ALIVE_SECONDS, *waits])))
 
+    async def watch_devices(self) -> None:
+        """Close the connections of devices that were revoked, for as long as it runs."""
+        while True:
+            await asyncio.sleep(_REVOCATION_SECONDS)
+            connections = [connection for connection in self.connections() if connection.device.token_hash]
+            if not connections:
+                continue
+            try:
+                present = await self._authenticator.device_ids()
+            except FileOperationError:
+                continue  # a database that cannot be read tells nothing about devices
+            await asyncio.gather(
+                *(
+                    connection.close(CLOSE_REVOKED, "this device was revoked")
+                    for connection in connections
+                    if connection.device.id not in present
+                )
+            )
+
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
         remote = request.remote or ""
         try:
@@ -153,6 +175,7 @@ class Endpoint:
         if transport is None:
             return socket
         connection = Connection(socket, transport, device, remote, self._hub, self._settings, self._observer)
+        await self._authenticator.seen(device)
         await connection.serve(self._handlers)
         return socket
 

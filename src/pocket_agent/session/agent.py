@@ -56,6 +56,7 @@ class Agent:
         record: what the store has to know to adopt the process; None when there is none.
         model: the model that the process was last told to use; None for its own default.
         permission_mode: likewise.
+        cost_usd: what the process has cost up to the last result that was seen.
     """
 
     def __init__(self, project: Project, context: AgentContext) -> None:
@@ -73,6 +74,7 @@ class Agent:
         self.record: ProcessRecord | None = None
         self.model: str | None = None
         self.permission_mode: str | None = None
+        self.cost_usd = 0.0
 
     @property
     def open(self) -> bool:
@@ -159,6 +161,7 @@ class Agent:
                 # After a server that was killed within a line, the next one must not be glued to it.
                 self._writer = SpoolWriter(spool, resync=record.consumed > 0)
         self.record, self._spool, self._process = record, spool, process
+        self.cost_usd = 0.0
         self._framer = LineFramer(self._context.settings.max_line, start=record.consumed)
         self._batch = None
         self._opened.set()

@@ -308,9 +308,18 @@ class Runner:
                 model=self._agent.model,
                 input_tokens=(usage.input_tokens or 0) if usage is not None else 0,
                 output_tokens=(usage.output_tokens or 0) if usage is not None else 0,
-                cost_usd=(result.total_cost_usd or 0.0) if result is not None else 0.0,
+                cost_usd=self._cost(result),
             )
         )
+
+    def _cost(self, result: Message | None) -> float:
+        """What the turn cost: the CLI gives the sum over the life of the process (2.1.330)."""
+        total = result.total_cost_usd if result is not None else None
+        if total is None:
+            return 0.0
+        cost = max(0.0, total - self._agent.cost_usd)
+        self._agent.cost_usd = total
+        return cost
 
     async def finish(self, status: ExecutionStatus, error: ErrorData | None) -> None:
         """End the running execution, which has no process any more."""
