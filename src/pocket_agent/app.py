@@ -49,6 +49,8 @@ from pocket_agent.storage.location import database_path
 
 _DEMO_SECONDS: Final = 60.0
 """How often the scripted model is looked after."""
+_CLEANUP_SECONDS: Final = 2.0
+"""How long requests that are under way when the server stops may take."""
 _FIRST_DEVICE: Final = "first"
 
 
@@ -213,7 +215,7 @@ async def _listening(endpoint: Endpoint, loaded: LoadedSettings, observer: Obser
     if server.tls.enabled:
         tls = Tls(server.tls, settings.data.dir / "tls", [server.host])
         _tell(tls, observer)
-    runner = web.AppRunner(endpoint.application(), access_log=None, shutdown_timeout=settings.timeouts.shutdown)
+    runner = web.AppRunner(endpoint.application(), access_log=None, shutdown_timeout=_CLEANUP_SECONDS)
     await runner.setup()
     try:
         context = tls.context if tls is not None else None

@@ -12,6 +12,7 @@ from typing import Final
 
 from pocket_agent.config.settings import Settings
 from pocket_agent.errors import (
+    FileOperationError,
     InvalidPathError,
     ProjectExistsError,
     ProjectLimitError,
@@ -35,6 +36,7 @@ _PAGE_ENTRIES: Final = 500
 _PAGE_BYTES: Final = 512 * 1024
 _RETENTION_SECONDS: Final = 60.0
 _RESTART_SECONDS: Final = 1.0
+_RESTORE_SECONDS: Final = 10.0
 
 
 class Projects:
@@ -68,8 +70,10 @@ class Projects:
             self._tasks = tasks
             for project in await self._store.projects():
                 self._open(project)
-            for session in self._sessions.values():
-                await session.life.ready.wait()
+            with contextlib.suppress(TimeoutError):  # one that cannot be restored yet keeps only itself waiting
+                async with asyncio.timeout(_RESTORE_SECONDS):
+                    for session in self._sessions.values():
+                        await session.life.ready.wait()
             retention = tasks.create_task(self._retain())
             try:
                 yield
@@ -240,7 +244,7 @@ class Projects:
             await asyncio.sleep(_RETENTION_SECONDS)
             oldest = int((time.time() - limits.max_age) * 1000) if limits.max_age > 0 else 0
             for session in self.all():
-                with contextlib.suppress(ProjectNotFoundError):
+                with contextlib.suppress(ProjectNotFoundError, FileOperationError):
                     await session.state.log.prune(
                         max_entries=limits.max_entries,
                         max_bytes=limits.max_size,

@@ -3,9 +3,9 @@ clock ends what runs too long and closes what idles. Restoring is how each run o
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -71,13 +71,26 @@ class Life:
 
     async def run(self) -> None:
         """Restore the session from the store, then work until cancelled."""
-        async with self.mutex:
-            await self._restore()
-        self.ready.set()
+        self.ready.clear()
+        while not self.ready.is_set():
+            try:
+                async with self.mutex:
+                    await self._restore()
+                    self.ready.set()
+            except FileOperationError as error:
+                self._observer.emit(StorageFailed(self._state.project.id, error.message))
+                await asyncio.sleep(_RETRY_SECONDS)
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self._tail())
             loops.create_task(self._pump())
             loops.create_task(self._clock())
+
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """The right to change the session, for a request."""
+        await self.ready.wait()
+        async with self.mutex:
+            yield
 
     async def start_now(self, execution: Execution) -> bool:
         """Start a prompt if nothing is before it; False when it has to queue. Needs the mutex."""
@@ -186,6 +199,7 @@ class Life:
                 await asyncio.sleep(0)  # a long run shares the loop
 
     async def _pump(self) -> None:
+        told: str | None = None
         while True:
             await self.wake.wait()
             self.wake.clear()
@@ -194,9 +208,12 @@ class Life:
                 try:
                     async with self.mutex:
                         await self._start_next()
+                    told = None
                 except (ClaudeNotFoundError, ResourceLimitError, FileOperationError) as error:
                     # Not the prompt's fault: it keeps its place until the fault is gone.
-                    self._say_error(error)
+                    if error.message != told:
+                        self._say_error(error)
+                    told = error.message
                     await asyncio.sleep(_RETRY_SECONDS)
 
     async def _start_next(self) -> None:
@@ -241,7 +258,7 @@ class Life:
     async def _clock(self) -> None:
         while True:
             delay = self._next_deadline()
-            with suppress(TimeoutError):
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self.tick.wait()
             self.tick.clear()

@@ -7,6 +7,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -14,7 +15,7 @@ import msgspec
 from pocket_agent.claude import control
 from pocket_agent.claude.message import Message
 from pocket_agent.config.settings import ClaudeSettings
-from pocket_agent.errors import ProcessNotFoundError
+from pocket_agent.errors import FileOperationError, ProcessNotFoundError
 from pocket_agent.events import (
     ApprovalRequested,
     ApprovalResolved,
@@ -195,7 +196,8 @@ class Runner:
                 state.current = running
             return []
 
-        await state.log.write(Write(executions=(running,)), after=sent)
+        with suppress(FileOperationError):  # the prompt runs all the same, and is known by its uuid
+            await state.log.write(Write(executions=(running,)), after=sent)
 
     async def take_in(self) -> bool:
         """Put what the CLI wrote into the log, one batch of it; False when there is nothing now.

@@ -11,6 +11,7 @@ from pocket_agent.claude import control
 from pocket_agent.config.settings import Settings
 from pocket_agent.errors import (
     ApprovalNotFoundError,
+    FileOperationError,
     ProcessActiveError,
     ProcessNotFoundError,
     ResourceLimitError,
@@ -62,7 +63,6 @@ class Session:
         self.state = state
         self.life = Life(state, agent, store, capacity, settings, observer, gate)
         self._runner = self.life.runner
-        self._mutex = self.life.mutex
         self._agent = agent
         self._store = store
         self._settings = settings
@@ -75,7 +75,7 @@ class Session:
             ResourceLimitError: the queue or the disk is full.
             ClaudeNotFoundError: there is no usable CLI.
         """
-        async with self._mutex:
+        async with self.life.turn():
             state = self.state
             if prompt_id is not None:
                 known = await self._store.execution_by_prompt(state.project.id, prompt_id)
@@ -121,7 +121,7 @@ class Session:
         Raises:
             ProcessNotFoundError: nothing runs.
         """
-        async with self._mutex:
+        async with self.life.turn():
             execution = self._running()
             await self._runner.end(ExecutionStatus.KILLED, killed=True)
             self.life.wake.set()
@@ -133,7 +133,7 @@ class Session:
         Raises:
             ProcessNotFoundError: nothing runs.
         """
-        async with self._mutex:
+        async with self.life.turn():
             execution = self._running()
             self.state.verdict = ExecutionStatus.KILLED
             self.life.expect_end()
@@ -156,7 +156,7 @@ class Session:
         Raises:
             ProcessActiveError: an execution runs.
         """
-        async with self._mutex:
+        async with self.life.turn():
             self._refuse_while_running("A new session")
             await self._runner.close_process()
             reset = SessionResetData(self.state.project.id, self.state.project.session_id)
@@ -180,7 +180,7 @@ class Session:
         Raises:
             ProcessActiveError: an execution runs.
         """
-        async with self._mutex:
+        async with self.life.turn():
             self._refuse_while_running("Resuming another session")
             await self._runner.close_process()
             conversation = await self._store.session(self.state.project.id, session_id)
@@ -212,7 +212,7 @@ class Session:
         Raises:
             ApprovalNotFoundError: there is none by that id that still waits; details say what became of it.
         """
-        async with self._mutex:
+        async with self.life.turn():
             state = self.state
             approval = state.approvals.get(ApprovalId(approval_id))
             if approval is None:
@@ -255,7 +255,9 @@ class Session:
             )
             waited = (at - approval.created_at) / 1000
             self._observer.emit(ApprovalResolved(state.project.id, approval.id, data.behavior, waited))
-            with suppress(ProcessNotFoundError):  # the tail is about to end the execution
+            # A process that is gone is about to end the execution; an answer that is not noted as
+            # delivered is sent again to an adopted process, which ignores it.
+            with suppress(ProcessNotFoundError, FileOperationError):
                 await self._agent.send(line)
                 await state.log.write(Write(approvals=(msgspec.structs.replace(resolved, delivered=True),)))
             return data
@@ -277,7 +279,7 @@ class Session:
         Raises:
             ProcessNotFoundError: it does not wait (any more).
         """
-        async with self._mutex:
+        async with self.life.turn():
             changed = msgspec.structs.replace(self._waiting(execution_id), prompt=prompt)
             await self._requeue(changed)
 
@@ -287,7 +289,7 @@ class Session:
         Raises:
             ProcessNotFoundError: it does not wait (any more).
         """
-        async with self._mutex:
+        async with self.life.turn():
             waiting = self._waiting(execution_id)
             await self._requeue(msgspec.structs.replace(waiting, status=ExecutionStatus.CANCELLED, finished_at=now()))
 
@@ -316,7 +318,7 @@ class Session:
         Raises:
             ValidationError: the running agent does not accept it.
         """
-        async with self._mutex:
+        async with self.life.turn():
             if self._agent.alive and not await self._runner.set_model(model):
                 raise ValidationError("The running agent does not accept this model.")
             await self.state.log.write(Write(project={"model": model}), after=self.state.announce)
@@ -327,7 +329,7 @@ class Session:
         Raises:
             ValidationError: the running agent does not accept it.
         """
-        async with self._mutex:
+        async with self.life.turn():
             if self._agent.alive and not await self._runner.set_permission_mode(mode):
                 raise ValidationError("The running agent does not accept this permission mode.")
             await self.state.log.write(Write(project={"permission_mode": mode}), after=self.state.announce)
@@ -338,7 +340,7 @@ class Session:
         Raises:
             ProcessActiveError: an execution runs or waits.
         """
-        async with self._mutex:
+        async with self.life.turn():
             if self.state.current is not None or self.state.queue:
                 raise ProcessActiveError("The project has an execution that runs or waits; kill or withdraw it first.")
             await self._runner.close_process()
