@@ -1,8 +1,8 @@
 """The only place that constructs: puts the rooms together, starts them in order and stops them in order.
 
 Start: settings, data directory, store, scripted model (demo), projects with their agents, listeners.
-Stop: new work is refused, clients are told 1001, sessions let go of their agents (which run on), the
-listeners close, the store is closed last. Each step has a bound.
+Stop: new work is refused, clients are told 1001, idle agents are ended, sessions let go of those that
+work (which run on), the listeners close, the store is closed last. Each step has a bound.
 """
 
 import asyncio
@@ -137,7 +137,7 @@ async def serve(
             endpoint.refuse_new_work()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(settings.timeouts.shutdown):
-                    await endpoint.close_all()
+                    await asyncio.gather(endpoint.close_all(), projects.close_idle())
             left = projects.capacity.executing
         observer.emit(ServerStopped(left))
     finally:

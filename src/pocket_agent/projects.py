@@ -84,6 +84,10 @@ class Projects:
         for session in self._sessions.values():
             session.release()
 
+    async def close_idle(self) -> None:
+        """End the processes that wait for a prompt, since nobody would end them once the server is gone."""
+        await asyncio.gather(*(session.close_if_idle() for session in self.all()), return_exceptions=True)
+
     def __len__(self) -> int:
         return len(self._sessions)
 

@@ -231,10 +231,13 @@ class ClaudeProcess:
             self.interrupt_signal()
             await asyncio.wait({self.exited}, timeout=interrupt_grace)
         if await asyncio.to_thread(family.scan):
-            self._signal(family, signal.SIGTERM)
-            self._signal(family, signal.SIGCONT)  # what is stopped cannot see the SIGTERM
+            if family.members:
+                family.signal(signal.SIGTERM)
+                family.signal(signal.SIGCONT)  # what is stopped cannot see the SIGTERM
+            else:
+                self._signal_group(signal.SIGTERM)
             await _gone(family, terminate_grace)
-        self._signal(Family(self.pid, self.start_time, self._marker), signal.SIGKILL)
+        self._signal_group(signal.SIGKILL)
         gone = await _kill(family, kill_grace)
         await asyncio.wait({self.exited}, timeout=kill_grace)
         return gone and self.has_exited
@@ -253,11 +256,9 @@ class ClaudeProcess:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def _signal(self, family: Family, number: signal.Signals) -> None:
-        """Signal the family; if none of it could be seen, the group, while the process itself lives."""
-        if family.members:
-            family.signal(number)
-        elif not self.has_exited and not self._is_gone():
+    def _signal_group(self, number: signal.Signals) -> None:
+        """Signal the group while the process itself lives; that needs no look at the process table."""
+        if not self.has_exited and not self._is_gone():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
 

@@ -345,6 +345,12 @@ class Session:
                 raise ProcessActiveError("The project has an execution that runs or waits; kill or withdraw it first.")
             await self._runner.close_process()
 
+    async def close_if_idle(self) -> None:
+        """End a process that has nothing to do; one that works goes on without the server."""
+        async with self.life.turn():
+            if self.state.current is None:
+                await self._runner.close_process()
+
     def release(self) -> None:
         """Stop watching the agent and leave it running."""
         self._agent.release()
