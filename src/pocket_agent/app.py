@@ -35,7 +35,8 @@ from pocket_agent.events import (
 )
 from pocket_agent.hub import Hub
 from pocket_agent.model import Device
-from pocket_agent.observability import log
+from pocket_agent.observability import log, metric
+from pocket_agent.observability.metric import CoreCollector, MetricObserver
 from pocket_agent.observability.report import Fanout, Report, Tally
 from pocket_agent.projects import Projects
 from pocket_agent.server.auth import Authenticator, hash_token, new_token
@@ -95,7 +96,8 @@ async def serve(
     settings = loaded.settings
     log.configure(settings.logging)
     tally = Tally()
-    observer = Fanout([log.LogObserver(), tally])
+    metrics = MetricObserver()
+    observer = Fanout([log.LogObserver(), metrics, tally])
     _make_private(settings.data.dir)
     stop, reload = asyncio.Event(), asyncio.Event()
     _on_signals(stop, reload)
@@ -119,6 +121,8 @@ async def serve(
             )
             endpoint = Endpoint(handlers, authenticator, report, hub, settings, observer)
             await stack.enter_async_context(projects.running())
+            metrics.registry.register(CoreCollector(hub, projects))
+            await stack.enter_async_context(_exporting(metrics, settings))
             listeners = await stack.enter_async_context(_listening(endpoint, loaded, observer))
             started = Started(listeners.url, listeners.plain_url, token, settings.demo)
             await stack.enter_async_context(
@@ -224,6 +228,22 @@ async def _listening(endpoint: Endpoint, loaded: LoadedSettings, observer: Obser
         url = f"{'https' if tls is not None else 'http'}://{host}:{port}"
         plain_url = await _listen_plain(runner, loaded, observer) if tls is not None else None
         yield _Listeners(url, plain_url, tls)
+    finally:
+        await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def _exporting(metrics: MetricObserver, settings: Settings) -> AsyncIterator[None]:
+    """Open the listener for Prometheus."""
+    if not settings.metrics.enabled:
+        yield
+        return
+    runner = web.AppRunner(metric.application(metrics.registry), access_log=None, shutdown_timeout=_CLEANUP_SECONDS)
+    await runner.setup()
+    try:
+        setting = "metrics.port (PA_METRICS_PORT, --metrics-port)"
+        await _listen(runner, settings.metrics.host, settings.metrics.port, None, setting)
+        yield
     finally:
         await runner.cleanup()
 

@@ -7,6 +7,7 @@ pace, from the tail or, when it has fallen behind that, from the store: the same
 """
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, NamedTuple, Protocol
 
@@ -36,6 +37,8 @@ class Frame(NamedTuple):
 
     data: bytes
     offset: int | None
+    kind: str = "agent_message"
+    """Its `type`, by which deliveries are counted."""
 
 
 class GapError(Exception):
@@ -51,6 +54,7 @@ class Channel:
         max_bytes: how many bytes of frames the tail keeps.
         read_page: entries after an offset from the store, oldest first; empty at the end.
         snapshot: the frames that tell a laggard, which skipped live frames, how things are now.
+        sent: where deliveries are counted, by type of frame.
     """
 
     def __init__(
@@ -61,13 +65,16 @@ class Channel:
         max_bytes: int,
         read_page: Callable[[int], Awaitable[Sequence[Entry]]],
         snapshot: Callable[[], Iterable[bytes]],
+        sent: Counter[str] | None = None,
     ) -> None:
         self.project_id = project_id
         self.head = head
         self.read_page = read_page
         self.snapshot = snapshot
+        self.sent: Counter[str] = Counter() if sent is None else sent
         self._max_bytes = max_bytes
         self._frames: list[bytes] = []
+        self._kinds: list[str] = []
         self._offsets: list[int] = []
         """For each frame the offset of the newest entry up to it, so that it is sorted."""
         self._base = 0
@@ -107,6 +114,7 @@ class Channel:
             if frame.offset is not None:
                 self.head = frame.offset
             self._frames.append(frame.data)
+            self._kinds.append(frame.kind)
             self._offsets.append(self.head)
             self._bytes += len(frame.data)
         self._deliver()
@@ -141,6 +149,7 @@ class Channel:
     def _deliver(self) -> None:
         end = self.end
         joined: dict[int, tuple[bytes, int]] = {}
+        reached: Counter[int] = Counter()
         for cursor in self._cursors:
             if cursor.parked or cursor.sequence == end:
                 continue
@@ -150,11 +159,19 @@ class Channel:
                 if part is None:
                     part = joined[cursor.sequence] = self.cut(cursor.sequence, None)
                 sink.write(*part)
+                reached[cursor.sequence] += 1
                 cursor.sequence = end
                 cursor.offset = self.head
             else:
                 cursor.parked = True
                 sink.park(cursor)
+        for sequence, cursors in reached.items():
+            self.count(sequence, end, cursors)
+
+    def count(self, start: int, end: int, cursors: int) -> None:
+        """Note that the frames from `start` up to `end` went to so many cursors."""
+        for kind, frames in Counter(self._kinds[start - self._base : end - self._base]).items():
+            self.sent[kind] += frames * cursors
 
     def _trim(self) -> None:
         if self._bytes <= self._max_bytes:
@@ -165,7 +182,7 @@ class Channel:
             self._bytes -= len(self._frames[drop])
             drop += 1
         self._covered_from = max(self._covered_from, self._offsets[drop - 1])
-        del self._frames[:drop], self._offsets[:drop]
+        del self._frames[:drop], self._kinds[:drop], self._offsets[:drop]
         self._base += drop
 
 
@@ -211,6 +228,7 @@ class Cursor:
         if self.sequence < channel.end:
             data, frames = channel.cut(self.sequence, _WRITE_BYTES)
             self.sink.write(data, frames)
+            channel.count(self.sequence, self.sequence + frames, 1)
             self.sequence += frames
             self.offset = channel.offset_before(self.sequence)
         if self.sequence < channel.end:
@@ -229,6 +247,7 @@ class Cursor:
             raise GapError
         project_id = self.channel.project_id
         self.sink.write(b"".join(entry_frame(project_id, entry) for entry in page), len(page))
+        self.channel.sent.update(entry.type for entry in page)
         self.offset = page[-1].offset
 
 
@@ -237,16 +256,19 @@ class Hub:
 
     Attributes:
         sent: frames handed to transports since the start.
+        sent_by_type: the same by their type.
         received: frames that came from clients since the start.
     """
 
     def __init__(self) -> None:
         self.sent = 0
+        self.sent_by_type: Counter[str] = Counter()
         self.received = 0
         self.channels: dict[ProjectId, Channel] = {}
         self.sinks: dict[Sink, None] = {}
 
-    def broadcast(self, frame: bytes) -> None:
+    def broadcast(self, frame: Frame) -> None:
         """Write a live-only frame to every connection."""
         for sink in self.sinks:
-            sink.write(frame, 1)
+            sink.write(frame.data, 1)
+        self.sent_by_type[frame.kind] += len(self.sinks)

@@ -21,7 +21,7 @@ from pocket_agent.errors import (
     ResourceLimitError,
 )
 from pocket_agent.events import Observer, ProjectCreated, ProjectDeleted, ProjectFaulted
-from pocket_agent.hub import Channel, Hub
+from pocket_agent.hub import Channel, Frame, Hub
 from pocket_agent.model import Entry, Milliseconds, Project, ProjectId, ProjectState
 from pocket_agent.protocol.frame import encode_data, encode_frame, websocket_frame
 from pocket_agent.protocol.push import ProjectDeletedData
@@ -212,6 +212,7 @@ class Projects:
             max_bytes=self._settings.websocket.tail_size,
             read_page=read_page,
             snapshot=snapshot,
+            sent=self._hub.sent_by_type,
         )
         log = ProjectLog(project, store, channel)
         state = State(log)
@@ -256,7 +257,8 @@ class Projects:
                     )
 
     def _broadcast(self, kind: str, data: bytes, project_id: ProjectId) -> None:
-        self._hub.broadcast(websocket_frame(encode_frame(kind, data, now(), project_id=project_id)))
+        frame = websocket_frame(encode_frame(kind, data, now(), project_id=project_id))
+        self._hub.broadcast(Frame(frame, None, kind))
 
 
 def _resolve(path: str) -> Path:

@@ -43,6 +43,7 @@ class LineFramer:
         self._max_line = max_line
         self._parts: list[bytes] = []
         self._pending = 0
+        self._carriage_return = False
         self._consumed = start
 
     @property
@@ -86,6 +87,7 @@ class LineFramer:
 
     def _hold(self, piece: bytes) -> None:
         self._pending += len(piece)
+        self._carriage_return = piece.endswith(b"\r")
         # One byte more than a line may have: it can be the CR of a CRLF.
         if self._pending <= self._max_line + 1:
             self._parts.append(piece)
@@ -94,11 +96,8 @@ class LineFramer:
 
     def _complete(self, lines: list[Line | Oversized], newline: int) -> None:
         end = self._consumed + self._pending + newline
-        line = b"".join(self._parts)
-        length = self._pending
-        if line.endswith(b"\r"):
-            line = line[:-1]
-            length -= 1
+        length = self._pending - self._carriage_return
+        line = b"".join(self._parts)[:length]
         if length > self._max_line:
             lines.append(Oversized(length, end))
         elif line:

@@ -1,6 +1,5 @@
 """The protocol as one JSON Schema, made of the types that the server itself uses."""
 
-import copy
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -31,29 +30,32 @@ ENTRY_TYPES: Final = frozenset(
 
 AGENT_MESSAGE: Final = "agent_message"
 
-
-class _ProjectList(msgspec.Struct):
-    """Reply to `project_list`."""
-
-    projects: list[ProjectStateData]
-    total: int
+# The union of two lists in ProjectListData can be written but neither read nor described by msgspec.
+_PROJECT_LIST: Final = msgspec.defstruct(
+    ProjectListData.__name__,
+    [("projects", list[ProjectStateData]), ("total", int)],
+    namespace={"__doc__": ProjectListData.__doc__},
+)
 
 
 def error_codes() -> Mapping[str, str]:
     """Every wire code with what it means, in the order of errors.py."""
-    return {kind.code: _first_line(kind) for kind in _errors(PocketAgentError)}
+    codes: dict[str, str] = {}
+    for kind in _descendants(PocketAgentError):
+        # A class that inherits its code stands behind the one that defines it; a client's own never travel.
+        if kind.__module__ == PocketAgentError.__module__:
+            codes.setdefault(kind.code, first_line(kind))
+    return codes
 
 
-def _errors(root: type[PocketAgentError]) -> Iterator[type[PocketAgentError]]:
+def _descendants(root: type[PocketAgentError]) -> Iterator[type[PocketAgentError]]:
     for kind in root.__subclasses__():
-        if kind.__module__ != PocketAgentError.__module__:
-            continue  # a client's own errors never cross the wire
-        if "code" in vars(kind) or kind.code not in {parent.code for parent in PocketAgentError.__subclasses__()}:
-            yield kind
-        yield from _errors(kind)
+        yield kind
+        yield from _descendants(kind)
 
 
-def _first_line(kind: type) -> str:
+def first_line(kind: type) -> str:
+    """What a type is for: the first line of its docstring."""
     return (kind.__doc__ or "").strip().splitlines()[0]
 
 
@@ -65,7 +67,7 @@ def protocol_schema() -> Json:
     names the types that are stored in a project's log, `x-error-codes` says what each code means.
     """
     definitions = _payloads()
-    requests = {f"{kind}.request": _request(name, kind) for name, kind in _request_names().items()}
+    requests = {f"{name}.request": _request(name, definitions) for name in REQUESTS}
     pushes = {f"{name}.frame": _push(name) for name in [*PUSHES, AGENT_MESSAGE]}
     definitions |= requests | pushes
     definitions["ClientFrame"] = {
@@ -85,4 +87,62 @@ def protocol_schema() -> Json:
         "x-replies": {name: REPLY_TYPES.get(name, name) for name in REQUESTS},
         "x-entries": sorted(ENTRY_TYPES),
         "x-error-codes": dict(error_codes()),
+    }
+
+
+def _payloads() -> Json:
+    """The schema of each `data`, and of what it consists of, by the name of its type."""
+    pushes = dict.fromkeys(_PROJECT_LIST if kind is ProjectListData else kind for kind in PUSHES.values())
+    kinds = [*REQUESTS.values(), *pushes]
+    _, definitions = msgspec.json.schema_components(kinds, schema_hook=_any_value, ref_template="#/$defs/{name}")
+    definitions[ErrorData.__name__]["properties"]["code"]["enum"] = list(error_codes())
+    return definitions
+
+
+def _any_value(kind: type) -> Json:
+    if kind is object:
+        return {}
+    raise NotImplementedError(kind)  # msgspec then reports the type
+
+
+def _request(name: str, definitions: Json) -> Json:
+    payload = REQUESTS[name].__name__
+    data: Json = {"$ref": f"#/$defs/{payload}"}
+    needed = bool(definitions[payload]["required"])
+    return {
+        "title": name,
+        "description": first_line(REQUESTS[name]),
+        "type": "object",
+        "properties": {
+            "type": {"const": name},
+            "project_id": {"type": ["string", "null"]},
+            "request_id": {"type": ["string", "null"], "maxLength": MAX_REQUEST_ID},
+            "data": data if needed else {"anyOf": [data, {"type": "null"}]},
+        },
+        "required": ["type", "data"] if needed else ["type"],
+    }
+
+
+def _push(name: str) -> Json:
+    if name == AGENT_MESSAGE:
+        about = "A line of the Claude Code CLI, byte for byte."
+        data: Json = {"type": "object", "description": about}
+    else:
+        about = first_line(PUSHES[name])
+        data = {"$ref": f"#/$defs/{PUSHES[name].__name__}"}
+    properties: Json = {
+        "type": {"const": name},
+        "project_id": {"type": "string"},
+        "timestamp": {"type": "string", "format": "date-time"},
+        "request_id": {"type": "string"},
+        "data": data,
+    }
+    if name in ENTRY_TYPES:
+        properties["offset"] = {"type": "integer", "minimum": 1}
+    return {
+        "title": name,
+        "description": about,
+        "type": "object",
+        "properties": properties,
+        "required": ["type", "timestamp", "data"],
     }

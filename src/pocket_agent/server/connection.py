@@ -117,6 +117,7 @@ class Connection:
         body = data if isinstance(data, bytes) else encode_data(data)
         payload = encode_frame(kind, body, now(), project_id=project_id, request_id=request_id)
         self.write(websocket_frame(payload), 1)
+        self._hub.sent_by_type[kind] += 1
 
     def send_error(
         self, error: PocketAgentError, *, project_id: str | None = None, request_id: str | None = None

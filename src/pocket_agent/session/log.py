@@ -107,7 +107,7 @@ class ProjectLog:
                 offset += 1
                 entry = Entry(offset, at, draft.direction, draft.type, draft.data)
                 entries.append(entry)
-                frames.append(Frame(entry_frame(self.project.id, entry), offset))
+                frames.append(Frame(entry_frame(self.project.id, entry), offset, entry.type))
             changes = {**step.project, "head": offset}
             if entries:
                 changes["last_active"] = at
@@ -144,4 +144,4 @@ class ProjectLog:
 
     def _live(self, draft: Draft, at: Milliseconds) -> Frame:
         payload = encode_frame(draft.type, draft.data, at, project_id=self.project.id)
-        return Frame(websocket_frame(payload), None)
+        return Frame(websocket_frame(payload), None, draft.type)
