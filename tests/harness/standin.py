@@ -4,6 +4,7 @@ A prompt is a list of words, carried out in order, ended by a `result` line:
 
     lines N [MICROSECONDS]   N numbered `user` lines (with a pause after each)
     long BYTES               one line of so many bytes
+    metered FILE N           N numbered lines, at any time as many as the file has bytes
     garbage                  lines that are not JSON, or not UTF-8
     ask TOOL                 a permission request; goes on when it is answered, and prints the answer
     sleep SECONDS            silence
@@ -16,7 +17,13 @@ A prompt is a list of words, carried out in order, ended by a `result` line:
     crash                    dies by SIGSEGV
     fail                     the result is an error
     noresult                 no result line is printed
+    mute                     answers no control request from here on
+    result                   a result line at once
+    after ...                the words behind it are carried out after the result
     leave                    ends after the result, as a CLI that serves one prompt only
+
+A prompt whose uuid was seen before is skipped without a word, as the CLI does. The variable STANDIN_MUTE
+makes it mute from its start, STANDIN_VERSION is the version that it tells.
 """
 
 import json
@@ -54,6 +61,8 @@ def ask(tool: str, lines: Any) -> None:
 
 def control(message: dict[str, Any]) -> None:
     """Answer a control request."""
+    if "STANDIN_MUTE" in os.environ:
+        return
     response = {"subtype": "success", "request_id": message["request_id"], "response": {}}
     emit(type="control_response", response=response)
 
@@ -66,6 +75,23 @@ def flood(count: int, pause: float) -> None:
             time.sleep(pause)
 
 
+def metered(path: str, count: int) -> None:
+    """Numbered lines, never more than the file has bytes."""
+    done = 0
+    while done < count:
+        allowed = min(os.stat(path).st_size, count)  # noqa: PTH116 - pathlib would slow each start
+        for number in range(done + 1, allowed + 1):
+            emit(type="user", number=number, text="x" * 200)
+        done = max(done, allowed)
+        time.sleep(0.001)
+
+
+def finish(session: str, *, failed: bool) -> None:
+    """Print the result."""
+    subtype = "error_during_execution" if failed else "success"
+    emit(type="result", subtype=subtype, is_error=failed, result="done", session_id=session)
+
+
 def perform(words: list[str], lines: Any) -> tuple[bool, bool]:
     """Carry out a prompt; whether it failed, and whether there is a result."""
     failed, result = False, True
@@ -76,6 +102,12 @@ def perform(words: list[str], lines: Any) -> tuple[bool, bool]:
                 flood(count, int(words.pop(0)) / 1e6 if words and words[0].isdigit() else 0)
             case "long":
                 os.write(1, b'{"type":"user","text":"' + b"x" * int(words.pop(0)) + b'"}\n')
+            case "metered":
+                metered(words.pop(0), int(words.pop(0)))
+            case "mute":
+                os.environ["STANDIN_MUTE"] = "from here on"
+            case "result":
+                finish(SESSION, failed=False)
             case "garbage":
                 os.write(1, b'not json\n\xff\xfe\n{"half":\n[1,2]\n')
             case "ask":
@@ -110,24 +142,31 @@ def perform(words: list[str], lines: Any) -> tuple[bool, bool]:
 def main() -> None:
     """Serve prompts until the input ends."""
     if "--version" in sys.argv:
-        print("9.9.9 (stand-in)")
+        print(os.environ.get("STANDIN_VERSION", "9.9.9"), "(stand-in)")
         return
     session = next((arg.partition("=")[2] for arg in sys.argv if arg.startswith("--resume=")), SESSION)
+    seen: set[str] = set()
     for text in sys.stdin:
         message = json.loads(text)
         if message["type"] == "control_request":
             control(message)
         elif message["type"] == "user":
+            if message.get("uuid") in seen:
+                continue
+            seen.add(message.get("uuid") or "")
+            seen.discard("")
             words = message["message"]["content"].split()
             leave = "leave" in words
+            words = [word for word in words if word != "leave"]
+            before = words.index("after") if "after" in words else len(words)
             emit(type="system", subtype="init", session_id=session, model="stand-in", argv=sys.argv[1:])
             try:
-                failed, result = perform([word for word in words if word != "leave"], sys.stdin)
+                failed, result = perform(words[:before], sys.stdin)
             except InterruptedError:
                 failed, result = True, True
             if result:
-                subtype = "error_during_execution" if failed else "success"
-                emit(type="result", subtype=subtype, is_error=failed, result="done", session_id=session)
+                finish(session, failed=failed)
+            perform(words[before + 1 :], sys.stdin)
             if leave:
                 return
 

@@ -142,3 +142,12 @@ def modes(folder: Path) -> dict[str, int]:
 def open_to_all(path: Path) -> None:
     """Let everybody read a file."""
     path.chmod(0o644)
+
+
+def damage(path: Path) -> None:
+    """Overwrite everything in a database but its first page."""
+    with path.open("r+b") as file:
+        file.seek(0, 2)
+        end = file.tell()
+        file.seek(4096)
+        file.write(b"\xa5" * (end - 4096))

@@ -35,7 +35,8 @@ class MetricObserver:
     """Counts what happens. It is an `Observer` of the core; every child exists from the start."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # the time of a child's making tells nothing here and doubles the series
+        # The time of a child's making tells nothing here and doubles the series.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library gives it no types
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._connections = self._counter(catalogue.CONNECTIONS_TOTAL)

@@ -101,7 +101,7 @@ def _payloads() -> Json:
 
 def _any_value(kind: type) -> Json:
     if kind is object:
-        return {}
+        return {"description": "Any JSON value."}
     raise NotImplementedError(kind)  # msgspec then reports the type
 
 
