@@ -26,13 +26,20 @@ Config = Annotated[Path | None, typer.Option("--config", help="Settings file (YA
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where the server keeps its data.", file_okay=False)]
 
 
-@app.callback()
-def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"pocket-agent {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version),
+    ] = False,
+) -> None:
+    """Commands of Pocket Agent Server."""
 
 
 @app.command()
@@ -46,9 +53,7 @@ def serve(
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     no_tls: Annotated[bool, typer.Option("--no-tls", help="Plain HTTP; only on a loopback host.")] = False,
     no_auth: Annotated[bool, typer.Option("--no-auth", help="No tokens; only on a loopback host.")] = False,
-    demo: Annotated[
-        bool, typer.Option("--demo", help="Use the scripted model instead of an account.")
-    ] = False,
+    demo: Annotated[bool, typer.Option("--demo", help="Use the scripted model instead of an account.")] = False,
 ) -> None:
     """Run the server until Ctrl-C."""
     from pocket_agent.cli.serve import run
