@@ -64,12 +64,14 @@ class Started:
         plain_url: the plain address on loopback, if there is one.
         token: the first device's token, at the first start only.
         demo: whether agents talk to the scripted model.
+        auth: whether connections need a token.
     """
 
     url: str
     plain_url: str | None
     token: str | None
     demo: bool
+    auth: bool
 
 
 async def serve(
@@ -124,7 +126,7 @@ async def serve(
             metrics.registry.register(CoreCollector(hub, projects))
             await stack.enter_async_context(_exporting(metrics, settings))
             listeners = await stack.enter_async_context(_listening(endpoint, loaded, observer))
-            started = Started(listeners.url, listeners.plain_url, token, settings.demo)
+            started = Started(listeners.url, listeners.plain_url, token, settings.demo, settings.server.auth)
             await stack.enter_async_context(
                 _background(
                     endpoint.keep_alive(),

@@ -156,7 +156,10 @@ async def _end_model(record: Path) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         process.kill()
-        await asyncio.to_thread(process.wait, 10)
+        async with asyncio.timeout(_READY_SECONDS):
+            # Its parent is gone; that nobody has reaped it yet is no reason to wait.
+            while process.status() != psutil.STATUS_ZOMBIE:
+                await asyncio.sleep(0.01)
 
 
 @contextlib.asynccontextmanager

@@ -46,7 +46,9 @@ def _greet(started: Started) -> None:
     lines.append(f"  Pocket Agent Server   {started.url}")
     if started.plain_url is not None:
         lines.append(f"  in a local browser    {started.plain_url}")
-    if started.token is not None:
+    if not started.auth:
+        lines.append("  WITHOUT TOKENS        every program and user of this machine may run the agent")
+    elif started.token is not None:
         lines.append(f"  token (shown once)    {started.token}")
     else:
         lines.append("  another device        pocket-agent devices add NAME")

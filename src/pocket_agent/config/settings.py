@@ -110,7 +110,7 @@ class LimitSettings(Section):
         default=_MEBIBYTE, description="Largest frame that a client may send."
     )
     min_free_disk: Bytes = Field(
-        default=16 * _MEBIBYTE,
+        default=8 * _MEBIBYTE,
         description="Free space of the data directory below which new executions are refused.",
     )
 
