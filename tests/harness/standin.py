@@ -48,6 +48,8 @@ def ask(tool: str, lines: Any) -> None:
     request = {"subtype": "can_use_tool", "tool_name": tool, "input": {"command": "date"}}
     emit(type="control_request", request_id=request_id, request=request)
     for text in lines:
+        if not text.strip():
+            continue  # a new server makes sure that its first line stands alone
         message = json.loads(text)
         if message["type"] == "control_response" and message["response"]["request_id"] == request_id:
             emit(type="user", answer=message["response"])
@@ -147,6 +149,8 @@ def main() -> None:
     session = next((arg.partition("=")[2] for arg in sys.argv if arg.startswith("--resume=")), SESSION)
     seen: set[str] = set()
     for text in sys.stdin:
+        if not text.strip():
+            continue
         message = json.loads(text)
         if message["type"] == "control_request":
             control(message)

@@ -87,7 +87,8 @@ class LineFramer:
 
     def _hold(self, piece: bytes) -> None:
         self._pending += len(piece)
-        self._carriage_return = piece.endswith(b"\r")
+        if piece:
+            self._carriage_return = piece.endswith(b"\r")
         # One byte more than a line may have: it can be the CR of a CRLF.
         if self._pending <= self._max_line + 1:
             self._parts.append(piece)

@@ -239,6 +239,8 @@ class ClaudeProcess:
             await _gone(family, terminate_grace)
         self._signal_group(signal.SIGKILL)
         gone = await _kill(family, kill_grace)
+        if not self.has_exited:
+            self._check()  # nobody else does after `release`
         await asyncio.wait({self.exited}, timeout=kill_grace)
         return gone and self.has_exited
 

@@ -1,9 +1,10 @@
 """The requests of the protocol as typed methods."""
 
+import re
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 import msgspec
 
@@ -72,9 +73,7 @@ class Calls(ABC):
         data: dict[str, object] = {"prompt": prompt, "prompt_id": prompt_id or uuid.uuid4().hex}
         if options is not None:
             data["options"] = options
-        return _read(
-            await self.request("execute", data, project_id=project_id, timeout=timeout), push.ExecuteData
-        )
+        return _read(await self.request("execute", data, project_id=project_id, timeout=timeout), push.ExecuteData)
 
     async def interrupt(self, project_id: str) -> push.AgentInterruptData:
         """Ask the agent to stop what it does; its session stays warm."""
@@ -111,9 +110,7 @@ class Calls(ABC):
             data["remember"] = True
         return await self._respond(project_id, data)
 
-    async def deny(
-        self, project_id: str, approval_id: str, message: str | None = None
-    ) -> push.ApprovalResolvedData:
+    async def deny(self, project_id: str, approval_id: str, message: str | None = None) -> push.ApprovalResolvedData:
         """Keep the agent from using the tool; `message` tells it why."""
         data: dict[str, object] = {"approval_id": approval_id, "behavior": "deny"}
         if message is not None:
@@ -139,7 +136,7 @@ class Calls(ABC):
             data["since"] = since
         if before is not None:
             data["before"] = before
-        return _read(await self.request("get_messages", data, project_id=project_id), push.MessagesData)
+        return _read_page(await self.request("get_messages", data, project_id=project_id))
 
     async def edit_prompt(self, project_id: str, execution_id: str, prompt: str) -> None:
         """Change a prompt that still waits in the queue."""
@@ -166,9 +163,7 @@ class Calls(ABC):
     async def resume(self, project_id: str, session_id: str, *, fork: bool = False) -> push.SessionResumeData:
         """Continue an older conversation with the next prompt, or a copy of it (`fork`)."""
         data: dict[str, object] = {"session_id": session_id, "fork": fork}
-        return _read(
-            await self.request("session_resume", data, project_id=project_id), push.SessionResumeData
-        )
+        return _read(await self.request("session_resume", data, project_id=project_id), push.SessionResumeData)
 
     async def health(self) -> push.HealthCheckData:
         """How the server is."""
@@ -179,8 +174,29 @@ class Calls(ABC):
         return _read(await self.request("server_stats"), push.ServerStatsData)
 
 
-def _read(reply: Frame, kind: type[_Data]) -> _Data:
+def _read(reply: Frame, kind: type[_Data], payload: bytes | None = None) -> _Data:
     try:
-        return msgspec.json.decode(reply.payload, type=kind)
-    except (msgspec.MsgspecError, UnicodeError) as error:
+        return msgspec.json.decode(reply.payload if payload is None else payload, type=kind)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise ProtocolViolationError(f"The reply {reply.type} is not as it should be: {error}.") from error
+
+
+_ESCAPE: Final = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
+)
+"""A JSON escape (RFC 8259 section 7): a surrogate pair, a lone surrogate (the group), or any other."""
+
+
+def _read_page(reply: Frame) -> push.MessagesData:
+    """A page of history, whose lines may hold lone surrogates: msgspec refuses these, JSON does not."""
+    whole = _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], reply.payload)
+    page = _read(reply, push.MessagesData, whole)
+    if whole == reply.payload:
+        return page
+    # The stand-ins are as long as what they replace, so that each message is found where it was.
+    messages, end = [], 0
+    for message in page.messages:
+        start = whole.index(bytes(message.message), end)
+        end = start + len(bytes(message.message))
+        messages.append(msgspec.structs.replace(message, message=msgspec.Raw(reply.payload[start:end])))
+    return msgspec.structs.replace(page, messages=messages)

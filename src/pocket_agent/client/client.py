@@ -32,9 +32,7 @@ from pocket_agent.client.subscription import (
 )
 from pocket_agent.errors import ForbiddenError, PocketAgentError, UnauthorizedError
 
-REPEATABLE: Final = frozenset(
-    {"project_list", "get_messages", "health_check", "server_stats", "session_list"}
-)
+REPEATABLE: Final = frozenset({"project_list", "get_messages", "health_check", "server_stats", "session_list"})
 """Requests that are sent again after a reconnect; `execute` too, when it has a `prompt_id`."""
 
 _NEVER_REPEATED_AFTER: Final = frozenset({MESSAGE_TOO_BIG, POLICY_VIOLATION})
@@ -158,9 +156,7 @@ class Client(Calls):
             if self._group is not None:
                 # The group would wrap an error of the caller's block; only cancellation is its business.
                 cancelled = error if isinstance(error, asyncio.CancelledError) else None
-                await self._group.__aexit__(
-                    kind if cancelled else None, cancelled, trace if cancelled else None
-                )
+                await self._group.__aexit__(kind if cancelled else None, cancelled, trace if cancelled else None)
         finally:
             if self._session is not None:
                 await self._session.close()

@@ -76,9 +76,7 @@ class Connection:
                 "Give the server's own certificate as the CA file."
             ) from error
         except TimeoutError as error:
-            raise UnreachableError(
-                f"{address.url} did not answer in {address.connect_seconds:g} s."
-            ) from error
+            raise UnreachableError(f"{address.url} did not answer in {address.connect_seconds:g} s.") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise UnreachableError(f"Cannot reach {address.url}: {error}.") from error
         return cls(websocket)

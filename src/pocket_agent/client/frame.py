@@ -1,5 +1,6 @@
 """A frame of the server as a value."""
 
+import json
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -45,10 +46,7 @@ class Frame:
         Raises:
             ProtocolViolationError: `raw` is not a frame of the server.
         """
-        try:
-            envelope = _decode(raw)
-        except (msgspec.MsgspecError, UnicodeError) as error:
-            raise ProtocolViolationError(f"The server sent an unreadable frame: {error}.") from error
+        envelope = _envelope(raw)
         self.raw = raw
         self.payload = bytes(envelope.data)
         self.type = envelope.type
@@ -61,17 +59,34 @@ class Frame:
 
     @cached_property
     def data(self) -> dict[str, Any]:
-        """The object of `data`, as plain Python values.
+        """The object of `data`, as plain Python values; strings may hold lone surrogates, as the CLI's do.
 
         Raises:
             ProtocolViolationError: it is not an object.
         """
         try:
-            return msgspec.json.decode(self.payload, type=dict[str, Any])
-        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-            raise ProtocolViolationError(
-                f"The data of a {self.type} frame is unreadable: {error}."
-            ) from error
+            found = json.loads(self.payload)
+        except (ValueError, RecursionError) as error:
+            raise ProtocolViolationError(f"The data of a {self.type} frame is unreadable: {error}.") from error
+        if not isinstance(found, dict):
+            raise ProtocolViolationError(f"The data of a {self.type} frame is no object.")
+        return found
 
     def __repr__(self) -> str:
         return f"Frame({self.type!r}, project_id={self.project_id!r}, offset={self.offset!r})"
+
+
+def _envelope(raw: bytes) -> _Envelope:
+    try:
+        return _decode(raw)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        # A line of the CLI may hold lone surrogates, or be nested deeper than msgspec reads. `data` comes
+        # last in a frame, and no text before it can hold these bytes, since its quotes would be escaped.
+        head, separator, rest = raw.partition(b',"data":')
+        try:
+            envelope = _decode(head + b',"data":{}}')
+        except (msgspec.MsgspecError, UnicodeError):
+            raise ProtocolViolationError(f"The server sent an unreadable frame: {error}.") from error
+        if not separator or not rest.startswith(b"{") or not rest.endswith(b"}}"):
+            raise ProtocolViolationError(f"The server sent an unreadable frame: {error}.") from error
+        return msgspec.structs.replace(envelope, data=msgspec.Raw(rest[:-1]))

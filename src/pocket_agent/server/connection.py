@@ -1,6 +1,9 @@
 """One WebSocket connection: reads requests, writes frames, never waits for a client that does not read."""
 
 import asyncio
+import fcntl
+import struct
+import termios
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -242,8 +245,9 @@ class Connection:
             waiting = self._transport.get_write_buffer_size()
             if waiting <= self._limit // 2:
                 return
-            if self._written - waiting != taken:
-                taken = self._written - waiting
+            acknowledged = self._written - waiting - self._unacknowledged()
+            if acknowledged != taken:
+                taken = acknowledged
                 patience = loop.time() + self._settings.websocket.write_timeout
             elif loop.time() > patience:
                 self._observer.emit(ConsumerDropped(self.id, self.device.name))
@@ -251,6 +255,18 @@ class Connection:
                 return
             await asyncio.sleep(delay)
             delay = min(delay * 2, longest)
+
+    def _unacknowledged(self) -> int:
+        """Bytes that the kernel holds for a client which has not taken them; 0 where that is not told.
+
+        The kernel asks for more only when a third of its buffer, which may be megabytes, is free again:
+        a slow client would seem to take nothing meanwhile. tcp(7), SIOCOUTQ, the same as TIOCOUTQ.
+        """
+        try:
+            descriptor = self._transport.get_extra_info("socket").fileno()
+            return int(struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)))[0])
+        except (OSError, ValueError):  # not Linux, or closed just now
+            return 0
 
     def keep_alive(self, at: float) -> None:
         """Ping a silent client, and give up one that did not answer; called every second or so."""

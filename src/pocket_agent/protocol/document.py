@@ -1,0 +1,192 @@
+"""docs/protocol.md: prose by hand, every table out of the types. `python -m` prints it."""
+
+import json
+import sys
+from typing import Any, Final
+
+from pocket_agent.protocol.push import PUSHES, REPLY_TYPES
+from pocket_agent.protocol.request import REQUESTS
+from pocket_agent.protocol.schema import AGENT_MESSAGE, ENTRY_TYPES, error_codes, first_line, protocol_schema
+
+Json = dict[str, Any]
+
+_HEAD: Final = """\
+# The protocol
+
+This page is made of the server's own types (`python -m pocket_agent.protocol.document`), and a test
+fails when it differs from them. `pocket-agent schema` prints the same as a JSON Schema.
+
+## Connecting
+
+A WebSocket at `wss://HOST:8443/ws`, or `ws://127.0.0.1:8080/ws` on the machine itself. Text frames, each
+one JSON object; at most `limits.message_size` (1 MiB by default) from a client. A program sends its
+device's token as `Authorization: Bearer TOKEN`; without a valid one the handshake is answered with 401.
+`pocket-agent devices add NAME` makes a token. The server pings, and ends a connection that does not answer.
+
+## Frames
+
+A client sends `{"type", "project_id"?, "data"?, "request_id"?}`. Unknown fields are ignored. The project of
+a request is the frame's `project_id`, else `data.project_id`, else the one project that the connection has
+joined. A connection may join several.
+
+The server sends `{"type", "project_id"?, "timestamp", "request_id"?, "offset"?, "data"}`. `data` is always an
+object, `timestamp` is RFC 3339 in UTC with milliseconds. Every request gets exactly one reply, which echoes its
+`request_id`, or one `error`. Requests that wait for a project may be overtaken by others; match by
+`request_id`. Ignore types and fields that you do not know.
+"""
+
+_LOG: Final = """
+## The log, and how to miss nothing
+
+Each project has one log of entries, numbered by `offset` from 1 without gaps within an *epoch*. A frame with an
+`offset` is an entry, stored before anybody sees it, and the same bytes for everybody. The types are:
+{entries}. Everything else is live only: partial text (`agent_message` whose data has the type
+`stream_event`), `project_state`, `queue_state`, `project_joined`, `project_left`, `server_stats`.
+
+Keep the `epoch` of the last reply to `project_join` and the `offset` of the last entry. After a reconnect, join
+with `since: {{"epoch", "offset"}}`:
+
+- `recovered: true`: each later entry comes once, in order, then what is new.
+- `recovered: false`: the epoch is another one (a restored backup), or the entries after yours were pruned. What
+  comes is the log from its first entry that is still stored; show it instead of what you have.
+
+`since` may also be a bare offset (0 for everything) or an RFC 3339 time. Without it, only what happens from now on
+comes. The reply also carries what still waits for somebody (`approvals`, `queue`) and the message that is being
+written (`partial`). After it comes one `project_state`, then the entries. Joining again moves your place.
+
+The server never waits for a client: one that reads slowly is served from the store at its own pace, and closed
+with 4008 only when it has taken nothing for `websocket.write_timeout`. It reconnects with `since`.
+
+A prompt that is sent again with the same `prompt_id`, because its reply was lost, is the same prompt: it runs once.
+"""
+
+_CLOSES: Final = """
+## Close codes
+
+| code | meaning | what to do |
+|---|---|---|
+| 1001 | The server stops or restarts; agents go on. | Reconnect, with `since`. |
+| 1008 | Against a policy of the server. | Mend the client. |
+| 1009 | A frame larger than `limits.message_size`. | Reconnect; do not send it again. |
+| 4001 | The token is not valid. | Ask for another one. |
+| 4008 | The client took nothing for too long. | Reconnect, with `since`. |
+| 4009 | The device was revoked, or the certificate replaced. | Pair again. |
+
+After any other end, such as 1006, reconnect with growing, random pauses.
+"""
+
+
+def render_protocol_document() -> str:
+    """The whole of docs/protocol.md."""
+    definitions: Json = protocol_schema()["$defs"]
+    entries = ", ".join(f"`{name}`" for name in sorted(ENTRY_TYPES))
+    parts = [_HEAD, "\n## Requests\n\n| request | reply | what it does |\n|---|---|---|\n"]
+    for name, kind in REQUESTS.items():
+        parts.append(f"| [`{name}`](#{name}) | `{REPLY_TYPES.get(name, name)}` | {first_line(kind)} |\n")
+    for name, kind in REQUESTS.items():
+        parts.append(f"\n### `{name}`\n\n{first_line(kind)}\n" + _fields(kind.__name__, definitions))
+    parts += ["\n## What the server sends\n", _pushes(definitions)]
+    parts += ["\n## Parts of these\n", _parts(definitions), _LOG.format(entries=entries), _errors(), _CLOSES]
+    return "".join(parts)
+
+
+def _pushes(definitions: Json) -> str:
+    about = "A line of the Claude Code CLI, byte for byte; see its own documentation of stream-json."
+    blocks = [f"\n### `{AGENT_MESSAGE}`: push, entry\n\n{about}\nPartial text has no `offset`.\n"]
+    for name, kind in PUSHES.items():
+        heading = f"\n### `{name}`: {', '.join(_roles(name))}\n\n{_about(kind)}\n"
+        blocks.append(heading + _fields(kind.__name__, definitions))
+    return "".join(blocks)
+
+
+_BOTH: Final = frozenset({"project_state", "project_deleted", "approval_resolved", "server_stats", "error"})
+"""Replies that are also pushed without being asked for."""
+
+
+def _roles(name: str) -> list[str]:
+    is_reply = name == "error" or name in {REPLY_TYPES.get(request, request) for request in REQUESTS}
+    is_push = not is_reply or name in _BOTH
+    roles = {"reply": is_reply, "push": is_push, "entry": name in ENTRY_TYPES}
+    return [role for role, applies in roles.items() if applies]
+
+
+def _about(kind: type) -> str:
+    return " ".join((kind.__doc__ or "").split())
+
+
+def _parts(definitions: Json) -> str:
+    """The objects that the tables above refer to."""
+    shown = {kind.__name__ for kind in [*REQUESTS.values(), *PUSHES.values()]}
+    blocks = []
+    for name, schema in definitions.items():
+        if name not in shown and "." not in name and "properties" in schema:
+            blocks.append(f"\n### {name}\n\n{schema['description']}\n{_fields(name, definitions)}")
+        elif "enum" in schema:
+            values = ", ".join(f"`{value}`" for value in schema["enum"])
+            blocks.append(f"\n### {name}\n\n{schema['description']} One of {values}.\n")
+    return "".join(blocks)
+
+
+def _fields(name: str, definitions: Json) -> str:
+    schema = definitions[name]
+    if not schema["properties"]:
+        return "\nNo data.\n"
+    rows = []
+    for field, form in schema["properties"].items():
+        optional = "may be left out"
+        if form.get("default") is not None:
+            optional = f"`{json.dumps(form['default'])}` if left out"
+        rows.append(f"| `{field}` | {_form(form)} | {'' if field in schema['required'] else optional} |\n")
+    return "\n| field | value | |\n|---|---|---|\n" + "".join(rows)
+
+
+def _form(form: Json) -> str:
+    """A type in words."""
+    if "anyOf" in form:
+        return " or ".join(_form(option) for option in form["anyOf"])
+    if "$ref" in form:
+        return _link(form["$ref"].rsplit("/", 1)[-1])
+    if "enum" in form:
+        values = [f"`{json.dumps(value)}`" for value in form["enum"]]
+        return " or ".join(values) if len(values) < 10 else "one of the [error codes](#errors)"
+    kind = form.get("type", "any JSON")
+    if kind == "array":
+        return f"list of {_form(form['items'])}{_bounds(form, 'maxItems', 'items')}"
+    if kind in {"integer", "number"} and "maximum" in form:
+        return f"{kind} from {form['minimum']} to {form['maximum']}"
+    uuid = " (a UUID)" if "pattern" in form else ""
+    return f"{kind}{_bounds(form, 'maxLength', 'characters')}{uuid}"
+
+
+def _link(payload: str) -> str:
+    """A link to the heading of a type; GitHub makes anchors by lowering it and leaving punctuation out."""
+    name = _BY_FRAME.get(payload)
+    if name is None:
+        return f"[{payload}](#{payload.lower()})"
+    return f"[`{name}`](#{'-'.join([name, *_roles(name)])}) data"
+
+
+def _bounds(form: Json, key: str, unit: str) -> str:
+    return f" of at most {form[key]} {unit}" if key in form else ""
+
+
+_BY_FRAME: Final = {kind.__name__: name for name, kind in reversed(list(PUSHES.items()))}
+"""The first frame that carries each payload, to link to."""
+
+
+def _errors() -> str:
+    rows = [f"| `{code}` | {about} |\n" for code, about in error_codes().items()]
+    head = """
+## Errors
+
+`error` answers a request (with its `request_id`), or tells of an execution that failed (an entry). `message` is for
+a person, `details` for programs. The connection goes on.
+
+| code | meaning |
+|---|---|
+"""
+    return head + "".join(rows)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render_protocol_document())

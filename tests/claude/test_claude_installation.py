@@ -1,0 +1,112 @@
+"""The CLI is found where it should be, its version is known, and a replacement is noticed."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pocket_agent.claude.installation import Installer, version
+from pocket_agent.errors import ClaudeNotFoundError
+from tests.harness.claude import require_claude
+
+ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
+
+
+def program(path: Path, body: str) -> Path:
+    """A shell script; written beside and moved, so that it is never busy."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".new")
+    beside.write_text(f"#!/bin/sh\n{body}\n")
+    beside.chmod(0o755)
+    beside.replace(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("echo '2.1.330 (Claude Code)'", "2.1.330"),
+        ("echo 3.0.0", "3.0.0"),
+        ("echo v2.0.1-beta", "2.0.1"),
+        ("printf 2.0.5", "2.0.5"),
+        ("echo; exit 3", None),
+        ("echo fake-claude 0.1.0", None),
+        ("exit 1", None),
+        ("kill -SEGV $$", None),
+        ("head -c 100000 /dev/zero", None),
+        ("echo '2.9.9'; sleep 600", "2.9.9"),
+        ("setsid sleep 5 & echo 2.9.9", "2.9.9"),
+        ("yes ''", None),
+        ("cat; echo 2.9.9", "2.9.9"),
+        ("printf '\\377\\376\\n'", None),
+    ],
+)
+async def test_versions(tmp_path: Path, body: str, expected: str | None) -> None:
+    assert await version(program(tmp_path / "claude", body), ENVIRONMENT) == expected
+
+
+async def test_a_program_that_hangs_is_killed(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    assert await version(program(tmp_path / "claude", f"echo $$ > {note}; sleep 600"), ENVIRONMENT, seconds=1) is None
+    assert not psutil.pid_exists(int(note.read_text()))
+
+
+async def test_the_choice_comes_first_then_path_then_the_candidates(tmp_path: Path) -> None:
+    on_path = program(tmp_path / "bin" / "claude", "echo 2.0.1")
+    chosen = program(tmp_path / "chosen", "echo 2.0.2")
+    candidate = program(tmp_path / "modules" / "claude", "echo 2.0.3")
+    found = {**ENVIRONMENT, "PATH": f"{on_path.parent}:/bin:/usr/bin"}
+    empty = {**ENVIRONMENT, "PATH": str(tmp_path / "nothing")}
+    assert (await Installer(chosen, [candidate], found).find()).path == chosen
+    assert (await Installer(Path("claude"), [candidate], found).find()).path == on_path
+    assert (await Installer(None, [candidate], found).find()).path == on_path
+    installation = await Installer(None, [tmp_path / "none", candidate], empty).find()
+    assert installation.path == candidate
+
+
+@pytest.mark.parametrize("binary", [None, Path("claude"), Path("/no/such/claude"), Path("plain")])
+async def test_a_missing_cli_says_what_to_do(tmp_path: Path, binary: Path | None) -> None:
+    (tmp_path / "plain").write_text("not executable")
+    environment = {**ENVIRONMENT, "PATH": str(tmp_path)}
+    with pytest.raises(ClaudeNotFoundError, match=r"npm install.*PA_CLAUDE_BINARY"):
+        await Installer(binary, [tmp_path / "none"], environment).find()
+
+
+async def test_a_program_that_cannot_run_says_so(tmp_path: Path) -> None:
+    broken = tmp_path / "claude"
+    broken.write_text("#!/no/such/interpreter\n")
+    broken.chmod(0o755)
+    with pytest.raises(ClaudeNotFoundError, match=r"cannot be run.*npm install"):
+        await Installer(broken, environment=ENVIRONMENT).find()
+
+
+async def test_a_cli_that_is_too_old_is_refused(tmp_path: Path) -> None:
+    old = program(tmp_path / "claude", "echo '1.0.128 (Claude Code)'")
+    installer = Installer(old, environment=ENVIRONMENT)
+    with pytest.raises(ClaudeNotFoundError, match=r"1\.0\.128; 2\.0\.0 or newer"):
+        await installer.find()
+    program(tmp_path / "claude", "echo '2.0.0 (Claude Code)'")
+    assert (await installer.find()).version == "2.0.0"
+
+
+async def test_the_version_is_asked_once_until_the_program_changes(tmp_path: Path) -> None:
+    count = tmp_path / "count"
+    binary = program(tmp_path / "claude", f"echo x >> {count}; echo 2.1.1")
+    installer = Installer(binary, environment=ENVIRONMENT)
+    found = await asyncio.gather(*(installer.find() for _ in range(5)))
+    assert {installation.version for installation in found} == {"2.1.1"}
+    assert count.read_text() == "x\n"
+    program(binary, f"echo x >> {count}; echo 2.1.2")
+    assert (await installer.find()).version == "2.1.2"
+    binary.unlink()
+    with pytest.raises(ClaudeNotFoundError):
+        await installer.find()
+
+
+async def test_the_real_cli_has_a_version(tmp_path: Path) -> None:
+    binary = require_claude()
+    installation = await Installer(binary, environment={**ENVIRONMENT, "HOME": str(tmp_path)}).find()
+    assert installation.version is not None
+    assert tuple(map(int, installation.version.split("."))) >= (2, 0, 0)

@@ -1,0 +1,122 @@
+"""The server is killed with -9 again and again: the agent goes on, and nothing is lost or doubled."""
+
+import asyncio
+import random
+from pathlib import Path
+
+from tests.harness.follow import alive, end_of, eventually, follow, is_result, lines, numbers, stored, until_line
+from tests.harness.server import ServerProcess
+
+from pocket_agent.client import Backoff, Client, Frame
+
+LINES = 2000
+KILLS = 20
+QUICK = Backoff(initial=0.01, maximum=0.1)
+
+
+class Follower:
+    """A client that reconnects by itself, and all entries that it was given."""
+
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+        self.client: Client | None = None
+
+    async def work(self, server: ServerProcess, project_id: str) -> None:
+        """Follow the log from its beginning until the result."""
+        async with server.client(backoff=QUICK) as self.client, self.client.subscribe(project_id, 0) as stream:
+            await follow(stream, self._take)
+
+    def _take(self, frame: Frame) -> bool:
+        self.frames.append(frame)
+        return is_result(frame)
+
+    @property
+    def entries(self) -> int:
+        """How many entries it has."""
+        return len(lines(self.frames))
+
+
+def permit(meter: Path, count: int) -> None:
+    """Let the stand-in write so many lines more."""
+    with meter.open("ab") as file:
+        file.write(bytes(count))
+
+
+async def test_killed_at_20_random_points_of_a_run(standin_server: ServerProcess, folder: Path, tmp_path: Path) -> None:
+    seed = 20
+    print("seed", seed)
+    chance = random.Random(seed)  # noqa: S311 - it has to be the same each time
+    server, meter = standin_server, tmp_path / "meter"
+    meter.touch()
+    async with server.client() as client:
+        project = await client.create_project(str(folder))
+        await client.execute(project.id, f"metered {meter} {LINES}")
+    followers = (Follower(), Follower())
+    async with asyncio.timeout(150), asyncio.TaskGroup() as tasks:
+        for follower in followers:
+            tasks.create_task(follower.work(server, project.id))
+        await eventually(lambda: all(follower.entries > 0 for follower in followers), "both follow")
+        (agent,) = server.agents()
+        for _ in range(KILLS):
+            goal = followers[0].entries + chance.randint(1, 50)
+            permit(meter, 50)
+            if chance.random() < 0.5:
+                await eventually(lambda goal=goal: followers[0].entries >= goal, "the run goes on")
+            else:
+                await asyncio.sleep(chance.uniform(0, 0.02))  # within a read, a commit or a delivery
+            await server.kill()
+            assert agent.is_running()
+            permit(meter, 50)
+            await server.start()
+        assert [process.pid for process in server.agents()] == [agent.pid]
+        permit(meter, LINES)
+    async with server.client() as client:
+        log = await stored(client, project.id)
+    assert [line.offset for line in log] == list(range(1, len(log) + 1))
+    for follower in followers:
+        assert numbers(follower.frames) == list(range(1, LINES + 1))
+        assert lines(follower.frames) == log
+    assert agent.is_running()
+
+
+async def test_killed_while_a_prompt_is_taken(standin_server: ServerProcess, folder: Path) -> None:
+    """Each prompt runs once, wherever between its arrival and its first line the server is killed."""
+    seed = 8
+    print("seed", seed)
+    chance = random.Random(seed)  # noqa: S311 - it has to be the same each time
+    server = standin_server
+    async with server.client(backoff=QUICK) as client:
+        project = await client.create_project(str(folder))
+        async with client.subscribe(project.id) as stream:
+            for number in range(8):
+                asking = asyncio.ensure_future(client.execute(project.id, f"lines 3 word-{number}", timeout=60))
+                await asyncio.sleep(chance.uniform(0, 0.06))
+                await server.kill()
+                await server.start()
+                receipt = await asking
+                frames = await end_of(stream, receipt.execution_id)
+                assert numbers(frames) == [1, 2, 3], (number, frames)
+                assert frames[-1].data["state"] == "IDLE"
+        log = await stored(client, project.id)
+    prompts = [line for line in log if line.type == "prompt"]
+    assert len(prompts) == 8
+    said = b"".join(line.data for line in log if line.type == "agent_message" and b'"assistant"' in line.data)
+    assert [said.count(b"word-%d" % number) for number in range(8)] == [1] * 8
+
+
+async def test_nothing_is_left_of_an_ended_agent(standin_server: ServerProcess, folder: Path) -> None:
+    """The agent and its children, ended by a server that did not start them."""
+    server = standin_server
+    async with server.client(backoff=QUICK) as client:
+        project = await client.create_project(str(folder))
+        async with client.subscribe(project.id) as stream:
+            receipt = await client.execute(project.id, "child detached lines 1 sleep 600")
+            await until_line(stream, 1)
+            (agent,) = server.agents()
+            children = agent.children(recursive=True)
+            assert len(children) == 2
+            await server.kill()
+            await server.start()
+            killed = await client.kill(project.id)
+            assert killed.execution_id == receipt.execution_id
+    assert not any(alive(process) for process in (agent, *children))
