@@ -227,8 +227,7 @@ class Handlers:
                 return message.position_of(since, project.epoch)
             case str():
                 offset = await self._store.offset_at(session.state.project, _milliseconds(since))
-                # A time before the first entry that is still stored means all that there is.
-                return Position(session.state.project.epoch, max(offset, session.state.project.first - 1))
+                return Position(session.state.project.epoch, offset)
 
     async def _project_leave(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
         project_id = session.state.project.id

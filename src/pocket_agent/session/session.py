@@ -94,7 +94,8 @@ class Session:
                 prompt=prompt,
                 options=options,
                 status=ExecutionStatus.QUEUED,
-                position=time.time_ns(),
+                # Behind all that waits, whatever the clock does.
+                position=max([time.time_ns(), *(waiting.position + 1 for waiting in state.queue)]),
                 created_at=now(),
                 by=by,
             )
