@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from pocket_agent.hub import Channel, Cursor, Frame, GapError, Hub
 from pocket_agent.model import Direction, Entry, Milliseconds, ProjectId
@@ -331,9 +331,7 @@ def test_the_tail_is_bounded() -> None:
 def test_deliveries_are_counted_by_type() -> None:
     sent: Counter[str] = Counter()
     log = Log()
-    channel = Channel(
-        PROJECT, 0, max_bytes=1000, read_page=log.read_page, snapshot=log.snapshot, sent=sent
-    )
+    channel = Channel(PROJECT, 0, max_bytes=1000, read_page=log.read_page, snapshot=log.snapshot, sent=sent)
     sinks = [Recorder(), Recorder()]
     for sink in sinks:
         channel.attach(sink)
@@ -408,10 +406,17 @@ class HubMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.log = Log(max_bytes=700)
+        self.log = Log(max_bytes=400)
         self.all: list[Follower] = []
 
-    @rule(target=followers, back=st.none() | st.integers(0, 30))
+    @initialize(entries=st.integers(0, 20))
+    def begin(self, entries: int) -> None:
+        """A log that is longer than its tail, or an empty one."""
+        for _ in range(entries):
+            self.log.store(1)
+            self.log.publish()
+
+    @rule(target=followers, back=st.one_of(st.none(), st.integers(0, 60)))
     def join(self, back: int | None) -> Follower:
         """Somebody joins, with what comes next or from an entry that is still stored."""
         after = None if back is None else max(self.log.channel.head - back, self.log.first - 1, 0)
@@ -419,7 +424,7 @@ class HubMachine(RuleBasedStateMachine):
         self.all.append(follower)
         return follower
 
-    @rule(entries=st.integers(0, 6), lives=st.integers(0, 4), size=st.sampled_from([0, 10, 200, 1500]))
+    @rule(entries=st.integers(0, 6), lives=st.integers(0, 4), size=st.sampled_from([10, 200, 1500]))
     def publish(self, entries: int, lives: int, size: int) -> None:
         """A commit and its delivery."""
         self.log.store(entries, size)
@@ -482,7 +487,7 @@ class HubMachine(RuleBasedStateMachine):
 
 
 HubMachine.TestCase.settings = settings(
-    max_examples=150,
+    max_examples=300,
     stateful_step_count=40,
     deadline=None,
     derandomize=True,

@@ -108,6 +108,10 @@ class Channel:
         """Forget a cursor; detaching twice is harmless."""
         self._cursors.pop(cursor, None)
 
+    def follows(self, cursor: "Cursor") -> bool:
+        """Whether the cursor is still attached."""
+        return cursor in self._cursors
+
     def publish(self, frames: Iterable[Frame]) -> None:
         """Append frames, whose entries are stored already, and write them to every cursor that keeps up."""
         for frame in frames:
@@ -243,6 +247,8 @@ class Cursor:
     async def _write_page(self) -> None:
         # The store may be ahead of the channel for a moment; what is not published yet comes by the tail.
         page = [entry for entry in await self.channel.read_page(self.offset) if entry.offset <= self.channel.head]
+        if not self.channel.follows(self):  # left, or replaced by another, while the page was read
+            return
         if not page or page[0].offset != self.offset + 1:
             raise GapError
         project_id = self.channel.project_id

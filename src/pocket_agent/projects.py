@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from pocket_agent.claude.process import kill_orphans
 from pocket_agent.config.settings import Settings
 from pocket_agent.errors import (
     FileOperationError,
@@ -68,7 +69,10 @@ class Projects:
         """Load all projects, adopt what runs, and keep the sessions at work; agents outlive it."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            for project in await self._store.projects():
+            projects = await self._store.projects()
+            records = [await self._store.process(project.id) for project in projects]
+            await kill_orphans(self._context.spool_dir, {record.id for record in records if record is not None})
+            for project in projects:
                 self._open(project)
             with contextlib.suppress(TimeoutError):  # one that cannot be restored yet keeps only itself waiting
                 async with asyncio.timeout(_RESTORE_SECONDS):

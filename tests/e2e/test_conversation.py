@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.harness.follow import end_of, entry_types, follow, lines, stored, until
-from tests.harness.scene import Stage, init_of, one_said_by_cli, said_by_cli, scene, texts
+from tests.harness.follow import entry_types, follow, lines, stored, until
+from tests.harness.scene import Stage, init_of, one_said_by_cli, said_by_cli, scene, state_after, texts, whole
 
 from pocket_agent.client import Frame
 from pocket_agent.demo.awkward import AWKWARD_TEXT
@@ -31,8 +31,8 @@ async def test_text_streams_live_and_the_complete_line_stays(stage: Stage, folde
         assert len(texts(seen).split()) == 60
         log = await stored(here.first, here.project_id)
         assert all(json.loads(line.data).get("type") != "stream_event" for line in log)
-        assert lines(seen) == log[1:], "all but the prompt, which `run` has read"
-        other = await until(here.two, "project_state", state="IDLE", offset=len(log))
+        assert lines(seen) == log
+        other = await follow(here.two, lambda frame: frame.offset == len(log))
         assert lines(other) == log
         assert [line.offset for line in log] == list(range(1, len(log) + 1))
 
@@ -50,7 +50,7 @@ async def test_who_joins_in_the_middle_gets_the_text_so_far(stage: Stage, folder
             rest = await until(stream, "project_state", state="IDLE")
         assert partial.text + "".join(map(delta, rest)) == texts(rest)
         assert texts(rest).split() == [f"{number:05}" for number in range(1, 21)]
-        await end_of(here.two, receipt.execution_id)
+        await whole(here.two, receipt.execution_id)
         async with late.subscribe(here.project_id) as stream:
             assert stream.joined is not None
             assert stream.joined.partial is None
@@ -58,8 +58,7 @@ async def test_who_joins_in_the_middle_gets_the_text_so_far(stage: Stage, folder
 
 async def test_tools_run_in_the_project(stage: Stage, folder: Path) -> None:
     async with scene(stage.server, folder) as here:
-        seen = await here.approve_and_run("demo:tools")
-        await until(here.two, "agent_message", type="result")
+        seen = await here.allow(await here.ask("demo:tools"))
         log = await stored(here.first, here.project_id)
     assert "I used three tools in a row." in texts(seen)
     assert (folder / "demo-tools.txt").exists()
@@ -92,17 +91,18 @@ async def test_an_error_of_the_api_shows_and_the_next_prompt_runs(stage: Stage, 
         assert error.offset is not None
         assert error.data["code"] == "EXECUTION_FAILED"
         assert "The demo model was asked to refuse this request." in error.data["message"]
-        assert seen[-1].data["state"] == "ERROR"
-        assert entry_types(seen)[-2:] == ["agent_message/result", "error"]
+        assert state_after(seen) == "ERROR"
+        kinds = entry_types(seen)
+        assert kinds.index("error") == kinds.index("agent_message/result") + 1
         seen = await here.run("demo:text")
-        assert seen[-1].data["state"] == "IDLE"
+        assert state_after(seen) == "IDLE"
         assert "a plain answer" in texts(seen)
 
 
 async def test_an_overload_that_clears_is_no_error(stage: Stage, folder: Path) -> None:
     async with scene(stage.server, folder) as here:
         seen = await here.run("demo:overload")
-    assert seen[-1].data["state"] == "IDLE"
+    assert state_after(seen) == "IDLE"
     assert "The overload cleared" in texts(seen)
     assert [line["subtype"] for line in said_by_cli(seen, "system") if line["subtype"] == "api_retry"] == ["api_retry"]
 
@@ -115,7 +115,7 @@ async def test_what_the_cli_wrote_arrives_byte_for_byte(stage: Stage, folder: Pa
         async with late.subscribe(here.project_id, since=0) as stream:
             replay = await follow(stream, lambda frame: frame.offset == len(log))
         other = await follow(here.two, lambda frame: frame.offset == len(log))
-    assert lines(live) == log[1:]
+    assert lines(live) == log
     assert lines(other) == log
     assert lines(replay) == log
     # With the standard parser: half of a surrogate pair is JSON, and no text.
@@ -137,5 +137,5 @@ async def test_two_projects_run_at_the_same_time_and_do_not_mix(stage: Stage, tm
         logs = [await stored(here.first, here.project_id) for here in (left, right)]
     assert texts(one).count("\n") == 199
     assert len(texts(other).split()) == 50
-    assert lines(one) == logs[0][1:]
-    assert lines(other) == logs[1][1:]
+    assert lines(one) == logs[0]
+    assert lines(other) == logs[1]

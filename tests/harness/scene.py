@@ -4,14 +4,21 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from tests.harness.follow import end_of, run, until
-from tests.harness.recorder import RecordingModel
-from tests.harness.server import ServerProcess
+from typing import Any, NamedTuple
 
 from pocket_agent.client import Client, Frame, Subscription
 from pocket_agent.model import ExecuteOptions
+from tests.harness.follow import follow, until
+from tests.harness.recorder import RecordingModel
+from tests.harness.server import ServerProcess
+
+
+class Asked(NamedTuple):
+    """An execution that waits for an approval; `frame` is the request's."""
+
+    execution_id: str
+    approval_id: str
+    frame: Frame
 
 
 @dataclass
@@ -35,26 +42,45 @@ class Scene:
     two: Subscription
 
     async def run(self, prompt: str, options: ExecuteOptions | None = None) -> list[Frame]:
-        """Give a prompt and follow it to its end on the first stream."""
-        if options is None:
-            return await run(self.first, self.one, prompt)
+        """Give a prompt and follow it to its last line on the first stream; see `whole`."""
         receipt = await self.first.execute(self.project_id, prompt, options=options)
-        return await end_of(self.one, receipt.execution_id)
+        return await whole(self.one, receipt.execution_id)
 
-    async def ask(self, prompt: str) -> str:
-        """Give a prompt that needs an approval; returns the id of the approval."""
-        await self.first.execute(self.project_id, prompt)
-        return str((await until(self.one, "approval_requested"))[-1].data["approval_id"])
+    async def ask(self, prompt: str) -> Asked:
+        """Give a prompt that needs an approval, and wait for the request."""
+        receipt = await self.first.execute(self.project_id, prompt)
+        seen = await until(self.one, "approval_requested")
+        return Asked(receipt.execution_id, str(seen[-1].data["approval_id"]), seen[-1])
 
-    async def approve_and_run(self, prompt: str) -> list[Frame]:
-        """Give a prompt, allow its tool and follow it to its end."""
-        await self.first.approve(self.project_id, await self.ask(prompt))
-        return await self.done()
+    async def allow(self, asked: Asked) -> list[Frame]:
+        """Allow what was asked, and follow the execution to its last line on the first stream."""
+        await self.first.approve(self.project_id, asked.approval_id)
+        return await rest(self.one, asked.execution_id)
 
-    async def done(self) -> list[Frame]:
-        """The rest of what runs, on the first stream."""
-        frames = await until(self.one, "agent_message", type="result")
-        return [*frames, *await until(self.one, "project_state", pending_approvals=0)]
+
+async def whole(stream: Subscription, execution_id: str) -> list[Frame]:
+    """All frames of an execution, from the entry of its prompt to its last line."""
+    begin = await until(stream, "prompt", execution_id=execution_id)
+    return [begin[-1], *await rest(stream, execution_id)]
+
+
+async def rest(stream: Subscription, execution_id: str) -> list[Frame]:
+    """The frames up to the end of an execution that has begun.
+
+    The CLI (2.1.330) says after the `result` that it is done with the prompt, and nothing more then; the
+    server tells the new state of the project behind the result. Either may come first.
+    """
+    missing = {"line", "state"}
+
+    def last(frame: Frame) -> bool:
+        data = frame.data
+        if frame.type == "project_state" and data["state"] != "EXECUTING":
+            missing.discard("state")
+        elif data.get("command_uuid") == execution_id and data["state"] in {"completed", "cancelled"}:
+            missing.discard("line")
+        return not missing
+
+    return await follow(stream, last)
 
 
 @contextlib.asynccontextmanager
@@ -77,6 +103,11 @@ class Stage:
 def said_by_cli(frames: Sequence[Frame], kind: str) -> list[dict[str, Any]]:
     """The CLI's lines of one type among the frames."""
     return [frame.data for frame in frames if frame.type == "agent_message" and frame.data["type"] == kind]
+
+
+def state_after(frames: Sequence[Frame]) -> str:
+    """The last state of the project among the frames."""
+    return [str(frame.data["state"]) for frame in frames if frame.type == "project_state"][-1]
 
 
 def one_said_by_cli(frames: Sequence[Frame], kind: str) -> dict[str, Any]:

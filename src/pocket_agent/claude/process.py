@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +28,9 @@ from pocket_agent.errors import (
 _POLL_SECONDS: Final = 0.05
 _SCAN_SECONDS: Final = (0.005, 0.05)
 """How long to wait between looks at a family that is ending: at first, and at most."""
+
+_NO_PID: Final = -1
+_ORPHAN_SECONDS: Final = 5.0
 
 _RESOURCE_ERRORS: Final = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT}
@@ -157,6 +160,26 @@ async def kill_leftovers(pid: int, start_time: str, boot: str, marker: str, *, g
     if boot != boot_id():
         return True
     return await _kill(Family(pid, start_time, marker), grace)
+
+
+async def kill_orphans(directory: Path, known: Collection[str]) -> int:
+    """End the processes of spools that nobody knows, and remove their files.
+
+    A server that was killed between starting a process and storing its record leaves one behind.
+
+    Args:
+        directory: the folder of all spools.
+        known: the ids of the spools that have a record.
+
+    Returns:
+        How many spools there were.
+    """
+    orphans = [spool for spool in Spool.list(directory) if spool.id not in known]
+    for spool in orphans:
+        # No pid is known, so the mark in the environment is all that finds them.
+        await _kill(Family(_NO_PID, "", spool.id), _ORPHAN_SECONDS)
+        spool.remove()
+    return len(orphans)
 
 
 class ClaudeProcess:

@@ -71,7 +71,7 @@ def encode_frame(
     """
     head = f'{{"type":"{kind}"'
     if project_id is not None:
-        head += f',"project_id":"{project_id}"'
+        head += f',"project_id":{_encode(project_id).decode()}'
     head += f',"timestamp":"{timestamp(at)}"'
     if request_id is not None:
         head += f',"request_id":{_encode(request_id).decode()}'

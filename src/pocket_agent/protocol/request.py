@@ -236,7 +236,7 @@ REQUESTS: Final[Mapping[str, type[Request]]] = {
 
 class _Envelope(Struct, frozen=True):
     type: str
-    project_id: str | None = None
+    project_id: Annotated[str, Meta(max_length=200)] | None = None
     data: msgspec.Raw = msgspec.Raw(b"{}")
     request_id: str | None = None
 

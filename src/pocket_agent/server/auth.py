@@ -78,12 +78,16 @@ class Authenticator:
         origin = headers.get("Origin")
         if origin is None or origin.rstrip("/").lower() in self._allowed_origins:
             return
-        own = urlsplit(origin).netloc.lower()
+        try:
+            parts = urlsplit(origin)
+            own, host = parts.netloc.lower(), parts.hostname or ""
+        except ValueError:  # such as a bracket that is never closed
+            own = host = ""
         # Without tokens a name that an attacker points at loopback must not count as the server's own.
         if (
             own
             and own == headers.get("Host", "").lower()
-            and (self._required or is_loopback(urlsplit(origin).hostname or ""))
+            and (self._required or is_loopback(host))
         ):
             return
         raise ForbiddenError("Pages of this origin may not connect (server.allowed_origins).")

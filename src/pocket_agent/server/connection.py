@@ -29,6 +29,7 @@ from pocket_agent.protocol.request import ClientFrame, decode, request_id_of
 from pocket_agent.session.log import now
 
 CLOSE_GOING_AWAY: Final = 1001
+CLOSE_INTERNAL_ERROR: Final = 1011
 CLOSE_UNAUTHORIZED: Final = 4001
 CLOSE_SLOW_CONSUMER: Final = 4008
 CLOSE_REVOKED: Final = 4009
@@ -224,7 +225,7 @@ class Connection:
     async def _serve_parked(self) -> None:
         """Bring parked cursors up to the end, each a portion at a time."""
         try:
-            while self._parked:
+            while self._parked and not self._transport.is_closing():
                 await self._room()
                 for cursor in list(self._parked):
                     if self.congested:
@@ -233,6 +234,8 @@ class Connection:
                         self._parked.pop(cursor, None)
         except GapError:
             await self.close(CLOSE_SLOW_CONSUMER, "slow consumer: older entries are gone, join again")
+        except PocketAgentError as error:
+            await self.close(CLOSE_INTERNAL_ERROR, _reason(error.message))
         finally:
             self._serving = None
 
@@ -287,3 +290,8 @@ class Connection:
         linger = self._settings.websocket.write_timeout
         asyncio.get_running_loop().call_later(linger, self._transport.abort)
         await self._socket.close(code=code, message=reason.encode(), drain=False)
+
+
+def _reason(text: str) -> str:
+    """`text` as a close frame can hold it: 123 bytes at most (RFC 6455 section 5.5)."""
+    return text.encode()[:123].decode(errors="ignore")

@@ -137,8 +137,9 @@ class Endpoint:
         remote = request.remote or ""
         try:
             self._authenticator.check_origin(request.headers)
-            self._refuse_when_full(remote)
             device = await self._authenticator.device(request.headers)
+            # Counted without an await in between, so that many at once do not pass the limit together.
+            self._refuse_when_full(remote)
         except UnauthorizedError as error:
             self._observer.emit(ConnectionRejected("unauthorized", remote))
             return await self._unauthorized(request, error)
@@ -167,7 +168,7 @@ class Endpoint:
         socket: web.WebSocketResponse[Literal[False]] = web.WebSocketResponse(
             autoping=False,
             compress=False,
-            max_msg_size=self._settings.limits.message_size,
+            max_msg_size=self._settings.limits.message_size + 1,  # aiohttp's own bound is exclusive
             decode_text=False,
         )
         await socket.prepare(request)

@@ -63,6 +63,7 @@ class Plan:
         partial: the message being written: ("clear", "") or (kind, text) in order.
         answers: control responses of the CLI.
         refusals: lines to answer requests of the CLI that this server does not know.
+        running: the execution, when a withdrawn request has changed how long it waited.
         finished: the execution, final, when its result was among the lines.
         result: the result's line, for its figures.
         rejected: reasons for lines that are not lines of the protocol.
@@ -76,6 +77,7 @@ class Plan:
     answers: list[Message] = field(default_factory=list)
     refusals: list[bytes] = field(default_factory=list)
     session: Session | None = None
+    running: Execution | None = None
     finished: Execution | None = None
     result: Message | None = None
     rejected: list[str] = field(default_factory=list)
@@ -176,6 +178,16 @@ class Intake:
         for approval in list(self._open_approvals()):
             if approval.request_id == request_id:
                 self._cancel(approval, "withdrawn by the agent")
+                self._credit(approval)
+
+    def _credit(self, gone: Approval) -> None:
+        """The wait for a withdrawn request is over, and remains time that the timeout does not count."""
+        execution = self.plan.running or self._present.execution
+        if execution is None or self.plan.finished is not None:
+            return
+        waiting = {approval.id: approval for approval in (*self._open_approvals(), gone)}
+        waited = waited_after(execution, waiting, gone.id, self._at)
+        self.plan.running = msgspec.structs.replace(execution, waited_ms=waited)
 
     def _open_approvals(self) -> list[Approval]:
         known = {**self._present.approvals, **self.plan.opened}
@@ -194,9 +206,10 @@ class Intake:
         if execution is None or self.plan.finished is not None:
             return
         self.plan.result = message
-        status = self._present.verdict
-        if status is None:
-            status = ExecutionStatus.ERROR if message.is_error else ExecutionStatus.SUCCESS
+        if not message.is_error and not self._present.killed:
+            status = ExecutionStatus.SUCCESS  # it was done before what was to end it got there
+        else:
+            status = self._present.verdict or ExecutionStatus.ERROR
         error = None
         if message.lost_conversation:
             self.plan.project.update(session_id=None, fork=False)
@@ -220,11 +233,13 @@ class Intake:
 
     def finish(self, status: ExecutionStatus, error: ErrorData | None) -> Plan:
         """End the running execution with `status`, and withdraw what it still asked for."""
-        execution = self._present.execution
+        execution = self.plan.running or self._present.execution
         assert execution is not None
-        for approval in self._open_approvals():
+        waiting = self._open_approvals()
+        waited = waited_ms(execution, {approval.id: approval for approval in waiting}, self._at)
+        for approval in waiting:
             self._cancel(approval, "the execution ended")
-        waited = waited_ms(execution, self._present.approvals, self._at)
+        self.plan.running = None
         self.plan.finished = msgspec.structs.replace(execution, status=status, finished_at=self._at, waited_ms=waited)
         if self._present.killed:
             killed = AgentKillData(project_id=execution.project_id, execution_id=execution.id)

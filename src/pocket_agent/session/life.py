@@ -16,6 +16,7 @@ from pocket_agent.errors import (
     ExecutionFailedError,
     FileOperationError,
     PocketAgentError,
+    ProjectNotFoundError,
     ResourceLimitError,
 )
 from pocket_agent.events import Observer, StorageFailed
@@ -43,6 +44,7 @@ class Life:
         wake: set when the next prompt may be able to start.
         tick: set when a deadline may have moved.
         ready: set once the session is restored from the store.
+        closed: whether the project is being deleted, so that nothing may begin in it.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Life:
         self.wake = asyncio.Event()
         self.tick = asyncio.Event()
         self.ready = asyncio.Event()
+        self.closed = False
         self.gate = gate
         self.runner = Runner(state, agent, capacity, settings.claude, observer, self._evict)
         self._state = state
@@ -87,9 +90,15 @@ class Life:
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """The right to change the session, for a request."""
+        """The right to change the session, for a request.
+
+        Raises:
+            ProjectNotFoundError: the project was deleted meanwhile.
+        """
         await self.ready.wait()
         async with self.mutex:
+            if self.closed:
+                raise ProjectNotFoundError("There is no such project.")
             yield
 
     async def start_now(self, execution: Execution) -> bool:

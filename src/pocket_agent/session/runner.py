@@ -239,7 +239,7 @@ class Runner:
                 Write(
                     drafts=plan.drafts,
                     project=plan.project,
-                    executions=(plan.finished,) if plan.finished is not None else (),
+                    executions=tuple(found for found in (plan.running, plan.finished) if found is not None),
                     approvals=(*plan.opened.values(), *plan.closed.values()),
                     process=None if ended else record,
                     ended_process=record.id if ended and record is not None else None,
@@ -285,6 +285,8 @@ class Runner:
             observer.emit(LineRejected(state.project.id, reason))
         if plan.session is not None:
             state.conversation = plan.session
+        if plan.running is not None:
+            state.current = plan.running
         if plan.finished is not None:
             self._finish(plan.finished, plan.result)
         visible = plan.opened or plan.closed or plan.project or plan.finished is not None

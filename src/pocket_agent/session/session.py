@@ -345,6 +345,7 @@ class Session:
             if self.state.current is not None or self.state.queue:
                 raise ProcessActiveError("The project has an execution that runs or waits; kill or withdraw it first.")
             await self._runner.close_process()
+            self.life.closed = True
 
     async def close_if_idle(self) -> None:
         """End a process that has nothing to do; one that works goes on without the server."""

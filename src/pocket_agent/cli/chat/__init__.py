@@ -1,0 +1,1 @@
+"""`pocket-agent chat`: a terminal client."""

@@ -1,0 +1,151 @@
+"""What a line typed into the terminal means."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from pocket_agent.cli.chat.plain import one_line
+from pocket_agent.cli.chat.transcript import Transcript
+from pocket_agent.client import Client
+from pocket_agent.errors import ValidationError
+
+HELP: Final = """\
+Type a prompt and press Enter; while the agent works it waits in the queue.
+y, a, n [reason]      allow, always allow or deny the oldest thing that the agent asks for
+/projects             talk in another project
+/new                  begin a fresh conversation
+/sessions             list the conversations
+/resume ID            go on with one of them
+/kill                 end the execution and all its processes
+/queue                list the prompts that wait
+/cancel N, /edit N T  withdraw a waiting prompt, or change its text to T
+/model [M]            choose the model; without M the default
+/mode M               choose the permission mode
+/history N            show the last N entries
+/quit                 leave; the agent goes on (also Ctrl-D)
+Ctrl-C                interrupt the agent; twice when it is idle: leave"""
+
+
+class Actions:
+    """Carries out what is typed for one project."""
+
+    def __init__(
+        self,
+        client: Client,
+        project_id: str,
+        transcript: Transcript,
+        show_history: Callable[[int], Awaitable[object]],
+    ) -> None:
+        self._client = client
+        self._project_id = project_id
+        self._transcript = transcript
+        self._show_history = show_history
+        self._commands: Mapping[str, Callable[[str], Awaitable[None]]] = {
+            "help": self._help,
+            "new": self._new,
+            "sessions": self._sessions,
+            "resume": self._resume,
+            "kill": self._kill,
+            "queue": self._queue,
+            "cancel": self._cancel,
+            "edit": self._edit,
+            "model": self._model,
+            "mode": self._mode,
+            "history": self._history,
+        }
+
+    async def carry_out(self, line: str) -> None:
+        """Do what a line says.
+
+        Raises:
+            PocketAgentError: the server refused it, or it makes no sense.
+        """
+        if line.startswith("/"):
+            name, _, rest = line[1:].partition(" ")
+            command = self._commands.get(name)
+            if command is None:
+                raise ValidationError(f"There is no command /{one_line(name, 40)}; /help lists them.")
+            await command(rest.strip())
+        elif not await self._answered(line):
+            await self._prompt(line)
+
+    async def interrupt(self) -> None:
+        """Ask the agent to stop."""
+        await self._client.interrupt(self._project_id)
+
+    async def _answered(self, line: str) -> bool:
+        """Whether the line was an answer to what the agent asks for."""
+        word, _, reason = line.strip().partition(" ")
+        if not self._transcript.approvals or word not in {"y", "n", "a"} or (reason and word != "n"):
+            return False
+        approval_id = next(iter(self._transcript.approvals))
+        if word == "n":
+            await self._client.deny(self._project_id, approval_id, reason.strip() or None)
+        else:
+            await self._client.approve(self._project_id, approval_id, remember=word == "a")
+        return True
+
+    async def _prompt(self, text: str) -> None:
+        if not self._client.online:
+            self._transcript.note("offline; the prompt is sent, once, when the server is back")
+        reply = await self._client.execute(self._project_id, text)
+        if reply.status == "queued":
+            self._transcript.note(f"queued, at place {reply.position}")
+
+    async def _help(self, _: str) -> None:
+        self._transcript.note(HELP, "")
+
+    async def _new(self, _: str) -> None:
+        await self._client.new_session(self._project_id)
+
+    async def _sessions(self, _: str) -> None:
+        sessions = await self._client.sessions(self._project_id)
+        if not sessions:
+            self._transcript.note("There is no conversation yet.")
+        for session in sessions:
+            mark = "*" if session.current else " "
+            title = one_line(session.title, 60)
+            self._transcript.note(f"{mark} {session.session_id}  {session.last_active[:16]}  {title}", "")
+
+    async def _resume(self, session_id: str) -> None:
+        await self._client.resume(self._project_id, session_id)
+        self._transcript.note(f"The next prompt goes on with conversation {session_id}.")
+
+    async def _kill(self, _: str) -> None:
+        await self._client.kill(self._project_id)
+
+    async def _queue(self, _: str) -> None:
+        if not self._transcript.queue:
+            self._transcript.note("No prompt waits.")
+        for waiting in self._transcript.queue:
+            self._transcript.note(f"{waiting['position']:>3}  {one_line(str(waiting['prompt']), 120)}", "")
+
+    async def _cancel(self, rest: str) -> None:
+        await self._client.cancel_prompt(self._project_id, self._waiting(rest))
+        self._transcript.note("withdrawn")
+
+    async def _edit(self, rest: str) -> None:
+        number, _, text = rest.partition(" ")
+        if not text.strip():
+            raise ValidationError("Say which waiting prompt and its new text: /edit 1 the new text")
+        await self._client.edit_prompt(self._project_id, self._waiting(number), text.strip())
+        self._transcript.note("changed")
+
+    def _waiting(self, number: str) -> str:
+        """The execution of a waiting prompt by its place in the queue."""
+        for waiting in self._transcript.queue:
+            if str(waiting["position"]) == number.strip():
+                return str(waiting["execution_id"])
+        raise ValidationError("No prompt waits at that place; /queue lists them.")
+
+    async def _model(self, name: str) -> None:
+        await self._client.set_model(self._project_id, name or None)
+        self._transcript.note(f"model: {name or 'the default'}")
+
+    async def _mode(self, mode: str) -> None:
+        await self._client.set_permission_mode(self._project_id, mode)
+        self._transcript.note(f"permission mode: {mode}")
+
+    async def _history(self, number: str) -> None:
+        if not number.isdecimal() or not 1 <= int(number) <= 1000:
+            raise ValidationError("Say how many entries, from 1 to 1000: /history 50")
+        await self._show_history(int(number))

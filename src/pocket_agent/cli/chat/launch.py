@@ -1,0 +1,119 @@
+"""From flags and environment to a conversation."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pocket_agent.cli.chat.local import find_local, local_token
+from pocket_agent.cli.chat.script import run_prompt
+from pocket_agent.cli.chat.terminal import run_terminal
+from pocket_agent.client import Client, Status
+from pocket_agent.config import LoadedSettings, is_loopback
+from pocket_agent.errors import ConfigurationError
+
+_HISTORY_FILE = "chat.history"
+
+
+@dataclass(frozen=True)
+class ChatOptions:
+    """What was asked for on the command line.
+
+    Attributes:
+        path: the project's directory, id or name.
+        url: the server's WebSocket; None for PA_URL, or the server of the settings.
+        token_file: where the token stands; None for PA_TOKEN, or this machine's own token.
+        ca: the certificate to trust.
+        resume: the session to continue.
+        prompt: give this prompt, print the answer and leave.
+        approve: allow every tool; only with `prompt`.
+        as_json: print raw frames; only with `prompt`.
+        history: how many entries to show at the start.
+    """
+
+    path: str | None = None
+    url: str | None = None
+    token_file: Path | None = None
+    ca: Path | None = None
+    resume: str | None = None
+    prompt: str | None = None
+    approve: bool = False
+    as_json: bool = False
+    history: int = 20
+
+
+def run_chat(options: ChatOptions, settings: Callable[[], LoadedSettings], environ: Mapping[str, str]) -> int:
+    """Talk, or give one prompt; returns the exit status.
+
+    Raises:
+        PocketAgentError: the server cannot be reached or refuses this client.
+    """
+    prompt = options.prompt
+    if prompt is None and not sys.stdin.isatty():
+        prompt = sys.stdin.read()
+    if prompt is None and (options.approve or options.as_json):
+        raise ConfigurationError("--yes and --json go with --prompt.")
+    connect = connector(options, settings, environ)
+    try:
+        if prompt is not None:
+            return asyncio.run(_run_prompt(connect, options, prompt))
+        kept = settings().settings.data.dir
+        history_file = kept / _HISTORY_FILE if kept.is_dir() and os.access(kept, os.W_OK) else None
+        return asyncio.run(
+            run_terminal(
+                connect, options.path, resume=options.resume, history=options.history, history_file=history_file
+            )
+        )
+    except KeyboardInterrupt:
+        sys.stderr.write("Left; the agent goes on.\n")
+        return 130
+
+
+def connector(
+    options: ChatOptions, settings: Callable[[], LoadedSettings], environ: Mapping[str, str]
+) -> Callable[[Callable[[Status], None]], Client]:
+    """What makes the client: the address, the certificate and the token, each from the first place that has one.
+
+    The token of this machine's data directory is only ever sent to this machine.
+
+    Raises:
+        ConfigurationError: the token file cannot be read.
+    """
+    url, ca = options.url or environ.get("PA_URL"), options.ca
+    loaded: LoadedSettings | None = None
+    if url is None:
+        loaded = settings()
+        local = find_local(loaded)
+        url, ca = local.url, ca or local.ca
+    token = _given_token(options, environ)
+    if token is None and is_loopback(urlsplit(url).hostname or ""):
+        token = local_token(loaded or settings())
+    return lambda on_status: Client(url, token=token, ssl=ca, name="chat", on_status=on_status)
+
+
+def _given_token(options: ChatOptions, environ: Mapping[str, str]) -> str | None:
+    if options.token_file is None:
+        return environ.get("PA_TOKEN") or None
+    try:
+        return options.token_file.read_text("utf-8").strip()
+    except (OSError, UnicodeError) as error:
+        raise ConfigurationError(f"The token file {options.token_file} cannot be read: {error}.") from error
+
+
+async def _run_prompt(connect: Callable[[Callable[[Status], None]], Client], options: ChatOptions, prompt: str) -> int:
+    def on_status(status: Status) -> None:
+        if not status.online and status.attempt == 0:
+            sys.stderr.write(f"offline: {status.reason}\n")
+
+    async with connect(on_status) as client:
+        return await run_prompt(
+            client,
+            options.path or ".",
+            prompt,
+            resume=options.resume,
+            approve=options.approve,
+            as_json=options.as_json,
+        )

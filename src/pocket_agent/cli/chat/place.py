@@ -1,0 +1,72 @@
+"""Which project to talk in."""
+
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from pocket_agent.cli.chat.plain import one_line
+from pocket_agent.client import Client
+from pocket_agent.errors import ProjectNotFoundError
+from pocket_agent.protocol.push import ProjectStateData
+
+Ask = Callable[[str], Awaitable[str]]
+"""Asks a person a question and returns the answer."""
+
+
+def find(projects: list[ProjectStateData], path: str) -> ProjectStateData | None:
+    """The project in the directory `path`, or the one with that id or name."""
+    real = os.path.realpath(path)
+    for project in projects:
+        if os.path.realpath(project.path) == real:
+            return project
+    named = [project for project in projects if path in {project.id, project.name}]
+    return named[0] if len(named) == 1 else None
+
+
+def absolute(path: str) -> str:
+    """`path` from the root, symlinks left as they are."""
+    return str(Path(path).absolute())
+
+
+async def settle(client: Client, path: str) -> ProjectStateData:
+    """The project at `path`, made one if it is none, without asking."""
+    found = find(await client.projects(), path)
+    return found if found is not None else await client.create_project(absolute(path))
+
+
+async def choose(client: Client, path: str | None, ask: Ask, say: Callable[[str], None]) -> ProjectStateData:
+    """Let a person pick a project, or make one.
+
+    Raises:
+        ProjectNotFoundError: they did not want any.
+    """
+    projects = await client.projects()
+    here = absolute(path or ".")
+    found = find(projects, path or here)
+    if found is not None:
+        return found
+    if path is not None or not projects:
+        answer = await ask(f"{one_line(here, 200)} is no project yet. Make it one? [y/n] ")
+        if answer.strip().lower() not in {"y", "yes"}:
+            raise ProjectNotFoundError("No project was chosen.")
+        return await client.create_project(here)
+    return await pick(client, projects, here, ask, say)
+
+
+async def pick(
+    client: Client, projects: list[ProjectStateData], here: str, ask: Ask, say: Callable[[str], None]
+) -> ProjectStateData:
+    """Let a person pick one of `projects` by its number, or make one of the directory `here`.
+
+    Raises:
+        ProjectNotFoundError: they did not want any.
+    """
+    for number, project in enumerate(projects, 1):
+        say(f"{number:>3}  {one_line(project.name, 40)}  {one_line(project.path, 120)}  {project.state}")
+    say(f"  n  make a project of {one_line(here, 200)}")
+    answer = (await ask("Which one? ")).strip().lower()
+    if answer == "n":
+        return await client.create_project(here)
+    if answer.isdecimal() and 1 <= int(answer) <= len(projects):
+        return projects[int(answer) - 1]
+    raise ProjectNotFoundError("No project was chosen.")

@@ -1,0 +1,237 @@
+"""The terminal client: a conversation above, a prompt below, until the person leaves."""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.formatted_text import StyleAndTextTuples
+from prompt_toolkit.history import FileHistory, InMemoryHistory
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.patch_stdout import patch_stdout
+from rich.console import Console
+
+from pocket_agent.cli.chat.action import Actions
+from pocket_agent.cli.chat.place import absolute, choose, pick
+from pocket_agent.cli.chat.plain import one_line
+from pocket_agent.cli.chat.screen import Screen
+from pocket_agent.cli.chat.transcript import Transcript
+from pocket_agent.client import Client, Frame, Status
+from pocket_agent.errors import PocketAgentError, ProjectNotFoundError
+from pocket_agent.model import Position
+from pocket_agent.protocol.push import ProjectStateData
+
+_HINT: Final = "y: allow   n [reason]: deny   a: always allow"
+_LEAVE_WITHIN_SECONDS: Final = 2.0
+
+Connect = Callable[[Callable[[Status], None]], Client]
+"""Makes a client that tells its changes of state to the listener."""
+
+
+async def run_terminal(
+    connect: Connect,
+    path: str | None,
+    *,
+    resume: str | None = None,
+    history: int = 20,
+    history_file: Path | None = None,
+) -> int:
+    """Talk until the person leaves; returns the exit status.
+
+    Args:
+        connect: makes the client.
+        path: the project's directory, id or name; None is the current directory, or a choice.
+        resume: the session to continue.
+        history: how many entries to show at the start.
+        history_file: where typed lines are kept; None for nowhere.
+    """
+    with patch_stdout(raw=True):
+        terminal = Terminal(Console(file=sys.stdout, force_terminal=True, highlight=False), history_file)
+        async with connect(terminal.on_status) as client:
+            try:
+                project = await choose(client, path, terminal.ask, terminal.say)
+                while True:
+                    another = await terminal.talk(client, project, history, resume)
+                    if another is None:
+                        break
+                    project, resume = another, None
+            except ProjectNotFoundError as error:
+                terminal.say(error.message)
+                return 1
+            except (EOFError, KeyboardInterrupt):
+                pass
+            terminal.farewell()
+    return 0
+
+
+class Terminal:
+    """The person's side: what is typed, what is shown."""
+
+    def __init__(self, console: Console, history_file: Path | None) -> None:
+        self._screen = Screen(console)
+        self._console = console
+        self._transcript = Transcript(self._screen)
+        self._offline = False
+        self._warned = 0.0
+        self._actions: Actions | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+        kept = FileHistory(str(history_file)) if history_file is not None else InMemoryHistory()
+        self._session: PromptSession[str] = PromptSession(
+            history=kept, key_bindings=self._keys(), erase_when_done=True, enable_open_in_editor=False
+        )
+
+    def say(self, text: str) -> None:
+        """Show a line that is not part of a conversation."""
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    async def ask(self, question: str) -> str:
+        """Ask the person something."""
+        return await PromptSession[str]().prompt_async(question)
+
+    def on_status(self, status: Status) -> None:
+        """Say once that the connection is gone."""
+        if not status.online and not self._offline:
+            self._offline = True
+            self._transcript.note(f"── offline: {status.reason} It connects again by itself. ──")
+
+    def farewell(self) -> None:
+        """Say what goes on."""
+        goes_on = "The agent goes on working" if self._transcript.executing else "Nothing was stopped"
+        self.say(f"{goes_on}; `pocket-agent chat` comes back to it.")
+
+    async def talk(
+        self, client: Client, project: ProjectStateData, history: int, resume: str | None
+    ) -> ProjectStateData | None:
+        """Talk in a project until the person leaves (None) or goes to another project."""
+        self._transcript = Transcript(self._screen, hint=_HINT)
+        self._actions = Actions(
+            client, project.id, self._transcript, lambda count: self._history(client, project, count)
+        )
+        self.say(f"── {one_line(project.name, 40)}  {one_line(project.path, 120)}  (/help) ──")
+        if resume is not None:
+            await client.resume(project.id, resume)
+        since = await self._history(client, project, history)
+        lines: asyncio.Queue[str] = asyncio.Queue()
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            workers = [
+                tasks.create_task(self._follow(client, project.id, since)),
+                tasks.create_task(self._carry_out(lines)),
+            ]
+            try:
+                return await self._read(client, lines)
+            finally:
+                self._tasks = None
+                for worker in workers:
+                    worker.cancel()
+
+    async def _read(self, client: Client, lines: asyncio.Queue[str]) -> ProjectStateData | None:
+        while True:
+            try:
+                line = (await self._session.prompt_async(self._message)).strip()
+            except EOFError:
+                return None
+            if line == "/quit":
+                return None
+            if line == "/projects":
+                another = await self._another(client)
+                if another is not None:
+                    return another
+            elif line:
+                lines.put_nowait(line)
+
+    async def _another(self, client: Client) -> ProjectStateData | None:
+        """The project that the person picks, if any."""
+        try:
+            return await pick(client, await client.projects(), absolute("."), self.ask, self.say)
+        except (EOFError, KeyboardInterrupt):
+            self.say("This one, then.")
+        except (PocketAgentError, TimeoutError) as error:
+            self.say(str(error))
+        return None
+
+    async def _carry_out(self, lines: asyncio.Queue[str]) -> None:
+        assert self._actions is not None
+        while True:
+            line = await lines.get()
+            try:
+                await self._actions.carry_out(line)
+            except (PocketAgentError, TimeoutError) as error:
+                self._transcript.note(str(error), "red")
+
+    async def _follow(self, client: Client, project_id: str, since: Position) -> None:
+        try:
+            async with client.subscribe(project_id, since) as stream:
+                async for frame in stream:
+                    if frame.type == "project_join":
+                        self._joined(frame)
+                    else:
+                        self._transcript.frame(frame.type, frame.data)
+                    self._session.app.invalidate()
+        except PocketAgentError as error:
+            self._transcript.note(f"{error.message} Nothing new will be shown here.", "bold red")
+
+    def _joined(self, frame: Frame) -> None:
+        if frame.gap:
+            self._transcript.note("── entries in between are gone; this is what there is ──", "bold red")
+        elif self._offline and frame.position is not None:
+            missed = frame.data["offset"] - frame.position.offset
+            self._transcript.note(f"── back; {missed} entries to catch up with ──" if missed else "── back ──")
+        self._offline = False
+        behind = frame.position is None or frame.data["offset"] > frame.position.offset
+        self._transcript.joined(frame.data, behind=behind)
+
+    async def _history(self, client: Client, project: ProjectStateData, count: int) -> Position:
+        """Show the newest entries; returns where the log ends."""
+        page = await client.messages(project.id, limit=max(1, count))
+        told = Transcript(self._screen)
+        for message in page.messages if count else []:
+            if message.type != "approval_requested":  # what still waits is told by the join
+                told.frame(message.type, json.loads(bytes(message.message)))
+        return Position(page.metadata.epoch, page.metadata.last_offset)
+
+    def _message(self) -> StyleAndTextTuples:
+        parts: StyleAndTextTuples = []
+        if self._screen.tail:
+            parts.append(("", self._screen.tail + "\n"))
+        if self._transcript.approvals:
+            parts.append(("bold fg:ansiyellow", "y/n/a "))
+        elif self._transcript.executing:
+            parts.append(("fg:ansicyan", "… "))
+        if self._offline:
+            parts.append(("fg:ansired", "offline "))
+        parts.append(("bold", "> "))
+        return parts
+
+    def _keys(self) -> KeyBindings:
+        keys = KeyBindings()
+
+        @keys.add("c-c")
+        def _interrupt(event: KeyPressEvent) -> None:
+            if event.current_buffer.text:
+                event.current_buffer.reset()
+            elif self._transcript.executing:
+                self._interrupt()
+            elif time.monotonic() - self._warned < _LEAVE_WITHIN_SECONDS:
+                event.app.exit(exception=EOFError())
+            else:
+                self._warned = time.monotonic()
+                self._transcript.note("The agent is idle; Ctrl-C again leaves.")
+
+        return keys
+
+    def _interrupt(self) -> None:
+        if self._tasks is not None:
+            self._tasks.create_task(self._send_interrupt())
+
+    async def _send_interrupt(self) -> None:
+        assert self._actions is not None
+        self._transcript.note("interrupting…")
+        try:
+            await self._actions.interrupt()
+        except (PocketAgentError, TimeoutError) as error:
+            self._transcript.note(str(error), "red")

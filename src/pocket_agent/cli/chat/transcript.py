@@ -1,0 +1,252 @@
+"""A project's frames, told as a conversation."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+
+from rich.text import Text
+
+from pocket_agent.cli.chat.card import tool_call, tool_request, tool_result
+from pocket_agent.cli.chat.plain import one_line, plain
+
+Data = Mapping[str, Any]
+
+NOTE: Final = "dim italic"
+
+
+class Sink(Protocol):
+    """Where a conversation is shown."""
+
+    def show(self, *lines: Text) -> None:
+        """Show whole lines."""
+
+    def live(self, text: str, *, thinking: bool) -> None:
+        """Go on with the text that is being written."""
+
+    def end_live(self) -> None:
+        """The text that was being written is whole."""
+
+
+class Transcript:
+    """Tells what happens in a project, and remembers what somebody has to know to take part.
+
+    Attributes:
+        executing: whether the agent is at work.
+        approvals: what waits for an answer, oldest first, by id.
+        queue: the prompts that wait, in order.
+        deleted: whether the project is no more.
+    """
+
+    def __init__(self, sink: Sink, *, hint: str = "") -> None:
+        """`hint` says how to answer what the agent asks for."""
+        self.executing = False
+        self.approvals: dict[str, Data] = {}
+        self.queue: list[Data] = []
+        self.deleted = False
+        self._sink = sink
+        self._hint = hint
+        self._live = ""
+        self._live_thinking = False
+        self._skip_live = False
+        self._pushes: Mapping[str, Callable[[Data], None]] = {
+            "project_state": self._project_state,
+            "project_deleted": self._project_deleted,
+            "queue_state": self._queue_state,
+            "prompt": self._prompt,
+            "approval_requested": self._approval_requested,
+            "approval_resolved": self._approval_resolved,
+            "approval_cancelled": self._approval_cancelled,
+            "process_killed": self._process_killed,
+            "session_reset": self._session_reset,
+            "error": self._error,
+            "agent_message": self._agent_message,
+        }
+        self._lines: Mapping[str, Callable[[Data], None]] = {
+            "stream_event": self._stream_event,
+            "assistant": self._assistant,
+            "user": self._user,
+            "result": self._result,
+            "system": self._system,
+        }
+
+    def note(self, text: str, style: str = NOTE) -> None:
+        """Say something that is not part of the conversation."""
+        self._sink.end_live()
+        self._sink.show(Text(plain(text), style))
+
+    def joined(self, data: Data, *, behind: bool) -> None:
+        """Take over what a reply to `project_join` says.
+
+        Args:
+            data: the reply's.
+            behind: whether entries follow that are older than what the reply tells.
+        """
+        self.executing = data["state"] == "EXECUTING"
+        self.queue = list(data["queue"])
+        waiting = {str(approval["approval_id"]): approval for approval in data["approvals"]}
+        for gone in set(self.approvals) - set(waiting):
+            del self.approvals[gone]
+        for approval in waiting.values():
+            self._approval_requested(approval)
+        partial = data.get("partial") or {}
+        # The beginning of a message that is being written would stand before older entries; it comes whole.
+        self._skip_live = behind
+        for thinking, text in ((True, partial.get("thinking", "")), (False, partial.get("text", ""))):
+            if text and not behind:
+                self._catch_up(text, thinking=thinking)
+
+    def frame(self, kind: str, data: Data) -> None:
+        """Tell what a push or an entry of history says."""
+        tell = self._pushes.get(kind)
+        if tell is not None:
+            tell(data)
+
+    def _project_state(self, data: Data) -> None:
+        self.executing = data["state"] == "EXECUTING"
+
+    def _project_deleted(self, data: Data) -> None:
+        self.deleted = True
+        self.note("The project was deleted.", "bold red")
+
+    def _queue_state(self, data: Data) -> None:
+        self.queue = list(data["queue"])
+
+    def _prompt(self, data: Data) -> None:
+        self._whole()
+        by = f"  ({one_line(str(data.get('by', '')), 40)})" if data.get("by") else ""
+        lines = plain(str(data["prompt"])).split("\n")
+        self._sink.show(Text(), Text.assemble(("> " + lines[0], "bold blue"), (by, "dim")))
+        self._sink.show(*(Text("  " + line, "bold blue") for line in lines[1:]))
+
+    def _approval_requested(self, data: Data) -> None:
+        if str(data["approval_id"]) in self.approvals:
+            return  # a join has told of it, and its entry comes too
+        self._whole()
+        self.approvals[str(data["approval_id"])] = data
+        name = str(data["tool_name"])
+        told = str(data.get("title") or data.get("description") or "")
+        title = "" if told == name else f"  {one_line(told, 200)}"
+        self._sink.show(
+            Text(),
+            Text.assemble(("▲ The agent asks to use ", "bold yellow"), (one_line(name, 60), "bold"), title),
+            *tool_request(name, data["input"] if isinstance(data["input"], dict) else {"input": data["input"]}),
+            *([Text("  " + self._hint, "yellow")] if self._hint else []),
+        )
+
+    def _approval_resolved(self, data: Data) -> None:
+        self.approvals.pop(str(data["approval_id"]), None)
+        word = "allowed" if data["behavior"] == "allow" else "denied"
+        reason = f": {one_line(str(data['message']), 200)}" if data.get("message") else ""
+        self.note(f"{word} by {one_line(str(data['by']), 40)}{reason}", "green" if word == "allowed" else "red")
+
+    def _approval_cancelled(self, data: Data) -> None:
+        self.approvals.pop(str(data["approval_id"]), None)
+        self.note(f"no answer is needed any more: {one_line(str(data['reason']), 200)}")
+
+    def _process_killed(self, data: Data) -> None:
+        self._whole()
+        self.note("The execution was killed.", "red")
+
+    def _session_reset(self, data: Data) -> None:
+        self._whole()
+        self.note("── a new conversation begins ──")
+
+    def _error(self, data: Data) -> None:
+        self._whole()
+        self.note(f"{one_line(str(data['code']), 40)}: {data['message']}", "bold red")
+
+    def _agent_message(self, data: Data) -> None:
+        tell = self._lines.get(str(data.get("type")))
+        if tell is not None:
+            tell(data)
+
+    def _stream_event(self, data: Data) -> None:
+        if data.get("parent_tool_use_id") is not None:
+            return  # what a helper of the agent writes is shown when it is whole
+        event = data.get("event") or {}
+        match event.get("type"):
+            case "content_block_start":
+                self._skip_live = False
+                self._whole()
+            case "content_block_delta" if not self._skip_live:
+                delta = event.get("delta") or {}
+                if delta.get("type") == "text_delta":
+                    self._go_on(str(delta.get("text", "")), thinking=False)
+                elif delta.get("type") == "thinking_delta":
+                    self._go_on(str(delta.get("thinking", "")), thinking=True)
+
+    def _assistant(self, data: Data) -> None:
+        content = (data.get("message") or {}).get("content")
+        for block in content if isinstance(content, list) else []:
+            match block.get("type"):
+                case "text":
+                    self._catch_up(str(block.get("text", "")), thinking=False)
+                    self._whole()
+                case "thinking":
+                    self._catch_up(str(block.get("thinking", "")), thinking=True)
+                    self._whole()
+                case "tool_use":
+                    self._whole()
+                    given = block.get("input")
+                    self._sink.show(*tool_call(str(block.get("name")), given if isinstance(given, dict) else {}))
+
+    def _user(self, data: Data) -> None:
+        content = (data.get("message") or {}).get("content")
+        if data.get("isReplay") or not isinstance(content, list):
+            return
+        for block in content:
+            if block.get("type") == "tool_result":
+                self._whole()
+                self._sink.show(*tool_result(block.get("content"), is_error=bool(block.get("is_error"))))
+            elif block.get("type") == "text" and data.get("parent_tool_use_id") is None:
+                self.note(one_line(str(block.get("text", "")), 200))
+
+    def _result(self, data: Data) -> None:
+        self._whole()
+        failed = bool(data.get("is_error"))
+        if failed:
+            said = data.get("result") or "; ".join(map(str, data.get("errors") or ["it failed"]))
+            self._sink.show(Text("✗ " + plain(str(said)), "bold red"))
+        self._sink.show(Text(result_line(data), "red" if failed else "dim green"))
+
+    def _system(self, data: Data) -> None:
+        if data.get("subtype") == "api_retry":
+            wait = float(data.get("retry_delay_ms") or 0) / 1000
+            status = data.get("error_status") or data.get("error") or "no answer"
+            self.note(f"the model does not answer ({one_line(str(status), 60)}); again in {wait:.1f} s")
+        elif data.get("subtype") == "compact_boundary":
+            self.note("── the conversation so far was summarised ──")
+
+    def _go_on(self, text: str, *, thinking: bool) -> None:
+        if self._live and thinking != self._live_thinking:
+            self._whole()
+        self._live += text
+        self._live_thinking = thinking
+        self._sink.live(plain(text), thinking=thinking)
+
+    def _catch_up(self, text: str, *, thinking: bool) -> None:
+        """Show what of `text` is not on the screen yet."""
+        same = thinking == self._live_thinking and text.startswith(self._live)
+        if not same:
+            self._whole()
+        self._go_on(text[len(self._live) :], thinking=thinking)
+
+    def _whole(self) -> None:
+        self._live = ""
+        self._sink.end_live()
+
+
+def result_line(data: Data) -> str:
+    """Duration, tokens and cost of a `result` line; the CLI counts its cost over its process."""
+    parts = []
+    if isinstance(data.get("duration_ms"), int | float):
+        parts.append(f"{data['duration_ms'] / 1000:.1f} s")
+    usage = data.get("usage") if isinstance(data.get("usage"), dict) else None
+    if usage:
+        taken = sum(int(usage.get(key) or 0) for key in _INPUT_TOKENS)
+        parts.append(f"{taken:,} tokens in, {int(usage.get('output_tokens') or 0):,} out")
+    if isinstance(data.get("total_cost_usd"), int | float):
+        parts.append(f"${data['total_cost_usd']:.4f} so far")
+    return ("✗ " if data.get("is_error") else "✓ ") + " · ".join(parts)
+
+
+_INPUT_TOKENS: Final = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")

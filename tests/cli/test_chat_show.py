@@ -1,0 +1,311 @@
+"""pocket_agent.cli.chat: how a conversation is shown. No server, no terminal."""
+
+import io
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from pocket_agent.cli.chat.card import tool_call, tool_request, tool_result
+from pocket_agent.cli.chat.place import find
+from pocket_agent.cli.chat.plain import one_line, plain
+from pocket_agent.cli.chat.screen import Screen, Script
+from pocket_agent.cli.chat.transcript import Transcript, result_line
+from pocket_agent.model import ProjectState
+from pocket_agent.protocol.push import ProjectStateData
+
+ANY_TEXT = st.text(alphabet=st.characters())
+
+
+class Shown:
+    """A screen of a given width, and what is on it."""
+
+    def __init__(self, width: int = 80) -> None:
+        self._out = io.StringIO()
+        self.screen = Screen(Console(file=self._out, width=width, force_terminal=False))
+
+    @property
+    def text(self) -> str:
+        return self._out.getvalue()
+
+    @property
+    def lines(self) -> list[str]:
+        return [line for line in self.text.split("\n") if line.strip()]
+
+
+def delta(text: str, kind: str = "text") -> dict[str, Any]:
+    return event("content_block_delta", delta={"type": f"{kind}_delta", kind: text})
+
+
+def event(kind: str, **more: Any) -> dict[str, Any]:
+    return {"type": "stream_event", "parent_tool_use_id": None, "event": {"type": kind, **more}}
+
+
+def assistant(*blocks: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "assistant", "message": {"content": list(blocks)}}
+
+
+def joined(**more: Any) -> dict[str, Any]:
+    return {"state": "IDLE", "approvals": [], "queue": [], **more}
+
+
+def approval(approval_id: str = "a1", **given: Any) -> dict[str, Any]:
+    return {"approval_id": approval_id, "tool_name": "Bash", "input": {"command": "date"}, "title": None, **given}
+
+
+@given(ANY_TEXT)
+def test_nothing_that_a_terminal_obeys_is_left(text: str) -> None:
+    safe = plain(text)
+    for character in safe:
+        code = ord(character)
+        assert character in "\n\t" or code >= 0x20
+        assert not 0x7F <= code <= 0x9F
+        assert not 0x202A <= code <= 0x202E
+        assert not 0x2066 <= code <= 0x2069
+    safe.encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain, ünï😀", "plain, ünï😀"),
+        ("\x1b[31mred\x1b]0;title\x07", "␛[31mred␛]0;title␇"),
+        ("a\r\nb\rc", "a\nb␍c"),
+        ("\x9b31m\x7f", "<U+009B>31m␡"),
+        ("safe\u202eevil", "safe<U+202E>evil"),
+        ("\ud800", "\ufffd"),
+        ("a\u2028b", "a\nb"),
+        ("\U000e0041", "<U+E0041>"),
+    ],
+)
+def test_what_replaces_them(text: str, shown: str) -> None:
+    assert plain(text) == shown
+
+
+def test_one_line() -> None:
+    assert one_line(" a\n\tb ", 10) == "a b"
+    assert one_line("abcdef", 4) == "abc…"
+
+
+def test_streamed_text_is_shown_once() -> None:
+    shown = Shown()
+    transcript = Transcript(shown.screen)
+    transcript.frame("agent_message", event("content_block_start"))
+    for part in ("Hel", "lo\nwor", "ld"):
+        transcript.frame("agent_message", delta(part))
+    assert shown.text == "Hello\n"
+    assert shown.screen.tail == "world"
+    transcript.frame("agent_message", assistant({"type": "text", "text": "Hello\nworld"}))
+    transcript.frame("agent_message", event("content_block_stop"))
+    assert shown.text == "Hello\nworld\n"
+    assert shown.screen.tail == ""
+
+
+def test_text_whose_beginning_was_streamed_is_completed() -> None:
+    shown = Shown()
+    transcript = Transcript(shown.screen)
+    transcript.frame("agent_message", delta("One "))
+    transcript.frame("agent_message", assistant({"type": "text", "text": "One two"}))
+    assert shown.text == "One two\n"
+
+
+def test_text_that_was_not_streamed_is_shown_whole() -> None:
+    shown = Shown()
+    Transcript(shown.screen).frame("agent_message", assistant({"type": "text", "text": "All of it"}))
+    assert shown.text == "All of it\n"
+
+
+def test_thinking_and_text_do_not_mix() -> None:
+    shown = Shown()
+    transcript = Transcript(shown.screen)
+    transcript.frame("agent_message", delta("hm", "thinking"))
+    transcript.frame("agent_message", delta("well"))
+    transcript.frame("agent_message", assistant({"type": "text", "text": "well"}))
+    assert shown.lines == ["hm", "well"]
+
+
+@given(st.lists(ANY_TEXT, max_size=8), st.integers(min_value=2, max_value=30))
+def test_however_it_is_streamed_every_character_is_shown_in_order(parts: list[str], width: int) -> None:
+    shown = Shown(width)
+    transcript = Transcript(shown.screen)
+    for part in parts:
+        transcript.frame("agent_message", delta(part))
+    transcript.frame("agent_message", assistant({"type": "text", "text": "".join(parts)}))
+
+    def letters(text: str) -> str:
+        return "".join(text.split()).replace("\u240d", "")  # a CR LF may come in two parts
+
+    assert letters(shown.text) == letters(plain("".join(parts)))
+
+
+def test_a_join_goes_on_with_what_is_being_written() -> None:
+    shown = Shown()
+    transcript = Transcript(shown.screen)
+    transcript.frame("agent_message", delta("The first"))
+    transcript.joined(joined(state="EXECUTING", partial={"text": "The first and", "thinking": ""}), behind=False)
+    assert transcript.executing
+    transcript.frame("agent_message", delta(" the last"))
+    transcript.frame("agent_message", assistant({"type": "text", "text": "The first and the last"}))
+    assert shown.text == "The first and the last\n"
+
+
+def test_a_join_with_entries_to_catch_up_shows_the_message_only_when_it_is_whole() -> None:
+    shown = Shown()
+    transcript = Transcript(shown.screen)
+    transcript.joined(joined(partial={"text": "new beg", "thinking": ""}), behind=True)
+    transcript.frame("agent_message", assistant({"type": "text", "text": "old"}))
+    transcript.frame("agent_message", delta("inning"))
+    transcript.frame("agent_message", assistant({"type": "text", "text": "new beginning"}))
+    transcript.frame("agent_message", event("content_block_start"))
+    transcript.frame("agent_message", delta("next"))
+    assert shown.lines == ["old", "new beginning"]
+    assert shown.screen.tail == "next"
+
+
+def test_what_helpers_of_the_agent_write_is_not_streamed() -> None:
+    shown = Shown()
+    Transcript(shown.screen).frame("agent_message", delta("x") | {"parent_tool_use_id": "t"})
+    assert shown.text + shown.screen.tail == ""
+
+
+def test_an_approval_is_shown_in_full_and_remembered_until_it_is_answered() -> None:
+    shown = Shown()
+    transcript = Transcript(shown.screen, hint="y or n")
+    command = "echo " + "x" * 500 + "\nrm -rf \x1b[2Kbuild"
+    transcript.frame("approval_requested", approval(input={"command": command, "timeout": 5}))
+    assert list(transcript.approvals) == ["a1"]
+    assert "x" * 500 in shown.text
+    assert "rm -rf ␛[2Kbuild" in shown.text
+    assert '"timeout": 5' in shown.text
+    assert "y or n" in shown.text
+    transcript.frame("approval_requested", approval())
+    assert shown.text.count("asks to use") == 1
+    transcript.frame("approval_resolved", {"approval_id": "a1", "behavior": "deny", "by": "phone", "message": "no"})
+    assert not transcript.approvals
+    assert "denied by phone: no" in shown.text
+
+
+def test_a_join_tells_what_waits_and_forgets_what_does_not() -> None:
+    shown = Shown()
+    transcript = Transcript(shown.screen)
+    transcript.frame("approval_requested", approval("gone"))
+    transcript.joined(joined(approvals=[approval("new")], queue=[{"position": 1}]), behind=True)
+    assert list(transcript.approvals) == ["new"]
+    assert transcript.queue == [{"position": 1}]
+    transcript.frame("approval_cancelled", {"approval_id": "new", "reason": "the execution ended"})
+    assert not transcript.approvals
+    assert "the execution ended" in shown.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "words"),
+    [
+        ("prompt", {"prompt": "do\nthis", "by": "phone"}, ["> do  (phone)", "  this"]),
+        ("process_killed", {}, ["The execution was killed."]),
+        ("session_reset", {}, ["── a new conversation begins ──"]),
+        ("error", {"code": "EXECUTION_FAILED", "message": "it broke"}, ["EXECUTION_FAILED: it broke"]),
+        ("project_deleted", {"project_id": "p"}, ["The project was deleted."]),
+        ("something_new", {"x": 1}, []),
+        ("agent_message", {"type": "something_new"}, []),
+        ("agent_message", {"type": "user", "message": {"content": "typed"}}, []),
+        (
+            "agent_message",
+            {"type": "user", "message": {"content": [{"type": "tool_result", "content": "done"}]}},
+            ["  ⎿ done"],
+        ),
+        (
+            "agent_message",
+            {"type": "system", "subtype": "api_retry", "retry_delay_ms": 617, "error_status": 529},
+            ["the model does not answer (529); again in 0.6 s"],
+        ),
+        ("agent_message", {"type": "result", "is_error": True, "errors": ["e1"]}, ["✗ e1", "✗ "]),
+        ("agent_message", assistant({"type": "tool_use", "name": "Bash", "input": {"command": "ls"}}), ["● Bash ls"]),
+        ("agent_message", {"type": "assistant", "message": None}, []),
+    ],
+)
+def test_every_kind_of_frame(kind: str, data: dict[str, Any], words: list[str]) -> None:
+    shown = Shown()
+    Transcript(shown.screen).frame(kind, data)
+    assert shown.lines == words
+
+
+def test_states_and_queues_are_remembered() -> None:
+    transcript = Transcript(Shown().screen)
+    transcript.frame("project_state", {"state": "EXECUTING"})
+    assert transcript.executing
+    transcript.frame("project_state", {"state": "ERROR"})
+    assert not transcript.executing
+    transcript.frame("queue_state", {"queue": [{"position": 1}]})
+    assert transcript.queue == [{"position": 1}]
+
+
+def test_the_line_of_a_result() -> None:
+    usage = {"input_tokens": 1000, "cache_read_input_tokens": 234, "output_tokens": 5}
+    data = {"duration_ms": 1234, "usage": usage, "total_cost_usd": 0.01234}
+    assert result_line(data) == "✓ 1.2 s · 1,234 tokens in, 5 out · $0.0123 so far"
+    assert result_line({"is_error": True}) == "✗ "
+
+
+def text_of(lines: list[Any]) -> str:
+    return "\n".join(line.plain for line in lines)
+
+
+def test_an_edit_is_shown_as_a_diff() -> None:
+    given = {"file_path": "/p/a.py", "old_string": "one\ntwo\n", "new_string": "one\n2\n"}
+    assert text_of(tool_call("Edit", given)) == "● Edit /p/a.py\n   one\n  -two\n  +2"
+    assert text_of(tool_request("Edit", given)) == "  /p/a.py\n   one\n  -two\n  +2"
+
+
+def test_a_long_change_is_bounded_in_a_card_and_whole_in_a_request() -> None:
+    given = {"file_path": "/p/a.txt", "content": "\n".join(f"line {number}" for number in range(100))}
+    assert "84 more lines" in text_of(tool_call("Write", given))
+    assert "line 99" in text_of(tool_request("Write", given))
+
+
+def test_other_tools_are_shown_as_json() -> None:
+    assert text_of(tool_call("Mine", {"a": [1]})) == '● Mine {"a": [1]}'
+    assert json.loads(text_of(tool_request("Mine", {"a": [1]}))) == {"a": [1]}
+    assert text_of(
+        tool_request("MultiEdit", {"file_path": "/f", "edits": [{"old_string": "a", "new_string": "b"}]})
+    ) == ("  /f\n  -a\n  +b")
+
+
+def test_results_are_bounded() -> None:
+    assert "88 more lines" in text_of(tool_result("\n".join("x" * 3 for _ in range(100)), is_error=False))
+    assert "more characters" in text_of(tool_result("y" * 5000, is_error=True))
+    assert (
+        text_of(tool_result([{"type": "text", "text": "a"}, {"type": "image"}], is_error=False)) == "  ⎿ a\n    [image]"
+    )
+    assert text_of(tool_result(None, is_error=False)) == "  ⎿ (nothing)"
+
+
+def test_a_script_gets_the_answer_alone() -> None:
+    out, notes = io.StringIO(), io.StringIO()
+    transcript = Transcript(Script(out, Console(file=notes, width=80)))
+    transcript.frame("prompt", {"prompt": "hi", "by": "me"})
+    transcript.frame("agent_message", delta("hm", "thinking"))
+    transcript.frame("agent_message", assistant({"type": "thinking", "thinking": "hm"}))
+    transcript.frame("agent_message", delta("Hel"))
+    transcript.frame("agent_message", assistant({"type": "text", "text": "Hello"}))
+    transcript.frame("agent_message", assistant({"type": "tool_use", "name": "Bash", "input": {"command": "ls"}}))
+    assert out.getvalue() == "Hello\n"
+    assert "● Bash ls" in notes.getvalue()
+
+
+def project(name: str, path: str) -> ProjectStateData:
+    return ProjectStateData(f"id-{name}", path, name, ProjectState.IDLE, None, "t", "t", "e", 0, 0, 0, None, None)
+
+
+def test_a_project_is_found_by_path_id_or_a_name_that_only_it_has(tmp_path: Any) -> None:
+    folder = tmp_path / "one"
+    folder.mkdir()
+    (tmp_path / "link").symlink_to(folder)
+    projects = [project("one", str(folder)), project("two", "/x/two"), project("two", "/y/two")]
+    assert find(projects, str(tmp_path / "link")) is projects[0]
+    assert find(projects, "one") is projects[0]
+    assert find(projects, "id-one") is projects[0]
+    assert find(projects, "two") is None
+    assert find(projects, "/x/two/") is projects[1]

@@ -1,0 +1,411 @@
+"""Lines of the CLI become one plan: what is said, and what changes with it."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pocket_agent.claude.framing import Line, Oversized
+from pocket_agent.model import (
+    Approval,
+    ApprovalId,
+    ApprovalStatus,
+    Direction,
+    Execution,
+    ExecutionStatus,
+    Milliseconds,
+    Project,
+    ProjectId,
+    ProjectState,
+    Session,
+)
+from pocket_agent.protocol.push import ErrorData
+from pocket_agent.session.intake import TITLE_CHARACTERS, Intake, Plan, Present, waited_after, waited_ms
+from pocket_agent.session.log import Draft
+from tests.session import sample
+from tests.session.sample import BEGAN, line
+
+SESSION = "11111111-2222-4333-8444-555555555555"
+
+
+def intake(
+    *,
+    project: Project | None = None,
+    execution: Execution | None = None,
+    approvals: tuple[Approval, ...] = (),
+    session: Session | None = None,
+    verdict: ExecutionStatus | None = None,
+    killed: bool = False,
+) -> Intake:
+    """An intake for a session in some state."""
+    return Intake(
+        Present(
+            project=project or sample.project(),
+            execution=execution,
+            approvals={approval.id: approval for approval in approvals},
+            session=session,
+            verdict=verdict,
+            killed=killed,
+            new_approval_id=sample.numbered_ids(),
+        )
+    )
+
+
+def take(*lines: bytes | Oversized, **present: Any) -> Plan:
+    """The plan for these lines."""
+    return intake(**present).take(
+        [text if isinstance(text, Oversized) else Line(text, number) for number, text in enumerate(lines, 1)]
+    )
+
+
+def data_of(draft: Draft) -> dict[str, Any]:
+    """The payload of a draft."""
+    payload: dict[str, Any] = json.loads(draft.data)
+    return payload
+
+
+def kinds(plan: Plan) -> list[str]:
+    """What is said, in order."""
+    return [draft.type for draft in plan.drafts]
+
+
+def delta(text: str, **fields: Any) -> bytes:
+    """A piece of text."""
+    event = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
+    return line(type="stream_event", event=event, **fields)
+
+
+def ask(request_id: str, **fields: Any) -> bytes:
+    """A tool request."""
+    request = {"subtype": "can_use_tool", "tool_name": "Bash", "input": {"command": "date"}, **fields}
+    return line(type="control_request", request_id=request_id, request=request)
+
+
+def result(**fields: Any) -> bytes:
+    """The end of a turn."""
+    return line(**{"type": "result", "subtype": "success", "is_error": False, "session_id": SESSION, **fields})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"type":"assistant" , "message":{"x":[1,2.50]}}',
+        b'{"type":"user","message":{}}',
+        b'{"type":"system","subtype":"status"}',
+        b'{"type":"something_new","deep":{"a":null}}',
+        b'{"no":"type"}',
+        b'{"type":"assistant","text":"\\ud83d"}',
+        b'{"type":7}',
+    ],
+)
+def test_a_line_is_an_entry_byte_for_byte(text: bytes) -> None:
+    plan = take(text)
+    assert plan.drafts == [Draft("agent_message", text, Direction.CLAUDE)]
+    assert plan.rejected == []
+
+
+def test_partial_text_is_live_only() -> None:
+    plan = take(delta("He"), delta("llo"))
+    assert [draft.direction for draft in plan.drafts] == [None, None]
+    assert plan.partial == [("text", "He"), ("text", "llo")]
+
+
+def test_a_subagents_text_is_not_the_message_being_written() -> None:
+    plan = take(delta("x", parent_tool_use_id="t-1"))
+    assert kinds(plan) == ["agent_message"]
+    assert plan.partial == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        line(type="stream_event", event={"type": "message_start"}),
+        line(type="assistant", message={}),
+        result(),
+    ],
+)
+def test_what_ends_a_partial_message(text: bytes) -> None:
+    assert take(delta("x"), text).partial == [("text", "x"), ("clear", "")]
+
+
+def test_a_subagents_message_ends_no_partial_message() -> None:
+    assert take(line(type="assistant", parent_tool_use_id="t-1", message={})).partial == []
+
+
+@pytest.mark.parametrize("text", [b"not json", b"[1]", b'"x"', b"\xff\xfe", b'{"half":', b"[" * 100_000])
+def test_garbage_becomes_an_error_entry_and_the_stream_goes_on(text: bytes) -> None:
+    plan = take(text, b'{"type":"user"}')
+    assert kinds(plan) == ["error", "agent_message"]
+    assert data_of(plan.drafts[0])["code"] == "INVALID_MESSAGE"
+    assert plan.drafts[0].direction is Direction.SERVER
+    assert len(plan.rejected) == 1
+
+
+def test_a_line_that_is_too_long_becomes_an_error_entry() -> None:
+    plan = take(Oversized(123_456, 123_457), b'{"type":"user"}')
+    assert kinds(plan) == ["error", "agent_message"]
+    assert data_of(plan.drafts[0])["code"] == "RESOURCE_LIMIT"
+    assert "123456" in data_of(plan.drafts[0])["message"]
+
+
+def test_init_opens_a_conversation_named_after_its_prompt() -> None:
+    execution = sample.execution(prompt="  fix \n the\tbug  " + "x" * 200)
+    plan = take(line(type="system", subtype="init", session_id=SESSION), execution=execution)
+    assert plan.session is not None
+    assert plan.session.id == SESSION
+    assert plan.session.title.startswith("fix the bug xxx")
+    assert len(plan.session.title) == TITLE_CHARACTERS
+    assert plan.project == {"session_id": SESSION, "fork": False}
+
+
+def test_a_known_conversation_keeps_its_title_and_birth() -> None:
+    known = Session(SESSION, ProjectId("p-1"), Milliseconds(1), Milliseconds(2), "old title")
+    plan = take(
+        line(type="system", subtype="init", session_id=SESSION),
+        session=known,
+        project=sample.project(session_id=SESSION),
+        execution=sample.execution(),
+    )
+    assert plan.session is not None
+    assert (plan.session.title, plan.session.created_at) == ("old title", 1)
+    assert plan.session.last_active > 2
+    assert plan.project == {}, "nothing about the project changes"
+
+
+def test_a_fork_is_over_once_the_copy_is_there() -> None:
+    plan = take(
+        line(type="system", subtype="init", session_id="22222222-2222-4333-8444-555555555555"),
+        project=sample.project(session_id=SESSION, fork=True),
+        execution=sample.execution(),
+    )
+    assert plan.project == {"session_id": "22222222-2222-4333-8444-555555555555", "fork": False}
+
+
+def test_a_tool_request_waits_and_is_said() -> None:
+    plan = take(ask("r-1", title="Run a command"), execution=sample.execution())
+    assert kinds(plan) == ["approval_requested"]
+    assert plan.drafts[0].direction is Direction.CLAUDE
+    said = data_of(plan.drafts[0])
+    assert (said["approval_id"], said["tool_name"], said["execution_id"]) == ("a-1", "Bash", "e-1")
+    (opened,) = plan.opened.values()
+    assert (opened.request_id, opened.status) == ("r-1", ApprovalStatus.PENDING)
+    assert msgspec.json.decode(opened.request)["title"] == "Run a command"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        line(type="control_request", request_id="r-1", request={"subtype": "hook_callback"}),
+        line(type="control_request", request_id="r-1", request={"subtype": "can_use_tool"}),
+        line(type="control_request", request_id="r-1"),
+    ],
+)
+def test_a_request_that_is_not_known_is_refused_so_that_the_agent_does_not_wait(text: bytes) -> None:
+    plan = take(text, execution=sample.execution())
+    assert plan.drafts == []
+    (refusal,) = plan.refusals
+    assert json.loads(refusal)["response"]["subtype"] == "error"
+    assert json.loads(refusal)["response"]["request_id"] == "r-1"
+
+
+def test_control_responses_are_for_who_asked() -> None:
+    plan = take(line(type="control_response", response={"subtype": "success", "request_id": "q-1"}))
+    assert plan.drafts == []
+    assert [answer.request_id for answer in plan.answers] == ["q-1"]
+
+
+def test_a_request_that_is_withdrawn_no_longer_waits() -> None:
+    plan = take(
+        line(type="control_cancel_request", request_id="r-a-7"),
+        approvals=(sample.approval("a-7"), sample.approval("a-8")),
+        execution=sample.execution(),
+    )
+    assert kinds(plan) == ["approval_cancelled"]
+    assert list(plan.closed) == ["a-7"]
+    assert plan.closed[ApprovalId("a-7")].status is ApprovalStatus.CANCELLED
+
+
+def test_a_request_that_comes_and_goes_in_one_batch_is_said_twice_and_not_open() -> None:
+    plan = take(ask("r-1"), line(type="control_cancel_request", request_id="r-1"), execution=sample.execution())
+    assert kinds(plan) == ["approval_requested", "approval_cancelled"]
+    assert plan.opened == {}
+    assert list(plan.closed) == ["a-1"]
+
+
+def test_a_withdrawal_of_what_is_not_open_is_nothing() -> None:
+    assert kinds(take(line(type="control_cancel_request", request_id="zzz"))) == []
+    assert kinds(take(line(type="control_cancel_request"), approvals=(sample.approval(),))) == []
+
+
+def test_a_result_ends_the_execution() -> None:
+    plan = take(result(total_cost_usd=0.5), execution=sample.execution())
+    assert plan.finished is not None
+    assert plan.finished.status is ExecutionStatus.SUCCESS
+    assert plan.finished.finished_at is not None
+    assert plan.project["state"] is ProjectState.IDLE
+    assert plan.result is not None
+    assert plan.result.total_cost_usd == 0.5
+    assert kinds(plan) == ["agent_message"]
+
+
+def test_a_result_that_is_an_error_says_so() -> None:
+    plan = take(result(is_error=True, result="API Error: 529"), execution=sample.execution())
+    assert plan.finished is not None
+    assert plan.finished.status is ExecutionStatus.ERROR
+    assert plan.project["state"] is ProjectState.ERROR
+    assert kinds(plan) == ["agent_message", "error"]
+    said = data_of(plan.drafts[-1])
+    assert (said["code"], said["message"]) == ("EXECUTION_FAILED", "API Error: 529")
+    assert said["details"] == {"execution_id": "e-1"}
+
+
+@pytest.mark.parametrize(
+    ("verdict", "state"),
+    [(ExecutionStatus.KILLED, ProjectState.IDLE), (ExecutionStatus.TIMEOUT, ProjectState.ERROR)],
+)
+def test_who_ended_it_decides_how_it_ended(verdict: ExecutionStatus, state: ProjectState) -> None:
+    plan = take(result(is_error=True), execution=sample.execution(), verdict=verdict)
+    assert plan.finished is not None
+    assert plan.finished.status is verdict
+    assert plan.project["state"] is state
+
+
+def test_a_kill_is_an_entry_of_its_own() -> None:
+    plan = intake(execution=sample.execution(), killed=True).finish(ExecutionStatus.KILLED, None)
+    assert kinds(plan) == ["process_killed"]
+    assert data_of(plan.drafts[0])["execution_id"] == "e-1"
+
+
+def test_the_end_withdraws_what_still_waits() -> None:
+    plan = take(ask("r-1"), result(), approvals=(sample.approval("b-1"),), execution=sample.execution())
+    assert kinds(plan) == ["approval_requested", "agent_message", "approval_cancelled", "approval_cancelled"]
+    assert plan.opened == {}
+    assert set(plan.closed) == {"a-1", "b-1"}
+
+
+def test_only_the_first_result_counts() -> None:
+    plan = take(result(), result(is_error=True), execution=sample.execution())
+    assert plan.finished is not None
+    assert plan.finished.status is ExecutionStatus.SUCCESS
+    assert kinds(plan) == ["agent_message", "agent_message"]
+
+
+def test_a_result_without_an_execution_is_an_entry_and_nothing_else() -> None:
+    plan = take(result())
+    assert kinds(plan) == ["agent_message"]
+    assert plan.finished is None
+    assert "state" not in plan.project
+
+
+def test_a_conversation_that_is_lost_is_not_continued() -> None:
+    plan = take(
+        result(is_error=True, errors=["No conversation found with session ID: x"]),
+        project=sample.project(session_id=SESSION),
+        execution=sample.execution(),
+    )
+    assert plan.session is None
+    assert plan.project == {"session_id": None, "fork": False, "state": ProjectState.ERROR}
+    assert "no longer exists" in data_of(plan.drafts[-1])["message"]
+
+
+def test_a_prompt_that_the_agent_had_seen_ends_without_a_result() -> None:
+    for uuid, ended in (("e-1", True), ("e-2", False)):
+        text = line(type="command_lifecycle", state="completed", command_uuid=uuid)
+        plan = take(text, execution=sample.execution())
+        assert (plan.finished is not None) is ended
+    text = line(type="command_lifecycle", state="started", command_uuid="e-1")
+    assert take(text, execution=sample.execution()).finished is None
+
+
+def test_errors_keep_their_details() -> None:
+    error = ErrorData("EXECUTION_FAILED", "It ended.", {"stderr": "boom"})
+    plan = intake(execution=sample.execution()).finish(ExecutionStatus.ERROR, error)
+    assert data_of(plan.drafts[-1])["details"] == {"execution_id": "e-1", "stderr": "boom"}
+
+
+def at(seconds: float) -> Milliseconds:
+    """A time after the beginning."""
+    return Milliseconds(BEGAN + round(seconds * 1000))
+
+
+def test_waiting_counts_once_however_many_wait() -> None:
+    one = sample.approval("a-1", created_at=at(10))
+    two = sample.approval("a-2", created_at=at(15))
+    both = {one.id: one, two.id: two}
+    running = sample.execution(waited_ms=2000)
+    assert waited_ms(running, {}, at(20)) == 2000
+    assert waited_ms(running, both, at(20)) == 12_000
+
+
+@pytest.mark.parametrize("first", ["a-1", "a-2"])
+def test_the_first_answer_of_two_leaves_the_other_waiting(first: str) -> None:
+    one = sample.approval("a-1", created_at=at(10))
+    two = sample.approval("a-2", created_at=at(15))
+    both = {one.id: one, two.id: two}
+    running = sample.execution()
+    kept = waited_after(running, both, ApprovalId(first), at(20))
+    rest = {key: value for key, value in both.items() if key != first}
+    running = sample.execution(waited_ms=kept)
+    assert waited_ms(running, rest, at(20)) == 10_000, "the answer itself moves nothing"
+    (last,) = rest
+    assert waited_after(running, rest, last, at(30)) == 20_000
+
+
+@given(st.lists(st.tuples(st.integers(0, 1000), st.integers(1, 1000)), min_size=1, max_size=6))
+def test_overlapping_waits_add_up_to_their_union(spans: list[tuple[int, int]]) -> None:
+    """However they overlap, the sum is the time in which at least one waited."""
+    moments = sorted(
+        [(start, 1, number) for number, (start, _) in enumerate(spans)]
+        + [(start + length, 0, number) for number, (start, length) in enumerate(spans)]
+    )
+    running = sample.execution()
+    open_: dict[ApprovalId, Approval] = {}
+    for moment, opens, number in moments:
+        key = ApprovalId(str(number))
+        if opens:
+            open_[key] = sample.approval(str(number), created_at=Milliseconds(moment))
+        else:
+            running = sample.execution(waited_ms=waited_after(running, open_, key, Milliseconds(moment)))
+            del open_[key]
+    covered = {tick for start, length in spans for tick in range(start, start + length)}
+    assert running.waited_ms == len(covered)
+
+
+def test_a_clock_that_goes_back_makes_no_negative_wait() -> None:
+    one = sample.approval("a-1", created_at=at(10))
+    assert waited_ms(sample.execution(waited_ms=5), {one.id: one}, at(3)) == 5
+
+
+def test_the_end_counts_the_wait_that_it_cuts_off() -> None:
+    plan = take(result(), approvals=(sample.approval(),), execution=sample.execution(waited_ms=7))
+    assert plan.finished is not None
+    assert plan.finished.finished_at is not None
+    assert plan.finished.waited_ms == plan.finished.finished_at - BEGAN + 7
+
+
+def test_the_wait_for_a_request_that_is_withdrawn_counts_as_waiting() -> None:
+    plan = take(
+        line(type="control_cancel_request", request_id="r-a-7"),
+        approvals=(sample.approval("a-7"),),
+        execution=sample.execution(waited_ms=7),
+    )
+    assert plan.running is not None
+    resolved = plan.closed[ApprovalId("a-7")].resolved_at
+    assert resolved is not None
+    assert plan.running.waited_ms == resolved - BEGAN + 7
+
+
+def test_a_wait_that_is_withdrawn_just_before_the_end_counts_once() -> None:
+    plan = take(
+        line(type="control_cancel_request", request_id="r-a-7"),
+        result(),
+        approvals=(sample.approval("a-7"),),
+        execution=sample.execution(),
+    )
+    assert plan.finished is not None
+    assert plan.finished.finished_at is not None
+    assert plan.finished.waited_ms == plan.finished.finished_at - BEGAN
+    assert plan.running is None, "what is finished does not run"
