@@ -234,10 +234,11 @@ def test_every_kind_of_frame(kind: str, data: dict[str, Any], words: list[str]) 
 
 def test_states_and_queues_are_remembered() -> None:
     transcript = Transcript(Shown().screen)
-    transcript.frame("project_state", {"state": "EXECUTING"})
-    assert transcript.executing
-    transcript.frame("project_state", {"state": "ERROR"})
-    assert not transcript.executing
+    seen = []
+    for state in ("EXECUTING", "ERROR", "EXECUTING", "IDLE"):
+        transcript.frame("project_state", {"state": state})
+        seen.append(transcript.executing)
+    assert seen == [True, False, True, False]
     transcript.frame("queue_state", {"queue": [{"position": 1}]})
     assert transcript.queue == [{"position": 1}]
 

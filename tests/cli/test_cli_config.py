@@ -68,20 +68,14 @@ def test_long_and_bracketed_values_are_not_wrapped_or_styled() -> None:
 
 
 texts = st.text(alphabet=st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
-roots = st.lists(
-    texts.filter(str.isprintable).map(lambda name: Path("/" + name.strip().replace("/", ""))), max_size=3
-)
+roots = st.lists(texts.filter(str.isprintable).map(lambda name: Path("/" + name.strip().replace("/", ""))), max_size=3)
 
 
 @UNHURRIED
 @given(
-    variables=st.dictionaries(
-        st.sampled_from(["EDITOR", "LANG", "B"]), texts.filter(lambda text: "://" not in text)
-    ),
+    variables=st.dictionaries(st.sampled_from(["EDITOR", "LANG", "B"]), texts.filter(lambda text: "://" not in text)),
     roots=roots,
-    fields=st.dictionaries(
-        st.sampled_from(["a", "null", "1", "true", "x y"]), st.integers(-9, 9) | st.booleans()
-    ),
+    fields=st.dictionaries(st.sampled_from(["a", "null", "1", "true", "x y"]), st.integers(-9, 9) | st.booleans()),
     seconds=st.floats(0, 1e6),
     size=st.integers(1024, 2**26),
     plain=st.none() | st.just(0),

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -41,7 +42,8 @@ class ScriptedServer:
 
     project = "p"
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.epoch = "e1"
         self.entries: list[Json] = []
         self.first = 1
@@ -58,7 +60,7 @@ class ScriptedServer:
 
     @property
     def url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}/ws"
+        return f"{'ws' if self._tls is None else 'wss'}://127.0.0.1:{self.port}/ws"
 
     async def start(self) -> None:
         """Listen, on the same port as before if there was one."""
@@ -66,7 +68,7 @@ class ScriptedServer:
         app.router.add_get("/ws", self._serve)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True, ssl_context=self._tls)
         await site.start()
         self.port = self._runner.addresses[0][1]
 
@@ -167,9 +169,9 @@ class ScriptedServer:
 
 
 @contextlib.asynccontextmanager
-async def scripted_server() -> AsyncIterator[ScriptedServer]:
+async def scripted_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[ScriptedServer]:
     """A started server, stopped at the end."""
-    server = ScriptedServer()
+    server = ScriptedServer(tls)
     await server.start()
     try:
         yield server

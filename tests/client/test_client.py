@@ -5,6 +5,7 @@ import base64
 import contextlib
 import hashlib
 import socket
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from pocket_agent.client import (
     Backoff,
+    CertificateError,
     Client,
     ConnectionLostError,
     Frame,
@@ -20,7 +22,8 @@ from pocket_agent.client import (
     UnreachableError,
 )
 from pocket_agent.errors import ForbiddenError, ProjectNestingError, UnauthorizedError, ValidationError
-from tests.client.scripted import Json, Peer, ScriptedServer, until
+from pocket_agent.server.tls import make_self_signed
+from tests.client.scripted import Json, Peer, ScriptedServer, scripted_server, until
 
 QUICK = Backoff(initial=0.001, maximum=0.01)
 
@@ -101,6 +104,24 @@ async def test_a_server_that_never_answers_the_handshake() -> None:
             async with Client(f"ws://127.0.0.1:{port}/ws", connect_timeout=0.05):
                 pass
         await gone.wait()
+
+
+async def test_tls_with_the_servers_own_certificate_and_without(tmp_path: Path) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    for file, content in zip((cert, key), make_self_signed([]), strict=True):
+        file.write_bytes(content)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    async with scripted_server(tls=context) as server:
+        async with connect(server, ssl=cert) as client, client.subscribe("p") as stream:
+            await server.hang_up(1006)
+            await server.append()
+            while (await anext(stream)).offset != 1:
+                pass
+            assert server.connections == 2
+        with pytest.raises(CertificateError, match="not trusted"):
+            async with connect(server):
+                pass
 
 
 async def test_an_unreadable_certificate_file(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from tests.harness.server import STANDIN, ServerProcess, running_server, write_s
 
 from pocket_agent.client import Client, Frame, Subscription
 from pocket_agent.errors import ClaudeNotFoundError, ValidationError
+from pocket_agent.protocol.push import ProjectStateData
 from pocket_agent.storage.location import database_path
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -47,6 +48,11 @@ class Scene:
     async def run(self, prompt: str) -> list[Frame]:
         """Give a prompt and follow it to its end."""
         return await run(self.client, self.stream, prompt)
+
+    async def state(self) -> ProjectStateData:
+        """The project as it is now."""
+        (found,) = [found for found in await self.client.projects() if found.id == self.stream.project_id]
+        return found
 
     def family(self) -> list[psutil.Process]:
         """The project's CLI process, and all that it has started."""
@@ -221,16 +227,14 @@ async def test_it_prints_a_result_for_nobody(scene: Scene) -> None:
     await scene.run("lines 1 after sleep 0.1 result lines 2")
     frames = await until_line(scene.stream, 2)
     assert entry_types(frames) == ["agent_message/result", "agent_message/user", "agent_message/user"]
-    (project,) = [found for found in await scene.client.projects() if found.id == scene.stream.project_id]
-    assert project.state == "IDLE"
+    assert (await scene.state()).state == "IDLE"
     await works(scene)
 
 
 async def test_it_prints_after_its_result(scene: Scene) -> None:
-    frames = await scene.run("lines 1 after lines 50")
-    assert frames[-1].data["state"] == "IDLE"
-    more = await until_line(scene.stream, 50)
-    assert numbers([*frames, *more]) == [1, *range(1, 51)]
+    await scene.client.execute(scene.stream.project_id, "lines 1 after lines 50")
+    assert numbers(await until_line(scene.stream, 50)) == [1, *range(1, 51)]
+    assert (await scene.state()).state == "IDLE"
     await works(scene)
 
 
@@ -355,11 +359,11 @@ async def test_it_ends_while_the_server_is_down(own_server: ServerProcess, tmp_p
         agent.kill()
         await eventually(lambda: not alive(agent), "it is gone")
         await own_server.start()
-        frames = await until(scene.stream, "project_state", state="ERROR")
+        frames = await until(scene.stream, "error", code="EXECUTION_FAILED")
         log = await stored(scene.client, scene.stream.project_id)
         assert numbers(frames) == list(range(11, 501))
-        assert [line.type for line in log[-2:]] == ["agent_message", "error"]
-        assert b"EXECUTION_FAILED" in log[-1].data
+        assert lines(frames) == log[-491:]
+        assert (await scene.state()).state == "ERROR"
         assert not any(alive(process) for process in family)
         await works(scene)
 
@@ -378,8 +382,7 @@ async def test_it_finishes_while_the_server_is_down(own_server: ServerProcess, t
         await own_server.start()
         frames = await follow(scene.stream, is_result)
         assert numbers(frames) == list(range(1, 501))
-        (project,) = await scene.client.projects()
-        assert project.state == "IDLE"
+        assert (await scene.state()).state == "IDLE"
         log = await stored(scene.client, scene.stream.project_id)
         assert lines(frames) == log[-501:]
         assert receipt.status == "started"
@@ -398,8 +401,7 @@ async def test_the_machine_reboots(own_server: ServerProcess, tmp_path: Path) ->
             with closing(sqlite3.connect(database_path(own_server.data_dir))) as database, database:
                 database.execute("UPDATE process SET pid = ?, boot_id = 'another boot'", (stranger.pid,))
             await own_server.start()
-            frames = await until(scene.stream, "project_state", state="ERROR")
-            assert failure(frames)["code"] == "EXECUTION_FAILED"
+            await until(scene.stream, "error", code="EXECUTION_FAILED")
             await works(scene)
             assert alive(psutil.Process(stranger.pid))
             assert stranger.pid not in [process.pid for process in own_server.agents()]
@@ -417,6 +419,6 @@ async def test_its_output_is_gone(own_server: ServerProcess, tmp_path: Path) -> 
         for file in (own_server.data_dir / "spool").iterdir():
             file.unlink()
         await own_server.start()
-        await until(scene.stream, "project_state", state="ERROR")
+        await until(scene.stream, "error", code="EXECUTION_FAILED")
         await eventually(lambda: not alive(agent), "it is ended")
         await works(scene)

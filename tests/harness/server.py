@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,22 @@ class ServerProcess:
                 found.append(psutil.Process(pid))
         return found
 
+    def agent(self, project_id: str) -> psutil.Process:
+        """The CLI process of one project.
+
+        Raises:
+            psutil.NoSuchProcess: it has none that is alive.
+        """
+        with connection_beside(database_path(self.data_dir)) as connection:
+            row = connection.execute("SELECT pid FROM process WHERE project_id = ?", (project_id,)).fetchone()
+        if row is None:
+            raise psutil.NoSuchProcess(0)
+        return psutil.Process(row[0])
+
+    def add_device(self, name: str) -> str:
+        """Let another device in; returns its token."""
+        return make_device(load_settings(config=None, environ={}, flags={"data.dir": self.data_dir}), name)
+
     async def clean_up(self) -> None:
         """Leave nothing running: the server, its agents, the scripted model."""
         if self.process is not None and self.process.returncode is None:
@@ -156,10 +173,10 @@ async def _end_model(record: Path) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         process.kill()
-        async with asyncio.timeout(_READY_SECONDS):
-            # Its parent is gone; that nobody has reaped it yet is no reason to wait.
-            while process.status() != psutil.STATUS_ZOMBIE:
-                await asyncio.sleep(0.01)
+        deadline = time.monotonic() + _READY_SECONDS
+        # Its parent is gone; that nobody has reaped it yet is no reason to wait.
+        while process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
 
 
 @contextlib.asynccontextmanager

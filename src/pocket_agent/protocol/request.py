@@ -3,8 +3,9 @@
 Unknown fields are ignored, unknown types and unacceptable values are errors, never surprises.
 """
 
+import json
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, cast
 
 import msgspec
 from msgspec import Meta, Struct
@@ -267,10 +268,21 @@ _payloads: Final = {name: msgspec.json.Decoder(kind) for name, kind in REQUESTS.
 def request_id_of(frame: bytes | str) -> str | None:
     """The `request_id` of a frame that may be wrong in every other way, so that its error can name it."""
     try:
-        found = _request_id.decode(frame).request_id
+        found: object = _request_id.decode(frame).request_id
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        found = _request_id_leniently(frame)
+    return found if isinstance(found, str) and len(found) <= MAX_REQUEST_ID else None
+
+
+def _request_id_leniently(frame: bytes | str) -> object:
+    """The same for JSON that msgspec refuses: escaped lone surrogates, and numbers beyond a float."""
+    try:
+        read = json.loads(frame, parse_int=float)
+        found = read.get("request_id") if isinstance(read, dict) else None
+        str(found).encode()  # it has to fit into a frame itself
+    except (ValueError, RecursionError):
         return None
-    return found if found is not None and len(found) <= MAX_REQUEST_ID else None
+    return cast("object", found)
 
 
 def decode(frame: bytes | str) -> ClientFrame:

@@ -342,6 +342,8 @@ class Handlers:
 
     async def _set_model(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
         request = cast("message.SetModel", frame.request)
+        if request.model is not None and "\0" in request.model:
+            raise ValidationError("model contains a NUL character, which no option can hold.")
         await session.set_model(request.model)
         return SetModelData(session.state.project.id, request.model)
 

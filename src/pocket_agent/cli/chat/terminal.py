@@ -210,7 +210,9 @@ class Terminal:
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()
 
+        # While something is printed above the prompt the terminal makes a signal of Ctrl-C.
         @keys.add("c-c")
+        @keys.add("<sigint>")
         def _interrupt(event: KeyPressEvent) -> None:
             if event.current_buffer.text:
                 event.current_buffer.reset()

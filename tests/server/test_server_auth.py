@@ -1,0 +1,185 @@
+"""Who may come in: tokens and origins."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from pocket_agent.errors import FileOperationError, ForbiddenError, UnauthorizedError
+from pocket_agent.events import ConnectionRejected
+from pocket_agent.model import Device, Milliseconds
+from pocket_agent.server.auth import Authenticator, hash_token, new_token
+from pocket_agent.storage import Store
+from tests.server.room import Room, open_room
+
+
+def test_tokens_differ_and_hold_256_bits() -> None:
+    tokens = {new_token() for _ in range(100)}
+    assert len(tokens) == 100
+    assert all(token.startswith("pa_") and len(token) == 3 + 43 for token in tokens)
+
+
+def test_a_hash_tells_nothing_and_tells_tokens_apart() -> None:
+    token = new_token()
+    assert token not in hash_token(token)
+    assert hash_token(token) == hash_token(token) != hash_token(token + "x")
+    assert len(hash_token("\udcff")) == 64, "whatever bytes a header holds"
+
+
+BAD_TOKENS = {
+    "none": {},
+    "empty": {"Authorization": ""},
+    "no token": {"Authorization": "Bearer"},
+    "blank token": {"Authorization": "Bearer   "},
+    "another scheme": {"Authorization": "Basic dGVzdDp0ZXN0"},
+    "no scheme": {"Authorization": "TOKEN"},
+    "wrong": {"Authorization": "Bearer pa_wrong"},
+    "wrong case": {"Authorization": "Bearer SWAP"},
+    "two": {"Authorization": "Bearer TOKEN TOKEN"},
+    "quoted": {"Authorization": 'Bearer "TOKEN"'},
+    "beginning": {"Authorization": "Bearer HALF"},
+    "non-ASCII": {"Authorization": "Bearer pä_ü€😀"},
+    "long": {"Authorization": "Bearer " + "x" * 7000},
+    "its hash": {"Authorization": "Bearer HASH"},
+    "as a cookie": {"Cookie": "token=TOKEN"},
+}
+
+
+@pytest.mark.parametrize("case", BAD_TOKENS)
+async def test_nobody_comes_in_without_a_valid_token(room: Room, case: str) -> None:
+    token = room.token
+    words = {"TOKEN": token, "SWAP": token.swapcase(), "HALF": token[:-1], "HASH": hash_token(token)}
+    headers = {}
+    for name, value in BAD_TOKENS[case].items():
+        for word, meaning in words.items():
+            value = value.replace(word, meaning)  # noqa: PLW2901 - the value with its words filled in
+        headers[name] = value
+    assert await room.status(headers) == 401
+    assert [event.reason for event in room.seen.of(ConnectionRejected)] == ["unauthorized"]
+
+
+async def test_a_header_that_http_does_not_hold_is_refused_and_the_server_goes_on(room: Room) -> None:
+    assert await room.status({"Authorization": "Bearer " + "x" * 100_000}) == 400
+    assert await room.status({"Authorization": f"Bearer {room.token}"}) == 101
+
+
+async def test_a_token_in_the_address_does_not_count(room: Room) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", room.port)
+    writer.write(
+        f"GET /ws?token={room.token}&access_token={room.token} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        "\r\n".encode()
+    )
+    assert (await reader.readline()).split()[1] == b"401"
+    writer.close()
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+async def test_the_schemes_case_does_not_matter(room: Room, scheme: str) -> None:
+    assert await room.status({"Authorization": f"{scheme} {room.token}"}) == 101
+
+
+async def test_the_refusal_tells_programs_what_to_send(room: Room) -> None:
+    with pytest.raises(UnauthorizedError, match="Authorization: Bearer"):
+        await room.authenticator.device({})
+
+
+async def test_a_removed_device_does_not_come_in(room: Room) -> None:
+    token = new_token()
+    await room.store.add_device(Device("d-2", "phone", hash_token(token), Milliseconds(1)))
+    assert await room.status({"Authorization": f"Bearer {token}"}) == 101
+    await room.store.remove_device("phone")
+    assert await room.status({"Authorization": f"Bearer {token}"}) == 401
+
+
+async def test_when_a_device_was_last_seen_is_noted(room: Room) -> None:
+    assert (await room.store.devices())[0].last_seen is None
+    async with room.wire() as wire:
+        await wire.works()
+        assert (await room.store.devices())[0].last_seen is not None
+
+
+async def test_a_disk_that_refuses_keeps_nobody_out(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: object) -> None:
+        raise FileOperationError("The disk is full.")
+
+    monkeypatch.setattr(room.store, "touch_device", refuse)
+    async with room.wire() as wire:
+        await wire.works()
+
+
+async def test_without_tokens_everybody_is_local(tmp_path: Path) -> None:
+    async with open_room(tmp_path, server__auth=False) as room:
+        assert await room.status({}) == 101
+        assert (await room.authenticator.device({"Authorization": "Bearer nonsense"})).name == "local"
+
+
+OWN = {"Host": "box.local:8443"}
+ORIGINS = [
+    # origin, allowed with tokens, allowed without
+    ("https://box.local:8443", True, False),
+    ("HTTPS://BOX.LOCAL:8443", True, False),
+    ("https://box.local:8443/", True, False),
+    ("https://box.local", False, False),
+    ("https://box.local:8444", False, False),
+    ("https://evil.example", False, False),
+    ("https://box.local:8443.evil.example", False, False),
+    ("https://evil.example/box.local:8443", False, False),
+    ("https://box.local:8443@evil.example", False, False),
+    ("null", False, False),
+    ("", False, False),
+    ("file://", False, False),
+    ("box.local:8443", False, False),
+    ("http://[", False, False),
+    ("http://[::1", False, False),
+    ("https://app.example", True, True),
+    ("https://APP.example/", True, True),
+    ("https://app.example.evil.example", False, False),
+    ("http://app.example", False, False),
+]
+
+
+@pytest.mark.parametrize("required", [True, False])
+@pytest.mark.parametrize(("origin", "with_tokens", "without"), ORIGINS)
+async def test_pages_of_other_sites_are_kept_out(
+    tmp_path: Path, origin: str, with_tokens: bool, without: bool, required: bool
+) -> None:
+    store = Store.open(tmp_path / "data" / "pocket-agent.db")
+    authenticator = Authenticator(store, required=required, allowed_origins=["https://app.example/"])
+    try:
+        if with_tokens if required else without:
+            authenticator.check_origin({**OWN, "Origin": origin})
+        else:
+            with pytest.raises(ForbiddenError, match="allowed_origins"):
+                authenticator.check_origin({**OWN, "Origin": origin})
+        authenticator.check_origin(OWN)
+    finally:
+        await store.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8443", "[::1]:8443", "localhost:8443"])
+async def test_without_tokens_only_literal_loopback_is_the_servers_own(tmp_path: Path, host: str) -> None:
+    """A name that an attacker makes point at 127.0.0.1 (DNS rebinding) is not."""
+    store = Store.open(tmp_path / "data" / "pocket-agent.db")
+    authenticator = Authenticator(store, required=False, allowed_origins=[])
+    try:
+        authenticator.check_origin({"Host": host, "Origin": f"http://{host}"})
+        with pytest.raises(ForbiddenError):
+            authenticator.check_origin({"Host": "rebound.example:8443", "Origin": "http://rebound.example:8443"})
+    finally:
+        await store.close()
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://["])
+async def test_a_strange_origin_is_refused_before_the_token_counts(room: Room, origin: str) -> None:
+    assert await room.status({"Authorization": f"Bearer {room.token}", "Origin": origin}) == 403
+    assert [event.reason for event in room.seen.of(ConnectionRejected)] == ["origin"]
+
+
+async def test_the_servers_own_page_comes_in(room: Room) -> None:
+    assert await room.status({"Authorization": f"Bearer {room.token}", "Origin": room.url}) == 101
+
+
+async def test_a_page_without_a_token_sees_a_close_code(room: Room) -> None:
+    """A script cannot read the status of a refused handshake."""
+    assert await room.status({"Origin": room.url}) == 4001

@@ -1,0 +1,744 @@
+"""What each request does, over a real WebSocket."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pocket_agent.errors import ForbiddenError
+from pocket_agent.model import Milliseconds
+from pocket_agent.session.session import Session
+from tests.server.room import Room, Wire, open_room, until
+
+NOBODY = "00000000-0000-4000-8000-000000000000"
+CONVERSATION = "11111111-2222-4333-8444-555555555555"
+OF_PROJECT = {
+    "project_delete": {},
+    "project_join": {},
+    "project_leave": {},
+    "execute": {"prompt": "hello"},
+    "agent_kill": {},
+    "agent_interrupt": {},
+    "agent_new_session": {},
+    "get_messages": {},
+    "approval_respond": {"approval_id": "a", "behavior": "allow"},
+    "prompt_edit": {"execution_id": "e", "prompt": "p"},
+    "prompt_cancel": {"execution_id": "e"},
+    "set_model": {"model": "opus"},
+    "set_permission_mode": {"mode": "plan"},
+    "session_list": {},
+    "session_resume": {"session_id": CONVERSATION},
+}
+"""Requests about a project, with data that is well formed."""
+
+
+def code(frame: dict[str, Any]) -> str | None:
+    """The error's code, None for a reply."""
+    return frame["data"]["code"] if frame["type"] == "error" else None
+
+
+async def until_type(wire: Wire, kind: str, **data: object) -> dict[str, Any]:
+    """The next frame of this type with these values."""
+    while True:
+        frame = await wire.frame()
+        if frame["type"] == kind and all(frame["data"].get(name) == value for name, value in data.items()):
+            return frame
+
+
+async def execute(wire: Wire, session: Session, prompt: str, **data: object) -> dict[str, Any]:
+    """Give a prompt."""
+    return await wire.ask("execute", {"prompt": prompt, **data}, project_id=session.state.project.id)
+
+
+# Which project is meant
+
+
+@pytest.mark.parametrize("kind", OF_PROJECT)
+async def test_a_project_that_does_not_exist(room: Room, kind: str) -> None:
+    async with room.wire() as wire:
+        for fields in ({"project_id": NOBODY}, {"project_id": ""}, {"project_id": "../x"}):
+            assert code(await wire.ask(kind, OF_PROJECT[kind], **fields)) == "PROJECT_NOT_FOUND"
+        assert code(await wire.ask(kind, {**OF_PROJECT[kind], "project_id": NOBODY})) == "PROJECT_NOT_FOUND"
+        await wire.works()
+
+
+@pytest.mark.parametrize("kind", OF_PROJECT)
+async def test_without_a_name_the_one_joined_project_is_meant(room: Room, kind: str) -> None:
+    async with room.wire() as wire:
+        refused = await wire.ask(kind, OF_PROJECT[kind])
+        assert code(refused) == "VALIDATION_FAILED"
+        assert "joined no projects" in refused["data"]["message"]
+        one, two = await room.project("one"), await room.project("two")
+        await wire.ask("project_join", project_id=one.state.project.id)
+        await wire.ask("project_join", project_id=two.state.project.id)
+        refused = await wire.ask(kind, OF_PROJECT[kind])
+        assert code(refused) == "VALIDATION_FAILED"
+        assert "joined several projects" in refused["data"]["message"]
+        await wire.ask("project_leave", project_id=one.state.project.id)
+        answer = await wire.ask(kind, OF_PROJECT[kind])
+        assert code(answer) in {None, "PROCESS_NOT_FOUND", "APPROVAL_NOT_FOUND"}
+        if code(answer) is None:
+            assert answer["project_id"] == two.state.project.id
+
+
+@pytest.mark.parametrize("kind", OF_PROJECT)
+async def test_a_frame_that_names_two_projects_acts_on_neither(room: Room, kind: str) -> None:
+    one, two = await room.project("one"), await room.project("two")
+    async with room.wire() as wire:
+        data = {**OF_PROJECT[kind], "project_id": two.state.project.id}
+        assert code(await wire.ask(kind, data, project_id=one.state.project.id)) == "VALIDATION_FAILED"
+        assert len(room.projects) == 2
+        assert room.connection().cursors == {}
+        assert one.state.project.head == two.state.project.head == 0
+
+
+async def test_a_named_project_wins_over_the_joined_one(room: Room) -> None:
+    one, two = await room.project("one", entries=1), await room.project("two", entries=2)
+    async with room.wire() as wire:
+        await wire.ask("project_join", project_id=one.state.project.id)
+        by_frame = await wire.ask("get_messages", project_id=two.state.project.id)
+        by_data = await wire.ask("get_messages", {"project_id": two.state.project.id})
+        both = await wire.ask("get_messages", {"project_id": two.state.project.id}, project_id=two.state.project.id)
+        for page in (by_frame, by_data, both):
+            assert page["data"]["metadata"]["last_offset"] == 2
+
+
+# Projects
+
+
+async def test_create_list_delete(room: Room, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    async with room.wire() as wire, room.wire() as other:
+        made = await wire.ask("project_create", {"path": f"{tmp_path}/./mine/"})
+        assert made["type"] == "project_state"
+        assert made["data"]["path"] == f"{tmp_path}/./mine/", "byte for byte as the client gave it"
+        assert made["data"]["name"] == "mine"
+        assert (made["data"]["state"], made["data"]["offset"], made["data"]["session_id"]) == ("IDLE", 0, None)
+        assert made["project_id"] == made["data"]["id"]
+        told = await until_type(other, "project_state")
+        assert told["data"] == made["data"]
+        assert "request_id" not in told
+        listed = await wire.ask("project_list")
+        assert listed["data"] == {"projects": [made["data"]], "total": 1}
+        deleted = await wire.ask("project_delete", project_id=made["data"]["id"])
+        assert deleted["type"] == "project_deleted"
+        assert deleted["data"] == {"project_id": made["data"]["id"]}
+        assert (await until_type(other, "project_deleted"))["data"] == deleted["data"]
+        assert (await wire.ask("project_list"))["data"]["total"] == 0
+        assert (tmp_path / "mine").is_dir()
+
+
+async def test_a_project_in_use_is_not_deleted(room: Room) -> None:
+    session = await room.project()
+    async with room.wire() as wire:
+        await execute(wire, session, "ask Bash")
+        await execute(wire, session, "queued")
+        project_id = session.state.project.id
+        assert code(await wire.ask("project_delete", project_id=project_id)) == "PROCESS_ACTIVE"
+        assert (await wire.ask("project_list"))["data"]["total"] == 1
+
+
+async def test_who_followed_a_deleted_project_follows_it_no_more(room: Room) -> None:
+    session = await room.project()
+    project_id = session.state.project.id
+    async with room.wire() as wire, room.wire() as other:
+        await other.ask("project_join", project_id=project_id)
+        await wire.ask("project_delete", project_id=project_id)
+        await until_type(other, "project_deleted")
+        assert code(await other.ask("get_messages")) == "VALIDATION_FAILED"
+        assert code(await other.ask("project_leave", project_id=project_id)) == "PROJECT_NOT_FOUND"
+
+
+async def test_an_execution_that_races_a_deletion_does_not_outlive_the_project(room: Room) -> None:
+    for number in range(10):
+        session = await room.project(f"p{number}")
+        project_id = session.state.project.id
+        async with room.wire() as wire:
+            await wire.send({"type": "project_delete", "project_id": project_id, "request_id": "d"})
+            await wire.send(
+                {"type": "execute", "project_id": project_id, "data": {"prompt": "ask Bash"}, "request_id": "e"}
+            )
+            answers: dict[str, str | None] = {}
+            while len(answers) < 2:
+                frame = await wire.frame()
+                if frame.get("request_id") is not None:
+                    answers[frame["request_id"]] = code(frame)
+            assert answers in (
+                {"d": None, "e": "PROJECT_NOT_FOUND"},
+                {"d": "PROCESS_ACTIVE", "e": None},
+            )
+            if answers["d"] is None:
+                assert not session._agent.alive
+                assert room.projects.capacity.executing == 0
+            else:
+                await wire.ask("agent_kill", project_id=project_id)
+
+
+# Joining
+
+
+async def test_joining_tells_how_things_are_and_then_what_happens(room: Room) -> None:
+    session = await room.project(entries=3)
+    project_id = session.state.project.id
+    async with room.wire() as wire:
+        joined = await wire.ask("project_join", project_id=project_id)
+        assert joined["type"] == "project_join"
+        assert joined["data"] == {
+            "project_id": project_id,
+            "state": "IDLE",
+            "session_id": None,
+            "epoch": session.state.project.epoch,
+            "offset": 3,
+            "recovered": True,
+            "approvals": [],
+            "queue": [],
+        }
+        state = await wire.frame()
+        assert (state["type"], state["data"]["offset"]) == ("project_state", 3)
+        announced = await wire.frame()
+        assert (announced["type"], announced["data"]) == (
+            "project_joined",
+            {"project_id": project_id, "subscribers": 1},
+        )
+        await room.grow(session, 1)
+        assert (await wire.frame())["offset"] == 4
+
+
+async def test_everybody_hears_who_comes_and_goes(room: Room) -> None:
+    session = await room.project()
+    project_id = session.state.project.id
+    async with room.wire() as wire:
+        await wire.ask("project_join", project_id=project_id)
+        async with room.wire() as second:
+            await second.ask("project_join", project_id=project_id)
+            assert (await until_type(wire, "project_joined", subscribers=2))["project_id"] == project_id
+            left = await second.ask("project_leave")
+            assert left["data"] == {"project_id": project_id}
+            assert (await until_type(wire, "project_left"))["data"]["subscribers"] == 1
+            await second.ask("project_join", project_id=project_id)
+            await until_type(wire, "project_joined", subscribers=2)
+        assert (await until_type(wire, "project_left"))["data"]["subscribers"] == 1
+        async with room.wire() as third:
+            await third.ask("project_join", project_id=project_id)
+            await until_type(wire, "project_joined", subscribers=2)
+            third.socket._response.connection.transport.abort()  # type: ignore[union-attr] # it vanishes
+            assert (await until_type(wire, "project_left"))["data"]["subscribers"] == 1
+
+
+async def test_joining_again_moves_the_cursor_and_doubles_nothing(room: Room) -> None:
+    session = await room.project(entries=5)
+    project_id = session.state.project.id
+    async with room.wire() as wire:
+        await wire.ask("project_join", project_id=project_id)
+        await wire.ask("project_join", {"since": 3}, project_id=project_id)
+        assert session.state.log.channel.subscribers == 1
+        await room.grow(session, 1)
+        seen: list[int] = []
+        while 6 not in seen:
+            frame = await wire.frame()
+            if "offset" in frame:
+                seen.append(frame["offset"])
+        assert seen == [4, 5, 6]
+
+
+async def test_joining_again_in_the_middle_of_a_replay_begins_anew(tmp_path: Path) -> None:
+    """Pages that were being read for the first join are not written behind the second."""
+    async with open_room(tmp_path, websocket__tail_size=4096) as room:
+        session = await room.project(entries=3000)
+        project_id = session.state.project.id
+        async with room.wire() as wire:
+            for number in range(20):
+                await wire.send(
+                    {
+                        "type": "project_join",
+                        "project_id": project_id,
+                        "data": {"since": 100 * number},
+                        "request_id": f"{number}",
+                    }
+                )
+            await wire.answer("19")
+            seen: list[int] = []
+            while not seen or seen[-1] < 3000:
+                frame = await wire.frame()
+                if "offset" in frame:
+                    seen.append(frame["offset"])
+            assert seen == list(range(1901, 3001))
+
+
+async def test_after_leaving_nothing_more_comes(tmp_path: Path) -> None:
+    async with open_room(tmp_path, websocket__tail_size=4096) as room:
+        session = await room.project(entries=3000)
+        project_id = session.state.project.id
+        async with room.wire() as wire:
+            for _ in range(20):
+                await wire.send(
+                    {"type": "project_join", "project_id": project_id, "data": {"since": 0}, "request_id": "j"}
+                )
+                await wire.send({"type": "project_leave", "project_id": project_id, "request_id": "l"})
+            for _ in range(20):
+                await wire.answer("l")
+            assert (await wire.ask("health_check"))["type"] == "health_check"
+            await wire.send({"type": "project_list", "request_id": "end"})
+            assert (await wire.frame())["request_id"] == "end"
+
+
+async def test_leaving_what_was_not_joined_is_harmless(room: Room) -> None:
+    session = await room.project()
+    project_id = session.state.project.id
+    async with room.wire() as wire:
+        assert (await wire.ask("project_leave", project_id=project_id))["type"] == "project_leave"
+        assert (await wire.ask("project_leave", project_id=project_id))["data"] == {"project_id": project_id}
+        await wire.send({"type": "project_list", "request_id": "end"})
+        assert (await wire.frame())["request_id"] == "end", "nobody is told that somebody left"
+
+
+async def test_who_joins_in_the_middle_sees_what_waits_and_what_is_being_written(room: Room) -> None:
+    session = await room.project()
+    project_id = session.state.project.id
+    async with room.wire() as wire:
+        await execute(wire, session, "delta Hel delta lo ask Bash")
+        await until(lambda: bool(session.state.approvals))
+        await execute(wire, session, "next")
+        joined = (await wire.ask("project_join", project_id=project_id))["data"]
+        assert joined["partial"] == {"text": "Hello", "thinking": ""}
+        assert joined["state"] == "EXECUTING"
+        (waiting,) = joined["approvals"]
+        assert (waiting["tool_name"], waiting["input"]) == ("Bash", {"command": "date"})
+        (queued,) = joined["queue"]
+        assert (queued["prompt"], queued["position"]) == ("next", 1)
+
+
+async def replayed(wire: Wire, session: Session, since: object) -> tuple[bool, list[int]]:
+    """What `since` brings: whether it was recovered, and the entries, up to one that is appended now."""
+    await wire.send(
+        {
+            "type": "project_join",
+            "project_id": session.state.project.id,
+            "data": {"since": since},
+            "request_id": "join",
+        }
+    )
+    joined = await wire.answer("join")
+    assert joined["type"] == "project_join", joined
+    head = session.state.project.head
+    seen: list[int] = []
+    while head > 0 and (not seen or seen[-1] < head) and not (joined["data"]["recovered"] and since == head):
+        frame = await wire.frame()
+        if "offset" in frame:
+            seen.append(frame["offset"])
+    return joined["data"]["recovered"], seen
+
+
+async def test_since_in_all_its_forms(room: Room) -> None:
+    session = await room.project(entries=5)
+    epoch = session.state.project.epoch
+    async with room.wire() as wire:
+        assert await replayed(wire, session, 0) == (True, [1, 2, 3, 4, 5])
+        assert await replayed(wire, session, 2) == (True, [3, 4, 5])
+        assert await replayed(wire, session, 5) == (True, [])
+        assert await replayed(wire, session, {"offset": 3}) == (True, [4, 5])
+        assert await replayed(wire, session, {"offset": 3, "epoch": epoch}) == (True, [4, 5])
+        assert await replayed(wire, session, {"offset": 3, "epoch": epoch, "more": 1}) == (True, [4, 5])
+        assert await replayed(wire, session, {"offset": 3, "epoch": "another"}) == (False, [1, 2, 3, 4, 5])
+        assert await replayed(wire, session, 6) == (False, [1, 2, 3, 4, 5])
+        assert await replayed(wire, session, 2**40 - 1) == (False, [1, 2, 3, 4, 5])
+        assert await replayed(wire, session, "2000-01-01T00:00:00Z") == (True, [1, 2, 3, 4, 5])
+        assert await replayed(wire, session, "0001-01-01T00:00:00+00:00") == (True, [1, 2, 3, 4, 5])
+
+
+async def test_since_a_time_is_everything_from_then_on(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter(range(10_000))
+    base = 1_900_000_000_000
+    monkeypatch.setattr("pocket_agent.session.log.now", lambda: Milliseconds(base + next(times) * 1000))
+    session = await room.project()
+    for _ in range(3):
+        await room.grow(session, 1)
+    stored = await room.store.read(session.state.project, after=0, limit=10, max_bytes=10_000)
+    second = (stored[1].timestamp - base) // 1000
+    minutes, seconds = divmod(second, 60)
+    async with room.wire() as wire:
+        for text in (
+            f"2030-03-17T17:{46 + minutes:02d}:{40 + seconds:02d}Z",
+            f"2030-03-17T17:{46 + minutes:02d}:{40 + seconds:02d}.000+00:00",
+            f"2030-03-17T19:{46 + minutes:02d}:{40 + seconds:02d}+02:00",
+        ):
+            page = await wire.ask("get_messages", {"since": text}, project_id=session.state.project.id)
+            assert [message["offset"] for message in page["data"]["messages"]] == [2, 3], page
+
+
+@pytest.mark.parametrize(
+    "since",
+    [
+        "2026-01-31T12:00:00",
+        "2026-01-31",
+        "yesterday",
+        "",
+        "5",
+        "2026-13-31T12:00:00Z",
+        "0001-01-01T00:00:00+23:59",
+        "2026-01-31T12:00:00Z\n",
+        "9" * 100_000,
+        -1,
+        2**40,
+        2**70,
+        1.5,
+        True,
+        [],
+        {},
+        {"offset": -1},
+        {"offset": "1"},
+        {"offset": 1, "epoch": 5},
+    ],
+)
+@pytest.mark.parametrize("kind", ["project_join", "get_messages"])
+async def test_a_since_that_is_none(room: Room, kind: str, since: object) -> None:
+    session = await room.project(entries=1)
+    async with room.wire() as wire:
+        answer = await wire.ask(kind, {"since": since}, project_id=session.state.project.id)
+        assert code(answer) == "VALIDATION_FAILED"
+        assert room.connection().cursors == {}
+        await wire.works()
+
+
+async def test_what_was_pruned_is_not_recovered(room: Room) -> None:
+    session = await room.project(entries=10)
+    await session.state.log.prune(max_entries=4, max_bytes=0, older_than=Milliseconds(0))
+    assert session.state.project.first == 7
+    async with room.wire() as wire:
+        assert await replayed(wire, session, 0) == (False, [7, 8, 9, 10])
+        assert await replayed(wire, session, 5) == (False, [7, 8, 9, 10])
+        assert await replayed(wire, session, 6) == (True, [7, 8, 9, 10])
+        assert await replayed(wire, session, "2000-01-01T00:00:00Z") == (False, [7, 8, 9, 10])
+        page = (await wire.ask("get_messages", {"since": 0}, project_id=session.state.project.id))["data"]
+        assert [message["offset"] for message in page["messages"]] == [7, 8, 9, 10]
+        assert page["metadata"] == {
+            "epoch": session.state.project.epoch,
+            "first_offset": 7,
+            "last_offset": 10,
+            "has_more": False,
+        }
+
+
+# History
+
+
+async def page(wire: Wire, session: Session, **data: object) -> tuple[list[int], bool]:
+    """A page of history: its offsets, and whether there is more."""
+    answer = await wire.ask("get_messages", data, project_id=session.state.project.id)
+    assert answer["type"] == "messages_response", answer
+    return (
+        [message["offset"] for message in answer["data"]["messages"]],
+        answer["data"]["metadata"]["has_more"],
+    )
+
+
+async def test_paging_forwards_and_backwards_reaches_every_entry_once(room: Room) -> None:
+    session = await room.project(entries=25)
+    async with room.wire() as wire:
+        for limit in (1, 7, 24, 25, 26):
+            forwards: list[int] = []
+            more = True
+            while more:
+                offsets, more = await page(wire, session, since=forwards[-1] if forwards else 0, limit=limit)
+                forwards += offsets
+            assert forwards == list(range(1, 26))
+            backwards, more = await page(wire, session, limit=limit)
+            while more:
+                offsets, more = await page(wire, session, before=backwards[0], limit=limit)
+                backwards = offsets + backwards
+            assert backwards == list(range(1, 26))
+
+
+async def test_a_page_between_two_offsets(room: Room) -> None:
+    session = await room.project(entries=10)
+    async with room.wire() as wire:
+        assert await page(wire, session, since=3, before=8) == ([4, 5, 6, 7], False)
+        assert await page(wire, session, since=3, before=8, limit=2) == ([6, 7], True)
+        assert await page(wire, session, since={"offset": 3}, before={"offset": 8}) == ([4, 5, 6, 7], False)
+        assert await page(wire, session, since=8, before=3) == ([], False)
+        assert await page(wire, session, before=0) == ([], False)
+        assert await page(wire, session, before=1) == ([], False)
+        assert await page(wire, session, before=2**40 - 1, limit=1) == ([10], True)
+        assert await page(wire, session, since=10) == ([], False)
+        assert await page(wire, session, since=2**40 - 1) == ([], False)
+
+
+async def test_an_empty_log_has_an_empty_page(room: Room) -> None:
+    session = await room.project()
+    async with room.wire() as wire:
+        assert await page(wire, session) == ([], False)
+        assert await page(wire, session, since=0) == ([], False)
+        assert await page(wire, session, before=5) == ([], False)
+
+
+async def test_history_is_filtered_by_who_speaks(room: Room) -> None:
+    session = await room.project()
+    async with room.wire() as wire:
+        await wire.ask("project_join", project_id=session.state.project.id)
+        await execute(wire, session, "garbage")
+        await until_type(wire, "project_state", state="IDLE")
+        pages = {
+            direction: await wire.ask("get_messages", {"direction": direction})
+            for direction in ("all", "client", "claude", "server")
+        }
+        found = {name: answer["data"]["messages"] for name, answer in pages.items()}
+        assert [message["type"] for message in found["client"]] == ["prompt"]
+        assert {message["type"] for message in found["claude"]} == {"agent_message"}
+        assert {message["type"] for message in found["server"]} == {"error"}
+        parts = found["client"] + found["claude"] + found["server"]
+        assert sorted(message["offset"] for message in parts) == [message["offset"] for message in found["all"]]
+
+
+async def test_an_epoch_that_is_over_is_told(room: Room) -> None:
+    session = await room.project(entries=2)
+    async with room.wire() as wire:
+        for data in ({"since": {"offset": 1, "epoch": "x"}}, {"before": {"offset": 1, "epoch": "x"}}):
+            answer = await wire.ask("get_messages", data, project_id=session.state.project.id)
+            assert code(answer) == "VALIDATION_FAILED"
+            assert answer["data"]["details"] == {"epoch": session.state.project.epoch}
+
+
+# Executions
+
+
+async def test_a_prompt_runs_and_its_end_is_told(room: Room) -> None:
+    session = await room.project()
+    async with room.wire() as wire:
+        await wire.ask("project_join", project_id=session.state.project.id)
+        started = await execute(wire, session, "hello")
+        assert (started["data"]["status"], started["data"]["position"]) == ("started", 0)
+        await until_type(wire, "project_state", state="IDLE")
+        messages = (await wire.ask("get_messages"))["data"]["messages"]
+        assert [message["offset"] for message in messages] == list(range(1, len(messages) + 1))
+        assert messages[0]["message"]["prompt"] == "hello"
+        assert messages[0]["message"]["by"] == "test"
+        assert messages[-1]["message"]["type"] == "result"
+
+
+async def test_the_same_prompt_id_runs_once(room: Room) -> None:
+    session = await room.project()
+    async with room.wire() as wire:
+        first = await execute(wire, session, "ask Bash", prompt_id="p-1")
+        again = await execute(wire, session, "ask Bash", prompt_id="p-1")
+        assert again["data"] == first["data"]
+        queued = await execute(wire, session, "later", prompt_id="p-2")
+        assert (queued["data"]["status"], queued["data"]["position"]) == ("queued", 1)
+        assert (await execute(wire, session, "later", prompt_id="p-2"))["data"] == queued["data"]
+        assert len(session.state.queue) == 1
+
+
+async def test_prompts_that_wait_can_be_changed_and_withdrawn(room: Room) -> None:
+    session = await room.project()
+    project_id = session.state.project.id
+    async with room.wire() as wire:
+        running = await execute(wire, session, "ask Bash")
+        one = (await execute(wire, session, "one"))["data"]["execution_id"]
+        two = (await execute(wire, session, "two"))["data"]["execution_id"]
+        edited = await wire.ask("prompt_edit", {"execution_id": one, "prompt": "uno"}, project_id=project_id)
+        assert edited["data"] == {"project_id": project_id, "execution_id": one}
+        cancelled = await wire.ask("prompt_cancel", {"execution_id": two}, project_id=project_id)
+        assert cancelled["data"] == {"project_id": project_id, "execution_id": two}
+        assert [waiting.prompt for waiting in session.state.queue] == ["uno"]
+        for execution_id in (two, running["data"]["execution_id"], NOBODY):
+            data = {"execution_id": execution_id}
+            assert code(await wire.ask("prompt_cancel", data, project_id=project_id)) == "PROCESS_NOT_FOUND"
+            edit = {**data, "prompt": "x"}
+            assert code(await wire.ask("prompt_edit", edit, project_id=project_id)) == "PROCESS_NOT_FOUND"
+
+
+async def test_a_full_queue(tmp_path: Path) -> None:
+    async with open_room(tmp_path, limits__max_queued_prompts=1) as room:
+        session = await room.project()
+        async with room.wire() as wire:
+            await execute(wire, session, "ask Bash")
+            await execute(wire, session, "waits")
+            assert code(await execute(wire, session, "too many")) == "RESOURCE_LIMIT"
+            assert len(session.state.queue) == 1
+
+
+async def test_nothing_to_kill_interrupt_or_answer(room: Room) -> None:
+    session = await room.project()
+    project_id = session.state.project.id
+    async with room.wire() as wire:
+        for kind in ("agent_kill", "agent_interrupt"):
+            assert code(await wire.ask(kind, project_id=project_id)) == "PROCESS_NOT_FOUND"
+        data = {"approval_id": "zzz", "behavior": "deny"}
+        assert code(await wire.ask("approval_respond", data, project_id=project_id)) == "APPROVAL_NOT_FOUND"
+
+
+async def test_kill(room: Room) -> None:
+    session = await room.project()
+    project_id = session.state.project.id
+    async with room.wire() as wire:
+        await wire.ask("project_join", project_id=project_id)
+        started = await execute(wire, session, "sleep 600")
+        killed = await wire.ask("agent_kill")
+        assert killed["data"] == {
+            "project_id": project_id,
+            "execution_id": started["data"]["execution_id"],
+            "status": "killed",
+        }
+        messages = (await wire.ask("get_messages"))["data"]["messages"]
+        assert messages[-1]["type"] == "process_killed"
+        assert session.state.project.state == "IDLE"
+
+
+async def test_the_first_answer_wins(room: Room) -> None:
+    session = await room.project()
+    project_id = session.state.project.id
+    async with room.wire() as wire, room.wire() as other:
+        await wire.ask("project_join", project_id=project_id)
+        await execute(wire, session, "ask Bash")
+        asked = (await until_type(wire, "approval_requested"))["data"]
+        answer = {"approval_id": asked["approval_id"], "behavior": "deny", "message": "no"}
+        resolved = await other.ask("approval_respond", answer, project_id=project_id)
+        assert resolved["type"] == "approval_resolved"
+        assert resolved["data"] == {**answer, "by": "test"}
+        late = await wire.ask("approval_respond", {**answer, "behavior": "allow"})
+        assert code(late) == "APPROVAL_NOT_FOUND"
+        assert late["data"]["details"] == {"behavior": "deny", "by": "test"}
+
+
+async def test_what_is_refused_while_an_execution_runs(room: Room) -> None:
+    session = await room.project()
+    project_id = session.state.project.id
+    async with room.wire() as wire:
+        await execute(wire, session, "ask Bash")
+        for kind in ("agent_new_session", "session_resume"):
+            assert code(await wire.ask(kind, OF_PROJECT[kind], project_id=project_id)) == "PROCESS_ACTIVE"
+
+
+async def test_conversations(room: Room) -> None:
+    session = await room.project()
+    project_id = session.state.project.id
+    async with room.wire() as wire:
+        await wire.ask("project_join", project_id=project_id)
+        await execute(wire, session, "hello there")
+        await until_type(wire, "project_state", state="IDLE")
+        (known,) = (await wire.ask("session_list"))["data"]["sessions"]
+        assert (known["session_id"], known["title"], known["current"]) == (CONVERSATION, "hello there", True)
+        reset = await wire.ask("agent_new_session")
+        assert reset["data"] == {"project_id": project_id, "old_session_id": CONVERSATION, "status": "reset"}
+        assert not (await wire.ask("session_list"))["data"]["sessions"][0]["current"]
+        resumed = await wire.ask("session_resume", {"session_id": CONVERSATION, "fork": True})
+        assert resumed["data"] == {"project_id": project_id, "session_id": CONVERSATION, "fork": True}
+        assert session.state.project.session_id == CONVERSATION
+
+
+async def test_the_model_and_the_permission_mode_of_a_project(room: Room) -> None:
+    session = await room.project()
+    project_id = session.state.project.id
+    async with room.wire() as wire:
+        await wire.ask("project_join", project_id=project_id)
+        assert (await wire.ask("set_model", {"model": "opus"}))["data"]["model"] == "opus"
+        assert (await wire.ask("set_permission_mode", {"mode": "plan"}))["data"]["mode"] == "plan"
+        (state,) = (await wire.ask("project_list"))["data"]["projects"]
+        assert (state["model"], state["permission_mode"]) == ("opus", "plan")
+        assert (await wire.ask("set_model", {"model": None}))["data"]["model"] is None
+        assert session.state.project.model is None
+
+
+async def test_leave_to_do_anything_is_refused_unless_configured(tmp_path: Path, room: Room) -> None:
+    session = await room.project()
+    project_id = session.state.project.id
+    async with room.wire() as wire:
+        for options in ({"dangerously_skip_permissions": True}, {"permission_mode": "bypassPermissions"}):
+            assert code(await execute(wire, session, "x", options=options)) == "FORBIDDEN"
+        data = {"mode": "bypassPermissions"}
+        assert code(await wire.ask("set_permission_mode", data, project_id=project_id)) == "FORBIDDEN"
+        assert session.state.project.head == 0
+    (tmp_path / "free").mkdir()
+    async with open_room(tmp_path / "free", claude__allow_dangerously_skip_permissions=True) as free:
+        session = await free.project()
+        async with free.wire() as wire:
+            assert code(await execute(wire, session, "x", options={"dangerously_skip_permissions": True})) is None
+
+
+async def test_without_a_cli_all_else_works(tmp_path: Path) -> None:
+    async with open_room(tmp_path, standin=False) as room:
+        session = await room.project(entries=2)
+        async with room.wire() as wire:
+            refused = await execute(wire, session, "hello")
+            assert code(refused) == "CLAUDE_NOT_FOUND"
+            assert "npm install" in refused["data"]["message"]
+            assert await page(wire, session) == ([1, 2], False)
+            health = (await wire.ask("health_check"))["data"]
+            assert (health["status"], health["claude"]["available"]) == ("degraded", False)
+
+
+async def test_a_full_disk_is_said_and_over_when_it_is(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = await room.project()
+    async with room.wire() as wire:
+        with monkeypatch.context() as patch:
+            patch.setattr(room.store, "free_bytes", lambda: 1024)
+            refused = await execute(wire, session, "hello")
+            assert code(refused) == "RESOURCE_LIMIT"
+            assert "min_free_disk" in refused["data"]["message"]
+        assert code(await execute(wire, session, "hello")) is None
+
+
+# The server
+
+
+async def test_health_has_the_documented_shape(room: Room) -> None:
+    await room.project()
+    async with room.wire() as wire:
+        health = (await wire.ask("health_check"))["data"]
+    assert health["status"] == "healthy"
+    assert health["connections"] == {"active": 1, "limit": 100}
+    assert health["projects"] == {"count": 1, "limit": 100, "executing": 0}
+    assert set(health["resources"]) == {"cpu_percent", "memory_mb", "disk_free_gb"}
+    assert health["resources"]["memory_mb"] > 1
+    assert health["claude"] == {"available": True, "version": "9.9.9"}
+    assert set(health["checks"]) >= {"claude", "disk", "storage"}
+    assert all(check["status"] == "healthy" for check in health["checks"].values())
+    assert isinstance(health["uptime"], int)
+    assert health["version"]
+
+
+async def test_stats_come_once_or_again_and_again(room: Room) -> None:
+    session = await room.project()
+    async with room.wire() as wire:
+        await wire.ask("project_join", project_id=session.state.project.id)
+        await execute(wire, session, "hello")
+        await until_type(wire, "project_state", state="IDLE")
+        stats = (await wire.ask("server_stats"))["data"]
+        assert set(stats) == {"connections", "projects", "executions", "messages", "uptime"}
+        executions = stats["executions"]
+        assert (executions["active"], executions["total"], executions["success"], executions["failed"]) == (0, 1, 1, 0)
+        assert executions["avg_duration_ms"] > 0
+        assert stats["messages"]["received"] == 3
+        assert stats["messages"]["sent"] >= 6
+        assert room.connection().stats_interval == 0, "asked once, told once"
+        await wire.ask("server_stats", {"interval": 0.05})
+        for _ in range(3):
+            pushed = await until_type(wire, "server_stats")
+            assert "request_id" not in pushed
+            assert set(pushed["data"]) == set(stats)
+        await wire.ask("server_stats")
+        assert room.connection().stats_interval == 0.05, "asking once does not end it"
+        await wire.ask("server_stats", {"interval": 0})
+        await asyncio.sleep(0.2)
+        await wire.send({"type": "project_list", "request_id": "end"})
+        assert (await wire.frame())["request_id"] == "end", "it has ended"
+
+
+async def test_a_server_that_stops_takes_no_new_work(room: Room) -> None:
+    session = await room.project()
+    async with room.wire() as wire:
+        room.handlers.refuse_new_work()
+        assert code(await execute(wire, session, "hello")) == ForbiddenError.code
+        assert code(await wire.ask("project_create", {"path": "/"})) == ForbiddenError.code
+        await wire.works()
+
+
+async def test_broadcasts_and_replies_name_the_request_only_where_it_is_answered(room: Room, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    async with room.wire() as wire:
+        await wire.send({"type": "project_create", "data": {"path": str(tmp_path / "mine")}, "request_id": "r-1"})
+        frames = [await wire.frame(), await wire.frame()]
+        assert [frame["type"] for frame in frames] == ["project_state", "project_state"]
+        assert sorted("request_id" in frame for frame in frames) == [False, True]
+        await wire.send({"type": "project_list"})
+        assert "request_id" not in await wire.frame()
