@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pocket_agent import __version__
+from pocket_agent.cli.chat.command import chat_command
 
 if TYPE_CHECKING:
     from pocket_agent.config import LoadedSettings
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 devices = typer.Typer(help="Devices that may connect.", no_args_is_help=True)
 app.add_typer(devices, name="devices")
+app.command("chat")(chat_command)
 
 Config = Annotated[Path | None, typer.Option("--config", help="Settings file (YAML).", dir_okay=False)]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where the server keeps its data.", file_okay=False)]

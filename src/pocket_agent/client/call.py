@@ -16,13 +16,6 @@ from pocket_agent.protocol import push
 _Data = TypeVar("_Data")
 
 
-class ProjectList(msgspec.Struct, frozen=True):
-    """Reply to `project_list`, as it is read."""
-
-    projects: list[push.ProjectStateData]
-    total: int
-
-
 class Calls(ABC):
     """Everything that a client can ask, on top of `request`.
 
@@ -46,7 +39,7 @@ class Calls(ABC):
 
     async def projects(self) -> list[push.ProjectStateData]:
         """All projects."""
-        return _read(await self.request("project_list"), ProjectList).projects
+        return _read(await self.request("project_list"), push.ProjectListData).projects
 
     async def delete_project(self, project_id: str) -> None:
         """Forget a project and its log; the directory stays."""

@@ -30,7 +30,7 @@ class ProjectStateData(Struct, frozen=True):
 class ProjectListData(Struct, frozen=True):
     """Reply to `project_list`."""
 
-    projects: list[msgspec.Raw] | list[ProjectStateData]
+    projects: list[ProjectStateData]
     total: int
 
 

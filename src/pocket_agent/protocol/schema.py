@@ -7,7 +7,7 @@ import msgspec
 
 from pocket_agent import __version__
 from pocket_agent.errors import PocketAgentError
-from pocket_agent.protocol.push import PUSHES, REPLY_TYPES, ErrorData, ProjectListData, ProjectStateData
+from pocket_agent.protocol.push import PUSHES, REPLY_TYPES, ErrorData
 from pocket_agent.protocol.request import MAX_REQUEST_ID, REQUESTS
 
 Json = dict[str, Any]
@@ -29,13 +29,6 @@ ENTRY_TYPES: Final = frozenset(
 """Frames that are entries of a project's log when they bear an `offset`."""
 
 AGENT_MESSAGE: Final = "agent_message"
-
-# The union of two lists in ProjectListData can be written but neither read nor described by msgspec.
-_PROJECT_LIST: Final = msgspec.defstruct(
-    ProjectListData.__name__,
-    [("projects", list[ProjectStateData]), ("total", int)],
-    namespace={"__doc__": ProjectListData.__doc__},
-)
 
 
 def error_codes() -> Mapping[str, str]:
@@ -92,7 +85,7 @@ def protocol_schema() -> Json:
 
 def _payloads() -> Json:
     """The schema of each `data`, and of what it consists of, by the name of its type."""
-    pushes = dict.fromkeys(_PROJECT_LIST if kind is ProjectListData else kind for kind in PUSHES.values())
+    pushes = dict.fromkeys(PUSHES.values())
     kinds = [*REQUESTS.values(), *pushes]
     _, definitions = msgspec.json.schema_components(kinds, schema_hook=_any_value, ref_template="#/$defs/{name}")
     definitions[ErrorData.__name__]["properties"]["code"]["enum"] = list(error_codes())
