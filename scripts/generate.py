@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from pocket_agent.config.document import render_settings_table
-from pocket_agent.protocol.schema import render_protocol_document
+from pocket_agent.protocol.document import render_protocol_document
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = {

@@ -8,10 +8,15 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import settings
 
 from pocket_agent.claude.family import read_marker, read_row
 from pocket_agent.claude.process import ClaudeProcess, spawn
 from pocket_agent.claude.spool import Spool, SpoolWatcher
+
+# The machine is shared: how long an example takes says nothing.
+settings.register_profile("claude", deadline=None)
+settings.load_profile("claude")
 
 
 def alive(pid: int) -> bool:

@@ -276,10 +276,7 @@ async def test_it_does_not_listen_to_an_interrupt(scene: Scene) -> None:
 
 
 async def test_it_answers_no_control_request(own_server: ServerProcess, tmp_path: Path) -> None:
-    own_server.process, started = None, own_server.process
-    assert started is not None
-    started.kill()
-    await started.wait()
+    await own_server.kill()
     program = tmp_path / "mute"
     program.write_text(f'#!/bin/sh\nSTANDIN_MUTE=1 exec "{sys.executable}" -S "{STANDIN}" "$@"\n')
     program.chmod(0o700)

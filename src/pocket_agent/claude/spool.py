@@ -158,7 +158,7 @@ class SpoolReader:
         self._path = spool.output
         self._watcher = watcher
         self._offset = offset
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiters: set[asyncio.Future[None]] = set()
         try:
             self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
@@ -211,23 +211,25 @@ class SpoolReader:
 
     async def _wait(self, until: "asyncio.Future[int | None] | None", *, told: bool) -> None:
         loop = asyncio.get_running_loop()
-        self._waiter = loop.create_future()
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._waiters.add(waiter)
         if until is not None:
             until.add_done_callback(self.wake)
         poll = None if told else _Poll(loop, self, self._spool)
         try:
-            await self._waiter
+            await waiter
         finally:
-            self._waiter = None
+            self._waiters.discard(waiter)
             if poll is not None:
                 poll.cancel()
             if until is not None:
                 until.remove_done_callback(self.wake)
 
     def wake(self, _: object = None) -> None:
-        """Let who waits look again."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        """Let all who wait look again."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def close(self) -> None:
         """Stop reading; who waits is woken."""
