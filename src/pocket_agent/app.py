@@ -146,8 +146,17 @@ async def serve(
                     await asyncio.gather(endpoint.close_all(), projects.close_idle())
             left = projects.capacity.executing
         observer.emit(ServerStopped(left))
+    except BaseExceptionGroup as group:
+        raise _only(group) from group
     finally:
         await store.close()
+
+
+def _only(error: BaseException) -> BaseException:
+    """The error in a group of one: a task group wraps what its block raises as well, such as a taken port."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def _make_private(directory: Path) -> None:

@@ -15,6 +15,7 @@ from pocket_agent.config.settings import Settings
 from pocket_agent.errors import (
     FileOperationError,
     InvalidPathError,
+    PocketAgentError,
     ProjectExistsError,
     ProjectLimitError,
     ProjectNestingError,
@@ -153,16 +154,21 @@ class Projects:
         Raises:
             ProjectNotFoundError: there is no such project.
             ProcessActiveError: an execution runs or waits in it.
+            FileOperationError: it could not be stored; the project stays as it was.
         """
         async with self._changing:
             session = self.get(project_id)
             await session.close_for_deletion()
             key = session.state.project.id
+            try:
+                await self._store.delete_project(session.state.project)
+            except PocketAgentError:
+                session.life.closed = False  # it is still stored, so it goes on
+                raise
             run = self._runs.pop(key)
             run.cancel()
             await asyncio.wait({run})
             del self._sessions[key]
-            await self._store.delete_project(session.state.project)
         self._observer.emit(ProjectDeleted(key))
         self._broadcast("project_deleted", encode_data(ProjectDeletedData(key)), key)
         self._hub.channels.pop(key, None)
@@ -277,6 +283,10 @@ def _resolve(path: str) -> Path:
         raise InvalidPathError("The path cannot be read.") from error
     if not is_directory:
         raise InvalidPathError("The path is not a directory.")
+    try:
+        str(real_path).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidPathError("The name of the directory is not UTF-8.") from error
     if not os.access(real_path, os.R_OK | os.X_OK):
         raise InvalidPathError("The directory may not be entered by the server's user.")
     return real_path

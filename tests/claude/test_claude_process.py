@@ -4,7 +4,6 @@ import asyncio
 import errno
 import os
 import signal
-import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -397,10 +396,14 @@ def test_it_works_on_uvloop_too(tmp_path: Path) -> None:
 
 
 def test_the_marks_of_a_process_can_be_read(spool: Spool) -> None:
-    assert stat.S_ISREG(spool.output.stat().st_mode)
-    child = subprocess.Popen(["sleep", "600"], env={"PATH": os.environ["PATH"], PROCESS_MARKER: "mine"})
-    assert family.read_marker(child.pid) == "mine"
-    child.kill()
-    child.wait()
+    environment = {"PATH": os.environ["PATH"], PROCESS_MARKER: spool.id}
+    with subprocess.Popen(["sleep", "600"], env=environment, start_new_session=True) as child:
+        try:
+            kin = family.Family(2**22 + 1, "0", spool.id)
+            assert kin.scan()  # at once, while the program may still be being executed
+            assert [row.pid for row in kin.members] == [child.pid]
+            assert family.read_marker(child.pid) == spool.id
+        finally:
+            child.kill()
     assert family.read_marker(child.pid) is None
     assert family.read_row(child.pid) is None

@@ -129,7 +129,9 @@ async def test_a_slow_but_steady_reader_is_not_closed(strict: ServerProcess, fol
         log = await stored(client, project.id)
         async with asyncio.timeout(SECONDS):
             while len(received) < len(log):
-                taken += len(await slow.receive(SMALL))
+                data = await slow.receive(SMALL)
+                assert data, "the connection was closed"
+                taken += len(data)
                 while (frame := slow.buffered()) is not None:
                     assert frame.opcode != CLOSE, frame
                     received += offsets([frame])

@@ -48,6 +48,7 @@ class ServerProcess:
         url: its WebSocket address (plain, on loopback).
         token: a device's token.
         env: settings for its next start, by environment variable.
+        tls_port: when set, the main listener is there and speaks TLS, and `url` is the plain listener beside it.
     """
 
     def __init__(self, folder: Path, *, env: Mapping[str, str] | None = None, flags: Sequence[str] = ()) -> None:
@@ -59,6 +60,7 @@ class ServerProcess:
         self.flags = list(flags)
         self.env = {"PA_LOG_LEVEL": "debug", **(env or {})}
         self.process: asyncio.subprocess.Process | None = None
+        self.tls_port: int | None = None
         self.url = f"ws://127.0.0.1:{self.port}/ws"
         loaded = load_settings(config=None, environ={}, flags={"data.dir": self.data_dir})
         self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -75,18 +77,18 @@ class ServerProcess:
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.home),
-            "PA_SERVER_PLAIN_PORT": "off",
+            "PA_SERVER_PLAIN_PORT": "off" if self.tls_port is None else str(self.port),
             "PA_METRICS_ENABLED": "false",
             **self.env,
         }
+        listening = [f"--port={self.port}", "--no-tls"] if self.tls_port is None else [f"--port={self.tls_port}"]
         with (self.folder / "server.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 "pocket_agent.cli",
                 "serve",
-                "--no-tls",
-                f"--port={self.port}",
+                *listening,
                 f"--data-dir={self.data_dir}",
                 *self.flags,
                 stdin=asyncio.subprocess.DEVNULL,

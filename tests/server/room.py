@@ -220,8 +220,8 @@ async def open_room(folder: Path, *, standin: bool = True, **changed: object) ->
     store = Store.open(settings.data.dir / "pocket-agent.db")
     watcher = SpoolWatcher()
     room = Room(folder, settings, store, watcher)
-    device = Device(id="d-1", name="test", token_hash=hash_token(room.token), created_at=now())
-    await store.add_device(device)
+    await store.remove_device("test")  # of an earlier run on the same data
+    await store.add_device(Device(id="d-1", name="test", token_hash=hash_token(room.token), created_at=now()))
     try:
         async with room.projects.running(), _listening(room), asyncio.TaskGroup() as group:
             loops = [

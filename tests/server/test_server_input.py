@@ -1,5 +1,6 @@
 """Bad input over a real WebSocket: an error that helps, and the connection lives on."""
 
+import contextlib
 import json
 import types
 import typing
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pocket_agent.events import RequestFaulted
+from pocket_agent.events import ConnectionClosed, RequestFaulted
 from pocket_agent.protocol.request import MAX_REQUEST_ID, REQUESTS
 from pocket_agent.session.session import Session
 from tests.server.room import Room, Wire, open_room, until
@@ -147,9 +148,13 @@ async def test_a_frame_may_be_as_large_as_the_setting_says(room: Room) -> None:
 async def test_a_frame_that_is_too_large_ends_only_its_own_connection(room: Room, size: int) -> None:
     async with room.wire() as other:
         async with room.wire() as wire:
-            await wire.send(request_of(size))
-            assert await wire.closed() == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
+            # The server hangs up before it has all of a larger one, so what its client sees may be a reset.
+            with contextlib.suppress(ConnectionError):
+                await wire.send(request_of(size))
+            code = await wire.closed()
+            assert size > MESSAGE_SIZE + 1 or code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
         await other.works()
+        assert (await room.eventually(ConnectionClosed)).code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
         async with room.wire() as again:
             await again.works()
 
@@ -574,7 +579,8 @@ async def test_a_lone_surrogate_is_refused_where_text_is_text(room: Room) -> Non
             await wire.send(
                 f'{{"type":"execute","project_id":"{session.state.project.id}","request_id":"s","data":{data}}}'
             )
-            assert (await wire.answer("s"))["data"]["code"] == "VALIDATION_FAILED"
+            assert (await wire.answer("s"))["data"]["code"] == "INVALID_MESSAGE"
+        await wire.works()
         assert session.state.project.head == 0
 
 

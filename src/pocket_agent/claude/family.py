@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -20,6 +21,10 @@ from pocket_agent.claude.command import PROCESS_MARKER
 
 _LINUX: Final = sys.platform.startswith("linux")
 _PROC: Final = Path("/proc")
+_KERNEL: Final = frozenset({0, 2})
+"""Parents of Linux's kernel threads, which have no environment."""
+
+_EXECUTING_SECONDS: Final = 0.001
 
 
 class Row(NamedTuple):
@@ -73,18 +78,23 @@ def _read_portable(pid: int) -> Row:
 
 
 def read_marker(pid: int) -> str | None:
-    """The value of the environment variable that marks a CLI process and its descendants."""
+    """The value of the environment variable that marks a CLI process and its descendants.
+
+    None when it has none, or cannot be asked, or is just being executed (see `Family.scan`).
+    """
+    return (_read_environment(pid) or {}).get(PROCESS_MARKER)
+
+
+def _read_environment(pid: int) -> dict[str, str] | None:
+    """The environment that a process was started with; None when it cannot be asked."""
     try:
         if not _LINUX:
-            return psutil.Process(pid).environ().get(PROCESS_MARKER)
-        environment = (_PROC / str(pid) / "environ").read_bytes()
+            return psutil.Process(pid).environ()
+        variables = (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
     except (OSError, psutil.Error):
         return None
-    prefix = PROCESS_MARKER.encode() + b"="
-    for variable in environment.split(b"\0"):
-        if variable.startswith(prefix):
-            return os.fsdecode(variable[len(prefix) :])
-    return None
+    pairs = (os.fsdecode(variable).partition("=") for variable in variables if variable)
+    return {name: value for name, _, value in pairs}
 
 
 class Family:
@@ -131,12 +141,28 @@ class Family:
             for row in rows.values()
             if (self._known(row) or row.session in sessions or (self._group_is_ours and row.group == self._pid))
         }
-        if self._marker is not None:
-            found |= {pid for pid in rows if pid not in found and read_marker(pid) == self._marker}
+        found |= self._find_marked([row for row in rows.values() if row.pid not in found])
         _add_descendants(found, rows.values())
         found.discard(os.getpid())
         self._members = {pid: rows[pid] for pid in found if not rows[pid].zombie}
         return bool(self._members)
+
+    def _find_marked(self, rows: Iterable[Row]) -> set[int]:
+        if self._marker is None:
+            return set()
+        found: set[int] = set()
+        blank: list[int] = []
+        for row in rows:
+            environment = _read_environment(row.pid)
+            if environment and environment.get(PROCESS_MARKER) == self._marker:
+                found.add(row.pid)
+            elif environment == {} and row.parent not in _KERNEL and not row.zombie:
+                blank.append(row.pid)
+        if blank:
+            # For a moment within execve(2) a process shows no environment at all.
+            time.sleep(_EXECUTING_SECONDS)
+            found |= {pid for pid in blank if read_marker(pid) == self._marker}
+        return found
 
     def _known(self, row: Row) -> bool:
         known = self._members.get(row.pid)

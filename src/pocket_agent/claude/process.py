@@ -118,13 +118,14 @@ def _explained(error: OSError | ValueError, binary: str, cwd: Path) -> PocketAge
     return ClaudeNotFoundError(f"The Claude Code CLI {fault}. {ADVICE}")
 
 
-def adopt(pid: int, start_time: str, boot: str) -> "ClaudeProcess | None":
+def adopt(pid: int, start_time: str, boot: str, marker: str | None = None) -> "ClaudeProcess | None":
     """Take over a process that an earlier server started; None when it is gone. Needs a running loop.
 
     Args:
         pid: as recorded.
         start_time: as recorded, from `ClaudeProcess.start_time`.
         boot: as recorded, from `ClaudeProcess.boot_id`.
+        marker: the id of its spool; None to read it from the process.
 
     Raises:
         OSError: the system cannot be asked now (too many open files).
@@ -143,7 +144,7 @@ def adopt(pid: int, start_time: str, boot: str) -> "ClaudeProcess | None":
         if descriptor is not None:
             os.close(descriptor)
         return None
-    return ClaudeProcess(pid, start_time, read_marker(pid), descriptor, child=False)
+    return ClaudeProcess(pid, start_time, marker or read_marker(pid), descriptor, child=False)
 
 
 async def kill_leftovers(pid: int, start_time: str, boot: str, marker: str, *, grace: float = 5.0) -> bool:

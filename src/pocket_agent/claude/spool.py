@@ -213,8 +213,13 @@ class SpoolReader:
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
         self._waiters.add(waiter)
+
+        def release(_: object) -> None:  # its own, since others may wait for the same end
+            if not waiter.done():
+                waiter.set_result(None)
+
         if until is not None:
-            until.add_done_callback(self.wake)
+            until.add_done_callback(release)
         poll = None if told else _Poll(loop, self, self._spool)
         try:
             await waiter
@@ -223,7 +228,7 @@ class SpoolReader:
             if poll is not None:
                 poll.cancel()
             if until is not None:
-                until.remove_done_callback(self.wake)
+                until.remove_done_callback(release)
 
     def wake(self, _: object = None) -> None:
         """Let all who wait look again."""

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal, Protocol
 
-from aiohttp import WSMsgType, web
+from aiohttp import WebSocketError, WSMsgType, web
 
 from pocket_agent.config.settings import Settings
 from pocket_agent.errors import InternalError, InvalidMessageError, PocketAgentError
@@ -179,6 +179,8 @@ class Connection:
             elif message.type is not WSMsgType.PONG:
                 if message.type is WSMsgType.ERROR:
                     self._closed_by = "server"
+                    if isinstance(message.data, WebSocketError):  # e.g. 1009, which aiohttp has sent
+                        self._close_code = message.data.code
                 return
             if self.congested:
                 # A client that asks and does not read is not read either.

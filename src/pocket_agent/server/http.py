@@ -175,8 +175,11 @@ class Endpoint:
         transport = request.transport
         if transport is None:
             return socket
-        connection = Connection(socket, transport, device, remote, self._hub, self._settings, self._observer)
         await self._authenticator.seen(device)
+        if self._stopping:  # since it was let in, so that `close_all` did not see it
+            await socket.close(code=CLOSE_GOING_AWAY, message=b"the server is restarting")
+            return socket
+        connection = Connection(socket, transport, device, remote, self._hub, self._settings, self._observer)
         await connection.serve(self._handlers)
         return socket
 

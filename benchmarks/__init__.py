@@ -1,0 +1,1 @@
+"""What the claims of docs/performance.md rest on: each benchmark compares within one run on one machine."""

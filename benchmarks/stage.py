@@ -1,0 +1,116 @@
+"""The parts of a benchmark: a server with a writing CLI, and the process of readers."""
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from tests.harness.server import ServerProcess, free_port
+
+from benchmarks import writer
+from benchmarks.reader import Task
+
+ROOT = Path(__file__).resolve().parents[1]
+_SECONDS = 300.0
+
+
+@contextlib.asynccontextmanager
+async def server(folder: Path, *, tls: bool = False, env: dict[str, str] | None = None) -> AsyncIterator[ServerProcess]:
+    """A server whose CLI is the writer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    program = folder / "claude"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "{writer.__file__}" "$@"\n')
+    program.chmod(0o700)
+    made = ServerProcess(
+        folder,
+        env={
+            "PA_CLAUDE_BINARY": str(program),
+            "PA_LOG_LEVEL": "info",
+            "PA_MAX_CONNECTIONS": "2000",
+            "PA_STORAGE_MAX_ENTRIES": "0",
+            **(env or {}),
+        },
+    )
+    if tls:
+        made.tls_port = free_port()
+    try:
+        await made.start()
+        yield made
+    finally:
+        await made.clean_up()
+
+
+async def project(made: ServerProcess, name: str = "project") -> str:
+    """The id of a new project."""
+    folder = made.folder / name
+    folder.mkdir()
+    async with made.client() as client:
+        return (await client.create_project(str(folder))).id
+
+
+class Readers:
+    """The process of readers."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def line(self) -> str:
+        """What it says next."""
+        assert self._process.stdout is not None
+        async with asyncio.timeout(_SECONDS):
+            return (await self._process.stdout.readline()).decode().strip()
+
+    async def report(self) -> dict[str, Any]:
+        """What it measured."""
+        report: dict[str, Any] = json.loads(await self.line())
+        return report
+
+
+@contextlib.asynccontextmanager
+async def module(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A module of the benchmarks as a process, ended when it is not needed any more."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        *arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"]},
+        limit=1 << 26,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def readers(task: Task) -> AsyncIterator[Readers]:
+    """Readers that have joined."""
+    async with module("benchmarks.reader", msgspec.json.encode(task).decode()) as process:
+        made = Readers(process)
+        said = await made.line()
+        assert said == "joined", said
+        yield made
+
+
+def task_of(made: ServerProcess, connections: int, project_id: str, *, sampled: int = 0) -> Task:
+    """Readers of a project, over TLS when the server has it."""
+    request = json.dumps({"type": "project_join", "project_id": project_id})
+    return Task(
+        port=made.tls_port or made.port,
+        connections=connections,
+        token=made.token,
+        request=request,
+        end='"result":"done"',
+        sampled=sampled,
+        ca=str(made.data_dir / "tls" / "cert.pem") if made.tls_port is not None else None,
+    )

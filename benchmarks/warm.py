@@ -1,0 +1,127 @@
+"""A prompt to a warm session: what the server adds to talking to the CLI directly."""
+
+import asyncio
+import contextlib
+import json
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from tests.harness.claude import find_claude
+from tests.harness.server import ServerProcess, running_server
+
+from benchmarks import stage, writer
+from benchmarks.row import Row, median
+from pocket_agent.claude import control
+from pocket_agent.claude.command import build_argv
+from pocket_agent.demo.model import ScriptedModel
+from pocket_agent.demo.process import child_environment
+from pocket_agent.model import ExecuteOptions
+
+_PROMPT = "demo:text"
+
+
+async def run(folder: Path, scale: float) -> list[Row]:
+    """Compare with the writer, and with the real CLI where there is one."""
+    rounds = max(3, int(30 * scale))
+    rows = await _writer(folder / "writer", rounds)
+    claude = find_claude()
+    if claude is not None:
+        rows += await _claude(folder / "claude", claude, rounds)
+    return rows
+
+
+async def _writer(folder: Path, rounds: int) -> list[Row]:
+    async with stage.server(folder) as made:
+        ours = await _through(made, rounds)
+    async with _direct([sys.executable, "-S", writer.__file__], folder, {}) as cli:
+        theirs = await _times(cli, rounds)
+    return _rows("a stand-in", ours, theirs)
+
+
+async def _claude(folder: Path, claude: Path, rounds: int) -> list[Row]:
+    folder.mkdir()
+    async with running_server(folder, env={"PA_CLAUDE_BINARY": str(claude)}, flags=["--demo"]) as made:
+        ours = await _through(made, rounds)
+    model = ScriptedModel()
+    home = folder / "direct-home"
+    home.mkdir()
+    environment = {**child_environment(await model.start(), home), "PATH": "/usr/bin:/bin"}
+    try:
+        argv = build_argv(str(claude), ExecuteOptions(), resume=None)
+        async with _direct(argv, folder / "project", environment) as cli:
+            theirs = await _times(cli, rounds)
+    finally:
+        await model.stop()
+    return _rows("the real CLI", ours, theirs)
+
+
+def _rows(what: str, ours: Sequence[float], theirs: Sequence[float]) -> list[Row]:
+    more = median(list(ours)) - median(list(theirs))
+    return [
+        Row(f"warm prompt, {what}: through the server", median(list(ours)), "ms"),
+        Row(f"warm prompt, {what}: directly", median(list(theirs)), "ms"),
+        Row(f"warm prompt, {what}: what the server adds", more, "ms", "at most 5", more <= 5),
+    ]
+
+
+async def _through(made: ServerProcess, rounds: int) -> list[float]:
+    """Milliseconds from `execute` to the CLI's first line at the client; the first, cold, does not count."""
+    times = []
+    project_id = await stage.project(made)
+    async with made.client() as client, client.subscribe(project_id) as stream:
+        for _ in range(rounds + 1):
+            began = time.perf_counter()
+            asking = asyncio.ensure_future(client.execute(project_id, _PROMPT))
+            first = 0.0
+            async for frame in stream:
+                if frame.type == "agent_message" and not first:
+                    first = time.perf_counter() - began
+                if frame.type == "project_state" and first and frame.data["state"] == "IDLE":
+                    break
+            await asking
+            times.append(first * 1000)
+            await asyncio.sleep(0.1)  # the CLI prints a little more after its result
+    return times[1:]
+
+
+@contextlib.asynccontextmanager
+async def _direct(argv: list[str], cwd: Path, environment: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        *argv,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        cwd=cwd,
+        env=environment,
+        limit=1 << 24,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def _times(cli: asyncio.subprocess.Process, rounds: int) -> list[float]:
+    """Milliseconds from writing a prompt to the first line; the first, cold, does not count."""
+    assert cli.stdin is not None
+    assert cli.stdout is not None
+    times = []
+    for _ in range(rounds + 1):
+        began = time.perf_counter()
+        cli.stdin.write(control.user_message(_PROMPT, str(uuid.uuid4())))
+        text = await cli.stdout.readline()
+        times.append((time.perf_counter() - began) * 1000)
+        while json.loads(text)["type"] != "result":
+            text = await cli.stdout.readline()
+        await asyncio.sleep(0.1)
+        while True:  # what the CLI prints after its result belongs to no prompt
+            try:
+                async with asyncio.timeout(0.05):
+                    await cli.stdout.readline()
+            except TimeoutError:
+                break
+    return times[1:]
