@@ -6,13 +6,13 @@ import dataclasses
 import json
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 from benchmarks import fanout, history, idle, latency, listing, startup, warm
 from benchmarks.row import Row
 
-Bench = Callable[[Path, float], Awaitable[list[Row]]]
+Bench = Callable[[Path, float], Coroutine[None, None, list[Row]]]
 
 BENCHES: dict[str, Bench] = {
     "fanout": fanout.run,
@@ -35,7 +35,7 @@ def main() -> int:
     rows: list[Row] = []
     for name in options.names or BENCHES:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            made = asyncio.run(BENCHES[name](Path(folder) / name, options.scale))  # type: ignore[arg-type]
+            made = asyncio.run(BENCHES[name](Path(folder) / name, options.scale))
         for row in made:
             verdict = "" if not row.target else f"  {row.target}: {'yes' if row.passed else 'NO'}"
             print(f"{row.name:<62} {row.value:>14,.3f} {row.unit}{verdict}", flush=True)

@@ -52,4 +52,4 @@ async def _bare(data_dir: Path, connections: int, lines: int, *, tls: bool) -> f
         task = Task(port, connections, "none", "", bare.END.decode(), ca=str(cert) if tls else None)
         async with stage.readers(task) as readers:
             loop.stdin.write(b"go\n")
-            return lines * connections / (await readers.report())["seconds"]
+            return lines * connections / float((await readers.report())["seconds"])

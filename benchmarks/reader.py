@@ -12,12 +12,13 @@ import ssl
 import sys
 import time
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import uvloop
 
 _PING = bytes((0x89, 0x80 | 8)) + bytes(4)
-_MARK = b'"t":'
+_MARK = b'"t":"'
 _DIGITS = 20
 
 
@@ -59,10 +60,9 @@ class Reader(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Shake hands."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is one without deriving from it
         key = base64.b64encode(os.urandom(16)).decode()
-        transport.write(
+        self.transport.write(
             (
                 f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{self.task.port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                 f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
@@ -128,7 +128,7 @@ async def read(task: Task) -> None:
     readers: list[Reader] = []
     for number in range(task.connections):
         reader = Reader(task, number < task.sampled)
-        await loop.create_connection(lambda made=reader: made, "127.0.0.1", task.port, ssl=context)  # type: ignore[misc]
+        await loop.create_connection(lambda made=reader: made, "127.0.0.1", task.port, ssl=context)
         readers.append(reader)
         await reader.ready
     await asyncio.sleep(0.5)

@@ -75,9 +75,10 @@ async def _through(made: ServerProcess, rounds: int) -> list[float]:
         for _ in range(rounds + 1):
             began = time.perf_counter()
             asking = asyncio.ensure_future(client.execute(project_id, _PROMPT))
-            first = 0.0
+            given, first = False, 0.0
             async for frame in stream:
-                if frame.type == "agent_message" and not first:
+                given = given or frame.type == "prompt"  # a line before it belongs to the prompt before
+                if given and frame.type == "agent_message" and not first:
                     first = time.perf_counter() - began
                 if frame.type == "project_state" and first and frame.data["state"] == "IDLE":
                     break

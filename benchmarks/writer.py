@@ -10,7 +10,7 @@ import sys
 import time
 
 LINE_BYTES = 300
-_HEAD = '{"type":"user","t":%020d,"text":"'
+_HEAD = '{"type":"user","t":"%020d","text":"'
 _FILL = "x" * (LINE_BYTES - len(_HEAD % 0) - 3)
 _RESULT = b'{"type":"result","subtype":"success","is_error":false,"result":"done"}\n'
 

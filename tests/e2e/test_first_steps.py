@@ -36,4 +36,5 @@ async def test_prompt_approval_and_a_second_client(demo_server: ServerProcess, f
         "approval_requested",
         "approval_resolved",
     ]
-    assert entries[-1].data["type"] == "result"
+    # The CLI says behind the result that it is done with the prompt; that may come now or later.
+    assert "result" in [entry.data.get("type") for entry in entries[-2:]]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.harness.follow import entry_types, eventually, follow, until
+from tests.harness.follow import entry_types, follow, until
 from tests.harness.recorder import said
-from tests.harness.scene import Scene, Stage, init_of, one_said_by_cli, scene, state_after, texts
+from tests.harness.scene import Scene, Stage, init_of, is_over, one_said_by_cli, scene, sleeper, state_after, texts
 
 from pocket_agent.client import Frame
 from pocket_agent.errors import ApprovalNotFoundError, ProcessNotFoundError
@@ -64,30 +64,6 @@ async def test_an_interrupt_while_an_approval_waits(stage: Stage, folder: Path) 
         assert late.value.details == {"behavior": "cancelled"}
         await stays_warm(here, process, one_said_by_cli(seen, "result")["session_id"])
     assert not (folder / "late.txt").exists()
-
-
-async def sleeper(process: psutil.Process) -> psutil.Process:
-    """The `sleep` that runs below a CLI process."""
-    found: list[psutil.Process] = []
-
-    def look() -> bool:
-        found[:] = [child for child in process.children(recursive=True) if child.name() == "sleep"]
-        return bool(found)
-
-    await eventually(look, "the command of the tool runs")
-    return found[0]
-
-
-async def is_over(process: psutil.Process) -> None:
-    """Wait until a process has ended, reaped or not."""
-
-    def look() -> bool:
-        try:
-            return process.status() == psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return True
-
-    await eventually(look, f"process {process.pid} is gone")
 
 
 async def test_an_interrupt_while_a_tool_runs_ends_the_tool(stage: Stage, folder: Path) -> None:

@@ -3,11 +3,10 @@
 import asyncio
 from pathlib import Path
 
-import psutil
 import pytest
-from tests.harness.follow import eventually, follow, lines, stored, until
+from tests.harness.follow import follow, lines, stored, until
 from tests.harness.raw import CLOSE, raw_client
-from tests.harness.scene import Scene, init_of, rest, said_by_cli, scene, state_after
+from tests.harness.scene import Scene, init_of, is_over, rest, said_by_cli, scene, sleeper, state_after
 from tests.harness.server import ServerProcess
 
 from pocket_agent.client import Client, Frame
@@ -17,26 +16,6 @@ async def restart(server: ServerProcess) -> None:
     """kill -9 and start again."""
     await server.kill()
     await server.start()
-
-
-async def tool_runs(server: ServerProcess, project_id: str) -> None:
-    """Wait until the CLI runs a `sleep`."""
-    agent = server.agent(project_id)
-    await eventually(
-        lambda: any(child.name() == "sleep" for child in agent.children(recursive=True)), "the command of the tool runs"
-    )
-
-
-async def is_over(process: psutil.Process) -> None:
-    """Wait until a process has ended, reaped or not."""
-
-    def look() -> bool:
-        try:
-            return process.status() == psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return True
-
-    await eventually(look, f"process {process.pid} is gone")
 
 
 async def play(here: Scene, point: str) -> list[list[Frame]]:
@@ -56,7 +35,7 @@ async def play(here: Scene, point: str) -> list[list[Frame]]:
         await restart(server)
     await here.second.approve(project_id, two[-1].data["approval_id"])
     if point == "during the tool":
-        await tool_runs(server, project_id)
+        await sleeper(server.agent(project_id))
         await restart(server)
     two += await until(here.two, "prompt", execution_id=last.execution_id)
     two += await follow(here.two, lambda frame: frame.data.get("event", {}).get("type") == "content_block_delta")

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
+
 from pocket_agent.client import Client, Frame, Subscription
 from pocket_agent.model import ExecuteOptions
-from tests.harness.follow import follow, until
+from tests.harness.follow import eventually, follow, until
 from tests.harness.recorder import RecordingModel
 from tests.harness.server import ServerProcess
 
@@ -126,3 +128,27 @@ def texts(frames: Sequence[Frame]) -> str:
     """What the agent answered among the frames: the text blocks of its complete lines."""
     blocks = [block for line in said_by_cli(frames, "assistant") for block in line["message"]["content"]]
     return "\n".join(block["text"] for block in blocks if block["type"] == "text")
+
+
+async def sleeper(process: psutil.Process) -> psutil.Process:
+    """The `sleep` below a CLI process, as soon as there is one: a tool that runs."""
+    found: list[psutil.Process] = []
+
+    def look() -> bool:
+        found[:] = [child for child in process.children(recursive=True) if child.name() == "sleep"]
+        return bool(found)
+
+    await eventually(look, "the command of the tool runs")
+    return found[0]
+
+
+async def is_over(process: psutil.Process) -> None:
+    """Wait until a process has ended, reaped or not."""
+
+    def look() -> bool:
+        try:
+            return process.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    await eventually(look, f"process {process.pid} is gone")

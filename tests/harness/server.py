@@ -175,10 +175,14 @@ async def _end_model(record: Path) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         process.kill()
-        deadline = time.monotonic() + _READY_SECONDS
-        # Its parent is gone; that nobody has reaped it yet is no reason to wait.
-        while process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(_wait_for_end, process)
+
+
+def _wait_for_end(process: psutil.Process) -> None:
+    """Wait for a process whose parent is gone; that nobody has reaped it yet is no reason to wait longer."""
+    deadline = time.monotonic() + _READY_SECONDS
+    while process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 @contextlib.asynccontextmanager

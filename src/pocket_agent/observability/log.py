@@ -4,6 +4,7 @@ The JSON form is that of the monitoring guide. Prompts, tokens and secrets never
 carry ids, not contents, and structlog's renderers escape what a client chose.
 """
 
+import json
 import logging
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
@@ -47,18 +48,34 @@ def configure(settings: LoggingSettings) -> None:
     logger.propagate = False
     logger.setLevel(_LEVELS[settings.level])
     colours = settings.output in {"stdout", "stderr"} and getattr(sys, settings.output, sys.stdout).isatty()
-    shape = _json(settings.fields) if settings.format == "json" else structlog.dev.ConsoleRenderer(colors=colours)
+    shape: list[structlog.typing.Processor] = [_json(settings.fields)]
+    if settings.format == "text":
+        shape = [_printable, structlog.dev.ConsoleRenderer(colors=colours)]
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
             structlog.stdlib.add_log_level,
             structlog.processors.format_exc_info,
-            shape,
+            *shape,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+
+
+def _printable(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """What a client chose cannot begin a line or colour one; a traceback keeps its lines."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            kept = "\n" if name == "exception" else ""
+            event[name] = "".join(
+                character
+                if character.isprintable() or character in kept
+                else character.encode("unicode_escape", "backslashreplace").decode()
+                for character in value
+            )
+    return event
 
 
 def _json(
@@ -81,7 +98,10 @@ def _json(
                 event.pop(name, None)
         if event:
             line["fields"] = dict(event)
-        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        try:
+            return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        except orjson.JSONEncodeError:  # a lone surrogate, or an integer of more than 64 bits
+            return json.dumps(line, default=str)
 
     return render
 

@@ -58,10 +58,15 @@ class Tls:
             certificate = _read(self._settings.cert, self._settings.key, self_signed=False)
         else:
             certificate = self._self_signed()
+
+        def refuse() -> str:
+            # Without this OpenSSL asks for the pass phrase on the terminal, and the server waits.
+            raise ConfigurationError(f"The key {certificate.key} (server.tls.key) has a pass phrase; remove it.")
+
         try:
             # A trial in a context of its own: a key that does not fit must not break the one in use.
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate.cert, certificate.key)
-            self.context.load_cert_chain(certificate.cert, certificate.key)
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate.cert, certificate.key, refuse)
+            self.context.load_cert_chain(certificate.cert, certificate.key, refuse)
         except (OSError, ssl.SSLError) as error:
             raise ConfigurationError(
                 f"The certificate {certificate.cert} and the key {certificate.key} cannot be used together: {error}."

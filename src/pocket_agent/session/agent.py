@@ -141,11 +141,11 @@ class Agent:
             ExecutionFailedError: its output is gone.
         """
         spool = Spool(self._context.spool_dir, record.id)
-        process = adopt(record.pid, record.start_time, record.boot_id)
+        process = adopt(record.pid, record.start_time, record.boot_id, record.id)
         if process is None:
             await kill_leftovers(record.pid, record.start_time, record.boot_id, record.id)
         try:
-            self._open(record, spool, process)
+            self._open(record, spool, process, resync=True)
         except ExecutionFailedError:
             if process is not None:
                 await process.terminate(idle=True)
@@ -153,13 +153,15 @@ class Agent:
         if process is not None:
             self._context.observer.emit(ProcessAdopted(self._project_id, process.pid))
 
-    def _open(self, record: ProcessRecord, spool: Spool, process: ClaudeProcess | None) -> None:
+    def _open(
+        self, record: ProcessRecord, spool: Spool, process: ClaudeProcess | None, *, resync: bool = False
+    ) -> None:
         self._reader = SpoolReader(spool, record.consumed, self._context.watcher)
         self._writer = None
         if process is not None:
             with suppress(ProcessNotFoundError):  # it ends just now, which `exited` tells
                 # After a server that was killed within a line, the next one must not be glued to it.
-                self._writer = SpoolWriter(spool, resync=record.consumed > 0)
+                self._writer = SpoolWriter(spool, resync=resync)
         self.record, self._spool, self._process = record, spool, process
         self.cost_usd = 0.0
         self._framer = LineFramer(self._context.settings.max_line, start=record.consumed)

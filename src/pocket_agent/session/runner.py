@@ -43,7 +43,7 @@ _MAX_ATTEMPTS: Final = 2
 """How often a prompt is written to a process that ends without having said anything."""
 
 
-_CONTROL_SECONDS: Final = 10.0
+_CONTROL_SECONDS: Final = 5.0
 """How long the CLI may take to answer a control request; it answers within milliseconds."""
 
 

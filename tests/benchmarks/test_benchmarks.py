@@ -1,0 +1,35 @@
+"""The benchmarks run at all, in a small size; what they measure is not judged here."""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "figures"),
+    [("fanout", 6), ("latency", 5), ("warm", 3), ("history", 4), ("project_list", 2), ("idle", 2), ("startup", 3)],
+)
+async def test_benchmark_gives_its_figures(name: str, figures: int, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "benchmarks",
+        name,
+        "--scale=0.02",
+        f"--json={report}",
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"]},
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    async with asyncio.timeout(120):
+        assert await process.wait() in {0, 1}  # 1: a target was missed, which a small and noisy run may
+    rows = json.loads(report.read_text("utf-8"))
+    assert len(rows) >= figures
+    assert all(isinstance(row["value"], float | int) for row in rows)
