@@ -16,7 +16,7 @@ _BATCH = 1000
 
 async def run(folder: Path, scale: float) -> list[Row]:
     """Compare pages out of a long log and out of a short one."""
-    long, short = int(1_000_000 * scale), int(10_000 * scale)
+    long, short = int(1_000_000 * scale), max(4_000, int(10_000 * scale))
     made = ServerProcess(folder, env={"PA_LOG_LEVEL": "info", "PA_STORAGE_MAX_ENTRIES": "0"})
     store = Store.open(database_path(made.data_dir))
     try:
