@@ -29,6 +29,7 @@ from pocket_agent.protocol.frame import encode_data, encode_frame, websocket_fra
 from pocket_agent.protocol.push import ProjectDeletedData
 from pocket_agent.session.agent import Agent, AgentContext
 from pocket_agent.session.capacity import Capacity
+from pocket_agent.session.life import Life
 from pocket_agent.session.log import ProjectLog, now
 from pocket_agent.session.session import Session
 from pocket_agent.session.state import State
@@ -227,7 +228,8 @@ class Projects:
         log = ProjectLog(project, store, channel)
         state = State(log)
         agent = Agent(project, self._context)
-        session = Session(state, agent, store, self.capacity, self._settings, self._observer, self._gate)
+        life = Life(state, agent, store, self.capacity, self._settings, self._observer, self._gate)
+        session = Session(life, state, agent, store, self._settings, self._observer)
         self._hub.channels[project.id] = channel
         self._sessions[project.id] = session
         self._runs[project.id] = self._tasks.create_task(self._keep(session))

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 
 import msgspec
@@ -39,7 +39,6 @@ from pocket_agent.protocol.push import (
 from pocket_agent.session import view
 from pocket_agent.session.agent import Agent
 from pocket_agent.session.answer import permission_answer
-from pocket_agent.session.capacity import Capacity
 from pocket_agent.session.intake import waited_after
 from pocket_agent.session.life import Life
 from pocket_agent.session.log import Draft, Write, entry_draft, now
@@ -51,18 +50,11 @@ class Session:
     """What clients can do with one project."""
 
     def __init__(
-        self,
-        state: State,
-        agent: Agent,
-        store: Store,
-        capacity: Capacity,
-        settings: Settings,
-        observer: Observer,
-        gate: Callable[[], Awaitable[None]],
+        self, life: Life, state: State, agent: Agent, store: Store, settings: Settings, observer: Observer
     ) -> None:
+        self.life = life
         self.state = state
-        self.life = Life(state, agent, store, capacity, settings, observer, gate)
-        self._runner = self.life.runner
+        self._runner = life.runner
         self._agent = agent
         self._store = store
         self._settings = settings
