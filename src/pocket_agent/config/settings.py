@@ -152,7 +152,7 @@ class ClaudeSettings(Section):
     binary: Annotated[Path | None, path("a path or a name on PATH", bare_names=True).optional()] = Field(
         default=None, description="The CLI to run; without one, `claude` on PATH."
     )
-    max_processes: Count = Field(default=10, description="CLI processes kept running at a time.")
+    max_processes: Count = Field(default=10, description="CLI processes kept running at a time; at least as many as there may be executions.")
     max_line: BytesAboveZero = Field(
         default=16 * _MEBIBYTE, description="Longest line of the CLI; a longer one becomes an error entry."
     )
