@@ -39,9 +39,7 @@ def test_settings_come_with_their_lines() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "text", ["", "# nothing\n", "---\n", "null\n", "server:\n", "server: {tls: }\n", "\n" * 9]
-)
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "null\n", "server:\n", "server: {tls: }\n", "\n" * 9])
 def test_empty_files_and_sections_say_nothing(text: str) -> None:
     assert values(text) == {}
 
@@ -147,8 +145,7 @@ def test_a_file_of_the_largest_size_is_read(tmp_path: Path) -> None:
 
 @UNHURRIED
 @given(
-    st.text(alphabet=st.sampled_from("abs:-?[]{},&*!|>'\"%@`#\\ \n\t.0~\x85\ufeff\ud800\0U"), max_size=60)
-    | st.text()
+    st.text(alphabet=st.sampled_from("abs:-?[]{},&*!|>'\"%@`#\\ \n\t.0~\x85\ufeff\ud800\0U"), max_size=60) | st.text()
 )
 def test_no_text_raises(text: str) -> None:
     given_settings, problems = parse_text(text, "f")

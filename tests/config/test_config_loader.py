@@ -273,9 +273,7 @@ def nested(key: str, value: str) -> str:
 
 @UNHURRIED
 @given(st.text() | st.lists(lines, max_size=8).map("\n".join) | settings_lines)
-def test_no_file_raises_anything_but_a_configuration_error(
-    tmp_path_factory: pytest.TempPathFactory, text: str
-) -> None:
+def test_no_file_raises_anything_but_a_configuration_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     folder = tmp_path_factory.getbasetemp()
     try:
         loaded = load(text, folder=folder)
@@ -288,11 +286,8 @@ def test_no_file_raises_anything_but_a_configuration_error(
 @UNHURRIED
 @given(
     st.dictionaries(
-        st.sampled_from([leaf.variable for leaf in LEAVES.values()])
-        | st.text().map("PA_".__add__)
-        | st.just("HOME"),
-        st.text()
-        | st.sampled_from(["1", "off", "5m", "/x", "~", "~bob/x", "[]", "{}", '["a"]', '{"A": 1}', "A=1"]),
+        st.sampled_from([leaf.variable for leaf in LEAVES.values()]) | st.text().map("PA_".__add__) | st.just("HOME"),
+        st.text() | st.sampled_from(["1", "off", "5m", "/x", "~", "~bob/x", "[]", "{}", '["a"]', '{"A": 1}', "A=1"]),
         max_size=4,
     ).map(lambda environ: {name: text for name, text in environ.items() if name != "PA_CONFIG"})
 )
@@ -308,11 +303,7 @@ def test_no_environment_raises_anything_but_a_configuration_error(environ: dict[
 def test_the_settings_do_not_pull_in_what_a_quick_command_does_not_need() -> None:
     code = "import sys, pocket_agent.config; print(*sorted(sys.modules))"
     environ = {"PATH": os.environ["PATH"]}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
     modules = set(done.stdout.split())
     assert "pocket_agent.config.loader" in modules
-    assert modules.isdisjoint(
-        {"asyncio", "aiohttp", "rich", "typer", "pydantic_settings", "sqlite3", "cryptography"}
-    )
+    assert modules.isdisjoint({"asyncio", "aiohttp", "rich", "typer", "pydantic_settings", "sqlite3", "cryptography"})

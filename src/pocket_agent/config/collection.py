@@ -79,11 +79,7 @@ def constants() -> Form:
 
 def _items(value: object) -> list[object]:
     if isinstance(value, str):
-        value = (
-            _json(value)
-            if value.lstrip().startswith("[")
-            else [part for part in value.split(",") if part.strip()]
-        )
+        value = _json(value) if value.lstrip().startswith("[") else [part for part in value.split(",") if part.strip()]
     if not isinstance(value, list | tuple):
         raise RefusedError("not a list")
     return list(value)

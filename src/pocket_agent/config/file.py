@@ -26,9 +26,7 @@ _MAX_DEPTH: Final = 16
 _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLEANS: Final = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _INTEGER: Final = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,29})")
-_FLOAT: Final = re.compile(
-    r"[-+]?(?:\.[0-9]{1,40}|(?:0|[1-9][0-9]{0,29})(?:\.[0-9]{0,40})?)(?:[eE][-+]?[0-9]{1,3})?"
-)
+_FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]{1,40}|(?:0|[1-9][0-9]{0,29})(?:\.[0-9]{0,40})?)(?:[eE][-+]?[0-9]{1,3})?")
 _NOT_FINITE: Final = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
 
@@ -88,9 +86,7 @@ def parse_text(text: str, name: str) -> tuple[list[Given], list[Problem]]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         source = name if mark is None else f"{name}:{mark.line + 1}"
-        return [], [
-            Problem("the file", source, f"not YAML that can be read: {error.problem or error.context}")
-        ]
+        return [], [Problem("the file", source, f"not YAML that can be read: {error.problem or error.context}")]
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         return [], [Problem("the file", f"{name}:{line}", "has a character that YAML does not allow")]

@@ -98,9 +98,7 @@ class Form:
     complete: Callable[[object, Place], object] = _as_it_is
     raw: bool = False
 
-    def __get_pydantic_core_schema__(
-        self, source: object, handler: GetCoreSchemaHandler
-    ) -> core_schema.CoreSchema:
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         """Make pydantic validate the field with `parse` and nothing else."""
         return core_schema.no_info_plain_validator_function(self.parse)
 
@@ -132,9 +130,7 @@ _WORDS: Final = {
     "false": False, "no": False, "off": False, "0": False,
 }  # fmt: skip
 _INTEGER: Final = re.compile(r"[+-]?(?:0|[1-9][0-9]{0,29})")
-_HOST_NAME: Final = re.compile(
-    r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9_-]+)*\.?"
-)
+_HOST_NAME: Final = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9_-]+)*\.?")
 
 
 def boolean() -> Form:

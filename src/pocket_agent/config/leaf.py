@@ -72,7 +72,5 @@ def _walk(section: type[Section], prefix: str) -> Iterator[Leaf]:
 LEAVES: Final[Mapping[str, Leaf]] = MappingProxyType({leaf.key: leaf for leaf in _walk(Settings, "")})
 """Every setting by its dotted key, in the order of print."""
 
-SECTIONS: Final = frozenset(
-    key.rsplit(".", depth)[0] for key in LEAVES for depth in range(1, key.count(".") + 1)
-)
+SECTIONS: Final = frozenset(key.rsplit(".", depth)[0] for key in LEAVES for depth in range(1, key.count(".") + 1))
 """The dotted keys of the sections: `server`, `server.tls`, ..."""

@@ -78,9 +78,7 @@ class LoadedSettings:
             yield Effective(leaf, value, _masked(leaf.show(value), key), self.sources[key])
 
 
-def load_settings(
-    *, config: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]
-) -> LoadedSettings:
+def load_settings(*, config: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> LoadedSettings:
     """Read, merge and check every source of settings.
 
     A value must be acceptable in itself even where a stronger source overrides it. A list or a
@@ -160,9 +158,7 @@ def _flag(key: str) -> str:
     return _FLAGS.get(key) or "--" + re.sub(r"[._]", "-", key)
 
 
-def _conflict_problems(
-    settings: Settings, sources: Mapping[str, str], refused: set[str]
-) -> Iterator[Problem]:
+def _conflict_problems(settings: Settings, sources: Mapping[str, str], refused: set[str]) -> Iterator[Problem]:
     for conflict in find_conflicts(settings):
         if refused.isdisjoint(conflict.keys):
             leaves = [LEAVES[key] for key in conflict.keys]

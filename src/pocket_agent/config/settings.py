@@ -59,9 +59,7 @@ class ServerSettings(Section):
         default=8080,
         description="Port of the plain HTTP listener, which is bound to loopback whatever the host is.",
     )
-    auth: Switch = Field(
-        default=True, description="Ask every connection for a token; off only on a loopback host."
-    )
+    auth: Switch = Field(default=True, description="Ask every connection for a token; off only on a loopback host.")
     allowed_origins: Annotated[tuple[str, ...], origin_list()] = Field(
         default=(), description="Web origins that may connect beside the server's own."
     )
@@ -80,8 +78,8 @@ class DataSettings(Section):
 class LoggingSettings(Section):
     """The server's own log."""
 
-    level: Annotated[Level, choice("debug", "info", "warning", "error", synonyms={"warn": "warning"})] = (
-        Field(default="info", description="The least severe lines to write.")
+    level: Annotated[Level, choice("debug", "info", "warning", "error", synonyms={"warn": "warning"})] = Field(
+        default="info", description="The least severe lines to write."
     )
     format: Annotated[Literal["json", "text"], choice("json", "text")] = Field(
         default="json", description="One JSON object a line, or text for people."
@@ -100,9 +98,7 @@ class LimitSettings(Section):
 
     max_connections: Count = Field(default=100, description="Clients connected at a time.")
     max_projects: Count = Field(default=100, description="Projects.")
-    max_executions: Count = Field(
-        default=10, description="Executions running at a time; further prompts wait."
-    )
+    max_executions: Count = Field(default=10, description="Executions running at a time; further prompts wait.")
     max_queued_prompts: Annotated[int, number(0, 1_000_000)] = Field(
         default=100, description="Prompts that wait in one project."
     )
@@ -121,9 +117,7 @@ class TimeoutSettings(Section):
     execution: SecondsOrForever = Field(
         default=3600.0, description="Longest execution; time spent waiting for approvals does not count."
     )
-    idle: SecondsOrForever = Field(
-        default=900.0, description="An idle CLI process is closed after this time."
-    )
+    idle: SecondsOrForever = Field(default=900.0, description="An idle CLI process is closed after this time.")
     ping_interval: SecondsAboveZero = Field(default=30.0, description="Time between pings to a client.")
     pong_timeout: SecondsAboveZero = Field(
         default=30.0, description="A client that has not answered a ping for this long is disconnected."
@@ -152,18 +146,20 @@ class ClaudeSettings(Section):
     binary: Annotated[Path | None, path("a path or a name on PATH", bare_names=True).optional()] = Field(
         default=None, description="The CLI to run; without one, `claude` on PATH."
     )
-    max_processes: Count = Field(default=10, description="CLI processes kept running at a time; at least as many as there may be executions.")
+    max_processes: Count = Field(
+        default=10, description="CLI processes kept running at a time; at least as many as there may be executions."
+    )
     max_line: BytesAboveZero = Field(
         default=16 * _MEBIBYTE, description="Longest line of the CLI; a longer one becomes an error entry."
     )
     model: Annotated[str | None, text("a model name", pattern=r"[^\s-]\S*").optional()] = Field(
         default=None, description="Model for projects that choose none; without one, the CLI's own choice."
     )
-    permission_mode: Annotated[
-        str | None, text("a permission mode of the CLI", pattern=r"[A-Za-z]+").optional()
-    ] = Field(
-        default=None,
-        description="Permission mode for projects that choose none; without one, the CLI's own choice.",
+    permission_mode: Annotated[str | None, text("a permission mode of the CLI", pattern=r"[A-Za-z]+").optional()] = (
+        Field(
+            default=None,
+            description="Permission mode for projects that choose none; without one, the CLI's own choice.",
+        )
     )
     allow_dangerously_skip_permissions: Switch = Field(
         default=False, description="Let clients run the agent without asking for approvals."
@@ -201,12 +197,8 @@ class StorageSettings(Section):
     max_entries: Annotated[int, number(0, 10**12, "; 0: no limit")] = Field(
         default=1_000_000, description="Entries kept per project."
     )
-    max_size: BytesOrUnlimited = Field(
-        default=1024 * _MEBIBYTE, description="Size of the entries kept per project."
-    )
-    max_age: SecondsOrForever = Field(
-        default=90 * 86400.0, description="Age of the entries kept per project."
-    )
+    max_size: BytesOrUnlimited = Field(default=1024 * _MEBIBYTE, description="Size of the entries kept per project.")
+    max_age: SecondsOrForever = Field(default=90 * 86400.0, description="Age of the entries kept per project.")
 
 
 class MetricsSettings(Section):

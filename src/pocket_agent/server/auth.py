@@ -84,10 +84,6 @@ class Authenticator:
         except ValueError:  # such as a bracket that is never closed
             own = host = ""
         # Without tokens a name that an attacker points at loopback must not count as the server's own.
-        if (
-            own
-            and own == headers.get("Host", "").lower()
-            and (self._required or is_loopback(host))
-        ):
+        if own and own == headers.get("Host", "").lower() and (self._required or is_loopback(host)):
             return
         raise ForbiddenError("Pages of this origin may not connect (server.allowed_origins).")
