@@ -187,6 +187,16 @@ async def test_a_client_that_has_much_to_read_may_be_late_with_its_pong(bench: B
     assert not bench.transport.closing
 
 
+async def test_a_client_that_joined_nothing_and_takes_nothing_is_given_up_on(bench: Bench) -> None:
+    """What all clients are told would otherwise pile up for it, for ever."""
+    bench.transport.waiting = 2**30
+    async with serving(bench):
+        bench.connection.keep_alive(bench.connection._opened)
+        await until(lambda: bool(bench.socket.closes))
+        bench.transport.closing = True
+    assert bench.socket.closes[0][0] == 4008
+
+
 async def test_a_transport_that_is_closing_takes_no_frames(bench: Bench) -> None:
     bench.transport.closing = True
     bench.connection.write(b"x", 1)

@@ -139,6 +139,21 @@ def test_half_of_it_is_made_anew(tmp_path: Path, missing: str) -> None:
     assert (tmp_path / missing).exists()
 
 
+def test_it_is_made_anew_for_another_name(tmp_path: Path) -> None:
+    first = serial(Tls(TlsSettings(), tmp_path, ["one.example"]).certificate.cert.read_bytes())
+    same = serial(Tls(TlsSettings(), tmp_path, ["one.example"]).certificate.cert.read_bytes())
+    other = serial(Tls(TlsSettings(), tmp_path, ["192.0.2.7"]).certificate.cert.read_bytes())
+    assert first == same
+    assert other != first
+
+
+def test_a_key_that_does_not_fit_is_made_anew(tmp_path: Path) -> None:
+    """As after a server that was killed between writing the two."""
+    Tls(TlsSettings(), tmp_path, [])
+    (tmp_path / "key.pem").write_bytes(make_self_signed([])[1])
+    Tls(TlsSettings(), tmp_path, [])
+
+
 async def test_ones_own_certificate(tmp_path: Path) -> None:
     cert, key = write(tmp_path, "own", make_self_signed(["box.local"]))
     made = Tls(TlsSettings(cert=cert, key=key), tmp_path / "tls", [])

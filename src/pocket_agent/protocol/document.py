@@ -68,6 +68,7 @@ _CLOSES: Final = """
 | 1001 | The server stops or restarts; agents go on. | Reconnect, with `since`. |
 | 1008 | Against a policy of the server. | Mend the client. |
 | 1009 | A frame larger than `limits.message_size`. | Reconnect; do not send it again. |
+| 1011 | The server could not read its store. | Reconnect, with `since`; its log tells more. |
 | 4001 | The token is not valid. | Ask for another one. |
 | 4008 | The client took nothing for too long. | Reconnect, with `since`. |
 | 4009 | The device was revoked, or the certificate replaced. | Pair again. |

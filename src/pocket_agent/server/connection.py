@@ -113,6 +113,9 @@ class Connection:
     def park(self, cursor: Cursor) -> None:
         """Serve a cursor from here on as the transport has room."""
         self._parked[cursor] = None
+        self._serve()
+
+    def _serve(self) -> None:
         if self._serving is None and self._tasks is not None:
             self._serving = self._tasks.create_task(self._serve_parked())
 
@@ -225,8 +228,9 @@ class Connection:
         self._observer.emit(RequestHandled(frame.type, code, duration, frame.project_id, correlation_id))
 
     async def _serve_parked(self) -> None:
-        """Bring parked cursors up to the end, each a portion at a time."""
+        """Bring parked cursors up to the end, each a portion at a time, as the transport has room."""
         try:
+            await self._room()
             while self._parked and not self._transport.is_closing():
                 await self._room()
                 for cursor in list(self._parked):
@@ -276,6 +280,9 @@ class Connection:
     def keep_alive(self, at: float) -> None:
         """Ping a silent client, and give up one that did not answer; called every second or so."""
         timeouts = self._settings.timeouts
+        if self.congested:
+            # Also one that follows no project must not let what all are told pile up for ever.
+            self._serve()
         if self._pinged is not None:
             # While its transport is congested a pong may be stuck behind what it has yet to read.
             if at - self._pinged > timeouts.pong_timeout and not self.congested:

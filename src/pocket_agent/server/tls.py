@@ -76,15 +76,26 @@ class Tls:
 
     def _self_signed(self) -> Certificate:
         cert, key = self._directory / "cert.pem", self._directory / "key.pem"
-        if cert.exists() and key.exists():
-            present = _read(cert, key, self_signed=True)
-            if present.not_after - datetime.now(UTC) > _RENEW_BEFORE:
-                return present
+        if cert.exists() and key.exists() and _is_good(cert, key, self._hosts):
+            return _read(cert, key, self_signed=True)
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         cert_pem, key_pem = make_self_signed(self._hosts)
         _write_private(key, key_pem)
         _write_private(cert, cert_pem)
         return _read(cert, key, self_signed=True)
+
+
+def _is_good(cert: Path, key: Path, hosts: Iterable[str]) -> bool:
+    """Whether a certificate of our own can stay: its key fits, it lasts, and it names where we listen now."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key)
+        parsed = x509.load_pem_x509_certificate(cert.read_bytes())
+        names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (OSError, ValueError, x509.ExtensionNotFound):
+        # A server that was killed between writing the two, say.
+        return False
+    lasts = parsed.not_valid_after_utc - datetime.now(UTC) > _RENEW_BEFORE
+    return lasts and all(_general_name(host) in names for host in hosts)
 
 
 def make_self_signed(hosts: Iterable[str]) -> tuple[bytes, bytes]:
