@@ -1,13 +1,14 @@
 """`python -m benchmarks [NAME ...] [--scale X] [--json FILE]`: runs benchmarks; exit status 1 on a missed target."""
 
 import argparse
-import asyncio
 import dataclasses
 import json
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+
+import uvloop
 
 from benchmarks import fanout, history, idle, latency, listing, startup, warm
 from benchmarks.row import Row
@@ -35,7 +36,7 @@ def main() -> int:
     rows: list[Row] = []
     for name in options.names or BENCHES:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            made = asyncio.run(BENCHES[name](Path(folder) / name, options.scale))
+            made = uvloop.run(BENCHES[name](Path(folder) / name, options.scale))
         for row in made:
             verdict = "" if not row.target else f"  {row.target}: {'yes' if row.passed else 'NO'}"
             print(f"{row.name:<62} {row.value:>14,.3f} {row.unit}{verdict}", flush=True)

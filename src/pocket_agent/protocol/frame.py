@@ -19,20 +19,26 @@ _MEDIUM: Final = 0xFFFF
 _encode = msgspec.json.Encoder(order=None).encode
 
 
-class _SecondCache:
-    """The formatted second, since thousands of frames share it."""
+class _Last:
+    """The time that was formatted last, since all frames of a batch share it and thousands share its second."""
 
-    second = -1
+    at = -1
     text = ""
+    second = -1
+    second_text = ""
 
 
 def timestamp(at: Milliseconds) -> str:
     """`at` as RFC 3339 in UTC with milliseconds, e.g. 2026-01-31T12:00:00.123Z."""
+    if at == _Last.at:
+        return _Last.text
     second, rest = divmod(at, 1000)
-    if second != _SecondCache.second:
-        _SecondCache.text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-        _SecondCache.second = second
-    return f"{_SecondCache.text}.{rest:03d}Z"
+    if second != _Last.second:
+        _Last.second_text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        _Last.second = second
+    text = f"{_Last.second_text}.{rest:03d}Z"
+    _Last.at, _Last.text = at, text
+    return text
 
 
 def websocket_frame(payload: bytes) -> bytes:

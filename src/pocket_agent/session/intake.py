@@ -102,7 +102,8 @@ class Intake:
 
     def _line(self, data: bytes) -> None:
         message = peek(data)
-        match message.kind:
+        kind = message.kind
+        match kind:
             case Kind.GARBAGE:
                 self._reject(message.reason or "not JSON", "INVALID_MESSAGE", message.excerpt)
             case Kind.STREAM_EVENT:
@@ -118,19 +119,19 @@ class Intake:
             case Kind.CONTROL_CANCEL_REQUEST:
                 self._withdraw(message.request_id)
             case _:
-                self._entry(data, message)
+                self._entry(data, message, kind)
 
-    def _entry(self, data: bytes, message: Message) -> None:
+    def _entry(self, data: bytes, message: Message, kind: Kind) -> None:
         plan = self.plan
         plan.drafts.append(Draft("agent_message", data, Direction.CLAUDE))
-        if message.kind is Kind.INIT or message.kind is Kind.RESULT:
+        if kind is Kind.INIT or kind is Kind.RESULT:
             self._session(message)
-        if message.kind is Kind.RESULT:
+        if kind is Kind.RESULT:
             plan.partial.append(("clear", ""))
             self._result(message)
-        elif message.kind is Kind.ASSISTANT and message.parent_tool_use_id is None:
+        elif kind is Kind.ASSISTANT and message.parent_tool_use_id is None:
             plan.partial.append(("clear", ""))
-        elif message.kind is Kind.LIFECYCLE:
+        elif kind is Kind.LIFECYCLE:
             self._lifecycle(message)
 
     def _reject(self, reason: str, code: str, excerpt: str | None = None) -> None:

@@ -5,8 +5,8 @@ clock ends what runs too long and closes what idles. Restoring is how each run o
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable
+from typing import Final, Protocol
 
 import msgspec
 
@@ -34,11 +34,19 @@ _RETRY_SECONDS: Final = 1.0
 """Pause before a refused write or a start that was not possible is tried again."""
 
 
+class Gate(Protocol):
+    """Whether an execution may begin."""
+
+    def __call__(self, *, warm: bool) -> Awaitable[None]:
+        """Raises when it may not."""
+
+
 class Life:
     """Keeps one session going. Whoever changes the session holds `mutex`.
 
     Args:
-        gate: raises ResourceLimitError or ClaudeNotFoundError when no execution may begin now.
+        gate: raises ResourceLimitError or ClaudeNotFoundError when no execution may begin now; told whether
+            a warm process is there.
 
     Attributes:
         wake: set when the next prompt may be able to start.
@@ -55,14 +63,14 @@ class Life:
         capacity: Capacity,
         settings: Settings,
         observer: Observer,
-        gate: Callable[[], Awaitable[None]],
+        gate: Gate,
     ) -> None:
         self.mutex = asyncio.Lock()
         self.wake = asyncio.Event()
         self.tick = asyncio.Event()
         self.ready = asyncio.Event()
         self.closed = False
-        self.gate = gate
+        self._gate = gate
         self.runner = Runner(state, agent, capacity, settings.claude, observer, self._evict)
         self._state = state
         self._agent = agent
@@ -100,6 +108,15 @@ class Life:
             if self.closed:
                 raise ProjectNotFoundError("There is no such project.")
             yield
+
+    async def check(self) -> None:
+        """Refuse an execution that could not begin now.
+
+        Raises:
+            ResourceLimitError: the disk is full.
+            ClaudeNotFoundError: there is no usable CLI.
+        """
+        await self._gate(warm=self._agent.alive)
 
     async def start_now(self, execution: Execution) -> bool:
         """Start a prompt if nothing is before it; False when it has to queue. Needs the mutex."""
@@ -232,7 +249,7 @@ class Life:
             return
         execution = state.queue[0]
         try:
-            await self.gate()
+            await self.check()
         except BaseException:
             self._capacity.release()
             raise

@@ -48,8 +48,9 @@ class State:
     silent_from: int = 0
     attempts: int = 0
     has_slot: bool = False
-    _encoded: bytes | None = None
-    _encoded_for: tuple[Project | None, int, int] = (None, 0, 0)
+    _encoded: bytes = b""
+    _encoded_project: Project | None = None
+    _encoded_depths: tuple[int, int] = (0, 0)
 
     @property
     def project(self) -> Project:
@@ -62,9 +63,9 @@ class State:
 
     def encoded_view(self) -> bytes:
         """The same as JSON, encoded again only when it changed."""
-        key = (self.log.project, len(self.queue), len(self.approvals))
-        if self._encoded is None or self._encoded_for[0] is not key[0] or self._encoded_for[1:] != key[1:]:
-            self._encoded, self._encoded_for = encode_data(self.view()), key
+        project, depths = self.log.project, (len(self.queue), len(self.approvals))
+        if self._encoded_project is not project or self._encoded_depths != depths:
+            self._encoded, self._encoded_project, self._encoded_depths = encode_data(self.view()), project, depths
         return self._encoded
 
     def queued(self) -> list[QueuedPrompt]:
