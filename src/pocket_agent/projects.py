@@ -244,16 +244,15 @@ class Projects:
                 self._observer.emit(ProjectFaulted(session.state.project.id, error))
                 await asyncio.sleep(_RESTART_SECONDS)
 
-    async def _gate(self, *, warm: bool) -> None:
-        """Refuse an execution that could not be carried out; a warm process needs no other CLI."""
+    async def _gate(self) -> None:
+        """Refuse an execution that could not be carried out."""
         needed = self._settings.limits.min_free_disk
         if self._store.free_bytes() < needed:
             raise ResourceLimitError(
                 "The disk of the server's data directory is full; free some space "
                 f"(at least {needed // 2**20} MiB, limits.min_free_disk)."
             )
-        if not warm:
-            await self._context.installer.find()
+        await self._context.installer.find()
 
     async def _retain(self) -> None:
         """Drop what the retention settings no longer keep, a little at a time."""

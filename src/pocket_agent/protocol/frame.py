@@ -22,22 +22,22 @@ _encode = msgspec.json.Encoder(order=None).encode
 class _Last:
     """The time that was formatted last, since all frames of a batch share it and thousands share its second."""
 
-    at = -1
-    text = ""
-    second = -1
-    second_text = ""
+    moment = (-1, "")
+    second = (-1, "")
 
 
 def timestamp(at: Milliseconds) -> str:
     """`at` as RFC 3339 in UTC with milliseconds, e.g. 2026-01-31T12:00:00.123Z."""
-    if at == _Last.at:
-        return _Last.text
+    known, text = _Last.moment
+    if known == at:
+        return text
     second, rest = divmod(at, 1000)
-    if second != _Last.second:
-        _Last.second_text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-        _Last.second = second
-    text = f"{_Last.second_text}.{rest:03d}Z"
-    _Last.at, _Last.text = at, text
+    known, start = _Last.second
+    if known != second:
+        start = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        _Last.second = (second, start)
+    text = f"{start}.{rest:03d}Z"
+    _Last.moment = (at, text)
     return text
 
 

@@ -5,8 +5,8 @@ clock ends what runs too long and closes what idles. Restoring is how each run o
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable
-from typing import Final, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
 
 import msgspec
 
@@ -34,19 +34,11 @@ _RETRY_SECONDS: Final = 1.0
 """Pause before a refused write or a start that was not possible is tried again."""
 
 
-class Gate(Protocol):
-    """Whether an execution may begin."""
-
-    def __call__(self, *, warm: bool) -> Awaitable[None]:
-        """Raises when it may not."""
-
-
 class Life:
     """Keeps one session going. Whoever changes the session holds `mutex`.
 
     Args:
-        gate: raises ResourceLimitError or ClaudeNotFoundError when no execution may begin now; told whether
-            a warm process is there.
+        gate: raises ResourceLimitError or ClaudeNotFoundError when no execution may begin now.
 
     Attributes:
         wake: set when the next prompt may be able to start.
@@ -63,14 +55,14 @@ class Life:
         capacity: Capacity,
         settings: Settings,
         observer: Observer,
-        gate: Gate,
+        gate: Callable[[], Awaitable[None]],
     ) -> None:
         self.mutex = asyncio.Lock()
         self.wake = asyncio.Event()
         self.tick = asyncio.Event()
         self.ready = asyncio.Event()
         self.closed = False
-        self._gate = gate
+        self.gate = gate
         self.runner = Runner(state, agent, capacity, settings.claude, observer, self._evict)
         self._state = state
         self._agent = agent
@@ -108,15 +100,6 @@ class Life:
             if self.closed:
                 raise ProjectNotFoundError("There is no such project.")
             yield
-
-    async def check(self) -> None:
-        """Refuse an execution that could not begin now.
-
-        Raises:
-            ResourceLimitError: the disk is full.
-            ClaudeNotFoundError: there is no usable CLI.
-        """
-        await self._gate(warm=self._agent.alive)
 
     async def start_now(self, execution: Execution) -> bool:
         """Start a prompt if nothing is before it; False when it has to queue. Needs the mutex."""
@@ -205,7 +188,7 @@ class Life:
 
     async def _abandon(self) -> None:
         """The process of the running execution is gone without a trace, as after a reboot."""
-        error = ErrorData("EXECUTION_FAILED", "The agent's process ended while the server was away.")
+        error = ErrorData("EXECUTION_FAILED", "The agent's process ended while the server could not see it.")
         await self.runner.finish(ExecutionStatus.ERROR, error)
 
     async def _tail(self) -> None:
@@ -216,6 +199,7 @@ class Life:
                     took = await self.runner.take_in()
             except FileOperationError as error:
                 self._observer.emit(StorageFailed(self._state.project.id, error.message))
+                self.tick.set()
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
             if took:
@@ -249,7 +233,7 @@ class Life:
             return
         execution = state.queue[0]
         try:
-            await self.check()
+            await self.gate()
         except BaseException:
             self._capacity.release()
             raise
@@ -302,6 +286,8 @@ class Life:
             if not self._agent.open or idle <= 0:
                 return None
             return max(0.0, self.runner.idle_since + idle - time.monotonic())
+        if not self._agent.open:
+            return 0.0
         due = [left for left in (self._time_left(), self._interrupt_left()) if left is not None]
         return max(0.0, min(due)) if due else None
 
@@ -324,6 +310,10 @@ class Life:
         self.wake.set()
 
     async def _end_if_due(self) -> None:
+        if not self._agent.open:
+            # It could neither be started again nor could that be stored, when the disk was full.
+            await self._abandon()
+            return
         interrupt_left, time_left = self._interrupt_left(), self._time_left()
         if interrupt_left is not None and interrupt_left <= 0:
             self._interrupt_deadline = None

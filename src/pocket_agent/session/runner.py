@@ -15,7 +15,7 @@ import msgspec
 from pocket_agent.claude import control
 from pocket_agent.claude.message import Message
 from pocket_agent.config.settings import ClaudeSettings
-from pocket_agent.errors import FileOperationError, ProcessNotFoundError
+from pocket_agent.errors import FileOperationError, PocketAgentError, ProcessNotFoundError
 from pocket_agent.events import (
     ApprovalRequested,
     ApprovalResolved,
@@ -346,11 +346,20 @@ class Runner:
             await self._store(Plan(), None, ended=True)
             await self._forget_process()
             if execution is not None:
-                await self._retry(execution)
+                await self._retry_or_fail(execution)
             return
         error = None if state.killed else self._error_of_exit(code)
         await self.finish(state.verdict or ExecutionStatus.ERROR, error)
         await self._forget_process()
+
+    async def _retry_or_fail(self, execution: Execution) -> None:
+        try:
+            await self._retry(execution)
+        except PocketAgentError as error:
+            if self._agent.open:
+                await self._agent.terminate(idle=True)
+                await self._forget_process()
+            await self.finish(ExecutionStatus.ERROR, ErrorData(error.code, error.message, error.details or None))
 
     async def _retry(self, execution: Execution) -> None:
         """The process ended without a word about the prompt, so the prompt goes to a new one."""

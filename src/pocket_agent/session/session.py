@@ -78,7 +78,7 @@ class Session:
                 raise ResourceLimitError(
                     f"The queue of this project is full ({limit} prompts, limits.max_queued_prompts)."
                 )
-            await self.life.check()
+            await self.life.gate()
             execution = Execution(
                 id=ExecutionId(str(uuid.uuid4())),
                 project_id=state.project.id,
