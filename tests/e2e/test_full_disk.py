@@ -7,6 +7,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from tests.harness.absence import absent
 from tests.harness.follow import eventually, lines, numbers, run, stored, until, until_line
 from tests.harness.server import ServerProcess, running_server, write_standin
 
@@ -25,7 +26,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
             ["mount", "-t", "tmpfs", "-o", "size=24m,mode=700", "tmpfs", str(data)], check=True, capture_output=True
         )
     except (OSError, subprocess.CalledProcessError):
-        pytest.skip("a file system can only be mounted by root")
+        absent("a small file system, which only root can mount")
     try:
         spool = tmp_path / "spool"
         spool.mkdir(mode=0o700)

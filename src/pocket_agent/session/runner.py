@@ -3,7 +3,6 @@
 Every method is called with the session's mutex held, so that nothing happens in between.
 """
 
-import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -38,13 +37,10 @@ from pocket_agent.session.capacity import Capacity
 from pocket_agent.session.intake import Intake, Plan, Present
 from pocket_agent.session.log import Draft, Write, entry_draft, now
 from pocket_agent.session.state import State
+from pocket_agent.session.tuning import Tuning
 
 _MAX_ATTEMPTS: Final = 2
 """How often a prompt is written to a process that ends without having said anything."""
-
-
-_CONTROL_SECONDS: Final = 5.0
-"""How long the CLI may take to answer a control request; it answers within milliseconds."""
 
 
 def new_approval_id() -> ApprovalId:
@@ -70,6 +66,7 @@ class Runner:
         self._settings = settings
         self._observer = observer
         self._evict = evict
+        self.tuning = Tuning(agent, self.take_in)
         self.idle_since = time.monotonic()
 
     async def start(self, execution: Execution) -> None:
@@ -129,54 +126,13 @@ class Runner:
     async def _ensure_process(self, options: ExecuteOptions) -> bool:
         """Have a process that fits the options; returns whether it ran already."""
         agent, project = self._agent, self._state.project
-        if agent.open and (not agent.fits(options) or project.fork or not await self._adjust(options)):
+        if agent.open and (not agent.fits(options) or project.fork or not await self.tuning.adjust(options)):
             await self.close_process()
         if agent.open:
             return True
         await self._capacity.make_room(project.id)
         await agent.start(options, resume=project.session_id, fork=project.fork)
         return False
-
-    async def _adjust(self, options: ExecuteOptions) -> bool:
-        """Change model and permission mode of the warm process; False when it needs a new one."""
-        agent = self._agent
-        if options.model != agent.model and not await self.set_model(options.model):
-            return False
-        mode = options.permission_mode
-        return mode == agent.permission_mode or await self.set_permission_mode(mode or "default")
-
-    async def set_model(self, model: str | None) -> bool:
-        """Tell the running process; False when it does not accept."""
-        request_id = uuid.uuid4().hex
-        return await self._set(request_id, control.set_model(request_id, model), "model", model)
-
-    async def set_permission_mode(self, mode: str) -> bool:
-        """Tell the running process; False when it does not accept."""
-        request_id = uuid.uuid4().hex
-        return await self._set(request_id, control.set_permission_mode(request_id, mode), "permission_mode", mode)
-
-    async def _set(self, request_id: str, line: bytes, attribute: str, value: str | None) -> bool:
-        answer = await self._ask(request_id, line)
-        if answer is None or answer.response is None or not answer.response.succeeded:
-            return False
-        setattr(self._agent, attribute, value)
-        return True
-
-    async def _ask(self, request_id: str, line: bytes) -> Message | None:
-        """Ask the CLI; None when no answer comes, as from a stand-in that knows no control requests."""
-        agent, loop = self._agent, asyncio.get_running_loop()
-        answer = agent.expect(request_id)
-        deadline = loop.time() + _CONTROL_SECONDS
-        try:
-            await agent.send(line)
-            # The answer comes by the spool, which nobody else reads while the mutex is held.
-            while not answer.done() and agent.open:
-                if not await self.take_in():
-                    async with asyncio.timeout_at(deadline):
-                        await agent.activity()
-        except (ProcessNotFoundError, TimeoutError):
-            answer.cancel()
-        return answer.result() if answer.done() and not answer.cancelled() else None
 
     async def send_prompt(self) -> None:
         """Write the prompt of the running execution; a process that is gone shows in the tail."""

@@ -312,7 +312,7 @@ class Session:
             ValidationError: the running agent does not accept it.
         """
         async with self.life.turn():
-            if self._agent.alive and not await self._runner.set_model(model):
+            if self._agent.alive and not await self._runner.tuning.set_model(model):
                 raise ValidationError("The running agent does not accept this model.")
             await self.state.log.write(Write(project={"model": model}), after=self.state.announce)
 
@@ -323,7 +323,7 @@ class Session:
             ValidationError: the running agent does not accept it.
         """
         async with self.life.turn():
-            if self._agent.alive and not await self._runner.set_permission_mode(mode):
+            if self._agent.alive and not await self._runner.tuning.set_permission_mode(mode):
                 raise ValidationError("The running agent does not accept this permission mode.")
             await self.state.log.write(Write(project={"permission_mode": mode}), after=self.state.announce)
 
