@@ -11,6 +11,9 @@ from pocket_agent.storage.location import database_path
 
 def write_backup(loaded: LoadedSettings, target: Path) -> None:
     """Copy the database of the configured data directory to `target`."""
-    backup(database_path(loaded.settings.data.dir), target)
-    typer.echo(f"Wrote {target} ({target.stat().st_size / 2**20:.1f} MiB). Restore it by putting it in the place of")
-    typer.echo(f"{database_path(loaded.settings.data.dir)} while the server is stopped.")
+    database = database_path(loaded.settings.data.dir)
+    backup(database, target)
+    typer.echo(f"Wrote {target} ({target.stat().st_size / 2**20:.1f} MiB).")
+    # A write-ahead log that is left over belongs to the database that was there before.
+    typer.echo(f"To restore it: stop the server, delete {database}-wal and {database}-shm if they are there,")
+    typer.echo(f"and copy it to {database}.")
