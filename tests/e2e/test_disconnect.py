@@ -54,6 +54,27 @@ async def test_disconnected_at_200_random_points(server: ServerProcess, folder: 
     assert lines(frames) == log
 
 
+async def test_disconnected_at_200_random_points_from_the_real_cli(demo_server: ServerProcess, folder: Path) -> None:
+    seed = 201
+    print("seed", seed)
+    chance = random.Random(seed)  # noqa: S311
+    budgets = [chance.randint(100, 3000) for _ in range(CUTS)]
+    async with demo_server.client() as steady, running_proxy(demo_server.port, [10**9, *budgets]) as proxy:
+        project = await steady.create_project(str(folder))
+        unsteady = Client(f"ws://127.0.0.1:{proxy.port}/ws", token=demo_server.token, backoff=QUICK)
+        async with unsteady, unsteady.subscribe(project.id, 0) as stream:
+            await until(stream, "project_state")
+            await steady.execute(project.id, "demo:blocks=1000")
+            proxy.break_off()
+            frames = await follow(stream, is_result)
+            assert proxy.cuts == CUTS + 1
+        log = await stored(steady, project.id)
+    held = lines(frames)
+    assert len(held) > 1000
+    # The CLI prints a little more after its result.
+    assert held == log[: len(held)]
+
+
 async def test_joins_during_a_flood(server: ServerProcess, folder: Path) -> None:
     """Whoever joins from the beginning while the agent writes fast gets all of it, whenever it joined."""
 
