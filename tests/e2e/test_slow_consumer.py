@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.harness.claude import require_claude
 from tests.harness.follow import SECONDS, eventually, follow, is_result, lines, run, stored
 from tests.harness.raw import CLOSE, TEXT, RawClient, RawFrame, raw_client
 from tests.harness.server import ServerProcess, running_server, write_standin
@@ -93,6 +94,41 @@ async def test_a_stalled_viewer_delays_none_of_the_others(patient: ServerProcess
                 assert frame is not None
                 received += offsets([frame])
         assert received == [line.offset for line in log]
+
+
+async def test_a_stalled_viewer_among_20_of_the_real_cli(tmp_path: Path, folder: Path) -> None:
+    env = {
+        "PA_CLAUDE_BINARY": str(require_claude()),
+        "PA_WEBSOCKET_SEND_BUFFER": "256KiB",
+        "PA_WEBSOCKET_WRITE_TIMEOUT": "1s",
+        "PA_LOG_LEVEL": "info",
+    }
+
+    async def watch() -> list[Frame]:
+        async with server.client() as client, client.subscribe(project.id, 0) as stream:
+            return await follow(stream, is_result)
+
+    async with running_server(tmp_path, env=env, flags=["--demo"]) as server, server.client() as client:
+        project = await client.create_project(str(folder))
+        async with raw_client(server, receive_buffer=SMALL) as stalled:
+            start = await joined(stalled, project.id)
+            async with asyncio.TaskGroup() as tasks:
+                watching = [tasks.create_task(watch()) for _ in range(19)]
+                await client.execute(project.id, "demo:huge=8MiB")
+            await eventually(lambda: "slow consumer dropped" in server.log, "it is given up")
+            received = await rest(stalled)
+        assert received[-1].close_code == 4008
+        log = await stored(client, project.id)
+        for watched in watching:
+            held = lines(watched.result())
+            assert held == log[: len(held)]
+            assert held[-1].offset >= log[-1].offset - 1, "all but what the CLI prints after its result"
+        seen = offsets(received)
+        after = Position(start.epoch, seen[-1] if seen else start.offset)
+        async with client.subscribe(project.id, after) as stream:
+            missed = await follow(stream, is_result)
+        both = [*seen, *(line.offset for line in lines(missed))]
+        assert both == list(range(start.offset + 1, start.offset + 1 + len(both)))
 
 
 async def test_a_stalled_viewer_is_closed_and_misses_nothing(strict: ServerProcess, folder: Path) -> None:

@@ -37,6 +37,8 @@ CLOSE_REVOKED: Final = 4009
 _PING: Final = b"\x89\x00"  # RFC 6455 section 5.5.2, without a payload
 _MAX_IN_FLIGHT: Final = 32
 """Requests of one connection that may be under way at a time."""
+_LINGER_SECONDS: Final = 30.0
+"""How long a client that is closed has to take what waits for it, and the code of the close behind that."""
 _POLL_SECONDS: Final = (0.001, 0.05)
 """How often a congested transport is looked at: at first, and at most."""
 
@@ -296,8 +298,7 @@ class Connection:
     async def close(self, code: int, reason: str) -> None:
         """Close from this side; a transport that does not take the rest is cut after a while."""
         self._closed_by, self._close_code = "server", code
-        linger = self._settings.websocket.write_timeout
-        asyncio.get_running_loop().call_later(linger, self._transport.abort)
+        asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._transport.abort)
         await self._socket.close(code=code, message=reason.encode(), drain=False)
 
 
