@@ -297,7 +297,7 @@ async def _listen_plain(runner: web.AppRunner, loaded: LoadedSettings, observer:
 
 def _tell(tls: Tls, observer: Observer) -> None:
     certificate = tls.certificate
-    observer.emit(CertificateLoaded(certificate.not_after.isoformat(), certificate.self_signed))
+    observer.emit(CertificateLoaded(certificate.not_after, certificate.self_signed))
 
 
 async def _reload(

@@ -1,11 +1,16 @@
 """What happened, as typed values in the past tense, and who is told.
 
 The core emits these to the `Observer` it was given and knows nothing of logs, metrics or traces;
-`observability/` maps them. Durations are in seconds, sizes in bytes.
+`observability/` maps them. Durations are in seconds, sizes in bytes, points in time milliseconds
+since the Unix epoch, money United States dollars.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, Protocol
+
+from pocket_agent.model import ExecutionContext, ExecutionStatus, Milliseconds, ModelUsage
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +40,15 @@ class ServerStopped:
 class CertificateLoaded:
     """A TLS certificate is in use from here on."""
 
-    not_after: str
+    not_after: datetime
     self_signed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsReloaded:
+    """The settings that can change while running were read again."""
+
+    level: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +57,16 @@ class SettingIgnored:
 
     setting: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HealthChanged:
+    """A health check gives another status than before (None: its first)."""
+
+    check: str
+    status: str
+    previous: str | None
+    message: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +98,22 @@ class ConnectionClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class PongReceived:
+    """A client answered a ping; `duration` is the time from one to the other."""
+
+    connection_id: str
+    duration: float
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerDropped:
+    """A connection was closed because its transport took nothing for too long."""
+
+    connection_id: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
 class RequestHandled:
     """A request was answered; `code` is the error's code, None when there was none."""
 
@@ -100,6 +138,7 @@ class ProjectCreated:
     """A directory became a project."""
 
     project_id: str
+    correlation_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +146,7 @@ class ProjectDeleted:
     """A project was forgotten."""
 
     project_id: str
+    correlation_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,55 +159,110 @@ class ProjectFaulted:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionQueued:
-    """A prompt was accepted."""
+    """A prompt was accepted; `place` is its place in the queue, 0 when it starts at once."""
 
-    project_id: str
-    execution_id: str
+    context: ExecutionContext
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionDelayed:
+    """The next prompt of a queue cannot start now, by no fault of its own; it keeps its place."""
+
+    context: ExecutionContext
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionWithdrawn:
+    """A prompt was taken back before it ran."""
+
+    context: ExecutionContext
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutionStarted:
-    """A prompt went to the agent; `warm` tells whether its process ran already."""
+    """A prompt went to the agent.
 
-    project_id: str
-    execution_id: str
+    Attributes:
+        warm: whether the agent's process ran already.
+        queued: time from the prompt's arrival until its turn.
+        preparation: time from its turn until the agent's process was there and the start was stored.
+    """
+
+    context: ExecutionContext
     warm: bool
+    queued: float
+    preparation: float
+
+
+@dataclass(frozen=True, slots=True)
+class FirstMessageReceived:
+    """The agent said its first word of an execution; `duration` is the time since the start."""
+
+    context: ExecutionContext
+    duration: float
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutionFinished:
-    """An execution is over; the figures come from the CLI's result line, where it gave them."""
+    """An execution is over; the figures come from the CLI, where it gave them.
 
-    project_id: str
-    execution_id: str
-    session_id: str | None
-    status: str
+    Attributes:
+        started_at: when it was given to the agent; None when it never was.
+        duration: time from then to the end.
+        waited: how much of that was spent waiting for approvals.
+        code: the wire code of the error that ended it.
+        model: the model that answered.
+        usage: what was used, by model.
+    """
+
+    context: ExecutionContext
+    status: ExecutionStatus
+    created_at: Milliseconds
+    started_at: Milliseconds | None
+    finished_at: Milliseconds
     duration: float
     waited: float
+    code: str | None
+    session_id: str | None
     model: str | None
-    input_tokens: int
-    output_tokens: int
-    cost_usd: float
+    usage: tuple[ModelUsage, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovalRequested:
-    """The agent asks to use a tool."""
+    """The agent asks to use a tool; `context` is None when no execution runs."""
 
     project_id: str
-    execution_id: str | None
+    context: ExecutionContext | None
     approval_id: str
     tool: str
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovalResolved:
-    """A tool request was answered or withdrawn."""
+    """A tool request was answered, or withdrawn (`cancelled`, by nobody)."""
 
     project_id: str
+    context: ExecutionContext | None
     approval_id: str
-    behavior: str
+    tool: str
+    behavior: Literal["allow", "deny", "cancelled"]
+    by: str | None
+    requested_at: Milliseconds
     waited: float
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCompleted:
+    """A tool call of the agent is over."""
+
+    project_id: str
+    context: ExecutionContext | None
+    tool: str
+    outcome: Literal["success", "error", "denied"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +270,7 @@ class ProcessSpawned:
     """A CLI process was started."""
 
     project_id: str
+    context: ExecutionContext | None
     pid: int
     duration: float
 
@@ -201,7 +297,18 @@ class LineRejected:
     """The CLI printed something that is not a line of its protocol."""
 
     project_id: str
+    context: ExecutionContext | None
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StorageCommitted:
+    """A step of a project is stored; `duration` is the time from handing it over."""
+
+    project_id: str
+    context: ExecutionContext | None
+    entries: int
+    duration: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,15 +316,18 @@ class StorageFailed:
     """The store refused a write that will be tried again."""
 
     project_id: str
+    context: ExecutionContext | None
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class ConsumerDropped:
-    """A connection was closed because its transport took nothing for too long."""
+class BudgetExceeded:
+    """The day's executions have cost more than they may; `refusing`: no other begins before `until`."""
 
-    connection_id: str
-    device: str
+    spent_usd: float
+    limit_usd: float
+    refusing: bool
+    until: Milliseconds
 
 
 Event = (
@@ -225,26 +335,35 @@ Event = (
     | ServerStopping
     | ServerStopped
     | CertificateLoaded
+    | SettingsReloaded
     | SettingIgnored
+    | HealthChanged
     | ConnectionOpened
     | ConnectionRejected
     | ConnectionClosed
+    | PongReceived
+    | ConsumerDropped
     | RequestHandled
     | RequestFaulted
     | ProjectCreated
     | ProjectDeleted
     | ProjectFaulted
     | ExecutionQueued
+    | ExecutionDelayed
+    | ExecutionWithdrawn
     | ExecutionStarted
+    | FirstMessageReceived
     | ExecutionFinished
     | ApprovalRequested
     | ApprovalResolved
+    | ToolCompleted
     | ProcessSpawned
     | ProcessAdopted
     | ProcessExited
     | LineRejected
+    | StorageCommitted
     | StorageFailed
-    | ConsumerDropped
+    | BudgetExceeded
 )
 
 
@@ -253,3 +372,18 @@ class Observer(Protocol):
 
     def emit(self, event: Event) -> None:
         """Take note of an event."""
+
+
+class Propagator(Protocol):
+    """Hands the trace of an execution on to its agent."""
+
+    def environment(self, context: ExecutionContext) -> Mapping[str, str]:
+        """Variables for the agent's process, by which its own telemetry joins; empty when tracing is off."""
+
+
+class NoPropagator:
+    """The `Propagator` of a server that does not trace."""
+
+    def environment(self, context: ExecutionContext) -> Mapping[str, str]:
+        """Nothing."""
+        return {}

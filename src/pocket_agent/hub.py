@@ -9,8 +9,10 @@ pace, from the tail or, when it has fallen behind that, from the store: the same
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from time import perf_counter
 from typing import Final, NamedTuple, Protocol
 
+from pocket_agent.distribution import Distribution
 from pocket_agent.model import Entry, ProjectId
 from pocket_agent.protocol.frame import entry_frame
 
@@ -55,6 +57,7 @@ class Channel:
         read_page: entries after an offset from the store, oldest first; empty at the end.
         snapshot: the frames that tell a laggard, which skipped live frames, how things are now.
         sent: where deliveries are counted, by type of frame.
+        broadcasts: where the time is counted that handing new frames to all cursors takes.
     """
 
     def __init__(
@@ -66,12 +69,14 @@ class Channel:
         read_page: Callable[[int], Awaitable[Sequence[Entry]]],
         snapshot: Callable[[], Iterable[bytes]],
         sent: Counter[str] | None = None,
+        broadcasts: Distribution | None = None,
     ) -> None:
         self.project_id = project_id
         self.head = head
         self.read_page = read_page
         self.snapshot = snapshot
         self.sent: Counter[str] = Counter() if sent is None else sent
+        self._broadcasts = Distribution() if broadcasts is None else broadcasts
         self._max_bytes = max_bytes
         self._frames: list[bytes] = []
         self._kinds: list[str] = []
@@ -121,7 +126,10 @@ class Channel:
             self._kinds.append(frame.kind)
             self._offsets.append(self.head)
             self._bytes += len(frame.data)
-        self._deliver()
+        if self._cursors:
+            began = perf_counter()
+            self._deliver()
+            self._broadcasts.observe(perf_counter() - began)
         self._trim()
 
     def sequence_after(self, offset: int) -> int | None:
@@ -260,16 +268,27 @@ class Cursor:
 class Hub:
     """The channels of all projects, and the connections for what concerns them all.
 
+    Args:
+        broadcasts: where the time is counted, in seconds, that handing new frames to all cursors of a
+            channel takes.
+
     Attributes:
         sent: frames handed to transports since the start.
-        sent_by_type: the same by their type.
+        sent_bytes: what they were in all.
+        sent_by_type: the frames by their type.
         received: frames that came from clients since the start.
+        received_bytes: what they were in all.
+        parked: how often a cursor fell behind, because its connection did not keep up.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, broadcasts: Distribution | None = None) -> None:
         self.sent = 0
+        self.sent_bytes = 0
         self.sent_by_type: Counter[str] = Counter()
         self.received = 0
+        self.received_bytes = 0
+        self.parked = 0
+        self.broadcasts = Distribution() if broadcasts is None else broadcasts
         self.channels: dict[ProjectId, Channel] = {}
         self.sinks: dict[Sink, None] = {}
 

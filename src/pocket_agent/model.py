@@ -138,6 +138,31 @@ class ExecuteOptions(msgspec.Struct, frozen=True, omit_defaults=True):
     dangerously_skip_permissions: bool = False
 
 
+class ExecutionContext(msgspec.Struct, frozen=True):
+    """Names an execution, and the request that it came from, wherever something is told of it.
+
+    Attributes:
+        correlation_id: the `request_id` of the client's request, or one that the server made for it.
+        traceparent: the client's trace context (W3C Trace Context, section 3.2), None without one.
+    """
+
+    project_id: ProjectId
+    execution_id: ExecutionId
+    correlation_id: str
+    traceparent: str | None = None
+
+
+class ModelUsage(msgspec.Struct, frozen=True):
+    """What was used of one model: tokens, and United States dollars by the CLI's own reckoning."""
+
+    model: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_creation_tokens: int = 0
+    cost_usd: float = 0.0
+
+
 class Execution(msgspec.Struct, frozen=True):
     """One prompt, from the queue to its result.
 
@@ -147,6 +172,7 @@ class Execution(msgspec.Struct, frozen=True):
         position: its place in the order of the project's prompts (larger is later).
         spool_offset: the byte of the process's spool at which it started; None before.
         waited_ms: time that it spent waiting for approvals, which the timeout does not count.
+        correlation_id, traceparent: see `ExecutionContext`.
     """
 
     id: ExecutionId
@@ -162,6 +188,13 @@ class Execution(msgspec.Struct, frozen=True):
     spool_offset: int | None = None
     waited_ms: int = 0
     by: str = ""
+    correlation_id: str = ""
+    traceparent: str | None = None
+
+    @property
+    def context(self) -> ExecutionContext:
+        """What names the execution in events."""
+        return ExecutionContext(self.project_id, self.id, self.correlation_id, self.traceparent)
 
 
 class Approval(msgspec.Struct, frozen=True):

@@ -112,8 +112,12 @@ class Projects:
             raise ProjectNotFoundError("There is no such project.")
         return session
 
-    async def create(self, path: str) -> Session:
+    async def create(self, path: str, *, correlation_id: str | None = None) -> Session:
         """Make a directory a project.
+
+        Args:
+            path: the directory.
+            correlation_id: names the request that asked for it.
 
         Raises:
             InvalidPathError: not an absolute path of an existing directory inside the allowed roots.
@@ -145,12 +149,16 @@ class Projects:
             await self._store.commit(Change(project=project))
             session = self._open(project)
             await session.life.ready.wait()
-        self._observer.emit(ProjectCreated(project.id))
+        self._observer.emit(ProjectCreated(project.id, correlation_id))
         self._broadcast("project_state", encode_data(session.state.view()), project.id)
         return session
 
-    async def delete(self, project_id: str) -> None:
+    async def delete(self, project_id: str, *, correlation_id: str | None = None) -> None:
         """Forget a project and its log; its directory is not touched.
+
+        Args:
+            project_id: which one.
+            correlation_id: names the request that asked for it.
 
         Raises:
             ProjectNotFoundError: there is no such project.
@@ -170,7 +178,7 @@ class Projects:
             run.cancel()
             await asyncio.wait({run})
             del self._sessions[key]
-        self._observer.emit(ProjectDeleted(key))
+        self._observer.emit(ProjectDeleted(key, correlation_id))
         self._broadcast("project_deleted", encode_data(ProjectDeletedData(key)), key)
         self._hub.channels.pop(key, None)
 
@@ -224,8 +232,9 @@ class Projects:
             read_page=read_page,
             snapshot=snapshot,
             sent=self._hub.sent_by_type,
+            broadcasts=self._hub.broadcasts,
         )
-        log = ProjectLog(project, store, channel)
+        log = ProjectLog(project, store, channel, self._observer)
         state = State(log)
         agent = Agent(project, self._context)
         life = Life(state, agent, store, self.capacity, self._settings, self._observer, self._gate)

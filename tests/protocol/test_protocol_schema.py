@@ -148,6 +148,7 @@ SAMPLES: dict[str, Any] = {
     "fork": True,
     "interval": 1.5,
     "prompt_id": "q",
+    "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     "options": {"model": "m", "allowed_tools": ["Bash"]},
     "message": "no",
     "updated_input": {"a": 1},

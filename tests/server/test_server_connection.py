@@ -371,7 +371,7 @@ async def test_every_request_is_reported(room: Room) -> None:
     handled = room.seen.of(RequestHandled)
     assert [(event.type, event.code) for event in handled] == [
         ("project_list", None),
-        ("invalid", "PROJECT_NOT_FOUND"),
+        ("get_messages", "PROJECT_NOT_FOUND"),
         ("invalid", "INVALID_MESSAGE"),
     ]
     assert all(event.duration >= 0 for event in handled)

@@ -14,6 +14,7 @@ from pocket_agent.hub import Channel, Cursor
 from pocket_agent.model import Direction, Entry, Milliseconds, Project, ProjectState
 from pocket_agent.session.log import Draft, ProjectLog, Write, entry_draft, live_draft
 from pocket_agent.storage import Change, Store
+from tests.server.room import Recorder
 from tests.session import sample
 
 
@@ -64,7 +65,7 @@ class Bench:
 
         monkeypatch.setattr(store, "commit", commit)
         channel = Channel(project.id, 0, max_bytes=2**20, read_page=self._read, snapshot=list)
-        self.log = ProjectLog(project, store, channel)
+        self.log = ProjectLog(project, store, channel, Recorder())
         self.sink = Sink()
         self.sink.committed = lambda: self.committed
         channel.attach(self.sink)

@@ -42,6 +42,24 @@ def origin_list() -> Form:
     return Form(Kind.LIST, accepted, parse)
 
 
+def name_list(accepted: str, *, most: int) -> Form:
+    """A tuple of at most so many short texts."""
+
+    def parse_one(value: object) -> str:
+        name = line(value)
+        if len(name) > 100:
+            raise RefusedError("longer than 100 characters")
+        return name
+
+    def parse(value: object) -> tuple[object, ...]:
+        names = _each(_items(value), parse_one)
+        if len(names) > most:
+            raise RefusedError(f"more than {most}")
+        return names
+
+    return Form(Kind.LIST, f"{accepted}, at most {most}", parse)
+
+
 def variables() -> Form:
     """Environment variables for a child process: names to texts, frozen."""
     accepted = "a mapping of variable names to texts"

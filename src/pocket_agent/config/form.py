@@ -6,6 +6,7 @@ is a port, `"5m"` a duration, `"a, b"` a list. Parsing a parsed value gives it b
 """
 
 import ipaddress
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -130,6 +131,7 @@ _WORDS: Final = {
     "false": False, "no": False, "off": False, "0": False,
 }  # fmt: skip
 _INTEGER: Final = re.compile(r"[+-]?(?:0|[1-9][0-9]{0,29})")
+_REAL: Final = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")
 _HOST_NAME: Final = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9_-]+)*\.?")
 
 
@@ -155,6 +157,22 @@ def number(low: int, high: int, note: str = "") -> Form:
         if isinstance(value, bool) or not isinstance(value, int):
             raise RefusedError("not a whole number")
         return _bounded(value, low, high, str)
+
+    return Form(Kind.NUMBER, accepted, parse)
+
+
+def real(low: float, high: float, note: str = "") -> Form:
+    """A number with or without a fraction, within bounds."""
+    accepted = f"a number from {low:g} to {high:g}{note}"
+
+    def parse(value: object) -> float:
+        if isinstance(value, str) and _REAL.fullmatch(value.strip()):
+            value = float(value)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise RefusedError("not a number")
+        if not low <= value <= high:
+            raise RefusedError(f"not from {low:g} to {high:g}")
+        return float(value)
 
     return Form(Kind.NUMBER, accepted, parse)
 

@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pocket_agent.config.collection import constants, origin_list, path_list, variables
+from pocket_agent.config.collection import constants, name_list, origin_list, path_list, variables
 from pocket_agent.config.directory import default_data_dir
-from pocket_agent.config.form import boolean, choice, duration, host, number, path, size, text
+from pocket_agent.config.form import boolean, choice, duration, host, number, path, real, size, text
 
 _ANY_PORT = number(0, 65535, " (0: any free port)")
 _MEBIBYTE = 2**20
@@ -104,6 +104,18 @@ class LimitSettings(Section):
     )
     message_size: Annotated[int, size(1024, 64 * _MEBIBYTE)] = Field(
         default=_MEBIBYTE, description="Largest frame that a client may send."
+    )
+    memory: BytesOrUnlimited = Field(
+        default=0,
+        description="Memory that the server itself should stay below; only exported, for alerts. The limit of "
+        "its container counts if that is lower.",
+    )
+    cost_usd_per_day: Annotated[float, real(0, 1_000_000, "; 0: no limit")] = Field(
+        default=0.0,
+        description="Budget of all executions of a day (local time), in US dollars as the CLI reckons them.",
+    )
+    refuse_over_budget: Switch = Field(
+        default=False, description="Refuse new executions once the day's budget is used up, instead of only telling."
     )
     min_free_disk: Bytes = Field(
         default=8 * _MEBIBYTE,
@@ -207,9 +219,69 @@ class MetricsSettings(Section):
     enabled: Switch = Field(default=True, description="Serve /metrics.")
     host: Host = Field(
         default="127.0.0.1",
-        description="Address that the metrics listener binds to; it asks nobody for a token.",
+        description="Address that the metrics listener binds to; beyond loopback it asks for a token.",
     )
     port: Port = Field(default=9090, description="Port of the metrics listener.")
+    token_file: OptionalFile = Field(
+        default=None,
+        description="File with the token that a scrape has to show (Authorization: Bearer); without one, a listener "
+        "beyond loopback makes `metrics-token` in the data directory.",
+    )
+    models: Annotated[tuple[str, ...], name_list("a list of parts of model names", most=10)] = Field(
+        default=("opus", "sonnet", "haiku"),
+        description="Values of the `model` label: a model counts under the first that its name contains, else "
+        "under `other`.",
+    )
+    projects: Annotated[tuple[str, ...], name_list("a list of project names", most=20)] = Field(
+        default=(),
+        description="Projects whose tokens and cost are exported by name; all others together are `other`.",
+    )
+
+
+class TracesSettings(Section):
+    """Traces by OpenTelemetry; what is not set here comes from the standard `OTEL_*` variables."""
+
+    enabled: Annotated[bool | None, boolean().optional()] = Field(
+        default=None, description="Export traces; when not set, `OTEL_TRACES_EXPORTER=otlp` switches them on."
+    )
+    endpoint: Annotated[str | None, text("an http or https URL", pattern=r"https?://[^\s/?#]+\S*").optional()] = Field(
+        default=None,
+        description="Collector, such as http://127.0.0.1:4318; `/v1/traces` is added. When not set: "
+        "`OTEL_EXPORTER_OTLP_ENDPOINT`, else that address.",
+    )
+    headers: Annotated[Mapping[str, str], variables()] = Field(
+        default_factory=lambda: MappingProxyType({}),
+        description="HTTP headers for the collector.",
+        repr=False,
+    )
+    sample_ratio: Annotated[float | None, real(0, 1).optional()] = Field(
+        default=None,
+        description="Share of executions that are traced, unless the client's own trace decides; when not set: "
+        "`OTEL_TRACES_SAMPLER`, else all.",
+    )
+    service_name: Annotated[str | None, text("a name").optional()] = Field(
+        default=None,
+        description="`service.name`; when not set: `OTEL_SERVICE_NAME`, else the log's `service` field.",
+    )
+    attributes: Annotated[Mapping[str, str], variables()] = Field(
+        default_factory=lambda: MappingProxyType({}), description="Further resource attributes."
+    )
+    agents: Switch = Field(default=True, description="Let the CLI export its own spans into the same traces.")
+
+
+class HealthSettings(Section):
+    """The health checks."""
+
+    interval: SecondsAboveZero = Field(default=15.0, description="Time between two rounds of checks.")
+    low_disk: Bytes = Field(
+        default=1024 * _MEBIBYTE, description="Free space of the data directory below which the disk check warns."
+    )
+    certificate_notice: Seconds = Field(
+        default=7 * 86400.0, description="The certificate check warns this long before the certificate ends."
+    )
+    loop_lag: SecondsAboveZero = Field(
+        default=1.0, description="The event loop check warns when the loop was late by this much."
+    )
 
 
 class Settings(Section):
@@ -225,6 +297,8 @@ class Settings(Section):
     projects: ProjectSettings = Field(default_factory=ProjectSettings)
     storage: StorageSettings = Field(default_factory=StorageSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+    traces: TracesSettings = Field(default_factory=TracesSettings)
+    health: HealthSettings = Field(default_factory=HealthSettings)
     demo: Switch = Field(
         default=False, description="Run the CLI against the scripted demo model; only on a loopback host."
     )

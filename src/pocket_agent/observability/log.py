@@ -16,17 +16,15 @@ from typing import Any, Final
 import orjson
 import structlog
 
-from pocket_agent import __version__, events
+from pocket_agent import __version__
 from pocket_agent.config.settings import LoggingSettings
 from pocket_agent.events import Event
+from pocket_agent.observability.line import describe
 
 _FILE_BYTES: Final = 16 * 1024 * 1024
 _FILES_KEPT: Final = 5
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _LOGGER: Final = "pocket_agent"
-
-Line = tuple[str, str, dict[str, object]]
-"""Level, message, fields."""
 
 
 def configure(settings: LoggingSettings) -> None:
@@ -116,122 +114,13 @@ class LogObserver:
         """Write the event's line, if it has one."""
         line = describe(event)
         if line is not None:
-            level, text, fields = line
-            self._logger.log(_LEVELS[level], text, **fields)
-
-
-def describe(event: Event) -> Line | None:  # noqa: C901, PLR0911, PLR0912 - one branch for each event
-    """The line of an event; None for one that is only counted."""
-    match event:
-        case events.ServerStarted():
-            return "info", "server ready", {"addresses": event.addresses, "projects": event.projects}
-        case events.ServerStopping():
-            return "info", "server stopping", {"reason": event.reason}
-        case events.ServerStopped():
-            return "info", "server stopped", {"agents_left_running": event.agents_left}
-        case events.CertificateLoaded():
-            return "info", "certificate loaded", {"not_after": event.not_after, "self_signed": event.self_signed}
-        case events.SettingIgnored():
-            return "warning", "setting ignored", {"setting": event.setting, "reason": event.reason}
-        case events.ConnectionOpened():
-            return (
-                "info",
-                "connection opened",
-                {"correlation_id": event.connection_id, "device": event.device, "remote": event.remote},
-            )
-        case events.ConnectionRejected():
-            return "warning", "connection rejected", {"reason": event.reason, "remote": event.remote}
-        case events.ConnectionClosed():
-            return (
-                "info",
-                "connection closed",
-                {
-                    "correlation_id": event.connection_id,
-                    "duration_ms": round(event.duration * 1000),
-                    "device": event.device,
-                    "code": event.code,
-                    "initiator": event.initiator,
-                },
-            )
-        case events.RequestHandled():
-            return (
-                "debug",
-                "request handled",
-                {
-                    "correlation_id": event.correlation_id,
-                    "project_id": event.project_id,
-                    "duration_ms": round(event.duration * 1000, 3),
-                    "type": event.type,
-                    "code": event.code,
-                },
-            )
-        case events.RequestFaulted():
-            return (
-                "error",
-                "request faulted",
-                {"correlation_id": event.correlation_id, "type": event.type, "exc_info": event.error},
-            )
-        case events.ProjectCreated():
-            return "info", "project created", {"project_id": event.project_id}
-        case events.ProjectDeleted():
-            return "info", "project deleted", {"project_id": event.project_id}
-        case events.ProjectFaulted():
-            return "error", "project faulted", {"project_id": event.project_id, "exc_info": event.error}
-        case events.ExecutionQueued():
-            return "debug", "execution queued", {"project_id": event.project_id, "execution_id": event.execution_id}
-        case events.ExecutionStarted():
-            return (
-                "info",
-                "execution started",
-                {"project_id": event.project_id, "execution_id": event.execution_id, "warm": event.warm},
-            )
-        case events.ExecutionFinished():
-            return "info", "execution completed", _execution(event)
-        case events.ApprovalRequested():
-            return (
-                "info",
-                "approval requested",
-                {"project_id": event.project_id, "approval_id": event.approval_id, "tool": event.tool},
-            )
-        case events.ApprovalResolved():
-            return (
-                "info",
-                "approval resolved",
-                {
-                    "project_id": event.project_id,
-                    "duration_ms": round(event.waited * 1000),
-                    "approval_id": event.approval_id,
-                    "behavior": event.behavior,
-                },
-            )
-        case events.ProcessSpawned():
-            return (
-                "info",
-                "process spawned",
-                {"project_id": event.project_id, "duration_ms": round(event.duration * 1000), "pid": event.pid},
-            )
-        case events.ProcessAdopted():
-            return "info", "process adopted", {"project_id": event.project_id, "pid": event.pid}
-        case events.ProcessExited():
-            return "info", "process exited", {"project_id": event.project_id, "pid": event.pid, "code": event.code}
-        case events.LineRejected():
-            return "warning", "line rejected", {"project_id": event.project_id, "reason": event.reason}
-        case events.StorageFailed():
-            return "error", "storage failed", {"project_id": event.project_id, "reason": event.reason}
-        case events.ConsumerDropped():
-            return "warning", "slow consumer dropped", {"correlation_id": event.connection_id, "device": event.device}
-
-
-def _execution(event: events.ExecutionFinished) -> dict[str, object]:
-    return {
-        "project_id": event.project_id,
-        "duration_ms": round(event.duration * 1000),
-        "execution_id": event.execution_id,
-        "status": event.status,
-        "waited_ms": round(event.waited * 1000),
-        "session_id": event.session_id,
-        "model": event.model,
-        "prompt_tokens": event.input_tokens,
-        "completion_tokens": event.output_tokens,
-        "cost_usd": event.cost_usd,
-    }
+            fields = line.fields
+            if line.context is not None:
+                context = line.context
+                fields = {
+                    "correlation_id": context.correlation_id,
+                    "project_id": context.project_id,
+                    "execution_id": context.execution_id,
+                    **fields,
+                }
+            self._logger.log(_LEVELS[line.level], line.msg, **fields)

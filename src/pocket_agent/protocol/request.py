@@ -89,12 +89,17 @@ class Options(Struct, frozen=True):
 
 
 class Execute(Struct, frozen=True):
-    """Give the agent a prompt; it runs now or waits in the queue."""
+    """Give the agent a prompt; it runs now or waits in the queue.
+
+    `traceparent` (W3C Trace Context) makes the execution part of the client's trace; one that is
+    malformed is ignored.
+    """
 
     prompt: Prompt
     project_id: Id | None = None
     options: Options | None = None
     prompt_id: Id | None = None
+    traceparent: Annotated[str, Meta(max_length=200)] | None = None
 
 
 class AgentKill(Struct, frozen=True):

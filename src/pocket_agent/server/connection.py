@@ -18,6 +18,7 @@ from pocket_agent.events import (
     ConnectionOpened,
     ConsumerDropped,
     Observer,
+    PongReceived,
     RequestFaulted,
     RequestHandled,
 )
@@ -46,8 +47,16 @@ _POLL_SECONDS: Final = (0.001, 0.05)
 class Handler(Protocol):
     """What answers the requests of a connection."""
 
-    def prepare(self, connection: "Connection", frame: ClientFrame) -> Callable[[], Awaitable[None]]:
-        """Decide at once which project a request is for; the result carries it out and replies."""
+    def prepare(
+        self, connection: "Connection", frame: ClientFrame, correlation_id: str
+    ) -> Callable[[], Awaitable[None]]:
+        """Decide at once which project a request is for; the result carries it out and replies.
+
+        Args:
+            connection: who asks.
+            frame: what for.
+            correlation_id: names the request in whatever the server tells of it.
+        """
 
     def waits(self, frame: ClientFrame) -> bool:
         """Whether the request may wait for a project, so that others overtake it."""
@@ -96,8 +105,14 @@ class Connection:
         self._opened = time.monotonic()
         self._seen = self._opened
         self._pinged: float | None = None
+        self._requests = 0
         self._closed_by: Literal["client", "server"] = "client"
         self._close_code: int | None = None
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that the transport holds unsent."""
+        return self._transport.get_write_buffer_size()
 
     @property
     def congested(self) -> bool:
@@ -111,10 +126,13 @@ class Connection:
         self._transport.write(data)
         self._written += len(data)
         self._hub.sent += frames
+        self._hub.sent_bytes += len(data)
 
     def park(self, cursor: Cursor) -> None:
         """Serve a cursor from here on as the transport has room."""
         self._parked[cursor] = None
+        if not cursor.behind:  # one that is, catches up with what was there before it came
+            self._hub.parked += 1
         self._serve()
 
     def _serve(self) -> None:
@@ -173,11 +191,13 @@ class Connection:
         while True:
             message = await self._socket.receive()
             self._seen = time.monotonic()
+            if message.type is WSMsgType.PONG and self._pinged is not None:
+                self._observer.emit(PongReceived(self.id, self._seen - self._pinged))
             self._pinged = None
             if message.type is WSMsgType.TEXT:
                 await self._request(handler, message.data)
             elif message.type is WSMsgType.BINARY:
-                self._hub.received += 1
+                self._received(len(message.data))
                 self.send_error(InvalidMessageError("Binary frames are not used here; send JSON as text."))
             elif message.type is WSMsgType.PING:
                 await self._socket.pong(message.data)
@@ -191,28 +211,43 @@ class Connection:
                 # A client that asks and does not read is not read either.
                 await self._room()
 
-    async def _request(self, handler: Handler, text: bytes) -> None:
+    def _received(self, size: int) -> None:
         self._hub.received += 1
+        self._hub.received_bytes += size
+
+    def _correlation_id(self, request_id: str | None) -> str:
+        """The client's own id of its request, or one that no other request of this server has."""
+        self._requests += 1
+        return request_id or f"{self.id}-{self._requests}"
+
+    async def _request(self, handler: Handler, text: bytes) -> None:
+        self._received(len(text))
         began = time.perf_counter()
+        frame: ClientFrame | None = None
         try:
             frame = decode(text)
-            act = handler.prepare(self, frame)
+            correlation_id = self._correlation_id(frame.request_id)
+            act = handler.prepare(self, frame, correlation_id)
         except PocketAgentError as error:
-            self.send_error(error, request_id=request_id_of(text))
-            self._observer.emit(RequestHandled("invalid", error.code, time.perf_counter() - began, None, self.id))
+            request_id = request_id_of(text)
+            self.send_error(error, request_id=request_id)
+            kind = "invalid" if frame is None else frame.type
+            duration = time.perf_counter() - began
+            self._observer.emit(RequestHandled(kind, error.code, duration, None, self._correlation_id(request_id)))
             return
         if not handler.waits(frame):
-            await self._carry_out(frame, act, began)
+            await self._carry_out(frame, act, began, correlation_id)
             return
         await self._in_flight.acquire()
         assert self._tasks is not None
-        task = self._tasks.create_task(self._carry_out(frame, act, began))
+        task = self._tasks.create_task(self._carry_out(frame, act, began, correlation_id))
         task.add_done_callback(lambda _: self._in_flight.release())
 
-    async def _carry_out(self, frame: ClientFrame, act: Callable[[], Awaitable[None]], began: float) -> None:
+    async def _carry_out(
+        self, frame: ClientFrame, act: Callable[[], Awaitable[None]], began: float, correlation_id: str
+    ) -> None:
         """The one place where an exception becomes an `error` frame."""
         code: str | None = None
-        correlation_id = frame.request_id or self.id
         try:
             await act()
         except PocketAgentError as error:

@@ -71,7 +71,18 @@ class Report(Protocol):
 
 
 Reply = object
-_Act = Callable[[Connection, ClientFrame, Session], Coroutine[Any, Any, Reply]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One request: who asks, for what, and the name of it in whatever is told."""
+
+    connection: Connection
+    frame: ClientFrame
+    correlation_id: str
+
+
+_Act = Callable[[_Call, Session], Coroutine[Any, Any, Reply]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,28 +127,30 @@ class Handlers:
         """Whether the request may wait for a project, so that others overtake it."""
         return frame.type in _WAITING
 
-    def prepare(self, connection: Connection, frame: ClientFrame) -> Callable[[], Awaitable[None]]:
+    def prepare(self, connection: Connection, frame: ClientFrame, correlation_id: str) -> Callable[[], Awaitable[None]]:
         """Settle now which project is meant; the result carries the request out and replies."""
         if self._stopping and frame.type in {"execute", "project_create"}:
             raise ForbiddenError("The server is stopping; it takes no new work. Connect again in a moment.")
+        call = _Call(connection, frame, correlation_id)
         of_project = self._of_project.get(frame.type)
         if of_project is not None:
             session = self._session(connection, frame)
             act = of_project
 
             async def carry_out() -> None:
-                reply = await act(connection, frame, session)
+                reply = await act(call, session)
                 self._reply(connection, frame, reply, session.state.project.id)
 
             return carry_out
-        return lambda: self._of_server(connection, frame)
+        return lambda: self._of_server(call)
 
-    async def _of_server(self, connection: Connection, frame: ClientFrame) -> None:
+    async def _of_server(self, call: _Call) -> None:
+        connection, frame = call.connection, call.frame
         project_id: ProjectId | None = None
         reply: Reply
         match frame.request:
             case message.ProjectCreate(path=path):
-                session = await self._projects.create(path)
+                session = await self._projects.create(path, correlation_id=call.correlation_id)
                 project_id = session.state.project.id
                 reply = session.state.view()
             case message.ProjectList():
@@ -175,16 +188,16 @@ class Handlers:
         states = [session.state.encoded_view() for session in self._projects.all()]
         return b'{"projects":[%b],"total":%d}' % (b",".join(states), len(states))
 
-    async def _project_delete(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
+    async def _project_delete(self, call: _Call, session: Session) -> Reply:
         project_id = session.state.project.id
-        await self._projects.delete(project_id)
+        await self._projects.delete(project_id, correlation_id=call.correlation_id)
         for sink in list(self._hub.sinks):
             if isinstance(sink, Connection):
                 sink.leave(project_id)
         return ProjectDeletedData(project_id)
 
-    async def _project_join(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
-        request = cast("message.ProjectJoin", frame.request)
+    async def _project_join(self, call: _Call, session: Session) -> Reply:
+        request = cast("message.ProjectJoin", call.frame.request)
         place = await self._place(session, request.since)
         state = session.state
         project, channel = state.project, state.log.channel
@@ -194,8 +207,8 @@ class Handlers:
         after = None
         if place is not None:
             after = place.offset if recovered else project.first - 1
-        connection.leave(project.id)
-        connection.send(
+        call.connection.leave(project.id)
+        call.connection.send(
             "project_join",
             ProjectJoinData(
                 project_id=project.id,
@@ -209,10 +222,10 @@ class Handlers:
                 partial=state.partial.value(),
             ),
             project_id=project.id,
-            request_id=frame.request_id,
+            request_id=call.frame.request_id,
         )
-        connection.send("project_state", state.encoded_view(), project_id=project.id)
-        connection.join(channel, after)
+        call.connection.send("project_state", state.encoded_view(), project_id=project.id)
+        call.connection.join(channel, after)
         state.log.say([live_draft("project_joined", SubscribersData(project.id, channel.subscribers))])
         return None
 
@@ -229,9 +242,9 @@ class Handlers:
                 offset = await self._store.offset_at(session.state.project, _milliseconds(since))
                 return Position(session.state.project.epoch, offset)
 
-    async def _project_leave(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
+    async def _project_leave(self, call: _Call, session: Session) -> Reply:
         project_id = session.state.project.id
-        if connection.leave(project_id):
+        if call.connection.leave(project_id):
             self.left(project_id)
         return ProjectLeaveData(project_id)
 
@@ -241,10 +254,17 @@ class Handlers:
             log = self._projects.get(project_id).state.log
             log.say([live_draft("project_left", SubscribersData(project_id, log.channel.subscribers))])
 
-    async def _execute(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
-        request = cast("message.Execute", frame.request)
+    async def _execute(self, call: _Call, session: Session) -> Reply:
+        request = cast("message.Execute", call.frame.request)
         options = await self._options(request.options)
-        return await session.execute(request.prompt, options, prompt_id=request.prompt_id, by=connection.device.name)
+        return await session.execute(
+            request.prompt,
+            options,
+            prompt_id=request.prompt_id,
+            by=call.connection.device.name,
+            correlation_id=call.correlation_id,
+            traceparent=request.traceparent,
+        )
 
     async def _options(self, options: message.Options | None) -> ExecuteOptions:
         if options is None:
@@ -272,17 +292,17 @@ class Handlers:
                 "(claude.allow_dangerously_skip_permissions)."
             )
 
-    async def _agent_kill(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
+    async def _agent_kill(self, call: _Call, session: Session) -> Reply:
         return await session.kill()
 
-    async def _agent_interrupt(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
+    async def _agent_interrupt(self, call: _Call, session: Session) -> Reply:
         return await session.interrupt()
 
-    async def _agent_new_session(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
+    async def _agent_new_session(self, call: _Call, session: Session) -> Reply:
         return await session.new_session()
 
-    async def _get_messages(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
-        request = cast("message.GetMessages", frame.request)
+    async def _get_messages(self, call: _Call, session: Session) -> Reply:
+        request = cast("message.GetMessages", call.frame.request)
         bounds = await self._range(session, request)
         project = session.state.project
         direction = None if request.direction == "all" else Direction(request.direction)
@@ -319,45 +339,45 @@ class Handlers:
                 )
         return _Range(after=since.offset if since is not None else 0, before=before.offset if before else None)
 
-    async def _approval_respond(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
-        request = cast("message.ApprovalRespond", frame.request)
+    async def _approval_respond(self, call: _Call, session: Session) -> Reply:
+        request = cast("message.ApprovalRespond", call.frame.request)
         return await session.respond(
             request.approval_id,
             allow=request.behavior == "allow",
-            by=connection.device.name,
+            by=call.connection.device.name,
             message=request.message,
             updated_input=request.updated_input,
             remember=request.remember,
         )
 
-    async def _prompt_edit(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
-        request = cast("message.PromptEdit", frame.request)
+    async def _prompt_edit(self, call: _Call, session: Session) -> Reply:
+        request = cast("message.PromptEdit", call.frame.request)
         await session.edit(request.execution_id, request.prompt)
         return PromptChangedData(session.state.project.id, request.execution_id)
 
-    async def _prompt_cancel(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
-        request = cast("message.PromptCancel", frame.request)
+    async def _prompt_cancel(self, call: _Call, session: Session) -> Reply:
+        request = cast("message.PromptCancel", call.frame.request)
         await session.cancel(request.execution_id)
         return PromptChangedData(session.state.project.id, request.execution_id)
 
-    async def _set_model(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
-        request = cast("message.SetModel", frame.request)
+    async def _set_model(self, call: _Call, session: Session) -> Reply:
+        request = cast("message.SetModel", call.frame.request)
         if request.model is not None and "\0" in request.model:
             raise ValidationError("model contains a NUL character, which no option can hold.")
         await session.set_model(request.model)
         return SetModelData(session.state.project.id, request.model)
 
-    async def _set_permission_mode(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
-        request = cast("message.SetPermissionMode", frame.request)
+    async def _set_permission_mode(self, call: _Call, session: Session) -> Reply:
+        request = cast("message.SetPermissionMode", call.frame.request)
         self._refuse_bypass(request.mode)
         await session.set_permission_mode(request.mode)
         return SetPermissionModeData(session.state.project.id, request.mode)
 
-    async def _session_list(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
+    async def _session_list(self, call: _Call, session: Session) -> Reply:
         return SessionListData(session.state.project.id, await session.sessions())
 
-    async def _session_resume(self, connection: Connection, frame: ClientFrame, session: Session) -> Reply:
-        request = cast("message.SessionResume", frame.request)
+    async def _session_resume(self, call: _Call, session: Session) -> Reply:
+        request = cast("message.SessionResume", call.frame.request)
         await session.resume(request.session_id, fork=request.fork)
         return SessionResumeData(session.state.project.id, request.session_id, request.fork)
 

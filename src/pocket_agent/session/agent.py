@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -22,8 +22,8 @@ from pocket_agent.claude.process import ClaudeProcess, adopt, kill_leftovers, sp
 from pocket_agent.claude.spool import Spool, SpoolReader, SpoolWatcher, SpoolWriter
 from pocket_agent.config.settings import ClaudeSettings
 from pocket_agent.errors import ExecutionFailedError, ProcessNotFoundError
-from pocket_agent.events import Observer, ProcessAdopted, ProcessExited, ProcessSpawned
-from pocket_agent.model import ExecuteOptions, ProcessRecord, Project
+from pocket_agent.events import NoPropagator, Observer, ProcessAdopted, ProcessExited, ProcessSpawned, Propagator
+from pocket_agent.model import ExecuteOptions, ExecutionContext, ProcessRecord, Project
 from pocket_agent.session.log import now
 
 _CHUNK_BYTES: Final = 256 * 1024
@@ -39,6 +39,7 @@ class AgentContext:
     watcher: SpoolWatcher
     environment: Mapping[str, str]
     observer: Observer
+    propagator: Propagator = field(default_factory=NoPropagator)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +101,16 @@ class Agent:
         """Whether the running process can carry out a prompt with these options."""
         return self.alive and self.record is not None and self.record.options == process_options(options)
 
-    async def start(self, options: ExecuteOptions, *, resume: str | None, fork: bool) -> None:
+    async def start(
+        self, options: ExecuteOptions, *, resume: str | None, fork: bool, context: ExecutionContext
+    ) -> None:
         """Start a process.
+
+        Args:
+            options: how it is to work.
+            resume: the conversation to continue; None for a new one.
+            fork: whether to continue a copy of it.
+            context: the execution that it is started for.
 
         Raises:
             ClaudeNotFoundError: there is no usable CLI.
@@ -110,7 +119,8 @@ class Agent:
         installation = await self._context.installer.find()
         spool = Spool(self._context.spool_dir, uuid.uuid4().hex)
         argv = build_argv(str(installation.path), options, resume=resume, fork=fork)
-        environment = build_environment(self._context.environment, self._context.settings.environment)
+        own = {**self._context.propagator.environment(context), **self._context.settings.environment}
+        environment = build_environment(self._context.environment, own)
         began = time.monotonic()
         spool.create()
         try:
@@ -130,7 +140,7 @@ class Agent:
         )
         self._open(record, spool, process)
         self.model, self.permission_mode = options.model, options.permission_mode
-        self._context.observer.emit(ProcessSpawned(self._project_id, process.pid, time.monotonic() - began))
+        self._context.observer.emit(ProcessSpawned(self._project_id, context, process.pid, time.monotonic() - began))
         with suppress(ProcessNotFoundError):  # one that ended at once is seen by whoever reads its spool
             await self.send(control.initialize(uuid.uuid4().hex))
 

@@ -66,6 +66,8 @@ class Plan:
         running: the execution, when a withdrawn request has changed how long it waited.
         finished: the execution, final, when its result was among the lines.
         result: the result's line, for its figures.
+        code: the wire code of the error that ended `finished`.
+        spoke: whether the model said anything.
         rejected: reasons for lines that are not lines of the protocol.
     """
 
@@ -80,6 +82,8 @@ class Plan:
     running: Execution | None = None
     finished: Execution | None = None
     result: Message | None = None
+    code: str | None = None
+    spoke: bool = False
     rejected: list[str] = field(default_factory=list)
 
 
@@ -107,6 +111,7 @@ class Intake:
             case Kind.GARBAGE:
                 self._reject(message.reason or "not JSON", "INVALID_MESSAGE", message.excerpt)
             case Kind.STREAM_EVENT:
+                self.plan.spoke = True
                 self.plan.drafts.append(Draft("agent_message", data, None))
                 if message.parent_tool_use_id is None and message.delta_text is not None:
                     self.plan.partial.append((message.delta_kind or "", message.delta_text))
@@ -129,8 +134,10 @@ class Intake:
         if kind is Kind.RESULT:
             plan.partial.append(("clear", ""))
             self._result(message)
-        elif kind is Kind.ASSISTANT and message.parent_tool_use_id is None:
-            plan.partial.append(("clear", ""))
+        elif kind is Kind.ASSISTANT:
+            plan.spoke = True
+            if message.parent_tool_use_id is None:
+                plan.partial.append(("clear", ""))
         elif kind is Kind.LIFECYCLE:
             self._lifecycle(message)
 
@@ -246,6 +253,7 @@ class Intake:
             killed = AgentKillData(project_id=execution.project_id, execution_id=execution.id)
             self.plan.drafts.append(entry_draft("process_killed", killed))
         if error is not None:
+            self.plan.code = error.code
             details = {"execution_id": execution.id, **(error.details or {})}
             self.plan.drafts.append(entry_draft("error", msgspec.structs.replace(error, details=details)))
         failed = status in {ExecutionStatus.ERROR, ExecutionStatus.TIMEOUT}

@@ -19,9 +19,10 @@ from pocket_agent.errors import (
     ProjectNotFoundError,
     ResourceLimitError,
 )
-from pocket_agent.events import Observer, StorageFailed
+from pocket_agent.events import ExecutionDelayed, ExecutionQueued, Observer, StorageFailed
 from pocket_agent.model import ApprovalStatus, Execution, ExecutionStatus, ProcessRecord, ProjectState
 from pocket_agent.protocol.push import ErrorData
+from pocket_agent.session.account import execution_event
 from pocket_agent.session.agent import Agent
 from pocket_agent.session.capacity import Capacity
 from pocket_agent.session.intake import waited_ms
@@ -81,12 +82,17 @@ class Life:
                     await self._restore()
                     self.ready.set()
             except FileOperationError as error:
-                self._observer.emit(StorageFailed(self._state.project.id, error.message))
+                self._storage_failed(error)
                 await asyncio.sleep(_RETRY_SECONDS)
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self._tail())
             loops.create_task(self._pump())
             loops.create_task(self._clock())
+
+    def _storage_failed(self, error: FileOperationError) -> None:
+        running = self._state.current
+        context = running.context if running is not None else None
+        self._observer.emit(StorageFailed(self._state.project.id, context, error.message))
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -106,6 +112,7 @@ class Life:
         state = self._state
         if state.current is not None or state.queue or not self._capacity.try_acquire():
             return False
+        self._observer.emit(ExecutionQueued(execution.context, 0))
         await self._start(execution)
         return True
 
@@ -139,7 +146,7 @@ class Life:
         opened = await self._store.open_executions(project_id)
         state.queue = [execution for execution in opened if execution.status is ExecutionStatus.QUEUED]
         state.current = next((found for found in opened if found.status is not ExecutionStatus.QUEUED), None)
-        state.verdict, state.killed, state.attempts = None, False, 1
+        state.verdict, state.killed, state.attempts, state.heard = None, False, 1, True
         answers = []
         state.approvals = {}
         for approval in await self._store.open_approvals(project_id):
@@ -198,7 +205,7 @@ class Life:
                 async with self.mutex:
                     took = await self.runner.take_in()
             except FileOperationError as error:
-                self._observer.emit(StorageFailed(self._state.project.id, error.message))
+                self._storage_failed(error)
                 self.tick.set()
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
@@ -223,8 +230,13 @@ class Life:
                     # Not the prompt's fault: it keeps its place until the fault is gone.
                     if error.message != told:
                         self._say_error(error)
+                        self._delayed(error)
                     told = error.message
                     await asyncio.sleep(_RETRY_SECONDS)
+
+    def _delayed(self, error: PocketAgentError) -> None:
+        if self._state.queue:
+            self._observer.emit(ExecutionDelayed(self._state.queue[0].context, error.code, error.message))
 
     async def _start_next(self) -> None:
         state = self._state
@@ -258,9 +270,11 @@ class Life:
                 drafts=[entry_draft("error", data)],
                 project={"state": ProjectState.ERROR},
                 executions=(failed,),
+                context=failed.context,
             ),
             after=applied,
         )
+        self._observer.emit(execution_event(failed, state.project, error.code, None, ()))
 
     def _say_error(self, error: PocketAgentError) -> None:
         self._state.log.say([live_draft("error", ErrorData(error.code, error.message, error.details or None))])
@@ -276,7 +290,7 @@ class Life:
                 async with self.mutex:
                     await self._on_time()
             except FileOperationError as error:
-                self._observer.emit(StorageFailed(self._state.project.id, error.message))
+                self._storage_failed(error)
                 await asyncio.sleep(_RETRY_SECONDS)
 
     def _next_deadline(self) -> float | None:

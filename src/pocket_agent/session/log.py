@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from pocket_agent.events import Observer, StorageCommitted
 from pocket_agent.hub import Channel, Frame
 from pocket_agent.model import (
     Approval,
     Direction,
     Entry,
     Execution,
+    ExecutionContext,
     Milliseconds,
     ProcessRecord,
     Project,
@@ -50,6 +52,7 @@ class Write(msgspec.Struct, frozen=True):
 
     Attributes:
         project: the fields of the project that change.
+        context: the execution that it belongs to, for whoever is told of the commit.
     """
 
     drafts: Sequence[Draft] = ()
@@ -59,6 +62,7 @@ class Write(msgspec.Struct, frozen=True):
     process: ProcessRecord | None = None
     ended_process: str | None = None
     sessions: tuple[Session, ...] = ()
+    context: ExecutionContext | None = None
 
 
 class ProjectLog:
@@ -68,10 +72,11 @@ class ProjectLog:
     the project in memory changes with the commit, so that a failed one leaves everything as it was.
     """
 
-    def __init__(self, project: Project, store: Store, channel: Channel) -> None:
+    def __init__(self, project: Project, store: Store, channel: Channel, observer: Observer) -> None:
         self.project = project
         self.channel = channel
         self._store = store
+        self._observer = observer
         self._turn = asyncio.Lock()
         self._last = project.last_active
 
@@ -112,6 +117,7 @@ class ProjectLog:
             if entries:
                 changes["last_active"] = at
             project = msgspec.structs.replace(self.project, **changes)
+            began = time.perf_counter()
             await self._store.commit(
                 Change(
                     project=project,
@@ -123,6 +129,7 @@ class ProjectLog:
                     sessions=step.sessions,
                 )
             )
+            self._observer.emit(StorageCommitted(project.id, step.context, len(entries), time.perf_counter() - began))
             self._last = at
             # `first` belongs to retention, which may have moved it during the commit.
             self.project = msgspec.structs.replace(project, first=self.project.first)

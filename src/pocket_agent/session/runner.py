@@ -17,9 +17,8 @@ from pocket_agent.config.settings import ClaudeSettings
 from pocket_agent.errors import FileOperationError, PocketAgentError, ProcessNotFoundError
 from pocket_agent.events import (
     ApprovalRequested,
-    ApprovalResolved,
-    ExecutionFinished,
     ExecutionStarted,
+    FirstMessageReceived,
     LineRejected,
     Observer,
 )
@@ -28,11 +27,15 @@ from pocket_agent.model import (
     Direction,
     ExecuteOptions,
     Execution,
+    ExecutionContext,
     ExecutionStatus,
+    ModelUsage,
     ProjectState,
 )
 from pocket_agent.protocol.push import ErrorData, PromptData
+from pocket_agent.session.account import execution_event
 from pocket_agent.session.agent import Agent, Batch
+from pocket_agent.session.answer import approval_event, tool_name
 from pocket_agent.session.capacity import Capacity
 from pocket_agent.session.intake import Intake, Plan, Present
 from pocket_agent.session.log import Draft, Write, entry_draft, now
@@ -79,7 +82,8 @@ class Runner:
         """
         state = self._state
         wanted = self._effective(execution.options)
-        warm = await self._ensure_process(wanted)
+        began = time.monotonic()
+        warm = await self._ensure_process(wanted, execution.context)
         at = now()
         started = msgspec.structs.replace(
             execution, status=ExecutionStatus.STARTING, started_at=at, spool_offset=self._agent.spool_size
@@ -92,7 +96,7 @@ class Runner:
             was_queued = state.place_of(execution) > 0
             state.queue = [waiting for waiting in state.queue if waiting.id != execution.id]
             state.current = started
-            state.verdict, state.killed, state.attempts = None, False, 0
+            state.verdict, state.killed, state.attempts, state.heard = None, False, 0, False
             return state.announce(queue=was_queued)
 
         try:
@@ -102,6 +106,7 @@ class Runner:
                     project={"state": ProjectState.EXECUTING},
                     executions=(started,),
                     process=self._agent.record,
+                    context=execution.context,
                 ),
                 after=begun,
             )
@@ -111,7 +116,9 @@ class Runner:
                 await self._agent.close()
             raise
         self._capacity.used(state.project.id, self._evict)
-        self._observer.emit(ExecutionStarted(state.project.id, execution.id, warm))
+        preparation = time.monotonic() - began
+        queued = max(0.0, (at - execution.created_at) / 1000 - preparation)
+        self._observer.emit(ExecutionStarted(execution.context, warm, queued, preparation))
         await self.send_prompt()
 
     def _effective(self, options: ExecuteOptions) -> ExecuteOptions:
@@ -123,7 +130,7 @@ class Runner:
             permission_mode=options.permission_mode or project.permission_mode or self._settings.permission_mode,
         )
 
-    async def _ensure_process(self, options: ExecuteOptions) -> bool:
+    async def _ensure_process(self, options: ExecuteOptions, context: ExecutionContext) -> bool:
         """Have a process that fits the options; returns whether it ran already."""
         agent, project = self._agent, self._state.project
         if agent.open and (not agent.fits(options) or project.fork or not await self.tuning.adjust(options)):
@@ -131,7 +138,7 @@ class Runner:
         if agent.open:
             return True
         await self._capacity.make_room(project.id)
-        await agent.start(options, resume=project.session_id, fork=project.fork)
+        await agent.start(options, resume=project.session_id, fork=project.fork, context=context)
         return False
 
     async def send_prompt(self) -> None:
@@ -153,7 +160,7 @@ class Runner:
             return []
 
         with suppress(FileOperationError):  # the prompt runs all the same, and is known by its uuid
-            await state.log.write(Write(executions=(running,)), after=sent)
+            await state.log.write(Write(executions=(running,), context=execution.context), after=sent)
 
     async def take_in(self) -> bool:
         """Put what the CLI wrote into the log, one batch of it; False when there is nothing now.
@@ -200,6 +207,7 @@ class Runner:
                     process=None if ended else record,
                     ended_process=record.id if ended and record is not None else None,
                     sessions=(plan.session,) if plan.session is not None else (),
+                    context=self._context(),
                 ),
                 after=lambda: self._apply(plan),
             )
@@ -215,6 +223,10 @@ class Runner:
         for refusal in plan.refusals:
             await self._send_if_alive(refusal)
 
+    def _context(self) -> ExecutionContext | None:
+        """What names the running execution."""
+        return self._state.current.context if self._state.current is not None else None
+
     async def _send_if_alive(self, line: bytes) -> None:
         try:
             await self._agent.send(line)
@@ -228,27 +240,29 @@ class Runner:
                 state.partial.clear()
             else:
                 state.partial.add(kind, text)
+        context = self._context()
+        if plan.spoke and state.current is not None and not state.heard:
+            state.heard = True
+            since = (now() - (state.current.started_at or state.current.created_at)) / 1000
+            observer.emit(FirstMessageReceived(state.current.context, max(0.0, since)))
         for approval in plan.opened.values():
             state.approvals[approval.id] = approval
-            request = control.read_permission_request(approval.request_id, approval.request)
-            tool = request.tool_name if request is not None else ""
-            observer.emit(ApprovalRequested(state.project.id, approval.execution_id, approval.id, tool))
+            observer.emit(ApprovalRequested(state.project.id, context, approval.id, tool_name(approval)))
         for approval in plan.closed.values():
             state.approvals.pop(approval.id, None)
-            waited = ((approval.resolved_at or approval.created_at) - approval.created_at) / 1000
-            observer.emit(ApprovalResolved(state.project.id, approval.id, "cancelled", waited))
+            observer.emit(approval_event(approval, state.current))
         for reason in plan.rejected:
-            observer.emit(LineRejected(state.project.id, reason))
+            observer.emit(LineRejected(state.project.id, context, reason))
         if plan.session is not None:
             state.conversation = plan.session
         if plan.running is not None:
             state.current = plan.running
         if plan.finished is not None:
-            self._finish(plan.finished, plan.result)
+            self._finish(plan.finished, plan.result, plan.code)
         visible = plan.opened or plan.closed or plan.project or plan.finished is not None
         return state.announce() if visible else []
 
-    def _finish(self, execution: Execution, result: Message | None) -> None:
+    def _finish(self, execution: Execution, result: Message | None, code: str | None) -> None:
         state = self._state
         state.current = None
         state.verdict, state.killed = None, False
@@ -256,21 +270,14 @@ class Runner:
         self.idle_since = time.monotonic()
         self.drop_slot()
         usage = result.usage if result is not None else None
-        at, began = execution.finished_at or 0, execution.started_at or execution.created_at
-        self._observer.emit(
-            ExecutionFinished(
-                project_id=state.project.id,
-                execution_id=execution.id,
-                session_id=state.project.session_id,
-                status=execution.status,
-                duration=(at - began) / 1000,
-                waited=execution.waited_ms / 1000,
-                model=self._agent.model,
-                input_tokens=(usage.input_tokens or 0) if usage is not None else 0,
-                output_tokens=(usage.output_tokens or 0) if usage is not None else 0,
-                cost_usd=self._cost(result),
-            )
+        model = self._agent.model or ""
+        used = ModelUsage(
+            model=model,
+            input_tokens=(usage.input_tokens or 0) if usage is not None else 0,
+            output_tokens=(usage.output_tokens or 0) if usage is not None else 0,
+            cost_usd=self._cost(result),
         )
+        self._observer.emit(execution_event(execution, state.project, code, model or None, (used,)))
 
     def _cost(self, result: Message | None) -> float:
         """What the turn cost: the CLI gives the sum over the life of the process (2.1.330)."""
@@ -320,9 +327,9 @@ class Runner:
     async def _retry(self, execution: Execution) -> None:
         """The process ended without a word about the prompt, so the prompt goes to a new one."""
         attempts = self._state.attempts
-        await self._ensure_process(self._effective(execution.options))
+        await self._ensure_process(self._effective(execution.options), execution.context)
         record = self._agent.record
-        await self._state.log.write(Write(process=record))
+        await self._state.log.write(Write(process=record, context=execution.context))
         self._capacity.used(self._state.project.id, self._evict)
         self._state.attempts = attempts
         await self.send_prompt()

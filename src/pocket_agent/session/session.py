@@ -17,7 +17,7 @@ from pocket_agent.errors import (
     ResourceLimitError,
     ValidationError,
 )
-from pocket_agent.events import ApprovalResolved, ExecutionQueued, Observer
+from pocket_agent.events import ExecutionQueued, ExecutionWithdrawn, Observer
 from pocket_agent.model import (
     ApprovalId,
     ApprovalStatus,
@@ -38,7 +38,7 @@ from pocket_agent.protocol.push import (
 )
 from pocket_agent.session import view
 from pocket_agent.session.agent import Agent
-from pocket_agent.session.answer import permission_answer
+from pocket_agent.session.answer import approval_event, permission_answer
 from pocket_agent.session.intake import waited_after
 from pocket_agent.session.life import Life
 from pocket_agent.session.log import Draft, Write, entry_draft, now
@@ -60,8 +60,24 @@ class Session:
         self._settings = settings
         self._observer = observer
 
-    async def execute(self, prompt: str, options: ExecuteOptions, *, prompt_id: str | None, by: str) -> ExecuteData:
+    async def execute(
+        self,
+        prompt: str,
+        options: ExecuteOptions,
+        *,
+        prompt_id: str | None,
+        by: str,
+        correlation_id: str = "",
+        traceparent: str | None = None,
+    ) -> ExecuteData:
         """Run a prompt now, or queue it; the same `prompt_id` again is the same execution.
+
+        Args:
+            prompt: what the agent is to do.
+            options: how.
+            prompt_id: the client's own id of the prompt.
+            by: the name of the device.
+            correlation_id, traceparent: see `ExecutionContext`.
 
         Raises:
             ResourceLimitError: the queue or the disk is full.
@@ -90,17 +106,18 @@ class Session:
                 position=max([time.time_ns(), *(waiting.position + 1 for waiting in state.queue)]),
                 created_at=now(),
                 by=by,
+                correlation_id=correlation_id,
+                traceparent=traceparent,
             )
             if await self.life.start_now(execution):
-                self._observer.emit(ExecutionQueued(state.project.id, execution.id))
                 return ExecuteData(state.project.id, execution.id, "started", 0)
 
             def queued() -> list[Draft]:
                 state.queue.append(execution)
                 return state.announce(queue=True)
 
-            await state.log.write(Write(executions=(execution,)), after=queued)
-            self._observer.emit(ExecutionQueued(state.project.id, execution.id))
+            await state.log.write(Write(executions=(execution,), context=execution.context), after=queued)
+            self._observer.emit(ExecutionQueued(execution.context, state.place_of(execution)))
             self.life.wake.set()
             return self._receipt(execution)
 
@@ -243,11 +260,11 @@ class Session:
                     drafts=[entry_draft("approval_resolved", data, Direction.CLIENT)],
                     approvals=(resolved,),
                     executions=(running,) if running is not None else (),
+                    context=running.context if running is not None else None,
                 ),
                 after=answered,
             )
-            waited = (at - approval.created_at) / 1000
-            self._observer.emit(ApprovalResolved(state.project.id, approval.id, data.behavior, waited))
+            self._observer.emit(approval_event(resolved, running))
             # A process that is gone is about to end the execution; an answer that is not noted as
             # delivered is sent again to an adopted process, which ignores it.
             with suppress(ProcessNotFoundError, FileOperationError):
@@ -285,6 +302,7 @@ class Session:
         async with self.life.turn():
             waiting = self._waiting(execution_id)
             await self._requeue(msgspec.structs.replace(waiting, status=ExecutionStatus.CANCELLED, finished_at=now()))
+            self._observer.emit(ExecutionWithdrawn(waiting.context))
 
     def _waiting(self, execution_id: str) -> Execution:
         for execution in self.state.queue:
@@ -303,7 +321,7 @@ class Session:
             ]
             return state.announce(queue=True)
 
-        await state.log.write(Write(executions=(changed,)), after=applied)
+        await state.log.write(Write(executions=(changed,), context=changed.context), after=applied)
 
     async def set_model(self, model: str | None) -> None:
         """Use another model from now on, in the running conversation too.

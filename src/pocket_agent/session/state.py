@@ -35,6 +35,7 @@ class State:
         silent_from: the spool's size when the prompt was written; no more bytes, no output.
         attempts: how often the prompt of `current` was written to a process.
         has_slot: whether this project holds an execution slot.
+        heard: whether the model has begun to answer `current`.
     """
 
     log: ProjectLog
@@ -48,6 +49,7 @@ class State:
     silent_from: int = 0
     attempts: int = 0
     has_slot: bool = False
+    heard: bool = False
     _encoded: bytes = b""
     _encoded_project: Project | None = None
     _encoded_depths: tuple[int, int] = (0, 0)

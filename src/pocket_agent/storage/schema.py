@@ -119,7 +119,12 @@ _INITIAL: Final = (
     ) STRICT""",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_INITIAL,)
+_CORRELATION: Final = (
+    "ALTER TABLE execution ADD COLUMN correlation_id TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE execution ADD COLUMN traceparent TEXT",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_INITIAL, _CORRELATION)
 """Migration n (counted from 1) is the statements that lead from version n - 1 to n."""
 
 

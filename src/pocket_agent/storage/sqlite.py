@@ -8,6 +8,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
+from pocket_agent.distribution import Distribution
 from pocket_agent.errors import FileOperationError
 from pocket_agent.model import (
     Device,
@@ -52,6 +53,7 @@ class Store(Query):
         synchronous: Synchronous = "normal",
         busy_timeout: float = 5.0,
         boot: str | None = None,
+        durations: Distribution | None = None,
     ) -> Self:
         """Open the database, making or migrating it if need be. Blocking: before the loop serves.
 
@@ -61,6 +63,7 @@ class Store(Query):
                 be gone when the power fails (then epochs are renewed); "full": they survive that too.
             busy_timeout: seconds that a commit waits for a lock of another program.
             boot: the boot of the machine, if not the one that `epoch.boot_id` finds.
+            durations: where the seconds of each transaction are counted.
 
         Raises:
             SchemaTooNewError: a newer version of this program wrote the database.
@@ -84,7 +87,7 @@ class Store(Query):
             set_synchronous(writing, synchronous)
             reading.execute("PRAGMA query_only = ON")
             checkpointer = Checkpointer(moving, path)
-            writer = Writer(writing, checkpointer.after_commit)
+            writer = Writer(writing, checkpointer.after_commit, durations)
             store = cls(path, lock, writer, Reader(reading, "store-reader"), checkpointer)
             undo.pop_all()
         store.epochs_renewed = renewed
@@ -131,9 +134,9 @@ class Store(Query):
         return self._writer.changes
 
     @property
-    def commit_seconds(self) -> float:
-        """Time spent in these transactions."""
-        return self._writer.commit_seconds
+    def durations(self) -> Distribution:
+        """The seconds that these transactions took."""
+        return self._writer.durations
 
     def size_bytes(self) -> int:
         """The bytes of the database and its write-ahead log on the disk."""

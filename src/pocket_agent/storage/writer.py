@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar, cast
 
+from pocket_agent.distribution import Distribution
 from pocket_agent.errors import InternalError
 from pocket_agent.storage.fault import error_of
 from pocket_agent.storage.transaction import roll_back
@@ -28,19 +29,25 @@ class Writer:
     Attributes:
         commits: transactions committed since the start.
         changes: jobs in them.
-        commit_seconds: time spent in them, from BEGIN to the end of COMMIT.
+        durations: the seconds spent in each, from BEGIN to the end of COMMIT.
     """
 
-    def __init__(self, connection: sqlite3.Connection, after_commit: Callable[[sqlite3.Connection], None]) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        after_commit: Callable[[sqlite3.Connection], None],
+        durations: Distribution | None = None,
+    ) -> None:
         """Start the thread.
 
         Args:
             connection: used by nobody else from now on, and closed by `close`.
             after_commit: called in the thread, with the connection, after each commit; must not raise.
+            durations: where the time of each transaction is counted.
         """
         self.commits = 0
         self.changes = 0
-        self.commit_seconds = 0.0
+        self.durations = Distribution() if durations is None else durations
         self._connection = connection
         self._after_commit = after_commit
         self._wake = threading.Condition()
@@ -139,7 +146,7 @@ class Writer:
             return [(None, _carried(fault)) for _ in jobs]
         self.commits += 1
         self.changes += sum([error is None for _, error in results])
-        self.commit_seconds += time.perf_counter() - started
+        self.durations.observe(time.perf_counter() - started)
         return results
 
     def _abandon(self) -> None:
