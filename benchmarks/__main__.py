@@ -10,7 +10,7 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks import fanout, history, idle, latency, listing, startup, warm
+from benchmarks import fanout, history, idle, latency, listing, startup, telemetry, warm
 from benchmarks.row import Row
 
 Bench = Callable[[Path, float], Coroutine[None, None, list[Row]]]
@@ -23,6 +23,7 @@ BENCHES: dict[str, Bench] = {
     "project_list": listing.run,
     "idle": idle.run,
     "startup": startup.run,
+    "telemetry": telemetry.run,
 }
 
 

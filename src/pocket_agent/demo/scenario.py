@@ -131,8 +131,8 @@ def error(_question: Question, _argument: str) -> Reply:
 
 
 def overload(_question: Question, argument: str) -> Reply:
-    """An overload that clears after some tries (the CLI gives up at the third)."""
-    # 2.1.330 waits 0.5 s before its second try and 1.1 s before the third; no header shortens that.
+    """An overload that clears after some tries (the CLI, 2.1.330, makes ten more)."""
+    # It waits 0.6 s before the second try and about twice as long before each further one; no header shortens that.
     failure = Failure(529, "overloaded_error", "Overloaded")
     tries = count(argument, 1)
     return Clearing(failure, tries, say(f"The overload cleared after {tries} failed tries."))
