@@ -4,12 +4,14 @@ import sys
 from pathlib import Path
 
 from pocket_agent.config.document import render_settings_table
+from pocket_agent.observability.document import render_metrics_document
 from pocket_agent.protocol.document import render_protocol_document
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = {
     "docs/settings.md": render_settings_table,
     "docs/protocol.md": render_protocol_document,
+    "docs/metrics.md": render_metrics_document,
 }
 
 

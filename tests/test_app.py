@@ -91,7 +91,7 @@ async def test_the_log_is_json_and_holds_no_secret_and_no_forged_line(server: Se
         "line rejected",
         "approval requested",
         "approval resolved",
-        "execution completed",
+        "Execution completed",
         "connection closed",
         "server stopping",
         "server stopped",

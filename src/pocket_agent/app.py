@@ -2,21 +2,18 @@
 
 Start: settings, data directory, store, scripted model (demo), projects with their agents, listeners.
 Stop: new work is refused, clients are told 1001, idle agents are ended, sessions let go of those that
-work (which run on), the listeners close, the store is closed last. Each step has a bound.
+work (which run on), the listeners close, spans are exported, the store is closed last. Each step has a bound.
 """
 
 import asyncio
 import contextlib
-import errno
 import secrets
 import signal
-import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
-
-from aiohttp import web
 
 from pocket_agent import __version__
 from pocket_agent.claude.command import build_environment
@@ -26,22 +23,28 @@ from pocket_agent.config import LoadedSettings, Settings
 from pocket_agent.demo.process import child_environment, ensure_running
 from pocket_agent.errors import ConfigurationError, PocketAgentError
 from pocket_agent.events import (
-    CertificateLoaded,
+    MetricsServed,
     Observer,
     ServerStarted,
     ServerStopped,
     ServerStopping,
     SettingIgnored,
+    SettingsReloaded,
 )
 from pocket_agent.hub import Hub
 from pocket_agent.model import Device
-from pocket_agent.observability import log, metric
-from pocket_agent.observability.metric import CoreCollector, MetricObserver
-from pocket_agent.observability.report import Fanout, Report, Tally
+from pocket_agent.observability.check import Inspector
+from pocket_agent.observability.exposition import Exposition, application, scrape_token
+from pocket_agent.observability.health import Health
+from pocket_agent.observability.log import Log, open_log
+from pocket_agent.observability.loss import Losses
+from pocket_agent.observability.observation import Observation
+from pocket_agent.observability.report import Report
 from pocket_agent.projects import Projects
 from pocket_agent.server.auth import Authenticator, hash_token, new_token
 from pocket_agent.server.handlers import Handlers
 from pocket_agent.server.http import Endpoint
+from pocket_agent.server.listener import exporting, listening, tell
 from pocket_agent.server.tls import Tls
 from pocket_agent.session.agent import AgentContext
 from pocket_agent.session.log import now
@@ -50,8 +53,8 @@ from pocket_agent.storage.location import database_path
 
 _DEMO_SECONDS: Final = 60.0
 """How often the scripted model is looked after."""
-_CLEANUP_SECONDS: Final = 2.0
-"""How long requests that are under way when the server stops may take."""
+_EXPORT_SECONDS: Final = 3.0
+"""How long spans that are left may take when the server stops."""
 _FIRST_DEVICE: Final = "first"
 
 
@@ -95,17 +98,36 @@ async def serve(
         ConfigurationError: something configured cannot be used; the message names it.
         FileOperationError: the data directory cannot be used, or another server uses it.
     """
+    losses = Losses()
+    with open_log(loaded.settings.logging, losses, environment) as log:
+        observed = Observation(loaded.settings, environment, losses, log)
+        await _serve(loaded, environment, observed, candidates, on_started, partial(_reload, log, read_settings))
+
+
+async def _serve(
+    loaded: LoadedSettings,
+    environment: Mapping[str, str],
+    observed: Observation,
+    candidates: tuple[Path, ...],
+    on_started: Callable[[Started], None],
+    reloading: Callable[[asyncio.Event, Tls | None, Observer], Coroutine[None, None, None]],
+) -> None:
+    """Run the server with its log open; see `serve`."""
     settings = loaded.settings
-    log.configure(settings.logging)
-    tally = Tally()
-    metrics = MetricObserver()
-    observer = Fanout([log.LogObserver(), metrics, tally])
+    observer = observed.observer
     _make_private(settings.data.dir)
     stop, reload = asyncio.Event(), asyncio.Event()
     _on_signals(stop, reload)
-    store = Store.open(database_path(settings.data.dir), synchronous=settings.storage.synchronous)
+    store = Store.open(
+        database_path(settings.data.dir),
+        synchronous=settings.storage.synchronous,
+        durations=observed.commits,
+    )
     try:
         async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(
+                observed.traces.exporting(observer, min(_EXPORT_SECONDS, settings.timeouts.shutdown))
+            )
             token = await _first_device(store, settings)
             child = await _child_environment(settings, environment)
             if settings.demo:
@@ -113,29 +135,43 @@ async def serve(
             watcher = SpoolWatcher()
             stack.callback(watcher.close)
             installer = Installer(settings.claude.binary, candidates, build_environment(child, {}))
-            context = AgentContext(settings.claude, installer, settings.data.dir / "spool", watcher, child, observer)
-            hub = Hub()
+            context = AgentContext(
+                settings.claude,
+                installer,
+                settings.data.dir / "spool",
+                watcher,
+                child,
+                observer,
+                observed.traces.propagator,
+            )
+            hub = Hub(observed.broadcasts)
             projects = Projects(store, hub, context, settings, observer)
-            report = Report(hub, store, installer, settings, tally, projects)
+            exposition = observed.exposition(hub, projects, store)
+            inspector = Inspector(store, installer, projects, settings, observed.loop, observed.conditions)
+            health = Health(inspector.checks(), settings.health.interval, observer)
+            report = Report(hub, inspector, health, settings, observed.tally, projects)
             handlers = Handlers(projects, store, hub, settings, report)
             authenticator = Authenticator(
                 store, required=settings.server.auth, allowed_origins=settings.server.allowed_origins
             )
             endpoint = Endpoint(handlers, authenticator, report, hub, settings, observer)
             await stack.enter_async_context(projects.running())
-            metrics.registry.register(CoreCollector(hub, projects))
-            await stack.enter_async_context(_exporting(metrics, settings))
-            listeners = await stack.enter_async_context(_listening(endpoint, loaded, observer))
+            if settings.metrics.enabled:
+                await stack.enter_async_context(_exporting(exposition, loaded, observer))
+            listeners = await stack.enter_async_context(listening(endpoint.application(), loaded, observer))
             started = Started(listeners.url, listeners.plain_url, token, settings.demo, settings.server.auth)
             await stack.enter_async_context(
                 _background(
                     endpoint.keep_alive(),
                     endpoint.push_stats(),
                     endpoint.watch_devices(),
-                    _reload(reload, listeners.tls, read_settings, observer),
+                    observed.loop.run(),
+                    health.run(),
+                    reloading(reload, listeners.tls, observer),
                 )
             )
             addresses = tuple(url for url in (started.url, started.plain_url) if url is not None)
+            await report.unready()  # so that the first checks are done when the log says that it is ready
             on_started(started)
             observer.emit(ServerStarted(__version__, addresses, len(projects)))
             await stop.wait()
@@ -150,6 +186,16 @@ async def serve(
         raise _only(group) from group
     finally:
         await store.close()
+
+
+@contextlib.asynccontextmanager
+async def _exporting(exposition: Exposition, loaded: LoadedSettings, observer: Observer) -> AsyncIterator[None]:
+    """Answer scrapes until the block is left."""
+    token = scrape_token(loaded.settings)
+    served = application(exposition, token.text if token is not None else None)
+    async with exporting(served, loaded) as url:
+        observer.emit(MetricsServed(f"{url}/metrics", str(token.file) if token is not None else None))
+        yield
 
 
 def _only(error: BaseException) -> BaseException:
@@ -214,104 +260,24 @@ async def _background(*loops: Coroutine[None, None, None]) -> AsyncIterator[None
                 task.cancel()
 
 
-@dataclass(frozen=True, slots=True)
-class _Listeners:
-    url: str
-    plain_url: str | None
-    tls: Tls | None
-
-
-@contextlib.asynccontextmanager
-async def _listening(endpoint: Endpoint, loaded: LoadedSettings, observer: Observer) -> AsyncIterator[_Listeners]:
-    """Open the main listener and, on loopback, the plain one."""
-    settings = loaded.settings
-    server = settings.server
-    tls: Tls | None = None
-    if server.tls.enabled:
-        tls = Tls(server.tls, settings.data.dir / "tls", [server.host])
-        _tell(tls, observer)
-    runner = web.AppRunner(endpoint.application(), access_log=None, shutdown_timeout=_CLEANUP_SECONDS)
-    await runner.setup()
-    try:
-        context = tls.context if tls is not None else None
-        port = await _listen(runner, server.host, server.port, context, "server.port (PA_SERVER_PORT, --port)")
-        host = f"[{server.host}]" if ":" in server.host else server.host
-        url = f"{'https' if tls is not None else 'http'}://{host}:{port}"
-        plain_url = await _listen_plain(runner, loaded, observer) if tls is not None else None
-        yield _Listeners(url, plain_url, tls)
-    finally:
-        await runner.cleanup()
-
-
-@contextlib.asynccontextmanager
-async def _exporting(metrics: MetricObserver, settings: Settings) -> AsyncIterator[None]:
-    """Open the listener for Prometheus."""
-    if not settings.metrics.enabled:
-        yield
-        return
-    runner = web.AppRunner(metric.application(metrics.registry), access_log=None, shutdown_timeout=_CLEANUP_SECONDS)
-    await runner.setup()
-    try:
-        setting = "metrics.port (PA_METRICS_PORT, --metrics-port)"
-        await _listen(runner, settings.metrics.host, settings.metrics.port, None, setting)
-        yield
-    finally:
-        await runner.cleanup()
-
-
-async def _listen(runner: web.AppRunner, host: str, port: int, context: ssl.SSLContext | None, setting: str) -> int:
-    """Open one listener; returns its port."""
-    before = len(runner.addresses)
-    try:
-        await web.TCPSite(runner, host, port, ssl_context=context, backlog=1024).start()
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            reason = "it is taken by another program"
-        elif error.errno == errno.EACCES:
-            reason = "this user may not use it"
-        else:
-            reason = error.strerror or str(error)
-        raise ConfigurationError(
-            f"Port {port} on {host} cannot be used: {reason}. Choose another: {setting}."
-        ) from error
-    return int(runner.addresses[before][1])
-
-
-async def _listen_plain(runner: web.AppRunner, loaded: LoadedSettings, observer: Observer) -> str | None:
-    """The plain listener, so that a first look in a local browser meets no certificate warning.
-
-    One that nobody asked for is done without when its port is taken.
-    """
-    port = loaded.settings.server.plain_port
-    if port is None:
-        return None
-    setting = "server.plain_port (PA_SERVER_PLAIN_PORT; off switches it off)"
-    try:
-        return f"http://127.0.0.1:{await _listen(runner, '127.0.0.1', port, None, setting)}"
-    except ConfigurationError as error:
-        if loaded.sources["server.plain_port"] != "default":
-            raise
-        observer.emit(SettingIgnored("server.plain_port", error.message))
-        return None
-
-
-def _tell(tls: Tls, observer: Observer) -> None:
-    certificate = tls.certificate
-    observer.emit(CertificateLoaded(certificate.not_after, certificate.self_signed))
-
-
 async def _reload(
-    asked: asyncio.Event, tls: Tls | None, read_settings: Callable[[], LoadedSettings], observer: Observer
+    log: Log,
+    read_settings: Callable[[], LoadedSettings],
+    asked: asyncio.Event,
+    tls: Tls | None,
+    observer: Observer,
 ) -> None:
     """On SIGHUP: read the certificate and the log settings again."""
     while True:
         await asked.wait()
         asked.clear()
         try:
-            log.configure(read_settings().settings.logging)
+            logging = read_settings().settings.logging
+            await log.reload(logging)
+            observer.emit(SettingsReloaded(logging.level))
             if tls is not None:
                 tls.reload()
-                _tell(tls, observer)
+                tell(tls, observer)
         except ConfigurationError as error:
             observer.emit(SettingIgnored("reload", error.message))
 

@@ -37,6 +37,14 @@ class ServerStopped:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsServed:
+    """A scrape is answered from here on; `token_file` holds what it has to show, None when that is nothing."""
+
+    address: str
+    token_file: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class CertificateLoaded:
     """A TLS certificate is in use from here on."""
 
@@ -176,9 +184,10 @@ class ExecutionDelayed:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionWithdrawn:
-    """A prompt was taken back before it ran."""
+    """A prompt was taken back before it ran; `created_at` is when it had come."""
 
     context: ExecutionContext
+    created_at: Milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +237,20 @@ class ExecutionFinished:
     code: str | None
     session_id: str | None
     model: str | None
+    usage: tuple[ModelUsage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UsageAdded:
+    """An execution that is over used more, since a background task of its agent went on.
+
+    Attributes:
+        context: the execution; None when it is not known.
+        usage: what was used beyond what its `ExecutionFinished` told, by model.
+    """
+
+    project_id: str
+    context: ExecutionContext | None
     usage: tuple[ModelUsage, ...]
 
 
@@ -334,6 +357,7 @@ Event = (
     ServerStarted
     | ServerStopping
     | ServerStopped
+    | MetricsServed
     | CertificateLoaded
     | SettingsReloaded
     | SettingIgnored
@@ -354,6 +378,7 @@ Event = (
     | ExecutionStarted
     | FirstMessageReceived
     | ExecutionFinished
+    | UsageAdded
     | ApprovalRequested
     | ApprovalResolved
     | ToolCompleted
@@ -375,15 +400,30 @@ class Observer(Protocol):
 
 
 class Propagator(Protocol):
-    """Hands the trace of an execution on to its agent."""
+    """Hands the trace of an execution on to its agent.
+
+    Attributes:
+        mark: tells the telemetry that a process was started with from any other; empty when tracing is off.
+    """
+
+    mark: str
 
     def environment(self, context: ExecutionContext) -> Mapping[str, str]:
-        """Variables for the agent's process, by which its own telemetry joins; empty when tracing is off."""
+        """Variables for a process that is started, by which its own telemetry joins; empty when tracing is off."""
+
+    def prompt_environment(self, context: ExecutionContext) -> Mapping[str, str]:
+        """Those of them that each prompt changes, for a process that runs."""
 
 
 class NoPropagator:
     """The `Propagator` of a server that does not trace."""
 
+    mark = ""
+
     def environment(self, context: ExecutionContext) -> Mapping[str, str]:
+        """Nothing."""
+        return {}
+
+    def prompt_environment(self, context: ExecutionContext) -> Mapping[str, str]:
         """Nothing."""
         return {}

@@ -24,6 +24,10 @@ class Sink(Protocol):
     """Where a cursor writes: one connection. No call blocks."""
 
     @property
+    def buffered(self) -> int:
+        """Bytes that the transport holds unsent."""
+
+    @property
     def congested(self) -> bool:
         """Whether the transport holds as many unsent bytes as it may."""
 

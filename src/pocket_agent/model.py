@@ -162,6 +162,67 @@ class ModelUsage(msgspec.Struct, frozen=True):
     cache_creation_tokens: int = 0
     cost_usd: float = 0.0
 
+    @property
+    def is_any(self) -> bool:
+        """Whether anything was used."""
+        tokens = self.input_tokens, self.output_tokens, self.cache_read_tokens, self.cache_creation_tokens
+        return any(tokens) or self.cost_usd > 0
+
+    def plus(self, other: "ModelUsage") -> "ModelUsage":
+        """Both together, under this one's name."""
+        return ModelUsage(
+            self.model,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cache_read_tokens + other.cache_read_tokens,
+            self.cache_creation_tokens + other.cache_creation_tokens,
+            self.cost_usd + other.cost_usd,
+        )
+
+
+class Account(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is known of a process's use of models and tools: enough to go on counting after a restart.
+
+    Attributes:
+        cost_usd: the session's cost at the last result, as the CLI summed it; None when it is not known,
+            as before the first result of a process that resumes a session.
+        model: the model of the turn, as the CLI names it.
+        usage: what was used since the last result, without `current`; a lower bound.
+        current: the figures of the main thread's newest message, which still may change.
+        messages: the id of the newest message of each thread, by the tool call that began the thread
+            ("" for the main one), so that none is counted twice.
+        tools: the names of the tools that run, by the id of the call.
+    """
+
+    cost_usd: float | None = None
+    model: str | None = None
+    usage: tuple[ModelUsage, ...] = ()
+    current: ModelUsage | None = None
+    messages: dict[str, str] = {}
+    tools: dict[str, str] = {}
+
+
+class Spending(msgspec.Struct, frozen=True):
+    """What a project used of one model in one day; the history of spending, which outlives the project.
+
+    Attributes:
+        day: the local date, YYYY-MM-DD.
+        project_name: the project's name when it was last written.
+        model: as the CLI names it; empty when it is not known.
+        executions: how many executions ended whose main model it was.
+    """
+
+    day: str
+    project_id: ProjectId
+    project_name: str
+    model: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_creation_tokens: int = 0
+    cost_usd: float = 0.0
+    executions: int = 0
+
 
 class Execution(msgspec.Struct, frozen=True):
     """One prompt, from the queue to its result.
@@ -173,6 +234,12 @@ class Execution(msgspec.Struct, frozen=True):
         spool_offset: the byte of the process's spool at which it started; None before.
         waited_ms: time that it spent waiting for approvals, which the timeout does not count.
         correlation_id, traceparent: see `ExecutionContext`.
+        code: the wire code of the error that ended it.
+        session_id: the CLI's session that it ran in.
+        model: the model that answered (most).
+        usage: what it used, by model.
+        incomplete: whether it ended without the CLI's own figures: `usage` is then a lower bound, without
+            dollars.
     """
 
     id: ExecutionId
@@ -190,11 +257,35 @@ class Execution(msgspec.Struct, frozen=True):
     by: str = ""
     correlation_id: str = ""
     traceparent: str | None = None
+    code: str | None = None
+    session_id: str | None = None
+    model: str | None = None
+    usage: tuple[ModelUsage, ...] = ()
+    incomplete: bool = False
 
     @property
     def context(self) -> ExecutionContext:
         """What names the execution in events."""
         return ExecutionContext(self.project_id, self.id, self.correlation_id, self.traceparent)
+
+
+class ExecutionSummary(msgspec.Struct, frozen=True):
+    """An execution in a list; as `Execution`, but of the prompt only the beginning."""
+
+    id: ExecutionId
+    prompt_id: str | None
+    by: str
+    prompt: str
+    status: ExecutionStatus
+    created_at: Milliseconds
+    started_at: Milliseconds | None
+    finished_at: Milliseconds | None
+    waited_ms: int
+    code: str | None
+    session_id: str | None
+    model: str | None
+    usage: tuple[ModelUsage, ...]
+    incomplete: bool
 
 
 class Approval(msgspec.Struct, frozen=True):
@@ -230,6 +321,7 @@ class ProcessRecord(msgspec.Struct, frozen=True):
         boot_id: the boot of the machine that it was started in.
         consumed: how many bytes of its spool are in the log.
         options: the argv-relevant options that it was started with (JSON), to tell whether it fits.
+        account: what it has used, as far as the log goes.
     """
 
     id: str
@@ -240,6 +332,7 @@ class ProcessRecord(msgspec.Struct, frozen=True):
     consumed: int
     options: bytes
     started_at: Milliseconds
+    account: Account = Account()
 
 
 class Session(msgspec.Struct, frozen=True):

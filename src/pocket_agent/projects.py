@@ -28,6 +28,7 @@ from pocket_agent.model import Entry, Milliseconds, Project, ProjectId, ProjectS
 from pocket_agent.protocol.frame import encode_data, encode_frame, websocket_frame
 from pocket_agent.protocol.push import ProjectDeletedData
 from pocket_agent.session.agent import Agent, AgentContext
+from pocket_agent.session.budget import Budget
 from pocket_agent.session.capacity import Capacity
 from pocket_agent.session.life import Life
 from pocket_agent.session.log import ProjectLog, now
@@ -61,6 +62,7 @@ class Projects:
         self.capacity = Capacity(
             max_executions=settings.limits.max_executions, max_processes=settings.claude.max_processes
         )
+        self.budget = Budget(settings.limits, observer)
         self._sessions: dict[ProjectId, Session] = {}
         self._runs: dict[ProjectId, asyncio.Task[None]] = {}
         self._tasks: asyncio.TaskGroup | None = None
@@ -71,6 +73,8 @@ class Projects:
         """Load all projects, adopt what runs, and keep the sessions at work; agents outlive it."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
+            today = self.budget.today
+            self.budget.load(today, await self._store.spent_usd(today))
             projects = await self._store.projects()
             records = [await self._store.process(project.id) for project in projects]
             await kill_orphans(self._context.spool_dir, {record.id for record in records if record is not None})
@@ -111,6 +115,11 @@ class Projects:
         if session is None:
             raise ProjectNotFoundError("There is no such project.")
         return session
+
+    def name_of(self, project_id: str) -> str | None:
+        """The name of a project; None when there is no such project."""
+        session = self._sessions.get(ProjectId(project_id))
+        return session.state.project.name if session is not None else None
 
     async def create(self, path: str, *, correlation_id: str | None = None) -> Session:
         """Make a directory a project.
@@ -237,7 +246,7 @@ class Projects:
         log = ProjectLog(project, store, channel, self._observer)
         state = State(log)
         agent = Agent(project, self._context)
-        life = Life(state, agent, store, self.capacity, self._settings, self._observer, self._gate)
+        life = Life(state, agent, store, self.capacity, self.budget, self._settings, self._observer, self._gate)
         session = Session(life, state, agent, store, self._settings, self._observer)
         self._hub.channels[project.id] = channel
         self._sessions[project.id] = session
@@ -254,7 +263,8 @@ class Projects:
                 await asyncio.sleep(_RESTART_SECONDS)
 
     async def _gate(self) -> None:
-        """Refuse an execution that could not be carried out."""
+        """Refuse an execution that could not be carried out, or may not be."""
+        self.budget.check()
         needed = self._settings.limits.min_free_disk
         if self._store.free_bytes() < needed:
             raise ResourceLimitError(

@@ -98,6 +98,12 @@ def test_leave_to_bypass_permissions_needs_a_new_process() -> None:
     assert process_options(ExecuteOptions(dangerously_skip_permissions=True)) != plain
 
 
+def test_other_telemetry_needs_a_new_process() -> None:
+    marked = {process_options(ExecuteOptions(), telemetry=mark) for mark in ("", "a", "b")}
+    assert len(marked) == 3
+    assert process_options(ExecuteOptions(strict_mcp_config=True), telemetry="a") not in marked
+
+
 def test_the_order_of_lists_makes_no_difference() -> None:
     one = ExecuteOptions(allowed_tools=("A", "B", "A"), disallowed_tools=("C", "D"), add_dirs=("/x", "/y"))
     other = ExecuteOptions(allowed_tools=("B", "A"), disallowed_tools=("D", "C"), add_dirs=("/y", "/x", "/x"))

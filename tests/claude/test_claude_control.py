@@ -51,6 +51,10 @@ def test_requests() -> None:
     }
     assert read(control.interrupt("i"))["request"] == {"subtype": "interrupt"}
     assert read(control.end_session("i"))["request"] == {"subtype": "end_session"}
+    assert read(control.set_environment("i", {"TRACEPARENT": "x"}))["request"] == {
+        "subtype": "apply_flag_settings",
+        "settings": {"env": {"TRACEPARENT": "x"}},
+    }
     assert read(control.set_model("i", None))["request"] == {"subtype": "set_model", "model": None}
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pocket_agent.claude.installation import Installer, version
+from pocket_agent.claude.installation import Answer, Installer, ask_version
 from pocket_agent.errors import ClaudeNotFoundError
 from tests.harness.claude import require_claude
+from tests.harness.follow import eventually
 
 ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
 
@@ -27,30 +28,44 @@ def program(path: Path, body: str) -> Path:
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        ("echo '2.1.330 (Claude Code)'", "2.1.330"),
-        ("echo 3.0.0", "3.0.0"),
-        ("echo v2.0.1-beta", "2.0.1"),
-        ("printf 2.0.5", "2.0.5"),
-        ("echo; exit 3", None),
-        ("echo fake-claude 0.1.0", None),
-        ("exit 1", None),
-        ("kill -SEGV $$", None),
-        ("head -c 100000 /dev/zero", None),
-        ("echo '2.9.9'; sleep 600", "2.9.9"),
-        ("setsid sleep 5 & echo 2.9.9", "2.9.9"),
-        ("yes ''", None),
-        ("cat; echo 2.9.9", "2.9.9"),
-        ("printf '\\377\\376\\n'", None),
+        ("echo '2.1.330 (Claude Code)'", Answer("2.1.330")),
+        ("echo 3.0.0", Answer("3.0.0")),
+        ("echo v2.0.1-beta", Answer("2.0.1")),
+        ("printf 2.0.5", Answer("2.0.5")),
+        ("echo fake-claude 0.1.0", Answer(None)),
+        ("exit 0", Answer(None)),
+        ("head -c 100000 /dev/zero", Answer(None)),
+        ("echo '2.9.9'; sleep 600", Answer("2.9.9")),
+        ("echo no version; sleep 600", Answer(None)),
+        ("setsid sleep 5 & echo 2.9.9", Answer("2.9.9")),
+        ("yes ''", Answer(None)),
+        ("cat; echo 2.9.9", Answer("2.9.9")),
+        ("printf '\\377\\376\\n'", Answer(None)),
+        ("echo; exit 3", Answer(None, "ends with exit code 3")),
+        ("echo 'not found' >&2; exit 127", Answer(None, "ends with exit code 127")),
+        ("kill -SEGV $$", Answer(None, "crashes (Segmentation fault)")),
+        ("exec 1>&-; sleep 600", Answer(None, "closes its output without a word")),
     ],
 )
-async def test_versions(tmp_path: Path, body: str, expected: str | None) -> None:
-    assert await version(program(tmp_path / "claude", body), ENVIRONMENT) == expected
+async def test_what_a_program_answers(tmp_path: Path, body: str, expected: Answer) -> None:
+    assert await ask_version(program(tmp_path / "claude", body), ENVIRONMENT) == expected
 
 
 async def test_a_program_that_hangs_is_killed(tmp_path: Path) -> None:
     note = tmp_path / "pid"
-    assert await version(program(tmp_path / "claude", f"echo $$ > {note}; sleep 600"), ENVIRONMENT, seconds=1) is None
+    hanging = program(tmp_path / "claude", f"echo $$ > {note}; sleep 600")
+    assert await ask_version(hanging, ENVIRONMENT, seconds=1) == Answer(None, "says nothing for 1 s")
     assert not psutil.pid_exists(int(note.read_text()))
+
+
+async def test_a_program_that_hangs_is_killed_when_nobody_waits_any_more(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    hanging = program(tmp_path / "claude", f"echo $$ > {note}.new; mv {note}.new {note}; sleep 600")
+    asking = asyncio.create_task(ask_version(hanging, ENVIRONMENT, seconds=600))
+    await eventually(note.exists, "the program runs")
+    asking.cancel()
+    await eventually(lambda: not psutil.pid_exists(int(note.read_text())), "it is gone")
+    assert asking.cancelled()
 
 
 async def test_the_choice_comes_first_then_path_then_the_candidates(tmp_path: Path) -> None:
@@ -103,6 +118,27 @@ async def test_the_version_is_asked_once_until_the_program_changes(tmp_path: Pat
     binary.unlink()
     with pytest.raises(ClaudeNotFoundError):
         await installer.find()
+
+
+async def test_a_check_asks_again_after_a_while_and_one_that_failed_at_once(tmp_path: Path) -> None:
+    count, fault = tmp_path / "count", tmp_path / "fault"
+    binary = program(tmp_path / "claude", f"echo x >> {count}; [ -e {fault} ] && exit 7; echo 2.1.1")
+    installer = Installer(binary, environment=ENVIRONMENT)
+    assert (await installer.find()).version == "2.1.1"
+    assert (await installer.check(3600)).version == "2.1.1"
+    assert count.read_text() == "x\n"
+    assert (await installer.check(0)).version == "2.1.1"
+    assert count.read_text() == "x\n" * 2
+    fault.touch()
+    assert (await installer.check(3600)).version == "2.1.1", "it is asked only every few minutes"
+    for _ in range(2):
+        with pytest.raises(ClaudeNotFoundError, match="ends with exit code 7 when it is asked"):
+            await installer.check(0)
+    assert (await installer.find()).version is None, "who starts an agent does not ask again"
+    assert count.read_text() == "x\n" * 4
+    fault.unlink()
+    assert (await installer.check(3600)).version == "2.1.1", "what failed does not stand"
+    assert count.read_text() == "x\n" * 5
 
 
 async def test_the_real_cli_has_a_version(tmp_path: Path) -> None:

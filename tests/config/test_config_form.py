@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pocket_agent.config import ServerSettings, Settings, TimeoutSettings
-from pocket_agent.config.collection import constants, origin_list, path_list, variables
+from pocket_agent.config.collection import attribute_map, constants, header_map, origin_list, path_list, variables
 from pocket_agent.config.form import Form, Place, boolean, choice, host, number, path, quote
 from pocket_agent.config.leaf import LEAVES, SECTIONS, Leaf
 from pocket_agent.config.unit import RefusedError
+from pocket_agent.config.url import url
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -47,6 +48,11 @@ HOME = Place(home=Path("/home/ada"), base=Path("/etc/agent"))
         (origin_list(), [], ()),
         (variables(), "A=1,B=x=y", {"A": "1", "B": "x=y"}),
         (variables(), '{"A": "line\\nline"}', {"A": "line\nline"}),
+        (header_map(), "Authorization=Bearer a=b,x-scope.id=1", {"authorization": "Bearer a=b", "x-scope.id": "1"}),
+        (header_map(), {"X-Empty": ""}, {"x-empty": ""}),
+        (attribute_map(), "team.name=a b,region-2=x", {"team.name": "a b", "region-2": "x"}),
+        (url(), "https://user@collector.example:4318/otlp?x=1", "https://user@collector.example:4318/otlp?x=1"),
+        (url(), " http://[::1]:4318 ", "http://[::1]:4318"),
         (constants(), {"a": 1, "b": True, "c": "x", "d": 0.5}, {"a": 1, "b": True, "c": "x", "d": 0.5}),
     ],
 )
@@ -95,6 +101,27 @@ def test_values_are_read_and_read_again_as_themselves(form: Form, value: object,
         (variables(), "A=1,A=2"),
         (variables(), '{"A": "1", "A": "2"}'),
         (variables(), "[]"),
+        (header_map(), {"a b": "x"}),
+        (header_map(), {"": "x"}),
+        (header_map(), {"a": "x\ny"}),
+        (header_map(), {"a": "\u00e9"}),
+        (header_map(), {"a": 1}),
+        (header_map(), {1: "x"}),
+        (header_map(), {"a": "1", "A": "2"}),
+        (attribute_map(), {"1a": "x"}),
+        (attribute_map(), {"a b": "x"}),
+        (attribute_map(), {"a": ""}),
+        (attribute_map(), {"a": "x\ny"}),
+        (attribute_map(), {"a": 1}),
+        (url(), "collector:4318"),
+        (url(), "ftp://collector"),
+        (url(), "http://"),
+        (url(), "http://[::1"),
+        (url(), "http://c:99999"),
+        (url(), "http://c:0"),
+        (url(), "http://c/a b"),
+        (url(), "http://c\u00e9.example"),
+        (url(), 4318),
         (constants(), {"a": None}),
         (constants(), {"a": []}),
         (constants(), {"a": float("nan")}),

@@ -1,13 +1,11 @@
 """The disk of the data directory is full: work is refused, the log stays whole, and all recovers by itself."""
 
-import os
-import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 import pytest
-from tests.harness.absence import absent
+from tests.harness.disk import fill, small_disk
 from tests.harness.follow import eventually, lines, numbers, run, stored, until, until_line
 from tests.harness.server import ServerProcess, running_server, write_standin
 
@@ -17,41 +15,13 @@ MEBIBYTE = 2**20
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """The data directory as a file system of 24 MiB, with the agents' output elsewhere."""
-    data = tmp_path / "data"
-    data.mkdir(mode=0o700)
-    try:
-        subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=24m,mode=700", "tmpfs", str(data)], check=True, capture_output=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        absent("a small file system, which only root can mount")
-    try:
-        spool = tmp_path / "spool"
-        spool.mkdir(mode=0o700)
-        (data / "spool").symlink_to(spool)
-        yield data
-    finally:
-        subprocess.run(["umount", "--lazy", str(data)], check=True)
-
-
-@pytest.fixture
-async def server(tmp_path: Path, small_disk: Path) -> AsyncIterator[ServerProcess]:
-    """A server whose data directory is that small."""
+async def server(tmp_path: Path) -> AsyncIterator[ServerProcess]:
+    """A server whose data directory is small."""
     env = {"PA_CLAUDE_BINARY": str(write_standin(tmp_path)), "PA_LIMITS_MIN_FREE_DISK": "4MiB"}
-    async with running_server(tmp_path, env=env) as running:
-        assert running.data_dir == small_disk
-        yield running
-
-
-def fill(data: Path, *, leave: int = 0) -> Path:
-    """A file that takes all space but so many bytes."""
-    filler = data / "filler"
-    free = os.statvfs(data).f_bavail * os.statvfs(data).f_frsize
-    with filler.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, free - leave)
-    return filler
+    with small_disk(tmp_path / "data"):
+        async with running_server(tmp_path, env=env) as running:
+            assert running.data_dir == tmp_path / "data"
+            yield running
 
 
 async def health(server: ServerProcess) -> tuple[int, str]:
@@ -67,9 +37,12 @@ async def test_executions_are_refused_when_little_is_left(server: ServerProcess,
         filler = fill(server.data_dir, leave=2 * MEBIBYTE)
         with pytest.raises(ResourceLimitError, match=r"limits\.min_free_disk"):
             await client.execute(project.id, "lines 1")
-        status, text = await health(server)
-        assert status == 503
-        assert "disk is full" in text
+
+        async def is_told() -> bool:
+            status, text = await health(server)
+            return status == 503 and "disk is full" in text
+
+        await eventually(is_told, "/health tells")  # it looks every few seconds
         assert await stored(client, project.id) == []
         filler.unlink()
         async with client.subscribe(project.id) as stream:

@@ -20,6 +20,7 @@ A prompt is a list of words, carried out in order, ended by a `result` line:
     mute                     answers no control request from here on
     result                   a result line at once
     after ...                the words behind it are carried out after the result
+    print LINE               a line as it is, without blanks
     leave                    ends after the result, as a CLI that serves one prompt only
 
 A prompt whose uuid was seen before is skipped without a word, as the CLI does. The variable STANDIN_MUTE
@@ -134,6 +135,8 @@ def perform(words: list[str], lines: Any) -> tuple[bool, bool]:
                 os.kill(os.getpid(), signal.SIGSEGV)
             case "fail":
                 failed = True
+            case "print":
+                os.write(1, words.pop(0).encode() + b"\n")
             case "noresult":
                 result = False
             case word:

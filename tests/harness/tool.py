@@ -1,6 +1,7 @@
 """Programs of others that tests run: Prometheus and its like."""
 
 import shutil
+import sys
 from pathlib import Path
 
 from tests.harness.absence import absent
@@ -9,8 +10,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def require_tool(name: str) -> Path:
-    """A program of `.tools` (see scripts/tools) or of PATH; without it a skip by name, in CI a failure."""
-    found = shutil.which(ROOT / ".tools" / "usr" / "bin" / name) or shutil.which(name)
+    """A program of `.tools` (see scripts/tools), of Python packages, or of PATH; else a skip by name, in CI a failure."""
+    own = (ROOT / ".tools" / "usr" / "bin", Path(sys.executable).parent)
+    found = next(filter(None, (shutil.which(folder / name) for folder in own)), None) or shutil.which(name)
     if found is None:
         absent(name)
     return Path(found)

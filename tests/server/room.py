@@ -21,7 +21,14 @@ from pocket_agent.config import Settings, load_settings
 from pocket_agent.events import Event
 from pocket_agent.hub import Hub
 from pocket_agent.model import Device
-from pocket_agent.observability.report import Fanout, Report, Tally
+from pocket_agent.observability.catalogue import METRIC_LABEL_OVERFLOW
+from pocket_agent.observability.check import Conditions, Inspector
+from pocket_agent.observability.fanout import Fanout
+from pocket_agent.observability.health import Health
+from pocket_agent.observability.loop import LoopMonitor
+from pocket_agent.observability.loss import Losses
+from pocket_agent.observability.metric import MetricObserver
+from pocket_agent.observability.report import Report, Tally
 from pocket_agent.projects import Projects
 from pocket_agent.server.auth import Authenticator, hash_token, new_token
 from pocket_agent.server.connection import Connection
@@ -120,6 +127,8 @@ class Room:
         url: its HTTP address.
         token: a device's token.
         seen: what its observer was told.
+        losses: what telemetry let go of.
+        metrics: what was counted.
     """
 
     def __init__(self, folder: Path, settings: Settings, store: Store, watcher: SpoolWatcher) -> None:
@@ -128,14 +137,19 @@ class Room:
         self.store = store
         self.seen = Recorder()
         self.token = new_token()
-        tally = Tally()
-        observer = Fanout([self.seen, tally])
+        tally, conditions = Tally(), Conditions()
+        self.losses = Losses()
+        self.metrics = MetricObserver(settings.metrics)
+        observer = Fanout([self.seen, self.metrics, tally, conditions], self.losses)
         child = {"PATH": os.environ["PATH"], "HOME": str(folder)}
         installer = Installer(settings.claude.binary, (), build_environment(child, {}))
         context = AgentContext(settings.claude, installer, settings.data.dir / "spool", watcher, child, observer)
         self.hub = Hub()
         self.projects = Projects(store, self.hub, context, settings, observer)
-        self.report = Report(self.hub, store, installer, settings, tally, self.projects)
+        # The loop's lag is not measured here: this machine's load is no fault of a test.
+        self.inspector = Inspector(store, installer, self.projects, settings, LoopMonitor(), conditions)
+        self.health = Health(self.inspector.checks(), settings.health.interval, observer)
+        self.report = Report(self.hub, self.inspector, self.health, settings, tally, self.projects)
         self.handlers = Handlers(self.projects, store, self.hub, settings, self.report)
         self.authenticator = Authenticator(
             store, required=settings.server.auth, allowed_origins=settings.server.allowed_origins
@@ -226,7 +240,12 @@ async def open_room(folder: Path, *, standin: bool = True, **changed: object) ->
         async with room.projects.running(), _listening(room), asyncio.TaskGroup() as group:
             loops = [
                 group.create_task(loop)
-                for loop in (room.endpoint.keep_alive(), room.endpoint.push_stats(), room.endpoint.watch_devices())
+                for loop in (
+                    room.endpoint.keep_alive(),
+                    room.endpoint.push_stats(),
+                    room.endpoint.watch_devices(),
+                    room.health.run(),
+                )
             ]
             try:
                 yield room
@@ -234,6 +253,13 @@ async def open_room(folder: Path, *, standin: bool = True, **changed: object) ->
                 for loop in loops:
                     loop.cancel()
                 await room.projects.close_idle()
+        strange = [
+            sample
+            for family in room.metrics.registry.collect()
+            for sample in family.samples
+            if sample.name == METRIC_LABEL_OVERFLOW.name and sample.value > 0
+        ]
+        assert not strange, "the catalogue knows everything that happens here"
         for project in await store.projects():
             record = await store.process(project.id)
             if record is not None:

@@ -28,6 +28,7 @@ OF_PROJECT = {
     "set_model": {"model": "opus"},
     "set_permission_mode": {"mode": "plan"},
     "session_list": {},
+    "execution_list": {},
     "session_resume": {"session_id": CONVERSATION},
 }
 """Requests about a project, with data that is well formed."""
@@ -704,7 +705,7 @@ async def test_stats_come_once_or_again_and_again(room: Room) -> None:
         await execute(wire, session, "hello")
         await until_type(wire, "project_state", state="IDLE")
         stats = (await wire.ask("server_stats"))["data"]
-        assert set(stats) == {"connections", "projects", "executions", "messages", "uptime"}
+        assert set(stats) == {"connections", "projects", "executions", "messages", "uptime", "cost"}
         executions = stats["executions"]
         assert (executions["active"], executions["total"], executions["success"], executions["failed"]) == (0, 1, 1, 0)
         assert executions["avg_duration_ms"] > 0

@@ -9,8 +9,8 @@ import pytest
 
 from pocket_agent import __version__
 from pocket_agent.errors import FileOperationError
-from pocket_agent.events import ConnectionRejected
-from tests.server.room import Room, open_room
+from pocket_agent.events import ConnectionRejected, HealthChanged
+from tests.server.room import Room, open_room, until
 
 
 async def test_alive_and_ready(room: Room) -> None:
@@ -25,17 +25,51 @@ async def test_alive_and_ready(room: Room) -> None:
             assert answer.status == 503
 
 
-async def test_health_is_the_guides(room: Room) -> None:
-    async with aiohttp.ClientSession(room.url) as http, http.get("/health") as answer:
+async def test_health_is_the_guides(tmp_path: Path) -> None:
+    async with (
+        open_room(tmp_path, health__low_disk=0) as room,
+        aiohttp.ClientSession(room.url) as http,
+        http.get("/health") as answer,
+    ):
         assert answer.status == 200
         assert answer.content_type == "application/json"
         health = await answer.json()
-    assert set(health) == {"status", "version", "uptime", "timestamp", "checks"}
+    assert list(health) == ["status", "version", "uptime", "timestamp", "checks"]
     assert (health["status"], health["version"]) == ("healthy", __version__)
     assert isinstance(health["uptime"], int)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", health["timestamp"])
     assert {"claude", "disk", "storage"} <= set(health["checks"])
+    assert health["checks"].pop("certificate") == {"status": "healthy", "message": "TLS is off."}
     assert all(check == {"status": "healthy"} for check in health["checks"].values())
+
+
+async def test_head_tells_the_status_alone(tmp_path: Path) -> None:
+    async with open_room(tmp_path, standin=False) as room, aiohttp.ClientSession(room.url) as http:
+        for path, status in (("/livez", 200), ("/readyz", 200), ("/health", 503)):
+            async with http.head(path) as answer:
+                assert (answer.status, await answer.read()) == (status, b"")
+
+
+async def test_the_socket_tells_the_same(tmp_path: Path) -> None:
+    async with open_room(tmp_path, standin=False) as room, aiohttp.ClientSession(room.url) as http:
+        async with http.get("/health") as answer:
+            health = await answer.json()
+        async with room.wire() as wire:
+            reply = (await wire.ask("health_check"))["data"]
+    assert {name: reply[name] for name in ("status", "version", "checks")} == {
+        name: health[name] for name in ("status", "version", "checks")
+    }
+    assert reply["status"] == "degraded"
+
+
+async def test_not_ready_says_why_in_a_line(tmp_path: Path) -> None:
+    async with (
+        open_room(tmp_path, limits__min_free_disk=2**50) as room,
+        aiohttp.ClientSession(room.url) as http,
+        http.get("/readyz") as answer,
+    ):
+        assert answer.status == 503
+        assert re.fullmatch(r"disk: The disk is full: \d+ MiB free\.\n", await answer.text())
 
 
 async def test_without_a_cli_it_is_not_healthy(tmp_path: Path) -> None:
@@ -48,27 +82,35 @@ async def test_without_a_cli_it_is_not_healthy(tmp_path: Path) -> None:
         health = await answer.json()
     assert health["status"] == "degraded"
     assert health["checks"]["claude"]["status"] == "unhealthy"
-    assert health["checks"]["claude"]["message"]
+    assert "npm install" in health["checks"]["claude"]["message"]
+    assert str(tmp_path) not in health["checks"]["claude"]["message"]
     assert health["checks"]["storage"] == {"status": "healthy"}
 
 
-@pytest.mark.parametrize(("free", "disk"), [(2**20, "unhealthy"), (512 * 2**20, "warning")])
-async def test_a_disk_that_fills(room: Room, monkeypatch: pytest.MonkeyPatch, free: int, disk: str) -> None:
-    monkeypatch.setattr(room.store, "free_bytes", lambda: free)
-    async with aiohttp.ClientSession(room.url) as http, http.get("/health") as answer:
+@pytest.mark.parametrize(
+    ("full", "low", "disk"), [(2**50, 0, "unhealthy"), (0, 2**50, "warning"), (2**50, 2**50, "unhealthy")]
+)
+async def test_a_disk_that_fills(tmp_path: Path, full: int, low: int, disk: str) -> None:
+    async with (
+        open_room(tmp_path, limits__min_free_disk=full, health__low_disk=low) as room,
+        aiohttp.ClientSession(room.url) as http,
+        http.get("/health") as answer,
+    ):
         assert answer.status == 503
         health = await answer.json()
     assert (health["status"], health["checks"]["disk"]["status"]) == ("degraded", disk)
 
 
-async def test_a_store_that_fails_is_worse(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_store_that_fails_is_worse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail() -> None:
         raise FileOperationError("The disk does not answer.")
 
-    monkeypatch.setattr(room.store, "check", fail)
-    async with aiohttp.ClientSession(room.url) as http, http.get("/health") as answer:
-        assert answer.status == 503
-        health = await answer.json()
+    async with open_room(tmp_path, health__interval=0.01) as room, aiohttp.ClientSession(room.url) as http:
+        monkeypatch.setattr(room.store, "check", fail)
+        await until(lambda: any(event.status == "unhealthy" for event in room.seen.of(HealthChanged)))
+        async with http.get("/health") as answer:
+            assert answer.status == 503
+            health = await answer.json()
     assert health["status"] == "unhealthy"
     assert health["checks"]["storage"] == {"status": "unhealthy", "message": "The disk does not answer."}
 

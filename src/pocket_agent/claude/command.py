@@ -116,8 +116,8 @@ def _values(options: ExecuteOptions, *, resume: str | None, session_id: str | No
             yield flag, value
 
 
-def process_options(options: ExecuteOptions) -> bytes:
-    """Canonical JSON of the options that need a new process when they change.
+def process_options(options: ExecuteOptions, telemetry: str = "") -> bytes:
+    """Canonical JSON of what needs a new process when it changes: options, and telemetry by its mark.
 
     The model and the permission mode are not among them, since control requests change them in
     place; except that a process must have been started with leave to bypass permissions before it
@@ -132,7 +132,10 @@ def process_options(options: ExecuteOptions) -> bytes:
         disallowed_tools=tuple(sorted(set(options.disallowed_tools))),
         add_dirs=tuple(sorted(set(options.add_dirs))),
     )
-    return msgspec.json.encode(canonical, order="sorted")
+    encoded = msgspec.json.encode(canonical, order="sorted")
+    if not telemetry:
+        return encoded
+    return msgspec.json.encode({"options": msgspec.Raw(encoded), "telemetry": telemetry})
 
 
 def build_environment(inherited: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:

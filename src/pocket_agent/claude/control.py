@@ -5,6 +5,7 @@ without `request`, or a `user` message whose role is not "user". Nothing but who
 may therefore be written to it.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -120,6 +121,15 @@ def set_model(request_id: str, model: str | None) -> bytes:
 def set_permission_mode(request_id: str, mode: str) -> bytes:
     """Use another permission mode from now on; an unknown one is answered with an error."""
     return _request(request_id, {"subtype": "set_permission_mode", "mode": mode})
+
+
+def set_environment(request_id: str, variables: Mapping[str, str]) -> bytes:
+    """Change environment variables of the process for what is written after this line.
+
+    The CLI (2.1.330) merges them into its settings, in the order of its input, and writes nothing to
+    disk; an empty text takes a variable away. Within a turn only commands that start later see them.
+    """
+    return _request(request_id, {"subtype": "apply_flag_settings", "settings": {"env": dict(variables)}})
 
 
 def end_session(request_id: str) -> bytes:

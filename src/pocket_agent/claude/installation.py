@@ -1,4 +1,4 @@
-"""Finds the Claude Code CLI and its version, and notices when it was replaced."""
+"""Finds the Claude Code CLI and its version, and notices when it was replaced or does not answer."""
 
 import asyncio
 import contextlib
@@ -8,11 +8,14 @@ import select
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
+
+import psutil
 
 from pocket_agent.errors import ClaudeNotFoundError
 
@@ -26,6 +29,11 @@ _VERSION: Final = re.compile(r"v?(\d+)\.(\d+)\.(\d+)\b")
 """What `claude --version` begins with: `2.1.330 (Claude Code)`."""
 
 _VERSION_SECONDS: Final = 10.0
+"""How long the CLI may take to name its version."""
+_EXIT_SECONDS: Final = 1.0
+"""How long a CLI that named no version may take to end, so that its exit code tells what that means."""
+_LOOK_SECONDS: Final = 0.1
+"""How often who waits for a program looks whether that is still wanted."""
 _VERSION_BYTES: Final = 4096
 ADVICE: Final = (
     "Install it with `npm install -g @anthropic-ai/claude-code`, "
@@ -46,6 +54,19 @@ class Installation:
     version: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a program does when it is asked for its version.
+
+    Attributes:
+        version: such as "2.1.330"; None when it names none.
+        fault: the end of a sentence about the CLI, when it does not answer; else None.
+    """
+
+    version: str | None
+    fault: str | None = None
+
+
 class Installer:
     """Finds the CLI each time it is asked, and runs it for its version only when it has changed.
 
@@ -64,7 +85,7 @@ class Installer:
         self._binary = binary
         self._candidates = tuple(candidates)
         self._environment = dict(os.environ if environment is None else environment)
-        self._known: tuple[_Fingerprint, str | None] | None = None
+        self._known: _Known | None = None
         self._lock = asyncio.Lock()
 
     async def find(self) -> Installation:
@@ -73,16 +94,36 @@ class Installer:
         Raises:
             ClaudeNotFoundError: there is none, it is not a program, or it is too old.
         """
-        path = self._locate()
+        return (await self._look(self._fingerprint(), float("inf"))).installation()
+
+    async def check(self, max_age: float) -> Installation:
+        """The CLI, which was seen to answer at most `max_age` seconds ago; one that did not is asked again.
+
+        Raises:
+            ClaudeNotFoundError: as `find`; or it crashes, or does not answer.
+        """
+        # Off the loop: the program may lie on a network disk that hangs.
+        fingerprint = await asyncio.to_thread(self._fingerprint)
+        known = await self._look(fingerprint, max_age)
+        found = known.installation()
+        if known.answer.fault is not None:
+            raise ClaudeNotFoundError(f"The Claude Code CLI {known.answer.fault} when it is asked for its version.")
+        return found
+
+    async def _look(self, fingerprint: "_Fingerprint", max_age: float) -> "_Known":
+        """What is known of a program, asked again if that is older than `max_age` seconds."""
+        known = self._known
+        if known is not None and known.serves(fingerprint, max_age):
+            return known  # without the lock: who starts an agent does not wait for a check
         async with self._lock:
-            fingerprint = _Fingerprint.of(path)
-            if self._known is None or self._known[0] != fingerprint:
-                self._known = fingerprint, await version(path, self._environment)
-            found = self._known[1]
-        if found is not None and tuple(map(int, found.split("."))) < MINIMUM_VERSION:
-            oldest = ".".join(map(str, MINIMUM_VERSION))
-            raise ClaudeNotFoundError(f"The Claude Code CLI is version {found}; {oldest} or newer is needed. {ADVICE}")
-        return Installation(path, found)
+            known = self._known
+            if known is None or not known.serves(fingerprint, max_age):
+                answer = await ask_version(fingerprint.path, self._environment)
+                known = self._known = _Known(fingerprint, answer, time.monotonic())
+        return known
+
+    def _fingerprint(self) -> "_Fingerprint":
+        return _Fingerprint.of(self._locate())
 
     def _locate(self) -> Path:
         search = self._environment.get("PATH")
@@ -119,8 +160,35 @@ class _Fingerprint:
         return cls(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-async def version(binary: Path, environment: Mapping[str, str], *, seconds: float = _VERSION_SECONDS) -> str | None:
-    """What `BINARY --version` prints; None when that is no version, or nothing in time.
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a program answered, and when (`time.monotonic`)."""
+
+    fingerprint: _Fingerprint
+    answer: Answer
+    at: float
+
+    def serves(self, fingerprint: _Fingerprint, max_age: float) -> bool:
+        """Whether this is about that program and young enough; for a limited age, only a good answer is."""
+        if self.fingerprint != fingerprint:
+            return False
+        return max_age == float("inf") or (self.answer.fault is None and time.monotonic() - self.at < max_age)
+
+    def installation(self) -> Installation:
+        """The CLI, if it is new enough.
+
+        Raises:
+            ClaudeNotFoundError: it is too old.
+        """
+        found = self.answer.version
+        if found is not None and tuple(map(int, found.split("."))) < MINIMUM_VERSION:
+            oldest = ".".join(map(str, MINIMUM_VERSION))
+            raise ClaudeNotFoundError(f"The Claude Code CLI is version {found}; {oldest} or newer is needed. {ADVICE}")
+        return Installation(self.fingerprint.path, found)
+
+
+async def ask_version(binary: Path, environment: Mapping[str, str], *, seconds: float = _VERSION_SECONDS) -> Answer:
+    """Run `BINARY --version` and see what it prints; a program that goes on is killed.
 
     Args:
         binary: the program.
@@ -130,13 +198,14 @@ async def version(binary: Path, environment: Mapping[str, str], *, seconds: floa
     Raises:
         ClaudeNotFoundError: it cannot be started.
     """
-    output = await asyncio.to_thread(_first_line, [str(binary), "--version"], environment, seconds)
-    match = _VERSION.match(output.decode("utf-8", "replace").lstrip())
-    return ".".join(match.groups()) if match is not None else None
+    abandoned = threading.Event()
+    try:
+        return await asyncio.to_thread(_ask, [str(binary), "--version"], environment, seconds, abandoned)
+    finally:
+        abandoned.set()  # so that the end of the server does not wait for a program that hangs
 
 
-def _first_line(argv: Sequence[str], environment: Mapping[str, str], seconds: float) -> bytes:
-    """Run a program until it has printed a line; then, or when the time is up, it is killed."""
+def _ask(argv: Sequence[str], environment: Mapping[str, str], seconds: float, abandoned: threading.Event) -> Answer:
     try:
         process = subprocess.Popen(  # noqa: S603  # argv is a list, no shell reads it
             argv,
@@ -150,20 +219,54 @@ def _first_line(argv: Sequence[str], environment: Mapping[str, str], seconds: fl
     except OSError as error:
         text = f"The Claude Code CLI cannot be run: {error.strerror}. {ADVICE}"
         raise ClaudeNotFoundError(text) from error
-    output = b""
-    deadline = time.monotonic() + seconds
     with process, cast("FileIO", process.stdout) as stdout:
-        poll = select.poll()  # not select(2), which refuses descriptors over 1023
-        poll.register(stdout, select.POLLIN)
         try:
-            while b"\n" not in output and len(output) < _VERSION_BYTES:
-                ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
-                data = stdout.read(_VERSION_BYTES) if ready else b""
-                if not data:
-                    break
-                output += data
+            output = _first_line(stdout, seconds, abandoned)
+            match = _VERSION.match((output or b"").decode("utf-8", "replace").lstrip())
+            ended = output is not None and match is None and _ends(process.pid)
         finally:
             # The pid is not given out again before `with process` reaps it.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
+    if match is not None:
+        return Answer(".".join(match.groups()))
+    if output is None:
+        return Answer(None, f"says nothing for {seconds:g} s")
+    if ended and process.returncode:
+        return Answer(None, _name_of(process.returncode))
+    # It has said something, after its own fashion, or has ended without a fault.
+    return Answer(None, None if ended or output else "closes its output without a word")
+
+
+def _first_line(stdout: "FileIO", seconds: float, abandoned: threading.Event) -> bytes | None:
+    """What a program prints up to the end of a line, or its end; None when that does not come in time."""
+    output = b""
+    deadline = time.monotonic() + seconds
+    poll = select.poll()  # not select(2), which refuses descriptors over 1023
+    poll.register(stdout, select.POLLIN)
+    while b"\n" not in output and len(output) < _VERSION_BYTES:
+        left = max(0.0, deadline - time.monotonic())
+        if poll.poll(min(left, _LOOK_SECONDS) * 1000):
+            data = stdout.read(_VERSION_BYTES)
+            if not data:
+                break
+            output += data
+        elif left == 0 or abandoned.is_set():
+            return output or None
     return output
+
+
+def _ends(pid: int) -> bool:
+    """Whether a child ends by itself soon; looked at without reaping it, so that its exit code is its own."""
+    child = psutil.Process(pid)
+    deadline = time.monotonic() + _EXIT_SECONDS
+    while child.status() != psutil.STATUS_ZOMBIE:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_EXIT_SECONDS / 100)
+    return True
+
+
+def _name_of(code: int) -> str:
+    """An exit code (negative: a signal's number) as the end of a sentence."""
+    return f"ends with exit code {code}" if code > 0 else f"crashes ({signal.strsignal(-code) or -code})"

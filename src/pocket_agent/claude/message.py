@@ -12,6 +12,8 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
+from pocket_agent.claude.content import ApiMessage, Origin, StreamEvent, ToolResultMeta, Usage
+
 _EXCERPT_CHARACTERS: Final = 200
 _TEXT_CHARACTERS: Final = 10_000
 _NULL: Final = msgspec.Raw(b"null")
@@ -36,33 +38,6 @@ class Kind(enum.Enum):
 
 
 _KINDS: Final = {kind.value: kind for kind in Kind if kind not in {Kind.INIT, Kind.OTHER, Kind.GARBAGE}}
-_DELTAS: Final = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "input_json"}
-
-
-class Usage(msgspec.Struct, frozen=True, gc=False):
-    """Tokens of one turn, named as in the Messages API."""
-
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-
-
-class Delta(msgspec.Struct, frozen=True, gc=False):
-    """The `delta` of a `content_block_delta` event; which field is set depends on its type."""
-
-    type: str = ""
-    text: str | None = None
-    thinking: str | None = None
-    partial_json: str | None = None
-
-
-class StreamEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event of the Messages API's stream, inside a `stream_event` line."""
-
-    type: str = ""
-    index: int | None = None
-    delta: Delta | None = None
 
 
 class ControlResponse(msgspec.Struct, frozen=True, gc=False):
@@ -90,6 +65,7 @@ _RENAMED: Final = {
     "is_replay": "isReplay",
     "permission_mode": "permissionMode",
     "lifecycle_state": "state",
+    "turn_usage": "model_usage_since_last_result",
     # No line of the CLI has keys like these two; they are set here, for garbage.
     "reason": "(reason)",
     "excerpt": "(excerpt)",
@@ -102,10 +78,15 @@ class Message(msgspec.Struct, kw_only=True, rename=_RENAMED):
     Attributes:
         result: of a `result`, the final text; the text of the error when the API refused.
         errors: of a `result`, what went wrong.
-        usage, num_turns: of a `result`, for this turn alone.
-        total_cost_usd: of a `result`, United States dollars, summed over the life of the process.
+        usage, num_turns: of a `result`, for this turn alone; without subagents, and zero when it was interrupted.
+        turn_usage: of a `result`, tokens and dollars since the one before, by model (JSON); complete.
+        total_cost_usd: of a `result`, United States dollars, summed over the life of the session: a resumed
+            one goes on from where it was.
+        origin: of a `result`, who began the turn, when that was not a prompt.
         duration_ms: of a `result`, how long the turn took.
         permission_denials: of a `result`, the tool uses that were denied.
+        message: of `assistant` and `user`, the API's message.
+        tool_result_meta: of a `user` line with tool results, more about these.
         request: of a `control_request`, the whole request object (JSON).
         response: of a `control_response`, the answer.
         event: of a `stream_event`, the API's event.
@@ -126,10 +107,14 @@ class Message(msgspec.Struct, kw_only=True, rename=_RENAMED):
     result: str | None = None
     errors: list[str] | None = None
     usage: Usage | None = None
+    turn_usage: msgspec.Raw = _NULL
     total_cost_usd: float | None = None
     duration_ms: float | None = None
     num_turns: int | None = None
     permission_denials: list[msgspec.Raw] | None = None
+    origin: Origin | None = None
+    message: ApiMessage | None = None
+    tool_result_meta: list[ToolResultMeta] | None = None
     request: msgspec.Raw = _NULL
     response: ControlResponse | None = None
     event: StreamEvent | None = None
@@ -166,22 +151,17 @@ class Message(msgspec.Struct, kw_only=True, rename=_RENAMED):
     @property
     def delta_kind(self) -> str | None:
         """Of a `stream_event` that brings text: "text", "thinking" or "input_json"."""
-        delta = self.event.delta if self.event is not None else None
-        return _DELTAS.get(delta.type) if delta is not None else None
+        return self.event.delta_kind if self.event is not None else None
 
     @property
     def delta_text(self) -> str | None:
         """Of a `stream_event` that brings text: the text."""
-        if self.event is None or self.event.delta is None:
-            return None
-        match self.delta_kind:
-            case "text":
-                return self.event.delta.text
-            case "thinking":
-                return self.event.delta.thinking
-            case "input_json":
-                return self.event.delta.partial_json
-        return None
+        return self.event.delta_text if self.event is not None else None
+
+    @property
+    def is_own_turn(self) -> bool:
+        """Whether a `result` ends a turn that the CLI began by itself, such as for a background task (2.1.330)."""
+        return self.origin is not None and self.origin.kind not in {"", "human"}
 
     @property
     def result_text(self) -> str | None:

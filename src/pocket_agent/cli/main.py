@@ -9,6 +9,7 @@ import typer
 
 from pocket_agent import __version__
 from pocket_agent.cli.chat.command import chat_command
+from pocket_agent.cli.loadtest.command import loadtest_command
 
 if TYPE_CHECKING:
     from pocket_agent.config import LoadedSettings
@@ -23,6 +24,7 @@ app = typer.Typer(
 devices = typer.Typer(help="Devices that may connect.", no_args_is_help=True)
 app.add_typer(devices, name="devices")
 app.command("chat")(chat_command)
+app.command("loadtest")(loadtest_command)
 
 Config = Annotated[Path | None, typer.Option("--config", help="Settings file (YAML).", dir_okay=False)]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where the server keeps its data.", file_okay=False)]
@@ -106,6 +108,36 @@ def backup(
     from pocket_agent.cli.backup import write_backup
 
     write_backup(_settings(config, {"data.dir": data_dir}), file)
+
+
+@app.command()
+def usage(
+    days: Annotated[int, typer.Option(min=1, max=36_500, help="How many days back, today included.")] = 30,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    config: Config = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Show what the agents used and cost, by day, project and model."""
+    from rich.console import Console
+
+    from pocket_agent.cli.usage import show_usage
+
+    show_usage(_settings(config, {"data.dir": data_dir}), days=days, as_json=as_json, console=Console())
+
+
+@app.command()
+def doctor(
+    alerts: Annotated[bool, typer.Option("--alerts", help="Send a test alert to whoever gets alerts, too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    config: Config = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Find what is wrong with the server and its monitoring, and say how to mend it."""
+    from rich.console import Console
+
+    from pocket_agent.cli.doctor import run_doctor
+
+    run_doctor(_settings(config, {"data.dir": data_dir}), alerts=alerts, as_json=as_json, console=Console())
 
 
 @devices.command("add")

@@ -52,6 +52,7 @@ class Calls(ABC):
         *,
         options: ExecuteOptions | None = None,
         prompt_id: str | None = None,
+        traceparent: str | None = None,
         timeout: float | None = None,
     ) -> push.ExecuteData:
         """Give the agent a prompt. It runs once, however often the connection is lost meanwhile.
@@ -61,11 +62,14 @@ class Calls(ABC):
             prompt: the text.
             options: choices for this execution only.
             prompt_id: names the prompt, so that sending it again is the same prompt; made up if None.
+            traceparent: the span (W3C Trace Context) that the execution's trace continues.
             timeout: seconds to wait for the reply (not for the agent), offline or not; None waits on.
         """
         data: dict[str, object] = {"prompt": prompt, "prompt_id": prompt_id or uuid.uuid4().hex}
         if options is not None:
             data["options"] = options
+        if traceparent is not None:
+            data["traceparent"] = traceparent
         return _read(await self.request("execute", data, project_id=project_id, timeout=timeout), push.ExecuteData)
 
     async def interrupt(self, project_id: str) -> push.AgentInterruptData:
@@ -157,6 +161,22 @@ class Calls(ABC):
         """Continue an older conversation with the next prompt, or a copy of it (`fork`)."""
         data: dict[str, object] = {"session_id": session_id, "fork": fork}
         return _read(await self.request("session_resume", data, project_id=project_id), push.SessionResumeData)
+
+    async def executions(
+        self, project_id: str, *, limit: int = 50, before: str | None = None
+    ) -> push.ExecutionListData:
+        """The executions of a project with what they used, newest first.
+
+        Args:
+            project_id: the project.
+            limit: at most so many, 1 to 200.
+            before: the `execution_id` of the last one of the page before.
+        """
+        data: dict[str, object] = {"limit": limit}
+        if before is not None:
+            data["before"] = before
+        reply = await self.request("execution_list", data, project_id=project_id)
+        return _read(reply, push.ExecutionListData)
 
     async def health(self) -> push.HealthCheckData:
         """How the server is."""

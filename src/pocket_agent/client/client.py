@@ -32,7 +32,9 @@ from pocket_agent.client.subscription import (
 )
 from pocket_agent.errors import ForbiddenError, PocketAgentError, UnauthorizedError
 
-REPEATABLE: Final = frozenset({"project_list", "get_messages", "health_check", "server_stats", "session_list"})
+REPEATABLE: Final = frozenset(
+    {"project_list", "get_messages", "health_check", "server_stats", "session_list", "execution_list"}
+)
 """Requests that are sent again after a reconnect; `execute` too, when it has a `prompt_id`."""
 
 _NEVER_REPEATED_AFTER: Final = frozenset({MESSAGE_TOO_BIG, POLICY_VIOLATION})
@@ -271,9 +273,9 @@ class Client(Calls):
         except ProtocolViolationError as error:
             violation = error
         reason = connection.end()
-        if not self._closing:
+        if not self._closing:  # who closes, waits for the end of the handshake of the close itself
             self._offline()
-        await connection.close()
+            await connection.close()
         return violation or reason
 
     async def _dispatch(self, connection: Connection, frame: Frame) -> None:

@@ -10,6 +10,13 @@ from pocket_agent.config.form import Form, Kind, Place, is_encodable, line, path
 from pocket_agent.config.unit import RefusedError
 
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+"""The name of an HTTP header (RFC 9110, section 5.6.2)."""
+_ATTRIBUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
+_OF_EVERY_LINE: Final = frozenset(
+    ("timestamp", "level", "msg", "correlation_id", "project_id", "duration_ms", "trace_id", "span_id", "fields")
+)
+"""What a log line says itself, so that no constant may stand there."""
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://(?:[^\s/?#@\[\]:]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
 
@@ -77,6 +84,48 @@ def variables() -> Form:
     return Form(Kind.MAPPING, accepted, parse, raw=True)
 
 
+def header_map() -> Form:
+    """HTTP headers: names to texts, frozen; a name counts once, whatever its case."""
+    accepted = "a mapping of header names to texts"
+
+    def parse(value: object) -> Mapping[str, str]:
+        checked = [check_header(name, text) for name, text in _pairs(value).items()]
+        found = {name.lower(): text for name, text in checked}
+        if len(found) < len(checked):
+            raise RefusedError("a name is given twice")
+        return MappingProxyType(found)
+
+    return Form(Kind.MAPPING, accepted, parse, raw=True)
+
+
+def check_header(name: object, value: object) -> tuple[str, str]:
+    """The name and the value of an HTTP header (RFC 9110, section 5.5), of printable ASCII alone.
+
+    Raises:
+        RefusedError: they cannot be one.
+    """
+    if not isinstance(name, str) or not _HEADER.fullmatch(name):
+        raise RefusedError(f"{quote(name)} is not the name of a header")
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+        raise RefusedError(f"the value of {name} is not a text that a header can hold")
+    return name, value.strip()
+
+
+def attribute_map() -> Form:
+    """Attributes of telemetry, such as `host.name`: names to texts, frozen."""
+    accepted = "a mapping of names such as team.name to texts"
+
+    def check(name: object, value: object) -> str:
+        if not isinstance(name, str) or not _ATTRIBUTE.fullmatch(name):
+            raise RefusedError(f"{quote(name)} is not the name of an attribute")
+        return line(value)
+
+    def parse(value: object) -> Mapping[str, str]:
+        return MappingProxyType({str(k): check(k, v) for k, v in _pairs(value).items()})
+
+    return Form(Kind.MAPPING, accepted, parse, raw=True)
+
+
 def constants() -> Form:
     """Fields that stand on every log line: names to texts, numbers or booleans, frozen."""
     accepted = "a mapping of names to texts, numbers or booleans"
@@ -90,7 +139,10 @@ def constants() -> Form:
         raise RefusedError(f"the value of {quote(name)} is neither a text nor a boolean nor a usual number")
 
     def parse(value: object) -> Mapping[str, str | int | float | bool]:
-        return MappingProxyType({line(k): check(k, v) for k, v in _pairs(value).items()})
+        found = {line(k): check(k, v) for k, v in _pairs(value).items()}
+        for name in sorted(_OF_EVERY_LINE & found.keys()):
+            raise RefusedError(f"each line has its own {name}")
+        return MappingProxyType(found)
 
     return Form(Kind.MAPPING, accepted, parse)
 

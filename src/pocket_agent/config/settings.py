@@ -12,9 +12,18 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pocket_agent.config.collection import constants, name_list, origin_list, path_list, variables
+from pocket_agent.config.collection import (
+    attribute_map,
+    constants,
+    header_map,
+    name_list,
+    origin_list,
+    path_list,
+    variables,
+)
 from pocket_agent.config.directory import default_data_dir
 from pocket_agent.config.form import boolean, choice, duration, host, number, path, real, size, text
+from pocket_agent.config.url import url
 
 _ANY_PORT = number(0, 65535, " (0: any free port)")
 _MEBIBYTE = 2**20
@@ -89,8 +98,13 @@ class LoggingSettings(Section):
         path("stdout, stderr or the path of a file", words=frozenset({"stdout", "stderr"})),
     ] = Field(default="stdout", description="Where the lines go.")
     fields: Annotated[Mapping[str, str | int | float | bool], constants()] = Field(
-        default_factory=lambda: MappingProxyType({}), description="Fields added to every line."
+        default_factory=lambda: MappingProxyType({}),
+        description="Fields added to every line; `service`, `environment` and `version` replace the server's own.",
     )
+    max_size: BytesOrUnlimited = Field(
+        default=16 * _MEBIBYTE, description="Size at which a log file becomes FILE.1 and a new one begins."
+    )
+    max_files: Annotated[int, number(0, 1000)] = Field(default=5, description="Full log files that are kept.")
 
 
 class LimitSettings(Section):
@@ -227,12 +241,12 @@ class MetricsSettings(Section):
         description="File with the token that a scrape has to show (Authorization: Bearer); without one, a listener "
         "beyond loopback makes `metrics-token` in the data directory.",
     )
-    models: Annotated[tuple[str, ...], name_list("a list of parts of model names", most=10)] = Field(
+    models: Annotated[tuple[str, ...], name_list("a list of parts of model names", most=8)] = Field(
         default=("opus", "sonnet", "haiku"),
         description="Values of the `model` label: a model counts under the first that its name contains, else "
         "under `other`.",
     )
-    projects: Annotated[tuple[str, ...], name_list("a list of project names", most=20)] = Field(
+    projects: Annotated[tuple[str, ...], name_list("a list of project names", most=15)] = Field(
         default=(),
         description="Projects whose tokens and cost are exported by name; all others together are `other`.",
     )
@@ -244,14 +258,14 @@ class TracesSettings(Section):
     enabled: Annotated[bool | None, boolean().optional()] = Field(
         default=None, description="Export traces; when not set, `OTEL_TRACES_EXPORTER=otlp` switches them on."
     )
-    endpoint: Annotated[str | None, text("an http or https URL", pattern=r"https?://[^\s/?#]+\S*").optional()] = Field(
+    endpoint: Annotated[str | None, url().optional()] = Field(
         default=None,
         description="Collector, such as http://127.0.0.1:4318; `/v1/traces` is added. When not set: "
         "`OTEL_EXPORTER_OTLP_ENDPOINT`, else that address.",
     )
-    headers: Annotated[Mapping[str, str], variables()] = Field(
+    headers: Annotated[Mapping[str, str], header_map()] = Field(
         default_factory=lambda: MappingProxyType({}),
-        description="HTTP headers for the collector.",
+        description="HTTP headers for the collector, beside those of `OTEL_EXPORTER_OTLP_HEADERS`.",
         repr=False,
     )
     sample_ratio: Annotated[float | None, real(0, 1).optional()] = Field(
@@ -263,7 +277,7 @@ class TracesSettings(Section):
         default=None,
         description="`service.name`; when not set: `OTEL_SERVICE_NAME`, else the log's `service` field.",
     )
-    attributes: Annotated[Mapping[str, str], variables()] = Field(
+    attributes: Annotated[Mapping[str, str], attribute_map()] = Field(
         default_factory=lambda: MappingProxyType({}), description="Further resource attributes."
     )
     agents: Switch = Field(default=True, description="Let the CLI export its own spans into the same traces.")
@@ -284,6 +298,51 @@ class HealthSettings(Section):
     )
 
 
+class MonitoringSettings(Section):
+    """The stack that `pocket-agent monitoring render` writes: where its programs listen, and whom alerts reach."""
+
+    prometheus_port: Port = Field(default=9091, description="Port of Prometheus.")
+    alertmanager_port: Port = Field(default=9093, description="Port of Alertmanager.")
+    node_port: Port = Field(default=9100, description="Port of the node exporter.")
+    blackbox_port: Port = Field(default=9115, description="Port of the blackbox exporter.")
+    grafana_port: Port = Field(default=3000, description="Port of Grafana.")
+    loki_port: Port = Field(default=3100, description="Port of Loki.")
+    tempo_port: Port = Field(default=3200, description="Port of Tempo.")
+    otlp_port: Port = Field(default=4318, description="Port of the OpenTelemetry collector, for OTLP over HTTP.")
+    scrape_interval: SecondsAboveZero = Field(default=15.0, description="Time between two scrapes.")
+    retention: SecondsAboveZero = Field(default=30 * 86400.0, description="How long Prometheus keeps its figures.")
+    slack_url_file: OptionalFile = Field(default=None, description="File with the URL of a Slack webhook.")
+    slack_channel: Annotated[str, text("a channel such as #alerts", pattern=r"[#@]\S+")] = Field(
+        default="#pocket-agent-alerts", description="Slack channel of the alerts."
+    )
+    pagerduty_key_file: OptionalFile = Field(
+        default=None, description="File with the integration key of a PagerDuty service (Events API v2)."
+    )
+    pagerduty_url: Annotated[str, url()] = Field(
+        default="https://events.pagerduty.com/v2/enqueue", description="Address of PagerDuty's Events API."
+    )
+    email_to: Annotated[str | None, text("a mail address", pattern=r"[^\s@]+@[^\s@]+").optional()] = Field(
+        default=None, description="Mail address that alerts go to."
+    )
+    email_from: Annotated[str, text("a mail address", pattern=r"[^\s@]+@[^\s@]+")] = Field(
+        default="pocket-agent@localhost", description="Mail address that alerts come from."
+    )
+    email_smarthost: Annotated[str, text("HOST:PORT", pattern=r"[^\s:]+:[0-9]{1,5}")] = Field(
+        default="localhost:25", description="Mail server."
+    )
+    email_user: Annotated[str | None, text("a name").optional()] = Field(
+        default=None, description="Name to log in to the mail server with."
+    )
+    email_password_file: OptionalFile = Field(default=None, description="File with the password for it.")
+    webhook_url: Annotated[str | None, url().optional()] = Field(
+        default=None, description="Address that gets every alert as Alertmanager's JSON."
+    )
+    watchdog_url: Annotated[str | None, url().optional()] = Field(
+        default=None,
+        description="Dead man's switch: gets the Watchdog alert every few minutes, and tells you when it stops.",
+    )
+
+
 class Settings(Section):
     """All settings; the defaults where nothing else is given."""
 
@@ -299,6 +358,7 @@ class Settings(Section):
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     traces: TracesSettings = Field(default_factory=TracesSettings)
     health: HealthSettings = Field(default_factory=HealthSettings)
+    monitoring: MonitoringSettings = Field(default_factory=MonitoringSettings)
     demo: Switch = Field(
         default=False, description="Run the CLI against the scripted demo model; only on a loopback host."
     )

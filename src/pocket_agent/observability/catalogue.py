@@ -1,30 +1,38 @@
-"""Every metric, once: its name, kind, help, and the values that its labels may have.
+"""Every metric, once: its name, kind, help, unit, buckets, and the values that its labels may have.
 
-The names are those of the monitoring guide. A value that is not listed becomes "other", so that no
-client can add series.
+The names of the first nine families are those of the monitoring guide. All children exist from the
+start. A value that is not listed becomes `other`, so that no client can add series.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Final, Literal
 
-from pocket_agent.errors import PocketAgentError
+from pocket_agent.config.settings import MetricsSettings
 from pocket_agent.model import ProjectState
+from pocket_agent.observability.loss import SIGNALS
+from pocket_agent.observability.operation import ERRORS, OPERATIONS
 from pocket_agent.protocol.push import PUSHES
 from pocket_agent.protocol.request import REQUESTS
 
 OTHER: Final = "other"
+INVALID: Final = "invalid"
+"""The type of a frame that is no message of the protocol."""
 PREFIX: Final = "pocket_agent_"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Metric:
     """One metric family.
 
     Attributes:
         name: the whole name, as it is scraped.
-        labels: each label with its allowed values, `other` not counted.
+        unit: seconds, bytes or usd; empty for a number of things.
+        labels: each label with all its values; those of `model` and `project` are more, see `children`,
+            and those of a label without values are known at run time only.
         buckets: upper bounds, for a histogram.
+        combinations: the values of the labels that occur together, where that is not each with each.
     """
 
     name: str
@@ -32,65 +40,178 @@ class Metric:
     help: str
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     buckets: tuple[float, ...] = ()
+    unit: str = ""
+    combinations: tuple[tuple[str, ...], ...] = ()
 
 
-def _codes() -> tuple[str, ...]:
-    """The wire codes of all errors."""
-    kinds, codes = [PocketAgentError], set()
-    while kinds:
-        kind = kinds.pop()
-        codes.add(kind.code)
-        kinds += kind.__subclasses__()
-    return tuple(sorted(codes))
+def children(metric: Metric, settings: MetricsSettings) -> Sequence[tuple[str, ...]]:
+    """The label values of each child; `model` and `project` also have those that the settings name."""
+    if metric.combinations:
+        return metric.combinations
+    chosen = {"model": settings.models, "project": settings.projects}
+    return list(product(*(dict.fromkeys((*chosen.get(name, ()), *known)) for name, known in metric.labels.items())))
+
+
+def series(settings: MetricsSettings) -> int:
+    """How many series a scrape has, `process_*` included."""
+    return len(PROCESS) + sum(
+        max(1, len(children(metric, settings))) * (len(metric.buckets) + 3 if metric.buckets else 1)
+        for metric in CATALOGUE
+    )
+
+
+def _counter(name: str, text: str, unit: str = "", **labels: Sequence[str]) -> Metric:
+    return Metric(PREFIX + name, "counter", text, {key: tuple(labels[key]) for key in labels}, unit=unit)
+
+
+def _gauge(name: str, text: str, unit: str = "", **labels: Sequence[str]) -> Metric:
+    return Metric(PREFIX + name, "gauge", text, {key: tuple(labels[key]) for key in labels}, unit=unit)
+
+
+def _seconds(name: str, text: str, buckets: tuple[float, ...], **labels: Sequence[str]) -> Metric:
+    known = {key: tuple(labels[key]) for key in labels}
+    return Metric(PREFIX + name, "histogram", text, known, buckets, unit="seconds")
 
 
 _STATUS: Final = ("success", "error", "timeout", "killed")
+_TOKENS: Final = ("input", "output", "cacheRead", "cacheCreation")
+MEASURED: Final = ("execute", "project_join", "get_messages")
+"""The requests whose outcome and time are told by their type: those that people wait for."""
+TOOLS: Final = ("Bash", "Read", "Write", "Edit", "Agent", "TodoWrite", "WebFetch", "WebSearch", "Skill", "mcp")
+"""Tools of the CLI (2.1.330); `mcp` is any tool of an MCP server."""
+CHECKS: Final = ("claude", "disk", "storage", "event_loop", "certificate", "queue")
+LIMITS: Final = ("connections", "projects", "executions", "processes", "memory_bytes", "cost_usd_per_day")
+_CLIENT_CLOSES: Final = ("1000", "1001", "1005", "1006", OTHER)
+_SERVER_CLOSES: Final = ("1001", "1002", "1006", "1007", "1009", "1011", "4008", "4009", OTHER)
 
-BUILD_INFO: Final = Metric(PREFIX + "build_info", "gauge", "Always 1; the labels say what is running.")
-CONNECTIONS_ACTIVE: Final = Metric(PREFIX + "connections_active", "gauge", "Number of active WebSocket connections.")
-CONNECTIONS_TOTAL: Final = Metric(PREFIX + "connections_total", "counter", "WebSocket connections since the start.")
-PROJECTS_TOTAL: Final = Metric(PREFIX + "projects_total", "gauge", "Number of projects.")
-PROJECTS_ACTIVE: Final = Metric(
-    PREFIX + "projects_active", "gauge", "Projects by state.", {"state": tuple(state.value for state in ProjectState)}
+CONNECTIONS_ACTIVE: Final = _gauge("connections_active", "WebSocket connections that are open.")
+CONNECTIONS_TOTAL: Final = _counter("connections_total", "WebSocket connections that were opened.")
+PROJECTS_TOTAL: Final = _gauge("projects_total", "Projects.")
+PROJECTS_ACTIVE: Final = _gauge("projects_active", "Projects by state.", state=[state.value for state in ProjectState])
+EXECUTIONS_TOTAL: Final = _counter(
+    "executions_total",
+    "Executions that are over, and requests for one that were refused.",
+    status=(*_STATUS, "rejected"),
 )
-EXECUTIONS_TOTAL: Final = Metric(
-    PREFIX + "executions_total",
-    "counter",
-    "Executions that are over, or were refused.",
-    {"status": (*_STATUS, "rejected")},
-)
-EXECUTION_DURATION: Final = Metric(
-    PREFIX + "execution_duration_seconds",
-    "histogram",
-    "Time from the start of an execution to its end.",
-    {"status": _STATUS},
+EXECUTION_DURATION: Final = _seconds(
+    "execution_duration_seconds",
+    "Time from the start of an execution to its end, waiting for approvals included.",
     (1, 5, 10, 30, 60, 120, 300, 600),
+    status=_STATUS,
 )
-MESSAGES_RECEIVED: Final = Metric(
-    PREFIX + "messages_received_total", "counter", "Frames from clients.", {"type": (*REQUESTS, "invalid")}
-)
-MESSAGES_SENT: Final = Metric(
-    PREFIX + "messages_sent_total",
-    "counter",
-    "Frames handed to connections.",
-    {"type": (*PUSHES, "agent_message")},
+MESSAGES_RECEIVED: Final = _counter("messages_received_total", "Frames from clients.", type=(*REQUESTS, INVALID, OTHER))
+MESSAGES_SENT: Final = _counter(
+    "messages_sent_total", "Frames handed to connections.", type=(*PUSHES, "agent_message", OTHER)
 )
 ERRORS_TOTAL: Final = Metric(
     PREFIX + "errors_total",
     "counter",
-    "Errors, told to a client or of an execution.",
-    {"code": _codes(), "operation": ("request", "execution", "storage")},
+    "Errors by wire code, and what they happened to.",
+    {"code": tuple(dict.fromkeys(code for code, _ in ERRORS)), "operation": OPERATIONS},
+    combinations=ERRORS,
 )
 
-ERROR_CODES: Final[Mapping[str, tuple[str, ...]]] = {
-    "execution": ("EXECUTION_FAILED", "EXECUTION_TIMEOUT"),
-    "storage": ("FILE_OPERATION",),
-    OTHER: (OTHER,),
-}
-"""The codes that an operation can have, where that is not all of them."""
+BUILD_INFO: Final = _gauge(
+    "build_info", "Always 1; the labels say what is running.", version=(), revision=(), python_version=()
+)
+LIMIT: Final = _gauge("limit", "The largest allowed amount; 0 is unlimited.", limit=LIMITS)
+LIMIT_USAGE: Final = _gauge("limit_usage", "The present amount of what is limited.", limit=LIMITS)
+REQUESTS_TOTAL: Final = Metric(
+    PREFIX + "requests_total",
+    "counter",
+    "Requests that were answered.",
+    {"type": (*MEASURED, INVALID, OTHER), "outcome": ("ok", "client_error", "server_error")},
+    combinations=(*product((*MEASURED, OTHER), ("ok", "client_error", "server_error")), (INVALID, "client_error")),
+)
+REQUEST_DURATION: Final = _seconds(
+    "request_duration_seconds",
+    "Time from a request to its answer.",
+    (0.0005, 0.005, 0.025, 0.1, 0.5, 2.5),
+    type=(*MEASURED, OTHER),
+)
+EVENT_LOOP_LAG: Final = _seconds(
+    "event_loop_lag_seconds", "How late the event loop ran what was due.", (0.001, 0.01, 0.05, 0.25, 1)
+)
+PING_RTT: Final = _seconds("ping_rtt_seconds", "Time from a ping to the client's pong.", (0.01, 0.05, 0.25, 1, 5))
+BROADCAST_DURATION: Final = _seconds(
+    "broadcast_duration_seconds",
+    "Time to hand new frames to all connections that follow a project.",
+    (0.0001, 0.0005, 0.0025, 0.01, 0.1),
+)
+TIME_TO_FIRST_MESSAGE: Final = _seconds(
+    "time_to_first_message_seconds",
+    "Time from the start of an execution to the agent's first word.",
+    (0.25, 1, 2.5, 5, 10, 30, 60),
+)
+APPROVAL_WAIT: Final = _seconds(
+    "approval_wait_seconds", "Time that an agent waited for an answer, allow or deny.", (1, 5, 30, 120, 600, 3600)
+)
+APPROVALS_TOTAL: Final = _counter(
+    "approvals_total",
+    "Tool requests by what became of them; cancelled ones were withdrawn.",
+    behavior=("allow", "deny", "cancelled"),
+)
+CONNECTIONS_REJECTED: Final = _counter(
+    "connections_rejected_total",
+    "Connections that were refused.",
+    reason=("unauthorized", "origin", "limit", "stopping"),
+)
+DISCONNECTS: Final = Metric(
+    PREFIX + "disconnects_total",
+    "counter",
+    "Connections that ended, by close code (RFC 6455) and by who closed.",
+    {"code": tuple(dict.fromkeys((*_CLIENT_CLOSES[:-1], *_SERVER_CLOSES))), "initiator": ("client", "server")},
+    combinations=(*product(_CLIENT_CLOSES, ("client",)), *product(_SERVER_CLOSES, ("server",))),
+)
+SLOW_CONSUMER: Final = _counter(
+    "slow_consumer_total",
+    "Connections that did not keep up: parked ones are served at their own pace, dropped ones were closed.",
+    action=("parked", "dropped"),
+)
+MESSAGE_BYTES: Final = _counter(
+    "message_bytes_total", "Bytes of the frames from and to clients.", "bytes", direction=("received", "sent")
+)
+EXECUTIONS_ACTIVE: Final = _gauge("executions_active", "Executions that run now.")
+EXECUTION_QUEUE_DEPTH: Final = _gauge("execution_queue_depth", "Prompts that wait, of all projects.")
+SEND_QUEUE_BYTES: Final = _gauge("send_queue_bytes", "Bytes that wait to be sent, of all connections.", "bytes")
+SUBSCRIPTIONS_ACTIVE: Final = _gauge("subscriptions_active", "Projects that are followed, summed over all connections.")
+CLAUDE_TOKENS: Final = _counter("claude_tokens_total", "Tokens used, as the CLI reckons.", type=_TOKENS, model=(OTHER,))
+CLAUDE_COST: Final = _counter("claude_cost_usd_total", "US dollars spent, as the CLI reckons.", "usd", model=(OTHER,))
+PROJECT_TOKENS: Final = _counter(
+    "project_tokens_total", "Tokens used by the projects that metrics.projects names.", type=_TOKENS, project=(OTHER,)
+)
+PROJECT_COST: Final = _counter(
+    "project_cost_usd_total", "US dollars spent by the projects that metrics.projects names.", "usd", project=(OTHER,)
+)
+CLAUDE_TOOL_CALLS: Final = _counter(
+    "claude_tool_calls_total", "Tool calls of agents.", tool=(*TOOLS, OTHER), outcome=("success", "error", "denied")
+)
+STORAGE_FREE: Final = _gauge("storage_free_bytes", "Free space of the data directory's file system.", "bytes")
+STORAGE_SIZE: Final = _gauge("storage_size_bytes", "Size of the database on the disk.", "bytes")
+STORAGE_COMMIT: Final = _seconds("storage_commit_seconds", "Time of a transaction.", (0.001, 0.005, 0.025, 0.1, 1))
+TLS_NOT_AFTER: Final = _gauge(
+    "tls_not_after_timestamp_seconds", "When the certificate in use expires, as Unix time; 0 without TLS.", "seconds"
+)
+HEALTH_CHECK_UP: Final = _gauge("health_check_up", "1 while a health check is healthy, else 0.", check=CHECKS)
+TELEMETRY_DROPPED: Final = _counter(
+    "telemetry_dropped_total", "Log lines, spans and events that were lost.", signal=SIGNALS
+)
+_CHOSEN_OUTSIDE: Final = (
+    EXECUTIONS_TOTAL,
+    EXECUTION_DURATION,
+    MESSAGES_RECEIVED,
+    MESSAGES_SENT,
+    ERRORS_TOTAL,
+    DISCONNECTS,
+    HEALTH_CHECK_UP,
+)
+METRIC_LABEL_OVERFLOW: Final = _counter(
+    "metric_label_overflow_total",
+    "Label values that are not in the catalogue and were counted as other, by metric.",
+    metric=[metric.name for metric in _CHOSEN_OUTSIDE],
+)
 
-CATALOGUE: Final = (
-    BUILD_INFO,
+CATALOGUE: Final[tuple[Metric, ...]] = (
     CONNECTIONS_ACTIVE,
     CONNECTIONS_TOTAL,
     PROJECTS_TOTAL,
@@ -100,4 +221,45 @@ CATALOGUE: Final = (
     MESSAGES_RECEIVED,
     MESSAGES_SENT,
     ERRORS_TOTAL,
+    BUILD_INFO,
+    LIMIT,
+    LIMIT_USAGE,
+    REQUESTS_TOTAL,
+    REQUEST_DURATION,
+    EVENT_LOOP_LAG,
+    PING_RTT,
+    BROADCAST_DURATION,
+    TIME_TO_FIRST_MESSAGE,
+    APPROVAL_WAIT,
+    APPROVALS_TOTAL,
+    CONNECTIONS_REJECTED,
+    DISCONNECTS,
+    SLOW_CONSUMER,
+    MESSAGE_BYTES,
+    EXECUTIONS_ACTIVE,
+    EXECUTION_QUEUE_DEPTH,
+    SEND_QUEUE_BYTES,
+    SUBSCRIPTIONS_ACTIVE,
+    CLAUDE_TOKENS,
+    CLAUDE_COST,
+    PROJECT_TOKENS,
+    PROJECT_COST,
+    CLAUDE_TOOL_CALLS,
+    STORAGE_FREE,
+    STORAGE_SIZE,
+    STORAGE_COMMIT,
+    TLS_NOT_AFTER,
+    HEALTH_CHECK_UP,
+    TELEMETRY_DROPPED,
+    METRIC_LABEL_OVERFLOW,
 )
+
+PROCESS: Final = (
+    "process_virtual_memory_bytes",
+    "process_resident_memory_bytes",
+    "process_start_time_seconds",
+    "process_cpu_seconds_total",
+    "process_open_fds",
+    "process_max_fds",
+)
+"""What the client library tells of the server's process."""

@@ -3,12 +3,14 @@
 A line carries ids and figures, never contents: no prompt, no output, no token.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from pocket_agent import events
 from pocket_agent.events import Event
 from pocket_agent.model import ExecutionContext, ExecutionStatus, ModelUsage
+from pocket_agent.observability.secret import masked
 
 
 class Line(NamedTuple):
@@ -44,6 +46,10 @@ def _server_stopped(event: events.ServerStopped) -> Line:
     return Line("info", "server stopped", {"agents_left_running": event.agents_left})
 
 
+def _metrics_served(event: events.MetricsServed) -> Line:
+    return Line("info", "metrics served", {"address": event.address, "token_file": event.token_file})
+
+
 def _certificate_loaded(event: events.CertificateLoaded) -> Line:
     fields = {"not_after": event.not_after.isoformat(), "self_signed": event.self_signed}
     return Line("info", "certificate loaded", fields)
@@ -54,7 +60,8 @@ def _settings_reloaded(event: events.SettingsReloaded) -> Line:
 
 
 def _setting_ignored(event: events.SettingIgnored) -> Line:
-    return Line("warning", "setting ignored", {"setting": event.setting, "reason": event.reason})
+    # A refused value is quoted in the reason, and a webhook's address is a secret.
+    return Line("warning", "setting ignored", {"setting": event.setting, "reason": masked(event.reason)})
 
 
 def _health_changed(event: events.HealthChanged) -> Line:
@@ -76,7 +83,7 @@ def _connection_closed(event: events.ConnectionClosed) -> Line:
         "correlation_id": event.connection_id,
         "duration_ms": _milliseconds(event.duration),
         "device": event.device,
-        "code": event.code,
+        "close_code": event.code,  # not `code`: one name is one type, or an index of lines refuses them
         "initiator": event.initiator,
     }
     return Line("info", "connection closed", fields)
@@ -150,17 +157,27 @@ def _execution_finished(event: events.ExecutionFinished) -> Line:
         "waited_ms": _milliseconds(event.waited),
         "session_id": event.session_id,
         "model": event.model,
-        "prompt_tokens": sum(_prompt_tokens(used) for used in event.usage),
-        "completion_tokens": sum(used.output_tokens for used in event.usage),
-        "cost_usd": round(sum(used.cost_usd for used in event.usage), 6),
+        **_figures(event.usage),
     }
     failed = event.status in {ExecutionStatus.ERROR, ExecutionStatus.TIMEOUT}
     level, msg = ("warning", "Execution failed") if failed else ("info", "Execution completed")
     return Line(level, msg, fields, event.context)
 
 
-def _prompt_tokens(used: ModelUsage) -> int:
-    return used.input_tokens + used.cache_read_tokens + used.cache_creation_tokens
+def _figures(usage: Iterable[ModelUsage]) -> dict[str, object]:
+    """Tokens and dollars. What a model reads is the sum of three counts that do not overlap."""
+    prompt = completion = 0
+    cost = 0.0
+    for used in usage:
+        prompt += used.input_tokens + used.cache_read_tokens + used.cache_creation_tokens
+        completion += used.output_tokens
+        cost += used.cost_usd
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "cost_usd": round(cost, 6)}
+
+
+def _usage_added(event: events.UsageAdded) -> Line:
+    fields = {"project_id": event.project_id, **_figures(event.usage)}
+    return Line("info", "usage added after the end", fields, event.context)
 
 
 def _approval_requested(event: events.ApprovalRequested) -> Line:
@@ -195,7 +212,7 @@ def _process_adopted(event: events.ProcessAdopted) -> Line:
 
 
 def _process_exited(event: events.ProcessExited) -> Line:
-    return Line("info", "process exited", {"project_id": event.project_id, "pid": event.pid, "code": event.code})
+    return Line("info", "process exited", {"project_id": event.project_id, "pid": event.pid, "exit_code": event.code})
 
 
 def _line_rejected(event: events.LineRejected) -> Line:
@@ -220,6 +237,7 @@ def _budget_exceeded(event: events.BudgetExceeded) -> Line:
         "spent_usd": round(event.spent_usd, 6),
         "limit_usd": event.limit_usd,
         "refusing": event.refusing,
+        "until": datetime.fromtimestamp(event.until / 1000, UTC).isoformat(),
     }
     return Line("warning", "budget exceeded", fields)
 
@@ -228,6 +246,7 @@ LINES: Final[Mapping[type[Event], Callable[[Any], Line]]] = {
     events.ServerStarted: _server_started,
     events.ServerStopping: _server_stopping,
     events.ServerStopped: _server_stopped,
+    events.MetricsServed: _metrics_served,
     events.CertificateLoaded: _certificate_loaded,
     events.SettingsReloaded: _settings_reloaded,
     events.SettingIgnored: _setting_ignored,
@@ -247,6 +266,7 @@ LINES: Final[Mapping[type[Event], Callable[[Any], Line]]] = {
     events.ExecutionStarted: _execution_started,
     events.FirstMessageReceived: _first_message_received,
     events.ExecutionFinished: _execution_finished,
+    events.UsageAdded: _usage_added,
     events.ApprovalRequested: _approval_requested,
     events.ApprovalResolved: _approval_resolved,
     events.ToolCompleted: _tool_completed,

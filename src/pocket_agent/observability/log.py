@@ -1,126 +1,146 @@
 """The server's own log: one line for each event worth telling, as JSON or for people.
 
-The JSON form is that of the monitoring guide. Prompts, tokens and secrets never reach it: events
-carry ids, not contents, and structlog's renderers escape what a client chose.
+Lines are made where something happens, in a few microseconds, and written by a thread of their own
+(`sink`). Prompts, tokens and secrets never reach them: events carry ids, not contents (`line`), exceptions
+tell no values (`fault`), libraries are not quoted (`library`), and what a client chose is escaped (`layout`).
 """
 
-import json
-import logging
-import sys
-from collections.abc import Callable, Mapping, MutableMapping
-from datetime import UTC, datetime
-from logging.handlers import RotatingFileHandler
-from pathlib import Path
-from typing import Any, Final
+import asyncio
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Final, NamedTuple
 
-import orjson
-import structlog
-
-from pocket_agent import __version__
 from pocket_agent.config.settings import LoggingSettings
 from pocket_agent.events import Event
+from pocket_agent.observability.fault import error_name, told
+from pocket_agent.observability.identity import Identify, untraced
+from pocket_agent.observability.layout import JsonLayout, Layout, TextLayout
+from pocket_agent.observability.library import captured
 from pocket_agent.observability.line import describe
+from pocket_agent.observability.loss import Losses
+from pocket_agent.observability.output import is_terminal, open_output
+from pocket_agent.observability.sink import Sink
 
-_FILE_BYTES: Final = 16 * 1024 * 1024
-_FILES_KEPT: Final = 5
-_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-_LOGGER: Final = "pocket_agent"
-
-
-def configure(settings: LoggingSettings) -> None:
-    """Send the log where the settings say; called again, it replaces what was configured before."""
-    logger = logging.getLogger(_LOGGER)
-    for old in list(logger.handlers):
-        logger.removeHandler(old)
-        old.close()
-    match settings.output:
-        case "stdout":
-            handler: logging.Handler = logging.StreamHandler(sys.stdout)
-        case "stderr":
-            handler = logging.StreamHandler(sys.stderr)
-        case path:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            handler = RotatingFileHandler(path, maxBytes=_FILE_BYTES, backupCount=_FILES_KEPT, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger.addHandler(handler)
-    logger.propagate = False
-    logger.setLevel(_LEVELS[settings.level])
-    colours = settings.output in {"stdout", "stderr"} and getattr(sys, settings.output, sys.stdout).isatty()
-    shape: list[structlog.typing.Processor] = [_json(settings.fields)]
-    if settings.format == "text":
-        shape = [_printable, structlog.dev.ConsoleRenderer(colors=colours)]
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            structlog.stdlib.add_log_level,
-            structlog.processors.format_exc_info,
-            *shape,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=False,
-    )
+_RANKS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_FLUSH_SECONDS: Final = 2.0
+"""How long lines that wait may take at the end."""
 
 
-def _printable(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """What a client chose cannot begin a line or colour one; a traceback keeps its lines."""
-    for name, value in event.items():
-        if isinstance(value, str):
-            kept = "\n" if name == "exception" else ""
-            event[name] = "".join(
-                character
-                if character.isprintable() or character in kept
-                else character.encode("unicode_escape", "backslashreplace").decode()
-                for character in value
-            )
-    return event
+class _Target(NamedTuple):
+    """Which lines are written, how, and where."""
+
+    rank: int
+    layout: Layout
+    sink: Sink
 
 
-def _json(
-    constants: Mapping[str, object],
-) -> Callable[[Any, str, MutableMapping[str, Any]], str]:
-    fixed = {"service": "pocket-agent-server", "environment": "production", "version": __version__, **constants}
+class Log:
+    """Writes lines; any thread may."""
 
-    def render(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
-        now = datetime.now(UTC)
-        line: dict[str, object] = {
-            "timestamp": now.strftime("%Y-%m-%dT%H:%M:%S.") + f"{now.microsecond // 1000:03d}Z",
-            "level": event.pop("level"),
-            "msg": event.pop("event"),
-            **fixed,
-        }
-        for name in ("correlation_id", "project_id", "duration_ms"):
-            if event.get(name) is not None:
-                line[name] = event.pop(name)
-            else:
-                event.pop(name, None)
-        if event:
-            line["fields"] = dict(event)
-        try:
-            return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-        except orjson.JSONEncodeError:  # a lone surrogate, or an integer of more than 64 bits
-            return json.dumps(line, default=str)
+    def __init__(self, settings: LoggingSettings, losses: Losses, environment: Mapping[str, str]) -> None:
+        """Open it.
 
-    return render
+        Args:
+            settings: level, form and output.
+            losses: where dropped lines are counted.
+            environment: the server's own, for NO_COLOR and TERM.
+
+        Raises:
+            ConfigurationError: the output cannot be written to; the message names the setting.
+        """
+        self._losses = losses
+        self._environment = environment
+        self._target = self._open(settings)
+
+    def _open(self, settings: LoggingSettings) -> _Target:
+        layout: Layout
+        if settings.format == "json":
+            layout = JsonLayout(settings.fields)
+        else:
+            # https://no-color.org: set and not empty, whatever its value.
+            plain = bool(self._environment.get("NO_COLOR")) or self._environment.get("TERM") == "dumb"
+            layout = TextLayout(settings.fields, colours=not plain and is_terminal(settings))
+
+        def notice(count: int) -> bytes:
+            return layout.line("warning", "log lines lost", {"lost": count})
+
+        return _Target(_RANKS[settings.level], layout, Sink(open_output(settings), self._losses, notice))
+
+    def takes(self, level: str) -> bool:
+        """Whether lines of this level are written."""
+        return _RANKS[level] >= self._target.rank
+
+    def write(self, level: str, msg: str, fields: Mapping[str, object]) -> None:
+        """Write a line, unless it is below the level.
+
+        Args:
+            level: debug, info, warning or error.
+            msg: what happened.
+            fields: see `layout.TOP`; None is left out; an exception as `exc_info` becomes its name and traceback.
+        """
+        rank, layout, sink = self._target
+        if _RANKS[level] < rank:
+            return
+        error = fields.get("exc_info")
+        if isinstance(error, BaseException):
+            fields = {**fields, "exc_info": None, "error": error_name(error), "exception": told(error)}
+        sink.write(layout.line(level, msg, fields))
+
+    async def reload(self, settings: LoggingSettings) -> None:
+        """Go on with other settings, in a file that is opened again; what waits is still written as before.
+
+        Raises:
+            ConfigurationError: the new output cannot be written to; everything stays as it was.
+        """
+        new = await asyncio.to_thread(self._open, settings)
+        old, self._target = self._target, new
+        await asyncio.to_thread(old.sink.close, _FLUSH_SECONDS)
+
+    def close(self) -> None:
+        """Write what waits, within a bound; lines that come later are lost."""
+        self._target.sink.close(_FLUSH_SECONDS)
+
+
+@contextlib.contextmanager
+def open_log(settings: LoggingSettings, losses: Losses, environment: Mapping[str, str]) -> Iterator[Log]:
+    """The log of a process, which takes in what libraries complain of; see `Log`."""
+    log = Log(settings, losses, environment)
+    try:
+        with captured(log.write):
+            yield log
+    finally:
+        log.close()
 
 
 class LogObserver:
     """Writes events into the log. It is an `Observer` of the core."""
 
-    def __init__(self) -> None:
-        self._logger = structlog.get_logger(_LOGGER)
+    def __init__(self, log: Log, *, identify: Identify = untraced) -> None:
+        """Prepare.
+
+        Args:
+            log: where to.
+            identify: gives the trace of an execution.
+        """
+        self._log = log
+        self._identify = identify
 
     def emit(self, event: Event) -> None:
         """Write the event's line, if it has one."""
         line = describe(event)
-        if line is not None:
-            fields = line.fields
-            if line.context is not None:
-                context = line.context
-                fields = {
-                    "correlation_id": context.correlation_id,
-                    "project_id": context.project_id,
-                    "execution_id": context.execution_id,
-                    **fields,
-                }
-            self._logger.log(_LEVELS[line.level], line.msg, **fields)
+        if line is None or not self._log.takes(line.level):
+            return
+        context = line.context
+        if context is None:
+            self._log.write(line.level, line.msg, line.fields)
+            return
+        fields: dict[str, object] = {
+            "correlation_id": context.correlation_id,
+            "project_id": context.project_id,
+            "execution_id": context.execution_id,
+            **line.fields,
+        }
+        identity = self._identify(context)
+        if identity is not None and identity.sampled:
+            fields |= {"trace_id": identity.trace_id, "span_id": identity.span_id}
+        self._log.write(line.level, line.msg, fields)

@@ -1,143 +1,238 @@
-"""Prometheus metrics out of events and, at scrape time, out of the figures that the core keeps anyway."""
+"""Prometheus metrics out of events. What the core keeps as plain numbers is read by `collector`."""
 
-import asyncio
-import platform
-from collections import Counter as Tally
-from collections.abc import Iterable, Iterator
-from itertools import product
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, Final
 
-from aiohttp import web
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Histogram,
-    ProcessCollector,
-    disable_created_metrics,
-    generate_latest,
-)
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.metrics_core import Metric as Family
-from prometheus_client.registry import Collector
+from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
 
-from pocket_agent import __version__, events
+from pocket_agent import errors, events
+from pocket_agent.config.settings import MetricsSettings
 from pocket_agent.events import Event
-from pocket_agent.hub import Hub
-from pocket_agent.model import ExecutionStatus
+from pocket_agent.model import ExecutionContext, ExecutionStatus, ModelUsage
 from pocket_agent.observability import catalogue
-from pocket_agent.observability.catalogue import OTHER, Metric
-from pocket_agent.projects import Projects
+from pocket_agent.observability.catalogue import INVALID, MEASURED, OTHER, TOOLS
+from pocket_agent.observability.family import Families
+from pocket_agent.observability.identity import Identify, untraced
+from pocket_agent.observability.operation import OPERATION_OF, SERVER_CODES
 
-_CODE_OF_STATUS = {ExecutionStatus.ERROR: "EXECUTION_FAILED", ExecutionStatus.TIMEOUT: "EXECUTION_TIMEOUT"}
-_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+NameOf = Callable[[str], str | None]
+"""The name of a project by its id; None when there is no such project."""
+
+_CODE_OF_STATUS: Final = {
+    ExecutionStatus.ERROR: errors.ExecutionFailedError.code,
+    ExecutionStatus.TIMEOUT: errors.ExecutionTimeoutError.code,
+}
+"""The code of an end for which the event names none."""
+_CODE_OF_REJECTION: Final = {
+    "unauthorized": errors.UnauthorizedError.code,
+    "origin": errors.ForbiddenError.code,
+    "limit": errors.ResourceLimitError.code,
+    "stopping": errors.ResourceLimitError.code,
+}
+_MCP: Final = "mcp__"
+"""What the names of MCP tools begin with (CLI 2.1.330)."""
+_LISTED: Final = {"Task": "Agent"}
+"""The CLI (2.1.330) lists a tool by the first name and calls it by the second."""
+
+
+def nameless(_: str) -> None:
+    """The `NameOf` of a server that has no projects."""
+    return
 
 
 class MetricObserver:
-    """Counts what happens. It is an `Observer` of the core; every child exists from the start."""
+    """Counts what happens. It is an `Observer` of the core; every child exists from the start.
 
-    def __init__(self) -> None:
+    Args:
+        settings: the models and projects that are told apart.
+        name_of: finds the name of a project.
+        identify: finds the trace that an exemplar points to.
+
+    Attributes:
+        registry: where the metrics are scraped from.
+        dropped: connections that were closed because they did not keep up.
+    """
+
+    def __init__(
+        self,
+        settings: MetricsSettings | None = None,
+        *,
+        name_of: NameOf = nameless,
+        identify: Identify = untraced,
+    ) -> None:
+        settings = settings if settings is not None else MetricsSettings()
         # The time of a child's making tells nothing here and doubles the series.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library gives it no types
         self.registry = CollectorRegistry()
+        self.dropped = 0
+        self._models = [(part.lower(), part) for part in settings.models]
+        self._projects = frozenset(settings.projects)
+        self._name_of = name_of
+        self._identify = identify
         ProcessCollector(registry=self.registry)
-        self._connections = self._counter(catalogue.CONNECTIONS_TOTAL)
-        self._executions = self._counter(catalogue.EXECUTIONS_TOTAL)
-        self._received = self._counter(catalogue.MESSAGES_RECEIVED)
-        self._errors = self._counter(catalogue.ERRORS_TOTAL)
-        metric = catalogue.EXECUTION_DURATION
-        duration = Histogram(
-            metric.name, metric.help, list(metric.labels), registry=self.registry, buckets=metric.buckets
-        )
-        self._durations = {status: duration.labels(status) for status in metric.labels["status"]}
-
-    def _counter(self, metric: Metric) -> dict[tuple[str, ...], Counter]:
-        """The children of a counter by the values of their labels."""
-        family = Counter(metric.name, metric.help, list(metric.labels), registry=self.registry)
-        if not metric.labels:
-            return {(): family}
-        values = [(*allowed, OTHER) for allowed in metric.labels.values()]
-        return {key: family.labels(*key) for key in _combinations(metric, values)}
+        made = Families(self.registry, settings)
+        self._connections = made.counters(catalogue.CONNECTIONS_TOTAL)
+        self._executions = made.counters(catalogue.EXECUTIONS_TOTAL)
+        self._durations = made.histograms(catalogue.EXECUTION_DURATION)
+        self._received = made.counters(catalogue.MESSAGES_RECEIVED)
+        self._errors = made.counters(catalogue.ERRORS_TOTAL)
+        self._requests = made.counters(catalogue.REQUESTS_TOTAL)
+        self._request_durations = made.histograms(catalogue.REQUEST_DURATION)
+        self._pings = made.histograms(catalogue.PING_RTT)
+        self._first_messages = made.histograms(catalogue.TIME_TO_FIRST_MESSAGE)
+        self._approval_waits = made.histograms(catalogue.APPROVAL_WAIT)
+        self._approvals = made.counters(catalogue.APPROVALS_TOTAL)
+        self._rejections = made.counters(catalogue.CONNECTIONS_REJECTED)
+        self._disconnects = made.counters(catalogue.DISCONNECTS)
+        self._tokens = made.counters(catalogue.CLAUDE_TOKENS)
+        self._cost = made.counters(catalogue.CLAUDE_COST)
+        self._project_tokens = made.counters(catalogue.PROJECT_TOKENS)
+        self._project_cost = made.counters(catalogue.PROJECT_COST)
+        self._tools = made.counters(catalogue.CLAUDE_TOOL_CALLS)
+        self._not_after = made.gauges(catalogue.TLS_NOT_AFTER)
+        self._checks = made.gauges(catalogue.HEALTH_CHECK_UP)
 
     def emit(self, event: Event) -> None:
         """Count an event."""
-        match event:
-            case events.ConnectionOpened():
-                self._connections[()].inc()
-            case events.RequestHandled():
-                self._count(self._received, catalogue.MESSAGES_RECEIVED, event.type)
-                if event.code is not None:
-                    self._count(self._errors, catalogue.ERRORS_TOTAL, event.code, "request")
-                    if event.type == "execute":
-                        self._executions["rejected",].inc()
-            case events.ExecutionFinished():
-                self._count(self._executions, catalogue.EXECUTIONS_TOTAL, event.status)
-                if event.status in self._durations:
-                    self._durations[event.status].observe(event.duration)
-                code = _CODE_OF_STATUS.get(ExecutionStatus(event.status))
-                if code is not None:
-                    self._count(self._errors, catalogue.ERRORS_TOTAL, code, "execution")
-            case events.StorageFailed():
-                self._count(self._errors, catalogue.ERRORS_TOTAL, "FILE_OPERATION", "storage")
-            case _:
-                return
+        count = self.METERED.get(type(event))
+        if count is not None:
+            count(self, event)
 
-    def _count(self, children: dict[tuple[str, ...], Counter], metric: Metric, *values: str) -> None:
-        known = tuple(
-            value if value in allowed else OTHER for value, allowed in zip(values, metric.labels.values(), strict=True)
-        )
-        children[known].inc()
+    def _certificate_loaded(self, event: events.CertificateLoaded) -> None:
+        self._not_after.set(event.not_after.timestamp())
+
+    def _health_changed(self, event: events.HealthChanged) -> None:
+        self._checks.set(1 if event.status == "healthy" else 0, event.check)
+
+    def _connection_opened(self, _: events.ConnectionOpened) -> None:
+        self._connections.inc()
+
+    def _connection_rejected(self, event: events.ConnectionRejected) -> None:
+        self._rejections.inc(event.reason)
+        self._errors.inc(_CODE_OF_REJECTION[event.reason], "connection")
+
+    def _connection_closed(self, event: events.ConnectionClosed) -> None:
+        self._disconnects.inc(str(event.code), event.initiator)
+
+    def _pong_received(self, event: events.PongReceived) -> None:
+        self._pings.observe(event.duration)
+
+    def _consumer_dropped(self, _: events.ConsumerDropped) -> None:
+        self.dropped += 1
+
+    def _request_handled(self, event: events.RequestHandled) -> None:
+        kind, code = event.type, event.code
+        self._received.inc(kind)
+        measured = kind if kind in MEASURED else OTHER
+        self._request_durations.observe(event.duration, measured)
+        if code is None:
+            self._requests.inc(measured, "ok")
+            return
+        outcome = "server_error" if code in SERVER_CODES else "client_error"
+        self._requests.inc(INVALID if kind == INVALID else measured, outcome)
+        self._errors.inc(code, OPERATION_OF.get(kind, OTHER))
+        if kind == "execute":
+            self._executions.inc("rejected")
+
+    def _project_faulted(self, _: events.ProjectFaulted) -> None:
+        self._errors.inc(errors.InternalError.code, "project")
+
+    def _execution_delayed(self, event: events.ExecutionDelayed) -> None:
+        self._errors.inc(event.code, "execution")
+
+    def _first_message_received(self, event: events.FirstMessageReceived) -> None:
+        self._first_messages.observe(event.duration, exemplar=self._exemplar(event.context))
+
+    def _execution_finished(self, event: events.ExecutionFinished) -> None:
+        exemplar = self._exemplar(event.context)
+        self._executions.inc(event.status, exemplar=exemplar)
+        self._durations.observe(event.duration, event.status, exemplar=exemplar)
+        code = event.code or _CODE_OF_STATUS.get(event.status)
+        if code is not None:
+            self._errors.inc(code, "execution")
+        self._use(event.context.project_id, event.usage)
+
+    def _usage_added(self, event: events.UsageAdded) -> None:
+        self._use(event.project_id, event.usage)
+
+    def _approval_resolved(self, event: events.ApprovalResolved) -> None:
+        self._approvals.inc(event.behavior)
+        if event.behavior != "cancelled":
+            self._approval_waits.observe(event.waited, exemplar=self._exemplar(event.context))
+
+    def _tool_completed(self, event: events.ToolCompleted) -> None:
+        name = _LISTED.get(event.tool, event.tool)
+        tool = "mcp" if name.startswith(_MCP) else name if name in TOOLS else OTHER
+        self._tools.inc(tool, event.outcome)
+
+    def _storage_failed(self, _: events.StorageFailed) -> None:
+        self._errors.inc(errors.FileOperationError.code, "storage")
+
+    def _use(self, project_id: str, usage: Iterable[ModelUsage]) -> None:
+        name = self._name_of(project_id) if self._projects else None
+        project = name if name in self._projects and name is not None else OTHER
+        for used in usage:
+            model = self._model(used.model)
+            tokens = {
+                "input": used.input_tokens,
+                "output": used.output_tokens,
+                "cacheRead": used.cache_read_tokens,
+                "cacheCreation": used.cache_creation_tokens,
+            }
+            for kind, count in tokens.items():
+                self._tokens.inc(kind, model, amount=count)
+                self._project_tokens.inc(kind, project, amount=count)
+            self._cost.inc(model, amount=used.cost_usd)
+            self._project_cost.inc(project, amount=used.cost_usd)
+
+    def _model(self, name: str) -> str:
+        name = name.lower()
+        return next((label for part, label in self._models if part in name), OTHER)
+
+    def _exemplar(self, context: ExecutionContext | None) -> dict[str, str] | None:
+        identity = self._identify(context) if context is not None else None
+        return {"trace_id": identity.trace_id} if identity is not None and identity.sampled else None
+
+    METERED: ClassVar[Mapping[type[Event], Callable[["MetricObserver", Any], None]]] = {
+        events.CertificateLoaded: _certificate_loaded,
+        events.HealthChanged: _health_changed,
+        events.ConnectionOpened: _connection_opened,
+        events.ConnectionRejected: _connection_rejected,
+        events.ConnectionClosed: _connection_closed,
+        events.PongReceived: _pong_received,
+        events.ConsumerDropped: _consumer_dropped,
+        events.RequestHandled: _request_handled,
+        events.ProjectFaulted: _project_faulted,
+        events.ExecutionDelayed: _execution_delayed,
+        events.FirstMessageReceived: _first_message_received,
+        events.ExecutionFinished: _execution_finished,
+        events.UsageAdded: _usage_added,
+        events.ApprovalResolved: _approval_resolved,
+        events.ToolCompleted: _tool_completed,
+        events.StorageFailed: _storage_failed,
+    }
+    """What counts each kind of event."""
 
 
-def _combinations(metric: Metric, values: list[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
-    """All keys of a metric; of the errors, those that can be."""
-    for key in product(*values):
-        possible = catalogue.ERROR_CODES.get(key[-1])
-        if metric is not catalogue.ERRORS_TOTAL or possible is None or key[0] in possible:
-            yield key
-
-
-class CoreCollector(Collector):
-    """Reads what the core keeps as plain numbers, when Prometheus asks."""
-
-    def __init__(self, hub: Hub, projects: Projects) -> None:
-        self._hub = hub
-        self._projects = projects
-
-    def collect(self) -> Iterable[Family]:
-        """The families that need no counting of their own."""
-        build = GaugeMetricFamily(
-            catalogue.BUILD_INFO.name, catalogue.BUILD_INFO.help, labels=["version", "python_version"]
-        )
-        build.add_metric([__version__, platform.python_version()], 1)
-        yield build
-        yield _gauge(catalogue.CONNECTIONS_ACTIVE, len(self._hub.sinks))
-        yield _gauge(catalogue.PROJECTS_TOTAL, len(self._projects))
-        metric = catalogue.PROJECTS_ACTIVE
-        states = Tally(session.state.project.state.value for session in self._projects.all())
-        active = GaugeMetricFamily(metric.name, metric.help, labels=list(metric.labels))
-        for state in metric.labels["state"]:
-            active.add_metric([state], states[state])
-        yield active
-        metric = catalogue.MESSAGES_SENT
-        sent = CounterMetricFamily(metric.name, metric.help, labels=list(metric.labels))
-        counts = dict(self._hub.sent_by_type)
-        for kind in metric.labels["type"]:
-            sent.add_metric([kind], counts.pop(kind, 0))
-        sent.add_metric([OTHER], sum(counts.values()))
-        yield sent
-
-
-def _gauge(metric: Metric, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(metric.name, metric.help, value)
-
-
-def application(registry: CollectorRegistry) -> web.Application:
-    """The application of the metrics listener."""
-
-    async def metrics(_: web.Request) -> web.Response:
-        # Rendering takes milliseconds, which the event loop must not lose.
-        text = await asyncio.to_thread(generate_latest, registry)
-        return web.Response(body=text, headers={"Content-Type": _CONTENT_TYPE})
-
-    made = web.Application()
-    made.router.add_get("/metrics", metrics)
-    return made
+UNMETERED: Final[Mapping[type[Event], str]] = {
+    events.ServerStarted: "build_info and process_start_time_seconds tell it",
+    events.ServerStopping: "the scrapes end",
+    events.ServerStopped: "the scrapes have ended",
+    events.MetricsServed: "the scrapes begin",
+    events.SettingsReloaded: "the log tells it; limits are exported as they are",
+    events.SettingIgnored: "a person has to read the reason, in the log",
+    events.RequestFaulted: "its RequestHandled follows, with INTERNAL_ERROR",
+    events.ProjectCreated: "projects_total is read at the scrape",
+    events.ProjectDeleted: "projects_total is read at the scrape",
+    events.ExecutionQueued: "execution_queue_depth is read at the scrape",
+    events.ExecutionWithdrawn: "it neither ran nor was refused",
+    events.ExecutionStarted: "executions_active is read at the scrape; the times of its parts are spans",
+    events.ApprovalRequested: "it is counted when it is resolved",
+    events.ProcessSpawned: "limit_usage of processes is read at the scrape",
+    events.ProcessAdopted: "limit_usage of processes is read at the scrape",
+    events.ProcessExited: "limit_usage of processes is read at the scrape",
+    events.LineRejected: "clients get it as an error entry, counted in messages_sent_total",
+    events.StorageCommitted: "the store counts its transactions, storage_commit_seconds",
+    events.BudgetExceeded: "limit_usage of cost_usd_per_day is read at the scrape",
+}
+"""The kinds that are not counted, and why."""

@@ -1,24 +1,22 @@
 """How the server is: health checks and figures, as clients and load balancers ask for them."""
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Literal
+from typing import Final
 
 import psutil
 
 from pocket_agent import __version__, events
-from pocket_agent.claude.installation import Installer
 from pocket_agent.config.settings import Settings
-from pocket_agent.errors import PocketAgentError
-from pocket_agent.events import Event, Observer
+from pocket_agent.events import Event
 from pocket_agent.hub import Hub
 from pocket_agent.model import ExecutionStatus
+from pocket_agent.observability.check import Inspector
+from pocket_agent.observability.health import Health, overall
 from pocket_agent.projects import Projects
 from pocket_agent.protocol.push import (
     CheckData,
-    ClaudeFigures,
     ConnectionFigures,
+    CostFigures,
     ExecutionFigures,
     HealthCheckData,
     MessageFigures,
@@ -26,27 +24,12 @@ from pocket_agent.protocol.push import (
     ResourceFigures,
     ServerStatsData,
 )
-from pocket_agent.storage import Store
 
 _GIB: Final = 2**30
-_LOW_DISK_BYTES: Final = _GIB
-"""The guide's bound for the disk check."""
-_CHECK_SECONDS: Final = 5.0
-"""Longest check; one that takes longer is unhealthy."""
-_CACHE_SECONDS: Final = 2.0
-"""How long a result stands, so that asking often costs little."""
-
-
-class Fanout:
-    """Tells several observers."""
-
-    def __init__(self, observers: Sequence[Observer]) -> None:
-        self._observers = tuple(observers)
-
-    def emit(self, event: Event) -> None:
-        """Tell each of them."""
-        for observer in self._observers:
-            observer.emit(event)
+_WAIT_SECONDS: Final = 6.0
+"""How long who asks for the health waits for checks that take time."""
+_READY_SECONDS: Final = 1.0
+"""The same for who only asks whether the server is ready, which is asked often and with short patience."""
 
 
 class Tally:
@@ -73,36 +56,25 @@ class Report:
     """Answers `health_check`, `server_stats` and the HTTP health endpoints."""
 
     def __init__(
-        self, hub: Hub, store: Store, installer: Installer, settings: Settings, tally: Tally, projects: Projects
+        self, hub: Hub, inspector: Inspector, health: Health, settings: Settings, tally: Tally, projects: Projects
     ) -> None:
         self._hub = hub
-        self._store = store
-        self._installer = installer
+        self._inspector = inspector
+        self._health = health
         self._settings = settings
         self._tally = tally
+        self._projects = projects
         self._started = time.monotonic()
         self._process = psutil.Process()
         self._process.cpu_percent()  # the first call only sets the mark that the next one measures from
-        self._claude = ClaudeFigures(available=False, version=None)
-        self._checks: dict[str, CheckData] = {}
-        self._checked = -_CACHE_SECONDS
-        self._checking = asyncio.Lock()
         self._rate = (self._started, 0)
-        self._projects = projects
 
     async def health(self) -> HealthCheckData:
-        """Run the checks (or take what they gave a moment ago) and say how things are."""
-        async with self._checking:
-            if time.monotonic() - self._checked >= _CACHE_SECONDS:
-                results = await asyncio.gather(
-                    self._bounded(self._check_claude),
-                    self._bounded(self._check_disk),
-                    self._bounded(self._check_storage),
-                )
-                self._checks = dict(zip(("claude", "disk", "storage"), results, strict=True))
-                self._checked = time.monotonic()
+        """Say how things are, by checks that are a few seconds old at most."""
+        found = await self._health.look(wait=_WAIT_SECONDS)
+        checks = {name: result or CheckData("warning", "Not checked yet.") for name, result in found.items()}
         return HealthCheckData(
-            status=self._status(),
+            status=overall(checks),
             version=__version__,
             uptime=self._uptime(),
             connections=self._connections(),
@@ -110,11 +82,24 @@ class Report:
             resources=ResourceFigures(
                 cpu_percent=self._process.cpu_percent(),
                 memory_mb=round(self._process.memory_info().rss / 2**20, 1),
-                disk_free_gb=round(self._store.free_bytes() / _GIB, 3),
+                disk_free_gb=round(self._inspector.free_bytes / _GIB, 3),
             ),
-            claude=self._claude,
-            checks=self._checks,
+            claude=self._inspector.claude,
+            checks=checks,
         )
+
+    async def unready(self) -> str | None:
+        """Why the server may not take work, in a line; None when it may.
+
+        Without the CLI, or with little space left, everything that is there can still be viewed.
+        """
+        found = await self._health.look("storage", "disk", wait=_READY_SECONDS)
+        for name, result in found.items():
+            if result is None:
+                return "starting"
+            if result.status == "unhealthy":
+                return f"{name}: {result.message}"
+        return None
 
     def stats(self) -> ServerStatsData:
         """Figures since the start."""
@@ -138,6 +123,7 @@ class Report:
                 rate_per_sec=round((sent - before) / max(now - since, 0.001), 1),
             ),
             uptime=self._uptime(),
+            cost=CostFigures(self._projects.budget.spent_usd, self._projects.budget.limit_usd),
         )
 
     def _uptime(self) -> int:
@@ -149,35 +135,3 @@ class Report:
     def _project_figures(self) -> ProjectFigures:
         executing = self._projects.capacity.executing
         return ProjectFigures(len(self._projects), self._settings.limits.max_projects, executing)
-
-    def _status(self) -> Literal["healthy", "degraded", "unhealthy"]:
-        if self._checks["storage"].status != "healthy":
-            return "unhealthy"
-        return "healthy" if all(check.status == "healthy" for check in self._checks.values()) else "degraded"
-
-    async def _bounded(self, check: Callable[[], Awaitable[CheckData]]) -> CheckData:
-        try:
-            async with asyncio.timeout(_CHECK_SECONDS):
-                return await check()
-        except TimeoutError:
-            return CheckData("unhealthy", f"The check took longer than {_CHECK_SECONDS:.0f} s.")
-        except PocketAgentError as error:
-            return CheckData("unhealthy", error.message)
-
-    async def _check_claude(self) -> CheckData:
-        self._claude = ClaudeFigures(available=False, version=None)
-        found = await self._installer.find()
-        self._claude = ClaudeFigures(available=True, version=found.version)
-        return CheckData("healthy")
-
-    async def _check_disk(self) -> CheckData:
-        free = self._store.free_bytes()
-        if free < self._settings.limits.min_free_disk:
-            return CheckData("unhealthy", f"The disk is full: {free // 2**20} MiB free.")
-        if free < _LOW_DISK_BYTES:
-            return CheckData("warning", f"Low disk space: {free / _GIB:.1f} GB.")
-        return CheckData("healthy")
-
-    async def _check_storage(self) -> CheckData:
-        await self._store.check()
-        return CheckData("healthy")

@@ -6,7 +6,7 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct
 
-from pocket_agent.model import ProjectState
+from pocket_agent.model import ExecutionStatus, ProjectState
 
 
 class ProjectStateData(Struct, frozen=True):
@@ -231,6 +231,50 @@ class SessionResumeData(Struct, frozen=True):
     fork: bool
 
 
+class UsageData(Struct, frozen=True):
+    """What was used of one model. The four counts of tokens do not overlap; the cost is the CLI's own reckoning."""
+
+    model: str
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_creation_tokens: int
+    cost_usd: float
+
+
+class ExecutionData(Struct, frozen=True):
+    """An execution, with the beginning of its prompt (200 characters).
+
+    `waited_ms` is the time it waited for approvals, `code` the error that ended it, `model` the one that answered
+    most; `cost_usd` is the sum over `usage`. `incomplete`: it ended before the CLI told its figures, so that these
+    are a lower bound, without dollars.
+    """
+
+    execution_id: str
+    prompt_id: str | None
+    by: str
+    prompt: str
+    status: ExecutionStatus
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    waited_ms: int
+    code: str | None
+    session_id: str | None
+    model: str | None
+    usage: list[UsageData]
+    cost_usd: float
+    incomplete: bool
+
+
+class ExecutionListData(Struct, frozen=True):
+    """Reply to `execution_list`, newest first."""
+
+    project_id: str
+    executions: list[ExecutionData]
+    has_more: bool
+
+
 class ConnectionFigures(Struct, frozen=True):
     """Connections now, and how many there may be."""
 
@@ -299,6 +343,13 @@ class MessageFigures(Struct, frozen=True):
     rate_per_sec: float
 
 
+class CostFigures(Struct, frozen=True):
+    """What the executions of today have cost, and may (0: no limit), in US dollars; the day is the server's."""
+
+    today_usd: float
+    limit_usd: float
+
+
 class ServerStatsData(Struct, frozen=True):
     """Reply to `server_stats`, and its pushes; `uptime` in seconds."""
 
@@ -307,6 +358,7 @@ class ServerStatsData(Struct, frozen=True):
     executions: ExecutionFigures
     messages: MessageFigures
     uptime: int
+    cost: CostFigures
 
 
 class ErrorData(Struct, frozen=True, omit_defaults=True):
@@ -343,6 +395,7 @@ PUSHES: Final[Mapping[str, type[Struct]]] = {
     "set_permission_mode": SetPermissionModeData,
     "session_list": SessionListData,
     "session_resume": SessionResumeData,
+    "execution_list": ExecutionListData,
     "health_check": HealthCheckData,
     "server_stats": ServerStatsData,
     "error": ErrorData,

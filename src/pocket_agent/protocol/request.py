@@ -184,6 +184,14 @@ class SessionResume(Struct, frozen=True):
     fork: bool = False
 
 
+class ExecutionList(Struct, frozen=True):
+    """List a project's executions with what they used, newest first; `before` is the last id of the page before."""
+
+    project_id: Id | None = None
+    limit: Annotated[int, Meta(ge=1, le=200)] = 50
+    before: Id | None = None
+
+
 class HealthCheck(Struct, frozen=True):
     """Ask how the server is."""
 
@@ -212,6 +220,7 @@ Request = (
     | SetPermissionMode
     | SessionList
     | SessionResume
+    | ExecutionList
     | HealthCheck
     | ServerStats
 )
@@ -234,6 +243,7 @@ REQUESTS: Final[Mapping[str, type[Request]]] = {
     "set_permission_mode": SetPermissionMode,
     "session_list": SessionList,
     "session_resume": SessionResume,
+    "execution_list": ExecutionList,
     "health_check": HealthCheck,
     "server_stats": ServerStats,
 }

@@ -197,8 +197,7 @@ class Connection:
             if message.type is WSMsgType.TEXT:
                 await self._request(handler, message.data)
             elif message.type is WSMsgType.BINARY:
-                self._received(len(message.data))
-                self.send_error(InvalidMessageError("Binary frames are not used here; send JSON as text."))
+                self._refuse_binary(message.data)
             elif message.type is WSMsgType.PING:
                 await self._socket.pong(message.data)
             elif message.type is not WSMsgType.PONG:
@@ -210,6 +209,12 @@ class Connection:
             if self.congested:
                 # A client that asks and does not read is not read either.
                 await self._room()
+
+    def _refuse_binary(self, data: bytes) -> None:
+        self._received(len(data))
+        error = InvalidMessageError("Binary frames are not used here; send JSON as text.")
+        self.send_error(error)
+        self._observer.emit(RequestHandled("invalid", error.code, 0.0, None, self._correlation_id(None)))
 
     def _received(self, size: int) -> None:
         self._hub.received += 1

@@ -66,6 +66,9 @@ class Report(Protocol):
     async def health(self) -> HealthCheckData:
         """How the server is."""
 
+    async def unready(self) -> str | None:
+        """Why the server may not take work, in a line; None when it may."""
+
     def stats(self) -> ServerStatsData:
         """Figures since the start."""
 
@@ -117,6 +120,7 @@ class Handlers:
             "set_permission_mode": self._set_permission_mode,
             "session_list": self._session_list,
             "session_resume": self._session_resume,
+            "execution_list": self._execution_list,
         }
 
     def refuse_new_work(self) -> None:
@@ -380,6 +384,10 @@ class Handlers:
         request = cast("message.SessionResume", call.frame.request)
         await session.resume(request.session_id, fork=request.fork)
         return SessionResumeData(session.state.project.id, request.session_id, request.fork)
+
+    async def _execution_list(self, call: _Call, session: Session) -> Reply:
+        request = cast("message.ExecutionList", call.frame.request)
+        return await session.executions(before=request.before, limit=request.limit)
 
 
 def _message(entry: Entry) -> MessageData:

@@ -175,12 +175,14 @@ class Endpoint:
         transport = request.transport
         if transport is None:
             return socket
-        await self._authenticator.seen(device)
         if self._stopping:  # since it was let in, so that `close_all` did not see it
             await socket.close(code=CLOSE_GOING_AWAY, message=b"the server is restarting")
             return socket
         connection = Connection(socket, transport, device, remote, self._hub, self._settings, self._observer)
-        await connection.serve(self._handlers)
+        async with asyncio.TaskGroup() as beside:
+            # A client that only watches must not wait for a database that is locked.
+            beside.create_task(self._authenticator.seen(device))
+            await connection.serve(self._handlers)
         return socket
 
     async def _unauthorized(self, request: web.Request, error: UnauthorizedError) -> web.StreamResponse:
@@ -196,8 +198,9 @@ class Endpoint:
         return web.Response(text="ok\n", headers=_HEADERS)
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        if self._stopping:
-            return web.Response(status=503, text="stopping\n", headers=_HEADERS)
+        reason = "stopping" if self._stopping else await self._report.unready()
+        if reason is not None:
+            return web.Response(status=503, text=f"{reason}\n", headers=_HEADERS)
         return web.Response(text="ok\n", headers=_HEADERS)
 
     async def _health(self, _: web.Request) -> web.Response:

@@ -23,7 +23,7 @@ from pocket_agent.claude.spool import Spool, SpoolReader, SpoolWatcher, SpoolWri
 from pocket_agent.config.settings import ClaudeSettings
 from pocket_agent.errors import ExecutionFailedError, ProcessNotFoundError
 from pocket_agent.events import NoPropagator, Observer, ProcessAdopted, ProcessExited, ProcessSpawned, Propagator
-from pocket_agent.model import ExecuteOptions, ExecutionContext, ProcessRecord, Project
+from pocket_agent.model import Account, ExecuteOptions, ExecutionContext, ProcessRecord, Project
 from pocket_agent.session.log import now
 
 _CHUNK_BYTES: Final = 256 * 1024
@@ -57,7 +57,6 @@ class Agent:
         record: what the store has to know to adopt the process; None when there is none.
         model: the model that the process was last told to use; None for its own default.
         permission_mode: likewise.
-        cost_usd: what the process has cost up to the last result that was seen.
     """
 
     def __init__(self, project: Project, context: AgentContext) -> None:
@@ -75,7 +74,6 @@ class Agent:
         self.record: ProcessRecord | None = None
         self.model: str | None = None
         self.permission_mode: str | None = None
-        self.cost_usd = 0.0
 
     @property
     def open(self) -> bool:
@@ -99,7 +97,10 @@ class Agent:
 
     def fits(self, options: ExecuteOptions) -> bool:
         """Whether the running process can carry out a prompt with these options."""
-        return self.alive and self.record is not None and self.record.options == process_options(options)
+        return self.alive and self.record is not None and self.record.options == self._process_options(options)
+
+    def _process_options(self, options: ExecuteOptions) -> bytes:
+        return process_options(options, self._context.propagator.mark)
 
     async def start(
         self, options: ExecuteOptions, *, resume: str | None, fork: bool, context: ExecutionContext
@@ -135,8 +136,10 @@ class Agent:
             start_time=process.start_time,
             boot_id=process.boot_id,
             consumed=0,
-            options=process_options(options),
+            options=self._process_options(options),
             started_at=now(),
+            # A resumed session goes on with a sum that the CLI does not tell before its first result.
+            account=Account(cost_usd=0.0 if resume is None else None),
         )
         self._open(record, spool, process)
         self.model, self.permission_mode = options.model, options.permission_mode
@@ -173,7 +176,6 @@ class Agent:
                 # After a server that was killed within a line, the next one must not be glued to it.
                 self._writer = SpoolWriter(spool, resync=resync)
         self.record, self._spool, self._process = record, spool, process
-        self.cost_usd = 0.0
         self._framer = LineFramer(self._context.settings.max_line, start=record.consumed)
         self._batch = None
         self._opened.set()
@@ -226,6 +228,19 @@ class Agent:
         if self._writer is None or not self.alive:
             raise ProcessNotFoundError("The agent's process is not running.")
         await self._writer.write(line)
+
+    async def send_prompt(self, prompt: str, context: ExecutionContext) -> None:
+        """Write a prompt, and before it what makes the process's telemetry part of the execution's trace.
+
+        Raises:
+            ProcessNotFoundError: the process is gone.
+        """
+        # The execution's id is the message's, by which the CLI knows a prompt that it has seen.
+        line = control.user_message(prompt, context.execution_id)
+        variables = self._context.propagator.prompt_environment(context)
+        if variables:
+            line = control.set_environment(uuid.uuid4().hex, variables) + line
+        await self.send(line)
 
     def unread(self) -> int:
         """How many bytes written to the process it has not read yet."""

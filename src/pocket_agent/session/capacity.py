@@ -12,11 +12,15 @@ class Capacity:
         max_executions: executions at a time.
         max_processes: CLI processes at a time, idle ones included; executing ones are never evicted,
             so there are at least as many as there are executions.
+
+    Attributes:
+        max_processes: how many may be warm at a time.
+        executing: executions that hold a slot.
     """
 
     def __init__(self, *, max_executions: int, max_processes: int) -> None:
         self._free = max_executions
-        self._max_processes = max(max_processes, max_executions)
+        self.max_processes = max(max_processes, max_executions)
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._warm: OrderedDict[str, Callable[[], Awaitable[bool]]] = OrderedDict()
         self.executing = 0
@@ -70,6 +74,11 @@ class Capacity:
         self._warm[key] = evict
         self._warm.move_to_end(key)
 
+    @property
+    def processes(self) -> int:
+        """How many CLI processes there are."""
+        return len(self._warm)
+
     def gone(self, key: str) -> None:
         """Note that `key` has no process any more."""
         self._warm.pop(key, None)
@@ -77,7 +86,7 @@ class Capacity:
     async def make_room(self, key: str) -> None:
         """Close least recently used idle processes until one more fits."""
         for other, evict in list(self._warm.items()):
-            if len(self._warm) < self._max_processes:
+            if len(self._warm) < self.max_processes:
                 return
             if other != key and other in self._warm and await evict():
                 self._warm.pop(other, None)

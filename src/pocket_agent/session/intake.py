@@ -4,9 +4,8 @@ Nothing here changes the session: a plan is made, stored, and only then applied,
 that fails can be planned again from the same lines.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import msgspec
 
@@ -21,70 +20,17 @@ from pocket_agent.model import (
     Execution,
     ExecutionStatus,
     Milliseconds,
-    Project,
+    ModelUsage,
     ProjectState,
     Session,
 )
 from pocket_agent.protocol.push import AgentKillData, ApprovalCancelledData, ErrorData
 from pocket_agent.session import view
+from pocket_agent.session.account import Meter, charged, spending
 from pocket_agent.session.log import Draft, entry_draft, now
+from pocket_agent.session.plan import Plan, Present
 
 TITLE_CHARACTERS: Final = 80
-
-
-@dataclass(frozen=True, slots=True)
-class Present:
-    """What a plan starts from: the session as it is now.
-
-    Attributes:
-        verdict: how the running execution is to end, when somebody ends it.
-        killed: whether that is by `agent_kill`, which is an entry of its own.
-        new_approval_id: makes an id.
-    """
-
-    project: Project
-    execution: Execution | None
-    approvals: Mapping[ApprovalId, Approval]
-    session: Session | None
-    verdict: ExecutionStatus | None
-    killed: bool
-    new_approval_id: Callable[[], ApprovalId]
-
-
-@dataclass(slots=True)
-class Plan:
-    """What a batch of lines amounts to.
-
-    Attributes:
-        drafts: what is said, in order.
-        project: fields of the project that change.
-        opened: tool requests that came, and are still open.
-        closed: tool requests that were withdrawn.
-        partial: the message being written: ("clear", "") or (kind, text) in order.
-        answers: control responses of the CLI.
-        refusals: lines to answer requests of the CLI that this server does not know.
-        running: the execution, when a withdrawn request has changed how long it waited.
-        finished: the execution, final, when its result was among the lines.
-        result: the result's line, for its figures.
-        code: the wire code of the error that ended `finished`.
-        spoke: whether the model said anything.
-        rejected: reasons for lines that are not lines of the protocol.
-    """
-
-    drafts: list[Draft] = field(default_factory=list)
-    project: dict[str, Any] = field(default_factory=dict)
-    opened: dict[ApprovalId, Approval] = field(default_factory=dict)
-    closed: dict[ApprovalId, Approval] = field(default_factory=dict)
-    partial: list[tuple[str, str]] = field(default_factory=list)
-    answers: list[Message] = field(default_factory=list)
-    refusals: list[bytes] = field(default_factory=list)
-    session: Session | None = None
-    running: Execution | None = None
-    finished: Execution | None = None
-    result: Message | None = None
-    code: str | None = None
-    spoke: bool = False
-    rejected: list[str] = field(default_factory=list)
 
 
 class Intake:
@@ -93,7 +39,8 @@ class Intake:
     def __init__(self, present: Present) -> None:
         self._present = present
         self._at = now()
-        self.plan = Plan()
+        self._meter = Meter(present.account)
+        self.plan = Plan(tools=self._meter.tools.completed)
 
     def take(self, lines: Sequence[Line | Oversized]) -> Plan:
         """Go through the lines in order."""
@@ -102,6 +49,10 @@ class Intake:
                 self._reject(f"a line of {line.length} bytes, more than claude.max_line allows", "RESOURCE_LIMIT")
             else:
                 self._line(line.data)
+        return self._closed()
+
+    def _closed(self) -> Plan:
+        self.plan.account = self._meter.account
         return self.plan
 
     def _line(self, data: bytes) -> None:
@@ -112,6 +63,7 @@ class Intake:
                 self._reject(message.reason or "not JSON", "INVALID_MESSAGE", message.excerpt)
             case Kind.STREAM_EVENT:
                 self.plan.spoke = True
+                self._meter.see(message, kind)
                 self.plan.drafts.append(Draft("agent_message", data, None))
                 if message.parent_tool_use_id is None and message.delta_text is not None:
                     self.plan.partial.append((message.delta_kind or "", message.delta_text))
@@ -134,7 +86,9 @@ class Intake:
         if kind is Kind.RESULT:
             plan.partial.append(("clear", ""))
             self._result(message)
-        elif kind is Kind.ASSISTANT:
+            return
+        self._meter.see(message, kind)
+        if kind is Kind.ASSISTANT:
             plan.spoke = True
             if message.parent_tool_use_id is None:
                 plan.partial.append(("clear", ""))
@@ -210,10 +164,10 @@ class Intake:
         )
 
     def _result(self, message: Message) -> None:
-        execution = self._present.execution
-        if execution is None or self.plan.finished is not None:
+        used = self._meter.settle(message)
+        if self._present.execution is None or self.plan.finished is not None or message.is_own_turn:
+            self._charge(used)
             return
-        self.plan.result = message
         if not message.is_error and not self._present.killed:
             status = ExecutionStatus.SUCCESS  # it was done before what was to end it got there
         else:
@@ -227,7 +181,25 @@ class Intake:
             )
         elif status is ExecutionStatus.ERROR:
             error = ErrorData("EXECUTION_FAILED", message.result_text or "The agent ended with an error.")
-        self.finish(status, error)
+        self._end(status, error, used)
+
+    def _charge(self, used: tuple[ModelUsage, ...], *, incomplete: bool = False) -> None:
+        """Note what was used beside the turn of a prompt: by a background task, which outlives its execution."""
+        if not used:
+            return
+        plan = self.plan
+        plan.spent += spending(self._present.project, used, self._at, ended=None)
+        running = plan.running or self._present.execution
+        if plan.finished is not None:
+            plan.finished = charged(plan.finished, used, None)
+        elif running is not None:
+            plan.running = charged(running, used, None)
+        else:
+            plan.late += used
+            earlier = plan.earlier or self._present.last
+            if earlier is not None:
+                changed = charged(earlier, used, None)
+                plan.earlier = msgspec.structs.replace(changed, incomplete=incomplete or changed.incomplete)
 
     def _lifecycle(self, message: Message) -> None:
         """A prompt that the CLI had seen already is reported as over without ever giving a result."""
@@ -237,28 +209,48 @@ class Intake:
             return
         if message.command_uuid == execution.id:
             text = "The agent had taken this prompt before it was cut off, and does not run it twice."
-            self.finish(self._present.verdict or ExecutionStatus.ERROR, ErrorData("EXECUTION_FAILED", text))
+            self._end(self._present.verdict or ExecutionStatus.ERROR, ErrorData("EXECUTION_FAILED", text), None)
 
     def finish(self, status: ExecutionStatus, error: ErrorData | None) -> Plan:
-        """End the running execution with `status`, and withdraw what it still asked for."""
+        """End the running execution, which gets no result, and withdraw what it still asked for."""
+        self._end(status, error, None)
+        return self._closed()
+
+    def leave(self) -> Plan:
+        """The process is gone, and no execution ends with it: what it used and did not tell in a result counts."""
+        self._charge(self._meter.give_up(), incomplete=True)
+        return self._closed()
+
+    def _end(self, status: ExecutionStatus, error: ErrorData | None, used: tuple[ModelUsage, ...] | None) -> None:
+        """End the running execution; `used` is None when no result tells it."""
         execution = self.plan.running or self._present.execution
         assert execution is not None
+        complete = used is not None
+        used = used if used is not None else self._meter.give_up()
+        execution = charged(execution, used, self._meter.model)
         waiting = self._open_approvals()
         waited = waited_ms(execution, {approval.id: approval for approval in waiting}, self._at)
         for approval in waiting:
             self._cancel(approval, "the execution ended")
         self.plan.running = None
-        self.plan.finished = msgspec.structs.replace(execution, status=status, finished_at=self._at, waited_ms=waited)
+        self.plan.finished = msgspec.structs.replace(
+            execution,
+            status=status,
+            finished_at=self._at,
+            waited_ms=waited,
+            code=error.code if error is not None else None,
+            session_id=self.plan.project.get("session_id", self._present.project.session_id),
+            incomplete=not complete,
+        )
+        self.plan.spent += spending(self._present.project, used, self._at, ended=self.plan.finished)
         if self._present.killed:
             killed = AgentKillData(project_id=execution.project_id, execution_id=execution.id)
             self.plan.drafts.append(entry_draft("process_killed", killed))
         if error is not None:
-            self.plan.code = error.code
             details = {"execution_id": execution.id, **(error.details or {})}
             self.plan.drafts.append(entry_draft("error", msgspec.structs.replace(error, details=details)))
         failed = status in {ExecutionStatus.ERROR, ExecutionStatus.TIMEOUT}
         self.plan.project["state"] = ProjectState.ERROR if failed else ProjectState.IDLE
-        return self.plan
 
 
 def waited_after(

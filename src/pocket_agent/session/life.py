@@ -20,10 +20,11 @@ from pocket_agent.errors import (
     ResourceLimitError,
 )
 from pocket_agent.events import ExecutionDelayed, ExecutionQueued, Observer, StorageFailed
-from pocket_agent.model import ApprovalStatus, Execution, ExecutionStatus, ProcessRecord, ProjectState
+from pocket_agent.model import Account, ApprovalStatus, Execution, ExecutionStatus, ProcessRecord, ProjectState
 from pocket_agent.protocol.push import ErrorData
 from pocket_agent.session.account import execution_event
 from pocket_agent.session.agent import Agent
+from pocket_agent.session.budget import Budget
 from pocket_agent.session.capacity import Capacity
 from pocket_agent.session.intake import waited_ms
 from pocket_agent.session.log import Draft, Write, entry_draft, live_draft, now
@@ -54,6 +55,7 @@ class Life:
         agent: Agent,
         store: Store,
         capacity: Capacity,
+        budget: Budget,
         settings: Settings,
         observer: Observer,
         gate: Callable[[], Awaitable[None]],
@@ -64,7 +66,7 @@ class Life:
         self.ready = asyncio.Event()
         self.closed = False
         self.gate = gate
-        self.runner = Runner(state, agent, capacity, settings.claude, observer, self._evict)
+        self.runner = Runner(state, agent, capacity, budget, settings.claude, observer, self._evict)
         self._state = state
         self._agent = agent
         self._store = store
@@ -146,6 +148,7 @@ class Life:
         opened = await self._store.open_executions(project_id)
         state.queue = [execution for execution in opened if execution.status is ExecutionStatus.QUEUED]
         state.current = next((found for found in opened if found.status is not ExecutionStatus.QUEUED), None)
+        state.last = await self._store.last_finished(project_id)
         state.verdict, state.killed, state.attempts, state.heard = None, False, 1, True
         answers = []
         state.approvals = {}
@@ -161,6 +164,8 @@ class Life:
             state.has_slot = True
         record = await self._store.process(project_id)
         self._agent.release()
+        state.account = record.account if record is not None else Account()
+        state.silent_from = (state.current.spool_offset if state.current is not None else None) or 0
         if record is not None:
             await self._adopt(record)
         if state.current is not None:
@@ -188,7 +193,6 @@ class Life:
     async def _continue(self, execution: Execution) -> None:
         """Go on with an adopted process; write the prompt again if it may not have got there."""
         state = self._state
-        state.silent_from = execution.spool_offset or 0
         silent = self._agent.spool_size <= state.silent_from
         if execution.status is ExecutionStatus.STARTING and silent and self._agent.unread() == 0:
             await self.runner.send_prompt()
@@ -257,7 +261,7 @@ class Life:
             await self._fail_queued(execution, error)
 
     async def _fail_queued(self, execution: Execution, error: PocketAgentError) -> None:
-        failed = msgspec.structs.replace(execution, status=ExecutionStatus.ERROR, finished_at=now())
+        failed = msgspec.structs.replace(execution, status=ExecutionStatus.ERROR, finished_at=now(), code=error.code)
         data = ErrorData(error.code, error.message, {"execution_id": execution.id, **error.details})
         state = self._state
 
@@ -274,7 +278,7 @@ class Life:
             ),
             after=applied,
         )
-        self._observer.emit(execution_event(failed, state.project, error.code, None, ()))
+        self._observer.emit(execution_event(failed))
 
     def _say_error(self, error: PocketAgentError) -> None:
         self._state.log.say([live_draft("error", ErrorData(error.code, error.message, error.details or None))])

@@ -19,6 +19,7 @@ from pocket_agent.model import (
     ProcessRecord,
     Project,
     Session,
+    Spending,
 )
 from pocket_agent.protocol.frame import encode_data, encode_frame, entry_frame, websocket_frame
 from pocket_agent.storage import Change, Store
@@ -62,6 +63,7 @@ class Write(msgspec.Struct, frozen=True):
     process: ProcessRecord | None = None
     ended_process: str | None = None
     sessions: tuple[Session, ...] = ()
+    spent: tuple[Spending, ...] = ()
     context: ExecutionContext | None = None
 
 
@@ -127,6 +129,7 @@ class ProjectLog:
                     process=step.process,
                     ended_process=step.ended_process,
                     sessions=step.sessions,
+                    spent=step.spent,
                 )
             )
             self._observer.emit(StorageCommitted(project.id, step.context, len(entries), time.perf_counter() - began))

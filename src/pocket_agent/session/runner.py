@@ -11,8 +11,6 @@ from typing import Final
 
 import msgspec
 
-from pocket_agent.claude import control
-from pocket_agent.claude.message import Message
 from pocket_agent.config.settings import ClaudeSettings
 from pocket_agent.errors import FileOperationError, PocketAgentError, ProcessNotFoundError
 from pocket_agent.events import (
@@ -21,6 +19,8 @@ from pocket_agent.events import (
     FirstMessageReceived,
     LineRejected,
     Observer,
+    ToolCompleted,
+    UsageAdded,
 )
 from pocket_agent.model import (
     ApprovalId,
@@ -29,16 +29,17 @@ from pocket_agent.model import (
     Execution,
     ExecutionContext,
     ExecutionStatus,
-    ModelUsage,
     ProjectState,
 )
 from pocket_agent.protocol.push import ErrorData, PromptData
 from pocket_agent.session.account import execution_event
 from pocket_agent.session.agent import Agent, Batch
 from pocket_agent.session.answer import approval_event, tool_name
+from pocket_agent.session.budget import Budget
 from pocket_agent.session.capacity import Capacity
-from pocket_agent.session.intake import Intake, Plan, Present
+from pocket_agent.session.intake import Intake
 from pocket_agent.session.log import Draft, Write, entry_draft, now
+from pocket_agent.session.plan import Plan, Present
 from pocket_agent.session.state import State
 from pocket_agent.session.tuning import Tuning
 
@@ -59,6 +60,7 @@ class Runner:
         state: State,
         agent: Agent,
         capacity: Capacity,
+        budget: Budget,
         settings: ClaudeSettings,
         observer: Observer,
         evict: Callable[[], Awaitable[bool]],
@@ -66,6 +68,7 @@ class Runner:
         self._state = state
         self._agent = agent
         self._capacity = capacity
+        self._budget = budget
         self._settings = settings
         self._observer = observer
         self._evict = evict
@@ -139,6 +142,8 @@ class Runner:
             return True
         await self._capacity.make_room(project.id)
         await agent.start(options, resume=project.session_id, fork=project.fork, context=context)
+        assert agent.record is not None
+        self._state.account = agent.record.account
         return False
 
     async def send_prompt(self) -> None:
@@ -148,8 +153,7 @@ class Runner:
         state.attempts += 1
         state.silent_from = self._agent.spool_size
         try:
-            # The execution's id is the message's, by which the CLI knows a prompt that it has seen.
-            await self._agent.send(control.user_message(execution.prompt, execution.id))
+            await self._agent.send_prompt(execution.prompt, execution.context)
         except ProcessNotFoundError:
             return
         running = msgspec.structs.replace(execution, status=ExecutionStatus.RUNNING)
@@ -176,7 +180,11 @@ class Runner:
                 return True
             return False
         plan = Intake(self._present()).take(batch.lines)
+        silent = agent.record is not None and agent.record.consumed <= self._state.silent_from
         await self._store(plan, batch)
+        if silent and len(plan.answers) == len(batch.lines):
+            # The process has answered the server, and said nothing about the prompt yet.
+            self._state.silent_from = batch.consumed
         return True
 
     def _present(self) -> Present:
@@ -186,6 +194,8 @@ class Runner:
             execution=state.current,
             approvals=state.approvals,
             session=state.conversation,
+            last=state.last,
+            account=state.account,
             verdict=state.verdict,
             killed=state.killed,
             new_approval_id=new_approval_id,
@@ -196,17 +206,22 @@ class Runner:
         agent, record = self._agent, self._agent.record
         entries = any(draft.direction is not None for draft in plan.drafts)
         if batch is not None and record is not None:
-            record = msgspec.structs.replace(record, consumed=batch.consumed)
+            record = msgspec.structs.replace(
+                record, consumed=batch.consumed, account=plan.account or self._state.account
+            )
         if entries or ended:
             await self._state.log.write(
                 Write(
                     drafts=plan.drafts,
                     project=plan.project,
-                    executions=tuple(found for found in (plan.running, plan.finished) if found is not None),
+                    executions=tuple(
+                        found for found in (plan.running, plan.finished, plan.earlier) if found is not None
+                    ),
                     approvals=(*plan.opened.values(), *plan.closed.values()),
                     process=None if ended else record,
                     ended_process=record.id if ended and record is not None else None,
                     sessions=(plan.session,) if plan.session is not None else (),
+                    spent=plan.spent,
                     context=self._context(),
                 ),
                 after=lambda: self._apply(plan),
@@ -257,36 +272,35 @@ class Runner:
             state.conversation = plan.session
         if plan.running is not None:
             state.current = plan.running
+        self._account_for(plan, context)
         if plan.finished is not None:
-            self._finish(plan.finished, plan.result, plan.code)
+            self._finish(plan.finished)
         visible = plan.opened or plan.closed or plan.project or plan.finished is not None
         return state.announce() if visible else []
 
-    def _finish(self, execution: Execution, result: Message | None, code: str | None) -> None:
+    def _account_for(self, plan: Plan, context: ExecutionContext | None) -> None:
+        """What was used, and which tools ran, is stored: count it."""
+        state, observer = self._state, self._observer
+        if plan.account is not None:
+            state.account = plan.account
+        for done in plan.tools:
+            observer.emit(ToolCompleted(state.project.id, context, done.tool, done.outcome))
+        for spent in plan.spent:
+            self._budget.spend(spent.day, spent.cost_usd)
+        if plan.earlier is not None:
+            state.last = plan.earlier
+        if plan.late:
+            past = plan.earlier.context if plan.earlier is not None else None
+            observer.emit(UsageAdded(state.project.id, past, plan.late))
+
+    def _finish(self, execution: Execution) -> None:
         state = self._state
-        state.current = None
+        state.current, state.last = None, execution
         state.verdict, state.killed = None, False
         state.partial.clear()
         self.idle_since = time.monotonic()
         self.drop_slot()
-        usage = result.usage if result is not None else None
-        model = self._agent.model or ""
-        used = ModelUsage(
-            model=model,
-            input_tokens=(usage.input_tokens or 0) if usage is not None else 0,
-            output_tokens=(usage.output_tokens or 0) if usage is not None else 0,
-            cost_usd=self._cost(result),
-        )
-        self._observer.emit(execution_event(execution, state.project, code, model or None, (used,)))
-
-    def _cost(self, result: Message | None) -> float:
-        """What the turn cost: the CLI gives the sum over the life of the process (2.1.330)."""
-        total = result.total_cost_usd if result is not None else None
-        if total is None:
-            return 0.0
-        cost = max(0.0, total - self._agent.cost_usd)
-        self._agent.cost_usd = total
-        return cost
+        self._observer.emit(execution_event(execution))
 
     async def finish(self, status: ExecutionStatus, error: ErrorData | None) -> None:
         """End the running execution, which has no process any more."""
@@ -306,7 +320,7 @@ class Runner:
         silent = agent.spool_size <= state.silent_from
         code = agent.exit_code
         if execution is None or (silent and state.verdict is None and 0 < state.attempts < _MAX_ATTEMPTS):
-            await self._store(Plan(), None, ended=True)
+            await self._store(Intake(self._present()).leave(), None, ended=True)
             await self._forget_process()
             if execution is not None:
                 await self._retry_or_fail(execution)

@@ -33,6 +33,7 @@ from pocket_agent.protocol.push import (
     AgentKillData,
     ApprovalResolvedData,
     ExecuteData,
+    ExecutionListData,
     SessionData,
     SessionResetData,
 )
@@ -89,11 +90,6 @@ class Session:
                 known = await self._store.execution_by_prompt(state.project.id, prompt_id)
                 if known is not None:
                     return self._receipt(known)
-            limit = self._settings.limits.max_queued_prompts
-            if len(state.queue) >= limit:
-                raise ResourceLimitError(
-                    f"The queue of this project is full ({limit} prompts, limits.max_queued_prompts)."
-                )
             await self.life.gate()
             execution = Execution(
                 id=ExecutionId(str(uuid.uuid4())),
@@ -111,6 +107,11 @@ class Session:
             )
             if await self.life.start_now(execution):
                 return ExecuteData(state.project.id, execution.id, "started", 0)
+            limit = self._settings.limits.max_queued_prompts
+            if len(state.queue) >= limit:
+                raise ResourceLimitError(
+                    f"The queue of this project is full ({limit} prompts, limits.max_queued_prompts)."
+                )
 
             def queued() -> list[Draft]:
                 state.queue.append(execution)
@@ -207,6 +208,19 @@ class Session:
         found = await self._store.sessions(self.state.project.id)
         return [view.session(value, current=value.id == current) for value in found]
 
+    async def executions(self, *, before: str | None, limit: int) -> ExecutionListData:
+        """The executions of this project, newest first.
+
+        Args:
+            before: the id of an execution; only those from before it.
+            limit: at most so many.
+        """
+        key = ExecutionId(before) if before is not None else None
+        project_id = self.state.project.id
+        found = await self._store.executions(project_id, before=key, limit=limit + 1)
+        shown = [view.execution(value) for value in found[:limit]]
+        return ExecutionListData(project_id, shown, has_more=len(found) > limit)
+
     async def respond(
         self,
         approval_id: str,
@@ -302,7 +316,7 @@ class Session:
         async with self.life.turn():
             waiting = self._waiting(execution_id)
             await self._requeue(msgspec.structs.replace(waiting, status=ExecutionStatus.CANCELLED, finished_at=now()))
-            self._observer.emit(ExecutionWithdrawn(waiting.context))
+            self._observer.emit(ExecutionWithdrawn(waiting.context, waiting.created_at))
 
     def _waiting(self, execution_id: str) -> Execution:
         for execution in self.state.queue:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from pocket_agent.claude import control
 from pocket_agent.model import (
+    Account,
     Approval,
     ApprovalId,
     Execution,
@@ -28,6 +29,8 @@ class State:
         log: the project and the writer of its log.
         queue: prompts that wait, the next one first.
         current: the execution that runs.
+        last: the execution that ended last.
+        account: what the agent's process has used, as far as its lines were taken in.
         approvals: the tool requests that wait for an answer.
         conversation: the CLI's session that the log is in.
         verdict: how `current` is to end, once somebody decided to end it.
@@ -41,6 +44,8 @@ class State:
     log: ProjectLog
     queue: list[Execution] = field(default_factory=list)
     current: Execution | None = None
+    last: Execution | None = None
+    account: Account = field(default_factory=Account)
     approvals: dict[ApprovalId, Approval] = field(default_factory=dict)
     conversation: Conversation | None = None
     partial: Partial = field(default_factory=Partial)

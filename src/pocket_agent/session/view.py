@@ -5,14 +5,16 @@ from collections.abc import Sequence
 import msgspec
 
 from pocket_agent.claude.control import PermissionRequest
-from pocket_agent.model import Approval, Execution, Project, Session
+from pocket_agent.model import Approval, Execution, ExecutionSummary, Milliseconds, Project, Session
 from pocket_agent.protocol.frame import timestamp
 from pocket_agent.protocol.push import (
     ApprovalRequestedData,
+    ExecutionData,
     ProjectStateData,
     QueuedPrompt,
     QueueStateData,
     SessionData,
+    UsageData,
 )
 
 
@@ -72,3 +74,28 @@ def session(value: Session, *, current: bool) -> SessionData:
         last_active=timestamp(value.last_active),
         current=current,
     )
+
+
+def execution(value: ExecutionSummary) -> ExecutionData:
+    """An execution in `execution_list`."""
+    return ExecutionData(
+        execution_id=value.id,
+        prompt_id=value.prompt_id,
+        by=value.by,
+        prompt=value.prompt,
+        status=value.status,
+        created_at=timestamp(value.created_at),
+        started_at=_optional_timestamp(value.started_at),
+        finished_at=_optional_timestamp(value.finished_at),
+        waited_ms=value.waited_ms,
+        code=value.code,
+        session_id=value.session_id,
+        model=value.model,
+        usage=[UsageData(**msgspec.structs.asdict(used)) for used in value.usage],
+        cost_usd=sum(used.cost_usd for used in value.usage),
+        incomplete=value.incomplete,
+    )
+
+
+def _optional_timestamp(at: Milliseconds | None) -> str | None:
+    return timestamp(at) if at is not None else None

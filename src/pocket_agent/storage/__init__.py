@@ -10,6 +10,7 @@ from pocket_agent.storage.device import (
     remove_device,
     touch_device,
 )
+from pocket_agent.storage.spending import spending_since
 from pocket_agent.storage.sqlite import Store
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "device_by_hash",
     "devices",
     "remove_device",
+    "spending_since",
     "touch_device",
 ]

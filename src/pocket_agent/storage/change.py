@@ -5,8 +5,8 @@ import sqlite3
 import msgspec
 
 from pocket_agent.errors import InternalError
-from pocket_agent.model import Approval, Entry, Execution, ProcessRecord, Project, Session
-from pocket_agent.storage import log, record
+from pocket_agent.model import Approval, Entry, Execution, ProcessRecord, Project, Session, Spending
+from pocket_agent.storage import log, record, spending
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -22,6 +22,7 @@ class Change(msgspec.Struct, frozen=True):
         process: inserted or updated; carries `consumed`, so the log and the spool move together.
         ended_process: the id of a process to forget.
         sessions: inserted or updated.
+        spent: added to what is stored.
     """
 
     project: Project | None = None
@@ -31,6 +32,7 @@ class Change(msgspec.Struct, frozen=True):
     process: ProcessRecord | None = None
     ended_process: str | None = None
     sessions: tuple[Session, ...] = ()
+    spent: tuple[Spending, ...] = ()
 
     def apply(self, connection: sqlite3.Connection) -> None:
         """Write the change inside the caller's transaction.
@@ -53,6 +55,8 @@ class Change(msgspec.Struct, frozen=True):
             connection.execute("DELETE FROM process WHERE id = ?", (self.ended_process,))
         for session in self.sessions:
             record.SESSION.put(connection, session)
+        for spent in self.spent:
+            spending.add(connection, spent)
 
     def _write_log(self, connection: sqlite3.Connection) -> None:
         if self.project is None:

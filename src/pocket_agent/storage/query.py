@@ -9,13 +9,14 @@ from pocket_agent.model import (
     Entry,
     Execution,
     ExecutionId,
+    ExecutionSummary,
     Milliseconds,
     ProcessRecord,
     Project,
     ProjectId,
     Session,
 )
-from pocket_agent.storage import device, log, record
+from pocket_agent.storage import device, log, record, spending
 from pocket_agent.storage.reader import Reader
 from pocket_agent.storage.table import Table, Value
 
@@ -94,6 +95,34 @@ class Query:
         where = "WHERE project_id = ? ORDER BY position DESC"
         newest = await self._first(record.EXECUTION, where, project_id)
         return 0 if newest is None else newest.position
+
+    async def executions(
+        self, project_id: ProjectId, *, before: ExecutionId | None, limit: int
+    ) -> list[ExecutionSummary]:
+        """A project's executions, the newest first.
+
+        Args:
+            project_id: whose.
+            before: only those from before this one; an unknown one has none before it.
+            limit: at most so many (at least 1).
+        """
+        where, parameters = "WHERE project_id = ?", [project_id]
+        if before is not None:
+            where += " AND position < (SELECT position FROM execution WHERE project_id = ? AND id = ?)"
+            parameters += [project_id, before]
+        rest = f"{where} ORDER BY position DESC LIMIT ?"
+        return await self._reader.submit(
+            lambda connection: record.SUMMARY.find(connection, rest, *parameters, max(limit, 1))
+        )
+
+    async def last_finished(self, project_id: ProjectId) -> Execution | None:
+        """A project's newest execution that ran and is over."""
+        where = "WHERE project_id = ? AND finished_at IS NOT NULL AND started_at IS NOT NULL ORDER BY position DESC"
+        return await self._first(record.EXECUTION, where, project_id)
+
+    async def spent_usd(self, day: str) -> float:
+        """What all executions of a day (YYYY-MM-DD, local) have cost, in United States dollars."""
+        return await self._reader.submit(lambda connection: spending.cost_of(connection, day))
 
     async def open_approvals(self, project_id: ProjectId) -> list[Approval]:
         """A project's approvals that are pending, or answered but not delivered; the oldest first."""

@@ -7,12 +7,15 @@ import msgspec
 
 from pocket_agent.errors import InternalError, ProjectExistsError, ProjectNotFoundError
 from pocket_agent.model import (
+    Account,
     Approval,
     ApprovalStatus,
     Device,
     ExecuteOptions,
     Execution,
     ExecutionStatus,
+    ExecutionSummary,
+    ModelUsage,
     ProcessRecord,
     Project,
     ProjectState,
@@ -35,15 +38,17 @@ def _word(value: Any) -> object:
     return value.value
 
 
-_PATH: Final[Codec] = (_path_out, _path_in)
+PATH: Final[Codec] = (_path_out, _path_in)
+_USAGE: Final[Codec] = (msgspec.json.encode, msgspec.json.Decoder(tuple[ModelUsage, ...]).decode)
+_PROMPT_CHARACTERS: Final = 200
 
 PROJECT: Final = Table(
     "project",
     Project,
     codecs={
-        "path": _PATH,
-        "real_path": _PATH,
-        "name": _PATH,
+        "path": PATH,
+        "real_path": PATH,
+        "name": PATH,
         "state": (_word, ProjectState),
         "fork": FLAG,
     },
@@ -55,7 +60,15 @@ EXECUTION: Final = Table(
     codecs={
         "options": (msgspec.json.encode, msgspec.json.Decoder(ExecuteOptions).decode),
         "status": (_word, ExecutionStatus),
+        "usage": _USAGE,
+        "incomplete": FLAG,
     },
+)
+SUMMARY: Final = Table(
+    "execution",
+    ExecutionSummary,
+    codecs={"status": (_word, ExecutionStatus), "usage": _USAGE, "incomplete": FLAG},
+    computed={"prompt": f"substr(prompt, 1, {_PROMPT_CHARACTERS})"},
 )
 APPROVAL: Final = Table(
     "approval",
@@ -64,7 +77,12 @@ APPROVAL: Final = Table(
     fixed=frozenset({"id", "project_id", "created_at"}),
     codecs={"status": (_word, ApprovalStatus), "delivered": FLAG},
 )
-PROCESS: Final = Table("process", ProcessRecord, fixed=frozenset({"id", "project_id", "started_at"}))
+PROCESS: Final = Table(
+    "process",
+    ProcessRecord,
+    fixed=frozenset({"id", "project_id", "started_at"}),
+    codecs={"account": (msgspec.json.encode, msgspec.json.Decoder(Account).decode)},
+)
 SESSION: Final = Table("session", Session, key="project_id, id", fixed=frozenset({"id", "project_id", "created_at"}))
 DEVICE: Final = Table("device", Device)
 

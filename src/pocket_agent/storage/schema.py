@@ -124,7 +124,30 @@ _CORRELATION: Final = (
     "ALTER TABLE execution ADD COLUMN traceparent TEXT",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_INITIAL, _CORRELATION)
+_ACCOUNT: Final = (
+    "ALTER TABLE execution ADD COLUMN code TEXT",
+    "ALTER TABLE execution ADD COLUMN session_id TEXT",
+    "ALTER TABLE execution ADD COLUMN model TEXT",
+    "ALTER TABLE execution ADD COLUMN usage BLOB NOT NULL DEFAULT x'5b5d'",  # []
+    "ALTER TABLE execution ADD COLUMN incomplete INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE process ADD COLUMN account BLOB NOT NULL DEFAULT x'7b7d'",  # {}
+    # No part of a project: it stays when the project or its executions go.
+    """CREATE TABLE spending (
+        day TEXT NOT NULL,
+        project_id TEXT NOT NULL,
+        project_name BLOB NOT NULL,
+        model TEXT NOT NULL,
+        input_tokens INTEGER NOT NULL,
+        output_tokens INTEGER NOT NULL,
+        cache_read_tokens INTEGER NOT NULL,
+        cache_creation_tokens INTEGER NOT NULL,
+        cost_usd REAL NOT NULL,
+        executions INTEGER NOT NULL,
+        PRIMARY KEY (day, project_id, model)
+    ) STRICT, WITHOUT ROWID""",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_INITIAL, _CORRELATION, _ACCOUNT)
 """Migration n (counted from 1) is the statements that lead from version n - 1 to n."""
 
 

@@ -28,6 +28,7 @@ class Table(Generic[Value]):
         key: str = "id",
         fixed: frozenset[str] = frozenset(),
         codecs: Mapping[str, Codec] | None = None,
+        computed: Mapping[str, str] | None = None,
     ) -> None:
         """Describe a table.
 
@@ -38,13 +39,14 @@ class Table(Generic[Value]):
             fixed: fields that never change once stored. Indexed ones belong here: SQLite would
                 rewrite their indexes at each update.
             codecs: for the fields whose values are not SQLite's own.
+            computed: fields that are read by an expression instead of their column.
         """
         self._name = name
         self._value = value
         fields = value.__struct_fields__
         given = codecs or {}
         self._codecs = [(index, *given[field]) for index, field in enumerate(fields) if field in given]
-        self.columns = ", ".join(f"[{field}]" for field in fields)
+        self.columns = ", ".join((computed or {}).get(field, f"[{field}]") for field in fields)
         marks = ", ".join("?" * len(fields))
         updates = ", ".join(f"[{field}] = excluded.[{field}]" for field in fields if field not in fixed)
         # S608, here and below: the text is made of names and conditions of this package, never of input.

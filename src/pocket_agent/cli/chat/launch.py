@@ -6,13 +6,12 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from pocket_agent.cli.chat.local import find_local, local_token
+from pocket_agent.cli.access import find_access
 from pocket_agent.cli.chat.script import run_prompt
 from pocket_agent.cli.chat.terminal import run_terminal
 from pocket_agent.client import Client, Status
-from pocket_agent.config import LoadedSettings, is_loopback
+from pocket_agent.config import LoadedSettings
 from pocket_agent.errors import ConfigurationError
 
 _HISTORY_FILE = "chat.history"
@@ -75,32 +74,13 @@ def run_chat(options: ChatOptions, settings: Callable[[], LoadedSettings], envir
 def connector(
     options: ChatOptions, settings: Callable[[], LoadedSettings], environ: Mapping[str, str]
 ) -> Callable[[Callable[[Status], None]], Client]:
-    """What makes the client: the address, the certificate and the token, each from the first place that has one.
-
-    The token of this machine's data directory is only ever sent to this machine.
+    """What makes the client, see `find_access`.
 
     Raises:
         ConfigurationError: the token file cannot be read.
     """
-    url, ca = options.url or environ.get("PA_URL"), options.ca
-    loaded: LoadedSettings | None = None
-    if url is None:
-        loaded = settings()
-        local = find_local(loaded)
-        url, ca = local.url, ca or local.ca
-    token = _given_token(options, environ)
-    if token is None and is_loopback(urlsplit(url).hostname or ""):
-        token = local_token(loaded or settings())
-    return lambda on_status: Client(url, token=token, ssl=ca, name="chat", on_status=on_status)
-
-
-def _given_token(options: ChatOptions, environ: Mapping[str, str]) -> str | None:
-    if options.token_file is None:
-        return environ.get("PA_TOKEN") or None
-    try:
-        return options.token_file.read_text("utf-8").strip()
-    except (OSError, UnicodeError) as error:
-        raise ConfigurationError(f"The token file {options.token_file} cannot be read: {error}.") from error
+    access = find_access(options.url, options.token_file, options.ca, settings, environ)
+    return lambda on_status: Client(access.url, token=access.token, ssl=access.ca, name="chat", on_status=on_status)
 
 
 async def _run_prompt(connect: Callable[[Callable[[Status], None]], Client], options: ChatOptions, prompt: str) -> int:

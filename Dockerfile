@@ -1,0 +1,36 @@
+# Pocket Agent Server with the Claude Code CLI. See docs/deployment/docker.md.
+# syntax=docker/dockerfile:1
+
+FROM node:22-bookworm-slim AS claude
+ARG CLAUDE_VERSION=2.1.330
+RUN npm install --global --prefix /opt/claude "@anthropic-ai/claude-code@${CLAUDE_VERSION}" \
+    && /opt/claude/bin/claude --version
+
+FROM python:3.13-slim-bookworm AS build
+RUN python -m venv /opt/pocket-agent
+WORKDIR /src
+COPY constraints.txt pyproject.toml README.md LICENSE ./
+COPY src ./src
+RUN /opt/pocket-agent/bin/pip install --no-cache-dir --constraint constraints.txt .
+
+FROM python:3.13-slim-bookworm
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends ca-certificates git openssh-client ripgrep tini \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --create-home --uid 1000 agent \
+    && install --directory --owner agent --mode 0700 /var/lib/pocket-agent /projects
+COPY --from=claude /opt/claude /opt/claude
+COPY --from=build /opt/pocket-agent /opt/pocket-agent
+ENV PATH=/opt/pocket-agent/bin:/opt/claude/bin:$PATH \
+    PA_DATA_DIR=/var/lib/pocket-agent \
+    PA_SERVER_HOST=0.0.0.0 \
+    PA_PROJECTS_ALLOWED_ROOTS=/projects
+USER agent
+WORKDIR /projects
+VOLUME ["/var/lib/pocket-agent", "/home/agent"]
+EXPOSE 8443 9090
+HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["python", "-c", "import ssl,urllib.request as r; r.urlopen('https://127.0.0.1:8443/livez', timeout=4, context=ssl._create_unverified_context())"]
+# Agents that outlive a restart of the server inside the container need somebody who reaps them.
+ENTRYPOINT ["tini", "--"]
+CMD ["pocket-agent", "serve"]

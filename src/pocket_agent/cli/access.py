@@ -1,0 +1,69 @@
+"""The server that a client command talks to: its address, the certificate to trust, and a token for it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pocket_agent.cli.chat.local import find_local, local_token
+from pocket_agent.config import LoadedSettings, is_loopback
+from pocket_agent.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Access:
+    """A server, and how to be let in.
+
+    Attributes:
+        url: its WebSocket.
+        token: the token to show it, if there is one.
+        ca: the certificate to trust; None trusts the system's authorities.
+        local: the settings of this machine's server, when it is that one.
+    """
+
+    url: str
+    token: str | None
+    ca: Path | None
+    local: LoadedSettings | None
+
+
+def find_access(
+    url: str | None,
+    token_file: Path | None,
+    ca: Path | None,
+    settings: Callable[[], LoadedSettings],
+    environ: Mapping[str, str],
+) -> Access:
+    """The address, the certificate and the token, each from the first place that has one.
+
+    The token of this machine's data directory is only ever sent to this machine.
+
+    Args:
+        url: as given; None for PA_URL, or the server of the settings.
+        token_file: where the token stands; None for PA_TOKEN, or this machine's own token.
+        ca: the certificate to trust, as given.
+        settings: reads the settings.
+        environ: the environment's variables.
+
+    Raises:
+        ConfigurationError: the token file cannot be read.
+    """
+    url = url or environ.get("PA_URL")
+    local: LoadedSettings | None = None
+    if url is None:
+        local = settings()
+        found = find_local(local)
+        url, ca = found.url, ca or found.ca
+    token = _given_token(token_file, environ)
+    if token is None and is_loopback(urlsplit(url).hostname or ""):
+        token = local_token(local or settings())
+    return Access(url, token, ca, local)
+
+
+def _given_token(token_file: Path | None, environ: Mapping[str, str]) -> str | None:
+    if token_file is None:
+        return environ.get("PA_TOKEN") or None
+    try:
+        return token_file.read_text("utf-8").strip()
+    except (OSError, UnicodeError) as error:
+        raise ConfigurationError(f"The token file {token_file} cannot be read: {error}.") from error

@@ -1,0 +1,43 @@
+"""What an examination found: one line for each thing that was looked at."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Status = Literal["ok", "warning", "failed", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The state of one thing.
+
+    Attributes:
+        name: what was looked at; stable, for programs.
+        status: `warning` needs attention and no haste; `skipped` could not be looked at.
+        message: how it is, for a person.
+        fix: what to do; empty when there is nothing to.
+    """
+
+    name: str
+    status: Status
+    message: str
+    fix: str = ""
+
+
+def ok(name: str, message: str) -> Finding:
+    """All is well."""
+    return Finding(name, "ok", message)
+
+
+def warning(name: str, message: str, fix: str) -> Finding:
+    """Needs attention."""
+    return Finding(name, "warning", message, fix)
+
+
+def failed(name: str, message: str, fix: str) -> Finding:
+    """Is broken."""
+    return Finding(name, "failed", message, fix)
+
+
+def skipped(name: str, message: str) -> Finding:
+    """Could not be looked at."""
+    return Finding(name, "skipped", message)

@@ -1,0 +1,183 @@
+"""`/metrics`: what a scrape gets, rendered in a thread so that no client waits for it."""
+
+import asyncio
+import hmac
+import os
+import secrets
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder, generate_latest, gzip_accepted
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.openmetrics import exposition as openmetrics
+
+from pocket_agent.config import Settings, is_loopback
+from pocket_agent.errors import ConfigurationError
+from pocket_agent.observability.check import in_thread
+from pocket_agent.observability.collector import CoreCollector, Figures, families
+
+_TOKEN_FILE: Final = "metrics-token"  # noqa: S105 - the name of a file
+_TOKEN_BYTES: Final = 32  # 256 bits
+_BREATH_SECONDS: Final = 0.0001
+"""How long the rendering lets go of the interpreter after each family. An event loop that wants to go on
+meanwhile would have to wait for 5 ms each time (sys.getswitchinterval)."""
+_GZIP_BITS: Final = 16 + zlib.MAX_WBITS
+
+
+class Form(NamedTuple):
+    """What a scrape asks for."""
+
+    openmetrics: bool
+    gzip: bool
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of the answer."""
+        found = {"Content-Type": openmetrics.CONTENT_TYPE_LATEST if self.openmetrics else CONTENT_TYPE_PLAIN_0_0_4}
+        return {**found, "Vary": "Accept, Accept-Encoding", **({"Content-Encoding": "gzip"} if self.gzip else {})}
+
+
+class Exposition:
+    """Renders the metrics, one rendering at a time.
+
+    Args:
+        registry: what is counted by events.
+        core: reads what the core keeps.
+    """
+
+    def __init__(self, registry: CollectorRegistry, core: CoreCollector) -> None:
+        self._registry = registry
+        self._core = core
+        self._turn = asyncio.Lock()
+        self._begun = 0
+        self._last: dict[Form, tuple[int, bytes]] = {}
+
+    async def render(self, form: Form) -> bytes:
+        """The metrics as they are at this call or later.
+
+        All who ask while a rendering is under way share the next one.
+        """
+        asked = self._begun
+        async with self._turn:
+            number, text = self._last.get(form, (0, b""))
+            if number <= asked:
+                self._begun = number = self._begun + 1
+                figures = await self._core.figures()
+                text = await in_thread(lambda: self._text(form, figures), "metrics")
+                self._last[form] = (number, text)
+            return text
+
+    def _text(self, form: Form, figures: Figures) -> bytes:
+        encode = openmetrics.generate_latest if form.openmetrics else generate_latest
+        text = encode(_Paced(self._registry, figures))
+        if not form.gzip:
+            return text
+        compressor = zlib.compressobj(wbits=_GZIP_BITS)
+        return compressor.compress(text) + compressor.flush()
+
+
+class _Paced:
+    """All families, with a breath after each."""
+
+    def __init__(self, registry: CollectorRegistry, figures: Figures) -> None:
+        self._registry = registry
+        self._figures = figures
+
+    def collect(self) -> Iterator[Family]:
+        """The families."""
+        for source in (self._registry.collect(), families(self._figures)):
+            for family in source:
+                yield family
+                time.sleep(_BREATH_SECONDS)
+
+
+def application(exposition: Exposition, token: str | None) -> web.Application:
+    """The application of the metrics listener; with a token, a scrape has to show it."""
+
+    async def metrics(request: web.Request) -> web.Response:
+        if token is not None and not _shows(request, token):
+            return web.Response(status=401, headers={"WWW-Authenticate": "Bearer"})
+        form = _form(request)
+        return web.Response(body=await exposition.render(form), headers=form.headers)
+
+    made = web.Application()
+    made.router.add_get("/metrics", metrics)
+    return made
+
+
+def _form(request: web.Request) -> Form:
+    try:
+        _, content_type = choose_encoder(request.headers.get("Accept", ""))
+    except ValueError:  # a version that is no number
+        content_type = ""
+    return Form(
+        content_type.startswith("application/openmetrics-text"),
+        gzip_accepted(request.headers.get("Accept-Encoding", "")),
+    )
+
+
+def _shows(request: web.Request, token: str) -> bool:
+    scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and hmac.compare_digest(
+        shown.strip().encode("utf-8", "surrogateescape"), token.encode()
+    )
+
+
+class Token(NamedTuple):
+    """What a scrape has to show, and the file that holds it."""
+
+    text: str
+    file: Path
+
+
+def scrape_token(settings: Settings) -> Token | None:
+    """The token of the metrics listener; None when it asks for none. Beyond loopback one is made if need be.
+
+    Raises:
+        ConfigurationError: the file cannot be read or made, or holds none.
+    """
+    file = settings.metrics.token_file
+    if file is None:
+        if is_loopback(settings.metrics.host):
+            return None
+        file = settings.data.dir / _TOKEN_FILE
+        with suppress(FileExistsError), _refused(file):
+            _make(file)
+    with _refused(file):
+        text = file.read_text("utf-8").strip()
+    if not text.isascii() or not text.isprintable() or not text or " " in text:
+        raise ConfigurationError(f"The file {file} (metrics.token_file) holds no token.")
+    return Token(text, file)
+
+
+def _make(file: Path) -> None:
+    """Write a new token, which nobody but the owner can read at any moment, nor anybody half of it.
+
+    Raises:
+        FileExistsError: there is one already.
+    """
+    draft = file.with_name(f"{file.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+            opened.write(secrets.token_urlsafe(_TOKEN_BYTES) + "\n")
+        os.link(draft, file)
+    finally:
+        draft.unlink()
+
+
+@contextmanager
+def _refused(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, UnicodeDecodeError) as error:
+        if isinstance(error, FileExistsError):
+            raise
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigurationError(f"The file {file} (metrics.token_file) cannot be used: {reason}.") from error

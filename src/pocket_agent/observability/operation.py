@@ -1,0 +1,95 @@
+"""What errors happen to: the operation of each request, and the errors that each operation can meet."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from pocket_agent import errors
+from pocket_agent.errors import PocketAgentError
+
+OPERATION_OF: Final[Mapping[str, str]] = {
+    "invalid": "protocol",
+    "project_create": "project",
+    "project_list": "project",
+    "project_delete": "project",
+    "project_join": "project",
+    "project_leave": "project",
+    "execute": "execute",
+    "prompt_edit": "execute",
+    "prompt_cancel": "execute",
+    "agent_kill": "agent",
+    "agent_interrupt": "agent",
+    "agent_new_session": "agent",
+    "set_model": "agent",
+    "set_permission_mode": "agent",
+    "approval_respond": "approval",
+    "get_messages": "history",
+    "session_list": "history",
+    "session_resume": "history",
+    "execution_list": "history",
+    "health_check": "server",
+    "server_stats": "server",
+}
+"""The operation of each type of request; `invalid` is a frame that is none."""
+
+_OF_PROJECT: Final = (
+    errors.ValidationError,
+    errors.ProjectNotFoundError,
+    errors.FileOperationError,
+    errors.InternalError,
+)
+"""What every request that concerns a project can meet."""
+_POSSIBLE: Final[Mapping[str, tuple[type[PocketAgentError], ...]]] = {
+    "protocol": (errors.InvalidMessageError, errors.ValidationError),
+    "project": (
+        *_OF_PROJECT,
+        errors.InvalidPathError,
+        errors.ProjectExistsError,
+        errors.ProjectNestingError,
+        errors.ProjectLimitError,
+        errors.ProcessActiveError,
+        errors.ForbiddenError,
+    ),
+    "execute": (
+        *_OF_PROJECT,
+        errors.InvalidPathError,
+        errors.ForbiddenError,
+        errors.ResourceLimitError,
+        errors.ClaudeNotFoundError,
+        errors.ExecutionFailedError,
+        errors.ProcessNotFoundError,
+    ),
+    "agent": (*_OF_PROJECT, errors.ForbiddenError, errors.ProcessActiveError, errors.ProcessNotFoundError),
+    "approval": (*_OF_PROJECT, errors.ApprovalNotFoundError),
+    "history": (*_OF_PROJECT, errors.ProcessActiveError),
+    "server": (errors.InternalError,),
+    "execution": (
+        errors.ExecutionFailedError,
+        errors.ExecutionTimeoutError,
+        errors.ClaudeNotFoundError,
+        errors.ResourceLimitError,
+        errors.FileOperationError,
+        errors.ValidationError,
+        errors.InternalError,
+    ),
+    "storage": (errors.FileOperationError,),
+    "connection": (errors.UnauthorizedError, errors.ForbiddenError, errors.ResourceLimitError),
+}
+"""Beside requests: `execution` is one that ends, or cannot begin; `storage` a write that is tried again."""
+
+ERRORS: Final = (
+    *((error.code, operation) for operation, possible in _POSSIBLE.items() for error in possible),
+    ("other", "other"),
+)
+"""Code and operation of each error that can happen."""
+OPERATIONS: Final = (*_POSSIBLE, "other")
+SERVER_CODES: Final = frozenset(
+    error.code
+    for error in (
+        errors.InternalError,
+        errors.FileOperationError,
+        errors.ClaudeNotFoundError,
+        errors.ExecutionFailedError,
+        errors.ExecutionTimeoutError,
+    )
+)
+"""The codes of the server's own faults; every other one is a client's mistake."""

@@ -1,0 +1,88 @@
+"""Disks that fill and fail, for tests that may mount one; for others the test is skipped by name."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.harness.absence import absent
+
+
+def _mount(*arguments: str, what: str) -> None:
+    try:
+        subprocess.run(["mount", *arguments], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        absent(what)
+
+
+@contextmanager
+def small_disk(data: Path) -> Iterator[None]:
+    """A data directory that is a file system of 24 MiB, with the agents' output elsewhere."""
+    data.mkdir(mode=0o700)
+    what = "a small file system, which only root can mount"
+    _mount("-t", "tmpfs", "-o", "size=24m,mode=700", "tmpfs", str(data), what=what)
+    try:
+        spool = data.with_name("spool")
+        spool.mkdir(mode=0o700)
+        (data / "spool").symlink_to(spool)
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(data)], check=True)
+
+
+def fill(data: Path, *, leave: int = 0) -> Path:
+    """A file that takes all space of a file system but so many bytes."""
+    filler = data / "filler"
+    free = os.statvfs(data).f_bavail * os.statvfs(data).f_frsize
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, free - leave)
+    return filler
+
+
+class FailingDisk:
+    """An ext4 file system in a file, that can meet an error of its disk, as which it becomes read-only."""
+
+    def __init__(self, image: Path, data: Path) -> None:
+        self._image = image
+        self._data = data
+
+    def mount(self) -> None:
+        """Make it usable, after an error too."""
+        what = "an ext4 file system in a file, which only root can mount"
+        _mount("-o", "loop,errors=remount-ro", str(self._image), str(self._data), what=what)
+
+    def unmount(self) -> None:
+        """Take it away."""
+        subprocess.run(["umount", "--lazy", str(self._data)], check=True)
+
+    def fail(self) -> None:
+        """The error: from here on every write is refused (Linux: Documentation/ABI/testing/sysfs-fs-ext4)."""
+        listed = subprocess.run(
+            ["losetup", "-n", "-O", "NAME", "-j", str(self._image)], check=True, capture_output=True
+        )
+        name = Path(listed.stdout.decode().strip()).name
+        trigger = Path("/sys/fs/ext4") / name / "trigger_fs_error"
+        if not trigger.exists():
+            absent("a kernel that lets an ext4 file system fail")
+        trigger.write_text("a test\n")
+
+
+@contextmanager
+def failing_disk(data: Path) -> Iterator[FailingDisk]:
+    """A data directory that is such a file system."""
+    data.mkdir(mode=0o700)
+    image = data.with_name("image")
+    with image.open("wb") as file:
+        file.truncate(64 * 2**20)
+    try:
+        subprocess.run(["mkfs.ext4", "-q", str(image)], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        absent("mkfs.ext4")
+    disk = FailingDisk(image, data)
+    disk.mount()
+    try:
+        data.chmod(0o700)
+        yield disk
+    finally:
+        disk.unmount()

@@ -1,0 +1,19 @@
+"""pocket_agent.load.lag: an event loop that is held up is noticed."""
+
+import asyncio
+import time
+
+from pocket_agent.load.lag import LagMeter
+
+
+async def test_a_blocked_loop_shows() -> None:
+    meter = LagMeter()
+    task = asyncio.create_task(meter.run())
+    await asyncio.sleep(0)
+    # The meter waits now; it cannot be woken before this is over.
+    time.sleep(0.5)  # noqa: ASYNC251 - the fault that is to be noticed
+    while not meter.lag.count:
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+    assert meter.lag.max > 0.4

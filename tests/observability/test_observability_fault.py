@@ -1,0 +1,112 @@
+"""What is told of exceptions: where they were raised, and never what somebody said."""
+
+import sqlite3
+
+import msgspec
+import pytest
+from pydantic import BaseModel
+
+from pocket_agent.errors import FileOperationError
+from pocket_agent.observability.fault import error_message, error_name, told
+
+MARKER = "the-marker-of-a-secret-prompt"
+
+
+class Typed(BaseModel):
+    """A value that pydantic checks, and quotes when it refuses."""
+
+    number: int
+
+
+class Quoting(TypeError):
+    """A library's own kind of a harmless one."""
+
+
+def decode(text: str) -> None:
+    """Refuse a text as each library does."""
+    if text.startswith("int"):
+        int(text)
+    if text.startswith("key"):
+        {}[text]
+    if text.startswith("pydantic"):
+        Typed(number=text)  # type: ignore[arg-type]
+    if text.startswith("msgspec"):
+        msgspec.convert({text: text}, type=dict[str, int])
+    if text.startswith("value"):
+        raise ValueError(text)
+    if text.startswith("type"):
+        raise Quoting(text)
+    if text.startswith("unicode"):
+        (text + "\udcff").encode()
+    raise AssertionError(text)
+
+
+def caught(action: str) -> BaseException:
+    """The exception of `decode`, raised and caught twice, each time for another reason."""
+    try:
+        try:
+            decode(f"{action} {MARKER}")
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            raise RuntimeError(MARKER) from error
+    except RuntimeError as error:
+        return error
+    raise AssertionError
+
+
+@pytest.mark.parametrize("action", ["int", "key", "pydantic", "msgspec", "value", "type", "unicode", "assert"])
+def test_no_exception_tells_what_it_was_raised_for(action: str) -> None:
+    text = told(caught(action))
+    assert MARKER not in text
+    assert "RuntimeError" in text
+    assert "direct cause" in text
+    assert "in decode" in text
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ZeroDivisionError("in the middle"), "in the middle"),
+        (FileNotFoundError(2, "No such file", "/x\n/y"), "[Errno 2] No such file: '/x\\n/y'"),
+        (FileOperationError("The disk is\nfull."), "The disk is full."),
+        (sqlite3.OperationalError("database is locked"), "database is locked"),
+        (ConnectionError("to http://me:s3cret@host/x"), "to http://host/…"),
+        (ValueError(MARKER), ""),
+        (Quoting(MARKER), ""),
+    ],
+)
+def test_messages_that_quote_nobody_are_told(error: Exception, message: str) -> None:
+    assert error_message(error) == message
+
+
+def test_names() -> None:
+    assert error_name(KeyError()) == "KeyError"
+    assert error_name(sqlite3.Error()) == "sqlite3.Error"
+
+
+def recurse() -> None:
+    """Never end."""
+    recurse()
+
+
+def test_a_deep_stack_is_bounded() -> None:
+    with pytest.raises(RecursionError) as caught_error:
+        recurse()
+    text = told(caught_error.value)
+    assert len(text) < 5000
+    assert "maximum recursion depth" in text
+
+
+def test_a_group_tells_of_its_parts() -> None:
+    group = ExceptionGroup("both", [caught("int"), ZeroDivisionError("in the middle")])
+    text = told(group)
+    assert "  | ZeroDivisionError: in the middle" in text
+    assert MARKER not in text
+
+
+def test_a_long_chain_is_bounded() -> None:
+    last: Exception = ValueError("0")
+    for number in range(50):
+        following = ValueError(str(number))
+        following.__cause__ = last
+        last = following
+    assert told(last).count("ValueError") == 5
