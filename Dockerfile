@@ -9,7 +9,7 @@ RUN npm install --global --prefix /opt/claude "@anthropic-ai/claude-code@${CLAUD
 FROM python:3.13-slim-bookworm AS build
 RUN python -m venv /opt/pocket-agent
 WORKDIR /src
-COPY constraints.txt pyproject.toml README.md LICENSE ./
+COPY constraints.txt pyproject.toml hatch_build.py README.md LICENSE ./
 COPY src ./src
 RUN /opt/pocket-agent/bin/pip install --no-cache-dir --constraint constraints.txt .
 

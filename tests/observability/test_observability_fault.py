@@ -18,7 +18,7 @@ class Typed(BaseModel):
     number: int
 
 
-class Quoting(TypeError):
+class QuotingError(TypeError):
     """A library's own kind of a harmless one."""
 
 
@@ -27,7 +27,7 @@ def decode(text: str) -> None:
     if text.startswith("int"):
         int(text)
     if text.startswith("key"):
-        {}[text]
+        dict[str, str]()[text]
     if text.startswith("pydantic"):
         Typed(number=text)  # type: ignore[arg-type]
     if text.startswith("msgspec"):
@@ -35,18 +35,18 @@ def decode(text: str) -> None:
     if text.startswith("value"):
         raise ValueError(text)
     if text.startswith("type"):
-        raise Quoting(text)
+        raise QuotingError(text)
     if text.startswith("unicode"):
         (text + "\udcff").encode()
     raise AssertionError(text)
 
 
-def caught(action: str) -> BaseException:
+def caught(action: str) -> Exception:
     """The exception of `decode`, raised and caught twice, each time for another reason."""
     try:
         try:
             decode(f"{action} {MARKER}")
-        except Exception as error:  # noqa: BLE001 - whatever it is
+        except Exception as error:
             raise RuntimeError(MARKER) from error
     except RuntimeError as error:
         return error
@@ -71,7 +71,7 @@ def test_no_exception_tells_what_it_was_raised_for(action: str) -> None:
         (sqlite3.OperationalError("database is locked"), "database is locked"),
         (ConnectionError("to http://me:s3cret@host/x"), "to http://host/…"),
         (ValueError(MARKER), ""),
-        (Quoting(MARKER), ""),
+        (QuotingError(MARKER), ""),
     ],
 )
 def test_messages_that_quote_nobody_are_told(error: Exception, message: str) -> None:

@@ -23,6 +23,7 @@ from pocket_agent.observability.trace import MAX_COMMITS, Traces, Tracing, open_
 from tests.harness.collector import Collected, Collector, collecting
 from tests.harness.follow import eventually
 from tests.observability.sample import KINDS, example
+from tests.server.room import Recorder
 
 CLIENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 CREATED = Milliseconds(1_700_000_000_000)
@@ -52,6 +53,7 @@ def finished(about: ExecutionContext, **fields: Any) -> events.ExecutionFinished
         "code": None,
         "session_id": "s",
         "model": "claude-opus-4",
+        "requested_model": "opus",
         "usage": (ModelUsage("claude-opus-4", 1, 2, 3, 4, 0.5), ModelUsage("claude-haiku", 10, 20, 30, 40, 0.25)),
     }
     return events.ExecutionFinished(**{**values, **fields})
@@ -140,6 +142,7 @@ async def test_the_span_of_an_execution(stage: Stage) -> None:
         "gen_ai.conversation.id": "s",
         "gen_ai.operation.name": "invoke_agent",
         "gen_ai.provider.name": "anthropic",
+        "gen_ai.request.model": "opus",
         "gen_ai.response.model": "claude-opus-4",
         "gen_ai.usage.input_tokens": 11 + 33 + 44,
         "gen_ai.usage.output_tokens": 22,
@@ -174,9 +177,11 @@ async def test_how_it_ended(stage: Stage, status: ExecutionStatus, code: str | N
 
 
 async def test_what_is_not_known_is_left_out(stage: Stage) -> None:
-    event = finished(context(), session_id=None, model=None, usage=(), started_at=None, duration=0.0)
+    event = finished(
+        context(), session_id=None, model=None, requested_model=None, usage=(), started_at=None, duration=0.0
+    )
     (span,) = await stage.spans(event, count=1)
-    assert not any(name.startswith(("gen_ai.usage", "gen_ai.response", "session")) for name in span.attributes)
+    assert not any(name.startswith(("gen_ai.usage", "gen_ai.re", "session")) for name in span.attributes)
 
 
 async def test_a_withdrawn_prompt(stage: Stage) -> None:
@@ -304,3 +309,24 @@ def test_a_variable_that_the_sdk_refuses_switches_tracing_off(tmp_path: Path) ->
     environment = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "many", "HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "() ['traces']\n"
+
+
+def test_the_page_names_every_span_and_attribute() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "tracing.md").read_text("utf-8")
+    made = [span for kind, make in SPANS.items() for span in make(example(kind), 1)]
+    made += SPANS[events.ExecutionStarted](events.ExecutionStarted(context(), False, 0.0, 0.0), 1)
+    made += SPANS[events.ExecutionFinished](finished(context(), status=ExecutionStatus.ERROR), 1)
+    names = {span.name for span in made} | {name for span in made for name in span.attributes}
+    assert {name for name in names if f"`{name}`" not in page} == set()
+
+
+async def test_what_was_ignored_is_told_and_what_is_left_exported() -> None:
+    async with collecting() as collector:
+        environment = {"OTEL_BSP_SCHEDULE_DELAY": "3600000", "OTEL_TRACES_SAMPLER": "nonsense"}
+        chosen = settings(TRACES_ENABLED="true", TRACES_ENDPOINT=collector.url)
+        traces = open_traces(chosen, environment, Losses())
+        recorder = Recorder()
+        async with traces.exporting(recorder, 10.0):
+            traces.observers[0].emit(finished(context()))
+        assert [event.setting for event in recorder.of(events.SettingIgnored)] == ["OTEL_TRACES_SAMPLER"]
+        assert len(collector.spans) == 1

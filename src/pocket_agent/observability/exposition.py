@@ -114,7 +114,7 @@ def application(exposition: Exposition, token: str | None) -> web.Application:
 def _form(request: web.Request) -> Form:
     try:
         _, content_type = choose_encoder(request.headers.get("Accept", ""))
-    except ValueError:  # a version that is no number
+    except (TypeError, ValueError):  # of the library, for a version that is no number
         content_type = ""
     return Form(
         content_type.startswith("application/openmetrics-text"),

@@ -29,8 +29,11 @@ class _Family(Generic[Child]):
         if self._overflow is not None:
             self._overflow.inc()
         known = tuple(value if value in values else OTHER for value, values in zip(key, self._known, strict=True))
-        found = self._made.get(known)
-        return found if found is not None else self._made.get((OTHER,) * len(key))
+        # Values that each exist need not exist together.
+        for nearest in (known, (OTHER, *known[1:]), (OTHER,) * len(key)):
+            if nearest in self._made:
+                return self._made[nearest]
+        return None
 
 
 class Counters(_Family[Counter]):

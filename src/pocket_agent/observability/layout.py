@@ -106,7 +106,7 @@ def cut(text: str, longest: int = _LONGEST) -> str:
 
 def _bounded(fields: Mapping[str, object]) -> dict[str, object]:
     """The fields that hold something, long texts cut."""
-    kept = {}
+    kept: dict[str, object] = {}
     for name, value in fields.items():
         if value is None:
             continue
@@ -141,10 +141,6 @@ def _escaped(text: str) -> str:
 
 def _shown(value: object) -> str:
     """A value for people: in quotation marks where it could be mistaken for more than one."""
-    if isinstance(value, str):
-        return (
-            value
-            if _PLAIN.fullmatch(value) and value.isprintable()
-            else _escaped(json.dumps(value, ensure_ascii=False))
-        )
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.isprintable():
+        return value
     return _escaped(json.dumps(_plain(value), ensure_ascii=False))

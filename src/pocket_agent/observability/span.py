@@ -79,6 +79,8 @@ def _execution_finished(event: events.ExecutionFinished, now: int) -> Iterable[S
     attributes["execution.waited_seconds"] = event.waited
     if event.session_id is not None:
         attributes["session.id"] = attributes["gen_ai.conversation.id"] = event.session_id
+    if event.requested_model is not None:
+        attributes["gen_ai.request.model"] = event.requested_model
     if event.model is not None:
         attributes["gen_ai.response.model"] = event.model
     attributes |= _usage(event.usage)

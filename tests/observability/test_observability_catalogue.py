@@ -1,0 +1,129 @@
+"""The catalogue: the guide's names, names as Prometheus wants them, and no more series than promised."""
+
+import math
+
+import pytest
+
+from pocket_agent.config import MetricsSettings
+from pocket_agent.errors import PocketAgentError
+from pocket_agent.observability.catalogue import CATALOGUE, OTHER, PREFIX, Metric, children, series
+from pocket_agent.observability.operation import ERRORS, OPERATION_OF, OPERATIONS, SERVER_CODES
+from pocket_agent.protocol.request import REQUESTS
+
+GUIDE = {
+    "pocket_agent_connections_active": "gauge",
+    "pocket_agent_connections_total": "counter",
+    "pocket_agent_projects_total": "gauge",
+    "pocket_agent_projects_active": "gauge",
+    "pocket_agent_executions_total": "counter",
+    "pocket_agent_execution_duration_seconds": "histogram",
+    "pocket_agent_messages_received_total": "counter",
+    "pocket_agent_messages_sent_total": "counter",
+    "pocket_agent_errors_total": "counter",
+}
+LABELS = {
+    "projects_active": ("state",),
+    "executions_total": ("status",),
+    "execution_duration_seconds": ("status",),
+    "messages_received_total": ("type",),
+    "messages_sent_total": ("type",),
+    "errors_total": ("code", "operation"),
+    "build_info": ("version", "revision", "python_version"),
+    "limit": ("limit",),
+    "limit_usage": ("limit",),
+    "requests_total": ("type", "outcome"),
+    "request_duration_seconds": ("type",),
+    "approvals_total": ("behavior",),
+    "connections_rejected_total": ("reason",),
+    "disconnects_total": ("code", "initiator"),
+    "slow_consumer_total": ("action",),
+    "message_bytes_total": ("direction",),
+    "claude_tokens_total": ("type", "model"),
+    "claude_cost_usd_total": ("model",),
+    "claude_tool_calls_total": ("tool", "outcome"),
+    "project_tokens_total": ("type", "project"),
+    "project_cost_usd_total": ("project",),
+    "health_check_up": ("check",),
+    "metric_label_overflow_total": ("metric",),
+    "telemetry_dropped_total": ("signal",),
+}
+"""The labels that are promised; every other metric has none."""
+EVERY = pytest.mark.parametrize("metric", CATALOGUE, ids=lambda metric: metric.name)
+
+
+def test_the_guides_families_are_there() -> None:
+    kinds = {metric.name: metric.kind for metric in CATALOGUE}
+    assert {name: kinds[name] for name in GUIDE} == GUIDE
+
+
+def test_the_guides_buckets_are_there() -> None:
+    (duration,) = [metric for metric in CATALOGUE if metric.name == PREFIX + "execution_duration_seconds"]
+    assert duration.buckets == (1, 5, 10, 30, 60, 120, 300, 600)
+
+
+@EVERY
+def test_the_labels_are_those_that_are_promised(metric: Metric) -> None:
+    assert tuple(metric.labels) == LABELS.get(metric.name.removeprefix(PREFIX), ())
+
+
+@EVERY
+def test_a_name_says_what_it_counts(metric: Metric) -> None:
+    assert metric.name.startswith(PREFIX)
+    assert metric.help.endswith(".")
+    exempted = metric.name == PREFIX + "projects_total"  # the guide's name for a gauge
+    assert metric.name.endswith("_total") == (metric.kind == "counter" or exempted)
+    if metric.unit:
+        assert metric.name.removesuffix("_total").endswith("_" + metric.unit)
+    assert bool(metric.buckets) == (metric.kind == "histogram")
+    assert list(metric.buckets) == sorted(set(metric.buckets))
+    assert all(0 < bound < math.inf for bound in metric.buckets)
+
+
+def test_no_name_is_given_twice() -> None:
+    assert len({metric.name for metric in CATALOGUE}) == len(CATALOGUE)
+    assert PREFIX + "projects" not in {
+        metric.name.removesuffix("_total") for metric in CATALOGUE if metric.kind == "counter"
+    }
+
+
+@EVERY
+def test_children_have_values_that_the_labels_allow(metric: Metric) -> None:
+    found = children(metric, MetricsSettings())
+    assert len(set(found)) == len(found)
+    for key in found:
+        for value, allowed in zip(key, metric.labels.values(), strict=True):
+            assert value in allowed or value in MetricsSettings().models
+    if found and metric.labels:  # and each value is used
+        for place, allowed in enumerate(metric.labels.values()):
+            assert set(allowed) <= {key[place] for key in found}
+
+
+def test_settings_add_their_models_and_projects_once() -> None:
+    settings = MetricsSettings(models=("opus", OTHER, "opus"), projects=("mine",))
+    (cost,) = [metric for metric in CATALOGUE if metric.name == PREFIX + "claude_cost_usd_total"]
+    assert children(cost, settings) == [("opus",), (OTHER,)]
+    (tokens,) = [metric for metric in CATALOGUE if metric.name == PREFIX + "project_tokens_total"]
+    assert {project for _, project in children(tokens, settings)} == {"mine", OTHER}
+
+
+def test_there_are_fewer_series_than_promised() -> None:
+    assert series(MetricsSettings()) < 400
+    most = MetricsSettings(models=tuple("12345678"), projects=tuple("abcdefghijklmno"))
+    assert series(most) < 500, "whatever the settings allow"
+
+
+def test_every_request_has_an_operation() -> None:
+    assert set(OPERATION_OF) == {*REQUESTS, "invalid"}
+    assert set(OPERATION_OF.values()) < set(OPERATIONS)
+
+
+def test_every_code_that_is_raised_can_be_counted() -> None:
+    kinds, codes = [PocketAgentError], set()
+    while kinds:
+        kind = kinds.pop()
+        kinds += kind.__subclasses__()
+        codes.add(kind.code)
+    counted = {code for code, _ in ERRORS} - {OTHER}
+    assert codes - counted == {"RATE_LIMITED"}, "nothing raises this one"
+    assert counted <= codes
+    assert counted > SERVER_CODES
