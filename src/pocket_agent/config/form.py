@@ -20,8 +20,10 @@ from pydantic_core import core_schema
 
 from pocket_agent.config.unit import (
     DURATION_EXAMPLES,
+    MAX_DURATION,
     SIZE_EXAMPLES,
     RefusedError,
+    format_duration,
     format_size,
     parse_duration,
     parse_size,
@@ -177,14 +179,19 @@ def real(low: float, high: float, note: str = "") -> Form:
     return Form(Kind.NUMBER, accepted, parse)
 
 
-def duration(*, positive: bool = False, note: str = "") -> Form:
-    """Seconds, with or without a unit."""
-    accepted = f"a duration {'above 0, ' if positive else ''}such as {DURATION_EXAMPLES}{note}"
+def duration(*, positive: bool = False, most: float = MAX_DURATION, note: str = "") -> Form:
+    """Seconds, with or without a unit, up to `most`."""
+    bounds = "above 0, " if positive else ""
+    if most < MAX_DURATION:
+        bounds += f"at most {format_duration(most)}, "
+    accepted = f"a duration {bounds}such as {DURATION_EXAMPLES}{note}"
 
     def parse(value: object) -> float:
         seconds = parse_duration(value)
         if positive and seconds == 0:
             raise RefusedError("must be more than 0s")
+        if seconds > most:
+            raise RefusedError(f"longer than {format_duration(most)}")
         return seconds
 
     return Form(Kind.DURATION, accepted, parse)

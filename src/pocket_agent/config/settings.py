@@ -39,6 +39,9 @@ SecondsOrForever = Annotated[float, duration(note="; 0: no limit")]
 Bytes = Annotated[int, size()]
 BytesAboveZero = Annotated[int, size(1024)]
 BytesOrUnlimited = Annotated[int, size(note="; 0: no limit")]
+Share = Annotated[float, real(0.001, 0.999)]
+# A burn rate of 14.4 must stay below a share of 1, or its alert could not fire: 1 - 1 / 14.4 is 0.93.
+Objective = Annotated[float, real(0.94, 0.9999)]
 OptionalFile = Annotated[Path | None, path().optional()]
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -341,6 +344,55 @@ class MonitoringSettings(Section):
         default=None,
         description="Dead man's switch: gets the Watchdog alert every few minutes, and tells you when it stops.",
     )
+    runbook_url: Annotated[str | None, url().optional()] = Field(
+        default=None,
+        description="Address below which alerts link to their runbooks; when not set, the server's own /docs/runbooks.",
+    )
+
+
+class ObjectiveSettings(Section):
+    """The share of good events that is promised over 30 days."""
+
+    availability: Objective = Field(default=0.999, description="Requests without a fault of the server.")
+    latency: Objective = Field(default=0.99, description="Requests that are answered within 100 ms.")
+    success: Objective = Field(default=0.95, description="Executions that end in success.")
+
+
+class AlertSettings(Section):
+    """When alerts fire. They are rendered into rules for Prometheus; the server itself does not use them."""
+
+    for_scale: Annotated[float, real(0, 100)] = Field(
+        default=1.0, description="Factor on how long each condition must hold before its alert fires."
+    )
+    slow_execution: Annotated[float, duration(positive=True, most=600.0)] = Field(
+        default=120.0, description="SlowExecutions: the slowest 5 % of executions take at least this long."
+    )
+    error_rate: Annotated[float, real(0, 1_000_000)] = Field(
+        default=0.05, description="HighErrorRate: more faults of the server a second than this, and"
+    )
+    error_ratio: Share = Field(default=0.05, description="more faults for each message received than this.")
+    failed_ratio: Share = Field(default=0.2, description="ExecutionsFailing: share of executions that fail.")
+    limit_ratio: Share = Field(
+        default=0.9, description="Share of a limit (connections, projects, executions, files, budget) that is too much."
+    )
+    memory_ratio: Share = Field(default=0.9, description="HighMemoryUsage: the same for memory.")
+    disk_free: BytesAboveZero = Field(
+        default=1024 * _MEBIBYTE, description="DiskSpaceLow: less space on the disk of the data directory than this."
+    )
+    certificate: SecondsAboveZero = Field(
+        default=14 * 86400.0, description="TLSCertificateExpiring: less time than this until the certificate ends."
+    )
+    loop_lag: Annotated[float, duration(positive=True, most=1.0)] = Field(
+        default=0.25, description="EventLoopLagHigh: the latest 1 % of what is due runs at least this late."
+    )
+    restarts: Count = Field(default=3, description="PocketAgentFlapping: outages or restarts within 30 minutes.")
+    rejected_connections: Count = Field(
+        default=20, description="ConnectionsRejected: more refusals within 15 minutes than this; at the limit one does."
+    )
+    dropped_clients: Count = Field(
+        default=5, description="SlowConsumersDropped: more clients dropped within 15 minutes than this."
+    )
+    objectives: ObjectiveSettings = Field(default_factory=ObjectiveSettings)
 
 
 class Settings(Section):
@@ -359,6 +411,7 @@ class Settings(Section):
     traces: TracesSettings = Field(default_factory=TracesSettings)
     health: HealthSettings = Field(default_factory=HealthSettings)
     monitoring: MonitoringSettings = Field(default_factory=MonitoringSettings)
+    alerts: AlertSettings = Field(default_factory=AlertSettings)
     demo: Switch = Field(
         default=False, description="Run the CLI against the scripted demo model; only on a loopback host."
     )

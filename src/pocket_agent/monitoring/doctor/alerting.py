@@ -212,7 +212,8 @@ async def _delivered(name: str, url: str, before: Mapping[str, float], browser: 
             return failed(
                 name,
                 f"no receiver got the alert within {_DELIVERY_SECONDS:.0f} s",
-                "Set up a receiver (monitoring.slack_url_file, pagerduty_key_file, email_to, webhook_url); render again.",
+                "Set up a receiver (monitoring.slack_url_file, pagerduty_key_file, email_to or webhook_url), then "
+                "render again.",
             )
         await asyncio.sleep(0.5)
 
