@@ -39,8 +39,8 @@ def test_what_is_no_sample_is_left_out() -> None:
 
 def test_what_changed() -> None:
     changed = changes(parse(page(3)), {**parse(page(5)), "new_total": 1.0})
-    assert changed[r'requests_total{outcome="with \"quotes\"\n",type="a} 7"}'] == (3, 5)
-    assert changed["new_total"] == (0, 1)
+    assert changed[r'requests_total{outcome="with \"quotes\"\n",type="a} 7"}'] == (3.0, 5.0)
+    assert changed["new_total"] == (0.0, 1.0)
     assert "lag_seconds" not in changed
 
 

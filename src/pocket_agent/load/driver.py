@@ -114,7 +114,7 @@ class Driver:
             ConfigurationError: the plan's mix needs a project, and there is none.
         """
         if projects:
-            return self._plan.mix or DEFAULT_MIX
+            return dict(self._plan.mix or DEFAULT_MIX)
         if self._plan.mix is None:
             return {Kind.LIST: 1}
         needing = sorted(ABOUT_PROJECTS & self._plan.mix.keys())

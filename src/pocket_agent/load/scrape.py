@@ -77,8 +77,3 @@ def parse(text: str) -> Samples:
 def changes(before: Samples, after: Samples) -> dict[str, tuple[float, float]]:
     """The series whose value is another one, with both values; one that was not there before was 0."""
     return {name: (before.get(name, 0.0), value) for name, value in after.items() if before.get(name, 0.0) != value}
-
-
-def total(samples: Samples, name: str) -> float:
-    """The sum over all series of a metric."""
-    return sum(value for series, value in samples.items() if series.partition("{")[0] == name)

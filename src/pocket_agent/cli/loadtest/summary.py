@@ -85,7 +85,7 @@ def _faults(report: Report) -> Table:
 def _messages(report: Report) -> Text:
     found = report.messages
     return Text(
-        f"Messages: {found.received:,} received ({found.per_second:,.1f} a second, {found.bytes / 1e6:,.1f} MB), "
+        f"Messages: {found.received:,} received ({found.per_second:,.1f} a second, {found.bytes / 1000:,.0f} kB), "
         f"{found.pushes:,} of them pushes"
     )
 
@@ -114,7 +114,7 @@ def _server(found: ServerSide) -> RenderableType:
         _add(table, "cost of today (USD)", before.cost.today_usd, after.cost.today_usd)
     for series, (first, last) in sorted((found.metrics or {}).items()):
         if series.partition("{")[0] in _SHOWN_NAMES:
-            _add(table, one_line(series, _LINE), first, last)
+            _add(table, one_line(series.removeprefix(catalogue.PREFIX), _LINE), first, last)
     return Group(table, *(Text(one_line(note, _LINE), style="yellow") for note in notes))
 
 
@@ -125,7 +125,7 @@ def _verdict(verdict: Verdict) -> Text:
 
 
 def _add(table: Table, name: str, before: float, after: float) -> None:
-    table.add_row(name, _number(before), _number(after), _number(after - before))
+    table.add_row(Text(name), _number(before), _number(after), _number(after - before))
 
 
 def _number(value: float) -> str:
