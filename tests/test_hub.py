@@ -54,6 +54,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.congested = False
+        self.buffered = 0
         self.frames: list[dict[str, Any]] = []
         self.writes = 0
         self.parked: list[Cursor] = []

@@ -225,6 +225,7 @@ class ExecutionFinished:
         code: the wire code of the error that ended it.
         model: the model that answered.
         usage: what was used, by model.
+        requested_model: the model that was asked for with the prompt.
     """
 
     context: ExecutionContext
@@ -238,6 +239,7 @@ class ExecutionFinished:
     session_id: str | None
     model: str | None
     usage: tuple[ModelUsage, ...]
+    requested_model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

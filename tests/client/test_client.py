@@ -333,7 +333,7 @@ async def test_a_dead_link_is_noticed_by_the_missing_pong() -> None:
         port = listener.sockets[0].getsockname()[1]
         url = f"ws://127.0.0.1:{port}/ws"
         async with Client(url, heartbeat=0.05, backoff=QUICK, on_status=seen.append):
-            await until(lambda: len(opened) >= 2)
+            await until(lambda: len(seen) >= 3)
         for writer in opened:
             writer.close()
             with contextlib.suppress(ConnectionError):

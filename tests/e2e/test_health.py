@@ -67,7 +67,9 @@ async def becomes(server: ServerProcess, check: str, status: str, message: str =
         return result["status"] == status and message in result.get("message", "")
 
     await eventually(shows, f"{check} is {status}: {message}")
-    await eventually(lambda: changes(server, check)[-1]["status"] == status, "the log has a line of it")
+    await eventually(
+        lambda: [change["status"] for change in changes(server, check)][-1:] == [status], "the log has a line of it"
+    )
     assert str(server.folder) not in found.text
     assert (found.status == 200) == (found.health["status"] == "healthy")
     async with server.client() as client:
@@ -184,6 +186,7 @@ async def test_another_program_locks_the_database(server: ServerProcess) -> None
         sys.executable, "-c", LOCK, database_path(server.data_dir), stdin=pipe, stdout=pipe
     )
     try:
+        assert other.stdin is not None
         assert other.stdout is not None
         assert await other.stdout.readline() == b"locked\n"
         assert (await get(server, "/livez")) == (200, "ok\n"), "at once, not when the database is free"
@@ -193,7 +196,8 @@ async def test_another_program_locks_the_database(server: ServerProcess) -> None
         assert ready.status == 503
         assert ready.text.startswith("storage: ")
         assert other.returncode is None
-        await other.communicate()
+        other.stdin.close()
+        assert await other.wait() == 0
     finally:
         if other.returncode is None:
             other.kill()

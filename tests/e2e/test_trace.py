@@ -157,6 +157,7 @@ async def test_attributes(here: Scene, collector: Collector) -> None:
     assert root.attributes["execution.status"] == "success"
     assert root.attributes["gen_ai.provider.name"] == "anthropic"
     assert root.attributes["gen_ai.operation.name"] == "invoke_agent"
+    assert root.attributes["gen_ai.request.model"] == "claude-sonnet-4-5"
     assert root.attributes["gen_ai.response.model"].startswith("claude-sonnet-4-5")
     assert root.attributes["gen_ai.usage.input_tokens"] == usage["input_tokens"] + read + created
     assert root.attributes["gen_ai.usage.output_tokens"] == usage["output_tokens"]

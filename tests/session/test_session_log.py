@@ -22,6 +22,7 @@ class Sink:
     """A connection that is never full."""
 
     congested = False
+    buffered = 0
 
     def __init__(self) -> None:
         self.frames: list[dict[str, Any]] = []

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import secrets
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ class Connection:
     def __init__(self, websocket: aiohttp.ClientWebSocketResponse[bool]) -> None:
         self._websocket = websocket
         self._pending: dict[str, _Pending] = {}
+        # The server names requests by these in its log, where those of many clients stand together.
+        self._name = secrets.token_hex(4)
         self._numbers = itertools.count(1)
         self._lost: PocketAgentError | None = None
         self._ended = asyncio.Event()
@@ -102,7 +105,7 @@ class Connection:
             UnauthorizedError: the server ended the connection for good.
             PocketAgentError: the exception that the server's error frame stands for.
         """
-        request_id = str(next(self._numbers))
+        request_id = f"{self._name}-{next(self._numbers)}"
         pending = _Pending(asyncio.get_running_loop().create_future(), on_reply)
         self._pending[request_id] = pending
         try:

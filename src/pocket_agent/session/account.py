@@ -188,4 +188,5 @@ def execution_event(execution: Execution) -> ExecutionFinished:
         session_id=execution.session_id,
         model=execution.model,
         usage=execution.usage,
+        requested_model=execution.options.model,
     )

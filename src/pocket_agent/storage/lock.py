@@ -45,5 +45,8 @@ class DataLock:
     def release(self) -> None:
         """Give the data free; a second call does nothing."""
         if self._descriptor is not None:
+            # Closing alone would leave it to a child that is just being started: until it runs its
+            # program, it has a copy of every descriptor (flock(2)).
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
             self._descriptor = None

@@ -106,7 +106,8 @@ class Query:
             before: only those from before this one; an unknown one has none before it.
             limit: at most so many (at least 1).
         """
-        where, parameters = "WHERE project_id = ?", [project_id]
+        where = "WHERE project_id = ?"
+        parameters: list[str] = [project_id]
         if before is not None:
             where += " AND position < (SELECT position FROM execution WHERE project_id = ? AND id = ?)"
             parameters += [project_id, before]
