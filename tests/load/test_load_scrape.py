@@ -81,7 +81,7 @@ async def test_a_page_that_has_none(serve: Serve, text: str, status: int, says: 
         await Exporter(await serve(text, status), "let-me-in").scrape()
 
 
-@pytest.mark.parametrize("url", [f"http://127.0.0.1:{free_port()}/metrics", "http://", "metrics"])
+@pytest.mark.parametrize("url", ["http://127.0.0.1:{port}/metrics", "http://", "metrics"])
 async def test_nobody_there(url: str) -> None:
     with pytest.raises(ScrapeError, match="cannot be read"):
-        await Exporter(url).scrape()
+        await Exporter(url.format(port=free_port())).scrape()
