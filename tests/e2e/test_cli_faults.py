@@ -297,9 +297,12 @@ async def test_it_is_missing_and_comes_back(own_server: ServerProcess, tmp_path:
         program.rename(tmp_path / "elsewhere")
         with pytest.raises(ClaudeNotFoundError, match="PA_CLAUDE_BINARY"):
             await scene.client.execute(scene.stream.project_id, "lines 1")
-        health = await scene.client.health()
-        assert health.status == "degraded"
-        assert not health.claude.available
+
+        async def shows() -> bool:
+            health = await scene.client.health()
+            return health.status == "degraded" and not health.claude.available
+
+        await eventually(shows, "the health of the server shows that it is missing")  # it looks every few seconds
         assert (await scene.client.messages(scene.stream.project_id)).messages == []
         (tmp_path / "elsewhere").rename(program)
         await works(scene)

@@ -190,7 +190,13 @@ async def running_server(
     folder: Path, *, env: Mapping[str, str] | None = None, flags: Sequence[str] = ()
 ) -> AsyncIterator[ServerProcess]:
     """A server that is started, and ended with everything that belongs to it."""
-    server = ServerProcess(folder, env=env, flags=flags)
+    async with started(ServerProcess(folder, env=env, flags=flags)) as server:
+        yield server
+
+
+@contextlib.asynccontextmanager
+async def started(server: ServerProcess) -> AsyncIterator[ServerProcess]:
+    """A server that was prepared, started and ended with everything that belongs to it."""
     try:
         await server.start()
         yield server

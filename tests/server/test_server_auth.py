@@ -10,6 +10,7 @@ from pocket_agent.events import ConnectionRejected
 from pocket_agent.model import Device, Milliseconds
 from pocket_agent.server.auth import Authenticator, hash_token, new_token
 from pocket_agent.storage import Store
+from tests.harness.follow import eventually
 from tests.server.room import Room, open_room
 
 
@@ -93,10 +94,13 @@ async def test_a_removed_device_does_not_come_in(room: Room) -> None:
 
 
 async def test_when_a_device_was_last_seen_is_noted(room: Room) -> None:
-    assert (await room.store.devices())[0].last_seen is None
+    async def seen() -> bool:
+        return (await room.store.devices())[0].last_seen is not None
+
+    assert not await seen()
     async with room.wire() as wire:
         await wire.works()
-        assert (await room.store.devices())[0].last_seen is not None
+        await eventually(seen, "the device was seen")  # nobody who comes in waits for the database
 
 
 async def test_a_disk_that_refuses_keeps_nobody_out(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -368,9 +368,12 @@ class AlertSettings(Section):
         default=120.0, description="SlowExecutions: the slowest 5 % of executions take at least this long."
     )
     error_rate: Annotated[float, real(0, 1_000_000)] = Field(
-        default=0.05, description="HighErrorRate: more faults of the server a second than this, and"
+        default=0.05,
+        description="HighErrorRate: more faults of the server a second than this, beside `error_ratio`.",
     )
-    error_ratio: Share = Field(default=0.05, description="more faults for each message received than this.")
+    error_ratio: Share = Field(
+        default=0.05, description="HighErrorRate: more faults for each message received than this."
+    )
     failed_ratio: Share = Field(default=0.2, description="ExecutionsFailing: share of executions that fail.")
     limit_ratio: Share = Field(
         default=0.9, description="Share of a limit (connections, projects, executions, files, budget) that is too much."
