@@ -18,7 +18,7 @@ check: setup-tests ## style, types, the floors of the house, generated files
 
 setup-tests:
 	@POCKET_AGENT_OWN_CLAUDE=1 scripts/setup
-	@scripts/tools prometheus
+	@scripts/tools prometheus prometheus-alertmanager prometheus-node-exporter prometheus-blackbox-exporter systemd libsystemd-shared
 .PHONY: setup-tests
 
 bench: setup-tests ## what docs/performance.md promises

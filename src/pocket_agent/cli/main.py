@@ -10,6 +10,7 @@ import typer
 from pocket_agent import __version__
 from pocket_agent.cli.chat.command import chat_command
 from pocket_agent.cli.loadtest.command import loadtest_command
+from pocket_agent.cli.monitoring.command import monitoring
 
 if TYPE_CHECKING:
     from pocket_agent.config import LoadedSettings
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 devices = typer.Typer(help="Devices that may connect.", no_args_is_help=True)
 app.add_typer(devices, name="devices")
+app.add_typer(monitoring, name="monitoring")
 app.command("chat")(chat_command)
 app.command("loadtest")(loadtest_command)
 

@@ -39,6 +39,11 @@ class Target:
         """The main listener's HTTP address."""
         return f"{'https' if self.tls else 'http'}://{self.address}"
 
+    @property
+    def socket(self) -> str:
+        """The address of its WebSocket."""
+        return f"{'wss' if self.tls else 'ws'}://{self.address}/ws"
+
 
 def _reachable(host: str) -> str:
     host = _ANY.get(host, host)

@@ -53,7 +53,7 @@ def check(directory: Path, find: Callable[[str], str | None] = shutil.which) -> 
         elif program is None:
             yield Check(question.name, "skipped", f"{question.programs[0]} is not installed")
         else:
-            yield _ask(question, program, directory)
+            yield _ask(question, str(Path(program).absolute()), directory)
 
 
 def _questions(directory: Path) -> Sequence[_Question]:
@@ -65,8 +65,12 @@ def _questions(directory: Path) -> Sequence[_Question]:
     script = directory / "k6" / "load-test.js"
     promtool = ("promtool",)
     return (
-        _Question("promtool check config", promtool, ("check", "config", "--lint=all", str(config)), (config,)),
-        _Question("promtool check rules", promtool, ("check", "rules", "--lint=all", *map(str, rules)), rules),
+        _Question(
+            "promtool check config", promtool, ("check", "config", "--lint=all", "--lint-fatal", str(config)), (config,)
+        ),
+        _Question(
+            "promtool check rules", promtool, ("check", "rules", "--lint=all", "--lint-fatal", *map(str, rules)), rules
+        ),
         _Question("promtool test rules", promtool, ("test", "rules", *map(str, tests)), tests),
         _Question("amtool check-config", ("amtool",), ("check-config", str(manager)), (manager,)),
         _Question(

@@ -1,0 +1,1 @@
+"""`pocket-agent monitoring`: write the monitoring stack, check it, run it."""

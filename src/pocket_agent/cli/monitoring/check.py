@@ -1,0 +1,38 @@
+"""`pocket-agent monitoring check`: what the programs of the stack say of its files."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pocket_agent.monitoring.validation import Check, Status, check
+
+_STYLES: Final[Mapping[Status, str]] = {"ok": "green", "failed": "bold red", "skipped": "dim"}
+
+
+def check_stack(directory: Path, *, as_json: bool, console: Console) -> None:
+    """Check and print; ends with status 1 when something has failed."""
+    checks = list(check(directory))
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(one) for one in checks], indent=1))
+    else:
+        console.print(_table(checks))
+    if any(one.status == "failed" for one in checks):
+        raise typer.Exit(1)
+
+
+def _table(checks: Sequence[Check]) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for one in checks:
+        # Not markup: it holds what other programs said.
+        table.add_row(Text(one.status, style=_STYLES[one.status]), one.name, Text(one.message))
+    return table
