@@ -67,12 +67,12 @@ async def served(context: ssl.SSLContext) -> int:
     return x509.load_der_x509_certificate(got[0]).serial_number
 
 
-def test_it_is_made_once_and_for_its_owner_only(tmp_path: Path, umask: int) -> None:
+def test_it_is_made_once_and_its_key_is_for_its_owner_only(tmp_path: Path, umask: int) -> None:
     folder = tmp_path / "tls"
     first = Tls(TlsSettings(), folder, ["127.0.0.1"])
     assert {path.name for path in folder.iterdir()} == {"cert.pem", "key.pem"}
-    assert mode(folder) == 0o700, f"umask {umask:o}"
-    assert {mode(path) for path in folder.iterdir()} == {0o600}
+    assert mode(folder) == 0o755, f"umask {umask:o}"
+    assert {path.name: mode(path) for path in folder.iterdir()} == {"cert.pem": 0o644, "key.pem": 0o600}
     assert first.certificate.self_signed
     second = Tls(TlsSettings(), folder, ["127.0.0.1"])
     assert second.certificate == first.certificate
@@ -125,7 +125,7 @@ def test_it_is_renewed_before_it_expires(tmp_path: Path, monkeypatch: pytest.Mon
     old.reload()
     assert serial(old.certificate.cert.read_bytes()) != before
     assert old.certificate.not_after - datetime.now(UTC) > timedelta(days=300)
-    assert {mode(path) for path in folder.iterdir()} == {0o600}
+    assert {path.name: mode(path) for path in folder.iterdir()} == {"cert.pem": 0o644, "key.pem": 0o600}
     after = serial(old.certificate.cert.read_bytes())
     old.reload()
     assert serial(old.certificate.cert.read_bytes()) == after

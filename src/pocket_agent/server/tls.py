@@ -20,6 +20,11 @@ from pocket_agent.errors import ConfigurationError
 
 _LIFETIME: Final = timedelta(days=365)
 _RENEW_BEFORE: Final = timedelta(days=30)
+_PRIVATE_FILE: Final = 0o600
+# The certificate is what the server shows everybody. Whoever is let at it past the data directory (the prober of
+# the monitoring stack, which runs as a user of its own) can then read it, and only it.
+_OPEN_FILE: Final = 0o644
+_OPEN_DIRECTORY: Final = 0o755
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +83,11 @@ class Tls:
         cert, key = self._directory / "cert.pem", self._directory / "key.pem"
         if cert.exists() and key.exists() and _is_good(cert, key, self._hosts):
             return _read(cert, key, self_signed=True)
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._directory.mkdir(mode=_OPEN_DIRECTORY, parents=True, exist_ok=True)
+        self._directory.chmod(_OPEN_DIRECTORY)
         cert_pem, key_pem = make_self_signed(self._hosts)
-        _write_private(key, key_pem)
-        _write_private(cert, cert_pem)
+        _write(key, key_pem, _PRIVATE_FILE)
+        _write(cert, cert_pem, _OPEN_FILE)
         return _read(cert, key, self_signed=True)
 
 
@@ -144,11 +150,12 @@ def _read(cert: Path, key: Path, *, self_signed: bool) -> Certificate:
     return Certificate(cert, key, parsed.not_valid_after_utc, self_signed)
 
 
-def _write_private(path: Path, data: bytes) -> None:
-    """Write a file that is only ever readable by its owner, whole or not at all."""
+def _write(path: Path, data: bytes, mode: int) -> None:
+    """Write a file whole or not at all; nobody may do with it what its mode does not allow, whatever the umask."""
     temporary = path.with_name(path.name + ".new")
     temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE_FILE)
     with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, mode)
         file.write(data)
     temporary.replace(path)
