@@ -5,9 +5,7 @@ from typing import Any, Final
 
 from pocket_agent.monitoring.output import Head, RenderedFile, yaml_file
 from pocket_agent.monitoring.target import Target
-
-PROBE_PROTOCOL: Final = "pocket-agent.probe"
-"""The WebSocket subprotocol (RFC 6455, section 1.9) of a probe: it is upgraded and closed, without a token."""
+from pocket_agent.protocol.frame import PROBE
 
 _HEAD: Final = Head(
     what="Blackbox exporter: a WebSocket upgrade up to its 101, and /livez over HTTP.",
@@ -40,7 +38,7 @@ def _websocket(target: Target) -> dict[str, Any]:
         "Upgrade: websocket",
         "Sec-WebSocket-Version: 13",
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-        f"Sec-WebSocket-Protocol: {PROBE_PROTOCOL}",
+        f"Sec-WebSocket-Protocol: {PROBE}",
         "",
     ]
     # The exporter ends each line that it sends with a line feed of its own.

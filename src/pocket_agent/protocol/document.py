@@ -23,6 +23,9 @@ one JSON object; at most `limits.message_size` (1 MiB by default) from a client.
 device's token as `Authorization: Bearer TOKEN`; without a valid one the handshake is answered with 401.
 `pocket-agent devices add NAME` makes a token. The server pings, and ends a connection that does not answer.
 
+A program that only wants to know whether clients get in offers the subprotocol `pocket-agent.probe`: it needs no
+token, and gets 101 and a close frame (1000), or 503 when the server is full or stopping.
+
 ## Frames
 
 A client sends `{"type", "project_id"?, "data"?, "request_id"?}`. Unknown fields are ignored. The project of

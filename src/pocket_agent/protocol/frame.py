@@ -12,6 +12,9 @@ import msgspec
 
 from pocket_agent.model import Entry, Milliseconds
 
+PROBE: Final = "pocket-agent.probe"
+"""The subprotocol (RFC 6455 section 1.9) of a probe: upgraded and closed at once, without a token."""
+
 _TEXT: Final = 0x81  # FIN and opcode 1, RFC 6455 section 5.2
 _SHORT: Final = 125
 _MEDIUM: Final = 0xFFFF

@@ -13,7 +13,7 @@ from pocket_agent.errors import FileOperationError, ForbiddenError, PocketAgentE
 from pocket_agent.events import ConnectionRejected, Observer
 from pocket_agent.hub import Hub
 from pocket_agent.model import Device
-from pocket_agent.protocol.frame import encode_data, timestamp
+from pocket_agent.protocol.frame import PROBE, encode_data, timestamp
 from pocket_agent.server.auth import Authenticator
 from pocket_agent.server.connection import (
     CLOSE_GOING_AWAY,
@@ -42,6 +42,8 @@ _PAGE: Final = """<!doctype html>
 </html>
 """
 _KEEP_ALIVE_SECONDS: Final = 1.0
+_PROBE_SECONDS: Final = 2.0
+"""How long a probe may take to answer the close frame; many just hang up."""
 _REVOCATION_SECONDS: Final = 1.0
 """How often it is looked whether connected devices may still be; commands change the database beside us."""
 
@@ -134,6 +136,8 @@ class Endpoint:
             )
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
+        if _is_probe(request):
+            return await self._probe(request)
         remote = request.remote or ""
         try:
             self._authenticator.check_origin(request.headers)
@@ -154,14 +158,31 @@ class Endpoint:
         finally:
             self._opening -= 1
 
+    async def _probe(self, request: web.Request) -> web.StreamResponse:
+        """Show that a client would get in; it is no connection, and its refusal no rejected client."""
+        full = self._full()
+        if full is not None:
+            return _refusal(503, full[1], {"Retry-After": "5"})
+        socket = web.WebSocketResponse(protocols=(PROBE,), compress=False, max_msg_size=1, timeout=_PROBE_SECONDS)
+        await socket.prepare(request)
+        await socket.close(message=b"probe")
+        return socket
+
     def _refuse_when_full(self, remote: str) -> None:
+        full = self._full()
+        if full is not None:
+            reason, error = full
+            self._observer.emit(ConnectionRejected(reason, remote))
+            raise error
+
+    def _full(self) -> "tuple[Literal['stopping', 'limit'], _FullError] | None":
+        """Why nobody gets in now."""
         if self._stopping:
-            self._observer.emit(ConnectionRejected("stopping", remote))
-            raise _FullError("The server is stopping.")
+            return "stopping", _FullError("The server is stopping.")
         limit = self._settings.limits.max_connections
         if self._opening >= limit:
-            self._observer.emit(ConnectionRejected("limit", remote))
-            raise _FullError(f"There are {limit} connections already (limits.max_connections).")
+            return "limit", _FullError(f"There are {limit} connections already (limits.max_connections).")
+        return None
 
     async def _serve(self, request: web.Request, device: Device, remote: str) -> web.StreamResponse:
         # Text stays bytes: frames are decoded once, by the protocol, which refuses bad UTF-8 by itself.
@@ -227,6 +248,12 @@ class _FullError(PocketAgentError):
     """No room for another connection now."""
 
     code = "RESOURCE_LIMIT"
+
+
+def _is_probe(request: web.Request) -> bool:
+    """Whether it asks for the subprotocol of a probe; a page of a browser is none."""
+    offered = request.headers.get("Sec-WebSocket-Protocol", "").split(",")
+    return "Origin" not in request.headers and [word.strip() for word in offered] == [PROBE]
 
 
 def _refusal(status: int, error: PocketAgentError, headers: dict[str, str] | None = None) -> web.Response:
