@@ -312,7 +312,9 @@ class MonitoringSettings(Section):
     loki_port: Port = Field(default=3100, description="Port of Loki.")
     tempo_port: Port = Field(default=3200, description="Port of Tempo.")
     otlp_port: Port = Field(default=4318, description="Port of the OpenTelemetry collector, for OTLP over HTTP.")
-    scrape_interval: SecondsAboveZero = Field(default=15.0, description="Time between two scrapes.")
+    scrape_interval: Annotated[float, duration(positive=True, most=60.0)] = Field(
+        default=15.0, description="Time between two scrapes; rules look at 5 minutes, which need a few of them."
+    )
     retention: SecondsAboveZero = Field(default=30 * 86400.0, description="How long Prometheus keeps its figures.")
     slack_url_file: OptionalFile = Field(default=None, description="File with the URL of a Slack webhook.")
     slack_channel: Annotated[str, text("a channel such as #alerts", pattern=r"[#@]\S+")] = Field(
@@ -369,10 +371,10 @@ class AlertSettings(Section):
     )
     error_rate: Annotated[float, real(0, 1_000_000)] = Field(
         default=0.05,
-        description="HighErrorRate: more faults of the server a second than this, beside `error_ratio`.",
+        description="HighErrorRate: more faults of the server a second than this, and a large share of all.",
     )
     error_ratio: Share = Field(
-        default=0.05, description="HighErrorRate: more faults for each message received than this."
+        default=0.05, description="HighErrorRate: the same for each message received; both must hold."
     )
     failed_ratio: Share = Field(default=0.2, description="ExecutionsFailing: share of executions that fail.")
     limit_ratio: Share = Field(
@@ -388,7 +390,9 @@ class AlertSettings(Section):
     loop_lag: Annotated[float, duration(positive=True, most=1.0)] = Field(
         default=0.25, description="EventLoopLagHigh: the latest 1 % of what is due runs at least this late."
     )
-    restarts: Count = Field(default=3, description="PocketAgentFlapping: outages or restarts within 30 minutes.")
+    restarts: Annotated[int, number(1, 10)] = Field(
+        default=3, description="PocketAgentFlapping: outages or restarts within 30 minutes."
+    )
     rejected_connections: Count = Field(
         default=20, description="ConnectionsRejected: more refusals within 15 minutes than this; at the limit one does."
     )
