@@ -166,6 +166,7 @@ def _told(burn: Burn) -> str:
 
 def _burning(objective: Objective, burn: Burn, budget: float) -> Vector:
     most = burn.rate * budget
-    enough = event_count(objective, burn.long).series.at_least(LEAST_EVENTS)
+    # The number comes out of rates: it may be a little less than it is.
+    enough = event_count(objective, burn.long).series.above(LEAST_EVENTS - 0.5)
     long, short = (failure_ratio(objective, window).series for window in (burn.long, burn.short))
     return long.above(most).where(short.above(most)).where(enough)

@@ -104,6 +104,12 @@ def remaining(until: Vector) -> Vector:
     return Vector(f"{until.wrapped(SUM)} - time()", Kind.GAUGE, until.labels, SUM)
 
 
+def ceiling(vector: Vector) -> Vector:
+    """The next whole number."""
+    vector.require_gauge()
+    return Vector(f"ceil({vector.text})", Kind.GAUGE, vector.labels)
+
+
 def absent(vector: Vector) -> Vector:
     """1 when there are no such series at all; without labels but those that were asked for by one value."""
     vector.require_series()

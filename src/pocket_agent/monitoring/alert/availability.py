@@ -6,7 +6,7 @@ from typing import Final
 from pocket_agent.config.settings import Settings
 from pocket_agent.monitoring.foreign import PROBE_JOB, PROBE_SUCCESS, SERVER_JOB, START_TIME, UP
 from pocket_agent.monitoring.period import minutes, seconds
-from pocket_agent.monitoring.promql import absent, changes, remaining
+from pocket_agent.monitoring.promql import absent, ceiling, changes, remaining
 from pocket_agent.monitoring.rule import Alert
 from pocket_agent.monitoring.selector import select
 from pocket_agent.observability import catalogue
@@ -18,8 +18,9 @@ _STRANGER: Final = _UP.unless(select(catalogue.BUILD_INFO), "job", "instance")
 _MISSING: Final = _DOWN.otherwise(_STRANGER).otherwise(absent(_UP))
 
 FLAPPING_WINDOW: Final = minutes(30)
-# An outage changes `up` twice. A restart between two scrapes shows only in the time of the start.
-_OUTAGES: Final = changes(_UP, FLAPPING_WINDOW) / 2
+# An outage changes `up` twice, one that lasts only once. A restart between two scrapes shows only in the time of
+# the start.
+_OUTAGES: Final = ceiling(changes(_UP, FLAPPING_WINDOW) / 2)
 _RESTARTS: Final = changes(select(START_TIME, job=SERVER_JOB), FLAPPING_WINDOW)
 
 _UNREACHABLE: Final = select(PROBE_SUCCESS, job=PROBE_JOB).equal_to(0).unless(_DOWN, "instance")
@@ -65,7 +66,8 @@ def availability_alerts(settings: Settings) -> Iterator[Alert]:
         minutes(10),
         _CERTIFICATE_LEFT.below(seconds(settings.alerts.certificate).seconds),
         summary="The TLS certificate expires soon",
-        description="The certificate of {{ $labels.instance }} is valid for {{ $value | humanizeDuration }} more.",
+        description="The certificate of {{ $labels.instance }} {{ if gt $value 0.0 }}is valid for "
+        "{{ $value | humanizeDuration }} more{{ else }}has expired{{ end }}.",
         meaning="The certificate in use ends soon, or has ended; clients will be refused.",
     )
     yield Alert(

@@ -12,13 +12,15 @@ from pocket_agent.monitoring.selector import select
 from pocket_agent.observability import catalogue
 
 _WINDOW: Final = minutes(15)
+# Increases are extrapolated, so a number of events shows as a little more than it is.
+_ROUNDING: Final = 0.5
 
 # Without messages the ratio is infinite: what fails by itself counts, too.
 _ERROR_RATIO: Final = SERVER_ERRORS.query / MESSAGES_RECEIVED.query
 _STORAGE: Final = total(
     increase(select(catalogue.ERRORS_TOTAL, operation="storage"), minutes(10)), "code", "operation"
 ).above(0)
-_FULL: Final = total(increase(select(catalogue.CONNECTIONS_REJECTED, reason="limit"), _WINDOW), "reason")
+_FULL: Final = increase(select(catalogue.CONNECTIONS_REJECTED, reason="limit"), _WINDOW)
 # Those of a server that stops come back by themselves.
 _REFUSED: Final = total(
     increase(select(catalogue.CONNECTIONS_REJECTED, reason=("unauthorized", "origin")), _WINDOW), "reason"
@@ -53,16 +55,18 @@ def fault_alerts(settings: Settings) -> Iterator[Alert]:
         "ConnectionsRejected",
         "warning",
         minutes(1),
-        _FULL.above(0).otherwise(_REFUSED.above(alerts.rejected_connections)),
+        _FULL.above(0).otherwise(_REFUSED.above(alerts.rejected_connections + _ROUNDING)),
         summary="Clients are refused",
-        description="{{ $labels.instance }} refused {{ $value | humanize }} connections within 15 minutes.",
+        description="{{ $labels.instance }} refused {{ $value | humanize }} connections within 15 minutes, "
+        "{{ if $labels.reason }}as many as it may have were open{{ else }}for want of a token, or by their "
+        "origin{{ end }}.",
         meaning="A client met the limit of connections, or many came without a token or from a strange origin.",
     )
     yield Alert(
         "SlowConsumersDropped",
         "warning",
         minutes(1),
-        _DROPPED.above(alerts.dropped_clients),
+        _DROPPED.above(alerts.dropped_clients + _ROUNDING),
         summary="Clients that do not keep up are dropped",
         description="{{ $labels.instance }} closed {{ $value | humanize }} connections within 15 minutes because "
         "they took nothing any more.",
