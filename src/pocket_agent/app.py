@@ -77,6 +77,11 @@ class Started:
     demo: bool
     auth: bool
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Every address."""
+        return (self.url,) if self.plain_url is None else (self.url, self.plain_url)
+
 
 async def serve(
     loaded: LoadedSettings,
@@ -171,11 +176,10 @@ async def _serve(
                     reloading(reload, listeners.tls, observer),
                 )
             )
-            addresses = tuple(url for url in (started.url, started.plain_url) if url is not None)
             await report.unready()  # so that the first checks are done when the log says that it is ready
             _spare_what_stays()
             on_started(started)
-            observer.emit(ServerStarted(__version__, addresses, len(projects)))
+            observer.emit(ServerStarted(__version__, started.addresses, len(projects)))
             await stop.wait()
             observer.emit(ServerStopping("signal"))
             endpoint.refuse_new_work()
