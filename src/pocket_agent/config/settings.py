@@ -346,6 +346,14 @@ class MonitoringSettings(Section):
         default=None,
         description="Dead man's switch: gets the Watchdog alert every few minutes, and tells you when it stops.",
     )
+    ca_file: OptionalFile = Field(
+        default=None,
+        description="Certificate (PEM) by which the probes trust the server; when not set, the one that it made "
+        "itself, or for `server.tls.cert` the authorities of the system.",
+    )
+    server_name: Annotated[str | None, text("a host name", pattern=r"[A-Za-z0-9][A-Za-z0-9.-]*").optional()] = Field(
+        default=None, description="Name that `server.tls.cert` is for; when not set, the address in `server.host`."
+    )
     runbook_url: Annotated[str | None, url().optional()] = Field(
         default=None,
         description="Address below which alerts link to their runbooks; when not set, the server's own /docs/runbooks.",

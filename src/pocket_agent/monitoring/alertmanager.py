@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from pocket_agent.config.conflict import is_loopback
 from pocket_agent.config.settings import MonitoringSettings, Settings
 from pocket_agent.monitoring.output import Head, RenderedFile, yaml_file
 
@@ -123,6 +124,8 @@ def _email(stack: MonitoringSettings) -> dict[str, Any]:
                 "to": stack.email_to,
                 "from": stack.email_from,
                 "smarthost": stack.email_smarthost,
+                # A mail server of this machine seldom has a certificate.
+                "require_tls": not is_loopback(stack.email_smarthost.rpartition(":")[0]),
                 **login,
                 "send_resolved": True,
             }

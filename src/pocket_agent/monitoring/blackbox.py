@@ -26,14 +26,18 @@ def blackbox_file(targets: Sequence[Target]) -> RenderedFile:
 
 
 def _tls(target: Target) -> dict[str, Any]:
-    return {"insecure_skip_verify": False, **({"ca_file": str(target.ca_file)} if target.ca_file else {})}
+    return {
+        "insecure_skip_verify": False,
+        **({"ca_file": str(target.ca_file)} if target.ca_file else {}),
+        **({"server_name": target.server_name} if target.server_name else {}),
+    }
 
 
 def _websocket(target: Target) -> dict[str, Any]:
     # The key is the example of RFC 6455, section 1.2: nothing depends on it.
     asked = [
         "GET /ws HTTP/1.1",
-        f"Host: {target.address}",
+        f"Host: {target.server_name or target.address}",
         "Connection: Upgrade",
         "Upgrade: websocket",
         "Sec-WebSocket-Version: 13",

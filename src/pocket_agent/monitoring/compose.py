@@ -1,10 +1,14 @@
-"""docker-compose: the stack beside a server that runs on the machine itself, and Elastic's as an alternative."""
+"""docker-compose: the stack in containers, beside servers that run on the machine itself."""
 
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
-from pocket_agent.config.settings import Settings
-from pocket_agent.config.unit import format_duration
+from pocket_agent.config.settings import MonitoringSettings, Settings
+from pocket_agent.monitoring import port
 from pocket_agent.monitoring.output import Head, RenderedFile, yaml_file
+from pocket_agent.monitoring.program import alertmanager_flags, blackbox_flags, node_flags, prometheus_flags
+from pocket_agent.monitoring.target import Target
 
 IMAGES: Final = {
     "prometheus": "prom/prometheus:v3.5.0",
@@ -19,164 +23,159 @@ IMAGES: Final = {
 }
 """The images that the files are written for."""
 
-_ELASTIC: Final = "8.19.2"
+_DATA: Final = ("prometheus", "alertmanager", "grafana", "loki", "alloy", "tempo")
 _HEAD: Final = Head(
     what="The whole stack in containers, on the network of the machine, since everything listens on loopback.",
     place="wherever this directory is: docker compose up -d",
     reload="docker compose up -d; docker compose kill -s SIGHUP NAME for a changed configuration",
-    notes=("Host networking needs Linux.",),
-)
-_ELK_HEAD: Final = Head(
-    what="Elasticsearch, Logstash and Kibana as another place for the log.",
-    place="wherever this directory is: ELASTIC_PASSWORD=... KIBANA_PASSWORD=... docker compose up -d",
-    reload="docker compose up -d",
     notes=(
-        "Ports are on loopback only. Between its own containers Elasticsearch speaks plain HTTP, with passwords.",
-        "Once: set the password of kibana_system, then import kibana/pocket-agent.ndjson (Saved objects).",
+        "Host networking needs Linux. Promtail is not in it, since Alloy is.",
+        "Files with secrets are mounted from their places; Prometheus and Alertmanager read them as uid 65534.",
+        "Loki and Tempo are root in their containers, without any capability, because volumes begin as root's.",
     ),
 )
 
 
-def compose_files(settings: Settings) -> list[RenderedFile]:
-    """`docker-compose.yml` and `elk/docker-compose.yml`."""
-    return [
-        yaml_file("docker-compose.yml", _HEAD, {"services": _services(settings), "volumes": _volumes()}),
-        yaml_file("elk/docker-compose.yml", _ELK_HEAD, _elk()),
-    ]
+def compose_file(settings: Settings, targets: Sequence[Target]) -> RenderedFile:
+    """`docker-compose.yml`."""
+    volumes: dict[str, Any] = {f"{name}-data": {} for name in _DATA}
+    return yaml_file("docker-compose.yml", _HEAD, {"services": _services(settings, targets), "volumes": volumes})
 
 
-def _volumes() -> dict[str, Any]:
-    return {f"{name}-data": {} for name in ("prometheus", "alertmanager", "grafana", "loki", "alloy", "tempo")}
-
-
-def _service(name: str, command: list[str], volumes: list[str], **further: Any) -> dict[str, Any]:
+def _service(name: str, command: Sequence[str], volumes: Sequence[object], **further: Any) -> dict[str, Any]:
     return {
         "image": IMAGES[name],
         "network_mode": "host",
         "restart": "unless-stopped",
-        **({"command": command} if command else {}),
-        "volumes": volumes,
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges:true"],
+        # A dollar sign begins a variable.
+        **({"command": [word.replace("$", "$$") for word in command]} if command else {}),
+        **({"volumes": list(volumes)} if volumes else {}),
         **further,
     }
 
 
-def _services(settings: Settings) -> dict[str, Any]:
-    stack = settings.monitoring
-    secrets = [
-        f"{file}:{file}:ro"
-        for file in (stack.slack_url_file, stack.pagerduty_key_file, stack.email_password_file)
-        if file is not None
+def _mounts(paths: Iterable[Path | None]) -> list[dict[str, Any]]:
+    """Files and directories of the machine at the same place in the container, to be read."""
+    found = sorted({str(path) for path in paths if path is not None})
+    return [
+        {
+            "type": "bind",
+            "source": path.replace("$", "$$"),
+            "target": path.replace("$", "$$"),
+            "read_only": True,
+            # Docker would make a directory of what is not there.
+            "bind": {"create_host_path": False},
+        }
+        for path in found
     ]
-    tokens = [f"{settings.metrics.token_file}:{settings.metrics.token_file}:ro"] if settings.metrics.token_file else []
-    certificate = settings.data.dir / "tls" / "cert.pem"
-    trusted = (
-        [f"{certificate}:{certificate}:ro"] if settings.server.tls.enabled and not settings.server.tls.cert else []
-    )
+
+
+def _services(settings: Settings, targets: Sequence[Target]) -> dict[str, Any]:
+    return {**_metrics(settings.monitoring, targets), **_logs(targets), **_traces(), "grafana": _grafana(settings)}
+
+
+def _metrics(stack: MonitoringSettings, targets: Sequence[Target]) -> dict[str, Any]:
+    """Prometheus, Alertmanager and the exporters."""
+    secrets = (stack.slack_url_file, stack.pagerduty_key_file, stack.email_password_file)
+    # A renewed certificate of the server is another file, so its directory is mounted.
+    trusted = [
+        target.ca_file.parent if target.own_certificate else target.ca_file for target in targets if target.ca_file
+    ]
     return {
         "prometheus": _service(
             "prometheus",
+            prometheus_flags(stack, config="/etc/prometheus/prometheus.yml", data="/prometheus"),
             [
-                "--config.file=/etc/prometheus/prometheus.yml",
-                "--storage.tsdb.path=/prometheus",
-                f"--storage.tsdb.retention.time={format_duration(stack.retention)}",
-                f"--web.listen-address=127.0.0.1:{stack.prometheus_port}",
-                "--web.enable-lifecycle",
-                "--enable-feature=exemplar-storage",
+                "./prometheus:/etc/prometheus:ro",
+                "prometheus-data:/prometheus",
+                *_mounts(target.token_file for target in targets),
             ],
-            ["./prometheus:/etc/prometheus:ro", "prometheus-data:/prometheus", *tokens],
         ),
         "alertmanager": _service(
             "alertmanager",
-            [
-                "--config.file=/etc/alertmanager/alertmanager.yml",
-                "--storage.path=/alertmanager",
-                f"--web.listen-address=127.0.0.1:{stack.alertmanager_port}",
-                "--cluster.listen-address=",
-            ],
-            ["./alertmanager:/etc/alertmanager:ro", "alertmanager-data:/alertmanager", *secrets],
+            alertmanager_flags(stack, config="/etc/alertmanager/alertmanager.yml", data="/alertmanager"),
+            ["./alertmanager:/etc/alertmanager:ro", "alertmanager-data:/alertmanager", *_mounts(secrets)],
         ),
         "node-exporter": _service(
             "node-exporter",
-            [f"--web.listen-address=127.0.0.1:{stack.node_port}", "--path.rootfs=/host"],
+            node_flags(stack, ["--path.rootfs=/host"]),
             ["/:/host:ro,rslave"],
             pid="host",
+            read_only=True,
         ),
         "blackbox-exporter": _service(
             "blackbox-exporter",
-            ["--config.file=/etc/blackbox/blackbox.yml", f"--web.listen-address=127.0.0.1:{stack.blackbox_port}"],
-            ["./blackbox:/etc/blackbox:ro", *trusted],
+            blackbox_flags(stack, config="/etc/blackbox/blackbox.yml"),
+            ["./blackbox:/etc/blackbox:ro", *_mounts(trusted)],
+            read_only=True,
         ),
-        "grafana": _service(
-            "grafana",
-            [],
-            [
-                "./grafana/provisioning:/etc/grafana/provisioning:ro",
-                "./grafana/dashboards:/var/lib/grafana/dashboards:ro",
-                "grafana-data:/var/lib/grafana",
-            ],
-            environment={
-                "GF_SERVER_HTTP_ADDR": "127.0.0.1",
-                "GF_SERVER_HTTP_PORT": str(stack.grafana_port),
-                "GF_ANALYTICS_REPORTING_ENABLED": "false",
-                "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
-            },
-        ),
+    }
+
+
+def _logs(targets: Sequence[Target]) -> dict[str, Any]:
+    files = [target.log_file.parent for target in targets if target.log_file is not None]
+    journal = any(target.log_file is None for target in targets)
+    reading = {"cap_add": ["DAC_READ_SEARCH"]} if files else {}
+    return {
         "loki": _service(
-            "loki", ["-config.file=/etc/loki/config.yml"], ["./loki:/etc/loki:ro", "loki-data:/var/lib/loki"]
+            "loki",
+            ["-config.file=/etc/loki/config.yml"],
+            ["./loki:/etc/loki:ro", "loki-data:/var/lib/loki"],
+            user="0:0",
         ),
         "alloy": _service(
             "alloy",
-            ["run", "--storage.path=/var/lib/alloy", "/etc/alloy/config.alloy"],
-            ["./alloy:/etc/alloy:ro", "alloy-data:/var/lib/alloy", "/var/log:/var/log:ro", "/run/log:/run/log:ro"],
+            [
+                "run",
+                f"--server.http.listen-addr=127.0.0.1:{port.ALLOY}",
+                "--storage.path=/var/lib/alloy/data",
+                "--disable-reporting",
+                "/etc/alloy/config.alloy",
+            ],
+            [
+                "./alloy:/etc/alloy:ro",
+                "alloy-data:/var/lib/alloy/data",
+                *(["/var/log/journal:/var/log/journal:ro", "/run/log/journal:/run/log/journal:ro"] if journal else []),
+                *(["/etc/machine-id:/etc/machine-id:ro"] if journal else []),
+                *_mounts(files),
+            ],
+            **reading,
+        ),
+    }
+
+
+def _traces() -> dict[str, Any]:
+    return {
+        "otel-collector": _service(
+            "otel-collector",
+            ["--config=/etc/otelcol/config.yaml"],
+            ["./otel-collector:/etc/otelcol:ro"],
+            read_only=True,
         ),
         "tempo": _service(
-            "tempo", ["-config.file=/etc/tempo/config.yml"], ["./tempo:/etc/tempo:ro", "tempo-data:/var/lib/tempo"]
-        ),
-        "otel-collector": _service(
-            "otel-collector", ["--config=/etc/otelcol/config.yaml"], ["./otel-collector:/etc/otelcol:ro"]
+            "tempo",
+            ["-config.file=/etc/tempo/config.yml"],
+            ["./tempo:/etc/tempo:ro", "tempo-data:/var/lib/tempo"],
+            user="0:0",
         ),
     }
 
 
-def _elk() -> dict[str, Any]:
-    return {
-        "services": {
-            "elasticsearch": {
-                "image": f"docker.elastic.co/elasticsearch/elasticsearch:{_ELASTIC}",
-                "restart": "unless-stopped",
-                "environment": {
-                    "discovery.type": "single-node",
-                    "ELASTIC_PASSWORD": "${ELASTIC_PASSWORD:?set it}",
-                    "xpack.security.http.ssl.enabled": "false",
-                    "ES_JAVA_OPTS": "-Xms512m -Xmx512m",
-                },
-                "volumes": ["elasticsearch-data:/usr/share/elasticsearch/data"],
-                "ports": ["127.0.0.1:9200:9200"],
-            },
-            "logstash": {
-                "image": f"docker.elastic.co/logstash/logstash:{_ELASTIC}",
-                "restart": "unless-stopped",
-                "environment": {
-                    "ELASTIC_PASSWORD": "${ELASTIC_PASSWORD:?set it}",
-                    "CONFIG_RELOAD_AUTOMATIC": "true",
-                    "XPACK_MONITORING_ENABLED": "false",
-                },
-                "volumes": ["./logstash/pipeline:/usr/share/logstash/pipeline:ro"],
-                "ports": ["127.0.0.1:5044:5044"],
-                "depends_on": ["elasticsearch"],
-            },
-            "kibana": {
-                "image": f"docker.elastic.co/kibana/kibana:{_ELASTIC}",
-                "restart": "unless-stopped",
-                "environment": {
-                    "ELASTICSEARCH_HOSTS": "http://elasticsearch:9200",
-                    "ELASTICSEARCH_USERNAME": "kibana_system",
-                    "ELASTICSEARCH_PASSWORD": "${KIBANA_PASSWORD:?set it}",
-                    "TELEMETRY_ENABLED": "false",
-                },
-                "ports": ["127.0.0.1:5601:5601"],
-                "depends_on": ["elasticsearch"],
-            },
+def _grafana(settings: Settings) -> dict[str, Any]:
+    return _service(
+        "grafana",
+        [],
+        [
+            "./grafana/provisioning:/etc/grafana/provisioning:ro",
+            "./grafana/dashboards:/var/lib/grafana/dashboards:ro",
+            "grafana-data:/var/lib/grafana",
+        ],
+        environment={
+            "GF_SERVER_HTTP_ADDR": "127.0.0.1",
+            "GF_SERVER_HTTP_PORT": str(settings.monitoring.grafana_port),
+            "GF_ANALYTICS_REPORTING_ENABLED": "false",
+            "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
         },
-        "volumes": {"elasticsearch-data": {}},
-    }
+    )

@@ -2,35 +2,31 @@
 
 import asyncio
 import contextlib
+import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pocket_agent.config.settings import Settings
-from pocket_agent.config.unit import format_duration
+import psutil
 
-_END_SECONDS: Final = 10.0
+from pocket_agent.errors import ConfigurationError, FileOperationError
+from pocket_agent.monitoring import guard
+from pocket_agent.monitoring.local import DATA, Launch
+from pocket_agent.monitoring.program import GRAFANA
+
+_END_SECONDS: Final = 8.0
 """How long a program may take to end by itself."""
+_KILL_SECONDS: Final = 5.0
+_LINE: Final = 64 * 1024
+"""Bytes of a line that are shown; longer ones come in parts."""
 
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """A program of the stack.
-
-    Attributes:
-        name: as in the rendered files.
-        command: what runs; the first word is looked up.
-        names: other names under which distributions have the program.
-        url: where it answers.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    names: tuple[str, ...]
-    url: str
+Find = Callable[[str], str | None]
+Say = Callable[[str, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,145 +36,187 @@ class Ended:
     name: str
     code: int
 
-
-def programs(settings: Settings, directory: Path) -> Sequence[Program]:
-    """The programs, with their data below the directory; all on loopback."""
-    stack = settings.monitoring
-    data = directory / ".data"
-    return (
-        Program(
-            "prometheus",
-            (
-                "prometheus",
-                f"--config.file={directory / 'prometheus' / 'prometheus.yml'}",
-                f"--storage.tsdb.path={data / 'prometheus'}",
-                f"--storage.tsdb.retention.time={format_duration(stack.retention)}",
-                f"--web.listen-address=127.0.0.1:{stack.prometheus_port}",
-                "--web.enable-lifecycle",
-                "--enable-feature=exemplar-storage",
-            ),
-            (),
-            f"http://127.0.0.1:{stack.prometheus_port}",
-        ),
-        Program(
-            "alertmanager",
-            (
-                "alertmanager",
-                f"--config.file={directory / 'alertmanager' / 'alertmanager.yml'}",
-                f"--storage.path={data / 'alertmanager'}",
-                f"--web.listen-address=127.0.0.1:{stack.alertmanager_port}",
-                "--cluster.listen-address=",
-            ),
-            ("prometheus-alertmanager",),
-            f"http://127.0.0.1:{stack.alertmanager_port}",
-        ),
-        Program(
-            "node_exporter",
-            ("node_exporter", f"--web.listen-address=127.0.0.1:{stack.node_port}"),
-            ("prometheus-node-exporter",),
-            f"http://127.0.0.1:{stack.node_port}",
-        ),
-        Program(
-            "blackbox_exporter",
-            (
-                "blackbox_exporter",
-                f"--config.file={directory / 'blackbox' / 'blackbox.yml'}",
-                f"--web.listen-address=127.0.0.1:{stack.blackbox_port}",
-            ),
-            ("prometheus-blackbox-exporter",),
-            f"http://127.0.0.1:{stack.blackbox_port}",
-        ),
-        Program(
-            "grafana",
-            ("grafana", "server", f"--homepath={_grafana_home()}", f"cfg:paths.data={data / 'grafana'}",
-             f"cfg:paths.provisioning={directory / 'grafana' / 'provisioning'}",
-             "cfg:server.http_addr=127.0.0.1", f"cfg:server.http_port={stack.grafana_port}",
-             "cfg:analytics.reporting_enabled=false", "cfg:analytics.check_for_updates=false"),
-            (),
-            f"http://127.0.0.1:{stack.grafana_port}",
-        ),
-    )  # fmt: skip
+    def __str__(self) -> str:
+        """For a person."""
+        how = f"was killed by {signal.Signals(-self.code).name}" if self.code < 0 else f"ended with status {self.code}"
+        return f"{self.name} {how}"
 
 
-def _grafana_home() -> str:
-    """Where Grafana's packages put its own files."""
-    return "/usr/share/grafana"
-
-
-def installed(
-    wanted: Sequence[Program], find: Callable[[str], str | None] = shutil.which
-) -> tuple[list[tuple[Program, str]], list[Program]]:
-    """The programs that are there, each with its path, and those that are not."""
+def installed(launches: Sequence[Launch], find: Find = shutil.which) -> tuple[list[tuple[Launch, str]], list[Launch]]:
+    """What can be run, each with the path of its program, and what cannot."""
     there, absent = [], []
-    for program in wanted:
-        path = next((found for name in (program.command[0], *program.names) if (found := find(name))), None)
+    for launch in launches:
+        path = next((found for name in launch.program.binaries if (found := find(name))), None)
         if path is None:
-            absent.append(program)
+            absent.append(launch)
         else:
-            there.append((program, path))
+            there.append((launch, str(Path(path).absolute())))
     return there, absent
+
+
+def refuse_taken_ports(launches: Sequence[Launch]) -> None:
+    """Look whether the ports are free before anything is started.
+
+    Raises:
+        ConfigurationError: with every port that is not, its setting, and who has it as far as that can be seen.
+    """
+    taken = [
+        f"\n  {launch.program.setting}: port {launch.port} is taken{_holder(launch.port)}"
+        for launch in launches
+        if not _is_free(launch.port)
+    ]
+    if taken:
+        advice = "\nEnd those programs, or change the settings and render the stack again."
+        raise ConfigurationError(f"The stack cannot be started:{''.join(taken)}{advice}")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As the programs do it: what is left of an ended connection holds no port.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _holder(port: int) -> str:
+    try:
+        for found in psutil.net_connections("tcp"):
+            if (
+                found.status == psutil.CONN_LISTEN
+                and getattr(found.laddr, "port", None) == port
+                and found.pid is not None
+            ):
+                return f" by {psutil.Process(found.pid).name()} (process {found.pid})"
+    except (psutil.Error, OSError):  # whose processes they are may not be ours to see
+        pass
+    return ""
 
 
 @contextlib.asynccontextmanager
 async def running(
-    present: Sequence[tuple[Program, str]], directory: Path, say: Callable[[str, str], None]
+    present: Sequence[tuple[Launch, str]], directory: Path, say: Say
 ) -> AsyncIterator["asyncio.Queue[Ended]"]:
     """Run programs until the block is left; who ends by itself is put into the queue.
 
+    They are one process group, which ends also when this process is killed.
+
     Args:
-        present: programs with their paths.
+        present: what is run, with the paths of the programs.
         directory: of the stack.
         say: is given the name of a program and a line that it printed.
+
+    Raises:
+        FileOperationError: a program cannot be started; those before it were ended.
     """
     ended: asyncio.Queue[Ended] = asyncio.Queue()
-    started: list[asyncio.subprocess.Process] = []
-    async with asyncio.TaskGroup() as tasks:
-        watchers = []
+    started: list[tuple[str, asyncio.subprocess.Process]] = []
+    async with _guarded() as group:
         try:
-            for program, path in present:
-                (directory / ".data" / program.name).mkdir(parents=True, exist_ok=True)
-                process = await asyncio.create_subprocess_exec(
-                    path,
-                    *program.command[1:],
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=asyncio.subprocess.STDOUT,
-                    start_new_session=True,
-                )
-                started.append(process)
-                watchers.append(tasks.create_task(_watch(program, process, say, ended)))
-            yield ended
+            for launch, path in present:
+                started.append((launch.program.name, await _start(launch, path, directory, group)))
+            async with asyncio.TaskGroup() as tasks:
+                watchers = [tasks.create_task(_watch(name, process, say, ended)) for name, process in started]
+                try:
+                    yield ended
+                finally:
+                    # While they are watched, so that their last words are heard.
+                    await _end_all(started)
+                    for watcher in watchers:
+                        watcher.cancel()
         finally:
-            await asyncio.gather(*(_end(process) for process in started))
-            for watcher in watchers:
-                watcher.cancel()
+            await _end_all(started)
 
 
-async def _watch(
-    program: Program,
-    process: asyncio.subprocess.Process,
-    say: Callable[[str, str], None],
-    ended: "asyncio.Queue[Ended]",
-) -> None:
+@contextlib.asynccontextmanager
+async def _guarded() -> AsyncIterator[int]:
+    """A process group that does not outlive this process; yields its id."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        guard.__name__,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+        process_group=0,
+    )
+    assert process.stdin is not None
+    try:
+        yield process.pid
+    finally:
+        # Whatever the programs have left behind is ended by it.
+        process.stdin.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(guard.GRACE_SECONDS + _KILL_SECONDS):
+                await process.wait()
+
+
+async def _start(launch: Launch, path: str, directory: Path, group: int) -> asyncio.subprocess.Process:
+    try:
+        (directory / DATA / launch.program.name).mkdir(parents=True, exist_ok=True)
+        if launch.program is GRAFANA:
+            _provision(directory)
+        return await asyncio.create_subprocess_exec(
+            path,
+            *launch.flags,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            cwd=directory,
+            process_group=group,
+            limit=_LINE,
+        )
+    except OSError as error:
+        reason = error.strerror or error
+        raise FileOperationError(f"{launch.program.name} cannot be started ({path}): {reason}.") from error
+
+
+def _provision(directory: Path) -> None:
+    """Grafana's provisioning as it is rendered, but with the dashboards where they are now."""
+    for file in _files(directory / "grafana" / "provisioning"):
+        place = directory / DATA / "grafana" / "provisioning" / file.relative_to(directory / "grafana" / "provisioning")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        text = file.read_text("utf-8").replace("/var/lib/grafana/dashboards", str(directory / "grafana" / "dashboards"))
+        place.write_text(text, "utf-8")
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    return (path for path in sorted(directory.rglob("*")) if path.is_file())
+
+
+async def _watch(name: str, process: asyncio.subprocess.Process, say: Say, ended: "asyncio.Queue[Ended]") -> None:
     assert process.stdout is not None
+    async for line in _lines(process.stdout):
+        say(name, line)
+    ended.put_nowait(Ended(name, await process.wait()))
+
+
+async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
+    """The lines; one that is too long in parts."""
     while True:
         try:
-            line = await process.stdout.readline()
-        except ValueError:  # longer than the reader's limit; what follows is read on
-            continue
-        if not line:
-            break
-        say(program.name, line.decode("utf-8", "replace").rstrip())
-    ended.put_nowait(Ended(program.name, await process.wait()))
+            raw = await stream.readuntil(b"\n")
+        except asyncio.LimitOverrunError as error:
+            raw = await stream.readexactly(error.consumed)
+        except asyncio.IncompleteReadError as error:
+            raw = error.partial
+            if not raw:
+                return
+        yield raw.decode("utf-8", "replace").rstrip("\r\n")
+
+
+async def _end_all(started: Sequence[tuple[str, asyncio.subprocess.Process]]) -> None:
+    await asyncio.gather(*(_end(process) for _, process in started))
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
     """End one program: it is asked first."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    for number, seconds in ((signal.SIGTERM, _END_SECONDS), (signal.SIGKILL, _KILL_SECONDS)):
         if process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError):
-            process.send_signal(number)
+            os.kill(process.pid, number)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_END_SECONDS):
+            async with asyncio.timeout(seconds):
                 await process.wait()

@@ -1,190 +1,216 @@
-"""systemd units: the server, and each program of the stack, hardened."""
+"""systemd units of the programs of the stack, hardened; named as Debian names them, which ours then replace."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from pocket_agent.config.settings import Settings
-from pocket_agent.config.unit import format_duration
-from pocket_agent.monitoring.output import Head, RenderedFile, text_file
-
-_HARDENED: Final = (
-    "NoNewPrivileges=yes",
-    "PrivateTmp=yes",
-    "PrivateDevices=yes",
-    "ProtectSystem=strict",
-    "ProtectHome=yes",
-    "ProtectKernelTunables=yes",
-    "ProtectKernelModules=yes",
-    "ProtectControlGroups=yes",
-    "RestrictSUIDSGID=yes",
-    "RestrictRealtime=yes",
-    "LockPersonality=yes",
-    "SystemCallArchitectures=native",
+from pocket_agent.monitoring import port
+from pocket_agent.monitoring.output import RenderedFile
+from pocket_agent.monitoring.program import (
+    alertmanager_flags,
+    blackbox_flags,
+    node_flags,
+    prometheus_flags,
 )
+from pocket_agent.monitoring.service import server_files
+from pocket_agent.monitoring.target import Target
+from pocket_agent.monitoring.unit import HARDENED, is_home, quoted, unit_file
+
+_NETWORK: Final = ("After=network-online.target", "Wants=network-online.target")
+_JOURNAL: Final = "SupplementaryGroups=systemd-journal"
 
 
-def systemd_files(settings: Settings) -> list[RenderedFile]:
+def systemd_files(settings: Settings, targets: Sequence[Target]) -> list[RenderedFile]:
     """The files of `systemd/`."""
+    return [*server_files(targets), *_prometheus(settings, targets), *_logs(targets), *_traces(), _grafana(settings)]
+
+
+def _prometheus(settings: Settings, targets: Sequence[Target]) -> list[RenderedFile]:
+    """Prometheus, Alertmanager and the exporters."""
     stack = settings.monitoring
-    retention = format_duration(stack.retention)
     return [
-        _server(settings),
         _program(
             "prometheus",
             "Prometheus",
             (
                 "/usr/bin/prometheus",
-                "--config.file=/etc/prometheus/prometheus.yml",
-                "--storage.tsdb.path=/var/lib/prometheus",
-                f"--storage.tsdb.retention.time={retention}",
-                f"--web.listen-address=127.0.0.1:{stack.prometheus_port}",
-                "--web.enable-lifecycle",
-                "--enable-feature=exemplar-storage",
+                *prometheus_flags(stack, config="/etc/prometheus/prometheus.yml", data="/var/lib/prometheus"),
             ),
-            "prometheus",
             state="prometheus",
         ),
         _program(
-            "alertmanager",
+            "prometheus-alertmanager",
             "Alertmanager",
             (
                 "/usr/bin/prometheus-alertmanager",
-                "--config.file=/etc/prometheus/alertmanager.yml",
-                "--storage.path=/var/lib/alertmanager",
-                f"--web.listen-address=127.0.0.1:{stack.alertmanager_port}",
-                "--cluster.listen-address=",
+                *alertmanager_flags(stack, config="/etc/prometheus/alertmanager.yml", data="/var/lib/alertmanager"),
             ),
-            "prometheus",
+            alias="alertmanager",
             state="alertmanager",
         ),
         _program(
-            "node_exporter",
-            "Prometheus node exporter",
-            (
-                "/usr/bin/prometheus-node-exporter",
-                f"--web.listen-address=127.0.0.1:{stack.node_port}",
-                r"--collector.filesystem.mount-points-exclude=^/(sys|proc|dev|host|etc)($|/)",
-                r"--collector.netclass.ignored-devices=^(veth.*|docker.*|br-.*)$",
-            ),
-            "prometheus",
+            "prometheus-node-exporter",
+            "the node exporter",
+            ("/usr/bin/prometheus-node-exporter", *node_flags(stack)),
+            alias="node_exporter",
+            # It tells of other processes' mounts, and of the disks under /home.
+            changed={"ProtectHome": "read-only", "ProtectProc": None},
         ),
         _program(
-            "blackbox_exporter",
-            "Prometheus blackbox exporter",
-            (
-                "/usr/bin/prometheus-blackbox-exporter",
-                "--config.file=/etc/prometheus/blackbox.yml",
-                f"--web.listen-address=127.0.0.1:{stack.blackbox_port}",
-            ),
-            "prometheus",
+            "prometheus-blackbox-exporter",
+            "the blackbox exporter",
+            ("/usr/bin/prometheus-blackbox-exporter", *blackbox_flags(stack, config="/etc/prometheus/blackbox.yml")),
+            alias="blackbox_exporter",
+            further=_certificates(targets),
+            changed={"ProtectHome": "tmpfs"} if any(is_home(target.ca_file) for target in targets) else {},
         ),
-        _program("loki", "Loki", ("/usr/bin/loki", "-config.file=/etc/loki/config.yml"), "loki", state="loki"),
+    ]
+
+
+def _certificates(targets: Sequence[Target]) -> list[str]:
+    """Show the exporter the certificates, and nothing else, of data directories that are closed to its user."""
+    lines = []
+    for target in targets:
+        if target.ca_file is None:
+            continue
+        if target.own_certificate:
+            # The directory, not the file: a renewed certificate is another file of the same name.
+            lines += [f"TemporaryFileSystem={_mount(target.data_dir)}:ro", _shown(target.ca_file.parent)]
+        elif is_home(target.ca_file):
+            lines.append(_shown(target.ca_file))
+    return lines
+
+
+def _shown(path: Path) -> str:
+    """A file or directory of the machine that is seen at its own place, if it is there."""
+    return f"BindReadOnlyPaths=-{_mount(path)}"
+
+
+def _mount(path: Path) -> str:
+    """A path where a colon parts what is mounted from where (systemd.exec(5))."""
+    return quoted(str(path)).replace(":", "\\:")
+
+
+def _logs(targets: Sequence[Target]) -> list[RenderedFile]:
+    reading = [_JOURNAL]
+    if any(target.log_file is not None for target in targets):
+        # A log file is for the server's user alone; nothing else is left to the shipper of what root may do.
+        reading += ["AmbientCapabilities=CAP_DAC_READ_SEARCH", "CapabilityBoundingSet=CAP_DAC_READ_SEARCH"]
+    homes = {"ProtectHome": "read-only"} if any(is_home(target.log_file) for target in targets) else {}
+    return [
+        _program("loki", "Loki", ("/usr/bin/loki", "-config.file=/etc/loki/config.yml"), user="loki", state="loki"),
         _program(
             "alloy",
             "Grafana Alloy",
-            ("/usr/bin/alloy", "run", "--storage.path=/var/lib/alloy", "/etc/alloy/config.alloy"),
-            "alloy",
+            (
+                "/usr/bin/alloy",
+                "run",
+                f"--server.http.listen-addr=127.0.0.1:{port.ALLOY}",
+                "--storage.path=/var/lib/alloy/data",
+                "--disable-reporting",
+                "/etc/alloy/config.alloy",
+            ),
+            user="alloy",
             state="alloy",
-            further=("SupplementaryGroups=systemd-journal",),
+            further=reading,
+            changed=homes,
         ),
         _program(
             "promtail",
             "Promtail",
             ("/usr/bin/promtail", "-config.file=/etc/promtail/config.yml"),
-            "promtail",
+            user="promtail",
             state="promtail",
-            further=("SupplementaryGroups=systemd-journal",),
+            further=reading,
+            changed=homes,
+            conflicts="alloy",
         ),
-        _program(
-            "otelcol",
-            "OpenTelemetry collector",
-            ("/usr/bin/otelcol", "--config=/etc/otelcol/config.yaml"),
-            "otelcol",
-        ),
-        _program("tempo", "Tempo", ("/usr/bin/tempo", "-config.file=/etc/tempo/config.yml"), "tempo", state="tempo"),
     ]
 
 
-def _unit(
-    name: str, what: str, sections: Sequence[tuple[str, Sequence[str]]], notes: tuple[str, ...] = ()
-) -> RenderedFile:
-    head = Head(
-        what=what,
-        place=f"/etc/systemd/system/{name}.service",
-        reload=f"systemctl daemon-reload && systemctl restart {name}",
-        notes=notes,
+def _traces() -> list[RenderedFile]:
+    return [
+        _program(
+            "otelcol",
+            "the OpenTelemetry collector",
+            ("/usr/bin/otelcol", "--config=/etc/otelcol/config.yaml"),
+            user=None,
+        ),
+        _program(
+            "tempo", "Tempo", ("/usr/bin/tempo", "-config.file=/etc/tempo/config.yml"), user="tempo", state="tempo"
+        ),
+    ]
+
+
+def _grafana(settings: Settings) -> RenderedFile:
+    """Grafana's package has a good unit; what is changed of it."""
+    lines = (
+        "Environment=GF_SERVER_HTTP_ADDR=127.0.0.1",
+        f"Environment=GF_SERVER_HTTP_PORT={settings.monitoring.grafana_port}",
+        "Environment=GF_ANALYTICS_REPORTING_ENABLED=false",
+        "Environment=GF_ANALYTICS_CHECK_FOR_UPDATES=false",
     )
-    body = "\n".join(f"[{section}]\n" + "".join(f"{line}\n" for line in lines) for section, lines in sections)
-    return text_file(f"systemd/{name}.service", head, body)
+    return unit_file(
+        "grafana-server.service.d/pocket-agent.conf",
+        "Adds to the unit of Grafana's package: Grafana on loopback only, on the port of the settings.",
+        (("Service", lines),),
+        restart="grafana-server",
+    )
 
 
 def _program(
     name: str,
-    description: str,
-    command: tuple[str, ...],
-    user: str,
+    title: str,
+    command: Sequence[str],
     *,
+    user: str | None = "prometheus",
+    alias: str | None = None,
     state: str | None = None,
-    further: tuple[str, ...] = (),
+    further: Sequence[str] = (),
+    changed: dict[str, str] | dict[str, str | None] | None = None,
+    conflicts: str | None = None,
 ) -> RenderedFile:
-    """A program of the stack."""
+    """The unit of a program.
+
+    Args:
+        name: of the unit.
+        title: of the program.
+        command: its absolute path and its flags.
+        user: None for one that exists only while it runs.
+        alias: another name of the unit.
+        state: its directory below /var/lib.
+        further: lines for the section [Service].
+        changed: what is hardened less than usual; None takes a line out.
+        conflicts: a unit that does the same.
+    """
+    first = command[0]
+    hardened: dict[str, str | None] = {**HARDENED, **(changed or {})}
+    given = {line.partition("=")[0] for line in further}
     service = [
         "Type=simple",
-        f"User={user}",
-        f"Group={user}",
-        # A dollar sign begins a variable and a per cent sign a specifier (systemd.service(5)).
-        "ExecStart=" + " \\\n    ".join(word.replace("%", "%%").replace("$", "$$") for word in command),
+        *((f"User={user}", f"Group={user}") if user else ("DynamicUser=yes",)),
+        "ExecStart=" + " \\\n    ".join(_word(word) for word in command),
         "ExecReload=/bin/kill -HUP $MAINPID",
         "Restart=always",
         "RestartSec=5",
-        *([f"StateDirectory={state}"] if state else []),
-        *_HARDENED,
+        *([f"StateDirectory={state}", "StateDirectoryMode=0750"] if state else []),
+        *(f"{key}={value}" for key, value in hardened.items() if value is not None and key not in given),
         *further,
     ]
-    unit = [f"Description={description}", "After=network-online.target", "Wants=network-online.target"]
-    sections = (("Unit", unit), ("Service", service), ("Install", ["WantedBy=multi-user.target"]))
-    return _unit(name, f"Runs {description} for Pocket Agent Server.", sections)
-
-
-def _server(settings: Settings) -> RenderedFile:
-    """The server itself: its agents must outlive it, and need the machine that their user works on."""
-    stop = round(settings.timeouts.shutdown) + 20
-    service = [
-        "Type=simple",
-        "User=pocket-agent",
-        "Group=pocket-agent",
-        "ExecStart=/opt/pocket-agent/bin/pocket-agent serve --config /etc/pocket-agent/config.yaml",
-        "ExecReload=/bin/kill -HUP $MAINPID",
-        "Environment=PA_DATA_DIR=/var/lib/pocket-agent",
-        "Restart=always",
-        "RestartSec=2",
-        f"TimeoutStopSec={stop}",
-        # Only the server is told to stop: the agents go on working, and the next server takes them over.
-        "KillMode=process",
-        "StateDirectory=pocket-agent",
-        "StateDirectoryMode=0700",
-        "LogsDirectory=pocket-agent",
-        "UMask=0077",
-        "LimitNOFILE=65536",
-        "NoNewPrivileges=yes",
-        "ProtectSystem=full",
-        "ProtectKernelTunables=yes",
-        "ProtectKernelModules=yes",
-        "ProtectControlGroups=yes",
-        "RestrictSUIDSGID=yes",
-        "RestrictRealtime=yes",
-        "LockPersonality=yes",
-        "SystemCallArchitectures=native",
-    ]
-    unit = [
-        "Description=Pocket Agent Server",
-        "After=network-online.target",
-        "Wants=network-online.target",
-        "StartLimitIntervalSec=0",
-    ]
-    sections = (("Unit", unit), ("Service", service), ("Install", ["WantedBy=multi-user.target"]))
-    notes = (
-        "The agents inherit what is restricted here, so it leaves them the home directory and a compiler's needs.",
-        "A private /tmp would be emptied under agents that outlive a restart, so there is none.",
+    unit = [f"Description={title[0].upper()}{title[1:]} for Pocket Agent Server", *_NETWORK]
+    if conflicts is not None:
+        unit.append(f"Conflicts={conflicts}.service")
+    install = ["WantedBy=multi-user.target", *([f"Alias={alias}.service"] if alias else [])]
+    return unit_file(
+        f"{name}.service",
+        f"Runs {title} as a service.",
+        (("Unit", unit), ("Service", service), ("Install", install)),
+        restart=name,
+        notes=(f"The program is {first}, as Debian or its authors package it; change the path if yours is elsewhere.",),
     )
-    return _unit("pocket-agent", "Runs Pocket Agent Server.", sections, notes)
+
+
+def _word(word: str) -> str:
+    """A word of a command line: `$` begins a variable and `%` a specifier (systemd.service(5))."""
+    return word.replace("%", "%%").replace("$", "$$")

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from pocket_agent.config.settings import Settings
+from pocket_agent.monitoring import port
 from pocket_agent.monitoring.output import Head, RenderedFile, yaml_file
 
 _COLLECTOR: Final = Head(
@@ -15,8 +16,6 @@ _TEMPO: Final = Head(
     place="/etc/tempo/config.yml",
     reload="restart Tempo",
 )
-_TEMPO_OTLP_PORT: Final = 14317
-"""Where Tempo takes spans from the collector, which has the usual port."""
 
 
 def tracing_files(settings: Settings) -> list[RenderedFile]:
@@ -33,13 +32,13 @@ def _collector(settings: Settings) -> dict[str, Any]:
             "otlp": {
                 "protocols": {
                     "http": {"endpoint": f"127.0.0.1:{settings.monitoring.otlp_port}"},
-                    "grpc": {"endpoint": "127.0.0.1:4317"},
+                    "grpc": {"endpoint": f"127.0.0.1:{port.OTLP_GRPC}"},
                 }
             }
         },
         "processors": {"memory_limiter": {"check_interval": "1s", "limit_mib": 256}, "batch": {}},
         "exporters": {
-            "otlp/tempo": {"endpoint": f"127.0.0.1:{_TEMPO_OTLP_PORT}", "tls": {"insecure": True}},
+            "otlp/tempo": {"endpoint": f"127.0.0.1:{port.TEMPO_OTLP}", "tls": {"insecure": True}},
         },
         "service": {
             "pipelines": {
@@ -61,9 +60,9 @@ def _tempo(settings: Settings) -> dict[str, Any]:
             "http_listen_address": "127.0.0.1",
             "http_listen_port": settings.monitoring.tempo_port,
             "grpc_listen_address": "127.0.0.1",
-            "grpc_listen_port": 9097,
+            "grpc_listen_port": port.TEMPO_GRPC,
         },
-        "distributor": {"receivers": {"otlp": {"protocols": {"grpc": {"endpoint": f"127.0.0.1:{_TEMPO_OTLP_PORT}"}}}}},
+        "distributor": {"receivers": {"otlp": {"protocols": {"grpc": {"endpoint": f"127.0.0.1:{port.TEMPO_OTLP}"}}}}},
         "compactor": {"compaction": {"block_retention": f"{hours}h"}},
         "storage": {
             "trace": {

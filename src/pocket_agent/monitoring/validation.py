@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ class Check:
     Attributes:
         name: what was asked of it.
         status: `skipped` when the program is not installed or there is nothing to check.
-        message: what it said, or why it was not asked.
+        message: the files that are good, what it said against them, or why it was not asked.
     """
 
     name: str
@@ -31,62 +32,78 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class _Question:
+    """What a program is asked.
+
+    Attributes:
+        name: for people.
+        programs: the names under which it may be installed.
+        arguments: before the files.
+        files: below the directory, or a pattern for some.
+        prefix: of each file's argument.
+        optional: whether there may be no such files.
+    """
+
     name: str
     programs: tuple[str, ...]
     arguments: tuple[str, ...]
-    files: tuple[Path, ...]
+    files: str
+    prefix: str = ""
+    optional: bool = False
 
 
-def check(directory: Path, find: Callable[[str], str | None] = shutil.which) -> Iterator[Check]:
+_LINT: Final = ("--lint=all", "--lint-fatal")
+_QUESTIONS: Final = (
+    _Question("promtool check config", ("promtool",), ("check", "config", *_LINT), "prometheus/prometheus.yml"),
+    _Question("promtool check rules", ("promtool",), ("check", "rules", *_LINT), "prometheus/rules/*.yml"),
+    _Question("promtool test rules", ("promtool",), ("test", "rules"), "prometheus/tests/*.yml", optional=True),
+    _Question("amtool check-config", ("amtool",), ("check-config",), "alertmanager/alertmanager.yml"),
+    _Question(
+        "blackbox --config.check",
+        ("blackbox_exporter", "prometheus-blackbox-exporter"),
+        ("--config.check",),
+        "blackbox/blackbox.yml",
+        "--config.file=",
+    ),
+    _Question("k6 inspect", ("k6",), ("inspect",), "k6/load-test.js"),
+    _Question("loki -verify-config", ("loki",), ("-verify-config",), "loki/config.yml", "-config.file="),
+    _Question("alloy fmt", ("alloy",), ("fmt",), "alloy/config.alloy"),
+    _Question("promtail -check-syntax", ("promtail",), ("-check-syntax",), "promtail/config.yml", "-config.file="),
+    _Question(
+        "otelcol validate", ("otelcol", "otelcol-contrib"), ("validate",), "otel-collector/config.yaml", "--config="
+    ),
+)
+
+
+def find_program(name: str) -> str | None:
+    """A program of PATH, or one that came with a Python package and is beside the interpreter, as k6 is."""
+    return shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
+
+
+def check(directory: Path, find: Callable[[str], str | None] = find_program) -> Iterator[Check]:
     """Check the files of a directory, one result for each question.
 
     Args:
         directory: what `render` wrote.
         find: where a program is; None when it is not installed.
     """
-    for question in _questions(directory):
-        missing = [file for file in question.files if not file.exists()]
+    directory = directory.absolute()
+    for question in _QUESTIONS:
+        files = sorted(directory.glob(question.files))
         program = next((found for name in question.programs if (found := find(name)) is not None), None)
-        if missing or not question.files:
-            what = ", ".join(str(file.relative_to(directory)) for file in missing) or "no such files"
-            yield Check(question.name, "failed", f"not there: {what}; render the stack first")
+        if not files and question.optional:
+            yield Check(question.name, "skipped", f"there is no {question.files}")
+        elif not files:
+            yield Check(question.name, "failed", f"there is no {question.files}; render the stack first")
         elif program is None:
             yield Check(question.name, "skipped", f"{question.programs[0]} is not installed")
         else:
-            yield _ask(question, str(Path(program).absolute()), directory)
+            yield _ask(question, str(Path(program).absolute()), directory, files)
 
 
-def _questions(directory: Path) -> Sequence[_Question]:
-    rules = tuple(sorted(directory.glob("prometheus/rules/*.yml")))
-    tests = tuple(sorted(directory.glob("prometheus/tests/*.yml")))
-    config = directory / "prometheus" / "prometheus.yml"
-    manager = directory / "alertmanager" / "alertmanager.yml"
-    blackbox = directory / "blackbox" / "blackbox.yml"
-    script = directory / "k6" / "load-test.js"
-    promtool = ("promtool",)
-    return (
-        _Question(
-            "promtool check config", promtool, ("check", "config", "--lint=all", "--lint-fatal", str(config)), (config,)
-        ),
-        _Question(
-            "promtool check rules", promtool, ("check", "rules", "--lint=all", "--lint-fatal", *map(str, rules)), rules
-        ),
-        _Question("promtool test rules", promtool, ("test", "rules", *map(str, tests)), tests),
-        _Question("amtool check-config", ("amtool",), ("check-config", str(manager)), (manager,)),
-        _Question(
-            "blackbox --config.check",
-            ("blackbox_exporter", "prometheus-blackbox-exporter"),
-            ("--config.check", f"--config.file={blackbox}"),
-            (blackbox,),
-        ),
-        _Question("k6 inspect", ("k6",), ("inspect", str(script)), (script,)),
-    )
-
-
-def _ask(question: _Question, program: str, directory: Path) -> Check:
+def _ask(question: _Question, program: str, directory: Path, files: Sequence[Path]) -> Check:
     try:
         done = subprocess.run(  # noqa: S603 - a list, of our own words and files
-            [program, *question.arguments],
+            [program, *question.arguments, *(f"{question.prefix}{file}" for file in files)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_SECONDS,
@@ -94,7 +111,11 @@ def _ask(question: _Question, program: str, directory: Path) -> Check:
             env={**os.environ, "K6_NO_USAGE_REPORT": "true"},
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return Check(question.name, "failed", f"{program} cannot be run: {error}")
+    except subprocess.TimeoutExpired:
+        return Check(question.name, "failed", f"{program} did not end within {_SECONDS:g} s")
+    except OSError as error:
+        return Check(question.name, "failed", f"{program} cannot be run: {error.strerror}")
+    if done.returncode == 0:
+        return Check(question.name, "ok", ", ".join(str(file.relative_to(directory)) for file in files))
     said = (done.stdout + done.stderr).decode("utf-8", "replace").strip()[-_OUTPUT:]
-    return Check(question.name, "ok" if done.returncode == 0 else "failed", said)
+    return Check(question.name, "failed", said or f"{program} ended with status {done.returncode}")

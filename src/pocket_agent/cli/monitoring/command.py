@@ -28,9 +28,9 @@ def render_command(
     data_dir: DataDir = None,
 ) -> None:
     """Write the configuration of the whole stack into DIR, out of the server's settings."""
-    from pocket_agent.cli.monitoring.render import render_stack
+    from pocket_agent.cli.monitoring.render import write_stack
 
-    render_stack(directory, config=config, data_dir=data_dir, also=also or [], environ=os.environ, force=force)
+    write_stack(directory, config=config, data_dir=data_dir, also=also or [], environ=os.environ, force=force)
 
 
 @monitoring.command("check")
@@ -47,9 +47,8 @@ def check_command(
 
 
 @monitoring.command("up")
-def up_command(directory: Directory, config: Config = None, data_dir: DataDir = None) -> None:
+def up_command(directory: Directory) -> None:
     """Run what is installed of a rendered stack in the foreground; Ctrl-C ends it."""
     from pocket_agent.cli.monitoring.up import run_stack
-    from pocket_agent.config import load_settings
 
-    run_stack(directory, load_settings(config=config, environ=os.environ, flags={"data.dir": data_dir}).settings)
+    run_stack(directory)

@@ -8,12 +8,13 @@ import typer
 
 from pocket_agent.config import load_settings
 from pocket_agent.monitoring.bundle import Outcome, write
-from pocket_agent.monitoring.stack import render
+from pocket_agent.monitoring.stack import Server, render_stack
+from pocket_agent.monitoring.target import SERVICE_FILE
 
 _OWN: Final = "PA_"
 
 
-def render_stack(
+def write_stack(
     directory: Path,
     *,
     config: Path | None,
@@ -28,12 +29,12 @@ def render_stack(
         ConfigurationError: the settings cannot be used, or not for a stack.
         FileOperationError: the directory cannot be written.
     """
-    settings = load_settings(config=config, environ=environ, flags={"data.dir": data_dir}).settings
+    first = load_settings(config=config, environ=environ, flags={"data.dir": data_dir})
     # The environment's settings are those of the first server.
     plain = {name: value for name, value in environ.items() if not name.startswith(_OWN)}
-    others = [load_settings(config=file, environ=plain, flags={}).settings for file in also]
-    outcome = write(directory, render(settings, others), force=force)
-    typer.echo(_told(directory, outcome))
+    others = [load_settings(config=file, environ=plain, flags={}) for file in also]
+    servers = [Server(loaded.settings, (loaded.file or SERVICE_FILE).absolute()) for loaded in (first, *others)]
+    typer.echo(_told(directory, write(directory, render_stack(servers), force=force)))
 
 
 def _told(directory: Path, outcome: Outcome) -> str:
@@ -42,4 +43,7 @@ def _told(directory: Path, outcome: Outcome) -> str:
     if outcome.kept:
         lines.append("Left alone, since they were changed by hand (--force overwrites them):")
         lines += [f"  {path}" for path in outcome.kept]
+    if outcome.abandoned:
+        lines.append("Not part of the stack any more, and changed by hand, so they are still there:")
+        lines += [f"  {path}" for path in outcome.abandoned]
     return "\n".join(lines)

@@ -1,43 +1,66 @@
 """`pocket-agent monitoring up`: the installed programs of a rendered stack, in the foreground."""
 
 import asyncio
+import contextlib
 import signal
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import typer
 
-from pocket_agent.config.settings import Settings
 from pocket_agent.errors import FileOperationError
-from pocket_agent.monitoring.group import Ended, installed, programs, running
+from pocket_agent.monitoring.group import Ended, installed, refuse_taken_ports, running
+from pocket_agent.monitoring.local import Launch, read_launches
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def run_stack(directory: Path, settings: Settings) -> None:
+def run_stack(directory: Path) -> None:
     """Run until a signal, or until a program ends by itself, which ends the rest with status 1.
 
     Raises:
-        FileOperationError: there is no rendered stack.
+        FileOperationError: there is no rendered stack, or nothing of it is installed.
+        ConfigurationError: a port is taken.
     """
-    if not (directory / "prometheus" / "prometheus.yml").exists():
-        raise FileOperationError(f"{directory} holds no stack; write one: pocket-agent monitoring render {directory}")
-    ended = asyncio.run(_run(directory.resolve(), settings))
+    directory = directory.resolve()
+    there, absent = installed(read_launches(directory))
+    for launch in absent:
+        _tell(f"{launch.program.name}: not installed ({launch.program.package})")
+    if not there:
+        raise FileOperationError("Nothing of the stack is installed here.")
+    refuse_taken_ports([launch for launch, _ in there])
+    for launch, path in there:
+        _tell(f"{launch.program.name}: {launch.url} ({path})")
+    ended = asyncio.run(_run(directory, there))
     if ended is not None:
-        typer.echo(f"{ended.name} ended by itself ({ended.code}); so the rest was ended, too.", err=True)
+        _tell(f"{ended}, so the rest was ended, too.")
         raise typer.Exit(1)
 
 
-async def _run(directory: Path, settings: Settings) -> Ended | None:
-    there, absent = installed(programs(settings, directory))
-    for program in absent:
-        typer.echo(f"{program.name}: not installed", err=True)
-    for program, _ in there:
-        typer.echo(f"{program.name}: {program.url}", err=True)
+def _tell(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+async def _run(directory: Path, there: Sequence[tuple[Launch, str]]) -> Ended | None:
+    """Run; returns the program that ended by itself, or None after a signal."""
+    width = max(len(launch.program.name) for launch, _ in there)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _SIGNALS:
         loop.add_signal_handler(number, stopped.set)
-    async with running(there, directory, lambda name, line: typer.echo(f"{name} | {line}")) as ended:
-        waits = {asyncio.ensure_future(stopped.wait()), asyncio.ensure_future(ended.get())}
-        done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in pending:
-            wait.cancel()
-    return next((result for wait in done if isinstance(result := wait.result(), Ended)), None)
+    try:
+        async with running(there, directory, lambda name, line: typer.echo(f"{name:<{width}} | {line}")) as ended:
+            signalled = asyncio.create_task(stopped.wait())
+            first = asyncio.create_task(ended.get())
+            try:
+                await asyncio.wait((signalled, first), return_when=asyncio.FIRST_COMPLETED)
+                return first.result() if first.done() and not stopped.is_set() else None
+            finally:
+                signalled.cancel()
+                first.cancel()
+    except* BrokenPipeError:
+        # Whoever read the lines has had enough.
+        with contextlib.suppress(BrokenPipeError):
+            _tell("Nobody reads what the programs say, so they were ended.")
+    return None

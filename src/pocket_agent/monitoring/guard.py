@@ -1,0 +1,48 @@
+"""Ends a group of processes when whoever started it is gone: python -m pocket_agent.monitoring.guard.
+
+It leads the group and waits for the end of its standard input, a pipe whose other end only the starter has. The
+system closes that when the starter ends, however it ends. No option of the system alone does this: PR_SET_PDEATHSIG
+(prctl(2)) is Linux's, does not reach what the programs start themselves, and counts the end of a thread.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from typing import Final
+
+import psutil
+
+GRACE_SECONDS: Final = 8.0
+"""How long the others may take to end by themselves."""
+
+
+def main() -> None:
+    """Wait, then end the group."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    while sys.stdin.buffer.read(4096):
+        pass
+    os.killpg(0, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE_SECONDS
+    while others() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if others():
+        os.killpg(0, signal.SIGKILL)
+
+
+def others() -> bool:
+    """Whether anybody else of this process's group is still there."""
+    own, group = os.getpid(), os.getpgrp()
+    for process in psutil.process_iter(["status"]):
+        if process.pid == own or process.info["status"] == psutil.STATUS_ZOMBIE:
+            continue
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getpgid(process.pid) == group:
+                return True
+    return False
+
+
+if __name__ == "__main__":
+    main()
