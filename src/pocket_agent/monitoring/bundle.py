@@ -4,7 +4,6 @@ import errno
 import hashlib
 import json
 import os
-import secrets
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -54,6 +53,9 @@ def write(directory: Path, files: Iterable[RenderedFile], *, force: bool = False
     try:
         directory.mkdir(parents=True, exist_ok=True)
         known = _read_manifest(directory)
+        for path in wanted.keys() | known.keys() | {MANIFEST}:
+            _refuse_links(directory, path)
+            _draft(directory / path).unlink(missing_ok=True)  # of a run that was interrupted
         present = {path: _digest_of(directory, path) for path in sorted(wanted.keys() | known.keys())}
         theirs = {
             path
@@ -119,16 +121,14 @@ def _digest_of(directory: Path, path: str) -> str | None:
 
 def _content(directory: Path, path: str) -> bytes | None:
     _refuse_links(directory, path)
+    place = directory / path
     try:
-        descriptor = os.open(directory / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        if not stat.S_ISREG(place.lstat().st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(place))
+        with place.open("rb") as file:
+            return file.read(_MAX_SIZE)
     except FileNotFoundError:
         return None
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            code = errno.EISDIR if stat.S_ISDIR(found.st_mode) else errno.EINVAL
-            raise OSError(code, "not a regular file", str(directory / path))
-        return file.read(_MAX_SIZE)
 
 
 def _refuse_links(directory: Path, path: str) -> None:
@@ -172,7 +172,7 @@ def _replace(directory: Path, path: str, content: bytes) -> None:
     """Write a file whole or not at all, also when the machine stops."""
     target = directory / path
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    draft = _draft(target)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -183,6 +183,10 @@ def _replace(directory: Path, path: str, content: bytes) -> None:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+def _draft(target: Path) -> Path:
+    return target.with_name(f".{target.name}.rendering")
 
 
 def _remove(directory: Path, path: str) -> None:
