@@ -1,4 +1,4 @@
-"""Metrics that alerts need and the catalogue does not have: those of other programs, and of the server's process."""
+"""Metrics that are not in the catalogue: those of other programs, and of the server's process."""
 
 from typing import Final, Literal
 
@@ -6,8 +6,10 @@ from pocket_agent.observability.catalogue import PROCESS, Metric
 
 SERVER_JOB: Final = "pocket-agent"
 PROBE_JOB: Final = "blackbox"
-JOBS: Final = (SERVER_JOB, "node", PROBE_JOB, "prometheus", "alertmanager")
-"""The names of the scrape jobs that rules rely on."""
+HTTP_PROBE_JOB: Final = "blackbox-http"
+MACHINE_JOB: Final = "node"
+JOBS: Final = (SERVER_JOB, MACHINE_JOB, PROBE_JOB, HTTP_PROBE_JOB, "prometheus", "alertmanager")
+"""The names of the scrape jobs that rules and dashboards rely on."""
 
 
 def _foreign(name: str, kind: Literal["counter", "gauge"], text: str, *labels: str) -> Metric:
@@ -21,9 +23,19 @@ def _process(name: str, text: str, kind: Literal["counter", "gauge"] = "gauge") 
 
 
 UP: Final = _foreign("up", "gauge", "Whether the last scrape of a target succeeded.")
+SCRAPE_DURATION: Final = _foreign("scrape_duration_seconds", "gauge", "How long the last scrape of a target took.")
+SCRAPED_SERIES: Final = _foreign(
+    "scrape_samples_post_metric_relabeling", "gauge", "How many series the last scrape of a target gave."
+)
+ALERTS: Final = _foreign(
+    "ALERTS", "gauge", "Alerts, as Prometheus records them.", "alertname", "alertstate", "severity", "service"
+)
 PROBE_SUCCESS: Final = _foreign("probe_success", "gauge", "Whether the last probe succeeded (blackbox exporter).")
 NOTIFICATIONS_DROPPED: Final = _foreign(
     "prometheus_notifications_dropped_total", "counter", "Alerts that Prometheus could hand to no Alertmanager."
+)
+NOTIFICATIONS: Final = _foreign(
+    "alertmanager_notifications_total", "counter", "Notifications that Alertmanager tried to deliver.", "integration"
 )
 NOTIFICATIONS_FAILED: Final = _foreign(
     "alertmanager_notifications_failed_total",
@@ -32,8 +44,21 @@ NOTIFICATIONS_FAILED: Final = _foreign(
     "integration",
 )
 
+MACHINE_CPU_SECONDS: Final = _foreign(
+    "node_cpu_seconds_total", "counter", "Time of each processor by what it was used for.", "cpu", "mode"
+)
+MACHINE_MEMORY: Final = _foreign("node_memory_MemTotal_bytes", "gauge", "Memory of the machine.")
+MACHINE_MEMORY_AVAILABLE: Final = _foreign(
+    "node_memory_MemAvailable_bytes", "gauge", "Memory that programs can have without swapping."
+)
+DISK_READ: Final = _foreign("node_disk_read_bytes_total", "counter", "Bytes read from disks.", "device")
+DISK_WRITTEN: Final = _foreign("node_disk_written_bytes_total", "counter", "Bytes written to disks.", "device")
+NETWORK_RECEIVED: Final = _foreign("node_network_receive_bytes_total", "counter", "Bytes received.", "device")
+NETWORK_SENT: Final = _foreign("node_network_transmit_bytes_total", "counter", "Bytes sent.", "device")
+
 RESIDENT_MEMORY: Final = _process("process_resident_memory_bytes", "Memory of the process.")
 START_TIME: Final = _process("process_start_time_seconds", "When the process was started, as Unix time.")
+VIRTUAL_MEMORY: Final = _process("process_virtual_memory_bytes", "Address space of the process.")
 CPU_SECONDS: Final = _process("process_cpu_seconds_total", "Processor time used.", "counter")
 OPEN_FILES: Final = _process("process_open_fds", "Open file descriptors.")
 MAX_FILES: Final = _process("process_max_fds", "The most file descriptors that may be open.")

@@ -7,15 +7,16 @@ never has, or a rate of a gauge shows at once.
 from dataclasses import replace
 
 from pocket_agent.monitoring.period import Period
+from pocket_agent.monitoring.variable import Variable
 from pocket_agent.monitoring.vector import ATOM, SUM, Kind, QueryError, Vector, number
 
 
-def rate(vector: Vector, window: Period) -> Vector:
+def rate(vector: Vector, window: Period | Variable) -> Vector:
     """The growth of counters a second."""
     return _growth("rate", vector, window)
 
 
-def increase(vector: Vector, window: Period) -> Vector:
+def increase(vector: Vector, window: Period | Variable) -> Vector:
     """The growth of counters."""
     return _growth("increase", vector, window)
 
@@ -69,10 +70,28 @@ def total(vector: Vector, *without: str) -> Vector:
 
 def total_by(vector: Vector, *labels: str) -> Vector:
     """The sum by the target and some labels, for metrics of others, which may have more than are known here."""
+    return _by("sum", vector, labels)
+
+
+def mean(vector: Vector, *without: str) -> Vector:
+    """The mean over some labels."""
+    return _over_labels("avg", vector, without)
+
+
+def lowest(vector: Vector, *without: str) -> Vector:
+    """The smallest value over some labels."""
+    return _over_labels("min", vector, without)
+
+
+def highest_by(vector: Vector, *labels: str) -> Vector:
+    """The greatest value by the target and some labels, where there are more labels than are known here."""
+    return _by("max", vector, labels)
+
+
+def tally(vector: Vector) -> Vector:
+    """How many results there are, of all targets; nothing at all where there are none."""
     vector.require_gauge()
-    vector.require_labels(labels)
-    text = f"sum by ({', '.join(('job', 'instance', *labels))}) ({vector.text})"
-    return Vector(text, Kind.GAUGE, frozenset(labels))
+    return Vector(f"count({vector.text})", Kind.GAUGE, frozenset())
 
 
 def quantile(share: float, vector: Vector) -> Vector:
@@ -121,12 +140,28 @@ def constant(value: float) -> Vector:
     return Vector(f"vector({number(value)})", Kind.GAUGE, frozenset())
 
 
-def _growth(function: str, vector: Vector, window: Period) -> Vector:
+def _growth(function: str, vector: Vector, window: Period | Variable) -> Vector:
     if vector.kind not in {Kind.COUNTER, Kind.BUCKETS}:
         raise QueryError(f"{function} is for counters: {vector.text}")
     vector.require_series()
     kind = Kind.BUCKET_RATES if vector.kind is Kind.BUCKETS else Kind.GAUGE
     return Vector(f"{function}({vector.text}[{window}])", kind, vector.labels)
+
+
+def _by(function: str, vector: Vector, labels: tuple[str, ...]) -> Vector:
+    vector.require_gauge()
+    vector.require_labels(labels)
+    text = f"{function} by ({', '.join(('job', 'instance', *labels))}) ({vector.text})"
+    return Vector(text, Kind.GAUGE, frozenset(labels))
+
+
+def _over_labels(function: str, vector: Vector, without: tuple[str, ...]) -> Vector:
+    vector.require_gauge()
+    vector.require_labels(without)
+    if not without:
+        raise QueryError(f"no labels to take the {function} over: {vector.text}")
+    text = f"{function} without ({', '.join(without)}) ({vector.text})"
+    return Vector(text, Kind.GAUGE, vector.labels - set(without))
 
 
 def _over_time(form: str, vector: Vector, window: Period) -> Vector:

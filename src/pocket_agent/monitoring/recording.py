@@ -2,11 +2,22 @@
 
 from typing import Final
 
-from pocket_agent.monitoring.foreign import CPU_SECONDS, SERVER_JOB
+from pocket_agent.monitoring.foreign import (
+    CPU_SECONDS,
+    DISK_READ,
+    DISK_WRITTEN,
+    MACHINE_CPU_SECONDS,
+    MACHINE_JOB,
+    NETWORK_RECEIVED,
+    NETWORK_SENT,
+    NOTIFICATIONS,
+    NOTIFICATIONS_FAILED,
+    SERVER_JOB,
+)
 from pocket_agent.monitoring.period import hours, minutes
-from pocket_agent.monitoring.promql import increase, quantile, rate, total
+from pocket_agent.monitoring.promql import complement, increase, mean, quantile, rate, total, total_by
 from pocket_agent.monitoring.rule import Recording
-from pocket_agent.monitoring.selector import amount, buckets, count, select
+from pocket_agent.monitoring.selector import Unlike, amount, buckets, count, select
 from pocket_agent.monitoring.vector import Vector
 from pocket_agent.observability import catalogue
 from pocket_agent.observability.catalogue import Metric
@@ -16,6 +27,10 @@ RECENT: Final = minutes(5)
 CALM: Final = minutes(30)
 """For what happens seldom, such as executions: five minutes would mostly hold none, or one."""
 HOUR: Final = hours(1)
+
+# What goes through these goes through a real device too, and would count twice.
+_LAYERS: Final = Unlike("dm-.*|md.*|loop.*|z?ram.*")
+_INNER_LINKS: Final = Unlike("lo|veth.*|br.*|bond.*|docker.*|virbr.*|cni.*|cali.*|flannel.*|tap.*|tun.*|wg.*|ifb.*")
 
 
 def _name(metric: Metric) -> str:
@@ -34,6 +49,11 @@ def _percentile(percent: int, metric: Metric, *without: str, seldom: bool = Fals
     window = CALM if seldom else RECENT
     query = quantile(percent / 100, total(rate(buckets(metric), window), *without))
     return Recording(metric.name, f"p{percent}_rate{window}", query)
+
+
+def _device_rate(metric: Metric, without: Unlike) -> Recording:
+    series = select(metric, job=MACHINE_JOB, device=without)
+    return Recording(_name(metric), "rate5m", total(rate(series, RECENT), "device"))
 
 
 def _ended(statuses: tuple[str, ...]) -> Vector:
@@ -92,6 +112,37 @@ COST_HOURLY_BY_PROJECT: Final = _hourly(catalogue.PROJECT_COST)
 TOOLS_HOURLY: Final = _hourly(catalogue.CLAUDE_TOOL_CALLS, "outcome")
 APPROVALS_HOURLY: Final = _hourly(catalogue.APPROVALS_TOTAL)
 APPROVAL_WAIT_P95: Final = _percentile(95, catalogue.APPROVAL_WAIT, seldom=True)
+PROJECTS_ASKED_FOR: Final = Recording(
+    "pocket_agent_projects_asked_for",
+    "increase1h",
+    total(increase(select(catalogue.MESSAGES_RECEIVED, type="project_create"), HOUR), "type"),
+)
+MESSAGES_SENT_BY_TYPE: Final = _rate(catalogue.MESSAGES_SENT)
+CONNECTIONS_OPENED: Final = _hourly(catalogue.CONNECTIONS_TOTAL)
+CONNECTIONS_REFUSED: Final = _hourly(catalogue.CONNECTIONS_REJECTED)
+DISCONNECTS: Final = _hourly(catalogue.DISCONNECTS)
+SLOW_CONSUMERS: Final = _hourly(catalogue.SLOW_CONSUMER)
+ERRORS_BY_OPERATION: Final = _hourly(catalogue.ERRORS_TOTAL, "code")
+COMMITS: Final = Recording("pocket_agent_storage_commits", "rate5m", rate(count(catalogue.STORAGE_COMMIT), RECENT))
+TOKENS_HOURLY_BY_PROJECT: Final = _hourly(catalogue.PROJECT_TOKENS, "type")
+TOOLS_HOURLY_BY_OUTCOME: Final = _hourly(catalogue.CLAUDE_TOOL_CALLS, "tool")
+TELEMETRY_LOST: Final = _hourly(catalogue.TELEMETRY_DROPPED)
+LABELS_UNKNOWN: Final = _hourly(catalogue.METRIC_LABEL_OVERFLOW)
+NOTIFICATIONS_HOURLY: Final = Recording(
+    _name(NOTIFICATIONS), "increase1h", total_by(increase(select(NOTIFICATIONS), HOUR), "integration")
+)
+NOTIFICATIONS_FAILED_HOURLY: Final = Recording(
+    _name(NOTIFICATIONS_FAILED), "increase1h", total_by(increase(select(NOTIFICATIONS_FAILED), HOUR), "integration")
+)
+MACHINE_CPU: Final = Recording(
+    "node_cpu_busy",
+    "ratio_rate5m",
+    complement(mean(rate(select(MACHINE_CPU_SECONDS, job=MACHINE_JOB, mode="idle"), RECENT), "cpu", "mode")),
+)
+DISKS_READ: Final = _device_rate(DISK_READ, _LAYERS)
+DISKS_WRITTEN: Final = _device_rate(DISK_WRITTEN, _LAYERS)
+LINKS_RECEIVED: Final = _device_rate(NETWORK_RECEIVED, _INNER_LINKS)
+LINKS_SENT: Final = _device_rate(NETWORK_SENT, _INNER_LINKS)
 
 RECORDINGS: Final = tuple(value for value in list(globals().values()) if isinstance(value, Recording))
 """All of them, in the order above."""

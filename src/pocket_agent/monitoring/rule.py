@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pocket_agent.monitoring.period import Period
 from pocket_agent.monitoring.vector import Kind, QueryError, Vector
 
 Severity = Literal["critical", "warning", "info", "none"]
+ALERT_SERVICE: Final = "pocket-agent"
+"""The label `service` of every alert, by which it is told from those of others."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +77,7 @@ class Alert:
     @property
     def labels(self) -> dict[str, str]:
         """What it adds to the labels of the query's result."""
-        return {"severity": self.severity, "service": "pocket-agent", **self.constants}
+        return {"severity": self.severity, "service": ALERT_SERVICE, **self.constants}
 
     def render(self, runbooks: str, scale: float) -> dict[str, Any]:
         """The rule for Prometheus.

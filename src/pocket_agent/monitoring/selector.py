@@ -1,9 +1,11 @@
 """Series of the catalogue, by their labels; a label or a value that they do not have is refused."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from pocket_agent.monitoring.variable import Variable
 from pocket_agent.monitoring.vector import TARGET_LABELS, Kind, QueryError, Vector
 from pocket_agent.observability.catalogue import Metric
 
@@ -21,7 +23,23 @@ class Not:
         object.__setattr__(self, "values", values)
 
 
-Wanted = str | Sequence[str] | Not
+@dataclass(frozen=True, slots=True)
+class Unlike:
+    """Matches every value of a label but those of a form; only for labels whose values nobody can list.
+
+    Attributes:
+        form: a regular expression for the whole value.
+    """
+
+    form: str
+
+    def __post_init__(self) -> None:
+        re.compile(self.form)
+        if not set('"\\').isdisjoint(self.form):
+            raise QueryError(f"{self.form} would need quoting")
+
+
+Wanted = str | Sequence[str] | Not | Unlike
 """The value of a label, the values of which it must have one, or those that it must not have."""
 
 
@@ -56,6 +74,36 @@ def bucket(metric: Metric, bound: float, /) -> Vector:
     return Vector(text, Kind.COUNTER, frozenset((*metric.labels, "le")), selector=True)
 
 
+def picked(series: Vector, metric: Metric, /, **matchers: Wanted) -> Vector:
+    """Those of some series, such as those that a rule recorded, whose labels have values that a metric knows.
+
+    Args:
+        series: plain series.
+        metric: what the series were made of.
+        matchers: the values of labels of the series, or of their target.
+
+    Raises:
+        QueryError: the series are not plain or have no such labels, or the metric has no such values.
+    """
+    return _with_conditions(series, {label: _matcher(metric, label, wanted) for label, wanted in matchers.items()})
+
+
+def narrowed(series: Vector, /, **variables: Variable) -> Vector:
+    """Those of some plain series whose labels have the values that were chosen on a dashboard.
+
+    Raises:
+        QueryError: the series are not plain, or have no such labels.
+    """
+    return _with_conditions(series, {label: f'{label}="{variable}"' for label, variable in variables.items()})
+
+
+def _with_conditions(series: Vector, conditions: Mapping[str, str]) -> Vector:
+    series.require_series()
+    series.require_labels(conditions, TARGET_LABELS)
+    name, _, present = series.text.removesuffix("}").partition("{")
+    return replace(series, text=f"{name}{{{', '.join(filter(None, (present, *conditions.values())))}}}")
+
+
 def bound_text(bound: float) -> str:
     """A bound as a value of `le`: the client library writes 1 as 1.0, and so does Prometheus 3 with all."""
     return repr(float(bound))
@@ -80,7 +128,7 @@ def _selected(metric: Metric, suffix: str, kind: Kind, matchers: Mapping[str, Wa
     return Vector(text, kind, frozenset(metric.labels) - TARGET_LABELS, selector=True)
 
 
-def _values(wanted: Wanted) -> tuple[str, ...]:
+def _values(wanted: str | Sequence[str] | Not) -> tuple[str, ...]:
     if isinstance(wanted, Not):
         return wanted.values
     return (wanted,) if isinstance(wanted, str) else tuple(wanted)
@@ -90,7 +138,12 @@ def _matcher(metric: Metric, label: str, wanted: Wanted) -> str:
     """The text of a condition; several values stand in the catalogue's order, so that it is always the same."""
     if label not in metric.labels:
         raise QueryError(f"{metric.name} has no label {label}")
-    known, values = metric.labels[label], _values(wanted)
+    known = metric.labels[label]
+    if isinstance(wanted, Unlike):
+        if known:
+            raise QueryError(f"{metric.name}: the values of {label} are known: name those that are meant")
+        return f'{label}!~"{wanted.form}"'
+    values = _values(wanted)
     if not values:
         raise QueryError(f"{metric.name}: no value for {label}")
     for value in values:
@@ -106,7 +159,7 @@ def _matcher(metric: Metric, label: str, wanted: Wanted) -> str:
 
 def _require_combination(metric: Metric, matchers: Mapping[str, Wanted]) -> None:
     """Refuse values that never occur together."""
-    wanted = {label: _values(value) for label, value in matchers.items() if not isinstance(value, Not)}
+    wanted = {label: _values(value) for label, value in matchers.items() if not isinstance(value, Not | Unlike)}
     for row in metric.combinations:
         values = dict(zip(metric.labels, row, strict=True))
         if all(values[label] in allowed for label, allowed in wanted.items()):

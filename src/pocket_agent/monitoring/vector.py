@@ -62,6 +62,12 @@ class Vector:
     def __mul__(self, other: "Vector | float") -> "Vector":
         return self._combined("*", other, PRODUCT)
 
+    def __add__(self, other: "Vector | float") -> "Vector":
+        return self._combined("+", other, SUM)
+
+    def __sub__(self, other: "Vector | float") -> "Vector":
+        return self._combined("-", other, SUM)
+
     def above(self, value: float) -> "Vector":
         """What is more than a value."""
         return self._combined(">", value, COMPARISON)
