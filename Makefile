@@ -19,6 +19,7 @@ check: setup-tests ## style, types, the floors of the house, generated files
 setup-tests:
 	@POCKET_AGENT_OWN_CLAUDE=1 scripts/setup
 	@scripts/tools prometheus prometheus-alertmanager prometheus-node-exporter prometheus-blackbox-exporter systemd libsystemd-shared
+	@scripts/grafana
 .PHONY: setup-tests
 
 bench: setup-tests ## what docs/performance.md promises
@@ -28,4 +29,4 @@ generate: setup ## write the generated documents again
 	.venv/bin/python scripts/generate.py
 
 clean:
-	rm -rf .venv .tools node_modules build dist
+	rm -rf .venv .tools node_modules tests/grafana/node_modules build dist

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from pocket_agent.config.document import render_settings_table
+from pocket_agent.monitoring.dashboard.document import render_dashboards_document
 from pocket_agent.observability.document import render_metrics_document
 from pocket_agent.protocol.document import render_protocol_document
 
@@ -12,6 +13,7 @@ DOCUMENTS = {
     "docs/settings.md": render_settings_table,
     "docs/protocol.md": render_protocol_document,
     "docs/metrics.md": render_metrics_document,
+    "docs/dashboards.md": render_dashboards_document,
 }
 
 

@@ -73,7 +73,7 @@ def _kept(settings: Settings) -> Line:
         panels += (
             figure(
                 f"{objective.name}: achieved",
-                f"Share of good events within 30 days; {target * 100:g} % are promised. Bad are events when "
+                f"How much went well within 30 days; {target * 100:g} % are promised. What counts against it: "
                 f"{objective.bad}.",
                 Query(complement(_failures(objective, MONTH)), "achieved"),
                 unit=units.PercentUnit,
@@ -83,7 +83,7 @@ def _kept(settings: Settings) -> Line:
             ),
             figure(
                 f"{objective.name}: budget left",
-                f"What is left of the {objective.budget(settings) * 100:g} % of bad events that 30 days allow; below 0 "
+                f"What is left of the {objective.budget(settings) * 100:g} % that may go wrong within 30 days; below 0 "
                 "the objective is missed.",
                 Query(_left(objective, settings), "left"),
                 unit=units.PercentUnit,

@@ -1,0 +1,313 @@
+import json
+import os
+import re
+import subprocess
+import sys
+from itertools import chain, product
+from typing import Any
+
+import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from pocket_agent.config.settings import Settings
+from pocket_agent.monitoring import foreign
+from pocket_agent.monitoring.aggregation import aggregation_files
+from pocket_agent.monitoring.alert import find_alerts
+from pocket_agent.monitoring.dashboard import dashboard_files
+from pocket_agent.monitoring.dashboard.log import STREAM
+from pocket_agent.monitoring.dashboard.panel import Line, Panel
+from pocket_agent.monitoring.dashboard.query import Query, Spread
+from pocket_agent.monitoring.objective import FAST, SLOW, recordings
+from pocket_agent.monitoring.promql import increase
+from pocket_agent.monitoring.recording import RECORDINGS
+from pocket_agent.monitoring.selector import buckets, select
+from pocket_agent.monitoring.target import target_of
+from pocket_agent.monitoring.variable import RATE_INTERVAL
+from pocket_agent.monitoring.vector import QueryError
+from pocket_agent.observability import catalogue
+from pocket_agent.observability.catalogue import Metric
+from tests.monitoring.dashboard_sample import CHANGED, dashboards, panel_named, panels_of, series_in, targets_of
+
+DASHBOARDS = dashboards()
+SERVER, USAGE, RELIABILITY, INTERNALS, LOG = DASHBOARDS
+EACH = pytest.mark.parametrize("dashboard", DASHBOARDS, ids=[found["uid"] for found in DASHBOARDS])
+RECORDED = {rule.name: rule.query.text for rule in (*RECORDINGS, *recordings(FAST + SLOW))}
+FOREIGN = {value.name for value in vars(foreign).values() if isinstance(value, Metric)}
+
+
+def test_the_first_dashboard_begins_with_the_panels_of_the_guide() -> None:
+    first = [(panel["title"], panel["gridPos"]) for panel in SERVER["panels"][:4]]
+    assert SERVER["title"] == "Pocket Agent Server"
+    assert first == [
+        ("Active Connections", {"h": 8, "w": 12, "x": 0, "y": 0}),
+        ("Execution Rate", {"h": 8, "w": 12, "x": 12, "y": 0}),
+        ("Execution Duration (95th percentile)", {"h": 8, "w": 12, "x": 0, "y": 8}),
+        ("Error Rate", {"h": 8, "w": 12, "x": 12, "y": 8}),
+    ]
+
+
+def test_the_system_dashboard_has_the_groups_of_the_guide() -> None:
+    groups: dict[str, list[str]] = {}
+    for panel in SERVER["panels"][4:]:
+        if panel["type"] == "row":
+            groups[panel["title"]] = []
+        else:
+            groups[list(groups)[-1]].append(panel["title"])
+    assert {name: groups[name] for name in ("Resource usage", "Application", "Business")} == {
+        "Resource usage": ["CPU usage", "Memory usage", "Disk I/O", "Network traffic"],
+        "Application": ["Request rate", "Error rate", "Response time", "Active connections"],
+        "Business": ["Projects created", "Executions per hour", "Average execution time", "Success rate"],
+    }
+
+
+def test_each_dashboard_has_an_address_and_a_title_of_its_own() -> None:
+    uids = [dashboard["uid"] for dashboard in DASHBOARDS]
+    assert uids == [f"pocket-agent-{name}" for name in ("server", "usage", "reliability", "internals", "log")]
+    assert len({dashboard["title"] for dashboard in DASHBOARDS}) == len(DASHBOARDS)
+    assert [file.path for file in dashboard_files(Settings())] == [f"grafana/dashboards/{uid}.json" for uid in uids]
+
+
+@EACH
+def test_panels_have_numbers_titles_and_letters_of_their_own(dashboard: dict[str, Any]) -> None:
+    numbers = [panel["id"] for panel in dashboard["panels"]]
+    assert numbers == list(range(1, len(numbers) + 1))
+    titles = [panel["title"] for panel in panels_of(dashboard)]
+    assert len(set(titles)) == len(titles)
+    for panel in panels_of(dashboard):
+        assert [target["refId"] for target in panel["targets"]] == list("ABCDEF"[: len(panel["targets"])])
+
+
+@EACH
+def test_panels_fill_the_grid_without_gaps_or_overlaps(dashboard: dict[str, Any]) -> None:
+    cells: list[tuple[int, int]] = []
+    for panel in dashboard["panels"]:
+        place = panel["gridPos"]
+        columns = range(place["x"], place["x"] + place["w"])
+        rows = range(place["y"], place["y"] + place["h"])
+        cells += product(columns, rows)
+    height = max(row for _, row in cells) + 1
+    assert sorted(cells) == sorted(product(range(24), range(height)))
+
+
+@EACH
+def test_each_panel_says_what_it_shows_and_in_what(dashboard: dict[str, Any]) -> None:
+    for panel in panels_of(dashboard):
+        assert panel["description"].endswith("."), panel["title"]
+        assert panel["type"] == "logs" or panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+
+
+@EACH
+def test_every_query_goes_to_the_source_that_was_chosen(dashboard: dict[str, Any]) -> None:
+    variables = {variable["name"] for variable in dashboard["templating"]["list"]}
+    asking = [*panels_of(dashboard), *chain(*(panel["targets"] for panel in panels_of(dashboard)))]
+    asking += dashboard["annotations"]["list"]
+    asking += [variable for variable in dashboard["templating"]["list"] if variable["type"] == "query"]
+    for asked in asking:
+        name = {"prometheus": "datasource", "loki": "logs"}[asked["datasource"]["type"]]
+        assert asked["datasource"]["uid"] == f"${{{name}}}"
+        assert name in variables
+
+
+@EACH
+def test_every_query_is_of_the_chosen_server(dashboard: dict[str, Any]) -> None:
+    # These have no server.
+    free = {"Alerts", "Alerts now", "Alerts over time", "Notifications per hour"}
+    for panel, target in targets_of(dashboard, "prometheus"):
+        if panel["title"] in free:
+            continue
+        for conditions in re.findall(r"{(.*?)}", target["expr"]):
+            assert 'instance="$instance"' in conditions or 'job="node", instance="$machine"' in conditions
+        assert "{" in target["expr"]
+
+
+@EACH
+def test_variables_that_are_used_are_there(dashboard: dict[str, Any]) -> None:
+    there = {variable["name"] for variable in dashboard["templating"]["list"]}
+    texts = [target["expr"] for panel in panels_of(dashboard) for target in panel["targets"]]
+    texts += [str(variable.get("query")) for variable in dashboard["templating"]["list"]]
+    texts += [annotation["expr"] for annotation in dashboard["annotations"]["list"]]
+    used = set(re.findall(r"\$(\w+)", " ".join(texts)))
+    assert used - {"__rate_interval", "__auto"} <= there
+    assert there - used <= {"datasource", "logs"}
+
+
+def known_series() -> set[str]:
+    """Everything that can be asked of Prometheus."""
+    suffixes = {"histogram": ("_bucket", "_count", "_sum"), "counter": ("",), "gauge": ("",)}
+    ours = {metric.name + suffix for metric in catalogue.CATALOGUE for suffix in suffixes[metric.kind]}
+    return ours | FOREIGN | RECORDED.keys()
+
+
+def asked_series() -> set[str]:
+    """Everything that a dashboard asks for."""
+    texts = [target["expr"] for found in DASHBOARDS for _, target in targets_of(found, "prometheus")]
+    texts += [annotation["expr"] for found in DASHBOARDS for annotation in found["annotations"]["list"]]
+    return set().union(*map(series_in, texts)) - {"vector", "time"}
+
+
+def test_dashboards_ask_for_nothing_that_is_not_there() -> None:
+    assert asked_series() - known_series() == set()
+
+
+def test_every_metric_of_the_catalogue_is_on_a_dashboard() -> None:
+    asked = asked_series()
+    behind = set().union(*(series_in(RECORDED[name]) for name in asked & RECORDED.keys()))
+    shown = {re.sub(r"_(bucket|count|sum)$", "", name) for name in asked | behind}
+    assert {metric.name for metric in catalogue.CATALOGUE} - shown == set()
+
+
+def test_every_recording_is_on_a_dashboard_or_behind_an_alert() -> None:
+    alerts = " ".join(alert.query.text for alert in find_alerts(Settings()))
+    unused = {name for name in RECORDED.keys() - asked_series() if name not in alerts}
+    # The alerts of the objectives, which are not among the others, need these.
+    unused = {name for name in unused if ":pocket_agent_slo_" not in name}
+    assert unused == {"job_instance:pocket_agent_executions:rate5m"}, "but for who asks by hand"
+
+
+@EACH
+def test_links_lead_to_runbooks_and_dashboards_that_are_there(dashboard: dict[str, Any]) -> None:
+    alerts = {alert.name for alert in find_alerts(Settings())} | {"ErrorBudgetBurn"}
+    runbooks = f"{target_of(Settings()).url}/docs/runbooks/"
+    for link in chain(*(panel.get("links", []) for panel in panels_of(dashboard))):
+        if link["title"] == "Details":
+            assert link["url"].partition("?")[0].removeprefix("/d/") in {found["uid"] for found in DASHBOARDS}
+        else:
+            assert link["title"].removeprefix("Runbook: ") in alerts
+            assert link["url"] == runbooks + link["title"].removeprefix("Runbook: ")
+
+
+@EACH
+def test_each_dashboard_leads_to_the_others_and_to_the_live_page(dashboard: dict[str, Any]) -> None:
+    others, live, runbooks = dashboard["links"]
+    assert (others["type"], others["tags"], others["keepTime"]) == ("dashboards", dashboard["tags"], True)
+    assert live["url"] == "https://127.0.0.1:8443/dashboard"
+    assert runbooks["url"] == "https://127.0.0.1:8443/docs/runbooks"
+
+
+def test_starts_and_alerts_mark_every_dashboard_of_figures() -> None:
+    for dashboard in DASHBOARDS[:-1]:
+        starts, alerts = dashboard["annotations"]["list"]
+        assert (starts["expr"], starts["useValueForTime"]) == (
+            'process_start_time_seconds{job="$job", instance="$instance"} * 1000',
+            True,
+        )
+        assert alerts["expr"].startswith("ALERTS{")
+    assert LOG["annotations"]["list"] == []
+
+
+def test_exemplars_are_shown_where_there_are_some() -> None:
+    shown = {
+        panel["title"]
+        for dashboard in DASHBOARDS
+        for panel, target in targets_of(dashboard, "prometheus")
+        if target.get("exemplar")
+    }
+    assert shown == {"Execution Duration (95th percentile)", "Execution times", "Time to the first word"}
+    for dashboard in DASHBOARDS:
+        for _, target in targets_of(dashboard, "prometheus"):
+            assert not target.get("exemplar") or "_bucket{" in target["expr"], "what is recorded has none"
+
+
+def test_marks_and_colours_follow_the_settings() -> None:
+    server, usage, reliability, internals, _ = dashboards(CHANGED)
+
+    def steps(dashboard: dict[str, Any], title: str) -> list[float | None]:
+        found = panel_named(dashboard, title)["fieldConfig"]["defaults"]["thresholds"]["steps"]
+        return [step["value"] for step in found]
+
+    assert steps(server, "Active Connections") == [None, 3.5]
+    assert steps(server, "Execution Duration (95th percentile)") == [None, 33]
+    assert steps(server, "Error rate") == [None, 0.11]
+    assert steps(server, "Success rate") == [None, 0.96]
+    assert steps(server, "Spent today") == [None, 6.25, 12.5]
+    assert steps(usage, "Longest executions") == [None, 33]
+    assert steps(usage, "Used of the day's budget") == [None, 0.5, 1]
+    assert steps(reliability, "requests-latency: achieved") == [None, 0.97]
+    assert steps(internals, "Event loop") == [None, 0.7]
+    burning = panel_named(reliability, "Burn rate over 1h")["targets"]
+    assert [target["expr"].rpartition(" / ")[2] for target in burning] == ["0.02", "0.03", "0.04"]
+
+
+def test_without_a_budget_no_cost_is_too_much() -> None:
+    steps = panel_named(SERVER, "Spent today")["fieldConfig"]["defaults"]["thresholds"]["steps"]
+    assert [step["color"] for step in steps] == ["green"]
+
+
+def test_the_same_settings_give_the_same_bytes() -> None:
+    program = (
+        "from pocket_agent.config.settings import Settings\n"
+        "from pocket_agent.monitoring.dashboard import dashboard_files\n"
+        "print(*(file.path + file.text for file in dashboard_files(Settings())))"
+    )
+
+    def rendered(seed: str) -> bytes:
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        return subprocess.run([sys.executable, "-c", program], env=environment, check=True, capture_output=True).stdout
+
+    assert rendered("1") == rendered("2")
+
+
+def lost(before: object, after: object, path: str = "") -> list[str]:
+    """What is in one JSON value and not, or not the same, in another."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        return [
+            fault
+            for name, value in before.items()
+            for fault in (lost(value, after[name], f"{path}.{name}") if name in after else [f"{path}.{name}"])
+        ]
+    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        return [
+            fault
+            for number, (one, other) in enumerate(zip(before, after, strict=True))
+            for fault in lost(one, other, f"{path}[{number}]")
+        ]
+    return [] if before == after else [path]
+
+
+@EACH
+def test_grafanas_model_knows_everything_that_a_dashboard_says(dashboard: dict[str, Any]) -> None:
+    register_default_plugins()
+    again = JSONEncoder().encode(Dashboard.from_json(dashboard))
+    missing = lost(dashboard, json.loads(again))
+    # The model has no place for what only the annotations of Prometheus have.
+    own = re.compile(r"\.annotations\.list\[\d]\.(step|textFormat|titleFormat|useValueForTime)")
+    assert [path for path in missing if not own.fullmatch(path)] == []
+
+
+def test_the_log_is_asked_for_by_the_labels_that_it_is_sent_with() -> None:
+    files = {file.path: file.text for file in aggregation_files(Settings(), [target_of(Settings())])}
+    asked = re.findall(r"(\w+)=~?\"", STREAM)
+    assert sorted(asked) == ["environment", "level", "service"]
+    for label in asked:
+        assert re.search(rf"labels:(\n\s+\w+:.*)*\n\s+{label}:", files["promtail/config.yml"])
+
+
+def test_a_legend_tells_every_label() -> None:
+    executions = select(catalogue.EXECUTIONS_ACTIVE)
+    assert Query(executions, "running {{instance}}").target("A")
+    with pytest.raises(QueryError, match="does not tell"):
+        Query(select(catalogue.LIMIT), "limit")
+    with pytest.raises(QueryError, match="does not tell"):
+        Query(executions, "{{status}}")
+
+
+def test_a_counter_is_no_figure() -> None:
+    with pytest.raises(QueryError, match="growth"):
+        Query(select(catalogue.EXECUTIONS_TOTAL), "{{status}}")
+
+
+def test_a_heat_map_is_of_one_histogram() -> None:
+    with pytest.raises(QueryError, match="one histogram"):
+        Spread(increase(buckets(catalogue.EXECUTION_DURATION), RATE_INTERVAL))
+
+
+def test_panels_that_leave_a_gap_are_refused() -> None:
+    def panel() -> Panel:
+        return Panel("a", "b.", (Query(select(catalogue.EXECUTIONS_ACTIVE), "c"),), drawing=None)  # type: ignore[arg-type]
+
+    with pytest.raises(ValueError, match="do not fill"):
+        Line(8, (panel(), panel()), (12, 11))
+    with pytest.raises(ValueError, match="do not fill"):
+        Line(8, tuple(panel() for _ in range(5)))
