@@ -10,6 +10,7 @@ from pocket_agent.monitoring.alertmanager import alertmanager_file
 from pocket_agent.monitoring.blackbox import blackbox_file
 from pocket_agent.monitoring.compose import compose_file
 from pocket_agent.monitoring.conflict import refuse_conflicts
+from pocket_agent.monitoring.dashboard import dashboard_files
 from pocket_agent.monitoring.elastic import elastic_files
 from pocket_agent.monitoring.grafana import provisioning_files
 from pocket_agent.monitoring.index import index_file
@@ -66,6 +67,7 @@ def render_stack(servers: Sequence[Server]) -> list[RenderedFile]:
         *elastic_files(targets),
         *tracing_files(settings),
         *provisioning_files(settings),
+        *dashboard_files(settings),
         k6_file(targets[0]),
         compose_file(settings, targets),
         *systemd_files(settings, targets),
