@@ -1,0 +1,143 @@
+"""The monitoring stack with the real programs: rendered from the settings of a server, started and ended one by one."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import aiohttp
+
+from pocket_agent.config import LoadedSettings, Settings, load_settings
+from pocket_agent.monitoring.alertmanager import alertmanager_file
+from pocket_agent.monitoring.blackbox import blackbox_file
+from pocket_agent.monitoring.bundle import write
+from pocket_agent.monitoring.group import Program, programs
+from pocket_agent.monitoring.output import RenderedFile
+from pocket_agent.monitoring.prometheus import prometheus_file
+from pocket_agent.monitoring.rulefile import rule_files
+from pocket_agent.monitoring.target import target_of
+from tests.harness.prometheus import Prometheus
+from tests.harness.server import free_port
+from tests.harness.tool import require_tool
+
+NAMES = ("prometheus", "alertmanager", "node_exporter", "blackbox_exporter")
+_SECONDS = 60.0
+
+
+def stack_environment(home: Path) -> dict[str, str]:
+    """Settings, by environment variable, of a server and a stack that keep out of everybody's way."""
+    ports = ("PROMETHEUS", "ALERTMANAGER", "NODE", "BLACKBOX", "GRAFANA", "LOKI", "TEMPO", "OTLP")
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "PA_METRICS_ENABLED": "true",
+        "PA_METRICS_PORT": str(free_port()),
+        "PA_MONITORING_SCRAPE_INTERVAL": "1s",
+        **{f"PA_MONITORING_{name}_PORT": str(free_port()) for name in ports},
+    }
+
+
+def load(environment: Mapping[str, str], data_dir: Path, port: int) -> LoadedSettings:
+    """The settings of a server that is started with this environment and these flags."""
+    return load_settings(config=None, environ=environment, flags={"data.dir": data_dir, "server.port": port})
+
+
+class Stack:
+    """A rendered stack and its running programs.
+
+    Attributes:
+        folder: of the rendered files.
+        settings: what they are rendered from.
+    """
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self.folder = folder
+        self.settings = settings
+        self._running: dict[str, asyncio.subprocess.Process] = {}
+
+    @property
+    def prometheus(self) -> Prometheus:
+        """Prometheus, to be asked."""
+        return Prometheus(self.url("prometheus"))
+
+    def url(self, name: str) -> str:
+        """Where a program is."""
+        return self._program(name).url
+
+    def log(self, name: str) -> str:
+        """What a program has said."""
+        return (self.folder / f"{name}.log").read_text("utf-8", "replace")
+
+    def render(self, settings: Settings | None = None) -> None:
+        """Write the files; for other settings, if given."""
+        settings = settings or self.settings
+        target = target_of(settings)
+        files: list[RenderedFile] = [
+            prometheus_file(settings, [target]),
+            *rule_files(settings),
+            alertmanager_file(settings),
+            blackbox_file([target]),
+        ]
+        write(self.folder, files, force=True)
+
+    def edit(self, path: str, before: str, after: str) -> None:
+        """Change a rendered file, as a person might."""
+        file = self.folder / path
+        text = file.read_text("utf-8")
+        assert before in text, f"{before!r} is not in {path}"
+        file.write_text(text.replace(before, after), "utf-8")
+
+    async def start(self, *names: str) -> None:
+        """Start programs and wait until they answer; without names, all."""
+        await asyncio.gather(*(self._start(self._program(name)) for name in names or NAMES))
+
+    async def stop(self, *names: str) -> None:
+        """End programs; without names, all."""
+        await asyncio.gather(*(self._stop(name) for name in names or tuple(self._running)))
+
+    async def reload(self, name: str) -> None:
+        """Let a program read its files again, by the address that Prometheus's family has for it."""
+        async with aiohttp.ClientSession() as http, http.post(f"{self.url(name)}/-/reload") as answer:
+            assert answer.status == 200, await answer.text()
+
+    def _program(self, name: str) -> Program:
+        return next(program for program in programs(self.settings, self.folder) if program.name == name)
+
+    async def _start(self, program: Program) -> None:
+        binary = require_tool(next(filter(None, (*program.names, program.command[0]))))
+        (self.folder / ".data" / program.name).mkdir(parents=True, exist_ok=True)
+        with (self.folder / f"{program.name}.log").open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                str(binary), *program.command[1:], stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env={}
+            )
+        self._running[program.name] = process
+        async with asyncio.timeout(_SECONDS), aiohttp.ClientSession() as http:
+            while True:
+                if process.returncode is not None:
+                    raise AssertionError(f"{program.name} ended:\n{self.log(program.name)[-2000:]}")
+                path = "/-/ready" if program.name in {"prometheus", "alertmanager"} else "/metrics"
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with http.get(program.url + path) as answer:
+                        if answer.status == 200:
+                            return
+                await asyncio.sleep(0.05)
+
+    async def _stop(self, name: str) -> None:
+        process = self._running.pop(name)
+        if process.returncode is None:
+            process.terminate()
+        async with asyncio.timeout(_SECONDS):
+            await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def running_stack(folder: Path, settings: Settings) -> AsyncIterator[Stack]:
+    """A stack that is rendered and started, and ended with everything that belongs to it."""
+    stack = Stack(folder, settings)
+    stack.render()
+    try:
+        await stack.start()
+        yield stack
+    finally:
+        await stack.stop()
