@@ -13,7 +13,6 @@ from pocket_agent.monitoring.alertmanager import alertmanager_file
 from pocket_agent.monitoring.blackbox import blackbox_file
 from pocket_agent.monitoring.bundle import write
 from pocket_agent.monitoring.group import Program, programs
-from pocket_agent.monitoring.output import RenderedFile
 from pocket_agent.monitoring.prometheus import prometheus_file
 from pocket_agent.monitoring.rulefile import rule_files
 from pocket_agent.monitoring.target import target_of
@@ -73,7 +72,7 @@ class Stack:
         """Write the files; for other settings, if given."""
         settings = settings or self.settings
         target = target_of(settings)
-        files: list[RenderedFile] = [
+        files = [
             prometheus_file(settings, [target]),
             *rule_files(settings),
             alertmanager_file(settings),

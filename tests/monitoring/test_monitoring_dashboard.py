@@ -249,6 +249,11 @@ def test_the_same_settings_give_the_same_bytes() -> None:
     assert rendered("1") == rendered("2")
 
 
+def test_only_who_renders_loads_grafanas_library() -> None:
+    program = "import sys, pocket_agent.cli.main; sys.exit('grafana_foundation_sdk' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def lost(before: object, after: object, path: str = "") -> list[str]:
     """What is in one JSON value and not, or not the same, in another."""
     if isinstance(before, dict) and isinstance(after, dict):

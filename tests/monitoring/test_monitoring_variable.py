@@ -1,7 +1,7 @@
 import pytest
 
 from pocket_agent.monitoring.foreign import DISK_READ, UP
-from pocket_agent.monitoring.promql import highest_by, increase, lowest, mean, rate, tally, total
+from pocket_agent.monitoring.promql import highest_by, increase, lowest, rate, tally, total
 from pocket_agent.monitoring.recording import EXECUTIONS, EXECUTIONS_BY_STATUS
 from pocket_agent.monitoring.selector import Not, Unlike, narrowed, picked, select
 from pocket_agent.monitoring.variable import RATE_INTERVAL, Variable
@@ -65,14 +65,13 @@ def test_a_window_may_be_left_to_grafana() -> None:
 
 def test_aggregations_name_what_they_drop() -> None:
     assert lowest(CHECKS, "check").text == "min without (check) (pocket_agent_health_check_up)"
-    assert mean(CHECKS, "check").text == "avg without (check) (pocket_agent_health_check_up)"
     assert lowest(CHECKS, "check").labels == frozenset()
     assert highest_by(CHECKS, "check").text == "max by (job, instance, check) (pocket_agent_health_check_up)"
     assert tally(CHECKS).text == "count(pocket_agent_health_check_up)"
     with pytest.raises(QueryError, match="no labels"):
         lowest(CHECKS, "limit")
-    with pytest.raises(QueryError, match="no labels to take"):
-        mean(select(UP))
+    with pytest.raises(QueryError, match="over which labels"):
+        lowest(select(UP))
 
 
 def test_sums_and_differences_hold_together_less_than_products() -> None:

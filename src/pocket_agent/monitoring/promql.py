@@ -73,14 +73,14 @@ def total_by(vector: Vector, *labels: str) -> Vector:
     return _by("sum", vector, labels)
 
 
-def mean(vector: Vector, *without: str) -> Vector:
-    """The mean over some labels."""
-    return _over_labels("avg", vector, without)
-
-
 def lowest(vector: Vector, *without: str) -> Vector:
     """The smallest value over some labels."""
-    return _over_labels("min", vector, without)
+    vector.require_gauge()
+    vector.require_labels(without)
+    if not without:
+        raise QueryError(f"the smallest over which labels? {vector.text}")
+    text = f"min without ({', '.join(without)}) ({vector.text})"
+    return Vector(text, Kind.GAUGE, vector.labels - set(without))
 
 
 def highest_by(vector: Vector, *labels: str) -> Vector:
@@ -153,15 +153,6 @@ def _by(function: str, vector: Vector, labels: tuple[str, ...]) -> Vector:
     vector.require_labels(labels)
     text = f"{function} by ({', '.join(('job', 'instance', *labels))}) ({vector.text})"
     return Vector(text, Kind.GAUGE, frozenset(labels))
-
-
-def _over_labels(function: str, vector: Vector, without: tuple[str, ...]) -> Vector:
-    vector.require_gauge()
-    vector.require_labels(without)
-    if not without:
-        raise QueryError(f"no labels to take the {function} over: {vector.text}")
-    text = f"{function} without ({', '.join(without)}) ({vector.text})"
-    return Vector(text, Kind.GAUGE, vector.labels - set(without))
 
 
 def _over_time(form: str, vector: Vector, window: Period) -> Vector:

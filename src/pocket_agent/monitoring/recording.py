@@ -15,9 +15,9 @@ from pocket_agent.monitoring.foreign import (
     SERVER_JOB,
 )
 from pocket_agent.monitoring.period import hours, minutes
-from pocket_agent.monitoring.promql import complement, increase, mean, quantile, rate, total, total_by
+from pocket_agent.monitoring.promql import increase, quantile, rate, total, total_by
 from pocket_agent.monitoring.rule import Recording
-from pocket_agent.monitoring.selector import Unlike, amount, buckets, count, select
+from pocket_agent.monitoring.selector import Not, Unlike, amount, buckets, count, select
 from pocket_agent.monitoring.vector import Vector
 from pocket_agent.observability import catalogue
 from pocket_agent.observability.catalogue import Metric
@@ -54,6 +54,10 @@ def _percentile(percent: int, metric: Metric, *without: str, seldom: bool = Fals
 def _device_rate(metric: Metric, without: Unlike) -> Recording:
     series = select(metric, job=MACHINE_JOB, device=without)
     return Recording(_name(metric), "rate5m", total(rate(series, RECENT), "device"))
+
+
+def _processor_time(series: Vector) -> Vector:
+    return total(rate(series, RECENT), "cpu", "mode")
 
 
 def _ended(statuses: tuple[str, ...]) -> Vector:
@@ -134,10 +138,12 @@ NOTIFICATIONS_HOURLY: Final = Recording(
 NOTIFICATIONS_FAILED_HOURLY: Final = Recording(
     _name(NOTIFICATIONS_FAILED), "increase1h", total_by(increase(select(NOTIFICATIONS_FAILED), HOUR), "integration")
 )
+# Both sides are of the same time, so that the first minutes after a start are right, too.
 MACHINE_CPU: Final = Recording(
     "node_cpu_busy",
     "ratio_rate5m",
-    complement(mean(rate(select(MACHINE_CPU_SECONDS, job=MACHINE_JOB, mode="idle"), RECENT), "cpu", "mode")),
+    _processor_time(select(MACHINE_CPU_SECONDS, job=MACHINE_JOB, mode=Not("idle", "iowait")))
+    / _processor_time(select(MACHINE_CPU_SECONDS, job=MACHINE_JOB)),
 )
 DISKS_READ: Final = _device_rate(DISK_READ, _LAYERS)
 DISKS_WRITTEN: Final = _device_rate(DISK_WRITTEN, _LAYERS)

@@ -5,10 +5,10 @@ from grafana_foundation_sdk.models import units
 from pocket_agent.config.settings import Settings
 from pocket_agent.monitoring import recording
 from pocket_agent.monitoring.dashboard.choice import of_server, recorded, server_choices, told
+from pocket_agent.monitoring.dashboard.graph import counts, graph
 from pocket_agent.monitoring.dashboard.page import INTERNALS, Page
 from pocket_agent.monitoring.dashboard.panel import Line, Section
 from pocket_agent.monitoring.dashboard.query import Query
-from pocket_agent.monitoring.dashboard.shape import graph
 from pocket_agent.monitoring.foreign import (
     MAX_FILES,
     OPEN_FILES,
@@ -45,27 +45,24 @@ def internals(settings: Settings) -> Page:
 
 
 def _connections() -> Line:
-    opened = graph(
+    opened = counts(
         "Connections opened per hour",
         "Clients that connected in the hour before.",
         Query(recorded(recording.CONNECTIONS_OPENED), "opened"),
-        unit=units.Short,
     )
-    closed = graph(
+    closed = counts(
         "Connections ended per hour",
         "Connections that ended in the hour before, by the code of their close (RFC 6455) and by who closed. 4008 and "
         "4009 are the server's own: too slow, and let go.",
         Query(recorded(recording.DISCONNECTS).above(0), "{{code}} by {{initiator}}"),
-        unit=units.Short,
         stacked=True,
         nothing="No connection has ended lately",
     )
-    slow = graph(
+    slow = counts(
         "Slow clients per hour",
         "Clients that did not keep up in the hour before: parked ones are served at their own pace, dropped ones were "
         "closed.",
         Query(recorded(recording.SLOW_CONSUMERS), "{{action}}"),
-        unit=units.Short,
         alerts=("SlowConsumersDropped",),
     )
     return Line(_HEIGHT, (opened, closed, slow))
@@ -131,11 +128,10 @@ def _requests() -> Line:
         unit=units.Seconds,
         nothing="No request in the last 5 minutes",
     )
-    faults = graph(
+    faults = counts(
         "Errors per hour by operation",
         "What went wrong in the hour before, by what it happened to; mistakes of clients included.",
         Query(recorded(recording.ERRORS_BY_OPERATION), "{{operation}}"),
-        unit=units.Short,
         stacked=True,
         alerts=("HighErrorRate", "StorageErrors"),
     )
@@ -215,30 +211,27 @@ def _store() -> Line:
 
 
 def _telemetry() -> Line:
-    lost = graph(
+    lost = counts(
         "Lost telemetry per hour",
         "Log lines, spans and events that were let go of in the hour before, so that the server need not wait.",
         Query(recorded(recording.TELEMETRY_LOST), "{{signal}}"),
-        unit=units.Short,
         alerts=("TelemetryDropped",),
     )
-    unknown = graph(
+    unknown = counts(
         "Unknown label values per hour",
         "Values that a metric did not know in the hour before and counted as `other`: gaps in the code.",
         Query(recorded(recording.LABELS_UNKNOWN), "{{metric}}"),
-        unit=units.Short,
         alerts=("MetricLabelOverflow",),
     )
     return Line(_HEIGHT, (lost, unknown))
 
 
 def _alerting() -> Line:
-    delivered = graph(
+    delivered = counts(
         "Notifications per hour",
         "What Alertmanager tried to deliver in the hour before, and what it could not deliver.",
         Query(total(recording.NOTIFICATIONS_HOURLY.series, "integration"), "tried"),
         Query(total(recording.NOTIFICATIONS_FAILED_HOURLY.series, "integration"), "failed"),
-        unit=units.Short,
         colours={"tried": "green", "failed": "red"},
         nothing="No Alertmanager",
         alerts=("AlertDeliveryFailing",),

@@ -5,11 +5,12 @@ from typing import Final
 from grafana_foundation_sdk.models import units
 
 from pocket_agent.monitoring.dashboard.choice import log_choices
+from pocket_agent.monitoring.dashboard.graph import graph
 from pocket_agent.monitoring.dashboard.look import LEVELS
 from pocket_agent.monitoring.dashboard.page import LOG, Page
 from pocket_agent.monitoring.dashboard.panel import Line, Section
 from pocket_agent.monitoring.dashboard.query import LogQuery
-from pocket_agent.monitoring.dashboard.shape import graph, lines
+from pocket_agent.monitoring.dashboard.shape import lines
 
 STREAM: Final = '{service="$service", environment="$environment", level=~"$level"} |~ `(?i)$search`'
 """The chosen lines; the labels are those that Alloy and Promtail give them."""

@@ -7,11 +7,12 @@ from grafana_foundation_sdk.models import units
 from pocket_agent.config.settings import Settings
 from pocket_agent.monitoring import recording
 from pocket_agent.monitoring.dashboard.choice import FIRING, machine_choice, of_server, recorded, server_choices
+from pocket_agent.monitoring.dashboard.graph import graph
 from pocket_agent.monitoring.dashboard.look import NO_EXECUTION, STATUSES
 from pocket_agent.monitoring.dashboard.page import INTERNALS, OVERVIEW, RELIABILITY, USAGE, Page
-from pocket_agent.monitoring.dashboard.panel import Line, Section
+from pocket_agent.monitoring.dashboard.panel import Line, Panel, Section
 from pocket_agent.monitoring.dashboard.query import Query
-from pocket_agent.monitoring.dashboard.shape import PASSED_OR_FAILED, UP_OR_DOWN, figure, graph
+from pocket_agent.monitoring.dashboard.shape import PASSED_OR_FAILED, UP_OR_DOWN, figure
 from pocket_agent.monitoring.dashboard.system import system_sections
 from pocket_agent.monitoring.foreign import START_TIME, UP
 from pocket_agent.monitoring.promql import constant, elapsed, lowest, quantile, rate, tally, total
@@ -36,7 +37,7 @@ def overview(settings: Settings) -> Page:
         (*server_choices(), machine_choice()),
         (
             Section(None, _first(settings)),
-            Section("Now", (_now(settings),)),
+            Section("Now", (Line(4, (*_states(), *_work(settings))),)),
             *system_sections(settings),
         ),
     )
@@ -88,78 +89,82 @@ def _first(settings: Settings) -> tuple[Line, ...]:
     return (Line(8, (connections, executions)), Line(8, (durations, errors)))
 
 
-def _now(settings: Settings) -> Line:
+def _states() -> tuple[Panel, ...]:
+    """Whether it runs, and what."""
+    return (
+        figure(
+            "Server",
+            "Whether Prometheus gets the server's metrics.",
+            Query(of_server(select(UP)), "up"),
+            unit=units.NoUnit,
+            states=UP_OR_DOWN,
+            alerts=("ServiceDown",),
+            details=RELIABILITY,
+        ),
+        figure(
+            "Health",
+            "The server's own checks, all of them; /health tells which one fails, and why.",
+            Query(lowest(of_server(select(catalogue.HEALTH_CHECK_UP)), "check"), "checks"),
+            unit=units.NoUnit,
+            states=PASSED_OR_FAILED,
+            alerts=("HealthCheckFailing",),
+            details=RELIABILITY,
+        ),
+        figure(
+            "Alerts",
+            "Alerts that fire now, of all servers and of the monitoring itself.",
+            Query(tally(FIRING).otherwise(constant(0)), "firing"),
+            unit=units.Short,
+            steps=((None, "green"), (1, "red")),
+            details=RELIABILITY,
+        ),
+        figure(
+            "Uptime",
+            "Time since the server was started.",
+            Query(elapsed(of_server(select(START_TIME))), "uptime"),
+            unit=units.DurationSeconds,
+            decimals=0,
+            alerts=("PocketAgentFlapping",),
+        ),
+        figure(
+            "Version",
+            "What is running.",
+            Query(total(of_server(select(catalogue.BUILD_INFO)), "revision", "python_version"), "{{version}}"),
+            unit=units.NoUnit,
+            by_name=True,
+        ),
+    )
+
+
+def _work(settings: Settings) -> tuple[Panel, ...]:
+    """What it does."""
     budget = settings.limits.cost_usd_per_day
     spent = of_server(select(catalogue.LIMIT_USAGE, limit="cost_usd_per_day"))
-    return Line(
-        4,
-        (
-            figure(
-                "Server",
-                "Whether Prometheus gets the server's metrics.",
-                Query(of_server(select(UP)), "up"),
-                unit=units.NoUnit,
-                states=UP_OR_DOWN,
-                alerts=("ServiceDown",),
-                details=RELIABILITY,
-            ),
-            figure(
-                "Health",
-                "The server's own checks, all of them; /health tells which one fails, and why.",
-                Query(lowest(of_server(select(catalogue.HEALTH_CHECK_UP)), "check"), "checks"),
-                unit=units.NoUnit,
-                states=PASSED_OR_FAILED,
-                alerts=("HealthCheckFailing",),
-                details=RELIABILITY,
-            ),
-            figure(
-                "Alerts",
-                "Alerts that fire now, of all servers and of the monitoring itself.",
-                Query(tally(FIRING).otherwise(constant(0)), "firing"),
-                unit=units.Short,
-                steps=((None, "green"), (1, "red")),
-                details=RELIABILITY,
-            ),
-            figure(
-                "Uptime",
-                "Time since the server was started.",
-                Query(elapsed(of_server(select(START_TIME))), "uptime"),
-                unit=units.DurationSeconds,
-                decimals=0,
-                alerts=("PocketAgentFlapping",),
-            ),
-            figure(
-                "Version",
-                "What is running.",
-                Query(total(of_server(select(catalogue.BUILD_INFO)), "revision", "python_version"), "{{version}}"),
-                unit=units.NoUnit,
-                by_name=True,
-            ),
-            figure(
-                "Running",
-                "Executions that run now.",
-                Query(of_server(select(catalogue.EXECUTIONS_ACTIVE)), "running"),
-                unit=units.Short,
-                details=USAGE,
-            ),
-            figure(
-                "Waiting",
-                "Prompts that wait for their turn, of all projects.",
-                Query(of_server(select(catalogue.EXECUTION_QUEUE_DEPTH)), "waiting"),
-                unit=units.Short,
-                alerts=("LimitNearlyReached",),
-                details=USAGE,
-            ),
-            figure(
-                "Spent today",
-                "What the executions of today cost (local time of the server), as the CLI reckons.",
-                Query(total(spent, "limit"), "spent"),
-                unit=units.Dollars,
-                steps=_spending(budget, settings.alerts.limit_ratio),
-                decimals=2,
-                alerts=("ClaudeCostBudget",),
-                details=USAGE,
-            ),
+    return (
+        figure(
+            "Running",
+            "Executions that run now.",
+            Query(of_server(select(catalogue.EXECUTIONS_ACTIVE)), "running"),
+            unit=units.Short,
+            details=USAGE,
+        ),
+        figure(
+            "Waiting",
+            "Prompts that wait for their turn, of all projects.",
+            Query(of_server(select(catalogue.EXECUTION_QUEUE_DEPTH)), "waiting"),
+            unit=units.Short,
+            alerts=("LimitNearlyReached",),
+            details=USAGE,
+        ),
+        figure(
+            "Spent today",
+            "What the executions of today cost (local time of the server), as the CLI reckons.",
+            Query(total(spent, "limit"), "spent"),
+            unit=units.Dollars,
+            steps=_spending(budget, settings.alerts.limit_ratio),
+            decimals=2,
+            alerts=("ClaudeCostBudget",),
+            details=USAGE,
         ),
     )
 

@@ -14,16 +14,16 @@ from pocket_agent.monitoring.dashboard.choice import (
     seen_outside,
     server_choices,
 )
+from pocket_agent.monitoring.dashboard.drawing import Step
+from pocket_agent.monitoring.dashboard.graph import counts, graph
 from pocket_agent.monitoring.dashboard.page import RELIABILITY, Page
 from pocket_agent.monitoring.dashboard.panel import Line, Panel, Section
 from pocket_agent.monitoring.dashboard.query import Present, Query
 from pocket_agent.monitoring.dashboard.shape import (
     PASSED_OR_FAILED,
     UP_OR_DOWN,
-    Step,
     figure,
     gauges,
-    graph,
     listing,
     timeline,
 )
@@ -126,14 +126,13 @@ def _left_over_time(settings: Settings) -> Line:
         highest=1,
         alerts=_BURNING,
     )
-    events = graph(
+    events = counts(
         "Events within 30 days",
         "How many requests and executions the objectives are reckoned from.",
         *(
             Query(total(of_server(event_count(objective, MONTH).series), "slo").otherwise(NOTHING), objective.name)
             for objective in OBJECTIVES
         ),
-        unit=units.Short,
     )
     return Line(7, (left, events))
 
@@ -210,12 +209,11 @@ def _limits(settings: Settings) -> Line:
 
 
 def _dangers(settings: Settings) -> Line:
-    refused = graph(
+    refused = counts(
         "Connections refused per hour",
         "Clients that were not let in within the hour before: without a right token, from a wrong origin, because of "
         "the limit, or while the server stopped.",
         Query(recorded(recording.CONNECTIONS_REFUSED), "{{reason}}"),
-        unit=units.Short,
         stacked=True,
         alerts=("ConnectionsRejected",),
     )

@@ -1,87 +1,20 @@
-"""The kinds of panels, each drawn the same way on every dashboard."""
+"""Panels of what is: figures, states, shares, tables, lines of a log."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from grafana_foundation_sdk.builders import bargauge, common, heatmap, logs, stat, statetimeline, table, timeseries
-from grafana_foundation_sdk.builders.dashboard import FieldColor, ThresholdsConfig
+from grafana_foundation_sdk.builders import bargauge, common, logs, stat, statetimeline, table
+from grafana_foundation_sdk.builders.dashboard import FieldColor
 from grafana_foundation_sdk.models import common as looks
 from grafana_foundation_sdk.models import dashboard, units
 from grafana_foundation_sdk.models import table as table_model
 
+from pocket_agent.monitoring.dashboard.drawing import PLAIN, State, Step, legend, mapping, silent, thresholds, tooltip
 from pocket_agent.monitoring.dashboard.panel import Panel
-from pocket_agent.monitoring.dashboard.query import Asked, LogQuery, Present, Query, Spread
-
-Step = tuple[float | None, str]
-"""From this value on (None: from the lowest), this colour."""
-State = tuple[str, str]
-"""A word and its colour."""
+from pocket_agent.monitoring.dashboard.query import LogQuery, Present, Query
 
 UP_OR_DOWN: Final[Mapping[int, State]] = {1: ("up", "green"), 0: ("down", "red")}
 PASSED_OR_FAILED: Final[Mapping[int, State]] = {1: ("healthy", "green"), 0: ("failing", "red")}
-
-_LINE_WIDTH: Final = 2
-_DIM: Final = 12
-_PLAIN: Final[Sequence[Step]] = ((None, "green"),)
-
-
-def graph(
-    title: str,
-    description: str,
-    *queries: Asked,
-    unit: str,
-    lowest: float | None = 0,
-    highest: float | None = None,
-    mark: float | None = None,
-    stacked: bool = False,
-    colours: Mapping[str, str] | None = None,
-    dashed: Iterable[str] = (),
-    nothing: str | None = None,
-    alerts: tuple[str, ...] = (),
-    details: str | None = None,
-) -> Panel:
-    """Lines over time.
-
-    Args:
-        title: of the panel.
-        description: what it shows, and what to make of it.
-        queries: one or more.
-        unit: Grafana's name of the unit.
-        lowest: the bottom of the axis; None for what may fall without end.
-        highest: the top of the axis, where the values have one.
-        mark: a dashed line where an alert begins.
-        stacked: add the lines up.
-        colours: of lines by their names; the others get what is left.
-        dashed: names of lines that are limits.
-        nothing: what to say while there is no value.
-        alerts: whose runbooks to link to.
-        details: the uid of the dashboard to link to.
-    """
-    steps = (*_PLAIN, *(((mark, "red"),) if mark is not None else ()))
-    style = looks.GraphThresholdsStyleMode.OFF if mark is None else looks.GraphThresholdsStyleMode.DASHED
-    drawn = (
-        timeseries.Panel()
-        .unit(unit)
-        .color_scheme(FieldColor().mode(dashboard.FieldColorModeId.PALETTE_CLASSIC))
-        .thresholds(_thresholds(steps))
-        .thresholds_style(common.GraphThresholdsStyleConfig().mode(style))
-        .line_width(1 if stacked else _LINE_WIDTH)
-        .fill_opacity(3 * _DIM if stacked else _DIM)
-        .show_points(looks.VisibilityMode.NEVER)
-        .stacking(common.StackingConfig().mode(looks.StackingMode.NORMAL if stacked else looks.StackingMode.NONE))
-        .legend(_legend(len(queries) > 1 or "{{" in _name(queries[0])))
-        .tooltip(_tooltip())
-    )
-    if lowest is not None:
-        drawn.min(lowest)
-    if highest is not None:
-        drawn.max(highest)
-    for name, colour in (colours or {}).items():
-        drawn.override_by_name(name, [_fixed(colour)])
-    for name in dashed:
-        line = dashboard.DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [10, 10]})
-        drawn.override_by_name(name, [line, dashboard.DynamicConfigValue("custom.fillOpacity", 0)])
-    return Panel(title, description, queries, _silent(drawn.build(), nothing), alerts, details)
 
 
 def figure(
@@ -90,7 +23,7 @@ def figure(
     query: Query,
     *,
     unit: str,
-    steps: Sequence[Step] = _PLAIN,
+    steps: Sequence[Step] = PLAIN,
     states: Mapping[int, State] | None = None,
     by_name: bool = False,
     decimals: int | None = None,
@@ -117,7 +50,7 @@ def figure(
     drawn = (
         stat.Panel()
         .unit(unit)
-        .thresholds(_thresholds(steps))
+        .thresholds(thresholds(steps))
         .color_scheme(FieldColor().mode(dashboard.FieldColorModeId.THRESHOLDS))
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False).fields(""))
         .graph_mode(looks.BigValueGraphMode.NONE if is_word else looks.BigValueGraphMode.AREA)
@@ -126,10 +59,10 @@ def figure(
         .justify_mode(looks.BigValueJustifyMode.CENTER)
     )
     if states is not None:
-        drawn.mappings([_mapping(states)])
+        drawn.mappings([mapping(states)])
     if decimals is not None:
         drawn.decimals(decimals)
-    return Panel(title, description, (query,), _silent(drawn.build(), nothing), alerts, details)
+    return Panel(title, description, (query,), silent(drawn.build(), nothing), alerts, details)
 
 
 def timeline(
@@ -144,15 +77,15 @@ def timeline(
     drawn = (
         statetimeline.Panel()
         .unit(units.NoUnit)
-        .mappings([_mapping(states)])
-        .thresholds(_thresholds(_PLAIN))
+        .mappings([mapping(states)])
+        .thresholds(thresholds(PLAIN))
         .color_scheme(FieldColor().mode(dashboard.FieldColorModeId.THRESHOLDS))
         .show_value(looks.VisibilityMode.NEVER)
         .merge_values(True)
-        .legend(_legend(False))
-        .tooltip(_tooltip())
+        .legend(legend(False))
+        .tooltip(tooltip())
     )
-    return Panel(title, description, queries, _silent(drawn.build(), nothing), alerts)
+    return Panel(title, description, queries, silent(drawn.build(), nothing), alerts)
 
 
 def gauges(title: str, description: str, query: Query, *, steps: Sequence[Step], alerts: tuple[str, ...] = ()) -> Panel:
@@ -162,7 +95,7 @@ def gauges(title: str, description: str, query: Query, *, steps: Sequence[Step],
         .unit(units.PercentUnit)
         .min(0)
         .max(1)
-        .thresholds(_thresholds(steps))
+        .thresholds(thresholds(steps))
         .color_scheme(FieldColor().mode(dashboard.FieldColorModeId.THRESHOLDS))
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False).fields(""))
         .orientation(looks.VizOrientation.HORIZONTAL)
@@ -170,19 +103,6 @@ def gauges(title: str, description: str, query: Query, *, steps: Sequence[Step],
         .show_unfilled(True)
     )
     return Panel(title, description, (query,), drawn.build(), alerts)
-
-
-def heat(title: str, description: str, query: Spread, *, unit: str, nothing: str) -> Panel:
-    """How many values there were of which size, with the traces of some."""
-    drawn = (
-        heatmap.Panel()
-        .unit(units.Short)
-        .y_axis(heatmap.YAxisConfig().unit(unit).axis_placement(looks.AxisPlacement.LEFT))
-        .mode(looks.TooltipDisplayMode.SINGLE)
-        .show_color_scale(True)
-        .exemplars_color("rgba(255,0,255,0.7)")
-    )
-    return Panel(title, description, (query,), _silent(drawn.build(), nothing))
 
 
 def listing(
@@ -219,7 +139,7 @@ def listing(
     drawn = (
         table.Panel()
         .unit(units.NoUnit)
-        .thresholds(_thresholds(_PLAIN))
+        .thresholds(thresholds(PLAIN))
         .with_transformation(order)
         .cell_options(looks.TableAutoCellOptions())
         .filterable(True)
@@ -227,11 +147,11 @@ def listing(
     )
     for name, states in colours.items():
         cell = dashboard.DynamicConfigValue("custom.cellOptions", {"type": "color-text"})
-        drawn.override_by_name(name, [cell, dashboard.DynamicConfigValue("mappings", [_mapping(states)])])
+        drawn.override_by_name(name, [cell, dashboard.DynamicConfigValue("mappings", [mapping(states)])])
     for name, (label, url) in links.items():
         link = {"title": label, "url": url, "targetBlank": True}
         drawn.override_by_name(name, [dashboard.DynamicConfigValue("links", [link])])
-    panel = _silent(drawn.build(), nothing)
+    panel = silent(drawn.build(), nothing)
     assert isinstance(panel.options, table_model.Options)
     panel.options.footer = None  # newer Grafanas have it elsewhere
     return Panel(title, description, (query,), panel)
@@ -250,47 +170,3 @@ def lines(title: str, description: str, query: LogQuery) -> Panel:
     panel = drawn.build()
     panel.field_config = dashboard.FieldConfigSource()
     return Panel(title, description, (query,), panel)
-
-
-def _thresholds(steps: Sequence[Step]) -> ThresholdsConfig:
-    made = [dashboard.Threshold(value=value, color=colour) for value, colour in steps]
-    return ThresholdsConfig().mode(dashboard.ThresholdsMode.ABSOLUTE).steps(made)
-
-
-def _mapping(states: Mapping[int, State] | Mapping[str, State]) -> dashboard.ValueMap:
-    return dashboard.ValueMap(
-        options={
-            str(value): dashboard.ValueMappingResult(text=word, color=colour, index=place)
-            for place, (value, (word, colour)) in enumerate(states.items())
-        }
-    )
-
-
-def _fixed(colour: str) -> dashboard.DynamicConfigValue:
-    return dashboard.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": colour})
-
-
-def _legend(shown: bool) -> common.VizLegendOptions:
-    return (
-        common.VizLegendOptions()
-        .show_legend(shown)
-        .display_mode(looks.LegendDisplayMode.LIST)
-        .placement(looks.LegendPlacement.BOTTOM)
-        .calcs([])
-    )
-
-
-def _tooltip() -> common.VizTooltipOptions:
-    return common.VizTooltipOptions().mode(looks.TooltipDisplayMode.MULTI).sort(looks.SortOrder.DESCENDING)
-
-
-def _name(query: Asked) -> str:
-    return query.legend if isinstance(query, Query | LogQuery) else ""
-
-
-def _silent(panel: dashboard.Panel, words: str | None) -> dashboard.Panel:
-    """Say `words` instead of "No data"."""
-    if words is not None:
-        assert panel.field_config is not None
-        panel.field_config.defaults.no_value = words
-    return panel

@@ -5,10 +5,10 @@ from grafana_foundation_sdk.models import units
 from pocket_agent.config.settings import Settings
 from pocket_agent.monitoring import recording
 from pocket_agent.monitoring.dashboard.choice import NOTHING, of_machine, of_server, recorded, told
+from pocket_agent.monitoring.dashboard.graph import counts, graph
 from pocket_agent.monitoring.dashboard.look import NO_EXECUTION, NO_EXPORTER, NO_REQUEST, OUTCOMES, STATUSES
 from pocket_agent.monitoring.dashboard.panel import Line, Section
 from pocket_agent.monitoring.dashboard.query import Query
-from pocket_agent.monitoring.dashboard.shape import graph
 from pocket_agent.monitoring.foreign import MACHINE_MEMORY, MACHINE_MEMORY_AVAILABLE, RESIDENT_MEMORY
 from pocket_agent.monitoring.objective import LATENCY_SECONDS
 from pocket_agent.monitoring.promql import total
@@ -118,18 +118,16 @@ def _share(outcome: str) -> Vector:
 
 
 def _business(settings: Settings) -> Line:
-    projects = graph(
+    projects = counts(
         "Projects created",
         "Projects that there are, and how often one was asked for in the hour before, refused requests included.",
         Query(of_server(select(catalogue.PROJECTS_TOTAL)), "projects"),
         Query(recorded(recording.PROJECTS_ASKED_FOR), "asked for within an hour"),
-        unit=units.Short,
     )
-    executions = graph(
+    executions = counts(
         "Executions per hour",
         "Executions that ended in the hour before, and requests for one that were refused.",
         Query(recorded(recording.EXECUTIONS_HOURLY), "{{status}}"),
-        unit=units.Short,
         stacked=True,
         colours=STATUSES,
     )

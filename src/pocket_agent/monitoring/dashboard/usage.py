@@ -7,11 +7,12 @@ from grafana_foundation_sdk.models import units
 from pocket_agent.config.settings import Settings
 from pocket_agent.monitoring import recording
 from pocket_agent.monitoring.dashboard.choice import of_server, recorded, server_choices, told
+from pocket_agent.monitoring.dashboard.graph import counts, graph, heat
 from pocket_agent.monitoring.dashboard.look import BEHAVIORS, CALLS, NO_EXECUTION, STATES, STATUSES
 from pocket_agent.monitoring.dashboard.page import USAGE, Page
-from pocket_agent.monitoring.dashboard.panel import Line, Section
+from pocket_agent.monitoring.dashboard.panel import Line, Panel, Section
 from pocket_agent.monitoring.dashboard.query import Query, Spread
-from pocket_agent.monitoring.dashboard.shape import figure, graph, heat
+from pocket_agent.monitoring.dashboard.shape import figure
 from pocket_agent.monitoring.promql import increase, quantile, rate, total
 from pocket_agent.monitoring.selector import buckets, picked, select
 from pocket_agent.monitoring.variable import RATE_INTERVAL
@@ -32,7 +33,7 @@ def usage(settings: Settings) -> Page:
         server_choices(),
         (
             Section("Executions", (_executions(), _times(settings))),
-            Section("Tokens and cost", (_sums(settings), _cost(), _tokens())),
+            Section("Tokens and cost", (Line(4, (*_money(settings), *_token_sums())), _cost(), _tokens())),
             Section("Approvals and tools", (_approvals(),)),
         ),
     )
@@ -49,11 +50,10 @@ def _executions() -> Line:
         dashed=("limit",),
         alerts=("LimitNearlyReached",),
     )
-    ended = graph(
+    ended = counts(
         "Executions in the last hour",
         "Executions that ended in the hour before, and requests for one that were refused.",
         Query(recorded(recording.EXECUTIONS_HOURLY), "{{status}}"),
-        unit=units.Short,
         stacked=True,
         colours=STATUSES,
         alerts=("ExecutionsFailing",),
@@ -104,59 +104,61 @@ def _times(settings: Settings) -> Line:
     return Line(8, (spread, waits, slowest))
 
 
-def _sums(settings: Settings) -> Line:
+def _money(settings: Settings) -> tuple[Panel, ...]:
     spent = total(of_server(select(catalogue.LIMIT_USAGE, limit=_BUDGET)), "limit")
     share = total(picked(recorded(recording.LIMIT_RATIO), catalogue.LIMIT, limit=_BUDGET), "limit")
     most = settings.alerts.limit_ratio
     ended = total(recorded(recording.EXECUTIONS_HOURLY), "status").above(0)
-    return Line(
-        4,
-        (
-            figure(
-                "Spent today",
-                "What the executions of today cost (local time of the server), as the CLI reckons.",
-                Query(spent, "spent"),
-                unit=units.Dollars,
-                decimals=2,
-            ),
-            figure(
-                "Used of the day's budget",
-                "Share of limits.cost_usd_per_day that is spent today.",
-                Query(share, "used"),
-                unit=units.PercentUnit,
-                steps=((None, "green"), (most, "orange"), (1, "red")),
-                nothing="No budget is set",
-                alerts=("ClaudeCostBudget",),
-            ),
-            figure(
-                "Cost of the last hour",
-                "What was spent in the hour before, as the CLI reckons.",
-                Query(recorded(recording.COST_HOURLY), "cost"),
-                unit=units.Dollars,
-                decimals=2,
-            ),
-            figure(
-                "Cost of an execution",
-                "What was spent in the hour before, for each execution that ended in it.",
-                Query(recorded(recording.COST_HOURLY) / ended, "cost"),
-                unit=units.Dollars,
-                decimals=3,
-                nothing=NO_EXECUTION,
-            ),
-            figure(
-                "Tokens of the last hour",
-                "Tokens that were used in the hour before, those of the cache included.",
-                Query(total(recorded(recording.TOKENS_HOURLY), "type"), "tokens"),
-                unit=units.Short,
-            ),
-            figure(
-                "Read from the cache",
-                "Share of what models were given in the hour before that came from the cache.",
-                Query(_cached(), "cached"),
-                unit=units.PercentUnit,
-                decimals=0,
-                nothing=NO_EXECUTION,
-            ),
+    return (
+        figure(
+            "Spent today",
+            "What the executions of today cost (local time of the server), as the CLI reckons.",
+            Query(spent, "spent"),
+            unit=units.Dollars,
+            decimals=2,
+        ),
+        figure(
+            "Used of the day's budget",
+            "Share of limits.cost_usd_per_day that is spent today.",
+            Query(share, "used"),
+            unit=units.PercentUnit,
+            steps=((None, "green"), (most, "orange"), (1, "red")),
+            nothing="No budget is set",
+            alerts=("ClaudeCostBudget",),
+        ),
+        figure(
+            "Cost of the last hour",
+            "What was spent in the hour before, as the CLI reckons.",
+            Query(recorded(recording.COST_HOURLY), "cost"),
+            unit=units.Dollars,
+            decimals=2,
+        ),
+        figure(
+            "Cost of an execution",
+            "What was spent in the hour before, for each execution that ended in it.",
+            Query(recorded(recording.COST_HOURLY) / ended, "cost"),
+            unit=units.Dollars,
+            decimals=3,
+            nothing=NO_EXECUTION,
+        ),
+    )
+
+
+def _token_sums() -> tuple[Panel, ...]:
+    return (
+        figure(
+            "Tokens of the last hour",
+            "Tokens that were used in the hour before, those of the cache included.",
+            Query(total(recorded(recording.TOKENS_HOURLY), "type"), "tokens"),
+            unit=units.Short,
+        ),
+        figure(
+            "Read from the cache",
+            "Share of what models were given in the hour before that came from the cache.",
+            Query(_cached(), "cached"),
+            unit=units.PercentUnit,
+            decimals=0,
+            nothing=NO_EXECUTION,
         ),
     )
 
@@ -227,11 +229,10 @@ def _approvals() -> Line:
     return Line(
         8,
         (
-            graph(
+            counts(
                 "Approvals per hour",
                 "Requests of agents to use a tool that were answered or withdrawn in the hour before.",
                 Query(recorded(recording.APPROVALS_HOURLY), "{{behavior}}"),
-                unit=units.Short,
                 stacked=True,
                 colours=BEHAVIORS,
             ),
@@ -242,20 +243,18 @@ def _approvals() -> Line:
                 unit=units.Seconds,
                 nothing=_NO_APPROVAL,
             ),
-            graph(
+            counts(
                 "Tool calls per hour",
                 "Tools that agents used in the hour before; only those that were used are shown. `mcp` is any tool of "
                 "an MCP server.",
                 Query(total(recorded(recording.TOOLS_HOURLY_BY_OUTCOME), "outcome"), "all"),
                 Query(recorded(recording.TOOLS_HOURLY).above(0), "{{tool}}"),
-                unit=units.Short,
                 dashed=("all",),
             ),
-            graph(
+            counts(
                 "Tool calls by outcome",
                 "How the tool calls of the hour before ended; denied ones were refused by a person.",
                 Query(recorded(recording.TOOLS_HOURLY_BY_OUTCOME), "{{outcome}}"),
-                unit=units.Short,
                 stacked=True,
                 colours=CALLS,
             ),
