@@ -118,7 +118,7 @@ def test_every_query_is_of_the_chosen_server(dashboard: dict[str, Any]) -> None:
         if panel["title"] in free:
             continue
         for conditions in re.findall(r"{(.*?)}", target["expr"]):
-            assert 'instance="$instance"' in conditions or 'job="node", instance="$machine"' in conditions
+            assert 'instance="$instance"' in conditions or conditions == 'instance="$machine", job="node"'
         assert "{" in target["expr"]
 
 
@@ -190,7 +190,7 @@ def test_starts_and_alerts_mark_every_dashboard_of_figures() -> None:
     for dashboard in DASHBOARDS[:-1]:
         starts, alerts = dashboard["annotations"]["list"]
         assert (starts["expr"], starts["useValueForTime"]) == (
-            'process_start_time_seconds{job="$job", instance="$instance"} * 1000',
+            'process_start_time_seconds{instance="$instance", job="$job"} * 1000',
             True,
         )
         assert alerts["expr"].startswith("ALERTS{")

@@ -16,7 +16,7 @@ def test_series_follow_a_variable_beside_the_conditions_that_they_have() -> None
     assert narrowed(EXECUTIONS.series, instance=SERVER).text == f'{EXECUTIONS.name}{{instance="$server"}}'
     one = select(catalogue.LIMIT, limit="connections")
     assert narrowed(one, job=Variable("job"), instance=SERVER).text == (
-        'pocket_agent_limit{limit="connections", job="$job", instance="$server"}'
+        'pocket_agent_limit{instance="$server", job="$job", limit="connections"}'
     )
 
 
@@ -51,7 +51,7 @@ def test_known_values_are_not_left_out_by_a_form() -> None:
     assert select(catalogue.EXECUTIONS_TOTAL, status=Not("killed")).text.endswith('{status!="killed"}')
 
 
-@pytest.mark.parametrize("form", ['a"b', r"a\d"])
+@pytest.mark.parametrize("form", ['a"b', r"a\d", "a b"])
 def test_a_form_that_would_need_quoting_is_refused(form: str) -> None:
     with pytest.raises(QueryError, match="quoting"):
         Unlike(form)

@@ -52,7 +52,7 @@ def _percentile(percent: int, metric: Metric, *without: str, seldom: bool = Fals
 
 
 def _device_rate(metric: Metric, without: Unlike) -> Recording:
-    series = select(metric, job=MACHINE_JOB, device=without)
+    series = select(metric, device=without, job=MACHINE_JOB)
     return Recording(_name(metric), "rate5m", total(rate(series, RECENT), "device"))
 
 

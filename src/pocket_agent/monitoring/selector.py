@@ -35,7 +35,7 @@ class Unlike:
 
     def __post_init__(self) -> None:
         re.compile(self.form)
-        if not set('"\\').isdisjoint(self.form):
+        if not set('"\\ ').isdisjoint(self.form):
             raise QueryError(f"{self.form} would need quoting")
 
 
@@ -101,7 +101,9 @@ def _with_conditions(series: Vector, conditions: Mapping[str, str]) -> Vector:
     series.require_series()
     series.require_labels(conditions, TARGET_LABELS)
     name, _, present = series.text.removesuffix("}").partition("{")
-    return replace(series, text=f"{name}{{{', '.join(filter(None, (present, *conditions.values())))}}}")
+    # Sorted, as Prometheus prints them; no value has a comma and a blank in it.
+    texts = sorted((*filter(None, present.split(", ")), *conditions.values()))
+    return replace(series, text=f"{name}{{{', '.join(texts)}}}")
 
 
 def bound_text(bound: float) -> str:
