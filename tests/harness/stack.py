@@ -9,17 +9,15 @@ from pathlib import Path
 import aiohttp
 
 from pocket_agent.config import LoadedSettings, Settings, load_settings
-from pocket_agent.monitoring.alertmanager import alertmanager_file
-from pocket_agent.monitoring.blackbox import blackbox_file
 from pocket_agent.monitoring.bundle import write
-from pocket_agent.monitoring.group import Program, programs
-from pocket_agent.monitoring.prometheus import prometheus_file
-from pocket_agent.monitoring.rulefile import rule_files
-from pocket_agent.monitoring.target import target_of
+from pocket_agent.monitoring.local import DATA, Launch, read_launches
+from pocket_agent.monitoring.stack import render
 from tests.harness.prometheus import Prometheus
 from tests.harness.server import free_port
 from tests.harness.tool import require_tool
 
+_FURTHER = {"prometheus": ("--rules.alert.resend-delay=1s",)}
+"""So that an Alertmanager that was started again need not be waited for."""
 NAMES = ("prometheus", "alertmanager", "node_exporter", "blackbox_exporter")
 _SECONDS = 60.0
 
@@ -62,7 +60,7 @@ class Stack:
 
     def url(self, name: str) -> str:
         """Where a program is."""
-        return self._program(name).url
+        return self._launch(name).url
 
     def log(self, name: str) -> str:
         """What a program has said."""
@@ -70,15 +68,7 @@ class Stack:
 
     def render(self, settings: Settings | None = None) -> None:
         """Write the files; for other settings, if given."""
-        settings = settings or self.settings
-        target = target_of(settings)
-        files = [
-            prometheus_file(settings, [target]),
-            *rule_files(settings),
-            alertmanager_file(settings),
-            blackbox_file([target]),
-        ]
-        write(self.folder, files, force=True)
+        write(self.folder, render(settings or self.settings), force=True)
 
     def edit(self, path: str, before: str, after: str) -> None:
         """Change a rendered file, as a person might."""
@@ -89,7 +79,7 @@ class Stack:
 
     async def start(self, *names: str) -> None:
         """Start programs and wait until they answer; without names, all."""
-        await asyncio.gather(*(self._start(self._program(name)) for name in names or NAMES))
+        await asyncio.gather(*(self._start(self._launch(name)) for name in names or NAMES))
 
     async def stop(self, *names: str) -> None:
         """End programs; without names, all."""
@@ -100,24 +90,32 @@ class Stack:
         async with aiohttp.ClientSession() as http, http.post(f"{self.url(name)}/-/reload") as answer:
             assert answer.status == 200, await answer.text()
 
-    def _program(self, name: str) -> Program:
-        return next(program for program in programs(self.settings, self.folder) if program.name == name)
+    def _launch(self, name: str) -> Launch:
+        return next(launch for launch in read_launches(self.folder) if launch.program.name == name)
 
-    async def _start(self, program: Program) -> None:
-        binary = require_tool(next(filter(None, (*program.names, program.command[0]))))
-        (self.folder / ".data" / program.name).mkdir(parents=True, exist_ok=True)
-        with (self.folder / f"{program.name}.log").open("ab") as log:
+    async def _start(self, launch: Launch) -> None:
+        name = launch.program.name
+        binary = require_tool(launch.program.binaries[-1])
+        (self.folder / DATA / name).mkdir(parents=True, exist_ok=True)
+        with (self.folder / f"{name}.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                str(binary), *program.command[1:], stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env={}
+                str(binary),
+                *launch.flags,
+                *_FURTHER.get(name, ()),
+                cwd=self.folder,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={},
             )
-        self._running[program.name] = process
+        self._running[name] = process
         async with asyncio.timeout(_SECONDS), aiohttp.ClientSession() as http:
             while True:
                 if process.returncode is not None:
-                    raise AssertionError(f"{program.name} ended:\n{self.log(program.name)[-2000:]}")
-                path = "/-/ready" if program.name in {"prometheus", "alertmanager"} else "/metrics"
+                    raise AssertionError(f"{name} ended:\n{self.log(name)[-2000:]}")
+                path = "/-/ready" if name in {"prometheus", "alertmanager"} else "/metrics"
                 with contextlib.suppress(aiohttp.ClientError):
-                    async with http.get(program.url + path) as answer:
+                    async with http.get(launch.url + path) as answer:
                         if answer.status == 200:
                             return
                 await asyncio.sleep(0.05)
