@@ -1,5 +1,5 @@
-# Pocket Agent Server with the Claude Code CLI. See docs/deployment/docker.md.
 # syntax=docker/dockerfile:1
+# Pocket Agent Server with the Claude Code CLI. See docs/deployment/docker.md.
 
 FROM node:22-bookworm-slim AS claude
 ARG CLAUDE_VERSION=2.1.330
@@ -11,6 +11,7 @@ RUN python -m venv /opt/pocket-agent
 WORKDIR /src
 COPY constraints.txt pyproject.toml hatch_build.py README.md LICENSE ./
 COPY src ./src
+COPY docs ./docs
 RUN /opt/pocket-agent/bin/pip install --no-cache-dir --constraint constraints.txt .
 
 FROM python:3.13-slim-bookworm
@@ -30,7 +31,7 @@ WORKDIR /projects
 VOLUME ["/var/lib/pocket-agent", "/home/agent"]
 EXPOSE 8443 9090
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "import ssl,urllib.request as r; r.urlopen('https://127.0.0.1:8443/livez', timeout=4, context=ssl._create_unverified_context())"]
+    CMD ["python", "-c", "import os, ssl, urllib.request as r; r.urlopen(f'https://127.0.0.1:{os.environ.get(\"PA_SERVER_PORT\", 8443)}/livez', timeout=4, context=ssl._create_unverified_context())"]
 # Agents that outlive a restart of the server inside the container need somebody who reaps them.
 ENTRYPOINT ["tini", "--"]
 CMD ["pocket-agent", "serve"]
