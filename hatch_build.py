@@ -1,4 +1,4 @@
-"""Writes into a package which commit it was built from; an editable installation has its checkout for that."""
+"""Adds to a package what is not in its source: the commit that it was built from, and the runbooks that it serves."""
 
 import runpy
 import tempfile
@@ -10,14 +10,20 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 _PLACES = {"wheel": "pocket_agent", "sdist": "src/pocket_agent"}
 
 
-class RevisionHook(BuildHookInterface[Any]):
-    """The build hook of this project; a source distribution, which is no checkout, hands its own file on."""
+class PackageHook(BuildHookInterface[Any]):
+    """The build hook of this project; an editable installation has its checkout for all this."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Add the file, when the build begins."""
+        """Add the files, when the build begins."""
         if version == "editable":
             return
         root = Path(self.root)
+        self._add_revision(root, build_data)
+        if self.target_name == "wheel":  # a source distribution has them in docs/
+            build_data["force_include"][str(root / "docs" / "runbooks")] = "pocket_agent/runbooks"
+
+    def _add_revision(self, root: Path, build_data: dict[str, Any]) -> None:
+        """Write down the commit; a source distribution, which is no checkout, hands its own file on."""
         code = runpy.run_path(str(root / "src" / "pocket_agent" / "observability" / "revision.py"))
         found = code["checkout_revision"](root)
         if found is None:

@@ -1,8 +1,11 @@
 """`pocket-agent doctor`: what is wrong with the server and its monitoring, and how to mend it."""
 
 import asyncio
+import contextlib
 import dataclasses
 import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import typer
@@ -10,36 +13,77 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pocket_agent import __version__
+from pocket_agent.cli.serve import claude_candidates
 from pocket_agent.config import LoadedSettings
+from pocket_agent.errors import ConfigurationError
 from pocket_agent.monitoring.doctor.examination import examine
-from pocket_agent.monitoring.doctor.finding import Finding
+from pocket_agent.monitoring.doctor.finding import Finding, Status, failed
+from pocket_agent.monitoring.doctor.patient import Patient
 
-_STYLES: Final = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
+_STYLES: Final[Mapping[Status, str]] = {"failed": "bold red", "warning": "yellow", "ok": "green", "skipped": "dim"}
 
 
-def run_doctor(loaded: LoadedSettings, *, alerts: bool, as_json: bool, console: Console) -> None:
+def run_doctor(
+    read_settings: Callable[[], LoadedSettings],
+    environment: Mapping[str, str],
+    *,
+    alerts: bool,
+    as_json: bool,
+    console: Console,
+) -> None:
     """Examine and print; ends with status 1 when something has failed."""
-    findings = asyncio.run(_collect(loaded, alerts=alerts))
+    findings = _findings(read_settings, environment, alerts=alerts)
+    worst = next((status for status in ("failed", "warning") if any(item.status == status for item in findings)), "ok")
     if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=1))
+        listed = [dataclasses.asdict(finding) for finding in findings]
+        typer.echo(json.dumps({"status": worst, "version": __version__, "findings": listed}, indent=1))
     else:
         console.print(_table(findings))
-    if any(finding.status == "failed" for finding in findings):
+        console.print(_summary(findings))
+    if worst == "failed":
         raise typer.Exit(1)
 
 
-async def _collect(loaded: LoadedSettings, *, alerts: bool) -> list[Finding]:
-    return [finding async for finding in examine(loaded.settings, alerts=alerts)]
+def _findings(
+    read_settings: Callable[[], LoadedSettings], environment: Mapping[str, str], *, alerts: bool
+) -> list[Finding]:
+    """What there is to say; settings that cannot be used are all that can be told of such a server."""
+    try:
+        loaded = read_settings()
+    except ConfigurationError as error:
+        fix = "docs/settings.md lists all of them; pocket-agent config shows where each comes from."
+        return [failed("settings", error.message, fix)]
+    patient = Patient(loaded, environment, claude_candidates())
+    with _progress():
+        return asyncio.run(examine(patient, alerts=alerts))
 
 
-def _table(findings: list[Finding]) -> Table:
+def _progress() -> contextlib.AbstractContextManager[object]:
+    """A sign of life for a person who waits; nothing where standard error is read by a program."""
+    console = Console(stderr=True)
+    return console.status("Looking ...") if console.is_terminal else contextlib.nullcontext()
+
+
+def _table(findings: Sequence[Finding]) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for finding in findings:
-        said = Text(finding.message)  # not markup: it holds what other programs answered
+        said = Text(_printable(finding.message))  # not markup: it holds what other programs answered
         if finding.fix:
-            said.append(f"\n→ {finding.fix}", style="bold")
-        table.add_row(Text(finding.status, style=_STYLES[finding.status]), finding.name, said)
+            said.append(f"\nfix: {_printable(finding.fix)}", style="bold")
+        table.add_row(Text(finding.status, style=_STYLES[finding.status]), _printable(finding.name), said)
     return table
+
+
+def _printable(text: str) -> str:
+    """Without what could colour a terminal, or worse; lines stay."""
+    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
+
+
+def _summary(findings: Sequence[Finding]) -> Text:
+    counts = Counter(finding.status for finding in findings)
+    told = [f"{counts[status]} {status}" for status in _STYLES if counts[status]]
+    return Text("\n" + ", ".join(told))

@@ -139,7 +139,13 @@ def doctor(
 
     from pocket_agent.cli.doctor import run_doctor
 
-    run_doctor(_settings(config, {"data.dir": data_dir}), alerts=alerts, as_json=as_json, console=Console())
+    run_doctor(
+        lambda: _settings(config, {"data.dir": data_dir}),
+        os.environ,
+        alerts=alerts,
+        as_json=as_json,
+        console=Console(),
+    )
 
 
 @devices.command("add")

@@ -26,14 +26,14 @@ def run(read_settings: Callable[[], LoadedSettings]) -> None:
         serve(
             read_settings(),
             dict(os.environ),
-            candidates=_candidates(),
+            candidates=claude_candidates(),
             on_started=_greet,
             read_settings=read_settings,
         )
     )
 
 
-def _candidates() -> tuple[Path, ...]:
+def claude_candidates() -> tuple[Path, ...]:
     """The CLI that `make setup` puts beside a source checkout."""
     return (Path(__file__).resolve().parents[3] / "node_modules" / ".bin" / "claude",)
 

@@ -22,6 +22,7 @@ from pocket_agent.server.connection import (
     Connection,
 )
 from pocket_agent.server.handlers import Handlers, Report
+from pocket_agent.server.runbook import Runbooks, runbook_directory
 from pocket_agent.session.log import now
 
 _HEADERS: Final = {
@@ -77,6 +78,7 @@ class Endpoint:
         application.router.add_get("/readyz", self._readyz)
         application.router.add_get("/health", self._health)
         application.router.add_get("/", self._page)
+        Runbooks(runbook_directory()).add_to(application)
         return application
 
     def connections(self) -> list[Connection]:

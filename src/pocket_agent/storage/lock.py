@@ -5,8 +5,28 @@ import os
 from pathlib import Path
 from typing import Self
 
+import psutil
+
 from pocket_agent.errors import FileOperationError
 from pocket_agent.storage.connection import PRIVATE
+
+
+def _lock_path(database: Path) -> Path:
+    return database.with_name(database.name + ".lock")
+
+
+def lock_owner(database: Path) -> int | None:
+    """The process that has the lock, without touching it; None when nobody has, or when that cannot be known.
+
+    The file alone tells nothing, since it stays: its process may be gone, and the number another's by now.
+    """
+    path = _lock_path(database)
+    try:
+        pid = int(path.read_text("ascii"))
+        held = any(path.samefile(opened.path) for opened in psutil.Process(pid).open_files())
+    except (OSError, ValueError, psutil.Error):
+        return None
+    return pid if held else None
 
 
 class DataLock:
@@ -23,7 +43,7 @@ class DataLock:
             FileOperationError: another server uses the same data.
             OSError: the lock file cannot be opened.
         """
-        path = database.with_name(database.name + ".lock")
+        path = _lock_path(database)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -11,8 +11,8 @@ class Finding:
     """The state of one thing.
 
     Attributes:
-        name: what was looked at; stable, for programs.
-        status: `warning` needs attention and no haste; `skipped` could not be looked at.
+        name: what was looked at; stable, for programs. Several findings may have the same.
+        status: `warning` needs attention and no haste; `skipped` could not be looked at, or is not in use.
         message: how it is, for a person.
         fix: what to do; empty when there is nothing to.
     """
@@ -38,6 +38,6 @@ def failed(name: str, message: str, fix: str) -> Finding:
     return Finding(name, "failed", message, fix)
 
 
-def skipped(name: str, message: str) -> Finding:
-    """Could not be looked at."""
-    return Finding(name, "skipped", message)
+def skipped(name: str, message: str, fix: str = "") -> Finding:
+    """Could not be looked at, or is not in use; `fix` is how it could be."""
+    return Finding(name, "skipped", message, fix)

@@ -1,82 +1,50 @@
-"""The machine: the data directory, the disk, the clock, the limits of the process, who has which port."""
+"""The machine around the server: its clock, and the file that the log goes to."""
 
 import ctypes
-import errno
 import os
-import resource
-import shutil
 import stat
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import psutil
-
-from pocket_agent.config.settings import Settings
+from pocket_agent.config.settings import LoggingSettings
 from pocket_agent.monitoring.doctor.finding import Finding, failed, ok, skipped, warning
 
-_FILES: Final = 1024
-"""Open files that a server with its agents and clients should be allowed."""
 _TIME_ERROR: Final = 5
 """adjtimex(2): the clock is not synchronised."""
 
 
-def examine_machine(settings: Settings) -> Iterator[Finding]:
-    """Everything that can be seen without asking another program."""
-    yield _data_directory(settings.data.dir)
-    yield _disk(settings)
-    yield _log(settings)
-    yield _clock()
-    yield _open_files()
-
-
-def _data_directory(path: Path) -> Finding:
-    name = "data directory"
-    try:
-        mode = path.stat().st_mode
-        with tempfile.NamedTemporaryFile(dir=path, prefix=".doctor-"):
-            pass
-    except FileNotFoundError:
-        return failed(name, f"{path} does not exist", "Start the server once; it makes the directory.")
-    except OSError as error:
-        reason = "it is read-only" if error.errno == errno.EROFS else (error.strerror or str(error))
-        return failed(
-            name,
-            f"{path} cannot be written: {reason}",
-            f"Give it back to the server's user (chown, chmod 700 {path}) or mount its file system read-write.",
-        )
-    if stat.S_IMODE(mode) & 0o077:
-        return warning(name, f"{path} is open to other users of this machine", f"chmod 700 {path}")
-    return ok(name, f"{path} can be written and is private")
-
-
-def _disk(settings: Settings) -> Finding:
-    name = "disk"
-    try:
-        free = shutil.disk_usage(settings.data.dir).free
-    except OSError as error:
-        return skipped(name, f"cannot be asked: {error.strerror}")
-    text = f"{free / 2**30:.1f} GiB free for the data directory"
-    fix = "Free some space, or lower storage.max_size or storage.max_age."
-    if free < settings.limits.min_free_disk:
-        return failed(name, f"{text}: new executions are refused (limits.min_free_disk)", fix)
-    if free < settings.health.low_disk:
-        return warning(name, text, fix)
-    return ok(name, text)
-
-
-def _log(settings: Settings) -> Finding:
+def examine_log(settings: LoggingSettings) -> Finding:
+    """Whether the log can be written to; blocking."""
     name = "log"
-    output = settings.logging.output
+    output = settings.output
     if not isinstance(output, Path):
         return ok(name, f"goes to {output}")
-    if output.exists() and not os.access(output, os.W_OK):
-        return failed(name, f"{output} cannot be written by this user", f"chown it to the server's user: {output}")
-    if not output.exists() and not os.access(output.parent, os.W_OK):
-        return failed(name, f"{output} cannot be made", f"Make {output.parent} for the server's user.")
+    fix = f"Make {output.parent} for the server's user and let it write there, or choose another logging.output."
+    try:
+        _try_to_write(output)
+    except OSError as error:
+        return failed(name, f"{output} cannot be written: {error.strerror or error}", fix)
     return ok(name, f"goes to {output}")
+
+
+def _try_to_write(output: Path) -> None:
+    """Open a log without changing it; one that is not there yet only needs a directory that takes it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if output.exists():
+        mode = output.stat().st_mode
+        if stat.S_ISFIFO(mode):  # opened, it would take the place of its reader's own writer
+            return
+        os.close(os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY))
+        return
+    parent = next(path for path in output.parents if path.exists())
+    if not parent.is_dir():
+        raise NotADirectoryError(None, f"{parent} is no directory")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise PermissionError(None, f"{parent} cannot be written by this user")
 
 
 class _Timex(ctypes.Structure):
@@ -85,50 +53,28 @@ class _Timex(ctypes.Structure):
     _fields_ = (("modes", ctypes.c_uint), ("rest", ctypes.c_char * 512))
 
 
-def _clock() -> Finding:
-    name = "clock"
+def kernel_time_state() -> int | None:
+    """What adjtimex(2) returns when it is only asked; None where there is no such call."""
     if sys.platform != "linux":
-        return skipped(name, "only Linux tells whether it is synchronised")
+        return None
     call = getattr(ctypes.CDLL(None, use_errno=True), "adjtimex", None)
-    state = call(ctypes.byref(_Timex(0))) if call is not None else -1
-    if state < 0:
-        return skipped(name, "the kernel does not tell whether it is synchronised")
+    state = int(call(ctypes.byref(_Timex(0)))) if call is not None else -1
+    return state if state >= 0 else None
+
+
+def examine_clock(state: int | None) -> Finding:
+    """Whether the clock is kept right.
+
+    Args:
+        state: of `kernel_time_state`.
+    """
+    name = "clock"
+    if state is None:
+        return skipped(name, "the system does not tell whether it is synchronised")
     if state == _TIME_ERROR:
         return warning(
             name,
-            "is not synchronised",
-            "Switch on time synchronisation (timedatectl set-ntp true), or figures and logs do not fit together.",
+            "is not synchronised: figures, logs and certificates may be judged by the wrong time",
+            "Switch time synchronisation on: timedatectl set-ntp true (in a container: on its host).",
         )
     return ok(name, "is synchronised")
-
-
-def _open_files() -> Finding:
-    name = "open files"
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit != resource.RLIM_INFINITY and limit < _FILES:
-        return warning(
-            name,
-            f"a process may have {limit}",
-            "Raise the limit (ulimit -n, LimitNOFILE= in the unit) to 4096 or more.",
-        )
-    return ok(name, f"a process may have {'any number' if limit == resource.RLIM_INFINITY else limit}")
-
-
-def holder(port: int) -> str:
-    """Who listens on a port of this machine, for a person; empty when nobody does or it cannot be known."""
-    try:
-        found = [
-            connection
-            for connection in psutil.net_connections("tcp")
-            if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
-        ]
-    except (psutil.AccessDenied, OSError):
-        return ""
-    for connection in found:
-        if connection.pid is None:
-            return "a process of another user"
-        try:
-            return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
-        except psutil.NoSuchProcess:
-            continue
-    return ""

@@ -1,132 +1,126 @@
-"""The server: whether it answers, as whom, how it is, and whether its metrics are its own."""
+"""The server: whether it answers, as whom, and how it finds itself."""
 
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime
-from http import HTTPStatus
+import asyncio
 from typing import Final
 
-from cryptography import x509
+import msgspec
+import psutil
 
-from pocket_agent.claude.installation import ADVICE, Installer
-from pocket_agent.config.settings import Settings
-from pocket_agent.errors import ClaudeNotFoundError
+from pocket_agent import __version__
 from pocket_agent.monitoring.doctor.finding import Finding, failed, ok, skipped, warning
-from pocket_agent.monitoring.doctor.machine import holder
-from pocket_agent.monitoring.doctor.page import Browser, Page
-from pocket_agent.monitoring.target import Target
+from pocket_agent.monitoring.doctor.page import Browser
+from pocket_agent.monitoring.doctor.patient import Patient
+from pocket_agent.monitoring.doctor.port import holder, listening_ports, process_name
+from pocket_agent.storage.location import database_path
+from pocket_agent.storage.lock import lock_owner
 
-_IDENTITY: Final = "pocket_agent_build_info"
-_SERIES: Final = 500
+_HEALTH_SECONDS: Final = 8.0
+"""Longer than the server itself waits for a check that takes its time."""
 
 
-async def examine_server(settings: Settings, target: Target, browser: Browser) -> AsyncIterator[Finding]:
+class Check(msgspec.Struct):
+    """A health check's result, as /health tells it."""
+
+    status: str
+    message: str = ""
+
+
+class Health(msgspec.Struct):
+    """What /health tells, whatever its status."""
+
+    status: str
+    version: str
+    checks: dict[str, Check]
+
+
+async def examine_server(patient: Patient, browser: Browser) -> list[Finding]:
     """What the server shows of itself."""
-    yield await _claude(settings)
-    yield _certificate(settings)
-    yield await _answers(settings, target, browser)
-    async for finding in _health(target, browser):
-        yield finding
-    yield await _metrics(settings, target, browser)
+    url = patient.target.url
+    page = await browser.get(f"{url}/health", trusting=True, seconds=_HEALTH_SECONDS)
+    health = page.read(Health)
+    if health is None:
+        fault = await asyncio.to_thread(_why_silent, patient, page.said)
+        return [fault, skipped("health", "the server does not answer")]
+    return [
+        ok("server", f"answers at {url}"),
+        _version(health.version),
+        *_health(health, patient),
+        *await _ready(patient, browser),
+        *await _plain(patient, browser),
+    ]
 
 
-async def _claude(settings: Settings) -> Finding:
-    name = "claude"
+def _why_silent(patient: Patient, said: str) -> Finding:
+    """What is at the server's address instead."""
+    name, url, port = "server", patient.target.url, patient.settings.server.port
+    found, owner = holder(port), lock_owner(database_path(patient.settings.data.dir))
+    if found is not None and (found.pid is None or found.pid != owner):
+        fix = f"End it, or choose another server.port than {port} and start the server."
+        return failed(name, f"port {port} is taken by another program, {found.name}: {said}", fix)
+    if owner is None:
+        fix = "Start it: pocket-agent serve, or systemctl start pocket-agent."
+        return failed(name, f"nothing answers at {url}: {said}", fix)
+    who = process_name(owner) or f"process {owner}"
+    if found is None:
+        ports = ", ".join(map(str, listening_ports(owner))) or "no port"
+        fix = "Give doctor the settings that it was started with (--config, PA_* variables), or start it again."
+        return failed(name, f"{who} has the data directory and listens on {ports}, not on {port}", fix)
+    if _is_stopped(owner):
+        return failed(name, f"{who} is stopped: {said}", f"Let it go on: kill -CONT {owner}")
+    fix = f"See the end of its log. kill {owner} ends it; its agents go on working, and the next server adopts them."
+    return failed(name, f"{who} listens at {url}, and does not answer: {said}", fix)
+
+
+def _is_stopped(pid: int) -> bool:
     try:
-        found = await Installer(settings.claude.binary).find()
-    except ClaudeNotFoundError as error:
-        return failed(name, error.message.removesuffix(ADVICE).strip(), ADVICE)
-    return ok(name, f"{found.path}, version {found.version or 'not told'}")
+        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    except psutil.Error:
+        return False
 
 
-def _certificate(settings: Settings) -> Finding:
-    name = "certificate"
-    tls = settings.server.tls
-    if not tls.enabled:
-        return skipped(name, "TLS is off")
-    path = tls.cert or settings.data.dir / "tls" / "cert.pem"
-    try:
-        until = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
-    except (OSError, ValueError) as error:
-        fix = "Give a readable PEM file as server.tls.cert, or leave it out and start the server: it makes one."
-        return failed(name, f"{path} cannot be read: {error}", fix)
-    left = (until - datetime.now(UTC)).total_seconds()
-    fix = "Renew it, then send the server SIGHUP; one that the server made itself is renewed by a restart."
-    if left <= 0:
-        return failed(name, f"{path} expired on {until:%Y-%m-%d}", fix)
-    if left < settings.health.certificate_notice:
-        return warning(name, f"{path} expires on {until:%Y-%m-%d}", fix)
-    return ok(name, f"{path} is good until {until:%Y-%m-%d}")
+def _version(running: str) -> Finding:
+    name = "server version"
+    if running == __version__:
+        return ok(name, running)
+    fix = "Start the server again: agents that work go on meanwhile."
+    return warning(name, f"{running} is running, {__version__} is installed", fix)
 
 
-async def _answers(settings: Settings, target: Target, browser: Browser) -> Finding:
-    name = "server"
-    page = await browser.get(f"{target.url}/livez")
-    if page.status == 200:
-        return ok(name, f"answers at {target.url}")
-    who = holder(settings.server.port)
-    if page.status is not None or (who and "certificate" not in page.fault):
-        return failed(
-            name,
-            f"another program answers at {target.url}: {who or f'status {page.status}'}",
-            f"End it, or choose another server.port than {settings.server.port}.",
-        )
-    if "certificate" in page.fault:
-        return failed(name, f"{target.url}: {page.fault}", "Renew the certificate, or name its CA to the clients.")
-    return failed(
-        name,
-        f"nothing answers at {target.url}: {page.fault}",
-        "Start it: pocket-agent serve (systemctl start pocket-agent).",
-    )
+def _health(health: Health, patient: Patient) -> list[Finding]:
+    """The server's own checks, each as a finding."""
+    findings = []
+    for check, result in health.checks.items():
+        name, message = f"health: {check}", result.message or result.status
+        fix = f"See {patient.runbook('HealthCheckFailing')}"
+        match result.status:
+            case "healthy":
+                findings.append(ok(name, message))
+            case "unhealthy":
+                findings.append(failed(name, message, fix))
+            case _:
+                findings.append(warning(name, message, fix))
+    return findings
 
 
-async def _health(target: Target, browser: Browser) -> AsyncIterator[Finding]:
-    page = await browser.get(f"{target.url}/health")
-    health = page.value
-    if not isinstance(health, dict) or not isinstance(health.get("checks"), dict):
-        yield skipped("health", "the server does not answer")
-        return
-    for check, result in health["checks"].items():
-        name = f"health: {check}"
-        if result.get("status") == "healthy":
-            yield ok(name, result.get("message") or "healthy")
-        else:
-            make = failed if result.get("status") == "unhealthy" else warning
-            message = result.get("message") or str(result.get("status"))
-            yield make(name, message, f"See the runbook: {target.url}/docs/runbooks/HealthCheckFailing")
+async def _ready(patient: Patient, browser: Browser) -> list[Finding]:
+    """Whether it takes work; a check that keeps it from that is a finding already."""
+    page = await browser.get(f"{patient.target.url}/readyz", trusting=True)
+    reason = page.text.strip()
+    if page.status == 200 or reason.startswith(("storage:", "disk:")):
+        return []
+    fix = "Wait until it is up; one that is stopping needs to be started again."
+    return [failed("readiness", f"the server takes no work now: {reason or page.said}", fix)]
 
 
-async def _metrics(settings: Settings, target: Target, browser: Browser) -> Finding:
-    name = "metrics"
-    if not settings.metrics.enabled:
-        return warning(name, "are switched off", "Set metrics.enabled: true.")
-    token = None
-    if target.token_file is not None:
-        try:
-            token = target.token_file.read_text("utf-8").strip()
-        except OSError as error:
-            fix = "Start the server, which makes it, or set metrics.token_file to a file that this user can read."
-            return failed(name, f"the token {target.token_file} cannot be read: {error.strerror}", fix)
-    return _exposition(name, await browser.get(f"http://{target.metrics}/metrics", token=token), settings, target)
-
-
-def _exposition(name: str, page: Page, settings: Settings, target: Target) -> Finding:
-    """What a scrape gave."""
-    port = settings.metrics.port
-    if page.status is None:
-        return failed(name, f"nothing answers at {target.metrics}: {page.fault}", "Start the server.")
-    if page.status == HTTPStatus.UNAUTHORIZED:
-        return failed(name, "the token is refused", f"Use the one of the running server ({target.token_file}).")
-    if _IDENTITY not in page.text:
-        what = "Prometheus itself" if "prometheus_build_info" in page.text else "another program"
-        who = holder(port)
-        return failed(
-            name,
-            f"port {port} is taken by {what}{f', {who}' if who else ''}",
-            f"Let Prometheus listen on {settings.monitoring.prometheus_port} "
-            f"(--web.listen-address=127.0.0.1:{settings.monitoring.prometheus_port}), or change metrics.port.",
-        )
-    series = sum(1 for line in page.text.splitlines() if line and not line.startswith("#"))
-    if series >= _SERIES:
-        fix = "Shorten metrics.models and metrics.projects."
-        return warning(name, f"{series} series, more than the {_SERIES} that are meant", fix)
-    return ok(name, f"{series} series at {target.metrics}")
+async def _plain(patient: Patient, browser: Browser) -> list[Finding]:
+    """The plain listener, which a server does without when its port is taken."""
+    name, port = "plain listener", patient.settings.server.plain_port
+    if not patient.settings.server.tls.enabled or not port:
+        return []
+    page = await browser.get(f"http://127.0.0.1:{port}/health", seconds=_HEALTH_SECONDS)
+    if page.read(Health) is not None:
+        return [ok(name, f"answers at http://127.0.0.1:{port}")]
+    found = await asyncio.to_thread(holder, port)
+    who = f"port {port} is taken by another program, {found.name}" if found is not None else f"port {port}: {page.said}"
+    fix = "End it and start the server again, or choose another server.plain_port (off: no such listener)."
+    return [warning(name, f"{who}; the server goes without it", fix)]

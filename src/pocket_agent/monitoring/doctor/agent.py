@@ -1,0 +1,25 @@
+"""The Claude Code CLI: whether it is there, answers, and somebody is logged in."""
+
+from pocket_agent.claude.command import build_environment
+from pocket_agent.claude.installation import ADVICE, Installer
+from pocket_agent.claude.login import is_logged_in
+from pocket_agent.errors import ClaudeNotFoundError
+from pocket_agent.monitoring.doctor.finding import Finding, failed, ok, warning
+from pocket_agent.monitoring.doctor.patient import Patient
+
+
+async def examine_agent(patient: Patient) -> list[Finding]:
+    """The CLI as a server that is started from here would find it."""
+    name, claude = "claude", patient.settings.claude
+    environment = build_environment(patient.environment, claude.environment)
+    try:
+        found = await Installer(claude.binary, patient.candidates, environment).check(0)
+    except ClaudeNotFoundError as error:
+        message = error.message.removesuffix(ADVICE).strip().rstrip(".")
+        fix = ADVICE if error.message.endswith(ADVICE) else "Run it by hand: what it prints tells why. " + ADVICE
+        return [failed(name, message, fix)]
+    findings = [ok(name, f"{found.path}, version {found.version or 'not told'}")]
+    if not patient.settings.demo and await is_logged_in(found.path, environment) is False:
+        fix = "Run `claude` once as the server's user and log in, or set ANTHROPIC_API_KEY for the server."
+        findings.append(warning("claude login", "nobody is logged in: executions will fail", fix))
+    return findings

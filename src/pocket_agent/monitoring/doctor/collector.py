@@ -1,0 +1,28 @@
+"""The collector of traces: whether it takes them."""
+
+from http import HTTPStatus
+
+from pocket_agent.monitoring.doctor.finding import Finding, failed, ok, skipped
+from pocket_agent.monitoring.doctor.page import Browser
+from pocket_agent.monitoring.doctor.patient import Patient
+from pocket_agent.observability.telemetry import read_telemetry
+
+
+async def examine_collector(patient: Patient, browser: Browser) -> Finding:
+    """Hand the collector an export without spans, which it must take (OTLP, "OTLP/HTTP Request")."""
+    name = "traces"
+    traces = read_telemetry(patient.settings, patient.environment).traces
+    if traces is None:
+        return skipped(name, "are off")
+    # An ExportTraceServiceRequest without resource_spans is no bytes at all.
+    page = await browser.post(traces.endpoint, b"", "application/x-protobuf", dict(traces.headers))
+    if page.status == HTTPStatus.OK:
+        return ok(name, f"{traces.endpoint} takes them")
+    if page.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        fix = "Give the collector's credentials in traces.headers (or OTEL_EXPORTER_OTLP_HEADERS)."
+        return failed(name, f"{traces.endpoint} refuses the credentials: {page.said}", fix)
+    if page.status is not None:
+        fix = "Set traces.endpoint to a collector's OTLP receiver over HTTP (usually port 4318, not gRPC's 4317)."
+        return failed(name, f"{traces.endpoint} does not take them: {page.said}", fix)
+    fix = "Start the collector, or correct traces.endpoint; until then spans are lost, and nothing else is."
+    return failed(name, f"nobody takes them at {traces.endpoint}: {page.fault}", fix)
