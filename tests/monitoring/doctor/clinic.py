@@ -1,0 +1,184 @@
+"""A server, its stack and a webhook that gets its alerts, and a doctor who looks at them."""
+
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from pocket_agent.config import LoadedSettings, Settings
+from pocket_agent.monitoring.doctor.examination import examine
+from pocket_agent.monitoring.doctor.finding import Finding
+from pocket_agent.monitoring.doctor.patient import Patient
+from tests.harness.follow import eventually
+from tests.harness.server import ServerProcess, free_port, write_standin
+from tests.harness.stack import Stack, load, running_stack, stack_environment
+
+NOWHERE = Path("/nonexistent/prometheus.yml")
+"""No Prometheus that happens to be installed on the machine counts."""
+
+
+def in_time() -> int:
+    """The state of a clock that is synchronised (adjtimex(2): TIME_OK)."""
+    return 0
+
+
+class Findings(list[Finding]):
+    """What a doctor found."""
+
+    def of(self, name: str) -> Finding:
+        """The one finding about a thing."""
+        (found,) = [finding for finding in self if finding.name == name]
+        return found
+
+    @property
+    def failures(self) -> set[str]:
+        """What is broken."""
+        return {finding.name for finding in self if finding.status == "failed"}
+
+
+async def look(
+    loaded: LoadedSettings, environment: Mapping[str, str] | None = None, *, alerts: bool = False
+) -> Findings:
+    """Let the doctor look at a server."""
+    patient = Patient(loaded, environment or {}, installed=NOWHERE)
+    return Findings(await examine(patient, alerts=alerts, time_state=in_time))
+
+
+def one(findings: Iterable[Finding]) -> Finding:
+    """The only finding."""
+    (found,) = findings
+    return found
+
+
+@dataclass
+class Webhook:
+    """Stands in for whoever gets the alerts.
+
+    Attributes:
+        url: where it is.
+        status: what it answers with.
+        bodies: what it got.
+    """
+
+    url: str
+    status: int = 200
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+
+
+@contextlib.asynccontextmanager
+async def open_webhook() -> AsyncIterator[Webhook]:
+    """A webhook on loopback."""
+    port = free_port()
+    hook = Webhook(f"http://127.0.0.1:{port}/hook")
+
+    async def take(request: web.Request) -> web.Response:
+        hook.bodies.append(await request.json())
+        return web.Response(status=hook.status)
+
+    application = web.Application()
+    application.router.add_post("/hook", take)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        yield hook
+    finally:
+        await runner.cleanup()
+
+
+@dataclass
+class Clinic:
+    """A server with TLS, its whole stack, and a webhook.
+
+    Attributes:
+        environment: what the server was started with.
+        loaded: its settings.
+    """
+
+    server: ServerProcess
+    stack: Stack
+    hook: Webhook
+    environment: dict[str, str]
+    loaded: LoadedSettings
+
+    async def look(self, *, alerts: bool = False, **changed: str) -> Findings:
+        """Let the doctor look, with some settings other than the server's."""
+        assert self.server.tls_port is not None
+        environment = {**self.environment, **changed}
+        return await look(load(environment, self.server.data_dir, self.server.tls_port), environment, alerts=alerts)
+
+    def render(self, settings: Settings | None = None) -> None:
+        """Write the stack's files; alerts wait for no others of their group, so that nobody waits for them."""
+        self.stack.render(settings)
+        self.stack.edit("alertmanager/alertmanager.yml", "group_wait: 10s", "group_wait: 100ms")
+
+    async def put_back(self, name: str) -> None:
+        """Let a program have the rendered files again."""
+        self.render()
+        await self.stack.reload(name)
+
+    @contextlib.asynccontextmanager
+    async def changed(self, name: str, path: str, *edits: tuple[str, str]) -> AsyncIterator[None]:
+        """Let a program have a file with other words in it, until the block is left."""
+        try:
+            for before, after in edits:
+                self.stack.edit(path, before, after)
+            await self.stack.reload(name)
+            yield
+        finally:
+            await self.put_back(name)
+
+    @contextlib.asynccontextmanager
+    async def without(self, name: str) -> AsyncIterator[None]:
+        """End a program, and start it again when the block is left."""
+        await self.stack.stop(name)
+        try:
+            yield
+        finally:
+            await self.stack.start(name)
+
+    async def shows(self, name: str, status: str, text: str = "") -> Finding:
+        """Wait until the doctor finds this; Prometheus takes a while to see what has changed."""
+        found: list[Finding] = []
+
+        async def seen() -> bool:
+            findings = await self.look()
+            found[:] = [item for item in findings if (item.name, item.status) == (name, status)]
+            return any(text in item.message for item in found)
+
+        await eventually(seen, f"{name} is {status}: {text}")
+        return next(item for item in found if text in item.message)
+
+    async def recovers(self) -> Findings:
+        """Wait until nothing is wrong any more: Prometheus takes five seconds to follow some changes."""
+        found = Findings()
+
+        async def well() -> bool:
+            found[:] = await self.look()
+            return not [finding for finding in found if finding.status in {"failed", "warning"}]
+
+        await eventually(well, "all is well again")
+        return found
+
+
+@contextlib.asynccontextmanager
+async def open_clinic(folder: Path) -> AsyncIterator[Clinic]:
+    """A healthy server with a healthy stack."""
+    environment = {**stack_environment(folder / "home"), "PA_CLAUDE_BINARY": str(write_standin(folder))}
+    async with open_webhook() as hook:
+        environment["PA_MONITORING_WEBHOOK_URL"] = hook.url
+        server = ServerProcess(folder, env=environment)
+        server.tls_port = free_port()
+        environment["PA_SERVER_PLAIN_PORT"] = str(server.port)
+        loaded = load(environment, server.data_dir, server.tls_port)
+        try:
+            await server.start()
+            async with running_stack(folder / "stack", loaded.settings) as stack:
+                clinic = Clinic(server, stack, hook, environment, loaded)
+                await clinic.put_back("alertmanager")
+                yield clinic
+        finally:
+            await server.clean_up()
