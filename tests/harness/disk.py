@@ -86,3 +86,27 @@ def failing_disk(data: Path) -> Iterator[FailingDisk]:
         yield disk
     finally:
         disk.unmount()
+
+
+@contextmanager
+def read_only(directory: Path) -> Iterator[None]:
+    """A directory of a file system that nobody can write to, root neither."""
+    what = "a read-only file system, which only root can mount"
+    _mount("--bind", str(directory), str(directory), what=what)
+    try:
+        _mount("-o", "remount,bind,ro", str(directory), what=what)
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+@contextmanager
+def few_inodes(directory: Path) -> Iterator[None]:
+    """A directory of a file system that takes only some dozens of files."""
+    directory.mkdir(mode=0o700)
+    options = "size=24m,nr_inodes=50,mode=700"
+    _mount("-t", "tmpfs", "-o", options, "tmpfs", str(directory), what="a file system, which only root can mount")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(directory)], check=True)

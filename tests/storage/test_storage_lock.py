@@ -1,12 +1,14 @@
 """One server per data directory, and the next one as soon as it lets go."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from pocket_agent.errors import FileOperationError
-from pocket_agent.storage.lock import DataLock
+from pocket_agent.storage.lock import DataLock, lock_owner
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:
@@ -30,3 +32,29 @@ def test_a_child_that_is_being_started_does_not_keep_it(tmp_path: Path) -> None:
         DataLock.acquire(database).release()
     finally:
         os.close(copy)
+
+
+def test_who_has_it_is_seen_without_touching_it(tmp_path: Path) -> None:
+    database = tmp_path / "pocket-agent.db"
+    assert lock_owner(database) is None
+    lock = DataLock.acquire(database)
+    assert lock_owner(database) == os.getpid()
+    lock.release()
+    assert lock_owner(database) is None, "the file stays, and tells nothing"
+
+
+def test_a_process_that_got_the_number_of_a_gone_owner_has_nothing(tmp_path: Path) -> None:
+    database = tmp_path / "pocket-agent.db"
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        database.with_name("pocket-agent.db.lock").write_text(f"{other.pid}\n", "ascii")
+        assert lock_owner(database) is None
+    finally:
+        other.communicate()
+
+
+@pytest.mark.parametrize("text", ["", "nobody", "99999999999999999999", "-1", "\u00e9"])
+def test_nonsense_in_the_file_is_nobody(tmp_path: Path, text: str) -> None:
+    database = tmp_path / "pocket-agent.db"
+    database.with_name("pocket-agent.db.lock").write_text(text, "utf-8")
+    assert lock_owner(database) is None

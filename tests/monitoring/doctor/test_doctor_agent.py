@@ -1,0 +1,82 @@
+"""pocket_agent.monitoring.doctor.agent: a CLI that is missing, old or hangs, and one that nobody is logged in to."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pocket_agent.claude import installation
+from pocket_agent.config import load_settings
+from pocket_agent.monitoring.doctor.agent import examine_agent
+from pocket_agent.monitoring.doctor.patient import Patient
+from tests.harness.claude import require_claude
+from tests.harness.server import write_standin
+from tests.monitoring.doctor.clinic import Findings
+
+
+async def look(
+    binary: Path | None, home: Path, *candidates: Path, demo: bool = False, path: str = "", **further: str
+) -> Findings:
+    """What is found of a CLI."""
+    flags = {"data.dir": "/data", "claude.binary": binary, "demo": demo or None}
+    environment = {"HOME": str(home), "PATH": path, **further}
+    loaded = load_settings(config=None, environ={"HOME": "/"}, flags=flags)
+    return Findings(await examine_agent(Patient(loaded, environment, candidates)))
+
+
+def program(folder: Path, body: str) -> Path:
+    """A program of the shell."""
+    file = folder / "claude"
+    file.write_text(f"#!/bin/sh\n{body}\n", "utf-8")
+    file.chmod(0o700)
+    return file
+
+
+async def test_one_that_answers(tmp_path: Path) -> None:
+    findings = await look(write_standin(tmp_path), tmp_path, path=os.environ["PATH"])
+    assert [(finding.name, finding.status) for finding in findings] == [("claude", "ok")]
+
+
+async def test_it_is_found_where_the_server_finds_it(tmp_path: Path) -> None:
+    standin = write_standin(tmp_path)
+    assert (await look(None, tmp_path, standin, path=os.environ["PATH"])).of("claude").status == "ok"
+    assert (await look(None, tmp_path)).of("claude").status == "failed"
+
+
+async def test_a_missing_one(tmp_path: Path) -> None:
+    finding = (await look(tmp_path / "none", tmp_path)).of("claude")
+    assert (finding.status, finding.message) == ("failed", "claude.binary is not a program that can be run")
+    assert "npm install" in finding.fix
+
+
+async def test_one_that_is_too_old(tmp_path: Path) -> None:
+    finding = (await look(program(tmp_path, "echo 1.0.0"), tmp_path)).of("claude")
+    assert (finding.status, "version 1.0.0; 2.0.0 or newer is needed" in finding.message) == ("failed", True)
+
+
+async def test_one_that_crashes(tmp_path: Path) -> None:
+    finding = (await look(program(tmp_path, "exit 3"), tmp_path)).of("claude")
+    assert (finding.status, "ends with exit code 3" in finding.message) == ("failed", True)
+    assert "by hand" in finding.fix
+
+
+async def test_one_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installation.ask_version, "__kwdefaults__", {"seconds": 0.5})
+    finding = (await look(program(tmp_path, "exec sleep 600"), tmp_path, path=os.environ["PATH"])).of("claude")
+    assert (finding.status, "says nothing for 0.5 s" in finding.message) == ("failed", True)
+
+
+async def test_the_real_one_without_a_login(tmp_path: Path) -> None:
+    findings = await look(require_claude(), tmp_path, path=os.environ["PATH"])
+    assert findings.of("claude").status == "ok"
+    assert findings.of("claude login").status == "warning"
+
+
+async def test_the_real_one_with_a_key(tmp_path: Path) -> None:
+    findings = await look(require_claude(), tmp_path, path=os.environ["PATH"], ANTHROPIC_API_KEY="a-word")
+    assert [finding.name for finding in findings] == ["claude"]
+
+
+async def test_the_demo_needs_no_login(tmp_path: Path) -> None:
+    findings = await look(require_claude(), tmp_path, demo=True, path=os.environ["PATH"])
+    assert [finding.name for finding in findings] == ["claude"]
