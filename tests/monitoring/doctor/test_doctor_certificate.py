@@ -153,7 +153,13 @@ async def test_one_that_names_another_host(tmp_path: Path, host: str, names: Seq
     finding = await of(Pair(tmp_path, names=names), server__host=host)
     assert finding.status == status
     if status == "warning" and names:
-        assert f"does not name {host}, where the server listens; it names {', '.join(names)}" in finding.message
+        assert f"does not name {host}, where the server is reached; it names {', '.join(names)}" in finding.message
+
+
+async def test_one_that_names_what_monitoring_knows_the_server_by(tmp_path: Path) -> None:
+    pair = Pair(tmp_path, names=("agent.home",))
+    assert (await of(pair, server__host="192.0.2.1")).status == "warning"
+    assert (await of(pair, server__host="192.0.2.1", monitoring__server_name="agent.home")).status == "ok"
 
 
 @asynccontextmanager

@@ -72,8 +72,8 @@ def _dates(cert: Path, found: x509.Certificate, settings: Settings) -> Finding |
 
 
 def _names(cert: Path, found: x509.Certificate, settings: Settings) -> Finding | None:
-    """Whether it names where the server listens; clients may know it by another name that it does name."""
-    host = settings.server.host
+    """Whether it names where the server listens, or what monitoring knows it by."""
+    host = settings.monitoring.server_name or settings.server.host
     if host in _ANYWHERE:
         return None
     with suppress(x509.ExtensionNotFound, ValueError):
@@ -83,8 +83,8 @@ def _names(cert: Path, found: x509.Certificate, settings: Settings) -> Finding |
         listed = ", ".join(str(name.value) for name in names)
         return warning(
             "certificate",
-            f"{cert} does not name {host}, where the server listens; it names {listed}",
-            f"Clients and probes that connect to {host} refuse it: get one that names {host}, or connect by its names.",
+            f"{cert} does not name {host}, where the server is reached; it names {listed}",
+            f"Who connects to {host} refuses it: get one for it, or set monitoring.server_name to a name that it has.",
         )
     return warning("certificate", f"{cert} names no host at all", "Get one with a subject alternative name.")
 
