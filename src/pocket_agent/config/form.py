@@ -179,9 +179,11 @@ def real(low: float, high: float, note: str = "") -> Form:
     return Form(Kind.NUMBER, accepted, parse)
 
 
-def duration(*, positive: bool = False, most: float = MAX_DURATION, note: str = "") -> Form:
-    """Seconds, with or without a unit, up to `most`."""
+def duration(*, positive: bool = False, least: float = 0.0, most: float = MAX_DURATION, note: str = "") -> Form:
+    """Seconds, with or without a unit, from `least` up to `most`."""
     bounds = "above 0, " if positive else ""
+    if least:
+        bounds += f"at least {format_duration(least)}, "
     if most < MAX_DURATION:
         bounds += f"at most {format_duration(most)}, "
     accepted = f"a duration {bounds}such as {DURATION_EXAMPLES}{note}"
@@ -190,6 +192,8 @@ def duration(*, positive: bool = False, most: float = MAX_DURATION, note: str = 
         seconds = parse_duration(value)
         if positive and seconds == 0:
             raise RefusedError("must be more than 0s")
+        if seconds < least:
+            raise RefusedError(f"shorter than {format_duration(least)}")
         if seconds > most:
             raise RefusedError(f"longer than {format_duration(most)}")
         return seconds

@@ -312,7 +312,7 @@ class MonitoringSettings(Section):
     loki_port: Port = Field(default=3100, description="Port of Loki.")
     tempo_port: Port = Field(default=3200, description="Port of Tempo.")
     otlp_port: Port = Field(default=4318, description="Port of the OpenTelemetry collector, for OTLP over HTTP.")
-    scrape_interval: Annotated[float, duration(positive=True, most=60.0)] = Field(
+    scrape_interval: Annotated[float, duration(least=0.1, most=60.0)] = Field(
         default=15.0, description="Time between two scrapes; rules look at 5 minutes, which need a few of them."
     )
     retention: SecondsAboveZero = Field(default=30 * 86400.0, description="How long Prometheus keeps its figures.")
@@ -374,7 +374,7 @@ class AlertSettings(Section):
     for_scale: Annotated[float, real(0, 100)] = Field(
         default=1.0, description="Factor on how long each condition must hold before its alert fires."
     )
-    slow_execution: Annotated[float, duration(positive=True, most=600.0)] = Field(
+    slow_execution: Annotated[float, duration(least=1.0, most=600.0)] = Field(
         default=120.0, description="SlowExecutions: the slowest 5 % of executions take at least this long."
     )
     error_rate: Annotated[float, real(0, 1_000_000)] = Field(
@@ -395,7 +395,7 @@ class AlertSettings(Section):
     certificate: SecondsAboveZero = Field(
         default=14 * 86400.0, description="TLSCertificateExpiring: less time than this until the certificate ends."
     )
-    loop_lag: Annotated[float, duration(positive=True, most=1.0)] = Field(
+    loop_lag: Annotated[float, duration(least=0.001, most=1.0)] = Field(
         default=0.25, description="EventLoopLagHigh: the latest 1 % of what is due runs at least this late."
     )
     restarts: Annotated[int, number(1, 10)] = Field(
