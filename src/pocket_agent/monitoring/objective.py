@@ -6,12 +6,12 @@ matters, and over a short one, so that it ends when the trouble does, and enough
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from pocket_agent.config.settings import Settings
 from pocket_agent.monitoring.period import Period, days, hours, minutes
 from pocket_agent.monitoring.promql import complement, increase, rate, total
-from pocket_agent.monitoring.rule import Alert, Recording
+from pocket_agent.monitoring.rule import Alert, Recording, Severity
 from pocket_agent.monitoring.selector import bucket, count, select
 from pocket_agent.monitoring.vector import Vector
 from pocket_agent.observability import catalogue
@@ -34,11 +34,11 @@ class Burn:
     short: Period
 
 
-BURNS: Final[dict[Literal["critical", "warning"], tuple[Burn, Burn]]] = {
+BURNS: Final[dict[Severity, tuple[Burn, Burn]]] = {
     "critical": (Burn(14.4, hours(1), minutes(5)), Burn(6, hours(6), minutes(30))),
     "warning": (Burn(3, days(1), hours(2)), Burn(1, days(3), hours(6))),
 }
-HOLDS: Final = {"critical": minutes(2), "warning": minutes(15)}
+HOLDS: Final[dict[Severity, Period]] = {"critical": minutes(2), "warning": minutes(15)}
 MONTH: Final = days(30)
 FAST: Final = (minutes(5), minutes(30), hours(1), hours(2), hours(6))
 SLOW: Final = (days(1), days(3), MONTH)

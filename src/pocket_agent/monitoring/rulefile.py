@@ -14,6 +14,8 @@ from pocket_agent.monitoring.target import target_of
 RECORDING_FILE: Final = "pocket-agent-recording.yml"
 ALERT_FILE: Final = "pocket-agent-alerts.yml"
 OBJECTIVE_FILE: Final = "pocket-agent-slo.yml"
+OBJECTIVE_GROUPS: Final = ("pocket-agent-slo", "pocket-agent-slo-days", "pocket-agent-slo-alerts")
+"""The groups of the last of them: each needs what those before it have recorded."""
 
 _SLOW_INTERVAL: Final = minutes(2)
 """For windows of days: dear to evaluate, and slow to change; series may be 5 minutes apart (lookback)."""
@@ -26,13 +28,14 @@ def rules(settings: Settings) -> dict[str, dict[str, Any]]:
     scale = settings.alerts.for_scale
     alerts = [alert.render(runbooks, scale) for alert in find_alerts(settings)]
     burns = [alert.render(runbooks, scale) for alert in burn_alerts(settings)]
+    hours, days, burning = OBJECTIVE_GROUPS
     return {
         RECORDING_FILE: _groups(("pocket-agent-recording", interval, [rule.render() for rule in RECORDINGS])),
         ALERT_FILE: _groups(("pocket-agent-alerts", interval, alerts)),
         OBJECTIVE_FILE: _groups(
-            ("pocket-agent-slo", interval, [rule.render() for rule in recordings(FAST)]),
-            ("pocket-agent-slo-days", _SLOW_INTERVAL, [rule.render() for rule in recordings(SLOW)]),
-            ("pocket-agent-slo-alerts", interval, burns),
+            (hours, interval, [rule.render() for rule in recordings(FAST)]),
+            (days, _SLOW_INTERVAL, [rule.render() for rule in recordings(SLOW)]),
+            (burning, interval, burns),
         ),
     }
 

@@ -42,7 +42,7 @@ _FREE: Final = select(catalogue.STORAGE_FREE)
 # The figure is NaN while the disk does not answer; one NaN would make the whole line one.
 _FORESEEN: Final = foreseen(_FREE.at_least(0), hours(6), days(1), minutes(5))
 # A line through the first minutes foresees anything.
-_LONG_KNOWN: Final = before(_FREE, hours(3)).at_least(0)
+_LONG_KNOWN: Final = before(_FREE, hours(3))
 
 
 def saturation_alerts(settings: Settings) -> Iterator[Alert]:
