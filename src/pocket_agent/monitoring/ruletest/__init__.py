@@ -5,22 +5,23 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pocket_agent.config.settings import Settings
-from pocket_agent.monitoring.alert import find_alerts
+from pocket_agent.monitoring.alert import group_alerts
 from pocket_agent.monitoring.objective import OBJECTIVES, burn_alerts
 from pocket_agent.monitoring.output import Head, RenderedFile, yaml_file
 from pocket_agent.monitoring.period import Period, minutes
 from pocket_agent.monitoring.rule import Alert
 from pocket_agent.monitoring.rulefile import (
-    ALERT_FILE,
-    OBJECTIVE_FILE,
-    OBJECTIVE_GROUPS,
-    RECORDING_FILE,
+    OBJECTIVE,
+    OBJECTIVE_ALERT,
+    OBJECTIVE_DAYS,
+    RECORDING,
+    alert_group,
     runbook_address,
 )
 from pocket_agent.monitoring.ruletest import availability, execution, fault, pipeline, saturation
 from pocket_agent.monitoring.ruletest.case import Case, Pace, Story, pace_of, render_case
 from pocket_agent.monitoring.ruletest.objective import counted_cases, recorded_cases
-from pocket_agent.monitoring.ruletest.recording import recording_tests
+from pocket_agent.monitoring.ruletest.recording import LAST, recording_tests
 
 STORIES: Final[Mapping[str, Story]] = {
     "ServiceDown": availability.service_down,
@@ -59,7 +60,7 @@ class RuleTests:
 
     Attributes:
         name: of the file, without its suffix.
-        rules: the files of rules that they need.
+        rules: the files of rules that they need, without the suffix.
         interval: between two evaluations.
         groups: the groups of rules in the order of their evaluation, where that counts.
         cases: with the alert that each is about, and its pace.
@@ -77,7 +78,7 @@ class RuleTests:
         """The content of the file."""
         tests = [render_case(case, alert, pace, runbooks) for case, alert, pace in self.cases]
         return {
-            "rule_files": [f"../rules/{name}" for name in self.rules],
+            "rule_files": [f"../rules/{name}.yml" for name in self.rules],
             "evaluation_interval": str(self.interval),
             **({"group_eval_order": list(self.groups)} if self.groups else {}),
             "tests": [*tests, *self.further],
@@ -87,16 +88,13 @@ class RuleTests:
 def rule_tests(settings: Settings) -> Sequence[RuleTests]:
     """The tests of all rules."""
     found = []
-    for alert in find_alerts(settings):
-        pace = pace_of(alert, settings, tick=_TICKS.get(alert.name))
-        cases = tuple((case, alert, pace) for case in STORIES[alert.name](alert, settings, pace))
-        found.append(RuleTests(alert.name, (ALERT_FILE,), _interval(pace), cases))
-    recordings = (RECORDING_FILE, OBJECTIVE_FILE)
-    return [
-        *found,
-        *_objective_tests(settings),
-        RuleTests("recording", recordings, minutes(1), (), further=tuple(recording_tests())),
-    ]
+    for subject, alerts in group_alerts(settings).items():
+        for alert in alerts:
+            pace = pace_of(alert, settings, tick=_TICKS.get(alert.name))
+            cases = tuple((case, alert, pace) for case in STORIES[alert.name](alert, settings, pace))
+            found.append(RuleTests(alert.name, (alert_group(subject),), _interval(pace), cases))
+    recordings = RuleTests("recording", (RECORDING, OBJECTIVE), minutes(LAST), (), further=tuple(recording_tests()))
+    return [*found, *_objective_tests(settings), recordings]
 
 
 def _objective_tests(settings: Settings) -> Sequence[RuleTests]:
@@ -105,13 +103,18 @@ def _objective_tests(settings: Settings) -> Sequence[RuleTests]:
     step = max(pace_of(alert, settings).step for alert in alerts)
     paced = [(alert, pace_of(alert, settings, step=step)) for alert in alerts]
     of = {objective.name: objective for objective in OBJECTIVES}
-    cases = [
+    cases = tuple(
         (case, alert, pace)
         for alert, pace in paced
         for case in recorded_cases(of[alert.constants["slo"]], alert, settings, pace)
+    )
+    counted = tuple((case, *paced[0]) for case in counted_cases(settings, paced))
+    name, interval = alerts[0].name, _interval(paced[0][1])
+    order = (OBJECTIVE, OBJECTIVE_DAYS, OBJECTIVE_ALERT)
+    return [
+        RuleTests(name, (OBJECTIVE_ALERT,), interval, cases),
+        RuleTests(f"{name}-counted", (OBJECTIVE, OBJECTIVE_ALERT), interval, counted, order),
     ]
-    counted = [(case, *paced[0]) for case in counted_cases(settings, paced)]
-    return [RuleTests(alerts[0].name, (OBJECTIVE_FILE,), _interval(paced[0][1]), (*cases, *counted), OBJECTIVE_GROUPS)]
 
 
 def _interval(pace: Pace) -> Period:

@@ -1,0 +1,123 @@
+"""What expressions of rules and dashboards ask for, and whether that exists: by a parser that is not ours.
+
+`faults` is for a single expression; `expressions` finds those of a dashboard's JSON or of a file of rules.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import promql_parser
+
+from pocket_agent.monitoring import foreign
+from pocket_agent.monitoring.objective import FAST, SLOW, recordings
+from pocket_agent.monitoring.recording import RECORDINGS
+from pocket_agent.observability.catalogue import CATALOGUE, PROCESS, Metric
+
+_PARTS = ("_bucket", "_count", "_sum")
+_TARGET = ("job", "instance", "service", "environment")
+"""Labels that a scrape adds."""
+# Grafana fills these in; where a duration stands, a duration has to.
+_INTERVALS = re.compile(r"\$\{?__(?:rate_interval|interval|range)\}?")
+_CHOSEN = re.compile(r"\$\{?\w+(?::\w+)?\}?")
+_LABEL_VALUES = re.compile(r"^\s*label_values\(\s*(?:(.+),\s*)?(\w+)\s*\)\s*$")
+
+
+class Selector(NamedTuple):
+    """The series that an expression asks for: a name, and by each label the values that it names."""
+
+    name: str
+    values: Mapping[str, tuple[str, ...]]
+
+
+def selectors(expression: str) -> list[Selector]:
+    """All series that an expression asks for; Grafana's variables may stand in it."""
+    found: list[Selector] = []
+
+    def visit(node: promql_parser.Expr) -> bool:
+        if isinstance(node, promql_parser.VectorSelector):
+            found.append(_selector(node))
+        return True
+
+    promql_parser.walk(promql_parser.parse(_INTERVALS.sub("5m", expression)), visit)
+    return found
+
+
+def _selector(node: promql_parser.VectorSelector) -> Selector:
+    values: dict[str, tuple[str, ...]] = {}
+    for matcher in node.matchers.matchers:
+        several = matcher.op in (promql_parser.MatchOp.Re, promql_parser.MatchOp.NotRe)
+        said = matcher.value.split("|") if several else [matcher.value]
+        values[matcher.name] = (*values.get(matcher.name, ()), *(one for one in said if not _CHOSEN.search(one)))
+    (name,) = values.pop("__name__", (node.name or "",))
+    return Selector(name, values)
+
+
+def names(expression: str) -> set[str]:
+    """The names of all series that it asks for."""
+    return {selector.name for selector in selectors(expression)}
+
+
+def _known() -> dict[str, Mapping[str, tuple[str, ...]]]:
+    """Every series that there is, with its labels and their values; a label without values may have any."""
+    target: dict[str, tuple[str, ...]] = dict.fromkeys(_TARGET, ())
+    found: dict[str, Mapping[str, tuple[str, ...]]] = dict.fromkeys(PROCESS, target)
+    for metric in CATALOGUE:
+        found |= {name: {**target, **_labels(metric, name)} for name in _series(metric)}
+    for metric in vars(foreign).values():
+        if isinstance(metric, Metric):
+            found[metric.name] = {**target, **metric.labels}
+    for recorded in (*RECORDINGS, *recordings((*FAST, *SLOW))):
+        own = dict.fromkeys(recorded.query.labels | recorded.constants.keys(), ())
+        found[recorded.name] = {**target, **own}
+    return found
+
+
+def _series(metric: Metric) -> Iterator[str]:
+    if metric.kind == "histogram":
+        yield from (metric.name + part for part in _PARTS)
+    else:
+        yield metric.name
+
+
+def _labels(metric: Metric, name: str) -> Mapping[str, tuple[str, ...]]:
+    open_labels = {label: () if label in {"model", "project"} else values for label, values in metric.labels.items()}
+    return {**open_labels, "le": ()} if name.endswith("_bucket") and metric.buckets else open_labels
+
+
+def faults(expression: str) -> list[str]:
+    """What an expression asks for and does not exist: names, labels and values of labels."""
+    known = _known()
+    found = []
+    for name, values in selectors(expression):
+        if name not in known:
+            found.append(f"no series {name}: {expression}")
+            continue
+        for label, wanted in values.items():
+            if label not in known[name]:
+                found.append(f"{name} has no label {label}: {expression}")
+            elif known[name][label] and (strange := sorted(set(wanted) - set(known[name][label]) - {""})):
+                found.append(f"{label} of {name} is never {', '.join(strange)}: {expression}")
+    return found
+
+
+def expressions(value: Any) -> Iterator[str]:
+    """Every expression in the JSON of a dashboard, or in a file of rules or of their tests, at any depth."""
+    if isinstance(value, dict):
+        for key, held in value.items():
+            if key == "expr" and isinstance(held, str):
+                yield held
+            elif key in {"query", "definition"} and isinstance(held, str):
+                yield from _queried(held)
+            else:
+                yield from expressions(held)
+    elif isinstance(value, list):
+        for held in value:
+            yield from expressions(held)
+
+
+def _queried(text: str) -> Iterator[str]:
+    """The series behind a variable of a dashboard."""
+    match = _LABEL_VALUES.match(text)
+    if match and match[1]:
+        yield match[1]
