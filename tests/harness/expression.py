@@ -96,17 +96,24 @@ def faults(expression: str) -> list[str]:
         for label, wanted in values.items():
             if label not in known[name]:
                 found.append(f"{name} has no label {label}: {expression}")
-            elif known[name][label] and (strange := sorted(set(wanted) - set(known[name][label]) - {""})):
+            elif strange := [one for one in wanted if not _occurs(one, known[name][label])]:
                 found.append(f"{label} of {name} is never {', '.join(strange)}: {expression}")
     return found
+
+
+def _occurs(wanted: str, values: tuple[str, ...]) -> bool:
+    """Whether a value, or what a regular expression means, is one that the label may have."""
+    return not values or not wanted or any(re.fullmatch(wanted, value) for value in values)
 
 
 def expressions(value: Any) -> Iterator[str]:
     """Every expression in the JSON of a dashboard, or in a file of rules or of their tests, at any depth."""
     if isinstance(value, dict):
+        source = value.get("datasource")
+        foreign_language = isinstance(source, dict) and source.get("type") not in {None, "prometheus"}
         for key, held in value.items():
             if key == "expr" and isinstance(held, str):
-                yield held
+                yield from () if foreign_language else (held,)
             elif key in {"query", "definition"} and isinstance(held, str):
                 yield from _queried(held)
             else:

@@ -1,11 +1,11 @@
 """What the recording rules make of counters that grow evenly: by hand, for comparison."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
+from pocket_agent.monitoring import foreign
 from pocket_agent.monitoring import recording as recorded
-from pocket_agent.monitoring.foreign import CPU_SECONDS
 from pocket_agent.monitoring.objective import FAST, OBJECTIVES, SLOW, event_count, failure_ratio
 from pocket_agent.monitoring.period import hours, minutes
 from pocket_agent.monitoring.rule import Recording
@@ -31,10 +31,12 @@ class Recorded:
 
     Attributes:
         values: by the values of its labels, in their order.
+        target: the labels of the target that it is of.
     """
 
     rule: Recording
     values: Steps
+    target: Mapping[str, str] = field(default_factory=lambda: ONE)
 
     def render(self) -> dict[str, Any]:
         """A question for promtool. What is rounded has no name, and is equal to the digit."""
@@ -43,23 +45,24 @@ class Recorded:
             "expr": f"round({self.rule.series.text}, 0.000001)",
             "eval_time": str(minutes(LAST)),
             "exp_samples": [
-                {"labels": _labels(dict(zip(labels, key, strict=True)) | dict(self.rule.constants)), "value": value}
+                {"labels": self._labels(dict(zip(labels, key, strict=True))), "value": value}
                 for key, value in self.values.items()
             ],
         }
 
-
-def _labels(own: Mapping[str, str]) -> str:
-    return "{" + ", ".join(f'{label}="{value}"' for label, value in {**own, **ONE}.items()) + "}"
+    def _labels(self, own: Mapping[str, str]) -> str:
+        texts = (f'{label}="{value}"' for label, value in {**own, **self.rule.constants, **self.target}.items())
+        return "{" + ", ".join(texts) + "}"
 
 
 def _growing(step: float) -> Course:
     return always(_USED).growing(1, step)
 
 
-def _counters(metric: Metric, steps: Steps) -> Iterator[Series]:
+def _counters(metric: Metric, steps: Steps, target: Mapping[str, str] = ONE) -> Iterator[Series]:
+    labels = [label for label in metric.labels if label != "job"]
     for key, step in steps.items():
-        yield Series(metric.name, {**dict(zip(metric.labels, key, strict=True)), **ONE}, _growing(step))
+        yield Series(metric.name, {**dict(zip(labels, key, strict=True)), **target}, _growing(step))
 
 
 def _gauges(metric: Metric, values: Steps) -> Iterator[Series]:
@@ -68,7 +71,7 @@ def _gauges(metric: Metric, values: Steps) -> Iterator[Series]:
 
 
 # What a minute brings; an hour brings 60 times as much.
-_MESSAGES: Final[Steps] = {("execute",): 6, ("project_list",): 3}
+_MESSAGES: Final[Steps] = {("execute",): 6, ("project_list",): 2, ("project_create",): 1}
 _SENT: Final[Steps] = {("agent_message",): 60, ("error",): 6}
 _BYTES: Final[Steps] = {("received",): 600, ("sent",): 6000}
 _REQUESTS: Final[Steps] = {("execute", "ok"): 6, ("execute", "server_error"): 1.5, ("other", "client_error"): 3}
@@ -85,7 +88,36 @@ _PROJECT_COST: Final[Steps] = {("other",): 0.75}
 _TOOLS: Final[Steps] = {("Bash", "success"): 2, ("Bash", "denied"): 1, ("Read", "success"): 4}
 _APPROVALS: Final[Steps] = {("allow",): 2, ("deny",): 1}
 _USAGE: Final[Steps] = {("connections",): 30, ("memory_bytes",): 512}
+_REFUSED: Final[Steps] = {("limit",): 1, ("origin",): 2}
+_CLOSED: Final[Steps] = {("1000", "client"): 3, ("4008", "server"): 1}
+_SLOW: Final[Steps] = {("parked",): 2, ("dropped",): 1}
+_PROJECT_TOKENS: Final[Steps] = {("input", "other"): 30, ("output", "other"): 30}
+_LOST: Final[Steps] = {("logs",): 1, ("traces",): 2}
+_UNKNOWN: Final[Steps] = {(catalogue.ERRORS_TOTAL.name,): 1}
 _LIMITS: Final[Steps] = {("connections",): 40, ("memory_bytes",): 0}
+
+
+_MANAGER: Final = {"job": "alertmanager", "instance": "127.0.0.1:9093"}
+_TOLD: Final[Steps] = {("slack",): 4, ("pagerduty",): 2}
+_MACHINE: Final = {"job": "node", "instance": "127.0.0.1:9100"}
+_MODES: Final[Steps] = {("user",): 12, ("system",): 3, ("idle",): 40, ("iowait",): 5}
+_PROCESSORS: Final[Steps] = {(cpu, mode): step for cpu in ("0", "1") for (mode,), step in _MODES.items()}
+# What goes over a layer or an inner link is not counted.
+_DISKS: Final[Steps] = {("sda",): 600, ("sdb",): 60, ("dm-0",): 660, ("loop0",): 6}
+_LINKS: Final[Steps] = {("eth0",): 1200, ("lo",): 600, ("docker0",): 60}
+
+
+def neighbours() -> list[Series]:
+    """What is scraped of other programs."""
+    return [
+        *_counters(foreign.NOTIFICATIONS, _TOLD, _MANAGER),
+        *_counters(foreign.NOTIFICATIONS_FAILED, _TOLD, _MANAGER),
+        *_counters(foreign.MACHINE_CPU_SECONDS, _PROCESSORS, _MACHINE),
+        *_counters(foreign.DISK_READ, _DISKS, _MACHINE),
+        *_counters(foreign.DISK_WRITTEN, _DISKS, _MACHINE),
+        *_counters(foreign.NETWORK_RECEIVED, _LINKS, _MACHINE),
+        *_counters(foreign.NETWORK_SENT, _LINKS, _MACHINE),
+    ]
 
 
 def world() -> list[Series]:
@@ -104,9 +136,16 @@ def world() -> list[Series]:
         *_counters(catalogue.PROJECT_COST, _PROJECT_COST),
         *_counters(catalogue.CLAUDE_TOOL_CALLS, _TOOLS),
         *_counters(catalogue.APPROVALS_TOTAL, _APPROVALS),
+        *_counters(catalogue.CONNECTIONS_TOTAL, {(): 2}),
+        *_counters(catalogue.CONNECTIONS_REJECTED, _REFUSED),
+        *_counters(catalogue.DISCONNECTS, _CLOSED),
+        *_counters(catalogue.SLOW_CONSUMER, _SLOW),
+        *_counters(catalogue.PROJECT_TOKENS, _PROJECT_TOKENS),
+        *_counters(catalogue.TELEMETRY_DROPPED, _LOST),
+        *_counters(catalogue.METRIC_LABEL_OVERFLOW, _UNKNOWN),
         *_gauges(catalogue.LIMIT_USAGE, _USAGE),
         *_gauges(catalogue.LIMIT, _LIMITS),
-        series(CPU_SECONDS, _growing(15)),
+        series(foreign.CPU_SECONDS, _growing(15)),
         *histogram(duration, {10: _growing(3)}, status="success"),
         *histogram(duration, {600: _growing(1)}, status="error"),
         series(duration, _growing(12), suffix="_sum", status="success"),
@@ -167,9 +206,28 @@ def expectations() -> Iterator[Recorded]:
         recorded.TOOLS_HOURLY: {("Bash",): 180, ("Read",): 240},
         recorded.APPROVALS_HOURLY: _times(hour, _APPROVALS),
         recorded.APPROVAL_WAIT_P95: {(): 5 + 25 * 0.95},
+        recorded.PROJECTS_ASKED_FOR: {(): 60},
+        recorded.MESSAGES_SENT_BY_TYPE: _times(second, _SENT),
+        recorded.CONNECTIONS_OPENED: {(): 120},
+        recorded.CONNECTIONS_REFUSED: _times(hour, _REFUSED),
+        recorded.DISCONNECTS: _times(hour, _CLOSED),
+        recorded.SLOW_CONSUMERS: _times(hour, _SLOW),
+        recorded.ERRORS_BY_OPERATION: {("protocol",): 180, ("project",): 36, ("execute",): 36, ("execution",): 36},
+        recorded.COMMITS: {(): 1},
+        recorded.TOKENS_HOURLY_BY_PROJECT: {("other",): 3600},
+        recorded.TOOLS_HOURLY_BY_OUTCOME: {("success",): 360, ("denied",): 60},
+        recorded.TELEMETRY_LOST: _times(hour, _LOST),
+        recorded.LABELS_UNKNOWN: _times(hour, _UNKNOWN),
     }
     for rule, values in made.items():
         yield Recorded(rule, {key: round(value, 6) for key, value in values.items()})
+    for told in (recorded.NOTIFICATIONS_HOURLY, recorded.NOTIFICATIONS_FAILED_HOURLY):
+        yield Recorded(told, _times(hour, _TOLD), _MANAGER)
+    yield Recorded(recorded.MACHINE_CPU, {(): 0.25}, _MACHINE)
+    for disks in (recorded.DISKS_READ, recorded.DISKS_WRITTEN):
+        yield Recorded(disks, {(): 11}, _MACHINE)
+    for links in (recorded.LINKS_RECEIVED, recorded.LINKS_SENT):
+        yield Recorded(links, {(): 20}, _MACHINE)
 
 
 GOOD: Final = 3.0
@@ -195,7 +253,10 @@ def objective_expectations() -> Iterator[Recorded]:
 
 def idle() -> list[Series]:
     """The same servers' series while nothing happens."""
-    return [Series(each.name, each.labels, always(each.course.value(0))) for each in (*world(), *objective_world())]
+    return [
+        Series(each.name, each.labels, always(each.course.value(0)))
+        for each in (*world(), *neighbours(), *objective_world())
+    ]
 
 
 RATIOS: Final = (
@@ -220,7 +281,7 @@ def recording_tests() -> list[dict[str, Any]]:
     """The tests of all recording rules, for promtool."""
     nothing = [{"expr": rule.series.text, "eval_time": str(minutes(LAST)), "exp_samples": []} for rule in RATIOS]
     return [
-        _test("a busy server", world(), [each.render() for each in expectations()]),
+        _test("a busy server", [*world(), *neighbours()], [each.render() for each in expectations()]),
         _test("good and bad events", objective_world(), [each.render() for each in objective_expectations()]),
         _test("nothing happens", idle(), nothing),
     ]
