@@ -6,12 +6,20 @@ ARG CLAUDE_VERSION=2.1.330
 RUN npm install --global --prefix /opt/claude "@anthropic-ai/claude-code@${CLAUDE_VERSION}" \
     && /opt/claude/bin/claude --version
 
+FROM node:22-bookworm-slim AS web
+WORKDIR /src/webui
+COPY webui/package.json webui/package-lock.json ./
+RUN npm ci --no-audit --no-fund
+COPY webui ./
+RUN npm run build
+
 FROM python:3.13-slim-bookworm AS build
 RUN python -m venv /opt/pocket-agent
 WORKDIR /src
 COPY constraints.txt pyproject.toml hatch_build.py README.md LICENSE ./
 COPY src ./src
 COPY docs ./docs
+COPY --from=web /src/src/pocket_agent/web ./src/pocket_agent/web
 RUN /opt/pocket-agent/bin/pip install --no-cache-dir --constraint constraints.txt .
 
 FROM python:3.13-slim-bookworm

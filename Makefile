@@ -1,7 +1,8 @@
 .PHONY: setup run test check bench generate clean
 
-setup: ## .venv with everything in it, and a Claude Code CLI if there is none
+setup: ## .venv with everything in it, a Claude Code CLI if there is none, and the web client
 	@scripts/setup
+	@scripts/web
 
 run: setup ## start the server (make run ARGS="--port 9000")
 	@scripts/run $(ARGS)
@@ -15,11 +16,14 @@ check: setup-tests ## style, types, the floors of the house, generated files
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/python scripts/generate.py --check
+	scripts/web check
+	scripts/web test
 
 setup-tests:
 	@POCKET_AGENT_OWN_CLAUDE=1 scripts/setup
-	@scripts/tools prometheus prometheus-alertmanager prometheus-node-exporter prometheus-blackbox-exporter systemd libsystemd-shared
+	@scripts/tools prometheus prometheus-alertmanager prometheus-node-exporter prometheus-blackbox-exporter systemd libsystemd-shared chromium
 	@scripts/grafana
+	@scripts/web
 .PHONY: setup-tests
 
 bench: setup-tests ## what docs/performance.md promises
@@ -29,4 +33,4 @@ generate: setup ## write the generated documents again
 	.venv/bin/python scripts/generate.py
 
 clean:
-	rm -rf .venv .tools node_modules tests/grafana/node_modules build dist
+	rm -rf .venv .tools node_modules tests/grafana/node_modules webui/node_modules src/pocket_agent/web build dist

@@ -1,6 +1,7 @@
-"""Adds to a package what is not in its source: the commit that it was built from, and the runbooks that it serves."""
+"""Puts into a package what its source does not hold: the web client, the runbooks, and the commit it was built from."""
 
 import runpy
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,19 +12,31 @@ _PLACES = {"wheel": "pocket_agent", "sdist": "src/pocket_agent"}
 
 
 class PackageHook(BuildHookInterface[Any]):
-    """The build hook of this project; an editable installation has its checkout for all this."""
+    """The build hook of this project; a source distribution, which is no checkout, hands on what it was given.
+
+    An editable installation has its checkout for all that.
+    """
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Add the files, when the build begins."""
         if version == "editable":
             return
         root = Path(self.root)
+        self._build_web(root)
         self._add_revision(root, build_data)
         if self.target_name == "wheel":  # a source distribution has them in docs/
             build_data["force_include"][str(root / "docs" / "runbooks")] = "pocket_agent/runbooks"
 
+    def _build_web(self, root: Path) -> None:
+        script = root / "scripts" / "web"
+        if script.exists():
+            subprocess.run([str(script)], check=True)  # noqa: S603 - our own
+        if not (root / "src" / "pocket_agent" / "web" / "index.html").exists():
+            self.app.display_warning(
+                "The web client is not built (it needs Node 20.19 or newer and npm): this package is made without it."
+            )
+
     def _add_revision(self, root: Path, build_data: dict[str, Any]) -> None:
-        """Write down the commit; a source distribution, which is no checkout, hands its own file on."""
         code = runpy.run_path(str(root / "src" / "pocket_agent" / "observability" / "revision.py"))
         found = code["checkout_revision"](root)
         if found is None:

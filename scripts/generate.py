@@ -7,6 +7,7 @@ from pocket_agent.config.document import render_settings_table
 from pocket_agent.monitoring.dashboard.document import render_dashboards_document
 from pocket_agent.observability.document import render_metrics_document
 from pocket_agent.protocol.document import render_protocol_document
+from pocket_agent.protocol.typescript import render_typescript
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = {
@@ -14,6 +15,7 @@ DOCUMENTS = {
     "docs/protocol.md": render_protocol_document,
     "docs/metrics.md": render_metrics_document,
     "docs/dashboards.md": render_dashboards_document,
+    "webui/src/wire/generated.ts": render_typescript,
 }
 
 

@@ -132,17 +132,7 @@ async def test_only_reading(room: Room, method: str) -> None:
         assert answer.status == 405
 
 
-async def test_the_first_page_is_harmless(room: Room) -> None:
-    async with aiohttp.ClientSession(room.url) as http, http.get("/") as answer:
-        assert answer.status == 200
-        assert answer.content_type == "text/html"
-        text = await answer.text()
-    assert __version__ in text
-    assert room.token not in text
-    assert str(room.folder) not in text
-
-
-@pytest.mark.parametrize("path", ["/", "/livez", "/readyz", "/health", "/ws"])
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/health", "/ws"])
 async def test_headers_that_keep_pages_apart(room: Room, path: str) -> None:
     async with aiohttp.ClientSession(room.url) as http, http.get(path) as answer:
         assert answer.headers["X-Content-Type-Options"] == "nosniff"

@@ -1,4 +1,4 @@
-"""HTTP: the WebSocket endpoint, the health endpoints, and a first page."""
+"""HTTP: the WebSocket endpoint, the health endpoints, and the web client."""
 
 import asyncio
 import json
@@ -7,7 +7,6 @@ from typing import Final, Literal
 
 from aiohttp import web
 
-from pocket_agent import __version__
 from pocket_agent.config.settings import Settings
 from pocket_agent.errors import FileOperationError, ForbiddenError, PocketAgentError, UnauthorizedError
 from pocket_agent.events import ConnectionRejected, Observer
@@ -23,25 +22,15 @@ from pocket_agent.server.connection import (
 )
 from pocket_agent.server.handlers import Handlers, Report
 from pocket_agent.server.runbook import Runbooks, runbook_directory
+from pocket_agent.server.web import Site
 from pocket_agent.session.log import now
 
 _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
-_PAGE: Final = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Pocket Agent Server</title>
-<style>body{font:1rem/1.5 system-ui;max-width:40rem;margin:3rem auto;padding:0 1rem;color-scheme:light dark}</style>
-<h1>Pocket Agent Server</h1>
-<p>Version %s is running. The web client is not part of this installation.</p>
-<p>Use the terminal client on this machine: <code>pocket-agent chat</code>. Programs connect to
-<code>/ws</code> with a token (<code>pocket-agent devices add NAME --print-token</code>).</p>
-<p>Health: <a href="/health">/health</a>.</p>
-</html>
-"""
 _KEEP_ALIVE_SECONDS: Final = 1.0
 _PROBE_SECONDS: Final = 2.0
 """How long a probe may take to answer the close frame; many just hang up."""
@@ -79,6 +68,7 @@ class Endpoint:
         application.router.add_get("/health", self._health)
         application.router.add_get("/", self._page)
         Runbooks(runbook_directory()).add_to(application)
+        Site().add_to(application.router)
         return application
 
     def connections(self) -> list[Connection]:
@@ -241,9 +231,6 @@ class Endpoint:
             content_type="application/json",
             headers=_HEADERS,
         )
-
-    async def _page(self, _: web.Request) -> web.Response:
-        return web.Response(text=_PAGE % __version__, content_type="text/html", headers=_HEADERS)
 
 
 class _FullError(PocketAgentError):

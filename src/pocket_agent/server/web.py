@@ -1,0 +1,146 @@
+"""The web client: its built files, served from memory, and the page that says where there are none."""
+
+import base64
+import hashlib
+import mimetypes
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from pocket_agent import __version__
+
+BUILD: Final = Path(__file__).resolve().parents[1] / "web"
+"""Where `scripts/web` and the build of a package put the client."""
+
+PAGES: Final = ("/", "/pair", "/devices", "/dashboard", "/settings", "/p/{project}")
+"""Paths that are pages of the client: each is answered with its one HTML file, which finds its way by the path."""
+
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "manifest-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types dompurify worker"
+)
+"""Nothing from elsewhere, no inline script or style; and only two named places can make anything of text."""
+
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+}
+_ENCODINGS: Final = {"br": ".br", "gzip": ".gz"}
+"""Content encodings in the order of preference, and the endings of the files that hold them."""
+_FOREVER: Final = "public, max-age=31536000, immutable"
+_TYPES: Final = {".js": "text/javascript", ".webmanifest": "application/manifest+json", ".svg": "image/svg+xml"}
+_STYLE: Final = "body{font:1rem/1.5 system-ui;max-width:40rem;margin:3rem auto;padding:0 1rem;color-scheme:light dark}"
+_ABSENT: Final = f"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Pocket Agent Server</title>
+<style>{_STYLE}</style>
+<h1>Pocket Agent Server</h1>
+<p>Version {__version__} is running. The web client is missing from this installation: it was made without Node.
+Everything else works.</p>
+<p>In a checkout <code>scripts/web</code> builds it, with Node 20.19 or newer; start the server again then.</p>
+<p>Meanwhile use the terminal client on this machine, <code>pocket-agent chat</code>, or connect a program to
+<code>/ws</code> with a token (<code>pocket-agent devices add NAME --print-token</code>).</p>
+<p>Health: <a href="/health">/health</a>.</p>
+</html>
+"""
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of the client: what is sent for it, by content encoding (empty: as it is)."""
+
+    path: str
+    type: str
+    bodies: Mapping[str, bytes]
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def answer(self, request: web.Request) -> web.Response:
+        """The response to a request for it."""
+        encoding = _chosen(request.headers.get("Accept-Encoding", ""), self.bodies)
+        body = self.bodies[encoding]
+        etag = f'"{hashlib.sha256(body).hexdigest()[:24]}"'
+        headers = {**_HEADERS, **self.headers, "ETag": etag, "Vary": "Accept-Encoding"}
+        asked = request.headers.get("If-None-Match", "")
+        if etag in (tag.strip().removeprefix("W/") for tag in asked.split(",")):
+            return web.Response(status=304, headers=headers)
+        if encoding:
+            headers["Content-Encoding"] = encoding
+        response = web.Response(body=body, headers=headers)
+        response.headers["Content-Type"] = self.type
+        return response
+
+
+class Site:
+    """The routes of the web client; no request leads to the file system."""
+
+    def __init__(self, build: Path = BUILD) -> None:
+        """Read the built client in `build`; where there is none, every page says so."""
+        self._files = _read(build)
+        page = self._files.pop("/index.html", None)
+        self._page = page if page is not None else _absent()
+        self.complete = page is not None
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        """Add a route for each page and each file."""
+        for path in PAGES:
+            router.add_get(path, self._shell)
+        for path in self._files:
+            router.add_get(path, self._file)
+
+    async def _shell(self, request: web.Request) -> web.StreamResponse:
+        return self._page.answer(request)
+
+    async def _file(self, request: web.Request) -> web.StreamResponse:
+        return self._files[request.path].answer(request)
+
+
+def _read(build: Path) -> dict[str, File]:
+    files: dict[str, File] = {}
+    if not build.is_dir():
+        return files
+    for path in sorted(build.rglob("*")):
+        if path.suffix in _ENCODINGS.values() or path.name.startswith(".") or not path.is_file():
+            continue
+        name = f"/{path.relative_to(build).as_posix()}"
+        bodies = {"": path.read_bytes()}
+        for encoding, suffix in _ENCODINGS.items():
+            packed = path.with_name(path.name + suffix)
+            if packed.is_file():
+                bodies[encoding] = packed.read_bytes()
+        files[name] = File(name, _type(path), bodies, _caching(name))
+    return files
+
+
+def _type(path: Path) -> str:
+    kind = _TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    return f"{kind}; charset=utf-8" if kind.startswith(("text/", "image/svg", "application/manifest")) else kind
+
+
+def _caching(name: str) -> dict[str, str]:
+    if name.startswith("/assets/"):  # their names change with their content
+        return {"Cache-Control": _FOREVER}
+    return {"Cache-Control": "no-cache", "Content-Security-Policy": POLICY}
+
+
+def _absent() -> File:
+    digest = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; frame-ancestors 'none'"
+    headers = {"Cache-Control": "no-store", "Content-Security-Policy": policy}
+    return File("/", "text/html; charset=utf-8", {"": _ABSENT.encode()}, headers)
+
+
+def _chosen(accepted: str, bodies: Mapping[str, bytes]) -> str:
+    """The best content encoding that the client takes and the file has (RFC 9110 section 12.5.3)."""
+    taken = set()
+    for part in accepted.lower().split(","):
+        name, _, parameter = part.partition(";")
+        if parameter.replace(" ", "") not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}:
+            taken.add(name.strip())
+    return next((encoding for encoding in _ENCODINGS if encoding in taken and encoding in bodies), "")

@@ -1,0 +1,34 @@
+import type { ComponentType } from "preact";
+import { FolderGit2, Settings, type IconNode } from "lucide";
+
+/** A page of the client. Its code is loaded when it is first shown. */
+export interface Page {
+  /** What it is called in the navigation and in the browser's title. */
+  readonly title: string;
+  /** The paths that show it; the groups are handed to the component as `params`. */
+  readonly path: RegExp;
+  /** Where the navigation leads, for a page that stands in it. */
+  readonly entry?: { readonly path: string; readonly icon: IconNode };
+  readonly load: () => Promise<{ readonly default: ComponentType<PageProps> }>;
+}
+
+export interface PageProps {
+  readonly params: Readonly<Record<string, string>>;
+}
+
+/** Every page, in the order of the navigation. To add one: a line here, and its path in server/web.py. */
+export const PAGES: readonly Page[] = [
+  {
+    title: "Projects",
+    path: /^\/$/,
+    entry: { path: "/", icon: FolderGit2 },
+    load: () => import("./view/projects/page"),
+  },
+  { title: "Project", path: /^\/p\/(?<id>[^/]+)$/, load: () => import("./view/conversation/page") },
+  {
+    title: "Settings",
+    path: /^\/settings$/,
+    entry: { path: "/settings", icon: Settings },
+    load: () => import("./view/settings/page"),
+  },
+];

@@ -1,0 +1,36 @@
+import { signal, type ReadonlySignal } from "@preact/signals";
+
+const current = signal(location.pathname);
+
+/** The path of the page that is shown. */
+export const path: ReadonlySignal<string> = current;
+
+/** Shows another page. */
+export function navigate(to: string, { replace = false } = {}): void {
+  if (to === location.pathname) return;
+  if (replace) history.replaceState(null, "", to);
+  else history.pushState(null, "", to);
+  current.value = location.pathname;
+}
+
+/** Follows links within the client, and the browser's back and forward, without loading the page again. */
+export function startRouter(): void {
+  addEventListener("popstate", () => {
+    current.value = location.pathname;
+  });
+  document.addEventListener("click", (event) => {
+    const to = ownLink(event);
+    if (to === null) return;
+    event.preventDefault();
+    navigate(to);
+  });
+}
+
+function ownLink(event: MouseEvent): string | null {
+  if (event.defaultPrevented || event.button !== 0) return null;
+  if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return null;
+  const link = event.target instanceof Element ? event.target.closest("a") : null;
+  // What an agent wrote is never a link of ours, and opens beside the client.
+  if (link?.dataset["route"] === undefined || link.origin !== location.origin) return null;
+  return link.pathname;
+}

@@ -1,0 +1,50 @@
+/** The envelopes of both directions; see docs/protocol.md. */
+import type { ErrorCode, ErrorData, Pushes } from "./generated";
+
+export interface ClientFrame {
+  readonly type: string;
+  readonly project_id?: string;
+  readonly request_id: string;
+  readonly data: object;
+}
+
+interface Envelope<Kind extends string, Data> {
+  readonly type: Kind;
+  readonly project_id?: string;
+  readonly timestamp: string;
+  readonly request_id?: string;
+  /** Stands on entries of a project's log only. */
+  readonly offset?: number;
+  readonly data: Data;
+}
+
+export type Frame = { [Kind in keyof Pushes]: Envelope<Kind, Pushes[Kind]> }[keyof Pushes];
+
+export type FrameOf<Kind extends keyof Pushes> = Extract<Frame, { readonly type: Kind }>;
+
+/** A frame, or null for what is none; types that are not known are for the reader to ignore. */
+export function readFrame(text: string): Frame | null {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return null;
+  }
+  if (typeof value !== "object" || value === null) return null;
+  const { type, data } = value as { type?: unknown; data?: unknown };
+  if (typeof type !== "string" || typeof data !== "object" || data === null) return null;
+  return value as Frame;
+}
+
+/** An `error` that answered a request. */
+export class ServerError extends Error {
+  readonly code: ErrorCode;
+  readonly details: Readonly<Record<string, unknown>>;
+
+  constructor(data: ErrorData) {
+    super(data.message);
+    this.name = "ServerError";
+    this.code = data.code;
+    this.details = data.details ?? {};
+  }
+}

@@ -1,0 +1,587 @@
+// Made of the server's own types by `make generate`; do not edit.
+
+/** Make a directory a project. */
+export interface ProjectCreate {
+  readonly path: string;
+}
+
+/** List all projects. */
+export type ProjectList = Readonly<Record<string, never>>;
+
+/** Forget a project and its log; the directory itself is not touched. */
+export interface ProjectDelete {
+  readonly project_id?: string | null;
+}
+
+/** Subscribe to a project, optionally with everything after `since`. */
+export interface ProjectJoin {
+  readonly project_id?: string | null;
+  readonly since?: number | string | Since | null;
+}
+
+/** A place in the log that a client has seen up to and including. */
+export interface Since {
+  readonly offset: number;
+  readonly epoch?: string | null;
+}
+
+/** Stop following a project. */
+export interface ProjectLeave {
+  readonly project_id?: string | null;
+}
+
+/**
+ * Give the agent a prompt; it runs now or waits in the queue.
+ *
+ * `traceparent` (W3C Trace Context) makes the execution part of the client's trace; one that is
+ * malformed is ignored.
+ */
+export interface Execute {
+  readonly prompt: string;
+  readonly project_id?: string | null;
+  readonly options?: Options | null;
+  readonly prompt_id?: string | null;
+  readonly traceparent?: string | null;
+}
+
+/** What a client may choose for one execution. */
+export interface Options {
+  readonly model?: string | null;
+  readonly fallback_model?: string | null;
+  readonly permission_mode?: "acceptEdits" | "auto" | "bypassPermissions" | "default" | "dontAsk" | "plan" | null;
+  readonly allowed_tools?: readonly string[];
+  readonly disallowed_tools?: readonly string[];
+  readonly append_system_prompt?: string | null;
+  readonly mcp_config?: string | null;
+  readonly strict_mcp_config?: boolean;
+  readonly add_dirs?: readonly string[];
+  readonly dangerously_skip_permissions?: boolean;
+}
+
+/** End the running execution and all its processes. */
+export interface AgentKill {
+  readonly project_id?: string | null;
+}
+
+/** Ask the agent to stop what it does; its session stays warm. */
+export interface AgentInterrupt {
+  readonly project_id?: string | null;
+}
+
+/** Begin a fresh conversation with the next prompt. */
+export interface AgentNewSession {
+  readonly project_id?: string | null;
+}
+
+/** Read a page of the log. */
+export interface GetMessages {
+  readonly project_id?: string | null;
+  readonly since?: number | string | Since | null;
+  readonly before?: number | Since | null;
+  readonly limit?: number;
+  readonly direction?: "all" | "claude" | "client" | "server";
+}
+
+/** Answer a tool request of the agent; the first answer wins. */
+export interface ApprovalRespond {
+  readonly approval_id: string;
+  readonly behavior: "allow" | "deny";
+  readonly project_id?: string | null;
+  readonly message?: string | null;
+  readonly updated_input?: Readonly<Record<string, unknown>> | null;
+  readonly remember?: boolean;
+}
+
+/** Change a prompt that still waits in the queue. */
+export interface PromptEdit {
+  readonly execution_id: string;
+  readonly prompt: string;
+  readonly project_id?: string | null;
+}
+
+/** Withdraw a prompt that still waits in the queue. */
+export interface PromptCancel {
+  readonly execution_id: string;
+  readonly project_id?: string | null;
+}
+
+/** Choose the model of the project, now and for later prompts; null is the CLI's default. */
+export interface SetModel {
+  readonly model: string | null;
+  readonly project_id?: string | null;
+}
+
+/** Choose the permission mode of the project, now and for later prompts. */
+export interface SetPermissionMode {
+  readonly mode: "acceptEdits" | "auto" | "bypassPermissions" | "default" | "dontAsk" | "plan";
+  readonly project_id?: string | null;
+}
+
+/** List the conversations of a project that can be resumed. */
+export interface SessionList {
+  readonly project_id?: string | null;
+}
+
+/** Continue an older conversation with the next prompt, or a copy of it (`fork`). */
+export interface SessionResume {
+  readonly session_id: string;
+  readonly project_id?: string | null;
+  readonly fork?: boolean;
+}
+
+/** List a project's executions with what they used, newest first; `before` is the last id of the page before. */
+export interface ExecutionList {
+  readonly project_id?: string | null;
+  readonly limit?: number;
+  readonly before?: string | null;
+}
+
+/** Ask how the server is. */
+export type HealthCheck = Readonly<Record<string, never>>;
+
+/** Ask for figures, once or every `interval` seconds (0 stops). */
+export interface ServerStats {
+  readonly interval?: number | null;
+}
+
+/** A project as it is now. `path` is byte for byte as its creator gave it. */
+export interface ProjectStateData {
+  readonly id: string;
+  readonly path: string;
+  readonly name: string;
+  readonly state: ProjectState;
+  readonly session_id: string | null;
+  readonly created_at: string;
+  readonly last_active: string;
+  readonly epoch: string;
+  readonly offset: number;
+  readonly queue_depth: number;
+  readonly pending_approvals: number;
+  readonly model: string | null;
+  readonly permission_mode: string | null;
+}
+
+/** What a project is doing, as clients see it. */
+export type ProjectState = "ERROR" | "EXECUTING" | "IDLE";
+
+/** Reply to `project_list`. */
+export interface ProjectListData {
+  readonly projects: readonly ProjectStateData[];
+  readonly total: number;
+}
+
+/** A project that is no more. */
+export interface ProjectDeletedData {
+  readonly project_id: string;
+}
+
+/** Reply to `project_join`; beside the log it carries what still waits for somebody. */
+export interface ProjectJoinData {
+  readonly project_id: string;
+  readonly state: ProjectState;
+  readonly session_id: string | null;
+  readonly epoch: string;
+  readonly offset: number;
+  readonly recovered: boolean;
+  readonly approvals: readonly ApprovalRequestedData[];
+  readonly queue: readonly QueuedPrompt[];
+  readonly partial?: PartialData | null;
+}
+
+/** The agent asks to use a tool, and waits. */
+export interface ApprovalRequestedData {
+  readonly approval_id: string;
+  readonly tool_name: string;
+  readonly input: unknown;
+  readonly title: string | null;
+  readonly description: string | null;
+  readonly suggestions: unknown;
+  readonly execution_id: string | null;
+}
+
+/** A prompt that waits; `position` counts from 1. */
+export interface QueuedPrompt {
+  readonly execution_id: string;
+  readonly prompt: string;
+  readonly position: number;
+  readonly created_at: string;
+}
+
+/** The message that is being written, as far as it is known: its text and its thinking. */
+export interface PartialData {
+  readonly text: string;
+  readonly thinking: string;
+}
+
+/** Reply to `project_leave`. */
+export interface ProjectLeaveData {
+  readonly project_id: string;
+}
+
+/** How many connections follow the project now (`project_joined`, `project_left`). */
+export interface SubscribersData {
+  readonly project_id: string;
+  readonly subscribers: number;
+}
+
+/** Reply to `execute`; `position` is 0 for a prompt that runs, else its place in the queue from 1. */
+export interface ExecuteData {
+  readonly project_id: string;
+  readonly execution_id: string;
+  readonly status: "queued" | "started";
+  readonly position: number;
+}
+
+/** An entry: a prompt was given to the agent. */
+export interface PromptData {
+  readonly execution_id: string;
+  readonly prompt: string;
+  readonly by: string;
+  readonly prompt_id?: string | null;
+}
+
+/** The prompts that wait, in the order in which they will run. */
+export interface QueueStateData {
+  readonly queue: readonly QueuedPrompt[];
+}
+
+/** Reply to `agent_kill`, and the entry `process_killed`. */
+export interface AgentKillData {
+  readonly project_id: string;
+  readonly execution_id: string;
+  readonly status?: "killed";
+}
+
+/** Reply to `agent_interrupt`. */
+export interface AgentInterruptData {
+  readonly project_id: string;
+  readonly execution_id: string;
+  readonly status?: "interrupting";
+}
+
+/** Reply to `agent_new_session`, and the entry `session_reset`. */
+export interface SessionResetData {
+  readonly project_id: string;
+  readonly old_session_id: string | null;
+  readonly status?: "reset";
+}
+
+/** Reply to `get_messages`. */
+export interface MessagesData {
+  readonly messages: readonly MessageData[];
+  readonly metadata: MessagesMetadata;
+}
+
+/** An entry in a page of history: `type` and `message` are the type and `data` of its frame. */
+export interface MessageData {
+  readonly offset: number;
+  readonly timestamp: string;
+  readonly direction: string;
+  readonly type: string;
+  readonly message: unknown;
+}
+
+/** Where the page lies in the log. `has_more` is about the direction of reading. */
+export interface MessagesMetadata {
+  readonly epoch: string;
+  readonly first_offset: number;
+  readonly last_offset: number;
+  readonly has_more: boolean;
+}
+
+/** Somebody answered; `by` names the device. */
+export interface ApprovalResolvedData {
+  readonly approval_id: string;
+  readonly behavior: "allow" | "deny";
+  readonly by: string;
+  readonly message?: string | null;
+}
+
+/** The request was withdrawn: by the agent, or because its execution ended. */
+export interface ApprovalCancelledData {
+  readonly approval_id: string;
+  readonly reason: string;
+}
+
+/** Reply to `prompt_edit` and `prompt_cancel`. */
+export interface PromptChangedData {
+  readonly project_id: string;
+  readonly execution_id: string;
+}
+
+/** Reply to `set_model`. */
+export interface SetModelData {
+  readonly project_id: string;
+  readonly model: string | null;
+}
+
+/** Reply to `set_permission_mode`. */
+export interface SetPermissionModeData {
+  readonly project_id: string;
+  readonly mode: string;
+}
+
+/** Reply to `session_list`, newest first. */
+export interface SessionListData {
+  readonly project_id: string;
+  readonly sessions: readonly SessionData[];
+}
+
+/** A conversation that can be resumed; `title` is the beginning of its first prompt. */
+export interface SessionData {
+  readonly session_id: string;
+  readonly title: string;
+  readonly created_at: string;
+  readonly last_active: string;
+  readonly current: boolean;
+}
+
+/** Reply to `session_resume`: the conversation that the next prompt continues. */
+export interface SessionResumeData {
+  readonly project_id: string;
+  readonly session_id: string;
+  readonly fork: boolean;
+}
+
+/** Reply to `execution_list`, newest first. */
+export interface ExecutionListData {
+  readonly project_id: string;
+  readonly executions: readonly ExecutionData[];
+  readonly has_more: boolean;
+}
+
+/**
+ * An execution, with the beginning of its prompt (200 characters).
+ *
+ * `waited_ms` is the time it waited for approvals, `code` the error that ended it, `model` the one that answered
+ * most; `cost_usd` is the sum over `usage`. `incomplete`: it ended before the CLI told its figures, so that these
+ * are a lower bound, without dollars.
+ */
+export interface ExecutionData {
+  readonly execution_id: string;
+  readonly prompt_id: string | null;
+  readonly by: string;
+  readonly prompt: string;
+  readonly status: ExecutionStatus;
+  readonly created_at: string;
+  readonly started_at: string | null;
+  readonly finished_at: string | null;
+  readonly waited_ms: number;
+  readonly code: string | null;
+  readonly session_id: string | null;
+  readonly model: string | null;
+  readonly usage: readonly UsageData[];
+  readonly cost_usd: number;
+  readonly incomplete: boolean;
+}
+
+/** The life of an execution. The last five are final. */
+export type ExecutionStatus = "cancelled" | "error" | "killed" | "queued" | "running" | "starting" | "success" | "timeout";
+
+/** What was used of one model. The four counts of tokens do not overlap; the cost is the CLI's own reckoning. */
+export interface UsageData {
+  readonly model: string;
+  readonly input_tokens: number;
+  readonly output_tokens: number;
+  readonly cache_read_tokens: number;
+  readonly cache_creation_tokens: number;
+  readonly cost_usd: number;
+}
+
+/** Reply to `health_check`; `uptime` in seconds. */
+export interface HealthCheckData {
+  readonly status: "degraded" | "healthy" | "unhealthy";
+  readonly version: string;
+  readonly uptime: number;
+  readonly connections: ConnectionFigures;
+  readonly projects: ProjectFigures;
+  readonly resources: ResourceFigures;
+  readonly claude: ClaudeFigures;
+  readonly checks: Readonly<Record<string, CheckData>>;
+}
+
+/** Connections now, and how many there may be. */
+export interface ConnectionFigures {
+  readonly active: number;
+  readonly limit: number;
+}
+
+/** Projects now, how many there may be, and how many execute. */
+export interface ProjectFigures {
+  readonly count: number;
+  readonly limit: number;
+  readonly executing: number;
+}
+
+/** What the server uses; the disk is the one of its data directory. */
+export interface ResourceFigures {
+  readonly cpu_percent: number;
+  readonly memory_mb: number;
+  readonly disk_free_gb: number;
+}
+
+/** The CLI that the server found. */
+export interface ClaudeFigures {
+  readonly available: boolean;
+  readonly version: string | null;
+}
+
+/** One health check. */
+export interface CheckData {
+  readonly status: "healthy" | "unhealthy" | "warning";
+  readonly message?: string | null;
+}
+
+/** Reply to `server_stats`, and its pushes; `uptime` in seconds. */
+export interface ServerStatsData {
+  readonly connections: ConnectionFigures;
+  readonly projects: ProjectFigures;
+  readonly executions: ExecutionFigures;
+  readonly messages: MessageFigures;
+  readonly uptime: number;
+  readonly cost: CostFigures;
+}
+
+/** Executions since the server started. */
+export interface ExecutionFigures {
+  readonly active: number;
+  readonly total: number;
+  readonly success: number;
+  readonly failed: number;
+  readonly avg_duration_ms: number;
+}
+
+/** Frames since the server started; the rate is of sent frames since the last report. */
+export interface MessageFigures {
+  readonly sent: number;
+  readonly received: number;
+  readonly rate_per_sec: number;
+}
+
+/** What the executions of today have cost, and may (0: no limit), in US dollars; the day is the server's. */
+export interface CostFigures {
+  readonly today_usd: number;
+  readonly limit_usd: number;
+}
+
+/** Something went wrong; `message` is for a person. */
+export interface ErrorData {
+  readonly code: "INTERNAL_ERROR" | "INVALID_MESSAGE" | "VALIDATION_FAILED" | "INVALID_PATH" | "PROJECT_NESTING" | "PROJECT_EXISTS" | "PROJECT_NOT_FOUND" | "PROJECT_LIMIT" | "PROCESS_ACTIVE" | "PROCESS_NOT_FOUND" | "APPROVAL_NOT_FOUND" | "EXECUTION_TIMEOUT" | "EXECUTION_FAILED" | "CLAUDE_NOT_FOUND" | "RESOURCE_LIMIT" | "RATE_LIMITED" | "UNAUTHORIZED" | "FORBIDDEN" | "FILE_OPERATION";
+  readonly message: string;
+  readonly details?: Readonly<Record<string, unknown>> | null;
+}
+
+/** The data of each request by its type. */
+export interface Requests {
+  readonly project_create: ProjectCreate;
+  readonly project_list: ProjectList;
+  readonly project_delete: ProjectDelete;
+  readonly project_join: ProjectJoin;
+  readonly project_leave: ProjectLeave;
+  readonly execute: Execute;
+  readonly agent_kill: AgentKill;
+  readonly agent_interrupt: AgentInterrupt;
+  readonly agent_new_session: AgentNewSession;
+  readonly get_messages: GetMessages;
+  readonly approval_respond: ApprovalRespond;
+  readonly prompt_edit: PromptEdit;
+  readonly prompt_cancel: PromptCancel;
+  readonly set_model: SetModel;
+  readonly set_permission_mode: SetPermissionMode;
+  readonly session_list: SessionList;
+  readonly session_resume: SessionResume;
+  readonly execution_list: ExecutionList;
+  readonly health_check: HealthCheck;
+  readonly server_stats: ServerStats;
+}
+
+/** The data of the reply to each request. */
+export interface Replies {
+  readonly project_create: ProjectStateData;
+  readonly project_list: ProjectListData;
+  readonly project_delete: ProjectDeletedData;
+  readonly project_join: ProjectJoinData;
+  readonly project_leave: ProjectLeaveData;
+  readonly execute: ExecuteData;
+  readonly agent_kill: AgentKillData;
+  readonly agent_interrupt: AgentInterruptData;
+  readonly agent_new_session: SessionResetData;
+  readonly get_messages: MessagesData;
+  readonly approval_respond: ApprovalResolvedData;
+  readonly prompt_edit: PromptChangedData;
+  readonly prompt_cancel: PromptChangedData;
+  readonly set_model: SetModelData;
+  readonly set_permission_mode: SetPermissionModeData;
+  readonly session_list: SessionListData;
+  readonly session_resume: SessionResumeData;
+  readonly execution_list: ExecutionListData;
+  readonly health_check: HealthCheckData;
+  readonly server_stats: ServerStatsData;
+}
+
+/** The data of what the server says by its type; `agent_message` is the CLI's line. */
+export interface Pushes {
+  readonly project_state: ProjectStateData;
+  readonly project_list_response: ProjectListData;
+  readonly project_deleted: ProjectDeletedData;
+  readonly project_join: ProjectJoinData;
+  readonly project_leave: ProjectLeaveData;
+  readonly project_joined: SubscribersData;
+  readonly project_left: SubscribersData;
+  readonly execute: ExecuteData;
+  readonly prompt: PromptData;
+  readonly queue_state: QueueStateData;
+  readonly agent_kill: AgentKillData;
+  readonly process_killed: AgentKillData;
+  readonly agent_interrupt: AgentInterruptData;
+  readonly agent_new_session: SessionResetData;
+  readonly session_reset: SessionResetData;
+  readonly messages_response: MessagesData;
+  readonly approval_requested: ApprovalRequestedData;
+  readonly approval_resolved: ApprovalResolvedData;
+  readonly approval_cancelled: ApprovalCancelledData;
+  readonly prompt_edit: PromptChangedData;
+  readonly prompt_cancel: PromptChangedData;
+  readonly set_model: SetModelData;
+  readonly set_permission_mode: SetPermissionModeData;
+  readonly session_list: SessionListData;
+  readonly session_resume: SessionResumeData;
+  readonly execution_list: ExecutionListData;
+  readonly health_check: HealthCheckData;
+  readonly server_stats: ServerStatsData;
+  readonly error: ErrorData;
+  readonly agent_message: Readonly<Record<string, unknown>>;
+}
+
+/** What `code` of an error may be. */
+export type ErrorCode =
+  | "INTERNAL_ERROR"
+  | "INVALID_MESSAGE"
+  | "VALIDATION_FAILED"
+  | "INVALID_PATH"
+  | "PROJECT_NESTING"
+  | "PROJECT_EXISTS"
+  | "PROJECT_NOT_FOUND"
+  | "PROJECT_LIMIT"
+  | "PROCESS_ACTIVE"
+  | "PROCESS_NOT_FOUND"
+  | "APPROVAL_NOT_FOUND"
+  | "EXECUTION_TIMEOUT"
+  | "EXECUTION_FAILED"
+  | "CLAUDE_NOT_FOUND"
+  | "RESOURCE_LIMIT"
+  | "RATE_LIMITED"
+  | "UNAUTHORIZED"
+  | "FORBIDDEN"
+  | "FILE_OPERATION";
+
+/** Frames that are entries of a log when they have an offset. */
+export type EntryType =
+  | "agent_message"
+  | "approval_cancelled"
+  | "approval_requested"
+  | "approval_resolved"
+  | "error"
+  | "process_killed"
+  | "prompt"
+  | "session_reset";

@@ -1,0 +1,27 @@
+import { defineConfig } from "vitest/config";
+import { compress } from "./plugin/compress";
+import { shell } from "./plugin/shell";
+
+/** The server behind the development server: `pocket-agent serve --no-auth --no-tls --demo --port 8080`. */
+const SERVER = "http://127.0.0.1:8080";
+
+export default defineConfig({
+  build: {
+    outDir: "../src/pocket_agent/web",
+    emptyOutDir: true,
+    target: "es2022",
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+    reportCompressedSize: false,
+    rollupOptions: {
+      input: { index: "index.html", worker: "src/worker/worker.ts" },
+      output: {
+        // The worker has one address for ever, since browsers ask for it again by that.
+        entryFileNames: (chunk) => (chunk.name === "worker" ? "worker.js" : "assets/[name]-[hash].js"),
+      },
+    },
+  },
+  plugins: [shell(), compress()],
+  server: { proxy: { "/ws": { target: SERVER, ws: true }, "/api": SERVER, "/health": SERVER } },
+  test: { environment: "happy-dom", include: ["test/**/*.test.{ts,tsx}"] },
+});
