@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from pocket_agent.hub import Channel, Cursor, Frame, GapError, Hub
+from pocket_agent.hub import Channel, Cursor, Frame, GapError, Hub, Sink
 from pocket_agent.model import Direction, Entry, Milliseconds, ProjectId
 from pocket_agent.protocol.frame import encode_frame, entry_frame, websocket_frame
 
@@ -338,6 +338,24 @@ def test_deliveries_are_counted_by_type() -> None:
         channel.attach(sink)
     channel.publish([entry_of(entry(1)), Frame(live(1).data, None, "project_state")])
     assert sent == {"agent_message": 2, "project_state": 2}
+
+
+def test_watchers_are_told_of_what_they_do_not_follow() -> None:
+    sent: Counter[str] = Counter()
+    log, watching, both = Log(), Recorder(), Recorder()
+    watchers: dict[Sink, None] = {watching: None, both: None}
+    channel = Channel(
+        PROJECT, 0, max_bytes=1000, read_page=log.read_page, snapshot=log.snapshot, sent=sent, watchers=watchers
+    )
+    cursor = channel.attach(both)
+    channel.publish([entry_of(entry(1)), Frame(live(7).data, None, "project_state"), live(8)])
+    assert watching.lives == [7]
+    assert watching.offsets == []
+    assert both.lives == [7, 8], "once, as everybody who follows"
+    assert sent == {"agent_message": 2, "project_state": 2}
+    channel.detach(cursor)
+    channel.publish([Frame(live(9).data, None, "approval_requested")])
+    assert (watching.lives, both.lives) == ([7, 9], [7, 8, 9])
 
 
 def test_a_broadcast_reaches_every_connection() -> None:

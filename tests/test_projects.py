@@ -153,7 +153,7 @@ async def test_a_directory_that_may_not_be_entered(tmp_path: Path, monkeypatch: 
     """As the system says to every user but root, who runs tests in containers."""
     (tmp_path / "closed").mkdir()
     async with open_room(tmp_path) as room:
-        monkeypatch.setattr("pocket_agent.projects.os.access", lambda path, _: path.name != "closed")
+        monkeypatch.setattr("pocket_agent.directory.os.access", lambda path, _: path.name != "closed")
         await refused(room, f"{tmp_path}/closed", InvalidPathError, "may not be entered")
 
 

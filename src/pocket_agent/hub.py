@@ -8,13 +8,16 @@ pace, from the tail or, when it has fallen behind that, from the store: the same
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from time import perf_counter
 from typing import Final, NamedTuple, Protocol
 
 from pocket_agent.distribution import Distribution
 from pocket_agent.model import Entry, ProjectId
 from pocket_agent.protocol.frame import entry_frame
+
+WATCHED: Final = frozenset({"project_state", "approval_requested", "approval_resolved", "approval_cancelled"})
+"""What a watcher is told of the projects that it does not follow."""
 
 _WRITE_BYTES: Final = 256 * 1024
 """How much one cursor may write in one go while others wait; a larger single frame still goes whole."""
@@ -62,6 +65,7 @@ class Channel:
         snapshot: the frames that tell a laggard, which skipped live frames, how things are now.
         sent: where deliveries are counted, by type of frame.
         broadcasts: where the time is counted that handing new frames to all cursors takes.
+        watchers: who is told of `WATCHED` frames without following the channel.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class Channel:
         snapshot: Callable[[], Iterable[bytes]],
         sent: Counter[str] | None = None,
         broadcasts: Distribution | None = None,
+        watchers: Mapping[Sink, None] | None = None,
     ) -> None:
         self.project_id = project_id
         self.head = head
@@ -81,6 +86,7 @@ class Channel:
         self.snapshot = snapshot
         self.sent: Counter[str] = Counter() if sent is None else sent
         self._broadcasts = Distribution() if broadcasts is None else broadcasts
+        self._watchers: Mapping[Sink, None] = {} if watchers is None else watchers
         self._max_bytes = max_bytes
         self._frames: list[bytes] = []
         self._kinds: list[str] = []
@@ -121,7 +127,7 @@ class Channel:
         """Whether the cursor is still attached."""
         return cursor in self._cursors
 
-    def publish(self, frames: Iterable[Frame]) -> None:
+    def publish(self, frames: Sequence[Frame]) -> None:
         """Append frames, whose entries are stored already, and write them to every cursor that keeps up."""
         for frame in frames:
             if frame.offset is not None:
@@ -134,6 +140,8 @@ class Channel:
             began = perf_counter()
             self._deliver()
             self._broadcasts.observe(perf_counter() - began)
+        if self._watchers:
+            self._tell([frame for frame in frames if frame.kind in WATCHED])
         self._trim()
 
     def sequence_after(self, offset: int) -> int | None:
@@ -183,6 +191,18 @@ class Channel:
                 sink.park(cursor)
         for sequence, cursors in reached.items():
             self.count(sequence, end, cursors)
+
+    def _tell(self, frames: Sequence[Frame]) -> None:
+        """Write frames to the watchers that do not follow the channel."""
+        following = {cursor.sink for cursor in self._cursors}
+        beside = [sink for sink in self._watchers if sink not in following]
+        if not frames or not beside:
+            return
+        data = b"".join(frame.data for frame in frames)
+        for sink in beside:
+            sink.write(data, len(frames))
+        for frame in frames:
+            self.sent[frame.kind] += len(beside)
 
     def count(self, start: int, end: int, cursors: int) -> None:
         """Note that the frames from `start` up to `end` went to so many cursors."""
@@ -282,6 +302,7 @@ class Hub:
         sent_by_type: the frames by their type.
         received: frames that came from clients since the start.
         received_bytes: what they were in all.
+        watchers: the connections that are told of all projects; see `WATCHED`.
         parked: how often a cursor fell behind, because its connection did not keep up.
     """
 
@@ -295,6 +316,7 @@ class Hub:
         self.broadcasts = Distribution() if broadcasts is None else broadcasts
         self.channels: dict[ProjectId, Channel] = {}
         self.sinks: dict[Sink, None] = {}
+        self.watchers: dict[Sink, None] = {}
 
     def broadcast(self, frame: Frame) -> None:
         """Write a live-only frame to every connection."""

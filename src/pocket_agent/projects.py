@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import secrets
 import time
 import uuid
@@ -12,9 +11,9 @@ from typing import Final
 
 from pocket_agent.claude.process import kill_orphans
 from pocket_agent.config.settings import Settings
+from pocket_agent.directory import Directories
 from pocket_agent.errors import (
     FileOperationError,
-    InvalidPathError,
     PocketAgentError,
     ProjectExistsError,
     ProjectLimitError,
@@ -63,6 +62,7 @@ class Projects:
             max_executions=settings.limits.max_executions, max_processes=settings.claude.max_processes
         )
         self.budget = Budget(settings.limits, observer)
+        self.directories = Directories(settings.projects.allowed_roots, settings.data.dir)
         self._sessions: dict[ProjectId, Session] = {}
         self._runs: dict[ProjectId, asyncio.Task[None]] = {}
         self._tasks: asyncio.TaskGroup | None = None
@@ -116,6 +116,14 @@ class Projects:
             raise ProjectNotFoundError("There is no such project.")
         return session
 
+    def at(self, path: str) -> ProjectId | None:
+        """The project whose directory is at exactly this path, given or real."""
+        for session in self._sessions.values():
+            project = session.state.project
+            if path in {project.real_path, project.path}:
+                return project.id
+        return None
+
     def name_of(self, project_id: str) -> str | None:
         """The name of a project; None when there is no such project."""
         session = self._sessions.get(ProjectId(project_id))
@@ -135,7 +143,7 @@ class Projects:
             ProjectLimitError: there are as many as there may be.
         """
         async with self._changing:
-            real_path = await self.directory(path)
+            real_path = await self.directories.find(path)
             self._refuse_overlap(real_path)
             limit = self._settings.limits.max_projects
             if len(self._sessions) >= limit:
@@ -191,23 +199,6 @@ class Projects:
         self._broadcast("project_deleted", encode_data(ProjectDeletedData(key)), key)
         self._hub.channels.pop(key, None)
 
-    async def directory(self, path: str) -> Path:
-        """The real path of a directory that an agent may work in.
-
-        Raises:
-            InvalidPathError: relative, missing, not a directory, or outside the allowed roots.
-        """
-        real_path = await asyncio.to_thread(_resolve, path)
-        roots = self._settings.projects.allowed_roots
-        if roots and not any(real_path.is_relative_to(root) for root in await asyncio.to_thread(_real_roots, roots)):
-            raise InvalidPathError(
-                "The path is outside the directories that this server allows (projects.allowed_roots)."
-            )
-        data_dir = await asyncio.to_thread(os.path.realpath, self._settings.data.dir)
-        if real_path.is_relative_to(data_dir):
-            raise InvalidPathError("The path is inside the server's own data directory.")
-        return real_path
-
     def _refuse_overlap(self, real_path: Path) -> None:
         for session in self._sessions.values():
             other = Path(session.state.project.real_path)
@@ -242,6 +233,7 @@ class Projects:
             snapshot=snapshot,
             sent=self._hub.sent_by_type,
             broadcasts=self._hub.broadcasts,
+            watchers=self._hub.watchers,
         )
         log = ProjectLog(project, store, channel, self._observer)
         state = State(log)
@@ -290,28 +282,3 @@ class Projects:
     def _broadcast(self, kind: str, data: bytes, project_id: ProjectId) -> None:
         frame = websocket_frame(encode_frame(kind, data, now(), project_id=project_id))
         self._hub.broadcast(Frame(frame, None, kind))
-
-
-def _resolve(path: str) -> Path:
-    if "\0" in path or not path.startswith("/"):
-        raise InvalidPathError("The path must be absolute, e.g. /home/me/project.")
-    try:
-        real_path = Path(path).resolve(strict=True)
-        is_directory = real_path.is_dir()
-    except FileNotFoundError as error:
-        raise InvalidPathError("There is no such directory.") from error
-    except (OSError, RuntimeError, ValueError) as error:
-        raise InvalidPathError("The path cannot be read.") from error
-    if not is_directory:
-        raise InvalidPathError("The path is not a directory.")
-    try:
-        str(real_path).encode()
-    except UnicodeEncodeError as error:
-        raise InvalidPathError("The name of the directory is not UTF-8.") from error
-    if not os.access(real_path, os.R_OK | os.X_OK):
-        raise InvalidPathError("The directory may not be entered by the server's user.")
-    return real_path
-
-
-def _real_roots(roots: Sequence[Path]) -> list[Path]:
-    return [Path(os.path.realpath(root)) for root in roots]

@@ -176,6 +176,77 @@ async def test_an_execution_that_races_a_deletion_does_not_outlive_the_project(r
                 await wire.ask("agent_kill", project_id=project_id)
 
 
+# Watching
+
+
+async def test_who_watches_hears_of_projects_that_it_has_not_joined(room: Room) -> None:
+    one, two = await room.project("one"), await room.project("two")
+    async with room.wire() as wire, room.wire() as watcher, room.wire() as other:
+        await execute(wire, one, "ask Bash")
+        await until(lambda: bool(one.state.approvals))
+        watched = (await watcher.ask("watch"))["data"]
+        assert {state["id"] for state in watched["projects"]} == {one.state.project.id, two.state.project.id}
+        (waiting,) = watched["approvals"]
+        assert (waiting["project_id"], waiting["approval"]["tool_name"]) == (one.state.project.id, "Bash")
+        answer = {"approval_id": waiting["approval"]["approval_id"], "behavior": "deny"}
+        await wire.ask("approval_respond", answer, project_id=one.state.project.id)
+        resolved = await until_type(watcher, "approval_resolved")
+        assert (resolved["project_id"], resolved["data"]["behavior"]) == (one.state.project.id, "deny")
+        assert (await until_type(watcher, "project_state", state="IDLE"))["project_id"] == one.state.project.id
+        await execute(wire, two, "one two")
+        assert (await until_type(watcher, "project_state", state="IDLE"))["project_id"] == two.state.project.id
+        await other.works()
+        assert len(room.hub.watchers) == 1
+    await room.until_connections(0)
+    assert room.hub.watchers == {}
+
+
+async def test_who_watches_and_joins_hears_everything_once(room: Room) -> None:
+    session = await room.project()
+    async with room.wire() as wire:
+        await wire.ask("watch")
+        await wire.ask("watch")
+        await wire.ask("project_join", {"since": 0}, project_id=session.state.project.id)
+        await execute(wire, session, "one")
+        seen = [await wire.frame() for _ in range(2)]
+        while seen[-1]["type"] != "project_state" or seen[-1]["data"]["state"] != "IDLE":
+            seen.append(await wire.frame())
+        states = [frame["data"]["state"] for frame in seen if frame["type"] == "project_state"]
+        assert states.count("IDLE") == 1
+        await wire.ask("project_leave", project_id=session.state.project.id)
+        await execute(wire, session, "two")
+        assert (await until_type(wire, "project_state", state="IDLE"))["project_id"] == session.state.project.id
+
+
+# Completing paths
+
+
+async def test_a_path_is_completed_and_projects_are_marked(room: Room, tmp_path: Path) -> None:
+    for name in ("mine", "mint"):
+        (tmp_path / name).mkdir()
+    async with room.wire() as wire:
+        made = await wire.ask("project_create", {"path": f"{tmp_path}/mine"})
+        answer = await wire.ask("path_complete", {"path": f"{tmp_path}/mi"})
+    assert answer["data"] == {
+        "path": f"{tmp_path}/mi",
+        "entries": [
+            {"path": f"{tmp_path}/mine", "project_id": made["data"]["id"]},
+            {"path": f"{tmp_path}/mint", "project_id": None},
+        ],
+        "truncated": False,
+    }
+
+
+async def test_a_path_is_completed_within_the_allowed_roots_alone(tmp_path: Path) -> None:
+    for name in ("code/one", "other/two"):
+        (tmp_path / name).mkdir(parents=True)
+    async with open_room(tmp_path, projects__allowed_roots=[tmp_path / "code"]) as room, room.wire() as wire:
+        for path, found in (("code/", ["one"]), ("other/", []), ("", ["code"])):
+            answer = await wire.ask("path_complete", {"path": f"{tmp_path}/{path}"})
+            assert [entry["path"].rpartition("/")[2] for entry in answer["data"]["entries"]] == found
+        assert code(await wire.ask("path_complete", {"path": "x" * 4097})) == "VALIDATION_FAILED"
+
+
 # Joining
 
 

@@ -178,6 +178,14 @@ class Calls(ABC):
         reply = await self.request("execution_list", data, project_id=project_id)
         return _read(reply, push.ExecutionListData)
 
+    async def watch(self) -> push.WatchData:
+        """Hear of all projects on this connection (`on_push`); to be asked again after a reconnect."""
+        return _read(await self.request("watch"), push.WatchData)
+
+    async def complete_path(self, path: str) -> push.PathCompleteData:
+        """The directories to which the path of a new project may go on."""
+        return _read(await self.request("path_complete", {"path": path}), push.PathCompleteData)
+
     async def health(self) -> push.HealthCheckData:
         """How the server is."""
         return _read(await self.request("health_check"), push.HealthCheckData)

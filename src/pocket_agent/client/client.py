@@ -33,7 +33,16 @@ from pocket_agent.client.subscription import (
 from pocket_agent.errors import ForbiddenError, PocketAgentError, UnauthorizedError
 
 REPEATABLE: Final = frozenset(
-    {"project_list", "get_messages", "health_check", "server_stats", "session_list", "execution_list"}
+    {
+        "project_list",
+        "get_messages",
+        "health_check",
+        "server_stats",
+        "session_list",
+        "execution_list",
+        "watch",
+        "path_complete",
+    }
 )
 """Requests that are sent again after a reconnect; `execute` too, when it has a `prompt_id`."""
 

@@ -13,6 +13,8 @@ OPERATION_OF: Final[Mapping[str, str]] = {
     "project_delete": "project",
     "project_join": "project",
     "project_leave": "project",
+    "watch": "project",
+    "path_complete": "project",
     "execute": "execute",
     "prompt_edit": "execute",
     "prompt_cancel": "execute",

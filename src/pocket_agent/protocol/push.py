@@ -56,7 +56,7 @@ class QueueStateData(Struct, frozen=True):
 
 
 class ApprovalRequestedData(Struct, frozen=True):
-    """The agent asks to use a tool, and waits."""
+    """The agent asks to use a tool, and waits. `tool_use_id` is that of the `tool_use` block in its message."""
 
     approval_id: str
     tool_name: str
@@ -65,6 +65,7 @@ class ApprovalRequestedData(Struct, frozen=True):
     description: str | None
     suggestions: msgspec.Raw
     execution_id: str | None
+    tool_use_id: str | None = None
 
 
 class ApprovalResolvedData(Struct, frozen=True):
@@ -275,6 +276,40 @@ class ExecutionListData(Struct, frozen=True):
     has_more: bool
 
 
+class WaitingApproval(Struct, frozen=True):
+    """A tool request that waits, and whose it is."""
+
+    project_id: str
+    approval: ApprovalRequestedData
+
+
+class WatchData(Struct, frozen=True):
+    """Reply to `watch`: how things are now.
+
+    From then on the connection gets each `project_state`, `approval_requested`, `approval_resolved` and
+    `approval_cancelled` of the projects that it has not joined, too. Ask again after leaving a project
+    whose entries had not all come yet.
+    """
+
+    projects: list[ProjectStateData]
+    approvals: list[WaitingApproval]
+
+
+class DirectoryData(Struct, frozen=True):
+    """A directory, and the project that it is already."""
+
+    path: str
+    project_id: str | None
+
+
+class PathCompleteData(Struct, frozen=True):
+    """Reply to `path_complete`; nothing outside `projects.allowed_roots` is told. `truncated`: there are more."""
+
+    path: str
+    entries: list[DirectoryData]
+    truncated: bool
+
+
 class ConnectionFigures(Struct, frozen=True):
     """Connections now, and how many there may be."""
 
@@ -396,6 +431,8 @@ PUSHES: Final[Mapping[str, type[Struct]]] = {
     "session_list": SessionListData,
     "session_resume": SessionResumeData,
     "execution_list": ExecutionListData,
+    "watch": WatchData,
+    "path_complete": PathCompleteData,
     "health_check": HealthCheckData,
     "server_stats": ServerStatsData,
     "error": ErrorData,

@@ -192,6 +192,16 @@ class ExecutionList(Struct, frozen=True):
     before: Id | None = None
 
 
+class Watch(Struct, frozen=True):
+    """Hear of the state and the approvals of all projects from now on, also of those that are not joined."""
+
+
+class PathComplete(Struct, frozen=True):
+    """List the directories to which the path of a new project may go on; an empty path tells where to begin."""
+
+    path: Annotated[str, Meta(max_length=4096)]
+
+
 class HealthCheck(Struct, frozen=True):
     """Ask how the server is."""
 
@@ -221,6 +231,8 @@ Request = (
     | SessionList
     | SessionResume
     | ExecutionList
+    | Watch
+    | PathComplete
     | HealthCheck
     | ServerStats
 )
@@ -244,6 +256,8 @@ REQUESTS: Final[Mapping[str, type[Request]]] = {
     "session_list": SessionList,
     "session_resume": SessionResume,
     "execution_list": ExecutionList,
+    "watch": Watch,
+    "path_complete": PathComplete,
     "health_check": HealthCheck,
     "server_stats": ServerStats,
 }

@@ -180,6 +180,7 @@ class Connection:
         finally:
             self._tasks = None
             del self._hub.sinks[self]
+            self._hub.watchers.pop(self, None)
             for project_id in list(self.cursors):
                 self.leave(project_id)
                 handler.left(project_id)

@@ -17,10 +17,12 @@ from pocket_agent.protocol import request as message
 from pocket_agent.protocol.frame import timestamp
 from pocket_agent.protocol.push import (
     REPLY_TYPES,
+    DirectoryData,
     HealthCheckData,
     MessageData,
     MessagesData,
     MessagesMetadata,
+    PathCompleteData,
     ProjectDeletedData,
     ProjectJoinData,
     ProjectLeaveData,
@@ -31,6 +33,8 @@ from pocket_agent.protocol.push import (
     SetModelData,
     SetPermissionModeData,
     SubscribersData,
+    WaitingApproval,
+    WatchData,
 )
 from pocket_agent.protocol.request import ClientFrame, Since
 from pocket_agent.server.connection import Connection
@@ -55,9 +59,10 @@ _WAITING: Final = frozenset(
         "set_model",
         "set_permission_mode",
         "session_resume",
+        "path_complete",
     }
 )
-"""Requests that may wait for a project's turn; others of the same connection overtake them."""
+"""Requests that may wait for a project's turn or for a disk; others of the same connection overtake them."""
 
 
 class Report(Protocol):
@@ -159,6 +164,11 @@ class Handlers:
                 reply = session.state.view()
             case message.ProjectList():
                 reply = self._project_list()
+            case message.Watch():
+                self._hub.watchers[connection] = None
+                reply = self._watch()
+            case message.PathComplete(path=path):
+                reply = await self._path_complete(path)
             case message.HealthCheck():
                 reply = await self._report.health()
             case message.ServerStats(interval=interval):
@@ -191,6 +201,21 @@ class Handlers:
     def _project_list(self) -> bytes:
         states = [session.state.encoded_view() for session in self._projects.all()]
         return b'{"projects":[%b],"total":%d}' % (b",".join(states), len(states))
+
+    def _watch(self) -> WatchData:
+        states = [session.state for session in self._projects.all()]
+        return WatchData(
+            projects=[state.view() for state in states],
+            approvals=[WaitingApproval(state.project.id, waiting) for state in states for waiting in state.pending()],
+        )
+
+    async def _path_complete(self, path: str) -> PathCompleteData:
+        found = await self._projects.directories.complete(path)
+        return PathCompleteData(
+            path=path,
+            entries=[DirectoryData(entry, self._projects.at(entry)) for entry in found.paths],
+            truncated=found.truncated,
+        )
 
     async def _project_delete(self, call: _Call, session: Session) -> Reply:
         project_id = session.state.project.id
@@ -284,7 +309,7 @@ class Handlers:
         directories = []
         for path in chosen.add_dirs:
             try:
-                directories.append(str(await self._projects.directory(path)))
+                directories.append(str(await self._projects.directories.find(path)))
             except InvalidPathError as error:
                 raise InvalidPathError(f"options.add_dirs: {error.message}") from error
         return msgspec.structs.replace(chosen, add_dirs=tuple(directories))

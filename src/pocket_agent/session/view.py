@@ -62,6 +62,7 @@ def approval_requested(approval: Approval, request: PermissionRequest) -> Approv
         description=request.description,
         suggestions=request.permission_suggestions or msgspec.Raw(b"[]"),
         execution_id=approval.execution_id,
+        tool_use_id=request.tool_use_id,
     )
 
 

@@ -136,6 +136,14 @@ export interface ExecutionList {
   readonly before?: string | null;
 }
 
+/** Hear of the state and the approvals of all projects from now on, also of those that are not joined. */
+export type Watch = Readonly<Record<string, never>>;
+
+/** List the directories to which the path of a new project may go on; an empty path tells where to begin. */
+export interface PathComplete {
+  readonly path: string;
+}
+
 /** Ask how the server is. */
 export type HealthCheck = Readonly<Record<string, never>>;
 
@@ -188,7 +196,7 @@ export interface ProjectJoinData {
   readonly partial?: PartialData | null;
 }
 
-/** The agent asks to use a tool, and waits. */
+/** The agent asks to use a tool, and waits. `tool_use_id` is that of the `tool_use` block in its message. */
 export interface ApprovalRequestedData {
   readonly approval_id: string;
   readonly tool_name: string;
@@ -197,6 +205,7 @@ export interface ApprovalRequestedData {
   readonly description: string | null;
   readonly suggestions: unknown;
   readonly execution_id: string | null;
+  readonly tool_use_id?: string | null;
 }
 
 /** A prompt that waits; `position` counts from 1. */
@@ -388,6 +397,37 @@ export interface UsageData {
   readonly cost_usd: number;
 }
 
+/**
+ * Reply to `watch`: how things are now.
+ *
+ * From then on the connection gets each `project_state`, `approval_requested`, `approval_resolved` and
+ * `approval_cancelled` of the projects that it has not joined, too. Ask again after leaving a project
+ * whose entries had not all come yet.
+ */
+export interface WatchData {
+  readonly projects: readonly ProjectStateData[];
+  readonly approvals: readonly WaitingApproval[];
+}
+
+/** A tool request that waits, and whose it is. */
+export interface WaitingApproval {
+  readonly project_id: string;
+  readonly approval: ApprovalRequestedData;
+}
+
+/** Reply to `path_complete`; nothing outside `projects.allowed_roots` is told. `truncated`: there are more. */
+export interface PathCompleteData {
+  readonly path: string;
+  readonly entries: readonly DirectoryData[];
+  readonly truncated: boolean;
+}
+
+/** A directory, and the project that it is already. */
+export interface DirectoryData {
+  readonly path: string;
+  readonly project_id: string | null;
+}
+
 /** Reply to `health_check`; `uptime` in seconds. */
 export interface HealthCheckData {
   readonly status: "degraded" | "healthy" | "unhealthy";
@@ -491,6 +531,8 @@ export interface Requests {
   readonly session_list: SessionList;
   readonly session_resume: SessionResume;
   readonly execution_list: ExecutionList;
+  readonly watch: Watch;
+  readonly path_complete: PathComplete;
   readonly health_check: HealthCheck;
   readonly server_stats: ServerStats;
 }
@@ -515,6 +557,8 @@ export interface Replies {
   readonly session_list: SessionListData;
   readonly session_resume: SessionResumeData;
   readonly execution_list: ExecutionListData;
+  readonly watch: WatchData;
+  readonly path_complete: PathCompleteData;
   readonly health_check: HealthCheckData;
   readonly server_stats: ServerStatsData;
 }
@@ -547,6 +591,8 @@ export interface Pushes {
   readonly session_list: SessionListData;
   readonly session_resume: SessionResumeData;
   readonly execution_list: ExecutionListData;
+  readonly watch: WatchData;
+  readonly path_complete: PathCompleteData;
   readonly health_check: HealthCheckData;
   readonly server_stats: ServerStatsData;
   readonly error: ErrorData;

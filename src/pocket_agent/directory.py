@@ -1,0 +1,143 @@
+"""Directories of this machine that an agent may work in: which paths lead to one, and how a path may go on."""
+
+import asyncio
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from pocket_agent.errors import InvalidPathError
+
+MAX_COMPLETIONS: Final = 50
+_MAX_SCANNED: Final = 20_000
+"""How many names of one directory are looked at, so that a huge one keeps nobody waiting."""
+
+
+class Completions(NamedTuple):
+    """Absolute paths that a path may go on to, sorted; `truncated` when there are more."""
+
+    paths: Sequence[str]
+    truncated: bool
+
+
+class Directories:
+    """What the server's settings allow.
+
+    Args:
+        roots: directories inside which projects may lie; empty allows all.
+        private: the server's own data, which is nobody's project.
+    """
+
+    def __init__(self, roots: Sequence[Path], private: Path) -> None:
+        self._roots = roots
+        self._private = private
+
+    async def find(self, path: str) -> Path:
+        """The real path of a directory that an agent may work in.
+
+        Raises:
+            InvalidPathError: relative, missing, not a directory, or outside the allowed roots.
+        """
+        return await asyncio.to_thread(self._find, path)
+
+    async def complete(self, typed: str) -> Completions:
+        """How a path that is being typed may go on.
+
+        Nothing outside the allowed roots is told, not even whether it exists: above the roots only what
+        leads to them. Hidden directories come when the last part begins with a dot.
+
+        Args:
+            typed: an absolute path whose last part may be unfinished; empty for where to begin.
+        """
+        return await asyncio.to_thread(self._complete, typed)
+
+    def _find(self, path: str) -> Path:
+        real_path = _resolve(path)
+        roots = self._real_roots()
+        if roots and not any(real_path.is_relative_to(root) for root in roots):
+            raise InvalidPathError(
+                "The path is outside the directories that this server allows (projects.allowed_roots)."
+            )
+        if real_path.is_relative_to(os.path.realpath(self._private)):
+            raise InvalidPathError("The path is inside the server's own data directory.")
+        return real_path
+
+    def _complete(self, typed: str) -> Completions:
+        if not typed.strip():
+            beginnings = [str(root) for root in self._roots] or [os.path.expanduser("~")]  # noqa: PTH111 - without a home it is no error
+            return _bounded(path for path in beginnings if os.path.isdir(path))  # noqa: PTH112 - the same
+        if "\0" in typed or not typed.startswith("/"):
+            return Completions((), truncated=False)
+        folder, _, prefix = typed.rpartition("/")
+        return _bounded(self._children(folder or "/", prefix))
+
+    def _children(self, folder: str, prefix: str) -> Iterator[str]:
+        """The allowed directories in `folder` whose names begin with `prefix`, in any case."""
+        shown = folder.rstrip("/")
+        try:
+            # As it was typed: a link inside the roots that leads out of them is followed nowhere.
+            real = Path(folder).resolve(strict=True)
+            leads = self._leads(real)
+            if leads is not None:
+                names: Iterator[str] = iter(leads)
+            else:
+                with os.scandir(real) as entries:
+                    names = iter([entry.name for entry in itertools.islice(entries, _MAX_SCANNED) if _is_folder(entry)])
+        except (OSError, RuntimeError, ValueError):
+            return
+        for name in sorted(names, key=str.casefold):
+            if not name.casefold().startswith(prefix.casefold()) or (name.startswith(".") and not prefix):
+                continue
+            if leads is not None or self._allowed(f"{shown}/{name}"):
+                yield f"{shown}/{name}"
+
+    def _leads(self, folder: Path) -> set[str] | None:
+        """The names in a directory outside the roots that lead to one; None inside them."""
+        roots = self._real_roots()
+        if not roots or any(folder.is_relative_to(root) for root in roots):
+            return None
+        return {root.relative_to(folder).parts[0] for root in roots if root.is_relative_to(folder)}
+
+    def _allowed(self, path: str) -> bool:
+        try:
+            self._find(path)
+        except InvalidPathError:
+            return False
+        return True
+
+    def _real_roots(self) -> list[Path]:
+        return [Path(os.path.realpath(root)) for root in self._roots]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _bounded(paths: Iterator[str]) -> Completions:
+    found = list(itertools.islice(paths, MAX_COMPLETIONS + 1))
+    return Completions(found[:MAX_COMPLETIONS], truncated=len(found) > MAX_COMPLETIONS)
+
+
+def _resolve(path: str) -> Path:
+    if "\0" in path or not path.startswith("/"):
+        raise InvalidPathError("The path must be absolute, e.g. /home/me/project.")
+    try:
+        real_path = Path(path).resolve(strict=True)
+        is_directory = real_path.is_dir()
+    except FileNotFoundError as error:
+        raise InvalidPathError("There is no such directory.") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InvalidPathError("The path cannot be read.") from error
+    if not is_directory:
+        raise InvalidPathError("The path is not a directory.")
+    try:
+        str(real_path).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidPathError("The name of the directory is not UTF-8.") from error
+    if not os.access(real_path, os.R_OK | os.X_OK):
+        raise InvalidPathError("The directory may not be entered by the server's user.")
+    return real_path
