@@ -40,7 +40,6 @@ from pocket_agent.observability.health import Health
 from pocket_agent.observability.log import Log, open_log
 from pocket_agent.observability.loss import Losses
 from pocket_agent.observability.observation import Observation
-from pocket_agent.observability.report import Report
 from pocket_agent.projects import Projects
 from pocket_agent.server.auth import Authenticator, hash_token, new_token
 from pocket_agent.server.handlers import Handlers
@@ -155,7 +154,7 @@ async def _serve(
             exposition = observed.exposition(hub, projects, store)
             inspector = Inspector(store, installer, projects, settings, observed.loop, observed.conditions)
             health = Health(inspector.checks(), settings.health.interval, observer)
-            report = Report(hub, inspector, health, settings, observed.tally, projects)
+            report = observed.report(hub, projects, store, inspector, health)
             handlers = Handlers(projects, store, hub, settings, report)
             authenticator = Authenticator(
                 store, required=settings.server.auth, allowed_origins=settings.server.allowed_origins
@@ -169,10 +168,11 @@ async def _serve(
             await stack.enter_async_context(
                 _background(
                     endpoint.keep_alive(),
-                    endpoint.push_stats(),
+                    endpoint.push_figures(),
                     endpoint.watch_devices(),
                     observed.loop.run(),
                     health.run(),
+                    report.run(),
                     reloading(reload, listeners.tls, observer),
                 )
             )

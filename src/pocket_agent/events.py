@@ -123,13 +123,14 @@ class ConsumerDropped:
 
 @dataclass(frozen=True, slots=True)
 class RequestHandled:
-    """A request was answered; `code` is the error's code, None when there was none."""
+    """A request was answered; `code` is the error's code, and `message` what it says, None when there was none."""
 
     type: str
     code: str | None
     duration: float
     project_id: str | None
     correlation_id: str
+    message: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pocket_agent.errors import FileOperationError
 from pocket_agent.observability import catalogue, collector
 from pocket_agent.observability.catalogue import Metric
 from pocket_agent.observability.collector import Buckets, CoreCollector, Figures, families
-from tests.server.room import Room, open_room
+from tests.server.room import Room, open_room, until
 
 
 @pytest.fixture
@@ -65,6 +65,8 @@ async def test_a_server_at_work(room: Room) -> None:
                 connection.buffered for connection in room.endpoint.connections()
             )
             assert value(found, catalogue.LIMIT_USAGE, "processes") == 1
+            await until(lambda: bool(one.state.approvals))
+            assert value(await core.figures(), catalogue.APPROVALS_PENDING) == 1
             await client.kill(first)
     await room.until_connections(0)
     found = await core.figures()
@@ -113,10 +115,16 @@ async def test_limits_and_their_usage(room: Room) -> None:
 async def test_what_is_lost_dropped_and_parked(room: Room) -> None:
     room.losses.add("logs", 2)
     room.losses.add("traces", 3)
+    room.losses.add("notifications", 6)
     room.hub.parked = 4
     room.metrics.dropped = 5
     found = await core_of(room).figures()
-    assert found[catalogue.TELEMETRY_DROPPED] == {("logs",): 2, ("traces",): 3, ("events",): 0}
+    assert found[catalogue.TELEMETRY_DROPPED] == {
+        ("logs",): 2,
+        ("traces",): 3,
+        ("events",): 0,
+        ("notifications",): 6,
+    }
     assert found[catalogue.SLOW_CONSUMER] == {("parked",): 4, ("dropped",): 5}
 
 

@@ -147,6 +147,7 @@ SAMPLES: dict[str, Any] = {
     "direction": "all",
     "fork": True,
     "interval": 1.5,
+    "range": 900,
     "prompt_id": "q",
     "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     "options": {"model": "m", "allowed_tools": ["Bash"]},

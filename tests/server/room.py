@@ -23,12 +23,18 @@ from pocket_agent.hub import Hub
 from pocket_agent.model import Device
 from pocket_agent.observability.catalogue import METRIC_LABEL_OVERFLOW
 from pocket_agent.observability.check import Conditions, Inspector
+from pocket_agent.observability.collector import CoreCollector
 from pocket_agent.observability.fanout import Fanout
 from pocket_agent.observability.health import Health
+from pocket_agent.observability.history import History
+from pocket_agent.observability.incident import Incidents
 from pocket_agent.observability.loop import LoopMonitor
 from pocket_agent.observability.loss import Losses
 from pocket_agent.observability.metric import MetricObserver
+from pocket_agent.observability.overview import Overview
+from pocket_agent.observability.reading import Reader
 from pocket_agent.observability.report import Report, Tally
+from pocket_agent.observability.slowest import Slowest
 from pocket_agent.projects import Projects
 from pocket_agent.server.auth import Authenticator, hash_token, new_token
 from pocket_agent.server.connection import Connection
@@ -129,6 +135,9 @@ class Room:
         seen: what its observer was told.
         losses: what telemetry let go of.
         metrics: what was counted.
+        core: reads what the core keeps.
+        loop: measures nothing here.
+        history: takes readings when it is told to.
     """
 
     def __init__(self, folder: Path, settings: Settings, store: Store, watcher: SpoolWatcher) -> None:
@@ -140,16 +149,23 @@ class Room:
         tally, conditions = Tally(), Conditions()
         self.losses = Losses()
         self.metrics = MetricObserver(settings.metrics)
-        observer = Fanout([self.seen, self.metrics, tally, conditions], self.losses)
+        incidents, slowest = Incidents(), Slowest()
+        observer = Fanout([self.seen, self.metrics, tally, conditions, incidents, slowest], self.losses)
         child = {"PATH": os.environ["PATH"], "HOME": str(folder)}
         installer = Installer(settings.claude.binary, (), build_environment(child, {}))
         context = AgentContext(settings.claude, installer, settings.data.dir / "spool", watcher, child, observer)
         self.hub = Hub()
         self.projects = Projects(store, self.hub, context, settings, observer)
         # The loop's lag is not measured here: this machine's load is no fault of a test.
-        self.inspector = Inspector(store, installer, self.projects, settings, LoopMonitor(), conditions)
+        self.loop = LoopMonitor()
+        self.inspector = Inspector(store, installer, self.projects, settings, self.loop, conditions)
         self.health = Health(self.inspector.checks(), settings.health.interval, observer)
-        self.report = Report(self.hub, self.inspector, self.health, settings, tally, self.projects)
+        self.core = CoreCollector(self.hub, self.projects, store, self.losses, self.metrics, settings, self.loop.lags)
+        overview = Overview(self.projects, self.inspector, self.health, self.core, incidents, slowest)
+        self.history = History(Reader(self.metrics.registry, self.core, self.loop))
+        self.report = Report(
+            self.hub, self.inspector, self.health, settings, tally, self.projects, overview, self.history
+        )
         self.handlers = Handlers(self.projects, store, self.hub, settings, self.report)
         self.authenticator = Authenticator(
             store, required=settings.server.auth, allowed_origins=settings.server.allowed_origins
@@ -242,7 +258,7 @@ async def open_room(folder: Path, *, standin: bool = True, **changed: object) ->
                 group.create_task(loop)
                 for loop in (
                     room.endpoint.keep_alive(),
-                    room.endpoint.push_stats(),
+                    room.endpoint.push_figures(),
                     room.endpoint.watch_devices(),
                     room.health.run(),
                 )

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from pocket_agent.errors import ForbiddenError
+from pocket_agent.errors import ForbiddenError, ValidationError
 from pocket_agent.model import Milliseconds
+from pocket_agent.observability.catalogue import CHECKS
 from pocket_agent.session.session import Session
 from tests.server.room import Room, Wire, open_room, until
 
@@ -782,18 +783,68 @@ async def test_stats_come_once_or_again_and_again(room: Room) -> None:
         assert executions["avg_duration_ms"] > 0
         assert stats["messages"]["received"] == 3
         assert stats["messages"]["sent"] >= 6
-        assert room.connection().stats_interval == 0, "asked once, told once"
+        assert room.connection().feeds == {}, "asked once, told once"
         await wire.ask("server_stats", {"interval": 0.05})
         for _ in range(3):
             pushed = await until_type(wire, "server_stats")
             assert "request_id" not in pushed
             assert set(pushed["data"]) == set(stats)
         await wire.ask("server_stats")
-        assert room.connection().stats_interval == 0.05, "asking once does not end it"
+        assert room.connection().feeds["server_stats"].interval == 0.05, "asking once does not end it"
         await wire.ask("server_stats", {"interval": 0})
         await asyncio.sleep(0.2)
         await wire.send({"type": "project_list", "request_id": "end"})
         assert (await wire.frame())["request_id"] == "end", "it has ended"
+
+
+async def test_figures_of_the_last_hours(room: Room) -> None:
+    session = await room.project()
+    await room.history.take()
+    async with room.wire() as wire:
+        assert (await execute(wire, session, "lines 3"))["type"] == "execute"
+        await until(lambda: session.state.current is None)
+        assert code(await wire.ask("server_history", {"range": 59})) == ValidationError.code
+        await room.history.take()
+        reply = (await wire.ask("server_history", {"range": 900, "interval": 0.05}))["data"]
+        assert (reply["step"], len(reply["times"])) == (10, 2)
+        assert reply["series"]["connections"] == [0, 1]
+        assert reply["series"]["executions_hourly"] == [0, 1]
+        assert reply["series"]["executions.success"][0] is None, "a rate needs two readings"
+        assert reply["series"]["executions.success"][1] > 0
+        assert [name for name in reply["series"] if name.startswith("errors.")] == ["errors.VALIDATION_FAILED"]
+        await room.history.take()
+        pushed = (await until_type(wire, "server_history"))["data"]
+        assert (pushed["began"], len(pushed["times"]), pushed["series"]["projects"]) == (reply["began"], 1, [1])
+        again = (await wire.ask("server_history", {"range": 3600, "interval": 0}))["data"]
+        assert again["times"] == [*reply["times"], *pushed["times"]], "who comes again finds all of it"
+        await room.history.take()
+        await asyncio.sleep(0.2)
+        await wire.send({"type": "project_list", "request_id": "end"})
+        assert (await wire.frame())["request_id"] == "end", "it has ended"
+
+
+async def test_an_overview_of_the_server(room: Room) -> None:
+    session = await room.project()
+    await room.report.health()
+    async with room.wire() as wire:
+        await wire.ask("project_create", {"path": "/no/such/place"})
+        await execute(wire, session, "ask Bash")
+        await until(lambda: bool(session.state.approvals))
+        found = (await wire.ask("server_overview", {"interval": 0.05}))["data"]
+        assert found["status"] == "healthy"
+        assert {check["name"]: check["status"] for check in found["checks"]} == dict.fromkeys(CHECKS, "healthy")
+        assert all(check["since"] is not None for check in found["checks"])
+        assert {limit["name"]: limit["limit"] for limit in found["limits"]}["connections"] == 100
+        (running,) = found["running"]
+        assert (running["project"], running["status"], running["waiting"]) == ("project", "running", True)
+        (error,) = found["errors"]
+        assert (error["code"], error["operation"], error["count"]) == ("INVALID_PATH", "project", 1)
+        assert error["message"] == "There is no such directory."
+        assert error["correlation_id"] == "ask-project_create"
+        await wire.ask("agent_kill", project_id=session.state.project.id)
+        while (pushed := (await until_type(wire, "server_overview"))["data"])["running"]:
+            pass
+        assert [execution["status"] for execution in pushed["slowest"]] == ["killed"]
 
 
 async def test_a_server_that_stops_takes_no_new_work(room: Room) -> None:

@@ -151,6 +151,7 @@ APPROVALS_TOTAL: Final = _counter(
     "Tool requests by what became of them; cancelled ones were withdrawn.",
     behavior=("allow", "deny", "cancelled"),
 )
+APPROVALS_PENDING: Final = _gauge("approvals_pending", "Tool requests that wait for an answer, of all projects.")
 CONNECTIONS_REJECTED: Final = _counter(
     "connections_rejected_total",
     "Connections that were refused.",
@@ -194,7 +195,7 @@ TLS_NOT_AFTER: Final = _gauge(
 )
 HEALTH_CHECK_UP: Final = _gauge("health_check_up", "1 while a health check is healthy, else 0.", check=CHECKS)
 TELEMETRY_DROPPED: Final = _counter(
-    "telemetry_dropped_total", "Log lines, spans and events that were lost.", signal=SIGNALS
+    "telemetry_dropped_total", "Log lines, spans, events and notifications that were lost.", signal=SIGNALS
 )
 _CHOSEN_OUTSIDE: Final = (
     EXECUTIONS_TOTAL,
@@ -232,6 +233,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     TIME_TO_FIRST_MESSAGE,
     APPROVAL_WAIT,
     APPROVALS_TOTAL,
+    APPROVALS_PENDING,
     CONNECTIONS_REJECTED,
     DISCONNECTS,
     SLOW_CONSUMER,

@@ -94,12 +94,13 @@ class CoreCollector:
             ),
             catalogue.MESSAGES_SENT: _counted(catalogue.MESSAGES_SENT, hub.sent_by_type),
             catalogue.BUILD_INFO: {self._build: 1},
-            catalogue.LIMIT: self._limits(),
-            catalogue.LIMIT_USAGE: self._usage(),
+            catalogue.LIMIT: self.limits(),
+            catalogue.LIMIT_USAGE: self.usage(),
             catalogue.SLOW_CONSUMER: {("parked",): hub.parked, ("dropped",): self._metrics.dropped},
             catalogue.MESSAGE_BYTES: {("received",): hub.received_bytes, ("sent",): hub.sent_bytes},
             catalogue.EXECUTIONS_ACTIVE: {(): projects.capacity.executing},
             catalogue.EXECUTION_QUEUE_DEPTH: {(): sum(len(session.state.queue) for session in sessions)},
+            catalogue.APPROVALS_PENDING: {(): sum(len(session.state.approvals) for session in sessions)},
             catalogue.SEND_QUEUE_BYTES: {(): sum(sink.buffered for sink in hub.sinks)},
             catalogue.SUBSCRIPTIONS_ACTIVE: {(): sum(channel.subscribers for channel in hub.channels.values())},
             catalogue.STORAGE_FREE: {(): free},
@@ -108,7 +109,8 @@ class CoreCollector:
             **{metric: _buckets(found) for metric, found in self._distributions.items()},
         }
 
-    def _limits(self) -> Values:
+    def limits(self) -> Values:
+        """The largest allowed amounts; 0 is unlimited."""
         limits = self._settings.limits
         return {
             ("connections",): limits.max_connections,
@@ -119,7 +121,8 @@ class CoreCollector:
             ("cost_usd_per_day",): self._projects.budget.limit_usd,
         }
 
-    def _usage(self) -> Values:
+    def usage(self) -> Values:
+        """The present amounts of what is limited."""
         capacity = self._projects.capacity
         return {
             ("connections",): len(self._hub.sinks),

@@ -77,6 +77,10 @@ class Health:
                     await watch.settled.wait()
         return {watch.name: watch.result for watch in watches}
 
+    def known(self) -> dict[str, tuple[CheckData | None, float | None]]:
+        """The latest result of each check, None before the first, and since when its status is the same (Unix time)."""
+        return {watch.name: (watch.result, watch.since) for watch in self._watches.values()}
+
     def _begin(self, tasks: asyncio.TaskGroup, watch: "_Watch") -> None:
         if not watch.running:
             watch.running = True
@@ -97,6 +101,7 @@ class Health:
         watch.result, watch.at = result, time.monotonic()
         watch.settled.set()
         if previous is None or previous.status != result.status:
+            watch.since = time.time()
             before = previous.status if previous is not None else None
             self._observer.emit(HealthChanged(watch.name, result.status, before, result.message))
 
@@ -109,6 +114,7 @@ class _Watch:
         self.check = check
         self.result: CheckData | None = None
         self.at = 0.0
+        self.since: float | None = None
         self.running = False
         self.settled = asyncio.Event()
 

@@ -4,8 +4,8 @@ import threading
 from collections import Counter
 from typing import Final
 
-SIGNALS: Final = ("logs", "traces", "events")
-"""What can be lost: log lines, spans, and events that met a fault in an observer."""
+SIGNALS: Final = ("logs", "traces", "events", "notifications")
+"""What can be lost: log lines, spans, events that met a fault in an observer, and notifications."""
 
 
 class Losses:

@@ -8,27 +8,16 @@ from prometheus_client import CollectorRegistry, ProcessCollector, disable_creat
 from pocket_agent import errors, events
 from pocket_agent.config.settings import MetricsSettings
 from pocket_agent.events import Event
-from pocket_agent.model import ExecutionContext, ExecutionStatus, ModelUsage
+from pocket_agent.model import ExecutionContext, ModelUsage
 from pocket_agent.observability import catalogue
 from pocket_agent.observability.catalogue import INVALID, MEASURED, OTHER, TOOLS
 from pocket_agent.observability.family import Families
 from pocket_agent.observability.identity import Identify, untraced
-from pocket_agent.observability.operation import OPERATION_OF, SERVER_CODES
+from pocket_agent.observability.operation import CODE_OF_REJECTION, CODE_OF_STATUS, OPERATION_OF, SERVER_CODES
 
 NameOf = Callable[[str], str | None]
 """The name of a project by its id; None when there is no such project."""
 
-_CODE_OF_STATUS: Final = {
-    ExecutionStatus.ERROR: errors.ExecutionFailedError.code,
-    ExecutionStatus.TIMEOUT: errors.ExecutionTimeoutError.code,
-}
-"""The code of an end for which the event names none."""
-_CODE_OF_REJECTION: Final = {
-    "unauthorized": errors.UnauthorizedError.code,
-    "origin": errors.ForbiddenError.code,
-    "limit": errors.ResourceLimitError.code,
-    "stopping": errors.ResourceLimitError.code,
-}
 _MCP: Final = "mcp__"
 """What the names of MCP tools begin with (CLI 2.1.330)."""
 _LISTED: Final = {"Task": "Agent"}
@@ -109,7 +98,7 @@ class MetricObserver:
 
     def _connection_rejected(self, event: events.ConnectionRejected) -> None:
         self._rejections.inc(event.reason)
-        self._errors.inc(_CODE_OF_REJECTION[event.reason], "connection")
+        self._errors.inc(CODE_OF_REJECTION[event.reason], "connection")
 
     def _connection_closed(self, event: events.ConnectionClosed) -> None:
         self._disconnects.inc(str(event.code), event.initiator)
@@ -147,7 +136,7 @@ class MetricObserver:
         exemplar = self._exemplar(event.context)
         self._executions.inc(event.status, exemplar=exemplar)
         self._durations.observe(event.duration, event.status, exemplar=exemplar)
-        code = event.code or _CODE_OF_STATUS.get(event.status)
+        code = event.code or CODE_OF_STATUS.get(event.status)
         if code is not None:
             self._errors.inc(code, "execution")
         self._use(event.context.project_id, event.usage)

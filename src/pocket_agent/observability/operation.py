@@ -5,6 +5,7 @@ from typing import Final
 
 from pocket_agent import errors
 from pocket_agent.errors import PocketAgentError
+from pocket_agent.model import ExecutionStatus
 
 OPERATION_OF: Final[Mapping[str, str]] = {
     "invalid": "protocol",
@@ -30,6 +31,8 @@ OPERATION_OF: Final[Mapping[str, str]] = {
     "execution_list": "history",
     "health_check": "server",
     "server_stats": "server",
+    "server_history": "server",
+    "server_overview": "server",
 }
 """The operation of each type of request; `invalid` is a frame that is none."""
 
@@ -95,3 +98,15 @@ SERVER_CODES: Final = frozenset(
     )
 )
 """The codes of the server's own faults; every other one is a client's mistake."""
+CODE_OF_STATUS: Final[Mapping[ExecutionStatus, str]] = {
+    ExecutionStatus.ERROR: errors.ExecutionFailedError.code,
+    ExecutionStatus.TIMEOUT: errors.ExecutionTimeoutError.code,
+}
+"""The code of an end for which the event names none."""
+CODE_OF_REJECTION: Final[Mapping[str, str]] = {
+    "unauthorized": errors.UnauthorizedError.code,
+    "origin": errors.ForbiddenError.code,
+    "limit": errors.ResourceLimitError.code,
+    "stopping": errors.ResourceLimitError.code,
+}
+"""The code of a connection that was refused, by the reason."""

@@ -12,6 +12,8 @@ from pocket_agent.hub import Hub
 from pocket_agent.model import ExecutionStatus
 from pocket_agent.observability.check import Inspector
 from pocket_agent.observability.health import Health, overall
+from pocket_agent.observability.history import Follower, History
+from pocket_agent.observability.overview import Overview
 from pocket_agent.projects import Projects
 from pocket_agent.protocol.push import (
     CheckData,
@@ -22,6 +24,7 @@ from pocket_agent.protocol.push import (
     MessageFigures,
     ProjectFigures,
     ResourceFigures,
+    ServerOverviewData,
     ServerStatsData,
 )
 
@@ -53,10 +56,18 @@ class Tally:
 
 
 class Report:
-    """Answers `health_check`, `server_stats` and the HTTP health endpoints."""
+    """Answers the requests about the server itself, and the HTTP health endpoints."""
 
     def __init__(
-        self, hub: Hub, inspector: Inspector, health: Health, settings: Settings, tally: Tally, projects: Projects
+        self,
+        hub: Hub,
+        inspector: Inspector,
+        health: Health,
+        settings: Settings,
+        tally: Tally,
+        projects: Projects,
+        overview: Overview,
+        history: History,
     ) -> None:
         self._hub = hub
         self._inspector = inspector
@@ -64,10 +75,16 @@ class Report:
         self._settings = settings
         self._tally = tally
         self._projects = projects
+        self._overview = overview
+        self._history = history
         self._started = time.monotonic()
         self._process = psutil.Process()
         self._process.cpu_percent()  # the first call only sets the mark that the next one measures from
         self._rate = (self._started, 0)
+
+    async def run(self) -> None:
+        """Keep the history, until cancelled."""
+        await self._history.run()
 
     async def health(self) -> HealthCheckData:
         """Say how things are, by checks that are a few seconds old at most."""
@@ -125,6 +142,14 @@ class Report:
             uptime=self._uptime(),
             cost=CostFigures(self._projects.budget.spent_usd, self._projects.budget.limit_usd),
         )
+
+    def overview(self) -> ServerOverviewData:
+        """Checks, limits, slow executions and the last errors."""
+        return self._overview.data()
+
+    def history(self, seconds: int) -> Follower:
+        """The figures of the last so many seconds, and those that come."""
+        return self._history.follow(seconds)
 
     def _uptime(self) -> int:
         return int(time.monotonic() - self._started)

@@ -396,6 +396,83 @@ class ServerStatsData(Struct, frozen=True):
     cost: CostFigures
 
 
+class ServerHistoryData(Struct, frozen=True):
+    """Reply to `server_history`, and its pushes, which hold the points that came since.
+
+    `times` are in milliseconds since the Unix epoch, `step` seconds apart; `series` holds for each name as many
+    values as there are times, null where there was nothing to tell. A series of `errors` that is missing is 0
+    throughout. The history begins with the server: another `began` than before means that it begins anew.
+    """
+
+    began: str
+    step: int
+    times: list[int]
+    series: dict[str, list[float | None]]
+
+
+class CheckStateData(Struct, frozen=True):
+    """A health check, and since when it has been so (null: it has not been done yet)."""
+
+    name: str
+    status: Literal["healthy", "warning", "unhealthy"]
+    message: str | None
+    since: str | None
+    runbook: str | None
+
+
+class LimitData(Struct, frozen=True):
+    """A limit (0: none) and how much of it is used, as the metrics `limit` and `limit_usage` tell."""
+
+    name: str
+    usage: float
+    limit: float
+    runbook: str | None
+
+
+class SlowExecutionData(Struct, frozen=True):
+    """An execution that runs, or one of the slowest that ended; `waiting`: it waits for an approval now."""
+
+    execution_id: str
+    project_id: str
+    project: str | None
+    status: ExecutionStatus
+    model: str | None
+    started_at: str
+    duration_ms: int
+    waited_ms: int
+    waiting: bool
+
+
+class LastErrorData(Struct, frozen=True):
+    """An error, how often it came since the server started, and when and for which request it came last."""
+
+    code: str
+    operation: str
+    message: str
+    count: int
+    at: str
+    correlation_id: str | None
+    project_id: str | None
+    runbook: str | None
+
+
+class ServerOverviewData(Struct, frozen=True):
+    """Reply to `server_overview`, and its pushes; `uptime` in seconds, a `runbook` is /docs/runbooks/NAME."""
+
+    status: Literal["healthy", "degraded", "unhealthy"]
+    version: str
+    revision: str
+    python_version: str
+    started_at: str
+    uptime: int
+    claude: ClaudeFigures
+    checks: list[CheckStateData]
+    limits: list[LimitData]
+    running: list[SlowExecutionData]
+    slowest: list[SlowExecutionData]
+    errors: list[LastErrorData]
+
+
 class ErrorData(Struct, frozen=True, omit_defaults=True):
     """Something went wrong; `message` is for a person."""
 
@@ -435,6 +512,8 @@ PUSHES: Final[Mapping[str, type[Struct]]] = {
     "path_complete": PathCompleteData,
     "health_check": HealthCheckData,
     "server_stats": ServerStatsData,
+    "server_history": ServerHistoryData,
+    "server_overview": ServerOverviewData,
     "error": ErrorData,
 }
 """The `data` of every server frame by its type; `agent_message` carries the CLI's own line instead."""

@@ -18,6 +18,7 @@ Id = Annotated[str, Meta(min_length=1, max_length=200)]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Path = Annotated[str, Meta(min_length=1, max_length=4096)]
 Prompt = Annotated[str, Meta(min_length=1)]
+Interval = Annotated[float, Meta(ge=0, le=3600)]
 PermissionMode = Literal["default", "acceptEdits", "plan", "auto", "dontAsk", "bypassPermissions"]
 """The values of the CLI's `--permission-mode`."""
 
@@ -209,7 +210,20 @@ class HealthCheck(Struct, frozen=True):
 class ServerStats(Struct, frozen=True):
     """Ask for figures, once or every `interval` seconds (0 stops)."""
 
-    interval: Annotated[float, Meta(ge=0, le=3600)] | None = None
+    interval: Interval | None = None
+
+
+class ServerHistory(Struct, frozen=True):
+    """Ask for the figures of the last `range` seconds, then for what is new, every `interval` seconds (0 stops)."""
+
+    range: Annotated[int, Meta(ge=60, le=86_400)] = 3600
+    interval: Interval | None = None
+
+
+class ServerOverview(Struct, frozen=True):
+    """Ask for checks, limits, slow executions and the last errors, once or every `interval` seconds (0 stops)."""
+
+    interval: Interval | None = None
 
 
 Request = (
@@ -235,6 +249,8 @@ Request = (
     | PathComplete
     | HealthCheck
     | ServerStats
+    | ServerHistory
+    | ServerOverview
 )
 
 REQUESTS: Final[Mapping[str, type[Request]]] = {
@@ -260,6 +276,8 @@ REQUESTS: Final[Mapping[str, type[Request]]] = {
     "path_complete": PathComplete,
     "health_check": HealthCheck,
     "server_stats": ServerStats,
+    "server_history": ServerHistory,
+    "server_overview": ServerOverview,
 }
 """Every request of the protocol by the `type` of its frame."""
 

@@ -27,6 +27,7 @@ from pocket_agent.model import Device, ProjectId
 from pocket_agent.protocol.frame import encode_data, encode_frame, websocket_frame
 from pocket_agent.protocol.push import ErrorData
 from pocket_agent.protocol.request import ClientFrame, decode, request_id_of
+from pocket_agent.server.feed import Feed
 from pocket_agent.session.log import now
 
 CLOSE_GOING_AWAY: Final = 1001
@@ -72,7 +73,7 @@ class Connection:
         id: names it in logs.
         device: who it is.
         cursors: the projects that it has joined.
-        stats_interval: seconds between `server_stats` pushes; 0 for none.
+        feeds: the figures that it asked for again and again, by the type of their frames.
     """
 
     def __init__(
@@ -89,8 +90,7 @@ class Connection:
         self.device = device
         self.remote = remote
         self.cursors: dict[ProjectId, Cursor] = {}
-        self.stats_interval = 0.0
-        self.stats_due = 0.0
+        self.feeds: dict[str, Feed] = {}
         self._socket = socket
         self._transport = transport
         self._hub = hub
@@ -152,6 +152,20 @@ class Connection:
         """Write an `error` frame."""
         data = ErrorData(error.code, error.message, error.details or None)
         self.send("error", data, project_id=project_id, request_id=request_id)
+
+    def feed(self, kind: str, interval: float | None, read: Callable[[], object | None]) -> None:
+        """Send figures again and again; an interval of 0 seconds ends that, None leaves it as it is.
+
+        Args:
+            kind: the type of the frames.
+            interval: seconds between two of them.
+            read: the `data` of the next; None when there is nothing new.
+        """
+        if interval is None:
+            return
+        self.feeds.pop(kind, None)
+        if interval > 0:
+            self.feeds[kind] = Feed(interval, read, time.monotonic())
 
     def join(self, channel: Channel, after: int | None) -> None:
         """Follow a project; joining again moves the cursor."""
@@ -215,7 +229,8 @@ class Connection:
         self._received(len(data))
         error = InvalidMessageError("Binary frames are not used here; send JSON as text.")
         self.send_error(error)
-        self._observer.emit(RequestHandled("invalid", error.code, 0.0, None, self._correlation_id(None)))
+        correlation_id = self._correlation_id(None)
+        self._observer.emit(RequestHandled("invalid", error.code, 0.0, None, correlation_id, error.message))
 
     def _received(self, size: int) -> None:
         self._hub.received += 1
@@ -239,7 +254,8 @@ class Connection:
             self.send_error(error, request_id=request_id)
             kind = "invalid" if frame is None else frame.type
             duration = time.perf_counter() - began
-            self._observer.emit(RequestHandled(kind, error.code, duration, None, self._correlation_id(request_id)))
+            correlation_id = self._correlation_id(request_id)
+            self._observer.emit(RequestHandled(kind, error.code, duration, None, correlation_id, error.message))
             return
         if not handler.waits(frame):
             await self._carry_out(frame, act, began, correlation_id)
@@ -254,10 +270,11 @@ class Connection:
     ) -> None:
         """The one place where an exception becomes an `error` frame."""
         code: str | None = None
+        message: str | None = None
         try:
             await act()
         except PocketAgentError as error:
-            code = error.code
+            code, message = error.code, error.message
             self.send_error(error, project_id=frame.project_id, request_id=frame.request_id)
         except Exception as error:  # noqa: BLE001 - the border: a fault is told, and ends nothing else
             code = InternalError.code
@@ -268,7 +285,7 @@ class Connection:
                 request_id=frame.request_id,
             )
         duration = time.perf_counter() - began
-        self._observer.emit(RequestHandled(frame.type, code, duration, frame.project_id, correlation_id))
+        self._observer.emit(RequestHandled(frame.type, code, duration, frame.project_id, correlation_id, message))
 
     async def _serve_parked(self) -> None:
         """Bring parked cursors up to the end, each a portion at a time, as the transport has room."""

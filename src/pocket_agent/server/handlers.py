@@ -27,6 +27,8 @@ from pocket_agent.protocol.push import (
     ProjectJoinData,
     ProjectLeaveData,
     PromptChangedData,
+    ServerHistoryData,
+    ServerOverviewData,
     ServerStatsData,
     SessionListData,
     SessionResumeData,
@@ -65,6 +67,16 @@ _WAITING: Final = frozenset(
 """Requests that may wait for a project's turn or for a disk; others of the same connection overtake them."""
 
 
+class Points(Protocol):
+    """Figures over a time, as far as they were not read yet."""
+
+    def read(self) -> ServerHistoryData:
+        """The points that are new."""
+
+    def more(self) -> ServerHistoryData | None:
+        """The same; None when there are none."""
+
+
 class Report(Protocol):
     """Where figures and health come from."""
 
@@ -76,6 +88,12 @@ class Report(Protocol):
 
     def stats(self) -> ServerStatsData:
         """Figures since the start."""
+
+    def overview(self) -> ServerOverviewData:
+        """Checks, limits, slow executions and the last errors."""
+
+    def history(self, seconds: int) -> Points:
+        """The figures of the last so many seconds, and those that come."""
 
 
 Reply = object
@@ -172,10 +190,15 @@ class Handlers:
             case message.HealthCheck():
                 reply = await self._report.health()
             case message.ServerStats(interval=interval):
-                if interval is not None:
-                    connection.stats_interval = interval
-                    connection.stats_due = 0.0
+                connection.feed(frame.type, interval, self._report.stats)
                 reply = self._report.stats()
+            case message.ServerOverview(interval=interval):
+                connection.feed(frame.type, interval, self._report.overview)
+                reply = self._report.overview()
+            case message.ServerHistory(range=seconds, interval=interval):
+                points = self._report.history(seconds)
+                reply = points.read()
+                connection.feed(frame.type, interval, points.more)
             case other:
                 raise AssertionError(other)
         self._reply(connection, frame, reply, project_id)

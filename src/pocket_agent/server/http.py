@@ -87,26 +87,26 @@ class Endpoint:
         )
 
     async def keep_alive(self) -> None:
-        """Ping the silent and push figures to who asked for them, for as long as it runs."""
+        """Ping the silent, for as long as it runs."""
         while True:
             await asyncio.sleep(_KEEP_ALIVE_SECONDS)
             at = time.monotonic()
             for connection in self.connections():
                 connection.keep_alive(at)
 
-    async def push_stats(self) -> None:
-        """Send `server_stats` to who asked for it, for as long as it runs."""
+    async def push_figures(self) -> None:
+        """Send figures to who asked for them again and again, for as long as it runs."""
         while True:
             at = time.monotonic()
-            subscribers = [connection for connection in self.connections() if connection.stats_interval > 0]
-            due = [connection for connection in subscribers if connection.stats_due <= at]
-            for connection in due:
-                # The reply to the request itself was the first.
-                if connection.stats_due > 0 and not connection.congested:
-                    connection.send("server_stats", self._report.stats())
-                connection.stats_due = at + connection.stats_interval
-            waits = [connection.stats_due - at for connection in subscribers]
-            await asyncio.sleep(max(0.05, min([_KEEP_ALIVE_SECONDS, *waits])))
+            waits = [_KEEP_ALIVE_SECONDS]
+            for connection in self.connections():
+                for kind, feed in connection.feeds.items():
+                    if feed.due <= at and not connection.congested:
+                        data = feed.take(at)
+                        if data is not None:
+                            connection.send(kind, data)
+                    waits.append(feed.due - at)
+            await asyncio.sleep(max(0.05, min(waits)))
 
     async def watch_devices(self) -> None:
         """Close the connections of devices that were revoked, for as long as it runs."""

@@ -152,6 +152,17 @@ export interface ServerStats {
   readonly interval?: number | null;
 }
 
+/** Ask for the figures of the last `range` seconds, then for what is new, every `interval` seconds (0 stops). */
+export interface ServerHistory {
+  readonly range?: number;
+  readonly interval?: number | null;
+}
+
+/** Ask for checks, limits, slow executions and the last errors, once or every `interval` seconds (0 stops). */
+export interface ServerOverview {
+  readonly interval?: number | null;
+}
+
 /** A project as it is now. `path` is byte for byte as its creator gave it. */
 export interface ProjectStateData {
   readonly id: string;
@@ -504,6 +515,78 @@ export interface CostFigures {
   readonly limit_usd: number;
 }
 
+/**
+ * Reply to `server_history`, and its pushes, which hold the points that came since.
+ *
+ * `times` are in milliseconds since the Unix epoch, `step` seconds apart; `series` holds for each name as many
+ * values as there are times, null where there was nothing to tell. A series of `errors` that is missing is 0
+ * throughout. The history begins with the server: another `began` than before means that it begins anew.
+ */
+export interface ServerHistoryData {
+  readonly began: string;
+  readonly step: number;
+  readonly times: readonly number[];
+  readonly series: Readonly<Record<string, readonly (number | null)[]>>;
+}
+
+/** Reply to `server_overview`, and its pushes; `uptime` in seconds, a `runbook` is /docs/runbooks/NAME. */
+export interface ServerOverviewData {
+  readonly status: "degraded" | "healthy" | "unhealthy";
+  readonly version: string;
+  readonly revision: string;
+  readonly python_version: string;
+  readonly started_at: string;
+  readonly uptime: number;
+  readonly claude: ClaudeFigures;
+  readonly checks: readonly CheckStateData[];
+  readonly limits: readonly LimitData[];
+  readonly running: readonly SlowExecutionData[];
+  readonly slowest: readonly SlowExecutionData[];
+  readonly errors: readonly LastErrorData[];
+}
+
+/** A health check, and since when it has been so (null: it has not been done yet). */
+export interface CheckStateData {
+  readonly name: string;
+  readonly status: "healthy" | "unhealthy" | "warning";
+  readonly message: string | null;
+  readonly since: string | null;
+  readonly runbook: string | null;
+}
+
+/** A limit (0: none) and how much of it is used, as the metrics `limit` and `limit_usage` tell. */
+export interface LimitData {
+  readonly name: string;
+  readonly usage: number;
+  readonly limit: number;
+  readonly runbook: string | null;
+}
+
+/** An execution that runs, or one of the slowest that ended; `waiting`: it waits for an approval now. */
+export interface SlowExecutionData {
+  readonly execution_id: string;
+  readonly project_id: string;
+  readonly project: string | null;
+  readonly status: ExecutionStatus;
+  readonly model: string | null;
+  readonly started_at: string;
+  readonly duration_ms: number;
+  readonly waited_ms: number;
+  readonly waiting: boolean;
+}
+
+/** An error, how often it came since the server started, and when and for which request it came last. */
+export interface LastErrorData {
+  readonly code: string;
+  readonly operation: string;
+  readonly message: string;
+  readonly count: number;
+  readonly at: string;
+  readonly correlation_id: string | null;
+  readonly project_id: string | null;
+  readonly runbook: string | null;
+}
+
 /** Something went wrong; `message` is for a person. */
 export interface ErrorData {
   readonly code: "INTERNAL_ERROR" | "INVALID_MESSAGE" | "VALIDATION_FAILED" | "INVALID_PATH" | "PROJECT_NESTING" | "PROJECT_EXISTS" | "PROJECT_NOT_FOUND" | "PROJECT_LIMIT" | "PROCESS_ACTIVE" | "PROCESS_NOT_FOUND" | "APPROVAL_NOT_FOUND" | "EXECUTION_TIMEOUT" | "EXECUTION_FAILED" | "CLAUDE_NOT_FOUND" | "RESOURCE_LIMIT" | "RATE_LIMITED" | "UNAUTHORIZED" | "FORBIDDEN" | "FILE_OPERATION";
@@ -535,6 +618,8 @@ export interface Requests {
   readonly path_complete: PathComplete;
   readonly health_check: HealthCheck;
   readonly server_stats: ServerStats;
+  readonly server_history: ServerHistory;
+  readonly server_overview: ServerOverview;
 }
 
 /** The data of the reply to each request. */
@@ -561,6 +646,8 @@ export interface Replies {
   readonly path_complete: PathCompleteData;
   readonly health_check: HealthCheckData;
   readonly server_stats: ServerStatsData;
+  readonly server_history: ServerHistoryData;
+  readonly server_overview: ServerOverviewData;
 }
 
 /** The data of what the server says by its type; `agent_message` is the CLI's line. */
@@ -595,6 +682,8 @@ export interface Pushes {
   readonly path_complete: PathCompleteData;
   readonly health_check: HealthCheckData;
   readonly server_stats: ServerStatsData;
+  readonly server_history: ServerHistoryData;
+  readonly server_overview: ServerOverviewData;
   readonly error: ErrorData;
   readonly agent_message: Readonly<Record<string, unknown>>;
 }
