@@ -34,6 +34,7 @@ from pocket_agent.events import (
 )
 from pocket_agent.hub import Hub
 from pocket_agent.model import Device
+from pocket_agent.notification.notifier import Notifier
 from pocket_agent.observability.check import Inspector
 from pocket_agent.observability.exposition import Exposition, application, scrape_token
 from pocket_agent.observability.health import Health
@@ -105,14 +106,17 @@ async def serve(
     """
     losses = Losses()
     with open_log(loaded.settings.logging, losses, environment) as log:
-        observed = Observation(loaded.settings, environment, losses, log)
-        await _serve(loaded, environment, observed, candidates, on_started, partial(_reload, log, read_settings))
+        notifier = Notifier(loaded.settings.notifications, partial(losses.add, "notifications"))
+        observed = Observation(loaded.settings, environment, losses, log, [notifier])
+        reloading = partial(_reload, log, read_settings)
+        await _serve(loaded, environment, observed, notifier, candidates, on_started, reloading)
 
 
 async def _serve(
     loaded: LoadedSettings,
     environment: Mapping[str, str],
     observed: Observation,
+    notifier: Notifier,
     candidates: tuple[Path, ...],
     on_started: Callable[[Started], None],
     reloading: Callable[[asyncio.Event, Tls | None, Observer], Coroutine[None, None, None]],
@@ -173,6 +177,7 @@ async def _serve(
                     observed.loop.run(),
                     health.run(),
                     report.run(),
+                    notifier.run(projects, endpoint.is_watched, listeners.url),
                     reloading(reload, listeners.tls, observer),
                 )
             )

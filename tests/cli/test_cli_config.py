@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -14,6 +15,7 @@ from pocket_agent.config import LoadedSettings, load_settings
 from pocket_agent.config.file import parse_text
 from pocket_agent.config.leaf import LEAVES
 from pocket_agent.config.loader import MASK
+from pocket_agent.errors import ConfigurationError
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -60,6 +62,22 @@ def test_secrets_are_masked_in_both() -> None:
         assert "hunter2" not in text
         assert MASK in text
         assert "vi" in text
+
+
+def test_what_is_secret_as_a_whole_is_masked() -> None:
+    urls = ["json://hunter2@host/x", "ntfys://hunter2"]
+    loaded = load({"notifications.urls": urls, "traces.headers": {"x": "hunter2"}})
+    for as_json in (False, True):
+        assert "hunter2" not in printed(loaded, as_json=as_json)
+    assert "hunter2" not in repr(loaded.settings)
+    assert f'urls: ["{MASK}", "{MASK}"]' in printed(loaded, as_json=False)
+
+
+def test_a_secret_that_is_refused_is_not_quoted() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load({"notifications.urls": ["json://fine", "hunter2"]})
+    assert "hunter2" not in caught.value.message
+    assert "notifications.urls" in caught.value.message
 
 
 def test_long_and_bracketed_values_are_not_wrapped_or_styled() -> None:

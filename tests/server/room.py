@@ -18,7 +18,7 @@ from pocket_agent.claude.process import boot_id, kill_leftovers
 from pocket_agent.claude.spool import SpoolWatcher
 from pocket_agent.client import Client
 from pocket_agent.config import Settings, load_settings
-from pocket_agent.events import Event
+from pocket_agent.events import Event, Observer
 from pocket_agent.hub import Hub
 from pocket_agent.model import Device
 from pocket_agent.observability.catalogue import METRIC_LABEL_OVERFLOW
@@ -150,7 +150,9 @@ class Room:
         self.losses = Losses()
         self.metrics = MetricObserver(settings.metrics)
         incidents, slowest = Incidents(), Slowest()
-        observer = Fanout([self.seen, self.metrics, tally, conditions, incidents, slowest], self.losses)
+        self._others: list[Observer] = []
+        own = [self.seen, self.metrics, tally, conditions, incidents, slowest, self]
+        observer = Fanout(own, self.losses)
         child = {"PATH": os.environ["PATH"], "HOME": str(folder)}
         installer = Installer(settings.claude.binary, (), build_environment(child, {}))
         context = AgentContext(settings.claude, installer, settings.data.dir / "spool", watcher, child, observer)
@@ -172,6 +174,15 @@ class Room:
         )
         self.endpoint = Endpoint(self.handlers, self.authenticator, self.report, self.hub, settings, observer)
         self.port = 0
+
+    def observe(self, observer: Observer) -> None:
+        """Tell somebody else of what happens from here on."""
+        self._others.append(observer)
+
+    def emit(self, event: Event) -> None:
+        """Tell those who came later."""
+        for observer in self._others:
+            observer.emit(event)
 
     @property
     def url(self) -> str:

@@ -148,6 +148,18 @@ def doctor(
     )
 
 
+@app.command()
+def notify(
+    test: Annotated[bool, typer.Option("--test", help="Send a test message to each address.")] = False,
+    config: Config = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Show where notifications go, and try it."""
+    from pocket_agent.cli.notify import show_notifications
+
+    show_notifications(_settings(config, {"data.dir": data_dir}), test=test)
+
+
 @devices.command("add")
 def add_device(
     name: Annotated[str, typer.Argument(help="What to call the device.")],

@@ -13,6 +13,7 @@ _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 """The name of an HTTP header (RFC 9110, section 5.6.2)."""
 _ATTRIBUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
+_ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 _OF_EVERY_LINE: Final = frozenset(
     ("timestamp", "level", "msg", "correlation_id", "project_id", "duration_ms", "trace_id", "span_id", "fields")
 )
@@ -67,6 +68,24 @@ def name_list(accepted: str, *, most: int) -> Form:
     return Form(Kind.LIST, f"{accepted}, at most {most}", parse)
 
 
+def address_list() -> Form:
+    """A tuple of addresses with a scheme, which may hold passwords and so are never shown."""
+    accepted = "a list of apprise URLs such as ntfys://ntfy.sh/TOPIC"
+
+    def parse(value: object) -> tuple[object, ...]:
+        items = _items(value)
+        if not all(isinstance(item, str) and is_address(item.strip()) for item in items):
+            raise RefusedError("an item is no URL")
+        return tuple(dict.fromkeys(str(item).strip() for item in items))
+
+    return Form(Kind.LIST, accepted, parse, secret=True)
+
+
+def is_address(text: str) -> bool:
+    """Whether a text has the form SCHEME://REST (RFC 3986, section 3.1), all of it printable."""
+    return _ADDRESS.fullmatch(text) is not None and text.isprintable()
+
+
 def variables() -> Form:
     """Environment variables for a child process: names to texts, frozen."""
     accepted = "a mapping of variable names to texts"
@@ -95,7 +114,7 @@ def header_map() -> Form:
             raise RefusedError("a name is given twice")
         return MappingProxyType(found)
 
-    return Form(Kind.MAPPING, accepted, parse, raw=True)
+    return Form(Kind.MAPPING, accepted, parse, raw=True, secret=True)
 
 
 def check_header(name: object, value: object) -> tuple[str, str]:

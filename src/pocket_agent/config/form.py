@@ -92,6 +92,7 @@ class Form:
         null: the word that stands for None in print, or None when the value is never None.
         complete: makes the paths in a source's value absolute, before `parse`.
         raw: whether scalars keep the text of the file (`1.10` stays `1.10`).
+        secret: whether the value is shown to nobody, in no message either.
     """
 
     kind: Kind
@@ -100,6 +101,7 @@ class Form:
     null: str | None = None
     complete: Callable[[object, Place], object] = _as_it_is
     raw: bool = False
+    secret: bool = False
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         """Make pydantic validate the field with `parse` and nothing else."""

@@ -61,7 +61,7 @@ class Layer:
                 layer.values[item.key] = form.parse(form.complete(item.value, place))
                 layer.sources[item.key] = item.source
             except RefusedError as error:
-                shown = f"{quote(item.value)}: " if form.kind is not Kind.MAPPING else ""
+                shown = f"{quote(item.value)}: " if form.kind is not Kind.MAPPING and not form.secret else ""
                 message = f"{shown}{error}; accepted is {form.accepted}"
                 layer.problems.append(Problem(item.key, item.source, message))
                 layer.refused.add(item.key)

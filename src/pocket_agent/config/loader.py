@@ -75,7 +75,7 @@ class LoadedSettings:
     def __iter__(self) -> Iterator[Effective]:
         for key, leaf in LEAVES.items():
             value = leaf.value(self.settings)
-            yield Effective(leaf, value, _masked(leaf.show(value), key), self.sources[key])
+            yield Effective(leaf, value, _masked(leaf.show(value), leaf), self.sources[key])
 
 
 def load_settings(*, config: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> LoadedSettings:
@@ -199,10 +199,12 @@ def _error(problems: list[Problem]) -> ConfigurationError:
     )
 
 
-def _masked(shown: object, key: str) -> object:
-    if key != "claude.environment" or not isinstance(shown, dict):
+def _masked(shown: object, leaf: Leaf) -> object:
+    if isinstance(shown, list) and leaf.form.secret:
+        return [MASK] * len(shown)
+    if not isinstance(shown, dict) or not (leaf.form.secret or leaf.key == "claude.environment"):
         return shown
     return {
-        name: MASK if _SECRET_NAME.search(name) or _SECRET_VALUE.search(value) else value
+        name: MASK if leaf.form.secret or _SECRET_NAME.search(name) or _SECRET_VALUE.search(value) else value
         for name, value in shown.items()
     }

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from pocket_agent.config.collection import (
+    address_list,
     attribute_map,
     constants,
     header_map,
@@ -360,6 +361,42 @@ class MonitoringSettings(Section):
     )
 
 
+class NotificationSettings(Section):
+    """Messages to where people are when no page is open, by apprise; see notifications.md."""
+
+    urls: Annotated[tuple[str, ...], address_list()] = Field(
+        default=(), description="Where messages go. Who knows these addresses can use them.", repr=False
+    )
+    urls_file: OptionalFile = Field(
+        default=None, description="File with more of them, one a line; `#` begins a comment."
+    )
+    base_url: Annotated[str | None, url().optional()] = Field(
+        default=None,
+        description="Address of the web client as the reader of a message reaches it; when not set, the server's own.",
+    )
+    approval: Switch = Field(default=True, description="Tell of tool requests that wait for an answer.")
+    finished: Switch = Field(default=True, description="Tell of executions that succeeded.")
+    failed: Switch = Field(default=True, description="Tell of executions that failed or ran into the time limit.")
+    when: Annotated[Literal["unwatched", "always"], choice("unwatched", "always")] = Field(
+        default="unwatched",
+        description="`unwatched`: only while no connected client that could answer follows the project.",
+    )
+    approval_delay: Seconds = Field(
+        default=15.0, description="How long a tool request waits, unwatched, before it is told of."
+    )
+    finished_after: Seconds = Field(default=60.0, description="Shortest execution whose success is told of.")
+    project_pause: Seconds = Field(
+        default=60.0,
+        description="Shortest time between two messages about a project; what happens meanwhile comes in one.",
+    )
+    max_per_hour: Annotated[int, number(1, 3600)] = Field(
+        default=30, description="Messages within an hour; what happens beyond that comes in one, later."
+    )
+    content: Switch = Field(
+        default=False, description="Send the beginning of prompts and what a tool is to do, too; else only names."
+    )
+
+
 class ObjectiveSettings(Section):
     """The share of good events that is promised over 30 days."""
 
@@ -425,6 +462,7 @@ class Settings(Section):
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     traces: TracesSettings = Field(default_factory=TracesSettings)
     health: HealthSettings = Field(default_factory=HealthSettings)
+    notifications: NotificationSettings = Field(default_factory=NotificationSettings)
     monitoring: MonitoringSettings = Field(default_factory=MonitoringSettings)
     alerts: AlertSettings = Field(default_factory=AlertSettings)
     demo: Switch = Field(

@@ -1,6 +1,6 @@
 """All that is told of what happens, put together: one observer for the core, and what it fills."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pocket_agent.config.settings import Settings
 from pocket_agent.distribution import Distribution
@@ -35,6 +35,7 @@ class Observation:
         environment: the server's own environment, for the standard variables of tracing.
         losses: counts what had to be let go of.
         log: where lines go.
+        others: who else is told of what happens.
 
     Attributes:
         observer: tells all of them.
@@ -42,7 +43,14 @@ class Observation:
         loop: measures the event loop, once it runs.
     """
 
-    def __init__(self, settings: Settings, environment: Mapping[str, str], losses: Losses, log: Log) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        environment: Mapping[str, str],
+        losses: Losses,
+        log: Log,
+        others: Sequence[Observer] = (),
+    ) -> None:
         self._settings = settings
         self._losses = losses
         self._projects: Projects | None = None
@@ -55,7 +63,7 @@ class Observation:
         self.conditions = Conditions()
         self.incidents = Incidents()
         self.slowest = Slowest()
-        self.observer = Fanout(self._observers(log), losses)
+        self.observer = Fanout([*self._observers(log), *others], losses)
 
     def _observers(self, log: Log) -> list[Observer]:
         lines = LogObserver(log, identify=self.traces.identify)

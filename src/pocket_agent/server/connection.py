@@ -172,6 +172,10 @@ class Connection:
         self.leave(channel.project_id)
         self.cursors[channel.project_id] = channel.attach(self, after)
 
+    def attends(self, project_id: str) -> bool:
+        """Whether somebody follows a project here who could answer for it."""
+        return ProjectId(project_id) in self.cursors
+
     def leave(self, project_id: ProjectId) -> bool:
         """Stop following a project; False when it was not followed."""
         cursor = self.cursors.pop(project_id, None)

@@ -75,6 +75,10 @@ class Endpoint:
         """Everybody who is connected."""
         return [sink for sink in self._hub.sinks if isinstance(sink, Connection)]
 
+    def is_watched(self, project_id: str) -> bool:
+        """Whether somebody is connected who follows a project and could answer for it."""
+        return any(connection.attends(project_id) for connection in self.connections())
+
     def refuse_new_work(self) -> None:
         """The server is stopping: nobody comes in, nothing begins."""
         self._stopping = True

@@ -1,0 +1,71 @@
+"""`pocket-agent notify`: where notifications go, and whether they arrive."""
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+import typer
+
+from pocket_agent.config import LoadedSettings
+from pocket_agent.config.settings import NotificationSettings
+from pocket_agent.notification.destination import read_addresses, sender
+from pocket_agent.notification.news import Message, trial
+
+_SECONDS: Final = 30.0
+"""How long a test message may take."""
+
+
+def show_notifications(loaded: LoadedSettings, *, test: bool) -> None:
+    """Print each address, without what may be secret in it, and with `test` what became of a message to it.
+
+    Raises:
+        ConfigurationError: an address cannot be used.
+        typer.Exit: with status 1 when there is no address, or a message did not arrive.
+    """
+    settings = loaded.settings.notifications
+    senders = [(address.name, sender(address)) for address in read_addresses(settings)]
+    if not senders:
+        typer.echo("Nobody is notified: set notifications.urls (PA_NOTIFICATIONS_URLS) or notifications.urls_file.")
+        raise typer.Exit(1)
+    typer.echo(f"Told of: {_kinds(settings) or 'nothing'}; {settings.when}.")
+    message = trial(settings.base_url or _address(loaded))
+    arrived = True
+    for name, send in senders:
+        if not test:
+            typer.echo(name)
+            continue
+        outcome = _outcome(send, message)
+        arrived = arrived and outcome == "sent"
+        typer.echo(f"{name}: {outcome}")
+    if not arrived:
+        raise typer.Exit(1)
+
+
+def _kinds(settings: NotificationSettings) -> str:
+    kinds = {
+        "approvals wanted": settings.approval,
+        "executions finished": settings.finished,
+        "executions failed": settings.failed,
+    }
+    return ", ".join(kind for kind, wanted in kinds.items() if wanted)
+
+
+def _address(loaded: LoadedSettings) -> str:
+    server = loaded.settings.server
+    return f"{'https' if server.tls.enabled else 'http'}://{server.host}:{server.port}"
+
+
+def _outcome(send: Callable[[Message], bool], message: Message) -> str:
+    """What became of a message; a service that never answers must not keep the command."""
+    found = ["no answer"]
+
+    def run() -> None:
+        try:
+            found[0] = "sent" if send(message) else "not sent: refused, or nobody answered"
+        except Exception as error:  # noqa: BLE001 - the border of a library with a hundred services
+            found[0] = f"not sent: {type(error).__name__}"
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(_SECONDS)
+    return found[0]

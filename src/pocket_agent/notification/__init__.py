@@ -1,0 +1,1 @@
+"""Tells people who have no page open what they would want to know."""

@@ -1,0 +1,137 @@
+"""Hears what happens and tells who is not there. It is an `Observer` of the core, and never slows it."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Final
+from urllib.parse import urlsplit
+
+from pocket_agent import events
+from pocket_agent.config.settings import NotificationSettings
+from pocket_agent.errors import ExecutionFailedError, ExecutionTimeoutError, ProjectNotFoundError
+from pocket_agent.events import Event
+from pocket_agent.model import ExecutionStatus
+from pocket_agent.notification.destination import Destination, close_all, read_addresses, sender
+from pocket_agent.notification.news import End, compose
+from pocket_agent.notification.pending import Pending, Subjects, Watched
+from pocket_agent.projects import Projects
+
+_LOOK_SECONDS: Final = 1.0
+"""How often it is looked whether something is due, while something waits."""
+_CLOSE_SECONDS: Final = 2.0
+"""How long a message that is being sent may take when the server stops."""
+_CODES: Final = {
+    ExecutionStatus.SUCCESS: None,
+    ExecutionStatus.ERROR: ExecutionFailedError.code,
+    ExecutionStatus.TIMEOUT: ExecutionTimeoutError.code,
+}
+"""The ends that are told of; whoever kills an execution knows of it."""
+
+
+class Notifier:
+    """Notifies.
+
+    Args:
+        settings: whom, of what, and when.
+        lost: is told how many messages were lost.
+
+    Raises:
+        ConfigurationError: an address cannot be used.
+    """
+
+    def __init__(self, settings: NotificationSettings, lost: Callable[[int], None]) -> None:
+        self._settings = settings
+        self._lost = lost
+        self._senders = [(address.name, sender(address)) for address in read_addresses(settings)]
+        self._pending = Pending(settings, time.monotonic)
+        self._wake = asyncio.Event()
+        self._watched: Watched = lambda _: False
+
+    def emit(self, event: Event) -> None:
+        """Take note of what somebody may want to know."""
+        if not self._senders:
+            return
+        match event:
+            case events.ApprovalRequested():
+                if not self._pending.asked(event.project_id, event.approval_id, event.tool):
+                    self._lost(1)
+            case events.ApprovalResolved():
+                self._pending.answered(event.approval_id)
+                return
+            case events.ExecutionFinished(context=context) if event.status in _CODES:
+                end = End(event.duration, event.code or _CODES[event.status])
+                seen = self._watched(context.project_id)
+                self._pending.ended(context.project_id, context.execution_id, end, seen=seen)
+            case events.ProjectDeleted():
+                self._pending.gone(event.project_id)
+                return
+            case _:
+                return
+        self._wake.set()
+
+    async def run(self, projects: Projects, watched: Watched, address: str) -> None:
+        """Tell until cancelled.
+
+        Args:
+            projects: the words for what is told, and what waited already when the server started.
+            watched: whether somebody who could answer sees a project.
+            address: the server's own, which links lead to where `base_url` is not set.
+        """
+        if not self._senders:
+            return
+        self._watched = watched
+        base_url = (self._settings.base_url or _reachable(address)).rstrip("/")
+        subjects = _subjects(projects)
+        for session in projects.all():
+            for approval in session.state.pending():
+                self._pending.asked(session.state.project.id, approval.approval_id, approval.tool_name)
+        destinations = [Destination(name, send, self._lost) for name, send in self._senders]
+        try:
+            while True:
+                if not self._pending.any:
+                    self._wake.clear()
+                    await self._wake.wait()
+                self._tell(destinations, subjects, base_url)
+                await asyncio.sleep(_LOOK_SECONDS)
+        finally:
+            await asyncio.to_thread(close_all, destinations, _CLOSE_SECONDS)
+
+    def _tell(self, destinations: Sequence[Destination], subjects: Subjects, base_url: str) -> None:
+        news = self._pending.take(self._watched, subjects)
+        if news:
+            message = compose(news, base_url)
+            for destination in destinations:
+                destination.put(message)
+
+
+def _subjects(projects: Projects) -> Subjects:
+    return Subjects(projects.name_of, partial(_wish, projects), partial(_prompt, projects))
+
+
+def _wish(projects: Projects, project_id: str, approval_id: str) -> str | None:
+    """What a tool is to do, in the CLI's words."""
+    with suppress(ProjectNotFoundError):
+        for approval in projects.get(project_id).state.pending():
+            if approval.approval_id == approval_id:
+                return approval.description or approval.title or bytes(approval.input).decode()
+    return None
+
+
+def _prompt(projects: Projects, project_id: str, execution_id: str) -> str | None:
+    """The prompt of an execution, if it is the last that ended."""
+    with suppress(ProjectNotFoundError):
+        last = projects.get(project_id).state.last
+        if last is not None and last.id == execution_id:
+            return last.prompt
+    return None
+
+
+def _reachable(address: str) -> str:
+    """An address that listens everywhere, by the name of the machine."""
+    parts = urlsplit(address)
+    if parts.hostname in {"0.0.0.0", "::"}:  # noqa: S104 - recognized, not listened on
+        return f"{parts.scheme}://{socket.gethostname()}:{parts.port}"
+    return address

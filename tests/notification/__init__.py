@@ -1,0 +1,1 @@
+"""Tests of pocket_agent.notification."""

@@ -1,0 +1,125 @@
+"""From what happens in the server to what arrives at a service."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from pocket_agent.notification import notifier
+from pocket_agent.notification.notifier import Notifier
+from tests.notification.receiver import Receiver, receiving
+from tests.server.room import Room, open_room, until
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks more often than anybody would want."""
+    monkeypatch.setattr(notifier, "_LOOK_SECONDS", 0.01)
+
+
+@contextlib.asynccontextmanager
+async def notified(folder: Path, receiver: Receiver, **changed: object) -> AsyncIterator[Room]:
+    """A server that notifies at once."""
+    settings: dict[str, object] = {
+        "notifications__urls": [receiver.url],
+        "notifications__approval_delay": 0,
+        "notifications__finished_after": 0,
+        "notifications__project_pause": 0,
+        "notifications__base_url": "https://agent.example/",
+        **changed,
+    }
+    async with open_room(folder, **settings) as room:
+        made = Notifier(room.settings.notifications, lambda count: room.losses.add("notifications", count))
+        room.observe(made)
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(made.run(room.projects, room.endpoint.is_watched, room.url))
+            try:
+                yield room
+            finally:
+                running.cancel()
+
+
+async def test_an_approval_an_end_and_a_failure(tmp_path: Path) -> None:
+    async with receiving() as receiver, notified(tmp_path, receiver) as room:
+        session = await room.project("shop")
+        project_id = session.state.project.id
+        async with room.client() as client:
+            await client.execute(project_id, "ask Bash my-secret-prompt")
+            await receiver.until(1)
+            (approval,) = session.state.approvals
+            await client.approve(project_id, approval)
+            await receiver.until(2)
+            await client.execute(project_id, "fail")
+            await receiver.until(3)
+        assert receiver.titles == ["Approval wanted: shop", "Finished: shop", "Failed: shop"]
+        assert receiver.got[0]["message"] == f"Bash waits for your answer.\nhttps://agent.example/p/{project_id}"
+        assert "my-secret-prompt" not in str(receiver.got)
+
+
+async def test_contents_when_they_are_wanted(tmp_path: Path) -> None:
+    async with receiving() as receiver, notified(tmp_path, receiver, notifications__content=True) as room:
+        session = await room.project("shop")
+        async with room.client() as client:
+            await client.execute(session.state.project.id, "lines 3")
+            await receiver.until(1)
+        assert "lines 3" in receiver.got[0]["message"]
+
+
+async def test_who_follows_the_project_is_not_notified(tmp_path: Path) -> None:
+    async with receiving() as receiver, notified(tmp_path, receiver) as room:
+        session, other = await room.project("shop"), await room.project("blog")
+        project_id = session.state.project.id
+        async with room.client() as client:
+            async with client.subscribe(project_id):
+                assert room.endpoint.is_watched(project_id)
+                assert not room.endpoint.is_watched(other.state.project.id)
+                await client.execute(project_id, "ask Bash")
+                await client.execute(other.state.project.id, "lines 3")
+                await receiver.until(1)
+                await until(lambda: bool(session.state.approvals))
+            await receiver.until(2)
+            assert receiver.titles == ["Finished: blog", "Approval wanted: shop"]
+            await client.kill(project_id)
+
+
+async def test_what_waited_when_the_server_started_is_told(tmp_path: Path) -> None:
+    async with receiving() as receiver, open_room(tmp_path, notifications__urls=[receiver.url]) as room:
+        session = await room.project("shop")
+        async with room.client() as client:
+            await client.execute(session.state.project.id, "ask Bash")
+            await until(lambda: bool(session.state.approvals))
+            settings = room.settings.notifications.model_copy(update={"approval_delay": 0.0})
+            late = Notifier(settings, lambda _: None)
+            async with asyncio.TaskGroup() as group:
+                running = group.create_task(late.run(room.projects, room.endpoint.is_watched, "http://0.0.0.0:8443"))
+                await receiver.until(1)
+                running.cancel()
+            await client.kill(session.state.project.id)
+        assert "0.0.0.0" not in receiver.got[0]["message"]
+
+
+async def test_a_service_that_is_dead_slows_nothing(tmp_path: Path) -> None:
+    async with receiving() as receiver:
+        receiver.hangs = True
+        async with notified(tmp_path, receiver, notifications__max_per_hour=3600) as room:
+            session = await room.project("shop")
+            async with room.client() as client:
+                for _ in range(30):
+                    await client.execute(session.state.project.id, "lines 1")
+                    await until(lambda: session.state.current is None)
+                await until(lambda: room.losses.of("notifications") > 0)
+            receiver.go_on.set()
+
+
+async def test_without_addresses_it_does_nothing(tmp_path: Path) -> None:
+    async with open_room(tmp_path) as room:
+        made = Notifier(room.settings.notifications, lambda _: None)
+        room.observe(made)
+        await made.run(room.projects, room.endpoint.is_watched, room.url)
+        session = await room.project()
+        async with room.client() as client:
+            await client.execute(session.state.project.id, "lines 1")
+            await until(lambda: session.state.last is not None)
+        assert not made._pending.any

@@ -1,0 +1,157 @@
+"""What is told when, and what is not told at all."""
+
+from typing import Any
+
+import pytest
+
+from pocket_agent.config.settings import NotificationSettings
+from pocket_agent.notification.news import End, News
+from pocket_agent.notification.pending import Pending, Subjects
+
+SUBJECTS = Subjects(
+    lambda project_id: f"name-{project_id}",
+    lambda _, approval_id: f"detail of {approval_id}",
+    lambda _, execution_id: f"prompt of {execution_id}",
+)
+
+
+class Desk:
+    """What waits, with a clock that is set and people who watch."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.now = 1000.0
+        self.watching: set[str] = set()
+        self.pending = Pending(NotificationSettings(**settings), lambda: self.now)
+
+    def take(self, after: float = 0.0) -> list[News]:
+        """What is told after a while."""
+        self.now += after
+        return self.pending.take(self.watching.__contains__, SUBJECTS)
+
+    def ask(self, approval_id: str, project_id: str = "p") -> None:
+        """A tool wants to run."""
+        self.pending.asked(project_id, approval_id, "Bash")
+
+    def end(self, seconds: float = 100.0, code: str | None = None, project_id: str = "p") -> None:
+        """An execution ends."""
+        end = End(seconds, code)
+        self.pending.ended(project_id, "e", end, seen=project_id in self.watching)
+
+
+def test_an_approval_is_told_once_when_nobody_answered_for_a_while() -> None:
+    desk = Desk(approval_delay=15.0)
+    desk.ask("a")
+    assert desk.take(14.9) == []
+    (news,) = desk.take(0.1)
+    assert [wish.tool for wish in news.wishes] == ["Bash"]
+    assert news.name == "name-p"
+    assert not desk.pending.any
+    assert desk.take(10_000) == []
+
+
+def test_one_that_is_answered_within_seconds_is_not() -> None:
+    desk = Desk()
+    desk.ask("a")
+    desk.pending.answered("a")
+    assert not desk.pending.any
+    assert desk.take(10_000) == []
+
+
+def test_who_watches_is_not_told_but_who_leaves_is() -> None:
+    desk = Desk(approval_delay=15.0)
+    desk.watching.add("p")
+    desk.ask("a")
+    for _ in range(100):
+        assert desk.take(1.0) == []
+    desk.watching.clear()
+    assert desk.take(14.0) == []
+    assert len(desk.take(1.0)) == 1
+
+
+def test_always_tells_those_who_watch_as_well() -> None:
+    desk = Desk(when="always")
+    desk.watching.add("p")
+    desk.ask("a")
+    desk.end(code="EXECUTION_FAILED")
+    (news,) = desk.take(15.0)
+    assert (len(news.wishes), news.failed) == (1, 1)
+
+
+def test_short_successes_and_what_somebody_saw_are_not_told() -> None:
+    desk = Desk(finished_after=60.0)
+    desk.end(59.9)
+    assert not desk.pending.any
+    desk.watching.add("p")
+    desk.end(1000.0)
+    desk.end(code="EXECUTION_FAILED")
+    assert not desk.pending.any
+    desk.watching.clear()
+    desk.end(60.0)
+    desk.end(0.1, "EXECUTION_FAILED", "q")
+    assert [(news.finished, news.failed) for news in desk.take()] == [(1, 0), (0, 1)]
+
+
+@pytest.mark.parametrize("kind", ["approval", "finished", "failed"])
+def test_each_kind_can_be_switched_off(kind: str) -> None:
+    desk = Desk(**{kind: False})
+    desk.ask("a", "approval")
+    desk.end(project_id="finished")
+    desk.end(code="EXECUTION_FAILED", project_id="failed")
+    told = {news.project_id for news in desk.take(15.0)}
+    assert told == {"approval", "finished", "failed"} - {kind}
+
+
+def test_what_happens_in_the_pause_of_a_project_comes_in_one() -> None:
+    desk = Desk(project_pause=60.0, approval_delay=0.0)
+    desk.ask("a")
+    assert len(desk.take()) == 1
+    desk.ask("b")
+    desk.ask("c")
+    desk.end(code="EXECUTION_FAILED")
+    desk.pending.answered("b")
+    assert desk.take(59.0) == []
+    desk.ask("d", "q")
+    assert [news.project_id for news in desk.take()] == ["q"], "another project does not wait for it"
+    (news,) = desk.take(1.0)
+    assert (len(news.wishes), news.failed) == (1, 1)
+
+
+def test_beyond_the_messages_of_an_hour_all_comes_in_one() -> None:
+    desk = Desk(max_per_hour=3, approval_delay=0.0, project_pause=0.0)
+    for number in range(10):
+        desk.ask(f"a{number}", f"p{number}")
+        assert len(desk.take(1.0)) == (1 if number < 3 else 0)
+    assert desk.take(3500) == []
+    (first, *others) = desk.take(100)
+    assert (first.project_id, len(others)) == ("p3", 6)
+
+
+def test_of_many_ends_the_latest_are_told_and_all_are_counted() -> None:
+    desk = Desk()
+    for _ in range(1000):
+        desk.end()
+    (news,) = desk.take()
+    assert (len(news.ends), news.finished) == (3, 1000)
+
+
+def test_contents_are_told_only_when_that_is_wanted() -> None:
+    for content, detail, prompt in ((False, None, None), (True, "detail of a", "prompt of e")):
+        desk = Desk(content=content, approval_delay=0.0)
+        desk.ask("a")
+        desk.end()
+        (news,) = desk.take()
+        assert (news.wishes[0].detail, news.ends[0].detail) == (detail, prompt)
+
+
+def test_a_project_that_is_deleted_is_not_told_of() -> None:
+    desk = Desk()
+    desk.ask("a")
+    desk.end()
+    desk.pending.gone("p")
+    assert not desk.pending.any
+
+
+def test_a_flood_is_bounded() -> None:
+    desk = Desk()
+    accepted = [desk.pending.asked("p", f"a{number}", "Bash") for number in range(1500)]
+    assert accepted.count(True) == 1000
