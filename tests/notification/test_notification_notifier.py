@@ -30,7 +30,7 @@ async def notified(folder: Path, receiver: Receiver, **changed: object) -> Async
         "notifications__base_url": "https://agent.example/",
         **changed,
     }
-    async with open_room(folder, **settings) as room:
+    async with open_room(folder, standin=True, **settings) as room:
         made = Notifier(room.settings.notifications, lambda count: room.losses.add("notifications", count))
         room.observe(made)
         async with asyncio.TaskGroup() as group:

@@ -151,7 +151,7 @@ class Room:
         self.metrics = MetricObserver(settings.metrics)
         incidents, slowest = Incidents(), Slowest()
         self._others: list[Observer] = []
-        own = [self.seen, self.metrics, tally, conditions, incidents, slowest, self]
+        own: list[Observer] = [self.seen, self.metrics, tally, conditions, incidents, slowest, self]
         observer = Fanout(own, self.losses)
         child = {"PATH": os.environ["PATH"], "HOME": str(folder)}
         installer = Installer(settings.claude.binary, (), build_environment(child, {}))
