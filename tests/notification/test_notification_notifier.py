@@ -84,6 +84,21 @@ async def test_who_follows_the_project_is_not_notified(tmp_path: Path) -> None:
             await client.kill(project_id)
 
 
+async def test_who_watches_all_projects_is_not_notified_of_any(tmp_path: Path) -> None:
+    async with receiving() as receiver, notified(tmp_path, receiver) as room:
+        session = await room.project("shop")
+        async with room.client() as client:
+            async with room.client() as page:
+                await page.watch()
+                await client.execute(session.state.project.id, "lines 3")
+                await until(lambda: session.state.last is not None)
+            await room.until_connections(1)
+            assert not room.endpoint.is_watched(session.state.project.id)
+            await client.execute(session.state.project.id, "fail")
+            await receiver.until(1)
+        assert receiver.titles == ["Failed: shop"]
+
+
 async def test_what_waited_when_the_server_started_is_told(tmp_path: Path) -> None:
     async with receiving() as receiver, open_room(tmp_path, notifications__urls=[receiver.url]) as room:
         session = await room.project("shop")

@@ -173,8 +173,8 @@ class Connection:
         self.cursors[channel.project_id] = channel.attach(self, after)
 
     def attends(self, project_id: str) -> bool:
-        """Whether somebody follows a project here who could answer for it."""
-        return ProjectId(project_id) in self.cursors
+        """Whether somebody follows a project here, or watches them all, and could answer for it."""
+        return ProjectId(project_id) in self.cursors or self in self._hub.watchers
 
     def leave(self, project_id: ProjectId) -> bool:
         """Stop following a project; False when it was not followed."""
