@@ -66,7 +66,6 @@ class Endpoint:
         application.router.add_get("/livez", self._livez)
         application.router.add_get("/readyz", self._readyz)
         application.router.add_get("/health", self._health)
-        application.router.add_get("/", self._page)
         Runbooks(runbook_directory()).add_to(application)
         Site().add_to(application.router)
         return application
