@@ -42,9 +42,11 @@ def usage(settings: Settings) -> Page:
 def _executions() -> Line:
     busy = graph(
         "Running and waiting",
-        "Executions that run, prompts that wait for their turn, and how many executions may run at a time.",
+        "Executions that run, prompts that wait for their turn, requests that wait for a person's answer, and how many "
+        "executions may run at a time.",
         Query(of_server(select(catalogue.EXECUTIONS_ACTIVE)), "running"),
         Query(of_server(select(catalogue.EXECUTION_QUEUE_DEPTH)), "waiting"),
+        Query(of_server(select(catalogue.APPROVALS_PENDING)), "for an approval"),
         Query(total(of_server(select(catalogue.LIMIT, limit="executions")), "limit"), "limit"),
         unit=units.Short,
         dashed=("limit",),
