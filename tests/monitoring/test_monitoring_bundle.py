@@ -223,7 +223,7 @@ def test_a_disk_that_fills_leaves_the_old_file(tmp_path: Path, monkeypatch: pyte
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("os.fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(FileOperationError, match="No space left on device"):
         put(tmp_path, {**FILES, "a.yml": "a: 2\n"})
     assert there(tmp_path) == FILES, "and no draft"

@@ -1,7 +1,6 @@
 """Settings of which no stack could be made: refused before anything is written, with the names of the settings."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -9,7 +8,7 @@ from pocket_agent.errors import ConfigurationError
 from pocket_agent.monitoring.stack import render
 from tests.monitoring.stack_sample import settings_of
 
-REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "the guide's own mistake": (
         {"monitoring__prometheus_port": 9090},
         "metrics.port is 9090 and monitoring.prometheus_port is 9090: each needs a port of its own",

@@ -157,6 +157,15 @@ def test_the_probes_have_targets_that_their_probers_understand(tmp_path: Path) -
         assert tls == {"insecure_skip_verify": False, "ca_file": str(tmp_path / "data" / "tls" / "cert.pem")}
 
 
+@pytest.mark.parametrize(("interval", "pace"), [("15s", None), ("2s", None), ("500ms", "2s")])
+def test_a_probe_has_time_left_when_scrapes_are_fast(tmp_path: Path, interval: str, pace: str | None) -> None:
+    """The exporter subtracts half a second from the time that a scrape may take."""
+    jobs = scrapes(Case(settings_of(tmp_path, monitoring__scrape_interval=interval)))
+    for name in ("blackbox", "blackbox-http"):
+        assert jobs[name].get("scrape_interval") == jobs[name].get("scrape_timeout") == pace
+    assert "scrape_interval" not in jobs["pocket-agent"]
+
+
 def test_a_certificate_of_ones_own_is_trusted_under_its_name(tmp_path: Path) -> None:
     modules = yaml_of(Case(everything_changed(tmp_path)).files["blackbox/blackbox.yml"])["modules"]
     assert modules["http_check"]["http"]["tls_config"] == {

@@ -25,6 +25,9 @@ _KILL_SECONDS: Final = 5.0
 _LINE: Final = 64 * 1024
 """Bytes of a line that are shown; longer ones come in parts."""
 
+_LAST_WORDS_SECONDS: Final = 1.0
+"""How long is waited for what an ended program has said; what it started may hold its output open for ever."""
+
 Find = Callable[[str], str | None]
 Say = Callable[[str, str], None]
 
@@ -40,6 +43,46 @@ class Ended:
         """For a person."""
         how = f"was killed by {signal.Signals(-self.code).name}" if self.code < 0 else f"ended with status {self.code}"
         return f"{self.name} {how}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A program that was started.
+
+    Attributes:
+        name: of the program.
+        process: which one.
+        stream: what it says.
+        transport: of the stream.
+    """
+
+    name: str
+    process: asyncio.subprocess.Process
+    stream: asyncio.StreamReader
+    transport: asyncio.ReadTransport
+
+    async def watch(self, say: Say, ended: "asyncio.Queue[Ended]") -> None:
+        """Hand on what it says, and that it has ended."""
+        async with asyncio.TaskGroup() as tasks:
+            listening = tasks.create_task(self._listen(say))
+            code = await self.process.wait()
+            await asyncio.wait((listening,), timeout=_LAST_WORDS_SECONDS)
+            ended.put_nowait(Ended(self.name, code))
+
+    async def _listen(self, say: Say) -> None:
+        async for line in _lines(self.stream):
+            say(self.name, line)
+
+    async def end(self) -> None:
+        """End it: it is asked first."""
+        for number, seconds in ((signal.SIGTERM, _END_SECONDS), (signal.SIGKILL, _KILL_SECONDS)):
+            if self.process.returncode is not None:
+                return
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self.process.wait()
 
 
 def installed(launches: Sequence[Launch], find: Find = shutil.which) -> tuple[list[tuple[Launch, str]], list[Launch]]:
@@ -112,22 +155,25 @@ async def running(
         FileOperationError: a program cannot be started; those before it were ended.
     """
     ended: asyncio.Queue[Ended] = asyncio.Queue()
-    started: list[tuple[str, asyncio.subprocess.Process]] = []
+    started: list[_Running] = []
     async with _guarded() as group:
         try:
             for launch, path in present:
-                started.append((launch.program.name, await _start(launch, path, directory, group)))
+                started.append(await _start(launch, path, directory, group))
             async with asyncio.TaskGroup() as tasks:
-                watchers = [tasks.create_task(_watch(name, process, say, ended)) for name, process in started]
+                watchers = [tasks.create_task(one.watch(say, ended)) for one in started]
                 try:
                     yield ended
                 finally:
                     # While they are watched, so that their last words are heard.
-                    await _end_all(started)
+                    await asyncio.gather(*(one.end() for one in started))
+                    await asyncio.wait(watchers, timeout=_LAST_WORDS_SECONDS) if watchers else None
                     for watcher in watchers:
                         watcher.cancel()
         finally:
-            await _end_all(started)
+            await asyncio.gather(*(one.end() for one in started))
+            for one in started:
+                one.transport.close()
 
 
 @contextlib.asynccontextmanager
@@ -137,6 +183,7 @@ async def _guarded() -> AsyncIterator[int]:
         sys.executable,
         "-m",
         guard.__name__,
+        str(_END_SECONDS),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.DEVNULL,
         process_group=0,
@@ -148,28 +195,37 @@ async def _guarded() -> AsyncIterator[int]:
         # Whatever the programs have left behind is ended by it.
         process.stdin.close()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(guard.GRACE_SECONDS + _KILL_SECONDS):
+            async with asyncio.timeout(_END_SECONDS + _KILL_SECONDS):
                 await process.wait()
 
 
-async def _start(launch: Launch, path: str, directory: Path, group: int) -> asyncio.subprocess.Process:
+async def _start(launch: Launch, path: str, directory: Path, group: int) -> _Running:
+    name = launch.program.name
     try:
-        (directory / DATA / launch.program.name).mkdir(parents=True, exist_ok=True)
+        (directory / DATA / name).mkdir(parents=True, exist_ok=True)
         if launch.program is GRAFANA:
             _provision(directory)
-        return await asyncio.create_subprocess_exec(
-            path,
-            *launch.flags,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            cwd=directory,
-            process_group=group,
-            limit=_LINE,
-        )
+        # Not asyncio's own pipe, with which a process has only ended when nobody it started holds the pipe any more.
+        reading, writing = os.pipe()
+        stream, transport = await _stream(reading)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                path,
+                *launch.flags,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=writing,
+                stderr=writing,
+                cwd=directory,
+                process_group=group,
+            )
+        except BaseException:
+            transport.close()
+            raise
+        finally:
+            os.close(writing)
+        return _Running(name, process, stream, transport)
     except OSError as error:
-        reason = error.strerror or error
-        raise FileOperationError(f"{launch.program.name} cannot be started ({path}): {reason}.") from error
+        raise FileOperationError(f"{name} cannot be started ({path}): {error.strerror or error}.") from error
 
 
 def _provision(directory: Path) -> None:
@@ -185,11 +241,14 @@ def _files(directory: Path) -> Iterator[Path]:
     return (path for path in sorted(directory.rglob("*")) if path.is_file())
 
 
-async def _watch(name: str, process: asyncio.subprocess.Process, say: Say, ended: "asyncio.Queue[Ended]") -> None:
-    assert process.stdout is not None
-    async for line in _lines(process.stdout):
-        say(name, line)
-    ended.put_nowait(Ended(name, await process.wait()))
+async def _stream(descriptor: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
+    """The end of a pipe, to be read."""
+    stream = asyncio.StreamReader(limit=_LINE)
+    protocol = asyncio.StreamReaderProtocol(stream)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: protocol, os.fdopen(descriptor, "rb", buffering=0)
+    )
+    return stream, transport
 
 
 async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
@@ -204,19 +263,3 @@ async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
             if not raw:
                 return
         yield raw.decode("utf-8", "replace").rstrip("\r\n")
-
-
-async def _end_all(started: Sequence[tuple[str, asyncio.subprocess.Process]]) -> None:
-    await asyncio.gather(*(_end(process) for _, process in started))
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """End one program: it is asked first."""
-    for number, seconds in ((signal.SIGTERM, _END_SECONDS), (signal.SIGKILL, _KILL_SECONDS)):
-        if process.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, number)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await process.wait()

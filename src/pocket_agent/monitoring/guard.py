@@ -1,4 +1,4 @@
-"""Ends a group of processes when whoever started it is gone: python -m pocket_agent.monitoring.guard.
+"""Ends a group of processes when whoever started it is gone: python -m pocket_agent.monitoring.guard SECONDS.
 
 It leads the group and waits for the end of its standard input, a pipe whose other end only the starter has. The
 system closes that when the starter ends, however it ends. No option of the system alone does this: PR_SET_PDEATHSIG
@@ -14,20 +14,19 @@ from typing import Final
 
 import psutil
 
-GRACE_SECONDS: Final = 8.0
-"""How long the others may take to end by themselves."""
+_POLL_SECONDS: Final = 0.05
 
 
-def main() -> None:
-    """Wait, then end the group."""
+def main(grace_seconds: float) -> None:
+    """Wait, then end the group: the others are asked, and killed when they take longer than the grace."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     while sys.stdin.buffer.read(4096):
         pass
     os.killpg(0, signal.SIGTERM)
-    deadline = time.monotonic() + GRACE_SECONDS
+    deadline = time.monotonic() + grace_seconds
     while others() and time.monotonic() < deadline:
-        time.sleep(0.05)
+        time.sleep(_POLL_SECONDS)
     if others():
         os.killpg(0, signal.SIGKILL)
 
@@ -45,4 +44,4 @@ def others() -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    main(float(sys.argv[1]))

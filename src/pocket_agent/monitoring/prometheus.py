@@ -11,6 +11,9 @@ from pocket_agent.monitoring.target import Target
 _SAMPLE_LIMIT: Final = 2000
 """Series that one scrape may give: the server has under 500, so more is a fault."""
 
+_PROBE_SECONDS: Final = 2.0
+"""Shortest time between two probes: the exporter gives up half a second before the scrape does (--timeout-offset)."""
+
 _DROPPED: Final = [{"source_labels": ["__name__"], "regex": "python_gc_.*|.*_created", "action": "drop"}]
 
 _HEAD: Final = Head(
@@ -65,6 +68,9 @@ def _servers(targets: Sequence[Target]) -> list[dict[str, Any]]:
 def _probes(settings: Settings, targets: Sequence[Target]) -> list[dict[str, Any]]:
     """What a client sees from outside, through the blackbox exporter."""
     exporter = f"127.0.0.1:{settings.monitoring.blackbox_port}"
+    pace: dict[str, str] = {}
+    if settings.monitoring.scrape_interval < _PROBE_SECONDS:
+        pace = dict.fromkeys(("scrape_interval", "scrape_timeout"), format_duration(_PROBE_SECONDS))
     jobs = []
     for job, module in (("blackbox", "websocket_check"), ("blackbox-http", "http_check")):
         for number, target in enumerate(targets):
@@ -73,6 +79,7 @@ def _probes(settings: Settings, targets: Sequence[Target]) -> list[dict[str, Any
             jobs.append(
                 {
                     "job_name": job + suffix.replace("_", "-"),
+                    **pace,
                     "metrics_path": "/probe",
                     "params": {"module": [module + suffix]},
                     "static_configs": [{"targets": [address], "labels": {"service": target.service}}],

@@ -1,7 +1,6 @@
 """`pocket-agent monitoring up`: the installed programs of a rendered stack, in the foreground."""
 
 import asyncio
-import contextlib
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,6 +44,7 @@ def _tell(line: str) -> None:
 async def _run(directory: Path, there: Sequence[tuple[Launch, str]]) -> Ended | None:
     """Run; returns the program that ended by itself, or None after a signal."""
     width = max(len(launch.program.name) for launch, _ in there)
+    unread = False
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
@@ -60,7 +60,7 @@ async def _run(directory: Path, there: Sequence[tuple[Launch, str]]) -> Ended | 
                 signalled.cancel()
                 first.cancel()
     except* BrokenPipeError:
-        # Whoever read the lines has had enough.
-        with contextlib.suppress(BrokenPipeError):
-            _tell("Nobody reads what the programs say, so they were ended.")
+        unread = True
+    if unread:
+        raise BrokenPipeError  # by itself, for who knows what to do with it
     return None

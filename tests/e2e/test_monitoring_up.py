@@ -1,0 +1,308 @@
+"""`pocket-agent monitoring render` and `up` with the real programs, around a real server."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+import pytest
+from tests.harness.follow import SECONDS, alive, eventually
+from tests.harness.prometheus import Prometheus
+from tests.harness.server import ServerProcess, free_port, write_standin
+from tests.harness.tool import require_tool
+
+PROGRAMS = ("prometheus", "prometheus-alertmanager", "prometheus-node-exporter", "prometheus-blackbox-exporter")
+PORTS = ("PROMETHEUS", "ALERTMANAGER", "NODE", "BLACKBOX", "GRAFANA", "LOKI", "TEMPO", "OTLP")
+JOBS = {
+    "pocket-agent",
+    "blackbox",
+    "blackbox-http",
+    "node",
+    "prometheus",
+    "alertmanager",
+    "blackbox-exporter",
+}
+
+
+class Stack:
+    """A rendered stack, and `pocket-agent monitoring up` for it.
+
+    Attributes:
+        folder: of the rendered files.
+        env: settings by environment variable, and PATH.
+        process: the running command.
+    """
+
+    def __init__(self, folder: Path, env: Mapping[str, str], programs: Sequence[str] = PROGRAMS) -> None:
+        self.folder = folder / "stack"
+        bin_dir = folder / "bin"
+        bin_dir.mkdir()
+        for name in programs:
+            (bin_dir / name).symlink_to(require_tool(name))
+        shell = ("sh", "dirname", "readlink")  # for the wrapper that lets an unpacked Alertmanager find its templates
+        for name in shell:
+            (bin_dir / name).symlink_to(str(shutil.which(name)))
+        self.env = {
+            "PATH": str(bin_dir),
+            "HOME": str(folder),
+            "PA_MONITORING_SCRAPE_INTERVAL": "500ms",
+            **{f"PA_MONITORING_{name}_PORT": str(free_port()) for name in PORTS},
+            **env,
+        }
+        self.process: asyncio.subprocess.Process | None = None
+        self.log = folder / "up.log"
+
+    def port(self, name: str) -> int:
+        """The port of a program."""
+        return int(self.env[f"PA_MONITORING_{name}_PORT"])
+
+    async def command(self, *arguments: str, output: Any) -> asyncio.subprocess.Process:
+        """Start `pocket-agent monitoring`."""
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "pocket_agent.cli",
+            "monitoring",
+            *arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=self.env,
+        )
+
+    async def render(self, *arguments: str) -> None:
+        """Write the files."""
+        process = await self.command("render", str(self.folder), *arguments, output=asyncio.subprocess.PIPE)
+        said, _ = await process.communicate()
+        assert process.returncode == 0, said
+
+    async def start(self) -> None:
+        """`up`, until all programs answer."""
+        with self.log.open("wb") as log:
+            self.process = await self.command("up", str(self.folder), output=log)
+
+    def family(self) -> list[psutil.Process]:
+        """All processes of the command but itself."""
+        assert self.process is not None
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    async def ended(self) -> int:
+        """Wait until the command has ended; its exit status."""
+        assert self.process is not None
+        async with asyncio.timeout(SECONDS):
+            return await self.process.wait()
+
+    async def answers(self, name: str) -> None:
+        """Wait until a program answers."""
+
+        async def asked() -> bool:
+            assert self.process is not None
+            assert self.process.returncode is None, self.log.read_text("utf-8", "replace")
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", self.port(name))
+                writer.close()
+                await writer.wait_closed()
+                return True
+            return False
+
+        await eventually(asked, f"{name} answers")
+
+    async def clean_up(self) -> None:
+        """Leave nothing running."""
+        if self.process is not None and self.process.returncode is None:
+            left = self.family()
+            self.process.kill()
+            await self.process.wait()
+            for process in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+
+
+@pytest.fixture
+async def small(tmp_path: Path) -> AsyncIterator[Stack]:
+    """A rendered stack of which only the exporters are installed: they are quick, and need nobody."""
+    made = Stack(tmp_path, {}, ("prometheus-node-exporter", "prometheus-blackbox-exporter"))
+    await made.render(f"--data-dir={tmp_path / 'data'}")
+    yield made
+    await made.clean_up()
+
+
+async def up(stack: Stack) -> list[psutil.Process]:
+    """Start the exporters; all processes of the command, the guard among them."""
+    await stack.start()
+    await stack.answers("NODE")
+    await stack.answers("BLACKBOX")
+    found = stack.family()
+    assert len(found) == 3
+    return found
+
+
+async def gone(processes: Sequence[psutil.Process]) -> None:
+    await eventually(lambda: not any(map(alive, processes)), "no process remains")
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[ServerProcess]:
+    """A server with a certificate that it made itself, and a token for its metrics."""
+    token = tmp_path / "metrics-token"
+    token.write_text("let-prometheus-in\n", "utf-8")
+    env = {
+        "PA_CLAUDE_BINARY": str(write_standin(tmp_path)),
+        "PA_METRICS_ENABLED": "true",
+        "PA_METRICS_PORT": str(free_port()),
+        "PA_METRICS_TOKEN_FILE": str(token),
+    }
+    made = ServerProcess(tmp_path, env=env)
+    made.tls_port = free_port()
+    try:
+        await made.start()
+        yield made
+    finally:
+        await made.clean_up()
+
+
+async def test_a_whole_stack_sees_the_server_and_itself_and_leaves_nothing(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    env = {name: value for name, value in server.env.items() if name.startswith("PA_METRICS")}
+    folder = tmp_path / "monitoring"
+    folder.mkdir()
+    stack = Stack(folder, {**env, "PA_SERVER_PORT": str(server.tls_port), "PA_SERVER_PLAIN_PORT": str(server.port)})
+    await stack.render(f"--data-dir={server.data_dir}")
+    try:
+        await stack.start()
+        for name in ("PROMETHEUS", "ALERTMANAGER", "NODE", "BLACKBOX"):
+            await stack.answers(name)
+        prometheus = Prometheus(f"http://127.0.0.1:{stack.port('PROMETHEUS')}")
+        await eventually(lambda: sees_everything(prometheus), "every target is up")
+        await the_server_is_seen(prometheus)
+        await the_rules_are_loaded(prometheus)
+        await alerts_reach_alertmanager(prometheus, stack)
+        processes = stack.family()
+        assert len(processes) == 5
+        assert stack.process is not None
+        stack.process.send_signal(signal.SIGINT)
+        assert await stack.ended() == 0
+        await gone(processes)
+    finally:
+        await stack.clean_up()
+    said = stack.log.read_text("utf-8")
+    assert "grafana: not installed" in said
+    assert f"prometheus: http://127.0.0.1:{stack.port('PROMETHEUS')} (" in said
+    assert "prometheus        | " in said, "each line tells whose it is"
+
+
+async def sees_everything(prometheus: Prometheus) -> bool:
+    """Whether each target was reached, and each probe succeeded."""
+    with contextlib.suppress(aiohttp.ClientError):
+        targets = (await prometheus.get("targets"))["activeTargets"]
+        up = {target["labels"]["job"] for target in targets if target["health"] == "up"}
+        probes = await prometheus.values("probe_success", "job")
+        return up == JOBS and probes == {("blackbox",): 1.0, ("blackbox-http",): 1.0}
+    return False
+
+
+async def the_server_is_seen(prometheus: Prometheus) -> None:
+    """It is the server itself, under one instance for its metrics and its probes."""
+    (instance,) = await prometheus.values("pocket_agent_build_info", "instance")
+    assert set(await prometheus.values('up{job=~"pocket-agent|blackbox.*",instance!~".*:0"}', "instance")) >= {instance}
+    assert set(await prometheus.values("probe_success", "instance")) == {instance}
+    assert await prometheus.values("probe_ssl_earliest_cert_expiry > time()", "job") != {}
+    assert await prometheus.values('{__name__=~"python_gc_.*|.*_created",job="pocket-agent"}') == {}
+
+
+async def the_rules_are_loaded(prometheus: Prometheus) -> None:
+    """All of them, and those that are evaluated often can be; for the others the first time may be minutes away."""
+
+    async def evaluated() -> bool:
+        groups = (await prometheus.get("rules"))["groups"]
+        rules = [rule for group in groups for rule in group["rules"]]
+        faults = [(rule["name"], rule["lastError"]) for rule in rules if rule.get("lastError")]
+        assert faults == []
+        often = [rule for group in groups if group["interval"] < 60 for rule in group["rules"]]
+        return len(rules) > 50 and all(rule["health"] == "ok" for rule in often)
+
+    await eventually(evaluated, "all rules are evaluated")
+
+
+async def alerts_reach_alertmanager(prometheus: Prometheus, stack: Stack) -> None:
+    """The Watchdog always fires, so it must be there."""
+    found = (await prometheus.get("alertmanagers"))["activeAlertmanagers"]
+    assert [one["url"] for one in found] == [f"http://127.0.0.1:{stack.port('ALERTMANAGER')}/api/v2/alerts"]
+
+    async def arrived() -> bool:
+        url = f"http://127.0.0.1:{stack.port('ALERTMANAGER')}/api/v2/alerts"
+        async with aiohttp.ClientSession() as http, http.get(url) as answer:
+            alerts = await answer.json()
+        assert {alert["labels"]["alertname"] for alert in alerts} <= {"Watchdog"}, "the server is well"
+        return bool(alerts)
+
+    await eventually(arrived, "the Watchdog has arrived")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_a_signal_ends_all(small: Stack, number: signal.Signals) -> None:
+    processes = await up(small)
+    assert small.process is not None
+    small.process.send_signal(number)
+    assert await small.ended() == 0
+    await gone(processes)
+
+
+async def test_kill_ends_all(small: Stack) -> None:
+    processes = await up(small)
+    assert small.process is not None
+    small.process.kill()
+    await small.ended()
+    await gone(processes)
+
+
+async def test_a_program_that_dies_ends_the_rest_with_a_failure(small: Stack) -> None:
+    processes = await up(small)
+    next(process for process in processes if "node" in process.name()).kill()
+    assert await small.ended() == 1
+    await gone(processes)
+    assert small.log.read_text().endswith("node_exporter was killed by SIGKILL, so the rest was ended, too.\n")
+
+
+async def test_a_reader_that_has_had_enough_ends_all(small: Stack) -> None:
+    """As in `pocket-agent monitoring up DIR | head -1`."""
+    reading, writing = os.pipe()
+    small.process = await small.command("up", str(small.folder), output=writing)
+    os.close(writing)
+    await small.answers("NODE")
+    processes = small.family()
+    os.close(reading)
+    await noise(small.port("NODE"), small)
+    await gone(processes)
+    assert small.process.returncode == 0
+
+
+async def noise(port: int, stack: Stack) -> None:
+    """Ask the node exporter until it has complained about something."""
+    async with asyncio.timeout(SECONDS), aiohttp.ClientSession() as http:
+        assert stack.process is not None
+        while stack.process.returncode is None:
+            with contextlib.suppress(aiohttp.ClientError):
+                await (await http.get(f"http://127.0.0.1:{port}/metrics?collect[]=nonsense")).read()
+            await asyncio.sleep(0.05)
+
+
+async def test_a_taken_port_is_told_before_anything_is_started(small: Stack) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", small.port("BLACKBOX")))
+        holder.listen()
+        await small.start()
+        assert await small.ended() == 1
+    said = small.log.read_text()
+    assert f"monitoring.blackbox_port: port {small.port('BLACKBOX')} is taken" in said
+    assert "http://" not in said, "nothing was started"
+    assert not (small.folder / ".data").exists()
