@@ -8,9 +8,9 @@ _MINUTE: Final = 60 * _SECOND
 _HOUR: Final = 60 * _MINUTE
 _DAY: Final = 24 * _HOUR
 
-# Prometheus prints the larger units only where nothing is left over (common/model, Duration.String).
-_WHOLE: Final = (("y", 365 * _DAY), ("w", 7 * _DAY), ("d", _DAY))
-_PARTS: Final = (("h", _HOUR), ("m", _MINUTE), ("s", _SECOND), ("ms", 1))
+# Prometheus prints the largest units only where nothing is left over (common/model, Duration.String).
+_WHOLE: Final = (("y", 365 * _DAY), ("w", 7 * _DAY))
+_PARTS: Final = (("d", _DAY), ("h", _HOUR), ("m", _MINUTE), ("s", _SECOND), ("ms", 1))
 
 
 @dataclass(frozen=True, slots=True, order=True)
