@@ -4,6 +4,9 @@ import "./view/style/control.css";
 import { startRouter } from "./router";
 import { Store, StoreProvider } from "./store/store";
 import { App } from "./view/shell/app";
+import { followTheme } from "./view/shell/theme";
+import { followViewport } from "./view/shell/viewport";
+import { startWorker } from "./view/shell/worker";
 
 function openWebSocket(): WebSocket {
   const scheme = location.protocol === "https:" ? "wss" : "ws";
@@ -13,6 +16,8 @@ function openWebSocket(): WebSocket {
 const root = document.getElementById("app");
 if (root === null) throw new Error("The page has no #app.");
 const store = new Store(openWebSocket);
+followTheme(store.preferences);
+followViewport();
 startRouter();
 render(
   <StoreProvider value={store}>
@@ -20,4 +25,9 @@ render(
   </StoreProvider>,
   root,
 );
-void store.open();
+void store.enter();
+void startWorker();
+addEventListener("online", () => store.link.retry());
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) store.link.retry();
+});

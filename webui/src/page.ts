@@ -9,6 +9,8 @@ export interface Page {
   readonly path: RegExp;
   /** Where the navigation leads, for a page that stands in it. */
   readonly entry?: { readonly path: string; readonly icon: IconNode };
+  /** It fills the screen of a phone, without the navigation, and places what agents ask for itself. */
+  readonly isFull?: boolean;
   readonly load: () => Promise<{ readonly default: ComponentType<PageProps> }>;
 }
 
@@ -24,7 +26,7 @@ export const PAGES: readonly Page[] = [
     entry: { path: "/", icon: FolderGit2 },
     load: () => import("./view/projects/page"),
   },
-  { title: "Project", path: /^\/p\/(?<id>[^/]+)$/, load: () => import("./view/conversation/page") },
+  { title: "Project", path: /^\/p\/(?<id>[^/]+)$/, isFull: true, load: () => import("./view/conversation/page") },
   {
     title: "Settings",
     path: /^\/settings$/,

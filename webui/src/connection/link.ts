@@ -125,7 +125,8 @@ export class Link {
     }
   }
 
-  private async connected(): Promise<Socket> {
+  /** The open connection, as soon as there is one. */
+  async connected(): Promise<Socket> {
     while (this.socket === null) await new Promise<void>((resolve) => this.waiters.add(resolve));
     return this.socket;
   }

@@ -1,23 +1,44 @@
 import { createContext } from "preact";
 import { useContext } from "preact/hooks";
-import { effect } from "@preact/signals";
+import { effect, signal, type ReadonlySignal } from "@preact/signals";
 import { Link } from "../connection/link";
-import type { Wire } from "../connection/socket";
+import type { Socket, Wire } from "../connection/socket";
+import { Conversation } from "../conversation/conversation";
+import type { Frame } from "../wire/frame";
+import { Approvals, type Approval } from "./approvals";
+import { Drafts } from "./draft";
+import { Outbox } from "./outbox";
+import { Preferences } from "./preference";
 import { Projects } from "./projects";
 import { Sessions } from "./session";
+import { Toasts } from "./toast";
+
+/** An answer to a tool request. */
+export type Answer =
+  | {
+      readonly behavior: "allow";
+      readonly updatedInput?: Readonly<Record<string, unknown>>;
+      readonly remember?: boolean;
+    }
+  | { readonly behavior: "deny"; readonly message?: string };
 
 /** Everything that the client knows; there is one of it. */
 export class Store {
   readonly link: Link;
   readonly sessions = new Sessions();
   readonly projects = new Projects();
+  readonly approvals = new Approvals();
+  readonly outbox: Outbox;
+  readonly drafts = new Drafts();
+  readonly preferences = new Preferences();
+  readonly toasts = new Toasts();
+  private readonly opened = signal<Conversation | null>(null);
 
   constructor(open: () => Wire) {
     this.link = new Link(open);
-    this.link.onFrame((frame) => this.projects.accept(frame));
-    this.link.onOpen((socket) => {
-      socket.request("project_list", {}, undefined, ({ projects }) => this.projects.replace(projects)).catch(ignored);
-    });
+    this.outbox = new Outbox(this.link);
+    this.link.onFrame((frame) => this.accept(frame));
+    this.link.onOpen((socket) => this.watch(socket));
     effect(() => {
       const status = this.link.status.value;
       if (status.kind === "refused") this.sessions.refused(status.reason);
@@ -29,16 +50,74 @@ export class Store {
     });
   }
 
+  /** The conversation that is open, if one is. */
+  get conversation(): ReadonlySignal<Conversation | null> {
+    return this.opened;
+  }
+
   /** Comes in, when this browser may. */
-  async open(): Promise<void> {
+  async enter(): Promise<void> {
     await this.sessions.refresh();
+    // Without an answer the WebSocket tells: the server may be away for a moment.
     if (this.sessions.current.value.kind === "unknown") this.link.start();
   }
-}
 
-/** The connection has ended; the next one asks again. */
-function ignored(): void {
-  return;
+  /** Opens a project's conversation in place of the one that was open. */
+  open(projectId: string): Conversation {
+    this.close();
+    const conversation = new Conversation(this.link, projectId, this.approvals);
+    this.opened.value = conversation;
+    conversation.start();
+    return conversation;
+  }
+
+  close(): void {
+    const conversation = this.opened.value;
+    if (conversation === null) return;
+    this.opened.value = null;
+    const wasBehind = conversation.stop();
+    // While it was catching up, it heard nothing of what is now.
+    if (wasBehind && this.link.socketNow !== null) this.watch(this.link.socketNow);
+  }
+
+  /**
+   * Answers a tool request.
+   *
+   * @throws Error when the server did not take it, such as when somebody else was first.
+   */
+  async answer(approval: Approval, answer: Answer): Promise<void> {
+    this.approvals.answering(approval.id);
+    const data = { approval_id: approval.id, behavior: answer.behavior };
+    const more =
+      answer.behavior === "deny"
+        ? { message: answer.message ?? null }
+        : { updated_input: answer.updatedInput ?? null, remember: answer.remember ?? false };
+    try {
+      const told = await this.link.request("approval_respond", { ...data, ...more }, { projectId: approval.projectId });
+      this.approvals.end(approval.id, told);
+    } catch (error) {
+      this.approvals.answering(approval.id, { undo: true });
+      throw error;
+    }
+  }
+
+  private watch(socket: Socket): void {
+    const take = (): void => undefined;
+    socket
+      .request("watch", {}, undefined, ({ projects, approvals }) => {
+        this.projects.replace(projects);
+        this.approvals.replace(approvals);
+      })
+      .then(take, take); // where the connection ends first, the next one asks again
+  }
+
+  private accept(frame: Frame): void {
+    this.projects.accept(frame);
+    this.outbox.accept(frame);
+    if (frame.project_id !== this.opened.value?.projectId || frame.type === "project_deleted") {
+      this.approvals.accept(frame);
+    }
+  }
 }
 
 const Context = createContext<Store | null>(null);

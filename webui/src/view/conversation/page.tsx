@@ -1,12 +1,84 @@
 import type { VNode } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import type { Conversation } from "../../conversation/conversation";
 import type { PageProps } from "../../page";
 import { useStore } from "../../store/store";
+import { ApprovalDock } from "../approval/dock";
+import { Composer } from "./composer";
+import { Header } from "./header";
+import { Queue } from "./queue";
+import { Transcript } from "./transcript";
+import "./conversation.css";
 
 export default function ConversationPage({ params }: PageProps): VNode {
-  const { projects } = useStore();
+  const store = useStore();
+  const id = params["id"] ?? "";
+  const [conversation, setConversation] = useState<Conversation>();
+  const project = store.projects.list.value.find((candidate) => candidate.id === id);
+  useEffect(() => {
+    setConversation(store.open(id));
+    return () => store.close();
+  }, [id]);
+  useEffect(() => {
+    if (project !== undefined) document.title = `${project.name} · Pocket Agent`;
+  }, [project?.name]);
+
+  if (project === undefined) return store.projects.loaded.value ? <Gone /> : <main class="page" aria-busy="true" />;
+  return (
+    <main class="conversation">
+      {conversation !== undefined && (
+        <>
+          <Header project={project} conversation={conversation} />
+          <Body conversation={conversation} isRunning={project.state === "EXECUTING"} />
+          <ApprovalDock />
+          <div class="conversation-foot">
+            <Queue conversation={conversation} />
+            <Composer project={project} />
+          </div>
+        </>
+      )}
+    </main>
+  );
+}
+
+interface BodyProps {
+  readonly conversation: Conversation;
+  readonly isRunning: boolean;
+}
+
+function Body({ conversation, isRunning }: BodyProps): VNode {
+  const failure = conversation.failure.value;
+  if (failure !== null) return <div class="empty problem">{failure.message}</div>;
+  if (!conversation.loaded.value) {
+    return (
+      <div class="transcript loading">
+        <div class="spinner" role="status" aria-label="Loading the conversation" />
+      </div>
+    );
+  }
+  if (conversation.timeline.isEmpty.value && !isRunning) {
+    return (
+      <div class="transcript">
+        <div class="empty">
+          <h2>Nothing was said here yet</h2>
+          <p>Write what the agent should do. Everybody who opens this project sees it work, and may answer it.</p>
+        </div>
+      </div>
+    );
+  }
+  return <Transcript conversation={conversation} isRunning={isRunning} />;
+}
+
+function Gone(): VNode {
   return (
     <main class="page">
-      <h1>{projects.list.value.find(({ id }) => id === params["id"])?.name}</h1>
+      <div class="empty">
+        <h2>There is no such project</h2>
+        <p>It was deleted, or the address is wrong.</p>
+        <a class="button" href="/" data-route>
+          To the projects
+        </a>
+      </div>
     </main>
   );
 }

@@ -1,15 +1,112 @@
 import type { VNode } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { navigate, path } from "../../router";
+import { useStore } from "../../store/store";
+import "./pairing.css";
 
-/** How a browser that is not known yet comes in. */
+/** How a browser that is not known yet comes in. The code may have come in the fragment, which no server sees. */
 export function Pairing(): VNode {
+  const { sessions } = useStore();
+  const session = sessions.current.value;
+  const reason = session.kind === "unpaired" ? session.reason : "";
+  const [code, setCode] = useState(takeCode);
+  const [name, setName] = useState(deviceName);
+  const [problem, setProblem] = useState("");
+  const [busy, setBusy] = useState(false);
+  useEffect(() => {
+    document.title = "Pair this browser · Pocket Agent";
+  }, []);
+  const pair = async (): Promise<void> => {
+    setBusy(true);
+    setProblem("");
+    try {
+      await sessions.pair(code.trim(), name.trim());
+      if (path.peek() === "/pair") navigate("/", { replace: true });
+    } catch (error) {
+      setProblem(error instanceof Error ? error.message : String(error));
+    }
+    setBusy(false);
+  };
   return (
-    <main class="page">
-      <div class="empty">
-        <h2>Pair this browser</h2>
+    <main class="pairing">
+      <form
+        class="card pairing-card"
+        onSubmit={(event) => {
+          event.preventDefault();
+          void pair();
+        }}
+      >
+        <img src="/icon.svg" alt="" width={56} height={56} />
+        <h1>Pair this browser</h1>
+        {reason !== "" && <p class="problem">{reason}</p>}
         <p>
-          Run <code>pocket-agent pair</code> on the server's machine.
+          The server lets in only devices that it knows. On its machine, run <code>pocket-agent pair</code> and open the
+          address that it prints, or type its code here.
         </p>
-      </div>
+        <label class="field">
+          <span>Code</span>
+          <input
+            class="input pairing-code"
+            required
+            maxLength={200}
+            autocapitalize="characters"
+            autocomplete="off"
+            spellcheck={false}
+            value={code}
+            onInput={(event) => setCode(event.currentTarget.value)}
+          />
+        </label>
+        <label class="field">
+          <span>What to call this device</span>
+          <input
+            class="input"
+            required
+            maxLength={60}
+            autocomplete="off"
+            value={name}
+            onInput={(event) => setName(event.currentTarget.value)}
+          />
+        </label>
+        {problem !== "" && (
+          <p class="problem" role="alert">
+            {problem}
+          </p>
+        )}
+        <button class="button primary" type="submit" disabled={busy || code.trim() === "" || name.trim() === ""}>
+          {busy ? "Pairing…" : "Pair"}
+        </button>
+      </form>
     </main>
   );
 }
+
+/** The code of the address, which is taken out of it at once: it must not stay in the history. */
+function takeCode(): string {
+  const code = decodeURIComponent(location.hash.slice(1));
+  if (code !== "") history.replaceState(null, "", location.pathname);
+  return code;
+}
+
+/** A name to begin with, out of what the browser says of itself. */
+function deviceName(): string {
+  const agent = navigator.userAgent;
+  const system = SYSTEMS.find(([pattern]) => pattern.test(agent))?.[1] ?? "browser";
+  const browser = BROWSERS.find(([pattern]) => pattern.test(agent))?.[1];
+  return browser === undefined ? system : `${browser} on ${system}`;
+}
+
+const SYSTEMS: readonly (readonly [RegExp, string])[] = [
+  [/iPhone/, "iPhone"],
+  [/iPad/, "iPad"],
+  [/Android/, "Android"],
+  [/Mac OS X/, "Mac"],
+  [/Windows/, "Windows"],
+  [/CrOS/, "Chromebook"],
+  [/Linux/, "Linux"],
+];
+const BROWSERS: readonly (readonly [RegExp, string])[] = [
+  [/Firefox|FxiOS/, "Firefox"],
+  [/Edg/, "Edge"],
+  [/Chrome|CriOS/, "Chrome"],
+  [/Safari/, "Safari"],
+];

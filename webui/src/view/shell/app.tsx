@@ -3,9 +3,14 @@ import { useEffect, useState } from "preact/hooks";
 import { PAGES, type Page, type PageProps } from "../../page";
 import { path } from "../../router";
 import { useStore } from "../../store/store";
+import { ApprovalDock } from "../approval/dock";
 import { Pairing } from "../pairing/pairing";
 import { Banner } from "./banner";
+import { Announcer } from "./announcer";
 import { Navigation } from "./navigation";
+import { Shortcuts } from "./shortcut";
+import { Sidebar } from "./sidebar";
+import { Toasts } from "./toasts";
 import "./shell.css";
 
 type Component = ComponentType<PageProps>;
@@ -16,43 +21,45 @@ const loaded = new Map<Page, Component>();
 /** The whole client: what is shown for the present path. */
 export function App(): VNode {
   const { sessions } = useStore();
+  const page = PAGES.find((candidate) => candidate.path.test(path.value));
   if (path.value === "/pair" || sessions.current.value.kind === "unpaired") return <Pairing />;
   return (
-    <div class="shell">
-      <aside class="sidebar" aria-label="Overview">
-        <a class="brand" href="/" data-route>
-          <img src="/icon.svg" alt="" />
-          Pocket Agent
-        </a>
-        <Navigation label="Main" />
-      </aside>
+    <div class={page?.isFull ? "shell full" : "shell"}>
+      <Sidebar />
       <div class="main">
         <Banner />
-        <Outlet />
+        <Outlet page={page} />
+        {!page?.isFull && <ApprovalDock />}
+        <Toasts />
       </div>
       <Navigation label="Pages" />
+      <Announcer />
+      <Shortcuts />
     </div>
   );
 }
 
 /** The page of the present path. */
-function Outlet(): VNode {
-  const shown = path.value;
-  const page = PAGES.find((candidate) => candidate.path.test(shown));
+function Outlet({ page }: { readonly page: Page | undefined }): VNode {
+  const [problem, setProblem] = useState("");
   const [, setCame] = useState<Page>();
   useEffect(() => {
     document.title = page === undefined ? "Pocket Agent" : `${page.title} · Pocket Agent`;
     if (page === undefined || loaded.has(page)) return;
-    void page.load().then(({ default: component }) => {
-      loaded.set(page, component);
-      setCame(page);
-    });
+    setProblem("");
+    page.load().then(
+      ({ default: component }) => {
+        loaded.set(page, component);
+        setCame(page);
+      },
+      () => setProblem("This page could not be loaded. The server may have been upgraded: load the client again."),
+    );
   }, [page]);
   if (page === undefined) return <Missing />;
   const Shown = loaded.get(page);
-  if (Shown === undefined) return <main class="page" aria-busy="true" />;
-  const params = page.path.exec(shown)?.groups ?? {};
-  return <Shown key={shown} params={params} />;
+  if (Shown === undefined) return problem === "" ? <main class="page" aria-busy="true" /> : <Broken text={problem} />;
+  const params = page.path.exec(path.value)?.groups ?? {};
+  return <Shown key={path.value} params={params} />;
 }
 
 function Missing(): VNode {
@@ -63,6 +70,19 @@ function Missing(): VNode {
         <a class="button" href="/" data-route>
           To the projects
         </a>
+      </div>
+    </main>
+  );
+}
+
+function Broken({ text }: { readonly text: string }): VNode {
+  return (
+    <main class="page">
+      <div class="empty">
+        <p>{text}</p>
+        <button class="button" type="button" onClick={() => location.reload()}>
+          Load again
+        </button>
       </div>
     </main>
   );

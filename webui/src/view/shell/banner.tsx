@@ -1,18 +1,49 @@
 import type { VNode } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { WifiOff } from "lucide";
 import { useStore } from "../../store/store";
+import { Icon } from "../icon";
+
+/** A connection that comes back sooner is no news. */
+const GRACE_MS = 700;
 
 /** Says when what is shown is not live. */
 export function Banner(): VNode | null {
   const { link } = useStore();
   const status = link.status.value;
-  if (status.kind === "online" || status.kind === "refused") return null;
-  if (status.kind === "connecting") return null;
+  const isOffline = status.kind === "waiting" || status.kind === "connecting";
+  const [isShown, setShown] = useState(false);
+  const [reason, setReason] = useState("");
+  useEffect(() => {
+    if (!isOffline) {
+      setShown(false);
+      return undefined;
+    }
+    const timer = setTimeout(() => setShown(true), GRACE_MS);
+    return () => clearTimeout(timer);
+  }, [isOffline]);
+  useEffect(() => {
+    if (status.kind === "waiting") setReason(status.reason);
+  }, [status]);
+  if (!isShown) return null;
   return (
     <div class="connection" role="status">
-      <span>Offline. {status.reason} Connecting again…</span>
+      <Icon node={WifiOff} size={17} />
+      <span>
+        Offline. {reason} {status.kind === "waiting" ? <Countdown until={status.retryAt} /> : "Connecting…"}
+      </span>
       <button class="button small" type="button" onClick={() => link.retry()}>
         Try now
       </button>
     </div>
   );
+}
+
+function Countdown({ until }: { readonly until: number }): VNode {
+  const [now, setNow] = useState(Date.now());
+  useEffect(() => {
+    const timer = setInterval(() => setNow(Date.now()), 500);
+    return () => clearInterval(timer);
+  }, []);
+  return <span aria-hidden="true">Connecting again in {Math.max(0, Math.ceil((until - now) / 1000))} s.</span>;
 }

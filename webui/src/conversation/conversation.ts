@@ -1,0 +1,239 @@
+import { signal, type ReadonlySignal } from "@preact/signals";
+import type { Link } from "../connection/link";
+import type { Socket } from "../connection/socket";
+import { Stream, type Position, type StreamListener, type StreamState } from "../connection/stream";
+import type { Approvals } from "../store/approvals";
+import type { ExecutionData, MessagesData, ProjectJoinData, QueuedPrompt } from "../wire/generated";
+import { ServerError, type Frame } from "../wire/frame";
+import type { RawEntry } from "./entry";
+import { Live } from "./live";
+import { record } from "./reading";
+import { Timeline, type Bounds } from "./timeline";
+
+const PAGE = 200;
+const EXECUTIONS = 50;
+
+/** One project's conversation, followed for as long as it is open. */
+export class Conversation implements StreamListener {
+  readonly projectId: string;
+  readonly timeline: Timeline;
+  readonly live = new Live();
+  private readonly link: Link;
+  private readonly approvals: Approvals;
+  private readonly stream: Stream;
+  private readonly prompts = signal<readonly QueuedPrompt[]>([]);
+  private readonly watching = signal(1);
+  private readonly problem = signal<Error | null>(null);
+  private readonly ready = signal(false);
+  private readonly begun = signal<string | null>(null);
+  private readonly used = signal<ReadonlyMap<string, ExecutionData>>(new Map());
+  /** The newest entry that came, of the log with this epoch. */
+  private reached: Position | null = null;
+  private reading: Promise<void> | null = null;
+  private hasMoreExecutions = true;
+  private askedExecutions = false;
+
+  constructor(link: Link, projectId: string, approvals: Approvals, bounds?: Bounds) {
+    this.link = link;
+    this.projectId = projectId;
+    this.approvals = approvals;
+    this.timeline = new Timeline(bounds);
+    this.stream = new Stream(link, projectId, this);
+  }
+
+  get state(): ReadonlySignal<StreamState> {
+    return this.stream.state;
+  }
+
+  /** The prompts that wait in the server. */
+  get queue(): ReadonlySignal<readonly QueuedPrompt[]> {
+    return this.prompts;
+  }
+
+  /** How many clients follow the project, this one included. */
+  get subscribers(): ReadonlySignal<number> {
+    return this.watching;
+  }
+
+  /** Why the project cannot be followed. */
+  get failure(): ReadonlySignal<Error | null> {
+    return this.problem;
+  }
+
+  /** Whether the first page is here. */
+  get loaded(): ReadonlySignal<boolean> {
+    return this.ready;
+  }
+
+  /** When the newest prompt was given, as far as that is known. */
+  get startedAt(): ReadonlySignal<string | null> {
+    return this.begun;
+  }
+
+  /** What executions have used, by their id. */
+  get executions(): ReadonlySignal<ReadonlyMap<string, ExecutionData>> {
+    return this.used;
+  }
+
+  start(): void {
+    this.stream.start();
+  }
+
+  /** @returns whether entries were still to come. */
+  stop(): boolean {
+    return this.stream.stop();
+  }
+
+  /** Reads entries that are older than those in memory. */
+  async loadOlder(): Promise<void> {
+    if (!this.timeline.hasOlder) return;
+    await this.read(async () => {
+      const before = this.timeline.firstOffset;
+      const page = await this.page({ before, limit: PAGE });
+      if (this.timeline.firstOffset === before) this.timeline.prepend(entries(page), page.metadata.first_offset);
+    });
+  }
+
+  /** Reads entries that are newer than those in memory, where these were let go. */
+  async loadNewer(): Promise<void> {
+    if (!this.timeline.hasNewer) return;
+    await this.read(async () => {
+      const since = this.timeline.lastOffset;
+      const page = await this.page({ since, limit: PAGE });
+      if (this.timeline.lastOffset === since) this.timeline.extend(entries(page));
+    });
+  }
+
+  /** Puts the newest entries into memory, when others are. */
+  async toNewest(): Promise<void> {
+    await this.reading;
+    if (!this.timeline.hasNewer) return;
+    await this.read(async () => {
+      const page = await this.page({ limit: PAGE });
+      const { first_offset, last_offset } = page.metadata;
+      // Entries may have come meanwhile; they are read on from here.
+      this.timeline.reset(entries(page), first_offset, Math.max(last_offset, this.reached?.offset ?? 0));
+    });
+    await this.loadNewer();
+  }
+
+  /** Reads what an execution used that is shown and not known yet, a page further back each time. */
+  async loadExecutions(): Promise<void> {
+    if (this.askedExecutions || !this.hasMoreExecutions) return;
+    this.askedExecutions = true;
+    const before = [...this.used.value.values()].at(-1)?.execution_id ?? null;
+    try {
+      const page = await this.link.request(
+        "execution_list",
+        { limit: EXECUTIONS, before },
+        { projectId: this.projectId },
+      );
+      this.hasMoreExecutions = page.has_more;
+      this.used.value = new Map([...this.used.value, ...page.executions.map(byId)]);
+    } catch {
+      return; // figures are missing then, nothing else
+    } finally {
+      this.askedExecutions = false;
+    }
+  }
+
+  async position(socket: Socket): Promise<Position> {
+    if (this.reached !== null) return this.reached;
+    const page = await socket.request("get_messages", { limit: PAGE }, this.projectId);
+    const { epoch, first_offset, last_offset } = page.metadata;
+    this.timeline.reset(entries(page), first_offset, last_offset);
+    this.begun.value = page.messages.findLast(({ type }) => type === "prompt")?.timestamp ?? null;
+    this.ready.value = true;
+    this.reached = { epoch, offset: last_offset };
+    return this.reached;
+  }
+
+  joined(reply: ProjectJoinData, behind: boolean): void {
+    this.problem.value = null;
+    this.prompts.value = reply.queue;
+    this.approvals.replaceProject(this.projectId, reply.approvals);
+    this.live.join(reply.partial, behind);
+  }
+
+  lost(): void {
+    this.reached = null;
+    this.live.clear();
+  }
+
+  failed(error: Error): void {
+    this.problem.value = error;
+    // A read that timed out is tried again by whoever looks at the page; what is gone stays gone.
+    if (error instanceof ServerError && error.code === "PROJECT_NOT_FOUND") this.ready.value = true;
+  }
+
+  frame(frame: Frame): void {
+    if (frame.offset !== undefined) this.entry(frame, frame.offset);
+    else if (frame.type === "agent_message") this.live.accept(record(frame.data));
+    else if (frame.type === "queue_state") this.prompts.value = frame.data.queue;
+    else if (frame.type === "project_state" && frame.data.state !== "EXECUTING") this.live.clear();
+    else if (frame.type === "project_joined" || frame.type === "project_left") {
+      this.watching.value = frame.data.subscribers;
+    }
+    // What a replay says of approvals is history; the reply to the join told which of them wait.
+    if (!this.stream.isReplay(frame)) this.approvals.accept(frame);
+  }
+
+  private entry(frame: Frame, offset: number): void {
+    if (this.reached !== null) this.reached = { epoch: this.reached.epoch, offset };
+    const { timestamp, type, data } = frame;
+    const entry = this.timeline.append({ offset, timestamp, type, data });
+    if (type === "prompt") this.begun.value = timestamp;
+    if (type !== "agent_message") return;
+    const line = record(data);
+    if (line["type"] === "result") void this.refreshExecutions();
+    if (entry.items.length > 0 && (line["parent_tool_use_id"] ?? null) === null) this.live.clear();
+  }
+
+  /** An execution has ended: its figures are the newest ones. */
+  private async refreshExecutions(): Promise<void> {
+    if (this.state.value !== "live") return; // a replay ends many; they are read when they are shown
+    try {
+      const page = await this.link.request("execution_list", { limit: 5 }, { projectId: this.projectId });
+      const newest = page.executions.map(byId);
+      const others = [...this.used.value].filter(([id]) => newest.every(([known]) => known !== id));
+      if (this.used.value.size === 0) this.hasMoreExecutions = page.has_more;
+      this.used.value = new Map([...newest, ...others]);
+    } catch {
+      return; // the same
+    }
+  }
+
+  private page(data: { before?: number; since?: number; limit: number }): Promise<MessagesData> {
+    const epoch = this.reached?.epoch ?? null;
+    const { before, since, limit } = data;
+    return this.link.request(
+      "get_messages",
+      {
+        limit,
+        ...(before === undefined ? {} : { before: { offset: before, epoch } }),
+        ...(since === undefined ? {} : { since: { offset: since, epoch } }),
+      },
+      { projectId: this.projectId },
+    );
+  }
+
+  /** One page at a time; what fails is asked for again by the next scroll. */
+  private async read(work: () => Promise<void>): Promise<void> {
+    if (this.reading !== null) return;
+    this.reading = work().catch(ignored);
+    await this.reading;
+    this.reading = null;
+  }
+}
+
+function ignored(): void {
+  return;
+}
+
+function entries({ messages }: MessagesData): RawEntry[] {
+  return messages.map(({ offset, timestamp, type, message }) => ({ offset, timestamp, type, data: message }));
+}
+
+function byId(execution: ExecutionData): [string, ExecutionData] {
+  return [execution.execution_id, execution];
+}

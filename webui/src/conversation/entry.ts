@@ -1,0 +1,174 @@
+/** An entry of the log, taken apart into what is shown of it and what it says about other entries. */
+import type { ApprovalRequestedData, ErrorData, PromptData } from "../wire/generated";
+import type { Outcome } from "../store/approvals";
+import type { Image, Item, Place, ToolResult } from "./item";
+import { list, number, optionalText, record, text, type Loose } from "./reading";
+
+/** What an entry is made of, whether it came as a frame or in a page of history. */
+export interface RawEntry {
+  readonly offset: number;
+  readonly timestamp: string;
+  readonly type: string;
+  readonly data: unknown;
+}
+
+export interface Entry {
+  readonly offset: number;
+  /** About how many characters it holds in memory. */
+  readonly weight: number;
+  readonly items: readonly Item[];
+  /** Answers of tools by the id of their call. */
+  readonly results: readonly (readonly [string, ToolResult])[];
+  /** Requests for an approval by the id of the tool call that they are for. */
+  readonly requests: readonly (readonly [string, string])[];
+  /** How requests ended, by their id. */
+  readonly outcomes: readonly (readonly [string, Outcome])[];
+  /** For the prompt and the end of an execution. */
+  readonly executionId: string | null;
+}
+
+interface Draft {
+  items: Item[];
+  results: (readonly [string, ToolResult])[];
+  requests: (readonly [string, string])[];
+  outcomes: (readonly [string, Outcome])[];
+  executionId: string | null;
+}
+
+type Unplaced<Kind> = Kind extends Item ? Omit<Kind, keyof Place> : never;
+
+/** Takes one entry apart; what is not known shows nothing. */
+export function readEntry(raw: RawEntry): Entry {
+  const draft: Draft = { items: [], results: [], requests: [], outcomes: [], executionId: null };
+  const add = (item: Unplaced<Item>): void => {
+    const place = { key: `${raw.offset}.${draft.items.length}`, offset: raw.offset, at: raw.timestamp };
+    draft.items.push({ ...item, ...place });
+  };
+  const data = record(raw.data);
+  readers[raw.type]?.(data, draft, add);
+  return { offset: raw.offset, weight: weigh(draft), ...draft };
+}
+
+type Add = (item: Unplaced<Item>) => void;
+type Reader = (data: Loose, draft: Draft, add: Add) => void;
+
+const readers: Readonly<Record<string, Reader>> = {
+  prompt(data, draft, add) {
+    const { prompt, by, execution_id } = data as unknown as PromptData;
+    draft.executionId = text(execution_id);
+    add({ kind: "prompt", text: text(prompt), by: text(by), executionId: text(execution_id) });
+  },
+  approval_requested(data, draft, add) {
+    const request = data as unknown as ApprovalRequestedData;
+    const toolUseId = optionalText(data["tool_use_id"]);
+    if (toolUseId === null) add({ kind: "approval", request });
+    else draft.requests.push([toolUseId, text(data["approval_id"])]);
+  },
+  approval_resolved(data, draft) {
+    const behavior = data["behavior"] === "allow" ? "allow" : "deny";
+    const outcome = { behavior, by: text(data["by"]), message: optionalText(data["message"]) } as const;
+    draft.outcomes.push([text(data["approval_id"]), outcome]);
+  },
+  approval_cancelled(data, draft) {
+    const outcome = { behavior: "withdrawn", by: null, message: optionalText(data["reason"]) } as const;
+    draft.outcomes.push([text(data["approval_id"]), outcome]);
+  },
+  process_killed(_, __, add) {
+    add({ kind: "notice", tone: "danger", text: "The execution was killed." });
+  },
+  session_reset(_, __, add) {
+    add({ kind: "notice", tone: "divider", text: "New conversation" });
+  },
+  error(data, _, add) {
+    const { message, details } = data as unknown as ErrorData;
+    const excerpt = optionalText(details?.["excerpt"]);
+    add({ kind: "notice", tone: "danger", text: [text(message), excerpt].filter(Boolean).join("\n") });
+  },
+  agent_message(data, draft, add) {
+    lines[text(data["type"])]?.(data, draft, add);
+  },
+};
+
+/** The lines of the CLI by their type. */
+const lines: Readonly<Record<string, Reader>> = {
+  assistant(data, _, add) {
+    const parent = optionalText(data["parent_tool_use_id"]);
+    for (const value of list(record(data["message"])["content"])) {
+      const block = record(value);
+      switch (block["type"]) {
+        case "text":
+          if (text(block["text"]).trim() !== "") add({ kind: "text", text: text(block["text"]), parent });
+          break;
+        case "thinking":
+          if (text(block["thinking"]) !== "") add({ kind: "thinking", text: text(block["thinking"]), parent });
+          break;
+        case "tool_use":
+        case "server_tool_use":
+          add({ kind: "tool", id: text(block["id"]), name: text(block["name"]), input: block["input"], parent });
+          break;
+        default:
+      }
+    }
+  },
+  user(data, draft, add) {
+    if (data["isReplay"] === true) return;
+    for (const value of list(record(data["message"])["content"])) {
+      const block = record(value);
+      if (block["type"] === "tool_result") draft.results.push([text(block["tool_use_id"]), readResult(block)]);
+      else if (block["type"] === "text" && optionalText(data["parent_tool_use_id"]) === null) {
+        const said = text(block["text"]).trim();
+        if (said !== "") add({ kind: "notice", tone: "plain", text: said });
+      }
+    }
+  },
+  result(data, _, add) {
+    const usage = record(data["usage"]);
+    const taken = INPUT_TOKENS.map((name) => number(usage[name])).filter((count) => count !== null);
+    const failed = data["is_error"] === true;
+    const milliseconds = number(data["duration_ms"]);
+    add({
+      kind: "result",
+      failed,
+      message: failed ? text(data["result"]) || list(data["errors"]).map(String).join("; ") : "",
+      seconds: milliseconds === null ? null : milliseconds / 1000,
+      inputTokens: taken.length === 0 ? null : taken.reduce((sum, count) => sum + count, 0),
+      outputTokens: number(usage["output_tokens"]),
+    });
+  },
+  system(data, _, add) {
+    if (data["subtype"] === "api_retry") {
+      const wait = (number(data["retry_delay_ms"]) ?? 0) / 1000;
+      const said = `The model does not answer; trying again in ${wait.toFixed(1)} s.`;
+      add({ kind: "notice", tone: "plain", text: said });
+    } else if (data["subtype"] === "compact_boundary") {
+      add({ kind: "notice", tone: "divider", text: "The conversation so far was summarised" });
+    }
+  },
+};
+
+const INPUT_TOKENS = ["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"] as const;
+const IMAGE_TYPES: ReadonlySet<string> = new Set(["image/png", "image/jpeg", "image/gif", "image/webp"]);
+
+function readResult(block: Loose): ToolResult {
+  const content = block["content"];
+  const images: Image[] = [];
+  const parts: string[] = [];
+  for (const part of typeof content === "string" ? [{ type: "text", text: content }] : list(content)) {
+    const { type, text: said, source } = record(part);
+    const { media_type, data } = record(source);
+    if (typeof said === "string") parts.push(said);
+    else if (type === "image" && IMAGE_TYPES.has(text(media_type))) {
+      images.push({ type: text(media_type), data: text(data) });
+    } else parts.push(`[${text(type) || typeof part}]`);
+  }
+  return { text: parts.join("\n"), images, failed: block["is_error"] === true };
+}
+
+/** Adds up the characters of all text in a value. */
+function weigh(value: unknown): number {
+  if (typeof value === "string") return value.length;
+  if (typeof value !== "object" || value === null) return 8;
+  let sum = 16;
+  for (const part of Object.values(value)) sum += weigh(part);
+  return sum;
+}

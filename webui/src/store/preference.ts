@@ -1,0 +1,35 @@
+import { effect, signal, type Signal } from "@preact/signals";
+import { keep, recall } from "./memory";
+
+export type Theme = "system" | "light" | "dark";
+
+/** What a person has chosen for this browser. */
+export class Preferences {
+  readonly theme: Signal<Theme> = kept("theme", isTheme, "system");
+  /** Whether single letters are shortcuts where nothing is typed. */
+  readonly shortcuts: Signal<boolean> = kept("shortcuts", isBoolean, true);
+  /** Whether the Enter key sends a prompt; on a touch screen it never does. */
+  readonly enterSends: Signal<boolean> = kept("enter-sends", isBoolean, true);
+  /** Whether to be told by the system when the page is not looked at. */
+  readonly notifications: Signal<boolean> = kept("notifications", isBoolean, false);
+}
+
+function kept<Value>(name: string, isValid: (value: unknown) => value is Value, fallback: Value): Signal<Value> {
+  const before = recall(name);
+  const value = signal(isValid(before) ? before : fallback);
+  let first = true;
+  effect(() => {
+    const now = value.value;
+    if (!first) keep(name, now === fallback ? null : now);
+    first = false;
+  });
+  return value;
+}
+
+function isTheme(value: unknown): value is Theme {
+  return value === "system" || value === "light" || value === "dark";
+}
+
+function isBoolean(value: unknown): value is boolean {
+  return typeof value === "boolean";
+}

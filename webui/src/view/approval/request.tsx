@@ -1,0 +1,258 @@
+import type { VNode } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { list, record, text, type Loose } from "../../conversation/reading";
+import type { Approval, Outcome } from "../../store/approvals";
+import { useStore, type Answer } from "../../store/store";
+import { ServerError } from "../../wire/frame";
+import { Questions, type Choices } from "../tool/question";
+import { isKnown, toolOf } from "../tool/tool";
+import { Editor } from "./editor";
+import { suggestionOf } from "./suggestion";
+
+/** Fingers that were about to tap something else have left by then. */
+const GUARD_MS = 450;
+
+type Mode = "look" | "edit" | "deny";
+
+/** A tool request: what it would do, and what to say to it. */
+export function Request({ approval }: { readonly approval: Approval }): VNode {
+  const { toasts, answer } = useAnswer(approval);
+  const { request, outcome } = approval;
+  const input = record(request.input);
+  const [mode, setMode] = useState<Mode>("look");
+  const [choices, setChoices] = useState<Choices>({});
+  const isReady = useReady();
+  const isBusy = answer.busy || !isReady || outcome !== undefined;
+  const isQuestion = request.tool_name === "AskUserQuestion";
+  const say = (given: Answer): void => {
+    answer.send(given).catch((error: unknown) => toasts.fail(error));
+  };
+
+  if (outcome !== undefined) return <Told outcome={outcome} />;
+  if (mode === "edit") {
+    return (
+      <Editor
+        name={request.tool_name}
+        input={input}
+        isBusy={isBusy}
+        onCancel={() => setMode("look")}
+        onAllow={(updatedInput) => say({ behavior: "allow", updatedInput })}
+      />
+    );
+  }
+  return (
+    <>
+      <div class="dock-body">
+        <Description approval={approval} />
+        {isQuestion ? (
+          <Questions
+            questions={list(input["questions"])}
+            choices={choices}
+            onChoose={(question, labels) => setChoices({ ...choices, [question]: labels })}
+          />
+        ) : (
+          <Whole name={request.tool_name} input={input} />
+        )}
+      </div>
+      {mode === "deny" ? (
+        <Denial
+          isBusy={isBusy}
+          onCancel={() => setMode("look")}
+          onDeny={(message) => say({ behavior: "deny", message })}
+        />
+      ) : (
+        <footer class="dock-actions">
+          <button class="button deny" type="button" disabled={isBusy} onClick={() => setMode("deny")}>
+            Deny
+          </button>
+          {!isQuestion && (
+            <button class="button" type="button" disabled={isBusy} onClick={() => setMode("edit")}>
+              Edit
+            </button>
+          )}
+          <Remember approval={approval} isBusy={isBusy} onAllow={() => say({ behavior: "allow", remember: true })} />
+          {isQuestion ? (
+            <button
+              class="button primary"
+              type="button"
+              disabled={isBusy || !isAnswered(input, choices)}
+              onClick={() => say({ behavior: "allow", updatedInput: answered(input, choices) })}
+            >
+              Answer
+            </button>
+          ) : (
+            <button
+              class="button primary allow"
+              type="button"
+              disabled={isBusy}
+              onClick={() => say({ behavior: "allow" })}
+            >
+              {request.tool_name === "ExitPlanMode" ? "Approve" : "Allow"}
+            </button>
+          )}
+        </footer>
+      )}
+    </>
+  );
+}
+
+interface Sending {
+  readonly busy: boolean;
+  readonly send: (given: Answer) => Promise<void>;
+}
+
+function useAnswer(approval: Approval): {
+  readonly answer: Sending;
+  readonly toasts: ReturnType<typeof useStore>["toasts"];
+} {
+  const store = useStore();
+  const [busy, setBusy] = useState(false);
+  const send = async (given: Answer): Promise<void> => {
+    setBusy(true);
+    try {
+      await store.answer(approval, given);
+    } catch (error) {
+      setBusy(false);
+      // Somebody else was first; their answer is shown when it comes.
+      if (!(error instanceof ServerError && error.code === "APPROVAL_NOT_FOUND")) throw error;
+      store.approvals.end(approval.id, firstAnswer(error));
+    }
+  };
+  return { answer: { busy, send }, toasts: store.toasts };
+}
+
+function firstAnswer({ details }: ServerError): Outcome {
+  const by = text(details["by"]);
+  if (by === "") return { behavior: "withdrawn", by: null };
+  return { behavior: details["behavior"] === "allow" ? "allow" : "deny", by };
+}
+
+function useReady(): boolean {
+  const [isReady, setReady] = useState(false);
+  useEffect(() => {
+    const timer = setTimeout(() => setReady(true), GUARD_MS);
+    return () => clearTimeout(timer);
+  }, []);
+  return isReady;
+}
+
+function Told({ outcome: { behavior, by, message } }: { readonly outcome: Outcome }): VNode {
+  const said = behavior === "allow" ? "Allowed" : behavior === "deny" ? "Denied" : "Withdrawn";
+  return (
+    <p class={`dock-told ${behavior}`} role="status">
+      {said}
+      {by === null ? "" : ` by ${by}`}
+      {message ? `: ${message}` : ""}
+    </p>
+  );
+}
+
+/** What the agent says about it, where that is more than the request itself. */
+function Description({ approval }: { readonly approval: Approval }): VNode | null {
+  const { request } = approval;
+  const input = record(request.input);
+  const said = text(input["description"]) || (request.description ?? "");
+  const subject = toolOf(request.tool_name).subject(input);
+  if (said === "" || said === request.tool_name || subject.includes(said)) return null;
+  return <p class="dock-description">{said}</p>;
+}
+
+/** Everything that the tool would be called with. */
+function Whole({ name, input }: { readonly name: string; readonly input: Loose }): VNode {
+  const tool = toolOf(name);
+  const Call = tool.call;
+  const rest = isKnown(name) ? Object.entries(input).filter(([key]) => !SHOWN.has(key)) : [];
+  const showsSubject = Call === null || "file_path" in input || "notebook_path" in input;
+  return (
+    <div class="dock-call">
+      {showsSubject && <p class="dock-path">{tool.subject(input)}</p>}
+      {Call !== null && <Call input={input} />}
+      {rest.length > 0 && (
+        <dl class="dock-rest">
+          {rest.map(([key, value]) => (
+            <div key={key}>
+              <dt>{key}</dt>
+              <dd>{typeof value === "string" ? value : JSON.stringify(value)}</dd>
+            </div>
+          ))}
+        </dl>
+      )}
+    </div>
+  );
+}
+
+/** What the views of tools, and the line above, show by themselves. */
+// prettier-ignore
+const SHOWN: ReadonlySet<string> = new Set([
+  "command", "content", "description", "edits", "file_path", "new_source", "new_string", "notebook_path", "old_string",
+  "path", "pattern", "plan", "prompt", "query", "questions", "replace_all", "todos", "url",
+]);
+
+interface RememberProps {
+  readonly approval: Approval;
+  readonly isBusy: boolean;
+  readonly onAllow: () => void;
+}
+
+/** Allows it, and what is like it until the session ends. */
+function Remember({ approval, isBusy, onAllow }: RememberProps): VNode | null {
+  const said = suggestionOf(approval.request.suggestions);
+  if (said === null) return null;
+  return (
+    <button class="button remember" type="button" disabled={isBusy} title={said} onClick={onAllow}>
+      Allow for this session
+      <small>{said}</small>
+    </button>
+  );
+}
+
+interface DenialProps {
+  readonly isBusy: boolean;
+  readonly onCancel: () => void;
+  readonly onDeny: (message: string) => void;
+}
+
+function Denial({ isBusy, onCancel, onDeny }: DenialProps): VNode {
+  const [reason, setReason] = useState("");
+  return (
+    <form
+      class="dock-denial"
+      onSubmit={(event) => {
+        event.preventDefault();
+        onDeny(reason.trim());
+      }}
+    >
+      <label class="field">
+        <span>Why not? The agent reads it.</span>
+        <input
+          class="input"
+          autofocus
+          value={reason}
+          maxLength={100_000}
+          placeholder="Say what it should do instead"
+          onInput={(event) => setReason(event.currentTarget.value)}
+        />
+      </label>
+      <div class="dock-actions">
+        <button class="button" type="button" onClick={onCancel}>
+          Back
+        </button>
+        <button class="button danger" type="submit" disabled={isBusy}>
+          Deny
+        </button>
+      </div>
+    </form>
+  );
+}
+
+function isAnswered(input: Loose, choices: Choices): boolean {
+  return list(input["questions"]).every((question) => (choices[text(record(question)["question"])] ?? []).length > 0);
+}
+
+/** The input with the answers, as the CLI takes them: a text for each question. */
+function answered(input: Loose, choices: Choices): Loose {
+  const answers = Object.fromEntries(
+    Object.entries(choices).map(([question, labels]) => [question, labels.join(", ")]),
+  );
+  return { ...input, answers };
+}

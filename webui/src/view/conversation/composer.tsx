@@ -1,0 +1,131 @@
+import type { VNode } from "preact";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { ArrowUp, Cpu, ShieldCheck, Skull, Square } from "lucide";
+import { useStore } from "../../store/store";
+import type { ProjectStateData } from "../../wire/generated";
+import { Icon } from "../icon";
+import { ChooseMode, ChooseModel } from "./choose";
+import { modeName, modelName } from "./tuning";
+
+/** An interruption that has not helped by then may need more than asking. */
+const PATIENCE_MS = 5000;
+
+/** Where prompts are written. */
+export function Composer({ project }: { readonly project: ProjectStateData }): VNode {
+  const store = useStore();
+  const { drafts, outbox, link, preferences } = store;
+  const text = drafts.textOf(project.id).value;
+  const [choosing, setChoosing] = useState<"model" | "mode" | null>(null);
+  const field = useRef<HTMLTextAreaElement>(null);
+  const isRunning = project.state === "EXECUTING";
+  const isOnline = link.status.value.kind === "online";
+  const isEmpty = text.trim() === "";
+
+  // As high as its text; the style sheet says how high at most.
+  useLayoutEffect(() => {
+    const element = field.current;
+    if (element === null) return;
+    element.style.height = "auto";
+    element.style.height = `${element.scrollHeight + 2}px`;
+  }, [text]);
+
+  const send = (): void => {
+    if (isEmpty) return;
+    outbox.send(project.id, text);
+    drafts.put(project.id, "");
+    field.current?.focus();
+  };
+  const onKeyDown = (event: KeyboardEvent): void => {
+    if (event.key !== "Enter" || event.isComposing) return;
+    const isWanted = event.metaKey || event.ctrlKey || (preferences.enterSends.value && !event.shiftKey && !isTouch());
+    if (!isWanted) return;
+    event.preventDefault();
+    send();
+  };
+  return (
+    <div class="composer">
+      <textarea
+        ref={field}
+        class="composer-text"
+        data-focus="main"
+        aria-label="Prompt"
+        rows={1}
+        placeholder={placeholder(isOnline, isRunning)}
+        value={text}
+        enterkeyhint={isTouch() ? "enter" : "send"}
+        onInput={(event) => drafts.put(project.id, event.currentTarget.value)}
+        onKeyDown={onKeyDown}
+      />
+      <div class="composer-bar">
+        <button class="chip" type="button" onClick={() => setChoosing("model")}>
+          <Icon node={Cpu} size={15} />
+          <span class="visually-hidden">Model: </span>
+          <span class="chip-text">{modelName(project.model)}</span>
+        </button>
+        <button class="chip" type="button" onClick={() => setChoosing("mode")}>
+          <Icon node={ShieldCheck} size={15} />
+          <span class="visually-hidden">Permission mode: </span>
+          <span class="chip-text">{modeName(project.permission_mode)}</span>
+        </button>
+        <span class="grow" />
+        {isRunning && <Stop projectId={project.id} />}
+        <button
+          class="button primary icon-only"
+          type="button"
+          aria-label={isRunning ? "Put into the queue" : "Send"}
+          disabled={isEmpty}
+          onClick={send}
+        >
+          <Icon node={ArrowUp} />
+        </button>
+      </div>
+      {choosing === "model" && <ChooseModel project={project} onClose={() => setChoosing(null)} />}
+      {choosing === "mode" && <ChooseMode project={project} onClose={() => setChoosing(null)} />}
+    </div>
+  );
+}
+
+/** Interrupts the agent; one that does not listen can be killed. */
+function Stop({ projectId }: { readonly projectId: string }): VNode {
+  const { link, toasts } = useStore();
+  const [state, setState] = useState<"works" | "interrupting" | "stubborn">("works");
+  useEffect(() => {
+    if (state !== "interrupting") return undefined;
+    const timer = setTimeout(() => setState("stubborn"), PATIENCE_MS);
+    return () => clearTimeout(timer);
+  }, [state]);
+  const ask = (kind: "agent_interrupt" | "agent_kill"): void => {
+    link.request(kind, {}, { projectId }).catch((error: unknown) => {
+      setState("works");
+      toasts.fail(error);
+    });
+  };
+  const interrupt = (): void => {
+    setState("interrupting");
+    ask("agent_interrupt");
+  };
+  if (state === "stubborn") {
+    return (
+      <button class="button danger" type="button" onClick={() => ask("agent_kill")}>
+        <Icon node={Skull} size={18} />
+        Kill
+      </button>
+    );
+  }
+  return (
+    <button class="button" type="button" data-action="interrupt" disabled={state !== "works"} onClick={interrupt}>
+      <Icon node={Square} size={16} />
+      {state === "works" ? "Stop" : "Stopping…"}
+    </button>
+  );
+}
+
+/** Whether the Enter key of this screen is for new lines. */
+function isTouch(): boolean {
+  return matchMedia("(pointer: coarse)").matches;
+}
+
+function placeholder(isOnline: boolean, isRunning: boolean): string {
+  if (!isOnline) return "Offline: a prompt is sent when the server is back";
+  return isRunning ? "Write the next prompt; it waits its turn" : "What should the agent do?";
+}

@@ -1,0 +1,121 @@
+import type { VNode } from "preact";
+import { useState } from "preact/hooks";
+import { Cpu, History, MessageSquarePlus, ShieldCheck, Skull, Trash2, type IconNode } from "lucide";
+import { navigate } from "../../router";
+import { useStore } from "../../store/store";
+import type { ProjectStateData } from "../../wire/generated";
+import { Confirm } from "../control/confirm";
+import { Sheet } from "../control/sheet";
+import { Icon } from "../icon";
+import { ChooseMode, ChooseModel } from "./choose";
+import { SessionsSheet } from "./sessions";
+import { modeName, modelName } from "./tuning";
+
+type Choice = "menu" | "sessions" | "model" | "mode" | "kill" | "delete";
+
+interface MenuProps {
+  readonly project: ProjectStateData;
+  readonly onClose: () => void;
+}
+
+/** What can be done with a project, beside talking to its agent. */
+export function ProjectMenu({ project, onClose }: MenuProps): VNode {
+  const { link, toasts } = useStore();
+  const [choice, setChoice] = useState<Choice>("menu");
+  const projectId = project.id;
+  const isRunning = project.state === "EXECUTING";
+  const renew = async (): Promise<void> => {
+    onClose();
+    try {
+      const { old_session_id } = await link.request("agent_new_session", {}, { projectId });
+      const undo = (session_id: string) => () => {
+        link.request("session_resume", { session_id }, { projectId }).catch((error: unknown) => toasts.fail(error));
+      };
+      toasts.say(
+        "The next prompt begins a new conversation.",
+        old_session_id === null ? undefined : { label: "Undo", run: undo(old_session_id) },
+      );
+    } catch (error) {
+      toasts.fail(error);
+    }
+  };
+  switch (choice) {
+    case "sessions":
+      return <SessionsSheet projectId={projectId} onClose={onClose} />;
+    case "model":
+      return <ChooseModel project={project} onClose={onClose} />;
+    case "mode":
+      return <ChooseMode project={project} onClose={onClose} />;
+    case "kill":
+      return <Kill project={project} onClose={onClose} />;
+    case "delete":
+      return <Delete project={project} onClose={onClose} />;
+    case "menu":
+  }
+  return (
+    <Sheet title={project.name} onClose={onClose}>
+      <ul class="menu">
+        <Line icon={MessageSquarePlus} name="New conversation" disabled={isRunning} onClick={() => void renew()} />
+        <Line icon={History} name="Older conversations" onClick={() => setChoice("sessions")} />
+        <Line icon={Cpu} name="Model" value={modelName(project.model)} onClick={() => setChoice("model")} />
+        <Line
+          icon={ShieldCheck}
+          name="Permission mode"
+          value={modeName(project.permission_mode)}
+          onClick={() => setChoice("mode")}
+        />
+        <Line icon={Skull} name="Kill the execution" danger disabled={!isRunning} onClick={() => setChoice("kill")} />
+        <Line icon={Trash2} name="Delete the project" danger onClick={() => setChoice("delete")} />
+      </ul>
+      <p class="hint path">{project.path}</p>
+    </Sheet>
+  );
+}
+
+interface LineProps {
+  readonly icon: IconNode;
+  readonly name: string;
+  readonly value?: string;
+  readonly danger?: boolean;
+  readonly disabled?: boolean;
+  readonly onClick: () => void;
+}
+
+function Line({ icon, name, value, danger = false, disabled = false, onClick }: LineProps): VNode {
+  return (
+    <li>
+      <button class={danger ? "danger" : ""} type="button" disabled={disabled} onClick={onClick}>
+        <Icon node={icon} />
+        {name}
+        {value !== undefined && <span class="value">{value}</span>}
+      </button>
+    </li>
+  );
+}
+
+function Kill({ project, onClose }: MenuProps): VNode {
+  const { link } = useStore();
+  const kill = async (): Promise<void> => {
+    await link.request("agent_kill", {}, { projectId: project.id });
+  };
+  return (
+    <Confirm title="Kill the execution?" action="Kill" onConfirm={kill} onClose={onClose}>
+      <p>The agent and every process that it has started are ended at once. Interrupting is gentler.</p>
+    </Confirm>
+  );
+}
+
+/** Asks, and forgets a project. */
+export function Delete({ project, onClose }: MenuProps): VNode {
+  const { link } = useStore();
+  const forget = async (): Promise<void> => {
+    await link.request("project_delete", {}, { projectId: project.id });
+    navigate("/", { replace: true });
+  };
+  return (
+    <Confirm title={`Delete ${project.name}?`} action="Delete" onConfirm={forget} onClose={onClose}>
+      <p>Its conversation is forgotten on the server. The directory and its files are not touched:</p>
+      <p class="path">{project.path}</p>
+    </Confirm>
+  );
+}

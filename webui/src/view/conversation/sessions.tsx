@@ -1,0 +1,61 @@
+import type { VNode } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { useStore } from "../../store/store";
+import { formatAgo, formatFullTime } from "../../text/format";
+import type { SessionData } from "../../wire/generated";
+import { Sheet } from "../control/sheet";
+
+interface SessionsProps {
+  readonly projectId: string;
+  readonly onClose: () => void;
+}
+
+/** The conversations of a project, to go on with one of them. */
+export function SessionsSheet({ projectId, onClose }: SessionsProps): VNode {
+  const { link, toasts } = useStore();
+  const [sessions, setSessions] = useState<readonly SessionData[]>();
+  const [problem, setProblem] = useState("");
+  useEffect(() => {
+    link.request("session_list", {}, { projectId }).then(
+      (reply) => setSessions(reply.sessions),
+      (error: unknown) => setProblem(error instanceof Error ? error.message : String(error)),
+    );
+  }, [projectId]);
+  const resume = async ({ session_id, title }: SessionData, fork: boolean): Promise<void> => {
+    try {
+      await link.request("session_resume", { session_id, fork }, { projectId });
+      toasts.say(`The next prompt goes on with ${fork ? "a copy of " : ""}“${title}”.`);
+      onClose();
+    } catch (error) {
+      toasts.fail(error);
+    }
+  };
+  return (
+    <Sheet title="Conversations" onClose={onClose}>
+      {problem !== "" && <p class="problem">{problem}</p>}
+      {sessions === undefined && problem === "" && <div class="spinner" role="status" aria-label="Loading" />}
+      {sessions?.length === 0 && <p class="hint">There is none yet; it begins with the first prompt.</p>}
+      <ul class="sessions">
+        {sessions?.map((session) => (
+          <li key={session.session_id}>
+            <div>
+              <p class="session-title">{session.title === "" ? "Without a prompt" : session.title}</p>
+              <p class="hint" title={formatFullTime(session.last_active)}>
+                {session.current ? "This one · " : ""}
+                {formatAgo(session.last_active)}
+              </p>
+            </div>
+            {!session.current && (
+              <button class="button small" type="button" onClick={() => void resume(session, false)}>
+                Resume
+              </button>
+            )}
+            <button class="button small" type="button" onClick={() => void resume(session, true)}>
+              Copy
+            </button>
+          </li>
+        ))}
+      </ul>
+    </Sheet>
+  );
+}

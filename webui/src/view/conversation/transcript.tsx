@@ -1,0 +1,88 @@
+import type { VNode } from "preact";
+import { useMemo, useState } from "preact/hooks";
+import { useComputed } from "@preact/signals";
+import { ArrowDown } from "lucide";
+import type { Conversation } from "../../conversation/conversation";
+import type { Item } from "../../conversation/item";
+import { useStore } from "../../store/store";
+import { Icon } from "../icon";
+import { List } from "../list/list";
+import { Expansion, ExpansionProvider } from "../text/expansion";
+import { LiveView, Working } from "./live";
+import { Row } from "./row";
+
+interface TranscriptProps {
+  readonly conversation: Conversation;
+  readonly isRunning: boolean;
+}
+
+/** The conversation as far as it is in memory, and what is being said now. */
+export function Transcript({ conversation, isRunning }: TranscriptProps): VNode {
+  const { approvals } = useStore();
+  const { timeline } = conversation;
+  const version = timeline.version.value;
+  const expansion = useMemo(() => new Expansion(), [conversation]);
+  const [isFollowing, setFollowing] = useState(true);
+  const control = useMemo(() => ({ toEnd: (): void => undefined }), [conversation]);
+  const waits = useComputed(() => approvals.waiting.value.some((one) => one.projectId === conversation.projectId));
+  const executions = conversation.executions.value;
+  const ends = useMemo(() => endsOf(timeline.items), [version]);
+
+  const toNewest = async (): Promise<void> => {
+    await conversation.toNewest();
+    control.toEnd();
+  };
+  const renderRow = (item: Item): VNode => {
+    const { executionId, answer } = ends.get(item.key) ?? {};
+    const execution = executionId === undefined ? undefined : executions.get(executionId);
+    if (executionId !== undefined && execution === undefined) void conversation.loadExecutions();
+    return <Row item={item} timeline={timeline} isRunning={isRunning} execution={execution} answer={answer} />;
+  };
+
+  return (
+    <ExpansionProvider value={expansion}>
+      <div class="transcript">
+        <List
+          label="Conversation"
+          items={timeline.items}
+          version={version}
+          control={control}
+          render={renderRow}
+          footer={
+            <div class="live-area">
+              <LiveView conversation={conversation} />
+              {isRunning && <Working since={conversation.startedAt.value} waits={waits.value} />}
+            </div>
+          }
+          onNearStart={() => void conversation.loadOlder()}
+          onNearEnd={() => void conversation.loadNewer()}
+          onFollow={setFollowing}
+        />
+        {(!isFollowing || timeline.hasNewer) && (
+          <button class="jump" type="button" onClick={() => void toNewest()}>
+            <Icon node={ArrowDown} size={18} />
+            Newest
+          </button>
+        )}
+      </div>
+    </ExpansionProvider>
+  );
+}
+
+interface End {
+  readonly executionId: string | undefined;
+  readonly answer: string | undefined;
+}
+
+/** For each result the execution that it ends, which is that of the prompt before it, and what was said last. */
+function endsOf(items: readonly Item[]): ReadonlyMap<string, End> {
+  const found = new Map<string, End>();
+  let executionId: string | undefined;
+  let answer: string | undefined;
+  for (const item of items) {
+    if (item.kind === "prompt") [executionId, answer] = [item.executionId, undefined];
+    else if (item.kind === "text" && item.parent === null) answer = item.text;
+    else if (item.kind === "result") found.set(item.key, { executionId, answer });
+  }
+  return found;
+}

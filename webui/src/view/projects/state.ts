@@ -1,0 +1,14 @@
+import type { ProjectStateData } from "../../wire/generated";
+
+export interface ShownState {
+  readonly name: string;
+  readonly tone: "idle" | "working" | "waiting" | "failed";
+}
+
+/** How a project is, in a word for a person. */
+export function stateOf({ state, pending_approvals }: ProjectStateData): ShownState {
+  if (pending_approvals > 0) return { name: "Waits for you", tone: "waiting" };
+  if (state === "EXECUTING") return { name: "Working", tone: "working" };
+  if (state === "ERROR") return { name: "Failed", tone: "failed" };
+  return { name: "Idle", tone: "idle" };
+}

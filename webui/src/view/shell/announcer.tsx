@@ -1,0 +1,16 @@
+import type { VNode } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { useStore } from "../../store/store";
+import { listenForNews, type News } from "./news";
+
+/** Tells screen readers what others see happen; and the system, when nobody looks at the page. */
+export function Announcer(): VNode {
+  const store = useStore();
+  const [news, setNews] = useState<News | null>(null);
+  useEffect(() => listenForNews(store, setNews), [store]);
+  return (
+    <div class="visually-hidden" aria-live={news?.isUrgent ? "assertive" : "polite"}>
+      {news?.title} {news?.body}
+    </div>
+  );
+}
