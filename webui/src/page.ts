@@ -1,5 +1,5 @@
 import type { ComponentType } from "preact";
-import { FolderGit2, Settings, type IconNode } from "lucide";
+import { FolderGit2, Gauge, Settings, type IconNode } from "lucide";
 
 /** A page of the client. Its code is loaded when it is first shown. */
 export interface Page {
@@ -27,6 +27,12 @@ export const PAGES: readonly Page[] = [
     load: () => import("./view/projects/page"),
   },
   { title: "Project", path: /^\/p\/(?<id>[^/]+)$/, isFull: true, load: () => import("./view/conversation/page") },
+  {
+    title: "Dashboard",
+    path: /^\/dashboard$/,
+    entry: { path: "/dashboard", icon: Gauge },
+    load: () => import("./view/dashboard/page"),
+  },
   {
     title: "Settings",
     path: /^\/settings$/,

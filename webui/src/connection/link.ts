@@ -19,6 +19,8 @@ const REPEATABLE: ReadonlySet<string> = new Set<RequestType>([
   "get_messages",
   "health_check",
   "server_stats",
+  "server_history",
+  "server_overview",
   "session_list",
   "execution_list",
 ]);

@@ -1,0 +1,63 @@
+"""A real browser, headless, for what people see."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+from playwright.async_api import Browser, Page, ViewportSize, async_playwright
+
+from tests.harness.tool import ROOT, require_tool
+
+FLAGS: Final = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+PHONE: Final = ViewportSize(width=360, height=780)
+DESKTOP: Final = ViewportSize(width=1280, height=900)
+_AXE: Final = ROOT / "webui" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+@contextlib.asynccontextmanager
+async def browsing() -> AsyncIterator[Browser]:
+    """A browser that is closed at the end."""
+    chromium = require_tool("chromium")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+@contextlib.asynccontextmanager
+async def page_of(browser: Browser, url: str, size: ViewportSize = DESKTOP) -> AsyncIterator[Page]:
+    """A page on which nothing may go wrong: an exception, or something that its policy forbids, fails the test."""
+    context = await browser.new_context(viewport=size)
+    page = await context.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda said: faults.append(said.text) if "Content Security Policy" in said.text else None)
+    try:
+        await page.goto(url)
+        yield page
+        assert faults == []
+    finally:
+        await context.close()
+
+
+async def violations(page: Page) -> list[str]:
+    """What axe finds that keeps people out: serious and critical faults of accessibility."""
+    await page.evaluate(Path(_AXE).read_text("utf-8"))
+    found = await page.evaluate("axe.run().then(({ violations }) => violations)")
+    return [
+        f"{fault['id']}: {node['html']}"
+        for fault in found
+        if fault["impact"] in {"serious", "critical"}
+        for node in fault["nodes"]
+    ]

@@ -1,0 +1,11 @@
+import type { VNode } from "preact";
+
+/** A link to what to do; the page is no page of the client. */
+export function Runbook({ name }: { readonly name: string | null }): VNode | null {
+  if (name === null) return null;
+  return (
+    <a class="runbook" href={`/docs/runbooks/${encodeURIComponent(name)}`} target="_blank" rel="noopener">
+      Runbook<span class="visually-hidden"> {name}</span>
+    </a>
+  );
+}
