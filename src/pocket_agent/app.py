@@ -8,7 +8,6 @@ work (which run on), the listeners close, spans are exported, the store is close
 import asyncio
 import contextlib
 import gc
-import secrets
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -33,7 +32,6 @@ from pocket_agent.events import (
     SettingsReloaded,
 )
 from pocket_agent.hub import Hub
-from pocket_agent.model import Device
 from pocket_agent.notification.notifier import Notifier
 from pocket_agent.observability.check import Inspector
 from pocket_agent.observability.exposition import Exposition, application, scrape_token
@@ -42,13 +40,13 @@ from pocket_agent.observability.log import Log, open_log
 from pocket_agent.observability.loss import Losses
 from pocket_agent.observability.observation import Observation
 from pocket_agent.projects import Projects
-from pocket_agent.server.auth import Authenticator, hash_token, new_token
+from pocket_agent.server.auth import Authenticator, new_device
 from pocket_agent.server.handlers import Handlers
 from pocket_agent.server.http import Endpoint
 from pocket_agent.server.listener import exporting, listening, tell
+from pocket_agent.server.pairing import new_pairing
 from pocket_agent.server.tls import Tls
 from pocket_agent.session.agent import AgentContext
-from pocket_agent.session.log import now
 from pocket_agent.storage import Store
 from pocket_agent.storage.location import database_path
 
@@ -67,6 +65,7 @@ class Started:
         url: the main address.
         plain_url: the plain address on loopback, if there is one.
         token: the first device's token, at the first start only.
+        pairing_urls: links that let one device in, at the first start only; the best for another device first.
         demo: whether agents talk to the scripted model.
         auth: whether connections need a token.
     """
@@ -74,6 +73,7 @@ class Started:
     url: str
     plain_url: str | None
     token: str | None
+    pairing_urls: tuple[str, ...]
     demo: bool
     auth: bool
 
@@ -137,7 +137,7 @@ async def _serve(
             await stack.enter_async_context(
                 observed.traces.exporting(observer, min(_EXPORT_SECONDS, settings.timeouts.shutdown))
             )
-            token = await _first_device(store, settings)
+            first = await _first_device(store, settings)
             child = await _child_environment(settings, environment)
             if settings.demo:
                 await stack.enter_async_context(_background(_look_after_model(_demo_dir(settings), observer)))
@@ -160,15 +160,20 @@ async def _serve(
             health = Health(inspector.checks(), settings.health.interval, observer)
             report = observed.report(hub, projects, store, inspector, health)
             handlers = Handlers(projects, store, hub, settings, report)
-            authenticator = Authenticator(
-                store, required=settings.server.auth, allowed_origins=settings.server.allowed_origins
-            )
-            endpoint = Endpoint(handlers, authenticator, report, hub, settings, observer)
+            authenticator = Authenticator(store, required=settings.server.auth)
+            endpoint = Endpoint(handlers, store, authenticator, report, hub, settings, observer)
             await stack.enter_async_context(projects.running())
             if settings.metrics.enabled:
                 await stack.enter_async_context(_exporting(exposition, loaded, observer))
             listeners = await stack.enter_async_context(listening(endpoint.application(), loaded, observer))
-            started = Started(listeners.url, listeners.plain_url, token, settings.demo, settings.server.auth)
+            started = Started(
+                listeners.url,
+                listeners.plain_url,
+                first[0] if first is not None else None,
+                tuple(f"{url}/pair#{first[1]}" for url in listeners.page_urls) if first is not None else (),
+                settings.demo,
+                settings.server.auth,
+            )
             await stack.enter_async_context(
                 _background(
                     endpoint.keep_alive(),
@@ -238,15 +243,15 @@ def _on_signals(stop: asyncio.Event, reload: asyncio.Event) -> None:
     loop.add_signal_handler(signal.SIGHUP, reload.set)
 
 
-async def _first_device(store: Store, settings: Settings) -> str | None:
-    """Make the first device's token, once; only its hash is kept."""
+async def _first_device(store: Store, settings: Settings) -> tuple[str, str] | None:
+    """Make the first device's token and a pairing code, once; only their hashes are kept."""
     if not settings.server.auth or await store.devices():
         return None
-    token = new_token()
-    await store.add_device(
-        Device(id=secrets.token_hex(8), name=_FIRST_DEVICE, token_hash=hash_token(token), created_at=now())
-    )
-    return token
+    device, token = new_device(_FIRST_DEVICE)
+    pairing, code = new_pairing()
+    await store.add_device(device)
+    await store.add_pairing(pairing)
+    return token, code
 
 
 async def _child_environment(settings: Settings, environment: Mapping[str, str]) -> dict[str, str]:

@@ -90,7 +90,7 @@ class ConnectionOpened:
 class ConnectionRejected:
     """A client was turned away before it was in."""
 
-    reason: Literal["unauthorized", "origin", "limit", "stopping"]
+    reason: Literal["unauthorized", "throttled", "origin", "limit", "stopping"]
     remote: str
 
 
@@ -103,6 +103,22 @@ class ConnectionClosed:
     code: int
     initiator: Literal["client", "server"]
     duration: float
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePaired:
+    """A device has traded a pairing code for a token of its own."""
+
+    device: str
+    remote: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRevoked:
+    """A device may no longer connect; `by` names the device that saw to it."""
+
+    device: str
+    by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,6 +384,8 @@ Event = (
     | ConnectionOpened
     | ConnectionRejected
     | ConnectionClosed
+    | DevicePaired
+    | DeviceRevoked
     | PongReceived
     | ConsumerDropped
     | RequestHandled

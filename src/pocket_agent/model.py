@@ -347,10 +347,39 @@ class Session(msgspec.Struct, frozen=True):
 
 
 class Device(msgspec.Struct, frozen=True):
-    """A holder of a token; the token itself is not stored, only its SHA-256."""
+    """A holder of a token; the token itself is not stored, only its SHA-256.
+
+    Attributes:
+        last_address: where it last connected from.
+        view_only: whether it may watch and change nothing.
+        projects: the projects that it may see; None for all, and what concerns the server as a whole.
+    """
 
     id: str
     name: str
     token_hash: str
     created_at: Milliseconds
     last_seen: Milliseconds | None = None
+    last_address: str | None = None
+    view_only: bool = False
+    projects: tuple[ProjectId, ...] | None = None
+
+    def sees(self, project_id: str) -> bool:
+        """Whether it may know of a project."""
+        return self.projects is None or project_id in self.projects
+
+
+class Pairing(msgspec.Struct, frozen=True):
+    """Leave for one device to come in, by a code of which only the SHA-256 is stored.
+
+    Attributes:
+        name: what the device will be called; None lets it say so itself.
+        view_only, projects: as of `Device`.
+    """
+
+    code_hash: str
+    name: str | None
+    view_only: bool
+    projects: tuple[ProjectId, ...] | None
+    created_at: Milliseconds
+    expires_at: Milliseconds

@@ -66,7 +66,8 @@ def test_a_revoked_local_token_is_made_again(tmp_path: Path) -> None:
     loaded = settings(tmp_path)
     token = local_token(loaded)
     with connection_beside(database_path(tmp_path)) as connection:
-        remove_device(connection, "terminal")
+        (terminal,) = devices(connection)
+        remove_device(connection, terminal.id)
     assert local_token(loaded) != token
 
 

@@ -169,10 +169,8 @@ class Room:
             self.hub, self.inspector, self.health, settings, tally, self.projects, overview, self.history
         )
         self.handlers = Handlers(self.projects, store, self.hub, settings, self.report)
-        self.authenticator = Authenticator(
-            store, required=settings.server.auth, allowed_origins=settings.server.allowed_origins
-        )
-        self.endpoint = Endpoint(self.handlers, self.authenticator, self.report, self.hub, settings, observer)
+        self.authenticator = Authenticator(store, required=settings.server.auth)
+        self.endpoint = Endpoint(self.handlers, store, self.authenticator, self.report, self.hub, settings, observer)
         self.port = 0
 
     def observe(self, observer: Observer) -> None:
@@ -261,7 +259,7 @@ async def open_room(folder: Path, *, standin: bool = True, **changed: object) ->
     store = Store.open(settings.data.dir / "pocket-agent.db")
     watcher = SpoolWatcher()
     room = Room(folder, settings, store, watcher)
-    await store.remove_device("test")  # of an earlier run on the same data
+    await store.remove_device("d-1")  # of an earlier run on the same data
     await store.add_device(Device(id="d-1", name="test", token_hash=hash_token(room.token), created_at=now()))
     try:
         async with room.projects.running(), _listening(room), asyncio.TaskGroup() as group:

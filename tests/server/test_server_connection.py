@@ -254,7 +254,7 @@ async def test_a_stopping_server_says_goodbye(room: Room) -> None:
 async def test_a_revoked_device_is_closed_at_once(room: Room) -> None:
     async with room.wire() as wire:
         await wire.works()
-        await room.store.remove_device("test")
+        await room.store.remove_device("d-1")
         assert await wire.closed() == 4009
 
 

@@ -30,12 +30,12 @@ async def test_a_device_can_be_added_before_the_first_start(database: Path) -> N
 async def test_a_running_server_sees_what_a_command_does(store: Store, database: Path) -> None:
     with connection_beside(database) as connection:
         add_device(connection, PHONE)
-        touch_device(connection, "d1", Milliseconds(5))
+        touch_device(connection, "d1", Milliseconds(5), "192.0.2.7")
         assert device_by_hash(connection, "aa") == devices(connection)[0]
     found = await store.device_by_hash("aa")
     assert found is not None
     assert found.last_seen == 5
     with connection_beside(database) as connection:
-        assert remove_device(connection, "phone") == found
-        assert remove_device(connection, "phone") is None
+        assert remove_device(connection, "d1") == found
+        assert remove_device(connection, "d1") is None
     assert await store.device_by_hash("aa") is None

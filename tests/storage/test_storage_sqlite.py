@@ -277,11 +277,11 @@ async def test_devices_are_kept_by_name_and_hash(store: Store) -> None:
         await store.add_device(Device("d3", "phone", "cc", Milliseconds(3)))
     assert await store.device_by_hash("aa") == phone
     assert await store.device_by_hash("cc") is None
-    await store.touch_device("d1", Milliseconds(9))
-    seen = msgspec.structs.replace(phone, last_seen=Milliseconds(9))
+    await store.touch_device("d1", Milliseconds(9), "192.0.2.7")
+    seen = msgspec.structs.replace(phone, last_seen=Milliseconds(9), last_address="192.0.2.7")
     assert [device.id for device in await store.devices()] == ["d1", "d2"]
-    assert await store.remove_device("phone") == seen
-    assert await store.remove_device("phone") is None
+    assert await store.remove_device("d1") == seen
+    assert await store.remove_device("d1") is None
     assert await store.device_by_hash("aa") is None
 
 

@@ -1,16 +1,13 @@
 """`pocket-agent devices`: who may connect."""
 
-import secrets
-
 import typer
 
 from pocket_agent.config import LoadedSettings
 from pocket_agent.errors import ValidationError
-from pocket_agent.model import Device
 from pocket_agent.protocol.frame import timestamp
-from pocket_agent.server.auth import hash_token, new_token
-from pocket_agent.session.log import now
-from pocket_agent.storage import add_device, connection_beside, devices, remove_device
+from pocket_agent.server.auth import new_device
+from pocket_agent.server.pairing import check_name
+from pocket_agent.storage import add_device, connection_beside, device_named, devices, remove_device
 from pocket_agent.storage.location import database_path
 
 
@@ -20,14 +17,9 @@ def make_device(loaded: LoadedSettings, name: str) -> str:
     Raises:
         ValidationError: the name is taken, empty or not printable.
     """
-    if not name.strip() or not name.isprintable() or len(name) > 100:
-        raise ValidationError("A device's name is 1 to 100 printable characters.")
-    token = new_token()
+    device, token = new_device(check_name(name))
     with connection_beside(database_path(loaded.settings.data.dir)) as connection:
-        add_device(
-            connection,
-            Device(id=secrets.token_hex(8), name=name, token_hash=hash_token(token), created_at=now()),
-        )
+        add_device(connection, device)
     return token
 
 
@@ -56,6 +48,7 @@ def revoke(loaded: LoadedSettings, name: str) -> None:
         ValidationError: there is none of that name.
     """
     with connection_beside(database_path(loaded.settings.data.dir)) as connection:
-        if remove_device(connection, name) is None:
+        device = device_named(connection, name)
+        if device is None or remove_device(connection, device.id) is None:
             raise ValidationError(f"There is no device named {name!r}; `pocket-agent devices list` shows them.")
     typer.echo(f"{name} may no longer connect.")

@@ -160,6 +160,22 @@ def notify(
     show_notifications(_settings(config, {"data.dir": data_dir}), test=test)
 
 
+@app.command()
+def pair(
+    name: Annotated[str | None, typer.Option(help="What to call the device; without, it says so itself.")] = None,
+    view_only: Annotated[bool, typer.Option("--view-only", help="Let it watch, and change nothing.")] = False,
+    project: Annotated[
+        list[str] | None, typer.Option(help="A project that it may see, by name, path or id; may be repeated.")
+    ] = None,
+    config: Config = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Print a link and a QR code that let one device in, within five minutes."""
+    from pocket_agent.cli.pair import pair as start
+
+    start(_settings(config, {"data.dir": data_dir}), name=name, view_only=view_only, wanted=project or ())
+
+
 @devices.command("add")
 def add_device(
     name: Annotated[str, typer.Argument(help="What to call the device.")],

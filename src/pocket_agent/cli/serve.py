@@ -8,6 +8,7 @@ from pathlib import Path
 import uvloop
 
 from pocket_agent.app import Started, serve
+from pocket_agent.cli.pair import qr_code
 from pocket_agent.config import LoadedSettings
 
 _BANNER = """
@@ -50,8 +51,11 @@ def _greet(started: Started) -> None:
         lines.append("  WITHOUT TOKENS        every program and user of this machine may run the agent")
     elif started.token is not None:
         lines.append(f"  token (shown once)    {started.token}")
+        lines += [f"  pair a device         {url}" for url in started.pairing_urls]
     else:
-        lines.append("  another device        pocket-agent devices add NAME")
+        lines.append("  another device        pocket-agent pair")
     lines.append("  terminal client       pocket-agent chat")
+    if started.pairing_urls and sys.stderr.isatty():
+        lines += ["", qr_code(started.pairing_urls[0])]
     sys.stderr.write("\n".join(["", *lines, "", ""]))
     sys.stderr.flush()

@@ -24,7 +24,7 @@ from pocket_agent.config.collection import (
 )
 from pocket_agent.config.directory import default_data_dir
 from pocket_agent.config.form import boolean, choice, duration, host, number, path, real, size, text
-from pocket_agent.config.url import url
+from pocket_agent.config.url import origin_url, url
 
 _ANY_PORT = number(0, 65535, " (0: any free port)")
 _MEBIBYTE = 2**20
@@ -71,6 +71,11 @@ class ServerSettings(Section):
     plain_port: OptionalPort = Field(
         default=8080,
         description="Port of the plain HTTP listener, which is bound to loopback whatever the host is.",
+    )
+    public_url: Annotated[str | None, origin_url().optional()] = Field(
+        default=None,
+        description="Address under which other devices reach the server, if it is another than those it listens on "
+        "(behind a proxy, by a name): links to pair begin with it, and its pages are the server's own.",
     )
     auth: Switch = Field(default=True, description="Ask every connection for a token; off only on a loopback host.")
     allowed_origins: Annotated[tuple[str, ...], origin_list()] = Field(

@@ -155,7 +155,7 @@ APPROVALS_PENDING: Final = _gauge("approvals_pending", "Tool requests that wait 
 CONNECTIONS_REJECTED: Final = _counter(
     "connections_rejected_total",
     "Connections that were refused.",
-    reason=("unauthorized", "origin", "limit", "stopping"),
+    reason=("unauthorized", "throttled", "origin", "limit", "stopping"),
 )
 DISCONNECTS: Final = Metric(
     PREFIX + "disconnects_total",

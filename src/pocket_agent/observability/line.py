@@ -78,6 +78,14 @@ def _connection_rejected(event: events.ConnectionRejected) -> Line:
     return Line("warning", "connection rejected", {"reason": event.reason, "remote": event.remote})
 
 
+def _device_paired(event: events.DevicePaired) -> Line:
+    return Line("info", "device paired", {"device": event.device, "remote": event.remote})
+
+
+def _device_revoked(event: events.DeviceRevoked) -> Line:
+    return Line("info", "device revoked", {"device": event.device, "by": event.by})
+
+
 def _connection_closed(event: events.ConnectionClosed) -> Line:
     fields = {
         "correlation_id": event.connection_id,
@@ -254,6 +262,8 @@ LINES: Final[Mapping[type[Event], Callable[[Any], Line]]] = {
     events.ConnectionOpened: _connection_opened,
     events.ConnectionRejected: _connection_rejected,
     events.ConnectionClosed: _connection_closed,
+    events.DevicePaired: _device_paired,
+    events.DeviceRevoked: _device_revoked,
     events.ConsumerDropped: _consumer_dropped,
     events.RequestHandled: _request_handled,
     events.RequestFaulted: _request_faulted,

@@ -77,7 +77,12 @@ _POSSIBLE: Final[Mapping[str, tuple[type[PocketAgentError], ...]]] = {
         errors.InternalError,
     ),
     "storage": (errors.FileOperationError,),
-    "connection": (errors.UnauthorizedError, errors.ForbiddenError, errors.ResourceLimitError),
+    "connection": (
+        errors.UnauthorizedError,
+        errors.ForbiddenError,
+        errors.RateLimitedError,
+        errors.ResourceLimitError,
+    ),
 }
 """Beside requests: `execution` is one that ends, or cannot begin; `storage` a write that is tried again."""
 
@@ -105,6 +110,7 @@ CODE_OF_STATUS: Final[Mapping[ExecutionStatus, str]] = {
 """The code of an end for which the event names none."""
 CODE_OF_REJECTION: Final[Mapping[str, str]] = {
     "unauthorized": errors.UnauthorizedError.code,
+    "throttled": errors.RateLimitedError.code,
     "origin": errors.ForbiddenError.code,
     "limit": errors.ResourceLimitError.code,
     "stopping": errors.ResourceLimitError.code,

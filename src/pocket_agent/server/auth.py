@@ -1,16 +1,17 @@
-"""Who may come in: a device with a token, from an origin that is the server's own."""
+"""Who may come in: a device with a token, which a program sends as a header and a browser as a cookie."""
 
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
-from urllib.parse import urlsplit
 
-from pocket_agent.config import is_loopback
-from pocket_agent.errors import FileOperationError, ForbiddenError, UnauthorizedError
+from pocket_agent.errors import FileOperationError, UnauthorizedError
 from pocket_agent.model import Device, Milliseconds
+from pocket_agent.server.cookie import cookie_name, read_cookie
+from pocket_agent.server.peer import Peer
+from pocket_agent.server.throttle import Throttle
 from pocket_agent.session.log import now
 from pocket_agent.storage import Store
 
@@ -29,61 +30,78 @@ def hash_token(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def new_device(name: str) -> tuple[Device, str]:
+    """A device that may do everything, and its token."""
+    token = new_token()
+    return Device(id=secrets.token_hex(8), name=name, token_hash=hash_token(token), created_at=now()), token
+
+
 class Authenticator:
-    """Finds the device of a connection.
+    """Finds the device of a request.
 
     Args:
         required: whether a token is needed; without, everybody is the device "local".
-        allowed_origins: web origins that may connect beside the server's own.
     """
 
-    def __init__(self, store: Store, *, required: bool, allowed_origins: Sequence[str]) -> None:
+    def __init__(self, store: Store, *, required: bool) -> None:
         self._store = store
         self._required = required
-        self._allowed_origins = frozenset(origin.rstrip("/").lower() for origin in allowed_origins)
+        self._throttle = Throttle()
 
-    async def device(self, headers: Mapping[str, str]) -> Device:
-        """The device that a handshake's headers prove.
+    async def device(self, peer: Peer, headers: Mapping[str, str], *, cookie: bool) -> Device:
+        """The device that a request's headers prove.
+
+        Args:
+            peer: who asks.
+            headers: of the request.
+            cookie: whether a cookie counts, which the browser adds whatever page it was that asked.
 
         Raises:
             UnauthorizedError: no token, or one that belongs to no device.
+            RateLimitedError: the same, after many such attempts from this address. A valid token is
+                accepted even then, so that nobody can lock out others.
         """
         if not self._required:
             return _LOCAL
-        scheme, _, token = headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
+        token = _bearer(headers)
+        if token is None and cookie:
+            # Not counted when it is wrong: a browser goes on showing the cookie of a device that was revoked.
+            return await self._find(self.cookie(peer, headers))
+        try:
+            return await self._find(token)
+        except UnauthorizedError:
+            self._throttle.check(peer.address)
+            if token is not None:
+                self._throttle.failed(peer.address)
+            raise
+
+    async def _find(self, token: str | None) -> Device:
+        if token is None:
             raise UnauthorizedError("A token is needed: send it as `Authorization: Bearer TOKEN`.")
-        digest = hash_token(token.strip())
+        digest = hash_token(token)
         device = await self._store.device_by_hash(digest)
         if device is None or not hmac.compare_digest(device.token_hash, digest):
             raise UnauthorizedError("This token is not valid here; make one with `pocket-agent devices add NAME`.")
         return device
 
-    async def device_ids(self) -> frozenset[str]:
-        """The ids of all devices that may connect now."""
-        return frozenset(device.id for device in await self._store.devices())
+    def cookie(self, peer: Peer, headers: Mapping[str, str]) -> str | None:
+        """The token in the cookie of a request that shows no other; None when there is none."""
+        if _bearer(headers) is not None:
+            return None
+        return read_cookie(headers.get("Cookie", ""), cookie_name(self._store.instance, peer))
 
-    async def seen(self, device: Device) -> None:
+    async def devices(self) -> Mapping[str, Device]:
+        """All devices that may connect now, by their ids."""
+        return {device.id: device for device in await self._store.devices()}
+
+    async def seen(self, device: Device, address: str) -> None:
         """Note that a device has connected; a disk that refuses does not keep it out."""
         if device.token_hash:
             with suppress(FileOperationError):
-                await self._store.touch_device(device.id, now())
+                await self._store.touch_device(device.id, now(), address)
 
-    def check_origin(self, headers: Mapping[str, str]) -> None:
-        """Refuse web pages of other sites (RFC 6455 section 10.2); programs send no Origin.
 
-        Raises:
-            ForbiddenError: the page is neither the server's own nor configured.
-        """
-        origin = headers.get("Origin")
-        if origin is None or origin.rstrip("/").lower() in self._allowed_origins:
-            return
-        try:
-            parts = urlsplit(origin)
-            own, host = parts.netloc.lower(), parts.hostname or ""
-        except ValueError:  # such as a bracket that is never closed
-            own = host = ""
-        # Without tokens a name that an attacker points at loopback must not count as the server's own.
-        if own and own == headers.get("Host", "").lower() and (self._required or is_loopback(host)):
-            return
-        raise ForbiddenError("Pages of this origin may not connect (server.allowed_origins).")
+def _bearer(headers: Mapping[str, str]) -> str | None:
+    """The token that a program shows (RFC 6750, section 2.1)."""
+    scheme, _, token = headers.get("Authorization", "").partition(" ")
+    return (token.strip() or None) if scheme.lower() == "bearer" else None

@@ -357,6 +357,11 @@ class Connection:
             self._transport.write(_PING)
             self._written += len(_PING)
 
+    def end(self, code: int, reason: str) -> None:
+        """Begin to close from this side; nobody waits for it."""
+        if self._tasks is not None:
+            self._tasks.create_task(self.close(code, reason))
+
     async def close(self, code: int, reason: str) -> None:
         """Close from this side; a transport that does not take the rest is cut after a while."""
         self._closed_by, self._close_code = "server", code

@@ -1,18 +1,25 @@
 """HTTP: the WebSocket endpoint, the health endpoints, and the web client."""
 
 import asyncio
-import json
 import time
 from typing import Final, Literal
 
 from aiohttp import web
 
 from pocket_agent.config.settings import Settings
-from pocket_agent.errors import FileOperationError, ForbiddenError, PocketAgentError, UnauthorizedError
+from pocket_agent.errors import (
+    FileOperationError,
+    ForbiddenError,
+    PocketAgentError,
+    RateLimitedError,
+    UnauthorizedError,
+)
 from pocket_agent.events import ConnectionRejected, Observer
 from pocket_agent.hub import Hub
 from pocket_agent.model import Device
 from pocket_agent.protocol.frame import PROBE, encode_data, timestamp
+from pocket_agent.server.answer import HEADERS, refusal
+from pocket_agent.server.api import Api
 from pocket_agent.server.auth import Authenticator
 from pocket_agent.server.connection import (
     CLOSE_GOING_AWAY,
@@ -21,19 +28,17 @@ from pocket_agent.server.connection import (
     Connection,
 )
 from pocket_agent.server.handlers import Handlers, Report
+from pocket_agent.server.origin import Origins
+from pocket_agent.server.peer import peer_of
 from pocket_agent.server.runbook import Runbooks, runbook_directory
 from pocket_agent.server.web import Site
 from pocket_agent.session.log import now
+from pocket_agent.storage import Store
 
-_HEADERS: Final = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cache-Control": "no-store",
-}
 _KEEP_ALIVE_SECONDS: Final = 1.0
 _PROBE_SECONDS: Final = 2.0
 """How long a probe may take to answer the close frame; many just hang up."""
+_REVOKED: Final = "this device was revoked"
 _REVOCATION_SECONDS: Final = 1.0
 """How often it is looked whether connected devices may still be; commands change the database beside us."""
 
@@ -44,6 +49,7 @@ class Endpoint:
     def __init__(
         self,
         handlers: Handlers,
+        store: Store,
         authenticator: Authenticator,
         report: Report,
         hub: Hub,
@@ -56,6 +62,8 @@ class Endpoint:
         self._hub = hub
         self._settings = settings
         self._observer = observer
+        self._origins = Origins(settings.server)
+        self._api = Api(store, authenticator, self._origins, observer, self.end_device)
         self._stopping = False
         self._opening = 0
 
@@ -63,6 +71,7 @@ class Endpoint:
         """The aiohttp application with all routes."""
         application = web.Application(client_max_size=64 * 1024)
         application.router.add_get("/ws", self._websocket)
+        self._api.add_to(application.router)
         application.router.add_get("/livez", self._livez)
         application.router.add_get("/readyz", self._readyz)
         application.router.add_get("/health", self._health)
@@ -119,34 +128,43 @@ class Endpoint:
             if not connections:
                 continue
             try:
-                present = await self._authenticator.device_ids()
+                present = await self._authenticator.devices()
             except FileOperationError:
                 continue  # a database that cannot be read tells nothing about devices
-            await asyncio.gather(
-                *(
-                    connection.close(CLOSE_REVOKED, "this device was revoked")
-                    for connection in connections
-                    if connection.device.id not in present
-                )
-            )
+            for connection in connections:
+                device = present.get(connection.device.id)
+                if device is None or device.token_hash != connection.device.token_hash:
+                    connection.end(CLOSE_REVOKED, _REVOKED)
+                else:
+                    connection.device = device
+
+    def end_device(self, device_id: str) -> None:
+        """Close the connections of a device that is no more."""
+        for connection in self.connections():
+            if connection.device.id == device_id:
+                connection.end(CLOSE_REVOKED, _REVOKED)
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
         if _is_probe(request):
             return await self._probe(request)
-        remote = request.remote or ""
+        peer = peer_of(request)
+        remote = peer.address
         try:
-            self._authenticator.check_origin(request.headers)
-            device = await self._authenticator.device(request.headers)
+            self._origins.check(peer, request.headers)
+            device = await self._authenticator.device(peer, request.headers, cookie="Origin" in request.headers)
             # Counted without an await in between, so that many at once do not pass the limit together.
             self._refuse_when_full(remote)
         except UnauthorizedError as error:
             self._observer.emit(ConnectionRejected("unauthorized", remote))
             return await self._unauthorized(request, error)
+        except RateLimitedError as error:
+            self._observer.emit(ConnectionRejected("throttled", remote))
+            return refusal(error)
         except ForbiddenError as error:
             self._observer.emit(ConnectionRejected("origin", remote))
-            return _refusal(403, error)
+            return refusal(error)
         except _FullError as error:
-            return _refusal(503, error, {"Retry-After": "5"})
+            return refusal(error)
         self._opening += 1
         try:
             return await self._serve(request, device, remote)
@@ -157,7 +175,7 @@ class Endpoint:
         """Show that a client would get in; it is no connection, and its refusal no rejected client."""
         full = self._full()
         if full is not None:
-            return _refusal(503, full[1], {"Retry-After": "5"})
+            return refusal(full[1])
         socket = web.WebSocketResponse(protocols=(PROBE,), compress=False, max_msg_size=1, timeout=_PROBE_SECONDS)
         await socket.prepare(request)
         await socket.close(message=b"probe")
@@ -197,27 +215,27 @@ class Endpoint:
         connection = Connection(socket, transport, device, remote, self._hub, self._settings, self._observer)
         async with asyncio.TaskGroup() as beside:
             # A client that only watches must not wait for a database that is locked.
-            beside.create_task(self._authenticator.seen(device))
+            beside.create_task(self._authenticator.seen(device, remote))
             await connection.serve(self._handlers)
         return socket
 
     async def _unauthorized(self, request: web.Request, error: UnauthorizedError) -> web.StreamResponse:
         """A program sees the status; a page's script only sees the code of a close frame."""
         if "Origin" not in request.headers:
-            return _refusal(401, error, {"WWW-Authenticate": "Bearer"})
+            return refusal(error)
         socket = web.WebSocketResponse(compress=False)
         await socket.prepare(request)
         await socket.close(code=CLOSE_UNAUTHORIZED, message=b"unauthorized")
         return socket
 
     async def _livez(self, _: web.Request) -> web.Response:
-        return web.Response(text="ok\n", headers=_HEADERS)
+        return web.Response(text="ok\n", headers=HEADERS)
 
     async def _readyz(self, _: web.Request) -> web.Response:
         reason = "stopping" if self._stopping else await self._report.unready()
         if reason is not None:
-            return web.Response(status=503, text=f"{reason}\n", headers=_HEADERS)
-        return web.Response(text="ok\n", headers=_HEADERS)
+            return web.Response(status=503, text=f"{reason}\n", headers=HEADERS)
+        return web.Response(text="ok\n", headers=HEADERS)
 
     async def _health(self, _: web.Request) -> web.Response:
         health = await self._report.health()
@@ -232,7 +250,7 @@ class Endpoint:
             status=200 if health.status == "healthy" else 503,
             body=encode_data(body),
             content_type="application/json",
-            headers=_HEADERS,
+            headers=HEADERS,
         )
 
 
@@ -246,10 +264,3 @@ def _is_probe(request: web.Request) -> bool:
     """Whether it asks for the subprotocol of a probe; a page of a browser is none."""
     offered = request.headers.get("Sec-WebSocket-Protocol", "").split(",")
     return "Origin" not in request.headers and [word.strip() for word in offered] == [PROBE]
-
-
-def _refusal(status: int, error: PocketAgentError, headers: dict[str, str] | None = None) -> web.Response:
-    body = json.dumps({"type": "error", "data": {"code": error.code, "message": error.message}})
-    return web.Response(
-        status=status, text=body, content_type="application/json", headers={**_HEADERS, **(headers or {})}
-    )

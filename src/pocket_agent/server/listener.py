@@ -5,7 +5,7 @@ import contextlib
 import errno
 import ipaddress
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +15,7 @@ from aiohttp import web
 from pocket_agent.config import LoadedSettings
 from pocket_agent.errors import ConfigurationError
 from pocket_agent.events import CertificateLoaded, Observer, SettingIgnored
+from pocket_agent.server.address import in_url, page_urls
 from pocket_agent.server.tls import Tls
 
 _CLEANUP_SECONDS: Final = 2.0
@@ -29,11 +30,13 @@ class Listeners:
     Attributes:
         url: the main address.
         plain_url: the plain address on loopback, if there is one.
+        page_urls: as of `address.page_urls`.
         tls: the encryption of the main address, if there is any.
     """
 
     url: str
     plain_url: str | None
+    page_urls: Sequence[str]
     tls: Tls | None
 
 
@@ -55,9 +58,9 @@ async def listening(
     async with _running(application) as runner:
         context = tls.context if tls is not None else None
         port = await _listen(runner, server.host, server.port, context, "server.port (PA_SERVER_PORT, --port)")
-        url = f"{'https' if tls is not None else 'http'}://{_in_url(server.host)}:{port}"
+        url = f"{'https' if tls is not None else 'http'}://{in_url(server.host)}:{port}"
         plain_url = await _listen_plain(runner, loaded, observer) if tls is not None else None
-        yield Listeners(url, plain_url, tls)
+        yield Listeners(url, plain_url, page_urls(settings, port, plain_url), tls)
 
 
 @contextlib.asynccontextmanager
@@ -71,12 +74,7 @@ async def exporting(application: web.Application, loaded: LoadedSettings) -> Asy
     async with _running(application) as runner:
         setting = "metrics.port (PA_METRICS_PORT, --metrics-port)"
         port = await _listen(runner, metrics.host, metrics.port, None, setting)
-        yield f"http://{_in_url(metrics.host)}:{port}"
-
-
-def _in_url(host: str) -> str:
-    """A host as URLs write it (RFC 3986, section 3.2.2)."""
-    return f"[{host}]" if ":" in host else host
+        yield f"http://{in_url(metrics.host)}:{port}"
 
 
 def tell(tls: Tls, observer: Observer) -> None:

@@ -4,12 +4,18 @@ from pocket_agent.storage.backup import backup
 from pocket_agent.storage.change import Change
 from pocket_agent.storage.device import (
     add_device,
+    add_pairing,
     connection_beside,
     device_by_hash,
+    device_named,
     devices,
+    redeem_pairing,
     remove_device,
+    rename_device,
+    rotate_device,
     touch_device,
 )
+from pocket_agent.storage.record import projects
 from pocket_agent.storage.spending import spending_since
 from pocket_agent.storage.sqlite import Store
 
@@ -17,11 +23,17 @@ __all__ = [
     "Change",
     "Store",
     "add_device",
+    "add_pairing",
     "backup",
     "connection_beside",
     "device_by_hash",
+    "device_named",
     "devices",
+    "projects",
+    "redeem_pairing",
     "remove_device",
+    "rename_device",
+    "rotate_device",
     "spending_since",
     "touch_device",
 ]

@@ -1,17 +1,24 @@
-"""Devices: who holds a token. Also for commands that run beside the server."""
+"""Devices: who holds a token, and who may get one. Also for commands that run beside the server."""
 
+import itertools
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
-from pocket_agent.errors import ValidationError
-from pocket_agent.model import Device, Milliseconds
+import msgspec
+
+from pocket_agent.errors import ResourceLimitError, ValidationError
+from pocket_agent.model import Device, Milliseconds, Pairing
 from pocket_agent.storage.connection import connect, create_private
 from pocket_agent.storage.fault import faults_mapped
 from pocket_agent.storage.lock import DataLock
-from pocket_agent.storage.record import DEVICE
+from pocket_agent.storage.record import DEVICE, PAIRING
 from pocket_agent.storage.schema import MIGRATIONS, check_version, migrate
+
+_MAX_PAIRINGS: Final = 100
+"""Pairing codes that may wait to be used at a time."""
 
 
 def add_device(connection: sqlite3.Connection, device: Device) -> None:
@@ -21,8 +28,8 @@ def add_device(connection: sqlite3.Connection, device: Device) -> None:
         ValidationError: a device of this name exists.
         sqlite3.Error: the disk refused.
     """
-    if connection.execute("SELECT 1 FROM device WHERE name = ?", (device.name,)).fetchone() is not None:
-        raise ValidationError(f"There is a device named {device.name!r} already.")
+    if device_named(connection, device.name) is not None:
+        raise _taken(device.name)
     DEVICE.insert(connection, device)
 
 
@@ -36,17 +43,88 @@ def device_by_hash(connection: sqlite3.Connection, token_hash: str) -> Device | 
     return DEVICE.first(connection, "WHERE token_hash = ?", token_hash)
 
 
-def touch_device(connection: sqlite3.Connection, device_id: str, when: Milliseconds) -> None:
-    """Note when a device was last seen; nothing happens when it was removed."""
-    connection.execute("UPDATE device SET last_seen = ? WHERE id = ?", (when, device_id))
+def touch_device(connection: sqlite3.Connection, device_id: str, when: Milliseconds, address: str) -> None:
+    """Note when and where a device was last seen; nothing happens when it was removed."""
+    connection.execute("UPDATE device SET last_seen = ?, last_address = ? WHERE id = ?", (when, address, device_id))
 
 
-def remove_device(connection: sqlite3.Connection, name: str) -> Device | None:
-    """Remove the device of this name and return it; None when there is none."""
-    device = DEVICE.first(connection, "WHERE name = ?", name)
+def device_named(connection: sqlite3.Connection, name: str) -> Device | None:
+    """The device of this name."""
+    return DEVICE.first(connection, "WHERE name = ?", name)
+
+
+def rename_device(connection: sqlite3.Connection, device_id: str, name: str) -> Device | None:
+    """Give a device another name and return it; None when there is none of this id.
+
+    Raises:
+        ValidationError: another device has this name.
+    """
+    other = device_named(connection, name)
+    if other is not None and other.id != device_id:
+        raise _taken(name)
+    connection.execute("UPDATE device SET name = ? WHERE id = ?", (name, device_id))
+    return DEVICE.first(connection, "WHERE id = ?", device_id)
+
+
+def rotate_device(connection: sqlite3.Connection, device_id: str, token_hash: str) -> Device | None:
+    """Replace a device's token and return the device; None when there is none of this id."""
+    connection.execute("UPDATE device SET token_hash = ? WHERE id = ?", (token_hash, device_id))
+    return DEVICE.first(connection, "WHERE id = ?", device_id)
+
+
+def remove_device(connection: sqlite3.Connection, device_id: str) -> Device | None:
+    """Remove a device and return it; None when there is none of this id."""
+    device = DEVICE.first(connection, "WHERE id = ?", device_id)
     if device is not None:
         connection.execute("DELETE FROM device WHERE id = ?", (device.id,))
     return device
+
+
+def add_pairing(connection: sqlite3.Connection, pairing: Pairing) -> None:
+    """Store leave for one device, and forget what has expired.
+
+    Raises:
+        ResourceLimitError: too many wait to be used.
+        sqlite3.Error: the disk refused.
+    """
+    connection.execute("DELETE FROM pairing WHERE expires_at <= ?", (pairing.created_at,))
+    if connection.execute("SELECT count(*) FROM pairing").fetchone()[0] >= _MAX_PAIRINGS:
+        raise ResourceLimitError(f"{_MAX_PAIRINGS} pairing codes wait to be used; they expire within minutes.")
+    PAIRING.insert(connection, pairing)
+
+
+def redeem_pairing(connection: sqlite3.Connection, code_hash: str, device: Device) -> Device | None:
+    """Use up a pairing: add the device with what the pairing says of it; None when there is no such pairing.
+
+    Meant for one transaction, so that a code that two devices show at once lets in one.
+
+    Args:
+        connection: inside a transaction.
+        code_hash: of the code that was shown.
+        device: a new one, made now; a name that is taken gets a number.
+    """
+    pairing = PAIRING.first(connection, "WHERE code_hash = ? AND expires_at > ?", code_hash, device.created_at)
+    if pairing is None:
+        return None
+    connection.execute("DELETE FROM pairing WHERE code_hash = ?", (code_hash,))
+    allowed = msgspec.structs.replace(
+        device,
+        name=_free_name(connection, pairing.name or device.name),
+        view_only=pairing.view_only,
+        projects=pairing.projects,
+    )
+    DEVICE.insert(connection, allowed)
+    return allowed
+
+
+def _free_name(connection: sqlite3.Connection, wanted: str) -> str:
+    taken = {name for (name,) in connection.execute("SELECT name FROM device")}
+    numbered = (f"{wanted} {number}" for number in itertools.count(2))
+    return next(name for name in (wanted, *itertools.islice(numbered, len(taken))) if name not in taken)
+
+
+def _taken(name: str) -> ValidationError:
+    return ValidationError(f"There is a device named {name!r} already.")
 
 
 @contextmanager

@@ -30,7 +30,7 @@ class Query:
 
     async def projects(self) -> list[Project]:
         """All projects, the oldest first."""
-        return await self._reader.submit(lambda connection: record.PROJECT.find(connection, "ORDER BY number"))
+        return await self._reader.submit(record.projects)
 
     async def read(
         self, project: Project, *, after: int, limit: int, max_bytes: int, direction: Direction | None = None

@@ -16,8 +16,10 @@ from pocket_agent.model import (
     ExecutionStatus,
     ExecutionSummary,
     ModelUsage,
+    Pairing,
     ProcessRecord,
     Project,
+    ProjectId,
     ProjectState,
     Session,
 )
@@ -84,7 +86,9 @@ PROCESS: Final = Table(
     codecs={"account": (msgspec.json.encode, msgspec.json.Decoder(Account).decode)},
 )
 SESSION: Final = Table("session", Session, key="project_id, id", fixed=frozenset({"id", "project_id", "created_at"}))
-DEVICE: Final = Table("device", Device)
+_PROJECTS: Final[Codec] = (msgspec.json.encode, msgspec.json.Decoder(tuple[ProjectId, ...] | None).decode)
+DEVICE: Final = Table("device", Device, codecs={"view_only": FLAG, "projects": _PROJECTS})
+PAIRING: Final = Table("pairing", Pairing, key="code_hash", codecs={"view_only": FLAG, "projects": _PROJECTS})
 
 # `first` and `log_bytes` are the store's own; what identifies a project never changes.
 _OWN: Final = frozenset({"number", "id", "path", "real_path", "created_at", "first"})
@@ -94,6 +98,11 @@ _MOVE: Final = (
     + ", ".join(f"[{field}] = ?" for _, field in _MOVING)
     + ", log_bytes = log_bytes + ? WHERE number = ? AND id = ? AND head = ?"
 )
+
+
+def projects(connection: sqlite3.Connection) -> list[Project]:
+    """All projects, the oldest first."""
+    return PROJECT.find(connection, "ORDER BY number")
 
 
 def put_project(connection: sqlite3.Connection, project: Project, *, entries: int, size: int) -> None:

@@ -147,7 +147,23 @@ _ACCOUNT: Final = (
     ) STRICT, WITHOUT ROWID""",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_INITIAL, _CORRELATION, _ACCOUNT)
+_PAIRING: Final = (
+    "ALTER TABLE device ADD COLUMN last_address TEXT",
+    "ALTER TABLE device ADD COLUMN view_only INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE device ADD COLUMN projects BLOB NOT NULL DEFAULT x'6e756c6c'",  # null
+    """CREATE TABLE pairing (
+        code_hash TEXT PRIMARY KEY,
+        name TEXT,
+        view_only INTEGER NOT NULL,
+        projects BLOB NOT NULL,
+        created_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID""",
+    # Tells the cookies of servers on one host apart, whose ports browsers do not look at.
+    "INSERT INTO meta(key, value) VALUES ('instance', lower(hex(randomblob(4))))",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_INITIAL, _CORRELATION, _ACCOUNT, _PAIRING)
 """Migration n (counted from 1) is the statements that lead from version n - 1 to n."""
 
 

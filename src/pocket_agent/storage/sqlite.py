@@ -13,6 +13,7 @@ from pocket_agent.errors import FileOperationError
 from pocket_agent.model import (
     Device,
     Milliseconds,
+    Pairing,
     Project,
 )
 from pocket_agent.storage import device, epoch, retention
@@ -44,6 +45,8 @@ class Store(Query):
         self._closed: asyncio.Future[None] | None = None
         self.epochs_renewed = False
         """Whether `open` found that commits can be missing, and gave every project a new epoch."""
+        self.instance = ""
+        """Names this store among all others: 8 hexadecimal digits, no secret."""
 
     @classmethod
     def open(
@@ -85,12 +88,14 @@ class Store(Query):
             migrate(writing)
             renewed = epoch.begin_run(writing, synchronous=synchronous, boot=boot or epoch.boot_id())
             set_synchronous(writing, synchronous)
+            instance = str(epoch.meta(writing)["instance"])
             reading.execute("PRAGMA query_only = ON")
             checkpointer = Checkpointer(moving, path)
             writer = Writer(writing, checkpointer.after_commit, durations)
             store = cls(path, lock, writer, Reader(reading, "store-reader"), checkpointer)
             undo.pop_all()
         store.epochs_renewed = renewed
+        store.instance = instance
         writer.chore(retention.sweep)
         return store
 
@@ -214,13 +219,29 @@ class Store(Query):
         """Store a device. Raises ValidationError when one of this name exists."""
         await self._writer.submit(lambda connection: device.add_device(connection, new))
 
-    async def touch_device(self, device_id: str, when: Milliseconds) -> None:
-        """Note when a device was last seen."""
-        await self._writer.submit(lambda connection: device.touch_device(connection, device_id, when))
+    async def touch_device(self, device_id: str, when: Milliseconds, address: str) -> None:
+        """Note when and where a device was last seen."""
+        await self._writer.submit(lambda connection: device.touch_device(connection, device_id, when, address))
 
-    async def remove_device(self, name: str) -> Device | None:
-        """Remove the device of this name and return it; None when there is none."""
-        return await self._writer.submit(lambda connection: device.remove_device(connection, name))
+    async def rename_device(self, device_id: str, name: str) -> Device | None:
+        """Give a device another name and return it; None when there is none.
+
+        Raises:
+            ValidationError: another device has this name.
+        """
+        return await self._writer.submit(lambda connection: device.rename_device(connection, device_id, name))
+
+    async def remove_device(self, device_id: str) -> Device | None:
+        """Remove a device and return it; None when there is none of this id."""
+        return await self._writer.submit(lambda connection: device.remove_device(connection, device_id))
+
+    async def add_pairing(self, pairing: Pairing) -> None:
+        """Store leave for one device. Raises ResourceLimitError when too many wait to be used."""
+        await self._writer.submit(lambda connection: device.add_pairing(connection, pairing))
+
+    async def redeem_pairing(self, code_hash: str, new: Device) -> Device | None:
+        """Add a device as its pairing says, and use that up; None when there is no such pairing (any more)."""
+        return await self._writer.submit(lambda connection: device.redeem_pairing(connection, code_hash, new))
 
 
 def _finish(connection: sqlite3.Connection) -> None:

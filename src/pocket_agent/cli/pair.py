@@ -1,0 +1,73 @@
+"""`pocket-agent pair`: a link and a QR code that let one device in."""
+
+import io
+import sqlite3
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import segno
+import typer
+
+from pocket_agent.config import LoadedSettings
+from pocket_agent.errors import ValidationError
+from pocket_agent.model import ProjectId
+from pocket_agent.server.address import base_url, page_urls
+from pocket_agent.server.pairing import PAIRING_SECONDS, new_pairing
+from pocket_agent.storage import add_pairing, connection_beside, projects
+from pocket_agent.storage.location import database_path
+
+
+def pair(loaded: LoadedSettings, *, name: str | None, view_only: bool, wanted: Sequence[str]) -> None:
+    """Print a link that lets one device in; a server may be running on the same data or not.
+
+    Args:
+        loaded: the settings.
+        name: what the device will be called; None lets it say so itself.
+        view_only: whether it may only watch.
+        wanted: the projects that it may see, by name, path or id; none for all.
+
+    Raises:
+        ValidationError: the name cannot be one, or there is no such project.
+        ResourceLimitError: too many codes wait to be used.
+    """
+    with connection_beside(database_path(loaded.settings.data.dir)) as connection:
+        pairing, code = new_pairing(name, view_only=view_only, projects=find_projects(connection, wanted))
+        add_pairing(connection, pairing)
+    server = loaded.settings.server
+    plain_url = base_url("http", "127.0.0.1", server.plain_port) if server.tls.enabled and server.plain_port else None
+    urls = page_urls(loaded.settings, server.port, plain_url)
+    typer.echo(f"{urls[0]}/pair#{code}")
+    if not sys.stdout.isatty():
+        return
+    typer.echo(f"\n{qr_code(f'{urls[0]}/pair#{code}')}")
+    for url in urls[1:]:
+        typer.echo(f"or  {url}/pair#{code}")
+    typer.echo(
+        f"Open one of them on the device, or scan the code. It works once, within {PAIRING_SECONDS // 60} minutes."
+    )
+
+
+def find_projects(connection: sqlite3.Connection, wanted: Sequence[str]) -> tuple[ProjectId, ...] | None:
+    """The ids of projects that a person named, by name, path or id; None when none was named.
+
+    Raises:
+        ValidationError: there is no such project, or the name is that of several.
+    """
+    known = projects(connection)
+    found: list[ProjectId] = []
+    for word in wanted:
+        path = str(Path(word).expanduser().resolve())
+        matching = [project.id for project in known if word in {project.id, project.name} or path == project.real_path]
+        if len(matching) != 1:
+            problem = "several projects are" if matching else "no project is"
+            raise ValidationError(f"{problem.capitalize()} called {word!r}; give the path of one.")
+        found.append(matching[0])
+    return tuple(dict.fromkeys(found)) if wanted else None
+
+
+def qr_code(text: str) -> str:
+    """A QR code for a terminal, light on dark whatever the colours of that are."""
+    drawn = io.StringIO()
+    segno.make(text, micro=False).terminal(drawn, border=2, compact=True)
+    return "\n".join(f"\x1b[97;40m{line}\x1b[0m" for line in drawn.getvalue().splitlines()) + "\n"

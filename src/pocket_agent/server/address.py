@@ -1,0 +1,65 @@
+"""Under which addresses the server can be reached, as people and links write them."""
+
+import ipaddress
+import socket
+from collections.abc import Iterator
+from typing import Final
+
+import psutil
+
+from pocket_agent.config import is_loopback
+from pocket_agent.config.settings import Settings
+
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+
+def in_url(host: str) -> str:
+    """A host as URLs write it (RFC 3986, section 3.2.2)."""
+    return f"[{host}]" if ":" in host else host
+
+
+def base_url(scheme: str, host: str, port: int) -> str:
+    """The beginning of a URL, without a port that goes without saying."""
+    return f"{scheme}://{in_url(host)}" + ("" if port == _DEFAULT_PORTS[scheme] else f":{port}")
+
+
+def reachable_hosts(host: str) -> list[str]:
+    """The addresses by which a listener on `host` can be reached: those for other machines first."""
+    try:
+        listening = ipaddress.ip_address(host)
+    except ValueError:
+        return [host]
+    if not listening.is_unspecified:
+        return [host]
+    found = {address for address in _interface_addresses() if address.version == 4 or listening.version == 6}
+    return [str(address) for address in sorted(found, key=_rank)]
+
+
+def page_urls(settings: Settings, port: int, plain_url: str | None) -> list[str]:
+    """Where the server's pages are, the best link for another device first; none has a slash at its end.
+
+    Args:
+        settings: all of them.
+        port: of the main listener.
+        plain_url: the plain listener on loopback, if there is one.
+    """
+    server = settings.server
+    scheme = "https" if server.tls.enabled else "http"
+    urls = [server.public_url] if server.public_url is not None else []
+    urls += [base_url(scheme, host, port) for host in reachable_hosts(server.host)]
+    if plain_url is not None:
+        urls.append(plain_url)
+    return list(dict.fromkeys(urls))
+
+
+def _interface_addresses() -> Iterator[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    for addresses in psutil.net_if_addrs().values():
+        for found in addresses:
+            if found.family in {socket.AF_INET, socket.AF_INET6}:
+                address = ipaddress.ip_address(found.address.partition("%")[0])
+                if not address.is_link_local:  # needs the name of an interface, which no link can hold
+                    yield address
+
+
+def _rank(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> tuple[bool, int, int]:
+    return is_loopback(str(address)), address.version, int(address)

@@ -1,0 +1,179 @@
+"""HTTP for getting in and out: a browser or a program trades a pairing code for a cookie or a token."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import msgspec
+from aiohttp import web
+from msgspec import Struct
+
+from pocket_agent.errors import (
+    ForbiddenError,
+    InvalidMessageError,
+    PocketAgentError,
+    UnauthorizedError,
+    ValidationError,
+)
+from pocket_agent.events import ConnectionRejected, DevicePaired, DeviceRevoked, Observer
+from pocket_agent.model import Device
+from pocket_agent.server.answer import answer, refusal
+from pocket_agent.server.auth import Authenticator
+from pocket_agent.server.cookie import end_cookie, set_cookie
+from pocket_agent.server.origin import Origins
+from pocket_agent.server.pairing import redeem
+from pocket_agent.server.peer import Peer, peer_of
+from pocket_agent.server.throttle import Throttle
+from pocket_agent.storage import Store
+
+_MAX_BODY: Final = 4096
+_BODY_SECONDS: Final = 10.0
+_JSON: Final = "application/json"
+
+Body = TypeVar("Body", bound=Struct)
+
+
+class _Pair(Struct, frozen=True):
+    """`token`: whether the token is wanted in the answer, as programs do, instead of a cookie."""
+
+    code: str
+    name: str
+    token: bool = False
+
+
+class _Nothing(Struct, frozen=True):
+    pass
+
+
+class DeviceData(Struct, frozen=True):
+    """A device as its owner sees it; `projects` null means all."""
+
+    id: str
+    name: str
+    view_only: bool
+    projects: tuple[str, ...] | None
+
+
+class _Paired(Struct, frozen=True, omit_defaults=True):
+    device: DeviceData
+    token: str | None = None
+
+
+class Api:
+    """The routes below `/api`.
+
+    Args:
+        ended: called with the id of a device that has ended itself, to close its connections.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        authenticator: Authenticator,
+        origins: Origins,
+        observer: Observer,
+        ended: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._authenticator = authenticator
+        self._origins = origins
+        self._throttle = Throttle()
+        self._observer = observer
+        self._ended = ended
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        """Add the routes."""
+        router.add_post("/api/pair", _answered(self._pair))
+        router.add_get("/api/session", _answered(self._session), allow_head=False)
+        router.add_post("/api/logout", _answered(self._logout))
+
+    async def _pair(self, request: web.Request) -> web.Response:
+        peer = peer_of(request)
+        self._origins.check_own(peer, request.headers)
+        self._throttle.check(peer.address)
+        wanted = await _body(request, _Pair)
+        if not wanted.token and "Origin" not in request.headers:
+            raise ValidationError('A cookie is for browsers; a program asks for its token with `"token": true`.')
+        # Counted before it is tried, so that many guesses at once are not tried together.
+        self._throttle.failed(peer.address)
+        try:
+            device, token = await redeem(self._store, wanted.code, wanted.name)
+        except UnauthorizedError:
+            self._observer.emit(ConnectionRejected("unauthorized", peer.address))
+            raise
+        self._throttle.succeeded(peer.address)
+        self._observer.emit(DevicePaired(device.name, peer.address))
+        if wanted.token:
+            return answer(_Paired(_view(device), token))
+        response = answer(_Paired(_view(device)))
+        set_cookie(response, self._store.instance, peer, token)
+        return response
+
+    async def _session(self, request: web.Request) -> web.Response:
+        peer = peer_of(request)
+        self._origins.check_own(peer, request.headers)
+        device, cookie = await self._device(request, peer)
+        response = answer(_Paired(_view(device)))
+        if cookie is not None:
+            set_cookie(response, self._store.instance, peer, cookie)
+        return response
+
+    async def _logout(self, request: web.Request) -> web.Response:
+        peer = peer_of(request)
+        self._origins.check_own(peer, request.headers)
+        await _body(request, _Nothing)
+        device, cookie = await self._device(request, peer)
+        if cookie is not None and "Origin" not in request.headers:
+            raise ForbiddenError("Only the server's own pages may do this.")
+        if await self._store.remove_device(device.id) is not None:
+            self._observer.emit(DeviceRevoked(device.name, device.name))
+            self._ended(device.id)
+        response = answer({})
+        if cookie is not None:
+            end_cookie(response, self._store.instance, peer)
+        return response
+
+    async def _device(self, request: web.Request, peer: Peer) -> tuple[Device, str | None]:
+        """Who asks, and the token of the cookie by which it is known; None when that was no cookie."""
+        device = await self._authenticator.device(peer, request.headers, cookie=True)
+        return device, self._authenticator.cookie(peer, request.headers)
+
+
+def _answered(
+    handle: Callable[[web.Request], Awaitable[web.Response]],
+) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """The one place where an exception becomes an answer."""
+
+    async def handler(request: web.Request) -> web.Response:
+        try:
+            return await handle(request)
+        except PocketAgentError as error:
+            return refusal(error)
+        except TimeoutError:
+            return refusal(InvalidMessageError("The request did not come in time."), 408)
+
+    return handler
+
+
+async def _body(request: web.Request, kind: type[Body]) -> Body:
+    """The JSON of a request; no form of a page can send it (https://fetch.spec.whatwg.org/#cors-safelisted-request-header).
+
+    Raises:
+        InvalidMessageError: it is not what is asked for.
+    """
+    if request.content_type != _JSON:
+        raise InvalidMessageError(f"Send {_JSON}.")
+    content = b""
+    async with asyncio.timeout(_BODY_SECONDS):
+        async for part in request.content.iter_any():
+            content += part
+            if len(content) > _MAX_BODY:
+                raise InvalidMessageError(f"Longer than {_MAX_BODY} bytes.")
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise InvalidMessageError(f"Not what is asked for: {error}.") from error
+
+
+def _view(device: Device) -> DeviceData:
+    return DeviceData(device.id, device.name, device.view_only, device.projects)

@@ -1,0 +1,58 @@
+"""Which web pages may talk to the server: its own, and those of configured origins."""
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from pocket_agent.config import is_loopback
+from pocket_agent.config.settings import ServerSettings
+from pocket_agent.errors import ForbiddenError
+from pocket_agent.server.peer import Peer
+
+_OWN_SITE = frozenset({"same-origin", "none"})
+"""Values of `Sec-Fetch-Site` that a page of the server itself, or a person, causes."""
+
+
+class Origins:
+    """Knows pages by the `Origin` that browsers send with what a page's script or form asks for."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self._allowed = frozenset(origin.rstrip("/").lower() for origin in settings.allowed_origins)
+        self._public = settings.public_url
+        self._auth = settings.auth
+
+    def check(self, peer: Peer, headers: Mapping[str, str]) -> None:
+        """Refuse pages of other sites (RFC 6455 section 10.2); programs send no Origin.
+
+        Raises:
+            ForbiddenError: the page is neither the server's own nor configured.
+        """
+        origin = headers.get("Origin")
+        if origin is not None and not self._known(peer, origin.rstrip("/").lower()):
+            raise ForbiddenError("Pages of this origin may not connect (server.allowed_origins).")
+
+    def check_own(self, peer: Peer, headers: Mapping[str, str]) -> None:
+        """Refuse all but the server's own pages, and programs that send no Origin: for what a cookie is made by.
+
+        Raises:
+            ForbiddenError: another site's page, a configured one too.
+        """
+        origin = headers.get("Origin")
+        if headers.get("Sec-Fetch-Site", "none") not in _OWN_SITE or (
+            origin is not None and not self._own(peer, origin.lower())
+        ):
+            raise ForbiddenError("Only the server's own pages may do this.")
+
+    def _known(self, peer: Peer, origin: str) -> bool:
+        return origin in self._allowed or self._own(peer, origin)
+
+    def _own(self, peer: Peer, origin: str) -> bool:
+        if origin == self._public:
+            return True
+        if origin != peer.origin:
+            return False
+        try:
+            host = urlsplit(origin).hostname or ""
+        except ValueError:  # such as a bracket that is never closed
+            return False
+        # Without tokens a name that an attacker points at loopback must not count as the server's own.
+        return bool(host) and (self._auth or is_loopback(host))
