@@ -3,13 +3,10 @@
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import socket
-import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import psutil
@@ -17,10 +14,8 @@ import pytest
 from tests.harness.follow import SECONDS, alive, eventually
 from tests.harness.prometheus import Prometheus
 from tests.harness.server import ServerProcess, free_port, write_standin
-from tests.harness.tool import require_tool
+from tests.harness.up import Up
 
-PROGRAMS = ("prometheus", "prometheus-alertmanager", "prometheus-node-exporter", "prometheus-blackbox-exporter")
-PORTS = ("PROMETHEUS", "ALERTMANAGER", "NODE", "BLACKBOX", "GRAFANA", "LOKI", "TEMPO", "OTLP")
 JOBS = {
     "pocket-agent",
     "blackbox",
@@ -32,110 +27,16 @@ JOBS = {
 }
 
 
-class Stack:
-    """A rendered stack, and `pocket-agent monitoring up` for it.
-
-    Attributes:
-        folder: of the rendered files.
-        env: settings by environment variable, and PATH.
-        process: the running command.
-    """
-
-    def __init__(self, folder: Path, env: Mapping[str, str], programs: Sequence[str] = PROGRAMS) -> None:
-        self.folder = folder / "stack"
-        bin_dir = folder / "bin"
-        bin_dir.mkdir()
-        for name in programs:
-            (bin_dir / name).symlink_to(require_tool(name))
-        shell = ("sh", "dirname", "readlink")  # for the wrapper that lets an unpacked Alertmanager find its templates
-        for name in shell:
-            (bin_dir / name).symlink_to(str(shutil.which(name)))
-        self.env = {
-            "PATH": str(bin_dir),
-            "HOME": str(folder),
-            "PA_MONITORING_SCRAPE_INTERVAL": "500ms",
-            **{f"PA_MONITORING_{name}_PORT": str(free_port()) for name in PORTS},
-            **env,
-        }
-        self.process: asyncio.subprocess.Process | None = None
-        self.log = folder / "up.log"
-
-    def port(self, name: str) -> int:
-        """The port of a program."""
-        return int(self.env[f"PA_MONITORING_{name}_PORT"])
-
-    async def command(self, *arguments: str, output: Any) -> asyncio.subprocess.Process:
-        """Start `pocket-agent monitoring`."""
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "pocket_agent.cli",
-            "monitoring",
-            *arguments,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=self.env,
-        )
-
-    async def render(self, *arguments: str) -> None:
-        """Write the files."""
-        process = await self.command("render", str(self.folder), *arguments, output=asyncio.subprocess.PIPE)
-        said, _ = await process.communicate()
-        assert process.returncode == 0, said
-
-    async def start(self) -> None:
-        """`up`, until all programs answer."""
-        with self.log.open("wb") as log:
-            self.process = await self.command("up", str(self.folder), output=log)
-
-    def family(self) -> list[psutil.Process]:
-        """All processes of the command but itself."""
-        assert self.process is not None
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-    async def ended(self) -> int:
-        """Wait until the command has ended; its exit status."""
-        assert self.process is not None
-        async with asyncio.timeout(SECONDS):
-            return await self.process.wait()
-
-    async def answers(self, name: str) -> None:
-        """Wait until a program answers."""
-
-        async def asked() -> bool:
-            assert self.process is not None
-            assert self.process.returncode is None, self.log.read_text("utf-8", "replace")
-            with contextlib.suppress(OSError):
-                _, writer = await asyncio.open_connection("127.0.0.1", self.port(name))
-                writer.close()
-                await writer.wait_closed()
-                return True
-            return False
-
-        await eventually(asked, f"{name} answers")
-
-    async def clean_up(self) -> None:
-        """Leave nothing running."""
-        if self.process is not None and self.process.returncode is None:
-            left = self.family()
-            self.process.kill()
-            await self.process.wait()
-            for process in left:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
-
-
 @pytest.fixture
-async def small(tmp_path: Path) -> AsyncIterator[Stack]:
+async def small(tmp_path: Path) -> AsyncIterator[Up]:
     """A rendered stack of which only the exporters are installed: they are quick, and need nobody."""
-    made = Stack(tmp_path, {}, ("prometheus-node-exporter", "prometheus-blackbox-exporter"))
+    made = Up(tmp_path, {}, ("prometheus-node-exporter", "prometheus-blackbox-exporter"))
     await made.render(f"--data-dir={tmp_path / 'data'}")
     yield made
     await made.clean_up()
 
 
-async def up(stack: Stack) -> list[psutil.Process]:
+async def up(stack: Up) -> list[psutil.Process]:
     """Start the exporters; all processes of the command, the guard among them."""
     await stack.start()
     await stack.answers("NODE")
@@ -175,7 +76,7 @@ async def test_a_whole_stack_sees_the_server_and_itself_and_leaves_nothing(
     env = {name: value for name, value in server.env.items() if name.startswith("PA_METRICS")}
     folder = tmp_path / "monitoring"
     folder.mkdir()
-    stack = Stack(folder, {**env, "PA_SERVER_PORT": str(server.tls_port), "PA_SERVER_PLAIN_PORT": str(server.port)})
+    stack = Up(folder, {**env, "PA_SERVER_PORT": str(server.tls_port), "PA_SERVER_PLAIN_PORT": str(server.port)})
     await stack.render(f"--data-dir={server.data_dir}")
     try:
         await stack.start()
@@ -233,16 +134,20 @@ async def the_rules_are_loaded(prometheus: Prometheus) -> None:
     await eventually(evaluated, "all rules are evaluated")
 
 
-async def alerts_would_reach_alertmanager(prometheus: Prometheus, stack: Stack) -> None:
+async def alerts_would_reach_alertmanager(prometheus: Prometheus, stack: Up) -> None:
     """It is known to Prometheus, and there is nothing to tell of a server that is well."""
-    found = (await prometheus.get("alertmanagers"))["activeAlertmanagers"]
-    assert [one["url"] for one in found] == [f"http://127.0.0.1:{stack.port('ALERTMANAGER')}/api/v2/alerts"]
+
+    async def known() -> bool:
+        found = (await prometheus.get("alertmanagers"))["activeAlertmanagers"]
+        return [one["url"] for one in found] == [f"http://127.0.0.1:{stack.port('ALERTMANAGER')}/api/v2/alerts"]
+
+    await eventually(known, "Prometheus knows Alertmanager")
     alerts = (await prometheus.get("alerts"))["alerts"]
     assert {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"} == {"Watchdog"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-async def test_a_signal_ends_all(small: Stack, number: signal.Signals) -> None:
+async def test_a_signal_ends_all(small: Up, number: signal.Signals) -> None:
     processes = await up(small)
     assert small.process is not None
     small.process.send_signal(number)
@@ -250,7 +155,7 @@ async def test_a_signal_ends_all(small: Stack, number: signal.Signals) -> None:
     await gone(processes)
 
 
-async def test_kill_ends_all(small: Stack) -> None:
+async def test_kill_ends_all(small: Up) -> None:
     processes = await up(small)
     assert small.process is not None
     small.process.kill()
@@ -258,7 +163,7 @@ async def test_kill_ends_all(small: Stack) -> None:
     await gone(processes)
 
 
-async def test_a_program_that_dies_ends_the_rest_with_a_failure(small: Stack) -> None:
+async def test_a_program_that_dies_ends_the_rest_with_a_failure(small: Up) -> None:
     processes = await up(small)
     next(process for process in processes if "node" in process.name()).kill()
     assert await small.ended() == 1
@@ -266,7 +171,7 @@ async def test_a_program_that_dies_ends_the_rest_with_a_failure(small: Stack) ->
     assert small.log.read_text().endswith("node_exporter was killed by SIGKILL, so the rest was ended, too.\n")
 
 
-async def test_a_reader_that_has_had_enough_ends_all(small: Stack) -> None:
+async def test_a_reader_that_has_had_enough_ends_all(small: Up) -> None:
     """As in `pocket-agent monitoring up DIR | head -1`."""
     reading, writing = os.pipe()
     small.process = await small.command("up", str(small.folder), output=writing)
@@ -279,7 +184,7 @@ async def test_a_reader_that_has_had_enough_ends_all(small: Stack) -> None:
     assert small.process.returncode == 0
 
 
-async def noise(port: int, stack: Stack) -> None:
+async def noise(port: int, stack: Up) -> None:
     """Ask the node exporter until it has complained about something."""
     async with asyncio.timeout(SECONDS), aiohttp.ClientSession() as http:
         assert stack.process is not None
@@ -289,7 +194,7 @@ async def noise(port: int, stack: Stack) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_a_taken_port_is_told_before_anything_is_started(small: Stack) -> None:
+async def test_a_taken_port_is_told_before_anything_is_started(small: Up) -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", small.port("BLACKBOX")))
         holder.listen()
