@@ -13,9 +13,13 @@ from pathlib import Path
 import pytest
 from dockerfile_parse import DockerfileParser
 
+from pocket_agent.config import load_settings
+from pocket_agent.monitoring.bundle import write
+from pocket_agent.monitoring.stack import render
 from tests.harness.compose import faults, mounts, read_compose
 from tests.harness.server import ServerProcess, free_port
 from tests.harness.tool import ROOT
+from tests.monitoring.stack_sample import checks
 
 
 class Stage:
@@ -161,6 +165,25 @@ def test_the_compose_files_are_of_the_specification_and_sound() -> None:
     targets = {mount["target"]: mount for mount in mounts(further["services"]["pocket-agent"])}
     assert targets["/etc/pocket-agent"]["read_only"] is True
     assert all(mount["source"] == target for target, mount in targets.items()), "true on both sides"
+
+
+def test_the_page_on_containers_gives_settings_of_which_the_programs_accept_the_stack(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "deployment" / "docker.md").read_text("utf-8").replace("/etc/pocket-agent", str(tmp_path))
+    (certificate,) = re.findall(r"(openssl req -x509.*?-out cert\.pem)", page, re.DOTALL)
+    subprocess.run(["sh", "-euc", certificate], cwd=tmp_path, check=True, capture_output=True)
+    (tmp_path / "metrics-token").write_text("secret")
+    (settings,) = re.findall(r"<<YAML\n(.*?)YAML\n", page, re.DOTALL)
+    (tmp_path / "config.yaml").write_text(settings)
+    # What the image and the compose file set.
+    environment = {"HOME": str(tmp_path), "PA_SERVER_HOST": "0.0.0.0", "PA_METRICS_HOST": "0.0.0.0"}
+    loaded = load_settings(config=tmp_path / "config.yaml", environ=environment, flags={})
+    write(tmp_path / "stack", render(loaded.settings))
+    found = {one.status for one in checks(tmp_path / "stack").values()}
+    assert "failed" not in found
+    assert "ok" in found
+    mounted = read_compose((tmp_path / "stack" / "docker-compose.yml").read_text("utf-8"))["services"]
+    sources = {mount["source"] for service in mounted.values() for mount in mounts(service)}
+    assert {str(tmp_path / "cert.pem"), str(tmp_path / "metrics-token"), "/var/log/pocket-agent"} <= sources
 
 
 def test_the_server_is_given_time_to_stop() -> None:

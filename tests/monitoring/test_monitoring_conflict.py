@@ -29,9 +29,9 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
         {"monitoring__grafana_port": 9096},
         "monitoring.grafana_port is 9096 and Loki's gRPC (9096, fixed): each needs a port of its own",
     ),
-    "any free port": (
-        {"monitoring__prometheus_port": 0},
-        "monitoring.prometheus_port: 0 is any free port, where nobody would find it; give it a number",
+    "any free port for the metrics": (
+        {"metrics__port": 0},
+        "metrics.port: 0 is any free port, where nobody would find it; give it a number",
     ),
     "any free port of the server": (
         {"server__port": 0},
@@ -71,7 +71,7 @@ def test_it_is_refused_by_name(tmp_path: Path, case: str) -> None:
 
 
 def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
-    settings = settings_of(tmp_path, metrics__enabled=False, monitoring__loki_port=0, monitoring__tempo_port=3000)
+    settings = settings_of(tmp_path, metrics__enabled=False, server__port=0, monitoring__tempo_port=3000)
     with pytest.raises(ConfigurationError) as caught:
         render(settings)
     assert len(caught.value.message.splitlines()) == 1 + 3
@@ -93,6 +93,6 @@ def test_two_servers_need_ports_and_a_directory_of_their_own(tmp_path: Path) -> 
 
 def test_what_the_stack_would_be_of_the_second_server_does_not_matter(tmp_path: Path) -> None:
     second = settings_of(
-        tmp_path / "second", server__port=9000, server__plain_port="off", metrics__port=9001, monitoring__loki_port=0
+        tmp_path / "second", server__port=9000, server__plain_port="off", metrics__port=9001, monitoring__loki_port=3000
     )
     assert render(settings_of(tmp_path), [second])

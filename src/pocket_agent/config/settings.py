@@ -31,6 +31,7 @@ _MEBIBYTE = 2**20
 
 Switch = Annotated[bool, boolean()]
 Port = Annotated[int, _ANY_PORT]
+FixedPort = Annotated[int, number(1, 65535)]
 OptionalPort = Annotated[int | None, _ANY_PORT.optional("off", "no such listener")]
 Host = Annotated[str, host()]
 Count = Annotated[int, number(1, 1_000_000)]
@@ -310,14 +311,14 @@ class HealthSettings(Section):
 class MonitoringSettings(Section):
     """The stack that `pocket-agent monitoring render` writes: where its programs listen, and whom alerts reach."""
 
-    prometheus_port: Port = Field(default=9091, description="Port of Prometheus.")
-    alertmanager_port: Port = Field(default=9093, description="Port of Alertmanager.")
-    node_port: Port = Field(default=9100, description="Port of the node exporter.")
-    blackbox_port: Port = Field(default=9115, description="Port of the blackbox exporter.")
-    grafana_port: Port = Field(default=3000, description="Port of Grafana.")
-    loki_port: Port = Field(default=3100, description="Port of Loki.")
-    tempo_port: Port = Field(default=3200, description="Port of Tempo.")
-    otlp_port: Port = Field(default=4318, description="Port of the OpenTelemetry collector, for OTLP over HTTP.")
+    prometheus_port: FixedPort = Field(default=9091, description="Port of Prometheus.")
+    alertmanager_port: FixedPort = Field(default=9093, description="Port of Alertmanager.")
+    node_port: FixedPort = Field(default=9100, description="Port of the node exporter.")
+    blackbox_port: FixedPort = Field(default=9115, description="Port of the blackbox exporter.")
+    grafana_port: FixedPort = Field(default=3000, description="Port of Grafana.")
+    loki_port: FixedPort = Field(default=3100, description="Port of Loki.")
+    tempo_port: FixedPort = Field(default=3200, description="Port of Tempo.")
+    otlp_port: FixedPort = Field(default=4318, description="Port of the OpenTelemetry collector, for OTLP over HTTP.")
     scrape_interval: Annotated[float, duration(least=0.1, most=60.0)] = Field(
         default=15.0, description="Time between two scrapes; rules look at 5 minutes, which need a few of them."
     )
