@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pocket_agent.config.document import render_settings_table
 from pocket_agent.monitoring.dashboard.document import render_dashboards_document
+from pocket_agent.monitoring.runbook import render_runbook_index
 from pocket_agent.observability.document import render_metrics_document
 from pocket_agent.protocol.document import render_protocol_document
 from pocket_agent.protocol.typescript import render_typescript
@@ -16,6 +17,7 @@ DOCUMENTS = {
     "docs/metrics.md": render_metrics_document,
     "docs/dashboards.md": render_dashboards_document,
     "webui/src/wire/generated.ts": render_typescript,
+    "docs/runbooks/README.md": render_runbook_index,
 }
 
 

@@ -10,8 +10,8 @@ from pocket_agent.config import load_settings
 from pocket_agent.monitoring.doctor.agent import examine_agent
 from pocket_agent.monitoring.doctor.patient import Patient
 from tests.harness.claude import require_claude
+from tests.harness.clinic import Findings
 from tests.harness.server import write_standin
-from tests.monitoring.doctor.clinic import Findings
 
 
 async def look(

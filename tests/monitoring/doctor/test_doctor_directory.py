@@ -8,9 +8,9 @@ import pytest
 
 from pocket_agent.config import Settings, load_settings
 from pocket_agent.monitoring.doctor.directory import examine_directory
+from tests.harness.clinic import Findings
 from tests.harness.disk import few_inodes, fill, read_only, small_disk
 from tests.harness.server import ServerProcess
-from tests.monitoring.doctor.clinic import Findings
 
 MEBIBYTE = 2**20
 

@@ -11,11 +11,11 @@ from pocket_agent.monitoring.doctor import exposition
 from pocket_agent.monitoring.doctor.exposition import Sample, examine_metrics, read_samples, total
 from pocket_agent.monitoring.doctor.page import Browser
 from pocket_agent.monitoring.doctor.patient import Patient
+from tests.harness.clinic import Findings
 from tests.harness.follow import eventually
 from tests.harness.prometheus import running_prometheus
 from tests.harness.server import ServerProcess, free_port, running_server, write_standin
 from tests.harness.stack import load
-from tests.monitoring.doctor.clinic import Findings
 
 
 def settings_of(server: ServerProcess, environment: Mapping[str, str] | None = None) -> LoadedSettings:

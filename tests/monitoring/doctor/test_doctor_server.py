@@ -13,10 +13,10 @@ from pocket_agent.monitoring.doctor import server as doctor_server
 from pocket_agent.monitoring.doctor.page import Browser
 from pocket_agent.monitoring.doctor.patient import Patient
 from pocket_agent.monitoring.doctor.server import examine_server
+from tests.harness.clinic import Findings
 from tests.harness.follow import eventually
 from tests.harness.server import ServerProcess, free_port, running_server, write_standin
 from tests.harness.stack import load
-from tests.monitoring.doctor.clinic import Findings
 
 
 def settings_of(server: ServerProcess, *, port: int | None = None, **environment: str) -> LoadedSettings:

@@ -7,11 +7,11 @@ import pytest
 import pytest_asyncio
 
 from pocket_agent.monitoring.doctor import prometheus
+from tests.harness.clinic import Clinic, Findings, open_clinic
 from tests.harness.follow import eventually
 from tests.harness.server import free_port
 from tests.harness.stack import load
 from tests.harness.tool import require_tool
-from tests.monitoring.doctor.clinic import Clinic, Findings, open_clinic
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -14,6 +14,10 @@ from pocket_agent.monitoring.doctor.finding import Finding, failed, ok, skipped,
 from pocket_agent.storage.location import database_path
 
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+_SPACE: Final = (
+    "Free some space on that disk. A lower storage.max_size or storage.max_age keeps the database from growing; "
+    "it gives space back by a VACUUM alone (runbook DiskSpaceLow)."
+)
 _INODES: Final = 1000
 """Free inodes below which new files will soon be refused, however many bytes are free."""
 
@@ -39,8 +43,7 @@ def _writable(directory: Path) -> Finding:
             fix = "Mount its file system read-write; the kernel's log (dmesg) tells whether its disk has failed."
             return failed(name, f"{directory} cannot be written: its file system is read-only", fix)
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            fix = "Free some space, or lower storage.max_size or storage.max_age."
-            return failed(name, f"{directory} cannot be written: {os.strerror(error.errno).lower()}", fix)
+            return failed(name, f"{directory} cannot be written: {os.strerror(error.errno).lower()}", _SPACE)
         fix = f"Give it to the server's user (chown -R USER {directory}), and run this as that user."
         return failed(name, f"{directory} cannot be written: {error.strerror or error}", fix)
     return ok(name, f"{directory} can be written")
@@ -90,12 +93,11 @@ def _disk(settings: Settings) -> Finding:
         return skipped(name, f"cannot be asked: {error.strerror}")
     free = disk.f_bavail * disk.f_frsize
     text = f"{_readable(free)} free for the data directory"
-    fix = "Free some space, or lower storage.max_size or storage.max_age."
     if free < settings.limits.min_free_disk:
         least = format_size(settings.limits.min_free_disk)
-        return failed(name, f"{text}, less than {least}: new executions are refused (limits.min_free_disk)", fix)
+        return failed(name, f"{text}, less than {least}: new executions are refused (limits.min_free_disk)", _SPACE)
     if free < settings.health.low_disk:
-        return warning(name, f"{text}, less than {format_size(settings.health.low_disk)} (health.low_disk)", fix)
+        return warning(name, f"{text}, less than {format_size(settings.health.low_disk)} (health.low_disk)", _SPACE)
     if disk.f_files > 0 and disk.f_favail < _INODES:  # file systems without a number of inodes say 0
         return warning(name, f"{text}, but only {disk.f_favail} inodes", "Remove files: many small ones fill the disk.")
     return ok(name, text)

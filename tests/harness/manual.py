@@ -1,0 +1,205 @@
+"""What a document for people holds that can be held against the program: commands, settings, queries, links."""
+
+import json
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import typer.main
+from typer.core import TyperGroup
+
+from pocket_agent.cli.main import app
+from pocket_agent.config.leaf import LEAVES
+from pocket_agent.config.settings import Settings
+from pocket_agent.monitoring import foreign
+from pocket_agent.monitoring.rulefile import rules
+from pocket_agent.observability.catalogue import CATALOGUE, PROCESS, Metric
+from tests.harness.tool import ROOT, require_tool
+
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_COMMAND = re.compile(r"(?<![\w./-])pocket-agent (?=[a-z])([^`|\n)]*)")
+_LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
+_SECTIONS = "|".join(dict.fromkeys(key.split(".")[0] for key in LEAVES if "." in key))
+_SETTING = re.compile(rf"(?<![\w./-])((?:{_SECTIONS})\.[a-z][a-z_.]*[a-z])(?![\w(/-])")
+_FILE_ENDINGS = (".yml", ".yaml", ".md", ".py", ".db", ".json", ".log", ".pem", ".service", ".js")
+_MESSAGE = re.compile(r'\.msg == "([^"]+)"')
+_FIELD = re.compile(r"\.fields\.([a-z_]+)")
+
+_WORD = re.compile(r"(?<![\w.:$])[a-zA-Z_:][a-zA-Z0-9_:]*")
+_LABELS = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\{([^}]*)\}")
+_MATCHER = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
+_GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
+_SYNTAX = frozenset(("and", "or", "unless", "bool", "offset", "inf", "nan"))
+_TARGET = frozenset(("job", "instance", "service", "environment"))
+
+
+class Block(NamedTuple):
+    """A block of code, and the heading that it stands under."""
+
+    language: str
+    text: str
+    section: str
+
+
+def blocks(text: str, *languages: str) -> list[Block]:
+    """The blocks of code in some languages."""
+    found = []
+    for match in _FENCE.finditer(text):
+        above = _HEADING.findall(text, 0, match.start())
+        if match[1] in languages:
+            found.append(Block(match[1], match[2], above[-1] if above else ""))
+    return found
+
+
+def queries(text: str) -> list[str]:
+    """The PromQL of a document: one query for each paragraph of a block."""
+    return [
+        query.strip() for block in blocks(text, "promql") for query in re.split(r"\n\s*\n", block.text) if query.strip()
+    ]
+
+
+def shell_lines(text: str) -> Iterator[tuple[str, str]]:
+    """Each command line of the blocks of shell, with the heading that it stands under."""
+    for block in blocks(text, "sh", "bash"):
+        for line in block.text.replace("\\\n", " ").splitlines():
+            command = re.sub(r"(^|\s)#.*$", "", line).strip()
+            if command:
+                yield block.section, command
+
+
+# --- commands of our own
+
+
+def wrong_commands(text: str) -> list[str]:
+    """The uses of `pocket-agent` in a text that name a command or a flag which is not there."""
+    return [f"pocket-agent {found}" for found in _COMMAND.findall(text) if not _exists(found)]
+
+
+def _exists(words: str) -> bool:
+    command: Any = typer.main.get_command(app)
+    for word in _split(words):
+        if word.startswith("-") and word != "-":
+            flags = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+            if word.split("=")[0] not in {*flags, "--help"}:
+                return False
+        elif isinstance(command, TyperGroup):
+            command = command.commands.get(word.rstrip(".,;:"))
+            if command is None:
+                return False
+    return True
+
+
+def _split(words: str) -> list[str]:
+    words = re.split(r"[>;&#]", words)[0]
+    try:
+        return shlex.split(words)
+    except ValueError:  # prose with an apostrophe
+        return words.split()
+
+
+# --- settings, links, the log
+
+
+def unknown_settings(text: str) -> list[str]:
+    """What is named like a setting and is none; a section's wildcard (`monitoring.*`) is left out."""
+    names = {name for name in _SETTING.findall(text) if not name.endswith(_FILE_ENDINGS)}
+    return sorted(
+        name for name in names if name not in LEAVES and not any(key.startswith(f"{name}.") for key in LEAVES)
+    )
+
+
+def broken_links(path: Path, *, text: str | None = None) -> list[str]:
+    """The links of a document to files or headings that are not there; those of the web are not followed."""
+    text = path.read_text("utf-8") if text is None else text
+    return [link for link in _LINK.findall(text) if not link.startswith("http") and not _leads(path, link)]
+
+
+def _leads(path: Path, link: str) -> bool:
+    name, _, anchor = link.partition("#")
+    target = (path.parent / name).resolve() if name else path
+    if not target.exists() or not target.is_relative_to(ROOT):
+        return False
+    if not anchor:
+        return True
+    return anchor in {_slug(heading) for heading in _HEADING.findall(target.read_text("utf-8"))}
+
+
+def _slug(heading: str) -> str:
+    """A heading's anchor, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@cache
+def _log() -> Mapping[str, frozenset[str]]:
+    """The fields of each message of the log."""
+    schema: Any = json.loads((ROOT / "tests/observability/log_schema.json").read_text("utf-8"))
+    found = {}
+    for message, kind in schema["$defs"].items():
+        fields = kind.get("properties", {}).get("fields") or {}  # false: there are none
+        found[message] = frozenset(fields.get("properties", {}))
+    return found
+
+
+def unknown_log(text: str) -> list[str]:
+    """The messages and fields of the log that a document asks for and that there are none of."""
+    known = frozenset().union(*_log().values())
+    messages = [message for message in _MESSAGE.findall(text) if message not in _log()]
+    return [*messages, *(field for field in _FIELD.findall(text) if field not in known)]
+
+
+# --- queries
+
+
+@cache
+def _metrics() -> Mapping[str, Metric | None]:
+    """Every series that there is, with what is known of its labels."""
+    known: dict[str, Metric | None] = {"ALERTS": None}
+    for metric in (*CATALOGUE, *(value for value in vars(foreign).values() if isinstance(value, Metric))):
+        suffixes = ("_bucket", "_sum", "_count") if metric.kind == "histogram" else ("",)
+        known.update({metric.name + suffix: metric for suffix in suffixes})
+    known.update(dict.fromkeys((name for name in PROCESS if name not in known), None))
+    for file in rules(Settings()).values():
+        for group in file["groups"]:
+            known.update({rule["record"]: None for rule in group["rules"] if "record" in rule})
+    return known
+
+
+def wrong_queries(texts: Sequence[str], folder: Path) -> list[str]:
+    """What is wrong with queries: series and labels that are not there, and what Prometheus does not understand."""
+    faults = [fault for query in texts for fault in _strange_words(query)]
+    file = folder / "queries.yml"
+    made = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(texts)]
+    file.write_text(json.dumps({"groups": [{"name": "queries", "rules": made}]}), "utf-8")
+    command = [str(require_tool("promtool")), "check", "rules", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return faults if done.returncode == 0 else [*faults, done.stdout + done.stderr]
+
+
+def _strange_words(query: str) -> Iterator[str]:
+    for name, matchers in _LABELS.findall(query):
+        for label, _, values in _MATCHER.findall(matchers):
+            yield from _strange_values(name, label, values)
+    rest = re.sub(r'"[^"]*"', "", query)
+    rest = re.sub(r"\{[^}]*\}|\[[^\]]*\]", "", rest)
+    rest = _GROUPING.sub("", rest)
+    for match in _WORD.finditer(rest):
+        is_function = rest[match.end() :].lstrip().startswith("(")
+        name = match[0]
+        if name not in _SYNTAX and not is_function and name not in _metrics() and not re.fullmatch(r"\d+[a-z]+", name):
+            yield f"{name} in {query}"
+
+
+def _strange_values(name: str, label: str, values: str) -> Iterator[str]:
+    metric = _metrics().get(name)
+    if metric is None or label in _TARGET or label == "le":
+        return
+    if label not in metric.labels:
+        yield f"{name} has no label {label}"
+        return
+    known = metric.labels[label]
+    yield from (f"{name}: {label} is never {value}" for value in values.split("|") if known and value not in known)
