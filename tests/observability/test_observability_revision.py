@@ -111,6 +111,7 @@ def test_a_package_holds_the_commit_that_it_was_built_from(checkout: Path, tmp_p
         absent("hatchling")
     for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, checkout / name)
+    shutil.copytree(ROOT / "docs" / "runbooks", checkout / "docs" / "runbooks")
     package(checkout).rmdir()
     shutil.copytree(ROOT / "src", checkout / "src", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     build(checkout, "sdist", tmp_path / "built")

@@ -7,6 +7,7 @@ woken by an alert may hold a device that was never let in.
 import base64
 import hashlib
 import html
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -29,11 +30,13 @@ nav a{padding:.5rem 0}
 h1{font-size:1.5rem;line-height:1.25}
 h2{font-size:1.15rem;margin-top:2rem}
 code{font:.875em ui-monospace,monospace;background:light-dark(#f0f1f4,#24272e);padding:.1em .3em;border-radius:.25em}
-pre{background:light-dark(#f0f1f4,#24272e);padding:.75rem;border-radius:.4rem;overflow-x:auto}
+pre{background:light-dark(#f0f1f4,#24272e);padding:.75rem;border-radius:.4rem;
+white-space:pre-wrap;overflow-wrap:anywhere}
 pre code{padding:0;background:none}
-table{display:block;overflow-x:auto;border-collapse:collapse}
-th,td{text-align:left;vertical-align:top;padding:.35rem .75rem .35rem 0;
-border-bottom:1px solid light-dark(#d5d8de,#3a3e47)}
+table{border-collapse:collapse}
+th,td{text-align:left;vertical-align:top;padding:.35rem .75rem .35rem 0}
+tr{border-bottom:1px solid light-dark(#d5d8de,#3a3e47)}
+@media(max-width:36rem){thead{display:none}tr,td{display:block}tr{padding:.5rem 0}td{padding:0}}
 """
 _SHELL: Final = """<!doctype html>
 <html lang="en">
@@ -58,6 +61,7 @@ _HEADERS: Final = {
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-cache",
 }
+_COMMENT: Final = re.compile(r"<!--.*?-->\n*", re.DOTALL)
 _UNKNOWN: Final = "# No such runbook\n\nThere is a runbook for every alert; see [all of them](README.md).\n"
 
 
@@ -108,7 +112,8 @@ class Runbooks:
 
 
 def render_page(text: str) -> str:
-    """A text in Markdown as a whole page; HTML in it is shown, not followed."""
+    """A text in Markdown as a whole page; HTML in it is shown, not followed, and comments are left out."""
+    text = _COMMENT.sub("", text)
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = markdown.parse(text)
     title = next((after.content for token, after in pairwise(tokens) if token.tag == "h1"), "")
