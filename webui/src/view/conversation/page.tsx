@@ -4,6 +4,7 @@ import type { Conversation } from "../../conversation/conversation";
 import type { PageProps } from "../../page";
 import { useStore } from "../../store/store";
 import { ApprovalDock } from "../approval/dock";
+import { ProjectFolder } from "../tool/card";
 import { Composer } from "./composer";
 import { Header } from "./header";
 import { Queue } from "./queue";
@@ -29,7 +30,9 @@ export default function ConversationPage({ params }: PageProps): VNode {
       {conversation !== undefined && (
         <>
           <Header project={project} conversation={conversation} />
-          <Body conversation={conversation} isRunning={project.state === "EXECUTING"} />
+          <ProjectFolder.Provider value={project.path.replace(/\/+$/, "")}>
+            <Body conversation={conversation} isRunning={project.state === "EXECUTING"} />
+          </ProjectFolder.Provider>
           <ApprovalDock />
           <div class="conversation-foot">
             <Queue conversation={conversation} />

@@ -1,14 +1,18 @@
-import { memo } from "../memo";
-import type { VNode } from "preact";
+import { createContext, type VNode } from "preact";
+import { useContext } from "preact/hooks";
 import { Check, ChevronRight, Hourglass, LoaderCircle, X } from "lucide";
 import type { Image, ToolItem, ToolResult } from "../../conversation/item";
 import { record } from "../../conversation/reading";
 import type { Outcome } from "../../store/approvals";
 import { Icon } from "../icon";
+import { memo } from "../memo";
 import { Clip } from "../text/clip";
 import { useExpanded } from "../text/expansion";
 import { toolOf } from "./tool";
 import "./tool.css";
+
+/** The directory of the project, which need not be said of each file in it. */
+export const ProjectFolder = createContext("");
 
 interface ToolCardProps {
   readonly item: ToolItem;
@@ -29,7 +33,9 @@ export const ToolCard = memo(function ToolCard(props: ToolCardProps): VNode {
   const Call = tool.call;
   const Result = tool.result;
   const showsCall = Call !== null && !(tool.isWholeInLine?.(input) ?? false);
-  const subject = tool.subject(input);
+  const folder = useContext(ProjectFolder);
+  const whole = tool.subject(input);
+  const subject = folder === "" ? whole : whole.replace(`${folder}/`, "");
   return (
     <section class="tool" aria-label={`${tool.label} ${subject}`.slice(0, 120)}>
       <button class="tool-head" type="button" aria-expanded={open} onClick={() => setOpen(!open)}>

@@ -1,0 +1,147 @@
+import { expect, test } from "vitest";
+import { readEntry, type Entry } from "../../src/conversation/entry";
+
+function read(type: string, data: unknown): Entry {
+  return readEntry({ offset: 7, timestamp: "2026-01-01T00:00:00.000Z", type, data });
+}
+
+function line(data: object): Entry {
+  return read("agent_message", data);
+}
+
+const PLACE = { offset: 7, at: "2026-01-01T00:00:00.000Z" };
+
+test("a prompt with who gave it", () => {
+  const entry = read("prompt", { execution_id: "x", prompt: "do it", by: "phone", prompt_id: "1" });
+  expect(entry.items).toEqual([{ kind: "prompt", key: "7.0", text: "do it", by: "phone", executionId: "x", ...PLACE }]);
+  expect(entry.executionId).toBe("x");
+});
+
+test("the blocks of a message are items of their own, in order", () => {
+  const content = [
+    { type: "thinking", thinking: "hm" },
+    { type: "text", text: "Hello" },
+    { type: "text", text: " \n" },
+    { type: "tool_use", id: "t", name: "Bash", input: { command: "ls" } },
+    { type: "never_heard_of" },
+  ];
+  const { items } = line({ type: "assistant", message: { content }, parent_tool_use_id: "parent" });
+  expect(items.map(({ key, kind }) => [key, kind])).toEqual([
+    ["7.0", "thinking"],
+    ["7.1", "text"],
+    ["7.2", "tool"],
+  ]);
+  expect(items[2]).toMatchObject({ id: "t", name: "Bash", input: { command: "ls" }, parent: "parent" });
+});
+
+test("what a tool answered belongs to its call", () => {
+  const content = [
+    { type: "tool_result", tool_use_id: "a", content: "plain" },
+    {
+      type: "tool_result",
+      tool_use_id: "b",
+      is_error: true,
+      content: [
+        { type: "text", text: "one" },
+        { type: "text", text: "two" },
+      ],
+    },
+    {
+      type: "tool_result",
+      tool_use_id: "c",
+      content: [
+        { type: "image", source: { media_type: "image/png", data: "AAAA" } },
+        { type: "image", source: { media_type: "image/svg+xml", data: "<svg/>" } },
+        { type: "strange" },
+      ],
+    },
+  ];
+  const { items, results } = line({ type: "user", message: { content } });
+  expect(items).toEqual([]);
+  expect(results).toEqual([
+    ["a", { text: "plain", images: [], failed: false }],
+    ["b", { text: "one\ntwo", images: [], failed: true }],
+    ["c", { text: "[image]\n[strange]", images: [{ type: "image/png", data: "AAAA" }], failed: false }],
+  ]);
+});
+
+test("an answer without content is empty", () => {
+  const { results } = line({ type: "user", message: { content: [{ type: "tool_result", tool_use_id: "a" }] } });
+  expect(results[0]?.[1].text).toBe("");
+});
+
+test("the end of a turn with its figures", () => {
+  const usage = { input_tokens: 1, cache_creation_input_tokens: 20, cache_read_input_tokens: 300, output_tokens: 4 };
+  const { items } = line({ type: "result", is_error: false, duration_ms: 1500, usage, result: "said already" });
+  expect(items[0]).toMatchObject({
+    kind: "result",
+    failed: false,
+    message: "",
+    seconds: 1.5,
+    inputTokens: 321,
+    outputTokens: 4,
+  });
+  const failed = line({ type: "result", is_error: true, errors: ["one", "two"] });
+  expect(failed.items[0]).toMatchObject({ failed: true, message: "one; two", seconds: null, inputTokens: null });
+});
+
+test("approvals belong to the call that they are for", () => {
+  const request = { approval_id: "a", tool_name: "Bash", input: {}, suggestions: [], tool_use_id: "t" };
+  expect(read("approval_requested", request)).toMatchObject({ items: [], requests: [["t", "a"]] });
+  const homeless = read("approval_requested", { ...request, tool_use_id: null });
+  expect(homeless.items[0]).toMatchObject({ kind: "approval", request: { approval_id: "a" } });
+  expect(read("approval_resolved", { approval_id: "a", behavior: "deny", by: "me", message: "no" }).outcomes).toEqual([
+    ["a", { behavior: "deny", by: "me", message: "no" }],
+  ]);
+  expect(read("approval_cancelled", { approval_id: "a", reason: "over" }).outcomes).toEqual([
+    ["a", { behavior: "withdrawn", by: null, message: "over" }],
+  ]);
+});
+
+test.each([
+  ["process_killed", {}, "danger"],
+  ["session_reset", {}, "divider"],
+  ["error", { code: "EXECUTION_FAILED", message: "It failed.", details: { excerpt: "{{" } }, "danger"],
+  ["agent_message", { type: "system", subtype: "api_retry", retry_delay_ms: 500 }, "plain"],
+  ["agent_message", { type: "system", subtype: "compact_boundary" }, "divider"],
+  [
+    "agent_message",
+    { type: "user", message: { content: [{ type: "text", text: "[Request interrupted by user]" }] } },
+    "plain",
+  ],
+])("%s is told", (type, data, tone) => {
+  expect(read(type, data).items).toMatchObject([{ kind: "notice", tone }]);
+});
+
+test.each([
+  { type: "system", subtype: "init" },
+  { type: "command_lifecycle", state: "queued" },
+  { type: "user", isReplay: true, message: { content: [{ type: "text", text: "again" }] } },
+  { type: "user", message: { content: "a string" } },
+  { type: "stream_event", event: {} },
+  { type: "from_the_future", anything: [1] },
+  {},
+])("what says nothing to a person shows nothing: %o", (data) => {
+  expect(line(data).items).toEqual([]);
+});
+
+test.each([
+  null,
+  undefined,
+  1,
+  "text",
+  [],
+  [null],
+  { message: null },
+  { type: "assistant", message: { content: [null, 1, "x", {}] } },
+])("nothing that is not as expected does harm: %o", (data) => {
+  for (const type of ["agent_message", "prompt", "approval_requested", "approval_resolved", "error", "unheard_of"]) {
+    expect(() => read(type, data)).not.toThrow();
+  }
+});
+
+test("the weight is about the characters that are kept", () => {
+  const text = "x".repeat(100_000);
+  expect(line({ type: "assistant", message: { content: [{ type: "text", text }] } }).weight).toBeGreaterThan(100_000);
+  expect(line({ type: "system", subtype: "init", tools: [text] }).weight).toBeLessThan(1000);
+});
