@@ -124,7 +124,7 @@ async def test_it_follows_what_happens(server: ServerProcess, folder: Path) -> N
         project = await client.create_project(str(folder))
         await tile(page, "projects", "1")
         async with client.subscribe(project.id) as stream:
-            await client.execute(project.id, "bash: sleep 600")
+            await client.execute(project.id, "demo:bash=touch late.txt && sleep 600")
             asking = (await until(stream, "approval_requested"))[-1]
             await tile(page, "running", "1")
             await expect(page.locator("[data-execution] .badge")).to_have_text("waits for approval", timeout=SECONDS)
@@ -155,7 +155,7 @@ async def test_a_server_that_dies_is_shown_as_stale_and_one_that_is_back_is_live
     async with dashboard(server) as page:
         await tile(page, "executions", "2")
         await server.kill()
-        stale = page.locator(".badge.warn[role=status]")
+        stale = page.locator(".stale-since")
         await expect(stale).to_contain_text("Stale: as of", timeout=SECONDS)
         await tile(page, "executions", "2")
         assert "stale" in str(await page.locator(".dashboard").get_attribute("class"))

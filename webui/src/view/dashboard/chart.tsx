@@ -2,7 +2,7 @@ import type { VNode } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
-import { clock, shown } from "../../dashboard/format";
+import { clock, shown, type Unit } from "../../dashboard/format";
 import { linesOf, type Figure, type Panel } from "../../dashboard/panel";
 import { rows, summary } from "../../dashboard/summary";
 import { withGaps, type Line, type Timeline } from "../../dashboard/timeline";
@@ -194,8 +194,7 @@ function options(
         size: (_, values) =>
           14 + 6.2 * Math.max(0, ...((values as string[] | null) ?? []).map((value) => value.length)),
         values: (_, splits) => splits.map((value) => shown(value, panel.unit)),
-        ...(panel.unit === "bytes" || panel.unit === "bytes_per_second" ? { incrs: BINARY_STEPS } : {}),
-        ...(panel.unit === "count" ? { incrs: WHOLE_STEPS } : {}),
+        incrs: STEPS[panel.unit] ?? DECIMAL_STEPS,
       },
     ],
     series: [
@@ -209,8 +208,21 @@ function options(
   };
 }
 
-const BINARY_STEPS = Array.from({ length: 40 }, (_, power) => 2 ** power);
-const WHOLE_STEPS = Array.from({ length: 12 }, (_, power) => [1, 2, 5].map((step) => step * 10 ** power)).flat();
+const DECIMAL_STEPS = Array.from({ length: 24 }, (_, power) =>
+  [1, 2, 5].map((step) => step * 10 ** (power - 9)),
+).flat();
+const BINARY_STEPS = Array.from({ length: 50 }, (_, power) => 2 ** power);
+/** Between two lines of the grid there are steps that read well. */
+const STEPS: Partial<Record<Unit, number[]>> = {
+  count: DECIMAL_STEPS.filter((step) => step >= 1),
+  bytes: BINARY_STEPS,
+  bytes_per_second: BINARY_STEPS,
+  seconds: [
+    ...DECIMAL_STEPS.filter((step) => step <= 20),
+    ...[30, 60, 120, 300, 600, 1200, 1800],
+    ...DECIMAL_STEPS.filter((step) => step >= 1).map((step) => step * 3600),
+  ],
+};
 
 /** What the time axis shows: the range, or what there is of it, for a server that has just started. */
 function span(least: number | null, most: number | null, range: number): [number, number] {

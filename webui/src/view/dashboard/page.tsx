@@ -52,9 +52,9 @@ function Live({ monitor }: Part): VNode {
   if (freshness === "waiting") return <span class="badge">Waiting for the server…</span>;
   const since = monitor.asOf.value ?? 0;
   return (
-    <span class="badge warn" role="status">
-      Stale: as of {clock(since)}
-      <span aria-hidden="true">, {ago(since, monitor.clock.value)}</span>
+    <span class="badge warn stale-since">
+      <span role="status">Stale: as of {clock(since)}</span>
+      <span aria-hidden="true">{ago(since, monitor.clock.value)}</span>
     </span>
   );
 }
