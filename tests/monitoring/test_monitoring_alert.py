@@ -96,6 +96,25 @@ def test_alerts_tell_servers_apart_and_never_add_them_up() -> None:
             assert {"job", "instance"}.isdisjoint(dropped.split(", "))
 
 
+def test_windows_are_as_long_as_promised() -> None:
+    windows = {alert.name: set(re.findall(r"\[([^\]]*)\]", alert.query.text)) for alert in ALERTS}
+    assert {name: found for name, found in windows.items() if found} == {
+        "PocketAgentFlapping": {"30m"},
+        "HighErrorRate": {"5m"},
+        "StorageErrors": {"10m"},
+        "ConnectionsRejected": {"15m"},
+        "SlowConsumersDropped": {"15m"},
+        "ExecutionsFailing": {"30m"},
+        "SlowExecutions": {"30m"},
+        "NoExecutionsRecently": {"1h"},
+        "DiskWillFillIn24h": {"6h:5m"},
+        "EventLoopLagHigh": {"5m"},
+        "MetricLabelOverflow": {"1h"},
+        "TelemetryDropped": {"15m"},
+        "AlertDeliveryFailing": {"10m"},
+    }
+
+
 def test_each_limit_is_watched_or_left_alone_for_a_reason() -> None:
     assert ALERTED_LIMITS.keys() | UNALERTED_LIMITS.keys() == set(LIMITS)
     assert ALERTED_LIMITS.keys().isdisjoint(UNALERTED_LIMITS)

@@ -97,10 +97,10 @@ def _burn_cases(objective: Objective, burn: Burn, alert: Alert, settings: Settin
     two = [*windows.series(late, late), *windows.series(enough, enough, server=TWO)]
     yield pinned("at one of two", two, begin, pace, fired)
     yield silent("just not too much", windows.series(enough, enough), begin, end)
-    yield silent("only for a short time", windows.series(enough, just), begin, end)
-    yield silent("it is over", windows.series(just, enough), begin, end)
+    yield silent("just too much for a short time only", windows.series(enough, just), begin, end)
+    yield silent("just too much until lately", windows.series(just, enough), begin, end)
     yield silent("nothing happens any more", windows.series(just, just.gone(1)), begin, due, end)
-    yield silent("one event too few", windows.series(just, just, LEAST_EVENTS - 1), begin, end)
+    yield silent("just too few events", windows.series(just, just, LEAST_EVENTS - 1), begin, end)
     yield silent("nobody counts the events", windows.series(just, just, None), begin, end)
     if pace.due > pace.step:
         short = late.then(begin + pace.due - pace.step, 0)

@@ -57,6 +57,8 @@ def _limit_cases(name: str, ratio: float, text: str, pace: Pace, *beside: Series
     yield pinned("just too much", just, begin, pace, partial(fired, step_more))
     other = [*_limit(name, full, 0, TWO), *beside]
     yield pinned("the other server has no limit", [*_limit(name, full), *other], begin, pace, all_used)
+    small = [*_limit(name, always(0).then(begin, 1), 1), *beside]
+    yield pinned("a limit of one is reached", small, begin, pace, all_used)
     yield silent("just not too much", [*_limit(name, always(most)), *beside], begin, end)
     yield silent("there is no limit", [*_limit(name, full, 0), *beside], begin, end)
     yield silent("nothing is used", [*_limit(name, always(0)), *beside], begin, end)
