@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from playwright.async_api import Browser, Page, ViewportSize, async_playwright
 
@@ -20,6 +20,7 @@ FLAGS: Final = (
 )
 PHONE: Final = ViewportSize(width=360, height=780)
 DESKTOP: Final = ViewportSize(width=1280, height=900)
+_TABLET: Final = 600
 _AXE: Final = ROOT / "webui" / "node_modules" / "axe-core" / "axe.min.js"
 
 
@@ -36,9 +37,19 @@ async def browsing() -> AsyncIterator[Browser]:
 
 
 @contextlib.asynccontextmanager
-async def page_of(browser: Browser, url: str, size: ViewportSize = DESKTOP) -> AsyncIterator[Page]:
-    """A page on which nothing may go wrong: an exception, or something that its policy forbids, fails the test."""
-    context = await browser.new_context(viewport=size)
+async def page_of(
+    browser: Browser, url: str, size: ViewportSize = DESKTOP, *, theme: Literal["light", "dark"] = "light"
+) -> AsyncIterator[Page]:
+    """A page on which nothing may go wrong: an exception, or something that its policy forbids, fails the test.
+
+    Args:
+        browser: where.
+        url: what it shows first.
+        size: of the screen; one that is narrow is that of a phone, which is touched.
+        theme: what the system prefers.
+    """
+    is_phone = size["width"] < _TABLET
+    context = await browser.new_context(viewport=size, color_scheme=theme, has_touch=is_phone, is_mobile=is_phone)
     page = await context.new_page()
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))

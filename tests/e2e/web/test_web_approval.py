@@ -1,0 +1,169 @@
+"""From the first open to an approved tool call; and everything else that can be said to what an agent asks."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, ViewportSize, expect
+from tests.harness.browser import DESKTOP, PHONE, page_of
+from tests.harness.scene import Stage
+from tests.harness.screen import WAIT_MS, Screen, screen
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+LARGE_PHONE = ViewportSize(width=390, height=844)
+
+
+async def pairing_link(stage: Stage) -> str:
+    """What `pocket-agent pair` prints."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "pocket_agent.cli",
+        "pair",
+        f"--data-dir={stage.server.data_dir}",
+        stdout=asyncio.subprocess.PIPE,
+        env={"PATH": os.environ["PATH"], "HOME": str(stage.server.home)},
+    )
+    printed, _ = await process.communicate()
+    assert process.returncode == 0
+    return printed.decode().split("/pair#")[1].strip()
+
+
+@pytest.mark.parametrize("size", [LARGE_PHONE, PHONE, DESKTOP], ids=["phone", "small phone", "desktop"])
+async def test_from_the_first_open_to_an_approved_tool_call_and_its_result(
+    stage: Stage, browser: Browser, tmp_path: Path, size: ViewportSize
+) -> None:
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    base = f"http://127.0.0.1:{stage.server.port}"
+    async with page_of(browser, base, size) as page:
+        seen = Screen(page, base)
+        await expect(page.get_by_text("pocket-agent pair")).to_be_visible(timeout=WAIT_MS)
+        code = await pairing_link(stage)
+        await page.goto(f"{base}/pair#{code}")
+        await expect(page.get_by_label("Code")).to_have_value(code)
+        assert "#" not in page.url, "the code is not left in the address"
+        await page.get_by_label("What to call this device").fill("my phone")
+        await seen.button("Pair").click()
+        await page.get_by_role("button", name="New project").or_(seen.button("Choose a directory")).first.click()
+        await page.get_by_label("Directory").fill(str(folder)[:-2])
+        await page.get_by_role("option", name="shop").click()
+        await seen.button("Create").click()
+        await expect(page.get_by_role("heading", name="shop", exact=True)).to_be_visible(timeout=WAIT_MS)
+        await seen.send("demo:bash=echo approved > result.txt && cat result.txt")
+        await expect(seen.dock).to_contain_text("echo approved > result.txt && cat result.txt", timeout=WAIT_MS)
+        await seen.says_state("Waits for you")
+        assert not (folder / "result.txt").exists()
+        await expect(page).to_have_title("(1) shop · Pocket Agent")
+        await seen.answer("Allow")
+        await expect(seen.dock).to_be_hidden(timeout=WAIT_MS)
+        await seen.is_idle()
+        card = page.get_by_label("Run echo approved")
+        await expect(card.locator(".output")).to_have_text("approved")
+        await expect(card).to_contain_text("Allowed by my phone")
+        await expect(page.locator(".row-result")).to_contain_text("Done")
+        await expect(page.locator(".row-result")).to_contain_text("$")
+        assert (folder / "result.txt").read_text() == "approved\n"
+        await seen.is_not_wider_than_the_screen()
+        await page.goto(base)
+        row = page.locator(".project", has_text=str(folder))
+        await expect(row).to_contain_text("Idle")
+        await expect(row).to_contain_text("just now")
+
+
+async def test_a_denial_says_why(stage: Stage, browser: Browser, folder: Path) -> None:
+    async with stage.server.client() as client, screen(browser, stage.server, "laptop") as seen:
+        project = await client.create_project(str(folder))
+        await seen.open(project.id)
+        await seen.send("demo:bash=touch denied.txt")
+        await seen.answer("Deny")
+        await seen.page.get_by_label("Why not?").fill("Use the other folder, please.")
+        await seen.answer("Deny")
+        await seen.is_idle()
+        await seen.says("Denied by laptop: Use the other folder, please.")
+        await seen.says("The tool was refused or failed")
+    assert stage.model.saw("Use the other folder, please.")
+    assert not (folder / "denied.txt").exists()
+
+
+async def test_what_was_changed_is_what_runs(stage: Stage, browser: Browser, folder: Path) -> None:
+    async with stage.server.client() as client, screen(browser, stage.server) as seen:
+        project = await client.create_project(str(folder))
+        await seen.open(project.id)
+        await seen.send("demo:bash=touch first.txt")
+        await seen.answer("Edit")
+        field = seen.dock.get_by_label("Change command")
+        await expect(field).to_have_value("touch first.txt")
+        await field.fill("touch second.txt")
+        await seen.answer("Allow the changed one")
+        await seen.is_idle()
+    assert [path.name for path in folder.iterdir()] == ["second.txt"]
+
+
+async def test_what_is_allowed_for_the_session_is_not_asked_again(stage: Stage, browser: Browser, folder: Path) -> None:
+    async with stage.server.client() as client, screen(browser, stage.server) as seen:
+        project = await client.create_project(str(folder))
+        await seen.open(project.id)
+        await seen.send("demo:edit=note.md")
+        await expect(seen.dock).to_contain_text("Write note.md?", timeout=WAIT_MS)
+        await expect(seen.dock).to_contain_text("The demo model wrote this.")
+        await expect(seen.dock.get_by_role("button", name="Allow for this session")).to_contain_text(
+            "all edits of files"
+        )
+        await seen.answer("Allow for this session")
+        await seen.is_idle()
+        await seen.says("I wrote note.md, read it back and edited it.")
+    assert "wrote and edited this" in (folder / "note.md").read_text()
+
+
+async def test_it_is_seen_wherever_somebody_is(stage: Stage, browser: Browser, tmp_path: Path) -> None:
+    async with stage.server.client() as client, screen(browser, stage.server) as seen:
+        projects = []
+        for name in ("here", "there"):
+            (tmp_path / name).mkdir()
+            projects.append((await client.create_project(str(tmp_path / name))).id)
+        await seen.open(projects[0])
+        await client.execute(projects[1], "demo:bash=touch elsewhere.txt")
+        await expect(seen.dock).to_contain_text("Run this command? in there", timeout=WAIT_MS)
+        await seen.page.get_by_role("link", name="Settings").first.click()
+        await expect(seen.dock).to_contain_text("touch elsewhere.txt")
+        await seen.page.reload()
+        await expect(seen.dock).to_contain_text("touch elsewhere.txt", timeout=WAIT_MS)
+        await seen.answer("Fold")
+        await expect(seen.dock.get_by_role("button", name="Allow")).to_be_hidden()
+        await expect(seen.dock).to_be_visible()
+        await seen.answer("Unfold")
+        await seen.dock.get_by_role("link", name="there").click()
+        await seen.is_live()
+        await seen.answer("Allow")
+        await seen.is_idle()
+    assert (tmp_path / "there" / "elsewhere.txt").exists()
+
+
+async def test_an_answer_of_another_device_says_whose_it_was(stage: Stage, browser: Browser, folder: Path) -> None:
+    async with stage.server.client() as client, screen(browser, stage.server) as seen:
+        project = await client.create_project(str(folder))
+        await seen.open(project.id)
+        await seen.send("demo:bash=touch answered.txt")
+        await expect(seen.dock).to_be_visible(timeout=WAIT_MS)
+        (waiting,) = [one for one in (await client.watch()).approvals if one.project_id == project.id]
+        await client.approve(project.id, waiting.approval.approval_id)
+        await expect(seen.dock).to_contain_text("Allowed by test", timeout=WAIT_MS)
+        await expect(seen.dock).to_be_hidden(timeout=WAIT_MS)
+        await seen.is_idle()
+        await seen.says("Allowed by test")
+
+
+async def test_several_at_once_are_answered_one_after_the_other(stage: Stage, browser: Browser, folder: Path) -> None:
+    async with stage.server.client() as client, screen(browser, stage.server) as seen:
+        project = await client.create_project(str(folder))
+        await seen.open(project.id)
+        await seen.send("demo:parallel=3")
+        for number in (1, 2, 3):
+            await expect(seen.dock).to_contain_text(f"demo-parallel-{number}.txt", timeout=WAIT_MS)
+            await seen.answer("Allow")
+        await seen.is_idle()
+    assert sorted(path.name for path in folder.iterdir()) == [f"demo-parallel-{number}.txt" for number in (1, 2, 3)]

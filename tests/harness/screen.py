@@ -1,0 +1,151 @@
+"""The web client as a person uses it: one window, with what can be seen and done in it."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Final, Literal, NamedTuple
+
+from playwright.async_api import Browser, Locator, Page, ViewportSize, expect
+
+from pocket_agent.config import load_settings
+from pocket_agent.server.pairing import new_pairing
+from pocket_agent.storage import add_pairing, connection_beside
+from pocket_agent.storage.location import database_path
+from tests.harness.browser import DESKTOP, page_of
+from tests.harness.server import ServerProcess
+from tests.harness.tool import ROOT
+
+WAIT_MS: Final = 60_000.0
+"""The bound of every wait; nothing is expected to take so long."""
+
+BUILD: Final = ROOT / "src" / "pocket_agent" / "web" / "index.html"
+
+
+class Shown(NamedTuple):
+    """Something in a conversation: the entry that it is of, what it is, and its words."""
+
+    offset: int
+    kind: str
+    text: str
+
+
+class Screen:
+    """One window of the web client."""
+
+    def __init__(self, page: Page, base: str) -> None:
+        self.page = page
+        self.base = base
+        page.set_default_timeout(WAIT_MS)
+
+    @property
+    def prompt_field(self) -> Locator:
+        """Where a prompt is written."""
+        return self.page.get_by_label("Prompt", exact=True)
+
+    @property
+    def dock(self) -> Locator:
+        """What an agent asks for."""
+        return self.page.get_by_label("Approval wanted")
+
+    @property
+    def queue(self) -> Locator:
+        """The prompts that wait, one each."""
+        return self.page.get_by_label("Waiting prompts").get_by_role("listitem")
+
+    @property
+    def rows(self) -> Locator:
+        """What of the conversation is in the document."""
+        return self.page.locator("[data-offset]")
+
+    def button(self, name: str) -> Locator:
+        """A button by its whole name."""
+        return self.page.get_by_role("button", name=name, exact=True)
+
+    async def open(self, project_id: str) -> None:
+        """Show a project, and wait until it is live."""
+        await self.page.goto(f"{self.base}/p/{project_id}")
+        await self.is_live()
+
+    async def send(self, prompt: str) -> None:
+        """Write a prompt and send it; whether it runs or waits is not waited for."""
+        await self.prompt_field.fill(prompt)
+        await (
+            self.page.locator(".composer")
+            .get_by_role("button", name="Send")
+            .or_(self.page.locator(".composer").get_by_role("button", name="Put into the queue"))
+            .click()
+        )
+        await expect(self.prompt_field).to_have_value("")
+
+    async def answer(self, name: str) -> None:
+        """Press a button of what the agent asks for."""
+        await self.dock.get_by_role("button", name=name).first.click(timeout=WAIT_MS)
+
+    async def is_live(self) -> None:
+        """Wait until the conversation says that it is live."""
+        await expect(self.page.locator(".stream.live")).to_be_visible(timeout=WAIT_MS)
+
+    async def is_idle(self) -> None:
+        """Wait until the project has nothing to do."""
+        await self.says_state("Idle")
+
+    async def says_state(self, name: str) -> None:
+        """Wait until the project's state is this."""
+        await expect(self.page.locator(".conversation-title p")).to_contain_text(name, timeout=WAIT_MS)
+
+    async def says(self, text: str) -> None:
+        """Wait until the conversation contains this."""
+        await expect(self.page.get_by_label("Conversation", exact=True)).to_contain_text(text, timeout=WAIT_MS)
+
+    async def choose(self, name: str) -> None:
+        """Choose from the project's menu."""
+        await self.button("Project menu").click()
+        await self.page.get_by_role("dialog").get_by_role("button", name=name).click()
+
+    async def shown(self) -> list[Shown]:
+        """What of the conversation is in the document, in order."""
+        found = await self.page.evaluate(
+            """[...document.querySelectorAll('[data-offset]')].map((row) => [
+                Number(row.dataset.offset), row.className.split(' ')[0].replace('row-', ''), row.innerText
+            ])"""
+        )
+        return [Shown(offset, kind, text) for offset, kind, text in found]
+
+    async def is_not_wider_than_the_screen(self) -> None:
+        """Nothing has to be scrolled sideways."""
+        wide, screen = await self.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        assert wide <= screen
+        assert await self.page.evaluate(
+            """[...document.querySelectorAll('body *')].every((element) => {
+                const box = element.getBoundingClientRect();
+                const scrolls = element.closest('pre, .block, .table, .visually-hidden, .tool-subject');
+                return scrolls !== null || box.width === 0 || box.right <= innerWidth + 1;
+            })"""
+        ), "something reaches beyond the edge"
+
+
+def pairing_code(server: ServerProcess, name: str) -> str:
+    """A code that lets one device in."""
+    loaded = load_settings(config=None, environ={}, flags={"data.dir": server.data_dir})
+    pairing, code = new_pairing(name)
+    with connection_beside(database_path(loaded.settings.data.dir)) as connection:
+        add_pairing(connection, pairing)
+    return code
+
+
+@contextlib.asynccontextmanager
+async def screen(
+    browser: Browser,
+    server: ServerProcess,
+    name: str = "browser",
+    *,
+    size: ViewportSize = DESKTOP,
+    theme: Literal["light", "dark"] = "light",
+) -> AsyncIterator[Screen]:
+    """A window of its own browser profile, paired as the device `name`, on the list of projects."""
+    base = f"http://127.0.0.1:{server.port}"
+    code = pairing_code(server, name)
+    async with page_of(browser, f"{base}/pair#{code}", size, theme=theme) as page:
+        shown = Screen(page, base)
+        await shown.button("Pair").click()
+        await expect(page.get_by_role("heading", name="Projects", exact=True)).to_be_visible(timeout=WAIT_MS)
+        yield shown
