@@ -1,7 +1,8 @@
 """The web client as a person uses it: one window, with what can be seen and done in it."""
 
 import contextlib
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Sequence
 from typing import Final, Literal, NamedTuple
 
 from playwright.async_api import Browser, Locator, Page, ViewportSize, expect
@@ -11,6 +12,7 @@ from pocket_agent.server.pairing import new_pairing
 from pocket_agent.storage import add_pairing, connection_beside
 from pocket_agent.storage.location import database_path
 from tests.harness.browser import DESKTOP, page_of
+from tests.harness.follow import Line
 from tests.harness.server import ServerProcess
 from tests.harness.tool import ROOT
 
@@ -20,12 +22,66 @@ WAIT_MS: Final = 60_000.0
 BUILD: Final = ROOT / "src" / "pocket_agent" / "web" / "index.html"
 
 
-class Shown(NamedTuple):
-    """Something in a conversation: the entry that it is of, what it is, and its words."""
+_READ_ALL: Final = """async () => {
+    const frame = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+    const list = document.querySelector('.list');
+    if (list === null) return [];
+    const found = new Map();
+    const collect = () => {
+        for (const row of list.querySelectorAll('.list-row')) {
+            const told = row.querySelector('[data-offset]');
+            const kind = told.className.split(' ')[0].replace('row-', '');
+            const words = { prompt: '.prompt-text', text: '.markdown' }[kind];
+            if (words === undefined && kind !== 'tool') continue;
+            const text = words === undefined ? '' : told.querySelector(words).innerText;
+            found.set(row.dataset.key, [Number(told.dataset.offset), kind, text]);
+        }
+    };
+    list.scrollTop = 0;
+    await frame();
+    for (;;) {
+        collect();
+        const before = list.scrollTop;
+        list.scrollTop += list.clientHeight;
+        await frame();
+        if (list.scrollTop <= before) break;
+    }
+    collect();
+    return [...found.entries()]
+        .map(([key, value]) => [key.split('.').map(Number), value])
+        .sort(([[a, b]], [[c, d]]) => a - c || b - d)
+        .map(([, value]) => value);
+}"""
+"""Scrolls to the beginning and from there to the end, and gathers what comes into the document."""
+
+
+class Told(NamedTuple):
+    """A prompt, a text of the agent or a tool call, by what of it has to be seen."""
 
     offset: int
     kind: str
-    text: str
+    words: str
+
+
+def told(lines: Sequence[Line]) -> list[Told]:
+    """What a log tells in prompts, texts and tool calls."""
+    found = []
+    for line in lines:
+        data = json.loads(line.data)
+        if line.type == "prompt":
+            found.append(Told(line.offset, "prompt", _words(data["prompt"])))
+        elif line.type == "agent_message" and data["type"] == "assistant":
+            found += [
+                Told(line.offset, block["type"].removesuffix("_use"), _words(block.get("text", "")))
+                for block in data["message"]["content"]
+                if block["type"] in {"text", "tool_use"}
+            ]
+    return found
+
+
+def _words(text: str) -> str:
+    """A text without what setting it changes."""
+    return " ".join(text.split())
 
 
 class Screen:
@@ -101,14 +157,10 @@ class Screen:
         await self.button("Project menu").click()
         await self.page.get_by_role("dialog").get_by_role("button", name=name).click()
 
-    async def shown(self) -> list[Shown]:
-        """What of the conversation is in the document, in order."""
-        found = await self.page.evaluate(
-            """[...document.querySelectorAll('[data-offset]')].map((row) => [
-                Number(row.dataset.offset), row.className.split(' ')[0].replace('row-', ''), row.innerText
-            ])"""
-        )
-        return [Shown(offset, kind, text) for offset, kind, text in found]
+    async def told(self) -> list[Told]:
+        """All prompts, texts and tool calls of the conversation, read by scrolling through it from its beginning."""
+        found = await self.page.evaluate(_READ_ALL)
+        return [Told(offset, kind, _words(text)) for offset, kind, text in found]
 
     async def is_not_wider_than_the_screen(self) -> None:
         """Nothing has to be scrolled sideways."""
