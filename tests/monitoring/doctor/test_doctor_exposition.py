@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from pocket_agent.config import LoadedSettings
+from pocket_agent.config import LoadedSettings, MetricsSettings
 from pocket_agent.monitoring.doctor import exposition
 from pocket_agent.monitoring.doctor.exposition import Sample, examine_metrics, read_samples, total
 from pocket_agent.monitoring.doctor.page import Browser
 from pocket_agent.monitoring.doctor.patient import Patient
+from pocket_agent.observability.catalogue import series
 from tests.harness.clinic import Findings
 from tests.harness.follow import eventually
 from tests.harness.prometheus import running_prometheus
@@ -47,7 +48,7 @@ async def test_the_servers_own(server: ServerProcess) -> None:
     assert [(finding.name, finding.status) for finding in findings] == [
         ("metrics", "ok"), ("series", "ok"), ("open files", "ok"),
     ]  # fmt: skip
-    assert findings.of("series").message.startswith("385 in a scrape")
+    assert findings.of("series").message.startswith(f"{series(MetricsSettings())} in a scrape")
 
 
 async def test_the_most_that_settings_can_make_is_not_too_many(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tests.harness.tool import require_tool
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CONFIG = "prometheus/prometheus.yml"
-ALERTS = "prometheus/rules/pocket-agent-alerts.yml"
+RULES = "prometheus/rules/pocket-agent-"
 HOOK = "PA_MONITORING_WEBHOOK_URL"
 NAMES = [
     "settings", "data directory", "data directory mode", "disk", "log", "clock", "claude", "certificate",
@@ -129,7 +129,7 @@ async def test_alerts_that_are_dropped_on_their_way(clinic: Clinic, monkeypatch:
 
 
 async def test_rules_that_lack_an_alert(clinic: Clinic) -> None:
-    async with clinic.changed("prometheus", ALERTS, ("alert: ServiceDown", "alert: ServiceGone")):
+    async with clinic.changed("prometheus", f"{RULES}availability.yml", ("alert: ServiceDown", "alert: ServiceGone")):
         finding = await clinic.shows("rules", "failed", "are not loaded: ServiceDown")
     assert "monitoring render" in finding.fix
 
@@ -145,7 +145,7 @@ async def test_rules_of_other_settings(clinic: Clinic) -> None:
 async def test_rules_that_fail(clinic: Clinic) -> None:
     """Those of a version whose errors had no label for the operation: now many series stand on each side."""
     many = "expr: pocket_agent_errors_total * on (job) pocket_agent_requests_total"
-    async with clinic.changed("prometheus", ALERTS, ("expr: vector(1)", many)):
+    async with clinic.changed("prometheus", f"{RULES}pipeline.yml", ("expr: vector(1)", many)):
         finding = await clinic.shows("rules", "failed", "Watchdog cannot be evaluated: ")
     assert "many" in finding.message
 
@@ -208,9 +208,12 @@ async def test_alertmanager_tells_nobody(clinic: Clinic) -> None:
     clinic.render(settings.settings)
     try:
         await clinic.stack.reload("alertmanager")
-        findings = await clinic.look(alerts=True)
+        stale = (await clinic.look()).of("receivers")
+        findings = await clinic.look(alerts=True, PA_MONITORING_WEBHOOK_URL="")
     finally:
         await clinic.put_back("alertmanager")
+    assert stale.message == "the settings have webhook, which Alertmanager does not know; it tells nobody"
+    assert "monitoring render" in stale.fix
     assert findings.of("receivers").message == "Alertmanager tells nobody: no receiver is set up"
     assert "monitoring.slack_url_file" in findings.of("receivers").fix
     delivery = findings.of("alert delivery")

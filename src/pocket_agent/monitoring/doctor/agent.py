@@ -20,6 +20,6 @@ async def examine_agent(patient: Patient) -> list[Finding]:
         return [failed(name, message, fix)]
     findings = [ok(name, f"{found.path}, version {found.version or 'not told'}")]
     if not patient.settings.demo and await is_logged_in(found.path, environment) is False:
-        fix = "Run `claude` once as the server's user and log in, or set ANTHROPIC_API_KEY for the server."
+        fix = "Run `claude` as the server's user and log in, or set ANTHROPIC_API_KEY; `serve --demo` needs neither."
         findings.append(warning("claude login", "nobody is logged in: executions will fail", fix))
     return findings

@@ -74,10 +74,11 @@ async def _receivers(patient: Patient, found: Receivers, browser: Browser) -> Fi
     """Whom alerts reach, and whether they got there so far."""
     name = "receivers"
     ways = sum((ways for receiver, ways in found.items() if receiver != WATCHDOG), Counter[str]())
-    if not ways:
+    wanted = _wanted(patient.settings.monitoring)
+    if not ways and not wanted:
         return warning(name, "Alertmanager tells nobody: no receiver is set up", SET_UP)
-    told = ", ".join(sorted(ways))
-    missing = sorted(_wanted(patient.settings.monitoring) - ways.keys())
+    told = ", ".join(sorted(ways)) or "nobody"
+    missing = sorted(wanted - ways.keys())
     if missing:
         what = f"the settings have {', '.join(missing)}, which Alertmanager does not know; it tells {told}"
         return warning(name, what, RENDER.format("Alertmanager"))
