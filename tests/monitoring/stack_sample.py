@@ -38,6 +38,7 @@ def everything(folder: Path) -> dict[str, object]:
         "server.port": 18443,
         "server.plain_port": 18080,
         "server.allowed_origins": ["https://agent.example.org"],
+        "server.public_url": "https://agent.example.org",
         "server.tls.cert": folder / "own cert.pem",
         "server.tls.key": folder / "own key.pem",
         "metrics.host": "0.0.0.0",

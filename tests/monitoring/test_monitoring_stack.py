@@ -243,6 +243,22 @@ def test_mail_to_another_machine_is_encrypted(tmp_path: Path, smarthost: str, re
     assert mail["require_tls"] is required
 
 
+@pytest.mark.parametrize(
+    ("changed", "address"),
+    [
+        ({}, "https://127.0.0.1:8443/docs/runbooks/ServiceDown"),
+        ({"server__public_url": "https://agent.example.org"}, "https://agent.example.org/docs/runbooks/ServiceDown"),
+        ({"monitoring__runbook_url": "https://wiki.example.org/r/"}, "https://wiki.example.org/r/ServiceDown"),
+    ],
+)
+def test_an_alert_links_to_a_page_that_its_reader_reaches(
+    tmp_path: Path, changed: dict[str, object], address: str
+) -> None:
+    files = texts(render(settings_of(tmp_path, **changed)))
+    rules = [text for path, text in files.items() if path.startswith("prometheus/rules/")]
+    assert any(f"runbook_url: {address}\n" in text for text in rules)
+
+
 def test_the_load_test_asks_this_server(tmp_path: Path) -> None:
     (tmp_path / "second").mkdir()
     script = two_servers(tmp_path).files["k6/load-test.js"]

@@ -55,8 +55,9 @@ def rule_interval(settings: Settings) -> Period:
 
 
 def runbook_address(settings: Settings) -> str:
-    """The address below which the runbooks are: the setting, or the server's own pages."""
-    return (settings.monitoring.runbook_url or f"{target_of(settings).url}/docs/runbooks").rstrip("/")
+    """The address below which the runbooks are: the setting, or the server's own pages as others reach them."""
+    own = settings.server.public_url or target_of(settings).url
+    return (settings.monitoring.runbook_url or f"{own}/docs/runbooks").rstrip("/")
 
 
 _WHAT: Final = {

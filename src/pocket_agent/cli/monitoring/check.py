@@ -1,5 +1,6 @@
 """`pocket-agent monitoring check`: what the programs of the stack say of its files."""
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
@@ -18,13 +19,20 @@ _STYLES: Final[Mapping[Status, str]] = {"ok": "green", "failed": "bold red", "sk
 
 def check_stack(directory: Path, *, as_json: bool, console: Console) -> None:
     """Check and print; ends with status 1 when something has failed."""
-    checks = list(check(directory))
+    with _progress():
+        checks = list(check(directory))
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(one) for one in checks], indent=1))
     else:
         console.print(_table(checks))
     if any(one.status == "failed" for one in checks):
         raise typer.Exit(1)
+
+
+def _progress() -> contextlib.AbstractContextManager[object]:
+    """A sign of life for a person who waits, which the tests of the rules take a while for."""
+    console = Console(stderr=True)
+    return console.status("Asking ...") if console.is_terminal else contextlib.nullcontext()
 
 
 def _table(checks: Sequence[Check]) -> Table:
