@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import yaml
@@ -117,7 +117,7 @@ class Case:
     first: Settings
     others: Sequence[Settings] = ()
 
-    @property
+    @cached_property
     def files(self) -> dict[str, str]:
         """The rendered files."""
         return texts(render(self.first, self.others))

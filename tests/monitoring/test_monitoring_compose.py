@@ -66,8 +66,7 @@ def test_each_program_gets_the_rendered_file_that_it_is_told_to_read(case: Case,
             target = next(target for target in bound(service) if place.startswith(f"{target}/"))
             assert (folder / bound(service)[target] / place.removeprefix(f"{target}/")).is_file(), (name, place)
         for source in bound(service).values():
-            # The dashboards are rendered by a part of their own.
-            assert not source.startswith("./") or (folder / source).is_dir() or source.endswith("dashboards"), source
+            assert not source.startswith("./") or (folder / source).is_dir(), source
 
 
 def test_everything_listens_on_loopback_at_the_ports_of_the_settings(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The README of a rendered directory: what each file is, where it goes, and what a person has to do."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -34,7 +35,7 @@ The units have Debian's names, so that they replace those of the packages; run o
 {further}
 ## Files
 
-Each begins with a comment that says the same; JSON can hold none, so for {json} it stands only here.
+Each begins with a comment that says the same. JSON can hold none: of the files that end in `json` it stands only here.
 
 | file | what it is | where it goes | how it is taken up |
 |---|---|---|---|
@@ -47,35 +48,41 @@ run as `prometheus` (`chgrp prometheus FILE; chmod 640 FILE`), in containers as 
 | file | what it holds | who must be able to read it |
 |---|---|---|
 """
-_MANY: Final = {
-    ".json": ("A dashboard of Grafana.", "/var/lib/grafana/dashboards/{name}", "is taken up by itself"),
-    ".yml": ("Tests of the rules.", "here: promtool test rules FILE", "is read at each run"),
-}
-"""What is said of files that say nothing of themselves."""
+_TESTS: Final = "prometheus/tests"
+_TESTS_ROW: Final = (
+    f"{_TESTS}/*.yml",
+    "Tests of the rules, a file for each alert: what makes it fire, and what must not.",
+    "beside rules/, wherever that is; Prometheus does not read them",
+    "nothing to take up: promtool test rules FILE",
+)
 
 
 def index_file(files: Sequence[RenderedFile], settings: Settings, targets: Sequence[Target]) -> RenderedFile:
     """`README.md`."""
     listed = sorted(files, key=lambda file: file.path)
-    bare = [f"`{file.path}`" for file in listed if file.path.endswith((".json", ".ndjson"))]
+    rows = [_row(file) for file in listed if not file.path.startswith(f"{_TESTS}/")]
+    if len(rows) < len(listed):
+        rows.append(_TESTS_ROW)
     text = _TEXT.format(
         servers=", ".join(target.url for target in targets),
         addresses=_addresses(settings, targets),
         further=_further(settings.monitoring, targets),
-        json=", ".join(bare),
-        files="\n".join(map(_row, listed)),
+        files="\n".join(f"| `{path}` | {_cells(cells)} |" for path, *cells in sorted(rows)),
     )
     return RenderedFile("README.md", text)
 
 
-def _row(file: RenderedFile) -> str:
-    path = PurePosixPath(file.path)
+def _row(file: RenderedFile) -> tuple[str, str, str, str]:
+    """What a file is, where it goes, and how it is taken up; a dashboard says no more of itself than its title."""
     if file.head is not None:
-        cells = (file.head.what, file.head.place, file.head.reload)
-    else:
-        what, place, reload = _MANY[path.suffix]
-        cells = (what, place.format(name=path.name), reload)
-    return f"| `{file.path}` | " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        return file.path, file.head.what, file.head.place, file.head.reload
+    title = json.loads(file.text)["title"]
+    place = f"/var/lib/grafana/dashboards/{PurePosixPath(file.path).name}"
+    return file.path, f"A dashboard of Grafana: {title}.", place, "is taken up by itself"
+
+
+def _cells(texts: Sequence[str]) -> str:
+    return " | ".join(text.replace("|", "\\|") for text in texts)
 
 
 def _addresses(settings: Settings, targets: Sequence[Target]) -> str:
@@ -118,4 +125,4 @@ def _further(stack: MonitoringSettings, targets: Sequence[Target]) -> str:
 
 
 def _row_of(what: str, who: str, file: Path | None) -> list[str]:
-    return [] if file is None else [f"| `{file}` | {what} | {who} |"]
+    return [] if file is None else [f"| {_cells((f'`{file}`', what, who))} |"]

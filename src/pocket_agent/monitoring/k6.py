@@ -10,7 +10,7 @@ from pocket_agent.monitoring.target import Target
 
 _USUAL: Final = "'wss://127.0.0.1:8443/ws'"
 _HEAD: Final = Head(
-    what="k6: a load test of the server; see below.",
+    what="k6: a load test of the server, in the stages of the monitoring guide.",
     place="anywhere: k6 run --no-usage-report load-test.js",
     reload="is read at each run",
 )
