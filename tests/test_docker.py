@@ -18,7 +18,7 @@ from pocket_agent.monitoring.bundle import write
 from pocket_agent.monitoring.stack import render
 from tests.harness.compose import faults, mounts, read_compose
 from tests.harness.server import ServerProcess, free_port
-from tests.harness.tool import ROOT
+from tests.harness.tool import ROOT, require_tool
 from tests.monitoring.stack_sample import checks
 
 
@@ -170,6 +170,7 @@ def test_the_compose_files_are_of_the_specification_and_sound() -> None:
 def test_the_page_on_containers_gives_settings_of_which_the_programs_accept_the_stack(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "deployment" / "docker.md").read_text("utf-8").replace("/etc/pocket-agent", str(tmp_path))
     (certificate,) = re.findall(r"(openssl req -x509.*?-out cert\.pem)", page, re.DOTALL)
+    require_tool("openssl")
     subprocess.run(["sh", "-euc", certificate], cwd=tmp_path, check=True, capture_output=True)
     (tmp_path / "metrics-token").write_text("secret")
     (settings,) = re.findall(r"<<YAML\n(.*?)YAML\n", page, re.DOTALL)

@@ -27,6 +27,8 @@ from pocket_agent.monitoring.program import (
 FILE: Final = "local.json"
 DATA: Final = ".data"
 """Where the programs keep what they gather, below the directory of the stack."""
+# Debian's build looks for both by itself, and complains at every scrape when they are not there.
+_NODE_QUIET: Final = ("--no-collector.systemd", "--collector.textfile.directory=")
 _HEAD: Final = Head(
     what="How `pocket-agent monitoring up` runs the programs that are installed here: their ports and flags.",
     place="this directory; what the programs gather is kept in .data",
@@ -70,7 +72,7 @@ def _entry(program: Program, stack: MonitoringSettings) -> dict[str, object]:
         ALERTMANAGER.name: alertmanager_flags(
             stack, config="alertmanager/alertmanager.yml", data=f"{DATA}/alertmanager"
         ),
-        NODE_EXPORTER.name: node_flags(stack),
+        NODE_EXPORTER.name: node_flags(stack, _NODE_QUIET),
         BLACKBOX_EXPORTER.name: blackbox_flags(stack, config="blackbox/blackbox.yml"),
         GRAFANA.name: grafana_flags(stack, provisioning=f"{DATA}/grafana/provisioning", data=f"{DATA}/grafana"),
     }
