@@ -182,7 +182,7 @@ async def _serve(
                     observed.loop.run(),
                     health.run(),
                     report.run(),
-                    notifier.run(projects, endpoint.is_watched, listeners.url),
+                    notifier.run(projects, endpoint.is_watched, listeners.page_urls[0]),
                     reloading(reload, listeners.tls, observer),
                 )
             )

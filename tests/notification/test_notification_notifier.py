@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pocket_agent.notification import notifier
@@ -99,6 +100,21 @@ async def test_who_watches_all_projects_is_not_notified_of_any(tmp_path: Path) -
         assert receiver.titles == ["Failed: shop"]
 
 
+async def test_who_may_only_watch_does_not_count(tmp_path: Path) -> None:
+    async with open_room(tmp_path) as room:
+        session = await room.project("shop")
+        project_id = session.state.project.id
+        async with room.client() as client, client.subscribe(project_id):
+            connection = room.connection()
+            assert room.endpoint.is_watched(project_id)
+            everything = connection.device
+            for limits in ({"view_only": True}, {"projects": ()}):
+                connection.device = msgspec.structs.replace(everything, **limits)
+                assert not room.endpoint.is_watched(project_id)
+            connection.device = msgspec.structs.replace(everything, projects=(project_id,))
+            assert room.endpoint.is_watched(project_id)
+
+
 async def test_what_waited_when_the_server_started_is_told(tmp_path: Path) -> None:
     async with receiving() as receiver, open_room(tmp_path, notifications__urls=[receiver.url]) as room:
         session = await room.project("shop")
@@ -108,11 +124,11 @@ async def test_what_waited_when_the_server_started_is_told(tmp_path: Path) -> No
             settings = room.settings.notifications.model_copy(update={"approval_delay": 0.0})
             late = Notifier(settings, lambda _: None)
             async with asyncio.TaskGroup() as group:
-                running = group.create_task(late.run(room.projects, room.endpoint.is_watched, "http://0.0.0.0:8443"))
+                running = group.create_task(late.run(room.projects, room.endpoint.is_watched, "http://own.example"))
                 await receiver.until(1)
                 running.cancel()
             await client.kill(session.state.project.id)
-        assert "0.0.0.0" not in receiver.got[0]["message"]
+        assert f"http://own.example/p/{session.state.project.id}" in receiver.got[0]["message"]
 
 
 async def test_a_service_that_is_dead_slows_nothing(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pocket_agent.config import LoadedSettings
 from pocket_agent.config.settings import NotificationSettings
 from pocket_agent.notification.destination import read_addresses, sender
 from pocket_agent.notification.news import Message, trial
+from pocket_agent.server.address import page_urls
 
 _SECONDS: Final = 30.0
 """How long a test message may take."""
@@ -28,7 +29,7 @@ def show_notifications(loaded: LoadedSettings, *, test: bool) -> None:
         typer.echo("Nobody is notified: set notifications.urls (PA_NOTIFICATIONS_URLS) or notifications.urls_file.")
         raise typer.Exit(1)
     typer.echo(f"Told of: {_kinds(settings) or 'nothing'}; {settings.when}.")
-    message = trial(settings.base_url or _address(loaded))
+    message = trial(settings.base_url or page_urls(loaded.settings, loaded.settings.server.port, None)[0])
     arrived = True
     for name, send in senders:
         if not test:
@@ -48,11 +49,6 @@ def _kinds(settings: NotificationSettings) -> str:
         "executions failed": settings.failed,
     }
     return ", ".join(kind for kind, wanted in kinds.items() if wanted)
-
-
-def _address(loaded: LoadedSettings) -> str:
-    server = loaded.settings.server
-    return f"{'https' if server.tls.enabled else 'http'}://{server.host}:{server.port}"
 
 
 def _outcome(send: Callable[[Message], bool], message: Message) -> str:

@@ -378,7 +378,8 @@ class NotificationSettings(Section):
     )
     base_url: Annotated[str | None, url().optional()] = Field(
         default=None,
-        description="Address of the web client as the reader of a message reaches it; when not set, the server's own.",
+        description="Address of the web client as the reader of a message reaches it; when not set, "
+        "`server.public_url`, else the server's own.",
     )
     approval: Switch = Field(default=True, description="Tell of tool requests that wait for an answer.")
     finished: Switch = Field(default=True, description="Tell of executions that succeeded.")

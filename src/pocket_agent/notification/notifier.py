@@ -1,13 +1,11 @@
 """Hears what happens and tells who is not there. It is an `Observer` of the core, and never slows it."""
 
 import asyncio
-import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final
-from urllib.parse import urlsplit
 
 from pocket_agent import events
 from pocket_agent.config.settings import NotificationSettings
@@ -78,12 +76,12 @@ class Notifier:
         Args:
             projects: the words for what is told, and what waited already when the server started.
             watched: whether somebody who could answer sees a project.
-            address: the server's own, which links lead to where `base_url` is not set.
+            address: where the server's pages are, for links, unless `base_url` says so.
         """
         if not self._senders:
             return
         self._watched = watched
-        base_url = (self._settings.base_url or _reachable(address)).rstrip("/")
+        base_url = (self._settings.base_url or address).rstrip("/")
         subjects = _subjects(projects)
         for session in projects.all():
             for approval in session.state.pending():
@@ -127,11 +125,3 @@ def _prompt(projects: Projects, project_id: str, execution_id: str) -> str | Non
         if last is not None and last.id == execution_id:
             return last.prompt
     return None
-
-
-def _reachable(address: str) -> str:
-    """An address that listens everywhere, by the name of the machine."""
-    parts = urlsplit(address)
-    if parts.hostname in {"0.0.0.0", "::"}:  # noqa: S104 - recognized, not listened on
-        return f"{parts.scheme}://{socket.gethostname()}:{parts.port}"
-    return address

@@ -174,6 +174,8 @@ class Connection:
 
     def attends(self, project_id: str) -> bool:
         """Whether somebody follows a project here, or watches them all, and could answer for it."""
+        if self.device.view_only or not self.device.sees(project_id):
+            return False
         return ProjectId(project_id) in self.cursors or self in self._hub.watchers
 
     def leave(self, project_id: ProjectId) -> bool:
