@@ -145,6 +145,9 @@ async def test_a_check_that_fails_says_so_with_its_runbook(server: ServerProcess
         await expect(page.locator(".problem")).to_contain_text("The server is degraded: Low disk space")
         link = page.locator("[data-check=disk] a")
         assert await link.get_attribute("href") == "/docs/runbooks/DiskSpaceLow"
+        async with page.expect_popup() as opened:
+            await link.click()
+        await expect((await opened.value).get_by_role("heading", level=1)).to_contain_text("DiskSpaceLow")
 
 
 async def test_a_server_that_dies_is_shown_as_stale_and_one_that_is_back_is_live(
