@@ -18,6 +18,7 @@ from tests.harness.tool import ROOT, require_tool
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 FOLDER = ROOT / "docs" / "runbooks"
+GUIDE = ROOT / "docs" / "monitoring.md"
 PAGES = sorted(path for path in FOLDER.glob("*.md") if path.stem != "README")
 SYSTEM = ("systemctl ", "journalctl -k", "journalctl -u prometheus-alertmanager")
 """What is asked of a machine that runs services, which the one of the tests need not be."""
@@ -53,12 +54,24 @@ async def test_prometheus_answers_each_query(clinic: Clinic) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
 async def test_each_command_of_a_diagnosis_works(clinic: Clinic, page: Path) -> None:
     lines = [line for section, line in manual.shell_lines(page.read_text("utf-8")) if section == "Diagnosis"]
-    script = "\n".join(here(clinic, line) for line in lines if not line.startswith(SYSTEM))
+    await run(clinic, [line for line in lines if not line.startswith(SYSTEM)])
+
+
+async def test_each_command_of_the_guide_works(clinic: Clinic) -> None:
+    lines = list(manual.typed(GUIDE.read_text("utf-8")))
+    assert len(lines) > 10
+    await run(clinic, [line.replace("--duration 10s", "--duration 1s") for line in lines])
+
+
+async def run(clinic: Clinic, lines: list[str]) -> None:
+    """Carry out commands; the first that fails is told."""
+    script = "\n".join(here(clinic, line) for line in lines)
     assert clinic.server.tls_port is not None
     path = f"{Path(sys.executable).parent}:{ROOT / '.tools' / 'usr' / 'bin'}:{os.environ['PATH']}"
     process = await asyncio.create_subprocess_exec(
         *("bash", "-u", "-o", "pipefail", "-c", f"trap 'echo \"$BASH_COMMAND: $?\" >&2' ERR\n{script}"),
         env={**clinic.environment, "PATH": path, "PA_SERVER_PORT": str(clinic.server.tls_port)},
+        cwd=clinic.server.folder,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

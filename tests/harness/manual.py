@@ -13,6 +13,9 @@ import typer.main
 from typer.core import TyperGroup
 
 from pocket_agent.cli.main import app
+from pocket_agent.config.file import parse_text
+from pocket_agent.config.form import Place
+from pocket_agent.config.layer import Layer
 from pocket_agent.config.leaf import LEAVES
 from pocket_agent.config.settings import Settings
 from pocket_agent.monitoring import foreign
@@ -21,6 +24,7 @@ from pocket_agent.observability.catalogue import CATALOGUE, PROCESS, Metric
 from tests.harness.tool import ROOT, require_tool
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_CONSOLE = re.compile(r"^```console\n.*?^```$", re.MULTILINE | re.DOTALL)
 _COMMAND = re.compile(r"(?<![\w./-])pocket-agent (?=[a-z])([^`|\n)]*)")
 _LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
@@ -75,9 +79,16 @@ def shell_lines(text: str) -> Iterator[tuple[str, str]]:
 # --- commands of our own
 
 
+def typed(text: str) -> Iterator[str]:
+    """The commands of the blocks that show a terminal, without what was answered."""
+    for block in blocks(text, "console"):
+        yield from (line.removeprefix("$ ") for line in block.text.splitlines() if line.startswith("$ "))
+
+
 def wrong_commands(text: str) -> list[str]:
     """The uses of `pocket-agent` in a text that name a command or a flag which is not there."""
-    return [f"pocket-agent {found}" for found in _COMMAND.findall(text) if not _exists(found)]
+    said = _CONSOLE.sub("", text) + "\n".join(typed(text))
+    return [f"pocket-agent {found}" for found in _COMMAND.findall(said) if not _exists(found)]
 
 
 def _exists(words: str) -> bool:
@@ -203,3 +214,10 @@ def _strange_values(name: str, label: str, values: str) -> Iterator[str]:
         return
     known = metric.labels[label]
     yield from (f"{name}: {label} is never {value}" for value in values.split("|") if known and value not in known)
+
+
+def refused_settings(text: str) -> str:
+    """Why a block of YAML cannot be a settings file; empty when it can."""
+    given, problems = parse_text(text, "config.yaml")
+    layer = Layer.parse(given, Place(home=Path("/home/ada"), base=Path("/")), problems)
+    return "\n".join(map(str, layer.problems))

@@ -18,7 +18,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
-from pocket_agent.server.runbook import Runbooks, render_page, runbook_directory
+from pocket_agent.server.runbook import Runbooks, read_runbooks, render_page, runbook_directory
 from tests.harness.absence import absent
 from tests.harness.tool import ROOT
 from tests.server.room import SECONDS, Room
@@ -151,7 +151,7 @@ def test_links_to_what_is_not_served_are_left_as_text() -> None:
 
 async def test_a_directory_without_texts_serves_none(tmp_path: Path) -> None:
     application = web.Application()
-    Runbooks(tmp_path).add_to(application)
+    Runbooks(read_runbooks(tmp_path)).add_to(application)
     async with TestClient(TestServer(application)) as client:
         for path in ("/docs/runbooks", "/docs/runbooks/ServiceDown"):
             assert (await client.get(path)).status == 404

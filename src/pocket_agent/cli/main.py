@@ -149,6 +149,18 @@ def doctor(
 
 
 @app.command()
+def runbook(
+    name: Annotated[str | None, typer.Argument(help="The alert; without one, all are listed.")] = None,
+) -> None:
+    """Show what to do when an alert fires."""
+    from rich.console import Console
+
+    from pocket_agent.cli.runbook import show_runbook
+
+    show_runbook(name, Console())
+
+
+@app.command()
 def notify(
     test: Annotated[bool, typer.Option("--test", help="Send a test message to each address.")] = False,
     config: Config = None,

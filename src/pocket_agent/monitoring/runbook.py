@@ -14,7 +14,7 @@ _HEAD: Final = """\
 <!-- Generated from the code: change the code, then run `make generate`. -->
 
 What to do when an alert fires: a page for each. The server shows them at `/docs/runbooks/NAME`, without a token, and
-every alert links to its own.
+every alert links to its own; `pocket-agent runbook NAME` shows them in a terminal, whether or not the server runs.
 
 - `pocket-agent doctor` looks at everything at once and says how to mend what it finds; begin with it. Give it the
   settings that the server has (`--config`, `--data-dir`, the same `PA_*` variables).

@@ -30,7 +30,7 @@ from pocket_agent.server.connection import (
 from pocket_agent.server.handlers import Handlers, Report
 from pocket_agent.server.origin import Origins
 from pocket_agent.server.peer import peer_of
-from pocket_agent.server.runbook import Runbooks, runbook_directory
+from pocket_agent.server.runbook import Runbooks, read_runbooks
 from pocket_agent.server.web import Site
 from pocket_agent.session.log import now
 from pocket_agent.storage import Store
@@ -75,7 +75,7 @@ class Endpoint:
         application.router.add_get("/livez", self._livez)
         application.router.add_get("/readyz", self._readyz)
         application.router.add_get("/health", self._health)
-        Runbooks(runbook_directory()).add_to(application)
+        Runbooks(read_runbooks()).add_to(application)
         Site().add_to(application.router)
         return application
 

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import html
 import re
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -18,7 +19,8 @@ from markdown_it.token import Token
 
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
 _PLACE: Final = "/docs/runbooks"
-_INDEX: Final = "README"
+INDEX: Final = "README"
+"""The name of the list of all."""
 
 _STYLE: Final = """
 :root{color-scheme:light dark}
@@ -75,17 +77,27 @@ def runbook_directory(package: Path = _PACKAGE) -> Path:
     return checkout / "docs" / "runbooks" if package == checkout / "src" / package.name else package / "runbooks"
 
 
+def read_runbooks(directory: Path | None = None) -> dict[str, str]:
+    """The texts in Markdown, by name, without comments.
+
+    Args:
+        directory: where they are, if it is not `runbook_directory`.
+    """
+    found = sorted((directory or runbook_directory()).glob("*.md"))
+    return {path.stem: _COMMENT.sub("", path.read_text("utf-8")) for path in found}
+
+
 class Runbooks:
     """The pages.
 
     A name is only ever looked up among those that were found at the start, so none leads anywhere else.
 
     Args:
-        directory: the texts, in Markdown.
+        texts: in Markdown, by name.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._texts = {path.stem: path.read_text("utf-8") for path in directory.glob("*.md")}
+    def __init__(self, texts: Mapping[str, str]) -> None:
+        self._texts = texts
         self._pages: dict[str, str] = {}
 
     def add_to(self, application: web.Application) -> None:
@@ -95,7 +107,7 @@ class Runbooks:
         application.router.add_get(f"{_PLACE}/{{name}}", self._runbook)
 
     async def _index(self, _: web.Request) -> web.Response:
-        return self._answer(_INDEX)
+        return self._answer(INDEX)
 
     async def _runbook(self, request: web.Request) -> web.Response:
         return self._answer(request.match_info["name"])
@@ -112,8 +124,7 @@ class Runbooks:
 
 
 def render_page(text: str) -> str:
-    """A text in Markdown as a whole page; HTML in it is shown, not followed, and comments are left out."""
-    text = _COMMENT.sub("", text)
+    """A text in Markdown as a whole page; HTML in it is shown, not followed."""
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = markdown.parse(text)
     title = next((after.content for token, after in pairwise(tokens) if token.tag == "h1"), "")
@@ -148,4 +159,4 @@ def _address(href: str) -> str | None:
     if "/" in name or not name.endswith(".md"):
         return None
     name = name.removesuffix(".md")
-    return _PLACE if name == _INDEX else f"{_PLACE}/{name}"
+    return _PLACE if name == INDEX else f"{_PLACE}/{name}"

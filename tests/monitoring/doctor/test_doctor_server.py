@@ -54,7 +54,7 @@ async def test_one_whose_own_checks_fail(server: ServerProcess) -> None:
     await eventually(is_told, "the server has seen it")
     finding = (await look(settings_of(server))).of("health: claude")
     assert "npm install" in finding.message
-    assert finding.fix == f"See http://127.0.0.1:{server.port}/docs/runbooks/HealthCheckFailing"
+    assert finding.fix == "See pocket-agent runbook HealthCheckFailing"
 
 
 async def test_one_of_another_version(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from pocket_agent.monitoring.doctor.finding import Finding, failed, ok, skipped, warning
+from pocket_agent.monitoring.doctor.finding import Finding, failed, ok, runbook, skipped, warning
 from pocket_agent.monitoring.doctor.page import Browser
 from pocket_agent.monitoring.doctor.patient import Patient
 from pocket_agent.monitoring.doctor.prometheus import LATER, Alertmanagers, LoadedRule, Prometheus, RuleGroups
@@ -34,7 +34,7 @@ async def examine_rules(patient: Patient, prometheus: Prometheus) -> list[Findin
     if data is None:
         return [skipped(name, "Prometheus does not tell its rules")]
     loaded = [rule for group in data.groups for rule in group.rules]
-    return [_loaded(patient, loaded), *_firing(patient, loaded)]
+    return [_loaded(patient, loaded), *_firing(loaded)]
 
 
 def _loaded(patient: Patient, loaded: Sequence[LoadedRule]) -> Finding:
@@ -82,13 +82,13 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _firing(patient: Patient, loaded: Sequence[LoadedRule]) -> list[Finding]:
+def _firing(loaded: Sequence[LoadedRule]) -> list[Finding]:
     """What is wrong by the alerts themselves; they are not the doctor's own finding, so they fail nothing."""
     name = "alerts firing"
     firing = [rule.name for rule in loaded if rule.state == "firing" and rule.name != _WATCHDOG]
     if not firing:
         return [ok(name, "none")]
-    return [warning(name, _listed(firing), f"See {patient.runbook(firing[0])}")]
+    return [warning(name, _listed(firing), f"See {runbook(firing[0])}")]
 
 
 async def examine_route(patient: Patient, prometheus: Prometheus, browser: Browser, *, young: bool) -> list[Finding]:

@@ -10,7 +10,7 @@ import yaml
 
 from pocket_agent.config.settings import MonitoringSettings
 from pocket_agent.monitoring.doctor.exposition import read_samples
-from pocket_agent.monitoring.doctor.finding import Finding, failed, ok, skipped, warning
+from pocket_agent.monitoring.doctor.finding import Finding, failed, ok, runbook, skipped, warning
 from pocket_agent.monitoring.doctor.page import Browser
 from pocket_agent.monitoring.doctor.patient import Patient
 from pocket_agent.monitoring.doctor.port import holder
@@ -90,7 +90,7 @@ async def _receivers(patient: Patient, found: Receivers, browser: Browser) -> Fi
     }
     if refused:
         listed = ", ".join(f"{count:.0f} by {way}" for way, count in sorted(refused.items()))
-        fix = f"Run pocket-agent doctor --alerts, and see {patient.runbook('AlertDeliveryFailing')}"
+        fix = f"Run pocket-agent doctor --alerts, and see {runbook('AlertDeliveryFailing')}"
         return warning(name, f"{told}; deliveries that failed since Alertmanager's start: {listed}", fix)
     return ok(name, f"alerts reach {told}")
 

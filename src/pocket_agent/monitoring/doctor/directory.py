@@ -10,13 +10,13 @@ from typing import Final
 
 from pocket_agent.config import format_size
 from pocket_agent.config.settings import Settings
-from pocket_agent.monitoring.doctor.finding import Finding, failed, ok, skipped, warning
+from pocket_agent.monitoring.doctor.finding import Finding, failed, ok, runbook, skipped, warning
 from pocket_agent.storage.location import database_path
 
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _SPACE: Final = (
     "Free some space on that disk. A lower storage.max_size or storage.max_age keeps the database from growing; "
-    "it gives space back by a VACUUM alone (runbook DiskSpaceLow)."
+    f"it gives space back by a VACUUM alone: {runbook('DiskSpaceLow')}"
 )
 _INODES: Final = 1000
 """Free inodes below which new files will soon be refused, however many bytes are free."""

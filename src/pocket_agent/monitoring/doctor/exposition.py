@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
-from pocket_agent.monitoring.doctor.finding import Finding, failed, ok, warning
+from pocket_agent.monitoring.doctor.finding import Finding, failed, ok, runbook, warning
 from pocket_agent.monitoring.doctor.page import Browser, Page
 from pocket_agent.monitoring.doctor.patient import Patient
 from pocket_agent.monitoring.doctor.port import holder
@@ -73,7 +73,7 @@ async def examine_metrics(patient: Patient, browser: Browser) -> list[Finding]:
         ok(name, f"answer at http://{target.metrics}/metrics"),
         *_revision(info),
         _series(samples),
-        *_losses(samples, patient),
+        *_losses(samples),
         *_files(samples, patient),
     ]
 
@@ -124,7 +124,7 @@ def _series(samples: Sequence[Sample]) -> Finding:
     return warning(name, f"{len(samples)} in a scrape, more than {SERIES}; most are of {largest}", fix)
 
 
-def _losses(samples: Sequence[Sample], patient: Patient) -> Iterator[Finding]:
+def _losses(samples: Sequence[Sample]) -> Iterator[Finding]:
     """What the server let go of since its start."""
     for metric, name, what in (
         (catalogue.TELEMETRY_DROPPED, "telemetry", "lost since its start"),
@@ -134,7 +134,7 @@ def _losses(samples: Sequence[Sample], patient: Patient) -> Iterator[Finding]:
         if lost:
             listed = ", ".join(f"{sample.value:.0f} of {_only_label(sample, metric)}" for sample in lost)
             alert = "TelemetryDropped" if metric is catalogue.TELEMETRY_DROPPED else "MetricLabelOverflow"
-            yield warning(name, f"{what}: {listed}", f"See {patient.runbook(alert)}")
+            yield warning(name, f"{what}: {listed}", f"See {runbook(alert)}")
 
 
 def _only_label(sample: Sample, metric: Metric) -> str:

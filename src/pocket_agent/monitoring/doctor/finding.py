@@ -23,6 +23,11 @@ class Finding:
     fix: str = ""
 
 
+def runbook(name: str) -> str:
+    """The command that shows what to do; unlike the server's page it works when the server does not run."""
+    return f"pocket-agent runbook {name}"
+
+
 def ok(name: str, message: str) -> Finding:
     """All is well."""
     return Finding(name, "ok", message)

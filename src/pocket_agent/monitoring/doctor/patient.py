@@ -56,7 +56,3 @@ class Patient:
     def chosen(self, prefix: str) -> list[str]:
         """The settings below a prefix that somebody gave."""
         return [key for key, source in self.loaded.sources.items() if key.startswith(prefix) and source != DEFAULT]
-
-    def runbook(self, name: str) -> str:
-        """Where the runbook of an alert is."""
-        return f"{self.target.url}/docs/runbooks/{name}"

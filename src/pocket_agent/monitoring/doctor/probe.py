@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 from pocket_agent.monitoring.doctor.exposition import read_samples, total
-from pocket_agent.monitoring.doctor.finding import Finding, failed, ok, warning
+from pocket_agent.monitoring.doctor.finding import Finding, failed, ok, runbook, warning
 from pocket_agent.monitoring.doctor.page import Browser
 from pocket_agent.monitoring.doctor.patient import Patient
 from pocket_agent.monitoring.doctor.scrape import START
@@ -31,5 +31,5 @@ async def examine_probe(patient: Patient, browser: Browser) -> Finding:
         return ok(name, f"{address} upgrades to a WebSocket")
     reasons = [": ".join(filter(None, found)) for found in _FAULT.findall(page.text)]
     why = f": {reasons[0]}" if reasons else ""
-    fix = f"See {patient.runbook('WebSocketProbeFailed')}"
+    fix = f"See {runbook('WebSocketProbeFailed')}"
     return failed(name, f"{address} does not upgrade to a WebSocket{why}", fix)

@@ -7,7 +7,7 @@ import msgspec
 import psutil
 
 from pocket_agent import __version__
-from pocket_agent.monitoring.doctor.finding import Finding, failed, ok, skipped, warning
+from pocket_agent.monitoring.doctor.finding import Finding, failed, ok, runbook, skipped, warning
 from pocket_agent.monitoring.doctor.page import Browser
 from pocket_agent.monitoring.doctor.patient import Patient
 from pocket_agent.monitoring.doctor.port import holder, listening_ports, process_name
@@ -44,7 +44,7 @@ async def examine_server(patient: Patient, browser: Browser) -> list[Finding]:
     return [
         ok("server", f"answers at {url}"),
         _version(health.version),
-        *_health(health, patient),
+        *_health(health),
         *await _ready(patient, browser),
         *await _plain(patient, browser),
     ]
@@ -86,12 +86,12 @@ def _version(running: str) -> Finding:
     return warning(name, f"{running} is running, {__version__} is installed", fix)
 
 
-def _health(health: Health, patient: Patient) -> list[Finding]:
+def _health(health: Health) -> list[Finding]:
     """The server's own checks, each as a finding."""
     findings = []
     for check, result in health.checks.items():
         name, message = f"health: {check}", result.message or result.status
-        fix = f"See {patient.runbook('HealthCheckFailing')}"
+        fix = f"See {runbook('HealthCheckFailing')}"
         match result.status:
             case "healthy":
                 findings.append(ok(name, message))
