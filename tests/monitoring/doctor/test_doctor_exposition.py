@@ -71,6 +71,11 @@ async def test_they_are_switched_off(server: ServerProcess) -> None:
     assert (finding.status, "metrics.enabled" in finding.fix) == ("warning", True)
 
 
+async def test_they_are_at_any_free_port(server: ServerProcess) -> None:
+    finding = (await look(settings_of(server, {"PA_METRICS_PORT": "0"}))).of("metrics")
+    assert (finding.status, "metrics.port" in finding.fix) == ("warning", True)
+
+
 async def test_nobody_answers(server: ServerProcess) -> None:
     finding = (await look(settings_of(server, {"PA_METRICS_PORT": str(free_port())}))).of("metrics")
     assert (finding.status, "connection refused" in finding.message) == ("failed", True)

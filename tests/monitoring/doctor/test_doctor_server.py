@@ -98,6 +98,32 @@ async def test_one_that_was_started_with_another_port(server: ServerProcess) -> 
     assert "--config" in finding.fix
 
 
+async def test_one_that_was_started_without_tls(server: ServerProcess) -> None:
+    finding = (await look(settings_of(server, PA_SERVER_TLS_ENABLED="true"))).of("server")
+    assert finding.status == "failed"
+    assert finding.message == f"answers at http://127.0.0.1:{server.port}, not at https://127.0.0.1:{server.port}"
+    assert "--no-tls" in finding.fix
+
+
+async def test_one_that_was_started_with_tls(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path, env={"PA_CLAUDE_BINARY": str(write_standin(tmp_path))})
+    server.tls_port = free_port()
+    try:
+        await server.start()
+        finding = (await look(settings_of(server, port=server.tls_port))).of("server")
+    finally:
+        await server.clean_up()
+    assert (
+        finding.message == f"answers at https://127.0.0.1:{server.tls_port}, not at http://127.0.0.1:{server.tls_port}"
+    )
+
+
+async def test_one_at_any_free_port_cannot_be_found(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path)
+    server.port = 0
+    assert [finding.status for finding in await look(settings_of(server))] == ["skipped"]
+
+
 @pytest.fixture
 async def stranger() -> AsyncIterator[int]:
     """Another program that speaks HTTP; gives its port."""

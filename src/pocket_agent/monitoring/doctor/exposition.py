@@ -56,6 +56,9 @@ async def examine_metrics(patient: Patient, browser: Browser) -> list[Finding]:
     name, target = "metrics", patient.target
     if not patient.settings.metrics.enabled:
         return [warning(name, "are switched off", "Set metrics.enabled: true, and start the server again.")]
+    if not patient.settings.metrics.port:
+        fix = "Give metrics.port a number: Prometheus has to know it."
+        return [warning(name, "are at any free port (metrics.port is 0), which is not known here", fix)]
     token = None
     if target.token_file is not None:
         try:

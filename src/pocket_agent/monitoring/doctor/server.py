@@ -16,6 +16,8 @@ from pocket_agent.storage.lock import lock_owner
 
 _HEALTH_SECONDS: Final = 8.0
 """Longer than the server itself waits for a check that takes its time."""
+_OTHER_SECONDS: Final = 2.0
+"""How long a server that is asked in another form may take."""
 
 
 class Check(msgspec.Struct):
@@ -36,10 +38,12 @@ class Health(msgspec.Struct):
 async def examine_server(patient: Patient, browser: Browser) -> list[Finding]:
     """What the server shows of itself."""
     url = patient.target.url
+    if not patient.settings.server.port:
+        return [skipped("server", "is at any free port (server.port is 0), which is not known here")]
     page = await browser.get(f"{url}/health", trusting=True, seconds=_HEALTH_SECONDS)
     health = page.read(Health)
     if health is None:
-        fault = await asyncio.to_thread(_why_silent, patient, page.said)
+        fault = await _other_form(patient, browser) or await asyncio.to_thread(_why_silent, patient, page.said)
         return [fault, skipped("health", "the server does not answer")]
     return [
         ok("server", f"answers at {url}"),
@@ -48,6 +52,17 @@ async def examine_server(patient: Patient, browser: Browser) -> list[Finding]:
         *await _ready(patient, browser),
         *await _plain(patient, browser),
     ]
+
+
+async def _other_form(patient: Patient, browser: Browser) -> Finding | None:
+    """Whether it speaks TLS where it should not, or the other way round."""
+    target = patient.target
+    other = f"{'http' if target.tls else 'https'}://{target.address}"
+    page = await browser.get(f"{other}/health", trusting=True, seconds=_OTHER_SECONDS)
+    if page.read(Health) is None:
+        return None
+    fix = "Give doctor the settings that the server was started with (server.tls.enabled, --no-tls), or start it again."
+    return failed("server", f"answers at {other}, not at {target.url}", fix)
 
 
 def _why_silent(patient: Patient, said: str) -> Finding:
