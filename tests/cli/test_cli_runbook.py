@@ -14,10 +14,10 @@ from pocket_agent.errors import ValidationError
 from tests.harness.tool import ROOT
 
 
-def shown(name: str | None, **options: bool) -> str:
+def shown(name: str | None, *, terminal: bool = False) -> str:
     """What is printed."""
     out = io.StringIO()
-    show_runbook(name, Console(file=out, width=80, color_system=None, **options))
+    show_runbook(name, Console(file=out, width=80, color_system=None, force_terminal=terminal))
     return out.getvalue()
 
 
@@ -26,7 +26,7 @@ def test_programs_get_it_as_it_is_written() -> None:
 
 
 def test_people_get_it_set() -> None:
-    text = shown("servicedown", force_terminal=True)
+    text = shown("servicedown", terminal=True)
     assert "ServiceDown" in text
     assert "## Meaning" not in text
     assert max(map(len, text.splitlines())) <= 80

@@ -43,7 +43,9 @@ async def examine_server(patient: Patient, browser: Browser) -> list[Finding]:
     page = await browser.get(f"{url}/health", trusting=True, seconds=_HEALTH_SECONDS)
     health = page.read(Health)
     if health is None:
-        fault = await _other_form(patient, browser) or await asyncio.to_thread(_why_silent, patient, page.said)
+        fault = await _other_form(patient, browser)
+        if fault is None:
+            fault = await asyncio.to_thread(_why_silent, patient, page.said)
         return [fault, skipped("health", "the server does not answer")]
     return [
         ok("server", f"answers at {url}"),
