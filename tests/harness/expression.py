@@ -3,6 +3,7 @@
 `faults` is for a single expression; `expressions` finds those of a dashboard's JSON or of a file of rules.
 """
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -58,6 +59,7 @@ def names(expression: str) -> set[str]:
     return {selector.name for selector in selectors(expression)}
 
 
+@functools.cache
 def _known() -> dict[str, Mapping[str, tuple[str, ...]]]:
     """Every series that there is, with its labels and their values; a label without values may have any."""
     target: dict[str, tuple[str, ...]] = dict.fromkeys(_TARGET, ())
@@ -87,18 +89,23 @@ def _labels(metric: Metric, name: str) -> Mapping[str, tuple[str, ...]]:
 
 def faults(expression: str) -> list[str]:
     """What an expression asks for and does not exist: names, labels and values of labels."""
+    return [f"{fault}: {expression}" for selector in selectors(expression) for fault in series_faults(selector)]
+
+
+def series_faults(selector: Selector) -> list[str]:
+    """What does not exist of some series."""
     known = _known()
-    found = []
-    for name, values in selectors(expression):
-        if name not in known:
-            found.append(f"no series {name}: {expression}")
-            continue
-        for label, wanted in values.items():
-            if label not in known[name]:
-                found.append(f"{name} has no label {label}: {expression}")
-            elif strange := [one for one in wanted if not _occurs(one, known[name][label])]:
-                found.append(f"{label} of {name} is never {', '.join(strange)}: {expression}")
-    return found
+    name, values = selector
+    if name not in known:
+        return [f"no series {name}"]
+    labels = known[name]
+    return [
+        f"{name} has no label {label}"
+        if label not in labels
+        else f"{label} of {name} is never {', '.join(one for one in wanted if not _occurs(one, labels[label]))}"
+        for label, wanted in values.items()
+        if label not in labels or not all(_occurs(one, labels[label]) for one in wanted)
+    ]
 
 
 def _occurs(wanted: str, values: tuple[str, ...]) -> bool:
