@@ -77,7 +77,6 @@ SETTINGS = {
     "each threshold at its most": MOST,
     "uneven thresholds": UNEVEN,
     "at once": scaled(0),
-    "within seconds": scaled(0.01),
     "after hours": scaled(100),
 }
 

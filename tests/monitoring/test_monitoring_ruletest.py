@@ -17,6 +17,11 @@ from tests.harness.expression import selectors, series_faults
 from tests.monitoring.rule_sample import SETTINGS, promtool, write_files
 
 NEVER_SILENT = {"Watchdog": "it fires to show that alerting works"}
+STRANGE = (
+    "AlertDeliveryFailing: Alertmanager tells why",
+    "AlertDeliveryFailing: somebody else's Alertmanager",
+)
+"""Cases with series that are not ours."""
 Key = tuple[str, str, str | None]
 
 
@@ -63,7 +68,7 @@ def test_each_alert_is_looked_at_before_it_is_due_and_when_it_is() -> None:
 
 
 def test_each_alert_meets_what_goes_wrong_in_practice() -> None:
-    """Servers beside each other, series that are not there, and a restart, wherever an alert has anything to do with it."""
+    """Servers beside each other, series that are not there, restarts, limits of 0."""
     titles = {name: " | ".join(case.title for case in told) for (name, *_), told in cases(Settings()).items()}
     without_server = {"Watchdog", "AlertDeliveryFailing"}
     for name in titles.keys() - without_server:
@@ -71,11 +76,8 @@ def test_each_alert_meets_what_goes_wrong_in_practice() -> None:
     missing = ("no such figure", "no figure", "neither", "nobody", "nothing", "there are no checks", "no TLS")
     for name in titles.keys() - without_server:
         assert any(words in titles[name] for words in missing), f"{name}: missing series"
-    counted = {
-        alert.name
-        for alert in find_alerts(Settings())
-        if "rate(" in alert.query.text or "increase(" in alert.query.text
-    }
+    texts = {alert.name: alert.query.text for alert in find_alerts(Settings())}
+    counted = {name for name, text in texts.items() if "rate(" in text or "increase(" in text}
     for name in counted | {"ErrorBudgetBurn"}:
         assert "restart" in titles[name], f"{name}: a reset of its counters"
     for name in ("TooManyConnections", "LimitNearlyReached", "HighMemoryUsage", "ClaudeCostBudget"):
@@ -108,7 +110,7 @@ def test_scraped_series_are_those_that_exist() -> None:
         for test in content["tests"]:
             for given in test["input_series"]:
                 (selector,) = selectors(given["series"])
-                if "somebody else" not in test["name"]:
+                if test["name"] not in STRANGE:
                     assert series_faults(selector) == [], test["name"]
 
 
