@@ -4,7 +4,7 @@ import asyncio
 import random
 from pathlib import Path
 
-from tests.harness.follow import alive, end_of, eventually, follow, is_result, lines, numbers, stored, until_line
+from tests.harness.follow import alive, eventually, follow, is_result, lines, numbers, stored, until, until_line
 from tests.harness.server import ServerProcess
 
 from pocket_agent.client import Backoff, Client, Frame
@@ -87,6 +87,11 @@ async def test_killed_while_a_prompt_is_taken(standin_server: ServerProcess, fol
     server = standin_server
     async with server.client(backoff=QUICK) as client:
         project = await client.create_project(str(folder))
+
+        async def idle() -> bool:
+            (found,) = await client.projects()
+            return found.state == "IDLE"
+
         async with client.subscribe(project.id) as stream:
             for number in range(8):
                 asking = asyncio.ensure_future(client.execute(project.id, f"lines 3 word-{number}", timeout=60))
@@ -94,9 +99,11 @@ async def test_killed_while_a_prompt_is_taken(standin_server: ServerProcess, fol
                 await server.kill()
                 await server.start()
                 receipt = await asking
-                frames = await end_of(stream, receipt.execution_id)
+                await until(stream, "prompt", execution_id=receipt.execution_id)
+                # Who joins after the end is told the state first, and then what there was.
+                frames = await follow(stream, is_result)
                 assert numbers(frames) == [1, 2, 3], (number, frames)
-                assert frames[-1].data["state"] == "IDLE"
+                await eventually(idle, "the project is idle again")
         log = await stored(client, project.id)
     prompts = [line for line in log if line.type == "prompt"]
     assert len(prompts) == 8
