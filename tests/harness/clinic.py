@@ -1,5 +1,6 @@
 """A server, its stack and a webhook that gets its alerts, and a doctor who looks at them."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -61,11 +62,13 @@ class Webhook:
         url: where it is.
         status: what it answers with.
         bodies: what it got.
+        released: set while it answers.
     """
 
     url: str
     status: int = 200
     bodies: list[dict[str, Any]] = field(default_factory=list)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @contextlib.asynccontextmanager
@@ -73,14 +76,16 @@ async def open_webhook() -> AsyncIterator[Webhook]:
     """A webhook on loopback."""
     port = free_port()
     hook = Webhook(f"http://127.0.0.1:{port}/hook")
+    hook.released.set()
 
     async def take(request: web.Request) -> web.Response:
         hook.bodies.append(await request.json())
+        await hook.released.wait()
         return web.Response(status=hook.status)
 
     application = web.Application()
     application.router.add_post("/hook", take)
-    runner = web.AppRunner(application, access_log=None)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", port).start()

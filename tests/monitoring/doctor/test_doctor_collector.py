@@ -41,6 +41,14 @@ async def test_the_standard_variables_count() -> None:
         assert (await look(variables)).status == "ok"
 
 
+async def test_a_password_in_the_address_is_not_shown() -> None:
+    async with collecting() as collector:
+        endpoint = collector.url.replace("http://", "http://ada:hunter2@")
+        finding = await look({}, traces__enabled=True, traces__endpoint=endpoint)
+    assert finding.status == "ok"
+    assert "hunter2" not in finding.message
+
+
 @pytest.mark.parametrize(("status", "fix"), [(401, "traces.headers"), (403, "traces.headers"), (404, "4318")])
 async def test_a_collector_that_refuses_them(status: int, fix: str) -> None:
     async with collecting() as collector:

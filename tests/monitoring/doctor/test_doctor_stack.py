@@ -1,12 +1,13 @@
 """The doctor and the real stack: faults that are planted in it, named, and gone when they are removed."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from pocket_agent.monitoring.doctor import prometheus
+from pocket_agent.monitoring.doctor import delivery, prometheus
 from tests.harness.clinic import Clinic, Findings, open_clinic
 from tests.harness.follow import eventually
 from tests.harness.server import free_port
@@ -58,6 +59,40 @@ async def test_a_webhook_that_refuses(clinic: Clinic) -> None:
         clinic.hook.status = 200
     assert (finding.status, finding.message) == ("failed", "webhook refuses the alert, or does not answer")
     assert "monitoring.webhook_url" in finding.fix
+
+
+async def test_a_webhook_that_takes_the_alert_and_never_answers(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "DELIVERY_SECONDS", 2.0)
+    clinic.hook.released.clear()
+    try:
+        finding = (await clinic.look(alerts=True)).of("alert delivery")
+    finally:
+        clinic.hook.released.set()
+    assert (finding.status, finding.message) == ("failed", "webhook has not taken a test alert within 2 s")
+
+
+async def test_a_silence_over_everything(clinic: Clinic) -> None:
+    url = clinic.stack.url("alertmanager")
+    command = ["amtool", f"--alertmanager.url={url}", "silence"]
+    silence = await said(*command, "add", "--comment=a test", "--duration=1h", "alertname=~.+")
+    try:
+        finding = (await clinic.look(alerts=True)).of("alert delivery")
+    finally:
+        await said(*command, "expire", silence)
+    assert (finding.status, silence in finding.message) == ("failed", True)
+    assert finding.fix.endswith(f"{url} silence expire {silence}")
+
+
+async def said(program: str, *arguments: str) -> str:
+    """What a program prints."""
+    process = await asyncio.create_subprocess_exec(
+        str(require_tool(program)), *arguments, stdout=asyncio.subprocess.PIPE, env={}
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    return output.decode().strip()
 
 
 async def test_prometheus_is_down(clinic: Clinic) -> None:

@@ -48,6 +48,9 @@ def _pair(cert: Path, key: Path) -> Finding | None:
 
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, refuse)
+    except PermissionError:
+        fix = "Run this as the server's user."
+        return warning("certificate", f"{key} may not be read by this user, so it is not known whether it fits", fix)
     except (OSError, ValueError) as error:
         reason = error.reason if isinstance(error, ssl.SSLError) else getattr(error, "strerror", None)
         text = "it is the key of another certificate" if reason == "KEY_VALUES_MISMATCH" else reason or str(error)

@@ -26,8 +26,13 @@ class _Receiver(msgspec.Struct):
     name: str
 
 
+class _State(msgspec.Struct, rename="camel"):
+    silenced_by: list[str]
+
+
 class _Routed(msgspec.Struct):
     receivers: list[_Receiver]
+    status: _State
 
 
 async def examine_delivery(patient: Patient, browser: Browser) -> Finding:
@@ -41,8 +46,13 @@ async def examine_delivery(patient: Patient, browser: Browser) -> Finding:
     page = await browser.post(f"{url}/api/v2/alerts", json.dumps([_alert(instance)]).encode())
     if page.status != 200:
         return failed(_NAME, f"Alertmanager refuses an alert: {page.said}", "See its log.")
-    routed = (await browser.get(f"{url}/api/v2/alerts", {"filter": f'instance="{instance}"'})).read(list[_Routed])
-    names = {receiver.name for alert in routed or [] for receiver in alert.receivers}
+    found = await browser.get(f"{url}/api/v2/alerts", {"filter": f'instance="{instance}"'})
+    routed = found.read(list[_Routed]) or []
+    silences = [silence for alert in routed for silence in alert.status.silenced_by]
+    if silences:
+        fix = f"See what it is for, and end it: amtool --alertmanager.url={url} silence expire {silences[0]}"
+        return failed(_NAME, f"a silence covers every alert like the test: {silences[0]}", fix)
+    names = {receiver.name for alert in routed for receiver in alert.receivers}
     wanted = sum((ways for name, ways in receivers.items() if name in names), Counter[str]())
     if not wanted:
         listed = ", ".join(sorted(names)) or "no receiver"
@@ -84,7 +94,7 @@ async def _arrival(url: str, wanted: Counter[str], before: "_Attempts", browser:
             return ok(_NAME, f"a test alert was taken by {told}: see that it arrived")
         if asyncio.get_running_loop().time() > deadline:
             what = f"{', '.join(silent)} has not taken a test alert within {DELIVERY_SECONDS:.0f} s"
-            return failed(_NAME, what, "Alertmanager's log tells why; see also whether a silence covers everything.")
+            return failed(_NAME, what, "Alertmanager's log tells why.")
         await asyncio.sleep(_LOOK_SECONDS)
 
 
