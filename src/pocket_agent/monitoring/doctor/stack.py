@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+from typing import Final
 
 from pocket_agent.monitoring.doctor.finding import Finding, skipped
 from pocket_agent.monitoring.doctor.patient import Patient
 
-_SECONDS = 2.0
+_SECONDS: Final = 2.0
 
 
 async def is_set_up(patient: Patient) -> bool:
