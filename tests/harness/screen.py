@@ -1,7 +1,10 @@
 """The web client as a person uses it: one window, with what can be seen and done in it."""
 
+import asyncio
 import contextlib
 import json
+import os
+import sys
 from collections.abc import AsyncIterator, Sequence
 from typing import Final, Literal, NamedTuple
 
@@ -173,6 +176,24 @@ class Screen:
                 return scrolls !== null || box.width === 0 || box.right <= innerWidth + 1;
             })"""
         ), "something reaches beyond the edge"
+
+
+async def pocket_agent(server: ServerProcess, *arguments: str) -> str:
+    """What a command prints that is run beside the server, on its data."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "pocket_agent.cli",
+        *arguments,
+        f"--data-dir={server.data_dir}",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        env={"PATH": os.environ["PATH"], "HOME": str(server.home)},
+    )
+    async with asyncio.timeout(60):
+        printed, _ = await process.communicate()
+    assert process.returncode == 0
+    return printed.decode()
 
 
 def pairing_code(server: ServerProcess, name: str) -> str:

@@ -13,6 +13,7 @@ from typing import Final
 
 from pocket_agent.demo.awkward import AWKWARD_TEXT
 from pocket_agent.demo.conversation import Question
+from pocket_agent.demo.markup import HOSTILE_TEXT, MARKDOWN_TEXT
 from pocket_agent.demo.reply import Clearing, Failure, Message, Reply, Text, Thinking, ToolUse, say
 from pocket_agent.demo.script import (
     MAX_COUNT,
@@ -159,6 +160,16 @@ def awkward(_question: Question, _argument: str) -> Reply:
     return Message((Text(AWKWARD_TEXT, delta_characters=7),))
 
 
+def markdown(_question: Question, _argument: str) -> Reply:
+    """A text with headings, lists, a table and code."""
+    return Message((Text(MARKDOWN_TEXT, delta_characters=60),))
+
+
+def hostile(_question: Question, _argument: str) -> Reply:
+    """A text that tries to run as a program in a browser."""
+    return Message((Text(HOSTILE_TEXT, delta_characters=60),))
+
+
 @dataclass(frozen=True)
 class Scenario:
     """A keyword's function, and how to write it."""
@@ -190,6 +201,8 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
         "slow": Scenario(slow, "3s"),
         "huge": Scenario(huge, "1MiB"),
         "awkward": Scenario(awkward),
+        "markdown": Scenario(markdown),
+        "hostile": Scenario(hostile),
     }
 )
 """Every scenario by its keyword; the value of `argument` is the default, where it is one."""

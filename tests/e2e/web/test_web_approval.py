@@ -1,35 +1,16 @@
 """From the first open to an approved tool call; and everything else that can be said to what an agent asks."""
 
-import asyncio
-import os
-import sys
 from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, ViewportSize, expect
 from tests.harness.browser import DESKTOP, PHONE, page_of
 from tests.harness.scene import Stage
-from tests.harness.screen import WAIT_MS, Screen, screen
+from tests.harness.screen import WAIT_MS, Screen, pocket_agent, screen
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 LARGE_PHONE = ViewportSize(width=390, height=844)
-
-
-async def pairing_link(stage: Stage) -> str:
-    """What `pocket-agent pair` prints."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "pocket_agent.cli",
-        "pair",
-        f"--data-dir={stage.server.data_dir}",
-        stdout=asyncio.subprocess.PIPE,
-        env={"PATH": os.environ["PATH"], "HOME": str(stage.server.home)},
-    )
-    printed, _ = await process.communicate()
-    assert process.returncode == 0
-    return printed.decode().split("/pair#")[1].strip()
 
 
 @pytest.mark.parametrize("size", [LARGE_PHONE, PHONE, DESKTOP], ids=["phone", "small phone", "desktop"])
@@ -42,7 +23,7 @@ async def test_from_the_first_open_to_an_approved_tool_call_and_its_result(
     async with page_of(browser, base, size) as page:
         seen = Screen(page, base)
         await expect(page.get_by_text("pocket-agent pair")).to_be_visible(timeout=WAIT_MS)
-        code = await pairing_link(stage)
+        code = (await pocket_agent(stage.server, "pair")).split("/pair#")[1].strip()
         await page.goto(f"{base}/pair#{code}")
         await expect(page.get_by_label("Code")).to_have_value(code)
         assert "#" not in page.url, "the code is not left in the address"

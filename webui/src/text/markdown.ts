@@ -4,10 +4,17 @@ import { sanitize } from "./sanitize";
 /** Longer texts are shown as plain text: nobody reads them, and a parser takes its time. */
 export const MAX_MARKDOWN = 120_000;
 
+/** Tags that agents use to set text, as they stand in a text: without attributes. */
+const HARMLESS = /^<(?:br ?\/?|\/?(?:b|code|del|details|em|i|ins|kbd|mark|s|small|strong|sub|summary|sup|u))>$/i;
+
 const marked = new Marked({
   gfm: true,
   breaks: false,
   renderer: {
+    // An agent that writes of a <template> means these letters: as markup they would swallow what follows.
+    html({ text }: Tokens.HTML | Tokens.Tag): string {
+      return text.replace(/<[^>]*>|[&<>]/g, (found) => (HARMLESS.test(found) ? found : escape(found)));
+    },
     // Nothing is loaded from elsewhere: a picture is a link to it.
     image({ href, text, title }: Tokens.Image): string {
       const said = [text, title, href].find(Boolean) ?? "";
