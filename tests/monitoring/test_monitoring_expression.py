@@ -1,4 +1,4 @@
-"""No rule and no dashboard asks for what does not exist; a metric that is renamed beside the catalogue shows at once."""
+"""No rule and no dashboard asks for what does not exist; a metric renamed beside the catalogue shows at once."""
 
 import pytest
 
