@@ -58,6 +58,7 @@ class Recorder:
         self.frames: list[dict[str, Any]] = []
         self.writes = 0
         self.parked: list[Cursor] = []
+        self.hidden: set[ProjectId] = set()
 
     def write(self, data: bytes, frames: int) -> None:
         """Note whole frames."""
@@ -65,6 +66,10 @@ class Recorder:
         assert len(found) == frames
         self.frames += found
         self.writes += 1
+
+    def sees(self, project_id: ProjectId) -> bool:
+        """Whether it is to be told."""
+        return project_id not in self.hidden
 
     def park(self, cursor: Cursor) -> None:
         """Note who waits."""
@@ -361,9 +366,18 @@ def test_watchers_are_told_of_what_they_do_not_follow() -> None:
 def test_a_broadcast_reaches_every_connection() -> None:
     hub, one, two = Hub(), Recorder(), Recorder()
     hub.sinks |= {one: None, two: None}
-    hub.broadcast(Frame(live(7).data, None, "live"))
+    hub.broadcast(PROJECT, Frame(live(7).data, None, "live"))
     assert one.lives == two.lives == [7]
     assert hub.sent_by_type == {"live": 2}
+
+
+def test_a_broadcast_passes_by_who_may_not_see_the_project() -> None:
+    hub, one, two = Hub(), Recorder(), Recorder()
+    hub.sinks |= {one: None, two: None}
+    two.hidden.add(PROJECT)
+    hub.broadcast(PROJECT, Frame(live(7).data, None, "live"))
+    assert (one.lives, two.lives) == ([7], [])
+    assert hub.sent_by_type == {"live": 1}
 
 
 class Follower:

@@ -39,11 +39,13 @@ from pocket_agent.observability.health import Health
 from pocket_agent.observability.log import Log, open_log
 from pocket_agent.observability.loss import Losses
 from pocket_agent.observability.observation import Observation
+from pocket_agent.observability.report import Report
 from pocket_agent.projects import Projects
 from pocket_agent.server.auth import Authenticator, new_device
+from pocket_agent.server.device import Devices
 from pocket_agent.server.handlers import Handlers
 from pocket_agent.server.http import Endpoint
-from pocket_agent.server.listener import exporting, listening, tell
+from pocket_agent.server.listener import Listeners, exporting, listening, tell
 from pocket_agent.server.pairing import new_pairing
 from pocket_agent.server.tls import Tls
 from pocket_agent.session.agent import AgentContext
@@ -159,21 +161,12 @@ async def _serve(
             inspector = Inspector(store, installer, projects, settings, observed.loop, observed.conditions)
             health = Health(inspector.checks(), settings.health.interval, observer)
             report = observed.report(hub, projects, store, inspector, health)
-            handlers = Handlers(projects, store, hub, settings, report)
-            authenticator = Authenticator(store, required=settings.server.auth)
-            endpoint = Endpoint(handlers, store, authenticator, report, hub, settings, observer)
+            endpoint = _endpoint(store, hub, projects, report, settings, observer)
             await stack.enter_async_context(projects.running())
             if settings.metrics.enabled:
                 await stack.enter_async_context(_exporting(exposition, loaded, observer))
             listeners = await stack.enter_async_context(listening(endpoint.application(), loaded, observer))
-            started = Started(
-                listeners.url,
-                listeners.plain_url,
-                first[0] if first is not None else None,
-                tuple(f"{url}/pair#{first[1]}" for url in listeners.page_urls) if first is not None else (),
-                settings.demo,
-                settings.server.auth,
-            )
+            started = _started(listeners, first, settings)
             await stack.enter_async_context(
                 _background(
                     endpoint.keep_alive(),
@@ -202,6 +195,26 @@ async def _serve(
         raise _only(group) from group
     finally:
         await store.close()
+
+
+def _endpoint(
+    store: Store, hub: Hub, projects: Projects, report: Report, settings: Settings, observer: Observer
+) -> Endpoint:
+    devices = Devices(store, hub, projects, settings, observer)
+    handlers = Handlers(projects, store, hub, settings, report, devices)
+    authenticator = Authenticator(store, required=settings.server.auth)
+    return Endpoint(handlers, store, authenticator, devices, report, hub, settings, observer)
+
+
+def _started(listeners: Listeners, first: "_First | None", settings: Settings) -> Started:
+    return Started(
+        url=listeners.url,
+        plain_url=listeners.plain_url,
+        token=first.token if first is not None else None,
+        pairing_urls=tuple(f"{url}/pair#{first.code}" for url in listeners.page_urls) if first is not None else (),
+        demo=settings.demo,
+        auth=settings.server.auth,
+    )
 
 
 @contextlib.asynccontextmanager
@@ -243,7 +256,15 @@ def _on_signals(stop: asyncio.Event, reload: asyncio.Event) -> None:
     loop.add_signal_handler(signal.SIGHUP, reload.set)
 
 
-async def _first_device(store: Store, settings: Settings) -> tuple[str, str] | None:
+@dataclass(frozen=True, slots=True)
+class _First:
+    """How the first device comes in, and one more."""
+
+    token: str
+    code: str
+
+
+async def _first_device(store: Store, settings: Settings) -> _First | None:
     """Make the first device's token and a pairing code, once; only their hashes are kept."""
     if not settings.server.auth or await store.devices():
         return None
@@ -251,7 +272,7 @@ async def _first_device(store: Store, settings: Settings) -> tuple[str, str] | N
     pairing, code = new_pairing()
     await store.add_device(device)
     await store.add_pairing(pairing)
-    return token, code
+    return _First(token, code)
 
 
 async def _child_environment(settings: Settings, environment: Mapping[str, str]) -> dict[str, str]:

@@ -37,6 +37,9 @@ class Sink(Protocol):
     def write(self, data: bytes, frames: int) -> None:
         """Hand `frames` whole WebSocket frames to the transport."""
 
+    def sees(self, project_id: ProjectId) -> bool:
+        """Whether it may be told of a project that it has not joined."""
+
     def park(self, cursor: "Cursor") -> None:
         """Remember to call `cursor.advance` once the transport has room."""
 
@@ -195,7 +198,7 @@ class Channel:
     def _tell(self, frames: Sequence[Frame]) -> None:
         """Write frames to the watchers that do not follow the channel."""
         following = {cursor.sink for cursor in self._cursors}
-        beside = [sink for sink in self._watchers if sink not in following]
+        beside = [sink for sink in self._watchers if sink not in following and sink.sees(self.project_id)]
         if not frames or not beside:
             return
         data = b"".join(frame.data for frame in frames)
@@ -318,8 +321,9 @@ class Hub:
         self.sinks: dict[Sink, None] = {}
         self.watchers: dict[Sink, None] = {}
 
-    def broadcast(self, frame: Frame) -> None:
-        """Write a live-only frame to every connection."""
-        for sink in self.sinks:
+    def broadcast(self, project_id: ProjectId, frame: Frame) -> None:
+        """Write a live-only frame to every connection that may see the project."""
+        told = [sink for sink in self.sinks if sink.sees(project_id)]
+        for sink in told:
             sink.write(frame.data, 1)
-        self.sent_by_type[frame.kind] += len(self.sinks)
+        self.sent_by_type[frame.kind] += len(told)

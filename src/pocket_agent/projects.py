@@ -281,4 +281,4 @@ class Projects:
 
     def _broadcast(self, kind: str, data: bytes, project_id: ProjectId) -> None:
         frame = websocket_frame(encode_frame(kind, data, now(), project_id=project_id))
-        self._hub.broadcast(Frame(frame, None, kind))
+        self._hub.broadcast(project_id, Frame(frame, None, kind))

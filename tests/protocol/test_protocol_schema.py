@@ -74,6 +74,8 @@ def _keyword_fits(value: Any, name: str, rule: Any, schema: dict[str, Any]) -> b
             return not isinstance(value, str) or len(value) >= rule
         case "maxLength":
             return not isinstance(value, str) or len(value) <= rule
+        case "minItems":
+            return not isinstance(value, list) or len(value) >= rule
         case "maxItems":
             return not isinstance(value, list) or len(value) <= rule
         case "pattern":
@@ -154,6 +156,10 @@ SAMPLES: dict[str, Any] = {
     "message": "no",
     "updated_input": {"a": 1},
     "remember": True,
+    "device_id": "d",
+    "name": "phone",
+    "view_only": True,
+    "projects": ["p"],
 }
 OWN_SAMPLES: dict[str, dict[str, Any]] = {"execution_list": {"before": "e"}}
 """Where a request means something else by a name."""

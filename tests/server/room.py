@@ -38,6 +38,7 @@ from pocket_agent.observability.slowest import Slowest
 from pocket_agent.projects import Projects
 from pocket_agent.server.auth import Authenticator, hash_token, new_token
 from pocket_agent.server.connection import Connection
+from pocket_agent.server.device import Devices
 from pocket_agent.server.handlers import Handlers
 from pocket_agent.server.http import Endpoint
 from pocket_agent.session.agent import AgentContext
@@ -168,9 +169,12 @@ class Room:
         self.report = Report(
             self.hub, self.inspector, self.health, settings, tally, self.projects, overview, self.history
         )
-        self.handlers = Handlers(self.projects, store, self.hub, settings, self.report)
+        self.devices = Devices(store, self.hub, self.projects, settings, observer)
+        self.handlers = Handlers(self.projects, store, self.hub, settings, self.report, self.devices)
         self.authenticator = Authenticator(store, required=settings.server.auth)
-        self.endpoint = Endpoint(self.handlers, store, self.authenticator, self.report, self.hub, settings, observer)
+        self.endpoint = Endpoint(
+            self.handlers, store, self.authenticator, self.devices, self.report, self.hub, settings, observer
+        )
         self.port = 0
 
     def observe(self, observer: Observer) -> None:

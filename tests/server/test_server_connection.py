@@ -23,6 +23,7 @@ from pocket_agent.events import (
 from pocket_agent.hub import Channel, Hub
 from pocket_agent.model import Device, Entry, Milliseconds, ProjectId
 from pocket_agent.server.connection import Connection
+from pocket_agent.server.peer import Peer
 from tests.server.room import Recorder, Room, Wire, open_room, until
 
 DEVICE = Device("d-1", "test", "", Milliseconds(0))
@@ -81,7 +82,7 @@ class Bench:
             cast("web.WebSocketResponse[Any]", self.socket),
             cast("asyncio.Transport", self.transport),
             DEVICE,
-            "127.0.0.1",
+            Peer("127.0.0.1", secure=False, host="127.0.0.1"),
             Hub(),
             Settings.model_validate({"websocket": {"write_timeout": 0.2}}),
             self.seen,

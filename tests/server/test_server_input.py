@@ -294,6 +294,8 @@ def valid(kind: str) -> dict[str, object]:
         "model": "opus",
         "mode": "plan",
         "session_id": "11111111-2222-4333-8444-555555555555",
+        "device_id": "d",
+        "name": "phone",
     }
     fields = msgspec.structs.fields(REQUESTS[kind])
     return {field.name: minimal[field.name] for field in fields if field.required}

@@ -11,7 +11,7 @@ import pytest
 
 from pocket_agent.errors import FileOperationError
 from pocket_agent.hub import Channel, Cursor
-from pocket_agent.model import Direction, Entry, Milliseconds, Project, ProjectState
+from pocket_agent.model import Direction, Entry, Milliseconds, Project, ProjectId, ProjectState
 from pocket_agent.session.log import Draft, ProjectLog, Write, entry_draft, live_draft
 from pocket_agent.storage import Change, Store
 from tests.server.room import Recorder
@@ -38,6 +38,10 @@ class Sink:
             self.frames.append(msgspec.json.decode(data[start : start + size]))
             self.stored.append(self.committed())
             data = data[start + size :]
+
+    def sees(self, project_id: ProjectId) -> bool:
+        """Never asked."""
+        raise AssertionError(project_id)
 
     def park(self, cursor: Cursor) -> None:
         """Never happens."""

@@ -1,44 +1,88 @@
 """`pocket-agent devices`: who may connect."""
 
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 import typer
 
+from pocket_agent.cli.pair import find_projects
 from pocket_agent.config import LoadedSettings
+from pocket_agent.config.form import printable
 from pocket_agent.errors import ValidationError
+from pocket_agent.model import Device, ProjectId
 from pocket_agent.protocol.frame import timestamp
-from pocket_agent.server.auth import new_device
+from pocket_agent.server.auth import hash_token, new_device, new_token
 from pocket_agent.server.pairing import check_name
-from pocket_agent.storage import add_device, connection_beside, device_named, devices, remove_device
+from pocket_agent.storage import (
+    add_device,
+    connection_beside,
+    device_named,
+    devices,
+    projects,
+    remove_device,
+    rename_device,
+    rotate_device,
+)
 from pocket_agent.storage.location import database_path
 
 
-def make_device(loaded: LoadedSettings, name: str) -> str:
+def make_device(loaded: LoadedSettings, name: str, *, view_only: bool = False, wanted: Sequence[str] = ()) -> str:
     """Store a new device and return its token, which is kept nowhere.
 
+    Args:
+        loaded: the settings.
+        name: what to call it.
+        view_only: whether it may only watch.
+        wanted: the projects that it may see, by name, path or id; none for all.
+
     Raises:
-        ValidationError: the name is taken, empty or not printable.
+        ValidationError: the name is taken or cannot be one, or there is no such project.
     """
-    device, token = new_device(check_name(name))
-    with connection_beside(database_path(loaded.settings.data.dir)) as connection:
+    with _database(loaded) as connection:
+        device, token = new_device(check_name(name), view_only=view_only, projects=find_projects(connection, wanted))
         add_device(connection, device)
     return token
 
 
-def add(loaded: LoadedSettings, name: str, *, bare: bool) -> None:
+def add(loaded: LoadedSettings, name: str, *, view_only: bool, wanted: Sequence[str], bare: bool) -> None:
     """Add a device and print its token."""
-    token = make_device(loaded, name)
-    if bare:
-        typer.echo(token)
-        return
-    typer.echo(f"Token of {name} (shown once): {token}")
-    typer.echo("Programs send it as `Authorization: Bearer TOKEN`.")
+    _show_token(name, make_device(loaded, name, view_only=view_only, wanted=wanted), bare=bare)
 
 
 def show(loaded: LoadedSettings) -> None:
-    """Print all devices."""
-    with connection_beside(database_path(loaded.settings.data.dir)) as connection:
+    """Print all devices, a line for each, with tabs between its parts."""
+    with _database(loaded) as connection:
+        names = {project.id: project.name for project in projects(connection)}
         for device in devices(connection):
-            seen = timestamp(device.last_seen) if device.last_seen is not None else "never"
-            typer.echo(f"{device.name}\tadded {timestamp(device.created_at)}\tlast seen {seen}")
+            seen = "never"
+            if device.last_seen is not None:
+                seen = f"{timestamp(device.last_seen)} from {device.last_address or 'an unknown address'}"
+            parts = [device.name, f"added {timestamp(device.created_at)}", f"last seen {seen}", _access(device, names)]
+            typer.echo("\t".join(parts))
+
+
+def rename(loaded: LoadedSettings, name: str, new_name: str) -> None:
+    """Call a device by another name.
+
+    Raises:
+        ValidationError: there is none of that name, or the new one is taken or cannot be one.
+    """
+    with _database(loaded) as connection:
+        rename_device(connection, _named(connection, name).id, check_name(new_name))
+    typer.echo(f"{name} is now called {check_name(new_name)}.")
+
+
+def rotate(loaded: LoadedSettings, name: str, *, bare: bool) -> None:
+    """Replace a device's token and print the new one; what the old one has opened is closed.
+
+    Raises:
+        ValidationError: there is none of that name.
+    """
+    token = new_token()
+    with _database(loaded) as connection:
+        rotate_device(connection, _named(connection, name).id, hash_token(token))
+    _show_token(name, token, bare=bare)
 
 
 def revoke(loaded: LoadedSettings, name: str) -> None:
@@ -47,8 +91,36 @@ def revoke(loaded: LoadedSettings, name: str) -> None:
     Raises:
         ValidationError: there is none of that name.
     """
-    with connection_beside(database_path(loaded.settings.data.dir)) as connection:
-        device = device_named(connection, name)
-        if device is None or remove_device(connection, device.id) is None:
-            raise ValidationError(f"There is no device named {name!r}; `pocket-agent devices list` shows them.")
+    with _database(loaded) as connection:
+        remove_device(connection, _named(connection, name).id)
     typer.echo(f"{name} may no longer connect.")
+
+
+@contextmanager
+def _database(loaded: LoadedSettings) -> Iterator[sqlite3.Connection]:
+    with connection_beside(database_path(loaded.settings.data.dir)) as connection:
+        yield connection
+
+
+def _named(connection: sqlite3.Connection, name: str) -> Device:
+    device = device_named(connection, name)
+    if device is None:
+        raise ValidationError(f"There is no device named {name!r}; `pocket-agent devices list` shows them.")
+    return device
+
+
+def _show_token(name: str, token: str, *, bare: bool) -> None:
+    if bare:
+        typer.echo(token)
+        return
+    typer.echo(f"Token of {name} (shown once): {token}")
+    typer.echo("Programs send it as `Authorization: Bearer TOKEN`.")
+
+
+def _access(device: Device, names: dict[ProjectId, str]) -> str:
+    """What a device may do, in words; a project that is gone is called by its id."""
+    words = ["only watches"] if device.view_only else []
+    if device.projects is not None:
+        listed = ", ".join(printable(names.get(project, project)) for project in device.projects)
+        words.append(f"sees only {listed or 'projects that are gone'}")
+    return "; ".join(words) or "may do everything"

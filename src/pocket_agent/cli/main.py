@@ -31,6 +31,14 @@ app.command("loadtest")(loadtest_command)
 Config = Annotated[Path | None, typer.Option("--config", help="Settings file (YAML).", dir_okay=False)]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where the server keeps its data.", file_okay=False)]
 
+DeviceName = Annotated[str, typer.Argument(help="Which device.")]
+ViewOnly = Annotated[bool, typer.Option("--view-only", help="Let it watch, and change nothing.")]
+Projects = Annotated[
+    list[str] | None,
+    typer.Option("--project", help="A project that it may see, by name, path or id; may be repeated."),
+]
+PrintToken = Annotated[bool, typer.Option("--print-token", help="Print the token alone, for scripts.")]
+
 
 def _print_version(wanted: bool) -> None:
     if wanted:
@@ -175,10 +183,8 @@ def notify(
 @app.command()
 def pair(
     name: Annotated[str | None, typer.Option(help="What to call the device; without, it says so itself.")] = None,
-    view_only: Annotated[bool, typer.Option("--view-only", help="Let it watch, and change nothing.")] = False,
-    project: Annotated[
-        list[str] | None, typer.Option(help="A project that it may see, by name, path or id; may be repeated.")
-    ] = None,
+    view_only: ViewOnly = False,
+    project: Projects = None,
     config: Config = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -191,14 +197,17 @@ def pair(
 @devices.command("add")
 def add_device(
     name: Annotated[str, typer.Argument(help="What to call the device.")],
+    view_only: ViewOnly = False,
+    project: Projects = None,
+    print_token: PrintToken = False,
     config: Config = None,
     data_dir: DataDir = None,
-    print_token: Annotated[bool, typer.Option("--print-token", help="Print the token alone, for scripts.")] = False,
 ) -> None:
     """Let another device in; its token is shown once."""
     from pocket_agent.cli.device import add
 
-    add(_settings(config, {"data.dir": data_dir}), name, bare=print_token)
+    settings = _settings(config, {"data.dir": data_dir})
+    add(settings, name, view_only=view_only, wanted=project or (), bare=print_token)
 
 
 @devices.command("list")
@@ -209,9 +218,35 @@ def list_devices(config: Config = None, data_dir: DataDir = None) -> None:
     show(_settings(config, {"data.dir": data_dir}))
 
 
+@devices.command("rename")
+def rename_device(
+    name: DeviceName,
+    new_name: Annotated[str, typer.Argument(help="What to call it from now on.")],
+    config: Config = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Call a device by another name."""
+    from pocket_agent.cli.device import rename
+
+    rename(_settings(config, {"data.dir": data_dir}), name, new_name)
+
+
+@devices.command("rotate")
+def rotate_device(
+    name: DeviceName,
+    print_token: PrintToken = False,
+    config: Config = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Replace a device's token; the old one ends at once, with its connections."""
+    from pocket_agent.cli.device import rotate
+
+    rotate(_settings(config, {"data.dir": data_dir}), name, bare=print_token)
+
+
 @devices.command("revoke")
 def revoke_device(
-    name: Annotated[str, typer.Argument(help="Which device.")],
+    name: DeviceName,
     config: Config = None,
     data_dir: DataDir = None,
 ) -> None:

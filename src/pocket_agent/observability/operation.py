@@ -29,6 +29,10 @@ OPERATION_OF: Final[Mapping[str, str]] = {
     "session_list": "history",
     "session_resume": "history",
     "execution_list": "history",
+    "device_list": "device",
+    "device_rename": "device",
+    "device_revoke": "device",
+    "pairing_start": "device",
     "health_check": "server",
     "server_stats": "server",
     "server_history": "server",
@@ -37,6 +41,7 @@ OPERATION_OF: Final[Mapping[str, str]] = {
 """The operation of each type of request; `invalid` is a frame that is none."""
 
 _OF_PROJECT: Final = (
+    errors.ForbiddenError,
     errors.ValidationError,
     errors.ProjectNotFoundError,
     errors.FileOperationError,
@@ -52,21 +57,23 @@ _POSSIBLE: Final[Mapping[str, tuple[type[PocketAgentError], ...]]] = {
         errors.ProjectNestingError,
         errors.ProjectLimitError,
         errors.ProcessActiveError,
-        errors.ForbiddenError,
     ),
     "execute": (
         *_OF_PROJECT,
         errors.InvalidPathError,
-        errors.ForbiddenError,
         errors.ResourceLimitError,
         errors.ClaudeNotFoundError,
         errors.ExecutionFailedError,
         errors.ProcessNotFoundError,
     ),
-    "agent": (*_OF_PROJECT, errors.ForbiddenError, errors.ProcessActiveError, errors.ProcessNotFoundError),
+    "agent": (*_OF_PROJECT, errors.ProcessActiveError, errors.ProcessNotFoundError),
     "approval": (*_OF_PROJECT, errors.ApprovalNotFoundError),
     "history": (*_OF_PROJECT, errors.ProcessActiveError),
-    "server": (errors.InternalError,),
+    "device": (
+        *_OF_PROJECT,
+        errors.ResourceLimitError,
+    ),
+    "server": (errors.ForbiddenError, errors.InternalError),
     "execution": (
         errors.ExecutionFailedError,
         errors.ExecutionTimeoutError,

@@ -21,10 +21,30 @@ fails when it differs from them. `pocket-agent schema` prints the same as a JSON
 A WebSocket at `wss://HOST:8443/ws`, or `ws://127.0.0.1:8080/ws` on the machine itself. Text frames, each
 one JSON object; at most `limits.message_size` (1 MiB by default) from a client. A program sends its
 device's token as `Authorization: Bearer TOKEN`; without a valid one the handshake is answered with 401.
-`pocket-agent devices add NAME` makes a token. The server pings, and ends a connection that does not answer.
+`pocket-agent devices add NAME` makes a token. A page of the server itself sends the cookie that it got by pairing.
+The server pings, and ends a connection that does not answer.
 
 A program that only wants to know whether clients get in offers the subprotocol `pocket-agent.probe`: it needs no
 token, and gets 101 and a close frame (1000), or 503 when the server is full or stopping.
+
+## Pairing
+
+`pocket-agent pair`, and the request `pairing_start`, give a code that works once, within five minutes. Over HTTP:
+
+| request | body | answer |
+|---|---|---|
+| `POST /api/pair` | `{"code", "name"}` | 200 `{"device": {"id", "name", "view_only", "projects"}}` and a cookie. |
+| `POST /api/pair` | `{"code", "name", "token": true}` | The same with `"token"`, and no cookie: for programs. |
+| `GET /api/session` | | 200 `{"device"}`: whose token or cookie it is. |
+| `POST /api/logout` | `{}` | 200 `{}`: the device is no more. |
+
+Bodies are `application/json`. A page must be the server's own (`Origin`). What is refused is answered with the
+frame of an error, `{"type": "error", "data": {"code", "message"}}`: 400, 401 (no such code, token or cookie), 403
+(another site's page), 429 (too many failures; `Retry-After`).
+
+A device may be allowed less than everything. One that only watches gets `FORBIDDEN` for every request that changes
+something. One that sees only some projects gets `PROJECT_NOT_FOUND` for the others, hears nothing of them, and gets
+`FORBIDDEN` for what concerns the whole server.
 
 ## Frames
 

@@ -310,6 +310,48 @@ class PathCompleteData(Struct, frozen=True):
     truncated: bool
 
 
+class DeviceData(Struct, frozen=True):
+    """A device that may connect: how often it does now, and when and where it last did.
+
+    `view_only`: it changes nothing. `projects`: all that it sees; null for everything. `current`: it is the one that
+    asks.
+    """
+
+    id: str
+    name: str
+    view_only: bool
+    projects: tuple[str, ...] | None
+    created_at: str
+    last_seen: str | None
+    last_address: str | None
+    connections: int
+    current: bool
+
+
+class DeviceListData(Struct, frozen=True):
+    """Reply to `device_list`, the oldest first."""
+
+    devices: list[DeviceData]
+
+
+class DeviceRevokedData(Struct, frozen=True):
+    """Reply to `device_revoke`."""
+
+    device_id: str
+
+
+class PairingStartData(Struct, frozen=True):
+    """Reply to `pairing_start`. Each of `urls` leads to a page that takes the code, the best first.
+
+    `qr` is that one as a QR code: a line of `0` (light) and `1` (dark) for each row, without a quiet zone.
+    """
+
+    code: str
+    expires_at: str
+    urls: list[str]
+    qr: list[str]
+
+
 class ConnectionFigures(Struct, frozen=True):
     """Connections now, and how many there may be."""
 
@@ -510,6 +552,10 @@ PUSHES: Final[Mapping[str, type[Struct]]] = {
     "execution_list": ExecutionListData,
     "watch": WatchData,
     "path_complete": PathCompleteData,
+    "device_list": DeviceListData,
+    "device_rename": DeviceData,
+    "device_revoke": DeviceRevokedData,
+    "pairing_start": PairingStartData,
     "health_check": HealthCheckData,
     "server_stats": ServerStatsData,
     "server_history": ServerHistoryData,

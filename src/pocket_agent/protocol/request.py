@@ -16,6 +16,7 @@ from pocket_agent.model import MAX_OFFSET, ExecuteOptions, Position
 Offset = Annotated[int, Meta(ge=0, le=MAX_OFFSET, description="An entry's number; 0 is before the first")]
 Id = Annotated[str, Meta(min_length=1, max_length=200)]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
+DeviceName = Annotated[str, Meta(min_length=1, max_length=100)]
 Path = Annotated[str, Meta(min_length=1, max_length=4096)]
 Prompt = Annotated[str, Meta(min_length=1)]
 Interval = Annotated[float, Meta(ge=0, le=3600)]
@@ -203,6 +204,35 @@ class PathComplete(Struct, frozen=True):
     path: Annotated[str, Meta(max_length=4096)]
 
 
+class DeviceList(Struct, frozen=True):
+    """List the devices that may connect."""
+
+
+class DeviceRename(Struct, frozen=True):
+    """Call a device by another name."""
+
+    device_id: Id
+    name: DeviceName
+
+
+class DeviceRevoke(Struct, frozen=True):
+    """End a device's access; its connections are closed."""
+
+    device_id: Id
+
+
+class PairingStart(Struct, frozen=True):
+    """Get a code that lets one more device in, within five minutes.
+
+    `name` is what it will be called (without, it says so itself), `view_only` lets it change nothing, and
+    of `projects` it sees only these.
+    """
+
+    name: DeviceName | None = None
+    view_only: bool = False
+    projects: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=1000)] | None = None
+
+
 class HealthCheck(Struct, frozen=True):
     """Ask how the server is."""
 
@@ -247,6 +277,10 @@ Request = (
     | ExecutionList
     | Watch
     | PathComplete
+    | DeviceList
+    | DeviceRename
+    | DeviceRevoke
+    | PairingStart
     | HealthCheck
     | ServerStats
     | ServerHistory
@@ -274,6 +308,10 @@ REQUESTS: Final[Mapping[str, type[Request]]] = {
     "execution_list": ExecutionList,
     "watch": Watch,
     "path_complete": PathComplete,
+    "device_list": DeviceList,
+    "device_rename": DeviceRename,
+    "device_revoke": DeviceRevoke,
+    "pairing_start": PairingStart,
     "health_check": HealthCheck,
     "server_stats": ServerStats,
     "server_history": ServerHistory,

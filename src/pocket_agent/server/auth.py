@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Final
 
 from pocket_agent.errors import FileOperationError, UnauthorizedError
-from pocket_agent.model import Device, Milliseconds
+from pocket_agent.model import Device, Milliseconds, ProjectId
 from pocket_agent.server.cookie import cookie_name, read_cookie
 from pocket_agent.server.peer import Peer
 from pocket_agent.server.throttle import Throttle
@@ -30,10 +30,20 @@ def hash_token(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def new_device(name: str) -> tuple[Device, str]:
-    """A device that may do everything, and its token."""
+def new_device(
+    name: str, *, view_only: bool = False, projects: tuple[ProjectId, ...] | None = None
+) -> tuple[Device, str]:
+    """A device, and its token."""
     token = new_token()
-    return Device(id=secrets.token_hex(8), name=name, token_hash=hash_token(token), created_at=now()), token
+    device = Device(
+        id=secrets.token_hex(8),
+        name=name,
+        token_hash=hash_token(token),
+        created_at=now(),
+        view_only=view_only,
+        projects=projects,
+    )
+    return device, token
 
 
 class Authenticator:

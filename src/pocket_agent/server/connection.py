@@ -28,6 +28,7 @@ from pocket_agent.protocol.frame import encode_data, encode_frame, websocket_fra
 from pocket_agent.protocol.push import ErrorData
 from pocket_agent.protocol.request import ClientFrame, decode, request_id_of
 from pocket_agent.server.feed import Feed
+from pocket_agent.server.peer import Peer
 from pocket_agent.session.log import now
 
 CLOSE_GOING_AWAY: Final = 1001
@@ -72,6 +73,7 @@ class Connection:
     Attributes:
         id: names it in logs.
         device: who it is.
+        peer: where it is, and how it has reached the server.
         cursors: the projects that it has joined.
         feeds: the figures that it asked for again and again, by the type of their frames.
     """
@@ -81,14 +83,14 @@ class Connection:
         socket: web.WebSocketResponse[Literal[False]],
         transport: asyncio.Transport,
         device: Device,
-        remote: str,
+        peer: Peer,
         hub: Hub,
         settings: Settings,
         observer: Observer,
     ) -> None:
         self.id = uuid.uuid4().hex[:12]
         self.device = device
-        self.remote = remote
+        self.peer = peer
         self.cursors: dict[ProjectId, Cursor] = {}
         self.feeds: dict[str, Feed] = {}
         self._socket = socket
@@ -127,6 +129,10 @@ class Connection:
         self._written += len(data)
         self._hub.sent += frames
         self._hub.sent_bytes += len(data)
+
+    def sees(self, project_id: ProjectId) -> bool:
+        """Whether its device may know of a project."""
+        return self.device.sees(project_id)
 
     def park(self, cursor: Cursor) -> None:
         """Serve a cursor from here on as the transport has room."""
@@ -190,7 +196,7 @@ class Connection:
     async def serve(self, handler: Handler) -> None:
         """Answer requests until the connection ends."""
         self._hub.sinks[self] = None
-        self._observer.emit(ConnectionOpened(self.id, self.device.name, self.remote))
+        self._observer.emit(ConnectionOpened(self.id, self.device.name, self.peer.address))
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks

@@ -11,7 +11,7 @@ import msgspec
 from pocket_agent.config.settings import Settings
 from pocket_agent.errors import ForbiddenError, InvalidPathError, ProjectNotFoundError, ValidationError
 from pocket_agent.hub import Hub
-from pocket_agent.model import Direction, Entry, ExecuteOptions, Milliseconds, Position, ProjectId
+from pocket_agent.model import Direction, Entry, ExecuteOptions, Milliseconds, Position, ProjectId, ProjectState
 from pocket_agent.projects import Projects
 from pocket_agent.protocol import request as message
 from pocket_agent.protocol.frame import timestamp
@@ -40,8 +40,11 @@ from pocket_agent.protocol.push import (
 )
 from pocket_agent.protocol.request import ClientFrame, Since
 from pocket_agent.server.connection import Connection
+from pocket_agent.server.device import Devices
+from pocket_agent.server.permission import check_permission
 from pocket_agent.session.log import live_draft
 from pocket_agent.session.session import Session
+from pocket_agent.session.state import State
 from pocket_agent.storage import Store
 
 _PAGE_BYTES: Final = 8 * 1024 * 1024
@@ -120,8 +123,11 @@ class _Range:
 class Handlers:
     """Carries out requests. It is the `Handler` of every connection."""
 
-    def __init__(self, projects: Projects, store: Store, hub: Hub, settings: Settings, report: Report) -> None:
+    def __init__(
+        self, projects: Projects, store: Store, hub: Hub, settings: Settings, report: Report, devices: Devices
+    ) -> None:
         self._projects = projects
+        self._devices = devices
         self._store = store
         self._hub = hub
         self._settings = settings
@@ -158,6 +164,7 @@ class Handlers:
         """Settle now which project is meant; the result carries the request out and replies."""
         if self._stopping and frame.type in {"execute", "project_create"}:
             raise ForbiddenError("The server is stopping; it takes no new work. Connect again in a moment.")
+        check_permission(connection.device, frame.type)
         call = _Call(connection, frame, correlation_id)
         of_project = self._of_project.get(frame.type)
         if of_project is not None:
@@ -181,14 +188,16 @@ class Handlers:
                 project_id = session.state.project.id
                 reply = session.state.view()
             case message.ProjectList():
-                reply = self._project_list()
+                reply = self._project_list(connection)
             case message.Watch():
                 self._hub.watchers[connection] = None
-                reply = self._watch()
+                reply = self._watch(connection)
             case message.PathComplete(path=path):
                 reply = await self._path_complete(path)
+            case message.DeviceList() | message.DeviceRename() | message.DeviceRevoke() | message.PairingStart():
+                reply = await self._devices.answer(connection, frame.request)
             case message.HealthCheck():
-                reply = await self._report.health()
+                reply = self._visible(connection, await self._report.health())
             case message.ServerStats(interval=interval):
                 connection.feed(frame.type, interval, self._report.stats)
                 reply = self._report.stats()
@@ -215,18 +224,29 @@ class Handlers:
     def _session(self, connection: Connection, frame: ClientFrame) -> Session:
         """The project that the frame names, or else the one that the connection has joined."""
         if frame.project_id is not None:
-            return self._projects.get(frame.project_id)
+            return self._seen(connection, frame.project_id)
         if len(connection.cursors) == 1:
-            return self._projects.get(next(iter(connection.cursors)))
+            return self._seen(connection, next(iter(connection.cursors)))
         joined = "several" if connection.cursors else "no"
         raise ValidationError(f"project_id is needed: this connection has joined {joined} projects.")
 
-    def _project_list(self) -> bytes:
-        states = [session.state.encoded_view() for session in self._projects.all()]
+    def _seen(self, connection: Connection, project_id: str) -> Session:
+        """A project, unless this device may not know that there is one."""
+        if not connection.device.sees(project_id):
+            raise ProjectNotFoundError("There is no such project.")
+        return self._projects.get(project_id)
+
+    def _states(self, connection: Connection) -> list[State]:
+        """The projects that a connection may know of."""
+        states = [session.state for session in self._projects.all()]
+        return [state for state in states if connection.sees(state.project.id)]
+
+    def _project_list(self, connection: Connection) -> bytes:
+        states = [state.encoded_view() for state in self._states(connection)]
         return b'{"projects":[%b],"total":%d}' % (b",".join(states), len(states))
 
-    def _watch(self) -> WatchData:
-        states = [session.state for session in self._projects.all()]
+    def _watch(self, connection: Connection) -> WatchData:
+        states = self._states(connection)
         return WatchData(
             projects=[state.view() for state in states],
             approvals=[WaitingApproval(state.project.id, waiting) for state in states for waiting in state.pending()],
@@ -239,6 +259,15 @@ class Handlers:
             entries=[DirectoryData(entry, self._projects.at(entry)) for entry in found.paths],
             truncated=found.truncated,
         )
+
+    def _visible(self, connection: Connection, health: HealthCheckData) -> HealthCheckData:
+        """The server's health with the figures of those projects alone that the device may know of."""
+        if connection.device.projects is None:
+            return health
+        states = self._states(connection)
+        executing = sum(state.project.state is ProjectState.EXECUTING for state in states)
+        figures = msgspec.structs.replace(health.projects, count=len(states), executing=executing)
+        return msgspec.structs.replace(health, projects=figures)
 
     async def _project_delete(self, call: _Call, session: Session) -> Reply:
         project_id = session.state.project.id

@@ -27,9 +27,10 @@ from pocket_agent.server.connection import (
     CLOSE_UNAUTHORIZED,
     Connection,
 )
+from pocket_agent.server.device import REVOKED, Devices
 from pocket_agent.server.handlers import Handlers, Report
 from pocket_agent.server.origin import Origins
-from pocket_agent.server.peer import peer_of
+from pocket_agent.server.peer import Peer, peer_of
 from pocket_agent.server.runbook import Runbooks, read_runbooks
 from pocket_agent.server.web import Site
 from pocket_agent.session.log import now
@@ -38,8 +39,7 @@ from pocket_agent.storage import Store
 _KEEP_ALIVE_SECONDS: Final = 1.0
 _PROBE_SECONDS: Final = 2.0
 """How long a probe may take to answer the close frame; many just hang up."""
-_REVOKED: Final = "this device was revoked"
-_REVOCATION_SECONDS: Final = 1.0
+_REVOCATION_SECONDS: Final = 0.25
 """How often it is looked whether connected devices may still be; commands change the database beside us."""
 
 
@@ -51,6 +51,7 @@ class Endpoint:
         handlers: Handlers,
         store: Store,
         authenticator: Authenticator,
+        devices: Devices,
         report: Report,
         hub: Hub,
         settings: Settings,
@@ -63,7 +64,7 @@ class Endpoint:
         self._settings = settings
         self._observer = observer
         self._origins = Origins(settings.server)
-        self._api = Api(store, authenticator, self._origins, observer, self.end_device)
+        self._api = Api(store, authenticator, self._origins, observer, devices.disconnect)
         self._stopping = False
         self._opening = 0
 
@@ -134,15 +135,9 @@ class Endpoint:
             for connection in connections:
                 device = present.get(connection.device.id)
                 if device is None or device.token_hash != connection.device.token_hash:
-                    connection.end(CLOSE_REVOKED, _REVOKED)
+                    connection.end(CLOSE_REVOKED, REVOKED)
                 else:
                     connection.device = device
-
-    def end_device(self, device_id: str) -> None:
-        """Close the connections of a device that is no more."""
-        for connection in self.connections():
-            if connection.device.id == device_id:
-                connection.end(CLOSE_REVOKED, _REVOKED)
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
         if _is_probe(request):
@@ -167,7 +162,7 @@ class Endpoint:
             return refusal(error)
         self._opening += 1
         try:
-            return await self._serve(request, device, remote)
+            return await self._serve(request, device, peer)
         finally:
             self._opening -= 1
 
@@ -197,7 +192,7 @@ class Endpoint:
             return "limit", _FullError(f"There are {limit} connections already (limits.max_connections).")
         return None
 
-    async def _serve(self, request: web.Request, device: Device, remote: str) -> web.StreamResponse:
+    async def _serve(self, request: web.Request, device: Device, peer: Peer) -> web.StreamResponse:
         # Text stays bytes: frames are decoded once, by the protocol, which refuses bad UTF-8 by itself.
         socket: web.WebSocketResponse[Literal[False]] = web.WebSocketResponse(
             autoping=False,
@@ -212,10 +207,10 @@ class Endpoint:
         if self._stopping:  # since it was let in, so that `close_all` did not see it
             await socket.close(code=CLOSE_GOING_AWAY, message=b"the server is restarting")
             return socket
-        connection = Connection(socket, transport, device, remote, self._hub, self._settings, self._observer)
+        connection = Connection(socket, transport, device, peer, self._hub, self._settings, self._observer)
         async with asyncio.TaskGroup() as beside:
             # A client that only watches must not wait for a database that is locked.
-            beside.create_task(self._authenticator.seen(device, remote))
+            beside.create_task(self._authenticator.seen(device, peer.address))
             await connection.serve(self._handlers)
         return socket
 

@@ -144,6 +144,32 @@ export interface PathComplete {
   readonly path: string;
 }
 
+/** List the devices that may connect. */
+export type DeviceList = Readonly<Record<string, never>>;
+
+/** Call a device by another name. */
+export interface DeviceRename {
+  readonly device_id: string;
+  readonly name: string;
+}
+
+/** End a device's access; its connections are closed. */
+export interface DeviceRevoke {
+  readonly device_id: string;
+}
+
+/**
+ * Get a code that lets one more device in, within five minutes.
+ *
+ * `name` is what it will be called (without, it says so itself), `view_only` lets it change nothing, and
+ * of `projects` it sees only these.
+ */
+export interface PairingStart {
+  readonly name?: string | null;
+  readonly view_only?: boolean;
+  readonly projects?: readonly string[] | null;
+}
+
 /** Ask how the server is. */
 export type HealthCheck = Readonly<Record<string, never>>;
 
@@ -439,6 +465,46 @@ export interface DirectoryData {
   readonly project_id: string | null;
 }
 
+/** Reply to `device_list`, the oldest first. */
+export interface DeviceListData {
+  readonly devices: readonly DeviceData[];
+}
+
+/**
+ * A device that may connect: how often it does now, and when and where it last did.
+ *
+ * `view_only`: it changes nothing. `projects`: all that it sees; null for everything. `current`: it is the one that
+ * asks.
+ */
+export interface DeviceData {
+  readonly id: string;
+  readonly name: string;
+  readonly view_only: boolean;
+  readonly projects: readonly string[] | null;
+  readonly created_at: string;
+  readonly last_seen: string | null;
+  readonly last_address: string | null;
+  readonly connections: number;
+  readonly current: boolean;
+}
+
+/** Reply to `device_revoke`. */
+export interface DeviceRevokedData {
+  readonly device_id: string;
+}
+
+/**
+ * Reply to `pairing_start`. Each of `urls` leads to a page that takes the code, the best first.
+ *
+ * `qr` is that one as a QR code: a line of `0` (light) and `1` (dark) for each row, without a quiet zone.
+ */
+export interface PairingStartData {
+  readonly code: string;
+  readonly expires_at: string;
+  readonly urls: readonly string[];
+  readonly qr: readonly string[];
+}
+
 /** Reply to `health_check`; `uptime` in seconds. */
 export interface HealthCheckData {
   readonly status: "degraded" | "healthy" | "unhealthy";
@@ -616,6 +682,10 @@ export interface Requests {
   readonly execution_list: ExecutionList;
   readonly watch: Watch;
   readonly path_complete: PathComplete;
+  readonly device_list: DeviceList;
+  readonly device_rename: DeviceRename;
+  readonly device_revoke: DeviceRevoke;
+  readonly pairing_start: PairingStart;
   readonly health_check: HealthCheck;
   readonly server_stats: ServerStats;
   readonly server_history: ServerHistory;
@@ -644,6 +714,10 @@ export interface Replies {
   readonly execution_list: ExecutionListData;
   readonly watch: WatchData;
   readonly path_complete: PathCompleteData;
+  readonly device_list: DeviceListData;
+  readonly device_rename: DeviceData;
+  readonly device_revoke: DeviceRevokedData;
+  readonly pairing_start: PairingStartData;
   readonly health_check: HealthCheckData;
   readonly server_stats: ServerStatsData;
   readonly server_history: ServerHistoryData;
@@ -680,6 +754,10 @@ export interface Pushes {
   readonly execution_list: ExecutionListData;
   readonly watch: WatchData;
   readonly path_complete: PathCompleteData;
+  readonly device_list: DeviceListData;
+  readonly device_rename: DeviceData;
+  readonly device_revoke: DeviceRevokedData;
+  readonly pairing_start: PairingStartData;
   readonly health_check: HealthCheckData;
   readonly server_stats: ServerStatsData;
   readonly server_history: ServerHistoryData;

@@ -1,0 +1,183 @@
+"""What viewers and devices of some projects may ask for: every request there is is tried."""
+
+import contextlib
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from pocket_agent.errors import ForbiddenError
+from pocket_agent.model import Device, Milliseconds, ProjectId
+from pocket_agent.protocol.request import REQUESTS
+from pocket_agent.server.auth import new_device
+from pocket_agent.server.permission import FIGURES, NEEDS, Need, check_permission
+from tests.server.room import Room, Wire
+
+FULL = Device("d", "full", "h", Milliseconds(0))
+VIEWER = Device("d", "viewer", "h", Milliseconds(0), view_only=True)
+LIMITED = Device("d", "limited", "h", Milliseconds(0), projects=(ProjectId("p-1"),))
+BOTH = Device("d", "both", "h", Milliseconds(0), view_only=True, projects=(ProjectId("p-1"),))
+
+SAMPLES: dict[str, dict[str, Any]] = {
+    "project_create": {"path": "/nowhere"},
+    "project_list": {},
+    "project_delete": {},
+    "project_join": {},
+    "project_leave": {},
+    "execute": {"prompt": "one"},
+    "agent_kill": {},
+    "agent_interrupt": {},
+    "agent_new_session": {},
+    "get_messages": {},
+    "approval_respond": {"approval_id": "a-1", "behavior": "allow"},
+    "prompt_edit": {"execution_id": "e-1", "prompt": "two"},
+    "prompt_cancel": {"execution_id": "e-1"},
+    "set_model": {"model": "opus"},
+    "set_permission_mode": {"mode": "plan"},
+    "session_list": {},
+    "session_resume": {"session_id": str(uuid.UUID(int=1))},
+    "execution_list": {},
+    "device_list": {},
+    "device_rename": {"device_id": "d-1", "name": "mine"},
+    "device_revoke": {"device_id": "d-1"},
+    "pairing_start": {},
+    "watch": {},
+    "path_complete": {"path": "/"},
+    "health_check": {},
+    "server_stats": {"interval": 1},
+    "server_history": {"range": 60},
+    "server_overview": {},
+}
+"""A well-formed request of each type."""
+
+WATCHING = {
+    *("project_list", "project_join", "project_leave", "get_messages", "session_list", "execution_list"),
+    *("watch", "health_check", *FIGURES),
+}
+OF_SERVER = {
+    *("project_create", "path_complete", "device_list", "device_rename", "device_revoke", "pairing_start", *FIGURES),
+}
+
+
+def allowed(device: Device, kind: str) -> bool:
+    """Whether a device may make this request."""
+    try:
+        check_permission(device, kind)
+    except ForbiddenError:
+        return False
+    return True
+
+
+def test_every_request_has_its_need_and_its_sample() -> None:
+    assert set(NEEDS) | FIGURES == set(REQUESTS)
+    assert set(SAMPLES) == set(REQUESTS)
+
+
+@pytest.mark.parametrize("kind", [*REQUESTS, "a_request_of_the_future"])
+def test_who_may_ask_for_what(kind: str) -> None:
+    assert allowed(FULL, kind)
+    assert allowed(VIEWER, kind) == (kind in WATCHING)
+    assert allowed(LIMITED, kind) == (kind in REQUESTS and kind not in OF_SERVER)
+    assert allowed(BOTH, kind) == (kind in WATCHING - OF_SERVER)
+
+
+def test_nothing_that_changes_something_is_for_viewers() -> None:
+    assert {kind for kind, need in NEEDS.items() if need is Need.WATCH} == WATCHING - FIGURES
+
+
+@contextlib.asynccontextmanager
+async def wire_of(room: Room, **access: Any) -> AsyncIterator[Wire]:
+    """A connection of a device that may do so much."""
+    device, token = new_device("guest", **access)
+    await room.store.add_device(device)
+    headers = {"Authorization": f"Bearer {token}"}
+    async with aiohttp.ClientSession() as http, http.ws_connect(f"{room.url}/ws", headers=headers) as socket:
+        yield Wire(socket)
+
+
+async def test_a_viewer_that_tries_everything_changes_nothing(room: Room) -> None:
+    session = await room.project(entries=3)
+    project_id = session.state.project.id
+    async with room.wire() as wire:
+        await wire.ask("project_join", project_id=project_id)
+    before = (session.state.project, await room.store.devices())
+    async with wire_of(room, view_only=True) as viewer:
+        for kind, data in SAMPLES.items():
+            answer = await viewer.ask(kind, data, project_id=project_id)
+            code = answer["data"].get("code")
+            assert (code == "FORBIDDEN") == (kind not in WATCHING), kind
+            if kind in WATCHING:
+                assert answer["type"] != "error", kind
+    assert session.state.project == before[0]
+    assert [device.id for device in await room.store.devices()][:1] == [device.id for device in before[1]]
+    assert len(room.projects) == 1
+
+
+async def test_a_viewer_sees_what_happens(room: Room) -> None:
+    session = await room.project()
+    project_id = session.state.project.id
+    async with wire_of(room, view_only=True) as viewer, room.wire() as wire:
+        assert (await viewer.ask("project_join", {"since": 0}, project_id=project_id))["type"] == "project_join"
+        assert (await wire.ask("execute", {"prompt": "one"}, project_id=project_id))["type"] == "execute"
+        while True:
+            frame = await viewer.frame()
+            if frame["type"] == "agent_message":
+                break
+
+
+async def test_a_limited_device_sees_and_touches_its_projects_alone(room: Room) -> None:
+    mine, other = await room.project("mine", entries=2), await room.project("other", entries=2)
+    own_id, other_id = mine.state.project.id, other.state.project.id
+    async with wire_of(room, projects=(own_id,)) as guest:
+        listed = (await guest.ask("project_list"))["data"]
+        assert ([project["id"] for project in listed["projects"]], listed["total"]) == ([own_id], 1)
+        assert [project["id"] for project in (await guest.ask("watch"))["data"]["projects"]] == [own_id]
+        assert (await guest.ask("health_check"))["data"]["projects"]["count"] == 1
+        for kind, data in SAMPLES.items():
+            if kind in OF_SERVER:
+                assert (await guest.ask(kind, data))["data"]["code"] == "FORBIDDEN", kind
+            elif kind not in {"project_list", "watch", "health_check"}:
+                answers = [
+                    await guest.ask(kind, data, project_id=other_id),
+                    await guest.ask(kind, {**data, "project_id": other_id}),
+                    await guest.ask(kind, data, project_id="there-is-none"),
+                ]
+                codes = [(answer["data"].get("code"), answer["data"].get("message")) for answer in answers]
+                assert set(codes) == {("PROJECT_NOT_FOUND", "There is no such project.")}, kind
+        assert (await guest.ask("project_join", {"since": 0}, project_id=own_id))["data"]["project_id"] == own_id
+        assert len((await guest.ask("get_messages"))["data"]["messages"]) == 2
+        assert (await guest.ask("project_delete", project_id=own_id))["type"] == "project_deleted"
+    assert [session.state.project.id for session in room.projects.all()] == [other_id]
+
+
+async def test_a_limited_device_does_not_hear_of_other_projects(room: Room) -> None:
+    mine = await room.project("mine")
+    own_id = mine.state.project.id
+    folder = room.folder / "secret"
+    folder.mkdir()
+    async with wire_of(room, projects=(own_id,)) as guest, room.wire() as wire:
+        await guest.works()
+        created = await wire.ask("project_create", {"path": str(folder)})
+        await wire.ask("project_delete", project_id=created["data"]["id"])
+        await wire.ask("project_delete", project_id=own_id)
+        heard = await guest.frame()
+        assert (heard["type"], heard["data"]["project_id"]) == ("project_deleted", own_id)
+
+
+async def test_a_limited_device_that_watches_hears_of_its_own_projects_alone(room: Room) -> None:
+    mine, other = await room.project("mine"), await room.project("other")
+    own_id = mine.state.project.id
+    async with wire_of(room, projects=(own_id,)) as guest, room.wire() as wire:
+        await guest.ask("watch")
+        for session in (other, mine):
+            await wire.ask("execute", {"prompt": "one"}, project_id=session.state.project.id)
+        frame = await guest.frame()
+        assert (frame["type"], frame["project_id"]) == ("project_state", own_id)
+
+
+async def test_a_device_limited_to_nothing_sees_nothing(room: Room) -> None:
+    await room.project()
+    async with wire_of(room, projects=()) as guest:
+        assert (await guest.ask("project_list"))["data"] == {"projects": [], "total": 0}
