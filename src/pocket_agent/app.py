@@ -34,15 +34,17 @@ from pocket_agent.events import (
 from pocket_agent.hub import Hub
 from pocket_agent.notification.notifier import Notifier
 from pocket_agent.observability.check import Inspector
-from pocket_agent.observability.exposition import Exposition, application, scrape_token
+from pocket_agent.observability.exposition import Exposition, Token, application, scrape_token
 from pocket_agent.observability.health import Health
 from pocket_agent.observability.log import Log, open_log
 from pocket_agent.observability.loss import Losses
 from pocket_agent.observability.observation import Observation
 from pocket_agent.observability.report import Report
 from pocket_agent.projects import Projects
+from pocket_agent.server.admission import Admission
 from pocket_agent.server.auth import Authenticator, new_device
 from pocket_agent.server.device import Devices
+from pocket_agent.server.guard import Guard, Hosts
 from pocket_agent.server.handlers import Handlers
 from pocket_agent.server.http import Endpoint
 from pocket_agent.server.listener import Listeners, exporting, listening, tell
@@ -66,6 +68,7 @@ class Started:
     Attributes:
         url: the main address.
         plain_url: the plain address on loopback, if there is one.
+        exposed_urls: addresses by which other machines can reach it.
         token: the first device's token, at the first start only.
         pairing_urls: links that let one device in, at the first start only; the best for another device first.
         demo: whether agents talk to the scripted model.
@@ -74,6 +77,7 @@ class Started:
 
     url: str
     plain_url: str | None
+    exposed_urls: tuple[str, ...]
     token: str | None
     pairing_urls: tuple[str, ...]
     demo: bool
@@ -161,11 +165,12 @@ async def _serve(
             inspector = Inspector(store, installer, projects, settings, observed.loop, observed.conditions)
             health = Health(inspector.checks(), settings.health.interval, observer)
             report = observed.report(hub, projects, store, inspector, health)
-            endpoint = _endpoint(store, hub, projects, report, settings, observer)
+            admission = Admission(settings)
+            endpoint = _endpoint(store, hub, projects, report, settings, observer, admission)
             await stack.enter_async_context(projects.running())
             if settings.metrics.enabled:
                 await stack.enter_async_context(_exporting(exposition, loaded, observer))
-            listeners = await stack.enter_async_context(listening(endpoint.application(), loaded, observer))
+            listeners = await stack.enter_async_context(listening(endpoint.application(), loaded, observer, admission))
             started = _started(listeners, first, settings)
             await stack.enter_async_context(
                 _background(
@@ -198,18 +203,25 @@ async def _serve(
 
 
 def _endpoint(
-    store: Store, hub: Hub, projects: Projects, report: Report, settings: Settings, observer: Observer
+    store: Store,
+    hub: Hub,
+    projects: Projects,
+    report: Report,
+    settings: Settings,
+    observer: Observer,
+    admission: Admission,
 ) -> Endpoint:
     devices = Devices(store, hub, projects, settings, observer)
     handlers = Handlers(projects, store, hub, settings, report, devices)
-    authenticator = Authenticator(store, required=settings.server.auth)
-    return Endpoint(handlers, store, authenticator, devices, report, hub, settings, observer)
+    authenticator = Authenticator(store, settings.server)
+    return Endpoint(handlers, store, authenticator, devices, report, hub, settings, observer, admission)
 
 
 def _started(listeners: Listeners, first: "_First | None", settings: Settings) -> Started:
     return Started(
         url=listeners.url,
         plain_url=listeners.plain_url,
+        exposed_urls=tuple(listeners.exposed_urls),
         token=first.token if first is not None else None,
         pairing_urls=tuple(f"{url}/pair#{first.code}" for url in listeners.page_urls) if first is not None else (),
         demo=settings.demo,
@@ -222,9 +234,18 @@ async def _exporting(exposition: Exposition, loaded: LoadedSettings, observer: O
     """Answer scrapes until the block is left."""
     token = scrape_token(loaded.settings)
     served = application(exposition, token.text if token is not None else None)
-    async with exporting(served, loaded) as url:
+    admission = Admission(loaded.settings)
+    Guard(loaded.settings, _scraped_hosts(loaded.settings, token), admission, observer).add_to(served)
+    async with exporting(served, loaded, admission) as url:
         observer.emit(MetricsServed(f"{url}/metrics", str(token.file) if token is not None else None))
         yield
+
+
+def _scraped_hosts(settings: Settings, token: Token | None) -> Hosts | None:
+    """Where the metrics may be asked for; a page that is led here by its name has no token."""
+    if token is not None:
+        return None
+    return Hosts(settings.server.model_copy(update={"host": settings.metrics.host}), auth=False)
 
 
 def _spare_what_stays() -> None:

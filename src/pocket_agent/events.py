@@ -37,6 +37,15 @@ class ServerStopped:
 
 
 @dataclass(frozen=True, slots=True)
+class ListenersOpened:
+    """Clients can connect; by the `exposed` addresses from other machines, too. `protected`: only with a token."""
+
+    addresses: tuple[str, ...]
+    exposed: tuple[str, ...]
+    protected: bool
+
+
+@dataclass(frozen=True, slots=True)
 class MetricsServed:
     """A scrape is answered from here on; `token_file` holds what it has to show, None when that is nothing."""
 
@@ -88,10 +97,11 @@ class ConnectionOpened:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionRejected:
-    """A client was turned away before it was in."""
+    """A client was turned away before it was in; `count`: so often since that was last told."""
 
-    reason: Literal["unauthorized", "throttled", "origin", "limit", "stopping"]
+    reason: Literal["unauthorized", "throttled", "host", "origin", "rate", "limit", "stopping"]
     remote: str
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,6 +386,7 @@ Event = (
     ServerStarted
     | ServerStopping
     | ServerStopped
+    | ListenersOpened
     | MetricsServed
     | CertificateLoaded
     | SettingsReloaded

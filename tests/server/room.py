@@ -36,6 +36,7 @@ from pocket_agent.observability.reading import Reader
 from pocket_agent.observability.report import Report, Tally
 from pocket_agent.observability.slowest import Slowest
 from pocket_agent.projects import Projects
+from pocket_agent.server.admission import Admission
 from pocket_agent.server.auth import Authenticator, hash_token, new_token
 from pocket_agent.server.connection import Connection
 from pocket_agent.server.device import Devices
@@ -171,9 +172,18 @@ class Room:
         )
         self.devices = Devices(store, self.hub, self.projects, settings, observer)
         self.handlers = Handlers(self.projects, store, self.hub, settings, self.report, self.devices)
-        self.authenticator = Authenticator(store, required=settings.server.auth)
+        self.authenticator = Authenticator(store, settings.server)
+        self.admission = Admission(settings)
         self.endpoint = Endpoint(
-            self.handlers, store, self.authenticator, self.devices, self.report, self.hub, settings, observer
+            self.handlers,
+            store,
+            self.authenticator,
+            self.devices,
+            self.report,
+            self.hub,
+            settings,
+            observer,
+            self.admission,
         )
         self.port = 0
 

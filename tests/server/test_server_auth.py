@@ -68,7 +68,7 @@ async def test_a_header_that_http_does_not_hold_is_refused_and_the_server_goes_o
 async def test_a_token_in_the_address_does_not_count(room: Room) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", room.port)
     writer.write(
-        f"GET /ws?token={room.token}&access_token={room.token} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+        f"GET /ws?token={room.token}&access_token={room.token} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
         "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
         "\r\n".encode()
     )
@@ -83,7 +83,7 @@ async def test_the_schemes_case_does_not_matter(room: Room, scheme: str) -> None
 
 async def test_the_refusal_tells_programs_what_to_send(room: Room) -> None:
     with pytest.raises(UnauthorizedError, match="Authorization: Bearer"):
-        await room.authenticator.device(PEER, {}, cookie=False)
+        await room.authenticator.device(PEER, {}, ambient=False)
 
 
 async def test_a_removed_device_does_not_come_in(room: Room) -> None:
@@ -120,17 +120,17 @@ async def test_who_shows_many_wrong_tokens_waits_and_a_valid_one_comes_in(room: 
     assert [event.reason for event in room.seen.of(ConnectionRejected)] == ["unauthorized"] * 6 + ["throttled"] * 2
     other = Peer("192.0.2.8", secure=False, host=f"127.0.0.1:{room.port}")
     with pytest.raises(UnauthorizedError):
-        await room.authenticator.device(other, {"Authorization": "Bearer wrong"}, cookie=False)
+        await room.authenticator.device(other, {"Authorization": "Bearer wrong"}, ambient=False)
     with pytest.raises(RateLimitedError):
         await room.authenticator.device(
-            Peer("127.0.0.1", secure=False, host=""), {"Authorization": "Bearer wrong"}, cookie=False
+            Peer("127.0.0.1", secure=False, host=""), {"Authorization": "Bearer wrong"}, ambient=False
         )
 
 
 async def test_without_tokens_everybody_is_local(tmp_path: Path) -> None:
     async with open_room(tmp_path, server__auth=False) as room:
         assert await room.status({}) == 101
-        local = await room.authenticator.device(PEER, {"Authorization": "Bearer nonsense"}, cookie=False)
+        local = await room.authenticator.device(PEER, {"Authorization": "Bearer nonsense"}, ambient=False)
         assert local.name == "local"
 
 

@@ -120,7 +120,7 @@ async def test_a_store_that_fails_is_worse(tmp_path: Path, monkeypatch: pytest.M
 )
 async def test_other_paths_are_not_found(room: Room, path: str) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", room.port)
-    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
     assert (await reader.read()).split()[1] == b"404"
     writer.close()
     await writer.wait_closed()

@@ -15,8 +15,9 @@ from aiohttp import web
 
 from pocket_agent.config import LoadedSettings, load_settings
 from pocket_agent.errors import ConfigurationError
-from pocket_agent.events import CertificateLoaded, SettingIgnored
-from pocket_agent.server.listener import exporting, listening
+from pocket_agent.events import CertificateLoaded, ListenersOpened, SettingIgnored
+from pocket_agent.server.admission import Admission
+from pocket_agent.server.listener import Listeners, exporting, listening
 from tests.harness.absence import absent
 from tests.harness.server import ServerProcess, free_port, write_standin
 from tests.server.room import Recorder
@@ -30,6 +31,7 @@ time.sleep(600)
 """
 SOMEBODY = """
 import os
+from pocket_agent.server.admission import Admission
 from pocket_agent.server.listener import _holder
 os.setuid({uid})
 print(_holder("127.0.0.1", {port}))
@@ -68,16 +70,26 @@ def seen() -> Iterator[Recorder]:
     yield Recorder()
 
 
+def opened(loaded: LoadedSettings, seen: Recorder) -> contextlib.AbstractAsyncContextManager[Listeners]:
+    """An application without routes, listened for."""
+    return listening(web.Application(), loaded, seen, Admission(loaded.settings))
+
+
+def exported(loaded: LoadedSettings) -> contextlib.AbstractAsyncContextManager[str]:
+    """The same, for scrapes."""
+    return exporting(web.Application(), loaded, Admission(loaded.settings))
+
+
 async def refusal(loaded: LoadedSettings, seen: Recorder) -> str:
     """Why it cannot listen."""
     with pytest.raises(ConfigurationError) as caught:
-        async with listening(web.Application(), loaded, seen):
+        async with opened(loaded, seen):
             pass
     return caught.value.message
 
 
 async def test_addresses_are_told_as_they_are(tmp_path: Path, seen: Recorder) -> None:
-    async with listening(web.Application(), settings_of(tmp_path), seen) as found:
+    async with opened(settings_of(tmp_path), seen) as found:
         assert found.url.startswith("https://127.0.0.1:")
         assert found.plain_url is not None
         assert found.plain_url.startswith("http://127.0.0.1:")
@@ -87,10 +99,10 @@ async def test_addresses_are_told_as_they_are(tmp_path: Path, seen: Recorder) ->
 
 
 async def test_without_tls_there_is_one_listener(tmp_path: Path, seen: Recorder) -> None:
-    async with listening(web.Application(), settings_of(tmp_path, server__tls__enabled=False), seen) as found:
+    async with opened(settings_of(tmp_path, server__tls__enabled=False), seen) as found:
         assert found.url.startswith("http://127.0.0.1:")
         assert (found.plain_url, found.tls) == (None, None)
-    assert seen.events == []
+    assert seen.events == [ListenersOpened((found.url,), exposed=(), protected=True)]
 
 
 async def test_an_address_of_version_6_is_in_brackets(tmp_path: Path, seen: Recorder) -> None:
@@ -99,7 +111,10 @@ async def test_an_address_of_version_6_is_in_brackets(tmp_path: Path, seen: Reco
     except OSError:
         absent("an IPv6 loopback address")
     loaded = settings_of(tmp_path, server__host="::1", server__tls__enabled=False, metrics__host="::1")
-    async with listening(web.Application(), loaded, seen) as found, exporting(web.Application(), loaded) as url:
+    async with (
+        opened(loaded, seen) as found,
+        exported(loaded) as url,
+    ):
         assert found.url.startswith("http://[::1]:")
         assert url.startswith("http://[::1]:")
 
@@ -115,7 +130,7 @@ async def test_a_taken_port_names_itself_its_setting_and_its_holder(tmp_path: Pa
         assert f"{name} (process {pid})" in said
         assert "server.plain_port (PA_SERVER_PLAIN_PORT; off switches it off)" in said
         with pytest.raises(ConfigurationError) as caught:
-            async with exporting(web.Application(), settings_of(tmp_path, metrics__port=port)):
+            async with exported(settings_of(tmp_path, metrics__port=port)):
                 pass
         assert f"Port {port} on 127.0.0.1" in caught.value.message
         assert f"{name} (process {pid})" in caught.value.message
@@ -156,7 +171,7 @@ async def test_a_plain_port_that_nobody_asked_for_is_done_without(tmp_path: Path
         settings = loaded.settings.model_copy(update={"server": server})
         sources = {**loaded.sources, "server.plain_port": "default"}
         loaded = dataclasses.replace(loaded, settings=settings, sources=sources)
-        async with listening(web.Application(), loaded, seen) as found:
+        async with opened(loaded, seen) as found:
             assert found.plain_url is None
         (ignored,) = seen.of(SettingIgnored)
         assert f"Port {port}" in ignored.reason

@@ -33,7 +33,8 @@ async def test_a_probe_is_upgraded_and_closed_without_a_token(room: Room) -> Non
 async def test_a_probe_that_hangs_up_at_once_leaves_nothing(room: Room) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", room.port)
     writer.write(
-        b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\n"
         b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: pocket-agent.probe\r\n\r\n"
     )
     async with asyncio.timeout(60):

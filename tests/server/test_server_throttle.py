@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocket_agent.errors import RateLimitedError
-from pocket_agent.server.throttle import Throttle, source_of
+from pocket_agent.server.network import source_of
+from pocket_agent.server.throttle import Throttle
 
 ADDRESS = "192.0.2.7"
 

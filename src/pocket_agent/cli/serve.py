@@ -47,6 +47,7 @@ def _greet(started: Started) -> None:
     lines.append(f"  Pocket Agent Server   {started.url}")
     if started.plain_url is not None:
         lines.append(f"  in a local browser    {started.plain_url}")
+    lines += [f"  from other machines   {url}" for url in started.exposed_urls]
     if not started.auth:
         lines.append("  WITHOUT TOKENS        every program and user of this machine may run the agent")
     elif started.token is not None:

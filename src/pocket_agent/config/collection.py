@@ -1,12 +1,13 @@
 """Settings that hold several values: lists and mappings, written in YAML, as JSON or with commas."""
 
+import ipaddress
 import json
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from pocket_agent.config.form import Form, Kind, Place, is_encodable, line, path, quote
+from pocket_agent.config.form import Form, Kind, Place, host, is_encodable, line, path, quote
 from pocket_agent.config.unit import RefusedError
 
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -48,6 +49,32 @@ def origin_list() -> Form:
         return _each(_items(value), parse_one)
 
     return Form(Kind.LIST, accepted, parse)
+
+
+def network_list() -> Form:
+    """A tuple of IP networks in their canonical form; an address is a network of one."""
+    accepted = "a list of IP addresses and networks such as 10.0.0.0/8"
+
+    def parse_one(value: object) -> str:
+        try:
+            return str(ipaddress.ip_network(line(value), strict=False))
+        except ValueError:
+            raise RefusedError("neither an IP address nor a network such as 10.0.0.0/8") from None
+
+    def parse(value: object) -> tuple[object, ...]:
+        return _each(_items(value), parse_one)
+
+    return Form(Kind.LIST, accepted, parse)
+
+
+def host_list() -> Form:
+    """A tuple of addresses and host names, without ports."""
+    one = host()
+
+    def parse(value: object) -> tuple[object, ...]:
+        return _each(_items(value), one.parse)
+
+    return Form(Kind.LIST, "a list of IP addresses and host names", parse)
 
 
 def name_list(accepted: str, *, most: int) -> Form:

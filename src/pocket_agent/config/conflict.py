@@ -39,6 +39,7 @@ def find_conflicts(settings: Settings) -> Iterator[Conflict]:
     tls = settings.server.tls
     if (tls.cert is None) != (tls.key is None):
         yield Conflict(("server.tls.cert", "server.tls.key"), "a certificate and its key go together")
+    yield from _sso(settings)
     claude = settings.claude
     if claude.max_line > claude.max_spool:
         yield Conflict(("claude.max_line", "claude.max_spool"), "the longest line must fit into the spool")
@@ -60,6 +61,23 @@ def _exposures(settings: Settings) -> Iterator[Conflict]:
         yield Conflict(("server.tls.enabled", "server.host"), f"connections without encryption: {only}")
     if settings.demo:
         yield Conflict(("demo", "server.host"), f"the demo model: {only}")
+
+
+def _sso(settings: Settings) -> Iterator[Conflict]:
+    server, sso = settings.server, settings.server.sso
+    users = {*sso.users, *sso.viewers}
+    if sso.header is None:
+        if users:
+            yield Conflict(("server.sso.header", "server.sso.users"), "users need the header that names them")
+        return
+    if not server.trusted_proxies:
+        yield Conflict(
+            ("server.sso.header", "server.trusted_proxies"), "only a trusted proxy may say who somebody is; name it"
+        )
+    if not users:
+        yield Conflict(("server.sso.header", "server.sso.users"), "nobody could come in; name the users")
+    if not server.auth:
+        yield Conflict(("server.sso.header", "server.auth"), "without tokens everybody is let in anyhow")
 
 
 def _port_clashes(settings: Settings) -> Iterator[Conflict]:

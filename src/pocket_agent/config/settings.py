@@ -17,7 +17,9 @@ from pocket_agent.config.collection import (
     attribute_map,
     constants,
     header_map,
+    host_list,
     name_list,
+    network_list,
     origin_list,
     path_list,
     variables,
@@ -64,6 +66,22 @@ class TlsSettings(Section):
     key: OptionalFile = Field(default=None, description="Private key of the certificate (PEM).")
 
 
+class SsoSettings(Section):
+    """Single sign-on by a reverse proxy that names the user in a header."""
+
+    header: Annotated[str | None, text("the name of a header", pattern=r"[A-Za-z0-9-]{1,100}").optional()] = Field(
+        default=None,
+        description="Header in which a trusted proxy names the user that it has signed in; it has to take it away from "
+        "whatever comes from outside.",
+    )
+    users: Annotated[tuple[str, ...], name_list("a list of users", most=1000)] = Field(
+        default=(), description="Users that may come in so, as the proxy names them."
+    )
+    viewers: Annotated[tuple[str, ...], name_list("a list of users", most=1000)] = Field(
+        default=(), description="Users that may come in so and only watch."
+    )
+
+
 class ServerSettings(Section):
     """Where the server listens and whom it lets in."""
 
@@ -82,6 +100,21 @@ class ServerSettings(Section):
     allowed_origins: Annotated[tuple[str, ...], origin_list()] = Field(
         default=(), description="Web origins that may connect beside the server's own."
     )
+    allowed_hosts: Annotated[tuple[str, ...], host_list()] = Field(
+        default=(),
+        description="Names by which the server may be asked for (`Host`), beside IP addresses, localhost, "
+        "`server.host`, the host of `server.public_url` and, unless `server.auth` is off, the machine's own name.",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], network_list()] = Field(
+        default=(),
+        description="Addresses of reverse proxies, whose word counts for where a request comes from.",
+    )
+    forwarded: Annotated[Literal["x-forwarded", "forwarded"], choice("x-forwarded", "forwarded")] = Field(
+        default="x-forwarded",
+        description="What trusted proxies write: `X-Forwarded-For`, `-Proto` and `-Host`, or `Forwarded` (RFC 7239). "
+        "The other is not looked at, since a client may have sent it.",
+    )
+    sso: SsoSettings = Field(default_factory=SsoSettings)
     tls: TlsSettings = Field(default_factory=TlsSettings)
 
 
@@ -121,6 +154,24 @@ class LimitSettings(Section):
     """How much of everything there may be."""
 
     max_connections: Count = Field(default=100, description="Clients connected at a time.")
+    connections_per_address: Count = Field(
+        default=64, description="Connections from one address (an IPv6 /64 counts as one) at a time."
+    )
+    connections_per_device: Count = Field(default=32, description="Clients of one device connected at a time.")
+    requests_per_second: Annotated[float, real(0.1, 1_000_000)] = Field(
+        default=20.0,
+        description="Connections, and HTTP requests, from one address; ten seconds' worth may come at once.",
+    )
+    messages_per_second: Annotated[float, real(0.1, 1_000_000)] = Field(
+        default=100.0, description="Messages of one device; five seconds' worth may come at once."
+    )
+    bytes_per_second: BytesAboveZero = Field(
+        default=4 * _MEBIBYTE, description="Size of the messages of one device; five seconds' worth may come at once."
+    )
+    exempt_addresses: Annotated[tuple[str, ...], network_list()] = Field(
+        default=("127.0.0.0/8", "::1/128"),
+        description="Addresses for which the limits by address and by device, above, do not count.",
+    )
     max_projects: Count = Field(default=100, description="Projects.")
     max_executions: Count = Field(default=10, description="Executions running at a time; further prompts wait.")
     max_queued_prompts: Annotated[int, number(0, 1_000_000)] = Field(

@@ -82,7 +82,7 @@ TOOLS: Final = ("Bash", "Read", "Write", "Edit", "Agent", "TodoWrite", "WebFetch
 CHECKS: Final = ("claude", "disk", "storage", "event_loop", "certificate", "queue")
 LIMITS: Final = ("connections", "projects", "executions", "processes", "memory_bytes", "cost_usd_per_day")
 _CLIENT_CLOSES: Final = ("1000", "1001", "1005", "1006", OTHER)
-_SERVER_CLOSES: Final = ("1001", "1002", "1006", "1007", "1009", "1011", "4008", "4009", OTHER)
+_SERVER_CLOSES: Final = ("1001", "1002", "1006", "1007", "1008", "1009", "1011", "4008", "4009", OTHER)
 
 CONNECTIONS_ACTIVE: Final = _gauge("connections_active", "WebSocket connections that are open.")
 CONNECTIONS_TOTAL: Final = _counter("connections_total", "WebSocket connections that were opened.")
@@ -155,7 +155,7 @@ APPROVALS_PENDING: Final = _gauge("approvals_pending", "Tool requests that wait 
 CONNECTIONS_REJECTED: Final = _counter(
     "connections_rejected_total",
     "Connections that were refused.",
-    reason=("unauthorized", "throttled", "origin", "limit", "stopping"),
+    reason=("unauthorized", "throttled", "host", "origin", "rate", "limit", "stopping"),
 )
 DISCONNECTS: Final = Metric(
     PREFIX + "disconnects_total",

@@ -46,6 +46,11 @@ def _server_stopped(event: events.ServerStopped) -> Line:
     return Line("info", "server stopped", {"agents_left_running": event.agents_left})
 
 
+def _listeners_opened(event: events.ListenersOpened) -> Line:
+    fields = {"addresses": event.addresses, "exposed": event.exposed, "protected": event.protected}
+    return Line("info" if event.protected else "warning", "listening", fields)
+
+
 def _metrics_served(event: events.MetricsServed) -> Line:
     return Line("info", "metrics served", {"address": event.address, "token_file": event.token_file})
 
@@ -75,7 +80,8 @@ def _connection_opened(event: events.ConnectionOpened) -> Line:
 
 
 def _connection_rejected(event: events.ConnectionRejected) -> Line:
-    return Line("warning", "connection rejected", {"reason": event.reason, "remote": event.remote})
+    fields = {"reason": event.reason, "remote": event.remote, "count": event.count}
+    return Line("warning", "connection rejected", fields)
 
 
 def _device_paired(event: events.DevicePaired) -> Line:
@@ -254,6 +260,7 @@ LINES: Final[Mapping[type[Event], Callable[[Any], Line]]] = {
     events.ServerStarted: _server_started,
     events.ServerStopping: _server_stopping,
     events.ServerStopped: _server_stopped,
+    events.ListenersOpened: _listeners_opened,
     events.MetricsServed: _metrics_served,
     events.CertificateLoaded: _certificate_loaded,
     events.SettingsReloaded: _settings_reloaded,

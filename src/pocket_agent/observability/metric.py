@@ -97,8 +97,8 @@ class MetricObserver:
         self._connections.inc()
 
     def _connection_rejected(self, event: events.ConnectionRejected) -> None:
-        self._rejections.inc(event.reason)
-        self._errors.inc(CODE_OF_REJECTION[event.reason], "connection")
+        self._rejections.inc(event.reason, amount=event.count)
+        self._errors.inc(CODE_OF_REJECTION[event.reason], "connection", amount=event.count)
 
     def _connection_closed(self, event: events.ConnectionClosed) -> None:
         self._disconnects.inc(str(event.code), event.initiator)
@@ -207,6 +207,7 @@ UNMETERED: Final[Mapping[type[Event], str]] = {
     events.ServerStarted: "build_info and process_start_time_seconds tell it",
     events.ServerStopping: "the scrapes end",
     events.ServerStopped: "the scrapes have ended",
+    events.ListenersOpened: "the settings tell it",
     events.MetricsServed: "the scrapes begin",
     events.SettingsReloaded: "the log tells it; limits are exported as they are",
     events.SettingIgnored: "a person has to read the reason, in the log",

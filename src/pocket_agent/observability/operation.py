@@ -49,7 +49,7 @@ _OF_PROJECT: Final = (
 )
 """What every request that concerns a project can meet."""
 _POSSIBLE: Final[Mapping[str, tuple[type[PocketAgentError], ...]]] = {
-    "protocol": (errors.InvalidMessageError, errors.ValidationError),
+    "protocol": (errors.InvalidMessageError, errors.ValidationError, errors.RateLimitedError),
     "project": (
         *_OF_PROJECT,
         errors.InvalidPathError,
@@ -118,7 +118,9 @@ CODE_OF_STATUS: Final[Mapping[ExecutionStatus, str]] = {
 CODE_OF_REJECTION: Final[Mapping[str, str]] = {
     "unauthorized": errors.UnauthorizedError.code,
     "throttled": errors.RateLimitedError.code,
+    "host": errors.ForbiddenError.code,
     "origin": errors.ForbiddenError.code,
+    "rate": errors.RateLimitedError.code,
     "limit": errors.ResourceLimitError.code,
     "stopping": errors.ResourceLimitError.code,
 }

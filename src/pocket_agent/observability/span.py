@@ -131,6 +131,7 @@ UNTRACED: Final[Mapping[type[Event], str]] = {
     events.ServerStarted: _NO_EXECUTION,
     events.ServerStopping: _NO_EXECUTION,
     events.ServerStopped: _NO_EXECUTION,
+    events.ListenersOpened: _NO_EXECUTION,
     events.MetricsServed: _NO_EXECUTION,
     events.CertificateLoaded: _NO_EXECUTION,
     events.SettingsReloaded: _NO_EXECUTION,

@@ -22,7 +22,7 @@ from pocket_agent.server.auth import Authenticator
 from pocket_agent.server.cookie import end_cookie, set_cookie
 from pocket_agent.server.origin import Origins
 from pocket_agent.server.pairing import redeem
-from pocket_agent.server.peer import Peer, peer_of
+from pocket_agent.server.peer import PEER, Peer
 from pocket_agent.server.throttle import Throttle
 from pocket_agent.storage import Store
 
@@ -88,7 +88,7 @@ class Api:
         router.add_post("/api/logout", _answered(self._logout))
 
     async def _pair(self, request: web.Request) -> web.Response:
-        peer = peer_of(request)
+        peer = request[PEER]
         self._origins.check_own(peer, request.headers)
         self._throttle.check(peer.address)
         wanted = await _body(request, _Pair)
@@ -110,7 +110,7 @@ class Api:
         return response
 
     async def _session(self, request: web.Request) -> web.Response:
-        peer = peer_of(request)
+        peer = request[PEER]
         self._origins.check_own(peer, request.headers)
         device, cookie = await self._device(request, peer)
         response = answer(_Paired(_view(device)))
@@ -119,7 +119,7 @@ class Api:
         return response
 
     async def _logout(self, request: web.Request) -> web.Response:
-        peer = peer_of(request)
+        peer = request[PEER]
         self._origins.check_own(peer, request.headers)
         await _body(request, _Nothing)
         device, cookie = await self._device(request, peer)
@@ -135,7 +135,7 @@ class Api:
 
     async def _device(self, request: web.Request, peer: Peer) -> tuple[Device, str | None]:
         """Who asks, and the token of the cookie by which it is known; None when that was no cookie."""
-        device = await self._authenticator.device(peer, request.headers, cookie=True)
+        device = await self._authenticator.device(peer, request.headers, ambient=True)
         return device, self._authenticator.cookie(peer, request.headers)
 
 

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
+from pocket_agent.config.settings import ServerSettings
 from pocket_agent.errors import FileOperationError, UnauthorizedError
 from pocket_agent.model import Device, Milliseconds, ProjectId
 from pocket_agent.server.cookie import cookie_name, read_cookie
+from pocket_agent.server.network import Networks
 from pocket_agent.server.peer import Peer
 from pocket_agent.server.throttle import Throttle
 from pocket_agent.session.log import now
@@ -47,24 +49,23 @@ def new_device(
 
 
 class Authenticator:
-    """Finds the device of a request.
+    """Finds the device of a request."""
 
-    Args:
-        required: whether a token is needed; without, everybody is the device "local".
-    """
-
-    def __init__(self, store: Store, *, required: bool) -> None:
+    def __init__(self, store: Store, settings: ServerSettings) -> None:
         self._store = store
-        self._required = required
+        self._required = settings.auth
+        self._sso = settings.sso
+        self._proxies = Networks(settings.trusted_proxies)
         self._throttle = Throttle()
 
-    async def device(self, peer: Peer, headers: Mapping[str, str], *, cookie: bool) -> Device:
-        """The device that a request's headers prove.
+    async def device(self, peer: Peer, headers: Mapping[str, str], *, ambient: bool) -> Device:
+        """The device that a request's headers prove; without tokens everybody is the device "local".
 
         Args:
             peer: who asks.
             headers: of the request.
-            cookie: whether a cookie counts, which the browser adds whatever page it was that asked.
+            ambient: whether that counts which is added whatever page it was that asked: the cookie, by
+                the browser, and the user's name, by a proxy that signs people in.
 
         Raises:
             UnauthorizedError: no token, or one that belongs to no device.
@@ -74,9 +75,13 @@ class Authenticator:
         if not self._required:
             return _LOCAL
         token = _bearer(headers)
-        if token is None and cookie:
+        if token is None and ambient:
+            cookie = self.cookie(peer, headers)
+            user = self._user(peer, headers)
+            if cookie is None and user is not None:
+                return user
             # Not counted when it is wrong: a browser goes on showing the cookie of a device that was revoked.
-            return await self._find(self.cookie(peer, headers))
+            return await self._find(cookie)
         try:
             return await self._find(token)
         except UnauthorizedError:
@@ -93,6 +98,15 @@ class Authenticator:
         if device is None or not hmac.compare_digest(device.token_hash, digest):
             raise UnauthorizedError("This token is not valid here; make one with `pocket-agent devices add NAME`.")
         return device
+
+    def _user(self, peer: Peer, headers: Mapping[str, str]) -> Device | None:
+        """Whom a trusted proxy has signed in; None when it names nobody who may come in."""
+        name = headers.get(self._sso.header, "").strip() if self._sso.header is not None else ""
+        if name not in {*self._sso.users, *self._sso.viewers} or peer.direct not in self._proxies:
+            return None
+        identity = "user-" + hashlib.sha256(name.encode()).hexdigest()[:16]
+        view_only = name not in self._sso.users
+        return Device(id=identity, name=name, token_hash="", created_at=Milliseconds(0), view_only=view_only)
 
     def cookie(self, peer: Peer, headers: Mapping[str, str]) -> str | None:
         """The token in the cookie of a request that shows no other; None when there is none."""

@@ -12,7 +12,7 @@ from typing import Final, Literal, Protocol
 from aiohttp import WebSocketError, WSMsgType, web
 
 from pocket_agent.config.settings import Settings
-from pocket_agent.errors import InternalError, InvalidMessageError, PocketAgentError
+from pocket_agent.errors import InternalError, InvalidMessageError, PocketAgentError, RateLimitedError
 from pocket_agent.events import (
     ConnectionClosed,
     ConnectionOpened,
@@ -29,17 +29,23 @@ from pocket_agent.protocol.push import ErrorData
 from pocket_agent.protocol.request import ClientFrame, decode, request_id_of
 from pocket_agent.server.feed import Feed
 from pocket_agent.server.peer import Peer
+from pocket_agent.server.quota import Quota
 from pocket_agent.session.log import now
 
 CLOSE_GOING_AWAY: Final = 1001
+CLOSE_POLICY: Final = 1008
 CLOSE_INTERNAL_ERROR: Final = 1011
 CLOSE_UNAUTHORIZED: Final = 4001
 CLOSE_SLOW_CONSUMER: Final = 4008
 CLOSE_REVOKED: Final = 4009
 
+_COUNTED: Final = frozenset({WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING})
+"""What a client says of its own accord."""
 _PING: Final = b"\x89\x00"  # RFC 6455 section 5.5.2, without a payload
 _MAX_IN_FLIGHT: Final = 32
 """Requests of one connection that may be under way at a time."""
+_PLACE_BYTES: Final = 256 * 1024
+"""A large request counts for so many as fill its size, so that those under way bound the memory that they take."""
 _LINGER_SECONDS: Final = 30.0
 """How long a client that is closed has to take what waits for it, and the code of the close behind that."""
 _POLL_SECONDS: Final = (0.001, 0.05)
@@ -87,6 +93,7 @@ class Connection:
         hub: Hub,
         settings: Settings,
         observer: Observer,
+        quota: Quota | None = None,
     ) -> None:
         self.id = uuid.uuid4().hex[:12]
         self.device = device
@@ -98,6 +105,7 @@ class Connection:
         self._hub = hub
         self._settings = settings
         self._observer = observer
+        self._quota = quota
         self._limit = settings.websocket.send_buffer
         self._written = 0
         self._parked: dict[Cursor, None] = {}
@@ -221,7 +229,11 @@ class Connection:
             if message.type is WSMsgType.PONG and self._pinged is not None:
                 self._observer.emit(PongReceived(self.id, self._seen - self._pinged))
             self._pinged = None
-            if message.type is WSMsgType.TEXT:
+            if message.type in _COUNTED and not self._within_quota(message.data):
+                if self._quota is not None and self._quota.exhausted:
+                    await self.close(CLOSE_POLICY, "too many messages")
+                    return
+            elif message.type is WSMsgType.TEXT:
                 await self._request(handler, message.data)
             elif message.type is WSMsgType.BINARY:
                 self._refuse_binary(message.data)
@@ -236,6 +248,18 @@ class Connection:
             if self.congested:
                 # A client that asks and does not read is not read either.
                 await self._room()
+
+    def _within_quota(self, data: bytes) -> bool:
+        """Whether the device may send this message, too; it is told when not."""
+        if self._quota is None or self._quota.take(len(data)):
+            return True
+        self._received(len(data))
+        wait = round(self._quota.wait(), 3)
+        error = RateLimitedError(f"Too many messages; wait {wait} seconds.", details={"retry_after": wait})
+        request_id = request_id_of(data)
+        self.send_error(error, request_id=request_id)
+        self._observer.emit(RequestHandled("invalid", error.code, 0.0, None, self._correlation_id(request_id)))
+        return False
 
     def _refuse_binary(self, data: bytes) -> None:
         self._received(len(data))
@@ -272,10 +296,16 @@ class Connection:
         if not handler.waits(frame):
             await self._carry_out(frame, act, began, correlation_id)
             return
-        await self._in_flight.acquire()
+        places = min(_MAX_IN_FLIGHT, 1 + len(text) // _PLACE_BYTES)
+        for _ in range(places):
+            await self._in_flight.acquire()
         assert self._tasks is not None
         task = self._tasks.create_task(self._carry_out(frame, act, began, correlation_id))
-        task.add_done_callback(lambda _: self._in_flight.release())
+        task.add_done_callback(lambda _: self._leave_places(places))
+
+    def _leave_places(self, count: int) -> None:
+        for _ in range(count):
+            self._in_flight.release()
 
     async def _carry_out(
         self, frame: ClientFrame, act: Callable[[], Awaitable[None]], began: float, correlation_id: str

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from typing import Final, Literal
 
 from aiohttp import web
@@ -18,6 +19,7 @@ from pocket_agent.events import ConnectionRejected, Observer
 from pocket_agent.hub import Hub
 from pocket_agent.model import Device
 from pocket_agent.protocol.frame import PROBE, encode_data, timestamp
+from pocket_agent.server.admission import Admission
 from pocket_agent.server.answer import HEADERS, refusal
 from pocket_agent.server.api import Api
 from pocket_agent.server.auth import Authenticator
@@ -28,9 +30,11 @@ from pocket_agent.server.connection import (
     Connection,
 )
 from pocket_agent.server.device import REVOKED, Devices
+from pocket_agent.server.guard import Guard, Hosts
 from pocket_agent.server.handlers import Handlers, Report
 from pocket_agent.server.origin import Origins
-from pocket_agent.server.peer import Peer, peer_of
+from pocket_agent.server.peer import PEER, Peer
+from pocket_agent.server.quota import Quotas
 from pocket_agent.server.runbook import Runbooks, read_runbooks
 from pocket_agent.server.web import Site
 from pocket_agent.session.log import now
@@ -56,6 +60,7 @@ class Endpoint:
         hub: Hub,
         settings: Settings,
         observer: Observer,
+        admission: Admission,
     ) -> None:
         self._handlers = handlers
         self._authenticator = authenticator
@@ -65,12 +70,16 @@ class Endpoint:
         self._observer = observer
         self._origins = Origins(settings.server)
         self._api = Api(store, authenticator, self._origins, observer, devices.disconnect)
+        self._admission = admission
+        self._guard = Guard(settings, Hosts(settings.server, auth=settings.server.auth), admission, observer)
+        self._quotas = Quotas(settings.limits)
         self._stopping = False
-        self._opening = 0
+        self._opening: Counter[str] = Counter()
 
     def application(self) -> web.Application:
         """The aiohttp application with all routes."""
         application = web.Application(client_max_size=64 * 1024)
+        self._guard.add_to(application)
         application.router.add_get("/ws", self._websocket)
         self._api.add_to(application.router)
         application.router.add_get("/livez", self._livez)
@@ -106,6 +115,8 @@ class Endpoint:
             at = time.monotonic()
             for connection in self.connections():
                 connection.keep_alive(at)
+            for source, count in self._admission.refused():
+                self._observer.emit(ConnectionRejected("rate", source, count))
 
     async def push_figures(self) -> None:
         """Send figures to who asked for them again and again, for as long as it runs."""
@@ -142,13 +153,13 @@ class Endpoint:
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
         if _is_probe(request):
             return await self._probe(request)
-        peer = peer_of(request)
+        peer = request[PEER]
         remote = peer.address
         try:
             self._origins.check(peer, request.headers)
-            device = await self._authenticator.device(peer, request.headers, cookie="Origin" in request.headers)
+            device = await self._authenticator.device(peer, request.headers, ambient="Origin" in request.headers)
             # Counted without an await in between, so that many at once do not pass the limit together.
-            self._refuse_when_full(remote)
+            self._refuse_when_full(device, remote)
         except UnauthorizedError as error:
             self._observer.emit(ConnectionRejected("unauthorized", remote))
             return await self._unauthorized(request, error)
@@ -160,11 +171,13 @@ class Endpoint:
             return refusal(error)
         except _FullError as error:
             return refusal(error)
-        self._opening += 1
+        self._opening[device.id] += 1
         try:
             return await self._serve(request, device, peer)
         finally:
-            self._opening -= 1
+            self._opening[device.id] -= 1
+            if not self._opening[device.id]:
+                del self._opening[device.id]
 
     async def _probe(self, request: web.Request) -> web.StreamResponse:
         """Show that a client would get in; it is no connection, and its refusal no rejected client."""
@@ -176,8 +189,11 @@ class Endpoint:
         await socket.close(message=b"probe")
         return socket
 
-    def _refuse_when_full(self, remote: str) -> None:
+    def _refuse_when_full(self, device: Device, remote: str) -> None:
         full = self._full()
+        limit = self._settings.limits.connections_per_device
+        if full is None and self._opening[device.id] >= limit and not self._admission.exempts(remote):
+            full = "limit", _FullError(f"This device has {limit} connections already (limits.connections_per_device).")
         if full is not None:
             reason, error = full
             self._observer.emit(ConnectionRejected(reason, remote))
@@ -188,7 +204,7 @@ class Endpoint:
         if self._stopping:
             return "stopping", _FullError("The server is stopping.")
         limit = self._settings.limits.max_connections
-        if self._opening >= limit:
+        if self._opening.total() >= limit:
             return "limit", _FullError(f"There are {limit} connections already (limits.max_connections).")
         return None
 
@@ -207,7 +223,8 @@ class Endpoint:
         if self._stopping:  # since it was let in, so that `close_all` did not see it
             await socket.close(code=CLOSE_GOING_AWAY, message=b"the server is restarting")
             return socket
-        connection = Connection(socket, transport, device, peer, self._hub, self._settings, self._observer)
+        quota = None if self._admission.exempts(peer.address) else self._quotas.of(device.id)
+        connection = Connection(socket, transport, device, peer, self._hub, self._settings, self._observer, quota)
         async with asyncio.TaskGroup() as beside:
             # A client that only watches must not wait for a database that is locked.
             beside.create_task(self._authenticator.seen(device, peer.address))

@@ -6,21 +6,26 @@ import errno
 import ipaddress
 import ssl
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
 import psutil
 from aiohttp import web
 
-from pocket_agent.config import LoadedSettings
+from pocket_agent.config import LoadedSettings, ServerSettings, Settings, is_loopback
 from pocket_agent.errors import ConfigurationError
-from pocket_agent.events import CertificateLoaded, Observer, SettingIgnored
+from pocket_agent.events import CertificateLoaded, ListenersOpened, Observer, SettingIgnored
+from pocket_agent.server.acceptor import Acceptor, bind
 from pocket_agent.server.address import in_url, page_urls
+from pocket_agent.server.admission import Admission
 from pocket_agent.server.tls import Tls
 
 _CLEANUP_SECONDS: Final = 2.0
 """How long requests that are under way when the server stops may take."""
-_BACKLOG: Final = 1024
+_PATIENCE_SECONDS: Final = 60.0
+"""How much longer the system waits for a client that takes nothing than the server itself does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +36,20 @@ class Listeners:
         url: the main address.
         plain_url: the plain address on loopback, if there is one.
         page_urls: as of `address.page_urls`.
+        exposed_urls: those by which other machines can reach the server.
         tls: the encryption of the main address, if there is any.
     """
 
     url: str
     plain_url: str | None
     page_urls: Sequence[str]
+    exposed_urls: Sequence[str]
     tls: Tls | None
 
 
 @contextlib.asynccontextmanager
 async def listening(
-    application: web.Application, loaded: LoadedSettings, observer: Observer
+    application: web.Application, loaded: LoadedSettings, observer: Observer, admission: Admission
 ) -> AsyncIterator[Listeners]:
     """Open the main listener and, beside TLS, the plain one on loopback; both close at the end.
 
@@ -53,28 +60,36 @@ async def listening(
     server = settings.server
     tls: Tls | None = None
     if server.tls.enabled:
-        tls = Tls(server.tls, settings.data.dir / "tls", [server.host])
+        tls = Tls(server.tls, settings.data.dir / "tls", _certified_hosts(server))
         tell(tls, observer)
-    async with _running(application) as runner:
+    async with _running(application, settings, admission) as doors:
         context = tls.context if tls is not None else None
-        port = await _listen(runner, server.host, server.port, context, "server.port (PA_SERVER_PORT, --port)")
+        port = await doors.open(server.host, server.port, context, "server.port (PA_SERVER_PORT, --port)")
         url = f"{'https' if tls is not None else 'http'}://{in_url(server.host)}:{port}"
-        plain_url = await _listen_plain(runner, loaded, observer) if tls is not None else None
-        yield Listeners(url, plain_url, page_urls(settings, port, plain_url), tls)
+        plain_url = await _open_plain(doors, loaded, observer) if tls is not None else None
+        urls = page_urls(settings, port, plain_url)
+        exposed = [found for found in urls if not is_loopback(urlsplit(found).hostname or "")]
+        observer.emit(ListenersOpened(tuple(urls), tuple(exposed), server.auth))
+        yield Listeners(url, plain_url, urls, exposed, tls)
 
 
 @contextlib.asynccontextmanager
-async def exporting(application: web.Application, loaded: LoadedSettings) -> AsyncIterator[str]:
+async def exporting(application: web.Application, loaded: LoadedSettings, admission: Admission) -> AsyncIterator[str]:
     """Open the listener for Prometheus, until the block is left; gives its URL.
 
     Raises:
         ConfigurationError: the port cannot be used; the message names the setting.
     """
     metrics = loaded.settings.metrics
-    async with _running(application) as runner:
-        setting = "metrics.port (PA_METRICS_PORT, --metrics-port)"
-        port = await _listen(runner, metrics.host, metrics.port, None, setting)
+    async with _running(application, loaded.settings, admission) as doors:
+        port = await doors.open(metrics.host, metrics.port, None, "metrics.port (PA_METRICS_PORT, --metrics-port)")
         yield f"http://{in_url(metrics.host)}:{port}"
+
+
+def _certified_hosts(server: ServerSettings) -> list[str]:
+    """What the certificate names, beside this machine: where it is listened on, and what clients may ask for."""
+    public = urlsplit(server.public_url).hostname if server.public_url is not None else None
+    return [server.host, *((public,) if public else ()), *server.allowed_hosts]
 
 
 def tell(tls: Tls, observer: Observer) -> None:
@@ -83,35 +98,51 @@ def tell(tls: Tls, observer: Observer) -> None:
     observer.emit(CertificateLoaded(certificate.not_after, certificate.self_signed))
 
 
+class _Doors:
+    """The listeners of one application."""
+
+    def __init__(self, server: web.Server, settings: Settings, admission: Admission, open_: AsyncExitStack) -> None:
+        self._server = server
+        self._patience = settings.websocket.write_timeout + _PATIENCE_SECONDS
+        self._admission = admission
+        self._open = open_
+
+    async def open(self, host: str, port: int, context: ssl.SSLContext | None, setting: str) -> int:
+        """Open one listener; returns its port.
+
+        Raises:
+            ConfigurationError: the port cannot be used; the message names the setting.
+        """
+        try:
+            sockets = await bind(host, port)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                reason = f"it is taken by {await asyncio.to_thread(_holder, host, port)}"
+            elif error.errno == errno.EACCES:
+                reason = "this user may not use it"
+            else:
+                reason = error.strerror or str(error)
+            raise ConfigurationError(
+                f"Port {port} on {host} cannot be used: {reason}. Choose another: {setting}."
+            ) from error
+        acceptor = Acceptor(self._server, context, self._admission, self._patience)
+        await self._open.enter_async_context(acceptor.serving(sockets))
+        return int(sockets[0].getsockname()[1])
+
+
 @contextlib.asynccontextmanager
-async def _running(application: web.Application) -> AsyncIterator[web.AppRunner]:
+async def _running(application: web.Application, settings: Settings, admission: Admission) -> AsyncIterator[_Doors]:
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=_CLEANUP_SECONDS)
     await runner.setup()
+    assert runner.server is not None
     try:
-        yield runner
+        async with AsyncExitStack() as open_:
+            yield _Doors(runner.server, settings, admission, open_)
     finally:
         await runner.cleanup()
 
 
-async def _listen(runner: web.AppRunner, host: str, port: int, context: ssl.SSLContext | None, setting: str) -> int:
-    """Open one listener; returns its port."""
-    before = len(runner.addresses)
-    try:
-        await web.TCPSite(runner, host, port, ssl_context=context, backlog=_BACKLOG).start()
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            reason = f"it is taken by {await asyncio.to_thread(_holder, host, port)}"
-        elif error.errno == errno.EACCES:
-            reason = "this user may not use it"
-        else:
-            reason = error.strerror or str(error)
-        raise ConfigurationError(
-            f"Port {port} on {host} cannot be used: {reason}. Choose another: {setting}."
-        ) from error
-    return int(runner.addresses[before][1])
-
-
-async def _listen_plain(runner: web.AppRunner, loaded: LoadedSettings, observer: Observer) -> str | None:
+async def _open_plain(doors: _Doors, loaded: LoadedSettings, observer: Observer) -> str | None:
     """The plain listener, so that a first look in a local browser meets no certificate warning.
 
     One that nobody asked for is done without when its port is taken.
@@ -121,7 +152,7 @@ async def _listen_plain(runner: web.AppRunner, loaded: LoadedSettings, observer:
         return None
     setting = "server.plain_port (PA_SERVER_PLAIN_PORT; off switches it off)"
     try:
-        return f"http://127.0.0.1:{await _listen(runner, '127.0.0.1', port, None, setting)}"
+        return f"http://127.0.0.1:{await doors.open('127.0.0.1', port, None, setting)}"
     except ConfigurationError as error:
         if loaded.sources["server.plain_port"] != "default":
             raise

@@ -1,6 +1,5 @@
 """Failed attempts to get in: whoever fails often waits, twice as long each time, and nobody else does."""
 
-import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pocket_agent.errors import RateLimitedError
+from pocket_agent.server.network import source_of
 
 _FREE_FAILURES: Final = 5
 _FIRST_SECONDS: Final = 1.0
@@ -15,8 +15,6 @@ _LONGEST_SECONDS: Final = 300.0
 _FORGET_SECONDS: Final = 3600.0
 _MAX_SOURCES: Final = 10_000
 """How many are remembered, so that whoever has many addresses fills no memory."""
-_IPV6_SITE: Final = 64
-"""Bits of an IPv6 address that its owner cannot choose at will (RFC 6177)."""
 
 
 @dataclass(slots=True)
@@ -73,16 +71,3 @@ class Throttle:
 
     def __len__(self) -> int:
         return len(self._records)
-
-
-def source_of(address: str) -> str:
-    """What counts as one source: an IPv4 address, or the network of an IPv6 one."""
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(found, ipaddress.IPv4Address):
-        return str(found)
-    if found.ipv4_mapped is not None:
-        return str(found.ipv4_mapped)
-    return str(ipaddress.ip_network((found, _IPV6_SITE), strict=False))

@@ -23,7 +23,10 @@ _STORAGE: Final = total(
 _FULL: Final = increase(select(catalogue.CONNECTIONS_REJECTED, reason="limit"), _WINDOW)
 # Those of a server that stops come back by themselves.
 _REFUSED: Final = total(
-    increase(select(catalogue.CONNECTIONS_REJECTED, reason=("unauthorized", "throttled", "origin")), _WINDOW), "reason"
+    increase(
+        select(catalogue.CONNECTIONS_REJECTED, reason=("unauthorized", "throttled", "host", "origin", "rate")), _WINDOW
+    ),
+    "reason",
 )
 _DROPPED: Final = total(increase(select(catalogue.SLOW_CONSUMER, action="dropped"), _WINDOW), "action")
 

@@ -1,0 +1,101 @@
+"""How many connections and requests there may be from one address, before anything is known of who it is."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from pocket_agent.config.settings import Settings
+from pocket_agent.errors import RateLimitedError
+from pocket_agent.server.bucket import Buckets
+from pocket_agent.server.network import Networks, source_of
+
+_BURST_SECONDS: Final = 10.0
+_SPARE_CONNECTIONS: Final = 256
+_PER_CLIENT: Final = 8
+"""Connections that the browser of one client may hold besides its WebSocket, in all."""
+_MAX_REFUSED: Final = 1000
+
+
+class Admission:
+    """Counts connections and requests by source.
+
+    A trusted proxy's connections are not counted, since they are many people's; the requests that it
+    passes on count for those it speaks for.
+
+    Args:
+        settings: the limits, the addresses that they are not for, and the trusted proxies.
+        clock: seconds that only grow.
+    """
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        limits = settings.limits
+        self._exempt = Networks(limits.exempt_addresses)
+        self._proxies = Networks(settings.server.trusted_proxies)
+        self._most = limits.connections_per_address
+        self._most_in_all = _PER_CLIENT * limits.max_connections + _SPARE_CONNECTIONS
+        burst = limits.requests_per_second * _BURST_SECONDS
+        self._arrivals = Buckets(limits.requests_per_second, burst, clock)
+        self._requests = Buckets(limits.requests_per_second, burst, clock)
+        self._open: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
+        self._total = 0
+
+    def exempts(self, address: str) -> bool:
+        """Whether the limits by address and by device are not for this one."""
+        return address in self._exempt
+
+    def enter(self, address: str) -> bool:
+        """Take in a connection that was made; False when it has to be dropped, without an answer."""
+        source = source_of(address)
+        if self._total >= self._most_in_all or not self._may_enter(address, source):
+            self._refuse(source)
+            return False
+        self._open[source] += 1
+        self._total += 1
+        return True
+
+    def leave(self, address: str) -> None:
+        """A connection that was taken in is gone."""
+        source = source_of(address)
+        self._total -= 1
+        self._open[source] -= 1
+        if not self._open[source]:
+            del self._open[source]
+
+    def request(self, address: str) -> None:
+        """Count an HTTP request.
+
+        Args:
+            address: of whoever it comes from, also by way of a proxy.
+
+        Raises:
+            RateLimitedError: there were too many; `details["retry_after"]` says how many seconds to wait.
+        """
+        if self.exempts(address):
+            return
+        source = source_of(address)
+        bucket = self._requests.of(source)
+        if not bucket.take():
+            self._refuse(source)
+            wait = max(1, round(bucket.wait()))
+            raise RateLimitedError(f"Too many requests; wait {wait} seconds.", details={"retry_after": wait})
+
+    def refused(self) -> Iterator[tuple[str, int]]:
+        """How many were refused since the last call, by source."""
+        refused, self._refused = self._refused, Counter()
+        yield from refused.items()
+
+    @property
+    def total(self) -> int:
+        """Connections that are open."""
+        return self._total
+
+    def _may_enter(self, address: str, source: str) -> bool:
+        if self.exempts(address) or address in self._proxies:
+            return True
+        return self._open[source] < self._most and self._arrivals.of(source).take()
+
+    def _refuse(self, source: str) -> None:
+        if source in self._refused or len(self._refused) < _MAX_REFUSED:
+            self._refused[source] += 1

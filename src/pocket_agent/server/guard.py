@@ -1,0 +1,139 @@
+"""What every request passes, whatever it asks for: where it comes from, under which name, and how many there were."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Final
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from pocket_agent.config import is_loopback
+from pocket_agent.config.settings import ServerSettings, Settings
+from pocket_agent.errors import ForbiddenError, RateLimitedError
+from pocket_agent.events import ConnectionRejected, Observer, SettingIgnored
+from pocket_agent.server.admission import Admission
+from pocket_agent.server.answer import refusal
+from pocket_agent.server.network import parse_address
+from pocket_agent.server.peer import PEER, Peer
+from pocket_agent.server.proxy import Proxies
+
+_MISDIRECTED: Final = 421
+"""The request is for another host than this server (RFC 9110, section 15.5.20)."""
+_ANSWER_SECONDS: Final = 60.0
+"""How long an answer may take until the client has taken it."""
+_FORWARDED: Final = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host")
+
+Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Hosts:
+    """The names of this server, against pages whose name an attacker lets point here (DNS rebinding).
+
+    Any IP address will do: a page that has one in its own address came from there, whoever answers now.
+
+    Args:
+        settings: name the server.
+        auth: whether tokens are asked for. Without, the machine's name in its network is none of ours:
+            what it points to is not for us to say.
+    """
+
+    def __init__(self, settings: ServerSettings, *, auth: bool) -> None:
+        names = {"localhost", settings.host, *settings.allowed_hosts}
+        if settings.public_url is not None:
+            names.add(urlsplit(settings.public_url).hostname or "")
+        if auth:
+            own = socket.gethostname().lower()
+            names |= {own, f"{own}.local"}
+        self._names = names - {""}
+        self._auth = auth
+
+    def check(self, host: str) -> None:
+        """Refuse a request for another host.
+
+        Args:
+            host: the `Host` that was asked for, in lower case.
+
+        Raises:
+            ForbiddenError: it is none of ours.
+        """
+        try:
+            name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+        except ValueError:
+            name = ""
+        if name in self._names or (parse_address(name) is not None and (self._auth or is_loopback(name))):
+            return
+        raise ForbiddenError("This server does not go by that name (server.allowed_hosts, server.public_url).")
+
+
+class Guard:
+    """A middleware for all routes of an application.
+
+    Args:
+        settings: name the trusted proxies.
+        hosts: by which names the application may be asked for; None for any.
+        admission: how many requests there may be.
+        observer: is told of what was refused.
+    """
+
+    def __init__(self, settings: Settings, hosts: Hosts | None, admission: Admission, observer: Observer) -> None:
+        server = settings.server
+        self._hosts = hosts
+        self._proxies = Proxies(server.trusted_proxies, server.forwarded)
+        self._admission = admission
+        self._observer = observer
+        self._warned = False
+
+    def add_to(self, application: web.Application) -> None:
+        """Guard all routes of an application."""
+
+        @web.middleware
+        async def guarded(request: web.Request, handler: Handle) -> web.StreamResponse:
+            return await self._pass(request, handler)
+
+        application.middlewares.append(guarded)
+
+    async def _pass(self, request: web.Request, handler: Handle) -> web.StreamResponse:
+        peer = self._peer(request)
+        request[PEER] = peer
+        try:
+            self._admission.request(peer.address)
+        except RateLimitedError as error:  # counted by the admission, and told together
+            return _last(refusal(error))
+        try:
+            if self._hosts is not None:
+                self._hosts.check(peer.host if len(request.headers.getall("Host", [])) == 1 else "")
+        except ForbiddenError as error:
+            self._observer.emit(ConnectionRejected("host", peer.address))
+            return _last(refusal(error, _MISDIRECTED))
+        response = await handler(request)
+        if not isinstance(response, web.WebSocketResponse):
+            await _send(request, response)
+        return response
+
+    def _peer(self, request: web.Request) -> Peer:
+        remote = request.remote or ""
+        direct = Peer(remote, request.secure, request.headers.get("Host", "").lower(), direct=remote)
+        told = {name: ", ".join(request.headers.getall(name)) for name in _FORWARDED if name in request.headers}
+        if told and not self._warned and not self._proxies.trusts(direct.address):
+            self._warned = True
+            reason = f"{direct.address} forwards requests, but is not trusted to say whose (docs/deployment/proxy.md)"
+            self._observer.emit(SettingIgnored("server.trusted_proxies", reason))
+        return self._proxies.origin_of(direct, told)
+
+
+def _last(response: web.Response) -> web.Response:
+    """An answer behind which the connection ends."""
+    response.force_close()
+    return response
+
+
+async def _send(request: web.Request, response: web.StreamResponse) -> None:
+    """Send an answer, to a client that takes it within a bound."""
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            await response.prepare(request)
+            await response.write_eof()
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
