@@ -99,9 +99,11 @@ def alive(process: psutil.Process) -> bool:
         return False
 
 
-async def eventually(question: Callable[[], Awaitable[bool]] | Callable[[], bool], what: str) -> None:
+async def eventually(
+    question: Callable[[], Awaitable[bool]] | Callable[[], bool], what: str, *, seconds: float = SECONDS
+) -> None:
     """Ask again and again until the answer is yes."""
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(seconds):
         try:
             while True:
                 answer = question()

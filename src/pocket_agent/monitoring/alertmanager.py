@@ -19,6 +19,9 @@ _SLACK_TEXT: Final = """\
 {{ .Annotations.description }}
 {{ with .Annotations.runbook_url }}What to do: {{ . }}{{ end }}
 {{ end }}"""
+_DESCRIPTION: Final = """\
+{{ range .Alerts }}{{ .Annotations.description }}
+{{ end }}"""
 _SUMMARY: Final = """\
 {{ range .Alerts }}{{ .Annotations.summary }}
 {{ end }}"""
@@ -104,7 +107,9 @@ def _pagerduty(stack: MonitoringSettings) -> dict[str, Any]:
                 "send_resolved": True,
                 "description": _TITLE,
                 "severity": "{{ if .CommonLabels.severity }}{{ .CommonLabels.severity }}{{ else }}error{{ end }}",
-                "details": {"summary": _SUMMARY},
+                "details": {"summary": _SUMMARY, "description": _DESCRIPTION},
+                # All alerts of a group have the same name, and so the same page.
+                "links": [{"href": "{{ (index .Alerts 0).Annotations.runbook_url }}", "text": "What to do"}],
             }
         ]
     }

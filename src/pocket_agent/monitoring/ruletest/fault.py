@@ -131,7 +131,7 @@ def storage_errors(alert: Alert, _: Settings, pace: Pace) -> Iterator[Case]:
     yield silent("no such figures", _messages(1), begin, end)
 
 
-_NONE_REFUSED: Final = dict.fromkeys(("unauthorized", "origin", "limit", "stopping"), always(_USED))
+_NONE_REFUSED: Final = dict.fromkeys(catalogue.CONNECTIONS_REJECTED.labels["reason"], always(_USED))
 
 
 def _refused(server: Mapping[str, str] = ONE, **courses: Course) -> list[Series]:
@@ -166,8 +166,8 @@ def connections_rejected(alert: Alert, settings: Settings, pace: Pace) -> Iterat
     yield pinned("both at a time", both, begin, pace, partial(full, few), partial(strange, [flood]))
     one = [*_refused(limit=few), *_refused(TWO)]
     yield pinned("the limit of one of two is met", one, begin, pace, partial(full, few))
-    just = [_growing(most * _MORE / 2), _growing(most * _MORE / 2)]
-    together = _refused(unauthorized=just[0], origin=just[1])
+    just = [_growing(most * _MORE / 3)] * 3
+    together = _refused(unauthorized=just[0], throttled=just[1], origin=just[2])
     yield firing("just too many by token and origin together", together, [end], partial(strange, just))
 
     enough = _growing(most * _LESS)
