@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 from collections.abc import AsyncIterator, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -153,7 +154,10 @@ async def test_a_token_that_is_refused_fails_the_run(standin_server: ServerProce
 
 
 async def test_a_dead_port_fails_the_run(tmp_path: Path) -> None:
-    found = await run(tmp_path, SCRIPT, "--stage=1s:2", env={"PA_URL": f"ws://127.0.0.1:{free_port()}/ws"})
+    with socket.socket() as reserved:  # bound, so that nobody else takes it, and not listening
+        reserved.bind(("127.0.0.1", 0))
+        url = f"ws://127.0.0.1:{reserved.getsockname()[1]}/ws"
+        found = await run(tmp_path, SCRIPT, "--stage=1s:2", env={"PA_URL": url})
     assert found.status == 99
     assert "connection refused" in found.output
 

@@ -14,6 +14,7 @@ from pocket_agent.events import ConnectionOpened, SettingIgnored
 from pocket_agent.server.network import Networks, parse_address
 from pocket_agent.server.peer import Peer
 from pocket_agent.server.proxy import Proxies
+from tests.harness.follow import eventually
 from tests.server.room import Room, open_room
 
 NEAR = Peer("10.0.0.1", secure=False, host="inner:8080", direct="10.0.0.1")
@@ -140,7 +141,11 @@ async def test_a_forged_address_is_not_seen(tmp_path: Path, forwarded: str) -> N
             async with room.wire(headers={forwarded: value}) as wire:
                 await wire.works()
         assert {event.remote for event in room.seen.of(ConnectionOpened)} == {"127.0.0.1"}
-        assert {device.last_address for device in await room.store.devices()} == {"127.0.0.1"}
+
+        async def seen() -> bool:
+            return {device.last_address for device in await room.store.devices()} == {"127.0.0.1"}
+
+        await eventually(seen, "the address is noted")  # nobody who comes in waits for the database
         (told,) = room.seen.of(SettingIgnored)
         assert told.setting == "server.trusted_proxies"
 

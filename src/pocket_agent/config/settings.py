@@ -307,7 +307,7 @@ class MetricsSettings(Section):
         description="Values of the `model` label: a model counts under the first that its name contains, else "
         "under `other`.",
     )
-    projects: Annotated[tuple[str, ...], name_list("a list of project names", most=15)] = Field(
+    projects: Annotated[tuple[str, ...], name_list("a list of project names", most=8)] = Field(
         default=(),
         description="Projects whose tokens and cost are exported by name; all others together are `other`.",
     )
