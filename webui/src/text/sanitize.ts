@@ -24,6 +24,7 @@ const CONFIG: Config & { RETURN_DOM_FRAGMENT: true } = {
     "open",
   ],
   ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
+  ADD_URI_SAFE_ATTR: ["align", "start", "colspan", "rowspan", "type"],
   ALLOW_DATA_ATTR: false,
   ALLOW_ARIA_ATTR: false,
 };

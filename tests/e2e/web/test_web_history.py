@@ -1,0 +1,125 @@
+"""Long conversations: only what is seen is in the document, and all of it can be reached."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, expect
+from tests.harness.browser import PHONE
+from tests.harness.follow import run
+from tests.harness.screen import WAIT_MS, screen
+from tests.harness.server import ServerProcess, running_server, write_standin
+
+from pocket_agent.client import Client
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+ENTRIES: Final = 10_000
+MOST_ROWS: Final = 120
+"""Rows in the document at any time; they are some 50 pixels high here."""
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def server(tmp_path: Path) -> AsyncIterator[ServerProcess]:
+    """A server whose agents say a word for each word of the prompt, each as an entry of its own."""
+    async with running_server(tmp_path, env={"PA_CLAUDE_BINARY": str(write_standin(tmp_path))}) as started:
+        yield started
+
+
+async def long_log(client: Client, folder: Path) -> str:
+    """A project with a long log: entry 1 is the prompt, the rest are numbered words."""
+    project = await client.create_project(str(folder))
+    async with client.subscribe(project.id) as stream:
+        await run(client, stream, " ".join(f"word-{number:05}" for number in range(1, ENTRIES + 1)))
+    return project.id
+
+
+SCROLL = """async (direction) => {
+    const list = document.querySelector('.list');
+    const frame = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+    const found = new Set();
+    let most = 0;
+    let still = 0;
+    while (still < 100) {
+        for (const row of list.querySelectorAll('.row-text')) found.add(row.innerText.trim());
+        most = Math.max(most, list.querySelectorAll('.list-row').length);
+        const before = list.scrollTop;
+        list.scrollTop += direction * list.clientHeight;
+        await frame();
+        still = Math.abs(list.scrollTop - before) < 1 ? still + 1 : 0;
+        if (still > 0) await new Promise((done) => setTimeout(done, 20));
+    }
+    return [[...found], most];
+}"""
+"""Scrolls until there is nothing more for a while; what was seen, and the most rows that there were."""
+
+
+async def test_ten_thousand_entries_are_scrolled_through_in_both_directions(
+    server: ServerProcess, browser: Browser, folder: Path
+) -> None:
+    words = {f"word-{number:05}" for number in range(1, ENTRIES + 1)}
+    async with server.client() as client, screen(browser, server, size=PHONE) as seen:
+        await seen.open(await long_log(client, folder))
+        await seen.says(f"word-{ENTRIES}")
+        up, most_up = await seen.page.evaluate(SCROLL, -1)
+        assert set(up) == words
+        await expect(seen.page.locator(".row-prompt")).to_be_visible()
+        down, most_down = await seen.page.evaluate(SCROLL, 1)
+        assert set(down) == words, "what was let go is read again"
+        assert max(most_up, most_down) <= MOST_ROWS
+        await expect(seen.page.locator(".row-result")).to_be_visible()
+
+
+async def test_what_is_read_stays_in_its_place_while_more_comes(
+    server: ServerProcess, browser: Browser, folder: Path
+) -> None:
+    async with server.client() as client, screen(browser, server) as seen:
+        project_id = await long_log(client, folder)
+        await seen.open(project_id)
+        await seen.says(f"word-{ENTRIES}")
+        place = """() => {
+            const list = document.querySelector('.list');
+            const top = list.getBoundingClientRect().top;
+            const row = [...list.querySelectorAll('.list-row')]
+                .find((one) => one.getBoundingClientRect().bottom > top + 1);
+            return [row.dataset.key, Math.round(row.getBoundingClientRect().top - top)];
+        }"""
+        await seen.page.evaluate("document.querySelector('.list').scrollTop -= 3000")
+        await expect(seen.button("Newest")).to_be_visible()
+        before = await seen.page.evaluate(place)
+        async with client.subscribe(project_id) as stream:
+            await run(client, stream, "more and more and more")
+        await expect(seen.page.locator(".conversation-title p")).to_contain_text("Idle")
+        assert await seen.page.evaluate(place) == before
+        await seen.button("Newest").click()
+        await expect(seen.page.locator(".row-prompt")).to_contain_text("more and more and more", timeout=WAIT_MS)
+        await expect(seen.button("Newest")).to_be_hidden()
+
+
+async def test_from_far_back_the_newest_is_one_step_away(server: ServerProcess, browser: Browser, folder: Path) -> None:
+    async with server.client() as client, screen(browser, server) as seen:
+        project_id = await long_log(client, folder)
+        await seen.open(project_id)
+        await seen.says(f"word-{ENTRIES}")
+        await seen.page.evaluate(SCROLL, -4)
+        async with client.subscribe(project_id) as stream:
+            await run(client, stream, "the newest words")
+        await expect(seen.page.get_by_label("Conversation", exact=True)).not_to_contain_text("the newest words")
+        await seen.page.keyboard.press("e")
+        await expect(seen.page.locator(".row-prompt")).to_contain_text("the newest words", timeout=WAIT_MS)
+        await seen.send("and these come live")
+        await expect(seen.page.locator(".row-result")).to_have_count(3, timeout=WAIT_MS)
+        await expect(seen.page.locator(".row-prompt").last).to_contain_text("and these come live")
+
+
+async def test_a_huge_text_is_shown_by_its_beginning(server: ServerProcess, browser: Browser, folder: Path) -> None:
+    async with server.client() as client, screen(browser, server) as seen:
+        project = await client.create_project(str(folder))
+        await seen.open(project.id)
+        async with client.subscribe(project.id) as stream:
+            await run(client, stream, "x" * 900_000)
+        await seen.button("Show all (900 KB)").click()
+        length = await seen.page.locator("pre.plain").evaluate("(element) => element.textContent.length")
+        assert length == 900_000

@@ -1,0 +1,224 @@
+"""Every screen, at each size and in both themes: usable by everybody, by keyboard and by touch."""
+
+import asyncio
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from playwright.async_api import Browser, ViewportSize, expect
+from tests.harness.browser import DESKTOP, PHONE, page_of, violations
+from tests.harness.scene import Stage
+from tests.harness.screen import WAIT_MS, Screen, screen
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+Theme = Literal["light", "dark"]
+
+
+async def is_sound(seen: Screen) -> None:
+    """Nothing keeps anybody out, and nothing has to be scrolled sideways."""
+    # What comes in is moving, and half transparent, for a moment.
+    await seen.page.evaluate("Promise.all(document.getAnimations().map((one) => one.finished.catch(() => 0)))")
+    assert await violations(seen.page) == []
+    await seen.is_not_wider_than_the_screen()
+
+
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+async def test_everybody_can_use_every_screen(
+    stage: Stage, browser: Browser, tmp_path: Path, size: ViewportSize, theme: Theme
+) -> None:
+    folder = tmp_path / "a-project-with-a-rather-long-name-that-has-to-be-cut-somewhere-or-other"
+    folder.mkdir()
+    async with stage.server.client() as client, screen(browser, stage.server, size=size, theme=theme) as seen:
+        project = await client.create_project(str(folder))
+        await expect(seen.page.locator(".project", has_text=str(folder))).to_be_visible(timeout=WAIT_MS)
+        await is_sound(seen)
+        await seen.page.get_by_role("button", name="New project").click()
+        await seen.page.get_by_label("Directory").fill(f"{tmp_path}/")
+        await expect(seen.page.get_by_role("option").first).to_be_visible(timeout=WAIT_MS)
+        await is_sound(seen)
+        await seen.button("Cancel").click()
+
+        await seen.open(project.id)
+        await expect(seen.page.get_by_text("Nothing was said here yet")).to_be_visible()
+        await is_sound(seen)
+        for prompt in ("demo:markdown", "demo:think", "demo:todo", "demo:error"):
+            await seen.send(prompt)
+            await seen.is_idle() if prompt != "demo:error" else await seen.says_state("Failed")
+        await is_sound(seen)
+        await seen.send("demo:edit=note.md")
+        await expect(seen.dock).to_be_visible(timeout=WAIT_MS)
+        await seen.send("waits in the queue")
+        await expect(seen.queue).to_have_count(1, timeout=WAIT_MS)
+        await is_sound(seen)
+        await seen.answer("Edit")
+        await is_sound(seen)
+        await seen.answer("Back")
+        await seen.answer("Deny")
+        await is_sound(seen)
+        await seen.answer("Deny")
+        for choice in ("Older conversations", "Model", "Permission mode", "Delete the project"):
+            await seen.choose(choice)
+            await expect(seen.page.get_by_role("dialog").get_by_role("status")).to_have_count(0, timeout=WAIT_MS)
+            await is_sound(seen)
+            await seen.page.keyboard.press("Escape")
+            await expect(seen.page.get_by_role("dialog")).to_have_count(0)
+        await seen.is_idle()
+        if size is DESKTOP:
+            await seen.prompt_field.press("Escape")
+            await seen.page.keyboard.press("?")
+            await is_sound(seen)
+            await seen.page.keyboard.press("Escape")
+        await seen.page.goto(f"{seen.base}/settings")
+        await expect(seen.page.get_by_role("heading", name="Server")).to_be_visible(timeout=WAIT_MS)
+        await is_sound(seen)
+        await seen.page.goto(f"{seen.base}/nowhere-in-particular")
+        await seen.page.goto(f"{seen.base}/p/none")
+        await expect(seen.page.get_by_text("There is no such project")).to_be_visible(timeout=WAIT_MS)
+        await is_sound(seen)
+        await seen.page.goto(f"{seen.base}/pair")
+        await is_sound(seen)
+        await client.delete_project(project.id)
+
+
+async def test_the_theme_is_chosen_and_kept(stage: Stage, browser: Browser) -> None:
+    async with screen(browser, stage.server, theme="light") as seen:
+        theme = "document.documentElement.dataset.theme"
+        assert await seen.page.evaluate(theme) == "light"
+        await seen.page.emulate_media(color_scheme="dark")
+        assert await seen.page.evaluate(theme) == "dark"
+        await seen.page.goto(f"{seen.base}/settings")
+        await seen.page.get_by_label("Theme").select_option("light")
+        assert await seen.page.evaluate(theme) == "light"
+        await seen.page.reload()
+        assert await seen.page.evaluate(theme) == "light"
+
+
+async def test_everything_by_keyboard_alone(stage: Stage, browser: Browser, folder: Path) -> None:
+    async with stage.server.client() as client, screen(browser, stage.server) as seen:
+        await client.create_project(str(folder))
+        keyboard = seen.page.keyboard
+        await expect(seen.page.locator(".project").first).to_be_visible(timeout=WAIT_MS)
+        await seen.page.locator(".project", has_text=str(folder)).get_by_role("link").focus()
+        await keyboard.press("Enter")
+        await seen.is_live()
+        await keyboard.press("/")
+        await keyboard.type("demo:bash=touch keyboard.txt")
+        await keyboard.press("Enter")
+        await expect(seen.dock).to_be_visible(timeout=WAIT_MS)
+        await expect(seen.dock.get_by_role("button", name="Allow")).to_be_enabled()
+        await keyboard.press("Escape")
+        await keyboard.press("a")
+        await expect(seen.dock).to_be_hidden(timeout=WAIT_MS)
+        await seen.is_idle()
+        assert (folder / "keyboard.txt").exists()
+        await keyboard.press("p")
+        await expect(seen.page.get_by_role("heading", name="Projects", exact=True)).to_be_visible()
+        await keyboard.press("?")
+        await expect(seen.page.get_by_role("dialog")).to_contain_text("Allow what the agent asks for")
+        await keyboard.press("Escape")
+        await seen.page.goto(f"{seen.base}/settings")
+        await seen.page.get_by_role("switch", name="Shortcuts with a single letter").uncheck()
+        await seen.page.get_by_role("heading", name="Settings").click()
+        await keyboard.press("p")
+        await expect(seen.page.get_by_role("heading", name="Settings")).to_be_visible()
+
+
+async def test_a_screen_reader_is_told_what_happens(stage: Stage, browser: Browser, folder: Path) -> None:
+    async with stage.server.client() as client, screen(browser, stage.server) as seen:
+        project = await client.create_project(str(folder))
+        await seen.open(project.id)
+        await seen.page.evaluate("""() => {
+            window.told = [];
+            const region = document.querySelector('[aria-live=polite], [aria-live=assertive]');
+            new MutationObserver(() => window.told.push(`${region.ariaLive}: ${region.textContent}`))
+                .observe(region, { childList: true, characterData: true, subtree: true });
+        }""")
+        await seen.send("demo:bash=touch told.txt")
+        await seen.answer("Allow")
+        await seen.is_idle()
+        told = await seen.page.evaluate("window.told")
+        assert any("project: Run this command?" in one and "touch told.txt" in one for one in told)
+        assert any("project: done" in one for one in told)
+
+
+async def test_a_button_that_slides_under_a_finger_does_nothing_yet(
+    stage: Stage, browser: Browser, folder: Path
+) -> None:
+    async with stage.server.client() as client, screen(browser, stage.server, size=PHONE) as seen:
+        project = await client.create_project(str(folder))
+        await seen.open(project.id)
+        await seen.page.evaluate("""() => {
+            window.first = null;
+            new MutationObserver(() => {
+                const button = document.querySelector('.dock .allow');
+                if (button !== null && window.first === null) window.first = button.disabled;
+            }).observe(document.body, { childList: true, subtree: true });
+        }""")
+        await seen.send("demo:bash=touch guarded.txt")
+        await expect(seen.dock).to_be_visible(timeout=WAIT_MS)
+        assert await seen.page.evaluate("window.first") is True
+        await seen.answer("Allow")
+        await seen.is_idle()
+
+
+async def test_it_is_an_app_that_opens_without_the_server(stage: Stage, browser: Browser) -> None:
+    async with screen(browser, stage.server) as seen:
+        manifest = await seen.page.evaluate("fetch('/manifest.webmanifest').then((answer) => answer.json())")
+        assert (manifest["display"], manifest["start_url"]) == ("standalone", "/")
+        purposes = set()
+        for icon in manifest["icons"]:
+            kind, size = await seen.page.evaluate(
+                """async (icon) => {
+                    const answer = await fetch(icon.src);
+                    const picture = new Image();
+                    picture.src = icon.src;
+                    await picture.decode();
+                    return [answer.headers.get('content-type').split(';')[0], `${picture.naturalWidth}`];
+                }""",
+                icon,
+            )
+            assert kind == icon["type"]
+            assert icon["sizes"] in {"any", f"{size}x{size}"}
+            purposes.add(icon.get("purpose", "any"))
+        assert purposes == {"any", "maskable"}
+        await seen.page.evaluate("navigator.serviceWorker.ready.then(() => 0)")
+        kept = await seen.page.evaluate("""async () => {
+            const names = await caches.keys();
+            const found = await Promise.all(names.map(async (name) => (await (await caches.open(name)).keys())
+                .map((request) => new URL(request.url).pathname)));
+            return found.flat();
+        }""")
+        assert "/" in kept
+        assert all(path == "/" or path.startswith("/assets/") for path in kept), "the shell and nothing else"
+
+
+async def test_the_system_tells_what_happens_while_nobody_looks(stage: Stage, browser: Browser, folder: Path) -> None:
+    async with stage.server.client() as client, screen(browser, stage.server) as seen:
+        project = await client.create_project(str(folder))
+        await seen.page.context.grant_permissions(["notifications"])
+        await seen.page.evaluate("navigator.serviceWorker.ready.then(() => 0)")
+        await seen.page.goto(f"{seen.base}/settings")
+        await seen.page.get_by_role("switch", name="Tell me").check()
+        await seen.page.evaluate("""() => {
+            window.shown = [];
+            ServiceWorkerRegistration.prototype.showNotification = async function (title, options) {
+                window.shown.push([title, options.body, options.data]);
+            };
+            Object.defineProperty(document, 'hidden', { get: () => true });
+        }""")
+        await client.execute(project.id, "demo:bash=touch unseen.txt")
+        await seen.page.wait_for_function("window.shown.length === 1", timeout=WAIT_MS)
+        (waiting,) = [one for one in (await client.watch()).approvals if one.project_id == project.id]
+        await client.approve(project.id, waiting.approval.approval_id)
+        await seen.page.wait_for_function("window.shown.length === 2", timeout=WAIT_MS)
+        asked, done = await seen.page.evaluate("window.shown")
+        assert asked == ["project: Run this command?", "touch unseen.txt", f"/p/{project.id}"]
+        assert done == ["project: done", "The agent has finished.", f"/p/{project.id}"]
+
+
+async def test_a_page_that_does_not_exist_says_so(stage: Stage, browser: Browser) -> None:
+    async with page_of(browser, f"http://127.0.0.1:{stage.server.port}/nowhere") as page:
+        assert "404" in str(await page.text_content("body"))
+        await asyncio.sleep(0)
