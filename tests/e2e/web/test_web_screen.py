@@ -1,12 +1,11 @@
 """Every screen, at each size and in both themes: usable by everybody, by keyboard and by touch."""
 
-import asyncio
 from pathlib import Path
 from typing import Literal
 
 import pytest
 from playwright.async_api import Browser, ViewportSize, expect
-from tests.harness.browser import DESKTOP, PHONE, page_of, violations
+from tests.harness.browser import DESKTOP, PHONE, violations
 from tests.harness.scene import Stage
 from tests.harness.screen import WAIT_MS, Screen, screen
 
@@ -73,7 +72,6 @@ async def test_everybody_can_use_every_screen(
         await seen.page.goto(f"{seen.base}/settings")
         await expect(seen.page.get_by_role("heading", name="Server")).to_be_visible(timeout=WAIT_MS)
         await is_sound(seen)
-        await seen.page.goto(f"{seen.base}/nowhere-in-particular")
         await seen.page.goto(f"{seen.base}/p/none")
         await expect(seen.page.get_by_text("There is no such project")).to_be_visible(timeout=WAIT_MS)
         await is_sound(seen)
@@ -216,9 +214,3 @@ async def test_the_system_tells_what_happens_while_nobody_looks(stage: Stage, br
         asked, done = await seen.page.evaluate("window.shown")
         assert asked == ["project: Run this command?", "touch unseen.txt", f"/p/{project.id}"]
         assert done == ["project: done", "The agent has finished.", f"/p/{project.id}"]
-
-
-async def test_a_page_that_does_not_exist_says_so(stage: Stage, browser: Browser) -> None:
-    async with page_of(browser, f"http://127.0.0.1:{stage.server.port}/nowhere") as page:
-        assert "404" in str(await page.text_content("body"))
-        await asyncio.sleep(0)
