@@ -58,6 +58,16 @@ class Page:
             return None
 
 
+async def _body(content: aiohttp.StreamReader) -> bytes:
+    """All that was sent, up to a limit: a single read gives what happens to be there."""
+    body = bytearray()
+    async for piece in content.iter_any():
+        body += piece
+        if len(body) >= _BYTES:
+            break
+    return bytes(body[:_BYTES])
+
+
 def _careless() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.check_hostname = False
@@ -119,7 +129,7 @@ class Browser:
                     allow_redirects=False,
                 ) as answer,
             ):
-                return Page(answer.status, await answer.content.read(_BYTES))
+                return Page(answer.status, await _body(answer.content))
         except aiohttp.ClientConnectorCertificateError as error:
             return Page(None, fault=f"its certificate is not trusted: {error.certificate_error}")
         except aiohttp.ClientConnectorError as error:
