@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from pocket_agent import __version__
-from pocket_agent.claude.command import build_environment
+from pocket_agent.claude.command import build_environment, select_environment
 from pocket_agent.claude.installation import Installer
 from pocket_agent.claude.spool import SpoolWatcher
 from pocket_agent.config import LoadedSettings, Settings
@@ -245,7 +245,7 @@ def _scraped_hosts(settings: Settings, token: Token | None) -> Hosts | None:
     """Where the metrics may be asked for; a page that is led here by its name has no token."""
     if token is not None:
         return None
-    return Hosts(settings.server.model_copy(update={"host": settings.metrics.host}), auth=False)
+    return Hosts(settings, auth=False)
 
 
 def _spare_what_stays() -> None:
@@ -299,7 +299,7 @@ async def _first_device(store: Store, settings: Settings) -> _First | None:
 async def _child_environment(settings: Settings, environment: Mapping[str, str]) -> dict[str, str]:
     """The environment of the agents; for the demo, one that leads to the scripted model alone."""
     if not settings.demo:
-        return dict(environment)
+        return select_environment(environment, settings.claude.inherit)
     directory = _demo_dir(settings)
     model = await ensure_running(directory)
     home = directory / "home"

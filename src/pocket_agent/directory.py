@@ -41,6 +41,36 @@ class Directories:
         """
         return await asyncio.to_thread(self._find, path)
 
+    async def find_file(self, path: str) -> Path:
+        """The real path of a file that an agent may be given to read.
+
+        Raises:
+            InvalidPathError: relative, missing, no file, or outside the allowed roots.
+        """
+        return await asyncio.to_thread(self._find_file, path)
+
+    @property
+    def restricted(self) -> bool:
+        """Whether there are roots that projects have to be in."""
+        return bool(self._roots)
+
+    def check(self, real_path: Path) -> None:
+        """Refuse a path without looking at the disk, but for the roots.
+
+        Args:
+            real_path: absolute, symlinks resolved.
+
+        Raises:
+            InvalidPathError: outside the allowed roots.
+        """
+        roots = self._real_roots()
+        if roots and not any(real_path.is_relative_to(root) for root in roots):
+            raise InvalidPathError(
+                "The path is outside the directories that this server allows (projects.allowed_roots)."
+            )
+        if real_path.is_relative_to(os.path.realpath(self._private)):
+            raise InvalidPathError("The path is inside the server's own data directory.")
+
     async def complete(self, typed: str) -> Completions:
         """How a path that is being typed may go on.
 
@@ -54,13 +84,20 @@ class Directories:
 
     def _find(self, path: str) -> Path:
         real_path = _resolve(path)
-        roots = self._real_roots()
-        if roots and not any(real_path.is_relative_to(root) for root in roots):
-            raise InvalidPathError(
-                "The path is outside the directories that this server allows (projects.allowed_roots)."
-            )
-        if real_path.is_relative_to(os.path.realpath(self._private)):
-            raise InvalidPathError("The path is inside the server's own data directory.")
+        self.check(real_path)
+        return real_path
+
+    def _find_file(self, path: str) -> Path:
+        if "\0" in path or not path.startswith("/"):
+            raise InvalidPathError("The path must be absolute.")
+        try:
+            real_path = Path(path).resolve(strict=True)
+            is_file = real_path.is_file()
+        except (OSError, RuntimeError, ValueError) as error:
+            raise InvalidPathError("There is no such file, or it cannot be read.") from error
+        self.check(real_path)
+        if not is_file:
+            raise InvalidPathError("The path is no file.")
         return real_path
 
     def _complete(self, typed: str) -> Completions:

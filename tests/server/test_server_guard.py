@@ -9,7 +9,8 @@ import aiohttp
 import pytest
 
 from pocket_agent.app import _scraped_hosts
-from pocket_agent.config.settings import ServerSettings, Settings
+from pocket_agent.config import load_settings
+from pocket_agent.config.settings import Settings
 from pocket_agent.errors import ForbiddenError
 from pocket_agent.events import ConnectionRejected
 from pocket_agent.observability.exposition import Token
@@ -30,6 +31,8 @@ HOSTS = [
     ("agent.example", True, True),
     ("agent.example:444", True, True),
     ("named.example", True, True),
+    ("told.example", True, True),
+    ("probed.example", True, True),
     ("box.local", True, True),
     (OWN, True, False),
     (f"{OWN}.local:8443", True, False),
@@ -51,10 +54,14 @@ HOSTS = [
 @pytest.mark.parametrize("auth", [True, False])
 @pytest.mark.parametrize(("host", "with_tokens", "without"), HOSTS)
 def test_a_server_goes_by_its_own_names_alone(host: str, with_tokens: bool, without: bool, auth: bool) -> None:
-    settings = ServerSettings(
-        host="box.local", allowed_hosts=("named.example",), public_url="https://agent.example", auth=auth
-    )
-    hosts = Hosts(settings, auth=auth)
+    flags = {
+        "server.host": "box.local",
+        "server.allowed_hosts": ["named.example"],
+        "server.public_url": "https://agent.example",
+        "notifications.base_url": "https://told.example:444/",
+        "monitoring.server_name": "probed.example",
+    }
+    hosts = Hosts(load_settings(config=None, environ={}, flags=flags).settings, auth=auth)
     if with_tokens if auth else without:
         hosts.check(host)
     else:

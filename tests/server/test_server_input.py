@@ -489,7 +489,7 @@ async def test_a_value_that_looks_like_a_flag_stays_a_value(room: Room, value: s
             "model": value,
             "fallback_model": value,
             "append_system_prompt": value,
-            "mcp_config": value,
+            "mcp_config": '{"mcpServers":{}}' + value,
             "allowed_tools": [value, value + "2"],
             "disallowed_tools": [value],
         }
@@ -501,7 +501,7 @@ async def test_a_value_that_looks_like_a_flag_stays_a_value(room: Room, value: s
                 ("model", value),
                 ("fallback-model", value),
                 ("append-system-prompt", value),
-                ("mcp-config", value),
+                ("mcp-config", '{"mcpServers":{}}' + value),
                 ("allowed-tools", value),
                 ("allowed-tools", value + "2"),
                 ("disallowed-tools", value),

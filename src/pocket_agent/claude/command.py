@@ -6,7 +6,7 @@ example `--model=--dangerously-skip-permissions` is taken as a (strange) model n
 several values are repeated, one `--flag=value` for each.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -136,6 +136,20 @@ def process_options(options: ExecuteOptions, telemetry: str = "") -> bytes:
     if not telemetry:
         return encoded
     return msgspec.json.encode({"options": msgspec.Raw(encoded), "telemetry": telemetry})
+
+
+def select_environment(environment: Mapping[str, str], inherit: Sequence[str]) -> dict[str, str]:
+    """Those of the server's own variables that the CLI may have.
+
+    Args:
+        environment: the server's.
+        inherit: names, or beginnings of names with a `*` behind them.
+    """
+    return {
+        name: value
+        for name, value in environment.items()
+        if any(name.startswith(known[:-1]) if known.endswith("*") else name == known for known in inherit)
+    }
 
 
 def build_environment(inherited: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:

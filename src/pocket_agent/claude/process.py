@@ -17,7 +17,10 @@ import psutil
 from pocket_agent.claude.command import PROCESS_MARKER
 from pocket_agent.claude.family import Family, open_pidfd, read_marker, read_row, send_signal
 from pocket_agent.claude.installation import ADVICE
+from pocket_agent.claude.restraint import SYSTEMD_RUN, restrain, scoped
 from pocket_agent.claude.spool import Spool
+from pocket_agent.claude.workdir import held, is_replaced
+from pocket_agent.config.settings import AgentLimitSettings
 from pocket_agent.errors import (
     ClaudeNotFoundError,
     ExecutionFailedError,
@@ -46,46 +49,58 @@ def boot_id() -> str:
         return str(int(psutil.boot_time()))
 
 
-def spawn(argv: Sequence[str], *, cwd: Path, environment: Mapping[str, str], spool: Spool) -> "ClaudeProcess":
+def spawn(
+    argv: Sequence[str],
+    *,
+    cwd: Path,
+    environment: Mapping[str, str],
+    spool: Spool,
+    limits: AgentLimitSettings | None = None,
+) -> "ClaudeProcess":
     """Start a CLI process in a session of its own, on the files of `spool`. Needs a running loop.
 
     Args:
         argv: as of `command.build_argv`.
-        cwd: the project's directory.
+        cwd: the project's directory, symlinks resolved.
         environment: as of `command.build_environment`; the mark of the family is added.
         spool: created, and used by no other process.
+        limits: what it may use of the machine.
 
     Raises:
         ClaudeNotFoundError: the program is missing or cannot be run.
         ExecutionFailedError: the directory is gone, or the arguments are too long.
         ResourceLimitError: the system has no room for another process or file.
     """
+    command = scoped(argv, limits, user=os.geteuid() != 0) if limits is not None else list(argv)
     try:
         with contextlib.ExitStack() as stack:
             # Read and write: the process holds its own input open and never sees its end.
             stdin = _opened(stack, spool.input, os.O_RDWR)
             stdout = _opened(stack, spool.output, os.O_WRONLY | os.O_APPEND)
             stderr = _opened(stack, spool.errors, os.O_WRONLY | os.O_APPEND)
+            directory = stack.enter_context(held(cwd))
             child = subprocess.Popen(  # noqa: S603  # argv is a list, no shell reads it
-                argv,
+                command,
                 stdin=stdin,
                 stdout=stdout,
                 stderr=stderr,
-                cwd=cwd,
+                cwd=directory,
                 env={**environment, PROCESS_MARKER: spool.id},
                 start_new_session=True,
             )
     except (OSError, ValueError) as error:
-        raise _explained(error, argv[0], cwd) from error
+        raise _explained(error, command[0], cwd) from error
     # Reaping is done below, by pid, so that it is the same whoever started the process. Popen must
     # neither do it too nor complain that nobody did.
     child.returncode = 0
     try:
+        if limits is not None:
+            restrain(child.pid, limits)
         start_time = _start_time(child.pid)
     except OSError as error:
         os.killpg(child.pid, signal.SIGKILL)
         os.waitpid(child.pid, 0)
-        text = f"The system does not tell about a process just started: {error.strerror}."
+        text = f"The system does not tell about a process just started, or limit it: {error.strerror}."
         raise ResourceLimitError(text) from error
     return ClaudeProcess(child.pid, start_time, spool.id, open_pidfd(child.pid), child=True)
 
@@ -112,8 +127,12 @@ def _explained(error: OSError | ValueError, binary: str, cwd: Path) -> PocketAge
         return ResourceLimitError(f"The system cannot start another process: {error.strerror}.")
     if error.errno == errno.E2BIG:
         return ExecutionFailedError("The options are too long to be passed to the agent.")
-    if not (cwd.is_dir() and os.access(cwd, os.X_OK)):
-        return ExecutionFailedError("The project's directory is gone, or may not be entered.")
+    replaced = is_replaced(cwd)
+    if replaced or not (cwd.is_dir() and os.access(cwd, os.X_OK)):
+        fault = "was replaced by a link" if replaced else "is gone, or may not be entered"
+        return ExecutionFailedError(f"The project's directory {fault}.")
+    if binary == SYSTEMD_RUN:
+        return ExecutionFailedError("systemd-run is missing, or cannot be run; it is needed for claude.limits.by.")
     fault = f"cannot be run: {error.strerror}" if Path(binary).exists() else "is missing"
     return ClaudeNotFoundError(f"The Claude Code CLI {fault}. {ADVICE}")
 

@@ -113,6 +113,39 @@ def is_address(text: str) -> bool:
     return _ADDRESS.fullmatch(text) is not None and text.isprintable()
 
 
+def choice_list(*names: str) -> Form:
+    """A tuple of some of a few words, spelled as they are here."""
+    accepted = "a list of " + ", ".join(names)
+
+    def parse_one(value: object) -> str:
+        word = line(value)
+        found = next((name for name in names if name.lower() == word.lower()), None)
+        if found is None:
+            raise RefusedError("none of them")
+        return found
+
+    def parse(value: object) -> tuple[object, ...]:
+        return _each(_items(value), parse_one)
+
+    return Form(Kind.LIST, accepted, parse)
+
+
+def pattern_list(accepted: str, pattern: str) -> Form:
+    """A tuple of texts that match a pattern."""
+    compiled = re.compile(pattern)
+
+    def parse_one(value: object) -> str:
+        word = line(value)
+        if not compiled.fullmatch(word):
+            raise RefusedError("not such a text")
+        return word
+
+    def parse(value: object) -> tuple[object, ...]:
+        return _each(_items(value), parse_one)
+
+    return Form(Kind.LIST, accepted, parse)
+
+
 def variables() -> Form:
     """Environment variables for a child process: names to texts, frozen."""
     accepted = "a mapping of variable names to texts"

@@ -40,6 +40,7 @@ def find_conflicts(settings: Settings) -> Iterator[Conflict]:
     if (tls.cert is None) != (tls.key is None):
         yield Conflict(("server.tls.cert", "server.tls.key"), "a certificate and its key go together")
     yield from _sso(settings)
+    yield from _agent_limits(settings)
     claude = settings.claude
     if claude.max_line > claude.max_spool:
         yield Conflict(("claude.max_line", "claude.max_spool"), "the longest line must fit into the spool")
@@ -61,6 +62,14 @@ def _exposures(settings: Settings) -> Iterator[Conflict]:
         yield Conflict(("server.tls.enabled", "server.host"), f"connections without encryption: {only}")
     if settings.demo:
         yield Conflict(("demo", "server.host"), f"the demo model: {only}")
+
+
+def _agent_limits(settings: Settings) -> Iterator[Conflict]:
+    limits = settings.claude.limits
+    if limits.by == "systemd" and limits.cpu_time:
+        yield Conflict(("claude.limits.by", "claude.limits.cpu_time"), "systemd knows no such limit; use cpus")
+    if limits.by == "rlimit" and limits.cpus:
+        yield Conflict(("claude.limits.by", "claude.limits.cpus"), "only systemd knows such a limit; use cpu_time")
 
 
 def _sso(settings: Settings) -> Iterator[Conflict]:

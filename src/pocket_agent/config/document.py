@@ -58,6 +58,7 @@ _TAIL: Final = """
   or `localhost`; other names do not count, whatever they resolve to.
 - One port for two of `server.port`, `server.plain_port` and `metrics.port` (0 excepted).
 - `server.tls.cert` without `server.tls.key`, and the other way round.
+- `server.sso.header` without users or without `server.trusted_proxies`, or with `server.auth` off; users without it.
 - `claude.max_line` above `claude.max_spool`.
 - `claude.permission_mode: bypassPermissions` without `claude.allow_dangerously_skip_permissions`.
 """

@@ -12,9 +12,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pocket_agent.config.agent import INHERITED, PERMISSION_MODES, TOOLS, VARIABLE_NAMES
 from pocket_agent.config.collection import (
     address_list,
     attribute_map,
+    choice_list,
     constants,
     header_map,
     host_list,
@@ -227,6 +229,30 @@ class WebsocketSettings(Section):
     )
 
 
+class AgentLimitSettings(Section):
+    """What one agent may use of the machine."""
+
+    by: Annotated[Literal["rlimit", "systemd"], choice("rlimit", "systemd")] = Field(
+        default="rlimit",
+        description="`rlimit`: each process of an agent by itself (setrlimit(2), Linux). `systemd`: an agent with all "
+        "that it starts, in a scope of the user's or the system's own systemd (systemd.resource-control(5)).",
+    )
+    memory: BytesOrUnlimited = Field(
+        default=0, description="Memory: RLIMIT_DATA of each process, or MemoryMax of the scope."
+    )
+    processes: Annotated[int, number(0, 1_000_000, "; 0: no limit")] = Field(
+        default=0,
+        description="Processes and threads: RLIMIT_NPROC, which counts all of the user's and not those of root, or "
+        "TasksMax of the scope.",
+    )
+    cpu_time: SecondsOrForever = Field(
+        default=0.0, description="Processor time of each process (RLIMIT_CPU); not with `systemd`."
+    )
+    cpus: Annotated[float, real(0, 10_000, "; 0: no limit")] = Field(
+        default=0.0, description="Processors' worth of time of an agent at any moment (CPUQuota); `systemd` alone."
+    )
+
+
 class ClaudeSettings(Section):
     """The Claude Code CLI."""
 
@@ -251,11 +277,30 @@ class ClaudeSettings(Section):
     allow_dangerously_skip_permissions: Switch = Field(
         default=False, description="Let clients run the agent without asking for approvals."
     )
+    permission_modes: Annotated[tuple[str, ...], choice_list(*PERMISSION_MODES)] = Field(
+        default=PERMISSION_MODES,
+        description="Permission modes that clients may choose; `bypassPermissions` only together with "
+        "`claude.allow_dangerously_skip_permissions`.",
+    )
+    client_tools: Annotated[tuple[str, ...] | None, TOOLS.optional("any", "all of them")] = Field(
+        default=None,
+        description="Tools that clients may let the agent use without asking (`allowed_tools`): a name such as `Bash` "
+        "for all of its uses, or a rule such as `Bash(git log:*)` for itself.",
+    )
+    disallowed_tools: Annotated[tuple[str, ...], TOOLS] = Field(
+        default=(), description="Tools, or rules for their uses, that no agent may use, whatever clients choose."
+    )
+    inherit: Annotated[tuple[str, ...], VARIABLE_NAMES] = Field(
+        default=INHERITED,
+        description="Variables of the server's own environment that the CLI gets; `*` alone means all. Those of the "
+        "server itself (`PA_*`) never.",
+    )
     environment: Annotated[Mapping[str, str], variables()] = Field(
         default_factory=lambda: MappingProxyType({}),
-        description="Environment variables for the CLI beside the server's own.",
+        description="Further environment variables for the CLI.",
         repr=False,
     )
+    limits: AgentLimitSettings = Field(default_factory=AgentLimitSettings)
     interrupt_grace: Seconds = Field(
         default=10.0, description="Time to end after an interrupt, before it is terminated."
     )

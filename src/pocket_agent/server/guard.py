@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from pocket_agent.config import is_loopback
-from pocket_agent.config.settings import ServerSettings, Settings
+from pocket_agent.config.settings import Settings
 from pocket_agent.errors import ForbiddenError, RateLimitedError
 from pocket_agent.events import ConnectionRejected, Observer, SettingIgnored
 from pocket_agent.server.admission import Admission
@@ -38,14 +38,16 @@ class Hosts:
             what it points to is not for us to say.
     """
 
-    def __init__(self, settings: ServerSettings, *, auth: bool) -> None:
-        names = {"localhost", settings.host, *settings.allowed_hosts}
-        if settings.public_url is not None:
-            names.add(urlsplit(settings.public_url).hostname or "")
+    def __init__(self, settings: Settings, *, auth: bool) -> None:
+        server = settings.server
+        addresses = (server.public_url, settings.notifications.base_url)
+        names = {"localhost", server.host, settings.metrics.host, *server.allowed_hosts}
+        names |= {urlsplit(address).hostname or "" for address in addresses if address is not None}
+        names.add((settings.monitoring.server_name or "").lower())
         if auth:
             own = socket.gethostname().lower()
             names |= {own, f"{own}.local"}
-        self._names = names - {""}
+        self._names = frozenset(names - {""})
         self._auth = auth
 
     def check(self, host: str) -> None:

@@ -9,9 +9,10 @@ from typing import Any, Final, Protocol, cast
 import msgspec
 
 from pocket_agent.config.settings import Settings
-from pocket_agent.errors import ForbiddenError, InvalidPathError, ProjectNotFoundError, ValidationError
+from pocket_agent.errors import ForbiddenError, ProjectNotFoundError, ValidationError
 from pocket_agent.hub import Hub
 from pocket_agent.model import Direction, Entry, ExecuteOptions, Milliseconds, Position, ProjectId, ProjectState
+from pocket_agent.policy import Policy
 from pocket_agent.projects import Projects
 from pocket_agent.protocol import request as message
 from pocket_agent.protocol.frame import timestamp
@@ -127,10 +128,10 @@ class Handlers:
         self, projects: Projects, store: Store, hub: Hub, settings: Settings, report: Report, devices: Devices
     ) -> None:
         self._projects = projects
+        self._policy = Policy(settings)
         self._devices = devices
         self._store = store
         self._hub = hub
-        self._settings = settings
         self._report = report
         self._stopping = False
         self._of_project: dict[str, _Act] = {
@@ -337,7 +338,8 @@ class Handlers:
 
     async def _execute(self, call: _Call, session: Session) -> Reply:
         request = cast("message.Execute", call.frame.request)
-        options = await self._options(request.options)
+        chosen = request.options.to_model() if request.options is not None else ExecuteOptions()
+        options = await self._policy.admit(chosen, session.state.project.real_path)
         return await session.execute(
             request.prompt,
             options,
@@ -346,32 +348,6 @@ class Handlers:
             correlation_id=call.correlation_id,
             traceparent=request.traceparent,
         )
-
-    async def _options(self, options: message.Options | None) -> ExecuteOptions:
-        if options is None:
-            return ExecuteOptions()
-        chosen = options.to_model()
-        allowed = self._settings.claude.allow_dangerously_skip_permissions
-        if chosen.dangerously_skip_permissions and not allowed:
-            raise ForbiddenError(
-                "dangerously_skip_permissions is switched off on this server "
-                "(claude.allow_dangerously_skip_permissions)."
-            )
-        self._refuse_bypass(chosen.permission_mode)
-        directories = []
-        for path in chosen.add_dirs:
-            try:
-                directories.append(str(await self._projects.directories.find(path)))
-            except InvalidPathError as error:
-                raise InvalidPathError(f"options.add_dirs: {error.message}") from error
-        return msgspec.structs.replace(chosen, add_dirs=tuple(directories))
-
-    def _refuse_bypass(self, mode: str | None) -> None:
-        if mode == "bypassPermissions" and not self._settings.claude.allow_dangerously_skip_permissions:
-            raise ForbiddenError(
-                "The permission mode bypassPermissions is switched off on this server "
-                "(claude.allow_dangerously_skip_permissions)."
-            )
 
     async def _agent_kill(self, call: _Call, session: Session) -> Reply:
         return await session.kill()
@@ -450,7 +426,7 @@ class Handlers:
 
     async def _set_permission_mode(self, call: _Call, session: Session) -> Reply:
         request = cast("message.SetPermissionMode", call.frame.request)
-        self._refuse_bypass(request.mode)
+        self._policy.check_mode(request.mode)
         await session.set_permission_mode(request.mode)
         return SetPermissionModeData(session.state.project.id, request.mode)
 

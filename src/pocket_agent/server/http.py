@@ -71,7 +71,7 @@ class Endpoint:
         self._origins = Origins(settings.server)
         self._api = Api(store, authenticator, self._origins, observer, devices.disconnect)
         self._admission = admission
-        self._guard = Guard(settings, Hosts(settings.server, auth=settings.server.auth), admission, observer)
+        self._guard = Guard(settings, Hosts(settings, auth=settings.server.auth), admission, observer)
         self._quotas = Quotas(settings.limits)
         self._stopping = False
         self._opening: Counter[str] = Counter()

@@ -125,7 +125,9 @@ class Agent:
         began = time.monotonic()
         spool.create()
         try:
-            process = spawn(argv, cwd=Path(self._cwd), environment=environment, spool=spool)
+            process = spawn(
+                argv, cwd=Path(self._cwd), environment=environment, spool=spool, limits=self._context.settings.limits
+            )
         except BaseException:
             spool.remove()
             raise

@@ -21,6 +21,7 @@ from pocket_agent.errors import (
 )
 from pocket_agent.events import ExecutionDelayed, ExecutionQueued, Observer, StorageFailed
 from pocket_agent.model import Account, ApprovalStatus, Execution, ExecutionStatus, ProcessRecord, ProjectState
+from pocket_agent.policy import Policy
 from pocket_agent.protocol.push import ErrorData
 from pocket_agent.session.account import execution_event
 from pocket_agent.session.agent import Agent
@@ -66,7 +67,8 @@ class Life:
         self.ready = asyncio.Event()
         self.closed = False
         self.gate = gate
-        self.runner = Runner(state, agent, capacity, budget, settings.claude, observer, self._evict)
+        policy = Policy(settings)
+        self.runner = Runner(state, agent, capacity, budget, settings.claude, policy, observer, self._evict)
         self._state = state
         self._agent = agent
         self._store = store

@@ -31,6 +31,7 @@ from pocket_agent.model import (
     ExecutionStatus,
     ProjectState,
 )
+from pocket_agent.policy import Policy
 from pocket_agent.protocol.push import ErrorData, PromptData
 from pocket_agent.session.account import execution_event
 from pocket_agent.session.agent import Agent, Batch
@@ -62,6 +63,7 @@ class Runner:
         capacity: Capacity,
         budget: Budget,
         settings: ClaudeSettings,
+        policy: Policy,
         observer: Observer,
         evict: Callable[[], Awaitable[bool]],
     ) -> None:
@@ -70,6 +72,7 @@ class Runner:
         self._capacity = capacity
         self._budget = budget
         self._settings = settings
+        self._policy = policy
         self._observer = observer
         self._evict = evict
         self.tuning = Tuning(agent, self.take_in)
@@ -81,10 +84,11 @@ class Runner:
         Raises:
             ClaudeNotFoundError: there is no usable CLI; nothing has changed.
             ExecutionFailedError: the CLI could not be started; nothing has changed.
+            ForbiddenError, InvalidPathError: the settings do not allow what was chosen (any more); the same.
             FileOperationError: the start could not be stored; nothing has changed.
         """
         state = self._state
-        wanted = self._effective(execution.options)
+        wanted = await self._effective(execution.options)
         began = time.monotonic()
         warm = await self._ensure_process(wanted, execution.context)
         at = now()
@@ -124,14 +128,15 @@ class Runner:
         self._observer.emit(ExecutionStarted(execution.context, warm, queued, preparation))
         await self.send_prompt()
 
-    def _effective(self, options: ExecuteOptions) -> ExecuteOptions:
-        """The options of a prompt with the project's and the server's defaults filled in."""
+    async def _effective(self, options: ExecuteOptions) -> ExecuteOptions:
+        """The options of a prompt with the project's and the server's defaults filled in, if they are allowed."""
         project = self._state.project
-        return msgspec.structs.replace(
+        filled = msgspec.structs.replace(
             options,
             model=options.model or project.model or self._settings.model,
             permission_mode=options.permission_mode or project.permission_mode or self._settings.permission_mode,
         )
+        return await self._policy.admit(filled, project.real_path)
 
     async def _ensure_process(self, options: ExecuteOptions, context: ExecutionContext) -> bool:
         """Have a process that fits the options; returns whether it ran already."""
@@ -341,7 +346,7 @@ class Runner:
     async def _retry(self, execution: Execution) -> None:
         """The process ended without a word about the prompt, so the prompt goes to a new one."""
         attempts = self._state.attempts
-        await self._ensure_process(self._effective(execution.options), execution.context)
+        await self._ensure_process(await self._effective(execution.options), execution.context)
         record = self._agent.record
         await self._state.log.write(Write(process=record, context=execution.context))
         self._capacity.used(self._state.project.id, self._evict)

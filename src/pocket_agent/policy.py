@@ -1,0 +1,102 @@
+"""What clients may choose for an agent: by the settings, when they ask for it and again when it starts."""
+
+import re
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from pocket_agent.config.agent import TOOL
+from pocket_agent.config.settings import Settings
+from pocket_agent.directory import Directories
+from pocket_agent.errors import ForbiddenError, InvalidPathError
+from pocket_agent.model import ExecuteOptions
+
+BYPASS: Final = "bypassPermissions"
+"""The permission mode that asks for nothing."""
+_TOOL: Final = re.compile(TOOL)
+
+
+class Policy:
+    """The settings that bear on it.
+
+    Args:
+        settings: all of them.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._claude = settings.claude
+        self.directories = Directories(settings.projects.allowed_roots, settings.data.dir)
+
+    async def admit(self, options: ExecuteOptions, directory: str) -> ExecuteOptions:
+        """The same options with real paths, and with what the settings add.
+
+        Meant to be asked twice: what was allowed when a prompt came may be no longer when its turn
+        comes, since settings, links and directories change meanwhile.
+
+        Args:
+            options: as a client chose them; what was admitted is admitted again.
+            directory: the project's real path.
+
+        Raises:
+            ForbiddenError: the settings do not allow something.
+            InvalidPathError: a directory or a file is missing, or outside the allowed roots.
+        """
+        self.directories.check(Path(directory))
+        if options.dangerously_skip_permissions and not self._claude.allow_dangerously_skip_permissions:
+            raise ForbiddenError(
+                "dangerously_skip_permissions is switched off on this server "
+                "(claude.allow_dangerously_skip_permissions)."
+            )
+        self.check_mode(options.permission_mode)
+        self._check_tools(options.allowed_tools)
+        return msgspec.structs.replace(
+            options,
+            add_dirs=tuple([await self._directory(path) for path in options.add_dirs]),
+            mcp_config=await self._mcp_config(options.mcp_config, directory),
+            disallowed_tools=tuple(dict.fromkeys((*options.disallowed_tools, *self._claude.disallowed_tools))),
+        )
+
+    def check_mode(self, mode: str | None) -> None:
+        """Refuse a permission mode that clients may not choose; the server's own default always may be.
+
+        Raises:
+            ForbiddenError: it may not be chosen.
+        """
+        if mode == BYPASS and not self._claude.allow_dangerously_skip_permissions:
+            raise ForbiddenError(
+                "The permission mode bypassPermissions is switched off on this server "
+                "(claude.allow_dangerously_skip_permissions)."
+            )
+        if mode is not None and mode != self._claude.permission_mode and mode not in self._claude.permission_modes:
+            raise ForbiddenError(f"The permission mode {mode} may not be chosen here (claude.permission_modes).")
+
+    def _check_tools(self, tools: tuple[str, ...]) -> None:
+        known = self._claude.client_tools
+        if known is None:
+            return
+        for tool in tools:
+            # With commas or spaces the CLI would take one value for several tools.
+            if not _TOOL.fullmatch(tool) or (tool not in known and tool.partition("(")[0] not in known):
+                raise ForbiddenError(f"{tool[:100]!r} may not be used without asking here (claude.client_tools).")
+
+    async def _directory(self, path: str) -> str:
+        try:
+            return str(await self.directories.find(path))
+        except InvalidPathError as error:
+            raise InvalidPathError(f"options.add_dirs: {error.message}") from error
+
+    async def _mcp_config(self, given: str | None, directory: str) -> str | None:
+        """A file by its real path, or JSON as it is; JSON names programs to run wherever they are."""
+        if given is None:
+            return None
+        if given.lstrip().startswith("{"):
+            if self.directories.restricted:
+                raise ForbiddenError(
+                    "mcp_config must be a file inside the directories that this server allows (projects.allowed_roots)."
+                )
+            return given
+        try:
+            return str(await self.directories.find_file(str(Path(directory) / given)))
+        except InvalidPathError as error:
+            raise InvalidPathError(f"options.mcp_config: {error.message}") from error
