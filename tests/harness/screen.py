@@ -167,15 +167,20 @@ class Screen:
 
     async def is_not_wider_than_the_screen(self) -> None:
         """Nothing has to be scrolled sideways."""
-        wide, screen = await self.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-        assert wide <= screen
-        assert await self.page.evaluate(
-            """[...document.querySelectorAll('body *')].every((element) => {
-                const box = element.getBoundingClientRect();
-                const scrolls = element.closest('pre, .block, .table, .visually-hidden, .tool-subject');
-                return scrolls !== null || box.width === 0 || box.right <= innerWidth + 1;
-            })"""
-        ), "something reaches beyond the edge"
+        beyond = await self.page.evaluate("""() => {
+            const isCut = (element) => getComputedStyle(element).overflowX !== 'visible'
+                && element.getBoundingClientRect().right <= innerWidth + 1;
+            const found = [...document.querySelectorAll('body *')].filter((element) => {
+                if (element.getBoundingClientRect().right <= innerWidth + 1) return false;
+                for (let around = element; around !== document.body; around = around.parentElement) {
+                    if (isCut(around)) return false;
+                }
+                return true;
+            });
+            return found.map((element) => `${element.localName}.${element.getAttribute('class')}`);
+        }""")
+        assert beyond == [], "these reach beyond the edge"
+        assert await self.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 async def pocket_agent(server: ServerProcess, *arguments: str) -> str:

@@ -6,6 +6,7 @@ from typing import Literal
 import pytest
 from playwright.async_api import Browser, ViewportSize, expect
 from tests.harness.browser import DESKTOP, PHONE, violations
+from tests.harness.follow import eventually
 from tests.harness.scene import Stage
 from tests.harness.screen import WAIT_MS, Screen, screen
 
@@ -105,7 +106,7 @@ async def test_everything_by_keyboard_alone(stage: Stage, browser: Browser, fold
         await keyboard.type("demo:bash=touch keyboard.txt")
         await keyboard.press("Enter")
         await expect(seen.dock).to_be_visible(timeout=WAIT_MS)
-        await expect(seen.dock.get_by_role("button", name="Allow")).to_be_enabled()
+        await expect(seen.dock.get_by_role("button", name="Allow", exact=True)).to_be_enabled()
         await keyboard.press("Escape")
         await keyboard.press("a")
         await expect(seen.dock).to_be_hidden(timeout=WAIT_MS)
@@ -207,10 +208,15 @@ async def test_the_system_tells_what_happens_while_nobody_looks(stage: Stage, br
             Object.defineProperty(document, 'hidden', { get: () => true });
         }""")
         await client.execute(project.id, "demo:bash=touch unseen.txt")
-        await seen.page.wait_for_function("window.shown.length === 1", timeout=WAIT_MS)
+        await eventually(lambda: has_shown(seen, 1), "the approval is told")
         (waiting,) = [one for one in (await client.watch()).approvals if one.project_id == project.id]
         await client.approve(project.id, waiting.approval.approval_id)
-        await seen.page.wait_for_function("window.shown.length === 2", timeout=WAIT_MS)
+        await eventually(lambda: has_shown(seen, 2), "the end is told")
         asked, done = await seen.page.evaluate("window.shown")
         assert asked == ["project: Run this command?", "touch unseen.txt", f"/p/{project.id}"]
         assert done == ["project: done", "The agent has finished.", f"/p/{project.id}"]
+
+
+async def has_shown(seen: Screen, count: int) -> bool:
+    """Whether the system was asked to tell so many things."""
+    return bool(await seen.page.evaluate("window.shown.length") == count)

@@ -64,5 +64,6 @@ function guardLink(link: Element): void {
 /** The only field that text may contain is the box of a task, which does nothing. */
 function guardInput(input: Element): void {
   if (input.getAttribute("type") !== "checkbox") input.remove();
-  else input.setAttribute("disabled", "");
+  input.setAttribute("disabled", "");
+  input.setAttribute("aria-label", input.hasAttribute("checked") ? "Done" : "To do");
 }
