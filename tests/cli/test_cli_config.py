@@ -39,7 +39,8 @@ def test_people_get_yaml_with_the_sources_beside_it() -> None:
     assert "plain_port: off # flag --server-plain-port" in lines
     assert "execution: 1h # default" in lines
     assert lines[-1] == "demo: false # default"
-    assert len({line.index("  # ") for line in text.splitlines()[1:] if "  # " in line}) == 1
+    places = [line.index("  # ") for line in text.splitlines()[1:] if "  # " in line]
+    assert len({place for place in places if place <= 60}) == 1, "only what is longer stands out"
 
 
 def test_programs_get_numbers_and_units() -> None:

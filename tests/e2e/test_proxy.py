@@ -6,9 +6,11 @@ import re
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
+from tests.harness.follow import eventually
 from tests.harness.server import ServerProcess, free_port, running_server, write_standin
 from tests.harness.tool import ROOT, require_tool
 
@@ -130,11 +132,19 @@ async def test_a_browser_gets_in_through_the_proxy_and_nobody_is_taken_in(tmp_pa
             async with http.get("/api/session") as answer:
                 assert (await answer.json())["device"]["name"] == "browser"
             async with http.ws_connect("/ws", headers=page) as socket:
-                await socket.send_json({"type": "device_list", "request_id": "r"})
-                devices = (await socket.receive_json())["data"]["devices"]
-                (browser,) = [device for device in devices if device["name"] == "browser"]
-                assert (browser["current"], browser["connections"]) == (True, 1)
-                assert browser["last_address"] == "127.0.0.1", "the client's, not the forged one"
+
+                async def listed() -> dict[str, Any]:
+                    await socket.send_json({"type": "device_list", "request_id": "r"})
+                    devices = (await socket.receive_json())["data"]["devices"]
+                    (found,) = [device for device in devices if device["name"] == "browser"]
+                    assert (found["current"], found["connections"]) == (True, 1)
+                    return dict(found)
+
+                async def seen() -> bool:
+                    return (await listed())["last_address"] is not None
+
+                await eventually(seen, "the address is noted")  # nobody who comes in waits for the database
+                assert (await listed())["last_address"] == "127.0.0.1", "the client's, not the forged one"
             for origin in ("https://evil.example", f"http://{NAME}:{port}"):
                 async with http.get("/ws", headers={"Origin": origin}) as answer:
                     assert answer.status == 403

@@ -86,10 +86,10 @@ async def test_the_theme_is_chosen_and_kept(stage: Stage, browser: Browser) -> N
         theme = "document.documentElement.dataset.theme"
         assert await seen.page.evaluate(theme) == "light"
         await seen.page.emulate_media(color_scheme="dark")
-        assert await seen.page.evaluate(theme) == "dark"
+        await seen.page.wait_for_function(f"{theme} === 'dark'", timeout=WAIT_MS)
         await seen.page.goto(f"{seen.base}/settings")
         await seen.page.get_by_label("Theme").select_option("light")
-        assert await seen.page.evaluate(theme) == "light"
+        await seen.page.wait_for_function(f"{theme} === 'light'", timeout=WAIT_MS)
         await seen.page.reload()
         assert await seen.page.evaluate(theme) == "light"
 
