@@ -16,6 +16,10 @@ from pathlib import Path
 from typing import Final
 
 from pocket_agent import __version__
+from pocket_agent.audit.file import audit_path
+from pocket_agent.audit.observer import AuditObserver
+from pocket_agent.audit.record import EMPTY, Head, Record
+from pocket_agent.audit.trail import AuditTrail, NoTrail, Trail, timestamp
 from pocket_agent.claude.command import build_environment, select_environment
 from pocket_agent.claude.installation import Installer
 from pocket_agent.claude.spool import SpoolWatcher
@@ -113,9 +117,11 @@ async def serve(
     losses = Losses()
     with open_log(loaded.settings.logging, losses, environment) as log:
         notifier = Notifier(loaded.settings.notifications, partial(losses.add, "notifications"))
-        observed = Observation(loaded.settings, environment, losses, log, [notifier])
+        trail = AuditTrail(audit_path(loaded.settings.data.dir)) if loaded.settings.audit.enabled else None
+        others: list[Observer] = [notifier, *([AuditObserver(trail)] if trail is not None else [])]
+        observed = Observation(loaded.settings, environment, losses, log, others)
         reloading = partial(_reload, log, read_settings)
-        await _serve(loaded, environment, observed, notifier, candidates, on_started, reloading)
+        await _serve(loaded, environment, observed, notifier, trail, candidates, on_started, reloading)
 
 
 async def _serve(
@@ -123,6 +129,7 @@ async def _serve(
     environment: Mapping[str, str],
     observed: Observation,
     notifier: Notifier,
+    trail: AuditTrail | None,
     candidates: tuple[Path, ...],
     on_started: Callable[[Started], None],
     reloading: Callable[[asyncio.Event, Tls | None, Observer], Coroutine[None, None, None]],
@@ -143,6 +150,8 @@ async def _serve(
             await stack.enter_async_context(
                 observed.traces.exporting(observer, min(_EXPORT_SECONDS, settings.timeouts.shutdown))
             )
+            if trail is not None:
+                await stack.enter_async_context(_audited(trail, store, loaded, observer))
             first = await _first_device(store, settings)
             child = await _child_environment(settings, environment)
             if settings.demo:
@@ -165,12 +174,13 @@ async def _serve(
             inspector = Inspector(store, installer, projects, settings, observed.loop, observed.conditions)
             health = Health(inspector.checks(), settings.health.interval, observer)
             report = observed.report(hub, projects, store, inspector, health)
-            admission = Admission(settings)
-            endpoint = _endpoint(store, hub, projects, report, settings, observer, admission)
+            endpoint = _endpoint(store, hub, projects, report, settings, observer, trail or NoTrail())
             await stack.enter_async_context(projects.running())
             if settings.metrics.enabled:
                 await stack.enter_async_context(_exporting(exposition, loaded, observer))
-            listeners = await stack.enter_async_context(listening(endpoint.application(), loaded, observer, admission))
+            listeners = await stack.enter_async_context(
+                listening(endpoint.application(), loaded, observer, endpoint.admission)
+            )
             started = _started(listeners, first, settings)
             await stack.enter_async_context(
                 _background(
@@ -202,6 +212,23 @@ async def _serve(
         await store.close()
 
 
+@contextlib.asynccontextmanager
+async def _audited(trail: AuditTrail, store: Store, loaded: LoadedSettings, observer: Observer) -> AsyncIterator[None]:
+    """Keep the audit log until the block is left; the first that it tells is which settings have changed."""
+
+    async def keep(head: Head) -> None:
+        await store.advance_audit_head(head.seq, head.digest)
+
+    shown = {found.leaf.key: found.shown for found in loaded}
+    before = await store.remember_settings(shown)
+    changed = {key: {"from": before.get(key), "to": value} for key, value in shown.items() if before.get(key) != value}
+    if before and changed:
+        trail.note(Record(timestamp(), "settings_change", details=changed))
+    known = await store.audit_head()
+    async with trail.running(Head(*known) if known is not None else EMPTY, keep, observer):
+        yield
+
+
 def _endpoint(
     store: Store,
     hub: Hub,
@@ -209,12 +236,12 @@ def _endpoint(
     report: Report,
     settings: Settings,
     observer: Observer,
-    admission: Admission,
+    trail: Trail,
 ) -> Endpoint:
     devices = Devices(store, hub, projects, settings, observer)
     handlers = Handlers(projects, store, hub, settings, report, devices)
     authenticator = Authenticator(store, settings.server)
-    return Endpoint(handlers, store, authenticator, devices, report, hub, settings, observer, admission)
+    return Endpoint(handlers, store, authenticator, devices, report, hub, settings, observer, trail)
 
 
 def _started(listeners: Listeners, first: "_First | None", settings: Settings) -> Started:

@@ -373,6 +373,13 @@ class StorageFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditFailed:
+    """The disk refused records of the audit log; they wait, and it is tried again."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class BudgetExceeded:
     """The day's executions have cost more than they may; `refusing`: no other begins before `until`."""
 
@@ -420,6 +427,7 @@ Event = (
     | LineRejected
     | StorageCommitted
     | StorageFailed
+    | AuditFailed
     | BudgetExceeded
 )
 

@@ -12,6 +12,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
+from pocket_agent.audit.record import Record
 from pocket_agent.claude.command import build_environment
 from pocket_agent.claude.installation import Installer
 from pocket_agent.claude.process import boot_id, kill_leftovers
@@ -36,7 +37,6 @@ from pocket_agent.observability.reading import Reader
 from pocket_agent.observability.report import Report, Tally
 from pocket_agent.observability.slowest import Slowest
 from pocket_agent.projects import Projects
-from pocket_agent.server.admission import Admission
 from pocket_agent.server.auth import Authenticator, hash_token, new_token
 from pocket_agent.server.connection import Connection
 from pocket_agent.server.device import Devices
@@ -74,6 +74,17 @@ class Recorder:
     def of(self, kind: type[Event]) -> list[Any]:
         """What was told of this kind."""
         return [event for event in self.events if isinstance(event, kind)]
+
+
+class Noted:
+    """A trail that keeps what is noted."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    def note(self, record: Record) -> None:
+        """Keep it."""
+        self.records.append(record)
 
 
 class Wire:
@@ -173,7 +184,7 @@ class Room:
         self.devices = Devices(store, self.hub, self.projects, settings, observer)
         self.handlers = Handlers(self.projects, store, self.hub, settings, self.report, self.devices)
         self.authenticator = Authenticator(store, settings.server)
-        self.admission = Admission(settings)
+        self.trail = Noted()
         self.endpoint = Endpoint(
             self.handlers,
             store,
@@ -183,7 +194,7 @@ class Room:
             self.hub,
             settings,
             observer,
-            self.admission,
+            self.trail,
         )
         self.port = 0
 

@@ -52,7 +52,7 @@ async def place(folder: Path, **changed: Any) -> AsyncIterator[Place]:
     flags |= {name.replace("__", "."): value for name, value in changed.items()}
     loaded = load_settings(config=None, environ={}, flags=flags)
     async with open_room(folder, **changed) as room:
-        admission = room.admission
+        admission = room.endpoint.admission
         async with listening(room.endpoint.application(), loaded, Recorder(), admission) as found:
             yield Place(room, found, admission)
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import typer
 
+from pocket_agent.cli.audit import note
 from pocket_agent.cli.pair import find_projects
 from pocket_agent.config import LoadedSettings
 from pocket_agent.config.form import printable
@@ -42,6 +43,7 @@ def make_device(loaded: LoadedSettings, name: str, *, view_only: bool = False, w
     with _database(loaded) as connection:
         device, token = new_device(check_name(name), view_only=view_only, projects=find_projects(connection, wanted))
         add_device(connection, device)
+        note(loaded, connection, "device_add", _details(device))
     return token
 
 
@@ -69,7 +71,9 @@ def rename(loaded: LoadedSettings, name: str, new_name: str) -> None:
         ValidationError: there is none of that name, or the new one is taken or cannot be one.
     """
     with _database(loaded) as connection:
-        rename_device(connection, _named(connection, name).id, check_name(new_name))
+        device = _named(connection, name)
+        rename_device(connection, device.id, check_name(new_name))
+        note(loaded, connection, "device_rename", {"device_id": device.id, "name": check_name(new_name)})
     typer.echo(f"{name} is now called {check_name(new_name)}.")
 
 
@@ -81,7 +85,9 @@ def rotate(loaded: LoadedSettings, name: str, *, bare: bool) -> None:
     """
     token = new_token()
     with _database(loaded) as connection:
-        rotate_device(connection, _named(connection, name).id, hash_token(token))
+        device = _named(connection, name)
+        rotate_device(connection, device.id, hash_token(token))
+        note(loaded, connection, "device_rotate", {"device_id": device.id, "name": device.name})
     _show_token(name, token, bare=bare)
 
 
@@ -92,7 +98,9 @@ def revoke(loaded: LoadedSettings, name: str) -> None:
         ValidationError: there is none of that name.
     """
     with _database(loaded) as connection:
-        remove_device(connection, _named(connection, name).id)
+        device = _named(connection, name)
+        remove_device(connection, device.id)
+        note(loaded, connection, "device_revoke", {"device_id": device.id, "name": device.name})
     typer.echo(f"{name} may no longer connect.")
 
 
@@ -115,6 +123,15 @@ def _show_token(name: str, token: str, *, bare: bool) -> None:
         return
     typer.echo(f"Token of {name} (shown once): {token}")
     typer.echo("Programs send it as `Authorization: Bearer TOKEN`.")
+
+
+def _details(device: Device) -> dict[str, object]:
+    return {
+        "device_id": device.id,
+        "name": device.name,
+        "view_only": device.view_only,
+        "projects": device.projects,
+    }
 
 
 def _access(device: Device, names: dict[ProjectId, str]) -> str:

@@ -24,6 +24,8 @@ app = typer.Typer(
 )
 devices = typer.Typer(help="Devices that may connect.", no_args_is_help=True)
 app.add_typer(devices, name="devices")
+audit = typer.Typer(help="Who did what, when and from where.", no_args_is_help=True)
+app.add_typer(audit, name="audit")
 app.add_typer(monitoring, name="monitoring")
 app.command("chat")(chat_command)
 app.command("loadtest")(loadtest_command)
@@ -254,6 +256,18 @@ def revoke_device(
     from pocket_agent.cli.device import revoke
 
     revoke(_settings(config, {"data.dir": data_dir}), name)
+
+
+@audit.command("verify")
+def verify_audit(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    config: Config = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Tell whether the audit log is as it was written; exit status 1 when it is not."""
+    from pocket_agent.cli.audit import check
+
+    check(_settings(config, {"data.dir": data_dir}), as_json=as_json)
 
 
 def _settings(config: Path | None, flags: dict[str, object]) -> "LoadedSettings":

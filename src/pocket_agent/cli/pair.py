@@ -9,6 +9,7 @@ from pathlib import Path
 import segno
 import typer
 
+from pocket_agent.cli.audit import note
 from pocket_agent.config import LoadedSettings
 from pocket_agent.errors import ValidationError
 from pocket_agent.model import ProjectId
@@ -34,6 +35,8 @@ def pair(loaded: LoadedSettings, *, name: str | None, view_only: bool, wanted: S
     with connection_beside(database_path(loaded.settings.data.dir)) as connection:
         pairing, code = new_pairing(name, view_only=view_only, projects=find_projects(connection, wanted))
         add_pairing(connection, pairing)
+        details = {"name": pairing.name, "view_only": view_only, "projects": pairing.projects}
+        note(loaded, connection, "pairing_start", details)
     server = loaded.settings.server
     plain_url = base_url("http", "127.0.0.1", server.plain_port) if server.tls.enabled and server.plain_port else None
     urls = page_urls(loaded.settings, server.port, plain_url)

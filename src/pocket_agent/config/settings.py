@@ -319,6 +319,14 @@ class ProjectSettings(Section):
     )
 
 
+class AuditSettings(Section):
+    """The audit log."""
+
+    enabled: Switch = Field(
+        default=True, description="Write who did what, when and from where to `audit.log` in the data directory."
+    )
+
+
 class StorageSettings(Section):
     """The database, and how much of each project's log is kept."""
 
@@ -562,6 +570,7 @@ class Settings(Section):
     claude: ClaudeSettings = Field(default_factory=ClaudeSettings)
     projects: ProjectSettings = Field(default_factory=ProjectSettings)
     storage: StorageSettings = Field(default_factory=StorageSettings)
+    audit: AuditSettings = Field(default_factory=AuditSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     traces: TracesSettings = Field(default_factory=TracesSettings)
     health: HealthSettings = Field(default_factory=HealthSettings)

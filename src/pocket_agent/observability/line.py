@@ -246,6 +246,10 @@ def _storage_failed(event: events.StorageFailed) -> Line:
     return Line("error", "storage failed", {"project_id": event.project_id, "reason": event.reason}, event.context)
 
 
+def _audit_failed(event: events.AuditFailed) -> Line:
+    return Line("error", "audit failed", {"reason": event.reason})
+
+
 def _budget_exceeded(event: events.BudgetExceeded) -> Line:
     fields = {
         "spent_usd": round(event.spent_usd, 6),
@@ -293,6 +297,7 @@ LINES: Final[Mapping[type[Event], Callable[[Any], Line]]] = {
     events.LineRejected: _line_rejected,
     events.StorageCommitted: _storage_committed,
     events.StorageFailed: _storage_failed,
+    events.AuditFailed: _audit_failed,
     events.BudgetExceeded: _budget_exceeded,
 }
 """What makes the line of each kind of event."""

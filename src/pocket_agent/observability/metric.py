@@ -225,6 +225,7 @@ UNMETERED: Final[Mapping[type[Event], str]] = {
     events.ProcessExited: "limit_usage of processes is read at the scrape",
     events.LineRejected: "clients get it as an error entry, counted in messages_sent_total",
     events.StorageCommitted: "the store counts its transactions, storage_commit_seconds",
+    events.AuditFailed: "a full disk shows in the disk's own figures; the log tells the rest",
     events.BudgetExceeded: "limit_usage of cost_usd_per_day is read at the scrape",
 }
 """The kinds that are not counted, and why."""

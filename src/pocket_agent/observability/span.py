@@ -159,6 +159,7 @@ UNTRACED: Final[Mapping[type[Event], str]] = {
     events.ProcessExited: _NO_EXECUTION,
     events.LineRejected: "a moment without a length; the log tells",
     events.StorageFailed: "told again and again while it lasts; the log tells",
+    events.AuditFailed: _NO_EXECUTION,
     events.BudgetExceeded: _NO_EXECUTION,
 }
 """The kinds that have no span, and why."""

@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
+from pocket_agent.audit.trail import Trail
 from pocket_agent.errors import (
     ForbiddenError,
     InvalidMessageError,
@@ -24,6 +25,7 @@ from pocket_agent.server.origin import Origins
 from pocket_agent.server.pairing import redeem
 from pocket_agent.server.peer import PEER, Peer
 from pocket_agent.server.throttle import Throttle
+from pocket_agent.server.witness import record
 from pocket_agent.storage import Store
 
 _MAX_BODY: Final = 4096
@@ -73,6 +75,7 @@ class Api:
         origins: Origins,
         observer: Observer,
         ended: Callable[[str], None],
+        trail: Trail,
     ) -> None:
         self._store = store
         self._authenticator = authenticator
@@ -80,6 +83,7 @@ class Api:
         self._throttle = Throttle()
         self._observer = observer
         self._ended = ended
+        self._trail = trail
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Add the routes."""
@@ -103,6 +107,7 @@ class Api:
             raise
         self._throttle.succeeded(peer.address)
         self._observer.emit(DevicePaired(device.name, peer.address))
+        self._trail.note(record("pair", device, peer, details={"token": wanted.token}))
         if wanted.token:
             return answer(_Paired(_view(device), token))
         response = answer(_Paired(_view(device)))
@@ -127,6 +132,7 @@ class Api:
             raise ForbiddenError("Only the server's own pages may do this.")
         if await self._store.remove_device(device.id) is not None:
             self._observer.emit(DeviceRevoked(device.name, device.name))
+            self._trail.note(record("logout", device, peer))
             self._ended(device.id)
         response = answer({})
         if cookie is not None:

@@ -7,7 +7,7 @@ import termios
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from aiohttp import WebSocketError, WSMsgType, web
 
@@ -52,12 +52,19 @@ _POLL_SECONDS: Final = (0.001, 0.05)
 """How often a congested transport is looked at: at first, and at most."""
 
 
+class Done(NamedTuple):
+    """A request that was carried out: for which project, if it was for one, and what was replied."""
+
+    project_id: ProjectId | None
+    reply: object
+
+
 class Handler(Protocol):
     """What answers the requests of a connection."""
 
     def prepare(
         self, connection: "Connection", frame: ClientFrame, correlation_id: str
-    ) -> Callable[[], Awaitable[None]]:
+    ) -> Callable[[], Awaitable[Done | None]]:
         """Decide at once which project a request is for; the result carries it out and replies.
 
         Args:
@@ -308,7 +315,7 @@ class Connection:
             self._in_flight.release()
 
     async def _carry_out(
-        self, frame: ClientFrame, act: Callable[[], Awaitable[None]], began: float, correlation_id: str
+        self, frame: ClientFrame, act: Callable[[], Awaitable[object]], began: float, correlation_id: str
     ) -> None:
         """The one place where an exception becomes an `error` frame."""
         code: str | None = None

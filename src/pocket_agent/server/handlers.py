@@ -40,7 +40,7 @@ from pocket_agent.protocol.push import (
     WatchData,
 )
 from pocket_agent.protocol.request import ClientFrame, Since
-from pocket_agent.server.connection import Connection
+from pocket_agent.server.connection import Connection, Done
 from pocket_agent.server.device import Devices
 from pocket_agent.server.permission import check_permission
 from pocket_agent.session.log import live_draft
@@ -161,7 +161,7 @@ class Handlers:
         """Whether the request may wait for a project, so that others overtake it."""
         return frame.type in _WAITING
 
-    def prepare(self, connection: Connection, frame: ClientFrame, correlation_id: str) -> Callable[[], Awaitable[None]]:
+    def prepare(self, connection: Connection, frame: ClientFrame, correlation_id: str) -> Callable[[], Awaitable[Done]]:
         """Settle now which project is meant; the result carries the request out and replies."""
         if self._stopping and frame.type in {"execute", "project_create"}:
             raise ForbiddenError("The server is stopping; it takes no new work. Connect again in a moment.")
@@ -172,14 +172,15 @@ class Handlers:
             session = self._session(connection, frame)
             act = of_project
 
-            async def carry_out() -> None:
+            async def carry_out() -> Done:
                 reply = await act(call, session)
                 self._reply(connection, frame, reply, session.state.project.id)
+                return Done(session.state.project.id, reply)
 
             return carry_out
         return lambda: self._of_server(call)
 
-    async def _of_server(self, call: _Call) -> None:
+    async def _of_server(self, call: _Call) -> Done:
         connection, frame = call.connection, call.frame
         project_id: ProjectId | None = None
         reply: Reply
@@ -212,6 +213,7 @@ class Handlers:
             case other:
                 raise AssertionError(other)
         self._reply(connection, frame, reply, project_id)
+        return Done(project_id, reply)
 
     def _reply(self, connection: Connection, frame: ClientFrame, reply: Reply, project_id: ProjectId | None) -> None:
         if reply is not None:

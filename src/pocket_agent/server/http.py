@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 from aiohttp import web
 
+from pocket_agent.audit.trail import Trail
 from pocket_agent.config.settings import Settings
 from pocket_agent.errors import (
     FileOperationError,
@@ -37,6 +38,7 @@ from pocket_agent.server.peer import PEER, Peer
 from pocket_agent.server.quota import Quotas
 from pocket_agent.server.runbook import Runbooks, read_runbooks
 from pocket_agent.server.web import Site
+from pocket_agent.server.witness import Witness
 from pocket_agent.session.log import now
 from pocket_agent.storage import Store
 
@@ -48,7 +50,11 @@ _REVOCATION_SECONDS: Final = 0.25
 
 
 class Endpoint:
-    """What the listeners serve."""
+    """What the listeners serve.
+
+    Attributes:
+        admission: how many connections and requests there may be.
+    """
 
     def __init__(
         self,
@@ -60,18 +66,19 @@ class Endpoint:
         hub: Hub,
         settings: Settings,
         observer: Observer,
-        admission: Admission,
+        trail: Trail,
     ) -> None:
         self._handlers = handlers
+        self._witness = Witness(handlers, trail)
         self._authenticator = authenticator
         self._report = report
         self._hub = hub
         self._settings = settings
         self._observer = observer
         self._origins = Origins(settings.server)
-        self._api = Api(store, authenticator, self._origins, observer, devices.disconnect)
-        self._admission = admission
-        self._guard = Guard(settings, Hosts(settings, auth=settings.server.auth), admission, observer)
+        self._api = Api(store, authenticator, self._origins, observer, devices.disconnect, trail)
+        self.admission = Admission(settings)
+        self._guard = Guard(settings, Hosts(settings, auth=settings.server.auth), self.admission, observer)
         self._quotas = Quotas(settings.limits)
         self._stopping = False
         self._opening: Counter[str] = Counter()
@@ -115,7 +122,7 @@ class Endpoint:
             at = time.monotonic()
             for connection in self.connections():
                 connection.keep_alive(at)
-            for source, count in self._admission.refused():
+            for source, count in self.admission.refused():
                 self._observer.emit(ConnectionRejected("rate", source, count))
 
     async def push_figures(self) -> None:
@@ -192,7 +199,7 @@ class Endpoint:
     def _refuse_when_full(self, device: Device, remote: str) -> None:
         full = self._full()
         limit = self._settings.limits.connections_per_device
-        if full is None and self._opening[device.id] >= limit and not self._admission.exempts(remote):
+        if full is None and self._opening[device.id] >= limit and not self.admission.exempts(remote):
             full = "limit", _FullError(f"This device has {limit} connections already (limits.connections_per_device).")
         if full is not None:
             reason, error = full
@@ -223,12 +230,12 @@ class Endpoint:
         if self._stopping:  # since it was let in, so that `close_all` did not see it
             await socket.close(code=CLOSE_GOING_AWAY, message=b"the server is restarting")
             return socket
-        quota = None if self._admission.exempts(peer.address) else self._quotas.of(device.id)
+        quota = None if self.admission.exempts(peer.address) else self._quotas.of(device.id)
         connection = Connection(socket, transport, device, peer, self._hub, self._settings, self._observer, quota)
         async with asyncio.TaskGroup() as beside:
             # A client that only watches must not wait for a database that is locked.
             beside.create_task(self._authenticator.seen(device, peer.address))
-            await connection.serve(self._handlers)
+            await connection.serve(self._witness)
         return socket
 
     async def _unauthorized(self, request: web.Request, error: UnauthorizedError) -> web.StreamResponse:

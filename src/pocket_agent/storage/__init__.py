@@ -15,6 +15,7 @@ from pocket_agent.storage.device import (
     rotate_device,
     touch_device,
 )
+from pocket_agent.storage.epoch import advance_audit_head, audit_head
 from pocket_agent.storage.record import projects
 from pocket_agent.storage.spending import spending_since
 from pocket_agent.storage.sqlite import Store
@@ -24,6 +25,8 @@ __all__ = [
     "Store",
     "add_device",
     "add_pairing",
+    "advance_audit_head",
+    "audit_head",
     "backup",
     "connection_beside",
     "device_by_hash",

@@ -10,9 +10,11 @@ project gets a new epoch, and clients learn from it that their position is void.
 
 import secrets
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import psutil
 
 from pocket_agent.storage.connection import Synchronous
@@ -63,6 +65,29 @@ def end_run(connection: sqlite3.Connection) -> None:
     """
     with transaction(connection):
         set_meta(connection, clean=1)
+
+
+def audit_head(connection: sqlite3.Connection) -> tuple[int, str] | None:
+    """The number and the hash of the last record of the audit log that is known; None when none is."""
+    found = meta(connection).get("audit_head")
+    if found is None:
+        return None
+    seq, _, digest = str(found).partition(":")
+    return int(seq), digest
+
+
+def advance_audit_head(connection: sqlite3.Connection, seq: int, digest: str) -> None:
+    """Remember the last record of the audit log, unless a later one is known (of a command beside the server)."""
+    known = audit_head(connection)
+    if known is None or known[0] < seq:
+        set_meta(connection, audit_head=f"{seq}:{digest}")
+
+
+def remember_settings(connection: sqlite3.Connection, shown: Mapping[str, object]) -> dict[str, object]:
+    """Store settings as they are printed, without secrets; returns those of the run before, empty at the first."""
+    before = msgspec.json.decode(str(meta(connection).get("settings", "{}")), type=dict[str, object])
+    set_meta(connection, settings=msgspec.json.encode(shown).decode())
+    return before
 
 
 def meta(connection: sqlite3.Connection) -> dict[str, str | int]:

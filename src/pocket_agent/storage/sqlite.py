@@ -4,6 +4,7 @@ import asyncio
 import os
 import sqlite3
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
@@ -234,6 +235,18 @@ class Store(Query):
     async def remove_device(self, device_id: str) -> Device | None:
         """Remove a device and return it; None when there is none of this id."""
         return await self._writer.submit(lambda connection: device.remove_device(connection, device_id))
+
+    async def audit_head(self) -> tuple[int, str] | None:
+        """The number and the hash of the last record of the audit log that is known; None when none is."""
+        return await self._reader.submit(epoch.audit_head)
+
+    async def advance_audit_head(self, seq: int, digest: str) -> None:
+        """Remember the last record of the audit log."""
+        await self._writer.submit(lambda connection: epoch.advance_audit_head(connection, seq, digest))
+
+    async def remember_settings(self, shown: Mapping[str, object]) -> dict[str, object]:
+        """Store settings as they are printed, without secrets; returns those of the run before."""
+        return await self._writer.submit(lambda connection: epoch.remember_settings(connection, shown))
 
     async def add_pairing(self, pairing: Pairing) -> None:
         """Store leave for one device. Raises ResourceLimitError when too many wait to be used."""

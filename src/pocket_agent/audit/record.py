@@ -1,0 +1,83 @@
+"""Lines of the audit log, and the chain that holds them together; pure.
+
+A line is one JSON object in ASCII. Its `prev` is the SHA-256 of the line before it, without the line feed;
+that of the first is 64 zeros.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+GENESIS: Final = "0" * 64
+"""What stands for the hash of the line before the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Something that somebody did, or tried.
+
+    Attributes:
+        time: when, RFC 3339 in UTC.
+        action: what, such as `login`, `execute` or `device_revoke`.
+        outcome: `ok`, or the code of the error with which it was refused.
+        by: the name of the device, or of the user of a command.
+        device_id: of the device, if it was one.
+        address: from where, if it came by the network.
+        project_id: which project it concerns.
+        details: ids and choices (JSON values), never contents: no prompt, no output, no token.
+    """
+
+    time: str
+    action: str
+    outcome: str = "ok"
+    by: str | None = None
+    device_id: str | None = None
+    address: str | None = None
+    project_id: str | None = None
+    details: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last line of a log: its number, counted from 1, and its hash."""
+
+    seq: int
+    digest: str
+
+
+EMPTY: Final = Head(0, GENESIS)
+"""The head of a log without lines."""
+
+
+def encode(record: Record, seq: int, prev: str) -> bytes:
+    """The line of a record, without the line feed; nothing in it can break a line or colour a terminal."""
+    fields = {
+        "seq": seq,
+        "time": record.time,
+        "action": record.action,
+        "outcome": record.outcome,
+        "by": record.by,
+        "device_id": record.device_id,
+        "address": record.address,
+        "project_id": record.project_id,
+        "details": dict(record.details) or None,
+        "prev": prev,
+    }
+    kept = {name: value for name, value in fields.items() if value is not None}
+    return json.dumps(kept, ensure_ascii=True, separators=(",", ":"), default=str).encode("ascii")
+
+
+def digest_of(line: bytes) -> str:
+    """The hash by which the next line names this one."""
+    return hashlib.sha256(line).hexdigest()
+
+
+def head_of(line: bytes) -> Head | None:
+    """The head that a log has after this line; None when it is none of ours."""
+    try:
+        seq = json.loads(line)["seq"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return Head(seq, digest_of(line)) if isinstance(seq, int) and seq > 0 else None

@@ -1,0 +1,63 @@
+"""`pocket-agent audit`: whether the audit log is whole; and what commands write into it."""
+
+import getpass
+import json
+import sqlite3
+from collections.abc import Mapping
+
+import typer
+
+from pocket_agent.audit.file import append, audit_path
+from pocket_agent.audit.record import EMPTY, Head, Record
+from pocket_agent.audit.trail import timestamp
+from pocket_agent.audit.verification import verify
+from pocket_agent.config import LoadedSettings
+from pocket_agent.errors import FileOperationError, ValidationError
+from pocket_agent.storage import advance_audit_head, audit_head, connection_beside
+from pocket_agent.storage.location import database_path
+
+
+def note(loaded: LoadedSettings, connection: sqlite3.Connection, action: str, details: Mapping[str, object]) -> None:
+    """Write what a command has done; a server may be writing to the same log.
+
+    Raises:
+        FileOperationError: the disk refused.
+    """
+    if not loaded.settings.audit.enabled:
+        return
+    record = Record(timestamp(), action, by=f"{getpass.getuser()} (command)", details=details)
+    try:
+        head = append(audit_path(loaded.settings.data.dir), [record], _known(connection))
+    except OSError as error:
+        raise FileOperationError(f"It was done, but the audit log cannot be written: {error.strerror}.") from error
+    advance_audit_head(connection, head.seq, head.digest)
+
+
+def check(loaded: LoadedSettings, *, as_json: bool) -> None:
+    """Print whether the audit log is whole; raises when it is not, so that the exit status says it too.
+
+    Raises:
+        FileOperationError: there is no log, or it cannot be read.
+        ValidationError: something is wrong with it.
+    """
+    path = audit_path(loaded.settings.data.dir)
+    with connection_beside(database_path(loaded.settings.data.dir)) as connection:
+        known = _known(connection)
+    try:
+        verdict = verify(path, known)
+    except OSError as error:
+        missing = " It was removed: the database knows records of it." if known != EMPTY else ""
+        raise FileOperationError(f"{path} cannot be read: {error.strerror}.{missing}") from error
+    if as_json:
+        found = {"records": verdict.records, "first": verdict.first, "last": verdict.last, "problems": verdict.problems}
+        typer.echo(json.dumps(found))
+    elif not verdict.problems:
+        span = f", from {verdict.first} to {verdict.last}" if verdict.records else ""
+        typer.echo(f"{verdict.records} records{span}; none was changed, removed or put in.")
+    if verdict.problems:
+        raise ValidationError("\n".join(["The audit log is not as it was written:", *verdict.problems]))
+
+
+def _known(connection: sqlite3.Connection) -> Head:
+    found = audit_head(connection)
+    return Head(*found) if found is not None else EMPTY

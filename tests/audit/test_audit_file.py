@@ -1,0 +1,201 @@
+"""The audit log as a file: its chain, its mode, who writes it, and how each kind of tampering shows."""
+
+import errno
+import json
+import multiprocessing
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pocket_agent.audit.file import append
+from pocket_agent.audit.record import EMPTY, GENESIS, Head, Record, digest_of, encode
+from pocket_agent.audit.verification import Verdict, verify
+
+AT = "2030-01-02T03:04:05.678Z"
+
+
+def record(number: int = 1, **fields: Any) -> Record:
+    """One of several."""
+    return Record(AT, f"action-{number}", **fields)
+
+
+def written(path: Path, count: int = 5) -> Head:
+    """A log of so many records, in two goes."""
+    head = append(path, [record(number) for number in range(1, count)], EMPTY)
+    return append(path, [record(count)], head)
+
+
+def lines(path: Path) -> list[bytes]:
+    """The lines, each with its end."""
+    return path.read_bytes().splitlines(keepends=True)
+
+
+def test_a_record_is_a_line_that_names_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    head = append(path, [record(by="phone", address="192.0.2.7", details={"execution_id": "e"}), record(2)], EMPTY)
+    first, second = (json.loads(line) for line in lines(path))
+    assert first == {
+        "seq": 1,
+        "time": AT,
+        "action": "action-1",
+        "outcome": "ok",
+        "by": "phone",
+        "address": "192.0.2.7",
+        "details": {"execution_id": "e"},
+        "prev": GENESIS,
+    }
+    assert second["prev"] == digest_of(lines(path)[0].rstrip(b"\n"))
+    assert head == Head(2, digest_of(lines(path)[1].rstrip(b"\n")))
+    assert verify(path, head) == Verdict(2, AT, AT, ())
+
+
+def test_it_is_its_owners_alone_whatever_the_umask(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    before = os.umask(0)
+    try:
+        head = append(path, [record()], EMPTY)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        path.chmod(0o644)
+        append(path, [record()], head)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    finally:
+        os.umask(before)
+
+
+def test_it_is_not_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "audit.log").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match=r".") as refused:
+        append(tmp_path / "audit.log", [record()], EMPTY)
+    assert refused.value.errno == errno.ELOOP
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@given(st.text(), st.dictionaries(st.text(), st.text() | st.none() | st.integers()))
+def test_nothing_breaks_a_line_or_colours_a_terminal(text: str, details: dict[str, Any]) -> None:
+    line = encode(Record(AT, text, text, text, text, text, text, details), 7, GENESIS)
+    assert all(0x20 <= byte < 0x7F for byte in line)
+    assert json.loads(line)["by"] == text
+
+
+TAMPERING: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str]] = {
+    "the first is removed": (lambda rows: rows[1:], "does not follow|missing"),
+    "one in the middle is removed": (lambda rows: [*rows[:2], *rows[3:]], "1 records are missing"),
+    "the last is removed": (lambda rows: rows[:-1], "1 more are missing"),
+    "the end is removed": (lambda rows: rows[:2], "3 more are missing"),
+    "all are removed": (lambda rows: [], "5 more are missing"),
+    "one is changed": (
+        lambda rows: [*rows[:2], rows[2].replace(b"action-3", b"action-X"), *rows[3:]],
+        "line 4 does not",
+    ),
+    "the last is changed": (lambda rows: [*rows[:4], rows[4].replace(b"action-5", b"action-X")], "not the one that"),
+    "two are swapped": (lambda rows: [rows[0], rows[2], rows[1], *rows[3:]], "does not follow"),
+    "one is doubled": (lambda rows: [*rows[:2], rows[1], *rows[2:]], "does not follow"),
+    "one is put in": (lambda rows: [*rows[:2], encode(record(9), 3, "0" * 64) + b"\n", *rows[2:]], "does not follow"),
+    "one is cut": (lambda rows: [*rows[:4], rows[4][:20]], "has no end|no record"),
+    "one is no JSON": (lambda rows: [*rows[:2], b"{\n", *rows[3:]], "no record"),
+    "one is another JSON": (lambda rows: [*rows[:2], b"[1]\n", *rows[3:]], "no record"),
+    "one is deep": (lambda rows: [*rows[:2], b"[" * 100_000 + b"\n", *rows[3:]], "no record"),
+    "one is not UTF-8": (lambda rows: [*rows[:2], b'{"seq":"\xff"}\n', *rows[3:]], "no record"),
+    "an empty one is put in": (lambda rows: [*rows[:2], b"\n", *rows[2:]], "no record"),
+}
+
+
+@pytest.mark.parametrize("case", TAMPERING)
+def test_tampering_shows(tmp_path: Path, case: str) -> None:
+    path = tmp_path / "audit.log"
+    head = written(path)
+    assert verify(path, head).problems == ()
+    change, says = TAMPERING[case]
+    path.write_bytes(b"".join(change(lines(path))))
+    problems = verify(path, head).problems
+    assert problems
+    assert any(part in problem for problem in problems for part in says.split("|")), problems
+
+
+def test_a_chain_of_ones_own_does_not_fit_the_database(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    head = written(path)
+    path.unlink()
+    written(path, 4)
+    append(path, [record(77)], EMPTY)
+    assert any("not the one that the database knows" in problem for problem in verify(path, head).problems)
+
+
+def test_a_log_that_is_ahead_of_the_database_is_whole(tmp_path: Path) -> None:
+    """The server was killed between the file and the database."""
+    path = tmp_path / "audit.log"
+    known = append(path, [record(1)], EMPTY)
+    append(path, [record(2)], known)
+    assert verify(path, known).problems == ()
+    assert verify(path, EMPTY).problems == ()
+
+
+def test_a_cut_shows_for_ever(tmp_path: Path) -> None:
+    """Numbers go on behind what the database knows, so that the gap is not closed by what comes later."""
+    path = tmp_path / "audit.log"
+    head = written(path)
+    path.write_bytes(b"".join(lines(path)[:2]))
+    later = append(path, [record(6)], head)
+    assert later.seq == 6
+    assert any("3 records are missing" in problem for problem in verify(path, later).problems)
+
+
+def test_a_line_that_was_cut_by_a_crash_is_not_glued_to_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    head = written(path)
+    with path.open("ab") as opened:
+        opened.write(b'{"seq":6,"ti')
+    append(path, [record(6)], head)
+    assert json.loads(lines(path)[-1])["action"] == "action-6"
+    assert verify(path, EMPTY).problems
+
+
+def test_a_disk_that_fills_leaves_no_half_of_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "audit.log"
+    head = written(path)
+    whole = path.read_bytes()
+    write, calls = os.write, []
+
+    def refuse(descriptor: int, data: bytes) -> int:
+        calls.append(data)
+        if len(calls) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data[:10])
+
+    monkeypatch.setattr("pocket_agent.audit.file.os.write", refuse)
+    with pytest.raises(OSError, match="No space"):
+        append(path, [record(6)], head)
+    monkeypatch.undo()
+    assert path.read_bytes() == whole
+    assert verify(path, append(path, [record(6)], head)).problems == ()
+
+
+def _write_many(path: Path, count: int) -> None:
+    for number in range(count):
+        append(path, [record(number)], EMPTY)
+
+
+def test_several_programs_write_one_chain(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_write_many, args=(path, 30)) for _ in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+        assert writer.exitcode == 0
+    assert verify(path, EMPTY) == Verdict(120, AT, AT, ())
+
+
+def test_only_so_many_problems_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    path.write_bytes(b"x\n" * 1000)
+    problems = verify(path, EMPTY).problems
+    assert len(problems) == 21
+    assert problems[-1] == "and 980 more problems"

@@ -1,0 +1,164 @@
+"""The audit log of a running server: nobody waits for it, and nothing is lost while a disk refuses."""
+
+import asyncio
+import errno
+import json
+from pathlib import Path
+
+import pytest
+
+from pocket_agent import events
+from pocket_agent.audit import trail as trail_module
+from pocket_agent.audit.file import append
+from pocket_agent.audit.observer import AuditObserver
+from pocket_agent.audit.record import EMPTY, Head, Record
+from pocket_agent.audit.trail import AuditTrail, NoTrail
+from pocket_agent.audit.verification import verify
+from pocket_agent.errors import FileOperationError
+from pocket_agent.events import AuditFailed
+from tests.server.room import Noted, Recorder, until
+
+
+class Kept:
+    """The database's side."""
+
+    def __init__(self) -> None:
+        self.head = EMPTY
+        self.error: FileOperationError | None = None
+
+    async def __call__(self, head: Head) -> None:
+        if self.error is not None:
+            raise self.error
+        self.head = head
+
+
+def record(number: int) -> Record:
+    """One of several."""
+    return Record("2030-01-02T03:04:05.678Z", f"action-{number}")
+
+
+def actions(path: Path) -> list[str]:
+    """What was written."""
+    return [json.loads(line)["action"] for line in path.read_bytes().splitlines()]
+
+
+async def test_what_is_noted_is_written_in_order_and_all_of_it_at_the_end(tmp_path: Path) -> None:
+    path, kept, seen = tmp_path / "audit.log", Kept(), Recorder()
+    trail = AuditTrail(path)
+    trail.note(record(0))
+    async with trail.running(EMPTY, kept, seen):
+        for number in range(1, 100):
+            trail.note(record(number))
+            if number % 10 == 0:
+                await asyncio.sleep(0)
+    assert actions(path) == [f"action-{number}" for number in range(100)]
+    assert kept.head.seq == 100
+    assert verify(path, kept.head).problems == ()
+    assert seen.events == []
+
+
+async def test_a_disk_that_refuses_is_told_once_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, kept, seen = tmp_path / "audit.log", Kept(), Recorder()
+    full = True
+
+    def refuse(*arguments: object) -> Head:
+        if full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return append(*arguments)  # type: ignore[arg-type]  # as they came
+
+    monkeypatch.setattr(trail_module, "append", refuse)
+    monkeypatch.setattr(trail_module, "_RETRY_SECONDS", 0.01)
+    trail = AuditTrail(path)
+    async with trail.running(EMPTY, kept, seen):
+        trail.note(record(1))
+        await until(lambda: bool(seen.events))
+        trail.note(record(2))
+        await asyncio.sleep(0.05)
+        full = False
+        await until(lambda: kept.head.seq == 2)
+    assert actions(path) == ["action-1", "action-2"]
+    assert seen.events == [AuditFailed("No space left on device")]
+
+
+async def test_a_disk_that_refuses_for_long_fills_no_memory_and_what_was_lost_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, kept = tmp_path / "audit.log", Kept()
+    monkeypatch.setattr(trail_module, "_MAX_WAITING", 10)
+    trail = AuditTrail(path)
+    for number in range(25):
+        trail.note(record(number))
+    async with trail.running(EMPTY, kept, Recorder()):
+        pass
+    assert actions(path) == ["records_lost", *(f"action-{number}" for number in range(15, 25))]
+    assert json.loads(path.read_bytes().splitlines()[0])["details"] == {"count": 15}
+
+
+async def test_a_database_that_refuses_costs_no_record(tmp_path: Path) -> None:
+    path, kept, seen = tmp_path / "audit.log", Kept(), Recorder()
+    kept.error = FileOperationError("The database is locked.")
+    trail = AuditTrail(path)
+    async with trail.running(EMPTY, kept, seen):
+        trail.note(record(1))
+        await until(lambda: bool(seen.events))
+        kept.error = None
+        trail.note(record(2))
+    assert actions(path) == ["action-1", "action-2"]
+    assert kept.head.seq == 2
+
+
+async def test_the_numbers_go_on_where_the_run_before_ended(tmp_path: Path) -> None:
+    path, kept = tmp_path / "audit.log", Kept()
+    for number in range(3):
+        trail = AuditTrail(path)
+        trail.note(record(number))
+        async with trail.running(kept.head, kept, Recorder()):
+            pass
+    assert verify(path, kept.head).records == 3
+    assert verify(path, kept.head).problems == ()
+
+
+def test_no_trail_takes_everything() -> None:
+    NoTrail().note(record(1))
+
+
+class Clock:
+    """A time that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_events_of_the_core_are_noted() -> None:
+    noted = Noted()
+    observer = AuditObserver(noted, Clock())
+    observer.emit(events.ServerStarted("1.0", ("https://box",), 3))
+    observer.emit(events.ConnectionOpened("c-1", "phone", "192.0.2.7"))
+    observer.emit(events.ConnectionRejected("origin", "192.0.2.8"))
+    observer.emit(events.SettingsReloaded("info"))
+    observer.emit(events.PongReceived("c-1", 0.1))
+    observer.emit(events.ServerStopping("signal"))
+    told = [(record_.action, record_.outcome, record_.by, record_.address) for record_ in noted.records]
+    assert told == [
+        ("server_start", "ok", None, None),
+        ("login", "ok", "phone", "192.0.2.7"),
+        ("login", "FORBIDDEN", None, "192.0.2.8"),
+        ("settings_reload", "ok", None, None),
+        ("server_stop", "ok", None, None),
+    ]
+
+
+def test_who_is_refused_again_and_again_fills_no_disk() -> None:
+    noted, clock = Noted(), Clock()
+    observer = AuditObserver(noted, clock)
+    for _ in range(5000):
+        observer.emit(events.ConnectionRejected("unauthorized", "192.0.2.8", 2))
+    assert len(noted.records) == 100
+    clock.now = 1.0
+    observer.emit(events.ConnectionRejected("unauthorized", "192.0.2.8"))
+    assert noted.records[-1].details == {"reason": "unauthorized", "count": 1, "not_written_before": 9800}
