@@ -10,7 +10,7 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks import fanout, history, idle, latency, listing, startup, telemetry, warm
+from benchmarks import fanout, flood, history, idle, latency, listing, startup, telemetry, warm
 from benchmarks.row import Row
 
 Bench = Callable[[Path, float], Coroutine[None, None, list[Row]]]
@@ -22,6 +22,7 @@ BENCHES: dict[str, Bench] = {
     "history": history.run,
     "project_list": listing.run,
     "idle": idle.run,
+    "flood": flood.run,
     "startup": startup.run,
     "telemetry": telemetry.run,
 }

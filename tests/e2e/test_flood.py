@@ -1,0 +1,60 @@
+"""Ten thousand handshakes from one address, while a paired client goes on working."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import aiohttp
+import pytest
+from tests.harness.absence import absent
+from tests.harness.server import ServerProcess, running_server, write_standin
+from tests.harness.tool import ROOT
+
+HANDSHAKES = 10_000
+ATTACKER = "127.0.0.2"
+SECONDS = 120.0
+
+
+async def flood(server: ServerProcess) -> asyncio.subprocess.Process:
+    """The attacker, at work."""
+    arguments = [str(server.port if server.tls_port is None else server.tls_port), ATTACKER, str(HANDSHAKES)]
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.harness.flood", *arguments), stdout=asyncio.subprocess.PIPE, cwd=ROOT
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a machine has one loopback address elsewhere")
+async def test_a_paired_client_works_while_one_address_makes_ten_thousand_handshakes(tmp_path: Path) -> None:
+    env = {
+        "PA_CLAUDE_BINARY": str(write_standin(tmp_path)),
+        "PA_LIMITS_EXEMPT_ADDRESSES": "127.0.0.1",
+        "PA_LOG_LEVEL": "info",
+    }
+    folder = tmp_path / "work"
+    folder.mkdir()
+    async with running_server(tmp_path, env=env) as server, server.client() as client:
+        project = await client.create_project(str(folder))
+        attacker = await flood(server)
+        answered = 0
+        async with asyncio.timeout(SECONDS), client.subscribe(project.id) as stream:
+            while attacker.returncode is None:
+                assert len(await client.projects()) == 1
+                answered += 1
+                await asyncio.sleep(0.005)
+            await client.execute(project.id, "one two three")
+            async for frame in stream:
+                if frame.type == "project_state" and frame.data["state"] == "IDLE" and frame.data["offset"] > 1:
+                    break
+        assert attacker.stdout is not None
+        came = json.loads(await attacker.stdout.read())
+        if came.get("dropped", 0) == HANDSHAKES and "Cannot assign" in server.log:
+            absent("a second loopback address")
+        assert answered > 10
+        assert came.get("101", 0) == 0, "nobody came in"
+        assert came["dropped"] > HANDSHAKES * 0.9, came
+        async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{server.port}/readyz") as ready:
+            assert ready.status == 200
+        rejected = [json.loads(line) for line in server.log.splitlines() if '"connection rejected"' in line]
+        assert len(rejected) < HANDSHAKES / 10, "the log is not flooded either"
+        assert sum(line["fields"]["count"] for line in rejected) >= HANDSHAKES * 0.9
