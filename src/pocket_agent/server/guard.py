@@ -136,6 +136,8 @@ async def _send(request: web.Request, response: web.StreamResponse) -> None:
         async with asyncio.timeout(_ANSWER_SECONDS):
             await response.prepare(request)
             await response.write_eof()
+    except ConnectionError:  # it has gone, as clients may
+        return
     except TimeoutError:
         if request.transport is not None:
             request.transport.abort()

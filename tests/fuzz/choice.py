@@ -1,0 +1,45 @@
+"""What a fuzz run throws at the server: chosen by hypothesis, as much as the environment asks for."""
+
+import gc
+import os
+from typing import Any, Final, TypeVar
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+Chosen = TypeVar("Chosen")
+
+LONG: Final = int(os.environ.get("FUZZ_EXAMPLES", "0"))
+"""Examples of each test in a long run (`make fuzz`), which are others each time; 0 for a short one, always the same."""
+
+
+def chosen(strategy: st.SearchStrategy[Chosen], count: int) -> list[Chosen]:
+    """So many examples, or those of a long run."""
+    found: list[Chosen] = []
+
+    @settings(
+        max_examples=LONG or count,
+        deadline=None,
+        derandomize=not LONG,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def choose(example: Chosen) -> None:
+        found.append(example)
+
+    choose()
+    return found
+
+
+def objects() -> int:
+    """How many objects the process holds."""
+    gc.collect()
+    return len(gc.get_objects())
+
+
+JSON: Final[st.SearchStrategy[Any]] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=30),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    max_leaves=10,
+)
