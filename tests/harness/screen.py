@@ -201,10 +201,10 @@ async def pocket_agent(server: ServerProcess, *arguments: str) -> str:
     return printed.decode()
 
 
-def pairing_code(server: ServerProcess, name: str) -> str:
+def pairing_code(server: ServerProcess, name: str, *, view_only: bool = False) -> str:
     """A code that lets one device in."""
     loaded = load_settings(config=None, environ={}, flags={"data.dir": server.data_dir})
-    pairing, code = new_pairing(name)
+    pairing, code = new_pairing(name, view_only=view_only)
     with connection_beside(database_path(loaded.settings.data.dir)) as connection:
         add_pairing(connection, pairing)
     return code
@@ -218,10 +218,11 @@ async def screen(
     *,
     size: ViewportSize = DESKTOP,
     theme: Literal["light", "dark"] = "light",
+    view_only: bool = False,
 ) -> AsyncIterator[Screen]:
     """A window of its own browser profile, paired as the device `name`, on the list of projects."""
     base = f"http://127.0.0.1:{server.port}"
-    code = pairing_code(server, name)
+    code = pairing_code(server, name, view_only=view_only)
     async with page_of(browser, f"{base}/pair#{code}", size, theme=theme) as page:
         shown = Screen(page, base)
         await shown.button("Pair").click()

@@ -121,6 +121,13 @@ def todo(question: Question, _argument: str) -> Reply:
     return _in_turn(question, load, *_TODO_STEPS, then=_TODO_DONE)
 
 
+def ask(question: Question, _argument: str) -> Reply:
+    """A question to a person, with answers to choose from."""
+    load = ToolUse("ToolSearch", {"query": "select:AskUserQuestion", "max_results": 1})
+    asking = ToolUse("AskUserQuestion", {"questions": _QUESTIONS})
+    return _in_turn(question, *([] if "AskUserQuestion" in question.tools else [load]), asking, then="So be it.")
+
+
 def think(_question: Question, _argument: str) -> Reply:
     """A thinking block, then text."""
     return Message((Thinking("The user wants to see me think. This is a thought."), Text("I thought about it.")))
@@ -196,6 +203,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
         "parallel": Scenario(parallel, "3"),
         "todo": Scenario(todo),
         "think": Scenario(think),
+        "ask": Scenario(ask),
         "error": Scenario(error),
         "overload": Scenario(overload, "1"),
         "slow": Scenario(slow, "3s"),
@@ -272,4 +280,25 @@ _TODO_STEPS: Final = tuple(
         },
     )
     for done in range(len(_TODO_TASKS) + 1)
+)
+
+_QUESTIONS: Final = (
+    {
+        "question": "Where should the orders be kept?",
+        "header": "Storage",
+        "multiSelect": False,
+        "options": [
+            {"label": "SQLite", "description": "One file beside the program, nothing to run"},
+            {"label": "PostgreSQL", "description": "A server, for many writers at once"},
+        ],
+    },
+    {
+        "question": "Which reports are wanted?",
+        "header": "Reports",
+        "multiSelect": True,
+        "options": [
+            {"label": "Daily", "description": "What was sold, every evening"},
+            {"label": "Monthly", "description": "With taxes"},
+        ],
+    },
 )

@@ -148,3 +148,21 @@ async def test_several_at_once_are_answered_one_after_the_other(stage: Stage, br
             await seen.answer("Allow")
         await seen.is_idle()
     assert sorted(path.name for path in folder.iterdir()) == [f"demo-parallel-{number}.txt" for number in (1, 2, 3)]
+
+
+async def test_a_question_of_the_agent_is_answered_by_choosing(stage: Stage, browser: Browser, folder: Path) -> None:
+    async with stage.server.client() as client, screen(browser, stage.server, size=PHONE) as seen:
+        project = await client.create_project(str(folder))
+        await seen.open(project.id)
+        await seen.send("demo:ask")
+        await expect(seen.dock).to_contain_text("The agent has a question", timeout=WAIT_MS)
+        answer = seen.dock.get_by_role("button", name="Answer")
+        await expect(answer).to_be_disabled()
+        await seen.dock.get_by_label("PostgreSQL").check()
+        await seen.dock.get_by_label("Daily").check()
+        await seen.dock.get_by_label("Another answer: Which reports are wanted?").fill("Hourly")
+        await answer.click()
+        await seen.is_idle()
+        await seen.says("So be it.")
+    assert stage.model.saw("PostgreSQL")
+    assert stage.model.saw("Daily, Hourly")

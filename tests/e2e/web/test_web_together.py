@@ -137,3 +137,25 @@ async def test_projects_are_searched_by_name_and_path(stage: Stage, browser: Bro
         await expect(rows).to_contain_text("apple-tree")
         await seen.page.get_by_role("searchbox").fill("nothing like it")
         await expect(seen.page.get_by_text("No project is called so.")).to_be_visible()
+
+
+async def test_a_device_that_may_only_watch_sees_everything_and_can_do_nothing(
+    stage: Stage, browser: Browser, folder: Path
+) -> None:
+    async with (
+        stage.server.client() as client,
+        screen(browser, stage.server, "wall", view_only=True) as wall,
+    ):
+        project_id = (await client.create_project(str(folder))).id
+        await expect(wall.page.get_by_role("button", name="New project")).to_be_hidden()
+        await wall.open(project_id)
+        await expect(wall.page.get_by_text("This device may only watch.")).to_be_visible()
+        await expect(wall.prompt_field).to_be_hidden()
+        await client.execute(project_id, "demo:bash=touch watched.txt")
+        await expect(wall.dock).to_contain_text("touch watched.txt", timeout=WAIT_MS)
+        await expect(wall.dock).to_contain_text("somebody else has to answer")
+        await expect(wall.dock.get_by_role("button", name="Allow")).to_be_hidden()
+        (waiting,) = [one for one in (await client.watch()).approvals if one.project_id == project_id]
+        await client.approve(project_id, waiting.approval.approval_id)
+        await wall.is_idle()
+        await wall.says("Allowed by test")

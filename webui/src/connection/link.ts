@@ -185,7 +185,7 @@ export class Link {
     if (socket === null || performance.now() - socket.heard < silenceMs) return;
     const timer = setTimeout(() => socket.close(), PROBE_MS);
     const done = (): void => clearTimeout(timer);
-    socket.request("project_list", {}).then(done, done);
+    socket.request("server_stats", {}).then(done, done);
   }
 }
 

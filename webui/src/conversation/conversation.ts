@@ -30,6 +30,7 @@ export class Conversation implements StreamListener {
   /** The newest entry that came, of the log with this epoch. */
   private reached: Position | null = null;
   private reading: Promise<void> | null = null;
+  private readonly isBusy = signal(false);
   private hasMoreExecutions = true;
   private askedExecutions = false;
 
@@ -73,6 +74,11 @@ export class Conversation implements StreamListener {
   /** What executions have used, by their id. */
   get executions(): ReadonlySignal<ReadonlyMap<string, ExecutionData>> {
     return this.used;
+  }
+
+  /** Whether entries out of memory are being read. */
+  get isReading(): ReadonlySignal<boolean> {
+    return this.isBusy;
   }
 
   start(): void {
@@ -220,9 +226,11 @@ export class Conversation implements StreamListener {
   /** One page at a time; what fails is asked for again by the next scroll. */
   private async read(work: () => Promise<void>): Promise<void> {
     if (this.reading !== null) return;
+    this.isBusy.value = true;
     this.reading = work().catch(ignored);
     await this.reading;
     this.reading = null;
+    this.isBusy.value = false;
   }
 }
 

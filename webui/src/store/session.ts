@@ -9,6 +9,8 @@ export type Session =
 export interface Device {
   readonly id: string;
   readonly name: string;
+  /** Whether it may only watch. */
+  readonly view_only?: boolean;
 }
 
 interface Refusal {

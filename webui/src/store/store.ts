@@ -1,6 +1,6 @@
 import { createContext } from "preact";
 import { useContext } from "preact/hooks";
-import { effect, signal, type ReadonlySignal } from "@preact/signals";
+import { computed, effect, signal, type ReadonlySignal } from "@preact/signals";
 import { Link } from "../connection/link";
 import type { Socket, Wire } from "../connection/socket";
 import { Conversation } from "../conversation/conversation";
@@ -32,6 +32,11 @@ export class Store {
   readonly drafts = new Drafts();
   readonly preferences = new Preferences();
   readonly toasts = new Toasts();
+  /** Whether this device may do anything beside watching. */
+  readonly mayAct: ReadonlySignal<boolean> = computed(() => {
+    const session = this.sessions.current.value;
+    return session.kind !== "paired" || session.device.view_only !== true;
+  });
   private readonly opened = signal<Conversation | null>(null);
 
   constructor(open: () => Wire) {

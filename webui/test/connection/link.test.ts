@@ -131,7 +131,7 @@ test("a request without a reply ends in time", async () => {
 test("a link that has gone silent is asked, and given up when it does not answer", async () => {
   network.wire.accept();
   await vi.advanceTimersByTimeAsync(31_000);
-  expect(network.wire.asked("project_list").data).toEqual({});
+  expect(network.wire.asked("server_stats").data).toEqual({});
   await vi.advanceTimersByTimeAsync(8_000);
   expect(network.wires[0]?.closedBy).toBe("client");
   expect(link.status.value.kind).not.toBe("online");
@@ -141,7 +141,7 @@ test("a link that answers is kept", async () => {
   network.wire.accept();
   for (let turn = 0; turn < 5; turn += 1) {
     await vi.advanceTimersByTimeAsync(31_000);
-    network.wire.reply("project_list", { projects: [] }, "project_list_response");
+    network.wire.reply("server_stats", {});
     await vi.advanceTimersByTimeAsync(9_000);
   }
   expect(network.wires).toHaveLength(1);

@@ -4,6 +4,8 @@ import { list, record, text, type Loose } from "../../conversation/reading";
 import type { Approval, Outcome } from "../../store/approvals";
 import { useStore, type Answer } from "../../store/store";
 import { ServerError } from "../../wire/frame";
+import { Boundary } from "../boundary";
+import { Json } from "../text/code";
 import { Questions, type Choices } from "../tool/question";
 import { isKnown, toolOf } from "../tool/tool";
 import { Editor } from "./editor";
@@ -16,6 +18,7 @@ type Mode = "look" | "edit" | "deny";
 
 /** A tool request: what it would do, and what to say to it. */
 export function Request({ approval }: { readonly approval: Approval }): VNode {
+  const { mayAct } = useStore();
   const { toasts, answer } = useAnswer(approval);
   const { request, outcome } = approval;
   const input = record(request.input);
@@ -29,6 +32,7 @@ export function Request({ approval }: { readonly approval: Approval }): VNode {
   };
 
   if (outcome !== undefined) return <Told outcome={outcome} />;
+  if (!mayAct.value) return <Watched approval={approval} />;
   if (mode === "edit") {
     return (
       <Editor
@@ -96,6 +100,19 @@ export function Request({ approval }: { readonly approval: Approval }): VNode {
   );
 }
 
+/** A request on a device that may not answer it. */
+function Watched({ approval }: { readonly approval: Approval }): VNode {
+  return (
+    <>
+      <div class="dock-body">
+        <Description approval={approval} />
+        <Whole name={approval.request.tool_name} input={record(approval.request.input)} />
+      </div>
+      <p class="dock-told">This device may only watch; somebody else has to answer.</p>
+    </>
+  );
+}
+
 interface Sending {
   readonly busy: boolean;
   readonly send: (given: Answer) => Promise<void>;
@@ -159,14 +176,22 @@ function Description({ approval }: { readonly approval: Approval }): VNode | nul
 
 /** Everything that the tool would be called with. */
 function Whole({ name, input }: { readonly name: string; readonly input: Loose }): VNode {
+  return (
+    <Boundary fallback={<Json value={input} />}>
+      <Call name={name} input={input} />
+    </Boundary>
+  );
+}
+
+function Call({ name, input }: { readonly name: string; readonly input: Loose }): VNode {
   const tool = toolOf(name);
-  const Call = tool.call;
+  const Shown = tool.call;
   const rest = isKnown(name) ? Object.entries(input).filter(([key]) => !SHOWN.has(key)) : [];
-  const showsSubject = Call === null || "file_path" in input || "notebook_path" in input;
+  const showsSubject = Shown === null || "file_path" in input || "notebook_path" in input;
   return (
     <div class="dock-call">
       {showsSubject && <p class="dock-path">{tool.subject(input)}</p>}
-      {Call !== null && <Call input={input} />}
+      {Shown !== null && <Shown input={input} />}
       {rest.length > 0 && (
         <dl class="dock-rest">
           {rest.map(([key, value]) => (

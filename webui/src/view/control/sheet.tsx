@@ -12,11 +12,26 @@ interface SheetProps {
   readonly actions?: ComponentChildren;
 }
 
+/** What had the focus before each sheet that is open was. */
+const openers: (Element | null)[] = [];
+
+/** Once no sheet is open any more, the focus is where it was before the first of them. */
+function giveFocusBack(): void {
+  setTimeout(() => {
+    if (document.querySelector("dialog[open]") !== null) return;
+    const opener = openers.find((element) => element?.isConnected);
+    openers.length = 0;
+    if (opener instanceof HTMLElement) opener.focus();
+  });
+}
+
 /** Something that has to be dealt with or closed before anything else: from below on a phone, in the middle elsewhere. */
 export function Sheet({ title, onClose, children, actions }: SheetProps): VNode {
   const dialog = useRef<HTMLDialogElement>(null);
   useEffect(() => {
+    openers.push(document.activeElement);
     dialog.current?.showModal();
+    return giveFocusBack;
   }, []);
   const close = (event: MouseEvent): void => {
     if (event.target === dialog.current) onClose(); // beside it, not in it

@@ -20,7 +20,7 @@ interface MenuProps {
 
 /** What can be done with a project, beside talking to its agent. */
 export function ProjectMenu({ project, onClose }: MenuProps): VNode {
-  const { link, toasts } = useStore();
+  const { link, toasts, mayAct } = useStore();
   const [choice, setChoice] = useState<Choice>("menu");
   const projectId = project.id;
   const isRunning = project.state === "EXECUTING";
@@ -51,6 +51,14 @@ export function ProjectMenu({ project, onClose }: MenuProps): VNode {
     case "delete":
       return <Delete project={project} onClose={onClose} />;
     case "menu":
+  }
+  if (!mayAct.value) {
+    return (
+      <Sheet title={project.name} onClose={onClose}>
+        <p>This device may only watch.</p>
+        <p class="hint path">{project.path}</p>
+      </Sheet>
+    );
   }
   return (
     <Sheet title={project.name} onClose={onClose}>

@@ -36,7 +36,7 @@ export default function ConversationPage({ params }: PageProps): VNode {
           <ApprovalDock />
           <div class="conversation-foot">
             <Queue conversation={conversation} />
-            <Composer project={project} />
+            {store.mayAct.value ? <Composer project={project} /> : <p class="watching">This device may only watch.</p>}
           </div>
         </>
       )}

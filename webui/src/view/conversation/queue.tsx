@@ -26,7 +26,7 @@ export function Queue({ conversation }: { readonly conversation: Conversation })
 }
 
 function Queued({ prompt, projectId }: { readonly prompt: QueuedPrompt; readonly projectId: string }): VNode {
-  const { link, toasts } = useStore();
+  const { link, toasts, mayAct } = useStore();
   const [text, setText] = useState<string | null>(null);
   const { execution_id } = prompt;
   const save = async (): Promise<void> => {
@@ -71,17 +71,21 @@ function Queued({ prompt, projectId }: { readonly prompt: QueuedPrompt; readonly
         <span class="visually-hidden">Waits at place {prompt.position}: </span>
         {prompt.prompt}
       </span>
-      <button
-        class="button quiet small icon-only"
-        type="button"
-        aria-label="Change"
-        onClick={() => setText(prompt.prompt)}
-      >
-        <Icon node={Pencil} size={17} />
-      </button>
-      <button class="button quiet small icon-only" type="button" aria-label="Withdraw" onClick={withdraw}>
-        <Icon node={Trash2} size={17} />
-      </button>
+      {mayAct.value && (
+        <>
+          <button
+            class="button quiet small icon-only"
+            type="button"
+            aria-label="Change"
+            onClick={() => setText(prompt.prompt)}
+          >
+            <Icon node={Pencil} size={17} />
+          </button>
+          <button class="button quiet small icon-only" type="button" aria-label="Withdraw" onClick={withdraw}>
+            <Icon node={Trash2} size={17} />
+          </button>
+        </>
+      )}
     </li>
   );
 }

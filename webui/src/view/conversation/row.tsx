@@ -6,6 +6,7 @@ import type { Timeline } from "../../conversation/timeline";
 import type { Outcome } from "../../store/approvals";
 import { formatCost, formatCount, formatDuration, formatFullTime, formatTime } from "../../text/format";
 import type { ExecutionData } from "../../wire/generated";
+import { Boundary } from "../boundary";
 import { Icon } from "../icon";
 import { memo } from "../memo";
 import { Clip } from "../text/clip";
@@ -31,7 +32,9 @@ export function Row(props: RowProps): VNode {
   const parent = "parent" in item ? item.parent : null;
   return (
     <div class={parent === null ? `row-${item.kind}` : `row-${item.kind} nested`} data-offset={item.offset}>
-      <Content {...props} />
+      <Boundary fallback={<p class="notice danger">This entry cannot be shown.</p>}>
+        <Content {...props} />
+      </Boundary>
     </div>
   );
 }

@@ -58,6 +58,7 @@ export function Transcript({ conversation, isRunning }: TranscriptProps): VNode 
           onNearEnd={() => void conversation.loadNewer()}
           onFollow={setFollowing}
         />
+        {conversation.isReading.value && <div class="reading spinner" role="status" aria-label="Loading more" />}
         {(!isFollowing || timeline.hasNewer) && (
           <button class="jump" type="button" onClick={() => void toNewest()}>
             <Icon node={ArrowDown} size={18} />

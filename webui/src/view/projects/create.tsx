@@ -20,7 +20,7 @@ export function CreateProject({ onClose }: { readonly onClose: () => void }): VN
     setBusy(true);
     setProblem("");
     try {
-      const project = await link.request("project_create", { path });
+      const project = await link.request("project_create", { path: path.trim().replace(/(?<=.)\/+$/, "") });
       projects.put(project);
       open(project.id);
     } catch (error) {

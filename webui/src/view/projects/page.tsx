@@ -11,7 +11,7 @@ import "./projects.css";
 const SEARCH_FROM = 4;
 
 export default function ProjectsPage(): VNode {
-  const { projects } = useStore();
+  const { projects, mayAct } = useStore();
   const [isCreating, setCreating] = useState(false);
   const [search, setSearch] = useState("");
   const all = projects.list.value;
@@ -21,10 +21,12 @@ export default function ProjectsPage(): VNode {
       <div class="page-inner">
         <header class="page-head">
           <h1>Projects</h1>
-          <button class="button primary" type="button" onClick={() => setCreating(true)}>
-            <Icon node={Plus} />
-            New project
-          </button>
+          {mayAct.value && (
+            <button class="button primary" type="button" onClick={() => setCreating(true)}>
+              <Icon node={Plus} />
+              New project
+            </button>
+          )}
         </header>
         {all.length >= SEARCH_FROM && (
           <label class="search">
@@ -41,7 +43,7 @@ export default function ProjectsPage(): VNode {
           </label>
         )}
         {!projects.loaded.value && <div class="spinner" role="status" aria-label="Loading the projects" />}
-        {projects.loaded.value && all.length === 0 && <None onCreate={() => setCreating(true)} />}
+        {projects.loaded.value && all.length === 0 && <None onCreate={mayAct.value ? () => setCreating(true) : null} />}
         {all.length > 0 && found.length === 0 && <p class="hint">No project is called so.</p>}
         <ul class="projects">
           {found.map((project) => (
@@ -54,15 +56,17 @@ export default function ProjectsPage(): VNode {
   );
 }
 
-function None({ onCreate }: { readonly onCreate: () => void }): VNode {
+function None({ onCreate }: { readonly onCreate: (() => void) | null }): VNode {
   return (
     <div class="empty">
       <Icon node={FolderGit2} size={40} />
       <h2>No projects yet</h2>
       <p>A project is a directory on the server's machine in which an agent works.</p>
-      <button class="button primary" type="button" onClick={onCreate}>
-        Choose a directory
-      </button>
+      {onCreate !== null && (
+        <button class="button primary" type="button" onClick={onCreate}>
+          Choose a directory
+        </button>
+      )}
     </div>
   );
 }

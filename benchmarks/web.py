@@ -1,0 +1,221 @@
+"""The web client in a real browser: a conversation of ten thousand entries, opened and scrolled through."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from playwright.async_api import Browser, CDPSession, Page
+from tests.harness.browser import DESKTOP, PHONE, browsing
+from tests.harness.screen import WAIT_MS, Screen, screen
+from tests.harness.server import ServerProcess
+
+from benchmarks.row import Row, median, percentile
+from pocket_agent.demo.markup import MARKDOWN_TEXT
+from pocket_agent.model import Direction, Entry, Milliseconds, Project, ProjectId, ProjectState
+from pocket_agent.storage import Change, Store
+from pocket_agent.storage.location import database_path
+
+_ENTRIES = 10_000
+_ROUNDS = 5
+_FRAMES = 600
+_STEP_PIXELS = 100
+"""How far a frame scrolls: 6,000 pixels a second, a brisk flick of a finger."""
+_BATCH = 1000
+_PROJECT = ProjectId("00000000-0000-4000-8000-000000000001")
+
+_FORGET_WORKER = """async () => {
+    for (const worker of await navigator.serviceWorker.getRegistrations()) await worker.unregister();
+}"""
+
+_SCROLL = """async ([direction, frames, step]) => {
+    const list = document.querySelector('.list');
+    const times = [];
+    await new Promise((done) => {
+        let last;
+        const frame = (now) => {
+            if (last !== undefined) times.push(now - last);
+            last = now;
+            list.scrollTop += direction * step;
+            if (times.length < frames) requestAnimationFrame(frame);
+            else done();
+        };
+        requestAnimationFrame(frame);
+    });
+    return times;
+}"""
+"""Scrolls a little with each frame; how long each of them took, in milliseconds."""
+
+_OPEN = """(path) => new Promise((done) => {
+    const began = performance.now();
+    document.querySelector(`.projects a[href="${path}"]`).click();
+    const look = () => {
+        if (document.querySelector('.list-row') === null) requestAnimationFrame(look);
+        else requestAnimationFrame(() => setTimeout(() => done(performance.now() - began)));
+    };
+    look();
+})"""
+"""Opens a project by its link; how long it took until its conversation was painted, in milliseconds."""
+
+_TO_THE_END = """async (direction) => {
+    const list = document.querySelector('.list');
+    for (let still = 0; still < 40;) {
+        const before = list.scrollTop;
+        list.scrollTop += direction * list.clientHeight * 4;
+        await new Promise((done) => requestAnimationFrame(done));
+        still = Math.abs(list.scrollTop - before) < 1 ? still + 1 : 0;
+        if (still > 0) await new Promise((done) => setTimeout(done, 20));
+    }
+}"""
+
+
+async def run(folder: Path, scale: float) -> list[Row]:
+    """Measure what a person feels."""
+    made = ServerProcess(folder, env={"PA_LOG_LEVEL": "info", "PA_CLAUDE_BINARY": "/nonexistent"})
+    store = Store.open(database_path(made.data_dir))
+    try:
+        await _fill(store, folder / "project", max(500, int(_ENTRIES * scale)))
+    finally:
+        await store.close()
+    try:
+        await made.start()
+        async with browsing() as browser:
+            return [*await _first_load(made, browser), *await _conversation(made, browser, scale)]
+    finally:
+        await made.clean_up()
+
+
+async def _first_load(made: ServerProcess, browser: Browser) -> list[Row]:
+    """From nothing to the list of projects, with an empty cache."""
+    times = []
+    for _ in range(_ROUNDS):
+        async with screen(browser, made) as seen:
+            session = await seen.page.context.new_cdp_session(seen.page)
+            await session.send("Network.clearBrowserCache")
+            await seen.page.evaluate(_FORGET_WORKER)
+            await seen.page.goto(seen.base)
+            await seen.page.wait_for_selector(".project", timeout=WAIT_MS)
+            times.append(await seen.page.evaluate("performance.now()"))
+    return [
+        Row("web: first load until the projects are there", median(times), "ms", "below 1,000", median(times) < 1000)
+    ]
+
+
+async def _conversation(made: ServerProcess, browser: Browser, scale: float) -> list[Row]:
+    rows = []
+    for name, size in (("phone", PHONE), ("desktop", DESKTOP)):
+        async with screen(browser, made, size=size) as seen:
+            opened = await _opened(seen)
+            up = await _scrolled(seen.page, -1, scale)
+            down = await _scrolled(seen.page, 1, scale)
+            frames = up + down
+            rate = 1000 * len(frames) / sum(frames)
+            rows += [
+                Row(f"web, {name}: a project until it is painted", opened, "ms", "below 1,000", opened < 1000),
+                Row(f"web, {name}: frames while scrolling", rate, "/s", "at least 50", rate >= 50),
+                Row(f"web, {name}: the longest of a hundred frames", percentile(frames, 99), "ms"),
+            ]
+            rows += await _memory(seen, name)
+    return rows
+
+
+async def _opened(seen: Screen) -> float:
+    times = []
+    for _ in range(_ROUNDS):
+        await seen.page.goto(seen.base)
+        await seen.page.wait_for_selector(".project", timeout=WAIT_MS)
+        times.append(float(await seen.page.evaluate(_OPEN, f"/p/{_PROJECT}")))
+    return median(times)
+
+
+async def _scrolled(page: Page, direction: int, scale: float) -> list[float]:
+    times: list[float] = await page.evaluate(_SCROLL, [direction, max(60, int(_FRAMES * scale)), _STEP_PIXELS])
+    return times
+
+
+async def _memory(seen: Screen, name: str) -> list[Row]:
+    """What is held after the whole conversation was seen once, and again."""
+    session = await seen.page.context.new_cdp_session(seen.page)
+    held = []
+    for _ in range(2):
+        for direction in (-1, 1):
+            await seen.page.evaluate(_TO_THE_END, direction)
+        held.append(await _heap_mb(session))
+    counters = await session.send("Memory.getDOMCounters")
+    grown = held[1] / held[0]
+    return [
+        Row(f"web, {name}: memory after all was seen once", held[0], "MB"),
+        Row(f"web, {name}: the same after it was seen again", grown, "x", "at most 1.2", grown <= 1.2),
+        Row(f"web, {name}: nodes in the document", float(counters["nodes"]), ""),
+    ]
+
+
+async def _heap_mb(session: CDPSession) -> float:
+    for _ in range(3):
+        await session.send("HeapProfiler.collectGarbage")
+        await asyncio.sleep(0.1)
+    usage: dict[str, Any] = await session.send("Runtime.getHeapUsage")
+    return float(usage["usedSize"]) / 1e6
+
+
+async def _fill(store: Store, path: Path, count: int) -> None:
+    """A project whose agent has thought, written, edited and run things."""
+    path.mkdir(parents=True)
+    at = Milliseconds(1_700_000_000_000)
+    number = await store.next_project_number()
+    lines = _lines()
+    for start in range(0, count, _BATCH):
+        end = min(count, start + _BATCH)
+        project = Project(
+            number=number,
+            id=_PROJECT,
+            path=str(path),
+            real_path=str(path.resolve()),
+            name=path.name,
+            state=ProjectState.IDLE,
+            session_id=None,
+            epoch="0123abcd",
+            head=end,
+            first=1,
+            created_at=at,
+            last_active=at,
+        )
+        entries = []
+        for offset in range(start + 1, end + 1):
+            kind, data = next(lines)
+            entries.append(Entry(offset, Milliseconds(at + offset), Direction.CLAUDE, kind, json.dumps(data).encode()))
+        await store.commit(Change(project=project, entries=tuple(entries)))
+
+
+def _lines() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Turns of a working day, for ever."""
+    turn = 0
+    while True:
+        turn += 1
+        prompt = f"Please look at part {turn} of the cart, and mend what is wrong with it."
+        yield "prompt", {"execution_id": f"e{turn}", "prompt": prompt, "by": "phone"}
+        yield "agent_message", _said({"type": "thinking", "thinking": f"I should look at part {turn} first. " * 8})
+        for step in range(4):
+            yield "agent_message", _said({"type": "text", "text": f"Step {step + 1}: I look at `cart_{turn}.py`."})
+            name, given, answer = _TOOLS[step]
+            call = f"t{turn}-{step}"
+            yield "agent_message", _said({"type": "tool_use", "id": call, "name": name, "input": given})
+            result = {"type": "tool_result", "tool_use_id": call, "content": answer}
+            yield "agent_message", {"type": "user", "message": {"role": "user", "content": [result]}}
+        yield "agent_message", _said({"type": "text", "text": MARKDOWN_TEXT})
+        usage = {"input_tokens": 1000, "output_tokens": 500}
+        yield "agent_message", {"type": "result", "is_error": False, "duration_ms": 12_345, "usage": usage}
+
+
+def _said(block: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "assistant", "message": {"role": "assistant", "content": [block]}, "parent_tool_use_id": None}
+
+
+_CODE = "".join(f"    line_{number} = compute({number}, rounding=ROUND_HALF_EVEN)\n" for number in range(60))
+_TOOLS: tuple[tuple[str, dict[str, Any], str], ...] = (
+    ("Bash", {"command": "pytest -q tests/test_cart.py"}, "\x1b[32m.\x1b[0m" * 60 + "\n60 passed in 1.20s"),
+    ("Read", {"file_path": "/project/cart.py"}, _CODE),
+    ("Edit", {"file_path": "/project/cart.py", "old_string": _CODE, "new_string": _CODE.replace("_3", "_three")}, "ok"),
+    ("Grep", {"pattern": "ROUND_HALF_EVEN", "path": "/project"}, "\n".join(f"cart.py:{n}" for n in range(40))),
+)
