@@ -10,8 +10,7 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks import fanout, flood, history, idle, latency, listing, startup, telemetry, warm
-from benchmarks import fanout, history, idle, latency, listing, startup, telemetry, warm, web
+from benchmarks import fanout, flood, history, idle, latency, listing, startup, telemetry, warm, web
 from benchmarks.row import Row
 
 Bench = Callable[[Path, float], Coroutine[None, None, list[Row]]]
