@@ -1,5 +1,6 @@
 """Disks that fill and fail, for tests that may mount one; for others the test is skipped by name."""
 
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -32,12 +33,24 @@ def small_disk(data: Path) -> Iterator[None]:
 
 
 def fill(data: Path, *, leave: int = 0) -> Path:
-    """A file that takes all space of a file system but so many bytes."""
+    """A file that takes all space of a file system but so many bytes, while others write there, too."""
     filler = data / "filler"
-    free = os.statvfs(data).f_bavail * os.statvfs(data).f_frsize
+    taken = 0
     with filler.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, free - leave)
+        while (wanted := _free(data) - leave) > 0:
+            try:
+                os.posix_fallocate(file.fileno(), taken, wanted)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+            else:
+                taken += wanted
     return filler
+
+
+def _free(data: Path) -> int:
+    found = os.statvfs(data)
+    return found.f_bavail * found.f_frsize
 
 
 class FailingDisk:

@@ -46,14 +46,17 @@ export const options = {
 
 const roundTrip = new Trend('round_trip_ms', false);
 const socketsOpened = new Counter('sockets_opened');
+let lastFault = ''; // of this user: each has variables of its own
 
 export default function () {
   const headers = __ENV.PA_TOKEN ? { Authorization: `Bearer ${__ENV.PA_TOKEN}` } : {};
   const response = ws.connect(url, { headers }, attend);
   const opened = check(response, { 'status is 101': (r) => Boolean(r) && r.status === 101 });
   if (!opened) {
-    if (exec.vu.idInTest === 1) {
-      console.error(`${url}: ${response.error || `HTTP status ${response.status}`}`); // one user's word is enough
+    const fault = `${url}: ${response.error || `HTTP status ${response.status}`}`;
+    if (fault !== lastFault) {
+      console.error(fault); // once per user, not once per attempt
+      lastFault = fault;
     }
     sleep(retrySeconds); // or a server that is down would be asked as fast as this machine can
   }
