@@ -8,7 +8,7 @@ run: setup ## start the server (make run ARGS="--port 9000")
 	@scripts/run $(ARGS)
 
 test: check ## everything that must hold
-	.venv/bin/pytest -n 2 --dist loadfile $(PYTEST)
+	.venv/bin/pytest -n 4 --dist worksteal $(PYTEST)  # more than there are cores: many tests wait
 
 check: setup-tests ## style, types, the floors of the house, generated files
 	.venv/bin/ruff check .

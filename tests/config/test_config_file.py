@@ -83,7 +83,7 @@ def test_quoted_words_are_texts_and_variables_keep_their_spelling() -> None:
     ("text", "message"),
     [
         ("server:\n  prot: 1\n", "server.prot (f:2): unknown setting; did you mean port?"),
-        ("a:\n  b: 1\n", "a (f:1): unknown setting; known here: alerts, claude, data, demo,"),
+        ("a:\n  b: 1\n", "a (f:1): unknown setting; known here: alerts, audit, claude, data, demo,"),
         ("\nport: 1\n", "port (f:2): unknown setting; did you mean server.port or metrics.port?"),
         ("tls: {}\n", "tls (f:1): unknown setting; did you mean server.tls?"),
         ("sever:\n  port: 1\n", "sever (f:1): unknown setting; did you mean server?"),

@@ -1,5 +1,6 @@
 """Settings that rules are rendered from, from one end of each threshold to the other, and promtool's word on them."""
 
+import os
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -94,5 +95,6 @@ def write_files(folder: Path, files: Iterable[RenderedFile]) -> list[Path]:
 
 def promtool(*arguments: str | Path) -> tuple[int, str]:
     """Its exit status, and what it said."""
-    done = subprocess.run([require_tool("promtool"), *arguments], capture_output=True, text=True, check=False)
+    program, environment = require_tool("promtool"), {**os.environ, "GOGC": "400"}  # a quarter less to compute
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False, env=environment)
     return done.returncode, done.stdout + done.stderr
