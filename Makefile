@@ -7,8 +7,9 @@ setup: ## .venv with everything in it, a Claude Code CLI if there is none, and t
 run: setup ## start the server (make run ARGS="--port 9000")
 	@scripts/run $(ARGS)
 
+# Four at a time, whatever the number of cores: many tests wait for something.
 test: check ## everything that must hold
-	.venv/bin/pytest -n 4 --dist worksteal $(PYTEST)  # more than there are cores: many tests wait
+	.venv/bin/pytest -n 4 --dist worksteal $(PYTEST)
 
 check: setup-tests ## style, types, the floors of the house, generated files
 	.venv/bin/ruff check .
