@@ -19,7 +19,9 @@ from pocket_agent.storage import Store
 
 _TOKEN_BYTES: Final = 32  # 256 bits
 _TOKEN_PREFIX: Final = "pa_"  # noqa: S105 - lets people and secret scanners recognise a token
-_LOCAL: Final = Device(id="local", name="local", token_hash="", created_at=Milliseconds(0))
+_NO_TOKEN: Final = ""
+"""What stands for the hash of a token where there is none: the hash of no token is empty."""
+_LOCAL: Final = Device(id="local", name="local", token_hash=_NO_TOKEN, created_at=Milliseconds(0))
 
 
 def new_token() -> str:
@@ -106,7 +108,7 @@ class Authenticator:
             return None
         identity = "user-" + hashlib.sha256(name.encode()).hexdigest()[:16]
         view_only = name not in self._sso.users
-        return Device(id=identity, name=name, token_hash="", created_at=Milliseconds(0), view_only=view_only)
+        return Device(id=identity, name=name, token_hash=_NO_TOKEN, created_at=Milliseconds(0), view_only=view_only)
 
     def cookie(self, peer: Peer, headers: Mapping[str, str]) -> str | None:
         """The token in the cookie of a request that shows no other; None when there is none."""
