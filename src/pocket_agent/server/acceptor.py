@@ -20,6 +20,8 @@ _HEAD_SECONDS: Final = 20.0
 """How long a connection may take to send the head of its first request, or of the next one."""
 _PAUSE_SECONDS: Final = 0.2
 """How long to wait when the system has no room for another connection."""
+_BREATH_SECONDS: Final = 0.001
+"""How long to look after the others when a connection was dropped: dropping thousands must not be all that is done."""
 _RESET: Final = struct.pack("ii", 1, 0)
 """SO_LINGER of 0 seconds: a connection that is dropped leaves nothing behind (socket(7))."""
 
@@ -126,6 +128,7 @@ class Acceptor:
                 continue
             if not self._admission.enter(address[0]):
                 drop(connected)
+                await asyncio.sleep(_BREATH_SECONDS)
                 continue
             task = tasks.create_task(self._take_in(connected, address[0]))
             self._arriving.add(task)
