@@ -1,7 +1,6 @@
 """What clients may choose for an agent."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from pocket_agent.config import load_settings
 from pocket_agent.errors import ConfigurationError, ForbiddenError, InvalidPathError, PocketAgentError
 from pocket_agent.model import ExecuteOptions
 from pocket_agent.policy import Policy
+from tests.harness.mortal import as_mortal
 
 INLINE = json.dumps({"mcpServers": {"x": {"command": "/bin/true"}}})
 
@@ -175,10 +175,17 @@ async def test_a_project_outside_the_roots_of_today_starts_nothing(tree: Path) -
         await policy(tree).admit(ExecuteOptions(), str(tree / "outside"))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-async def test_a_directory_that_may_not_be_entered(tree: Path) -> None:
+TRY_TO_ADD = """
+import asyncio, pathlib, sys
+from tests.test_policy import policy, refused
+tree = pathlib.Path(sys.argv[1])
+print(asyncio.run(refused(policy(tree), tree, add_dirs=(str(tree / "code" / "other"),))))
+"""
+
+
+def test_a_directory_that_may_not_be_entered(tree: Path) -> None:
     (tree / "code" / "other").chmod(0)
-    assert await refused(policy(tree), tree, add_dirs=(str(tree / "code" / "other"),)) == "INVALID_PATH"
+    assert as_mortal(TRY_TO_ADD, tree) == "INVALID_PATH"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The directory that a process starts in, while others move and link what its path names."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from pocket_agent.claude.process import spawn
 from pocket_agent.claude.spool import Spool
 from pocket_agent.claude.workdir import held, is_replaced
 from pocket_agent.errors import ExecutionFailedError
+from tests.harness.mortal import as_mortal
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the path as it is, elsewhere")
 
@@ -73,11 +73,20 @@ async def test_an_agent_is_not_started_through_a_link(project: Path, tmp_path: P
         spawn(["/bin/true"], cwd=project, environment={}, spool=spool)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+ENTER = """
+import os, pathlib, sys
+from pocket_agent.claude.workdir import held
+from tests.claude.test_claude_workdir import here
+project = pathlib.Path(sys.argv[1])
+assert not os.access(project.parent, os.R_OK)
+with held(project) as directory:
+    print(here(directory))
+"""
+
+
 def test_a_directory_may_be_entered_that_may_not_be_read(project: Path) -> None:
     project.parent.chmod(0o100)
     try:
-        with held(project) as directory:
-            assert here(directory) == str(project)
+        assert as_mortal(ENTER, project) == str(project)
     finally:
         project.parent.chmod(0o700)
