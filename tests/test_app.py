@@ -135,11 +135,11 @@ async def test_what_it_keeps_is_its_owners_alone(server: ServerProcess, folder: 
         await client.kill(project.id)
 
 
-async def test_sighup_brings_a_new_certificate_to_new_connections(tmp_path: Path) -> None:
+async def test_sighup_brings_a_new_certificate_and_its_names_to_new_connections(tmp_path: Path) -> None:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
 
-    def renew() -> int:
-        certificate, private = make_self_signed([])
+    def renew(name: str) -> int:
+        certificate, private = make_self_signed([name])
         cert.write_bytes(certificate)
         key.write_bytes(private)
         return x509.load_pem_x509_certificate(certificate).serial_number
@@ -153,7 +153,14 @@ async def test_sighup_brings_a_new_certificate_to_new_connections(tmp_path: Path
         await writer.wait_closed()
         return x509.load_der_x509_certificate(found).serial_number
 
-    first = renew()
+    async def answers(name: str) -> int:
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as http,
+            http.get(f"https://127.0.0.1:{port}/livez", headers={"Host": name}) as answer,
+        ):
+            return answer.status
+
+    first = renew("first.example")
     port = free_port()
     env = {
         "PATH": os.environ["PATH"],
@@ -171,16 +178,19 @@ async def test_sighup_brings_a_new_certificate_to_new_connections(tmp_path: Path
     try:
         await logged(server, "server ready")
         assert await served() == first
-        second = renew()
+        assert (await answers("first.example"), await answers("second.example")) == (200, 421)
+        second = renew("second.example")
         assert await served() == first
         process.send_signal(signal.SIGHUP)
         await logged(server, "certificate loaded", 2)
         assert await served() == second
+        assert (await answers("first.example"), await answers("second.example")) == (421, 200)
         key.write_text("broken")
         process.send_signal(signal.SIGHUP)
         (ignored,) = await logged(server, "setting ignored")
         assert str(key) in ignored["fields"]["reason"]
         assert await served() == second, "the old one stays"
+        assert await answers("second.example") == 200
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(SECONDS):
             assert await process.wait() == 0

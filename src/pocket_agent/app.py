@@ -51,7 +51,7 @@ from pocket_agent.server.device import Devices
 from pocket_agent.server.guard import Guard, Hosts
 from pocket_agent.server.handlers import Handlers
 from pocket_agent.server.http import Endpoint
-from pocket_agent.server.listener import Listeners, exporting, listening, tell
+from pocket_agent.server.listener import Listeners, adopt, exporting, listening
 from pocket_agent.server.pairing import new_pairing
 from pocket_agent.server.tls import Tls
 from pocket_agent.session.agent import AgentContext
@@ -132,7 +132,7 @@ async def _serve(
     trail: AuditTrail | None,
     candidates: tuple[Path, ...],
     on_started: Callable[[Started], None],
-    reloading: Callable[[asyncio.Event, Tls | None, Observer], Coroutine[None, None, None]],
+    reloading: Callable[[asyncio.Event, Tls | None, Hosts, Observer], Coroutine[None, None, None]],
 ) -> None:
     """Run the server with its log open; see `serve`."""
     settings = loaded.settings
@@ -179,7 +179,7 @@ async def _serve(
             if settings.metrics.enabled:
                 await stack.enter_async_context(_exporting(exposition, loaded, observer))
             listeners = await stack.enter_async_context(
-                listening(endpoint.application(), loaded, observer, endpoint.admission)
+                listening(endpoint.application(), loaded, observer, endpoint.admission, endpoint.hosts)
             )
             started = _started(listeners, first, settings)
             await stack.enter_async_context(
@@ -191,7 +191,7 @@ async def _serve(
                     health.run(),
                     report.run(),
                     notifier.run(projects, endpoint.is_watched, listeners.page_urls[0]),
-                    reloading(reload, listeners.tls, observer),
+                    reloading(reload, listeners.tls, endpoint.hosts, observer),
                 )
             )
             await report.unready()  # so that the first checks are done when the log says that it is ready
@@ -356,6 +356,7 @@ async def _reload(
     read_settings: Callable[[], LoadedSettings],
     asked: asyncio.Event,
     tls: Tls | None,
+    hosts: Hosts,
     observer: Observer,
 ) -> None:
     """On SIGHUP: read the certificate and the log settings again."""
@@ -368,7 +369,7 @@ async def _reload(
             observer.emit(SettingsReloaded(logging.level))
             if tls is not None:
                 tls.reload()
-                tell(tls, observer)
+                adopt(tls, hosts, observer)
         except ConfigurationError as error:
             observer.emit(SettingIgnored("reload", error.message))
 

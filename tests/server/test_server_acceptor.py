@@ -53,7 +53,7 @@ async def place(folder: Path, **changed: Any) -> AsyncIterator[Place]:
     loaded = load_settings(config=None, environ={}, flags=flags)
     async with open_room(folder, **changed) as room:
         admission = room.endpoint.admission
-        async with listening(room.endpoint.application(), loaded, Recorder(), admission) as found:
+        async with listening(room.endpoint.application(), loaded, Recorder(), admission, room.endpoint.hosts) as found:
             yield Place(room, found, admission)
 
 

@@ -13,11 +13,13 @@ import psutil
 import pytest
 from aiohttp import web
 
-from pocket_agent.config import LoadedSettings, load_settings
-from pocket_agent.errors import ConfigurationError
+from pocket_agent.config import LoadedSettings, Settings, load_settings
+from pocket_agent.errors import ConfigurationError, ForbiddenError
 from pocket_agent.events import CertificateLoaded, ListenersOpened, SettingIgnored
 from pocket_agent.server.admission import Admission
-from pocket_agent.server.listener import Listeners, exporting, listening
+from pocket_agent.server.guard import Hosts
+from pocket_agent.server.listener import Listeners, adopt, exporting, listening
+from pocket_agent.server.tls import make_self_signed
 from tests.harness.absence import absent
 from tests.harness.server import ServerProcess, free_port, write_standin
 from tests.server.room import Recorder
@@ -72,7 +74,8 @@ def seen() -> Iterator[Recorder]:
 
 def opened(loaded: LoadedSettings, seen: Recorder) -> contextlib.AbstractAsyncContextManager[Listeners]:
     """An application without routes, listened for."""
-    return listening(web.Application(), loaded, seen, Admission(loaded.settings))
+    hosts = Hosts(loaded.settings, auth=loaded.settings.server.auth)
+    return listening(web.Application(), loaded, seen, Admission(loaded.settings), hosts)
 
 
 def exported(loaded: LoadedSettings) -> contextlib.AbstractAsyncContextManager[str]:
@@ -178,9 +181,76 @@ async def test_a_plain_port_that_nobody_asked_for_is_done_without(tmp_path: Path
 
 
 async def test_an_address_that_is_not_ours_is_told(tmp_path: Path, seen: Recorder) -> None:
-    said = await refusal(settings_of(tmp_path, server__host="192.0.2.1"), seen)
-    assert "192.0.2.1" in said
-    assert "taken" not in said
+    for host in ("192.0.2.1", "nowhere.invalid"):
+        said = await refusal(settings_of(tmp_path, server__host=host), seen)
+        assert said.startswith(f"{host} is no address of this machine")
+        assert "server.host" in said
+        assert "port" not in said
+    with pytest.raises(ConfigurationError, match=r"metrics\.host"):
+        async with exported(settings_of(tmp_path, metrics__host="192.0.2.1")):
+            pass
+
+
+@pytest.mark.parametrize("flag", ["server.auth", "server.tls.enabled"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "box.local"])
+def test_what_would_let_anybody_in_is_refused_in_words_that_help(flag: str, host: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(config=None, environ={}, flags={"server.host": host, flag: False})
+    said = caught.value.message
+    assert flag in said
+    assert "only with a loopback host" in said
+    assert "pocket-agent pair" in said if flag == "server.auth" else "docs/deployment/proxy.md" in said
+
+
+NAMED = ("agent.example", "*.agent.example", "*.other.example", "w*.third.example", "*", "Big.Example.")
+
+
+async def test_names_of_the_users_own_certificate_are_the_servers(tmp_path: Path, seen: Recorder) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    for path, pem in zip((cert, key), make_self_signed(NAMED), strict=True):
+        path.write_bytes(pem)
+    loaded = settings_of(
+        tmp_path, server__tls__cert=cert, server__tls__key=key, server__allowed_hosts="x.other.example"
+    )
+    hosts = Hosts(loaded.settings, auth=True)
+    async with listening(web.Application(), loaded, seen, Admission(loaded.settings), hosts) as found:
+        for name in ("agent.example", "agent.example:8443", "AGENT.example".lower(), "big.example", "x.other.example"):
+            hosts.check(name)
+        for name in ("y.agent.example", "y.other.example", "third.example", "www.third.example", "evil.example", "*"):
+            with pytest.raises(ForbiddenError):
+                hosts.check(name)
+        ignored = [event.reason.split()[2] for event in seen.of(SettingIgnored)]
+        assert ignored == ["*", "*.agent.example", "w*.third.example"], "somebody who uses one is named already"
+        for path, pem in zip((cert, key), make_self_signed(["new.example"]), strict=True):
+            path.write_bytes(pem)
+        assert found.tls is not None
+        found.tls.reload()
+        adopt(found.tls, hosts, seen)
+        hosts.check("new.example")
+        with pytest.raises(ForbiddenError):
+            hosts.check("agent.example")
+
+
+async def test_a_certificate_that_the_server_has_made_adds_no_names(tmp_path: Path, seen: Recorder) -> None:
+    """It stays in use when a name is taken out of the settings."""
+    for names in (["once.example"], []):
+        loaded = settings_of(tmp_path, server__allowed_hosts=names)
+        hosts = Hosts(loaded.settings, auth=True)
+        async with listening(web.Application(), loaded, seen, Admission(loaded.settings), hosts) as found:
+            assert found.tls is not None
+            assert "once.example" in found.tls.certificate.names
+            if names:
+                hosts.check("once.example")
+            else:
+                with pytest.raises(ForbiddenError):
+                    hosts.check("once.example")
+
+
+def test_without_tokens_a_certificate_adds_no_names() -> None:
+    hosts = Hosts(Settings(), auth=False)
+    assert hosts.certify(["agent.example", "*.agent.example"]) == []
+    with pytest.raises(ForbiddenError):
+        hosts.check("agent.example")
 
 
 async def test_a_process_of_another_user_is_told_as_far_as_it_may_be_known(tmp_path: Path) -> None:

@@ -154,6 +154,21 @@ def test_a_key_that_does_not_fit_is_made_anew(tmp_path: Path) -> None:
     Tls(TlsSettings(), tmp_path, [])
 
 
+@pytest.mark.parametrize("extension", [None, b"\x30\x03\x82\x01\xff"])
+def test_a_certificate_without_names_that_can_be_read_has_none(tmp_path: Path, extension: bytes | None) -> None:
+    private = ec.generate_private_key(ec.SECP256R1())
+    builder = x509.CertificateBuilder().subject_name(x509.Name([])).issuer_name(x509.Name([])).serial_number(1)
+    builder = builder.public_key(private.public_key()).not_valid_before(datetime.now(UTC))
+    builder = builder.not_valid_after(datetime.now(UTC) + timedelta(days=1))
+    if extension is not None:
+        oid = x509.SubjectAlternativeName.oid
+        builder = builder.add_extension(x509.UnrecognizedExtension(oid, extension), critical=False)
+    encoding = serialization.Encoding.PEM
+    pem = private.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    cert, key = write(tmp_path, "own", (builder.sign(private, hashes.SHA256()).public_bytes(encoding), pem))
+    assert Tls(TlsSettings(cert=cert, key=key), tmp_path / "tls", []).certificate.names == ()
+
+
 async def test_ones_own_certificate(tmp_path: Path) -> None:
     cert, key = write(tmp_path, "own", make_self_signed(["box.local"]))
     made = Tls(TlsSettings(cert=cert, key=key), tmp_path / "tls", [])

@@ -57,9 +57,16 @@ def _exposures(settings: Settings) -> Iterator[Conflict]:
         return
     only = "only with a loopback host (127.0.0.1, ::1 or localhost)"
     if not server.auth:
-        yield Conflict(("server.auth", "server.host"), f"connections without a token: {only}")
+        yield Conflict(
+            ("server.auth", "server.host"),
+            f"connections without a token: {only}; else leave them on, and let devices in by `pocket-agent pair`",
+        )
     if not server.tls.enabled:
-        yield Conflict(("server.tls.enabled", "server.host"), f"connections without encryption: {only}")
+        yield Conflict(
+            ("server.tls.enabled", "server.host"),
+            f"connections without encryption: {only}, where a proxy or a tunnel can take them on "
+            "(docs/deployment/proxy.md)",
+        )
     if settings.demo:
         yield Conflict(("demo", "server.host"), f"the demo model: {only}")
 

@@ -105,7 +105,8 @@ class ServerSettings(Section):
     allowed_hosts: Annotated[tuple[str, ...], host_list()] = Field(
         default=(),
         description="Names by which the server may be asked for (`Host`), beside IP addresses, localhost, "
-        "`server.host`, the host of `server.public_url` and, unless `server.auth` is off, the machine's own name.",
+        "`server.host`, the host of `server.public_url` and, unless `server.auth` is off, the machine's own name and "
+        "those in `server.tls.cert` (but not those with a `*`).",
     )
     trusted_proxies: Annotated[tuple[str, ...], network_list()] = Field(
         default=(),

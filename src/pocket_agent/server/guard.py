@@ -1,8 +1,9 @@
 """What every request passes, whatever it asks for: where it comes from, under which name, and how many there were."""
 
 import asyncio
+import re
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -23,6 +24,8 @@ _MISDIRECTED: Final = 421
 _ANSWER_SECONDS: Final = 60.0
 """How long an answer may take until the client has taken it."""
 _FORWARDED: Final = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host")
+_NAME: Final = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
+"""A DNS name as `Host` shows it, in lower case."""
 
 Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -48,7 +51,27 @@ class Hosts:
             own = socket.gethostname().lower()
             names |= {own, f"{own}.local"}
         self._names = frozenset(names - {""})
+        self._certified: frozenset[str] = frozenset()
         self._auth = auth
+
+    def certify(self, names: Iterable[str]) -> list[str]:
+        """Go by the names of the server's own certificate, too, instead of those of the one before.
+
+        A name with a `*` stands for hosts of others as well, which may point here what they like, so it
+        counts for none. Without tokens none counts: in a private network anybody may say what a name is.
+
+        Args:
+            names: in lower case.
+
+        Returns:
+            Names with a `*` that fit none of the server's, so that clients may ask in vain.
+        """
+        found = set(names)
+        if not self._auth:
+            return []
+        self._certified = frozenset(name for name in found if _NAME.fullmatch(name))
+        known = {name.partition(".")[2] for name in self._names | self._certified} - {""}
+        return sorted(name for name in found if "*" in name and name.partition(".")[2] not in known)
 
     def check(self, host: str) -> None:
         """Refuse a request for another host.
@@ -63,7 +86,9 @@ class Hosts:
             name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
         except ValueError:
             name = ""
-        if name in self._names or (parse_address(name) is not None and (self._auth or is_loopback(name))):
+        if name in self._names or name in self._certified:
+            return
+        if parse_address(name) is not None and (self._auth or is_loopback(name)):
             return
         raise ForbiddenError("This server does not go by that name (server.allowed_hosts, server.public_url).")
 

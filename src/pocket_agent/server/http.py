@@ -54,6 +54,7 @@ class Endpoint:
 
     Attributes:
         admission: how many connections and requests there may be.
+        hosts: the names by which it may be asked for.
     """
 
     def __init__(
@@ -78,7 +79,8 @@ class Endpoint:
         self._origins = Origins(settings.server)
         self._api = Api(store, authenticator, self._origins, observer, devices.disconnect, trail)
         self.admission = Admission(settings)
-        self._guard = Guard(settings, Hosts(settings, auth=settings.server.auth), self.admission, observer)
+        self.hosts = Hosts(settings, auth=settings.server.auth)
+        self._guard = Guard(settings, self.hosts, self.admission, observer)
         self._quotas = Quotas(settings.limits)
         self._stopping = False
         self._opening: Counter[str] = Counter()

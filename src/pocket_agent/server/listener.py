@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 import errno
 import ipaddress
+import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 import psutil
@@ -20,6 +21,7 @@ from pocket_agent.events import CertificateLoaded, ListenersOpened, Observer, Se
 from pocket_agent.server.acceptor import Acceptor, bind
 from pocket_agent.server.address import in_url, page_urls
 from pocket_agent.server.admission import Admission
+from pocket_agent.server.guard import Hosts
 from pocket_agent.server.tls import Tls
 
 _CLEANUP_SECONDS: Final = 2.0
@@ -49,22 +51,29 @@ class Listeners:
 
 @contextlib.asynccontextmanager
 async def listening(
-    application: web.Application, loaded: LoadedSettings, observer: Observer, admission: Admission
+    application: web.Application, loaded: LoadedSettings, observer: Observer, admission: Admission, hosts: Hosts
 ) -> AsyncIterator[Listeners]:
     """Open the main listener and, beside TLS, the plain one on loopback; both close at the end.
 
+    Args:
+        application: what is served.
+        loaded: all settings and where they came from.
+        observer: is told of the certificate and the addresses.
+        admission: how many connections there may be.
+        hosts: learn the names of the certificate.
+
     Raises:
-        ConfigurationError: the certificate or a port cannot be used; the message names the setting.
+        ConfigurationError: the certificate, an address or a port cannot be used; the message names the setting.
     """
     settings = loaded.settings
     server = settings.server
     tls: Tls | None = None
     if server.tls.enabled:
         tls = Tls(server.tls, settings.data.dir / "tls", _certified_hosts(server))
-        tell(tls, observer)
+        adopt(tls, hosts, observer)
     async with _running(application, settings, admission) as doors:
         context = tls.context if tls is not None else None
-        port = await doors.open(server.host, server.port, context, "server.port (PA_SERVER_PORT, --port)")
+        port = await doors.open(server.host, server.port, context, _MAIN)
         url = f"{'https' if tls is not None else 'http'}://{in_url(server.host)}:{port}"
         plain_url = await _open_plain(doors, loaded, observer) if tls is not None else None
         urls = page_urls(settings, port, plain_url)
@@ -82,7 +91,7 @@ async def exporting(application: web.Application, loaded: LoadedSettings, admiss
     """
     metrics = loaded.settings.metrics
     async with _running(application, loaded.settings, admission) as doors:
-        port = await doors.open(metrics.host, metrics.port, None, "metrics.port (PA_METRICS_PORT, --metrics-port)")
+        port = await doors.open(metrics.host, metrics.port, None, _METRICS)
         yield f"http://{in_url(metrics.host)}:{port}"
 
 
@@ -92,10 +101,26 @@ def _certified_hosts(server: ServerSettings) -> list[str]:
     return [server.host, *((public,) if public else ()), *server.allowed_hosts]
 
 
-def tell(tls: Tls, observer: Observer) -> None:
-    """Say which certificate is in use from here on."""
+def adopt(tls: Tls, hosts: Hosts, observer: Observer) -> None:
+    """Go by the names of the certificate that is in use from here on, and say which it is."""
     certificate = tls.certificate
     observer.emit(CertificateLoaded(certificate.not_after, certificate.self_signed))
+    # One of our own may be older than the settings, and name what they do no longer.
+    for name in hosts.certify(() if certificate.self_signed else certificate.names):
+        reason = f"the certificate's {name} stands for many; name yours in server.allowed_hosts or server.public_url"
+        observer.emit(SettingIgnored("server.tls.cert", reason))
+
+
+class _Setting(NamedTuple):
+    """What to change for another address or port, as a message names it."""
+
+    host: str
+    port: str
+
+
+_MAIN: Final = _Setting("server.host (PA_SERVER_HOST, --host)", "server.port (PA_SERVER_PORT, --port)")
+_PLAIN: Final = _Setting("", "server.plain_port (PA_SERVER_PLAIN_PORT; off switches it off)")
+_METRICS: Final = _Setting("metrics.host (PA_METRICS_HOST)", "metrics.port (PA_METRICS_PORT, --metrics-port)")
 
 
 class _Doors:
@@ -107,15 +132,19 @@ class _Doors:
         self._admission = admission
         self._open = open_
 
-    async def open(self, host: str, port: int, context: ssl.SSLContext | None, setting: str) -> int:
+    async def open(self, host: str, port: int, context: ssl.SSLContext | None, setting: _Setting) -> int:
         """Open one listener; returns its port.
 
         Raises:
-            ConfigurationError: the port cannot be used; the message names the setting.
+            ConfigurationError: the address or the port cannot be used; the message names the setting.
         """
         try:
             sockets = await bind(host, port)
         except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+                raise ConfigurationError(
+                    f"{host} is no address of this machine. Choose another: {setting.host}."
+                ) from error
             if error.errno == errno.EADDRINUSE:
                 reason = f"it is taken by {await asyncio.to_thread(_holder, host, port)}"
             elif error.errno == errno.EACCES:
@@ -123,7 +152,7 @@ class _Doors:
             else:
                 reason = error.strerror or str(error)
             raise ConfigurationError(
-                f"Port {port} on {host} cannot be used: {reason}. Choose another: {setting}."
+                f"Port {port} on {host} cannot be used: {reason}. Choose another: {setting.port}."
             ) from error
         acceptor = Acceptor(self._server, context, self._admission, self._patience)
         await self._open.enter_async_context(acceptor.serving(sockets))
@@ -150,9 +179,8 @@ async def _open_plain(doors: _Doors, loaded: LoadedSettings, observer: Observer)
     port = loaded.settings.server.plain_port
     if port is None:
         return None
-    setting = "server.plain_port (PA_SERVER_PLAIN_PORT; off switches it off)"
     try:
-        return f"http://127.0.0.1:{await doors.open('127.0.0.1', port, None, setting)}"
+        return f"http://127.0.0.1:{await doors.open('127.0.0.1', port, None, _PLAIN)}"
     except ConfigurationError as error:
         if loaded.sources["server.plain_port"] != "default":
             raise
@@ -164,13 +192,13 @@ def _holder(host: str, port: int) -> str:
     """Who listens on a port, as far as this user may know."""
     try:
         found = [
-            socket
-            for socket in psutil.net_connections(kind="tcp")
-            if socket.status == psutil.CONN_LISTEN and socket.laddr and _takes(socket.laddr, host, port)
+            one
+            for one in psutil.net_connections(kind="tcp")
+            if one.status == psutil.CONN_LISTEN and one.laddr and _takes(one.laddr, host, port)
         ]
     except psutil.AccessDenied:  # macOS tells only root whose sockets there are
         return "another program"
-    for pid in {socket.pid for socket in found if socket.pid is not None}:
+    for pid in {one.pid for one in found if one.pid is not None}:
         with contextlib.suppress(psutil.NoSuchProcess):
             name = "".join(char if char.isprintable() else "?" for char in psutil.Process(pid).name())
             return f"{name} (process {pid})"

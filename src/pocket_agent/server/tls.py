@@ -29,12 +29,19 @@ _OPEN_DIRECTORY: Final = 0o755
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """Files in PEM form, and until when they are good."""
+    """Files in PEM form.
+
+    Attributes:
+        not_after: until when they are good.
+        self_signed: whether the server has made them itself.
+        names: the DNS names that it is for (RFC 6125, section 6.4.4), in lower case; some may have a `*`.
+    """
 
     cert: Path
     key: Path
     not_after: datetime
     self_signed: bool
+    names: tuple[str, ...] = ()
 
 
 class Tls:
@@ -147,7 +154,15 @@ def _read(cert: Path, key: Path, *, self_signed: bool) -> Certificate:
         parsed = x509.load_pem_x509_certificate(cert.read_bytes())
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"The certificate {cert} (server.tls.cert) cannot be read: {error}.") from error
-    return Certificate(cert, key, parsed.not_valid_after_utc, self_signed)
+    return Certificate(cert, key, parsed.not_valid_after_utc, self_signed, _names(parsed))
+
+
+def _names(certificate: x509.Certificate) -> tuple[str, ...]:
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        return ()  # clients will not find a name in it, either
+    return tuple(name.rstrip(".").lower() for name in found.get_values_for_type(x509.DNSName))
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:
