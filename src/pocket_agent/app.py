@@ -98,6 +98,7 @@ async def serve(
     environment: Mapping[str, str],
     *,
     candidates: tuple[Path, ...] = (),
+    umask: int = -1,
     on_started: Callable[[Started], None],
     read_settings: Callable[[], LoadedSettings],
 ) -> None:
@@ -107,6 +108,7 @@ async def serve(
         loaded: all settings and where they came from.
         environment: the server's own environment, from which the CLI's is made.
         candidates: where to look for `claude` when it is neither set nor on PATH.
+        umask: of the files that agents make; -1 for the server's own, which are private.
         on_started: called when clients can connect.
         read_settings: reads the settings again, on SIGHUP.
 
@@ -121,7 +123,7 @@ async def serve(
         others: list[Observer] = [notifier, *([AuditObserver(trail)] if trail is not None else [])]
         observed = Observation(loaded.settings, environment, losses, log, others)
         reloading = partial(_reload, log, read_settings)
-        await _serve(loaded, environment, observed, notifier, trail, candidates, on_started, reloading)
+        await _serve(loaded, environment, observed, notifier, trail, candidates, umask, on_started, reloading)
 
 
 async def _serve(
@@ -131,6 +133,7 @@ async def _serve(
     notifier: Notifier,
     trail: AuditTrail | None,
     candidates: tuple[Path, ...],
+    umask: int,
     on_started: Callable[[Started], None],
     reloading: Callable[[asyncio.Event, Tls | None, Hosts, Observer], Coroutine[None, None, None]],
 ) -> None:
@@ -167,6 +170,7 @@ async def _serve(
                 child,
                 observer,
                 observed.traces.propagator,
+                umask,
             )
             hub = Hub(observed.broadcasts)
             projects = Projects(store, hub, context, settings, observer)

@@ -56,6 +56,7 @@ def spawn(
     environment: Mapping[str, str],
     spool: Spool,
     limits: AgentLimitSettings | None = None,
+    umask: int = -1,
 ) -> "ClaudeProcess":
     """Start a CLI process in a session of its own, on the files of `spool`. Needs a running loop.
 
@@ -65,6 +66,7 @@ def spawn(
         environment: as of `command.build_environment`; the mark of the family is added.
         spool: created, and used by no other process.
         limits: what it may use of the machine.
+        umask: of the process; -1 for the one of this process.
 
     Raises:
         ClaudeNotFoundError: the program is missing or cannot be run.
@@ -87,6 +89,7 @@ def spawn(
                 cwd=directory,
                 env={**environment, PROCESS_MARKER: spool.id},
                 start_new_session=True,
+                umask=umask,
             )
     except (OSError, ValueError) as error:
         raise _explained(error, command[0], cwd) from error

@@ -22,12 +22,13 @@ _BANNER = """
 
 def run(read_settings: Callable[[], LoadedSettings]) -> None:
     """Serve until a signal ends it."""
-    os.umask(0o077)
+    umask = os.umask(0o077)
     uvloop.run(
         serve(
             read_settings(),
             dict(os.environ),
             candidates=claude_candidates(),
+            umask=umask,
             on_started=_greet,
             read_settings=read_settings,
         )

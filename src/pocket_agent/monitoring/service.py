@@ -37,6 +37,7 @@ _LASTING: Final = (
 _NOTES: Final = (
     "KillMode=process ends the server alone: its agents go on, and the next server takes them over.",
     "The agents inherit what is restricted here, so it leaves them the home directory and a compiler's needs.",
+    "The server makes its own files private whatever the umask; this one is the agents'.",
     "A private /tmp would be emptied under agents that outlive a restart, so there is none.",
 )
 
@@ -57,7 +58,6 @@ def _system(target: Target) -> RenderedFile:
         f"Environment={quoted(f'PA_DATA_DIR={target.data_dir}')}",
         *_stopping(target),
         *_state(target),
-        "UMask=0077",
         "LimitNOFILE=65536",
         *_RESTRICTED,
         *_PROTECTED,
@@ -84,7 +84,6 @@ def _own(target: Target) -> RenderedFile:
         "ExecStart=%h/.local/bin/pocket-agent serve",
         "ExecReload=/bin/kill -HUP $MAINPID",
         *_stopping(target),
-        "UMask=0077",
         *_RESTRICTED,
     ]
     unit = ["Description=Pocket Agent Server", "StartLimitIntervalSec=0"]

@@ -31,7 +31,11 @@ _CHUNK_BYTES: Final = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class AgentContext:
-    """What all agents of a server share."""
+    """What all agents of a server share.
+
+    Attributes:
+        umask: of the files that they make (umask(2)); -1 for the server's own.
+    """
 
     settings: ClaudeSettings
     installer: Installer
@@ -40,6 +44,7 @@ class AgentContext:
     environment: Mapping[str, str]
     observer: Observer
     propagator: Propagator = field(default_factory=NoPropagator)
+    umask: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +131,12 @@ class Agent:
         spool.create()
         try:
             process = spawn(
-                argv, cwd=Path(self._cwd), environment=environment, spool=spool, limits=self._context.settings.limits
+                argv,
+                cwd=Path(self._cwd),
+                environment=environment,
+                spool=spool,
+                limits=self._context.settings.limits,
+                umask=self._context.umask,
             )
         except BaseException:
             spool.remove()
