@@ -132,6 +132,14 @@ class DeviceRevoked:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceRotated:
+    """A device has another token; `by` names the device that saw to it."""
+
+    device: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class PongReceived:
     """A client answered a ping; `duration` is the time from one to the other."""
 
@@ -404,6 +412,7 @@ Event = (
     | ConnectionClosed
     | DevicePaired
     | DeviceRevoked
+    | DeviceRotated
     | PongReceived
     | ConsumerDropped
     | RequestHandled

@@ -76,14 +76,16 @@ def test_links_begin_with_the_best_address_for_another_device(monkeypatch: pytes
     assert page_urls(named, 443, None) == ["https://agent.example", "https://[::1]"]
     monkeypatch.setattr(
         "pocket_agent.server.address._interface_addresses",
-        lambda: map(ipaddress.ip_address, ("127.0.0.1", "::1", "192.168.1.5", "2001:db8::5")),
+        lambda: map(ipaddress.ip_address, ("127.0.0.1", "::1", "172.17.0.1", "192.168.1.5", "2001:db8::5")),
     )
+    monkeypatch.setattr("pocket_agent.server.address._outward_addresses", lambda: {ipaddress.ip_address("192.168.1.5")})
     assert page_urls(wide, 8443, "http://127.0.0.1:8080") == [
         "https://192.168.1.5:8443",
+        "https://172.17.0.1:8443",
         "https://127.0.0.1:8443",
         "http://127.0.0.1:8080",
     ]
-    assert reachable_hosts("::") == ["192.168.1.5", "2001:db8::5", "127.0.0.1", "::1"]
+    assert reachable_hosts("::") == ["192.168.1.5", "172.17.0.1", "2001:db8::5", "127.0.0.1", "::1"]
     assert reachable_hosts("192.168.1.5") == ["192.168.1.5"]
     assert reachable_hosts("box.local") == ["box.local"]
 

@@ -11,7 +11,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from pocket_agent.events import ConnectionRejected, DevicePaired, DeviceRevoked
+from pocket_agent.events import ConnectionRejected, DevicePaired, DeviceRevoked, DeviceRotated
 from pocket_agent.model import Milliseconds, ProjectId
 from pocket_agent.server.pairing import hash_code, new_code, new_pairing
 from tests.server.room import Room, Wire, open_room
@@ -85,6 +85,38 @@ async def test_a_browser_pairs_comes_in_and_goes(room: Room) -> None:
     assert [device.name for device in await room.store.devices()] == ["test"]
     assert room.seen.of(DevicePaired) == [DevicePaired("phone", "127.0.0.1")]
     assert room.seen.of(DeviceRevoked) == [DeviceRevoked("phone", "phone")]
+
+
+async def test_a_browser_renews_its_cookie_and_comes_back(room: Room) -> None:
+    async with browser(room) as page, aiohttp.ClientSession() as thief:
+        _, data = await page.pair(await start(room))
+        (stolen,) = [f"{cookie.key}={cookie.value}" for cookie in page.http.cookie_jar]
+        old = {"Origin": room.url, "Cookie": stolen}
+        async with page.wire() as wire:
+            await wire.works()
+            status, answered, _ = await page.post("/api/rotate", {})
+            assert (status, answered) == (200, data)
+            assert await wire.closed() == 1001, "whoever has the new one is to come back"
+        assert await page.session() == (200, data)
+        async with page.wire() as wire:
+            await wire.works()
+        async with thief.get(f"{room.url}/api/session", headers=old) as answer:
+            assert answer.status == 401
+    assert room.seen.of(DeviceRotated) == [DeviceRotated("phone", "phone")]
+    (noted,) = [record for record in room.trail.records if record.action == "device_rotate"]
+    assert (noted.by, noted.details) == ("phone", {"device_id": data["device"]["id"]})
+
+
+async def test_a_program_renews_its_token(room: Room) -> None:
+    bearer = {"Authorization": f"Bearer {room.token}"}
+    async with aiohttp.ClientSession() as http:
+        async with http.post(f"{room.url}/api/rotate", headers=bearer, json={}) as answer:
+            assert answer.status == 200
+            assert "Set-Cookie" not in answer.headers
+            token = (await answer.json())["token"]
+        async with http.post(f"{room.url}/api/rotate", headers=bearer, json={}) as answer:
+            assert answer.status == 401
+    assert await room.status({"Authorization": f"Bearer {token}"}) == 101
 
 
 async def test_the_cookie_is_for_this_server_and_no_script(room: Room) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from pocket_agent.events import DeviceRevoked
+from pocket_agent.events import DeviceRevoked, DeviceRotated
 from pocket_agent.server.auth import new_device
+from tests.harness.follow import eventually
 from tests.server.room import Room, Wire, open_room
 
 
@@ -27,7 +28,9 @@ async def test_devices_are_listed_with_what_is_known_of_them(room: Room) -> None
     async with room.wire() as wire, phone(room) as other:
         await wire.works()
         await other.works()
-        test, found = (await wire.ask("device_list"))["data"]["devices"]
+        told = (await wire.ask("device_list"))["data"]
+    test, found = told["devices"]
+    assert told["auth"] is True
     assert (test["name"], test["current"], test["connections"]) == ("test", True, 1)
     assert (found["name"], found["current"], found["connections"]) == ("phone", False, 1)
     assert found["last_address"] == "127.0.0.1"
@@ -71,15 +74,55 @@ async def test_a_device_may_end_itself(room: Room) -> None:
     assert await room.status({"Authorization": f"Bearer {room.token}"}) == 401
 
 
+async def test_a_token_is_replaced_and_what_the_old_one_has_opened_is_closed(room: Room) -> None:
+    async with room.wire() as wire, phone(room) as other:
+        await other.works()
+        device_id = (await wire.ask("device_list"))["data"]["devices"][1]["id"]
+        rotated = (await wire.ask("device_rotate", {"device_id": device_id}))["data"]
+        assert await other.closed() == 4009
+        assert rotated["device_id"] == device_id
+        assert await room.status({"Authorization": f"Bearer {rotated['token']}"}) == 101
+        answer = await wire.ask("device_rotate", {"device_id": "none"})
+        assert answer["data"]["message"] == "There is no such device."
+        await wire.works()
+        names = [found["name"] for found in (await wire.ask("device_list"))["data"]["devices"]]
+        assert names == ["test", "phone"]
+    assert room.seen.of(DeviceRotated) == [DeviceRotated("phone", "test")]
+    assert rotated["token"] not in str(room.trail.records)
+
+
+async def test_a_device_that_replaces_its_own_token_still_hears_the_new_one(room: Room) -> None:
+    async with room.wire() as wire:
+        token = (await wire.ask("device_rotate", {"device_id": "d-1"}))["data"]["token"]
+        assert await wire.closed() == 4009
+    assert await room.status({"Authorization": f"Bearer {room.token}"}) == 401
+    assert await room.status({"Authorization": f"Bearer {token}"}) == 101
+
+
+async def test_a_device_was_last_seen_when_it_went(room: Room) -> None:
+    async with room.wire() as wire:
+        async with phone(room) as other:
+            await other.works()
+            came = (await wire.ask("device_list"))["data"]["devices"][1]
+
+        async def went() -> bool:
+            found = (await wire.ask("device_list"))["data"]["devices"][1]
+            return bool(found["connections"] == 0 and found["last_seen"] > came["last_seen"])
+
+        await eventually(went, "the end of the connection is noted")
+
+
 async def test_one_device_lets_another_in(room: Room) -> None:
     session = await room.project()
     allowed = {"name": "guest", "view_only": True, "projects": [session.state.project.id]}
     async with room.wire() as wire, aiohttp.ClientSession() as http:
         pairing = (await wire.ask("pairing_start", allowed))["data"]
         assert pairing["urls"] == [f"{room.url}/pair#{pairing['code']}"]
-        assert {len(row) for row in pairing["qr"]} == {len(pairing["qr"])}
-        assert set("".join(pairing["qr"])) == {"0", "1"}
-        assert pairing["qr"][0].startswith("1111111")
+        (qr,) = pairing["qr"]
+        assert {len(row) for row in qr} == {len(qr)}
+        assert set("".join(qr)) == {"0", "1"}
+        assert qr[0].startswith("1111111")
+        assert pairing["expires_in"] == 300
         body = {"code": pairing["code"], "name": "itself", "token": True}
         async with http.post(f"{room.url}/api/pair", json=body) as answer:
             device = (await answer.json())["device"]
@@ -109,3 +152,5 @@ async def test_the_best_link_comes_first(tmp_path: Path, changed: dict[str, Any]
     async with open_room(tmp_path, **changed) as room, room.wire() as wire:
         pairing = (await wire.ask("pairing_start"))["data"]
         assert pairing["urls"] == [f"{base}/pair#{pairing['code']}" for base in (first, room.url)]
+        assert len(pairing["qr"]) == 2
+        assert pairing["qr"][0] != pairing["qr"][1]

@@ -42,6 +42,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "device_list": {},
     "device_rename": {"device_id": "d-1", "name": "mine"},
     "device_revoke": {"device_id": "d-1"},
+    "device_rotate": {"device_id": "none"},
     "pairing_start": {},
     "watch": {},
     "path_complete": {"path": "/"},
@@ -57,7 +58,8 @@ WATCHING = {
     *("watch", "health_check", *FIGURES),
 }
 OF_SERVER = {
-    *("project_create", "path_complete", "device_list", "device_rename", "device_revoke", "pairing_start", *FIGURES),
+    *("project_create", "path_complete", *FIGURES),
+    *("device_list", "device_rename", "device_revoke", "device_rotate", "pairing_start"),
 }
 
 

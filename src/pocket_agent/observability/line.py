@@ -92,6 +92,10 @@ def _device_revoked(event: events.DeviceRevoked) -> Line:
     return Line("info", "device revoked", {"device": event.device, "by": event.by})
 
 
+def _device_rotated(event: events.DeviceRotated) -> Line:
+    return Line("info", "device rotated", {"device": event.device, "by": event.by})
+
+
 def _connection_closed(event: events.ConnectionClosed) -> Line:
     fields = {
         "correlation_id": event.connection_id,
@@ -275,6 +279,7 @@ LINES: Final[Mapping[type[Event], Callable[[Any], Line]]] = {
     events.ConnectionClosed: _connection_closed,
     events.DevicePaired: _device_paired,
     events.DeviceRevoked: _device_revoked,
+    events.DeviceRotated: _device_rotated,
     events.ConsumerDropped: _consumer_dropped,
     events.RequestHandled: _request_handled,
     events.RequestFaulted: _request_faulted,

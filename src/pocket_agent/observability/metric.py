@@ -213,6 +213,7 @@ UNMETERED: Final[Mapping[type[Event], str]] = {
     events.SettingIgnored: "a person has to read the reason, in the log",
     events.DevicePaired: "rare, and a person's own deed; the log and the audit log tell it",
     events.DeviceRevoked: "rare, and a person's own deed; the log and the audit log tell it",
+    events.DeviceRotated: "rare, and a person's own deed; the log and the audit log tell it",
     events.RequestFaulted: "its RequestHandled follows, with INTERNAL_ERROR",
     events.ProjectCreated: "projects_total is read at the scrape",
     events.ProjectDeleted: "projects_total is read at the scrape",

@@ -32,6 +32,7 @@ OPERATION_OF: Final[Mapping[str, str]] = {
     "device_list": "device",
     "device_rename": "device",
     "device_revoke": "device",
+    "device_rotate": "device",
     "pairing_start": "device",
     "health_check": "server",
     "server_stats": "server",

@@ -142,6 +142,7 @@ UNTRACED: Final[Mapping[type[Event], str]] = {
     events.ConnectionClosed: _NO_EXECUTION,
     events.DevicePaired: _NO_EXECUTION,
     events.DeviceRevoked: _NO_EXECUTION,
+    events.DeviceRotated: _NO_EXECUTION,
     events.PongReceived: _NO_EXECUTION,
     events.ConsumerDropped: _NO_EXECUTION,
     events.RequestHandled: "answered at once, before the execution that it may have begun does anything",

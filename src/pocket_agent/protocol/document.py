@@ -36,6 +36,7 @@ token, and gets 101 and a close frame (1000), or 503 when the server is full or 
 | `POST /api/pair` | `{"code", "name"}` | 200 `{"device": {"id", "name", "view_only", "projects"}}` and a cookie. |
 | `POST /api/pair` | `{"code", "name", "token": true}` | The same with `"token"`, and no cookie: for programs. |
 | `GET /api/session` | | 200 `{"device"}`: whose token or cookie it is. |
+| `POST /api/rotate` | `{}` | 200 `{"device"}` and a new cookie, or `"token"` for who showed one; the old one ends. |
 | `POST /api/logout` | `{}` | 200 `{}`: the device is no more. |
 
 Bodies are `application/json`. A page must be the server's own (`Origin`). What is refused is answered with the

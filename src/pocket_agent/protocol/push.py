@@ -329,9 +329,10 @@ class DeviceData(Struct, frozen=True):
 
 
 class DeviceListData(Struct, frozen=True):
-    """Reply to `device_list`, the oldest first."""
+    """Reply to `device_list`, the oldest first. `auth`: false where everybody is let in without being one of them."""
 
     devices: list[DeviceData]
+    auth: bool
 
 
 class DeviceRevokedData(Struct, frozen=True):
@@ -340,16 +341,25 @@ class DeviceRevokedData(Struct, frozen=True):
     device_id: str
 
 
+class DeviceRotatedData(Struct, frozen=True):
+    """Reply to `device_rotate`; `token` is told this once."""
+
+    device_id: str
+    token: str
+
+
 class PairingStartData(Struct, frozen=True):
     """Reply to `pairing_start`. Each of `urls` leads to a page that takes the code, the best first.
 
-    `qr` is that one as a QR code: a line of `0` (light) and `1` (dark) for each row, without a quiet zone.
+    `qr` has each of them as a QR code: a line of `0` (light) and `1` (dark) for each row, without a quiet zone.
+    `expires_in`: seconds until `expires_at`, for who has a clock that is wrong.
     """
 
     code: str
     expires_at: str
+    expires_in: int
     urls: list[str]
-    qr: list[str]
+    qr: list[list[str]]
 
 
 class ConnectionFigures(Struct, frozen=True):
@@ -555,6 +565,7 @@ PUSHES: Final[Mapping[str, type[Struct]]] = {
     "device_list": DeviceListData,
     "device_rename": DeviceData,
     "device_revoke": DeviceRevokedData,
+    "device_rotate": DeviceRotatedData,
     "pairing_start": PairingStartData,
     "health_check": HealthCheckData,
     "server_stats": ServerStatsData,

@@ -221,6 +221,15 @@ class DeviceRevoke(Struct, frozen=True):
     device_id: Id
 
 
+class DeviceRotate(Struct, frozen=True):
+    """Replace a device's token; the old one ends at once, and its connections are closed.
+
+    A browser holds its token in a cookie: it replaces its own by `POST /api/rotate`.
+    """
+
+    device_id: Id
+
+
 class PairingStart(Struct, frozen=True):
     """Get a code that lets one more device in, within five minutes.
 
@@ -280,6 +289,7 @@ Request = (
     | DeviceList
     | DeviceRename
     | DeviceRevoke
+    | DeviceRotate
     | PairingStart
     | HealthCheck
     | ServerStats
@@ -311,6 +321,7 @@ REQUESTS: Final[Mapping[str, type[Request]]] = {
     "device_list": DeviceList,
     "device_rename": DeviceRename,
     "device_revoke": DeviceRevoke,
+    "device_rotate": DeviceRotate,
     "pairing_start": PairingStart,
     "health_check": HealthCheck,
     "server_stats": ServerStats,

@@ -2,7 +2,8 @@
 
 import ipaddress
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from typing import Final
 
 import psutil
@@ -10,7 +11,11 @@ import psutil
 from pocket_agent.config import is_loopback
 from pocket_agent.config.settings import Settings
 
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_FAR: Final = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
+"""Nobody's (RFC 5737, RFC 3849): what is sent there would take the route to the rest of the world."""
 
 
 def in_url(host: str) -> str:
@@ -32,7 +37,8 @@ def reachable_hosts(host: str) -> list[str]:
     if not listening.is_unspecified:
         return [host]
     found = {address for address in _interface_addresses() if address.version == 4 or listening.version == 6}
-    return [str(address) for address in sorted(found, key=_rank)]
+    outward = _outward_addresses()
+    return [str(address) for address in sorted(found, key=lambda address: _rank(address, outward))]
 
 
 def page_urls(settings: Settings, port: int, plain_url: str | None) -> list[str]:
@@ -52,7 +58,7 @@ def page_urls(settings: Settings, port: int, plain_url: str | None) -> list[str]
     return list(dict.fromkeys(urls))
 
 
-def _interface_addresses() -> Iterator[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+def _interface_addresses() -> Iterator[_Address]:
     for addresses in psutil.net_if_addrs().values():
         for found in addresses:
             if found.family in {socket.AF_INET, socket.AF_INET6}:
@@ -61,5 +67,18 @@ def _interface_addresses() -> Iterator[ipaddress.IPv4Address | ipaddress.IPv6Add
                     yield address
 
 
-def _rank(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> tuple[bool, int, int]:
-    return is_loopback(str(address)), address.version, int(address)
+def _outward_addresses() -> set[_Address]:
+    """Those from which this machine speaks to others; its bridges for containers and virtual machines are none.
+
+    Connecting a UDP socket sends nothing: the kernel looks for the route, and takes the address that belongs to it.
+    """
+    found: set[_Address] = set()
+    for family, far in _FAR.items():
+        with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((far, 9))
+            found.add(ipaddress.ip_address(probe.getsockname()[0]))
+    return found
+
+
+def _rank(address: _Address, outward: Collection[_Address]) -> tuple[bool, int, bool, int]:
+    return is_loopback(str(address)), address.version, address not in outward, int(address)

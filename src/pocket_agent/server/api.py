@@ -16,11 +16,12 @@ from pocket_agent.errors import (
     UnauthorizedError,
     ValidationError,
 )
-from pocket_agent.events import ConnectionRejected, DevicePaired, DeviceRevoked, Observer
+from pocket_agent.events import ConnectionRejected, DevicePaired, DeviceRevoked, DeviceRotated, Observer
 from pocket_agent.model import Device
 from pocket_agent.server.answer import answer, refusal
-from pocket_agent.server.auth import Authenticator
+from pocket_agent.server.auth import Authenticator, hash_token, new_token
 from pocket_agent.server.cookie import end_cookie, set_cookie
+from pocket_agent.server.device import Devices
 from pocket_agent.server.origin import Origins
 from pocket_agent.server.pairing import redeem
 from pocket_agent.server.peer import PEER, Peer
@@ -65,7 +66,7 @@ class Api:
     """The routes below `/api`.
 
     Args:
-        ended: called with the id of a device that has ended itself, to close its connections.
+        devices: whose connections are closed when one ends itself or renews its token.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Api:
         authenticator: Authenticator,
         origins: Origins,
         observer: Observer,
-        ended: Callable[[str], None],
+        devices: Devices,
         trail: Trail,
     ) -> None:
         self._store = store
@@ -82,13 +83,14 @@ class Api:
         self._origins = origins
         self._throttle = Throttle()
         self._observer = observer
-        self._ended = ended
+        self._devices = devices
         self._trail = trail
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Add the routes."""
         router.add_post("/api/pair", _answered(self._pair))
         router.add_get("/api/session", _answered(self._session), allow_head=False)
+        router.add_post("/api/rotate", _answered(self._rotate))
         router.add_post("/api/logout", _answered(self._logout))
 
     async def _pair(self, request: web.Request) -> web.Response:
@@ -123,21 +125,42 @@ class Api:
             set_cookie(response, self._store.instance, peer, cookie)
         return response
 
+    async def _rotate(self, request: web.Request) -> web.Response:
+        device, cookie = await self._asking(request)
+        token = new_token()
+        if await self._store.rotate_device(device.id, hash_token(token)) is None:
+            raise ValidationError("This is no device that has a token.")
+        peer = request[PEER]
+        self._observer.emit(DeviceRotated(device.name, device.name))
+        self._trail.note(record("device_rotate", device, peer, details={"device_id": device.id}))
+        self._devices.reconnect(device.id)
+        if cookie is None:
+            return answer(_Paired(_view(device), token))
+        response = answer(_Paired(_view(device)))
+        set_cookie(response, self._store.instance, peer, token)
+        return response
+
     async def _logout(self, request: web.Request) -> web.Response:
+        device, cookie = await self._asking(request)
+        peer = request[PEER]
+        if await self._store.remove_device(device.id) is not None:
+            self._observer.emit(DeviceRevoked(device.name, device.name))
+            self._trail.note(record("logout", device, peer))
+            self._devices.disconnect(device.id)
+        response = answer({})
+        if cookie is not None:
+            end_cookie(response, self._store.instance, peer)
+        return response
+
+    async def _asking(self, request: web.Request) -> tuple[Device, str | None]:
+        """As `_device`, for a request that changes something."""
         peer = request[PEER]
         self._origins.check_own(peer, request.headers)
         await _body(request, _Nothing)
         device, cookie = await self._device(request, peer)
         if cookie is not None and "Origin" not in request.headers:
             raise ForbiddenError("Only the server's own pages may do this.")
-        if await self._store.remove_device(device.id) is not None:
-            self._observer.emit(DeviceRevoked(device.name, device.name))
-            self._trail.note(record("logout", device, peer))
-            self._ended(device.id)
-        response = answer({})
-        if cookie is not None:
-            end_cookie(response, self._store.instance, peer)
-        return response
+        return device, cookie
 
     async def _device(self, request: web.Request, peer: Peer) -> tuple[Device, str | None]:
         """Who asks, and the token of the cookie by which it is known; None when that was no cookie."""

@@ -1,4 +1,4 @@
-"""What clients can do with devices: list, rename and revoke them, and let another one in."""
+"""What clients can do with devices: list, rename and revoke them, renew their tokens, and let another one in."""
 
 from collections import Counter
 from typing import Final
@@ -8,20 +8,28 @@ import segno
 from pocket_agent.config import is_loopback
 from pocket_agent.config.settings import Settings
 from pocket_agent.errors import ValidationError
-from pocket_agent.events import DeviceRevoked, Observer
+from pocket_agent.events import DeviceRevoked, DeviceRotated, Observer
 from pocket_agent.hub import Hub
 from pocket_agent.model import Device
 from pocket_agent.projects import Projects
 from pocket_agent.protocol.frame import timestamp
-from pocket_agent.protocol.push import DeviceData, DeviceListData, DeviceRevokedData, PairingStartData
-from pocket_agent.protocol.request import DeviceList, DeviceRename, DeviceRevoke, PairingStart
+from pocket_agent.protocol.push import (
+    DeviceData,
+    DeviceListData,
+    DeviceRevokedData,
+    DeviceRotatedData,
+    PairingStartData,
+)
+from pocket_agent.protocol.request import DeviceList, DeviceRename, DeviceRevoke, DeviceRotate, PairingStart
 from pocket_agent.server.address import base_url, reachable_hosts
-from pocket_agent.server.connection import CLOSE_REVOKED, Connection
-from pocket_agent.server.pairing import check_name, new_pairing
+from pocket_agent.server.auth import hash_token, new_token
+from pocket_agent.server.connection import CLOSE_GOING_AWAY, CLOSE_REVOKED, Connection
+from pocket_agent.server.pairing import PAIRING_SECONDS, check_name, new_pairing
 from pocket_agent.storage import Store
 
 REVOKED: Final = "this device was revoked"
 """What a close frame says to a device that was."""
+_ROTATED: Final = "this device's token was replaced"
 _ABSENT: Final = "There is no such device."
 
 
@@ -36,8 +44,8 @@ class Devices:
         self._observer = observer
 
     async def answer(
-        self, asking: Connection, request: DeviceList | DeviceRename | DeviceRevoke | PairingStart
-    ) -> DeviceListData | DeviceData | DeviceRevokedData | PairingStartData:
+        self, asking: Connection, request: DeviceList | DeviceRename | DeviceRevoke | DeviceRotate | PairingStart
+    ) -> DeviceListData | DeviceData | DeviceRevokedData | DeviceRotatedData | PairingStartData:
         """The reply to a request that concerns devices; raises what the methods below do."""
         match request:
             case DeviceList():
@@ -46,6 +54,8 @@ class Devices:
                 return await self.rename(asking.device, request)
             case DeviceRevoke(device_id=device_id):
                 return await self.revoke(asking.device, device_id)
+            case DeviceRotate(device_id=device_id):
+                return await self.rotate(asking.device, device_id)
             case PairingStart():
                 return await self.pair(request, asking.peer.origin)
 
@@ -53,7 +63,8 @@ class Devices:
         """All of them, the oldest first."""
         connected = Counter(connection.device.id for connection in self._connections())
         devices = await self._store.devices()
-        return DeviceListData([_view(device, connected[device.id], asking) for device in devices])
+        views = [_view(device, connected[device.id], asking) for device in devices]
+        return DeviceListData(views, self._settings.server.auth)
 
     async def rename(self, asking: Device, request: DeviceRename) -> DeviceData:
         """Give one another name.
@@ -82,11 +93,32 @@ class Devices:
         self.disconnect(device_id)
         return DeviceRevokedData(device_id)
 
+    async def rotate(self, asking: Device, device_id: str) -> DeviceRotatedData:
+        """Give one another token, and end what the old one has opened.
+
+        Raises:
+            ValidationError: there is no such device.
+        """
+        token = new_token()
+        device = await self._store.rotate_device(device_id, hash_token(token))
+        if device is None:
+            raise ValidationError(_ABSENT)
+        self._observer.emit(DeviceRotated(device.name, asking.name))
+        self._end(device_id, CLOSE_REVOKED, _ROTATED)
+        return DeviceRotatedData(device_id, token)
+
     def disconnect(self, device_id: str) -> None:
         """Close the connections of a device that is no more."""
+        self._end(device_id, CLOSE_REVOKED, REVOKED)
+
+    def reconnect(self, device_id: str) -> None:
+        """Close the connections of a device that has renewed its own token: whoever holds the new one comes back."""
+        self._end(device_id, CLOSE_GOING_AWAY, _ROTATED)
+
+    def _end(self, device_id: str, code: int, reason: str) -> None:
         for connection in self._connections():
             if connection.device.id == device_id:
-                connection.end(CLOSE_REVOKED, REVOKED)
+                connection.end(code, reason)
 
     async def pair(self, request: PairingStart, origin: str) -> PairingStartData:
         """A code that lets one more in.
@@ -106,8 +138,13 @@ class Devices:
         pairing, code = new_pairing(request.name, view_only=request.view_only, projects=projects)
         await self._store.add_pairing(pairing)
         urls = [f"{base}/pair#{code}" for base in self._bases(origin)]
-        qr = ["".join(map(str, row)) for row in segno.make(urls[0], micro=False).matrix]
-        return PairingStartData(code, timestamp(pairing.expires_at), urls, qr)
+        return PairingStartData(
+            code=code,
+            expires_at=timestamp(pairing.expires_at),
+            expires_in=PAIRING_SECONDS,
+            urls=urls,
+            qr=[_qr_code(url) for url in urls],
+        )
 
     def _bases(self, origin: str) -> list[str]:
         """Where another device finds the pages, the best address first."""
@@ -121,6 +158,10 @@ class Devices:
 
     def _connections(self) -> list[Connection]:
         return [sink for sink in self._hub.sinks if isinstance(sink, Connection)]
+
+
+def _qr_code(text: str) -> list[str]:
+    return ["".join(map(str, row)) for row in segno.make(text, micro=False).matrix]
 
 
 def _view(device: Device, connections: int, asking: Device) -> DeviceData:

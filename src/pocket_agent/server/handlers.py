@@ -196,7 +196,13 @@ class Handlers:
                 reply = self._watch(connection)
             case message.PathComplete(path=path):
                 reply = await self._path_complete(path)
-            case message.DeviceList() | message.DeviceRename() | message.DeviceRevoke() | message.PairingStart():
+            case (
+                message.DeviceList()
+                | message.DeviceRename()
+                | message.DeviceRevoke()
+                | message.DeviceRotate()
+                | message.PairingStart()
+            ):
                 reply = await self._devices.answer(connection, frame.request)
             case message.HealthCheck():
                 reply = self._visible(connection, await self._report.health())

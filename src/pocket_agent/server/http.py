@@ -77,7 +77,7 @@ class Endpoint:
         self._settings = settings
         self._observer = observer
         self._origins = Origins(settings.server)
-        self._api = Api(store, authenticator, self._origins, observer, devices.disconnect, trail)
+        self._api = Api(store, authenticator, self._origins, observer, devices, trail)
         self.admission = Admission(settings)
         self.hosts = Hosts(settings, auth=settings.server.auth)
         self._guard = Guard(settings, self.hosts, self.admission, observer)
@@ -238,6 +238,7 @@ class Endpoint:
             # A client that only watches must not wait for a database that is locked.
             beside.create_task(self._authenticator.seen(device, peer.address))
             await connection.serve(self._witness)
+            beside.create_task(self._authenticator.seen(device, peer.address))
         return socket
 
     async def _unauthorized(self, request: web.Request, error: UnauthorizedError) -> web.StreamResponse:

@@ -46,6 +46,7 @@ NEEDS: Final[Mapping[str, Need]] = MappingProxyType(
         "device_list": Need.OWN,
         "device_rename": Need.OWN,
         "device_revoke": Need.OWN,
+        "device_rotate": Need.OWN,
         "pairing_start": Need.OWN,
     }
 )

@@ -112,7 +112,7 @@ def _asked(frame: ClientFrame) -> dict[str, object]:
             return {"execution_id": execution_id}
         case message.ProjectCreate() | message.SetModel() | message.SetPermissionMode() | message.SessionResume():
             return _fields(frame)
-        case message.DeviceRename() | message.DeviceRevoke() | message.PairingStart():
+        case message.DeviceRename() | message.DeviceRevoke() | message.DeviceRotate() | message.PairingStart():
             return _fields(frame)
         case _:
             return {}

@@ -232,6 +232,10 @@ class Store(Query):
         """
         return await self._writer.submit(lambda connection: device.rename_device(connection, device_id, name))
 
+    async def rotate_device(self, device_id: str, token_hash: str) -> Device | None:
+        """Replace a device's token and return the device; None when there is none."""
+        return await self._writer.submit(lambda connection: device.rotate_device(connection, device_id, token_hash))
+
     async def remove_device(self, device_id: str) -> Device | None:
         """Remove a device and return it; None when there is none of this id."""
         return await self._writer.submit(lambda connection: device.remove_device(connection, device_id))

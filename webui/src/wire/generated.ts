@@ -159,6 +159,15 @@ export interface DeviceRevoke {
 }
 
 /**
+ * Replace a device's token; the old one ends at once, and its connections are closed.
+ *
+ * A browser holds its token in a cookie: it replaces its own by `POST /api/rotate`.
+ */
+export interface DeviceRotate {
+  readonly device_id: string;
+}
+
+/**
  * Get a code that lets one more device in, within five minutes.
  *
  * `name` is what it will be called (without, it says so itself), `view_only` lets it change nothing, and
@@ -465,9 +474,10 @@ export interface DirectoryData {
   readonly project_id: string | null;
 }
 
-/** Reply to `device_list`, the oldest first. */
+/** Reply to `device_list`, the oldest first. `auth`: false where everybody is let in without being one of them. */
 export interface DeviceListData {
   readonly devices: readonly DeviceData[];
+  readonly auth: boolean;
 }
 
 /**
@@ -493,16 +503,24 @@ export interface DeviceRevokedData {
   readonly device_id: string;
 }
 
+/** Reply to `device_rotate`; `token` is told this once. */
+export interface DeviceRotatedData {
+  readonly device_id: string;
+  readonly token: string;
+}
+
 /**
  * Reply to `pairing_start`. Each of `urls` leads to a page that takes the code, the best first.
  *
- * `qr` is that one as a QR code: a line of `0` (light) and `1` (dark) for each row, without a quiet zone.
+ * `qr` has each of them as a QR code: a line of `0` (light) and `1` (dark) for each row, without a quiet zone.
+ * `expires_in`: seconds until `expires_at`, for who has a clock that is wrong.
  */
 export interface PairingStartData {
   readonly code: string;
   readonly expires_at: string;
+  readonly expires_in: number;
   readonly urls: readonly string[];
-  readonly qr: readonly string[];
+  readonly qr: readonly readonly string[][];
 }
 
 /** Reply to `health_check`; `uptime` in seconds. */
@@ -685,6 +703,7 @@ export interface Requests {
   readonly device_list: DeviceList;
   readonly device_rename: DeviceRename;
   readonly device_revoke: DeviceRevoke;
+  readonly device_rotate: DeviceRotate;
   readonly pairing_start: PairingStart;
   readonly health_check: HealthCheck;
   readonly server_stats: ServerStats;
@@ -717,6 +736,7 @@ export interface Replies {
   readonly device_list: DeviceListData;
   readonly device_rename: DeviceData;
   readonly device_revoke: DeviceRevokedData;
+  readonly device_rotate: DeviceRotatedData;
   readonly pairing_start: PairingStartData;
   readonly health_check: HealthCheckData;
   readonly server_stats: ServerStatsData;
@@ -757,6 +777,7 @@ export interface Pushes {
   readonly device_list: DeviceListData;
   readonly device_rename: DeviceData;
   readonly device_revoke: DeviceRevokedData;
+  readonly device_rotate: DeviceRotatedData;
   readonly pairing_start: PairingStartData;
   readonly health_check: HealthCheckData;
   readonly server_stats: ServerStatsData;
