@@ -1,13 +1,19 @@
 """`pocket-agent devices`: who may connect."""
 
+import io
+import json
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from pocket_agent.cli.device import show
 from pocket_agent.cli.main import main
 from pocket_agent.client import Client
+from pocket_agent.config import load_settings
 from pocket_agent.errors import ForbiddenError, UnauthorizedError
+from tests.harness.follow import eventually
 from tests.harness.server import ServerProcess, running_server, write_standin
 
 
@@ -65,6 +71,64 @@ def test_a_token_for_people_says_what_it_is(devices: Commands) -> None:
 def test_what_a_device_may_do_is_listed(devices: Commands) -> None:
     devices("add", "viewer", "--view-only")
     assert devices("list")[1].rstrip().endswith("only watches")
+
+
+def test_devices_are_a_table_for_people(devices: Commands) -> None:
+    devices("add", "phone")
+    devices("add", "viewer", "--view-only")
+    loaded = load_settings(config=None, environ={}, flags={"data.dir": devices.data_dir})
+    shown = io.StringIO()
+    show(loaded, as_json=False, console=Console(file=shown, force_terminal=True, width=120))
+    rows = [[part.strip() for part in line.split("│")[1:-1]] for line in shown.getvalue().splitlines() if "│" in line]
+    assert [(row[0], row[2], row[4]) for row in rows] == [
+        ("phone", "never", "may do everything"),
+        ("viewer", "never", "only watches"),
+    ]
+
+
+def test_where_there_are_none_people_are_told_how_to_begin(devices: Commands) -> None:
+    loaded = load_settings(config=None, environ={}, flags={"data.dir": devices.data_dir})
+    shown = io.StringIO()
+    show(loaded, as_json=False, console=Console(file=shown, force_terminal=True, color_system=None, width=120))
+    assert "pocket-agent pair" in shown.getvalue()
+
+
+def test_devices_are_json_for_programs(devices: Commands) -> None:
+    _, token, _ = devices("add", "viewer", "--view-only", "--print-token")
+    _, listed, _ = devices("list", "--json")
+    (found,) = json.loads(listed)["devices"]
+    assert found | {"id": "", "created_at": ""} == {
+        "id": "",
+        "name": "viewer",
+        "created_at": "",
+        "last_seen": None,
+        "last_address": None,
+        "view_only": True,
+        "projects": None,
+    }
+    assert token.strip() not in listed
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [("Phone", "'phone'?"), ("phome", "'phone'?"), ("x", "devices list"), ("\x1b[31m", "devices list")],
+)
+def test_a_name_that_is_nearly_somebodys_revokes_nobody(devices: Commands, typed: str, says: str) -> None:
+    devices("add", "phone")
+    devices("add", "desk")
+    status, _, said = devices("revoke", typed)
+    assert status == 1
+    assert says in said
+    assert said.rstrip("\n").isprintable()
+    assert len(devices("list")[1].splitlines()) == 2
+
+
+def test_names_that_differ_in_their_case_are_two(devices: Commands) -> None:
+    devices("add", "phone")
+    devices("add", "PHONE")
+    assert "'phone' or 'PHONE'?" in devices("revoke", "Phone")[2]
+    devices("revoke", "PHONE")
+    assert devices("list")[1].startswith("phone\t")
 
 
 @pytest.mark.parametrize("command", ["revoke", "rotate", "rename"])
@@ -125,8 +189,13 @@ async def test_commands_count_at_once_in_a_running_server(devices: Commands, tmp
                 await viewer.execute(project.id, "one")
         listed = devices("list")[1]
         assert "from 127.0.0.1\tonly watches; sees only work" in listed
-        _, renewed, _ = devices("rotate", "guest", "--print-token")
+        async with Client(server.url, token=guest.strip()) as viewer:
+            await viewer.projects()
+            _, renewed, _ = devices("rotate", "guest", "--print-token")
+            await eventually(lambda: not viewer.online, "what the old token has opened is closed")
         assert await refused(server, guest.strip())
-        assert not await refused(server, renewed.strip())
-        devices("revoke", "guest")
+        async with Client(server.url, token=renewed.strip()) as viewer:
+            await viewer.projects()
+            devices("revoke", "guest")
+            await eventually(lambda: not viewer.online, "the connections of the revoked device are closed")
         assert await refused(server, renewed.strip())

@@ -46,6 +46,30 @@ def test_a_link_for_scripts_is_all_that_is_printed(
 
 
 @pytest.mark.parametrize(
+    ("setting", "value", "reaches"),
+    [
+        ("PA_SERVER_HOST", "127.0.0.1", False),
+        ("PA_SERVER_HOST", "192.0.2.7", True),
+        ("PA_SERVER_PUBLIC_URL", "https://agent.example", True),
+    ],
+)
+def test_people_are_told_when_no_other_device_reaches_the_link(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    setting: str,
+    value: str,
+    reaches: bool,
+) -> None:
+    monkeypatch.setenv(setting, value)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert call(monkeypatch, "pair", f"--data-dir={tmp_path / 'data'}") == 0
+    said = capsys.readouterr().out
+    assert "It works once, within 5 minutes" in said
+    assert ("Only this machine reaches" in said) is not reaches
+
+
+@pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["--name", " "], "1 to 100 printable"),

@@ -1,17 +1,23 @@
 """`pocket-agent devices`: who may connect."""
 
+import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
+from difflib import get_close_matches
 
 import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from pocket_agent.cli.audit import note
 from pocket_agent.cli.pair import find_projects
 from pocket_agent.config import LoadedSettings
 from pocket_agent.config.form import printable
 from pocket_agent.errors import ValidationError
-from pocket_agent.model import Device, ProjectId
+from pocket_agent.model import Device, Milliseconds, ProjectId
 from pocket_agent.protocol.frame import timestamp
 from pocket_agent.server.auth import hash_token, new_device, new_token
 from pocket_agent.server.pairing import check_name
@@ -52,16 +58,36 @@ def add(loaded: LoadedSettings, name: str, *, view_only: bool, wanted: Sequence[
     _show_token(name, make_device(loaded, name, view_only=view_only, wanted=wanted), bare=bare)
 
 
-def show(loaded: LoadedSettings) -> None:
-    """Print all devices, a line for each, with tabs between its parts."""
+def show(loaded: LoadedSettings, *, as_json: bool, console: Console) -> None:
+    """Print all devices: a table in a terminal, elsewhere a line for each, with tabs between its parts.
+
+    As JSON it is `{"devices": [{"id", "name", "created_at", "last_seen", "last_address", "view_only", "projects"}]}`.
+    """
     with _database(loaded) as connection:
         names = {project.id: project.name for project in projects(connection)}
-        for device in devices(connection):
-            seen = "never"
-            if device.last_seen is not None:
-                seen = f"{timestamp(device.last_seen)} from {device.last_address or 'an unknown address'}"
-            parts = [device.name, f"added {timestamp(device.created_at)}", f"last seen {seen}", _access(device, names)]
-            typer.echo("\t".join(parts))
+        found = devices(connection)
+    if as_json:
+        typer.echo(json.dumps({"devices": [_fields(device) for device in found]}, indent=2))
+    elif not console.is_terminal:
+        for device in found:
+            added, seen = f"added {timestamp(device.created_at)}", f"last seen {_seen(device)}"
+            typer.echo("\t".join([device.name, added, seen, _access(device, names)]))
+    elif found:
+        console.print(render_table(found, names))
+    else:
+        console.print("No device may connect yet. `pocket-agent pair` lets a browser in, `devices add NAME` a program.")
+
+
+def render_table(found: Sequence[Device], names: Mapping[ProjectId, str]) -> Table:
+    """The devices for people; times are those of this machine's zone."""
+    table = Table()
+    for heading in ("Device", "Added", "Last seen", "From", "May do"):
+        table.add_column(heading, overflow="fold")
+    for device in found:
+        seen = "never" if device.last_seen is None else _local(device.last_seen)
+        parts = [device.name, _local(device.created_at), seen, device.last_address or "", _access(device, names)]
+        table.add_row(*map(Text, parts))
+    return table
 
 
 def rename(loaded: LoadedSettings, name: str, new_name: str) -> None:
@@ -113,7 +139,10 @@ def _database(loaded: LoadedSettings) -> Iterator[sqlite3.Connection]:
 def _named(connection: sqlite3.Connection, name: str) -> Device:
     device = device_named(connection, name)
     if device is None:
-        raise ValidationError(f"There is no device named {name!r}; `pocket-agent devices list` shows them.")
+        alike = get_close_matches(name.casefold(), {other.name.casefold() for other in devices(connection)}, n=1)
+        meant = [repr(other.name) for other in devices(connection) if other.name.casefold() in alike]
+        hint = f"did you mean {' or '.join(meant)}?" if meant else "`pocket-agent devices list` shows them."
+        raise ValidationError(f"There is no device named {name!r}; {hint}")
     return device
 
 
@@ -134,7 +163,24 @@ def _details(device: Device) -> dict[str, object]:
     }
 
 
-def _access(device: Device, names: dict[ProjectId, str]) -> str:
+def _fields(device: Device) -> dict[str, object]:
+    seen = timestamp(device.last_seen) if device.last_seen is not None else None
+    times = {"created_at": timestamp(device.created_at), "last_seen": seen, "last_address": device.last_address}
+    access = {"view_only": device.view_only, "projects": device.projects}
+    return {"id": device.id, "name": device.name, **times, **access}
+
+
+def _seen(device: Device) -> str:
+    if device.last_seen is None:
+        return "never"
+    return f"{timestamp(device.last_seen)} from {device.last_address or 'an unknown address'}"
+
+
+def _local(at: Milliseconds) -> str:
+    return datetime.fromtimestamp(at / 1000).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def _access(device: Device, names: Mapping[ProjectId, str]) -> str:
     """What a device may do, in words; a project that is gone is called by its id."""
     words = ["only watches"] if device.view_only else []
     if device.projects is not None:

@@ -213,11 +213,17 @@ def add_device(
 
 
 @devices.command("list")
-def list_devices(config: Config = None, data_dir: DataDir = None) -> None:
+def list_devices(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    config: Config = None,
+    data_dir: DataDir = None,
+) -> None:
     """List the devices that may connect."""
+    from rich.console import Console
+
     from pocket_agent.cli.device import show
 
-    show(_settings(config, {"data.dir": data_dir}))
+    show(_settings(config, {"data.dir": data_dir}), as_json=as_json, console=Console())
 
 
 @devices.command("rename")

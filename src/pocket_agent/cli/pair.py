@@ -5,18 +5,24 @@ import sqlite3
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import segno
 import typer
 
 from pocket_agent.cli.audit import note
-from pocket_agent.config import LoadedSettings
+from pocket_agent.config import LoadedSettings, is_loopback
 from pocket_agent.errors import ValidationError
 from pocket_agent.model import ProjectId
 from pocket_agent.server.address import base_url, page_urls
 from pocket_agent.server.pairing import PAIRING_SECONDS, new_pairing
 from pocket_agent.storage import add_pairing, connection_beside, projects
 from pocket_agent.storage.location import database_path
+
+LOOPBACK_HINT: Final = (
+    "Only this machine reaches these addresses, since server.host is a loopback address. For other devices set it to "
+    "0.0.0.0, or put a proxy or a tunnel in front and set server.public_url (docs/deployment/proxy.md)."
+)
 
 
 def pair(loaded: LoadedSettings, *, name: str | None, view_only: bool, wanted: Sequence[str]) -> None:
@@ -49,6 +55,8 @@ def pair(loaded: LoadedSettings, *, name: str | None, view_only: bool, wanted: S
     typer.echo(
         f"Open one of them on the device, or scan the code. It works once, within {PAIRING_SECONDS // 60} minutes."
     )
+    if server.public_url is None and is_loopback(server.host):
+        typer.echo(LOOPBACK_HINT)
 
 
 def find_projects(connection: sqlite3.Connection, wanted: Sequence[str]) -> tuple[ProjectId, ...] | None:
