@@ -47,6 +47,7 @@ def test_what_may_be_left_out_or_null_says_so() -> None:
     assert "readonly session_id: string | null;" in declared("ProjectStateData")
     assert "readonly input: unknown;" in declared("ApprovalRequestedData")
     assert "readonly queue: readonly QueuedPrompt[];" in declared("QueueStateData")
+    assert "readonly qr: readonly (readonly string[])[];" in declared("PairingStartData")
     assert "readonly checks: Readonly<Record<string, CheckData>>;" in declared("HealthCheckData")
 
 

@@ -86,7 +86,7 @@ def _type(schema: Json) -> str:
 
 def _element(schema: Json) -> str:
     text = _type(schema)
-    return f"({text})" if "|" in text else text
+    return f"({text})" if "|" in text or text.startswith("readonly ") else text
 
 
 def _enum(schema: Json) -> str:

@@ -520,7 +520,7 @@ export interface PairingStartData {
   readonly expires_at: string;
   readonly expires_in: number;
   readonly urls: readonly string[];
-  readonly qr: readonly readonly string[][];
+  readonly qr: readonly (readonly string[])[];
 }
 
 /** Reply to `health_check`; `uptime` in seconds. */
