@@ -1,5 +1,5 @@
 import type { ComponentType } from "preact";
-import { FolderGit2, Gauge, Settings, type IconNode } from "lucide";
+import { FolderGit2, Gauge, MonitorSmartphone, Settings, type IconNode } from "lucide";
 
 /** A page of the client. Its code is loaded when it is first shown. */
 export interface Page {
@@ -32,6 +32,12 @@ export const PAGES: readonly Page[] = [
     path: /^\/dashboard$/,
     entry: { path: "/dashboard", icon: Gauge },
     load: () => import("./view/dashboard/page"),
+  },
+  {
+    title: "Devices",
+    path: /^\/devices$/,
+    entry: { path: "/devices", icon: MonitorSmartphone },
+    load: () => import("./view/devices/page"),
   },
   {
     title: "Settings",

@@ -11,6 +11,8 @@ export interface Device {
   readonly name: string;
   /** Whether it may only watch. */
   readonly view_only?: boolean;
+  /** The projects that it may see; null for all. */
+  readonly projects?: readonly string[] | null;
 }
 
 interface Refusal {
@@ -45,6 +47,14 @@ export class Sessions {
     });
     if (!answer.ok) throw new Error(await refusalOf(answer));
     this.state.value = { kind: "paired", device: await deviceOf(answer) };
+  }
+
+  /** Trades the cookie for another one; whoever has copied the old one is out. The connection comes back by itself. */
+  async renew(): Promise<void> {
+    const answer = await ask("/api/rotate", {}).catch(() => {
+      throw new Error("The server cannot be reached.");
+    });
+    if (!answer.ok) throw new Error(await refusalOf(answer));
   }
 
   /** Gives the cookie up. */

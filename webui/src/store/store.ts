@@ -37,6 +37,11 @@ export class Store {
     const session = this.sessions.current.value;
     return session.kind !== "paired" || session.device.view_only !== true;
   });
+  /** Whether what concerns the whole server is this device's business, too. */
+  readonly mayOwn: ReadonlySignal<boolean> = computed(() => {
+    const session = this.sessions.current.value;
+    return this.mayAct.value && (session.kind !== "paired" || (session.device.projects ?? null) === null);
+  });
   private readonly opened = signal<Conversation | null>(null);
 
   constructor(open: () => Wire) {

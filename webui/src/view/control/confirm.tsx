@@ -6,13 +6,15 @@ interface ConfirmProps {
   readonly title: string;
   readonly children: ComponentChildren;
   readonly action: string;
+  /** How grave it is; what destroys is red. */
+  readonly tone?: "danger" | "primary";
   /** Rejects with what is to be shown when it did not work. */
   readonly onConfirm: () => Promise<void>;
   readonly onClose: () => void;
 }
 
 /** Asks before something that cannot be taken back. */
-export function Confirm({ title, children, action, onConfirm, onClose }: ConfirmProps): VNode {
+export function Confirm({ title, children, action, tone = "danger", onConfirm, onClose }: ConfirmProps): VNode {
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState("");
   const confirm = async (): Promise<void> => {
@@ -34,7 +36,7 @@ export function Confirm({ title, children, action, onConfirm, onClose }: Confirm
           <button class="button" type="button" autofocus onClick={onClose}>
             Cancel
           </button>
-          <button class="button danger" type="button" disabled={busy} onClick={() => void confirm()}>
+          <button class={`button ${tone}`} type="button" disabled={busy} onClick={() => void confirm()}>
             {action}
           </button>
         </>

@@ -40,8 +40,9 @@ export function Pairing(): VNode {
         <h1>Pair this browser</h1>
         {reason !== "" && <p class="problem">{reason}</p>}
         <p>
-          The server lets in only devices that it knows. On its machine, run <code>pocket-agent pair</code> and open the
-          address that it prints, or type its code here.
+          The server lets in only devices that it knows. On one of them, open <em>Devices</em> and choose{" "}
+          <em>Pair a device</em>, or run <code>pocket-agent pair</code> on the server&rsquo;s machine: open the address
+          that is shown, or type its code here.
         </p>
         <label class="field">
           <span>Code</span>

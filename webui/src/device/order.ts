@@ -1,0 +1,22 @@
+import type { DeviceData } from "../wire/generated";
+
+/** This device first, then those that are connected, then the one that was seen last; who never came stands last. */
+export function inOrder(devices: readonly DeviceData[]): readonly DeviceData[] {
+  return [...devices].sort(
+    (one, two) =>
+      Number(two.current) - Number(one.current) ||
+      Number(two.connections > 0) - Number(one.connections > 0) ||
+      (two.last_seen ?? "").localeCompare(one.last_seen ?? "") ||
+      two.created_at.localeCompare(one.created_at) ||
+      one.name.localeCompare(two.name),
+  );
+}
+
+/** Which projects a device sees, by their names; null for all. One that is gone has no name any more. */
+export function seenProjects(
+  { projects }: Pick<DeviceData, "projects">,
+  nameOf: (id: string) => string | undefined,
+): readonly string[] | null {
+  if (projects === null) return null;
+  return projects.map(nameOf).filter((name) => name !== undefined);
+}

@@ -1,0 +1,97 @@
+import { computed, signal, type ReadonlySignal } from "@preact/signals";
+import { ConnectionLostError } from "../connection/socket";
+import type { Link } from "../connection/link";
+import type { DeviceData } from "../wire/generated";
+import { inOrder } from "./order";
+
+const REPLY_MS = 15_000;
+
+/** The devices that may connect, as the server last told; it says nothing of them unasked. */
+export class Roster {
+  private readonly link: Link;
+  private readonly known = signal<readonly DeviceData[] | null>(null);
+  private readonly failure = signal("");
+  private readonly open = signal(false);
+  private actions = 0;
+
+  /** In the order in which they are shown; null until the server has told them. */
+  readonly list: ReadonlySignal<readonly DeviceData[] | null> = computed(() =>
+    this.known.value === null ? null : inOrder(this.known.value),
+  );
+
+  constructor(link: Link) {
+    this.link = link;
+  }
+
+  /** Why the server did not tell them; empty when it did. */
+  get problem(): ReadonlySignal<string> {
+    return this.failure;
+  }
+
+  /** Whether the server lets everybody in, so that devices mean nothing. */
+  get isOpen(): ReadonlySignal<boolean> {
+    return this.open;
+  }
+
+  /** Asks again and again while somebody looks, and as soon as somebody does; @returns how to stop that. */
+  follow(intervalMs: number): () => void {
+    const look = (): void => {
+      if (!document.hidden) void this.refresh();
+    };
+    const timer = setInterval(look, intervalMs);
+    const forget = this.link.onOpen(() => void this.refresh());
+    document.addEventListener("visibilitychange", look);
+    addEventListener("focus", look);
+    return () => {
+      clearInterval(timer);
+      forget();
+      document.removeEventListener("visibilitychange", look);
+      removeEventListener("focus", look);
+    };
+  }
+
+  /** Asks for the list; what was known stays when there is no answer. */
+  async refresh(): Promise<void> {
+    if (this.link.socketNow === null) return; // asked as soon as there is a connection
+    const actions = this.actions;
+    try {
+      const { devices, auth } = await this.link.request("device_list", {}, { timeoutMs: REPLY_MS });
+      if (actions !== this.actions) return; // older than what was done meanwhile
+      this.known.value = devices;
+      this.open.value = !auth;
+      this.failure.value = "";
+    } catch (error) {
+      if (error instanceof ConnectionLostError) return;
+      this.failure.value = error instanceof Error ? error.message : String(error);
+    }
+  }
+
+  /** @throws Error with what the server says against it. */
+  async rename(id: string, name: string): Promise<void> {
+    const renamed = await this.link.request("device_rename", { device_id: id, name });
+    this.change((devices) => devices.map((device) => (device.id === id ? renamed : device)));
+  }
+
+  /** @throws Error with what the server says against it. */
+  async revoke(id: string): Promise<void> {
+    await this.link.request("device_revoke", { device_id: id });
+    this.change((devices) => devices.filter((device) => device.id !== id));
+  }
+
+  /**
+   * Replaces a device's token; @returns the new one, which is told this once.
+   *
+   * @throws Error with what the server says against it.
+   */
+  async rotate(id: string): Promise<string> {
+    const { token } = await this.link.request("device_rotate", { device_id: id });
+    this.change((devices) => devices.map((device) => (device.id === id ? { ...device, connections: 0 } : device)));
+    return token;
+  }
+
+  private change(how: (devices: readonly DeviceData[]) => readonly DeviceData[]): void {
+    this.actions += 1;
+    this.known.value = how(this.known.value ?? []);
+    void this.refresh();
+  }
+}

@@ -1,0 +1,101 @@
+import type { VNode } from "preact";
+import { useEffect, useMemo, useState } from "preact/hooks";
+import { Eye, LockOpen, Plus } from "lucide";
+import { Roster } from "../../device/roster";
+import { useStore } from "../../store/store";
+import { Icon } from "../icon";
+import { Invite } from "./invite";
+import { DeviceRow } from "./row";
+import "./devices.css";
+
+const INTERVAL_MS = 4000;
+
+/** Who may come in: shown, renamed, sent away, and let in. */
+export default function DevicesPage(): VNode {
+  const { link, mayOwn } = useStore();
+  const roster = useMemo(() => new Roster(link), []);
+  const [isPairing, setPairing] = useState(false);
+  const isOwner = mayOwn.value;
+  useEffect(() => (isOwner ? roster.follow(INTERVAL_MS) : undefined), [isOwner]);
+  const isOpen = roster.isOpen.value;
+  return (
+    <main class="page">
+      <div class="page-inner devices">
+        <header class="page-head">
+          <h1>Devices</h1>
+          {isOwner && !isOpen && (
+            <button class="button primary" type="button" onClick={() => setPairing(true)}>
+              <Icon node={Plus} />
+              Pair a device
+            </button>
+          )}
+        </header>
+        {!isOwner && <Limited />}
+        {isOwner && isOpen && <Open />}
+        {isOwner && !isOpen && <List roster={roster} />}
+      </div>
+      {isPairing && <Invite roster={roster} onClose={() => setPairing(false)} />}
+    </main>
+  );
+}
+
+function List({ roster }: { readonly roster: Roster }): VNode {
+  const devices = roster.list.value;
+  const problem = roster.problem.value;
+  return (
+    <>
+      <p class="hint devices-about">
+        Only these come in. One that has full access can run commands on the server&rsquo;s machine, so revoke what you
+        do not know or have lost.
+      </p>
+      {problem !== "" && (
+        <div class="problem devices-problem" role="alert">
+          <span>{problem}</span>
+          <button class="button small" type="button" onClick={() => void roster.refresh()}>
+            Try again
+          </button>
+        </div>
+      )}
+      {devices === null && problem === "" && <div class="spinner" role="status" aria-label="Loading the devices" />}
+      <ul class="device-list" aria-label="Devices">
+        {devices?.map((device) => (
+          <DeviceRow key={device.id} device={device} roster={roster} />
+        ))}
+      </ul>
+    </>
+  );
+}
+
+/** For a device that does not see what concerns the whole server. */
+function Limited(): VNode {
+  const { sessions, mayAct } = useStore();
+  const session = sessions.current.value;
+  return (
+    <div class="empty">
+      <Icon node={Eye} size={40} />
+      <h2>{mayAct.value ? "This device only sees some projects" : "This device may only watch"}</h2>
+      <p>
+        {session.kind === "paired" && (
+          <>
+            The server knows it as <strong>{session.device.name}</strong>.{" "}
+          </>
+        )}
+        Devices are seen, paired and revoked from one that has full access.
+      </p>
+    </div>
+  );
+}
+
+/** For a server that asks nobody who they are. */
+function Open(): VNode {
+  return (
+    <div class="empty">
+      <Icon node={LockOpen} size={40} />
+      <h2>There are no devices: everybody may come in</h2>
+      <p>
+        The server was started without authentication (<code>--no-auth</code>), so every program and user of its machine
+        may do everything. Start it without that to pair devices.
+      </p>
+    </div>
+  );
+}

@@ -1,0 +1,79 @@
+import type { VNode } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { Roster } from "../../device/roster";
+import { useStore } from "../../store/store";
+import type { DeviceData } from "../../wire/generated";
+
+interface RenameProps {
+  readonly device: DeviceData;
+  readonly roster: Roster;
+  readonly onClose: () => void;
+}
+
+/** Gives a device another name, in its place in the list. */
+export function Rename({ device, roster, onClose }: RenameProps): VNode {
+  const { sessions } = useStore();
+  const [name, setName] = useState(device.name);
+  const [problem, setProblem] = useState("");
+  const [busy, setBusy] = useState(false);
+  const field = useRef<HTMLInputElement>(null);
+  useEffect(() => {
+    // After the menu has given the focus back.
+    const timer = setTimeout(() => field.current?.select());
+    return () => clearTimeout(timer);
+  }, []);
+  const save = async (): Promise<void> => {
+    if (name.trim() === device.name) {
+      onClose();
+      return;
+    }
+    setBusy(true);
+    try {
+      await roster.rename(device.id, name.trim());
+      if (device.current) void sessions.refresh();
+      onClose();
+    } catch (error) {
+      setProblem(error instanceof Error ? error.message : String(error));
+      setBusy(false);
+      field.current?.focus();
+    }
+  };
+  return (
+    <form
+      class="device-rename"
+      aria-label={`Rename ${device.name}`}
+      onSubmit={(event) => {
+        event.preventDefault();
+        void save();
+      }}
+      onKeyDown={(event) => {
+        if (event.key === "Escape") onClose();
+      }}
+    >
+      <input
+        ref={field}
+        class="input"
+        aria-label="Name"
+        aria-invalid={problem !== ""}
+        required
+        maxLength={100}
+        autocomplete="off"
+        value={name}
+        onInput={(event) => setName(event.currentTarget.value)}
+      />
+      <div class="device-rename-actions">
+        <button class="button" type="button" onClick={onClose}>
+          Cancel
+        </button>
+        <button class="button primary" type="submit" disabled={busy || name.trim() === ""}>
+          Save
+        </button>
+      </div>
+      {problem !== "" && (
+        <p class="problem" role="alert">
+          {problem}
+        </p>
+      )}
+    </form>
+  );
+}

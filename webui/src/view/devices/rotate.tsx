@@ -1,0 +1,77 @@
+import type { VNode } from "preact";
+import { useState } from "preact/hooks";
+import type { Roster } from "../../device/roster";
+import type { DeviceData } from "../../wire/generated";
+import { Sheet } from "../control/sheet";
+import { Copied } from "./copied";
+
+interface RotateProps {
+  readonly device: DeviceData;
+  readonly roster: Roster;
+  readonly onClose: () => void;
+}
+
+/** Asks, replaces a device's token, and shows the new one. */
+export function Rotate({ device, roster, onClose }: RotateProps): VNode {
+  const [token, setToken] = useState("");
+  const [problem, setProblem] = useState("");
+  const [busy, setBusy] = useState(false);
+  const rotate = async (): Promise<void> => {
+    setBusy(true);
+    try {
+      setToken(await roster.rotate(device.id));
+    } catch (error) {
+      setProblem(error instanceof Error ? error.message : String(error));
+      setBusy(false);
+    }
+  };
+  if (token !== "") return <Token name={device.name} token={token} onClose={onClose} />;
+  return (
+    <Sheet
+      title={`Replace the token of ${device.name}?`}
+      onClose={onClose}
+      actions={
+        <>
+          <button class="button" type="button" autofocus onClick={onClose}>
+            Cancel
+          </button>
+          <button class="button danger" type="button" disabled={busy} onClick={() => void rotate()}>
+            Replace
+          </button>
+        </>
+      }
+    >
+      <p>The old token ends at once, and what it has open is closed. You get the new one, to put into the program.</p>
+      <p class="hint">
+        A browser cannot be given a token. It renews its own key on its page of devices; if you do not trust it any
+        more, revoke it and pair it anew.
+      </p>
+      {problem !== "" && (
+        <p class="problem" role="alert">
+          {problem}
+        </p>
+      )}
+    </Sheet>
+  );
+}
+
+function Token({ name, token, onClose }: { name: string; token: string; onClose: () => void }): VNode {
+  return (
+    <Sheet
+      title={`New token of ${name}`}
+      onClose={onClose}
+      actions={
+        <button class="button primary" type="button" onClick={onClose}>
+          Done
+        </button>
+      }
+    >
+      <p role="status">Shown this once: the server keeps only its hash.</p>
+      <code class="device-token">{token}</code>
+      <Copied text={token} label="Copy the token" />
+      <p class="hint">
+        Programs send it as <code>Authorization: Bearer TOKEN</code>.
+      </p>
+    </Sheet>
+  );
+}
