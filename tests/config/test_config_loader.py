@@ -171,8 +171,8 @@ def test_conflicts_name_their_settings_values_and_sources() -> None:
     assert refusal(environ={"PA_SERVER_HOST": "0.0.0.0"}, flags={"server.auth": False}) == [
         (
             "server.auth and server.host (flag --no-auth, environment PA_SERVER_HOST): connections without "
-            "a token: only with a loopback host (127.0.0.1, ::1 or localhost) "
-            "(server.auth is false, server.host is 0.0.0.0)"
+            "a token: only with a loopback host (127.0.0.1, ::1 or localhost); else keep tokens on and let devices in "
+            "by `pocket-agent pair` (server.auth is false, server.host is 0.0.0.0)"
         )
     ]
 

@@ -59,7 +59,7 @@ def _exposures(settings: Settings) -> Iterator[Conflict]:
     if not server.auth:
         yield Conflict(
             ("server.auth", "server.host"),
-            f"connections without a token: {only}; else leave them on, and let devices in by `pocket-agent pair`",
+            f"connections without a token: {only}; else keep tokens on and let devices in by `pocket-agent pair`",
         )
     if not server.tls.enabled:
         yield Conflict(

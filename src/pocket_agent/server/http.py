@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import Counter
+from contextlib import ExitStack
 from typing import Final, Literal
 
 from aiohttp import web
@@ -181,12 +182,14 @@ class Endpoint:
         except _FullError as error:
             return refusal(error)
         self._opening[device.id] += 1
-        try:
-            return await self._serve(request, device, peer)
-        finally:
-            self._opening[device.id] -= 1
-            if not self._opening[device.id]:
-                del self._opening[device.id]
+        with ExitStack() as place:
+            place.callback(self._give_back, device)
+            return await self._serve(request, device, peer, place)
+
+    def _give_back(self, device: Device) -> None:
+        self._opening[device.id] -= 1
+        if not self._opening[device.id]:
+            del self._opening[device.id]
 
     async def _probe(self, request: web.Request) -> web.StreamResponse:
         """Show that a client would get in; it is no connection, and its refusal no rejected client."""
@@ -217,7 +220,7 @@ class Endpoint:
             return "limit", _FullError(f"There are {limit} connections already (limits.max_connections).")
         return None
 
-    async def _serve(self, request: web.Request, device: Device, peer: Peer) -> web.StreamResponse:
+    async def _serve(self, request: web.Request, device: Device, peer: Peer, place: ExitStack) -> web.StreamResponse:
         # Text stays bytes: frames are decoded once, by the protocol, which refuses bad UTF-8 by itself.
         socket: web.WebSocketResponse[Literal[False]] = web.WebSocketResponse(
             autoping=False,
@@ -238,6 +241,7 @@ class Endpoint:
             # A client that only watches must not wait for a database that is locked.
             beside.create_task(self._authenticator.seen(device, peer.address))
             await connection.serve(self._witness)
+            place.close()  # who comes again must not wait for the database either
             beside.create_task(self._authenticator.seen(device, peer.address))
         return socket
 
