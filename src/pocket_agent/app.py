@@ -18,8 +18,7 @@ from typing import Final
 from pocket_agent import __version__
 from pocket_agent.audit.file import audit_path
 from pocket_agent.audit.observer import AuditObserver
-from pocket_agent.audit.record import EMPTY, Head, Record
-from pocket_agent.audit.trail import AuditTrail, NoTrail, Trail, timestamp
+from pocket_agent.audit.trail import AuditTrail, NoTrail, Trail
 from pocket_agent.claude.command import build_environment, select_environment
 from pocket_agent.claude.installation import Installer
 from pocket_agent.claude.spool import SpoolWatcher
@@ -36,6 +35,7 @@ from pocket_agent.events import (
     SettingsReloaded,
 )
 from pocket_agent.hub import Hub
+from pocket_agent.ledger import audited, note_changes, note_first, printed
 from pocket_agent.notification.notifier import Notifier
 from pocket_agent.observability.check import Inspector
 from pocket_agent.observability.exposition import Exposition, Token, application, scrape_token
@@ -122,7 +122,7 @@ async def serve(
         trail = AuditTrail(audit_path(loaded.settings.data.dir)) if loaded.settings.audit.enabled else None
         others: list[Observer] = [notifier, *([AuditObserver(trail)] if trail is not None else [])]
         observed = Observation(loaded.settings, environment, losses, log, others)
-        reloading = partial(_reload, log, read_settings)
+        reloading = partial(_reload, log, read_settings, loaded, trail or NoTrail())
         await _serve(loaded, environment, observed, notifier, trail, candidates, umask, on_started, reloading)
 
 
@@ -153,9 +153,8 @@ async def _serve(
             await stack.enter_async_context(
                 observed.traces.exporting(observer, min(_EXPORT_SECONDS, settings.timeouts.shutdown))
             )
-            if trail is not None:
-                await stack.enter_async_context(_audited(trail, store, loaded, observer))
-            first = await _first_device(store, settings)
+            await stack.enter_async_context(audited(trail, store, loaded, observer))
+            first = await _first_device(store, settings, trail or NoTrail())
             child = await _child_environment(settings, environment)
             if settings.demo:
                 await stack.enter_async_context(_background(_look_after_model(_demo_dir(settings), observer)))
@@ -214,23 +213,6 @@ async def _serve(
         raise _only(group) from group
     finally:
         await store.close()
-
-
-@contextlib.asynccontextmanager
-async def _audited(trail: AuditTrail, store: Store, loaded: LoadedSettings, observer: Observer) -> AsyncIterator[None]:
-    """Keep the audit log until the block is left; the first that it tells is which settings have changed."""
-
-    async def keep(head: Head) -> None:
-        await store.advance_audit_head(head.seq, head.digest)
-
-    shown = {found.leaf.key: found.shown for found in loaded}
-    before = await store.remember_settings(shown)
-    changed = {key: {"from": before.get(key), "to": value} for key, value in shown.items() if before.get(key) != value}
-    if before and changed:
-        trail.note(Record(timestamp(), "settings_change", details=changed))
-    known = await store.audit_head()
-    async with trail.running(Head(*known) if known is not None else EMPTY, keep, observer):
-        yield
 
 
 def _endpoint(
@@ -316,7 +298,7 @@ class _First:
     code: str
 
 
-async def _first_device(store: Store, settings: Settings) -> _First | None:
+async def _first_device(store: Store, settings: Settings, trail: Trail) -> _First | None:
     """Make the first device's token and a pairing code, once; only their hashes are kept."""
     if not settings.server.auth or await store.devices():
         return None
@@ -324,6 +306,7 @@ async def _first_device(store: Store, settings: Settings) -> _First | None:
     pairing, code = new_pairing()
     await store.add_device(device)
     await store.add_pairing(pairing)
+    note_first(trail, device)
     return _First(token, code)
 
 
@@ -358,19 +341,25 @@ async def _background(*loops: Coroutine[None, None, None]) -> AsyncIterator[None
 async def _reload(
     log: Log,
     read_settings: Callable[[], LoadedSettings],
+    loaded: LoadedSettings,
+    trail: Trail,
     asked: asyncio.Event,
     tls: Tls | None,
     hosts: Hosts,
     observer: Observer,
 ) -> None:
     """On SIGHUP: read the certificate and the log settings again."""
+    before = printed(loaded, "logging.")
     while True:
         await asked.wait()
         asked.clear()
         try:
-            logging = read_settings().settings.logging
-            await log.reload(logging)
-            observer.emit(SettingsReloaded(logging.level))
+            found = read_settings()
+            await log.reload(found.settings.logging)
+            observer.emit(SettingsReloaded(found.settings.logging.level))
+            after = printed(found, "logging.")
+            note_changes(trail, before, after)
+            before = after
             if tls is not None:
                 tls.reload()
                 adopt(tls, hosts, observer)

@@ -92,16 +92,18 @@ class ConnectionOpened:
 
     connection_id: str
     device: str
+    device_id: str
     remote: str
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionRejected:
-    """A client was turned away before it was in; `count`: so often since that was last told."""
+    """A client was turned away before it was in; `count`: so often since that was last told; `attempt`: at what."""
 
     reason: Literal["unauthorized", "throttled", "host", "origin", "rate", "limit", "stopping"]
     remote: str
     count: int = 1
+    attempt: Literal["login", "pair"] = "login"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocket_agent.audit.file import append
-from pocket_agent.audit.record import EMPTY, GENESIS, Head, Record, digest_of, encode
+from pocket_agent.audit.record import EMPTY, GENESIS, MAX_LINE, Head, Record, bounded, digest_of, encode
 from pocket_agent.audit.verification import Verdict, verify
 
 AT = "2030-01-02T03:04:05.678Z"
@@ -52,7 +52,7 @@ def test_a_record_is_a_line_that_names_the_one_before(tmp_path: Path) -> None:
     }
     assert second["prev"] == digest_of(lines(path)[0].rstrip(b"\n"))
     assert head == Head(2, digest_of(lines(path)[1].rstrip(b"\n")))
-    assert verify(path, head) == Verdict(2, AT, AT, ())
+    assert verify(path, head) == Verdict(2, AT, AT, 0, ())
 
 
 def test_it_is_its_owners_alone_whatever_the_umask(tmp_path: Path) -> None:
@@ -146,14 +146,115 @@ def test_a_cut_shows_for_ever(tmp_path: Path) -> None:
     assert any("3 records are missing" in problem for problem in verify(path, later).problems)
 
 
-def test_a_line_that_was_cut_by_a_crash_is_not_glued_to_the_next(tmp_path: Path) -> None:
+TORN = [
+    b'{"seq":6,"ti',
+    b"{",
+    b'{"seq":6,"action":"action-6","prev":"' + b"0" * 64 + b'"',
+    b"\0" * 100_000,
+    b"x" * (9 * MAX_LINE),
+    "ä".encode()[:1],
+]
+
+
+@pytest.mark.parametrize("number", range(len(TORN)))
+@pytest.mark.parametrize("empty", [False, True])
+def test_what_a_crash_has_left_of_a_line_is_told_by_the_next(tmp_path: Path, number: int, empty: bool) -> None:
+    path = tmp_path / "audit.log"
+    head = EMPTY if empty else written(path)
+    with path.open("ab") as opened:
+        opened.write(TORN[number])
+    assert verify(path, head).problems, "until somebody writes again nobody knows that it was a crash"
+    head = append(path, [record(6)], head)
+    rows = [json.loads(line) for line in lines(path)[-2:]]
+    assert [row["action"] for row in rows] == ["torn", "action-6"]
+    assert rows[0]["details"] == {"bytes": len(TORN[number]), "sha256": digest_of(TORN[number])}
+    assert verify(path, head) == Verdict(2 if empty else 7, AT, AT, 1, ())
+    with path.open("ab") as opened:
+        opened.write(b"once more")
+    head = append(path, [record(7)], head)
+    assert verify(path, head).torn == 2
+    assert verify(path, head).problems == ()
+
+
+def test_what_is_torn_twice_before_anybody_writes_is_told_once(tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
     head = written(path)
     with path.open("ab") as opened:
-        opened.write(b'{"seq":6,"ti')
-    append(path, [record(6)], head)
-    assert json.loads(lines(path)[-1])["action"] == "action-6"
-    assert verify(path, EMPTY).problems
+        opened.write(b"one\ntwo\n")
+    head = append(path, [record(6)], head)
+    assert (verify(path, head).torn, verify(path, head).problems) == (1, ())
+
+
+def test_a_line_that_is_whole_but_for_its_end_counts(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    head = written(path)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert append(path, [record(6)], head).seq == 6
+    assert verify(path, head) == Verdict(6, AT, AT, 0, ())
+
+
+def test_nobody_makes_a_crash_of_a_record_that_was_known(tmp_path: Path) -> None:
+    """Its line is cut, or replaced by another text: what is written behind it does not excuse that."""
+    for change in (lambda line: line[:20], lambda line: b"nonsense\n"):
+        path = tmp_path / "audit.log"
+        head = written(path)
+        path.write_bytes(b"".join(lines(path)[:4]) + change(lines(path)[4]))
+        later = append(path, [record(6)], head)
+        assert any("1 records are missing" in problem for problem in verify(path, later).problems)
+        path.unlink()
+
+
+def test_nobody_explains_away_a_line_that_was_changed(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    head = append(path, [record(1), Record(AT, "torn", details={"bytes": 3, "sha256": "0" * 64}), record(2)], EMPTY)
+    rows = lines(path)
+    path.write_bytes(rows[0] + b"abc\n" + b"".join(rows[1:]))
+    assert any("no record" in problem for problem in verify(path, head).problems)
+
+
+def test_a_log_is_verified_while_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    context = multiprocessing.get_context("spawn")
+    writer = context.Process(target=_write_many, args=(path, 300))
+    writer.start()
+    looks = 0
+    while writer.is_alive():
+        if path.exists():
+            assert verify(path, EMPTY).problems == ()
+            looks += 1
+    assert writer.exitcode == 0
+    assert looks > 0
+
+
+LONG: list[dict[str, object]] = [
+    {"options": {"add_dirs": ["/" + "😀" * 4095] * 50}},
+    {"projects": ["p" * 200] * 1000},
+    {"path": "\x1b" * 4096},
+]
+
+
+@pytest.mark.parametrize("number", range(len(LONG)))
+def test_no_request_makes_a_long_line(tmp_path: Path, number: int) -> None:
+    """So the next writer always finds the last one, and nobody fills the disk."""
+    path = tmp_path / "audit.log"
+    head = append(path, [Record(AT, "x", by="😀" * 9000, details=LONG[number]), record(2)], EMPTY)
+    assert all(len(line) < MAX_LINE for line in lines(path))
+    first = json.loads(lines(path)[0])
+    assert set(first["details"]) == {"too_long"}
+    assert len(first["by"]) == 200
+    assert verify(path, append(path, [record(3)], head)) == Verdict(3, AT, AT, 0, ())
+
+
+def test_what_is_bounded_is_bounded_again_to_the_same() -> None:
+    long = Record(AT, "x", details=LONG[0])
+    assert bounded(bounded(long)) == bounded(long)
+    assert bounded(record(details={"a": 1})) == record(details={"a": 1})
+
+
+@given(*(st.text(min_size=200, max_size=200) for _ in range(2)), st.text(min_size=500, max_size=700))
+def test_the_longest_line_is_as_long_as_it_may_be(first: str, second: str, text: str) -> None:
+    long = Record(first, second, first, second, first, second, first, {"a": text})
+    assert len(encode(bounded(long), 10**12, GENESIS)) < MAX_LINE
 
 
 def test_a_disk_that_fills_leaves_no_half_of_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +291,7 @@ def test_several_programs_write_one_chain(tmp_path: Path) -> None:
     for writer in writers:
         writer.join(60)
         assert writer.exitcode == 0
-    assert verify(path, EMPTY) == Verdict(120, AT, AT, ())
+    assert verify(path, EMPTY) == Verdict(120, AT, AT, 0, ())
 
 
 def test_only_so_many_problems_are_told(tmp_path: Path) -> None:

@@ -124,23 +124,16 @@ def test_no_trail_takes_everything() -> None:
     NoTrail().note(record(1))
 
 
-class Clock:
-    """A time that a test sets."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_events_of_the_core_are_noted() -> None:
     noted = Noted()
-    observer = AuditObserver(noted, Clock())
+    observer = AuditObserver(noted)
     observer.emit(events.ServerStarted("1.0", ("https://box",), 3))
-    observer.emit(events.ConnectionOpened("c-1", "phone", "192.0.2.7"))
+    observer.emit(events.ConnectionOpened("c-1", "phone", "d-7", "192.0.2.7"))
     observer.emit(events.ConnectionRejected("origin", "192.0.2.8"))
+    observer.emit(events.ConnectionRejected("unauthorized", "192.0.2.8", attempt="pair"))
     observer.emit(events.SettingsReloaded("info"))
+    observer.emit(events.SettingIgnored("reload", "a secret"))
+    observer.emit(events.SettingIgnored("server.plain_port", "it is taken"))
     observer.emit(events.PongReceived("c-1", 0.1))
     observer.emit(events.ServerStopping("signal"))
     told = [(record_.action, record_.outcome, record_.by, record_.address) for record_ in noted.records]
@@ -148,17 +141,28 @@ def test_events_of_the_core_are_noted() -> None:
         ("server_start", "ok", None, None),
         ("login", "ok", "phone", "192.0.2.7"),
         ("login", "FORBIDDEN", None, "192.0.2.8"),
+        ("pair", "UNAUTHORIZED", None, "192.0.2.8"),
         ("settings_reload", "ok", None, None),
+        ("settings_reload", "VALIDATION_FAILED", None, None),
         ("server_stop", "ok", None, None),
     ]
+    assert noted.records[1].device_id == "d-7"
 
 
-def test_who_is_refused_again_and_again_fills_no_disk() -> None:
-    noted, clock = Noted(), Clock()
-    observer = AuditObserver(noted, clock)
-    for _ in range(5000):
-        observer.emit(events.ConnectionRejected("unauthorized", "192.0.2.8", 2))
-    assert len(noted.records) == 100
-    clock.now = 1.0
-    observer.emit(events.ConnectionRejected("unauthorized", "192.0.2.8"))
-    assert noted.records[-1].details == {"reason": "unauthorized", "count": 1, "not_written_before": 9800}
+async def test_who_is_refused_again_and_again_fills_no_disk(tmp_path: Path) -> None:
+    path, kept = tmp_path / "audit.log", Kept()
+    trail = AuditTrail(path)
+    observer = AuditObserver(trail)
+    async with trail.running(EMPTY, kept, Recorder()):
+        for _ in range(20_000):
+            observer.emit(events.ConnectionRejected("unauthorized", "192.0.2.8", 2))
+        trail.note(record(1))
+    assert actions(path) == ["login"] * 20 + ["action-1", "left_out"]
+    last = json.loads(path.read_bytes().splitlines()[-1])
+    assert last["details"] == {"login UNAUTHORIZED": (20_000 - 20) * 2}
+
+
+async def test_records_that_wait_for_a_disk_are_small(tmp_path: Path) -> None:
+    trail = AuditTrail(tmp_path / "audit.log")
+    trail.note(Record("t", "execute", details={"options": {"add_dirs": ["x" * 4096] * 50}}))
+    assert list(trail._waiting[0].details) == ["too_long"]

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from pocket_agent.audit.record import EMPTY, Head, Record, digest_of, encode, head_of
+from pocket_agent.audit.record import EMPTY, MAX_LINE, Head, Record, bounded, digest_of, encode, head_of
+
+TORN: Final = "torn"
+"""The action of a record that tells of what stands before it: the beginning of lines that a crash cut off."""
 
 _PRIVATE: Final = 0o600
-_TAIL_BYTES: Final = 1 << 20
-"""More than the longest line."""
+_TAIL_BYTES: Final = 8 * MAX_LINE
 
 
 def audit_path(data_dir: Path) -> Path:
@@ -21,6 +23,8 @@ def audit_path(data_dir: Path) -> Path:
 
 def append(path: Path, records: Sequence[Record], known: Head) -> Head:
     """Write records behind what there is, and flush them to the disk.
+
+    What a crash has left of a line stays, and a record behind it says so.
 
     Args:
         path: the file; made for its owner alone when there is none.
@@ -35,12 +39,12 @@ def append(path: Path, records: Sequence[Record], known: Head) -> Head:
         OSError: the disk refused; nothing of the records is to be relied on.
     """
     with _locked(path) as descriptor:
-        last = _last(descriptor)
+        last, torn = _last(descriptor)
         seq, prev = max(last.seq, known.seq), last.digest
         text = b""
-        for record in records:
+        for record in (*_of_torn(torn, records[0].time), *records):
             seq += 1
-            line = encode(record, seq, prev)
+            line = encode(bounded(record), seq, prev)
             prev = digest_of(line)
             text += line + b"\n"
         _write(descriptor, text)
@@ -75,10 +79,25 @@ def _write(descriptor: int, text: bytes) -> None:
         raise
 
 
-def _last(descriptor: int) -> Head:
-    """The head of the file: its last line that is one of ours."""
-    end = os.fstat(descriptor).st_size
-    start = max(0, end - _TAIL_BYTES)
-    lines = os.pread(descriptor, end - start, start).split(b"\n")
-    found = (head_of(line) for line in reversed(lines) if line)
-    return next((head for head in found if head is not None), EMPTY)
+def _last(descriptor: int) -> tuple[Head, bytes]:
+    """The head of the file, which is its last line that is one of ours, and what stands behind that line."""
+    end = start = os.fstat(descriptor).st_size
+    tail = b""
+    size = _TAIL_BYTES
+    while start > 0:
+        start = max(0, end - size)
+        size *= 4
+        tail = os.pread(descriptor, end - start, start)
+        # The first line of what was read may have begun before it.
+        at = 0 if start == 0 else tail.find(b"\n") + 1
+        lines = tail[at:].split(b"\n")
+        for number in range(len(lines) - 1, -1, -1):
+            head = head_of(lines[number]) if lines[number] else None
+            if head is not None:
+                return head, b"\n".join(lines[number + 1 :]).removesuffix(b"\n")
+    return EMPTY, tail.removesuffix(b"\n")
+
+
+def _of_torn(torn: bytes, time: str) -> Iterator[Record]:
+    if torn:
+        yield Record(time, TORN, details={"bytes": len(torn), "sha256": digest_of(torn)})

@@ -4,12 +4,17 @@ A line is one JSON object in ASCII. Its `prev` is the SHA-256 of the line before
 that of the first is 64 zeros.
 """
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+MAX_LINE: Final = 32_768
+"""More bytes than the longest line has, so that no request makes a long one."""
+_MAX_DETAILS: Final = 8192
+_MAX_TEXT: Final = 200
 GENESIS: Final = "0" * 64
 """What stands for the hash of the line before the first."""
 
@@ -51,6 +56,17 @@ EMPTY: Final = Head(0, GENESIS)
 """The head of a log without lines."""
 
 
+def bounded(record: Record) -> Record:
+    """The same record; of details that are too long to be written only their size and their SHA-256 is left."""
+    details = _json(record.details)
+    texts = ("time", "action", "outcome", "by", "device_id", "address", "project_id")
+    short = {name: text[:_MAX_TEXT] for name in texts if (text := getattr(record, name)) is not None}
+    if len(details) > _MAX_DETAILS:
+        cut: dict[str, object] = {"bytes": len(details), "sha256": digest_of(details)}
+        return dataclasses.replace(record, **short, details={"too_long": cut})
+    return dataclasses.replace(record, **short)
+
+
 def encode(record: Record, seq: int, prev: str) -> bytes:
     """The line of a record, without the line feed; nothing in it can break a line or colour a terminal."""
     fields = {
@@ -66,7 +82,7 @@ def encode(record: Record, seq: int, prev: str) -> bytes:
         "prev": prev,
     }
     kept = {name: value for name, value in fields.items() if value is not None}
-    return json.dumps(kept, ensure_ascii=True, separators=(",", ":"), default=str).encode("ascii")
+    return _json(kept)
 
 
 def digest_of(line: bytes) -> str:
@@ -81,3 +97,7 @@ def head_of(line: bytes) -> Head | None:
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return Head(seq, digest_of(line)) if isinstance(seq, int) and seq > 0 else None
+
+
+def _json(value: Mapping[str, object]) -> bytes:
+    return json.dumps(dict(value), ensure_ascii=True, separators=(",", ":"), default=str).encode("ascii")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from pocket_agent.audit.file import append
-from pocket_agent.audit.record import EMPTY, Head, Record
+from pocket_agent.audit.record import EMPTY, Head, Record, bounded
+from pocket_agent.audit.sieve import Sieve
 from pocket_agent.errors import PocketAgentError
 from pocket_agent.events import AuditFailed, Observer
 
@@ -46,13 +47,17 @@ class AuditTrail:
         self._head = EMPTY
         self._waiting: deque[Record] = deque()
         self._lost = 0
+        self._sieve = Sieve()
         self._wake = asyncio.Event()
         self._closing = asyncio.Event()
         self._failing = False
 
     def note(self, record: Record) -> None:
-        """Write a record soon."""
-        self._waiting.append(record)
+        """Write a record soon, unless there were very many like it (see `Sieve`)."""
+        written = self._sieve.take(record)
+        if written is None:
+            return
+        self._waiting.append(bounded(written))
         self._bound()
         self._wake.set()
 
@@ -73,6 +78,9 @@ class AuditTrail:
             try:
                 yield
             finally:
+                left_out = self._sieve.rest()
+                if left_out:
+                    self.note(Record(timestamp(), "left_out", details=left_out))
                 self._closing.set()
                 self._wake.set()
                 await asyncio.wait({writing}, timeout=_LAST_SECONDS)

@@ -1,5 +1,7 @@
 """Whether an audit log is as it was written."""
 
+import fcntl
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from pocket_agent.audit.file import TORN
 from pocket_agent.audit.record import EMPTY, Head, digest_of
 
 _MAX_PROBLEMS: Final = 20
@@ -16,6 +19,8 @@ class _Line(msgspec.Struct):
     seq: int
     time: str
     prev: str
+    action: str = ""
+    details: dict[str, object] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +30,14 @@ class Verdict:
     Attributes:
         records: how many lines there are.
         first, last: the times of the first and the last of them.
+        torn: how often a crash has cut lines off, of which a record tells; nothing that was known is missing there.
         problems: what is wrong, in sentences; at most a few of them.
     """
 
     records: int
     first: str | None
     last: str | None
+    torn: int
     problems: tuple[str, ...]
 
 
@@ -44,13 +51,23 @@ def verify(path: Path, known: Head) -> Verdict:
     Raises:
         OSError: the file cannot be read.
     """
-    with path.open("rb") as file:
-        checker = _Checker(known)
-        problems = [problem for line in file for problem in checker.take(line)]
+    checker = _Checker(known)
+    problems = [problem for line in _lines(path) for problem in checker.take(line)]
     problems += checker.end()
     if len(problems) > _MAX_PROBLEMS:
         problems = [*problems[:_MAX_PROBLEMS], f"and {len(problems) - _MAX_PROBLEMS} more problems"]
-    return Verdict(checker.records, checker.first, checker.last, tuple(problems))
+    return Verdict(checker.records, checker.first, checker.last, checker.torn, tuple(problems))
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """What is there now, with the ends of the lines; a server may be writing more, and is not held up."""
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        left = os.fstat(file.fileno()).st_size
+        fcntl.flock(file, fcntl.LOCK_UN)
+        while left > 0 and (line := file.readline(left)):
+            left -= len(line)
+            yield line
 
 
 class _Checker:
@@ -58,6 +75,9 @@ class _Checker:
         self.records = 0
         self.first: str | None = None
         self.last: str | None = None
+        self.torn = 0
+        self._strange: list[bytes] = []
+        self._told: list[str] = []
         self._known = known
         self._number = 0
         self._head = EMPTY
@@ -67,13 +87,16 @@ class _Checker:
         """Look at the next line."""
         self._number += 1
         line = raw.removesuffix(b"\n")
-        if not raw.endswith(b"\n"):
-            yield f"line {self._number} has no end: it was cut, or a write of it was"
+        end = "" if raw.endswith(b"\n") else f"line {self._number} has no end: it was cut, or a write of it was"
         try:
             found = msgspec.json.decode(line, type=_Line)
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
-            yield f"line {self._number} is no record"
+            self._strange.append(line)
+            self._told.append(end or f"line {self._number} is no record")
             return
+        yield from self._judge(found)
+        if end:
+            yield end
         if found.prev != self._head.digest:
             yield f"line {self._number} does not follow the one before it: that was changed, or lines were removed"
         if found.seq != self._head.seq + 1:
@@ -90,8 +113,20 @@ class _Checker:
             if not self._met:
                 yield f"record {found.seq} is not the one that the database knows"
 
+    def _judge(self, following: _Line) -> Iterator[str]:
+        """What is to be said of lines that are no records, before one that is."""
+        if self._strange and following.action == TORN:
+            text = b"\n".join(self._strange)
+            if following.details == {"bytes": len(text), "sha256": digest_of(text)}:
+                self.torn += 1
+                self._told.clear()
+        yield from self._told
+        self._told.clear()
+        self._strange.clear()
+
     def end(self) -> Iterator[str]:
         """Look for what is missing at the end."""
+        yield from self._told
         if self._head.seq < self._known.seq:
             missing = self._known.seq - self._head.seq
             yield f"the log ends with record {self._head.seq}; {missing} more are missing, which the database knows"

@@ -49,11 +49,13 @@ def check(loaded: LoadedSettings, *, as_json: bool) -> None:
         missing = " It was removed: the database knows records of it." if known != EMPTY else ""
         raise FileOperationError(f"{path} cannot be read: {error.strerror}.{missing}") from error
     if as_json:
-        found = {"records": verdict.records, "first": verdict.first, "last": verdict.last, "problems": verdict.problems}
-        typer.echo(json.dumps(found))
+        found = {"records": verdict.records, "first": verdict.first, "last": verdict.last}
+        typer.echo(json.dumps({**found, "torn": verdict.torn, "problems": verdict.problems}))
     elif not verdict.problems:
         span = f", from {verdict.first} to {verdict.last}" if verdict.records else ""
         typer.echo(f"{verdict.records} records{span}; none was changed, removed or put in.")
+        if verdict.torn:
+            typer.echo(f"Crashes have cut off what was being written, {verdict.torn} times; a record tells of each.")
     if verdict.problems:
         raise ValidationError("\n".join(["The audit log is not as it was written:", *verdict.problems]))
 

@@ -154,7 +154,7 @@ class MetricObserver:
         tool = "mcp" if name.startswith(_MCP) else name if name in TOOLS else OTHER
         self._tools.inc(tool, event.outcome)
 
-    def _storage_failed(self, _: events.StorageFailed) -> None:
+    def _storage_failed(self, _: events.StorageFailed | events.AuditFailed) -> None:
         self._errors.inc(errors.FileOperationError.code, "storage")
 
     def _use(self, project_id: str, usage: Iterable[ModelUsage]) -> None:
@@ -199,6 +199,7 @@ class MetricObserver:
         events.ApprovalResolved: _approval_resolved,
         events.ToolCompleted: _tool_completed,
         events.StorageFailed: _storage_failed,
+        events.AuditFailed: _storage_failed,
     }
     """What counts each kind of event."""
 
@@ -226,7 +227,6 @@ UNMETERED: Final[Mapping[type[Event], str]] = {
     events.ProcessExited: "limit_usage of processes is read at the scrape",
     events.LineRejected: "clients get it as an error entry, counted in messages_sent_total",
     events.StorageCommitted: "the store counts its transactions, storage_commit_seconds",
-    events.AuditFailed: "a full disk shows in the disk's own figures; the log tells the rest",
     events.BudgetExceeded: "limit_usage of cost_usd_per_day is read at the scrape",
 }
 """The kinds that are not counted, and why."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -13,6 +13,7 @@ from pocket_agent.errors import (
     ForbiddenError,
     InvalidMessageError,
     PocketAgentError,
+    RateLimitedError,
     UnauthorizedError,
     ValidationError,
 )
@@ -88,10 +89,34 @@ class Api:
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Add the routes."""
-        router.add_post("/api/pair", _answered(self._pair))
-        router.add_get("/api/session", _answered(self._session), allow_head=False)
-        router.add_post("/api/rotate", _answered(self._rotate))
-        router.add_post("/api/logout", _answered(self._logout))
+        router.add_post("/api/pair", self._answered(self._pair, "pair"))
+        router.add_get("/api/session", self._answered(self._session, "login"), allow_head=False)
+        router.add_post("/api/rotate", self._answered(self._rotate, "login"))
+        router.add_post("/api/logout", self._answered(self._logout, "login"))
+
+    def _answered(
+        self, handle: Callable[[web.Request], Awaitable[web.Response]], attempt: Literal["login", "pair"]
+    ) -> Callable[[web.Request], Awaitable[web.Response]]:
+        """The one place where an exception becomes an answer, and a refusal is told."""
+
+        async def handler(request: web.Request) -> web.Response:
+            address = request[PEER].address
+            try:
+                return await handle(request)
+            except PocketAgentError as error:
+                match error:
+                    # A page that has not been let in yet asks who it is, and shows nothing.
+                    case UnauthorizedError() if attempt == "pair" or self._shows_something(request):
+                        self._observer.emit(ConnectionRejected("unauthorized", address, attempt=attempt))
+                    case RateLimitedError():
+                        self._observer.emit(ConnectionRejected("throttled", address, attempt=attempt))
+                    case ForbiddenError():
+                        self._observer.emit(ConnectionRejected("origin", address, attempt=attempt))
+                return refusal(error)
+            except TimeoutError:
+                return refusal(InvalidMessageError("The request did not come in time."), 408)
+
+        return handler
 
     async def _pair(self, request: web.Request) -> web.Response:
         peer = request[PEER]
@@ -102,11 +127,7 @@ class Api:
             raise ValidationError('A cookie is for browsers; a program asks for its token with `"token": true`.')
         # Counted before it is tried, so that many guesses at once are not tried together.
         self._throttle.failed(peer.address)
-        try:
-            device, token = await redeem(self._store, wanted.code, wanted.name)
-        except UnauthorizedError:
-            self._observer.emit(ConnectionRejected("unauthorized", peer.address))
-            raise
+        device, token = await redeem(self._store, wanted.code, wanted.name)
         self._throttle.succeeded(peer.address)
         self._observer.emit(DevicePaired(device.name, peer.address))
         self._trail.note(record("pair", device, peer, details={"token": wanted.token}))
@@ -162,26 +183,14 @@ class Api:
             raise ForbiddenError("Only the server's own pages may do this.")
         return device, cookie
 
+    def _shows_something(self, request: web.Request) -> bool:
+        cookie = self._authenticator.cookie(request[PEER], request.headers)
+        return cookie is not None or "Authorization" in request.headers
+
     async def _device(self, request: web.Request, peer: Peer) -> tuple[Device, str | None]:
         """Who asks, and the token of the cookie by which it is known; None when that was no cookie."""
         device = await self._authenticator.device(peer, request.headers, ambient=True)
         return device, self._authenticator.cookie(peer, request.headers)
-
-
-def _answered(
-    handle: Callable[[web.Request], Awaitable[web.Response]],
-) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """The one place where an exception becomes an answer."""
-
-    async def handler(request: web.Request) -> web.Response:
-        try:
-            return await handle(request)
-        except PocketAgentError as error:
-            return refusal(error)
-        except TimeoutError:
-            return refusal(InvalidMessageError("The request did not come in time."), 408)
-
-    return handler
 
 
 async def _body(request: web.Request, kind: type[Body]) -> Body:

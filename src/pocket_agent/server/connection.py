@@ -211,7 +211,7 @@ class Connection:
     async def serve(self, handler: Handler) -> None:
         """Answer requests until the connection ends."""
         self._hub.sinks[self] = None
-        self._observer.emit(ConnectionOpened(self.id, self.device.name, self.peer.address))
+        self._observer.emit(ConnectionOpened(self.id, self.device.name, self.device.id, self.peer.address))
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks

@@ -1,0 +1,73 @@
+"""The audit log of a server beside its database, and what the server itself has to tell there."""
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from typing import Final
+
+from pocket_agent.audit.file import audit_path
+from pocket_agent.audit.record import EMPTY, Head, Record
+from pocket_agent.audit.trail import AuditTrail, Trail, timestamp
+from pocket_agent.config import LoadedSettings
+from pocket_agent.events import Observer
+from pocket_agent.model import Device
+from pocket_agent.storage import Store
+
+_SETTINGS: Final = "settings_change"
+
+
+@contextlib.asynccontextmanager
+async def audited(
+    trail: AuditTrail | None, store: Store, loaded: LoadedSettings, observer: Observer
+) -> AsyncIterator[None]:
+    """Keep the audit log until the block is left; the first that it tells is which settings have changed.
+
+    Without a trail none is kept; the last that an older one tells is that it was switched off.
+    """
+    shown = printed(loaded)
+    before = await store.remember_settings(shown)
+    changed = _difference(before, shown) if before else {}
+    if trail is None and "audit.enabled" in changed:
+        last = AuditTrail(audit_path(loaded.settings.data.dir))
+        last.note(Record(timestamp(), _SETTINGS, details=changed))
+        async with _writing(last, store, observer):
+            pass
+    if trail is None:
+        yield
+        return
+    if changed:
+        trail.note(Record(timestamp(), _SETTINGS, details=changed))
+    async with _writing(trail, store, observer):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _writing(trail: AuditTrail, store: Store, observer: Observer) -> AsyncIterator[None]:
+    async def keep(head: Head) -> None:
+        await store.advance_audit_head(head.seq, head.digest)
+
+    known = await store.audit_head()
+    async with trail.running(Head(*known) if known is not None else EMPTY, keep, observer):
+        yield
+
+
+def note_first(trail: Trail, device: Device) -> None:
+    """The server itself has let a first device in, and one more by a code."""
+    details = {"device_id": device.id, "name": device.name, "first": True}
+    trail.note(Record(timestamp(), "device_add", details=details))
+    trail.note(Record(timestamp(), "pairing_start", details={"first": True}))
+
+
+def note_changes(trail: Trail, before: Mapping[str, object], after: Mapping[str, object]) -> None:
+    """Settings were read again while the server runs."""
+    changed = _difference(before, after)
+    if changed:
+        trail.note(Record(timestamp(), _SETTINGS, details=changed))
+
+
+def printed(loaded: LoadedSettings, beginning: str = "") -> dict[str, object]:
+    """The settings whose keys begin so, as they are printed, without secrets."""
+    return {found.leaf.key: found.shown for found in loaded if found.leaf.key.startswith(beginning)}
+
+
+def _difference(before: Mapping[str, object], after: Mapping[str, object]) -> dict[str, object]:
+    return {key: {"from": before.get(key), "to": value} for key, value in after.items() if before.get(key) != value}
