@@ -104,6 +104,15 @@ def test_other_telemetry_needs_a_new_process() -> None:
     assert process_options(ExecuteOptions(strict_mcp_config=True), telemetry="a") not in marked
 
 
+def test_only_some_sources_of_settings_are_named_and_need_a_new_process() -> None:
+    chosen = [("user", "project", "local"), ("local", "user", "project"), ("user",), ("user", "local"), ()]
+    lines = [build_argv("claude", ExecuteOptions(), resume=None, setting_sources=one) for one in chosen]
+    told = [[flag for flag in argv if flag.startswith("--setting-sources")] for argv in lines]
+    assert told == [[], [], ["--setting-sources=user"], ["--setting-sources=user,local"], ["--setting-sources="]]
+    assert len({process_options(ExecuteOptions(), setting_sources=one) for one in chosen}) == 4
+    assert process_options(ExecuteOptions(), setting_sources=chosen[0]) == process_options(ExecuteOptions())
+
+
 def test_the_order_of_lists_makes_no_difference() -> None:
     one = ExecuteOptions(allowed_tools=("A", "B", "A"), disallowed_tools=("C", "D"), add_dirs=("/x", "/y"))
     other = ExecuteOptions(allowed_tools=("B", "A"), disallowed_tools=("D", "C"), add_dirs=("/y", "/x", "/x"))

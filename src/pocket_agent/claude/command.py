@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from pocket_agent.config.agent import SETTING_SOURCES
 from pocket_agent.errors import ValidationError
 from pocket_agent.model import ExecuteOptions
 
@@ -63,6 +64,7 @@ def build_argv(
     fork: bool = False,
     replay: bool = False,
     session_id: str | None = None,
+    setting_sources: Sequence[str] = SETTING_SOURCES,
 ) -> list[str]:
     """The command line of a CLI process that takes and gives stream-json.
 
@@ -73,6 +75,7 @@ def build_argv(
         fork: continue it as a new session, leaving the old one as it is.
         replay: let the CLI echo each prompt that it takes.
         session_id: the id (a UUID) of the new session; None lets the CLI choose.
+        setting_sources: where the CLI reads its own settings.
 
     Raises:
         ValidationError: a value cannot be passed to a program (it contains a NUL).
@@ -82,6 +85,8 @@ def build_argv(
         if "\0" in value:
             raise ValidationError(f"The value of {flag} contains a NUL character.")
         argv.append(f"--{flag}={value}")
+    if set(setting_sources) != set(SETTING_SOURCES):
+        argv.append(f"--setting-sources={','.join(setting_sources)}")
     if options.strict_mcp_config:
         argv.append("--strict-mcp-config")
     if options.dangerously_skip_permissions:
@@ -116,8 +121,10 @@ def _values(options: ExecuteOptions, *, resume: str | None, session_id: str | No
             yield flag, value
 
 
-def process_options(options: ExecuteOptions, telemetry: str = "") -> bytes:
-    """Canonical JSON of what needs a new process when it changes: options, and telemetry by its mark.
+def process_options(
+    options: ExecuteOptions, telemetry: str = "", setting_sources: Sequence[str] = SETTING_SOURCES
+) -> bytes:
+    """Canonical JSON of what needs a new process when it changes: options, telemetry by its mark, and sources.
 
     The model and the permission mode are not among them, since control requests change them in
     place; except that a process must have been started with leave to bypass permissions before it
@@ -133,9 +140,10 @@ def process_options(options: ExecuteOptions, telemetry: str = "") -> bytes:
         add_dirs=tuple(sorted(set(options.add_dirs))),
     )
     encoded = msgspec.json.encode(canonical, order="sorted")
-    if not telemetry:
-        return encoded
-    return msgspec.json.encode({"options": msgspec.Raw(encoded), "telemetry": telemetry})
+    beside: dict[str, object] = {"telemetry": telemetry} if telemetry else {}
+    if set(setting_sources) != set(SETTING_SOURCES):
+        beside["setting_sources"] = sorted(set(setting_sources))
+    return msgspec.json.encode({"options": msgspec.Raw(encoded), **beside}) if beside else encoded
 
 
 def select_environment(environment: Mapping[str, str], inherit: Sequence[str]) -> dict[str, str]:

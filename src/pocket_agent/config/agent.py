@@ -7,6 +7,9 @@ from pocket_agent.config.collection import pattern_list
 PERMISSION_MODES: Final = ("default", "acceptEdits", "plan", "auto", "dontAsk", "bypassPermissions")
 """The values of the CLI's `--permission-mode` (2.1.330)."""
 
+SETTING_SOURCES: Final = ("user", "project", "local")
+"""The values of the CLI's `--setting-sources` (2.1.330)."""
+
 TOOL: Final = r"[A-Za-z0-9_*-]+(?:\([^()]*\))?"
 """One tool, or one rule for its uses; what the CLI would take for several is none."""
 TOOLS: Final = pattern_list("a list of tools such as WebFetch or Bash(rm:*)", TOOL)

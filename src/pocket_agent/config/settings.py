@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pocket_agent.config.agent import INHERITED, PERMISSION_MODES, TOOLS, VARIABLE_NAMES
+from pocket_agent.config.agent import INHERITED, PERMISSION_MODES, SETTING_SOURCES, TOOLS, VARIABLE_NAMES
 from pocket_agent.config.collection import (
     address_list,
     attribute_map,
@@ -290,6 +290,12 @@ class ClaudeSettings(Section):
     )
     disallowed_tools: Annotated[tuple[str, ...], TOOLS] = Field(
         default=(), description="Tools, or rules for their uses, that no agent may use, whatever clients choose."
+    )
+    setting_sources: Annotated[tuple[str, ...], choice_list(*SETTING_SOURCES)] = Field(
+        default=SETTING_SOURCES,
+        description="Where the CLI reads its own settings: the user's, and `.claude/settings.json` (`project`) and "
+        "`.claude/settings.local.json` (`local`) of the project, whose hooks and MCP servers run without asking. "
+        "`user` alone is for projects of others; rules that an approval added to the project do not count then.",
     )
     inherit: Annotated[tuple[str, ...], VARIABLE_NAMES] = Field(
         default=INHERITED,

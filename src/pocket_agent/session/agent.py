@@ -105,7 +105,7 @@ class Agent:
         return self.alive and self.record is not None and self.record.options == self._process_options(options)
 
     def _process_options(self, options: ExecuteOptions) -> bytes:
-        return process_options(options, self._context.propagator.mark)
+        return process_options(options, self._context.propagator.mark, self._context.settings.setting_sources)
 
     async def start(
         self, options: ExecuteOptions, *, resume: str | None, fork: bool, context: ExecutionContext
@@ -124,7 +124,13 @@ class Agent:
         """
         installation = await self._context.installer.find()
         spool = Spool(self._context.spool_dir, uuid.uuid4().hex)
-        argv = build_argv(str(installation.path), options, resume=resume, fork=fork)
+        argv = build_argv(
+            str(installation.path),
+            options,
+            resume=resume,
+            fork=fork,
+            setting_sources=self._context.settings.setting_sources,
+        )
         own = {**self._context.propagator.environment(context), **self._context.settings.environment}
         environment = build_environment(self._context.environment, own)
         began = time.monotonic()
