@@ -143,6 +143,15 @@ async def test_headers_that_keep_pages_apart(room: Room, path: str) -> None:
         assert "Access-Control-Allow-Origin" not in answer.headers
 
 
+@pytest.mark.parametrize("path", ["/", "/livez", "/health", "/nothing", "/api/session"])
+async def test_nobody_is_told_which_versions_run_here(room: Room, path: str) -> None:
+    async with aiohttp.ClientSession() as http:
+        for headers in ({}, {"Host": "evil.example"}):
+            async with http.get(room.url + path, headers=headers) as answer:
+                assert "Server" not in answer.headers
+                assert "aiohttp" not in str(answer.headers).lower()
+
+
 async def test_a_refusal_names_its_reason(room: Room) -> None:
     async with aiohttp.ClientSession(room.url) as http:
         async with http.get("/ws") as answer:

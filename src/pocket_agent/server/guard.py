@@ -119,6 +119,7 @@ class Guard:
             return await self._pass(request, handler)
 
         application.middlewares.append(guarded)
+        application.on_response_prepare.append(_anonymous)
 
     async def _pass(self, request: web.Request, handler: Handle) -> web.StreamResponse:
         peer = self._peer(request)
@@ -147,6 +148,11 @@ class Guard:
             reason = f"{direct.address} forwards requests, but is not trusted to say whose (docs/deployment/proxy.md)"
             self._observer.emit(SettingIgnored("server.trusted_proxies", reason))
         return self._proxies.origin_of(direct, told)
+
+
+async def _anonymous(_: web.Request, response: web.StreamResponse) -> None:
+    """Do not tell strangers which versions of which programs they could try holes of."""
+    response.headers.popall("Server", None)
 
 
 def _last(response: web.Response) -> web.Response:
