@@ -135,9 +135,9 @@ class Screen:
         )
         await expect(self.prompt_field).to_have_value("")
 
-    async def answer(self, name: str) -> None:
-        """Press a button of what the agent asks for."""
-        await self.dock.get_by_role("button", name=name).first.click(timeout=WAIT_MS)
+    async def answer(self, name: str, *, exact: bool = True) -> None:
+        """Press a button of what the agent asks for, by its whole name or (not `exact`) by a part of it."""
+        await self.dock.get_by_role("button", name=name, exact=exact).first.click(timeout=WAIT_MS)
 
     async def is_live(self) -> None:
         """Wait until the conversation says that it is live."""
@@ -159,6 +159,19 @@ class Screen:
         """Choose from the project's menu."""
         await self.button("Project menu").click()
         await self.page.get_by_role("dialog").get_by_role("button", name=name).click()
+
+    async def look(self, *, away: bool) -> None:
+        """Bring another window in front of this one, or this one to the front again, as far as its page can tell.
+
+        A headless browser has no window that hides another.
+        """
+        await self.page.evaluate(
+            """(away) => {
+                Object.defineProperty(document, 'hidden', { get: () => away, configurable: true });
+                document.dispatchEvent(new Event('visibilitychange'));
+            }""",
+            away,
+        )
 
     async def told(self) -> list[Told]:
         """All prompts, texts and tool calls of the conversation, read by scrolling through it from its beginning."""

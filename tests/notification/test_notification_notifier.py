@@ -100,6 +100,35 @@ async def test_who_watches_all_projects_is_not_notified_of_any(tmp_path: Path) -
         assert receiver.titles == ["Failed: shop"]
 
 
+async def test_a_client_that_nobody_looks_at_does_not_count(tmp_path: Path) -> None:
+    async with open_room(tmp_path) as room:
+        session = await room.project("shop")
+        project_id = session.state.project.id
+        async with room.wire() as page, room.client() as client:
+            await page.ask("watch")
+            await page.ask("project_join", project_id=project_id)
+            assert room.endpoint.is_watched(project_id)
+            await page.ask("watch", {"away": True})
+            assert not room.endpoint.is_watched(project_id)
+            async with client.subscribe(project_id):
+                assert room.endpoint.is_watched(project_id)
+            await page.ask("watch")
+            assert room.endpoint.is_watched(project_id)
+
+
+async def test_who_looks_away_is_told_of_what_waits(tmp_path: Path) -> None:
+    async with receiving() as receiver, notified(tmp_path, receiver) as room:
+        session = await room.project("shop")
+        async with room.wire() as page, room.client() as client:
+            await page.ask("watch")
+            await client.execute(session.state.project.id, "ask Bash")
+            await until(lambda: bool(session.state.approvals))
+            await page.ask("watch", {"away": True})
+            await receiver.until(1)
+            assert receiver.titles == ["Approval wanted: shop"]
+            await client.kill(session.state.project.id)
+
+
 async def test_who_may_only_watch_does_not_count(tmp_path: Path) -> None:
     async with open_room(tmp_path) as room:
         session = await room.project("shop")

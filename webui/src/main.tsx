@@ -25,9 +25,11 @@ render(
   </StoreProvider>,
   root,
 );
+store.setAway(document.hidden);
 void store.enter();
 void startWorker();
 addEventListener("online", () => store.link.retry());
 document.addEventListener("visibilitychange", () => {
+  store.setAway(document.hidden);
   if (!document.hidden) store.link.retry();
 });

@@ -178,9 +178,13 @@ class Calls(ABC):
         reply = await self.request("execution_list", data, project_id=project_id)
         return _read(reply, push.ExecutionListData)
 
-    async def watch(self) -> push.WatchData:
-        """Hear of all projects on this connection (`on_push`); to be asked again after a reconnect."""
-        return _read(await self.request("watch"), push.WatchData)
+    async def watch(self, *, away: bool = False) -> push.WatchData:
+        """Hear of all projects on this connection (`on_push`); to be asked again after a reconnect.
+
+        Args:
+            away: nobody looks at this client, so that people are notified as if it were not connected.
+        """
+        return _read(await self.request("watch", {"away": away}), push.WatchData)
 
     async def complete_path(self, path: str) -> push.PathCompleteData:
         """The directories to which the path of a new project may go on."""

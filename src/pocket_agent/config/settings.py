@@ -497,7 +497,7 @@ class NotificationSettings(Section):
     failed: Switch = Field(default=True, description="Tell of executions that failed or ran into the time limit.")
     when: Annotated[Literal["unwatched", "always"], choice("unwatched", "always")] = Field(
         default="unwatched",
-        description="`unwatched`: only while no connected client that could answer follows the project.",
+        description="`unwatched`: only while nobody who could answer looks at the project.",
     )
     approval_delay: Seconds = Field(
         default=15.0, description="How long a tool request waits, unwatched, before it is told of."

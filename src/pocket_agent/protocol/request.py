@@ -195,7 +195,12 @@ class ExecutionList(Struct, frozen=True):
 
 
 class Watch(Struct, frozen=True):
-    """Hear of the state and the approvals of all projects from now on, also of those that are not joined."""
+    """Hear of the state and the approvals of all projects, joined or not; while `away`, nobody looks at this client.
+
+    People are then notified as if it were not connected. Who asks again says anew whether somebody looks.
+    """
+
+    away: bool = False
 
 
 class PathComplete(Struct, frozen=True):

@@ -89,6 +89,7 @@ class Connection:
         peer: where it is, and how it has reached the server.
         cursors: the projects that it has joined.
         feeds: the figures that it asked for again and again, by the type of their frames.
+        away: whether it says that nobody looks at it.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Connection:
         self.peer = peer
         self.cursors: dict[ProjectId, Cursor] = {}
         self.feeds: dict[str, Feed] = {}
+        self.away = False
         self._socket = socket
         self._transport = transport
         self._hub = hub
@@ -194,8 +196,8 @@ class Connection:
         self.cursors[channel.project_id] = channel.attach(self, after)
 
     def attends(self, project_id: str) -> bool:
-        """Whether somebody follows a project here, or watches them all, and could answer for it."""
-        if self.device.view_only or not self.device.sees(project_id):
+        """Whether somebody looks at a project here, or at all of them, and could answer for it."""
+        if self.away or self.device.view_only or not self.device.sees(project_id):
             return False
         return ProjectId(project_id) in self.cursors or self in self._hub.watchers
 

@@ -191,7 +191,8 @@ class Handlers:
                 reply = session.state.view()
             case message.ProjectList():
                 reply = self._project_list(connection)
-            case message.Watch():
+            case message.Watch(away=away):
+                connection.away = away
                 self._hub.watchers[connection] = None
                 reply = self._watch(connection)
             case message.PathComplete(path=path):

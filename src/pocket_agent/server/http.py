@@ -104,7 +104,7 @@ class Endpoint:
         return [sink for sink in self._hub.sinks if isinstance(sink, Connection)]
 
     def is_watched(self, project_id: str) -> bool:
-        """Whether somebody is connected who follows a project and could answer for it."""
+        """Whether somebody looks at a project, by a client that is connected, and could answer for it."""
         return any(connection.attends(project_id) for connection in self.connections())
 
     def refuse_new_work(self) -> None:

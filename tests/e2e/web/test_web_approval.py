@@ -94,7 +94,7 @@ async def test_what_is_allowed_for_the_session_is_not_asked_again(stage: Stage, 
         await expect(seen.dock.get_by_role("button", name="Allow for this session")).to_contain_text(
             "all edits of files"
         )
-        await seen.answer("Allow for this session")
+        await seen.answer("Allow for this session", exact=False)
         await seen.is_idle()
         await seen.says("I wrote note.md, read it back and edited it.")
     assert "wrote and edited this" in (folder / "note.md").read_text()

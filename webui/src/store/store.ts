@@ -43,6 +43,7 @@ export class Store {
     return this.mayAct.value && (session.kind !== "paired" || (session.device.projects ?? null) === null);
   });
   private readonly opened = signal<Conversation | null>(null);
+  private isAway = false;
 
   constructor(open: () => Wire) {
     this.link = new Link(open);
@@ -70,6 +71,13 @@ export class Store {
     await this.sessions.refresh();
     // Without an answer the WebSocket tells: the server may be away for a moment.
     if (this.sessions.current.value.kind === "unknown") this.link.start();
+  }
+
+  /** Tells the server whether anybody looks; while nobody does, it notifies people as if no page were open. */
+  setAway(isAway: boolean): void {
+    if (isAway === this.isAway) return;
+    this.isAway = isAway;
+    if (this.link.socketNow !== null) this.watch(this.link.socketNow);
   }
 
   /** Opens a project's conversation in place of the one that was open. */
@@ -114,7 +122,7 @@ export class Store {
   private watch(socket: Socket): void {
     const take = (): void => undefined;
     socket
-      .request("watch", {}, undefined, ({ projects, approvals }) => {
+      .request("watch", { away: this.isAway }, undefined, ({ projects, approvals }) => {
         this.projects.replace(projects);
         this.approvals.replace(approvals);
       })

@@ -136,8 +136,14 @@ export interface ExecutionList {
   readonly before?: string | null;
 }
 
-/** Hear of the state and the approvals of all projects from now on, also of those that are not joined. */
-export type Watch = Readonly<Record<string, never>>;
+/**
+ * Hear of the state and the approvals of all projects, joined or not; while `away`, nobody looks at this client.
+ *
+ * People are then notified as if it were not connected. Who asks again says anew whether somebody looks.
+ */
+export interface Watch {
+  readonly away?: boolean;
+}
 
 /** List the directories to which the path of a new project may go on; an empty path tells where to begin. */
 export interface PathComplete {
