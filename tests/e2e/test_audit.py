@@ -2,21 +2,31 @@
 
 import asyncio
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 from tests.harness.disk import fill, small_disk
 from tests.harness.follow import eventually, run
-from tests.harness.server import ServerProcess, running_server, write_standin
+from tests.harness.server import ServerProcess, free_port, running_server, write_standin
 
 from pocket_agent.audit.record import EMPTY, Head
 from pocket_agent.audit.verification import Verdict, verify
+from pocket_agent.errors import PocketAgentError
 from pocket_agent.storage import audit_head, connection_beside
 from pocket_agent.storage.location import database_path
 
 FLOOD = 1000
+TRIED: dict[str, dict[str, object]] = {
+    "approval_respond": {"approval_id": "a" * 200, "behavior": "deny"},
+    "prompt_cancel": {"execution_id": "e" * 200},
+    "prompt_edit": {"execution_id": "e" * 200, "prompt": "x"},
+}
+"""What is refused and noted, and needs no disk."""
+COUNTED = r'errors_total{code="FILE_OPERATION",operation="storage"} (\S+)'
 
 
 def path_of(server: ServerProcess) -> Path:
@@ -80,21 +90,28 @@ async def test_a_full_disk_stops_nobody_and_is_told_and_counted(tmp_path: Path, 
         "PA_CLAUDE_BINARY": str(write_standin(tmp_path)),
         "PA_LIMITS_MIN_FREE_DISK": "0",
         "PA_METRICS_ENABLED": "true",
-        "PA_METRICS_PORT": "0",
+        "PA_METRICS_PORT": str(metrics := free_port()),
     }
     with small_disk(tmp_path / "data"):
         async with running_server(tmp_path, env=env) as server, server.client() as client:
             project = await client.create_project(str(folder))
-            await client.execute(project.id, "lines 1")
+            async with client.subscribe(project.id) as stream:
+                await run(client, stream, "lines 1")
             await until_noted(server, "execute")
-            filler = fill(server.data_dir)
-            # Within the last block there may be room for some.
-            for number in range(40):
-                await client.set_permission_mode(project.id, ("plan", "default")[number % 2])
+            filler = fill(server.data_dir, leave=16384)  # for what is being written just now
+            for kind, data in TRIED.items():
+                for _ in range(19):
+                    with pytest.raises(PocketAgentError):
+                        await client.request(kind, data, project_id=project.id)
             await eventually(lambda: '"msg":"audit failed"' in server.log, "the log tells")
             assert len(await client.projects()) == 1
+            async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{metrics}/metrics") as answer:
+                counted = re.search(COUNTED, await answer.text())
+            assert counted is not None
+            assert float(counted[1]) >= 1
             filler.unlink()
-            await until_noted(server, "set_permission_mode", 40)
+            for kind in TRIED:
+                await until_noted(server, kind, 19)
             assert await server.stop() == 0
             found = verdict(server)
             assert (found.problems, found.torn) == ((), 0)
