@@ -108,6 +108,49 @@ async def test_no_spelling_smuggles_a_tool_in(tool: str) -> None:
     assert tool == "Read" or (tool.startswith("Read(") and tool.endswith(")") and tool.count("(") == 1)
 
 
+REMEMBERED = [
+    # settings, what the CLI suggests, whether it may stand
+    ({}, {"type": "setMode", "mode": "acceptEdits"}, True),
+    ({}, {"type": "setMode", "mode": "bypassPermissions"}, False),
+    ({"claude__permission_modes": ["default"]}, {"type": "setMode", "mode": "acceptEdits"}, False),
+    ({}, {"type": "addRules", "rules": [{"toolName": "Bash", "ruleContent": "echo (a)"}]}, True),
+    ({"claude__client_tools": ["Read"]}, {"type": "addRules", "rules": [{"toolName": "Read"}]}, True),
+    ({"claude__client_tools": ["Read"]}, {"type": "addRules", "rules": [{"toolName": "Bash"}]}, False),
+    ({"claude__client_tools": ["Bash(ls:*)"]}, {"type": "addRules", "rules": [{"toolName": "Bash"}]}, False),
+    (
+        {"claude__client_tools": ["Bash(ls:*)"]},
+        {"type": "addRules", "rules": [{"toolName": "Bash", "ruleContent": "ls:*"}]},
+        True,
+    ),
+    (
+        {"claude__client_tools": ["Read"]},
+        {"type": "addRules", "behavior": "deny", "rules": [{"toolName": "Bash"}]},
+        True,
+    ),
+    ({}, {"type": "addDirectories", "directories": ["code/other"]}, True),
+    ({}, {"type": "addDirectories", "directories": ["code/other", "outside"]}, False),
+    ({}, {"type": "addDirectories", "directories": ["code/link"]}, False),
+    ({}, {"type": 7}, False),
+    ({}, {"type": "addRules", "rules": "Bash"}, False),
+    ({}, {"type": "somethingNew", "more": [1]}, True),
+]
+
+
+@pytest.mark.parametrize(("changed", "suggested", "may"), REMEMBERED)
+async def test_what_is_remembered_is_what_clients_may_choose(
+    tree: Path, changed: dict[str, object], suggested: dict[str, Any], may: bool
+) -> None:
+    (tree / "code" / "link").symlink_to(tree / "outside")
+    if "directories" in suggested:
+        suggested = {**suggested, "directories": [str(tree / path) for path in suggested["directories"]]}
+    asked = policy(tree, **changed).check_remembered(json.dumps([{"type": "setMode"}, suggested]).encode())
+    if may:
+        await asked
+    else:
+        with pytest.raises((ForbiddenError, InvalidPathError)):
+            await asked
+
+
 async def test_some_tools_are_for_nobody(tree: Path) -> None:
     strict = policy(tree, claude__disallowed_tools=["WebFetch", "Bash(rm:*)"])
     chosen = await admit(strict, tree, disallowed_tools=("Edit", "WebFetch"))

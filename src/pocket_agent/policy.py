@@ -17,6 +17,24 @@ BYPASS: Final = "bypassPermissions"
 _TOOL: Final = re.compile(TOOL)
 
 
+class _Rule(msgspec.Struct, rename="camel"):
+    tool_name: str
+    rule_content: str | None = None
+
+    def __str__(self) -> str:
+        return self.tool_name if self.rule_content is None else f"{self.tool_name}({self.rule_content})"
+
+
+class _Update(msgspec.Struct):
+    """A change of what needs an approval, as the CLI suggests it (observed, 2.1.330)."""
+
+    type: str
+    behavior: str = "allow"
+    mode: str | None = None
+    rules: tuple[_Rule, ...] = ()
+    directories: tuple[str, ...] = ()
+
+
 class Policy:
     """The settings that bear on it.
 
@@ -70,6 +88,27 @@ class Policy:
             )
         if mode is not None and mode != self._claude.permission_mode and mode not in self._claude.permission_modes:
             raise ForbiddenError(f"The permission mode {mode} may not be chosen here (claude.permission_modes).")
+
+    async def check_remembered(self, suggestions: bytes | msgspec.Raw) -> None:
+        """Refuse suggestions that would give an agent what clients may not choose for it.
+
+        Args:
+            suggestions: what would make the question unnecessary, by the CLI (a JSON array).
+
+        Raises:
+            ForbiddenError: a mode or a tool may not be chosen here, or the suggestions cannot be read.
+            InvalidPathError: a directory is outside the allowed roots.
+        """
+        try:
+            updates = msgspec.json.decode(suggestions, type=list[_Update])
+        except msgspec.DecodeError as error:
+            raise ForbiddenError("This cannot be remembered, since it cannot be read; allow it once.") from error
+        for update in updates:
+            self.check_mode(update.mode)
+            if update.behavior == "allow":
+                self._check_tools(tuple(map(str, update.rules)))
+            for path in update.directories:
+                await self.directories.find(path)
 
     def _check_tools(self, tools: tuple[str, ...]) -> None:
         known = self._claude.client_tools

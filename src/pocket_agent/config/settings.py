@@ -295,7 +295,7 @@ class ClaudeSettings(Section):
         default=SETTING_SOURCES,
         description="Where the CLI reads its own settings: the user's, and `.claude/settings.json` (`project`) and "
         "`.claude/settings.local.json` (`local`) of the project, whose hooks and MCP servers run without asking. "
-        "`user` alone is for projects of others; rules that an approval added to the project do not count then.",
+        "`user` alone is for projects of others; what you have allowed in a project with the CLI does not count then.",
     )
     inherit: Annotated[tuple[str, ...], VARIABLE_NAMES] = Field(
         default=INHERITED,

@@ -43,6 +43,12 @@ def permission_answer(
     )
 
 
+def suggestions(approval: Approval) -> msgspec.Raw | None:
+    """What the CLI says would make the question unnecessary; None when it says nothing."""
+    request = control.read_permission_request(approval.request_id, approval.request)
+    return request.permission_suggestions if request is not None else None
+
+
 def tool_name(approval: Approval) -> str:
     """The tool that a request is about, as the agent calls it; empty when the request cannot be read."""
     request = control.read_permission_request(approval.request_id, approval.request)

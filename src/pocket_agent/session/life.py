@@ -48,6 +48,7 @@ class Life:
         tick: set when a deadline may have moved.
         ready: set once the session is restored from the store.
         closed: whether the project is being deleted, so that nothing may begin in it.
+        policy: what clients may choose for an agent.
     """
 
     def __init__(
@@ -67,8 +68,8 @@ class Life:
         self.ready = asyncio.Event()
         self.closed = False
         self.gate = gate
-        policy = Policy(settings)
-        self.runner = Runner(state, agent, capacity, budget, settings.claude, policy, observer, self._evict)
+        self.policy = Policy(settings)
+        self.runner = Runner(state, agent, capacity, budget, settings.claude, self.policy, observer, self._evict)
         self._state = state
         self._agent = agent
         self._store = store

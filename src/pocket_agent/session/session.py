@@ -39,7 +39,7 @@ from pocket_agent.protocol.push import (
 )
 from pocket_agent.session import view
 from pocket_agent.session.agent import Agent
-from pocket_agent.session.answer import approval_event, permission_answer
+from pocket_agent.session.answer import approval_event, permission_answer, suggestions
 from pocket_agent.session.intake import waited_after
 from pocket_agent.session.life import Life
 from pocket_agent.session.log import Draft, Write, entry_draft, now
@@ -235,12 +235,17 @@ class Session:
 
         Raises:
             ApprovalNotFoundError: there is none by that id that still waits; details say what became of it.
+            ForbiddenError: what would be remembered may not be chosen here; the request goes on waiting.
+            InvalidPathError: the same, of a directory.
         """
         async with self.life.turn():
             state = self.state
             approval = state.approvals.get(ApprovalId(approval_id))
             if approval is None:
                 raise await self._gone(approval_id)
+            suggested = suggestions(approval) if allow and remember else None
+            if suggested is not None:
+                await self.life.policy.check_remembered(suggested)
             at = now()
             line = permission_answer(
                 approval,
