@@ -1,0 +1,86 @@
+"""docs/security.md and SECURITY.md: every setting, command, test and link in them is there, and none is forgotten."""
+
+import re
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from pocket_agent.config import load_settings
+from pocket_agent.config.leaf import LEAVES
+from tests.harness import manual
+from tests.harness.tool import ROOT
+
+PAGE: Final = ROOT / "docs" / "security.md"
+POLICY: Final = ROOT / "SECURITY.md"
+TEXT: Final = PAGE.read_text("utf-8")
+BOUNDARIES: Final = (
+    *("server.", "projects.allowed_roots", "claude.allow_dangerously_skip_permissions", "claude.permission_mode"),
+    *("claude.client_tools", "claude.disallowed_tools", "claude.setting_sources", "claude.inherit"),
+    *("claude.environment", "claude.limits.", "metrics.host", "metrics.token_file", "audit.enabled"),
+    *("limits.connections_", "limits.requests_", "limits.messages_", "limits.bytes_", "limits.exempt_addresses"),
+    *("limits.max_", "limits.message_size"),
+)
+"""Beginnings of the settings of who gets in, and of what an agent may do."""
+NO_BOUNDARIES: Final = {"server.port"}
+
+
+def named() -> set[str]:
+    """The settings that the page names."""
+    return {key for key in LEAVES if re.search(rf"`{re.escape(key)}(?:: [a-z]+)?`", TEXT)}
+
+
+@pytest.mark.parametrize("path", [PAGE, POLICY], ids=lambda path: path.name)
+def test_what_they_name_is_there(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert manual.wrong_commands(text) == []
+    assert manual.unknown_settings(text) == []
+    assert manual.broken_links(path) == []
+    assert [target for target in re.findall(r"^make ([a-z-]+)", text, re.MULTILINE) if not _is_target(target)] == []
+
+
+def test_every_test_that_it_names_is_there_and_tests_something() -> None:
+    files = set(re.findall(r"tests/[a-z0-9_/]+\.py", TEXT))
+    assert len(files) > 30
+    for file in files:
+        assert re.search(r"^(?:async )?def test_", (ROOT / file).read_text("utf-8"), re.MULTILINE), file
+
+
+def test_every_setting_of_who_gets_in_and_what_agents_may_do_is_on_it() -> None:
+    wanted = {key for key in LEAVES if key.startswith(BOUNDARIES)} - NO_BOUNDARIES
+    assert len(wanted) > 30
+    assert wanted - named() == set()
+
+
+def test_every_row_of_an_attack_says_what_stops_it_and_where_that_is_tested() -> None:
+    rows = [row for row in TEXT.splitlines() if row.startswith("| ") and row.count("|") == 5]
+    attacks = [row.split("|")[1:5] for row in rows if row.split("|")[1].strip() != "attack"]
+    assert len(attacks) > 30
+    for attack, stopped, _, tested in attacks:
+        assert stopped.strip(), attack
+        assert "tests/" in tested, attack
+
+
+def test_the_hardened_settings_can_be_used(tmp_path: Path) -> None:
+    (block,) = manual.blocks(TEXT, "yaml")
+    file = tmp_path / "config.yaml"
+    file.write_text(block.text)
+    settings = load_settings(config=file, environ={"HOME": str(tmp_path)}, flags={}).settings
+    assert settings.claude.setting_sources == ("user",)
+    assert settings.projects.allowed_roots == (tmp_path / "code",)
+
+
+def test_where_to_report_is_nobodys_address() -> None:
+    policy = POLICY.read_text("utf-8")
+    assert not re.search(r"[\w.]+@[\w.]+|https?://", policy)
+    assert "Report a vulnerability" in policy
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/architecture.md"])
+def test_it_is_linked(path: str) -> None:
+    text = (ROOT / path).read_text("utf-8")
+    assert "security.md)" in text
+
+
+def _is_target(name: str) -> bool:
+    return re.search(rf"^{name}:", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE) is not None
