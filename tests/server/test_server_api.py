@@ -136,6 +136,8 @@ async def test_a_program_gets_its_token_and_no_cookie(room: Room) -> None:
         assert answer.status == 200
         assert "Set-Cookie" not in answer.headers
         data = await answer.json()
+    _, found = await room.store.devices()
+    assert found.last_address == "127.0.0.1", "known before it connects, so that who has made the code can look"
     bearer = {"Authorization": f"Bearer {data['token']}"}
     assert await room.status(bearer) == 101
     async with aiohttp.ClientSession() as http:

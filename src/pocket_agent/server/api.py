@@ -129,6 +129,7 @@ class Api:
         self._throttle.failed(peer.address)
         device, token = await redeem(self._store, wanted.code, wanted.name)
         self._throttle.succeeded(peer.address)
+        await self._authenticator.seen(device, peer.address)
         self._observer.emit(DevicePaired(device.name, peer.address))
         self._trail.note(record("pair", device, peer, details={"token": wanted.token}))
         if wanted.token:

@@ -48,7 +48,7 @@ function Waiting({ pairing, left }: { readonly pairing: PairingStartData; readon
   const url = pairing.urls[at] ?? "";
   const isNear = isLoopback(url);
   return (
-    <div class="code">
+    <div class="pair-code">
       <p>
         {isNear
           ? "Open the link in another browser on the server's machine, or type the code there."
@@ -74,20 +74,18 @@ function Waiting({ pairing, left }: { readonly pairing: PairingStartData; readon
         <span class="visually-hidden">Code: </span>
         {pairing.code}
       </p>
-      <p class={left <= 30 ? "code-clock late" : "code-clock"}>
-        Works once, for <time>{formatClock(left)}</time> more
+      <p class={left <= 30 ? "code-wait late" : "code-wait"}>
+        <span class="spinner" />
+        <span role="status">Waiting for the device</span>
+        <span class="code-clock">{formatClock(left)}</span>
       </p>
       <div class="code-actions">
         <Copied text={url} label="Copy the link" />
         <Copied text={pairing.code} label="Copy the code" />
       </div>
       <p class="hint">
-        Whoever has it first comes in. The other device can also open <span class="path">{baseOf(url)}</span> and type
-        the code.
-      </p>
-      <p class="code-wait" role="status">
-        <span class="spinner" />
-        Waiting for the device
+        The code works once; whoever has it first comes in. It can also be typed at{" "}
+        <span class="path">{baseOf(url)}</span>.
       </p>
     </div>
   );

@@ -51,7 +51,7 @@ function List({ roster }: { readonly roster: Roster }): VNode {
       {problem !== "" && (
         <div class="problem devices-problem" role="alert">
           <span>{problem}</span>
-          <button class="button small" type="button" onClick={() => void roster.refresh()}>
+          <button class="button" type="button" onClick={() => void roster.refresh()}>
             Try again
           </button>
         </div>
