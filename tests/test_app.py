@@ -187,8 +187,8 @@ async def test_sighup_brings_a_new_certificate_and_its_names_to_new_connections(
         assert (await answers("first.example"), await answers("second.example")) == (421, 200)
         key.write_text("broken")
         process.send_signal(signal.SIGHUP)
-        (ignored,) = await logged(server, "setting ignored")
-        assert str(key) in ignored["fields"]["reason"]
+        (refused,) = await logged(server, "settings not reloaded")
+        assert str(key) in refused["fields"]["reason"]
         assert await served() == second, "the old one stays"
         assert await answers("second.example") == 200
         process.send_signal(signal.SIGTERM)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pocket_agent.config import ProjectSettings
 from pocket_agent.directory import MAX_COMPLETIONS, Completions, Directories
 
 
@@ -23,7 +24,7 @@ async def names(directories: Directories, typed: str) -> list[str]:
 
 
 async def test_a_path_goes_on_to_the_directories_that_begin_so(tree: Path) -> None:
-    anywhere = Directories((), tree / "private")
+    anywhere = Directories(ProjectSettings(allowed_roots=()), tree / "private")
     assert await anywhere.complete(f"{tree}/code/al") == Completions(
         [f"{tree}/code/alpha", f"{tree}/code/Alpine"], truncated=False
     )
@@ -37,20 +38,22 @@ async def test_a_path_goes_on_to_the_directories_that_begin_so(tree: Path) -> No
     "typed", ["code", "./code", "~", "~/code", "/tmp\0/", "/none/such", "/dev/null/", "/" + "x" * 5000]
 )
 async def test_what_leads_nowhere_goes_on_to_nothing(tree: Path, typed: str) -> None:
-    assert not (await Directories((), tree / "private").complete(typed)).paths
+    assert not (await Directories(ProjectSettings(allowed_roots=()), tree / "private").complete(typed)).paths
 
 
 async def test_it_begins_at_the_roots_or_at_home(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rooted = Directories((tree / "code", tree / "gone"), tree / "private")
+    rooted = Directories(ProjectSettings(allowed_roots=(tree / "code", tree / "gone")), tree / "private")
     assert (await rooted.complete("")).paths == [str(tree / "code")]
     monkeypatch.setenv("HOME", str(tree / "other"))
-    assert (await Directories((), tree / "private").complete(" ")).paths == [str(tree / "other")]
+    assert (await Directories(ProjectSettings(allowed_roots=()), tree / "private").complete(" ")).paths == [
+        str(tree / "other")
+    ]
     monkeypatch.setenv("HOME", str(tree / "gone"))
-    assert (await Directories((), tree / "private").complete("")).paths == []
+    assert (await Directories(ProjectSettings(allowed_roots=()), tree / "private").complete("")).paths == []
 
 
 async def test_outside_the_roots_only_the_way_to_them_is_told(tree: Path) -> None:
-    rooted = Directories((tree / "code",), tree / "private")
+    rooted = Directories(ProjectSettings(allowed_roots=(tree / "code",)), tree / "private")
     assert await names(rooted, "/") == [tree.parts[1]]
     assert await names(rooted, f"{tree}/") == ["code"]
     assert await names(rooted, f"{tree}/o") == []
@@ -64,14 +67,14 @@ async def test_links_out_of_the_roots_are_not_followed(tree: Path) -> None:
     (tree / "code" / "escape").symlink_to(tree / "other")
     (tree / "code" / "inside").symlink_to(tree / "code" / "beta")
     (tree / "code" / "loop").symlink_to(tree / "code" / "loop")
-    rooted = Directories((tree / "code",), tree / "private")
+    rooted = Directories(ProjectSettings(allowed_roots=(tree / "code",)), tree / "private")
     assert await names(rooted, f"{tree}/code/") == ["alpha", "Alpine", "beta", "data", "inside"]
     assert await names(rooted, f"{tree}/code/escape/") == []
     assert await names(rooted, f"{tree}/code/inside/") == ["inner"]
 
 
 async def test_the_servers_own_data_is_left_out(tree: Path) -> None:
-    directories = Directories((), tree / "code" / "data")
+    directories = Directories(ProjectSettings(allowed_roots=()), tree / "code" / "data")
     assert await names(directories, f"{tree}/code/") == ["alpha", "Alpine", "beta"]
     (tree / "code" / "data" / "spool").mkdir()
     assert await names(directories, f"{tree}/code/data/") == []
@@ -79,13 +82,15 @@ async def test_the_servers_own_data_is_left_out(tree: Path) -> None:
 
 async def test_directories_that_cannot_be_entered_or_named_are_left_out(tree: Path) -> None:
     os.mkdir(os.fsencode(tree / "code") + b"/\xff")  # noqa: PTH102 - pathlib takes no bytes
-    assert "\udcff" not in "".join(await names(Directories((), tree / "private"), f"{tree}/code/"))
+    assert "\udcff" not in "".join(
+        await names(Directories(ProjectSettings(allowed_roots=()), tree / "private"), f"{tree}/code/")
+    )
 
 
 async def test_there_are_never_too_many(tree: Path) -> None:
     for number in range(MAX_COMPLETIONS):
         (tree / "other" / f"d{number:03}").mkdir()
-    anywhere = Directories((), tree / "private")
+    anywhere = Directories(ProjectSettings(allowed_roots=()), tree / "private")
     exactly = await anywhere.complete(f"{tree}/other/d")
     assert (len(exactly.paths), exactly.truncated) == (MAX_COMPLETIONS, False)
     more = await anywhere.complete(f"{tree}/other/")

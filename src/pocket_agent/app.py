@@ -32,10 +32,9 @@ from pocket_agent.events import (
     ServerStopped,
     ServerStopping,
     SettingIgnored,
-    SettingsReloaded,
 )
 from pocket_agent.hub import Hub
-from pocket_agent.ledger import audited, note_changes, note_first, printed
+from pocket_agent.ledger import audited, note_changes, note_first
 from pocket_agent.notification.notifier import Notifier
 from pocket_agent.observability.check import Inspector
 from pocket_agent.observability.exposition import Exposition, Token, application, scrape_token
@@ -45,15 +44,15 @@ from pocket_agent.observability.loss import Losses
 from pocket_agent.observability.observation import Observation
 from pocket_agent.observability.report import Report
 from pocket_agent.projects import Projects
+from pocket_agent.reload import Parts, Reloader
 from pocket_agent.server.admission import Admission
 from pocket_agent.server.auth import Authenticator, new_device
 from pocket_agent.server.device import Devices
 from pocket_agent.server.guard import Guard, Hosts
 from pocket_agent.server.handlers import Handlers
 from pocket_agent.server.http import Endpoint
-from pocket_agent.server.listener import Listeners, adopt, exporting, listening
+from pocket_agent.server.listener import Listeners, exporting, listening
 from pocket_agent.server.pairing import new_pairing
-from pocket_agent.server.tls import Tls
 from pocket_agent.session.agent import AgentContext
 from pocket_agent.storage import Store
 from pocket_agent.storage.location import database_path
@@ -122,20 +121,20 @@ async def serve(
         trail = AuditTrail(audit_path(loaded.settings.data.dir)) if loaded.settings.audit.enabled else None
         others: list[Observer] = [notifier, *([AuditObserver(trail)] if trail is not None else [])]
         observed = Observation(loaded.settings, environment, losses, log, others)
-        reloading = partial(_reload, log, read_settings, loaded, trail or NoTrail())
-        await _serve(loaded, environment, observed, notifier, trail, candidates, umask, on_started, reloading)
+        await _serve(loaded, environment, observed, log, notifier, trail, candidates, umask, on_started, read_settings)
 
 
 async def _serve(
     loaded: LoadedSettings,
     environment: Mapping[str, str],
     observed: Observation,
+    log: Log,
     notifier: Notifier,
     trail: AuditTrail | None,
     candidates: tuple[Path, ...],
     umask: int,
     on_started: Callable[[Started], None],
-    reloading: Callable[[asyncio.Event, Tls | None, Hosts, Observer], Coroutine[None, None, None]],
+    read_settings: Callable[[], LoadedSettings],
 ) -> None:
     """Run the server with its log open; see `serve`."""
     settings = loaded.settings
@@ -175,12 +174,11 @@ async def _serve(
             projects = Projects(store, hub, context, settings, observer)
             exposition = observed.exposition(hub, projects, store)
             inspector = Inspector(store, installer, projects, settings, observed.loop, observed.conditions)
-            health = Health(inspector.checks(), settings.health.interval, observer)
+            health = Health(inspector.checks(), settings.health, observer)
             report = observed.report(hub, projects, store, inspector, health)
             endpoint = _endpoint(store, hub, projects, report, settings, observer, trail or NoTrail())
             await stack.enter_async_context(projects.running())
-            if settings.metrics.enabled:
-                await stack.enter_async_context(_exporting(exposition, loaded, observer))
+            renew_scraped = await stack.enter_async_context(_exporting(exposition, loaded, observer))
             listeners = await stack.enter_async_context(
                 listening(endpoint.application(), loaded, observer, endpoint.admission, endpoint.hosts)
             )
@@ -193,8 +191,20 @@ async def _serve(
                     observed.loop.run(),
                     health.run(),
                     report.run(),
-                    notifier.run(projects, endpoint.is_watched, listeners.page_urls[0]),
-                    reloading(reload, listeners.tls, endpoint.hosts, observer),
+                    notifier.run(projects, endpoint.is_watched, listeners.page_urls[0], observer),
+                    Reloader(
+                        loaded,
+                        read_settings,
+                        Parts(
+                            log,
+                            notifier,
+                            listeners.tls,
+                            endpoint.hosts,
+                            (endpoint.renew, projects.renew, renew_scraped),
+                            partial(note_changes, trail, store, loaded),
+                        ),
+                        observer,
+                    ).run(reload),
                 )
             )
             await report.unready()  # so that the first checks are done when the log says that it is ready
@@ -243,15 +253,21 @@ def _started(listeners: Listeners, first: "_First | None", settings: Settings) -
 
 
 @contextlib.asynccontextmanager
-async def _exporting(exposition: Exposition, loaded: LoadedSettings, observer: Observer) -> AsyncIterator[None]:
-    """Answer scrapes until the block is left."""
+async def _exporting(
+    exposition: Exposition, loaded: LoadedSettings, observer: Observer
+) -> AsyncIterator[Callable[[], None]]:
+    """Answer scrapes, if any are wanted, until the block is left; gives what to call when settings have changed."""
+    if not loaded.settings.metrics.enabled:
+        yield lambda: None
+        return
     token = scrape_token(loaded.settings)
     served = application(exposition, token.text if token is not None else None)
     admission = Admission(loaded.settings)
-    Guard(loaded.settings, _scraped_hosts(loaded.settings, token), admission, observer).add_to(served)
+    guard = Guard(loaded.settings, _scraped_hosts(loaded.settings, token), admission, observer)
+    guard.add_to(served)
     async with exporting(served, loaded, admission) as url:
         observer.emit(MetricsServed(f"{url}/metrics", str(token.file) if token is not None else None))
-        yield
+        yield guard.renew
 
 
 def _scraped_hosts(settings: Settings, token: Token | None) -> Hosts | None:
@@ -336,35 +352,6 @@ async def _background(*loops: Coroutine[None, None, None]) -> AsyncIterator[None
         finally:
             for task in tasks:
                 task.cancel()
-
-
-async def _reload(
-    log: Log,
-    read_settings: Callable[[], LoadedSettings],
-    loaded: LoadedSettings,
-    trail: Trail,
-    asked: asyncio.Event,
-    tls: Tls | None,
-    hosts: Hosts,
-    observer: Observer,
-) -> None:
-    """On SIGHUP: read the certificate and the log settings again."""
-    before = printed(loaded, "logging.")
-    while True:
-        await asked.wait()
-        asked.clear()
-        try:
-            found = read_settings()
-            await log.reload(found.settings.logging)
-            observer.emit(SettingsReloaded(found.settings.logging.level))
-            after = printed(found, "logging.")
-            note_changes(trail, before, after)
-            before = after
-            if tls is not None:
-                tls.reload()
-                adopt(tls, hosts, observer)
-        except ConfigurationError as error:
-            observer.emit(SettingIgnored("reload", error.message))
 
 
 async def _look_after_model(directory: Path, observer: Observer) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from pocket_agent.config.settings import ProjectSettings
 from pocket_agent.errors import InvalidPathError
 
 MAX_COMPLETIONS: Final = 50
@@ -25,12 +26,12 @@ class Directories:
     """What the server's settings allow.
 
     Args:
-        roots: directories inside which projects may lie; empty allows all.
+        settings: directories inside which projects may lie; none allows all.
         private: the server's own data, which is nobody's project.
     """
 
-    def __init__(self, roots: Sequence[Path], private: Path) -> None:
-        self._roots = roots
+    def __init__(self, settings: ProjectSettings, private: Path) -> None:
+        self._settings = settings
         self._private = private
 
     async def find(self, path: str) -> Path:
@@ -52,7 +53,7 @@ class Directories:
     @property
     def restricted(self) -> bool:
         """Whether there are roots that projects have to be in."""
-        return bool(self._roots)
+        return bool(self._settings.allowed_roots)
 
     def check(self, real_path: Path) -> None:
         """Refuse a path without looking at the disk, but for the roots.
@@ -102,7 +103,7 @@ class Directories:
 
     def _complete(self, typed: str) -> Completions:
         if not typed.strip():
-            beginnings = [str(root) for root in self._roots] or [os.path.expanduser("~")]  # noqa: PTH111 - without a home it is no error
+            beginnings = [str(root) for root in self._settings.allowed_roots] or [os.path.expanduser("~")]  # noqa: PTH111 - without a home it is no error
             return _bounded(path for path in beginnings if os.path.isdir(path))  # noqa: PTH112 - the same
         if "\0" in typed or not typed.startswith("/"):
             return Completions((), truncated=False)
@@ -144,7 +145,7 @@ class Directories:
         return True
 
     def _real_roots(self) -> list[Path]:
-        return [Path(os.path.realpath(root)) for root in self._roots]
+        return [Path(os.path.realpath(root)) for root in self._settings.allowed_roots]
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

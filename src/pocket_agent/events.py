@@ -63,9 +63,17 @@ class CertificateLoaded:
 
 @dataclass(frozen=True, slots=True)
 class SettingsReloaded:
-    """The settings that can change while running were read again."""
+    """The settings were read again; those `changed` count from here on, those `deferred` from the next start on."""
 
-    level: str
+    changed: tuple[str, ...]
+    deferred: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsRefused:
+    """The settings were read again and cannot be used; all stays as it was."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,6 +398,14 @@ class AuditFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class NotificationLost:
+    """A message did not reach an address, which is named by its place in the settings; told once a minute for each."""
+
+    address: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class BudgetExceeded:
     """The day's executions have cost more than they may; `refusing`: no other begins before `until`."""
 
@@ -407,6 +423,7 @@ Event = (
     | MetricsServed
     | CertificateLoaded
     | SettingsReloaded
+    | SettingsRefused
     | SettingIgnored
     | HealthChanged
     | ConnectionOpened
@@ -439,6 +456,7 @@ Event = (
     | StorageCommitted
     | StorageFailed
     | AuditFailed
+    | NotificationLost
     | BudgetExceeded
 )
 

@@ -23,7 +23,7 @@ async def audited(
 
     Without a trail none is kept; the last that an older one tells is that it was switched off.
     """
-    shown = printed(loaded)
+    shown = _printed(loaded)
     before = await store.remember_settings(shown)
     changed = _difference(before, shown) if before else {}
     if trail is None and "audit.enabled" in changed:
@@ -57,16 +57,17 @@ def note_first(trail: Trail, device: Device) -> None:
     trail.note(Record(timestamp(), "pairing_start", details={"first": True}))
 
 
-def note_changes(trail: Trail, before: Mapping[str, object], after: Mapping[str, object]) -> None:
-    """Settings were read again while the server runs."""
-    changed = _difference(before, after)
-    if changed:
+async def note_changes(trail: Trail | None, store: Store, loaded: LoadedSettings) -> None:
+    """Settings have changed while the server runs; the next start does not tell of them again."""
+    shown = _printed(loaded)
+    changed = _difference(await store.remember_settings(shown), shown)
+    if trail is not None and changed:
         trail.note(Record(timestamp(), _SETTINGS, details=changed))
 
 
-def printed(loaded: LoadedSettings, beginning: str = "") -> dict[str, object]:
-    """The settings whose keys begin so, as they are printed, without secrets."""
-    return {found.leaf.key: found.shown for found in loaded if found.leaf.key.startswith(beginning)}
+def _printed(loaded: LoadedSettings) -> dict[str, object]:
+    """The settings as they are printed, without secrets."""
+    return {found.leaf.key: found.shown for found in loaded}
 
 
 def _difference(before: Mapping[str, object], after: Mapping[str, object]) -> dict[str, object]:

@@ -44,7 +44,7 @@ class Policy:
 
     def __init__(self, settings: Settings) -> None:
         self._claude = settings.claude
-        self.directories = Directories(settings.projects.allowed_roots, settings.data.dir)
+        self.directories = Directories(settings.projects, settings.data.dir)
 
     async def admit(self, options: ExecuteOptions, directory: str) -> ExecuteOptions:
         """The same options with real paths, and with what the settings add.

@@ -62,7 +62,7 @@ class Projects:
             max_executions=settings.limits.max_executions, max_processes=settings.claude.max_processes
         )
         self.budget = Budget(settings.limits, observer)
-        self.directories = Directories(settings.projects.allowed_roots, settings.data.dir)
+        self.directories = Directories(settings.projects, settings.data.dir)
         self._sessions: dict[ProjectId, Session] = {}
         self._runs: dict[ProjectId, asyncio.Task[None]] = {}
         self._tasks: asyncio.TaskGroup | None = None
@@ -97,6 +97,13 @@ class Projects:
     async def close_idle(self) -> None:
         """End the processes that wait for a prompt, since nobody would end them once the server is gone."""
         await asyncio.gather(*(session.close_if_idle() for session in self.all()), return_exceptions=True)
+
+    def renew(self) -> None:
+        """Take over settings that have changed."""
+        limits, claude = self._settings.limits, self._settings.claude
+        self.capacity.resize(max_executions=limits.max_executions, max_processes=claude.max_processes)
+        for session in self.all():
+            session.life.renew()
 
     def __len__(self) -> int:
         return len(self._sessions)

@@ -8,8 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pocket_agent.notification import notifier
-from pocket_agent.notification.notifier import Notifier
+from pocket_agent.config.settings import NotificationSettings
+from pocket_agent.events import NotificationLost
+from pocket_agent.notification import destination, notifier
+from pocket_agent.notification.notifier import Notifier, find_routes
 from tests.notification.receiver import Receiver, receiving
 from tests.server.room import Room, open_room, until
 
@@ -21,10 +23,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextlib.asynccontextmanager
-async def notified(folder: Path, receiver: Receiver, **changed: object) -> AsyncIterator[Room]:
-    """A server that notifies at once."""
+async def hasty(folder: Path, **changed: object) -> AsyncIterator[Room]:
+    """A server whose settings want to notify at once."""
     settings: dict[str, object] = {
-        "notifications__urls": [receiver.url],
         "notifications__approval_delay": 0,
         "notifications__finished_after": 0,
         "notifications__project_pause": 0,
@@ -32,14 +33,27 @@ async def notified(folder: Path, receiver: Receiver, **changed: object) -> Async
         **changed,
     }
     async with open_room(folder, standin=True, **settings) as room:
-        made = Notifier(room.settings.notifications, lambda count: room.losses.add("notifications", count))
-        room.observe(made)
-        async with asyncio.TaskGroup() as group:
-            running = group.create_task(made.run(room.projects, room.endpoint.is_watched, room.url))
-            try:
-                yield room
-            finally:
-                running.cancel()
+        yield room
+
+
+@contextlib.asynccontextmanager
+async def notifying(room: Room) -> AsyncIterator[Notifier]:
+    """What notifies of it."""
+    made = Notifier(room.settings.notifications, lambda count: room.losses.add("notifications", count))
+    room.observe(made)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(made.run(room.projects, room.endpoint.is_watched, room.url, room.seen))
+        try:
+            yield made
+        finally:
+            running.cancel()
+
+
+@contextlib.asynccontextmanager
+async def notified(folder: Path, receiver: Receiver, **changed: object) -> AsyncIterator[Room]:
+    """A server that notifies at once."""
+    async with hasty(folder, **{"notifications__urls": [receiver.url], **changed}) as room, notifying(room):
+        yield room
 
 
 async def test_an_approval_an_end_and_a_failure(tmp_path: Path) -> None:
@@ -153,7 +167,9 @@ async def test_what_waited_when_the_server_started_is_told(tmp_path: Path) -> No
             settings = room.settings.notifications.model_copy(update={"approval_delay": 0.0})
             late = Notifier(settings, lambda _: None)
             async with asyncio.TaskGroup() as group:
-                running = group.create_task(late.run(room.projects, room.endpoint.is_watched, "http://own.example"))
+                running = group.create_task(
+                    late.run(room.projects, room.endpoint.is_watched, "http://own.example", room.seen)
+                )
                 await receiver.until(1)
                 running.cancel()
             await client.kill(session.state.project.id)
@@ -173,13 +189,52 @@ async def test_a_service_that_is_dead_slows_nothing(tmp_path: Path) -> None:
             receiver.go_on.set()
 
 
-async def test_without_addresses_it_does_nothing(tmp_path: Path) -> None:
-    async with open_room(tmp_path) as room:
-        made = Notifier(room.settings.notifications, lambda _: None)
-        room.observe(made)
-        await made.run(room.projects, room.endpoint.is_watched, room.url)
-        session = await room.project()
+async def test_what_is_lost_is_an_event_that_names_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(destination, "_PAUSES", (0.01, 0.01))
+    async with receiving() as receiver, notified(tmp_path, receiver) as room:
+        receiver.status = 500
+        session = await room.project("shop")
+        async with room.client() as client:
+            await client.execute(session.state.project.id, "lines 1")
+            await until(lambda: bool(room.seen.of(NotificationLost)))
+        assert room.seen.of(NotificationLost) == [NotificationLost("1 (json)", "refused, or nobody answered")]
+        assert room.losses.of("notifications") == 1
+
+
+async def test_without_addresses_nothing_is_kept_until_there_is_one(tmp_path: Path) -> None:
+    async with receiving() as receiver, hasty(tmp_path) as room, notifying(room) as made:
+        session, other = await room.project("shop"), await room.project("blog")
         async with room.client() as client:
             await client.execute(session.state.project.id, "lines 1")
             await until(lambda: session.state.last is not None)
-        assert not made._pending.any
+            await client.execute(other.state.project.id, "ask Bash")
+            await until(lambda: bool(other.state.approvals))
+            assert not made._pending.any
+            made.renew(find_routes(NotificationSettings(urls=(receiver.url,))))
+            await receiver.until(1)
+            assert receiver.titles == ["Approval wanted: blog"], "what waits is told, what is over is not"
+            made.renew([])
+            await client.kill(other.state.project.id)
+            await client.execute(session.state.project.id, "fail")
+            await until(lambda: session.state.current is None and session.state.last is not None)
+            made.renew(find_routes(NotificationSettings(urls=(receiver.url,))))
+            await client.execute(session.state.project.id, "lines 1")
+            await receiver.until(2)
+        assert receiver.titles == ["Approval wanted: blog", "Finished: shop"]
+
+
+async def test_another_address_gets_what_comes_and_the_one_before_what_waited(tmp_path: Path) -> None:
+    async with (
+        receiving() as first,
+        receiving() as second,
+        hasty(tmp_path, notifications__urls=[first.url]) as room,
+        notifying(room) as made,
+    ):
+        session = await room.project("shop")
+        async with room.client() as client:
+            await client.execute(session.state.project.id, "lines 1")
+            await first.until(1)
+            made.renew(find_routes(NotificationSettings(urls=(second.url,))))
+            await client.execute(session.state.project.id, "fail")
+            await second.until(1)
+    assert (first.titles, second.titles) == (["Finished: shop"], ["Failed: shop"])

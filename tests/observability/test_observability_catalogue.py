@@ -45,6 +45,7 @@ LABELS = {
     "project_cost_usd_total": ("project",),
     "health_check_up": ("check",),
     "metric_label_overflow_total": ("metric",),
+    "settings_reloads_total": ("outcome",),
     "telemetry_dropped_total": ("signal",),
 }
 """The labels that are promised; every other metric has none."""

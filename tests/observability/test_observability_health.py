@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from pocket_agent.config.settings import HealthSettings
 from pocket_agent.errors import FileOperationError
 from pocket_agent.events import HealthChanged
 from pocket_agent.observability import health as module
@@ -49,7 +50,7 @@ class Bench:
     def __init__(self, interval: float, seconds: float) -> None:
         self.part = Part()
         self.seen = Recorder()
-        self.health = Health({"part": Check(self.part.look, seconds)}, interval, self.seen)
+        self.health = Health({"part": Check(self.part.look, seconds)}, HealthSettings(interval=interval), self.seen)
 
     async def look(self) -> CheckData:
         """The result as somebody gets it who can wait."""

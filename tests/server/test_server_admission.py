@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pocket_agent.config import load_settings
+from pocket_agent.config.renewal import renew
 from pocket_agent.config.settings import LimitSettings, Settings
 from pocket_agent.errors import RateLimitedError
 from pocket_agent.server.admission import Admission
@@ -176,3 +178,29 @@ def test_the_largest_message_is_always_possible() -> None:
 def test_the_clock_is_monotonic_by_default() -> None:
     before = time.monotonic()
     assert Bucket(1, 1)._at >= before
+
+
+def test_limits_that_change_count_for_those_who_are_known_too() -> None:
+    clock = Clock()
+    settings = load_settings(config=None, environ={}, flags={"limits.exempt_addresses": []}).settings
+    limited = Admission(settings, clock)
+    quotas = Quotas(settings.limits, clock)
+    quota = quotas.of("d-1")
+    limited.request("192.0.2.7")
+    changed = {
+        "limits.exempt_addresses": ["192.0.2.9/32"],
+        "limits.requests_per_second": 0.1,
+        "limits.messages_per_second": 1,
+        "limits.connections_per_address": 1,
+    }
+    renew(settings, load_settings(config=None, environ={}, flags=changed).settings)
+    limited.renew()
+    quotas.renew()
+    limited.request("192.0.2.7")
+    with pytest.raises(RateLimitedError):
+        limited.request("192.0.2.7")
+    for _ in range(100):
+        limited.request("192.0.2.9")
+    assert sum(quota.take(1) for _ in range(100)) == 5
+    assert limited.enter("192.0.2.8")
+    assert not limited.enter("192.0.2.8")

@@ -224,7 +224,7 @@ async def test_names_of_the_users_own_certificate_are_the_servers(tmp_path: Path
         for path, pem in zip((cert, key), make_self_signed(["new.example"]), strict=True):
             path.write_bytes(pem)
         assert found.tls is not None
-        found.tls.reload()
+        found.tls.use(found.tls.read(loaded.settings.server.tls, []))
         adopt(found.tls, hosts, seen)
         hosts.check("new.example")
         with pytest.raises(ForbiddenError):

@@ -122,12 +122,12 @@ def test_it_is_renewed_before_it_expires(tmp_path: Path, monkeypatch: pytest.Mon
         patch.setattr(tls, "_LIFETIME", timedelta(days=29))
         old = Tls(TlsSettings(), folder, [])
         before = serial(old.certificate.cert.read_bytes())
-    old.reload()
+    old.use(old.read(TlsSettings(), []))
     assert serial(old.certificate.cert.read_bytes()) != before
     assert old.certificate.not_after - datetime.now(UTC) > timedelta(days=300)
     assert {path.name: mode(path) for path in folder.iterdir()} == {"cert.pem": 0o644, "key.pem": 0o600}
     after = serial(old.certificate.cert.read_bytes())
-    old.reload()
+    old.use(old.read(TlsSettings(), []))
     assert serial(old.certificate.cert.read_bytes()) == after
 
 
@@ -227,7 +227,7 @@ async def test_a_new_certificate_is_served_to_new_connections(tmp_path: Path) ->
     before = await served(made.context)
     write(tmp_path, "own", make_self_signed([]))
     assert await served(made.context) == before, "not before it is told to"
-    made.reload()
+    made.use(made.read(TlsSettings(cert=cert, key=key), []))
     assert await served(made.context) == serial(cert.read_bytes()) != before
 
 
@@ -240,7 +240,7 @@ async def test_a_new_certificate_that_is_broken_leaves_the_old_one_in_use(tmp_pa
     for broken in ((stranger[0], key.read_bytes()), (b"nonsense", stranger[1]), (b"", b"")):
         cert.write_bytes(broken[0])
         with pytest.raises(ConfigurationError):
-            made.reload()
+            made.use(made.read(TlsSettings(cert=cert, key=key), []))
         assert made.certificate == known
         assert await served(made.context) == before
 

@@ -148,3 +148,18 @@ def test_a_day_is_as_long_as_the_clocks_make_it(zone: None, at: str, hours: int)
     assert day.today == today
     clock.seconds = end
     assert day.today > today
+
+
+def test_another_budget_counts_at_once_and_is_told_of_anew() -> None:
+    told = Told()
+    limits = LimitSettings(cost_usd_per_day=1.0)
+    budget = Budget(limits, told, Clock("2026-03-04 12:00:00"))
+    budget.spend(budget.today, 2.0)
+    budget.spend(budget.today, 2.0)
+    assert len(told.events) == 1
+    limits.__dict__.update(cost_usd_per_day=3.0, refuse_over_budget=True)
+    assert budget.refusing
+    budget.spend(budget.today, 0.5)
+    assert [event.limit_usd for event in told.events if isinstance(event, BudgetExceeded)] == [1.0, 3.0]
+    limits.__dict__.update(cost_usd_per_day=9.0)
+    assert not budget.refusing

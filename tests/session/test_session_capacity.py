@@ -173,3 +173,22 @@ async def test_a_process_that_is_gone_takes_no_room() -> None:
     capacity.gone("a")
     await capacity.make_room("c")
     assert warm.closed == []
+
+
+async def test_more_room_lets_those_in_who_wait_and_less_throws_nobody_out() -> None:
+    capacity = Capacity(max_executions=1, max_processes=1)
+    await capacity.acquire()
+    waiting = [asyncio.ensure_future(capacity.acquire()) for _ in range(3)]
+    await asyncio.sleep(0)
+    capacity.resize(max_executions=3, max_processes=1)
+    await asyncio.gather(*waiting[:2])
+    assert (capacity.executing, capacity.max_processes) == (3, 3)
+    capacity.resize(max_executions=1, max_processes=2)
+    assert (capacity.executing, capacity.max_processes) == (3, 2)
+    capacity.release()
+    capacity.release()
+    await asyncio.sleep(0)
+    assert not waiting[2].done()
+    capacity.release()
+    await waiting[2]
+    assert capacity.executing == 1

@@ -38,7 +38,7 @@ class AuditObserver:
                 self._note("server_stop", details={"reason": event.reason})
             case events.SettingsReloaded():
                 self._note("settings_reload")
-            case events.SettingIgnored(setting="reload"):
+            case events.SettingsRefused():
                 self._note("settings_reload", "VALIDATION_FAILED")
             case events.ConnectionOpened():
                 details = {"connection_id": event.connection_id}

@@ -7,6 +7,7 @@ from typing import Final
 from pocket_agent.config.directory import DEFAULT_DATA_DIR
 from pocket_agent.config.environment import LEGACY_KEYS
 from pocket_agent.config.leaf import LEAVES, Leaf
+from pocket_agent.config.renewal import EFFECTS
 from pocket_agent.config.settings import Section, Settings
 
 _HEAD: Final = """\
@@ -34,6 +35,8 @@ values that a stronger source overrides, too.
   mapping replaces that of a weaker source as a whole.
 - Paths: `~/` is the home directory; a relative path in the file starts at the file's own directory,
   elsewhere at the current one.
+- *counts at*: `reload`: SIGHUP (`systemctl reload pocket-agent`) lets the running server take it over; `restart`: the
+  server has to be started again; `render`: the server does not use it, `pocket-agent monitoring render` does.
 - The file is YAML without aliases and tags, at most 256 KiB. `true` and `false` switch; `yes`, `no`,
   `on` and `off` do as well.
 
@@ -52,6 +55,19 @@ claude:
 """
 
 _TAIL: Final = """
+## Settings that change while the server runs
+
+SIGHUP lets the server read all sources again; those of a running process are the file and what the file names, since
+its flags and variables are what they were. What counts at a reload counts for what begins from then on: connections
+that are open keep their message size and their send buffer, agents that run keep their limits and their environment,
+and nobody who is in is thrown out by a lower limit (but users of `server.sso` who are named no more). The certificate,
+the addresses in `notifications.urls_file` and the file of the log are read again even if no setting has changed.
+
+The log says `settings reloaded`, with what `changed` and what `needs_restart`; the latter makes it a warning. Settings
+that cannot be used, because of an error in the file, an address that is none, or a combination with what needs a
+restart, change nothing at all: the log says `settings not reloaded` with the file and the line, and
+`pocket_agent_settings_reloads_total{outcome="refused"}` counts it. The audit log has what changed from what to what.
+
 ## Combinations that are refused
 
 - `server.auth` or `server.tls.enabled` off, or `demo` on, unless `server.host` is a loopback address
@@ -73,14 +89,16 @@ def render_settings_table() -> str:
         section = field.annotation
         about = section.__doc__ if isinstance(section, type) and issubclass(section, Section) else None
         parts.append(f"\n## {name}\n\n" + (f"{about}\n\n" if about else ""))
-        parts.append("| setting | default | accepts | variable | what it does |\n|---|---|---|---|---|\n")
+        parts.append(
+            "| setting | default | accepts | variable | counts at | what it does |\n|---|---|---|---|---|---|\n"
+        )
         parts += [_row(leaf, legacy.get(leaf.key)) for leaf in leaves]
     return "".join([*parts, _TAIL])
 
 
 def _row(leaf: Leaf, older: str | None) -> str:
     variables = f"`{leaf.variable}`" + (f", `{older}`" if older else "")
-    cells = (f"`{leaf.key}`", _default(leaf), leaf.form.accepted, variables, leaf.help)
+    cells = (f"`{leaf.key}`", _default(leaf), leaf.form.accepted, variables, EFFECTS[leaf.key].value, leaf.help)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
 

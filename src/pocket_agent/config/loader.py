@@ -106,7 +106,7 @@ def load_settings(*, config: Path | None, environ: Mapping[str, str], flags: Map
         sources |= layer.sources
         problems += layer.problems
         refused |= layer.refused
-    settings = Settings.model_validate(_nested(values))
+    settings = Settings.model_validate(nested(values))
     problems += _conflict_problems(settings, sources, refused)
     if problems:
         raise _error(problems)
@@ -171,7 +171,8 @@ def _word(shown: object) -> str:
     return shown if isinstance(shown, str) else quote(shown)
 
 
-def _nested(values: Mapping[str, object]) -> dict[str, object]:
+def nested(values: Mapping[str, object]) -> dict[str, object]:
+    """Values by their dotted keys as the tree that `Settings` are made of."""
     tree: dict[str, object] = {}
     for key, value in values.items():
         *sections, name = key.split(".")

@@ -23,8 +23,9 @@ every alert links to its own; `pocket-agent runbook NAME` shows them in a termin
   is that file: put `cat FILE` in its place. [Its messages](../logging.md) are lines of JSON.
 - Addresses are the usual ones; `pocket-agent config` shows yours. The data directory is
   `~/.local/share/pocket-agent`, of a service `/var/lib/pocket-agent`.
-- Settings count when the server is started again; the log and the certificate also by SIGHUP. Starting it again
-  is harmless: agents that work go on, the next server takes them over, and clients catch up.
+- Most settings count from SIGHUP on (`systemctl reload pocket-agent`), the others when the server is started again
+  ([which](../settings.md)). Starting it again is harmless: agents that work go on, the next server takes them over,
+  and clients catch up.
 
 Conditions and thresholds below are those of the default settings.
 """

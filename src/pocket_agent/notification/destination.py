@@ -13,7 +13,6 @@ from pocket_agent.config.settings import NotificationSettings
 from pocket_agent.errors import ConfigurationError
 from pocket_agent.notification.news import Message
 
-_LOGGER: Final = logging.getLogger(__name__)
 _WAITING: Final = 20
 """Messages that wait for an address; more are lost."""
 _PAUSES: Final = (2.0, 10.0)
@@ -23,6 +22,8 @@ _TELL_SECONDS: Final = 60.0
 
 Send = Callable[[Message], bool]
 """Sends a message; whether it arrived."""
+Tell = Callable[[str, str], None]
+"""Is told of a message that was lost: the name of the address, and why."""
 
 
 class Address(NamedTuple):
@@ -101,13 +102,18 @@ class Destination:
     Args:
         name: what it is called in the log.
         send: sends a message; it may take as long as it likes.
-        lost: is told how many messages were lost.
+        lost: is told how many messages were lost; by any thread.
+        tell: is told of one that was lost, once a minute at most; by any thread.
+
+    Attributes:
+        name: the same, which may be changed.
     """
 
-    def __init__(self, name: str, send: Send, lost: Callable[[int], None]) -> None:
-        self._name = name
+    def __init__(self, name: str, send: Send, lost: Callable[[int], None], tell: Tell) -> None:
+        self.name = name
         self._send = send
         self._lost = lost
+        self._tell = tell
         self._queue: queue.Queue[Message | None] = queue.Queue(_WAITING)
         self._stop = threading.Event()
         self._told = -_TELL_SECONDS
@@ -120,6 +126,13 @@ class Destination:
             self._queue.put_nowait(message)
         except queue.Full:
             self._lose("too many wait")
+
+    def retire(self) -> None:
+        """Begin to end: what waits is still sent."""
+        try:
+            self._queue.put_nowait(None)
+        except queue.Full:
+            self.close()
 
     def close(self) -> None:
         """Begin to end: what is being sent may come to its end, what waits is lost."""
@@ -160,7 +173,7 @@ class Destination:
         now = time.monotonic()
         if now - self._told >= _TELL_SECONDS:
             self._told = now
-            _LOGGER.warning("notification lost", extra={"fields": {"address": self._name, "reason": reason}})
+            self._tell(self.name, reason)
 
 
 def close_all(destinations: Sequence[Destination], seconds: float) -> None:

@@ -5,14 +5,14 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from pocket_agent import events
 from pocket_agent.config.settings import NotificationSettings
 from pocket_agent.errors import ExecutionFailedError, ExecutionTimeoutError, ProjectNotFoundError
-from pocket_agent.events import Event
+from pocket_agent.events import Event, NotificationLost, Observer
 from pocket_agent.model import ExecutionStatus
-from pocket_agent.notification.destination import Destination, close_all, read_addresses, sender
+from pocket_agent.notification.destination import Destination, Send, Tell, close_all, read_addresses, sender
 from pocket_agent.notification.news import End, compose
 from pocket_agent.notification.pending import Pending, Subjects, Watched
 from pocket_agent.projects import Projects
@@ -29,12 +29,29 @@ _CODES: Final = {
 """The ends that are told of; whoever kills an execution knows of it."""
 
 
+class Route(NamedTuple):
+    """An address that messages go to, and what sends to it."""
+
+    name: str
+    url: str
+    send: Send
+
+
+def find_routes(settings: NotificationSettings) -> list[Route]:
+    """All addresses of the settings; blocking, and the first one takes a second.
+
+    Raises:
+        ConfigurationError: an address cannot be used.
+    """
+    return [Route(address.name, address.url, sender(address)) for address in read_addresses(settings)]
+
+
 class Notifier:
     """Notifies.
 
     Args:
-        settings: whom, of what, and when.
-        lost: is told how many messages were lost.
+        settings: whom, of what, and when; what of it changes, but for the addresses, counts from then on.
+        lost: is told how many messages were lost; by any thread.
 
     Raises:
         ConfigurationError: an address cannot be used.
@@ -43,14 +60,16 @@ class Notifier:
     def __init__(self, settings: NotificationSettings, lost: Callable[[int], None]) -> None:
         self._settings = settings
         self._lost = lost
-        self._senders = [(address.name, sender(address)) for address in read_addresses(settings)]
+        self._routes = find_routes(settings)
+        self._destinations: dict[str, Destination] = {}
+        self._changed = True
         self._pending = Pending(settings, time.monotonic)
         self._wake = asyncio.Event()
         self._watched: Watched = lambda _: False
 
     def emit(self, event: Event) -> None:
         """Take note of what somebody may want to know."""
-        if not self._senders:
+        if not self._routes:
             return
         match event:
             case events.ApprovalRequested():
@@ -70,38 +89,63 @@ class Notifier:
                 return
         self._wake.set()
 
-    async def run(self, projects: Projects, watched: Watched, address: str) -> None:
+    def renew(self, routes: Sequence[Route]) -> None:
+        """Go on with other addresses, and with settings that have changed."""
+        self._routes = list(routes)
+        self._changed = True
+        self._wake.set()
+
+    async def run(self, projects: Projects, watched: Watched, address: str, observer: Observer) -> None:
         """Tell until cancelled.
 
         Args:
             projects: the words for what is told, and what waited already when the server started.
             watched: whether somebody who could answer sees a project.
             address: where the server's pages are, for links, unless `base_url` says so.
+            observer: is told of messages that are lost.
         """
-        if not self._senders:
-            return
         self._watched = watched
-        base_url = (self._settings.base_url or address).rstrip("/")
         subjects = _subjects(projects)
-        for session in projects.all():
-            for approval in session.state.pending():
-                self._pending.asked(session.state.project.id, approval.approval_id, approval.tool_name)
-        destinations = [Destination(name, send, self._lost) for name, send in self._senders]
+        loop = asyncio.get_running_loop()
+
+        def tell(name: str, reason: str) -> None:
+            with suppress(RuntimeError):  # a service that hangs has outlived the server
+                loop.call_soon_threadsafe(observer.emit, NotificationLost(name, reason))
+
         try:
             while True:
+                if self._changed:
+                    self._open(projects, tell)
                 if not self._pending.any:
                     self._wake.clear()
                     await self._wake.wait()
-                self._tell(destinations, subjects, base_url)
+                self._tell(subjects, address)
                 await asyncio.sleep(_LOOK_SECONDS)
         finally:
-            await asyncio.to_thread(close_all, destinations, _CLOSE_SECONDS)
+            await asyncio.to_thread(close_all, list(self._destinations.values()), _CLOSE_SECONDS)
 
-    def _tell(self, destinations: Sequence[Destination], subjects: Subjects, base_url: str) -> None:
+    def _open(self, projects: Projects, tell: Tell) -> None:
+        """Take up the addresses that there are now, and what waits already."""
+        self._changed = False
+        for url in self._destinations.keys() - {route.url for route in self._routes}:
+            self._destinations.pop(url).retire()
+        for name, url, send in self._routes:
+            if url in self._destinations:
+                self._destinations[url].name = name
+            else:
+                self._destinations[url] = Destination(name, send, self._lost, tell)
+        if not self._routes:
+            self._pending.forget()
+            return
+        for session in projects.all():
+            for approval in session.state.pending():
+                self._pending.asked(session.state.project.id, approval.approval_id, approval.tool_name)
+
+    def _tell(self, subjects: Subjects, address: str) -> None:
         news = self._pending.take(self._watched, subjects)
         if news:
-            message = compose(news, base_url)
-            for destination in destinations:
+            message = compose(news, (self._settings.base_url or address).rstrip("/"))
+            for destination in self._destinations.values():
                 destination.put(message)
 
 

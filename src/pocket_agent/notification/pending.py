@@ -100,6 +100,11 @@ class Pending:
         self._ends.pop(project_id, None)
         self._wishes = {key: wish for key, wish in self._wishes.items() if wish.project_id != project_id}
 
+    def forget(self) -> None:
+        """Nobody is to be told any more."""
+        self._wishes.clear()
+        self._ends.clear()
+
     def take(self, watched: Watched, subjects: Subjects) -> list[News]:
         """What is to be told now, which counts as told from here on; nothing when it is too early."""
         now = self._clock()

@@ -79,6 +79,7 @@ MEASURED: Final = ("execute", "project_join", "get_messages")
 """The requests whose outcome and time are told by their type: those that people wait for."""
 TOOLS: Final = ("Bash", "Read", "Write", "Edit", "Agent", "TodoWrite", "WebFetch", "WebSearch", "Skill", "mcp")
 """Tools of the CLI (2.1.330); `mcp` is any tool of an MCP server."""
+RELOADS: Final = ("applied", "refused")
 CHECKS: Final = ("claude", "disk", "storage", "event_loop", "certificate", "queue")
 LIMITS: Final = ("connections", "projects", "executions", "processes", "memory_bytes", "cost_usd_per_day")
 _CLIENT_CLOSES: Final = ("1000", "1001", "1005", "1006", OTHER)
@@ -194,6 +195,9 @@ TLS_NOT_AFTER: Final = _gauge(
     "tls_not_after_timestamp_seconds", "When the certificate in use expires, as Unix time; 0 without TLS.", "seconds"
 )
 HEALTH_CHECK_UP: Final = _gauge("health_check_up", "1 while a health check is healthy, else 0.", check=CHECKS)
+SETTINGS_RELOADS: Final = _counter(
+    "settings_reloads_total", "Times that the settings were read again, by what became of it.", outcome=RELOADS
+)
 TELEMETRY_DROPPED: Final = _counter(
     "telemetry_dropped_total", "Log lines, spans, events and notifications that were lost.", signal=SIGNALS
 )
@@ -252,6 +256,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     STORAGE_COMMIT,
     TLS_NOT_AFTER,
     HEALTH_CHECK_UP,
+    SETTINGS_RELOADS,
     TELEMETRY_DROPPED,
     METRIC_LABEL_OVERFLOW,
 )

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from pocket_agent.config.settings import HealthSettings
 from pocket_agent.errors import PocketAgentError
 from pocket_agent.events import HealthChanged, Observer
 from pocket_agent.protocol.push import CheckData
@@ -31,19 +32,19 @@ class Check:
 
 
 class Health:
-    """The latest result of each check, renewed every `interval` seconds and when somebody asks.
+    """The latest result of each check, renewed again and again and when somebody asks.
 
     A check that hangs is left to hang: it counts as unhealthy, and is not begun again before it ends.
 
     Args:
         checks: by name.
-        interval: seconds between two rounds.
+        settings: how often.
         observer: told of each status that differs from the one before.
     """
 
-    def __init__(self, checks: Mapping[str, Check], interval: float, observer: Observer) -> None:
+    def __init__(self, checks: Mapping[str, Check], settings: HealthSettings, observer: Observer) -> None:
         self._watches = {name: _Watch(name, check) for name, check in checks.items()}
-        self._interval = interval
+        self._settings = settings
         self._observer = observer
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -55,7 +56,7 @@ class Health:
                 while True:
                     for watch in self._watches.values():
                         self._begin(tasks, watch)
-                    await asyncio.sleep(self._interval)
+                    await asyncio.sleep(self._settings.interval)
             finally:
                 self._tasks = None
 
@@ -69,7 +70,7 @@ class Health:
         watches = [self._watches[name] for name in names] or list(self._watches.values())
         if self._tasks is not None:
             for watch in watches:
-                if watch.age() >= min(_FRESH_SECONDS, self._interval):
+                if watch.age() >= min(_FRESH_SECONDS, self._settings.interval):
                     self._begin(self._tasks, watch)
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):

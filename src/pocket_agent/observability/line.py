@@ -61,7 +61,12 @@ def _certificate_loaded(event: events.CertificateLoaded) -> Line:
 
 
 def _settings_reloaded(event: events.SettingsReloaded) -> Line:
-    return Line("info", "settings reloaded", {"level": event.level})
+    fields = {"changed": event.changed, "needs_restart": event.deferred}
+    return Line("warning" if event.deferred else "info", "settings reloaded", fields)
+
+
+def _settings_refused(event: events.SettingsRefused) -> Line:
+    return Line("error", "settings not reloaded", {"reason": masked(event.reason)})
 
 
 def _setting_ignored(event: events.SettingIgnored) -> Line:
@@ -254,6 +259,10 @@ def _audit_failed(event: events.AuditFailed) -> Line:
     return Line("error", "audit failed", {"reason": event.reason})
 
 
+def _notification_lost(event: events.NotificationLost) -> Line:
+    return Line("warning", "notification lost", {"destination": event.address, "reason": event.reason})
+
+
 def _budget_exceeded(event: events.BudgetExceeded) -> Line:
     fields = {
         "spent_usd": round(event.spent_usd, 6),
@@ -272,6 +281,7 @@ LINES: Final[Mapping[type[Event], Callable[[Any], Line]]] = {
     events.MetricsServed: _metrics_served,
     events.CertificateLoaded: _certificate_loaded,
     events.SettingsReloaded: _settings_reloaded,
+    events.SettingsRefused: _settings_refused,
     events.SettingIgnored: _setting_ignored,
     events.HealthChanged: _health_changed,
     events.ConnectionOpened: _connection_opened,
@@ -303,6 +313,7 @@ LINES: Final[Mapping[type[Event], Callable[[Any], Line]]] = {
     events.StorageCommitted: _storage_committed,
     events.StorageFailed: _storage_failed,
     events.AuditFailed: _audit_failed,
+    events.NotificationLost: _notification_lost,
     events.BudgetExceeded: _budget_exceeded,
 }
 """What makes the line of each kind of event."""

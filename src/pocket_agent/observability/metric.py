@@ -80,6 +80,7 @@ class MetricObserver:
         self._tools = made.counters(catalogue.CLAUDE_TOOL_CALLS)
         self._not_after = made.gauges(catalogue.TLS_NOT_AFTER)
         self._checks = made.gauges(catalogue.HEALTH_CHECK_UP)
+        self._reloads = made.counters(catalogue.SETTINGS_RELOADS)
 
     def emit(self, event: Event) -> None:
         """Count an event."""
@@ -89,6 +90,12 @@ class MetricObserver:
 
     def _certificate_loaded(self, event: events.CertificateLoaded) -> None:
         self._not_after.set(event.not_after.timestamp())
+
+    def _settings_reloaded(self, _: events.SettingsReloaded) -> None:
+        self._reloads.inc("applied")
+
+    def _settings_refused(self, _: events.SettingsRefused) -> None:
+        self._reloads.inc("refused")
 
     def _health_changed(self, event: events.HealthChanged) -> None:
         self._checks.set(1 if event.status == "healthy" else 0, event.check)
@@ -184,6 +191,8 @@ class MetricObserver:
 
     METERED: ClassVar[Mapping[type[Event], Callable[["MetricObserver", Any], None]]] = {
         events.CertificateLoaded: _certificate_loaded,
+        events.SettingsReloaded: _settings_reloaded,
+        events.SettingsRefused: _settings_refused,
         events.HealthChanged: _health_changed,
         events.ConnectionOpened: _connection_opened,
         events.ConnectionRejected: _connection_rejected,
@@ -210,7 +219,6 @@ UNMETERED: Final[Mapping[type[Event], str]] = {
     events.ServerStopped: "the scrapes have ended",
     events.ListenersOpened: "the settings tell it",
     events.MetricsServed: "the scrapes begin",
-    events.SettingsReloaded: "the log tells it; limits are exported as they are",
     events.SettingIgnored: "a person has to read the reason, in the log",
     events.DevicePaired: "rare, and a person's own deed; the log and the audit log tell it",
     events.DeviceRevoked: "rare, and a person's own deed; the log and the audit log tell it",
@@ -227,6 +235,7 @@ UNMETERED: Final[Mapping[type[Event], str]] = {
     events.ProcessExited: "limit_usage of processes is read at the scrape",
     events.LineRejected: "clients get it as an error entry, counted in messages_sent_total",
     events.StorageCommitted: "the store counts its transactions, storage_commit_seconds",
+    events.NotificationLost: "telemetry_dropped_total counts each, also those between two that are told of",
     events.BudgetExceeded: "limit_usage of cost_usd_per_day is read at the scrape",
 }
 """The kinds that are not counted, and why."""

@@ -135,6 +135,7 @@ UNTRACED: Final[Mapping[type[Event], str]] = {
     events.MetricsServed: _NO_EXECUTION,
     events.CertificateLoaded: _NO_EXECUTION,
     events.SettingsReloaded: _NO_EXECUTION,
+    events.SettingsRefused: _NO_EXECUTION,
     events.SettingIgnored: _NO_EXECUTION,
     events.HealthChanged: _NO_EXECUTION,
     events.ConnectionOpened: _NO_EXECUTION,
@@ -161,6 +162,7 @@ UNTRACED: Final[Mapping[type[Event], str]] = {
     events.LineRejected: "a moment without a length; the log tells",
     events.StorageFailed: "told again and again while it lasts; the log tells",
     events.AuditFailed: _NO_EXECUTION,
+    events.NotificationLost: _NO_EXECUTION,
     events.BudgetExceeded: _NO_EXECUTION,
 }
 """The kinds that have no span, and why."""

@@ -86,11 +86,11 @@ class Acceptor:
         server: answers requests.
         context: for TLS.
         admission: which connections may be.
-        patience: seconds after which the system gives up a connection whose other end takes nothing.
+        patience: tells after how many seconds the system gives up a connection whose other end takes nothing.
     """
 
     def __init__(
-        self, server: web.Server, context: ssl.SSLContext | None, admission: Admission, patience: float
+        self, server: web.Server, context: ssl.SSLContext | None, admission: Admission, patience: Callable[[], float]
     ) -> None:
         self._server = server
         self._context = context
@@ -138,7 +138,7 @@ class Acceptor:
         place = contextlib.ExitStack()
         place.callback(self._admission.leave, address)
         try:
-            _limit_patience(connected, self._patience)
+            _limit_patience(connected, self._patience())
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: Guest(self._server, place.close),
                 connected,

@@ -29,17 +29,23 @@ class Admission:
     """
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
-        limits = settings.limits
-        self._exempt = Networks(limits.exempt_addresses)
-        self._proxies = Networks(settings.server.trusted_proxies)
-        self._most = limits.connections_per_address
-        self._most_in_all = _PER_CLIENT * limits.max_connections + _SPARE_CONNECTIONS
-        burst = limits.requests_per_second * _BURST_SECONDS
-        self._arrivals = Buckets(limits.requests_per_second, burst, clock)
-        self._requests = Buckets(limits.requests_per_second, burst, clock)
+        self._settings = settings
+        self._arrivals = Buckets(1.0, 1.0, clock)
+        self._requests = Buckets(1.0, 1.0, clock)
         self._open: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
         self._total = 0
+        self.renew()
+
+    def renew(self) -> None:
+        """Take over settings that have changed; whoever is in stays."""
+        limits = self._settings.limits
+        self._exempt = Networks(limits.exempt_addresses)
+        self._proxies = Networks(self._settings.server.trusted_proxies)
+        self._most = limits.connections_per_address
+        self._most_in_all = _PER_CLIENT * limits.max_connections + _SPARE_CONNECTIONS
+        for buckets in (self._arrivals, self._requests):
+            buckets.resize(limits.requests_per_second, limits.requests_per_second * _BURST_SECONDS)
 
     def exempts(self, address: str) -> bool:
         """Whether the limits by address and by device are not for this one."""

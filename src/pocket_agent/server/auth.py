@@ -21,6 +21,8 @@ _TOKEN_BYTES: Final = 32  # 256 bits
 _TOKEN_PREFIX: Final = "pa_"  # noqa: S105 - lets people and secret scanners recognise a token
 _NO_TOKEN: Final = ""
 """What stands for the hash of a token where there is none: the hash of no token is empty."""
+USER_PREFIX: Final = "user-"
+"""What the ids of users begin with whom a proxy has signed in."""
 _LOCAL: Final = Device(id="local", name="local", token_hash=_NO_TOKEN, created_at=Milliseconds(0))
 
 
@@ -56,8 +58,7 @@ class Authenticator:
     def __init__(self, store: Store, settings: ServerSettings) -> None:
         self._store = store
         self._required = settings.auth
-        self._sso = settings.sso
-        self._proxies = Networks(settings.trusted_proxies)
+        self._settings = settings
         self._throttle = Throttle()
 
     async def device(self, peer: Peer, headers: Mapping[str, str], *, ambient: bool) -> Device:
@@ -103,11 +104,18 @@ class Authenticator:
 
     def _user(self, peer: Peer, headers: Mapping[str, str]) -> Device | None:
         """Whom a trusted proxy has signed in; None when it names nobody who may come in."""
-        name = headers.get(self._sso.header, "").strip() if self._sso.header is not None else ""
-        if name not in {*self._sso.users, *self._sso.viewers} or peer.direct not in self._proxies:
+        header = self._settings.sso.header
+        if header is None or peer.direct not in Networks(self._settings.trusted_proxies):
             return None
-        identity = "user-" + hashlib.sha256(name.encode()).hexdigest()[:16]
-        view_only = name not in self._sso.users
+        return self.user(headers.get(header, "").strip())
+
+    def user(self, name: str) -> Device | None:
+        """What stands for a user whom a trusted proxy signs in; None when nobody of this name may come in."""
+        sso = self._settings.sso
+        if name not in {*sso.users, *sso.viewers}:
+            return None
+        identity = USER_PREFIX + hashlib.sha256(name.encode()).hexdigest()[:16]
+        view_only = name not in sso.users
         return Device(id=identity, name=name, token_hash=_NO_TOKEN, created_at=Milliseconds(0), view_only=view_only)
 
     def cookie(self, peer: Peer, headers: Mapping[str, str]) -> str | None:

@@ -44,6 +44,12 @@ class Bucket:
         self._refill()
         return max(0.0, -self._level / self._rate)
 
+    def resize(self, rate: float, burst: float) -> None:
+        """Go on with another rate and burst; what is there stays, as far as it fits."""
+        self._refill()
+        self._rate, self._burst = rate, burst
+        self._level = max(-burst, min(burst, self._level))
+
     def _refill(self) -> None:
         at = self._clock()
         self._level = min(self._burst, self._level + (at - self._at) * self._rate)
@@ -75,6 +81,12 @@ class Buckets:
         else:
             self._buckets.move_to_end(source)
         return bucket
+
+    def resize(self, rate: float, burst: float) -> None:
+        """Go on with another rate and burst, in the buckets that there are, too."""
+        self._rate, self._burst = rate, burst
+        for bucket in self._buckets.values():
+            bucket.resize(rate, burst)
 
     def __len__(self) -> int:
         return len(self._buckets)

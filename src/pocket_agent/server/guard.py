@@ -42,17 +42,22 @@ class Hosts:
     """
 
     def __init__(self, settings: Settings, *, auth: bool) -> None:
-        server = settings.server
-        addresses = (server.public_url, settings.notifications.base_url)
-        names = {"localhost", server.host, settings.metrics.host, *server.allowed_hosts}
+        self._settings = settings
+        self._auth = auth
+        self._certified: frozenset[str] = frozenset()
+        self.renew()
+
+    def renew(self) -> None:
+        """Take over settings that have changed."""
+        server = self._settings.server
+        addresses = (server.public_url, self._settings.notifications.base_url)
+        names = {"localhost", server.host, self._settings.metrics.host, *server.allowed_hosts}
         names |= {urlsplit(address).hostname or "" for address in addresses if address is not None}
-        names.add((settings.monitoring.server_name or "").lower())
-        if auth:
+        names.add((self._settings.monitoring.server_name or "").lower())
+        if self._auth:
             own = socket.gethostname().lower()
             names |= {own, f"{own}.local"}
         self._names = frozenset(names - {""})
-        self._certified: frozenset[str] = frozenset()
-        self._auth = auth
 
     def certify(self, names: Iterable[str]) -> list[str]:
         """Go by the names of the server's own certificate, too, instead of those of the one before.
@@ -104,12 +109,20 @@ class Guard:
     """
 
     def __init__(self, settings: Settings, hosts: Hosts | None, admission: Admission, observer: Observer) -> None:
-        server = settings.server
+        self._settings = settings.server
         self._hosts = hosts
-        self._proxies = Proxies(server.trusted_proxies, server.forwarded)
+        self._proxies = Proxies(self._settings.trusted_proxies, self._settings.forwarded)
         self._admission = admission
         self._observer = observer
         self._warned = False
+
+    def renew(self) -> None:
+        """Take over settings that have changed, from the next request on."""
+        self._proxies = Proxies(self._settings.trusted_proxies, self._settings.forwarded)
+        self._warned = False
+        self._admission.renew()
+        if self._hosts is not None:
+            self._hosts.renew()
 
     def add_to(self, application: web.Application) -> None:
         """Guard all routes of an application."""

@@ -24,7 +24,7 @@ from pocket_agent.protocol.frame import PROBE, encode_data, timestamp
 from pocket_agent.server.admission import Admission
 from pocket_agent.server.answer import HEADERS, refusal
 from pocket_agent.server.api import Api
-from pocket_agent.server.auth import Authenticator
+from pocket_agent.server.auth import USER_PREFIX, Authenticator
 from pocket_agent.server.connection import (
     CLOSE_GOING_AWAY,
     CLOSE_REVOKED,
@@ -103,6 +103,11 @@ class Endpoint:
         """Everybody who is connected."""
         return [sink for sink in self._hub.sinks if isinstance(sink, Connection)]
 
+    def renew(self) -> None:
+        """Take over settings that have changed."""
+        self._guard.renew()
+        self._quotas.renew()
+
     def is_watched(self, project_id: str) -> bool:
         """Whether somebody looks at a project, by a client that is connected, and could answer for it."""
         return any(connection.attends(project_id) for connection in self.connections())
@@ -146,6 +151,7 @@ class Endpoint:
         """Close the connections of devices that were revoked, for as long as it runs."""
         while True:
             await asyncio.sleep(_REVOCATION_SECONDS)
+            self._watch_users()
             connections = [connection for connection in self.connections() if connection.device.token_hash]
             if not connections:
                 continue
@@ -159,6 +165,16 @@ class Endpoint:
                     connection.end(CLOSE_REVOKED, REVOKED)
                 else:
                     connection.device = device
+
+    def _watch_users(self) -> None:
+        """Close the connections of users whom the settings let in no more; what others may can have changed."""
+        for connection in self.connections():
+            if connection.device.id.startswith(USER_PREFIX):
+                user = self._authenticator.user(connection.device.name)
+                if user is None:
+                    connection.end(CLOSE_REVOKED, REVOKED)
+                else:
+                    connection.device = user
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
         if _is_probe(request):

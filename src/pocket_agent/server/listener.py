@@ -69,7 +69,7 @@ async def listening(
     server = settings.server
     tls: Tls | None = None
     if server.tls.enabled:
-        tls = Tls(server.tls, settings.data.dir / "tls", _certified_hosts(server))
+        tls = Tls(server.tls, settings.data.dir / "tls", certified_hosts(server))
         adopt(tls, hosts, observer)
     async with _running(application, settings, admission) as doors:
         context = tls.context if tls is not None else None
@@ -95,7 +95,7 @@ async def exporting(application: web.Application, loaded: LoadedSettings, admiss
         yield f"http://{in_url(metrics.host)}:{port}"
 
 
-def _certified_hosts(server: ServerSettings) -> list[str]:
+def certified_hosts(server: ServerSettings) -> list[str]:
     """What the certificate names, beside this machine: where it is listened on, and what clients may ask for."""
     public = urlsplit(server.public_url).hostname if server.public_url is not None else None
     return [server.host, *((public,) if public else ()), *server.allowed_hosts]
@@ -128,7 +128,7 @@ class _Doors:
 
     def __init__(self, server: web.Server, settings: Settings, admission: Admission, open_: AsyncExitStack) -> None:
         self._server = server
-        self._patience = settings.websocket.write_timeout + _PATIENCE_SECONDS
+        self._websocket = settings.websocket
         self._admission = admission
         self._open = open_
 
@@ -157,6 +157,10 @@ class _Doors:
         acceptor = Acceptor(self._server, context, self._admission, self._patience)
         await self._open.enter_async_context(acceptor.serving(sockets))
         return int(sockets[0].getsockname()[1])
+
+    def _patience(self) -> float:
+        """Seconds after which the system gives up a client that takes nothing."""
+        return self._websocket.write_timeout + _PATIENCE_SECONDS
 
 
 @contextlib.asynccontextmanager

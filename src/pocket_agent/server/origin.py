@@ -16,9 +16,7 @@ class Origins:
     """Knows pages by the `Origin` that browsers send with what a page's script or form asks for."""
 
     def __init__(self, settings: ServerSettings) -> None:
-        self._allowed = frozenset(origin.rstrip("/").lower() for origin in settings.allowed_origins)
-        self._public = settings.public_url
-        self._auth = settings.auth
+        self._settings = settings
 
     def check(self, peer: Peer, headers: Mapping[str, str]) -> None:
         """Refuse pages of other sites (RFC 6455 section 10.2); programs send no Origin.
@@ -43,10 +41,11 @@ class Origins:
             raise ForbiddenError("Only the server's own pages may do this.")
 
     def _known(self, peer: Peer, origin: str) -> bool:
-        return origin in self._allowed or self._own(peer, origin)
+        allowed = {allowed.rstrip("/").lower() for allowed in self._settings.allowed_origins}
+        return origin in allowed or self._own(peer, origin)
 
     def _own(self, peer: Peer, origin: str) -> bool:
-        if origin == self._public:
+        if origin == self._settings.public_url:
             return True
         if origin != peer.origin:
             return False
@@ -55,4 +54,4 @@ class Origins:
         except ValueError:  # such as a bracket that is never closed
             return False
         # Without tokens a name that an attacker points at loopback must not count as the server's own.
-        return bool(host) and (self._auth or is_loopback(host))
+        return bool(host) and (self._settings.auth or is_loopback(host))

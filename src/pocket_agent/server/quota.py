@@ -41,10 +41,17 @@ class Quotas:
     """
 
     def __init__(self, limits: LimitSettings, clock: Callable[[], float] = time.monotonic) -> None:
-        messages, size = limits.messages_per_second, limits.bytes_per_second
-        self._messages = Buckets(messages, messages * _BURST_SECONDS, clock)
+        self._limits = limits
+        self._messages = Buckets(1.0, 1.0, clock)
+        self._size = Buckets(1.0, 1.0, clock)
+        self.renew()
+
+    def renew(self) -> None:
+        """Take over limits that have changed."""
+        messages, size = self._limits.messages_per_second, self._limits.bytes_per_second
+        self._messages.resize(messages, messages * _BURST_SECONDS)
         # One message of the largest size must not use up twice what there is.
-        self._size = Buckets(size, max(size * _BURST_SECONDS, 2.0 * limits.message_size), clock)
+        self._size.resize(size, max(size * _BURST_SECONDS, 2.0 * self._limits.message_size))
 
     def of(self, device_id: str) -> Quota:
         """That of a device, the same one for all its connections."""

@@ -45,57 +45,70 @@ class Certificate:
 
 
 class Tls:
-    """The TLS side of the main listener; `reload` replaces the certificate for new connections.
+    """The TLS side of the main listener; another certificate that it is to `use` is for new connections.
+
+    Args:
+        settings: name the certificate, or none.
+        directory: where one is made then.
+        hosts: what that is to name, beside this machine.
 
     Raises:
         ConfigurationError: the configured certificate cannot be used.
     """
 
     def __init__(self, settings: TlsSettings, directory: Path, hosts: Iterable[str]) -> None:
-        self._settings = settings
         self._directory = directory
-        self._hosts = tuple(hosts)
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.context.set_alpn_protocols(["http/1.1"])
-        self.certificate = self.reload()
+        self.use(self.read(settings, hosts))
 
-    def reload(self) -> Certificate:
-        """Read the certificate again, renewing a self-signed one that is about to expire.
+    def read(self, settings: TlsSettings, hosts: Iterable[str]) -> Certificate:
+        """Find the certificate of these settings; a self-signed one that is about to expire is renewed.
 
         Raises:
-            ConfigurationError: it cannot be used; the one before stays in use.
+            ConfigurationError: it cannot be used.
         """
-        if self._settings.cert is not None and self._settings.key is not None:
-            certificate = _read(self._settings.cert, self._settings.key, self_signed=False)
+        if settings.cert is not None and settings.key is not None:
+            certificate = _read(settings.cert, settings.key, self_signed=False)
         else:
-            certificate = self._self_signed()
-
-        def refuse() -> str:
-            # Without this OpenSSL asks for the pass phrase on the terminal, and the server waits.
-            raise ConfigurationError(f"The key {certificate.key} (server.tls.key) has a pass phrase; remove it.")
-
-        try:
-            # A trial in a context of its own: a key that does not fit must not break the one in use.
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate.cert, certificate.key, refuse)
-            self.context.load_cert_chain(certificate.cert, certificate.key, refuse)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigurationError(
-                f"The certificate {certificate.cert} and the key {certificate.key} cannot be used together: {error}."
-            ) from error
-        self.certificate = certificate
+            certificate = self._self_signed(tuple(hosts))
+        # A trial in a context of its own: a key that does not fit must not break the one in use.
+        _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), certificate)
         return certificate
 
-    def _self_signed(self) -> Certificate:
+    def use(self, certificate: Certificate) -> None:
+        """Show it to new connections.
+
+        Raises:
+            ConfigurationError: its files have changed since it was read, and cannot be used.
+        """
+        _load(self.context, certificate)
+        self.certificate = certificate
+
+    def _self_signed(self, hosts: tuple[str, ...]) -> Certificate:
         cert, key = self._directory / "cert.pem", self._directory / "key.pem"
-        if cert.exists() and key.exists() and _is_good(cert, key, self._hosts):
+        if cert.exists() and key.exists() and _is_good(cert, key, hosts):
             return _read(cert, key, self_signed=True)
         self._directory.mkdir(mode=_OPEN_DIRECTORY, parents=True, exist_ok=True)
         self._directory.chmod(_OPEN_DIRECTORY)
-        cert_pem, key_pem = make_self_signed(self._hosts)
+        cert_pem, key_pem = make_self_signed(hosts)
         _write(key, key_pem, _PRIVATE_FILE)
         _write(cert, cert_pem, _OPEN_FILE)
         return _read(cert, key, self_signed=True)
+
+
+def _load(context: ssl.SSLContext, certificate: Certificate) -> None:
+    def refuse() -> str:
+        # Without this OpenSSL asks for the pass phrase on the terminal, and the server waits.
+        raise ConfigurationError(f"The key {certificate.key} (server.tls.key) has a pass phrase; remove it.")
+
+    try:
+        context.load_cert_chain(certificate.cert, certificate.key, refuse)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            f"The certificate {certificate.cert} and the key {certificate.key} cannot be used together: {error}."
+        ) from error
 
 
 def _is_good(cert: Path, key: Path, hosts: Iterable[str]) -> bool:

@@ -28,17 +28,22 @@ class Budget:
 
     Args:
         limits: `cost_usd_per_day` and `refuse_over_budget` count.
-        observer: is told once for each day whose budget is used up.
+        observer: is told once for each day whose budget is used up, and again for another budget.
         clock: the present time, in seconds since the Unix epoch.
     """
 
     def __init__(self, limits: LimitSettings, observer: Observer, clock: Callable[[], float] = time.time) -> None:
-        self.limit_usd = limits.cost_usd_per_day
-        self._refuses = limits.refuse_over_budget
+        self._limits = limits
         self._observer = observer
         self._clock = clock
         # By day, so that a clock which is set back finds what it left.
         self._spent: dict[str, float] = {}
+        self._told: tuple[str, float] | None = None
+
+    @property
+    def limit_usd(self) -> float:
+        """What a day may cost; 0 is unlimited."""
+        return self._limits.cost_usd_per_day
 
     @property
     def today(self) -> str:
@@ -53,7 +58,7 @@ class Budget:
     @property
     def refusing(self) -> bool:
         """Whether no execution may begin today."""
-        return self._refuses and self._is_used_up(self.spent_usd)
+        return self._limits.refuse_over_budget and self._is_used_up(self.spent_usd)
 
     @property
     def until(self) -> Milliseconds:
@@ -67,8 +72,10 @@ class Budget:
         return 0 < self.limit_usd <= spent
 
     def load(self, day: str, spent_usd: float) -> None:
-        """Take over what is stored of a day."""
+        """Take over what is stored of a day; an excess was told of when it came."""
         self._spent[day] = spent_usd
+        if self._is_used_up(spent_usd):
+            self._told = day, self.limit_usd
 
     def spend(self, day: str, cost_usd: float) -> None:
         """Something was spent.
@@ -77,12 +84,12 @@ class Budget:
             day: the local date, YYYY-MM-DD, under which it is stored.
             cost_usd: United States dollars.
         """
-        before = self._spent.get(day, 0.0)
-        after = before + cost_usd
+        after = self._spent.get(day, 0.0) + cost_usd
         others = [(name, spent) for name, spent in self._spent.items() if name != day]
         self._spent = dict([*others[-_KEPT_DAYS:], (day, after)])
-        if self._is_used_up(after) and not self._is_used_up(before):
-            self._observer.emit(BudgetExceeded(after, self.limit_usd, self._refuses, self.until))
+        if self._is_used_up(after) and self._told != (day, self.limit_usd):
+            self._told = day, self.limit_usd
+            self._observer.emit(BudgetExceeded(after, self.limit_usd, self._limits.refuse_over_budget, self.until))
 
     def check(self) -> None:
         """Refuse an execution that is to begin.

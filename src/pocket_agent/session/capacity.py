@@ -19,7 +19,7 @@ class Capacity:
     """
 
     def __init__(self, *, max_executions: int, max_processes: int) -> None:
-        self._free = max_executions
+        self._slots = self._free = max_executions
         self.max_processes = max(max_processes, max_executions)
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._warm: OrderedDict[str, Callable[[], Awaitable[bool]]] = OrderedDict()
@@ -52,6 +52,16 @@ class Capacity:
         """Give a slot back; the longest waiting gets it."""
         self.executing -= 1
         self._free += 1
+        self._serve()
+
+    def resize(self, *, max_executions: int, max_processes: int) -> None:
+        """Go on with other numbers; executions and processes that are too many then stay until they end."""
+        self._free += max_executions - self._slots
+        self._slots = max_executions
+        self.max_processes = max(max_processes, max_executions)
+        self._serve()
+
+    def _serve(self) -> None:
         while self._waiting and self._free > 0:
             turn = self._waiting.popleft()
             if not turn.done():

@@ -300,6 +300,11 @@ class Life:
                 self._storage_failed(error)
                 await asyncio.sleep(_RETRY_SECONDS)
 
+    def renew(self) -> None:
+        """Look again what is due, and what may start: settings have changed."""
+        self.tick.set()
+        self.wake.set()
+
     def _next_deadline(self) -> float | None:
         """Seconds until the clock has something to do; None when nothing is due."""
         if self._state.current is None:
