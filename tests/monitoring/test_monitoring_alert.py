@@ -40,6 +40,7 @@ ADDED: dict[str, Severity] = {
     "ClaudeCostBudget": "warning",
     "MetricLabelOverflow": "info",
     "TelemetryDropped": "warning",
+    "MonitoringTargetDown": "warning",
     "AlertDeliveryFailing": "critical",
     "Watchdog": "none",
 }

@@ -19,6 +19,7 @@ from tests.monitoring.rule_sample import SETTINGS, promtool, write_files
 NEVER_SILENT = {"Watchdog": "it fires to show that alerting works"}
 STRANGE = (
     "AlertDeliveryFailing: Alertmanager tells why",
+    "MonitoringTargetDown: somebody else's program is down",
     "AlertDeliveryFailing: somebody else's Alertmanager",
 )
 """Cases with series that are not ours."""
@@ -70,7 +71,7 @@ def test_each_alert_is_looked_at_before_it_is_due_and_when_it_is() -> None:
 def test_each_alert_meets_what_goes_wrong_in_practice() -> None:
     """Servers beside each other, series that are not there, restarts, limits of 0."""
     titles = {name: " | ".join(case.title for case in told) for (name, *_), told in cases(Settings()).items()}
-    without_server = {"Watchdog", "AlertDeliveryFailing"}
+    without_server = {"Watchdog", "AlertDeliveryFailing", "MonitoringTargetDown"}
     for name in titles.keys() - without_server:
         assert "of two" in titles[name] or "other server" in titles[name], f"{name}: two servers"
     missing = ("no such figure", "no figure", "neither", "nobody", "nothing", "there are no checks", "no TLS")

@@ -8,7 +8,9 @@ SERVER_JOB: Final = "pocket-agent"
 PROBE_JOB: Final = "blackbox"
 HTTP_PROBE_JOB: Final = "blackbox-http"
 MACHINE_JOB: Final = "node"
-JOBS: Final = (SERVER_JOB, MACHINE_JOB, PROBE_JOB, HTTP_PROBE_JOB, "prometheus", "alertmanager")
+STACK_JOBS: Final = (MACHINE_JOB, PROBE_JOB, HTTP_PROBE_JOB, "blackbox-exporter", "prometheus", "alertmanager")
+"""The scrape jobs of the stack itself; a probe is up when the exporter has carried it out, whatever it found."""
+JOBS: Final = (SERVER_JOB, *STACK_JOBS)
 """The names of the scrape jobs that rules and dashboards rely on."""
 
 

@@ -131,6 +131,7 @@ COMMITS: Final = Recording("pocket_agent_storage_commits", "rate5m", rate(count(
 TOKENS_HOURLY_BY_PROJECT: Final = _hourly(catalogue.PROJECT_TOKENS, "type")
 TOOLS_HOURLY_BY_OUTCOME: Final = _hourly(catalogue.CLAUDE_TOOL_CALLS, "tool")
 TELEMETRY_LOST: Final = _hourly(catalogue.TELEMETRY_DROPPED)
+SETTINGS_READ: Final = _hourly(catalogue.SETTINGS_RELOADS)
 LABELS_UNKNOWN: Final = _hourly(catalogue.METRIC_LABEL_OVERFLOW)
 NOTIFICATIONS_HOURLY: Final = Recording(
     _name(NOTIFICATIONS), "increase1h", total_by(increase(select(NOTIFICATIONS), HOUR), "integration")

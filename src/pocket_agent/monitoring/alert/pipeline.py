@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from pocket_agent.monitoring.foreign import NOTIFICATIONS_DROPPED, NOTIFICATIONS_FAILED
+from pocket_agent.monitoring.foreign import NOTIFICATIONS_DROPPED, NOTIFICATIONS_FAILED, STACK_JOBS, UP
 from pocket_agent.monitoring.period import hours, minutes
 from pocket_agent.monitoring.promql import constant, increase, total_by
 from pocket_agent.monitoring.rule import Alert
@@ -16,6 +16,8 @@ _UNDELIVERED: Final = total_by(
     increase(select(NOTIFICATIONS_FAILED, job="alertmanager"), minutes(10)), "integration"
 ).above(0)
 _UNSENT: Final = total_by(increase(select(NOTIFICATIONS_DROPPED, job="prometheus"), minutes(10))).above(0)
+
+_UNWATCHED: Final = select(UP, job=STACK_JOBS).equal_to(0)
 
 
 def pipeline_alerts() -> Iterator[Alert]:
@@ -39,6 +41,16 @@ def pipeline_alerts() -> Iterator[Alert]:
         description="{{ $labels.instance }} lost {{ $value | humanize }} items of {{ $labels.signal }} within "
         "15 minutes.",
         meaning="Log lines, spans or events were let go of, so that the server need not wait.",
+    )
+    yield Alert(
+        "MonitoringTargetDown",
+        "warning",
+        minutes(5),
+        _UNWATCHED,
+        summary="A part of the monitoring is down",
+        description="Prometheus has got nothing from {{ $labels.job }} at {{ $labels.instance }} for more than {hold}; "
+        "what it tells of is not watched.",
+        meaning="An exporter, a probe, Alertmanager or Prometheus itself does not answer scrapes.",
     )
     yield Alert(
         "AlertDeliveryFailing",

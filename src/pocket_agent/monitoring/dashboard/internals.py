@@ -223,7 +223,13 @@ def _telemetry() -> Line:
         Query(recorded(recording.LABELS_UNKNOWN), "{{metric}}"),
         alerts=("MetricLabelOverflow",),
     )
-    return Line(_HEIGHT, (lost, unknown))
+    read = counts(
+        "Reloads per hour",
+        "How often the settings were read again in the hour before (SIGHUP); what was refused has changed nothing.",
+        Query(recorded(recording.SETTINGS_READ), "{{outcome}}"),
+        colours={"applied": "green", "refused": "red"},
+    )
+    return Line(_HEIGHT, (lost, unknown, read))
 
 
 def _alerting() -> Line:
@@ -234,7 +240,7 @@ def _alerting() -> Line:
         Query(total(recording.NOTIFICATIONS_FAILED_HOURLY.series, "integration"), "failed"),
         colours={"tried": "green", "failed": "red"},
         nothing="No Alertmanager",
-        alerts=("AlertDeliveryFailing",),
+        alerts=("AlertDeliveryFailing", "MonitoringTargetDown"),
     )
     scrapes = graph(
         "Scrape time",

@@ -46,6 +46,7 @@ STORIES: Final[Mapping[str, Story]] = {
     "EventLoopLagHigh": saturation.loop_lag,
     "MetricLabelOverflow": pipeline.label_overflow,
     "TelemetryDropped": pipeline.telemetry_dropped,
+    "MonitoringTargetDown": pipeline.target_down,
     "AlertDeliveryFailing": pipeline.delivery_failing,
     "Watchdog": pipeline.watchdog,
 }

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Final
 
 from pocket_agent.config.settings import Settings
-from pocket_agent.monitoring.foreign import NOTIFICATIONS_DROPPED, NOTIFICATIONS_FAILED, UP
+from pocket_agent.monitoring.foreign import NOTIFICATIONS_DROPPED, NOTIFICATIONS_FAILED, PROBE_SUCCESS, UP
 from pocket_agent.monitoring.rule import Alert
 from pocket_agent.monitoring.ruletest.case import ONE, TWO, Case, Fired, Pace, Series, firing, pinned, series, silent
 from pocket_agent.monitoring.ruletest.course import Course, always, increase
@@ -17,6 +17,8 @@ _QUARTER: Final = 15
 _SENT: Final = 10
 """The windows of the rules, in ticks."""
 _USED: Final = 1000.0
+_DOWN: Final = 3
+_PROGRAMS: Final = {"node": "127.0.0.1:9100", "blackbox-exporter": "127.0.0.1:9115"}
 _MANAGER: Final = {"job": "alertmanager", "instance": "127.0.0.1:9093"}
 _PROMETHEUS: Final = {"job": "prometheus", "instance": "127.0.0.1:9091"}
 
@@ -80,6 +82,44 @@ def telemetry_dropped(alert: Alert, _: Settings, pace: Pace) -> Iterator[Case]:
     yield silent("nothing is lost", lost(), 0, begin, end)
     yield silent("a restart", lost(traces=always(_USED).then(begin, 0)), begin, begin + 1, end)
     yield silent("no such figures", [series(UP, always(1))], begin, end)
+
+
+def target_down(alert: Alert, _: Settings, pace: Pace) -> Iterator[Case]:
+    """MonitoringTargetDown."""
+    begin = pace.first(_DOWN)
+    failing, end = always(1).then(begin, 0), begin + pace.due + 5
+    machine, exporter = ({"job": job, "instance": at} for job, at in _PROGRAMS.items())
+    probes = [{**ONE, "job": job} for job in ("blackbox", "blackbox-http")]
+
+    def told(program: Mapping[str, str], _: int) -> Fired:
+        text = f"Prometheus has got nothing from {program['job']} at {program['instance']} for more than {pace.hold}; "
+        return Fired(text + "what it tells of is not watched.", program)
+
+    def scraped(*down: Mapping[str, str], course: Course = failing) -> list[Series]:
+        known = (ONE, machine, exporter, *probes, _MANAGER, _PROMETHEUS)
+        return [series(UP, course if each in down else always(1), server=each) for each in known]
+
+    for what, program in {
+        "the node exporter is down": machine,
+        "Alertmanager is down": _MANAGER,
+        "Prometheus cannot scrape itself": _PROMETHEUS,
+        "the exporter does not know a module": probes[0],
+    }.items():
+        yield pinned(what, scraped(program), begin, pace, partial(told, program), later=5)
+    all_of_it = (exporter, *probes)
+    fired = [partial(told, each) for each in all_of_it]
+    yield pinned("the blackbox exporter is down, and with it its probes", scraped(*all_of_it), begin, pace, *fired)
+    yield silent("all answer", scraped(), 0, begin, end)
+    yield silent("the server is down, which has an alert of its own", scraped(ONE), begin, end)
+    refused = [*scraped(), series(PROBE_SUCCESS, failing, server=probes[0])]
+    yield silent("a probe fails, which has an alert of its own", refused, begin, end)
+    other = series(UP, failing, server={"job": "another", "instance": "127.0.0.1:9200"})
+    yield silent("somebody else's program is down", [*scraped(), other], begin, end)
+    yield silent("a program is scraped no more", scraped(machine, course=always(1).gone(begin)), begin, end)
+    yield silent("nothing is scraped", [], begin, end)
+    if pace.due > pace.step:
+        short = failing.then(begin + pace.due - pace.step, 1)
+        yield silent("it is started again in time", scraped(machine, course=short), begin, begin + pace.due, end)
 
 
 def delivery_failing(alert: Alert, _: Settings, pace: Pace) -> Iterator[Case]:

@@ -93,6 +93,7 @@ _CLOSED: Final[Steps] = {("1000", "client"): 3, ("4008", "server"): 1}
 _SLOW: Final[Steps] = {("parked",): 2, ("dropped",): 1}
 _PROJECT_TOKENS: Final[Steps] = {("input", "other"): 30, ("output", "other"): 30}
 _LOST: Final[Steps] = {("logs",): 1, ("traces",): 2}
+_READ: Final[Steps] = {("applied",): 2, ("refused",): 1}
 _UNKNOWN: Final[Steps] = {(catalogue.ERRORS_TOTAL.name,): 1}
 _LIMITS: Final[Steps] = {("connections",): 40, ("memory_bytes",): 0}
 
@@ -142,6 +143,7 @@ def world() -> list[Series]:
         *_counters(catalogue.SLOW_CONSUMER, _SLOW),
         *_counters(catalogue.PROJECT_TOKENS, _PROJECT_TOKENS),
         *_counters(catalogue.TELEMETRY_DROPPED, _LOST),
+        *_counters(catalogue.SETTINGS_RELOADS, _READ),
         *_counters(catalogue.METRIC_LABEL_OVERFLOW, _UNKNOWN),
         *_gauges(catalogue.LIMIT_USAGE, _USAGE),
         *_gauges(catalogue.LIMIT, _LIMITS),
@@ -217,6 +219,7 @@ def expectations() -> Iterator[Recorded]:
         recorded.TOKENS_HOURLY_BY_PROJECT: {("other",): 3600},
         recorded.TOOLS_HOURLY_BY_OUTCOME: {("success",): 360, ("denied",): 60},
         recorded.TELEMETRY_LOST: _times(hour, _LOST),
+        recorded.SETTINGS_READ: _times(hour, _READ),
         recorded.LABELS_UNKNOWN: _times(hour, _UNKNOWN),
     }
     for rule, values in made.items():
