@@ -54,6 +54,10 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
         {"monitoring__email_to": "me@example.org", "monitoring__email_smarthost": "localhost:99999"},
         "monitoring.email_smarthost: 99999 is no port",
     ),
+    "an address and its file": (
+        {"monitoring__webhook_url": "http://127.0.0.1:8008/", "monitoring__webhook_url_file": "/run/webhook"},
+        "monitoring.webhook_url and monitoring.webhook_url_file: one address, given in one way",
+    ),
     "a part of a millisecond": (
         {"monitoring__retention": "0.0015s"},
         "monitoring.retention: Prometheus counts in whole milliseconds",

@@ -15,6 +15,7 @@ from pocket_agent.config.leaf import LEAVES
 from pocket_agent.config.settings import Settings
 from pocket_agent.monitoring.bundle import write
 from pocket_agent.monitoring.stack import render
+from pocket_agent.monitoring.validation import check
 from tests.monitoring.stack_sample import (
     CASES,
     SECRETS,
@@ -30,7 +31,13 @@ from tests.monitoring.stack_sample import (
 )
 
 UNCOMMENTED = (".json", ".ndjson")
-LEFT = {"server.auth", "server.tls.enabled", "metrics.enabled"}
+LEFT = {
+    "server.auth",
+    "server.tls.enabled",
+    "metrics.enabled",
+    "monitoring.webhook_url_file",
+    "monitoring.watchdog_url_file",
+}
 
 
 @pytest.fixture(params=CASES.values(), ids=list(CASES))
@@ -230,6 +237,32 @@ def test_alerts_reach_whom_the_guide_says(tmp_path: Path) -> None:
     assert receivers["slack"]["email_configs"][0]["auth_password_file"] == str(tmp_path / "mail %h password")
     assert receivers["watchdog"]["webhook_configs"][0]["url"] == "https://watchdog.example.org/ping/1"
     assert config["inhibit_rules"]
+
+
+def test_webhooks_whose_addresses_are_secrets_are_named_by_their_files(tmp_path: Path) -> None:
+    files = {f"monitoring__{name}_url_file": tmp_path / f"{name} secret" for name in ("webhook", "watchdog")}
+    for file in files.values():
+        file.write_text("https://hooks.example/secret-path\n")
+    rendered = texts(render(settings_of(tmp_path, **files)))
+    receivers = {found["name"]: found for found in yaml_of(rendered["alertmanager/alertmanager.yml"])["receivers"]}
+    webhook = {"url_file": str(tmp_path / "webhook secret"), "send_resolved": True}
+    assert receivers["default"]["webhook_configs"] == receivers["slack"]["webhook_configs"] == [webhook]
+    watchdog = {"url_file": str(tmp_path / "watchdog secret"), "send_resolved": False}
+    assert receivers["watchdog"]["webhook_configs"] == [watchdog]
+    assert "secret-path" not in "".join(rendered.values())
+    mounted = yaml_of(rendered["docker-compose.yml"])["services"]["alertmanager"]["volumes"]
+    assert all(any(str(file) in str(mount) for mount in mounted) for file in files.values())
+
+
+def test_an_alertmanager_that_is_too_old_for_them_is_told_of(tmp_path: Path) -> None:
+    amtool = tmp_path / "amtool"
+    amtool.write_text("#!/bin/sh\necho 'line 5: field url_file not found in type config.plain'; exit 1\n")
+    amtool.chmod(0o755)
+    settings = settings_of(tmp_path, monitoring__webhook_url_file="/run/secrets/webhook")
+    write(tmp_path / "stack", render(settings))
+    found = {one.name: one for one in check(tmp_path / "stack", {"amtool": str(amtool)}.get)}
+    assert found["amtool check-config"].status == "failed"
+    assert "Alertmanager 0.26" in found["amtool check-config"].message
 
 
 def test_without_receivers_nothing_is_sent_and_nothing_is_refused(tmp_path: Path) -> None:

@@ -59,8 +59,8 @@ _BY_SECTION: Final[Mapping[Effect, Mapping[str, str]]] = {
     Effect.RENDER: {
         "monitoring": "prometheus_port alertmanager_port node_port blackbox_port grafana_port loki_port tempo_port "
         "otlp_port scrape_interval retention slack_url_file slack_channel pagerduty_key_file pagerduty_url email_to "
-        "email_from email_smarthost email_user email_password_file webhook_url watchdog_url ca_file server_name "
-        "runbook_url",
+        "email_from email_smarthost email_user email_password_file webhook_url webhook_url_file "
+        "watchdog_url watchdog_url_file ca_file server_name runbook_url",
         "alerts": "for_scale slow_execution error_rate error_ratio failed_ratio limit_ratio memory_ratio disk_free "
         "certificate loop_lag restarts rejected_connections dropped_clients",
         "alerts.objectives": "availability latency success",

@@ -458,11 +458,20 @@ class MonitoringSettings(Section):
     )
     email_password_file: OptionalFile = Field(default=None, description="File with the password for it.")
     webhook_url: Annotated[str | None, url().optional()] = Field(
-        default=None, description="Address that gets every alert as Alertmanager's JSON."
+        default=None,
+        description="Address that gets every alert as Alertmanager's JSON; it stands in Alertmanager's configuration.",
+    )
+    webhook_url_file: OptionalFile = Field(
+        default=None,
+        description="The same for an address that is a secret: a file with it, which Alertmanager (0.26 or newer) "
+        "reads itself.",
     )
     watchdog_url: Annotated[str | None, url().optional()] = Field(
         default=None,
         description="Dead man's switch: gets the Watchdog alert every few minutes, and tells you when it stops.",
+    )
+    watchdog_url_file: OptionalFile = Field(
+        default=None, description="The same for an address that is a secret, as of `monitoring.webhook_url_file`."
     )
     ca_file: OptionalFile = Field(
         default=None,

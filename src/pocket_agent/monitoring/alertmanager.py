@@ -1,5 +1,6 @@
 """Alertmanager: which alert reaches whom, and what it says there."""
 
+from pathlib import Path
 from typing import Any, Final
 
 from pocket_agent.config.conflict import is_loopback
@@ -139,12 +140,16 @@ def _email(stack: MonitoringSettings) -> dict[str, Any]:
 
 
 def _webhook(stack: MonitoringSettings) -> dict[str, Any]:
-    if stack.webhook_url is None:
-        return {}
-    return {"webhook_configs": [{"url": stack.webhook_url, "send_resolved": True}]}
+    return _posted(stack.webhook_url, stack.webhook_url_file, resolved=True)
 
 
 def _watchdog(stack: MonitoringSettings) -> dict[str, Any]:
-    if stack.watchdog_url is None:
+    return _posted(stack.watchdog_url, stack.watchdog_url_file, resolved=False)
+
+
+def _posted(url: str | None, url_file: Path | None, *, resolved: bool) -> dict[str, Any]:
+    """A webhook by its address, or by the file that has it (Alertmanager 0.26)."""
+    if url is None and url_file is None:
         return {}
-    return {"webhook_configs": [{"url": stack.watchdog_url, "send_resolved": False}]}
+    where = {"url": url} if url is not None else {"url_file": str(url_file)}
+    return {"webhook_configs": [{**where, "send_resolved": resolved}]}

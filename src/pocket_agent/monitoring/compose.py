@@ -78,7 +78,13 @@ def _services(settings: Settings, targets: Sequence[Target]) -> dict[str, Any]:
 
 def _metrics(stack: MonitoringSettings, targets: Sequence[Target]) -> dict[str, Any]:
     """Prometheus, Alertmanager and the exporters."""
-    secrets = (stack.slack_url_file, stack.pagerduty_key_file, stack.email_password_file)
+    secrets = (
+        stack.slack_url_file,
+        stack.pagerduty_key_file,
+        stack.email_password_file,
+        stack.webhook_url_file,
+        stack.watchdog_url_file,
+    )
     # A renewed certificate of the server is another file, so its directory is mounted.
     trusted = [
         target.ca_file.parent if target.own_certificate else target.ca_file for target in targets if target.ca_file

@@ -54,6 +54,12 @@ def _shared(settings: Settings, others: Sequence[Settings]) -> Iterator[str]:
 
 
 def _receivers(stack: MonitoringSettings) -> Iterator[str]:
+    for name, url, file in (
+        ("webhook_url", stack.webhook_url, stack.webhook_url_file),
+        ("watchdog_url", stack.watchdog_url, stack.watchdog_url_file),
+    ):
+        if url is not None and file is not None:
+            yield f"monitoring.{name} and monitoring.{name}_file: one address, given in one way"
     if (stack.email_user is None) != (stack.email_password_file is None):
         yield "monitoring.email_user and monitoring.email_password_file: a name and its password go together"
     if stack.email_to is None:

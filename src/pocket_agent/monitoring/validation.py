@@ -51,6 +51,11 @@ class _Question:
     optional: bool = False
 
 
+_ADVICE: Final = {
+    "field url_file not found": "monitoring.webhook_url_file and watchdog_url_file need Alertmanager 0.26 or newer; "
+    "update it, or use monitoring.webhook_url and watchdog_url."
+}
+"""What to do about some of what programs say."""
 _LINT: Final = ("--lint=all", "--lint-fatal")
 _QUESTIONS: Final = (
     _Question("promtool check config", ("promtool",), ("check", "config", *_LINT), "prometheus/prometheus.yml"),
@@ -118,4 +123,5 @@ def _ask(question: _Question, program: str, directory: Path, files: Sequence[Pat
     if done.returncode == 0:
         return Check(question.name, "ok", ", ".join(str(file.relative_to(directory)) for file in files))
     said = (done.stdout + done.stderr).decode("utf-8", "replace").strip()[-_OUTPUT:]
+    said += "".join(f"\n{advice}" for words, advice in _ADVICE.items() if words in said)
     return Check(question.name, "failed", said or f"{program} ended with status {done.returncode}")

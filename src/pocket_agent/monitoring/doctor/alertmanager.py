@@ -19,7 +19,8 @@ from pocket_agent.monitoring.doctor.scrape import RENDER, START
 WATCHDOG: Final = "watchdog"
 """The receiver of the alert that always fires; it tells no person."""
 SET_UP: Final = (
-    "Set monitoring.slack_url_file, pagerduty_key_file, email_to or webhook_url; render again, and reload Alertmanager."
+    "Set monitoring.slack_url_file, pagerduty_key_file, email_to or webhook_url(_file); render again, and reload "
+    "Alertmanager."
 )
 
 
@@ -101,7 +102,7 @@ def _wanted(stack: MonitoringSettings) -> set[str]:
         "slack": stack.slack_url_file,
         "pagerduty": stack.pagerduty_key_file,
         "email": stack.email_to,
-        "webhook": stack.webhook_url,
+        "webhook": stack.webhook_url or stack.webhook_url_file,
     }
     return {way for way, value in named.items() if value is not None}
 
@@ -112,6 +113,8 @@ def examine_secrets(stack: MonitoringSettings) -> Iterator[Finding]:
         ("slack_url_file", stack.slack_url_file),
         ("pagerduty_key_file", stack.pagerduty_key_file),
         ("email_password_file", stack.email_password_file),
+        ("webhook_url_file", stack.webhook_url_file),
+        ("watchdog_url_file", stack.watchdog_url_file),
     ):
         if path is not None:
             yield _secret(f"monitoring.{key}", path)

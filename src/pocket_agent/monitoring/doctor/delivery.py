@@ -102,7 +102,7 @@ _SETTINGS: Final = {
     "slack": "the URL in the file of monitoring.slack_url_file",
     "pagerduty": "the key in the file of monitoring.pagerduty_key_file and monitoring.pagerduty_url",
     "email": "the settings monitoring.email_*",
-    "webhook": "monitoring.webhook_url",
+    "webhook": "monitoring.webhook_url, or the URL in the file of monitoring.webhook_url_file",
 }
 
 
