@@ -25,7 +25,8 @@ device's token as `Authorization: Bearer TOKEN`; without a valid one the handsha
 The server pings, and ends a connection that does not answer.
 
 A program that only wants to know whether clients get in offers the subprotocol `pocket-agent.probe`: it needs no
-token, and gets 101 and a close frame (1000), or 503 when the server is full or stopping.
+token, and gets 101 and a close frame (1000), or 503 when the server is stopping or too many probe it at once. It
+counts among no connections.
 
 ## Pairing
 

@@ -20,7 +20,7 @@ from pocket_agent.errors import (
 from pocket_agent.events import ConnectionRejected, Observer
 from pocket_agent.hub import Hub
 from pocket_agent.model import Device
-from pocket_agent.protocol.frame import PROBE, encode_data, timestamp
+from pocket_agent.protocol.frame import encode_data, timestamp
 from pocket_agent.server.admission import Admission
 from pocket_agent.server.answer import HEADERS, refusal
 from pocket_agent.server.api import Api
@@ -36,6 +36,7 @@ from pocket_agent.server.guard import Guard, Hosts
 from pocket_agent.server.handlers import Handlers, Report
 from pocket_agent.server.origin import Origins
 from pocket_agent.server.peer import PEER, Peer
+from pocket_agent.server.probe import Probes, is_probe
 from pocket_agent.server.quota import Quotas
 from pocket_agent.server.runbook import Runbooks, read_runbooks
 from pocket_agent.server.web import Site
@@ -44,8 +45,7 @@ from pocket_agent.session.log import now
 from pocket_agent.storage import Store
 
 _KEEP_ALIVE_SECONDS: Final = 1.0
-_PROBE_SECONDS: Final = 2.0
-"""How long a probe may take to answer the close frame; many just hang up."""
+_STOPPING: Final = "The server is stopping."
 _REVOCATION_SECONDS: Final = 0.25
 """How often it is looked whether connected devices may still be; commands change the database beside us."""
 
@@ -83,6 +83,7 @@ class Endpoint:
         self.hosts = Hosts(settings, auth=settings.server.auth)
         self._guard = Guard(settings, self.hosts, self.admission, observer)
         self._quotas = Quotas(settings.limits)
+        self._probes = Probes()
         self._stopping = False
         self._opening: Counter[str] = Counter()
 
@@ -177,9 +178,11 @@ class Endpoint:
                     connection.device = user
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
-        if _is_probe(request):
-            return await self._probe(request)
         peer = request[PEER]
+        if is_probe(request):
+            return (
+                refusal(_FullError(_STOPPING)) if self._stopping else await self._probes.answer(request, peer.address)
+            )
         remote = peer.address
         try:
             self._origins.check(peer, request.headers)
@@ -207,16 +210,6 @@ class Endpoint:
         if not self._opening[device.id]:
             del self._opening[device.id]
 
-    async def _probe(self, request: web.Request) -> web.StreamResponse:
-        """Show that a client would get in; it is no connection, and its refusal no rejected client."""
-        full = self._full()
-        if full is not None:
-            return refusal(full[1])
-        socket = web.WebSocketResponse(protocols=(PROBE,), compress=False, max_msg_size=1, timeout=_PROBE_SECONDS)
-        await socket.prepare(request)
-        await socket.close(message=b"probe")
-        return socket
-
     def _refuse_when_full(self, device: Device, remote: str) -> None:
         full = self._full()
         limit = self._settings.limits.connections_per_device
@@ -230,7 +223,7 @@ class Endpoint:
     def _full(self) -> "tuple[Literal['stopping', 'limit'], _FullError] | None":
         """Why nobody gets in now."""
         if self._stopping:
-            return "stopping", _FullError("The server is stopping.")
+            return "stopping", _FullError(_STOPPING)
         limit = self._settings.limits.max_connections
         if self._opening.total() >= limit:
             return "limit", _FullError(f"There are {limit} connections already (limits.max_connections).")
@@ -300,9 +293,3 @@ class _FullError(PocketAgentError):
     """No room for another connection now."""
 
     code = "RESOURCE_LIMIT"
-
-
-def _is_probe(request: web.Request) -> bool:
-    """Whether it asks for the subprotocol of a probe; a page of a browser is none."""
-    offered = request.headers.get("Sec-WebSocket-Protocol", "").split(",")
-    return "Origin" not in request.headers and [word.strip() for word in offered] == [PROBE]
