@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -76,22 +77,18 @@ async def hanging(room: Room, address: str) -> AsyncIterator[None]:
     writer.write(REQUEST.replace(b"\r\n\r\n", f"\r\nX-Forwarded-For: {address}\r\n\r\n".encode()))
     try:
         async with asyncio.timeout(60):
-            yield assert_upgraded(await reader.readline())
+            assert (await reader.readline()).startswith(b"HTTP/1.1 101 ")
+        yield
     finally:
         writer.close()
         await writer.wait_closed()
-
-
-def assert_upgraded(line: bytes) -> None:
-    """It was let in."""
-    assert line.startswith(b"HTTP/1.1 101 "), line
 
 
 async def test_probes_that_stay_keep_out_no_clients_and_no_probes_of_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_SECONDS", 60.0)
-    settings = {"server__trusted_proxies": ["127.0.0.1"], "limits__max_connections": 1}
+    settings: dict[str, Any] = {"server__trusted_proxies": ["127.0.0.1"], "limits__max_connections": 1}
     async with open_room(tmp_path, **settings) as room, contextlib.AsyncExitStack() as stack:
         for _ in range(module.MOST_OF_A_SOURCE):
             await stack.enter_async_context(hanging(room, "192.0.2.1"))

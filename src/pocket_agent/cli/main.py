@@ -26,6 +26,8 @@ devices = typer.Typer(help="Devices that may connect.", no_args_is_help=True)
 app.add_typer(devices, name="devices")
 audit = typer.Typer(help="Who did what, when and from where.", no_args_is_help=True)
 app.add_typer(audit, name="audit")
+storage = typer.Typer(help="What the database takes on the disk.", no_args_is_help=True)
+app.add_typer(storage, name="storage")
 app.add_typer(monitoring, name="monitoring")
 app.command("chat")(chat_command)
 app.command("loadtest")(loadtest_command)
@@ -274,6 +276,22 @@ def verify_audit(
     from pocket_agent.cli.audit import check
 
     check(_settings(config, {"data.dir": data_dir}), as_json=as_json)
+
+
+@storage.command("show")
+def show_storage(config: Config = None, data_dir: DataDir = None) -> None:
+    """Print how large the database is, and how much of it holds nothing; the server may be running."""
+    from pocket_agent.cli.storage import show_space
+
+    show_space(_settings(config, {"data.dir": data_dir}))
+
+
+@storage.command("compact")
+def compact_storage(config: Config = None, data_dir: DataDir = None) -> None:
+    """Give back to the disk what deleted entries have left in the database; the server has to be stopped."""
+    from pocket_agent.cli.storage import compact_database
+
+    compact_database(_settings(config, {"data.dir": data_dir}))
 
 
 def _settings(config: Path | None, flags: dict[str, object]) -> "LoadedSettings":

@@ -1,13 +1,17 @@
 """pocket_agent.monitoring.doctor.directory: real disks and real modes."""
 
 import os
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from pocket_agent.config import Settings, load_settings
+from pocket_agent.monitoring.doctor import directory
 from pocket_agent.monitoring.doctor.directory import examine_directory
+from pocket_agent.storage.location import database_path
 from tests.harness.clinic import Findings
 from tests.harness.disk import few_inodes, fill, read_only, small_disk
 from tests.harness.server import ServerProcess
@@ -33,8 +37,26 @@ def data(tmp_path: Path) -> Path:
 
 def test_a_directory_as_the_server_makes_it(data: Path) -> None:
     findings = look(data)
-    assert [finding.status for finding in findings] == ["ok", "ok", "ok"]
+    assert [finding.status for finding in findings] == ["ok", "ok", "ok", "ok"]
     assert not list(data.glob(".doctor-*")), "it leaves nothing behind"
+
+
+def test_a_database_of_which_most_holds_nothing(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory, "_UNUSED_BYTES", MEBIBYTE)
+    database = database_path(data)
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE filling (data BLOB)")
+        connection.execute("INSERT INTO filling VALUES (zeroblob(4194304))")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        assert look(data).of("database").status == "ok"
+        connection.execute("DROP TABLE filling")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    finding = look(data).of("database")
+    assert finding.status == "warning"
+    assert "of which 4.0 MiB hold nothing" in finding.message
+    assert "pocket-agent storage compact" in finding.fix
+    database.write_bytes(b"something else")
+    assert look(data).of("database").status == "skipped"
 
 
 def test_a_directory_that_is_not_there(tmp_path: Path) -> None:

@@ -10,14 +10,19 @@ from typing import Final
 
 from pocket_agent.config import format_size
 from pocket_agent.config.settings import Settings
+from pocket_agent.errors import FileOperationError
 from pocket_agent.monitoring.doctor.finding import Finding, failed, ok, runbook, skipped, warning
 from pocket_agent.storage.location import database_path
+from pocket_agent.storage.space import read_space
 
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _SPACE: Final = (
     "Free some space on that disk. A lower storage.max_size or storage.max_age keeps the database from growing; "
-    f"it gives space back by a VACUUM alone: {runbook('DiskSpaceLow')}"
+    f"`pocket-agent storage compact` gives back what it does not use: {runbook('DiskSpaceLow')}"
 )
+_UNUSED_SHARE: Final = 0.5
+_UNUSED_BYTES: Final = 64 * 2**20
+"""So much, and such a share, of the database may hold nothing before it is worth a word."""
 _INODES: Final = 1000
 """Free inodes below which new files will soon be refused, however many bytes are free."""
 
@@ -30,7 +35,7 @@ def examine_directory(settings: Settings) -> list[Finding]:
     except OSError as error:
         fix = "Start the server once, which makes it; or name the right one (data.dir, PA_DATA_DIR, --data-dir)."
         return [failed("data directory", f"{directory} is not there: {os.strerror(error.errno or 0).lower()}", fix)]
-    return [_writable(directory), _private(directory), _disk(settings)]
+    return [_writable(directory), _private(directory), _disk(settings), *_database(directory)]
 
 
 def _writable(directory: Path) -> Finding:
@@ -101,6 +106,24 @@ def _disk(settings: Settings) -> Finding:
     if disk.f_files > 0 and disk.f_favail < _INODES:  # file systems without a number of inodes say 0
         return warning(name, f"{text}, but only {disk.f_favail} inodes", "Remove files: many small ones fill the disk.")
     return ok(name, text)
+
+
+def _database(directory: Path) -> Iterator[Finding]:
+    """Whether most of the database's file is left over from what was deleted; nothing where there is none yet."""
+    name, database = "database", database_path(directory)
+    if not database.exists():
+        return
+    try:
+        space = read_space(database)
+    except FileOperationError as error:
+        yield skipped(name, f"{database} cannot be looked at: {error.message}")
+        return
+    text = f"{_readable(space.size_bytes)}, of which {_readable(space.unused_bytes)} hold nothing"
+    if space.unused_bytes > max(_UNUSED_BYTES, _UNUSED_SHARE * space.size_bytes):
+        yield warning(name, text, "They are used again as projects grow. To give them back: stop the server, run "
+                      "pocket-agent storage compact, start it again.")  # fmt: skip
+    else:
+        yield ok(name, text)
 
 
 def _readable(size: int) -> str:
