@@ -10,6 +10,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from pocket_agent.audit.file import append
+from pocket_agent.audit.record import EMPTY, Record
 from pocket_agent.cli.main import main
 from tests.harness.server import ServerProcess, running_server, write_standin
 
@@ -97,6 +99,21 @@ def test_a_log_that_was_removed_is_told(call: Commands) -> None:
     status, _, err = call("audit", "verify")
     assert status == 1
     assert "It was removed" in err
+
+
+@pytest.mark.parametrize("word", ["\x1b]0;title\x07", "\x1b[2J", "a\nb", "\u202eevil", "x" * 5000])
+def test_what_somebody_wrote_into_the_log_disturbs_no_terminal(call: Commands, word: str) -> None:
+    """His own chain from the first line on, in a log that no database knows of."""
+    call("devices", "list")
+    append(call.log, [Record(word, word, word, by=word, details={word: word}) for _ in range(2)], EMPTY)
+    for arguments in (["verify"], ["verify", "--json"]):
+        status, out, err = call("audit", *arguments)
+        assert (status, err) == (0, "")
+        assert out.rstrip("\n").isprintable()
+    call.log.write_bytes(call.log.read_bytes() + word.encode() + b"\n" + json.dumps({"seq": 3, "time": word}).encode())
+    status, _, err = call("audit", "verify")
+    assert status == 1
+    assert all(line.isprintable() for line in err.split("\n"))
 
 
 def test_it_can_be_switched_off(call: Commands, monkeypatch: pytest.MonkeyPatch) -> None:

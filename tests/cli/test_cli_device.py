@@ -199,3 +199,18 @@ async def test_commands_count_at_once_in_a_running_server(devices: Commands, tmp
             devices("revoke", "guest")
             await eventually(lambda: not viewer.online, "the connections of the revoked device are closed")
         assert await refused(server, renewed.strip())
+
+
+async def test_the_name_of_a_project_disturbs_no_terminal(devices: Commands, tmp_path: Path, folder: Path) -> None:
+    """Who may make projects chooses how their directories are called."""
+    hostile = folder / "\x1b]0;title\x07\x1b[2Jred\nnext\u202e"
+    hostile.mkdir()
+    environment = {"PA_CLAUDE_BINARY": str(write_standin(tmp_path))}
+    async with running_server(tmp_path, env=environment) as server, server.client() as client:
+        project = await client.create_project(str(hostile))
+    devices("add", "guest", f"--project={project.id}")
+    status, listed, _ = devices("list")
+    assert status == 0
+    assert len(listed.splitlines()) == 2
+    assert all(part.isprintable() for line in listed.split("\n") for part in line.split("\t"))
+    assert "sees only" in listed

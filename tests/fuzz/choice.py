@@ -2,8 +2,9 @@
 
 import gc
 import os
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
+import psutil
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -32,11 +33,25 @@ def chosen(strategy: st.SearchStrategy[Chosen], count: int) -> list[Chosen]:
     return found
 
 
-def objects() -> int:
-    """How many objects the process holds."""
-    gc.collect()
-    return len(gc.get_objects())
+class Holding(NamedTuple):
+    """What the process holds: its objects, and its memory in bytes."""
 
+    objects: int
+    memory: int
+
+    def has_not_grown(self, before: "Holding") -> bool:
+        """Whether it is about as much as before; a leak of one object or of a KiB an example is more, in a long run."""
+        return self.objects < before.objects + _SPARE_OBJECTS and self.memory < before.memory + _SPARE_BYTES
+
+
+def holding() -> Holding:
+    """What the process holds now."""
+    gc.collect()
+    return Holding(len(gc.get_objects()), psutil.Process().memory_info().rss)
+
+
+_SPARE_OBJECTS: Final = 5000
+_SPARE_BYTES: Final = 32 * 2**20
 
 JSON: Final[st.SearchStrategy[Any]] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=30),

@@ -13,6 +13,7 @@ import pytest
 
 from pocket_agent.events import ConnectionRejected, DevicePaired, DeviceRevoked, DeviceRotated
 from pocket_agent.model import Milliseconds, ProjectId
+from pocket_agent.server.auth import hash_token
 from pocket_agent.server.pairing import hash_code, new_code, new_pairing
 from tests.server.room import Room, Wire, open_room
 
@@ -362,6 +363,35 @@ async def test_without_tokens_the_session_is_the_local_device(tmp_path: Path) ->
         assert (await page.session())[1]["device"]["name"] == "local"
         assert (await page.post("/api/logout", {}))[0] == 200
         assert (await page.session())[0] == 200
+
+
+async def test_a_cookie_that_somebody_has_copied_is_no_use_when_it_is_over(room: Room) -> None:
+    """Replayed after the logout of its owner, as a cookie and as a token."""
+    async with browser(room) as page:
+        _, _, answer = await page.post("/api/pair", {"code": await start(room), "name": "phone"})
+        copied = answer.headers["Set-Cookie"].partition(";")[0]
+        assert await room.status({"Origin": room.url, "Cookie": copied}) == 101
+        assert (await page.post("/api/logout", {}))[0] == 200
+    assert await room.status({"Origin": room.url, "Cookie": copied}) == 4001
+    assert await room.status({"Authorization": f"Bearer {copied.partition('=')[2]}"}) == 401
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(f"{room.url}/api/session", headers={"Cookie": copied}) as refused,
+    ):
+        assert refused.status == 401
+        assert "Set-Cookie" not in refused.headers
+    assert [event.reason for event in room.seen.of(ConnectionRejected)] == ["unauthorized"] * 3
+
+
+async def test_a_token_that_was_rotated_is_no_use(room: Room) -> None:
+    old = room.token
+    device = (await room.store.devices())[0]
+    async with room.wire() as wire:
+        await room.store.remove_device(device.id)
+        await room.store.add_device(msgspec.structs.replace(device, token_hash=hash_token("pa_new")))
+        assert await wire.closed() == 4009
+    assert await room.status({"Authorization": f"Bearer {old}"}) == 401
+    assert await room.status({"Authorization": "Bearer pa_new"}) == 101
 
 
 async def test_a_replaced_token_closes_what_it_had_opened(room: Room) -> None:

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pocket_agent.events import ConnectionClosed, RequestFaulted
-from pocket_agent.protocol.request import MAX_REQUEST_ID, REQUESTS
+from pocket_agent.protocol.request import MAX_REQUEST_ID, REQUESTS, Options
 from pocket_agent.session.session import Session
 from tests.server.room import Room, Wire, open_room, until
 
@@ -468,6 +468,21 @@ FLAG_LIKE = [
 ]
 
 
+def text_options() -> dict[str, type]:
+    """The options whose text the client chooses, one or several each, out of the protocol's own type."""
+    found = {}
+    for name, hint in typing.get_type_hints(Options, include_extras=True).items():
+        for base, _ in _parts(hint):
+            if base in (str, tuple):
+                found[name] = base
+            else:
+                assert base in (bool, type(None)) or typing.get_origin(base) is Literal, name
+    return found
+
+
+TEXT_OPTIONS = text_options()
+
+
 async def argv_of(wire: Wire, session: Session, options: Mapping[str, object]) -> list[str]:
     """The arguments with which the stand-in was started for these options."""
     project_id = session.state.project.id
@@ -485,29 +500,18 @@ async def test_a_value_that_looks_like_a_flag_stays_a_value(room: Room, value: s
     session = await room.project()
     async with room.wire() as wire:
         plain = await argv_of(wire, session, {})
-        options = {
-            "model": value,
-            "fallback_model": value,
-            "append_system_prompt": value,
-            "mcp_config": '{"mcpServers":{}}' + value,
-            "allowed_tools": [value, value + "2"],
-            "disallowed_tools": [value],
-        }
+        options = {name: [value, value + "2"] if kind is tuple else value for name, kind in TEXT_OPTIONS.items()}
+        options["mcp_config"] = '{"mcpServers":{}}' + value  # which is a file otherwise
+        del options["add_dirs"]  # which have to exist: see below
         await wire.ask("agent_new_session", project_id=session.state.project.id)
         argv = await argv_of(wire, session, options)
-        assert sorted(set(argv) - set(plain)) == sorted(
-            f"--{flag}={given_}"
-            for flag, given_ in (
-                ("model", value),
-                ("fallback-model", value),
-                ("append-system-prompt", value),
-                ("mcp-config", '{"mcpServers":{}}' + value),
-                ("allowed-tools", value),
-                ("allowed-tools", value + "2"),
-                ("disallowed-tools", value),
-            )
-        )
-        assert len(argv) == len(plain) + 7, "each value is one argument"
+        given_ = [
+            f"--{name.replace('_', '-')}={one}"
+            for name, chosen in options.items()
+            for one in (chosen if isinstance(chosen, list) else [chosen])
+        ]
+        assert sorted(set(argv) - set(plain)) == sorted(given_)
+        assert len(argv) == len(plain) + len(given_), "each value is one argument"
 
 
 async def test_directories_become_one_argument_each(room: Room, tmp_path: Path) -> None:
@@ -523,17 +527,13 @@ async def test_directories_become_one_argument_each(room: Room, tmp_path: Path) 
 async def test_no_option_holds_a_nul(room: Room) -> None:
     session = await room.project()
     async with room.wire() as wire:
-        for name in ("model", "fallback_model", "append_system_prompt", "mcp_config"):
+        for name, kind in TEXT_OPTIONS.items():
+            value = ["ok", "/a\0b"] if kind is tuple else "a\0b"
             answer = await wire.ask(
-                "execute", {"prompt": "x", "options": {name: "a\0b"}}, project_id=session.state.project.id
+                "execute", {"prompt": "x", "options": {name: value}}, project_id=session.state.project.id
             )
             assert answer["data"]["code"] == "VALIDATION_FAILED"
             assert name in answer["data"]["message"]
-        for name in ("allowed_tools", "disallowed_tools", "add_dirs"):
-            answer = await wire.ask(
-                "execute", {"prompt": "x", "options": {name: ["ok", "/a\0b"]}}, project_id=session.state.project.id
-            )
-            assert answer["data"]["code"] == "VALIDATION_FAILED"
         assert session.state.project.head == 0
 
 

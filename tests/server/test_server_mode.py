@@ -14,7 +14,10 @@ from pocket_agent.audit.record import EMPTY, Record
 from pocket_agent.cli.chat.local import local_token
 from pocket_agent.cli.device import make_device
 from pocket_agent.config import load_settings
+from pocket_agent.events import SettingsReloaded
 from pocket_agent.observability.exposition import scrape_token
+from pocket_agent.observability.log import LogObserver, open_log
+from pocket_agent.observability.loss import Losses
 from pocket_agent.server.tls import Tls
 from pocket_agent.storage import backup
 from pocket_agent.storage.location import database_path
@@ -72,7 +75,9 @@ def umask(request: pytest.FixtureRequest) -> Iterator[int]:
 
 async def test_nobody_else_reads_anything_at_any_moment(tmp_path: Path, umask: int) -> None:
     data = tmp_path / "data"
-    loaded = load_settings(config=None, environ={}, flags={"data.dir": data, "metrics.host": "192.0.2.1"})
+    flags: dict[str, object] = {"data.dir": data, "metrics.host": "192.0.2.1"}
+    flags |= {"logging.output": str(data / "logs" / "server.log"), "logging.max_size": "1KiB"}
+    loaded = load_settings(config=None, environ={}, flags=flags)
     watch = Watch(data)
     with watch.running():
         make_device(loaded, "before the first start")
@@ -80,6 +85,9 @@ async def test_nobody_else_reads_anything_at_any_moment(tmp_path: Path, umask: i
             Tls(loaded.settings.server.tls, data / "tls", ["box.local"])
             scrape_token(loaded.settings)
             local_token(loaded)
+            with open_log(loaded.settings.logging, Losses(), {}) as log:
+                for _ in range(30):
+                    LogObserver(log).emit(SettingsReloaded("info"))
             append(audit_path(data), [Record("t", "action")], EMPTY)
             session = await room.project()
             async with room.wire() as wire:
@@ -90,7 +98,7 @@ async def test_nobody_else_reads_anything_at_any_moment(tmp_path: Path, umask: i
     written = {name for name, modes in watch.seen.items() if name not in OPEN}
     for expected in ("pocket-agent.db", "pocket-agent.db-wal", "pocket-agent.db.lock", "spool", "key.pem", "copy.db"):
         assert expected in written
-    assert {"metrics-token", "chat.token", "audit.log"} <= written
+    assert {"metrics-token", "chat.token", "audit.log", "logs", "server.log", "server.log.1"} <= written
     assert {".out", ".in", ".err"} <= {Path(name).suffix for name in written}, "the files of an agent"
     for name, modes in watch.seen.items():
         allowed = OPEN.get(name, 0o700)

@@ -12,6 +12,7 @@ from pocket_agent.audit.record import EMPTY, Head, Record
 from pocket_agent.audit.trail import timestamp
 from pocket_agent.audit.verification import verify
 from pocket_agent.config import LoadedSettings
+from pocket_agent.config.form import printable
 from pocket_agent.errors import FileOperationError, ValidationError
 from pocket_agent.storage import advance_audit_head, audit_head, connection_beside
 from pocket_agent.storage.location import database_path
@@ -52,7 +53,8 @@ def check(loaded: LoadedSettings, *, as_json: bool) -> None:
         found = {"records": verdict.records, "first": verdict.first, "last": verdict.last}
         typer.echo(json.dumps({**found, "torn": verdict.torn, "problems": verdict.problems}))
     elif not verdict.problems:
-        span = f", from {verdict.first} to {verdict.last}" if verdict.records else ""
+        first, last = printable(verdict.first or ""), printable(verdict.last or "")  # as they stand in the file
+        span = f", from {first} to {last}" if verdict.records else ""
         typer.echo(f"{verdict.records} records{span}; none was changed, removed or put in.")
         if verdict.torn:
             typer.echo(f"Crashes have cut off what was being written, {verdict.torn} times; a record tells of each.")
