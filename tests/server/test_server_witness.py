@@ -1,6 +1,7 @@
 """What is noted of the requests of clients: each that changes something, with its ids, and no contents."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,12 @@ from tests.server.room import Room, until
 from tests.server.test_server_permission import SAMPLES, WATCHING, wire_of
 
 ASKING = {"path_complete", "device_list"}
+
+
+def test_the_document_names_each_action() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "audit.md").read_text("utf-8")
+    for kind in set(REQUESTS) - WATCHING - ASKING:
+        assert f"`{kind}`" in text, kind
 
 
 async def test_each_request_that_changes_something_is_noted_and_no_other(room: Room) -> None:
