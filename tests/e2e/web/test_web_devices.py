@@ -269,7 +269,7 @@ async def test_everything_by_keyboard(stage: Stage, browser: Browser) -> None:
         keyboard = desk.page.keyboard
         await desk.button("Pair a device").press("Enter")
         await expect(desk.page.get_by_role("dialog")).to_be_visible()
-        await desk.page.get_by_role("radio", name="Everything").focus()
+        await desk.page.get_by_role("radio", name=re.compile("^Everything")).focus()
         await keyboard.press("ArrowDown")
         await expect(desk.page.get_by_label("View only")).to_be_checked()
         await desk.page.get_by_label("Name", exact=True).press("Enter")
@@ -300,7 +300,7 @@ async def test_everybody_can_use_it(
 ) -> None:
     folder = tmp_path / "a-project-with-a-rather-long-name-that-has-to-break-somewhere-or-other"
     folder.mkdir()
-    other = "A-device-with-a-rather-long-name-that-has-to-break-somewhere-or-other-on-a-phone"
+    other = f"A-device-with-a-rather-long-name-that-has-to-break-on-a-phone-{theme}-{size['width']}"
     async with (
         stage.server.client() as client,
         devices_of(browser, stage.server, "here", size=size, theme=theme) as seen,

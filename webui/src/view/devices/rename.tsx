@@ -19,7 +19,10 @@ export function Rename({ device, roster, onClose }: RenameProps): VNode {
   const field = useRef<HTMLInputElement>(null);
   useEffect(() => {
     // After the menu has given the focus back.
-    const timer = setTimeout(() => field.current?.select());
+    const timer = setTimeout(() => {
+      field.current?.focus();
+      field.current?.select();
+    });
     return () => clearTimeout(timer);
   }, []);
   const save = async (): Promise<void> => {
