@@ -120,6 +120,15 @@ async def test_nothing_else_is_served(url: str, path: str) -> None:
         assert "secret" not in await answer.text()
 
 
+async def test_who_reads_pages_is_told_by_the_client_that_there_is_none(url: str) -> None:
+    async with aiohttp.ClientSession(url) as http:
+        async with http.get("/") as answer:
+            page = await answer.read()
+        async with http.get("/none", headers={"Accept": "text/html,*/*;q=0.8"}) as answer:
+            assert (answer.status, await answer.read()) == (404, page)
+            assert answer.headers["Content-Security-Policy"] == POLICY
+
+
 async def test_without_a_build_the_page_says_so(tmp_path: Path) -> None:
     site = Site(tmp_path / "none")
     assert not site.complete

@@ -488,7 +488,7 @@ class MonitoringSettings(Section):
 
 
 class NotificationSettings(Section):
-    """Messages to where people are when no page is open, by apprise; see notifications.md."""
+    """Messages to where people are while nobody looks at a page, by apprise; see notifications.md."""
 
     urls: Annotated[tuple[str, ...], address_list()] = Field(
         default=(), description="Where messages go. Who knows these addresses can use them.", repr=False

@@ -93,9 +93,18 @@ class Site:
             router.add_get(path, self._shell)
         for path in self._files:
             router.add_get(path, self._file)
+        router.add_get("/{elsewhere:.*}", self._missing)
 
     async def _shell(self, request: web.Request) -> web.StreamResponse:
         return self._page.answer(request)
+
+    async def _missing(self, request: web.Request) -> web.StreamResponse:
+        """A path that leads nowhere: who reads pages gets the client, which says so."""
+        if "text/html" not in request.headers.get("Accept", ""):
+            raise web.HTTPNotFound
+        response = self._page.answer(request)
+        response.set_status(404)
+        return response
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
         return self._files[request.path].answer(request)

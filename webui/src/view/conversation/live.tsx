@@ -37,7 +37,7 @@ export function Working({ since, waits }: { readonly since: string | null; reado
   }, []);
   const seconds = since === null ? null : (now - new Date(since).getTime()) / 1000;
   return (
-    <p class="working">
+    <p class="at-work">
       <Icon node={LoaderCircle} size={16} class={waits ? "" : "turning"} />
       {waits ? "Waiting for your answer" : "Working"}
       {seconds !== null && <span class="clock">{formatClock(seconds)}</span>}

@@ -28,7 +28,7 @@ const NEARLY = 0.9;
 /** How the parts of the server are, and since when. */
 export function Checks({ checks, now }: { readonly checks: readonly CheckStateData[]; readonly now: number }): VNode {
   return (
-    <section class="card block" aria-labelledby="checks">
+    <section class="card report" aria-labelledby="checks">
       <h2 id="checks">Health checks</h2>
       <ul class="checks">
         {checks.map(({ name, status, message, since, runbook }) => (
@@ -50,7 +50,7 @@ export function Checks({ checks, now }: { readonly checks: readonly CheckStateDa
 /** How much of each limit is used. */
 export function Limits({ limits }: { readonly limits: readonly LimitData[] }): VNode {
   return (
-    <section class="card block" aria-labelledby="limits">
+    <section class="card report" aria-labelledby="limits">
       <h2 id="limits">Limits</h2>
       <ul class="limits">
         {limits.map((limit) => (

@@ -76,7 +76,7 @@ function Blocks({ monitor }: Part): VNode | null {
   const now = monitor.present.value;
   if (overview === null) return null;
   return (
-    <div class="blocks">
+    <div class="reports">
       <Checks checks={overview.checks} now={now} />
       <Limits limits={overview.limits} />
       <Executions overview={overview} now={now} />

@@ -12,7 +12,7 @@ interface ExecutionsProps {
 export function Executions({ overview, now }: ExecutionsProps): VNode {
   const { running, slowest } = overview;
   return (
-    <section class="card block" aria-labelledby="executions">
+    <section class="card report" aria-labelledby="executions">
       <h2 id="executions">Slow executions</h2>
       {running.length + slowest.length === 0 && <p class="hint">None has run within a day.</p>}
       <ul class="records">
@@ -67,7 +67,7 @@ interface ErrorsProps {
 /** The last errors, each kind once. */
 export function Errors({ errors, now }: ErrorsProps): VNode {
   return (
-    <section class="card block" aria-labelledby="errors">
+    <section class="card report" aria-labelledby="errors">
       <h2 id="errors">Last errors</h2>
       {errors.length === 0 && <p class="hint">None since the server started.</p>}
       <ul class="records errors">

@@ -120,7 +120,7 @@ function Notifications(): VNode {
     <Switch
       value={preferences.notifications}
       name="Tell me when this page is open and not in front"
-      about="Approvals that are wanted, executions that finish or fail. The server can tell you when no page is open; that is set up in its configuration."
+      about="Approvals that are wanted, executions that finish or fail. The server itself can tell you, too, while nobody looks; that is set up in its configuration."
       disabled={!canNotify()}
       onChange={(on) => void change(on)}
     />

@@ -35,7 +35,8 @@ export const ToolCard = memo(function ToolCard(props: ToolCardProps): VNode {
   const showsCall = Call !== null && !(tool.isWholeInLine?.(input) ?? false);
   const folder = useContext(ProjectFolder);
   const whole = tool.subject(input);
-  const subject = folder === "" ? whole : whole.replace(`${folder}/`, "");
+  const subject = within(folder, whole);
+  const isSaidTwice = props.outcome?.behavior === "deny" && props.outcome.message?.trim() === result?.text.trim();
   return (
     <section class="tool" aria-label={`${tool.label} ${subject}`.slice(0, 120)}>
       <button class="tool-head" type="button" aria-expanded={open} onClick={() => setOpen(!open)}>
@@ -52,7 +53,7 @@ export const ToolCard = memo(function ToolCard(props: ToolCardProps): VNode {
               <Call input={input} />
             </Clip>
           )}
-          {result !== undefined && (
+          {result !== undefined && !isSaidTwice && (
             <Clip id={`${item.key} result`}>
               <Result input={input} result={result} />
               {result.images.map((image, at) => (
@@ -66,6 +67,13 @@ export const ToolCard = memo(function ToolCard(props: ToolCardProps): VNode {
     </section>
   );
 });
+
+/** What a call is about, as somebody says it who stands in the project's directory. */
+function within(folder: string, subject: string): string {
+  if (folder === "") return subject;
+  if (subject.endsWith(`  in ${folder}`)) return subject.slice(0, -`  in ${folder}`.length);
+  return subject.replace(`${folder}/`, "");
+}
 
 function State({ result, approvalId, outcome, isRunning }: ToolCardProps): VNode | null {
   if (result !== undefined) {
