@@ -87,7 +87,7 @@ async def test_nobody_else_reads_anything_at_any_moment(tmp_path: Path, umask: i
             local_token(loaded)
             with open_log(loaded.settings.logging, Losses(), {}) as log:
                 for _ in range(30):
-                    LogObserver(log).emit(SettingsReloaded("info"))
+                    LogObserver(log).emit(SettingsReloaded((), ()))
             append(audit_path(data), [Record("t", "action")], EMPTY)
             session = await room.project()
             async with room.wire() as wire:
