@@ -105,7 +105,10 @@ def test_the_order_of_addresses(tmp_path: Path) -> None:
 
 def test_a_missing_certificate_and_a_missing_token_file_are_named(tmp_path: Path) -> None:
     loaded = settings(tmp_path)
-    with pytest.raises(UnreachableError, match=r"cert\.pem"):  # the server has not been started yet
+    with pytest.raises(ConfigurationError, match="No server has run with the data directory"):
+        made_by(ChatOptions(), loaded, {"PA_TOKEN": "t"})
+    local_token(loaded)  # there is a database now
+    with pytest.raises(UnreachableError, match=r"cert\.pem"):
         made_by(ChatOptions(), loaded, {"PA_TOKEN": "t"})
     with pytest.raises(ConfigurationError, match="none cannot be read"):
         made_by(ChatOptions(url="ws://127.0.0.1:1/ws", token_file=tmp_path / "none"), loaded, {})

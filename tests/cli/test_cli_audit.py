@@ -93,7 +93,7 @@ def test_a_log_that_was_cut_is_told(call: Commands, keep: slice) -> None:
 
 
 def test_a_log_that_was_removed_is_told(call: Commands) -> None:
-    assert "No such file" in call("audit", "verify")[2]
+    assert "There is no audit log at" in call("audit", "verify")[2]
     call("devices", "add", "a", "--print-token")
     call.log.unlink()
     status, _, err = call("audit", "verify")

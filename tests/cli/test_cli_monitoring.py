@@ -163,7 +163,7 @@ def test_check_tells_programs_in_json(monkeypatch: pytest.MonkeyPatch, capsys: p
 
 def test_check_of_nothing_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(monkeypatch, "check", "nowhere") == 1
-    assert "render the stack first" in capsys.readouterr().out
+    assert "write one: pocket-agent monitoring render nowhere" in capsys.readouterr().err
 
 
 def test_a_broken_file_is_found_by_the_real_programs(monkeypatch: pytest.MonkeyPatch) -> None:

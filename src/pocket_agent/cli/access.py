@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pocket_agent.cli.chat.local import find_local, local_token
 from pocket_agent.config import LoadedSettings, is_loopback
 from pocket_agent.errors import ConfigurationError
+from pocket_agent.storage.location import database_path
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,19 @@ def find_access(
         environ: the environment's variables.
 
     Raises:
-        ConfigurationError: the token file cannot be read.
+        ConfigurationError: the token file cannot be read, or there never was a server of the settings.
     """
     url = url or environ.get("PA_URL")
     local: LoadedSettings | None = None
     if url is None:
         local = settings()
         found = find_local(local)
+        data_dir = local.settings.data.dir
+        if ca is None and found.ca is not None and not found.ca.exists() and not database_path(data_dir).exists():
+            raise ConfigurationError(
+                f"No server has run with the data directory {data_dir} yet. Start one (pocket-agent serve), "
+                "or say which one is meant: by its address, --config or --data-dir."
+            )
         url, ca = found.url, ca or found.ca
     token = _given_token(token_file, environ)
     if token is None and is_loopback(urlsplit(url).hostname or ""):

@@ -41,8 +41,12 @@ def check(loaded: LoadedSettings, *, as_json: bool) -> None:
         FileOperationError: there is no log, or it cannot be read.
         ValidationError: something is wrong with it.
     """
-    path = audit_path(loaded.settings.data.dir)
-    with connection_beside(database_path(loaded.settings.data.dir)) as connection:
+    path, database = audit_path(loaded.settings.data.dir), database_path(loaded.settings.data.dir)
+    if not path.exists() and not database.exists():
+        raise FileOperationError(
+            f"There is no audit log at {path}: no server has run with this data directory (data.dir, --data-dir)."
+        )
+    with connection_beside(database) as connection:
         known = _known(connection)
     try:
         verdict = verify(path, known)

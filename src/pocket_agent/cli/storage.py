@@ -17,7 +17,7 @@ def show_space(loaded: LoadedSettings) -> None:
 def compact_database(loaded: LoadedSettings) -> None:
     """Give what holds nothing back to the disk, and print what the database took and takes."""
     database = database_path(loaded.settings.data.dir)
-    typer.echo(f"Compacting {database} ...", err=True)
+    typer.echo(f"Compacting {database}: {_size(read_space(database))} ...", err=True)
     before, after = compact(database)
     typer.echo(f"Before: {_size(before)}.")
     typer.echo(f"After:  {_size(after)}.")

@@ -12,13 +12,23 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pocket_agent.errors import FileOperationError
+from pocket_agent.monitoring.local import FILE
 from pocket_agent.monitoring.validation import Check, Status, check
 
 _STYLES: Final[Mapping[Status, str]] = {"ok": "green", "failed": "bold red", "skipped": "dim"}
 
 
 def check_stack(directory: Path, *, as_json: bool, console: Console) -> None:
-    """Check and print; ends with status 1 when something has failed."""
+    """Check and print; ends with status 1 when something has failed.
+
+    Raises:
+        FileOperationError: the directory holds no stack.
+    """
+    if not (directory / FILE).exists():
+        raise FileOperationError(
+            f"{directory} holds no monitoring stack; write one: pocket-agent monitoring render {directory}"
+        )
     with _progress():
         checks = list(check(directory))
     if as_json:
