@@ -20,7 +20,7 @@ from pocket_agent.storage.location import database_path
 
 _ENTRIES = 10_000
 _ROUNDS = 5
-_FRAMES = 600
+_FRAMES = 120
 _STEP_PIXELS = 100
 """How far a frame scrolls: 6,000 pixels a second, a brisk flick of a finger."""
 _BATCH = 1000
@@ -135,13 +135,19 @@ async def _opened(seen: Screen) -> float:
 
 
 async def _scrolling(browser: Browser, seen: Screen, name: str, scale: float) -> list[Row]:
-    """Frames of a brisk flick, up and down, next to those of a page on which there is nothing to do."""
+    """Frames of a brisk flick, up and down, each round next to a page on which there is nothing to do."""
+    rates, shares = [], []
+    frames: list[float] = []
     async with page_of(browser, "about:blank", seen.page.viewport_size or DESKTOP) as empty:
         await empty.set_content(_EMPTY)
-        possible = _rate([*await _scrolled(empty, 1, scale / 2), *await _scrolled(empty, -1, scale / 2)])
-    frames = [*await _scrolled(seen.page, -1, scale), *await _scrolled(seen.page, 1, scale)]
-    rate = _rate(frames)
-    share = rate / possible
+        for direction in (-1, 1):
+            for _ in range(_ROUNDS):
+                possible = _rate(await _scrolled(empty, -direction, scale))
+                taken = await _scrolled(seen.page, direction, scale)
+                rates.append(_rate(taken))
+                shares.append(rates[-1] / possible)
+                frames += taken
+    rate, share = median(rates), median(shares)
     return [
         Row(f"web, {name}: frames while scrolling", rate, "/s", "at least 50", rate >= 50),
         Row(f"web, {name}: the same against an empty page", share, "x", "at least 0.9", share >= 0.9),
@@ -150,7 +156,7 @@ async def _scrolling(browser: Browser, seen: Screen, name: str, scale: float) ->
 
 
 async def _scrolled(page: Page, direction: int, scale: float) -> list[float]:
-    times: list[float] = await page.evaluate(_SCROLL, [direction, max(60, int(_FRAMES * scale)), _STEP_PIXELS])
+    times: list[float] = await page.evaluate(_SCROLL, [direction, max(30, int(_FRAMES * scale)), _STEP_PIXELS])
     return times
 
 
@@ -169,9 +175,8 @@ async def _memory(seen: Screen, name: str) -> list[Row]:
         held.append(await _held(session))
     (begun, _), (once, few), (again, many) = held
     grown, more = again / once, many / few
-    rate = _rate(frames)
     return [
-        Row(f"web, {name}: frames through everything, eight screens each", rate, "/s", "at least 50", rate >= 50),
+        Row(f"web, {name}: frames through everything, eight screens each", _rate(frames), "/s"),
         Row(f"web, {name}: memory at the start", begun, "MB"),
         Row(f"web, {name}: after all was seen once", once, "MB"),
         Row(f"web, {name}: the same after it was seen again", grown, "x", "at most 1.2", grown <= 1.2),

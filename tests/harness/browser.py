@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Final, Literal
 
 from playwright.async_api import Browser, Page, ViewportSize, async_playwright
@@ -64,8 +63,9 @@ async def page_of(
 
 async def violations(page: Page) -> list[str]:
     """What axe finds that keeps people out: serious and critical faults of accessibility."""
-    await page.evaluate(Path(_AXE).read_text("utf-8"))
-    found = await page.evaluate("axe.run().then(({ violations }) => violations)")
+    if await page.evaluate("window.axe === undefined"):
+        await page.evaluate(_AXE.read_text("utf-8"))
+    found = await page.evaluate("axe.run({ resultTypes: ['violations'] }).then(({ violations }) => violations)")
     return [
         f"{fault['id']}: {node['html']}"
         for fault in found

@@ -195,6 +195,19 @@ class Screen:
         assert beyond == [], "these reach beyond the edge"
         assert await self.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
+    async def has_buttons_for_fingers(self) -> None:
+        """Where there is no mouse, no button is smaller than 44 pixels (WCAG 2.2, success criterion 2.5.5)."""
+        small = await self.page.evaluate("""() => {
+            if (!matchMedia('(pointer: coarse)').matches) return [];
+            return [...document.querySelectorAll('button, summary')]
+                .map((element) => [element, element.getBoundingClientRect()])
+                .filter(([element, { width, height }]) => width * height > 0 && element.checkVisibility())
+                .filter(([element, { width, height }]) =>
+                    height < 43.5 || (element.localName === 'button' && width < 43.5))
+                .map(([element, { width, height }]) => `${element.textContent}: ${width}x${height}`);
+        }""")
+        assert small == [], "these are hard to hit"
+
 
 async def pocket_agent(server: ServerProcess, *arguments: str) -> str:
     """What a command prints that is run beside the server, on its data."""

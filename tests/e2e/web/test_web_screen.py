@@ -21,6 +21,7 @@ async def is_sound(seen: Screen) -> None:
     await seen.page.evaluate("Promise.all(document.getAnimations().map((one) => one.finished.catch(() => 0)))")
     assert await violations(seen.page) == []
     await seen.is_not_wider_than_the_screen()
+    await seen.has_buttons_for_fingers()
 
 
 @pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
