@@ -17,7 +17,7 @@ from pocket_agent.events import AuditFailed, Observer
 _MAX_WAITING: Final = 10_000
 """Records that wait for a disk; the oldest are let go of, and how many they were is written."""
 _RETRY_SECONDS: Final = 1.0
-_LAST_SECONDS: Final = 3.0
+_LAST_SECONDS: Final = 10.0
 """How long the last records may take when the server stops."""
 
 

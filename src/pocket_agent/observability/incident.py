@@ -76,6 +76,8 @@ class Incidents:
             case events.StorageFailed(context=context):
                 correlation_id = context.correlation_id if context is not None else None
                 self._add(FileOperationError.code, "storage", event.reason, correlation_id, event.project_id)
+            case events.AuditFailed():
+                self._add(FileOperationError.code, "storage", f"The audit log could not be written: {event.reason}.")
             case _:
                 pass
 
