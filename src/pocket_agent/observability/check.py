@@ -24,7 +24,9 @@ Result = TypeVar("Result")
 
 _GIB: Final = 2**30
 _SECONDS: Final = 6.0
-"""Longest check; longer than a commit waits for a lock of another program, which can then be told."""
+"""Longest check."""
+_STORAGE_SECONDS: Final = 10.0
+"""The same for the store: twice as long as a commit waits for a lock of another program, which can then be told."""
 _CLAUDE_SECONDS: Final = 12.0
 """The same for the CLI, which has a bound of its own for naming its version."""
 _VERSION_SECONDS: Final = 300.0
@@ -94,7 +96,7 @@ class Inspector:
         return {
             "claude": Check(self._claude, _CLAUDE_SECONDS),
             "disk": Check(self._disk, _SECONDS),
-            "storage": Check(self._storage, _SECONDS),
+            "storage": Check(self._storage, _STORAGE_SECONDS),
             "event_loop": Check(self._event_loop, _SECONDS),
             "certificate": Check(self._certificate, _SECONDS),
             "queue": Check(self._queue, _SECONDS),
