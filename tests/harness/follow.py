@@ -8,7 +8,7 @@ import psutil
 
 from pocket_agent.client import Client, Frame, Subscription
 
-SECONDS = 60.0
+SECONDS = 120.0
 """The bound of every wait here; nothing is expected to take so long."""
 
 

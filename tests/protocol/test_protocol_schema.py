@@ -148,6 +148,7 @@ SAMPLES: dict[str, Any] = {
     "limit": 10,
     "direction": "all",
     "fork": True,
+    "away": True,
     "interval": 1.5,
     "range": 900,
     "prompt_id": "q",
