@@ -115,6 +115,7 @@ async def test_each_piece_of_hostile_markup_alone(puppets: ServerProcess, browse
         blocks = [{"type": "text", "text": markup} for markup in HOSTILE_MARKUP]
         thoughts = [{"type": "thinking", "thinking": markup} for markup in HOSTILE_MARKUP]
         await client.execute(project.id, puppet(assistant(*blocks), assistant(*thoughts)))
+        await expect(seen.page.locator(".row-result")).to_be_visible(timeout=WAIT_MS)
         await seen.is_idle()
         await expect(seen.page.locator(".row-thinking").first).to_be_visible(timeout=WAIT_MS)
         await open_all(seen)
@@ -153,6 +154,7 @@ async def test_hostile_tools_do_nothing(puppets: ServerProcess, browser: Browser
         svg = {"type": "image", "source": {"media_type": "image/svg+xml", "data": "PHN2Zy8+"}}
         answers.append(result(13, [picture, svg, None, 5, {"type": IMAGE}], is_error=True))
         await client.execute(project.id, puppet(*(assistant(one) for one in calls), *answers))
+        await expect(seen.page.locator(".row-result")).to_be_visible(timeout=WAIT_MS)
         await seen.is_idle()
         await open_all(seen)
         assert await seen.page.evaluate(FOUND) == NOTHING

@@ -50,6 +50,20 @@ test("it begins at the end, and follows it", () => {
   expect([box.scrollTop, scroll.following]).toEqual([9600, true]);
 });
 
+test("an end behind which more is to be read is not followed, so that nothing of it is passed over", () => {
+  drag(-5000);
+  scroll.goesOn = true;
+  drag(10_000);
+  expect([box.scrollTop, scroll.following]).toEqual([9500, false]);
+  items.push(...Array.from({ length: 50 }, (_, at) => `later${at}`));
+  scroll.geometry.setKeys(items);
+  scroll.settle();
+  expect(box.scrollTop).toBe(9500);
+  scroll.goesOn = false;
+  drag(10_000);
+  expect(scroll.following).toBe(true);
+});
+
 test("a little upwards is enough to be let go", () => {
   drag(-10);
   expect(scroll.following).toBe(false);

@@ -54,6 +54,7 @@ export function Transcript({ conversation, isRunning }: TranscriptProps): VNode 
               {isRunning && <Working since={conversation.startedAt.value} waits={waits.value} />}
             </div>
           }
+          goesOn={timeline.hasNewer}
           onNearStart={() => void conversation.loadOlder()}
           onNearEnd={() => void conversation.loadNewer()}
           onFollow={setFollowing}

@@ -11,6 +11,8 @@ interface ListProps<Item extends { readonly key: string }> {
   readonly render: (item: Item) => ComponentChildren;
   /** Stands below the last item, and may grow. */
   readonly footer: ComponentChildren;
+  /** Whether there is more beyond the last item. */
+  readonly goesOn: boolean;
   readonly onNearStart: () => void;
   readonly onNearEnd: () => void;
   /** Whether the end is followed has changed. */
@@ -37,6 +39,7 @@ export function List<Item extends { readonly key: string }>(props: ListProps<Ite
     scroll.geometry.setKeys(items.map(({ key }) => key));
   }, [items, version]);
 
+  scroll.goesOn = props.goesOn;
   const { start, end } = scroll.range();
 
   const ask = (): void => {

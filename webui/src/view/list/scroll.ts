@@ -13,6 +13,8 @@ export class Scroll {
   readonly geometry: Geometry;
   /** Whether the end is followed. */
   following = true;
+  /** Whether the list goes on beyond its last item, with what is not in memory; such an end is not followed. */
+  goesOn = false;
   private element: HTMLElement | null = null;
   private anchor: { readonly key: string; readonly shift: number } | null = null;
   /** Where the view was when this last looked or set it, to tell a person's scrolling from its own. */
@@ -41,7 +43,7 @@ export class Scroll {
     this.last = this.above;
     // Upwards by a finger's breadth is enough to be let go; what was cut off below is no scrolling.
     if (moved < 0 && this.below > 2) this.following = false;
-    else if (moved > 0 && this.below < NEAR) this.following = true;
+    else if (moved > 0 && this.below < NEAR && !this.goesOn) this.following = true;
     this.hold();
   }
 
