@@ -193,7 +193,7 @@ def test_sections_take_units_when_they_are_built_in_code() -> None:
 
 
 @pytest.mark.parametrize("leaf", LEAVES.values(), ids=lambda leaf: leaf.key)
-@UNHURRIED
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(
     value=st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
