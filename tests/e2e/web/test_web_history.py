@@ -46,7 +46,7 @@ SCROLL = """async (direction) => {
         for (const row of list.querySelectorAll('.row-text')) found.add(row.innerText.trim());
         most = Math.max(most, list.querySelectorAll('.list-row').length);
         const before = list.scrollTop;
-        list.scrollTop += direction * list.clientHeight;
+        list.scrollTop += direction * list.clientHeight * 1.5;
         await frame();
         still = Math.abs(list.scrollTop - before) < 1 ? still + 1 : 0;
         if (still > 0) await new Promise((done) => setTimeout(done, 20));
