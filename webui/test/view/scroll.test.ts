@@ -50,6 +50,27 @@ test("it begins at the end, and follows it", () => {
   expect([box.scrollTop, scroll.following]).toEqual([9600, true]);
 });
 
+test("what moves because the view and the list change their sizes is no scrolling", () => {
+  items.pop();
+  scroll.geometry.setKeys(items);
+  box.scrollTop = 9500; // as a browser does, which has no room below
+  expect(box.scrollTop).toBe(9400);
+  box.clientHeight = 300;
+  scroll.scrolled();
+  expect([box.scrollTop, scroll.following]).toEqual([9600, true]);
+  items.pop();
+  scroll.geometry.setKeys(items);
+  box.scrollTop = 9600;
+  scroll.settle();
+  items.push("one", "two");
+  scroll.geometry.setKeys(items);
+  scroll.settle();
+  scroll.scrolled();
+  expect([box.scrollTop, scroll.following]).toEqual([9700, true]);
+  drag(-20);
+  expect(scroll.following).toBe(false);
+});
+
 test("an end behind which more is to be read is not followed, so that nothing of it is passed over", () => {
   drag(-5000);
   scroll.goesOn = true;

@@ -19,6 +19,8 @@ export class Scroll {
   private anchor: { readonly key: string; readonly shift: number } | null = null;
   /** Where the view was when this last looked or set it, to tell a person's scrolling from its own. */
   private last = 0;
+  /** How large the view and the list were when this looked last. */
+  private size = { view: 0, list: 0 };
 
   constructor(guess: number) {
     this.geometry = new Geometry(guess);
@@ -38,6 +40,11 @@ export class Scroll {
 
   /** The person, or this, has scrolled. */
   scrolled(): void {
+    // A view or a list that became smaller moves what is seen, and tells so later: that lets nothing go.
+    if (this.following && this.isResized) {
+      this.settle();
+      return;
+    }
     const moved = this.above - this.last;
     if (Math.abs(moved) < 1) return;
     this.last = this.above;
@@ -51,9 +58,11 @@ export class Scroll {
   settle(): void {
     const element = this.element;
     if (element === null) return;
+    this.size = { view: element.clientHeight, list: element.scrollHeight };
     const wanted = this.following ? element.scrollHeight - element.clientHeight : this.held();
-    if (wanted === null || Math.abs(element.scrollTop - wanted) < 1) return;
-    element.scrollTop = wanted;
+    if (wanted === null) return;
+    if (Math.abs(element.scrollTop - wanted) >= 1) element.scrollTop = wanted;
+    else if (!this.following) return;
     this.last = element.scrollTop;
   }
 
@@ -72,6 +81,11 @@ export class Scroll {
   get below(): number {
     const element = this.element;
     return element === null ? 0 : element.scrollHeight - element.clientHeight - element.scrollTop;
+  }
+
+  private get isResized(): boolean {
+    const element = this.element;
+    return element !== null && (element.clientHeight !== this.size.view || element.scrollHeight !== this.size.list);
   }
 
   private hold(): void {
