@@ -24,7 +24,7 @@ CLOSE_TIMEOUT_SECONDS: Final = 2.0
 
 _FORBIDDEN_CLOSES: Final = {
     4001: "The server does not accept this token (any more).",
-    4009: "The server ended this device's access: it was revoked, or the certificate was replaced.",
+    4009: "The server ended this device's access: it was revoked, or its token or the certificate was replaced.",
 }
 MESSAGE_TOO_BIG: Final = 1009
 POLICY_VIOLATION: Final = 1008

@@ -96,7 +96,7 @@ _CLOSES: Final = """
 | 1011 | The server could not read its store. | Reconnect, with `since`; its log tells more. |
 | 4001 | The token is not valid. | Ask for another one. |
 | 4008 | The client took nothing for too long. | Reconnect, with `since`. |
-| 4009 | The device was revoked, or the certificate replaced. | Pair again. |
+| 4009 | The device was revoked, or its token or the certificate replaced. | Pair again. |
 
 After any other end, such as 1006, reconnect with growing, random pauses.
 """

@@ -28,7 +28,7 @@ const REPEATABLE: ReadonlySet<string> = new Set<RequestType>([
 const NEVER_REPEATED_AFTER: ReadonlySet<number> = new Set([1008, 1009]);
 const REFUSED: Readonly<Record<number, string>> = {
   4001: "The server does not know this device.",
-  4009: "This device's access was ended: it was revoked, or the certificate was replaced.",
+  4009: "This device's access was ended: it was revoked, or its token or the certificate was replaced.",
 };
 const CONNECT_MS = 10_000;
 const REPLY_MS = 60_000;
