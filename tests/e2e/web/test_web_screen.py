@@ -84,15 +84,15 @@ async def test_everybody_can_use_every_screen(
 
 async def test_the_theme_is_chosen_and_kept(stage: Stage, browser: Browser) -> None:
     async with screen(browser, stage.server, theme="light") as seen:
-        theme = "document.documentElement.dataset.theme"
-        assert await seen.page.evaluate(theme) == "light"
+        page = seen.page.locator("html")
+        await expect(page).to_have_attribute("data-theme", "light")
         await seen.page.emulate_media(color_scheme="dark")
-        await seen.page.wait_for_function(f"{theme} === 'dark'", timeout=WAIT_MS)
+        await expect(page).to_have_attribute("data-theme", "dark", timeout=WAIT_MS)
         await seen.page.goto(f"{seen.base}/settings")
         await seen.page.get_by_label("Theme").select_option("light")
-        await seen.page.wait_for_function(f"{theme} === 'light'", timeout=WAIT_MS)
+        await expect(page).to_have_attribute("data-theme", "light", timeout=WAIT_MS)
         await seen.page.reload()
-        assert await seen.page.evaluate(theme) == "light"
+        await expect(page).to_have_attribute("data-theme", "light")
 
 
 async def test_everything_by_keyboard_alone(stage: Stage, browser: Browser, folder: Path) -> None:
