@@ -6,6 +6,7 @@ Prints, as JSON, what came of them: `refused` with a status, `dropped` without a
 """
 
 import asyncio
+import contextlib
 import json
 import sys
 import time
@@ -30,6 +31,8 @@ async def _shake(port: int, source: str) -> str:
                 line = await reader.readline()
             finally:
                 writer.transport.abort()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
     except (OSError, TimeoutError):
         return "dropped"
     return line.split()[1].decode() if line else "dropped"

@@ -21,10 +21,10 @@ RULES = "prometheus/rules/pocket-agent-"
 HOOK = "PA_MONITORING_WEBHOOK_URL"
 NAMES = [
     "settings", "data directory", "data directory mode", "disk", "database", "log", "clock", "claude",
-    "certificate", "certificate in use", "server", "server version", "health: claude", "health: disk", "health: storage",
-    "health: event_loop", "health: certificate", "health: queue", "plain listener", "metrics", "series", "open files",
-    "traces", "prometheus", "scrape target", "scrape identity", "targets", "rules", "alerts firing", "alerts go to",
-    "alertmanager", "receivers", "websocket probe",
+    "certificate", "certificate in use", "server", "server version", "health: claude", "health: disk",
+    "health: storage", "health: event_loop", "health: certificate", "health: queue", "plain listener", "metrics",
+    "series", "open files", "traces", "prometheus", "scrape target", "scrape identity", "targets", "rules",
+    "alerts firing", "alerts go to", "alertmanager", "receivers", "websocket probe",
 ]  # fmt: skip
 
 
