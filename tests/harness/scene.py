@@ -135,7 +135,10 @@ async def sleeper(process: psutil.Process) -> psutil.Process:
     found: list[psutil.Process] = []
 
     def look() -> bool:
-        found[:] = [child for child in process.children(recursive=True) if child.name() == "sleep"]
+        for child in process.children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # the shell's own helpers come and go
+                if child.name() == "sleep":
+                    found.append(child)
         return bool(found)
 
     await eventually(look, "the command of the tool runs")

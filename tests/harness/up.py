@@ -68,7 +68,7 @@ class Up:
         """Write the files."""
         process = await self.command("render", str(self.folder), *arguments, output=asyncio.subprocess.PIPE)
         said, _ = await process.communicate()
-        assert process.returncode == 0, said
+        assert process.returncode == 0, f"{process.returncode}: {said.decode()}"
 
     async def start(self) -> None:
         """`up`, until all programs answer."""

@@ -49,6 +49,10 @@ const socketsOpened = new Counter('sockets_opened');
 let lastFault = ''; // of this user: each has variables of its own
 
 export default function () {
+  if (exec.scenario.progress >= 1) {
+    sleep(retrySeconds); // the time is over: nobody comes for a moment only
+    return;
+  }
   const headers = __ENV.PA_TOKEN ? { Authorization: `Bearer ${__ENV.PA_TOKEN}` } : {};
   const response = ws.connect(url, { headers }, attend);
   const opened = check(response, { 'status is 101': (r) => Boolean(r) && r.status === 101 });
