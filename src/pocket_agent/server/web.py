@@ -36,14 +36,17 @@ _ENCODINGS: Final = {"br": ".br", "gzip": ".gz"}
 """Content encodings in the order of preference, and the endings of the files that hold them."""
 _FOREVER: Final = "public, max-age=31536000, immutable"
 _TYPES: Final = {".js": "text/javascript", ".webmanifest": "application/manifest+json", ".svg": "image/svg+xml"}
-_STYLE: Final = "body{font:1rem/1.5 system-ui;max-width:40rem;margin:3rem auto;padding:0 1rem;color-scheme:light dark}"
+_STYLE: Final = (
+    ":root{color-scheme:light dark}"
+    "body{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:3rem auto;padding:0 1rem;overflow-wrap:anywhere}"
+)
 _ABSENT: Final = f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Pocket Agent Server</title>
 <style>{_STYLE}</style>
 <h1>Pocket Agent Server</h1>
-<p>Version {__version__} is running. The web client is missing from this installation: it was made without Node.
-Everything else works.</p>
+<p>Version {__version__} is running. The web client is missing from this installation: it was made without Node, or
+npm could not be reached. Everything else works.</p>
 <p>In a checkout <code>scripts/web</code> builds it, with Node 20.19 or newer; start the server again then.</p>
 <p>Meanwhile use the terminal client on this machine, <code>pocket-agent chat</code>, or connect a program to
 <code>/ws</code> with a token (<code>pocket-agent devices add NAME --print-token</code>).</p>
