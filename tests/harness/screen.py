@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Sequence
 from typing import Final, Literal, NamedTuple
@@ -192,8 +193,25 @@ class Screen:
             });
             return found.map((element) => `${element.localName}.${element.getAttribute('class')}`);
         }""")
-        assert beyond == [], "these reach beyond the edge"
+        assert beyond == [], f"these reach beyond the edge: {beyond}"
         assert await self.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+    async def is_not_longer_than_the_screen(self) -> None:
+        """What scrolls are parts of the page, never the page itself, which would take its head out of sight."""
+        assert await self.page.evaluate("document.documentElement.scrollHeight <= innerHeight")
+
+    async def has_all_its_styles(self) -> None:
+        """Nothing is shown whose style belongs to a page that has not been opened yet."""
+        come = await self.page.evaluate("""() => ({
+            used: [...new Set([...document.querySelectorAll('[class]')].flatMap((one) => [...one.classList]))],
+            sheets: [...document.styleSheets].map(({ href }) => href?.split('/').pop() ?? ''),
+        })""")
+        styled: dict[bool, set[str]] = {True: set(), False: set()}
+        for sheet in (BUILD.parent / "assets").glob("*.css"):
+            styled[sheet.name in come["sheets"]] |= set(re.findall(r"\.([A-Za-z_][\w-]*)", sheet.read_text()))
+        assert styled[True], "no sheet of the build is loaded"
+        missing = set(come["used"]) & (styled[False] - styled[True])
+        assert not missing, f"the style of these has not come: {missing}"
 
     async def has_buttons_for_fingers(self) -> None:
         """Where there is no mouse, no button is smaller than 44 pixels (WCAG 2.2, success criterion 2.5.5)."""
@@ -206,7 +224,7 @@ class Screen:
                     height < 43.5 || (element.localName === 'button' && width < 43.5))
                 .map(([element, { width, height }]) => `${element.textContent}: ${width}x${height}`);
         }""")
-        assert small == [], "these are hard to hit"
+        assert small == [], f"these are hard to hit: {small}"
 
 
 async def pocket_agent(server: ServerProcess, *arguments: str) -> str:

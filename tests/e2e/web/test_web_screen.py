@@ -21,6 +21,8 @@ async def is_sound(seen: Screen) -> None:
     await seen.page.evaluate("Promise.all(document.getAnimations().map((one) => one.finished.catch(() => 0)))")
     assert await violations(seen.page) == []
     await seen.is_not_wider_than_the_screen()
+    await seen.is_not_longer_than_the_screen()
+    await seen.has_all_its_styles()
     await seen.has_buttons_for_fingers()
 
 
@@ -79,6 +81,22 @@ async def test_everybody_can_use_every_screen(
         await is_sound(seen)
         await seen.page.goto(f"{seen.base}/pair")
         await is_sound(seen)
+        await client.delete_project(project.id)
+
+
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+@pytest.mark.parametrize("prompt", ["demo:ask", "demo:edit=note.md", "demo:bash=touch asked.txt"])
+async def test_what_an_agent_asks_for_is_sound_on_pages_that_are_opened_first(
+    stage: Stage, browser: Browser, folder: Path, size: ViewportSize, prompt: str
+) -> None:
+    async with stage.server.client() as client, screen(browser, stage.server, size=size) as seen:
+        project = await client.create_project(str(folder))
+        await client.execute(project.id, prompt)
+        for page in ("", "dashboard", "settings"):
+            await seen.page.goto(f"{seen.base}/{page}")
+            await expect(seen.dock.get_by_role("button", name="Deny")).to_be_enabled(timeout=WAIT_MS)
+            await is_sound(seen)
+        await client.kill(project.id)
         await client.delete_project(project.id)
 
 

@@ -126,6 +126,6 @@ function isTouch(): boolean {
 }
 
 function placeholder(isOnline: boolean, isRunning: boolean): string {
-  if (!isOnline) return "Offline: a prompt is sent when the server is back";
+  if (!isOnline) return "Offline; prompts wait to be sent";
   return isRunning ? "Write the next prompt; it waits its turn" : "What should the agent do?";
 }

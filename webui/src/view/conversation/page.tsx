@@ -4,6 +4,7 @@ import type { Conversation } from "../../conversation/conversation";
 import type { PageProps } from "../../page";
 import { useStore } from "../../store/store";
 import { ApprovalDock } from "../approval/dock";
+import { Pending } from "../shell/pending";
 import { ProjectFolder } from "../tool/card";
 import { Composer } from "./composer";
 import { Header } from "./header";
@@ -24,7 +25,8 @@ export default function ConversationPage({ params }: PageProps): VNode {
     if (project !== undefined) document.title = `${project.name} · Pocket Agent`;
   }, [project?.name]);
 
-  if (project === undefined) return store.projects.loaded.value ? <Gone /> : <main class="page" aria-busy="true" />;
+  if (project === undefined && store.projects.loaded.value) return <Gone />;
+  if (project === undefined) return <Unknown conversation={conversation} />;
   return (
     <main class="conversation">
       {conversation !== undefined && (
@@ -70,6 +72,22 @@ function Body({ conversation, isRunning }: BodyProps): VNode {
     );
   }
   return <Transcript conversation={conversation} isRunning={isRunning} />;
+}
+
+/** Before the server has told of the project. */
+function Unknown({ conversation }: { readonly conversation: Conversation | undefined }): VNode {
+  return (
+    <main class="conversation" aria-busy="true">
+      <div class="transcript loading">
+        <Pending what="The conversation">
+          <a class="button" href="/" data-route>
+            To the projects
+          </a>
+        </Pending>
+      </div>
+      <div class="conversation-foot">{conversation !== undefined && <Queue conversation={conversation} />}</div>
+    </main>
+  );
 }
 
 function Gone(): VNode {

@@ -120,12 +120,14 @@ const Result = memo(function Result({ item, execution, answer }: ResultProps): V
   ];
   return (
     <p class={item.failed ? "result failed" : "result"} title={execution?.model ?? ""}>
-      <span>{item.failed ? "Ended with an error" : "Done"}</span>
-      {parts
-        .filter((part) => part !== null)
-        .map((part) => (
-          <span key={part}>{part}</span>
-        ))}
+      <span class="result-parts">
+        <span>{item.failed ? "Ended with an error" : "Done"}</span>
+        {parts
+          .filter((part) => part !== null)
+          .map((part) => (
+            <span key={part}>{part}</span>
+          ))}
+      </span>
       {answer !== undefined && <CopyButton text={() => answer} label="Copy the answer" />}
     </p>
   );

@@ -3,6 +3,7 @@ import { useMemo, useState } from "preact/hooks";
 import { FolderGit2, Plus, Search } from "lucide";
 import { useStore } from "../../store/store";
 import { Icon } from "../icon";
+import { Pending } from "../shell/pending";
 import { CreateProject } from "./create";
 import { ProjectRow } from "./row";
 import "./projects.css";
@@ -42,7 +43,7 @@ export default function ProjectsPage(): VNode {
             />
           </label>
         )}
-        {!projects.loaded.value && <div class="spinner" role="status" aria-label="Loading the projects" />}
+        {!projects.loaded.value && <Pending what="The list of projects" />}
         {projects.loaded.value && all.length === 0 && <None onCreate={mayAct.value ? () => setCreating(true) : null} />}
         {all.length > 0 && found.length === 0 && <p class="hint">No project is called so.</p>}
         <ul class="projects">

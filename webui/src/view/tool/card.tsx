@@ -9,7 +9,6 @@ import { memo } from "../memo";
 import { Clip } from "../text/clip";
 import { useExpanded } from "../text/expansion";
 import { toolOf } from "./tool";
-import "./tool.css";
 
 /** The directory of the project, which need not be said of each file in it. */
 export const ProjectFolder = createContext("");

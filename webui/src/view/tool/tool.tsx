@@ -22,6 +22,7 @@ import { Code, Diff, Json, Output } from "../text/code";
 import { Markdown } from "../text/markdown";
 import { Questions } from "./question";
 import { Todo } from "./todo";
+import "./tool.css";
 
 export interface CallProps {
   readonly input: Loose;
