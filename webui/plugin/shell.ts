@@ -1,8 +1,11 @@
 import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
 import type { Plugin } from "vite";
 
 /** Stands in the worker's source for the list of what it caches. */
 const PLACE = "__SHELL__";
+/** What the pages show under a name that does not change with its content. */
+const PICTURE = "icon.svg";
 
 /** Tells the service worker which files of this build are the shell, and gives the build a name. */
 export function shell(): Plugin {
@@ -17,8 +20,9 @@ export function shell(): Plugin {
       if (worker?.type !== "chunk") throw new Error("The build has no worker.");
       if (worker.imports.length > 0) throw new Error("The worker must stand alone.");
       if (!worker.code.includes(PLACE)) throw new Error(`The worker does not name ${PLACE}.`);
-      const version = createHash("sha256").update(files.join("\n")).digest("hex").slice(0, 12);
-      const told = { version, files: files.map((name) => `/${name}`) };
+      const picture = readFileSync(new URL(`../public/${PICTURE}`, import.meta.url));
+      const version = createHash("sha256").update(files.join("\n")).update(picture).digest("hex").slice(0, 12);
+      const told = { version, files: [...files, PICTURE].map((name) => `/${name}`) };
       worker.code = worker.code.replace(PLACE, JSON.stringify(told));
     },
   };

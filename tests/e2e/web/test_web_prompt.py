@@ -1,5 +1,6 @@
 """Giving prompts, and everything that can be done with an agent beside answering it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -62,9 +63,12 @@ async def test_an_agent_is_interrupted_by_a_key(stage: Stage, browser: Browser, 
         await seen.prompt_field.press("Escape")
         await seen.page.keyboard.press("s")
         await seen.is_idle()
+        end = seen.page.locator(".row-result")
+        await expect(end).to_contain_text("Stopped", timeout=WAIT_MS)
+        await expect(end).not_to_contain_text(re.compile(r"\b0 tokens in"))
 
 
-async def test_a_conversation_is_begun_again_resumed_and_copied(stage: Stage, browser: Browser, folder: Path) -> None:
+async def test_a_conversation_is_begun_again_resumed_and_forked(stage: Stage, browser: Browser, folder: Path) -> None:
     async with stage.server.client() as client, screen(browser, stage.server) as seen:
         project_id = (await client.create_project(str(folder))).id
         await seen.open(project_id)
@@ -87,6 +91,13 @@ async def test_a_conversation_is_begun_again_resumed_and_copied(stage: Stage, br
         sessions = await client.sessions(project_id)
         (current,) = [one for one in sessions if one.current]
         assert "the first conversation" in current.title
+        await seen.choose("Older conversations")
+        await rows.filter(has_text="the second conversation").get_by_role("button", name="Fork").click()
+        await expect(seen.page.get_by_text("goes on with a copy of")).to_be_visible(timeout=WAIT_MS)
+        await seen.send("demo:text elsewhere")
+        await expect(seen.page.locator(".row-result")).to_have_count(4, timeout=WAIT_MS)
+        assert len(await client.sessions(project_id)) == 3
+    assert len(stage.model.saw("the second conversation")) == 2, "once alone, once in what was forked"
     assert len(stage.model.saw("the first conversation")) == 2, "once alone, once as what came before"
 
 

@@ -84,6 +84,8 @@ async def test_prompts_of_who_is_offline_wait_survive_a_reload_and_run_once(
         await expect(seen.page.get_by_text("Offline.")).to_be_visible(timeout=WAIT_MS)
         await expect(seen.page.get_by_role("heading", name="The server is out of reach")).to_be_visible(timeout=WAIT_MS)
         await expect(seen.queue).to_have_count(2)
+        broken = "[...document.images].filter(({ complete, naturalWidth }) => complete && naturalWidth === 0).length"
+        assert await seen.page.evaluate(broken) == 0
         await server.start()
         await seen.is_live()
         await expect(seen.prompt_field).to_have_value("a draft that is not done")

@@ -214,8 +214,8 @@ async def test_it_is_an_app_that_opens_without_the_server(stage: Stage, browser:
                 .map((request) => new URL(request.url).pathname)));
             return found.flat();
         }""")
-        assert "/" in kept
-        assert all(path == "/" or path.startswith("/assets/") for path in kept), "the shell and nothing else"
+        others = {path for path in kept if not path.startswith("/assets/")}
+        assert others == {"/", "/icon.svg"}, "the shell and nothing else"
 
 
 async def test_the_system_tells_what_happens_while_nobody_looks(stage: Stage, browser: Browser, folder: Path) -> None:

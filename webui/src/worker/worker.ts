@@ -54,7 +54,7 @@ async function page(): Promise<Response> {
   return Promise.race([asked.catch(() => kept), late]);
 }
 
-/** A file whose name changes with its content, so that what is kept is right for ever. */
+/** A file of this build; what is kept goes with its cache when another build comes. */
 async function file(request: Request): Promise<Response> {
   return (await caches.match(request, { cacheName: CACHE })) ?? fetch(request);
 }

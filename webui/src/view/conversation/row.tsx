@@ -1,10 +1,10 @@
 import type { VNode } from "preact";
 import { Brain, ChevronRight, CircleAlert } from "lucide";
-import type { ApprovalItem, Item, NoticeItem, PromptItem, ResultItem, TextItem } from "../../conversation/item";
+import type { ApprovalItem, Item, NoticeItem, PromptItem, TextItem } from "../../conversation/item";
 import { record } from "../../conversation/reading";
 import type { Timeline } from "../../conversation/timeline";
 import type { Outcome } from "../../store/approvals";
-import { formatCost, formatCount, formatDuration, formatFullTime, formatTime } from "../../text/format";
+import { formatFullTime, formatTime } from "../../text/format";
 import type { ExecutionData } from "../../wire/generated";
 import { Boundary } from "../boundary";
 import { Icon } from "../icon";
@@ -15,6 +15,7 @@ import { useExpanded } from "../text/expansion";
 import { Markdown } from "../text/markdown";
 import { ToolCard } from "../tool/card";
 import { toolOf } from "../tool/tool";
+import { Result } from "./result";
 
 interface RowProps {
   readonly item: Item;
@@ -102,34 +103,6 @@ const Thought = memo(function Thought({ item }: { readonly item: TextItem }): VN
         </div>
       )}
     </section>
-  );
-});
-
-interface ResultProps {
-  readonly item: ResultItem;
-  readonly execution: ExecutionData | undefined;
-  readonly answer: string | undefined;
-}
-
-const Result = memo(function Result({ item, execution, answer }: ResultProps): VNode {
-  const parts = [
-    item.seconds === null ? null : formatDuration(item.seconds),
-    item.inputTokens === null ? null : `${formatCount(item.inputTokens)} tokens in`,
-    item.outputTokens === null ? null : `${formatCount(item.outputTokens)} out`,
-    execution === undefined ? null : `${formatCost(execution.cost_usd)}${execution.incomplete ? " or more" : ""}`,
-  ];
-  return (
-    <p class={item.failed ? "result failed" : "result"} title={execution?.model ?? ""}>
-      <span class="result-parts">
-        <span>{item.failed ? "Ended with an error" : "Done"}</span>
-        {parts
-          .filter((part) => part !== null)
-          .map((part) => (
-            <span key={part}>{part}</span>
-          ))}
-      </span>
-      {answer !== undefined && <CopyButton text={() => answer} label="Copy the answer" />}
-    </p>
   );
 });
 

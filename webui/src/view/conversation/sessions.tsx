@@ -50,8 +50,13 @@ export function SessionsSheet({ projectId, onClose }: SessionsProps): VNode {
                 Resume
               </button>
             )}
-            <button class="button small" type="button" onClick={() => void resume(session, true)}>
-              Copy
+            <button
+              class="button small"
+              type="button"
+              title="Goes on with a copy of it"
+              onClick={() => void resume(session, true)}
+            >
+              Fork
             </button>
           </li>
         ))}
