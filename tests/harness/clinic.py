@@ -145,17 +145,18 @@ class Clinic:
         finally:
             await self.stack.start(name)
 
-    async def shows(self, name: str, status: str, text: str = "") -> Finding:
-        """Wait until the doctor finds this; Prometheus takes a while to see what has changed."""
+    async def shows(self, name: str, status: str, *texts: str) -> Finding:
+        """Wait until the doctor finds this, in all of these words; Prometheus takes a while to see what has changed."""
         found: list[Finding] = []
 
         async def seen() -> bool:
             findings = await self.look()
-            found[:] = [item for item in findings if (item.name, item.status) == (name, status)]
-            return any(text in item.message for item in found)
+            named = [item for item in findings if (item.name, item.status) == (name, status)]
+            found[:] = [item for item in named if all(text in item.message for text in texts)]
+            return bool(found)
 
-        await eventually(seen, f"{name} is {status}: {text}")
-        return next(item for item in found if text in item.message)
+        await eventually(seen, f"{name} is {status}: {', '.join(texts)}")
+        return found[0]
 
     async def recovers(self) -> Findings:
         """Wait until nothing is wrong any more: Prometheus takes five seconds to follow some changes."""

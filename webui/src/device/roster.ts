@@ -1,6 +1,7 @@
 import { computed, signal, type ReadonlySignal } from "@preact/signals";
 import { ConnectionLostError } from "../connection/socket";
 import type { Link } from "../connection/link";
+import { messageOf } from "../wire/frame";
 import type { DeviceData } from "../wire/generated";
 import { inOrder } from "./order";
 
@@ -62,7 +63,7 @@ export class Roster {
       this.failure.value = "";
     } catch (error) {
       if (error instanceof ConnectionLostError) return;
-      this.failure.value = error instanceof Error ? error.message : String(error);
+      this.failure.value = messageOf(error);
     }
   }
 

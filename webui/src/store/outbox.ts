@@ -1,7 +1,7 @@
 import { signal, type ReadonlySignal } from "@preact/signals";
 import type { Link } from "../connection/link";
 import { ConnectionLostError } from "../connection/socket";
-import { ServerError, type Frame } from "../wire/frame";
+import { messageOf, ServerError, type Frame } from "../wire/frame";
 import { keep, recall } from "./memory";
 
 /** A prompt that the server has not confirmed yet. */
@@ -116,5 +116,5 @@ function newId(): string {
 
 function reasonOf(error: unknown): string {
   if (error instanceof ConnectionLostError && error.closeCode === 1009) return "It is larger than the server allows.";
-  return error instanceof Error ? error.message : String(error);
+  return messageOf(error);
 }

@@ -1,4 +1,5 @@
 import { signal, type ReadonlySignal } from "@preact/signals";
+import { messageOf } from "../wire/frame";
 
 /** Something to say in passing. */
 export interface Toast {
@@ -25,7 +26,7 @@ export class Toasts {
 
   /** Tells of something that did not work. */
   fail(error: unknown): void {
-    this.add("danger", error instanceof Error ? error.message : String(error));
+    this.add("danger", messageOf(error));
   }
 
   dismiss(id: number): void {

@@ -48,3 +48,8 @@ export class ServerError extends Error {
     this.details = data.details ?? {};
   }
 }
+
+/** What to tell somebody of anything that was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

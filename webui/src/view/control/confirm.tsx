@@ -1,5 +1,5 @@
 import type { ComponentChildren, VNode } from "preact";
-import { useState } from "preact/hooks";
+import { Problem, useAttempt } from "./attempt";
 import { Sheet } from "./sheet";
 
 interface ConfirmProps {
@@ -15,18 +15,10 @@ interface ConfirmProps {
 
 /** Asks before something that cannot be taken back. */
 export function Confirm({ title, children, action, tone = "danger", onConfirm, onClose }: ConfirmProps): VNode {
-  const [busy, setBusy] = useState(false);
-  const [problem, setProblem] = useState("");
-  const confirm = async (): Promise<void> => {
-    setBusy(true);
-    try {
-      await onConfirm();
-      onClose();
-    } catch (error) {
-      setProblem(error instanceof Error ? error.message : String(error));
-      setBusy(false);
-    }
-  };
+  const { isBusy, problem, start } = useAttempt(async () => {
+    await onConfirm();
+    onClose();
+  });
   return (
     <Sheet
       title={title}
@@ -36,18 +28,14 @@ export function Confirm({ title, children, action, tone = "danger", onConfirm, o
           <button class="button" type="button" autofocus onClick={onClose}>
             Cancel
           </button>
-          <button class={`button ${tone}`} type="button" disabled={busy} onClick={() => void confirm()}>
+          <button class={`button ${tone}`} type="button" disabled={isBusy} onClick={start}>
             {action}
           </button>
         </>
       }
     >
       <div>{children}</div>
-      {problem !== "" && (
-        <p class="problem" role="alert">
-          {problem}
-        </p>
-      )}
+      <Problem text={problem} />
     </Sheet>
   );
 }

@@ -3,6 +3,8 @@ import { useEffect, useState } from "preact/hooks";
 import { useStore } from "../../store/store";
 import { formatAgo, formatFullTime } from "../../text/format";
 import type { SessionData } from "../../wire/generated";
+import { messageOf } from "../../wire/frame";
+import { Problem } from "../control/attempt";
 import { Sheet } from "../control/sheet";
 
 interface SessionsProps {
@@ -18,7 +20,7 @@ export function SessionsSheet({ projectId, onClose }: SessionsProps): VNode {
   useEffect(() => {
     link.request("session_list", {}, { projectId }).then(
       (reply) => setSessions(reply.sessions),
-      (error: unknown) => setProblem(error instanceof Error ? error.message : String(error)),
+      (error: unknown) => setProblem(messageOf(error)),
     );
   }, [projectId]);
   const resume = async ({ session_id, title }: SessionData, fork: boolean): Promise<void> => {
@@ -32,7 +34,7 @@ export function SessionsSheet({ projectId, onClose }: SessionsProps): VNode {
   };
   return (
     <Sheet title="Conversations" onClose={onClose}>
-      {problem !== "" && <p class="problem">{problem}</p>}
+      <Problem text={problem} />
       {sessions === undefined && problem === "" && <div class="spinner" role="status" aria-label="Loading" />}
       {sessions?.length === 0 && <p class="hint">There is none yet; it begins with the first prompt.</p>}
       <ul class="sessions">

@@ -5,6 +5,7 @@ import { baseOf, guestOf, isLoopback, type Wish } from "../../device/invitation"
 import type { Roster } from "../../device/roster";
 import { formatClock } from "../../text/format";
 import type { DeviceData, PairingStartData } from "../../wire/generated";
+import { Problem, useAttempt } from "../control/attempt";
 import { Sheet } from "../control/sheet";
 import { Icon } from "../icon";
 import { Copied } from "./copied";
@@ -143,17 +144,7 @@ function Paired({ guest, onOther, onClose }: PairedProps): VNode {
 }
 
 function Expired({ onAgain, onClose }: Pick<CodeProps, "onAgain" | "onClose">): VNode {
-  const [problem, setProblem] = useState("");
-  const [busy, setBusy] = useState(false);
-  const again = async (): Promise<void> => {
-    setBusy(true);
-    try {
-      await onAgain();
-    } catch (error) {
-      setProblem(error instanceof Error ? error.message : String(error));
-      setBusy(false);
-    }
-  };
+  const { isBusy, problem, start } = useAttempt(onAgain);
   return (
     <Sheet
       title="Pair a device"
@@ -163,7 +154,7 @@ function Expired({ onAgain, onClose }: Pick<CodeProps, "onAgain" | "onClose">): 
           <button class="button" type="button" onClick={onClose}>
             Close
           </button>
-          <button class="button primary" type="button" disabled={busy} onClick={() => void again()}>
+          <button class="button primary" type="button" disabled={isBusy} onClick={start}>
             New code
           </button>
         </>
@@ -174,11 +165,7 @@ function Expired({ onAgain, onClose }: Pick<CodeProps, "onAgain" | "onClose">): 
         <p>The code has expired</p>
         <p class="hint">Nobody has used it, and nobody can any more.</p>
       </div>
-      {problem !== "" && (
-        <p class="problem" role="alert">
-          {problem}
-        </p>
-      )}
+      <Problem text={problem} />
     </Sheet>
   );
 }

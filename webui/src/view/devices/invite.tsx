@@ -4,6 +4,7 @@ import type { Wish } from "../../device/invitation";
 import type { Roster } from "../../device/roster";
 import { useStore } from "../../store/store";
 import type { PairingStartData } from "../../wire/generated";
+import { Problem, useAttempt } from "../control/attempt";
 import { Sheet } from "../control/sheet";
 import { Code } from "./code";
 
@@ -54,23 +55,10 @@ function Form({ onStart, onClose }: FormProps): VNode {
   const [viewOnly, setViewOnly] = useState(false);
   const [isLimited, setLimited] = useState(false);
   const [chosen, setChosen] = useState<readonly string[]>([]);
-  const [problem, setProblem] = useState("");
-  const [busy, setBusy] = useState(false);
-  const start = async (): Promise<void> => {
-    setBusy(true);
-    setProblem("");
+  const { isBusy, problem, start } = useAttempt(async () => {
     const called = name.trim();
-    try {
-      await onStart({
-        name: called === "" ? null : called,
-        view_only: viewOnly,
-        projects: isLimited ? chosen : null,
-      });
-    } catch (error) {
-      setProblem(error instanceof Error ? error.message : String(error));
-      setBusy(false);
-    }
-  };
+    await onStart({ name: called === "" ? null : called, view_only: viewOnly, projects: isLimited ? chosen : null });
+  });
   const toggle = (id: string, on: boolean): void =>
     setChosen(on ? [...chosen, id] : chosen.filter((other) => other !== id));
   return (
@@ -86,7 +74,7 @@ function Form({ onStart, onClose }: FormProps): VNode {
             class="button primary"
             type="submit"
             form="invite"
-            disabled={busy || (isLimited && chosen.length === 0)}
+            disabled={isBusy || (isLimited && chosen.length === 0)}
           >
             Show the code
           </button>
@@ -98,7 +86,7 @@ function Form({ onStart, onClose }: FormProps): VNode {
         class="invite"
         onSubmit={(event) => {
           event.preventDefault();
-          void start();
+          start();
         }}
       >
         <fieldset class="choices">
@@ -151,11 +139,7 @@ function Form({ onStart, onClose }: FormProps): VNode {
             onInput={(event) => setName(event.currentTarget.value)}
           />
         </label>
-        {problem !== "" && (
-          <p class="problem" role="alert">
-            {problem}
-          </p>
-        )}
+        <Problem text={problem} />
       </form>
     </Sheet>
   );

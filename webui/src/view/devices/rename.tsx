@@ -3,6 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import type { Roster } from "../../device/roster";
 import { useStore } from "../../store/store";
 import type { DeviceData } from "../../wire/generated";
+import { Problem, useAttempt } from "../control/attempt";
 
 interface RenameProps {
   readonly device: DeviceData;
@@ -14,8 +15,6 @@ interface RenameProps {
 export function Rename({ device, roster, onClose }: RenameProps): VNode {
   const { sessions } = useStore();
   const [name, setName] = useState(device.name);
-  const [problem, setProblem] = useState("");
-  const [busy, setBusy] = useState(false);
   const field = useRef<HTMLInputElement>(null);
   useEffect(() => {
     // After the menu has given the focus back.
@@ -25,29 +24,23 @@ export function Rename({ device, roster, onClose }: RenameProps): VNode {
     });
     return () => clearTimeout(timer);
   }, []);
-  const save = async (): Promise<void> => {
-    if (name.trim() === device.name) {
-      onClose();
-      return;
-    }
-    setBusy(true);
-    try {
+  const { isBusy, problem, start } = useAttempt(async () => {
+    if (name.trim() !== device.name) {
       await roster.rename(device.id, name.trim());
       if (device.current) void sessions.refresh();
-      onClose();
-    } catch (error) {
-      setProblem(error instanceof Error ? error.message : String(error));
-      setBusy(false);
-      field.current?.focus();
     }
-  };
+    onClose();
+  });
+  useEffect(() => {
+    if (problem !== "") field.current?.focus();
+  }, [problem]);
   return (
     <form
       class="device-rename"
       aria-label={`Rename ${device.name}`}
       onSubmit={(event) => {
         event.preventDefault();
-        void save();
+        start();
       }}
       onKeyDown={(event) => {
         if (event.key === "Escape") onClose();
@@ -68,15 +61,11 @@ export function Rename({ device, roster, onClose }: RenameProps): VNode {
         <button class="button" type="button" onClick={onClose}>
           Cancel
         </button>
-        <button class="button primary" type="submit" disabled={busy || name.trim() === ""}>
+        <button class="button primary" type="submit" disabled={isBusy || name.trim() === ""}>
           Save
         </button>
       </div>
-      {problem !== "" && (
-        <p class="problem" role="alert">
-          {problem}
-        </p>
-      )}
+      <Problem text={problem} />
     </form>
   );
 }

@@ -2,6 +2,7 @@ import type { VNode } from "preact";
 import { useState } from "preact/hooks";
 import type { Roster } from "../../device/roster";
 import type { DeviceData } from "../../wire/generated";
+import { Problem, useAttempt } from "../control/attempt";
 import { Sheet } from "../control/sheet";
 import { Copied } from "./copied";
 
@@ -14,17 +15,7 @@ interface RotateProps {
 /** Asks, replaces a device's token, and shows the new one. */
 export function Rotate({ device, roster, onClose }: RotateProps): VNode {
   const [token, setToken] = useState("");
-  const [problem, setProblem] = useState("");
-  const [busy, setBusy] = useState(false);
-  const rotate = async (): Promise<void> => {
-    setBusy(true);
-    try {
-      setToken(await roster.rotate(device.id));
-    } catch (error) {
-      setProblem(error instanceof Error ? error.message : String(error));
-      setBusy(false);
-    }
-  };
+  const { isBusy, problem, start } = useAttempt(async () => setToken(await roster.rotate(device.id)));
   if (token !== "") return <Token name={device.name} token={token} onClose={onClose} />;
   return (
     <Sheet
@@ -35,7 +26,7 @@ export function Rotate({ device, roster, onClose }: RotateProps): VNode {
           <button class="button" type="button" autofocus onClick={onClose}>
             Cancel
           </button>
-          <button class="button danger" type="button" disabled={busy} onClick={() => void rotate()}>
+          <button class="button danger" type="button" disabled={isBusy} onClick={start}>
             Replace
           </button>
         </>
@@ -46,11 +37,7 @@ export function Rotate({ device, roster, onClose }: RotateProps): VNode {
         A browser cannot be given a token. It renews its own key on its page of devices; if you do not trust it any
         more, revoke it and pair it anew.
       </p>
-      {problem !== "" && (
-        <p class="problem" role="alert">
-          {problem}
-        </p>
-      )}
+      <Problem text={problem} />
     </Sheet>
   );
 }

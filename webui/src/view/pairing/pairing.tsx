@@ -2,6 +2,7 @@ import type { VNode } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { navigate, path } from "../../router";
 import { useStore } from "../../store/store";
+import { Problem, useAttempt } from "../control/attempt";
 import "./pairing.css";
 
 /** How a browser that is not known yet comes in. The code may have come in the fragment, which no server sees. */
@@ -11,29 +12,20 @@ export function Pairing(): VNode {
   const reason = session.kind === "unpaired" ? session.reason : "";
   const [code, setCode] = useState(takeCode);
   const [name, setName] = useState(deviceName);
-  const [problem, setProblem] = useState("");
-  const [busy, setBusy] = useState(false);
   useEffect(() => {
     document.title = "Pair this browser · Pocket Agent";
   }, []);
-  const pair = async (): Promise<void> => {
-    setBusy(true);
-    setProblem("");
-    try {
-      await sessions.pair(code.trim(), name.trim());
-      if (path.peek() === "/pair") navigate("/", { replace: true });
-    } catch (error) {
-      setProblem(error instanceof Error ? error.message : String(error));
-    }
-    setBusy(false);
-  };
+  const { isBusy, problem, start } = useAttempt(async () => {
+    await sessions.pair(code.trim(), name.trim());
+    if (path.peek() === "/pair") navigate("/", { replace: true });
+  });
   return (
     <main class="pairing">
       <form
         class="card pairing-card"
         onSubmit={(event) => {
           event.preventDefault();
-          void pair();
+          start();
         }}
       >
         <img src="/icon.svg" alt="" width={56} height={56} />
@@ -68,13 +60,9 @@ export function Pairing(): VNode {
             onInput={(event) => setName(event.currentTarget.value)}
           />
         </label>
-        {problem !== "" && (
-          <p class="problem" role="alert">
-            {problem}
-          </p>
-        )}
-        <button class="button primary" type="submit" disabled={busy || code.trim() === "" || name.trim() === ""}>
-          {busy ? "Pairing…" : "Pair"}
+        <Problem text={problem} />
+        <button class="button primary" type="submit" disabled={isBusy || code.trim() === "" || name.trim() === ""}>
+          {isBusy ? "Pairing…" : "Pair"}
         </button>
       </form>
     </main>

@@ -3,6 +3,7 @@ import { useState } from "preact/hooks";
 import { navigate } from "../../router";
 import { useStore } from "../../store/store";
 import { ServerError } from "../../wire/frame";
+import { Problem, useAttempt } from "../control/attempt";
 import { Sheet } from "../control/sheet";
 import { PathField } from "./path";
 
@@ -10,15 +11,11 @@ import { PathField } from "./path";
 export function CreateProject({ onClose }: { readonly onClose: () => void }): VNode {
   const { link, projects } = useStore();
   const [path, setPath] = useState("");
-  const [problem, setProblem] = useState("");
-  const [busy, setBusy] = useState(false);
   const open = (id: string): void => {
     onClose();
     navigate(`/p/${id}`);
   };
-  const create = async (): Promise<void> => {
-    setBusy(true);
-    setProblem("");
+  const { isBusy, problem, start } = useAttempt(async () => {
     try {
       const project = await link.request("project_create", { path: path.trim().replace(/(?<=.)\/+$/, "") });
       projects.put(project);
@@ -26,11 +23,10 @@ export function CreateProject({ onClose }: { readonly onClose: () => void }): VN
     } catch (error) {
       const known =
         error instanceof ServerError && error.code === "PROJECT_EXISTS" ? error.details["project_id"] : null;
-      if (typeof known === "string") open(known);
-      else setProblem(error instanceof Error ? error.message : String(error));
-      setBusy(false);
+      if (typeof known !== "string") throw error;
+      open(known);
     }
-  };
+  });
   return (
     <Sheet
       title="New project"
@@ -40,7 +36,7 @@ export function CreateProject({ onClose }: { readonly onClose: () => void }): VN
           <button class="button" type="button" onClick={onClose}>
             Cancel
           </button>
-          <button class="button primary" type="submit" form="create-project" disabled={busy || path.trim() === ""}>
+          <button class="button primary" type="submit" form="create-project" disabled={isBusy || path.trim() === ""}>
             Create
           </button>
         </>
@@ -51,15 +47,11 @@ export function CreateProject({ onClose }: { readonly onClose: () => void }): VN
         class="create"
         onSubmit={(event) => {
           event.preventDefault();
-          void create();
+          start();
         }}
       >
         <PathField value={path} onChange={setPath} />
-        {problem !== "" && (
-          <p class="problem" role="alert">
-            {problem}
-          </p>
-        )}
+        <Problem text={problem} />
       </form>
     </Sheet>
   );
