@@ -60,6 +60,35 @@ class ApprovalStatus(enum.StrEnum):
     CANCELLED = "cancelled"
 
 
+class ClaimKind(enum.StrEnum):
+    """What a directory's own settings are for."""
+
+    PROGRAM = "program"
+    """A hook, a helper or a plugin: it runs as the user of the server."""
+    SERVER = "server"
+    """An MCP server, which is a program or an address."""
+    RULE = "rule"
+    """It allows something that would be asked for otherwise."""
+    VARIABLE = "variable"
+    """Of the environment of all that the CLI runs."""
+    UNKNOWN = "unknown"
+    """Settings that cannot be read."""
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """Something that a directory's own settings have the CLI do without asking.
+
+    Attributes:
+        file: where it stands, relative to the directory.
+        kind: what it is for.
+        text: for a person, on one line.
+    """
+
+    file: str
+    kind: ClaimKind
+    text: str
+
+
 class Direction(enum.StrEnum):
     """Who an entry comes from: a client, the CLI, or the server itself."""
 

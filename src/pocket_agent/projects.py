@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from pocket_agent.claude.process import kill_orphans
+from pocket_agent.claude.trust import find_claims
 from pocket_agent.config.settings import Settings
 from pocket_agent.directory import Directories
 from pocket_agent.errors import (
@@ -23,7 +24,7 @@ from pocket_agent.errors import (
 )
 from pocket_agent.events import Observer, ProjectCreated, ProjectDeleted, ProjectFaulted
 from pocket_agent.hub import Channel, Frame, Hub
-from pocket_agent.model import Entry, Milliseconds, Project, ProjectId, ProjectState
+from pocket_agent.model import Claim, Entry, Milliseconds, Project, ProjectId, ProjectState
 from pocket_agent.protocol.frame import encode_data, encode_frame, websocket_frame
 from pocket_agent.protocol.push import ProjectDeletedData
 from pocket_agent.session.agent import Agent, AgentContext
@@ -135,6 +136,16 @@ class Projects:
         """The name of a project; None when there is no such project."""
         session = self._sessions.get(ProjectId(project_id))
         return session.state.project.name if session is not None else None
+
+    async def inspect(self, path: str) -> tuple[str, list[Claim]]:
+        """The real path of a directory, and what it would have the CLI do without asking if it were a project.
+
+        Raises:
+            InvalidPathError: not an absolute path of an existing directory inside the allowed roots.
+        """
+        real_path = await self.directories.find(path)
+        sources = self._settings.claude.setting_sources
+        return str(real_path), await asyncio.to_thread(find_claims, real_path, sources)
 
     async def create(self, path: str, *, correlation_id: str | None = None) -> Session:
         """Make a directory a project.

@@ -264,6 +264,27 @@ async def test_a_project_is_picked_from_the_list(standin_server: ServerProcess, 
             assert await person.leaves() == 0
 
 
+async def test_what_a_directory_brings_is_told_before_it_becomes_a_project(
+    standin_server: ServerProcess, folder: Path
+) -> None:
+    (folder / ".mcp.json").write_text('{"mcpServers": {"planted": {"command": "/bin/sh"}}}', "utf-8")
+    async with standin_server.client() as other:
+        async with chat(standin_server, cwd=folder) as person:
+            await person.reads("which the CLI follows without asking")
+            await person.reads(".mcp.json: planted: /bin/sh")
+            await person.reads("Make it one?")
+            person.types("n")
+            await person.reads("No project was chosen.")
+        assert await other.projects() == []
+        async with chat(standin_server, cwd=folder) as person:
+            await person.reads("Make it one?")
+            person.types("y")
+            await person.reads("(/help) ──")
+            person.types("/quit")
+            assert await person.leaves() == 0
+        assert [project.path for project in await other.projects()] == [str(folder)]
+
+
 async def test_a_script_gets_the_answer_and_an_exit_status(standin_server: ServerProcess, folder: Path) -> None:
     status, out, err = await run_script(standin_server, str(folder), "--yes", "--prompt", "delta hello ask Bash")
     assert (status, out) == (0, "hello\n")

@@ -58,6 +58,7 @@ async def hostile(folder: Path, **env: str) -> AsyncIterator[Scene]:
 
 async def test_with_the_users_settings_alone_nothing_of_the_projects_runs(tmp_path: Path) -> None:
     async with hostile(tmp_path, PA_CLAUDE_SETTING_SOURCES="user") as here:
+        assert (await here.first.inspect_path(str(here.folder))).claims == []
         await here.run("demo:text one")
         asked = await here.ask("demo:bash=touch ran-bash")
         assert left(here.folder) == set()
@@ -65,8 +66,11 @@ async def test_with_the_users_settings_alone_nothing_of_the_projects_runs(tmp_pa
     assert left(here.folder) == set()
 
 
-async def test_by_default_they_run_as_the_documentation_warns(tmp_path: Path) -> None:
+async def test_by_default_they_run_as_the_documentation_and_a_look_beforehand_warn(tmp_path: Path) -> None:
     async with hostile(tmp_path) as here:
+        claims = (await here.first.inspect_path(str(here.folder))).claims
+        told = {claim.text.partition(":")[0] for claim in claims}
+        assert told == {*HOOKS, "apiKeyHelper", "mode", "allowed", "planted"}
         await here.run("demo:bash=touch ran-bash")
         # The rule that allows it stands in settings.local.json, where the CLI itself writes what its user has allowed.
         assert left(here.folder) >= {"SessionStart", "UserPromptSubmit", "bash"}

@@ -248,6 +248,22 @@ async def test_a_path_is_completed_within_the_allowed_roots_alone(tmp_path: Path
         assert code(await wire.ask("path_complete", {"path": "x" * 4097})) == "VALIDATION_FAILED"
 
 
+async def test_a_directory_is_looked_at_before_it_becomes_a_project(tmp_path: Path) -> None:
+    code_dir = tmp_path / "code"
+    for name in ("plain", "strange"):
+        (code_dir / name / ".claude").mkdir(parents=True)
+    (code_dir / "strange" / ".claude" / "settings.json").write_text('{"apiKeyHelper": "id"}', "utf-8")
+    async with open_room(tmp_path, projects__allowed_roots=[code_dir]) as room, room.wire() as wire:
+        made = await wire.ask("project_create", {"path": f"{code_dir}/plain"})
+        answer = await wire.ask("path_inspect", {"path": f"{code_dir}/plain/../plain"})
+        assert answer["data"] == {"path": f"{code_dir}/plain", "project_id": made["data"]["id"], "claims": []}
+        answer = await wire.ask("path_inspect", {"path": f"{code_dir}/strange"})
+        claim = {"file": ".claude/settings.json", "kind": "program", "text": "apiKeyHelper: id"}
+        assert answer["data"] == {"path": f"{code_dir}/strange", "project_id": None, "claims": [claim]}
+        for path in (f"{tmp_path}", f"{code_dir}/none", "plain"):
+            assert code(await wire.ask("path_inspect", {"path": path})) == "INVALID_PATH"
+
+
 # Joining
 
 

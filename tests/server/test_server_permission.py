@@ -46,6 +46,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "pairing_start": {},
     "watch": {},
     "path_complete": {"path": "/"},
+    "path_inspect": {"path": "/"},
     "health_check": {},
     "server_stats": {"interval": 1},
     "server_history": {"range": 60},
@@ -58,7 +59,7 @@ WATCHING = {
     *("watch", "health_check", *FIGURES),
 }
 OF_SERVER = {
-    *("project_create", "path_complete", *FIGURES),
+    *("project_create", "path_complete", "path_inspect", *FIGURES),
     *("device_list", "device_rename", "device_revoke", "device_rotate", "pairing_start"),
 }
 

@@ -9,7 +9,7 @@ from pocket_agent.protocol.request import REQUESTS
 from tests.server.room import Room, until
 from tests.server.test_server_permission import SAMPLES, WATCHING, wire_of
 
-ASKING = {"path_complete", "device_list"}
+ASKING = {"path_complete", "path_inspect", "device_list"}
 
 
 def test_the_document_names_each_action() -> None:

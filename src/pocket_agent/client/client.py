@@ -42,6 +42,7 @@ REPEATABLE: Final = frozenset(
         "execution_list",
         "watch",
         "path_complete",
+        "path_inspect",
     }
 )
 """Requests that are sent again after a reconnect; `execute` too, when it has a `prompt_id`."""

@@ -16,6 +16,7 @@ OPERATION_OF: Final[Mapping[str, str]] = {
     "project_leave": "project",
     "watch": "project",
     "path_complete": "project",
+    "path_inspect": "project",
     "execute": "execute",
     "prompt_edit": "execute",
     "prompt_cancel": "execute",

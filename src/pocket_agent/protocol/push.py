@@ -6,7 +6,7 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct
 
-from pocket_agent.model import ExecutionStatus, ProjectState
+from pocket_agent.model import Claim, ExecutionStatus, ProjectState
 
 
 class ProjectStateData(Struct, frozen=True):
@@ -310,6 +310,14 @@ class PathCompleteData(Struct, frozen=True):
     truncated: bool
 
 
+class PathInspectData(Struct, frozen=True):
+    """Reply to `path_inspect`: the real path, the project that it is already, and what it has the CLI do by itself."""
+
+    path: str
+    project_id: str | None
+    claims: list[Claim]
+
+
 class DeviceData(Struct, frozen=True):
     """A device that may connect: how often it does now, and when and where it last did.
 
@@ -562,6 +570,7 @@ PUSHES: Final[Mapping[str, type[Struct]]] = {
     "execution_list": ExecutionListData,
     "watch": WatchData,
     "path_complete": PathCompleteData,
+    "path_inspect": PathInspectData,
     "device_list": DeviceListData,
     "device_rename": DeviceData,
     "device_revoke": DeviceRevokedData,

@@ -209,6 +209,15 @@ class PathComplete(Struct, frozen=True):
     path: Annotated[str, Meta(max_length=4096)]
 
 
+class PathInspect(Struct, frozen=True):
+    """Tell what a directory has the CLI do without asking, before it becomes a project: hooks, MCP servers, rules.
+
+    What none of `claude.setting_sources` reads is not told.
+    """
+
+    path: Annotated[str, Meta(max_length=4096)]
+
+
 class DeviceList(Struct, frozen=True):
     """List the devices that may connect."""
 
@@ -291,6 +300,7 @@ Request = (
     | ExecutionList
     | Watch
     | PathComplete
+    | PathInspect
     | DeviceList
     | DeviceRename
     | DeviceRevoke
@@ -323,6 +333,7 @@ REQUESTS: Final[Mapping[str, type[Request]]] = {
     "execution_list": ExecutionList,
     "watch": Watch,
     "path_complete": PathComplete,
+    "path_inspect": PathInspect,
     "device_list": DeviceList,
     "device_rename": DeviceRename,
     "device_revoke": DeviceRevoke,

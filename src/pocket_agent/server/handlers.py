@@ -24,6 +24,7 @@ from pocket_agent.protocol.push import (
     MessagesData,
     MessagesMetadata,
     PathCompleteData,
+    PathInspectData,
     ProjectDeletedData,
     ProjectJoinData,
     ProjectLeaveData,
@@ -66,6 +67,7 @@ _WAITING: Final = frozenset(
         "set_permission_mode",
         "session_resume",
         "path_complete",
+        "path_inspect",
     }
 )
 """Requests that may wait for a project's turn or for a disk; others of the same connection overtake them."""
@@ -197,6 +199,8 @@ class Handlers:
                 reply = self._watch(connection)
             case message.PathComplete(path=path):
                 reply = await self._path_complete(path)
+            case message.PathInspect(path=path):
+                reply = await self._path_inspect(path)
             case (
                 message.DeviceList()
                 | message.DeviceRename()
@@ -269,6 +273,10 @@ class Handlers:
             entries=[DirectoryData(entry, self._projects.at(entry)) for entry in found.paths],
             truncated=found.truncated,
         )
+
+    async def _path_inspect(self, path: str) -> PathInspectData:
+        real_path, claims = await self._projects.inspect(path)
+        return PathInspectData(real_path, self._projects.at(real_path), claims)
 
     def _visible(self, connection: Connection, health: HealthCheckData) -> HealthCheckData:
         """The server's health with the figures of those projects alone that the device may know of."""

@@ -43,6 +43,7 @@ NEEDS: Final[Mapping[str, Need]] = MappingProxyType(
         "session_resume": Need.ACT,
         "project_create": Need.OWN,
         "path_complete": Need.OWN,
+        "path_inspect": Need.OWN,
         "device_list": Need.OWN,
         "device_rename": Need.OWN,
         "device_revoke": Need.OWN,

@@ -16,7 +16,7 @@ from pocket_agent.server.connection import Connection, Done, Handler
 from pocket_agent.server.peer import Peer
 from pocket_agent.server.permission import FIGURES, NEEDS, Need
 
-_ASKING: Final = frozenset({"path_complete", "device_list", *FIGURES})
+_ASKING: Final = frozenset({"path_complete", "path_inspect", "device_list", *FIGURES})
 """Requests that change nothing, beside those that anybody may make."""
 
 

@@ -150,6 +150,15 @@ export interface PathComplete {
   readonly path: string;
 }
 
+/**
+ * Tell what a directory has the CLI do without asking, before it becomes a project: hooks, MCP servers, rules.
+ *
+ * What none of `claude.setting_sources` reads is not told.
+ */
+export interface PathInspect {
+  readonly path: string;
+}
+
 /** List the devices that may connect. */
 export type DeviceList = Readonly<Record<string, never>>;
 
@@ -480,6 +489,30 @@ export interface DirectoryData {
   readonly project_id: string | null;
 }
 
+/** Reply to `path_inspect`: the real path, the project that it is already, and what it has the CLI do by itself. */
+export interface PathInspectData {
+  readonly path: string;
+  readonly project_id: string | null;
+  readonly claims: readonly Claim[];
+}
+
+/**
+ * Something that a directory's own settings have the CLI do without asking.
+ *
+ * Attributes:
+ * file: where it stands, relative to the directory.
+ * kind: what it is for.
+ * text: for a person, on one line.
+ */
+export interface Claim {
+  readonly file: string;
+  readonly kind: ClaimKind;
+  readonly text: string;
+}
+
+/** What a directory's own settings are for. */
+export type ClaimKind = "program" | "rule" | "server" | "unknown" | "variable";
+
 /** Reply to `device_list`, the oldest first. `auth`: false where everybody is let in without being one of them. */
 export interface DeviceListData {
   readonly devices: readonly DeviceData[];
@@ -706,6 +739,7 @@ export interface Requests {
   readonly execution_list: ExecutionList;
   readonly watch: Watch;
   readonly path_complete: PathComplete;
+  readonly path_inspect: PathInspect;
   readonly device_list: DeviceList;
   readonly device_rename: DeviceRename;
   readonly device_revoke: DeviceRevoke;
@@ -739,6 +773,7 @@ export interface Replies {
   readonly execution_list: ExecutionListData;
   readonly watch: WatchData;
   readonly path_complete: PathCompleteData;
+  readonly path_inspect: PathInspectData;
   readonly device_list: DeviceListData;
   readonly device_rename: DeviceData;
   readonly device_revoke: DeviceRevokedData;
@@ -780,6 +815,7 @@ export interface Pushes {
   readonly execution_list: ExecutionListData;
   readonly watch: WatchData;
   readonly path_complete: PathCompleteData;
+  readonly path_inspect: PathInspectData;
   readonly device_list: DeviceListData;
   readonly device_rename: DeviceData;
   readonly device_revoke: DeviceRevokedData;

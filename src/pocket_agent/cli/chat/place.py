@@ -46,10 +46,8 @@ async def choose(client: Client, path: str | None, ask: Ask, say: Callable[[str]
     if found is not None:
         return found
     if path is not None or not projects:
-        answer = await ask(f"{one_line(here, 200)} is no project yet. Make it one? [y/n] ")
-        if answer.strip().lower() not in {"y", "yes"}:
-            raise ProjectNotFoundError("No project was chosen.")
-        return await client.create_project(here)
+        await tell_claims(client, here, say)
+        return await make(client, here, f"{one_line(here, 200)} is no project yet. Make it one? [y/n] ", ask)
     return await pick(client, projects, here, ask, say)
 
 
@@ -66,7 +64,31 @@ async def pick(
     say(f"  n  make a project of {one_line(here, 200)}")
     answer = (await ask("Which one? ")).strip().lower()
     if answer == "n":
+        if await tell_claims(client, here, say):
+            return await make(client, here, "Make it a project all the same? [y/n] ", ask)
         return await client.create_project(here)
     if answer.isdecimal() and 1 <= int(answer) <= len(projects):
         return projects[int(answer) - 1]
     raise ProjectNotFoundError("No project was chosen.")
+
+
+async def tell_claims(client: Client, here: str, say: Callable[[str], None]) -> bool:
+    """Tell what a directory would have the CLI do without asking; whether there is anything."""
+    claims = (await client.inspect_path(here)).claims
+    if claims:
+        say(f"{one_line(here, 200)} has settings of its own, which the CLI follows without asking:")
+    for claim in claims:
+        say(f"  {claim.file}: {one_line(claim.text, 160)}")
+    return bool(claims)
+
+
+async def make(client: Client, here: str, question: str, ask: Ask) -> ProjectStateData:
+    """Make a directory a project if a person wants that.
+
+    Raises:
+        ProjectNotFoundError: they did not.
+    """
+    answer = await ask(question)
+    if answer.strip().lower() not in {"y", "yes"}:
+        raise ProjectNotFoundError("No project was chosen.")
+    return await client.create_project(here)

@@ -3,8 +3,10 @@ import { useState } from "preact/hooks";
 import { navigate } from "../../router";
 import { useStore } from "../../store/store";
 import { ServerError } from "../../wire/frame";
+import type { PathInspectData } from "../../wire/generated";
 import { Problem, useAttempt } from "../control/attempt";
 import { Sheet } from "../control/sheet";
+import { Claims } from "./claims";
 import { PathField } from "./path";
 
 /** Makes a directory a project. */
@@ -15,9 +17,26 @@ export function CreateProject({ onClose }: { readonly onClose: () => void }): VN
     onClose();
     navigate(`/p/${id}`);
   };
+  const [found, setFound] = useState<PathInspectData>();
+  const typed = path.trim().replace(/(?<=.)\/+$/, "");
+  const change = (value: string): void => {
+    setPath(value);
+    setFound(undefined);
+  };
   const { isBusy, problem, start } = useAttempt(async () => {
+    if (found === undefined) {
+      const inspected = await link.request("path_inspect", { path: typed });
+      if (inspected.project_id !== null) {
+        open(inspected.project_id);
+        return;
+      }
+      if (inspected.claims.length > 0) {
+        setFound(inspected);
+        return;
+      }
+    }
     try {
-      const project = await link.request("project_create", { path: path.trim().replace(/(?<=.)\/+$/, "") });
+      const project = await link.request("project_create", { path: typed });
       projects.put(project);
       open(project.id);
     } catch (error) {
@@ -37,7 +56,7 @@ export function CreateProject({ onClose }: { readonly onClose: () => void }): VN
             Cancel
           </button>
           <button class="button primary" type="submit" form="create-project" disabled={isBusy || path.trim() === ""}>
-            Create
+            {found === undefined ? "Create" : "Create all the same"}
           </button>
         </>
       }
@@ -50,7 +69,8 @@ export function CreateProject({ onClose }: { readonly onClose: () => void }): VN
           start();
         }}
       >
-        <PathField value={path} onChange={setPath} />
+        <PathField value={path} onChange={change} />
+        {found !== undefined && <Claims claims={found.claims} />}
         <Problem text={problem} />
       </form>
     </Sheet>

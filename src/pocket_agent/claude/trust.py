@@ -1,0 +1,105 @@
+"""What a directory has the CLI do without asking: programs, servers, rules and variables of its own settings.
+
+In a terminal the CLI asks first whether a directory is trusted; without one it takes all of this up at once.
+Source: the CLI's documentation of `settings.json` and `.mcp.json`, and what version 2.1.330 was seen to run
+(tests/e2e/test_hostile_project.py).
+"""
+
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from pocket_agent.model import Claim, ClaimKind
+
+MAX_CLAIMS: Final = 50
+_MAX_BYTES: Final = 1024 * 1024
+_MAX_TEXT: Final = 300
+_SETTINGS: Final[Mapping[str, str]] = {"project": ".claude/settings.json", "local": ".claude/settings.local.json"}
+_SERVERS: Final = ".mcp.json"
+_HELPERS: Final = ("apiKeyHelper", "awsAuthRefresh", "awsCredentialExport", "gcpAuthRefresh", "otelHeadersHelper")
+"""Settings whose value is a command."""
+
+Found = tuple[ClaimKind, str]
+
+
+def find_claims(directory: Path, sources: Sequence[str]) -> list[Claim]:
+    """What the CLI takes up in a directory, at most `MAX_CLAIMS`; it looks at the disk.
+
+    Args:
+        directory: absolute, symlinks resolved.
+        sources: as in `claude.setting_sources`; what none of them reads is no claim.
+    """
+    files: list[tuple[str, Callable[[Mapping[str, Any]], Iterator[Found]]]] = [
+        (name, _of_settings) for source, name in _SETTINGS.items() if source in sources
+    ]
+    if files:
+        files.append((_SERVERS, _of_servers))
+    claims: list[Claim] = []
+    for name, read in files:
+        try:
+            content = _content(directory / name)
+            found = [] if content is None else list(read(content))
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+            found = [(ClaimKind.UNKNOWN, "It cannot be read, so that nobody can tell.")]
+        claims += [Claim(name, kind, _clipped(text)) for kind, text in found]
+    return claims[:MAX_CLAIMS]
+
+
+def _content(path: Path) -> Mapping[str, Any] | None:
+    """What a file of settings says; None when there is no file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("no regular file")
+        text = file.read(_MAX_BYTES + 1)
+    if len(text) > _MAX_BYTES:
+        raise ValueError("too large")
+    # msgspec's own errors are ValueErrors.
+    return msgspec.json.decode(text, type=dict[str, Any])
+
+
+def _of_settings(content: Mapping[str, Any]) -> Iterator[Found]:
+    yield from _programs(content)
+    permissions = content.get("permissions", {})
+    if "defaultMode" in permissions:
+        yield ClaimKind.RULE, f"mode: {permissions['defaultMode']}"
+    for name, word in (("allow", "allowed"), ("additionalDirectories", "also in")):
+        for rule in permissions.get(name, []):
+            yield ClaimKind.RULE, f"{word}: {rule}"
+    for name, value in content.get("env", {}).items():
+        yield ClaimKind.VARIABLE, f"{name}={value}"
+
+
+def _programs(content: Mapping[str, Any]) -> Iterator[Found]:
+    for event, groups in content.get("hooks", {}).items():
+        for group in groups:
+            for hook in group.get("hooks", []):
+                told = next((hook[key] for key in ("command", "url", "prompt") if key in hook), hook.get("type"))
+                yield ClaimKind.PROGRAM, f"{event}: {told}"
+    for name in _HELPERS:
+        if name in content:
+            yield ClaimKind.PROGRAM, f"{name}: {content[name]}"
+    if "statusLine" in content:
+        yield ClaimKind.PROGRAM, f"statusLine: {content['statusLine'].get('command')}"
+    for plugin, is_on in content.get("enabledPlugins", {}).items():
+        if is_on:
+            yield ClaimKind.PROGRAM, f"plugin: {plugin}"
+
+
+def _of_servers(content: Mapping[str, Any]) -> Iterator[Found]:
+    for name, server in content.get("mcpServers", {}).items():
+        how = server.get("url") or " ".join([str(server.get("command")), *map(str, server.get("args", []))])
+        yield ClaimKind.SERVER, f"{name}: {how}"
+
+
+def _clipped(text: str) -> str:
+    """On one line, and of a bearable length."""
+    line = " ".join(text.split())
+    return line if len(line) <= _MAX_TEXT else f"{line[: _MAX_TEXT - 1]}…"
