@@ -70,7 +70,7 @@ async def test_by_default_they_run_as_the_documentation_and_a_look_beforehand_wa
     async with hostile(tmp_path) as here:
         claims = (await here.first.inspect_path(str(here.folder))).claims
         told = {claim.text.partition(":")[0] for claim in claims}
-        assert told == {*HOOKS, "apiKeyHelper", "mode", "allowed", "planted"}
+        assert told == {*HOOKS, "apiKeyHelper", "mode bypassPermissions", "Bash", "planted"}
         await here.run("demo:bash=touch ran-bash")
         # The rule that allows it stands in settings.local.json, where the CLI itself writes what its user has allowed.
         assert left(here.folder) >= {"SessionStart", "UserPromptSubmit", "bash"}

@@ -69,10 +69,10 @@ def _of_settings(content: Mapping[str, Any]) -> Iterator[Found]:
     yield from _programs(content)
     permissions = content.get("permissions", {})
     if "defaultMode" in permissions:
-        yield ClaimKind.RULE, f"mode: {permissions['defaultMode']}"
-    for name, word in (("allow", "allowed"), ("additionalDirectories", "also in")):
+        yield ClaimKind.RULE, f"mode {permissions['defaultMode']}"
+    for name, word in (("allow", ""), ("additionalDirectories", "work in ")):
         for rule in permissions.get(name, []):
-            yield ClaimKind.RULE, f"{word}: {rule}"
+            yield ClaimKind.RULE, f"{word}{rule}"
     for name, value in content.get("env", {}).items():
         yield ClaimKind.VARIABLE, f"{name}={value}"
 

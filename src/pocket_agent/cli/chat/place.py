@@ -78,7 +78,7 @@ async def tell_claims(client: Client, here: str, say: Callable[[str], None]) -> 
     if claims:
         say(f"{one_line(here, 200)} has settings of its own, which the CLI follows without asking:")
     for claim in claims:
-        say(f"  {claim.file}: {one_line(claim.text, 160)}")
+        say(f"  {claim.file}: {claim.kind} {one_line(claim.text, 160)}")
     return bool(claims)
 
 

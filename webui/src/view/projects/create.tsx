@@ -69,7 +69,7 @@ export function CreateProject({ onClose }: { readonly onClose: () => void }): VN
           start();
         }}
       >
-        <PathField value={path} onChange={change} />
+        <PathField value={path} onChange={change} offers={found === undefined} />
         {found !== undefined && <Claims claims={found.claims} />}
         <Problem text={problem} />
       </form>

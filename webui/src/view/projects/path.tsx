@@ -8,13 +8,16 @@ import { Icon } from "../icon";
 interface PathFieldProps {
   readonly value: string;
   readonly onChange: (path: string) => void;
+  /** Whether it shows how the path may go on. */
+  readonly offers: boolean;
 }
 
 const PAUSE_MS = 120;
 
 /** A field for a directory of the server's machine, which offers how the path may go on. */
-export function PathField({ value, onChange }: PathFieldProps): VNode {
-  const { entries, isTruncated } = useCompletions(value);
+export function PathField({ value, onChange, offers }: PathFieldProps): VNode {
+  const found = useCompletions(value);
+  const entries = offers ? found.entries : [];
   const [active, setActive] = useState(-1);
   const field = useRef<HTMLInputElement>(null);
   useEffect(() => setActive(-1), [value]);
@@ -54,7 +57,7 @@ export function PathField({ value, onChange }: PathFieldProps): VNode {
           onKeyDown={onKeyDown}
         />
       </label>
-      <ul id="path-choices" class="path-choices" role="listbox" aria-label="Directories">
+      <ul id="path-choices" class="path-choices" role="listbox" aria-label="Directories" hidden={!offers}>
         {entries.map((entry, at) => (
           <li
             key={entry.path}
@@ -70,7 +73,7 @@ export function PathField({ value, onChange }: PathFieldProps): VNode {
           </li>
         ))}
       </ul>
-      {isTruncated && <p class="hint">There are more; go on typing.</p>}
+      {offers && found.isTruncated && <p class="hint">There are more; go on typing.</p>}
     </div>
   );
 }
