@@ -14,7 +14,7 @@ from tests.harness.server import ServerProcess, running_server
 @pytest.fixture
 async def hasty_server(tmp_path: Path) -> AsyncIterator[ServerProcess]:
     """A server with short times."""
-    env = {"PA_CLAUDE_BINARY": str(require_claude()), "PA_EXECUTION_TIMEOUT": "4s", "PA_IDLE_TIMEOUT": "500ms"}
+    env = {"PA_CLAUDE_BINARY": str(require_claude()), "PA_EXECUTION_TIMEOUT": "10s", "PA_IDLE_TIMEOUT": "500ms"}
     async with running_server(tmp_path, env=env, flags=["--demo"]) as server:
         yield server
 
