@@ -59,6 +59,21 @@ def test_servers_are_told_unless_only_the_users_settings_count(tmp_path: Path) -
     assert found(tmp_path, "user") == []
 
 
+def test_what_stands_above_is_told_as_far_as_the_cli_looks(tmp_path: Path) -> None:
+    inner = tmp_path / "a" / "b" / "c"
+    inner.mkdir(parents=True)
+    for folder in (tmp_path, tmp_path / "a", tmp_path / "a" / "b"):
+        for name in (SETTINGS, LOCAL):
+            put(folder, name, {"env": {"A": folder.name}})
+    put(tmp_path, SERVERS, {"mcpServers": {"db": {"command": "sh"}}})
+    servers = (f"../../../{SERVERS}", "server", "db: sh")
+    assert found(inner) == [servers], "no repository"
+    (tmp_path / "a" / ".git").write_text("gitdir: elsewhere", "utf-8")
+    assert found(inner) == [(f"../../{LOCAL}", "variable", "A=a"), servers]
+    assert found(inner, "user", "project") == [servers]
+    assert found(inner, "user") == []
+
+
 def test_what_is_harmless_is_not_told(tmp_path: Path) -> None:
     put(tmp_path, SETTINGS, {"model": "opus", "permissions": {"deny": ["Bash"]}, "hooks": {}, "env": {}})
     put(tmp_path, SERVERS, {"mcpServers": {}})

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
 from tests.harness.claude import require_claude
 from tests.harness.recorder import RecordingModel
 from tests.harness.scene import Scene, scene
@@ -74,6 +75,25 @@ async def test_by_default_they_run_as_the_documentation_and_a_look_beforehand_wa
         await here.run("demo:bash=touch ran-bash")
         # The rule that allows it stands in settings.local.json, where the CLI itself writes what its user has allowed.
         assert left(here.folder) >= {"SessionStart", "UserPromptSubmit", "bash"}
+
+
+@pytest.mark.parametrize("is_repository", [False, True], ids=["no repository", "a repository"])
+async def test_what_stands_above_a_project_runs_as_a_look_beforehand_warns(tmp_path: Path, is_repository: bool) -> None:
+    async with hostile(tmp_path) as here:
+        inner = here.folder / "inner"
+        inner.mkdir()
+        if is_repository:
+            (here.folder / ".git").mkdir()
+        claims = (await here.first.inspect_path(str(inner))).claims
+        await here.first.delete_project(here.project_id)
+        async with scene(here.server, inner) as within:
+            await within.run("demo:text one")
+        assert {claim.file for claim in claims} == {"../.mcp.json"} | (
+            {"../.claude/settings.local.json"} if is_repository else set()
+        )
+        ran = left(here.folder)
+        assert "mcp" in ran
+        assert ("SessionStart" in ran) == is_repository
 
 
 async def test_settings_of_a_project_skip_no_approval_where_modes_and_local_rules_do_not_count(tmp_path: Path) -> None:

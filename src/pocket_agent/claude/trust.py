@@ -18,12 +18,11 @@ from pocket_agent.model import Claim, ClaimKind
 MAX_CLAIMS: Final = 50
 _MAX_BYTES: Final = 1024 * 1024
 _MAX_TEXT: Final = 300
-_SETTINGS: Final[Mapping[str, str]] = {"project": ".claude/settings.json", "local": ".claude/settings.local.json"}
-_SERVERS: Final = ".mcp.json"
 _HELPERS: Final = ("apiKeyHelper", "awsAuthRefresh", "awsCredentialExport", "gcpAuthRefresh", "otelHeadersHelper")
 """Settings whose value is a command."""
 
 Found = tuple[ClaimKind, str]
+Reader = Callable[[Mapping[str, Any]], Iterator[Found]]
 
 
 def find_claims(directory: Path, sources: Sequence[str]) -> list[Claim]:
@@ -33,20 +32,29 @@ def find_claims(directory: Path, sources: Sequence[str]) -> list[Claim]:
         directory: absolute, symlinks resolved.
         sources: as in `claude.setting_sources`; what none of them reads is no claim.
     """
-    files: list[tuple[str, Callable[[Mapping[str, Any]], Iterator[Found]]]] = [
-        (name, _of_settings) for source, name in _SETTINGS.items() if source in sources
-    ]
-    if files:
-        files.append((_SERVERS, _of_servers))
     claims: list[Claim] = []
-    for name, read in files:
+    for path, read in _files(directory, sources):
         try:
-            content = _content(directory / name)
+            content = _content(path)
             found = [] if content is None else list(read(content))
         except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             found = [(ClaimKind.UNKNOWN, "It cannot be read, so that nobody can tell.")]
-        claims += [Claim(name, kind, _clipped(text)) for kind, text in found]
+        file = os.path.relpath(path, directory)
+        claims += [Claim(file, kind, _clipped(text)) for kind, text in found]
     return claims[:MAX_CLAIMS]
+
+
+def _files(directory: Path, sources: Sequence[str]) -> Iterator[tuple[Path, Reader]]:
+    """The files that the CLI reads in a directory and above it, of settings in between none."""
+    around = [directory, *directory.parents]
+    if "project" in sources:
+        yield directory / ".claude/settings.json", _of_settings
+    if "local" in sources:
+        repository = next((folder for folder in around if os.path.lexists(folder / ".git")), directory)
+        for folder in dict.fromkeys([directory, repository]):
+            yield folder / ".claude/settings.local.json", _of_settings
+    if {"project", "local"}.intersection(sources):
+        yield from ((folder / ".mcp.json", _of_servers) for folder in around)
 
 
 def _content(path: Path) -> Mapping[str, Any] | None:
