@@ -111,6 +111,7 @@ def test_there_is_an_end_to_it(tmp_path: Path) -> None:
     claims = find_claims(tmp_path, SETTING_SOURCES)
     assert len(claims) == MAX_CLAIMS
     assert max(len(claim.text) for claim in claims) == 300
+    assert claims[-1].text == "There are 451 more."
 
 
 values: st.SearchStrategy[Any] = st.recursive(

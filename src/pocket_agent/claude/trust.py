@@ -26,7 +26,7 @@ Reader = Callable[[Mapping[str, Any]], Iterator[Found]]
 
 
 def find_claims(directory: Path, sources: Sequence[str]) -> list[Claim]:
-    """What the CLI takes up in a directory, at most `MAX_CLAIMS`; it looks at the disk.
+    """What the CLI takes up in a directory: at most `MAX_CLAIMS`, the last of which tells of more. Looks at the disk.
 
     Args:
         directory: absolute, symlinks resolved.
@@ -41,7 +41,10 @@ def find_claims(directory: Path, sources: Sequence[str]) -> list[Claim]:
             found = [(ClaimKind.UNKNOWN, "It cannot be read, so that nobody can tell.")]
         file = os.path.relpath(path, directory)
         claims += [Claim(file, kind, _clipped(text)) for kind, text in found]
-    return claims[:MAX_CLAIMS]
+    if len(claims) > MAX_CLAIMS:
+        left = len(claims) - MAX_CLAIMS + 1
+        claims[MAX_CLAIMS - 1 :] = [Claim(claims[-1].file, ClaimKind.UNKNOWN, f"There are {left} more.")]
+    return claims
 
 
 def _files(directory: Path, sources: Sequence[str]) -> Iterator[tuple[Path, Reader]]:

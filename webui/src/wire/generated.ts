@@ -500,7 +500,7 @@ export interface PathInspectData {
  * Something that a directory's own settings have the CLI do without asking.
  *
  * Attributes:
- * file: where it stands, relative to the directory.
+ * file: where it stands, relative to the directory; the CLI also reads some above it.
  * kind: what it is for.
  * text: for a person, on one line.
  */
