@@ -72,7 +72,7 @@ class ClaimKind(enum.StrEnum):
     VARIABLE = "variable"
     """Of the environment of all that the CLI runs."""
     UNKNOWN = "unknown"
-    """Settings that cannot be read."""
+    """Settings that cannot be read, or more than are told."""
 
 
 class Claim(msgspec.Struct, frozen=True):

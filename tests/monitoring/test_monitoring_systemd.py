@@ -159,7 +159,7 @@ def test_a_stop_may_take_as_long_as_the_server_grants_itself(tmp_path: Path) -> 
         ("/var/lib/pocket-agent", "pocket-agent", ["pocket-agent"]),
         ("/var/lib/agents/one", "pocket-agent", ["agents/one"]),
         ("/home/ada/.local/share/pocket-agent", "ada", []),
-        ("/root/.local/share/pocket-agent", "root", []),
+        (str(Path("~root/.local/share/pocket-agent").expanduser()), "root", []),
         ("/srv/agent", "pocket-agent", []),
     ],
 )

@@ -21,8 +21,8 @@ _MAX_TEXT: Final = 300
 _HELPERS: Final = ("apiKeyHelper", "awsAuthRefresh", "awsCredentialExport", "gcpAuthRefresh", "otelHeadersHelper")
 """Settings whose value is a command."""
 
-Found = tuple[ClaimKind, str]
-Reader = Callable[[Mapping[str, Any]], Iterator[Found]]
+_Found = tuple[ClaimKind, str]
+_Reader = Callable[[Mapping[str, Any]], Iterator[_Found]]
 
 
 def find_claims(directory: Path, sources: Sequence[str]) -> list[Claim]:
@@ -47,7 +47,7 @@ def find_claims(directory: Path, sources: Sequence[str]) -> list[Claim]:
     return claims
 
 
-def _files(directory: Path, sources: Sequence[str]) -> Iterator[tuple[Path, Reader]]:
+def _files(directory: Path, sources: Sequence[str]) -> Iterator[tuple[Path, _Reader]]:
     """The files that the CLI reads in a directory and above it, of settings in between none."""
     around = [directory, *directory.parents]
     if "project" in sources:
@@ -76,7 +76,7 @@ def _content(path: Path) -> Mapping[str, Any] | None:
     return msgspec.json.decode(text, type=dict[str, Any])
 
 
-def _of_settings(content: Mapping[str, Any]) -> Iterator[Found]:
+def _of_settings(content: Mapping[str, Any]) -> Iterator[_Found]:
     yield from _programs(content)
     permissions = content.get("permissions", {})
     if "defaultMode" in permissions:
@@ -88,7 +88,7 @@ def _of_settings(content: Mapping[str, Any]) -> Iterator[Found]:
         yield ClaimKind.VARIABLE, f"{name}={value}"
 
 
-def _programs(content: Mapping[str, Any]) -> Iterator[Found]:
+def _programs(content: Mapping[str, Any]) -> Iterator[_Found]:
     for event, groups in content.get("hooks", {}).items():
         for group in groups:
             for hook in group.get("hooks", []):
@@ -104,7 +104,7 @@ def _programs(content: Mapping[str, Any]) -> Iterator[Found]:
             yield ClaimKind.PROGRAM, f"plugin: {plugin}"
 
 
-def _of_servers(content: Mapping[str, Any]) -> Iterator[Found]:
+def _of_servers(content: Mapping[str, Any]) -> Iterator[_Found]:
     for name, server in content.get("mcpServers", {}).items():
         how = server.get("url") or " ".join([str(server.get("command")), *map(str, server.get("args", []))])
         yield ClaimKind.SERVER, f"{name}: {how}"

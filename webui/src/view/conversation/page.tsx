@@ -4,7 +4,7 @@ import type { Conversation } from "../../conversation/conversation";
 import type { PageProps } from "../../page";
 import { useStore } from "../../store/store";
 import { ApprovalDock } from "../approval/dock";
-import { Pending } from "../shell/pending";
+import { Pending } from "../control/pending";
 import { ProjectFolder } from "../tool/card";
 import { Composer } from "./composer";
 import { Header } from "./header";

@@ -3,11 +3,17 @@ import { useState } from "preact/hooks";
 import { navigate } from "../../router";
 import { useStore } from "../../store/store";
 import { ServerError } from "../../wire/frame";
-import type { PathInspectData } from "../../wire/generated";
+import type { Claim } from "../../wire/generated";
 import { Problem, useAttempt } from "../control/attempt";
 import { Sheet } from "../control/sheet";
 import { Claims } from "./claims";
 import { PathField } from "./path";
+
+/** What a path would have the CLI do by itself. */
+interface Inspected {
+  readonly typed: string;
+  readonly claims: readonly Claim[];
+}
 
 /** Makes a directory a project. */
 export function CreateProject({ onClose }: { readonly onClose: () => void }): VNode {
@@ -17,21 +23,19 @@ export function CreateProject({ onClose }: { readonly onClose: () => void }): VN
     onClose();
     navigate(`/p/${id}`);
   };
-  const [found, setFound] = useState<PathInspectData>();
+  const [inspected, setInspected] = useState<Inspected>();
   const typed = path.trim().replace(/(?<=.)\/+$/, "");
-  const change = (value: string): void => {
-    setPath(value);
-    setFound(undefined);
-  };
+  // Somebody may go on typing meanwhile: what was found counts for that path alone.
+  const found = inspected?.typed === typed ? inspected.claims : undefined;
   const { isBusy, problem, start } = useAttempt(async () => {
     if (found === undefined) {
-      const inspected = await link.request("path_inspect", { path: typed });
-      if (inspected.project_id !== null) {
-        open(inspected.project_id);
+      const { project_id, claims } = await link.request("path_inspect", { path: typed });
+      if (project_id !== null) {
+        open(project_id);
         return;
       }
-      if (inspected.claims.length > 0) {
-        setFound(inspected);
+      if (claims.length > 0) {
+        setInspected({ typed, claims });
         return;
       }
     }
@@ -69,8 +73,8 @@ export function CreateProject({ onClose }: { readonly onClose: () => void }): VN
           start();
         }}
       >
-        <PathField value={path} onChange={change} offers={found === undefined} />
-        {found !== undefined && <Claims claims={found.claims} />}
+        <PathField value={path} onChange={setPath} offers={found === undefined} />
+        {found !== undefined && <Claims claims={found} />}
         <Problem text={problem} />
       </form>
     </Sheet>
