@@ -127,7 +127,7 @@ def test_the_copied_files_are_enough_to_build_the_package(stages: list[Stage], t
     )
     assert done.returncode == 0, done.stderr
     (wheel,) = (tmp_path / "dist").glob("*.whl")
-    assert "pocket_agent/load/k6/load-test.js" in zipfile.ZipFile(wheel).namelist()
+    assert "pocket_agent/monitoring/templates/load-test.js" in zipfile.ZipFile(wheel).namelist()
 
 
 async def status(arguments: list[str], env: dict[str, str]) -> int:

@@ -9,7 +9,6 @@ import typer
 
 from pocket_agent import __version__
 from pocket_agent.cli.chat.command import chat_command
-from pocket_agent.cli.loadtest.command import loadtest_command
 from pocket_agent.cli.monitoring.command import monitoring
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ storage = typer.Typer(help="What the database takes on the disk.", no_args_is_he
 app.add_typer(storage, name="storage")
 app.add_typer(monitoring, name="monitoring")
 app.command("chat")(chat_command)
-app.command("loadtest")(loadtest_command)
 
 Config = Annotated[Path | None, typer.Option("--config", help="Settings file (YAML).", dir_okay=False)]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where the server keeps its data.", file_okay=False)]

@@ -4,7 +4,6 @@ import json
 from importlib.resources import files
 from typing import Final
 
-from pocket_agent import load
 from pocket_agent.monitoring.output import Head, RenderedFile, text_file
 from pocket_agent.monitoring.target import Target
 
@@ -18,7 +17,7 @@ _HEAD: Final = Head(
 
 def k6_file(target: Target) -> RenderedFile:
     """`k6/load-test.js`."""
-    script = files(load).joinpath("k6", "load-test.js").read_text("utf-8")
+    script = files(__package__).joinpath("templates", "load-test.js").read_text("utf-8")
     if script.count(_USUAL) != 1:
         raise AssertionError("the script names its usual address once")
     body = script.replace(_USUAL, json.dumps(target.socket).replace('"', "'"))
