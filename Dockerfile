@@ -2,7 +2,7 @@
 # Pocket Agent Server with the Claude Code CLI. See docs/deployment/docker.md.
 
 FROM node:22-bookworm-slim AS claude
-ARG CLAUDE_VERSION=2.1.330
+ARG CLAUDE_VERSION=2.1.332
 RUN npm install --global --prefix /opt/claude "@anthropic-ai/claude-code@${CLAUDE_VERSION}" \
     && /opt/claude/bin/claude --version
 
