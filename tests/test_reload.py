@@ -15,6 +15,7 @@ from pocket_agent.server.connection import CLOSE_REVOKED, CLOSE_UNAUTHORIZED
 from tests.harness.server import ServerProcess, free_port, running_server, write_standin
 from tests.notification.receiver import receiving
 from tests.server.room import until
+from tests.storage.sample import write_lock
 
 SECONDS = 60.0
 
@@ -110,6 +111,17 @@ async def test_what_cannot_be_used_changes_nothing_and_is_counted(
     assert await rig.metric('settings_reloads_total{outcome="refused"}') == 1
     assert await rig.metric('limit{limit="projects"}') == 1, "all or nothing"
     assert (await rig.reload("limits: {max_projects: 4}\n"))["fields"]["changed"] == ["limits.max_projects"]
+
+
+async def test_a_database_that_is_locked_does_not_end_the_server(rig: Rig) -> None:
+    with write_lock(rig.server.data_dir / "pocket-agent.db"):
+        told = await rig.reload("limits: {max_projects: 3}\n")
+        assert told["fields"]["changed"] == ["limits.max_projects"]
+        await until(lambda: rig.lines("background task faulted") != [])
+    assert await rig.metric('limit{limit="projects"}') == 3
+    assert (await rig.reload("limits: {max_projects: 4}\n"))["fields"]["changed"] == ["limits.max_projects"]
+    assert rig.server.process is not None
+    assert rig.server.process.returncode is None
 
 
 async def test_notifications_go_elsewhere(rig: Rig, tmp_path: Path, folder: Path) -> None:

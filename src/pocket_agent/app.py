@@ -8,8 +8,11 @@ work (which run on), the listeners close, spans are exported, the store is close
 import asyncio
 import contextlib
 import gc
+import os
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,7 +37,7 @@ from pocket_agent.events import (
     SettingIgnored,
 )
 from pocket_agent.hub import Hub
-from pocket_agent.ledger import audited, note_changes, note_first
+from pocket_agent.ledger import audited, note_changes, note_first, remember_settings
 from pocket_agent.notification.notifier import Notifier
 from pocket_agent.observability.check import Inspector
 from pocket_agent.observability.exposition import Exposition, Token, application, scrape_token
@@ -56,6 +59,7 @@ from pocket_agent.server.pairing import new_pairing
 from pocket_agent.session.agent import AgentContext
 from pocket_agent.storage import Store
 from pocket_agent.storage.location import database_path
+from pocket_agent.supervision import supervise
 
 _DEMO_SECONDS: Final = 60.0
 """How often the scripted model is looked after."""
@@ -115,6 +119,7 @@ async def serve(
         ConfigurationError: something configured cannot be used; the message names it.
         FileOperationError: the data directory cannot be used, or another server uses it.
     """
+    start_worker_threads()
     losses = Losses()
     with open_log(loaded.settings.logging, losses, environment) as log:
         notifier = Notifier(loaded.settings.notifications, partial(losses.add, "notifications"))
@@ -156,7 +161,8 @@ async def _serve(
             first = await _first_device(store, settings, trail or NoTrail())
             child = await _child_environment(settings, environment)
             if settings.demo:
-                await stack.enter_async_context(_background(_look_after_model(_demo_dir(settings), observer)))
+                look_after_model = partial(_look_after_model, _demo_dir(settings), observer)
+                await stack.enter_async_context(_background(observer, {"demo model": look_after_model}))
             watcher = SpoolWatcher()
             stack.callback(watcher.close)
             installer = Installer(settings.claude.binary, candidates, build_environment(child, {}))
@@ -183,28 +189,35 @@ async def _serve(
                 listening(endpoint.application(), loaded, observer, endpoint.admission, endpoint.hosts)
             )
             started = _started(listeners, first, settings)
+            reloader = Reloader(
+                loaded,
+                read_settings,
+                Parts(
+                    log,
+                    notifier,
+                    listeners.tls,
+                    endpoint.hosts,
+                    (endpoint.renew, projects.renew, renew_scraped),
+                    partial(note_changes, trail),
+                    partial(remember_settings, store, loaded),
+                ),
+                observer,
+            )
             await stack.enter_async_context(
                 _background(
-                    endpoint.keep_alive(),
-                    endpoint.push_figures(),
-                    endpoint.watch_devices(),
-                    observed.loop.run(),
-                    health.run(),
-                    report.run(),
-                    notifier.run(projects, endpoint.is_watched, listeners.page_urls[0], observer),
-                    Reloader(
-                        loaded,
-                        read_settings,
-                        Parts(
-                            log,
-                            notifier,
-                            listeners.tls,
-                            endpoint.hosts,
-                            (endpoint.renew, projects.renew, renew_scraped),
-                            partial(note_changes, trail, store, loaded),
+                    observer,
+                    {
+                        "keep-alive": endpoint.keep_alive,
+                        "push": endpoint.push_figures,
+                        "devices": endpoint.watch_devices,
+                        "loop monitor": observed.loop.run,
+                        "health": health.run,
+                        "history": report.run,
+                        "notifier": partial(
+                            notifier.run, projects, endpoint.is_watched, listeners.page_urls[0], observer
                         ),
-                        observer,
-                    ).run(reload),
+                        "reload": partial(reloader.run, reload),
+                    },
                 )
             )
             await report.unready()  # so that the first checks are done when the log says that it is ready
@@ -265,7 +278,7 @@ async def _exporting(
     admission = Admission(loaded.settings)
     guard = Guard(loaded.settings, _scraped_hosts(loaded.settings, token), admission, observer)
     guard.add_to(served)
-    async with exporting(served, loaded, admission) as url:
+    async with exporting(served, loaded, observer, admission) as url:
         observer.emit(MetricsServed(f"{url}/metrics", str(token.file) if token is not None else None))
         yield guard.renew
 
@@ -275,6 +288,21 @@ def _scraped_hosts(settings: Settings, token: Token | None) -> Hosts | None:
     if token is not None:
         return None
     return Hosts(settings, auth=False)
+
+
+def start_worker_threads() -> None:
+    """Give the running loop an executor whose threads all run already.
+
+    `Thread.start` waits until the new thread has begun, for ever when there is no memory left for that, and
+    `asyncio.to_thread` starts threads from the event loop.
+    """
+    workers = min(32, (os.cpu_count() or 1) + 4)  # as many as Python's own default executor
+    executor = ThreadPoolExecutor(workers, "worker")
+    started = threading.Barrier(workers + 1)
+    for _ in range(workers):
+        executor.submit(started.wait)
+    started.wait()
+    asyncio.get_running_loop().set_default_executor(executor)
 
 
 def _spare_what_stays() -> None:
@@ -343,10 +371,10 @@ def _demo_dir(settings: Settings) -> Path:
 
 
 @contextlib.asynccontextmanager
-async def _background(*loops: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    """Run loops that never end by themselves until the block is left."""
+async def _background(observer: Observer, loops: Mapping[str, Callable[[], Awaitable[None]]]) -> AsyncIterator[None]:
+    """Run supervised loops until the block is left; the keys are their names in the log."""
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(loop) for loop in loops]
+        tasks = [group.create_task(supervise(name, loop, observer)) for name, loop in loops.items()]
         try:
             yield
         finally:

@@ -211,6 +211,14 @@ class ProjectFaulted:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskFaulted:
+    """A background task of the server raised an exception; it is started again after a pause."""
+
+    task: str
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutionQueued:
     """A prompt was accepted; `place` is its place in the queue, 0 when it starts at once."""
 
@@ -439,6 +447,7 @@ Event = (
     | ProjectCreated
     | ProjectDeleted
     | ProjectFaulted
+    | TaskFaulted
     | ExecutionQueued
     | ExecutionDelayed
     | ExecutionWithdrawn

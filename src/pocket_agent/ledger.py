@@ -1,13 +1,14 @@
 """The audit log of a server beside its database, and what the server itself has to tell there."""
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Final
 
 from pocket_agent.audit.file import audit_path
 from pocket_agent.audit.record import EMPTY, Head, Record
 from pocket_agent.audit.trail import AuditTrail, Trail, timestamp
 from pocket_agent.config import LoadedSettings
+from pocket_agent.config.renewal import Change
 from pocket_agent.events import Observer
 from pocket_agent.model import Device
 from pocket_agent.storage import Store
@@ -57,12 +58,20 @@ def note_first(trail: Trail, device: Device) -> None:
     trail.note(Record(timestamp(), "pairing_start", details={"first": True}))
 
 
-async def note_changes(trail: Trail | None, store: Store, loaded: LoadedSettings) -> None:
-    """Settings have changed while the server runs; the next start does not tell of them again."""
-    shown = _printed(loaded)
-    changed = _difference(await store.remember_settings(shown), shown)
-    if trail is not None and changed:
-        trail.note(Record(timestamp(), _SETTINGS, details=changed))
+def note_changes(trail: Trail | None, changes: Iterable[Change]) -> None:
+    """Append the settings that a reload has changed to the audit log."""
+    details = {change.key: {"from": change.before, "to": change.after} for change in changes}
+    if trail is not None and details:
+        trail.note(Record(timestamp(), _SETTINGS, details=details))
+
+
+async def remember_settings(store: Store, loaded: LoadedSettings) -> None:
+    """Store the settings as they are now, so that the next start does not log their changes again.
+
+    Raises:
+        FileOperationError: the store refused.
+    """
+    await store.remember_settings(_printed(loaded))
 
 
 def _printed(loaded: LoadedSettings) -> dict[str, object]:

@@ -35,6 +35,7 @@ from pocket_agent.session.log import ProjectLog, now
 from pocket_agent.session.session import Session
 from pocket_agent.session.state import State
 from pocket_agent.storage import Change, Store
+from pocket_agent.supervision import supervise
 
 _PAGE_ENTRIES: Final = 500
 _PAGE_BYTES: Final = 512 * 1024
@@ -85,7 +86,7 @@ class Projects:
                 async with asyncio.timeout(_RESTORE_SECONDS):
                     for session in self._sessions.values():
                         await session.life.ready.wait()
-            retention = tasks.create_task(self._retain())
+            retention = tasks.create_task(supervise("retention", self._retain, self._observer))
             try:
                 yield
             finally:

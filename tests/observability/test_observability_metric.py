@@ -281,6 +281,9 @@ def test_the_rest_of_the_events() -> None:
     assert changes(observer, example(events.ProjectFaulted)) == {
         at("errors_total", code="INTERNAL_ERROR", operation="project"): 1
     }
+    assert changes(observer, example(events.TaskFaulted)) == {
+        at("errors_total", code="INTERNAL_ERROR", operation="server"): 1
+    }
     assert changes(observer, example(events.ExecutionDelayed, code="CLAUDE_NOT_FOUND")) == {
         at("errors_total", code="CLAUDE_NOT_FOUND", operation="execution"): 1
     }

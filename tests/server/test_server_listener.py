@@ -80,7 +80,7 @@ def opened(loaded: LoadedSettings, seen: Recorder) -> contextlib.AbstractAsyncCo
 
 def exported(loaded: LoadedSettings) -> contextlib.AbstractAsyncContextManager[str]:
     """The same, for scrapes."""
-    return exporting(web.Application(), loaded, Admission(loaded.settings))
+    return exporting(web.Application(), loaded, Recorder(), Admission(loaded.settings))
 
 
 async def refusal(loaded: LoadedSettings, seen: Recorder) -> str:

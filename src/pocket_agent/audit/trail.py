@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -13,6 +14,7 @@ from pocket_agent.audit.record import EMPTY, Head, Record, bounded
 from pocket_agent.audit.sieve import Sieve
 from pocket_agent.errors import PocketAgentError
 from pocket_agent.events import AuditFailed, Observer
+from pocket_agent.supervision import supervise
 
 _MAX_WAITING: Final = 10_000
 """Records that wait for a disk; the oldest are let go of, and how many they were is written."""
@@ -74,7 +76,7 @@ class AuditTrail:
         """
         self._head = known
         async with asyncio.TaskGroup() as tasks:
-            writing = tasks.create_task(self._run(keep, observer))
+            writing = tasks.create_task(supervise("audit", partial(self._run, keep, observer), observer))
             try:
                 yield
             finally:
@@ -111,11 +113,12 @@ class AuditTrail:
             return True
         try:
             self._head = await asyncio.to_thread(append, self._path, records, self._head)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - also a thread that cannot be started: no record may get lost
             self._waiting.extendleft(reversed(batch))
             self._lost += lost
             self._bound()
-            self._failed(observer, error.strerror or str(error))
+            reason = error.strerror if isinstance(error, OSError) else None
+            self._failed(observer, reason or type(error).__name__)
             return False
         self._failing = False
         try:

@@ -122,11 +122,12 @@ class Notifier:
                 self._tell(subjects, address)
                 await asyncio.sleep(_LOOK_SECONDS)
         finally:
-            await asyncio.to_thread(close_all, list(self._destinations.values()), _CLOSE_SECONDS)
+            closing, self._destinations = list(self._destinations.values()), {}
+            self._changed = True  # so that the next run, after a fault, opens them again
+            await asyncio.to_thread(close_all, closing, _CLOSE_SECONDS)
 
     def _open(self, projects: Projects, tell: Tell) -> None:
         """Take up the addresses that there are now, and what waits already."""
-        self._changed = False
         for url in self._destinations.keys() - {route.url for route in self._routes}:
             self._destinations.pop(url).retire()
         for name, url, send in self._routes:
@@ -134,6 +135,7 @@ class Notifier:
                 self._destinations[url].name = name
             else:
                 self._destinations[url] = Destination(name, send, self._lost, tell)
+        self._changed = False
         if not self._routes:
             self._pending.forget()
             return

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
+from queue import SimpleQueue
 from typing import Final, TypeVar
 
 from pocket_agent import events
@@ -179,8 +180,17 @@ def _listed(texts: list[str]) -> str:
     return " ".join([*texts[:_NAMED], *([f"And {more} more."] if more > 0 else [])])
 
 
+_Job = Callable[[], None]
+_IDLE_THREADS: Final[dict[str, list["SimpleQueue[_Job]"]]] = {}
+"""By name, the queues of the threads that wait for work."""
+
+
 async def in_thread(work: Callable[[], Result], name: str) -> Result:
-    """The result of a call that a disk may hold up; nobody waits for its thread, not the end of the server either."""
+    """The result of a call that a disk may hold up; the end of the server does not wait for its thread.
+
+    Threads are kept and used again by name. `Thread.start` waits for the new thread, for ever when that thread
+    has no memory to begin with, so a server must not start threads from its event loop again and again.
+    """
     done: Future[Result] = Future()
     done.set_running_or_notify_cancel()
 
@@ -190,5 +200,17 @@ async def in_thread(work: Callable[[], Result], name: str) -> Result:
         except Exception as error:  # noqa: BLE001 - raised in the coroutine that waits
             done.set_exception(error)
 
-    threading.Thread(target=run, name=name, daemon=True).start()
+    idle = _IDLE_THREADS.setdefault(name, [])
+    if idle:
+        jobs = idle.pop()
+    else:
+        jobs = SimpleQueue()
+        threading.Thread(target=_work, args=(jobs, idle), name=name, daemon=True).start()
+    jobs.put(run)
     return await asyncio.wrap_future(done)
+
+
+def _work(jobs: "SimpleQueue[_Job]", idle: list["SimpleQueue[_Job]"]) -> None:
+    while True:
+        jobs.get()()
+        idle.append(jobs)

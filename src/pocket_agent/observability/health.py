@@ -89,12 +89,14 @@ class Health:
             tasks.create_task(self._run(tasks, watch))
 
     async def _run(self, tasks: asyncio.TaskGroup, watch: "_Watch") -> None:
-        look = tasks.create_task(_outcome(watch.check))
-        done, _ = await asyncio.wait({look}, timeout=watch.check.seconds)
-        if not done:
-            self._settle(watch, CheckData("unhealthy", f"The check took longer than {watch.check.seconds:g} s."))
-        result = await look
-        watch.running = False
+        try:
+            look = tasks.create_task(_outcome(watch.check))
+            done, _ = await asyncio.wait({look}, timeout=watch.check.seconds)
+            if not done:
+                self._settle(watch, CheckData("unhealthy", f"The check took longer than {watch.check.seconds:g} s."))
+            result = await look
+        finally:
+            watch.running = False
         self._settle(watch, result)
 
     def _settle(self, watch: "_Watch", result: CheckData) -> None:

@@ -67,6 +67,9 @@ class Incidents:
             case events.ProjectFaulted():
                 message = f"A project's task failed ({error_name(event.error)}) and was started again."
                 self._add(InternalError.code, "project", message, None, event.project_id)
+            case events.TaskFaulted():
+                message = f"A background task ({event.task}) failed ({error_name(event.error)}) and is started again."
+                self._add(InternalError.code, "server", message)
             case events.ExecutionDelayed(context=context):
                 self._add(event.code, "execution", event.reason, context.correlation_id, context.project_id)
             case events.ExecutionFinished(context=context):

@@ -147,6 +147,10 @@ def _project_faulted(event: events.ProjectFaulted) -> Line:
     return Line("error", "project faulted", {"project_id": event.project_id, "exc_info": event.error})
 
 
+def _task_faulted(event: events.TaskFaulted) -> Line:
+    return Line("error", "background task faulted", {"task": event.task, "exc_info": event.error})
+
+
 def _execution_queued(event: events.ExecutionQueued) -> Line:
     return Line("debug", "execution queued", {"place": event.place}, event.context)
 
@@ -296,6 +300,7 @@ LINES: Final[Mapping[type[Event], Callable[[Any], Line]]] = {
     events.ProjectCreated: _project_created,
     events.ProjectDeleted: _project_deleted,
     events.ProjectFaulted: _project_faulted,
+    events.TaskFaulted: _task_faulted,
     events.ExecutionQueued: _execution_queued,
     events.ExecutionDelayed: _execution_delayed,
     events.ExecutionWithdrawn: _execution_withdrawn,

@@ -86,19 +86,38 @@ class Log:
             fields = {**fields, "exc_info": None, "error": error_name(error), "exception": told(error)}
         sink.write(layout.line(level, msg, fields))
 
-    async def reload(self, settings: LoggingSettings) -> None:
-        """Go on with other settings, in a file that is opened again; what waits is still written as before.
+    async def prepare(self, settings: LoggingSettings) -> "Prepared":
+        """Open the output of other settings; nothing is written to it before `Prepared.use`.
 
         Raises:
-            ConfigurationError: the new output cannot be written to; everything stays as it was.
+            ConfigurationError: the new output cannot be written to.
         """
-        new = await asyncio.to_thread(self._open, settings)
-        old, self._target = self._target, new
-        await asyncio.to_thread(old.sink.close, _FLUSH_SECONDS)
+        return Prepared(self, await asyncio.to_thread(self._open, settings))
+
+    def replace(self, target: _Target) -> _Target:
+        """Write to another target from here on; returns the one before, which still holds lines."""
+        old, self._target = self._target, target
+        return old
 
     def close(self) -> None:
         """Write what waits, within a bound; lines that come later are lost."""
         self._target.sink.close(_FLUSH_SECONDS)
+
+
+class Prepared:
+    """An output that a log can go over to, in one step that cannot fail."""
+
+    def __init__(self, log: Log, target: _Target) -> None:
+        self._log = log
+        self._unused = target
+
+    def use(self) -> None:
+        """Let the log write to it from here on."""
+        self._unused = self._log.replace(self._unused)
+
+    async def close(self) -> None:
+        """Close the output that is not used: the one before `use`, once its lines are written, or else the new one."""
+        await asyncio.to_thread(self._unused.sink.close, _FLUSH_SECONDS)
 
 
 @contextlib.contextmanager

@@ -133,6 +133,9 @@ class MetricObserver:
     def _project_faulted(self, _: events.ProjectFaulted) -> None:
         self._errors.inc(errors.InternalError.code, "project")
 
+    def _task_faulted(self, _: events.TaskFaulted) -> None:
+        self._errors.inc(errors.InternalError.code, "server")
+
     def _execution_delayed(self, event: events.ExecutionDelayed) -> None:
         self._errors.inc(event.code, "execution")
 
@@ -201,6 +204,7 @@ class MetricObserver:
         events.ConsumerDropped: _consumer_dropped,
         events.RequestHandled: _request_handled,
         events.ProjectFaulted: _project_faulted,
+        events.TaskFaulted: _task_faulted,
         events.ExecutionDelayed: _execution_delayed,
         events.FirstMessageReceived: _first_message_received,
         events.ExecutionFinished: _execution_finished,

@@ -8,11 +8,14 @@ import ssl
 import struct
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Final
 
 from aiohttp import web
 
+from pocket_agent.events import Observer, TaskFaulted
 from pocket_agent.server.admission import Admission
+from pocket_agent.supervision import supervise
 
 _BACKLOG: Final = 1024
 _HANDSHAKE_SECONDS: Final = 10.0
@@ -87,15 +90,22 @@ class Acceptor:
         context: for TLS.
         admission: which connections may be.
         patience: tells after how many seconds the system gives up a connection whose other end takes nothing.
+        observer: gets a TaskFaulted event for each fault of the server's own that a connection runs into.
     """
 
     def __init__(
-        self, server: web.Server, context: ssl.SSLContext | None, admission: Admission, patience: Callable[[], float]
+        self,
+        server: web.Server,
+        context: ssl.SSLContext | None,
+        admission: Admission,
+        patience: Callable[[], float],
+        observer: Observer,
     ) -> None:
         self._server = server
         self._context = context
         self._admission = admission
         self._patience = patience
+        self._observer = observer
         self._arriving: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
@@ -103,7 +113,10 @@ class Acceptor:
         """Take connections in until the block is left; those that are in stay."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                loops = [tasks.create_task(self._accept(one, tasks)) for one in sockets]
+                loops = [
+                    tasks.create_task(supervise("accept", partial(self._accept, one, tasks), self._observer))
+                    for one in sockets
+                ]
                 try:
                     yield
                 finally:
@@ -148,6 +161,10 @@ class Acceptor:
         except OSError:  # no TLS, or not in time
             connected.close()
             place.close()
+        except Exception as error:  # noqa: BLE001 - the border of a connection: a fault in one must not end the server
+            connected.close()
+            place.close()
+            self._observer.emit(TaskFaulted("accept", error))
         except BaseException:
             connected.close()
             place.close()

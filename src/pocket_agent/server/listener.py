@@ -71,7 +71,7 @@ async def listening(
     if server.tls.enabled:
         tls = Tls(server.tls, settings.data.dir / "tls", certified_hosts(server))
         adopt(tls, hosts, observer)
-    async with _running(application, settings, admission) as doors:
+    async with _running(application, settings, admission, observer) as doors:
         context = tls.context if tls is not None else None
         port = await doors.open(server.host, server.port, context, _MAIN)
         url = f"{'https' if tls is not None else 'http'}://{in_url(server.host)}:{port}"
@@ -83,14 +83,16 @@ async def listening(
 
 
 @contextlib.asynccontextmanager
-async def exporting(application: web.Application, loaded: LoadedSettings, admission: Admission) -> AsyncIterator[str]:
+async def exporting(
+    application: web.Application, loaded: LoadedSettings, observer: Observer, admission: Admission
+) -> AsyncIterator[str]:
     """Open the listener for Prometheus, until the block is left; gives its URL.
 
     Raises:
         ConfigurationError: the port cannot be used; the message names the setting.
     """
     metrics = loaded.settings.metrics
-    async with _running(application, loaded.settings, admission) as doors:
+    async with _running(application, loaded.settings, admission, observer) as doors:
         port = await doors.open(metrics.host, metrics.port, None, _METRICS)
         yield f"http://{in_url(metrics.host)}:{port}"
 
@@ -126,10 +128,18 @@ _METRICS: Final = _Setting("metrics.host (PA_METRICS_HOST)", "metrics.port (PA_M
 class _Doors:
     """The listeners of one application."""
 
-    def __init__(self, server: web.Server, settings: Settings, admission: Admission, open_: AsyncExitStack) -> None:
+    def __init__(
+        self,
+        server: web.Server,
+        settings: Settings,
+        admission: Admission,
+        observer: Observer,
+        open_: AsyncExitStack,
+    ) -> None:
         self._server = server
         self._websocket = settings.websocket
         self._admission = admission
+        self._observer = observer
         self._open = open_
 
     async def open(self, host: str, port: int, context: ssl.SSLContext | None, setting: _Setting) -> int:
@@ -154,7 +164,7 @@ class _Doors:
             raise ConfigurationError(
                 f"Port {port} on {host} cannot be used: {reason}. Choose another: {setting.port}."
             ) from error
-        acceptor = Acceptor(self._server, context, self._admission, self._patience)
+        acceptor = Acceptor(self._server, context, self._admission, self._patience, self._observer)
         await self._open.enter_async_context(acceptor.serving(sockets))
         return int(sockets[0].getsockname()[1])
 
@@ -164,13 +174,15 @@ class _Doors:
 
 
 @contextlib.asynccontextmanager
-async def _running(application: web.Application, settings: Settings, admission: Admission) -> AsyncIterator[_Doors]:
+async def _running(
+    application: web.Application, settings: Settings, admission: Admission, observer: Observer
+) -> AsyncIterator[_Doors]:
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=_CLEANUP_SECONDS)
     await runner.setup()
     assert runner.server is not None
     try:
         async with AsyncExitStack() as open_:
-            yield _Doors(runner.server, settings, admission, open_)
+            yield _Doors(runner.server, settings, admission, observer, open_)
     finally:
         await runner.cleanup()
 
