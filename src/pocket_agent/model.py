@@ -48,6 +48,13 @@ class ExecutionStatus(enum.StrEnum):
         return self not in _OPEN
 
 
+class StopRequest(enum.StrEnum):
+    """How a client asked to end an execution."""
+
+    INTERRUPT = "interrupt"
+    KILL = "kill"
+
+
 _OPEN: Final = frozenset({ExecutionStatus.QUEUED, ExecutionStatus.STARTING, ExecutionStatus.RUNNING})
 
 
@@ -122,6 +129,43 @@ class Entry(msgspec.Struct, frozen=True):
     data: bytes
 
 
+class HoldReason(enum.StrEnum):
+    """Why the queue of a project is on hold."""
+
+    INTERRUPTED = "interrupted"
+    """A client interrupted the execution and asked for it (`hold_queue`)."""
+    KILLED = "killed"
+    """A client killed the execution and asked for it (`hold_queue`)."""
+    USAGE_LIMIT = "usage_limit"
+    """The account's usage limit is reached."""
+    CREDIT = "credit"
+    """The account's credit or billing refuses the request."""
+    AUTHENTICATION = "authentication"
+    """The CLI is not logged in, or its login or API key is not accepted."""
+    OVERLOADED = "overloaded"
+    """The API is overloaded or fails."""
+    NETWORK = "network"
+    """The API cannot be reached."""
+    DIRECTORY = "directory"
+    """The project's directory cannot be entered."""
+    CLI = "cli"
+    """The Claude Code CLI is missing or cannot be run."""
+    CONVERSATION = "conversation"
+    """The CLI no longer has the conversation that the prompts were written for."""
+
+
+class QueueHold(msgspec.Struct, frozen=True):
+    """The queue of a project does not go on by itself.
+
+    Attributes:
+        message: plain English for a person.
+    """
+
+    reason: HoldReason
+    message: str
+    since: Milliseconds
+
+
 class Project(msgspec.Struct, frozen=True):
     """A directory that an agent works in.
 
@@ -133,6 +177,7 @@ class Project(msgspec.Struct, frozen=True):
         fork: whether the next prompt continues a copy of `session_id` instead of the session itself.
         head: the offset of the newest entry, 0 for an empty log.
         first: the offset of the oldest entry that is still stored, head + 1 for an empty log.
+        queue_hold: why the prompts that wait do not start; None when they do.
     """
 
     number: int
@@ -150,6 +195,7 @@ class Project(msgspec.Struct, frozen=True):
     model: str | None = None
     permission_mode: str | None = None
     fork: bool = False
+    queue_hold: QueueHold | None = None
 
 
 class ExecuteOptions(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -269,6 +315,8 @@ class Execution(msgspec.Struct, frozen=True):
         usage: what it used, by model.
         incomplete: whether it ended without the CLI's own figures: `usage` is then a lower bound, without
             dollars.
+        stop: what a client asked for to end it; a server that starts again carries it out.
+        started_tick: the monotonic time at which it started, in milliseconds since the boot (`session.log.tick`).
     """
 
     id: ExecutionId
@@ -291,6 +339,8 @@ class Execution(msgspec.Struct, frozen=True):
     model: str | None = None
     usage: tuple[ModelUsage, ...] = ()
     incomplete: bool = False
+    stop: StopRequest | None = None
+    started_tick: int | None = None
 
     @property
     def context(self) -> ExecutionContext:
@@ -325,6 +375,7 @@ class Approval(msgspec.Struct, frozen=True):
         request: the CLI's whole request object (JSON), from which the answer is built.
         answer: the control response (one JSON line) once somebody answered.
         delivered: whether the answer was written to the CLI.
+        created_tick: the monotonic time of `created_at`, in milliseconds since the boot (`session.log.tick`).
     """
 
     id: ApprovalId
@@ -338,6 +389,7 @@ class Approval(msgspec.Struct, frozen=True):
     by: str | None = None
     answer: bytes | None = None
     delivered: bool = False
+    created_tick: int | None = None
 
 
 class ProcessRecord(msgspec.Struct, frozen=True):

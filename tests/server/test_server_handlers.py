@@ -26,6 +26,7 @@ OF_PROJECT = {
     "approval_respond": {"approval_id": "a", "behavior": "allow"},
     "prompt_edit": {"execution_id": "e", "prompt": "p"},
     "prompt_cancel": {"execution_id": "e"},
+    "queue_resume": {},
     "set_model": {"model": "opus"},
     "set_permission_mode": {"mode": "plan"},
     "session_list": {},

@@ -34,6 +34,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "approval_respond": {"approval_id": "a-1", "behavior": "allow"},
     "prompt_edit": {"execution_id": "e-1", "prompt": "two"},
     "prompt_cancel": {"execution_id": "e-1"},
+    "queue_resume": {},
     "set_model": {"model": "opus"},
     "set_permission_mode": {"mode": "plan"},
     "session_list": {},

@@ -27,12 +27,12 @@ def test_the_path_is_shown_as_the_client_gave_it() -> None:
 
 def test_places_in_the_queue_count_from_one() -> None:
     queue = [sample.execution(id="e-7", prompt="first"), sample.execution(id="e-8", prompt="second")]
-    shown = view.queue_state(queue).queue
+    shown = view.queue_state(queue, None).queue
     assert [(item.execution_id, item.position, item.prompt) for item in shown] == [
         ("e-7", 1, "first"),
         ("e-8", 2, "second"),
     ]
-    assert view.queue_state([]).queue == []
+    assert view.queue_state([], None).queue == []
 
 
 def test_what_a_tool_would_do_stays_as_the_agent_wrote_it() -> None:

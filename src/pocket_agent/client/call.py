@@ -72,13 +72,29 @@ class Calls(ABC):
             data["traceparent"] = traceparent
         return _read(await self.request("execute", data, project_id=project_id, timeout=timeout), push.ExecuteData)
 
-    async def interrupt(self, project_id: str) -> push.AgentInterruptData:
-        """Ask the agent to stop what it does; its session stays warm."""
-        return _read(await self.request("agent_interrupt", project_id=project_id), push.AgentInterruptData)
+    async def interrupt(
+        self, project_id: str, *, execution_id: str | None = None, hold_queue: bool = False
+    ) -> push.AgentInterruptData:
+        """Ask the agent to stop what it does; its session stays warm.
 
-    async def kill(self, project_id: str) -> push.AgentKillData:
-        """End the running execution and all its processes."""
-        return _read(await self.request("agent_kill", project_id=project_id), push.AgentKillData)
+        Args:
+            project_id: the project.
+            execution_id: stop only this execution; None for the one that runs.
+            hold_queue: keep the prompts that wait until `resume_queue`.
+        """
+        data = _stop(execution_id, hold_queue=hold_queue)
+        return _read(await self.request("agent_interrupt", data, project_id=project_id), push.AgentInterruptData)
+
+    async def kill(
+        self, project_id: str, *, execution_id: str | None = None, hold_queue: bool = False
+    ) -> push.AgentKillData:
+        """End the running execution and all its processes; the arguments are those of `interrupt`."""
+        data = _stop(execution_id, hold_queue=hold_queue)
+        return _read(await self.request("agent_kill", data, project_id=project_id), push.AgentKillData)
+
+    async def resume_queue(self, project_id: str) -> push.QueueResumeData:
+        """Let the prompts that wait go on after the queue was on hold."""
+        return _read(await self.request("queue_resume", project_id=project_id), push.QueueResumeData)
 
     async def new_session(self, project_id: str) -> push.SessionResetData:
         """Begin a fresh conversation with the next prompt."""
@@ -201,6 +217,11 @@ class Calls(ABC):
     async def stats(self) -> push.ServerStatsData:
         """The server's figures, once."""
         return _read(await self.request("server_stats"), push.ServerStatsData)
+
+
+def _stop(execution_id: str | None, *, hold_queue: bool) -> dict[str, object]:
+    data: dict[str, object] = {"execution_id": execution_id} if execution_id is not None else {}
+    return {**data, "hold_queue": True} if hold_queue else data
 
 
 def _read(reply: Frame, kind: type[_Data], payload: bytes | None = None) -> _Data:

@@ -20,6 +20,7 @@ OPERATION_OF: Final[Mapping[str, str]] = {
     "execute": "execute",
     "prompt_edit": "execute",
     "prompt_cancel": "execute",
+    "queue_resume": "execute",
     "agent_kill": "agent",
     "agent_interrupt": "agent",
     "agent_new_session": "agent",

@@ -6,11 +6,27 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct
 
-from pocket_agent.model import Claim, ExecutionStatus, ProjectState
+from pocket_agent.model import Claim, ExecutionStatus, HoldReason, ProjectState
+
+
+class QueueHoldData(Struct, frozen=True):
+    """The prompts that wait do not start: `message` says why to a person, `since` is RFC 3339.
+
+    A fault that is not the prompts' own holds the queue, and so does a client with `hold_queue`. The hold ends with
+    `queue_resume`, with a new `execute` (whose prompt goes behind those that wait), when no prompt waits any more, and
+    by itself when the directory (`directory`) or the CLI (`cli`) is back.
+    """
+
+    reason: HoldReason
+    message: str
+    since: str
 
 
 class ProjectStateData(Struct, frozen=True):
-    """A project as it is now. `path` is byte for byte as its creator gave it."""
+    """A project as it is now. `path` is byte for byte as its creator gave it.
+
+    `queue_hold` is null unless prompts wait and do not start.
+    """
 
     id: str
     path: str
@@ -25,6 +41,7 @@ class ProjectStateData(Struct, frozen=True):
     pending_approvals: int
     model: str | None
     permission_mode: str | None
+    queue_hold: QueueHoldData | None = None
 
 
 class ProjectListData(Struct, frozen=True):
@@ -50,9 +67,10 @@ class QueuedPrompt(Struct, frozen=True):
 
 
 class QueueStateData(Struct, frozen=True):
-    """The prompts that wait, in the order in which they will run."""
+    """The prompts that wait, in the order in which they will run; `queue_hold` as in `project_state`."""
 
     queue: list[QueuedPrompt]
+    queue_hold: QueueHoldData | None = None
 
 
 class ApprovalRequestedData(Struct, frozen=True):
@@ -150,6 +168,13 @@ class AgentInterruptData(Struct, frozen=True):
     project_id: str
     execution_id: str
     status: Literal["interrupting"] = "interrupting"
+
+
+class QueueResumeData(Struct, frozen=True):
+    """Reply to `queue_resume`."""
+
+    project_id: str
+    status: Literal["resumed"] = "resumed"
 
 
 class SessionResetData(Struct, frozen=True):
@@ -563,6 +588,7 @@ PUSHES: Final[Mapping[str, type[Struct]]] = {
     "approval_cancelled": ApprovalCancelledData,
     "prompt_edit": PromptChangedData,
     "prompt_cancel": PromptChangedData,
+    "queue_resume": QueueResumeData,
     "set_model": SetModelData,
     "set_permission_mode": SetPermissionModeData,
     "session_list": SessionListData,

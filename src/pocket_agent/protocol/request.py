@@ -105,15 +105,26 @@ class Execute(Struct, frozen=True):
 
 
 class AgentKill(Struct, frozen=True):
-    """End the running execution and all its processes."""
+    """End the running execution and all its processes.
+
+    With `execution_id` only that one: when it has ended or another one runs, the error is `PROCESS_NOT_FOUND`. With
+    `hold_queue` the prompts that wait stay until `queue_resume`.
+    """
 
     project_id: Id | None = None
+    execution_id: Id | None = None
+    hold_queue: bool = False
 
 
 class AgentInterrupt(Struct, frozen=True):
-    """Ask the agent to stop what it does; its session stays warm."""
+    """Ask the agent to stop what it does; its session stays warm.
+
+    `execution_id` and `hold_queue` as for `agent_kill`.
+    """
 
     project_id: Id | None = None
+    execution_id: Id | None = None
+    hold_queue: bool = False
 
 
 class AgentNewSession(Struct, frozen=True):
@@ -155,6 +166,12 @@ class PromptCancel(Struct, frozen=True):
     """Withdraw a prompt that still waits in the queue."""
 
     execution_id: Id
+    project_id: Id | None = None
+
+
+class QueueResume(Struct, frozen=True):
+    """Let the prompts that wait go on, in order, after the queue was on hold; without a hold nothing changes."""
+
     project_id: Id | None = None
 
 
@@ -293,6 +310,7 @@ Request = (
     | ApprovalRespond
     | PromptEdit
     | PromptCancel
+    | QueueResume
     | SetModel
     | SetPermissionMode
     | SessionList
@@ -326,6 +344,7 @@ REQUESTS: Final[Mapping[str, type[Request]]] = {
     "approval_respond": ApprovalRespond,
     "prompt_edit": PromptEdit,
     "prompt_cancel": PromptCancel,
+    "queue_resume": QueueResume,
     "set_model": SetModel,
     "set_permission_mode": SetPermissionMode,
     "session_list": SessionList,

@@ -63,6 +63,7 @@ _WAITING: Final = frozenset(
         "approval_respond",
         "prompt_edit",
         "prompt_cancel",
+        "queue_resume",
         "set_model",
         "set_permission_mode",
         "session_resume",
@@ -148,6 +149,7 @@ class Handlers:
             "approval_respond": self._approval_respond,
             "prompt_edit": self._prompt_edit,
             "prompt_cancel": self._prompt_cancel,
+            "queue_resume": self._queue_resume,
             "set_model": self._set_model,
             "set_permission_mode": self._set_permission_mode,
             "session_list": self._session_list,
@@ -367,10 +369,12 @@ class Handlers:
         )
 
     async def _agent_kill(self, call: _Call, session: Session) -> Reply:
-        return await session.kill()
+        request = cast("message.AgentKill", call.frame.request)
+        return await session.kill(execution_id=request.execution_id, hold_queue=request.hold_queue)
 
     async def _agent_interrupt(self, call: _Call, session: Session) -> Reply:
-        return await session.interrupt()
+        request = cast("message.AgentInterrupt", call.frame.request)
+        return await session.interrupt(execution_id=request.execution_id, hold_queue=request.hold_queue)
 
     async def _agent_new_session(self, call: _Call, session: Session) -> Reply:
         return await session.new_session()
@@ -433,6 +437,9 @@ class Handlers:
         request = cast("message.PromptCancel", call.frame.request)
         await session.cancel(request.execution_id)
         return PromptChangedData(session.state.project.id, request.execution_id)
+
+    async def _queue_resume(self, call: _Call, session: Session) -> Reply:
+        return await session.resume_queue()
 
     async def _set_model(self, call: _Call, session: Session) -> Reply:
         request = cast("message.SetModel", call.frame.request)

@@ -38,6 +38,7 @@ NEEDS: Final[Mapping[str, Need]] = MappingProxyType(
         "approval_respond": Need.ACT,
         "prompt_edit": Need.ACT,
         "prompt_cancel": Need.ACT,
+        "queue_resume": Need.ACT,
         "set_model": Need.ACT,
         "set_permission_mode": Need.ACT,
         "session_resume": Need.ACT,

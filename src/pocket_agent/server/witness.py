@@ -110,7 +110,14 @@ def _asked(frame: ClientFrame) -> dict[str, object]:
             }
         case message.PromptEdit(execution_id=execution_id) | message.PromptCancel(execution_id=execution_id):
             return {"execution_id": execution_id}
-        case message.ProjectCreate() | message.SetModel() | message.SetPermissionMode() | message.SessionResume():
+        case (
+            message.AgentKill()
+            | message.AgentInterrupt()
+            | message.ProjectCreate()
+            | message.SetModel()
+            | message.SetPermissionMode()
+            | message.SessionResume()
+        ):
             return _fields(frame)
         case message.DeviceRename() | message.DeviceRevoke() | message.DeviceRotate() | message.PairingStart():
             return _fields(frame)

@@ -5,22 +5,34 @@ clock ends what runs too long and closes what idles. Restoring is how each run o
 import asyncio
 import contextlib
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 import msgspec
 
+from pocket_agent.claude import control
 from pocket_agent.config.settings import Settings
 from pocket_agent.errors import (
     ClaudeNotFoundError,
     ExecutionFailedError,
     FileOperationError,
     PocketAgentError,
+    ProcessNotFoundError,
     ProjectNotFoundError,
     ResourceLimitError,
 )
 from pocket_agent.events import ExecutionDelayed, ExecutionQueued, Observer, StorageFailed
-from pocket_agent.model import Account, ApprovalStatus, Execution, ExecutionStatus, ProcessRecord, ProjectState
+from pocket_agent.model import (
+    Account,
+    ApprovalStatus,
+    Execution,
+    ExecutionId,
+    ExecutionStatus,
+    ProcessRecord,
+    ProjectState,
+    StopRequest,
+)
 from pocket_agent.policy import Policy
 from pocket_agent.protocol.push import ErrorData
 from pocket_agent.session.account import execution_event
@@ -76,7 +88,7 @@ class Life:
         self._capacity = capacity
         self._settings = settings
         self._observer = observer
-        self._interrupt_deadline: float | None = None
+        self._interrupt_deadline: tuple[ExecutionId, float] | None = None
 
     async def run(self) -> None:
         """Restore the session from the store, then work until cancelled."""
@@ -132,11 +144,21 @@ class Life:
             raise
         self.tick.set()
 
-    def expect_end(self) -> None:
-        """An interrupt was sent; a process that goes on all the same is ended after a grace."""
-        if self._interrupt_deadline is None:
-            self._interrupt_deadline = time.monotonic() + self._settings.claude.interrupt_grace
+    async def interrupt(self) -> None:
+        """Ask the agent to stop; a process that goes on all the same is ended after a grace. Needs the mutex."""
+        state = self._state
+        assert state.current is not None
+        state.verdict = ExecutionStatus.KILLED
+        if self._interrupt_left() is None:
+            self._interrupt_deadline = state.current.id, time.monotonic() + self._settings.claude.interrupt_grace
         self.tick.set()
+        with contextlib.suppress(ProcessNotFoundError):  # it ended by itself, which the tail is about to see
+            await self._agent.send(control.interrupt(uuid.uuid4().hex))
+
+    async def release_hold(self) -> None:
+        """Let the prompts that wait go on. Needs the mutex."""
+        await self._state.log.write(Write(project={"queue_hold": None}), after=lambda: self._state.announce(queue=True))
+        self.wake.set()
 
     async def _evict(self) -> bool:
         """Close the process if the project is idle, to make room for another's."""
@@ -152,7 +174,10 @@ class Life:
         state.queue = [execution for execution in opened if execution.status is ExecutionStatus.QUEUED]
         state.current = next((found for found in opened if found.status is not ExecutionStatus.QUEUED), None)
         state.last = await self._store.last_finished(project_id)
-        state.verdict, state.killed, state.attempts, state.heard = None, False, 1, True
+        stop = state.current.stop if state.current is not None else None
+        state.verdict = ExecutionStatus.KILLED if stop is not None else None
+        state.killed = stop is StopRequest.KILL
+        state.attempts, state.heard = 1, True
         answers = []
         state.approvals = {}
         for approval in await self._store.open_approvals(project_id):
@@ -174,6 +199,7 @@ class Life:
         if state.current is not None:
             if self._agent.alive:
                 await self._continue(state.current)
+                await self._carry_out_stop()
             elif not self._agent.open:
                 await self._abandon()
         for approval in answers:
@@ -199,6 +225,14 @@ class Life:
         silent = self._agent.spool_size <= state.silent_from
         if execution.status is ExecutionStatus.STARTING and silent and self._agent.unread() == 0:
             await self.runner.send_prompt()
+
+    async def _carry_out_stop(self) -> None:
+        """Do what a client was promised before the server died."""
+        match self._state.current and self._state.current.stop:
+            case StopRequest.KILL:
+                await self.runner.end(ExecutionStatus.KILLED, killed=True)
+            case StopRequest.INTERRUPT:
+                await self.interrupt()
 
     async def _abandon(self) -> None:
         """The process of the running execution is gone without a trace, as after a reboot."""
@@ -227,7 +261,7 @@ class Life:
         while True:
             await self.wake.wait()
             self.wake.clear()
-            while self._state.queue and self._state.current is None:
+            while self._may_start:
                 await self._capacity.acquire()
                 try:
                     async with self.mutex:
@@ -241,13 +275,19 @@ class Life:
                     told = error.message
                     await asyncio.sleep(_RETRY_SECONDS)
 
+    @property
+    def _may_start(self) -> bool:
+        """Whether the next prompt of the queue is not held up by this project itself."""
+        state = self._state
+        return bool(state.queue) and state.current is None and state.project.queue_hold is None
+
     def _delayed(self, error: PocketAgentError) -> None:
         if self._state.queue:
             self._observer.emit(ExecutionDelayed(self._state.queue[0].context, error.code, error.message))
 
     async def _start_next(self) -> None:
         state = self._state
-        if not state.queue or state.current is not None:
+        if not self._may_start:
             self._capacity.release()
             return
         execution = state.queue[0]
@@ -325,7 +365,14 @@ class Life:
         return limit - spent / 1000
 
     def _interrupt_left(self) -> float | None:
-        return None if self._interrupt_deadline is None else self._interrupt_deadline - time.monotonic()
+        """Seconds that the running execution has to end after its interrupt; None without one.
+
+        The deadline names its execution, since the next one may have started before the clock runs again.
+        """
+        running = self._state.current
+        if self._interrupt_deadline is None or running is None or running.id != self._interrupt_deadline[0]:
+            return None
+        return self._interrupt_deadline[1] - time.monotonic()
 
     async def _on_time(self) -> None:
         if self._state.current is None:

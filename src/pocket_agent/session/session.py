@@ -4,10 +4,10 @@ import time
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Final
 
 import msgspec
 
-from pocket_agent.claude import control
 from pocket_agent.config.settings import Settings
 from pocket_agent.errors import (
     ApprovalNotFoundError,
@@ -26,7 +26,10 @@ from pocket_agent.model import (
     Execution,
     ExecutionId,
     ExecutionStatus,
+    HoldReason,
     ProjectState,
+    QueueHold,
+    StopRequest,
 )
 from pocket_agent.protocol.push import (
     AgentInterruptData,
@@ -34,6 +37,7 @@ from pocket_agent.protocol.push import (
     ApprovalResolvedData,
     ExecuteData,
     ExecutionListData,
+    QueueResumeData,
     SessionData,
     SessionResetData,
 )
@@ -45,6 +49,11 @@ from pocket_agent.session.life import Life
 from pocket_agent.session.log import Draft, Write, entry_draft, now
 from pocket_agent.session.state import State
 from pocket_agent.storage import Store
+
+_HOLDS: Final = {
+    StopRequest.INTERRUPT: (HoldReason.INTERRUPTED, "interrupted"),
+    StopRequest.KILL: (HoldReason.KILLED, "killed"),
+}
 
 
 class Session:
@@ -117,7 +126,9 @@ class Session:
                 state.queue.append(execution)
                 return state.announce(queue=True)
 
-            await state.log.write(Write(executions=(execution,), context=execution.context), after=queued)
+            await state.log.write(
+                Write(project={"queue_hold": None}, executions=(execution,), context=execution.context), after=queued
+            )
             self._observer.emit(ExecutionQueued(execution.context, state.place_of(execution)))
             self.life.wake.set()
             return self._receipt(execution)
@@ -126,36 +137,68 @@ class Session:
         place = self.state.place_of(execution)
         return ExecuteData(self.state.project.id, execution.id, "queued" if place > 0 else "started", place)
 
-    async def kill(self) -> AgentKillData:
+    async def kill(self, *, execution_id: str | None = None, hold_queue: bool = False) -> AgentKillData:
         """End the running execution and every process of the agent.
 
+        Args:
+            execution_id: end only this execution; None for the one that runs.
+            hold_queue: keep the prompts that wait until `resume_queue`.
+
         Raises:
-            ProcessNotFoundError: nothing runs.
+            ProcessNotFoundError: nothing runs, or another execution than the one named.
         """
         async with self.life.turn():
-            execution = self._running()
+            execution = self._running(execution_id)
+            with suppress(FileOperationError):  # a full disk must not keep the agent alive
+                await self._request_stop(execution, StopRequest.KILL, hold_queue=hold_queue)
             await self._runner.end(ExecutionStatus.KILLED, killed=True)
             self.life.wake.set()
             return AgentKillData(self.state.project.id, execution.id)
 
-    async def interrupt(self) -> AgentInterruptData:
+    async def interrupt(self, *, execution_id: str | None = None, hold_queue: bool = False) -> AgentInterruptData:
         """Ask the agent to stop; one that does not is ended after `claude.interrupt_grace`.
 
-        Raises:
-            ProcessNotFoundError: nothing runs.
+        The arguments and the errors are those of `kill`.
         """
         async with self.life.turn():
-            execution = self._running()
-            self.state.verdict = ExecutionStatus.KILLED
-            self.life.expect_end()
-            with suppress(ProcessNotFoundError):  # it ended by itself, which the tail is about to see
-                await self._agent.send(control.interrupt(uuid.uuid4().hex))
+            execution = self._running(execution_id)
+            with suppress(FileOperationError):
+                await self._request_stop(execution, StopRequest.INTERRUPT, hold_queue=hold_queue)
+            await self.life.interrupt()
             return AgentInterruptData(self.state.project.id, execution.id)
 
-    def _running(self) -> Execution:
-        if self.state.current is None:
+    async def _request_stop(self, execution: Execution, stop: StopRequest, *, hold_queue: bool) -> None:
+        """Store what a client asks for, so that a server that is killed now carries it out at its next start."""
+        state = self.state
+        stopped = msgspec.structs.replace(execution, stop=stop)
+        hold = hold_queue and bool(state.queue)
+
+        def applied() -> list[Draft]:
+            state.current = stopped
+            return state.announce(queue=True) if hold else []
+
+        project: dict[str, object] = {}
+        if hold:
+            reason, how = _HOLDS[stop]
+            message = f"The execution was {how}; the prompts behind it wait until the queue is resumed."
+            project["queue_hold"] = QueueHold(reason, message, now())
+        await state.log.write(Write(project=project, executions=(stopped,), context=stopped.context), after=applied)
+
+    def _running(self, execution_id: str | None) -> Execution:
+        running = self.state.current
+        if running is None and execution_id is None:
             raise ProcessNotFoundError("Nothing is running in this project.")
-        return self.state.current
+        if running is None or execution_id not in {None, running.id}:
+            raise ProcessNotFoundError("This execution is not running: it has ended, or has not started.")
+        return running
+
+    async def resume_queue(self) -> QueueResumeData:
+        """Let the prompts that wait go on."""
+        async with self.life.turn():
+            if self.state.project.queue_hold is not None:
+                await self.life.release_hold()
+            self.life.wake.set()
+            return QueueResumeData(self.state.project.id)
 
     def _refuse_while_running(self, what: str) -> None:
         if self.state.current is not None:
@@ -340,7 +383,9 @@ class Session:
             ]
             return state.announce(queue=True)
 
-        await state.log.write(Write(executions=(changed,), context=changed.context), after=applied)
+        last = changed.status.is_final and len(state.queue) == 1
+        project = {"queue_hold": None} if last else {}
+        await state.log.write(Write(project=project, executions=(changed,), context=changed.context), after=applied)
 
     async def set_model(self, model: str | None) -> None:
         """Use another model from now on, in the running conversation too.

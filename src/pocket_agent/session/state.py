@@ -77,7 +77,7 @@ class State:
 
     def queued(self) -> list[QueuedPrompt]:
         """The prompts that wait, as clients see them."""
-        return view.queue_state(self.queue).queue
+        return view.queue_state(self.queue, None).queue
 
     def pending(self) -> list[ApprovalRequestedData]:
         """The tool requests that wait, oldest first, as clients see them."""
@@ -92,7 +92,7 @@ class State:
         """Live frames that tell how things are now."""
         drafts = [live_draft("project_state", self.view())]
         if queue:
-            drafts.append(live_draft("queue_state", view.queue_state(self.queue)))
+            drafts.append(live_draft("queue_state", view.queue_state(self.queue, self.project.queue_hold)))
         return drafts
 
     def place_of(self, execution: Execution) -> int:

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 import msgspec
 
 from pocket_agent.claude.control import PermissionRequest
-from pocket_agent.model import Approval, Execution, ExecutionSummary, Milliseconds, Project, Session
+from pocket_agent.model import Approval, Execution, ExecutionSummary, Milliseconds, Project, QueueHold, Session
 from pocket_agent.protocol.frame import timestamp
 from pocket_agent.protocol.push import (
     ApprovalRequestedData,
     ExecutionData,
     ProjectStateData,
     QueuedPrompt,
+    QueueHoldData,
     QueueStateData,
     SessionData,
     UsageData,
@@ -34,10 +35,16 @@ def project_state(project: Project, *, queue_depth: int, pending_approvals: int)
         pending_approvals=pending_approvals,
         model=project.model,
         permission_mode=project.permission_mode,
+        queue_hold=queue_hold(project.queue_hold),
     )
 
 
-def queue_state(queue: Sequence[Execution]) -> QueueStateData:
+def queue_hold(hold: QueueHold | None) -> QueueHoldData | None:
+    """Why the prompts that wait do not start."""
+    return QueueHoldData(hold.reason, hold.message, timestamp(hold.since)) if hold is not None else None
+
+
+def queue_state(queue: Sequence[Execution], hold: QueueHold | None) -> QueueStateData:
     """The prompts that wait."""
     return QueueStateData(
         queue=[
@@ -48,7 +55,8 @@ def queue_state(queue: Sequence[Execution]) -> QueueStateData:
                 created_at=timestamp(execution.created_at),
             )
             for position, execution in enumerate(queue, start=1)
-        ]
+        ],
+        queue_hold=queue_hold(hold),
     )
 
 

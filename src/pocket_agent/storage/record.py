@@ -21,7 +21,9 @@ from pocket_agent.model import (
     Project,
     ProjectId,
     ProjectState,
+    QueueHold,
     Session,
+    StopRequest,
 )
 from pocket_agent.storage.schema import OPEN_APPROVAL, OPEN_EXECUTION
 from pocket_agent.storage.table import FLAG, Codec, Table
@@ -53,6 +55,7 @@ PROJECT: Final = Table(
         "name": PATH,
         "state": (_word, ProjectState),
         "fork": FLAG,
+        "queue_hold": (msgspec.json.encode, msgspec.json.Decoder(QueueHold | None).decode),
     },
 )
 EXECUTION: Final = Table(
@@ -64,6 +67,7 @@ EXECUTION: Final = Table(
         "status": (_word, ExecutionStatus),
         "usage": _USAGE,
         "incomplete": FLAG,
+        "stop": (lambda stop: stop and stop.value, lambda stored: stored and StopRequest(stored)),
     },
 )
 SUMMARY: Final = Table(

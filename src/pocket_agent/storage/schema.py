@@ -163,7 +163,14 @@ _PAIRING: Final = (
     "INSERT INTO meta(key, value) VALUES ('instance', lower(hex(randomblob(4))))",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_INITIAL, _CORRELATION, _ACCOUNT, _PAIRING)
+_HOLD: Final = (
+    "ALTER TABLE project ADD COLUMN queue_hold BLOB NOT NULL DEFAULT x'6e756c6c'",  # null
+    "ALTER TABLE execution ADD COLUMN stop TEXT",
+    "ALTER TABLE execution ADD COLUMN started_tick INTEGER",
+    "ALTER TABLE approval ADD COLUMN created_tick INTEGER",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_INITIAL, _CORRELATION, _ACCOUNT, _PAIRING, _HOLD)
 """Migration n (counted from 1) is the statements that lead from version n - 1 to n."""
 
 

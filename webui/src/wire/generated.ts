@@ -58,14 +58,23 @@ export interface Options {
   readonly dangerously_skip_permissions?: boolean;
 }
 
-/** End the running execution and all its processes. */
+/**
+ * End the running execution and all its processes.
+ *
+ * With `execution_id` only that one: when it has ended or another one runs, the error is `PROCESS_NOT_FOUND`. With
+ * `hold_queue` the prompts that wait stay until `queue_resume`.
+ */
 export interface AgentKill {
   readonly project_id?: string | null;
+  readonly execution_id?: string | null;
+  readonly hold_queue?: boolean;
 }
 
-/** Ask the agent to stop what it does; its session stays warm. */
+/** Ask the agent to stop what it does; its session stays warm. `execution_id` and `hold_queue` as for `agent_kill`. */
 export interface AgentInterrupt {
   readonly project_id?: string | null;
+  readonly execution_id?: string | null;
+  readonly hold_queue?: boolean;
 }
 
 /** Begin a fresh conversation with the next prompt. */
@@ -102,6 +111,11 @@ export interface PromptEdit {
 /** Withdraw a prompt that still waits in the queue. */
 export interface PromptCancel {
   readonly execution_id: string;
+  readonly project_id?: string | null;
+}
+
+/** Let the prompts that wait go on, in order, after the queue was on hold; without a hold nothing changes. */
+export interface QueueResume {
   readonly project_id?: string | null;
 }
 
@@ -213,7 +227,11 @@ export interface ServerOverview {
   readonly interval?: number | null;
 }
 
-/** A project as it is now. `path` is byte for byte as its creator gave it. */
+/**
+ * A project as it is now. `path` is byte for byte as its creator gave it.
+ *
+ * `queue_hold` is null unless prompts wait and do not start.
+ */
 export interface ProjectStateData {
   readonly id: string;
   readonly path: string;
@@ -228,10 +246,27 @@ export interface ProjectStateData {
   readonly pending_approvals: number;
   readonly model: string | null;
   readonly permission_mode: string | null;
+  readonly queue_hold?: QueueHoldData | null;
 }
 
 /** What a project is doing, as clients see it. */
 export type ProjectState = "ERROR" | "EXECUTING" | "IDLE";
+
+/**
+ * The prompts that wait do not start: `message` says why to a person, `since` is RFC 3339.
+ *
+ * A fault that is not the prompts' own holds the queue, and so does a client with `hold_queue`. The hold ends with
+ * `queue_resume`, with a new `execute` (whose prompt goes behind those that wait), when no prompt waits any more, and
+ * by itself when the directory (`directory`) or the CLI (`cli`) is back.
+ */
+export interface QueueHoldData {
+  readonly reason: HoldReason;
+  readonly message: string;
+  readonly since: string;
+}
+
+/** Why the queue of a project is on hold. */
+export type HoldReason = "authentication" | "cli" | "conversation" | "credit" | "directory" | "interrupted" | "killed" | "network" | "overloaded" | "usage_limit";
 
 /** Reply to `project_list`. */
 export interface ProjectListData {
@@ -310,9 +345,10 @@ export interface PromptData {
   readonly prompt_id?: string | null;
 }
 
-/** The prompts that wait, in the order in which they will run. */
+/** The prompts that wait, in the order in which they will run; `queue_hold` as in `project_state`. */
 export interface QueueStateData {
   readonly queue: readonly QueuedPrompt[];
+  readonly queue_hold?: QueueHoldData | null;
 }
 
 /** Reply to `agent_kill`, and the entry `process_killed`. */
@@ -377,6 +413,12 @@ export interface ApprovalCancelledData {
 export interface PromptChangedData {
   readonly project_id: string;
   readonly execution_id: string;
+}
+
+/** Reply to `queue_resume`. */
+export interface QueueResumeData {
+  readonly project_id: string;
+  readonly status?: "resumed";
 }
 
 /** Reply to `set_model`. */
@@ -732,6 +774,7 @@ export interface Requests {
   readonly approval_respond: ApprovalRespond;
   readonly prompt_edit: PromptEdit;
   readonly prompt_cancel: PromptCancel;
+  readonly queue_resume: QueueResume;
   readonly set_model: SetModel;
   readonly set_permission_mode: SetPermissionMode;
   readonly session_list: SessionList;
@@ -766,6 +809,7 @@ export interface Replies {
   readonly approval_respond: ApprovalResolvedData;
   readonly prompt_edit: PromptChangedData;
   readonly prompt_cancel: PromptChangedData;
+  readonly queue_resume: QueueResumeData;
   readonly set_model: SetModelData;
   readonly set_permission_mode: SetPermissionModeData;
   readonly session_list: SessionListData;
@@ -808,6 +852,7 @@ export interface Pushes {
   readonly approval_cancelled: ApprovalCancelledData;
   readonly prompt_edit: PromptChangedData;
   readonly prompt_cancel: PromptChangedData;
+  readonly queue_resume: QueueResumeData;
   readonly set_model: SetModelData;
   readonly set_permission_mode: SetPermissionModeData;
   readonly session_list: SessionListData;

@@ -1,0 +1,139 @@
+"""The queue on hold, and what stops an execution stops no other one."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pocket_agent.errors import ProcessNotFoundError
+from pocket_agent.events import ExecutionFinished
+from pocket_agent.model import ExecutionId, ExecutionStatus, HoldReason
+from pocket_agent.session.session import Session
+from tests.server.room import Room, open_room, until
+from tests.session.sample import execution
+
+NOBODY = "00000000-0000-4000-8000-000000000000"
+
+
+def waiting(session: Session) -> list[str]:
+    """The prompts that wait."""
+    return [execution.prompt for execution in session.state.queue]
+
+
+def hold(session: Session) -> HoldReason | None:
+    """Why they do not start."""
+    found = session.state.project.queue_hold
+    return found.reason if found is not None else None
+
+
+async def until_prompt(session: Session, prompt: str) -> None:
+    """Wait until this prompt runs."""
+    await until(lambda: session.state.current is not None and session.state.current.prompt == prompt)
+
+
+def ends(room: Room) -> list[ExecutionStatus]:
+    """How the executions ended, in order."""
+    return [event.status for event in room.seen.of(ExecutionFinished)]
+
+
+@pytest.mark.parametrize(("stop", "reason"), [("kill", HoldReason.KILLED), ("interrupt", HoldReason.INTERRUPTED)])
+async def test_a_stop_that_holds_the_queue(tmp_path: Path, stop: str, reason: HoldReason) -> None:
+    """It survives the server, and ends with `queue_resume`."""
+    async with open_room(tmp_path) as room, room.client() as client:
+        session = await room.project()
+        project_id = session.state.project.id
+        first = await client.execute(project_id, "ask Bash")
+        await client.execute(project_id, "ask Bash second")
+        await client.execute(project_id, "third")
+        await until(lambda: bool(session.state.approvals))
+        async with client.subscribe(project_id) as stream:
+            act: Any = getattr(client, stop)
+            reply = await act(project_id, execution_id=first.execution_id, hold_queue=True)
+            assert reply.execution_id == first.execution_id
+            async for frame in stream:
+                if frame.type == "queue_state":
+                    told = frame.data
+                    break
+        await until(lambda: session.state.current is None)
+        assert (told["queue_hold"]["reason"], len(told["queue"])) == (reason, 2)
+        assert (await client.projects())[0].queue_hold is not None
+        assert (hold(session), waiting(session)) == (reason, ["ask Bash second", "third"])
+    async with open_room(tmp_path) as room, room.client() as client:
+        session = room.projects.get(project_id)
+        assert (hold(session), waiting(session)) == (reason, ["ask Bash second", "third"])
+        assert session.state.current is None
+        assert (await client.resume_queue(project_id)).status == "resumed"
+        await until_prompt(session, "ask Bash second")
+        assert (await client.projects())[0].queue_hold is None
+        # Without the wish, the next one starts as ever; without a hold, resuming changes nothing.
+        await client.resume_queue(project_id)
+        await client.kill(project_id)
+        await until(lambda: len(ends(room)) == 2)
+        assert ends(room) == [ExecutionStatus.KILLED, ExecutionStatus.SUCCESS]
+
+
+async def test_a_hold_ends_with_a_new_prompt_or_with_the_last_that_waits(tmp_path: Path) -> None:
+    async with open_room(tmp_path) as room, room.client() as client:
+        session = await room.project()
+        project_id = session.state.project.id
+        await client.execute(project_id, "ask Bash")
+        queued = await client.execute(project_id, "queued", prompt_id="p-1")
+        await client.kill(project_id, hold_queue=True)
+        await client.execute(project_id, "queued", prompt_id="p-1")
+        await client.edit_prompt(project_id, queued.execution_id, "edited")
+        assert (hold(session), waiting(session)) == (HoldReason.KILLED, ["edited"])
+        await client.cancel_prompt(project_id, queued.execution_id)
+        assert hold(session) is None
+
+        await client.execute(project_id, "ask Bash")
+        await client.execute(project_id, "ask Bash one")
+        await client.kill(project_id, hold_queue=True)
+        newest = await client.execute(project_id, "two")
+        assert (newest.status, newest.position, hold(session)) == ("queued", 2, None)
+        await until_prompt(session, "ask Bash one")
+        assert waiting(session) == ["two"]
+
+        # Nothing waits, so nothing is held.
+        await client.cancel_prompt(project_id, newest.execution_id)
+        await client.kill(project_id, hold_queue=True)
+        assert hold(session) is None
+
+
+async def test_a_stop_that_names_an_execution_stops_no_other(tmp_path: Path) -> None:
+    async with open_room(tmp_path) as room, room.client() as client:
+        session = await room.project()
+        project_id = session.state.project.id
+        over = await client.execute(project_id, "lines 1")
+        await room.eventually(ExecutionFinished)
+        running = await client.execute(project_id, "ask Bash")
+        queued = await client.execute(project_id, "later")
+        for act in (client.kill, client.interrupt):
+            for execution_id in (over.execution_id, queued.execution_id, NOBODY):
+                with pytest.raises(ProcessNotFoundError, match="not running"):
+                    await act(project_id, execution_id=execution_id, hold_queue=True)
+        assert (hold(session), waiting(session)) == (None, ["later"])
+        assert session.state.current is not None
+        assert session.state.current.id == running.execution_id
+        assert session.state.verdict is None
+
+
+async def test_the_deadline_of_an_interrupt_ends_with_its_execution(tmp_path: Path) -> None:
+    """The next execution starts before the clock runs again, and is not what the deadline ends."""
+    async with open_room(tmp_path, claude__interrupt_grace="1ms") as room, room.client() as client:
+        session = await room.project()
+        project_id, life, state = session.state.project.id, session.life, session.state
+        await client.execute(project_id, "ask Bash")
+        await until(lambda: bool(state.approvals))
+        following = execution(
+            id=ExecutionId("e-2"), project_id=project_id, prompt="ask Bash next", status=ExecutionStatus.QUEUED
+        )
+        async with life.mutex:
+            await life.interrupt()
+            while not ends(room):
+                if not await life.runner.take_in():
+                    await session._agent.activity()
+            assert await life.start_now(following)
+        await until(lambda: not life.tick.is_set() and not life.mutex.locked())
+        async with life.mutex:
+            assert [state.current and state.current.id, state.verdict] == ["e-2", None]
+        assert ends(room) == [ExecutionStatus.KILLED]
