@@ -157,6 +157,7 @@ SAMPLES: dict[str, Any] = {
     "message": "no",
     "updated_input": {"a": 1},
     "remember": True,
+    "hold_queue": True,
     "device_id": "d",
     "name": "phone",
     "view_only": True,

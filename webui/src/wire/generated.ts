@@ -70,7 +70,11 @@ export interface AgentKill {
   readonly hold_queue?: boolean;
 }
 
-/** Ask the agent to stop what it does; its session stays warm. `execution_id` and `hold_queue` as for `agent_kill`. */
+/**
+ * Ask the agent to stop what it does; its session stays warm.
+ *
+ * `execution_id` and `hold_queue` as for `agent_kill`.
+ */
 export interface AgentInterrupt {
   readonly project_id?: string | null;
   readonly execution_id?: string | null;
