@@ -1,122 +1,142 @@
-"""The rendered tests of the rules: promtool passes them for all settings, and each alert fires and keeps silent."""
+"""The tests of the rules: promtool passes them, each alert fires and stays silent, and a wrong rule fails them."""
 
+import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from pocket_agent.config.settings import Settings
-from pocket_agent.monitoring.alert import find_alerts
-from pocket_agent.monitoring.objective import BURNS, OBJECTIVES, burn_alerts
-from pocket_agent.monitoring.rule import Alert
-from pocket_agent.monitoring.rulefile import rule_files
-from pocket_agent.monitoring.ruletest import STORIES, rule_test_files, rule_tests
-from pocket_agent.monitoring.ruletest.case import Case
-from tests.harness.expression import selectors, series_faults
-from tests.monitoring.rule_sample import SETTINGS, promtool, write_files
+from pocket_agent.config.settings import AlertSettings, MonitoringSettings, Settings
+from pocket_agent.monitoring.rulefile import rule_files, rule_test_files, rules
+from tests.harness.expression import names, selectors, series_faults
+from tests.monitoring.rule_sample import promtool, write_files
 
-NEVER_SILENT = {"Watchdog": "it fires to show that alerting works"}
-STRANGE = (
-    "AlertDeliveryFailing: Alertmanager tells why",
-    "MonitoringTargetDown: somebody else's program is down",
-    "AlertDeliveryFailing: somebody else's Alertmanager",
-)
-"""Cases with series that are not ours."""
-Key = tuple[str, str, str | None]
+Rule = dict[str, Any]
+
+NEVER_SILENT = {"Watchdog"}
+FOREIGN_SERIES = ("a target of another stack is down",)
+FILES = {Path(file.path).stem: yaml.safe_load(file.text) for file in rule_test_files(Settings())}
+RULES = [rule for file in rules(Settings()).values() for group in file["groups"] for rule in group["rules"]]
 
 
-def key(alert: Alert) -> Key:
-    """What tells an alert apart."""
-    return alert.name, alert.severity, alert.constants.get("slo")
+def key(labels: dict[str, str], name: str) -> tuple[str, str, str | None]:
+    """Identifies an alerting rule: its name, its severity and its objective."""
+    return name, labels["severity"], labels.get("slo")
 
 
-def cases(settings: Settings) -> dict[Key, list[Case]]:
-    """The cases of each alert; those of one file that are about several count for each that fires in them."""
-    found: dict[Key, list[Case]] = {}
-    for tests in rule_tests(settings):
-        for case, alert, _ in tests.cases:
-            about = {key(fired.of or alert) for look in case.looks for fired in look.fired} or {key(alert)}
-            for each in about:
-                found.setdefault(each, []).append(case)
-    return found
+def test_promtool_passes_them(tmp_path: Path) -> None:
+    write_files(tmp_path, rule_files(Settings()))
+    tests = write_files(tmp_path, rule_test_files(Settings()))
+    status, output = promtool("test", "rules", *tests)
+    assert status == 0, output
+    assert output.count("SUCCESS") == len(tests)
 
 
-@pytest.mark.parametrize("settings", SETTINGS.values(), ids=list(SETTINGS))
-def test_promtool_passes_them(settings: Settings, tmp_path: Path) -> None:
-    write_files(tmp_path, rule_files(settings))
-    tests = write_files(tmp_path, rule_test_files(settings))
-    status, said = promtool("test", "rules", *tests)
-    assert status == 0, said
-    assert said.count("SUCCESS") == len(tests)
+def test_each_alert_fires_and_stays_silent() -> None:
+    fired, silent = set(), set()
+    for file in FILES.values():
+        for test in file["tests"]:
+            for evaluation in test.get("alert_rule_test", ()):
+                name = evaluation["alertname"]
+                fired |= {key(alert["exp_labels"], name) for alert in evaluation["exp_alerts"]}
+                if not evaluation["exp_alerts"]:
+                    silent.add(name)
+    assert fired == {key(rule["labels"], rule["alert"]) for rule in RULES if "alert" in rule}
+    assert silent == {rule["alert"] for rule in RULES if "alert" in rule} - NEVER_SILENT
 
 
-@pytest.mark.parametrize("settings", SETTINGS.values(), ids=list(SETTINGS))
-def test_each_alert_fires_and_keeps_silent(settings: Settings) -> None:
-    known = cases(settings)
-    assert known.keys() == {key(alert) for alert in (*find_alerts(settings), *burn_alerts(settings))}
-    for (name, *_), told in known.items():
-        assert any(look.fired for case in told for look in case.looks), f"{name} fires"
-        if name not in NEVER_SILENT:
-            assert any(not look.fired for case in told for look in case.looks), f"{name} keeps silent"
+def test_each_recording_rule_has_an_expected_value() -> None:
+    tests = [test for case in FILES["recording"]["tests"] for test in case["promql_expr_test"]]
+    expected = set().union(*(names(test["expr"]) for test in tests))
+    assert {rule["record"] for rule in RULES if "record" in rule} <= expected
 
 
-def test_each_alert_is_looked_at_before_it_is_due_and_when_it_is() -> None:
-    for name, told in cases(Settings()).items():
-        if name[0] not in NEVER_SILENT:
-            looks = [[bool(look.fired) for look in case.looks] for case in told]
-            assert any(seen[:2] == [False, True] for seen in looks), name
-
-
-def test_each_alert_meets_what_goes_wrong_in_practice() -> None:
-    """Servers beside each other, series that are not there, restarts, limits of 0."""
-    titles = {name: " | ".join(case.title for case in told) for (name, *_), told in cases(Settings()).items()}
-    without_server = {"Watchdog", "AlertDeliveryFailing", "MonitoringTargetDown"}
-    for name in titles.keys() - without_server:
-        assert "of two" in titles[name] or "other server" in titles[name], f"{name}: two servers"
-    missing = ("no such figure", "no figure", "neither", "nobody", "nothing", "there are no checks", "no TLS")
-    for name in titles.keys() - without_server:
-        assert any(words in titles[name] for words in missing), f"{name}: missing series"
-    texts = {alert.name: alert.query.text for alert in find_alerts(Settings())}
-    counted = {name for name, text in texts.items() if "rate(" in text or "increase(" in text}
-    for name in counted | {"ErrorBudgetBurn"}:
-        assert "restart" in titles[name], f"{name}: a reset of its counters"
-    for name in ("TooManyConnections", "LimitNearlyReached", "HighMemoryUsage", "ClaudeCostBudget"):
-        assert "there is no limit" in titles[name]
-
-
-def test_each_burn_rate_of_each_objective_has_cases_of_its_own() -> None:
-    titles = [case.title for told in cases(Settings()).values() for case in told]
-    for objective in OBJECTIVES:
-        for severity, burns in BURNS.items():
-            for burn in burns:
-                beginning = f"{objective.name}, {severity}, {burn.rate:g} times over {burn.long}: "
-                assert sum(title.startswith(beginning) for title in titles) > 8
-        assert any(title.startswith(f"{objective.name}, counted: ") for title in titles)
-
-
-def test_no_case_is_there_twice() -> None:
-    for tests in rule_tests(Settings()):
-        titles = [case.title for case, _, _ in tests.cases]
-        assert len(set(titles)) == len(titles), tests.name
-
-
-def test_every_story_is_told() -> None:
-    assert STORIES.keys() == {alert.name for alert in find_alerts(Settings())}
-
-
-def test_scraped_series_are_those_that_exist() -> None:
-    for file in rule_test_files(Settings()):
-        content: dict[str, Any] = yaml.safe_load(file.text)
-        for test in content["tests"]:
+def test_input_series_exist() -> None:
+    for name, file in FILES.items():
+        for test in file["tests"]:
             for given in test["input_series"]:
                 (selector,) = selectors(given["series"])
-                if test["name"] not in STRANGE:
-                    assert series_faults(selector) == [], test["name"]
+                if test["name"] not in FOREIGN_SERIES:
+                    assert series_faults(selector) == [], (name, test["name"])
 
 
-def test_files_say_which_rules_they_are_for() -> None:
-    there = {Path(file.path).name for file in rule_files(Settings())}
-    for file in rule_test_files(Settings()):
-        assert file.path.startswith("prometheus/tests/")
-        assert {Path(path).name for path in yaml.safe_load(file.text)["rule_files"]} <= there
+def test_names_are_unique_and_the_rule_files_exist() -> None:
+    known = {Path(file.path).name for file in rule_files(Settings())}
+    for file in FILES.values():
+        titles = [test["name"] for test in file["tests"]]
+        assert len(set(titles)) == len(titles)
+        assert {Path(path).name for path in file["rule_files"]} <= known
+
+
+def test_they_are_rendered_for_the_default_thresholds_only() -> None:
+    assert rule_test_files(Settings(alerts=AlertSettings(restarts=5))) == []
+    other = Settings(monitoring=MonitoringSettings(runbook_url="https://wiki.example.org/runbooks/"))
+    assert "https://wiki.example.org/runbooks/ServiceDown" in "".join(file.text for file in rule_test_files(other))
+
+
+_COMPARISON = re.compile(r"([<>]=?|==) (\d[\d.]*)")
+_MATCHER = re.compile(r'\b(\w+)(!?=~?)"([^"]*)"')
+
+
+def wrong_expressions(text: str) -> Iterator[str]:
+    """The expression with one comparison moved, one operand left out or one matcher negated, one change at a time."""
+    for found in _COMPARISON.finditer(text):
+        value = float(found[2])
+        step = 1.5 if value in {0, 1.5, 2.5, 3} else value / 20  # a small number is a count
+        for changed in (value - step, value + step):
+            yield f"{text[: found.start(2)]}{changed!r}{text[found.end(2) :]}"
+    lines = text.split("\n")
+    for number in range(1, len(lines)):
+        yield "\n".join(lines[:number] + lines[number + 1 :])
+    for found in _MATCHER.finditer(text):
+        other = {"=": "!=", "!=": "=", "=~": "!~", "!~": "=~"}[found[2]]
+        yield f"{text[: found.start(2)]}{other}{text[found.end(2) :]}"
+
+
+def wrong_rules(rule: Rule) -> Iterator[list[Rule]]:
+    """The rule made wrong in each place, one change at a time; an empty list is the rule left out."""
+    yield []
+    for expression in wrong_expressions(rule["expr"]):
+        yield [{**rule, "expr": expression}]
+    yield [{**rule, "for": "40m"}]
+    for label in rule["labels"]:
+        yield [{**rule, "labels": {**rule["labels"], label: "other"}}]
+    for annotation in rule["annotations"]:
+        yield [{**rule, "annotations": {**rule["annotations"], annotation: "other"}}]
+
+
+EQUIVALENT = {
+    "DiskWillFillIn24h": 4,  # one or two bytes more or less, and only NaN is left out by `>= 0`
+}
+"""Changed expressions of an alert that mean the same."""
+
+
+def mutants(name: str) -> Iterator[tuple[list[Rule], list[dict[str, Any]]]]:
+    """Each wrong set of the rules of an alert, with the tests that have to fail.
+
+    The rules of the objectives have one form, so days of samples are evaluated for the first of them only.
+    """
+    alert = next(rule for rule in RULES if rule.get("alert") == name)
+    prefix = f"{alert['labels']['slo']}, {alert['labels']['severity']}, " if "slo" in alert["labels"] else ""
+    tests = [test for test in FILES[name]["tests"] if test["name"].startswith(prefix)]
+    for changed in wrong_rules(alert):
+        yield changed, tests
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name not in {"recording", "ErrorBudgetBurn-counted"}])
+def test_a_wrong_rule_fails_them(name: str, tmp_path: Path) -> None:
+    wrong = {}
+    for number, (changed, tests) in enumerate(mutants(name)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "rules.yml").write_text(json.dumps({"groups": [{"name": "wrong", "rules": changed}]}), "utf-8")
+        test = folder / "test.yml"
+        test.write_text(json.dumps({**FILES[name], "rule_files": ["rules.yml"], "tests": tests}), "utf-8")
+        wrong[test] = changed
+    _, output = promtool("test", "rules", *wrong)
+    assert output.count("Unit Testing:") == len(wrong)
+    passed = [Path(path) for path, word in re.findall(r"Unit Testing:  (.+)\n  (\w+)", output) if word == "SUCCESS"]
+    assert len(passed) == EQUIVALENT.get(name, 0), [wrong[path] for path in passed]

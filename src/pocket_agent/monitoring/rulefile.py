@@ -1,11 +1,12 @@
-"""The files of rules that Prometheus loads."""
+"""The files of rules that Prometheus loads, and their tests for promtool."""
 
+from importlib.resources import files
 from typing import Any, Final
 
-from pocket_agent.config.settings import Settings
+from pocket_agent.config.settings import AlertSettings, Settings
 from pocket_agent.monitoring.alert import group_alerts
 from pocket_agent.monitoring.objective import FAST, SLOW, burn_alerts, recordings
-from pocket_agent.monitoring.output import Head, RenderedFile, yaml_file
+from pocket_agent.monitoring.output import Head, RenderedFile, text_file, yaml_file
 from pocket_agent.monitoring.period import Period, minutes, seconds
 from pocket_agent.monitoring.recording import RECORDINGS
 from pocket_agent.monitoring.rule import render_group
@@ -47,6 +48,30 @@ def rules(settings: Settings) -> dict[str, dict[str, Any]]:
 def rule_files(settings: Settings) -> list[RenderedFile]:
     """`prometheus/rules/*.yml`."""
     return [yaml_file(f"prometheus/rules/{name}.yml", _head(name), value) for name, value in rules(settings).items()]
+
+
+def rule_test_files(settings: Settings) -> list[RenderedFile]:
+    """`prometheus/tests/*.yml`, for `promtool test rules`; empty unless every setting of `alerts` has its default.
+
+    The tests are files of this package, written for the default thresholds. `$runbooks` in them is the address below
+    which the runbooks are.
+    """
+    if settings.alerts != AlertSettings():
+        return []
+    runbooks = runbook_address(settings)
+    sources = sorted(files(__package__).joinpath("templates", "rule_tests").iterdir(), key=lambda file: file.name)
+    return [
+        text_file(
+            f"prometheus/tests/{source.name}",
+            Head(
+                what=f"Tests of the rules: {source.name.removesuffix('.yml')}.",
+                place="next to rules/, wherever that is; Prometheus does not read it",
+                reload="nothing to reload: promtool test rules FILE",
+            ),
+            source.read_text("utf-8").replace("$runbooks", runbooks),
+        )
+        for source in sources
+    ]
 
 
 def rule_interval(settings: Settings) -> Period:

@@ -18,8 +18,7 @@ from pocket_agent.monitoring.k6 import k6_file
 from pocket_agent.monitoring.local import local_file
 from pocket_agent.monitoring.output import RenderedFile
 from pocket_agent.monitoring.prometheus import prometheus_file
-from pocket_agent.monitoring.rulefile import rule_files
-from pocket_agent.monitoring.ruletest import rule_test_files
+from pocket_agent.monitoring.rulefile import rule_files, rule_test_files
 from pocket_agent.monitoring.systemd import systemd_files
 from pocket_agent.monitoring.target import SERVICE_FILE, target_of
 from pocket_agent.monitoring.tracing import tracing_files
