@@ -1,10 +1,13 @@
 """Which directories can be projects, and what creating and deleting them does."""
 
+import asyncio
 import os
+import time
 from pathlib import Path
 
 import pytest
 
+from pocket_agent import projects
 from pocket_agent.errors import (
     FileOperationError,
     InvalidPathError,
@@ -15,6 +18,7 @@ from pocket_agent.errors import (
 )
 from pocket_agent.events import ProjectCreated, ProjectDeleted
 from pocket_agent.storage import Change
+from pocket_agent.storage.retention import SettledClock
 from tests.server.room import Room, open_room
 
 
@@ -235,3 +239,24 @@ async def test_projects_come_back_after_a_restart_in_the_order_of_their_creation
     async with open_room(tmp_path) as again:
         assert [session.state.project for session in again.projects.all()] == made
         assert [session.state.log.channel.head for session in again.projects.all()] == [2, 2, 2]
+
+
+async def test_a_clock_that_jumps_does_not_prune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """100 days forward for a few seconds, with logs that keep 90."""
+    ahead, read = [0.0], asyncio.Event()
+
+    def wall() -> float:
+        read.set()
+        return time.time() + ahead[0]
+
+    monkeypatch.setattr(projects, "_RETENTION_SECONDS", 0.01)
+    monkeypatch.setattr(projects, "SettledClock", lambda known: SettledClock(known, wall=wall))
+    async with open_room(tmp_path) as room:
+        session = await room.project(entries=10)
+        for jump in (0.0, 100 * 86_400.0, 0.0):
+            ahead[0] = jump
+            for _ in range(2):  # the second reading comes after the pruning by the first
+                read.clear()
+                await asyncio.wait_for(read.wait(), 60)
+        assert session.state.project.first == 1
+        assert len(await room.store.read(session.state.project, after=0, limit=20, max_bytes=2**20)) == 10

@@ -22,7 +22,7 @@ from pocket_agent.errors import (
     ProjectNotFoundError,
     ResourceLimitError,
 )
-from pocket_agent.events import Observer, ProjectCreated, ProjectDeleted, ProjectFaulted
+from pocket_agent.events import Observer, ProjectCreated, ProjectDeleted, ProjectFaulted, StorageFailed
 from pocket_agent.hub import Channel, Frame, Hub
 from pocket_agent.model import Claim, Entry, Milliseconds, Project, ProjectId, ProjectState
 from pocket_agent.protocol.frame import encode_data, encode_frame, websocket_frame
@@ -35,11 +35,14 @@ from pocket_agent.session.log import ProjectLog, now
 from pocket_agent.session.session import Session
 from pocket_agent.session.state import State
 from pocket_agent.storage import Change, Store
+from pocket_agent.storage.retention import SettledClock
 from pocket_agent.supervision import supervise
 
 _PAGE_ENTRIES: Final = 500
 _PAGE_BYTES: Final = 512 * 1024
 _RETENTION_SECONDS: Final = 60.0
+_NOTED_SECONDS: Final = 3600.0
+"""How often the time that retention goes by is stored for the next start."""
 _RESTART_SECONDS: Final = 1.0
 _RESTORE_SECONDS: Final = 10.0
 
@@ -285,18 +288,31 @@ class Projects:
         await self._context.installer.find()
 
     async def _retain(self) -> None:
-        """Drop what the retention settings no longer keep, a little at a time."""
+        """Delete what the retention settings no longer keep, a little at a time."""
         limits = self._settings.storage
+        known = await self._store.settled_time()
+        if known is None:
+            known = max((session.state.project.last_active / 1000 for session in self.all()), default=time.time())
+        clock = SettledClock(known)
         while True:
             await asyncio.sleep(_RETENTION_SECONDS)
-            oldest = int((time.time() - limits.max_age) * 1000) if limits.max_age > 0 else 0
+            at = clock.now()
+            oldest = int((at - limits.max_age) * 1000) if limits.max_age > 0 else 0
             for session in self.all():
-                with contextlib.suppress(ProjectNotFoundError, FileOperationError):
+                project_id = session.state.project.id
+                try:
                     await session.state.log.prune(
                         max_entries=limits.max_entries,
                         max_bytes=limits.max_size,
                         older_than=Milliseconds(oldest),
                     )
+                except ProjectNotFoundError:
+                    continue
+                except FileOperationError as error:
+                    self._observer.emit(StorageFailed(project_id, None, error.message))
+            if abs(at - known) >= _NOTED_SECONDS:
+                await self._store.note_settled_time(at)
+                known = at
 
     def _broadcast(self, kind: str, data: bytes, project_id: ProjectId) -> None:
         frame = websocket_frame(encode_frame(kind, data, now(), project_id=project_id))

@@ -203,6 +203,16 @@ async def test_a_code_expires(room: Room) -> None:
     assert len(await room.store.devices()) == 1
 
 
+async def test_a_clock_that_was_set_back_makes_no_code_valid_for_longer(room: Room) -> None:
+    pairing, code = new_pairing()
+    hour = 3_600_000
+    made = Milliseconds(pairing.created_at + hour)
+    ahead = msgspec.structs.replace(pairing, created_at=made, expires_at=Milliseconds(pairing.expires_at + hour))
+    await room.store.add_pairing(ahead)
+    async with browser(room) as page:
+        assert (await page.pair(code))[0] == 401
+
+
 async def test_guesses_are_soon_refused_and_the_right_code_with_them(room: Room) -> None:
     code = await start(room)
     async with browser(room) as page:

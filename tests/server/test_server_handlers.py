@@ -1,15 +1,17 @@
 """What each request does, over a real WebSocket."""
 
 import asyncio
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pocket_agent.errors import ForbiddenError, ValidationError
+from pocket_agent.errors import ForbiddenError, PocketAgentError, ValidationError
 from pocket_agent.model import Milliseconds
 from pocket_agent.observability.catalogue import CHECKS
 from pocket_agent.session.session import Session
+from pocket_agent.storage import retention
 from tests.server.room import Room, Wire, open_room, until
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
@@ -489,6 +491,27 @@ async def test_a_since_that_is_none(room: Room, kind: str, since: object) -> Non
         assert code(answer) == "VALIDATION_FAILED"
         assert room.connection().cursors == {}
         await wire.works()
+
+
+async def test_a_client_joins_from_0_after_a_pruning_that_failed_half_way(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await room.project(entries=10)
+    monkeypatch.setattr(retention, "_TURN_BYTES", 1)
+    prune, turns = retention.prune, []
+
+    def failing(connection: sqlite3.Connection, number: int, rule: retention.Retention) -> retention.Pruned:
+        turns.append(number)
+        if len(turns) > 3:
+            raise sqlite3.OperationalError("disk I/O error")
+        return prune(connection, number, rule)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(retention, "prune", failing)
+        with pytest.raises(PocketAgentError):
+            await session.state.log.prune(max_entries=1, max_bytes=0, older_than=Milliseconds(0))
+    async with room.wire() as wire:
+        assert await replayed(wire, session, 0) == (False, [4, 5, 6, 7, 8, 9, 10])
 
 
 async def test_what_was_pruned_is_not_recovered(room: Room) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from pocket_agent.model import Approval, ApprovalStatus, Direction, ExecutionId, ExecutionStatus, Milliseconds
 from pocket_agent.storage import Change, Store, retention
-from pocket_agent.storage.retention import KEPT_EXECUTIONS
+from pocket_agent.storage.retention import KEPT_EXECUTIONS, SettledClock
 from tests.storage.sample import BIG, FOREVER, approval, create, entry, execution, grown, offsets, stored
 
 NO_LIMIT: dict[str, Any] = {"max_entries": 0, "max_bytes": 0, "older_than": FOREVER}
@@ -156,3 +156,72 @@ async def test_a_filter_finds_the_few_among_the_many(store: Store) -> None:
         assert page == [found for found in wanted if found.offset > 12][:2]
         page = await store.read_before(project, before=40, limit=2, max_bytes=BIG, direction=direction)
         assert page == [found for found in wanted if found.offset < 40][-2:]
+
+
+DAY = 86_400.0
+
+
+class Clocks:
+    """A wall clock and an uptime that a test moves."""
+
+    def __init__(self, wall: float) -> None:
+        self.wall = wall
+        self.uptime = 50.0
+
+    def settled(self, known: float) -> SettledClock:
+        """A clock that reads these."""
+        return SettledClock(known, wall=lambda: self.wall, uptime=lambda: self.uptime)
+
+    def pass_by(self, seconds: float, *, jump: float = 0.0) -> None:
+        """Let time pass, on the wall clock by a jump more."""
+        self.uptime += seconds
+        self.wall += seconds + jump
+
+
+def test_a_clock_that_jumps_forward_for_a_moment_is_not_believed() -> None:
+    for jump in (100 * DAY, DAY, 3600.0, 70.0):
+        clocks = Clocks(1000 * DAY)
+        clock = clocks.settled(clocks.wall)
+        for _ in range(10):
+            clocks.pass_by(60)
+            assert clock.now() == clocks.wall
+        clocks.pass_by(2, jump=jump)
+        assert clock.now() == clocks.wall - jump
+        clocks.pass_by(2, jump=-jump)
+        assert clock.now() == clocks.wall
+
+
+def test_a_clock_that_stays_ahead_is_believed_after_an_hour() -> None:
+    clocks = Clocks(0.0)  # a machine without a clock of its own starts in 1970
+    clock = clocks.settled(0.0)
+    clocks.pass_by(60, jump=1000 * DAY)
+    for _ in range(60):
+        assert clock.now() == clocks.wall - 1000 * DAY
+        clocks.pass_by(60)
+    assert clock.now() == clocks.wall
+    clocks.pass_by(60, jump=-10 * DAY)
+    assert clock.now() == clocks.wall, "less is deleted by a clock that is behind"
+
+
+def test_a_server_that_starts_during_a_jump_goes_by_the_time_that_it_knew() -> None:
+    clocks = Clocks(1100 * DAY)
+    clock = clocks.settled(1000 * DAY)
+    assert clock.now() == 1000 * DAY
+    clocks.pass_by(1800)
+    assert clock.now() == 1000 * DAY + 1800
+    clocks.pass_by(60, jump=-100 * DAY)
+    assert clock.now() == clocks.wall
+
+
+def test_many_jumps_are_none_that_lasts() -> None:
+    clocks = Clocks(1000 * DAY)
+    clock = clocks.settled(clocks.wall)
+    for _ in range(100):
+        clocks.pass_by(120, jump=DAY)
+        assert clock.now() < 1001 * DAY
+
+
+async def test_the_time_is_known_to_the_next_start(store: Store) -> None:
+    assert await store.settled_time() is None
+    await store.note_settled_time(1000.5 * DAY)
+    assert await store.settled_time() == 1000.5 * DAY

@@ -147,10 +147,13 @@ class ProjectLog:
 
     async def prune(self, *, max_entries: int, max_bytes: int, older_than: Milliseconds) -> None:
         """Drop the oldest entries beyond the bounds (0 is no bound)."""
-        first = await self._store.prune(
-            self.project, max_entries=max_entries, max_bytes=max_bytes, older_than=older_than
+
+        def moved(first: int) -> None:
+            self.project = msgspec.structs.replace(self.project, first=first)
+
+        await self._store.prune(
+            self.project, max_entries=max_entries, max_bytes=max_bytes, older_than=older_than, moved=moved
         )
-        self.project = msgspec.structs.replace(self.project, first=first)
 
     def _live(self, draft: Draft, at: Milliseconds) -> Frame:
         payload = encode_frame(draft.type, draft.data, at, project_id=self.project.id)

@@ -19,6 +19,8 @@ from pocket_agent.storage.schema import MIGRATIONS, check_version, migrate
 
 _MAX_PAIRINGS: Final = 100
 """Pairing codes that may wait to be used at a time."""
+_CLOCK_TOLERANCE_MS: Final = 60_000
+"""How far a code may seem to have been made in the future, since clocks are corrected by little."""
 
 
 def add_device(connection: sqlite3.Connection, device: Device) -> None:
@@ -87,7 +89,8 @@ def add_pairing(connection: sqlite3.Connection, pairing: Pairing) -> None:
         ResourceLimitError: too many wait to be used.
         sqlite3.Error: the disk refused.
     """
-    connection.execute("DELETE FROM pairing WHERE expires_at <= ?", (pairing.created_at,))
+    now = pairing.created_at
+    connection.execute("DELETE FROM pairing WHERE expires_at <= ? OR created_at > ?", (now, now + _CLOCK_TOLERANCE_MS))
     if connection.execute("SELECT count(*) FROM pairing").fetchone()[0] >= _MAX_PAIRINGS:
         raise ResourceLimitError(f"{_MAX_PAIRINGS} pairing codes wait to be used; they expire within minutes.")
     PAIRING.insert(connection, pairing)
@@ -103,7 +106,10 @@ def redeem_pairing(connection: sqlite3.Connection, code_hash: str, device: Devic
         code_hash: of the code that was shown.
         device: a new one, made now; a name that is taken gets a number.
     """
-    pairing = PAIRING.first(connection, "WHERE code_hash = ? AND expires_at > ?", code_hash, device.created_at)
+    # A clock that was set back must not make a code valid for longer.
+    where = "WHERE code_hash = ? AND expires_at > ? AND created_at <= ?"
+    now = device.created_at
+    pairing = PAIRING.first(connection, where, code_hash, now, now + _CLOCK_TOLERANCE_MS)
     if pairing is None:
         return None
     connection.execute("DELETE FROM pairing WHERE code_hash = ?", (code_hash,))

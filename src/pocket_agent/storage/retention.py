@@ -1,6 +1,8 @@
-"""Letting go of the old, a batch per turn of the writer so that commits go in between."""
+"""Retention: deletes what is old, a batch per turn of the writer so that commits go in between."""
 
 import sqlite3
+import time
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -17,6 +19,57 @@ _TURN_BYTES: Final = 8 * 2**20
 
 _FINAL: Final = "status NOT IN ('queued', 'starting', 'running')"
 _RESOLVED: Final = "(status = 'cancelled' OR (status IN ('allow', 'deny') AND delivered = 1))"
+
+
+_SETTLE_SECONDS: Final = 3600.0
+"""How long the wall clock has to stay ahead before entries are deleted by it."""
+_TOLERANCE_SECONDS: Final = 60.0
+"""How far the wall clock may run ahead of the time that passed and still be believed at once."""
+
+
+def _uptime() -> float:
+    """Seconds that only grow, those of a machine that sleeps included where the system counts them."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
+class SettledClock:
+    """The wall clock for decisions that delete data: a jump forward counts only after it has lasted an hour.
+
+    A jump back counts at once, since less is deleted by it.
+
+    Args:
+        known: seconds since the Unix epoch that were believed before this run of the server; a wall clock
+            that is ahead of them at the start is a jump, too.
+        wall: the wall clock, in seconds since the Unix epoch.
+        uptime: seconds that only grow.
+    """
+
+    def __init__(
+        self, known: float, *, wall: Callable[[], float] = time.time, uptime: Callable[[], float] = _uptime
+    ) -> None:
+        self._wall = wall
+        self._uptime = uptime
+        self._believed = known
+        self._read_at = uptime()
+        self._jump: float | None = None
+        """Since when the wall clock has been ahead, by `_uptime`; None while it is believed."""
+        self._base = 0.0
+        """The wall clock less the uptime at that time: constant for as long as there is no other jump."""
+
+    def now(self) -> float:
+        """The time to go by, in seconds since the Unix epoch; call it at least once a minute."""
+        wall, uptime = self._wall(), self._uptime()
+        self._believed += uptime - self._read_at
+        self._read_at = uptime
+        base = wall - uptime
+        if wall <= self._believed + _TOLERANCE_SECONDS:
+            self._believed, self._jump = wall, None
+        elif self._jump is None or abs(base - self._base) > _TOLERANCE_SECONDS:
+            self._jump, self._base = uptime, base
+        elif uptime - self._jump >= _SETTLE_SECONDS:
+            self._believed, self._jump = wall, None
+        return self._believed
 
 
 class Retention(msgspec.Struct, frozen=True):

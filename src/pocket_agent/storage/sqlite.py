@@ -4,7 +4,7 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
@@ -192,9 +192,16 @@ class Store(Query):
         self._writer.chore(retention.sweep)
 
     async def prune(
-        self, project: Project, *, max_entries: int, max_bytes: int, older_than: Milliseconds, batch: int = 500
+        self,
+        project: Project,
+        *,
+        max_entries: int,
+        max_bytes: int,
+        older_than: Milliseconds,
+        batch: int = 500,
+        moved: Callable[[int], None] | None = None,
     ) -> int:
-        """Let go of a project's oldest entries; returns the offset of the first that is left.
+        """Delete a project's oldest entries; returns the offset of the first that is left.
 
         Commits go in between the batches. The newest entry always stays. Final executions and resolved
         approvals from before the log's beginning go too, but the last 1000 executions stay, so that a
@@ -206,6 +213,8 @@ class Store(Query):
             max_bytes: keep at most so many bytes of data; 0 for no limit.
             older_than: let go of entries from before this time; 0 for no limit.
             batch: rows that are deleted in one turn.
+            moved: called after each turn with the offset of the first entry that is left: a turn that fails
+                does not bring back what the turns before it have deleted.
 
         Raises:
             ProjectNotFoundError: the project was deleted (perhaps while this went on).
@@ -213,8 +222,19 @@ class Store(Query):
         rule = retention.Retention(max_entries, max_bytes, older_than, max(batch, 1))
         while True:
             pruned = await self._writer.submit(lambda connection: retention.prune(connection, project.number, rule))
+            if moved is not None:
+                moved(pruned.first)
             if not pruned.more:
                 return pruned.first
+
+    async def settled_time(self) -> float | None:
+        """The time, in seconds since the Unix epoch, that retention last went by; None before the first."""
+        found = (await self._reader.submit(epoch.meta)).get("settled_time")
+        return None if found is None else float(found)
+
+    async def note_settled_time(self, seconds: float) -> None:
+        """Store the time that retention goes by, for the next start."""
+        await self._writer.submit(lambda connection: epoch.set_meta(connection, settled_time=int(seconds)))
 
     async def add_device(self, new: Device) -> None:
         """Store a device. Raises ValidationError when one of this name exists."""
