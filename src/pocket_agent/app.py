@@ -24,8 +24,10 @@ from pocket_agent.audit.observer import AuditObserver
 from pocket_agent.audit.trail import AuditTrail, NoTrail, Trail
 from pocket_agent.claude.command import build_environment, select_environment
 from pocket_agent.claude.installation import Installer
+from pocket_agent.claude.restraint import raise_open_files
 from pocket_agent.claude.spool import SpoolWatcher
 from pocket_agent.config import LoadedSettings, Settings
+from pocket_agent.config.conflict import connections_for
 from pocket_agent.demo.process import child_environment, ensure_running
 from pocket_agent.errors import ConfigurationError, PocketAgentError
 from pocket_agent.events import (
@@ -119,6 +121,7 @@ async def serve(
         ConfigurationError: something configured cannot be used; the message names it.
         FileOperationError: the data directory cannot be used, or another server uses it.
     """
+    files = raise_open_files()
     start_worker_threads()
     losses = Losses()
     with open_log(loaded.settings.logging, losses, environment) as log:
@@ -126,6 +129,10 @@ async def serve(
         trail = AuditTrail(audit_path(loaded.settings.data.dir)) if loaded.settings.audit.enabled else None
         others: list[Observer] = [notifier, *([AuditObserver(trail)] if trail is not None else [])]
         observed = Observation(loaded.settings, environment, losses, log, others)
+        room = connections_for(loaded.settings, files)
+        if room < loaded.settings.limits.max_connections:
+            reason = f"at most {files} files may be open (ulimit -n, LimitNOFILE), which leaves {room} connections"
+            observed.observer.emit(SettingIgnored("limits.max_connections", reason))
         await _serve(loaded, environment, observed, log, notifier, trail, candidates, umask, on_started, read_settings)
 
 

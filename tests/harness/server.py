@@ -49,6 +49,7 @@ class ServerProcess:
         token: a device's token.
         env: settings for its next start, by environment variable.
         tls_port: when set, the main listener is there and speaks TLS, and `url` is the plain listener beside it.
+        wrapper: a command that becomes the server (`exec`), put before the server's own.
     """
 
     def __init__(self, folder: Path, *, env: Mapping[str, str] | None = None, flags: Sequence[str] = ()) -> None:
@@ -61,6 +62,7 @@ class ServerProcess:
         self.env = {"PA_LOG_LEVEL": "debug", **(env or {})}
         self.process: asyncio.subprocess.Process | None = None
         self.tls_port: int | None = None
+        self.wrapper: Sequence[str] = ()
         self.url = f"ws://127.0.0.1:{self.port}/ws"
         loaded = load_settings(config=None, environ={}, flags={"data.dir": self.data_dir})
         self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -84,6 +86,7 @@ class ServerProcess:
         listening = [f"--port={self.port}", "--no-tls"] if self.tls_port is None else [f"--port={self.tls_port}"]
         with (self.folder / "server.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
+                *self.wrapper,
                 sys.executable,
                 "-m",
                 "pocket_agent.cli",

@@ -97,8 +97,7 @@ def spawn(
     # neither do it too nor complain that nobody did.
     child.returncode = 0
     try:
-        if limits is not None:
-            restrain(child.pid, limits)
+        restrain(child.pid, limits)
         start_time = _start_time(child.pid)
     except OSError as error:
         os.killpg(child.pid, signal.SIGKILL)

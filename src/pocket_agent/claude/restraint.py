@@ -1,5 +1,10 @@
-"""What an agent may use of the machine: limits of the kernel, or a scope of systemd around it."""
+"""What an agent may use of the machine: limits of the kernel, or a scope of systemd around it.
 
+The server raises its own limit of open files; agents get the one that the server was started with, since programs
+that use select(2), or close every descriptor up to the limit, fail or slow down with a higher one.
+"""
+
+import contextlib
 import resource
 import sys
 from collections.abc import Iterator, Sequence
@@ -8,6 +13,21 @@ from typing import Final
 from pocket_agent.config.settings import AgentLimitSettings
 
 SYSTEMD_RUN: Final = "systemd-run"
+_MOST_FILES: Final = 65_536
+"""The soft limit of open files that the server gives itself at most."""
+_STARTED_WITH: Final = resource.getrlimit(resource.RLIMIT_NOFILE)
+"""The limit of open files before `raise_open_files`."""
+
+
+def raise_open_files() -> int:
+    """Raise the server's own soft limit of open files as far as the hard one allows; returns the limit."""
+    soft, hard = _STARTED_WITH
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # macOS refuses more than kern.maxfilesperproc
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft if soft != resource.RLIM_INFINITY else sys.maxsize
 
 
 def scoped(argv: Sequence[str], limits: AgentLimitSettings, *, user: bool) -> list[str]:
@@ -34,13 +54,17 @@ def scoped(argv: Sequence[str], limits: AgentLimitSettings, *, user: bool) -> li
     return [SYSTEMD_RUN, *own, "--scope", "--quiet", "--collect", *properties, "--", *argv]
 
 
-def restrain(pid: int, limits: AgentLimitSettings) -> None:
+def restrain(pid: int, limits: AgentLimitSettings | None) -> None:
     """Limit a process that has just started, and all that it will start.
 
     Raises:
         OSError: the system refuses.
     """
-    if sys.platform != "linux" or limits.by != "rlimit":
+    if sys.platform != "linux":
+        return
+    if resource.getrlimit(resource.RLIMIT_NOFILE) != _STARTED_WITH:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, _STARTED_WITH)
+    if limits is None or limits.by != "rlimit":
         return
     for number, amount in _limits(limits):
         resource.prlimit(pid, number, (amount, amount))

@@ -3,8 +3,14 @@
 import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from pocket_agent.config.settings import Settings
+
+_SERVER_FILES: Final = 96
+"""Files of the server itself: standard streams, listeners, log, database, watches, and a reserve for short reads."""
+_AGENT_FILES: Final = 8
+"""Files that the server holds for one agent (its spool, its input, its pidfd), and those while one is started."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,16 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def connections_for(settings: Settings, files: int) -> int:
+    """The number of connections that fit into a limit of open files, besides what the server opens itself.
+
+    Args:
+        settings: `claude.max_processes` counts, since each agent takes some files of the server, too.
+        files: the soft limit of open files (RLIMIT_NOFILE).
+    """
+    return max(0, files - _SERVER_FILES - _AGENT_FILES * settings.claude.max_processes)
 
 
 def find_conflicts(settings: Settings) -> Iterator[Conflict]:

@@ -62,11 +62,11 @@ async def bind(host: str, port: int) -> list[socket.socket]:
 
 
 class Guest(web.RequestHandler):
-    """One connection's HTTP; tells when it is gone."""
+    """One connection's HTTP; tells when it sent its first request, and when it is gone."""
 
-    __slots__ = ("_left",)
+    __slots__ = ("_heard", "_left")
 
-    def __init__(self, server: web.Server, left: Callable[[], None]) -> None:
+    def __init__(self, server: web.Server, heard: Callable[[], None], left: Callable[[], None]) -> None:
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
@@ -74,7 +74,12 @@ class Guest(web.RequestHandler):
             keepalive_timeout=_HEAD_SECONDS,
             auto_decompress=False,
         )
+        self._heard = heard
         self._left = left
+
+    def heard(self) -> None:
+        """The head of a request has come, whole."""
+        self._heard()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Tell so."""
@@ -107,6 +112,8 @@ class Acceptor:
         self._patience = patience
         self._observer = observer
         self._arriving: set[asyncio.Task[None]] = set()
+        self._silent: dict[contextlib.ExitStack, Callable[[], object]] = {}
+        """What drops each connection that has sent no request yet, the oldest first, by its place."""
 
     @contextlib.asynccontextmanager
     async def serving(self, sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
@@ -139,25 +146,44 @@ class Acceptor:
                 # It was gone before it was taken, or the system has no room (accept(2), "Error handling").
                 await asyncio.sleep(0 if error.errno == errno.ECONNABORTED else _PAUSE_SECONDS)
                 continue
+            if self._admission.full:
+                self._drop_oldest()
             if not self._admission.enter(address[0]):
                 drop(connected)
                 await asyncio.sleep(_BREATH_SECONDS)
                 continue
-            task = tasks.create_task(self._take_in(connected, address[0]))
+            place = contextlib.ExitStack()
+            place.callback(self._admission.leave, address[0])
+            place.callback(self._silent.pop, place, None)
+            task = tasks.create_task(self._take_in(connected, place))
             self._arriving.add(task)
             task.add_done_callback(self._arriving.discard)
+            self._silent[place] = partial(_shut, connected)
+            if len(self._silent) > self._admission.most_silent:
+                self._drop_oldest()
+                await asyncio.sleep(_BREATH_SECONDS)
 
-    async def _take_in(self, connected: socket.socket, address: str) -> None:
-        place = contextlib.ExitStack()
-        place.callback(self._admission.leave, address)
+    def _drop_oldest(self) -> None:
+        """Make room: end the connection that has been silent for longest, if there is one."""
+        if self._silent:
+            place, end = next(iter(self._silent.items()))
+            place.close()
+            end()
+
+    async def _take_in(self, connected: socket.socket, place: contextlib.ExitStack) -> None:
+        def heard() -> None:
+            self._silent.pop(place, None)
+
         try:
             _limit_patience(connected, self._patience())
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: Guest(self._server, place.close),
+            transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: Guest(self._server, heard, place.close),
                 connected,
                 ssl=self._context,
                 ssl_handshake_timeout=_HANDSHAKE_SECONDS if self._context is not None else None,
             )
+            if place in self._silent:
+                self._silent[place] = transport.abort
         except OSError:  # no TLS, or not in time
             connected.close()
             place.close()
@@ -169,6 +195,12 @@ class Acceptor:
             connected.close()
             place.close()
             raise
+
+
+def _shut(connected: socket.socket) -> None:
+    """Let a TLS handshake that is under way fail, so that the transport ends as after any other failure."""
+    with contextlib.suppress(OSError):
+        connected.shutdown(socket.SHUT_RDWR)
 
 
 def drop(connected: socket.socket) -> None:

@@ -1,10 +1,12 @@
 """How many connections and requests there may be from one address, before anything is known of who it is."""
 
+import resource
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from pocket_agent.config.conflict import connections_for
 from pocket_agent.config.settings import Settings
 from pocket_agent.errors import RateLimitedError
 from pocket_agent.server.bucket import Buckets
@@ -15,6 +17,10 @@ _SPARE_CONNECTIONS: Final = 256
 _PER_CLIENT: Final = 8
 """Connections that the browser of one client may hold besides its WebSocket, in all."""
 _MAX_REFUSED: Final = 1000
+_LEAST: Final = 8
+"""Connections that are taken in however few files may be open."""
+_SILENT_PART: Final = 4
+"""The part of all connections that may have sent no request yet is one in this many."""
 
 
 class Admission:
@@ -26,6 +32,9 @@ class Admission:
     Args:
         settings: the limits, the addresses that they are not for, and the trusted proxies.
         clock: seconds that only grow.
+
+    Attributes:
+        most_silent: connections of a listener that may have sent no request yet.
     """
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
@@ -44,6 +53,11 @@ class Admission:
         self._proxies = Networks(self._settings.server.trusted_proxies)
         self._most = limits.connections_per_address
         self._most_in_all = _PER_CLIENT * limits.max_connections + _SPARE_CONNECTIONS
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if files != resource.RLIM_INFINITY:
+            # Without a descriptor left the server could neither start an agent nor read a file.
+            self._most_in_all = min(self._most_in_all, max(_LEAST, connections_for(self._settings, files)))
+        self.most_silent = max(1, self._most_in_all // _SILENT_PART)
         for buckets in (self._arrivals, self._requests):
             buckets.resize(limits.requests_per_second, limits.requests_per_second * _BURST_SECONDS)
 
@@ -54,7 +68,7 @@ class Admission:
     def enter(self, address: str) -> bool:
         """Take in a connection that was made; False when it has to be dropped, without an answer."""
         source = source_of(address)
-        if self._total >= self._most_in_all or not self._may_enter(address, source):
+        if self.full or not self._may_enter(address, source):
             self._refuse(source)
             return False
         self._open[source] += 1
@@ -91,6 +105,11 @@ class Admission:
         """How many were refused since the last call, by source."""
         refused, self._refused = self._refused, Counter()
         yield from refused.items()
+
+    @property
+    def full(self) -> bool:
+        """Whether there are as many connections as there may be."""
+        return self._total >= self._most_in_all
 
     @property
     def total(self) -> int:

@@ -13,6 +13,7 @@ from pocket_agent.config import is_loopback
 from pocket_agent.config.settings import Settings
 from pocket_agent.errors import ForbiddenError, RateLimitedError
 from pocket_agent.events import ConnectionRejected, Observer, SettingIgnored
+from pocket_agent.server.acceptor import Guest
 from pocket_agent.server.admission import Admission
 from pocket_agent.server.answer import refusal
 from pocket_agent.server.network import parse_address
@@ -135,6 +136,8 @@ class Guard:
         application.on_response_prepare.append(_anonymous)
 
     async def _pass(self, request: web.Request, handler: Handle) -> web.StreamResponse:
+        if isinstance(request.protocol, Guest):
+            request.protocol.heard()
         peer = self._peer(request)
         request[PEER] = peer
         try:

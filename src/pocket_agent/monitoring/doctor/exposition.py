@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
+from pocket_agent.config.conflict import connections_for
 from pocket_agent.monitoring.doctor.finding import Finding, failed, ok, runbook, warning
 from pocket_agent.monitoring.doctor.page import Browser, Page
 from pocket_agent.monitoring.doctor.patient import Patient
@@ -153,8 +154,11 @@ def _files(samples: Sequence[Sample], patient: Patient) -> Iterator[Finding]:
         return
     text = f"{used:.0f} of {most:.0f}"
     fix = "Raise it (ulimit -n, LimitNOFILE= in the unit) to 4096 or more, and start the server again."
+    wanted, room = patient.settings.limits.max_connections, connections_for(patient.settings, int(most))
     if used > most * patient.settings.alerts.limit_ratio:
         yield failed(name, f"{text}: connections and agents will be refused", fix)
+    elif room < wanted:
+        yield warning(name, f"{text}: room for {room} of {wanted} connections (limits.max_connections)", fix)
     elif most < _FILES:
         yield warning(name, f"{text}: that is few", fix)
     else:
