@@ -97,6 +97,15 @@ def test_a_message_during_a_turn_does_not_change_the_scenario() -> None:
     assert asked(user(text("go")), USE, user(result("x")), note).prompt == "go"
 
 
+def test_the_description_of_a_background_command_that_ended_is_a_prompt() -> None:
+    note = "<system-reminder>\n<task-notification>\n<summary>{}</summary>\n</task-notification>\n</system-reminder>"
+    ended = 'Background command "demo:slow=3s" completed (exit code 0)'
+    found = asked(user(text("demo:wake=demo:slow=3s")), USE, user(result("x")), USE, user(text(note.format(ended))))
+    assert (found.prompt, found.step) == ("demo:slow=3s", 0)
+    other = 'Background command "Run it" completed (exit code 0)'
+    assert asked(user(text("go")), USE, user(text(note.format(other)))).prompt == "go"
+
+
 def test_no_prompt_at_all() -> None:
     assert asked().prompt == ""
     assert asked(user(REMINDER)).prompt == ""

@@ -167,6 +167,16 @@ def test_the_todo_list_is_loaded_worked_on_and_finished() -> None:
     assert "no todo list" in said(bare)
 
 
+def test_work_that_outlives_its_answer() -> None:
+    (subagent,), _ = played("demo:agent=demo:bash=touch x")
+    assert (subagent.name, subagent.input["prompt"]) == ("Agent", "demo:bash=touch x")
+    (command,), _ = played("demo:background=npm start")
+    assert (command.input["command"], command.input["run_in_background"]) == ("npm start", True)
+    (command,), _ = played("demo:wake=demo:slow=3s")
+    assert (command.input["description"], command.input["run_in_background"]) == ("demo:slow=3s", True)
+    assert [use.name for use in played("demo:plan")[0]] == ["ToolSearch", "ExitPlanMode", "Write"]
+
+
 def test_thinking_comes_before_the_text() -> None:
     assert [type(block) for block in message("demo:think").blocks] == [Thinking, Text]
 

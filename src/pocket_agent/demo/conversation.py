@@ -22,6 +22,10 @@ _ADDED_BY_CLI: Final = (
     "Tool loaded.",
     "This session is being continued from a previous conversation",
 )
+_NOTIFICATION: Final = re.compile(
+    r'<task-notification>.*<summary>Background command "(demo:.*)" [a-z]+.*</summary>', re.DOTALL
+)
+"""How the CLI (2.1.330) tells the model that a background command ended, by the command's description."""
 _SUMMARY: Final = "<analysis>A demo.</analysis>\n<summary>The user tried the demo model.</summary>"
 _DIRECTORY: Final = re.compile(r"^ *-? *(?:Primary w|W)orking directory: (.+)$", re.MULTILINE)
 
@@ -172,8 +176,12 @@ def _last_prompt(turns: list[Turn]) -> tuple[int, str]:
             continue
         # The last block: after a failed answer the CLI joins the old prompt and the new one.
         for block in reversed(turns[position].blocks):
-            if block.type == "text" and not block.text.lstrip().startswith(_ADDED_BY_CLI):
+            if block.type != "text":
+                continue
+            if not block.text.lstrip().startswith(_ADDED_BY_CLI):
                 return position, block.text
+            if notified := _NOTIFICATION.search(block.text):
+                return position, notified[1]
     return len(turns), ""
 
 

@@ -32,6 +32,7 @@ _ECHO_CHARACTERS: Final = 500
 _SLOW_DELTAS_PER_SECOND: Final = 10
 _STREAM_DELTA_SECONDS: Final = 0.005
 _DEFAULT_COMMAND: Final = "echo 'Hello from the demo model' > demo.txt"
+_DEFAULT_BACKGROUND: Final = "sleep 5"
 _KEYWORD: Final = re.compile(r"(?<!\S)demo:([a-z]+)(?:=([^\n]*)|(?=[\s.,;:!?)\"'`]|$))")
 
 
@@ -128,6 +129,43 @@ def ask(question: Question, _argument: str) -> Reply:
     return _in_turn(question, *([] if "AskUserQuestion" in question.tools else [load]), asking, then="So be it.")
 
 
+def agent(question: Question, argument: str) -> Reply:
+    """A subagent, which works on after this answer; its own prompt is the rest of the line."""
+    call = {
+        "description": "Demo subagent",
+        "prompt": argument.strip() or "demo:bash",
+        "subagent_type": "general-purpose",
+    }
+    if question.step == 0:
+        return Message((ToolUse("Agent", call),))
+    return say("I started a subagent.")
+
+
+def background(question: Question, argument: str) -> Reply:
+    """A shell command that runs in the background, after this answer too."""
+    command = argument.strip() or _DEFAULT_BACKGROUND
+    call = {"command": command, "description": "Run in the background", "run_in_background": True}
+    if question.step == 0:
+        return Message((ToolUse("Bash", call),))
+    return say(outcome(question.results, "The command was started."))
+
+
+def wake(question: Question, argument: str) -> Reply:
+    """A background command that ends at once; the turn that the CLI then begins answers the rest of the line."""
+    call = {"command": "sleep 0.1", "description": argument.strip() or "demo:text", "run_in_background": True}
+    if question.step == 0:
+        return Message((ToolUse("Bash", call),))
+    return say("A command runs in the background.")
+
+
+def plan(question: Question, _argument: str) -> Reply:
+    """A plan that a person approves (in the permission mode `plan`), then a new file."""
+    load = ToolUse("ToolSearch", {"query": "select:ExitPlanMode", "max_results": 1})
+    leaving = ToolUse("ExitPlanMode", {"plan": "1. Write a note.", "allowedPrompts": []})
+    write = ToolUse("Write", {"file_path": f"{question.directory}/planned-{question.key[:8]}.md", "content": "Done."})
+    return _in_turn(question, load, leaving, write, then="The plan is carried out.")
+
+
 def think(_question: Question, _argument: str) -> Reply:
     """A thinking block, then text."""
     return Message((Thinking("The user wants to see me think. This is a thought."), Text("I thought about it.")))
@@ -204,6 +242,10 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
         "todo": Scenario(todo),
         "think": Scenario(think),
         "ask": Scenario(ask),
+        "agent": Scenario(agent, "PROMPT to the end of the line"),
+        "background": Scenario(background, "COMMAND to the end of the line"),
+        "wake": Scenario(wake, "PROMPT to the end of the line"),
+        "plan": Scenario(plan),
         "error": Scenario(error),
         "overload": Scenario(overload, "1"),
         "slow": Scenario(slow, "3s"),
