@@ -255,8 +255,53 @@ class ModelUsage(msgspec.Struct, frozen=True):
         )
 
 
+_AGENT_TASKS: Final = frozenset({"local_agent", "local_workflow"})
+
+
+class BackgroundTask(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something that the CLI runs next to its turns: a subagent, or a command that was put in the background.
+
+    Attributes:
+        id: the CLI's own; of a subagent also the `agent_id` of its tool requests.
+        type: the CLI's own: `local_agent`, `local_bash`, ...
+        description: for a person.
+    """
+
+    id: str
+    type: str = ""
+    description: str = ""
+
+    @property
+    def is_agent(self) -> bool:
+        """Whether a model works in it, so that it ends by itself; a command may run for ever (a dev server)."""
+        return self.type in _AGENT_TASKS
+
+
+class Work(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a CLI process is doing, as far as its lines were taken in.
+
+    Attributes:
+        tasks: what runs next to its turns.
+        turn: the turn that runs: "prompt", "own" (the CLI began it by itself), or "" for none.
+        prompt: how far the CLI has come with the running execution's prompt: "", "queued" or "started".
+        blocked: why a hook did not let the prompt of this turn through.
+        permission_mode: the mode that holds in the process; None until it is known.
+    """
+
+    tasks: tuple[BackgroundTask, ...] = ()
+    turn: str = ""
+    prompt: str = ""
+    blocked: str | None = None
+    permission_mode: str | None = None
+
+    @property
+    def is_agent_working(self) -> bool:
+        """Whether a model works, or is waited for, without a prompt: in an own turn or in a subagent."""
+        return self.turn == "own" or any(task.is_agent for task in self.tasks)
+
+
 class Account(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is known of a process's use of models and tools: enough to go on counting after a restart.
+    """What is known of a process: its use of models and tools, and what it does; enough to go on after a restart.
 
     Attributes:
         cost_usd: the session's cost at the last result, as the CLI summed it; None when it is not known,
@@ -267,6 +312,7 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
         messages: the id of the newest message of each thread, by the tool call that began the thread
             ("" for the main one), so that none is counted twice.
         tools: the names of the tools that run, by the id of the call.
+        work: what it is doing.
     """
 
     cost_usd: float | None = None
@@ -275,6 +321,7 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     current: ModelUsage | None = None
     messages: dict[str, str] = {}
     tools: dict[str, str] = {}
+    work: Work = Work()
 
 
 class Spending(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ from pocket_agent.model import (
     Approval,
     ApprovalId,
     ApprovalStatus,
+    BackgroundTask,
     Direction,
     Execution,
     ExecutionStatus,
@@ -22,6 +23,7 @@ from pocket_agent.model import (
     ProjectId,
     ProjectState,
     Session,
+    Work,
 )
 from pocket_agent.protocol.push import ErrorData
 from pocket_agent.session.intake import TITLE_CHARACTERS, Intake, waited_after, waited_ms
@@ -413,3 +415,145 @@ def test_a_wait_that_is_withdrawn_just_before_the_end_counts_once() -> None:
     assert plan.finished.finished_at is not None
     assert plan.finished.waited_ms == plan.finished.finished_at - BEGAN
     assert plan.running is None, "what is finished does not run"
+
+
+def system(subtype: str, **fields: Any) -> bytes:
+    """A line of type `system`."""
+    return line(type="system", subtype=subtype, **fields)
+
+
+def lifecycle(state: str) -> bytes:
+    """How far the CLI has come with the prompt of `sample.execution()`."""
+    return line(type="command_lifecycle", command_uuid="e-1", state=state)
+
+
+def doing(**fields: Any) -> Account:
+    """The account of a process that does something."""
+    return Account(work=Work(**fields))
+
+
+SUBAGENT = BackgroundTask("t-1", "local_agent", "Look around")
+COMMAND = BackgroundTask("b-1", "local_bash", "Serve")
+OWN = {"origin": {"kind": "task-notification"}}
+
+
+def work_after(*lines: bytes, **present: Any) -> Work:
+    """What the process does after these lines."""
+    account = take(*lines, **present).account
+    assert account is not None
+    return account.work
+
+
+def test_background_tasks_are_followed() -> None:
+    told = [{"task_id": "t-1", "task_type": "local_agent", "description": "Look around"}]
+    assert work_after(system("background_tasks_changed", tasks=told)).tasks == (SUBAGENT,)
+    started = system("task_started", task_id="b-1", task_type="local_bash", description="Serve", is_backgrounded=True)
+    assert work_after(started, account=doing(tasks=(SUBAGENT,))).tasks == (SUBAGENT, COMMAND)
+    in_front = system("task_started", task_id="b-1", task_type="local_bash", is_backgrounded=False)
+    assert work_after(in_front).tasks == ()
+    ended = system("task_notification", task_id="b-1", status="completed")
+    assert work_after(ended, account=doing(tasks=(SUBAGENT, COMMAND))).tasks == (SUBAGENT,)
+    assert take(ended).notified
+    assert not take(system("task_notification", task_id="b-1", status="stopped")).notified
+    assert work_after(system("background_tasks_changed", tasks=[]), account=doing(tasks=(COMMAND,))).tasks == ()
+    assert work_after(system("background_tasks_changed", tasks="?"), account=doing(tasks=(COMMAND,))).tasks == ()
+
+
+@pytest.mark.parametrize("execution", [None, sample.execution()])
+def test_a_result_withdraws_what_its_turn_asked_for_alone(execution: Execution | None) -> None:
+    of_turn = sample.approval("a-8")
+    of_subagent = sample.approval("a-9", request=sample.tool_request(agent_id="t-1"))
+    plan = take(result(), execution=execution, approvals=(of_turn, of_subagent), account=doing(tasks=(SUBAGENT,)))
+    assert list(plan.closed) == ["a-8"]
+    # With the process everything ends.
+    there = intake(execution=execution, approvals=(of_turn, of_subagent), account=doing(tasks=(SUBAGENT,)))
+    gone = there.finish(ExecutionStatus.ERROR, None) if execution is not None else there.leave()
+    assert list(gone.closed) == ["a-8", "a-9"]
+    assert gone.account is not None
+    assert gone.account.work == Work()
+
+
+def test_a_subagent_that_waits_does_not_stop_the_clock_of_a_prompt() -> None:
+    of_subagent = sample.approval("a-9", request=sample.tool_request(agent_id="t-1"))
+    for tasks, counts in (((), True), ((SUBAGENT,), False)):
+        plan = take(result(), execution=sample.execution(), approvals=(of_subagent,), account=doing(tasks=tasks))
+        assert plan.finished is not None
+        assert (plan.finished.waited_ms > 0) is counts
+
+
+def test_turns_are_told_apart() -> None:
+    init = system("init", session_id=SESSION)
+    named = system("init", session_id=SESSION, user_message_uuids=["e-1"])
+    running = sample.execution()
+    assert work_after(init).turn == "own"
+    assert work_after(init, result(**OWN)).turn == ""
+    assert work_after(init, execution=running).turn == "prompt"
+    assert work_after(lifecycle("queued"), lifecycle("started"), named, execution=running).turn == "prompt"
+    assert work_after(lifecycle("queued"), init, execution=running).turn == "own"
+    assert work_after(init, lifecycle("queued"), execution=running).turn == "own"
+    assert work_after(result(), init, execution=running).turn == "own"
+
+
+def test_a_prompt_that_is_folded_into_an_own_turn_ends_with_that_turn() -> None:
+    """As 2.1.330 prints it: the prompt is over before the result, which names it."""
+    init, running = system("init", session_id=SESSION), sample.execution()
+    folded = (init, lifecycle("queued"), lifecycle("started"), lifecycle("completed"))
+    assert take(*folded, execution=running).finished is None
+    for is_error, status in ((False, ExecutionStatus.SUCCESS), (True, ExecutionStatus.ERROR)):
+        plan = take(*folded, result(**OWN, user_message_uuids=["e-1"], is_error=is_error), execution=running)
+        assert plan.finished is not None
+        assert plan.finished.status is status
+    # The own turn may also end before the prompt is begun.
+    behind = (init, lifecycle("queued"), result(**OWN))
+    assert take(*behind, execution=running).finished is None
+    plan = take(*behind, lifecycle("started"), result(user_message_uuids=["e-1"]), execution=running)
+    assert plan.finished is not None
+    assert plan.finished.status is ExecutionStatus.SUCCESS
+    # What was known before a restart counts as well.
+    plan = take(lifecycle("completed"), execution=running, account=doing(turn="own", prompt="started"))
+    assert plan.finished is None
+    # A result for other prompts is none for this one.
+    assert take(result(user_message_uuids=["e-7"]), execution=running).finished is None
+
+
+def test_a_prompt_that_a_hook_blocked_is_no_success() -> None:
+    """As 2.1.330 prints it: the result itself tells of no error."""
+    outcome = {"kind": "blocked_by_hook", "prompt_kept": False, "reason": "not today"}
+    blocked = system("informational", content="...", prompt_submit_outcome=outcome)
+    init = system("init", session_id=SESSION)
+    plan = take(init, blocked, result(user_message_uuids=["e-1"], num_turns=0), execution=sample.execution())
+    assert plan.finished is not None
+    assert (plan.finished.status, plan.finished.code) == (ExecutionStatus.ERROR, "EXECUTION_FAILED")
+    assert "not today" in data_of(plan.drafts[-1])["message"]
+    plan = take(init, blocked, result(), init, result(), execution=sample.execution())
+    assert plan.account is not None
+    assert plan.account.work.blocked is None
+
+
+def test_a_change_of_the_permission_mode_that_nobody_asked_for_is_the_projects() -> None:
+    def present(told: str | None) -> Intake:
+        return Intake(
+            Present(
+                project=sample.project(permission_mode="plan"),
+                execution=sample.execution(),
+                approvals={},
+                session=None,
+                last=None,
+                account=doing(permission_mode="plan"),
+                verdict=None,
+                killed=False,
+                new_approval_id=sample.numbered_ids(),
+                told_mode=told,
+                may_choose=lambda mode: mode != "bypassPermissions",
+            )
+        )
+
+    changed = {"plan": "acceptEdits", "acceptEdits": None}
+    for told, stored in changed.items():
+        plan = present(told).take([Line(system("status", permissionMode="acceptEdits"), 1)])
+        assert (plan.mode, plan.project.get("permission_mode")) == (stored, stored)
+        assert plan.account is not None
+        assert plan.account.work.permission_mode == "acceptEdits"
+    plan = present("plan").take([Line(system("status", permissionMode="bypassPermissions"), 1)])
+    assert plan.mode == "bypassPermissions"
+    assert "permission_mode" not in plan.project

@@ -3,18 +3,24 @@
 import msgspec
 
 from pocket_agent.claude.control import read_permission_request
-from pocket_agent.model import Milliseconds, ProjectId, ProjectState, Session
+from pocket_agent.model import BackgroundTask, Milliseconds, ProjectId, ProjectState, Session
+from pocket_agent.protocol.push import BackgroundTaskData
 from pocket_agent.session import view
 from tests.session import sample
 
 
 def test_the_path_is_shown_as_the_client_gave_it() -> None:
     shown = view.project_state(
-        sample.project(path="/srv/./p", head=7, state=ProjectState.ERROR, model="opus"),
+        sample.project(path="/srv/./p", head=7, model="opus"),
+        state=ProjectState.ERROR,
+        permission_mode="plan",
+        tasks=(BackgroundTask("t-1", "local_bash", "Serve"),),
         queue_depth=2,
         pending_approvals=1,
     )
     assert shown.path == "/srv/./p"
+    assert shown.tasks == [BackgroundTaskData("t-1", "local_bash", "Serve")]
+    assert shown.permission_mode == "plan"
     assert shown.created_at == "2023-11-14T22:13:20.000Z"
     assert (shown.state, shown.offset, shown.queue_depth, shown.pending_approvals, shown.model) == (
         ProjectState.ERROR,

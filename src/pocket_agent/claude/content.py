@@ -114,3 +114,18 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
     """Who began a turn, when that was not a prompt: `task-notification`, `channel`, ..."""
 
     kind: str = ""
+
+
+class Task(msgspec.Struct, frozen=True, gc=False):
+    """One of the `tasks` of a `background_tasks_changed` (2.1.330)."""
+
+    task_id: str = ""
+    task_type: str = ""
+    description: str = ""
+
+
+class PromptOutcome(msgspec.Struct, frozen=True, gc=False):
+    """What became of a prompt that did not get to the model (2.1.330): `blocked_by_hook`, `stopped_by_hook`."""
+
+    kind: str = ""
+    reason: str = ""

@@ -113,6 +113,11 @@ def interrupt(request_id: str) -> bytes:
     return _request(request_id, {"subtype": "interrupt"})
 
 
+def stop_task(request_id: str, task_id: str) -> bytes:
+    """End a background task; harmless when there is none by that id."""
+    return _request(request_id, {"subtype": "stop_task", "task_id": task_id})
+
+
 def set_model(request_id: str, model: str | None) -> bytes:
     """Use another model from the next request on; None for the default one."""
     return _request(request_id, {"subtype": "set_model", "model": model})
@@ -191,6 +196,39 @@ def refuse(request_id: str, message: str) -> bytes:
             "response": {"subtype": "error", "request_id": request_id, "error": message},
         }
     )
+
+
+class _Rule(msgspec.Struct, rename="camel"):
+    tool_name: str = ""
+
+
+class _Update(msgspec.Struct):
+    type: str = ""
+    behavior: str = ""
+    rules: list[_Rule] = []
+
+
+def remembered(request: PermissionRequest) -> msgspec.Raw | None:
+    """What "always" means for a tool request: the CLI's suggestions (a JSON array), or of them the rules for this tool.
+
+    With a rule the CLI (2.1.330) may suggest more, such as the permission mode `acceptEdits` and a directory for a
+    `touch`. Those say more than that this tool may be used, so they are left out where there is a rule; where there
+    is none, as for `Write`, they are all that can be remembered. None when nothing is suggested.
+    """
+    suggested = request.permission_suggestions
+    if suggested is None:
+        return None
+    try:
+        updates = msgspec.json.decode(suggested, type=list[msgspec.Raw])
+        rules = [update for update in updates if _is_rule(msgspec.json.decode(update, type=_Update), request.tool_name)]
+    except msgspec.DecodeError:
+        return suggested
+    return msgspec.Raw(msgspec.json.encode(rules)) if rules else suggested
+
+
+def _is_rule(update: _Update, tool: str) -> bool:
+    allows = update.type == "addRules" and update.behavior == "allow"
+    return allows and bool(update.rules) and all(rule.tool_name == tool for rule in update.rules)
 
 
 def for_session(suggestions: bytes | msgspec.Raw) -> bytes:

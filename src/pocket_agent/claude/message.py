@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
-from pocket_agent.claude.content import ApiMessage, Origin, StreamEvent, ToolResultMeta, Usage
+from pocket_agent.claude.content import ApiMessage, Origin, PromptOutcome, StreamEvent, Task, ToolResultMeta, Usage
 
 _EXCERPT_CHARACTERS: Final = 200
 _TEXT_CHARACTERS: Final = 10_000
@@ -32,7 +32,7 @@ class Kind(enum.Enum):
     CONTROL_RESPONSE = "control_response"
     LIFECYCLE = "command_lifecycle"
     OTHER = "other"
-    """Valid, and nothing that the server acts on."""
+    """Valid, and nothing that ends or begins a turn; of some of type `system` the subtype tells more."""
     GARBAGE = "garbage"
     """Not a JSON object."""
 
@@ -90,6 +90,10 @@ class Message(msgspec.Struct, kw_only=True, rename=_RENAMED):
         request: of a `control_request`, the whole request object (JSON).
         response: of a `control_response`, the answer.
         event: of a `stream_event`, the API's event.
+        tasks: of a `background_tasks_changed`, all that runs next to the turns.
+        task_id, task_type, description, is_backgrounded, status: of a `task_started` and a `task_notification`.
+        user_message_uuids: of an `init` and a `result`, the prompts that the turn has taken in (2.1.330).
+        prompt_submit_outcome: of an `informational`, what a hook made of a prompt.
         lifecycle_state, command_uuid: of a `command_lifecycle`, the prompt's uuid and where it is:
             "queued", "started", "completed", "cancelled".
         reason, excerpt: of garbage, what it is ("a line that is not JSON"), and its printable beginning.
@@ -118,6 +122,14 @@ class Message(msgspec.Struct, kw_only=True, rename=_RENAMED):
     request: msgspec.Raw = _NULL
     response: ControlResponse | None = None
     event: StreamEvent | None = None
+    tasks: list[Task] | None = None
+    task_id: str | None = None
+    task_type: str | None = None
+    description: str | None = None
+    is_backgrounded: bool | None = None
+    status: str | None = None
+    user_message_uuids: list[str] | None = None
+    prompt_submit_outcome: PromptOutcome | None = None
     lifecycle_state: str | None = None
     command_uuid: str | None = None
     reason: str | None = None

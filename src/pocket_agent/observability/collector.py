@@ -90,7 +90,7 @@ class CoreCollector:
             catalogue.CONNECTIONS_ACTIVE: {(): len(hub.sinks)},
             catalogue.PROJECTS_TOTAL: {(): len(sessions)},
             catalogue.PROJECTS_ACTIVE: _counted(
-                catalogue.PROJECTS_ACTIVE, Counter(session.state.project.state.value for session in sessions)
+                catalogue.PROJECTS_ACTIVE, Counter(session.state.shown.value for session in sessions)
             ),
             catalogue.MESSAGES_SENT: _counted(catalogue.MESSAGES_SENT, hub.sent_by_type),
             catalogue.BUILD_INFO: {self._build: 1},

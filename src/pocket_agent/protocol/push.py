@@ -22,10 +22,24 @@ class QueueHoldData(Struct, frozen=True):
     since: str
 
 
+class BackgroundTaskData(Struct, frozen=True):
+    """Something that the agent runs next to its turns; `type` is the CLI's: `local_agent` is a subagent, `local_bash`
+    a command in the background."""
+
+    task_id: str
+    type: str
+    description: str
+
+
 class ProjectStateData(Struct, frozen=True):
     """A project as it is now. `path` is byte for byte as its creator gave it.
 
     `queue_hold` is null unless prompts wait and do not start.
+
+    `state` is EXECUTING also while a subagent, or a turn that the agent began by itself, runs without a prompt;
+    `agent_interrupt` and `agent_kill` end these too. A command in the background (in `tasks`) does not make it
+    EXECUTING: it may run for ever. `permission_mode` is the one that holds in the agent's process, or what was chosen
+    for the next one.
     """
 
     id: str
@@ -42,6 +56,7 @@ class ProjectStateData(Struct, frozen=True):
     model: str | None
     permission_mode: str | None
     queue_hold: QueueHoldData | None = None
+    tasks: list[BackgroundTaskData] = []
 
 
 class ProjectListData(Struct, frozen=True):
@@ -74,7 +89,13 @@ class QueueStateData(Struct, frozen=True):
 
 
 class ApprovalRequestedData(Struct, frozen=True):
-    """The agent asks to use a tool, and waits. `tool_use_id` is that of the `tool_use` block in its message."""
+    """The agent asks to use a tool, and waits. `tool_use_id` is that of the `tool_use` block in its message.
+
+    `suggestions` is what `remember` adds to an allowance: the rule for this tool where the CLI suggests one, else all
+    that it suggests (such as the permission mode `acceptEdits`), which a client must show. `agent_id` names the
+    subagent that asks, absent for the main thread. A subagent may ask when no execution runs (`execution_id` is null).
+    The request is open until it is answered, the agent withdraws it, its turn ends, or its process is gone.
+    """
 
     approval_id: str
     tool_name: str
@@ -84,6 +105,7 @@ class ApprovalRequestedData(Struct, frozen=True):
     suggestions: msgspec.Raw
     execution_id: str | None
     tool_use_id: str | None = None
+    agent_id: str | None = None
 
 
 class ApprovalResolvedData(Struct, frozen=True):
@@ -96,7 +118,7 @@ class ApprovalResolvedData(Struct, frozen=True):
 
 
 class ApprovalCancelledData(Struct, frozen=True):
-    """The request was withdrawn: by the agent, or because its execution ended."""
+    """The request was withdrawn: by the agent, or because its turn or the agent's process ended."""
 
     approval_id: str
     reason: str
@@ -155,18 +177,20 @@ class PromptData(Struct, frozen=True, omit_defaults=True):
 
 
 class AgentKillData(Struct, frozen=True):
-    """Reply to `agent_kill`, and the entry `process_killed`."""
+    """Reply to `agent_kill`, and the entry `process_killed`. `execution_id` is null when no prompt was running, but a
+    subagent, a turn of the agent's own, or a command in the background."""
 
     project_id: str
-    execution_id: str
+    execution_id: str | None
     status: Literal["killed"] = "killed"
 
 
 class AgentInterruptData(Struct, frozen=True):
-    """Reply to `agent_interrupt`."""
+    """Reply to `agent_interrupt`; `execution_id` as of `agent_kill`. An interrupt ends the turn and the subagents;
+    commands in the background go on, unless nothing else runs."""
 
     project_id: str
-    execution_id: str
+    execution_id: str | None
     status: Literal["interrupting"] = "interrupting"
 
 

@@ -285,7 +285,7 @@ class Handlers:
         if connection.device.projects is None:
             return health
         states = self._states(connection)
-        executing = sum(state.project.state is ProjectState.EXECUTING for state in states)
+        executing = sum(state.shown is ProjectState.EXECUTING for state in states)
         figures = msgspec.structs.replace(health.projects, count=len(states), executing=executing)
         return msgspec.structs.replace(health, projects=figures)
 
@@ -313,7 +313,7 @@ class Handlers:
             "project_join",
             ProjectJoinData(
                 project_id=project.id,
-                state=project.state,
+                state=state.shown,
                 session_id=project.session_id,
                 epoch=project.epoch,
                 offset=channel.head,

@@ -8,7 +8,7 @@ import msgspec
 from pocket_agent.claude import control
 from pocket_agent.errors import InternalError
 from pocket_agent.events import ApprovalResolved
-from pocket_agent.model import Approval, ApprovalStatus, Execution
+from pocket_agent.model import Approval, ApprovalStatus, Execution, Work
 
 _DENIED = "The user denied this."
 
@@ -28,14 +28,14 @@ def permission_answer(
         allow: whether the tool may be used.
         message: for a denial, what the model reads.
         updated_input: what the tool is called with instead of what the agent asked for.
-        remember: allow what the agent suggests for the rest of this session.
+        remember: allow also what `suggestions` tells, for the rest of this session.
     """
     if not allow:
         return control.deny(approval.request_id, message or _DENIED)
     request = control.read_permission_request(approval.request_id, approval.request)
     if request is None:
         raise InternalError("A stored tool request cannot be read.")
-    suggestions = request.permission_suggestions
+    suggestions = control.remembered(request)
     return control.allow(
         approval.request_id,
         msgspec.json.encode(updated_input) if updated_input is not None else bytes(request.input),
@@ -44,15 +44,27 @@ def permission_answer(
 
 
 def suggestions(approval: Approval) -> msgspec.Raw | None:
-    """What the CLI says would make the question unnecessary; None when it says nothing."""
+    """What `remember` sends to the CLI with an allowance; None when it suggests nothing."""
     request = control.read_permission_request(approval.request_id, approval.request)
-    return request.permission_suggestions if request is not None else None
+    return control.remembered(request) if request is not None else None
 
 
 def tool_name(approval: Approval) -> str:
     """The tool that a request is about, as the agent calls it; empty when the request cannot be read."""
     request = control.read_permission_request(approval.request_id, approval.request)
     return request.tool_name if request is not None else ""
+
+
+def agent_id(approval: Approval) -> str | None:
+    """The subagent that asks; None for the main thread."""
+    request = control.read_permission_request(approval.request_id, approval.request)
+    return request.agent_id if request is not None else None
+
+
+def waits_for(approval: Approval, work: Work) -> bool:
+    """Whether the turn waits for an approval: unless a subagent asks that runs next to it."""
+    asking = agent_id(approval)
+    return asking is None or all(task.id != asking for task in work.tasks)
 
 
 def approval_event(approval: Approval, execution: Execution | None) -> ApprovalResolved:

@@ -5,7 +5,7 @@ that fails can be planned again from the same lines.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -16,6 +16,7 @@ from pocket_agent.model import (
     Approval,
     ApprovalId,
     ApprovalStatus,
+    BackgroundTask,
     Direction,
     Execution,
     ExecutionStatus,
@@ -23,14 +24,18 @@ from pocket_agent.model import (
     ModelUsage,
     ProjectState,
     Session,
+    Work,
 )
 from pocket_agent.protocol.push import AgentKillData, ApprovalCancelledData, ErrorData
 from pocket_agent.session import view
 from pocket_agent.session.account import Meter, charged, spending
+from pocket_agent.session.answer import agent_id, waits_for
 from pocket_agent.session.log import Draft, entry_draft, now
 from pocket_agent.session.plan import Plan, Present
 
 TITLE_CHARACTERS: Final = 80
+_REASON: Final = 1_000
+"""How many characters of what a hook says are passed on."""
 
 
 class Intake:
@@ -40,6 +45,7 @@ class Intake:
         self._present = present
         self._at = now()
         self._meter = Meter(present.account)
+        self._work = present.account.work
         self.plan = Plan(tools=self._meter.tools.completed)
 
     def take(self, lines: Sequence[Line | Oversized]) -> Plan:
@@ -52,8 +58,22 @@ class Intake:
         return self._closed()
 
     def _closed(self) -> Plan:
-        self.plan.account = self._meter.account
+        account = self._meter.account
+        if self._work is not account.work:
+            account = msgspec.structs.replace(account, work=self._work)
+        self.plan.account = account
         return self.plan
+
+    def _changed(self, **fields: Any) -> None:
+        """Note what the process does now."""
+        work = msgspec.structs.replace(self._work, **fields)
+        if work != self._work:
+            self._work = work
+
+    @property
+    def _execution(self) -> Execution | None:
+        """The execution that runs after the lines so far."""
+        return None if self.plan.finished is not None else self.plan.running or self._present.execution
 
     def _line(self, data: bytes) -> None:
         message = peek(data)
@@ -83,6 +103,8 @@ class Intake:
         plan.drafts.append(Draft("agent_message", data, Direction.CLAUDE))
         if kind is Kind.INIT or kind is Kind.RESULT:
             self._session(message)
+        if kind is Kind.INIT:
+            self._turn(message)
         if kind is Kind.RESULT:
             plan.partial.append(("clear", ""))
             self._result(message)
@@ -94,6 +116,50 @@ class Intake:
                 plan.partial.append(("clear", ""))
         elif kind is Kind.LIFECYCLE:
             self._lifecycle(message)
+        elif message.type == "system":
+            self._system(message)
+
+    def _turn(self, message: Message) -> None:
+        """A turn begins: that of the prompt, or one that the CLI begins by itself, for a task that ended.
+
+        2.1.330 names the prompts of a turn, and tells before when a prompt is queued behind another turn.
+        """
+        execution = self._execution
+        own = execution is None or (not message.user_message_uuids and self._work.prompt == "queued")
+        self._changed(turn="own" if own else "prompt", blocked=None)
+        if message.permission_mode:
+            self._changed(permission_mode=message.permission_mode)
+
+    def _system(self, message: Message) -> None:
+        """What the CLI (2.1.330) says of its background tasks, of its permission mode, and of hooks."""
+        tasks = self._work.tasks
+        match message.subtype:
+            case "background_tasks_changed":
+                told = message.tasks or ()
+                tasks = tuple(BackgroundTask(task.task_id, task.task_type, task.description) for task in told)
+            case "task_started" if message.task_id and message.is_backgrounded is not False:
+                began = BackgroundTask(message.task_id, message.task_type or "", message.description or "")
+                tasks = (*(task for task in tasks if task.id != began.id), began)
+            case "task_notification":
+                tasks = tuple(task for task in tasks if task.id != message.task_id)
+                self.plan.notified = self.plan.notified or message.status not in {"stopped", "killed"}
+            case "status" if message.permission_mode:
+                self._mode(message.permission_mode)
+            case "informational" if message.prompt_submit_outcome is not None:
+                outcome = message.prompt_submit_outcome
+                self._changed(blocked=outcome.reason or outcome.kind or "no reason was given")
+        self._changed(tasks=tasks)
+
+    def _mode(self, mode: str) -> None:
+        """The permission mode has changed. When nobody told the CLI to, as after an approved plan, the project's
+        choice goes with it: otherwise the next prompt would bring the old one back."""
+        before = self._work.permission_mode
+        self._changed(permission_mode=mode)
+        if mode in {before, self._present.told_mode}:
+            return
+        self.plan.mode = mode
+        if self._present.may_choose(mode):
+            self.plan.project["permission_mode"] = mode
 
     def _reject(self, reason: str, code: str, excerpt: str | None = None) -> None:
         self.plan.rejected.append(reason)
@@ -144,12 +210,16 @@ class Intake:
 
     def _credit(self, gone: Approval) -> None:
         """The wait for a withdrawn request is over, and remains time that the timeout does not count."""
-        execution = self.plan.running or self._present.execution
-        if execution is None or self.plan.finished is not None:
+        execution = self._execution
+        if execution is None or not waits_for(gone, self._work):
             return
-        waiting = {approval.id: approval for approval in (*self._open_approvals(), gone)}
+        waiting = {approval.id: approval for approval in (*self._awaited(), gone)}
         waited = waited_after(execution, waiting, gone.id, self._at)
         self.plan.running = msgspec.structs.replace(execution, waited_ms=waited)
+
+    def _awaited(self) -> list[Approval]:
+        """The open approvals that the turn waits for."""
+        return [approval for approval in self._open_approvals() if waits_for(approval, self._work)]
 
     def _open_approvals(self) -> list[Approval]:
         known = {**self._present.approvals, **self.plan.opened}
@@ -165,10 +235,13 @@ class Intake:
 
     def _result(self, message: Message) -> None:
         used = self._meter.settle(message)
-        if self._present.execution is None or self.plan.finished is not None or message.is_own_turn:
+        execution, blocked = self._execution, self._work.blocked
+        self._changed(turn="", blocked=None)
+        if execution is None or not _ends(message, execution):
+            self._cancel_turns("the turn ended")
             self._charge(used)
             return
-        if not message.is_error and not self._present.killed:
+        if not message.is_error and not self._present.killed and blocked is None:
             status = ExecutionStatus.SUCCESS  # it was done before what was to end it got there
         else:
             status = self._present.verdict or ExecutionStatus.ERROR
@@ -181,7 +254,15 @@ class Intake:
             )
         elif status is ExecutionStatus.ERROR:
             error = ErrorData("EXECUTION_FAILED", message.result_text or "The agent ended with an error.")
+            if blocked is not None:
+                error = ErrorData("EXECUTION_FAILED", f"The prompt was not given to the model: {blocked[:_REASON]}")
         self._end(status, error, used)
+
+    def _cancel_turns(self, reason: str) -> None:
+        """Withdraw what the main thread asked for, whose turn is over; a subagent goes on, and so do its requests."""
+        for approval in self._open_approvals():
+            if agent_id(approval) is None:
+                self._cancel(approval, reason)
 
     def _charge(self, used: tuple[ModelUsage, ...], *, incomplete: bool = False) -> None:
         """Note what was used beside the turn of a prompt: by a background task, which outlives its execution."""
@@ -202,36 +283,74 @@ class Intake:
                 plan.earlier = msgspec.structs.replace(changed, incomplete=incomplete or changed.incomplete)
 
     def _lifecycle(self, message: Message) -> None:
-        """A prompt that the CLI had seen already is reported as over without ever giving a result."""
-        execution = self._present.execution
-        over = message.lifecycle_state in {"completed", "cancelled"}
-        if execution is None or self.plan.finished is not None or not over:
+        """How far the CLI has come with the prompt.
+
+        One that it had seen already is reported as over without ever giving a result. One that it took into a turn
+        of its own is reported as over before that turn's result (2.1.330), which then names it.
+        """
+        execution, work = self._execution, self._work
+        if execution is None or message.command_uuid != execution.id:
             return
-        if message.command_uuid == execution.id:
-            text = "The agent had taken this prompt before it was cut off, and does not run it twice."
-            self._end(self._present.verdict or ExecutionStatus.ERROR, ErrorData("EXECUTION_FAILED", text), None)
+        match message.lifecycle_state:
+            case "queued":
+                # A turn that runs before the prompt has begun is not the prompt's.
+                self._changed(prompt="queued", turn="own" if work.turn else "")
+            case "started":
+                self._changed(prompt="started")
+            case "completed" if work.turn == "own" and work.prompt == "started":
+                return
+            case "completed" | "cancelled":
+                text = "The agent had taken this prompt before it was cut off, and does not run it twice."
+                self._end(self._present.verdict or ExecutionStatus.ERROR, ErrorData("EXECUTION_FAILED", text), None)
 
     def finish(self, status: ExecutionStatus, error: ErrorData | None) -> Plan:
-        """End the running execution, which gets no result, and withdraw what it still asked for."""
-        self._end(status, error, None)
+        """The process is gone: end the running execution, which gets no result, and withdraw what is still open."""
+        self._end(status, error, None, gone=True)
         return self._closed()
 
-    def leave(self) -> Plan:
-        """The process is gone, and no execution ends with it: what it used and did not tell in a result counts."""
+    def leave(self, error: ErrorData | None = None) -> Plan:
+        """The process is gone, and no execution ends with it: what it used and did not tell in a result counts.
+
+        Args:
+            error: what to say of it, if more than an idle process ended.
+        """
         self._charge(self._meter.give_up(), incomplete=True)
+        self._gone()
+        if self._present.killed:
+            killed = AgentKillData(project_id=self._present.project.id, execution_id=None)
+            self.plan.drafts.append(entry_draft("process_killed", killed))
+        if error is not None:
+            self.plan.drafts.append(entry_draft("error", error))
+            self.plan.project["state"] = ProjectState.ERROR
         return self._closed()
 
-    def _end(self, status: ExecutionStatus, error: ErrorData | None, used: tuple[ModelUsage, ...] | None) -> None:
-        """End the running execution; `used` is None when no result tells it."""
+    def _gone(self) -> None:
+        """Withdraw all that is open, and forget what the process did."""
+        for approval in self._open_approvals():
+            self._cancel(approval, "the agent's process ended")
+        self._work = Work()
+
+    def _end(
+        self,
+        status: ExecutionStatus,
+        error: ErrorData | None,
+        used: tuple[ModelUsage, ...] | None,
+        *,
+        gone: bool = False,
+    ) -> None:
+        """End the running execution; `used` is None when no result tells it, `gone` is whether its process is."""
         execution = self.plan.running or self._present.execution
         assert execution is not None
         complete = used is not None
         used = used if used is not None else self._meter.give_up()
         execution = charged(execution, used, self._meter.model)
-        waiting = self._open_approvals()
-        waited = waited_ms(execution, {approval.id: approval for approval in waiting}, self._at)
-        for approval in waiting:
-            self._cancel(approval, "the execution ended")
+        waited = waited_ms(execution, {approval.id: approval for approval in self._awaited()}, self._at)
+        if gone:
+            self._gone()
+        elif self._work.turn != "own":
+            self._cancel_turns("the execution ended")
+            self._changed(turn="", blocked=None)
+        self._changed(prompt="")
         self.plan.running = None
         self.plan.finished = msgspec.structs.replace(
             execution,
@@ -251,6 +370,12 @@ class Intake:
             self.plan.drafts.append(entry_draft("error", msgspec.structs.replace(error, details=details)))
         failed = status in {ExecutionStatus.ERROR, ExecutionStatus.TIMEOUT}
         self.plan.project["state"] = ProjectState.ERROR if failed else ProjectState.IDLE
+
+
+def _ends(result: Message, execution: Execution) -> bool:
+    """Whether a `result` ends an execution: it names the prompts of its turn, or (before 2.1.330) is no own turn's."""
+    named = result.user_message_uuids
+    return execution.id in named if named else not result.is_own_turn
 
 
 def waited_after(

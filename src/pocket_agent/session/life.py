@@ -39,7 +39,6 @@ from pocket_agent.session.account import execution_event
 from pocket_agent.session.agent import Agent
 from pocket_agent.session.budget import Budget
 from pocket_agent.session.capacity import Capacity
-from pocket_agent.session.intake import waited_ms
 from pocket_agent.session.log import Draft, Write, entry_draft, live_draft, now
 from pocket_agent.session.runner import Runner
 from pocket_agent.session.state import State
@@ -88,7 +87,7 @@ class Life:
         self._capacity = capacity
         self._settings = settings
         self._observer = observer
-        self._interrupt_deadline: tuple[ExecutionId, float] | None = None
+        self._interrupt_deadline: tuple[ExecutionId | None, float] | None = None
 
     async def run(self) -> None:
         """Restore the session from the store, then work until cancelled."""
@@ -127,33 +126,50 @@ class Life:
     async def start_now(self, execution: Execution) -> bool:
         """Start a prompt if nothing is before it; False when it has to queue. Needs the mutex."""
         state = self._state
-        if state.current is not None or state.queue or not self._capacity.try_acquire():
+        if state.queue or not await self._can_begin(execution):
+            return False
+        if not state.has_slot and not self._capacity.try_acquire():
             return False
         self._observer.emit(ExecutionQueued(execution.context, 0))
         await self._start(execution)
         return True
 
+    async def _can_begin(self, execution: Execution) -> bool:
+        """Whether a prompt can be given to the agent now.
+
+        During a turn the CLI would fold it into that, so it waits for the end of the turn; next to subagents it may
+        start, unless it needs another process, with which they would end.
+        """
+        state = self._state
+        if state.current is not None or state.work.turn:
+            return False
+        return not (state.works_alone or state.is_turn_due) or await self.runner.suits(execution)
+
     async def _start(self, execution: Execution) -> None:
         """Start with the slot that the caller took; it goes back when the start fails."""
         self._state.has_slot = True
-        try:
-            await self.runner.start(execution)
-        except BaseException:
-            if self._state.current is None:
-                self.runner.drop_slot()
-            raise
+        await self.runner.start(execution)
         self.tick.set()
 
     async def interrupt(self) -> None:
-        """Ask the agent to stop; a process that goes on all the same is ended after a grace. Needs the mutex."""
+        """Ask the agent to stop; a process that goes on all the same is ended after a grace. Needs the mutex.
+
+        An interrupt stops the turn and the subagents (2.1.330). When only commands run in the background, they are
+        stopped.
+        """
         state = self._state
-        assert state.current is not None
-        state.verdict = ExecutionStatus.KILLED
-        if self._interrupt_left() is None:
-            self._interrupt_deadline = state.current.id, time.monotonic() + self._settings.claude.interrupt_grace
+        running = state.current
+        lines = [control.interrupt(uuid.uuid4().hex)]
+        if running is not None:
+            state.verdict = ExecutionStatus.KILLED
+        elif not state.works_alone:
+            lines = [control.stop_task(uuid.uuid4().hex, task.id) for task in state.work.tasks]
+        if self._interrupt_left() is None and (running is not None or state.works_alone):
+            grace = self._settings.claude.interrupt_grace
+            self._interrupt_deadline = running.id if running is not None else None, time.monotonic() + grace
         self.tick.set()
         with contextlib.suppress(ProcessNotFoundError):  # it ended by itself, which the tail is about to see
-            await self._agent.send(control.interrupt(uuid.uuid4().hex))
+            await self._agent.send(b"".join(lines))
 
     async def release_hold(self) -> None:
         """Let the prompts that wait go on. Needs the mutex."""
@@ -162,7 +178,7 @@ class Life:
 
     async def _evict(self) -> bool:
         """Close the process if the project is idle, to make room for another's."""
-        if self.mutex.locked() or self._state.current is not None or self._state.approvals:
+        if self.mutex.locked() or self._state.is_engaged:
             return False
         async with self.mutex:
             await self.runner.close_process()
@@ -187,12 +203,10 @@ class Life:
                 answers.append(approval)
         if state.project.session_id is not None:
             state.conversation = await self._store.session(project_id, state.project.session_id)
-        if state.current is not None and not state.has_slot:
-            self._capacity.occupy()
-            state.has_slot = True
         record = await self._store.process(project_id)
         self._agent.release()
         state.account = record.account if record is not None else Account()
+        self.runner.settle()
         state.silent_from = (state.current.spool_offset if state.current is not None else None) or 0
         if record is not None:
             await self._adopt(record)
@@ -202,6 +216,8 @@ class Life:
                 await self._carry_out_stop()
             elif not self._agent.open:
                 await self._abandon()
+        elif not self._agent.open and (state.approvals or state.work.tasks):
+            await self.runner.leave()
         for approval in answers:
             if approval.answer is not None and self._agent.alive:
                 await self._agent.send(approval.answer)
@@ -252,7 +268,7 @@ class Life:
                 continue
             if took:
                 self.tick.set()
-                if self._state.current is None:
+                if self._state.current is None and not self._state.work.turn:
                     self.wake.set()
                 await asyncio.sleep(0)  # a long run shares the loop
 
@@ -262,10 +278,13 @@ class Life:
             await self.wake.wait()
             self.wake.clear()
             while self._may_start:
-                await self._capacity.acquire()
+                acquired = not self._state.has_slot
+                if acquired:
+                    await self._capacity.acquire()
                 try:
                     async with self.mutex:
-                        await self._start_next()
+                        if not await self._start_next(acquired=acquired):
+                            break
                     told = None
                 except (ClaudeNotFoundError, ResourceLimitError, FileOperationError) as error:
                     # Not the prompt's fault: it keeps its place until the fault is gone.
@@ -285,23 +304,34 @@ class Life:
         if self._state.queue:
             self._observer.emit(ExecutionDelayed(self._state.queue[0].context, error.code, error.message))
 
-    async def _start_next(self) -> None:
+    async def _start_next(self, *, acquired: bool) -> bool:
+        """Start the first prompt of the queue; False when it has to wait until the agent has done something.
+
+        Args:
+            acquired: whether a slot was taken for it; otherwise the agent, which worked without a prompt, had one.
+        """
         state = self._state
-        if not self._may_start:
-            self._capacity.release()
-            return
+        if not self._may_start or not await self._can_begin(state.queue[0]):
+            if acquired:
+                self._capacity.release()
+            self.tick.set()
+            return False
         execution = state.queue[0]
+        if acquired and state.has_slot:
+            self._capacity.release()  # the agent began to work while this waited
+        elif not acquired and not state.has_slot:
+            return True  # it has ended its work meanwhile, so a slot has to be waited for
+        state.has_slot = True
         try:
             await self.gate()
-        except BaseException:
-            self._capacity.release()
-            raise
-        try:
             await self._start(execution)
         except (ClaudeNotFoundError, ResourceLimitError, FileOperationError):
             raise
         except PocketAgentError as error:
             await self._fail_queued(execution, error)
+        finally:
+            self.runner.settle()
+        return True
 
     async def _fail_queued(self, execution: Execution, error: PocketAgentError) -> None:
         failed = msgspec.structs.replace(execution, status=ExecutionStatus.ERROR, finished_at=now(), code=error.code)
@@ -347,11 +377,14 @@ class Life:
 
     def _next_deadline(self) -> float | None:
         """Seconds until the clock has something to do; None when nothing is due."""
-        if self._state.current is None:
+        state = self._state
+        if state.current is None and not state.works_alone:
+            if state.queue and state.is_turn_due:
+                return state.turn_due - time.monotonic()
             idle = self._settings.timeouts.idle
-            if not self._agent.open or idle <= 0:
+            if not self._agent.open or idle <= 0 or state.is_busy:
                 return None
-            return max(0.0, self.runner.idle_since + idle - time.monotonic())
+            return max(0.0, max(self.runner.idle_since + idle, state.turn_due) - time.monotonic())
         if not self._agent.open:
             return 0.0
         due = [left for left in (self._time_left(), self._interrupt_left()) if left is not None]
@@ -359,9 +392,13 @@ class Life:
 
     def _time_left(self) -> float | None:
         execution, limit = self._state.current, self._settings.timeouts.execution
-        if execution is None or execution.started_at is None or limit <= 0 or self._state.approvals:
+        if limit <= 0:
             return None
-        spent = now() - execution.started_at - waited_ms(execution, self._state.approvals, now())
+        if execution is None:
+            return limit - self.runner.alone.elapsed if not self._state.approvals else None
+        if execution.started_at is None or self._state.awaited():
+            return None
+        spent = now() - execution.started_at - execution.waited_ms
         return limit - spent / 1000
 
     def _interrupt_left(self) -> float | None:
@@ -369,13 +406,13 @@ class Life:
 
         The deadline names its execution, since the next one may have started before the clock runs again.
         """
-        running = self._state.current
-        if self._interrupt_deadline is None or running is None or running.id != self._interrupt_deadline[0]:
+        running = self._state.current.id if self._state.current is not None else None
+        if self._interrupt_deadline is None or running != self._interrupt_deadline[0]:
             return None
         return self._interrupt_deadline[1] - time.monotonic()
 
     async def _on_time(self) -> None:
-        if self._state.current is None:
+        if self._state.current is None and not self._state.works_alone:
             self._interrupt_deadline = None
             await self._close_if_idle()
         else:
@@ -385,7 +422,8 @@ class Life:
     async def _end_if_due(self) -> None:
         if not self._agent.open:
             # It could neither be started again nor could that be stored, when the disk was full.
-            await self._abandon()
+            if self._state.current is not None:
+                await self._abandon()
             return
         interrupt_left, time_left = self._interrupt_left(), self._time_left()
         if interrupt_left is not None and interrupt_left <= 0:
@@ -395,7 +433,7 @@ class Life:
             await self.runner.end(ExecutionStatus.TIMEOUT)
 
     async def _close_if_idle(self) -> None:
-        if not self._agent.alive:
+        if not self._agent.alive or self._state.is_engaged:
             return
         idle = self._settings.timeouts.idle
         expired = idle > 0 and time.monotonic() - self.runner.idle_since >= idle

@@ -1,5 +1,7 @@
 """The message that the agent is writing, so that who joins in the middle sees its beginning."""
 
+from collections.abc import Iterable
+
 from pocket_agent.protocol.push import PartialData
 
 
@@ -16,6 +18,14 @@ class Partial:
             self._text.append(text)
         elif kind == "thinking":
             self._thinking.append(text)
+
+    def take(self, steps: Iterable[tuple[str, str]]) -> None:
+        """Take deltas and ("clear", "") in order."""
+        for kind, text in steps:
+            if kind == "clear":
+                self.clear()
+            else:
+                self.add(kind, text)
 
     def clear(self) -> None:
         """The complete line has come, or the message was given up."""

@@ -29,6 +29,8 @@ class Present:
         account: what the process has used so far.
         verdict: how the running execution is to end, when somebody ends it.
         killed: whether that is by `agent_kill`, which is an entry of its own.
+        told_mode: the permission mode that the process was last told to use; None when it was told none.
+        may_choose: whether a client may choose a permission mode.
         new_approval_id: makes an id.
     """
 
@@ -41,6 +43,8 @@ class Present:
     verdict: ExecutionStatus | None
     killed: bool
     new_approval_id: Callable[[], ApprovalId]
+    told_mode: str | None = None
+    may_choose: Callable[[str], bool] = lambda _: True
 
 
 @dataclass(slots=True)
@@ -63,6 +67,8 @@ class Plan:
         spent: what to add to the history of spending.
         tools: tool calls that ended, in order.
         spoke: whether the model said anything.
+        mode: the permission mode that the CLI has changed to without being told by the server.
+        notified: whether a background task ended, of which the CLI tells the model, if need be in an own turn.
         rejected: reasons for lines that are not lines of the protocol.
     """
 
@@ -82,4 +88,6 @@ class Plan:
     spent: tuple[Spending, ...] = ()
     tools: list[Completed] = field(default_factory=list)
     spoke: bool = False
+    mode: str | None = None
+    notified: bool = False
     rejected: list[str] = field(default_factory=list)

@@ -12,7 +12,13 @@ from typing import Final
 import msgspec
 
 from pocket_agent.config.settings import ClaudeSettings
-from pocket_agent.errors import FileOperationError, PocketAgentError, ProcessNotFoundError
+from pocket_agent.errors import (
+    FileOperationError,
+    ForbiddenError,
+    PocketAgentError,
+    ProcessActiveError,
+    ProcessNotFoundError,
+)
 from pocket_agent.events import (
     ApprovalRequested,
     ExecutionStarted,
@@ -48,6 +54,33 @@ _MAX_ATTEMPTS: Final = 2
 """How often a prompt is written to a process that ends without having said anything."""
 
 
+_NAMED_TASKS: Final = 5
+_TURN_DUE_SECONDS: Final = 5.0
+"""How long after the end of a background task the CLI may begin a turn for it; 2.1.330 takes up to 0.3 s."""
+
+
+class Stopwatch:
+    """Measures how long something has gone on, without its pauses.
+
+    Attributes:
+        elapsed: seconds.
+    """
+
+    def __init__(self) -> None:
+        self._before = 0.0
+        self._since: float | None = None
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds so far."""
+        return self._before + (time.monotonic() - self._since if self._since is not None else 0.0)
+
+    def run(self, *, on: bool, keep: bool) -> None:
+        """Go on or pause; without `keep`, begin anew."""
+        self._before = self.elapsed if keep else 0.0
+        self._since = time.monotonic() if on else None
+
+
 def new_approval_id() -> ApprovalId:
     """An id that no other approval has."""
     return ApprovalId(uuid.uuid4().hex)
@@ -77,6 +110,8 @@ class Runner:
         self._evict = evict
         self.tuning = Tuning(agent, self.take_in)
         self.idle_since = time.monotonic()
+        self.alone = Stopwatch()
+        self._starting = False
 
     async def start(self, execution: Execution) -> None:
         """Give the prompt to the agent; the caller holds the execution slot.
@@ -86,7 +121,16 @@ class Runner:
             ExecutionFailedError: the CLI could not be started; nothing has changed.
             ForbiddenError, InvalidPathError: the settings do not allow what was chosen (any more); the same.
             FileOperationError: the start could not be stored; nothing has changed.
+            ProcessActiveError: it needs another process, with which what runs in the background would end.
         """
+        self._starting = True
+        try:
+            await self._start(execution)
+        finally:
+            self._starting = False
+            self.settle()
+
+    async def _start(self, execution: Execution) -> None:
         state = self._state
         wanted = await self._effective(execution.options)
         began = time.monotonic()
@@ -104,6 +148,10 @@ class Runner:
             state.queue = [waiting for waiting in state.queue if waiting.id != execution.id]
             state.current = started
             state.verdict, state.killed, state.attempts, state.heard = None, False, 0, False
+            state.turn_due = 0.0
+            state.account = msgspec.structs.replace(
+                state.account, work=msgspec.structs.replace(state.work, prompt="", blocked=None)
+            )
             return state.announce(queue=was_queued)
 
         try:
@@ -142,6 +190,11 @@ class Runner:
         """Have a process that fits the options; returns whether it ran already."""
         agent, project = self._agent, self._state.project
         if agent.open and (not agent.fits(options) or project.fork or not await self.tuning.adjust(options)):
+            if agent.alive and self._state.is_engaged:
+                raise ProcessActiveError(
+                    "These options need a new process of the agent, with which what runs in the background would end: "
+                    f"{self._background()}. Give the prompt without them, or end that first (agent_kill)."
+                )
             await self.close_process()
         if agent.open:
             return True
@@ -150,6 +203,24 @@ class Runner:
         assert agent.record is not None
         self._state.account = agent.record.account
         return False
+
+    def note_mode(self, mode: str) -> None:
+        """The process has accepted a permission mode; it says so in a line of its own, which comes later."""
+        work = msgspec.structs.replace(self._state.work, permission_mode=mode)
+        self._state.account = msgspec.structs.replace(self._state.account, work=work)
+
+    def _background(self) -> str:
+        """What runs in the process, in words."""
+        tasks = [task.description or task.type for task in self._state.work.tasks]
+        return ", ".join(tasks[:_NAMED_TASKS]) or "a turn of the agent's own"
+
+    async def suits(self, execution: Execution) -> bool:
+        """Whether a prompt can be given to the process that runs; any other fault of it shows when it starts."""
+        try:
+            wanted = await self._effective(execution.options)
+        except PocketAgentError:
+            return True
+        return not self._agent.alive or (self._agent.fits(wanted) and not self._state.project.fork)
 
     async def send_prompt(self) -> None:
         """Write the prompt of the running execution; a process that is gone shows in the tail."""
@@ -204,7 +275,16 @@ class Runner:
             verdict=state.verdict,
             killed=state.killed,
             new_approval_id=new_approval_id,
+            told_mode=self._agent.permission_mode,
+            may_choose=self._may_choose,
         )
+
+    def _may_choose(self, mode: str) -> bool:
+        try:
+            self._policy.check_mode(mode)
+        except ForbiddenError:
+            return False
+        return True
 
     async def _store(self, plan: Plan, batch: Batch | None, *, ended: bool = False) -> None:
         """Store a plan, then make it true."""
@@ -255,12 +335,11 @@ class Runner:
 
     def _apply(self, plan: Plan) -> list[Draft]:
         state, observer = self._state, self._observer
-        for kind, text in plan.partial:
-            if kind == "clear":
-                state.partial.clear()
-            else:
-                state.partial.add(kind, text)
+        state.partial.take(plan.partial)
         context = self._context()
+        shown = state.shown, state.work.tasks, state.work.permission_mode
+        if plan.mode is not None:
+            self._agent.permission_mode = plan.mode
         if plan.spoke and state.current is not None and not state.heard:
             state.heard = True
             since = (now() - (state.current.started_at or state.current.created_at)) / 1000
@@ -280,6 +359,12 @@ class Runner:
         self._account_for(plan, context)
         if plan.finished is not None:
             self._finish(plan.finished)
+        self.settle()
+        if plan.notified or (plan.finished is not None and state.turn_due):
+            state.turn_due = time.monotonic() + _TURN_DUE_SECONDS
+        if shown != (state.shown, state.work.tasks, state.work.permission_mode):
+            self.idle_since = time.monotonic()
+            return state.announce()
         visible = plan.opened or plan.closed or plan.project or plan.finished is not None
         return state.announce() if visible else []
 
@@ -304,7 +389,6 @@ class Runner:
         state.verdict, state.killed = None, False
         state.partial.clear()
         self.idle_since = time.monotonic()
-        self.drop_slot()
         self._observer.emit(execution_event(execution))
 
     async def finish(self, status: ExecutionStatus, error: ErrorData | None) -> None:
@@ -312,10 +396,21 @@ class Runner:
         plan = Intake(self._present()).finish(status, error)
         await self._store(plan, None, ended=True)
 
-    def drop_slot(self) -> None:
-        """Give the execution slot back, if this project holds one."""
-        if self._state.has_slot:
-            self._state.has_slot = False
+    async def leave(self) -> None:
+        """Note that the process is gone of which nothing was found, with what it did besides an execution."""
+        await self._store(Intake(self._present()).leave(None), None, ended=True)
+
+    def settle(self) -> None:
+        """Hold an execution slot while the agent works, with a prompt or without, and time what has none."""
+        state = self._state
+        works = state.works_alone
+        self.alone.run(on=works and not state.approvals, keep=works)
+        if works or self._starting or state.current is not None:
+            if not state.has_slot:
+                state.has_slot = True
+                self._capacity.occupy()
+        elif state.has_slot:
+            state.has_slot = False
             self._capacity.release()
 
     async def _exited(self) -> None:
@@ -325,7 +420,11 @@ class Runner:
         silent = agent.spool_size <= state.silent_from
         code = agent.exit_code
         if execution is None or (silent and state.verdict is None and 0 < state.attempts < _MAX_ATTEMPTS):
-            await self._store(Intake(self._present()).leave(), None, ended=True)
+            lost = execution is None and not state.killed and (state.works_alone or state.work.tasks)
+            error = self._error_of_exit(code) if lost else None
+            await self._store(Intake(self._present()).leave(error), None, ended=True)
+            if execution is None:
+                state.verdict, state.killed = None, False
             await self._forget_process()
             if execution is not None:
                 await self._retry_or_fail(execution)
@@ -355,12 +454,13 @@ class Runner:
 
     def _error_of_exit(self, code: int | None) -> ErrorData | None:
         if self._state.verdict is ExecutionStatus.TIMEOUT:
-            return ErrorData("EXECUTION_TIMEOUT", "The execution ran longer than timeouts.execution and was ended.")
+            return ErrorData("EXECUTION_TIMEOUT", "The agent worked longer than timeouts.execution and was ended.")
         if self._state.verdict is not None:
             return None
         how = "ended" if code is None else f"ended with exit code {code}"
         text = self._agent.error_output()
-        message = f"The agent's process {how} before the execution was done."
+        lost = "before the execution was done" if self._state.current is not None else f"with {self._background()}"
+        message = f"The agent's process {how} {lost}."
         details: dict[str, object] | None = {"stderr": text} if text else None
         return ErrorData("EXECUTION_FAILED", message, details)
 
@@ -369,7 +469,7 @@ class Runner:
         self._capacity.gone(self._state.project.id)
 
     async def end(self, verdict: ExecutionStatus, *, killed: bool = False) -> None:
-        """End the running execution by ending its process; returns when both are over."""
+        """End what runs, with a prompt or without, by ending the process; returns when both are over."""
         self._state.verdict, self._state.killed = verdict, killed
         await self._agent.terminate(idle=False)
         await self._drain()

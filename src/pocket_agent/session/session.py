@@ -138,7 +138,7 @@ class Session:
         return ExecuteData(self.state.project.id, execution.id, "queued" if place > 0 else "started", place)
 
     async def kill(self, *, execution_id: str | None = None, hold_queue: bool = False) -> AgentKillData:
-        """End the running execution and every process of the agent.
+        """End what runs (a prompt, a turn of the agent's own, subagents, commands) and every process of the agent.
 
         Args:
             execution_id: end only this execution; None for the one that runs.
@@ -149,23 +149,27 @@ class Session:
         """
         async with self.life.turn():
             execution = self._running(execution_id)
-            with suppress(FileOperationError):  # a full disk must not keep the agent alive
-                await self._request_stop(execution, StopRequest.KILL, hold_queue=hold_queue)
+            if execution is not None:
+                with suppress(FileOperationError):  # a full disk must not keep the agent alive
+                    await self._request_stop(execution, StopRequest.KILL, hold_queue=hold_queue)
             await self._runner.end(ExecutionStatus.KILLED, killed=True)
             self.life.wake.set()
-            return AgentKillData(self.state.project.id, execution.id)
+            return AgentKillData(self.state.project.id, execution.id if execution is not None else None)
 
     async def interrupt(self, *, execution_id: str | None = None, hold_queue: bool = False) -> AgentInterruptData:
-        """Ask the agent to stop; one that does not is ended after `claude.interrupt_grace`.
+        """Ask the agent to stop its turn and its subagents; one that does not is ended after `claude.interrupt_grace`.
+
+        Commands in the background go on, as the CLI has it; when nothing else runs, they are what is stopped.
 
         The arguments and the errors are those of `kill`.
         """
         async with self.life.turn():
             execution = self._running(execution_id)
-            with suppress(FileOperationError):
-                await self._request_stop(execution, StopRequest.INTERRUPT, hold_queue=hold_queue)
+            if execution is not None:
+                with suppress(FileOperationError):
+                    await self._request_stop(execution, StopRequest.INTERRUPT, hold_queue=hold_queue)
             await self.life.interrupt()
-            return AgentInterruptData(self.state.project.id, execution.id)
+            return AgentInterruptData(self.state.project.id, execution.id if execution is not None else None)
 
     async def _request_stop(self, execution: Execution, stop: StopRequest, *, hold_queue: bool) -> None:
         """Store what a client asks for, so that a server that is killed now carries it out at its next start."""
@@ -184,9 +188,12 @@ class Session:
             project["queue_hold"] = QueueHold(reason, message, now())
         await state.log.write(Write(project=project, executions=(stopped,), context=stopped.context), after=applied)
 
-    def _running(self, execution_id: str | None) -> Execution:
+    def _running(self, execution_id: str | None) -> Execution | None:
+        """The execution that runs; None when the agent does something else."""
         running = self.state.current
         if running is None and execution_id is None:
+            if self.state.is_busy:
+                return None
             raise ProcessNotFoundError("Nothing is running in this project.")
         if running is None or execution_id not in {None, running.id}:
             raise ProcessNotFoundError("This execution is not running: it has ended, or has not started.")
@@ -201,8 +208,11 @@ class Session:
             return QueueResumeData(self.state.project.id)
 
     def _refuse_while_running(self, what: str) -> None:
-        if self.state.current is not None:
-            raise ProcessActiveError(f"{what} is not possible while an execution runs; kill or await it first.")
+        if self.state.is_busy:
+            raise ProcessActiveError(
+                f"{what} is not possible while the agent runs something (a prompt, a subagent, a command in the "
+                "background); kill or await it first."
+            )
 
     async def new_session(self) -> SessionResetData:
         """Let the next prompt begin a fresh conversation.
@@ -283,6 +293,8 @@ class Session:
         """
         async with self.life.turn():
             state = self.state
+            while self._agent.open and not self._agent.alive:
+                await self._runner.take_in()  # nobody reads the answer, and the request ends with the process
             approval = state.approvals.get(ApprovalId(approval_id))
             if approval is None:
                 raise await self._gone(approval_id)
@@ -305,15 +317,14 @@ class Session:
                 answer=line,
             )
             data = ApprovalResolvedData(approval.id, "allow" if allow else "deny", by, message)
-            running = state.current
-            if running is not None:
-                running = msgspec.structs.replace(
-                    running, waited_ms=waited_after(running, state.approvals, approval.id, at)
-                )
+            running, awaited = state.current, state.awaited()
+            if running is not None and approval.id in awaited:
+                running = msgspec.structs.replace(running, waited_ms=waited_after(running, awaited, approval.id, at))
 
             def answered() -> list[Draft]:
                 state.approvals.pop(approval.id, None)
                 state.current = running
+                self._runner.settle()
                 self.life.tick.set()
                 return state.announce()
 
@@ -407,7 +418,13 @@ class Session:
         async with self.life.turn():
             if self._agent.alive and not await self._runner.tuning.set_permission_mode(mode):
                 raise ValidationError("The running agent does not accept this permission mode.")
-            await self.state.log.write(Write(project={"permission_mode": mode}), after=self.state.announce)
+
+            def applied() -> list[Draft]:
+                if self._agent.alive:
+                    self._runner.note_mode(mode)
+                return self.state.announce()
+
+            await self.state.log.write(Write(project={"permission_mode": mode}), after=applied)
 
     async def close_for_deletion(self) -> None:
         """Let go of everything that runs for the project.
@@ -416,15 +433,16 @@ class Session:
             ProcessActiveError: an execution runs or waits.
         """
         async with self.life.turn():
-            if self.state.current is not None or self.state.queue:
-                raise ProcessActiveError("The project has an execution that runs or waits; kill or withdraw it first.")
+            if self.state.queue:
+                raise ProcessActiveError("The project has prompts that wait; withdraw them first.")
+            self._refuse_while_running("Deleting the project")
             await self._runner.close_process()
             self.life.closed = True
 
     async def close_if_idle(self) -> None:
         """End a process that has nothing to do; one that works goes on without the server."""
         async with self.life.turn():
-            if self.state.current is None:
+            if not self.state.is_engaged:
                 await self._runner.close_process()
 
     def release(self) -> None:

@@ -1,5 +1,6 @@
 """What a session knows of its project now, and how it tells the subscribers."""
 
+import time
 from dataclasses import dataclass, field
 
 from pocket_agent.claude import control
@@ -10,6 +11,8 @@ from pocket_agent.model import (
     Execution,
     ExecutionStatus,
     Project,
+    ProjectState,
+    Work,
 )
 from pocket_agent.model import (
     Session as Conversation,
@@ -17,6 +20,7 @@ from pocket_agent.model import (
 from pocket_agent.protocol.frame import encode_data
 from pocket_agent.protocol.push import ApprovalRequestedData, ProjectStateData, QueuedPrompt
 from pocket_agent.session import view
+from pocket_agent.session.answer import waits_for
 from pocket_agent.session.log import Draft, ProjectLog, live_draft
 from pocket_agent.session.partial import Partial
 
@@ -39,6 +43,7 @@ class State:
         attempts: how often the prompt of `current` was written to a process.
         has_slot: whether this project holds an execution slot.
         heard: whether the model has begun to answer `current`.
+        turn_due: until when (monotonic) a turn that the CLI begins by itself is to be expected.
     """
 
     log: ProjectLog
@@ -55,24 +60,66 @@ class State:
     attempts: int = 0
     has_slot: bool = False
     heard: bool = False
+    turn_due: float = 0.0
     _encoded: bytes = b""
-    _encoded_project: Project | None = None
-    _encoded_depths: tuple[int, int] = (0, 0)
+    _encoded_of: tuple[object, ...] = ()
 
     @property
     def project(self) -> Project:
         """The project as it is stored."""
         return self.log.project
 
+    @property
+    def work(self) -> Work:
+        """What the agent's process is doing."""
+        return self.account.work
+
+    @property
+    def works_alone(self) -> bool:
+        """Whether a subagent, or a turn that the CLI began by itself, runs while no prompt does."""
+        return self.current is None and self.work.is_agent_working
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the agent does or awaits something: a prompt, a turn, a task, or an answer."""
+        work = self.work
+        return bool(self.current is not None or work.turn or work.tasks or self.approvals)
+
+    @property
+    def is_turn_due(self) -> bool:
+        """Whether the CLI may be about to begin a turn by itself, since a task has just ended."""
+        return time.monotonic() < self.turn_due
+
+    @property
+    def is_engaged(self) -> bool:
+        """Whether something would be lost with the process."""
+        return self.is_busy or self.is_turn_due
+
+    @property
+    def shown(self) -> ProjectState:
+        """What clients are told that the project is doing."""
+        return ProjectState.EXECUTING if self.works_alone else self.project.state
+
+    def awaited(self) -> dict[ApprovalId, Approval]:
+        """The tool requests that the turn of `current` waits for; those of subagents next to it are others."""
+        return {key: approval for key, approval in self.approvals.items() if waits_for(approval, self.work)}
+
     def view(self) -> ProjectStateData:
         """The payload of `project_state`."""
-        return view.project_state(self.project, queue_depth=len(self.queue), pending_approvals=len(self.approvals))
+        return view.project_state(
+            self.project,
+            state=self.shown,
+            permission_mode=self.work.permission_mode,
+            tasks=self.work.tasks,
+            queue_depth=len(self.queue),
+            pending_approvals=len(self.approvals),
+        )
 
     def encoded_view(self) -> bytes:
         """The same as JSON, encoded again only when it changed."""
-        project, depths = self.log.project, (len(self.queue), len(self.approvals))
-        if self._encoded_project is not project or self._encoded_depths != depths:
-            self._encoded, self._encoded_project, self._encoded_depths = encode_data(self.view()), project, depths
+        of = (self.log.project, self.work, self.works_alone, len(self.queue), len(self.approvals))
+        if self._encoded_of != of:
+            self._encoded, self._encoded_of = encode_data(self.view()), of
         return self._encoded
 
     def queued(self) -> list[QueuedPrompt]:

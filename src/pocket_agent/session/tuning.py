@@ -45,10 +45,12 @@ class Tuning:
         return await self._set(request_id, control.set_permission_mode(request_id, mode), "permission_mode", mode)
 
     async def _set(self, request_id: str, line: bytes, attribute: str, value: str | None) -> bool:
+        before = getattr(self._agent, attribute)
+        setattr(self._agent, attribute, value)  # now, for what the CLI says of it before its answer is read
         answer = await self._ask(request_id, line)
         if answer is None or answer.response is None or not answer.response.succeeded:
+            setattr(self._agent, attribute, before)
             return False
-        setattr(self._agent, attribute, value)
         return True
 
     async def _ask(self, request_id: str, line: bytes) -> Message | None:

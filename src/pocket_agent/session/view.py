@@ -4,11 +4,23 @@ from collections.abc import Sequence
 
 import msgspec
 
+from pocket_agent.claude import control
 from pocket_agent.claude.control import PermissionRequest
-from pocket_agent.model import Approval, Execution, ExecutionSummary, Milliseconds, Project, QueueHold, Session
+from pocket_agent.model import (
+    Approval,
+    BackgroundTask,
+    Execution,
+    ExecutionSummary,
+    Milliseconds,
+    Project,
+    ProjectState,
+    QueueHold,
+    Session,
+)
 from pocket_agent.protocol.frame import timestamp
 from pocket_agent.protocol.push import (
     ApprovalRequestedData,
+    BackgroundTaskData,
     ExecutionData,
     ProjectStateData,
     QueuedPrompt,
@@ -19,13 +31,29 @@ from pocket_agent.protocol.push import (
 )
 
 
-def project_state(project: Project, *, queue_depth: int, pending_approvals: int) -> ProjectStateData:
-    """The `project_state` of a project."""
+def project_state(
+    project: Project,
+    *,
+    queue_depth: int,
+    pending_approvals: int,
+    state: ProjectState | None = None,
+    permission_mode: str | None = None,
+    tasks: Sequence[BackgroundTask] = (),
+) -> ProjectStateData:
+    """The `project_state` of a project.
+
+    Args:
+        project: as it is stored.
+        queue_depth, pending_approvals: how many prompts and tool requests wait.
+        state: what it is doing, where more is known than what is stored.
+        permission_mode: the one that holds in its process, if there is one.
+        tasks: what runs in the background.
+    """
     return ProjectStateData(
         id=project.id,
         path=project.path,
         name=project.name,
-        state=project.state,
+        state=state or project.state,
         session_id=project.session_id,
         created_at=timestamp(project.created_at),
         last_active=timestamp(project.last_active),
@@ -34,8 +62,9 @@ def project_state(project: Project, *, queue_depth: int, pending_approvals: int)
         queue_depth=queue_depth,
         pending_approvals=pending_approvals,
         model=project.model,
-        permission_mode=project.permission_mode,
+        permission_mode=permission_mode or project.permission_mode,
         queue_hold=queue_hold(project.queue_hold),
+        tasks=[BackgroundTaskData(task.id, task.type, task.description) for task in tasks],
     )
 
 
@@ -68,9 +97,10 @@ def approval_requested(approval: Approval, request: PermissionRequest) -> Approv
         input=request.input,
         title=request.title or request.display_name,
         description=request.description,
-        suggestions=request.permission_suggestions or msgspec.Raw(b"[]"),
+        suggestions=control.remembered(request) or msgspec.Raw(b"[]"),
         execution_id=approval.execution_id,
         tool_use_id=request.tool_use_id,
+        agent_id=request.agent_id,
     )
 
 

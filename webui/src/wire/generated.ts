@@ -235,6 +235,11 @@ export interface ServerOverview {
  * A project as it is now. `path` is byte for byte as its creator gave it.
  *
  * `queue_hold` is null unless prompts wait and do not start.
+ *
+ * `state` is EXECUTING also while a subagent, or a turn that the agent began by itself, runs without a prompt;
+ * `agent_interrupt` and `agent_kill` end these too. A command in the background (in `tasks`) does not make it
+ * EXECUTING: it may run for ever. `permission_mode` is the one that holds in the agent's process, or what was chosen
+ * for the next one.
  */
 export interface ProjectStateData {
   readonly id: string;
@@ -251,6 +256,7 @@ export interface ProjectStateData {
   readonly model: string | null;
   readonly permission_mode: string | null;
   readonly queue_hold?: QueueHoldData | null;
+  readonly tasks?: readonly BackgroundTaskData[];
 }
 
 /** What a project is doing, as clients see it. */
@@ -271,6 +277,16 @@ export interface QueueHoldData {
 
 /** Why the queue of a project is on hold. */
 export type HoldReason = "authentication" | "cli" | "conversation" | "credit" | "directory" | "interrupted" | "killed" | "network" | "overloaded" | "usage_limit";
+
+/**
+ * Something that the agent runs next to its turns; `type` is the CLI's: `local_agent` is a subagent, `local_bash`
+ * a command in the background.
+ */
+export interface BackgroundTaskData {
+  readonly task_id: string;
+  readonly type: string;
+  readonly description: string;
+}
 
 /** Reply to `project_list`. */
 export interface ProjectListData {
@@ -296,7 +312,14 @@ export interface ProjectJoinData {
   readonly partial?: PartialData | null;
 }
 
-/** The agent asks to use a tool, and waits. `tool_use_id` is that of the `tool_use` block in its message. */
+/**
+ * The agent asks to use a tool, and waits. `tool_use_id` is that of the `tool_use` block in its message.
+ *
+ * `suggestions` is what `remember` adds to an allowance: the rule for this tool where the CLI suggests one, else all
+ * that it suggests (such as the permission mode `acceptEdits`), which a client must show. `agent_id` names the
+ * subagent that asks, absent for the main thread. A subagent may ask when no execution runs (`execution_id` is null).
+ * The request is open until it is answered, the agent withdraws it, its turn ends, or its process is gone.
+ */
 export interface ApprovalRequestedData {
   readonly approval_id: string;
   readonly tool_name: string;
@@ -306,6 +329,7 @@ export interface ApprovalRequestedData {
   readonly suggestions: unknown;
   readonly execution_id: string | null;
   readonly tool_use_id?: string | null;
+  readonly agent_id?: string | null;
 }
 
 /** A prompt that waits; `position` counts from 1. */
@@ -355,17 +379,23 @@ export interface QueueStateData {
   readonly queue_hold?: QueueHoldData | null;
 }
 
-/** Reply to `agent_kill`, and the entry `process_killed`. */
+/**
+ * Reply to `agent_kill`, and the entry `process_killed`. `execution_id` is null when no prompt was running, but a
+ * subagent, a turn of the agent's own, or a command in the background.
+ */
 export interface AgentKillData {
   readonly project_id: string;
-  readonly execution_id: string;
+  readonly execution_id: string | null;
   readonly status?: "killed";
 }
 
-/** Reply to `agent_interrupt`. */
+/**
+ * Reply to `agent_interrupt`; `execution_id` as of `agent_kill`. An interrupt ends the turn and the subagents;
+ * commands in the background go on, unless nothing else runs.
+ */
 export interface AgentInterruptData {
   readonly project_id: string;
-  readonly execution_id: string;
+  readonly execution_id: string | null;
   readonly status?: "interrupting";
 }
 
@@ -407,7 +437,7 @@ export interface ApprovalResolvedData {
   readonly message?: string | null;
 }
 
-/** The request was withdrawn: by the agent, or because its execution ended. */
+/** The request was withdrawn: by the agent, or because its turn or the agent's process ended. */
 export interface ApprovalCancelledData {
   readonly approval_id: string;
   readonly reason: string;
