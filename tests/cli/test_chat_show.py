@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+import sys
 from typing import Any
 
 import pytest
@@ -11,11 +13,12 @@ from rich.console import Console
 
 from pocket_agent.cli.chat.card import tool_call, tool_request, tool_result
 from pocket_agent.cli.chat.place import find
-from pocket_agent.cli.chat.plain import one_line, plain
+from pocket_agent.cli.chat.plain import UNSEEN, one_line, plain
 from pocket_agent.cli.chat.screen import Screen, Script
 from pocket_agent.cli.chat.transcript import Transcript, result_line
 from pocket_agent.model import ProjectState
 from pocket_agent.protocol.push import ProjectStateData
+from tests.harness.tool import ROOT
 
 ANY_TEXT = st.text(alphabet=st.characters())
 
@@ -79,10 +82,22 @@ def test_nothing_that_a_terminal_obeys_is_left(text: str) -> None:
         ("\ud800", "\ufffd"),
         ("a\u2028b", "a\nb"),
         ("\U000e0041", "<U+E0041>"),
+        ("x\u200b\u3164\u2800\u00ad", "x<U+200B><U+3164><U+2800><U+00AD>"),
+        ("👩‍💻 ❤️ می‌خواهم", "👩‍💻 ❤️ می‌خواهم"),
     ],
 )
 def test_what_replaces_them(text: str, shown: str) -> None:
     assert plain(text) == shown
+
+
+def test_the_web_client_marks_the_same_characters() -> None:
+    source = (ROOT / "webui" / "src" / "text" / "visible.ts").read_text("utf-8")
+    declared = source.partition("const UNSEEN =")[2].partition(";")[0]
+    ranges = "".join(re.findall(r'"([^"]+)"', declared))
+    theirs = re.compile("[" + re.sub(r"\\\\u\{(\w+)\}", lambda found: f"\\U{int(found[1], 16):08x}", ranges) + "]")
+    ours = re.compile(f"[{UNSEEN}]")
+    every = [chr(code) for code in range(sys.maxunicode + 1)]
+    assert [one for one in every if ours.match(one)] == [one for one in every if theirs.match(one)]
 
 
 def test_one_line() -> None:

@@ -109,12 +109,16 @@ class ApprovalRequestedData(Struct, frozen=True):
 
 
 class ApprovalResolvedData(Struct, frozen=True):
-    """Somebody answered; `by` names the device."""
+    """A device answered the request; `by` names it.
+
+    `updated_input` is what the tool is called with instead of the request's `input`, when the device changed it.
+    """
 
     approval_id: str
     behavior: Literal["allow", "deny"]
     by: str
     message: str | None = None
+    updated_input: dict[str, msgspec.Raw] | None = None
 
 
 class ApprovalCancelledData(Struct, frozen=True):

@@ -316,7 +316,8 @@ class Session:
                 by=by,
                 answer=line,
             )
-            data = ApprovalResolvedData(approval.id, "allow" if allow else "deny", by, message)
+            changed = dict(updated_input) if allow and updated_input is not None else None
+            data = ApprovalResolvedData(approval.id, "allow" if allow else "deny", by, message, changed)
             running, awaited = state.current, state.awaited()
             if running is not None and approval.id in awaited:
                 running = msgspec.structs.replace(running, waited_ms=waited_after(running, awaited, approval.id, at))

@@ -11,6 +11,7 @@ from tests.harness.screen import WAIT_MS, Screen, pocket_agent, screen
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 LARGE_PHONE = ViewportSize(width=390, height=844)
+SMALL_PHONE = ViewportSize(width=320, height=568)
 
 
 @pytest.mark.parametrize("size", [LARGE_PHONE, PHONE, DESKTOP], ids=["phone", "small phone", "desktop"])
@@ -81,6 +82,12 @@ async def test_what_was_changed_is_what_runs(stage: Stage, browser: Browser, fol
         await field.fill("touch second.txt")
         await seen.answer("Allow the changed one")
         await seen.is_idle()
+        card = seen.page.get_by_label("Run touch second.txt")
+        await expect(card).to_contain_text("is what was asked for", timeout=WAIT_MS)
+        await expect(card.locator(".removed")).to_contain_text("touch first.txt")
+        await expect(card.locator(".added")).to_contain_text("touch second.txt")
+        await seen.page.reload()
+        await expect(card.locator(".removed")).to_contain_text("touch first.txt", timeout=WAIT_MS)
     assert [path.name for path in folder.iterdir()] == ["second.txt"]
 
 
@@ -91,9 +98,7 @@ async def test_what_is_allowed_for_the_session_is_not_asked_again(stage: Stage, 
         await seen.send("demo:edit=note.md")
         await expect(seen.dock).to_contain_text("Write note.md?", timeout=WAIT_MS)
         await expect(seen.dock).to_contain_text("The demo model wrote this.")
-        await expect(seen.dock.get_by_role("button", name="Allow for this session")).to_contain_text(
-            "all edits of files"
-        )
+        await expect(seen.dock).to_contain_text("Permission mode: all edits of files")
         await seen.answer("Allow for this session", exact=False)
         await seen.is_idle()
         await seen.says("I wrote note.md, read it back and edited it.")
@@ -164,5 +169,134 @@ async def test_a_question_of_the_agent_is_answered_by_choosing(stage: Stage, bro
         await answer.click()
         await seen.is_idle()
         await seen.says("So be it.")
+        card = seen.page.get_by_label("Question Where")
+        await expect(card.get_by_label("PostgreSQL")).to_be_checked()
+        await expect(card.get_by_label("Daily")).to_be_checked()
+        await expect(card.locator(":checked")).to_have_count(2)
+        await expect(card).to_contain_text("Answer: Hourly")
     assert stage.model.saw("PostgreSQL")
     assert stage.model.saw("Daily, Hourly")
+
+
+async def test_characters_that_are_not_seen_are_marked(stage: Stage, browser: Browser, tmp_path: Path) -> None:
+    folder = tmp_path / "safe\u202eevil"
+    folder.mkdir()
+    command = "echo hi \u2067; touch x #\u2069 \u200b\U000e0041\u3164"
+    shown = "echo hi <U+2067>; touch x #<U+2069> <U+200B><U+E0041><U+3164>"
+    async with stage.server.client() as client, screen(browser, stage.server, size=LARGE_PHONE) as seen:
+        project = await client.create_project(str(folder))
+        await expect(seen.page.locator(".project", has_text="safe<U+202E>evil")).to_be_visible(timeout=WAIT_MS)
+        await client.execute(project.id, f"demo:bash={command}")
+        await expect(seen.dock).to_contain_text(shown, timeout=WAIT_MS)
+        await expect(seen.dock).to_contain_text("in safe<U+202E>evil")
+        await expect(seen.dock.get_by_role("alert")).to_contain_text("invisible or change the reading order")
+        await seen.answer("Edit")
+        await expect(seen.dock.get_by_label("Change command")).to_have_value(command)
+        await expect(seen.dock).to_contain_text(shown)
+        await seen.answer("Back")
+        await seen.open(project.id)
+        await seen.answer("Deny")
+        await seen.answer("Deny")
+        await seen.is_idle()
+        await expect(seen.page.get_by_label(f"Run {shown[:20]}")).to_be_visible(timeout=WAIT_MS)
+        await expect(seen.page.get_by_role("heading", name="safe<U+202E>evil")).to_be_visible()
+        assert "\u2067" not in str(await seen.page.locator(".tool").text_content())
+
+
+async def test_what_the_open_project_asks_for_comes_first(stage: Stage, browser: Browser, tmp_path: Path) -> None:
+    name = "a-project-whose-name-goes-on-and-on-until-no-phone-shows-it-in-one-line-" + "x" * 60
+    async with stage.server.client() as client, screen(browser, stage.server, size=SMALL_PHONE) as seen:
+        ids = []
+        for one in (name, "other"):
+            (tmp_path / one).mkdir()
+            ids.append((await client.create_project(str(tmp_path / one))).id)
+        await client.execute(ids[0], "demo:bash=touch elsewhere.txt")
+        await expect(seen.dock).to_contain_text("touch elsewhere.txt", timeout=WAIT_MS)
+        heading = seen.dock.get_by_role("heading")
+        await expect(heading).to_have_text(f"Run this command? in {name}")
+        assert await heading.evaluate("(one) => one.scrollWidth <= one.clientWidth && one.scrollHeight > 50")
+        await seen.is_not_wider_than_the_screen()
+        await seen.open(ids[1])
+        await seen.send("demo:bash=touch here.txt")
+        await expect(seen.dock).to_contain_text("touch here.txt", timeout=WAIT_MS)
+        await expect(seen.dock).to_contain_text("1 of 2")
+        await seen.dock.get_by_role("button", name="1 of 2").click()
+        await expect(seen.dock).to_contain_text("touch elsewhere.txt")
+        await seen.open(ids[1])
+        await seen.answer("Allow")
+        await seen.is_idle()
+        assert (tmp_path / "other" / "here.txt").exists()
+        assert not (tmp_path / name / "elsewhere.txt").exists()
+        await seen.dock.get_by_role("link").click()
+        await seen.answer("Allow")
+        await seen.is_idle()
+
+
+async def test_the_request_that_is_being_answered_stays(stage: Stage, browser: Browser, tmp_path: Path) -> None:
+    async with stage.server.client() as client, screen(browser, stage.server) as seen:
+        ids = []
+        for one in ("answered", "open"):
+            (tmp_path / one).mkdir()
+            ids.append((await client.create_project(str(tmp_path / one))).id)
+        await seen.open(ids[1])
+        await client.execute(ids[0], "demo:bash=touch elsewhere.txt")
+        await seen.answer("Deny")
+        await seen.page.keyboard.type("not th")
+        await client.execute(ids[1], "demo:bash=touch here.txt")
+        await expect(seen.dock).to_contain_text("2 of 2", timeout=WAIT_MS)
+        await seen.page.keyboard.type("ere\n")
+        await expect(seen.dock).to_contain_text("touch here.txt", timeout=WAIT_MS)
+        await seen.answer("Allow")
+        await seen.is_idle()
+    assert stage.model.saw("not there")
+
+
+async def test_typing_never_answers(stage: Stage, browser: Browser, folder: Path) -> None:
+    async with stage.server.client() as client, screen(browser, stage.server) as seen:
+        project = await client.create_project(str(folder))
+        await seen.open(project.id)
+        await client.execute(project.id, "demo:bash=touch typed.txt")
+        await expect(seen.dock).to_be_visible(timeout=WAIT_MS)
+        # The first letter opens the field, even where the buttons that allow do nothing yet.
+        await seen.page.keyboard.type("dwait, banana, aa")
+        await expect(seen.page.get_by_label("Why not?")).to_have_value("wait, banana, aa")
+        await seen.answer("Back")
+        allow = seen.dock.get_by_role("button", name="Allow", exact=True)
+        await expect(allow).to_be_enabled()
+        # Nobody is in a field now, but was a moment ago.
+        for word in ("wait", "salad", "aardvark aa", "said", "stop", "A"):
+            await seen.page.keyboard.type(word)
+        await seen.prompt_field.focus()
+        await seen.page.keyboard.type("banana aa")
+        await seen.page.keyboard.press("Escape")
+        await seen.page.keyboard.type("aa")
+        await expect(allow).to_be_enabled()
+        await expect(seen.page.locator(".toast")).to_have_count(0)
+        assert not (folder / "typed.txt").exists()
+        await seen.press_twice("a")
+        await expect(seen.dock).to_be_hidden(timeout=WAIT_MS)
+        await seen.is_idle()
+    assert (folder / "typed.txt").exists()
+
+
+async def test_all_of_a_long_command_can_be_read_before_it_is_allowed(
+    stage: Stage, browser: Browser, folder: Path
+) -> None:
+    async with stage.server.client() as client, screen(browser, stage.server, size=SMALL_PHONE) as seen:
+        project = await client.create_project(str(folder))
+        await seen.open(project.id)
+        await client.execute(project.id, f"demo:bash=: {'x' * 120_000} ; touch the-end.txt")
+        code = seen.dock.locator(".dock-call")
+        await expect(code).to_contain_text("touch the-end.txt", timeout=WAIT_MS)
+        assert await seen.dock.evaluate("""(dock) => {
+            const body = dock.querySelector('.dock-body');
+            body.scrollTop = body.scrollHeight;
+            const end = document.createRange();
+            end.selectNodeContents(body.querySelector('code'));
+            end.collapse(false);
+            const last = end.getBoundingClientRect();
+            return last.bottom <= dock.querySelector('.allow').getBoundingClientRect().top;
+        }""")
+        await seen.answer("Deny")
+        await seen.answer("Deny")
+        await seen.is_idle()

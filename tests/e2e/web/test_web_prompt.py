@@ -61,7 +61,7 @@ async def test_an_agent_is_interrupted_by_a_key(stage: Stage, browser: Browser, 
         await seen.send("demo:slow=60s")
         await expect(seen.page.locator(".said.live")).to_contain_text("00003", timeout=WAIT_MS)
         await seen.prompt_field.press("Escape")
-        await seen.page.keyboard.press("s")
+        await seen.press_twice("s")
         await seen.is_idle()
         end = seen.page.locator(".row-result")
         await expect(end).to_contain_text("Stopped", timeout=WAIT_MS)

@@ -66,7 +66,9 @@ const readers: Readonly<Record<string, Reader>> = {
   },
   approval_resolved(data, draft) {
     const behavior = data["behavior"] === "allow" ? "allow" : "deny";
-    const outcome = { behavior, by: text(data["by"]), message: optionalText(data["message"]) } as const;
+    const changed = data["updated_input"];
+    const input = typeof changed === "object" && changed !== null ? record(changed) : undefined;
+    const outcome = { behavior, by: text(data["by"]), message: optionalText(data["message"]), input } as const;
     draft.outcomes.push([text(data["approval_id"]), outcome]);
   },
   approval_cancelled(data, draft) {

@@ -1,5 +1,6 @@
 import { computed, signal, type ReadonlySignal } from "@preact/signals";
 import type { ApprovalRequestedData, WaitingApproval } from "../wire/generated";
+import type { Loose } from "../conversation/reading";
 import type { Frame } from "../wire/frame";
 
 /** A tool request that waits for somebody, or was answered just now. */
@@ -15,6 +16,8 @@ export interface Outcome {
   readonly behavior: "allow" | "deny" | "withdrawn";
   readonly by: string | null;
   readonly message?: string | null | undefined;
+  /** What the tool is called with instead of what the agent asked for, when that was changed. */
+  readonly input?: Loose | undefined;
 }
 
 /** How long it is shown who answered, where it was somebody else. */

@@ -429,12 +429,17 @@ export interface MessagesMetadata {
   readonly has_more: boolean;
 }
 
-/** Somebody answered; `by` names the device. */
+/**
+ * A device answered the request; `by` names it.
+ *
+ * `updated_input` is what the tool is called with instead of the request's `input`, when the device changed it.
+ */
 export interface ApprovalResolvedData {
   readonly approval_id: string;
   readonly behavior: "allow" | "deny";
   readonly by: string;
   readonly message?: string | null;
+  readonly updated_input?: Readonly<Record<string, unknown>> | null;
 }
 
 /** The request was withdrawn: by the agent, or because its turn or the agent's process ended. */

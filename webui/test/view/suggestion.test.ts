@@ -1,21 +1,31 @@
 import { expect, test } from "vitest";
-import { suggestionOf } from "../../src/view/approval/suggestion";
+import { suggestionsOf } from "../../src/view/approval/suggestion";
 
 test.each([
-  [[{ type: "setMode", mode: "acceptEdits", destination: "session" }], "all edits of files"],
+  [[{ type: "setMode", mode: "acceptEdits", destination: "session" }], ["Permission mode: all edits of files"]],
+  [[{ type: "setMode", mode: "new" }], ["Permission mode: new"]],
   [
     [{ type: "addRules", rules: [{ toolName: "Bash", ruleContent: "npm test:*" }], behavior: "allow" }],
-    "Bash: npm test:*",
+    ["Allows Bash: npm test:*"],
   ],
   [
     [
-      { type: "addRules", rules: [{ toolName: "WebSearch" }] },
-      { type: "addDirectories", directories: ["/tmp"] },
+      { type: "addRules", rules: [{ toolName: "WebSearch" }, { toolName: "Read", ruleContent: "/etc/**" }] },
+      { type: "addDirectories", directories: ["/tmp", "/srv"] },
     ],
-    "WebSearch; the directory /tmp",
+    ["Allows every use of WebSearch", "Allows Read: /etc/**", "Allows the directory /tmp", "Allows the directory /srv"],
   ],
-  [[], null],
-  [null, null],
-  ["nonsense", null],
-  [[{ type: "from_the_future" }], "from_the_future"],
-])("%o allows %s", (suggestions, said) => expect(suggestionOf(suggestions)).toBe(said));
+  [
+    [{ type: "replaceRules", rules: [{ toolName: "Bash" }], behavior: "deny" }],
+    ["Replaces the rules for that so far", "Denies every use of Bash"],
+  ],
+  [
+    [{ type: "removeRules", rules: [{ toolName: "Bash", ruleContent: "rm:*" }], behavior: "ask" }],
+    ["No longer asks for Bash: rm:*"],
+  ],
+  [[{ type: "addRules", rules: [{ toolName: "Bash", ruleContent: "ls \u2067x" }] }], ["Allows Bash: ls <U+2067>x"]],
+  [[], []],
+  [null, []],
+  ["nonsense", []],
+  [[{ type: "from_the_future", more: 1 }], ['{"type":"from_the_future","more":1}']],
+])("%j does %j", (suggestions, said) => expect(suggestionsOf(suggestions)).toEqual(said));

@@ -6,10 +6,23 @@ from typing import Final
 _PICTURES: Final = 0x2400
 """Unicode block "Control Pictures": the picture of control character N is 0x2400 + N."""
 
+UNSEEN: Final = (
+    r"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164"
+    r"\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+"""Characters that are not seen, or that reorder those around them, as ranges of a regular expression.
+
+They are those of the Unicode property Default_Ignorable_Code_Point (bidirectional controls, see CVE-2021-42574, zero
+width characters, variation selectors, tags, Hangul fillers), the line separators, the annotation marks, and the blank
+Braille pattern. `webui/src/text/visible.ts` has the same list for the web client; a test compares both.
+"""
+
 _UNSAFE: Final = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 but tab and newline, DEL, C1 (ECMA-48: CSI and OSC have C1 forms)
-    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # bidirectional controls, see CVE-2021-42574
-    "\u2028\u2029\ufeff\ud800-\udfff\U000e0000-\U000e007f]"  # line separators, surrogates, invisible tags
+    # A joiner or a presentation selector inside an emoji, and a joiner inside an Arabic or Indic word, hide nothing.
+    r"(?<=[\u2190-\u2bff\U0001f000-\U0001faff#*0-9])\ufe0f|(?<=[\u2600-\u27bf\ufe0f\U0001f000-\U0001faff])\u200d"
+    r"(?=[\u2600-\u2bff\U0001f000-\U0001faff])|(?<=[\u0620-\u0dff])[\u200c\u200d](?=[\u0620-\u0dff])"
+    # C0 but tab and newline, DEL, C1 (ECMA-48: CSI and OSC have C1 forms), lone surrogates.
+    rf"|([\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff{UNSEEN}])"
 )
 
 
@@ -19,6 +32,8 @@ def plain(text: str) -> str:
 
 
 def _shown(found: re.Match[str]) -> str:
+    if found[1] is None:
+        return found[0]
     code = ord(found[0])
     if code < 0x20:
         return chr(_PICTURES + code)

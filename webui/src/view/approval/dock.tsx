@@ -1,22 +1,31 @@
 import type { VNode } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
-import { ChevronDown, ChevronUp, ShieldQuestionMark } from "lucide";
+import { useEffect, useMemo, useState } from "preact/hooks";
+import { ChevronDown, ChevronUp, ShieldQuestionMark, TriangleAlert } from "lucide";
 import type { Approval } from "../../store/approvals";
 import { useStore } from "../../store/store";
+import { hides, visible } from "../../text/visible";
 import { Icon } from "../icon";
 import { Request } from "./request";
 import { titleOf } from "./title";
 import "./approval.css";
 
-/** What agents ask for, whichever project is open; it stays until somebody has answered. */
+/**
+ * What agents ask for, whichever project is open, until a device has answered. Requests of the open project come
+ * first. A request that has the focus stays, whatever else comes.
+ */
 export function ApprovalDock(): VNode | null {
   const { approvals, projects, conversation } = useStore();
-  const list = approvals.list.value;
+  const openId = conversation.value?.projectId;
+  const all = approvals.list.value;
+  const list = useMemo(() => {
+    const isHere = ({ projectId }: Approval): boolean => projectId === openId;
+    return [...all.filter(isHere), ...all.filter((approval) => !isHere(approval))];
+  }, [all, openId]);
   const [chosen, setChosen] = useState<string | null>(null);
   const [isFolded, setFolded] = useState(false);
-  const dock = useRef<HTMLElement>(null);
   const shown = list.find(({ id }) => id === chosen) ?? list[0];
   const isOpen = shown !== undefined && !isFolded;
+  useEffect(() => setChosen(null), [openId]);
 
   // One that comes unfolds the dock, so that it cannot be missed.
   const newest = approvals.waiting.value.at(-1)?.id;
@@ -24,23 +33,22 @@ export function ApprovalDock(): VNode | null {
     if (newest !== undefined) setFolded(false);
   }, [newest]);
 
+  const name = projects.list.value.find(({ id }) => id === shown?.projectId)?.name ?? "another project";
   if (shown === undefined) return null;
-  const name = projects.list.value.find(({ id }) => id === shown.projectId)?.name ?? "another project";
-  const isElsewhere = conversation.value?.projectId !== shown.projectId;
   return (
-    <section class="dock" ref={dock} aria-label="Approval wanted">
+    <section class="dock" aria-label="Approval wanted" onFocusIn={() => setChosen(shown.id)}>
       <header class="dock-head">
         <Icon node={ShieldQuestionMark} size={20} class="dock-icon" />
         <h2>
           {titleOf(shown)}
           <span class="dock-project">
             {" in "}
-            {isElsewhere ? (
-              <a href={`/p/${shown.projectId}`} data-route>
-                {name}
-              </a>
+            {openId === shown.projectId ? (
+              visible(name)
             ) : (
-              name
+              <a href={`/p/${shown.projectId}`} data-route>
+                {visible(name)}
+              </a>
             )}
           </span>
         </h2>
@@ -55,8 +63,21 @@ export function ApprovalDock(): VNode | null {
           <Icon node={isOpen ? ChevronDown : ChevronUp} />
         </button>
       </header>
+      <Warning about={shown.request} name={name} />
       {isOpen && <Request key={shown.id} approval={shown} />}
     </section>
+  );
+}
+
+/** Warns of characters that would make what is shown differ from what runs. */
+function Warning({ about, name }: { readonly about: object; readonly name: string }): VNode | null {
+  const isMarked = useMemo(() => hides([about, name]), [about, name]);
+  if (!isMarked) return null;
+  return (
+    <p class="dock-warning" role="alert">
+      <Icon node={TriangleAlert} size={18} />
+      Some of its characters are invisible or change the reading order. They are shown as &lt;U+…&gt;.
+    </p>
   );
 }
 

@@ -1,6 +1,7 @@
 import type { VNode } from "preact";
 import { useState } from "preact/hooks";
 import { readable, record, text, type Loose } from "../../conversation/reading";
+import { hides, visible } from "../../text/visible";
 
 /** The one field of a tool that people change, where there is one; other tools are edited as JSON. */
 const EDITABLE: Readonly<Record<string, string>> = {
@@ -37,7 +38,7 @@ export function Editor({ name, input, isBusy, onCancel, onAllow }: EditorProps):
         <span>{key === null ? "Input (JSON)" : `Change ${key.replace("_", " ")}`}</span>
         <textarea
           class="code"
-          autofocus
+          ref={(field) => field?.focus()}
           spellcheck={false}
           rows={Math.min(12, Math.max(3, value.split("\n").length))}
           value={value}
@@ -45,6 +46,7 @@ export function Editor({ name, input, isBusy, onCancel, onAllow }: EditorProps):
           onInput={(event) => setValue(event.currentTarget.value)}
         />
       </label>
+      {hides(value) && <p class="dock-path">{visible(value)}</p>}
       {changed === null && <p class="problem">This is not a JSON object.</p>}
       <div class="dock-actions">
         <button class="button" type="button" onClick={onCancel}>

@@ -3,13 +3,14 @@ import { useEffect, useState } from "preact/hooks";
 import { list, record, text, type Loose } from "../../conversation/reading";
 import type { Approval, Outcome } from "../../store/approvals";
 import { useStore, type Answer } from "../../store/store";
+import { visible } from "../../text/visible";
 import { ServerError } from "../../wire/frame";
 import { Boundary } from "../boundary";
-import { Json } from "../text/code";
+import { Json, Whole } from "../text/code";
 import { Questions, type Choices } from "../tool/question";
-import { isKnown, toolOf } from "../tool/tool";
+import { isKnown, subjectOf, toolOf } from "../tool/tool";
 import { Editor } from "./editor";
-import { suggestionOf } from "./suggestion";
+import { suggestionsOf } from "./suggestion";
 
 /** Fingers that were about to tap something else have left by then. */
 const GUARD_MS = 450;
@@ -25,7 +26,9 @@ export function Request({ approval }: { readonly approval: Approval }): VNode {
   const [mode, setMode] = useState<Mode>("look");
   const [choices, setChoices] = useState<Choices>({});
   const isReady = useReady();
-  const isBusy = answer.busy || !isReady || outcome !== undefined;
+  const isBusy = answer.busy || outcome !== undefined;
+  const isGuarded = isBusy || !isReady;
+  const always = suggestionsOf(request.suggestions);
   const isQuestion = request.tool_name === "AskUserQuestion";
   const say = (given: Answer): void => {
     answer.send(given).catch((error: unknown) => toasts.fail(error));
@@ -55,7 +58,17 @@ export function Request({ approval }: { readonly approval: Approval }): VNode {
             onChoose={(question, labels) => setChoices({ ...choices, [question]: labels })}
           />
         ) : (
-          <Whole name={request.tool_name} input={input} />
+          <Call name={request.tool_name} input={input} />
+        )}
+        {always.length > 0 && (
+          <div class="dock-always">
+            <p>&ldquo;Allow for this session&rdquo; also changes what is asked for until the session ends:</p>
+            <ul>
+              {always.map((line, at) => (
+                <li key={at}>{line}</li>
+              ))}
+            </ul>
+          </div>
         )}
       </div>
       {mode === "deny" ? (
@@ -74,12 +87,21 @@ export function Request({ approval }: { readonly approval: Approval }): VNode {
               Edit
             </button>
           )}
-          <Remember approval={approval} isBusy={isBusy} onAllow={() => say({ behavior: "allow", remember: true })} />
+          {always.length > 0 && (
+            <button
+              class="button remember"
+              type="button"
+              disabled={isGuarded}
+              onClick={() => say({ behavior: "allow", remember: true })}
+            >
+              Allow for this session
+            </button>
+          )}
           {isQuestion ? (
             <button
               class="button primary"
               type="button"
-              disabled={isBusy || !isAnswered(input, choices)}
+              disabled={isGuarded || !isAnswered(input, choices)}
               onClick={() => say({ behavior: "allow", updatedInput: answered(input, choices) })}
             >
               Answer
@@ -88,7 +110,7 @@ export function Request({ approval }: { readonly approval: Approval }): VNode {
             <button
               class="button primary allow"
               type="button"
-              disabled={isBusy}
+              disabled={isGuarded}
               onClick={() => say({ behavior: "allow" })}
             >
               {request.tool_name === "ExitPlanMode" ? "Approve" : "Allow"}
@@ -106,7 +128,7 @@ function Watched({ approval }: { readonly approval: Approval }): VNode {
     <>
       <div class="dock-body">
         <Description approval={approval} />
-        <Whole name={approval.request.tool_name} input={record(approval.request.input)} />
+        <Call name={approval.request.tool_name} input={record(approval.request.input)} />
       </div>
       <p class="dock-told">This device may only watch; somebody else has to answer.</p>
     </>
@@ -158,76 +180,57 @@ function Told({ outcome: { behavior, by, message } }: { readonly outcome: Outcom
   return (
     <p class={`dock-told ${behavior}`} role="status">
       {said}
-      {by === null ? "" : ` by ${by}`}
-      {message ? `: ${message}` : ""}
+      {by === null ? "" : ` by ${visible(by)}`}
+      {message ? `: ${visible(message)}` : ""}
     </p>
   );
 }
 
-/** What the agent says about it, where that is more than the request itself. */
+/** Who asks, if it is a subagent, and what the agent says about it, where that is more than the request itself. */
 function Description({ approval }: { readonly approval: Approval }): VNode | null {
   const { request } = approval;
   const input = record(request.input);
   const said = text(input["description"]) || (request.description ?? "");
-  const subject = toolOf(request.tool_name).subject(input);
-  if (said === "" || said === request.tool_name || subject.includes(said)) return null;
-  return <p class="dock-description">{said}</p>;
-}
-
-/** Everything that the tool would be called with. */
-function Whole({ name, input }: { readonly name: string; readonly input: Loose }): VNode {
+  const isNews = said !== "" && said !== request.tool_name && !toolOf(request.tool_name).subject(input).includes(said);
   return (
-    <Boundary fallback={<Json value={input} />}>
-      <Call name={name} input={input} />
-    </Boundary>
+    <>
+      {text(record(request)["agent_id"]) !== "" && <p class="dock-description">A subagent asks for this.</p>}
+      {isNews && <p class="dock-description">{visible(said)}</p>}
+    </>
   );
 }
 
+/** Everything that the tool would be called with. */
 function Call({ name, input }: { readonly name: string; readonly input: Loose }): VNode {
+  return (
+    <Whole.Provider value={true}>
+      <Boundary fallback={<Json value={input} />}>
+        <Arguments name={name} input={input} />
+      </Boundary>
+    </Whole.Provider>
+  );
+}
+
+function Arguments({ name, input }: { readonly name: string; readonly input: Loose }): VNode {
   const tool = toolOf(name);
   const Shown = tool.call;
-  const rest = isKnown(name) ? Object.entries(input).filter(([key]) => !SHOWN.has(key)) : [];
+  const rest = isKnown(name) ? Object.entries(input).filter(([key]) => !tool.fields.includes(key)) : [];
   const showsSubject = Shown === null || "file_path" in input || "notebook_path" in input;
   return (
     <div class="dock-call">
-      {showsSubject && <p class="dock-path">{tool.subject(input)}</p>}
+      {showsSubject && <p class="dock-path">{subjectOf(name, input)}</p>}
       {Shown !== null && <Shown input={input} />}
       {rest.length > 0 && (
         <dl class="dock-rest">
           {rest.map(([key, value]) => (
             <div key={key}>
-              <dt>{key}</dt>
-              <dd>{typeof value === "string" ? value : JSON.stringify(value)}</dd>
+              <dt>{visible(key)}</dt>
+              <dd>{visible(typeof value === "string" ? value : JSON.stringify(value))}</dd>
             </div>
           ))}
         </dl>
       )}
     </div>
-  );
-}
-
-/** What the views of tools, and the line above, show by themselves. */
-// prettier-ignore
-const SHOWN: ReadonlySet<string> = new Set([
-  "command", "content", "description", "edits", "file_path", "new_source", "new_string", "notebook_path", "old_string",
-  "path", "pattern", "plan", "prompt", "query", "questions", "replace_all", "todos", "url",
-]);
-
-interface RememberProps {
-  readonly approval: Approval;
-  readonly isBusy: boolean;
-  readonly onAllow: () => void;
-}
-
-/** Allows it, and what is like it until the session ends. */
-function Remember({ approval, isBusy, onAllow }: RememberProps): VNode | null {
-  const said = suggestionOf(approval.request.suggestions);
-  if (said === null) return null;
-  return (
-    <button class="button remember" type="button" disabled={isBusy} title={said} onClick={onAllow}>
-      Allow for this session
-      <small>{said}</small>
-    </button>
   );
 }
 
@@ -251,7 +254,7 @@ function Denial({ isBusy, onCancel, onDeny }: DenialProps): VNode {
         <span>Why not? The agent reads it.</span>
         <input
           class="input"
-          autofocus
+          ref={focus}
           value={reason}
           maxLength={100_000}
           placeholder="Say what it should do instead"
@@ -268,6 +271,11 @@ function Denial({ isBusy, onCancel, onDeny }: DenialProps): VNode {
       </div>
     </form>
   );
+}
+
+/** The attribute `autofocus` works once for each page that is loaded. */
+function focus(field: HTMLElement | null): void {
+  field?.focus();
 }
 
 function isAnswered(input: Loose, choices: Choices): boolean {

@@ -1,6 +1,6 @@
 import { record } from "../../conversation/reading";
 import type { Approval } from "../../store/approvals";
-import { toolOf } from "../tool/tool";
+import { subjectOf, toolOf } from "../tool/tool";
 
 /** In a line: what is asked for. */
 export function titleOf({ request }: Approval): string {
@@ -16,7 +16,7 @@ export function titleOf({ request }: Approval): string {
     case "Write":
     case "NotebookEdit": {
       const verb = request.tool_name === "Write" ? "Write" : "Edit";
-      const path = toolOf(request.tool_name).subject(record(request.input));
+      const path = subjectOf(request.tool_name, record(request.input));
       return `${verb} ${path.slice(path.lastIndexOf("/") + 1)}?`;
     }
     default:

@@ -3,6 +3,7 @@ import { useState } from "preact/hooks";
 import { ArrowLeft, EllipsisVertical, Users } from "lucide";
 import type { StreamState } from "../../connection/stream";
 import type { Conversation } from "../../conversation/conversation";
+import { visible } from "../../text/visible";
 import type { ProjectStateData } from "../../wire/generated";
 import { Icon } from "../icon";
 import { stateOf } from "../projects/state";
@@ -31,7 +32,7 @@ export function Header({ project, conversation }: HeaderProps): VNode {
         <Icon node={ArrowLeft} />
       </a>
       <div class="conversation-title">
-        <h1>{project.name}</h1>
+        <h1>{visible(project.name)}</h1>
         <p>
           <span class={`dot ${state.tone}`} />
           {state.name}

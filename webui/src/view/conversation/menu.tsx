@@ -3,6 +3,7 @@ import { useState } from "preact/hooks";
 import { Cpu, History, MessageSquarePlus, ShieldCheck, Skull, Trash2, type IconNode } from "lucide";
 import { navigate } from "../../router";
 import { useStore } from "../../store/store";
+import { visible } from "../../text/visible";
 import type { ProjectStateData } from "../../wire/generated";
 import { Confirm } from "../control/confirm";
 import { Sheet } from "../control/sheet";
@@ -54,14 +55,14 @@ export function ProjectMenu({ project, onClose }: MenuProps): VNode {
   }
   if (!mayAct.value) {
     return (
-      <Sheet title={project.name} onClose={onClose}>
+      <Sheet title={visible(project.name)} onClose={onClose}>
         <p>This device may only watch.</p>
-        <p class="hint path">{project.path}</p>
+        <p class="hint path">{visible(project.path)}</p>
       </Sheet>
     );
   }
   return (
-    <Sheet title={project.name} onClose={onClose}>
+    <Sheet title={visible(project.name)} onClose={onClose}>
       <ul class="menu">
         <Line icon={MessageSquarePlus} name="New conversation" disabled={isRunning} onClick={() => void renew()} />
         <Line icon={History} name="Older conversations" onClick={() => setChoice("sessions")} />
@@ -75,7 +76,7 @@ export function ProjectMenu({ project, onClose }: MenuProps): VNode {
         <Line icon={Skull} name="Kill the execution" danger disabled={!isRunning} onClick={() => setChoice("kill")} />
         <Line icon={Trash2} name="Delete the project" danger onClick={() => setChoice("delete")} />
       </ul>
-      <p class="hint path">{project.path}</p>
+      <p class="hint path">{visible(project.path)}</p>
     </Sheet>
   );
 }
@@ -121,9 +122,9 @@ export function Delete({ project, onClose }: MenuProps): VNode {
     navigate("/", { replace: true });
   };
   return (
-    <Confirm title={`Delete ${project.name}?`} action="Delete" onConfirm={forget} onClose={onClose}>
+    <Confirm title={`Delete ${visible(project.name)}?`} action="Delete" onConfirm={forget} onClose={onClose}>
       <p>Its conversation is forgotten on the server. The directory and its files are not touched:</p>
-      <p class="path">{project.path}</p>
+      <p class="path">{visible(project.path)}</p>
     </Confirm>
   );
 }

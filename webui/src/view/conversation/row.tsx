@@ -14,7 +14,7 @@ import { CopyButton } from "../text/copy";
 import { useExpanded } from "../text/expansion";
 import { Markdown } from "../text/markdown";
 import { ToolCard } from "../tool/card";
-import { toolOf } from "../tool/tool";
+import { subjectOf, toolOf } from "../tool/tool";
 import { Result } from "./result";
 
 interface RowProps {
@@ -113,7 +113,7 @@ interface RequestProps {
 
 const Request = memo(function Request({ item, outcome }: RequestProps): VNode {
   const tool = toolOf(item.request.tool_name);
-  const subject = tool.subject(record(item.request.input));
+  const subject = subjectOf(item.request.tool_name, record(item.request.input));
   const said =
     outcome === undefined
       ? "asked for"

@@ -2,6 +2,7 @@ import type { VNode } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { useStore } from "../../store/store";
 import { formatAgo, formatFullTime } from "../../text/format";
+import { visible } from "../../text/visible";
 import type { SessionData } from "../../wire/generated";
 import { messageOf } from "../../wire/frame";
 import { Problem } from "../control/attempt";
@@ -26,7 +27,7 @@ export function SessionsSheet({ projectId, onClose }: SessionsProps): VNode {
   const resume = async ({ session_id, title }: SessionData, fork: boolean): Promise<void> => {
     try {
       await link.request("session_resume", { session_id, fork }, { projectId });
-      toasts.say(`The next prompt goes on with ${fork ? "a copy of " : ""}“${title}”.`);
+      toasts.say(`The next prompt goes on with ${fork ? "a copy of " : ""}“${visible(title)}”.`);
       onClose();
     } catch (error) {
       toasts.fail(error);
@@ -41,7 +42,7 @@ export function SessionsSheet({ projectId, onClose }: SessionsProps): VNode {
         {sessions?.map((session) => (
           <li key={session.session_id}>
             <div>
-              <p class="session-title">{session.title === "" ? "Without a prompt" : session.title}</p>
+              <p class="session-title">{session.title === "" ? "Without a prompt" : visible(session.title)}</p>
               <p class="hint" title={formatFullTime(session.last_active)}>
                 {session.current ? "This one · " : ""}
                 {formatAgo(session.last_active)}

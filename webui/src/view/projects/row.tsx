@@ -3,6 +3,7 @@ import { useState } from "preact/hooks";
 import { EllipsisVertical } from "lucide";
 import { useStore } from "../../store/store";
 import { formatAgo, formatFullTime } from "../../text/format";
+import { visible } from "../../text/visible";
 import type { ProjectStateData } from "../../wire/generated";
 import { ProjectMenu } from "../conversation/menu";
 import { Icon } from "../icon";
@@ -21,9 +22,9 @@ export function ProjectRow({ project }: { readonly project: ProjectStateData }):
       <a href={`/p/${project.id}`} data-route>
         <span class="project-name">
           <span class={`dot ${state.tone}`} />
-          {project.name}
+          {visible(project.name)}
         </span>
-        <span class="project-path">{project.path}</span>
+        <span class="project-path">{visible(project.path)}</span>
         <span class="project-facts">
           <span class={`badge ${TONES[state.tone]}`}>
             {state.tone === "waiting" ? waitingFor(project.pending_approvals) : state.name}
@@ -38,7 +39,7 @@ export function ProjectRow({ project }: { readonly project: ProjectStateData }):
       <button
         class="button quiet icon-only"
         type="button"
-        aria-label={`Menu of ${project.name}`}
+        aria-label={`Menu of ${visible(project.name)}`}
         onClick={() => setOpen(true)}
       >
         <Icon node={EllipsisVertical} />

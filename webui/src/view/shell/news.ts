@@ -2,7 +2,8 @@ import { effect, untracked } from "@preact/signals";
 import { record } from "../../conversation/reading";
 import type { Store } from "../../store/store";
 import { titleOf } from "../approval/title";
-import { toolOf } from "../tool/tool";
+import { subjectOf } from "../tool/tool";
+import { visible } from "../../text/visible";
 import { notify } from "./notification";
 
 /** Something that somebody wants to know who does not look. */
@@ -35,7 +36,7 @@ function watchApprovals(store: Store, tell: (news: News) => void): () => void {
     untracked(() => {
       for (const approval of waiting.filter(({ id }) => !known.has(id))) {
         const { projectId, request } = approval;
-        const subject = toolOf(request.tool_name).subject(record(request.input));
+        const subject = subjectOf(request.tool_name, record(request.input));
         const title = `${nameOf(store, projectId)}: ${titleOf(approval)}`;
         tell({ title, body: subject.slice(0, 300), isUrgent: true, path: `/p/${projectId}` });
         if (!document.hidden) vibrate();
@@ -50,8 +51,9 @@ function watchProjects(store: Store, tell: (news: News) => void): () => void {
   return effect(() => {
     const projects = store.projects.list.value;
     untracked(() => {
-      for (const { id, state, name } of projects) {
+      for (const { id, state } of projects) {
         if (before.get(id) !== "EXECUTING" || state === "EXECUTING") continue;
+        const name = nameOf(store, id);
         const title = state === "ERROR" ? `${name}: failed` : `${name}: done`;
         const body = state === "ERROR" ? "The execution ended with an error." : "The agent has finished.";
         tell({ title, body, isUrgent: false, path: `/p/${id}` });
@@ -85,5 +87,5 @@ function vibrate(): void {
 }
 
 function nameOf(store: Store, projectId: string): string {
-  return store.projects.get(projectId)?.name ?? "A project";
+  return visible(store.projects.get(projectId)?.name ?? "A project");
 }

@@ -7,17 +7,20 @@ import { Sheet } from "../control/sheet";
 interface Shortcut {
   readonly key: string;
   readonly about: string;
-  readonly run: () => void;
+  /** What it presses, or what it does. */
+  readonly on: string | (() => void);
+  /** For what cannot be taken back: what a second press does. */
+  readonly again?: string;
 }
 
 /** What single letters do where nothing is typed. */
 const SHORTCUTS: readonly Shortcut[] = [
-  { key: "/", about: "Write a prompt, or search the projects", run: () => focus('[data-focus="main"]') },
-  { key: "a", about: "Allow what the agent asks for", run: () => press(".dock .allow") },
-  { key: "d", about: "Deny it, and say why", run: () => press(".dock .deny") },
-  { key: "s", about: "Stop the agent", run: () => press('[data-action="interrupt"]') },
-  { key: "e", about: "To the newest entry", run: () => press(".jump") },
-  { key: "p", about: "To the projects", run: () => navigate("/") },
+  { key: "/", about: "Write a prompt, or search the projects", on: () => focus('[data-focus="main"]') },
+  { key: "a", about: "Allow what the agent asks for", on: ".dock .allow", again: "allow it" },
+  { key: "d", about: "Deny it, and say why", on: ".dock .deny" },
+  { key: "s", about: "Stop the agent", on: '[data-action="interrupt"]', again: "stop the agent" },
+  { key: "e", about: "To the newest entry", on: ".jump" },
+  { key: "p", about: "To the projects", on: () => navigate("/") },
 ];
 
 const ALWAYS = [
@@ -27,45 +30,98 @@ const ALWAYS = [
   { key: "Esc", about: "Close, or leave the field" },
 ] as const;
 
+/** Somebody who has typed anything within that time, or was in a field, may be typing on. */
+const TYPING_MS = 1000;
+/** A second press counts between these; a letter that is doubled in a word comes sooner. */
+const AGAIN_MS = [250, 4000] as const;
+
+/** The first of two presses: of which key, when, and for which button, which another request replaces. */
+interface Armed {
+  readonly key: string;
+  readonly at: number;
+  readonly button: Element;
+}
+
 /** Listens for shortcuts, and lists them when somebody asks. */
 export function Shortcuts(): VNode | null {
-  const { preferences } = useStore();
+  const { preferences, toasts } = useStore();
   const [isOpen, setOpen] = useState(false);
   useEffect(() => {
+    let typed = -Infinity;
+    let armed: Armed | null = null;
+
+    const run = ({ key, on, again }: Shortcut, now: number, isTyping: boolean): boolean => {
+      const before = armed;
+      armed = null;
+      const button = typeof on === "string" ? document.querySelector<HTMLElement>(on) : null;
+      if (again !== undefined && button !== null && before?.key === key && before.button === button) {
+        const passed = now - before.at;
+        if (passed < AGAIN_MS[0] || passed > AGAIN_MS[1]) return false;
+        button.click();
+        return true;
+      }
+      if (isTyping && key !== "/") return false;
+      if (typeof on !== "string") on();
+      else if (button === null) return false;
+      else if (again === undefined) button.click();
+      else {
+        armed = { key, at: now, button };
+        toasts.say(`Press ${key} again to ${again}.`);
+      }
+      return true;
+    };
+
     const onKeyDown = (event: KeyboardEvent): void => {
-      if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
-      const isWriting = isField(event.target);
-      if (event.key === "Escape" && isWriting && !isInDialog(event.target)) {
-        (event.target as HTMLElement).blur();
+      const now = Date.now();
+      const isTyping = now - typed < TYPING_MS;
+      if (event.key.length === 1) typed = now;
+      const { target } = event;
+      if (isTaken(event)) return;
+      const isWriting = isField(target);
+      if (event.key === "Escape" && isWriting && !isInDialog(target)) {
+        (target as HTMLElement).blur();
         return;
       }
-      if (isWriting || isInDialog(event.target) || !preferences.shortcuts.peek()) return;
+      if (isWriting || isInDialog(target) || event.repeat || !preferences.shortcuts.peek()) return;
       const shortcut = SHORTCUTS.find(({ key }) => key === event.key);
-      if (shortcut !== undefined) {
-        event.preventDefault();
-        shortcut.run();
-      } else if (event.key === "?") setOpen(true);
+      if (shortcut === undefined) {
+        armed = null;
+        if (event.key === "?") setOpen(true);
+      } else if (run(shortcut, now, isTyping)) event.preventDefault();
+    };
+    const onLeave = ({ target }: FocusEvent): void => {
+      if (isField(target)) typed = Date.now();
     };
     addEventListener("keydown", onKeyDown);
-    return () => removeEventListener("keydown", onKeyDown);
+    addEventListener("focusout", onLeave);
+    return () => {
+      removeEventListener("keydown", onKeyDown);
+      removeEventListener("focusout", onLeave);
+    };
   }, []);
   if (!isOpen) return null;
   return (
     <Sheet title="Keyboard shortcuts" onClose={() => setOpen(false)}>
       <dl class="shortcuts">
-        {[...ALWAYS, ...SHORTCUTS, { key: "?", about: "This list" }].map(({ key, about }) => (
+        {[...ALWAYS, ...SHORTCUTS, { key: "?", about: "This list" }].map(({ key, about, ...more }) => (
           <div key={key}>
             <dt>
-              {key.split(" ").map((part) => (
-                <kbd key={part}>{part}</kbd>
+              {`${key}${"again" in more ? ` ${key}` : ""}`.split(" ").map((part, at) => (
+                <kbd key={at}>{part}</kbd>
               ))}
             </dt>
             <dd>{about}</dd>
           </div>
         ))}
       </dl>
+      <p class="hint">Letters do nothing in a field, nor within a second of typing.</p>
     </Sheet>
   );
+}
+
+/** Whether a key is for somebody else: it was dealt with, belongs to the browser, or is part of a character. */
+function isTaken(event: KeyboardEvent): boolean {
+  return event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.isComposing;
 }
 
 function isField(target: EventTarget | null): boolean {
@@ -78,8 +134,4 @@ function isInDialog(target: EventTarget | null): boolean {
 
 function focus(selector: string): void {
   document.querySelector<HTMLElement>(selector)?.focus();
-}
-
-function press(selector: string): void {
-  document.querySelector<HTMLElement>(selector)?.click();
 }

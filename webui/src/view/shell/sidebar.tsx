@@ -1,6 +1,7 @@
 import type { VNode } from "preact";
 import { path } from "../../router";
 import { useStore } from "../../store/store";
+import { visible } from "../../text/visible";
 import { stateOf } from "../projects/state";
 import { Navigation } from "./navigation";
 
@@ -22,7 +23,7 @@ export function Sidebar(): VNode {
             return (
               <a key={project.id} href={to} data-route aria-current={path.value === to ? "page" : undefined}>
                 <span class={`dot ${state.tone}`} />
-                <span class="sidebar-name">{project.name}</span>
+                <span class="sidebar-name">{visible(project.name)}</span>
                 {state.tone === "waiting" && <span class="badge warn">{project.pending_approvals}</span>}
                 <span class="visually-hidden">{state.name}</span>
               </a>

@@ -2,13 +2,15 @@ import { createContext, type VNode } from "preact";
 import { useContext } from "preact/hooks";
 import { Check, ChevronRight, Hourglass, LoaderCircle, X } from "lucide";
 import type { Image, ToolItem, ToolResult } from "../../conversation/item";
-import { record } from "../../conversation/reading";
+import { readable, record, type Loose } from "../../conversation/reading";
 import type { Outcome } from "../../store/approvals";
+import { visible } from "../../text/visible";
 import { Icon } from "../icon";
 import { memo } from "../memo";
 import { Clip } from "../text/clip";
+import { Diff } from "../text/code";
 import { useExpanded } from "../text/expansion";
-import { toolOf } from "./tool";
+import { subjectOf, toolOf } from "./tool";
 
 /** The directory of the project, which need not be said of each file in it. */
 export const ProjectFolder = createContext("");
@@ -27,15 +29,15 @@ interface ToolCardProps {
 export const ToolCard = memo(function ToolCard(props: ToolCardProps): VNode {
   const { item, result } = props;
   const tool = toolOf(item.name);
-  const input = record(item.input);
+  const asked = record(item.input);
+  const input = props.outcome?.input ?? asked;
   const [open, setOpen] = useExpanded(item.key, tool.open);
   const Call = tool.call;
   const Result = tool.result;
   const showsCall = Call !== null && !(tool.isWholeInLine?.(input) ?? false);
   const folder = useContext(ProjectFolder);
-  const whole = tool.subject(input);
+  const whole = subjectOf(item.name, input);
   const subject = within(folder, whole);
-  const isSaidTwice = props.outcome?.behavior === "deny" && props.outcome.message?.trim() === result?.text.trim();
   return (
     <section class="tool" aria-label={`${tool.label} ${subject}`.slice(0, 120)}>
       <button class="tool-head" type="button" aria-expanded={open} onClick={() => setOpen(!open)}>
@@ -52,7 +54,8 @@ export const ToolCard = memo(function ToolCard(props: ToolCardProps): VNode {
               <Call input={input} />
             </Clip>
           )}
-          {result !== undefined && !isSaidTwice && (
+          {input !== asked && item.name !== "AskUserQuestion" && <Changed asked={asked} allowed={input} />}
+          {result !== undefined && !isSaidTwice(props) && (
             <Clip id={`${item.key} result`}>
               <Result input={input} result={result} />
               {result.images.map((image, at) => (
@@ -99,15 +102,40 @@ function State({ result, approvalId, outcome, isRunning }: ToolCardProps): VNode
   );
 }
 
+/** Whether the answer of the tool is the reason of the denial, which stands below it. */
+function isSaidTwice({ result, outcome }: ToolCardProps): boolean {
+  return outcome?.behavior === "deny" && outcome.message?.trim() === result?.text.trim();
+}
+
+/** What of a call was changed before it was allowed, field by field. */
+function Changed({ asked, allowed }: { readonly asked: Loose; readonly allowed: Loose }): VNode {
+  const words = (value: unknown): string => (typeof value === "string" ? value : readable(value));
+  const names = [...new Set([...Object.keys(asked), ...Object.keys(allowed)])];
+  return (
+    <div class="tool-changed">
+      <p class="hint note">Changed before it was allowed: − is what was asked for, + is what was allowed.</p>
+      {names
+        .map((name) => [name, words(asked[name]), words(allowed[name])] as const)
+        .filter(([, before, after]) => before !== after)
+        .map(([name, before, after]) => (
+          <div key={name}>
+            <p class="hint note">{visible(name)}</p>
+            <Diff before={before} after={after} />
+          </div>
+        ))}
+    </div>
+  );
+}
+
 /** Who has allowed or denied it. */
 function Answered({ outcome }: Pick<ToolCardProps, "outcome">): VNode | null {
   if (outcome === undefined) return null;
   const { behavior, by, message } = outcome;
-  if (behavior === "withdrawn") return <p class="tool-answer">The request was withdrawn: {message}</p>;
+  if (behavior === "withdrawn") return <p class="tool-answer">The request was withdrawn: {visible(message ?? "")}</p>;
   return (
     <p class={`tool-answer ${behavior}`}>
-      {behavior === "allow" ? "Allowed" : "Denied"} by {by}
-      {message ? `: ${message}` : ""}
+      {behavior === "allow" ? "Allowed" : "Denied"} by {visible(by ?? "")}
+      {message ? `: ${visible(message)}` : ""}
     </p>
   );
 }

@@ -1,8 +1,24 @@
 import type { VNode } from "preact";
 import { list, record, text, type Loose } from "../../conversation/reading";
+import { visible } from "../../text/visible";
 
 /** What somebody has chosen, by question. */
 export type Choices = Readonly<Record<string, readonly string[]>>;
+
+/** What was chosen, out of the text for each question that answers are given as. */
+export function choicesOf({ questions, answers }: Loose): Choices {
+  const given = record(answers);
+  const chosen = list(questions).map((value) => {
+    const question = record(value);
+    const labels = list(question["options"]).map((option) => text(record(option)["label"]));
+    const name = text(question["question"]);
+    const parts = text(given[name]).split(", ");
+    const known = parts.filter((part) => labels.includes(part));
+    const own = parts.filter((part) => !labels.includes(part)).join(", ");
+    return [name, own === "" ? known : [...known, own]] as const;
+  });
+  return Object.fromEntries(chosen);
+}
 
 interface QuestionsProps {
   readonly questions: readonly unknown[];
@@ -39,6 +55,7 @@ function Question({ question, chosen, onChoose }: QuestionProps): VNode {
   const labels = options.map((option) => text(option["label"]));
   const own = chosen.find((label) => !labels.includes(label)) ?? "";
   const name = text(question["question"]);
+  const isAnswered = onChoose === undefined && chosen.length > 0;
   const toggle = (label: string): void => {
     if (!isMultiple) onChoose?.([label]);
     else onChoose?.(chosen.includes(label) ? chosen.filter((other) => other !== label) : [...chosen, label]);
@@ -48,8 +65,8 @@ function Question({ question, chosen, onChoose }: QuestionProps): VNode {
     onChoose?.(answer === "" ? others : [...others, answer]);
   };
   return (
-    <fieldset class="question" disabled={onChoose === undefined}>
-      <legend>{name}</legend>
+    <fieldset class={isAnswered ? "question answered" : "question"} disabled={onChoose === undefined}>
+      <legend>{visible(name)}</legend>
       {options.map((option, at) => (
         <label key={at}>
           <input
@@ -59,16 +76,17 @@ function Question({ question, chosen, onChoose }: QuestionProps): VNode {
             onChange={() => toggle(text(option["label"]))}
           />
           <span>
-            {text(option["label"])}
-            <small class="hint">{text(option["description"])}</small>
+            {visible(text(option["label"]))}
+            <small class="hint">{visible(text(option["description"]))}</small>
           </span>
         </label>
       ))}
+      {isAnswered && own !== "" && <p class="question-own">Answer: {visible(own)}</p>}
       {onChoose !== undefined && (
         <input
           class="input"
           type="text"
-          aria-label={`Another answer: ${name}`}
+          aria-label={`Another answer: ${visible(name)}`}
           placeholder="Another answer"
           value={own}
           onInput={(event) => write(event.currentTarget.value)}

@@ -18,9 +18,10 @@ import {
 import type { ToolResult } from "../../conversation/item";
 import { list, record, text, type Loose } from "../../conversation/reading";
 import { languageOfPath } from "../../text/highlight";
+import { visible } from "../../text/visible";
 import { Code, Diff, Json, Output } from "../text/code";
 import { Markdown } from "../text/markdown";
-import { Questions } from "./question";
+import { Questions, choicesOf } from "./question";
 import { Todo } from "./todo";
 import "./tool.css";
 
@@ -38,6 +39,8 @@ export interface Tool {
   readonly label: string;
   /** In a line: what it is about. */
   readonly subject: (input: Loose) => string;
+  /** The arguments that `subject`, `call` and the agent's description show; the others are listed below them. */
+  readonly fields: readonly string[];
   /** What is done, in full, as somebody needs to see it who is to allow it; null where the subject is all. */
   readonly call: ((props: CallProps) => VNode | null) | null;
   /** What came of it. */
@@ -65,6 +68,7 @@ const EDIT: Tool = {
   icon: FilePen,
   label: "Edit",
   subject: field("file_path"),
+  fields: ["file_path", "old_string", "new_string", "replace_all"],
   call: ({ input }) => <Edits edits={[input]} />,
   result: OnlyFailure,
   open: true,
@@ -74,6 +78,7 @@ const SEARCH: Tool = {
   icon: Search,
   label: "Search",
   subject: (input) => [text(input["pattern"]), text(input["path"])].filter(Boolean).join("  in "),
+  fields: ["pattern", "path"],
   call: null,
   result: ResultText,
   open: false,
@@ -83,6 +88,7 @@ const TASK: Tool = {
   icon: Bot,
   label: "Agent",
   subject: field("description", "name"),
+  fields: ["description", "prompt"],
   call: ({ input }) => <Prose value={input["prompt"]} />,
   result: ({ result }) => <Prose value={result.text} />,
   open: false,
@@ -93,17 +99,23 @@ const TOOLS: Readonly<Record<string, Tool>> = {
     icon: Terminal,
     label: "Run",
     subject: field("command"),
+    fields: ["command", "description"],
     call: ({ input }) => <Code text={text(input["command"])} language="bash" />,
     result: ResultText,
     open: true,
     isWholeInLine: (input) => text(input["command"]).length < 60 && !text(input["command"]).includes("\n"),
   },
   Edit: EDIT,
-  MultiEdit: { ...EDIT, call: ({ input }) => <Edits edits={list(input["edits"]).map(record)} /> },
+  MultiEdit: {
+    ...EDIT,
+    fields: ["file_path", "edits"],
+    call: ({ input }) => <Edits edits={list(input["edits"]).map(record)} />,
+  },
   Write: {
     icon: FilePlus2,
     label: "Write",
     subject: field("file_path"),
+    fields: ["file_path", "content"],
     call: ({ input }) => <Diff before="" after={text(input["content"])} />,
     result: OnlyFailure,
     open: true,
@@ -112,12 +124,14 @@ const TOOLS: Readonly<Record<string, Tool>> = {
     ...EDIT,
     icon: NotebookPen,
     subject: field("notebook_path"),
+    fields: ["notebook_path", "new_source"],
     call: ({ input }) => <Diff before="" after={text(input["new_source"])} />,
   },
   Read: {
     icon: FileText,
     label: "Read",
     subject: field("file_path"),
+    fields: ["file_path"],
     call: null,
     result: ({ input, result }) =>
       result.failed || result.text === "" ? (
@@ -134,6 +148,7 @@ const TOOLS: Readonly<Record<string, Tool>> = {
     icon: Globe,
     label: "Fetch",
     subject: field("url"),
+    fields: ["url", "prompt"],
     call: ({ input }) => <Output text={`${text(input["url"])}\n${text(input["prompt"])}`} />,
     result: ({ result }) => <Prose value={result.text} />,
     open: false,
@@ -142,6 +157,7 @@ const TOOLS: Readonly<Record<string, Tool>> = {
     icon: Globe,
     label: "Web search",
     subject: field("query"),
+    fields: ["query"],
     call: null,
     result: ({ result }) => <Prose value={result.text} />,
     open: false,
@@ -150,6 +166,7 @@ const TOOLS: Readonly<Record<string, Tool>> = {
     icon: ListTodo,
     label: "Todo",
     subject: (input) => progress(list(input["todos"]).map(record)),
+    fields: ["todos"],
     call: ({ input }) => <Todo todos={list(input["todos"])} />,
     result: OnlyFailure,
     open: true,
@@ -158,6 +175,7 @@ const TOOLS: Readonly<Record<string, Tool>> = {
     icon: ClipboardList,
     label: "Plan",
     subject: () => "is it right so?",
+    fields: ["plan"],
     call: ({ input }) => <Prose value={input["plan"]} />,
     result: OnlyFailure,
     open: true,
@@ -166,7 +184,8 @@ const TOOLS: Readonly<Record<string, Tool>> = {
     icon: CircleQuestionMark,
     label: "Question",
     subject: (input) => text(record(list(input["questions"])[0])["question"]),
-    call: ({ input }) => <Questions questions={list(input["questions"])} />,
+    fields: ["questions"],
+    call: ({ input }) => <Questions questions={list(input["questions"])} choices={choicesOf(input)} />,
     result: ResultText,
     open: true,
   },
@@ -179,6 +198,11 @@ export function isKnown(name: string): boolean {
   return Object.hasOwn(TOOLS, name);
 }
 
+/** In a line: what a call is about, as it is shown. */
+export function subjectOf(name: string, input: Loose): string {
+  return visible(toolOf(name).subject(input));
+}
+
 /** How a tool looks; one that is not known shows its JSON. */
 export function toolOf(name: string): Tool {
   return (isKnown(name) ? TOOLS[name] : undefined) ?? unknownTool(name);
@@ -186,12 +210,13 @@ export function toolOf(name: string): Tool {
 
 function unknownTool(name: string): Tool {
   // Tools of MCP servers are called mcp__SERVER__TOOL.
-  const label = name.startsWith("mcp__") ? name.split("__").slice(1).join(" · ") : name;
+  const label = visible(name.startsWith("mcp__") ? name.split("__").slice(1).join(" · ") : name);
   const subject = field("description", "query", "path", "file_path", "url", "name", "prompt", "command");
   return {
     icon: Wrench,
     label: label === "" ? "Tool" : label,
     subject,
+    fields: [],
     call: ({ input }) => (Object.keys(input).length === 0 ? null : <Json value={input} />),
     result: ResultText,
     open: false,
@@ -215,7 +240,7 @@ function Prose({ value }: { readonly value: unknown }): VNode | null {
   if (text(value).trim() === "") return null;
   return (
     <div class="prose">
-      <Markdown text={text(value)} />
+      <Markdown text={visible(text(value))} />
     </div>
   );
 }
