@@ -28,6 +28,7 @@ from pocket_agent.model import (
 from pocket_agent.protocol.push import ErrorData
 from pocket_agent.session.intake import TITLE_CHARACTERS, Intake, waited_after, waited_ms
 from pocket_agent.session.log import Draft
+from pocket_agent.session.partial import Partial
 from pocket_agent.session.plan import Plan, Present
 from tests.session import sample
 from tests.session.sample import BEGAN, line
@@ -45,6 +46,7 @@ def intake(
     account: Account | None = None,
     verdict: ExecutionStatus | None = None,
     killed: bool = False,
+    partial: Partial | None = None,
 ) -> Intake:
     """An intake for a session in some state."""
     return Intake(
@@ -57,6 +59,7 @@ def intake(
             account=account or Account(),
             verdict=verdict,
             killed=killed,
+            partial=partial or Partial(),
             new_approval_id=sample.numbered_ids(),
         )
     )
@@ -277,6 +280,19 @@ def test_who_ended_it_decides_how_it_ended(verdict: ExecutionStatus, state: Proj
     assert plan.finished is not None
     assert plan.finished.status is verdict
     assert plan.project["state"] is state
+
+
+def test_what_was_being_written_is_stored_when_the_execution_ends() -> None:
+    partial = Partial()
+    partial.take([("thinking", "so far"), ("text", "half a sen")])
+    plan = intake(execution=sample.execution(), killed=True, partial=partial).finish(ExecutionStatus.KILLED, None)
+    assert kinds(plan) == ["agent_partial", "process_killed"]
+    assert data_of(plan.drafts[0]) == {"text": "half a sen", "thinking": "so far"}
+    assert plan.drafts[0].direction is not None
+    state = Partial()
+    state.take(plan.partial)
+    assert state.value() is None
+    assert partial.value() is not None, "a plan changes nothing before it is stored"
 
 
 def test_a_kill_is_an_entry_of_its_own() -> None:

@@ -39,7 +39,7 @@ class ProjectStateData(Struct, frozen=True):
     `state` is EXECUTING also while a subagent, or a turn that the agent began by itself, runs without a prompt;
     `agent_interrupt` and `agent_kill` end these too. A command in the background (in `tasks`) does not make it
     EXECUTING: it may run for ever. `permission_mode` is the one that holds in the agent's process, or what was chosen
-    for the next one.
+    for the next one. `session_title` is the first prompt of the conversation, cut.
     """
 
     id: str
@@ -57,6 +57,7 @@ class ProjectStateData(Struct, frozen=True):
     permission_mode: str | None
     queue_hold: QueueHoldData | None = None
     tasks: list[BackgroundTaskData] = []
+    session_title: str | None = None
 
 
 class ProjectListData(Struct, frozen=True):
@@ -118,7 +119,7 @@ class ApprovalResolvedData(Struct, frozen=True):
     behavior: Literal["allow", "deny"]
     by: str
     message: str | None = None
-    updated_input: dict[str, msgspec.Raw] | None = None
+    updated_input: dict[str, msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
 
 
 class ApprovalCancelledData(Struct, frozen=True):
@@ -211,6 +212,21 @@ class SessionResetData(Struct, frozen=True):
     project_id: str
     old_session_id: str | None
     status: Literal["reset"] = "reset"
+
+
+class SessionResumedData(Struct, frozen=True):
+    """The next prompt continues this conversation, or with `fork` a copy of it; `title` is its first prompt, cut."""
+
+    session_id: str
+    fork: bool
+    title: str
+
+
+class AgentPartialData(Struct, frozen=True):
+    """What the agent had written of a message when its execution ended, so that the complete line never came."""
+
+    text: str
+    thinking: str
 
 
 class MessageData(Struct, frozen=True):
@@ -610,6 +626,8 @@ PUSHES: Final[Mapping[str, type[Struct]]] = {
     "agent_interrupt": AgentInterruptData,
     "agent_new_session": SessionResetData,
     "session_reset": SessionResetData,
+    "session_resumed": SessionResumedData,
+    "agent_partial": AgentPartialData,
     "messages_response": MessagesData,
     "approval_requested": ApprovalRequestedData,
     "approval_resolved": ApprovalResolvedData,

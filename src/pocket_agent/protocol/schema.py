@@ -17,6 +17,7 @@ DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 ENTRY_TYPES: Final = frozenset(
     {
         "agent_message",
+        "agent_partial",
         "approval_cancelled",
         "approval_requested",
         "approval_resolved",
@@ -24,6 +25,7 @@ ENTRY_TYPES: Final = frozenset(
         "process_killed",
         "prompt",
         "session_reset",
+        "session_resumed",
     }
 )
 """Frames that are entries of a project's log when they bear an `offset`."""

@@ -26,7 +26,7 @@ from pocket_agent.model import (
     Session,
     Work,
 )
-from pocket_agent.protocol.push import AgentKillData, ApprovalCancelledData, ErrorData
+from pocket_agent.protocol.push import AgentKillData, AgentPartialData, ApprovalCancelledData, ErrorData
 from pocket_agent.session import view
 from pocket_agent.session.account import Meter, charged, spending
 from pocket_agent.session.answer import agent_id, waits_for
@@ -106,8 +106,8 @@ class Intake:
         if kind is Kind.INIT:
             self._turn(message)
         if kind is Kind.RESULT:
-            plan.partial.append(("clear", ""))
             self._result(message)
+            plan.partial.append(("clear", ""))
             return
         self._meter.see(message, kind)
         if kind is Kind.ASSISTANT:
@@ -316,6 +316,7 @@ class Intake:
         """
         self._charge(self._meter.give_up(), incomplete=True)
         self._gone()
+        self._keep_partial()
         if self._present.killed:
             killed = AgentKillData(project_id=self._present.project.id, execution_id=None)
             self.plan.drafts.append(entry_draft("process_killed", killed))
@@ -323,6 +324,14 @@ class Intake:
             self.plan.drafts.append(entry_draft("error", error))
             self.plan.project["state"] = ProjectState.ERROR
         return self._closed()
+
+    def _keep_partial(self) -> None:
+        """Store what the agent was writing, which no complete line will follow."""
+        partial = self._present.partial.after(self.plan.partial)
+        if partial is not None:
+            self.plan.partial.append(("clear", ""))
+            kept = AgentPartialData(text=partial.text, thinking=partial.thinking)
+            self.plan.drafts.append(entry_draft("agent_partial", kept, Direction.CLAUDE))
 
     def _gone(self) -> None:
         """Withdraw all that is open, and forget what the process did."""
@@ -352,6 +361,7 @@ class Intake:
             self._changed(turn="", blocked=None)
         self._changed(prompt="")
         self.plan.running = None
+        self._keep_partial()
         self.plan.finished = msgspec.structs.replace(
             execution,
             status=status,

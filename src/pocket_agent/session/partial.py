@@ -27,6 +27,14 @@ class Partial:
             else:
                 self.add(kind, text)
 
+    def after(self, steps: Iterable[tuple[str, str]]) -> PartialData | None:
+        """What `value` is once `take` has taken these steps; nothing changes."""
+        copy = Partial()
+        copy.take(("text", part) for part in self._text)
+        copy.take(("thinking", part) for part in self._thinking)
+        copy.take(steps)
+        return copy.value()
+
     def clear(self) -> None:
         """The complete line has come, or the message was given up."""
         self._text.clear()

@@ -17,6 +17,7 @@ from pocket_agent.model import (
     Spending,
 )
 from pocket_agent.session.log import Draft
+from pocket_agent.session.partial import Partial
 from pocket_agent.session.tool import Completed
 
 
@@ -32,6 +33,7 @@ class Present:
         told_mode: the permission mode that the process was last told to use; None when it was told none.
         may_choose: whether a client may choose a permission mode.
         new_approval_id: makes an id.
+        partial: the message that is being written.
     """
 
     project: Project
@@ -44,6 +46,7 @@ class Present:
     killed: bool
     new_approval_id: Callable[[], ApprovalId]
     told_mode: str | None = None
+    partial: Partial = field(default_factory=Partial)
     may_choose: Callable[[str], bool] = lambda _: True
 
 

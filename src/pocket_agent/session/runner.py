@@ -276,6 +276,7 @@ class Runner:
             killed=state.killed,
             new_approval_id=new_approval_id,
             told_mode=self._agent.permission_mode,
+            partial=state.partial,
             may_choose=self._may_choose,
         )
 

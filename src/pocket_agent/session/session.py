@@ -40,6 +40,7 @@ from pocket_agent.protocol.push import (
     QueueResumeData,
     SessionData,
     SessionResetData,
+    SessionResumedData,
 )
 from pocket_agent.session import view
 from pocket_agent.session.agent import Agent
@@ -248,12 +249,16 @@ class Session:
             self._refuse_while_running("Resuming another session")
             await self._runner.close_process()
             conversation = await self._store.session(self.state.project.id, session_id)
+            title = conversation.title if conversation is not None else ""
+            resumed = entry_draft("session_resumed", SessionResumedData(session_id, fork, title))
 
             def applied() -> list[Draft]:
                 self.state.conversation = conversation
                 return self.state.announce()
 
-            await self.state.log.write(Write(project={"session_id": session_id, "fork": fork}), after=applied)
+            await self.state.log.write(
+                Write(drafts=[resumed], project={"session_id": session_id, "fork": fork}), after=applied
+            )
 
     async def sessions(self) -> list[SessionData]:
         """The conversations of this project, newest first."""
@@ -316,7 +321,7 @@ class Session:
                 by=by,
                 answer=line,
             )
-            changed = dict(updated_input) if allow and updated_input is not None else None
+            changed = dict(updated_input) if allow and updated_input is not None else msgspec.UNSET
             data = ApprovalResolvedData(approval.id, "allow" if allow else "deny", by, message, changed)
             running, awaited = state.current, state.awaited()
             if running is not None and approval.id in awaited:

@@ -111,13 +111,14 @@ class State:
             state=self.shown,
             permission_mode=self.work.permission_mode,
             tasks=self.work.tasks,
+            session_title=self.conversation.title if self.conversation is not None else None,
             queue_depth=len(self.queue),
             pending_approvals=len(self.approvals),
         )
 
     def encoded_view(self) -> bytes:
         """The same as JSON, encoded again only when it changed."""
-        of = (self.log.project, self.work, self.works_alone, len(self.queue), len(self.approvals))
+        of = (self.project, self.conversation, self.work, self.works_alone, len(self.queue), len(self.approvals))
         if self._encoded_of != of:
             self._encoded, self._encoded_of = encode_data(self.view()), of
         return self._encoded

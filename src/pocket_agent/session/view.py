@@ -39,6 +39,7 @@ def project_state(
     state: ProjectState | None = None,
     permission_mode: str | None = None,
     tasks: Sequence[BackgroundTask] = (),
+    session_title: str | None = None,
 ) -> ProjectStateData:
     """The `project_state` of a project.
 
@@ -48,6 +49,7 @@ def project_state(
         state: what it is doing, where more is known than what is stored.
         permission_mode: the one that holds in its process, if there is one.
         tasks: what runs in the background.
+        session_title: of the conversation.
     """
     return ProjectStateData(
         id=project.id,
@@ -65,6 +67,7 @@ def project_state(
         permission_mode=permission_mode or project.permission_mode,
         queue_hold=queue_hold(project.queue_hold),
         tasks=[BackgroundTaskData(task.id, task.type, task.description) for task in tasks],
+        session_title=session_title,
     )
 
 

@@ -239,7 +239,7 @@ export interface ServerOverview {
  * `state` is EXECUTING also while a subagent, or a turn that the agent began by itself, runs without a prompt;
  * `agent_interrupt` and `agent_kill` end these too. A command in the background (in `tasks`) does not make it
  * EXECUTING: it may run for ever. `permission_mode` is the one that holds in the agent's process, or what was chosen
- * for the next one.
+ * for the next one. `session_title` is the first prompt of the conversation, cut.
  */
 export interface ProjectStateData {
   readonly id: string;
@@ -257,6 +257,7 @@ export interface ProjectStateData {
   readonly permission_mode: string | null;
   readonly queue_hold?: QueueHoldData | null;
   readonly tasks?: readonly BackgroundTaskData[];
+  readonly session_title?: string | null;
 }
 
 /** What a project is doing, as clients see it. */
@@ -406,6 +407,19 @@ export interface SessionResetData {
   readonly status?: "reset";
 }
 
+/** The next prompt continues this conversation, or with `fork` a copy of it; `title` is its first prompt, cut. */
+export interface SessionResumedData {
+  readonly session_id: string;
+  readonly fork: boolean;
+  readonly title: string;
+}
+
+/** What the agent had written of a message when its execution ended, so that the complete line never came. */
+export interface AgentPartialData {
+  readonly text: string;
+  readonly thinking: string;
+}
+
 /** Reply to `get_messages`. */
 export interface MessagesData {
   readonly messages: readonly MessageData[];
@@ -439,7 +453,7 @@ export interface ApprovalResolvedData {
   readonly behavior: "allow" | "deny";
   readonly by: string;
   readonly message?: string | null;
-  readonly updated_input?: Readonly<Record<string, unknown>> | null;
+  readonly updated_input?: Readonly<Record<string, unknown>>;
 }
 
 /** The request was withdrawn: by the agent, or because its turn or the agent's process ended. */
@@ -885,6 +899,8 @@ export interface Pushes {
   readonly agent_interrupt: AgentInterruptData;
   readonly agent_new_session: SessionResetData;
   readonly session_reset: SessionResetData;
+  readonly session_resumed: SessionResumedData;
+  readonly agent_partial: AgentPartialData;
   readonly messages_response: MessagesData;
   readonly approval_requested: ApprovalRequestedData;
   readonly approval_resolved: ApprovalResolvedData;
@@ -938,10 +954,12 @@ export type ErrorCode =
 /** Frames that are entries of a log when they have an offset. */
 export type EntryType =
   | "agent_message"
+  | "agent_partial"
   | "approval_cancelled"
   | "approval_requested"
   | "approval_resolved"
   | "error"
   | "process_killed"
   | "prompt"
-  | "session_reset";
+  | "session_reset"
+  | "session_resumed";

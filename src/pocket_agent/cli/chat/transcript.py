@@ -57,6 +57,8 @@ class Transcript:
             "approval_cancelled": self._approval_cancelled,
             "process_killed": self._process_killed,
             "session_reset": self._session_reset,
+            "session_resumed": self._session_resumed,
+            "agent_partial": self._agent_partial,
             "error": self._error,
             "agent_message": self._agent_message,
         }
@@ -149,6 +151,18 @@ class Transcript:
     def _session_reset(self, data: Data) -> None:
         self._whole()
         self.note("── a new conversation begins ──")
+
+    def _session_resumed(self, data: Data) -> None:
+        self._whole()
+        how = "a copy of the conversation" if data["fork"] else "the conversation"
+        self.note(f"── {how} “{one_line(str(data['title']), 80)}” goes on ──")
+
+    def _agent_partial(self, data: Data) -> None:
+        for thinking, text in ((True, str(data["thinking"])), (False, str(data["text"]))):
+            if text:
+                self._catch_up(text, thinking=thinking)
+        self._whole()
+        self.note("The agent was stopped while it wrote this.")
 
     def _error(self, data: Data) -> None:
         self._whole()
