@@ -93,3 +93,23 @@ async def test_it_is_killed_while_the_disk_is_full(server: ServerProcess, folder
         log = await stored(client, project.id)
     assert numbers(frames) == list(range(1, 20001))
     assert lines(frames) == log
+
+
+async def test_the_log_of_the_database_is_deleted_under_it(standin_server: ServerProcess, folder: Path) -> None:
+    server = standin_server
+    log = server.data_dir / "pocket-agent.db-wal"
+    async with server.client() as client:
+        project = await client.create_project(str(folder))
+        async with client.subscribe(project.id) as stream:
+            for _ in range(3):
+                log.unlink()
+                assert numbers(await run(client, stream, "lines 3")) == [1, 2, 3]
+        before = await stored(client, project.id)
+        await server.kill()
+        await server.start()
+        assert await stored(client, project.id) == before
+        log.unlink()
+    assert await server.stop() == 0
+    await server.start()
+    async with server.client() as client:
+        assert await stored(client, project.id) == before

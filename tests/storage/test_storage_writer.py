@@ -1,12 +1,14 @@
 """Group commit: few transactions for many changes, and each change answers for itself."""
 
 import asyncio
+import shutil
 import sqlite3
 from pathlib import Path
 
 import pytest
 
 from pocket_agent.errors import FileOperationError, InternalError
+from pocket_agent.model import Project
 from pocket_agent.storage import Store
 from pocket_agent.storage.writer import deliver
 from tests.storage.sample import create, grown, offsets, stored, write_lock
@@ -105,3 +107,110 @@ def test_an_answer_to_a_loop_that_is_gone_is_dropped() -> None:
     loop.close()
     deliver([(future, 1, None)])
     assert not future.done()
+
+
+class FlushFails:
+    """A connection whose commits fail as they do when the flush of the log fails: its pages are in the log, whole."""
+
+    def __init__(self, connection: sqlite3.Connection, database: Path) -> None:
+        self._connection = connection
+        self._index = database.with_name(database.name + "-shm")
+        self.failing = False
+
+    def execute(self, statement: str, parameters: tuple[str | int, ...] = ()) -> sqlite3.Cursor:
+        """Run it; a COMMIT is forgotten by the log's index (https://www.sqlite.org/walformat.html) and refused."""
+        if statement != "COMMIT" or not self.failing:
+            return self._connection.execute(statement, parameters)
+        with self._index.open("r+b") as index:
+            head = index.read(136)
+            self._connection.execute(statement)
+            index.seek(0)
+            index.write(head)
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+        raise error
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._connection, name)
+
+
+async def after_a_kill(database: Path, folder: Path, project: Project) -> list[int]:
+    """The offsets that a server finds that starts on what is on the disk now."""
+    folder.mkdir()
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{database}{suffix}", folder / f"a.db{suffix}")
+    other = Store.open(folder / "a.db")
+    found = await offsets(other, project)
+    await other.close()
+    return found
+
+
+async def test_a_change_that_was_refused_is_not_there_after_a_kill(
+    store: Store, database: Path, tmp_path: Path
+) -> None:
+    project = await create(store, entries=2)
+    disk = FlushFails(store._writer._connection, database)
+    store._writer._connection = disk  # type: ignore[assignment]
+    assert await after_a_kill(database, tmp_path / "before", project) == [1, 2]
+    disk.failing = True
+    for size in (20, 100_000):
+        with pytest.raises(FileOperationError, match="disk refused"):
+            await store.commit(grown(project, 3, size=size))
+        assert await offsets(store, project) == [1, 2]
+        assert await after_a_kill(database, tmp_path / str(size), project) == [1, 2]
+    disk.failing = False
+    await store.commit(grown(project, 1))
+    assert await after_a_kill(database, tmp_path / "after", project) == [1, 2, 3]
+
+
+async def test_a_log_that_is_deleted_loses_nothing(store: Store, database: Path, tmp_path: Path) -> None:
+    log = database.with_name(database.name + "-wal")
+    project = await create(store, entries=2)
+    for turn in range(4):
+        log.unlink()
+        if turn == 2:
+            await asyncio.gather(*(store.read(project, after=0, limit=9, max_bytes=99) for _ in range(20)))
+        change = grown(project, 3)
+        assert change.project is not None
+        await store.commit(change)
+        project = change.project
+        assert await after_a_kill(database, tmp_path / str(turn), project) == list(range(1, project.head + 1))
+        assert await offsets(store, project) == list(range(1, project.head + 1))
+    await store.check()
+    log.unlink()
+    await store.close()
+    again = Store.open(database)
+    assert await offsets(again, project) == list(range(1, project.head + 1))
+    await again.close()
+
+
+async def test_a_log_of_another_program_is_not_written_to(store: Store, database: Path) -> None:
+    log = database.with_name(database.name + "-wal")
+    project = await create(store, entries=2)
+    kept = log.with_name("kept")
+    log.rename(kept)
+    log.touch()
+    with pytest.raises(FileOperationError, match="replaced") as caught:
+        await store.commit(grown(project, 1))
+    assert caught.value.details == {"reason": "log_replaced"}
+    kept.rename(log)
+    await store.commit(grown(project, 1))
+    assert await offsets(store, project) == [1, 2, 3]
+
+
+async def test_no_exception_ends_the_thread_that_writes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = await create(store)
+    for fault in (MemoryError(), FileNotFoundError(2, "No such file or directory"), RuntimeError("any")):
+
+        def fail(*_: object, fault: Exception = fault) -> None:
+            raise fault
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store._writer, "_commit", fail)
+            with pytest.raises((MemoryError, FileOperationError, RuntimeError)):
+                await store.commit(grown(project, 1))
+        with monkeypatch.context() as patch:
+            patch.setattr(store._writer, "_after_commit", fail)
+            await store.check()
+    await store.commit(grown(project, 1))
+    assert await offsets(store, project) == [1]

@@ -33,6 +33,7 @@ class Checkpointer:
         self._help = False
         self._wake = threading.Event()
         self._closing = False
+        self._turn = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="store-checkpoint", daemon=True)
         self._thread.start()
 
@@ -43,12 +44,26 @@ class Checkpointer:
             checkpoint(writer)
         self._commits += 1
         # The file keeps its length when the log begins anew: only what is new beyond it counts.
-        length = self._file.stat().st_size
+        try:
+            length = self._file.stat().st_size
+        except FileNotFoundError:  # deleted: the next transaction of the writer finds that, too
+            return
         self._seen_bytes = min(self._seen_bytes, length)
         if self._commits >= TURN_COMMITS or length - self._seen_bytes >= TURN_BYTES:
             self._commits = 0
             self._seen_bytes = length
             self._wake.set()
+
+    def suspend(self) -> None:
+        """Close the connection when no checkpoint is under way; there is none before `resume`. Blocking."""
+        self._turn.acquire()
+        self._connection.close()
+
+    def resume(self, connection: sqlite3.Connection | None) -> None:
+        """Go on with another connection; without one, every checkpoint fails."""
+        if connection is not None:
+            self._connection = connection
+        self._turn.release()
 
     def close(self) -> None:
         """End the thread. Blocking."""
@@ -63,7 +78,9 @@ class Checkpointer:
             self._wake.clear()
             if self._closing:
                 return
-            if checkpoint(self._connection) * self._page_bytes > LOG_LIMIT_BYTES:
+            with self._turn:
+                pages = checkpoint(self._connection)
+            if pages * self._page_bytes > LOG_LIMIT_BYTES:
                 self._help = True
 
 

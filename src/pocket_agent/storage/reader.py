@@ -12,7 +12,7 @@ from pocket_agent.storage.fault import error_of
 from pocket_agent.storage.writer import deliver
 
 Result = TypeVar("Result")
-_Item = tuple[Callable[[sqlite3.Connection], object], asyncio.Future[object]]
+_Item = tuple[Callable[[sqlite3.Connection], object], asyncio.Future[object] | None]
 
 
 class Reader:
@@ -29,6 +29,7 @@ class Reader:
         self._queue: SimpleQueue[_Item | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._closing = False
+        self._resumed = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -46,6 +47,25 @@ class Reader:
             self._queue.put((job, future))
         return cast(Result, await future)
 
+    def suspend(self) -> None:
+        """Close the connection once the jobs before are done; jobs wait until `resume`. Blocking."""
+        closed = threading.Event()
+        self._resumed.clear()
+
+        def close(connection: sqlite3.Connection) -> None:
+            connection.close()
+            closed.set()
+            self._resumed.wait()
+
+        self._queue.put((close, None))
+        closed.wait()
+
+    def resume(self, connection: sqlite3.Connection | None) -> None:
+        """Go on with another connection; without one, every job is refused."""
+        if connection is not None:
+            self._connection = connection
+        self._resumed.set()
+
     def close(self) -> None:
         """Do what is pending and end the thread. Blocking."""
         with self._lock:
@@ -57,9 +77,13 @@ class Reader:
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
             job, future = item
+            result: object = None
+            error: Exception | None = None
             try:
-                deliver([(future, job(self._connection), None)])
+                result = job(self._connection)
             except sqlite3.Error as fault:
-                deliver([(future, None, error_of(fault))])
-            except Exception as error:  # noqa: BLE001 - raised in the coroutine that waits for it
-                deliver([(future, None, error)])
+                error = error_of(fault)
+            except Exception as fault:  # noqa: BLE001 - raised in the coroutine that waits for it
+                error = fault
+            if future is not None:
+                deliver([(future, result, error)])

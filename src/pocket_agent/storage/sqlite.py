@@ -22,6 +22,7 @@ from pocket_agent.storage.change import Change
 from pocket_agent.storage.checkpointer import Checkpointer
 from pocket_agent.storage.connection import Synchronous, connect, create_private, set_synchronous, tighten
 from pocket_agent.storage.fault import faults_mapped
+from pocket_agent.storage.guard import LogGuard
 from pocket_agent.storage.lock import DataLock
 from pocket_agent.storage.query import Query
 from pocket_agent.storage.reader import Reader
@@ -36,13 +37,22 @@ class Store(Query):
     damaged, and InternalError when the store is closed. After a fault has gone, the store goes on.
     """
 
-    def __init__(self, path: Path, lock: DataLock, writer: Writer, reader: Reader, checkpointer: Checkpointer) -> None:
+    def __init__(
+        self,
+        path: Path,
+        lock: DataLock,
+        writer: Writer,
+        reader: Reader,
+        checkpointer: Checkpointer,
+        guard: LogGuard,
+    ) -> None:
         """Put the parts together; use `open`."""
         super().__init__(reader)
         self._path = path
         self._lock = lock
         self._writer = writer
         self._checkpointer = checkpointer
+        self._guard = guard
         self._closed: asyncio.Future[None] | None = None
         self.epochs_renewed = False
         """Whether `open` found that commits can be missing, and gave every project a new epoch."""
@@ -92,8 +102,10 @@ class Store(Query):
             instance = str(epoch.meta(writing)["instance"])
             reading.execute("PRAGMA query_only = ON")
             checkpointer = Checkpointer(moving, path)
-            writer = Writer(writing, checkpointer.after_commit, durations)
-            store = cls(path, lock, writer, Reader(reading, "store-reader"), checkpointer)
+            reader = Reader(reading, "store-reader")
+            guard = LogGuard(path, reader, checkpointer, busy_timeout=busy_timeout, synchronous=synchronous)
+            writer = Writer(writing, checkpointer.after_commit, durations, guard.check)
+            store = cls(path, lock, writer, reader, checkpointer, guard)
             undo.pop_all()
         store.epochs_renewed = renewed
         store.instance = instance
@@ -125,9 +137,16 @@ class Store(Query):
     def _close(self) -> None:
         with faults_mapped(), ExitStack() as parts:
             parts.callback(self._lock.release)
-            parts.callback(self._writer.close, _finish)
+            parts.callback(self._writer.close, self._finish)
             parts.callback(self._checkpointer.close)
             parts.callback(self._reader.close)
+
+    def _finish(self, connection: sqlite3.Connection) -> None:
+        """The last acts of the writer: the clean end is as durable as it can be."""
+        self._guard.is_in_place()  # one that was deleted is moved into the database, one of others is left alone
+        set_synchronous(connection, "full")
+        epoch.end_run(connection)
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     @property
     def commits(self) -> int:
@@ -279,10 +298,3 @@ class Store(Query):
     async def redeem_pairing(self, code_hash: str, new: Device) -> Device | None:
         """Add a device as its pairing says, and use that up; None when there is no such pairing (any more)."""
         return await self._writer.submit(lambda connection: device.redeem_pairing(connection, code_hash, new))
-
-
-def _finish(connection: sqlite3.Connection) -> None:
-    """The last acts of the writer: the clean end is as durable as it can be."""
-    set_synchronous(connection, "full")
-    epoch.end_run(connection)
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

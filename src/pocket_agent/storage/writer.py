@@ -2,6 +2,8 @@
 
 There is no timer. An idle writer commits a lone change at once; a busy one gathers a batch while the
 disk works, so batches grow with the load by themselves.
+
+The thread ends at `close` alone. A batch that meets any exception is refused, and the next one is tried.
 """
 
 import asyncio
@@ -13,6 +15,7 @@ from typing import TypeVar, cast
 
 from pocket_agent.distribution import Distribution
 from pocket_agent.errors import InternalError
+from pocket_agent.storage.epoch import set_meta
 from pocket_agent.storage.fault import error_of
 from pocket_agent.storage.transaction import roll_back
 
@@ -37,19 +40,23 @@ class Writer:
         connection: sqlite3.Connection,
         after_commit: Callable[[sqlite3.Connection], None],
         durations: Distribution | None = None,
+        secure: Callable[[sqlite3.Connection], sqlite3.Connection] | None = None,
     ) -> None:
         """Start the thread.
 
         Args:
             connection: used by nobody else from now on, and closed by `close`.
-            after_commit: called in the thread, with the connection, after each commit; must not raise.
+            after_commit: called in the thread, with the connection, after each batch.
             durations: where the time of each transaction is counted.
+            secure: called in the thread before each transaction, and after it before any caller is told of it;
+                returns the connection to go on with, and raises when a commit would not survive the process.
         """
         self.commits = 0
         self.changes = 0
         self.durations = Distribution() if durations is None else durations
         self._connection = connection
         self._after_commit = after_commit
+        self._secure = secure
         self._wake = threading.Condition()
         self._pending: list[tuple[Job, asyncio.Future[object] | None]] = []
         self._closing = False
@@ -109,7 +116,10 @@ class Writer:
                         return
                     self._wake.wait()
                 batch, self._pending = self._pending, []
-            self._do(batch)
+            try:
+                self._do(batch)
+            except Exception as error:  # noqa: BLE001 - the border of the thread: without it nothing is ever answered
+                deliver([(future, None, _carried(error)) for _, future in batch if future is not None])
 
     def _do(self, batch: Sequence[tuple[Job, asyncio.Future[object] | None]]) -> None:
         jobs = [job for job, _ in batch]
@@ -131,7 +141,9 @@ class Writer:
     def _commit(self, jobs: Sequence[Job]) -> list[tuple[object, Exception | None]]:
         """Run the jobs in one transaction; when one fails, again with a savepoint around each."""
         started = time.perf_counter()
+        committing = False
         try:
+            self._ensure_secure()
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 results = self._all(jobs)
@@ -139,10 +151,15 @@ class Writer:
                 roll_back(self._connection)
                 self._connection.execute("BEGIN IMMEDIATE")
                 results = self._each(jobs)
+            committing = True
             self._connection.execute("COMMIT")
+            committing = False
+            self._ensure_secure()
         except Exception as fault:  # noqa: BLE001 - raised in the coroutines that wait
             # The transaction as a whole is refused: a lock, a full disk. So is every job in it.
             self._abandon()
+            if committing:
+                self._void()
             return [(None, _carried(fault)) for _ in jobs]
         self.commits += 1
         self.changes += sum([error is None for _, error in results])
@@ -155,6 +172,25 @@ class Writer:
         except sqlite3.Error:
             # SQLite rolls back by itself what it cannot roll back on request; the next BEGIN tells.
             return
+
+    def _ensure_secure(self) -> None:
+        if self._secure is not None:
+            self._connection = self._secure(self._connection)
+
+    def _void(self) -> None:
+        """Overwrite what a refused transaction has left in the write-ahead log.
+
+        When a commit fails in its last step, the flush of the disk, its pages are in the log, whole and marked
+        as committed. SQLite forgets them, but the next process to open the database after a kill would not. The
+        next transaction is written over them, so a small one is made at once. That its own flush fails, too,
+        does no harm: its pages are in their place already.
+        """
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            set_meta(self._connection, voided=time.time_ns())
+            self._connection.execute("COMMIT")
+        except sqlite3.Error:
+            self._abandon()
 
     def _all(self, jobs: Sequence[Job]) -> list[tuple[object, Exception | None]]:
         return [(job(self._connection), None) for job in jobs]
@@ -176,7 +212,7 @@ class Writer:
 
 
 def _carried(error: Exception) -> Exception:
-    return error_of(error) if isinstance(error, sqlite3.Error) else error
+    return error_of(error) if isinstance(error, sqlite3.Error | OSError) else error
 
 
 def deliver(outcomes: Sequence[Outcome]) -> None:
