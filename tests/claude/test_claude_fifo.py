@@ -45,7 +45,7 @@ async def test_long_lines_of_several_writers_do_not_mix(spool: Spool, reading: i
     lines = [bytes([65 + number]) * 2_000_000 + b"\n" for number in range(4)]
     async with asyncio.TaskGroup() as group:
         for line in lines:
-            group.create_task(writer.write(line))
+            group.create_task(asyncio.wait_for(writer.write(line), None))
         await asyncio.sleep(0)
         assert writer.unread() == sum(map(len, lines))
         data = await drain(reading, sum(map(len, lines)))

@@ -276,8 +276,13 @@ class Room:
 
 
 @contextlib.asynccontextmanager
-async def open_room(folder: Path, *, standin: bool = True, **changed: object) -> AsyncIterator[Room]:
-    """A server with these settings (`__` for the dots of their keys), closed with all its agents at the end."""
+async def open_room(
+    folder: Path, *, standin: bool = True, agents_stay: bool = False, **changed: object
+) -> AsyncIterator[Room]:
+    """A server with these settings (`__` for the dots of their keys), closed with all its agents at the end.
+
+    With `agents_stay` those that execute go on, as after a crash, for the next server on the same folder.
+    """
     binary = write_standin(folder) if standin else folder / "nothing-here"
     flags: dict[str, object] = {"data.dir": folder / "data", "claude.binary": binary}
     flags |= {name.replace("__", "."): value for name, value in changed.items()}
@@ -311,7 +316,7 @@ async def open_room(folder: Path, *, standin: bool = True, **changed: object) ->
             if sample.name == METRIC_LABEL_OVERFLOW.name and sample.value > 0
         ]
         assert not (strange and room.catalogued), f"the catalogue knows everything that happens here: {strange}"
-        for project in await store.projects():
+        for project in [] if agents_stay else await store.projects():
             record = await store.process(project.id)
             if record is not None:
                 await kill_leftovers(record.pid, record.start_time, boot_id(), record.id)

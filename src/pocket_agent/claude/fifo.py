@@ -5,6 +5,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 import struct
 import sys
 import termios
@@ -43,22 +44,26 @@ class SpoolWriter:
         spool: whose input.
         resync: write an empty line first, which the CLI ignores. After a server was killed within a
             long line, this keeps the next line from being glued to its beginning.
+        pid: the process that reads; on Linux its input is found even when the FIFO was removed (proc_pid_fd(5)).
 
     Raises:
         ProcessNotFoundError: no process holds the FIFO.
     """
 
-    def __init__(self, spool: "Spool", *, resync: bool = False) -> None:
+    def __init__(self, spool: "Spool", *, resync: bool = False, pid: int | None = None) -> None:
         self._queue: deque[_Pending] = deque()
         self._loop = asyncio.get_running_loop()
         self._waiting = False
         self._descriptor = -1
         try:
-            self._descriptor = os.open(spool.input, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError as error:  # ENXIO: nobody reads; ENOENT: it was removed
-            if error.errno in {errno.ENXIO, errno.ENOENT}:
+            self._descriptor = _open(spool, pid)
+        except OSError as error:  # ENXIO: no process reads; ENOENT: it was removed
+            if error.errno in {errno.ENXIO, errno.ENOENT, errno.ESRCH}:
                 raise ProcessNotFoundError(_GONE) from error
             raise
+        if not stat.S_ISFIFO(os.fstat(self._descriptor).st_mode):
+            self.close()  # another file has its name
+            raise ProcessNotFoundError(_GONE)
         if sys.platform.startswith("linux"):
             with contextlib.suppress(OSError):  # EPERM: the user's pipes hold too much already
                 fcntl.fcntl(self._descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
@@ -66,28 +71,26 @@ class SpoolWriter:
             self._queue.append(_Pending(b"\n", None))
             self._flush()
 
-    async def write(self, line: bytes) -> None:
-        """Write a line; returns when all of it is in the FIFO.
+    def write(self, line: bytes) -> "asyncio.Future[None]":
+        """Put a line behind those that wait for room, and write what there is room for. Never waits.
 
         Args:
             line: ends with its only newline.
 
+        Returns:
+            Done when all of it is in the FIFO; at once, if there is room. It fails with ProcessNotFoundError when
+            the process ends or the writer is closed before that. Cancelling it takes back a line that has not begun.
+
         Raises:
-            ProcessNotFoundError: the process is gone, or the writer was closed, before that.
+            ProcessNotFoundError: the process is gone, or the writer is closed.
         """
         if self._descriptor < 0:
             raise ProcessNotFoundError(_GONE)
         done = self._loop.create_future()
-        pending = _Pending(line, done)
-        self._queue.append(pending)
+        self._queue.append(_Pending(line, done))
         if len(self._queue) == 1:
             self._flush()
-        try:
-            await done
-        except asyncio.CancelledError:
-            if not pending.started and pending in self._queue:
-                self._queue.remove(pending)
-            raise
+        return done
 
     def unread(self) -> int:
         """Bytes that are in the FIFO, or wait for room in it, and which the process has not read."""
@@ -107,11 +110,15 @@ class SpoolWriter:
             done = self._queue.popleft().done
             if done is not None and not done.done():
                 done.set_exception(ProcessNotFoundError(_GONE))
+                done.exception()  # not every caller waits for the end of its line
 
     def _flush(self) -> None:
         """Write as much as there is room for."""
         while self._queue:
             pending = self._queue[0]
+            if not pending.started and pending.done is not None and pending.done.cancelled():
+                self._queue.popleft()
+                continue
             try:
                 written = os.write(self._descriptor, pending.rest)
             except BlockingIOError:
@@ -137,3 +144,13 @@ class SpoolWriter:
         if self._waiting:
             self._loop.remove_writer(self._descriptor)
             self._waiting = False
+
+
+def _open(spool: "Spool", pid: int | None) -> int:
+    flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        return os.open(spool.input, flags | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        if pid is None or not sys.platform.startswith("linux"):
+            raise
+        return os.open(f"/proc/{pid}/fd/0", flags)

@@ -287,7 +287,12 @@ class ClaudeProcess:
         if not self.has_exited:
             self._check()  # nobody else does after `release`
         await asyncio.wait({self.exited}, timeout=kill_grace)
-        return gone and self.has_exited
+        ended = self.has_exited
+        if not ended:
+            # It survives SIGKILL (in the kernel): it counts as gone, since no caller could do more.
+            self.release()
+            self.exited.set_result(None)
+        return gone and ended
 
     async def kill_group(self, *, grace: float = 5.0) -> bool:
         """Kill what the process, which has ended by itself, has left behind; True when nothing is left."""

@@ -91,18 +91,25 @@ class Agent:
         return self._process is not None and not self._process.has_exited
 
     @property
+    def deaf(self) -> bool:
+        """Whether the process runs and cannot be written to, since its FIFO was removed while no server ran."""
+        return self.alive and self._writer is None
+
+    @property
     def exit_code(self) -> int | None:
         """How the process ended, where that can be known."""
         return self._process.exit_code if self._process is not None else None
 
     @property
     def spool_size(self) -> int:
-        """Bytes that the process has written."""
-        return self._spool.size if self._spool is not None else 0
+        """Bytes that the process has written, also to a file that was removed."""
+        return self._reader.size if self._reader is not None else 0
 
     def fits(self, options: ExecuteOptions) -> bool:
         """Whether the running process can carry out a prompt with these options."""
-        return self.alive and self.record is not None and self.record.options == self._process_options(options)
+        if not self.alive or self.deaf:
+            return False
+        return self.record is not None and self.record.options == self._process_options(options)
 
     def _process_options(self, options: ExecuteOptions) -> bytes:
         return process_options(options, self._context.propagator.mark, self._context.settings.setting_sources)
@@ -163,7 +170,7 @@ class Agent:
         self.model, self.permission_mode = options.model, options.permission_mode
         self._context.observer.emit(ProcessSpawned(self._project_id, context, process.pid, time.monotonic() - began))
         with suppress(ProcessNotFoundError):  # one that ended at once is seen by whoever reads its spool
-            await self.send(control.initialize(uuid.uuid4().hex))
+            self.send(control.initialize(uuid.uuid4().hex))
 
     async def adopt(self, record: ProcessRecord) -> None:
         """Take over the process of an earlier run of the server, or what it left behind.
@@ -190,9 +197,10 @@ class Agent:
         self._reader = SpoolReader(spool, record.consumed, self._context.watcher)
         self._writer = None
         if process is not None:
-            with suppress(ProcessNotFoundError):  # it ends just now, which `exited` tells
+            # It ends just now, which `exited` tells, or its FIFO is gone, which `deaf` tells.
+            with suppress(ProcessNotFoundError):
                 # After a server that was killed within a line, the next one must not be glued to it.
-                self._writer = SpoolWriter(spool, resync=resync)
+                self._writer = SpoolWriter(spool, resync=resync, pid=process.pid)
         self.record, self._spool, self._process = record, spool, process
         self._framer = LineFramer(self._context.settings.max_line, start=record.consumed)
         self._batch = None
@@ -237,17 +245,17 @@ class Agent:
         """Whether the process is gone and all it wrote was taken in."""
         return self.open and not self.alive and self.next_batch() is None
 
-    async def send(self, line: bytes) -> None:
-        """Write a line to the process.
+    def send(self, line: bytes) -> "asyncio.Future[None]":
+        """Write a line to the process, without waiting for one that does not read; see `SpoolWriter.write`.
 
         Raises:
             ProcessNotFoundError: it is gone.
         """
         if self._writer is None or not self.alive:
             raise ProcessNotFoundError("The agent's process is not running.")
-        await self._writer.write(line)
+        return self._writer.write(line)
 
-    async def send_prompt(self, prompt: str, context: ExecutionContext) -> None:
+    def send_prompt(self, prompt: str, context: ExecutionContext) -> "asyncio.Future[None]":
         """Write a prompt, and before it what makes the process's telemetry part of the execution's trace.
 
         Raises:
@@ -258,11 +266,7 @@ class Agent:
         variables = self._context.propagator.prompt_environment(context)
         if variables:
             line = control.set_environment(uuid.uuid4().hex, variables) + line
-        await self.send(line)
-
-    def unread(self) -> int:
-        """How many bytes written to the process it has not read yet."""
-        return self._writer.unread() if self._writer is not None else 0
+        return self.send(line)
 
     def expect(self, request_id: str) -> asyncio.Future[Message]:
         """The answer to a control request that is about to be sent; `answered` brings it."""

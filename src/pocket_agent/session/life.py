@@ -169,7 +169,7 @@ class Life:
             self._interrupt_deadline = running.id if running is not None else None, time.monotonic() + grace
         self.tick.set()
         with contextlib.suppress(ProcessNotFoundError):  # it ended by itself, which the tail is about to see
-            await self._agent.send(b"".join(lines))
+            self._agent.send(b"".join(lines))
 
     async def release_hold(self) -> None:
         """Let the prompts that wait go on. Needs the mutex."""
@@ -193,7 +193,8 @@ class Life:
         stop = state.current.stop if state.current is not None else None
         state.verdict = ExecutionStatus.KILLED if stop is not None else None
         state.killed = stop is StopRequest.KILL
-        state.attempts, state.heard = 1, True
+        starting = state.current is not None and state.current.status is ExecutionStatus.STARTING
+        state.attempts, state.heard = 0 if starting else 1, True
         answers = []
         state.approvals = {}
         for approval in await self._store.open_approvals(project_id):
@@ -219,8 +220,9 @@ class Life:
         elif not self._agent.open and (state.approvals or state.work.tasks):
             await self.runner.leave()
         for approval in answers:
-            if approval.answer is not None and self._agent.alive:
-                await self._agent.send(approval.answer)
+            if approval.answer is not None:
+                with contextlib.suppress(ProcessNotFoundError):
+                    self._agent.send(approval.answer)
             await state.log.write(Write(approvals=(msgspec.structs.replace(approval, delivered=True),)))
         self.wake.set()
 
@@ -236,10 +238,14 @@ class Life:
             pass
 
     async def _continue(self, execution: Execution) -> None:
-        """Go on with an adopted process; write the prompt again if it may not have got there."""
-        state = self._state
-        silent = self._agent.spool_size <= state.silent_from
-        if execution.status is ExecutionStatus.STARTING and silent and self._agent.unread() == 0:
+        """Go on with an adopted process; write the prompt again if it may not have got there.
+
+        The CLI skips a message whose `uuid` it has seen, whether it waits, runs or is over (observed with 2.1.330),
+        so nothing has to be known of what the process has read.
+        """
+        if self._agent.deaf:
+            await self.runner.replace_process()
+        elif execution.status is ExecutionStatus.STARTING:
             await self.runner.send_prompt()
 
     async def _carry_out_stop(self) -> None:

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -49,6 +49,9 @@ from pocket_agent.session.log import Draft, Write, entry_draft, now
 from pocket_agent.session.plan import Plan, Present
 from pocket_agent.session.state import State
 from pocket_agent.session.tuning import Tuning
+
+if TYPE_CHECKING:
+    import asyncio
 
 _MAX_ATTEMPTS: Final = 2
 """How often a prompt is written to a process that ends without having said anything."""
@@ -112,6 +115,7 @@ class Runner:
         self.idle_since = time.monotonic()
         self.alone = Stopwatch()
         self._starting = False
+        self._written: asyncio.Future[None] | None = None
 
     async def start(self, execution: Execution) -> None:
         """Give the prompt to the agent; the caller holds the execution slot.
@@ -228,9 +232,20 @@ class Runner:
         assert execution is not None
         state.attempts += 1
         state.silent_from = self._agent.spool_size
-        try:
-            await self._agent.send_prompt(execution.prompt, execution.context)
-        except ProcessNotFoundError:
+        with suppress(ProcessNotFoundError):
+            self._written = self._agent.send_prompt(execution.prompt, execution.context)
+            await self._note_written()
+
+    async def _note_written(self) -> None:
+        """Store that the prompt is written, once it is; a long one waits for a process that reads it."""
+        state, written = self._state, self._written
+        if written is None or not written.done():
+            return
+        self._written = None
+        execution = state.current
+        if execution is None or execution.status is not ExecutionStatus.STARTING:
+            return
+        if written.cancelled() or written.exception() is not None:
             return
         running = msgspec.structs.replace(execution, status=ExecutionStatus.RUNNING)
 
@@ -249,6 +264,7 @@ class Runner:
             FileOperationError: it could not be stored; the same lines come again at the next call.
         """
         agent = self._agent
+        await self._note_written()
         batch = agent.next_batch()
         if batch is None:
             if agent.drained:
@@ -322,17 +338,12 @@ class Runner:
         for answer in plan.answers:
             agent.answered(answer)
         for refusal in plan.refusals:
-            await self._send_if_alive(refusal)
+            with suppress(ProcessNotFoundError):
+                agent.send(refusal)
 
     def _context(self) -> ExecutionContext | None:
         """What names the running execution."""
         return self._state.current.context if self._state.current is not None else None
-
-    async def _send_if_alive(self, line: bytes) -> None:
-        try:
-            await self._agent.send(line)
-        except ProcessNotFoundError:
-            return
 
     def _apply(self, plan: Plan) -> list[Draft]:
         state, observer = self._state, self._observer
@@ -447,11 +458,27 @@ class Runner:
         """The process ended without a word about the prompt, so the prompt goes to a new one."""
         attempts = self._state.attempts
         await self._ensure_process(await self._effective(execution.options), execution.context)
-        record = self._agent.record
-        await self._state.log.write(Write(process=record, context=execution.context))
+        started = msgspec.structs.replace(execution, status=ExecutionStatus.STARTING, spool_offset=0)
+        write = Write(executions=(started,), process=self._agent.record, context=execution.context)
+        await self._state.log.write(write)
+        self._state.current = started
         self._capacity.used(self._state.project.id, self._evict)
         self._state.attempts = attempts
         await self.send_prompt()
+
+    async def replace_process(self) -> None:
+        """End a process that cannot be written to; another one goes on with the conversation and the prompt."""
+        execution = self._state.current
+        await self._agent.terminate(idle=False)
+        if execution is None or self._state.verdict is not None:
+            return  # its end shows in the tail
+        while self._agent.open and not self._agent.drained:
+            await self.take_in()
+        if self._state.current is None:
+            return
+        await self._store(Intake(self._present()).leave(), None, ended=True)
+        await self._forget_process()
+        await self._retry_or_fail(self._state.current)
 
     def _error_of_exit(self, code: int | None) -> ErrorData | None:
         if self._state.verdict is ExecutionStatus.TIMEOUT:

@@ -347,8 +347,8 @@ class Session:
             # A process that is gone is about to end the execution; an answer that is not noted as
             # delivered is sent again to an adopted process, which ignores it.
             with suppress(ProcessNotFoundError, FileOperationError):
-                await self._agent.send(line)
-                await state.log.write(Write(approvals=(msgspec.structs.replace(resolved, delivered=True),)))
+                if self._agent.send(line).done():
+                    await state.log.write(Write(approvals=(msgspec.structs.replace(resolved, delivered=True),)))
             return data
 
     async def _gone(self, approval_id: str) -> ApprovalNotFoundError:

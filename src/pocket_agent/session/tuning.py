@@ -59,7 +59,7 @@ class Tuning:
         answer = agent.expect(request_id)
         deadline = loop.time() + _CONTROL_SECONDS
         try:
-            await agent.send(line)
+            agent.send(line)
             # The answer comes by the spool, which nobody else reads while the mutex is held.
             while not answer.done() and agent.open:
                 if not await self._take_in():

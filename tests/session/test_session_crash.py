@@ -1,0 +1,159 @@
+"""A server that dies at an exact point of an execution; the next one carries out what was promised."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pocket_agent.client import Client
+from pocket_agent.errors import PocketAgentError
+from pocket_agent.events import ApprovalRequested, ExecutionFinished, ProcessSpawned
+from pocket_agent.model import ExecutionStatus, ProjectId, StopRequest
+from pocket_agent.session.agent import Agent
+from pocket_agent.session.runner import Runner
+from tests.server.room import Room, open_room, until
+
+
+async def nothing(*_: object, **__: object) -> None:
+    """What a server does that has died before it."""
+
+
+def said(messages: Any, word: bytes) -> int:
+    """In how many lines of the agent the word is."""
+    lines = [bytes(message.message) for message in messages.messages if message.type == "agent_message"]
+    return sum(b'"assistant"' in line and word in line for line in lines)
+
+
+async def ended(room: Room, client: Client, project_id: ProjectId, word: bytes) -> tuple[str, int]:
+    """How the execution ended, and how often it ran."""
+    await until(lambda: bool(room.seen.of(ExecutionFinished)))
+    (finished,) = room.seen.of(ExecutionFinished)
+    return finished.status, said(await client.messages(project_id, limit=1000), word)
+
+
+@pytest.mark.parametrize("lost", ["send_prompt", "_note_written"])
+@pytest.mark.parametrize("process", ["warm", "stopped", "starting"])
+async def test_a_stored_prompt_reaches_the_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str, process: str
+) -> None:
+    """The server dies after the commit of `starting`: before the prompt is written, or before that is stored."""
+    async with open_room(tmp_path, agents_stay=True) as room, room.client() as client:
+        session = await room.project()
+        project_id = session.state.project.id
+        if process != "starting":
+            await client.execute(project_id, "lines 1")
+            await room.eventually(ExecutionFinished)
+            if process == "stopped":
+                os.kill(room.seen.of(ProcessSpawned)[0].pid, signal.SIGSTOP)
+        else:
+            room.observe(_Stopper())
+        with monkeypatch.context() as patch:
+            patch.setattr(Runner, lost, nothing)
+            await client.execute(project_id, "once-only")
+            pid = room.seen.of(ProcessSpawned)[0].pid
+            # What the CLI does not read now is still there for the next server.
+            if process == "warm" and lost == "_note_written":
+                await until(lambda: session.state.current is None)
+                return
+    try:
+        async with open_room(tmp_path) as room, room.client() as client:
+            os.kill(pid, signal.SIGCONT)
+            assert await ended(room, client, project_id, b"once-only") == ("success", 1)
+            assert not room.seen.of(ProcessSpawned)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+class _Stopper:
+    """Stops each process as soon as it is started, like a machine that is too busy to run it."""
+
+    def emit(self, event: Any) -> None:
+        """Stop it."""
+        if isinstance(event, ProcessSpawned):
+            os.kill(event.pid, signal.SIGSTOP)
+
+
+@pytest.mark.parametrize("stop", StopRequest)
+async def test_a_promised_stop_is_carried_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: StopRequest
+) -> None:
+    async with open_room(tmp_path, agents_stay=True) as room, room.client() as client:
+        session = await room.project()
+        project_id = session.state.project.id
+        await client.execute(project_id, "ask Bash")
+        await client.execute(project_id, "behind")
+        await until(lambda: bool(session.state.approvals))
+        with monkeypatch.context() as patch:
+            patch.setattr(Runner, "end", nothing)
+            patch.setattr(Agent, "send", lambda *_: None)
+            act = client.kill if stop is StopRequest.KILL else client.interrupt
+            await act(project_id, hold_queue=True)
+    async with open_room(tmp_path) as room, room.client() as client:
+        session = room.projects.get(project_id)
+        await until(lambda: session.state.current is None)
+        (finished,) = room.seen.of(ExecutionFinished)
+        assert finished.status is ExecutionStatus.KILLED
+        kinds = [message.type for message in (await client.messages(project_id)).messages]
+        assert kinds.count("process_killed") == (stop is StopRequest.KILL)
+        assert [waiting.prompt for waiting in session.state.queue] == ["behind"]
+        await client.resume_queue(project_id)
+        await until(lambda: len(room.seen.of(ExecutionFinished)) == 2)
+
+
+@pytest.mark.parametrize("found", [True, False])
+@pytest.mark.parametrize("prompt", ["idle", "lost", "ask Bash"])
+async def test_a_fifo_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prompt: str, *, found: bool
+) -> None:
+    """Where the process's own input cannot be found, another process goes on with the conversation."""
+    async with open_room(tmp_path, agents_stay=True) as room, room.client() as client:
+        session = await room.project()
+        project_id = session.state.project.id
+        await client.execute(project_id, "lines 1")
+        await room.eventually(ExecutionFinished)
+        with monkeypatch.context() as patch:
+            if prompt == "lost":
+                patch.setattr(Runner, "send_prompt", nothing)
+            if prompt != "idle":
+                await client.execute(project_id, prompt)
+            if prompt == "ask Bash":
+                await until(lambda: bool(session.state.approvals))
+            monkeypatch.setattr(room.projects, "close_idle", nothing)
+            for fifo in (room.settings.data.dir / "spool").glob("*.in"):
+                fifo.unlink()
+    if not found:
+        monkeypatch.setattr("pocket_agent.claude.fifo.sys.platform", "elsewhere")
+    async with open_room(tmp_path) as room, room.client() as client:
+        session = room.projects.get(project_id)
+        if prompt == "ask Bash":
+            # Another process asks anew, after the question of the first.
+            await until(lambda: bool(session.state.approvals) and (found or bool(room.seen.of(ApprovalRequested))))
+            await client.approve(project_id, list(session.state.approvals)[-1])
+        if prompt != "idle":
+            finished = await room.eventually(ExecutionFinished)
+            assert finished.status is ExecutionStatus.SUCCESS
+        await client.execute(project_id, "next-one")
+        await until(lambda: session.state.current is None and not session.state.queue)
+        page = await client.messages(project_id, limit=1000)
+        assert said(page, b"next-one") == 1
+        assert said(page, b"lost") == (prompt == "lost")
+
+
+async def test_a_prompt_that_was_written_by_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CLI ends at the half line, and another process takes the prompt."""
+    long = "once-only " + "x" * 3_000_000
+    async with open_room(tmp_path, agents_stay=True, limits__message_size="8MiB") as room, room.client() as client:
+        session = await room.project()
+        project_id = session.state.project.id
+        room.observe(_Stopper())
+        await client.execute(project_id, long)
+        pid = room.seen.of(ProcessSpawned)[0].pid
+        assert session.state.current is not None
+        assert session.state.current.status is ExecutionStatus.STARTING
+    async with open_room(tmp_path, limits__message_size="8MiB") as room, room.client() as client:
+        os.kill(pid, signal.SIGCONT)
+        with pytest.raises(PocketAgentError):
+            await client.kill(project_id, execution_id="another")
+        assert await ended(room, client, project_id, b"once-only") == ("success", 1)
