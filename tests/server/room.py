@@ -277,7 +277,7 @@ class Room:
 
 @contextlib.asynccontextmanager
 async def open_room(
-    folder: Path, *, standin: bool = True, agents_stay: bool = False, **changed: object
+    folder: Path, *, standin: bool = True, agents_stay: object = False, **changed: object
 ) -> AsyncIterator[Room]:
     """A server with these settings (`__` for the dots of their keys), closed with all its agents at the end.
 

@@ -37,7 +37,7 @@ class Stopper:
 @pytest.mark.parametrize("reads", ["nothing", "some"])
 @pytest.mark.parametrize("act", ["kill", "interrupt"])
 async def test_a_long_prompt_that_is_not_read_can_be_stopped(tmp_path: Path, reads: str, act: str) -> None:
-    changed: dict[str, object] = {"limits__message_size": "8MiB", "claude__interrupt_grace": "1ms"}
+    changed: dict[str, Any] = {"limits__message_size": "8MiB", "claude__interrupt_grace": "1ms"}
     program = tmp_path / "some"
     program.write_text(_READS_SOME)
     program.chmod(0o700)
