@@ -1,12 +1,16 @@
 """Which directories a path that is being typed may go on to. Which may be projects is in test_projects.py."""
 
+import contextlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from pocket_agent.config import ProjectSettings
 from pocket_agent.directory import MAX_COMPLETIONS, Completions, Directories
+from pocket_agent.errors import InvalidPathError
 
 
 @pytest.fixture
@@ -95,3 +99,58 @@ async def test_there_are_never_too_many(tree: Path) -> None:
     assert (len(exactly.paths), exactly.truncated) == (MAX_COMPLETIONS, False)
     more = await anywhere.complete(f"{tree}/other/")
     assert (len(more.paths), more.truncated) == (MAX_COMPLETIONS, True)
+
+
+async def refused(directories: Directories, path: Path) -> bool:
+    """Whether an agent may not work there."""
+    with contextlib.suppress(InvalidPathError):
+        await directories.find(str(path))
+        return False
+    return True
+
+
+async def test_the_data_directory_is_refused_from_inside_and_from_around(tree: Path) -> None:
+    data = tree / "code" / "data"
+    (data / "spool").mkdir()
+    (tree / "link").symlink_to(tree / "code")
+    (tree / "inner").symlink_to(data / "spool")
+    anywhere = Directories(ProjectSettings(allowed_roots=()), tree / "link" / "data")
+    paths = (tree, tree / "code", data, data / "spool", tree / "link", tree / "inner", Path("/"))
+    assert [path for path in paths if not await refused(anywhere, path)] == []
+    assert not await refused(anywhere, tree / "code" / "alpha")
+    # What may not be a project itself still leads to those that may.
+    assert await names(anywhere, f"{tree}/co") == ["code"]
+    assert await names(anywhere, f"{tree}/code/da") == []
+
+
+MOUNTED = """
+import sys
+from pathlib import Path
+from pocket_agent.config import ProjectSettings
+from pocket_agent.directory import Directories, private_paths
+from pocket_agent.errors import InvalidPathError
+from pocket_agent.errors import InvalidPathError
+
+tree = Path(sys.argv[1])
+anywhere = Directories(ProjectSettings(allowed_roots=()), tree / "code" / "data")
+for path in (tree / "copy", tree / "copy" / "data", tree / "other", tree / "other" / "secret", tree / "code" / "beta"):
+    try:
+        anywhere._check(path)
+    except InvalidPathError:
+        print(path.relative_to(tree))
+"""
+
+
+def test_a_bind_mount_of_the_data_directory_or_of_one_above_it_is_refused_too(tree: Path) -> None:
+    (tree / "copy").mkdir()
+    mounts = 'mount --bind "$1/code" "$1/copy"; mount --bind "$1/code/data" "$1/other/secret"'
+    script = f'{mounts}; exec "$2" -c "$3" "$1"'
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", script, "sh", tree, sys.executable, MOUNTED],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "unshare" in done.stderr:
+        pytest.skip("this user may make no mounts")
+    assert done.stdout.split() == ["copy", "copy/data", "other", "other/secret"], done.stderr

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -27,7 +28,7 @@ class Directories:
 
     Args:
         settings: directories inside which projects may lie; none allows all.
-        private: the server's own data, which is nobody's project.
+        private: the server's data directory. No agent may work inside it or in a directory around it.
     """
 
     def __init__(self, settings: ProjectSettings, private: Path) -> None:
@@ -55,21 +56,40 @@ class Directories:
         """Whether there are roots that projects have to be in."""
         return bool(self._settings.allowed_roots)
 
-    def check(self, real_path: Path) -> None:
-        """Refuse a path without looking at the disk, but for the roots.
+    async def check(self, real_path: Path) -> None:
+        """Refuse a directory that an agent may not work in (any more).
 
         Args:
             real_path: absolute, symlinks resolved.
 
         Raises:
-            InvalidPathError: outside the allowed roots.
+            InvalidPathError: outside the allowed roots, or inside or around the data directory.
         """
+        await asyncio.to_thread(self._check, real_path)
+
+    def _check(self, real_path: Path) -> None:
+        self._check_inside(real_path)
+        identity = _identity(real_path)
+        for private in private_paths(self._private):
+            # A bind mount of the data directory, or of one above it, has another path and the same inode.
+            if private.is_relative_to(real_path) or identity in map(_identity, private.parents):
+                raise InvalidPathError(
+                    "The directory contains the server's data directory, which no agent may reach. "
+                    "Choose a directory inside it, or move the data directory (data.dir)."
+                )
+
+    def _check_inside(self, real_path: Path) -> None:
+        """Refuse what lies outside the allowed roots or inside the data directory."""
         roots = self._real_roots()
         if roots and not any(real_path.is_relative_to(root) for root in roots):
             raise InvalidPathError(
                 "The path is outside the directories that this server allows (projects.allowed_roots)."
             )
-        if real_path.is_relative_to(os.path.realpath(self._private)):
+        data = _identity(self._private)
+        private = private_paths(self._private)
+        if any(real_path.is_relative_to(path) for path in private) or (
+            data is not None and data in map(_identity, (real_path, *real_path.parents))
+        ):
             raise InvalidPathError("The path is inside the server's own data directory.")
 
     async def complete(self, typed: str) -> Completions:
@@ -85,7 +105,7 @@ class Directories:
 
     def _find(self, path: str) -> Path:
         real_path = _resolve(path)
-        self.check(real_path)
+        self._check(real_path)
         return real_path
 
     def _find_file(self, path: str) -> Path:
@@ -96,7 +116,7 @@ class Directories:
             is_file = real_path.is_file()
         except (OSError, RuntimeError, ValueError) as error:
             raise InvalidPathError("There is no such file, or it cannot be read.") from error
-        self.check(real_path)
+        self._check_inside(real_path)
         if not is_file:
             raise InvalidPathError("The path is no file.")
         return real_path
@@ -139,13 +159,57 @@ class Directories:
 
     def _allowed(self, path: str) -> bool:
         try:
-            self._find(path)
+            # A directory around the data directory is no project, and leads to others.
+            self._check_inside(_resolve(path))
         except InvalidPathError:
             return False
         return True
 
     def _real_roots(self) -> list[Path]:
         return [Path(os.path.realpath(root)) for root in self._settings.allowed_roots]
+
+
+def private_paths(directory: Path) -> list[Path]:
+    """Every path that leads to a directory: its real one, and those by bind mounts (Linux).
+
+    Source: proc_pid_mountinfo(5); a mount shows the tree below `root` of the file system `major:minor`.
+    """
+    real = Path(os.path.realpath(directory))
+    try:
+        lines = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines()
+    except OSError:  # not Linux
+        return [real]
+    fields = [line.split(" ", 5) for line in lines]
+    mounts = [(field[2], Path(_unescaped(field[3])), Path(_unescaped(field[4]))) for field in fields]
+    # Of two mounts at one place the later one is seen.
+    own = max(
+        (mount for mount in mounts if real.is_relative_to(mount[2])),
+        key=lambda mount: len(mount[2].parts),
+        default=None,
+    )
+    if own is None:
+        return [real]
+    device, root, point = next(mount for mount in reversed(mounts) if mount[2] == own[2])
+    inside = root / real.relative_to(point)
+    others = [
+        point / inside.relative_to(root)
+        for other, root, point in mounts
+        if other == device and inside.is_relative_to(root)
+    ]
+    return list(dict.fromkeys([real, *others]))
+
+
+def _unescaped(text: str) -> str:
+    """A path of mountinfo, in which blanks and backslashes are octal."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -60,7 +60,7 @@ class Policy:
             ForbiddenError: the settings do not allow something.
             InvalidPathError: a directory or a file is missing, or outside the allowed roots.
         """
-        self.directories.check(Path(directory))
+        await self.directories.check(Path(directory))
         if options.dangerously_skip_permissions and not self._claude.allow_dangerously_skip_permissions:
             raise ForbiddenError(
                 "dangerously_skip_permissions is switched off on this server "
