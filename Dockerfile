@@ -24,7 +24,7 @@ RUN /opt/pocket-agent/bin/pip install --no-cache-dir --constraint constraints.tx
 
 FROM python:3.13-slim-bookworm
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends ca-certificates git openssh-client ripgrep tini \
+    && apt-get install --yes --no-install-recommends bubblewrap ca-certificates git openssh-client ripgrep tini \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 1000 agent \
     && install --directory --owner agent --mode 0700 /var/lib/pocket-agent /projects

@@ -22,7 +22,7 @@ check: setup-tests ## style, types, the floors of the house, generated files
 
 setup-tests:
 	@POCKET_AGENT_OWN_CLAUDE=1 scripts/setup
-	@scripts/tools prometheus prometheus-alertmanager prometheus-node-exporter prometheus-blackbox-exporter systemd libsystemd-shared nginx caddy openssl chromium
+	@scripts/tools prometheus prometheus-alertmanager prometheus-node-exporter prometheus-blackbox-exporter systemd libsystemd-shared nginx caddy openssl chromium bubblewrap
 	@scripts/grafana
 	@scripts/web
 .PHONY: setup-tests

@@ -23,6 +23,7 @@ from pocket_agent.audit.file import audit_path
 from pocket_agent.audit.observer import AuditObserver
 from pocket_agent.audit.trail import AuditTrail, NoTrail, Trail
 from pocket_agent.claude.command import build_environment, select_environment
+from pocket_agent.claude.confinement import Confinement
 from pocket_agent.claude.installation import Installer
 from pocket_agent.claude.restraint import raise_open_files
 from pocket_agent.claude.spool import SpoolWatcher
@@ -48,6 +49,7 @@ from pocket_agent.observability.log import Log, open_log
 from pocket_agent.observability.loss import Losses
 from pocket_agent.observability.observation import Observation
 from pocket_agent.observability.report import Report
+from pocket_agent.policy import examine_confinement
 from pocket_agent.projects import Projects
 from pocket_agent.reload import Parts, Reloader
 from pocket_agent.server.admission import Admission
@@ -173,6 +175,7 @@ async def _serve(
             watcher = SpoolWatcher()
             stack.callback(watcher.close)
             installer = Installer(settings.claude.binary, candidates, build_environment(child, {}))
+            confinement = await _confinement(loaded, environment, observer)
             context = AgentContext(
                 settings.claude,
                 installer,
@@ -182,11 +185,12 @@ async def _serve(
                 observer,
                 observed.traces.propagator,
                 umask,
+                confinement,
             )
             hub = Hub(observed.broadcasts)
             projects = Projects(store, hub, context, settings, observer)
             exposition = observed.exposition(hub, projects, store)
-            inspector = Inspector(store, installer, projects, settings, observed.loop, observed.conditions)
+            inspector = Inspector(store, installer, projects, settings, observed.loop, observed.conditions, confinement)
             health = Health(inspector.checks(), settings.health, observer)
             report = observed.report(hub, projects, store, inspector, health)
             endpoint = _endpoint(store, hub, projects, report, settings, observer, trail or NoTrail())
@@ -371,6 +375,21 @@ async def _child_environment(settings: Settings, environment: Mapping[str, str])
     _make_private(home)
     kept = {name: environment[name] for name in ("PATH", "LANG", "LC_ALL", "TERM", "TMPDIR") if name in environment}
     return {**kept, **child_environment(model.base_url, home)}
+
+
+async def _confinement(loaded: LoadedSettings, environment: Mapping[str, str], observer: Observer) -> Confinement:
+    """What agents can see, checked once.
+
+    Raises:
+        ConfigurationError: what the settings ask for does not work here.
+    """
+    settings = loaded.settings
+    found = await asyncio.to_thread(examine_confinement, loaded, environment)
+    if found.reason and settings.claude.confinement is not None:
+        raise ConfigurationError(f"claude.confinement: {settings.claude.confinement} is not possible: {found.reason}")
+    if found.reason:
+        observer.emit(SettingIgnored("claude.confinement", f"Agents are not confined: {found.reason}"))
+    return found
 
 
 def _demo_dir(settings: Settings) -> Path:

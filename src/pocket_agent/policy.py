@@ -1,20 +1,46 @@
 """What clients may choose for an agent: by the settings, when they ask for it and again when it starts."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from pocket_agent.claude.confinement import Confinement, find_confinement
+from pocket_agent.config import LoadedSettings
 from pocket_agent.config.agent import TOOL
 from pocket_agent.config.settings import Settings
-from pocket_agent.directory import Directories
+from pocket_agent.directory import Directories, private_paths
 from pocket_agent.errors import ForbiddenError, InvalidPathError
 from pocket_agent.model import ExecuteOptions
 
 BYPASS: Final = "bypassPermissions"
 """The permission mode that asks for nothing."""
 _TOOL: Final = re.compile(TOOL)
+
+
+def examine_confinement(loaded: LoadedSettings, environment: Mapping[str, str]) -> Confinement:
+    """How agents are confined with these settings. Runs bwrap, and waits for it.
+
+    Args:
+        loaded: the settings; what is hidden are the data directory and the files of keys, tokens and settings.
+        environment: the server's own.
+    """
+    settings = loaded.settings
+    metrics, notifications, monitoring = settings.metrics, settings.notifications, settings.monitoring
+    files = (
+        *(loaded.file, settings.server.tls.key, metrics.token_file, notifications.urls_file),
+        *(monitoring.slack_url_file, monitoring.pagerduty_key_file, monitoring.email_password_file),
+        *(monitoring.webhook_url_file, monitoring.watchdog_url_file),
+    )
+    hidden = [settings.data.dir, *(file for file in files if file is not None)]
+    return find_confinement(
+        settings.claude.confinement,
+        environment.get("PATH"),
+        [path for name in hidden for path in private_paths(name)],
+        private_paths(settings.data.dir / "demo" / "home") if settings.demo else (),
+    )
 
 
 class _Rule(msgspec.Struct, rename="camel"):

@@ -122,9 +122,12 @@ def _values(options: ExecuteOptions, *, resume: str | None, session_id: str | No
 
 
 def process_options(
-    options: ExecuteOptions, telemetry: str = "", setting_sources: Sequence[str] = SETTING_SOURCES
+    options: ExecuteOptions,
+    telemetry: str = "",
+    setting_sources: Sequence[str] = SETTING_SOURCES,
+    confinement: str = "off",
 ) -> bytes:
-    """Canonical JSON of what needs a new process when it changes: options, telemetry by its mark, and sources.
+    """Canonical JSON of what needs a new process when it changes: options, telemetry by its mark, sources, confinement.
 
     The model and the permission mode are not among them, since control requests change them in
     place; except that a process must have been started with leave to bypass permissions before it
@@ -143,6 +146,8 @@ def process_options(
     beside: dict[str, object] = {"telemetry": telemetry} if telemetry else {}
     if set(setting_sources) != set(SETTING_SOURCES):
         beside["setting_sources"] = sorted(set(setting_sources))
+    if confinement != "off":
+        beside["confinement"] = confinement
     return msgspec.json.encode({"options": msgspec.Raw(encoded), **beside}) if beside else encoded
 
 

@@ -15,6 +15,7 @@ from typing import Final
 import psutil
 
 from pocket_agent.claude.command import PROCESS_MARKER
+from pocket_agent.claude.confinement import BWRAP, Confinement, read_pid
 from pocket_agent.claude.family import Family, open_pidfd, read_marker, read_row, send_signal
 from pocket_agent.claude.installation import ADVICE
 from pocket_agent.claude.restraint import SYSTEMD_RUN, restrain, scoped
@@ -31,6 +32,12 @@ from pocket_agent.errors import (
 _POLL_SECONDS: Final = 0.05
 _SCAN_SECONDS: Final = (0.005, 0.05)
 """How long to wait between looks at a family that is ending: at first, and at most."""
+
+_SIGNALLED: Final = 128
+"""bwrap reports a signal that ended its child as this plus the number of the signal."""
+_LOOK_SECONDS: Final = 0.01
+_MAX_LOOKS: Final = 300
+"""How often bwrap is looked at after the end of its child, until its exit code is given up."""
 
 _NO_PID: Final = -1
 _ORPHAN_SECONDS: Final = 5.0
@@ -57,6 +64,8 @@ def spawn(
     spool: Spool,
     limits: AgentLimitSettings | None = None,
     umask: int = -1,
+    confinement: Confinement = Confinement(),  # noqa: B008 - immutable
+    directories: Sequence[str] = (),
 ) -> "ClaudeProcess":
     """Start a CLI process in a session of its own, on the files of `spool`. Needs a running loop.
 
@@ -67,13 +76,16 @@ def spawn(
         spool: created, and used by no other process.
         limits: what it may use of the machine.
         umask: of the process; -1 for the one of this process.
+        confinement: what it can see of the machine.
+        directories: those besides `cwd` that it works in.
 
     Raises:
         ClaudeNotFoundError: the program is missing or cannot be run.
         ExecutionFailedError: the directory is gone, or the arguments are too long.
         ResourceLimitError: the system has no room for another process or file.
     """
-    command = scoped(argv, limits, user=os.geteuid() != 0) if limits is not None else list(argv)
+    command = list(argv)
+    info, reported = -1, -1
     try:
         with contextlib.ExitStack() as stack:
             # Read and write: the process holds its own input open and never sees its end.
@@ -81,8 +93,23 @@ def spawn(
             stdout = _opened(stack, spool.output, os.O_WRONLY | os.O_APPEND)
             stderr = _opened(stack, spool.errors, os.O_WRONLY | os.O_APPEND)
             directory = stack.enter_context(held(cwd))
+            if confinement.mode != "off":
+                _refuse_missing(argv[0])
+                status = os.stat(directory)  # noqa: PTH116
+                info, reported = os.pipe()
+                stack.callback(os.close, reported)
+                command = confinement.command(
+                    command,
+                    cwd=cwd,
+                    identity=(status.st_dev, status.st_ino),
+                    directories=directories,
+                    environment=environment,
+                    info=reported,
+                )
+            command = scoped(command, limits, user=os.geteuid() != 0)
             child = subprocess.Popen(  # noqa: S603  # argv is a list, no shell reads it
                 command,
+                pass_fds=() if reported < 0 else (reported,),
                 stdin=stdin,
                 stdout=stdout,
                 stderr=stderr,
@@ -92,23 +119,50 @@ def spawn(
                 umask=umask,
             )
     except (OSError, ValueError) as error:
+        if info >= 0:
+            os.close(info)
         raise _explained(error, command[0], cwd) from error
     # Reaping is done below, by pid, so that it is the same whoever started the process. Popen must
     # neither do it too nor complain that nobody did.
     child.returncode = 0
+    pid = child.pid
     try:
-        restrain(child.pid, limits)
-        start_time = _start_time(child.pid)
-    except OSError as error:
-        os.killpg(child.pid, signal.SIGKILL)
+        if info >= 0:
+            pid = _confined_pid(info, spool)
+        restrain(pid, limits)
+        start_time = _start_time(pid)
+    except (OSError, ExecutionFailedError) as error:
+        for started in {pid, child.pid}:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(started, signal.SIGKILL)
         os.waitpid(child.pid, 0)
+        if isinstance(error, ExecutionFailedError):
+            raise
         text = f"The system does not tell about a process just started, or limit it: {error.strerror}."
         raise ResourceLimitError(text) from error
-    return ClaudeProcess(child.pid, start_time, spool.id, open_pidfd(child.pid), child=True)
+    return ClaudeProcess(pid, start_time, spool.id, open_pidfd(pid), child=child.pid)
+
+
+def _refuse_missing(binary: str) -> None:
+    """As execve(2) would, for a program that bwrap is to start."""
+    if not os.access(binary, os.X_OK):
+        missing = not os.path.exists(binary)  # noqa: PTH110
+        number = errno.ENOENT if missing else errno.EACCES
+        raise OSError(number, os.strerror(number))
+
+
+def _confined_pid(info: int, spool: Spool) -> int:
+    """The pid of the CLI inside its confinement; closes the descriptor on which bwrap reports it."""
+    try:
+        return read_pid(info)
+    except ExecutionFailedError as error:
+        raise ExecutionFailedError(error.message, details={"stderr": spool.error_tail()}) from error
+    finally:
+        os.close(info)
 
 
 def _start_time(pid: int) -> str:
-    """When a child started; it can always be told, since nobody has reaped it."""
+    """When a child, or a child of the child, started; its parent reaps it later than this asks."""
     row = read_row(pid)
     if row is None:
         raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
@@ -133,8 +187,9 @@ def _explained(error: OSError | ValueError, binary: str, cwd: Path) -> PocketAge
     if replaced or not (cwd.is_dir() and os.access(cwd, os.X_OK)):
         fault = "was replaced by a link" if replaced else "is gone, or may not be entered"
         return ExecutionFailedError(f"The project's directory {fault}.")
-    if binary == SYSTEMD_RUN:
-        return ExecutionFailedError("systemd-run is missing, or cannot be run; it is needed for claude.limits.by.")
+    around = {SYSTEMD_RUN: "claude.limits.by", BWRAP: "claude.confinement"}.get(Path(binary).name)
+    if around is not None:
+        return ExecutionFailedError(f"{binary} is missing, or cannot be run; it is needed for {around}.")
     fault = f"cannot be run: {error.strerror}" if Path(binary).exists() else "is missing"
     return ClaudeNotFoundError(f"The Claude Code CLI {fault}. {ADVICE}")
 
@@ -165,7 +220,7 @@ def adopt(pid: int, start_time: str, boot: str, marker: str | None = None) -> "C
         if descriptor is not None:
             os.close(descriptor)
         return None
-    return ClaudeProcess(pid, start_time, marker or read_marker(pid), descriptor, child=False)
+    return ClaudeProcess(pid, start_time, marker or read_marker(pid), descriptor, child=None)
 
 
 async def kill_leftovers(pid: int, start_time: str, boot: str, marker: str, *, grace: float = 5.0) -> bool:
@@ -216,13 +271,17 @@ class ClaudeProcess:
             not await it unshielded: `wait` does it right.
     """
 
-    def __init__(self, pid: int, start_time: str, marker: str | None, descriptor: int | None, *, child: bool) -> None:
+    def __init__(
+        self, pid: int, start_time: str, marker: str | None, descriptor: int | None, *, child: int | None
+    ) -> None:
         self.pid = pid
         self.start_time = start_time
         self.boot_id = boot_id()
         self._marker = marker
         self._descriptor = descriptor
+        # What this server reaps: the process itself, or the bwrap around it; None for an adopted one.
         self._child = child
+        self._looks = 0
         self._loop = asyncio.get_running_loop()
         self._poll: asyncio.TimerHandle | None = None
         self.exited: asyncio.Future[int | None] = self._loop.create_future()
@@ -315,20 +374,33 @@ class ClaudeProcess:
                 os.killpg(self.pid, number)
 
     def _check(self) -> None:
-        ended, code = self._reap() if self._child else (self._is_gone(), None)
+        if self._child is None:
+            ended, code = self._is_gone(), None
+        elif self._child == self.pid:
+            ended, code = _reap(self.pid)
+        else:
+            ended, code = self._reap_around()
         if ended:
             self.release()
             if not self.exited.done():
                 self.exited.set_result(code)
         elif self._descriptor is None:
-            self._poll = self._loop.call_later(_POLL_SECONDS, self._check)
+            self._poll = self._loop.call_later(_LOOK_SECONDS if self._looks else _POLL_SECONDS, self._check)
 
-    def _reap(self) -> tuple[bool, int | None]:
-        try:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-        except ChildProcessError:  # somebody else has reaped it
+    def _reap_around(self) -> tuple[bool, int | None]:
+        """As `_reap`, for a process inside bwrap, whose own end comes right after and has the exit code."""
+        assert self._child is not None
+        if not self._is_gone():
+            return False, None
+        ended, code = _reap(self._child)
+        if ended:
+            return True, -(code - _SIGNALLED) if code is not None and code > _SIGNALLED else code
+        # Its pidfd stays readable, and there is none for what follows.
+        self.release()
+        self._looks += 1
+        if self._looks > _MAX_LOOKS:  # stopped, perhaps; it is reaped with this server
             return True, None
-        return (True, os.waitstatus_to_exitcode(status)) if pid else (False, None)
+        return False, None
 
     def _is_gone(self) -> bool:
         try:
@@ -336,6 +408,15 @@ class ClaudeProcess:
         except OSError:  # it cannot be told now
             return False
         return row is None or row.zombie or row.start_time != self.start_time
+
+
+def _reap(pid: int) -> tuple[bool, int | None]:
+    """Whether a child has ended, and its exit code where that can be known; never waits."""
+    try:
+        reaped, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:  # somebody else has reaped it
+        return True, None
+    return (True, os.waitstatus_to_exitcode(status)) if reaped else (False, None)
 
 
 async def _gone(family: Family, grace: float) -> bool:

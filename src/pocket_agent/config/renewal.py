@@ -49,7 +49,7 @@ _BY_SECTION: Final[Mapping[Effect, Mapping[str, str]]] = {
         "server.tls": "enabled",
         "data": "dir",
         "websocket": "tail_size",
-        "claude": "binary max_line inherit",
+        "claude": "binary max_line inherit confinement",
         "storage": "synchronous",
         "audit": "enabled",
         "metrics": "enabled host port token_file models projects",

@@ -307,6 +307,16 @@ class ClaudeSettings(Section):
         description="Further environment variables for the CLI.",
         repr=False,
     )
+    confinement: Annotated[
+        Literal["off", "data", "project"] | None,
+        choice("off", "data", "project").optional("auto", "`data` where bubblewrap works, else `off` with a warning"),
+    ] = Field(
+        default=None,
+        description="What agents can see of the machine, by bubblewrap. `data`: everything but the server's own data "
+        "directory, keys and files of tokens. `project`: beyond that, nothing outside of the project, its temporary "
+        "directory and the CLI's own configuration can be written to. A server that is told `data` or `project` does "
+        "not start where bubblewrap does not work.",
+    )
     limits: AgentLimitSettings = Field(default_factory=AgentLimitSettings)
     interrupt_grace: Seconds = Field(
         default=10.0, description="Time to end after an interrupt, before it is terminated."

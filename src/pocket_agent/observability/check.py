@@ -10,6 +10,7 @@ from queue import SimpleQueue
 from typing import Final, TypeVar
 
 from pocket_agent import events
+from pocket_agent.claude.confinement import Confinement
 from pocket_agent.claude.installation import Installer
 from pocket_agent.config.settings import Settings
 from pocket_agent.errors import PocketAgentError
@@ -81,6 +82,7 @@ class Inspector:
         settings: Settings,
         loop: LoopMonitor,
         conditions: Conditions,
+        confinement: Confinement = Confinement(),  # noqa: B008 - immutable
     ) -> None:
         self.claude = ClaudeFigures(available=False, version=None)
         self.free_bytes = 0
@@ -90,6 +92,7 @@ class Inspector:
         self._settings = settings
         self._loop = loop
         self._conditions = conditions
+        self._confinement = confinement.mode
         self._idle_since: dict[str, float] = {}
 
     def checks(self) -> Mapping[str, Check]:
@@ -110,7 +113,7 @@ class Inspector:
             self.claude = ClaudeFigures(available=False, version=None)
             raise
         self.claude = ClaudeFigures(available=True, version=found.version)
-        return CheckData("healthy")
+        return CheckData("healthy", f"Confinement of agents: {self._confinement}.")
 
     async def _disk(self) -> CheckData:
         self.free_bytes = free = await in_thread(self._store.free_bytes, "health-disk")

@@ -15,6 +15,7 @@ from typing import Final
 
 from pocket_agent.claude import control
 from pocket_agent.claude.command import build_argv, build_environment, process_options
+from pocket_agent.claude.confinement import Confinement
 from pocket_agent.claude.framing import Line, LineFramer, Oversized
 from pocket_agent.claude.installation import Installer
 from pocket_agent.claude.message import Message
@@ -35,6 +36,7 @@ class AgentContext:
 
     Attributes:
         umask: of the files that they make (umask(2)); -1 for the server's own.
+        confinement: what they can see of the machine.
     """
 
     settings: ClaudeSettings
@@ -45,6 +47,7 @@ class AgentContext:
     observer: Observer
     propagator: Propagator = field(default_factory=NoPropagator)
     umask: int = -1
+    confinement: Confinement = field(default_factory=Confinement)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,9 @@ class Agent:
         return self.record is not None and self.record.options == self._process_options(options)
 
     def _process_options(self, options: ExecuteOptions) -> bytes:
-        return process_options(options, self._context.propagator.mark, self._context.settings.setting_sources)
+        context = self._context
+        sources, mode = context.settings.setting_sources, context.confinement.mode
+        return process_options(options, context.propagator.mark, sources, mode)
 
     async def start(
         self, options: ExecuteOptions, *, resume: str | None, fork: bool, context: ExecutionContext
@@ -150,6 +155,8 @@ class Agent:
                 spool=spool,
                 limits=self._context.settings.limits,
                 umask=self._context.umask,
+                confinement=self._context.confinement,
+                directories=options.add_dirs,
             )
         except BaseException:
             spool.remove()

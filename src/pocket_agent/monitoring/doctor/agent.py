@@ -1,11 +1,15 @@
 """The Claude Code CLI: whether it is there, answers, and somebody is logged in."""
 
+import asyncio
+
 from pocket_agent.claude.command import build_environment
+from pocket_agent.claude.confinement import ADVICE as ADVICE_CONFINEMENT
 from pocket_agent.claude.installation import ADVICE, Installer
 from pocket_agent.claude.login import is_logged_in
 from pocket_agent.errors import ClaudeNotFoundError
 from pocket_agent.monitoring.doctor.finding import Finding, failed, ok, warning
 from pocket_agent.monitoring.doctor.patient import Patient
+from pocket_agent.policy import examine_confinement
 
 
 async def examine_agent(patient: Patient) -> list[Finding]:
@@ -22,4 +26,15 @@ async def examine_agent(patient: Patient) -> list[Finding]:
     if not patient.settings.demo and await is_logged_in(found.path, environment) is False:
         fix = "Run `claude` as the server's user and log in, or set ANTHROPIC_API_KEY; `serve --demo` needs neither."
         findings.append(warning("claude login", "nobody is logged in: executions will fail", fix))
-    return findings
+    return [*findings, await _confinement(patient)]
+
+
+async def _confinement(patient: Patient) -> Finding:
+    """What agents could see of the machine, were the server started from here."""
+    name = "confinement"
+    found = await asyncio.to_thread(examine_confinement, patient.loaded, patient.environment)
+    if not found.reason:
+        return ok(name, f"{found.mode} (claude.confinement)")
+    message = f"off: {found.reason.removesuffix(ADVICE_CONFINEMENT).strip().rstrip('.')}"
+    finding = warning if patient.settings.claude.confinement is None else failed
+    return finding(name, message, f"{ADVICE_CONFINEMENT} Without it agents can read the server's own data.")

@@ -1,0 +1,204 @@
+"""What an agent can see of the machine: a mount namespace around it, made by bubblewrap (bwrap(1)).
+
+An agent is started as `bwrap ... -- sh -c CHECK sh claude ...`. bwrap stays as the parent of the CLI, reports
+the CLI's pid on a descriptor and passes on its exit status. The pid namespace stays the server's, so that
+pids, process groups and environments mean the same inside and outside, and nothing ends with the parent
+(no --die-with-parent): the next server adopts the CLI by its pid.
+
+The user namespace is what keeps the agent from the server's memory and from mounts that were hidden:
+/proc/PID/{root,cwd,fd,environ,mem} of a process outside it needs CAP_SYS_PTRACE there (ptrace(2)), and in a
+user namespace of its own an agent cannot undo mounts that came from ours (mount_namespaces(7)).
+"""
+
+import json
+import os
+import select
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from pocket_agent.errors import ExecutionFailedError
+
+Mode = Literal["off", "data", "project"]
+
+BWRAP: Final = "bwrap"
+ADVICE: Final = "Install bubblewrap (Debian: apt install bubblewrap), and allow user namespaces to the server's user."
+_CHECK_SECONDS: Final = 10.0
+_INFO_SECONDS: Final = 10.0
+_INFO_BYTES: Final = 4096
+_TEMPORARY: Final = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - hidden, not used
+_SERVICES: Final = (
+    "/run/docker.sock",
+    "/run/containerd/containerd.sock",
+    "/run/podman/podman.sock",
+    "/run/crio/crio.sock",
+    "/run/libvirt/libvirt-sock",
+)
+"""Sockets of services that run programs outside of the namespace for whoever may write to them."""
+
+_SAME_DIRECTORY: Final = (
+    '[ "$(stat -c %d:%i .)" = "$1" ] || { echo "The directory of the project was replaced." >&2; exit 1; }; '
+    'shift; exec "$@"'
+)
+"""bwrap enters the directory by its path again; this compares device and inode with those of the held one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confinement:
+    """How agents are confined.
+
+    Attributes:
+        mode: what is in force.
+        reason: why it is less than wanted; empty when it is not.
+        program: bwrap.
+        hidden: directories and files that no agent can see. The paths have no links in them.
+        shown: directories inside the hidden ones that agents use.
+    """
+
+    mode: Mode = "off"
+    reason: str = ""
+    program: str = ""
+    hidden: tuple[Path, ...] = ()
+    shown: tuple[Path, ...] = ()
+
+    def command(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: Path,
+        identity: tuple[int, int],
+        directories: Sequence[str] = (),
+        environment: Mapping[str, str],
+        info: int,
+    ) -> list[str]:
+        """The command line that runs a program confined. Looks at the disk.
+
+        Args:
+            argv: the program and its arguments.
+            cwd: the project's directory, symlinks resolved.
+            identity: its device and inode.
+            directories: further ones that the agent works in, symlinks resolved.
+            environment: the program's.
+            info: the descriptor on which bwrap reports the program's pid, see `read_pid`.
+        """
+        mounts = ["--dev-bind", "/", "/"]
+        if self.mode == "project":
+            mounts = list(_project_mounts(argv[0], [str(cwd), *directories], environment))
+        return [
+            *self._start,
+            *mounts,
+            *_hiding(self.hidden, self.shown),
+            *("--info-fd", str(info), "--"),
+            *("/bin/sh", "-c", _SAME_DIRECTORY, "sh", "{}:{}".format(*identity)),
+            *argv,
+        ]
+
+    @property
+    def _start(self) -> tuple[str, ...]:
+        return (self.program, "--unshare-user", "--cap-drop", "ALL", "--new-session")
+
+    def fault(self) -> str:
+        """Why this does not work here; empty when it does. Runs bwrap, and waits for it."""
+        if not self.program:
+            return f"bubblewrap is not installed. {ADVICE}"
+        empty = 'for path do [ -d "$path" ] && [ -n "$(ls -A "$path")" ] && exit 9; done; exit 0'
+        directories = [str(path) for path in self.hidden if path.is_dir()]
+        mounts = ["--dev-bind", "/", "/", *_hiding(self.hidden, ())]
+        try:
+            done = subprocess.run(  # noqa: S603  # argv is a list, no shell reads it
+                [*self._start, *mounts, "--", "/bin/sh", "-c", empty, "sh", *directories],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=_CHECK_SECONDS,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return f"bubblewrap cannot be run: {error}."
+        if done.returncode == 0:
+            return ""
+        said = done.stderr.strip().rpartition("\n")[2] or f"exit code {done.returncode}"
+        return f"bubblewrap does not work here: {said}. {ADVICE}"
+
+
+def find_confinement(
+    wanted: Mode | None, search: str | None, hidden: Sequence[Path], shown: Sequence[Path] = ()
+) -> Confinement:
+    """What can be put in force. Runs bwrap, and waits for it.
+
+    Args:
+        wanted: by the settings; None for `data` where it works.
+        search: the PATH to find bwrap in.
+        hidden, shown: as of `Confinement`.
+
+    Returns:
+        What is wanted; or mode `off` with the reason.
+    """
+    if wanted == "off":
+        return Confinement()
+    real = tuple(path for path in dict.fromkeys(Path(os.path.realpath(path)) for path in hidden) if path.exists())
+    found = Confinement(wanted or "data", "", shutil.which(BWRAP, path=search) or "", real, tuple(shown))
+    fault = found.fault()
+    return Confinement(reason=fault) if fault else found
+
+
+def read_pid(descriptor: int) -> int:
+    """The pid of the program that bwrap has started, as it reports it.
+
+    Raises:
+        ExecutionFailedError: bwrap ended, or reported nothing in time.
+    """
+    said = b""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    while not said.rstrip().endswith(b"}") and len(said) < _INFO_BYTES:
+        more = os.read(descriptor, _INFO_BYTES) if poll.poll(_INFO_SECONDS * 1000) else b""
+        if not more:
+            break
+        said += more
+    try:
+        return int(json.loads(said)["child-pid"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ExecutionFailedError("bubblewrap could not confine the agent (claude.confinement).") from error
+
+
+def _hiding(hidden: Sequence[Path], shown: Sequence[Path]) -> Iterator[str]:
+    """Empty directories that cannot be written to in the place of hidden ones, /dev/null in the place of files."""
+    folders = [path for path in hidden if path.is_dir()]
+    for path in hidden:
+        if path in folders:
+            yield from ("--perms", "0500", "--tmpfs", str(path))
+        elif not any(path.is_relative_to(folder) for folder in folders):
+            yield from ("--ro-bind-try", "/dev/null", str(path))
+    for path in shown:
+        yield from ("--bind-try", str(path), str(path))
+    for path in folders:
+        yield from ("--remount-ro", str(path))
+
+
+def _project_mounts(program: str, writable: Sequence[str], environment: Mapping[str, str]) -> Iterator[str]:
+    """Everything can be read and nothing written, but for the directories of the work and of the CLI itself."""
+    yield from ("--ro-bind", "/", "/", "--dev-bind", "/dev", "/dev", "--bind", "/proc", "/proc")
+    runtime = environment.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
+    empty = [*_TEMPORARY, runtime, environment.get("TMPDIR", "")]
+    temporary = {os.path.realpath(path) for path in empty if path and os.path.isdir(path)}  # noqa: PTH112
+    for path in sorted(temporary):
+        yield from ("--perms", "1777", "--tmpfs", path)
+    for path in _SERVICES:
+        if os.path.exists(path):  # noqa: PTH110
+            yield from ("--ro-bind", "/dev/null", os.path.realpath(path))
+    binary = os.path.realpath(program)
+    if any(Path(binary).is_relative_to(path) for path in temporary):
+        yield from ("--ro-bind", binary, binary)
+    home = environment.get("HOME", "")
+    own = environment.get("CLAUDE_CONFIG_DIR") or (home and f"{home}/.claude")
+    if own:
+        Path(own).mkdir(mode=0o700, parents=True, exist_ok=True)
+        yield from ("--bind", os.path.realpath(own), os.path.realpath(own))
+    if home:
+        yield from ("--bind-try", f"{home}/.claude.json", f"{home}/.claude.json")
+    for path in writable:
+        yield from ("--bind", path, path)

@@ -1,0 +1,269 @@
+"""Agents see the machine without the server's own data, and are processes like any other all the same."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from pocket_agent.claude.command import PROCESS_MARKER
+from pocket_agent.claude.confinement import Confinement, Mode, find_confinement
+from pocket_agent.claude.process import ClaudeProcess, adopt, boot_id, kill_leftovers, kill_orphans, spawn
+from pocket_agent.claude.spool import Spool
+from pocket_agent.config.settings import AgentLimitSettings
+from pocket_agent.errors import ClaudeNotFoundError, ExecutionFailedError
+from tests.claude.conftest import alive
+from tests.harness.tool import require_tool
+
+MODES: tuple[Mode, ...] = ("data", "project")
+SAY = "import json, os, signal, subprocess, sys, time\nsay = lambda value: print(json.dumps(value), flush=True)\n"
+WAIT = "time.sleep(600)\n"
+
+
+class Cell:
+    """Starts Python programs confined, on spools of their own, below one folder.
+
+    Attributes:
+        data: what is hidden; `data/key` is a secret.
+        project: where the programs start.
+        home: their home, with the CLI's configuration.
+    """
+
+    def __init__(self, folder: Path, mode: Mode) -> None:
+        self.data, self.project, self.home = folder / "data", folder / "project", folder / "home"
+        for path in (self.data / "spool", self.project, self.home / ".claude"):
+            path.mkdir(parents=True)
+        (self.data / "key").write_text("secret")
+        (folder / "token").write_text("secret")
+        (folder / "readable").write_text("known")
+        program = require_tool("bwrap")
+        self.confinement = find_confinement(mode, str(program.parent), [self.data, folder / "token"])
+        if self.confinement.reason:
+            pytest.skip(self.confinement.reason)
+        self.started: list[ClaudeProcess] = []
+        self.spools: list[Spool] = []
+
+    def start(self, source: str, *arguments: str, **options: Any) -> ClaudeProcess:
+        """Run a program."""
+        spool = Spool(self.data / "spool", f"t{os.urandom(8).hex()}")
+        spool.create()
+        self.spools.append(spool)
+        environment = {"PATH": os.environ["PATH"], "HOME": str(self.home)}
+        options = {"cwd": self.project, "confinement": self.confinement, **options}
+        argv = [sys.executable, "-c", SAY + source, *arguments]
+        self.started.append(spawn(argv, environment=environment, spool=spool, **options))
+        return self.started[-1]
+
+    async def said(self, count: int = 1) -> list[Any]:
+        """The first values that the newest program has printed."""
+        output = self.spools[-1].output
+        async with asyncio.timeout(60):
+            while output.read_bytes().count(b"\n") < count:
+                assert not self.started[-1].has_exited or output.read_bytes(), self.spools[-1].error_tail()
+                await asyncio.sleep(0.005)
+        return [json.loads(line) for line in output.read_text().splitlines()[:count]]
+
+
+@pytest.fixture(params=MODES)
+async def cell(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cell]:
+    """A place for confined programs, which are ended after the test."""
+    value = Cell(tmp_path, request.param)
+    yield value
+    for process in value.started:
+        await process.terminate(interrupt_grace=0, terminate_grace=0, idle=False)
+
+
+LOOK = """
+def read(path):
+    try:
+        return os.listdir(path) if os.path.isdir(path) else open(path).read()
+    except OSError as error:
+        return error.strerror
+
+def write(path):
+    try:
+        open(path, "w").close()
+    except OSError as error:
+        return error.strerror
+
+data, project, home, server, other = sys.argv[1:]
+folder, bound = os.path.dirname(data), project + "/bound"
+names = ("root" + data, "environ", "fd/1", "cwd/", "mem")
+proc = [read(f"/proc/{pid}/{name}") for pid in (server, other) for name in names]
+os.mkdir(bound)
+tricks = f"umount {data}; mount --bind {folder} {bound}; mount --rbind {folder} {bound}; umount {bound}/data"
+unshared = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", f"{tricks}; cat {bound}/data/key {data}/key"]
+say({
+    "data": read(data),
+    "key": read(data + "/key"),
+    "token": read(folder + "/token"),
+    "known": read(folder + "/readable"),
+    "write data": write(data + "/new"),
+    "write around": write(folder + "/new"),
+    "write project": write(project + "/new"),
+    "write home": write(home + "/new"),
+    "write configuration": write(home + "/.claude/new"),
+    "write tmp": write("/tmp/" + os.path.basename(folder)),
+    "proc": sorted(set(map(str, proc))),
+    "unshared": subprocess.run(unshared, capture_output=True, text=True).stdout,
+    "umount": subprocess.run(["umount", data], capture_output=True).returncode,
+    "null": write("/dev/null"),
+    "pty": len(os.openpty()),
+})
+"""
+
+
+async def test_an_agent_reads_nothing_of_the_servers_data_by_any_way(cell: Cell, tmp_path: Path) -> None:
+    other = cell.start(WAIT)
+    pids = [str(os.getpid()), str(other.pid)]
+    cell.start(LOOK, str(cell.data), str(cell.project), str(cell.home), *pids)
+    (seen,) = await cell.said()
+    assert seen["proc"] == ["Permission denied"]
+    assert (seen["data"], seen["key"], seen["token"]) == (
+        [],
+        "No such file or directory",
+        "Permission denied",
+    )
+    assert (seen["unshared"], seen["umount"] != 0) == ("", True)
+    assert seen["write data"] == "Read-only file system"
+    work = ("write project", "write configuration", "write tmp", "null")
+    assert ({name: seen[name] for name in work}, seen["pty"]) == (dict.fromkeys(work), 2)
+    (Path("/tmp") / tmp_path.name).unlink(missing_ok=True)
+    assert (cell.home / "new").exists() == (cell.confinement.mode == "data")
+    assert all(path.exists() for path in (cell.project / "new", cell.home / ".claude" / "new"))
+    assert (cell.data / "key").read_text() == "secret"
+
+
+async def test_it_is_a_process_like_any_other(cell: Cell) -> None:
+    child = cell.start(
+        "say([os.getpid(), os.getpgid(0), os.getsid(0), os.getcwd(), sorted(os.listdir('/dev/fd'))])\n" + WAIT
+    )
+    ((pid, group, session, cwd, descriptors),) = await cell.said()
+    assert (pid, group, session, cwd) == (child.pid, child.pid, child.pid, str(cell.project))
+    assert len(descriptors) == 4, "the fourth is of the listing itself"
+    assert psutil.Process(child.pid).environ()[PROCESS_MARKER] == cell.spools[-1].id
+    assert psutil.Process(child.pid).name().startswith("python")
+
+
+async def test_exit_codes_come_through_and_nothing_is_left(cell: Cell) -> None:
+    for source, code in (("", 0), ("raise SystemExit(7)", 7), ("os.abort()", -6), ("os.kill(os.getpid(), 9)", -9)):
+        child = cell.start(source)
+        async with asyncio.timeout(60):
+            assert await child.wait() == code, source
+        assert await child.kill_group()
+        assert not [one.pid for one in psutil.Process().children() if one.status() == psutil.STATUS_ZOMBIE]
+
+
+async def test_signals_reach_it_and_its_end_takes_its_family_along(cell: Cell) -> None:
+    polite = cell.start("signal.signal(signal.SIGINT, lambda *_: sys.exit(5)); say(1)\n" + WAIT)
+    await cell.said()
+    polite.interrupt_signal()
+    async with asyncio.timeout(60):
+        assert await polite.wait() == 5
+    stubborn = cell.start(
+        "[signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)]\n"
+        "child = subprocess.Popen(['sleep', '600'], start_new_session=True); say(child.pid)\n" + WAIT
+    )
+    (grandchild,) = await cell.said()
+    assert await stubborn.terminate(interrupt_grace=0.01, terminate_grace=0.01, idle=True)
+    assert not alive(stubborn.pid)
+    assert not alive(grandchild)
+
+
+async def test_it_is_adopted_and_ended_by_a_later_server(cell: Cell) -> None:
+    first = cell.start("say(1)\n" + WAIT)
+    await cell.said()
+    first.release()
+    marker = cell.spools[-1].id
+    later = adopt(first.pid, first.start_time, boot_id(), marker)
+    assert later is not None
+    assert await later.terminate(interrupt_grace=0, terminate_grace=0, idle=False)
+    assert not alive(first.pid)
+    unknown = cell.start("subprocess.Popen(['sleep', '600'], start_new_session=True); say(1)\n" + WAIT)
+    await cell.said()
+    assert await kill_orphans(cell.data / "spool", {spool.id for spool in cell.spools[:-1]}) == 1
+    async with asyncio.timeout(60):
+        await unknown.wait()
+    left = cell.start("say(subprocess.Popen(['sleep', '600'], start_new_session=True).pid)\n")
+    (grandchild,) = await cell.said()
+    await left.wait()
+    assert await kill_leftovers(left.pid, left.start_time, boot_id(), cell.spools[-1].id)
+    assert not alive(grandchild)
+
+
+async def test_the_end_of_bwrap_alone_is_not_the_end_of_the_agent(cell: Cell) -> None:
+    child = cell.start("say(os.getppid())\n" + WAIT)
+    (around,) = await cell.said()
+    os.kill(around, signal.SIGKILL)
+    os.kill(child.pid, signal.SIGCONT)
+    assert psutil.pid_exists(child.pid)
+    assert not child.has_exited
+    os.kill(child.pid, signal.SIGTERM)
+    async with asyncio.timeout(60):
+        await child.wait()
+
+
+async def test_limits_hold_for_the_agent_and_not_for_bwrap_alone(cell: Cell) -> None:
+    limits = AgentLimitSettings(cpu_time=1234.0)
+    cell.start("import resource; time.sleep(0.1); say(resource.getrlimit(resource.RLIMIT_CPU))", limits=limits)
+    assert await cell.said() == [[1234, 1234]]
+
+
+async def test_what_cannot_start_says_why(cell: Cell, tmp_path: Path) -> None:
+    spool = Spool(cell.data / "spool", "none")
+    spool.create()
+    start: dict[str, Any] = {"environment": {}, "spool": spool}
+    with pytest.raises(ClaudeNotFoundError):
+        spawn([str(tmp_path / "none")], cwd=cell.project, confinement=cell.confinement, **start)
+    gone = Confinement("data", "", str(tmp_path / "bwrap"))
+    with pytest.raises(ExecutionFailedError, match=r"claude\.confinement"):
+        spawn([sys.executable], cwd=cell.project, confinement=gone, **start)
+    (tmp_path / "bwrap").write_text("#!/bin/sh\necho no namespaces >&2; exit 1")
+    (tmp_path / "bwrap").chmod(0o700)
+    with pytest.raises(ExecutionFailedError, match="bubblewrap") as caught:
+        spawn([sys.executable], cwd=cell.project, confinement=gone, **start)
+    assert caught.value.details == {"stderr": "no namespaces"}
+
+
+async def test_a_directory_that_was_replaced_in_between_is_not_entered(cell: Cell, tmp_path: Path) -> None:
+    argv = cell.confinement.command(
+        ["/bin/pwd"], cwd=cell.project, identity=(1, 2), environment={"HOME": str(cell.home)}, info=1
+    )
+    done = await asyncio.to_thread(subprocess.run, argv, cwd=cell.project, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "The directory of the project was replaced.\n")
+    assert str(cell.project) not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        (None, "not installed"),
+        ("exit 1", "does not work here: exit code 1"),
+        ("echo No userns >&2; exit 1", "No userns"),
+    ],
+)
+def test_where_bubblewrap_does_not_work_nothing_is_in_force_and_the_reason_is_known(
+    tmp_path: Path, program: str | None, reason: str
+) -> None:
+    if program is not None:
+        (tmp_path / "bwrap").write_text(f"#!/bin/sh\n{program}")
+        (tmp_path / "bwrap").chmod(0o700)
+    found = find_confinement(None, str(tmp_path), [tmp_path])
+    assert found.mode == "off"
+    assert reason in found.reason
+    assert find_confinement("off", str(tmp_path), [tmp_path]) == Confinement()
+
+
+def test_one_that_hides_nothing_does_not_count(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "key").write_text("secret")
+    (tmp_path / "bwrap").write_text('#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done; shift; exec "$@"')
+    (tmp_path / "bwrap").chmod(0o700)
+    assert find_confinement(None, f"{tmp_path}:/bin", [tmp_path / "data"]).mode == "off"
