@@ -17,7 +17,14 @@ TEXT: Final = PAGE.read_text("utf-8")
 BOUNDARIES: Final = (
     *("server.", "projects.allowed_roots", "claude.allow_dangerously_skip_permissions", "claude.permission_mode"),
     *("claude.client_tools", "claude.disallowed_tools", "claude.setting_sources", "claude.inherit"),
-    *("claude.environment", "claude.limits.", "metrics.host", "metrics.token_file", "audit.enabled"),
+    *(
+        "claude.environment",
+        "claude.confinement",
+        "claude.limits.",
+        "metrics.host",
+        "metrics.token_file",
+        "audit.enabled",
+    ),
     *("limits.connections_", "limits.requests_", "limits.messages_", "limits.bytes_", "limits.exempt_addresses"),
     *("limits.max_", "limits.message_size"),
 )

@@ -175,7 +175,6 @@ async def _serve(
             watcher = SpoolWatcher()
             stack.callback(watcher.close)
             installer = Installer(settings.claude.binary, candidates, build_environment(child, {}))
-            confinement = await _confinement(loaded, environment, observer)
             context = AgentContext(
                 settings.claude,
                 installer,
@@ -185,12 +184,20 @@ async def _serve(
                 observer,
                 observed.traces.propagator,
                 umask,
-                confinement,
+                await _confinement(loaded, environment, observer),
             )
             hub = Hub(observed.broadcasts)
             projects = Projects(store, hub, context, settings, observer)
             exposition = observed.exposition(hub, projects, store)
-            inspector = Inspector(store, installer, projects, settings, observed.loop, observed.conditions, confinement)
+            inspector = Inspector(
+                store,
+                installer,
+                projects,
+                settings,
+                observed.loop,
+                observed.conditions,
+                confined=not context.confinement.reason,
+            )
             health = Health(inspector.checks(), settings.health, observer)
             report = observed.report(hub, projects, store, inspector, health)
             endpoint = _endpoint(store, hub, projects, report, settings, observer, trail or NoTrail())

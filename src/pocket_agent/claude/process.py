@@ -106,7 +106,8 @@ def spawn(
                     environment=environment,
                     info=reported,
                 )
-            command = scoped(command, limits, user=os.geteuid() != 0)
+            if limits is not None:
+                command = scoped(command, limits, user=os.geteuid() != 0)
             child = subprocess.Popen(  # noqa: S603  # argv is a list, no shell reads it
                 command,
                 pass_fds=() if reported < 0 else (reported,),

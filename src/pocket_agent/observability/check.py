@@ -10,7 +10,6 @@ from queue import SimpleQueue
 from typing import Final, TypeVar
 
 from pocket_agent import events
-from pocket_agent.claude.confinement import Confinement
 from pocket_agent.claude.installation import Installer
 from pocket_agent.config.settings import Settings
 from pocket_agent.errors import PocketAgentError
@@ -82,7 +81,8 @@ class Inspector:
         settings: Settings,
         loop: LoopMonitor,
         conditions: Conditions,
-        confinement: Confinement = Confinement(),  # noqa: B008 - immutable
+        *,
+        confined: bool = True,
     ) -> None:
         self.claude = ClaudeFigures(available=False, version=None)
         self.free_bytes = 0
@@ -92,7 +92,7 @@ class Inspector:
         self._settings = settings
         self._loop = loop
         self._conditions = conditions
-        self._confinement = confinement.mode
+        self._confined = confined
         self._idle_since: dict[str, float] = {}
 
     def checks(self) -> Mapping[str, Check]:
@@ -113,7 +113,7 @@ class Inspector:
             self.claude = ClaudeFigures(available=False, version=None)
             raise
         self.claude = ClaudeFigures(available=True, version=found.version)
-        return CheckData("healthy", f"Confinement of agents: {self._confinement}.")
+        return CheckData("healthy", None if self._confined else "Agents are not confined (claude.confinement).")
 
     async def _disk(self) -> CheckData:
         self.free_bytes = free = await in_thread(self._store.free_bytes, "health-disk")

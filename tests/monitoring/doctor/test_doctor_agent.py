@@ -34,7 +34,21 @@ def program(folder: Path, body: str) -> Path:
 
 async def test_one_that_answers(tmp_path: Path) -> None:
     findings = await look(write_standin(tmp_path), tmp_path, path=os.environ["PATH"])
-    assert [(finding.name, finding.status) for finding in findings] == [("claude", "ok")]
+    assert [(finding.name, finding.status) for finding in findings][:1] == [("claude", "ok")]
+
+
+async def test_how_agents_are_confined(tmp_path: Path) -> None:
+    standin, path = write_standin(tmp_path), os.environ["PATH"]
+    program = tmp_path / "bin" / "bwrap"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done; shift; exec "$@"')
+    program.chmod(0o700)
+    finding = (await look(standin, tmp_path, path=f"{program.parent}:{path}")).of("confinement")
+    assert (finding.status, finding.message) == ("ok", "data (claude.confinement)")
+    program.write_text("#!/bin/sh\necho No namespaces. >&2; exit 1")
+    finding = (await look(standin, tmp_path, path=f"{program.parent}:{path}")).of("confinement")
+    assert (finding.status, "not work here: No namespaces" in finding.message) == ("warning", True)
+    assert "apt install bubblewrap" in finding.fix
 
 
 async def test_it_is_found_where_the_server_finds_it(tmp_path: Path) -> None:
@@ -74,9 +88,9 @@ async def test_the_real_one_without_a_login(tmp_path: Path) -> None:
 
 async def test_the_real_one_with_a_key(tmp_path: Path) -> None:
     findings = await look(require_claude(), tmp_path, path=os.environ["PATH"], ANTHROPIC_API_KEY="a-word")
-    assert [finding.name for finding in findings] == ["claude"]
+    assert [finding.name for finding in findings] == ["claude", "confinement"]
 
 
 async def test_the_demo_needs_no_login(tmp_path: Path) -> None:
     findings = await look(require_claude(), tmp_path, demo=True, path=os.environ["PATH"])
-    assert [finding.name for finding in findings] == ["claude"]
+    assert [finding.name for finding in findings] == ["claude", "confinement"]
