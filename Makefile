@@ -1,4 +1,4 @@
-.PHONY: setup run test check bench fuzz audit generate clean
+.PHONY: setup run test check bench fuzz soak audit generate clean
 
 setup: ## .venv with everything in it, a Claude Code CLI if there is none, and the web client
 	@scripts/setup
@@ -32,6 +32,9 @@ bench: setup-tests ## what docs/performance.md promises
 
 fuzz: setup-tests ## frames, HTTP and settings that nobody has thought of, for longer than the tests do (make fuzz FUZZ=20000)
 	FUZZ_EXAMPLES=$(or $(FUZZ),5000) .venv/bin/pytest -n 2 tests/fuzz --timeout 0
+
+soak: setup-tests ## long runs: kills at random points, for SOAK seconds (make soak SOAK=3600)
+	SOAK_SECONDS=$(or $(SOAK),300) .venv/bin/pytest -s tests/soak --timeout 0
 
 audit: ## known holes in what is pinned (asks services on the network, so no test does it)
 	@scripts/audit
