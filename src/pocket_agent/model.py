@@ -351,7 +351,7 @@ class Execution(msgspec.Struct, frozen=True):
 
     Attributes:
         prompt_id: the client's own id, which makes a re-sent prompt the same execution.
-        by: the name of the device that gave the prompt.
+        by: the name of the device that gave the prompt, or that edited it last.
         position: its place in the order of the project's prompts (larger is later).
         spool_offset: the byte of the process's spool at which it started; None before.
         waited_ms: time that it spent waiting for approvals, which the timeout does not count.
@@ -364,6 +364,9 @@ class Execution(msgspec.Struct, frozen=True):
             dollars.
         stop: what a client asked for to end it; a server that starts again carries it out.
         started_tick: the monotonic time at which it started, in milliseconds since the boot (`session.log.tick`).
+        device_id: the device that `by` names; None for executions from before schema version 6.
+        generation: the device's `Device.generation` when it gave the prompt. A queued prompt does not start
+            when the device is gone or has another generation.
     """
 
     id: ExecutionId
@@ -388,6 +391,8 @@ class Execution(msgspec.Struct, frozen=True):
     incomplete: bool = False
     stop: StopRequest | None = None
     started_tick: int | None = None
+    device_id: str | None = None
+    generation: int = 0
 
     @property
     def context(self) -> ExecutionContext:
@@ -474,6 +479,26 @@ class Session(msgspec.Struct, frozen=True):
     """The beginning of its first prompt."""
 
 
+LOCAL_DEVICE: Final = "local"
+"""The id of the device that stands for every client of a server without authentication."""
+USER_PREFIX: Final = "user-"
+"""The ids of users whom a proxy has signed in begin with this."""
+
+
+def is_stored(device_id: str | None) -> bool:
+    """Whether the store knows devices of such an id; none stands for commands and for the server itself."""
+    return device_id is not None and device_id != LOCAL_DEVICE and not device_id.startswith(USER_PREFIX)
+
+
+class Credential(enum.StrEnum):
+    """How a device shows its secret. A cookie's value is no bearer token, and a token is no cookie."""
+
+    TOKEN = "token"  # noqa: S105 - a name
+    COOKIE = "cookie"
+    EITHER = "either"
+    """From before schema version 6: it works as a bearer token, and a browser trades it for a cookie once."""
+
+
 class Device(msgspec.Struct, frozen=True):
     """A holder of a token; the token itself is not stored, only its SHA-256.
 
@@ -481,6 +506,13 @@ class Device(msgspec.Struct, frozen=True):
         last_address: where it last connected from.
         view_only: whether it may watch and change nothing.
         projects: the projects that it may see; None for all, and what concerns the server as a whole.
+        generation: how often its credential was replaced; prompts and pairing codes of an older generation
+            are void.
+        paired_by: the id of the device whose pairing code let it in; None for codes and tokens made by a
+            command on the server's machine.
+        credential: how it shows its secret.
+        public_key: the browser's ECDSA P-256 key (DER, SubjectPublicKeyInfo), which a cookie has to be proven
+            with; None where the browser could not hold one.
     """
 
     id: str
@@ -491,6 +523,10 @@ class Device(msgspec.Struct, frozen=True):
     last_address: str | None = None
     view_only: bool = False
     projects: tuple[ProjectId, ...] | None = None
+    generation: int = 0
+    paired_by: str | None = None
+    credential: Credential = Credential.TOKEN
+    public_key: bytes | None = None
 
     def sees(self, project_id: str) -> bool:
         """Whether it may know of a project."""
@@ -503,6 +539,9 @@ class Pairing(msgspec.Struct, frozen=True):
     Attributes:
         name: what the device will be called; None lets it say so itself.
         view_only, projects: as of `Device`.
+        id: names the code where it is listed and cancelled; no secret.
+        device_id, generation: the device that made the code; None for the server and for commands on its
+            machine. The code is void when that device is gone or has another generation.
     """
 
     code_hash: str
@@ -511,3 +550,6 @@ class Pairing(msgspec.Struct, frozen=True):
     projects: tuple[ProjectId, ...] | None
     created_at: Milliseconds
     expires_at: Milliseconds
+    id: str
+    device_id: str | None = None
+    generation: int = 0

@@ -1,5 +1,6 @@
 """What clients may choose for an agent: by the settings, when they ask for it and again when it starts."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from pocket_agent.config.agent import TOOL
 from pocket_agent.config.settings import Settings
 from pocket_agent.directory import Directories, private_paths
 from pocket_agent.errors import ForbiddenError, InvalidPathError
-from pocket_agent.model import ExecuteOptions
+from pocket_agent.model import LOCAL_DEVICE, USER_PREFIX, ExecuteOptions
 
 BYPASS: Final = "bypassPermissions"
 """The permission mode that asks for nothing."""
@@ -61,6 +62,11 @@ class _Update(msgspec.Struct):
     directories: tuple[str, ...] = ()
 
 
+def user_id(name: str) -> str:
+    """The id of a user whom a proxy signs in by this name."""
+    return USER_PREFIX + hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
 class Policy:
     """The settings that bear on it.
 
@@ -70,6 +76,7 @@ class Policy:
 
     def __init__(self, settings: Settings) -> None:
         self._claude = settings.claude
+        self._server = settings.server
         self.directories = Directories(settings.projects, settings.data.dir)
 
     async def admit(self, options: ExecuteOptions, directory: str) -> ExecuteOptions:
@@ -114,6 +121,26 @@ class Policy:
             )
         if mode is not None and mode != self._claude.permission_mode and mode not in self._claude.permission_modes:
             raise ForbiddenError(f"The permission mode {mode} may not be chosen here (claude.permission_modes).")
+
+    def check_maker(self, device_id: str | None) -> None:
+        """Refuse what somebody asked for who has no row among the devices and may not come in any more.
+
+        Args:
+            device_id: of a prompt or a pairing code. Devices with a row are judged by the store, in the
+                transaction that depends on it.
+
+        Raises:
+            ForbiddenError: a user whom the settings let in no more, or a client of a server without tokens
+                that asks for tokens now.
+        """
+        if device_id is None:
+            return
+        if device_id == LOCAL_DEVICE and not self._server.auth:
+            return
+        if device_id.startswith(USER_PREFIX) and device_id in map(user_id, self._server.sso.users):
+            return
+        if device_id == LOCAL_DEVICE or device_id.startswith(USER_PREFIX):
+            raise ForbiddenError("Whoever asked for this may not come in any more (server.auth, server.sso.users).")
 
     async def check_remembered(self, suggestions: bytes | msgspec.Raw) -> None:
         """Refuse suggestions that would give an agent what clients may not choose for it.

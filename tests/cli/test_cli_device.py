@@ -105,7 +105,11 @@ def test_devices_are_json_for_programs(devices: Commands) -> None:
         "last_address": None,
         "view_only": True,
         "projects": None,
+        "paired_by": None,
+        "credential": "token",
+        "bound": False,
     }
+    assert json.loads(listed)["pairings"] == []
     assert token.strip() not in listed
 
 

@@ -74,7 +74,8 @@ async def test_a_device_is_revoked_and_its_connections_with_it(room: Room) -> No
     async with room.wire() as wire, phone(room) as other:
         await other.works()
         device_id = (await wire.ask("device_list"))["data"]["devices"][1]["id"]
-        assert (await wire.ask("device_revoke", {"device_id": device_id}))["data"] == {"device_id": device_id}
+        told = (await wire.ask("device_revoke", {"device_id": device_id}))["data"]
+        assert told == {"device_id": device_id, "revoked": [device_id], "withdrawn": 0, "running": []}
         assert await other.closed() == 4009
         assert (await wire.ask("device_revoke", {"device_id": device_id}))["data"]["code"] == "VALIDATION_FAILED"
         await wire.works()

@@ -45,6 +45,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "device_revoke": {"device_id": "d-1"},
     "device_rotate": {"device_id": "none"},
     "pairing_start": {},
+    "pairing_cancel": {"pairing_id": "none"},
     "watch": {},
     "path_complete": {"path": "/"},
     "path_inspect": {"path": "/"},
@@ -61,7 +62,7 @@ WATCHING = {
 }
 OF_SERVER = {
     *("project_create", "path_complete", "path_inspect", *FIGURES),
-    *("device_list", "device_rename", "device_revoke", "device_rotate", "pairing_start"),
+    *("device_list", "device_rename", "device_revoke", "device_rotate", "pairing_start", "pairing_cancel"),
 }
 
 

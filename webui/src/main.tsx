@@ -8,9 +8,9 @@ import { followTheme } from "./view/shell/theme";
 import { followViewport } from "./view/shell/viewport";
 import { startWorker } from "./view/shell/worker";
 
-function openWebSocket(): WebSocket {
+function openWebSocket(path: string): WebSocket {
   const scheme = location.protocol === "https:" ? "wss" : "ws";
-  return new WebSocket(`${scheme}://${location.host}/ws`);
+  return new WebSocket(`${scheme}://${location.host}${path}`);
 }
 
 const root = document.getElementById("app");

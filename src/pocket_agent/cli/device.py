@@ -1,37 +1,49 @@
 """`pocket-agent devices`: who may connect."""
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
+from typing import Final
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pocket_agent.claude.process import kill_leftovers
 from pocket_agent.cli.audit import note
 from pocket_agent.cli.pair import find_projects
 from pocket_agent.config import LoadedSettings
 from pocket_agent.config.form import printable
 from pocket_agent.errors import ValidationError
-from pocket_agent.model import Device, Milliseconds, ProjectId
+from pocket_agent.model import Device, Execution, Milliseconds, Pairing, ProcessRecord, ProjectId
 from pocket_agent.protocol.frame import timestamp
 from pocket_agent.server.auth import hash_token, new_device, new_token
 from pocket_agent.server.pairing import check_name
+from pocket_agent.session.log import now
 from pocket_agent.storage import (
     add_device,
+    cancel_pairing,
     connection_beside,
     device_named,
     devices,
+    let_in_by,
+    open_pairings,
+    process_of,
     projects,
     remove_device,
     rename_device,
     rotate_device,
+    running_of,
 )
 from pocket_agent.storage.location import database_path
+
+_HINT: Final = "With --kill it would have been ended; now another device can kill it (web client, `pocket-agent chat`)."
 
 
 def make_device(loaded: LoadedSettings, name: str, *, view_only: bool = False, wanted: Sequence[str] = ()) -> str:
@@ -61,19 +73,38 @@ def add(loaded: LoadedSettings, name: str, *, view_only: bool, wanted: Sequence[
 def show(loaded: LoadedSettings, *, as_json: bool, console: Console) -> None:
     """Print all devices: a table in a terminal, elsewhere a line for each, with tabs between its parts.
 
-    As JSON it is `{"devices": [{"id", "name", "created_at", "last_seen", "last_address", "view_only", "projects"}]}`.
+    As JSON it is `{"devices": [{"id", "name", "created_at", "last_seen", "last_address", "view_only", "projects",
+    "paired_by", "credential", "bound"}], "pairings": [{"id", "name", "view_only", "projects", "made_by",
+    "expires_at"}]}`. `pairings` are the codes by which further devices may come in now.
     """
     with _database(loaded) as connection:
         names = {project.id: project.name for project in projects(connection)}
         found = devices(connection)
+        codes = open_pairings(connection, now())
+    makers = {device.id: device.name for device in found}
     if as_json:
-        typer.echo(json.dumps({"devices": [_fields(device) for device in found]}, indent=2))
+        listed = {
+            "devices": [_fields(device) for device in found],
+            "pairings": [_code_fields(code, makers) for code in codes],
+        }
+        typer.echo(json.dumps(listed, indent=2))
     elif not console.is_terminal:
         for device in found:
             added, seen = f"added {timestamp(device.created_at)}", f"last seen {_seen(device)}"
             typer.echo("\t".join([device.name, added, seen, _access(device, names)]))
-    elif found:
+        for code in codes:
+            expires = f"expires {timestamp(code.expires_at)}"
+            typer.echo("\t".join([f"open code {code.id}", _made_by(code, makers), expires, _access(code, names)]))
+    elif found or codes:
         console.print(render_table(found, names))
+        for code in codes:
+            left = max(0, code.expires_at - now()) // 1000
+            console.print(
+                Text(
+                    f"Open pairing code {code.id}: {_made_by(code, makers)}, expires in {left} s, lets in one that "
+                    f"{_access(code, names)}. `pocket-agent devices cancel {code.id}` ends it."
+                )
+            )
     else:
         console.print("No device may connect yet. `pocket-agent pair` lets a browser in, `devices add NAME` a program.")
 
@@ -103,8 +134,11 @@ def rename(loaded: LoadedSettings, name: str, new_name: str) -> None:
     typer.echo(f"{name} is now called {check_name(new_name)}.")
 
 
-def rotate(loaded: LoadedSettings, name: str, *, bare: bool) -> None:
-    """Replace a device's token and print the new one; what the old one has opened is closed.
+def rotate(loaded: LoadedSettings, name: str, *, bare: bool, kill: bool = False) -> None:
+    """Replace a device's token and print the new one.
+
+    What the old one has opened is closed, its pairing codes end, its queued prompts are withdrawn. What it runs is
+    named on standard error, and ended with `kill`.
 
     Raises:
         ValidationError: there is none of that name.
@@ -113,21 +147,89 @@ def rotate(loaded: LoadedSettings, name: str, *, bare: bool) -> None:
     with _database(loaded) as connection:
         device = _named(connection, name)
         rotate_device(connection, device.id, hash_token(token))
-        note(loaded, connection, "device_rotate", {"device_id": device.id, "name": device.name})
+        running = _running(connection, [device])
+        note(loaded, connection, "device_rotate", {"device_id": device.id, "name": device.name, "kill": kill})
     _show_token(name, token, bare=bare)
+    _end(running, kill=kill, hint=_HINT)
 
 
-def revoke(loaded: LoadedSettings, name: str) -> None:
-    """Remove a device.
+def revoke(loaded: LoadedSettings, name: str, *, kill: bool = False, paired: bool = False) -> None:
+    """Remove a device; its pairing codes end, and a running server withdraws its queued prompts.
+
+    Args:
+        loaded: the settings.
+        name: of the device.
+        kill: end what it runs, too; without, it is named.
+        paired: revoke the devices that came in by its pairing codes, too, and by theirs; without, they are named.
 
     Raises:
         ValidationError: there is none of that name.
     """
     with _database(loaded) as connection:
         device = _named(connection, name)
-        remove_device(connection, device.id)
-        note(loaded, connection, "device_revoke", {"device_id": device.id, "name": device.name})
-    typer.echo(f"{name} may no longer connect.")
+        guests = let_in_by(devices(connection), device.id)
+        ended = [device, *(guests if paired else [])]
+        for each in ended:
+            remove_device(connection, each.id)
+            details: dict[str, object] = {"device_id": each.id, "name": each.name, "kill": kill}
+            note(loaded, connection, "device_revoke", details)
+        running = _running(connection, ended)
+    for each in ended:
+        typer.echo(f"{each.name} may no longer connect.")
+    if guests and not paired:
+        listed = ", ".join(guest.name for guest in guests)
+        typer.echo(f"It let in: {listed}. They may still connect; `devices revoke NAME` ends each of them.", err=True)
+    _end(running, kill=kill, hint=_HINT)
+
+
+def cancel(loaded: LoadedSettings, code_id: str) -> None:
+    """End an open pairing code, by the id that `show` prints.
+
+    Raises:
+        ValidationError: there is none of this id.
+    """
+    with _database(loaded) as connection:
+        if not cancel_pairing(connection, code_id):
+            raise ValidationError(f"There is no open pairing code {code_id!r}; `pocket-agent devices list` shows them.")
+        note(loaded, connection, "pairing_cancel", {"pairing_id": code_id})
+    typer.echo(f"The pairing code {code_id} is void.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """An execution that goes on after its device lost its access, and the process that carries it out."""
+
+    project: str
+    execution: Execution
+    process: ProcessRecord | None
+
+
+def _running(connection: sqlite3.Connection, ended: Sequence[Device]) -> list[_Running]:
+    names = {project.id: project.name for project in projects(connection)}
+    return [
+        _Running(
+            printable(names.get(execution.project_id, execution.project_id)),
+            execution,
+            process_of(connection, execution.project_id),
+        )
+        for device in ended
+        for execution in running_of(connection, device.id)
+    ]
+
+
+def _end(running: Sequence[_Running], *, kill: bool, hint: str) -> None:
+    """Name what goes on, or end it: the processes themselves, whether a server runs or not."""
+    for found in running:
+        where = f"{found.project} (execution {found.execution.id})"
+        process = found.process
+        if not kill:
+            typer.echo(f"Still running in {where}: {printable(found.execution.prompt[:80])}\n{hint}", err=True)
+        elif process is None or asyncio.run(
+            kill_leftovers(process.pid, process.start_time, process.boot_id, process.id)
+        ):
+            typer.echo(f"Killed in {where}.", err=True)
+        else:
+            typer.echo(f"What runs in {where} could not be killed; its process is {process.pid}.", err=True)
 
 
 @contextmanager
@@ -163,11 +265,24 @@ def _details(device: Device) -> dict[str, object]:
     }
 
 
+def _made_by(code: Pairing, makers: Mapping[str, str]) -> str:
+    if code.device_id is None:
+        return "made on this machine"
+    return f"made by {makers.get(code.device_id, 'a user of single sign-on')}"
+
+
+def _code_fields(code: Pairing, makers: Mapping[str, str]) -> dict[str, object]:
+    maker = makers.get(code.device_id or "")
+    access = {"view_only": code.view_only, "projects": code.projects}
+    return {"id": code.id, "name": code.name, **access, "made_by": maker, "expires_at": timestamp(code.expires_at)}
+
+
 def _fields(device: Device) -> dict[str, object]:
     seen = timestamp(device.last_seen) if device.last_seen is not None else None
     times = {"created_at": timestamp(device.created_at), "last_seen": seen, "last_address": device.last_address}
     access = {"view_only": device.view_only, "projects": device.projects}
-    return {"id": device.id, "name": device.name, **times, **access}
+    secret = {"credential": device.credential, "bound": device.public_key is not None}
+    return {"id": device.id, "name": device.name, **times, **access, "paired_by": device.paired_by, **secret}
 
 
 def _seen(device: Device) -> str:
@@ -180,7 +295,7 @@ def _local(at: Milliseconds) -> str:
     return datetime.fromtimestamp(at / 1000).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
-def _access(device: Device, names: Mapping[ProjectId, str]) -> str:
+def _access(device: Device | Pairing, names: Mapping[ProjectId, str]) -> str:
     """What a device may do, in words; a project that is gone is called by its id."""
     words = ["only watches"] if device.view_only else []
     if device.projects is not None:

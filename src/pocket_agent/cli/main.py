@@ -39,6 +39,7 @@ Projects = Annotated[
     list[str] | None,
     typer.Option("--project", help="A project that it may see, by name, path or id; may be repeated."),
 ]
+Kill = Annotated[bool, typer.Option("--kill", help="Kill what the device runs, too.")]
 PrintToken = Annotated[bool, typer.Option("--print-token", help="Print the token alone, for scripts.")]
 
 
@@ -218,7 +219,7 @@ def list_devices(
     config: Config = None,
     data_dir: DataDir = None,
 ) -> None:
-    """List the devices that may connect."""
+    """List the devices that may connect, and the open pairing codes."""
     from rich.console import Console
 
     from pocket_agent.cli.device import show
@@ -243,25 +244,40 @@ def rename_device(
 def rotate_device(
     name: DeviceName,
     print_token: PrintToken = False,
+    kill: Kill = False,
     config: Config = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Replace a device's token; the old one ends at once, with its connections."""
+    """Replace a device's token; the old one ends at once, with its connections, codes and queued prompts."""
     from pocket_agent.cli.device import rotate
 
-    rotate(_settings(config, {"data.dir": data_dir}), name, bare=print_token)
+    rotate(_settings(config, {"data.dir": data_dir}), name, bare=print_token, kill=kill)
 
 
 @devices.command("revoke")
 def revoke_device(
     name: DeviceName,
+    kill: Kill = False,
+    paired: Annotated[bool, typer.Option("--paired", help="Revoke the devices that it let in, too.")] = False,
     config: Config = None,
     data_dir: DataDir = None,
 ) -> None:
-    """End a device's access; its open connections are closed."""
+    """End a device's access: its connections, pairing codes and queued prompts end; what it runs is named."""
     from pocket_agent.cli.device import revoke
 
-    revoke(_settings(config, {"data.dir": data_dir}), name)
+    revoke(_settings(config, {"data.dir": data_dir}), name, kill=kill, paired=paired)
+
+
+@devices.command("cancel")
+def cancel_code(
+    code: Annotated[str, typer.Argument(help="Which pairing code, by its id in `devices list`.")],
+    config: Config = None,
+    data_dir: DataDir = None,
+) -> None:
+    """End a pairing code that was not used yet."""
+    from pocket_agent.cli.device import cancel
+
+    cancel(_settings(config, {"data.dir": data_dir}), code)
 
 
 @audit.command("verify")

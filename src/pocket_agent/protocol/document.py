@@ -34,15 +34,39 @@ counts among no connections.
 
 | request | body | answer |
 |---|---|---|
-| `POST /api/pair` | `{"code", "name"}` | 200 `{"device": {"id", "name", "view_only", "projects"}}` and a cookie. |
+| `POST /api/pair` | `{"code", "name", "key"?}` | 200 `{"device": {"id", "name", "view_only", "projects"}}`, a cookie. |
 | `POST /api/pair` | `{"code", "name", "token": true}` | The same with `"token"`, and no cookie: for programs. |
-| `GET /api/session` | | 200 `{"device"}`: whose token or cookie it is. |
-| `POST /api/rotate` | `{}` | 200 `{"device"}` and a new cookie, or `"token"` for who showed one; the old one ends. |
-| `POST /api/logout` | `{}` | 200 `{}`: the device is no more. |
+| `GET /api/session` | | 200 `{"device", "bound"?, "enroll"?, "nonce"?}`: whose token or cookie it is. |
+| `POST /api/enroll` | `{"key"}` | 200 `{"device", "bound"}` and a new cookie, for one that has no key yet. |
+| `POST /api/rotate` | `{}` | 200 `{"device"}` and a new cookie, or `"token"` where one was shown; the old one ends. |
+| `POST /api/logout` | `{"kill"?}` | 200 `{}`: the device is no more. |
 
 Bodies are `application/json`. A page must be the server's own (`Origin`). What is refused is answered with the
 frame of an error, `{"type": "error", "data": {"code", "message"}}`: 400, 401 (no such code, token or cookie), 403
 (another site's page), 429 (too many failures; `Retry-After`).
+
+`rotate` and `logout` withdraw the device's queued prompts and end its pairing codes; `withdrawn` and `running` in the
+answer say how many prompts that were, and which of its executions go on (see `device_revoke`).
+
+### In a browser
+
+A cookie's value is no token. Browsers send it to every port of the host, so it counts only together with a key of the
+page's origin: an ECDSA P-256 key that the page makes with WebCrypto (not extractable) and keeps in IndexedDB. `key` is
+its public half (SubjectPublicKeyInfo in DER, base64url without padding). With `key`, `bound` is true from then on, and:
+
+- The page opens `/ws?proof=1`. The first frame of the server is `challenge` with a `nonce`; the first frame of the page
+  has to be `{"type": "prove", "data": {"signature"}}` within 10 s. The answer is `prove`, and then everything is as for
+  a program. Without the proof the server closes with 4001 and has said nothing else.
+- `rotate` and `logout` need the header `Pocket-Agent-Proof: NONCE SIGNATURE`, with the `nonce` of `GET /api/session`,
+  which is good once, for a minute.
+- `Pocket-Agent-Key: NAME` on `GET /api/session` says which key the page holds (the SHA-256 of its DER in hexadecimal,
+  or `none`). Of several cookies of the same name the one of that key counts.
+
+Signed (SHA-256, r and s, base64url without padding) are four lines joined by a line feed: `pocket-agent proof`, the
+page's origin, `METHOD PATH` (`GET /ws` for the WebSocket), the nonce. A page that can hold no key (without TLS and not
+at a name of localhost, or where IndexedDB is off) leaves `key` out: its cookie alone lets it in, and `device_list`
+shows `bound: false`. `enroll` is `required` for a cookie from before this rule, which opens no WebSocket and is traded
+once, and `offered` for one without a key.
 
 A device may be allowed less than everything. One that only watches gets `FORBIDDEN` for every request that changes
 something. One that sees only some projects gets `PROJECT_NOT_FOUND` for the others, hears nothing of them, and gets

@@ -6,7 +6,7 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct
 
-from pocket_agent.model import Claim, ExecutionStatus, HoldReason, ProjectState
+from pocket_agent.model import Claim, Credential, ExecutionStatus, HoldReason, ProjectState
 
 
 class QueueHoldData(Struct, frozen=True):
@@ -387,11 +387,20 @@ class PathInspectData(Struct, frozen=True):
     claims: list[Claim]
 
 
+class RunningData(Struct, frozen=True):
+    """An execution that runs."""
+
+    project_id: str
+    execution_id: str
+
+
 class DeviceData(Struct, frozen=True):
     """A device that may connect: how often it does now, and when and where it last did.
 
     `view_only`: it changes nothing. `projects`: all that it sees; null for everything. `current`: it is the one that
-    asks.
+    asks. `paired_by`: the device whose pairing code let it in. `queued`: its prompts that wait; `running`: its
+    executions that run. `credential`: `token` for programs, `cookie` for browsers, `either` for a device from before
+    version 1.1 that has not come back yet. `bound`: its cookie counts only together with a key of the browser.
     """
 
     id: str
@@ -403,40 +412,93 @@ class DeviceData(Struct, frozen=True):
     last_address: str | None
     connections: int
     current: bool
+    paired_by: str | None
+    queued: int
+    running: list[RunningData]
+    credential: Credential
+    bound: bool
+
+
+class PairingData(Struct, frozen=True):
+    """A pairing code that was not redeemed yet; the code itself is not stored.
+
+    `name`, `view_only`, `projects`: what the device will be. `device_id`: the device that made the code; null for the
+    server and for commands on its machine.
+    """
+
+    id: str
+    name: str | None
+    view_only: bool
+    projects: tuple[str, ...] | None
+    device_id: str | None
+    created_at: str
+    expires_at: str
 
 
 class DeviceListData(Struct, frozen=True):
-    """Reply to `device_list`, the oldest first. `auth`: false where everybody is let in without being one of them."""
+    """Reply to `device_list`, the oldest first. `auth`: false where everybody is let in without being one of them.
+
+    `pairings`: the codes by which further devices may come in now.
+    """
 
     devices: list[DeviceData]
     auth: bool
+    pairings: list[PairingData]
 
 
 class DeviceRevokedData(Struct, frozen=True):
-    """Reply to `device_revoke`."""
+    """Reply to `device_revoke`.
+
+    `revoked`: the devices that lost their access, this one first. `withdrawn`: how many of their queued prompts were
+    withdrawn. `running`: their executions that go on, unless `kill` was asked for; `agent_kill` ends them.
+    """
 
     device_id: str
+    revoked: list[str]
+    withdrawn: int
+    running: list[RunningData]
 
 
 class DeviceRotatedData(Struct, frozen=True):
-    """Reply to `device_rotate`; `token` is told this once."""
+    """Reply to `device_rotate`; `token` is told this once. `withdrawn`, `running`: as in `device_revoke`."""
 
     device_id: str
     token: str
+    withdrawn: int
+    running: list[RunningData]
 
 
 class PairingStartData(Struct, frozen=True):
     """Reply to `pairing_start`. Each of `urls` leads to a page that takes the code, the best first.
 
     `qr` has each of them as a QR code: a line of `0` (light) and `1` (dark) for each row, without a quiet zone.
-    `expires_in`: seconds until `expires_at`, for who has a clock that is wrong.
+    `expires_in`: seconds until `expires_at`, for a client whose clock is wrong. `id` names it for `pairing_cancel`.
     """
 
+    id: str
     code: str
     expires_at: str
     expires_in: int
     urls: list[str]
     qr: list[list[str]]
+
+
+class PairingCancelledData(Struct, frozen=True):
+    """Reply to `pairing_cancel`."""
+
+    pairing_id: str
+
+
+class ChallengeData(Struct, frozen=True):
+    """The first frame to a page whose cookie is bound to a key: `nonce` is to be signed, see *In a browser*."""
+
+    nonce: str
+
+
+class ProvedData(Struct, frozen=True):
+    """Reply to `prove`: the page is in as this device, and may send requests."""
+
+    device_id: str
 
 
 class ConnectionFigures(Struct, frozen=True):
@@ -611,6 +673,8 @@ class ErrorData(Struct, frozen=True, omit_defaults=True):
 
 
 PUSHES: Final[Mapping[str, type[Struct]]] = {
+    "challenge": ChallengeData,
+    "prove": ProvedData,
     "project_state": ProjectStateData,
     "project_list_response": ProjectListData,
     "project_deleted": ProjectDeletedData,
@@ -648,6 +712,7 @@ PUSHES: Final[Mapping[str, type[Struct]]] = {
     "device_revoke": DeviceRevokedData,
     "device_rotate": DeviceRotatedData,
     "pairing_start": PairingStartData,
+    "pairing_cancel": PairingCancelledData,
     "health_check": HealthCheckData,
     "server_stats": ServerStatsData,
     "server_history": ServerHistoryData,

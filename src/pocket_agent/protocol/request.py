@@ -247,18 +247,25 @@ class DeviceRename(Struct, frozen=True):
 
 
 class DeviceRevoke(Struct, frozen=True):
-    """End a device's access; its connections are closed."""
+    """End a device's access: its connections are closed, its pairing codes end, its queued prompts are withdrawn.
 
-    device_id: Id
-
-
-class DeviceRotate(Struct, frozen=True):
-    """Replace a device's token; the old one ends at once, and its connections are closed.
-
-    A browser holds its token in a cookie: it replaces its own by `POST /api/rotate`.
+    `kill` also kills what it runs. `paired` also revokes the devices that came in by its pairing codes, and by theirs.
     """
 
     device_id: Id
+    kill: bool = False
+    paired: bool = False
+
+
+class DeviceRotate(Struct, frozen=True):
+    """Replace a device's token; the old one ends at once, and with it what `device_revoke` ends.
+
+    A browser holds a cookie, which this turns into a token: it replaces its own by `POST /api/rotate`. `kill` also
+    kills what the device runs.
+    """
+
+    device_id: Id
+    kill: bool = False
 
 
 class PairingStart(Struct, frozen=True):
@@ -271,6 +278,12 @@ class PairingStart(Struct, frozen=True):
     name: DeviceName | None = None
     view_only: bool = False
     projects: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=1000)] | None = None
+
+
+class PairingCancel(Struct, frozen=True):
+    """End a pairing code that was not redeemed yet, by its `id` in `device_list`."""
+
+    pairing_id: Id
 
 
 class HealthCheck(Struct, frozen=True):
@@ -324,6 +337,7 @@ Request = (
     | DeviceRevoke
     | DeviceRotate
     | PairingStart
+    | PairingCancel
     | HealthCheck
     | ServerStats
     | ServerHistory
@@ -358,6 +372,7 @@ REQUESTS: Final[Mapping[str, type[Request]]] = {
     "device_revoke": DeviceRevoke,
     "device_rotate": DeviceRotate,
     "pairing_start": PairingStart,
+    "pairing_cancel": PairingCancel,
     "health_check": HealthCheck,
     "server_stats": ServerStats,
     "server_history": ServerHistory,

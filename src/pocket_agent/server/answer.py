@@ -50,5 +50,6 @@ def refusal(error: PocketAgentError, status: int | None = None) -> web.Response:
         headers["Retry-After"] = str(error.details.get("retry_after", 1))
     elif status == 503:
         headers["Retry-After"] = "5"
-    body = msgspec.json.encode({"type": "error", "data": {"code": error.code, "message": error.message}})
+    data = {"code": error.code, "message": error.message, **({"details": error.details} if error.details else {})}
+    body = msgspec.json.encode({"type": "error", "data": data})
     return web.Response(status=status, body=body, content_type="application/json", headers=headers)

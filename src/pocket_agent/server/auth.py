@@ -9,8 +9,9 @@ from typing import Final
 
 from pocket_agent.config.settings import ServerSettings
 from pocket_agent.errors import FileOperationError, UnauthorizedError
-from pocket_agent.model import Device, Milliseconds, ProjectId
-from pocket_agent.server.cookie import cookie_name, read_cookie
+from pocket_agent.model import LOCAL_DEVICE, Credential, Device, Milliseconds, ProjectId
+from pocket_agent.policy import user_id
+from pocket_agent.server.cookie import cookie_name, read_cookies
 from pocket_agent.server.network import Networks
 from pocket_agent.server.peer import Peer
 from pocket_agent.server.throttle import Throttle
@@ -21,9 +22,7 @@ _TOKEN_BYTES: Final = 32  # 256 bits
 _TOKEN_PREFIX: Final = "pa_"  # noqa: S105 - lets people and secret scanners recognise a token
 _NO_TOKEN: Final = ""
 """What stands for the hash of a token where there is none: the hash of no token is empty."""
-USER_PREFIX: Final = "user-"
-"""What the ids of users begin with whom a proxy has signed in."""
-_LOCAL: Final = Device(id="local", name="local", token_hash=_NO_TOKEN, created_at=Milliseconds(0))
+_LOCAL: Final = Device(id=LOCAL_DEVICE, name="local", token_hash=_NO_TOKEN, created_at=Milliseconds(0))
 
 
 def new_token() -> str:
@@ -37,9 +36,14 @@ def hash_token(token: str) -> str:
 
 
 def new_device(
-    name: str, *, view_only: bool = False, projects: tuple[ProjectId, ...] | None = None
+    name: str,
+    *,
+    view_only: bool = False,
+    projects: tuple[ProjectId, ...] | None = None,
+    credential: Credential = Credential.TOKEN,
+    public_key: bytes | None = None,
 ) -> tuple[Device, str]:
-    """A device, and its token."""
+    """A device, and its secret: a bearer token, or the value of a cookie."""
     token = new_token()
     device = Device(
         id=secrets.token_hex(8),
@@ -48,6 +52,8 @@ def new_device(
         created_at=now(),
         view_only=view_only,
         projects=projects,
+        credential=credential,
+        public_key=public_key,
     )
     return device, token
 
@@ -62,13 +68,15 @@ class Authenticator:
         self._throttle = Throttle()
 
     async def device(self, peer: Peer, headers: Mapping[str, str], *, ambient: bool) -> Device:
-        """The device that a request's headers prove; without tokens everybody is the device "local".
+        """The device that a request's headers prove; without tokens every client is the device "local".
+
+        A cookie that belongs to a browser's key proves nothing by itself: see `cookies` and `proof`.
 
         Args:
-            peer: who asks.
+            peer: the client.
             headers: of the request.
-            ambient: whether that counts which is added whatever page it was that asked: the cookie, by
-                the browser, and the user's name, by a proxy that signs people in.
+            ambient: whether to count what is added whatever page asked: the cookie, by the browser, and
+                the user's name, by a proxy that signs people in. Only for the server's own pages.
 
         Raises:
             UnauthorizedError: no token, or one that belongs to no device.
@@ -79,12 +87,15 @@ class Authenticator:
             return _LOCAL
         token = _bearer(headers)
         if token is None and ambient:
-            cookie = self.cookie(peer, headers)
-            user = self._user(peer, headers)
-            if cookie is None and user is not None:
-                return user
             # Not counted when it is wrong: a browser goes on showing the cookie of a device that was revoked.
-            return await self._find(cookie)
+            unbound = [found for found, _ in await self.cookies(peer, headers) if found.public_key is None]
+            unbound = [found for found in unbound if found.credential is Credential.COOKIE]
+            user = self._user(peer, headers)
+            if unbound:
+                return unbound[0]
+            if user is not None:
+                return user
+            raise _needed()
         try:
             return await self._find(token)
         except UnauthorizedError:
@@ -93,12 +104,41 @@ class Authenticator:
                 self._throttle.failed(peer.address)
             raise
 
+    async def cookies(self, peer: Peer, headers: Mapping[str, str]) -> list[tuple[Device, str]]:
+        """The devices whose cookies a request shows, each with the value of its cookie.
+
+        A page of another port can set a cookie of the same name for a longer path, which browsers send first, so
+        all of them are tried.
+        """
+        if not self._required or self.bearer(headers):
+            return []
+        values = read_cookies(headers.get("Cookie", ""), cookie_name(self._store.instance, peer))
+        found = [(await self._store.device_by_hash(hash_token(value)), value) for value in values]
+        return [
+            (device, value)
+            for device, value in found
+            if device is not None and device.credential is not Credential.TOKEN
+        ]
+
+    def shows_cookie(self, peer: Peer, headers: Mapping[str, str]) -> bool:
+        """Whether a request shows a cookie of this server, valid or not."""
+        return bool(read_cookies(headers.get("Cookie", ""), cookie_name(self._store.instance, peer)))
+
+    @staticmethod
+    def bearer(headers: Mapping[str, str]) -> bool:
+        """Whether a request shows a bearer token, valid or not."""
+        return _bearer(headers) is not None
+
     async def _find(self, token: str | None) -> Device:
         if token is None:
-            raise UnauthorizedError("A token is needed: send it as `Authorization: Bearer TOKEN`.")
+            raise _needed()
         digest = hash_token(token)
         device = await self._store.device_by_hash(digest)
-        if device is None or not hmac.compare_digest(device.token_hash, digest):
+        if (
+            device is None
+            or device.credential is Credential.COOKIE
+            or not hmac.compare_digest(device.token_hash, digest)
+        ):
             raise UnauthorizedError("This token is not valid here; make one with `pocket-agent devices add NAME`.")
         return device
 
@@ -114,15 +154,10 @@ class Authenticator:
         sso = self._settings.sso
         if name not in {*sso.users, *sso.viewers}:
             return None
-        identity = USER_PREFIX + hashlib.sha256(name.encode()).hexdigest()[:16]
         view_only = name not in sso.users
-        return Device(id=identity, name=name, token_hash=_NO_TOKEN, created_at=Milliseconds(0), view_only=view_only)
-
-    def cookie(self, peer: Peer, headers: Mapping[str, str]) -> str | None:
-        """The token in the cookie of a request that shows no other; None when there is none."""
-        if _bearer(headers) is not None:
-            return None
-        return read_cookie(headers.get("Cookie", ""), cookie_name(self._store.instance, peer))
+        return Device(
+            id=user_id(name), name=name, token_hash=_NO_TOKEN, created_at=Milliseconds(0), view_only=view_only
+        )
 
     async def devices(self) -> Mapping[str, Device]:
         """All devices that may connect now, by their ids."""
@@ -133,6 +168,10 @@ class Authenticator:
         if device.token_hash:
             with suppress(FileOperationError):
                 await self._store.touch_device(device.id, now(), address)
+
+
+def _needed() -> UnauthorizedError:
+    return UnauthorizedError("A token is needed: send it as `Authorization: Bearer TOKEN`.")
 
 
 def _bearer(headers: Mapping[str, str]) -> str | None:

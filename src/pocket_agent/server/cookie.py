@@ -1,4 +1,8 @@
-"""The cookie by which a browser shows its token: no script can read it, no other site can make use of it."""
+"""The cookie of a paired browser. No script can read it, and its value is no bearer token.
+
+Browsers send a host's cookies to every port of it, so whoever listens on another port gets the value. It counts only
+together with a proof by a key that the browser keeps for this origin alone (`proof`).
+"""
 
 from typing import Final
 
@@ -20,10 +24,10 @@ def cookie_name(instance: str, peer: Peer) -> str:
     return f"{'__Host-' if peer.secure else ''}pocket_agent_{instance}"
 
 
-def read_cookie(header: str, name: str) -> str | None:
-    """The value of a cookie in a `Cookie` header; None when it is missing or given twice."""
-    found = [value for key, _, value in (part.strip().partition("=") for part in header.split(";")) if key == name]
-    return found[0] if len(found) == 1 else None
+def read_cookies(header: str, name: str) -> list[str]:
+    """The values of all cookies of this name in a `Cookie` header, each once."""
+    parts = (part.strip().partition("=") for part in header.split(";"))
+    return list(dict.fromkeys(value for key, _, value in parts if key == name))
 
 
 def set_cookie(response: web.StreamResponse, instance: str, peer: Peer, token: str) -> None:

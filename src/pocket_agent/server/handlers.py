@@ -209,6 +209,7 @@ class Handlers:
                 | message.DeviceRevoke()
                 | message.DeviceRotate()
                 | message.PairingStart()
+                | message.PairingCancel()
             ):
                 reply = await self._devices.answer(connection, frame.request)
             case message.HealthCheck():
@@ -364,6 +365,8 @@ class Handlers:
             options,
             prompt_id=request.prompt_id,
             by=call.connection.device.name,
+            device_id=call.connection.device.id,
+            generation=call.connection.device.generation,
             correlation_id=call.correlation_id,
             traceparent=request.traceparent,
         )
@@ -430,7 +433,7 @@ class Handlers:
 
     async def _prompt_edit(self, call: _Call, session: Session) -> Reply:
         request = cast("message.PromptEdit", call.frame.request)
-        await session.edit(request.execution_id, request.prompt)
+        await session.edit(request.execution_id, request.prompt, call.connection.device)
         return PromptChangedData(session.state.project.id, request.execution_id)
 
     async def _prompt_cancel(self, call: _Call, session: Session) -> Reply:

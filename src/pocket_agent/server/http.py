@@ -3,10 +3,11 @@
 import asyncio
 import time
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Final, Literal
 
-from aiohttp import web
+import msgspec
+from aiohttp import WSMsgType, web
 
 from pocket_agent.audit.trail import Trail
 from pocket_agent.config.settings import Settings
@@ -19,12 +20,14 @@ from pocket_agent.errors import (
 )
 from pocket_agent.events import ConnectionRejected, Observer
 from pocket_agent.hub import Hub
-from pocket_agent.model import Device
-from pocket_agent.protocol.frame import encode_data, timestamp
+from pocket_agent.model import USER_PREFIX, Device
+from pocket_agent.policy import Policy
+from pocket_agent.protocol.frame import encode_data, encode_frame, timestamp
+from pocket_agent.protocol.push import ChallengeData, ProvedData
 from pocket_agent.server.admission import Admission
 from pocket_agent.server.answer import HEADERS, refusal
 from pocket_agent.server.api import Api
-from pocket_agent.server.auth import USER_PREFIX, Authenticator
+from pocket_agent.server.auth import Authenticator
 from pocket_agent.server.connection import (
     CLOSE_GOING_AWAY,
     CLOSE_REVOKED,
@@ -37,6 +40,7 @@ from pocket_agent.server.handlers import Handlers, Report
 from pocket_agent.server.origin import Origins
 from pocket_agent.server.peer import PEER, Peer
 from pocket_agent.server.probe import Probes, is_probe
+from pocket_agent.server.proof import WEBSOCKET, Nonces, proven_by, signed_text
 from pocket_agent.server.quota import Quotas
 from pocket_agent.server.runbook import Runbooks, read_runbooks
 from pocket_agent.server.web import Site
@@ -45,6 +49,8 @@ from pocket_agent.session.log import now
 from pocket_agent.storage import Store
 
 _KEEP_ALIVE_SECONDS: Final = 1.0
+_PROOF_SECONDS: Final = 10.0
+"""How long a page may take to prove that its cookie is its own."""
 _STOPPING: Final = "The server is stopping."
 _REVOCATION_SECONDS: Final = 0.25
 """How often it is looked whether connected devices may still be; commands change the database beside us."""
@@ -77,8 +83,10 @@ class Endpoint:
         self._hub = hub
         self._settings = settings
         self._observer = observer
+        self._devices = devices
         self._origins = Origins(settings.server)
-        self._api = Api(store, authenticator, self._origins, observer, devices, trail)
+        self._nonces = Nonces()
+        self._api = Api(store, authenticator, self._origins, observer, devices, trail, Policy(settings), self._nonces)
         self.admission = Admission(settings)
         self.hosts = Hosts(settings, auth=settings.server.auth)
         self._guard = Guard(settings, self.hosts, self.admission, observer)
@@ -149,7 +157,19 @@ class Endpoint:
             await asyncio.sleep(max(0.05, min(waits)))
 
     async def watch_devices(self) -> None:
-        """Close the connections of devices that were revoked, for as long as it runs."""
+        """Close the connections of devices that were revoked, and withdraw their prompts, for as long as it runs."""
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(self._watch_connections())
+            loops.create_task(self._watch_prompts())
+
+    async def _watch_prompts(self) -> None:
+        """A loop of its own: it may wait for a project, and connections have to be closed meanwhile."""
+        while True:
+            await asyncio.sleep(_REVOCATION_SECONDS)
+            with suppress(FileOperationError):  # a database that cannot be read says nothing about devices
+                await self._devices.withdraw_void()
+
+    async def _watch_connections(self) -> None:
         while True:
             await asyncio.sleep(_REVOCATION_SECONDS)
             self._watch_users()
@@ -186,7 +206,9 @@ class Endpoint:
         remote = peer.address
         try:
             self._origins.check(peer, request.headers)
-            device = await self._authenticator.device(peer, request.headers, ambient="Origin" in request.headers)
+            ambient = self._origins.is_own(peer, request.headers)
+            shown = await self._bound(request, peer) if ambient and request.query.get("proof") == "1" else []
+            device = shown[0] if shown else await self._authenticator.device(peer, request.headers, ambient=ambient)
             # Counted without an await in between, so that many at once do not pass the limit together.
             self._refuse_when_full(device, remote)
         except UnauthorizedError as error:
@@ -203,7 +225,18 @@ class Endpoint:
         self._opening[device.id] += 1
         with ExitStack() as place:
             place.callback(self._give_back, device)
-            return await self._serve(request, device, peer, place)
+            return await self._serve(request, device, peer, place, shown)
+
+    async def _bound(self, request: web.Request, peer: Peer) -> list[Device]:
+        """The devices of which a page may prove to be one.
+
+        Raises:
+            UnauthorizedError: there are none.
+        """
+        found = [device for device, _ in await self._authenticator.cookies(peer, request.headers)]
+        if bound := [device for device in found if device.public_key is not None]:
+            return bound
+        raise UnauthorizedError("No cookie that belongs to a key.")
 
     def _give_back(self, device: Device) -> None:
         self._opening[device.id] -= 1
@@ -229,7 +262,9 @@ class Endpoint:
             return "limit", _FullError(f"There are {limit} connections already (limits.max_connections).")
         return None
 
-    async def _serve(self, request: web.Request, device: Device, peer: Peer, place: ExitStack) -> web.StreamResponse:
+    async def _serve(
+        self, request: web.Request, device: Device, peer: Peer, place: ExitStack, shown: list[Device]
+    ) -> web.StreamResponse:
         # Text stays bytes: frames are decoded once, by the protocol, which refuses bad UTF-8 by itself.
         socket: web.WebSocketResponse[Literal[False]] = web.WebSocketResponse(
             autoping=False,
@@ -244,6 +279,13 @@ class Endpoint:
         if self._stopping:  # since it was let in, so that `close_all` did not see it
             await socket.close(code=CLOSE_GOING_AWAY, message=b"the server is restarting")
             return socket
+        if shown:
+            try:
+                device = await self._proven(socket, request.headers["Origin"], shown)
+            except UnauthorizedError:
+                self._observer.emit(ConnectionRejected("unauthorized", peer.address))
+                await socket.close(code=CLOSE_UNAUTHORIZED, message=b"unauthorized")
+                return socket
         quota = None if self.admission.exempts(peer.address) else self._quotas.of(device.id)
         connection = Connection(socket, transport, device, peer, self._hub, self._settings, self._observer, quota)
         async with asyncio.TaskGroup() as beside:
@@ -253,6 +295,29 @@ class Endpoint:
             place.close()  # who comes again must not wait for the database either
             beside.create_task(self._authenticator.seen(device, peer.address))
         return socket
+
+    async def _proven(
+        self, socket: "web.WebSocketResponse[Literal[False]]", origin: str, shown: list[Device]
+    ) -> Device:
+        """Let a page prove that a cookie is its own, before anything else is read or said.
+
+        Raises:
+            UnauthorizedError: it did not.
+        """
+        nonce = self._nonces.new()
+        challenge = encode_frame("challenge", encode_data(ChallengeData(nonce)), now())
+        try:
+            async with asyncio.timeout(_PROOF_SECONDS):
+                await socket.send_frame(challenge, WSMsgType.TEXT)
+                message = await socket.receive()
+                if message.type is not WSMsgType.TEXT:
+                    raise UnauthorizedError("The first frame is not a proof.")
+                proof = msgspec.json.decode(message.data, type=_Prove)
+        except (TimeoutError, ConnectionError, msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+            raise UnauthorizedError("The first frame is not a proof.") from error
+        device = proven_by(shown, proof.data.signature, signed_text(origin, WEBSOCKET, nonce))
+        await socket.send_frame(encode_frame("prove", encode_data(ProvedData(device.id)), now()), WSMsgType.TEXT)
+        return device
 
     async def _unauthorized(self, request: web.Request, error: UnauthorizedError) -> web.StreamResponse:
         """A program sees the status; a page's script only sees the code of a close frame."""
@@ -287,6 +352,14 @@ class Endpoint:
             content_type="application/json",
             headers=HEADERS,
         )
+
+
+class _Proof(msgspec.Struct, frozen=True):
+    signature: str
+
+
+class _Prove(msgspec.Struct, frozen=True, tag_field="type", tag="prove"):
+    data: _Proof
 
 
 class _FullError(PocketAgentError):

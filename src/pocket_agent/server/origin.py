@@ -40,6 +40,11 @@ class Origins:
         ):
             raise ForbiddenError("Only the server's own pages may do this.")
 
+    def is_own(self, peer: Peer, headers: Mapping[str, str]) -> bool:
+        """Whether a page of the server itself asks; false for programs, which send no Origin."""
+        origin = headers.get("Origin")
+        return origin is not None and self._own(peer, origin.lower())
+
     def _known(self, peer: Peer, origin: str) -> bool:
         allowed = {allowed.rstrip("/").lower() for allowed in self._settings.allowed_origins}
         return origin in allowed or self._own(peer, origin)

@@ -2,11 +2,11 @@
 
 import hashlib
 import secrets
+from collections.abc import Callable
 from typing import Final
 
 from pocket_agent.errors import UnauthorizedError, ValidationError
 from pocket_agent.model import Device, Milliseconds, Pairing, ProjectId
-from pocket_agent.server.auth import new_device
 from pocket_agent.session.log import now
 from pocket_agent.storage import Store
 
@@ -46,7 +46,11 @@ def check_name(name: str) -> str:
 
 
 def new_pairing(
-    name: str | None = None, *, view_only: bool = False, projects: tuple[ProjectId, ...] | None = None
+    name: str | None = None,
+    *,
+    view_only: bool = False,
+    projects: tuple[ProjectId, ...] | None = None,
+    maker: Device | None = None,
 ) -> tuple[Pairing, str]:
     """Leave for one device, to be stored, and the code that it has to show.
 
@@ -54,6 +58,8 @@ def new_pairing(
         name: what it will be called; None lets it say so itself.
         view_only: whether it may only watch.
         projects: those that it may see; None for all.
+        maker: the device that asks for the code, with which the code ends; None for the server itself and for
+            commands on its machine.
 
     Raises:
         ValidationError: the name cannot be one.
@@ -66,21 +72,28 @@ def new_pairing(
         projects=projects,
         created_at=at,
         expires_at=Milliseconds(at + PAIRING_SECONDS * 1000),
+        id=secrets.token_hex(4),
+        device_id=maker.id if maker is not None else None,
+        generation=maker.generation if maker is not None else 0,
     )
     return pairing, code
 
 
-async def redeem(store: Store, code: str, name: str) -> tuple[Device, str]:
-    """Trade a code for a new device and its token.
+async def redeem(store: Store, code: str, device: Device, check_maker: Callable[[str | None], None]) -> Device:
+    """Use up a code: store a new device with what the code allows it.
+
+    Args:
+        store: where codes and devices are.
+        code: as it was typed.
+        device: as of `auth.new_device`.
+        check_maker: as of `Policy.check_maker`.
 
     Raises:
-        UnauthorizedError: the code is wrong, expired or used.
-        ValidationError: the name cannot be one.
+        UnauthorizedError: the code is wrong, expired or used, or the device that made it was revoked.
     """
-    device, token = new_device(check_name(name))
-    paired = await store.redeem_pairing(hash_code(code), device)
+    paired = await store.redeem_pairing(hash_code(code), device, check_maker)
     if paired is None:
         raise UnauthorizedError(
             "This code is wrong, was used, or has expired; get another with `pocket-agent pair`.",
         )
-    return paired, token
+    return paired

@@ -50,6 +50,7 @@ NEEDS: Final[Mapping[str, Need]] = MappingProxyType(
         "device_revoke": Need.OWN,
         "device_rotate": Need.OWN,
         "pairing_start": Need.OWN,
+        "pairing_cancel": Need.OWN,
     }
 )
 """What each request needs; one that does not stand here needs the most."""

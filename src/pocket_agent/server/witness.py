@@ -119,7 +119,13 @@ def _asked(frame: ClientFrame) -> dict[str, object]:
             | message.SessionResume()
         ):
             return _fields(frame)
-        case message.DeviceRename() | message.DeviceRevoke() | message.DeviceRotate() | message.PairingStart():
+        case (
+            message.DeviceRename()
+            | message.DeviceRevoke()
+            | message.DeviceRotate()
+            | message.PairingStart()
+            | message.PairingCancel()
+        ):
             return _fields(frame)
         case _:
             return {}

@@ -17,6 +17,7 @@ from pocket_agent.errors import (
     ClaudeNotFoundError,
     ExecutionFailedError,
     FileOperationError,
+    ForbiddenError,
     PocketAgentError,
     ProcessNotFoundError,
     ProjectNotFoundError,
@@ -246,6 +247,12 @@ class Life:
         if self._agent.deaf:
             await self.runner.replace_process()
         elif execution.status is ExecutionStatus.STARTING:
+            try:
+                self.policy.check_maker(execution.device_id)
+                await self._state.log.write(Write(context=execution.context, admits=execution))
+            except ForbiddenError:  # revoked while no server ran, before the prompt was written
+                await self.runner.end(ExecutionStatus.KILLED, killed=True)
+                return
             await self.runner.send_prompt()
 
     async def _carry_out_stop(self) -> None:

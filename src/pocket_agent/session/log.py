@@ -54,6 +54,7 @@ class Write(msgspec.Struct, frozen=True):
     Attributes:
         project: the fields of the project that change.
         context: the execution that it belongs to, for whoever is told of the commit.
+        admits: as of `Change`.
     """
 
     drafts: Sequence[Draft] = ()
@@ -65,6 +66,7 @@ class Write(msgspec.Struct, frozen=True):
     sessions: tuple[Session, ...] = ()
     spent: tuple[Spending, ...] = ()
     context: ExecutionContext | None = None
+    admits: Execution | None = None
 
 
 class ProjectLog:
@@ -92,6 +94,7 @@ class ProjectLog:
 
         Raises:
             FileOperationError: the store refused; nothing has changed.
+            ForbiddenError: the device of `step.admits` was revoked; nothing has changed.
         """
         writing = asyncio.ensure_future(self._write(step, after))
         try:
@@ -130,6 +133,7 @@ class ProjectLog:
                     ended_process=step.ended_process,
                     sessions=step.sessions,
                     spent=step.spent,
+                    admits=step.admits,
                 )
             )
             self._observer.emit(StorageCommitted(project.id, step.context, len(entries), time.perf_counter() - began))

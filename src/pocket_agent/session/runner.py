@@ -123,7 +123,8 @@ class Runner:
         Raises:
             ClaudeNotFoundError: there is no usable CLI; nothing has changed.
             ExecutionFailedError: the CLI could not be started; nothing has changed.
-            ForbiddenError, InvalidPathError: the settings do not allow what was chosen (any more); the same.
+            ForbiddenError, InvalidPathError: the settings do not allow what was chosen (any more), or the device
+                that gave the prompt was revoked; the same.
             FileOperationError: the start could not be stored; nothing has changed.
             ProcessActiveError: it needs another process, with which what runs in the background would end.
         """
@@ -136,6 +137,7 @@ class Runner:
 
     async def _start(self, execution: Execution) -> None:
         state = self._state
+        self._policy.check_maker(execution.device_id)
         wanted = await self._effective(execution.options)
         began = time.monotonic()
         warm = await self._ensure_process(wanted, execution.context)
@@ -166,6 +168,7 @@ class Runner:
                     executions=(started,),
                     process=self._agent.record,
                     context=execution.context,
+                    admits=started,
                 ),
                 after=begun,
             )
@@ -457,9 +460,10 @@ class Runner:
     async def _retry(self, execution: Execution) -> None:
         """The process ended without a word about the prompt, so the prompt goes to a new one."""
         attempts = self._state.attempts
+        self._policy.check_maker(execution.device_id)
         await self._ensure_process(await self._effective(execution.options), execution.context)
         started = msgspec.structs.replace(execution, status=ExecutionStatus.STARTING, spool_offset=0)
-        write = Write(executions=(started,), process=self._agent.record, context=execution.context)
+        write = Write(executions=(started,), process=self._agent.record, context=execution.context, admits=started)
         await self._state.log.write(write)
         self._state.current = started
         self._capacity.used(self._state.project.id, self._evict)

@@ -2,8 +2,9 @@
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -21,6 +22,7 @@ from pocket_agent.events import ExecutionQueued, ExecutionWithdrawn, Observer
 from pocket_agent.model import (
     ApprovalId,
     ApprovalStatus,
+    Device,
     Direction,
     ExecuteOptions,
     Execution,
@@ -57,6 +59,21 @@ _HOLDS: Final = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """What became of the prompts of a device that lost its access.
+
+    Attributes:
+        count: queued prompts that were withdrawn.
+        running: the device's execution that was running.
+        killed: whether it was killed.
+    """
+
+    count: int
+    running: ExecutionId | None
+    killed: bool = False
+
+
 class Session:
     """What clients can do with one project."""
 
@@ -78,6 +95,8 @@ class Session:
         *,
         prompt_id: str | None,
         by: str,
+        device_id: str | None = None,
+        generation: int = 0,
         correlation_id: str = "",
         traceparent: str | None = None,
     ) -> ExecuteData:
@@ -88,9 +107,11 @@ class Session:
             options: how.
             prompt_id: the client's own id of the prompt.
             by: the name of the device.
+            device_id, generation: see `Execution`.
             correlation_id, traceparent: see `ExecutionContext`.
 
         Raises:
+            ForbiddenError: the device was revoked meanwhile.
             ResourceLimitError: the queue or the disk is full.
             ClaudeNotFoundError: there is no usable CLI.
         """
@@ -100,6 +121,7 @@ class Session:
                 known = await self._store.execution_by_prompt(state.project.id, prompt_id)
                 if known is not None:
                     return self._receipt(known)
+            self.life.policy.check_maker(device_id)
             await self.life.gate()
             execution = Execution(
                 id=ExecutionId(str(uuid.uuid4())),
@@ -114,6 +136,8 @@ class Session:
                 by=by,
                 correlation_id=correlation_id,
                 traceparent=traceparent,
+                device_id=device_id,
+                generation=generation,
             )
             if await self.life.start_now(execution):
                 return ExecuteData(state.project.id, execution.id, "started", 0)
@@ -128,7 +152,13 @@ class Session:
                 return state.announce(queue=True)
 
             await state.log.write(
-                Write(project={"queue_hold": None}, executions=(execution,), context=execution.context), after=queued
+                Write(
+                    project={"queue_hold": None},
+                    executions=(execution,),
+                    context=execution.context,
+                    admits=execution,
+                ),
+                after=queued,
             )
             self._observer.emit(ExecutionQueued(execution.context, state.place_of(execution)))
             self.life.wake.set()
@@ -362,15 +392,23 @@ class Session:
             details={"behavior": past.status, "by": past.by},
         )
 
-    async def edit(self, execution_id: str, prompt: str) -> None:
-        """Change a prompt that waits.
+    async def edit(self, execution_id: str, prompt: str, editor: Device) -> None:
+        """Change a prompt that waits; from then on it is the editor's, and ends with the editor's access.
 
         Raises:
             ProcessNotFoundError: it does not wait (any more).
+            ForbiddenError: the editor was revoked meanwhile.
         """
         async with self.life.turn():
-            changed = msgspec.structs.replace(self._waiting(execution_id), prompt=prompt)
-            await self._requeue(changed)
+            self.life.policy.check_maker(editor.id)
+            changed = msgspec.structs.replace(
+                self._waiting(execution_id),
+                prompt=prompt,
+                by=editor.name,
+                device_id=editor.id,
+                generation=editor.generation,
+            )
+            await self._requeue(changed, admits=changed)
 
     async def cancel(self, execution_id: str) -> None:
         """Withdraw a prompt that waits.
@@ -379,9 +417,38 @@ class Session:
             ProcessNotFoundError: it does not wait (any more).
         """
         async with self.life.turn():
-            waiting = self._waiting(execution_id)
-            await self._requeue(msgspec.structs.replace(waiting, status=ExecutionStatus.CANCELLED, finished_at=now()))
-            self._observer.emit(ExecutionWithdrawn(waiting.context, waiting.created_at))
+            await self._cancel(self._waiting(execution_id))
+
+    async def _cancel(self, waiting: Execution) -> None:
+        await self._requeue(msgspec.structs.replace(waiting, status=ExecutionStatus.CANCELLED, finished_at=now()))
+        self._observer.emit(ExecutionWithdrawn(waiting.context, waiting.created_at))
+
+    async def withdraw(self, void: Callable[[Execution], bool], *, kill: bool = False) -> Withdrawn:
+        """Withdraw the queued prompts of devices that lost their access.
+
+        A start that is under way is awaited, so that the prompt is either withdrawn or named as running.
+
+        Args:
+            void: whether the device that gave this prompt lost its access.
+            kill: whether to kill the running execution as well, if it is one of these.
+
+        Raises:
+            ProjectNotFoundError: the project was deleted meanwhile.
+            FileOperationError: the store refused; the start of a prompt checks its device again.
+        """
+        if not self.life.ready.is_set():  # nothing starts before, and then the start checks
+            return Withdrawn(0, None)
+        async with self.life.turn():
+            waiting = [execution for execution in self.state.queue if void(execution)]
+            for execution in waiting:
+                await self._cancel(execution)
+            running = self.state.current
+            if running is None or not void(running):
+                return Withdrawn(len(waiting), None)
+            if kill:
+                await self._runner.end(ExecutionStatus.KILLED, killed=True)
+                self.life.wake.set()
+            return Withdrawn(len(waiting), running.id, killed=kill)
 
     def _waiting(self, execution_id: str) -> Execution:
         for execution in self.state.queue:
@@ -389,7 +456,7 @@ class Session:
                 return execution
         raise ProcessNotFoundError("There is no such prompt in the queue; it may have started already.")
 
-    async def _requeue(self, changed: Execution) -> None:
+    async def _requeue(self, changed: Execution, *, admits: Execution | None = None) -> None:
         state = self.state
 
         def applied() -> list[Draft]:
@@ -402,7 +469,9 @@ class Session:
 
         last = changed.status.is_final and len(state.queue) == 1
         project = {"queue_hold": None} if last else {}
-        await state.log.write(Write(project=project, executions=(changed,), context=changed.context), after=applied)
+        await state.log.write(
+            Write(project=project, executions=(changed,), context=changed.context, admits=admits), after=applied
+        )
 
     async def set_model(self, model: str | None) -> None:
         """Use another model from now on, in the running conversation too.

@@ -6,7 +6,7 @@ import msgspec
 
 from pocket_agent.errors import InternalError
 from pocket_agent.model import Approval, Entry, Execution, ProcessRecord, Project, Session, Spending
-from pocket_agent.storage import log, record, spending
+from pocket_agent.storage import device, log, record, spending
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -23,6 +23,8 @@ class Change(msgspec.Struct, frozen=True):
         ended_process: the id of a process to forget.
         sessions: inserted or updated.
         spent: added to what is stored.
+        admits: an execution that this change queues or starts. The change is refused when the device that gave
+            the prompt was revoked, or its credential replaced: whichever commits first holds.
     """
 
     project: Project | None = None
@@ -33,6 +35,7 @@ class Change(msgspec.Struct, frozen=True):
     ended_process: str | None = None
     sessions: tuple[Session, ...] = ()
     spent: tuple[Spending, ...] = ()
+    admits: Execution | None = None
 
     def apply(self, connection: sqlite3.Connection) -> None:
         """Write the change inside the caller's transaction.
@@ -41,8 +44,11 @@ class Change(msgspec.Struct, frozen=True):
             InternalError: the entries do not follow the log, or the parts belong to several projects.
             ProjectNotFoundError: the project was deleted.
             ProjectExistsError: a new project's directory is another project's.
+            ForbiddenError: the device of `admits` may not give prompts any more.
             sqlite3.Error: the disk refused.
         """
+        if self.admits is not None:
+            device.require_maker(connection, self.admits.device_id, self.admits.generation)
         self._write_log(connection)
         self._check_owner(connection)
         for execution in self.executions:

@@ -11,6 +11,7 @@ from pocket_agent.model import (
     ExecutionId,
     ExecutionSummary,
     Milliseconds,
+    Pairing,
     ProcessRecord,
     Project,
     ProjectId,
@@ -152,6 +153,10 @@ class Query:
     async def devices(self) -> list[Device]:
         """All devices, the oldest first."""
         return await self._reader.submit(device.devices)
+
+    async def open_pairings(self, at: Milliseconds) -> list[Pairing]:
+        """The pairing codes that can be redeemed at this time, the oldest first."""
+        return await self._reader.submit(lambda connection: device.open_pairings(connection, at))
 
     async def device_by_hash(self, token_hash: str) -> Device | None:
         """The device whose token has this SHA-256."""

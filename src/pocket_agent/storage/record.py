@@ -10,6 +10,7 @@ from pocket_agent.model import (
     Account,
     Approval,
     ApprovalStatus,
+    Credential,
     Device,
     ExecuteOptions,
     Execution,
@@ -91,7 +92,11 @@ PROCESS: Final = Table(
 )
 SESSION: Final = Table("session", Session, key="project_id, id", fixed=frozenset({"id", "project_id", "created_at"}))
 _PROJECTS: Final[Codec] = (msgspec.json.encode, msgspec.json.Decoder(tuple[ProjectId, ...] | None).decode)
-DEVICE: Final = Table("device", Device, codecs={"view_only": FLAG, "projects": _PROJECTS})
+DEVICE: Final = Table(
+    "device",
+    Device,
+    codecs={"view_only": FLAG, "projects": _PROJECTS, "credential": (_word, Credential)},
+)
 PAIRING: Final = Table("pairing", Pairing, key="code_hash", codecs={"view_only": FLAG, "projects": _PROJECTS})
 
 # `first` and `log_bytes` are the store's own; what identifies a project never changes.

@@ -170,7 +170,21 @@ _HOLD: Final = (
     "ALTER TABLE approval ADD COLUMN created_tick INTEGER",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_INITIAL, _CORRELATION, _ACCOUNT, _PAIRING, _HOLD)
+_AUTHORITY: Final = (
+    "ALTER TABLE execution ADD COLUMN device_id TEXT",
+    "ALTER TABLE execution ADD COLUMN generation INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE device ADD COLUMN generation INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE device ADD COLUMN paired_by TEXT",
+    "ALTER TABLE device ADD COLUMN credential TEXT NOT NULL DEFAULT 'either'",
+    "ALTER TABLE device ADD COLUMN public_key BLOB",
+    # Nobody knows who made the codes that wait; they live for five minutes.
+    "DELETE FROM pairing",
+    "ALTER TABLE pairing ADD COLUMN id TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE pairing ADD COLUMN device_id TEXT",
+    "ALTER TABLE pairing ADD COLUMN generation INTEGER NOT NULL DEFAULT 0",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_INITIAL, _CORRELATION, _ACCOUNT, _PAIRING, _HOLD, _AUTHORITY)
 """Migration n (counted from 1) is the statements that lead from version n - 1 to n."""
 
 

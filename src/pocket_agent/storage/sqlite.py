@@ -12,6 +12,7 @@ from typing import Self
 from pocket_agent.distribution import Distribution
 from pocket_agent.errors import FileOperationError
 from pocket_agent.model import (
+    Credential,
     Device,
     Milliseconds,
     Pairing,
@@ -121,6 +122,7 @@ class Store(Query):
             InternalError: the entries do not follow the stored log.
             ProjectNotFoundError: the project was deleted.
             ProjectExistsError: a new project's directory is another project's.
+            ForbiddenError: the device of `change.admits` was revoked.
         """
         await self._writer.submit(change.apply)
 
@@ -271,9 +273,27 @@ class Store(Query):
         """
         return await self._writer.submit(lambda connection: device.rename_device(connection, device_id, name))
 
-    async def rotate_device(self, device_id: str, token_hash: str) -> Device | None:
-        """Replace a device's token and return the device; None when there is none."""
-        return await self._writer.submit(lambda connection: device.rotate_device(connection, device_id, token_hash))
+    async def rotate_device(
+        self,
+        device_id: str,
+        token_hash: str,
+        credential: Credential = Credential.TOKEN,
+        public_key: bytes | None = None,
+    ) -> Device | None:
+        """As `device.rotate_device`."""
+        return await self._writer.submit(
+            lambda connection: device.rotate_device(connection, device_id, token_hash, credential, public_key)
+        )
+
+    async def enroll_device(self, shown: Device, token_hash: str, public_key: bytes | None) -> Device | None:
+        """As `device.enroll_device`."""
+        return await self._writer.submit(
+            lambda connection: device.enroll_device(connection, shown, token_hash, public_key)
+        )
+
+    async def cancel_pairing(self, pairing_id: str) -> bool:
+        """Delete an open pairing code; false when there is none of this id (any more)."""
+        return await self._writer.submit(lambda connection: device.cancel_pairing(connection, pairing_id))
 
     async def remove_device(self, device_id: str) -> Device | None:
         """Remove a device and return it; None when there is none of this id."""
@@ -292,9 +312,18 @@ class Store(Query):
         return await self._writer.submit(lambda connection: epoch.remember_settings(connection, shown))
 
     async def add_pairing(self, pairing: Pairing) -> None:
-        """Store leave for one device. Raises ResourceLimitError when too many wait to be used."""
+        """Store leave for one device.
+
+        Raises:
+            ResourceLimitError: too many wait to be used.
+            ForbiddenError: the device that makes it was revoked meanwhile.
+        """
         await self._writer.submit(lambda connection: device.add_pairing(connection, pairing))
 
-    async def redeem_pairing(self, code_hash: str, new: Device) -> Device | None:
+    async def redeem_pairing(
+        self, code_hash: str, new: Device, check_maker: Callable[[str | None], None]
+    ) -> Device | None:
         """Add a device as its pairing says, and use that up; None when there is no such pairing (any more)."""
-        return await self._writer.submit(lambda connection: device.redeem_pairing(connection, code_hash, new))
+        return await self._writer.submit(
+            lambda connection: device.redeem_pairing(connection, code_hash, new, check_maker)
+        )

@@ -12,6 +12,13 @@ export function inOrder(devices: readonly DeviceData[]): readonly DeviceData[] {
   );
 }
 
+/** The devices that came in by pairing codes of one device, and by codes of those. */
+export function letInBy(devices: readonly DeviceData[], id: string): readonly DeviceData[] {
+  const direct = devices.filter((device) => device.paired_by === id && device.id !== id);
+  const rest = devices.filter((device) => device.paired_by !== id);
+  return direct.flatMap((device) => [device, ...letInBy(rest, device.id)]);
+}
+
 /** Which projects a device sees, by their names; null for all. One that is gone has no name any more. */
 export function seenProjects(
   { projects }: Pick<DeviceData, "projects">,

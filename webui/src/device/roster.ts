@@ -2,7 +2,7 @@ import { computed, signal, type ReadonlySignal } from "@preact/signals";
 import { ConnectionLostError } from "../connection/socket";
 import type { Link } from "../connection/link";
 import { messageOf } from "../wire/frame";
-import type { DeviceData } from "../wire/generated";
+import type { DeviceData, DeviceRevokedData, DeviceRotatedData, PairingData } from "../wire/generated";
 import { inOrder } from "./order";
 
 const REPLY_MS = 15_000;
@@ -11,6 +11,7 @@ const REPLY_MS = 15_000;
 export class Roster {
   private readonly link: Link;
   private readonly known = signal<readonly DeviceData[] | null>(null);
+  private readonly codes = signal<readonly PairingData[]>([]);
   private readonly failure = signal("");
   private readonly open = signal(false);
   private actions = 0;
@@ -22,6 +23,11 @@ export class Roster {
 
   constructor(link: Link) {
     this.link = link;
+  }
+
+  /** The pairing codes by which further devices may come in now. */
+  get pairings(): ReadonlySignal<readonly PairingData[]> {
+    return this.codes;
   }
 
   /** Why the server did not tell them; empty when it did. */
@@ -56,9 +62,10 @@ export class Roster {
     if (this.link.socketNow === null) return; // asked as soon as there is a connection
     const actions = this.actions;
     try {
-      const { devices, auth } = await this.link.request("device_list", {}, { timeoutMs: REPLY_MS });
+      const { devices, auth, pairings } = await this.link.request("device_list", {}, { timeoutMs: REPLY_MS });
       if (actions !== this.actions) return; // older than what was done meanwhile
       this.known.value = devices;
+      this.codes.value = pairings;
       this.open.value = !auth;
       this.failure.value = "";
     } catch (error) {
@@ -74,20 +81,28 @@ export class Roster {
   }
 
   /** @throws Error with what the server says against it. */
-  async revoke(id: string): Promise<void> {
-    await this.link.request("device_revoke", { device_id: id });
-    this.change((devices) => devices.filter((device) => device.id !== id));
+  async revoke(id: string, also: { readonly kill: boolean; readonly paired: boolean }): Promise<DeviceRevokedData> {
+    const ended = await this.link.request("device_revoke", { device_id: id, ...also });
+    this.change((devices) => devices.filter((device) => !ended.revoked.includes(device.id)));
+    return ended;
   }
 
   /**
-   * Replaces a device's token; @returns the new one, which is told this once.
+   * Replaces a device's token; the reply holds the new one, which is told this once.
    *
    * @throws Error with what the server says against it.
    */
-  async rotate(id: string): Promise<string> {
-    const { token } = await this.link.request("device_rotate", { device_id: id });
+  async rotate(id: string, kill: boolean): Promise<DeviceRotatedData> {
+    const rotated = await this.link.request("device_rotate", { device_id: id, kill });
     this.change((devices) => devices.map((device) => (device.id === id ? { ...device, connections: 0 } : device)));
-    return token;
+    return rotated;
+  }
+
+  /** Ends a pairing code. @throws Error with what the server says against it. */
+  async cancel(id: string): Promise<void> {
+    await this.link.request("pairing_cancel", { pairing_id: id });
+    this.codes.value = this.codes.value.filter((pairing) => pairing.id !== id);
+    this.change((devices) => devices);
   }
 
   private change(how: (devices: readonly DeviceData[]) => readonly DeviceData[]): void {

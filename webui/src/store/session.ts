@@ -1,4 +1,7 @@
 import { signal, type ReadonlySignal } from "@preact/signals";
+import { BrowserKey } from "../connection/key";
+import { ProvenWire } from "../connection/proof";
+import type { Wire } from "../connection/socket";
 
 /** Whether this browser may come in, and as which device. */
 export type Session =
@@ -15,13 +18,23 @@ export interface Device {
   readonly projects?: readonly string[] | null;
 }
 
-interface Refusal {
-  readonly data?: { readonly message?: unknown };
+interface Answer {
+  readonly device: Device;
+  readonly bound?: boolean;
+  /** Whether the cookie has no key yet; `required`: it is from an older version of the server, and opens nothing. */
+  readonly enroll?: "required" | "offered";
+  readonly nonce?: string;
 }
 
-/** The device that this browser is, by a cookie that scripts cannot read. */
+interface Refusal {
+  readonly data?: { readonly message?: unknown; readonly details?: { readonly reason?: unknown } };
+}
+
+/** The device that this browser is, by a cookie that scripts cannot read and a key that they cannot export. */
 export class Sessions {
   private readonly state = signal<Session>({ kind: "unknown" });
+  /** What the cookie has to be proven with; null where it is not bound to a key. */
+  private key: BrowserKey | null = null;
 
   get current(): ReadonlySignal<Session> {
     return this.state;
@@ -29,11 +42,51 @@ export class Sessions {
 
   /** Asks the server; when it does not answer, what was known stays. */
   async refresh(): Promise<void> {
-    const answer = await ask("/api/session").catch(() => null);
+    const key = await BrowserKey.load();
+    const answer = await this.session(key).catch(() => null);
+    // Until the server says so itself: a browser that has a key was paired with it.
+    this.key ??= key;
     if (answer === null) return;
-    if (answer.ok) this.state.value = { kind: "paired", device: await deviceOf(answer) };
-    else if (answer.status === 401 || answer.status === 403) this.state.value = { kind: "unpaired", reason: "" };
-    // Any other answer tells nothing about this device; the WebSocket will.
+    if (answer.ok) await this.enter((await answer.json()) as Answer, key);
+    else if (answer.status === 401 || answer.status === 403) {
+      const { data } = (await answer.json().catch(() => ({}))) as Refusal;
+      const reason = data?.details?.reason === "key" ? data.message : "";
+      this.state.value = { kind: "unpaired", reason: typeof reason === "string" ? reason : "" };
+    }
+    // Any other answer says nothing about this device; the WebSocket will.
+  }
+
+  private async enter(answer: Answer, key: BrowserKey | null): Promise<void> {
+    const made = answer.enroll === undefined ? null : await BrowserKey.ensure();
+    let { bound = false } = answer;
+    if (made !== null || answer.enroll === "required") {
+      const traded = await ask("/api/enroll", { key: made?.publicKey ?? null }).catch(() => null);
+      // One that is refused was traded by another tab just now, with the same key.
+      if (traded?.ok === true || traded?.status === 401) bound = made !== null;
+    }
+    this.key = bound ? (made ?? key) : null;
+    this.state.value = { kind: "paired", device: answer.device };
+  }
+
+  private session(key: BrowserKey | null): Promise<Response> {
+    return fetch("/api/session", { cache: "no-store", headers: { "Pocket-Agent-Key": key?.name ?? "none" } });
+  }
+
+  /** Begins a connection; where the cookie is bound to a key it is open once that is proven. */
+  readonly open = (connect: (path: string) => Wire): Wire => {
+    const key = this.key;
+    if (key === null) return connect("/ws");
+    return new ProvenWire(connect("/ws?proof=1"), (nonce) => key.sign("GET /ws", nonce));
+  };
+
+  /** What a request that matters is sent with. */
+  private async proof(action: string): Promise<Record<string, string>> {
+    const key = this.key;
+    if (key === null) return {};
+    const answer = await this.session(key);
+    if (!answer.ok) throw new Error(await refusalOf(answer));
+    const { nonce = "" } = (await answer.json()) as Answer;
+    return { "Pocket-Agent-Proof": `${nonce} ${await key.sign(action, nonce)}` };
   }
 
   /**
@@ -42,25 +95,27 @@ export class Sessions {
    * @throws Error with a message for the person.
    */
   async pair(code: string, name: string): Promise<void> {
-    const answer = await ask("/api/pair", { code, name }).catch(() => {
+    const key = await BrowserKey.ensure();
+    const answer = await ask("/api/pair", { code, name, key: key?.publicKey ?? null }).catch(() => {
       throw new Error("The server cannot be reached.");
     });
     if (!answer.ok) throw new Error(await refusalOf(answer));
-    this.state.value = { kind: "paired", device: await deviceOf(answer) };
+    await this.enter((await answer.json()) as Answer, key);
   }
 
   /** Trades the cookie for another one; whoever has copied the old one is out. The connection comes back by itself. */
   async renew(): Promise<void> {
-    const answer = await ask("/api/rotate", {}).catch(() => {
+    const answer = await ask("/api/rotate", {}, await this.proof("POST /api/rotate")).catch(() => {
       throw new Error("The server cannot be reached.");
     });
     if (!answer.ok) throw new Error(await refusalOf(answer));
   }
 
-  /** Gives the cookie up. */
-  async leave(): Promise<void> {
-    const answer = await ask("/api/logout", {});
+  /** Gives the cookie up. @param kill whether to kill what this device runs, too. */
+  async leave(kill: boolean): Promise<void> {
+    const answer = await ask("/api/logout", { kill }, await this.proof("POST /api/logout"));
     if (!answer.ok) throw new Error(await refusalOf(answer));
+    await BrowserKey.forget();
     this.refused("");
   }
 
@@ -70,15 +125,9 @@ export class Sessions {
   }
 }
 
-function ask(path: string, body?: object): Promise<Response> {
-  if (body === undefined) return fetch(path, { cache: "no-store" });
-  const headers = { "Content-Type": "application/json" };
+function ask(path: string, body: object, proof: Record<string, string> = {}): Promise<Response> {
+  const headers = { "Content-Type": "application/json", ...proof };
   return fetch(path, { method: "POST", headers, body: JSON.stringify(body), cache: "no-store" });
-}
-
-async function deviceOf(answer: Response): Promise<Device> {
-  const { device } = (await answer.json()) as { device: Device };
-  return device;
 }
 
 async function refusalOf(answer: Response): Promise<string> {

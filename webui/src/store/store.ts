@@ -45,8 +45,9 @@ export class Store {
   private readonly opened = signal<Conversation | null>(null);
   private isAway = false;
 
-  constructor(open: () => Wire) {
-    this.link = new Link(open);
+  /** @param connect begins a WebSocket of this path. */
+  constructor(connect: (path: string) => Wire) {
+    this.link = new Link(() => this.sessions.open(connect));
     this.outbox = new Outbox(this.link);
     this.link.onFrame((frame) => this.accept(frame));
     this.link.onOpen((socket) => this.watch(socket));

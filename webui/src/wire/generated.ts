@@ -186,18 +186,26 @@ export interface DeviceRename {
   readonly name: string;
 }
 
-/** End a device's access; its connections are closed. */
+/**
+ * End a device's access: its connections are closed, its pairing codes end, its queued prompts are withdrawn.
+ *
+ * `kill` also kills what it runs. `paired` also revokes the devices that came in by its pairing codes, and by theirs.
+ */
 export interface DeviceRevoke {
   readonly device_id: string;
+  readonly kill?: boolean;
+  readonly paired?: boolean;
 }
 
 /**
- * Replace a device's token; the old one ends at once, and its connections are closed.
+ * Replace a device's token; the old one ends at once, and with it what `device_revoke` ends.
  *
- * A browser holds its token in a cookie: it replaces its own by `POST /api/rotate`.
+ * A browser holds a cookie, which this turns into a token: it replaces its own by `POST /api/rotate`. `kill` also
+ * kills what the device runs.
  */
 export interface DeviceRotate {
   readonly device_id: string;
+  readonly kill?: boolean;
 }
 
 /**
@@ -210,6 +218,11 @@ export interface PairingStart {
   readonly name?: string | null;
   readonly view_only?: boolean;
   readonly projects?: readonly string[] | null;
+}
+
+/** End a pairing code that was not redeemed yet, by its `id` in `device_list`. */
+export interface PairingCancel {
+  readonly pairing_id: string;
 }
 
 /** Ask how the server is. */
@@ -229,6 +242,16 @@ export interface ServerHistory {
 /** Ask for checks, limits, slow executions and the last errors, once or every `interval` seconds (0 stops). */
 export interface ServerOverview {
   readonly interval?: number | null;
+}
+
+/** The first frame to a page whose cookie is bound to a key: `nonce` is to be signed, see *In a browser*. */
+export interface ChallengeData {
+  readonly nonce: string;
+}
+
+/** Reply to `prove`: the page is in as this device, and may send requests. */
+export interface ProvedData {
+  readonly device_id: string;
 }
 
 /**
@@ -608,17 +631,24 @@ export interface Claim {
 /** What a directory's own settings are for. */
 export type ClaimKind = "program" | "rule" | "server" | "unknown" | "variable";
 
-/** Reply to `device_list`, the oldest first. `auth`: false where everybody is let in without being one of them. */
+/**
+ * Reply to `device_list`, the oldest first. `auth`: false where everybody is let in without being one of them.
+ *
+ * `pairings`: the codes by which further devices may come in now.
+ */
 export interface DeviceListData {
   readonly devices: readonly DeviceData[];
   readonly auth: boolean;
+  readonly pairings: readonly PairingData[];
 }
 
 /**
  * A device that may connect: how often it does now, and when and where it last did.
  *
  * `view_only`: it changes nothing. `projects`: all that it sees; null for everything. `current`: it is the one that
- * asks.
+ * asks. `paired_by`: the device whose pairing code let it in. `queued`: its prompts that wait; `running`: its
+ * executions that run. `credential`: `token` for programs, `cookie` for browsers, `either` for a device from before
+ * version 1.1 that has not come back yet. `bound`: its cookie counts only together with a key of the browser.
  */
 export interface DeviceData {
   readonly id: string;
@@ -630,31 +660,77 @@ export interface DeviceData {
   readonly last_address: string | null;
   readonly connections: number;
   readonly current: boolean;
+  readonly paired_by: string | null;
+  readonly queued: number;
+  readonly running: readonly RunningData[];
+  readonly credential: Credential;
+  readonly bound: boolean;
 }
 
-/** Reply to `device_revoke`. */
+/** An execution that runs. */
+export interface RunningData {
+  readonly project_id: string;
+  readonly execution_id: string;
+}
+
+/** How a device shows its secret. A cookie's value is no bearer token, and a token is no cookie. */
+export type Credential = "cookie" | "either" | "token";
+
+/**
+ * A pairing code that was not redeemed yet; the code itself is not stored.
+ *
+ * `name`, `view_only`, `projects`: what the device will be. `device_id`: the device that made the code; null for the
+ * server and for commands on its machine.
+ */
+export interface PairingData {
+  readonly id: string;
+  readonly name: string | null;
+  readonly view_only: boolean;
+  readonly projects: readonly string[] | null;
+  readonly device_id: string | null;
+  readonly created_at: string;
+  readonly expires_at: string;
+}
+
+/**
+ * Reply to `device_revoke`.
+ *
+ * `revoked`: the devices that lost their access, this one first. `withdrawn`: how many of their queued prompts were
+ * withdrawn. `running`: their executions that go on, unless `kill` was asked for; `agent_kill` ends them.
+ */
 export interface DeviceRevokedData {
   readonly device_id: string;
+  readonly revoked: readonly string[];
+  readonly withdrawn: number;
+  readonly running: readonly RunningData[];
 }
 
-/** Reply to `device_rotate`; `token` is told this once. */
+/** Reply to `device_rotate`; `token` is told this once. `withdrawn`, `running`: as in `device_revoke`. */
 export interface DeviceRotatedData {
   readonly device_id: string;
   readonly token: string;
+  readonly withdrawn: number;
+  readonly running: readonly RunningData[];
 }
 
 /**
  * Reply to `pairing_start`. Each of `urls` leads to a page that takes the code, the best first.
  *
  * `qr` has each of them as a QR code: a line of `0` (light) and `1` (dark) for each row, without a quiet zone.
- * `expires_in`: seconds until `expires_at`, for who has a clock that is wrong.
+ * `expires_in`: seconds until `expires_at`, for a client whose clock is wrong. `id` names it for `pairing_cancel`.
  */
 export interface PairingStartData {
+  readonly id: string;
   readonly code: string;
   readonly expires_at: string;
   readonly expires_in: number;
   readonly urls: readonly string[];
   readonly qr: readonly (readonly string[])[];
+}
+
+/** Reply to `pairing_cancel`. */
+export interface PairingCancelledData {
+  readonly pairing_id: string;
 }
 
 /** Reply to `health_check`; `uptime` in seconds. */
@@ -841,6 +917,7 @@ export interface Requests {
   readonly device_revoke: DeviceRevoke;
   readonly device_rotate: DeviceRotate;
   readonly pairing_start: PairingStart;
+  readonly pairing_cancel: PairingCancel;
   readonly health_check: HealthCheck;
   readonly server_stats: ServerStats;
   readonly server_history: ServerHistory;
@@ -876,6 +953,7 @@ export interface Replies {
   readonly device_revoke: DeviceRevokedData;
   readonly device_rotate: DeviceRotatedData;
   readonly pairing_start: PairingStartData;
+  readonly pairing_cancel: PairingCancelledData;
   readonly health_check: HealthCheckData;
   readonly server_stats: ServerStatsData;
   readonly server_history: ServerHistoryData;
@@ -884,6 +962,8 @@ export interface Replies {
 
 /** The data of what the server says by its type; `agent_message` is the CLI's line. */
 export interface Pushes {
+  readonly challenge: ChallengeData;
+  readonly prove: ProvedData;
   readonly project_state: ProjectStateData;
   readonly project_list_response: ProjectListData;
   readonly project_deleted: ProjectDeletedData;
@@ -921,6 +1001,7 @@ export interface Pushes {
   readonly device_revoke: DeviceRevokedData;
   readonly device_rotate: DeviceRotatedData;
   readonly pairing_start: PairingStartData;
+  readonly pairing_cancel: PairingCancelledData;
   readonly health_check: HealthCheckData;
   readonly server_stats: ServerStatsData;
   readonly server_history: ServerHistoryData;

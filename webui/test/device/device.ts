@@ -12,6 +12,11 @@ export function device(name: string, told: Partial<DeviceData> = {}): DeviceData
     last_address: null,
     connections: 0,
     current: false,
+    paired_by: null,
+    queued: 0,
+    running: [],
+    credential: "token",
+    bound: false,
     ...told,
   };
 }

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { inOrder, seenProjects } from "../../src/device/order";
+import { inOrder, letInBy, seenProjects } from "../../src/device/order";
 import { device } from "./device";
 
 test("this device stands first, then who is connected, then who was seen last, then who never came", () => {
@@ -29,4 +29,16 @@ test("projects are told by their names, and one that is gone by none", () => {
   const nameOf = (id: string): string | undefined => names.get(id);
   expect(seenProjects(device("x"), nameOf)).toBeNull();
   expect(seenProjects(device("x", { projects: ["1", "2"] }), nameOf)).toEqual(["work"]);
+});
+
+test("the devices that came in by codes of one are found, through others, and no others", () => {
+  const devices = [
+    device("phone"),
+    device("tablet", { paired_by: "phone" }),
+    device("script", { paired_by: "tablet" }),
+    device("desk", { paired_by: "gone" }),
+    device("loop", { paired_by: "loop" }),
+  ];
+  expect(letInBy(devices, "phone").map(({ id }) => id)).toEqual(["tablet", "script"]);
+  expect(letInBy(devices, "loop")).toEqual([]);
 });

@@ -24,7 +24,7 @@ afterEach(() => {
 
 async function tell(...devices: DeviceData[]): Promise<void> {
   await settle();
-  network.wire.reply("device_list", { devices, auth: true });
+  network.wire.reply("device_list", { devices, auth: true, pairings: [] });
   await settle();
 }
 
@@ -93,13 +93,13 @@ test("what is done shows at once, and an answer from before does not undo it", a
   void roster.refresh();
   await tell(device("phone"), device("desk"));
   void roster.refresh(); // on its way
-  const revoked = roster.revoke("phone");
+  const revoked = roster.revoke("phone", { kill: false, paired: false });
   await settle();
-  network.wire.reply("device_revoke", { device_id: "phone" });
+  network.wire.reply("device_revoke", { device_id: "phone", revoked: ["phone"], withdrawn: 0, running: [] });
   await revoked;
   expect(names()).toEqual(["desk"]);
   const first = network.wire.sent.filter(({ type }) => type === "device_list")[1];
-  const late = { devices: [device("phone"), device("desk")], auth: true };
+  const late = { devices: [device("phone"), device("desk")], auth: true, pairings: [] };
   network.wire.say({ type: "device_list", request_id: first?.request_id, data: late });
   await settle();
   expect(names()).toEqual(["desk"]);
@@ -125,10 +125,10 @@ test("a token that is replaced is told, and its connections are gone", async () 
   network.wire.accept();
   void roster.refresh();
   await tell(device("script", { connections: 2 }));
-  const rotated = roster.rotate("script");
+  const rotated = roster.rotate("script", false);
   await settle();
   network.wire.reply("device_rotate", { device_id: "script", token: "pa_new" });
-  expect(await rotated).toBe("pa_new");
+  expect((await rotated).token).toBe("pa_new");
   expect(roster.list.value?.[0]?.connections).toBe(0);
 });
 
@@ -136,7 +136,7 @@ test("a server that lets everybody in is known by that", async () => {
   network.wire.accept();
   void roster.refresh();
   await settle();
-  network.wire.reply("device_list", { devices: [], auth: false });
+  network.wire.reply("device_list", { devices: [], auth: false, pairings: [] });
   await settle();
   expect(roster.isOpen.value).toBe(true);
 });

@@ -105,7 +105,9 @@ function Form({ onStart, onClose }: FormProps): VNode {
               {viewOnly ? "Also those that will be made" : "Also new ones, other devices, and the server itself"}
             </Choice>
             <Choice name="scope" checked={isLimited} onChange={() => setLimited(true)} title="Some projects">
-              It does not learn of any other
+              {viewOnly
+                ? "It does not learn of any other"
+                : "It is not told of any other, but it can ask the agent for anything there, and what is allowed runs as the server's user"}
             </Choice>
             {isLimited && (
               <ul class="invite-projects" aria-label="Projects that it may see">

@@ -3,9 +3,12 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import { Eye, LockOpen, Plus } from "lucide";
 import { Roster } from "../../device/roster";
 import { useStore } from "../../store/store";
+import { formatFullTime, formatTime } from "../../text/format";
+import type { PairingData } from "../../wire/generated";
+import { Problem, useAttempt } from "../control/attempt";
 import { Icon } from "../icon";
 import { Invite } from "./invite";
-import { DeviceRow } from "./row";
+import { Access, DeviceRow } from "./row";
 import "./devices.css";
 
 const INTERVAL_MS = 4000;
@@ -62,7 +65,62 @@ function List({ roster }: { readonly roster: Roster }): VNode {
           <DeviceRow key={device.id} device={device} roster={roster} />
         ))}
       </ul>
+      <OpenCodes roster={roster} />
     </>
+  );
+}
+
+/** The codes by which further devices may come in now, each until it is used, cancelled, or over. */
+function OpenCodes({ roster }: { readonly roster: Roster }): VNode | null {
+  const pairings = roster.pairings.value;
+  const devices = roster.list.value ?? [];
+  if (pairings.length === 0) return null;
+  return (
+    <section class="open-codes" aria-labelledby="open-codes">
+      <h2 id="open-codes">Open pairing codes</h2>
+      <ul class="device-list">
+        {pairings.map((pairing) => (
+          <OpenCode
+            key={pairing.id}
+            pairing={pairing}
+            maker={devices.find((device) => device.id === pairing.device_id)?.name}
+            roster={roster}
+          />
+        ))}
+      </ul>
+    </section>
+  );
+}
+
+interface OpenCodeProps {
+  readonly pairing: PairingData;
+  /** The device that made it, if that is one of the list. */
+  readonly maker: string | undefined;
+  readonly roster: Roster;
+}
+
+function OpenCode({ pairing, maker, roster }: OpenCodeProps): VNode {
+  const { isBusy, problem, start } = useAttempt(() => roster.cancel(pairing.id));
+  const from = pairing.device_id === null ? "on the server's machine" : `by ${maker ?? "a user of single sign-on"}`;
+  return (
+    <li class="device card">
+      <div class="device-text">
+        <h3>{pairing.name ?? "Any device"}</h3>
+        <p class="device-presence away">
+          Made {from}, good until{" "}
+          <time dateTime={pairing.expires_at} title={formatFullTime(pairing.expires_at)}>
+            {formatTime(pairing.expires_at)}
+          </time>
+        </p>
+        <p class="device-facts">
+          <Access device={pairing} />
+        </p>
+        <Problem text={problem} />
+      </div>
+      <button class="button" type="button" disabled={isBusy} onClick={start}>
+        Cancel
+      </button>
+    </li>
   );
 }
 

@@ -5,6 +5,7 @@ import type { DeviceData } from "../../wire/generated";
 import { Problem, useAttempt } from "../control/attempt";
 import { Sheet } from "../control/sheet";
 import { Copied } from "./copied";
+import { Kill } from "./menu";
 
 interface RotateProps {
   readonly device: DeviceData;
@@ -15,7 +16,8 @@ interface RotateProps {
 /** Asks, replaces a device's token, and shows the new one. */
 export function Rotate({ device, roster, onClose }: RotateProps): VNode {
   const [token, setToken] = useState("");
-  const { isBusy, problem, start } = useAttempt(async () => setToken(await roster.rotate(device.id)));
+  const [kill, setKill] = useState(false);
+  const { isBusy, problem, start } = useAttempt(async () => setToken((await roster.rotate(device.id, kill)).token));
   if (token !== "") return <Token name={device.name} token={token} onClose={onClose} />;
   return (
     <Sheet
@@ -32,7 +34,11 @@ export function Rotate({ device, roster, onClose }: RotateProps): VNode {
         </>
       }
     >
-      <p>The old token ends at once, and what it has open is closed. You get the new one, to put into the program.</p>
+      <p>
+        The old token ends at once, and what it has open is closed. Its pairing codes end, and its queued prompts are
+        withdrawn. You get the new one, to put into the program.
+      </p>
+      <Kill device={device} checked={kill} onChange={setKill} />
       <p class="hint">
         A browser cannot be given a token. It renews its own key on its page of devices; if you do not trust it any
         more, revoke it and pair it anew.

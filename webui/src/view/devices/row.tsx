@@ -8,6 +8,7 @@ import {
   MonitorSmartphone,
   Smartphone,
   Tablet,
+  Unlink,
   type IconNode,
 } from "lucide";
 import { seenProjects } from "../../device/order";
@@ -18,6 +19,9 @@ import type { DeviceData } from "../../wire/generated";
 import { Icon } from "../icon";
 import { DeviceMenu } from "./menu";
 import { Rename } from "./rename";
+
+const UNBOUND =
+  "This browser could not hold a key when it was paired, so whoever gets its cookie comes in as it. Open the page by https, or as localhost.";
 
 const KINDS: readonly (readonly [RegExp, IconNode])[] = [
   [/ipad|tablet/i, Tablet],
@@ -58,6 +62,14 @@ export function DeviceRow({ device, roster }: RowProps): VNode {
             <Presence device={device} />
             <p class="device-facts">
               <Access device={device} />
+              {device.credential === "cookie" && !device.bound && (
+                <span class="badge warn" title={UNBOUND}>
+                  <Icon node={Unlink} size={14} />
+                  No key
+                </span>
+              )}
+              {device.running.length > 0 && <span class="badge">Runs {device.running.length}</span>}
+              {device.queued > 0 && <span class="badge">{device.queued} queued</span>}
               <time class="hint" dateTime={device.created_at} title={formatFullTime(device.created_at)}>
                 Added {formatAgo(device.created_at)}
               </time>
@@ -115,7 +127,7 @@ function Presence({ device }: { readonly device: DeviceData }): VNode {
 }
 
 /** What it may do. */
-function Access({ device }: { readonly device: DeviceData }): VNode {
+export function Access({ device }: { readonly device: Pick<DeviceData, "view_only" | "projects"> }): VNode {
   const { projects } = useStore();
   // Read, so that a new name is shown.
   const all = projects.list.value;

@@ -1,5 +1,6 @@
 import type { VNode } from "preact";
 import { useEffect, useState } from "preact/hooks";
+import { whyNoKey } from "../../connection/key";
 import { navigate, path } from "../../router";
 import { useStore } from "../../store/store";
 import { Problem, useAttempt } from "../control/attempt";
@@ -60,6 +61,12 @@ export function Pairing(): VNode {
             onInput={(event) => setName(event.currentTarget.value)}
           />
         </label>
+        {whyNoKey() !== "" && (
+          <p class="hint" role="note">
+            {whyNoKey()} So whoever gets this browser&rsquo;s cookie, such as a program on another port of the same
+            host, comes in as this device. Open the page by https, or as localhost, to avoid that.
+          </p>
+        )}
         <Problem text={problem} />
         <button class="button primary" type="submit" disabled={isBusy || code.trim() === "" || name.trim() === ""}>
           {isBusy ? "Pairing…" : "Pair"}

@@ -1,0 +1,133 @@
+"""How a browser proves that a cookie is its own: it signs a nonce with a key of the page's origin.
+
+The page makes an ECDSA P-256 key that scripts cannot export (WebCrypto), and keeps it in IndexedDB, which belongs to
+one origin: scheme, host and port. A page of another port of the same host gets the cookie, but not the key. The origin
+is part of what is signed, so that a signature which another page obtained is of no use here.
+"""
+
+import base64
+import binascii
+import hmac
+import secrets
+import time
+from collections.abc import Iterable
+from typing import Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from pocket_agent.errors import UnauthorizedError, ValidationError
+from pocket_agent.model import Device
+
+HEADER: Final = "Pocket-Agent-Proof"
+"""Of a request over HTTP: `NONCE SIGNATURE`, the nonce from `GET /api/session`."""
+KEY_HEADER: Final = "Pocket-Agent-Key"
+"""Of `GET /api/session`: the SHA-256 (hexadecimal) of the public key that the page holds, `none` without one."""
+WEBSOCKET: Final = "GET /ws"
+"""What a page signs for that it opens a WebSocket."""
+_CONTEXT: Final = "pocket-agent proof"
+_SECONDS: Final = 60.0
+_HALF: Final = 32
+"""Bytes of each half of a signature: r and s, as WebCrypto gives them (IEEE P1363)."""
+
+
+class Nonces:
+    """Nonces that this server made, each good once and for a minute."""
+
+    def __init__(self) -> None:
+        self._secret = secrets.token_bytes(32)
+        self._used: dict[str, float] = {}
+
+    def new(self) -> str:
+        """A nonce. None is stored before it is used, so that asking for many costs no memory."""
+        made = f"{int(time.monotonic())}.{secrets.token_hex(16)}"
+        return f"{made}.{self._sign(made)}"
+
+    def take(self, nonce: str) -> bool:
+        """Whether this server made the nonce within the last minute, and it was not taken before."""
+        at = time.monotonic()
+        self._used = {used: until for used, until in self._used.items() if until > at}
+        made, _, mac = nonce.rpartition(".")
+        if not hmac.compare_digest(mac.encode(), self._sign(made).encode()):
+            return False
+        if nonce in self._used or at - int(made.partition(".")[0]) > _SECONDS:
+            return False
+        self._used[nonce] = at + _SECONDS + 1
+        return True
+
+    def _sign(self, made: str) -> str:
+        return hmac.digest(self._secret, made.encode("utf-8", "surrogatepass"), "sha256").hex()
+
+
+def read_key(text: str) -> bytes:
+    """A browser's public key.
+
+    Args:
+        text: SubjectPublicKeyInfo in DER, as base64url without padding.
+
+    Raises:
+        ValidationError: it is not an ECDSA P-256 key.
+    """
+    try:
+        der = _decode(text)
+        key = load_der_public_key(der)
+    except (ValueError, TypeError) as error:
+        raise ValidationError("key: not a public key (SubjectPublicKeyInfo in DER, base64url).") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise ValidationError("key: not an ECDSA P-256 key.")
+    return der
+
+
+def signed_text(origin: str, action: str, nonce: str) -> bytes:
+    """What a browser signs.
+
+    Args:
+        origin: of the page, as the browser spells it.
+        action: method and path, such as `POST /api/logout`.
+        nonce: from this server.
+    """
+    return "\n".join((_CONTEXT, origin, action, nonce)).encode("utf-8", "surrogatepass")
+
+
+def proven_by(devices: Iterable[Device], signature: str, text: bytes) -> Device:
+    """The device whose key has signed a text.
+
+    Args:
+        devices: whose cookies were shown.
+        signature: r and s, as base64url without padding.
+        text: as of `signed_text`.
+
+    Raises:
+        UnauthorizedError: none of them.
+    """
+    try:
+        raw = _decode(signature)
+    except ValueError:
+        raw = b""
+    if len(raw) == 2 * _HALF:
+        halves = int.from_bytes(raw[:_HALF]), int.from_bytes(raw[_HALF:])
+        for device in devices:
+            if device.public_key is not None and _verifies(device.public_key, encode_dss_signature(*halves), text):
+                return device
+    raise UnauthorizedError("This browser did not prove that the cookie is its own; pair it again.")
+
+
+def _verifies(public_key: bytes, signature: bytes, text: bytes) -> bool:
+    key = load_der_public_key(public_key)
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    try:
+        key.verify(signature, text, ec.ECDSA(SHA256()))
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _decode(text: str) -> bytes:
+    """Base64url without padding. Raises ValueError."""
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except binascii.Error as error:
+        raise ValueError(str(error)) from error
