@@ -155,7 +155,7 @@ async def test_what_a_pairing_allows_is_the_devices(room: Room) -> None:
     async with browser(room) as page:
         _, data = await page.pair(code, "what it calls itself")
         assert data["device"] | {"id": ""} == {"id": "", "name": "kitchen", "view_only": True, "projects": ["p-1"]}
-        assert await page.session() == (200, data)
+        assert await page.session() == (200, {**data, "enroll": "offered"})
 
 
 async def test_a_name_that_is_taken_gets_a_number(room: Room) -> None:
@@ -366,8 +366,8 @@ async def test_two_servers_on_one_host_do_not_disturb_each_other(tmp_path: Path)
         other = Browser(two, page.http)
         first = (await page.pair(await start(one)))[1]
         second = (await other.pair(await start(two)))[1]
-        assert await page.session() == (200, first)
-        assert await other.session() == (200, second)
+        assert await page.session() == (200, {**first, "enroll": "offered"})
+        assert await other.session() == (200, {**second, "enroll": "offered"})
 
 
 async def test_without_tokens_the_session_is_the_local_device(tmp_path: Path) -> None:

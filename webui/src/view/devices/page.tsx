@@ -118,7 +118,7 @@ function OpenCode({ pairing, maker, roster }: OpenCodeProps): VNode {
         <Problem text={problem} />
       </div>
       <button class="button" type="button" disabled={isBusy} onClick={start}>
-        Cancel
+        End this code
       </button>
     </li>
   );
