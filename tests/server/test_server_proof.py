@@ -263,11 +263,11 @@ def test_what_a_key_and_a_signature_cannot_be() -> None:
             read_key(text)
     key = Key()
     device, _ = new_device("phone", public_key=read_key(key.public))
-    text = signed_text("http://x", "GET /ws", "n")
-    assert proven_by([device], key.sign("http://x", "GET /ws", "n"), text) is device
+    signed = signed_text("http://x", "GET /ws", "n")
+    assert proven_by([device], key.sign("http://x", "GET /ws", "n"), signed) is device
     for signature in ("", "A", "A" * 86, "!" * 86, "\udcff" * 86):
         with pytest.raises(UnauthorizedError):
-            proven_by([device], signature, text)
+            proven_by([device], signature, signed)
 
 
 def test_a_nonce_is_this_servers_and_good_once() -> None:

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -243,7 +244,7 @@ async def test_a_prompt_does_not_start_after_a_restart_when_its_device_is_gone(t
 
 async def test_users_of_single_sign_on_end_with_the_settings(tmp_path: Path) -> None:
     """They have no row among the devices: `server.sso.users` says who may come in."""
-    sso: dict[str, object] = {
+    sso: dict[str, Any] = {
         "server__sso__header": "X-User",
         "server__sso__users": ["anna"],
         "server__trusted_proxies": ["127.0.0.1"],
