@@ -112,7 +112,7 @@ export class Sessions {
   }
 
   /** Gives the cookie up. @param kill whether to kill what this device runs, too. */
-  async leave(kill: boolean): Promise<void> {
+  async leave(kill = false): Promise<void> {
     const answer = await ask("/api/logout", { kill }, await this.proof("POST /api/logout"));
     if (!answer.ok) throw new Error(await refusalOf(answer));
     await BrowserKey.forget();
