@@ -3,6 +3,7 @@
 With the real CLI (2.1.330 and later), whose `Agent` tool is asynchronous.
 """
 
+import json
 from pathlib import Path
 
 import pytest
@@ -195,6 +196,20 @@ async def test_always_is_the_rule_for_the_tool(stage: Stage, folder: Path) -> No
         assert edit.frame.data["tool_name"] == "Write"
         await here.first.deny(here.project_id, edit.approval_id)
         await until(here.one, "project_state", state="IDLE")
+
+
+@on_stage
+async def test_a_prompt_that_a_hook_blocks_is_no_success(stage: Stage, folder: Path) -> None:
+    hook = {"type": "command", "command": "echo not today >&2; exit 2"}
+    (folder / ".claude").mkdir()
+    settings = {"hooks": {"UserPromptSubmit": [{"hooks": [hook]}]}}
+    (folder / ".claude" / "settings.json").write_text(json.dumps(settings))
+    async with scene(stage.server, folder) as here:
+        seen = await here.run("demo:text")
+        (error,) = [frame.data for frame in seen if frame.type == "error"]
+        assert "not today" in error["message"]
+        (ended,) = (await here.first.executions(here.project_id)).executions
+        assert (ended.status, ended.code) == ("error", "EXECUTION_FAILED")
 
 
 async def test_what_works_is_neither_closed_as_idle_nor_by_a_stop(demo_server: ServerProcess, folder: Path) -> None:

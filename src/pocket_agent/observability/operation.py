@@ -68,6 +68,7 @@ _POSSIBLE: Final[Mapping[str, tuple[type[PocketAgentError], ...]]] = {
         errors.ResourceLimitError,
         errors.ClaudeNotFoundError,
         errors.ExecutionFailedError,
+        errors.ProcessActiveError,
         errors.ProcessNotFoundError,
     ),
     "agent": (*_OF_PROJECT, errors.ProcessActiveError, errors.ProcessNotFoundError),
@@ -81,6 +82,7 @@ _POSSIBLE: Final[Mapping[str, tuple[type[PocketAgentError], ...]]] = {
     "execution": (
         errors.ExecutionFailedError,
         errors.ExecutionTimeoutError,
+        errors.ProcessActiveError,
         errors.ClaudeNotFoundError,
         errors.ResourceLimitError,
         errors.FileOperationError,

@@ -10,12 +10,12 @@ from pocket_agent.errors import ValidationError
 
 HELP: Final = """\
 Type a prompt and press Enter; while the agent works it waits in the queue.
-y, a, n [reason]      allow, always allow or deny the oldest thing that the agent asks for
+y, a, n [reason]      allow, allow for this session, or deny the oldest thing that the agent asks for
 /projects             talk in another project
 /new                  begin a fresh conversation
 /sessions             list the conversations
 /resume ID            go on with one of them
-/kill                 end the execution and all its processes
+/kill                 end the execution, what runs in the background, and all its processes
 /queue                list the prompts that wait
 /cancel N, /edit N T  withdraw a waiting prompt, or change its text to T
 /model [M]            choose the model; without M the default

@@ -25,7 +25,7 @@ from pocket_agent.errors import PocketAgentError, ProjectNotFoundError
 from pocket_agent.model import Position
 from pocket_agent.protocol.push import ProjectStateData
 
-_HINT: Final = "y: allow   n [reason]: deny   a: always allow"
+_HINT: Final = "y: allow   n [reason]: deny   a: allow for this session: {always}"
 _LEAVE_WITHIN_SECONDS: Final = 2.0
 
 Connect = Callable[[Callable[[Status], None]], Client]

@@ -37,7 +37,7 @@ class Transcript:
     """
 
     def __init__(self, sink: Sink, *, hint: str = "") -> None:
-        """`hint` says how to answer what the agent asks for."""
+        """`hint` says how to answer what the agent asks for; `{always}` in it is what "always" allows."""
         self.executing = False
         self.approvals: dict[str, Data] = {}
         self.queue: list[Data] = []
@@ -47,6 +47,8 @@ class Transcript:
         self._live = ""
         self._live_thinking = False
         self._skip_live = False
+        self._mode: str | None = None
+        self._tasks: list[str] = []
         self._pushes: Mapping[str, Callable[[Data], None]] = {
             "project_state": self._project_state,
             "project_deleted": self._project_deleted,
@@ -104,6 +106,12 @@ class Transcript:
 
     def _project_state(self, data: Data) -> None:
         self.executing = data["state"] == "EXECUTING"
+        mode, tasks = data.get("permission_mode"), [_task(task) for task in data.get("tasks") or []]
+        if mode != self._mode and self._mode is not None:
+            self.note(f"permission mode: {one_line(str(mode or 'default'), 40)}")
+        if tasks != self._tasks:
+            self.note(f"in the background: {', '.join(tasks)}" if tasks else "nothing runs in the background any more")
+        self._mode, self._tasks = mode or "default", tasks
 
     def _project_deleted(self, data: Data) -> None:
         self.deleted = True
@@ -127,11 +135,13 @@ class Transcript:
         name = str(data["tool_name"])
         told = str(data.get("title") or data.get("description") or "")
         title = "" if told == name else f"  {one_line(told, 200)}"
+        asking = "A subagent" if data.get("agent_id") else "The agent"
+        always = one_line(remembered(data.get("suggestions")), 200)
         self._sink.show(
             Text(),
-            Text.assemble(("▲ The agent asks to use ", "bold yellow"), (one_line(name, 60), "bold"), title),
+            Text.assemble((f"▲ {asking} asks to use ", "bold yellow"), (one_line(name, 60), "bold"), title),
             *tool_request(name, data["input"] if isinstance(data["input"], dict) else {"input": data["input"]}),
-            *([Text("  " + self._hint, "yellow")] if self._hint else []),
+            *([Text("  " + self._hint.format(always=always), "yellow")] if self._hint else []),
         )
 
     def _approval_resolved(self, data: Data) -> None:
@@ -247,6 +257,33 @@ class Transcript:
     def _whole(self) -> None:
         self._live = ""
         self._sink.end_live()
+
+
+def _task(task: Data) -> str:
+    name = one_line(str(task.get("description") or task.get("type")), 60)
+    return f"{name} (subagent)" if task.get("type") == "local_agent" else name
+
+
+def remembered(suggestions: object) -> str:
+    """What "always" allows for the rest of the session, out of the `suggestions` of a request."""
+    said = []
+    for update in suggestions if isinstance(suggestions, list) else []:
+        match update.get("type"):
+            case "setMode":
+                mode = str(update.get("mode"))
+                said.append("all edits of files (mode acceptEdits)" if mode == "acceptEdits" else f"mode {mode}")
+            case "addDirectories":
+                said.append("the directory " + ", ".join(map(str, update.get("directories") or [])))
+            case "addRules" | "replaceRules":
+                said += [_rule(rule) for rule in update.get("rules") or []]
+            case other:
+                said.append(str(other))
+    return "; ".join(said) or "nothing more"
+
+
+def _rule(rule: Data) -> str:
+    content = rule.get("ruleContent")
+    return f"{rule.get('toolName')}: {content}" if content else str(rule.get("toolName"))
 
 
 def result_line(data: Data) -> str:

@@ -2,7 +2,7 @@ import type { VNode } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { ArrowUp, Cpu, ShieldCheck, Skull, Square } from "lucide";
 import { useStore } from "../../store/store";
-import type { ProjectStateData } from "../../wire/generated";
+import type { BackgroundTaskData, ProjectStateData } from "../../wire/generated";
 import { Icon } from "../icon";
 import { ChooseMode, ChooseModel } from "./choose";
 import { modeName, modelName } from "./tuning";
@@ -18,6 +18,7 @@ export function Composer({ project }: { readonly project: ProjectStateData }): V
   const [choosing, setChoosing] = useState<"model" | "mode" | null>(null);
   const field = useRef<HTMLTextAreaElement>(null);
   const isRunning = project.state === "EXECUTING";
+  const tasks = project.tasks ?? [];
   const isOnline = link.status.value.kind === "online";
   const isEmpty = text.trim() === "";
 
@@ -56,6 +57,7 @@ export function Composer({ project }: { readonly project: ProjectStateData }): V
         onInput={(event) => drafts.put(project.id, event.currentTarget.value)}
         onKeyDown={onKeyDown}
       />
+      {tasks.length > 0 && <p class="hint">In the background: {tasks.map(nameOfTask).join(", ")}</p>}
       <div class="composer-bar">
         <button class="chip" type="button" onClick={() => setChoosing("model")}>
           <Icon node={Cpu} size={15} />
@@ -68,7 +70,7 @@ export function Composer({ project }: { readonly project: ProjectStateData }): V
           <span class="chip-text">{modeName(project.permission_mode)}</span>
         </button>
         <span class="grow" />
-        {isRunning && <Stop projectId={project.id} />}
+        {(isRunning || tasks.length > 0) && <Stop key={isRunning ? "turn" : "tasks"} projectId={project.id} />}
         <button
           class="button primary icon-only"
           type="button"
@@ -118,6 +120,11 @@ function Stop({ projectId }: { readonly projectId: string }): VNode {
       {state === "works" ? "Stop" : "Stopping…"}
     </button>
   );
+}
+
+function nameOfTask({ type, description }: BackgroundTaskData): string {
+  const name = description === "" ? type : description;
+  return type === "local_agent" ? `${name} (subagent)` : name;
 }
 
 /** Whether the Enter key of this screen is for new lines. */

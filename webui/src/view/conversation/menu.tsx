@@ -25,6 +25,7 @@ export function ProjectMenu({ project, onClose }: MenuProps): VNode {
   const [choice, setChoice] = useState<Choice>("menu");
   const projectId = project.id;
   const isRunning = project.state === "EXECUTING";
+  const hasTasks = (project.tasks ?? []).length > 0;
   const renew = async (): Promise<void> => {
     onClose();
     try {
@@ -73,7 +74,13 @@ export function ProjectMenu({ project, onClose }: MenuProps): VNode {
           value={modeName(project.permission_mode)}
           onClick={() => setChoice("mode")}
         />
-        <Line icon={Skull} name="Kill the execution" danger disabled={!isRunning} onClick={() => setChoice("kill")} />
+        <Line
+          icon={Skull}
+          name={hasTasks && !isRunning ? "Kill what runs in the background" : "Kill the execution"}
+          danger
+          disabled={!isRunning && !hasTasks}
+          onClick={() => setChoice("kill")}
+        />
         <Line icon={Trash2} name="Delete the project" danger onClick={() => setChoice("delete")} />
       </ul>
       <p class="hint path">{visible(project.path)}</p>
