@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -32,9 +33,9 @@ def tasks(*types: str) -> dict[str, object]:
 SUBAGENT = tasks("local_agent")
 COMMAND = tasks("local_bash")
 NOTHING = tasks()
-INIT = {"type": "system", "subtype": "init"}
+INIT: dict[str, object] = {"type": "system", "subtype": "init"}
 REQUEST = {"subtype": "can_use_tool", "tool_name": "Bash", "input": {"command": "date"}, "agent_id": "t-local_agent"}
-ASKS = {"type": "control_request", "request_id": "r-1", "request": REQUEST}
+ASKS: dict[str, object] = {"type": "control_request", "request_id": "r-1", "request": REQUEST}
 
 
 async def run(client: Client, session: Session, prompt: str, ended: Callable[[], bool]) -> None:
@@ -86,7 +87,7 @@ async def test_work_without_a_prompt_holds_an_execution_slot(tmp_path: Path) -> 
 
 
 async def test_a_command_keeps_its_process_and_nothing_else(tmp_path: Path) -> None:
-    settings = {"limits__max_executions": 1, "claude__max_processes": 1, "timeouts__idle": 0.2}
+    settings: dict[str, Any] = {"limits__max_executions": 1, "claude__max_processes": 1, "timeouts__idle": 0.2}
     async with open_room(tmp_path, **settings) as room, room.client() as client:
         first, second = await room.project("one"), await room.project("two")
         await run(client, first, lines(COMMAND), lambda: bool(first.state.work.tasks))
@@ -132,7 +133,12 @@ async def execute_otherwise(client: Client, session: Session) -> ExecuteData:
 
 async def test_a_turn_of_its_own_holds_up_a_prompt_and_no_process_is_closed_before_it(tmp_path: Path) -> None:
     """The CLI tells that a task has ended before it begins a turn for it."""
-    ended = {"type": "system", "subtype": "task_notification", "task_id": "t-local_bash", "status": "completed"}
+    ended: dict[str, object] = {
+        "type": "system",
+        "subtype": "task_notification",
+        "task_id": "t-local_bash",
+        "status": "completed",
+    }
     async with open_room(tmp_path, claude__max_processes=1, limits__max_executions=1) as room, room.client() as client:
         first, second = await room.project("one"), await room.project("two")
         await run(client, first, lines(ended), lambda: first.state.is_turn_due)
