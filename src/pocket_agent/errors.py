@@ -102,6 +102,10 @@ class ExecutionFailedError(PocketAgentError):
     code = "EXECUTION_FAILED"
 
 
+class DirectoryUnavailableError(ExecutionFailedError):
+    """The project's directory is gone, was replaced by a link, or may not be entered."""
+
+
 class ClaudeNotFoundError(PocketAgentError):
     """The Claude Code CLI is missing, cannot be started, or is too old."""
 

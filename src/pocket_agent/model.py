@@ -149,7 +149,9 @@ class HoldReason(enum.StrEnum):
     DIRECTORY = "directory"
     """The project's directory cannot be entered."""
     CLI = "cli"
-    """The Claude Code CLI is missing or cannot be run."""
+    """The Claude Code CLI is missing or too old."""
+    START = "start"
+    """The Claude Code CLI ends before it takes a prompt, for instance because its own settings cannot be read."""
     CONVERSATION = "conversation"
     """The CLI no longer has the conversation that the prompts were written for."""
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pocket_agent.errors import ProcessNotFoundError
-from pocket_agent.events import ExecutionFinished
+from pocket_agent.events import ExecutionDelayed, ExecutionFinished
 from pocket_agent.model import ExecutionId, ExecutionStatus, HoldReason
 from pocket_agent.session.session import Session
 from tests.server.room import Room, open_room, until
@@ -137,3 +137,96 @@ async def test_the_deadline_of_an_interrupt_ends_with_its_execution(tmp_path: Pa
         async with life.mutex:
             assert [state.current and state.current.id, state.verdict] == ["e-2", None]
         assert ends(room) == [ExecutionStatus.KILLED]
+
+
+LIMIT = r'noresult print {"type":"result","is_error":true,"terminal_reason":"api_error","api_error_status":429}'
+"""A prompt that meets a usage limit, as the CLI tells it."""
+
+
+async def test_a_fault_that_is_not_the_prompts_ends_one_of_them_alone(tmp_path: Path) -> None:
+    async with open_room(tmp_path) as room, room.client() as client:
+        session = await room.project()
+        project_id = session.state.project.id
+        await client.execute(project_id, f"ask Bash {LIMIT}")
+        for number in range(5):
+            await client.execute(project_id, f"{number} {LIMIT}")
+        await until(lambda: bool(session.state.approvals))
+        await client.approve(project_id, next(iter(session.state.approvals)))
+        await until(lambda: hold(session) is not None)
+        assert (hold(session), len(waiting(session)), ends(room)) == ("usage_limit", 5, [ExecutionStatus.ERROR])
+        assert session.state.project.state == "ERROR"
+        (delayed,) = room.seen.of(ExecutionDelayed)
+        assert "usage limit" in delayed.reason
+        # Each resumption is one more attempt.
+        await client.resume_queue(project_id)
+        await until(lambda: hold(session) is not None and len(ends(room)) == 2)
+        assert len(waiting(session)) == 4
+    async with open_room(tmp_path) as room, room.client() as client:
+        session = room.projects.get(project_id)
+        assert (hold(session), len(waiting(session))) == ("usage_limit", 4)
+        await client.execute(project_id, "last")
+        await until(lambda: hold(session) is not None and len(ends(room)) == 1)
+        assert waiting(session)[-1] == "last"
+
+
+async def test_the_directory_is_away_for_a_moment(tmp_path: Path) -> None:
+    """Nothing is lost, and the queue goes on by itself, also when a process waits that was started there."""
+    async with open_room(tmp_path) as room, room.client() as client:
+        session = await room.project()
+        project_id = session.state.project.id
+        await client.execute(project_id, "ask Bash")
+        for number in range(3):
+            await client.execute(project_id, f"word-{number}")
+        await until(lambda: bool(session.state.approvals))
+        (tmp_path / "project").rename(tmp_path / "away")
+        await client.kill(project_id)
+        await until(lambda: hold(session) is not None)
+        assert (hold(session), len(waiting(session))) == ("directory", 3)
+        (tmp_path / "away").rename(tmp_path / "project")
+        await until(lambda: len(ends(room)) == 4)
+        assert ends(room) == [ExecutionStatus.KILLED, *[ExecutionStatus.SUCCESS] * 3]
+        assert hold(session) is None
+
+
+async def test_the_cli_is_away_for_a_moment(tmp_path: Path) -> None:
+    async with open_room(tmp_path) as room, room.client() as client:
+        session = await room.project()
+        project_id = session.state.project.id
+        await client.execute(project_id, "ask Bash")
+        await client.execute(project_id, "word")
+        (tmp_path / "claude").rename(tmp_path / "elsewhere")
+        await client.kill(project_id)
+        await until(lambda: hold(session) is not None)
+        assert (hold(session), waiting(session)) == ("cli", ["word"])
+        (tmp_path / "elsewhere").rename(tmp_path / "claude")
+        await until(lambda: len(ends(room)) == 2)
+        assert hold(session) is None
+
+
+async def test_a_cli_that_cannot_start_ends_one_prompt_alone(tmp_path: Path) -> None:
+    """Neither with an error result before its `init`, nor without a word; the conversation stays."""
+    async with open_room(tmp_path) as room, room.client() as client:
+        session = await room.project()
+        project_id = session.state.project.id
+        await client.execute(project_id, "ask Bash")
+        await until(lambda: bool(session.state.approvals))
+        for prompt in ("one", "two"):
+            await client.execute(project_id, prompt)
+        kept = session.state.project.session_id
+        assert kept is not None
+        program = tmp_path / "claude"
+        works = program.read_text()
+        broken = r'{"type":"result","is_error":true,"session_id":"another","errors":["Configuration error in x"]}'
+        for number, body in enumerate((f"echo '{broken}'", "true"), 1):
+            program.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo 9.9.9 && exit\n{body}\nexit 1\n')
+            if number == 1:
+                await client.kill(project_id)
+            else:
+                await client.execute(project_id, "three")
+            await until(lambda count=number: hold(session) is not None and len(ends(room)) == 1 + count)
+            assert (hold(session), session.state.project.session_id) == ("start", kept)
+        program.write_text(works)
+        await client.resume_queue(project_id)
+        await until(lambda: not waiting(session) and session.state.current is None)
+        assert ends(room)[-1] is ExecutionStatus.SUCCESS
+        assert session.state.project.session_id == kept

@@ -18,6 +18,7 @@ from pocket_agent.model import (
     Direction,
     Execution,
     ExecutionStatus,
+    HoldReason,
     Milliseconds,
     Project,
     ProjectId,
@@ -47,6 +48,7 @@ def intake(
     verdict: ExecutionStatus | None = None,
     killed: bool = False,
     partial: Partial | None = None,
+    queued: bool = False,
 ) -> Intake:
     """An intake for a session in some state."""
     return Intake(
@@ -61,6 +63,7 @@ def intake(
             killed=killed,
             partial=partial or Partial(),
             new_approval_id=sample.numbered_ids(),
+            queued=queued,
         )
     )
 
@@ -573,3 +576,73 @@ def test_a_change_of_the_permission_mode_that_nobody_asked_for_is_the_projects()
     plan = present("plan").take([Line(system("status", permissionMode="bypassPermissions"), 1)])
     assert plan.mode == "bypassPermissions"
     assert "permission_mode" not in plan.project
+
+
+def test_an_error_gives_no_conversation() -> None:
+    """A CLI that cannot start names an id that it has just made up."""
+    here = sample.project(session_id=SESSION)
+    broken = result(is_error=True, session_id="another", errors=["Configuration error in x"])
+    for present in ({}, {"execution": sample.execution()}):
+        plan = take(broken, project=here, **present)
+        assert (plan.session, plan.project.get("session_id", SESSION)) == (None, SESSION)
+    assert take(result(session_id="another"), project=here).project["session_id"] == "another"
+
+
+def test_a_result_that_is_repeated_ends_no_other_prompt() -> None:
+    """It comes after the next prompt was written and before its `init`; the turn's own result counts."""
+    init = line(type="system", subtype="init", session_id=SESSION, model="m")
+    first = take(init, result(), execution=sample.execution())
+    assert first.finished is not None
+    for repeated in (result(), result(result="", session_id=""), result(is_error=True)):
+        plan = take(repeated, execution=sample.execution(), account=first.account)
+        assert plan.finished is None
+        assert "queue_hold" not in plan.project
+        later = take(repeated, init, result(), execution=sample.execution(), account=first.account)
+        assert later.finished is not None
+        assert later.finished.status is ExecutionStatus.SUCCESS
+
+
+FAULTS: dict[HoldReason | None, tuple[dict[str, Any], ...]] = {
+    HoldReason.USAGE_LIMIT: (
+        {"api_error_status": 429, "result": "API Error: Request rejected (429)"},
+        {"result": "Claude AI usage limit reached|1760000000"},
+        {"result": "You've hit your session limit \u00b7 resets 3pm"},
+        {"result": "5-hour limit reached \u2219 resets 3pm"},
+    ),
+    HoldReason.CREDIT: ({"api_error_status": 400, "result": "Credit balance is too low"}, {"api_error_status": 402}),
+    HoldReason.AUTHENTICATION: (
+        {"api_error_status": 401},
+        {"api_error_status": 403},
+        {"result": "Not logged in \u00b7 Please run /login"},
+        {"result": "Invalid API key \u00b7 Fix external API key"},
+        {"result": 'API Error: 401 {"type":"error"}'},
+    ),
+    HoldReason.OVERLOADED: ({"api_error_status": 529}, {"api_error_status": 500}, {"result": "API Error: 529 {}"}),
+    HoldReason.NETWORK: (
+        {"result": "API Error: Can't reach the API server (ENOTFOUND)"},
+        {"result": "API Error: Connection refused (ECONNREFUSED)"},
+        {"result": "API Error: Connection error."},
+        {"result": "API Error: Request timed out."},
+    ),
+    HoldReason.CONVERSATION: ({"errors": ["No conversation found with session ID: x"]},),
+    None: (
+        {"api_error_status": 400, "result": "API Error: 400 messages: bad"},
+        {"api_error_status": 404, "result": "There's an issue with the selected model (x)."},
+        {"subtype": "error_max_turns"},
+        {"result": "The tests fail: API Error: 529"},
+        {"terminal_reason": "completed", "result": "Credit balance is too low"},
+        {"is_error": False, "result": "Invalid API key"},
+    ),
+}
+
+
+def test_which_faults_hold_the_queue() -> None:
+    for reason, results in FAULTS.items():
+        for fields in results:
+            init = line(type="system", subtype="init", session_id=SESSION, model="m")
+            told = result(**{"is_error": True, **fields})
+            held = take(init, told, execution=sample.execution(), queued=True).project.get("queue_hold")
+            assert (held and held.reason) == reason, fields
+            assert "queue_hold" not in take(init, told, execution=sample.execution()).project
+            stopped = take(init, told, execution=sample.execution(), verdict=ExecutionStatus.KILLED, queued=True)
+            assert "queue_hold" not in stopped.project or reason is HoldReason.CONVERSATION

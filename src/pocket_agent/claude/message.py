@@ -8,11 +8,13 @@ a pair; such lines take a slower path. Types and fields that are not known do no
 
 import enum
 import json
+import re
 from typing import Any, Final, NoReturn
 
 import msgspec
 
 from pocket_agent.claude.content import ApiMessage, Origin, PromptOutcome, StreamEvent, Task, ToolResultMeta, Usage
+from pocket_agent.model import HoldReason
 
 _EXCERPT_CHARACTERS: Final = 200
 _TEXT_CHARACTERS: Final = 10_000
@@ -82,6 +84,8 @@ class Message(msgspec.Struct, kw_only=True, rename=_RENAMED):
         turn_usage: of a `result`, tokens and dollars since the one before, by model (JSON); complete.
         total_cost_usd: of a `result`, United States dollars, summed over the life of the session: a resumed
             one goes on from where it was.
+        api_error_status: of a `result`, the HTTP status with which the API refused (2.1.330).
+        terminal_reason: of a `result`, how the turn ended: "completed", "api_error", ... (2.1.330).
         origin: of a `result`, who began the turn, when that was not a prompt.
         duration_ms: of a `result`, how long the turn took.
         permission_denials: of a `result`, the tool uses that were denied.
@@ -113,6 +117,8 @@ class Message(msgspec.Struct, kw_only=True, rename=_RENAMED):
     usage: Usage | None = None
     turn_usage: msgspec.Raw = _NULL
     total_cost_usd: float | None = None
+    api_error_status: int | None = None
+    terminal_reason: str | None = None
     duration_ms: float | None = None
     num_turns: int | None = None
     permission_denials: list[msgspec.Raw] | None = None
@@ -182,12 +188,58 @@ class Message(msgspec.Struct, kw_only=True, rename=_RENAMED):
         return text[:_TEXT_CHARACTERS] or None
 
     @property
+    def fault(self) -> HoldReason | None:
+        """Of a `result`: the fault of the account, the API or the network that another prompt would meet, too."""
+        if not self.is_error or self.terminal_reason not in {None, "api_error"}:
+            return None
+        status, text = self.api_error_status, self.result_text or ""
+        if status in _BY_STATUS:
+            return _BY_STATUS[status]
+        if status is not None and status >= 500:
+            return HoldReason.OVERLOADED
+        return next((reason for pattern, reason in _BY_TEXT if pattern.match(text)), None)
+
+    @property
     def lost_conversation(self) -> bool:
         """Whether a `result` says that the session to resume does not exist (wording of 2.1.330)."""
         return any(
             error.startswith("No conversation found") or "--resume requires" in error for error in self.errors or ()
         )
 
+
+_BY_STATUS: Final = {
+    401: HoldReason.AUTHENTICATION,
+    402: HoldReason.CREDIT,
+    403: HoldReason.AUTHENTICATION,
+    429: HoldReason.USAGE_LIMIT,
+}
+_BY_TEXT: Final = tuple(
+    (re.compile(pattern, re.IGNORECASE), reason)
+    for pattern, reason in (
+        (r"credit balance is too low|api error: 402\b", HoldReason.CREDIT),
+        (
+            (
+                r"not logged in|invalid api key|please run /login|failed to authenticate|oauth (token|authentication)"
+                r"|api error: 40[13]\b"
+            ),
+            HoldReason.AUTHENTICATION,
+        ),
+        (
+            (
+                r"claude( ai)? usage limit|you've (hit|reached) your\b.*\blimit|[^\n]{0,40}\blimit reached\b"
+                r"|api error: (request rejected \()?429\b"
+            ),
+            HoldReason.USAGE_LIMIT,
+        ),
+        (r"api error: 5\d\d\b|(api error: )?(repeated 529 )?overloaded", HoldReason.OVERLOADED),
+        (
+            r"api error:.*(connect|network|timed out|can't reach|fetch failed|dns|socket|certificate|\bE[A-Z_]{4,}\b)",
+            HoldReason.NETWORK,
+        ),
+    )
+)
+"""How the texts of refused requests begin: 2.1.330 as observed, before it as the CLI's changes and reports of its
+users quote them (github.com/anthropics/claude-code). Older versions tell no status."""
 
 _decode: Final = msgspec.json.Decoder(Message).decode
 

@@ -24,6 +24,7 @@ from pocket_agent.claude.workdir import held, is_replaced
 from pocket_agent.config.settings import AgentLimitSettings
 from pocket_agent.errors import (
     ClaudeNotFoundError,
+    DirectoryUnavailableError,
     ExecutionFailedError,
     PocketAgentError,
     ResourceLimitError,
@@ -162,6 +163,16 @@ def _confined_pid(info: int, spool: Spool) -> int:
         os.close(info)
 
 
+def check_directory(cwd: Path) -> None:
+    """Refuse a project's directory in which no process can work now. May block on a disk that hangs.
+
+    Raises:
+        DirectoryUnavailableError: it is gone, was replaced by a link, or may not be entered.
+    """
+    if is_replaced(cwd) or not (cwd.is_dir() and os.access(cwd, os.X_OK)):
+        raise _explained(NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)), "", cwd)
+
+
 def _start_time(pid: int) -> str:
     """When a child, or a child of the child, started; its parent reaps it later than this asks."""
     row = read_row(pid)
@@ -187,7 +198,7 @@ def _explained(error: OSError | ValueError, binary: str, cwd: Path) -> PocketAge
     replaced = is_replaced(cwd)
     if replaced or not (cwd.is_dir() and os.access(cwd, os.X_OK)):
         fault = "was replaced by a link" if replaced else "is gone, or may not be entered"
-        return ExecutionFailedError(f"The project's directory {fault}.")
+        return DirectoryUnavailableError(f"The project's directory {fault}.")
     around = {SYSTEMD_RUN: "claude.limits.by", BWRAP: "claude.confinement"}.get(Path(binary).name)
     if around is not None:
         return ExecutionFailedError(f"{binary} is missing, or cannot be run; it is needed for {around}.")

@@ -20,6 +20,7 @@ from pocket_agent.model import (
     Direction,
     Execution,
     ExecutionStatus,
+    HoldReason,
     Milliseconds,
     ModelUsage,
     ProjectState,
@@ -30,6 +31,7 @@ from pocket_agent.protocol.push import AgentKillData, AgentPartialData, Approval
 from pocket_agent.session import view
 from pocket_agent.session.account import Meter, charged, spending
 from pocket_agent.session.answer import agent_id, waits_for
+from pocket_agent.session.hold import queue_hold
 from pocket_agent.session.log import Draft, entry_draft, now
 from pocket_agent.session.plan import Plan, Present
 
@@ -169,9 +171,14 @@ class Intake:
         )
 
     def _session(self, message: Message) -> None:
+        """Take over the id of the conversation.
+
+        An error gives none: a CLI that cannot start names an id that it has just made up (2.1.330, for instance when
+        its `.claude.json` is broken), and one that began before has said its id in its `init`.
+        """
         session_id = message.session_id
         present = self._present
-        if not session_id or message.lost_conversation:
+        if not session_id or (message.kind is Kind.RESULT and message.is_error):
             return
         known = self.plan.session or present.session
         if known is None or known.id != session_id:
@@ -235,9 +242,11 @@ class Intake:
 
     def _result(self, message: Message) -> None:
         used = self._meter.settle(message)
-        execution, blocked = self._execution, self._work.blocked
+        execution, blocked, turn = self._execution, self._work.blocked, self._work.turn
+        # A second result of a turn ends nothing, not even a prompt that was written since.
+        repeated = not turn and self._meter.model is not None
         self._changed(turn="", blocked=None)
-        if execution is None or not _ends(message, execution):
+        if execution is None or repeated or not _ends(message, execution):
             self._cancel_turns("the turn ended")
             self._charge(used)
             return
@@ -252,11 +261,21 @@ class Intake:
                 "EXECUTION_FAILED",
                 "The conversation to continue no longer exists; the next prompt starts a new one.",
             )
+            self._hold(HoldReason.CONVERSATION)
         elif status is ExecutionStatus.ERROR:
             error = ErrorData("EXECUTION_FAILED", message.result_text or "The agent ended with an error.")
             if blocked is not None:
                 error = ErrorData("EXECUTION_FAILED", f"The prompt was not given to the model: {blocked[:_REASON]}")
+            elif not turn and self._meter.model is None:
+                self._hold(message.fault or HoldReason.START, error.message)
+            elif message.fault is not None:
+                self._hold(message.fault, error.message)
         self._end(status, error, used)
+
+    def _hold(self, reason: HoldReason, said: str = "") -> None:
+        """Keep the prompts that wait from meeting the same fault."""
+        if self._present.queued:
+            self.plan.project["queue_hold"] = queue_hold(reason, said, self._at)
 
     def _cancel_turns(self, reason: str) -> None:
         """Withdraw what the main thread asked for, whose turn is over; a subagent goes on, and so do its requests."""
@@ -303,8 +322,16 @@ class Intake:
                 text = "The agent had taken this prompt before it was cut off, and does not run it twice."
                 self._end(self._present.verdict or ExecutionStatus.ERROR, ErrorData("EXECUTION_FAILED", text), None)
 
-    def finish(self, status: ExecutionStatus, error: ErrorData | None) -> Plan:
-        """The process is gone: end the running execution, which gets no result, and withdraw what is still open."""
+    def finish(self, status: ExecutionStatus, error: ErrorData | None, *, silent: bool = False) -> Plan:
+        """The process is gone: end the running execution, which gets no result, and withdraw what is still open.
+
+        Args:
+            status: how it ends.
+            error: why, if that is a fault.
+            silent: whether the process said nothing about the prompt.
+        """
+        if silent and error is not None:
+            self._hold(HoldReason.START, error.message)
         self._end(status, error, None, gone=True)
         return self._closed()
 

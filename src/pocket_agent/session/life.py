@@ -7,14 +7,17 @@ import contextlib
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from pocket_agent.claude import control
+from pocket_agent.claude.process import check_directory
 from pocket_agent.config.settings import Settings
 from pocket_agent.errors import (
     ClaudeNotFoundError,
+    DirectoryUnavailableError,
     ExecutionFailedError,
     FileOperationError,
     ForbiddenError,
@@ -30,6 +33,7 @@ from pocket_agent.model import (
     Execution,
     ExecutionId,
     ExecutionStatus,
+    HoldReason,
     ProcessRecord,
     ProjectState,
     StopRequest,
@@ -40,6 +44,7 @@ from pocket_agent.session.account import execution_event
 from pocket_agent.session.agent import Agent
 from pocket_agent.session.budget import Budget
 from pocket_agent.session.capacity import Capacity
+from pocket_agent.session.hold import VERIFIABLE, queue_hold
 from pocket_agent.session.log import Draft, Write, entry_draft, live_draft, now
 from pocket_agent.session.runner import Runner
 from pocket_agent.session.state import State
@@ -288,8 +293,7 @@ class Life:
     async def _pump(self) -> None:
         told: str | None = None
         while True:
-            await self.wake.wait()
-            self.wake.clear()
+            await self._may_have_changed()
             while self._may_start:
                 acquired = not self._state.has_slot
                 if acquired:
@@ -305,7 +309,56 @@ class Life:
                         self._say_error(error)
                         self._delayed(error)
                     told = error.message
-                    await asyncio.sleep(_RETRY_SECONDS)
+                    if not isinstance(error, ClaudeNotFoundError) or not await self._hold(HoldReason.CLI, error):
+                        await asyncio.sleep(_RETRY_SECONDS)
+                except DirectoryUnavailableError as error:
+                    self._delayed(error)
+                    if not await self._hold(HoldReason.DIRECTORY, error):
+                        await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _may_have_changed(self) -> None:
+        """Wait until the next prompt may be able to start; ends a hold whose cause is gone."""
+        held = self._is_verifiable
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_RETRY_SECONDS if held else None):
+                await self.wake.wait()
+        self.wake.clear()
+        if held and await self._is_cause_gone():
+            async with self.mutex:
+                if self._is_verifiable:
+                    with contextlib.suppress(FileOperationError):
+                        await self.release_hold()
+
+    @property
+    def _is_verifiable(self) -> bool:
+        hold = self._state.project.queue_hold
+        return hold is not None and hold.reason in VERIFIABLE
+
+    async def _is_cause_gone(self) -> bool:
+        """Whether the directory and the CLI are there."""
+        try:
+            await asyncio.to_thread(check_directory, Path(self._state.project.real_path))
+            await self.gate()
+        except (ClaudeNotFoundError, DirectoryUnavailableError):
+            return False
+        except PocketAgentError:
+            return True  # another fault, which the next start tells
+        return True
+
+    async def _hold(self, reason: HoldReason, error: PocketAgentError) -> bool:
+        """Hold the queue for a fault that is not the prompts'; whether that could be stored."""
+        async with self.mutex:
+            if not self._state.queue:
+                return True
+            hold = queue_hold(reason, error.message, now())
+            try:
+                await self._state.log.write(
+                    Write(project={"queue_hold": hold}), after=lambda: self._state.announce(queue=True)
+                )
+            except FileOperationError:
+                return False
+            self.wake.set()
+            return True
 
     @property
     def _may_start(self) -> bool:
@@ -338,7 +391,7 @@ class Life:
         try:
             await self.gate()
             await self._start(execution)
-        except (ClaudeNotFoundError, ResourceLimitError, FileOperationError):
+        except (ClaudeNotFoundError, DirectoryUnavailableError, ResourceLimitError, FileOperationError):
             raise
         except PocketAgentError as error:
             await self._fail_queued(execution, error)

@@ -33,6 +33,7 @@ class Present:
         told_mode: the permission mode that the process was last told to use; None when it was told none.
         may_choose: whether a client may choose a permission mode.
         new_approval_id: makes an id.
+        queued: whether prompts wait behind the execution.
         partial: the message that is being written.
     """
 
@@ -48,6 +49,7 @@ class Present:
     told_mode: str | None = None
     partial: Partial = field(default_factory=Partial)
     may_choose: Callable[[str], bool] = lambda _: True
+    queued: bool = False
 
 
 @dataclass(slots=True)

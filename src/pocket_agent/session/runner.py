@@ -3,16 +3,20 @@
 Every method is called with the session's mutex held, so that nothing happens in between.
 """
 
+import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 import msgspec
 
+from pocket_agent.claude.process import check_directory
 from pocket_agent.config.settings import ClaudeSettings
 from pocket_agent.errors import (
+    ExecutionFailedError,
     FileOperationError,
     ForbiddenError,
     PocketAgentError,
@@ -21,6 +25,7 @@ from pocket_agent.errors import (
 )
 from pocket_agent.events import (
     ApprovalRequested,
+    ExecutionDelayed,
     ExecutionStarted,
     FirstMessageReceived,
     LineRejected,
@@ -36,6 +41,7 @@ from pocket_agent.model import (
     ExecutionContext,
     ExecutionStatus,
     ProjectState,
+    QueueHold,
 )
 from pocket_agent.policy import Policy
 from pocket_agent.protocol.push import ErrorData, PromptData
@@ -49,9 +55,6 @@ from pocket_agent.session.log import Draft, Write, entry_draft, now
 from pocket_agent.session.plan import Plan, Present
 from pocket_agent.session.state import State
 from pocket_agent.session.tuning import Tuning
-
-if TYPE_CHECKING:
-    import asyncio
 
 _MAX_ATTEMPTS: Final = 2
 """How often a prompt is written to a process that ends without having said anything."""
@@ -139,6 +142,7 @@ class Runner:
         state = self._state
         self._policy.check_maker(execution.device_id)
         wanted = await self._effective(execution.options)
+        await asyncio.to_thread(check_directory, Path(state.project.real_path))
         began = time.monotonic()
         warm = await self._ensure_process(wanted, execution.context)
         at = now()
@@ -294,6 +298,7 @@ class Runner:
             verdict=state.verdict,
             killed=state.killed,
             new_approval_id=new_approval_id,
+            queued=bool(state.queue),
             told_mode=self._agent.permission_mode,
             partial=state.partial,
             may_choose=self._may_choose,
@@ -353,6 +358,9 @@ class Runner:
         state.partial.take(plan.partial)
         context = self._context()
         shown = state.shown, state.work.tasks, state.work.permission_mode
+        hold: QueueHold | None = plan.project.get("queue_hold")
+        if hold is not None:
+            self._observer.emit(ExecutionDelayed(state.queue[0].context, ExecutionFailedError.code, hold.message))
         if plan.mode is not None:
             self._agent.permission_mode = plan.mode
         if plan.spoke and state.current is not None and not state.heard:
@@ -379,9 +387,9 @@ class Runner:
             state.turn_due = time.monotonic() + _TURN_DUE_SECONDS
         if shown != (state.shown, state.work.tasks, state.work.permission_mode):
             self.idle_since = time.monotonic()
-            return state.announce()
+            return state.announce(queue=hold is not None)
         visible = plan.opened or plan.closed or plan.project or plan.finished is not None
-        return state.announce() if visible else []
+        return state.announce(queue=hold is not None) if visible else []
 
     def _account_for(self, plan: Plan, context: ExecutionContext | None) -> None:
         """What was used, and which tools ran, is stored: count it."""
@@ -406,9 +414,9 @@ class Runner:
         self.idle_since = time.monotonic()
         self._observer.emit(execution_event(execution))
 
-    async def finish(self, status: ExecutionStatus, error: ErrorData | None) -> None:
-        """End the running execution, which has no process any more."""
-        plan = Intake(self._present()).finish(status, error)
+    async def finish(self, status: ExecutionStatus, error: ErrorData | None, *, silent: bool = False) -> None:
+        """End the running execution, which has no process any more; see `Intake.finish`."""
+        plan = Intake(self._present()).finish(status, error, silent=silent)
         await self._store(plan, None, ended=True)
 
     async def leave(self) -> None:
@@ -445,7 +453,7 @@ class Runner:
                 await self._retry_or_fail(execution)
             return
         error = None if state.killed else self._error_of_exit(code)
-        await self.finish(state.verdict or ExecutionStatus.ERROR, error)
+        await self.finish(state.verdict or ExecutionStatus.ERROR, error, silent=silent)
         await self._forget_process()
 
     async def _retry_or_fail(self, execution: Execution) -> None:

@@ -5,7 +5,6 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
 
 import msgspec
 
@@ -30,7 +29,6 @@ from pocket_agent.model import (
     ExecutionStatus,
     HoldReason,
     ProjectState,
-    QueueHold,
     StopRequest,
 )
 from pocket_agent.protocol.push import (
@@ -47,16 +45,12 @@ from pocket_agent.protocol.push import (
 from pocket_agent.session import view
 from pocket_agent.session.agent import Agent
 from pocket_agent.session.answer import approval_event, permission_answer, suggestions
+from pocket_agent.session.hold import queue_hold
 from pocket_agent.session.intake import waited_after
 from pocket_agent.session.life import Life
 from pocket_agent.session.log import Draft, Write, entry_draft, now
 from pocket_agent.session.state import State
 from pocket_agent.storage import Store
-
-_HOLDS: Final = {
-    StopRequest.INTERRUPT: (HoldReason.INTERRUPTED, "interrupted"),
-    StopRequest.KILL: (HoldReason.KILLED, "killed"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,9 +208,8 @@ class Session:
 
         project: dict[str, object] = {}
         if hold:
-            reason, how = _HOLDS[stop]
-            message = f"The execution was {how}; the prompts behind it wait until the queue is resumed."
-            project["queue_hold"] = QueueHold(reason, message, now())
+            reason = HoldReason.KILLED if stop is StopRequest.KILL else HoldReason.INTERRUPTED
+            project["queue_hold"] = queue_hold(reason, "", now())
         await state.log.write(Write(project=project, executions=(stopped,), context=stopped.context), after=applied)
 
     def _running(self, execution_id: str | None) -> Execution | None:

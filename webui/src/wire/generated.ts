@@ -300,7 +300,7 @@ export interface QueueHoldData {
 }
 
 /** Why the queue of a project is on hold. */
-export type HoldReason = "authentication" | "cli" | "conversation" | "credit" | "directory" | "interrupted" | "killed" | "network" | "overloaded" | "usage_limit";
+export type HoldReason = "authentication" | "cli" | "conversation" | "credit" | "directory" | "interrupted" | "killed" | "network" | "overloaded" | "start" | "usage_limit";
 
 /**
  * Something that the agent runs next to its turns; `type` is the CLI's: `local_agent` is a subagent, `local_bash`
