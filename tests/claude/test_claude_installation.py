@@ -69,9 +69,9 @@ async def test_a_program_that_hangs_is_killed_when_nobody_waits_any_more(tmp_pat
 
 
 async def test_the_choice_comes_first_then_path_then_the_candidates(tmp_path: Path) -> None:
-    on_path = program(tmp_path / "bin" / "claude", "echo 2.0.1")
-    chosen = program(tmp_path / "chosen", "echo 2.0.2")
-    candidate = program(tmp_path / "modules" / "claude", "echo 2.0.3")
+    on_path = program(tmp_path / "bin" / "claude", "echo 2.2.1")
+    chosen = program(tmp_path / "chosen", "echo 2.2.2")
+    candidate = program(tmp_path / "modules" / "claude", "echo 2.2.3")
     found = {**ENVIRONMENT, "PATH": f"{on_path.parent}:/bin:/usr/bin"}
     empty = {**ENVIRONMENT, "PATH": str(tmp_path / "nothing")}
     assert (await Installer(chosen, [candidate], found).find()).path == chosen
@@ -98,23 +98,23 @@ async def test_a_program_that_cannot_run_says_so(tmp_path: Path) -> None:
 
 
 async def test_a_cli_that_is_too_old_is_refused(tmp_path: Path) -> None:
-    old = program(tmp_path / "claude", "echo '1.0.128 (Claude Code)'")
+    old = program(tmp_path / "claude", "echo '2.1.99 (Claude Code)'")
     installer = Installer(old, environment=ENVIRONMENT)
-    with pytest.raises(ClaudeNotFoundError, match=r"1\.0\.128; 2\.0\.0 or newer"):
+    with pytest.raises(ClaudeNotFoundError, match=r"2\.1\.99; 2\.1\.100 or newer"):
         await installer.find()
-    program(tmp_path / "claude", "echo '2.0.0 (Claude Code)'")
-    assert (await installer.find()).version == "2.0.0"
+    program(tmp_path / "claude", "echo '2.2.0 (Claude Code)'")
+    assert (await installer.find()).version == "2.2.0"
 
 
 async def test_the_version_is_asked_once_until_the_program_changes(tmp_path: Path) -> None:
     count = tmp_path / "count"
-    binary = program(tmp_path / "claude", f"echo x >> {count}; echo 2.1.1")
+    binary = program(tmp_path / "claude", f"echo x >> {count}; echo 2.3.1")
     installer = Installer(binary, environment=ENVIRONMENT)
     found = await asyncio.gather(*(installer.find() for _ in range(5)))
-    assert {installation.version for installation in found} == {"2.1.1"}
+    assert {installation.version for installation in found} == {"2.3.1"}
     assert count.read_text() == "x\n"
-    program(binary, f"echo x >> {count}; echo 2.1.2")
-    assert (await installer.find()).version == "2.1.2"
+    program(binary, f"echo x >> {count}; echo 2.3.2")
+    assert (await installer.find()).version == "2.3.2"
     binary.unlink()
     with pytest.raises(ClaudeNotFoundError):
         await installer.find()
@@ -122,22 +122,22 @@ async def test_the_version_is_asked_once_until_the_program_changes(tmp_path: Pat
 
 async def test_a_check_asks_again_after_a_while_and_one_that_failed_at_once(tmp_path: Path) -> None:
     count, fault = tmp_path / "count", tmp_path / "fault"
-    binary = program(tmp_path / "claude", f"echo x >> {count}; [ -e {fault} ] && exit 7; echo 2.1.1")
+    binary = program(tmp_path / "claude", f"echo x >> {count}; [ -e {fault} ] && exit 7; echo 2.3.1")
     installer = Installer(binary, environment=ENVIRONMENT)
-    assert (await installer.find()).version == "2.1.1"
-    assert (await installer.check(3600)).version == "2.1.1"
+    assert (await installer.find()).version == "2.3.1"
+    assert (await installer.check(3600)).version == "2.3.1"
     assert count.read_text() == "x\n"
-    assert (await installer.check(0)).version == "2.1.1"
+    assert (await installer.check(0)).version == "2.3.1"
     assert count.read_text() == "x\n" * 2
     fault.touch()
-    assert (await installer.check(3600)).version == "2.1.1", "it is asked only every few minutes"
+    assert (await installer.check(3600)).version == "2.3.1", "it is asked only every few minutes"
     for _ in range(2):
         with pytest.raises(ClaudeNotFoundError, match="ends with exit code 7 when it is asked"):
             await installer.check(0)
     assert (await installer.find()).version is None, "who starts an agent does not ask again"
     assert count.read_text() == "x\n" * 4
     fault.unlink()
-    assert (await installer.check(3600)).version == "2.1.1", "what failed does not stand"
+    assert (await installer.check(3600)).version == "2.3.1", "what failed does not stand"
     assert count.read_text() == "x\n" * 5
 
 

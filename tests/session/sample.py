@@ -70,6 +70,7 @@ def approval(name: str = "a-1", **changes: Any) -> Approval:
         request=tool_request(),
         status=ApprovalStatus.PENDING,
         created_at=BEGAN,
+        created_tick=0,
     )
     return msgspec.structs.replace(made, **changes)
 

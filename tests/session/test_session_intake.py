@@ -357,8 +357,8 @@ def at(seconds: float) -> Milliseconds:
 
 
 def test_waiting_counts_once_however_many_wait() -> None:
-    one = sample.approval("a-1", created_at=at(10))
-    two = sample.approval("a-2", created_at=at(15))
+    one = sample.approval("a-1", created_tick=at(10))
+    two = sample.approval("a-2", created_tick=at(15))
     both = {one.id: one, two.id: two}
     running = sample.execution(waited_ms=2000)
     assert waited_ms(running, {}, at(20)) == 2000
@@ -367,8 +367,8 @@ def test_waiting_counts_once_however_many_wait() -> None:
 
 @pytest.mark.parametrize("first", ["a-1", "a-2"])
 def test_the_first_answer_of_two_leaves_the_other_waiting(first: str) -> None:
-    one = sample.approval("a-1", created_at=at(10))
-    two = sample.approval("a-2", created_at=at(15))
+    one = sample.approval("a-1", created_tick=at(10))
+    two = sample.approval("a-2", created_tick=at(15))
     both = {one.id: one, two.id: two}
     running = sample.execution()
     kept = waited_after(running, both, ApprovalId(first), at(20))
@@ -391,39 +391,39 @@ def test_overlapping_waits_add_up_to_their_union(spans: list[tuple[int, int]]) -
     for moment, opens, number in moments:
         key = ApprovalId(str(number))
         if opens:
-            open_[key] = sample.approval(str(number), created_at=Milliseconds(moment))
+            open_[key] = sample.approval(str(number), created_tick=moment)
         else:
-            running = sample.execution(waited_ms=waited_after(running, open_, key, Milliseconds(moment)))
+            running = sample.execution(waited_ms=waited_after(running, open_, key, moment))
             del open_[key]
-    covered = {tick for start, length in spans for tick in range(start, start + length)}
+    covered = {moment for start, length in spans for moment in range(start, start + length)}
     assert running.waited_ms == len(covered)
 
 
 def test_a_clock_that_goes_back_makes_no_negative_wait() -> None:
-    one = sample.approval("a-1", created_at=at(10))
+    one = sample.approval("a-1", created_tick=at(10))
     assert waited_ms(sample.execution(waited_ms=5), {one.id: one}, at(3)) == 5
 
 
-def test_the_end_counts_the_wait_that_it_cuts_off() -> None:
+def test_the_end_counts_the_wait_that_it_cuts_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pocket_agent.session.intake.tick", lambda: 5000)
     plan = take(result(), approvals=(sample.approval(),), execution=sample.execution(waited_ms=7))
     assert plan.finished is not None
-    assert plan.finished.finished_at is not None
-    assert plan.finished.waited_ms == plan.finished.finished_at - BEGAN + 7
+    assert plan.finished.waited_ms == 5000 + 7
 
 
-def test_the_wait_for_a_request_that_is_withdrawn_counts_as_waiting() -> None:
+def test_the_wait_for_a_request_that_is_withdrawn_counts_as_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pocket_agent.session.intake.tick", lambda: 5000)
     plan = take(
         line(type="control_cancel_request", request_id="r-a-7"),
         approvals=(sample.approval("a-7"),),
         execution=sample.execution(waited_ms=7),
     )
     assert plan.running is not None
-    resolved = plan.closed[ApprovalId("a-7")].resolved_at
-    assert resolved is not None
-    assert plan.running.waited_ms == resolved - BEGAN + 7
+    assert plan.running.waited_ms == 5000 + 7
 
 
-def test_a_wait_that_is_withdrawn_just_before_the_end_counts_once() -> None:
+def test_a_wait_that_is_withdrawn_just_before_the_end_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pocket_agent.session.intake.tick", lambda: 5000)
     plan = take(
         line(type="control_cancel_request", request_id="r-a-7"),
         result(),
@@ -431,8 +431,7 @@ def test_a_wait_that_is_withdrawn_just_before_the_end_counts_once() -> None:
         execution=sample.execution(),
     )
     assert plan.finished is not None
-    assert plan.finished.finished_at is not None
-    assert plan.finished.waited_ms == plan.finished.finished_at - BEGAN
+    assert plan.finished.waited_ms == 5000
     assert plan.running is None, "what is finished does not run"
 
 

@@ -22,8 +22,11 @@ from pocket_agent.errors import ClaudeNotFoundError
 if TYPE_CHECKING:
     from io import FileIO
 
-MINIMUM_VERSION: Final = (2, 0, 0)
-"""The oldest version whose control protocol this server speaks."""
+MINIMUM_VERSION: Final = (2, 1, 100)
+"""The oldest version that was tried with this server.
+
+2.0.0 ends at an empty line of its input, which a server writes to a process that it adopts.
+"""
 
 _VERSION: Final = re.compile(r"v?(\d+)\.(\d+)\.(\d+)\b")
 """What `claude --version` begins with: `2.1.330 (Claude Code)`."""

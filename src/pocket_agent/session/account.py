@@ -15,7 +15,7 @@ from pocket_agent.claude.usage import SYNTHETIC, added, dollars, main_model, rep
 from pocket_agent.events import ExecutionFinished
 from pocket_agent.model import Account, Execution, Milliseconds, ModelUsage, Project, Spending
 from pocket_agent.session.budget import local_day
-from pocket_agent.session.log import now
+from pocket_agent.session.log import now, tick
 from pocket_agent.session.tool import ToolTrack
 
 _MAX_THREADS: Final = 500
@@ -172,17 +172,23 @@ def spending(
     )
 
 
+def duration(execution: Execution) -> float:
+    """Seconds since an execution began, by the monotonic clock where its start was measured by that."""
+    if execution.started_tick is not None:
+        return max(0, tick() - execution.started_tick) / 1000
+    return max(0, now() - execution.started_at) / 1000 if execution.started_at is not None else 0.0
+
+
 def execution_event(execution: Execution) -> ExecutionFinished:
-    """The event of the end of an execution, which is final."""
+    """The event of the end of an execution, which has ended just now."""
     finished_at = execution.finished_at if execution.finished_at is not None else now()
-    began = execution.started_at if execution.started_at is not None else finished_at
     return ExecutionFinished(
         context=execution.context,
         status=execution.status,
         created_at=execution.created_at,
         started_at=execution.started_at,
         finished_at=finished_at,
-        duration=(finished_at - began) / 1000,
+        duration=duration(execution),
         waited=execution.waited_ms / 1000,
         code=execution.code,
         session_id=execution.session_id,

@@ -9,6 +9,7 @@ from pocket_agent.claude import control
 from pocket_agent.errors import InternalError
 from pocket_agent.events import ApprovalResolved
 from pocket_agent.model import Approval, ApprovalStatus, Execution, Work
+from pocket_agent.session.log import tick
 
 _DENIED = "The user denied this."
 
@@ -68,7 +69,7 @@ def waits_for(approval: Approval, work: Work) -> bool:
 
 
 def approval_event(approval: Approval, execution: Execution | None) -> ApprovalResolved:
-    """What is told of a request that is answered or withdrawn.
+    """The event of a request that was answered or withdrawn just now.
 
     Args:
         approval: as it is now, resolved.
@@ -82,7 +83,7 @@ def approval_event(approval: Approval, execution: Execution | None) -> ApprovalR
             behavior = "deny"
         case _:
             behavior = "cancelled"
-    resolved_at = approval.resolved_at if approval.resolved_at is not None else approval.created_at
+    since = approval.created_tick
     return ApprovalResolved(
         project_id=approval.project_id,
         context=execution.context if execution is not None else None,
@@ -91,5 +92,5 @@ def approval_event(approval: Approval, execution: Execution | None) -> ApprovalR
         behavior=behavior,
         by=approval.by,
         requested_at=approval.created_at,
-        waited=(resolved_at - approval.created_at) / 1000,
+        waited=max(0, tick() - since) / 1000 if since is not None else 0.0,
     )

@@ -21,7 +21,6 @@ from pocket_agent.model import (
     Execution,
     ExecutionStatus,
     HoldReason,
-    Milliseconds,
     ModelUsage,
     ProjectState,
     Session,
@@ -32,7 +31,7 @@ from pocket_agent.session import view
 from pocket_agent.session.account import Meter, charged, spending
 from pocket_agent.session.answer import agent_id, waits_for
 from pocket_agent.session.hold import queue_hold
-from pocket_agent.session.log import Draft, entry_draft, now
+from pocket_agent.session.log import Draft, entry_draft, now, tick
 from pocket_agent.session.plan import Plan, Present
 
 TITLE_CHARACTERS: Final = 80
@@ -46,6 +45,7 @@ class Intake:
     def __init__(self, present: Present) -> None:
         self._present = present
         self._at = now()
+        self._tick = tick()
         self._meter = Meter(present.account)
         self._work = present.account.work
         self.plan = Plan(tools=self._meter.tools.completed)
@@ -203,6 +203,7 @@ class Intake:
             request=request.raw,
             status=ApprovalStatus.PENDING,
             created_at=self._at,
+            created_tick=self._tick,
         )
         self.plan.opened[approval.id] = approval
         self.plan.drafts.append(
@@ -221,7 +222,7 @@ class Intake:
         if execution is None or not waits_for(gone, self._work):
             return
         waiting = {approval.id: approval for approval in (*self._awaited(), gone)}
-        waited = waited_after(execution, waiting, gone.id, self._at)
+        waited = waited_after(execution, waiting, gone.id, self._tick)
         self.plan.running = msgspec.structs.replace(execution, waited_ms=waited)
 
     def _awaited(self) -> list[Approval]:
@@ -380,7 +381,7 @@ class Intake:
         complete = used is not None
         used = used if used is not None else self._meter.give_up()
         execution = charged(execution, used, self._meter.model)
-        waited = waited_ms(execution, {approval.id: approval for approval in self._awaited()}, self._at)
+        waited = waited_ms(execution, {approval.id: approval for approval in self._awaited()}, self._tick)
         if gone:
             self._gone()
         elif self._work.turn != "own":
@@ -419,15 +420,19 @@ def waited_after(
     execution: Execution,
     approvals: Mapping[ApprovalId, Approval],
     gone: ApprovalId,
-    at: Milliseconds,
+    at: int,
 ) -> int:
-    """The finished waiting of the execution once approval `gone` is answered; what still waits is not in it."""
+    """The finished waiting of the execution once approval `gone` is answered; what still waits is not in it.
+
+    `at` is the present `tick`.
+    """
     rest = {key: approval for key, approval in approvals.items() if key != gone}
     ongoing = waited_ms(execution, rest, at) - execution.waited_ms
     return waited_ms(execution, approvals, at) - ongoing
 
 
-def waited_ms(execution: Execution, approvals: Mapping[ApprovalId, Approval], at: Milliseconds) -> int:
-    """How long the execution has waited for approvals, the wait that goes on now included."""
-    since = min((approval.created_at for approval in approvals.values()), default=None)
+def waited_ms(execution: Execution, approvals: Mapping[ApprovalId, Approval], at: int) -> int:
+    """How long the execution has waited for approvals until the tick `at`, the wait that goes on now included."""
+    ticks = (approval.created_tick for approval in approvals.values() if approval.created_tick is not None)
+    since = min(ticks, default=None)
     return execution.waited_ms + (max(0, at - since) if since is not None else 0)

@@ -45,7 +45,7 @@ from pocket_agent.session.agent import Agent
 from pocket_agent.session.budget import Budget
 from pocket_agent.session.capacity import Capacity
 from pocket_agent.session.hold import VERIFIABLE, queue_hold
-from pocket_agent.session.log import Draft, Write, entry_draft, live_draft, now
+from pocket_agent.session.log import Draft, Write, entry_draft, live_draft, now, tick
 from pocket_agent.session.runner import Runner
 from pocket_agent.session.state import State
 from pocket_agent.storage import Store
@@ -208,6 +208,7 @@ class Life:
                 state.approvals[approval.id] = approval
             else:
                 answers.append(approval)
+        self._trust_ticks()
         if state.project.session_id is not None:
             state.conversation = await self._store.session(project_id, state.project.session_id)
         record = await self._store.process(project_id)
@@ -231,6 +232,15 @@ class Life:
                     self._agent.send(approval.answer)
             await state.log.write(Write(approvals=(msgspec.structs.replace(approval, delivered=True),)))
         self.wake.set()
+
+    def _trust_ticks(self) -> None:
+        """Measure from now on what was begun under an older version, or in another boot of the machine."""
+        state, at = self._state, tick()
+        if state.current is not None and not 0 <= (state.current.started_tick or -1) <= at:
+            state.current = msgspec.structs.replace(state.current, started_tick=at)
+        for key, approval in state.approvals.items():
+            if not 0 <= (approval.created_tick or -1) <= at:
+                state.approvals[key] = msgspec.structs.replace(approval, created_tick=at)
 
     async def _adopt(self, record: ProcessRecord) -> None:
         try:
@@ -462,9 +472,9 @@ class Life:
             return None
         if execution is None:
             return limit - self.runner.alone.elapsed if not self._state.approvals else None
-        if execution.started_at is None or self._state.awaited():
+        if execution.started_tick is None or self._state.awaited():
             return None
-        spent = now() - execution.started_at - execution.waited_ms
+        spent = tick() - execution.started_tick - execution.waited_ms
         return limit - spent / 1000
 
     def _interrupt_left(self) -> float | None:

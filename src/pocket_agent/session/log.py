@@ -30,6 +30,15 @@ def now() -> Milliseconds:
     return Milliseconds(time.time_ns() // 1_000_000)
 
 
+def tick() -> int:
+    """The monotonic time in milliseconds, the same clock for every process of a boot.
+
+    It measures how long something takes whatever happens to the wall clock. On Linux it stands still while the
+    machine is suspended (CLOCK_MONOTONIC, clock_gettime(2)).
+    """
+    return time.monotonic_ns() // 1_000_000
+
+
 class Draft(NamedTuple):
     """Something to say: an entry that has no number yet, or (`direction` None) a frame that is live only."""
 

@@ -45,13 +45,13 @@ from pocket_agent.model import (
 )
 from pocket_agent.policy import Policy
 from pocket_agent.protocol.push import ErrorData, PromptData
-from pocket_agent.session.account import execution_event
+from pocket_agent.session.account import duration, execution_event
 from pocket_agent.session.agent import Agent, Batch
 from pocket_agent.session.answer import approval_event, tool_name
 from pocket_agent.session.budget import Budget
 from pocket_agent.session.capacity import Capacity
 from pocket_agent.session.intake import Intake
-from pocket_agent.session.log import Draft, Write, entry_draft, now
+from pocket_agent.session.log import Draft, Write, entry_draft, now, tick
 from pocket_agent.session.plan import Plan, Present
 from pocket_agent.session.state import State
 from pocket_agent.session.tuning import Tuning
@@ -147,7 +147,11 @@ class Runner:
         warm = await self._ensure_process(wanted, execution.context)
         at = now()
         started = msgspec.structs.replace(
-            execution, status=ExecutionStatus.STARTING, started_at=at, spool_offset=self._agent.spool_size
+            execution,
+            status=ExecutionStatus.STARTING,
+            started_at=at,
+            started_tick=tick(),
+            spool_offset=self._agent.spool_size,
         )
         prompt = PromptData(
             execution_id=execution.id, prompt=execution.prompt, by=execution.by, prompt_id=execution.prompt_id
@@ -365,8 +369,7 @@ class Runner:
             self._agent.permission_mode = plan.mode
         if plan.spoke and state.current is not None and not state.heard:
             state.heard = True
-            since = (now() - (state.current.started_at or state.current.created_at)) / 1000
-            observer.emit(FirstMessageReceived(state.current.context, max(0.0, since)))
+            observer.emit(FirstMessageReceived(state.current.context, duration(state.current)))
         for approval in plan.opened.values():
             state.approvals[approval.id] = approval
             observer.emit(ApprovalRequested(state.project.id, context, approval.id, tool_name(approval)))

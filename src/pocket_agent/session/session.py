@@ -48,7 +48,7 @@ from pocket_agent.session.answer import approval_event, permission_answer, sugge
 from pocket_agent.session.hold import queue_hold
 from pocket_agent.session.intake import waited_after
 from pocket_agent.session.life import Life
-from pocket_agent.session.log import Draft, Write, entry_draft, now
+from pocket_agent.session.log import Draft, Write, entry_draft, now, tick
 from pocket_agent.session.state import State
 from pocket_agent.storage import Store
 
@@ -348,7 +348,9 @@ class Session:
             data = ApprovalResolvedData(approval.id, "allow" if allow else "deny", by, message, changed)
             running, awaited = state.current, state.awaited()
             if running is not None and approval.id in awaited:
-                running = msgspec.structs.replace(running, waited_ms=waited_after(running, awaited, approval.id, at))
+                running = msgspec.structs.replace(
+                    running, waited_ms=waited_after(running, awaited, approval.id, tick())
+                )
 
             def answered() -> list[Draft]:
                 state.approvals.pop(approval.id, None)
