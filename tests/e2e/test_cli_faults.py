@@ -219,7 +219,8 @@ async def test_it_ends_after_each_result_with_a_queue(scene: Scene) -> None:
     for number, receipt in enumerate(receipts):
         frames = await end_of(scene.stream, receipt.execution_id)
         assert numbers(frames) == [1, 2]
-        assert [b"word-%d" % number in frame.payload for frame in frames].count(True) == 1
+        said = [b"word-%d" % number in frame.payload for frame in frames if frame.offset is not None]
+        assert said.count(True) == 1
         assert not [frame.data for frame in frames if frame.type == "error"]
 
 
