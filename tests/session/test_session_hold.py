@@ -1,5 +1,6 @@
 """The queue on hold, and what stops an execution stops no other one."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,10 @@ def hold(session: Session) -> HoldReason | None:
     """Why they do not start."""
     found = session.state.project.queue_hold
     return found.reason if found is not None else None
+
+
+def _is_held(room: Room, session: Session, ended: int) -> bool:
+    return hold(session) is not None and len(ends(room)) == ended
 
 
 async def until_prompt(session: Session, prompt: str) -> None:
@@ -223,7 +228,7 @@ async def test_a_cli_that_cannot_start_ends_one_prompt_alone(tmp_path: Path) -> 
                 await client.kill(project_id)
             else:
                 await client.execute(project_id, "three")
-            await until(lambda count=number: hold(session) is not None and len(ends(room)) == 1 + count)
+            await until(partial(_is_held, room, session, 1 + number))
             assert (hold(session), session.state.project.session_id) == ("start", kept)
         program.write_text(works)
         await client.resume_queue(project_id)
