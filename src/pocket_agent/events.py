@@ -399,6 +399,13 @@ class StorageFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class EpochRenewed:
+    """A client has seen entries that are not in the log any more, so the log has a new epoch."""
+
+    project_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class AuditFailed:
     """The disk refused records of the audit log; they wait, and it is tried again."""
 
@@ -464,6 +471,7 @@ Event = (
     | LineRejected
     | StorageCommitted
     | StorageFailed
+    | EpochRenewed
     | AuditFailed
     | NotificationLost
     | BudgetExceeded

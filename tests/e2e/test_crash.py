@@ -4,7 +4,7 @@ import asyncio
 import random
 from pathlib import Path
 
-from tests.harness.follow import alive, eventually, follow, is_result, lines, numbers, stored, until, until_line
+from tests.harness.follow import alive, eventually, follow, is_result, lines, numbers, run, stored, until, until_line
 from tests.harness.server import ServerProcess
 
 from pocket_agent.client import Backoff, Client, Frame
@@ -127,3 +127,26 @@ async def test_nothing_is_left_of_an_ended_agent(standin_server: ServerProcess, 
             killed = await client.kill(project.id)
             assert killed.execution_id == receipt.execution_id
     assert not any(alive(process) for process in (agent, *children))
+
+
+async def test_an_old_copy_that_nothing_but_a_client_can_tell(standin_server: ServerProcess, folder: Path) -> None:
+    """Every file has the content of a cold copy again, in its place: the mark beside the database is as old."""
+    server = standin_server
+    async with server.client(backoff=QUICK) as client:
+        project = await client.create_project(str(folder))
+        async with client.subscribe(project.id, 0) as stream:
+            old = await run(client, stream, "lines 3")
+            assert await server.stop() == 0
+            copied = {path: path.read_bytes() for path in server.data_dir.glob("pocket-agent.db*")}
+            await server.start()
+            await run(client, stream, "lines 40")
+            assert await server.stop() == 0
+            for path in server.data_dir.glob("pocket-agent.db*"):
+                path.write_bytes(copied[path])
+            await server.start()
+            frames = await follow(stream, lambda frame: is_result(frame) and frame.offset == lines(old)[-1].offset)
+            assert [frame.gap for frame in frames if frame.type == "project_join"] == [True]
+            assert stream.joined is not None
+            assert stream.joined.epoch != project.epoch
+            assert '"msg":"epoch renewed"' in server.log
+            assert lines(frames) == await stored(client, project.id)

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from pocket_agent.errors import ForbiddenError, PocketAgentError, ValidationError
+from pocket_agent.events import EpochRenewed
 from pocket_agent.model import Milliseconds
 from pocket_agent.observability.catalogue import CHECKS
+from pocket_agent.protocol.frame import timestamp
 from pocket_agent.session.session import Session
 from pocket_agent.storage import retention
 from tests.server.room import Room, Wire, open_room, until
@@ -491,6 +493,34 @@ async def test_a_since_that_is_none(room: Room, kind: str, since: object) -> Non
         assert code(answer) == "VALIDATION_FAILED"
         assert room.connection().cursors == {}
         await wire.works()
+
+
+async def test_a_client_that_has_seen_what_is_not_there_renews_the_epoch_once(room: Room) -> None:
+    """An old copy of the data was put back, with all that could tell."""
+    for number, ahead in enumerate((True, False)):
+        session = await room.project(f"project-{number}", entries=6)
+        epoch, project_id = session.state.project.epoch, session.state.project.id
+        entries = await room.store.read(session.state.project, after=0, limit=9, max_bytes=2**20)
+        times = {entry.offset: timestamp(entry.timestamp) for entry in entries}
+        async with room.wire() as wire:
+            honest = {"epoch": epoch, "offset": 4, "timestamp": times[4]}
+            assert await replayed(wire, session, honest) == (True, [5, 6])
+            assert session.state.project.epoch == epoch
+            shown: dict[str, object] = {"epoch": epoch, "offset": 4, "timestamp": "2001-01-01T00:00:00.000Z"}
+            if ahead:
+                shown = {"epoch": epoch, "offset": 7}
+            assert await replayed(wire, session, shown) == (False, [1, 2, 3, 4, 5, 6])
+            renewed = session.state.project.epoch
+            assert renewed != epoch
+            assert (await room.store.projects())[number].epoch == renewed
+            assert await replayed(wire, session, honest) == (False, [1, 2, 3, 4, 5, 6]), "the epoch is another"
+            assert await replayed(wire, session, {**honest, "epoch": renewed}) == (True, [5, 6])
+            for invented in ({"epoch": renewed, "offset": 99}, {**shown, "epoch": renewed}):
+                assert await replayed(wire, session, invented) == (False, [1, 2, 3, 4, 5, 6])
+                assert session.state.project.epoch == renewed, "nobody can do it again and again"
+            await room.grow(session, 1)
+            assert session.state.project.head == 7
+        assert [event.project_id for event in room.seen.of(EpochRenewed)].count(project_id) == 1
 
 
 async def test_a_client_joins_from_0_after_a_pruning_that_failed_half_way(

@@ -40,7 +40,7 @@ async def test_the_file_gets_small_and_what_was_kept_stays(database: Path) -> No
     assert before == unused
     assert after == Space(database.stat().st_size, 0)
     assert after.size_bytes < before.used_bytes + 2**20
-    assert modes(database.parent) == {database.name: 0o600, f"{database.name}.lock": 0o600}
+    assert modes(database.parent) == {f"{database.name}{suffix}": 0o600 for suffix in ("", ".lock", ".mark")}
     store = Store.open(database)
     try:
         assert not store.epochs_renewed, "positions of clients stay valid"

@@ -1,15 +1,22 @@
 """Epochs: renewed when commits can be missing, and only then."""
 
 import shutil
+import sqlite3
+import stat
+from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pocket_agent.model import Project
 from pocket_agent.storage import Store
+from pocket_agent.storage.checkpointer import TURN_COMMITS
 from pocket_agent.storage.connection import Synchronous
 from pocket_agent.storage.epoch import boot_id, new_epoch
-from tests.storage.sample import create, offsets, stored
+from pocket_agent.storage.mark import Mark, mark_path
+from tests.harness.follow import eventually
+from tests.storage.sample import create, grown, offsets, stored
 
 
 async def _dead_run(folder: Path, synchronous: Synchronous) -> tuple[Path, Project]:
@@ -81,3 +88,88 @@ def test_an_epoch_is_eight_hexadecimal_digits() -> None:
 def test_a_boot_keeps_its_id() -> None:
     assert boot_id()
     assert boot_id() == boot_id()
+
+
+async def log_of(database: Path, folder: Path, entries: int) -> Project:
+    """A project's log that grows while copies of its folder are made: at 5 entries, and each time it is called."""
+    store = Store.open(database)
+    known = await store.projects()
+    project = known[0] if known else await create(store, "one")
+    await store.commit(grown(project, entries))
+    if len(known) < 2:
+        await create(store, "other")
+    project = (await store.projects())[0]
+    await store.close()
+    shutil.copytree(database.parent, folder)
+    return project
+
+
+@pytest.mark.parametrize("put_back", ["the whole folder", "the database", "the database, into its file"])
+async def test_an_old_copy_that_is_put_back_renews(tmp_path: Path, put_back: str) -> None:
+    """A cold copy: the server was stopped when it was made, and when it is put back."""
+    folder, copy = tmp_path / "data", tmp_path / "copy"
+    database = folder / "a.db"
+    before = await log_of(database, copy, 5)
+    after = await log_of(database, tmp_path / "newer", 7)
+    assert (after.epoch, before.head, after.head) == (before.epoch, 5, 12)
+    match put_back:
+        case "the whole folder":
+            folder.rename(tmp_path / "lost")
+            shutil.copytree(copy, folder)
+        case "the database":
+            database.unlink()
+            shutil.copy2(copy / "a.db", database)
+        case _:
+            database.write_bytes((copy / "a.db").read_bytes())
+    store = Store.open(database)
+    found = (await store.projects())[0]
+    assert store.epochs_renewed
+    assert (found.head, found.epoch != after.epoch) == (5, True)
+    await store.close()
+    again = Store.open(database)
+    assert (not again.epochs_renewed, (await again.projects())[0].epoch) == (True, found.epoch)
+    await again.close()
+
+
+async def test_only_the_log_that_went_back_gets_a_new_epoch(tmp_path: Path) -> None:
+    database = tmp_path / "data" / "a.db"
+    await log_of(database, tmp_path / "copy", 5)
+    with closing(sqlite3.connect(database)) as connection:  # as a disk that lost the last commits
+        connection.execute("DELETE FROM entry WHERE id % 1024 = 5")
+        connection.execute("UPDATE project SET head = 4 WHERE number = 1")
+        connection.commit()
+    store = Store.open(database)
+    one, other = await store.projects()
+    assert (one.epoch != "0123abcd", other.epoch) == (True, "0123abcd")
+    await store.close()
+
+
+async def test_a_mark_is_written_at_each_checkpoint(tmp_path: Path) -> None:
+    database = tmp_path / "a.db"
+    store = Store.open(database)
+    project = await create(store)
+    for _ in range(TURN_COMMITS + 1):
+        change = grown(project, 1)
+        await store.commit(change)
+        assert change.project is not None
+        project = change.project
+
+    def marked() -> bool:
+        mark = msgspec.json.decode(mark_path(database).read_bytes(), type=Mark)
+        return mark.heads.get(project.number, ("", 0))[1] > TURN_COMMITS // 2
+
+    await eventually(marked, "the mark follows the log")
+    assert stat.S_IMODE(mark_path(database).stat().st_mode) == 0o600
+    await store.close()
+
+
+async def test_a_mark_that_is_gone_or_broken_proves_nothing(tmp_path: Path) -> None:
+    database = tmp_path / "data" / "a.db"
+    project = await log_of(database, tmp_path / "copy", 5)
+    for content in (None, b"", b"no json", b"{}", b'{"inode":1}', b"\xff"):
+        mark_path(database).unlink()
+        if content is not None:
+            mark_path(database).write_bytes(content)
+        store = Store.open(database)
+        assert (store.epochs_renewed, (await store.projects())[0].epoch) == (False, project.epoch)
+        await store.close()

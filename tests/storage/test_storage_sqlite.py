@@ -332,7 +332,7 @@ async def test_the_files_are_private_whatever_the_umask(database: Path) -> None:
     finally:
         os.umask(before)
     name = database.name
-    assert modes(database.parent) == {name: 0o600, f"{name}-wal": 0o600, f"{name}-shm": 0o600, f"{name}.lock": 0o600}
+    assert modes(database.parent) == {f"{name}{suffix}": 0o600 for suffix in ("", "-wal", "-shm", ".lock", ".mark")}
     await store.close()
 
 

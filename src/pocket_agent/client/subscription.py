@@ -92,6 +92,8 @@ class Subscription:
         self._failure: PocketAgentError | None = None
         self._wake = asyncio.Event()
         self._epoch = ""
+        self._seen_at: str | None = None
+        """The timestamp of the entry at `_since`, which tells a log that was put back; None when it is not known."""
         self._next: int | None = None
         """The offset that the next entry must have; None when any may come."""
 
@@ -185,7 +187,10 @@ class Subscription:
         while self._failure is None:
             connection = await self._link.connected()
             data: dict[str, object] = {"project_id": self.project_id}
-            if self._since is not None:
+            if isinstance(self._since, Position) and self._seen_at is not None:
+                since = self._since
+                data["since"] = {"epoch": since.epoch, "offset": since.offset, "timestamp": self._seen_at}
+            elif self._since is not None:
                 data["since"] = self._since
             try:
                 await connection.request("project_join", data, on_reply=self._on_joined)
@@ -210,6 +215,8 @@ class Subscription:
             return
         frame.gap = asked is not None and not joined.recovered
         start = _start(asked, joined)
+        if start != asked:
+            self._seen_at = None
         frame.position = start
         self._next = None if frame.gap or start is None else start.offset + 1
         self._since = asked if start is None else start
@@ -225,6 +232,7 @@ class Subscription:
             self._fail(f"entry {offset} came where entry {self._next} was due")
             return False
         self._next = offset + 1
+        self._seen_at = frame.timestamp or None
         frame.position = self._since = Position(epoch=self._epoch, offset=offset)
         return True
 

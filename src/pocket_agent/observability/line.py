@@ -259,6 +259,10 @@ def _storage_failed(event: events.StorageFailed) -> Line:
     return Line("error", "storage failed", {"project_id": event.project_id, "reason": event.reason}, event.context)
 
 
+def _epoch_renewed(event: events.EpochRenewed) -> Line:
+    return Line("warning", "epoch renewed", {"project_id": event.project_id})
+
+
 def _audit_failed(event: events.AuditFailed) -> Line:
     return Line("error", "audit failed", {"reason": event.reason})
 
@@ -317,6 +321,7 @@ LINES: Final[Mapping[type[Event], Callable[[Any], Line]]] = {
     events.LineRejected: _line_rejected,
     events.StorageCommitted: _storage_committed,
     events.StorageFailed: _storage_failed,
+    events.EpochRenewed: _epoch_renewed,
     events.AuditFailed: _audit_failed,
     events.NotificationLost: _notification_lost,
     events.BudgetExceeded: _budget_exceeded,

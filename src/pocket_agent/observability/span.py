@@ -162,6 +162,7 @@ UNTRACED: Final[Mapping[type[Event], str]] = {
     events.ProcessExited: _NO_EXECUTION,
     events.LineRejected: "a moment without a length; the log tells",
     events.StorageFailed: "told again and again while it lasts; the log tells",
+    events.EpochRenewed: _NO_EXECUTION,
     events.AuditFailed: _NO_EXECUTION,
     events.NotificationLost: _NO_EXECUTION,
     events.BudgetExceeded: _NO_EXECUTION,

@@ -92,12 +92,13 @@ Each project has one log of entries, numbered by `offset` from 1 without gaps wi
 {entries}. Everything else is live only: partial text (`agent_message` whose data has the type
 `stream_event`), `project_state`, `queue_state`, `project_joined`, `project_left`, `server_stats`.
 
-Keep the `epoch` of the last reply to `project_join` and the `offset` of the last entry. After a reconnect, join
-with `since: {{"epoch", "offset"}}`:
+Keep the `epoch` of the last reply to `project_join`, and the `offset` and the `timestamp` of the last entry. After a
+reconnect, join with `since: {{"epoch", "offset", "timestamp"}}`; the time may be left out, and shows the server a log
+that was put back to an older state:
 
 - `recovered: true`: each later entry comes once, in order, then what is new.
-- `recovered: false`: the epoch is another one (a restored backup), or the entries after yours were pruned. What
-  comes is the log from its first entry that is still stored; show it instead of what you have.
+- `recovered: false`: the epoch is another one (a restored backup, an old copy), or the entries after yours were
+  pruned. What comes is the log from its first entry that is still stored; show it instead of what you have.
 
 `since` may also be a bare offset (0 for everything) or an RFC 3339 time. Without it, only what happens from now on
 comes. The reply also carries what still waits for somebody (`approvals`, `queue`) and the message that is being

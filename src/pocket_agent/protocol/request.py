@@ -27,10 +27,15 @@ MAX_REQUEST_ID: Final = 200
 
 
 class Since(Struct, frozen=True):
-    """A place in the log that a client has seen up to and including."""
+    """A place in the log that a client has seen up to and including.
+
+    `timestamp` is that of the entry at `offset`, as its frame has it: another one shows that the log was put back to
+    an older state.
+    """
 
     offset: Offset
     epoch: str | None = None
+    timestamp: str | None = None
 
 
 class ProjectCreate(Struct, frozen=True):

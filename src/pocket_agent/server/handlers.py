@@ -302,6 +302,9 @@ class Handlers:
         request = cast("message.ProjectJoin", call.frame.request)
         place = await self._place(session, request.since)
         state = session.state
+        if place is not None and await self._went_back(session, place, request.since):
+            await state.log.renew_epoch()
+            place = Position("", place.offset)  # also when the log has a new epoch already: it is not this client's
         project, channel = state.project, state.log.channel
         recovered = place is None or (
             place.epoch == project.epoch and project.first - 1 <= place.offset <= project.head
@@ -343,6 +346,18 @@ class Handlers:
             case str():
                 offset = await self._store.offset_at(session.state.project, _milliseconds(since))
                 return Position(session.state.project.epoch, offset)
+
+    async def _went_back(self, session: Session, place: Position, since: Since | int | str | None) -> bool:
+        """Whether a client has seen entries of this epoch that are not in the log any more."""
+        project = session.state.project
+        if not isinstance(since, Since) or since.epoch is None or place.epoch != project.epoch:
+            return False
+        if place.offset > project.head:
+            return True
+        if since.timestamp is None or place.offset < project.first:
+            return False
+        found = await self._store.read(project, after=place.offset - 1, limit=1, max_bytes=0)
+        return bool(found) and found[0].offset == place.offset and found[0].timestamp != _milliseconds(since.timestamp)
 
     async def _project_leave(self, call: _Call, session: Session) -> Reply:
         project_id = session.state.project.id

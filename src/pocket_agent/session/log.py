@@ -1,13 +1,14 @@
 """A project's log as its session writes it: number the entries, store them, then deliver them."""
 
 import asyncio
+import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
-from pocket_agent.events import Observer, StorageCommitted
+from pocket_agent.events import EpochRenewed, Observer, StorageCommitted
 from pocket_agent.hub import Channel, Frame
 from pocket_agent.model import (
     Approval,
@@ -92,6 +93,7 @@ class ProjectLog:
         self._observer = observer
         self._turn = asyncio.Lock()
         self._last = project.last_active
+        self._renewed = False
 
     async def write(self, step: Write, after: Callable[[], Iterable[Draft]] | None = None) -> None:
         """Store `step` and deliver its drafts in order.
@@ -152,6 +154,25 @@ class ProjectLog:
             if after is not None:
                 frames.extend(self._live(draft, at) for draft in after())
             self.channel.publish(frames)
+
+    async def renew_epoch(self) -> bool:
+        """Give the log a new epoch, since a client has shown that the log went back; returns whether it has one now.
+
+        Once in a run of the server: within a run no log goes back, so that all further evidence is of the same loss,
+        or invented.
+
+        Raises:
+            FileOperationError: the store refused; nothing has changed.
+        """
+        async with self._turn:
+            if self._renewed:
+                return False
+            project = msgspec.structs.replace(self.project, epoch=secrets.token_hex(4))
+            await self._store.commit(Change(project=project))
+            self.project = msgspec.structs.replace(project, first=self.project.first)
+            self._renewed = True
+            self._observer.emit(EpochRenewed(project.id))
+            return True
 
     def say(self, drafts: Iterable[Draft]) -> None:
         """Deliver live frames at once; for what no entry waits to precede."""

@@ -6,12 +6,14 @@ Under a load without any pause the log is never moved to its end, and so never b
 grown past a bound, the writer moves the rest itself.
 """
 
+import contextlib
 import sqlite3
 import threading
 from pathlib import Path
 from typing import Final
 
 from pocket_agent.storage.connection import LOG_LIMIT_BYTES
+from pocket_agent.storage.mark import write_mark
 
 TURN_COMMITS: Final = 300
 """Commits between two checkpoints: near the 1000 pages that SQLite uses by default."""
@@ -27,6 +29,7 @@ class Checkpointer:
         """Start the thread; the connection is used by nobody else, and closed by `close`."""
         self._connection = connection
         self._page_bytes: int = connection.execute("PRAGMA page_size").fetchone()[0]
+        self._database = database
         self._file = database.with_name(database.name + "-wal")
         self._seen_bytes = 0
         self._commits = 0
@@ -80,6 +83,8 @@ class Checkpointer:
                 return
             with self._turn:
                 pages = checkpoint(self._connection)
+                with contextlib.suppress(sqlite3.Error):
+                    write_mark(self._database, self._connection)
             if pages * self._page_bytes > LOG_LIMIT_BYTES:
                 self._help = True
 

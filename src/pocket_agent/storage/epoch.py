@@ -2,7 +2,8 @@
 
 Offsets count on within an epoch. When commits that clients may have seen can be missing, every
 project gets a new epoch, and clients learn from it that their position is void. That is so
-- when the file is a restored backup: the log went on after it was made; and
+- when the file is a restored backup: the log went on after it was made;
+- when the file is another one than before, or a log ends before its marked head (see `mark`): a copy was put back; and
 - when the machine went down under a server that did not flush each commit ("normal"): SQLite keeps
   the database whole, but the last commits may be gone (https://www.sqlite.org/wal.html, "Performance
   Considerations"). A killed server alone loses nothing: what it wrote is in the kernel's hands.
@@ -10,7 +11,7 @@ project gets a new epoch, and clients learn from it that their position is void.
 
 import secrets
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -35,8 +36,16 @@ def new_epoch() -> str:
     return secrets.token_hex(4)
 
 
-def begin_run(connection: sqlite3.Connection, *, synchronous: Synchronous, boot: str) -> bool:
-    """Renew the epochs if need be, and note that a run has begun; returns whether they were renewed.
+def begin_run(
+    connection: sqlite3.Connection, *, synchronous: Synchronous, boot: str, outdated: Collection[int] = ()
+) -> bool:
+    """Renew epochs if need be, and note that a run has begun; returns whether any was renewed.
+
+    Args:
+        connection: the one that writes.
+        synchronous: of this run.
+        boot: the boot of the machine.
+        outdated: the numbers of the projects whose logs went back.
 
     The caller has set `synchronous` to full for this: were the note lost with the power, the next
     run would take the loss for a clean end.
@@ -47,14 +56,14 @@ def begin_run(connection: sqlite3.Connection, *, synchronous: Synchronous, boot:
     with transaction(connection):
         known = meta(connection)
         lost = not known["clean"] and known.get("synchronous") == "normal" and known.get("boot_id") != boot
-        renew = bool(known["backup"]) or lost
-        if renew:
-            numbers = connection.execute("SELECT number FROM project").fetchall()
-            connection.executemany(
-                "UPDATE project SET epoch = ? WHERE number = ?", [(new_epoch(), *row) for row in numbers]
-            )
+        numbers = {number for (number,) in connection.execute("SELECT number FROM project")}
+        if not (known["backup"] or lost):
+            numbers &= set(outdated)
+        connection.executemany(
+            "UPDATE project SET epoch = ? WHERE number = ?", [(new_epoch(), number) for number in numbers]
+        )
         set_meta(connection, clean=0, backup=0, boot_id=boot, synchronous=synchronous)
-    return renew
+    return bool(known["backup"]) or lost or bool(numbers)
 
 
 def end_run(connection: sqlite3.Connection) -> None:

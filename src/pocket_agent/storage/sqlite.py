@@ -25,6 +25,7 @@ from pocket_agent.storage.connection import Synchronous, connect, create_private
 from pocket_agent.storage.fault import faults_mapped
 from pocket_agent.storage.guard import LogGuard
 from pocket_agent.storage.lock import DataLock
+from pocket_agent.storage.mark import outdated, write_mark
 from pocket_agent.storage.query import Query
 from pocket_agent.storage.reader import Reader
 from pocket_agent.storage.schema import migrate
@@ -56,7 +57,7 @@ class Store(Query):
         self._guard = guard
         self._closed: asyncio.Future[None] | None = None
         self.epochs_renewed = False
-        """Whether `open` found that commits can be missing, and gave every project a new epoch."""
+        """Whether `open` found that commits can be missing, and gave the projects concerned a new epoch."""
         self.instance = ""
         """Names this store among all others: 8 hexadecimal digits, no secret."""
 
@@ -98,7 +99,13 @@ class Store(Query):
             writing, reading, moving = connections
             tighten(path)
             migrate(writing)
-            renewed = epoch.begin_run(writing, synchronous=synchronous, boot=boot or epoch.boot_id())
+            renewed = epoch.begin_run(
+                writing,
+                synchronous=synchronous,
+                boot=boot or epoch.boot_id(),
+                outdated=outdated(path, writing),
+            )
+            write_mark(path, writing)
             set_synchronous(writing, synchronous)
             instance = str(epoch.meta(writing)["instance"])
             reading.execute("PRAGMA query_only = ON")
@@ -149,6 +156,7 @@ class Store(Query):
         set_synchronous(connection, "full")
         epoch.end_run(connection)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        write_mark(self._path, connection)
 
     @property
     def commits(self) -> int:

@@ -19,10 +19,16 @@ export interface ProjectJoin {
   readonly since?: number | string | Since | null;
 }
 
-/** A place in the log that a client has seen up to and including. */
+/**
+ * A place in the log that a client has seen up to and including.
+ *
+ * `timestamp` is that of the entry at `offset`, as its frame has it: another one shows that the log was put back to
+ * an older state.
+ */
 export interface Since {
   readonly offset: number;
   readonly epoch?: string | null;
+  readonly timestamp?: string | null;
 }
 
 /** Stop following a project. */
