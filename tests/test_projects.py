@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from pocket_agent.errors import (
 from pocket_agent.events import ProjectCreated, ProjectDeleted
 from pocket_agent.storage import Change
 from pocket_agent.storage.retention import SettledClock
+from tests.harness.absence import absent
 from tests.server.room import Room, open_room
 
 
@@ -260,3 +262,33 @@ async def test_a_clock_that_jumps_does_not_prune(tmp_path: Path, monkeypatch: py
                 await asyncio.wait_for(read.wait(), 60)
         assert session.state.project.first == 1
         assert len(await room.store.read(session.state.project, after=0, limit=20, max_bytes=2**20)) == 10
+
+
+def _mount(*arguments: str | Path) -> bool:
+    return subprocess.run(arguments, check=False).returncode == 0
+
+
+async def test_a_directory_under_a_second_path_is_the_same(tmp_path: Path) -> None:
+    """By a bind mount of itself, of one around it, or of one inside it."""
+    for name in ("around/project/inside", "free", "self", "outer", "inner", "room"):
+        (tmp_path / name).mkdir(parents=True)
+    mounts = {"self": "around/project", "outer": "around", "inner": "around/project/inside"}
+    mounted: list[Path] = []
+    try:
+        for point, source in mounts.items():
+            if not _mount("mount", "--bind", tmp_path / source, tmp_path / point):
+                absent("mount --bind")
+            mounted.append(tmp_path / point)
+        (tmp_path / "link").symlink_to(tmp_path / "around/project")
+        async with open_room(tmp_path / "room") as room:
+            await room.projects.create(str(tmp_path / "around/project"))
+            for path in ("self", "outer/project", "link"):
+                with pytest.raises(ProjectExistsError):
+                    await room.projects.create(str(tmp_path / path))
+            for path in ("outer", "inner", "self/inside", "outer/project/inside"):
+                with pytest.raises(ProjectNestingError):
+                    await room.projects.create(str(tmp_path / path))
+            await room.projects.create(str(tmp_path / "free"))
+    finally:
+        for point_path in reversed(mounted):
+            assert _mount("umount", point_path)

@@ -212,6 +212,19 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def identities(path: Path) -> list[tuple[int, int]]:
+    """The device and inode of a directory and of those around it, whatever paths lead to them; innermost first.
+
+    Empty when the directory is not there. May block on a disk that hangs.
+    """
+    own = _identity(path)
+    if own is None:
+        return []
+    shown = [other for other in private_paths(path) if _identity(other) == own]
+    found = dict.fromkeys(_identity(folder) for other in shown for folder in (other, *other.parents))
+    return [identity for identity in found if identity is not None]
+
+
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()

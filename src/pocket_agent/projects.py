@@ -12,7 +12,7 @@ from typing import Final
 from pocket_agent.claude.process import kill_orphans
 from pocket_agent.claude.trust import find_claims
 from pocket_agent.config.settings import Settings
-from pocket_agent.directory import Directories
+from pocket_agent.directory import Directories, identities
 from pocket_agent.errors import (
     FileOperationError,
     PocketAgentError,
@@ -40,6 +40,9 @@ from pocket_agent.supervision import supervise
 
 _PAGE_ENTRIES: Final = 500
 _PAGE_BYTES: Final = 512 * 1024
+_LOOK_SECONDS: Final = 5.0
+"""How long the directories of all projects may take to be found."""
+_NOWHERE: Final[list[tuple[int, int]]] = []
 _RETENTION_SECONDS: Final = 60.0
 _NOTED_SECONDS: Final = 3600.0
 """How often the time that retention goes by is stored for the next start."""
@@ -166,7 +169,7 @@ class Projects:
         """
         async with self._changing:
             real_path = await self.directories.find(path)
-            self._refuse_overlap(real_path)
+            await self._refuse_overlap(real_path)
             limit = self._settings.limits.max_projects
             if len(self._sessions) >= limit:
                 raise ProjectLimitError(f"There are {limit} projects already (limits.max_projects).")
@@ -221,14 +224,22 @@ class Projects:
         self._broadcast("project_deleted", encode_data(ProjectDeletedData(key)), key)
         self._hub.channels.pop(key, None)
 
-    def _refuse_overlap(self, real_path: Path) -> None:
+    async def _refuse_overlap(self, real_path: Path) -> None:
+        others = [Path(session.state.project.real_path) for session in self._sessions.values()]
+        seen = dict.fromkeys(others, _NOWHERE)
+        with contextlib.suppress(TimeoutError):  # a disk that hangs: paths alone have to do
+            async with asyncio.timeout(_LOOK_SECONDS):
+                seen = await asyncio.to_thread(lambda: {path: identities(path) for path in (real_path, *others)})
+        here = seen.get(real_path) or _NOWHERE
         for session in self._sessions.values():
             other = Path(session.state.project.real_path)
-            if real_path == other:
+            there = seen[other] or _NOWHERE
+            if real_path == other or here[:1] == there[:1] != []:
                 raise ProjectExistsError(
                     "This directory is a project already.", details={"project_id": session.state.project.id}
                 )
-            if real_path.is_relative_to(other) or other.is_relative_to(real_path):
+            inside = real_path.is_relative_to(other) or (there and there[0] in here)
+            if inside or other.is_relative_to(real_path) or (here and here[0] in there):
                 raise ProjectNestingError(
                     "A project cannot lie inside another one, or around it.",
                     details={"project_id": session.state.project.id},

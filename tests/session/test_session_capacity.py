@@ -192,3 +192,38 @@ async def test_more_room_lets_those_in_who_wait_and_less_throws_nobody_out() -> 
     capacity.release()
     await waiting[2]
     assert capacity.executing == 1
+
+
+async def test_processes_that_start_at_the_same_time_find_each_place_taken() -> None:
+    """Ten projects start one at once, and each needs a while; the least recently used idle ones go."""
+    capacity = Capacity(max_executions=10, max_processes=10)
+    ended: list[str] = []
+
+    def idle(name: str) -> None:
+        async def evict() -> bool:
+            await asyncio.sleep(0)
+            ended.append(name)
+            return True
+
+        capacity.used(name, evict)
+
+    for number in range(8):
+        idle(f"idle-{number}")
+    most = 0
+
+    async def start(name: str) -> None:
+        nonlocal most
+        await capacity.make_room(name)
+        most = max(most, capacity.processes)
+        await asyncio.sleep(0)
+        idle(name)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(10):
+            group.create_task(start(f"new-{number}"))
+    assert most <= 10
+    assert capacity.processes <= 10
+    assert set(ended) == {f"idle-{number}" for number in range(8)}
+    await capacity.make_room("fails")
+    capacity.gone("fails")
+    assert capacity.processes <= 10

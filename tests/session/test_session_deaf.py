@@ -70,3 +70,24 @@ async def test_a_long_prompt_is_noted_as_written_once_it_is_read(tmp_path: Path)
         await until(lambda: bool(session.state.approvals))
         assert session.state.current is not None
         assert session.state.current.status is ExecutionStatus.RUNNING
+
+
+async def test_a_choice_while_the_agent_is_still_starting(tmp_path: Path) -> None:
+    """It is neither refused nor waited for; a warm agent that does not know it refuses it."""
+    async with open_room(tmp_path) as room, room.client() as client:
+        session = await room.project()
+        project_id = session.state.project.id
+        room.observe(Stopper())
+        await client.execute(project_id, "ask Bash")
+        await client.set_model(project_id, "opus")
+        await client.set_permission_mode(project_id, "plan")
+        assert (session.state.project.model, session._agent.model) == ("opus", "opus")
+        assert session.state.current is not None
+        os.kill(room.seen.of(ProcessSpawned)[0].pid, signal.SIGCONT)
+        await until(lambda: bool(session.state.approvals))
+        await client.approve(project_id, next(iter(session.state.approvals)))
+        await room.eventually(ExecutionFinished)
+        # The process has taken both, so the next prompt needs no other one.
+        await client.execute(project_id, "next")
+        await until(lambda: len(room.seen.of(ExecutionFinished)) == 2)
+        assert len(room.seen.of(ProcessSpawned)) == 1

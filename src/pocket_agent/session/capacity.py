@@ -23,6 +23,7 @@ class Capacity:
         self.max_processes = max(max_processes, max_executions)
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._warm: OrderedDict[str, Callable[[], Awaitable[bool]]] = OrderedDict()
+        self._starting: set[str] = set()
         self.executing = 0
 
     def try_acquire(self) -> bool:
@@ -81,22 +82,29 @@ class Capacity:
             key: the project.
             evict: closes the process if it is idle; returns whether it did.
         """
+        self._starting.discard(key)
         self._warm[key] = evict
         self._warm.move_to_end(key)
 
     @property
     def processes(self) -> int:
         """How many CLI processes there are."""
-        return len(self._warm)
+        return len(self._warm) + len(self._starting - self._warm.keys())
 
     def gone(self, key: str) -> None:
-        """Note that `key` has no process any more."""
+        """Note that `key` has no process (any more)."""
+        self._starting.discard(key)
         self._warm.pop(key, None)
 
     async def make_room(self, key: str) -> None:
-        """Close least recently used idle processes until one more fits."""
+        """Close least recently used idle processes until one more fits, and keep that place until `used` or `gone`.
+
+        Other projects that start a process at the same time find the place taken. When every process is at work, there
+        are more of them than `max_processes`.
+        """
         for other, evict in list(self._warm.items()):
-            if len(self._warm) < self.max_processes:
-                return
+            if self.processes < self.max_processes:
+                break
             if other != key and other in self._warm and await evict():
                 self._warm.pop(other, None)
+        self._starting.add(key)

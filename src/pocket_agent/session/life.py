@@ -184,11 +184,18 @@ class Life:
 
     async def _evict(self) -> bool:
         """Close the process if the project is idle, to make room for another's."""
-        if self.mutex.locked() or self._state.is_engaged:
+        if self._is_needed():
             return False
+        # A session that is about to start a process holds a slot, so no two of them wait for each other here.
         async with self.mutex:
+            if self._is_needed():
+                return False
             await self.runner.close_process()
         return True
+
+    def _is_needed(self) -> bool:
+        """Whether the process works, or is about to."""
+        return self._state.has_slot or self._state.is_engaged
 
     async def _restore(self) -> None:
         state, project_id = self._state, self._state.project.id

@@ -183,7 +183,7 @@ class Runner:
         except BaseException:
             if not warm:
                 await self._agent.terminate(idle=True)
-                await self._agent.close()
+                await self._forget_process()
             raise
         self._capacity.used(state.project.id, self._evict)
         preparation = time.monotonic() - began
@@ -214,7 +214,11 @@ class Runner:
         if agent.open:
             return True
         await self._capacity.make_room(project.id)
-        await agent.start(options, resume=project.session_id, fork=project.fork, context=context)
+        try:
+            await agent.start(options, resume=project.session_id, fork=project.fork, context=context)
+        except BaseException:
+            self._capacity.gone(project.id)
+            raise
         assert agent.record is not None
         self._state.account = agent.record.account
         return False

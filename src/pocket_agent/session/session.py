@@ -476,7 +476,7 @@ class Session:
         """
         async with self.life.turn():
             if self._agent.alive and not await self._runner.tuning.set_model(model):
-                raise ValidationError("The running agent does not accept this model.")
+                raise ValidationError("The running agent does not accept this model, or does not answer.")
             await self.state.log.write(Write(project={"model": model}), after=self.state.announce)
 
     async def set_permission_mode(self, mode: str) -> None:
@@ -487,7 +487,7 @@ class Session:
         """
         async with self.life.turn():
             if self._agent.alive and not await self._runner.tuning.set_permission_mode(mode):
-                raise ValidationError("The running agent does not accept this permission mode.")
+                raise ValidationError("The running agent does not accept this permission mode, or does not answer.")
 
             def applied() -> list[Draft]:
                 if self._agent.alive:

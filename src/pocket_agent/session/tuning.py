@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 from pocket_agent.claude import control
@@ -47,11 +48,23 @@ class Tuning:
     async def _set(self, request_id: str, line: bytes, attribute: str, value: str | None) -> bool:
         before = getattr(self._agent, attribute)
         setattr(self._agent, attribute, value)  # now, for what the CLI says of it before its answer is read
+        if not self._agent.spool_size:
+            # It is still starting, which may take long. What it refuses later, the next prompt tries anew.
+            answered = self._agent.expect(request_id)
+            answered.add_done_callback(lambda answer: self._refused(answer, attribute, before))
+            with suppress(ProcessNotFoundError):
+                self._agent.send(line)
+            return True
         answer = await self._ask(request_id, line)
         if answer is None or answer.response is None or not answer.response.succeeded:
             setattr(self._agent, attribute, before)
             return False
         return True
+
+    def _refused(self, answer: "asyncio.Future[Message]", attribute: str, before: str | None) -> None:
+        response = answer.result().response if not answer.cancelled() else None
+        if response is not None and not response.succeeded:
+            setattr(self._agent, attribute, before)
 
     async def _ask(self, request_id: str, line: bytes) -> Message | None:
         """Ask the CLI; None when no answer comes, as from a stand-in that knows no control requests."""

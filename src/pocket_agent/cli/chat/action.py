@@ -17,6 +17,7 @@ y, a, n [reason]      allow, allow for this session, or deny the oldest thing th
 /resume ID            go on with one of them
 /kill                 end the execution, what runs in the background, and all its processes
 /queue                list the prompts that wait
+/continue             let the prompts that wait go on after the queue was on hold
 /cancel N, /edit N T  withdraw a waiting prompt, or change its text to T
 /model [M]            choose the model; without M the default
 /mode M               choose the permission mode
@@ -46,6 +47,7 @@ class Actions:
             "resume": self._resume,
             "kill": self._kill,
             "queue": self._queue,
+            "continue": self._continue,
             "cancel": self._cancel,
             "edit": self._edit,
             "model": self._model,
@@ -116,8 +118,13 @@ class Actions:
     async def _queue(self, _: str) -> None:
         if not self._transcript.queue:
             self._transcript.note("No prompt waits.")
+        elif self._transcript.hold:
+            self._transcript.note(f"On hold: {self._transcript.hold} (/continue)")
         for waiting in self._transcript.queue:
             self._transcript.note(f"{waiting['position']:>3}  {one_line(str(waiting['prompt']), 120)}", "")
+
+    async def _continue(self, _: str) -> None:
+        await self._client.resume_queue(self._project_id)
 
     async def _cancel(self, rest: str) -> None:
         await self._client.cancel_prompt(self._project_id, self._waiting(rest))

@@ -33,6 +33,7 @@ class Transcript:
         executing: whether the agent is at work.
         approvals: what waits for an answer, oldest first, by id.
         queue: the prompts that wait, in order.
+        hold: why they do not start; empty when they do.
         deleted: whether the project is no more.
     """
 
@@ -41,6 +42,7 @@ class Transcript:
         self.executing = False
         self.approvals: dict[str, Data] = {}
         self.queue: list[Data] = []
+        self.hold = ""
         self.deleted = False
         self._sink = sink
         self._hint = hint
@@ -105,6 +107,10 @@ class Transcript:
             tell(data)
 
     def _project_state(self, data: Data) -> None:
+        before, hold = self.hold, data.get("queue_hold") or {}
+        self.hold = str(hold.get("message", ""))
+        if self.hold and self.hold != before:
+            self.note(f"The queue is on hold: {one_line(self.hold, 600)} (/continue)", "yellow")
         self.executing = data["state"] == "EXECUTING"
         mode, tasks = data.get("permission_mode"), [_task(task) for task in data.get("tasks") or []]
         if mode != self._mode and self._mode is not None:
