@@ -331,3 +331,13 @@ def test_a_project_is_found_by_path_id_or_a_name_that_only_it_has(tmp_path: Any)
     assert find(projects, "id-one") is projects[0]
     assert find(projects, "two") is None
     assert find(projects, "/x/two/") is projects[1]
+
+
+def test_a_queue_on_hold_is_told_once_with_what_ends_it() -> None:
+    shown = Shown(width=200)
+    transcript = Transcript(shown.screen)
+    held = {"reason": "usage_limit", "message": "The account's usage limit is reached.", "since": "t"}
+    for hold in (None, held, held, None):
+        transcript.frame("project_state", {"state": "IDLE", "queue_hold": hold})
+        assert transcript.hold == (held["message"] if hold else "")
+    assert shown.text.count("usage limit is reached. (/continue)") == 1
