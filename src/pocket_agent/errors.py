@@ -73,7 +73,7 @@ class ProjectLimitError(PocketAgentError):
 
 
 class ProcessActiveError(PocketAgentError):
-    """Not while an execution runs."""
+    """Not while an execution, a subagent or a command in the background runs."""
 
     code = "PROCESS_ACTIVE"
 

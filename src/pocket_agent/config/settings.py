@@ -176,7 +176,10 @@ class LimitSettings(Section):
         description="Addresses for which the limits by address and by device, above, do not count.",
     )
     max_projects: Count = Field(default=100, description="Projects.")
-    max_executions: Count = Field(default=10, description="Executions running at a time; further prompts wait.")
+    max_executions: Count = Field(
+        default=10,
+        description="Executions running at a time, agents that work without a prompt included; further prompts wait.",
+    )
     max_queued_prompts: Annotated[int, number(0, 1_000_000)] = Field(
         default=100, description="Prompts that wait in one project."
     )
@@ -205,9 +208,14 @@ class TimeoutSettings(Section):
     """How long things may take."""
 
     execution: SecondsOrForever = Field(
-        default=3600.0, description="Longest execution; time spent waiting for approvals does not count."
+        default=3600.0,
+        description="Longest execution, and longest work without a prompt (subagents, turns of the agent's own); "
+        "time spent waiting for approvals does not count.",
     )
-    idle: SecondsOrForever = Field(default=900.0, description="An idle CLI process is closed after this time.")
+    idle: SecondsOrForever = Field(
+        default=900.0,
+        description="A CLI process is closed after this time without a prompt, a subagent or a background command.",
+    )
     ping_interval: SecondsAboveZero = Field(default=30.0, description="Time between pings to a client.")
     pong_timeout: SecondsAboveZero = Field(
         default=30.0, description="A client that has not answered a ping for this long is disconnected."

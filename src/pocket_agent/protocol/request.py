@@ -149,7 +149,8 @@ class GetMessages(Struct, frozen=True):
 
 
 class ApprovalRespond(Struct, frozen=True):
-    """Answer a tool request of the agent; the first answer wins."""
+    """Answer a tool request of the agent; the first answer wins. `remember` allows for the rest of the session what the
+    request's `suggestions` say."""
 
     approval_id: Id
     behavior: Literal["allow", "deny"]

@@ -101,7 +101,10 @@ export interface GetMessages {
   readonly direction?: "all" | "claude" | "client" | "server";
 }
 
-/** Answer a tool request of the agent; the first answer wins. */
+/**
+ * Answer a tool request of the agent; the first answer wins. `remember` allows for the rest of the session what the
+ * request's `suggestions` say.
+ */
 export interface ApprovalRespond {
   readonly approval_id: string;
   readonly behavior: "allow" | "deny";
