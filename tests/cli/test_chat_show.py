@@ -203,6 +203,31 @@ def test_an_approval_is_shown_in_full_and_remembered_until_it_is_answered() -> N
     assert "denied by phone: no" in shown.text
 
 
+def test_a_request_says_who_asks_and_what_always_allows() -> None:
+    rule = {"type": "addRules", "rules": [{"toolName": "Bash", "ruleContent": "touch {x}"}], "behavior": "allow"}
+    mode = {"type": "setMode", "mode": "acceptEdits"}
+    for suggestions, words in (([rule], "Bash: touch {x}"), ([mode], "all edits of files"), ([], "nothing more")):
+        shown = Shown()
+        transcript = Transcript(shown.screen, hint="a: allow for this session: {always}")
+        transcript.frame("approval_requested", approval(suggestions=suggestions, agent_id="t-1"))
+        assert "A subagent asks" in shown.text
+        assert f"allow for this session: {words}" in shown.text
+
+
+def test_a_change_of_the_mode_and_of_what_runs_in_the_background_is_said() -> None:
+    shown = Shown()
+    transcript = Transcript(shown.screen)
+    idle = {"state": "IDLE", "permission_mode": None, "tasks": []}
+    transcript.frame("project_state", idle)
+    assert shown.text == ""
+    task = {"task_id": "t-1", "type": "local_agent", "description": "Look around"}
+    transcript.frame("project_state", idle | {"permission_mode": "acceptEdits", "tasks": [task]})
+    assert "permission mode: acceptEdits" in shown.text
+    assert "in the background: Look around (subagent)" in shown.text
+    transcript.frame("project_state", idle | {"permission_mode": "acceptEdits"})
+    assert "nothing runs in the background any more" in shown.text
+
+
 def test_a_join_tells_what_waits_and_forgets_what_does_not() -> None:
     shown = Shown()
     transcript = Transcript(shown.screen)
