@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from playwright.async_api import Browser, CDPSession, Page
-from tests.harness.browser import DESKTOP, PHONE, browsing, page_of
-from tests.harness.screen import WAIT_MS, Screen, screen
+from tests.harness.browser import DESKTOP, PHONE, WAIT_MS, browsing, page_of
+from tests.harness.screen import Screen, screen
 from tests.harness.server import ServerProcess
 
 from benchmarks.row import Row, median, percentile

@@ -9,10 +9,9 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
-from tests.harness.browser import FLAGS
+from playwright.async_api import Browser, BrowserContext, Page
+from tests.harness.browser import browsing
 from tests.harness.server import ServerProcess, free_port, running_server, write_standin
-from tests.harness.tool import require_tool
 
 from pocket_agent.storage import connection_beside, devices
 from pocket_agent.storage.location import database_path
@@ -44,19 +43,6 @@ FORM = """([url, kind, name, value]) => {
         form.submit();
     });
 }"""
-
-
-@contextlib.asynccontextmanager
-async def browsing() -> AsyncIterator[Browser]:
-    """A browser that knows those names."""
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=require_tool("chromium"), args=[*FLAGS, RESOLVER, UNPROTECTED]
-        )
-        try:
-            yield browser
-        finally:
-            await browser.close()
 
 
 @contextlib.asynccontextmanager
@@ -120,7 +106,7 @@ async def server(tmp_path: Path) -> AsyncIterator[ServerProcess]:
 async def test_pages_of_another_origin_reach_nothing(server: ServerProcess, site: str) -> None:
     """Another site; another port of the same host, whose cookies the browser sends along; another name of it."""
     base, socket = f"http://127.0.0.1:{server.port}", server.url
-    async with attacking() as port, browsing() as browser:
+    async with attacking() as port, browsing(RESOLVER, UNPROTECTED) as browser:
         context = await paired(browser, server, base)
         own = await page_at(context, base)
         assert await own.evaluate(WEBSOCKET, socket) == "answered project_list_response"
@@ -157,7 +143,7 @@ async def test_pages_of_another_origin_reach_nothing(server: ServerProcess, site
 async def test_a_name_that_is_made_to_point_here_reaches_nothing(tmp_path: Path, flags: list[str]) -> None:
     """DNS rebinding: the page is of the server's own origin then, as far as the browser knows."""
     env = {"PA_CLAUDE_BINARY": str(write_standin(tmp_path))}
-    async with running_server(tmp_path, env=env, flags=flags) as server, browsing() as browser:
+    async with running_server(tmp_path, env=env, flags=flags) as server, browsing(RESOLVER, UNPROTECTED) as browser:
         rebound = f"http://rebound.test:{server.port}"
         context = await browser.new_context(bypass_csp=True)
         page = await context.new_page()
@@ -180,7 +166,7 @@ async def test_without_tokens_pages_of_other_origins_reach_nothing(tmp_path: Pat
     async with (
         running_server(tmp_path, env=env, flags=["--no-auth"]) as server,
         attacking() as port,
-        browsing() as browser,
+        browsing(RESOLVER, UNPROTECTED) as browser,
     ):
         context = await browser.new_context(bypass_csp=True)
         own = await page_at(context, f"http://127.0.0.1:{server.port}")
@@ -192,7 +178,7 @@ async def test_without_tokens_pages_of_other_origins_reach_nothing(tmp_path: Pat
 
 
 async def test_no_page_holds_ours_in_a_frame(server: ServerProcess) -> None:
-    async with attacking() as port, browsing() as browser:
+    async with attacking() as port, browsing(RESOLVER, UNPROTECTED) as browser:
         context = await browser.new_context()
         page = await context.new_page()
         said: list[str] = []
@@ -217,7 +203,7 @@ async def test_the_cookie_of_tls_is_out_of_reach(tmp_path: Path) -> None:
     try:
         await server.start()
         secure, plain = f"https://127.0.0.1:{server.tls_port}", f"http://127.0.0.1:{server.port}"
-        async with browsing() as browser:
+        async with browsing(RESOLVER, UNPROTECTED) as browser:
             context = await paired(browser, server, secure)
             (cookie,) = await context.cookies()
             assert cookie.get("name", "").startswith("__Host-pocket_agent_")

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 from playwright.async_api import Page, ViewportSize, expect
-from tests.harness.browser import DESKTOP, PHONE, browsing, page_of, violations
+from tests.harness.browser import DESKTOP, PHONE, WAIT_MS, browsing, page_of, violations
 from tests.harness.claude import require_claude
 from tests.harness.follow import eventually, until
+from tests.harness.font import LARGE, SMALL
 from tests.harness.server import ServerProcess, running_server
 from tests.harness.tool import ROOT
 
@@ -17,8 +18,6 @@ from pocket_agent.client import Client
 from pocket_agent.errors import InvalidPathError
 
 BUILD = ROOT / "src" / "pocket_agent" / "web" / "index.html"
-SECONDS = 60_000.0
-"""The bound of every wait, in milliseconds."""
 
 
 @pytest.fixture
@@ -32,17 +31,20 @@ async def server(tmp_path: Path) -> AsyncIterator[ServerProcess]:
 
 
 @contextlib.asynccontextmanager
-async def dashboard(server: ServerProcess, size: ViewportSize = DESKTOP) -> AsyncIterator[Page]:
+async def dashboard(
+    server: ServerProcess, size: ViewportSize = DESKTOP, font: bytes | None = None
+) -> AsyncIterator[Page]:
     """The page, once it is live and has drawn its charts."""
-    async with browsing() as browser, page_of(browser, f"http://127.0.0.1:{server.port}/dashboard", size) as page:
+    url = f"http://127.0.0.1:{server.port}/dashboard"
+    async with browsing() as browser, page_of(browser, url, size, font=font) as page:
         await live(page)
-        await page.wait_for_selector("[data-panel=cost] canvas", timeout=SECONDS)
+        await page.wait_for_selector("[data-panel=cost] canvas", timeout=WAIT_MS)
         yield page
 
 
 async def live(page: Page) -> None:
     """Wait until the page says that it is live."""
-    await page.wait_for_selector(".badge.live", timeout=SECONDS)
+    await page.wait_for_selector(".badge.live", timeout=WAIT_MS)
 
 
 async def session(client: Client, folder: Path) -> str:
@@ -60,12 +62,12 @@ async def session(client: Client, folder: Path) -> str:
 
 async def tile(page: Page, name: str, value: str) -> None:
     """A tile shows this."""
-    await expect(page.locator(f"[data-tile={name}] strong")).to_have_text(value, timeout=SECONDS)
+    await expect(page.locator(f"[data-tile={name}] strong")).to_have_text(value, timeout=WAIT_MS)
 
 
 async def figure(page: Page, name: str) -> str:
     """The newest value of a line, as its legend shows it."""
-    return str(await page.locator(f'[data-figure="{name}"] strong').text_content(timeout=SECONDS))
+    return str(await page.locator(f'[data-figure="{name}"] strong').text_content(timeout=WAIT_MS))
 
 
 async def asked(client: Client, kind: str, **data: object) -> dict[str, Any]:
@@ -98,7 +100,7 @@ async def test_what_it_shows_is_what_the_server_says(server: ServerProcess, tmp_
                 ("connections", "2"),
                 ("queue", "0"),
             ):
-                await expect(page.locator(f'[data-figure="{name}"] strong')).to_have_text(value, timeout=SECONDS)
+                await expect(page.locator(f'[data-figure="{name}"] strong')).to_have_text(value, timeout=WAIT_MS)
             assert "/min" in await figure(page, "errors.INVALID_PATH")
             assert await page.locator("[data-panel=executions] [data-figure]").count() == 1, "none failed"
             overview = await asked(client, "server_overview")
@@ -127,14 +129,14 @@ async def test_it_follows_what_happens(server: ServerProcess, folder: Path) -> N
             await client.execute(project.id, "demo:bash=touch late.txt && sleep 600")
             asking = (await until(stream, "approval_requested"))[-1]
             await tile(page, "running", "1")
-            await expect(page.locator("[data-execution] .badge")).to_have_text("waits for approval", timeout=SECONDS)
+            await expect(page.locator("[data-execution] .badge")).to_have_text("waits for approval", timeout=WAIT_MS)
             await client.approve(project.id, str(asking.data["approval_id"]))
-            await expect(page.locator("[data-execution] .badge")).to_have_text("running", timeout=SECONDS)
+            await expect(page.locator("[data-execution] .badge")).to_have_text("running", timeout=WAIT_MS)
             await client.kill(project.id)
         await tile(page, "running", "0")
         await tile(page, "executions", "1")
-        await expect(page.locator("[data-execution] .badge")).to_have_text("killed", timeout=SECONDS)
-        await expect(page.locator('[data-figure="executions.killed"]')).to_contain_text("/min", timeout=SECONDS)
+        await expect(page.locator("[data-execution] .badge")).to_have_text("killed", timeout=WAIT_MS)
+        await expect(page.locator('[data-figure="executions.killed"]')).to_contain_text("/min", timeout=WAIT_MS)
 
 
 async def test_a_check_that_fails_says_so_with_its_runbook(server: ServerProcess) -> None:
@@ -159,14 +161,14 @@ async def test_a_server_that_dies_is_shown_as_stale_and_one_that_is_back_is_live
         await tile(page, "executions", "2")
         await server.kill()
         stale = page.locator(".stale-since")
-        await expect(stale).to_contain_text("Stale: as of", timeout=SECONDS)
+        await expect(stale).to_contain_text("Stale: as of", timeout=WAIT_MS)
         await tile(page, "executions", "2")
         assert "stale" in str(await page.locator(".dashboard").get_attribute("class"))
         await server.start()
         await live(page)
         await tile(page, "executions", "0")
         await tile(page, "projects", "1")
-        await expect(page.locator('[data-figure="executions_hourly"] strong')).to_have_text("0", timeout=SECONDS)
+        await expect(page.locator('[data-figure="executions_hourly"] strong')).to_have_text("0", timeout=WAIT_MS)
 
 
 async def test_the_range_is_chosen_by_keyboard(server: ServerProcess) -> None:
@@ -175,27 +177,30 @@ async def test_the_range_is_chosen_by_keyboard(server: ServerProcess) -> None:
         for label in ("1 h", "6 h", "24 h"):
             await page.keyboard.press("ArrowRight")
             await expect(page.get_by_label(label, exact=True)).to_be_checked()
-        await page.wait_for_selector("[data-panel=cost] canvas", timeout=SECONDS)
-        await expect(page.locator('[data-figure="projects"] strong')).to_have_text("0", timeout=SECONDS)
+        await page.wait_for_selector("[data-panel=cost] canvas", timeout=WAIT_MS)
+        await expect(page.locator('[data-figure="projects"] strong')).to_have_text("0", timeout=WAIT_MS)
 
 
-@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
-@pytest.mark.parametrize("theme", ["light", "dark"])
-async def test_everybody_can_use_it(server: ServerProcess, tmp_path: Path, size: ViewportSize, theme: str) -> None:
+@pytest.mark.parametrize(
+    ("size", "theme", "letters"), [(PHONE, "dark", LARGE), (DESKTOP, "light", SMALL)], ids=["phone", "desktop"]
+)
+async def test_everybody_can_use_it(
+    server: ServerProcess, tmp_path: Path, size: ViewportSize, theme: str, letters: bytes
+) -> None:
     async with server.client() as client:
         await session(client, tmp_path / "a-project-with-a-rather-long-name-that-has-to-wrap-somewhere")
-    async with dashboard(server, size) as page:
+    async with dashboard(server, size, letters) as page:
         await page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
         await tile(page, "executions", "2")
         assert await violations(page) == []
         wide = await page.evaluate("[...document.querySelectorAll('.page, body')].map((e) => e.scrollWidth)")
         assert max(wide) <= size["width"], "nothing is wider than the screen"
         summary = page.locator("[data-panel=connections] figcaption ~ p.visually-hidden")
-        await expect(summary).to_contain_text("Active: 1 now", timeout=SECONDS)
+        await expect(summary).to_contain_text("Active: 1 now", timeout=WAIT_MS)
         await page.locator("[data-panel=connections] summary").focus()
         await page.keyboard.press("Enter")
         rows = page.locator("[data-panel=connections] tbody tr")
-        await expect(rows.first.locator("td")).to_have_text("1", timeout=SECONDS)
+        await expect(rows.first.locator("td")).to_have_text("1", timeout=WAIT_MS)
         assert await violations(page) == []
 
 

@@ -1,14 +1,16 @@
 """A real browser, headless, for what people see."""
 
 import contextlib
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from typing import Final, Literal
 
-from playwright.async_api import Browser, Page, ViewportSize, async_playwright
+from playwright.async_api import Browser, Page, ViewportSize, async_playwright, expect
 
+from tests.harness import DEADLINE_SECONDS
 from tests.harness.tool import ROOT, require_tool
 
-FLAGS: Final = (
+_FLAGS: Final = (
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -20,15 +22,28 @@ FLAGS: Final = (
 PHONE: Final = ViewportSize(width=360, height=780)
 DESKTOP: Final = ViewportSize(width=1280, height=900)
 _TABLET: Final = 600
+WAIT_MS: Final = DEADLINE_SECONDS * 1000
+"""The limit of every wait in a browser; Playwright's own is 5 s for an expectation and 30 s for an action."""
 _AXE: Final = ROOT / "webui" / "node_modules" / "axe-core" / "axe.min.js"
 
 
+# A font of a page's own bytes is not asked of any address, so no policy forbids it.
+_WITH_FONT: Final = """
+    document.fonts.add(new FontFace('Boxes', Uint8Array.from(atob('FONT'), (one) => one.charCodeAt(0)).buffer));
+    document.addEventListener('DOMContentLoaded', () => {
+        for (const family of ['--sans', '--mono']) document.documentElement.style.setProperty(family, 'Boxes');
+    });
+"""
+
+expect.set_options(timeout=WAIT_MS)
+
+
 @contextlib.asynccontextmanager
-async def browsing() -> AsyncIterator[Browser]:
-    """A browser that is closed at the end."""
+async def browsing(*flags: str) -> AsyncIterator[Browser]:
+    """A browser that is closed at the end, started with further command-line flags."""
     chromium = require_tool("chromium")
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
+        browser = await playwright.chromium.launch(executable_path=chromium, args=[*_FLAGS, *flags], timeout=WAIT_MS)
         try:
             yield browser
         finally:
@@ -37,7 +52,12 @@ async def browsing() -> AsyncIterator[Browser]:
 
 @contextlib.asynccontextmanager
 async def page_of(
-    browser: Browser, url: str, size: ViewportSize = DESKTOP, *, theme: Literal["light", "dark"] = "light"
+    browser: Browser,
+    url: str,
+    size: ViewportSize = DESKTOP,
+    *,
+    theme: Literal["light", "dark"] = "light",
+    font: bytes | None = None,
 ) -> AsyncIterator[Page]:
     """A page on which nothing may go wrong: an exception, or something that its policy forbids, fails the test.
 
@@ -46,9 +66,13 @@ async def page_of(
         url: what it shows first.
         size: of the screen; one that is narrow is that of a phone, which is touched.
         theme: what the system prefers.
+        font: replaces the fonts of this machine.
     """
     is_phone = size["width"] < _TABLET
     context = await browser.new_context(viewport=size, color_scheme=theme, has_touch=is_phone, is_mobile=is_phone)
+    context.set_default_timeout(WAIT_MS)
+    if font is not None:
+        await context.add_init_script(_WITH_FONT.replace("FONT", b64encode(font).decode()))
     page = await context.new_page()
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))

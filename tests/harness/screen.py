@@ -15,13 +15,11 @@ from pocket_agent.config import load_settings
 from pocket_agent.server.pairing import new_pairing
 from pocket_agent.storage import add_pairing, connection_beside
 from pocket_agent.storage.location import database_path
-from tests.harness.browser import DESKTOP, page_of
+from tests.harness import DEADLINE_SECONDS
+from tests.harness.browser import DESKTOP, WAIT_MS, page_of
 from tests.harness.follow import Line
 from tests.harness.server import ServerProcess
 from tests.harness.tool import ROOT
-
-WAIT_MS: Final = 60_000.0
-"""The bound of every wait; nothing is expected to take so long."""
 
 BUILD: Final = ROOT / "src" / "pocket_agent" / "web" / "index.html"
 
@@ -94,7 +92,6 @@ class Screen:
     def __init__(self, page: Page, base: str) -> None:
         self.page = page
         self.base = base
-        page.set_default_timeout(WAIT_MS)
 
     @property
     def prompt_field(self) -> Locator:
@@ -225,18 +222,38 @@ class Screen:
         missing = set(come["used"]) & (styled[False] - styled[True])
         assert not missing, f"the style of these has not come: {missing}"
 
-    async def has_buttons_for_fingers(self) -> None:
-        """Where there is no mouse, no button is smaller than 44 pixels (WCAG 2.2, success criterion 2.5.5)."""
+    async def has_controls_for_fingers(self) -> None:
+        """Where there is no mouse, no control is smaller than 44 pixels (WCAG 2.2, success criterion 2.5.5).
+
+        What a label names is as large as the label. A link in a sentence is as large as its words.
+        """
         small = await self.page.evaluate("""() => {
             if (!matchMedia('(pointer: coarse)').matches) return [];
-            return [...document.querySelectorAll('button, summary')]
-                .map((element) => [element, element.getBoundingClientRect()])
-                .filter(([element, { width, height }]) => width * height > 0 && element.checkVisibility())
-                .filter(([element, { width, height }]) =>
-                    height < 43.5 || (element.localName === 'button' && width < 43.5))
-                .map(([element, { width, height }]) => `${element.textContent}: ${width}x${height}`);
+            const controls = 'button, summary, select, textarea, input:not(:disabled), a.button, nav a, [role=option]';
+            return [...document.querySelectorAll(controls)]
+                .filter((element) => element.checkVisibility({ visibilityProperty: true }))
+                .map((element) => [element, element.closest('label') ?? element])
+                .map(([element, area]) => [element, area.getBoundingClientRect()])
+                .filter(([, { width, height }]) => width > 1 && height > 1 && (width < 43.5 || height < 43.5))
+                .map(([element, { width, height }]) =>
+                    `${element.localName}.${element.className} ${element.textContent}: ${width}x${height}`);
         }""")
         assert small == [], f"these are hard to hit: {small}"
+
+    async def cuts_no_text(self) -> None:
+        """All text is inside its box, or ends with an ellipsis, whatever the font."""
+        cut = await self.page.evaluate("""() => [...document.querySelectorAll('body *')].filter((element) => {
+            if (element.clientWidth <= 1 || element.closest('svg, canvas, textarea, input')) return false;
+            if (!element.checkVisibility({ visibilityProperty: true })) return false;
+            const { overflowY, textOverflow, webkitLineClamp } = getComputedStyle(element);
+            const isCut = overflowY === 'hidden' || overflowY === 'clip';
+            if (!isCut && !element.matches('button, .button, .badge, .chip, nav a')) return false;
+            const isTooWide = element.scrollWidth > element.clientWidth + 1 && textOverflow !== 'ellipsis';
+            const isTooLong = element.scrollHeight > element.clientHeight + 1 && webkitLineClamp === 'none';
+            return isTooWide || isTooLong;
+        }).map((element) => `${element.localName}.${element.className} ${element.textContent}: ` +
+            `${element.scrollWidth}x${element.scrollHeight} in ${element.clientWidth}x${element.clientHeight}`)""")
+        assert cut == [], f"these are cut: {cut}"
 
 
 async def pocket_agent(server: ServerProcess, *arguments: str) -> str:
@@ -251,7 +268,7 @@ async def pocket_agent(server: ServerProcess, *arguments: str) -> str:
         stdout=asyncio.subprocess.PIPE,
         env={"PATH": os.environ["PATH"], "HOME": str(server.home)},
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         printed, _ = await process.communicate()
     assert process.returncode == 0
     return printed.decode()
@@ -275,11 +292,12 @@ async def screen(
     size: ViewportSize = DESKTOP,
     theme: Literal["light", "dark"] = "light",
     view_only: bool = False,
+    font: bytes | None = None,
 ) -> AsyncIterator[Screen]:
     """A window of its own browser profile, paired as the device `name`, on the list of projects."""
     base = f"http://127.0.0.1:{server.port}"
     code = pairing_code(server, name, view_only=view_only)
-    async with page_of(browser, f"{base}/pair#{code}", size, theme=theme) as page:
+    async with page_of(browser, f"{base}/pair#{code}", size, theme=theme, font=font) as page:
         shown = Screen(page, base)
         await shown.button("Pair").click()
         await expect(page.get_by_role("heading", name="Projects", exact=True)).to_be_visible(timeout=WAIT_MS)

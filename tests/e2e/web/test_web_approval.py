@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, ViewportSize, expect
-from tests.harness.browser import DESKTOP, PHONE, page_of
+from tests.harness.browser import DESKTOP, PHONE, WAIT_MS, page_of
 from tests.harness.scene import Stage
-from tests.harness.screen import WAIT_MS, Screen, pocket_agent, screen
+from tests.harness.screen import Screen, pocket_agent, screen
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

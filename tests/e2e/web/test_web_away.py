@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, expect
+from tests.harness.browser import WAIT_MS
 from tests.harness.claude import require_claude
-from tests.harness.screen import WAIT_MS, screen
+from tests.harness.screen import screen
 from tests.harness.server import running_server
 from tests.notification.receiver import receiving
 

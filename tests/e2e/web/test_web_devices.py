@@ -9,17 +9,17 @@ from typing import Final, Literal
 import pytest
 import segno
 from playwright.async_api import Browser, Locator, Page, ViewportSize, expect
-from tests.harness.browser import PHONE, page_of, violations
+from tests.harness.browser import PHONE, WAIT_MS, page_of, violations
 from tests.harness.follow import eventually
+from tests.harness.font import LARGE, SMALL
 from tests.harness.scene import Stage
-from tests.harness.screen import WAIT_MS, Screen, pocket_agent, screen
+from tests.harness.screen import Screen, pocket_agent, screen
 from tests.harness.server import ServerProcess, running_server, write_standin
 
 from pocket_agent.client import Client
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-SIZES: Final = (ViewportSize(width=390, height=844), ViewportSize(width=1280, height=800), PHONE)
 LEAST_TOUCH: Final = 44
 """CSS pixels of what a finger has to hit."""
 
@@ -291,19 +291,32 @@ async def is_sound(seen: Screen) -> None:
     assert await violations(seen.page) == []
     assert await seen.page.evaluate(_SMALL, LEAST_TOUCH) == []
     await seen.is_not_wider_than_the_screen()
+    await seen.cuts_no_text()
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size['width']}")
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("size", "theme", "letters"),
+    [
+        (ViewportSize(width=390, height=844), "light", SMALL),
+        (PHONE, "dark", LARGE),
+        (ViewportSize(width=1280, height=800), "dark", None),
+    ],
+    ids=["390", "360", "1280"],
+)
 async def test_everybody_can_use_it(
-    stage: Stage, browser: Browser, tmp_path: Path, size: ViewportSize, theme: Literal["light", "dark"]
+    stage: Stage,
+    browser: Browser,
+    tmp_path: Path,
+    size: ViewportSize,
+    theme: Literal["light", "dark"],
+    letters: bytes | None,
 ) -> None:
     folder = tmp_path / "a-project-with-a-rather-long-name-that-has-to-break-somewhere-or-other"
     folder.mkdir()
     other = f"A-device-with-a-rather-long-name-that-has-to-break-on-a-phone-{theme}-{size['width']}"
     async with (
         stage.server.client() as client,
-        devices_of(browser, stage.server, "here", size=size, theme=theme) as seen,
+        devices_of(browser, stage.server, "here", size=size, theme=theme, font=letters) as seen,
     ):
         project = await client.create_project(str(folder))
         await pocket_agent(stage.server, "devices", "add", other, "--view-only", f"--project={folder}")

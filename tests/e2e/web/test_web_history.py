@@ -7,9 +7,9 @@ from typing import Final
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, expect
-from tests.harness.browser import PHONE
+from tests.harness.browser import PHONE, WAIT_MS
 from tests.harness.follow import run
-from tests.harness.screen import WAIT_MS, screen
+from tests.harness.screen import screen
 from tests.harness.server import ServerProcess, running_server, write_standin
 
 from pocket_agent.client import Client

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, expect
-from tests.harness.browser import PHONE
+from tests.harness.browser import PHONE, WAIT_MS
 from tests.harness.follow import eventually
 from tests.harness.scene import Stage
-from tests.harness.screen import WAIT_MS, screen
+from tests.harness.screen import screen
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

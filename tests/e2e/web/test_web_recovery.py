@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, expect
+from tests.harness.browser import WAIT_MS
 from tests.harness.claude import require_claude
 from tests.harness.follow import eventually, stored
-from tests.harness.screen import WAIT_MS, pocket_agent, screen, told
+from tests.harness.screen import pocket_agent, screen, told
 from tests.harness.server import ServerProcess, running_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

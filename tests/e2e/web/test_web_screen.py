@@ -6,10 +6,11 @@ from typing import Literal
 
 import pytest
 from playwright.async_api import Browser, ViewportSize, expect
-from tests.harness.browser import DESKTOP, PHONE, violations
+from tests.harness.browser import DESKTOP, PHONE, WAIT_MS, violations
 from tests.harness.follow import eventually
+from tests.harness.font import LARGE, SMALL
 from tests.harness.scene import Stage
-from tests.harness.screen import WAIT_MS, Screen, screen
+from tests.harness.screen import Screen, screen
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -24,17 +25,25 @@ async def is_sound(seen: Screen) -> None:
     await seen.is_not_wider_than_the_screen()
     await seen.is_not_longer_than_the_screen()
     await seen.has_all_its_styles()
-    await seen.has_buttons_for_fingers()
+    await seen.has_controls_for_fingers()
+    await seen.cuts_no_text()
 
 
-@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("size", "theme", "letters"),
+    [(PHONE, "light", SMALL), (PHONE, "dark", LARGE), (DESKTOP, "light", LARGE), (DESKTOP, "dark", SMALL)],
+    ids=["phone-light-small-font", "phone-dark-large-font", "desktop-light-large-font", "desktop-dark-small-font"],
+)
 async def test_everybody_can_use_every_screen(
-    stage: Stage, browser: Browser, tmp_path: Path, size: ViewportSize, theme: Theme
+    stage: Stage, browser: Browser, tmp_path: Path, size: ViewportSize, theme: Theme, letters: bytes
 ) -> None:
+    """With fonts from one end to the other; the other tests here have those of this machine."""
     folder = tmp_path / "a-project-with-a-rather-long-name-that-has-to-be-cut-somewhere-or-other"
     folder.mkdir()
-    async with stage.server.client() as client, screen(browser, stage.server, size=size, theme=theme) as seen:
+    async with (
+        stage.server.client() as client,
+        screen(browser, stage.server, size=size, theme=theme, font=letters) as seen,
+    ):
         project = await client.create_project(str(folder))
         await expect(seen.page.locator(".project", has_text=str(folder))).to_be_visible(timeout=WAIT_MS)
         await is_sound(seen)

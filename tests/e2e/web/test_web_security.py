@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
+from tests.harness.browser import WAIT_MS
 from tests.harness.scene import Stage
-from tests.harness.screen import WAIT_MS, Screen, screen
+from tests.harness.screen import Screen, screen
 from tests.harness.server import ServerProcess, running_server, write_standin
 
 from pocket_agent.demo.markup import HOSTILE_MARKUP, HOSTILE_TEXT

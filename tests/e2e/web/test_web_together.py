@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, expect
-from tests.harness.browser import PHONE
+from tests.harness.browser import PHONE, WAIT_MS
 from tests.harness.follow import eventually, stored
 from tests.harness.scene import Stage
-from tests.harness.screen import WAIT_MS, Screen, screen, told
+from tests.harness.screen import Screen, screen, told
 
 from pocket_agent.client import Client
 
