@@ -15,9 +15,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from pocket_agent.client import Client, Frame, Subscription
+from tests.harness import DEADLINE_SECONDS
 from tests.harness.server import ServerProcess
 
-SECONDS = 30.0
 _CODES = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07]*\x07|[()][A-Z0-9]|[=>78])")
 _COMMAND = "import typer; from pocket_agent.cli.chat.command import chat_command; typer.run(chat_command)"
 _AT_TERMINAL = f"import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); {_COMMAND}"
@@ -62,7 +62,7 @@ class Person:
     async def reads(self, words: str) -> str:
         """Wait until the words are shown, after those that were waited for before; returns all since these."""
         try:
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(DEADLINE_SECONDS):
                 while (found := self.shown.find(words, self._read_to)) < 0:
                     self._changed.clear()
                     await self._changed.wait()
@@ -82,7 +82,7 @@ class Person:
 
     async def leaves(self) -> int:
         """Wait for the end of the program; returns its exit status."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             return await self.process.wait()
 
     async def close(self) -> None:
@@ -117,13 +117,13 @@ async def run_script(server: ServerProcess, *arguments: str, given: bytes | None
         stdin=asyncio.subprocess.PIPE if given is not None else asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=environment(server),
     )  # fmt: skip
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         out, err = await process.communicate(given)
     return process.returncode, out.decode(), err.decode()
 
 
 async def see(stream: Subscription, kind: str) -> Frame:
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         async for frame in stream:
             if frame.type == kind:
                 return frame
@@ -309,7 +309,7 @@ async def test_a_script_that_is_interrupted_leaves_the_agent_alone(standin_serve
         )  # fmt: skip
         await see(stream, "prompt")
         process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             _, err = await process.communicate()
         assert process.returncode == 130
         assert b"the agent goes on" in err

@@ -10,10 +10,10 @@ from typing import Final
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from pocket_agent import __version__
+from pocket_agent.cli.monitoring.check import print_rows
 from pocket_agent.cli.serve import claude_candidates
 from pocket_agent.config import LoadedSettings
 from pocket_agent.errors import ConfigurationError
@@ -39,8 +39,8 @@ def run_doctor(
         listed = [dataclasses.asdict(finding) for finding in findings]
         typer.echo(json.dumps({"status": worst, "version": __version__, "findings": listed}, indent=1))
     else:
-        console.print(_table(findings))
-        console.print(_summary(findings))
+        print_rows([_row(finding) for finding in findings], console)
+        console.print(_summary(findings), soft_wrap=True)
     if worst == "failed":
         raise typer.Exit(1)
 
@@ -65,17 +65,11 @@ def _progress() -> contextlib.AbstractContextManager[object]:
     return console.status("Looking ...") if console.is_terminal else contextlib.nullcontext()
 
 
-def _table(findings: Sequence[Finding]) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for finding in findings:
-        said = Text(_printable(finding.message))  # not markup: it holds what other programs answered
-        if finding.fix:
-            said.append(f"\nfix: {_printable(finding.fix)}", style="bold")
-        table.add_row(Text(finding.status, style=_STYLES[finding.status]), _printable(finding.name), said)
-    return table
+def _row(finding: Finding) -> tuple[Text, str, Text]:
+    said = Text(_printable(finding.message))
+    if finding.fix:
+        said.append(f"\nfix: {_printable(finding.fix)}", style="bold")
+    return Text(finding.status, style=_STYLES[finding.status]), _printable(finding.name), said
 
 
 def _printable(text: str) -> str:

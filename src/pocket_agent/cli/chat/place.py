@@ -3,11 +3,15 @@
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Final
 
 from pocket_agent.cli.chat.plain import one_line
 from pocket_agent.client import Client
 from pocket_agent.errors import ProjectNotFoundError
 from pocket_agent.protocol.push import ProjectStateData
+
+PATH_MAX: Final = 4096
+"""Linux's limit on the length of a path: a path is shown whole, or it cannot be copied."""
 
 Ask = Callable[[str], Awaitable[str]]
 """Asks a person a question and returns the answer."""
@@ -46,8 +50,10 @@ async def choose(client: Client, path: str | None, ask: Ask, say: Callable[[str]
     if found is not None:
         return found
     if path is not None or not projects:
+        # Not part of the question: the terminal would break the path at its width, and nobody could copy it.
+        say(f"{one_line(here, PATH_MAX)} is no project yet.")
         await tell_claims(client, here, say)
-        return await make(client, here, f"{one_line(here, 200)} is no project yet. Make it one? [y/n] ", ask)
+        return await make(client, here, "Make it one? [y/n] ", ask)
     return await pick(client, projects, here, ask, say)
 
 
@@ -60,8 +66,8 @@ async def pick(
         ProjectNotFoundError: they did not want any.
     """
     for number, project in enumerate(projects, 1):
-        say(f"{number:>3}  {one_line(project.name, 40)}  {one_line(project.path, 120)}  {project.state}")
-    say(f"  n  make a project of {one_line(here, 200)}")
+        say(f"{number:>3}  {one_line(project.name, 40)}  {one_line(project.path, PATH_MAX)}  {project.state}")
+    say(f"  n  make a project of {one_line(here, PATH_MAX)}")
     answer = (await ask("Which one? ")).strip().lower()
     if answer == "n":
         if await tell_claims(client, here, say):
@@ -76,7 +82,7 @@ async def tell_claims(client: Client, here: str, say: Callable[[str], None]) -> 
     """Tell what a directory would have the CLI do without asking; whether there is anything."""
     claims = (await client.inspect_path(here)).claims
     if claims:
-        say(f"{one_line(here, 200)} has settings of its own, which the CLI follows without asking:")
+        say(f"{one_line(here, PATH_MAX)} has settings of its own, which the CLI follows without asking:")
     for claim in claims:
         say(f"  {claim.file}: {claim.kind} {one_line(claim.text, 160)}")
     return bool(claims)

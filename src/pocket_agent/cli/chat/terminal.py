@@ -16,7 +16,7 @@ from prompt_toolkit.patch_stdout import patch_stdout
 from rich.console import Console
 
 from pocket_agent.cli.chat.action import Actions
-from pocket_agent.cli.chat.place import absolute, choose, pick
+from pocket_agent.cli.chat.place import PATH_MAX, absolute, choose, pick
 from pocket_agent.cli.chat.plain import one_line
 from pocket_agent.cli.chat.screen import Screen
 from pocket_agent.cli.chat.transcript import Transcript
@@ -111,7 +111,7 @@ class Terminal:
         self._actions = Actions(
             client, project.id, self._transcript, lambda count: self._history(client, project, count)
         )
-        self.say(f"── {one_line(project.name, 40)}  {one_line(project.path, 120)}  (/help) ──")
+        self.say(f"── {one_line(project.name, 40)}  {one_line(project.path, PATH_MAX)}  (/help) ──")
         if resume is not None:
             await client.resume(project.id, resume)
         since = await self._history(client, project, history)

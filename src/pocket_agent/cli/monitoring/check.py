@@ -14,7 +14,7 @@ from rich.text import Text
 
 from pocket_agent.errors import FileOperationError
 from pocket_agent.monitoring.local import FILE
-from pocket_agent.monitoring.validation import Check, Status, check
+from pocket_agent.monitoring.validation import Status, check
 
 _STYLES: Final[Mapping[Status, str]] = {"ok": "green", "failed": "bold red", "skipped": "dim"}
 
@@ -34,7 +34,9 @@ def check_stack(directory: Path, *, as_json: bool, console: Console) -> None:
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(one) for one in checks], indent=1))
     else:
-        console.print(_table(checks))
+        print_rows(
+            [(Text(one.status, style=_STYLES[one.status]), one.name, Text(one.message)) for one in checks], console
+        )
     if any(one.status == "failed" for one in checks):
         raise typer.Exit(1)
 
@@ -45,12 +47,23 @@ def _progress() -> contextlib.AbstractContextManager[object]:
     return console.status("Asking ...") if console.is_terminal else contextlib.nullcontext()
 
 
-def _table(checks: Sequence[Check]) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for one in checks:
-        # Not markup: it holds what other programs said.
-        table.add_row(Text(one.status, style=_STYLES[one.status]), one.name, Text(one.message))
-    return table
+def print_rows(rows: Sequence[tuple[Text, str, Text]], console: Console) -> None:
+    """Print a status, a name and a message per row, as columns; nothing in them is taken for markup.
+
+    On a terminal a message is folded to its column. Elsewhere no line is broken, whatever the width
+    (COLUMNS or 80): a path or a command in it can be copied and found.
+    """
+    if console.is_terminal:
+        table = Table(box=None, pad_edge=False, show_header=False)
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for status, name, message in rows:
+            table.add_row(status, Text(name), message)
+        console.print(table)
+        return
+    first = max((len(status) for status, _, _ in rows), default=0)
+    second = max((len(name) for _, name, _ in rows), default=0)
+    for status, name, message in rows:
+        lines = ("\n" + " " * (first + second + 4)).join(message.plain.split("\n"))
+        console.print(Text(f"{status.plain:<{first}}  {name:<{second}}  {lines}"), soft_wrap=True)
