@@ -19,9 +19,9 @@ from pocket_agent.cli.device import make_device
 from pocket_agent.client import Client
 from pocket_agent.config import load_settings
 from pocket_agent.server.tls import make_self_signed
+from tests.harness import DEADLINE_SECONDS
 from tests.harness.server import ServerProcess, free_port, running_server, write_standin
 
-SECONDS = 60.0
 MARKER = "the-marker-of-a-secret-prompt"
 ODD = 'x\n{"level":"error","msg":"forged"}\x1b[31m'
 
@@ -35,7 +35,7 @@ def log_lines(server: ServerProcess) -> list[dict[str, Any]]:
 
 async def logged(server: ServerProcess, message: str, count: int = 1) -> list[dict[str, Any]]:
     """Wait until the log has so many lines with this message."""
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while True:
             found = [line for line in log_lines(server) if line["msg"] == message]
             if len(found) >= count:
@@ -60,7 +60,7 @@ async def test_the_log_is_json_and_holds_no_secret_and_no_forged_line(server: Se
         assert project.path == str(folder)
         async with client.subscribe(project.id) as stream:
             await phone.execute(project.id, f"{MARKER} stderr {MARKER} garbage ask Bash")
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(DEADLINE_SECONDS):
                 async for frame in stream:
                     if frame.type == "approval_requested":
                         await client.deny(project.id, frame.data["approval_id"], MARKER)
@@ -192,7 +192,7 @@ async def test_sighup_brings_a_new_certificate_and_its_names_to_new_connections(
         assert await served() == second, "the old one stays"
         assert await answers("second.example") == 200
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             assert await process.wait() == 0
     finally:
         if process.returncode is None:
@@ -215,7 +215,7 @@ async def refused(tmp_path: Path, *flags: str, **env: str) -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         _, errors = await process.communicate()
     assert process.returncode == 1
     text = errors.decode()
@@ -243,7 +243,7 @@ async def test_its_end_is_graceful_and_leaves_working_agents_alone(server: Serve
             headers = {"Authorization": f"Bearer {server.token}"}
             async with http.ws_connect(server.url, headers=headers) as socket:
                 stopping = asyncio.ensure_future(server.stop())
-                async with asyncio.timeout(SECONDS):
+                async with asyncio.timeout(DEADLINE_SECONDS):
                     while not socket.closed:
                         await socket.receive()
                 assert socket.close_code == 1001

@@ -16,6 +16,7 @@ from dockerfile_parse import DockerfileParser
 from pocket_agent.config import load_settings
 from pocket_agent.monitoring.bundle import write
 from pocket_agent.monitoring.stack import render
+from tests.harness import DEADLINE_SECONDS
 from tests.harness.compose import faults, mounts, read_compose
 from tests.harness.server import ServerProcess, free_port
 from tests.harness.tool import ROOT, require_tool
@@ -134,7 +135,7 @@ async def status(arguments: list[str], env: dict[str, str]) -> int:
     """How Python ends with these arguments."""
     nothing = asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(sys.executable, *arguments, env=env, stdout=nothing, stderr=nothing)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         return await process.wait()
 
 

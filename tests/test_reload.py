@@ -12,12 +12,11 @@ import pytest
 
 from pocket_agent.errors import ProjectLimitError
 from pocket_agent.server.connection import CLOSE_REVOKED, CLOSE_UNAUTHORIZED
+from tests.harness import DEADLINE_SECONDS
 from tests.harness.server import ServerProcess, free_port, running_server, write_standin
 from tests.notification.receiver import receiving
 from tests.server.room import until
 from tests.storage.sample import write_lock
-
-SECONDS = 60.0
 
 
 class Rig:
@@ -161,7 +160,7 @@ async def test_a_user_who_may_come_in_no_more_is_disconnected(rig: Rig) -> None:
             await rig.reload(settings.format("viewers"))
             await until_denied(socket)
             await rig.reload("")
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(DEADLINE_SECONDS):
                 while not socket.closed:
                     await socket.receive()
         assert socket.close_code == CLOSE_REVOKED
@@ -172,7 +171,7 @@ async def test_a_user_who_may_come_in_no_more_is_disconnected(rig: Rig) -> None:
 
 async def until_denied(socket: aiohttp.ClientWebSocketResponse) -> None:
     """Ask for what only those who may do more than watch are given, until it is refused."""
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while True:
             await socket.send_json({"type": "device_list", "request_id": "r"})
             answer = json.loads((await socket.receive()).data)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness import DEADLINE_SECONDS
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -28,7 +30,7 @@ async def test_benchmark_gives_its_figures(name: str, figures: int, tmp_path: Pa
         env={"PATH": os.environ["PATH"]},
         stdout=asyncio.subprocess.DEVNULL,
     )
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         assert await process.wait() in {0, 1}  # 1: a target was missed, which a small and noisy run may
     rows = json.loads(report.read_text("utf-8"))
     assert len(rows) >= figures

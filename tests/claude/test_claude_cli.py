@@ -22,6 +22,7 @@ from pocket_agent.demo.model import ScriptedModel
 from pocket_agent.demo.process import child_environment
 from pocket_agent.model import ExecuteOptions
 from tests.claude.conftest import alive
+from tests.harness import DEADLINE_SECONDS
 from tests.harness.claude import require_claude
 
 
@@ -41,7 +42,7 @@ class Conversation:
 
     async def until(self, kind: Kind) -> Message:
         """The next line of a kind; the ones before it are dropped."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while True:
                 while self._read:
                     message = self._read.pop(0)
@@ -170,7 +171,7 @@ async def test_terminating_ends_a_running_tool_that_left_its_session(bench: Benc
     command = "(setsid tail -f /dev/null & echo $! > escaped); echo $$ > running; tail -f /dev/null"
     await conversation.send(control.user_message(f"demo:bash={command}", str(uuid.uuid4())))
     approving = asyncio.ensure_future(approve_all(conversation))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while not (bench.project / "running").exists():  # noqa: ASYNC110  # another process makes it
             await asyncio.sleep(0.01)
     approving.cancel()

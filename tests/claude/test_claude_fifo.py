@@ -9,6 +9,7 @@ import pytest
 from pocket_agent.claude.fifo import SpoolWriter
 from pocket_agent.claude.spool import Spool
 from pocket_agent.errors import ProcessNotFoundError
+from tests.harness import DEADLINE_SECONDS
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def reading(spool: Spool) -> Iterator[int]:
 
 async def drain(descriptor: int, count: int) -> bytes:
     data = b""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while len(data) < count:
             try:
                 data += os.read(descriptor, 65536)
@@ -84,7 +85,7 @@ async def test_a_process_that_ends_fails_the_lines_that_wait(spool: Spool) -> No
     waiting = [asyncio.ensure_future(writer.write(b"x" * 2_000_000 + b"\n")) for _ in range(2)]
     await asyncio.sleep(0)
     os.close(descriptor)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         results = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(result) for result in results] == [ProcessNotFoundError] * 2
     with pytest.raises(ProcessNotFoundError):

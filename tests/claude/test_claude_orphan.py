@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pocket_agent.claude.process import kill_orphans, spawn
 from pocket_agent.claude.spool import Spool
+from tests.harness import DEADLINE_SECONDS
 
 
 async def test_who_has_no_record_is_ended_and_others_are_not(tmp_path: Path) -> None:
@@ -19,7 +20,7 @@ async def test_who_has_no_record_is_ended_and_others_are_not(tmp_path: Path) -> 
         processes[name] = spawn(argv, cwd=tmp_path, environment={"PATH": os.environ["PATH"]}, spool=spool)
     try:
         assert await kill_orphans(folder, {"known"}) == 1
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             await processes["orphan"].wait()
         assert not processes["known"].has_exited
         assert {path.stem for path in folder.iterdir()} == {"known"}

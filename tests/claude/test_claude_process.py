@@ -18,6 +18,7 @@ from pocket_agent.claude.process import ClaudeProcess, adopt, boot_id, kill_left
 from pocket_agent.claude.spool import Spool, SpoolReader, SpoolWatcher, SpoolWriter
 from pocket_agent.errors import ClaudeNotFoundError, ExecutionFailedError, PocketAgentError, ResourceLimitError
 from tests.claude.conftest import Start, alive
+from tests.harness import DEADLINE_SECONDS
 
 READY = "import os, signal, subprocess, sys, time\nsay = lambda text: os.write(1, f'{text}\\n'.encode())\n"
 ECHO = READY + "for line in sys.stdin: say(line.strip().upper())"
@@ -26,7 +27,7 @@ CHILD = "[sys.executable, '-c', 'import time; time.sleep(600)']"
 
 async def lines(spool: Spool, count: int) -> list[str]:
     """What the program has printed, once it is so many lines."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while spool.output.read_bytes().count(b"\n") < count:  # noqa: ASYNC110  # any watcher is under test elsewhere
             await asyncio.sleep(0.005)
     return spool.output.read_text().splitlines()
@@ -36,10 +37,10 @@ async def test_input_output_and_errors_go_through_the_spool(start: Start, spool:
     child = start(READY + "for line in sys.stdin:\n say(line.strip().upper())\n os.write(2, b'oops')")
     reader, writer = SpoolReader(spool, 0, watcher), SpoolWriter(spool)
     await writer.write(b"hello\n")
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         assert await reader.wait_for_growth(child.exited)
     assert reader.read() == b"HELLO\n"
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while spool.error_tail() != "oops":  # noqa: ASYNC110  # nothing tells of it
             await asyncio.sleep(0.005)
     assert not child.has_exited
@@ -66,7 +67,7 @@ async def test_the_child_leads_its_own_session_and_inherits_nothing_else(start: 
 @pytest.mark.parametrize(("source", "code"), [("", 0), ("raise SystemExit(7)", 7), ("import os; os.abort()", -6)])
 async def test_exit_codes_and_no_zombies(start: Start, source: str, code: int) -> None:
     child = start(source)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         assert await child.wait() == code
     assert (child.exit_code, child.has_exited) == (code, True)
     assert not psutil.pid_exists(child.pid)
@@ -105,7 +106,7 @@ async def test_without_pidfds_the_end_is_noticed_by_looking(start: Start, spool:
     adopted = adopt(child.pid, child.start_time, child.boot_id)
     assert adopted is not None
     child.interrupt_signal()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         assert await child.wait() in {1, -signal.SIGINT}
         assert await adopted.wait() is None
     assert not psutil.pid_exists(child.pid)
@@ -259,7 +260,7 @@ async def test_children_end_with_it(start: Start, spool: Spool, kind: str, leade
 async def test_what_a_process_that_died_has_left_behind_is_killed(start: Start, spool: Spool, kind: str) -> None:
     child = start(READY + FAMILIES[kind] + "\nsay(0)\nos.kill(os.getpid(), signal.SIGKILL)")
     printed = {int(line) for line in await lines(spool, PRINTED.get(kind, 1) + 1)} - {0}
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         assert await child.wait() == -signal.SIGKILL
     assert all(alive(pid) for pid in printed)
     assert await kill_leftovers(child.pid, child.start_time, "another boot", spool.id)
@@ -360,7 +361,7 @@ async def test_a_process_outlives_its_server_and_is_adopted(spool: Spool, watche
     assert (adopted.pid, adopted.start_time, adopted.boot_id) == (int(pid), start_time, boot)
     reader, writer = SpoolReader(spool, 0, watcher), SpoolWriter(spool)
     await writer.write(b"after the end\n")
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         assert await reader.wait_for_growth(adopted.exited)
     assert reader.read() == b"AFTER THE END\n"
     assert await adopted.terminate(idle=False)
@@ -381,7 +382,7 @@ def test_it_works_on_uvloop_too(tmp_path: Path) -> None:
         line = b"x" * 2_000_000 + b"\n"
         await writer.write(line)
         data = b""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while len(data) < len(line):
                 assert await reader.wait_for_growth(child.exited)
                 data += reader.read()

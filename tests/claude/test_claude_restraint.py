@@ -12,6 +12,7 @@ from pocket_agent.claude.restraint import scoped
 from pocket_agent.claude.spool import Spool
 from pocket_agent.config.settings import AgentLimitSettings
 from pocket_agent.errors import ExecutionFailedError
+from tests.harness import DEADLINE_SECONDS
 
 MEBIBYTE = 2**20
 linux = pytest.mark.skipif(sys.platform != "linux", reason="prlimit(2)")
@@ -30,7 +31,7 @@ async def run(
     spool.create()
     argv = [sys.executable, "-S", "-c", f"import time; time.sleep(0.2)\n{code}"]
     process = spawn(argv, cwd=tmp_path.resolve(), environment={"PATH": path}, spool=spool, limits=chosen)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         await process.wait()
     return process, spool.output.read_text()
 

@@ -10,6 +10,7 @@ import pytest
 
 from pocket_agent.claude.spool import Spool, SpoolReader, SpoolWatcher
 from pocket_agent.errors import ExecutionFailedError, ResourceLimitError
+from tests.harness import DEADLINE_SECONDS
 
 
 def mode(path: Path) -> int:
@@ -115,7 +116,7 @@ async def test_every_write_wakes_the_reader(spool: Spool, any_watcher: SpoolWatc
             for _ in range(number % 3):  # the write comes before, at and after the reader has gone to sleep
                 await asyncio.sleep(0)
             output.write(b"%d\n" % number)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(DEADLINE_SECONDS):
                 assert await waiting
             assert reader.read() == b"%d\n" % number
     reader.close()
@@ -137,7 +138,7 @@ async def test_the_end_of_the_process_wakes_the_reader(spool: Spool, any_watcher
     waiting = asyncio.ensure_future(reader.wait_for_growth(exited))
     await asyncio.sleep(0)
     exited.set_result(0)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         assert not await waiting
     spool.output.write_bytes(b"last words")
     assert await reader.wait_for_growth(exited)
@@ -150,7 +151,7 @@ async def test_closing_wakes_the_reader(spool: Spool, any_watcher: SpoolWatcher)
     waiting = asyncio.ensure_future(reader.wait_for_growth())
     await asyncio.sleep(0)
     reader.close()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         assert not await waiting
     assert not await reader.wait_for_growth()
     any_watcher.close()
@@ -165,7 +166,7 @@ async def test_a_cancelled_wait_leaves_nothing_behind(spool: Spool, any_watcher:
     with pytest.raises(asyncio.CancelledError):
         await waiting
     spool.output.write_bytes(b"x")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         assert await reader.wait_for_growth(exited)
     reader.close()
     any_watcher.close()
@@ -176,9 +177,9 @@ async def test_error_output_is_bounded_without_being_asked(spool: Spool, watcher
     waiting = asyncio.ensure_future(reader.wait_for_growth())
     await asyncio.sleep(0)
     spool.errors.write_bytes(b"x" * (1024 * 1024 + 1))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while spool.errors.stat().st_size > 64 * 1024:  # noqa: ASYNC110  # nothing tells of it
             await asyncio.sleep(0.001)
     reader.close()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         assert not await waiting

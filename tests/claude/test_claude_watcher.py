@@ -10,6 +10,7 @@ import pytest
 
 from pocket_agent.claude.spool import Spool, SpoolReader
 from pocket_agent.claude.watcher import SpoolWatcher
+from tests.harness import DEADLINE_SECONDS
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="inotify is of Linux")
 
@@ -21,13 +22,13 @@ async def test_only_the_file_that_was_written_to_is_told_of(tmp_path: Path, watc
         assert watcher.add(tmp_path / name, lambda name=name: woken.put_nowait(name))  # type: ignore[misc]  # mypy cannot infer a lambda's default
     (tmp_path / "c").write_bytes(b"x")
     (tmp_path / "b").write_bytes(b"x")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         assert await woken.get() == "b"
     watcher.remove(tmp_path / "b")
     assert (watcher.watches(tmp_path / "a"), watcher.watches(tmp_path / "b")) == (True, False)
     (tmp_path / "b").write_bytes(b"y")
     (tmp_path / "a").write_bytes(b"x")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         assert await woken.get() == "a"
 
 
@@ -44,7 +45,7 @@ async def test_many_writes_come_as_few_calls(tmp_path: Path, watcher: SpoolWatch
     with (tmp_path / "a").open("ab", buffering=0) as file:
         for _ in range(1000):
             file.write(b"x")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         await told.wait()
     assert calls < 20
 
@@ -58,7 +59,7 @@ async def test_a_queue_that_overflowed_wakes_everybody(tmp_path: Path, watcher: 
         for _ in range(limit // 2 + 10):  # events of the same file in a row would be merged
             one.write(b"x")
             other.write(b"x")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         await told.wait()
 
 
@@ -73,7 +74,7 @@ async def test_output_whose_folder_was_removed_is_read_to_its_end(tmp_path: Path
     spool.directory.rmdir()
     os.write(descriptor, b"x")
     os.close(descriptor)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         assert await waiting
     reader.close()
 
@@ -84,7 +85,7 @@ async def test_a_removed_folder_is_told_of(tmp_path: Path, watcher: SpoolWatcher
     told = asyncio.Event()
     assert watcher.add(folder / "a", told.set)
     folder.rmdir()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         await told.wait()
     assert not watcher.watches(folder / "a")
     assert not watcher.add(folder / "a", told.set)
@@ -108,7 +109,7 @@ async def test_a_reached_limit_means_looking(tmp_path: Path, monkeypatch: pytest
     waiting = asyncio.ensure_future(reader.wait_for_growth())
     await asyncio.sleep(0)
     spool.output.write_bytes(b"x")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         assert await waiting
     reader.close()
     watcher.close()

@@ -9,6 +9,8 @@ from typing import Any
 
 from aiohttp import WSCloseCode, web
 
+from tests.harness import DEADLINE_SECONDS
+
 Json = dict[str, Any]
 Handler = Callable[["Peer", Json], Awaitable[Json | None]]
 
@@ -181,6 +183,6 @@ async def scripted_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[Sc
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for something to become true, with a generous bound."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while not condition():  # noqa: ASYNC110 - another task, or the client, makes it true
             await asyncio.sleep(0.002)

@@ -12,6 +12,7 @@ from pocket_agent.client import Backoff, Client, Frame, ProtocolViolationError, 
 from pocket_agent.errors import ProjectNotFoundError
 from pocket_agent.model import Position
 from tests.client.scripted import Json, Peer, ScriptedServer, scripted_server, until
+from tests.harness import DEADLINE_SECONDS
 
 QUICK = Backoff(initial=0.001, maximum=0.005)
 
@@ -23,7 +24,7 @@ def connect(server: ScriptedServer, **options: Any) -> Client:
 async def take(stream: Subscription, last: int) -> list[Frame]:
     """Frames up to the entry `last`."""
     frames: list[Frame] = []
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         async for frame in stream:
             frames.append(frame)
             if frame.offset == last:

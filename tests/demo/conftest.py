@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import aiohttp
 import pytest
+from tests.harness import DEADLINE_SECONDS
 
 from pocket_agent.demo.model import ScriptedModel
 
@@ -29,7 +30,7 @@ def eventually() -> Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]:
     """Waits until a condition holds, within a generous bound."""
 
     async def wait(condition: Callable[[], Awaitable[bool]]) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while not await condition():  # noqa: ASYNC110 (other processes set no Event)
                 await asyncio.sleep(0.02)
 

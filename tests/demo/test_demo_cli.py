@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.harness import DEADLINE_SECONDS
 
 from pocket_agent.demo.awkward import AWKWARD_TEXT
 from pocket_agent.demo.model import ScriptedModel
@@ -86,7 +87,7 @@ class Agent:
 
     async def line(self) -> Line:
         assert self.process.stdout is not None
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             raw = await self.process.stdout.readline()
         assert raw, f"the CLI ended with {self.process.returncode}"
         line: Line = json.loads(raw)

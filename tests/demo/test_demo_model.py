@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from tests.harness import DEADLINE_SECONDS
 
 from pocket_agent.demo.model import RequestRecord, ScriptedModel
 from pocket_agent.errors import ConfigurationError
@@ -102,7 +103,7 @@ async def test_stopping_ends_a_slow_answer(model: ScriptedModel, http: aiohttp.C
     url = await model.start()
     async with http.post(f"{url}/v1/messages", json=body("demo:slow=20m", stream=True)) as response:
         await response.content.readline()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             await model.stop()
     with pytest.raises(aiohttp.ClientConnectorError):
         await http.get(url)

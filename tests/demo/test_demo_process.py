@@ -12,6 +12,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from tests.harness import DEADLINE_SECONDS
 
 from pocket_agent.demo import process
 from pocket_agent.demo.model import ScriptedModel
@@ -199,7 +200,7 @@ async def test_in_the_foreground_it_ends_at_sigterm(state: Path) -> None:
         env={name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ},
     )
     assert command.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         assert b"listens on" in await command.stdout.readline()
         assert json.loads((state / "model.json").read_bytes())["pid"] == command.pid
         command.terminate()

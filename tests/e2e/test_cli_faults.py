@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 import pytest_asyncio
+from tests.harness import DEADLINE_SECONDS
 from tests.harness.follow import (
     alive,
     end_of,
@@ -61,7 +62,7 @@ class Scene:
 
     async def start(self, prompt: str) -> str:
         """Give a prompt whose first line is numbered, and wait for that."""
-        receipt = await self.client.execute(self.stream.project_id, prompt, timeout=60)
+        receipt = await self.client.execute(self.stream.project_id, prompt, timeout=DEADLINE_SECONDS)
         await until_line(self.stream, 1)
         return receipt.execution_id
 

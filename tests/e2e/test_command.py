@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from tests.harness import DEADLINE_SECONDS
 from tests.harness.follow import eventually, run, stored, until
 from tests.harness.scene import scene
 from tests.harness.server import ServerProcess
@@ -41,7 +42,7 @@ async def command(home: Path, *arguments: str, env: dict[str, str] | None = None
         env={"PATH": os.environ["PATH"], "HOME": str(home), **(env or {})},
     )
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             out, err = await process.communicate()
     finally:
         if process.returncode is None:

@@ -4,6 +4,7 @@ import asyncio
 import random
 from pathlib import Path
 
+from tests.harness import DEADLINE_SECONDS
 from tests.harness.follow import alive, eventually, follow, is_result, lines, numbers, run, stored, until, until_line
 from tests.harness.server import ServerProcess
 
@@ -52,7 +53,7 @@ async def test_killed_at_20_random_points_of_a_run(standin_server: ServerProcess
         project = await client.create_project(str(folder))
         await client.execute(project.id, f"metered {meter} {LINES}")
     followers = (Follower(), Follower())
-    async with asyncio.timeout(150), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(DEADLINE_SECONDS), asyncio.TaskGroup() as tasks:
         for follower in followers:
             tasks.create_task(follower.work(server, project.id))
         await eventually(lambda: all(follower.entries > 0 for follower in followers), "both follow")
@@ -94,7 +95,9 @@ async def test_killed_while_a_prompt_is_taken(standin_server: ServerProcess, fol
 
         async with client.subscribe(project.id) as stream:
             for number in range(8):
-                asking = asyncio.ensure_future(client.execute(project.id, f"lines 3 word-{number}", timeout=60))
+                asking = asyncio.ensure_future(
+                    client.execute(project.id, f"lines 3 word-{number}", timeout=DEADLINE_SECONDS)
+                )
                 await asyncio.sleep(chance.uniform(0, 0.06))
                 await server.kill()
                 await server.start()

@@ -15,7 +15,7 @@ from tests.harness.follow import eventually
 from tests.harness.prometheus import Prometheus
 from tests.harness.server import ServerProcess, free_port
 from tests.harness.stack import Stack, load, stack_environment
-from tests.harness.story import story
+from tests.harness.story import UNHURRIED, story
 from tests.monitoring.dashboard_sample import panels_of, targets_of
 
 from pocket_agent.config.settings import Settings
@@ -70,7 +70,6 @@ async def watched(folder: Path, collector: Collector) -> AsyncIterator[Watched]:
     environment = {
         **stack_environment(home),
         "PA_CLAUDE_BINARY": str(require_claude()),
-        "PA_EXECUTION_TIMEOUT": "5s",
         "PA_PING_INTERVAL": "1s",
         "PA_LIMITS_COST_USD_PER_DAY": "10",
         "PA_LIMITS_MEMORY": "1GiB",
@@ -78,7 +77,7 @@ async def watched(folder: Path, collector: Collector) -> AsyncIterator[Watched]:
         "PA_TRACES_ENDPOINT": collector.url,
         "OTEL_BSP_SCHEDULE_DELAY": "50",
     }
-    server = ServerProcess(folder, env=environment, flags=["--demo"])
+    server = ServerProcess(folder, env=environment, flags=["--demo"], settings=UNHURRIED)
     server.tls_port = free_port()
     settings = load(environment, server.data_dir, server.tls_port).settings
     stack = Stack(folder / "stack", settings)

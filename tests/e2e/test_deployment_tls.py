@@ -13,7 +13,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 from cryptography import x509
-from tests.harness.follow import SECONDS, eventually
+from tests.harness import DEADLINE_SECONDS
+from tests.harness.follow import eventually
 from tests.harness.server import ServerProcess, free_port, write_standin
 from tests.harness.tool import ROOT, require_tool
 from tests.harness.up import Up
@@ -140,7 +141,7 @@ async def test_a_renewal_is_noticed_by_nobody(secured: Secured, tmp_path: Path) 
 
             await eventually(renewed, "new connections get the new certificate")
             await socket.send_json({"type": "project_list", "request_id": "1"})
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(DEADLINE_SECONDS):
                 answer = await socket.receive_json()
             assert answer["type"] == "project_list_response", "the connection from before is the same"
         assert await probed(prober, secured) == {"websocket_check": 1.0, "http_check": 1.0}

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.harness import DEADLINE_SECONDS
 from tests.harness.follow import (
     eventually,
     follow,
@@ -113,7 +114,7 @@ async def test_joins_and_leaves_of_one_connection(server: ServerProcess, folder:
     async with server.client() as client:
         project = await client.create_project(str(folder))
         await client.execute(project.id, f"lines {LINES} 100")
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while not (frames and is_result(frames[-1])):
                 left = chance.randint(1, 200)
                 async with client.subscribe(project.id, frames[-1].position if frames else 0) as stream:

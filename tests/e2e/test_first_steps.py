@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+from tests.harness import DEADLINE_SECONDS
 from tests.harness.server import ServerProcess
 
 from pocket_agent.client import Frame, Subscription
@@ -11,7 +12,7 @@ from pocket_agent.client import Frame, Subscription
 async def until(stream: Subscription, kind: str, **data: object) -> list[Frame]:
     """The frames up to one of this type whose data has these values, which is the last."""
     frames: list[Frame] = []
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         async for frame in stream:
             frames.append(frame)
             if frame.type == kind and all(frame.data.get(name) == value for name, value in data.items()):

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from tests.harness import DEADLINE_SECONDS
 from tests.harness.absence import absent
 from tests.harness.server import ServerProcess, running_server, write_standin
 from tests.harness.tool import ROOT
 
 HANDSHAKES = 10_000
 ATTACKER = "127.0.0.2"
-SECONDS = 120.0
 
 
 async def flood(server: ServerProcess) -> asyncio.subprocess.Process:
@@ -37,7 +37,7 @@ async def test_a_paired_client_works_while_one_address_makes_ten_thousand_handsh
         project = await client.create_project(str(folder))
         attacker = await flood(server)
         answered = 0
-        async with asyncio.timeout(SECONDS), client.subscribe(project.id) as stream:
+        async with asyncio.timeout(DEADLINE_SECONDS), client.subscribe(project.id) as stream:
             while attacker.returncode is None:
                 assert len(await client.projects()) == 1
                 answered += 1

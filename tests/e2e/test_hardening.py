@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.harness import manual
+from tests.harness import DEADLINE_SECONDS, manual
 from tests.harness.server import ServerProcess, free_port, started, write_standin
 from tests.harness.tool import ROOT, require_tool
 
@@ -37,7 +37,7 @@ async def output(server: ServerProcess, command: str) -> str:
             "PA_DATA_DIR": str(server.data_dir),
         },
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         printed, _ = await process.communicate()
     assert process.returncode == 0, command
     return printed.decode().strip()

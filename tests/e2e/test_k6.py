@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import pytest
 from aiohttp import WSMsgType, web
-from tests.harness.follow import SECONDS, eventually
+from tests.harness import DEADLINE_SECONDS
+from tests.harness.follow import eventually
 from tests.harness.server import ServerProcess, free_port, write_standin
 from tests.harness.tool import require_tool
 
@@ -75,7 +76,7 @@ def run_flags(folder: Path) -> list[str]:
 
 async def end_of(process: asyncio.subprocess.Process, folder: Path) -> Run:
     """How it ended."""
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         output, _ = await process.communicate()
     summary = folder / "summary.json"
     assert process.returncode is not None
@@ -174,7 +175,7 @@ async def test_a_server_that_dies_fails_the_run(standin_server: ServerProcess, t
         await eventually(under_way, "both users are there")
         await standin_server.kill()
     assert process.stdout is not None
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while b"connection refused" not in await process.stdout.readline():
             pass  # the first user has not tried to come back yet
     # k6 ends a run early when it is told to, and judges it all the same.

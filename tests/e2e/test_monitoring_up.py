@@ -11,7 +11,8 @@ from pathlib import Path
 import aiohttp
 import psutil
 import pytest
-from tests.harness.follow import SECONDS, alive, eventually
+from tests.harness import DEADLINE_SECONDS
+from tests.harness.follow import alive, eventually
 from tests.harness.prometheus import Prometheus
 from tests.harness.server import ServerProcess, free_port, write_standin
 from tests.harness.up import Up
@@ -186,7 +187,7 @@ async def test_a_reader_that_has_had_enough_ends_all(small: Up) -> None:
 
 async def noise(port: int, stack: Up) -> None:
     """Ask the node exporter until it has complained about something."""
-    async with asyncio.timeout(SECONDS), aiohttp.ClientSession() as http:
+    async with asyncio.timeout(DEADLINE_SECONDS), aiohttp.ClientSession() as http:
         assert stack.process is not None
         while stack.process.returncode is None:
             with contextlib.suppress(aiohttp.ClientError):

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import pytest
+from tests.harness import DEADLINE_SECONDS
 from tests.harness.follow import alive, end_of, follow, is_result, lines, numbers, run, stored, until, until_line
 from tests.harness.raw import PING, PONG, raw_client
 from tests.harness.server import ServerProcess, running_server, write_standin
@@ -158,7 +159,7 @@ async def test_a_viewer_who_only_watches_stays(pinging_server: ServerProcess, fo
     """It outlives several pings that it answers; one that does not answer is cut meanwhile."""
     async with raw_client(pinging_server) as watching, raw_client(pinging_server) as deaf:
         answered = 0
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while answered < 4:
                 frame = await watching.frame()
                 assert frame is not None, "the watching client was cut"

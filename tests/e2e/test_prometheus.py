@@ -8,23 +8,22 @@ import pytest
 from tests.harness.claude import require_claude
 from tests.harness.prometheus import Prometheus, running_prometheus
 from tests.harness.server import ServerProcess, free_port, running_server
-from tests.harness.story import Counted, story
+from tests.harness.story import UNHURRIED, Counted, story
 
 from pocket_agent.observability import catalogue
 
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[ServerProcess]:
-    """A server with the real CLI, metrics, and little patience."""
+    """A server with the real CLI and metrics."""
     env = {
         "PA_CLAUDE_BINARY": str(require_claude()),
         "PA_METRICS_ENABLED": "true",
         "PA_METRICS_PORT": str(free_port()),
-        "PA_EXECUTION_TIMEOUT": "5s",
         "PA_LIMITS_COST_USD_PER_DAY": "10",
         "PA_LIMITS_MAX_CONNECTIONS": "40",
     }
-    async with running_server(tmp_path, env=env, flags=["--demo"]) as made:
+    async with running_server(tmp_path, env=env, flags=["--demo"], settings=UNHURRIED) as made:
         yield made
 
 
@@ -45,7 +44,7 @@ async def the_guides_figures_are_right(prometheus: Prometheus, client: Counted) 
     assert await counted(prometheus, "pocket_agent_executions_total", "status") == {**ended, "rejected": 1}
     assert await counted(prometheus, "pocket_agent_execution_duration_seconds_count", "status") == ended
     durations = await counted(prometheus, "pocket_agent_execution_duration_seconds_sum", "status")
-    assert 5 <= durations["timeout"] < 30
+    assert durations["timeout"] >= 1
     assert await prometheus.value("pocket_agent_connections_total") == 1
     assert await prometheus.value("pocket_agent_connections_active") == 0
     assert await prometheus.value("pocket_agent_projects_total") == 1

@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from tests.harness import DEADLINE_SECONDS
 from tests.harness.follow import eventually
 from tests.harness.server import ServerProcess, free_port, running_server, write_standin
 from tests.harness.tool import ROOT, require_tool
@@ -18,7 +19,6 @@ from pocket_agent.server.tls import make_self_signed
 
 PAGE = (ROOT / "docs" / "deployment" / "proxy.md").read_text("utf-8")
 NAME = "agent.example.org"
-SECONDS = 60.0
 
 
 def block(heading: str) -> str:
@@ -64,7 +64,7 @@ async def running(command: list[str], folder: Path, port: int) -> AsyncIterator[
     with (folder / "proxy.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log, env=environment)
     try:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while True:
                 assert process.returncode is None, (folder / "proxy.log").read_text()
                 with contextlib.suppress(OSError):

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from tests.harness import DEADLINE_SECONDS
 from tests.harness.follow import follow, lines, stored, until
 from tests.harness.raw import CLOSE, raw_client
 from tests.harness.scene import Scene, init_of, is_over, rest, said_by_cli, scene, sleeper, state_after
@@ -87,7 +88,7 @@ async def test_a_graceful_stop_leaves_the_work_and_ends_what_idles(
 
         async with raw_client(demo_server) as raw:
             stopping = asyncio.ensure_future(demo_server.stop())
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(DEADLINE_SECONDS):
                 while (frame := await raw.frame()) is not None and frame.opcode != CLOSE:
                     pass
             assert frame is not None

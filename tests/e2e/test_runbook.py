@@ -10,9 +10,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 import pytest_asyncio
-from tests.harness import manual
+from tests.harness import DEADLINE_SECONDS, manual
 from tests.harness.clinic import Clinic, open_clinic
-from tests.harness.follow import SECONDS
 from tests.harness.tool import ROOT, require_tool
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -76,7 +75,7 @@ async def run(clinic: Clinic, lines: list[str]) -> None:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         said, wrong = await process.communicate()
     assert wrong.decode() == "", f"{script}\n{said.decode()}"
 

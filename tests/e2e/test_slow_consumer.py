@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.harness import DEADLINE_SECONDS
 from tests.harness.claude import require_claude
-from tests.harness.follow import SECONDS, eventually, follow, is_result, lines, run, stored
+from tests.harness.follow import eventually, follow, is_result, lines, run, stored
 from tests.harness.raw import CLOSE, TEXT, RawClient, RawFrame, raw_client
 from tests.harness.server import ServerProcess, running_server, write_standin
 
@@ -56,7 +57,7 @@ async def joined(client: RawClient, project_id: str) -> Position:
 async def rest(client: RawClient) -> list[RawFrame]:
     """Everything up to the end of the connection."""
     frames: list[RawFrame] = []
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while (frame := await client.frame()) is not None:
             frames.append(frame)
             if frame.opcode == CLOSE:
@@ -88,7 +89,7 @@ async def test_a_stalled_viewer_delays_none_of_the_others(patient: ServerProcess
         assert (await client.health()).connections.active == 2
         # And when it reads at last, it gets all of it too.
         received: list[int] = []
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while len(received) < len(log):
                 frame = await stalled.frame()
                 assert frame is not None
@@ -163,7 +164,7 @@ async def test_a_slow_but_steady_reader_is_not_closed(strict: ServerProcess, fol
         async with client.subscribe(project.id) as stream:
             await run(client, stream, FLOOD)
         log = await stored(client, project.id)
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while len(received) < len(log):
                 data = await slow.receive(SMALL)
                 assert data, "the connection was closed"

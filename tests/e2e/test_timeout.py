@@ -10,12 +10,14 @@ from tests.harness.follow import entry_types, eventually, until
 from tests.harness.scene import init_of, rest, scene, state_after, whole
 from tests.harness.server import ServerProcess, running_server
 
+SETTINGS = "timeouts: {execution: 1h, idle: 500ms}"
+
 
 @pytest.fixture
 async def hasty_server(tmp_path: Path) -> AsyncIterator[ServerProcess]:
     """A server with short times."""
-    env = {"PA_CLAUDE_BINARY": str(require_claude()), "PA_EXECUTION_TIMEOUT": "10s", "PA_IDLE_TIMEOUT": "500ms"}
-    async with running_server(tmp_path, env=env, flags=["--demo"]) as server:
+    env = {"PA_CLAUDE_BINARY": str(require_claude())}
+    async with running_server(tmp_path, env=env, flags=["--demo"], settings=SETTINGS) as server:
         yield server
 
 
@@ -25,15 +27,18 @@ async def test_an_execution_ends_in_time_but_an_approval_may_take_forever(
     (tmp_path / "slow").mkdir()
     async with scene(hasty_server, folder) as here, scene(hasty_server, tmp_path / "slow") as other:
         asked = await here.ask("demo:bash=touch patient.txt")
-        slow = await other.first.execute(other.project_id, "demo:slow=60s")
+        slow = await other.first.execute(other.project_id, "demo:slow=600s")
+        await until(other.one, "agent_message", type="stream_event")
+        await hasty_server.reload("timeouts: {execution: 1s, idle: 500ms}")
         seen = await until(other.one, "project_state", state="ERROR")
         (error,) = [frame for frame in seen if frame.type == "error"]
         assert error.offset is not None
         assert error.data["code"] == "EXECUTION_TIMEOUT"
         assert error.data["details"]["execution_id"] == slow.execution_id
+        await hasty_server.reload(SETTINGS)
         assert state_after(await other.run("demo:text")) == "IDLE"
 
-        # This one began before, so it has been there for longer than the limit.
+        # This one began before, so it has been there for longer than the limit was for a while.
         await here.second.approve(here.project_id, asked.approval_id)
         seen = await rest(here.one, asked.execution_id)
         assert state_after(seen) == "IDLE"

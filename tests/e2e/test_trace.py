@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from tests.harness import DEADLINE_SECONDS
 from tests.harness.claude import require_claude
 from tests.harness.collector import Collected, Collector, collecting
 from tests.harness.follow import eventually, until
@@ -307,12 +308,13 @@ async def test_a_bad_collector_changes_nothing_for_the_user(
     tmp_path: Path, folder: Path, collector: Collector, fault: str
 ) -> None:
     environ = {"PA_TRACES_ENDPOINT": f"http://127.0.0.1:{free_port()}"} if fault == "dead" else {}
+    environ["OTEL_EXPORTER_OTLP_TIMEOUT"] = "3600000"  # an hour, for the server and the CLI: no exit may wait for it
     collector.hangs, collector.status = fault == "hanging", 403 if fault == "refusing" else 200
     async with traced(tmp_path, collector, **environ) as stage, scene(stage.server, folder) as here:
         for _ in range(2):
             await run(here, "demo:text")
         agent = stage.server.agent(here.project_id)
-        async with asyncio.timeout(9):  # an exporter would wait for 10 s, and the CLI end after one of its own
+        async with asyncio.timeout(DEADLINE_SECONDS):
             assert await stage.server.stop() == 0
         await eventually(lambda: not agent.is_running(), "the agent has ended")
         await eventually(lambda: "spans lost" in stage.server.log, "the loss is told")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pocket_agent.events import RequestFaulted
 from pocket_agent.protocol.request import REQUESTS
 from tests.fuzz.choice import JSON, chosen, holding
+from tests.harness import DEADLINE_SECONDS
 from tests.server.room import Room
 
 HANDSHAKE = (
@@ -19,7 +20,6 @@ HANDSHAKE = (
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Extensions: permessage-deflate\r\n"
     "Authorization: Bearer {}\r\n\r\n"
 )
-SECONDS = 60.0
 
 
 class Frame(NamedTuple):
@@ -84,7 +84,7 @@ async def test_whatever_frames_come_the_server_lives_on(room: Room) -> None:
     before = holding()
     talks = chosen(st.tuples(_talks, st.sampled_from([1, 7, 4096])), 80)
     for number, (frames, pieces) in enumerate(talks):
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             await talk(room, frames, pieces if len(frames) < 4 else 4096)
             await room.until_connections(0)
         if number % 50 == 0:

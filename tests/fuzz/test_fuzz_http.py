@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from tests.fuzz.choice import JSON, chosen, holding
 from tests.fuzz.conftest import Faults
+from tests.harness import DEADLINE_SECONDS
 from tests.server.room import Room
 
-SECONDS = 60.0
 _PATIENCE_SECONDS: Final = 0.1
 _REFUSED: Final = (HttpProcessingError, RequestPayloadError, UnicodeEncodeError)
 ROUTES: Final = ("/", "/ws", "/livez", "/readyz", "/health", "/api/pair", "/api/session", "/api/logout", "/dashboard")
@@ -72,7 +72,7 @@ async def test_whatever_is_asked_nothing_faults(room: Room, faults: Faults) -> N
     before = holding()
     requests = chosen(_requests, 250)
     for number, request in enumerate(requests):
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             answer = await ask(room, request)
         assert answer == b"" or answer.startswith(b"HTTP/"), request
         # aiohttp (3.14) itself stumbles over an Expect that is not UTF-8, before the server is asked.

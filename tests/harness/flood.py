@@ -14,8 +14,9 @@ from collections import Counter
 
 import uvloop
 
+from tests.harness import DEADLINE_SECONDS
+
 _AT_ONCE = 100
-_SECONDS = 30.0
 _HANDSHAKE = (
     b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAuthorization: Bearer wrong\r\n\r\n"
@@ -24,7 +25,7 @@ _HANDSHAKE = (
 
 async def _shake(port: int, source: str) -> str:
     try:
-        async with asyncio.timeout(_SECONDS):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
             try:
                 writer.write(_HANDSHAKE)

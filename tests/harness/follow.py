@@ -7,9 +7,7 @@ from typing import NamedTuple
 import psutil
 
 from pocket_agent.client import Client, Frame, Subscription
-
-SECONDS = 120.0
-"""The bound of every wait here; nothing is expected to take so long."""
+from tests.harness import DEADLINE_SECONDS
 
 
 class Line(NamedTuple):
@@ -48,7 +46,7 @@ def is_result(frame: Frame) -> bool:
 async def follow(stream: Subscription, last: Callable[[Frame], bool]) -> list[Frame]:
     """The frames up to the one for which `last` holds, and that one."""
     frames: list[Frame] = []
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         async for frame in stream:
             frames.append(frame)
             if last(frame):
@@ -77,7 +75,7 @@ async def end_of(stream: Subscription, execution_id: str) -> list[Frame]:
 
 async def run(client: Client, stream: Subscription, prompt: str) -> list[Frame]:
     """Give a prompt and follow it to its end; see `end_of`."""
-    receipt = await client.execute(stream.project_id, prompt, timeout=SECONDS)
+    receipt = await client.execute(stream.project_id, prompt, timeout=DEADLINE_SECONDS)
     return await end_of(stream, receipt.execution_id)
 
 
@@ -99,11 +97,9 @@ def alive(process: psutil.Process) -> bool:
         return False
 
 
-async def eventually(
-    question: Callable[[], Awaitable[bool]] | Callable[[], bool], what: str, *, seconds: float = SECONDS
-) -> None:
+async def eventually(question: Callable[[], Awaitable[bool]] | Callable[[], bool], what: str) -> None:
     """Ask again and again until the answer is yes."""
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         try:
             while True:
                 answer = question()

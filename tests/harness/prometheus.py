@@ -9,11 +9,11 @@ from typing import Any
 
 import aiohttp
 
+from tests.harness import DEADLINE_SECONDS
 from tests.harness.follow import eventually
 from tests.harness.server import free_port
 from tests.harness.tool import require_tool
 
-_SECONDS = 60.0
 _SCRAPE_SECONDS = 0.25
 
 
@@ -110,12 +110,12 @@ async def running_prometheus(
     finally:
         if process.returncode is None:
             process.terminate()
-        async with asyncio.timeout(_SECONDS):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             await process.wait()
 
 
 async def _ready(made: Prometheus, process: asyncio.subprocess.Process, log: Path) -> None:
-    async with asyncio.timeout(_SECONDS), aiohttp.ClientSession() as http:
+    async with asyncio.timeout(DEADLINE_SECONDS), aiohttp.ClientSession() as http:
         while True:
             if process.returncode is not None:
                 raise AssertionError(f"Prometheus ended with {process.returncode}:\n{log.read_text('utf-8')[-2000:]}")

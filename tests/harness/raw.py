@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from tests.harness import DEADLINE_SECONDS
 from tests.harness.server import ServerProcess
 
 TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
@@ -77,7 +78,7 @@ class RawClient:
 
     async def reply(self, request_id: str) -> dict[str, Any]:
         """Read up to the answer to a request, and give it; what came before is dropped."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while (frame := await self.frame()) is not None:
                 if frame.opcode == TEXT and frame.json.get("request_id") == request_id:
                     return frame.json
@@ -129,7 +130,7 @@ async def raw_client(
         await loop.sock_sendall(sock, f"{text}\r\n".encode())
         client = RawClient(sock)
         head = b""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while b"\r\n\r\n" not in head:
                 byte = await loop.sock_recv(sock, 1)
                 assert byte, f"the server hung up: {head!r}"

@@ -112,7 +112,7 @@ class Receivers:
             found[:] = [note for note in self.notes if note.title.startswith(beginning) and instance in note.text]
             return bool(found)
 
-        await eventually(came, f"Slack is told: {beginning}…) of {instance}", seconds=_SECONDS)
+        await eventually(came, f"Slack is told: {beginning}…) of {instance}")
         return found[0]
 
     async def page(self, alert: str, instance: str, *, action: str = "trigger") -> Page:
@@ -124,12 +124,8 @@ class Receivers:
             found[:] = [page for page in self.pages if page.action == action and page.key in known]
             return bool(found)
 
-        await eventually(came, f"PagerDuty is told: {action} {alert} of {instance}", seconds=_SECONDS)
+        await eventually(came, f"PagerDuty is told: {action} {alert} of {instance}")
         return found[0]
-
-
-_SECONDS = 150.0
-"""Longer than Alertmanager keeps news of a group back."""
 
 
 @contextlib.asynccontextmanager

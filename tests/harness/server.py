@@ -21,9 +21,10 @@ from pocket_agent.client import Client
 from pocket_agent.config import load_settings
 from pocket_agent.storage import connection_beside
 from pocket_agent.storage.location import database_path
+from tests.harness import DEADLINE_SECONDS
+from tests.harness.follow import eventually
 
 STANDIN = Path(__file__).with_name("standin.py")
-_READY_SECONDS = 60.0
 
 
 def free_port() -> int:
@@ -48,17 +49,29 @@ class ServerProcess:
         url: its WebSocket address (plain, on loopback).
         token: a device's token.
         env: settings for its next start, by environment variable.
+        flags: for its next start; further settings (YAML) are given by `--config` and can be changed by `reload`.
         tls_port: when set, the main listener is there and speaks TLS, and `url` is the plain listener beside it.
         wrapper: a command that becomes the server (`exec`), put before the server's own.
     """
 
-    def __init__(self, folder: Path, *, env: Mapping[str, str] | None = None, flags: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        flags: Sequence[str] = (),
+        settings: str | None = None,
+    ) -> None:
         self.folder = folder
         self.data_dir = folder / "data"
         self.home = folder / "home"
         self.home.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.flags = list(flags)
+        self._settings_file = folder / "settings.yaml"
+        if settings is not None:
+            self._settings_file.write_text(settings, "utf-8")
+            self.flags.append(f"--config={self._settings_file}")
         self.env = {"PA_LOG_LEVEL": "debug", **(env or {})}
         self.process: asyncio.subprocess.Process | None = None
         self.tls_port: int | None = None
@@ -100,7 +113,7 @@ class ServerProcess:
                 env=environment,
                 start_new_session=True,
             )
-        async with asyncio.timeout(_READY_SECONDS):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             await self._ready()
 
     async def _ready(self) -> None:
@@ -115,6 +128,15 @@ class ServerProcess:
                             return
                 await asyncio.sleep(0.02)
 
+    async def reload(self, settings: str) -> None:
+        """Let it read other settings (YAML), of a server that was made with some, and wait until they hold."""
+        assert self.process is not None
+        audit = self.data_dir / "audit.log"
+        before = audit.read_text("utf-8").count('"settings_reload"')
+        self._settings_file.write_text(settings, "utf-8")
+        self.process.send_signal(signal.SIGHUP)
+        await eventually(lambda: audit.read_text("utf-8").count('"settings_reload"') > before, "the settings are read")
+
     async def kill(self) -> None:
         """kill -9, and wait until it is gone."""
         await self._signal(signal.SIGKILL)
@@ -127,7 +149,7 @@ class ServerProcess:
         assert self.process is not None
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
-        async with asyncio.timeout(_READY_SECONDS):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             return await self.process.wait()
 
     def client(self, **options: Any) -> Client:
@@ -183,17 +205,17 @@ async def _end_model(record: Path) -> None:
 
 def _wait_for_end(process: psutil.Process) -> None:
     """Wait for a process whose parent is gone; that nobody has reaped it yet is no reason to wait longer."""
-    deadline = time.monotonic() + _READY_SECONDS
+    deadline = time.monotonic() + DEADLINE_SECONDS
     while process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
         time.sleep(0.01)
 
 
 @contextlib.asynccontextmanager
 async def running_server(
-    folder: Path, *, env: Mapping[str, str] | None = None, flags: Sequence[str] = ()
+    folder: Path, *, env: Mapping[str, str] | None = None, flags: Sequence[str] = (), settings: str | None = None
 ) -> AsyncIterator[ServerProcess]:
     """A server that is started, and ended with everything that belongs to it."""
-    async with started(ServerProcess(folder, env=env, flags=flags)) as server:
+    async with started(ServerProcess(folder, env=env, flags=flags, settings=settings)) as server:
         yield server
 
 

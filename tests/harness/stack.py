@@ -12,6 +12,7 @@ from pocket_agent.config import LoadedSettings, Settings, load_settings
 from pocket_agent.monitoring.bundle import write
 from pocket_agent.monitoring.local import DATA, Launch, read_launches
 from pocket_agent.monitoring.stack import render
+from tests.harness import DEADLINE_SECONDS
 from tests.harness.prometheus import Prometheus
 from tests.harness.server import free_port
 from tests.harness.tool import require_tool
@@ -19,7 +20,6 @@ from tests.harness.tool import require_tool
 _FURTHER = {"prometheus": ("--rules.alert.resend-delay=1s",)}
 """So that an Alertmanager that was started again need not be waited for."""
 NAMES = ("prometheus", "alertmanager", "node_exporter", "blackbox_exporter")
-_SECONDS = 60.0
 
 
 def stack_environment(home: Path) -> dict[str, str]:
@@ -109,7 +109,7 @@ class Stack:
                 env={},
             )
         self._running[name] = process
-        async with asyncio.timeout(_SECONDS), aiohttp.ClientSession() as http:
+        async with asyncio.timeout(DEADLINE_SECONDS), aiohttp.ClientSession() as http:
             while True:
                 if process.returncode is not None:
                     raise AssertionError(f"{name} ended:\n{self.log(name)[-2000:]}")
@@ -124,7 +124,7 @@ class Stack:
         process = self._running.pop(name)
         if process.returncode is None:
             process.terminate()
-        async with asyncio.timeout(_SECONDS):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             await process.wait()
 
 

@@ -5,11 +5,11 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import aiohttp
 
-from tests.harness.follow import SECONDS
+from tests.harness import DEADLINE_SECONDS
 from tests.harness.server import ServerProcess
 
 
@@ -43,7 +43,7 @@ class Counted:
 
     async def until(self, last: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """Read up to a frame for which `last` holds, and return it."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while True:
                 message = await self._socket.receive()
                 assert message.type is aiohttp.WSMsgType.TEXT, message
@@ -59,8 +59,17 @@ class Counted:
         await self.until(lambda frame: frame["type"] == "project_state" and frame["data"]["state"] == state)
 
 
+UNHURRIED: Final = "timeouts: {execution: 1h}"
+"""Settings of a server for `story`: no execution ends in time but the one for which the limit is lowered."""
+
+
 async def story(server: ServerProcess, folder: Path) -> Counted:
-    """A success with an approval, another one, an error, a timeout, a kill, a denial, rejections."""
+    """A success with an approval, another one, an error, a timeout, a kill, a denial, rejections.
+
+    Args:
+        server: was made with the settings `UNHURRIED`.
+        folder: becomes a project.
+    """
     async with aiohttp.ClientSession() as http:
         headers = {"Authorization": f"Bearer {server.token}"}
         async with http.ws_connect(server.url, headers=headers, max_msg_size=0) as socket, Counted(socket) as client:
@@ -76,9 +85,12 @@ async def story(server: ServerProcess, folder: Path) -> Counted:
             await client.ends("IDLE")
             await client.ask("execute", project, prompt="demo:error")
             await client.ends("ERROR")
-            await client.ask("execute", project, prompt="demo:slow=60s")
+            await client.ask("execute", project, prompt="demo:slow=600s")
+            await client.until(lambda frame: frame["data"].get("type") == "stream_event")
+            await server.reload("timeouts: {execution: 1s}")
             await client.ends("ERROR")
-            await client.ask("execute", project, prompt="demo:slow=60s")
+            await server.reload(UNHURRIED)
+            await client.ask("execute", project, prompt="demo:slow=600s")
             await client.until(lambda frame: frame["data"].get("type") == "stream_event")
             await client.ask("agent_kill", project)
             await client.ask("execute", "nobody", prompt="demo:text")

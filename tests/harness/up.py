@@ -10,7 +10,8 @@ from typing import Any
 
 import psutil
 
-from tests.harness.follow import SECONDS, eventually
+from tests.harness import DEADLINE_SECONDS
+from tests.harness.follow import eventually
 from tests.harness.server import free_port
 from tests.harness.tool import require_tool
 
@@ -83,7 +84,7 @@ class Up:
     async def ended(self) -> int:
         """Wait until the command has ended; its exit status."""
         assert self.process is not None
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             return await self.process.wait()
 
     async def answers(self, name: str) -> None:

@@ -18,7 +18,8 @@ from pocket_agent.monitoring.group import Ended, installed, refuse_taken_ports, 
 from pocket_agent.monitoring.local import DATA, FILE, Launch, read_launches
 from pocket_agent.monitoring.program import ALERTMANAGER, GRAFANA, NODE_EXPORTER, PROMETHEUS, Program
 from pocket_agent.monitoring.stack import render
-from tests.harness.follow import SECONDS, alive, eventually
+from tests.harness import DEADLINE_SECONDS
+from tests.harness.follow import alive, eventually
 from tests.harness.server import free_port
 from tests.monitoring.stack_sample import defaults, everything_changed, texts
 
@@ -78,7 +79,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 async def test_what_they_say_is_told_with_their_names(stage: Stage) -> None:
     first = stage.launch(PROMETHEUS, 'echo "$1, $2"; echo wrong >&2; printf unfinished')
     second = stage.launch(ALERTMANAGER, f"pwd; {SLEEP}")
-    async with running([first, second], stage.folder, stage.say) as ended, asyncio.timeout(SECONDS):
+    async with running([first, second], stage.folder, stage.say) as ended, asyncio.timeout(DEADLINE_SECONDS):
         assert await ended.get() == Ended("prometheus", 0)
         await eventually(lambda: len(stage.said) == 4, "all is said")
     assert [line for name, line in stage.said if name == "prometheus"] == ["one, two words", "wrong", "unfinished"]
@@ -88,7 +89,10 @@ async def test_what_they_say_is_told_with_their_names(stage: Stage) -> None:
 
 async def test_a_line_that_never_ends_comes_in_parts_and_nothing_stops(stage: Stage) -> None:
     script = f'exec {sys.executable} -c "import sys; sys.stdout.write(200_000 * chr(120) + chr(10) + chr(121))"'
-    async with running([stage.launch(PROMETHEUS, script)], stage.folder, stage.say) as ended, asyncio.timeout(SECONDS):
+    async with (
+        running([stage.launch(PROMETHEUS, script)], stage.folder, stage.say) as ended,
+        asyncio.timeout(DEADLINE_SECONDS),
+    ):
         await ended.get()
     lines = [line for _, line in stage.said]
     assert len(lines) > 2
@@ -107,7 +111,7 @@ async def test_bytes_that_are_no_text_are_told_as_well_as_they_can_be(stage: Sta
 )
 async def test_who_ends_by_itself_is_told(stage: Stage, script: str, says: str) -> None:
     there = [stage.launch(PROMETHEUS, script), stage.launch(ALERTMANAGER, noting("a", SLEEP))]
-    async with running(there, stage.folder, stage.say) as ended, asyncio.timeout(SECONDS):
+    async with running(there, stage.folder, stage.say) as ended, asyncio.timeout(DEADLINE_SECONDS):
         assert str(await ended.get()) == says
     assert stage.processes() == []
 
@@ -185,7 +189,7 @@ async def test_nothing_outlives_who_started_it_not_even_when_that_is_killed(stag
     )
     try:
         assert starter.stdout is not None
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             assert {await starter.stdout.readline() for _ in range(2)} == {b"prometheus up\n", b"alertmanager up\n"}
             await eventually(lambda: len(stage.processes()) == 3, "all three are there")
             guards = [

@@ -12,12 +12,15 @@ from pocket_agent.observability.export import SpanExport
 from pocket_agent.observability.loss import Losses
 from pocket_agent.observability.span import Span
 from pocket_agent.observability.telemetry import read_telemetry
+from tests.harness import DEADLINE_SECONDS
 from tests.harness.collector import Collector, collecting
 from tests.harness.follow import eventually
 from tests.harness.server import free_port
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SECRET = "hidden-word"
+FOREVER = "3600000"
+"""An hour, in milliseconds: longer than any test waits."""
 
 
 class Exporting:
@@ -186,11 +189,13 @@ async def test_a_full_queue_loses_what_is_new(collector: Collector) -> None:
 
 async def test_a_hanging_collector_does_not_hold_the_end_up(collector: Collector) -> None:
     collector.hangs = True
-    it = Exporting(collector.url, BSP_MAX_QUEUE_SIZE="20", BSP_MAX_EXPORT_BATCH_SIZE="10")
+    it = Exporting(
+        collector.url, BSP_MAX_QUEUE_SIZE="20", BSP_MAX_EXPORT_BATCH_SIZE="10", EXPORTER_OTLP_TIMEOUT=FOREVER
+    )
     it.add(10)
     await eventually(lambda: len(collector.requests) == 1, "the first batch is under way")
     it.add(15)
-    async with asyncio.timeout(8):  # the exporter itself would wait for 10 s for each batch
+    async with asyncio.timeout(DEADLINE_SECONDS):  # the exporter itself waits for an hour for each batch
         await asyncio.to_thread(it.export.close, 0.1)
     assert it.lost == 25
     it.add(1)
@@ -198,11 +203,11 @@ async def test_a_hanging_collector_does_not_hold_the_end_up(collector: Collector
 
 
 async def test_waiting_to_try_again_ends_with_the_server(collector: Collector) -> None:
-    collector.status, collector.headers = 503, {"Retry-After": "9"}
-    it = Exporting(collector.url)
+    collector.status, collector.headers = 503, {"Retry-After": "3000"}
+    it = Exporting(collector.url, EXPORTER_OTLP_TIMEOUT=FOREVER)
     it.add(3)
     await eventually(lambda: len(collector.requests) >= 1, "it was asked")
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         await asyncio.to_thread(it.export.close, 0.1)
     assert it.lost == 3
     await eventually(lambda: not it.export._queue._thread.is_alive(), "its thread has ended")

@@ -28,6 +28,7 @@ from pocket_agent.observability.collector import CoreCollector, Figures
 from pocket_agent.observability.exposition import Exposition, application, scrape_token
 from pocket_agent.observability.identity import TraceIdentity
 from pocket_agent.observability.metric import MetricObserver
+from tests.harness import DEADLINE_SECONDS
 from tests.harness.server import ServerProcess, free_port, running_server, write_standin
 from tests.harness.tool import require_tool
 from tests.observability.sample import KINDS, example
@@ -36,7 +37,6 @@ from tests.server.room import Room, open_room
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 PLAIN_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
-SECONDS = 60.0
 
 
 def parse_openmetrics(text: str) -> list[Family]:
@@ -252,7 +252,7 @@ async def test_a_scrape_that_is_given_up_keeps_no_other(served: Served, monkeypa
         async with asyncio.timeout(0.05):
             await served.get()
     go_on.set()
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         assert (await served.get())[0] == 200
 
 

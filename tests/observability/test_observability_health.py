@@ -14,6 +14,7 @@ from pocket_agent.observability import health as module
 from pocket_agent.observability.check import in_thread
 from pocket_agent.observability.health import Check, Health, overall
 from pocket_agent.protocol.push import CheckData
+from tests.harness import DEADLINE_SECONDS
 from tests.harness.follow import eventually
 from tests.server.room import Recorder
 
@@ -68,7 +69,7 @@ class Bench:
 async def bench(*, interval: float = 3600.0, seconds: float = 60.0) -> AsyncIterator[Bench]:
     """A running bench; what hangs at its end must not keep it."""
     made = Bench(interval, seconds)
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(DEADLINE_SECONDS), asyncio.TaskGroup() as group:
         task = group.create_task(made.health.run())
         yield made
         task.cancel()

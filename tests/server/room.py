@@ -46,15 +46,13 @@ from pocket_agent.session.agent import AgentContext
 from pocket_agent.session.log import Draft, Write, entry_draft, now
 from pocket_agent.session.session import Session
 from pocket_agent.storage import Store
+from tests.harness import DEADLINE_SECONDS
 from tests.harness.server import write_standin
-
-SECONDS = 60.0
-"""The bound of every wait; nothing is expected to take so long."""
 
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for something that nobody announces."""
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while True:
             if condition():
                 return
@@ -106,7 +104,7 @@ class Wire:
 
     async def frame(self) -> dict[str, Any]:
         """The next text frame."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             message = await self.socket.receive()
         assert message.type is aiohttp.WSMsgType.TEXT, f"{message.type} {message.data} {message.extra}"
         text = message.data if isinstance(message.data, str) else message.data.decode()
@@ -133,7 +131,7 @@ class Wire:
 
     async def closed(self) -> int | None:
         """The code with which the server closes; frames before that are dropped."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while not self.socket.closed:
                 await self.socket.receive()
         return self.socket.close_code
@@ -241,7 +239,7 @@ class Room:
 
     async def _first(self, socket: aiohttp.ClientWebSocketResponse[bool]) -> aiohttp.WSMsgType:
         await socket.send_str('{"type":"project_list"}')
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             return (await socket.receive()).type
 
     def connection(self) -> Connection:

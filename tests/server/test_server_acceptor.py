@@ -20,8 +20,9 @@ from pocket_agent.server import acceptor
 from pocket_agent.server.acceptor import bind
 from pocket_agent.server.admission import Admission
 from pocket_agent.server.listener import Listeners, listening
+from tests.harness import DEADLINE_SECONDS
 from tests.harness.absence import absent
-from tests.server.room import SECONDS, Recorder, Room, open_room, until
+from tests.server.room import Recorder, Room, open_room, until
 
 ATTACKER = "127.0.0.2"
 
@@ -69,7 +70,7 @@ async def connect(port: int, source: str = "127.0.0.1") -> tuple[asyncio.StreamR
 
 async def ended(reader: asyncio.StreamReader) -> bool:
     """Whether the other end closes without a word, at once or in a while."""
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         try:
             return await reader.read() == b""
         except ConnectionError:
@@ -92,7 +93,7 @@ async def test_an_address_that_has_too_many_is_dropped_and_others_are_not(tmp_pa
         await until(lambda: here.admission._open[ATTACKER] == 2)
         reader, writer = await connect(here.port, ATTACKER)
         writer.write(b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
         for _, left in [*held, (reader, writer)]:
             left.close()
@@ -134,7 +135,7 @@ async def test_who_does_not_finish_tls_is_given_up(tmp_path: Path, monkeypatch: 
         for beginning in (b"", b"\x16\x03\x01\x02", b"GET / HTTP/1.1\r\n\r\n"):
             reader, writer = await connect(here.port)
             writer.write(beginning)
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(DEADLINE_SECONDS):
                 with contextlib.suppress(ConnectionError):
                     await reader.read()
             writer.close()

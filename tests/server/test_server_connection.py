@@ -24,6 +24,7 @@ from pocket_agent.hub import Channel, Hub
 from pocket_agent.model import Device, Entry, Milliseconds, ProjectId
 from pocket_agent.server.connection import Connection
 from pocket_agent.server.peer import Peer
+from tests.harness import DEADLINE_SECONDS
 from tests.server.room import Recorder, Room, Wire, open_room, until
 
 DEVICE = Device("d-1", "test", "", Milliseconds(0))
@@ -103,7 +104,7 @@ class Bench:
 @contextlib.asynccontextmanager
 async def serving(bench: Bench) -> AsyncIterator[asyncio.TaskGroup]:
     """The connection's tasks may run."""
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(DEADLINE_SECONDS), asyncio.TaskGroup() as group:
         bench.connection._tasks = group
         yield group
 

@@ -15,6 +15,7 @@ from pocket_agent.errors import ForbiddenError
 from pocket_agent.events import ConnectionRejected
 from pocket_agent.observability.exposition import Token
 from pocket_agent.server.guard import Hosts
+from tests.harness import DEADLINE_SECONDS
 from tests.server.room import Room, open_room
 
 OWN = socket.gethostname().lower()
@@ -98,7 +99,7 @@ async def test_no_host_and_two_hosts_are_none(room: Room, hosts: list[str]) -> N
     reader, writer = await asyncio.open_connection("127.0.0.1", room.port)
     lines = "".join(f"Host: {host}\r\n" for host in hosts)
     writer.write(f"GET /livez HTTP/1.1\r\n{lines}Connection: close\r\n\r\n".encode())
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         status = (await reader.read()).split()[1]
     assert status in {b"400", b"421"}
     writer.close()

@@ -10,6 +10,7 @@ import pytest
 from pocket_agent import __version__
 from pocket_agent.errors import FileOperationError
 from pocket_agent.events import ConnectionRejected, HealthChanged
+from tests.harness import DEADLINE_SECONDS
 from tests.server.room import Room, open_room, until
 
 
@@ -217,7 +218,7 @@ async def test_what_is_no_http_is_refused_and_harms_nobody(room: Room, request_l
     reader, writer = await asyncio.open_connection("127.0.0.1", room.port)
     writer.write(request_line)
     writer.write_eof()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         answer = await reader.read()
     assert answer == b"" or answer.split()[1] in {b"400", b"404", b"505"}
     writer.close()

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pocket_agent.events import ConnectionClosed, ConnectionRejected, RequestFaulted
-from tests.server.room import SECONDS, Room
+from tests.harness import DEADLINE_SECONDS
+from tests.server.room import Room
 
 HANDSHAKE = (
     "GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -21,7 +22,7 @@ async def ask(room: Room, request: bytes) -> bytes:
     """All that the server says to these bytes until it closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", room.port)
     try:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             writer.write(request)
             return await reader.read()
     finally:
@@ -96,7 +97,7 @@ async def upgraded(room: Room, request: bytes) -> tuple[asyncio.StreamReader, as
     """A connection whose handshake was these bytes, and the head of the answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", room.port)
     writer.write(request)
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         return reader, writer, await reader.readuntil(b"\r\n\r\n")
 
 
@@ -109,7 +110,7 @@ def frame(payload: bytes, *, first: int = 0x81) -> bytes:
 
 async def closed_with(reader: asyncio.StreamReader) -> int:
     """The code of the frame with which the server closes."""
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         head = await reader.readexactly(2)
         assert head[0] == 0x88, head
         return int.from_bytes((await reader.readexactly(head[1]))[:2])
@@ -140,7 +141,7 @@ async def test_one_byte_at_a_time_is_a_handshake_and_a_request_too(room: Room) -
         writer.write(bytes([byte]))
         await writer.drain()
         await asyncio.sleep(0)
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
         assert b'"request_id":"slow"' in await reader.readuntil(b"}}")
     writer.transport.abort()
@@ -164,7 +165,7 @@ async def test_empty_fragments_end_by_themselves(room: Room) -> None:
     async with room.wire() as wire:
         await wire.works()
     writer.write(frame(b'{"type":"project_list","request_id":"last"}', first=0x80))
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         assert b'"request_id":"last"' in await reader.readuntil(b"}}")
     writer.transport.abort()
 

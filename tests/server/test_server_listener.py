@@ -20,11 +20,11 @@ from pocket_agent.server.admission import Admission
 from pocket_agent.server.guard import Hosts
 from pocket_agent.server.listener import Listeners, adopt, exporting, listening
 from pocket_agent.server.tls import make_self_signed
+from tests.harness import DEADLINE_SECONDS
 from tests.harness.absence import absent
 from tests.harness.server import ServerProcess, free_port, write_standin
 from tests.server.room import Recorder
 
-SECONDS = 60.0
 HOLDER = """
 import socket, time
 taken = socket.create_server(("127.0.0.1", {port}))
@@ -58,7 +58,7 @@ async def held_port() -> AsyncIterator[tuple[int, int]]:
     )
     try:
         assert process.stdout is not None
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             assert await process.stdout.readline() == b"ready\n"
         yield port, process.pid
     finally:
@@ -259,7 +259,7 @@ async def test_a_process_of_another_user_is_told_as_far_as_it_may_be_known(tmp_p
     async with held_port() as (port, _):
         code = SOMEBODY.format(uid=NOBODY, port=port)
         process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             said, _ = await process.communicate()
     assert said.decode().strip() == "a process of another user"
 
@@ -288,7 +288,7 @@ async def test_a_server_that_cannot_listen_says_why_and_ends(tmp_path: Path, set
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             _, said = await process.communicate()
         assert process.returncode == 1
         text = said.decode()

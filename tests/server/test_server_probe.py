@@ -12,6 +12,7 @@ import pytest
 from pocket_agent.events import ConnectionOpened, ConnectionRejected
 from pocket_agent.protocol.frame import PROBE
 from pocket_agent.server import probe as module
+from tests.harness import DEADLINE_SECONDS
 from tests.server.room import Room, open_room, until
 
 REQUEST = (
@@ -26,7 +27,7 @@ async def probe(room: Room, *offered: str, **headers: str) -> tuple[int, str | N
     async with aiohttp.ClientSession() as http:
         try:
             async with http.ws_connect(f"{room.url}/ws", protocols=offered or (PROBE,), headers=headers) as socket:
-                async with asyncio.timeout(60):
+                async with asyncio.timeout(DEADLINE_SECONDS):
                     message = await socket.receive()
                 assert message.type is aiohttp.WSMsgType.CLOSE
                 return message.data, socket.protocol
@@ -43,7 +44,7 @@ async def test_a_probe_is_upgraded_and_closed_without_a_token(room: Room) -> Non
 async def test_a_probe_that_hangs_up_at_once_leaves_nothing(room: Room) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", room.port)
     writer.write(REQUEST)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         assert (await reader.readline()).startswith(b"HTTP/1.1 101 ")
     writer.close()
     await writer.wait_closed()
@@ -76,7 +77,7 @@ async def hanging(room: Room, address: str) -> AsyncIterator[None]:
     reader, writer = await asyncio.open_connection("127.0.0.1", room.port)
     writer.write(REQUEST.replace(b"\r\n\r\n", f"\r\nX-Forwarded-For: {address}\r\n\r\n".encode()))
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             assert (await reader.readline()).startswith(b"HTTP/1.1 101 ")
         yield
     finally:

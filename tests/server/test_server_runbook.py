@@ -19,9 +19,10 @@ from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
 from pocket_agent.server.runbook import Runbooks, read_runbooks, render_page, runbook_directory
+from tests.harness import DEADLINE_SECONDS
 from tests.harness.absence import absent
 from tests.harness.tool import ROOT
-from tests.server.room import SECONDS, Room
+from tests.server.room import Room
 
 NAMES = sorted(path.stem for path in (ROOT / "docs" / "runbooks").glob("*.md") if path.stem != "README")
 
@@ -118,7 +119,7 @@ async def test_no_path_leads_out(room: Room, path: str) -> None:
     address = URL(room.url)
     reader, writer = await asyncio.open_connection(address.host, address.port)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         answer = await reader.read()
     writer.close()
     assert answer.startswith(b"HTTP/1.1 404 ")

@@ -17,6 +17,7 @@ from pocket_agent.config import TlsSettings
 from pocket_agent.errors import ConfigurationError
 from pocket_agent.server import tls
 from pocket_agent.server.tls import Tls, make_self_signed
+from tests.harness import DEADLINE_SECONDS
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077])
@@ -57,7 +58,7 @@ async def served(context: ssl.SSLContext) -> int:
     client = ssl.create_default_context()
     client.check_hostname = False
     client.verify_mode = ssl.CERT_NONE
-    async with server, asyncio.timeout(60):
+    async with server, asyncio.timeout(DEADLINE_SECONDS):
         port = server.sockets[0].getsockname()[1]
         _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client)
         found = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
@@ -104,7 +105,7 @@ async def test_a_client_that_trusts_it_gets_in_by_every_name(tmp_path: Path) -> 
         await writer.wait_closed()
 
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0, ssl=made.context)
-    async with server, asyncio.timeout(60):
+    async with server, asyncio.timeout(DEADLINE_SECONDS):
         port = server.sockets[0].getsockname()[1]
         for name in ("127.0.0.1", "localhost"):
             _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting, server_hostname=name)

@@ -6,6 +6,7 @@ import random
 import pytest
 
 from pocket_agent.session.capacity import Capacity
+from tests.harness import DEADLINE_SECONDS
 
 
 async def settle() -> None:
@@ -60,7 +61,7 @@ async def test_a_slot_is_not_lost_when_its_waiter_is_cancelled(granted: bool) ->
         await first
     if not granted:
         capacity.release()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         await second
     assert capacity.executing == 1
     capacity.release()

@@ -9,6 +9,7 @@ import pytest
 
 from pocket_agent.storage import Store, checkpointer
 from pocket_agent.storage.checkpointer import checkpoint
+from tests.harness import DEADLINE_SECONDS
 from tests.storage.sample import create, grown, offsets
 
 
@@ -19,7 +20,7 @@ def _length(path: Path) -> int:
 async def test_the_database_grows_while_the_store_is_open(store: Store, database: Path) -> None:
     before = _length(database)
     project = await create(store, entries=2000, size=3000)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while _length(database) < before + 4_000_000:
             change = grown(project, 1)
             await store.commit(change)
@@ -32,7 +33,7 @@ async def test_many_small_commits_call_for_it_too(
 ) -> None:
     monkeypatch.setattr(checkpointer, "TURN_COMMITS", 5)
     before = _length(database)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while _length(database) == before:
             await create(store, entries=3, size=4000)
 
@@ -72,7 +73,7 @@ async def test_a_long_log_asks_the_writer(store: Store, monkeypatch: pytest.Monk
     monkeypatch.setattr(checkpointer, "checkpoint", never_ends)
     monkeypatch.setattr(checkpointer, "LOG_LIMIT_BYTES", 999 * 4096)
     monkeypatch.setattr(checkpointer, "TURN_COMMITS", 1)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while True not in asked:
             await store.check()
     assert False in asked

@@ -28,6 +28,7 @@ from pocket_agent.model import (
     ProjectState,
 )
 from pocket_agent.storage import Change, Store
+from tests.harness import DEADLINE_SECONDS
 from tests.storage.sample import (
     BIG,
     approval,
@@ -378,7 +379,7 @@ async def test_a_deleted_project_is_gone_with_all_that_it_had(store: Store) -> N
         await store.delete_project(project)
     with pytest.raises(ProjectNotFoundError):
         await store.prune(project, max_entries=1, max_bytes=0, older_than=Milliseconds(0))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while await store.session(project.id, "s") or await offsets(store, project):
             await store.check()
     assert await store.execution(ExecutionId("e1")) is None
@@ -397,7 +398,7 @@ async def test_the_sweep_of_a_deleted_project_goes_on_in_the_next_run(database: 
     await deleting
     again = Store.open(database)
     assert await again.projects() == []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while await offsets(again, project):
             await again.check()
     await again.close()
