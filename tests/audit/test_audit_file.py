@@ -142,7 +142,7 @@ def test_a_cut_shows_for_ever(tmp_path: Path) -> None:
     head = written(path)
     path.write_bytes(b"".join(lines(path)[:2]))
     later = append(path, [record(6)], head)
-    assert later.seq == 6
+    assert later.seq == 7, "behind one that notes that the log was tampered with"
     assert any("3 records are missing" in problem for problem in verify(path, later).problems)
 
 
@@ -300,3 +300,44 @@ def test_only_so_many_problems_are_told(tmp_path: Path) -> None:
     problems = verify(path, EMPTY).problems
     assert len(problems) == 21
     assert problems[-1] == "and 980 more problems"
+
+
+def test_who_writes_the_file_alone_cannot_rewrite_the_chain(tmp_path: Path) -> None:
+    """The next record goes on from what the server knows, not from what the file says."""
+
+    def rewritten(kept: list[bytes]) -> bytes:
+        """A chain that is whole in itself, with another record in the middle."""
+        prev, text = GENESIS, b""
+        for number, line in enumerate(kept, 1):
+            fields = json.loads(line) | {"action": "nothing"} if number == 3 else json.loads(line)
+            made = json.dumps(fields | {"prev": prev}, separators=(",", ":")).encode()
+            prev, text = digest_of(made), text + made + b"\n"
+        return text
+
+    changes: dict[str, Callable[[list[bytes]], bytes]] = {
+        "rewritten": rewritten,
+        "shortened": lambda kept: b"".join(kept[:-1]),
+        "emptied": lambda _: b"",
+        "last changed": lambda kept: b"".join(kept[:-1]) + kept[-1].replace(b"action-5", b"action-6"),
+        "rewritten and longer": lambda kept: rewritten([*kept, kept[-1].replace(b'"seq":5', b'"seq":6')]),
+    }
+    for name, change in changes.items():
+        path = tmp_path / f"{name}.log"
+        known = written(path)
+        path.write_bytes(change(lines(path)))
+        head = append(path, [record(6)], known)
+        assert [json.loads(line)["action"] for line in lines(path)[-2:]] == ["tampered", "action-6"], name
+        assert verify(path, head).problems, name
+        after = append(path, [record(7)], head)
+        assert json.loads(lines(path)[-1])["action"] == "action-7", name
+        assert [json.loads(line)["action"] for line in lines(path)].count("tampered") == 1, name
+        assert verify(path, after).problems, "it stays broken at that place"
+
+
+def test_records_of_a_process_that_did_not_store_the_head_are_no_tampering(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    known = written(path)
+    append(path, [record(6), record(7)], known)  # and killed
+    head = append(path, [record(8)], known)
+    assert head.seq == 8
+    assert verify(path, head).problems == ()

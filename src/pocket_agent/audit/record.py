@@ -99,5 +99,11 @@ def head_of(line: bytes) -> Head | None:
     return Head(seq, digest_of(line)) if isinstance(seq, int) and seq > 0 else None
 
 
+def prev_of(line: bytes) -> str | None:
+    """The hash of the line before, as a line of ours says it."""
+    prev = json.loads(line).get("prev")
+    return prev if isinstance(prev, str) else None
+
+
 def _json(value: Mapping[str, object]) -> bytes:
     return json.dumps(dict(value), ensure_ascii=True, separators=(",", ":"), default=str).encode("ascii")
