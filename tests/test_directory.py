@@ -154,3 +154,21 @@ def test_a_bind_mount_of_the_data_directory_or_of_one_above_it_is_refused_too(tr
     if "unshare" in done.stderr:
         pytest.skip("this user may make no mounts")
     assert done.stdout.split() == ["copy", "copy/data", "other", "other/secret"], done.stderr
+
+
+async def test_nothing_outside_the_roots_is_said_to_exist(tmp_path: Path) -> None:
+    """A client that may not use a path must not learn whether it is there."""
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    for folder in (root, outside / "there"):
+        folder.mkdir(parents=True)
+    (outside / "file").touch()
+    (root / "link").symlink_to(outside)
+    known = Directories(ProjectSettings(allowed_roots=(root,)), tmp_path / "data")
+    for find in (known.find, known.find_file):
+        said = set()
+        for path in ("there", "missing", "file", "there/deeper", "file/deeper"):
+            for base in (outside, root / "link", root / ".." / "outside"):
+                with pytest.raises(InvalidPathError) as refused:
+                    await find(str(base / path))
+                said.add(refused.value.message)
+        assert len(said) == 1, said

@@ -104,6 +104,7 @@ class Directories:
         return await asyncio.to_thread(self._complete, typed)
 
     def _find(self, path: str) -> Path:
+        self._check_reach(path)
         real_path = _resolve(path)
         self._check(real_path)
         return real_path
@@ -111,6 +112,7 @@ class Directories:
     def _find_file(self, path: str) -> Path:
         if "\0" in path or not path.startswith("/"):
             raise InvalidPathError("The path must be absolute.")
+        self._check_reach(path)
         try:
             real_path = Path(path).resolve(strict=True)
             is_file = real_path.is_file()
@@ -120,6 +122,16 @@ class Directories:
         if not is_file:
             raise InvalidPathError("The path is no file.")
         return real_path
+
+    def _check_reach(self, path: str) -> None:
+        """Refuse what lies elsewhere before anything says whether it exists."""
+        if "\0" in path or not path.startswith("/"):
+            return
+        try:
+            real_path = Path(path).resolve(strict=False)
+        except (OSError, RuntimeError, ValueError) as error:  # a loop of links
+            raise InvalidPathError("The path cannot be read.") from error
+        self._check_inside(real_path)
 
     def _complete(self, typed: str) -> Completions:
         if not typed.strip():
