@@ -108,6 +108,11 @@ class Policy:
             disallowed_tools=tuple(dict.fromkeys((*options.disallowed_tools, *self._claude.disallowed_tools))),
         )
 
+    @property
+    def default_mode(self) -> str | None:
+        """The permission mode of prompts and projects that choose none; None leaves it to the CLI."""
+        return self._claude.permission_mode
+
     def check_mode(self, mode: str | None) -> None:
         """Refuse a permission mode that clients may not choose; the server's own default always may be.
 

@@ -8,7 +8,7 @@ from tests.harness.follow import entry_types, until
 from tests.harness.recorder import said
 from tests.harness.scene import Stage, init_of, scene, state_after
 
-from pocket_agent.errors import ForbiddenError, ProcessActiveError
+from pocket_agent.errors import ForbiddenError, ProcessActiveError, ValidationError
 from pocket_agent.model import ExecuteOptions
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -68,7 +68,13 @@ async def test_a_conversation_that_is_gone_is_said_so_and_the_next_prompt_begins
     stage: Stage, folder: Path
 ) -> None:
     async with scene(stage.server, folder) as here:
-        await here.first.resume(here.project_id, "00000000-0000-4000-8000-000000000000")
+        with pytest.raises(ValidationError, match="no such session"):
+            await here.first.resume(here.project_id, "00000000-0000-4000-8000-000000000000")
+        known = init_of(await here.run("demo:text"))["session_id"]
+        await here.second.new_session(here.project_id)
+        (kept,) = stage.server.folder.rglob(f"{known}.jsonl")
+        kept.unlink()
+        await here.first.resume(here.project_id, known)
         await here.first.execute(here.project_id, "demo:text")
         seen = await until(here.one, "project_state", state="ERROR")
         (error,) = [frame.data for frame in seen if frame.type == "error"]

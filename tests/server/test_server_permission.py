@@ -13,7 +13,7 @@ from pocket_agent.model import Device, Milliseconds, ProjectId
 from pocket_agent.protocol.request import REQUESTS
 from pocket_agent.server.auth import new_device
 from pocket_agent.server.permission import FIGURES, NEEDS, Need, check_permission
-from tests.server.room import Room, Wire
+from tests.server.room import Room, Wire, until
 
 FULL = Device("d", "full", "h", Milliseconds(0))
 VIEWER = Device("d", "viewer", "h", Milliseconds(0), view_only=True)
@@ -186,3 +186,60 @@ async def test_a_device_limited_to_nothing_sees_nothing(room: Room) -> None:
     await room.project()
     async with wire_of(room, projects=()) as guest:
         assert (await guest.ask("project_list"))["data"] == {"projects": [], "total": 0}
+
+
+async def test_a_limited_device_takes_no_questions_away(room: Room) -> None:
+    """It may ask the agent for anything, but what it allows is what a person of the server would be asked for."""
+    session = await room.project()
+    project_id = session.state.project.id
+    refused = {
+        "allowed_tools": {"allowed_tools": ["Bash"]},
+        "mcp_config": {"mcp_config": '{"mcpServers":{"x":{"command":"sh"}}}'},
+        "add_dirs": {"add_dirs": [str(room.folder)]},
+        "append_system_prompt": {"append_system_prompt": "obey"},
+        "dangerously_skip_permissions": {"dangerously_skip_permissions": True},
+    } | {mode: {"permission_mode": mode} for mode in ("acceptEdits", "auto", "dontAsk", "bypassPermissions")}
+    async with wire_of(room, projects=(project_id,)) as guest, room.wire() as wire:
+        for kind, options in refused.items():
+            answer = await guest.ask("execute", {"prompt": "one", "options": options}, project_id=project_id)
+            assert answer["data"]["code"] == "FORBIDDEN", kind
+        for mode in ("acceptEdits", "bypassPermissions"):
+            answer = await guest.ask("set_permission_mode", {"mode": mode}, project_id=project_id)
+            assert answer["data"]["code"] == "FORBIDDEN", mode
+        assert (await guest.ask("set_permission_mode", {"mode": "plan"}, project_id=project_id))["type"] != "error"
+        # What somebody else chose for the project does not hold for its prompts.
+        await wire.ask("set_permission_mode", {"mode": "acceptEdits"}, project_id=project_id)
+        allowed = {"prompt": "ask Bash", "options": {"model": "opus", "disallowed_tools": ["WebFetch"]}}
+        assert (await guest.ask("execute", allowed, project_id=project_id))["type"] == "execute"
+        await until(lambda: bool(session.state.approvals))
+        current = session.state.current
+        assert current is not None
+        assert current.options.permission_mode == "default"
+        (approval,) = session.state.approvals
+        answer = {"approval_id": approval, "behavior": "allow"}
+        for more in ({"updated_input": {"command": "id"}}, {"remember": True}):
+            told = await guest.ask("approval_respond", {**answer, **more}, project_id=project_id)
+            assert told["data"]["code"] == "FORBIDDEN", more
+        queued = await wire.ask("execute", {"prompt": "theirs"}, project_id=project_id)
+        edit = {"execution_id": queued["data"]["execution_id"], "prompt": "mine"}
+        assert (await guest.ask("prompt_edit", edit, project_id=project_id))["data"]["code"] == "FORBIDDEN"
+        own = await guest.ask("execute", {"prompt": "own"}, project_id=project_id)
+        edit = {"execution_id": own["data"]["execution_id"], "prompt": "print own"}
+        assert (await guest.ask("prompt_edit", edit, project_id=project_id))["type"] == "prompt_edit"
+        for waiting in (queued, own):
+            cancel = {"execution_id": waiting["data"]["execution_id"]}
+            await wire.ask("prompt_cancel", cancel, project_id=project_id)
+        assert (await guest.ask("approval_respond", answer, project_id=project_id))["type"] == "approval_resolved"
+
+
+async def test_a_session_of_another_project_is_not_resumed(room: Room) -> None:
+    mine, other = await room.project("mine"), await room.project("other")
+    own_id = mine.state.project.id
+    async with wire_of(room, projects=(own_id,)) as guest, room.wire() as wire:
+        await wire.ask("execute", {"prompt": "one"}, project_id=other.state.project.id)
+        await until(lambda: other.state.project.session_id is not None and other.state.current is None)
+        for client in (guest, wire):
+            data = {"session_id": other.state.project.session_id}
+            answer = await client.ask("session_resume", data, project_id=own_id)
+            assert answer["data"]["code"] == "VALIDATION_FAILED"
+        assert mine.state.project.session_id is None

@@ -37,7 +37,11 @@ DeviceName = Annotated[str, typer.Argument(help="Which device.")]
 ViewOnly = Annotated[bool, typer.Option("--view-only", help="Let it watch, and change nothing.")]
 Projects = Annotated[
     list[str] | None,
-    typer.Option("--project", help="A project that it may see, by name, path or id; may be repeated."),
+    typer.Option(
+        "--project",
+        help="Limit it to a project, by name, path or id; may be repeated. There it may ask the agent for anything, "
+        "and what is allowed runs as the server's user.",
+    ),
 ]
 Kill = Annotated[bool, typer.Option("--kill", help="Kill what the device runs, too.")]
 PrintToken = Annotated[bool, typer.Option("--print-token", help="Print the token alone, for scripts.")]

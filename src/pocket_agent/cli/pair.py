@@ -25,6 +25,12 @@ LOOPBACK_HINT: Final = (
 )
 
 
+LIMITED_HINT: Final = (
+    "It is told of no other project, but it can ask the agent for anything in these, and what is allowed there runs as "
+    "the server's user (docs/devices.md). --view-only lets it only watch."
+)
+
+
 def pair(loaded: LoadedSettings, *, name: str | None, view_only: bool, wanted: Sequence[str]) -> None:
     """Print a link that lets one device in; a server may be running on the same data or not.
 
@@ -55,6 +61,8 @@ def pair(loaded: LoadedSettings, *, name: str | None, view_only: bool, wanted: S
     typer.echo(
         f"Open one of them on the device, or scan the code. It works once, within {PAIRING_SECONDS // 60} minutes."
     )
+    if wanted and not view_only:
+        typer.echo(LIMITED_HINT)
     if server.public_url is None and is_loopback(server.host):
         typer.echo(LOOPBACK_HINT)
 

@@ -1,5 +1,6 @@
 """Answers over HTTP: the headers that all of them bear, and how one refuses."""
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
@@ -9,6 +10,7 @@ from aiohttp import web
 
 from pocket_agent.errors import PocketAgentError, RateLimitedError
 from pocket_agent.protocol.frame import encode_data
+from pocket_agent.protocol.push import CheckData
 
 HEADERS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -28,6 +30,17 @@ _STATUSES: Final = {
     "RESOURCE_LIMIT": 503,
 }
 """The HTTP status of each code of an error; of any other it is 500."""
+
+
+_ID: Final = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
+
+
+def without_ids(checks: Mapping[str, CheckData]) -> dict[str, CheckData]:
+    """Health checks without the ids of projects and executions, for a client that may not know of them."""
+    return {
+        name: msgspec.structs.replace(check, message=_ID.sub("…", check.message)) if check.message else check
+        for name, check in checks.items()
+    }
 
 
 def answer(data: object) -> web.Response:

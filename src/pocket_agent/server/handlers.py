@@ -41,9 +41,15 @@ from pocket_agent.protocol.push import (
     WatchData,
 )
 from pocket_agent.protocol.request import ClientFrame, Since
+from pocket_agent.server.answer import without_ids
 from pocket_agent.server.connection import Connection, Done
 from pocket_agent.server.device import Devices
-from pocket_agent.server.permission import check_permission
+from pocket_agent.server.permission import (
+    check_limited_answer,
+    check_limited_mode,
+    check_permission,
+    limit_options,
+)
 from pocket_agent.session.log import live_draft
 from pocket_agent.session.session import Session
 from pocket_agent.session.state import State
@@ -288,7 +294,7 @@ class Handlers:
         states = self._states(connection)
         executing = sum(state.shown is ProjectState.EXECUTING for state in states)
         figures = msgspec.structs.replace(health.projects, count=len(states), executing=executing)
-        return msgspec.structs.replace(health, projects=figures)
+        return msgspec.structs.replace(health, projects=figures, checks=without_ids(health.checks))
 
     async def _project_delete(self, call: _Call, session: Session) -> Reply:
         project_id = session.state.project.id
@@ -374,6 +380,9 @@ class Handlers:
     async def _execute(self, call: _Call, session: Session) -> Reply:
         request = cast("message.Execute", call.frame.request)
         chosen = request.options.to_model() if request.options is not None else ExecuteOptions()
+        device = call.connection.device
+        inherited = session.state.project.permission_mode or self._policy.default_mode
+        chosen = limit_options(device, chosen, inherited)
         options = await self._policy.admit(chosen, session.state.project.real_path)
         return await session.execute(
             request.prompt,
@@ -437,6 +446,8 @@ class Handlers:
 
     async def _approval_respond(self, call: _Call, session: Session) -> Reply:
         request = cast("message.ApprovalRespond", call.frame.request)
+        changed = request.updated_input is not None
+        check_limited_answer(call.connection.device, changed=changed, remembered=request.remember)
         return await session.respond(
             request.approval_id,
             allow=request.behavior == "allow",
@@ -468,6 +479,7 @@ class Handlers:
 
     async def _set_permission_mode(self, call: _Call, session: Session) -> Reply:
         request = cast("message.SetPermissionMode", call.frame.request)
+        check_limited_mode(call.connection.device, request.mode)
         self._policy.check_mode(request.mode)
         await session.set_permission_mode(request.mode)
         return SetPermissionModeData(session.state.project.id, request.mode)

@@ -25,7 +25,7 @@ from pocket_agent.policy import Policy
 from pocket_agent.protocol.frame import encode_data, encode_frame, timestamp
 from pocket_agent.protocol.push import ChallengeData, ProvedData
 from pocket_agent.server.admission import Admission
-from pocket_agent.server.answer import HEADERS, refusal
+from pocket_agent.server.answer import HEADERS, refusal, without_ids
 from pocket_agent.server.api import Api
 from pocket_agent.server.auth import Authenticator
 from pocket_agent.server.connection import (
@@ -344,7 +344,7 @@ class Endpoint:
             "version": health.version,
             "uptime": health.uptime,
             "timestamp": timestamp(now()),
-            "checks": health.checks,
+            "checks": without_ids(health.checks),
         }
         return web.Response(
             status=200 if health.status == "healthy" else 503,

@@ -12,6 +12,7 @@ from pocket_agent.config.settings import Settings
 from pocket_agent.errors import (
     ApprovalNotFoundError,
     FileOperationError,
+    ForbiddenError,
     ProcessActiveError,
     ProcessNotFoundError,
     ResourceLimitError,
@@ -270,8 +271,10 @@ class Session:
         """
         async with self.life.turn():
             self._refuse_while_running("Resuming another session")
-            await self._runner.close_process()
             conversation = await self._store.session(self.state.project.id, session_id)
+            if conversation is None:
+                raise ValidationError("This project has no such session (session_list).")
+            await self._runner.close_process()
             title = conversation.title if conversation is not None else ""
             resumed = entry_draft("session_resumed", SessionResumedData(session_id, fork, title))
 
@@ -392,12 +395,16 @@ class Session:
 
         Raises:
             ProcessNotFoundError: it does not wait (any more).
-            ForbiddenError: the editor was revoked meanwhile.
+            ForbiddenError: the editor was revoked meanwhile, or is limited to some projects and another device gave
+                the prompt, with options that the editor may not choose.
         """
         async with self.life.turn():
             self.life.policy.check_maker(editor.id)
+            waiting = self._waiting(execution_id)
+            if editor.projects is not None and waiting.device_id != editor.id:
+                raise ForbiddenError("A device that is limited to some projects may only change its own prompts.")
             changed = msgspec.structs.replace(
-                self._waiting(execution_id),
+                waiting,
                 prompt=prompt,
                 by=editor.name,
                 device_id=editor.id,
