@@ -5,6 +5,8 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+import msgspec
 import pytest
 
 from pocket_agent.errors import ForbiddenError, PocketAgentError, ValidationError
@@ -12,6 +14,7 @@ from pocket_agent.events import EpochRenewed
 from pocket_agent.model import Milliseconds
 from pocket_agent.observability.catalogue import CHECKS
 from pocket_agent.protocol.frame import timestamp
+from pocket_agent.protocol.push import CheckData, HealthCheckData
 from pocket_agent.session.session import Session
 from pocket_agent.storage import retention
 from tests.server.room import Room, Wire, open_room, until
@@ -84,7 +87,8 @@ async def test_without_a_name_the_one_joined_project_is_meant(room: Room, kind: 
         assert "joined several projects" in refused["data"]["message"]
         await wire.ask("project_leave", project_id=one.state.project.id)
         answer = await wire.ask(kind, OF_PROJECT[kind])
-        assert code(answer) in {None, "PROCESS_NOT_FOUND", "APPROVAL_NOT_FOUND"}
+        unknown = {"session_resume": "VALIDATION_FAILED"}.get(kind, "APPROVAL_NOT_FOUND")
+        assert code(answer) in {None, "PROCESS_NOT_FOUND", unknown}
         if code(answer) is None:
             assert answer["project_id"] == two.state.project.id
 
@@ -935,3 +939,45 @@ async def test_broadcasts_and_replies_name_the_request_only_where_it_is_answered
         assert sorted("request_id" in frame for frame in frames) == [False, True]
         await wire.send({"type": "project_list"})
         assert "request_id" not in await wire.frame()
+
+
+async def test_what_may_be_secret_in_options_is_in_no_argument_list(room: Room) -> None:
+    """Every user of the machine can read the arguments of a process."""
+    session = await room.project()
+    project_id = session.state.project.id
+    config = '{"mcpServers":{"x":{"command":"true","env":{"KEY":"PEAR-SECRET"}}}}'
+    options = {"append_system_prompt": "PLUM-SECRET", "mcp_config": config}
+    async with room.wire() as wire:
+        await execute(wire, session, "ask Bash", options=options)
+        await until(lambda: bool(session.state.approvals))
+        record = await room.store.process(project_id)
+        assert record is not None
+        arguments = Path(f"/proc/{record.pid}/cmdline").read_text().split("\0")
+        assert "SECRET" not in "".join(arguments)
+        paths = dict(argument.split("=", 1) for argument in arguments if "=/dev/fd/" in argument)
+        read = {
+            flag: Path(path.replace("/dev/fd/", f"/proc/{record.pid}/fd/")).read_text() for flag, path in paths.items()
+        }
+        assert read == {"--append-system-prompt-file": "PLUM-SECRET", "--mcp-config": config}
+        assert not [file for file in (room.settings.data.dir / "spool").iterdir() if "SECRET" in file.name]
+        await wire.ask("agent_kill", project_id=project_id)
+
+
+async def test_health_tells_nobody_else_which_projects_there_are(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = await room.project()
+    project_id = session.state.project.id
+    health = await room.report.health()
+    stuck = CheckData("warning", f"Project {project_id}: execution {CONVERSATION} waits although it could run.")
+    found = msgspec.structs.replace(health, checks={**health.checks, "queue": stuck})
+
+    async def told() -> HealthCheckData:
+        return found
+
+    monkeypatch.setattr(room.report, "health", told)
+    async with room.wire() as wire:
+        assert project_id in str((await wire.ask("health_check"))["data"]["checks"])
+    async with aiohttp.ClientSession() as http, http.get(f"{room.url}/health") as answer:
+        shown = await answer.text()
+    assert "waits although it could run" in shown
+    assert project_id not in shown
+    assert CONVERSATION not in shown

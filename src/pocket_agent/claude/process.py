@@ -7,8 +7,9 @@ import functools
 import os
 import signal
 import subprocess
+import tempfile
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -67,6 +68,7 @@ def spawn(
     umask: int = -1,
     confinement: Confinement = Confinement(),  # noqa: B008 - immutable
     directories: Sequence[str] = (),
+    descriptors: Sequence[int] = (),
 ) -> "ClaudeProcess":
     """Start a CLI process in a session of its own, on the files of `spool`. Needs a running loop.
 
@@ -79,6 +81,7 @@ def spawn(
         umask: of the process; -1 for the one of this process.
         confinement: what it can see of the machine.
         directories: those besides `cwd` that it works in.
+        descriptors: open files that the process inherits by their numbers, see `handed_over`.
 
     Raises:
         ClaudeNotFoundError: the program is missing or cannot be run.
@@ -111,7 +114,7 @@ def spawn(
                 command = scoped(command, limits, user=os.geteuid() != 0)
             child = subprocess.Popen(  # noqa: S603  # argv is a list, no shell reads it
                 command,
-                pass_fds=() if reported < 0 else (reported,),
+                pass_fds=(*descriptors, *(() if reported < 0 else (reported,))),
                 stdin=stdin,
                 stdout=stdout,
                 stderr=stderr,
@@ -171,6 +174,34 @@ def check_directory(cwd: Path) -> None:
     """
     if is_replaced(cwd) or not (cwd.is_dir() and os.access(cwd, os.X_OK)):
         raise _explained(NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)), "", cwd)
+
+
+@contextlib.contextmanager
+def handed_over(text: str, directory: Path) -> Iterator[tuple[int, str]]:
+    """A text that a process can read and no other user of the machine: its descriptor, and a path for the process.
+
+    The file has no name (mode 0600, unlinked), so that nothing is left of it when the server is killed. `/dev/fd/N`
+    opens it again (proc_pid_fd(5)).
+
+    Raises:
+        ResourceLimitError: the disk is full.
+    """
+    try:
+        file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - closed below, apart from the caller's errors
+    except OSError as error:
+        raise _unwritten(error) from error
+    with file:
+        try:
+            file.write(text.encode("utf-8", "surrogatepass"))
+            file.flush()
+        except OSError as error:
+            raise _unwritten(error) from error
+        file.seek(0)
+        yield file.fileno(), f"/dev/fd/{file.fileno()}"
+
+
+def _unwritten(error: OSError) -> ResourceLimitError:
+    return ResourceLimitError(f"The options for the agent could not be written: {error.strerror}.")
 
 
 def _start_time(pid: int) -> str:
