@@ -10,6 +10,7 @@ import contextlib
 import gc
 import os
 import signal
+import stat
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -84,6 +85,7 @@ class Started:
         pairing_urls: links that let one device in, at the first start only; the best for another device first.
         demo: whether agents talk to the scripted model.
         auth: whether connections need a token.
+        data_dir: where the server keeps its data.
     """
 
     url: str
@@ -93,6 +95,7 @@ class Started:
     pairing_urls: tuple[str, ...]
     demo: bool
     auth: bool
+    data_dir: Path
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -280,6 +283,7 @@ def _started(listeners: Listeners, first: "_First | None", settings: Settings) -
         pairing_urls=tuple(f"{url}/pair#{first.code}" for url in listeners.page_urls) if first is not None else (),
         demo=settings.demo,
         auth=settings.server.auth,
+        data_dir=settings.data.dir,
     )
 
 
@@ -339,6 +343,10 @@ def _only(error: BaseException) -> BaseException:
 def _make_private(directory: Path) -> None:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mode = directory.stat().st_mode
+        # One that was made by hand, or by a package: others could read what is made in it.
+        if mode & 0o077 and directory.stat().st_uid == os.geteuid():
+            directory.chmod(stat.S_IMODE(mode) & 0o700)
     except OSError as error:
         raise ConfigurationError(
             f"The data directory {directory} (data.dir) cannot be made: {error.strerror}."

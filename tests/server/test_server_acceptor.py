@@ -200,3 +200,23 @@ async def test_a_name_of_several_addresses_is_listened_for_on_all_with_one_port(
 async def test_what_is_not_ours_cannot_be_listened_on(host: str) -> None:
     with pytest.raises(OSError, match=r"."):
         await bind(host, 0)
+
+
+async def test_what_is_no_http_is_answered_without_versions(tmp_path: Path) -> None:
+    """The library's own page names Python, itself and what its parser found."""
+    async with place(tmp_path) as here:
+        for request in (
+            b"GARBAGE\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"x" * 9000 + b"\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: zz\r\n\r\n",
+            b"GET / HTTP/9.9\r\nHost: 127.0.0.1\r\n\r\n",
+        ):
+            reader, writer = await connect(here.port)
+            writer.write(request)
+            async with asyncio.timeout(SECONDS):
+                answer = await reader.read()
+            writer.close()
+            assert answer.startswith(b"HTTP/1."), request
+            assert b" 400 " in answer.splitlines()[0], answer
+            for told in (b"aiohttp", b"python", b"zz", b"xxx"):
+                assert told not in answer.lower(), answer

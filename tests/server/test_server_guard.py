@@ -14,6 +14,7 @@ from pocket_agent.config.settings import Settings
 from pocket_agent.errors import ForbiddenError
 from pocket_agent.events import ConnectionRejected
 from pocket_agent.observability.exposition import Token
+from pocket_agent.server.address import page_urls
 from pocket_agent.server.guard import Hosts
 from tests.harness import DEADLINE_SECONDS
 from tests.server.room import Room, open_room
@@ -160,3 +161,13 @@ async def test_this_machine_is_not_limited(room: Room) -> None:
         for _ in range(300):
             async with http.get("/livez") as answer:
                 assert answer.status == 200
+
+
+def test_the_plain_listener_has_a_name_of_its_own(tmp_path: Path) -> None:
+    """Without tokens it is none of ours: what it points to is not for us to say."""
+    settings = load_settings(config=None, environ={}, flags={"data.dir": tmp_path}).settings
+    Hosts(settings, auth=True).check("pocket-agent.localhost:8080")
+    for auth, host in ((False, "pocket-agent.localhost:8080"), (True, "other.localhost:8080")):
+        with pytest.raises(ForbiddenError):
+            Hosts(settings, auth=auth).check(host)
+    assert page_urls(settings, 8443, "http://127.0.0.1:8080")[-1] == "http://pocket-agent.localhost:8080"

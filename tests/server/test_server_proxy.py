@@ -250,3 +250,13 @@ async def test_only_a_trusted_proxy_signs_people_in_and_only_for_its_own_pages(t
 def test_settings_that_would_let_in_anybody_are_refused(flags: dict[str, object], says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):
         load_settings(config=None, environ={}, flags=flags)
+
+
+async def test_single_sign_on_counts_on_the_servers_own_pages_alone(tmp_path: Path) -> None:
+    """The proxy adds the user's name to what a page of another site asks for, too, a configured one included."""
+    allowed = {**SSO, "server__allowed_origins": ["https://other.example"]}
+    async with open_room(tmp_path, **allowed) as room:
+        own = {**PAGE, "X-User": "ann@example.org"}
+        assert await room.status(own) == 101
+        assert await room.status({**own, "Origin": "https://other.example"}) == 4001
+        assert await room.status({"Origin": "https://other.example", "Authorization": f"Bearer {room.token}"}) == 101

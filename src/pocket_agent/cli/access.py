@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pocket_agent.cli.chat.local import find_local, local_token
+from pocket_agent.cli.chat.local import find_local, listener_check, local_token
 from pocket_agent.config import LoadedSettings, is_loopback
 from pocket_agent.errors import ConfigurationError
 from pocket_agent.storage.location import database_path
@@ -20,12 +20,14 @@ class Access:
         token: the token to show it, if there is one.
         ca: the certificate to trust; None trusts the system's authorities.
         local: the settings of this machine's server, when it is that one.
+        check: to be called before each attempt to connect with `token`, as of `listener_check`.
     """
 
     url: str
     token: str | None
     ca: Path | None
     local: LoadedSettings | None
+    check: Callable[[], None] | None = None
 
 
 def find_access(
@@ -37,7 +39,8 @@ def find_access(
 ) -> Access:
     """The address, the certificate and the token, each from the first place that has one.
 
-    The token of this machine's data directory is only ever sent to this machine.
+    The token of this machine's data directory is only ever sent to this machine, and without TLS only to the
+    server that uses this data directory.
 
     Args:
         url: as given; None for PA_URL, or the server of the settings.
@@ -63,7 +66,10 @@ def find_access(
         url, ca = found.url, ca or found.ca
     token = _given_token(token_file, environ)
     if token is None and is_loopback(urlsplit(url).hostname or ""):
-        token = local_token(local or settings())
+        own = local or settings()
+        token = local_token(own)
+        if urlsplit(url).scheme == "ws":
+            return Access(url, token, ca, local, listener_check(own.settings.data.dir, url))
     return Access(url, token, ca, local)
 
 

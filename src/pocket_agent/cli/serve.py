@@ -2,15 +2,19 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 import uvloop
 
 from pocket_agent.app import Started, serve
 from pocket_agent.cli.pair import qr_code
 from pocket_agent.config import LoadedSettings
+from pocket_agent.server.address import local_page
 
+_FIRST_FILE: Final = "first-device.txt"
+"""In the data directory, what a first start shows where standard error is no terminal."""
 _BANNER = """
   ************************************************************************
   *  DEMO: agents talk to the built-in scripted model, not to Claude.    *
@@ -40,6 +44,15 @@ def claude_candidates() -> tuple[Path, ...]:
     return (Path(__file__).resolve().parents[3] / "node_modules" / ".bin" / "claude",)
 
 
+def _keep(data_dir: Path, lines: Sequence[str]) -> Path:
+    """Write the first device's secrets for the server's user alone."""
+    path = data_dir / _FIRST_FILE
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    path.write_text("\n".join([*lines, ""]), "utf-8")
+    return path
+
+
 def _greet(started: Started) -> None:
     """Written to standard error, so that a log on standard output stays a log."""
     lines = []
@@ -47,14 +60,21 @@ def _greet(started: Started) -> None:
         lines.append(_BANNER)
     lines.append(f"  Pocket Agent Server   {started.url}")
     if started.plain_url is not None:
-        lines.append(f"  in a local browser    {started.plain_url}")
+        local = local_page(started.plain_url) if started.auth else started.plain_url
+        lines.append(f"  in a local browser    {local}")
     lines += [f"  from other machines   {url}" for url in started.exposed_urls]
     if not started.auth:
         lines.append("  WITHOUT TOKENS        every program and user of this machine may run the agent")
     elif started.token is not None:
-        lines.append(f"  token (shown once)    {started.token}")
-        lines += [f"  pair a device         {url}" for url in started.pairing_urls]
+        secrets = [f"  token (shown once)    {started.token}"]
+        secrets += [f"  pair a device         {url}" for url in started.pairing_urls]
+        if sys.stderr.isatty():
+            lines += secrets
+        else:  # a journal or a container's log keeps what is written here, and others read it
+            lines.append(f"  token, pairing link   in {_keep(started.data_dir, secrets)} (until the next start)")
+            lines.append("  another device        pocket-agent pair")
     else:
+        (started.data_dir / _FIRST_FILE).unlink(missing_ok=True)
         lines.append("  another device        pocket-agent pair")
     lines.append("  terminal client       pocket-agent chat")
     if started.pairing_urls and sys.stderr.isatty():

@@ -1,6 +1,7 @@
 """Where the server is, and how to be let in."""
 
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ class Address:
         agent: what this client calls itself (User-Agent).
         heartbeat_seconds: a ping each so many seconds; without a pong in half of it the link is dead.
         connect_seconds: the bound for one attempt to connect.
+        check: called before each attempt; raises UnreachableError where the token must not go now.
     """
 
     url: str
@@ -26,6 +28,7 @@ class Address:
     agent: str
     heartbeat_seconds: float
     connect_seconds: float
+    check: Callable[[], None] | None = None
 
 
 def tls_context(given: ssl.SSLContext | Path | str | None) -> ssl.SSLContext | None:

@@ -89,6 +89,7 @@ class Client(Calls):
         connect_timeout: float = 10.0,
         on_status: Callable[[Status], None] | None = None,
         on_push: Callable[[Frame], None] | None = None,
+        check: Callable[[], None] | None = None,
     ) -> None:
         """Prepare; nothing is sent before `async with`.
 
@@ -102,6 +103,7 @@ class Client(Calls):
             connect_timeout: the bound of one attempt to connect, in seconds.
             on_status: called when the connection goes and comes back; must be quick and not raise.
             on_push: called with each push that belongs to no stream; must be quick and not raise.
+            check: called before each attempt to connect; raises UnreachableError where the token must not go now.
 
         Raises:
             UnreachableError: the certificate file cannot be read.
@@ -113,6 +115,7 @@ class Client(Calls):
             agent=f"pocket-agent/{__version__} ({name})",
             heartbeat_seconds=heartbeat,
             connect_seconds=connect_timeout,
+            check=check,
         )
         self._backoff = backoff or Backoff()
         self._on_status = on_status

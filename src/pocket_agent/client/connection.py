@@ -57,6 +57,8 @@ class Connection:
             CertificateError: the server's certificate is not trusted.
             UnreachableError: anything else that kept the connection from being opened.
         """
+        if address.check is not None:
+            address.check()
         headers = {"User-Agent": address.agent}
         if address.token is not None:
             headers["Authorization"] = f"Bearer {address.token}"

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import http
 import socket
 import ssl
 import struct
@@ -15,6 +16,7 @@ from aiohttp import web
 
 from pocket_agent.events import Observer, TaskFaulted
 from pocket_agent.server.admission import Admission
+from pocket_agent.server.answer import HEADERS
 from pocket_agent.supervision import supervise
 
 _BACKLOG: Final = 1024
@@ -80,6 +82,20 @@ class Guest(web.RequestHandler):
     def heard(self) -> None:
         """The head of a request has come, whole."""
         self._heard()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is no HTTP, without the versions and the parser's findings that the library would show."""
+        super().handle_error(request, status, exc, message)
+        text = f"{status}: {http.HTTPStatus(status).phrase}\n"
+        answer = web.Response(status=status, text=text, headers={**HEADERS, "Server": "pocket-agent"})
+        answer.force_close()
+        return answer
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Tell so."""

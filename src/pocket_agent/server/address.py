@@ -41,6 +41,16 @@ def reachable_hosts(host: str) -> list[str]:
     return [str(address) for address in sorted(found, key=lambda address: _rank(address, outward))]
 
 
+LOCAL_NAME: Final = "pocket-agent.localhost"
+"""The plain listener's own host name. Browsers resolve it to loopback (RFC 6761, section 6.3) and hold its cookies
+apart from those of `localhost` and `127.0.0.1`, where pages of other programs' ports get them."""
+
+
+def local_page(url: str) -> str:
+    """The address of the plain listener for a browser; programs may not resolve this name."""
+    return url.replace("//127.0.0.1", f"//{LOCAL_NAME}", 1)
+
+
 def page_urls(settings: Settings, port: int, plain_url: str | None) -> list[str]:
     """Where the server's pages are, the best link for another device first; none has a slash at its end.
 
@@ -54,7 +64,7 @@ def page_urls(settings: Settings, port: int, plain_url: str | None) -> list[str]
     urls = [server.public_url] if server.public_url is not None else []
     urls += [base_url(scheme, host, port) for host in reachable_hosts(server.host)]
     if plain_url is not None:
-        urls.append(plain_url)
+        urls.append(local_page(plain_url) if server.auth else plain_url)
     return list(dict.fromkeys(urls))
 
 

@@ -14,6 +14,7 @@ from pocket_agent.config.settings import Settings
 from pocket_agent.errors import ForbiddenError, RateLimitedError
 from pocket_agent.events import ConnectionRejected, Observer, SettingIgnored
 from pocket_agent.server.acceptor import Guest
+from pocket_agent.server.address import LOCAL_NAME
 from pocket_agent.server.admission import Admission
 from pocket_agent.server.answer import refusal
 from pocket_agent.server.network import parse_address
@@ -57,7 +58,7 @@ class Hosts:
         names.add((self._settings.monitoring.server_name or "").lower())
         if self._auth:
             own = socket.gethostname().lower()
-            names |= {own, f"{own}.local"}
+            names |= {own, f"{own}.local", LOCAL_NAME}
         self._names = frozenset(names - {""})
 
     def certify(self, names: Iterable[str]) -> list[str]:

@@ -141,7 +141,7 @@ def make_self_signed(hosts: Iterable[str]) -> tuple[bytes, bytes]:
         .not_valid_before(start)
         .not_valid_after(start + _LIFETIME)
         .add_extension(x509.SubjectAlternativeName(names.values()), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .sign(key, hashes.SHA256())
     )

@@ -61,6 +61,9 @@ def run_chat(options: ChatOptions, settings: Callable[[], LoadedSettings], envir
             return asyncio.run(_run_prompt(connect, options, prompt))
         kept = settings().settings.data.dir
         history_file = kept / _HISTORY_FILE if kept.is_dir() and os.access(kept, os.W_OK) else None
+        if history_file is not None:  # prompt_toolkit would make it with the umask, for everybody to read
+            history_file.touch(mode=0o600)
+            history_file.chmod(0o600)
         return asyncio.run(
             run_terminal(
                 connect, options.path, resume=options.resume, history=options.history, history_file=history_file
@@ -80,7 +83,9 @@ def connector(
         ConfigurationError: the token file cannot be read.
     """
     access = find_access(options.url, options.token_file, options.ca, settings, environ)
-    return lambda on_status: Client(access.url, token=access.token, ssl=access.ca, name="chat", on_status=on_status)
+    return lambda on_status: Client(
+        access.url, token=access.token, ssl=access.ca, name="chat", on_status=on_status, check=access.check
+    )
 
 
 async def _run_prompt(connect: Callable[[Callable[[Status], None]], Client], options: ChatOptions, prompt: str) -> int:

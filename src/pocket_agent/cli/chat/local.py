@@ -1,16 +1,22 @@
 """The server of this machine's own user: where it listens, and a token for it."""
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
+
+import psutil
 
 from pocket_agent.cli.device import make_device
+from pocket_agent.client.fault import UnreachableError
 from pocket_agent.config import LoadedSettings
 from pocket_agent.errors import FileOperationError, ValidationError
 from pocket_agent.server.auth import hash_token
 from pocket_agent.storage import connection_beside, devices
 from pocket_agent.storage.location import database_path
+from pocket_agent.storage.lock import lock_owner
 
 _TOKEN_FILE: Final = "chat.token"  # noqa: S105 - a file name
 _DEVICE: Final = "terminal"
@@ -45,6 +51,38 @@ def find_local(loaded: LoadedSettings) -> Local:
     if server.plain_port:
         return Local(f"ws://127.0.0.1:{server.plain_port}/ws", None)
     return Local(f"wss://{host}:{server.port}/ws", None)
+
+
+def listener_check(data_dir: Path, url: str) -> Callable[[], None]:
+    """What tells the server of a data directory from any other program that listens at an address without TLS.
+
+    When the server is stopped, every user of the machine may listen on its port.
+
+    Args:
+        data_dir: the server holds its lock.
+        url: where it is said to listen.
+
+    Returns:
+        A function that raises UnreachableError unless the process that holds the lock listens on that port now.
+    """
+    database = database_path(data_dir)
+    port = urlsplit(url).port or 80
+
+    def check() -> None:
+        owner = lock_owner(database)
+        if owner is not None:
+            try:
+                sockets = psutil.Process(owner).net_connections("tcp")
+            except psutil.Error:
+                sockets = []
+            if any(found.status == psutil.CONN_LISTEN and found.laddr.port == port for found in sockets):
+                return
+        raise UnreachableError(
+            f"Cannot reach {url}: no server with the data directory {data_dir} listens there, so its token is not "
+            "sent. Start it, or give a token with --token-file or PA_TOKEN."
+        )
+
+    return check
 
 
 def local_token(loaded: LoadedSettings) -> str:
