@@ -213,7 +213,7 @@ async def test_what_is_no_http_is_answered_without_versions(tmp_path: Path) -> N
         ):
             reader, writer = await connect(here.port)
             writer.write(request)
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(DEADLINE_SECONDS):
                 answer = await reader.read()
             writer.close()
             assert answer.startswith(b"HTTP/1."), request
