@@ -204,6 +204,8 @@ class SpoolReader:
             await self._wait(until, told=told)
 
     def _watch(self) -> bool:
+        if os.fstat(self._descriptor).st_nlink == 0:
+            return False  # it was removed, and a folder tells nothing of files that are not in it
         if self._watcher.watches(self._path):
             return True
         self._watcher.add(self._spool.errors, self._spool.trim_errors)

@@ -18,6 +18,7 @@ _HEADER: Final = struct.Struct("iIII")
 """struct inotify_event without its name: wd, mask, cookie, len (inotify(7))."""
 
 _MODIFY: Final = 0x2
+_DELETE: Final = 0x200
 _OVERFLOW: Final = 0x4000
 _IGNORED: Final = 0x8000
 _BUFFER_BYTES: Final = 64 * 1024
@@ -68,19 +69,19 @@ class SpoolWatcher:
             self._inotify = None
 
     def _folder(self, folder: Path) -> int | None:
-        if folder in self._folders:
-            return self._folders[folder]
+        # Asked each time: a folder that was removed and made anew has the same path and another watch, and the old
+        # one goes on for as long as files that were in it are open.
         inotify = self._open()
         if inotify is None:
             return None
         from asyncinotify import Mask  # noqa: PLC0415  # it cannot be imported on other systems
 
         try:
-            descriptor = inotify.add_watch(folder, Mask.MODIFY | Mask.ONLYDIR).wd
+            descriptor = inotify.add_watch(folder, Mask.MODIFY | Mask.DELETE | Mask.ONLYDIR).wd
         except OSError:  # ENOSPC: the user's limit of watches is reached; ENOENT: the folder is gone
             return None
         self._folders[folder] = descriptor
-        self._names[descriptor] = {}
+        self._names.setdefault(descriptor, {})
         return descriptor
 
     def _open(self) -> "Inotify | None":
@@ -115,7 +116,7 @@ class SpoolWatcher:
                 woken.update((wake, None) for names in self._names.values() for wake in names.values())
             elif mask & _IGNORED:
                 woken.update((wake, None) for wake in self._forget(descriptor))
-            elif mask & _MODIFY and (wake := self._names.get(descriptor, {}).get(name)) is not None:
+            elif mask & (_MODIFY | _DELETE) and (wake := self._names.get(descriptor, {}).get(name)) is not None:
                 woken[wake] = None
         for wake in woken:
             wake()
