@@ -217,7 +217,7 @@ def test_a_request_says_who_asks_and_what_always_allows() -> None:
 def test_a_change_of_the_mode_and_of_what_runs_in_the_background_is_said() -> None:
     shown = Shown()
     transcript = Transcript(shown.screen)
-    idle = {"state": "IDLE", "permission_mode": None, "tasks": []}
+    idle: dict[str, object] = {"state": "IDLE", "permission_mode": None, "tasks": []}
     transcript.frame("project_state", idle)
     assert shown.text == ""
     task = {"task_id": "t-1", "type": "local_agent", "description": "Look around"}

@@ -2,15 +2,18 @@
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
+import random
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 import psutil
@@ -27,11 +30,32 @@ from tests.harness.follow import eventually
 STANDIN = Path(__file__).with_name("standin.py")
 
 
+_PORTS: Final = range(10_000, 32_768)
+"""Below the ports that Linux gives to outgoing connections and to port 0 (ip_local_port_range, ip(7))."""
+_RESERVED: Final[list[int]] = []
+"""Descriptors of the locks that reserve ports for this process."""
+
+
 def free_port() -> int:
-    """A port that nobody uses now; a server that is started again needs the same one."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port for a program that has to be given a number, or that is started again on the same one.
+
+    The port is reserved until this process ends: each test process that calls this function, also of another run of
+    the suite, locks a file of the port's number.
+    """
+    folder = Path(tempfile.gettempdir()) / f"pocket-agent-ports-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    while True:
+        port = random.choice(_PORTS)  # noqa: S311 - no secret
+        lock = os.open(folder / str(port), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            os.close(lock)
+            continue
+        _RESERVED.append(lock)
+        return port
 
 
 def write_standin(folder: Path, name: str = "claude") -> Path:
