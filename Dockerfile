@@ -3,13 +3,15 @@
 
 FROM node:22-bookworm-slim AS claude
 ARG CLAUDE_VERSION=2.1.332
-RUN npm install --global --prefix /opt/claude "@anthropic-ai/claude-code@${CLAUDE_VERSION}" \
+# No package runs its installation step but those that are named: this one puts its program into place.
+RUN npm install --global --ignore-scripts --prefix /opt/claude "@anthropic-ai/claude-code@${CLAUDE_VERSION}" \
+    && cd /opt/claude/lib/node_modules/@anthropic-ai/claude-code && node install.cjs \
     && /opt/claude/bin/claude --version
 
 FROM node:22-bookworm-slim AS web
 WORKDIR /src/webui
 COPY webui/package.json webui/package-lock.json ./
-RUN npm ci --no-audit --no-fund
+RUN npm ci --ignore-scripts --no-audit --no-fund
 COPY webui ./
 RUN npm run build
 

@@ -64,6 +64,15 @@ def test_base_images_have_a_version(stages: list[Stage]) -> None:
         assert re.fullmatch(r"[a-z]+:[0-9]+(\.[0-9]+)*-[a-z0-9-]+", stage.image), stage.image
 
 
+def test_no_package_runs_its_installation_step_unless_it_is_named(stages: list[Stage]) -> None:
+    commands = [value for stage in stages for value in stage.values("RUN") if "npm" in value]
+    for command in commands:
+        for call in re.findall(r"npm (?:install|ci)\b[^&]*", command):
+            assert "--ignore-scripts" in call, call
+    named = re.findall(r"node (\S+)", "\n".join(commands))
+    assert named == ["install.cjs"], "the CLI's own, and none else"
+
+
 def test_packages_of_others_have_a_version_too(stages: list[Stage]) -> None:
     commands = "\n".join(value for stage in stages for value in stage.values("RUN"))
     (package,) = re.findall(r"npm install \S* ?.*?\"(@anthropic-ai/claude-code@[^\"]+)\"", commands)

@@ -138,6 +138,14 @@ def test_programs_of_the_stack_may_do_little(units: dict[str, str], tmp_path: Pa
     assert all(exposures[name] < 8 for name in AGENTS if name in exposures)
 
 
+def test_the_servers_unit_hides_what_no_agent_needs(tmp_path: Path) -> None:
+    for directory, capabilities in (("/var/lib/pocket-agent", [""]), ("/home/ada/data", [""]), ("/root/data", [])):
+        unit = units_of(Case(settings_of(tmp_path, data__dir=directory)))["pocket-agent.service"]
+        assert lines(unit, "CapabilityBoundingSet") == capabilities, directory
+        assert lines(unit, "ProtectProc") == ["invisible"]
+        assert lines(unit, "PrivateDevices") == ["yes"]
+
+
 def test_agents_survive_a_restart_of_the_server(units: dict[str, str]) -> None:
     for name in ("pocket-agent.service", "user/pocket-agent.service"):
         unit = units[name]

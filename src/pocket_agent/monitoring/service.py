@@ -28,6 +28,13 @@ _PROTECTED: Final = (
     "ProtectKernelTunables=yes",
     "ProtectSystem=full",
 )
+_HIDDEN: Final = (
+    # Processes of other users, and devices: agents need the pseudo devices and terminals that are left.
+    "ProtectProc=invisible",
+    "PrivateDevices=yes",
+)
+_NO_CAPABILITIES: Final = "CapabilityBoundingSet="
+"""Of a user that is not root: none is needed, and a user namespace (bubblewrap's) has its own (user_namespaces(7))."""
 _LASTING: Final = (
     # Only the server is told to stop: the agents go on working, and the next server takes them over.
     "KillMode=process",
@@ -61,6 +68,8 @@ def _system(target: Target) -> RenderedFile:
         "LimitNOFILE=65536",
         *_RESTRICTED,
         *_PROTECTED,
+        *_HIDDEN,
+        *([_NO_CAPABILITIES] if user != "root" else []),
     ]
     unit = [
         "Description=Pocket Agent Server",
