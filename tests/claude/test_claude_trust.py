@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocket_agent.claude.trust import MAX_CLAIMS, find_claims
+from pocket_agent.claude.trust import find_claims
 from pocket_agent.config.agent import SETTING_SOURCES
 from pocket_agent.model import Claim, ClaimKind
 
@@ -18,7 +18,7 @@ SETTINGS, LOCAL, SERVERS = ".claude/settings.json", ".claude/settings.local.json
 
 def put(folder: Path, name: str, content: object) -> None:
     path = folder / name
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
 
 
@@ -27,36 +27,176 @@ def found(folder: Path, *sources: str) -> list[tuple[str, str, str]]:
     return [(claim.file, claim.kind.value, claim.text) for claim in claims]
 
 
-@pytest.mark.parametrize(
-    ("content", "kind", "text"),
-    [
-        ({"hooks": {"Stop": [{"hooks": [{"type": "command", "command": "rm x"}]}]}}, "program", "Stop: rm x"),
-        ({"hooks": {"Stop": [{"hooks": [{"type": "prompt", "prompt": "Is it?"}]}]}}, "program", "Stop: Is it?"),
-        ({"hooks": {"Stop": [{"hooks": [{"type": "agent"}]}]}}, "program", "Stop: agent"),
-        ({"apiKeyHelper": "sh key"}, "program", "apiKeyHelper: sh key"),
-        ({"awsAuthRefresh": "aws"}, "program", "awsAuthRefresh: aws"),
-        ({"statusLine": {"type": "command", "command": "date"}}, "program", "statusLine: date"),
-        ({"enabledPlugins": {"a@b": True, "c@d": False}}, "program", "plugin: a@b"),
-        ({"permissions": {"allow": ["Bash(*)"]}}, "rule", "Bash(*)"),
-        ({"permissions": {"defaultMode": "bypassPermissions"}}, "rule", "mode bypassPermissions"),
-        ({"permissions": {"additionalDirectories": ["/"]}}, "rule", "work in /"),
-        ({"env": {"ANTHROPIC_BASE_URL": "http://x"}}, "variable", "ANTHROPIC_BASE_URL=http://x"),
-        ({"env": {"A": "one\n two"}}, "variable", "A=one two"),
-    ],
+HOOK = {"type": "command", "command": "rm x"}
+TOLD: tuple[tuple[object, str, str], ...] = (
+    ({"hooks": {"Stop": [{"hooks": [HOOK]}]}}, "program", "Stop: command: rm x"),
+    (
+        {"hooks": {"Stop": [{"matcher": "Bash", "hooks": [{**HOOK, "url": "https://x", "timeout": 5}]}]}},
+        *("program", 'Stop (Bash): command: rm x | other fields: {"timeout":5,"url":"https://x"}'),
+    ),
+    (
+        {"hooks": {"Stop": [{"hooks": [{"type": "http", "url": "https://x", "command": "true"}]}]}},
+        *("program", 'Stop: http: https://x | other fields: {"command":"true"}'),
+    ),
+    (
+        {"hooks": {"Stop": [{"hooks": [{"type": "command", "command": "sh", "args": ["-c", "rm -rf 'x'"]}]}]}},
+        *("program", """Stop: command: sh -c 'rm -rf '"'"'x'"'"''"""),
+    ),
+    (
+        {"hooks": {"Stop": [{"hooks": [{"type": "prompt", "prompt": "Is it?", "command": "true"}]}]}},
+        *("program", 'Stop: prompt: Is it? | other fields: {"command":"true"}'),
+    ),
+    (
+        {"hooks": {"Stop": [{"hooks": [{"type": "agent"}]}]}},
+        "unknown",
+        'Stop: a hook of an unknown type: {"type":"agent"}',
+    ),
+    (
+        {"hooks": {"Stop": [{"hooks": [{"command": "rm x"}]}]}},
+        *("unknown", 'Stop: a hook of an unknown type: {"command":"rm x"}'),
+    ),
+    ({"apiKeyHelper": "sh key"}, "program", "apiKeyHelper: sh key"),
+    ({"awsAuthRefresh": "aws"}, "program", "awsAuthRefresh: aws"),
+    (
+        {"statusLine": {"type": "command", "command": "date"}},
+        *("program", 'statusLine: date | other fields: {"type":"command"}'),
+    ),
+    ({"enabledPlugins": {"a@b": True, "c@d": False}}, "program", "plugin: a@b"),
+    (
+        {"extraKnownMarketplaces": {"m": {"source": {"source": "github", "repo": "a/b"}}}},
+        *("program", 'marketplace of plugins: m: {"source":{"repo":"a/b","source":"github"}}'),
+    ),
+    ({"permissions": {"allow": ["Bash(*)"]}}, "rule", "Bash(*)"),
+    ({"permissions": {"defaultMode": "bypassPermissions"}}, "rule", "mode bypassPermissions"),
+    ({"permissions": {"additionalDirectories": ["/"]}}, "rule", "work in /"),
+    ({"enableAllProjectMcpServers": True}, "rule", "enableAllProjectMcpServers: true"),
+    ({"sandbox": {"enabled": False}}, "rule", 'sandbox: {"enabled":false}'),
+    ({"outputStyle": "odd"}, "rule", "outputStyle: odd"),
+    ({"newSetting": {"run": "rm x"}}, "unknown", 'newSetting: {"run":"rm x"}'),
+    ({"permissions": {"newRule": 1}}, "unknown", "permissions.newRule: 1"),
+    ({"env": {"A": "one\n two\x1b"}}, "variable", "A=one\\n two\\x1b"),
+    ({"env": {"A": 1}}, "variable", "A=1"),
 )
-def test_each_setting_that_counts_is_told(tmp_path: Path, content: object, kind: str, text: str) -> None:
-    for name in (SETTINGS, LOCAL):
-        put(tmp_path, name, content)
-    assert found(tmp_path) == [(SETTINGS, kind, text), (LOCAL, kind, text)]
-    assert found(tmp_path, "user", "local") == [(LOCAL, kind, text)]
-    assert found(tmp_path, "user") == []
 
 
-def test_servers_are_told_unless_only_the_users_settings_count(tmp_path: Path) -> None:
-    servers = {"db": {"command": "sh", "args": ["-c", "id"]}, "far": {"type": "http", "url": "https://x.example"}}
+def test_each_setting_that_counts_is_told_whole_and_by_what_it_does(tmp_path: Path) -> None:
+    for content, kind, text in TOLD:
+        for name in (SETTINGS, LOCAL):
+            put(tmp_path, name, content)
+        assert found(tmp_path) == [(SETTINGS, kind, text), (LOCAL, kind, text)]
+        assert found(tmp_path, "user", "local") == [(LOCAL, kind, text)]
+        assert found(tmp_path, "user") == []
+
+
+def test_a_variable_that_makes_a_program_another_one_is_one(tmp_path: Path) -> None:
+    powerful = (
+        *("ANTHROPIC_BASE_URL", "HTTPS_PROXY", "http_proxy", "NODE_OPTIONS", "LD_PRELOAD", "PATH", "BASH_ENV"),
+        *("GIT_SSH_COMMAND", "PYTHONPATH", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "CLAUDE_CONFIG_DIR", "EDITOR"),
+    )
+    put(tmp_path, SETTINGS, {"env": dict.fromkeys((*powerful, "FOO", "TZ"), "x")})
+    told = found(tmp_path)
+    assert [text for _, kind, text in told if kind == "program"] == [f"{name}=x" for name in powerful]
+    assert [text for _, kind, text in told if kind == "variable"] == ["FOO=x", "TZ=x"]
+
+
+def test_servers_are_told_by_what_they_are(tmp_path: Path) -> None:
+    both = {"command": "sh", "args": ["-c", "id; x"], "url": "https://x.example"}
+    servers = {
+        "none": both,
+        "stdio": {"type": "stdio", **both, "env": {"LD_PRELOAD": "y"}},
+        "http": {"type": "http", **both, "headersHelper": "sh key"},
+        "sse": {"type": "sse", **both},
+        "odd": {"type": "STDIO", **both},
+        "url": {"url": "https://x.example"},
+        "form": 7,
+    }
     put(tmp_path, SERVERS, {"mcpServers": servers})
-    assert found(tmp_path) == [(SERVERS, "server", "db: sh -c id"), (SERVERS, "server", "far: https://x.example")]
+    command, other = "command: sh -c 'id; x' | other fields: ", '{"args":["-c","id; x"],"command":"sh"'
+    assert found(tmp_path) == [
+        (SERVERS, "server", f'none: {command}{{"url":"https://x.example"}}'),
+        (SERVERS, "server", f'stdio: {command}{{"env":{{"LD_PRELOAD":"y"}},"url":"https://x.example"}}'),
+        (SERVERS, "server", f'http: http: https://x.example | other fields: {other},"headersHelper":"sh key"}}'),
+        (SERVERS, "server", f"sse: sse: https://x.example | other fields: {other}}}"),
+        (SERVERS, "unknown", f'odd: a server of an unknown type: {other},"type":"STDIO","url":"https://x.example"}}'),
+        (SERVERS, "unknown", 'url: a server of an unknown type: {"url":"https://x.example"}'),
+        (SERVERS, "unknown", "form, in a form that is not known: 7"),
+    ]
     assert found(tmp_path, "user") == []
+
+
+SKILL = """---
+name: x
+description: y
+allowed-tools: Bash, Read
+oddity: 1
+hooks:
+  PreToolUse:
+    - matcher: Bash
+      hooks: [{type: command, command: rm x}]
+---
+Look at !`git log` and
+```!
+rm -rf x
+```
+"""
+
+
+def test_skills_commands_and_agents_are_told(tmp_path: Path) -> None:
+    for folder in (".claude/skills/s", ".claude/commands/deep/er", ".claude/agents"):
+        (tmp_path / folder).mkdir(parents=True)
+    put(tmp_path, ".claude/skills/s/SKILL.md", SKILL)
+    put(tmp_path, ".claude/skills/s/reference.md", SKILL)
+    put(tmp_path, ".claude/commands/deep/er/c.md", "No head.\n!`id`")
+    agent = "name: a\npermissionMode: bypassPermissions\ntools: Bash\nmcpServers:\n  - slack\n  - own: {command: sh}"
+    put(tmp_path, ".claude/agents/a.md", f"---\n{agent}\n---\n!`id`")
+    put(tmp_path, ".claude/agents/b.md", "---\n{\n---\n")
+    skill, command = ".claude/skills/s/SKILL.md", ".claude/commands/deep/er/c.md"
+    assert found(tmp_path) == [
+        (skill, "program", "PreToolUse (Bash), while it is in use: command: rm x"),
+        (skill, "program", "shell, when its name is typed: git log"),
+        (skill, "program", "shell, when its name is typed: rm -rf x"),
+        (command, "program", "shell, when its name is typed: id"),
+        (".claude/agents/a.md", "server", "slack"),
+        (".claude/agents/a.md", "server", "own: command: sh"),
+        (skill, "unknown", "oddity: 1"),
+        (".claude/agents/b.md", "unknown", "a head that is no YAML: {"),
+        (skill, "rule", "allowed-tools: Bash, Read"),
+        (".claude/agents/a.md", "rule", "tools: Bash"),
+        (".claude/agents/a.md", "rule", "mode bypassPermissions"),
+    ]
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    assert ("../" + command, "program", "shell, when its name is typed: id") in found(inner)
+    (inner / ".git").mkdir()
+    assert found(inner) == []
+    assert found(tmp_path, "user") == []
+
+
+def test_rules_crowd_out_no_program_and_all_are_there(tmp_path: Path) -> None:
+    put(tmp_path, SETTINGS, {"permissions": {"allow": [f"Bash({number})" for number in range(500)]}})
+    put(tmp_path, LOCAL, {"hooks": {"Stop": [{"hooks": [{**HOOK, "command": "x" * 10_000}]}]}})
+    told = found(tmp_path)
+    assert told[0] == (LOCAL, "program", "Stop: command: " + "x" * 10_000)
+    assert [text for _, kind, text in told if kind == "rule"] == [f"Bash({number})" for number in range(500)]
+
+
+def test_a_part_of_another_form_hides_no_other(tmp_path: Path) -> None:
+    hooks = {"Stop": 7, "Start": [{"hooks": [HOOK]}, {"hooks": 8}]}
+    put(tmp_path, SETTINGS, {"env": [1], "hooks": hooks, "statusLine": 3, "permissions": "x"})
+    assert [text for _, _, text in found(tmp_path)] == [
+        "Start: command: rm x",
+        *("Stop, in a form that is not known: 7", 'Start, in a form that is not known: {"hooks":8}'),
+        "statusLine, in a form that is not known: 3",
+        "env, in a form that is not known: [1]",
+        "permissions, in a form that is not known: x",
+    ]
+
+
+def test_of_duplicate_keys_the_last_one_counts_and_a_mark_of_the_byte_order_is_skipped(tmp_path: Path) -> None:
+    put(tmp_path, SETTINGS, '\ufeff{"env": {"A": "first"}, "env": {"A": "last"}}')
+    assert found(tmp_path) == [(SETTINGS, "variable", "A=last")]
+    put(tmp_path, SETTINGS, '{ // no JSON\n"env": {"A": "1"}}')
+    assert [kind for _, kind, _ in found(tmp_path)] == ["unknown"], "the CLI reads none of it, this version at least"
 
 
 def test_what_stands_above_is_told_as_far_as_the_cli_looks(tmp_path: Path) -> None:
@@ -66,10 +206,10 @@ def test_what_stands_above_is_told_as_far_as_the_cli_looks(tmp_path: Path) -> No
         for name in (SETTINGS, LOCAL):
             put(folder, name, {"env": {"A": folder.name}})
     put(tmp_path, SERVERS, {"mcpServers": {"db": {"command": "sh"}}})
-    servers = (f"../../../{SERVERS}", "server", "db: sh")
+    servers = (f"../../../{SERVERS}", "server", "db: command: sh")
     assert found(inner) == [servers], "no repository"
     (tmp_path / "a" / ".git").write_text("gitdir: elsewhere", "utf-8")
-    assert found(inner) == [(f"../../{LOCAL}", "variable", "A=a"), servers]
+    assert found(inner) == [servers, (f"../../{LOCAL}", "variable", "A=a")]
     assert found(inner, "user", "project") == [servers]
     assert found(inner, "user") == []
 
@@ -95,6 +235,8 @@ def test_a_file_that_is_none_keeps_nobody_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / SETTINGS)
     (tmp_path / SERVERS).mkdir()
     assert [claim[:2] for claim in found(tmp_path)] == [(SETTINGS, "unknown"), (SERVERS, "unknown")]
+    (tmp_path / LOCAL).symlink_to("nowhere")
+    assert found(tmp_path, "local")[0] == (LOCAL, "unknown", "It is a link to nothing.")
 
 
 def test_links_are_followed_as_the_cli_does(tmp_path: Path) -> None:
@@ -104,14 +246,6 @@ def test_links_are_followed_as_the_cli_does(tmp_path: Path) -> None:
     project.mkdir()
     (project / ".claude").symlink_to(tmp_path / "elsewhere")
     assert found(project) == [(SETTINGS, "variable", "A=1")]
-
-
-def test_there_is_an_end_to_it(tmp_path: Path) -> None:
-    put(tmp_path, SETTINGS, {"env": {f"A{number}": "x" * 1_000 for number in range(500)}})
-    claims = find_claims(tmp_path, SETTING_SOURCES)
-    assert len(claims) == MAX_CLAIMS
-    assert max(len(claim.text) for claim in claims) == 300
-    assert claims[-1].text == "There are 451 more."
 
 
 values: st.SearchStrategy[Any] = st.recursive(

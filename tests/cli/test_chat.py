@@ -271,7 +271,7 @@ async def test_what_a_directory_brings_is_told_before_it_becomes_a_project(
     async with standin_server.client() as other:
         async with chat(standin_server, cwd=folder) as person:
             await person.reads("which the CLI follows without asking")
-            await person.reads(".mcp.json: server planted: /bin/sh")
+            await person.reads(".mcp.json: server planted: command: /bin/sh")
             await person.reads("Make it one?")
             person.types("n")
             await person.reads("No project was chosen.")

@@ -71,7 +71,9 @@ async def test_by_default_they_run_as_the_documentation_and_a_look_beforehand_wa
     async with hostile(tmp_path) as here:
         claims = (await here.first.inspect_path(str(here.folder))).claims
         told = {claim.text.partition(":")[0] for claim in claims}
-        assert told == {*HOOKS, "apiKeyHelper", "mode bypassPermissions", "Bash", "planted"}
+        assert told == {
+            *(*HOOKS, "apiKeyHelper", "mode bypassPermissions", "Bash", "planted", "enableAllProjectMcpServers"),
+        }
         await here.run("demo:bash=touch ran-bash")
         # The rule that allows it stands in settings.local.json, where the CLI itself writes what its user has allowed.
         assert left(here.folder) >= {"SessionStart", "UserPromptSubmit", "bash"}
@@ -94,6 +96,39 @@ async def test_what_stands_above_a_project_runs_as_a_look_beforehand_warns(tmp_p
         ran = left(here.folder)
         assert "mcp" in ran
         assert ("SessionStart" in ran) == is_repository
+
+
+async def test_what_is_said_to_run_is_what_the_cli_runs_whatever_fields_stand_beside_it(tmp_path: Path) -> None:
+    """Decoys; nobody listens at 127.0.0.1:9."""
+    async with hostile(tmp_path, PA_CLAUDE_SETTING_SOURCES="user,project") as here:
+
+        def run(name: str) -> str:
+            return f"touch {here.folder / ('ran-' + name)}"
+
+        away = "http://127.0.0.1:9"
+        hooks = [
+            {"type": "command", "command": "/bin/sh", "args": ["-c", run("exec")], "url": away},
+            {"type": "command", "command": run("shell"), "prompt": "decoy"},
+            {"type": "http", "url": away, "command": run("http")},
+        ]
+        groups = [{"hooks": [hook]} for hook in hooks]
+        (here.folder / ".claude" / "settings.json").write_text(json.dumps({"hooks": {"UserPromptSubmit": groups}}))
+        servers = {
+            "both": {"command": "/bin/sh", "args": ["-c", run("both")], "url": away},
+            "stdio": {"type": "stdio", "command": "/bin/sh", "args": ["-c", run("stdio")], "url": away},
+            "sse": {"type": "sse", "command": "/bin/sh", "args": ["-c", run("sse")], "url": away},
+            "odd": {"type": "STDIO", "command": "/bin/sh", "args": ["-c", run("odd")]},
+        }
+        (here.folder / ".mcp.json").write_text(json.dumps({"mcpServers": servers}))
+        (here.folder / ".claude" / "commands").mkdir()
+        body = f"---\nallowed-tools: Bash\n---\nSee !`{run('typed')}`"
+        (here.folder / ".claude" / "commands" / "go.md").write_text(body)
+        claims = (await here.first.inspect_path(str(here.folder))).claims
+        does = [claim.text.partition(" | other fields")[0] for claim in claims if claim.kind in {"program", "server"}]
+        names = ("exec", "shell", "http", "both", "stdio", "sse", "odd", "typed")
+        said = {name for name in names if any(f"ran-{name}" in text for text in does)}
+        await here.run("/go")
+    assert said == left(here.folder) == {"exec", "shell", "both", "stdio", "typed"}
 
 
 async def test_settings_of_a_project_skip_no_approval_where_modes_and_local_rules_do_not_count(tmp_path: Path) -> None:

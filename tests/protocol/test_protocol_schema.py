@@ -146,6 +146,7 @@ SAMPLES: dict[str, Any] = {
     "since": 0,
     "before": {"offset": 3},
     "limit": 10,
+    "offset": 200,
     "direction": "all",
     "fork": True,
     "away": True,

@@ -1,6 +1,7 @@
 """What each request does, over a real WebSocket."""
 
 import asyncio
+import json
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -265,12 +266,33 @@ async def test_a_directory_is_looked_at_before_it_becomes_a_project(tmp_path: Pa
     async with open_room(tmp_path, projects__allowed_roots=[code_dir]) as room, room.wire() as wire:
         made = await wire.ask("project_create", {"path": f"{code_dir}/plain"})
         answer = await wire.ask("path_inspect", {"path": f"{code_dir}/plain/../plain"})
-        assert answer["data"] == {"path": f"{code_dir}/plain", "project_id": made["data"]["id"], "claims": []}
+        nothing = {"claims": [], "total": 0, "counts": {}}
+        assert answer["data"] == {"path": f"{code_dir}/plain", "project_id": made["data"]["id"], **nothing}
         answer = await wire.ask("path_inspect", {"path": f"{code_dir}/strange"})
         claim = {"file": ".claude/settings.json", "kind": "program", "text": "apiKeyHelper: id"}
-        assert answer["data"] == {"path": f"{code_dir}/strange", "project_id": None, "claims": [claim]}
+        one = {"claims": [claim], "total": 1, "counts": {"program": 1}}
+        assert answer["data"] == {"path": f"{code_dir}/strange", "project_id": None, **one}
         for path in (f"{tmp_path}", f"{code_dir}/none", "plain"):
             assert code(await wire.ask("path_inspect", {"path": path})) == "INVALID_PATH"
+
+
+async def test_what_a_directory_brings_comes_in_pages_programs_first(tmp_path: Path) -> None:
+    (tmp_path / "code" / ".claude").mkdir(parents=True)
+    rules = {"allow": [f"Bash({number})" for number in range(450)]}
+    settings = {"permissions": rules, "apiKeyHelper": "x" * 300_000, "awsAuthRefresh": "y"}
+    (tmp_path / "code" / ".claude" / "settings.json").write_text(json.dumps(settings), "utf-8")
+    async with open_room(tmp_path) as room, room.wire() as wire:
+        claims: list[dict[str, str]] = []
+        pages, total = 0, 1
+        while len(claims) < total:
+            answer = await wire.ask("path_inspect", {"path": f"{tmp_path}/code", "offset": len(claims)})
+            total, counts = answer["data"]["total"], answer["data"]["counts"]
+            assert answer["data"]["claims"], "each page goes on"
+            claims += answer["data"]["claims"]
+            pages += 1
+    assert (total, counts, pages) == (452, {"program": 2, "rule": 450}, 4)
+    assert [len(claim["text"]) for claim in claims[:2]] == [300_014, 17]
+    assert [claim["text"] for claim in claims[2:]] == rules["allow"]
 
 
 # Joining

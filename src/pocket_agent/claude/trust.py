@@ -1,32 +1,82 @@
 """What a directory has the CLI do without asking: programs, servers, rules and variables of its own settings.
 
-In a terminal the CLI asks first whether a directory is trusted; without one it takes all of this up at once.
-Source: the CLI's documentation of `settings.json` and `.mcp.json`, and what version 2.1.330 was seen to run
-(tests/e2e/test_hostile_project.py).
+In a terminal the CLI asks first whether a directory is trusted. With `-p` it takes all of this up at once.
+
+Which field of a definition counts was observed with version 2.1.332 (tests/e2e/test_hostile_project.py): a
+hook by its `type` alone, an entry of `.mcp.json` by its `type` and, without one, by `command`; duplicate keys
+by the last one; a byte order mark is skipped, comments make a file void; `!` lines of skills and commands run
+when a person types their name. Everything that is not known here is a claim of the kind `unknown`.
 """
 
+import hashlib
 import os
+import re
+import shlex
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import yaml
 
 from pocket_agent.model import Claim, ClaimKind
 
-MAX_CLAIMS: Final = 50
 _MAX_BYTES: Final = 1024 * 1024
-_MAX_TEXT: Final = 300
+_MAX_FILES: Final = 2_000
+"""Skills, commands and agents that are read; how many more there are is a claim."""
 _HELPERS: Final = ("apiKeyHelper", "awsAuthRefresh", "awsCredentialExport", "gcpAuthRefresh", "otelHeadersHelper")
 """Settings whose value is a command."""
+_COMMANDS: Final = ("statusLine", "subagentStatusLine", "fileSuggestion")
+"""Settings whose value is an object with a command."""
+_RULES: Final = (
+    *("enableAllProjectMcpServers", "enabledMcpjsonServers", "sandbox", "outputStyle", "agent", "autoMode"),
+    *("skipDangerousModePermissionPrompt", "skipAutoPermissionPrompt", "allowedHttpHookUrls", "httpHookAllowedEnvVars"),
+    *("allowedMcpServers", "claudeMdExcludes", "additionalDirectories", "defaultMode"),
+)
+_HARMLESS: Final = frozenset(
+    (
+        *("$schema", "hooks", "env", "permissions", "enabledPlugins", "extraKnownMarketplaces", "mcpServers"),
+        *("model", "availableModels", "effortLevel", "alwaysThinkingEnabled", "fastMode", "language", "theme"),
+        *("cleanupPeriodDays", "includeCoAuthoredBy", "includeGitInstructions", "attribution", "companyAnnouncements"),
+        *("respectGitignore", "showTurnDuration", "spinnerTipsEnabled", "spinnerVerbs", "prefersReducedMotion"),
+        *("terminalProgressBarEnabled", "plansDirectory", "autoUpdatesChannel", "feedbackSurveyRate", "viewMode"),
+        *("disableAllHooks", "disabledMcpjsonServers", "deniedMcpServers", "disableAutoMode", "teammateMode"),
+    )
+)
+"""Settings that run nothing and allow nothing, and those that are read one by one below."""
+_PERMISSIONS: Final = frozenset({"deny", "ask", "allow", "defaultMode", "additionalDirectories"})
+_PERMISSIONS_HARMLESS: Final = frozenset({"disableBypassPermissionsMode", "disableAutoMode"})
+_POWERFUL: Final = re.compile(
+    r"(?:ANTHROPIC_|CLAUDE_|AWS_|GOOGLE_|VERTEX_|CLOUD_ML_|AZURE_|LD_|DYLD_|GIT_|PYTHON|NODE_|NPM_CONFIG_|BUN_|DENO_|"
+    r"SSL_CERT|CURL_|REQUESTS_CA|BASH_ENV|BASH_FUNC|ENV$|PATH$|SHELL$|IFS$|PS4$|PROMPT_COMMAND|PERL|RUBY|JAVA_|_JAVA_|"
+    r"JDK_JAVA|MAVEN_|GRADLE_|CARGO_|RUSTC|RUSTFLAGS|GO[A-Z]+$|GCC_|CC$|CXX$|LUA_|PHP|PAGER$|LESS|EDITOR$|VISUAL$|MANPAGER"
+    r"|BROWSER$|SSH_|GPG_|DOCKER_|KUBECONFIG|HOME$|XDG_|TMPDIR$|MCP_|OTEL_|USE_BUILTIN_RIPGREP|EXTRA_CA|MAKEFLAGS|"
+    r"DISABLE_|ENABLE_|TF_|ANSIBLE_|PIP_|UV_)|.*_PROXY$|.*_EDITOR$|.*_PAGER$|.*_ASKPASS$",
+    re.IGNORECASE,
+)
+"""Variables that make a program another one, run one, or send what is secret elsewhere."""
+_FRONTMATTER: Final = re.compile(r"\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*$", re.DOTALL | re.MULTILINE)
+_SHELL: Final = re.compile(r"^[ \t]*```!\s*\n(.*?)^[ \t]*```|!`([^`]+)`", re.DOTALL | re.MULTILINE)
+_TEXT_ONLY: Final = frozenset(
+    (
+        *("name", "description", "argument-hint", "arguments", "model", "version", "color", "license", "metadata"),
+        *("when_to_use", "disable-model-invocation", "user-invocable", "effort", "disallowedTools", "disallowed-tools"),
+        *("hooks", "mcpServers", "context", "agent", "paths", "maxTurns", "memory", "background", "isolation"),
+        "skills",
+    )
+)
+"""What the head of a skill, command or agent says without running or allowing anything, or is read below."""
+
+_RANK: Final = (ClaimKind.PROGRAM, ClaimKind.SERVER, ClaimKind.UNKNOWN, ClaimKind.VARIABLE, ClaimKind.RULE)
 
 _Found = tuple[ClaimKind, str]
-_Reader = Callable[[Mapping[str, Any]], Iterator[_Found]]
 
 
 def find_claims(directory: Path, sources: Sequence[str]) -> list[Claim]:
-    """What the CLI takes up in a directory: at most `MAX_CLAIMS`, the last of which tells of more. Looks at the disk.
+    """What the CLI takes up in a directory: all of it, programs first, rules last. Looks at the disk.
 
     Args:
         directory: absolute, symlinks resolved.
@@ -34,83 +84,293 @@ def find_claims(directory: Path, sources: Sequence[str]) -> list[Claim]:
     """
     claims: list[Claim] = []
     for path, read in _files(directory, sources):
-        try:
-            content = _content(path)
-            found = [] if content is None else list(read(content))
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-            found = [(ClaimKind.UNKNOWN, "It cannot be read, so that nobody can tell.")]
-        file = os.path.relpath(path, directory)
-        claims += [Claim(file, kind, _clipped(text)) for kind, text in found]
-    if len(claims) > MAX_CLAIMS:
-        left = len(claims) - MAX_CLAIMS + 1
-        claims[MAX_CLAIMS - 1 :] = [Claim(claims[-1].file, ClaimKind.UNKNOWN, f"There are {left} more.")]
-    return claims
+        file = _line(os.path.relpath(path, directory))
+        claims += [Claim(file, kind, _line(text)) for kind, text in _read(path, read)]
+    return sorted(dict.fromkeys(claims), key=lambda claim: _RANK.index(claim.kind))
 
 
-def _files(directory: Path, sources: Sequence[str]) -> Iterator[tuple[Path, _Reader]]:
+def claim_digest(claim: Claim) -> str:
+    """Names a claim, so that it is known again."""
+    return hashlib.sha256(msgspec.json.encode([claim.file, claim.kind, claim.text])).hexdigest()[:32]
+
+
+def _read(path: Path, read: "_Reader") -> Iterator[_Found]:
+    """The claims of one file; one that says so when it cannot be read as the CLI would."""
+    content = b""
+    try:
+        content = _content(path)
+        yield from list(read(content))
+    except FileNotFoundError:
+        if path.is_symlink():
+            yield ClaimKind.UNKNOWN, "It is a link to nothing."
+    except NotADirectoryError:
+        return
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
+        why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        digest = f", SHA-256 {hashlib.sha256(content).hexdigest()[:16]}" if content else ""
+        yield ClaimKind.UNKNOWN, f"It cannot be read here ({why[:200]}{digest}); what the CLI makes of it is unclear."
+
+
+def _files(directory: Path, sources: Sequence[str]) -> "Iterator[tuple[Path, _Reader]]":
     """The files that the CLI reads in a directory and above it, of settings in between none."""
     around = [directory, *directory.parents]
     if "project" in sources:
         yield directory / ".claude/settings.json", _of_settings
+    repository = next((folder for folder in around if os.path.lexists(folder / ".git")), None)
     if "local" in sources:
-        repository = next((folder for folder in around if os.path.lexists(folder / ".git")), directory)
-        for folder in dict.fromkeys([directory, repository]):
+        for folder in dict.fromkeys([directory, repository or directory]):
             yield folder / ".claude/settings.local.json", _of_settings
     if {"project", "local"}.intersection(sources):
         yield from ((folder / ".mcp.json", _of_servers) for folder in around)
+    if "project" in sources:
+        # Observed: up to the root of the repository; without one, on. What is in the home is the user's own.
+        home = os.path.expanduser("~")  # noqa: PTH111 - without a home it is no error
+        inside = list(takewhile(lambda folder: str(folder) != home, around)) if repository is None else around
+        last = len(inside) if repository is None else around.index(repository) + 1
+        yield from _of_folders(inside[:last] or [directory])
 
 
-def _content(path: Path) -> Mapping[str, Any] | None:
-    """What a file of settings says; None when there is no file."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+def _of_folders(folders: Sequence[Path]) -> "Iterator[tuple[Path, _Reader]]":
+    """Skills, commands and agents."""
+    found = (
+        (path, reader)
+        for folder in folders
+        for kind, ending, reader in _KINDS
+        for path in _markdown(folder / ".claude" / kind, ending)
+    )
+    yield from islice(found, _MAX_FILES)
+    if next(found, None) is not None:
+        more = 1 + sum(1 for _ in found)
+        text = f"There are {more} more skills, commands and agents, which are not shown."
+        yield folders[0] / ".claude", lambda _: iter([(ClaimKind.UNKNOWN, text)])
+
+
+def _markdown(folder: Path, ending: str) -> Iterator[Path]:
+    """The Markdown files below a folder, links to folders followed, each folder once."""
+    seen: set[tuple[int, int]] = set()
+    unread: list[Path] = []
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=lambda error: unread.append(error.filename)):
+        status = os.stat(place)  # noqa: PTH116
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders.sort()
+        yield from (Path(place) / name for name in sorted(files) if name.lower().endswith(ending))
+    yield from (Path(place) for place in unread if os.path.lexists(place))
+
+
+def _content(path: Path) -> bytes:
+    """What a file holds.
+
+    Raises:
+        OSError: there is none, or it may not be read.
+        ValueError: it is no regular file, or too large.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("no regular file")
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("it is not a regular file")
         text = file.read(_MAX_BYTES + 1)
     if len(text) > _MAX_BYTES:
-        raise ValueError("too large")
-    # msgspec's own errors are ValueErrors.
-    return msgspec.json.decode(text, type=dict[str, Any])
+        digest = hashlib.sha256(text).hexdigest()[:16]
+        raise ValueError(f"it has {status.st_size} bytes; the first MiB has SHA-256 {digest}")
+    return text
 
 
-def _of_settings(content: Mapping[str, Any]) -> Iterator[_Found]:
-    yield from _programs(content)
-    permissions = content.get("permissions", {})
-    if "defaultMode" in permissions:
-        yield ClaimKind.RULE, f"mode {permissions['defaultMode']}"
-    for name, word in (("allow", ""), ("additionalDirectories", "work in ")):
-        for rule in permissions.get(name, []):
-            yield ClaimKind.RULE, f"{word}{rule}"
-    for name, value in content.get("env", {}).items():
-        yield ClaimKind.VARIABLE, f"{name}={value}"
+_Reader = Callable[[bytes], Iterator[_Found]]
 
 
-def _programs(content: Mapping[str, Any]) -> Iterator[_Found]:
-    for event, groups in content.get("hooks", {}).items():
-        for group in groups:
-            for hook in group.get("hooks", []):
-                told = next((hook[key] for key in ("command", "url", "prompt") if key in hook), hook.get("type"))
-                yield ClaimKind.PROGRAM, f"{event}: {told}"
+def _object(content: bytes) -> Mapping[str, Any]:
+    # msgspec's own errors are ValueErrors. Of duplicate keys the last one counts, as for the CLI.
+    return msgspec.json.decode(content.removeprefix(b"\xef\xbb\xbf"), type=dict[str, Any])
+
+
+def _of_settings(content: bytes) -> Iterator[_Found]:
+    settings = _object(content)
+    yield from _guarded("hooks", settings.get("hooks", {}), _hooks)
     for name in _HELPERS:
-        if name in content:
-            yield ClaimKind.PROGRAM, f"{name}: {content[name]}"
-    if "statusLine" in content:
-        yield ClaimKind.PROGRAM, f"statusLine: {content['statusLine'].get('command')}"
-    for plugin, is_on in content.get("enabledPlugins", {}).items():
+        if name in settings:
+            yield ClaimKind.PROGRAM, f"{name}: {_shown(settings[name])}"
+    for name in _COMMANDS:
+        if name in settings:
+            yield from _guarded(name, settings[name], partial(_command, name))
+    yield from _guarded("enabledPlugins", settings.get("enabledPlugins", {}), _plugins)
+    yield from _guarded("extraKnownMarketplaces", settings.get("extraKnownMarketplaces", {}), _marketplaces)
+    yield from _guarded("env", settings.get("env", {}), _environment)
+    yield from _guarded("permissions", settings.get("permissions", {}), _permissions)
+    for name in _RULES:
+        if name in settings and settings[name] is not False:
+            yield ClaimKind.RULE, f"{name}: {_shown(settings[name])}"
+    yield from _guarded("mcpServers", settings.get("mcpServers", {}), _servers)
+    known = {*_HARMLESS, *_HELPERS, *_COMMANDS, *_RULES}
+    for name in sorted(set(settings) - known):
+        yield ClaimKind.UNKNOWN, f"{name}: {_shown(settings[name])}"
+
+
+def _guarded(name: str, value: Any, read: "Callable[[Any], Iterator[_Found]]") -> Iterator[_Found]:
+    """One part of a file; one that has another form than known is shown whole, and hides no other."""
+    try:
+        found = list(read(value))
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        found = [(ClaimKind.UNKNOWN, f"{name}, in a form that is not known: {_shown(value)}")]
+    yield from found
+
+
+def _command(name: str, setting: Mapping[str, Any]) -> Iterator[_Found]:
+    yield ClaimKind.PROGRAM, f"{name}: {_shown(setting['command'])}{_rest(setting, 'command')}"
+
+
+def _plugins(plugins: Mapping[str, Any]) -> Iterator[_Found]:
+    for plugin, is_on in plugins.items():
         if is_on:
             yield ClaimKind.PROGRAM, f"plugin: {plugin}"
 
 
-def _of_servers(content: Mapping[str, Any]) -> Iterator[_Found]:
-    for name, server in content.get("mcpServers", {}).items():
-        how = server.get("url") or " ".join([str(server.get("command")), *map(str, server.get("args", []))])
-        yield ClaimKind.SERVER, f"{name}: {how}"
+def _marketplaces(markets: Mapping[str, Any]) -> Iterator[_Found]:
+    for name, market in markets.items():
+        yield ClaimKind.PROGRAM, f"marketplace of plugins: {name}: {_json(market)}"
 
 
-def _clipped(text: str) -> str:
-    """On one line, and of a bearable length."""
-    line = " ".join(text.split())
-    return line if len(line) <= _MAX_TEXT else f"{line[: _MAX_TEXT - 1]}…"
+def _permissions(permissions: Mapping[str, Any]) -> Iterator[_Found]:
+    if "defaultMode" in permissions:
+        yield ClaimKind.RULE, f"mode {_shown(permissions['defaultMode'])}"
+    for name, word in (("allow", ""), ("additionalDirectories", "work in ")):
+        rules = permissions.get(name, [])
+        for rule in rules if isinstance(rules, list) else [rules]:
+            yield ClaimKind.RULE, f"{word}{_shown(rule)}"
+    for name in sorted(set(permissions) - _PERMISSIONS - _PERMISSIONS_HARMLESS):
+        yield ClaimKind.UNKNOWN, f"permissions.{name}: {_shown(permissions[name])}"
+
+
+def _environment(variables: Mapping[str, Any]) -> Iterator[_Found]:
+    for name, value in variables.items():
+        kind = ClaimKind.PROGRAM if _POWERFUL.match(name) else ClaimKind.VARIABLE
+        yield kind, f"{name}={_shown(value)}"
+
+
+def _hooks(events: Mapping[str, Any], when: str = "") -> Iterator[_Found]:
+    for event, groups in events.items():
+        for group in groups if isinstance(groups, list) else [groups]:
+
+            def of_group(group: Mapping[str, Any], event: str = event) -> Iterator[_Found]:
+                matcher = group.get("matcher")
+                name = f"{event}{f' ({_shown(matcher)})' if matcher else ''}{when}"
+                for hook in group.get("hooks", []):
+                    kind, text = _hook(hook)
+                    yield kind, f"{name}: {text}{_rest(group, 'hooks', 'matcher')}"
+
+            yield from _guarded(event, group, of_group)
+
+
+def _hook(hook: Mapping[str, Any]) -> _Found:
+    """What a hook does, by its type; the fields that do not count for it come last."""
+    match hook.get("type"):
+        case "command" if "command" in hook:
+            args = hook.get("args", [])
+            command = _shown(hook["command"]) if not args else _words([hook["command"], *args])
+            return ClaimKind.PROGRAM, f"command: {command}{_rest(hook, 'type', 'command', 'args')}"
+        case "http" if "url" in hook:
+            return ClaimKind.PROGRAM, f"http: {_shown(hook['url'])}{_rest(hook, 'type', 'url')}"
+        case "prompt" | "agent" as kind if "prompt" in hook:
+            return ClaimKind.PROGRAM, f"{kind}: {_shown(hook['prompt'])}{_rest(hook, 'type', 'prompt')}"
+        case "mcp_tool":
+            return ClaimKind.PROGRAM, f"mcp_tool: {_json(hook)}"
+        case _:
+            return ClaimKind.UNKNOWN, f"a hook of an unknown type: {_json(hook)}"
+
+
+def _of_servers(content: bytes) -> Iterator[_Found]:
+    servers = _object(content)
+    yield from _guarded("mcpServers", servers.get("mcpServers", {}), _servers)
+    for name in sorted(set(servers) - {"mcpServers", "$schema"}):
+        yield ClaimKind.UNKNOWN, f"{name}: {_shown(servers[name])}"
+
+
+def _servers(servers: Any) -> Iterator[_Found]:
+    if isinstance(servers, list):
+        for server in servers:
+            if isinstance(server, str):
+                yield ClaimKind.SERVER, server
+            else:
+                yield from _servers(server)
+        return
+    for name, server in servers.items():
+        yield from _guarded(name, server, partial(_server, name))
+
+
+def _server(name: str, server: Mapping[str, Any]) -> Iterator[_Found]:
+    """What an MCP server is, by its type; the fields that do not count for it come last."""
+    match server.get("type"):
+        case None | "stdio" if "command" in server:
+            command = _words([server["command"], *server.get("args", [])])
+            yield ClaimKind.SERVER, f"{name}: command: {command}{_rest(server, 'type', 'command', 'args')}"
+        case "http" | "sse" | "ws" | "streamable-http" as kind if "url" in server:
+            yield ClaimKind.SERVER, f"{name}: {kind}: {_shown(server['url'])}{_rest(server, 'type', 'url')}"
+        case _:
+            yield ClaimKind.UNKNOWN, f"{name}: a server of an unknown type: {_json(server)}"
+
+
+def _of_skill(content: bytes) -> Iterator[_Found]:
+    """A skill or a command, whose `!` lines run when a person types its name."""
+    text = content.decode("utf-8", "replace")
+    yield from _head(text)
+    for fenced, inline in _SHELL.findall(text):
+        yield ClaimKind.PROGRAM, f"shell, when its name is typed: {(fenced or inline).strip()}"
+
+
+def _of_agent(content: bytes) -> Iterator[_Found]:
+    yield from _head(content.decode("utf-8", "replace"))
+
+
+def _head(text: str) -> Iterator[_Found]:
+    """What the head (YAML) of a Markdown file runs or allows while it is in use."""
+    match = _FRONTMATTER.match(text)
+    if match is None:
+        return
+    try:
+        head = yaml.safe_load(match[1]) or {}
+    except (yaml.YAMLError, ValueError, RecursionError):
+        head = None
+    if not isinstance(head, dict):
+        yield ClaimKind.UNKNOWN, f"a head that is no YAML: {match[1].strip()}"
+        return
+    yield from _guarded("hooks", head.get("hooks") or {}, lambda hooks: _hooks(hooks, ", while it is in use"))
+    yield from _guarded("mcpServers", head.get("mcpServers") or {}, _servers)
+    for name in ("allowed-tools", "tools"):
+        if head.get(name):
+            yield ClaimKind.RULE, f"{name}: {_shown(head[name])}"
+    if "permissionMode" in head:
+        yield ClaimKind.RULE, f"mode {_shown(head['permissionMode'])}"
+    for name in sorted(set(map(str, head)) - _TEXT_ONLY - {"allowed-tools", "tools", "permissionMode"}):
+        yield ClaimKind.UNKNOWN, f"{name}: {_shown(head.get(name))}"
+
+
+_KINDS: Final = (("skills", "skill.md", _of_skill), ("commands", ".md", _of_skill), ("agents", ".md", _of_agent))
+
+
+def _rest(definition: Mapping[str, Any], *shown: str) -> str:
+    """The other fields of a definition, whether they count or not."""
+    left = {name: value for name, value in definition.items() if name not in shown}
+    return f" | other fields: {_json(left)}" if left else ""
+
+
+def _words(words: Sequence[object]) -> str:
+    """A program and its arguments, each told apart from the others."""
+    return " ".join(shlex.quote(_shown(word)) for word in words)
+
+
+def _shown(value: object) -> str:
+    return value if isinstance(value, str) else _json(value)
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value, order="sorted", enc_hook=str).decode()
+
+
+def _line(text: str) -> str:
+    """On one line, with nothing left out: control characters are written as escapes."""
+    return "".join(
+        character if character.isprintable() or ord(character) > 0x9F else repr(character)[1:-1] for character in text
+    )

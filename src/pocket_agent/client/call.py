@@ -206,9 +206,9 @@ class Calls(ABC):
         """The directories to which the path of a new project may go on."""
         return _read(await self.request("path_complete", {"path": path}), push.PathCompleteData)
 
-    async def inspect_path(self, path: str) -> push.PathInspectData:
-        """What a directory would have the CLI do without asking if it were a project."""
-        return _read(await self.request("path_inspect", {"path": path}), push.PathInspectData)
+    async def inspect_path(self, path: str, offset: int = 0) -> push.PathInspectData:
+        """What a directory would have the CLI do without asking if it were a project: a page, from `offset` on."""
+        return _read(await self.request("path_inspect", {"path": path, "offset": offset}), push.PathInspectData)
 
     async def health(self) -> push.HealthCheckData:
         """How the server is."""

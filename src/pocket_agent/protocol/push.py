@@ -380,11 +380,17 @@ class PathCompleteData(Struct, frozen=True):
 
 
 class PathInspectData(Struct, frozen=True):
-    """Reply to `path_inspect`: the real path, the project that it is already, and what it has the CLI do by itself."""
+    """Reply to `path_inspect`: the real path, the project that it is already, and what it has the CLI do by itself.
+
+    `claims`: a page of them, programs first and rules last, from the `offset` of the request on. `total`: how many
+    there are; `counts`: how many of each kind.
+    """
 
     path: str
     project_id: str | None
     claims: list[Claim]
+    total: int = 0
+    counts: dict[str, int] = {}
 
 
 class RunningData(Struct, frozen=True):

@@ -235,10 +235,11 @@ class PathComplete(Struct, frozen=True):
 class PathInspect(Struct, frozen=True):
     """Tell what a directory has the CLI do without asking, before it becomes a project: hooks, MCP servers, rules.
 
-    What none of `claude.setting_sources` reads is not told.
+    What none of `claude.setting_sources` reads is not told. The reply has a page of them, from `offset` on.
     """
 
     path: Annotated[str, Meta(max_length=4096)]
+    offset: Annotated[int, Meta(ge=0)] = 0
 
 
 class DeviceList(Struct, frozen=True):

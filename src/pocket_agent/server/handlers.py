@@ -1,6 +1,7 @@
 """What each request does: find the project, act, reply. A handler returns its reply or raises."""
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ import msgspec
 from pocket_agent.config.settings import Settings
 from pocket_agent.errors import ForbiddenError, ProjectNotFoundError, ValidationError
 from pocket_agent.hub import Hub
-from pocket_agent.model import Direction, Entry, ExecuteOptions, Milliseconds, Position, ProjectId, ProjectState
+from pocket_agent.model import Claim, Direction, Entry, ExecuteOptions, Milliseconds, Position, ProjectId, ProjectState
 from pocket_agent.policy import Policy
 from pocket_agent.projects import Projects
 from pocket_agent.protocol import request as message
@@ -57,6 +58,10 @@ from pocket_agent.storage import Store
 
 _PAGE_BYTES: Final = 8 * 1024 * 1024
 """The largest page of history, so that one request cannot fill the memory; `has_more` tells the rest."""
+
+_PAGE_CLAIMS: Final = 200
+_PAGE_CLAIM_CHARACTERS: Final = 256 * 1024
+"""How much one reply to `path_inspect` holds."""
 
 _WAITING: Final = frozenset(
     {
@@ -207,8 +212,8 @@ class Handlers:
                 reply = self._watch(connection)
             case message.PathComplete(path=path):
                 reply = await self._path_complete(path)
-            case message.PathInspect(path=path):
-                reply = await self._path_inspect(path)
+            case message.PathInspect(path=path, offset=offset):
+                reply = await self._path_inspect(path, offset)
             case (
                 message.DeviceList()
                 | message.DeviceRename()
@@ -283,9 +288,11 @@ class Handlers:
             truncated=found.truncated,
         )
 
-    async def _path_inspect(self, path: str) -> PathInspectData:
+    async def _path_inspect(self, path: str, offset: int) -> PathInspectData:
         real_path, claims = await self._projects.inspect(path)
-        return PathInspectData(real_path, self._projects.at(real_path), claims)
+        counts = Counter(str(claim.kind) for claim in claims)
+        page = _claims_page(claims[offset:])
+        return PathInspectData(real_path, self._projects.at(real_path), page, len(claims), dict(counts))
 
     def _visible(self, connection: Connection, health: HealthCheckData) -> HealthCheckData:
         """The server's health with the figures of those projects alone that the device may know of."""
@@ -505,6 +512,18 @@ def _message(entry: Entry) -> MessageData:
         type=entry.type,
         message=msgspec.Raw(entry.data),
     )
+
+
+def _claims_page(claims: Sequence[Claim]) -> list[Claim]:
+    """The first of some claims, of a bounded length together; always one, if there is any."""
+    page: list[Claim] = []
+    length = 0
+    for claim in claims[:_PAGE_CLAIMS]:
+        length += len(claim.text)
+        if page and length > _PAGE_CLAIM_CHARACTERS:
+            break
+        page.append(claim)
+    return page
 
 
 def _milliseconds(text: str) -> Milliseconds:

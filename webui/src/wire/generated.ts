@@ -180,10 +180,11 @@ export interface PathComplete {
 /**
  * Tell what a directory has the CLI do without asking, before it becomes a project: hooks, MCP servers, rules.
  *
- * What none of `claude.setting_sources` reads is not told.
+ * What none of `claude.setting_sources` reads is not told. The reply has a page of them, from `offset` on.
  */
 export interface PathInspect {
   readonly path: string;
+  readonly offset?: number;
 }
 
 /** List the devices that may connect. */
@@ -616,11 +617,18 @@ export interface DirectoryData {
   readonly project_id: string | null;
 }
 
-/** Reply to `path_inspect`: the real path, the project that it is already, and what it has the CLI do by itself. */
+/**
+ * Reply to `path_inspect`: the real path, the project that it is already, and what it has the CLI do by itself.
+ *
+ * `claims`: a page of them, programs first and rules last, from the `offset` of the request on. `total`: how many
+ * there are; `counts`: how many of each kind.
+ */
 export interface PathInspectData {
   readonly path: string;
   readonly project_id: string | null;
   readonly claims: readonly Claim[];
+  readonly total?: number;
+  readonly counts?: Readonly<Record<string, number>>;
 }
 
 /**

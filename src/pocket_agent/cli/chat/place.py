@@ -1,6 +1,7 @@
 """Which project to talk in."""
 
 import os
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
@@ -79,12 +80,18 @@ async def pick(
 
 
 async def tell_claims(client: Client, here: str, say: Callable[[str], None]) -> bool:
-    """Tell what a directory would have the CLI do without asking; whether there is anything."""
-    claims = (await client.inspect_path(here)).claims
+    """Show all that a directory would have the CLI do without asking; whether there is anything."""
+    found = await client.inspect_path(here)
+    claims = list(found.claims)
+    while found.claims and len(claims) < found.total:
+        found = await client.inspect_path(here, len(claims))
+        claims += found.claims
     if claims:
-        say(f"{one_line(here, PATH_MAX)} has settings of its own, which the CLI follows without asking:")
+        kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(str(claim.kind) for claim in claims).items())
+        say(f"{one_line(here, PATH_MAX)} has settings of its own, which the CLI follows without asking ({kinds}):")
     for claim in claims:
-        say(f"  {claim.file}: {claim.kind} {one_line(claim.text, 160)}")
+        # Whole: what is cut off could be what matters.
+        say(f"  {one_line(claim.file, 4096)}: {claim.kind} {one_line(claim.text, len(claim.text) * 10)}")
     return bool(claims)
 
 

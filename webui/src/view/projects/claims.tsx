@@ -11,8 +11,23 @@ const KINDS: Readonly<Record<ClaimKind, string>> = {
   unknown: "Unclear",
 };
 
-/** What a directory has the CLI do by itself, for somebody who decides whether to trust it. */
-export function Claims({ claims }: { readonly claims: readonly Claim[] }): VNode {
+/**
+ * What a directory has the CLI do by itself, whole, for somebody who decides whether to trust it.
+ *
+ * `total`: how many claims there are; `onMore` loads the next ones.
+ */
+export function Claims({
+  claims,
+  total,
+  counts,
+  onMore,
+}: {
+  readonly claims: readonly Claim[];
+  readonly total: number;
+  readonly counts: Readonly<Record<string, number>>;
+  readonly onMore: () => void;
+}): VNode {
+  const sum = Object.entries(counts).map(([kind, count]) => `${count} \u00d7 ${KINDS[kind as ClaimKind]}`);
   const files = [...new Set(claims.map(({ file }) => file))];
   return (
     <section class="claims" role="alert">
@@ -24,6 +39,7 @@ export function Claims({ claims }: { readonly claims: readonly Claim[] }): VNode
         It has settings of its own, which the agent&rsquo;s CLI follows without asking, as you, on the server&rsquo;s
         machine:
       </p>
+      <p class="hint">{sum.join(", ")}</p>
       {files.map((file) => (
         <div key={file}>
           <p class="path">{file}</p>
@@ -38,6 +54,11 @@ export function Claims({ claims }: { readonly claims: readonly Claim[] }): VNode
           </ul>
         </div>
       ))}
+      {claims.length < total && (
+        <button class="button" type="button" onClick={onMore}>
+          Show more ({total - claims.length})
+        </button>
+      )}
       <p class="hint">
         <code>claude.setting_sources: [user]</code> in the server&rsquo;s settings leaves them out, in every project.
       </p>

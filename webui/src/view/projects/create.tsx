@@ -13,6 +13,8 @@ import { PathField } from "./path";
 interface Inspected {
   readonly typed: string;
   readonly claims: readonly Claim[];
+  readonly total: number;
+  readonly counts: Readonly<Record<string, number>>;
 }
 
 /** Makes a directory a project. */
@@ -26,16 +28,21 @@ export function CreateProject({ onClose }: { readonly onClose: () => void }): VN
   const [inspected, setInspected] = useState<Inspected>();
   const typed = path.trim().replace(/(?<=.)\/+$/, "");
   // Somebody may go on typing meanwhile: what was found counts for that path alone.
-  const found = inspected?.typed === typed ? inspected.claims : undefined;
+  const found = inspected?.typed === typed ? inspected : undefined;
   const { isBusy, problem, start } = useAttempt(async () => {
     if (found === undefined) {
-      const { project_id, claims } = await link.request("path_inspect", { path: typed });
+      const {
+        project_id,
+        claims,
+        total = claims.length,
+        counts = {},
+      } = await link.request("path_inspect", { path: typed });
       if (project_id !== null) {
         open(project_id);
         return;
       }
       if (claims.length > 0) {
-        setInspected({ typed, claims });
+        setInspected({ typed, claims, total, counts });
         return;
       }
     }
@@ -49,6 +56,11 @@ export function CreateProject({ onClose }: { readonly onClose: () => void }): VN
       if (typeof known !== "string") throw error;
       open(known);
     }
+  });
+  const more = useAttempt(async () => {
+    if (found === undefined) return;
+    const { claims } = await link.request("path_inspect", { path: typed, offset: found.claims.length });
+    setInspected({ ...found, claims: [...found.claims, ...claims] });
   });
   return (
     <Sheet
@@ -74,8 +86,8 @@ export function CreateProject({ onClose }: { readonly onClose: () => void }): VN
         }}
       >
         <PathField value={path} onChange={setPath} offers={found === undefined} />
-        {found !== undefined && <Claims claims={found} />}
-        <Problem text={problem} />
+        {found !== undefined && <Claims {...found} onMore={more.start} />}
+        <Problem text={problem || more.problem} />
       </form>
     </Sheet>
   );
