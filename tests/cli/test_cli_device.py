@@ -1,5 +1,6 @@
 """`pocket-agent devices`: who may connect."""
 
+import asyncio
 import io
 import json
 import sys
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from pocket_agent.cli.device import show
 from pocket_agent.cli.main import main
+from pocket_agent.cli.pair import pair
 from pocket_agent.client import Client
 from pocket_agent.config import load_settings
 from pocket_agent.errors import ForbiddenError, UnauthorizedError
@@ -218,3 +220,53 @@ async def test_the_name_of_a_project_disturbs_no_terminal(devices: Commands, tmp
     assert len(listed.splitlines()) == 2
     assert all(part.isprintable() for line in listed.split("\n") for part in line.split("\t"))
     assert "sees only" in listed
+
+
+async def test_a_revoked_devices_prompts_are_named_withdrawn_and_killed(
+    devices: Commands, tmp_path: Path, folder: Path
+) -> None:
+    environment = {"PA_CLAUDE_BINARY": str(write_standin(tmp_path))}
+    async with running_server(tmp_path, env=environment) as server, server.client() as client:
+        project = await client.create_project(str(folder))
+        for name, flags in (("one", ()), ("two", ("--kill",))):
+            _, token, _ = devices("add", name, "--print-token")
+            async with Client(server.url, token=token.strip()) as phone:
+                running = await phone.execute(project.id, "sleep 600")
+                queued = await phone.execute(project.id, "print later")
+            status, said, told = await asyncio.to_thread(devices, "revoke", name, *flags)
+            assert (status, said) == (0, f"{name} may no longer connect.\n")
+            assert running.execution_id in told
+            assert ("Killed in work" in told) == bool(flags), told
+            if not flags:
+                assert "Still running in work" in told
+                assert "sleep 600" in told
+                await client.kill(project.id)
+
+            async def over() -> bool:
+                page = await client.executions(project.id)
+                found = {one.execution_id: one.status for one in page.executions}
+                assert found[queued.execution_id] != "running", "it never starts"  # noqa: B023 - awaited at once
+                return found[queued.execution_id] in {"cancelled", "error"} and found[running.execution_id] in {  # noqa: B023 - awaited at once
+                    "killed",
+                    "error",
+                }
+
+            await eventually(over, "both are over")
+    _, told, _ = devices("list")
+    assert "one" not in told
+
+
+def test_an_open_code_is_listed_and_cancelled(devices: Commands, capsys: pytest.CaptureFixture[str]) -> None:
+    devices("list")
+    loaded = load_settings(config=None, environ={}, flags={"data.dir": devices.data_dir})
+    pair(loaded, name="tablet", view_only=True, wanted=())
+    _, listed, _ = devices("list")
+    words = listed.split("\t")
+    assert words[0].startswith("open code ")
+    assert words[1] == "made on this machine"
+    code = words[0].removeprefix("open code ")
+    (found,) = json.loads(devices("list", "--json")[1])["pairings"]
+    assert (found["id"], found["name"], found["view_only"], found["made_by"]) == (code, "tablet", True, None)
+    assert devices("cancel", code) == (0, f"The pairing code {code} is void.\n", "")
+    assert devices("list") == (0, "", "")
+    assert devices("cancel", code)[0] == 1
