@@ -65,7 +65,8 @@ async def test_a_missing_one(tmp_path: Path) -> None:
 
 async def test_one_that_is_too_old(tmp_path: Path) -> None:
     finding = (await look(program(tmp_path, "echo 1.0.0"), tmp_path)).of("claude")
-    assert (finding.status, "version 1.0.0; 2.0.0 or newer is needed" in finding.message) == ("failed", True)
+    oldest = ".".join(map(str, installation.MINIMUM_VERSION))
+    assert (finding.status, f"version 1.0.0; {oldest} or newer is needed" in finding.message) == ("failed", True)
 
 
 async def test_one_that_crashes(tmp_path: Path) -> None:
