@@ -5,15 +5,22 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 from tests.harness.browser import WAIT_MS
+from tests.harness.follow import eventually
 from tests.harness.scene import Stage
 from tests.harness.screen import Screen, screen
 from tests.harness.server import ServerProcess, running_server, write_standin
 
+from pocket_agent.client import Client
 from pocket_agent.demo.markup import HOSTILE_MARKUP, HOSTILE_TEXT
+from pocket_agent.errors import UnauthorizedError
+from pocket_agent.model import Credential, Device
+from pocket_agent.storage import connection_beside, device_named
+from pocket_agent.storage.location import database_path
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -236,3 +243,59 @@ async def test_the_cookie_is_out_of_reach_of_scripts(stage: Stage, browser: Brow
         assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
         kept = await seen.page.evaluate("JSON.stringify(localStorage)")
         assert cookie["value"] not in kept
+
+
+async def test_the_cookie_belongs_to_a_key_of_the_page_and_an_old_one_gets_it_once(
+    stage: Stage, browser: Browser
+) -> None:
+    """The key is made, kept over a reload, and cannot be exported; a cookie of an older version is traded."""
+
+    def stored() -> Device:
+        with connection_beside(database_path(stage.server.data_dir)) as connection:
+            found = device_named(connection, "keyed")
+        assert found is not None
+        return found
+
+    async with screen(browser, stage.server, "keyed") as seen:
+        first = stored()
+        assert first.credential is Credential.COOKIE
+        assert first.public_key is not None
+        exported = await seen.page.evaluate(
+            """async () => {
+                const opening = indexedDB.open("pocket-agent");
+                const database = await new Promise((done) => { opening.onsuccess = () => done(opening.result); });
+                const getting = database.transaction("key").objectStore("key").get("device");
+                const { privateKey } = await new Promise((done) => { getting.onsuccess = () => done(getting.result); });
+                database.close();
+                return crypto.subtle.exportKey("pkcs8", privateKey).then(() => "exported", (error) => error.name);
+            }"""
+        )
+        assert exported == "InvalidAccessError"
+        await seen.page.reload()
+        await expect(seen.page.get_by_role("link", name="Devices").locator("visible=true")).to_be_visible()
+        assert stored() == msgspec.structs.replace(
+            first, last_seen=stored().last_seen, last_address=stored().last_address
+        )
+
+        (cookie,) = await seen.page.context.cookies()
+        with connection_beside(database_path(stage.server.data_dir)) as connection:
+            connection.execute("UPDATE device SET credential = 'either', public_key = NULL WHERE name = 'keyed'")
+        assert await comes_in(stage, cookie["value"]), "as the version before had it"
+        await seen.page.reload()
+        await expect(seen.page.get_by_role("link", name="Devices").locator("visible=true")).to_be_visible()
+
+        def traded() -> bool:
+            return stored().credential is Credential.COOKIE and stored().public_key is not None
+
+        await eventually(traded, "the cookie is traded")
+        assert not await comes_in(stage, cookie["value"])
+
+
+async def comes_in(stage: Stage, token: str) -> bool:
+    """Whether a value is good as a bearer token."""
+    try:
+        async with Client(stage.server.url, token=token) as client:
+            await client.projects()
+    except UnauthorizedError:
+        return False
+    return True
