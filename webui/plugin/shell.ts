@@ -4,8 +4,8 @@ import type { Plugin } from "vite";
 
 /** Stands in the worker's source for the list of what it caches. */
 const PLACE = "__SHELL__";
-/** What the pages show under a name that does not change with its content. */
-const PICTURE = "icon.svg";
+/** What the page loads under names that do not change with their content. */
+const FIXED = ["icon.svg", "theme.js"];
 
 /** Tells the service worker which files of this build are the shell, and gives the build a name. */
 export function shell(): Plugin {
@@ -20,9 +20,10 @@ export function shell(): Plugin {
       if (worker?.type !== "chunk") throw new Error("The build has no worker.");
       if (worker.imports.length > 0) throw new Error("The worker must stand alone.");
       if (!worker.code.includes(PLACE)) throw new Error(`The worker does not name ${PLACE}.`);
-      const picture = readFileSync(new URL(`../public/${PICTURE}`, import.meta.url));
-      const version = createHash("sha256").update(files.join("\n")).update(picture).digest("hex").slice(0, 12);
-      const told = { version, files: [...files, PICTURE].map((name) => `/${name}`) };
+      const hash = createHash("sha256").update(files.join("\n"));
+      for (const name of FIXED) hash.update(readFileSync(new URL(`../public/${name}`, import.meta.url)));
+      const version = hash.digest("hex").slice(0, 12);
+      const told = { version, files: [...files, ...FIXED].map((name) => `/${name}`) };
       worker.code = worker.code.replace(PLACE, JSON.stringify(told));
     },
   };

@@ -4,6 +4,7 @@ import "./view/style/control.css";
 import { startRouter } from "./router";
 import { Store, StoreProvider } from "./store/store";
 import { App } from "./view/shell/app";
+import { guardComposition } from "./view/shell/shortcut";
 import { followTheme } from "./view/shell/theme";
 import { followViewport } from "./view/shell/viewport";
 import { startWorker } from "./view/shell/worker";
@@ -19,6 +20,7 @@ const store = new Store(openWebSocket);
 followTheme(store.preferences);
 followViewport();
 startRouter();
+guardComposition();
 render(
   <StoreProvider value={store}>
     <App />
@@ -28,6 +30,7 @@ render(
 store.setAway(document.hidden);
 void store.enter();
 void startWorker();
+addEventListener("offline", () => store.link.offline());
 addEventListener("online", () => store.link.retry());
 document.addEventListener("visibilitychange", () => {
   store.setAway(document.hidden);

@@ -8,13 +8,19 @@ export const path: ReadonlySignal<string> = current;
 /** Shows another page. */
 export function navigate(to: string, { replace = false } = {}): void {
   if (to === location.pathname) return;
-  if (replace) history.replaceState(null, "", to);
+  if (replace || isSheetEntry()) history.replaceState(null, "", to);
   else history.pushState(null, "", to);
   current.value = location.pathname;
 }
 
+/** Whether the entry of the history is that of a sheet, which the page that comes next takes over. */
+export function isSheetEntry(): boolean {
+  return (history.state as { sheet?: unknown } | null)?.sheet === true;
+}
+
 /** Follows links within the client, and the browser's back and forward, without loading the page again. */
 export function startRouter(): void {
+  if (isSheetEntry()) history.replaceState(null, ""); // loaded again while one was open
   addEventListener("popstate", () => {
     current.value = location.pathname;
   });

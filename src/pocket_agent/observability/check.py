@@ -84,7 +84,7 @@ class Inspector:
         *,
         confined: bool = True,
     ) -> None:
-        self.claude = ClaudeFigures(available=False, version=None)
+        self.claude = ClaudeFigures(available=False, version=None, demo=settings.demo)
         self.free_bytes = 0
         self._store = store
         self._installer = installer
@@ -110,9 +110,9 @@ class Inspector:
         try:
             found = await self._installer.check(_VERSION_SECONDS)
         except PocketAgentError:
-            self.claude = ClaudeFigures(available=False, version=None)
+            self.claude = ClaudeFigures(available=False, version=None, demo=self._settings.demo)
             raise
-        self.claude = ClaudeFigures(available=True, version=found.version)
+        self.claude = ClaudeFigures(available=True, version=found.version, demo=self._settings.demo)
         return CheckData("healthy", None if self._confined else "Agents are not confined (claude.confinement).")
 
     async def _disk(self) -> CheckData:

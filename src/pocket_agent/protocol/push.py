@@ -530,11 +530,12 @@ class ResourceFigures(Struct, frozen=True):
     disk_free_gb: float
 
 
-class ClaudeFigures(Struct, frozen=True):
-    """The CLI that the server found."""
+class ClaudeFigures(Struct, frozen=True, omit_defaults=True):
+    """The CLI that the server found. `demo`: it talks to the scripted demo model, which is not an AI."""
 
     available: bool
     version: str | None
+    demo: bool = False
 
 
 class CheckData(Struct, frozen=True, omit_defaults=True):

@@ -254,7 +254,7 @@ async def test_it_is_an_app_that_opens_without_the_server(stage: Stage, browser:
             return found.flat();
         }""")
         others = {path for path in kept if not path.startswith("/assets/")}
-        assert others == {"/", "/icon.svg"}, "the shell and nothing else"
+        assert others == {"/", "/icon.svg", "/theme.js"}, "the shell and nothing else"
 
 
 async def test_the_system_tells_what_happens_while_nobody_looks(stage: Stage, browser: Browser, folder: Path) -> None:

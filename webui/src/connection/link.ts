@@ -97,6 +97,11 @@ export class Link {
     this.socket?.close();
   }
 
+  /** The device has lost its network: what is open is dead, or comes back at once where the server is this machine. */
+  offline(): void {
+    this.socket?.close();
+  }
+
   /** Tries again now, when it waits; asks whether the server is there, when it seems so. */
   retry(): void {
     if (this.stopped) return;

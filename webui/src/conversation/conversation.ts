@@ -7,7 +7,7 @@ import type { ExecutionData, MessagesData, ProjectJoinData, QueuedPrompt } from 
 import { ServerError, type Frame } from "../wire/frame";
 import type { RawEntry } from "./entry";
 import { Live } from "./live";
-import { record } from "./reading";
+import { list, optionalText, record } from "./reading";
 import { Timeline, type Bounds } from "./timeline";
 
 const PAGE = 200;
@@ -26,6 +26,7 @@ export class Conversation implements StreamListener {
   private readonly problem = signal<Error | null>(null);
   private readonly ready = signal(false);
   private readonly begun = signal<string | null>(null);
+  private readonly running = signal<string | null>(null);
   private readonly used = signal<ReadonlyMap<string, ExecutionData>>(new Map());
   /** The newest entry that came, of the log with this epoch. */
   private reached: Position | null = null;
@@ -70,6 +71,14 @@ export class Conversation implements StreamListener {
   get startedAt(): ReadonlySignal<string | null> {
     return this.begun;
   }
+
+  /** The execution that runs; null when none does, or when which one is not known. */
+  get executionId(): ReadonlySignal<string | null> {
+    return this.running;
+  }
+
+  /** Shows the newest entry; set by what shows the entries. */
+  jump: (() => void) | null = null;
 
   /** What executions have used, by their id. */
   get executions(): ReadonlySignal<ReadonlyMap<string, ExecutionData>> {
@@ -159,6 +168,8 @@ export class Conversation implements StreamListener {
     this.prompts.value = reply.queue;
     this.approvals.replaceProject(this.projectId, reply.approvals);
     this.live.join(reply.partial, behind);
+    if (reply.state === "EXECUTING") this.findRunning();
+    else this.running.value = null;
   }
 
   lost(): void {
@@ -188,11 +199,24 @@ export class Conversation implements StreamListener {
     if (this.reached !== null) this.reached = { epoch: this.reached.epoch, offset };
     const { timestamp, type, data } = frame;
     const entry = this.timeline.append({ offset, timestamp, type, data });
-    if (type === "prompt") this.begun.value = timestamp;
+    if (type === "prompt") {
+      this.begun.value = timestamp;
+      this.running.value = optionalText(record(data)["execution_id"]);
+    }
     if (type !== "agent_message") return;
     const line = record(data);
-    if (line["type"] === "result") void this.refreshExecutions();
+    if (line["type"] === "result") {
+      const ended = list(line["user_message_uuids"]);
+      if (ended.length === 0 || ended.includes(this.running.value)) this.running.value = null;
+      void this.refreshExecutions();
+    }
     if (entry.items.length > 0 && (line["parent_tool_use_id"] ?? null) === null) this.live.clear();
+  }
+
+  private findRunning(): void {
+    this.link.request("execution_list", { limit: 5 }, { projectId: this.projectId }).then(({ executions }) => {
+      this.running.value = executions.find(({ status }) => status === "running")?.execution_id ?? null;
+    }, ignored);
   }
 
   /** An execution has ended: its figures are the newest ones. */

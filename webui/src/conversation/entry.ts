@@ -1,6 +1,7 @@
 /** An entry of the log, taken apart into what is shown of it and what it says about other entries. */
 import type { ApprovalRequestedData, ErrorData, PromptData } from "../wire/generated";
 import type { Outcome } from "../store/approvals";
+import { visible } from "../text/visible";
 import type { Image, Item, Place, ToolResult } from "./item";
 import { list, number, optionalText, record, text, type Loose } from "./reading";
 
@@ -80,6 +81,15 @@ const readers: Readonly<Record<string, Reader>> = {
   },
   session_reset(_, __, add) {
     add({ kind: "notice", tone: "divider", text: "New conversation" });
+  },
+  session_resumed(data, _, add) {
+    const title = text(data["title"]) === "" ? "an older conversation" : `“${visible(text(data["title"]))}”`;
+    add({ kind: "notice", tone: "divider", text: `${data["fork"] === true ? "Copy of" : "Back to"} ${title}` });
+  },
+  agent_partial(data, _, add) {
+    if (text(data["thinking"]) !== "") add({ kind: "thinking", text: text(data["thinking"]), parent: null });
+    if (text(data["text"]) !== "") add({ kind: "text", text: text(data["text"]), parent: null });
+    add({ kind: "notice", tone: "plain", text: "The agent was stopped while it wrote this." });
   },
   error(data, _, add) {
     const { message, details } = data as unknown as ErrorData;

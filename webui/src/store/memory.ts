@@ -1,9 +1,16 @@
 /** What the browser keeps for this client beyond a reload; where it may keep nothing, nothing is kept. */
 
+/** Until when something is kept: for good, or until the tab is closed. */
+type Place = "device" | "tab";
+
+function storage(place: Place): Storage {
+  return place === "tab" ? sessionStorage : localStorage;
+}
+
 /** What was kept under a name; null when nothing was, or nothing that can be read. */
-export function recall(name: string): unknown {
+export function recall(name: string, place: Place = "device"): unknown {
   try {
-    const text = localStorage.getItem(name);
+    const text = storage(place).getItem(name);
     return text === null ? null : (JSON.parse(text) as unknown);
   } catch {
     return null;
@@ -11,10 +18,10 @@ export function recall(name: string): unknown {
 }
 
 /** Keeps a value under a name; null or undefined forgets it. */
-export function keep(name: string, value: unknown): void {
+export function keep(name: string, value: unknown, place: Place = "device"): void {
   try {
-    if (value === null || value === undefined) localStorage.removeItem(name);
-    else localStorage.setItem(name, JSON.stringify(value));
+    if (value === null || value === undefined) storage(place).removeItem(name);
+    else storage(place).setItem(name, JSON.stringify(value));
   } catch {
     return; // full, or forbidden
   }

@@ -48,6 +48,16 @@ export class Outbox {
     this.put(this.waiting.value.filter((outgoing) => outgoing.promptId !== promptId));
   }
 
+  /** Sends a prompt again that was refused. */
+  retry(promptId: string): void {
+    const found = this.waiting.value.find((outgoing) => outgoing.promptId === promptId);
+    if (found?.refusal === undefined) return;
+    const { projectId, prompt } = found;
+    const again = { promptId, projectId, prompt };
+    this.put(this.waiting.value.map((outgoing) => (outgoing === found ? again : outgoing)));
+    this.enqueue(again);
+  }
+
   /** The server has a prompt when its entry is in the log, whether or not the reply came. */
   accept(frame: Frame): void {
     if (frame.type === "prompt" && typeof frame.data.prompt_id === "string") this.discard(frame.data.prompt_id);

@@ -1,11 +1,15 @@
 import { effect, signal, type Signal } from "@preact/signals";
 import { keep, recall } from "./memory";
 
+export const TEXT_SIZES: readonly number[] = [90, 100, 115, 130, 150];
+
 export type Theme = "system" | "light" | "dark";
 
 /** What a person has chosen for this browser. */
 export class Preferences {
   readonly theme: Signal<Theme> = kept("theme", isTheme, "system");
+  /** Of text, in percent of what the browser is set to. */
+  readonly textSize: Signal<number> = kept("text-size", isSize, 100);
   /** Whether single letters are shortcuts where nothing is typed. */
   readonly shortcuts: Signal<boolean> = kept("shortcuts", isBoolean, true);
   /** Whether the Enter key sends a prompt; on a touch screen it never does. */
@@ -28,6 +32,10 @@ function kept<Value>(name: string, isValid: (value: unknown) => value is Value, 
 
 function isTheme(value: unknown): value is Theme {
   return value === "system" || value === "light" || value === "dark";
+}
+
+function isSize(value: unknown): value is number {
+  return typeof value === "number" && TEXT_SIZES.includes(value);
 }
 
 function isBoolean(value: unknown): value is boolean {

@@ -782,10 +782,11 @@ export interface ResourceFigures {
   readonly disk_free_gb: number;
 }
 
-/** The CLI that the server found. */
+/** The CLI that the server found. `demo`: it talks to the scripted demo model, which is not an AI. */
 export interface ClaudeFigures {
   readonly available: boolean;
   readonly version: string | null;
+  readonly demo?: boolean;
 }
 
 /** One health check. */

@@ -1,6 +1,7 @@
 import type { ComponentChildren, VNode } from "preact";
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { X } from "lucide";
+import { isSheetEntry } from "../../router";
 import { Icon } from "../icon";
 import "./sheet.css";
 
@@ -25,13 +26,39 @@ function giveFocusBack(): void {
   });
 }
 
+/** Those that are open, the topmost last: the browser's back closes it, and stays on the page. */
+const closers: (() => void)[] = [];
+
+addEventListener("popstate", () => {
+  if (!isSheetEntry()) closers.at(-1)?.();
+});
+
+/** Gives a sheet an entry of the history; @returns how to take it back. */
+function enterHistory(close: () => void): () => void {
+  if (!isSheetEntry()) history.pushState({ sheet: true }, "");
+  closers.push(close);
+  return () => {
+    closers.splice(closers.indexOf(close), 1);
+    // Another sheet may follow at once, and a page that was opened from it has taken its entry.
+    setTimeout(() => {
+      if (closers.length === 0 && isSheetEntry()) history.back();
+    });
+  };
+}
+
 /** Something that has to be dealt with or closed before anything else: from below on a phone, in the middle elsewhere. */
 export function Sheet({ title, onClose, children, actions }: SheetProps): VNode {
   const dialog = useRef<HTMLDialogElement>(null);
-  useEffect(() => {
+  const latest = useRef(onClose);
+  latest.current = onClose;
+  useLayoutEffect(() => {
     openers.push(document.activeElement);
     dialog.current?.showModal();
-    return giveFocusBack;
+    const leaveHistory = enterHistory(() => latest.current());
+    return () => {
+      leaveHistory();
+      giveFocusBack();
+    };
   }, []);
   const close = (event: MouseEvent): void => {
     if (event.target === dialog.current) onClose(); // beside it, not in it

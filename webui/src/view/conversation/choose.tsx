@@ -1,32 +1,43 @@
-import type { VNode } from "preact";
-import { useState } from "preact/hooks";
+import type { ComponentChildren, VNode } from "preact";
+import { useRef, useState } from "preact/hooks";
 import { useStore } from "../../store/store";
 import type { ProjectStateData } from "../../wire/generated";
 import { Sheet } from "../control/sheet";
-import { MODELS, MODES, type Mode } from "./tuning";
+import { MODELS, MODES, type Choice, type Mode } from "./tuning";
 
 interface ChooseProps {
   readonly project: ProjectStateData;
   readonly onClose: () => void;
 }
 
-/** Chooses the model, now and for later prompts. */
-export function ChooseModel({ project, onClose }: ChooseProps): VNode {
-  const { link, toasts } = useStore();
-  const isOther = MODELS.every(({ value }) => value !== project.model);
-  const [other, setOther] = useState(isOther ? (project.model ?? "") : "");
-  const choose = (model: string | null): void => {
-    link
-      .request("set_model", { model }, { projectId: project.id })
-      .then(onClose, (error: unknown) => toasts.fail(error));
+interface OptionsProps<Value> {
+  readonly title: string;
+  readonly options: readonly Choice<Value>[];
+  readonly current: Value | null;
+  readonly onChoose: (value: Value) => Promise<unknown>;
+  readonly onClose: () => void;
+  readonly children?: ComponentChildren;
+}
+
+/** A sheet with one choice out of several; one that the server refuses is taken back. */
+function Options<Value>({ title, options, current, onChoose, onClose, children }: OptionsProps<Value>): VNode {
+  const { toasts } = useStore();
+  const fields = useRef<HTMLFieldSetElement>(null);
+  const choose = (value: Value): void => {
+    onChoose(value).then(onClose, (error: unknown) => {
+      toasts.fail(error);
+      for (const [at, input] of [...(fields.current?.querySelectorAll("input") ?? [])].entries()) {
+        input.checked = options[at]?.value === current;
+      }
+    });
   };
   return (
-    <Sheet title="Model" onClose={onClose}>
-      <fieldset class="choices">
-        <legend class="visually-hidden">Model</legend>
-        {MODELS.map(({ value, name, about }) => (
+    <Sheet title={title} onClose={onClose}>
+      <fieldset class="choices" ref={fields}>
+        <legend class="visually-hidden">{title}</legend>
+        {options.map(({ value, name, about }) => (
           <label key={name} class="choice">
-            <input type="radio" name="model" checked={project.model === value} onChange={() => choose(value)} />
+            <input type="radio" name="option" checked={current === value} onChange={() => choose(value)} />
             <span>
               {name}
               <small class="hint">{about}</small>
@@ -34,11 +45,25 @@ export function ChooseModel({ project, onClose }: ChooseProps): VNode {
           </label>
         ))}
       </fieldset>
+      {children}
+    </Sheet>
+  );
+}
+
+/** Chooses the model, now and for later prompts. */
+export function ChooseModel({ project, onClose }: ChooseProps): VNode {
+  const { link, toasts } = useStore();
+  const isOther = MODELS.every(({ value }) => value !== project.model);
+  const [other, setOther] = useState(isOther ? (project.model ?? "") : "");
+  const choose = (model: string | null): Promise<unknown> =>
+    link.request("set_model", { model }, { projectId: project.id });
+  return (
+    <Options title="Model" options={MODELS} current={project.model} onChoose={choose} onClose={onClose}>
       <form
         class="other-model"
         onSubmit={(event) => {
           event.preventDefault();
-          if (other.trim() !== "") choose(other.trim());
+          if (other.trim() !== "") choose(other.trim()).then(onClose, (error: unknown) => toasts.fail(error));
         }}
       >
         <label class="field">
@@ -57,36 +82,15 @@ export function ChooseModel({ project, onClose }: ChooseProps): VNode {
           Use
         </button>
       </form>
-    </Sheet>
+    </Options>
   );
 }
 
 /** Chooses what the agent may do without asking, now and for later prompts. */
 export function ChooseMode({ project, onClose }: ChooseProps): VNode {
-  const { link, toasts } = useStore();
-  const choose = (mode: Mode): void => {
-    const asked = link.request("set_permission_mode", { mode }, { projectId: project.id });
-    asked.then(onClose, (error: unknown) => toasts.fail(error));
-  };
-  return (
-    <Sheet title="Permission mode" onClose={onClose}>
-      <fieldset class="choices">
-        <legend class="visually-hidden">Permission mode</legend>
-        {MODES.map(({ value, name, about }) => (
-          <label key={name} class="choice">
-            <input
-              type="radio"
-              name="mode"
-              checked={(project.permission_mode ?? "default") === value}
-              onChange={() => choose(value)}
-            />
-            <span>
-              {name}
-              <small class="hint">{about}</small>
-            </span>
-          </label>
-        ))}
-      </fieldset>
-    </Sheet>
-  );
+  const { link } = useStore();
+  const choose = (mode: Mode): Promise<unknown> =>
+    link.request("set_permission_mode", { mode }, { projectId: project.id });
+  const current = (project.permission_mode ?? "default") as Mode;
+  return <Options title="Permission mode" options={MODES} current={current} onChoose={choose} onClose={onClose} />;
 }

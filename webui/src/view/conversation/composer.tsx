@@ -13,7 +13,7 @@ const PATIENCE_MS = 5000;
 /** Where prompts are written. */
 export function Composer({ project }: { readonly project: ProjectStateData }): VNode {
   const store = useStore();
-  const { drafts, outbox, link, preferences } = store;
+  const { drafts, outbox, link, preferences, conversation } = store;
   const text = drafts.textOf(project.id).value;
   const [choosing, setChoosing] = useState<"model" | "mode" | null>(null);
   const field = useRef<HTMLTextAreaElement>(null);
@@ -33,6 +33,7 @@ export function Composer({ project }: { readonly project: ProjectStateData }): V
   const send = (): void => {
     if (isEmpty) return;
     outbox.send(project.id, text);
+    conversation.value?.jump?.();
     drafts.put(project.id, "");
     field.current?.focus();
   };
@@ -51,6 +52,7 @@ export function Composer({ project }: { readonly project: ProjectStateData }): V
         data-focus="main"
         aria-label="Prompt"
         rows={1}
+        dir="auto"
         placeholder={placeholder(isOnline, isRunning)}
         value={text}
         enterkeyhint={isTouch() ? "enter" : "send"}
@@ -70,7 +72,9 @@ export function Composer({ project }: { readonly project: ProjectStateData }): V
           <span class="chip-text">{modeName(project.permission_mode)}</span>
         </button>
         <span class="grow" />
-        {(isRunning || tasks.length > 0) && <Stop key={isRunning ? "turn" : "tasks"} projectId={project.id} />}
+        {(isRunning || tasks.length > 0) && (
+          <Stop key={isRunning ? (conversation.value?.executionId.value ?? "") : "tasks"} project={project} />
+        )}
         <button
           class="button primary icon-only"
           type="button"
@@ -87,9 +91,12 @@ export function Composer({ project }: { readonly project: ProjectStateData }): V
   );
 }
 
-/** Interrupts the agent; one that does not listen can be killed. */
-function Stop({ projectId }: { readonly projectId: string }): VNode {
-  const { link, toasts } = useStore();
+/**
+ * Interrupts the agent; one that does not listen can be killed. It names the execution, so that a press that reaches
+ * the server late stops no later prompt, and holds the prompts that wait until it is said what becomes of them.
+ */
+function Stop({ project }: { readonly project: ProjectStateData }): VNode {
+  const { link, toasts, conversation } = useStore();
   const [state, setState] = useState<"works" | "interrupting" | "stubborn">("works");
   useEffect(() => {
     if (state !== "interrupting") return undefined;
@@ -97,7 +104,9 @@ function Stop({ projectId }: { readonly projectId: string }): VNode {
     return () => clearTimeout(timer);
   }, [state]);
   const ask = (kind: "agent_interrupt" | "agent_kill"): void => {
-    link.request(kind, {}, { projectId }).catch((error: unknown) => {
+    const execution_id = conversation.value?.executionId.value ?? null;
+    const data = { execution_id, hold_queue: project.queue_depth > 0 };
+    link.request(kind, data, { projectId: project.id }).catch((error: unknown) => {
       setState("works");
       toasts.fail(error);
     });

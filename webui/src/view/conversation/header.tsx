@@ -39,6 +39,7 @@ export function Header({ project, conversation }: HeaderProps): VNode {
           <span class={`stream ${stream}`} role="status">
             {STREAM[stream]}
           </span>
+          {project.session_title && <span class="session-name">{visible(project.session_title)}</span>}
         </p>
       </div>
       {subscribers > 1 && (

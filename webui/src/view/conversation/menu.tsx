@@ -112,7 +112,9 @@ function Line({ icon, name, value, danger = false, disabled = false, onClick }: 
 function Kill({ project, onClose }: MenuProps): VNode {
   const { link } = useStore();
   const kill = async (): Promise<void> => {
-    await link.request("agent_kill", {}, { projectId: project.id });
+    // Later it would be another execution that is killed.
+    if (link.status.value.kind !== "online") throw new Error("The server is out of reach.");
+    await link.request("agent_kill", { hold_queue: project.queue_depth > 0 }, { projectId: project.id });
   };
   return (
     <Confirm title="Kill the execution?" action="Kill" onConfirm={kill} onClose={onClose}>

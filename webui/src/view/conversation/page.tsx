@@ -52,6 +52,7 @@ interface BodyProps {
 }
 
 function Body({ conversation, isRunning }: BodyProps): VNode {
+  const { mayAct } = useStore();
   const failure = conversation.failure.value;
   if (failure !== null) return <div class="empty problem">{failure.message}</div>;
   if (!conversation.loaded.value) {
@@ -67,11 +68,61 @@ function Body({ conversation, isRunning }: BodyProps): VNode {
         <div class="empty">
           <h2>Nothing was said here yet</h2>
           <p>Write what the agent should do. Everybody who opens this project sees it work, and may answer it.</p>
+          {mayAct.value && <Examples projectId={conversation.projectId} />}
         </div>
       </div>
     );
   }
   return <Transcript conversation={conversation} isRunning={isRunning} />;
+}
+
+const EXAMPLES = [
+  "What does this project do, and how is it built?",
+  "Run the tests, and explain what fails",
+  "Look for a bug, and say how you would mend it",
+] as const;
+
+/** What the scripted model understands; `pocket_agent.demo.scenario` has all of them. */
+const DEMO_EXAMPLES = [
+  "demo:bash=date > demo.txt",
+  "demo:edit=note.md",
+  "demo:ask",
+  "demo:markdown",
+  "demo:slow=20s",
+] as const;
+
+/** Prompts to begin with; a tap puts one into the field. */
+function Examples({ projectId }: { readonly projectId: string }): VNode | null {
+  const { link, drafts } = useStore();
+  const [isDemo, setDemo] = useState<boolean>();
+  useEffect(() => {
+    link.request("health_check", {}).then(
+      ({ claude }) => setDemo(claude.demo === true),
+      () => setDemo(false),
+    );
+  }, []);
+  if (isDemo === undefined) return null;
+  return (
+    <>
+      {isDemo && <p>The demo model is in use: a script, not an AI. It understands these words.</p>}
+      <ul class="examples" aria-label="Examples">
+        {(isDemo ? DEMO_EXAMPLES : EXAMPLES).map((example) => (
+          <li key={example}>
+            <button
+              class="button small"
+              type="button"
+              onClick={() => {
+                drafts.put(projectId, example);
+                document.querySelector<HTMLElement>('[data-focus="main"]')?.focus();
+              }}
+            >
+              {example}
+            </button>
+          </li>
+        ))}
+      </ul>
+    </>
+  );
 }
 
 /** Before the server has told of the project. */

@@ -1,27 +1,72 @@
 import type { VNode } from "preact";
 import { useState } from "preact/hooks";
-import { Check, Clock, Pencil, Trash2, WifiOff, X } from "lucide";
+import { Check, CircleAlert, Clock, Pencil, Trash2, WifiOff, X } from "lucide";
 import type { Conversation } from "../../conversation/conversation";
 import type { Outgoing } from "../../store/outbox";
 import { useStore } from "../../store/store";
-import type { QueuedPrompt } from "../../wire/generated";
+import type { QueuedPrompt, QueueHoldData } from "../../wire/generated";
 import { Icon } from "../icon";
 
 /** The prompts that wait: in the server for their turn, and here for the server. */
 export function Queue({ conversation }: { readonly conversation: Conversation }): VNode | null {
-  const { outbox } = useStore();
+  const { outbox, projects } = useStore();
   const queue = conversation.queue.value;
   const outgoing = outbox.list.value.filter(({ projectId }) => projectId === conversation.projectId);
   if (queue.length + outgoing.length === 0) return null;
+  const hold = projects.get(conversation.projectId)?.queue_hold ?? null;
   return (
-    <ol class="queue" aria-label="Waiting prompts">
-      {queue.map((prompt) => (
-        <Queued key={prompt.execution_id} prompt={prompt} projectId={conversation.projectId} />
-      ))}
-      {outgoing.map((one) => (
-        <Unsent key={one.promptId} outgoing={one} />
-      ))}
-    </ol>
+    <>
+      {hold !== null && <Hold key={hold.since} hold={hold} queue={queue} projectId={conversation.projectId} />}
+      <ol class="queue" aria-label="Waiting prompts">
+        {queue.map((prompt) => (
+          <Queued key={prompt.execution_id} prompt={prompt} projectId={conversation.projectId} />
+        ))}
+        {outgoing.map((one) => (
+          <Unsent key={one.promptId} outgoing={one} />
+        ))}
+      </ol>
+    </>
+  );
+}
+
+interface HoldProps {
+  readonly hold: QueueHoldData;
+  readonly queue: readonly QueuedPrompt[];
+  readonly projectId: string;
+}
+
+/** Why the prompts that wait do not run, and what may become of them. */
+function Hold({ hold, queue, projectId }: HoldProps): VNode {
+  const { link, toasts, mayAct } = useStore();
+  const [isKept, setKept] = useState(false);
+  const fail = (error: unknown): void => toasts.fail(error);
+  const run = (): void => {
+    link.request("queue_resume", {}, { projectId }).catch(fail);
+  };
+  const drop = (): void => {
+    for (const { execution_id } of queue) link.request("prompt_cancel", { execution_id }, { projectId }).catch(fail);
+  };
+  return (
+    <div class="queue-hold" role="group" aria-label="The queue is on hold">
+      <p role="status">{isKept ? "The queue is on hold." : hold.message}</p>
+      {mayAct.value && (
+        <div class="row">
+          <button class="button small" type="button" onClick={run}>
+            Run
+          </button>
+          {!isKept && (
+            <>
+              <button class="button small" type="button" onClick={() => setKept(true)}>
+                Keep
+              </button>
+              <button class="button small" type="button" onClick={drop}>
+                Drop
+              </button>
+            </>
+          )}
+        </div>
+      )}
+    </div>
   );
 }
 
@@ -69,7 +114,7 @@ function Queued({ prompt, projectId }: { readonly prompt: QueuedPrompt; readonly
       <Icon node={Clock} size={16} />
       <span class="queued-text">
         <span class="visually-hidden">Waits at place {prompt.position}: </span>
-        {prompt.prompt}
+        <span dir="auto">{prompt.prompt}</span>
       </span>
       {mayAct.value && (
         <>
@@ -102,11 +147,16 @@ function Unsent({ outgoing }: { readonly outgoing: Outgoing }): VNode {
   };
   return (
     <li class={refusal === undefined ? "queued unsent" : "queued refused"}>
-      <Icon node={WifiOff} size={16} />
+      <Icon node={refusal === undefined ? (isOnline ? Clock : WifiOff) : CircleAlert} size={16} />
       <span class="queued-text">
-        {prompt}
+        <span dir="auto">{prompt}</span>
         <small>{refusal ?? (isOnline ? "Is being sent" : "Waits for the server, and is sent once")}</small>
       </span>
+      {refusal !== undefined && (
+        <button class="button small" type="button" onClick={() => outbox.retry(promptId)}>
+          Try again
+        </button>
+      )}
       <button class="button quiet small" type="button" onClick={takeBack}>
         Take back
       </button>

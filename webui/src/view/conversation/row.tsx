@@ -70,7 +70,9 @@ const Prompt = memo(function Prompt({ item }: { readonly item: PromptItem }): VN
       </p>
       <div class="bubble">
         <Clip id={item.key} height={320}>
-          <p class="prompt-text">{item.text}</p>
+          <p class="prompt-text" dir="auto">
+            {item.text}
+          </p>
         </Clip>
       </div>
     </article>
@@ -94,7 +96,9 @@ const Thought = memo(function Thought({ item }: { readonly item: TextItem }): VN
     <section class="thought" aria-label="Thinking">
       <button type="button" aria-expanded={open} onClick={() => setOpen(!open)}>
         <Icon node={Brain} size={16} />
-        <span class="thought-line">{open ? "Thinking" : firstLine(item.text)}</span>
+        <span class="thought-line" dir="auto">
+          {open ? "Thinking" : firstLine(item.text)}
+        </span>
         <Icon node={ChevronRight} size={16} class="tool-fold" />
       </button>
       {open && (
@@ -140,7 +144,9 @@ const Notice = memo(function Notice({ item }: { readonly item: NoticeItem }): VN
     <div class={`notice ${item.tone}`}>
       {item.tone === "danger" && <Icon node={CircleAlert} size={17} />}
       <Clip id={item.key} height={160}>
-        <p class="prompt-text">{item.text}</p>
+        <p class="prompt-text" dir="auto">
+          {item.text}
+        </p>
       </Clip>
     </div>
   );

@@ -1,5 +1,5 @@
 import type { VNode } from "preact";
-import { useMemo, useState } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 import { useComputed } from "@preact/signals";
 import { ArrowDown } from "lucide";
 import type { Conversation } from "../../conversation/conversation";
@@ -32,6 +32,12 @@ export function Transcript({ conversation, isRunning }: TranscriptProps): VNode 
     await conversation.toNewest();
     control.toEnd();
   };
+  useEffect(() => {
+    conversation.jump = () => void toNewest();
+    return () => {
+      conversation.jump = null;
+    };
+  }, [conversation]);
   const renderRow = (item: Item): VNode => {
     const { executionId, answer } = ends.get(item.key) ?? {};
     const execution = executionId === undefined ? undefined : executions.get(executionId);

@@ -2,7 +2,7 @@ import type { SetPermissionMode } from "../../wire/generated";
 
 export type Mode = SetPermissionMode["mode"];
 
-interface Choice<Value> {
+export interface Choice<Value> {
   readonly value: Value;
   readonly name: string;
   readonly about: string;

@@ -2,6 +2,8 @@ import type { VNode } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { whyNoKey } from "../../connection/key";
 import { navigate, path } from "../../router";
+import { text } from "../../conversation/reading";
+import { keep, recall } from "../../store/memory";
 import { useStore } from "../../store/store";
 import { Problem, useAttempt } from "../control/attempt";
 import "./pairing.css";
@@ -17,7 +19,11 @@ export function Pairing(): VNode {
     document.title = "Pair this browser · Pocket Agent";
   }, []);
   const { isBusy, problem, start } = useAttempt(async () => {
-    await sessions.pair(code.trim(), name.trim());
+    try {
+      await sessions.pair(code.trim(), name.trim());
+    } finally {
+      keep(KEPT, null, "tab");
+    }
     if (path.peek() === "/pair") navigate("/", { replace: true });
   });
   return (
@@ -76,10 +82,15 @@ export function Pairing(): VNode {
   );
 }
 
+/** Under which name this tab keeps the code until it was tried, so that a reload does not lose it. */
+const KEPT = "pairing code";
+
 /** The code of the address, which is taken out of it at once: it must not stay in the history. */
 function takeCode(): string {
   const code = decodeURIComponent(location.hash.slice(1));
-  if (code !== "") history.replaceState(null, "", location.pathname);
+  if (code === "") return text(recall(KEPT, "tab"));
+  history.replaceState(null, "", location.pathname);
+  keep(KEPT, code, "tab");
   return code;
 }
 

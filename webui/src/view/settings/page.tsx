@@ -2,9 +2,10 @@ import type { ComponentChildren, VNode } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import type { Signal } from "@preact/signals";
 import { forgetAll } from "../../store/memory";
-import type { Theme } from "../../store/preference";
+import { TEXT_SIZES, type Theme } from "../../store/preference";
 import { useStore } from "../../store/store";
 import type { HealthCheckData } from "../../wire/generated";
+import { Confirm } from "../control/confirm";
 import { askToNotify, canNotify } from "../shell/notification";
 import { useInstall } from "./install";
 import "./settings.css";
@@ -37,6 +38,22 @@ export default function SettingsPage(): VNode {
               {THEMES.map(({ value, name }) => (
                 <option key={value} value={value}>
                   {name}
+                </option>
+              ))}
+            </select>
+          </label>
+          <label class="field">
+            <span>Text size</span>
+            <select
+              class="select"
+              value={preferences.textSize.value}
+              onChange={(event) => {
+                preferences.textSize.value = Number(event.currentTarget.value);
+              }}
+            >
+              {TEXT_SIZES.map((size) => (
+                <option key={size} value={size}>
+                  {size} %
                 </option>
               ))}
             </select>
@@ -128,25 +145,30 @@ function Notifications(): VNode {
 }
 
 function ThisDevice(): VNode | null {
-  const { sessions, toasts } = useStore();
+  const { sessions } = useStore();
+  const [isLeaving, setLeaving] = useState(false);
   const session = sessions.current.value;
   if (session.kind !== "paired") return null;
   const leave = async (): Promise<void> => {
-    try {
-      await sessions.leave();
-      forgetAll();
-    } catch (error) {
-      toasts.fail(error);
-    }
+    await sessions.leave();
+    forgetAll();
   };
   return (
     <Section title="This device">
       <p>
         The server knows this browser as <strong>{session.device.name}</strong>.
       </p>
-      <button class="button" type="button" onClick={() => void leave()}>
+      <button class="button" type="button" onClick={() => setLeaving(true)}>
         Sign out
       </button>
+      {isLeaving && (
+        <Confirm title="Sign out?" action="Sign out" onConfirm={leave} onClose={() => setLeaving(false)}>
+          <p>
+            To come back, this browser needs a new pairing code. Drafts, prompts that were not sent and settings that
+            are kept here are deleted.
+          </p>
+        </Confirm>
+      )}
     </Section>
   );
 }

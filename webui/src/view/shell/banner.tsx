@@ -1,14 +1,56 @@
 import type { VNode } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { WifiOff } from "lucide";
+import { RefreshCw, WifiOff } from "lucide";
 import { useStore } from "../../store/store";
 import { Icon } from "../icon";
 
 /** A connection that comes back sooner is no news. */
 const GRACE_MS = 700;
 
-/** Says when what is shown is not live. */
-export function Banner(): VNode | null {
+/** Says when what is shown is not live, or not the newest client. */
+export function Banner(): VNode {
+  return (
+    <>
+      <Offline />
+      <NewVersion />
+    </>
+  );
+}
+
+/** The name of the client's main script, which changes with each build. */
+const SCRIPT = /\/assets\/index-[\w-]+\.js/;
+
+/** Offers to load the client again when the server, after a restart, has another one. */
+function NewVersion(): VNode | null {
+  const { link } = useStore();
+  const [isOld, setOld] = useState(false);
+  useEffect(
+    () =>
+      link.onOpen(() => {
+        const own = document.querySelector<HTMLScriptElement>('script[type="module"]')?.src ?? "";
+        fetch("/", { cache: "no-store" })
+          .then((answer) => answer.text())
+          .then((page) => {
+            const newest = SCRIPT.exec(page)?.[0];
+            setOld(newest !== undefined && SCRIPT.test(own) && !own.endsWith(newest));
+          })
+          .catch(() => undefined); // the next connection asks again
+      }),
+    [link],
+  );
+  if (!isOld) return null;
+  return (
+    <div class="connection" role="status">
+      <Icon node={RefreshCw} size={17} />
+      <span>The server has another version of this page.</span>
+      <button class="button small" type="button" onClick={() => location.reload()}>
+        Load it
+      </button>
+    </div>
+  );
+}
+
+function Offline(): VNode | null {
   const { link } = useStore();
   const status = link.status.value;
   const isOffline = status.kind === "waiting" || status.kind === "connecting";

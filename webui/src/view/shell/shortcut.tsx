@@ -124,6 +124,27 @@ function isTaken(event: KeyboardEvent): boolean {
   return event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.isComposing;
 }
 
+/** How soon after a composition the key that ended it may still come, as it does in Safari. */
+const COMPOSED_MS = 80;
+
+/** Keeps an Enter that ends the composition of characters (Japanese, Chinese, Korean) from meaning anything else. */
+export function guardComposition(): void {
+  let ended = -Infinity;
+  addEventListener("compositionend", () => (ended = Date.now()), true);
+  addEventListener(
+    "keydown",
+    (event) => {
+      if (event.key !== "Enter") return;
+      const isJustOver = Date.now() - ended < COMPOSED_MS;
+      // eslint-disable-next-line @typescript-eslint/no-deprecated -- Safari has nothing else that tells
+      if (!event.isComposing && event.keyCode !== 229 && !isJustOver) return;
+      event.stopImmediatePropagation();
+      if (isJustOver) event.preventDefault(); // neither a new line nor the form
+    },
+    true,
+  );
+}
+
 function isField(target: EventTarget | null): boolean {
   return target instanceof Element && target.matches("input, textarea, select, [contenteditable]");
 }

@@ -1,8 +1,8 @@
 import { effect } from "@preact/signals";
 import type { Preferences } from "../../store/preference";
 
-/** Colours the page and what the browser draws around it, as chosen or as the system is. */
-export function followTheme({ theme }: Preferences): void {
+/** Colours the page and what the browser draws around it, as chosen or as the system is, and sizes its text. */
+export function followTheme({ theme, textSize }: Preferences): void {
   const system = matchMedia("(prefers-color-scheme: dark)");
   const apply = (chosen = theme.peek()): void => {
     const isDark = chosen === "dark" || (chosen === "system" && system.matches);
@@ -12,4 +12,7 @@ export function followTheme({ theme }: Preferences): void {
   };
   system.addEventListener("change", () => apply());
   effect(() => apply(theme.value));
+  effect(() => {
+    document.documentElement.style.fontSize = `${textSize.value}%`;
+  });
 }

@@ -6,6 +6,9 @@ import { formatSize } from "../../text/format";
 import { CopyButton } from "./copy";
 import "./markdown.css";
 
+/** What has a direction of its own, by its first letter; code has not. */
+const BLOCKS = "p, li, h1, h2, h3, h4, h5, h6, td, th, dt, dd, summary";
+
 /** A text of the agent. */
 export function Markdown({ text }: { readonly text: string }): VNode {
   return text.length > MAX_MARKDOWN ? <LongText text={text} /> : <Rendered text={text} />;
@@ -31,6 +34,7 @@ function Rendered({ text, live = false }: { readonly text: string; readonly live
     const nodes = renderMarkdown(text);
     const blocks = [...nodes.querySelectorAll("pre")].map((block) => dress(block, live));
     for (const table of nodes.querySelectorAll("table")) frame(table);
+    for (const block of nodes.querySelectorAll<HTMLElement>(BLOCKS)) block.dir = "auto";
     element.current?.replaceChildren(nodes);
     return () => {
       for (const undress of blocks) undress();

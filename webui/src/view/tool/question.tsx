@@ -66,7 +66,7 @@ function Question({ question, chosen, onChoose }: QuestionProps): VNode {
   };
   return (
     <fieldset class={isAnswered ? "question answered" : "question"} disabled={onChoose === undefined}>
-      <legend>{visible(name)}</legend>
+      <legend dir="auto">{visible(name)}</legend>
       {options.map((option, at) => (
         <label key={at}>
           <input
@@ -75,7 +75,7 @@ function Question({ question, chosen, onChoose }: QuestionProps): VNode {
             checked={chosen.includes(text(option["label"]))}
             onChange={() => toggle(text(option["label"]))}
           />
-          <span>
+          <span dir="auto">
             {visible(text(option["label"]))}
             <small class="hint">{visible(text(option["description"]))}</small>
           </span>
