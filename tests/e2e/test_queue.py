@@ -53,6 +53,22 @@ async def test_a_queue_of_three_is_edited_and_runs_in_order(stage: Stage, folder
     assert len(stage.model.saw("prompt delta")) == 1
 
 
+async def test_a_fault_of_the_account_holds_the_prompts_that_wait(stage: Stage, folder: Path) -> None:
+    async with scene(stage.server, folder) as here:
+        asked = await here.ask("demo:bash=touch zero.txt")
+        waiting = [await here.first.execute(here.project_id, prompt) for prompt in ("demo:error=credit", "one", "two")]
+        await here.first.approve(here.project_id, asked.approval_id)
+        held = await follow(
+            here.one, lambda frame: frame.type == "project_state" and frame.data["queue_hold"] is not None
+        )
+        assert held[-1].data["queue_hold"]["reason"] == "credit"
+        assert (held[-1].data["queue_depth"], held[-1].data["state"]) == (2, "ERROR")
+        await here.second.resume_queue(here.project_id)
+        seen = await rest(here.one, waiting[-1].execution_id)
+        assert [frame.data["prompt"] for frame in seen if frame.type == "prompt"] == ["one", "two"]
+        assert [line["is_error"] for line in said_by_cli(seen, "result")] == [False, False]
+
+
 async def test_the_same_prompt_id_is_the_same_execution(stage: Stage, folder: Path) -> None:
     async with scene(stage.server, folder) as here:
         asked = await here.ask("demo:bash=touch before.txt")

@@ -171,8 +171,10 @@ def think(_question: Question, _argument: str) -> Reply:
     return Message((Thinking("The user wants to see me think. This is a thought."), Text("I thought about it.")))
 
 
-def error(_question: Question, _argument: str) -> Reply:
-    """An error of the API that a retry does not cure."""
+def error(_question: Question, argument: str) -> Reply:
+    """An error of the API that a retry does not cure; `credit` is that of an account without any."""
+    if first_word(argument) == "credit":
+        return Failure(400, "invalid_request_error", "Your credit balance is too low to access the Anthropic API.")
     return Failure(400, "invalid_request_error", "The demo model was asked to refuse this request.")
 
 
@@ -246,7 +248,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
         "background": Scenario(background, "COMMAND to the end of the line"),
         "wake": Scenario(wake, "PROMPT to the end of the line"),
         "plan": Scenario(plan),
-        "error": Scenario(error),
+        "error": Scenario(error, "credit"),
         "overload": Scenario(overload, "1"),
         "slow": Scenario(slow, "3s"),
         "huge": Scenario(huge, "1MiB"),
