@@ -256,3 +256,13 @@ async def test_its_end_is_graceful_and_leaves_working_agents_alone(server: Serve
     assert agent.is_running()
     (stopped,) = await logged(server, "server stopped")
     assert stopped["fields"] == {"agents_left_running": 1}
+
+
+async def test_a_data_directory_that_others_may_enter_is_closed_to_them(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path, env={"PA_CLAUDE_BINARY": str(write_standin(tmp_path))})
+    server.data_dir.chmod(0o755)
+    try:
+        await server.start()
+        assert stat.S_IMODE(server.data_dir.stat().st_mode) == 0o700
+    finally:
+        await server.clean_up()

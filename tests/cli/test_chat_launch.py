@@ -127,3 +127,21 @@ def test_the_flags_cost_other_commands_nothing() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_was_typed_is_for_its_owner_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts are in it; an older version made it with the umask."""
+    history = tmp_path / "chat.history"
+    history.touch(mode=0o644)
+    history.chmod(0o644)
+
+    async def talk(*_: object, history_file: Path, **__: object) -> int:
+        return stat.S_IMODE(history_file.stat().st_mode)
+
+    monkeypatch.setattr("pocket_agent.cli.chat.launch.run_terminal", talk)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    loaded = load_settings(config=None, environ={}, flags={"data.dir": tmp_path})
+    options = ChatOptions(url="ws://127.0.0.1:1/ws")
+    assert run_chat(options, lambda: loaded, {"PA_TOKEN": "t"}) == 0o600
+    history.unlink()
+    assert run_chat(options, lambda: loaded, {"PA_TOKEN": "t"}) == 0o600

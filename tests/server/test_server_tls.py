@@ -249,3 +249,9 @@ async def test_a_new_certificate_that_is_broken_leaves_the_old_one_in_use(tmp_pa
 async def test_old_protocols_are_not_spoken(tmp_path: Path) -> None:
     made = Tls(TlsSettings(), tmp_path / "tls", [])
     assert made.context.minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+def test_whoever_trusts_the_servers_certificate_trusts_no_other_by_it() -> None:
+    """An authority's key in the data directory could sign for any name, on every device that trusts it."""
+    certificate = x509.load_pem_x509_certificate(make_self_signed(["box.local"])[0])
+    assert certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca is False
