@@ -208,6 +208,37 @@ class Screen:
     async def is_not_longer_than_the_screen(self) -> None:
         """What scrolls are parts of the page, never the page itself, which would take its head out of sight."""
         assert await self.page.evaluate("document.documentElement.scrollHeight <= innerHeight")
+        loose = await self.page.evaluate("""() => [...document.querySelectorAll('.visually-hidden')]
+            .filter((hidden) => {
+                let around = hidden.parentElement;
+                while (around !== null && getComputedStyle(around).overflowY === 'visible') {
+                    around = around.parentElement;
+                }
+                return around !== null && hidden.offsetParent !== null && !around.contains(hidden.offsetParent);
+            })
+            .map((hidden) => hidden.parentElement.outerHTML.slice(0, 200))""")
+        assert loose == [], f"these are not cut off by what scrolls around them: {loose}"
+
+    async def ends_with_its_last_row(self) -> None:
+        """The conversation is as high as its rows, nothing that cannot be seen makes it higher, and its end is seen."""
+        found = await self.page.evaluate("""async () => {
+            const frame = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+            await frame();
+            const list = document.querySelector('.list');
+            const parts = [...list.querySelector('.list-content').children, list.lastElementChild];
+            const style = getComputedStyle(list.querySelector('.list-content'));
+            const padding = parseFloat(style.paddingTop) + parseFloat(style.paddingBottom);
+            const height = (element) => element.getBoundingClientRect().height;
+            const last = [...list.querySelectorAll('.list-row')].at(-1).getBoundingClientRect();
+            const seen = list.getBoundingClientRect();
+            return {
+                scrolls: list.scrollHeight,
+                rows: Math.max(list.clientHeight, padding + parts.reduce((sum, part) => sum + height(part), 0)),
+                isLastSeen: last.bottom <= seen.bottom + 1 && last.bottom > seen.top,
+            };
+        }""")
+        assert abs(found["scrolls"] - found["rows"]) <= 2, found
+        assert found["isLastSeen"], found
 
     async def has_all_its_styles(self) -> None:
         """Nothing is shown whose style belongs to a page that has not been opened yet."""

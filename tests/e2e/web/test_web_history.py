@@ -1,13 +1,14 @@
 """Long conversations: only what is seen is in the document, and all of it can be reached."""
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, expect
-from tests.harness.browser import PHONE, WAIT_MS
+from playwright.async_api import Browser, ViewportSize, expect
+from tests.harness.browser import DESKTOP, PHONE, WAIT_MS
 from tests.harness.follow import run
 from tests.harness.screen import screen
 from tests.harness.server import ServerProcess, running_server, write_standin
@@ -70,6 +71,37 @@ async def test_ten_thousand_entries_are_scrolled_through_in_both_directions(
         assert set(down) == words, "what was let go is read again"
         assert max(most_up, most_down) <= MOST_ROWS
         await expect(seen.page.locator(".row-result")).to_be_visible()
+
+
+def written(number: int, lines: int) -> str:
+    """A prompt for the stand-in: it writes a file of so many lines."""
+    content = "".join(f"line_{line}_of_{lines}\n" for line in range(1, lines + 1))
+    call = {"type": "tool_use", "id": f"t{number}", "name": "Write", "input": {"file_path": "/a", "content": content}}
+    line = {"type": "assistant", "message": {"role": "assistant", "content": [call]}}
+    return f"print {json.dumps(line, separators=(',', ':'))}"
+
+
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+async def test_after_a_long_write_the_end_is_in_view(
+    server: ServerProcess, browser: Browser, folder: Path, size: ViewportSize
+) -> None:
+    async with server.client() as client, screen(browser, server, size=size) as seen:
+        project = await client.create_project(str(folder))
+        await seen.open(project.id)
+        for number, lines in enumerate((40, 100, 400, 5000), 1):
+            async with client.subscribe(project.id) as stream:
+                await run(client, stream, written(number, lines))
+            end = seen.page.locator(f".list-row:has-text('line_1_of_{lines}') ~ .list-row .row-result")
+            await expect(end).to_be_visible(timeout=WAIT_MS)
+            await seen.ends_with_its_last_row()
+            await seen.page.reload()
+            await seen.is_live()
+            await expect(end).to_be_visible(timeout=WAIT_MS)
+            await seen.ends_with_its_last_row()
+        await seen.button("Show all").last.click()
+        await seen.page.locator(".list").evaluate("(list) => { list.scrollTop = list.scrollHeight; }")
+        await seen.ends_with_its_last_row()
+        await seen.is_not_longer_than_the_screen()
 
 
 async def test_what_is_read_stays_in_its_place_while_more_comes(

@@ -23,10 +23,52 @@ const marked = new Marked({
   },
 });
 
-/** A markdown text as harmless nodes. */
+/** A markdown text as harmless nodes; one that would take too long to parse is plain text. */
 export function renderMarkdown(text: string): DocumentFragment {
-  return sanitize(marked.parse(text, { async: false }));
+  if (isCheap(text)) {
+    try {
+      return sanitize(marked.parse(text, { async: false }));
+    } catch {
+      // It is nested deeper than the parser can go.
+    }
+  }
+  const plain = document.createElement("p");
+  plain.className = "plain";
+  plain.textContent = text;
+  const nodes = document.createDocumentFragment();
+  nodes.append(plain);
+  return nodes;
 }
+
+/** The bound of the work for one text, in characters that the parser looks at. */
+const MAX_WORK = 20_000_000;
+/** What makes the parser search the rest of its paragraph. */
+const OPENERS = /[*]+|_+|~+|`+|[[<@]|www\.|:\/\//g;
+/** A line that ends the paragraph before it: blank, a row of a table, an item of a list, a heading. */
+const STARTS = /^\s*(?:$|\||#|[-*+] |\d{1,9}[.)] )/;
+const NESTED = /^(?:[ \t]*(?:>|(?:[-*+]|\d{1,9}[.)])[ \t])){40}/;
+
+/** Whether the parser's work, about the openers of each paragraph times its length, is within bounds. */
+export function isCheap(text: string): boolean {
+  let work = 0;
+  let [openers, length] = [0, 0];
+  let fence: string | null = null;
+  for (const line of text.split("\n")) {
+    if (NESTED.test(line)) return false;
+    const found: string | undefined = FENCE.exec(line)?.[1];
+    if (found !== undefined) fence = fence === null ? found : found.startsWith(fence) ? null : fence;
+    if (fence !== null) continue;
+    if (STARTS.test(line)) {
+      work += openers * length;
+      [openers, length] = [0, 0];
+    }
+    openers += line.match(OPENERS)?.length ?? 0;
+    length += line.length;
+  }
+  return work + openers * length <= MAX_WORK;
+}
+
+const FENCE = /^ {0,3}(`{3,}|~{3,})/;
 
 /**
  * Divides a text that still grows into parts that will not change any more and the rest, at empty lines outside
@@ -41,7 +83,7 @@ export function settle(text: string): { readonly settled: readonly string[]; rea
     const end = text.indexOf("\n", at);
     if (end < 0) break;
     const line = text.slice(at, end);
-    const found = /^ {0,3}(`{3,}|~{3,})/.exec(line)?.[1];
+    const found = FENCE.exec(line)?.[1];
     if (found !== undefined) {
       if (fence === null) fence = found;
       else if (found.startsWith(fence)) fence = null;

@@ -1,8 +1,9 @@
 import { render, type VNode } from "preact";
-import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useContext, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { highlight, languageOf } from "../../text/highlight";
 import { MAX_MARKDOWN, renderMarkdown, settle } from "../../text/markdown";
 import { formatSize } from "../../text/format";
+import { Whole } from "./code";
 import { CopyButton } from "./copy";
 import "./markdown.css";
 
@@ -81,7 +82,7 @@ function frame(table: HTMLTableElement): void {
 
 /** A text that is too long to be set nicely: its beginning, and all of it as it is for who wants that. */
 function LongText({ text }: { readonly text: string }): VNode {
-  const [whole, setWhole] = useState(false);
+  const [whole, setWhole] = useState(useContext(Whole));
   const size = formatSize(text.length);
   return (
     <div class="long-text">
