@@ -10,7 +10,7 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks import fanout, flood, history, idle, latency, listing, startup, telemetry, warm, web
+from benchmarks import fanout, flood, history, idle, latency, listing, opening, startup, telemetry, warm, web
 from benchmarks.row import Row
 
 Bench = Callable[[Path, float], Coroutine[None, None, list[Row]]]
@@ -26,6 +26,7 @@ BENCHES: dict[str, Bench] = {
     "startup": startup.run,
     "telemetry": telemetry.run,
     "web": web.run,
+    "opening": opening.run,
 }
 
 

@@ -67,6 +67,12 @@ class Recorder:
         self.frames += found
         self.writes += 1
 
+    def notify(self, data: bytes, frames: int) -> bool:
+        """Take frames, unless it is congested."""
+        if not self.congested:
+            self.write(data, frames)
+        return not self.congested
+
     def sees(self, project_id: ProjectId) -> bool:
         """Whether it is to be told."""
         return project_id not in self.hidden
@@ -361,6 +367,43 @@ def test_watchers_are_told_of_what_they_do_not_follow() -> None:
     channel.detach(cursor)
     channel.publish([Frame(live(9).data, None, "approval_requested")])
     assert (watching.lives, both.lives) == ([7, 9], [7, 8, 9])
+
+
+def test_a_congested_watcher_takes_nothing() -> None:
+    sent: Counter[str] = Counter()
+    log, slow, quick = Log(), Recorder(), Recorder()
+    slow.congested = True
+    watchers: dict[Sink, None] = {slow: None, quick: None}
+    channel = Channel(
+        PROJECT, 0, max_bytes=1000, read_page=log.read_page, snapshot=log.snapshot, sent=sent, watchers=watchers
+    )
+    channel.publish([Frame(live(7).data, None, "project_state")])
+    assert (slow.lives, quick.lives) == ([], [7])
+    assert sent == {"project_state": 1}
+
+
+def test_large_entries_come_as_previews_to_a_cursor_that_wants_them() -> None:
+    """Live, from the tail and from the store alike; what somebody has to decide on comes whole."""
+    log, whole, brief = Log(), Recorder(), Recorder()
+    channel = Channel(PROJECT, 0, max_bytes=400_000, read_page=log.read_page, snapshot=log.snapshot)
+    channel.attach(whole)
+    channel.attach(brief, previews=True)
+    asked = Frame(
+        entry_frame(PROJECT, msgspec.structs.replace(entry(3, 50_000), type="approval_requested")),
+        3,
+        "approval_requested",
+    )
+    frames = [entry_of(entry(1)), entry_of(entry(2, 50_000)), asked, Frame(live(1).data, None, "project_state")]
+    channel.publish(frames)
+    assert [len(frame["data"].get("text", "")) for frame in whole.frames] == [40, 50_000, 50_000, 0]
+    assert [len(frame["data"].get("text", "")) for frame in brief.frames] == [40, 2048, 50_000, 0]
+    about = brief.frames[1]
+    assert (about["offset"], about["size"], about["cut"]) == (2, 50_000 + len(b'{"text":""}'), ["/text"])
+    assert all("size" not in frame for frame in [*whole.frames, brief.frames[0], brief.frames[2]])
+    late = Recorder()
+    cursor = channel.attach(late, 0, previews=True)
+    assert finish(cursor.advance())
+    assert late.frames[:3] == brief.frames[:3]
 
 
 def test_a_broadcast_reaches_every_connection() -> None:

@@ -15,9 +15,13 @@ from typing import Final, NamedTuple, Protocol
 from pocket_agent.distribution import Distribution
 from pocket_agent.model import Entry, ProjectId
 from pocket_agent.protocol.frame import entry_frame
+from pocket_agent.protocol.preview import LARGE_BYTES, preview_frame
 
 WATCHED: Final = frozenset({"project_state", "approval_requested", "approval_resolved", "approval_cancelled"})
 """What a watcher is told of the projects that it does not follow."""
+
+_WHOLE: Final = frozenset({"approval_requested"})
+"""Entries that are never replaced by a preview: somebody has to decide on all of it."""
 
 _WRITE_BYTES: Final = 256 * 1024
 """How much one cursor may write in one go while others wait; a larger single frame still goes whole."""
@@ -36,6 +40,13 @@ class Sink(Protocol):
 
     def write(self, data: bytes, frames: int) -> None:
         """Hand `frames` whole WebSocket frames to the transport."""
+
+    def notify(self, data: bytes, frames: int) -> bool:
+        """Hand over whole frames about a project that it has not joined.
+
+        Returns:
+            False when it is congested and takes none of them: it reads how things are once there is room.
+        """
 
     def sees(self, project_id: ProjectId) -> bool:
         """Whether it may be told of a project that it has not joined."""
@@ -95,6 +106,8 @@ class Channel:
         self._kinds: list[str] = []
         self._offsets: list[int] = []
         """For each frame the offset of the newest entry up to it, so that it is sorted."""
+        self._previews: dict[int, bytes] = {}
+        """The previews of frames of the tail by their sequence number, as far as a cursor has needed them."""
         self._base = 0
         self._bytes = 0
         self._covered_from = head
@@ -111,9 +124,15 @@ class Channel:
         """How many cursors follow the channel."""
         return len(self._cursors)
 
-    def attach(self, sink: Sink, after: int | None = None) -> "Cursor":
-        """A cursor that continues after entry `after`, or at what comes next when that is None."""
-        cursor = Cursor(self, sink, self.head if after is None else after)
+    def attach(self, sink: Sink, after: int | None = None, *, previews: bool = False) -> "Cursor":
+        """A cursor that continues after entry `after`, or at what comes next when that is None.
+
+        Args:
+            sink: where it writes.
+            after: the offset of the last entry that is known there.
+            previews: large entries are replaced by their previews.
+        """
+        cursor = Cursor(self, sink, self.head if after is None else after, previews=previews)
         self._cursors[cursor] = None
         if cursor.offset >= self.head:
             cursor.sequence = self.end
@@ -153,16 +172,33 @@ class Channel:
             return None
         return self._base + bisect_right(self._offsets, offset)
 
-    def cut(self, sequence: int, max_bytes: int | None) -> tuple[bytes, int]:
+    def cut(self, sequence: int, max_bytes: int | None, *, previews: bool = False) -> tuple[bytes, int]:
         """The joined frames from `sequence` on, at least one, and how many they are."""
         start = sequence - self._base
         if max_bytes is None:
-            return b"".join(self._frames[start:]), len(self._frames) - start
+            frames = self._frames[start:]
+            if previews:
+                frames = [self._preview(start + index) for index in range(len(frames))]
+            return b"".join(frames), len(frames)
         stop, size = start, 0
         while stop < len(self._frames) and (stop == start or size + len(self._frames[stop]) <= max_bytes):
             size += len(self._frames[stop])
             stop += 1
-        return b"".join(self._frames[start:stop]), stop - start
+        frames = [self._preview(index) for index in range(start, stop)] if previews else self._frames[start:stop]
+        return b"".join(frames), stop - start
+
+    def _preview(self, index: int) -> bytes:
+        frame = self._frames[index]
+        if len(frame) <= LARGE_BYTES or self._kinds[index] in _WHOLE or not self._is_entry(index):
+            return frame
+        sequence = self._base + index
+        known = self._previews.get(sequence)
+        if known is None:
+            known = self._previews[sequence] = preview_frame(frame)
+        return known
+
+    def _is_entry(self, index: int) -> bool:
+        return self._offsets[index] > (self._offsets[index - 1] if index > 0 else self._covered_from)
 
     def holds(self, sequence: int) -> bool:
         """Whether the frame with this sequence number is still in the tail (or is the next to come)."""
@@ -176,15 +212,17 @@ class Channel:
     def _deliver(self) -> None:
         end = self.end
         joined: dict[int, tuple[bytes, int]] = {}
+        joined_previews: dict[int, tuple[bytes, int]] = {}
         reached: Counter[int] = Counter()
         for cursor in self._cursors:
             if cursor.parked or cursor.sequence == end:
                 continue
             sink = cursor.sink
             if not sink.congested:
-                part = joined.get(cursor.sequence)
+                parts = joined_previews if cursor.previews else joined
+                part = parts.get(cursor.sequence)
                 if part is None:
-                    part = joined[cursor.sequence] = self.cut(cursor.sequence, None)
+                    part = parts[cursor.sequence] = self.cut(cursor.sequence, None, previews=cursor.previews)
                 sink.write(*part)
                 reached[cursor.sequence] += 1
                 cursor.sequence = end
@@ -202,10 +240,9 @@ class Channel:
         if not frames or not beside:
             return
         data = b"".join(frame.data for frame in frames)
-        for sink in beside:
-            sink.write(data, len(frames))
+        told = sum(sink.notify(data, len(frames)) for sink in beside)
         for frame in frames:
-            self.sent[frame.kind] += len(beside)
+            self.sent[frame.kind] += told
 
     def count(self, start: int, end: int, cursors: int) -> None:
         """Note that the frames from `start` up to `end` went to so many cursors."""
@@ -223,6 +260,7 @@ class Channel:
         self._covered_from = max(self._covered_from, self._offsets[drop - 1])
         del self._frames[:drop], self._kinds[:drop], self._offsets[:drop]
         self._base += drop
+        self._previews = {sequence: frame for sequence, frame in self._previews.items() if sequence >= self._base}
 
 
 class Cursor:
@@ -233,17 +271,19 @@ class Cursor:
         sequence: the next frame of the tail; meaningless while `behind`.
         parked: whether the connection serves it at its own pace, not the channel.
         behind: whether it has to find its place in the tail again, by its offset.
+        previews: whether large entries are replaced by their previews.
     """
 
-    __slots__ = ("_skipped", "behind", "channel", "offset", "parked", "sequence", "sink")
+    __slots__ = ("_skipped", "behind", "channel", "offset", "parked", "previews", "sequence", "sink")
 
-    def __init__(self, channel: Channel, sink: Sink, offset: int) -> None:
+    def __init__(self, channel: Channel, sink: Sink, offset: int, *, previews: bool = False) -> None:
         self.channel = channel
         self.sink = sink
         self.offset = offset
         self.sequence = 0
         self.parked = False
         self.behind = offset < channel.head
+        self.previews = previews
         self._skipped = False
 
     async def advance(self) -> bool:
@@ -265,7 +305,7 @@ class Cursor:
             self.sequence = sequence
             self.behind = False
         if self.sequence < channel.end:
-            data, frames = channel.cut(self.sequence, _WRITE_BYTES)
+            data, frames = channel.cut(self.sequence, _WRITE_BYTES, previews=self.previews)
             self.sink.write(data, frames)
             channel.count(self.sequence, self.sequence + frames, 1)
             self.sequence += frames
@@ -287,7 +327,11 @@ class Cursor:
         if not page or page[0].offset != self.offset + 1:
             raise GapError
         project_id = self.channel.project_id
-        self.sink.write(b"".join(entry_frame(project_id, entry) for entry in page), len(page))
+        frames = [
+            preview_frame(frame) if self.previews and entry.type not in _WHOLE else frame
+            for entry, frame in ((entry, entry_frame(project_id, entry)) for entry in page)
+        ]
+        self.sink.write(b"".join(frames), len(page))
         self.channel.sent.update(entry.type for entry in page)
         self.offset = page[-1].offset
 
@@ -323,7 +367,5 @@ class Hub:
 
     def broadcast(self, project_id: ProjectId, frame: Frame) -> None:
         """Write a live-only frame to every connection that may see the project."""
-        told = [sink for sink in self.sinks if sink.sees(project_id)]
-        for sink in told:
-            sink.write(frame.data, 1)
-        self.sent_by_type[frame.kind] += len(told)
+        told = sum(sink.notify(frame.data, 1) for sink in list(self.sinks) if sink.sees(project_id))
+        self.sent_by_type[frame.kind] += told

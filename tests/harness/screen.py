@@ -324,9 +324,13 @@ async def screen(
     theme: Literal["light", "dark"] = "light",
     view_only: bool = False,
     font: bytes | None = None,
+    port: int | None = None,
 ) -> AsyncIterator[Screen]:
-    """A window of its own browser profile, paired as the device `name`, on the list of projects."""
-    base = f"http://127.0.0.1:{server.port}"
+    """A window of its own browser profile, paired as the device `name`, on the list of projects.
+
+    `port` is that of a proxy before the server.
+    """
+    base = f"http://127.0.0.1:{server.port if port is None else port}"
     code = pairing_code(server, name, view_only=view_only)
     async with page_of(browser, f"{base}/pair#{code}", size, theme=theme, font=font) as page:
         shown = Screen(page, base)

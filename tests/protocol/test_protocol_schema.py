@@ -147,6 +147,8 @@ SAMPLES: dict[str, Any] = {
     "before": {"offset": 3},
     "limit": 10,
     "offset": 200,
+    "max_bytes": 4096,
+    "large": "reference",
     "direction": "all",
     "fork": True,
     "away": True,

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
@@ -187,6 +188,64 @@ async def test_a_client_that_has_much_to_read_may_be_late_with_its_pong(bench: B
     bench.transport.waiting = 2**30
     bench.connection.keep_alive(began + 600)
     assert not bench.transport.closing
+
+
+async def test_a_client_that_takes_what_is_before_the_ping_is_alive(bench: Bench) -> None:
+    began = bench.connection._opened
+    bench.connection.write(b"x" * 1000, 1)
+    bench.transport.waiting = 1000
+    bench.connection.keep_alive(began + 31)
+    for number in range(1, 11):
+        bench.transport.waiting -= 90
+        bench.connection.keep_alive(began + 31 + 25 * number)
+    assert not bench.transport.closing
+    bench.connection.keep_alive(began + 31 + 25 * 10 + 31)
+    assert bench.transport.closing, "it has stopped to take any"
+
+
+class Watched:
+    """A handler that is asked how things are."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def renew_watch(self, connection: Connection) -> None:
+        """Note it."""
+        self.asked += 1
+        connection.write(b"now", 1)
+
+
+async def test_a_congested_watcher_is_told_how_things_are_once_it_has_room(bench: Bench) -> None:
+    connection, handler = bench.connection, Watched()
+    connection._handler = cast("Any", handler)
+    connection._hub.watchers[connection] = None
+    bench.transport.waiting = 2**30
+    async with serving(bench):
+        for _ in range(60):
+            assert not connection.notify(b"x" * 2**20, 1)
+            await asyncio.sleep(0)
+        assert (bench.transport.written, handler.asked) == ([], 0), "nothing piles up meanwhile"
+        bench.transport.waiting = 0
+    assert (bench.transport.written, handler.asked) == ([b"now"], 1)
+    assert connection.notify(b"y", 1)
+
+
+async def test_a_congested_client_that_watches_nothing_is_closed_when_much_waits(bench: Bench) -> None:
+    limit = bench.connection._limit
+    async with serving(bench):
+        bench.transport.waiting = limit + 1
+        assert bench.connection.notify(b"x", 1)
+        bench.transport.waiting = 2 * limit + 1
+        assert not bench.connection.notify(b"x", 1)
+    assert [code for code, _ in bench.socket.closes] == [4008]
+
+
+async def test_what_an_inbound_message_inflates_to_is_bounded(tmp_path: Path) -> None:
+    async with open_room(tmp_path, limits__message_size=4096) as room, room.wire(compress=15) as wire:
+        assert wire.socket.compress
+        await wire.works()
+        await wire.socket.send_str(json.dumps({"type": "project_list", "data": {"x": "x" * 10_000_000}}))
+        assert await wire.closed() == 1009
 
 
 async def test_a_client_that_joined_nothing_and_takes_nothing_is_given_up_on(bench: Bench) -> None:

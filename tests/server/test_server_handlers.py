@@ -16,6 +16,7 @@ from pocket_agent.model import Milliseconds
 from pocket_agent.observability.catalogue import CHECKS
 from pocket_agent.protocol.frame import timestamp
 from pocket_agent.protocol.push import CheckData, HealthCheckData
+from pocket_agent.session.log import Write, entry_draft
 from pocket_agent.session.session import Session
 from pocket_agent.storage import retention
 from tests.server.room import Room, Wire, open_room, until
@@ -590,6 +591,60 @@ async def test_what_was_pruned_is_not_recovered(room: Room) -> None:
 
 
 # History
+
+
+async def large_log(room: Room) -> Session:
+    """A project with three small entries and three large ones, in turn."""
+    session = await room.project()
+    for number in range(1, 4):
+        await session.state.log.write(Write([entry_draft("agent_message", {"n": number, "text": "é" * 60_000})]))
+        await session.state.log.write(Write([entry_draft("agent_message", {"n": number})]))
+    return session
+
+
+async def test_a_page_is_bounded_by_bytes_from_its_newest_or_its_oldest_entry(room: Room) -> None:
+    session = await large_log(room)
+    async with room.wire() as wire:
+        assert await page(wire, session, max_bytes=200_000) == ([4, 5, 6], True)
+        assert await page(wire, session, max_bytes=1024) == ([6], True)
+        assert await page(wire, session, max_bytes=1024, before=6) == ([5], True), "one always"
+        assert await page(wire, session, max_bytes=1024, before=2) == ([1], False)
+        assert await page(wire, session, max_bytes=200_000, since=0) == ([1, 2], True)
+        assert await page(wire, session, max_bytes=200_000, since=4) == ([5, 6], False)
+        assert await page(wire, session) == ([1, 2, 3, 4, 5, 6], False)
+        assert await page(wire, session, max_bytes=131_072, large="reference") == ([1, 2, 3, 4, 5, 6], False)
+
+
+async def test_a_large_entry_is_a_preview_until_it_is_fetched(room: Room) -> None:
+    session = await large_log(room)
+    project_id = session.state.project.id
+    async with room.wire() as wire:
+        answer = await wire.ask("get_messages", {"large": "reference"}, project_id=project_id)
+        messages = answer["data"]["messages"]
+        assert [message.get("size") for message in messages] == [120_017, None] * 3
+        assert [message.get("cut") for message in messages] == [["/text"], None] * 3
+        assert messages[0]["message"] == {"n": 1, "text": "é" * 2048}
+        (whole,) = (await wire.ask("get_messages", {"since": 2, "limit": 1}, project_id=project_id))["data"]["messages"]
+        assert whole["message"] == {"n": 2, "text": "é" * 60_000}
+        assert "size" not in whole
+        await wire.send({"type": "project_join", "project_id": project_id, "data": {"since": 4, "large": "reference"}})
+        while (frame := await wire.frame()).get("offset") != 5:
+            pass
+        assert (frame["size"], frame["cut"], frame["data"]) == (120_017, ["/text"], {"n": 3, "text": "é" * 2048})
+
+
+async def test_a_page_is_compressed_for_a_client_that_can_take_that(room: Room) -> None:
+    session = await large_log(room)
+    before = room.hub.sent_bytes
+    async with room.wire() as plain:
+        expected = (await plain.ask("get_messages", project_id=session.state.project.id))["data"]
+    whole = room.hub.sent_bytes - before
+    async with room.wire(compress=15) as wire:
+        for _ in range(2):  # each by itself, whatever was sent before
+            before = room.hub.sent_bytes
+            answer = await wire.ask("get_messages", project_id=session.state.project.id)
+            assert answer["data"] == expected
+            assert room.hub.sent_bytes - before < whole / 10
 
 
 async def page(wire: Wire, session: Session, **data: object) -> tuple[list[int], bool]:

@@ -39,6 +39,10 @@ class Sink:
             self.stored.append(self.committed())
             data = data[start + size :]
 
+    def notify(self, data: bytes, frames: int) -> bool:
+        """Never happens."""
+        raise AssertionError(data, frames)
+
     def sees(self, project_id: ProjectId) -> bool:
         """Never asked."""
         raise AssertionError(project_id)

@@ -142,9 +142,24 @@ class Calls(ABC):
         before: Position | int | None = None,
         limit: int = 100,
         direction: Literal["all", "client", "claude", "server"] = "all",
+        max_bytes: int | None = None,
+        large: Literal["whole", "reference"] = "whole",
     ) -> push.MessagesData:
-        """A page of the log: `limit` entries after `since`, or up to `before`, or the newest ones."""
-        data: dict[str, object] = {"limit": limit, "direction": direction}
+        """A page of the log: `limit` entries after `since`, or up to `before`, or the newest ones.
+
+        Args:
+            project_id: the project.
+            since: only entries after this one, the oldest first.
+            before: only entries before this one, the newest of them.
+            limit: at most so many, 1 to 1000.
+            direction: only entries of this one.
+            max_bytes: at most so many bytes of data, 1 KiB to 8 MiB, but one entry always.
+            large: "reference" replaces each entry of more than 16 KiB by a preview (see `MessageData`), which a
+                page of that entry alone fetches whole.
+        """
+        data: dict[str, object] = {"limit": limit, "direction": direction, "large": large}
+        if max_bytes is not None:
+            data["max_bytes"] = max_bytes
         if since is not None:
             data["since"] = since
         if before is not None:

@@ -69,6 +69,7 @@ class Connection:
                     headers=headers,
                     heartbeat=address.heartbeat_seconds,
                     max_msg_size=MAX_FRAME_BYTES,
+                    compress=15,
                     decode_text=False,
                     ssl=True if address.tls is None else address.tls,
                     timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT_SECONDS),

@@ -1,10 +1,11 @@
 """Server frames as bytes: the JSON envelope, and the WebSocket header around it.
 
 A frame is encoded once, however many connections it goes to, so its bytes include the header
-of RFC 6455 (a server's text frames are unmasked and not compressed).
+of RFC 6455 (a server's text frames are unmasked; only pages of history are compressed, each for one connection).
 """
 
 import struct
+import zlib
 from datetime import UTC, datetime
 from typing import Final
 
@@ -16,6 +17,7 @@ PROBE: Final = "pocket-agent.probe"
 """The subprotocol (RFC 6455 section 1.9) of a probe: upgraded and closed at once, without a token."""
 
 _TEXT: Final = 0x81  # FIN and opcode 1, RFC 6455 section 5.2
+_COMPRESSED: Final = 0x40  # RSV1, RFC 7692 section 6
 _SHORT: Final = 125
 _MEDIUM: Final = 0xFFFF
 
@@ -44,14 +46,31 @@ def timestamp(at: Milliseconds) -> str:
     return text
 
 
-def websocket_frame(payload: bytes) -> bytes:
-    """`payload` as one unmasked WebSocket text frame (RFC 6455 section 5.2)."""
+def websocket_frame(payload: bytes, *, compressed: bool = False) -> bytes:
+    """`payload` as one unmasked WebSocket text frame (RFC 6455 section 5.2); `compressed` by `deflate`."""
+    first = _TEXT | _COMPRESSED if compressed else _TEXT
     size = len(payload)
     if size <= _SHORT:
-        return bytes((_TEXT, size)) + payload
+        return bytes((first, size)) + payload
     if size <= _MEDIUM:
-        return struct.pack("!BBH", _TEXT, 126, size) + payload
-    return struct.pack("!BBQ", _TEXT, 127, size) + payload
+        return struct.pack("!BBH", first, 126, size) + payload
+    return struct.pack("!BBQ", first, 127, size) + payload
+
+
+def frame_payload(frame: bytes) -> bytes:
+    """The payload of what `websocket_frame` has made."""
+    return frame[{126: 4, 127: 10}.get(frame[1], 2) :]
+
+
+def deflate(payload: bytes, window_bits: int) -> bytes:
+    """`payload` as permessage-deflate carries it (RFC 7692 section 7.2.1), without reference to an earlier message.
+
+    Args:
+        payload: the message.
+        window_bits: 9 to 15, as negotiated.
+    """
+    compressor = zlib.compressobj(level=2, wbits=-window_bits)
+    return (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)).removesuffix(b"\x00\x00\xff\xff")
 
 
 def encode_data(data: object) -> bytes:

@@ -229,14 +229,21 @@ class AgentPartialData(Struct, frozen=True):
     thinking: str
 
 
-class MessageData(Struct, frozen=True):
-    """An entry in a page of history: `type` and `message` are the type and `data` of its frame."""
+class MessageData(Struct, frozen=True, omit_defaults=True):
+    """An entry in a page of history: `type` and `message` are the type and `data` of its frame.
+
+    Of a large one, where that was asked for, `message` is a preview: an object of the same shape, with long strings,
+    arrays and objects cut at their end. `size` is then the bytes of the whole, and `cut` says where something is
+    missing, as JSON pointers (RFC 6901; "" is everything). Frames of entries have the two beside their `data`.
+    """
 
     offset: int
     timestamp: str
     direction: str
     type: str
     message: msgspec.Raw
+    size: int | None = None
+    cut: tuple[str, ...] = ()
 
 
 class MessagesMetadata(Struct, frozen=True):
@@ -357,7 +364,8 @@ class WatchData(Struct, frozen=True):
 
     From then on the connection gets each `project_state`, `approval_requested`, `approval_resolved` and
     `approval_cancelled` of the projects that it has not joined, too. Ask again after leaving a project
-    whose entries had not all come yet.
+    whose entries had not all come yet. To a connection that could not take all of these a `watch` without a
+    `request_id` comes instead, as soon as it can: how things are then, in place of what was known.
     """
 
     projects: list[ProjectStateData]

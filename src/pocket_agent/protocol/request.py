@@ -54,11 +54,20 @@ class ProjectDelete(Struct, frozen=True):
     project_id: Id | None = None
 
 
+Large = Literal["whole", "reference"]
+"""How entries of more than 16 KiB come: whole, or as a preview, to be fetched whole by `get_messages`."""
+
+
 class ProjectJoin(Struct, frozen=True):
-    """Subscribe to a project, optionally with everything after `since`."""
+    """Subscribe to a project, optionally with everything after `since`.
+
+    With `large: "reference"` an entry of more than 16 KiB comes as a preview, with `size` and `cut` beside its
+    `data` (see `MessageData`), so that no frame is long under way on a slow link; requests for an approval come whole.
+    """
 
     project_id: Id | None = None
     since: Since | Annotated[int, Meta(ge=0, le=MAX_OFFSET)] | str | None = None
+    large: Large = "whole"
 
 
 class ProjectLeave(Struct, frozen=True):
@@ -139,13 +148,20 @@ class AgentNewSession(Struct, frozen=True):
 
 
 class GetMessages(Struct, frozen=True):
-    """Read a page of the log."""
+    """Read a page of the log: the newest entries, those before `before`, or those after `since`.
+
+    A page has at most `limit` entries and `max_bytes` of data, but one entry always; without `max_bytes` the bound
+    is 8 MiB. With `large: "reference"` an entry of more than 16 KiB is a preview, see `MessageData`; a page of one
+    entry without it fetches the whole.
+    """
 
     project_id: Id | None = None
     since: Since | Annotated[int, Meta(ge=0, le=MAX_OFFSET)] | str | None = None
     before: Since | Annotated[int, Meta(ge=0, le=MAX_OFFSET)] | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
     direction: Literal["all", "client", "claude", "server"] = "all"
+    max_bytes: Annotated[int, Meta(ge=1024, le=8 * 1024 * 1024)] | None = None
+    large: Large = "whole"
 
 
 class ApprovalRespond(Struct, frozen=True):

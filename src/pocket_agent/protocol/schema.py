@@ -134,6 +134,8 @@ def _push(name: str) -> Json:
     }
     if name in ENTRY_TYPES:
         properties["offset"] = {"type": "integer", "minimum": 1}
+        properties["size"] = {"type": "integer", "minimum": 1}
+        properties["cut"] = {"type": "array", "items": {"type": "string"}}
     return {
         "title": name,
         "description": about,

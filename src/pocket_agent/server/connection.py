@@ -24,7 +24,7 @@ from pocket_agent.events import (
 )
 from pocket_agent.hub import Channel, Cursor, GapError, Hub
 from pocket_agent.model import Device, ProjectId
-from pocket_agent.protocol.frame import encode_data, encode_frame, websocket_frame
+from pocket_agent.protocol.frame import deflate, encode_data, encode_frame, websocket_frame
 from pocket_agent.protocol.push import ErrorData
 from pocket_agent.protocol.request import ClientFrame, decode, request_id_of
 from pocket_agent.server.feed import Feed
@@ -46,6 +46,8 @@ _MAX_IN_FLIGHT: Final = 32
 """Requests of one connection that may be under way at a time."""
 _PLACE_BYTES: Final = 256 * 1024
 """A large request counts for so many as fill its size, so that those under way bound the memory that they take."""
+_DEFLATE_BYTES: Final = 1024
+"""A page of history below this is not worth compressing."""
 _LINGER_SECONDS: Final = 30.0
 """How long a client that is closed has to take what waits for it, and the code of the close behind that."""
 _POLL_SECONDS: Final = (0.001, 0.05)
@@ -78,6 +80,9 @@ class Handler(Protocol):
 
     def left(self, project_id: ProjectId) -> None:
         """A connection that ended followed this project."""
+
+    def renew_watch(self, connection: "Connection") -> None:
+        """Send how all projects are, in place of the changes that a congested connection was not told of."""
 
 
 class Connection:
@@ -118,12 +123,20 @@ class Connection:
         self._limit = settings.websocket.send_buffer
         self._written = 0
         self._parked: dict[Cursor, None] = {}
+        self._outdated = False
+        """Whether changes were left out that a watcher is told of."""
+        self._handler: Handler | None = None
         self._serving: asyncio.Task[None] | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._in_flight = asyncio.Semaphore(_MAX_IN_FLIGHT)
         self._opened = time.monotonic()
         self._seen = self._opened
         self._pinged: float | None = None
+        self._patience = self._opened
+        """When the wait for the pong began, or the client last took something of what is before it."""
+        self._pinged_behind = 0
+        """How many bytes were written before the ping."""
+        self._acknowledged = 0
         self._requests = 0
         self._closed_by: Literal["client", "server"] = "client"
         self._close_code: int | None = None
@@ -147,6 +160,21 @@ class Connection:
         self._hub.sent += frames
         self._hub.sent_bytes += len(data)
 
+    def notify(self, data: bytes, frames: int) -> bool:
+        """Hand over frames about a project that it has not joined; False when it is congested and takes none."""
+        if not self.congested:
+            self.write(data, frames)
+            return True
+        if self in self._hub.watchers:
+            self._outdated = True
+            self._serve()
+        elif self.buffered <= 2 * self._limit:
+            self.write(data, frames)
+            return True
+        else:
+            self.end(CLOSE_SLOW_CONSUMER, "slow consumer")
+        return False
+
     def sees(self, project_id: ProjectId) -> bool:
         """Whether its device may know of a project."""
         return self.device.sees(project_id)
@@ -167,6 +195,22 @@ class Connection:
         body = data if isinstance(data, bytes) else encode_data(data)
         payload = encode_frame(kind, body, now(), project_id=project_id, request_id=request_id)
         self.write(websocket_frame(payload), 1)
+        self._hub.sent_by_type[kind] += 1
+
+    async def send_page(self, kind: str, data: object, *, project_id: str | None, request_id: str | None) -> None:
+        """Write one frame that may be large, compressed where the client has offered to take that (RFC 7692).
+
+        Each frame is compressed by itself, so that nothing is kept between two of them, and in a thread, since a
+        page may have megabytes. Only history is sent so: what is compressed together shows by its size how much of
+        it is alike, so that no secret may be among it.
+        """
+        payload = encode_frame(kind, encode_data(data), now(), project_id=project_id, request_id=request_id)
+        window = int(self._socket.compress)
+        if window and len(payload) >= _DEFLATE_BYTES:
+            payload = await asyncio.to_thread(deflate, payload, window)
+            self.write(websocket_frame(payload, compressed=True), 1)
+        else:
+            self.write(websocket_frame(payload), 1)
         self._hub.sent_by_type[kind] += 1
 
     def send_error(
@@ -190,10 +234,10 @@ class Connection:
         if interval > 0:
             self.feeds[kind] = Feed(interval, read, time.monotonic())
 
-    def join(self, channel: Channel, after: int | None) -> None:
-        """Follow a project; joining again moves the cursor."""
+    def join(self, channel: Channel, after: int | None, *, previews: bool = False) -> None:
+        """Follow a project; joining again moves the cursor. `previews`: large entries come as previews."""
         self.leave(channel.project_id)
-        self.cursors[channel.project_id] = channel.attach(self, after)
+        self.cursors[channel.project_id] = channel.attach(self, after, previews=previews)
 
     def attends(self, project_id: str) -> bool:
         """Whether somebody looks at a project here, or at all of them, and could answer for it."""
@@ -212,6 +256,7 @@ class Connection:
 
     async def serve(self, handler: Handler) -> None:
         """Answer requests until the connection ends."""
+        self._handler = handler
         self._hub.sinks[self] = None
         self._observer.emit(ConnectionOpened(self.id, self.device.name, self.device.id, self.peer.address))
         try:
@@ -342,8 +387,11 @@ class Connection:
         """Bring parked cursors up to the end, each a portion at a time, as the transport has room."""
         try:
             await self._room()
-            while self._parked and not self._transport.is_closing():
+            while (self._parked or self._outdated) and not self._transport.is_closing():
                 await self._room()
+                if self._outdated and self._handler is not None and not self._transport.is_closing():
+                    self._outdated = False
+                    self._handler.renew_watch(self)
                 for cursor in list(self._parked):
                     if self.congested:
                         break
@@ -365,7 +413,7 @@ class Connection:
             waiting = self._transport.get_write_buffer_size()
             if waiting <= self._limit // 2:
                 return
-            acknowledged = self._written - waiting - self._unacknowledged()
+            acknowledged = self._acknowledged_now()
             if acknowledged != taken:
                 taken = acknowledged
                 patience = loop.time() + self._settings.websocket.write_timeout
@@ -375,6 +423,10 @@ class Connection:
                 return
             await asyncio.sleep(delay)
             delay = min(delay * 2, longest)
+
+    def _acknowledged_now(self) -> int:
+        """Bytes that the client has taken, as far as the kernel knows."""
+        return self._written - self.buffered - self._unacknowledged()
 
     def _unacknowledged(self) -> int:
         """Bytes that the kernel holds for a client which has not taken them; 0 where that is not told.
@@ -395,12 +447,17 @@ class Connection:
             # Also one that follows no project must not let what all are told pile up for ever.
             self._serve()
         if self._pinged is not None:
-            # While its transport is congested a pong may be stuck behind what it has yet to read.
-            if at - self._pinged > timeouts.pong_timeout and not self.congested:
+            # The ping, and with it the pong, may be stuck behind what the client has yet to read: as long as it takes
+            # some of that, and has not got as far as the ping, it is alive.
+            acknowledged = self._acknowledged_now()
+            if self._acknowledged < min(acknowledged, self._pinged_behind):
+                self._acknowledged, self._patience = acknowledged, at
+            if at - self._patience > timeouts.pong_timeout and not self.congested:
                 self._closed_by, self._close_code = "server", 1006
                 self._transport.abort()
         elif at - self._seen >= timeouts.ping_interval and not self._transport.is_closing():
-            self._pinged = at
+            self._pinged = self._patience = at
+            self._acknowledged, self._pinged_behind = self._acknowledged_now(), self._written
             self._transport.write(_PING)
             self._written += len(_PING)
 

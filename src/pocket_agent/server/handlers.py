@@ -17,6 +17,7 @@ from pocket_agent.policy import Policy
 from pocket_agent.projects import Projects
 from pocket_agent.protocol import request as message
 from pocket_agent.protocol.frame import timestamp
+from pocket_agent.protocol.preview import preview
 from pocket_agent.protocol.push import (
     REPLY_TYPES,
     DirectoryData,
@@ -189,7 +190,7 @@ class Handlers:
 
             async def carry_out() -> Done:
                 reply = await act(call, session)
-                self._reply(connection, frame, reply, session.state.project.id)
+                await self._reply(connection, frame, reply, session.state.project.id)
                 return Done(session.state.project.id, reply)
 
             return carry_out
@@ -237,17 +238,19 @@ class Handlers:
                 connection.feed(frame.type, interval, points.more)
             case other:
                 raise AssertionError(other)
-        self._reply(connection, frame, reply, project_id)
+        await self._reply(connection, frame, reply, project_id)
         return Done(project_id, reply)
 
-    def _reply(self, connection: Connection, frame: ClientFrame, reply: Reply, project_id: ProjectId | None) -> None:
-        if reply is not None:
-            connection.send(
-                REPLY_TYPES.get(frame.type, frame.type),
-                reply,
-                project_id=project_id,
-                request_id=frame.request_id,
-            )
+    async def _reply(
+        self, connection: Connection, frame: ClientFrame, reply: Reply, project_id: ProjectId | None
+    ) -> None:
+        if reply is None:
+            return
+        kind = REPLY_TYPES.get(frame.type, frame.type)
+        if isinstance(reply, MessagesData):
+            await connection.send_page(kind, reply, project_id=project_id, request_id=frame.request_id)
+        else:
+            connection.send(kind, reply, project_id=project_id, request_id=frame.request_id)
 
     def _session(self, connection: Connection, frame: ClientFrame) -> Session:
         """The project that the frame names, or else the one that the connection has joined."""
@@ -279,6 +282,10 @@ class Handlers:
             projects=[state.view() for state in states],
             approvals=[WaitingApproval(state.project.id, waiting) for state in states for waiting in state.pending()],
         )
+
+    def renew_watch(self, connection: Connection) -> None:
+        """Send how all projects are, in place of the changes that a congested connection was not told of."""
+        connection.send("watch", self._watch(connection))
 
     async def _path_complete(self, path: str) -> PathCompleteData:
         found = await self._projects.directories.complete(path)
@@ -343,7 +350,7 @@ class Handlers:
             request_id=call.frame.request_id,
         )
         call.connection.send("project_state", state.encoded_view(), project_id=project.id)
-        call.connection.join(channel, after)
+        call.connection.join(channel, after, previews=request.large == "reference")
         state.log.say([live_draft("project_joined", SubscribersData(project.id, channel.subscribers))])
         return None
 
@@ -424,18 +431,20 @@ class Handlers:
             entries = await self._store.read_before(
                 project, before=before, limit=request.limit, max_bytes=_PAGE_BYTES, direction=direction
             )
-            entries = [entry for entry in entries if entry.offset > bounds.after]
-            oldest = entries[0].offset if entries else before
-            has_more = bool(entries) and max(bounds.after + 1, project.first) < oldest
+            messages = [_message(entry, request.large) for entry in reversed(entries) if entry.offset > bounds.after]
+            messages = _within(messages, request.max_bytes)[::-1]
+            oldest = messages[0].offset if messages else before
+            has_more = bool(messages) and max(bounds.after + 1, project.first) < oldest
         else:
             entries = await self._store.read(
                 project, after=bounds.after, limit=request.limit, max_bytes=_PAGE_BYTES, direction=direction
             )
-            has_more = bool(entries) and entries[-1].offset < project.head
+            messages = _within([_message(entry, request.large) for entry in entries], request.max_bytes)
+            has_more = bool(messages) and messages[-1].offset < project.head
         metadata = MessagesMetadata(
             epoch=project.epoch, first_offset=project.first, last_offset=project.head, has_more=has_more
         )
-        return MessagesData([_message(entry) for entry in entries], metadata)
+        return MessagesData(messages, metadata)
 
     async def _range(self, session: Session, request: message.GetMessages) -> _Range:
         since = await self._place(session, request.since)
@@ -504,13 +513,16 @@ class Handlers:
         return await session.executions(before=request.before, limit=request.limit)
 
 
-def _message(entry: Entry) -> MessageData:
+def _message(entry: Entry, large: message.Large) -> MessageData:
+    found = preview(entry.data) if large == "reference" else None
     return MessageData(
         offset=entry.offset,
         timestamp=timestamp(entry.timestamp),
         direction=entry.direction,
         type=entry.type,
-        message=msgspec.Raw(entry.data),
+        message=msgspec.Raw(entry.data if found is None else found.data),
+        size=None if found is None else found.size,
+        cut=() if found is None else found.cut,
     )
 
 
@@ -524,6 +536,18 @@ def _claims_page(claims: Sequence[Claim]) -> list[Claim]:
             break
         page.append(claim)
     return page
+
+
+def _within(messages: list[MessageData], max_bytes: int | None) -> list[MessageData]:
+    """The first messages that have at most so many bytes of data together, but one always."""
+    if max_bytes is None:
+        return messages
+    size = 0
+    for count, one in enumerate(messages):
+        size += len(memoryview(one.message))
+        if size > max_bytes and count > 0:
+            return messages[:count]
+    return messages
 
 
 def _milliseconds(text: str) -> Milliseconds:

@@ -268,7 +268,8 @@ class Endpoint:
         # Text stays bytes: frames are decoded once, by the protocol, which refuses bad UTF-8 by itself.
         socket: web.WebSocketResponse[Literal[False]] = web.WebSocketResponse(
             autoping=False,
-            compress=False,
+            # Inbound, what a message inflates to is bounded by `max_msg_size`, too.
+            compress=True,
             max_msg_size=self._settings.limits.message_size + 1,  # aiohttp's own bound is exclusive
             decode_text=False,
         )

@@ -66,6 +66,10 @@ class Witness:
         """As the other one does."""
         self._handler.left(project_id)
 
+    def renew_watch(self, connection: Connection) -> None:
+        """As the other one does."""
+        self._handler.renew_watch(connection)
+
     def _note(self, connection: Connection, frame: ClientFrame, outcome: str, done: Done | None) -> None:
         project_id = (done.project_id if done is not None else None) or frame.project_id
         details = {**_asked(frame), **_replied(done)}

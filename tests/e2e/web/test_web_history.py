@@ -152,6 +152,6 @@ async def test_a_huge_text_is_shown_by_its_beginning(server: ServerProcess, brow
         await seen.open(project.id)
         async with client.subscribe(project.id) as stream:
             await run(client, stream, "x" * 900_000)
-        await seen.button("Show all (900 KB)").click()
+        await seen.page.locator(".said").get_by_role("button", name="Show all (900 KB)").click()
         length = await seen.page.locator("pre.plain").evaluate("(element) => element.textContent.length")
         assert length == 900_000

@@ -188,7 +188,15 @@ export class Link {
   private probe(silenceMs: number): void {
     const socket = this.socket;
     if (socket === null || performance.now() - socket.heard < silenceMs) return;
-    const timer = setTimeout(() => socket.close(), PROBE_MS);
+    const asked = performance.now();
+    const wait = PROBE_MS + socket.patience;
+    const look = (): void => {
+      // What comes in meanwhile is before the answer.
+      const left = Math.max(asked, socket.heard) + wait - performance.now();
+      if (left > 0) timer = setTimeout(look, left);
+      else socket.close();
+    };
+    let timer = setTimeout(look, wait);
     const done = (): void => clearTimeout(timer);
     socket.request("server_stats", {}).then(done, done);
   }

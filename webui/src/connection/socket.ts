@@ -29,7 +29,14 @@ const LOST: Readonly<Record<number, string>> = {
 
 export type RequestType = keyof Requests;
 
+/** Replies that hold all requests for an approval that wait, by their type; in bytes. */
+const LARGE_REPLIES: Readonly<Partial<Record<RequestType, number>>> = { watch: 262_144, project_join: 262_144 };
+/** Bytes a millisecond. */
+const SLOWEST = 4;
+
 interface Pending {
+  /** The most bytes that are expected, beyond those of an ordinary reply. */
+  readonly bytes: number;
   readonly resolve: (frame: Frame) => void;
   readonly reject: (error: Error) => void;
 }
@@ -78,7 +85,9 @@ export class Socket {
     this.number += 1;
     const requestId = `${this.name}-${this.number}`;
     return new Promise((resolve, reject) => {
+      const most = "max_bytes" in data ? data.max_bytes : undefined;
       this.pending.set(requestId, {
+        bytes: most ?? LARGE_REPLIES[type] ?? 0,
         resolve: (frame) => {
           const reply = frame.data as Replies[Kind];
           onReply?.(reply);
@@ -89,6 +98,16 @@ export class Socket {
       const project = projectId === undefined ? {} : { project_id: projectId };
       this.wire.send(JSON.stringify({ type, data, request_id: requestId, ...project }));
     });
+  }
+
+  /**
+   * How long a reply may be under way that was asked for before, in milliseconds: a browser does not tell of a frame
+   * before all of it is there. At SLOWEST a link is as good as dead.
+   */
+  get patience(): number {
+    let bytes = 0;
+    for (const pending of this.pending.values()) bytes += pending.bytes;
+    return bytes / SLOWEST;
   }
 
   /** Ends it from this side; a link that is dead may never say so itself. */

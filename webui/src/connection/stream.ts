@@ -85,9 +85,14 @@ export class Stream {
     try {
       const since = await this.listener.position(socket);
       if (isStale()) return;
-      await socket.request("project_join", { project_id: this.projectId, since }, undefined, (reply) => {
-        if (!isStale()) this.onJoined(socket, since, reply);
-      });
+      await socket.request(
+        "project_join",
+        { project_id: this.projectId, since, large: "reference" },
+        undefined,
+        (reply) => {
+          if (!isStale()) this.onJoined(socket, since, reply);
+        },
+      );
     } catch (error) {
       if (isStale() || error instanceof ConnectionLostError) return; // the next connection joins again
       if (error instanceof ServerError && error.code === "RATE_LIMITED") this.joinLater(socket);

@@ -6,11 +6,17 @@ import type { Approvals } from "../store/approvals";
 import type { ExecutionData, MessagesData, ProjectJoinData, QueuedPrompt } from "../wire/generated";
 import { ServerError, type Frame } from "../wire/frame";
 import type { RawEntry } from "./entry";
+import type { Rest } from "./item";
 import { Live } from "./live";
 import { list, optionalText, record } from "./reading";
 import { Timeline, type Bounds } from "./timeline";
 
-const PAGE = 200;
+/** A page of the log: at most so many entries, and bytes of them; large entries come as previews. */
+const PAGE = { limit: 200, max_bytes: 131_072, large: "reference" } as const;
+/** How long a fetch may take at most, in milliseconds for each byte and for all of it. */
+const FETCH_MS = { byte: 0.25, all: 60_000 };
+/** The most bytes that may be asked for in a page; one entry comes whole in any case. */
+const MAX_PAGE = 8_388_608;
 const EXECUTIONS = 50;
 
 /** One project's conversation, followed for as long as it is open. */
@@ -18,6 +24,8 @@ export class Conversation implements StreamListener {
   readonly projectId: string;
   readonly timeline: Timeline;
   readonly live = new Live();
+  /** Whether the end is looked at, so that after an absence the newest entries are shown and not those that were missed. */
+  isFollowing = true;
   private readonly link: Link;
   private readonly approvals: Approvals;
   private readonly stream: Stream;
@@ -104,7 +112,7 @@ export class Conversation implements StreamListener {
     if (!this.timeline.hasOlder) return;
     await this.read(async () => {
       const before = this.timeline.firstOffset;
-      const page = await this.page({ before, limit: PAGE });
+      const page = await this.page({ before });
       if (this.timeline.firstOffset === before) this.timeline.prepend(entries(page), page.metadata.first_offset);
     });
   }
@@ -114,7 +122,7 @@ export class Conversation implements StreamListener {
     if (!this.timeline.hasNewer) return;
     await this.read(async () => {
       const since = this.timeline.lastOffset;
-      const page = await this.page({ since, limit: PAGE });
+      const page = await this.page({ since });
       if (this.timeline.lastOffset === since) this.timeline.extend(entries(page));
     });
   }
@@ -124,7 +132,7 @@ export class Conversation implements StreamListener {
     await this.reading;
     if (!this.timeline.hasNewer) return;
     await this.read(async () => {
-      const page = await this.page({ limit: PAGE });
+      const page = await this.page({});
       const { first_offset, last_offset } = page.metadata;
       // Entries may have come meanwhile; they are read on from here.
       this.timeline.reset(entries(page), first_offset, Math.max(last_offset, this.reached?.offset ?? 0));
@@ -152,15 +160,52 @@ export class Conversation implements StreamListener {
     }
   }
 
+  /** Fetches the whole of an entry of which only the beginning is here. */
+  async loadWhole({ offset, size }: Rest): Promise<void> {
+    const page = await this.link.request(
+      "get_messages",
+      {
+        limit: 1,
+        since: { offset: offset - 1, epoch: this.reached?.epoch ?? null },
+        max_bytes: Math.min(size, MAX_PAGE),
+      },
+      { projectId: this.projectId, timeoutMs: FETCH_MS.all + size * FETCH_MS.byte },
+    );
+    for (const entry of entries(page)) if (entry.offset === offset) this.timeline.replace(entry);
+  }
+
   async position(socket: Socket): Promise<Position> {
-    if (this.reached !== null) return this.reached;
-    const page = await socket.request("get_messages", { limit: PAGE }, this.projectId);
+    if (this.reached !== null && (await this.catchUp(socket, this.reached))) return this.reached;
+    const page = await socket.request("get_messages", PAGE, this.projectId);
     const { epoch, first_offset, last_offset } = page.metadata;
     this.timeline.reset(entries(page), first_offset, last_offset);
     this.begun.value = page.messages.findLast(({ type }) => type === "prompt")?.timestamp ?? null;
     this.ready.value = true;
     this.reached = { epoch, offset: last_offset };
     return this.reached;
+  }
+
+  /**
+   * Reads what has come since an entry, a page at most: what is more is skipped, to be read when it is scrolled to.
+   *
+   * @returns false when the log cannot be continued from there, or the newest entries are to be shown.
+   */
+  private async catchUp(socket: Socket, since: Position): Promise<boolean> {
+    let page: MessagesData;
+    try {
+      page = await socket.request("get_messages", { ...PAGE, since }, this.projectId);
+    } catch (error) {
+      if (error instanceof ServerError && error.code === "VALIDATION_FAILED") return false; // another epoch
+      throw error;
+    }
+    const { epoch, first_offset, last_offset, has_more } = page.metadata;
+    if (first_offset > since.offset + 1 || (has_more && this.isFollowing)) return false;
+    for (const entry of entries(page)) this.entry(entry);
+    if (has_more) {
+      this.timeline.advance(first_offset, last_offset);
+      this.reached = { epoch, offset: last_offset };
+    }
+    return true;
   }
 
   joined(reply: ProjectJoinData, behind: boolean): void {
@@ -184,7 +229,7 @@ export class Conversation implements StreamListener {
   }
 
   frame(frame: Frame): void {
-    if (frame.offset !== undefined) this.entry(frame, frame.offset);
+    if (frame.offset !== undefined) this.entry({ ...frame, offset: frame.offset });
     else if (frame.type === "agent_message") this.live.accept(record(frame.data));
     else if (frame.type === "queue_state") this.prompts.value = frame.data.queue;
     else if (frame.type === "project_state" && frame.data.state !== "EXECUTING") this.live.clear();
@@ -195,10 +240,10 @@ export class Conversation implements StreamListener {
     if (!this.stream.isReplay(frame)) this.approvals.accept(frame);
   }
 
-  private entry(frame: Frame, offset: number): void {
+  private entry(raw: RawEntry): void {
+    const { offset, timestamp, type, data } = raw;
     if (this.reached !== null) this.reached = { epoch: this.reached.epoch, offset };
-    const { timestamp, type, data } = frame;
-    const entry = this.timeline.append({ offset, timestamp, type, data });
+    const entry = this.timeline.append(raw);
     if (type === "prompt") {
       this.begun.value = timestamp;
       this.running.value = optionalText(record(data)["execution_id"]);
@@ -233,13 +278,13 @@ export class Conversation implements StreamListener {
     }
   }
 
-  private page(data: { before?: number; since?: number; limit: number }): Promise<MessagesData> {
+  private page(data: { before?: number; since?: number }): Promise<MessagesData> {
     const epoch = this.reached?.epoch ?? null;
-    const { before, since, limit } = data;
+    const { before, since } = data;
     return this.link.request(
       "get_messages",
       {
-        limit,
+        ...PAGE,
         ...(before === undefined ? {} : { before: { offset: before, epoch } }),
         ...(since === undefined ? {} : { since: { offset: since, epoch } }),
       },
@@ -263,7 +308,7 @@ function ignored(): void {
 }
 
 function entries({ messages }: MessagesData): RawEntry[] {
-  return messages.map(({ offset, timestamp, type, message }) => ({ offset, timestamp, type, data: message }));
+  return messages.map(({ message, ...entry }) => ({ ...entry, data: message }));
 }
 
 function byId(execution: ExecutionData): [string, ExecutionData] {

@@ -11,6 +11,9 @@ export interface RawEntry {
   readonly timestamp: string;
   readonly type: string;
   readonly data: unknown;
+  /** Where `data` is a preview: the bytes of the whole, and JSON pointers to what is missing. */
+  readonly size?: number | null | undefined;
+  readonly cut?: readonly string[] | undefined;
 }
 
 export interface Entry {
@@ -29,6 +32,7 @@ export interface Entry {
 }
 
 interface Draft {
+  readonly raw: RawEntry;
   items: Item[];
   results: (readonly [string, ToolResult])[];
   requests: (readonly [string, string])[];
@@ -40,17 +44,30 @@ type Unplaced<Kind> = Kind extends Item ? Omit<Kind, keyof Place> : never;
 
 /** Takes one entry apart; what is not known shows nothing. */
 export function readEntry(raw: RawEntry): Entry {
-  const draft: Draft = { items: [], results: [], requests: [], outcomes: [], executionId: null };
-  const add = (item: Unplaced<Item>): void => {
+  const draft: Draft = { raw, items: [], results: [], requests: [], outcomes: [], executionId: null };
+  const add: Add = (item, path = "") => {
     const place = { key: `${raw.offset}.${draft.items.length}`, offset: raw.offset, at: raw.timestamp };
-    draft.items.push({ ...item, ...place });
+    draft.items.push({ ...item, ...place, ...(isCut(raw, path) ? { size: raw.size ?? 0 } : {}) });
   };
   const data = record(raw.data);
   readers[raw.type]?.(data, draft, add);
-  return { offset: raw.offset, weight: weigh(draft), ...draft };
+  if (data["type"] === "assistant" && draft.items.length === 0 && isCut(raw, CONTENT)) {
+    add({ kind: "notice", tone: "plain", text: "A large entry" });
+  }
+  const { items, results, requests, outcomes, executionId } = draft;
+  const said = { items, results, requests, outcomes, executionId };
+  return { offset: raw.offset, weight: weigh(said), ...said };
 }
 
-type Add = (item: Unplaced<Item>) => void;
+const CONTENT = "/message/content";
+
+/** Whether something is missing in the part of an entry to which a JSON pointer leads, or around it. */
+function isCut({ cut = [] }: RawEntry, path: string): boolean {
+  return cut.some((place) => `${place}/`.startsWith(`${path}/`) || `${path}/`.startsWith(`${place}/`));
+}
+
+/** Adds what a part of the entry's data says; "" is all of it. */
+type Add = (item: Unplaced<Item>, path?: string) => void;
 type Reader = (data: Loose, draft: Draft, add: Add) => void;
 
 const readers: Readonly<Record<string, Reader>> = {
@@ -105,18 +122,19 @@ const readers: Readonly<Record<string, Reader>> = {
 const lines: Readonly<Record<string, Reader>> = {
   assistant(data, _, add) {
     const parent = optionalText(data["parent_tool_use_id"]);
-    for (const value of list(record(data["message"])["content"])) {
+    for (const [at, value] of list(record(data["message"])["content"]).entries()) {
       const block = record(value);
+      const path = `${CONTENT}/${at}`;
       switch (block["type"]) {
         case "text":
-          if (text(block["text"]).trim() !== "") add({ kind: "text", text: text(block["text"]), parent });
+          if (text(block["text"]).trim() !== "") add({ kind: "text", text: text(block["text"]), parent }, path);
           break;
         case "thinking":
-          if (text(block["thinking"]) !== "") add({ kind: "thinking", text: text(block["thinking"]), parent });
+          if (text(block["thinking"]) !== "") add({ kind: "thinking", text: text(block["thinking"]), parent }, path);
           break;
         case "tool_use":
         case "server_tool_use":
-          add({ kind: "tool", id: text(block["id"]), name: text(block["name"]), input: block["input"], parent });
+          add({ kind: "tool", id: text(block["id"]), name: text(block["name"]), input: block["input"], parent }, path);
           break;
         default:
       }
@@ -124,12 +142,16 @@ const lines: Readonly<Record<string, Reader>> = {
   },
   user(data, draft, add) {
     if (data["isReplay"] === true) return;
-    for (const value of list(record(data["message"])["content"])) {
+    const { raw } = draft;
+    for (const [at, value] of list(record(data["message"])["content"]).entries()) {
       const block = record(value);
-      if (block["type"] === "tool_result") draft.results.push([text(block["tool_use_id"]), readResult(block)]);
-      else if (block["type"] === "text" && optionalText(data["parent_tool_use_id"]) === null) {
+      const path = `${CONTENT}/${at}`;
+      const rest = isCut(raw, path) ? { rest: { offset: raw.offset, size: raw.size ?? 0 } } : {};
+      if (block["type"] === "tool_result") {
+        draft.results.push([text(block["tool_use_id"]), { ...readResult(block, rest.rest !== undefined), ...rest }]);
+      } else if (block["type"] === "text" && optionalText(data["parent_tool_use_id"]) === null) {
         const said = text(block["text"]).trim();
-        if (said !== "") add({ kind: "notice", tone: "plain", text: said });
+        if (said !== "") add({ kind: "notice", tone: "plain", text: said }, path);
       }
     }
   },
@@ -138,14 +160,17 @@ const lines: Readonly<Record<string, Reader>> = {
     const taken = INPUT_TOKENS.map((name) => number(usage[name])).filter((count) => count !== null);
     const failed = data["is_error"] === true;
     const milliseconds = number(data["duration_ms"]);
-    add({
-      kind: "result",
-      failed,
-      message: failed ? text(data["result"]) || list(data["errors"]).map(String).join("; ") : "",
-      seconds: milliseconds === null ? null : milliseconds / 1000,
-      inputTokens: taken.length === 0 ? null : taken.reduce((sum, count) => sum + count, 0),
-      outputTokens: number(usage["output_tokens"]),
-    });
+    add(
+      {
+        kind: "result",
+        failed,
+        message: failed ? text(data["result"]) || list(data["errors"]).map(String).join("; ") : "",
+        seconds: milliseconds === null ? null : milliseconds / 1000,
+        inputTokens: taken.length === 0 ? null : taken.reduce((sum, count) => sum + count, 0),
+        outputTokens: number(usage["output_tokens"]),
+      },
+      failed ? "/result" : "/usage",
+    );
   },
   system(data, _, add) {
     if (data["subtype"] === "api_retry") {
@@ -161,7 +186,7 @@ const lines: Readonly<Record<string, Reader>> = {
 const INPUT_TOKENS = ["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"] as const;
 const IMAGE_TYPES: ReadonlySet<string> = new Set(["image/png", "image/jpeg", "image/gif", "image/webp"]);
 
-function readResult(block: Loose): ToolResult {
+function readResult(block: Loose, isPreview: boolean): ToolResult {
   const content = block["content"];
   const images: Image[] = [];
   const parts: string[] = [];
@@ -170,7 +195,8 @@ function readResult(block: Loose): ToolResult {
     const { media_type, data } = record(source);
     if (typeof said === "string") parts.push(said);
     else if (type === "image" && IMAGE_TYPES.has(text(media_type))) {
-      images.push({ type: text(media_type), data: text(data) });
+      if (isPreview) parts.push("[image]");
+      else images.push({ type: text(media_type), data: text(data) });
     } else parts.push(`[${text(type) || typeof part}]`);
   }
   return { text: parts.join("\n"), images, failed: block["is_error"] === true };

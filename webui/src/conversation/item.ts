@@ -7,6 +7,8 @@ export interface Place {
   readonly offset: number;
   /** RFC 3339. */
   readonly at: string;
+  /** Where only the beginning is here: the bytes of the whole entry. */
+  readonly size?: number;
 }
 
 export interface PromptItem extends Place {
@@ -60,6 +62,14 @@ export interface ToolResult {
   readonly text: string;
   readonly images: readonly Image[];
   readonly failed: boolean;
+  /** The entry that holds it, and where only the beginning is here, the bytes of the whole. */
+  readonly rest?: Rest;
+}
+
+/** An entry of which only the beginning is here. */
+export interface Rest {
+  readonly offset: number;
+  readonly size: number;
 }
 
 export interface Image {

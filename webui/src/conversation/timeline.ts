@@ -112,6 +112,26 @@ export class Timeline {
     return entry;
   }
 
+  /** Learns of newer entries without taking them; they are read when they are scrolled to. */
+  advance(first: number, head: number): void {
+    this.first = first;
+    this.head = Math.max(this.head, head);
+    this.changed();
+  }
+
+  /** Takes an entry again, the whole in place of its beginning. */
+  replace(raw: RawEntry): void {
+    const index = this.entries.findIndex(({ offset }) => offset === raw.offset);
+    const before = this.entries[index];
+    if (before === undefined) return;
+    const entry = readEntry(raw);
+    this.weight -= before.weight;
+    this.entries[index] = entry;
+    this.note(entry);
+    this.shown = this.entries.flatMap(({ items }) => items);
+    this.changed();
+  }
+
   /** Takes entries that stand right before those in memory. */
   prepend(page: readonly RawEntry[], first: number): void {
     this.first = first;

@@ -15,7 +15,6 @@ const LOADERS: Readonly<Record<string, Load>> = {
   go: () => import("highlight.js/lib/languages/go"),
   ini: () => import("highlight.js/lib/languages/ini"),
   java: () => import("highlight.js/lib/languages/java"),
-  javascript: () => import("highlight.js/lib/languages/javascript"),
   json: () => import("highlight.js/lib/languages/json"),
   markdown: () => import("highlight.js/lib/languages/markdown"),
   python: () => import("highlight.js/lib/languages/python"),
@@ -27,12 +26,12 @@ const LOADERS: Readonly<Record<string, Load>> = {
   yaml: () => import("highlight.js/lib/languages/yaml"),
 };
 
-/** Other names of languages, and the endings of their files. */
+/** Other names of languages, and the endings of their files; the grammar of TypeScript reads JavaScript, too. */
 // prettier-ignore
 const ALIASES: Readonly<Record<string, string>> = {
   sh: "bash", shell: "bash", zsh: "bash", console: "bash", c: "cpp", h: "cpp", cc: "cpp", cxx: "cpp", hpp: "cpp", "c++": "cpp",
   scss: "css", less: "css", patch: "diff", docker: "dockerfile", golang: "go",
-  toml: "ini", cfg: "ini", conf: "ini", js: "javascript", mjs: "javascript", cjs: "javascript", jsx: "javascript",
+  toml: "ini", cfg: "ini", conf: "ini", javascript: "typescript", js: "typescript", mjs: "typescript", cjs: "typescript", jsx: "typescript",
   jsonc: "json", json5: "json", md: "markdown", py: "python",
   pyi: "python", rb: "ruby", rs: "rust", ts: "typescript", tsx: "typescript", mts: "typescript", html: "xml",
   htm: "xml", svg: "xml", vue: "xml", svelte: "xml", yml: "yaml",

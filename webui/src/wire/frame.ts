@@ -15,6 +15,9 @@ interface Envelope<Kind extends string, Data> {
   readonly request_id?: string;
   /** Stands on entries of a project's log only. */
   readonly offset?: number;
+  /** Of an entry of which `data` is only a preview: the bytes of the whole, and where something is missing. */
+  readonly size?: number;
+  readonly cut?: readonly string[];
   readonly data: Data;
 }
 

@@ -13,10 +13,16 @@ export interface ProjectDelete {
   readonly project_id?: string | null;
 }
 
-/** Subscribe to a project, optionally with everything after `since`. */
+/**
+ * Subscribe to a project, optionally with everything after `since`.
+ *
+ * With `large: "reference"` an entry of more than 16 KiB comes as a preview, with `size` and `cut` beside its
+ * `data` (see `MessageData`), so that no frame is long under way on a slow link; requests for an approval come whole.
+ */
 export interface ProjectJoin {
   readonly project_id?: string | null;
   readonly since?: number | string | Since | null;
+  readonly large?: "reference" | "whole";
 }
 
 /**
@@ -92,13 +98,21 @@ export interface AgentNewSession {
   readonly project_id?: string | null;
 }
 
-/** Read a page of the log. */
+/**
+ * Read a page of the log: the newest entries, those before `before`, or those after `since`.
+ *
+ * A page has at most `limit` entries and `max_bytes` of data, but one entry always; without `max_bytes` the bound
+ * is 8 MiB. With `large: "reference"` an entry of more than 16 KiB is a preview, see `MessageData`; a page of one
+ * entry without it fetches the whole.
+ */
 export interface GetMessages {
   readonly project_id?: string | null;
   readonly since?: number | string | Since | null;
   readonly before?: number | Since | null;
   readonly limit?: number;
   readonly direction?: "all" | "claude" | "client" | "server";
+  readonly max_bytes?: number | null;
+  readonly large?: "reference" | "whole";
 }
 
 /**
@@ -459,13 +473,21 @@ export interface MessagesData {
   readonly metadata: MessagesMetadata;
 }
 
-/** An entry in a page of history: `type` and `message` are the type and `data` of its frame. */
+/**
+ * An entry in a page of history: `type` and `message` are the type and `data` of its frame.
+ *
+ * Of a large one, where that was asked for, `message` is a preview: an object of the same shape, with long strings,
+ * arrays and objects cut at their end. `size` is then the bytes of the whole, and `cut` says where something is
+ * missing, as JSON pointers (RFC 6901; "" is everything). Frames of entries have the two beside their `data`.
+ */
 export interface MessageData {
   readonly offset: number;
   readonly timestamp: string;
   readonly direction: string;
   readonly type: string;
   readonly message: unknown;
+  readonly size?: number | null;
+  readonly cut?: readonly string[];
 }
 
 /** Where the page lies in the log. `has_more` is about the direction of reading. */
@@ -591,7 +613,8 @@ export interface UsageData {
  *
  * From then on the connection gets each `project_state`, `approval_requested`, `approval_resolved` and
  * `approval_cancelled` of the projects that it has not joined, too. Ask again after leaving a project
- * whose entries had not all come yet.
+ * whose entries had not all come yet. To a connection that could not take all of these a `watch` without a
+ * `request_id` comes instead, as soon as it can: how things are then, in place of what was known.
  */
 export interface WatchData {
   readonly projects: readonly ProjectStateData[];

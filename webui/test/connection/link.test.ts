@@ -137,6 +137,29 @@ test("a link that has gone silent is asked, and given up when it does not answer
   expect(link.status.value.kind).not.toBe("online");
 });
 
+test("a link over which a large reply comes is given the time that it takes", async () => {
+  network.wire.accept();
+  const page = link.request("get_messages", { max_bytes: 131_072 }, { projectId: "p", timeoutMs: Infinity });
+  await vi.advanceTimersByTimeAsync(31_000 + 8_000 + 30_000);
+  expect(network.wire.closedBy).toBe(null);
+  network.wire.reply("get_messages", { messages: [] }, "messages_response");
+  expect(await page).toEqual({ messages: [] });
+  await vi.advanceTimersByTimeAsync(120_000);
+  expect(network.wires[0]?.closedBy).toBe("client");
+});
+
+test("what comes in before the answer keeps a link", async () => {
+  network.wire.accept();
+  await vi.advanceTimersByTimeAsync(31_000);
+  for (let turn = 0; turn < 10; turn += 1) {
+    network.wire.say({ type: "server_stats", data: {} });
+    await vi.advanceTimersByTimeAsync(7_000);
+  }
+  expect(network.wires[0]?.closedBy).toBe(null);
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(network.wires[0]?.closedBy).toBe("client");
+});
+
 test("a link that answers is kept", async () => {
   network.wire.accept();
   for (let turn = 0; turn < 5; turn += 1) {

@@ -57,7 +57,11 @@ function joined(offset: number, epoch = "e", recovered = true): void {
 }
 
 test("it joins with the position that its listener has, and is live at the end of the log", () => {
-  expect(network.wire.asked("project_join").data).toEqual({ project_id: "p", since: { epoch: "e", offset: 3 } });
+  expect(network.wire.asked("project_join").data).toEqual({
+    project_id: "p",
+    since: { epoch: "e", offset: 3 },
+    large: "reference",
+  });
   expect(stream.state.value).toBe("catching-up");
   joined(5);
   expect(stream.state.value).toBe("catching-up");
@@ -90,7 +94,11 @@ test("after a reconnect it goes on from the last entry", async () => {
   link.retry();
   network.wire.accept();
   await settle();
-  expect(network.wire.asked("project_join").data).toEqual({ project_id: "p", since: { epoch: "e", offset: 4 } });
+  expect(network.wire.asked("project_join").data).toEqual({
+    project_id: "p",
+    since: { epoch: "e", offset: 4 },
+    large: "reference",
+  });
   joined(6);
   entry(5);
   entry(6);

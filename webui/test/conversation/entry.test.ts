@@ -145,3 +145,20 @@ test("the weight is about the characters that are kept", () => {
   expect(line({ type: "assistant", message: { content: [{ type: "text", text }] } }).weight).toBeGreaterThan(100_000);
   expect(line({ type: "system", subtype: "init", tools: [text] }).weight).toBeLessThan(1000);
 });
+
+test("what is only a beginning says how large the whole is", () => {
+  const content = [
+    { type: "text", text: "short" },
+    { type: "tool_use", id: "t", name: "Write", input: { content: "lon" } },
+  ];
+  const preview = (data: object, cut: readonly string[]): ReturnType<typeof readEntry> =>
+    readEntry({ offset: 7, timestamp: "t", type: "agent_message", data, size: 119_000, cut });
+  const call = preview({ type: "assistant", message: { content } }, ["/message/content/1/input/content"]);
+  expect(call.items.map(({ size }) => size)).toEqual([undefined, 119_000]);
+  const result = { type: "tool_result", tool_use_id: "t", content: "done" };
+  const answer = { type: "user", message: { content: [result] } };
+  expect(preview(answer, ["/tool_use_result/originalFile"]).results[0]?.[1].rest).toBe(undefined);
+  expect(preview(answer, ["/message/content/0/content"]).results[0]?.[1].rest).toEqual({ offset: 7, size: 119_000 });
+  expect(preview({ type: "assistant", message: {} }, ["/message"]).items[0]?.size).toBe(119_000);
+  expect(preview({ type: "user", isReplay: true, message: {} }, [""]).items).toEqual([]);
+});

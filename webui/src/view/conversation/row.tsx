@@ -9,7 +9,7 @@ import type { ExecutionData } from "../../wire/generated";
 import { Boundary } from "../boundary";
 import { Icon } from "../icon";
 import { memo } from "../memo";
-import { Clip } from "../text/clip";
+import { Clip, ShowRest, restOf } from "../text/clip";
 import { CopyButton } from "../text/copy";
 import { useExpanded } from "../text/expansion";
 import { Markdown } from "../text/markdown";
@@ -69,7 +69,7 @@ const Prompt = memo(function Prompt({ item }: { readonly item: PromptItem }): VN
         {item.by} · <time title={formatFullTime(item.at)}>{formatTime(item.at)}</time>
       </p>
       <div class="bubble">
-        <Clip id={item.key} height={320}>
+        <Clip id={item.key} height={320} rest={restOf(item)}>
           <p class="prompt-text" dir="auto">
             {item.text}
           </p>
@@ -80,18 +80,25 @@ const Prompt = memo(function Prompt({ item }: { readonly item: PromptItem }): VN
 });
 
 const Said = memo(function Said({ item }: { readonly item: TextItem }): VNode {
+  const [whole, setWhole] = useExpanded(`${item.key} whole`, false);
+  const rest = restOf(item);
   return (
     <article class="said" aria-label="Agent">
-      <Markdown text={item.text} />
-      <div class="said-actions">
-        <CopyButton text={() => item.text} label="Copy text" />
-      </div>
+      <Markdown text={item.text} whole={whole} />
+      {rest === undefined ? (
+        <div class="said-actions">
+          <CopyButton text={() => item.text} label="Copy text" />
+        </div>
+      ) : (
+        <ShowRest rest={rest} onShow={() => setWhole(true)} />
+      )}
     </article>
   );
 });
 
 const Thought = memo(function Thought({ item }: { readonly item: TextItem }): VNode {
   const [open, setOpen] = useExpanded(item.key, false);
+  const rest = restOf(item);
   return (
     <section class="thought" aria-label="Thinking">
       <button type="button" aria-expanded={open} onClick={() => setOpen(!open)}>
@@ -104,6 +111,7 @@ const Thought = memo(function Thought({ item }: { readonly item: TextItem }): VN
       {open && (
         <div class="thought-text">
           <Markdown text={item.text} />
+          {rest !== undefined && <ShowRest rest={rest} />}
         </div>
       )}
     </section>
@@ -143,7 +151,7 @@ const Notice = memo(function Notice({ item }: { readonly item: NoticeItem }): VN
   return (
     <div class={`notice ${item.tone}`}>
       {item.tone === "danger" && <Icon node={CircleAlert} size={17} />}
-      <Clip id={item.key} height={160}>
+      <Clip id={item.key} height={160} rest={restOf(item)}>
         <p class="prompt-text" dir="auto">
           {item.text}
         </p>

@@ -1,12 +1,13 @@
 import type { VNode } from "preact";
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useCallback, useEffect, useMemo, useState } from "preact/hooks";
 import { useComputed } from "@preact/signals";
 import { ArrowDown } from "lucide";
 import type { Conversation } from "../../conversation/conversation";
-import type { Item } from "../../conversation/item";
+import type { Item, Rest } from "../../conversation/item";
 import { useStore } from "../../store/store";
 import { Icon } from "../icon";
 import { List } from "../list/list";
+import { LoadWhole } from "../text/clip";
 import { Expansion, ExpansionProvider } from "../text/expansion";
 import { LiveView, Working } from "./live";
 import { Row } from "./row";
@@ -28,6 +29,7 @@ export function Transcript({ conversation, isRunning }: TranscriptProps): VNode 
   const executions = conversation.executions.value;
   const ends = useMemo(() => endsOf(timeline.items), [version]);
 
+  const loadWhole = useCallback((rest: Rest) => conversation.loadWhole(rest), [conversation]);
   const toNewest = async (): Promise<void> => {
     await conversation.toNewest();
     control.toEnd();
@@ -47,32 +49,37 @@ export function Transcript({ conversation, isRunning }: TranscriptProps): VNode 
 
   return (
     <ExpansionProvider value={expansion}>
-      <div class="transcript">
-        <List
-          label="Conversation"
-          items={timeline.items}
-          version={version}
-          control={control}
-          render={renderRow}
-          footer={
-            <div class="live-area">
-              <LiveView conversation={conversation} />
-              {isRunning && <Working since={conversation.startedAt.value} waits={waits.value} />}
-            </div>
-          }
-          goesOn={timeline.hasNewer}
-          onNearStart={() => void conversation.loadOlder()}
-          onNearEnd={() => void conversation.loadNewer()}
-          onFollow={setFollowing}
-        />
-        {conversation.isReading.value && <div class="reading spinner" role="status" aria-label="Loading more" />}
-        {(!isFollowing || timeline.hasNewer) && (
-          <button class="jump" type="button" onClick={() => void toNewest()}>
-            <Icon node={ArrowDown} size={18} />
-            Newest
-          </button>
-        )}
-      </div>
+      <LoadWhole.Provider value={loadWhole}>
+        <div class="transcript">
+          <List
+            label="Conversation"
+            items={timeline.items}
+            version={version}
+            control={control}
+            render={renderRow}
+            footer={
+              <div class="live-area">
+                <LiveView conversation={conversation} />
+                {isRunning && <Working since={conversation.startedAt.value} waits={waits.value} />}
+              </div>
+            }
+            goesOn={timeline.hasNewer}
+            onNearStart={() => void conversation.loadOlder()}
+            onNearEnd={() => void conversation.loadNewer()}
+            onFollow={(following) => {
+              conversation.isFollowing = following;
+              setFollowing(following);
+            }}
+          />
+          {conversation.isReading.value && <div class="reading spinner" role="status" aria-label="Loading more" />}
+          {(!isFollowing || timeline.hasNewer) && (
+            <button class="jump" type="button" onClick={() => void toNewest()}>
+              <Icon node={ArrowDown} size={18} />
+              Newest
+            </button>
+          )}
+        </div>
+      </LoadWhole.Provider>
     </ExpansionProvider>
   );
 }
@@ -89,7 +96,7 @@ function endsOf(items: readonly Item[]): ReadonlyMap<string, End> {
   let answer: string | undefined;
   for (const item of items) {
     if (item.kind === "prompt") [executionId, answer] = [item.executionId, undefined];
-    else if (item.kind === "text" && item.parent === null) answer = item.text;
+    else if (item.kind === "text" && item.parent === null) answer = item.size === undefined ? item.text : undefined;
     else if (item.kind === "result") found.set(item.key, { executionId, answer });
   }
   return found;

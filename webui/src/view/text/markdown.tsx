@@ -10,9 +10,15 @@ import "./markdown.css";
 /** What has a direction of its own, by its first letter; code has not. */
 const BLOCKS = "p, li, h1, h2, h3, h4, h5, h6, td, th, dt, dd, summary";
 
+interface MarkdownProps {
+  readonly text: string;
+  /** Whether a long one is shown whole at first. */
+  readonly whole?: boolean;
+}
+
 /** A text of the agent. */
-export function Markdown({ text }: { readonly text: string }): VNode {
-  return text.length > MAX_MARKDOWN ? <LongText text={text} /> : <Rendered text={text} />;
+export function Markdown({ text, whole = false }: MarkdownProps): VNode {
+  return text.length > MAX_MARKDOWN ? <LongText text={text} isWhole={whole} /> : <Rendered text={text} />;
 }
 
 /** A text that is still being written: only its last part is rendered again and again. */
@@ -81,8 +87,9 @@ function frame(table: HTMLTableElement): void {
 }
 
 /** A text that is too long to be set nicely: its beginning, and all of it as it is for who wants that. */
-function LongText({ text }: { readonly text: string }): VNode {
-  const [whole, setWhole] = useState(useContext(Whole));
+function LongText({ text, isWhole }: { readonly text: string; readonly isWhole: boolean }): VNode {
+  const isDecided = useContext(Whole);
+  const [whole, setWhole] = useState(isWhole || isDecided);
   const size = formatSize(text.length);
   return (
     <div class="long-text">

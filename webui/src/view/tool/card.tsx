@@ -7,7 +7,7 @@ import type { Outcome } from "../../store/approvals";
 import { visible } from "../../text/visible";
 import { Icon } from "../icon";
 import { memo } from "../memo";
-import { Clip } from "../text/clip";
+import { Clip, restOf } from "../text/clip";
 import { Diff } from "../text/code";
 import { useExpanded } from "../text/expansion";
 import { subjectOf, toolOf } from "./tool";
@@ -50,13 +50,13 @@ export const ToolCard = memo(function ToolCard(props: ToolCardProps): VNode {
       {open && (
         <div class="tool-body">
           {showsCall && (
-            <Clip id={`${item.key} call`}>
+            <Clip id={`${item.key} call`} rest={restOf(item)}>
               <Call input={input} />
             </Clip>
           )}
           {input !== asked && item.name !== "AskUserQuestion" && <Changed asked={asked} allowed={input} />}
           {result !== undefined && !isSaidTwice(props) && (
-            <Clip id={`${item.key} result`}>
+            <Clip id={`${item.key} result`} rest={result.rest}>
               <Result input={input} result={result} />
               {result.images.map((image, at) => (
                 <Picture key={at} image={image} />

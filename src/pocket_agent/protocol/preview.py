@@ -1,0 +1,115 @@
+"""The beginning of a large entry, for clients that fetch the rest when somebody wants to see it."""
+
+import json
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from pocket_agent.protocol.frame import frame_payload, websocket_frame
+
+LARGE_BYTES: Final = 16 * 1024
+"""The data of an entry above this size is replaced by a preview, where the client has asked for that."""
+
+_STRING_CHARACTERS: Final = 2048
+_ROOM: Final = 12 * 1024
+"""About how many bytes a preview may hold."""
+_MAX_CUTS: Final = 32
+_DATA: Final = b',"data":'
+
+
+class Preview(NamedTuple):
+    """The beginning of an entry's data.
+
+    Attributes:
+        data: a JSON object of the same shape, with long strings, arrays and objects cut at their end.
+        size: bytes of the whole data.
+        cut: where something is missing, as JSON pointers (RFC 6901); "" is everything.
+    """
+
+    data: bytes
+    size: int
+    cut: tuple[str, ...]
+
+
+def preview(data: bytes) -> Preview | None:
+    """The preview of an entry's data; None when it is small enough to go whole."""
+    if len(data) <= LARGE_BYTES:
+        return None
+    knife = _Knife()
+    try:
+        cut = knife.cut(_read(data), "")
+        return Preview(_write(cut), len(data), tuple(knife.places) if len(knife.places) <= _MAX_CUTS else ("",))
+    except (ValueError, RecursionError):
+        return Preview(b"{}", len(data), ("",))
+
+
+def preview_frame(frame: bytes) -> bytes:
+    """The frame of an entry with the preview of its data, and `size` and `cut` beside it; itself when it is small.
+
+    Args:
+        frame: one whole WebSocket frame, as `entry_frame` makes it.
+    """
+    if len(frame) <= LARGE_BYTES:
+        return frame
+    # `data` comes last in a frame, and no text before it can hold these bytes, since its quotes would be escaped.
+    head, _, rest = frame_payload(frame).partition(_DATA)
+    found = preview(rest[:-1])
+    if found is None:
+        return frame
+    about = b',"size":%d,"cut":%b' % (found.size, _write(found.cut))
+    return websocket_frame(b"".join((head, about, _DATA, found.data, b"}")))
+
+
+class _Knife:
+    """Copies a value as far as there is room."""
+
+    def __init__(self) -> None:
+        self.places: list[str] = []
+        self._room = _ROOM
+
+    def cut(self, value: Any, place: str) -> Any:
+        if isinstance(value, str):
+            kept = value[: max(0, min(_STRING_CHARACTERS, self._room))]
+            self._room -= len(kept) + 3
+            if len(kept) < len(value):
+                self._miss(place)
+            return kept
+        if isinstance(value, dict):
+            found = {}
+            for key, part in value.items():
+                inner = f"{place}/{key.replace('~', '~0').replace('/', '~1')}"
+                self._room -= len(key) + 4
+                if self._room >= 0:
+                    found[key] = self.cut(part, inner)
+                elif len(self.places) <= _MAX_CUTS:
+                    self._miss(inner)
+            return found
+        if isinstance(value, list):
+            parts = []
+            for index, part in enumerate(value):
+                if self._room < 0:
+                    self._miss(place)
+                    break
+                parts.append(self.cut(part, f"{place}/{index}"))
+            return parts
+        self._room -= 8
+        return value
+
+    def _miss(self, place: str) -> None:
+        while self.places and self.places[-1].startswith(f"{place}/"):
+            self.places.pop()  # in what is missing itself
+        self.places.append(place)
+
+
+def _read(data: bytes) -> Any:
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.MsgspecError, UnicodeError):
+        return json.loads(data)  # with lone surrogates, which the CLI may print and msgspec refuses
+
+
+def _write(value: object) -> bytes:
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":")).encode()
