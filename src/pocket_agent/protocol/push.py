@@ -414,7 +414,7 @@ class DeviceData(Struct, frozen=True):
     `view_only`: it changes nothing. `projects`: all that it sees; null for everything. `current`: it is the one that
     asks. `paired_by`: the device whose pairing code let it in. `queued`: its prompts that wait; `running`: its
     executions that run. `credential`: `token` for programs, `cookie` for browsers, `either` for a device from before
-    version 1.1 that has not come back yet. `bound`: its cookie counts only together with a key of the browser.
+    keys that has not come back yet. `bound`: its cookie counts only together with a key of the browser.
     """
 
     id: str
