@@ -89,6 +89,23 @@ test("a prompt that is refused stays, with the reason, and is not sent again", a
   expect(again.list.value).toEqual([]);
 });
 
+test("a prompt that was refused is sent again on request, under the same id", async () => {
+  outbox.send("p", "do it");
+  network.wire.accept();
+  await settle();
+  network.wire.refuse("execute", "CLAUDE_NOT_FOUND", "The Claude Code CLI was not found.");
+  await settle();
+  const promptId = outbox.list.value[0]?.promptId ?? "";
+  outbox.retry(promptId);
+  await settle();
+  const sent = network.wire.sent.filter(({ type }) => type === "execute");
+  expect(sent.map(({ data }) => data)).toEqual([sent[0]?.data, sent[0]?.data]);
+  expect(outbox.list.value[0]?.refusal).toBeUndefined();
+  network.wire.reply("execute", { status: "started" });
+  await settle();
+  expect(prompts()).toEqual([]);
+});
+
 test("a server that wants it slower gets it later", async () => {
   outbox.send("p", "do it");
   network.wire.accept();

@@ -5,6 +5,7 @@ import { letInBy } from "../../device/order";
 import type { Roster } from "../../device/roster";
 import { forgetAll } from "../../store/memory";
 import { useStore } from "../../store/store";
+import { visible } from "../../text/visible";
 import type { DeviceData, DeviceRevokedData } from "../../wire/generated";
 import { Confirm } from "../control/confirm";
 import { Sheet } from "../control/sheet";
@@ -28,7 +29,7 @@ export function DeviceMenu({ device, roster, onRename, onClose }: MenuProps): VN
   if (choice === "rotate") return device.current ? <Renew onClose={onClose} /> : <Rotate {...props} />;
   if (choice === "revoke") return device.current ? <Leave device={device} onClose={onClose} /> : <Revoke {...props} />;
   return (
-    <Sheet title={device.name} onClose={onClose}>
+    <Sheet title={visible(device.name)} onClose={onClose}>
       <ul class="menu">
         <Line icon={Pencil} name="Rename" onClick={onRename} />
         <Line
@@ -72,10 +73,10 @@ function Revoke({ device, roster, onClose }: ActionProps): VNode {
   const guests = letInBy(roster.list.value ?? [], device.id);
   const revoke = async (): Promise<void> => {
     const ended = await roster.revoke(device.id, { kill, paired });
-    toasts.say(resultOf(device.name, ended));
+    toasts.say(resultOf(visible(device.name), ended));
   };
   return (
-    <Confirm title={`Revoke ${device.name}?`} action="Revoke" onConfirm={revoke} onClose={onClose}>
+    <Confirm title={`Revoke ${visible(device.name)}?`} action="Revoke" onConfirm={revoke} onClose={onClose}>
       <div class="device-ends">
         <p>
           It may no longer connect, and what it has open is closed at once. Its pairing codes end, and its queued
@@ -145,9 +146,9 @@ function Leave({ device, onClose }: Omit<ActionProps, "roster">): VNode {
   return (
     <Confirm title="Revoke this device?" action="Sign out" onConfirm={leave} onClose={onClose}>
       <p>
-        You will be signed out here: <strong>{device.name}</strong> is the browser that you are using. Its pairing codes
-        end, and its queued prompts are withdrawn. To come back you need a new code, from another device that has full
-        access or from the server&rsquo;s machine.
+        You will be signed out here: <strong>{visible(device.name)}</strong> is the browser that you are using. Its
+        pairing codes end, and its queued prompts are withdrawn. To come back you need a new code, from another device
+        that has full access or from the server&rsquo;s machine.
       </p>
       <Kill device={device} checked={kill} onChange={setKill} />
     </Confirm>

@@ -1,6 +1,7 @@
 import type { VNode } from "preact";
 import { useState } from "preact/hooks";
 import type { Roster } from "../../device/roster";
+import { visible } from "../../text/visible";
 import type { DeviceData } from "../../wire/generated";
 import { Problem, useAttempt } from "../control/attempt";
 import { Sheet } from "../control/sheet";
@@ -21,7 +22,7 @@ export function Rotate({ device, roster, onClose }: RotateProps): VNode {
   if (token !== "") return <Token name={device.name} token={token} onClose={onClose} />;
   return (
     <Sheet
-      title={`Replace the token of ${device.name}?`}
+      title={`Replace the token of ${visible(device.name)}?`}
       onClose={onClose}
       actions={
         <>
@@ -51,7 +52,7 @@ export function Rotate({ device, roster, onClose }: RotateProps): VNode {
 function Token({ name, token, onClose }: { name: string; token: string; onClose: () => void }): VNode {
   return (
     <Sheet
-      title={`New token of ${name}`}
+      title={`New token of ${visible(name)}`}
       onClose={onClose}
       actions={
         <button class="button primary" type="button" onClick={onClose}>

@@ -15,6 +15,7 @@ import { seenProjects } from "../../device/order";
 import type { Roster } from "../../device/roster";
 import { useStore } from "../../store/store";
 import { formatAgo, formatFullTime } from "../../text/format";
+import { visible } from "../../text/visible";
 import type { DeviceData } from "../../wire/generated";
 import { Icon } from "../icon";
 import { DeviceMenu } from "./menu";
@@ -56,7 +57,7 @@ export function DeviceRow({ device, roster }: RowProps): VNode {
         <>
           <div class="device-text">
             <h2>
-              <span class="device-name">{device.name}</span>
+              <span class="device-name">{visible(device.name)}</span>
               {device.current && <span class="badge accent">This device</span>}
             </h2>
             <Presence device={device} />
@@ -79,7 +80,7 @@ export function DeviceRow({ device, roster }: RowProps): VNode {
             ref={more}
             class="button quiet icon-only"
             type="button"
-            aria-label={`Menu of ${device.name}`}
+            aria-label={`Menu of ${visible(device.name)}`}
             onClick={() => setOpen(true)}
           >
             <Icon node={EllipsisVertical} />

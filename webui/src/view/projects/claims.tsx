@@ -1,6 +1,7 @@
 import type { VNode } from "preact";
 import { TriangleAlert } from "lucide";
 import type { Claim, ClaimKind } from "../../wire/generated";
+import { visible } from "../../text/visible";
 import { Icon } from "../icon";
 
 const KINDS: Readonly<Record<ClaimKind, string>> = {
@@ -42,13 +43,13 @@ export function Claims({
       <p class="hint">{sum.join(", ")}</p>
       {files.map((file) => (
         <div key={file}>
-          <p class="path">{file}</p>
+          <p class="path">{visible(file)}</p>
           <ul>
             {claims
               .filter((claim) => claim.file === file)
               .map(({ kind, text }) => (
                 <li key={`${kind} ${text}`}>
-                  {KINDS[kind]}: <code>{text}</code>
+                  {KINDS[kind]}: <code>{visible(text)}</code>
                 </li>
               ))}
           </ul>
