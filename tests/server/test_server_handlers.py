@@ -550,6 +550,20 @@ async def test_a_client_that_has_seen_what_is_not_there_renews_the_epoch_once(ro
         assert [event.project_id for event in room.seen.of(EpochRenewed)].count(project_id) == 1
 
 
+async def test_a_page_after_an_entry_that_is_not_there_renews_the_epoch(room: Room) -> None:
+    """A client that reads what it has missed, as the web client does, before it joins."""
+    session = await room.project(entries=6)
+    epoch, project_id = session.state.project.epoch, session.state.project.id
+    (entry,) = await room.store.read(session.state.project, after=3, limit=1, max_bytes=2**20)
+    async with room.wire() as wire:
+        seen = {"epoch": epoch, "offset": 4, "timestamp": timestamp(entry.timestamp)}
+        page = await wire.ask("get_messages", {"since": seen}, project_id=project_id)
+        assert [row["offset"] for row in page["data"]["messages"]] == [5, 6]
+        other = {**seen, "timestamp": "2001-01-01T00:00:00.000Z"}
+        assert code(await wire.ask("get_messages", {"since": other}, project_id=project_id)) == "VALIDATION_FAILED"
+        assert session.state.project.epoch != epoch
+
+
 async def test_a_client_joins_from_0_after_a_pruning_that_failed_half_way(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -448,6 +448,10 @@ class Handlers:
 
     async def _range(self, session: Session, request: message.GetMessages) -> _Range:
         since = await self._place(session, request.since)
+        has_seen = isinstance(request.since, Since) and request.since.timestamp is not None
+        if since is not None and has_seen and await self._went_back(session, since, request.since):
+            await session.state.log.renew_epoch()
+            since = Position("", since.offset)
         epoch = session.state.project.epoch
         before = request.before
         if isinstance(before, int):

@@ -8,6 +8,8 @@ import { ConnectionLostError, type Socket } from "./socket";
 export interface Position {
   readonly epoch: string;
   readonly offset: number;
+  /** Of the entry at `offset`; by another one the server sees that its log was put back to an older state. */
+  readonly timestamp?: string;
 }
 
 /** How a stream relates to its log. */

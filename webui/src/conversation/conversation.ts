@@ -177,11 +177,11 @@ export class Conversation implements StreamListener {
   async position(socket: Socket): Promise<Position> {
     if (this.reached !== null && (await this.catchUp(socket, this.reached))) return this.reached;
     const page = await socket.request("get_messages", PAGE, this.projectId);
-    const { epoch, first_offset, last_offset } = page.metadata;
+    const { first_offset, last_offset } = page.metadata;
     this.timeline.reset(entries(page), first_offset, last_offset);
     this.begun.value = page.messages.findLast(({ type }) => type === "prompt")?.timestamp ?? null;
     this.ready.value = true;
-    this.reached = { epoch, offset: last_offset };
+    this.reached = reachedBy(page);
     return this.reached;
   }
 
@@ -198,12 +198,12 @@ export class Conversation implements StreamListener {
       if (error instanceof ServerError && error.code === "VALIDATION_FAILED") return false; // another epoch
       throw error;
     }
-    const { epoch, first_offset, last_offset, has_more } = page.metadata;
+    const { first_offset, last_offset, has_more } = page.metadata;
     if (first_offset > since.offset + 1 || (has_more && this.isFollowing)) return false;
     for (const entry of entries(page)) this.entry(entry);
     if (has_more) {
       this.timeline.advance(first_offset, last_offset);
-      this.reached = { epoch, offset: last_offset };
+      this.reached = reachedBy(page);
     }
     return true;
   }
@@ -242,7 +242,7 @@ export class Conversation implements StreamListener {
 
   private entry(raw: RawEntry): void {
     const { offset, timestamp, type, data } = raw;
-    if (this.reached !== null) this.reached = { epoch: this.reached.epoch, offset };
+    if (this.reached !== null) this.reached = { epoch: this.reached.epoch, offset, timestamp };
     const entry = this.timeline.append(raw);
     if (type === "prompt") {
       this.begun.value = timestamp;
@@ -309,6 +309,11 @@ function ignored(): void {
 
 function entries({ messages }: MessagesData): RawEntry[] {
   return messages.map(({ message, ...entry }) => ({ ...entry, data: message }));
+}
+
+function reachedBy({ messages, metadata: { epoch, last_offset: offset } }: MessagesData): Position {
+  const last = messages.at(-1);
+  return last?.offset === offset ? { epoch, offset, timestamp: last.timestamp } : { epoch, offset };
 }
 
 function byId(execution: ExecutionData): [string, ExecutionData] {
