@@ -227,7 +227,7 @@ async def test_many_scrapes_at_once_take_two_renderings(served: Served, monkeypa
     for task in (first, *rest):
         assert task.result()[0] == 200
     assert all(b'slow_consumer_total{action="parked"} 17.0' in task.result()[2] for task in rest)
-    assert [thread.name for thread in threading.enumerate()].count("metrics") == 0
+    assert [thread.name for thread in threading.enumerate()].count("metrics") <= 2, "threads are used again"
 
 
 async def test_a_scrape_sees_what_was_there_when_it_was_asked_for(served: Served) -> None:

@@ -201,24 +201,27 @@ async def test_an_execution_whose_process_left_nothing_behind_ends_with_what_was
         assert (event.status, event.usage) == ("error", (SEEN,))
 
 
-async def test_a_prompt_that_cannot_be_started_is_told_once(tmp_path: Path) -> None:
+async def test_a_prompt_that_cannot_be_started_waits_and_counts_once(tmp_path: Path) -> None:
     async with story(tmp_path) as here:
         first = await here.give("ask Bash")
         second = await here.give(f"{message()} sleep 0")
         await until(lambda: bool(here.session.state.approvals))
         folder = Path(here.session.state.project.real_path)
-        folder.rename(folder.with_name("elsewhere"))
+        away = folder.rename(folder.with_name("elsewhere"))
         await here.client.kill(here.project_id)
         assert (await here.end(first)).status == "killed"
-        event = await here.end(second)
-        assert (event.status, event.code, event.usage, event.started_at) == ("error", "EXECUTION_FAILED", (), None)
-        assert (await here.stored(second)).code == "EXECUTION_FAILED"
-        assert sum(row.executions for row in here.spending()) == 1, "one that never began is no execution of that day"
+        await until(lambda: here.session.state.project.queue_hold is not None)
+        assert here.session.state.project.queue_hold.reason == "directory"
+        assert sum(row.executions for row in here.spending()) == 1, "one that has not begun is no execution of that day"
+        away.rename(folder)
+        assert (await here.end(second)).status == "success"
+        assert sum(row.executions for row in here.spending()) == 2
 
 
 async def test_the_clis_own_turn_ends_no_execution(tmp_path: Path) -> None:
     async with story(tmp_path) as here:
-        event = await here.run(f"{OWN} sleep 0.1 {message('m-9')} {result()} noresult")
+        begun = said(type="system", subtype="init", session_id="s", model=OPUS)
+        event = await here.run(f"{OWN} sleep 0.1 {begun} {message('m-9')} {result()} noresult")
         assert event.usage == (told(0.25, HAIKU), told())
         assert here.room.seen.of(UsageAdded) == []
         assert {row.model: (row.cost_usd, row.executions) for row in here.spending()} == {

@@ -295,6 +295,7 @@ def valid(kind: str) -> dict[str, object]:
         "mode": "plan",
         "session_id": "11111111-2222-4333-8444-555555555555",
         "device_id": "d",
+        "pairing_id": "p",
         "name": "phone",
     }
     fields = msgspec.structs.fields(REQUESTS[kind])
@@ -503,15 +504,19 @@ async def test_a_value_that_looks_like_a_flag_stays_a_value(room: Room, value: s
         options = {name: [value, value + "2"] if kind is tuple else value for name, kind in TEXT_OPTIONS.items()}
         options["mcp_config"] = '{"mcpServers":{}}' + value  # which is a file otherwise
         del options["add_dirs"]  # which have to exist: see below
+        hidden = {"append_system_prompt": "--append-system-prompt-file=", "mcp_config": "--mcp-config="}
         await wire.ask("agent_new_session", project_id=session.state.project.id)
         argv = await argv_of(wire, session, options)
         given_ = [
             f"--{name.replace('_', '-')}={one}"
             for name, chosen in options.items()
+            if name not in hidden
             for one in (chosen if isinstance(chosen, list) else [chosen])
         ]
-        assert sorted(set(argv) - set(plain)) == sorted(given_)
-        assert len(argv) == len(plain) + len(given_), "each value is one argument"
+        by_file = [one for one in argv if one.startswith(tuple(f"{flag}/dev/fd/" for flag in hidden.values()))]
+        assert len(by_file) == len(hidden), "secrets go by files, not by arguments"
+        assert sorted(set(argv) - set(plain) - set(by_file)) == sorted(given_)
+        assert len(argv) == len(plain) + len(given_) + len(hidden), "each value is one argument"
 
 
 async def test_directories_become_one_argument_each(room: Room, tmp_path: Path) -> None:

@@ -88,7 +88,6 @@ _POSSIBLE: Final[Mapping[str, tuple[type[PocketAgentError], ...]]] = {
         errors.FileOperationError,
         errors.ForbiddenError,
         errors.InvalidPathError,
-        errors.ValidationError,
         errors.InternalError,
     ),
     "storage": (errors.FileOperationError,),
