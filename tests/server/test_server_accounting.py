@@ -211,7 +211,9 @@ async def test_a_prompt_that_cannot_be_started_waits_and_counts_once(tmp_path: P
         await here.client.kill(here.project_id)
         assert (await here.end(first)).status == "killed"
         await until(lambda: here.session.state.project.queue_hold is not None)
-        assert here.session.state.project.queue_hold.reason == "directory"
+        hold = here.session.state.project.queue_hold
+        assert hold is not None
+        assert hold.reason == "directory"
         assert sum(row.executions for row in here.spending()) == 1, "one that has not begun is no execution of that day"
         away.rename(folder)
         assert (await here.end(second)).status == "success"

@@ -101,8 +101,12 @@ EXECUTION_DURATION: Final = _seconds(
     status=_STATUS,
 )
 MESSAGES_RECEIVED: Final = _counter("messages_received_total", "Frames from clients.", type=(*REQUESTS, INVALID, OTHER))
+_HANDSHAKE: Final = {"challenge", "prove"}
+"""Frames that are sent before a connection is accepted, so that they are not counted."""
 MESSAGES_SENT: Final = _counter(
-    "messages_sent_total", "Frames handed to connections.", type=(*PUSHES, "agent_message", OTHER)
+    "messages_sent_total",
+    "Frames handed to connections.",
+    type=(*(kind for kind in PUSHES if kind not in _HANDSHAKE), "agent_message", OTHER),
 )
 ERRORS_TOTAL: Final = Metric(
     PREFIX + "errors_total",
