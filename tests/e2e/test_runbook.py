@@ -58,8 +58,8 @@ async def test_each_command_of_a_diagnosis_works(clinic: Clinic, page: Path) -> 
 
 async def test_each_command_of_the_guide_works(clinic: Clinic) -> None:
     lines = list(manual.typed(GUIDE.read_text("utf-8")))
-    assert len(lines) > 10
-    await run(clinic, [line.replace("--duration 10s", "--duration 1s") for line in lines])
+    assert len(lines) >= 10
+    await run(clinic, lines)
 
 
 async def run(clinic: Clinic, lines: list[str]) -> None:

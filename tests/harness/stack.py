@@ -28,6 +28,7 @@ def stack_environment(home: Path) -> dict[str, str]:
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(home),
+        "PA_CLAUDE_CONFINEMENT": "off",  # so that the doctor warns of nothing where bubblewrap is not on PATH
         "PA_METRICS_ENABLED": "true",
         "PA_METRICS_PORT": str(free_port()),
         "PA_MONITORING_SCRAPE_INTERVAL": "1s",

@@ -20,7 +20,7 @@ CONFIG = "prometheus/prometheus.yml"
 RULES = "prometheus/rules/pocket-agent-"
 HOOK = "PA_MONITORING_WEBHOOK_URL"
 NAMES = [
-    "settings", "data directory", "data directory mode", "disk", "database", "log", "clock", "claude",
+    "settings", "data directory", "data directory mode", "disk", "database", "log", "clock", "claude", "confinement",
     "certificate", "certificate in use", "server", "server version", "health: claude", "health: disk",
     "health: storage", "health: event_loop", "health: certificate", "health: queue", "plain listener", "metrics",
     "series", "open files", "traces", "prometheus", "scrape target", "scrape identity", "targets", "rules",
