@@ -22,6 +22,8 @@ from tests.harness.disk import failing_disk, fill, small_disk
 from tests.harness.follow import eventually, until
 from tests.harness.server import ServerProcess, free_port, running_server, write_standin
 
+from pocket_agent.protocol.push import CheckData
+from pocket_agent.server.answer import without_ids
 from pocket_agent.storage.location import database_path
 
 OFTEN = {"PA_HEALTH_INTERVAL": "100ms", "PA_HEALTH_LOW_DISK": "0", "PA_HEALTH_LOOP_LAG": "1h"}
@@ -60,12 +62,13 @@ async def becomes(server: ServerProcess, check: str, status: str, message: str =
     The log and the socket have to say the same as /health, and no answer may name a path.
     """
     found = Answer(0, "")
+    public = without_ids({check: CheckData("healthy", message)})[check].message or ""
 
     async def shows() -> bool:
         nonlocal found
         found = await get(server, "/health")
         result = found.health["checks"][check]
-        return result["status"] == status and message in result.get("message", "")
+        return result["status"] == status and public in result.get("message", "")
 
     await eventually(shows, f"{check} is {status}: {message}")
     await eventually(
@@ -76,6 +79,7 @@ async def becomes(server: ServerProcess, check: str, status: str, message: str =
     async with server.client() as client:
         told = await client.health()
     assert told.checks[check].status == status
+    assert message in (told.checks[check].message or "")
     return found
 
 
