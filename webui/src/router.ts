@@ -5,8 +5,32 @@ const current = signal(location.pathname);
 /** The path of the page that is shown. */
 export const path: ReadonlySignal<string> = current;
 
+/** What waits for `history.back()`, which is carried out later; null while none is under way. */
+let waiting: (() => void)[] | null = null;
+
+/** Does something with the history: now, or once a step back that is under way is done, which would undo it. */
+export function whenSettled(action: () => void): void {
+  if (waiting === null) action();
+  else waiting.push(action);
+}
+
+/** Goes one step back, from the entry of a sheet to its page. */
+export function leaveSheetEntry(): void {
+  waiting ??= [];
+  history.back();
+}
+
+/** Whether the step back of `leaveSheetEntry` is under way. */
+export function isLeaving(): boolean {
+  return waiting !== null;
+}
+
 /** Shows another page. */
-export function navigate(to: string, { replace = false } = {}): void {
+export function navigate(to: string, options: { replace?: boolean } = {}): void {
+  whenSettled(() => show(to, options.replace ?? false));
+}
+
+function show(to: string, replace: boolean): void {
   if (to === location.pathname) return;
   if (replace || isSheetEntry()) history.replaceState(null, "", to);
   else history.pushState(null, "", to);
@@ -22,7 +46,10 @@ export function isSheetEntry(): boolean {
 export function startRouter(): void {
   if (isSheetEntry()) history.replaceState(null, ""); // loaded again while one was open
   addEventListener("popstate", () => {
+    const actions = waiting ?? [];
+    waiting = null;
     current.value = location.pathname;
+    for (const action of actions) action();
   });
   document.addEventListener("click", (event) => {
     const to = ownLink(event);

@@ -1,7 +1,7 @@
 import type { ComponentChildren, VNode } from "preact";
 import { useLayoutEffect, useRef } from "preact/hooks";
 import { X } from "lucide";
-import { isSheetEntry } from "../../router";
+import { isLeaving, isSheetEntry, leaveSheetEntry, whenSettled } from "../../router";
 import { Icon } from "../icon";
 import "./sheet.css";
 
@@ -30,18 +30,20 @@ function giveFocusBack(): void {
 const closers: (() => void)[] = [];
 
 addEventListener("popstate", () => {
-  if (!isSheetEntry()) closers.at(-1)?.();
+  if (!isLeaving() && !isSheetEntry()) closers.at(-1)?.();
 });
 
 /** Gives a sheet an entry of the history; @returns how to take it back. */
 function enterHistory(close: () => void): () => void {
-  if (!isSheetEntry()) history.pushState({ sheet: true }, "");
   closers.push(close);
+  whenSettled(() => {
+    if (closers.includes(close) && !isSheetEntry()) history.pushState({ sheet: true }, "");
+  });
   return () => {
     closers.splice(closers.indexOf(close), 1);
     // Another sheet may follow at once, and a page that was opened from it has taken its entry.
     setTimeout(() => {
-      if (closers.length === 0 && isSheetEntry()) history.back();
+      if (closers.length === 0 && !isLeaving() && isSheetEntry()) leaveSheetEntry();
     });
   };
 }
