@@ -73,8 +73,11 @@ test("a sheet that is opened while another one's entry is left has an entry of i
   navigate("/p/two");
   history.pushState({ sheet: true }, "");
   leaveSheetEntry();
-  whenSettled(() => history.pushState({ sheet: true }, ""));
+  const open = vi.fn(() => history.pushState({ sheet: true }, ""));
+  whenSettled(open);
+  expect(open).not.toHaveBeenCalled();
   history.carryOutBack();
+  expect(open).toHaveBeenCalledOnce();
   expect(history.entries.at(-1)).toEqual({ state: { sheet: true }, pathname: "/p/two" });
   expect(history.entries).toHaveLength(3);
 });
