@@ -21,7 +21,7 @@ WATCHED: Final = frozenset({"project_state", "approval_requested", "approval_res
 """What a watcher is told of the projects that it does not follow."""
 
 _WHOLE: Final = frozenset({"approval_requested"})
-"""Entries that are never replaced by a preview: somebody has to decide on all of it."""
+"""Entries that are never replaced by a preview: a user decides on their whole content."""
 
 _WRITE_BYTES: Final = 256 * 1024
 """How much one cursor may write in one go while others wait; a larger single frame still goes whole."""
@@ -45,7 +45,7 @@ class Sink(Protocol):
         """Hand over whole frames about a project that it has not joined.
 
         Returns:
-            False when it is congested and takes none of them: it reads how things are once there is room.
+            False when it is congested and takes none of them: it reads the current state once there is room.
         """
 
     def sees(self, project_id: ProjectId) -> bool:

@@ -128,7 +128,7 @@ class Policy:
             raise ForbiddenError(f"The permission mode {mode} may not be chosen here (claude.permission_modes).")
 
     def check_maker(self, device_id: str | None) -> None:
-        """Refuse what somebody asked for who has no row among the devices and may not come in any more.
+        """Refuse the request of a single sign-on user, who has no row among the devices, once access has ended.
 
         Args:
             device_id: of a prompt or a pairing code. Devices with a row are judged by the store, in the

@@ -48,7 +48,7 @@ class Reloader:
     Args:
         running: the settings that all parts of the server read; their values change.
         read: reads the settings as at the start.
-        parts: what has to be told of new settings.
+        parts: the parts of the server that get new settings.
         observer: gets the outcome of each reload.
     """
 

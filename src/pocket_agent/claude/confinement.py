@@ -37,7 +37,7 @@ _SERVICES: Final = (
     "/run/crio/crio.sock",
     "/run/libvirt/libvirt-sock",
 )
-"""Sockets of services that run programs outside of the namespace for whoever may write to them."""
+"""Sockets of services that run programs outside of the namespace for any process that may write to them."""
 
 _SAME_DIRECTORY: Final = (
     '[ "$(stat -c %d:%i .)" = "$1" ] || { echo "The directory of the project was replaced." >&2; exit 1; }; '

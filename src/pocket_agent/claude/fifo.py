@@ -72,7 +72,7 @@ class SpoolWriter:
             self._flush()
 
     def write(self, line: bytes) -> "asyncio.Future[None]":
-        """Put a line behind those that wait for room, and write what there is room for. Never waits.
+        """Append a line to the queue, and write as much as the FIFO takes. Never waits.
 
         Args:
             line: ends with its only newline.

@@ -34,7 +34,7 @@ class Kind(enum.Enum):
     CONTROL_RESPONSE = "control_response"
     LIFECYCLE = "command_lifecycle"
     OTHER = "other"
-    """Valid, and nothing that ends or begins a turn; of some of type `system` the subtype tells more."""
+    """Valid, and neither ends nor begins a turn; the subtype of a `system` message says more."""
     GARBAGE = "garbage"
     """Not a JSON object."""
 
@@ -239,7 +239,7 @@ _BY_TEXT: Final = tuple(
     )
 )
 """How the texts of refused requests begin: 2.1.330 as observed, before it as the CLI's changes and reports of its
-users quote them (github.com/anthropics/claude-code). Older versions tell no status."""
+users quote them (github.com/anthropics/claude-code). Older versions report no status."""
 
 _decode: Final = msgspec.json.Decoder(Message).decode
 

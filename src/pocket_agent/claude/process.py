@@ -457,7 +457,7 @@ def _reap(pid: int) -> tuple[bool, int | None]:
     """Whether a child has ended, and its exit code where that can be known; never waits."""
     try:
         reaped, status = os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:  # somebody else has reaped it
+    except ChildProcessError:  # another caller has reaped it
         return True, None
     return (True, os.waitstatus_to_exitcode(status)) if reaped else (False, None)
 

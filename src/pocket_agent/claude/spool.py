@@ -205,7 +205,7 @@ class SpoolReader:
 
     def _watch(self) -> bool:
         if os.fstat(self._descriptor).st_nlink == 0:
-            return False  # it was removed, and a folder tells nothing of files that are not in it
+            return False  # it was removed, and inotify reports nothing for files that have left the directory
         if self._watcher.watches(self._path):
             return True
         self._watcher.add(self._spool.errors, self._spool.trim_errors)

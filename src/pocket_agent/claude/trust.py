@@ -357,7 +357,7 @@ def _rest(definition: Mapping[str, Any], *shown: str) -> str:
 
 
 def _words(words: Sequence[object]) -> str:
-    """A program and its arguments, each told apart from the others."""
+    """A program and its arguments, each quoted on its own."""
     return " ".join(shlex.quote(_shown(word)) for word in words)
 
 

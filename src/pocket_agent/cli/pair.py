@@ -26,7 +26,7 @@ LOOPBACK_HINT: Final = (
 
 
 LIMITED_HINT: Final = (
-    "It is told of no other project, but it can ask the agent for anything in these, and what is allowed there runs as "
+    "It sees no other project, but it can ask the agent for anything in these, and what is allowed there runs as "
     "the server's user (docs/devices.md). --view-only lets it only watch."
 )
 

@@ -151,9 +151,9 @@ class Calls(ABC):
             project_id: the project.
             since: only entries after this one, the oldest first.
             before: only entries before this one, the newest of them.
-            limit: at most so many, 1 to 1000.
+            limit: at most this many entries, 1 to 1000.
             direction: only entries of this one.
-            max_bytes: at most so many bytes of data, 1 KiB to 8 MiB, but one entry always.
+            max_bytes: at most this many bytes of data, 1 KiB to 8 MiB, but one entry always.
             large: "reference" replaces each entry of more than 16 KiB by a preview (see `MessageData`), which a
                 page of that entry alone fetches whole.
         """

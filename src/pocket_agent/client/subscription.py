@@ -93,7 +93,7 @@ class Subscription:
         self._wake = asyncio.Event()
         self._epoch = ""
         self._seen_at: str | None = None
-        """The timestamp of the entry at `_since`, which tells a log that was put back; None when it is not known."""
+        """The timestamp of the entry at `_since`; another one there shows a log that was put back."""
         self._next: int | None = None
         """The offset that the next entry must have; None when any may come."""
 

@@ -322,7 +322,7 @@ class ClaudeSettings(Section):
         default=None,
         description="What agents can see of the machine, by bubblewrap. `data`: everything but the server's own data "
         "directory, keys and files of tokens. `project`: beyond that, nothing outside of the project, its temporary "
-        "directory and the CLI's own configuration can be written to. A server that is told `data` or `project` does "
+        "directory and the CLI's own configuration can be written to. With `data` or `project` the server does "
         "not start where bubblewrap does not work.",
     )
     limits: AgentLimitSettings = Field(default_factory=AgentLimitSettings)

@@ -25,7 +25,7 @@ _ADDED_BY_CLI: Final = (
 _NOTIFICATION: Final = re.compile(
     r'<task-notification>.*<summary>Background command "(demo:.*)" [a-z]+.*</summary>', re.DOTALL
 )
-"""How the CLI (2.1.330) tells the model that a background command ended, by the command's description."""
+"""How the CLI (2.1.330) reports to the model that a background command ended, by the command's description."""
 _SUMMARY: Final = "<analysis>A demo.</analysis>\n<summary>The user tried the demo model.</summary>"
 _DIRECTORY: Final = re.compile(r"^ *-? *(?:Primary w|W)orking directory: (.+)$", re.MULTILINE)
 

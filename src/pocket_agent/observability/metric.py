@@ -237,7 +237,7 @@ UNMETERED: Final[Mapping[type[Event], str]] = {
     events.ProcessSpawned: "limit_usage of processes is read at the scrape",
     events.ProcessAdopted: "limit_usage of processes is read at the scrape",
     events.ProcessExited: "limit_usage of processes is read at the scrape",
-    events.EpochRenewed: "rare; the log tells it",
+    events.EpochRenewed: "rare; the log reports it",
     events.LineRejected: "clients get it as an error entry, counted in messages_sent_total",
     events.StorageCommitted: "the store counts its transactions, storage_commit_seconds",
     events.NotificationLost: "telemetry_dropped_total counts each, also those between two that are told of",

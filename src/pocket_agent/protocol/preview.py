@@ -1,4 +1,4 @@
-"""The beginning of a large entry, for clients that fetch the rest when somebody wants to see it."""
+"""The beginning of a large entry, for clients that fetch the rest when the user opens it."""
 
 import json
 from typing import Any, Final, NamedTuple
@@ -44,7 +44,7 @@ def preview(data: bytes) -> Preview | None:
 
 
 def preview_frame(frame: bytes) -> bytes:
-    """The frame of an entry with the preview of its data, and `size` and `cut` beside it; itself when it is small.
+    """The frame of an entry with the preview of its data, and `size` and `cut` next to it; itself when it is small.
 
     Args:
         frame: one whole WebSocket frame, as `entry_frame` makes it.

@@ -234,7 +234,7 @@ class MessageData(Struct, frozen=True, omit_defaults=True):
 
     Of a large one, where that was asked for, `message` is a preview: an object of the same shape, with long strings,
     arrays and objects cut at their end. `size` is then the bytes of the whole, and `cut` says where something is
-    missing, as JSON pointers (RFC 6901; "" is everything). Frames of entries have the two beside their `data`.
+    missing, as JSON pointers (RFC 6901; "" is everything). Frames of entries have the two next to their `data`.
     """
 
     offset: int
@@ -474,7 +474,7 @@ class DeviceRevokedData(Struct, frozen=True):
 
 
 class DeviceRotatedData(Struct, frozen=True):
-    """Reply to `device_rotate`; `token` is told this once. `withdrawn`, `running`: as in `device_revoke`."""
+    """Reply to `device_rotate`; `token` is sent only here. `withdrawn`, `running`: as in `device_revoke`."""
 
     device_id: str
     token: str

@@ -61,7 +61,7 @@ Large = Literal["whole", "reference"]
 class ProjectJoin(Struct, frozen=True):
     """Subscribe to a project, optionally with everything after `since`.
 
-    With `large: "reference"` an entry of more than 16 KiB comes as a preview, with `size` and `cut` beside its
+    With `large: "reference"` an entry of more than 16 KiB comes as a preview, with `size` and `cut` next to its
     `data` (see `MessageData`), so that no frame is long under way on a slow link; requests for an approval come whole.
     """
 
@@ -251,7 +251,7 @@ class PathComplete(Struct, frozen=True):
 class PathInspect(Struct, frozen=True):
     """Tell what a directory has the CLI do without asking, before it becomes a project: hooks, MCP servers, rules.
 
-    What none of `claude.setting_sources` reads is not told. The reply has a page of them, from `offset` on.
+    Files that none of `claude.setting_sources` reads are left out. The reply has a page of them, from `offset` on.
     """
 
     path: Annotated[str, Meta(max_length=4096)]

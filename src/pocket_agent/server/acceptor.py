@@ -64,7 +64,7 @@ async def bind(host: str, port: int) -> list[socket.socket]:
 
 
 class Guest(web.RequestHandler):
-    """One connection's HTTP; tells when it sent its first request, and when it is gone."""
+    """One connection's HTTP; reports its first request and its end."""
 
     __slots__ = ("_heard", "_left")
 

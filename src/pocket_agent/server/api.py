@@ -234,7 +234,7 @@ class Api:
         value = new_token()
         device = await self._store.enroll_device(unbound[0], hash_token(value), key)
         if device is None:
-            raise UnauthorizedError("This cookie was replaced meanwhile.")
+            raise UnauthorizedError("This cookie was replaced by a newer one; load the page again.")
         self._trail.note(record("device_enroll", device, peer, details={"bound": key is not None}))
         self._devices.reconnect(device.id)
         response = answer(_Paired(_view(device), bound=key is not None))

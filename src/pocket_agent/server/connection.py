@@ -82,7 +82,7 @@ class Handler(Protocol):
         """A connection that ended followed this project."""
 
     def renew_watch(self, connection: "Connection") -> None:
-        """Send how all projects are, in place of the changes that a congested connection was not told of."""
+        """Send the state of all projects, instead of the changes that a congested connection did not get."""
 
 
 class Connection:
@@ -124,7 +124,7 @@ class Connection:
         self._written = 0
         self._parked: dict[Cursor, None] = {}
         self._outdated = False
-        """Whether changes were left out that a watcher is told of."""
+        """Whether changes were left out that a watcher gets."""
         self._handler: Handler | None = None
         self._serving: asyncio.Task[None] | None = None
         self._tasks: asyncio.TaskGroup | None = None

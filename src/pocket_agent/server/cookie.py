@@ -1,7 +1,7 @@
 """The cookie of a paired browser. No script can read it, and its value is no bearer token.
 
-Browsers send a host's cookies to every port of it, so whoever listens on another port gets the value. It counts only
-together with a proof by a key that the browser keeps for this origin alone (`proof`).
+Browsers send a host's cookies to every port of it, so any program that listens on another port gets the value. The
+cookie counts only together with a proof by a key that the browser keeps for this origin alone (`proof`).
 """
 
 from typing import Final

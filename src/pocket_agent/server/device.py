@@ -230,7 +230,7 @@ class Devices:
             ValidationError: the name cannot be one.
             ProjectNotFoundError: there is no such project.
             ResourceLimitError: too many codes wait to be used.
-            ForbiddenError: the device that asks was revoked meanwhile.
+            ForbiddenError: the requesting device was revoked while the request was handled.
         """
         projects = request.projects
         if projects is not None:

@@ -284,7 +284,7 @@ class Handlers:
         )
 
     def renew_watch(self, connection: Connection) -> None:
-        """Send how all projects are, in place of the changes that a congested connection was not told of."""
+        """Send the state of all projects, instead of the changes that a congested connection did not get."""
         connection.send("watch", self._watch(connection))
 
     async def _path_complete(self, path: str) -> PathCompleteData:
@@ -543,7 +543,7 @@ def _claims_page(claims: Sequence[Claim]) -> list[Claim]:
 
 
 def _within(messages: list[MessageData], max_bytes: int | None) -> list[MessageData]:
-    """The first messages that have at most so many bytes of data together, but one always."""
+    """The first messages whose data has at most `max_bytes` together, and at least one."""
     if max_bytes is None:
         return messages
     size = 0

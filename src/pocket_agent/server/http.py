@@ -157,13 +157,13 @@ class Endpoint:
             await asyncio.sleep(max(0.05, min(waits)))
 
     async def watch_devices(self) -> None:
-        """Close the connections of devices that were revoked, and withdraw their prompts, for as long as it runs."""
+        """Close the connections of devices that were revoked, and withdraw their prompts, until cancelled."""
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self._watch_connections())
             loops.create_task(self._watch_prompts())
 
     async def _watch_prompts(self) -> None:
-        """A loop of its own: it may wait for a project, and connections have to be closed meanwhile."""
+        """A loop of its own: it may wait for a project, and that must not delay the closing of connections."""
         while True:
             await asyncio.sleep(_REVOCATION_SECONDS)
             with suppress(FileOperationError):  # a database that cannot be read says nothing about devices

@@ -66,7 +66,7 @@ _UNLIMITED_OPTIONS: Final = (
     "append_system_prompt",
     "dangerously_skip_permissions",
 )
-"""Options with which a prompt runs programs that nobody is asked about, or leaves its project."""
+"""Options with which a prompt runs programs without an approval, or leaves its project."""
 
 FIGURES: Final = frozenset({"server_stats", "server_history", "server_overview"})
 """They change nothing, but tell of all projects together."""
@@ -93,7 +93,7 @@ def limit_options(device: Device, options: ExecuteOptions, inherited: str | None
     Args:
         device: gives the prompt.
         options: as it chose them.
-        inherited: the permission mode that holds without a choice. It may be one that somebody else chose for
+        inherited: the permission mode that holds without a choice. It may be one that another device chose for
             the project, so the prompt of a limited device names its own.
 
     Raises:

@@ -232,7 +232,7 @@ class Agent:
         self._reader = SpoolReader(spool, record.consumed, self._context.watcher)
         self._writer = None
         if process is not None:
-            # It ends just now, which `exited` tells, or its FIFO is gone, which `deaf` tells.
+            # It ends just now, which `exited` shows, or its FIFO is gone, which `deaf` shows.
             with suppress(ProcessNotFoundError):
                 # After a server that was killed within a line, the next one must not be glued to it.
                 self._writer = SpoolWriter(spool, resync=resync, pid=process.pid)

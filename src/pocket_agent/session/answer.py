@@ -29,7 +29,7 @@ def permission_answer(
         allow: whether the tool may be used.
         message: for a denial, what the model reads.
         updated_input: what the tool is called with instead of what the agent asked for.
-        remember: allow also what `suggestions` tells, for the rest of this session.
+        remember: also allow what `suggestions` lists, for the rest of this session.
     """
     if not allow:
         return control.deny(approval.request_id, message or _DENIED)

@@ -124,7 +124,7 @@ class Intake:
     def _turn(self, message: Message) -> None:
         """A turn begins: that of the prompt, or one that the CLI begins by itself, for a task that ended.
 
-        2.1.330 names the prompts of a turn, and tells before when a prompt is queued behind another turn.
+        2.1.330 names the prompts of a turn, and reports first when a prompt is queued behind another turn.
         """
         execution = self._execution
         own = execution is None or (not message.user_message_uuids and self._work.prompt == "queued")
@@ -153,7 +153,7 @@ class Intake:
         self._changed(tasks=tasks)
 
     def _mode(self, mode: str) -> None:
-        """The permission mode has changed. When nobody told the CLI to, as after an approved plan, the project's
+        """The permission mode has changed. When the server did not request it, as after an approved plan, the project's
         choice goes with it: otherwise the next prompt would bring the old one back."""
         before = self._work.permission_mode
         self._changed(permission_mode=mode)
@@ -337,7 +337,7 @@ class Intake:
         return self._closed()
 
     def leave(self, error: ErrorData | None = None) -> Plan:
-        """The process is gone, and no execution ends with it: what it used and did not tell in a result counts.
+        """The process is gone, and no execution ends with it: usage that no result has reported counts.
 
         Args:
             error: what to say of it, if more than an idle process ended.
@@ -375,7 +375,7 @@ class Intake:
         *,
         gone: bool = False,
     ) -> None:
-        """End the running execution; `used` is None when no result tells it, `gone` is whether its process is."""
+        """End the running execution; `used` is None when no result reports it, `gone` is whether its process is."""
         execution = self.plan.running or self._present.execution
         assert execution is not None
         complete = used is not None

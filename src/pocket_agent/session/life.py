@@ -359,7 +359,7 @@ class Life:
         except (ClaudeNotFoundError, DirectoryUnavailableError):
             return False
         except PocketAgentError:
-            return True  # another fault, which the next start tells
+            return True  # another fault, which the next start reports
         return True
 
     async def _hold(self, reason: HoldReason, error: PocketAgentError) -> bool:
@@ -403,7 +403,7 @@ class Life:
         if acquired and state.has_slot:
             self._capacity.release()  # the agent began to work while this waited
         elif not acquired and not state.has_slot:
-            return True  # it has ended its work meanwhile, so a slot has to be waited for
+            return True  # its work has ended since, so a slot has to be waited for
         state.has_slot = True
         try:
             await self.gate()

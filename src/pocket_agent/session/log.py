@@ -34,7 +34,7 @@ def now() -> Milliseconds:
 def tick() -> int:
     """The monotonic time in milliseconds, the same clock for every process of a boot.
 
-    It measures how long something takes whatever happens to the wall clock. On Linux it stands still while the
+    It measures how long something takes whatever happens to the wall clock. On Linux it stops while the
     machine is suspended (CLOCK_MONOTONIC, clock_gettime(2)).
     """
     return time.monotonic_ns() // 1_000_000

@@ -30,7 +30,7 @@ class Present:
         account: what the process has used so far.
         verdict: how the running execution is to end, when somebody ends it.
         killed: whether that is by `agent_kill`, which is an entry of its own.
-        told_mode: the permission mode that the process was last told to use; None when it was told none.
+        told_mode: the permission mode that was last set in the process; None when none was set.
         may_choose: whether a client may choose a permission mode.
         new_approval_id: makes an id.
         queued: whether prompts wait behind the execution.
@@ -72,8 +72,8 @@ class Plan:
         spent: what to add to the history of spending.
         tools: tool calls that ended, in order.
         spoke: whether the model said anything.
-        mode: the permission mode that the CLI has changed to without being told by the server.
-        notified: whether a background task ended, of which the CLI tells the model, if need be in an own turn.
+        mode: the permission mode that the CLI has changed to without a request of the server.
+        notified: whether a background task ended, which the CLI reports to the model, if need be in a turn of its own.
         rejected: reasons for lines that are not lines of the protocol.
     """
 

@@ -106,7 +106,7 @@ class Session:
             correlation_id, traceparent: see `ExecutionContext`.
 
         Raises:
-            ForbiddenError: the device was revoked meanwhile.
+            ForbiddenError: the device was revoked while the request was handled.
             ResourceLimitError: the queue or the disk is full.
             ClaudeNotFoundError: there is no usable CLI.
         """

@@ -42,7 +42,7 @@ class Query:
             project: whose log.
             after: an offset; 0 for the beginning of what is stored.
             limit: at most so many entries (at least 1).
-            max_bytes: at most so many bytes of data, but one entry always if there is one.
+            max_bytes: at most this many bytes of data, but one entry always if there is one.
             direction: only entries of this one.
         """
         return await self._reader.submit(

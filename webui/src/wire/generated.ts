@@ -16,7 +16,7 @@ export interface ProjectDelete {
 /**
  * Subscribe to a project, optionally with everything after `since`.
  *
- * With `large: "reference"` an entry of more than 16 KiB comes as a preview, with `size` and `cut` beside its
+ * With `large: "reference"` an entry of more than 16 KiB comes as a preview, with `size` and `cut` next to its
  * `data` (see `MessageData`), so that no frame is long under way on a slow link; requests for an approval come whole.
  */
 export interface ProjectJoin {
@@ -194,7 +194,7 @@ export interface PathComplete {
 /**
  * Tell what a directory has the CLI do without asking, before it becomes a project: hooks, MCP servers, rules.
  *
- * What none of `claude.setting_sources` reads is not told. The reply has a page of them, from `offset` on.
+ * Files that none of `claude.setting_sources` reads are left out. The reply has a page of them, from `offset` on.
  */
 export interface PathInspect {
   readonly path: string;
@@ -478,7 +478,7 @@ export interface MessagesData {
  *
  * Of a large one, where that was asked for, `message` is a preview: an object of the same shape, with long strings,
  * arrays and objects cut at their end. `size` is then the bytes of the whole, and `cut` says where something is
- * missing, as JSON pointers (RFC 6901; "" is everything). Frames of entries have the two beside their `data`.
+ * missing, as JSON pointers (RFC 6901; "" is everything). Frames of entries have the two next to their `data`.
  */
 export interface MessageData {
   readonly offset: number;
@@ -745,7 +745,7 @@ export interface DeviceRevokedData {
   readonly running: readonly RunningData[];
 }
 
-/** Reply to `device_rotate`; `token` is told this once. `withdrawn`, `running`: as in `device_revoke`. */
+/** Reply to `device_rotate`; `token` is sent only here. `withdrawn`, `running`: as in `device_revoke`. */
 export interface DeviceRotatedData {
   readonly device_id: string;
   readonly token: string;

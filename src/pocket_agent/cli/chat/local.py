@@ -54,7 +54,7 @@ def find_local(loaded: LoadedSettings) -> Local:
 
 
 def listener_check(data_dir: Path, url: str) -> Callable[[], None]:
-    """What tells the server of a data directory from any other program that listens at an address without TLS.
+    """Checks that the program listening at an address without TLS is the server of a data directory.
 
     When the server is stopped, every user of the machine may listen on its port.
 

@@ -51,7 +51,7 @@ async def choose(client: Client, path: str | None, ask: Ask, say: Callable[[str]
     if found is not None:
         return found
     if path is not None or not projects:
-        # Not part of the question: the terminal would break the path at its width, and nobody could copy it.
+        # Not part of the question: the terminal would break the path at its width, and a user could not copy it.
         say(f"{one_line(here, PATH_MAX)} is no project yet.")
         await tell_claims(client, here, say)
         return await make(client, here, "Make it one? [y/n] ", ask)
