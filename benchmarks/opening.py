@@ -1,6 +1,5 @@
 """Opening a project over a slow link, whose log holds a large file that was written and edited often."""
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,32 +11,21 @@ from tests.harness.screen import screen
 from tests.harness.server import ServerProcess
 
 from benchmarks.row import Row, median
+from benchmarks.stage import fill
+from benchmarks.web import OPEN
 from pocket_agent.client import Client
-from pocket_agent.model import Direction, Entry, Milliseconds, Project, ProjectId, ProjectState
-from pocket_agent.storage import Change, Store
-from pocket_agent.storage.location import database_path
+from pocket_agent.model import ProjectId
 
 SLOW = Pace(bytes_per_second=50_000, latency=0.2)
 EDITS = 20
 PROJECT = ProjectId("00000000-0000-4000-8000-000000000001")
 _ROUNDS = 3
 
-_OPEN = """(path) => new Promise((done) => {
-    const began = performance.now();
-    document.querySelector(`.projects a[href="${path}"]`).click();
-    const look = () => {
-        if (document.querySelector('.row-result') === null) requestAnimationFrame(look);
-        else requestAnimationFrame(() => setTimeout(() => done(performance.now() - began)));
-    };
-    look();
-})"""
-"""Opens a project by its link; how long it took until its newest entry was painted, in milliseconds."""
-
 
 async def run(folder: Path, scale: float) -> list[Row]:
     """Measure what a person waits for, and a program."""
     made = ServerProcess(folder, env={"PA_LOG_LEVEL": "info", "PA_CLAUDE_BINARY": "/nonexistent"})
-    await fill(made, folder / "project")
+    await fill(made, folder / "project", lines())
     try:
         await made.start()
         async with running_proxy(made.port, pace=SLOW) as proxy:
@@ -57,7 +45,7 @@ async def _seen(made: ServerProcess, port: int) -> float:
         for _ in range(_ROUNDS):
             await shown.page.goto(shown.base)
             await shown.page.wait_for_selector(".project", timeout=WAIT_MS)
-            times.append(float(await shown.page.evaluate(_OPEN, f"/p/{PROJECT}")) / 1000)
+            times.append(float(await shown.page.evaluate(OPEN, [f"/p/{PROJECT}", ".row-result"])) / 1000)
     return median(times)
 
 
@@ -72,37 +60,8 @@ async def _read(made: ServerProcess, port: int) -> float:
     return median(times)
 
 
-async def fill(made: ServerProcess, path: Path) -> None:
-    """Make the log of a project, of which a server is made then: one write, and one-line edits of it."""
-    path.mkdir(parents=True)
-    entries = [
-        Entry(offset, Milliseconds(int(time.time() * 1000)), Direction.CLAUDE, kind, json.dumps(data).encode())
-        for offset, (kind, data) in enumerate(_lines(), 1)
-    ]
-    at = entries[-1].timestamp
-    store = Store.open(database_path(made.data_dir))
-    try:
-        project = Project(
-            number=await store.next_project_number(),
-            id=PROJECT,
-            path=str(path),
-            real_path=str(path.resolve()),
-            name=path.name,
-            state=ProjectState.IDLE,
-            session_id=None,
-            epoch="0123abcd",
-            head=len(entries),
-            first=1,
-            created_at=at,
-            last_active=at,
-        )
-        await store.commit(Change(project=project, entries=tuple(entries)))
-    finally:
-        await store.close()
-
-
-def _lines() -> Iterator[tuple[str, dict[str, Any]]]:
-    """What the CLI (2.1.330) prints: the result of an edit carries the whole original file."""
+def lines() -> Iterator[tuple[str, dict[str, Any]]]:
+    """A write and edits, as the CLI (2.1.330) prints them: the result of an edit carries the whole original file."""
     text = "".join(f"    value_{number} = compute({number * 7919 % 10_007}, key={number})\n" for number in range(2500))
     yield "prompt", {"execution_id": "e1", "prompt": "Write the table, and mend it.", "by": "phone"}
     for number in range(EDITS + 1):

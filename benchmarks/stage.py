@@ -5,7 +5,9 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,15 @@ from tests.harness.server import ServerProcess, free_port
 
 from benchmarks import writer
 from benchmarks.reader import Task
+from pocket_agent.model import Direction, Entry, Milliseconds, Project, ProjectId, ProjectState
+from pocket_agent.storage import Change, Store
+from pocket_agent.storage.location import database_path
 
 ROOT = Path(__file__).resolve().parents[1]
 _SECONDS = 300.0
+_BATCH = 1000
+_AGE = 2 * 3_600_000
+"""Milliseconds; entries of a log are one apart."""
 
 
 @contextlib.asynccontextmanager
@@ -51,6 +59,39 @@ async def project(made: ServerProcess, name: str = "project") -> str:
     folder.mkdir()
     async with made.client() as client:
         return (await client.create_project(str(folder))).id
+
+
+async def fill(made: ServerProcess, path: Path, lines: Iterable[tuple[str, dict[str, Any]]]) -> ProjectId:
+    """Write the log of a new project at `path` before its server starts; each line is an entry's type and content."""
+    path.mkdir(parents=True)
+    at = int(time.time() * 1000) - _AGE  # of today, so that nothing is too old to be kept
+    entries = (
+        Entry(offset, Milliseconds(at + offset), Direction.CLAUDE, kind, json.dumps(content).encode())
+        for offset, (kind, content) in enumerate(lines, 1)
+    )
+    store = Store.open(database_path(made.data_dir))
+    try:
+        number = await store.next_project_number()
+        project_id = ProjectId(f"00000000-0000-4000-8000-{number:012d}")
+        while batch := tuple(islice(entries, _BATCH)):
+            project = Project(
+                number=number,
+                id=project_id,
+                path=str(path),
+                real_path=str(path.resolve()),
+                name=path.name,
+                state=ProjectState.IDLE,
+                session_id=None,
+                epoch="0123abcd",
+                head=batch[-1].offset,
+                first=1,
+                created_at=Milliseconds(at),
+                last_active=Milliseconds(at),
+            )
+            await store.commit(Change(project=project, entries=batch))
+    finally:
+        await store.close()
+    return project_id
 
 
 class Readers:

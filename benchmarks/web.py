@@ -1,9 +1,8 @@
 """The web client in a real browser: a conversation of ten thousand entries, opened and scrolled through."""
 
 import asyncio
-import json
-import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,15 @@ from tests.harness.screen import Screen, screen
 from tests.harness.server import ServerProcess
 
 from benchmarks.row import Row, median, percentile
+from benchmarks.stage import fill
 from pocket_agent.demo.markup import MARKDOWN_TEXT
-from pocket_agent.model import Direction, Entry, Milliseconds, Project, ProjectId, ProjectState
-from pocket_agent.storage import Change, Store
-from pocket_agent.storage.location import database_path
+from pocket_agent.model import ProjectId
 
 _ENTRIES = 10_000
 _ROUNDS = 5
 _FRAMES = 120
 _STEP_PIXELS = 100
 """How far a frame scrolls: 6,000 pixels a second, a brisk flick of a finger."""
-_BATCH = 1000
 _PROJECT = ProjectId("00000000-0000-4000-8000-000000000001")
 
 _FORGET_WORKER = """async () => {
@@ -48,16 +45,16 @@ _SCROLL = """async ([direction, frames, step]) => {
 }"""
 """Scrolls a little with each frame; how long each of them took, in milliseconds."""
 
-_OPEN = """(path) => new Promise((done) => {
+OPEN = """([path, entry]) => new Promise((done) => {
     const began = performance.now();
     document.querySelector(`.projects a[href="${path}"]`).click();
     const look = () => {
-        if (document.querySelector('.list-row') === null) requestAnimationFrame(look);
+        if (document.querySelector(entry) === null) requestAnimationFrame(look);
         else requestAnimationFrame(() => setTimeout(() => done(performance.now() - began)));
     };
     look();
 })"""
-"""Opens a project by its link; how long it took until its conversation was painted, in milliseconds."""
+"""Opens a project by its link; how long it took until an entry was painted that a selector matches, in milliseconds."""
 
 _THROUGH = """async (direction) => {
     const list = document.querySelector('.list');
@@ -84,11 +81,7 @@ _EMPTY = "<div class='list' style='overflow: auto; height: 100vh'><div style='he
 async def run(folder: Path, scale: float) -> list[Row]:
     """Measure what a person feels."""
     made = ServerProcess(folder, env={"PA_LOG_LEVEL": "info", "PA_CLAUDE_BINARY": "/nonexistent"})
-    store = Store.open(database_path(made.data_dir))
-    try:
-        await _fill(store, folder / "project", max(500, int(_ENTRIES * scale)))
-    finally:
-        await store.close()
+    await fill(made, folder / "project", islice(_lines(), max(500, int(_ENTRIES * scale))))
     try:
         await made.start()
         async with browsing() as browser:
@@ -130,7 +123,7 @@ async def _opened(seen: Screen) -> float:
     for _ in range(_ROUNDS):
         await seen.page.goto(seen.base)
         await seen.page.wait_for_selector(".project", timeout=WAIT_MS)
-        times.append(float(await seen.page.evaluate(_OPEN, f"/p/{_PROJECT}")))
+        times.append(float(await seen.page.evaluate(OPEN, [f"/p/{_PROJECT}", ".list-row"])))
     return median(times)
 
 
@@ -193,35 +186,6 @@ async def _held(session: CDPSession) -> tuple[float, float]:
     usage: dict[str, Any] = await session.send("Runtime.getHeapUsage")
     counters: dict[str, Any] = await session.send("Memory.getDOMCounters")
     return float(usage["usedSize"]) / 1e6, float(counters["nodes"])
-
-
-async def _fill(store: Store, path: Path, count: int) -> None:
-    """A project whose agent has thought, written, edited and run things."""
-    path.mkdir(parents=True)
-    at = Milliseconds(int(time.time() * 1000) - count)  # of today, so that nothing is too old to be kept
-    number = await store.next_project_number()
-    lines = _lines()
-    for start in range(0, count, _BATCH):
-        end = min(count, start + _BATCH)
-        project = Project(
-            number=number,
-            id=_PROJECT,
-            path=str(path),
-            real_path=str(path.resolve()),
-            name=path.name,
-            state=ProjectState.IDLE,
-            session_id=None,
-            epoch="0123abcd",
-            head=end,
-            first=1,
-            created_at=at,
-            last_active=at,
-        )
-        entries = []
-        for offset in range(start + 1, end + 1):
-            kind, data = next(lines)
-            entries.append(Entry(offset, Milliseconds(at + offset), Direction.CLAUDE, kind, json.dumps(data).encode()))
-        await store.commit(Change(project=project, entries=tuple(entries)))
 
 
 def _lines() -> Iterator[tuple[str, dict[str, Any]]]:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,10 @@ class Reload:
             raise self.faults["remember"]
         self.remembered.append(self.running.settings.limits.max_projects)
 
+    def note(self, changes: Iterable[Any]) -> None:
+        """The log of what a reload changed."""
+        self.noted.extend(change.key for change in changes)
+
     @contextlib.asynccontextmanager
     async def run(self) -> Any:
         """Let it run; gives the event that asks for a reload."""
@@ -102,8 +107,7 @@ class Reload:
         with open_log(settings.logging, Losses(), {}) as log:
             notifier = Notifier(settings.notifications, lambda _: None)
             hosts = Hosts(settings, auth=True)
-            note = lambda changes: self.noted.extend(change.key for change in changes)  # noqa: E731
-            parts = Parts(log, notifier, None, hosts, (lambda: None, self.take_over), note, self.remember)
+            parts = Parts(log, notifier, None, hosts, (lambda: None, self.take_over), self.note, self.remember)
             reloader = Reloader(self.running, self.read, parts, self.seen)
             running = asyncio.create_task(reloader.run(asked))
             try:

@@ -58,7 +58,7 @@ async def test_disconnected_at_200_random_points(server: ServerProcess, folder: 
 async def test_disconnected_at_200_random_points_from_the_real_cli(demo_server: ServerProcess, folder: Path) -> None:
     seed = 201
     print("seed", seed)
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)  # noqa: S311 - it has to be the same each time
     budgets = [chance.randint(100, 3000) for _ in range(CUTS)]
     async with demo_server.client() as steady, running_proxy(demo_server.port, [10**9, *budgets]) as proxy:
         project = await steady.create_project(str(folder))
@@ -91,7 +91,7 @@ async def test_joins_during_a_flood(server: ServerProcess, folder: Path) -> None
 
     seed = 10
     print("seed", seed)
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)  # noqa: S311 - it has to be the same each time
     seen: list[Frame] = []
     async with server.client() as client:
         project = await client.create_project(str(folder))
@@ -109,7 +109,7 @@ async def test_joins_and_leaves_of_one_connection(server: ServerProcess, folder:
     """A client that leaves and joins again with what it has last misses nothing and gets nothing twice."""
     seed = 30
     print("seed", seed)
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)  # noqa: S311 - it has to be the same each time
     frames: list[Frame] = []
     async with server.client() as client:
         project = await client.create_project(str(folder))

@@ -119,6 +119,10 @@ class Screen:
 
     async def open(self, project_id: str) -> None:
         """Show a project, and wait until it is live."""
+        # A sheet that was just closed takes its entry of the history back, which would abort the load of another page.
+        await self.page.wait_for_function(
+            "document.querySelector('dialog[open]') !== null || history.state?.sheet !== true", timeout=WAIT_MS
+        )
         await self.page.goto(f"{self.base}/p/{project_id}")
         await self.is_live()
 

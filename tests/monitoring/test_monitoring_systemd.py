@@ -1,6 +1,7 @@
 """The units, as systemd's own verifier reads them, and what they promise."""
 
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -139,7 +140,8 @@ def test_programs_of_the_stack_may_do_little(units: dict[str, str], tmp_path: Pa
 
 
 def test_the_servers_unit_hides_what_no_agent_needs(tmp_path: Path) -> None:
-    for directory, capabilities in (("/var/lib/pocket-agent", [""]), ("/home/ada/data", [""]), ("/root/data", [])):
+    root = f"{pwd.getpwnam('root').pw_dir}/data"
+    for directory, capabilities in (("/var/lib/pocket-agent", [""]), ("/home/ada/data", [""]), (root, [])):
         unit = units_of(Case(settings_of(tmp_path, data__dir=directory)))["pocket-agent.service"]
         assert lines(unit, "CapabilityBoundingSet") == capabilities, directory
         assert lines(unit, "ProtectProc") == ["invisible"]

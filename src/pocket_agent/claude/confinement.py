@@ -184,11 +184,11 @@ def _project_mounts(program: str, writable: Sequence[str], environment: Mapping[
     yield from ("--ro-bind", "/", "/", "--dev-bind", "/dev", "/dev", "--bind", "/proc", "/proc")
     runtime = environment.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
     empty = [*_TEMPORARY, runtime, environment.get("TMPDIR", "")]
-    temporary = {os.path.realpath(path) for path in empty if path and os.path.isdir(path)}  # noqa: PTH112
+    temporary = {os.path.realpath(path) for path in empty if path and os.path.isdir(path)}  # noqa: PTH112 - no error
     for path in sorted(temporary):
         yield from ("--perms", "1777", "--tmpfs", path)
     for path in _SERVICES:
-        if os.path.exists(path):  # noqa: PTH110
+        if os.path.exists(path):  # noqa: PTH110 - no error where a directory above is closed
             yield from ("--ro-bind", "/dev/null", os.path.realpath(path))
     binary = os.path.realpath(program)
     if any(Path(binary).is_relative_to(path) for path in temporary):

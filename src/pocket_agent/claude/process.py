@@ -99,7 +99,7 @@ def spawn(
             directory = stack.enter_context(held(cwd))
             if confinement.mode != "off":
                 _refuse_missing(argv[0])
-                status = os.stat(directory)  # noqa: PTH116
+                status = Path(directory).stat()
                 info, reported = os.pipe()
                 stack.callback(os.close, reported)
                 command = confinement.command(
@@ -151,7 +151,7 @@ def spawn(
 def _refuse_missing(binary: str) -> None:
     """As execve(2) would, for a program that bwrap is to start."""
     if not os.access(binary, os.X_OK):
-        missing = not os.path.exists(binary)  # noqa: PTH110
+        missing = not Path(binary).exists()
         number = errno.ENOENT if missing else errno.EACCES
         raise OSError(number, os.strerror(number))
 

@@ -150,7 +150,7 @@ def _markdown(folder: Path, ending: str) -> Iterator[Path]:
     seen: set[tuple[int, int]] = set()
     unread: list[Path] = []
     for place, folders, files in os.walk(folder, followlinks=True, onerror=lambda error: unread.append(error.filename)):
-        status = os.stat(place)  # noqa: PTH116
+        status = Path(place).stat()
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
             continue

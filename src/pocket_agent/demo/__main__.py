@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
 async def _serve(options: argparse.Namespace, ready: int | None) -> None:
     # Here, so that --help and the waiting half of --detach do not load the HTTP library.
-    from pocket_agent.demo.model import ScriptedModel  # noqa: PLC0415
+    from pocket_agent.demo.model import ScriptedModel  # noqa: PLC0415 - see above
 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

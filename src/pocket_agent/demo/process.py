@@ -142,7 +142,7 @@ async def _running(state_dir: Path) -> DemoModel | None:
 async def _instance(port: int) -> str | None:
     """The instance id of the model on a port; None when nothing there answers like one."""
     # Here and not above: `python -m pocket_agent.demo` imports this module and must start quickly.
-    import aiohttp  # noqa: PLC0415
+    import aiohttp  # noqa: PLC0415 - see above
 
     timeout = aiohttp.ClientTimeout(total=_IDENTITY_SECONDS)
     try:

@@ -91,7 +91,8 @@ async def test_a_stop_holds_the_queue_and_what_was_written_stays(stage: Stage, b
         await expect(hold).to_be_visible(timeout=WAIT_MS)
         await expect(seen.queue).to_have_count(1)
         await hold.get_by_role("button", name="Keep").click()
-        await expect(hold.get_by_role("button", name="Drop")).to_be_hidden()
+        await expect(hold.get_by_role("button", name="Keep")).to_be_hidden()
+        await expect(hold.get_by_role("button", name="Drop")).to_be_visible()
         await hold.get_by_role("button", name="Run").click()
         await seen.says("This is a plain answer of the demo model.")
         await seen.is_idle()
@@ -111,7 +112,7 @@ async def test_a_stop_holds_the_queue_and_what_was_written_stays(stage: Stage, b
         await expect(seen.page.locator(".session-name")).to_contain_text("demo:slow=60s")
 
 
-async def test_a_stop_of_another_execution_stops_nothing(stage: Stage, browser: Browser, folder: Path) -> None:
+async def test_a_stop_names_its_execution(stage: Stage, browser: Browser, folder: Path) -> None:
     async with stage.server.client() as client, screen(browser, stage.server) as seen:
         project = await client.create_project(str(folder))
         await seen.open(project.id)

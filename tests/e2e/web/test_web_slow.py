@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from benchmarks.opening import EDITS, PROJECT, SLOW, fill
+from benchmarks.opening import EDITS, PROJECT, SLOW, lines
+from benchmarks.stage import fill
 from playwright.async_api import Browser, expect
 from tests.harness.browser import PHONE, WAIT_MS
 from tests.harness.proxy import running_proxy
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 async def test_a_project_with_a_large_file_opens_over_a_slow_link(browser: Browser, tmp_path: Path) -> None:
     made = ServerProcess(tmp_path, env={"PA_CLAUDE_BINARY": str(write_standin(tmp_path))})
-    await fill(made, tmp_path / "project")
+    await fill(made, tmp_path / "project", lines())
     async with (
         started(made) as server,
         running_proxy(server.port, pace=SLOW) as proxy,

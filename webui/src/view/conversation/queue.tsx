@@ -55,15 +55,13 @@ function Hold({ hold, queue, projectId }: HoldProps): VNode {
             Run
           </button>
           {!isKept && (
-            <>
-              <button class="button small" type="button" onClick={() => setKept(true)}>
-                Keep
-              </button>
-              <button class="button small" type="button" onClick={drop}>
-                Drop
-              </button>
-            </>
+            <button class="button small" type="button" onClick={() => setKept(true)}>
+              Keep
+            </button>
           )}
+          <button class="button small" type="button" onClick={drop}>
+            Drop
+          </button>
         </div>
       )}
     </div>
