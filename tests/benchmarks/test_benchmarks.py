@@ -15,7 +15,20 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.parametrize(
     ("name", "figures"),
-    [("fanout", 6), ("latency", 5), ("warm", 3), ("history", 4), ("project_list", 2), ("idle", 2), ("startup", 3)],
+    [
+        ("startup", 3),
+        *(
+            pytest.param(name, figures, marks=pytest.mark.soak)
+            for name, figures in (
+                ("fanout", 6),
+                ("latency", 5),
+                ("warm", 3),
+                ("history", 4),
+                ("project_list", 2),
+                ("idle", 2),
+            )
+        ),
+    ],
 )
 async def test_benchmark_gives_its_figures(name: str, figures: int, tmp_path: Path) -> None:
     report = tmp_path / "report.json"

@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Browser, BrowserContext, Page
 from tests.harness.browser import browsing
@@ -15,6 +16,8 @@ from tests.harness.server import ServerProcess, free_port, running_server, write
 
 from pocket_agent.storage import connection_beside, devices
 from pocket_agent.storage.location import database_path
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 # Names that only this browser knows: an attacker's site, and one that he lets point at the server.
 RESOLVER = "--host-resolver-rules=MAP attacker.test 127.0.0.1, MAP rebound.test 127.0.0.1"
@@ -95,7 +98,22 @@ def names_of(server: ServerProcess) -> list[str]:
         return [device.name for device in devices(connection)]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def launched() -> AsyncIterator[Browser]:
+    """One browser for all tests; cookies and pages belong to contexts."""
+    async with browsing(RESOLVER, UNPROTECTED) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def browser(launched: Browser) -> AsyncIterator[Browser]:
+    """The browser; the contexts of the test are closed at its end."""
+    yield launched
+    for context in launched.contexts:
+        await context.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def server(tmp_path: Path) -> AsyncIterator[ServerProcess]:
     """A server on loopback, in plain."""
     async with running_server(tmp_path, env={"PA_CLAUDE_BINARY": str(write_standin(tmp_path))}) as started:
@@ -103,10 +121,10 @@ async def server(tmp_path: Path) -> AsyncIterator[ServerProcess]:
 
 
 @pytest.mark.parametrize("site", ["attacker.test", "127.0.0.1", "localhost"])
-async def test_pages_of_another_origin_reach_nothing(server: ServerProcess, site: str) -> None:
+async def test_pages_of_another_origin_reach_nothing(server: ServerProcess, browser: Browser, site: str) -> None:
     """Another site; another port of the same host, whose cookies the browser sends along; another name of it."""
     base, socket = f"http://127.0.0.1:{server.port}", server.url
-    async with attacking() as port, browsing(RESOLVER, UNPROTECTED) as browser:
+    async with attacking() as port:
         context = await paired(browser, server, base)
         own = await page_at(context, base)
         assert await own.evaluate(WEBSOCKET, socket) == "answered project_list_response"
@@ -140,10 +158,12 @@ async def test_pages_of_another_origin_reach_nothing(server: ServerProcess, site
 
 
 @pytest.mark.parametrize("flags", [[], ["--no-auth"]])
-async def test_a_name_that_is_made_to_point_here_reaches_nothing(tmp_path: Path, flags: list[str]) -> None:
+async def test_a_name_that_is_made_to_point_here_reaches_nothing(
+    tmp_path: Path, browser: Browser, flags: list[str]
+) -> None:
     """DNS rebinding: the page is of the server's own origin then, as far as the browser knows."""
     env = {"PA_CLAUDE_BINARY": str(write_standin(tmp_path))}
-    async with running_server(tmp_path, env=env, flags=flags) as server, browsing(RESOLVER, UNPROTECTED) as browser:
+    async with running_server(tmp_path, env=env, flags=flags) as server:
         rebound = f"http://rebound.test:{server.port}"
         context = await browser.new_context(bypass_csp=True)
         page = await context.new_page()
@@ -161,12 +181,11 @@ async def test_a_name_that_is_made_to_point_here_reaches_nothing(tmp_path: Path,
         assert names_of(server) == ["test"]
 
 
-async def test_without_tokens_pages_of_other_origins_reach_nothing(tmp_path: Path) -> None:
+async def test_without_tokens_pages_of_other_origins_reach_nothing(tmp_path: Path, browser: Browser) -> None:
     env = {"PA_CLAUDE_BINARY": str(write_standin(tmp_path))}
     async with (
         running_server(tmp_path, env=env, flags=["--no-auth"]) as server,
         attacking() as port,
-        browsing(RESOLVER, UNPROTECTED) as browser,
     ):
         context = await browser.new_context(bypass_csp=True)
         own = await page_at(context, f"http://127.0.0.1:{server.port}")
@@ -177,8 +196,8 @@ async def test_without_tokens_pages_of_other_origins_reach_nothing(tmp_path: Pat
             assert await evil.evaluate(WEBSOCKET, server.url) == "refused"
 
 
-async def test_no_page_holds_ours_in_a_frame(server: ServerProcess) -> None:
-    async with attacking() as port, browsing(RESOLVER, UNPROTECTED) as browser:
+async def test_no_page_holds_ours_in_a_frame(server: ServerProcess, browser: Browser) -> None:
+    async with attacking() as port:
         context = await browser.new_context()
         page = await context.new_page()
         said: list[str] = []
@@ -195,7 +214,7 @@ async def test_no_page_holds_ours_in_a_frame(server: ServerProcess) -> None:
         assert sum("frame-ancestors" in text for text in said) == 3, said
 
 
-async def test_the_cookie_of_tls_is_out_of_reach(tmp_path: Path) -> None:
+async def test_the_cookie_of_tls_is_out_of_reach(tmp_path: Path, browser: Browser) -> None:
     """No script reads it, no plain connection carries it, and the two listeners do not take it from each other."""
     env = {"PA_CLAUDE_BINARY": str(write_standin(tmp_path))}
     server = ServerProcess(tmp_path, env=env)
@@ -203,24 +222,23 @@ async def test_the_cookie_of_tls_is_out_of_reach(tmp_path: Path) -> None:
     try:
         await server.start()
         secure, plain = f"https://127.0.0.1:{server.tls_port}", f"http://127.0.0.1:{server.port}"
-        async with browsing(RESOLVER, UNPROTECTED) as browser:
-            context = await paired(browser, server, secure)
-            (cookie,) = await context.cookies()
-            assert cookie.get("name", "").startswith("__Host-pocket_agent_")
-            assert (cookie.get("secure"), cookie.get("httpOnly"), cookie.get("sameSite")) == (True, True, "Strict")
-            page = await page_at(context, secure)
-            assert await page.evaluate("document.cookie") == ""
-            assert (await page.evaluate(FETCH, ["/api/session", {}])).startswith("200 ")
-            assert await page.evaluate(WEBSOCKET, f"wss://127.0.0.1:{server.tls_port}/ws") == (
-                "answered project_list_response"
-            )
-            other = await page_at(context, plain)
-            assert (await other.evaluate(FETCH, ["/api/session", {}])).startswith("401 ")
-            body = json.dumps({"code": await code_of(server), "name": "plain"})
-            headers = {"Origin": plain, "Content-Type": "application/json"}
-            assert (await context.request.post(f"{plain}/api/pair", data=body, headers=headers)).status == 200
-            assert (await other.evaluate(FETCH, ["/api/session", {}])).startswith("200 ")
-            assert (await page.evaluate(FETCH, ["/api/session", {}])).startswith("200 ")
-            assert len(await context.cookies()) == 2
+        context = await paired(browser, server, secure)
+        (cookie,) = await context.cookies()
+        assert cookie.get("name", "").startswith("__Host-pocket_agent_")
+        assert (cookie.get("secure"), cookie.get("httpOnly"), cookie.get("sameSite")) == (True, True, "Strict")
+        page = await page_at(context, secure)
+        assert await page.evaluate("document.cookie") == ""
+        assert (await page.evaluate(FETCH, ["/api/session", {}])).startswith("200 ")
+        assert await page.evaluate(WEBSOCKET, f"wss://127.0.0.1:{server.tls_port}/ws") == (
+            "answered project_list_response"
+        )
+        other = await page_at(context, plain)
+        assert (await other.evaluate(FETCH, ["/api/session", {}])).startswith("401 ")
+        body = json.dumps({"code": await code_of(server), "name": "plain"})
+        headers = {"Origin": plain, "Content-Type": "application/json"}
+        assert (await context.request.post(f"{plain}/api/pair", data=body, headers=headers)).status == 200
+        assert (await other.evaluate(FETCH, ["/api/session", {}])).startswith("200 ")
+        assert (await page.evaluate(FETCH, ["/api/session", {}])).startswith("200 ")
+        assert len(await context.cookies()) == 2
     finally:
         await server.clean_up()
