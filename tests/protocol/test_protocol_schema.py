@@ -18,8 +18,7 @@ from pocket_agent.model import Milliseconds, ProjectState
 from pocket_agent.protocol import push
 from pocket_agent.protocol.document import render_protocol_document
 from pocket_agent.protocol.frame import encode_data, encode_frame
-from pocket_agent.protocol.push import PUSHES, REPLY_TYPES
-from pocket_agent.protocol.request import REQUESTS, decode
+from pocket_agent.protocol.request import FRAMES, REQUESTS, decode
 from pocket_agent.protocol.schema import ENTRY_TYPES, error_codes, protocol_schema
 
 PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
@@ -118,10 +117,9 @@ def test_every_reference_leads_somewhere() -> None:
 def test_every_request_and_every_push_is_there() -> None:
     assert set(SCHEMA["x-replies"]) == set(REQUESTS)
     assert all(f"{name}.request" in SCHEMA["$defs"] for name in REQUESTS)
-    assert all(f"{name}.frame" in SCHEMA["$defs"] for name in [*PUSHES, "agent_message"])
+    assert all(f"{name}.frame" in SCHEMA["$defs"] for name in [*FRAMES, "agent_message"])
     assert all(f"{name}.frame" in SCHEMA["$defs"] for name in SCHEMA["x-replies"].values())
-    assert set(REPLY_TYPES) <= set(REQUESTS)
-    assert {*PUSHES, "agent_message"} >= ENTRY_TYPES
+    assert {*FRAMES, "agent_message"} >= ENTRY_TYPES
 
 
 def test_every_code_of_the_tree_is_there_and_nothing_else() -> None:
@@ -241,7 +239,7 @@ def test_frames_that_the_server_makes_fit() -> None:
 
 
 def test_an_offset_only_stands_on_entries() -> None:
-    for name in [*PUSHES, "agent_message"]:
+    for name in [*FRAMES, "agent_message"]:
         properties = SCHEMA["$defs"][f"{name}.frame"]["properties"]
         assert ("offset" in properties) == (name in ENTRY_TYPES)
 
@@ -270,7 +268,7 @@ def test_every_link_of_the_page_leads_to_a_heading() -> None:
 
 def test_every_request_push_and_code_is_on_the_page() -> None:
     text = render_protocol_document()
-    for name in [*REQUESTS, *PUSHES]:
+    for name in [*REQUESTS, *FRAMES]:
         assert f"### `{name}`" in text
     for code in error_codes():
         assert f"| `{code}` |" in text

@@ -3,8 +3,7 @@
 import re
 from pathlib import Path
 
-from pocket_agent.protocol.push import PUSHES, REPLY_TYPES
-from pocket_agent.protocol.request import REQUESTS
+from pocket_agent.protocol.request import FRAMES, REQUESTS
 from pocket_agent.protocol.schema import ENTRY_TYPES, error_codes
 from pocket_agent.protocol.typescript import render_typescript
 
@@ -27,17 +26,24 @@ def test_every_request_and_push_is_declared_once() -> None:
     requests, replies, pushes = declared("Requests"), declared("Replies"), declared("Pushes")
     for name, kind in REQUESTS.items():
         assert f"readonly {name}: {kind.__name__};" in requests
-        assert f"readonly {name}: {PUSHES[REPLY_TYPES.get(name, name)].__name__};" in replies
-    for name, data in PUSHES.items():
+        assert f"readonly {name}: {FRAMES[kind.spec.reply].__name__};" in replies
+    for name, data in FRAMES.items():
         assert f"readonly {name}: {data.__name__};" in pushes
         assert TEXT.count(f"export interface {data.__name__} ") == 1
+
+
+def test_what_may_be_sent_again_is_what_the_python_client_sends_again() -> None:
+    (names,) = re.findall(r"REPEATABLE: .*\[\n([^\]]*)\]", TEXT)
+    assert set(re.findall(r'"(\w+)"', names)) == {name for name, kind in REQUESTS.items() if kind.spec.repeatable}
+    assert "get_messages" in names
+    assert "execute" not in names
 
 
 def test_every_name_that_is_used_is_declared() -> None:
     code = re.sub(r"/\*\*.*?\*/|\"[^\"\n]*\"|^//[^\n]*", "", TEXT, flags=re.DOTALL | re.MULTILINE)
     names = set(re.findall(r"\b([A-Z][A-Za-z]+)\b", code))
-    declarations = set(re.findall(r"^export (?:interface|type) (\w+)", TEXT, re.MULTILINE))
-    assert names - {"Readonly", "Record"} == declarations
+    declarations = set(re.findall(r"^export (?:interface|type|const) (\w+)", TEXT, re.MULTILINE))
+    assert names - {"Readonly", "ReadonlySet", "Record", "Set"} == declarations
 
 
 def test_what_may_be_left_out_or_null_says_so() -> None:

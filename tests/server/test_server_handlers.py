@@ -17,32 +17,16 @@ from pocket_agent.model import Milliseconds
 from pocket_agent.observability.catalogue import CHECKS
 from pocket_agent.protocol.frame import timestamp
 from pocket_agent.protocol.push import CheckData, HealthCheckData
+from pocket_agent.protocol.request import REQUESTS
 from pocket_agent.session.log import Write, entry_draft
 from pocket_agent.session.session import Session
 from pocket_agent.storage import retention
 from tests.server.room import Room, Wire, open_room, until
+from tests.server.test_server_permission import SAMPLES
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 CONVERSATION = "11111111-2222-4333-8444-555555555555"
-OF_PROJECT = {
-    "project_delete": {},
-    "project_join": {},
-    "project_leave": {},
-    "execute": {"prompt": "hello"},
-    "agent_kill": {},
-    "agent_interrupt": {},
-    "agent_new_session": {},
-    "get_messages": {},
-    "approval_respond": {"approval_id": "a", "behavior": "allow"},
-    "prompt_edit": {"execution_id": "e", "prompt": "p"},
-    "prompt_cancel": {"execution_id": "e"},
-    "queue_resume": {},
-    "set_model": {"model": "opus"},
-    "set_permission_mode": {"mode": "plan"},
-    "session_list": {},
-    "execution_list": {},
-    "session_resume": {"session_id": CONVERSATION},
-}
+OF_PROJECT = {name: SAMPLES[name] for name, kind in REQUESTS.items() if "project_id" in kind.__struct_fields__}
 """Requests about a project, with data that is well formed."""
 
 

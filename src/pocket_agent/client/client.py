@@ -31,21 +31,7 @@ from pocket_agent.client.subscription import (
     Subscription,
 )
 from pocket_agent.errors import ForbiddenError, PocketAgentError, UnauthorizedError
-
-REPEATABLE: Final = frozenset(
-    {
-        "project_list",
-        "get_messages",
-        "health_check",
-        "server_stats",
-        "session_list",
-        "execution_list",
-        "watch",
-        "path_complete",
-        "path_inspect",
-    }
-)
-"""Requests that are sent again after a reconnect; `execute` too, when it has a `prompt_id`."""
+from pocket_agent.protocol.request import REQUESTS
 
 _NEVER_REPEATED_AFTER: Final = frozenset({MESSAGE_TOO_BIG, POLICY_VIOLATION})
 """Close codes that a request in flight may have caused, and would cause again."""
@@ -204,7 +190,8 @@ class Client(Calls):
             PocketAgentError: the class of errors.py whose code the server's error carries.
         """
         body = dict(data or {})
-        repeatable = kind in REPEATABLE or (kind == "execute" and body.get("prompt_id") is not None)
+        repeatable = kind in REQUESTS and REQUESTS[kind].spec.repeatable
+        repeatable = repeatable or (kind == "execute" and body.get("prompt_id") is not None)
         try:
             async with asyncio.timeout(timeout):
                 while True:

@@ -13,8 +13,7 @@ from pocket_agent.config.settings import MetricsSettings
 from pocket_agent.model import ProjectState
 from pocket_agent.observability.loss import SIGNALS
 from pocket_agent.observability.operation import ERRORS, OPERATIONS
-from pocket_agent.protocol.push import PUSHES
-from pocket_agent.protocol.request import REQUESTS
+from pocket_agent.protocol.request import FRAMES, REQUESTS
 
 OTHER: Final = "other"
 INVALID: Final = "invalid"
@@ -106,7 +105,7 @@ _HANDSHAKE: Final = {"challenge", "prove"}
 MESSAGES_SENT: Final = _counter(
     "messages_sent_total",
     "Frames handed to connections.",
-    type=(*(kind for kind in PUSHES if kind not in _HANDSHAKE), "agent_message", OTHER),
+    type=(*(kind for kind in FRAMES if kind not in _HANDSHAKE), "agent_message", OTHER),
 )
 ERRORS_TOTAL: Final = Metric(
     PREFIX + "errors_total",

@@ -6,41 +6,11 @@ from typing import Final
 from pocket_agent import errors
 from pocket_agent.errors import PocketAgentError
 from pocket_agent.model import ExecutionStatus
+from pocket_agent.protocol.request import REQUESTS
 
 OPERATION_OF: Final[Mapping[str, str]] = {
     "invalid": "protocol",
-    "project_create": "project",
-    "project_list": "project",
-    "project_delete": "project",
-    "project_join": "project",
-    "project_leave": "project",
-    "watch": "project",
-    "path_complete": "project",
-    "path_inspect": "project",
-    "execute": "execute",
-    "prompt_edit": "execute",
-    "prompt_cancel": "execute",
-    "queue_resume": "execute",
-    "agent_kill": "agent",
-    "agent_interrupt": "agent",
-    "agent_new_session": "agent",
-    "set_model": "agent",
-    "set_permission_mode": "agent",
-    "approval_respond": "approval",
-    "get_messages": "history",
-    "session_list": "history",
-    "session_resume": "history",
-    "execution_list": "history",
-    "device_list": "device",
-    "device_rename": "device",
-    "device_revoke": "device",
-    "device_rotate": "device",
-    "pairing_start": "device",
-    "pairing_cancel": "device",
-    "health_check": "server",
-    "server_stats": "server",
-    "server_history": "server",
-    "server_overview": "server",
+    **{name: kind.spec.operation for name, kind in REQUESTS.items()},
 }
 """The operation of each type of request; `invalid` is a frame that is none."""
 

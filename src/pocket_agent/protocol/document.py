@@ -4,8 +4,8 @@ import json
 import sys
 from typing import Any, Final
 
-from pocket_agent.protocol.push import PUSHES, REPLY_TYPES
-from pocket_agent.protocol.request import REQUESTS
+from pocket_agent.protocol.push import PUSHES
+from pocket_agent.protocol.request import FRAMES, REQUESTS
 from pocket_agent.protocol.schema import AGENT_MESSAGE, ENTRY_TYPES, error_codes, first_line, protocol_schema
 
 Json = dict[str, Any]
@@ -133,7 +133,7 @@ def render_protocol_document() -> str:
     entries = ", ".join(f"`{name}`" for name in sorted(ENTRY_TYPES))
     parts = [_HEAD, "\n## Requests\n\n| request | reply | what it does |\n|---|---|---|\n"]
     for name, kind in REQUESTS.items():
-        parts.append(f"| [`{name}`](#{name}) | `{REPLY_TYPES.get(name, name)}` | {first_line(kind)} |\n")
+        parts.append(f"| [`{name}`](#{name}) | `{kind.spec.reply}` | {first_line(kind)} |\n")
     for name, kind in REQUESTS.items():
         parts.append(f"\n### `{name}`\n\n{first_line(kind)}\n" + _fields(kind.__name__, definitions))
     parts += ["\n## What the server sends\n", _pushes(definitions)]
@@ -144,20 +144,15 @@ def render_protocol_document() -> str:
 def _pushes(definitions: Json) -> str:
     about = "A line of the Claude Code CLI, byte for byte; see its own documentation of stream-json."
     blocks = [f"\n### `{AGENT_MESSAGE}`: push, entry\n\n{about}\nPartial text has no `offset`.\n"]
-    for name, kind in PUSHES.items():
+    for name, kind in FRAMES.items():
         heading = f"\n### `{name}`: {', '.join(_roles(name))}\n\n{_about(kind)}\n"
         blocks.append(heading + _fields(kind.__name__, definitions))
     return "".join(blocks)
 
 
-_BOTH: Final = frozenset({"project_state", "project_deleted", "approval_resolved", "server_stats", "error"})
-"""Replies that are also pushed without being asked for."""
-
-
 def _roles(name: str) -> list[str]:
-    is_reply = name == "error" or name in {REPLY_TYPES.get(request, request) for request in REQUESTS}
-    is_push = not is_reply or name in _BOTH
-    roles = {"reply": is_reply, "push": is_push, "entry": name in ENTRY_TYPES}
+    is_reply = name == "error" or any(kind.spec.reply == name for kind in REQUESTS.values())
+    roles = {"reply": is_reply, "push": name in PUSHES, "entry": name in ENTRY_TYPES}
     return [role for role, applies in roles.items() if applies]
 
 
@@ -167,7 +162,7 @@ def _about(kind: type) -> str:
 
 def _parts(definitions: Json) -> str:
     """The objects that the tables above refer to."""
-    shown = {kind.__name__ for kind in [*REQUESTS.values(), *PUSHES.values()]}
+    shown = {kind.__name__ for kind in [*REQUESTS.values(), *FRAMES.values()]}
     blocks = []
     for name, schema in definitions.items():
         if name not in shown and "." not in name and "properties" in schema:
@@ -221,7 +216,7 @@ def _bounds(form: Json, key: str, unit: str) -> str:
     return f" of at most {form[key]} {unit}" if key in form else ""
 
 
-_BY_FRAME: Final = {kind.__name__: name for name, kind in reversed(list(PUSHES.items()))}
+_BY_FRAME: Final = {kind.__name__: name for name, kind in reversed(list(FRAMES.items()))}
 """The first frame that carries each payload, to link to."""
 
 

@@ -1,17 +1,20 @@
-"""What a client may say: one Struct for each request, and the decoder that finds it.
+"""Requests: one class each, which declares everything about it, and the decoder of client frames.
 
-Unknown fields are ignored, unknown types and unacceptable values are errors, never surprises.
+Unknown fields are ignored; unknown types and unacceptable values are errors.
 """
 
 import json
-from collections.abc import Mapping
-from typing import Annotated, Final, Literal, cast
+import re
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, TypeVar, cast
 
 import msgspec
 from msgspec import Meta, Struct
 
 from pocket_agent.errors import InvalidMessageError, ValidationError
 from pocket_agent.model import MAX_OFFSET, ExecuteOptions, Position
+from pocket_agent.protocol import push
 
 Offset = Annotated[int, Meta(ge=0, le=MAX_OFFSET, description="An entry's number; 0 is before the first")]
 Id = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -38,17 +41,100 @@ class Since(Struct, frozen=True):
     timestamp: str | None = None
 
 
-class ProjectCreate(Struct, frozen=True):
+class Need(Enum):
+    """What a request needs of the device that makes it."""
+
+    WATCH = "watch"
+    """Nothing: it changes nothing, and the reply shows only what the device may see."""
+    OVERVIEW = "overview"
+    """Access to all projects: it changes nothing, but its reply is about all projects together."""
+    ACT = "act"
+    """More than viewing: it changes something within one project."""
+    OWN = "own"
+    """More than viewing, and access to all projects: it concerns the server as a whole."""
+
+
+class Spec(NamedTuple):
+    """What there is to know about a request besides its fields.
+
+    Attributes:
+        name: the `type` of its frame.
+        reply: the `type` of the reply's frame.
+        data: the `data` of the reply.
+        needs: what the device must be allowed.
+        operation: its value of the metric label `operation`.
+        waits: it may wait for a project's turn or for a disk; other requests of the connection overtake it.
+        repeatable: clients send it again when the connection ended before the reply came.
+        audited: it is written to the audit log.
+    """
+
+    name: str
+    reply: str
+    data: type[Struct]
+    needs: Need
+    operation: str
+    waits: bool
+    repeatable: bool
+    audited: bool
+
+
+class Request(Struct, frozen=True):
+    """Base class of all requests."""
+
+    spec: ClassVar[Spec]
+
+    def audit_details(self) -> dict[str, object]:
+        """What the audit log says about it: ids and choices, but no text that a person or an agent wrote."""
+        found: dict[str, object] = msgspec.to_builtins(self)
+        found.pop("project_id", None)
+        return found
+
+
+_R = TypeVar("_R", bound=Request)
+_requests: Final[dict[str, type[Request]]] = {}
+
+
+def _request(
+    data: type[Struct],
+    needs: Need,
+    operation: str,
+    *,
+    reply: str | None = None,
+    waits: bool = False,
+    repeatable: bool = False,
+    audited: bool | None = None,
+) -> Callable[[type[_R]], type[_R]]:
+    """Declare a request; see `Spec`.
+
+    Its `type` is the name of the class in snake case. `reply` is the same unless given. Requests that change something
+    are audited unless `audited` says otherwise.
+    """
+    changes = needs in {Need.ACT, Need.OWN}
+
+    def declare(kind: type[_R]) -> type[_R]:
+        name = re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+        noted = changes if audited is None else audited
+        kind.spec = Spec(name, reply or name, data, needs, operation, waits, repeatable, noted)
+        _requests[name] = kind
+        return kind
+
+    return declare
+
+
+@_request(push.ProjectStateData, Need.OWN, "project", reply="project_state", waits=True)
+class ProjectCreate(Request, frozen=True):
     """Make a directory a project."""
 
     path: Path
 
 
-class ProjectList(Struct, frozen=True):
+@_request(push.ProjectListData, Need.WATCH, "project", reply="project_list_response", repeatable=True)
+class ProjectList(Request, frozen=True):
     """List all projects."""
 
 
-class ProjectDelete(Struct, frozen=True):
+@_request(push.ProjectDeletedData, Need.ACT, "project", reply="project_deleted", waits=True)
+class ProjectDelete(Request, frozen=True):
     """Forget a project and its log; the directory itself is not touched."""
 
     project_id: Id | None = None
@@ -58,7 +144,8 @@ Large = Literal["whole", "reference"]
 """How entries of more than 16 KiB come: whole, or as a preview, to be fetched whole by `get_messages`."""
 
 
-class ProjectJoin(Struct, frozen=True):
+@_request(push.ProjectJoinData, Need.WATCH, "project")
+class ProjectJoin(Request, frozen=True):
     """Subscribe to a project, optionally with everything after `since`.
 
     With `large: "reference"` an entry of more than 16 KiB comes as a preview, with `size` and `cut` next to its
@@ -70,7 +157,8 @@ class ProjectJoin(Struct, frozen=True):
     large: Large = "whole"
 
 
-class ProjectLeave(Struct, frozen=True):
+@_request(push.ProjectLeaveData, Need.WATCH, "project")
+class ProjectLeave(Request, frozen=True):
     """Stop following a project."""
 
     project_id: Id | None = None
@@ -104,7 +192,8 @@ class Options(Struct, frozen=True):
         return ExecuteOptions(**{name: getattr(self, name) for name in self.__struct_fields__})
 
 
-class Execute(Struct, frozen=True):
+@_request(push.ExecuteData, Need.ACT, "execute", waits=True)
+class Execute(Request, frozen=True):
     """Give the agent a prompt; it runs now or waits in the queue.
 
     `traceparent` (W3C Trace Context) makes the execution part of the client's trace; one that is
@@ -117,8 +206,17 @@ class Execute(Struct, frozen=True):
     prompt_id: Id | None = None
     traceparent: Annotated[str, Meta(max_length=200)] | None = None
 
+    def audit_details(self) -> dict[str, object]:
+        """The prompt's id and its options, without the texts among them."""
+        options: dict[str, Any] = {} if self.options is None else msgspec.to_builtins(self.options.to_model())
+        options.pop("append_system_prompt", None)
+        if "mcp_config" in options:
+            options["mcp_config"] = True
+        return {"prompt_id": self.prompt_id, "options": options}
 
-class AgentKill(Struct, frozen=True):
+
+@_request(push.AgentKillData, Need.ACT, "agent", waits=True)
+class AgentKill(Request, frozen=True):
     """End the running execution and all its processes.
 
     With `execution_id` only that one: when it has ended or another one runs, the error is `PROCESS_NOT_FOUND`. With
@@ -130,7 +228,8 @@ class AgentKill(Struct, frozen=True):
     hold_queue: bool = False
 
 
-class AgentInterrupt(Struct, frozen=True):
+@_request(push.AgentInterruptData, Need.ACT, "agent", waits=True)
+class AgentInterrupt(Request, frozen=True):
     """Ask the agent to stop what it does; its session stays warm.
 
     `execution_id` and `hold_queue` as for `agent_kill`.
@@ -141,13 +240,15 @@ class AgentInterrupt(Struct, frozen=True):
     hold_queue: bool = False
 
 
-class AgentNewSession(Struct, frozen=True):
+@_request(push.SessionResetData, Need.ACT, "agent", waits=True)
+class AgentNewSession(Request, frozen=True):
     """Begin a fresh conversation with the next prompt."""
 
     project_id: Id | None = None
 
 
-class GetMessages(Struct, frozen=True):
+@_request(push.MessagesData, Need.WATCH, "history", reply="messages_response", repeatable=True)
+class GetMessages(Request, frozen=True):
     """Read a page of the log: the newest entries, those before `before`, or those after `since`.
 
     A page has at most `limit` entries and `max_bytes` of data, but one entry always; without `max_bytes` the bound
@@ -164,7 +265,8 @@ class GetMessages(Struct, frozen=True):
     large: Large = "whole"
 
 
-class ApprovalRespond(Struct, frozen=True):
+@_request(push.ApprovalResolvedData, Need.ACT, "approval", reply="approval_resolved", waits=True)
+class ApprovalRespond(Request, frozen=True):
     """Answer a tool request of the agent; the first answer wins. `remember` allows for the rest of the session what the
     request's `suggestions` say."""
 
@@ -175,49 +277,69 @@ class ApprovalRespond(Struct, frozen=True):
     updated_input: dict[str, msgspec.Raw] | None = None
     remember: bool = False
 
+    def audit_details(self) -> dict[str, object]:
+        """The answer, and whether the tool's input was changed."""
+        return {
+            "approval_id": self.approval_id,
+            "behavior": self.behavior,
+            "remember": self.remember,
+            "changed_input": self.updated_input is not None,
+        }
 
-class PromptEdit(Struct, frozen=True):
+
+@_request(push.PromptChangedData, Need.ACT, "execute", waits=True)
+class PromptEdit(Request, frozen=True):
     """Change a prompt that still waits in the queue."""
 
     execution_id: Id
     prompt: Prompt
     project_id: Id | None = None
 
+    def audit_details(self) -> dict[str, object]:
+        """The execution's id."""
+        return {"execution_id": self.execution_id}
 
-class PromptCancel(Struct, frozen=True):
+
+@_request(push.PromptChangedData, Need.ACT, "execute", waits=True)
+class PromptCancel(Request, frozen=True):
     """Withdraw a prompt that still waits in the queue."""
 
     execution_id: Id
     project_id: Id | None = None
 
 
-class QueueResume(Struct, frozen=True):
+@_request(push.QueueResumeData, Need.ACT, "execute", waits=True)
+class QueueResume(Request, frozen=True):
     """Let the prompts that wait go on, in order, after the queue was on hold; without a hold nothing changes."""
 
     project_id: Id | None = None
 
 
-class SetModel(Struct, frozen=True):
+@_request(push.SetModelData, Need.ACT, "agent", waits=True)
+class SetModel(Request, frozen=True):
     """Choose the model of the project, now and for later prompts; null is the CLI's default."""
 
     model: Name | None
     project_id: Id | None = None
 
 
-class SetPermissionMode(Struct, frozen=True):
+@_request(push.SetPermissionModeData, Need.ACT, "agent", waits=True)
+class SetPermissionMode(Request, frozen=True):
     """Choose the permission mode of the project, now and for later prompts."""
 
     mode: PermissionMode
     project_id: Id | None = None
 
 
-class SessionList(Struct, frozen=True):
+@_request(push.SessionListData, Need.WATCH, "history", repeatable=True)
+class SessionList(Request, frozen=True):
     """List the conversations of a project that can be resumed."""
 
     project_id: Id | None = None
 
 
-class SessionResume(Struct, frozen=True):
+@_request(push.SessionResumeData, Need.ACT, "history", waits=True)
+class SessionResume(Request, frozen=True):
     """Continue an older conversation with the next prompt, or a copy of it (`fork`)."""
 
     session_id: Annotated[str, Meta(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")]
@@ -225,7 +347,8 @@ class SessionResume(Struct, frozen=True):
     fork: bool = False
 
 
-class ExecutionList(Struct, frozen=True):
+@_request(push.ExecutionListData, Need.WATCH, "history", repeatable=True)
+class ExecutionList(Request, frozen=True):
     """List a project's executions with what they used, newest first; `before` is the last id of the page before."""
 
     project_id: Id | None = None
@@ -233,7 +356,8 @@ class ExecutionList(Struct, frozen=True):
     before: Id | None = None
 
 
-class Watch(Struct, frozen=True):
+@_request(push.WatchData, Need.WATCH, "project", repeatable=True)
+class Watch(Request, frozen=True):
     """Hear of the state and the approvals of all projects, joined or not; while `away`, nobody looks at this client.
 
     People are then notified as if it were not connected. Who asks again says anew whether somebody looks.
@@ -242,13 +366,15 @@ class Watch(Struct, frozen=True):
     away: bool = False
 
 
-class PathComplete(Struct, frozen=True):
+@_request(push.PathCompleteData, Need.OWN, "project", waits=True, repeatable=True, audited=False)
+class PathComplete(Request, frozen=True):
     """List the directories to which the path of a new project may go on; an empty path tells where to begin."""
 
     path: Annotated[str, Meta(max_length=4096)]
 
 
-class PathInspect(Struct, frozen=True):
+@_request(push.PathInspectData, Need.OWN, "project", waits=True, repeatable=True, audited=False)
+class PathInspect(Request, frozen=True):
     """Tell what a directory has the CLI do without asking, before it becomes a project: hooks, MCP servers, rules.
 
     Files that none of `claude.setting_sources` reads are left out. The reply has a page of them, from `offset` on.
@@ -258,18 +384,21 @@ class PathInspect(Struct, frozen=True):
     offset: Annotated[int, Meta(ge=0)] = 0
 
 
-class DeviceList(Struct, frozen=True):
+@_request(push.DeviceListData, Need.OWN, "device", repeatable=True, audited=False)
+class DeviceList(Request, frozen=True):
     """List the devices that may connect."""
 
 
-class DeviceRename(Struct, frozen=True):
+@_request(push.DeviceData, Need.OWN, "device")
+class DeviceRename(Request, frozen=True):
     """Call a device by another name."""
 
     device_id: Id
     name: DeviceName
 
 
-class DeviceRevoke(Struct, frozen=True):
+@_request(push.DeviceRevokedData, Need.OWN, "device")
+class DeviceRevoke(Request, frozen=True):
     """End a device's access: its connections are closed, its pairing codes end, its queued prompts are withdrawn.
 
     `kill` also kills what it runs. `paired` also revokes the devices that came in by its pairing codes, and by theirs.
@@ -280,7 +409,8 @@ class DeviceRevoke(Struct, frozen=True):
     paired: bool = False
 
 
-class DeviceRotate(Struct, frozen=True):
+@_request(push.DeviceRotatedData, Need.OWN, "device")
+class DeviceRotate(Request, frozen=True):
     """Replace a device's token; the old one ends at once, and with it what `device_revoke` ends.
 
     A browser holds a cookie, which this turns into a token: it replaces its own by `POST /api/rotate`. `kill` also
@@ -291,7 +421,8 @@ class DeviceRotate(Struct, frozen=True):
     kill: bool = False
 
 
-class PairingStart(Struct, frozen=True):
+@_request(push.PairingStartData, Need.OWN, "device")
+class PairingStart(Request, frozen=True):
     """Get a code that lets one more device in, within five minutes.
 
     `name` is what it will be called (without, it says so itself), `view_only` lets it change nothing, and
@@ -303,105 +434,48 @@ class PairingStart(Struct, frozen=True):
     projects: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=1000)] | None = None
 
 
-class PairingCancel(Struct, frozen=True):
+@_request(push.PairingCancelledData, Need.OWN, "device")
+class PairingCancel(Request, frozen=True):
     """End a pairing code that was not redeemed yet, by its `id` in `device_list`."""
 
     pairing_id: Id
 
 
-class HealthCheck(Struct, frozen=True):
+@_request(push.HealthCheckData, Need.WATCH, "server", repeatable=True)
+class HealthCheck(Request, frozen=True):
     """Ask how the server is."""
 
 
-class ServerStats(Struct, frozen=True):
+@_request(push.ServerStatsData, Need.OVERVIEW, "server", repeatable=True)
+class ServerStats(Request, frozen=True):
     """Ask for figures, once or every `interval` seconds (0 stops)."""
 
     interval: Interval | None = None
 
 
-class ServerHistory(Struct, frozen=True):
+@_request(push.ServerHistoryData, Need.OVERVIEW, "server", repeatable=True)
+class ServerHistory(Request, frozen=True):
     """Ask for the figures of the last `range` seconds, then for what is new, every `interval` seconds (0 stops)."""
 
     range: Annotated[int, Meta(ge=60, le=86_400)] = 3600
     interval: Interval | None = None
 
 
-class ServerOverview(Struct, frozen=True):
+@_request(push.ServerOverviewData, Need.OVERVIEW, "server", repeatable=True)
+class ServerOverview(Request, frozen=True):
     """Ask for checks, limits, slow executions and the last errors, once or every `interval` seconds (0 stops)."""
 
     interval: Interval | None = None
 
 
-Request = (
-    ProjectCreate
-    | ProjectList
-    | ProjectDelete
-    | ProjectJoin
-    | ProjectLeave
-    | Execute
-    | AgentKill
-    | AgentInterrupt
-    | AgentNewSession
-    | GetMessages
-    | ApprovalRespond
-    | PromptEdit
-    | PromptCancel
-    | QueueResume
-    | SetModel
-    | SetPermissionMode
-    | SessionList
-    | SessionResume
-    | ExecutionList
-    | Watch
-    | PathComplete
-    | PathInspect
-    | DeviceList
-    | DeviceRename
-    | DeviceRevoke
-    | DeviceRotate
-    | PairingStart
-    | PairingCancel
-    | HealthCheck
-    | ServerStats
-    | ServerHistory
-    | ServerOverview
-)
+REQUESTS: Final[Mapping[str, type[Request]]] = _requests
+"""Every request by the `type` of its frame."""
 
-REQUESTS: Final[Mapping[str, type[Request]]] = {
-    "project_create": ProjectCreate,
-    "project_list": ProjectList,
-    "project_delete": ProjectDelete,
-    "project_join": ProjectJoin,
-    "project_leave": ProjectLeave,
-    "execute": Execute,
-    "agent_kill": AgentKill,
-    "agent_interrupt": AgentInterrupt,
-    "agent_new_session": AgentNewSession,
-    "get_messages": GetMessages,
-    "approval_respond": ApprovalRespond,
-    "prompt_edit": PromptEdit,
-    "prompt_cancel": PromptCancel,
-    "queue_resume": QueueResume,
-    "set_model": SetModel,
-    "set_permission_mode": SetPermissionMode,
-    "session_list": SessionList,
-    "session_resume": SessionResume,
-    "execution_list": ExecutionList,
-    "watch": Watch,
-    "path_complete": PathComplete,
-    "path_inspect": PathInspect,
-    "device_list": DeviceList,
-    "device_rename": DeviceRename,
-    "device_revoke": DeviceRevoke,
-    "device_rotate": DeviceRotate,
-    "pairing_start": PairingStart,
-    "pairing_cancel": PairingCancel,
-    "health_check": HealthCheck,
-    "server_stats": ServerStats,
-    "server_history": ServerHistory,
-    "server_overview": ServerOverview,
+FRAMES: Final[Mapping[str, type[Struct]]] = {
+    **{kind.spec.reply: kind.spec.data for kind in REQUESTS.values()},
+    **push.PUSHES,
 }
-"""Every request of the protocol by the `type` of its frame."""
+"""The `data` of every frame of the server by its `type`: replies and pushes."""
 
 
 class _Envelope(Struct, frozen=True):

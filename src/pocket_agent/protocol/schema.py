@@ -7,8 +7,8 @@ import msgspec
 
 from pocket_agent import __version__
 from pocket_agent.errors import PocketAgentError
-from pocket_agent.protocol.push import PUSHES, REPLY_TYPES, ErrorData
-from pocket_agent.protocol.request import MAX_REQUEST_ID, REQUESTS
+from pocket_agent.protocol.push import ErrorData
+from pocket_agent.protocol.request import FRAMES, MAX_REQUEST_ID, REQUESTS
 
 Json = dict[str, Any]
 
@@ -63,7 +63,7 @@ def protocol_schema() -> Json:
     """
     definitions = _payloads()
     requests = {f"{name}.request": _request(name, definitions) for name in REQUESTS}
-    pushes = {f"{name}.frame": _push(name) for name in [*PUSHES, AGENT_MESSAGE]}
+    pushes = {f"{name}.frame": _push(name) for name in [*FRAMES, AGENT_MESSAGE]}
     definitions |= requests | pushes
     definitions["ClientFrame"] = {
         "description": "What a client may say.",
@@ -79,7 +79,7 @@ def protocol_schema() -> Json:
         "description": f"Made by pocket-agent {__version__}; JSON text frames, one message a frame.",
         "anyOf": [{"$ref": "#/$defs/ClientFrame"}, {"$ref": "#/$defs/ServerFrame"}],
         "$defs": definitions,
-        "x-replies": {name: REPLY_TYPES.get(name, name) for name in REQUESTS},
+        "x-replies": {name: kind.spec.reply for name, kind in REQUESTS.items()},
         "x-entries": sorted(ENTRY_TYPES),
         "x-error-codes": dict(error_codes()),
     }
@@ -87,7 +87,7 @@ def protocol_schema() -> Json:
 
 def _payloads() -> Json:
     """The schema of each `data`, and of what it consists of, by the name of its type."""
-    pushes = dict.fromkeys(PUSHES.values())
+    pushes = dict.fromkeys(FRAMES.values())
     kinds = [*REQUESTS.values(), *pushes]
     _, definitions = msgspec.json.schema_components(kinds, schema_hook=_any_value, ref_template="#/$defs/{name}")
     definitions[ErrorData.__name__]["properties"]["code"]["enum"] = list(error_codes())
@@ -123,8 +123,8 @@ def _push(name: str) -> Json:
         about = "A line of the Claude Code CLI, byte for byte."
         data: Json = {"type": "object", "description": about}
     else:
-        about = first_line(PUSHES[name])
-        data = {"$ref": f"#/$defs/{PUSHES[name].__name__}"}
+        about = first_line(FRAMES[name])
+        data = {"$ref": f"#/$defs/{FRAMES[name].__name__}"}
     properties: Json = {
         "type": {"const": name},
         "project_id": {"type": "string"},

@@ -5,8 +5,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
-from pocket_agent.protocol.push import PUSHES, REPLY_TYPES
-from pocket_agent.protocol.request import REQUESTS
+from pocket_agent.protocol.request import FRAMES, REQUESTS
 from pocket_agent.protocol.schema import ENTRY_TYPES, error_codes, protocol_schema
 
 Json = dict[str, Any]
@@ -34,7 +33,8 @@ def render_typescript() -> str:
         for name, definition in definitions.items()
         if name not in {*frames, "ClientFrame", "ServerFrame"}
     }
-    replies = {name: PUSHES[REPLY_TYPES.get(name, name)].__name__ for name in REQUESTS}
+    replies = {name: kind.spec.data.__name__ for name, kind in REQUESTS.items()}
+    repeatable = [name for name, kind in REQUESTS.items() if kind.spec.repeatable]
     parts = [
         _HEAD,
         *(_declaration(name, definition) for name, definition in payloads.items()),
@@ -42,6 +42,7 @@ def render_typescript() -> str:
         _map("Replies", "The data of the reply to each request.", replies),
         _map("Pushes", "The data of what the server says by its type; `agent_message` is the CLI's line.", _pushes()),
         _union("ErrorCode", "What `code` of an error may be.", error_codes()),
+        _set("REPEATABLE", "Requests to send again when the connection ended before their reply came.", repeatable),
         _union("EntryType", "Frames that are entries of a log when they have an offset.", sorted(ENTRY_TYPES)),
     ]
     return "\n".join(parts)
@@ -52,7 +53,7 @@ def _names(kinds: Any) -> dict[str, str]:
 
 
 def _pushes() -> dict[str, str]:
-    return {**_names(PUSHES), "agent_message": "Readonly<Record<string, unknown>>"}
+    return {**_names(FRAMES), "agent_message": "Readonly<Record<string, unknown>>"}
 
 
 def _declaration(name: str, definition: Json) -> str:
@@ -101,6 +102,11 @@ def _map(name: str, about: str, members: dict[str, str]) -> str:
 def _union(name: str, about: str, values: Any) -> str:
     lines = "".join(f"\n  | {json.dumps(value)}" for value in values)
     return f"{_comment(about)}export type {name} ={lines};\n"
+
+
+def _set(name: str, about: str, values: list[str]) -> str:
+    lines = "".join(f"  {json.dumps(value)},\n" for value in values)
+    return f"{_comment(about)}export const {name}: ReadonlySet<string> = new Set<keyof Requests>([\n{lines}]);\n"
 
 
 def _comment(text: str) -> str:

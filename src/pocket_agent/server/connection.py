@@ -75,9 +75,6 @@ class Handler(Protocol):
             correlation_id: names the request in whatever the server tells of it.
         """
 
-    def waits(self, frame: ClientFrame) -> bool:
-        """Whether the request may wait for a project, so that others overtake it."""
-
     def left(self, project_id: ProjectId) -> None:
         """A connection that ended followed this project."""
 
@@ -347,7 +344,7 @@ class Connection:
             correlation_id = self._correlation_id(request_id)
             self._observer.emit(RequestHandled(kind, error.code, duration, None, correlation_id, error.message))
             return
-        if not handler.waits(frame):
+        if not frame.request.spec.waits:
             await self._carry_out(frame, act, began, correlation_id)
             return
         places = min(_MAX_IN_FLIGHT, 1 + len(text) // _PLACE_BYTES)

@@ -20,19 +20,11 @@ from pocket_agent.protocol.push import (
     DeviceListData,
     DeviceRevokedData,
     DeviceRotatedData,
-    PairingCancelledData,
     PairingData,
     PairingStartData,
     RunningData,
 )
-from pocket_agent.protocol.request import (
-    DeviceList,
-    DeviceRename,
-    DeviceRevoke,
-    DeviceRotate,
-    PairingCancel,
-    PairingStart,
-)
+from pocket_agent.protocol.request import DeviceRename, DeviceRevoke, DeviceRotate, PairingStart
 from pocket_agent.server.address import base_url, reachable_hosts
 from pocket_agent.server.auth import hash_token, new_token
 from pocket_agent.server.connection import CLOSE_GOING_AWAY, CLOSE_REVOKED, Connection
@@ -61,28 +53,6 @@ class Devices:
         self._settings = settings
         self._observer = observer
         self._policy = Policy(settings)
-
-    async def answer(
-        self,
-        asking: Connection,
-        request: DeviceList | DeviceRename | DeviceRevoke | DeviceRotate | PairingStart | PairingCancel,
-    ) -> DeviceListData | DeviceData | DeviceRevokedData | DeviceRotatedData | PairingStartData | PairingCancelledData:
-        """The reply to a request that concerns devices; raises what the methods below do."""
-        match request:
-            case DeviceList():
-                return await self.all(asking.device)
-            case DeviceRename():
-                return await self.rename(asking.device, request)
-            case DeviceRevoke():
-                return await self.revoke(asking.device, request)
-            case DeviceRotate():
-                return await self.rotate(asking.device, request)
-            case PairingStart():
-                return await self.pair(asking.device, request, asking.peer.origin)
-            case PairingCancel(pairing_id=pairing_id):
-                if not await self._store.cancel_pairing(pairing_id):
-                    raise ValidationError("There is no such pairing code; it was used, cancelled, or has expired.")
-                return PairingCancelledData(pairing_id)
 
     async def all(self, asking: Device) -> DeviceListData:
         """All of them, the oldest first, and the pairing codes by which further ones may come in."""

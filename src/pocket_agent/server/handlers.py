@@ -1,11 +1,11 @@
 """What each request does: find the project, act, reply. A handler returns its reply or raises."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol, cast
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
@@ -19,12 +19,12 @@ from pocket_agent.protocol import request as message
 from pocket_agent.protocol.frame import timestamp
 from pocket_agent.protocol.preview import preview
 from pocket_agent.protocol.push import (
-    REPLY_TYPES,
     DirectoryData,
     HealthCheckData,
     MessageData,
     MessagesData,
     MessagesMetadata,
+    PairingCancelledData,
     PathCompleteData,
     PathInspectData,
     ProjectDeletedData,
@@ -42,7 +42,7 @@ from pocket_agent.protocol.push import (
     WaitingApproval,
     WatchData,
 )
-from pocket_agent.protocol.request import ClientFrame, Since
+from pocket_agent.protocol.request import ClientFrame, Request, Since
 from pocket_agent.server.answer import without_ids
 from pocket_agent.server.connection import Connection, Done
 from pocket_agent.server.device import Devices
@@ -63,27 +63,6 @@ _PAGE_BYTES: Final = 8 * 1024 * 1024
 _PAGE_CLAIMS: Final = 200
 _PAGE_CLAIM_CHARACTERS: Final = 256 * 1024
 """How much one reply to `path_inspect` holds."""
-
-_WAITING: Final = frozenset(
-    {
-        "project_create",
-        "project_delete",
-        "execute",
-        "agent_kill",
-        "agent_interrupt",
-        "agent_new_session",
-        "approval_respond",
-        "prompt_edit",
-        "prompt_cancel",
-        "queue_resume",
-        "set_model",
-        "set_permission_mode",
-        "session_resume",
-        "path_complete",
-        "path_inspect",
-    }
-)
-"""Requests that may wait for a project's turn or for a disk; others of the same connection overtake them."""
 
 
 class Points(Protocol):
@@ -117,17 +96,43 @@ class Report(Protocol):
 
 Reply = object
 
+_R = TypeVar("_R", bound=Request)
+
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """One request: who asks, for what, and the name of it in whatever is told."""
+    """One request: who sent it, and its name in logs."""
 
     connection: Connection
     frame: ClientFrame
     correlation_id: str
 
 
-_Act = Callable[[_Call, Session], Coroutine[Any, Any, Reply]]
+_Handle = Callable[["Handlers", _Call, _R], Awaitable[Reply]]
+_HandleInProject = Callable[["Handlers", _Call, Session, _R], Awaitable[Reply]]
+_HANDLERS: Final[dict[type[Request], Callable[..., Awaitable[Reply]]]] = {}
+_IN_PROJECT: Final[set[type[Request]]] = set()
+
+
+def _handles(kind: type[_R]) -> Callable[[_Handle[_R]], _Handle[_R]]:
+    """Register a method of `Handlers` for a request that concerns the server."""
+
+    def register(handle: _Handle[_R]) -> _Handle[_R]:
+        _HANDLERS[kind] = handle
+        return handle
+
+    return register
+
+
+def _handles_in_project(kind: type[_R]) -> Callable[[_HandleInProject[_R]], _HandleInProject[_R]]:
+    """Register a method of `Handlers` for a request that concerns one project."""
+
+    def register(handle: _HandleInProject[_R]) -> _HandleInProject[_R]:
+        _HANDLERS[kind] = handle
+        _IN_PROJECT.add(kind)
+        return handle
+
+    return register
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,108 +154,36 @@ class Handlers:
         self._hub = hub
         self._report = report
         self._stopping = False
-        self._of_project: dict[str, _Act] = {
-            "project_delete": self._project_delete,
-            "project_join": self._project_join,
-            "project_leave": self._project_leave,
-            "execute": self._execute,
-            "agent_kill": self._agent_kill,
-            "agent_interrupt": self._agent_interrupt,
-            "agent_new_session": self._agent_new_session,
-            "get_messages": self._get_messages,
-            "approval_respond": self._approval_respond,
-            "prompt_edit": self._prompt_edit,
-            "prompt_cancel": self._prompt_cancel,
-            "queue_resume": self._queue_resume,
-            "set_model": self._set_model,
-            "set_permission_mode": self._set_permission_mode,
-            "session_list": self._session_list,
-            "session_resume": self._session_resume,
-            "execution_list": self._execution_list,
-        }
 
     def refuse_new_work(self) -> None:
         """The server is stopping: what would begin something is refused from here on."""
         self._stopping = True
 
-    def waits(self, frame: ClientFrame) -> bool:
-        """Whether the request may wait for a project, so that others overtake it."""
-        return frame.type in _WAITING
-
     def prepare(self, connection: Connection, frame: ClientFrame, correlation_id: str) -> Callable[[], Awaitable[Done]]:
         """Settle now which project is meant; the result carries the request out and replies."""
-        if self._stopping and frame.type in {"execute", "project_create"}:
+        request = frame.request
+        if self._stopping and isinstance(request, message.Execute | message.ProjectCreate):
             raise ForbiddenError("The server is stopping; it takes no new work. Connect again in a moment.")
-        check_permission(connection.device, frame.type)
-        call = _Call(connection, frame, correlation_id)
-        of_project = self._of_project.get(frame.type)
-        if of_project is not None:
-            session = self._session(connection, frame)
-            act = of_project
+        check_permission(connection.device, request.spec.needs)
+        session = self._session(connection, frame) if type(request) in _IN_PROJECT else None
+        scope = () if session is None else (session,)
 
-            async def carry_out() -> Done:
-                reply = await act(call, session)
-                await self._reply(connection, frame, reply, session.state.project.id)
-                return Done(session.state.project.id, reply)
+        async def carry_out() -> Done:
+            call = _Call(connection, frame, correlation_id)
+            result = await _HANDLERS[type(request)](self, call, *scope, request)
+            project_id = session.state.project.id if session is not None else None
+            done = result if isinstance(result, Done) else Done(project_id, result)
+            await self._reply(connection, frame, done)
+            return done
 
-            return carry_out
-        return lambda: self._of_server(call)
+        return carry_out
 
-    async def _of_server(self, call: _Call) -> Done:
-        connection, frame = call.connection, call.frame
-        project_id: ProjectId | None = None
-        reply: Reply
-        match frame.request:
-            case message.ProjectCreate(path=path):
-                session = await self._projects.create(path, correlation_id=call.correlation_id)
-                project_id = session.state.project.id
-                reply = session.state.view()
-            case message.ProjectList():
-                reply = self._project_list(connection)
-            case message.Watch(away=away):
-                connection.away = away
-                self._hub.watchers[connection] = None
-                reply = self._watch(connection)
-            case message.PathComplete(path=path):
-                reply = await self._path_complete(path)
-            case message.PathInspect(path=path, offset=offset):
-                reply = await self._path_inspect(path, offset)
-            case (
-                message.DeviceList()
-                | message.DeviceRename()
-                | message.DeviceRevoke()
-                | message.DeviceRotate()
-                | message.PairingStart()
-                | message.PairingCancel()
-            ):
-                reply = await self._devices.answer(connection, frame.request)
-            case message.HealthCheck():
-                reply = self._visible(connection, await self._report.health())
-            case message.ServerStats(interval=interval):
-                connection.feed(frame.type, interval, self._report.stats)
-                reply = self._report.stats()
-            case message.ServerOverview(interval=interval):
-                connection.feed(frame.type, interval, self._report.overview)
-                reply = self._report.overview()
-            case message.ServerHistory(range=seconds, interval=interval):
-                points = self._report.history(seconds)
-                reply = points.read()
-                connection.feed(frame.type, interval, points.more)
-            case other:
-                raise AssertionError(other)
-        await self._reply(connection, frame, reply, project_id)
-        return Done(project_id, reply)
-
-    async def _reply(
-        self, connection: Connection, frame: ClientFrame, reply: Reply, project_id: ProjectId | None
-    ) -> None:
-        if reply is None:
-            return
-        kind = REPLY_TYPES.get(frame.type, frame.type)
-        if isinstance(reply, MessagesData):
-            await connection.send_page(kind, reply, project_id=project_id, request_id=frame.request_id)
-        else:
-            connection.send(kind, reply, project_id=project_id, request_id=frame.request_id)
+    async def _reply(self, connection: Connection, frame: ClientFrame, done: Done) -> None:
+        kind = frame.request.spec.reply
+        if isinstance(done.reply, MessagesData):
+            await connection.send_page(kind, done.reply, project_id=done.project_id, request_id=frame.request_id)
+        elif done.reply is not None:
+            connection.send(kind, done.reply, project_id=done.project_id, request_id=frame.request_id)
 
     def _session(self, connection: Connection, frame: ClientFrame) -> Session:
         """The project that the frame names, or else the one that the connection has joined."""
@@ -272,11 +205,23 @@ class Handlers:
         states = [session.state for session in self._projects.all()]
         return [state for state in states if connection.sees(state.project.id)]
 
-    def _project_list(self, connection: Connection) -> bytes:
-        states = [state.encoded_view() for state in self._states(connection)]
+    @_handles(message.ProjectCreate)
+    async def _project_create(self, call: _Call, request: message.ProjectCreate) -> Reply:
+        session = await self._projects.create(request.path, correlation_id=call.correlation_id)
+        return Done(session.state.project.id, session.state.view())
+
+    @_handles(message.ProjectList)
+    async def _project_list(self, call: _Call, request: message.ProjectList) -> Reply:
+        states = [state.encoded_view() for state in self._states(call.connection)]
         return b'{"projects":[%b],"total":%d}' % (b",".join(states), len(states))
 
-    def _watch(self, connection: Connection) -> WatchData:
+    @_handles(message.Watch)
+    async def _watch(self, call: _Call, request: message.Watch) -> Reply:
+        call.connection.away = request.away
+        self._hub.watchers[call.connection] = None
+        return self._watched(call.connection)
+
+    def _watched(self, connection: Connection) -> WatchData:
         states = self._states(connection)
         return WatchData(
             projects=[state.view() for state in states],
@@ -285,21 +230,70 @@ class Handlers:
 
     def renew_watch(self, connection: Connection) -> None:
         """Send the state of all projects, instead of the changes that a congested connection did not get."""
-        connection.send("watch", self._watch(connection))
+        connection.send("watch", self._watched(connection))
 
-    async def _path_complete(self, path: str) -> PathCompleteData:
-        found = await self._projects.directories.complete(path)
+    @_handles(message.PathComplete)
+    async def _path_complete(self, call: _Call, request: message.PathComplete) -> Reply:
+        found = await self._projects.directories.complete(request.path)
         return PathCompleteData(
-            path=path,
+            path=request.path,
             entries=[DirectoryData(entry, self._projects.at(entry)) for entry in found.paths],
             truncated=found.truncated,
         )
 
-    async def _path_inspect(self, path: str, offset: int) -> PathInspectData:
-        real_path, claims = await self._projects.inspect(path)
+    @_handles(message.PathInspect)
+    async def _path_inspect(self, call: _Call, request: message.PathInspect) -> Reply:
+        real_path, claims = await self._projects.inspect(request.path)
         counts = Counter(str(claim.kind) for claim in claims)
-        page = _claims_page(claims[offset:])
+        page = _claims_page(claims[request.offset :])
         return PathInspectData(real_path, self._projects.at(real_path), page, len(claims), dict(counts))
+
+    @_handles(message.DeviceList)
+    async def _device_list(self, call: _Call, request: message.DeviceList) -> Reply:
+        return await self._devices.all(call.connection.device)
+
+    @_handles(message.DeviceRename)
+    async def _device_rename(self, call: _Call, request: message.DeviceRename) -> Reply:
+        return await self._devices.rename(call.connection.device, request)
+
+    @_handles(message.DeviceRevoke)
+    async def _device_revoke(self, call: _Call, request: message.DeviceRevoke) -> Reply:
+        return await self._devices.revoke(call.connection.device, request)
+
+    @_handles(message.DeviceRotate)
+    async def _device_rotate(self, call: _Call, request: message.DeviceRotate) -> Reply:
+        return await self._devices.rotate(call.connection.device, request)
+
+    @_handles(message.PairingStart)
+    async def _pairing_start(self, call: _Call, request: message.PairingStart) -> Reply:
+        return await self._devices.pair(call.connection.device, request, call.connection.peer.origin)
+
+    @_handles(message.PairingCancel)
+    async def _pairing_cancel(self, call: _Call, request: message.PairingCancel) -> Reply:
+        if not await self._store.cancel_pairing(request.pairing_id):
+            raise ValidationError("There is no such pairing code; it was used, cancelled, or has expired.")
+        return PairingCancelledData(request.pairing_id)
+
+    @_handles(message.HealthCheck)
+    async def _health_check(self, call: _Call, request: message.HealthCheck) -> Reply:
+        return self._visible(call.connection, await self._report.health())
+
+    @_handles(message.ServerStats)
+    async def _server_stats(self, call: _Call, request: message.ServerStats) -> Reply:
+        call.connection.feed(call.frame.type, request.interval, self._report.stats)
+        return self._report.stats()
+
+    @_handles(message.ServerOverview)
+    async def _server_overview(self, call: _Call, request: message.ServerOverview) -> Reply:
+        call.connection.feed(call.frame.type, request.interval, self._report.overview)
+        return self._report.overview()
+
+    @_handles(message.ServerHistory)
+    async def _server_history(self, call: _Call, request: message.ServerHistory) -> Reply:
+        points = self._report.history(request.range)
+        reply = points.read()
+        call.connection.feed(call.frame.type, request.interval, points.more)
+        return reply
 
     def _visible(self, connection: Connection, health: HealthCheckData) -> HealthCheckData:
         """The server's health with the figures of those projects alone that the device may know of."""
@@ -310,7 +304,8 @@ class Handlers:
         figures = msgspec.structs.replace(health.projects, count=len(states), executing=executing)
         return msgspec.structs.replace(health, projects=figures, checks=without_ids(health.checks))
 
-    async def _project_delete(self, call: _Call, session: Session) -> Reply:
+    @_handles_in_project(message.ProjectDelete)
+    async def _project_delete(self, call: _Call, session: Session, request: message.ProjectDelete) -> Reply:
         project_id = session.state.project.id
         await self._projects.delete(project_id, correlation_id=call.correlation_id)
         for sink in list(self._hub.sinks):
@@ -318,8 +313,8 @@ class Handlers:
                 sink.leave(project_id)
         return ProjectDeletedData(project_id)
 
-    async def _project_join(self, call: _Call, session: Session) -> Reply:
-        request = cast("message.ProjectJoin", call.frame.request)
+    @_handles_in_project(message.ProjectJoin)
+    async def _project_join(self, call: _Call, session: Session, request: message.ProjectJoin) -> Reply:
         place = await self._place(session, request.since)
         state = session.state
         if place is not None and await self._went_back(session, place, request.since):
@@ -379,7 +374,8 @@ class Handlers:
         found = await self._store.read(project, after=place.offset - 1, limit=1, max_bytes=0)
         return bool(found) and found[0].offset == place.offset and found[0].timestamp != _milliseconds(since.timestamp)
 
-    async def _project_leave(self, call: _Call, session: Session) -> Reply:
+    @_handles_in_project(message.ProjectLeave)
+    async def _project_leave(self, call: _Call, session: Session, request: message.ProjectLeave) -> Reply:
         project_id = session.state.project.id
         if call.connection.leave(project_id):
             self.left(project_id)
@@ -391,8 +387,8 @@ class Handlers:
             log = self._projects.get(project_id).state.log
             log.say([live_draft("project_left", SubscribersData(project_id, log.channel.subscribers))])
 
-    async def _execute(self, call: _Call, session: Session) -> Reply:
-        request = cast("message.Execute", call.frame.request)
+    @_handles_in_project(message.Execute)
+    async def _execute(self, call: _Call, session: Session, request: message.Execute) -> Reply:
         chosen = request.options.to_model() if request.options is not None else ExecuteOptions()
         device = call.connection.device
         inherited = session.state.project.permission_mode or self._policy.default_mode
@@ -409,19 +405,20 @@ class Handlers:
             traceparent=request.traceparent,
         )
 
-    async def _agent_kill(self, call: _Call, session: Session) -> Reply:
-        request = cast("message.AgentKill", call.frame.request)
+    @_handles_in_project(message.AgentKill)
+    async def _agent_kill(self, call: _Call, session: Session, request: message.AgentKill) -> Reply:
         return await session.kill(execution_id=request.execution_id, hold_queue=request.hold_queue)
 
-    async def _agent_interrupt(self, call: _Call, session: Session) -> Reply:
-        request = cast("message.AgentInterrupt", call.frame.request)
+    @_handles_in_project(message.AgentInterrupt)
+    async def _agent_interrupt(self, call: _Call, session: Session, request: message.AgentInterrupt) -> Reply:
         return await session.interrupt(execution_id=request.execution_id, hold_queue=request.hold_queue)
 
-    async def _agent_new_session(self, call: _Call, session: Session) -> Reply:
+    @_handles_in_project(message.AgentNewSession)
+    async def _agent_new_session(self, call: _Call, session: Session, request: message.AgentNewSession) -> Reply:
         return await session.new_session()
 
-    async def _get_messages(self, call: _Call, session: Session) -> Reply:
-        request = cast("message.GetMessages", call.frame.request)
+    @_handles_in_project(message.GetMessages)
+    async def _get_messages(self, call: _Call, session: Session, request: message.GetMessages) -> Reply:
         bounds = await self._range(session, request)
         project = session.state.project
         direction = None if request.direction == "all" else Direction(request.direction)
@@ -464,8 +461,8 @@ class Handlers:
                 )
         return _Range(after=since.offset if since is not None else 0, before=before.offset if before else None)
 
-    async def _approval_respond(self, call: _Call, session: Session) -> Reply:
-        request = cast("message.ApprovalRespond", call.frame.request)
+    @_handles_in_project(message.ApprovalRespond)
+    async def _approval_respond(self, call: _Call, session: Session, request: message.ApprovalRespond) -> Reply:
         changed = request.updated_input is not None
         check_limited_answer(call.connection.device, changed=changed, remembered=request.remember)
         return await session.respond(
@@ -477,43 +474,45 @@ class Handlers:
             remember=request.remember,
         )
 
-    async def _prompt_edit(self, call: _Call, session: Session) -> Reply:
-        request = cast("message.PromptEdit", call.frame.request)
+    @_handles_in_project(message.PromptEdit)
+    async def _prompt_edit(self, call: _Call, session: Session, request: message.PromptEdit) -> Reply:
         await session.edit(request.execution_id, request.prompt, call.connection.device)
         return PromptChangedData(session.state.project.id, request.execution_id)
 
-    async def _prompt_cancel(self, call: _Call, session: Session) -> Reply:
-        request = cast("message.PromptCancel", call.frame.request)
+    @_handles_in_project(message.PromptCancel)
+    async def _prompt_cancel(self, call: _Call, session: Session, request: message.PromptCancel) -> Reply:
         await session.cancel(request.execution_id)
         return PromptChangedData(session.state.project.id, request.execution_id)
 
-    async def _queue_resume(self, call: _Call, session: Session) -> Reply:
+    @_handles_in_project(message.QueueResume)
+    async def _queue_resume(self, call: _Call, session: Session, request: message.QueueResume) -> Reply:
         return await session.resume_queue()
 
-    async def _set_model(self, call: _Call, session: Session) -> Reply:
-        request = cast("message.SetModel", call.frame.request)
+    @_handles_in_project(message.SetModel)
+    async def _set_model(self, call: _Call, session: Session, request: message.SetModel) -> Reply:
         if request.model is not None and "\0" in request.model:
             raise ValidationError("model contains a NUL character, which no option can hold.")
         await session.set_model(request.model)
         return SetModelData(session.state.project.id, request.model)
 
-    async def _set_permission_mode(self, call: _Call, session: Session) -> Reply:
-        request = cast("message.SetPermissionMode", call.frame.request)
+    @_handles_in_project(message.SetPermissionMode)
+    async def _set_permission_mode(self, call: _Call, session: Session, request: message.SetPermissionMode) -> Reply:
         check_limited_mode(call.connection.device, request.mode)
         self._policy.check_mode(request.mode)
         await session.set_permission_mode(request.mode)
         return SetPermissionModeData(session.state.project.id, request.mode)
 
-    async def _session_list(self, call: _Call, session: Session) -> Reply:
+    @_handles_in_project(message.SessionList)
+    async def _session_list(self, call: _Call, session: Session, request: message.SessionList) -> Reply:
         return SessionListData(session.state.project.id, await session.sessions())
 
-    async def _session_resume(self, call: _Call, session: Session) -> Reply:
-        request = cast("message.SessionResume", call.frame.request)
+    @_handles_in_project(message.SessionResume)
+    async def _session_resume(self, call: _Call, session: Session, request: message.SessionResume) -> Reply:
         await session.resume(request.session_id, fork=request.fork)
         return SessionResumeData(session.state.project.id, request.session_id, request.fork)
 
-    async def _execution_list(self, call: _Call, session: Session) -> Reply:
-        request = cast("message.ExecutionList", call.frame.request)
+    @_handles_in_project(message.ExecutionList)
+    async def _execution_list(self, call: _Call, session: Session, request: message.ExecutionList) -> Reply:
         return await session.executions(before=request.before, limit=request.limit)
 
 

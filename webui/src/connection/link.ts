@@ -1,5 +1,5 @@
 import { signal, type ReadonlySignal } from "@preact/signals";
-import type { Replies, Requests } from "../wire/generated";
+import { REPEATABLE, type Replies, type Requests } from "../wire/generated";
 import type { Frame } from "../wire/frame";
 import { delay } from "./backoff";
 import { ConnectionLostError, Socket, type RequestType, type Wire } from "./socket";
@@ -13,17 +13,6 @@ export type Status =
   /** The server does not let this device in (any more). */
   | { readonly kind: "refused"; readonly reason: string };
 
-/** Requests that are sent again when the connection ended before their reply came. */
-const REPEATABLE: ReadonlySet<string> = new Set<RequestType>([
-  "project_list",
-  "get_messages",
-  "health_check",
-  "server_stats",
-  "server_history",
-  "server_overview",
-  "session_list",
-  "execution_list",
-]);
 /** Close codes that a request in flight may have caused, and would cause again. */
 const NEVER_REPEATED_AFTER: ReadonlySet<number> = new Set([1008, 1009]);
 const REFUSED: Readonly<Record<number, string>> = {

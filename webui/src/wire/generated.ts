@@ -268,16 +268,6 @@ export interface ServerOverview {
   readonly interval?: number | null;
 }
 
-/** The first frame to a page whose cookie is bound to a key: `nonce` is to be signed, see *In a browser*. */
-export interface ChallengeData {
-  readonly nonce: string;
-}
-
-/** Reply to `prove`: the page is in as this device, and may send requests. */
-export interface ProvedData {
-  readonly device_id: string;
-}
-
 /**
  * A project as it is now. `path` is byte for byte as its creator gave it.
  *
@@ -399,32 +389,12 @@ export interface ProjectLeaveData {
   readonly project_id: string;
 }
 
-/** How many connections follow the project now (`project_joined`, `project_left`). */
-export interface SubscribersData {
-  readonly project_id: string;
-  readonly subscribers: number;
-}
-
 /** Reply to `execute`; `position` is 0 for a prompt that runs, else its place in the queue from 1. */
 export interface ExecuteData {
   readonly project_id: string;
   readonly execution_id: string;
   readonly status: "queued" | "started";
   readonly position: number;
-}
-
-/** An entry: a prompt was given to the agent. */
-export interface PromptData {
-  readonly execution_id: string;
-  readonly prompt: string;
-  readonly by: string;
-  readonly prompt_id?: string | null;
-}
-
-/** The prompts that wait, in the order in which they will run; `queue_hold` as in `project_state`. */
-export interface QueueStateData {
-  readonly queue: readonly QueuedPrompt[];
-  readonly queue_hold?: QueueHoldData | null;
 }
 
 /**
@@ -452,19 +422,6 @@ export interface SessionResetData {
   readonly project_id: string;
   readonly old_session_id: string | null;
   readonly status?: "reset";
-}
-
-/** The next prompt continues this conversation, or with `fork` a copy of it; `title` is its first prompt, cut. */
-export interface SessionResumedData {
-  readonly session_id: string;
-  readonly fork: boolean;
-  readonly title: string;
-}
-
-/** What the agent had written of a message when its execution ended, so that the complete line never came. */
-export interface AgentPartialData {
-  readonly text: string;
-  readonly thinking: string;
 }
 
 /** Reply to `get_messages`. */
@@ -509,12 +466,6 @@ export interface ApprovalResolvedData {
   readonly by: string;
   readonly message?: string | null;
   readonly updated_input?: Readonly<Record<string, unknown>>;
-}
-
-/** The request was withdrawn: by the agent, or because its turn or the agent's process ended. */
-export interface ApprovalCancelledData {
-  readonly approval_id: string;
-  readonly reason: string;
 }
 
 /** Reply to `prompt_edit` and `prompt_cancel`. */
@@ -922,6 +873,55 @@ export interface LastErrorData {
   readonly runbook: string | null;
 }
 
+/** The first frame to a page whose cookie is bound to a key: `nonce` is to be signed, see *In a browser*. */
+export interface ChallengeData {
+  readonly nonce: string;
+}
+
+/** Reply to `prove`: the page is in as this device, and may send requests. */
+export interface ProvedData {
+  readonly device_id: string;
+}
+
+/** How many connections follow the project now (`project_joined`, `project_left`). */
+export interface SubscribersData {
+  readonly project_id: string;
+  readonly subscribers: number;
+}
+
+/** An entry: a prompt was given to the agent. */
+export interface PromptData {
+  readonly execution_id: string;
+  readonly prompt: string;
+  readonly by: string;
+  readonly prompt_id?: string | null;
+}
+
+/** The prompts that wait, in the order in which they will run; `queue_hold` as in `project_state`. */
+export interface QueueStateData {
+  readonly queue: readonly QueuedPrompt[];
+  readonly queue_hold?: QueueHoldData | null;
+}
+
+/** The next prompt continues this conversation, or with `fork` a copy of it; `title` is its first prompt, cut. */
+export interface SessionResumedData {
+  readonly session_id: string;
+  readonly fork: boolean;
+  readonly title: string;
+}
+
+/** What the agent had written of a message when its execution ended, so that the complete line never came. */
+export interface AgentPartialData {
+  readonly text: string;
+  readonly thinking: string;
+}
+
+/** The request was withdrawn: by the agent, or because its turn or the agent's process ended. */
+export interface ApprovalCancelledData {
+  readonly approval_id: string;
+  readonly reason: string;
+}
+
 /** Something went wrong; `message` is for a person. */
 export interface ErrorData {
   readonly code: "INTERNAL_ERROR" | "INVALID_MESSAGE" | "VALIDATION_FAILED" | "INVALID_PATH" | "PROJECT_NESTING" | "PROJECT_EXISTS" | "PROJECT_NOT_FOUND" | "PROJECT_LIMIT" | "PROCESS_ACTIVE" | "PROCESS_NOT_FOUND" | "APPROVAL_NOT_FOUND" | "EXECUTION_TIMEOUT" | "EXECUTION_FAILED" | "CLAUDE_NOT_FOUND" | "RESOURCE_LIMIT" | "RATE_LIMITED" | "UNAUTHORIZED" | "FORBIDDEN" | "FILE_OPERATION";
@@ -1003,29 +1003,17 @@ export interface Replies {
 
 /** The data of what the server says by its type; `agent_message` is the CLI's line. */
 export interface Pushes {
-  readonly challenge: ChallengeData;
-  readonly prove: ProvedData;
   readonly project_state: ProjectStateData;
   readonly project_list_response: ProjectListData;
   readonly project_deleted: ProjectDeletedData;
   readonly project_join: ProjectJoinData;
   readonly project_leave: ProjectLeaveData;
-  readonly project_joined: SubscribersData;
-  readonly project_left: SubscribersData;
   readonly execute: ExecuteData;
-  readonly prompt: PromptData;
-  readonly queue_state: QueueStateData;
   readonly agent_kill: AgentKillData;
-  readonly process_killed: AgentKillData;
   readonly agent_interrupt: AgentInterruptData;
   readonly agent_new_session: SessionResetData;
-  readonly session_reset: SessionResetData;
-  readonly session_resumed: SessionResumedData;
-  readonly agent_partial: AgentPartialData;
   readonly messages_response: MessagesData;
-  readonly approval_requested: ApprovalRequestedData;
   readonly approval_resolved: ApprovalResolvedData;
-  readonly approval_cancelled: ApprovalCancelledData;
   readonly prompt_edit: PromptChangedData;
   readonly prompt_cancel: PromptChangedData;
   readonly queue_resume: QueueResumeData;
@@ -1047,6 +1035,18 @@ export interface Pushes {
   readonly server_stats: ServerStatsData;
   readonly server_history: ServerHistoryData;
   readonly server_overview: ServerOverviewData;
+  readonly challenge: ChallengeData;
+  readonly prove: ProvedData;
+  readonly project_joined: SubscribersData;
+  readonly project_left: SubscribersData;
+  readonly prompt: PromptData;
+  readonly queue_state: QueueStateData;
+  readonly process_killed: AgentKillData;
+  readonly session_reset: SessionResetData;
+  readonly session_resumed: SessionResumedData;
+  readonly agent_partial: AgentPartialData;
+  readonly approval_requested: ApprovalRequestedData;
+  readonly approval_cancelled: ApprovalCancelledData;
   readonly error: ErrorData;
   readonly agent_message: Readonly<Record<string, unknown>>;
 }
@@ -1072,6 +1072,22 @@ export type ErrorCode =
   | "UNAUTHORIZED"
   | "FORBIDDEN"
   | "FILE_OPERATION";
+
+/** Requests to send again when the connection ended before their reply came. */
+export const REPEATABLE: ReadonlySet<string> = new Set<keyof Requests>([
+  "project_list",
+  "get_messages",
+  "session_list",
+  "execution_list",
+  "watch",
+  "path_complete",
+  "path_inspect",
+  "device_list",
+  "health_check",
+  "server_stats",
+  "server_history",
+  "server_overview",
+]);
 
 /** Frames that are entries of a log when they have an offset. */
 export type EntryType =
