@@ -13,7 +13,7 @@ from tests.harness.server import ServerProcess
 
 from benchmarks.row import Row, median, percentile
 from benchmarks.stage import fill
-from pocket_agent.demo.markup import MARKDOWN_TEXT
+from pocket_agent.demo.scenario import MARKDOWN_TEXT
 from pocket_agent.model import ProjectId
 
 _ENTRIES = 10_000

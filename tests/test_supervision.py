@@ -14,7 +14,7 @@ from pocket_agent.app import start_worker_threads
 from pocket_agent.config import LoadedSettings, load_settings
 from pocket_agent.errors import FileOperationError
 from pocket_agent.events import SettingsRefused, SettingsReloaded, TaskFaulted
-from pocket_agent.notification.notifier import Notifier
+from pocket_agent.notification.outbox import Notifier
 from pocket_agent.observability.check import in_thread
 from pocket_agent.observability.log import open_log
 from pocket_agent.observability.loss import Losses

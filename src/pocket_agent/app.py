@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Final
 
 from pocket_agent import __version__
-from pocket_agent.audit.file import audit_path
-from pocket_agent.audit.observer import AuditObserver
-from pocket_agent.audit.trail import AuditTrail, NoTrail, Trail
+from pocket_agent.audit.audit_log import AuditLog, FileAuditLog, NoAuditLog, audit_path
+from pocket_agent.audit.audit_observer import AuditObserver
 from pocket_agent.claude.command import build_environment, select_environment
 from pocket_agent.claude.confinement import Confinement
 from pocket_agent.claude.installation import Installer
@@ -30,7 +29,7 @@ from pocket_agent.claude.restraint import raise_open_files
 from pocket_agent.claude.spool import SpoolWatcher
 from pocket_agent.config import LoadedSettings, Settings
 from pocket_agent.config.conflict import connections_for
-from pocket_agent.demo.process import child_environment, ensure_running
+from pocket_agent.demo.demo_process import child_environment, ensure_running
 from pocket_agent.errors import ConfigurationError, PocketAgentError
 from pocket_agent.events import (
     MetricsServed,
@@ -42,7 +41,7 @@ from pocket_agent.events import (
 )
 from pocket_agent.hub import Hub
 from pocket_agent.ledger import audited, note_changes, note_first, remember_settings
-from pocket_agent.notification.notifier import Notifier
+from pocket_agent.notification.outbox import Notifier
 from pocket_agent.observability.check import Inspector
 from pocket_agent.observability.exposition import Exposition, Token, application, scrape_token
 from pocket_agent.observability.health import Health
@@ -131,7 +130,7 @@ async def serve(
     losses = Losses()
     with open_log(loaded.settings.logging, losses, environment) as log:
         notifier = Notifier(loaded.settings.notifications, partial(losses.add, "notifications"))
-        trail = AuditTrail(audit_path(loaded.settings.data.dir)) if loaded.settings.audit.enabled else None
+        trail = FileAuditLog(audit_path(loaded.settings.data.dir)) if loaded.settings.audit.enabled else None
         others: list[Observer] = [notifier, *([AuditObserver(trail)] if trail is not None else [])]
         observed = Observation(loaded.settings, environment, losses, log, others)
         room = connections_for(loaded.settings, files)
@@ -147,7 +146,7 @@ async def _serve(
     observed: Observation,
     log: Log,
     notifier: Notifier,
-    trail: AuditTrail | None,
+    trail: FileAuditLog | None,
     candidates: tuple[Path, ...],
     umask: int,
     on_started: Callable[[Started], None],
@@ -170,7 +169,7 @@ async def _serve(
                 observed.traces.exporting(observer, min(_EXPORT_SECONDS, settings.timeouts.shutdown))
             )
             await stack.enter_async_context(audited(trail, store, loaded, observer))
-            first = await _first_device(store, settings, trail or NoTrail())
+            first = await _first_device(store, settings, trail or NoAuditLog())
             child = await _child_environment(settings, environment)
             if settings.demo:
                 look_after_model = partial(_look_after_model, _demo_dir(settings), observer)
@@ -203,7 +202,7 @@ async def _serve(
             )
             health = Health(inspector.checks(), settings.health, observer)
             report = observed.report(hub, projects, store, inspector, health)
-            endpoint = _endpoint(store, hub, projects, report, settings, observer, trail or NoTrail())
+            endpoint = _endpoint(store, hub, projects, report, settings, observer, trail or NoAuditLog())
             await stack.enter_async_context(projects.running())
             renew_scraped = await stack.enter_async_context(_exporting(exposition, loaded, observer))
             listeners = await stack.enter_async_context(
@@ -266,7 +265,7 @@ def _endpoint(
     report: Report,
     settings: Settings,
     observer: Observer,
-    trail: Trail,
+    trail: AuditLog,
 ) -> Endpoint:
     devices = Devices(store, hub, projects, settings, observer)
     handlers = Handlers(projects, store, hub, settings, report, devices)
@@ -368,7 +367,7 @@ class _First:
     code: str
 
 
-async def _first_device(store: Store, settings: Settings, trail: Trail) -> _First | None:
+async def _first_device(store: Store, settings: Settings, trail: AuditLog) -> _First | None:
     """Make the first device's token and a pairing code, once; only their hashes are kept."""
     if not settings.server.auth or await store.devices():
         return None

@@ -4,9 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Final
 
-from pocket_agent.audit.file import audit_path
-from pocket_agent.audit.record import EMPTY, Head, Record
-from pocket_agent.audit.trail import AuditTrail, Trail, timestamp
+from pocket_agent.audit.audit_log import EMPTY, AuditLog, AuditRecord, FileAuditLog, Head, audit_path, timestamp
 from pocket_agent.config import LoadedSettings
 from pocket_agent.config.renewal import Change
 from pocket_agent.events import Observer
@@ -18,7 +16,7 @@ _SETTINGS: Final = "settings_change"
 
 @contextlib.asynccontextmanager
 async def audited(
-    trail: AuditTrail | None, store: Store, loaded: LoadedSettings, observer: Observer
+    trail: FileAuditLog | None, store: Store, loaded: LoadedSettings, observer: Observer
 ) -> AsyncIterator[None]:
     """Keep the audit log until the block is left; the first that it tells is which settings have changed.
 
@@ -28,21 +26,21 @@ async def audited(
     before = await store.remember_settings(shown)
     changed = _difference(before, shown) if before else {}
     if trail is None and "audit.enabled" in changed:
-        last = AuditTrail(audit_path(loaded.settings.data.dir))
-        last.note(Record(timestamp(), _SETTINGS, details=changed))
+        last = FileAuditLog(audit_path(loaded.settings.data.dir))
+        last.note(AuditRecord(timestamp(), _SETTINGS, details=changed))
         async with _writing(last, store, observer):
             pass
     if trail is None:
         yield
         return
     if changed:
-        trail.note(Record(timestamp(), _SETTINGS, details=changed))
+        trail.note(AuditRecord(timestamp(), _SETTINGS, details=changed))
     async with _writing(trail, store, observer):
         yield
 
 
 @contextlib.asynccontextmanager
-async def _writing(trail: AuditTrail, store: Store, observer: Observer) -> AsyncIterator[None]:
+async def _writing(trail: FileAuditLog, store: Store, observer: Observer) -> AsyncIterator[None]:
     async def keep(head: Head) -> None:
         await store.advance_audit_head(head.seq, head.digest)
 
@@ -51,18 +49,18 @@ async def _writing(trail: AuditTrail, store: Store, observer: Observer) -> Async
         yield
 
 
-def note_first(trail: Trail, device: Device) -> None:
+def note_first(trail: AuditLog, device: Device) -> None:
     """The server itself has let a first device in, and one more by a code."""
     details = {"device_id": device.id, "name": device.name, "first": True}
-    trail.note(Record(timestamp(), "device_add", details=details))
-    trail.note(Record(timestamp(), "pairing_start", details={"first": True}))
+    trail.note(AuditRecord(timestamp(), "device_add", details=details))
+    trail.note(AuditRecord(timestamp(), "pairing_start", details={"first": True}))
 
 
-def note_changes(trail: Trail | None, changes: Iterable[Change]) -> None:
+def note_changes(trail: AuditLog | None, changes: Iterable[Change]) -> None:
     """Append the settings that a reload has changed to the audit log."""
     details = {change.key: {"from": change.before, "to": change.after} for change in changes}
     if trail is not None and details:
-        trail.note(Record(timestamp(), _SETTINGS, details=details))
+        trail.note(AuditRecord(timestamp(), _SETTINGS, details=details))
 
 
 async def remember_settings(store: Store, loaded: LoadedSettings) -> None:

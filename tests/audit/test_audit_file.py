@@ -13,16 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocket_agent.audit.file import append
-from pocket_agent.audit.record import EMPTY, GENESIS, MAX_LINE, Head, Record, bounded, digest_of, encode
-from pocket_agent.audit.verification import Verdict, verify
+from pocket_agent.audit.audit_log import EMPTY, GENESIS, MAX_LINE, AuditRecord, Head, append, bounded, digest_of, encode
+from pocket_agent.audit.verification import AuditVerdict, verify
 
 AT = "2030-01-02T03:04:05.678Z"
 
 
-def record(number: int = 1, **fields: Any) -> Record:
+def record(number: int = 1, **fields: Any) -> AuditRecord:
     """One of several."""
-    return Record(AT, f"action-{number}", **fields)
+    return AuditRecord(AT, f"action-{number}", **fields)
 
 
 def written(path: Path, count: int = 5) -> Head:
@@ -52,7 +51,7 @@ def test_a_record_is_a_line_that_names_the_one_before(tmp_path: Path) -> None:
     }
     assert second["prev"] == digest_of(lines(path)[0].rstrip(b"\n"))
     assert head == Head(2, digest_of(lines(path)[1].rstrip(b"\n")))
-    assert verify(path, head) == Verdict(2, AT, AT, 0, ())
+    assert verify(path, head) == AuditVerdict(2, AT, AT, 0, ())
 
 
 def test_it_is_its_owners_alone_whatever_the_umask(tmp_path: Path) -> None:
@@ -78,7 +77,7 @@ def test_it_is_not_written_through_a_link(tmp_path: Path) -> None:
 
 @given(st.text(), st.dictionaries(st.text(), st.text() | st.none() | st.integers()))
 def test_nothing_breaks_a_line_or_colours_a_terminal(text: str, details: dict[str, Any]) -> None:
-    line = encode(Record(AT, text, text, text, text, text, text, details), 7, GENESIS)
+    line = encode(AuditRecord(AT, text, text, text, text, text, text, details), 7, GENESIS)
     assert all(0x20 <= byte < 0x7F for byte in line)
     assert json.loads(line)["by"] == text
 
@@ -168,7 +167,7 @@ def test_what_a_crash_has_left_of_a_line_is_told_by_the_next(tmp_path: Path, num
     rows = [json.loads(line) for line in lines(path)[-2:]]
     assert [row["action"] for row in rows] == ["torn", "action-6"]
     assert rows[0]["details"] == {"bytes": len(TORN[number]), "sha256": digest_of(TORN[number])}
-    assert verify(path, head) == Verdict(2 if empty else 7, AT, AT, 1, ())
+    assert verify(path, head) == AuditVerdict(2 if empty else 7, AT, AT, 1, ())
     with path.open("ab") as opened:
         opened.write(b"once more")
     head = append(path, [record(7)], head)
@@ -190,7 +189,7 @@ def test_a_line_that_is_whole_but_for_its_end_counts(tmp_path: Path) -> None:
     head = written(path)
     path.write_bytes(path.read_bytes()[:-1])
     assert append(path, [record(6)], head).seq == 6
-    assert verify(path, head) == Verdict(6, AT, AT, 0, ())
+    assert verify(path, head) == AuditVerdict(6, AT, AT, 0, ())
 
 
 def test_nobody_makes_a_crash_of_a_record_that_was_known(tmp_path: Path) -> None:
@@ -206,7 +205,9 @@ def test_nobody_makes_a_crash_of_a_record_that_was_known(tmp_path: Path) -> None
 
 def test_nobody_explains_away_a_line_that_was_changed(tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
-    head = append(path, [record(1), Record(AT, "torn", details={"bytes": 3, "sha256": "0" * 64}), record(2)], EMPTY)
+    head = append(
+        path, [record(1), AuditRecord(AT, "torn", details={"bytes": 3, "sha256": "0" * 64}), record(2)], EMPTY
+    )
     rows = lines(path)
     path.write_bytes(rows[0] + b"abc\n" + b"".join(rows[1:]))
     assert any("no record" in problem for problem in verify(path, head).problems)
@@ -237,23 +238,23 @@ LONG: list[dict[str, object]] = [
 def test_no_request_makes_a_long_line(tmp_path: Path, number: int) -> None:
     """So the next writer always finds the last one, and nobody fills the disk."""
     path = tmp_path / "audit.log"
-    head = append(path, [Record(AT, "x", by="😀" * 9000, details=LONG[number]), record(2)], EMPTY)
+    head = append(path, [AuditRecord(AT, "x", by="😀" * 9000, details=LONG[number]), record(2)], EMPTY)
     assert all(len(line) < MAX_LINE for line in lines(path))
     first = json.loads(lines(path)[0])
     assert set(first["details"]) == {"too_long"}
     assert len(first["by"]) == 200
-    assert verify(path, append(path, [record(3)], head)) == Verdict(3, AT, AT, 0, ())
+    assert verify(path, append(path, [record(3)], head)) == AuditVerdict(3, AT, AT, 0, ())
 
 
 def test_what_is_bounded_is_bounded_again_to_the_same() -> None:
-    long = Record(AT, "x", details=LONG[0])
+    long = AuditRecord(AT, "x", details=LONG[0])
     assert bounded(bounded(long)) == bounded(long)
     assert bounded(record(details={"a": 1})) == record(details={"a": 1})
 
 
 @given(*(st.text(min_size=200, max_size=200) for _ in range(2)), st.text(min_size=500, max_size=700))
 def test_the_longest_line_is_as_long_as_it_may_be(first: str, second: str, text: str) -> None:
-    long = Record(first, second, first, second, first, second, first, {"a": text})
+    long = AuditRecord(first, second, first, second, first, second, first, {"a": text})
     assert len(encode(bounded(long), 10**12, GENESIS)) < MAX_LINE
 
 
@@ -269,7 +270,7 @@ def test_a_disk_that_fills_leaves_no_half_of_a_line(tmp_path: Path, monkeypatch:
             raise OSError(errno.ENOSPC, "No space left on device")
         return write(descriptor, data[:10])
 
-    monkeypatch.setattr("pocket_agent.audit.file.os.write", refuse)
+    monkeypatch.setattr("pocket_agent.audit.audit_log.os.write", refuse)
     with pytest.raises(OSError, match="No space"):
         append(path, [record(6)], head)
     monkeypatch.undo()
@@ -291,7 +292,7 @@ def test_several_programs_write_one_chain(tmp_path: Path) -> None:
     for writer in writers:
         writer.join(60)
         assert writer.exitcode == 0
-    assert verify(path, EMPTY) == Verdict(120, AT, AT, 0, ())
+    assert verify(path, EMPTY) == AuditVerdict(120, AT, AT, 0, ())
 
 
 def test_only_so_many_problems_are_told(tmp_path: Path) -> None:

@@ -2,8 +2,7 @@
 
 import pytest
 
-from pocket_agent.audit.record import Record
-from pocket_agent.audit.sieve import Sieve
+from pocket_agent.audit.audit_log import AuditRecord, AuditSampler
 
 AT = "2030-01-02T03:04:05.678Z"
 
@@ -18,14 +17,14 @@ class Clock:
         return self.now
 
 
-def refused(address: str = "192.0.2.8", **fields: object) -> Record:
+def refused(address: str = "192.0.2.8", **fields: object) -> AuditRecord:
     """A login with a wrong token."""
-    return Record(AT, "login", "UNAUTHORIZED", address=address, details=fields)
+    return AuditRecord(AT, "login", "UNAUTHORIZED", address=address, details=fields)
 
 
 @pytest.mark.parametrize("action", ["execute", "device_revoke", "pair", "approval_respond", "settings_change"])
 def test_what_was_done_is_always_written(action: str) -> None:
-    sieve, done = Sieve(Clock()), Record(AT, action, by="phone", device_id="d-1", address="192.0.2.7")
+    sieve, done = AuditSampler(Clock()), AuditRecord(AT, action, by="phone", device_id="d-1", address="192.0.2.7")
     assert all(sieve.take(done) == done for _ in range(10_000))
 
 
@@ -33,14 +32,14 @@ def test_what_was_done_is_always_written(action: str) -> None:
     "cheap",
     [
         refused(),
-        Record(AT, "login", by="phone", device_id="d-1", address="192.0.2.7"),
-        Record(AT, "execute", "FORBIDDEN", by="guest", device_id="d-2", address="192.0.2.7"),
-        Record(AT, "pair", "RATE_LIMITED", address="192.0.2.7"),
+        AuditRecord(AT, "login", by="phone", device_id="d-1", address="192.0.2.7"),
+        AuditRecord(AT, "execute", "FORBIDDEN", by="guest", device_id="d-2", address="192.0.2.7"),
+        AuditRecord(AT, "pair", "RATE_LIMITED", address="192.0.2.7"),
     ],
 )
-def test_what_costs_nothing_is_written_so_often_and_then_once_a_minute(cheap: Record) -> None:
+def test_what_costs_nothing_is_written_so_often_and_then_once_a_minute(cheap: AuditRecord) -> None:
     clock = Clock()
-    sieve = Sieve(clock)
+    sieve = AuditSampler(clock)
     assert sum(sieve.take(cheap) is not None for _ in range(5000)) == 20
     clock.now = 3600.0
     found = [sieve.take(cheap) for _ in range(5000)]
@@ -52,7 +51,7 @@ def test_what_costs_nothing_is_written_so_often_and_then_once_a_minute(cheap: Re
 
 
 def test_what_one_does_hides_nothing_of_another() -> None:
-    sieve = Sieve(Clock())
+    sieve = AuditSampler(Clock())
     for _ in range(1000):
         sieve.take(refused())
     other = sieve.take(refused("192.0.2.9"))
@@ -61,7 +60,7 @@ def test_what_one_does_hides_nothing_of_another() -> None:
 
 
 def test_what_was_counted_together_counts_so_often() -> None:
-    sieve = Sieve(Clock())
+    sieve = AuditSampler(Clock())
     for _ in range(30):
         sieve.take(refused(count=7))
     assert sieve.rest() == {"login UNAUTHORIZED": 70}
@@ -69,7 +68,7 @@ def test_what_was_counted_together_counts_so_often() -> None:
 
 def test_many_addresses_have_one_allowance_and_fill_no_memory() -> None:
     clock = Clock()
-    sieve = Sieve(clock)
+    sieve = AuditSampler(clock)
     written = 0
     for number in range(200_000):
         clock.now = number / 10  # ten a second, for more than five hours
@@ -79,10 +78,10 @@ def test_many_addresses_have_one_allowance_and_fill_no_memory() -> None:
 
 
 def test_many_kinds_fill_no_memory() -> None:
-    sieve = Sieve(Clock())
+    sieve = AuditSampler(Clock())
     for number in range(1000):
         for _ in range(22):
-            sieve.take(Record(AT, f"kind-{number}", "FORBIDDEN", address="192.0.2.8"))
+            sieve.take(AuditRecord(AT, f"kind-{number}", "FORBIDDEN", address="192.0.2.8"))
     rest = sieve.rest()
     assert len(rest) == 101
     assert rest["others"] > 0

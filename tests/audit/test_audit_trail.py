@@ -8,11 +8,9 @@ from pathlib import Path
 import pytest
 
 from pocket_agent import events
-from pocket_agent.audit import trail as trail_module
-from pocket_agent.audit.file import append
-from pocket_agent.audit.observer import AuditObserver
-from pocket_agent.audit.record import EMPTY, Head, Record
-from pocket_agent.audit.trail import AuditTrail, NoTrail
+from pocket_agent.audit import audit_log as trail_module
+from pocket_agent.audit.audit_log import EMPTY, AuditRecord, FileAuditLog, Head, NoAuditLog, append
+from pocket_agent.audit.audit_observer import AuditObserver
 from pocket_agent.audit.verification import verify
 from pocket_agent.errors import FileOperationError
 from pocket_agent.events import AuditFailed
@@ -32,9 +30,9 @@ class Kept:
         self.head = head
 
 
-def record(number: int) -> Record:
+def record(number: int) -> AuditRecord:
     """One of several."""
-    return Record("2030-01-02T03:04:05.678Z", f"action-{number}")
+    return AuditRecord("2030-01-02T03:04:05.678Z", f"action-{number}")
 
 
 def actions(path: Path) -> list[str]:
@@ -44,7 +42,7 @@ def actions(path: Path) -> list[str]:
 
 async def test_what_is_noted_is_written_in_order_and_all_of_it_at_the_end(tmp_path: Path) -> None:
     path, kept, seen = tmp_path / "audit.log", Kept(), Recorder()
-    trail = AuditTrail(path)
+    trail = FileAuditLog(path)
     trail.note(record(0))
     async with trail.running(EMPTY, kept, seen):
         for number in range(1, 100):
@@ -70,7 +68,7 @@ async def test_a_disk_that_refuses_is_told_once_and_tried_again(
 
     monkeypatch.setattr(trail_module, "append", refuse)
     monkeypatch.setattr(trail_module, "_RETRY_SECONDS", 0.01)
-    trail = AuditTrail(path)
+    trail = FileAuditLog(path)
     async with trail.running(EMPTY, kept, seen):
         trail.note(record(1))
         await until(lambda: bool(seen.events))
@@ -87,7 +85,7 @@ async def test_a_disk_that_refuses_for_long_fills_no_memory_and_what_was_lost_is
 ) -> None:
     path, kept = tmp_path / "audit.log", Kept()
     monkeypatch.setattr(trail_module, "_MAX_WAITING", 10)
-    trail = AuditTrail(path)
+    trail = FileAuditLog(path)
     for number in range(25):
         trail.note(record(number))
     async with trail.running(EMPTY, kept, Recorder()):
@@ -99,7 +97,7 @@ async def test_a_disk_that_refuses_for_long_fills_no_memory_and_what_was_lost_is
 async def test_a_database_that_refuses_costs_no_record(tmp_path: Path) -> None:
     path, kept, seen = tmp_path / "audit.log", Kept(), Recorder()
     kept.error = FileOperationError("The database is locked.")
-    trail = AuditTrail(path)
+    trail = FileAuditLog(path)
     async with trail.running(EMPTY, kept, seen):
         trail.note(record(1))
         await until(lambda: bool(seen.events))
@@ -112,7 +110,7 @@ async def test_a_database_that_refuses_costs_no_record(tmp_path: Path) -> None:
 async def test_the_numbers_go_on_where_the_run_before_ended(tmp_path: Path) -> None:
     path, kept = tmp_path / "audit.log", Kept()
     for number in range(3):
-        trail = AuditTrail(path)
+        trail = FileAuditLog(path)
         trail.note(record(number))
         async with trail.running(kept.head, kept, Recorder()):
             pass
@@ -121,7 +119,7 @@ async def test_the_numbers_go_on_where_the_run_before_ended(tmp_path: Path) -> N
 
 
 def test_no_trail_takes_everything() -> None:
-    NoTrail().note(record(1))
+    NoAuditLog().note(record(1))
 
 
 def test_events_of_the_core_are_noted() -> None:
@@ -151,7 +149,7 @@ def test_events_of_the_core_are_noted() -> None:
 
 async def test_who_is_refused_again_and_again_fills_no_disk(tmp_path: Path) -> None:
     path, kept = tmp_path / "audit.log", Kept()
-    trail = AuditTrail(path)
+    trail = FileAuditLog(path)
     observer = AuditObserver(trail)
     async with trail.running(EMPTY, kept, Recorder()):
         for _ in range(20_000):
@@ -163,6 +161,6 @@ async def test_who_is_refused_again_and_again_fills_no_disk(tmp_path: Path) -> N
 
 
 async def test_records_that_wait_for_a_disk_are_small(tmp_path: Path) -> None:
-    trail = AuditTrail(tmp_path / "audit.log")
-    trail.note(Record("t", "execute", details={"options": {"add_dirs": ["x" * 4096] * 50}}))
+    trail = FileAuditLog(tmp_path / "audit.log")
+    trail.note(AuditRecord("t", "execute", details={"options": {"add_dirs": ["x" * 4096] * 50}}))
     assert list(trail._waiting[0].details) == ["too_long"]

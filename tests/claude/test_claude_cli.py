@@ -18,8 +18,8 @@ from pocket_agent.claude.framing import Line, LineFramer
 from pocket_agent.claude.message import Kind, Message, peek
 from pocket_agent.claude.process import ClaudeProcess, adopt, spawn
 from pocket_agent.claude.spool import Spool, SpoolReader, SpoolWatcher, SpoolWriter
-from pocket_agent.demo.model import ScriptedModel
-from pocket_agent.demo.process import child_environment
+from pocket_agent.demo.demo_process import child_environment
+from pocket_agent.demo.scripted_model import ScriptedModel
 from pocket_agent.model import ExecuteOptions
 from tests.claude.conftest import alive
 from tests.harness import DEADLINE_SECONDS

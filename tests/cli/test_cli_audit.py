@@ -10,8 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from pocket_agent.audit.file import append
-from pocket_agent.audit.record import EMPTY, Record
+from pocket_agent.audit.audit_log import EMPTY, AuditRecord, append
 from pocket_agent.cli.main import main
 from tests.harness.server import ServerProcess, running_server, write_standin
 
@@ -105,7 +104,7 @@ def test_a_log_that_was_removed_is_told(call: Commands) -> None:
 def test_what_somebody_wrote_into_the_log_disturbs_no_terminal(call: Commands, word: str) -> None:
     """His own chain from the first line on, in a log that no database knows of."""
     call("devices", "list")
-    append(call.log, [Record(word, word, word, by=word, details={word: word}) for _ in range(2)], EMPTY)
+    append(call.log, [AuditRecord(word, word, word, by=word, details={word: word}) for _ in range(2)], EMPTY)
     for arguments in (["verify"], ["verify", "--json"]):
         status, out, err = call("audit", *arguments)
         assert (status, err) == (0, "")

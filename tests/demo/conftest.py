@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 from tests.harness import DEADLINE_SECONDS
 
-from pocket_agent.demo.model import ScriptedModel
+from pocket_agent.demo.scripted_model import ScriptedModel
 
 
 @pytest.fixture

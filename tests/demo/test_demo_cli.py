@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from tests.harness import DEADLINE_SECONDS
 
-from pocket_agent.demo.awkward import AWKWARD_TEXT
-from pocket_agent.demo.model import ScriptedModel
-from pocket_agent.demo.process import child_environment
+from pocket_agent.demo.demo_process import child_environment
+from pocket_agent.demo.scenario import AWKWARD_TEXT
+from pocket_agent.demo.scripted_model import ScriptedModel
 
 ARGUMENTS = (
     "-p",

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from tests.harness import DEADLINE_SECONDS
 
-from pocket_agent.demo.model import RequestRecord, ScriptedModel
+from pocket_agent.demo.scripted_model import RequestRecord, ScriptedModel
 from pocket_agent.errors import ConfigurationError
 
 

@@ -14,9 +14,8 @@ import aiohttp
 import pytest
 from tests.harness import DEADLINE_SECONDS
 
-from pocket_agent.demo import process
-from pocket_agent.demo.model import ScriptedModel
-from pocket_agent.demo.process import (
+from pocket_agent.demo import demo_process as process
+from pocket_agent.demo.demo_process import (
     DemoModel,
     ModelRecord,
     child_environment,
@@ -24,6 +23,7 @@ from pocket_agent.demo.process import (
     read_record,
     write_record,
 )
+from pocket_agent.demo.scripted_model import ScriptedModel
 from pocket_agent.errors import PocketAgentError
 
 Eventually = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]

@@ -5,10 +5,20 @@ from dataclasses import replace
 
 import pytest
 
-from pocket_agent.demo.awkward import AWKWARD_CHARACTERS
 from pocket_agent.demo.conversation import Question, ToolResult
-from pocket_agent.demo.reply import Clearing, Failure, Message, Reply, Text, Thinking, ToolUse
-from pocket_agent.demo.scenario import SCENARIOS, choose, keywords
+from pocket_agent.demo.scenario import (
+    AWKWARD_CHARACTERS,
+    SCENARIOS,
+    Clearing,
+    Failure,
+    Message,
+    Reply,
+    Text,
+    Thinking,
+    ToolUse,
+    choose,
+    keywords,
+)
 
 GOOD = (ToolResult("fine", is_error=False),)
 REFUSED = (ToolResult("not today", is_error=True),)

@@ -3,7 +3,7 @@
 import pytest
 
 from pocket_agent.demo.conversation import ToolResult
-from pocket_agent.demo.script import (
+from pocket_agent.demo.scenario import (
     InvalidArgumentError,
     count,
     duration_seconds,

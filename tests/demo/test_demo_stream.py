@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from pocket_agent.demo import stream
-from pocket_agent.demo.awkward import AWKWARD_TEXT
-from pocket_agent.demo.reply import Failure, Message, Text, Thinking, ToolUse, say
+from pocket_agent.demo import scripted_model as stream
+from pocket_agent.demo.scenario import AWKWARD_TEXT, Failure, Message, Text, Thinking, ToolUse, say
 
 MIXED = Message(
     (

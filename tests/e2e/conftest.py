@@ -9,7 +9,7 @@ from tests.harness.recorder import RecordingModel
 from tests.harness.scene import Stage
 from tests.harness.server import running_server
 
-from pocket_agent.demo.process import child_environment
+from pocket_agent.demo.demo_process import child_environment
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

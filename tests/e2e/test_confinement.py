@@ -16,7 +16,7 @@ from tests.harness.server import running_server
 from tests.harness.tool import require_tool
 
 from pocket_agent.client import Backoff
-from pocket_agent.demo.process import child_environment
+from pocket_agent.demo.demo_process import child_environment
 from pocket_agent.model import ExecuteOptions
 
 BASH = ExecuteOptions(allowed_tools=("Bash",))

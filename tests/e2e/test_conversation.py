@@ -9,7 +9,7 @@ from tests.harness.follow import entry_types, follow, lines, stored, until
 from tests.harness.scene import Stage, init_of, one_said_by_cli, said_by_cli, scene, state_after, texts, whole
 
 from pocket_agent.client import Frame
-from pocket_agent.demo.awkward import AWKWARD_TEXT
+from pocket_agent.demo.scenario import AWKWARD_TEXT
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

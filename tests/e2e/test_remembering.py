@@ -8,7 +8,7 @@ from tests.harness.recorder import RecordingModel
 from tests.harness.scene import scene
 from tests.harness.server import running_server
 
-from pocket_agent.demo.process import child_environment
+from pocket_agent.demo.demo_process import child_environment
 from pocket_agent.errors import ForbiddenError
 
 

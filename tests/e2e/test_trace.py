@@ -15,7 +15,7 @@ from tests.harness.recorder import RecordingModel
 from tests.harness.scene import Scene, scene, sleeper
 from tests.harness.server import ServerProcess, free_port, running_server
 
-from pocket_agent.demo.process import child_environment
+from pocket_agent.demo.demo_process import child_environment
 from pocket_agent.model import ExecuteOptions
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"

@@ -5,7 +5,7 @@ from typing import Any
 
 from aiohttp import web
 
-from pocket_agent.demo.model import ScriptedModel
+from pocket_agent.demo.scripted_model import ScriptedModel
 
 
 class RecordingModel(ScriptedModel):

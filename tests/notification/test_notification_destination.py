@@ -9,20 +9,19 @@ import pytest
 
 from pocket_agent.config.settings import NotificationSettings
 from pocket_agent.errors import ConfigurationError
-from pocket_agent.notification import destination
-from pocket_agent.notification.destination import Address, Destination, close_all, read_addresses, sender
-from pocket_agent.notification.news import Message
+from pocket_agent.notification import outbox
+from pocket_agent.notification.outbox import Address, Destination, Notification, close_all, read_addresses, sender
 from tests.harness.server import free_port
 from tests.notification.receiver import receiving
 from tests.server.room import until
 
-MESSAGE = Message("A title", "A body\nof lines", "warning")
+MESSAGE = Notification("A title", "A body\nof lines", "warning")
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Further attempts come at once."""
-    monkeypatch.setattr(destination, "_PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(outbox, "_PAUSES", (0.01, 0.01))
 
 
 class Bench:
@@ -86,7 +85,7 @@ async def test_nobody_there(bench: Bench) -> None:
 async def test_one_that_hangs_loses_what_is_too_much_and_holds_up_no_other(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(destination, "_WAITING", 5)
+    monkeypatch.setattr(outbox, "_WAITING", 5)
     async with receiving() as hanging, receiving() as well:
         hanging.hangs = True
         stuck, other = bench.open(hanging.url.replace("rto=1", "rto=60")), bench.open(well.url)
@@ -105,7 +104,7 @@ def test_the_end_does_not_wait_for_one_that_hangs() -> None:
     go_on = threading.Event()
     lost: list[int] = []
 
-    def send(_: Message) -> bool:
+    def send(_: Notification) -> bool:
         return go_on.wait()
 
     made = Destination("1 (json)", send, lost.append, lambda *_: None)
@@ -131,7 +130,7 @@ async def test_one_that_is_given_up_still_sends_what_waits(bench: Bench) -> None
 def test_a_fault_of_the_library_ends_nothing() -> None:
     lost: list[int] = []
 
-    def send(_: Message) -> bool:
+    def send(_: Notification) -> bool:
         raise ZeroDivisionError
 
     made = Destination("1 (json)", send, lost.append, lambda *_: None)

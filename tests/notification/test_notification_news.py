@@ -2,7 +2,14 @@
 
 import pytest
 
-from pocket_agent.notification.news import End, Message, News, Wish, compose, trial
+from pocket_agent.notification.outbox import (
+    FinishedExecution,
+    Notification,
+    PendingApproval,
+    ProjectDigest,
+    compose,
+    trial,
+)
 
 BASE = "https://agent.example:8443"
 
@@ -11,46 +18,58 @@ BASE = "https://agent.example:8443"
     ("news", "title", "body"),
     [
         (
-            [News("1", "shop", (Wish("Bash"),))],
+            [ProjectDigest("1", "shop", (PendingApproval("Bash"),))],
             "Approval wanted: shop",
             f"Bash waits for your answer.\n{BASE}/p/1",
         ),
         (
-            [News("1", "shop", (Wish("Bash"), Wish("Edit"), Wish("Bash")))],
+            [ProjectDigest("1", "shop", (PendingApproval("Bash"), PendingApproval("Edit"), PendingApproval("Bash")))],
             "3 approvals wait: shop",
             f"Bash, Edit wait for your answer.\n{BASE}/p/1",
         ),
         (
-            [News("1", "shop", ends=(End(75.4),), finished=1)],
+            [ProjectDigest("1", "shop", ends=(FinishedExecution(75.4),), finished=1)],
             "Finished: shop",
             f"Finished after 1 min 15 s.\n{BASE}/p/1",
         ),
         (
-            [News("1", "shop", ends=(End(3700.0, "EXECUTION_TIMEOUT"),), failed=1)],
+            [ProjectDigest("1", "shop", ends=(FinishedExecution(3700.0, "EXECUTION_TIMEOUT"),), failed=1)],
             "Failed: shop",
             f"Failed after 1 h 1 min (EXECUTION_TIMEOUT).\n{BASE}/p/1",
         ),
         (
-            [News("1", "shop", (Wish("Bash", "rm build"),), (End(5.0, "FAILED", "tidy"),), 4, 1)],
+            [
+                ProjectDigest(
+                    "1",
+                    "shop",
+                    (PendingApproval("Bash", "rm build"),),
+                    (FinishedExecution(5.0, "FAILED", "tidy"),),
+                    4,
+                    1,
+                )
+            ],
             "1 approval waits, 1 failed, 4 finished: shop",
             f"Bash waits for your answer.\nrm build\nFailed after 5 s (FAILED).\ntidy\n4 more ended.\n{BASE}/p/1",
         ),
         (
-            [News("1", "shop", (Wish("Bash"),)), News("2", "blog", (Wish("Edit"),))],
+            [
+                ProjectDigest("1", "shop", (PendingApproval("Bash"),)),
+                ProjectDigest("2", "blog", (PendingApproval("Edit"),)),
+            ],
             "2 approvals wait: 2 projects",
             f"shop: Bash waits for your answer.\nblog: Edit waits for your answer.\n{BASE}/",
         ),
     ],
 )
-def test_it_says_what_happened_where(news: list[News], title: str, body: str) -> None:
+def test_it_says_what_happened_where(news: list[ProjectDigest], title: str, body: str) -> None:
     found = compose(news, BASE)
     assert (found.title, found.body) == (title, body)
 
 
 def test_an_approval_is_more_urgent_than_an_end() -> None:
-    failed = News("1", "shop", ends=(End(1.0, "EXECUTION_FAILED"),), failed=1)
-    finished = News("2", "blog", ends=(End(1.0),), finished=1)
-    wish = News("3", "wiki", (Wish("Bash"),))
+    failed = ProjectDigest("1", "shop", ends=(FinishedExecution(1.0, "EXECUTION_FAILED"),), failed=1)
+    finished = ProjectDigest("2", "blog", ends=(FinishedExecution(1.0),), finished=1)
+    wish = ProjectDigest("3", "wiki", (PendingApproval("Bash"),))
     assert [compose(news, BASE).urgency for news in ([finished], [failed, finished], [failed, wish])] == [
         "success",
         "failure",
@@ -60,7 +79,7 @@ def test_an_approval_is_more_urgent_than_an_end() -> None:
 
 def test_names_and_texts_stay_in_their_line_and_short() -> None:
     name = "a\nb\x1b[31m\u2028" + "x" * 500
-    found = compose([News("1", name, (Wish("T\r\nool", "y" * 5000),))], BASE)
+    found = compose([ProjectDigest("1", name, (PendingApproval("T\r\nool", "y" * 5000),))], BASE)
     assert "\n" not in found.title
     assert "\x1b" not in found.title + found.body
     assert len(found.title) < 120
@@ -69,12 +88,14 @@ def test_names_and_texts_stay_in_their_line_and_short() -> None:
 
 
 def test_many_projects_are_counted() -> None:
-    found = compose([News(str(number), f"p{number}", (Wish("Bash"),)) for number in range(50)], BASE)
+    found = compose(
+        [ProjectDigest(str(number), f"p{number}", (PendingApproval("Bash"),)) for number in range(50)], BASE
+    )
     assert found.title == "50 approvals wait: 50 projects"
     assert "And 45 more projects." in found.body
 
 
 def test_a_trial() -> None:
-    assert trial(BASE) == Message(
+    assert trial(BASE) == Notification(
         "Pocket Agent: a test", f"Notifications of Pocket Agent Server arrive here.\n{BASE}/", "info"
     )

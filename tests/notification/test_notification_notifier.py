@@ -10,8 +10,8 @@ import pytest
 
 from pocket_agent.config.settings import NotificationSettings
 from pocket_agent.events import NotificationLost
-from pocket_agent.notification import destination, notifier
-from pocket_agent.notification.notifier import Notifier, find_routes
+from pocket_agent.notification import outbox
+from pocket_agent.notification.outbox import Notifier, find_routes
 from tests.notification.receiver import Receiver, receiving
 from tests.server.room import Room, open_room, until
 
@@ -19,7 +19,7 @@ from tests.server.room import Room, open_room, until
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """It looks more often than anybody would want."""
-    monkeypatch.setattr(notifier, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(outbox, "_LOOK_SECONDS", 0.01)
 
 
 @contextlib.asynccontextmanager
@@ -190,7 +190,7 @@ async def test_a_service_that_is_dead_slows_nothing(tmp_path: Path) -> None:
 
 
 async def test_what_is_lost_is_an_event_that_names_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(destination, "_PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(outbox, "_PAUSES", (0.01, 0.01))
     async with receiving() as receiver, notified(tmp_path, receiver) as room:
         receiver.status = 500
         session = await room.project("shop")

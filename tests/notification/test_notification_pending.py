@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from pocket_agent.config.settings import NotificationSettings
-from pocket_agent.notification.news import End, News
-from pocket_agent.notification.pending import Pending, Subjects
+from pocket_agent.notification.outbox import FinishedExecution, Pending, ProjectDigest, Subjects
 
 SUBJECTS = Subjects(
     lambda project_id: f"name-{project_id}",
@@ -23,7 +22,7 @@ class Desk:
         self.watching: set[str] = set()
         self.pending = Pending(NotificationSettings(**settings), lambda: self.now)
 
-    def take(self, after: float = 0.0) -> list[News]:
+    def take(self, after: float = 0.0) -> list[ProjectDigest]:
         """What is told after a while."""
         self.now += after
         return self.pending.take(self.watching.__contains__, SUBJECTS)
@@ -34,7 +33,7 @@ class Desk:
 
     def end(self, seconds: float = 100.0, code: str | None = None, project_id: str = "p") -> None:
         """An execution ends."""
-        end = End(seconds, code)
+        end = FinishedExecution(seconds, code)
         self.pending.ended(project_id, "e", end, seen=project_id in self.watching)
 
 

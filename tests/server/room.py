@@ -12,7 +12,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from pocket_agent.audit.record import Record
+from pocket_agent.audit.audit_log import AuditRecord
 from pocket_agent.claude.command import build_environment
 from pocket_agent.claude.installation import Installer
 from pocket_agent.claude.process import boot_id, kill_leftovers
@@ -78,9 +78,9 @@ class Noted:
     """A trail that keeps what is noted."""
 
     def __init__(self) -> None:
-        self.records: list[Record] = []
+        self.records: list[AuditRecord] = []
 
-    def note(self, record: Record) -> None:
+    def note(self, record: AuditRecord) -> None:
         """Keep it."""
         self.records.append(record)
 

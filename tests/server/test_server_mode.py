@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pocket_agent.audit.file import append, audit_path
-from pocket_agent.audit.record import EMPTY, Record
+from pocket_agent.audit.audit_log import EMPTY, AuditRecord, append, audit_path
 from pocket_agent.cli.chat.local import local_token
 from pocket_agent.cli.device import make_device
 from pocket_agent.config import load_settings
@@ -88,7 +87,7 @@ async def test_nobody_else_reads_anything_at_any_moment(tmp_path: Path, umask: i
             with open_log(loaded.settings.logging, Losses(), {}) as log:
                 for _ in range(30):
                     LogObserver(log).emit(SettingsReloaded((), ()))
-            append(audit_path(data), [Record("t", "action")], EMPTY)
+            append(audit_path(data), [AuditRecord("t", "action")], EMPTY)
             session = await room.project()
             async with room.wire() as wire:
                 await wire.ask("execute", {"prompt": "lines 50 stderr oops"}, project_id=session.state.project.id)

@@ -9,8 +9,7 @@ from typing import Final
 
 import msgspec
 
-from pocket_agent.audit.file import TORN
-from pocket_agent.audit.record import EMPTY, Head, digest_of
+from pocket_agent.audit.audit_log import EMPTY, TORN, Head, digest_of
 
 _MAX_PROBLEMS: Final = 20
 
@@ -24,7 +23,7 @@ class _Line(msgspec.Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class AuditVerdict:
     """What was found.
 
     Attributes:
@@ -41,7 +40,7 @@ class Verdict:
     problems: tuple[str, ...]
 
 
-def verify(path: Path, known: Head) -> Verdict:
+def verify(path: Path, known: Head) -> AuditVerdict:
     """Follow the chain from the first line to the last, and look for the head that the database knows.
 
     A line that was changed, removed, moved or put in shows, and so does a file that ends too early.
@@ -56,7 +55,7 @@ def verify(path: Path, known: Head) -> Verdict:
     problems += checker.end()
     if len(problems) > _MAX_PROBLEMS:
         problems = [*problems[:_MAX_PROBLEMS], f"and {len(problems) - _MAX_PROBLEMS} more problems"]
-    return Verdict(checker.records, checker.first, checker.last, checker.torn, tuple(problems))
+    return AuditVerdict(checker.records, checker.first, checker.last, checker.torn, tuple(problems))
 
 
 def _lines(path: Path) -> Iterator[bytes]:

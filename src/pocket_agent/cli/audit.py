@@ -7,9 +7,7 @@ from collections.abc import Mapping
 
 import typer
 
-from pocket_agent.audit.file import append, audit_path
-from pocket_agent.audit.record import EMPTY, Head, Record
-from pocket_agent.audit.trail import timestamp
+from pocket_agent.audit.audit_log import EMPTY, AuditRecord, Head, append, audit_path, timestamp
 from pocket_agent.audit.verification import verify
 from pocket_agent.config import LoadedSettings
 from pocket_agent.config.form import printable
@@ -26,7 +24,7 @@ def note(loaded: LoadedSettings, connection: sqlite3.Connection, action: str, de
     """
     if not loaded.settings.audit.enabled:
         return
-    record = Record(timestamp(), action, by=f"{getpass.getuser()} (command)", details=details)
+    record = AuditRecord(timestamp(), action, by=f"{getpass.getuser()} (command)", details=details)
     try:
         head = append(audit_path(loaded.settings.data.dir), [record], _known(connection))
     except OSError as error:

@@ -8,8 +8,7 @@ import typer
 
 from pocket_agent.config import LoadedSettings
 from pocket_agent.config.settings import NotificationSettings
-from pocket_agent.notification.destination import read_addresses, sender
-from pocket_agent.notification.news import Message, trial
+from pocket_agent.notification.outbox import Notification, read_addresses, sender, trial
 from pocket_agent.server.address import page_urls
 
 _SECONDS: Final = 30.0
@@ -51,7 +50,7 @@ def _kinds(settings: NotificationSettings) -> str:
     return ", ".join(kind for kind, wanted in kinds.items() if wanted)
 
 
-def _outcome(send: Callable[[Message], bool], message: Message) -> str:
+def _outcome(send: Callable[[Notification], bool], message: Notification) -> str:
     """What became of a message; a service that never answers must not keep the command."""
     found = ["no answer"]
 

@@ -1,15 +1,14 @@
 """A client of the server: connect, reconnect with recovery, request, subscribe."""
 
-from pocket_agent.client.backoff import Backoff
 from pocket_agent.client.client import Client, Status
-from pocket_agent.client.fault import (
+from pocket_agent.client.client_errors import (
     CertificateError,
     ConnectionLostError,
     ProtocolViolationError,
     UnreachableError,
 )
-from pocket_agent.client.frame import Frame
 from pocket_agent.client.subscription import StreamState, Subscription
+from pocket_agent.client.websocket_client import Backoff, Frame
 
 __all__ = [
     "Backoff",

@@ -1,37 +1,301 @@
-"""The client: one connection that comes back by itself, requests on it, and streams."""
+"""The client: one connection that comes back by itself, typed requests on it, and subscriptions."""
 
 import asyncio
 import contextlib
+import re
 import ssl as tls
+import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Literal, Self, TypeVar
 
 import aiohttp
+import msgspec
 
 from pocket_agent import __version__
-from pocket_agent.client.address import Address, tls_context
-from pocket_agent.client.backoff import Backoff
-from pocket_agent.client.call import Calls
-from pocket_agent.client.connection import MESSAGE_TOO_BIG, POLICY_VIOLATION, Connection
-from pocket_agent.client.fault import (
+from pocket_agent.client.client_errors import (
     CertificateError,
     ConnectionLostError,
     ProtocolViolationError,
     UnreachableError,
     again,
 )
-from pocket_agent.client.frame import Frame
 from pocket_agent.client.subscription import (
     MAX_BUFFERED_BYTES,
     MAX_BUFFERED_FRAMES,
     Since,
     Subscription,
 )
+from pocket_agent.client.websocket_client import (
+    MESSAGE_TOO_BIG,
+    POLICY_VIOLATION,
+    Address,
+    Backoff,
+    Connection,
+    Frame,
+    tls_context,
+)
 from pocket_agent.errors import ForbiddenError, PocketAgentError, UnauthorizedError
+from pocket_agent.model import ExecuteOptions, Position
+from pocket_agent.protocol import push
 from pocket_agent.protocol.request import REQUESTS
+
+_Data = TypeVar("_Data")
+
+
+class Calls(ABC):
+    """Everything that a client can ask, on top of `request`.
+
+    Each method raises what `request` raises, and ProtocolViolationError for a reply that does not fit.
+    """
+
+    @abstractmethod
+    async def request(
+        self,
+        kind: str,
+        data: Mapping[str, object] | None = None,
+        *,
+        project_id: str | None = None,
+        timeout: float | None = ...,
+    ) -> Frame:
+        """Send a request and wait for its reply."""
+
+    async def create_project(self, path: str) -> push.ProjectStateData:
+        """Make the directory `path` of the server's machine a project."""
+        return _read(await self.request("project_create", {"path": path}), push.ProjectStateData)
+
+    async def projects(self) -> list[push.ProjectStateData]:
+        """All projects."""
+        return _read(await self.request("project_list"), push.ProjectListData).projects
+
+    async def delete_project(self, project_id: str) -> None:
+        """Forget a project and its log; the directory stays."""
+        await self.request("project_delete", project_id=project_id)
+
+    async def execute(
+        self,
+        project_id: str,
+        prompt: str,
+        *,
+        options: ExecuteOptions | None = None,
+        prompt_id: str | None = None,
+        traceparent: str | None = None,
+        timeout: float | None = None,
+    ) -> push.ExecuteData:
+        """Give the agent a prompt. It runs once, however often the connection is lost meanwhile.
+
+        Args:
+            project_id: the project.
+            prompt: the text.
+            options: choices for this execution only.
+            prompt_id: names the prompt, so that sending it again is the same prompt; made up if None.
+            traceparent: the span (W3C Trace Context) that the execution's trace continues.
+            timeout: seconds to wait for the reply (not for the agent), offline or not; None waits on.
+        """
+        data: dict[str, object] = {"prompt": prompt, "prompt_id": prompt_id or uuid.uuid4().hex}
+        if options is not None:
+            data["options"] = options
+        if traceparent is not None:
+            data["traceparent"] = traceparent
+        return _read(await self.request("execute", data, project_id=project_id, timeout=timeout), push.ExecuteData)
+
+    async def interrupt(
+        self, project_id: str, *, execution_id: str | None = None, hold_queue: bool = False
+    ) -> push.AgentInterruptData:
+        """Ask the agent to stop what it does; its session stays warm.
+
+        Args:
+            project_id: the project.
+            execution_id: stop only this execution; None for the one that runs.
+            hold_queue: keep the prompts that wait until `resume_queue`.
+        """
+        data = _stop(execution_id, hold_queue=hold_queue)
+        return _read(await self.request("agent_interrupt", data, project_id=project_id), push.AgentInterruptData)
+
+    async def kill(
+        self, project_id: str, *, execution_id: str | None = None, hold_queue: bool = False
+    ) -> push.AgentKillData:
+        """End the running execution and all its processes; the arguments are those of `interrupt`."""
+        data = _stop(execution_id, hold_queue=hold_queue)
+        return _read(await self.request("agent_kill", data, project_id=project_id), push.AgentKillData)
+
+    async def resume_queue(self, project_id: str) -> push.QueueResumeData:
+        """Let the prompts that wait go on after the queue was on hold."""
+        return _read(await self.request("queue_resume", project_id=project_id), push.QueueResumeData)
+
+    async def new_session(self, project_id: str) -> push.SessionResetData:
+        """Begin a fresh conversation with the next prompt."""
+        return _read(await self.request("agent_new_session", project_id=project_id), push.SessionResetData)
+
+    async def approve(
+        self,
+        project_id: str,
+        approval_id: str,
+        *,
+        updated_input: Mapping[str, object] | None = None,
+        remember: bool = False,
+    ) -> push.ApprovalResolvedData:
+        """Let the agent use the tool.
+
+        Args:
+            project_id: the project.
+            approval_id: the request to answer.
+            updated_input: run the tool with this input instead.
+            remember: do not ask again for what the CLI suggested to remember.
+        """
+        data: dict[str, object] = {"approval_id": approval_id, "behavior": "allow"}
+        if updated_input is not None:
+            data["updated_input"] = updated_input
+        if remember:
+            data["remember"] = True
+        return await self._respond(project_id, data)
+
+    async def deny(self, project_id: str, approval_id: str, message: str | None = None) -> push.ApprovalResolvedData:
+        """Keep the agent from using the tool; `message` tells it why."""
+        data: dict[str, object] = {"approval_id": approval_id, "behavior": "deny"}
+        if message is not None:
+            data["message"] = message
+        return await self._respond(project_id, data)
+
+    async def _respond(self, project_id: str, data: Mapping[str, object]) -> push.ApprovalResolvedData:
+        reply = await self.request("approval_respond", data, project_id=project_id)
+        return _read(reply, push.ApprovalResolvedData)
+
+    async def messages(
+        self,
+        project_id: str,
+        *,
+        since: Position | int | str | None = None,
+        before: Position | int | None = None,
+        limit: int = 100,
+        direction: Literal["all", "client", "claude", "server"] = "all",
+        max_bytes: int | None = None,
+        large: Literal["whole", "reference"] = "whole",
+    ) -> push.MessagesData:
+        """A page of the log: `limit` entries after `since`, or up to `before`, or the newest ones.
+
+        Args:
+            project_id: the project.
+            since: only entries after this one, the oldest first.
+            before: only entries before this one, the newest of them.
+            limit: at most this many entries, 1 to 1000.
+            direction: only entries of this one.
+            max_bytes: at most this many bytes of data, 1 KiB to 8 MiB, but one entry always.
+            large: "reference" replaces each entry of more than 16 KiB by a preview (see `MessageData`), which a
+                page of that entry alone fetches whole.
+        """
+        data: dict[str, object] = {"limit": limit, "direction": direction, "large": large}
+        if max_bytes is not None:
+            data["max_bytes"] = max_bytes
+        if since is not None:
+            data["since"] = since
+        if before is not None:
+            data["before"] = before
+        return _read_page(await self.request("get_messages", data, project_id=project_id))
+
+    async def edit_prompt(self, project_id: str, execution_id: str, prompt: str) -> None:
+        """Change a prompt that still waits in the queue."""
+        data = {"execution_id": execution_id, "prompt": prompt}
+        await self.request("prompt_edit", data, project_id=project_id)
+
+    async def cancel_prompt(self, project_id: str, execution_id: str) -> None:
+        """Withdraw a prompt that still waits in the queue."""
+        await self.request("prompt_cancel", {"execution_id": execution_id}, project_id=project_id)
+
+    async def set_model(self, project_id: str, model: str | None) -> None:
+        """Choose the model, now and for later prompts; None is the CLI's default."""
+        await self.request("set_model", {"model": model}, project_id=project_id)
+
+    async def set_permission_mode(self, project_id: str, mode: str) -> None:
+        """Choose the permission mode, now and for later prompts."""
+        await self.request("set_permission_mode", {"mode": mode}, project_id=project_id)
+
+    async def sessions(self, project_id: str) -> list[push.SessionData]:
+        """The conversations that can be resumed, newest first."""
+        reply = await self.request("session_list", project_id=project_id)
+        return _read(reply, push.SessionListData).sessions
+
+    async def resume(self, project_id: str, session_id: str, *, fork: bool = False) -> push.SessionResumeData:
+        """Continue an older conversation with the next prompt, or a copy of it (`fork`)."""
+        data: dict[str, object] = {"session_id": session_id, "fork": fork}
+        return _read(await self.request("session_resume", data, project_id=project_id), push.SessionResumeData)
+
+    async def executions(
+        self, project_id: str, *, limit: int = 50, before: str | None = None
+    ) -> push.ExecutionListData:
+        """The executions of a project with what they used, newest first.
+
+        Args:
+            project_id: the project.
+            limit: at most so many, 1 to 200.
+            before: the `execution_id` of the last one of the page before.
+        """
+        data: dict[str, object] = {"limit": limit}
+        if before is not None:
+            data["before"] = before
+        reply = await self.request("execution_list", data, project_id=project_id)
+        return _read(reply, push.ExecutionListData)
+
+    async def watch(self, *, away: bool = False) -> push.WatchData:
+        """Hear of all projects on this connection (`on_push`); to be asked again after a reconnect.
+
+        Args:
+            away: nobody looks at this client, so that people are notified as if it were not connected.
+        """
+        return _read(await self.request("watch", {"away": away}), push.WatchData)
+
+    async def complete_path(self, path: str) -> push.PathCompleteData:
+        """The directories to which the path of a new project may go on."""
+        return _read(await self.request("path_complete", {"path": path}), push.PathCompleteData)
+
+    async def inspect_path(self, path: str, offset: int = 0) -> push.PathInspectData:
+        """What a directory would have the CLI do without asking if it were a project: a page, from `offset` on."""
+        return _read(await self.request("path_inspect", {"path": path, "offset": offset}), push.PathInspectData)
+
+    async def health(self) -> push.HealthCheckData:
+        """How the server is."""
+        return _read(await self.request("health_check"), push.HealthCheckData)
+
+    async def stats(self) -> push.ServerStatsData:
+        """The server's figures, once."""
+        return _read(await self.request("server_stats"), push.ServerStatsData)
+
+
+def _stop(execution_id: str | None, *, hold_queue: bool) -> dict[str, object]:
+    data: dict[str, object] = {"execution_id": execution_id} if execution_id is not None else {}
+    return {**data, "hold_queue": True} if hold_queue else data
+
+
+def _read(reply: Frame, kind: type[_Data], payload: bytes | None = None) -> _Data:
+    try:
+        return msgspec.json.decode(reply.payload if payload is None else payload, type=kind)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise ProtocolViolationError(f"The reply {reply.type} is not as it should be: {error}.") from error
+
+
+_ESCAPE: Final = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
+)
+"""A JSON escape (RFC 8259 section 7): a surrogate pair, a lone surrogate (the group), or any other."""
+
+
+def _read_page(reply: Frame) -> push.MessagesData:
+    """A page of history, whose lines may hold lone surrogates: msgspec refuses these, JSON does not."""
+    whole = _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], reply.payload)
+    page = _read(reply, push.MessagesData, whole)
+    if whole == reply.payload:
+        return page
+    # The stand-ins are as long as what they replace, so that each message is found where it was.
+    messages, end = [], 0
+    for message in page.messages:
+        start = whole.index(bytes(message.message), end)
+        end = start + len(bytes(message.message))
+        messages.append(msgspec.structs.replace(message, message=msgspec.Raw(reply.payload[start:end])))
+    return msgspec.structs.replace(page, messages=messages)
+
 
 _NEVER_REPEATED_AFTER: Final = frozenset({MESSAGE_TOO_BIG, POLICY_VIOLATION})
 """Close codes that a request in flight may have caused, and would cause again."""

@@ -8,9 +8,8 @@ from typing import Final, Protocol, Self
 
 import msgspec
 
-from pocket_agent.client.connection import Connection
-from pocket_agent.client.fault import ConnectionLostError, ProtocolViolationError, again
-from pocket_agent.client.frame import Frame
+from pocket_agent.client.client_errors import ConnectionLostError, ProtocolViolationError, again
+from pocket_agent.client.websocket_client import Connection, Frame
 from pocket_agent.errors import PocketAgentError, RateLimitedError
 from pocket_agent.model import Position
 from pocket_agent.protocol.push import ProjectJoinData

@@ -9,11 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pocket_agent.demo.process import DEFAULT_IDLE_SECONDS, HOST, ModelRecord, read_record, write_record
+from pocket_agent.demo.demo_process import DEFAULT_IDLE_SECONDS, HOST, ModelRecord, read_record, write_record
 from pocket_agent.demo.scenario import keywords
 
 if TYPE_CHECKING:
-    from pocket_agent.demo.model import ScriptedModel
+    from pocket_agent.demo.scripted_model import ScriptedModel
 
 _READY = b"1"
 
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
 async def _serve(options: argparse.Namespace, ready: int | None) -> None:
     # Here, so that --help and the waiting half of --detach do not load the HTTP library.
-    from pocket_agent.demo.model import ScriptedModel  # noqa: PLC0415 - see above
+    from pocket_agent.demo.scripted_model import ScriptedModel  # noqa: PLC0415 - see above
 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,32 +1,291 @@
-"""What the scripted model says and does: one pure function per keyword, question in, reply out.
-
-A keyword is a word of its own in the prompt, `demo:NAME` or `demo:NAME=VALUE`, so that prompts
-which people write hardly ever hit one. `SCENARIOS` is the one table of them.
-"""
+"""Scenarios of the scripted model: what each `demo:` keyword of a prompt makes it answer."""
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Final
 
-from pocket_agent.demo.awkward import AWKWARD_TEXT
-from pocket_agent.demo.conversation import Question
-from pocket_agent.demo.markup import HOSTILE_TEXT, MARKDOWN_TEXT
-from pocket_agent.demo.reply import Clearing, Failure, Message, Reply, Text, Thinking, ToolUse, say
-from pocket_agent.demo.script import (
-    MAX_COUNT,
-    MAX_SECONDS,
-    MAX_SIZE_BYTES,
-    InvalidArgumentError,
-    count,
-    duration_seconds,
-    first_word,
-    outcome,
-    size_bytes,
-    words,
+from pocket_agent.demo.conversation import Question, ToolResult
+
+DELTA_CHARACTERS: Final = 24
+"""How much text one delta carries unless a scenario says otherwise; a real model sends a few words."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text block.
+
+    Attributes:
+        text: the whole text.
+        delta_characters: how many characters (code points) each delta carries.
+        delta_seconds: how long to wait before each delta.
+    """
+
+    text: str
+    delta_characters: int = DELTA_CHARACTERS
+    delta_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Thinking:
+    """A thinking block."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class ToolUse:
+    """A request to use one of the CLI's tools; `input` is a JSON object."""
+
+    name: str
+    input: Mapping[str, object]
+
+
+Block = Text | Thinking | ToolUse
+
+
+@dataclass(frozen=True)
+class Message:
+    """An answer: the blocks of one assistant message, in order."""
+
+    blocks: tuple[Block, ...]
+
+    @property
+    def stop_reason(self) -> str:
+        """`tool_use` when the CLI has to do something before the model goes on, else `end_turn`."""
+        return "tool_use" if any(isinstance(block, ToolUse) for block in self.blocks) else "end_turn"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error of the API.
+
+    Attributes:
+        status: the HTTP status.
+        type: the API's error type (https://docs.anthropic.com/en/api/errors).
+    """
+
+    status: int
+    type: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Clearing:
+    """A failure of the first `times` requests of a prompt, and the message that follows it."""
+
+    failure: Failure
+    times: int
+    then: Message
+
+
+Reply = Message | Failure | Clearing
+
+
+def say(text: str) -> Message:
+    """An answer of one plain text block."""
+    return Message((Text(text),))
+
+
+MARKDOWN_TEXT: Final = """\
+## What I found
+
+The total is computed **twice**: once in `Cart.total()` and again in the template. They disagree when a
+coupon is used, because only the first one rounds.
+
+1. Round in one place, at the end.
+2. Let the template ask for the total:
+   - no arithmetic in templates,
+   - one test for each coupon.
+
+```python
+from decimal import ROUND_HALF_EVEN, Decimal
+
+
+def total(self) -> Decimal:
+    \"\"\"What the customer pays, rounded once.\"\"\"
+    exact = sum((line.price * line.count for line in self.lines), Decimal())
+    return (exact - self.discount(exact)).quantize(Decimal("0.01"), ROUND_HALF_EVEN)
+```
+
+| coupon | before | after |
+|---|---:|---:|
+| none | 19.99 | 19.99 |
+| 10 % | 17.99 | 17.99 |
+| 3 for 2 | 13.33 | 13.32 |
+
+- [x] find the difference
+- [x] change `total`
+- [ ] ask about orders that are paid already
+
+> A cent is a cent. See [the decimal module](https://docs.python.org/3/library/decimal.html).
+
+```sh
+pytest tests/test_cart.py -k coupon
+```
+"""
+"""Everything that agents usually write."""
+
+_RUN: Final = "window.hacked=1"
+
+HOSTILE_MARKUP: Final = (
+    f"<script>{_RUN}</script>",
+    f'<img src=x onerror="{_RUN}">',
+    f"<svg onload={_RUN}><script>{_RUN}</script><a xlink:href='javascript:{_RUN}'><text>x</text></a></svg>",
+    f"<math><mtext><table><mglyph><style><!--</style><img title='--&gt;&lt;img src=1 onerror={_RUN}&gt;'>",
+    f"<iframe srcdoc='<script>parent.{_RUN}</script>'></iframe>",
+    f"<object data='data:text/html,<script>{_RUN}</script>'></object><embed src='javascript:{_RUN}'>",
+    f"<form action='javascript:{_RUN}'><button id=app name=body>Allow</button><input autofocus onfocus={_RUN}></form>",
+    f"<details open ontoggle={_RUN}><summary>x</summary></details>",
+    f"<video><source onerror={_RUN}></video><audio src=x onerror={_RUN}></audio><body onload={_RUN}>",
+    "<style>* { display: none !important }</style><link rel=stylesheet href=https://evil.example/x.css>",
+    "<base href='https://evil.example/'><meta http-equiv=refresh content='0;url=https://evil.example/'>",
+    f"<a href='javascript:{_RUN}'>one</a> <a href=' java\tscript:{_RUN}'>two</a> <a href='vbscript:{_RUN}'>three</a>",
+    f"[four](javascript:{_RUN}) [five](&#x6A;avascript:{_RUN}) [six](data:text/html,<script>{_RUN}</script>)",
+    f"<javascript:{_RUN}> [seven]: javascript:{_RUN}\n\n[seven]",
+    f"![pixel](https://evil.example/pixel.png) ![x](x\"onerror=\"{_RUN}) <img src='https://evil.example/pixel.png'>",
+    f'[eight](https://evil.example/ "&quot; onmouseover={_RUN}")',
+    "<button class='button primary allow' onclick='x'>Allow</button>",
+    "<div class='dock sheet' style='position:fixed'>x</div>",
+    "<a href='/settings' data-route id=root name=forms>nine</a> <p aria-live=assertive data-offset=1>ten</p>",
+    f'```js"><img src=x onerror={_RUN}>\n<script>{_RUN}</script>\n```',
+    f"| <img src=x onerror={_RUN}> |\n|---|\n| <script>{_RUN}</script> |",
+    f"<noscript><p title='</noscript><img src=x onerror={_RUN}>'></noscript>",
+    f"<template><script>{_RUN}</script></template>",
 )
+"""Markup that would run a program, load something from elsewhere, or look like a part of the page."""
+
+HOSTILE_TEXT: Final = "\n\n".join(HOSTILE_MARKUP) + "\n\nThis is the end of it."
+
+
+AWKWARD_CHARACTERS: Final = {
+    "NUL": "a\x00b",
+    "bell, backspace, delete": "\x07\x08\x7f",
+    "ANSI colour and title": "\x1b[31mred\x1b[0m \x1b]0;title\x07",
+    "carriage returns": "one\rtwo\r\nthree",
+    "tabs and trailing blanks": "\ttab\t  \n",
+    "quotes": "\"double\" 'single' `back` \u201ccurly\u201d \xabguillemets\xbb",
+    "backslashes": "\\ \\\\ \\n \\u0041 C:\\temp",
+    "line and paragraph separators": "U+2028:\u2028 U+2029:\u2029 NEL:\x85",
+    "byte order mark, zero width": "\ufeff\u200b\u200c\u200d\u2060",
+    "right to left": (
+        "\u200f\u05e9\u05dc\u05d5\u05dd \u05e2\u05d5\u05dc\u05dd "
+        "\u0645\u0631\u062d\u0628\u0627 \u202eoverride\u202c end"
+    ),
+    "combining": "e\u0301 n\u0303 Z\u0351\u036b\u0343",
+    "emoji, joiners, flags": (
+        "\U0001f600 \U0001f469\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466 "
+        "\U0001f44d\U0001f3fd \U0001f1e9\U0001f1ea \u2764\ufe0f"
+    ),
+    "four bytes": "\U0001d54f \U0002070e \U0010fffd",
+    "not characters": "\ufffe\uffff\ufffd",
+    "half of a surrogate pair": "a\ud83db",
+    "HTML": "<script>alert('x')</script> <img src=x onerror=alert(1)> &amp; &lt;",
+    "JSON and SSE look-alikes": '{"type":"result"}\n\ndata: {"type":"error"}\nevent: message_stop',
+    "Markdown": "```\nfence\n``` **bold** [link](javascript:alert(1)) | table |",
+    "templates and shells": "{{ x }} ${HOME} $(true) %s %n {0}",
+    "a very long word": "W" * 5000,
+}
+"""Each kind of awkwardness by name."""
+
+AWKWARD_TEXT: Final = "\n".join(f"{name}: {text}" for name, text in AWKWARD_CHARACTERS.items())
+"""All of it, a line or more for each kind."""
+
+
+MAX_COUNT: Final = 100_000
+MAX_SECONDS: Final = 3600.0
+MAX_SIZE_BYTES: Final = 64 * 2**20
+
+_UNITS_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "": 1.0}
+_UNITS_BYTES: Final = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20}
+_QUANTITY: Final = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)([a-z]{0,3})")
+_QUOTE_CHARACTERS: Final = 400
+_FILLER: Final = (
+    "the demo model writes one word after another so that you can watch them arrive on every screen at once"
+)
+
+
+class InvalidArgumentError(ValueError):
+    """The value after a keyword cannot be used; the message says why."""
+
+
+def first_word(argument: str) -> str:
+    """The argument of a keyword that takes one word; the rest of the line is prose."""
+    return argument.split(maxsplit=1)[0].rstrip(".,;:!?)\"'`") if argument.strip() else ""
+
+
+def count(argument: str, default: int) -> int:
+    """A whole number from 1 to `MAX_COUNT`.
+
+    Raises:
+        InvalidArgumentError: it is something else.
+    """
+    word = first_word(argument)
+    if not word:
+        return default
+    if re.fullmatch(r"[0-9]{1,9}", word) is None or not 1 <= int(word) <= MAX_COUNT:
+        raise InvalidArgumentError(f"{word[:40]!r} is not a number from 1 to {MAX_COUNT}.")
+    return int(word)
+
+
+def duration_seconds(argument: str, default: float) -> float:
+    """A time such as `3s`, `250ms` or `2m`, at most `MAX_SECONDS`.
+
+    Raises:
+        InvalidArgumentError: it is something else.
+    """
+    word = first_word(argument)
+    if not word:
+        return default
+    seconds = _quantity(word, _UNITS_SECONDS, "a time such as 3s, 250ms or 2m")
+    if seconds > MAX_SECONDS:
+        raise InvalidArgumentError(f"{word[:40]!r} is longer than {MAX_SECONDS:.0f}s.")
+    return seconds
+
+
+def size_bytes(argument: str, default: int) -> int:
+    """A size such as `1MiB`, `64KiB` or `1000`, from 1 to `MAX_SIZE_BYTES`.
+
+    Raises:
+        InvalidArgumentError: it is something else.
+    """
+    word = first_word(argument)
+    if not word:
+        return default
+    size = int(_quantity(word, _UNITS_BYTES, "a size such as 1MiB, 64KiB or 1000"))
+    if not 1 <= size <= MAX_SIZE_BYTES:
+        raise InvalidArgumentError(f"{word[:40]!r} is not between 1 byte and {MAX_SIZE_BYTES // 2**20}MiB.")
+    return size
+
+
+def words(total: int) -> str:
+    """A text of exactly `total` words."""
+    return " ".join(islice(cycle(_FILLER.split()), total))
+
+
+def outcome(results: tuple[ToolResult, ...], success: str) -> str:
+    """The closing words after a tool was used: what it gave back, or that it failed or was refused."""
+    for result in results:
+        if result.is_error:
+            return f"The tool was refused or failed, so I stop here: {_quote(result.text)}"
+    shown = [_quote(result.text) for result in results if result.text]
+    return "\n".join([success, *shown])
+
+
+def _quote(text: str) -> str:
+    return text if len(text) <= _QUOTE_CHARACTERS else text[:_QUOTE_CHARACTERS] + " ..."
+
+
+def _quantity(word: str, units: dict[str, float] | dict[str, int], expected: str) -> float:
+    found = _QUANTITY.fullmatch(word.lower())
+    factor = None if found is None else units.get(found[2])
+    if found is None or factor is None:
+        raise InvalidArgumentError(f"{word[:40]!r} is not {expected}.")
+    return float(found[1]) * factor
+
 
 _ECHO_CHARACTERS: Final = 500
 _SLOW_DELTAS_PER_SECOND: Final = 10

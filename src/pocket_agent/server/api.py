@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from pocket_agent.audit.trail import Trail
+from pocket_agent.audit.audit_log import AuditLog
 from pocket_agent.errors import (
     ForbiddenError,
     InvalidMessageError,
@@ -134,7 +134,7 @@ class Api:
         origins: Origins,
         observer: Observer,
         devices: Devices,
-        trail: Trail,
+        trail: AuditLog,
         policy: Policy,
         nonces: Nonces,
     ) -> None:

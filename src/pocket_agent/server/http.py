@@ -9,7 +9,7 @@ from typing import Final, Literal
 import msgspec
 from aiohttp import WSMsgType, web
 
-from pocket_agent.audit.trail import Trail
+from pocket_agent.audit.audit_log import AuditLog
 from pocket_agent.config.settings import Settings
 from pocket_agent.errors import (
     FileOperationError,
@@ -74,7 +74,7 @@ class Endpoint:
         hub: Hub,
         settings: Settings,
         observer: Observer,
-        trail: Trail,
+        trail: AuditLog,
     ) -> None:
         self._handlers = handlers
         self._witness = Witness(handlers, trail)

@@ -2,8 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from pocket_agent.audit.record import Record
-from pocket_agent.audit.trail import Trail, timestamp
+from pocket_agent.audit.audit_log import AuditLog, AuditRecord, timestamp
 from pocket_agent.errors import InternalError, PocketAgentError
 from pocket_agent.model import Device, ProjectId
 from pocket_agent.protocol import push
@@ -20,7 +19,7 @@ class Witness:
         trail: where to note it.
     """
 
-    def __init__(self, handler: Handler, trail: Trail) -> None:
+    def __init__(self, handler: Handler, trail: AuditLog) -> None:
         self._handler = handler
         self._trail = trail
 
@@ -74,9 +73,9 @@ def record(
     *,
     project_id: str | None = None,
     details: Mapping[str, object] | None = None,
-) -> Record:
+) -> AuditRecord:
     """What a device did just now."""
-    return Record(timestamp(), action, outcome, device.name, device.id, peer.address, project_id, details or {})
+    return AuditRecord(timestamp(), action, outcome, device.name, device.id, peer.address, project_id, details or {})
 
 
 def _replied(done: Done | None) -> dict[str, object]:

@@ -16,7 +16,7 @@ from tests.harness.screen import Screen, screen
 from tests.harness.server import ServerProcess, running_server, write_standin
 
 from pocket_agent.client import Client
-from pocket_agent.demo.markup import HOSTILE_MARKUP, HOSTILE_TEXT
+from pocket_agent.demo.scenario import HOSTILE_MARKUP, HOSTILE_TEXT
 from pocket_agent.errors import UnauthorizedError
 from pocket_agent.model import Credential, Device
 from pocket_agent.storage import connection_beside, device_named

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from pocket_agent.cli.device import make_device
-from pocket_agent.client.fault import UnreachableError
+from pocket_agent.client.client_errors import UnreachableError
 from pocket_agent.config import LoadedSettings
 from pocket_agent.errors import FileOperationError, ValidationError
 from pocket_agent.server.auth import hash_token

@@ -1,11 +1,10 @@
-"""What the events of the core tell of who came, and of the server itself."""
+"""Writes events of the core to the audit log: logins, refused ones, starts and stops."""
 
 from collections.abc import Mapping
 from typing import Final
 
 from pocket_agent import events
-from pocket_agent.audit.record import Record
-from pocket_agent.audit.trail import Trail, timestamp
+from pocket_agent.audit.audit_log import AuditLog, AuditRecord, timestamp
 from pocket_agent.events import Event
 
 _CODES: Final = {
@@ -26,7 +25,7 @@ class AuditObserver:
         trail: where to.
     """
 
-    def __init__(self, trail: Trail) -> None:
+    def __init__(self, trail: AuditLog) -> None:
         self._trail = trail
 
     def emit(self, event: Event) -> None:
@@ -60,4 +59,4 @@ class AuditObserver:
         address: str | None = None,
         details: Mapping[str, object] | None = None,
     ) -> None:
-        self._trail.note(Record(timestamp(), action, outcome, by, device_id, address, None, details or {}))
+        self._trail.note(AuditRecord(timestamp(), action, outcome, by, device_id, address, None, details or {}))

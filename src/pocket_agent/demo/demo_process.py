@@ -1,8 +1,4 @@
-"""Runs the scripted model as a process of its own, which outlives the server that asked for it.
-
-Agents go on talking to the model when the server was killed, and a restarted server finds it
-again: the process keeps its port and a random instance id in a file of the state directory.
-"""
+"""Starts the scripted model as a process that outlives the server, once per data directory."""
 
 import asyncio
 import fcntl

@@ -1,4 +1,4 @@
-"""What can go wrong on the way to the server, and error frames as the exceptions that they name."""
+"""Errors of the client, and error frames as the exceptions that they name."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final

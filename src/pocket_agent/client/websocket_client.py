@@ -1,21 +1,167 @@
-"""One WebSocket to the server: open it, send, read, match replies to requests. It does not reconnect."""
+"""One WebSocket connection to the server: address, TLS, frames, replies, and pauses between attempts."""
 
-import asyncio
-import itertools
 import json
-import secrets
+import random
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
-import aiohttp
 import msgspec
 
-from pocket_agent.client.address import Address
-from pocket_agent.client.fault import CertificateError, ConnectionLostError, UnreachableError, error_from
-from pocket_agent.client.frame import Frame
+from pocket_agent.client.client_errors import ProtocolViolationError, UnreachableError
+
+if TYPE_CHECKING:
+    from pocket_agent.model import Position
+import asyncio
+import itertools
+import secrets
+from collections.abc import AsyncIterator, Mapping
+
+import aiohttp
+
+from pocket_agent.client.client_errors import CertificateError, ConnectionLostError, error_from
 from pocket_agent.errors import ForbiddenError, PocketAgentError, UnauthorizedError
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the server is, and how to be let in.
+
+    Attributes:
+        url: ws:// or wss://, with the path.
+        token: the device's token; None for a server without authentication.
+        tls: how to check the server's certificate; None trusts the system's authorities.
+        agent: what this client calls itself (User-Agent).
+        heartbeat_seconds: a ping each so many seconds; without a pong in half of it the link is dead.
+        connect_seconds: the bound for one attempt to connect.
+        check: called before each attempt; raises UnreachableError where the token must not go now.
+    """
+
+    url: str
+    token: str | None
+    tls: ssl.SSLContext | None
+    agent: str
+    heartbeat_seconds: float
+    connect_seconds: float
+    check: Callable[[], None] | None = None
+
+
+def tls_context(given: ssl.SSLContext | Path | str | None) -> ssl.SSLContext | None:
+    """A context as it is, or one that trusts the certificate in a file; None stays None.
+
+    Raises:
+        UnreachableError: the file cannot be used.
+    """
+    if given is None or isinstance(given, ssl.SSLContext):
+        return given
+    try:
+        return ssl.create_default_context(cafile=str(given))
+    except (OSError, ssl.SSLError) as error:
+        raise UnreachableError(f"The certificate file {given} cannot be used: {error}.") from error
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """Exponential backoff with full jitter, so that many clients do not come back in step.
+
+    The form is "full jitter" of the AWS architecture blog, "Exponential Backoff And Jitter".
+
+    Attributes:
+        initial: the bound of the first wait, in seconds.
+        maximum: the bound of any wait, in seconds.
+    """
+
+    initial: float = 0.25
+    maximum: float = 15.0
+
+    def delay(self, attempt: int) -> float:
+        """A random wait in seconds before attempt number `attempt`, counted from 0."""
+        bound = min(self.maximum, self.initial * 2 ** min(attempt, 32))
+        return random.uniform(0, bound)  # noqa: S311 - spreads load, guards no secret
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    type: str
+    data: msgspec.Raw
+    project_id: str | None = None
+    timestamp: str = ""
+    request_id: str | None = None
+    offset: int | None = None
+
+
+_decode: Final = msgspec.json.Decoder(_Envelope).decode
+
+
+class Frame:
+    """One message of the server; its `data` is only parsed when somebody asks for it.
+
+    Attributes:
+        type: what it is, see docs/protocol.md.
+        project_id: the project that it is about.
+        offset: its number in the project's log, for entries.
+        request_id: the request that it answers.
+        timestamp: RFC 3339, UTC.
+        raw: the whole frame, byte for byte.
+        payload: the JSON of `data`, byte for byte.
+        gap: True on a `project_join` frame after which the log does not continue where it ended:
+            its epoch is another one, or entries were pruned. What was shown before must be loaded again.
+        position: where a stream stands after this frame, for entries and joins that a stream yields.
+    """
+
+    def __init__(self, raw: bytes) -> None:
+        """Read the envelope.
+
+        Raises:
+            ProtocolViolationError: `raw` is not a frame of the server.
+        """
+        envelope = _envelope(raw)
+        self.raw = raw
+        self.payload = bytes(envelope.data)
+        self.type = envelope.type
+        self.project_id = envelope.project_id
+        self.offset = envelope.offset
+        self.request_id = envelope.request_id
+        self.timestamp = envelope.timestamp
+        self.gap = False
+        self.position: Position | None = None
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """The object of `data`, as plain Python values; strings may hold lone surrogates, as the CLI's do.
+
+        Raises:
+            ProtocolViolationError: it is not an object.
+        """
+        try:
+            found = json.loads(self.payload)
+        except (ValueError, RecursionError) as error:
+            raise ProtocolViolationError(f"The data of a {self.type} frame is unreadable: {error}.") from error
+        if not isinstance(found, dict):
+            raise ProtocolViolationError(f"The data of a {self.type} frame is no object.")
+        return found
+
+    def __repr__(self) -> str:
+        return f"Frame({self.type!r}, project_id={self.project_id!r}, offset={self.offset!r})"
+
+
+def _envelope(raw: bytes) -> _Envelope:
+    try:
+        return _decode(raw)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        # A line of the CLI may hold lone surrogates, or be nested deeper than msgspec reads. `data` comes
+        # last in a frame, and no text before it can hold these bytes, since its quotes would be escaped.
+        head, separator, rest = raw.partition(b',"data":')
+        try:
+            envelope = _decode(head + b',"data":{}}')
+        except (msgspec.MsgspecError, UnicodeError):
+            raise ProtocolViolationError(f"The server sent an unreadable frame: {error}.") from error
+        if not separator or not rest.startswith(b"{") or not rest.endswith(b"}}"):
+            raise ProtocolViolationError(f"The server sent an unreadable frame: {error}.") from error
+        return msgspec.structs.replace(envelope, data=msgspec.Raw(rest[:-1]))
+
 
 MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
 """Larger than the longest line that a server takes from its CLI by default (16 MiB), escaped or not."""
@@ -174,7 +320,7 @@ class Connection:
             self._lost = UnauthorizedError(refused)
         else:
             details: dict[str, object] = {} if code is None else {"close_code": code}
-            self._lost = ConnectionLostError(f"The connection ended{_closing(code)}.", details=details)
+            self._lost = ConnectionLostError(f"The connection ended{_close_reason(code)}.", details=details)
         self._ended.set()
         for pending in self._pending.values():
             if not pending.future.done():
@@ -206,7 +352,7 @@ def _encode(frame: Mapping[str, object]) -> str:
         return json.dumps(frame)
 
 
-def _closing(code: int | None) -> str:
+def _close_reason(code: int | None) -> str:
     reasons = {
         1001: "because the server is stopping",
         1008: "because of a policy of the server",

@@ -1,21 +1,185 @@
-"""The scripted model as a loopback HTTP server."""
+"""A scripted stand-in for the Messages API of Anthropic, which the real CLI talks to."""
 
 import asyncio
+import base64
+import hashlib
 import ipaddress
+import json
 import time
 import uuid
 from collections import Counter, deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import ClientConnectionResetError, web
 from aiohttp.typedefs import Handler
 
-from pocket_agent.demo import stream
 from pocket_agent.demo.conversation import Request, decode, is_side_request, question, side_answer
-from pocket_agent.demo.reply import Clearing, Failure, Message, Reply, say
-from pocket_agent.demo.scenario import choose
+from pocket_agent.demo.scenario import Block, Clearing, Failure, Message, Reply, Text, Thinking, ToolUse, choose, say
 from pocket_agent.errors import ConfigurationError
+
+_CHARACTERS_PER_TOKEN: Final = 4
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Token counts of one request: made up, but plausible, never zero, and the same each time."""
+
+    input_tokens: int
+    cache_creation_input_tokens: int
+    cache_read_input_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """What surrounds the blocks: the message's id (without prefix), the model that was asked, usage."""
+
+    id: str
+    model: str
+    usage: Usage
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of the response, and how many seconds to wait before it is sent."""
+
+    data: bytes
+    pause_seconds: float = 0.0
+
+
+def count_tokens(size_bytes: int) -> int:
+    """About how many tokens a text of that size is."""
+    return max(1, size_bytes // _CHARACTERS_PER_TOKEN)
+
+
+def usage(request_bytes: int, message: Message) -> Usage:
+    """The token counts of answering a request of `request_bytes` with `message`.
+
+    Most of a request is what the CLI sends every time, so most of it counts as read from the cache.
+    """
+    total = count_tokens(request_bytes)
+    return Usage(
+        input_tokens=max(1, total // 32),
+        cache_creation_input_tokens=max(1, total // 16),
+        cache_read_input_tokens=max(1, total - total // 32 - total // 16),
+        output_tokens=max(1, sum(_size(block) for block in message.blocks) // _CHARACTERS_PER_TOKEN),
+    )
+
+
+def error_body(failure: Failure) -> bytes:
+    """The JSON of an error response."""
+    return _json({"type": "error", "error": {"type": failure.type, "message": failure.message}})
+
+
+def whole(message: Message, envelope: Envelope) -> bytes:
+    """The response to a request that does not stream."""
+    head = _head(envelope, envelope.usage.output_tokens)
+    content = [
+        {**_opening(block, envelope.id, index), **_complete(block)} for index, block in enumerate(message.blocks)
+    ]
+    return _json({**head, "content": content, "stop_reason": message.stop_reason})
+
+
+def pause_seconds(message: Message) -> float:
+    """How long the streamed answer would take."""
+    return sum(chunk.pause_seconds for block in message.blocks for chunk in _deltas(0, block))
+
+
+def events(message: Message, envelope: Envelope) -> Iterator[Chunk]:
+    """The server-sent events of a streamed response, in order."""
+    yield _event("message_start", {"message": _head(envelope, 1)})
+    yield _event("ping", {})
+    for index, block in enumerate(message.blocks):
+        opening = _opening(block, envelope.id, index)
+        yield _event("content_block_start", {"index": index, "content_block": opening})
+        yield from _deltas(index, block)
+        yield _event("content_block_stop", {"index": index})
+    delta = {"stop_reason": message.stop_reason, "stop_sequence": None}
+    yield _event("message_delta", {"delta": delta, "usage": {"output_tokens": envelope.usage.output_tokens}})
+    yield _event("message_stop", {})
+
+
+def _head(envelope: Envelope, output_tokens: int) -> dict[str, object]:
+    counts = envelope.usage
+    return {
+        "id": f"msg_{envelope.id}",
+        "type": "message",
+        "role": "assistant",
+        "model": envelope.model,
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": {
+            "input_tokens": counts.input_tokens,
+            "cache_creation_input_tokens": counts.cache_creation_input_tokens,
+            "cache_read_input_tokens": counts.cache_read_input_tokens,
+            "output_tokens": output_tokens,
+        },
+    }
+
+
+def _opening(block: Block, message_id: str, index: int) -> dict[str, object]:
+    match block:
+        case Text():
+            return {"type": "text", "text": ""}
+        case Thinking():
+            return {"type": "thinking", "thinking": "", "signature": ""}
+        case ToolUse():
+            return {"type": "tool_use", "id": f"toolu_{message_id}_{index}", "name": block.name, "input": {}}
+
+
+def _complete(block: Block) -> dict[str, object]:
+    match block:
+        case Text():
+            return {"text": block.text}
+        case Thinking():
+            return {"thinking": block.text, "signature": _signature(block)}
+        case ToolUse():
+            return {"input": dict(block.input)}
+
+
+def _deltas(index: int, block: Block) -> Iterator[Chunk]:
+    match block:
+        case Text():
+            for piece in _pieces(block.text, block.delta_characters):
+                yield _delta(index, {"type": "text_delta", "text": piece}, block.delta_seconds)
+        case Thinking():
+            for piece in _pieces(block.text, len(block.text) or 1):
+                yield _delta(index, {"type": "thinking_delta", "thinking": piece})
+            yield _delta(index, {"type": "signature_delta", "signature": _signature(block)})
+        case ToolUse():
+            text = json.dumps(dict(block.input))
+            for piece in _pieces(text, max(1, (len(text) + 1) // 2)):
+                yield _delta(index, {"type": "input_json_delta", "partial_json": piece})
+
+
+def _pieces(text: str, size: int) -> Iterator[str]:
+    for start in range(0, len(text), size):
+        yield text[start : start + size]
+
+
+def _signature(block: Thinking) -> str:
+    return base64.b64encode(hashlib.sha256(block.text.encode()).digest()).decode()
+
+
+def _size(block: Block) -> int:
+    return len(json.dumps(dict(block.input))) if isinstance(block, ToolUse) else len(block.text)
+
+
+def _delta(index: int, delta: Mapping[str, object], pause: float = 0.0) -> Chunk:
+    return _event("content_block_delta", {"index": index, "delta": dict(delta)}, pause)
+
+
+def _event(name: str, fields: Mapping[str, object], pause: float = 0.0) -> Chunk:
+    data = json.dumps({"type": name, **fields})
+    return Chunk(f"event: {name}\ndata: {data}\n\n".encode("ascii"), pause)
+
+
+def _json(value: Mapping[str, object]) -> bytes:
+    return json.dumps(value).encode("ascii")
+
 
 _MAX_BODY_BYTES: Final = 64 * 2**20
 _MAX_RECORDS: Final = 10_000
@@ -116,11 +280,11 @@ class ScriptedModel:
         outcome = self._settle(reply, key)
         if isinstance(outcome, Failure):
             return _failure(outcome)
-        envelope = stream.Envelope(uuid.uuid4().hex[:24], request.model, stream.usage(len(body), outcome))
+        envelope = Envelope(uuid.uuid4().hex[:24], request.model, usage(len(body), outcome))
         if request.stream:
             return await _stream(http, outcome, envelope)
-        await asyncio.sleep(stream.pause_seconds(outcome))
-        return web.Response(body=stream.whole(outcome, envelope), content_type=_JSON)
+        await asyncio.sleep(pause_seconds(outcome))
+        return web.Response(body=whole(outcome, envelope), content_type=_JSON)
 
     def _settle(self, reply: Reply, key: str) -> Message | Failure:
         if not isinstance(reply, Clearing):
@@ -143,7 +307,7 @@ class ScriptedModel:
     async def _count_tokens(self, request: web.Request) -> web.Response:
         size = len(await request.read())
         self._records.append(RequestRecord(request.path))
-        return web.json_response({"input_tokens": stream.count_tokens(size)})
+        return web.json_response({"input_tokens": count_tokens(size)})
 
     @web.middleware
     async def _watch(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -164,12 +328,12 @@ def _answer(request: Request) -> tuple[str, str, Reply]:
     return name, asked.key, reply
 
 
-async def _stream(http: web.Request, message: Message, envelope: stream.Envelope) -> web.StreamResponse:
+async def _stream(http: web.Request, message: Message, envelope: Envelope) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
     try:
         await response.prepare(http)
         waiting = bytearray()
-        for chunk in stream.events(message, envelope):
+        for chunk in events(message, envelope):
             if waiting and (chunk.pause_seconds or len(waiting) >= _WRITE_BYTES):
                 await response.write(bytes(waiting))
                 waiting.clear()
@@ -185,7 +349,7 @@ async def _stream(http: web.Request, message: Message, envelope: stream.Envelope
 
 
 def _failure(failure: Failure) -> web.Response:
-    body = stream.error_body(failure)
+    body = error_body(failure)
     return web.Response(status=failure.status, body=body, content_type=_JSON)
 
 
