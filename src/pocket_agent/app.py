@@ -43,13 +43,12 @@ from pocket_agent.events import (
 from pocket_agent.hub import Hub
 from pocket_agent.ledger import audited, note_changes, note_first, remember_settings
 from pocket_agent.notification.notifier import Notifier
-from pocket_agent.observability.check import Inspector
-from pocket_agent.observability.exposition import Exposition, Token, application, scrape_token
-from pocket_agent.observability.health import Health
-from pocket_agent.observability.log import Log, open_log
-from pocket_agent.observability.loss import Losses
-from pocket_agent.observability.observation import Observation
-from pocket_agent.observability.report import Report
+from pocket_agent.observability.catalogue import Losses
+from pocket_agent.observability.exposition import Exposition, ScrapeToken, application, scrape_token
+from pocket_agent.observability.health import HealthChecks, HealthMonitor
+from pocket_agent.observability.observation import Observability
+from pocket_agent.observability.status import StatusReport
+from pocket_agent.observability.structured_log import Log, open_log
 from pocket_agent.policy import examine_confinement
 from pocket_agent.projects import Projects
 from pocket_agent.reload import Parts, Reloader
@@ -133,7 +132,7 @@ async def serve(
         notifier = Notifier(loaded.settings.notifications, partial(losses.add, "notifications"))
         trail = AuditTrail(audit_path(loaded.settings.data.dir)) if loaded.settings.audit.enabled else None
         others: list[Observer] = [notifier, *([AuditObserver(trail)] if trail is not None else [])]
-        observed = Observation(loaded.settings, environment, losses, log, others)
+        observed = Observability(loaded.settings, environment, losses, log, others)
         room = connections_for(loaded.settings, files)
         if room < loaded.settings.limits.max_connections:
             reason = f"at most {files} files may be open (ulimit -n, LimitNOFILE), which leaves {room} connections"
@@ -144,7 +143,7 @@ async def serve(
 async def _serve(
     loaded: LoadedSettings,
     environment: Mapping[str, str],
-    observed: Observation,
+    observed: Observability,
     log: Log,
     notifier: Notifier,
     trail: AuditTrail | None,
@@ -192,7 +191,7 @@ async def _serve(
             hub = Hub(observed.broadcasts)
             projects = Projects(store, hub, context, settings, observer)
             exposition = observed.exposition(hub, projects, store)
-            inspector = Inspector(
+            inspector = HealthChecks(
                 store,
                 installer,
                 projects,
@@ -201,7 +200,7 @@ async def _serve(
                 observed.conditions,
                 confined=not context.confinement.reason,
             )
-            health = Health(inspector.checks(), settings.health, observer)
+            health = HealthMonitor(inspector.checks(), settings.health, observer)
             report = observed.report(hub, projects, store, inspector, health)
             endpoint = _endpoint(store, hub, projects, report, settings, observer, trail or NoTrail())
             await stack.enter_async_context(projects.running())
@@ -263,7 +262,7 @@ def _endpoint(
     store: Store,
     hub: Hub,
     projects: Projects,
-    report: Report,
+    report: StatusReport,
     settings: Settings,
     observer: Observer,
     trail: Trail,
@@ -305,7 +304,7 @@ async def _exporting(
         yield guard.renew
 
 
-def _scraped_hosts(settings: Settings, token: Token | None) -> Hosts | None:
+def _scraped_hosts(settings: Settings, token: ScrapeToken | None) -> Hosts | None:
     """Where the metrics may be asked for; a page that is led here by its name has no token."""
     if token is not None:
         return None

@@ -6,8 +6,18 @@ import pytest
 
 from pocket_agent.config import MetricsSettings
 from pocket_agent.errors import PocketAgentError
-from pocket_agent.observability.catalogue import CATALOGUE, OTHER, PREFIX, Metric, children, series
-from pocket_agent.observability.operation import ERRORS, OPERATION_OF, OPERATIONS, SERVER_CODES
+from pocket_agent.observability.catalogue import (
+    CATALOGUE,
+    ERRORS,
+    OPERATION_OF,
+    OPERATIONS,
+    OTHER,
+    PREFIX,
+    SERVER_CODES,
+    Metric,
+    children,
+    series,
+)
 from pocket_agent.protocol.request import REQUESTS
 
 GUIDE = {

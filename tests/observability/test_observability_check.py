@@ -12,9 +12,8 @@ import pytest
 from pocket_agent.claude.installation import Installer
 from pocket_agent.errors import ResourceLimitError
 from pocket_agent.events import CertificateLoaded, ExecutionDelayed, ExecutionStarted, HealthChanged
-from pocket_agent.observability import check as module
-from pocket_agent.observability.check import Conditions, Inspector
-from pocket_agent.observability.loop import LoopMonitor
+from pocket_agent.observability import health as module
+from pocket_agent.observability.health import CheckConditions, HealthChecks, LoopMonitor
 from pocket_agent.protocol.push import CheckData
 from pocket_agent.session.session import Session
 from tests.harness.follow import eventually
@@ -35,10 +34,10 @@ class Bench:
     """An inspector of its own for a room, whose checks are asked directly."""
 
     def __init__(self, room: Room, *, loop: LoopMonitor | None = None) -> None:
-        self.conditions = Conditions()
+        self.conditions = CheckConditions()
         binary = room.settings.claude.binary
         self.installer = Installer(binary, (), {"PATH": "/usr/bin:/bin", "HOME": str(room.folder), "BENCH": "x"})
-        self.inspector = Inspector(
+        self.inspector = HealthChecks(
             room.store, self.installer, room.projects, room.settings, loop or LoopMonitor(), self.conditions
         )
 
@@ -115,7 +114,7 @@ async def test_the_disk(
 async def test_a_disk_that_hangs_takes_one_thread_and_nobodys_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_SECONDS", 0.1)
+    monkeypatch.setattr(module, "_CHECK_SECONDS", 0.1)
     answer = threading.Event()
     real: list[int] = []
 

@@ -11,9 +11,9 @@ import pytest
 from pocket_agent import __version__
 from pocket_agent.distribution import Distribution
 from pocket_agent.errors import FileOperationError
-from pocket_agent.observability import catalogue, collector
+from pocket_agent.observability import catalogue, metrics
 from pocket_agent.observability.catalogue import Metric
-from pocket_agent.observability.collector import Buckets, CoreCollector, Figures, families
+from pocket_agent.observability.metrics import CoreCollector, CoreValues, HistogramValue, core_families
 from tests.server.room import Room, open_room, until
 
 
@@ -37,10 +37,10 @@ def core_of(room: Room, lags: Distribution | None = None) -> CoreCollector:
     )
 
 
-def value(figures: Figures, metric: Metric, *key: str) -> float:
+def value(figures: CoreValues, metric: Metric, *key: str) -> float:
     """One figure."""
     found = figures[metric]
-    assert not isinstance(found, Buckets)
+    assert not isinstance(found, HistogramValue)
     return found[key]
 
 
@@ -105,7 +105,7 @@ async def test_limits_and_their_usage(room: Room) -> None:
         ("cost_usd_per_day",): 2.5,
     }
     usage = found[catalogue.LIMIT_USAGE]
-    assert not isinstance(usage, Buckets)
+    assert not isinstance(usage, HistogramValue)
     assert set(usage) == {(name,) for name in catalogue.LIMITS}
     assert usage["memory_bytes",] == pytest.approx(psutil.Process().memory_info().rss, rel=0.5)
     room.projects.budget.spend(room.projects.budget.today, 1.25)
@@ -159,7 +159,7 @@ async def test_a_disk_that_hangs_keeps_no_scrape_and_takes_one_thread(
         return 1
 
     monkeypatch.setattr(room.store, "free_bytes", hang)
-    monkeypatch.setattr(collector, "_DISK_SECONDS", 0.01)
+    monkeypatch.setattr(metrics, "_DISK_SECONDS", 0.01)
     core = core_of(room)
     try:
         for _ in range(5):
@@ -176,8 +176,8 @@ async def test_distributions_are_histograms(room: Room) -> None:
     for seconds in (0.5, 0.75, 0.75, 3):
         lags.observe(seconds)
     found = await core_of(room, lags).figures()
-    assert found[catalogue.EVENT_LOOP_LAG] == Buckets((0.5, 1), (1, 3, 4), 5.0)
-    (family,) = [family for family in families(found) if family.name == catalogue.EVENT_LOOP_LAG.name]
+    assert found[catalogue.EVENT_LOOP_LAG] == HistogramValue((0.5, 1), (1, 3, 4), 5.0)
+    (family,) = [family for family in core_families(found) if family.name == catalogue.EVENT_LOOP_LAG.name]
     samples = {
         sample.name.removeprefix(family.name) + sample.labels.get("le", ""): sample.value for sample in family.samples
     }
@@ -186,7 +186,7 @@ async def test_distributions_are_histograms(room: Room) -> None:
 
 async def test_families_are_those_of_the_catalogue_in_its_order(room: Room) -> None:
     found = await core_of(room).figures()
-    names = [family.name for family in families(found)]
+    names = [family.name for family in core_families(found)]
     order = [metric.name.removesuffix("_total") if metric.kind == "counter" else metric.name for metric in found]
     assert sorted(names) == sorted(order)
     known = [
@@ -200,7 +200,9 @@ async def test_figures_stay_what_they_were_while_everything_goes_on(room: Room) 
     """They are rendered in another thread than the one that changes what they were taken from."""
 
     def rendered() -> list[tuple[str, dict[str, str], float]]:
-        return [(sample.name, sample.labels, sample.value) for family in families(found) for sample in family.samples]
+        return [
+            (sample.name, sample.labels, sample.value) for family in core_families(found) for sample in family.samples
+        ]
 
     await room.project("one")
     found = await core_of(room).figures()

@@ -1,4 +1,4 @@
-"""pocket_agent.observability.export: no collector slows or stops the server, and what is lost is counted."""
+"""pocket_agent.observability.span_export: no collector slows or stops the server, and what is lost is counted."""
 
 import asyncio
 import logging
@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from pocket_agent.config import Settings, load_settings
-from pocket_agent.observability.export import SpanExport
-from pocket_agent.observability.loss import Losses
-from pocket_agent.observability.span import Span
-from pocket_agent.observability.telemetry import read_telemetry
+from pocket_agent.observability.catalogue import Losses
+from pocket_agent.observability.span_export import SpanExport
+from pocket_agent.observability.tracing import Span, read_telemetry
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.collector import Collector, collecting
 from tests.harness.follow import eventually

@@ -24,10 +24,9 @@ from pocket_agent.distribution import Distribution
 from pocket_agent.errors import ConfigurationError
 from pocket_agent.model import ExecutionStatus
 from pocket_agent.observability.catalogue import CATALOGUE, EVENT_LOOP_LAG, PREFIX, PROCESS, children, series
-from pocket_agent.observability.collector import CoreCollector, Figures
 from pocket_agent.observability.exposition import Exposition, application, scrape_token
-from pocket_agent.observability.identity import TraceIdentity
-from pocket_agent.observability.metric import MetricObserver
+from pocket_agent.observability.metrics import CoreCollector, CoreValues, MetricObserver
+from pocket_agent.observability.tracing import TraceIdentity
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.server import ServerProcess, free_port, running_server, write_standin
 from tests.harness.tool import require_tool
@@ -208,7 +207,7 @@ async def test_many_scrapes_at_once_take_two_renderings(served: Served, monkeypa
     rendered = 0
     real = served.core.figures
 
-    async def slow() -> Figures:
+    async def slow() -> CoreValues:
         nonlocal rendered
         rendered += 1
         begun.set()
@@ -243,7 +242,7 @@ async def test_a_scrape_that_is_given_up_keeps_no_other(served: Served, monkeypa
     go_on = asyncio.Event()
     real = served.core.figures
 
-    async def slow() -> Figures:
+    async def slow() -> CoreValues:
         await go_on.wait()
         return await real()
 

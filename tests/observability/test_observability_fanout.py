@@ -5,8 +5,8 @@ import logging
 import pytest
 
 from pocket_agent.events import Event, ProjectCreated, ProjectDeleted
-from pocket_agent.observability.fanout import Fanout
-from pocket_agent.observability.loss import Losses
+from pocket_agent.observability.catalogue import Losses
+from pocket_agent.observability.observation import Fanout
 from tests.observability.sample import KINDS, example
 from tests.server.room import Recorder
 

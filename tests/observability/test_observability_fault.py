@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from pocket_agent.errors import FileOperationError
-from pocket_agent.observability.fault import error_message, error_name, told
+from pocket_agent.observability.redaction import error_message, error_name, redacted_traceback
 
 MARKER = "the-marker-of-a-secret-prompt"
 
@@ -55,7 +55,7 @@ def caught(action: str) -> Exception:
 
 @pytest.mark.parametrize("action", ["int", "key", "pydantic", "msgspec", "value", "type", "unicode", "assert"])
 def test_no_exception_tells_what_it_was_raised_for(action: str) -> None:
-    text = told(caught(action))
+    text = redacted_traceback(caught(action))
     assert MARKER not in text
     assert "RuntimeError" in text
     assert "direct cause" in text
@@ -91,14 +91,14 @@ def recurse() -> None:
 def test_a_deep_stack_is_bounded() -> None:
     with pytest.raises(RecursionError) as caught_error:
         recurse()
-    text = told(caught_error.value)
+    text = redacted_traceback(caught_error.value)
     assert len(text) < 5000
     assert "maximum recursion depth" in text
 
 
 def test_a_group_tells_of_its_parts() -> None:
     group = ExceptionGroup("both", [caught("int"), ZeroDivisionError("in the middle")])
-    text = told(group)
+    text = redacted_traceback(group)
     assert "  | ZeroDivisionError: in the middle" in text
     assert MARKER not in text
 
@@ -109,4 +109,4 @@ def test_a_long_chain_is_bounded() -> None:
         following = ValueError(str(number))
         following.__cause__ = last
         last = following
-    assert told(last).count("ValueError") == 5
+    assert redacted_traceback(last).count("ValueError") == 5

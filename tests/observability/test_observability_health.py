@@ -11,8 +11,7 @@ from pocket_agent.config.settings import HealthSettings
 from pocket_agent.errors import FileOperationError
 from pocket_agent.events import HealthChanged
 from pocket_agent.observability import health as module
-from pocket_agent.observability.check import in_thread
-from pocket_agent.observability.health import Check, Health, overall
+from pocket_agent.observability.health import HealthCheck, HealthMonitor, in_thread, overall_status
 from pocket_agent.protocol.push import CheckData
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.follow import eventually
@@ -51,7 +50,9 @@ class Bench:
     def __init__(self, interval: float, seconds: float) -> None:
         self.part = Part()
         self.seen = Recorder()
-        self.health = Health({"part": Check(self.part.look, seconds)}, HealthSettings(interval=interval), self.seen)
+        self.health = HealthMonitor(
+            {"part": HealthCheck(self.part.look, seconds)}, HealthSettings(interval=interval), self.seen
+        )
 
     async def look(self) -> CheckData:
         """The result as somebody gets it who can wait."""
@@ -195,4 +196,4 @@ async def test_a_thread_that_a_disk_holds_up_keeps_nobody() -> None:
     ],
 )
 def test_the_sum_is_the_guides(storage: CheckData, other: CheckData, expected: str) -> None:
-    assert overall({"other": other, "storage": storage}) == expected
+    assert overall_status({"other": other, "storage": storage}) == expected

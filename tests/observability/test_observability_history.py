@@ -10,11 +10,17 @@ from typing import NamedTuple
 
 import pytest
 
-from pocket_agent.observability import catalogue, history
-from pocket_agent.observability.collector import families
-from pocket_agent.observability.history import DAY, History
-from pocket_agent.observability.reading import CELLS, Reader, Reading, cell
-from pocket_agent.observability.series import SERIES
+from pocket_agent.observability import catalogue, dashboard
+from pocket_agent.observability.dashboard import (
+    CELLS,
+    CHART_SERIES,
+    DAY,
+    DashboardHistory,
+    MetricSampler,
+    Reading,
+    cell,
+)
+from pocket_agent.observability.metrics import core_families
 from tests.server.room import Room, open_room, until
 
 
@@ -44,7 +50,7 @@ class Clock:
 class Kept(NamedTuple):
     """A history, and what moves it."""
 
-    history: History
+    history: DashboardHistory
     clock: Clock
 
     async def take(self, count: int) -> None:
@@ -58,7 +64,7 @@ class Kept(NamedTuple):
 def kept() -> Kept:
     """A history of made-up readings."""
     clock = Clock()
-    return Kept(History(Counted(), clock), clock)
+    return Kept(DashboardHistory(Counted(), clock), clock)
 
 
 async def test_the_last_hour_has_a_point_every_ten_seconds(kept: Kept) -> None:
@@ -117,15 +123,15 @@ async def test_the_memory_is_the_same_after_two_days(kept: Kept) -> None:
         grown = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    assert kept.history.size_bytes == (360 + 1440) * 8 * (len(SERIES) + 1) < 2**20
+    assert kept.history.size_bytes == (360 + 1440) * 8 * (len(CHART_SERIES) + 1) < 2**20
     # What is traced from here on replaces readings from before, of which there are an hour's.
     assert grown < 361 * 8 * (len(CELLS) + 1) * 1.5 + 50_000
 
 
 async def test_readings_are_taken_at_equal_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = Counted()
-    kept = History(counted)
-    monkeypatch.setattr(history, "STEP_SECONDS", 0.01)
+    kept = DashboardHistory(counted)
+    monkeypatch.setattr(dashboard, "STEP_SECONDS", 0.01)
     async with asyncio.TaskGroup() as group:
         running = group.create_task(kept.run())
         await until(lambda: counted.taken >= 3)
@@ -142,7 +148,7 @@ async def room(tmp_path: Path) -> AsyncIterator[Room]:
 async def scraped(room: Room) -> dict[str, float]:
     """What a scrape says, summed by sample and by the label that matters."""
     found: dict[str, float] = {}
-    for family in [*room.metrics.registry.collect(), *families(await room.core.figures())]:
+    for family in [*room.metrics.registry.collect(), *core_families(await room.core.figures())]:
         for sample in family.samples:
             for key in {"", *sample.labels.values()}:
                 name = f"{sample.name} {key}".strip()
@@ -188,7 +194,7 @@ async def test_every_number_is_read_from_somewhere(room: Room) -> None:
     async with room.wire() as wire:
         await wire.ask("execute", {"prompt": "lines 3"}, project_id=session.state.project.id)
         await until(lambda: session.state.current is None)
-        row = await Reader(room.metrics.registry, room.core, room.loop).read()
+        row = await MetricSampler(room.metrics.registry, room.core, room.loop).read()
     assert len(row) == 1 + len(CELLS)
     for place in (
         cell(catalogue.EXECUTIONS_TOTAL, "success"),
@@ -205,6 +211,6 @@ async def test_every_number_is_read_from_somewhere(room: Room) -> None:
 
 def test_the_documentation_has_every_series_with_its_unit() -> None:
     text = (Path(__file__).resolve().parents[2] / "docs" / "dashboard.md").read_text("utf-8")
-    for series in SERIES:
+    for series in CHART_SERIES:
         if not series.name.startswith("errors."):
             assert f"| `{series.name}` | {series.unit} | {series.about} |" in text

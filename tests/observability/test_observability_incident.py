@@ -5,16 +5,16 @@ import pytest
 from pocket_agent import events
 from pocket_agent.events import Event
 from pocket_agent.model import ExecutionStatus
-from pocket_agent.observability import incident
-from pocket_agent.observability.incident import Incident, Incidents
-from pocket_agent.observability.metric import MetricObserver
-from pocket_agent.observability.operation import CODE_OF_REJECTION
+from pocket_agent.observability import status
+from pocket_agent.observability.catalogue import CODE_OF_REJECTION
+from pocket_agent.observability.metrics import MetricObserver
+from pocket_agent.observability.status import RecentError, RecentErrors
 from tests.observability.sample import KINDS, example
 
 
-def told(*happened: Event) -> list[Incident]:
+def told(*happened: Event) -> list[RecentError]:
     """What is kept of these events, the newest first."""
-    incidents = Incidents(lambda: 1000.0)
+    incidents = RecentErrors(lambda: 1000.0)
     for event in happened:
         incidents.emit(event)
     return incidents.newest()
@@ -27,7 +27,7 @@ def refused(code: str, message: str | None, request_id: str = "r") -> events.Req
 
 def test_a_request_that_failed() -> None:
     (found,) = told(refused("INVALID_PATH", "There is no such directory."))
-    assert found == Incident("INVALID_PATH", "execute", "There is no such directory.", 1, 1000.0, "r", "p")
+    assert found == RecentError("INVALID_PATH", "execute", "There is no such directory.", 1, 1000.0, "r", "p")
 
 
 def test_what_went_well_is_none() -> None:
@@ -40,7 +40,7 @@ def test_the_same_error_is_one_that_is_counted() -> None:
 
 
 def test_the_newest_comes_first_and_the_oldest_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(incident, "_KEPT", 3)
+    monkeypatch.setattr(status, "_MAX_ERRORS", 3)
     letters = [refused("INTERNAL_ERROR", f"fault {letter}") for letter in "abcdb"]
     assert [one.message for one in told(*letters)] == ["fault b", "fault d", "fault c"]
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocket_agent import __version__
-from pocket_agent.observability.layout import JsonLayout, TextLayout, cut
+from pocket_agent.observability.structured_log import JsonLayout, TextLayout, truncate
 
 ODD = [
     'a\n{"level":"error","msg":"forged"}',
@@ -104,7 +104,7 @@ def test_a_long_text_is_cut_and_says_so() -> None:
     assert line["fields"]["device"] == "x" * 1000 + "… (999000 more)"
     assert line["fields"]["addresses"] == ["y" * 1000 + "… (1000 more)"]
     assert line["fields"]["exception"] == "z" * 5000, "a traceback has its own bound"
-    assert cut("abc", 3) == "abc"
+    assert truncate("abc", 3) == "abc"
 
 
 def test_for_people_there_are_time_level_message_and_pairs() -> None:

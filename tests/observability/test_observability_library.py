@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from pocket_agent.observability.library import LibraryHandler, captured, said
+from pocket_agent.observability.structured_log import LibraryHandler, capture_libraries, redact_record
 from pocket_agent.server.auth import new_token
 
 MARKER = "the-marker-of-a-secret-prompt"
@@ -39,7 +39,7 @@ class Lines:
 def lines() -> Iterator[Lines]:
     """What is written while everything is captured."""
     made = Lines()
-    with captured(made.write):
+    with capture_libraries(made.write):
         yield made
 
 
@@ -77,11 +77,11 @@ def test_a_librarys_warning_and_error_are_lines_and_less_is_not(lines: Lines) ->
     ],
 )
 def test_what_is_said_of_a_message(template: str, args: tuple[Any, ...], text: str) -> None:
-    assert said(record(template, *args)) == text
+    assert redact_record(record(template, *args)) == text
 
 
 def test_named_arguments_are_left_out_too() -> None:
-    assert said(record("%(prompt)s in %(number)d", {"prompt": MARKER, "number": 3})) == "… in 3"
+    assert redact_record(record("%(prompt)s in %(number)d", {"prompt": MARKER, "number": 3})) == "… in 3"
 
 
 def test_a_complaint_that_repeats_is_told_once_a_minute() -> None:
@@ -205,7 +205,7 @@ async def test_a_fault_in_a_handler_of_aiohttp(lines: Lines) -> None:
 def test_everything_is_given_back() -> None:
     root = logging.getLogger()
     before = (root.level, list(root.handlers), warnings.showwarning, threading.excepthook, sys.unraisablehook)
-    with captured(Lines().write):
+    with capture_libraries(Lines().write):
         assert root.level == logging.WARNING
         assert sys.unraisablehook is not before[-1]
     assert before == (root.level, list(root.handlers), warnings.showwarning, threading.excepthook, sys.unraisablehook)

@@ -8,8 +8,7 @@ import pytest
 from pocket_agent import events
 from pocket_agent.events import Event, ExecutionFinished
 from pocket_agent.model import ExecutionStatus, ModelUsage
-from pocket_agent.observability.layout import TOP, JsonLayout
-from pocket_agent.observability.line import LINES, Line, describe
+from pocket_agent.observability.structured_log import LINES, TOP, JsonLayout, LogLine, log_line
 from tests.harness.log import SCHEMA, messages, parse
 from tests.observability.sample import KINDS, context, example
 
@@ -17,9 +16,9 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "logging.md"
 ALL_OF_TOP = ("timestamp", "level", "msg", "service", "environment", "version", *TOP, "fields")
 
 
-def described(event: Event) -> Line:
+def described(event: Event) -> LogLine:
     """The line of an event that has one."""
-    line = describe(event)
+    line = log_line(event)
     assert line is not None
     return line
 
@@ -34,7 +33,7 @@ def test_the_schema_knows_each_line_and_nothing_else_of_it(kind: type[Event]) ->
     assert line.level in messages()[line.msg]["properties"]["level"]["enum"]
 
 
-def all_fields(line: Line) -> dict[str, object]:
+def all_fields(line: LogLine) -> dict[str, object]:
     """The fields as they are written, but for the trace."""
     fields = {**line.fields}
     if fields.pop("exc_info", None) is not None:
@@ -46,7 +45,7 @@ def all_fields(line: Line) -> dict[str, object]:
 
 
 def test_every_event_is_a_line_or_left_out_on_purpose() -> None:
-    assert {kind for kind in KINDS if describe(example(kind)) is not None} == set(LINES)
+    assert {kind for kind in KINDS if log_line(example(kind)) is not None} == set(LINES)
 
 
 def test_one_name_is_one_type() -> None:
@@ -58,7 +57,7 @@ def test_one_name_is_one_type() -> None:
     assert not set(SCHEMA["$defs"]["field"]["properties"]) & set(ALL_OF_TOP) - {"level"}
 
 
-def finished(status: ExecutionStatus, *usage: ModelUsage) -> Line:
+def finished(status: ExecutionStatus, *usage: ModelUsage) -> LogLine:
     """The line of an execution that ended like this."""
     return described(example(ExecutionFinished, status=status, usage=usage))
 

@@ -15,10 +15,9 @@ from pocket_agent.config import LoggingSettings
 from pocket_agent.errors import ConfigurationError
 from pocket_agent.events import Event
 from pocket_agent.model import ExecutionContext, ExecutionId, ExecutionStatus, Milliseconds, ModelUsage, ProjectId
-from pocket_agent.observability.identity import Identify, TraceIdentity, untraced
-from pocket_agent.observability.line import LINES
-from pocket_agent.observability.log import Log, LogObserver, open_log
-from pocket_agent.observability.loss import Losses
+from pocket_agent.observability.catalogue import Losses
+from pocket_agent.observability.structured_log import LINES, Log, LogObserver, open_log
+from pocket_agent.observability.tracing import Identify, TraceIdentity, untraced
 from tests.harness.follow import eventually
 from tests.harness.log import Line, parse, read
 from tests.observability.sample import KINDS, example

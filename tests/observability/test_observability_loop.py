@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pocket_agent.distribution import Distribution
-from pocket_agent.observability import loop
-from pocket_agent.observability.loop import LoopMonitor
+from pocket_agent.observability import health
+from pocket_agent.observability.health import LoopMonitor
 from tests.harness.follow import eventually
 
 
@@ -45,8 +45,8 @@ async def test_a_blocked_loop_is_known_at_once_and_counted_after() -> None:
 
 
 async def test_only_the_last_minute_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "_PERIOD_SECONDS", 0.001)
-    monkeypatch.setattr(loop, "WINDOW_SECONDS", 0.05)
+    monkeypatch.setattr(health, "_LAG_PERIOD_SECONDS", 0.001)
+    monkeypatch.setattr(health, "LAG_WINDOW_SECONDS", 0.05)
     monitor = LoopMonitor()
     async with measuring(monitor):
         time.sleep(0.5)  # noqa: ASYNC251 - this is the fault

@@ -7,9 +7,9 @@ import pytest
 
 from pocket_agent import events
 from pocket_agent.events import Event
-from pocket_agent.observability.line import LINES, UNLOGGED, describe
-from pocket_agent.observability.metric import UNMETERED, MetricObserver
-from pocket_agent.observability.span import SPANS, UNTRACED
+from pocket_agent.observability.metrics import UNMETERED, MetricObserver
+from pocket_agent.observability.structured_log import LINES, UNLOGGED, log_line
+from pocket_agent.observability.tracing import SPANS, UNTRACED
 from tests.observability.sample import KINDS, example
 
 TABLES: Mapping[str, tuple[Mapping[type[Event], Any], Mapping[type[Event], str]]] = {
@@ -29,7 +29,7 @@ def test_every_kind_is_mapped_or_left_out_for_a_reason(signal: str) -> None:
 
 def is_logged(event: Event) -> bool:
     """Whether the event is a line that says something."""
-    line = describe(event)
+    line = log_line(event)
     return line is not None and bool(line.msg)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pocket_agent.observability.memory import memory_limit
+from pocket_agent.observability.metrics import memory_limit
 
 GIB = 2**30
 

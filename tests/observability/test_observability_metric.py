@@ -11,10 +11,9 @@ from pocket_agent.config import MetricsSettings
 from pocket_agent.errors import ValidationError
 from pocket_agent.events import Event
 from pocket_agent.model import ExecutionContext, ExecutionStatus, ModelUsage
-from pocket_agent.observability.catalogue import INVALID, MEASURED, PREFIX
-from pocket_agent.observability.identity import TraceIdentity
-from pocket_agent.observability.metric import MetricObserver
-from pocket_agent.observability.operation import OPERATION_OF
+from pocket_agent.observability.catalogue import INVALID, MEASURED, OPERATION_OF, PREFIX
+from pocket_agent.observability.metrics import MetricObserver
+from pocket_agent.observability.tracing import TraceIdentity
 from pocket_agent.protocol.request import REQUESTS
 from tests.observability.sample import KINDS, NUMBER, context, example
 

@@ -12,7 +12,7 @@ import pytest
 
 from pocket_agent.config import LoggingSettings
 from pocket_agent.errors import ConfigurationError
-from pocket_agent.observability.output import FileOutput, Output, StreamOutput, open_output
+from pocket_agent.observability.structured_log import FileOutput, LogOutput, StreamOutput, open_output
 from tests.harness.absence import absent
 from tests.harness.disk import fill, small_disk
 
@@ -179,7 +179,7 @@ def test_a_device_that_is_full() -> None:
 
 
 @contextlib.contextmanager
-def pipe(*, blocking: bool) -> Iterator[tuple[int, Output]]:
+def pipe(*, blocking: bool) -> Iterator[tuple[int, LogOutput]]:
     """The reading end of a pipe, and an output that writes to it."""
     reader, writer = os.pipe()
     os.set_blocking(writer, blocking)

@@ -7,10 +7,8 @@ from pocket_agent.config.settings import Settings
 from pocket_agent.model import ExecutionStatus, Milliseconds
 from pocket_agent.monitoring.alert import find_alerts
 from pocket_agent.monitoring.alert.saturation import ALERTED_LIMITS
-from pocket_agent.observability.catalogue import CHECKS
-from pocket_agent.observability.operation import ERRORS
-from pocket_agent.observability.runbook import OF_CHECK, OF_LIMIT, runbook_of
-from pocket_agent.observability.slowest import Slowest
+from pocket_agent.observability.catalogue import CHECKS, ERRORS, RUNBOOK_OF_CHECK, RUNBOOK_OF_LIMIT, runbook_of
+from pocket_agent.observability.status import SlowExecutions
 from tests.observability.sample import example
 from tests.server.room import open_room
 
@@ -18,9 +16,9 @@ from tests.server.room import open_room
 def test_every_runbook_is_that_of_an_alert() -> None:
     known = {alert.name for alert in find_alerts(Settings())}
     found = {runbook_of(code, operation) for code, operation in ERRORS} - {None}
-    assert {*OF_CHECK.values(), *OF_LIMIT.values(), *found} <= known
-    assert OF_LIMIT == ALERTED_LIMITS
-    assert set(OF_CHECK) == set(CHECKS)
+    assert {*RUNBOOK_OF_CHECK.values(), *RUNBOOK_OF_LIMIT.values(), *found} <= known
+    assert RUNBOOK_OF_LIMIT == ALERTED_LIMITS
+    assert set(RUNBOOK_OF_CHECK) == set(CHECKS)
 
 
 def test_faults_of_the_server_have_a_runbook_and_mistakes_have_none() -> None:
@@ -31,7 +29,7 @@ def test_faults_of_the_server_have_a_runbook_and_mistakes_have_none() -> None:
 
 
 def test_the_slowest_executions_of_late() -> None:
-    slowest = Slowest()
+    slowest = SlowExecutions()
     for number in range(30):
         slowest.emit(
             example(

@@ -1,4 +1,4 @@
-"""pocket_agent.observability.propagation: what the CLI is given so that its spans join."""
+"""pocket_agent.observability.tracing: what the CLI is given so that its spans join."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,8 +8,8 @@ import pytest
 
 from pocket_agent.config import load_settings
 from pocket_agent.model import ExecutionContext, ExecutionId, ProjectId
-from pocket_agent.observability.loss import Losses
-from pocket_agent.observability.trace import Traces, open_traces
+from pocket_agent.observability.catalogue import Losses
+from pocket_agent.observability.tracing import Traces, open_traces
 
 CLIENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

@@ -8,17 +8,17 @@ import pytest
 from pocket_agent.errors import FileOperationError
 from pocket_agent.events import ExecutionFinished, ProjectCreated
 from pocket_agent.model import ExecutionStatus
-from pocket_agent.observability import health, report
-from pocket_agent.observability.report import Tally
+from pocket_agent.observability import health, status
+from pocket_agent.observability.status import ExecutionCounts
 from tests.harness.follow import eventually
 from tests.observability.sample import example
 from tests.server.room import open_room, until
 
 
 def test_executions_are_counted_by_how_they_ended() -> None:
-    tally = Tally()
-    for status in ("success", "success", "error", "timeout", "killed"):
-        tally.emit(example(ExecutionFinished, status=ExecutionStatus(status), duration=0.5))
+    tally = ExecutionCounts()
+    for ended in ("success", "success", "error", "timeout", "killed"):
+        tally.emit(example(ExecutionFinished, status=ExecutionStatus(ended), duration=0.5))
     tally.emit(example(ProjectCreated))
     assert (tally.total, tally.success, tally.failed, tally.seconds) == (5, 2, 2, 2.5)
 
@@ -39,8 +39,8 @@ async def test_asking_often_checks_once(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 async def test_it_is_ready_once_the_first_checks_are_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "_READY_SECONDS", 0.0)
-    monkeypatch.setattr(report, "_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(status, "_READY_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(status, "_HEALTH_WAIT_SECONDS", 0.0)
     async with open_room(tmp_path, health__interval=3600) as room:
         assert await room.report.unready() == "starting"
         first = await room.report.health()

@@ -1,6 +1,6 @@
 """Points at equal steps, in memory of a fixed size."""
 
-from pocket_agent.observability.ring import Ring
+from pocket_agent.observability.dashboard import Ring
 
 
 def filled(points: int) -> Ring:

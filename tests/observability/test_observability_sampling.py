@@ -1,4 +1,4 @@
-"""pocket_agent.observability.sampling: the ids of a trace, and which traces are kept."""
+"""pocket_agent.observability.tracing: the ids of a trace, and which traces are kept."""
 
 import uuid
 
@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from pocket_agent.model import ExecutionContext, ExecutionId, ProjectId
-from pocket_agent.observability.sampling import Sampler, identify, remote_span, span_id, traceparent
+from pocket_agent.observability.tracing import TraceSampler, remote_span, span_id, trace_identity, traceparent
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "b7ad6b7169203331"
@@ -22,9 +22,9 @@ def context(traceparent: str | None = None, execution_id: str | None = None) -> 
 
 
 def test_the_ids_follow_from_the_execution_alone() -> None:
-    one = identify(context(execution_id="e"), Sampler())
-    assert identify(context(execution_id="e"), Sampler()) == one
-    other = identify(context(execution_id="f"), Sampler())
+    one = trace_identity(context(execution_id="e"), TraceSampler())
+    assert trace_identity(context(execution_id="e"), TraceSampler()) == one
+    other = trace_identity(context(execution_id="f"), TraceSampler())
     assert len({one.trace_id, other.trace_id, one.span_id, other.span_id}) == 4
     assert (len(one.trace_id), len(one.span_id)) == (32, 16)
     keys = ["execute", "queue", "prepare", "commit:1", "commit:2"]
@@ -32,11 +32,11 @@ def test_the_ids_follow_from_the_execution_alone() -> None:
 
 
 def test_the_clients_trace_is_continued() -> None:
-    identity = identify(context(CLIENT), Sampler(0.0))
+    identity = trace_identity(context(CLIENT), TraceSampler(0.0))
     assert (identity.trace_id, identity.sampled) == (TRACE, True)
     assert identity.span_id != SPAN
     assert traceparent(identity) == f"00-{TRACE}-{identity.span_id}-01"
-    two = [identify(context(CLIENT, execution_id), Sampler()) for execution_id in "ab"]
+    two = [trace_identity(context(CLIENT, execution_id), TraceSampler()) for execution_id in "ab"]
     assert two[0].span_id != two[1].span_id
 
 
@@ -77,7 +77,7 @@ def test_a_valid_header_is_read(header: str, sampled: bool) -> None:
 )
 def test_a_malformed_header_counts_as_none(header: str | None) -> None:
     assert remote_span(header) is None
-    assert identify(context(header, "e"), Sampler()) == identify(context(None, "e"), Sampler())
+    assert trace_identity(context(header, "e"), TraceSampler()) == trace_identity(context(None, "e"), TraceSampler())
 
 
 @given(
@@ -99,20 +99,20 @@ def test_headers_are_read_as_the_sdk_does(header: str) -> None:
 @given(st.integers(1, 2**128 - 1), st.sampled_from([0.0, 0.001, 0.25, 0.5, 1 / 3, 0.999, 1.0]))
 def test_a_ratio_decides_as_the_sdk_does(trace_id: int, ratio: float) -> None:
     theirs = TraceIdRatioBased(ratio).should_sample(None, trace_id, "x").decision
-    assert Sampler(ratio).keeps(f"{trace_id:032x}", None) == (theirs is Decision.RECORD_AND_SAMPLE)
+    assert TraceSampler(ratio).keeps(f"{trace_id:032x}", None) == (theirs is Decision.RECORD_AND_SAMPLE)
 
 
 def test_a_ratio_keeps_its_share() -> None:
-    kept = sum(identify(context(execution_id=f"e{number}"), Sampler(0.25)).sampled for number in range(4000))
+    kept = sum(trace_identity(context(execution_id=f"e{number}"), TraceSampler(0.25)).sampled for number in range(4000))
     assert 900 < kept < 1100  # the same ids each time, so the same share
 
 
 def test_without_parent_the_ratio_decides() -> None:
-    assert identify(context(), Sampler(1.0)).sampled
-    assert not identify(context(), Sampler(0.0)).sampled
-    assert not identify(context(CLIENT[:-2] + "00"), Sampler(1.0)).sampled
+    assert trace_identity(context(), TraceSampler(1.0)).sampled
+    assert not trace_identity(context(), TraceSampler(0.0)).sampled
+    assert not trace_identity(context(CLIENT[:-2] + "00"), TraceSampler(1.0)).sampled
 
 
 def test_a_sampler_may_ignore_the_client() -> None:
-    assert not identify(context(CLIENT), Sampler(0.0, parent_based=False)).sampled
-    assert identify(context(CLIENT[:-2] + "00"), Sampler(1.0, parent_based=False)).sampled
+    assert not trace_identity(context(CLIENT), TraceSampler(0.0, parent_based=False)).sampled
+    assert trace_identity(context(CLIENT[:-2] + "00"), TraceSampler(1.0, parent_based=False)).sampled

@@ -2,13 +2,13 @@
 
 import pytest
 
-from pocket_agent.observability.secret import masked, without_quotations
+from pocket_agent.observability.redaction import redact, strip_quotations
 from pocket_agent.server.auth import new_token
 
 
 def test_a_devices_token_is_taken_out() -> None:
     token = new_token()
-    assert token not in masked(f"what {token} did")
+    assert token not in redact(f"what {token} did")
 
 
 @pytest.mark.parametrize(
@@ -27,8 +27,8 @@ def test_a_devices_token_is_taken_out() -> None:
     ],
 )
 def test_secrets_by_their_form(text: str) -> None:
-    assert "s3cret" not in masked(f"failed with {text} again")
-    assert masked(text) != ""
+    assert "s3cret" not in redact(f"failed with {text} again")
+    assert redact(text) != ""
 
 
 @pytest.mark.parametrize(
@@ -36,13 +36,13 @@ def test_secrets_by_their_form(text: str) -> None:
     ["http://127.0.0.1:4318", "connection refused (111)", "/home/me/key.pem: no such file", "port 9090 is taken by x"],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
-    assert masked(text) == text
+    assert redact(text) == text
 
 
 def test_of_an_address_the_host_stays() -> None:
-    assert masked("to http://me:pw@collector:4318/v1/traces now") == "to http://collector:4318/… now"
+    assert redact("to http://me:pw@collector:4318/v1/traces now") == "to http://collector:4318/… now"
 
 
 @pytest.mark.parametrize("quoted", ["'a word'", '"a word"', "b'a word'", "'a \\' word'"])
 def test_quotations_are_taken_out(quoted: str) -> None:
-    assert without_quotations(f"got {quoted} here") == "got '…' here"
+    assert strip_quotations(f"got {quoted} here") == "got '…' here"

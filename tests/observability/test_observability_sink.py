@@ -8,9 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pocket_agent.observability.loss import Losses
-from pocket_agent.observability.output import FileOutput, Output, StreamOutput
-from pocket_agent.observability.sink import Sink
+from pocket_agent.observability.catalogue import Losses
+from pocket_agent.observability.structured_log import FileOutput, LogOutput, LogWriter, StreamOutput
 from tests.harness.absence import absent
 from tests.harness.disk import fill, small_disk
 
@@ -60,7 +59,7 @@ class Held:
 
 def test_lines_arrive_in_order_and_the_end_waits_for_them(tmp_path: Path) -> None:
     losses = Losses()
-    sink = Sink(FileOutput(tmp_path / "log", max_bytes=0, max_files=0), losses, notice)
+    sink = LogWriter(FileOutput(tmp_path / "log", max_bytes=0, max_files=0), losses, notice)
     for number in range(20_000):
         sink.write(line(number))
     sink.close(BOUND)
@@ -70,7 +69,7 @@ def test_lines_arrive_in_order_and_the_end_waits_for_them(tmp_path: Path) -> Non
 
 def test_many_threads_write_whole_lines(tmp_path: Path) -> None:
     losses = Losses()
-    sink = Sink(FileOutput(tmp_path / "log", max_bytes=0, max_files=0), losses, notice)
+    sink = LogWriter(FileOutput(tmp_path / "log", max_bytes=0, max_files=0), losses, notice)
 
     def work(first: int) -> None:
         for number in range(first, first + 2000):
@@ -88,7 +87,7 @@ def test_many_threads_write_whole_lines(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_is_lost_counted_and_told() -> None:
     output, losses = Held(), Losses()
-    sink = Sink(output, losses, notice, most_bytes=1000)
+    sink = LogWriter(output, losses, notice, most_bytes=1000)
     sink.write(line(0))
     assert output.began.wait(BOUND)  # it holds the first one
     for number in range(1, 26):
@@ -102,7 +101,7 @@ def test_what_does_not_fit_is_lost_counted_and_told() -> None:
 
 def test_what_is_refused_is_lost_counted_and_told() -> None:
     output, losses = Held(refusals=1), Losses()
-    sink = Sink(output, losses, notice)
+    sink = LogWriter(output, losses, notice)
     sink.write(line(0))
     assert output.began.wait(BOUND)
     sink.write(line(1))
@@ -115,7 +114,7 @@ def test_what_is_refused_is_lost_counted_and_told() -> None:
 
 def test_the_end_is_bounded_and_what_waits_is_lost() -> None:
     output, losses = Held(), Losses()
-    sink = Sink(output, losses, notice)
+    sink = LogWriter(output, losses, notice)
     sink.write(line(0))
     assert output.began.wait(BOUND)
     sink.write(line(1))
@@ -129,7 +128,7 @@ def test_the_end_is_bounded_and_what_waits_is_lost() -> None:
 def test_a_line_that_comes_up_while_another_is_handed_over(tmp_path: Path) -> None:
     """A finaliser may log at any point of any line of Python, in the thread that hands over."""
     losses = Losses()
-    sink = Sink(FileOutput(tmp_path / "log", max_bytes=0, max_files=0), losses, notice)
+    sink = LogWriter(FileOutput(tmp_path / "log", max_bytes=0, max_files=0), losses, notice)
     with sink._changed:
         sink.write(line(0))
     sink.close(BOUND)
@@ -137,7 +136,7 @@ def test_a_line_that_comes_up_while_another_is_handed_over(tmp_path: Path) -> No
 
 
 @contextlib.contextmanager
-def stalled_pipe() -> Iterator[tuple[int, Output]]:
+def stalled_pipe() -> Iterator[tuple[int, LogOutput]]:
     """A pipe that nobody reads yet, and the output into it."""
     reader, writer = os.pipe()
     try:
@@ -149,7 +148,7 @@ def stalled_pipe() -> Iterator[tuple[int, Output]]:
 def test_a_pipe_that_nobody_reads_stops_nobody() -> None:
     losses = Losses()
     with stalled_pipe() as (reader, output):
-        sink = Sink(output, losses, notice, most_bytes=100_000)
+        sink = LogWriter(output, losses, notice, most_bytes=100_000)
         for number in range(10_000):  # a megabyte
             sink.write(line(number))
         assert losses.of("logs") > 5000
@@ -172,7 +171,7 @@ def test_a_pipe_that_nobody_reads_stops_nobody() -> None:
 def test_a_full_disk_recovers(tmp_path: Path) -> None:
     disk, losses = tmp_path / "disk", Losses()
     with small_disk(disk):
-        sink = Sink(FileOutput(disk / "log", max_bytes=0, max_files=0), losses, notice)
+        sink = LogWriter(FileOutput(disk / "log", max_bytes=0, max_files=0), losses, notice)
         rest = fill(disk)
         for number in range(1000):
             sink.write(line(number))
@@ -200,7 +199,7 @@ def test_where_nothing_can_be_written_all_is_counted() -> None:
     if not Path("/dev/full").exists():
         absent("/dev/full")
     losses = Losses()
-    sink = Sink(StreamOutput(os.open("/dev/full", os.O_WRONLY), owned=True), losses, notice)
+    sink = LogWriter(StreamOutput(os.open("/dev/full", os.O_WRONLY), owned=True), losses, notice)
     for number in range(100):
         sink.write(line(number))
     sink.close(BOUND)

@@ -1,4 +1,4 @@
-"""pocket_agent.observability.telemetry: settings and the standard variables to what tracing does."""
+"""pocket_agent.observability.tracing: settings and the standard variables to what tracing does."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,8 +7,7 @@ import pytest
 
 from pocket_agent import __version__
 from pocket_agent.config import Settings, load_settings
-from pocket_agent.observability.sampling import Sampler
-from pocket_agent.observability.telemetry import Telemetry, TraceOptions, read_telemetry
+from pocket_agent.observability.tracing import Telemetry, TraceOptions, TraceSampler, read_telemetry
 
 ON = {"OTEL_TRACES_EXPORTER": "otlp"}
 
@@ -92,23 +91,23 @@ def test_headers_of_both_sources() -> None:
 @pytest.mark.parametrize(
     ("environment", "ratio", "sampler"),
     [
-        ({}, None, Sampler(1.0)),
-        ({}, "0.25", Sampler(0.25)),
-        ({"OTEL_TRACES_SAMPLER": "always_off"}, "0.5", Sampler(0.5)),
-        ({"OTEL_TRACES_SAMPLER": "always_on"}, None, Sampler(1.0, parent_based=False)),
-        ({"OTEL_TRACES_SAMPLER": "always_off"}, None, Sampler(0.0, parent_based=False)),
-        ({"OTEL_TRACES_SAMPLER": "traceidratio"}, None, Sampler(1.0, parent_based=False)),
+        ({}, None, TraceSampler(1.0)),
+        ({}, "0.25", TraceSampler(0.25)),
+        ({"OTEL_TRACES_SAMPLER": "always_off"}, "0.5", TraceSampler(0.5)),
+        ({"OTEL_TRACES_SAMPLER": "always_on"}, None, TraceSampler(1.0, parent_based=False)),
+        ({"OTEL_TRACES_SAMPLER": "always_off"}, None, TraceSampler(0.0, parent_based=False)),
+        ({"OTEL_TRACES_SAMPLER": "traceidratio"}, None, TraceSampler(1.0, parent_based=False)),
         (
             {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": ".1"},
             None,
-            Sampler(0.1, parent_based=False),
+            TraceSampler(0.1, parent_based=False),
         ),
-        ({"OTEL_TRACES_SAMPLER": "parentbased_always_on"}, None, Sampler(1.0)),
-        ({"OTEL_TRACES_SAMPLER": "parentbased_always_off"}, None, Sampler(0.0)),
-        ({"OTEL_TRACES_SAMPLER": "ParentBased_TraceIdRatio", "OTEL_TRACES_SAMPLER_ARG": "0"}, None, Sampler(0.0)),
+        ({"OTEL_TRACES_SAMPLER": "parentbased_always_on"}, None, TraceSampler(1.0)),
+        ({"OTEL_TRACES_SAMPLER": "parentbased_always_off"}, None, TraceSampler(0.0)),
+        ({"OTEL_TRACES_SAMPLER": "ParentBased_TraceIdRatio", "OTEL_TRACES_SAMPLER_ARG": "0"}, None, TraceSampler(0.0)),
     ],
 )  # fmt: skip
-def test_which_executions(environment: dict[str, str], ratio: str | None, sampler: Sampler) -> None:
+def test_which_executions(environment: dict[str, str], ratio: str | None, sampler: TraceSampler) -> None:
     environ = {"TRACES_SAMPLE_RATIO": ratio} if ratio is not None else {}
     assert options({**ON, **environment}, **environ).sampler == sampler
 
@@ -199,7 +198,7 @@ def test_a_ratio_that_is_none_is_told(ratio: str) -> None:
     telemetry = read({**ON, "OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": ratio})
     assert [ignored.setting for ignored in telemetry.ignored] == ["OTEL_TRACES_SAMPLER_ARG"]
     assert telemetry.traces is not None
-    assert telemetry.traces.sampler == Sampler(1.0)
+    assert telemetry.traces.sampler == TraceSampler(1.0)
 
 
 def test_one_bad_part_leaves_the_others() -> None:

@@ -1,4 +1,4 @@
-"""pocket_agent.observability.trace: the spans that a collector gets of what the core tells."""
+"""pocket_agent.observability.tracing: the spans that a collector gets of what the core tells."""
 
 import subprocess
 import sys
@@ -14,12 +14,18 @@ from pocket_agent import events
 from pocket_agent.config import Settings, load_settings
 from pocket_agent.events import Event
 from pocket_agent.model import ExecutionContext, ExecutionId, ExecutionStatus, Milliseconds, ModelUsage, ProjectId
-from pocket_agent.observability.identity import untraced
-from pocket_agent.observability.loss import Losses
-from pocket_agent.observability.sampling import Sampler
-from pocket_agent.observability.sampling import identify as identity_of
-from pocket_agent.observability.span import SPANS, UNTRACED
-from pocket_agent.observability.trace import MAX_COMMITS, Traces, Tracing, open_traces
+from pocket_agent.observability.catalogue import Losses
+from pocket_agent.observability.tracing import (
+    MAX_COMMITS,
+    SPANS,
+    UNTRACED,
+    SpanObserver,
+    Traces,
+    TraceSampler,
+    open_traces,
+    untraced,
+)
+from pocket_agent.observability.tracing import trace_identity as identity_of
 from tests.harness.collector import Collected, Collector, collecting
 from tests.harness.follow import eventually
 from tests.observability.sample import KINDS, example
@@ -121,7 +127,7 @@ async def test_each_mapped_event_gives_a_span(stage: Stage, kind: type[Event]) -
 
 @pytest.mark.parametrize("kind", sorted(UNTRACED, key=str))
 def test_each_other_event_gives_none(kind: type[Event]) -> None:
-    Tracing(Sampler(), None).emit(example(kind))  # type: ignore[arg-type] # nobody may be handed a span
+    SpanObserver(TraceSampler(), None).emit(example(kind))  # type: ignore[arg-type] # nobody may be handed a span
 
 
 async def test_the_span_of_an_execution(stage: Stage) -> None:
@@ -277,7 +283,7 @@ async def test_a_ratio_keeps_whole_traces() -> None:
         for about in told:
             stage.tracing.emit(events.ExecutionStarted(about, True, 0.0, 0.1))
             stage.tracing.emit(finished(about))
-        kept = [about for about in told if identity_of(about, Sampler(0.5)).sampled]
+        kept = [about for about in told if identity_of(about, TraceSampler(0.5)).sampled]
         await stage.spans(count=3 * len(kept))
         stage.tracing.close(5.0)
     assert {span.trace_id for span in collector.spans} == {stage.tracing.identify(about).trace_id for about in kept}
@@ -301,8 +307,8 @@ def test_a_variable_that_the_sdk_refuses_switches_tracing_off(tmp_path: Path) ->
     code = (
         "import os\n"
         "from pocket_agent.config import Settings\n"
-        "from pocket_agent.observability.loss import Losses\n"
-        "from pocket_agent.observability.trace import open_traces\n"
+        "from pocket_agent.observability.catalogue import Losses\n"
+        "from pocket_agent.observability.tracing import open_traces\n"
         "traces = open_traces(Settings(), os.environ, Losses())\n"
         "print(traces.observers, [ignored.setting for ignored in traces.ignored])\n"
     )

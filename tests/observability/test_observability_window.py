@@ -6,8 +6,7 @@ from array import array
 import pytest
 
 from pocket_agent.observability import catalogue
-from pocket_agent.observability.reading import CELLS, Cell, Reading, bucket_cells, cell
-from pocket_agent.observability.window import Window
+from pocket_agent.observability.dashboard import CELLS, Cell, Reading, Window, bucket_cells, cell
 
 SUCCESS = cell(catalogue.EXECUTIONS_TOTAL, "success")
 BUCKETS = bucket_cells(catalogue.REQUEST_DURATION)

@@ -22,20 +22,18 @@ from pocket_agent.config import Settings, load_settings
 from pocket_agent.events import Event, Observer
 from pocket_agent.hub import Hub
 from pocket_agent.model import Device
-from pocket_agent.observability.catalogue import METRIC_LABEL_OVERFLOW
-from pocket_agent.observability.check import Conditions, Inspector
-from pocket_agent.observability.collector import CoreCollector
-from pocket_agent.observability.fanout import Fanout
-from pocket_agent.observability.health import Health
-from pocket_agent.observability.history import History
-from pocket_agent.observability.incident import Incidents
-from pocket_agent.observability.loop import LoopMonitor
-from pocket_agent.observability.loss import Losses
-from pocket_agent.observability.metric import MetricObserver
-from pocket_agent.observability.overview import Overview
-from pocket_agent.observability.reading import Reader
-from pocket_agent.observability.report import Report, Tally
-from pocket_agent.observability.slowest import Slowest
+from pocket_agent.observability.catalogue import METRIC_LABEL_OVERFLOW, Losses
+from pocket_agent.observability.dashboard import DashboardHistory, MetricSampler
+from pocket_agent.observability.health import CheckConditions, HealthChecks, HealthMonitor, LoopMonitor
+from pocket_agent.observability.metrics import CoreCollector, MetricObserver
+from pocket_agent.observability.observation import Fanout
+from pocket_agent.observability.status import (
+    ExecutionCounts,
+    OverviewReport,
+    RecentErrors,
+    SlowExecutions,
+    StatusReport,
+)
 from pocket_agent.projects import Projects
 from pocket_agent.server.auth import Authenticator, hash_token, new_token
 from pocket_agent.server.connection import Connection
@@ -158,10 +156,10 @@ class Room:
         self.seen = Recorder()
         self.token = new_token()
         self.catalogued = True
-        tally, conditions = Tally(), Conditions()
+        tally, conditions = ExecutionCounts(), CheckConditions()
         self.losses = Losses()
         self.metrics = MetricObserver(settings.metrics)
-        incidents, slowest = Incidents(), Slowest()
+        incidents, slowest = RecentErrors(), SlowExecutions()
         self._others: list[Observer] = []
         own: list[Observer] = [self.seen, self.metrics, tally, conditions, incidents, slowest, self]
         observer = Fanout(own, self.losses)
@@ -172,12 +170,12 @@ class Room:
         self.projects = Projects(store, self.hub, context, settings, observer)
         # The loop's lag is not measured here: this machine's load is no fault of a test.
         self.loop = LoopMonitor()
-        self.inspector = Inspector(store, installer, self.projects, settings, self.loop, conditions)
-        self.health = Health(self.inspector.checks(), settings.health, observer)
+        self.inspector = HealthChecks(store, installer, self.projects, settings, self.loop, conditions)
+        self.health = HealthMonitor(self.inspector.checks(), settings.health, observer)
         self.core = CoreCollector(self.hub, self.projects, store, self.losses, self.metrics, settings, self.loop.lags)
-        overview = Overview(self.projects, self.inspector, self.health, self.core, incidents, slowest)
-        self.history = History(Reader(self.metrics.registry, self.core, self.loop))
-        self.report = Report(
+        overview = OverviewReport(self.projects, self.inspector, self.health, self.core, incidents, slowest)
+        self.history = DashboardHistory(MetricSampler(self.metrics.registry, self.core, self.loop))
+        self.report = StatusReport(
             self.hub, self.inspector, self.health, settings, tally, self.projects, overview, self.history
         )
         self.devices = Devices(store, self.hub, self.projects, settings, observer)

@@ -26,12 +26,11 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFl
 from opentelemetry.trace.status import Status, StatusCode
 
 from pocket_agent import __version__
-from pocket_agent.observability.loss import Losses
-from pocket_agent.observability.span import Span, Value
-from pocket_agent.observability.telemetry import TraceOptions
+from pocket_agent.observability.catalogue import Losses
+from pocket_agent.observability.tracing import Span, TraceOptions, Value
 
 _LOGGER: Final = logging.getLogger(__name__)
-_TELL_SECONDS: Final = 60.0
+_REPORT_SECONDS: Final = 60.0
 """How often the log is told that spans are being lost."""
 _LONGEST_VALUE: Final = 1024
 """Characters of an attribute beyond which it is cut."""
@@ -47,8 +46,8 @@ class SpanExport:
     def __init__(self, options: TraceOptions, losses: Losses) -> None:
         for name in _SDK_LOGGERS:
             logging.getLogger(name).disabled = True
-        self._ids = _ToldIds()
-        self._queue = SpanQueue(Collector(options), options, losses)
+        self._ids = _AssignedIds()
+        self._queue = SpanQueue(OtlpCollector(options), options, losses)
         resource = {
             "telemetry.sdk.language": "python",
             "telemetry.sdk.name": "opentelemetry",
@@ -105,7 +104,7 @@ def _encodable(value: Value) -> Value:
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
-class _ToldIds(IdGenerator):
+class _AssignedIds(IdGenerator):
     """Gives out the ids that it was told, since they follow from the execution."""
 
     trace_id = 0
@@ -127,14 +126,14 @@ class SpanQueue(SpanProcessor):
     `shutdown` takes up to 30 s).
     """
 
-    def __init__(self, collector: "Collector", options: TraceOptions, losses: Losses) -> None:
+    def __init__(self, collector: "OtlpCollector", options: TraceOptions, losses: Losses) -> None:
         self._collector = collector
         self._options = options
         self._losses = losses
         self._waiting: deque[ReadableSpan] = deque()
         self._under_way = 0
         self._closed = self._given_up = False
-        self._told = -_TELL_SECONDS
+        self._told = -_REPORT_SECONDS
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="pocket-agent-spans", daemon=True)
         self._thread.start()
@@ -186,13 +185,13 @@ class SpanQueue(SpanProcessor):
     def _lost(self, count: int, reason: str) -> None:
         self._losses.add("traces", count)
         now = time.monotonic()
-        if now - self._told >= _TELL_SECONDS:
+        if now - self._told >= _REPORT_SECONDS:
             self._told = now
             fields = {"reason": reason, "lost": self._losses.of("traces")}
             _LOGGER.warning("spans lost", extra={"fields": fields})
 
 
-class Collector:
+class OtlpCollector:
     """Sends batches to the collector, with the SDK's exporter and its rules for trying again.
 
     Attributes:
@@ -200,7 +199,7 @@ class Collector:
     """
 
     def __init__(self, options: TraceOptions) -> None:
-        self._session = _Session()
+        self._session = _OtlpSession()
         self._exporter: SpanExporter = OTLPSpanExporter(
             endpoint=options.endpoint,
             headers=dict(options.headers),
@@ -226,7 +225,7 @@ class Collector:
         self._exporter.shutdown()
 
 
-class _Session(requests.Session):
+class _OtlpSession(requests.Session):
     """Goes to the collector and nowhere else: by no proxy, with no password of a .netrc, after no redirect.
 
     Attributes:

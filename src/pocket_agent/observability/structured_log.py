@@ -1,0 +1,1057 @@
+"""The server's own log: one line for each event, as JSON or as text.
+
+Lines are formatted where the event is emitted, in a few microseconds, and written by a separate thread.
+Prompts, tokens and secrets never reach the log: events carry ids and numbers, not contents; messages of
+exceptions and libraries are redacted (`redaction`); everything a client chose is escaped.
+"""
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import json
+import logging
+import math
+import os
+import re
+import select
+import stat
+import sys
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple, Protocol, TextIO
+
+import orjson
+
+from pocket_agent import __version__, events
+from pocket_agent.config.settings import LoggingSettings
+from pocket_agent.errors import ConfigurationError
+from pocket_agent.events import Event
+from pocket_agent.model import ExecutionContext, ExecutionStatus, ModelUsage
+from pocket_agent.observability.catalogue import Losses
+from pocket_agent.observability.redaction import error_message, error_name, redact, redacted_traceback, strip_quotations
+from pocket_agent.observability.tracing import Identify, untraced
+
+
+class LogLine(NamedTuple):
+    """One line to be.
+
+    Attributes:
+        level: debug, info, warning or error.
+        msg: what happened.
+        fields: `correlation_id`, `project_id` and `duration_ms` stand at the top of the line; a
+            `context` gives the first two, and the trace; the rest goes into `fields`.
+        context: the execution that it belongs to.
+    """
+
+    level: str
+    msg: str
+    fields: Mapping[str, object]
+    context: ExecutionContext | None = None
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _server_started(event: events.ServerStarted) -> LogLine:
+    return LogLine("info", "server ready", {"addresses": event.addresses, "projects": event.projects})
+
+
+def _server_stopping(event: events.ServerStopping) -> LogLine:
+    return LogLine("info", "server stopping", {"reason": event.reason})
+
+
+def _server_stopped(event: events.ServerStopped) -> LogLine:
+    return LogLine("info", "server stopped", {"agents_left_running": event.agents_left})
+
+
+def _listeners_opened(event: events.ListenersOpened) -> LogLine:
+    fields = {"addresses": event.addresses, "exposed": event.exposed, "protected": event.protected}
+    return LogLine("info" if event.protected else "warning", "listening", fields)
+
+
+def _metrics_served(event: events.MetricsServed) -> LogLine:
+    return LogLine("info", "metrics served", {"address": event.address, "token_file": event.token_file})
+
+
+def _certificate_loaded(event: events.CertificateLoaded) -> LogLine:
+    fields = {"not_after": event.not_after.isoformat(), "self_signed": event.self_signed}
+    return LogLine("info", "certificate loaded", fields)
+
+
+def _settings_reloaded(event: events.SettingsReloaded) -> LogLine:
+    fields = {"changed": event.changed, "needs_restart": event.deferred}
+    return LogLine("warning" if event.deferred else "info", "settings reloaded", fields)
+
+
+def _settings_refused(event: events.SettingsRefused) -> LogLine:
+    return LogLine("error", "settings not reloaded", {"reason": redact(event.reason)})
+
+
+def _setting_ignored(event: events.SettingIgnored) -> LogLine:
+    # A refused value is quoted in the reason, and a webhook's address is a secret.
+    return LogLine("warning", "setting ignored", {"setting": event.setting, "reason": redact(event.reason)})
+
+
+def _health_changed(event: events.HealthChanged) -> LogLine:
+    fields = {"check": event.check, "status": event.status, "previous": event.previous, "message": event.message}
+    return LogLine("info" if event.status == "healthy" else "warning", "health changed", fields)
+
+
+def _connection_opened(event: events.ConnectionOpened) -> LogLine:
+    fields = {"correlation_id": event.connection_id, "device": event.device, "remote": event.remote}
+    return LogLine("info", "connection opened", fields)
+
+
+def _connection_rejected(event: events.ConnectionRejected) -> LogLine:
+    fields = {"reason": event.reason, "remote": event.remote, "count": event.count}
+    return LogLine("warning", "connection rejected", fields)
+
+
+def _device_paired(event: events.DevicePaired) -> LogLine:
+    return LogLine("info", "device paired", {"device": event.device, "remote": event.remote})
+
+
+def _device_revoked(event: events.DeviceRevoked) -> LogLine:
+    return LogLine("info", "device revoked", {"device": event.device, "by": event.by})
+
+
+def _device_rotated(event: events.DeviceRotated) -> LogLine:
+    return LogLine("info", "device rotated", {"device": event.device, "by": event.by})
+
+
+def _connection_closed(event: events.ConnectionClosed) -> LogLine:
+    fields = {
+        "correlation_id": event.connection_id,
+        "duration_ms": _milliseconds(event.duration),
+        "device": event.device,
+        "close_code": event.code,  # not `code`: one name is one type, or an index of lines refuses them
+        "initiator": event.initiator,
+    }
+    return LogLine("info", "connection closed", fields)
+
+
+def _consumer_dropped(event: events.ConsumerDropped) -> LogLine:
+    return LogLine("warning", "slow consumer dropped", {"correlation_id": event.connection_id, "device": event.device})
+
+
+def _request_handled(event: events.RequestHandled) -> LogLine:
+    fields: dict[str, object] = {
+        "correlation_id": event.correlation_id,
+        "project_id": event.project_id,
+        "duration_ms": _milliseconds(event.duration),
+        "type": event.type,
+    }
+    if event.code is not None:
+        fields["code"] = event.code
+    return LogLine("debug", "request handled", fields)
+
+
+def _request_faulted(event: events.RequestFaulted) -> LogLine:
+    fields = {"correlation_id": event.correlation_id, "type": event.type, "exc_info": event.error}
+    return LogLine("error", "request faulted", fields)
+
+
+def _project_created(event: events.ProjectCreated) -> LogLine:
+    fields = {"correlation_id": event.correlation_id, "project_id": event.project_id}
+    return LogLine("info", "project created", fields)
+
+
+def _project_deleted(event: events.ProjectDeleted) -> LogLine:
+    fields = {"correlation_id": event.correlation_id, "project_id": event.project_id}
+    return LogLine("info", "project deleted", fields)
+
+
+def _project_faulted(event: events.ProjectFaulted) -> LogLine:
+    return LogLine("error", "project faulted", {"project_id": event.project_id, "exc_info": event.error})
+
+
+def _task_faulted(event: events.TaskFaulted) -> LogLine:
+    return LogLine("error", "background task faulted", {"task": event.task, "exc_info": event.error})
+
+
+def _execution_queued(event: events.ExecutionQueued) -> LogLine:
+    return LogLine("debug", "execution queued", {"place": event.place}, event.context)
+
+
+def _execution_delayed(event: events.ExecutionDelayed) -> LogLine:
+    return LogLine("warning", "execution delayed", {"code": event.code, "reason": event.reason}, event.context)
+
+
+def _execution_withdrawn(event: events.ExecutionWithdrawn) -> LogLine:
+    return LogLine("info", "execution withdrawn", {}, event.context)
+
+
+def _execution_started(event: events.ExecutionStarted) -> LogLine:
+    fields = {
+        "warm": event.warm,
+        "queued_ms": _milliseconds(event.queued),
+        "preparation_ms": _milliseconds(event.preparation),
+    }
+    return LogLine("debug", "execution started", fields, event.context)
+
+
+def _first_message_received(event: events.FirstMessageReceived) -> LogLine:
+    return LogLine("debug", "first message received", {"duration_ms": _milliseconds(event.duration)}, event.context)
+
+
+def _execution_finished(event: events.ExecutionFinished) -> LogLine:
+    fields: dict[str, object] = {
+        "duration_ms": _milliseconds(event.duration),
+        "status": event.status,
+        "code": event.code,
+        "waited_ms": _milliseconds(event.waited),
+        "session_id": event.session_id,
+        "model": event.model,
+        **_usage_fields(event.usage),
+    }
+    failed = event.status in {ExecutionStatus.ERROR, ExecutionStatus.TIMEOUT}
+    level, msg = ("warning", "Execution failed") if failed else ("info", "Execution completed")
+    return LogLine(level, msg, fields, event.context)
+
+
+def _usage_fields(usage: Iterable[ModelUsage]) -> dict[str, object]:
+    """Tokens and dollars. What a model reads is the sum of three counts that do not overlap."""
+    prompt = completion = 0
+    cost = 0.0
+    for used in usage:
+        prompt += used.input_tokens + used.cache_read_tokens + used.cache_creation_tokens
+        completion += used.output_tokens
+        cost += used.cost_usd
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "cost_usd": round(cost, 6)}
+
+
+def _usage_added(event: events.UsageAdded) -> LogLine:
+    fields = {"project_id": event.project_id, **_usage_fields(event.usage)}
+    return LogLine("info", "usage added after the end", fields, event.context)
+
+
+def _approval_requested(event: events.ApprovalRequested) -> LogLine:
+    fields = {"project_id": event.project_id, "approval_id": event.approval_id, "tool": event.tool}
+    return LogLine("info", "approval requested", fields, event.context)
+
+
+def _approval_resolved(event: events.ApprovalResolved) -> LogLine:
+    fields = {
+        "project_id": event.project_id,
+        "duration_ms": _milliseconds(event.waited),
+        "approval_id": event.approval_id,
+        "tool": event.tool,
+        "behavior": event.behavior,
+        "by": event.by,
+    }
+    return LogLine("info", "approval resolved", fields, event.context)
+
+
+def _tool_completed(event: events.ToolCompleted) -> LogLine:
+    fields = {"project_id": event.project_id, "tool": event.tool, "outcome": event.outcome}
+    return LogLine("debug", "tool completed", fields, event.context)
+
+
+def _process_spawned(event: events.ProcessSpawned) -> LogLine:
+    fields = {"project_id": event.project_id, "duration_ms": _milliseconds(event.duration), "pid": event.pid}
+    return LogLine("info", "process spawned", fields, event.context)
+
+
+def _process_adopted(event: events.ProcessAdopted) -> LogLine:
+    return LogLine("info", "process adopted", {"project_id": event.project_id, "pid": event.pid})
+
+
+def _process_exited(event: events.ProcessExited) -> LogLine:
+    return LogLine(
+        "info", "process exited", {"project_id": event.project_id, "pid": event.pid, "exit_code": event.code}
+    )
+
+
+def _line_rejected(event: events.LineRejected) -> LogLine:
+    return LogLine("warning", "line rejected", {"project_id": event.project_id, "reason": event.reason}, event.context)
+
+
+def _storage_committed(event: events.StorageCommitted) -> LogLine:
+    fields = {
+        "project_id": event.project_id,
+        "duration_ms": _milliseconds(event.duration),
+        "entries": event.entries,
+    }
+    return LogLine("debug", "storage committed", fields, event.context)
+
+
+def _storage_failed(event: events.StorageFailed) -> LogLine:
+    return LogLine("error", "storage failed", {"project_id": event.project_id, "reason": event.reason}, event.context)
+
+
+def _epoch_renewed(event: events.EpochRenewed) -> LogLine:
+    return LogLine("warning", "epoch renewed", {"project_id": event.project_id})
+
+
+def _audit_failed(event: events.AuditFailed) -> LogLine:
+    return LogLine("error", "audit failed", {"reason": event.reason})
+
+
+def _notification_lost(event: events.NotificationLost) -> LogLine:
+    return LogLine("warning", "notification lost", {"destination": event.address, "reason": event.reason})
+
+
+def _budget_exceeded(event: events.BudgetExceeded) -> LogLine:
+    fields = {
+        "spent_usd": round(event.spent_usd, 6),
+        "limit_usd": event.limit_usd,
+        "refusing": event.refusing,
+        "until": datetime.fromtimestamp(event.until / 1000, UTC).isoformat(),
+    }
+    return LogLine("warning", "budget exceeded", fields)
+
+
+LINES: Final[Mapping[type[Event], Callable[[Any], LogLine]]] = {
+    events.ServerStarted: _server_started,
+    events.ServerStopping: _server_stopping,
+    events.ServerStopped: _server_stopped,
+    events.ListenersOpened: _listeners_opened,
+    events.MetricsServed: _metrics_served,
+    events.CertificateLoaded: _certificate_loaded,
+    events.SettingsReloaded: _settings_reloaded,
+    events.SettingsRefused: _settings_refused,
+    events.SettingIgnored: _setting_ignored,
+    events.HealthChanged: _health_changed,
+    events.ConnectionOpened: _connection_opened,
+    events.ConnectionRejected: _connection_rejected,
+    events.ConnectionClosed: _connection_closed,
+    events.DevicePaired: _device_paired,
+    events.DeviceRevoked: _device_revoked,
+    events.DeviceRotated: _device_rotated,
+    events.ConsumerDropped: _consumer_dropped,
+    events.RequestHandled: _request_handled,
+    events.RequestFaulted: _request_faulted,
+    events.ProjectCreated: _project_created,
+    events.ProjectDeleted: _project_deleted,
+    events.ProjectFaulted: _project_faulted,
+    events.TaskFaulted: _task_faulted,
+    events.ExecutionQueued: _execution_queued,
+    events.ExecutionDelayed: _execution_delayed,
+    events.ExecutionWithdrawn: _execution_withdrawn,
+    events.ExecutionStarted: _execution_started,
+    events.FirstMessageReceived: _first_message_received,
+    events.ExecutionFinished: _execution_finished,
+    events.UsageAdded: _usage_added,
+    events.ApprovalRequested: _approval_requested,
+    events.ApprovalResolved: _approval_resolved,
+    events.ToolCompleted: _tool_completed,
+    events.ProcessSpawned: _process_spawned,
+    events.ProcessAdopted: _process_adopted,
+    events.ProcessExited: _process_exited,
+    events.LineRejected: _line_rejected,
+    events.StorageCommitted: _storage_committed,
+    events.StorageFailed: _storage_failed,
+    events.EpochRenewed: _epoch_renewed,
+    events.AuditFailed: _audit_failed,
+    events.NotificationLost: _notification_lost,
+    events.BudgetExceeded: _budget_exceeded,
+}
+"""What makes the line of each kind of event."""
+
+UNLOGGED: Final[Mapping[type[Event], str]] = {
+    events.PongReceived: "one for each ping; the round trip is a metric",
+}
+"""The kinds that have no line, and why."""
+
+
+def log_line(event: Event) -> LogLine | None:
+    """The line of an event; None for one that has none."""
+    make = LINES.get(type(event))
+    return make(event) if make is not None else None
+
+
+TOP: Final = ("correlation_id", "project_id", "duration_ms", "trace_id", "span_id")
+"""The fields that stand at the top of a line, in their order; all others stand in `fields`."""
+_MAX_TEXT: Final = 1000
+"""Characters of a text beyond which it is cut."""
+_INT64: Final = 2**63
+_PLAIN: Final = re.compile(r"[\w./:@+,-]+")
+_COLOURS: Final = {"debug": "36", "info": "32", "warning": "33", "error": "31"}
+
+
+class Layout(Protocol):
+    """Makes lines."""
+
+    def line(self, level: str, msg: str, fields: Mapping[str, object]) -> bytes:
+        """One line with its line feed; fields that are None are left out, `exception` may be long."""
+
+
+class JsonLayout:
+    """One JSON object a line."""
+
+    def __init__(self, constants: Mapping[str, str | int | float | bool]) -> None:
+        """Prepare.
+
+        Args:
+            constants: fields of every line; they replace `service`, `environment` and `version`.
+        """
+        own = {"service": "pocket-agent-server", "environment": "production", "version": __version__}
+        named = {name: str(constants.get(name, value)) for name, value in own.items()}
+        self._constants = {**named, **{name: value for name, value in constants.items() if name not in own}}
+
+    def line(self, level: str, msg: str, fields: Mapping[str, object]) -> bytes:
+        """See `Layout`."""
+        given = _bounded(fields)
+        line: dict[str, object] = {
+            "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds")[:-6] + "Z",
+            "level": level,
+            "msg": msg,
+            **self._constants,
+        }
+        for name in TOP:
+            if name in given:
+                line[name] = given.pop(name)
+        if given:
+            line["fields"] = given
+        try:
+            text = orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+        except orjson.JSONEncodeError:  # a lone surrogate, a large integer, a type that JSON does not have
+            text = orjson.dumps(_jsonable(line), option=orjson.OPT_APPEND_NEWLINE)
+        if text.isascii() and b"\x7f" not in text:
+            return text
+        decoded = text[:-1].decode()
+        return text if decoded.isprintable() else _escaped(decoded).encode() + b"\n"
+
+
+class TextLayout:
+    """Time, level, message, key=value; for people, in their time zone."""
+
+    def __init__(self, constants: Mapping[str, str | int | float | bool], *, colours: bool) -> None:
+        """Prepare.
+
+        Args:
+            constants: fields of every line.
+            colours: whether the reader is a terminal that shows them.
+        """
+        self._constants = constants
+        self._colours = colours
+
+    def line(self, level: str, msg: str, fields: Mapping[str, object]) -> bytes:
+        """See `Layout`."""
+        given = _bounded(fields)
+        exception = given.pop("exception", None)
+        ordered = {name: given.pop(name) for name in TOP if name in given} | given | dict(self._constants)
+        at = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+        words = [self._painted(at, "2"), self._painted(f"{level:<7}", _COLOURS[level])]
+        words.append(self._painted(f"{_escaped(msg):<24}" if ordered else _escaped(msg), "1"))
+        words += [f"{self._painted(_escaped(name) + '=', '2')}{_text_value(value)}" for name, value in ordered.items()]
+        text = " ".join(words)
+        if isinstance(exception, str):
+            text += "".join(f"\n    {_escaped(line)}" for line in exception.splitlines())
+        return text.encode() + b"\n"
+
+    def _painted(self, text: str, colour: str) -> str:
+        return f"\x1b[{colour}m{text}\x1b[0m" if self._colours else text
+
+
+def truncate(text: str, longest: int = _MAX_TEXT) -> str:
+    """The beginning of a text that is too long, marked with how many characters are missing."""
+    return text if len(text) <= longest else f"{text[:longest]}… ({len(text) - longest} more)"
+
+
+def _bounded(fields: Mapping[str, object]) -> dict[str, object]:
+    """The fields that hold something, long texts cut."""
+    kept: dict[str, object] = {}
+    for name, value in fields.items():
+        if value is None:
+            continue
+        if isinstance(value, str):
+            kept[name] = value if len(value) <= _MAX_TEXT or name == "exception" else truncate(value)
+        elif isinstance(value, tuple):
+            kept[name] = [truncate(item) if isinstance(item, str) else item for item in value]
+        else:
+            kept[name] = value
+    return kept
+
+
+def _jsonable(value: object) -> object:
+    """A value as JSON and every reader of it can hold it."""
+    if isinstance(value, Mapping):
+        return {str(_jsonable(str(name))): _jsonable(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, int) and not -_INT64 <= value < _INT64:
+        return truncate(hex(value))
+    return value if value is None or isinstance(value, int | float) else f"<{type(value).__name__}>"
+
+
+def _escaped(text: str) -> str:
+    """The text with everything that is not printable as the escapes of JSON."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+
+
+def _text_value(value: object) -> str:
+    """A value for people: in quotation marks where it could be mistaken for more than one."""
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.isprintable():
+        return value
+    return _escaped(json.dumps(_jsonable(value), ensure_ascii=False))
+
+
+_STREAMS: Final = {"stdout": 1, "stderr": 2}
+_POLL_MILLISECONDS: Final = 1000
+
+
+class LogOutput(Protocol):
+    """Takes lines, from one thread."""
+
+    def write(self, lines: Sequence[bytes]) -> int:
+        """Write lines in order; returns how many were written whole, fewer when it is refused."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class StreamOutput:
+    """A descriptor that cannot be opened again: a pipe, a terminal, a device. A write may block."""
+
+    def __init__(self, descriptor: int, *, owned: bool = False) -> None:
+        """Take it; `owned`: it is closed at the end."""
+        self._descriptor = descriptor
+        self._owned = owned
+        self._torn = False
+
+    def write(self, lines: Sequence[bytes]) -> int:
+        """See `Output`."""
+        head = b"\n" if self._torn else b""  # who reads on sees that the line before was cut
+        data = memoryview(head + b"".join(lines))
+        done = 0
+        with contextlib.suppress(OSError):  # the reader is gone, or the device is full
+            while done < len(data):
+                try:
+                    done += os.write(self._descriptor, data[done:])
+                except BlockingIOError:  # somebody who shares it made it non-blocking
+                    poll = select.poll()
+                    poll.register(self._descriptor, select.POLLOUT)
+                    poll.poll(_POLL_MILLISECONDS)
+        written, size = whole_lines(lines, done - len(head))
+        self._torn = size < done - len(head) or (self._torn and done == 0)
+        return written
+
+    def close(self) -> None:
+        """See `Output`."""
+        if self._owned:
+            os.close(self._descriptor)
+
+
+class FileOutput:
+    """A file of mode 0600; when it is full it becomes FILE.1, and the one before FILE.2, and so on.
+
+    A file that somebody else moved or removed (logrotate) is made anew at the next line.
+    """
+
+    def __init__(self, path: Path, *, max_bytes: int, max_files: int) -> None:
+        """Open it.
+
+        Args:
+            path: the file; missing directories are made, for the owner alone.
+            max_bytes: its largest size; 0: no limit.
+            max_files: how many full ones are kept beside it.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        self._path = path
+        self._max_bytes = max_bytes
+        self._max_files = max_files
+        self._descriptor = -1
+        self._open()
+
+    def _open(self) -> None:
+        self.close()
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Read as well, to see whether the last line is whole.
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+        self._descriptor = os.open(self._path, flags, 0o600)
+        size = os.fstat(self._descriptor).st_size
+        self._torn = size > 0 and os.pread(self._descriptor, 1, size - 1) != b"\n"
+
+    def write(self, lines: Sequence[bytes]) -> int:
+        """See `Output`."""
+        written = 0
+        with contextlib.suppress(OSError):
+            self._follow()
+            while written < len(lines):
+                size = os.fstat(self._descriptor).st_size
+                if self._is_full(size, lines[written]):
+                    self._rotate()
+                    size = os.fstat(self._descriptor).st_size
+                part = self._fitting(size, lines[written:])
+                count = self._append(part, size)
+                written += count
+                if count < len(part):
+                    break
+        return written
+
+    def _follow(self) -> None:
+        """Open the file again when its name no longer leads to it."""
+        if self._descriptor >= 0:
+            mine = os.fstat(self._descriptor)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(mine, self._path.stat()):
+                    return
+        self._open()
+
+    def _is_full(self, size: int, line: bytes) -> bool:
+        return 0 < self._max_bytes < size + len(line) and size > 0
+
+    def _fitting(self, size: int, lines: Sequence[bytes]) -> Sequence[bytes]:
+        """The first lines, at least one, that go into a file of this size."""
+        if not self._max_bytes:
+            return lines
+        for number, line in enumerate(lines):
+            size += len(line)
+            if number and size > self._max_bytes:
+                return lines[:number]
+        return lines
+
+    def _append(self, lines: Sequence[bytes], size: int) -> int:
+        """Add lines to a file of this size; returns how many it took."""
+        head = b"\n" if self._torn else b""
+        data = memoryview(head + b"".join(lines))
+        done = 0
+        with contextlib.suppress(OSError):
+            while done < len(data):
+                done += os.write(self._descriptor, data[done:])
+        if done == len(data):
+            self._torn = False
+            return len(lines)
+        written, kept = whole_lines(lines, done - len(head))
+        os.ftruncate(self._descriptor, size + (kept + len(head) if written else 0))
+        self._torn = self._torn and not written
+        return written
+
+    def _rotate(self) -> None:
+        with contextlib.suppress(OSError):  # in a directory that cannot be written it goes on as it is
+            for number in range(self._max_files, 0, -1):
+                older = self._path.with_name(f"{self._path.name}.{number}")
+                newer = self._path.with_name(f"{self._path.name}.{number - 1}") if number > 1 else self._path
+                with contextlib.suppress(FileNotFoundError):
+                    newer.replace(older)
+            if not self._max_files:
+                self._path.unlink()
+            self._open()
+
+    def close(self) -> None:
+        """See `Output`."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def whole_lines(lines: Sequence[bytes], size: int) -> tuple[int, int]:
+    """How many lines the first `size` bytes of them hold whole, and the bytes of those."""
+    kept = 0
+    for number, line in enumerate(lines):
+        if kept + len(line) > size:
+            return number, kept
+        kept += len(line)
+    return len(lines), kept
+
+
+def open_output(settings: LoggingSettings) -> LogOutput:
+    """The output that the settings name.
+
+    Raises:
+        ConfigurationError: it cannot be written to.
+    """
+    match settings.output:
+        case "stdout" | "stderr" as name:
+            return _standard(name)
+        case path:
+            assert isinstance(path, Path)
+            try:
+                return _file(path, settings)
+            except OSError as error:
+                reason = "nobody reads it" if error.errno == errno.ENXIO else error.strerror or str(error)
+                raise ConfigurationError(f"The log {path} (logging.output) cannot be written: {reason}.") from error
+
+
+def _standard(name: Literal["stdout", "stderr"]) -> StreamOutput:
+    # Python has no stream where the descriptor was closed at the start: it may be another file's by now.
+    if getattr(sys, f"__{name}__") is None:
+        raise ConfigurationError(f"The log's {name} (logging.output) is closed; choose stdout, stderr or a file.")
+    return StreamOutput(_STREAMS[name])
+
+
+def _file(path: Path, settings: LoggingSettings) -> LogOutput:
+    with contextlib.suppress(FileNotFoundError):
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            return StreamOutput(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), owned=True)
+    return FileOutput(path, max_bytes=settings.max_size, max_files=settings.max_files)
+
+
+def is_terminal(settings: LoggingSettings) -> bool:
+    """Whether people read the log on a terminal."""
+    return isinstance(settings.output, str) and os.isatty(_STREAMS[settings.output])
+
+
+MOST_BYTES: Final = 8 * 2**20
+"""Lines that wait beyond this are dropped, and counted."""
+_MAX_BATCH_BYTES: Final = 256 * 1024
+
+
+class LogWriter:
+    """Lines on their way to an output. Any thread may write; nobody waits."""
+
+    def __init__(
+        self, output: LogOutput, losses: Losses, notice: Callable[[int], bytes], *, most_bytes: int = MOST_BYTES
+    ) -> None:
+        """Start the thread.
+
+        Args:
+            output: where the lines go; closed at the end.
+            losses: where dropped lines are counted.
+            notice: the line that tells how many were lost, written when lines can be written again.
+            most_bytes: how much may wait.
+        """
+        self._output = output
+        self._losses = losses
+        self._notice = notice
+        self._most_bytes = most_bytes
+        self._lines: deque[bytes] = deque()
+        self._bytes = 0
+        self._untold = 0
+        self._closing = False
+        # Its lock can be taken again by the thread that holds it: a collected object may log in the midst of `write`.
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._work, name="log", daemon=True)
+        self._thread.start()
+
+    def write(self, line: bytes) -> None:
+        """Hand over a line."""
+        with self._changed:
+            if self._closing or self._bytes + len(line) > self._most_bytes:
+                self._lose(1)
+                return
+            self._lines.append(line)
+            self._bytes += len(line)
+            if len(self._lines) == 1:
+                self._changed.notify()
+
+    def close(self, seconds: float) -> None:
+        """Write what waits, for at most so many seconds; the rest is lost, and counted."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join(seconds)
+        with self._changed:
+            self._lose(len(self._lines))
+            self._lines.clear()
+
+    def _lose(self, count: int) -> None:
+        if count:
+            self._losses.add("logs", count)
+            self._untold += count
+
+    def _work(self) -> None:
+        while batch := self._batch():
+            refused = len(batch) - self._output.write(batch)
+            with self._changed:
+                self._lose(refused)
+                tell = not refused and not self._lines
+            if tell:
+                self._tell()
+        self._tell()
+        self._output.close()
+
+    def _batch(self) -> list[bytes]:
+        """The next lines, when there are some; none at the end."""
+        with self._changed:
+            while not self._lines and not self._closing:
+                self._changed.wait()
+            batch: list[bytes] = []
+            size = 0
+            while self._lines and size < _MAX_BATCH_BYTES:
+                batch.append(self._lines.popleft())
+                size += len(batch[-1])
+            self._bytes -= size
+            return batch
+
+    def _tell(self) -> None:
+        """Say how many lines were lost, if any were since it was said last."""
+        with self._changed:
+            count, self._untold = self._untold, 0
+        if count and not self._output.write([self._notice(count)]):
+            with self._changed:
+                self._untold += count
+
+
+_OWN: Final = "pocket_agent."
+_REPEAT_SECONDS: Final = 60.0
+_MOST_KINDS: Final = 1000
+"""Kinds of complaints whose repetitions are counted."""
+_MAX_LIBRARY_TEXT: Final = 300
+
+Write = Callable[[str, str, Mapping[str, object]], None]
+"""Writes a line: its level, its message, its fields."""
+
+
+class LibraryHandler(logging.Handler):
+    """Makes lines out of the records of `logging`.
+
+    Those of the server's own modules are taken as they are: the message, and as fields what stands in
+    `extra={"fields": {...}}`.
+    """
+
+    def __init__(self, write: Write, clock: Callable[[], float] = time.monotonic) -> None:
+        """Prepare.
+
+        Args:
+            write: writes a line.
+            clock: seconds, for what repeats.
+        """
+        super().__init__(logging.WARNING)
+        self._write = write
+        self._clock = clock
+        self._seen: dict[tuple[str, str, int], tuple[float, int]] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record's line; a record that cannot be rendered is still told of."""
+        level = "error" if record.levelno >= logging.ERROR else "warning"
+        error = record.exc_info[1] if record.exc_info else None
+        if record.name.startswith(_OWN):
+            self._write(level, record.getMessage(), {**getattr(record, "fields", {}), "exc_info": error})
+            return
+        repeated = self._repetitions((record.name, record.pathname, record.lineno))
+        if repeated is not None:
+            fields = {
+                "logger": record.name,
+                "text": redact_record(record),
+                "repeated": repeated or None,
+                "exc_info": error,
+            }
+            self._write(level, "library message", fields)
+
+    def _repetitions(self, kind: tuple[str, str, int]) -> int | None:
+        """How often this kind came since it was told last; None when it is not to be told now."""
+        now = self._clock()
+        told, repeated = self._seen.get(kind, (now - _REPEAT_SECONDS, 0))
+        if now - told < _REPEAT_SECONDS:
+            self._seen[kind] = (told, repeated + 1)
+            return None
+        if len(self._seen) >= _MOST_KINDS:
+            self._seen.clear()
+        self._seen[kind] = (now, 0)
+        return repeated
+
+
+def redact_record(record: logging.LogRecord) -> str:
+    """What a library's record says, as far as it cannot be a secret or somebody's words."""
+    template, args = str(record.msg), record.args
+    try:
+        if isinstance(args, Mapping):
+            text = template % {name: _argument(value) for name, value in args.items()}
+        else:
+            text = template % tuple(_argument(value) for value in args) if args else template
+    except (TypeError, ValueError, KeyError):  # such as %d of a text that was left out
+        text = template
+    return _redacted_line(text)
+
+
+def _redacted_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return truncate(redact(strip_quotations(lines[0])), _MAX_LIBRARY_TEXT) if lines else ""
+
+
+def _argument(value: object) -> object:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, BaseException):
+        return f"{error_name(value)} {error_message(value)}".strip()
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return str(ipaddress.ip_address(value))
+    return "…"
+
+
+@contextlib.contextmanager
+def capture_libraries(write: Write) -> Iterator[None]:
+    """Take over the records of `logging`, Python's warnings, and exceptions that nobody catches outside the loop."""
+    root, handler = logging.getLogger(), LibraryHandler(write)
+    level = root.level
+    hooks = warnings.showwarning, threading.excepthook, sys.unraisablehook
+
+    def warned(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        at = f"{Path(filename).name}:{lineno}"
+        write("warning", "python warning", {"kind": category.__name__, "text": _redacted_line(str(message)), "at": at})
+
+    def uncaught(hook: Any) -> None:
+        thread = getattr(hook, "thread", None)
+        write(
+            "error",
+            "uncaught exception",
+            {"thread": thread.name if thread is not None else None, "exc_info": hook.exc_value},
+        )
+
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    warnings.showwarning, threading.excepthook, sys.unraisablehook = warned, uncaught, uncaught
+    try:
+        yield
+    finally:
+        warnings.showwarning, threading.excepthook, sys.unraisablehook = hooks
+        root.setLevel(level)
+        root.removeHandler(handler)
+
+
+_RANKS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_FLUSH_SECONDS: Final = 2.0
+"""How long lines that wait may take at the end."""
+
+
+class _LogTarget(NamedTuple):
+    """Which lines are written, how, and where."""
+
+    rank: int
+    layout: Layout
+    sink: LogWriter
+
+
+class Log:
+    """Writes lines; any thread may."""
+
+    def __init__(self, settings: LoggingSettings, losses: Losses, environment: Mapping[str, str]) -> None:
+        """Open it.
+
+        Args:
+            settings: level, form and output.
+            losses: where dropped lines are counted.
+            environment: the server's own, for NO_COLOR and TERM.
+
+        Raises:
+            ConfigurationError: the output cannot be written to; the message names the setting.
+        """
+        self._losses = losses
+        self._environment = environment
+        self._target = self._open(settings)
+
+    def _open(self, settings: LoggingSettings) -> _LogTarget:
+        layout: Layout
+        if settings.format == "json":
+            layout = JsonLayout(settings.fields)
+        else:
+            # https://no-color.org: set and not empty, whatever its value.
+            plain = bool(self._environment.get("NO_COLOR")) or self._environment.get("TERM") == "dumb"
+            layout = TextLayout(settings.fields, colours=not plain and is_terminal(settings))
+
+        def notice(count: int) -> bytes:
+            return layout.line("warning", "log lines lost", {"lost": count})
+
+        return _LogTarget(_RANKS[settings.level], layout, LogWriter(open_output(settings), self._losses, notice))
+
+    def takes(self, level: str) -> bool:
+        """Whether lines of this level are written."""
+        return _RANKS[level] >= self._target.rank
+
+    def write(self, level: str, msg: str, fields: Mapping[str, object]) -> None:
+        """Write a line, unless it is below the level.
+
+        Args:
+            level: debug, info, warning or error.
+            msg: what happened.
+            fields: see `layout.TOP`; None is left out; an exception as `exc_info` becomes its name and traceback.
+        """
+        rank, layout, sink = self._target
+        if _RANKS[level] < rank:
+            return
+        error = fields.get("exc_info")
+        if isinstance(error, BaseException):
+            fields = {**fields, "exc_info": None, "error": error_name(error), "exception": redacted_traceback(error)}
+        sink.write(layout.line(level, msg, fields))
+
+    async def prepare(self, settings: LoggingSettings) -> "PreparedLog":
+        """Open the output of other settings; nothing is written to it before `Prepared.use`.
+
+        Raises:
+            ConfigurationError: the new output cannot be written to.
+        """
+        return PreparedLog(self, await asyncio.to_thread(self._open, settings))
+
+    def replace(self, target: _LogTarget) -> _LogTarget:
+        """Write to another target from here on; returns the one before, which still holds lines."""
+        old, self._target = self._target, target
+        return old
+
+    def close(self) -> None:
+        """Write what waits, within a bound; lines that come later are lost."""
+        self._target.sink.close(_FLUSH_SECONDS)
+
+
+class PreparedLog:
+    """An output that a log can go over to, in one step that cannot fail."""
+
+    def __init__(self, log: Log, target: _LogTarget) -> None:
+        self._log = log
+        self._unused = target
+
+    def use(self) -> None:
+        """Let the log write to it from here on."""
+        self._unused = self._log.replace(self._unused)
+
+    async def close(self) -> None:
+        """Close the output that is not used: the one before `use`, once its lines are written, or else the new one."""
+        await asyncio.to_thread(self._unused.sink.close, _FLUSH_SECONDS)
+
+
+@contextlib.contextmanager
+def open_log(settings: LoggingSettings, losses: Losses, environment: Mapping[str, str]) -> Iterator[Log]:
+    """The log of a process, which takes in what libraries complain of; see `Log`."""
+    log = Log(settings, losses, environment)
+    try:
+        with capture_libraries(log.write):
+            yield log
+    finally:
+        log.close()
+
+
+class LogObserver:
+    """Writes events into the log. It is an `Observer` of the core."""
+
+    def __init__(self, log: Log, *, identify: Identify = untraced) -> None:
+        """Prepare.
+
+        Args:
+            log: where to.
+            identify: gives the trace of an execution.
+        """
+        self._log = log
+        self._identify = identify
+
+    def emit(self, event: Event) -> None:
+        """Write the event's line, if it has one."""
+        line = log_line(event)
+        if line is None or not self._log.takes(line.level):
+            return
+        context = line.context
+        if context is None:
+            self._log.write(line.level, line.msg, line.fields)
+            return
+        fields: dict[str, object] = {
+            "correlation_id": context.correlation_id,
+            "project_id": context.project_id,
+            "execution_id": context.execution_id,
+            **line.fields,
+        }
+        identity = self._identify(context)
+        if identity is not None and identity.sampled:
+            fields |= {"trace_id": identity.trace_id, "span_id": identity.span_id}
+        self._log.write(line.level, line.msg, fields)
