@@ -16,11 +16,11 @@ from pocket_agent.errors import ConfigurationError
 from pocket_agent.events import Event
 from pocket_agent.model import ExecutionContext, ExecutionId, ExecutionStatus, Milliseconds, ModelUsage, ProjectId
 from pocket_agent.observability.catalogue import Losses
-from pocket_agent.observability.structured_log import LINES, Log, LogObserver, open_log
+from pocket_agent.observability.structured_log import Log, LogObserver, open_log
 from pocket_agent.observability.tracing import Identify, TraceIdentity, untraced
 from tests.harness.follow import eventually
 from tests.harness.log import Line, parse, read
-from tests.observability.sample import KINDS, example
+from tests.observability.sample import KINDS, LOGGED, example
 
 MARKER = "the-marker-of-a-secret-prompt"
 ODD = ['a\n{"level":"error","msg":"forged"}', "a\r\nb", "\x1b[31mred\x1b[0m", "\u2028", "\x00", "\udcff", '"', "\\", ""]
@@ -100,14 +100,14 @@ def test_the_line_of_an_execution_is_the_guides(path: Path) -> None:
 
 def test_every_event_is_a_line_of_the_schema(path: Path) -> None:
     lines = written(path, [example(kind) for kind in KINDS])
-    assert len(lines) == len(LINES)
+    assert len(lines) == len(LOGGED)
 
 
 @pytest.mark.parametrize("word", ODD, ids=range(len(ODD)))
 @pytest.mark.parametrize("form", ["json", "text"])
 def test_no_value_of_any_event_can_forge_a_line(path: Path, word: str, form: str) -> None:
     # A traceback for people has lines of its own, so those three kinds have tests of their own.
-    kinds = [kind for kind in LINES if kind not in {events.RequestFaulted, events.ProjectFaulted, events.TaskFaulted}]
+    kinds = [kind for kind in LOGGED if kind not in {events.RequestFaulted, events.ProjectFaulted, events.TaskFaulted}]
     with opened(path, format=form) as log:
         for kind in kinds:
             LogObserver(log).emit(example(kind, word))

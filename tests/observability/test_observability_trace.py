@@ -18,7 +18,6 @@ from pocket_agent.observability.catalogue import Losses
 from pocket_agent.observability.tracing import (
     MAX_COMMITS,
     SPANS,
-    UNTRACED,
     SpanObserver,
     Traces,
     TraceSampler,
@@ -113,21 +112,16 @@ def test_off_loads_no_library(tmp_path: Path) -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False).returncode == 0
 
 
-def test_each_event_has_spans_or_a_reason() -> None:
-    assert SPANS.keys() | UNTRACED.keys() == set(KINDS)
-    assert not SPANS.keys() & UNTRACED.keys()
-    assert all(UNTRACED.values())
-
-
-@pytest.mark.parametrize("kind", sorted(SPANS, key=str))
+@pytest.mark.parametrize("kind", SPANS)
 async def test_each_mapped_event_gives_a_span(stage: Stage, kind: type[Event]) -> None:
     stage.tracing.emit(example(kind))
     await eventually(lambda: bool(stage.collector.spans), "a span is there")
 
 
-@pytest.mark.parametrize("kind", sorted(UNTRACED, key=str))
-def test_each_other_event_gives_none(kind: type[Event]) -> None:
-    SpanObserver(TraceSampler(), None).emit(example(kind))  # type: ignore[arg-type] # nobody may be handed a span
+def test_the_other_events_have_no_spans() -> None:
+    observer = SpanObserver(TraceSampler(), None)  # type: ignore[arg-type]  # a span would raise an AttributeError
+    for kind in set(KINDS) - set(SPANS):
+        observer.emit(example(kind))
 
 
 async def test_the_span_of_an_execution(stage: Stage) -> None:

@@ -20,7 +20,7 @@ from pocket_agent import __version__, errors, events
 from pocket_agent.config.settings import MetricsSettings, Settings
 from pocket_agent.distribution import Distribution
 from pocket_agent.errors import FileOperationError
-from pocket_agent.events import Event
+from pocket_agent.events import Event, EventHandlers
 from pocket_agent.hub import Hub
 from pocket_agent.model import ExecutionContext, ModelUsage
 from pocket_agent.observability import catalogue
@@ -172,7 +172,10 @@ class MetricObserver:
     Attributes:
         registry: where the metrics are scraped from.
         dropped: connections that were closed because they did not keep up.
+        handlers: what counts each kind of event; the other kinds are not counted.
     """
+
+    handlers: ClassVar[EventHandlers[Callable[["MetricObserver", Any], None]]] = EventHandlers()
 
     def __init__(
         self,
@@ -216,38 +219,48 @@ class MetricObserver:
 
     def emit(self, event: Event) -> None:
         """Count an event."""
-        count = self.METERED.get(type(event))
-        if count is not None:
-            count(self, event)
+        handler = self.handlers.get(type(event))
+        if handler is not None:
+            handler(self, event)
 
+    @handlers.on(events.CertificateLoaded)
     def _certificate_loaded(self, event: events.CertificateLoaded) -> None:
         self._not_after.set(event.not_after.timestamp())
 
+    @handlers.on(events.SettingsReloaded)
     def _settings_reloaded(self, _: events.SettingsReloaded) -> None:
         self._reloads.inc("applied")
 
+    @handlers.on(events.SettingsRefused)
     def _settings_refused(self, _: events.SettingsRefused) -> None:
         self._reloads.inc("refused")
 
+    @handlers.on(events.HealthChanged)
     def _health_changed(self, event: events.HealthChanged) -> None:
         self._checks.set(1 if event.status == "healthy" else 0, event.check)
 
+    @handlers.on(events.ConnectionOpened)
     def _connection_opened(self, _: events.ConnectionOpened) -> None:
         self._connections.inc()
 
+    @handlers.on(events.ConnectionRejected)
     def _connection_rejected(self, event: events.ConnectionRejected) -> None:
         self._rejections.inc(event.reason, amount=event.count)
         self._errors.inc(CODE_OF_REJECTION[event.reason], "connection", amount=event.count)
 
+    @handlers.on(events.ConnectionClosed)
     def _connection_closed(self, event: events.ConnectionClosed) -> None:
         self._disconnects.inc(str(event.code), event.initiator)
 
+    @handlers.on(events.PongReceived)
     def _pong_received(self, event: events.PongReceived) -> None:
         self._pings.observe(event.duration)
 
+    @handlers.on(events.ConsumerDropped)
     def _consumer_dropped(self, _: events.ConsumerDropped) -> None:
         self.dropped += 1
 
+    @handlers.on(events.RequestHandled)
     def _request_handled(self, event: events.RequestHandled) -> None:
         kind, code = event.type, event.code
         self._received.inc(kind)
@@ -262,18 +275,23 @@ class MetricObserver:
         if kind == "execute":
             self._executions.inc("rejected")
 
+    @handlers.on(events.ProjectFaulted)
     def _project_faulted(self, _: events.ProjectFaulted) -> None:
         self._errors.inc(errors.InternalError.code, "project")
 
+    @handlers.on(events.TaskFaulted)
     def _task_faulted(self, _: events.TaskFaulted) -> None:
         self._errors.inc(errors.InternalError.code, "server")
 
+    @handlers.on(events.ExecutionDelayed)
     def _execution_delayed(self, event: events.ExecutionDelayed) -> None:
         self._errors.inc(event.code, "execution")
 
+    @handlers.on(events.FirstMessageReceived)
     def _first_message_received(self, event: events.FirstMessageReceived) -> None:
         self._first_messages.observe(event.duration, exemplar=self._exemplar(event.context))
 
+    @handlers.on(events.ExecutionFinished)
     def _execution_finished(self, event: events.ExecutionFinished) -> None:
         exemplar = self._exemplar(event.context)
         self._executions.inc(event.status, exemplar=exemplar)
@@ -283,19 +301,23 @@ class MetricObserver:
             self._errors.inc(code, "execution")
         self._use(event.context.project_id, event.usage)
 
+    @handlers.on(events.UsageAdded)
     def _usage_added(self, event: events.UsageAdded) -> None:
         self._use(event.project_id, event.usage)
 
+    @handlers.on(events.ApprovalResolved)
     def _approval_resolved(self, event: events.ApprovalResolved) -> None:
         self._approvals.inc(event.behavior)
         if event.behavior != "cancelled":
             self._approval_waits.observe(event.waited, exemplar=self._exemplar(event.context))
 
+    @handlers.on(events.ToolCompleted)
     def _tool_completed(self, event: events.ToolCompleted) -> None:
         name = _TOOL_ALIASES.get(event.tool, event.tool)
         tool = "mcp" if name.startswith(_MCP) else name if name in TOOLS else OTHER
         self._tools.inc(tool, event.outcome)
 
+    @handlers.on(events.StorageFailed, events.AuditFailed)
     def _storage_failed(self, _: events.StorageFailed | events.AuditFailed) -> None:
         self._errors.inc(errors.FileOperationError.code, "storage")
 
@@ -323,59 +345,6 @@ class MetricObserver:
     def _exemplar(self, context: ExecutionContext | None) -> dict[str, str] | None:
         identity = self._identify(context) if context is not None else None
         return {"trace_id": identity.trace_id} if identity is not None and identity.sampled else None
-
-    METERED: ClassVar[Mapping[type[Event], Callable[["MetricObserver", Any], None]]] = {
-        events.CertificateLoaded: _certificate_loaded,
-        events.SettingsReloaded: _settings_reloaded,
-        events.SettingsRefused: _settings_refused,
-        events.HealthChanged: _health_changed,
-        events.ConnectionOpened: _connection_opened,
-        events.ConnectionRejected: _connection_rejected,
-        events.ConnectionClosed: _connection_closed,
-        events.PongReceived: _pong_received,
-        events.ConsumerDropped: _consumer_dropped,
-        events.RequestHandled: _request_handled,
-        events.ProjectFaulted: _project_faulted,
-        events.TaskFaulted: _task_faulted,
-        events.ExecutionDelayed: _execution_delayed,
-        events.FirstMessageReceived: _first_message_received,
-        events.ExecutionFinished: _execution_finished,
-        events.UsageAdded: _usage_added,
-        events.ApprovalResolved: _approval_resolved,
-        events.ToolCompleted: _tool_completed,
-        events.StorageFailed: _storage_failed,
-        events.AuditFailed: _storage_failed,
-    }
-    """What counts each kind of event."""
-
-
-UNMETERED: Final[Mapping[type[Event], str]] = {
-    events.ServerStarted: "build_info and process_start_time_seconds tell it",
-    events.ServerStopping: "the scrapes end",
-    events.ServerStopped: "the scrapes have ended",
-    events.ListenersOpened: "the settings tell it",
-    events.MetricsServed: "the scrapes begin",
-    events.SettingIgnored: "a person has to read the reason, in the log",
-    events.DevicePaired: "rare, and a person's own deed; the log and the audit log tell it",
-    events.DeviceRevoked: "rare, and a person's own deed; the log and the audit log tell it",
-    events.DeviceRotated: "rare, and a person's own deed; the log and the audit log tell it",
-    events.RequestFaulted: "its RequestHandled follows, with INTERNAL_ERROR",
-    events.ProjectCreated: "projects_total is read at the scrape",
-    events.ProjectDeleted: "projects_total is read at the scrape",
-    events.ExecutionQueued: "execution_queue_depth is read at the scrape",
-    events.ExecutionWithdrawn: "it neither ran nor was refused",
-    events.ExecutionStarted: "executions_active is read at the scrape; the times of its parts are spans",
-    events.ApprovalRequested: "it is counted when it is resolved",
-    events.ProcessSpawned: "limit_usage of processes is read at the scrape",
-    events.ProcessAdopted: "limit_usage of processes is read at the scrape",
-    events.ProcessExited: "limit_usage of processes is read at the scrape",
-    events.EpochRenewed: "rare; the log reports it",
-    events.LineRejected: "clients get it as an error entry, counted in messages_sent_total",
-    events.StorageCommitted: "the store counts its transactions, storage_commit_seconds",
-    events.NotificationLost: "telemetry_dropped_total counts each, also those between two that are told of",
-    events.BudgetExceeded: "limit_usage of cost_usd_per_day is read at the scrape",
-}
-"""The kinds that are not counted, and why."""
 
 
 _PROC_CGROUP: Final = Path("/proc/self/cgroup")

@@ -7,6 +7,7 @@ exceptions and libraries are redacted (`redaction`); everything a client chose i
 
 import asyncio
 import contextlib
+import dataclasses
 import errno
 import ipaddress
 import json
@@ -24,347 +25,72 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, Protocol, TextIO
+from typing import Any, Final, Literal, NamedTuple, Protocol, TextIO, get_type_hints
 
 import orjson
 
-from pocket_agent import __version__, events
+from pocket_agent import __version__
 from pocket_agent.config.settings import LoggingSettings
 from pocket_agent.errors import ConfigurationError
-from pocket_agent.events import Event
-from pocket_agent.model import ExecutionContext, ExecutionStatus, ModelUsage
+from pocket_agent.events import EVENTS, Event, LogField
+from pocket_agent.model import ExecutionContext, Milliseconds, ModelUsage
 from pocket_agent.observability.catalogue import Losses
 from pocket_agent.observability.redaction import error_message, error_name, redact, redacted_traceback, strip_quotations
 from pocket_agent.observability.tracing import Identify, untraced
 
-
-class LogLine(NamedTuple):
-    """One line to be.
-
-    Attributes:
-        level: debug, info, warning or error.
-        msg: what happened.
-        fields: `correlation_id`, `project_id` and `duration_ms` stand at the top of the line; a
-            `context` gives the first two, and the trace; the rest goes into `fields`.
-        context: the execution that it belongs to.
-    """
-
-    level: str
-    msg: str
-    fields: Mapping[str, object]
-    context: ExecutionContext | None = None
-
-
-def _milliseconds(seconds: float) -> int:
-    return round(seconds * 1000)
-
-
-def _server_started(event: events.ServerStarted) -> LogLine:
-    return LogLine("info", "server ready", {"addresses": event.addresses, "projects": event.projects})
-
-
-def _server_stopping(event: events.ServerStopping) -> LogLine:
-    return LogLine("info", "server stopping", {"reason": event.reason})
-
-
-def _server_stopped(event: events.ServerStopped) -> LogLine:
-    return LogLine("info", "server stopped", {"agents_left_running": event.agents_left})
-
-
-def _listeners_opened(event: events.ListenersOpened) -> LogLine:
-    fields = {"addresses": event.addresses, "exposed": event.exposed, "protected": event.protected}
-    return LogLine("info" if event.protected else "warning", "listening", fields)
-
-
-def _metrics_served(event: events.MetricsServed) -> LogLine:
-    return LogLine("info", "metrics served", {"address": event.address, "token_file": event.token_file})
-
-
-def _certificate_loaded(event: events.CertificateLoaded) -> LogLine:
-    fields = {"not_after": event.not_after.isoformat(), "self_signed": event.self_signed}
-    return LogLine("info", "certificate loaded", fields)
-
-
-def _settings_reloaded(event: events.SettingsReloaded) -> LogLine:
-    fields = {"changed": event.changed, "needs_restart": event.deferred}
-    return LogLine("warning" if event.deferred else "info", "settings reloaded", fields)
-
-
-def _settings_refused(event: events.SettingsRefused) -> LogLine:
-    return LogLine("error", "settings not reloaded", {"reason": redact(event.reason)})
-
-
-def _setting_ignored(event: events.SettingIgnored) -> LogLine:
-    # A refused value is quoted in the reason, and a webhook's address is a secret.
-    return LogLine("warning", "setting ignored", {"setting": event.setting, "reason": redact(event.reason)})
-
-
-def _health_changed(event: events.HealthChanged) -> LogLine:
-    fields = {"check": event.check, "status": event.status, "previous": event.previous, "message": event.message}
-    return LogLine("info" if event.status == "healthy" else "warning", "health changed", fields)
-
-
-def _connection_opened(event: events.ConnectionOpened) -> LogLine:
-    fields = {"correlation_id": event.connection_id, "device": event.device, "remote": event.remote}
-    return LogLine("info", "connection opened", fields)
-
-
-def _connection_rejected(event: events.ConnectionRejected) -> LogLine:
-    fields = {"reason": event.reason, "remote": event.remote, "count": event.count}
-    return LogLine("warning", "connection rejected", fields)
-
-
-def _device_paired(event: events.DevicePaired) -> LogLine:
-    return LogLine("info", "device paired", {"device": event.device, "remote": event.remote})
-
-
-def _device_revoked(event: events.DeviceRevoked) -> LogLine:
-    return LogLine("info", "device revoked", {"device": event.device, "by": event.by})
-
-
-def _device_rotated(event: events.DeviceRotated) -> LogLine:
-    return LogLine("info", "device rotated", {"device": event.device, "by": event.by})
-
-
-def _connection_closed(event: events.ConnectionClosed) -> LogLine:
-    fields = {
-        "correlation_id": event.connection_id,
-        "duration_ms": _milliseconds(event.duration),
-        "device": event.device,
-        "close_code": event.code,  # not `code`: one name is one type, or an index of lines refuses them
-        "initiator": event.initiator,
-    }
-    return LogLine("info", "connection closed", fields)
-
-
-def _consumer_dropped(event: events.ConsumerDropped) -> LogLine:
-    return LogLine("warning", "slow consumer dropped", {"correlation_id": event.connection_id, "device": event.device})
-
-
-def _request_handled(event: events.RequestHandled) -> LogLine:
-    fields: dict[str, object] = {
-        "correlation_id": event.correlation_id,
-        "project_id": event.project_id,
-        "duration_ms": _milliseconds(event.duration),
-        "type": event.type,
-    }
-    if event.code is not None:
-        fields["code"] = event.code
-    return LogLine("debug", "request handled", fields)
-
-
-def _request_faulted(event: events.RequestFaulted) -> LogLine:
-    fields = {"correlation_id": event.correlation_id, "type": event.type, "exc_info": event.error}
-    return LogLine("error", "request faulted", fields)
-
-
-def _project_created(event: events.ProjectCreated) -> LogLine:
-    fields = {"correlation_id": event.correlation_id, "project_id": event.project_id}
-    return LogLine("info", "project created", fields)
-
-
-def _project_deleted(event: events.ProjectDeleted) -> LogLine:
-    fields = {"correlation_id": event.correlation_id, "project_id": event.project_id}
-    return LogLine("info", "project deleted", fields)
-
-
-def _project_faulted(event: events.ProjectFaulted) -> LogLine:
-    return LogLine("error", "project faulted", {"project_id": event.project_id, "exc_info": event.error})
-
-
-def _task_faulted(event: events.TaskFaulted) -> LogLine:
-    return LogLine("error", "background task faulted", {"task": event.task, "exc_info": event.error})
-
-
-def _execution_queued(event: events.ExecutionQueued) -> LogLine:
-    return LogLine("debug", "execution queued", {"place": event.place}, event.context)
-
-
-def _execution_delayed(event: events.ExecutionDelayed) -> LogLine:
-    return LogLine("warning", "execution delayed", {"code": event.code, "reason": event.reason}, event.context)
-
-
-def _execution_withdrawn(event: events.ExecutionWithdrawn) -> LogLine:
-    return LogLine("info", "execution withdrawn", {}, event.context)
-
-
-def _execution_started(event: events.ExecutionStarted) -> LogLine:
-    fields = {
-        "warm": event.warm,
-        "queued_ms": _milliseconds(event.queued),
-        "preparation_ms": _milliseconds(event.preparation),
-    }
-    return LogLine("debug", "execution started", fields, event.context)
-
-
-def _first_message_received(event: events.FirstMessageReceived) -> LogLine:
-    return LogLine("debug", "first message received", {"duration_ms": _milliseconds(event.duration)}, event.context)
-
-
-def _execution_finished(event: events.ExecutionFinished) -> LogLine:
-    fields: dict[str, object] = {
-        "duration_ms": _milliseconds(event.duration),
-        "status": event.status,
-        "code": event.code,
-        "waited_ms": _milliseconds(event.waited),
-        "session_id": event.session_id,
-        "model": event.model,
-        **_usage_fields(event.usage),
-    }
-    failed = event.status in {ExecutionStatus.ERROR, ExecutionStatus.TIMEOUT}
-    level, msg = ("warning", "Execution failed") if failed else ("info", "Execution completed")
-    return LogLine(level, msg, fields, event.context)
-
-
-def _usage_fields(usage: Iterable[ModelUsage]) -> dict[str, object]:
-    """Tokens and dollars. What a model reads is the sum of three counts that do not overlap."""
-    prompt = completion = 0
-    cost = 0.0
-    for used in usage:
-        prompt += used.input_tokens + used.cache_read_tokens + used.cache_creation_tokens
-        completion += used.output_tokens
-        cost += used.cost_usd
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "cost_usd": round(cost, 6)}
-
-
-def _usage_added(event: events.UsageAdded) -> LogLine:
-    fields = {"project_id": event.project_id, **_usage_fields(event.usage)}
-    return LogLine("info", "usage added after the end", fields, event.context)
-
-
-def _approval_requested(event: events.ApprovalRequested) -> LogLine:
-    fields = {"project_id": event.project_id, "approval_id": event.approval_id, "tool": event.tool}
-    return LogLine("info", "approval requested", fields, event.context)
-
-
-def _approval_resolved(event: events.ApprovalResolved) -> LogLine:
-    fields = {
-        "project_id": event.project_id,
-        "duration_ms": _milliseconds(event.waited),
-        "approval_id": event.approval_id,
-        "tool": event.tool,
-        "behavior": event.behavior,
-        "by": event.by,
-    }
-    return LogLine("info", "approval resolved", fields, event.context)
-
-
-def _tool_completed(event: events.ToolCompleted) -> LogLine:
-    fields = {"project_id": event.project_id, "tool": event.tool, "outcome": event.outcome}
-    return LogLine("debug", "tool completed", fields, event.context)
-
-
-def _process_spawned(event: events.ProcessSpawned) -> LogLine:
-    fields = {"project_id": event.project_id, "duration_ms": _milliseconds(event.duration), "pid": event.pid}
-    return LogLine("info", "process spawned", fields, event.context)
-
-
-def _process_adopted(event: events.ProcessAdopted) -> LogLine:
-    return LogLine("info", "process adopted", {"project_id": event.project_id, "pid": event.pid})
-
-
-def _process_exited(event: events.ProcessExited) -> LogLine:
-    return LogLine(
-        "info", "process exited", {"project_id": event.project_id, "pid": event.pid, "exit_code": event.code}
-    )
-
-
-def _line_rejected(event: events.LineRejected) -> LogLine:
-    return LogLine("warning", "line rejected", {"project_id": event.project_id, "reason": event.reason}, event.context)
-
-
-def _storage_committed(event: events.StorageCommitted) -> LogLine:
-    fields = {
-        "project_id": event.project_id,
-        "duration_ms": _milliseconds(event.duration),
-        "entries": event.entries,
-    }
-    return LogLine("debug", "storage committed", fields, event.context)
-
-
-def _storage_failed(event: events.StorageFailed) -> LogLine:
-    return LogLine("error", "storage failed", {"project_id": event.project_id, "reason": event.reason}, event.context)
-
-
-def _epoch_renewed(event: events.EpochRenewed) -> LogLine:
-    return LogLine("warning", "epoch renewed", {"project_id": event.project_id})
-
-
-def _audit_failed(event: events.AuditFailed) -> LogLine:
-    return LogLine("error", "audit failed", {"reason": event.reason})
-
-
-def _notification_lost(event: events.NotificationLost) -> LogLine:
-    return LogLine("warning", "notification lost", {"destination": event.address, "reason": event.reason})
-
-
-def _budget_exceeded(event: events.BudgetExceeded) -> LogLine:
-    fields = {
-        "spent_usd": round(event.spent_usd, 6),
-        "limit_usd": event.limit_usd,
-        "refusing": event.refusing,
-        "until": datetime.fromtimestamp(event.until / 1000, UTC).isoformat(),
-    }
-    return LogLine("warning", "budget exceeded", fields)
-
-
-LINES: Final[Mapping[type[Event], Callable[[Any], LogLine]]] = {
-    events.ServerStarted: _server_started,
-    events.ServerStopping: _server_stopping,
-    events.ServerStopped: _server_stopped,
-    events.ListenersOpened: _listeners_opened,
-    events.MetricsServed: _metrics_served,
-    events.CertificateLoaded: _certificate_loaded,
-    events.SettingsReloaded: _settings_reloaded,
-    events.SettingsRefused: _settings_refused,
-    events.SettingIgnored: _setting_ignored,
-    events.HealthChanged: _health_changed,
-    events.ConnectionOpened: _connection_opened,
-    events.ConnectionRejected: _connection_rejected,
-    events.ConnectionClosed: _connection_closed,
-    events.DevicePaired: _device_paired,
-    events.DeviceRevoked: _device_revoked,
-    events.DeviceRotated: _device_rotated,
-    events.ConsumerDropped: _consumer_dropped,
-    events.RequestHandled: _request_handled,
-    events.RequestFaulted: _request_faulted,
-    events.ProjectCreated: _project_created,
-    events.ProjectDeleted: _project_deleted,
-    events.ProjectFaulted: _project_faulted,
-    events.TaskFaulted: _task_faulted,
-    events.ExecutionQueued: _execution_queued,
-    events.ExecutionDelayed: _execution_delayed,
-    events.ExecutionWithdrawn: _execution_withdrawn,
-    events.ExecutionStarted: _execution_started,
-    events.FirstMessageReceived: _first_message_received,
-    events.ExecutionFinished: _execution_finished,
-    events.UsageAdded: _usage_added,
-    events.ApprovalRequested: _approval_requested,
-    events.ApprovalResolved: _approval_resolved,
-    events.ToolCompleted: _tool_completed,
-    events.ProcessSpawned: _process_spawned,
-    events.ProcessAdopted: _process_adopted,
-    events.ProcessExited: _process_exited,
-    events.LineRejected: _line_rejected,
-    events.StorageCommitted: _storage_committed,
-    events.StorageFailed: _storage_failed,
-    events.EpochRenewed: _epoch_renewed,
-    events.AuditFailed: _audit_failed,
-    events.NotificationLost: _notification_lost,
-    events.BudgetExceeded: _budget_exceeded,
+_Column = tuple[str, str, Callable[[Any], object]]
+"""Of a log line: the event's field, the name in the line, and what makes the logged value of the field's."""
+
+
+def log_fields(event: Event) -> dict[str, object]:
+    """The fields of an event's line, without those of its context; `exc_info` is an exception."""
+    return {name: convert(getattr(event, field)) for field, name, convert in _COLUMNS[type(event)]}
+
+
+def _columns_of(field: str, hint: Any) -> Iterable[_Column]:
+    declared = next((found for found in getattr(hint, "__metadata__", ()) if isinstance(found, LogField)), LogField())
+    plain = hint.__origin__ if hasattr(hint, "__metadata__") else hint
+    name = declared.name or field
+    if not declared.logged or plain in {ExecutionContext, ExecutionContext | None}:
+        return
+    if plain == tuple[ModelUsage, ...]:
+        for name, total in _USAGE.items():
+            yield field, name, total
+    elif declared.unit == "seconds":
+        yield field, declared.name or f"{field}_ms", lambda seconds: round(seconds * 1000)
+    elif declared.unit == "usd":
+        yield field, name, lambda amount: round(amount, 6)
+    elif declared.redacted:
+        yield field, name, redact
+    elif plain is BaseException:
+        yield field, "exc_info", lambda error: error
+    elif plain is datetime:
+        yield field, name, datetime.isoformat
+    elif plain is Milliseconds:
+        yield field, name, lambda at: datetime.fromtimestamp(at / 1000, UTC).isoformat()
+    else:
+        yield field, name, lambda value: value
+
+
+def _prompt_tokens(usage: Iterable[ModelUsage]) -> int:
+    """Tokens that the models read: the sum of three counts that do not overlap."""
+    return sum(used.input_tokens + used.cache_read_tokens + used.cache_creation_tokens for used in usage)
+
+
+_USAGE: Final[Mapping[str, Callable[[Iterable[ModelUsage]], object]]] = {
+    "prompt_tokens": _prompt_tokens,
+    "completion_tokens": lambda usage: sum(used.output_tokens for used in usage),
+    "cost_usd": lambda usage: round(sum((used.cost_usd for used in usage), 0.0), 6),
 }
-"""What makes the line of each kind of event."""
-
-UNLOGGED: Final[Mapping[type[Event], str]] = {
-    events.PongReceived: "one for each ping; the round trip is a metric",
-}
-"""The kinds that have no line, and why."""
+"""The fields that the usage of an execution becomes."""
 
 
-def log_line(event: Event) -> LogLine | None:
-    """The line of an event; None for one that has none."""
-    make = LINES.get(type(event))
-    return make(event) if make is not None else None
+def _columns(kind: type[Event]) -> tuple[_Column, ...]:
+    hints = get_type_hints(kind, include_extras=True)
+    return tuple(column for field in dataclasses.fields(kind) for column in _columns_of(field.name, hints[field.name]))
+
+
+_COLUMNS: Final[Mapping[type[Event], tuple[_Column, ...]]] = {kind: _columns(kind) for kind in EVENTS}
 
 
 TOP: Final = ("correlation_id", "project_id", "duration_ms", "trace_id", "span_id")
@@ -1038,20 +764,21 @@ class LogObserver:
 
     def emit(self, event: Event) -> None:
         """Write the event's line, if it has one."""
-        line = log_line(event)
-        if line is None or not self._log.takes(line.level):
+        if isinstance(event.log_as, str):
             return
-        context = line.context
-        if context is None:
-            self._log.write(line.level, line.msg, line.fields)
+        level, msg = event.log_as.line_of(event)
+        if not self._log.takes(level):
             return
-        fields: dict[str, object] = {
-            "correlation_id": context.correlation_id,
-            "project_id": context.project_id,
-            "execution_id": context.execution_id,
-            **line.fields,
-        }
-        identity = self._identify(context)
-        if identity is not None and identity.sampled:
-            fields |= {"trace_id": identity.trace_id, "span_id": identity.span_id}
-        self._log.write(line.level, line.msg, fields)
+        fields = log_fields(event)
+        context: ExecutionContext | None = getattr(event, "context", None)
+        if context is not None:
+            execution = {
+                "correlation_id": context.correlation_id,
+                "project_id": context.project_id,
+                "execution_id": context.execution_id,
+            }
+            fields = execution | fields
+            identity = self._identify(context)
+            if identity is not None and identity.sampled:
+                fields |= {"trace_id": identity.trace_id, "span_id": identity.span_id}
+        self._log.write(level, msg, fields)

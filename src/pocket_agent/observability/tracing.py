@@ -28,7 +28,7 @@ from pocket_agent.config import Settings
 from pocket_agent.config.collection import check_header
 from pocket_agent.config.unit import RefusedError
 from pocket_agent.config.url import parse_url
-from pocket_agent.events import Event, NoPropagator, Observer, Propagator, SettingIgnored
+from pocket_agent.events import Event, EventHandlers, NoPropagator, Observer, Propagator, SettingIgnored
 from pocket_agent.model import ExecutionContext, ExecutionStatus, Milliseconds, ModelUsage
 from pocket_agent.observability.catalogue import Losses
 
@@ -456,6 +456,10 @@ class Span(NamedTuple):
     error: str | None = None
 
 
+SPANS: Final[EventHandlers[Callable[[Any, int], Iterable[Span]]]] = EventHandlers()
+"""Makes the spans of an event, given the present time in nanoseconds; other kinds of events have no spans."""
+
+
 def _nanoseconds(seconds: float) -> int:
     return round(seconds * 1e9)
 
@@ -464,16 +468,19 @@ def _instant(at: Milliseconds) -> int:
     return at * 1_000_000
 
 
+@SPANS.on(events.ExecutionStarted)
 def _execution_started(event: events.ExecutionStarted, now: int) -> Iterable[Span]:
     turn = now - _nanoseconds(event.preparation)
     yield Span("claude.queue", "queue", turn - _nanoseconds(event.queued), turn, {})
     yield Span("claude.warm_start" if event.warm else "claude.spawn", "prepare", turn, now, {})
 
 
+@SPANS.on(events.FirstMessageReceived)
 def _first_message_received(event: events.FirstMessageReceived, now: int) -> Iterable[Span]:
     yield Span("claude.first_message", "first_message", now - _nanoseconds(event.duration), now, {})
 
 
+@SPANS.on(events.ApprovalResolved)
 def _approval_resolved(event: events.ApprovalResolved, now: int) -> Iterable[Span]:
     start = _instant(event.requested_at)
     attributes = {
@@ -485,15 +492,18 @@ def _approval_resolved(event: events.ApprovalResolved, now: int) -> Iterable[Spa
     yield Span("claude.approval", f"approval:{event.approval_id}", start, end, attributes)
 
 
+@SPANS.on(events.StorageCommitted)
 def _storage_committed(event: events.StorageCommitted, now: int) -> Iterable[Span]:
     # Keyed by its time, since a restarted server cannot know how many there were before.
     yield Span(COMMIT, f"commit:{now}", now - _nanoseconds(event.duration), now, {"storage.entries": event.entries})
 
 
+@SPANS.on(events.ExecutionWithdrawn)
 def _execution_withdrawn(event: events.ExecutionWithdrawn, now: int) -> Iterable[Span]:
     yield Span(ROOT, "execute", _instant(event.created_at), now, _outcome(event.context, ExecutionStatus.CANCELLED))
 
 
+@SPANS.on(events.ExecutionFinished)
 def _execution_finished(event: events.ExecutionFinished, now: int) -> Iterable[Span]:
     attributes = _outcome(event.context, event.status)
     attributes["execution.waited_seconds"] = event.waited
@@ -534,60 +544,6 @@ def _usage_attributes(usage: tuple[ModelUsage, ...]) -> dict[str, Value]:
         "gen_ai.usage.cache_creation.input_tokens": created,
         "execution.cost_usd": round(sum(used.cost_usd for used in usage), 6),
     }
-
-
-SPANS: Final[Mapping[type[Event], Callable[[Any, int], Iterable[Span]]]] = {
-    events.ExecutionWithdrawn: _execution_withdrawn,
-    events.ExecutionStarted: _execution_started,
-    events.FirstMessageReceived: _first_message_received,
-    events.ExecutionFinished: _execution_finished,
-    events.ApprovalResolved: _approval_resolved,
-    events.StorageCommitted: _storage_committed,
-}
-"""What makes the spans of each kind of event, given the present time in nanoseconds."""
-
-_NO_EXECUTION: Final = "belongs to no execution"
-UNTRACED: Final[Mapping[type[Event], str]] = {
-    events.ServerStarted: _NO_EXECUTION,
-    events.ServerStopping: _NO_EXECUTION,
-    events.ServerStopped: _NO_EXECUTION,
-    events.ListenersOpened: _NO_EXECUTION,
-    events.MetricsServed: _NO_EXECUTION,
-    events.CertificateLoaded: _NO_EXECUTION,
-    events.SettingsReloaded: _NO_EXECUTION,
-    events.SettingsRefused: _NO_EXECUTION,
-    events.SettingIgnored: _NO_EXECUTION,
-    events.HealthChanged: _NO_EXECUTION,
-    events.ConnectionOpened: _NO_EXECUTION,
-    events.ConnectionRejected: _NO_EXECUTION,
-    events.ConnectionClosed: _NO_EXECUTION,
-    events.DevicePaired: _NO_EXECUTION,
-    events.DeviceRevoked: _NO_EXECUTION,
-    events.DeviceRotated: _NO_EXECUTION,
-    events.PongReceived: _NO_EXECUTION,
-    events.ConsumerDropped: _NO_EXECUTION,
-    events.RequestHandled: "answered at once, before the execution that it may have begun does anything",
-    events.RequestFaulted: _NO_EXECUTION,
-    events.ProjectCreated: _NO_EXECUTION,
-    events.ProjectDeleted: _NO_EXECUTION,
-    events.ProjectFaulted: _NO_EXECUTION,
-    events.TaskFaulted: _NO_EXECUTION,
-    events.ExecutionQueued: "the wait is a span once it is over",
-    events.ExecutionDelayed: "within the span of the queue",
-    events.ApprovalRequested: "the wait is a span once it is over",
-    events.UsageAdded: "comes after the spans of its execution",
-    events.ToolCompleted: "the CLI's own span of the tool says more",
-    events.ProcessSpawned: "within the span of the preparation",
-    events.ProcessAdopted: _NO_EXECUTION,
-    events.ProcessExited: _NO_EXECUTION,
-    events.LineRejected: "a moment without a length; the log tells",
-    events.StorageFailed: "told again and again while it lasts; the log tells",
-    events.EpochRenewed: _NO_EXECUTION,
-    events.AuditFailed: _NO_EXECUTION,
-    events.NotificationLost: _NO_EXECUTION,
-    events.BudgetExceeded: _NO_EXECUTION,
-}
-"""The kinds that have no span, and why."""
 
 
 MAX_COMMITS: Final = 64
