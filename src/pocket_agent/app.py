@@ -43,12 +43,8 @@ from pocket_agent.events import (
 from pocket_agent.hub import Hub
 from pocket_agent.ledger import audited, note_changes, note_first, remember_settings
 from pocket_agent.notification.notifier import Notifier
-from pocket_agent.observability.catalogue import Losses
+from pocket_agent.observability import Log, Losses, Observability, StatusReport, open_log
 from pocket_agent.observability.exposition import Exposition, ScrapeToken, application, scrape_token
-from pocket_agent.observability.health import HealthChecks, HealthMonitor
-from pocket_agent.observability.observation import Observability
-from pocket_agent.observability.status import StatusReport
-from pocket_agent.observability.structured_log import Log, open_log
 from pocket_agent.policy import examine_confinement
 from pocket_agent.projects import Projects
 from pocket_agent.reload import Parts, Reloader
@@ -190,21 +186,10 @@ async def _serve(
             )
             hub = Hub(observed.broadcasts)
             projects = Projects(store, hub, context, settings, observer)
-            exposition = observed.exposition(hub, projects, store)
-            inspector = HealthChecks(
-                store,
-                installer,
-                projects,
-                settings,
-                observed.loop,
-                observed.conditions,
-                confined=not context.confinement.reason,
-            )
-            health = HealthMonitor(inspector.checks(), settings.health, observer)
-            report = observed.report(hub, projects, store, inspector, health)
-            endpoint = _endpoint(store, hub, projects, report, settings, observer, trail or NoTrail())
+            observed.attach(hub, projects, store, installer, confined=not context.confinement.reason)
+            endpoint = _endpoint(store, hub, projects, observed.report, settings, observer, trail or NoTrail())
             await stack.enter_async_context(projects.running())
-            renew_scraped = await stack.enter_async_context(_exporting(exposition, loaded, observer))
+            renew_scraped = await stack.enter_async_context(_exporting(observed.exposition, loaded, observer))
             listeners = await stack.enter_async_context(
                 listening(endpoint.application(), loaded, observer, endpoint.admission, endpoint.hosts)
             )
@@ -230,9 +215,7 @@ async def _serve(
                         "keep-alive": endpoint.keep_alive,
                         "push": endpoint.push_figures,
                         "devices": endpoint.watch_devices,
-                        "loop monitor": observed.loop.run,
-                        "health": health.run,
-                        "history": report.run,
+                        **observed.loops(),
                         "notifier": partial(
                             notifier.run, projects, endpoint.is_watched, listeners.page_urls[0], observer
                         ),
@@ -240,7 +223,7 @@ async def _serve(
                     },
                 )
             )
-            await report.unready()  # so that the first checks are done when the log says that it is ready
+            await observed.report.unready()  # so that the first checks are done when the log says that it is ready
             _spare_what_stays()
             on_started(started)
             observer.emit(ServerStarted(__version__, started.addresses, len(projects)))

@@ -22,18 +22,8 @@ from pocket_agent.config import Settings, load_settings
 from pocket_agent.events import Event, Observer
 from pocket_agent.hub import Hub
 from pocket_agent.model import Device
-from pocket_agent.observability.catalogue import METRIC_LABEL_OVERFLOW, Losses
-from pocket_agent.observability.dashboard import DashboardHistory, MetricSampler
-from pocket_agent.observability.health import CheckConditions, HealthChecks, HealthMonitor, LoopMonitor
-from pocket_agent.observability.metrics import CoreCollector, MetricObserver
-from pocket_agent.observability.observation import Fanout
-from pocket_agent.observability.status import (
-    ExecutionCounts,
-    OverviewReport,
-    RecentErrors,
-    SlowExecutions,
-    StatusReport,
-)
+from pocket_agent.observability import Losses, Observability
+from pocket_agent.observability.catalogue import METRIC_LABEL_OVERFLOW
 from pocket_agent.projects import Projects
 from pocket_agent.server.auth import Authenticator, hash_token, new_token
 from pocket_agent.server.connection import Connection
@@ -156,28 +146,19 @@ class Room:
         self.seen = Recorder()
         self.token = new_token()
         self.catalogued = True
-        tally, conditions = ExecutionCounts(), CheckConditions()
-        self.losses = Losses()
-        self.metrics = MetricObserver(settings.metrics)
-        incidents, slowest = RecentErrors(), SlowExecutions()
         self._others: list[Observer] = []
-        own: list[Observer] = [self.seen, self.metrics, tally, conditions, incidents, slowest, self]
-        observer = Fanout(own, self.losses)
+        # The lag of the event loop is not measured: the load of the machine must not fail a test.
+        self.observed = observed = Observability(settings, {}, Losses(), others=[self.seen, self])
+        observer = observed.observer
         child = {"PATH": os.environ["PATH"], "HOME": str(folder)}
         installer = Installer(settings.claude.binary, (), build_environment(child, {}))
         context = AgentContext(settings.claude, installer, settings.data.dir / "spool", watcher, child, observer)
         self.hub = Hub()
         self.projects = Projects(store, self.hub, context, settings, observer)
-        # The loop's lag is not measured here: this machine's load is no fault of a test.
-        self.loop = LoopMonitor()
-        self.inspector = HealthChecks(store, installer, self.projects, settings, self.loop, conditions)
-        self.health = HealthMonitor(self.inspector.checks(), settings.health, observer)
-        self.core = CoreCollector(self.hub, self.projects, store, self.losses, self.metrics, settings, self.loop.lags)
-        overview = OverviewReport(self.projects, self.inspector, self.health, self.core, incidents, slowest)
-        self.history = DashboardHistory(MetricSampler(self.metrics.registry, self.core, self.loop))
-        self.report = StatusReport(
-            self.hub, self.inspector, self.health, settings, tally, self.projects, overview, self.history
-        )
+        observed.attach(self.hub, self.projects, store, installer)
+        self.losses, self.metrics, self.loop = observed.losses, observed.metrics, observed.loop
+        self.core, self.health, self.history = observed.core, observed.health, observed.history
+        self.inspector, self.report = observed.checks, observed.report
         self.devices = Devices(store, self.hub, self.projects, settings, observer)
         self.handlers = Handlers(self.projects, store, self.hub, settings, self.report, self.devices)
         self.authenticator = Authenticator(store, settings.server)

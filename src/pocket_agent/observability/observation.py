@@ -1,9 +1,10 @@
 """Puts logging, metrics, tracing and health together: one observer for the core and what it feeds."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
+from pocket_agent.claude.installation import Installer
 from pocket_agent.config.settings import Settings
 from pocket_agent.distribution import Distribution
 from pocket_agent.events import Event, Observer
@@ -30,19 +31,19 @@ _LOGGER: Final = logging.getLogger(__name__)
 
 
 class Fanout:
-    """An `Observer` that tells others.
+    """An `Observer` that passes each event to others.
 
-    One of them that raises has a fault of its own: the event is counted as lost, the log is told once
-    for each kind of fault, and the next observer gets the event all the same.
+    When one of them raises, the event is counted as lost, the exception is logged once for each kind of
+    exception, and the next observer still gets the event.
     """
 
     def __init__(self, observers: Sequence[Observer], losses: Losses) -> None:
         self._observers = tuple(observers)
         self._losses = losses
-        self._told: set[tuple[str, str, str]] = set()
+        self._logged: set[tuple[str, str, str]] = set()
 
     def emit(self, event: Event) -> None:
-        """Tell each of them."""
+        """Pass the event to each observer."""
         for observer in self._observers:
             try:
                 observer.emit(event)
@@ -52,71 +53,97 @@ class Fanout:
     def _fault(self, observer: Observer, event: Event, error: Exception) -> None:
         self._losses.add("events")
         kind = (type(observer).__name__, type(event).__name__, type(error).__name__)
-        if kind not in self._told:
-            self._told.add(kind)
+        if kind not in self._logged:
+            self._logged.add(kind)
             fields = {"observer": kind[0], "event": kind[1]}
             _LOGGER.error("observer failed", exc_info=error, extra={"fields": fields})
 
 
 class Observability:
-    """The observers of one server.
+    """Logging, metrics, tracing and health of one server.
+
+    Its observers receive events from the start. `attach` connects it to the core, which is built with `observer`;
+    what `attach` makes (`exposition`, `health`, `report` and so on) is there only afterwards.
 
     Args:
-        settings: what is wanted of them.
+        settings: the settings of the server.
         environment: the server's own environment, for the standard variables of tracing.
-        losses: counts what had to be let go of.
-        log: where lines go.
-        others: who else is told of what happens.
+        losses: counts what telemetry has to drop.
+        log: the log that events are written to; None for a server without one.
+        others: further observers.
 
     Attributes:
-        observer: tells all of them.
-        broadcasts, commits: what the hub and the store are to fill.
-        loop: measures the event loop, once it runs.
+        observer: passes each event to all observers.
+        broadcasts, commits: durations that the hub and the store fill.
+        loop: measures the lag of the event loop while `loops` run.
+        traces: exports spans, and gives the CLI its trace.
+        core: reads what the core keeps as plain numbers.
+        checks: the health checks; `health` runs them.
+        exposition: renders `/metrics`.
+        history: the time series of `/dashboard`.
+        report: answers requests about the server.
     """
+
+    core: CoreCollector
+    checks: HealthChecks
+    health: HealthMonitor
+    exposition: Exposition
+    history: DashboardHistory
+    report: StatusReport
 
     def __init__(
         self,
         settings: Settings,
         environment: Mapping[str, str],
         losses: Losses,
-        log: Log,
+        log: Log | None = None,
         others: Sequence[Observer] = (),
     ) -> None:
         self._settings = settings
-        self._losses = losses
         self._projects: Projects | None = None
+        self.losses = losses
         self.broadcasts = Distribution(catalogue.BROADCAST_DURATION.buckets)
         self.commits = Distribution(catalogue.STORAGE_COMMIT.buckets)
         self.loop = LoopMonitor(Distribution(catalogue.EVENT_LOOP_LAG.buckets))
         self.traces = open_traces(settings, environment, losses)
         self.metrics = MetricObserver(settings.metrics, name_of=self._name_of, identify=self.traces.identify)
-        self.tally = ExecutionCounts()
-        self.conditions = CheckConditions()
-        self.incidents = RecentErrors()
-        self.slowest = SlowExecutions()
-        self.observer = Fanout([*self._observers(log), *others], losses)
+        self._counts = ExecutionCounts()
+        self._conditions = CheckConditions()
+        self._errors = RecentErrors()
+        self._slow = SlowExecutions()
+        observers: list[Observer] = [self.metrics, self._counts, self._conditions, self._errors, self._slow]
+        if log is not None:
+            observers.insert(0, LogObserver(log, identify=self.traces.identify))
+        self.observer = Fanout([*observers, *self.traces.observers, *others], losses)
 
-    def _observers(self, log: Log) -> list[Observer]:
-        lines = LogObserver(log, identify=self.traces.identify)
-        return [lines, self.metrics, self.tally, self.conditions, self.incidents, self.slowest, *self.traces.observers]
+    def attach(
+        self, hub: Hub, projects: Projects, store: Store, installer: Installer, *, confined: bool = True
+    ) -> None:
+        """Connect it to the core, before the core emits events.
 
-    def exposition(self, hub: Hub, projects: Projects, store: Store) -> Exposition:
-        """What scrapes get; call it before the projects tell anything."""
+        Args:
+            hub, projects, store, installer: the parts of the core.
+            confined: whether agents run confined, which the check of the CLI reports.
+        """
+        settings = self._settings
         self._projects = projects
-        return Exposition(self.metrics.registry, self._core(hub, projects, store))
+        self.checks = HealthChecks(store, installer, projects, settings, self.loop, self._conditions, confined=confined)
+        self.health = HealthMonitor(self.checks.checks(), settings.health, self.observer)
+        self.exposition = Exposition(self.metrics.registry, self._collector(hub, projects, store))
+        # Not the collector of the scrapes: each waits for its own answer from the disk.
+        self.core = self._collector(hub, projects, store)
+        self.history = DashboardHistory(MetricSampler(self.metrics.registry, self.core, self.loop))
+        overview = OverviewReport(projects, self.checks, self.health, self.core, self._errors, self._slow)
+        self.report = StatusReport(
+            hub, self.checks, self.health, settings, self._counts, projects, overview, self.history
+        )
 
-    def report(
-        self, hub: Hub, projects: Projects, store: Store, inspector: HealthChecks, health: HealthMonitor
-    ) -> StatusReport:
-        """What answers questions about the server; its history begins when it runs."""
-        core = self._core(hub, projects, store)
-        overview = OverviewReport(projects, inspector, health, core, self.incidents, self.slowest)
-        history = DashboardHistory(MetricSampler(self.metrics.registry, core, self.loop))
-        return StatusReport(hub, inspector, health, self._settings, self.tally, projects, overview, history)
+    def loops(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """The background loops to run, by name."""
+        return {"loop monitor": self.loop.run, "health": self.health.run, "history": self.history.run}
 
-    def _core(self, hub: Hub, projects: Projects, store: Store) -> CoreCollector:
-        # One for each that reads, since each asks the disk for itself.
-        return CoreCollector(hub, projects, store, self._losses, self.metrics, self._settings, self.loop.lags)
+    def _collector(self, hub: Hub, projects: Projects, store: Store) -> CoreCollector:
+        return CoreCollector(hub, projects, store, self.losses, self.metrics, self._settings, self.loop.lags)
 
     def _name_of(self, project_id: str) -> str | None:
         return self._projects.name_of(project_id) if self._projects is not None else None

@@ -338,10 +338,6 @@ class StatusReport:
         self._process.cpu_percent()  # the first call only sets the mark that the next one measures from
         self._rate = (self._started, 0)
 
-    async def run(self) -> None:
-        """Keep the history, until cancelled."""
-        await self._history.run()
-
     async def health(self) -> HealthCheckData:
         """Say how things are, by checks that are a few seconds old at most."""
         found = await self._health.look(wait=_HEALTH_WAIT_SECONDS)
