@@ -123,9 +123,8 @@ async def test_the_memory_is_the_same_after_two_days(kept: Kept) -> None:
         grown = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    assert kept.history.size_bytes == (360 + 1440) * 8 * (len(CHART_SERIES) + 1) < 2**20
-    # What is traced from here on replaces readings from before, of which there are an hour's.
-    assert grown < 361 * 8 * (len(CELLS) + 1) * 1.5 + 50_000
+    # What is traced from here on replaces samples and points of an hour, and adds a point for each minute.
+    assert grown < 8 * (361 * len(CELLS) + (360 + 170) * len(CHART_SERIES)) * 1.5 + 50_000
 
 
 async def test_readings_are_taken_at_equal_steps(monkeypatch: pytest.MonkeyPatch) -> None:

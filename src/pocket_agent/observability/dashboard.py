@@ -7,6 +7,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, NamedTuple, Protocol
 
 import psutil
@@ -305,14 +306,6 @@ def _machine_cpu(window: Window) -> float:
     return _share(busy, window.increase(("machine", "cpu_total_seconds"), _MINUTE))
 
 
-def _server_cpu(window: Window) -> float:
-    return window.rate(CPU_SECONDS, _MINUTE)
-
-
-def _machine_memory(window: Window) -> float:
-    return window.now(("machine", "memory_bytes"))
-
-
 def _machine(name: str) -> Callable[[Window], float]:
     return lambda window: window.rate(("machine", name), _MINUTE)
 
@@ -407,67 +400,36 @@ CHART_SERIES: Final[tuple[ChartSeries, ...]] = (*_guide(), *_resources(), *_appl
 """All of them: the guide's four panels, then the three groups of its system dashboard."""
 
 
-class Ring:
-    """Columns of the same length, all allocated at the start.
+class _Points:
+    """The newest points of all charts, at equal steps.
 
     Args:
         step: seconds between two points.
-        capacity: how many points are kept.
-        width: how many series.
+        seconds: how far back they reach.
 
     Attributes:
-        step: the same.
-        capacity: the same.
-        count: how many points were ever added, which numbers them: the next one has this number.
+        step: as given.
+        count: points that were ever added; the next one has this number.
     """
 
-    def __init__(self, step: int, capacity: int, width: int) -> None:
+    def __init__(self, step: int, seconds: int) -> None:
         self.step = step
-        self.capacity = capacity
         self.count = 0
-        self._times = array("q", bytes(8 * capacity))
-        self._columns = [array("d", bytes(8 * capacity)) for _ in range(width)]
+        self._kept: deque[tuple[int, Reading]] = deque(maxlen=seconds // step)
 
-    @property
-    def size_bytes(self) -> int:
-        """The memory that the points take, however many there are."""
-        return self._times.itemsize * self.capacity * (1 + len(self._columns))
-
-    def add(self, at: int, values: Sequence[float]) -> None:
-        """Add a point; beyond the capacity it replaces the oldest.
-
-        Args:
-            at: when, in milliseconds since the Unix epoch.
-            values: one for each series.
-        """
-        place = self.count % self.capacity
-        self._times[place] = at
-        for column, value in zip(self._columns, values, strict=True):
-            column[place] = value
+    def add(self, at: int, values: Iterable[float]) -> None:
+        """Add a point: the time, in milliseconds since the Unix epoch, and a value for each series."""
+        self._kept.append((at, array("d", values)))
         self.count += 1
 
-    def numbers(self, first: int, stride: int = 1) -> range:
-        """The numbers of the points from `first` on that are still there, as multiples of `stride`."""
-        oldest = max(first, self.count - self.capacity, 0)
-        return range(-(-oldest // stride) * stride, self.count, stride)
+    def since(self, first: int, stride: int) -> list[tuple[int, Reading]]:
+        """The points from number `first` on that are still kept and whose number is a multiple of `stride`.
 
-    def times(self, numbers: range) -> list[int]:
-        """When these points were."""
-        return [at for part in self._parts(numbers) for at in self._times[part]]
-
-    def values(self, series: int, numbers: range) -> list[float]:
-        """A series at these points."""
-        column = self._columns[series]
-        return [value for part in self._parts(numbers) for value in column[part]]
-
-    def _parts(self, numbers: range) -> list[slice]:
-        """Where points stand: up to the end of the columns, and on from their beginning."""
-        before_end = -(-(self.capacity - numbers.start % self.capacity) // numbers.step)
-        return [
-            slice(part.start % self.capacity, part[-1] % self.capacity + 1, part.step)
-            for part in (numbers[:before_end], numbers[before_end:])
-            if part
-        ]
+        So a client that asks later gets the same points.
+        """
+        oldest = self.count - len(self._kept)
+        start = -(-max(first, oldest) // stride) * stride
+        return list(islice(self._kept, start - oldest, None, stride))
 
 
 STEP_SECONDS: Final = 10
@@ -489,10 +451,10 @@ class SampleSource(Protocol):
 
 
 class DashboardHistory:
-    """Takes readings at equal steps: the last hour at each of them, the last day at each minute.
+    """Samples the metrics at equal steps: keeps the last hour at each of them, the last day at each minute.
 
     Args:
-        source: where readings come from.
+        source: where samples come from.
         clock: the present time, in seconds since the Unix epoch.
     """
 
@@ -500,29 +462,24 @@ class DashboardHistory:
         self._source = source
         self._clock = clock
         self._window = Window(STEP_SECONDS)
-        self._fine = Ring(STEP_SECONDS, _FINE_SECONDS // STEP_SECONDS, len(CHART_SERIES))
-        self._coarse = Ring(_COARSE_SECONDS, DAY // _COARSE_SECONDS, len(CHART_SERIES))
+        self._fine = _Points(STEP_SECONDS, _FINE_SECONDS)
+        self._coarse = _Points(_COARSE_SECONDS, DAY)
         self._began = timestamp(Milliseconds(round(clock() * 1000)))
         self._last = 0
 
-    @property
-    def size_bytes(self) -> int:
-        """The memory that all points take, however many there are."""
-        return self._fine.size_bytes + self._coarse.size_bytes
-
     async def run(self) -> None:
-        """Take readings until cancelled."""
+        """Take samples until cancelled."""
         begin, taken = time.monotonic(), 0
         while True:
             await self.take()
-            # What was missed, as by a machine that slept, is not made up for.
+            # Steps that were missed, as by a machine that slept, are skipped.
             taken = max(taken + 1, int((time.monotonic() - begin) / STEP_SECONDS))
             await asyncio.sleep(max(0.0, begin + taken * STEP_SECONDS - time.monotonic()))
 
     async def take(self) -> None:
-        """Take one reading."""
+        """Take one sample."""
         row = await self._source.read()
-        # A chart needs times that grow; a clock that was set back stands still until it has caught up.
+        # A chart needs ascending times; after the clock was set back they advance by 1 ms until it has caught up.
         self._last = max(round(self._clock() * 1000), self._last + 1)
         self._window.add(row)
         values = [_rounded(series.figure(self._window)) for series in CHART_SERIES]
@@ -531,44 +488,44 @@ class DashboardHistory:
         self._fine.add(self._last, values)
 
     def follow(self, seconds: int) -> "HistoryFollower":
-        """Somebody who gets the points of the last `seconds`, then each that comes."""
-        ring = self._fine if seconds <= _FINE_SECONDS else self._coarse
-        points = seconds // ring.step
-        stride = -(-points // _MOST_POINTS)
-        return HistoryFollower(self._began, ring, ring.count - points, stride)
+        """A reader of the points of the last `seconds`, and of each new one."""
+        points = self._fine if seconds <= _FINE_SECONDS else self._coarse
+        wanted = seconds // points.step
+        return HistoryFollower(self._began, points, points.count - wanted, -(-wanted // _MOST_POINTS))
 
 
 class HistoryFollower:
-    """How far somebody has got in a ring.
+    """Reads each point once.
 
     Args:
-        began: names the run of the server.
-        ring: the points.
-        next_number: the first point that is wanted.
-        stride: of how many points one is wanted.
+        began: identifies the run of the server.
+        points: the points.
+        next_number: the first point to read.
+        stride: every how many points one is read.
     """
 
-    def __init__(self, began: str, ring: Ring, next_number: int, stride: int) -> None:
+    def __init__(self, began: str, points: _Points, next_number: int, stride: int) -> None:
         self._began = began
-        self._ring = ring
+        self._points = points
         self._next = next_number
         self._stride = stride
 
     def more(self) -> ServerHistoryData | None:
-        """The points that are new; None when there are none."""
-        return self.read() if self._ring.numbers(self._next, self._stride) else None
+        """The new points; None when there are none."""
+        found = self.read()
+        return found if found.times else None
 
     def read(self) -> ServerHistoryData:
-        """The points that are new."""
-        ring, numbers = self._ring, self._ring.numbers(self._next, self._stride)
-        self._next = ring.count
+        """The new points; a series of errors only when it is not zero."""
+        found = self._points.since(self._next, self._stride)
+        self._next = self._points.count
         series: dict[str, list[float | None]] = {}
         for index, described in enumerate(CHART_SERIES):
-            values = ring.values(index, numbers)
+            values = [row[index] for _, row in found]
             if not described.name.startswith(ERRORS_PREFIX) or any(value > 0 for value in values):
                 series[described.name] = [*values]
         return ServerHistoryData(
-            began=self._began, step=ring.step * self._stride, times=ring.times(numbers), series=series
+            began=self._began, step=self._points.step * self._stride, times=[at for at, _ in found], series=series
         )
 
 
