@@ -9,7 +9,8 @@ import pytest
 from pocket_agent.config import load_settings
 from pocket_agent.model import ExecutionContext, ExecutionId, ProjectId
 from pocket_agent.observability.catalogue import Losses
-from pocket_agent.observability.tracing import Traces, open_traces
+from pocket_agent.observability.observation import open_traces
+from pocket_agent.observability.tracing import Traces
 
 CLIENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

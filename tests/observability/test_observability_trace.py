@@ -15,13 +15,13 @@ from pocket_agent.config import Settings, load_settings
 from pocket_agent.events import Event
 from pocket_agent.model import ExecutionContext, ExecutionId, ExecutionStatus, Milliseconds, ModelUsage, ProjectId
 from pocket_agent.observability.catalogue import Losses
+from pocket_agent.observability.observation import open_traces
 from pocket_agent.observability.tracing import (
     MAX_COMMITS,
     SPANS,
     SpanObserver,
     Traces,
     TraceSampler,
-    open_traces,
     untraced,
 )
 from pocket_agent.observability.tracing import trace_identity as identity_of
@@ -302,7 +302,7 @@ def test_a_variable_that_the_sdk_refuses_switches_tracing_off(tmp_path: Path) ->
         "import os\n"
         "from pocket_agent.config import Settings\n"
         "from pocket_agent.observability.catalogue import Losses\n"
-        "from pocket_agent.observability.tracing import open_traces\n"
+        "from pocket_agent.observability.observation import open_traces\n"
         "traces = open_traces(Settings(), os.environ, Losses())\n"
         "print(traces.observers, [ignored.setting for ignored in traces.ignored])\n"
     )

@@ -7,7 +7,7 @@ from typing import Final
 from pocket_agent.claude.installation import Installer
 from pocket_agent.config.settings import Settings
 from pocket_agent.distribution import Distribution
-from pocket_agent.events import Event, Observer
+from pocket_agent.events import Event, NoPropagator, Observer, SettingIgnored
 from pocket_agent.hub import Hub
 from pocket_agent.observability import catalogue
 from pocket_agent.observability.catalogue import Losses
@@ -23,7 +23,7 @@ from pocket_agent.observability.status import (
     StatusReport,
 )
 from pocket_agent.observability.structured_log import Log, LogObserver
-from pocket_agent.observability.tracing import open_traces
+from pocket_agent.observability.tracing import AgentTelemetry, SpanObserver, Traces, read_telemetry, untraced
 from pocket_agent.projects import Projects
 from pocket_agent.storage import Store
 
@@ -57,6 +57,29 @@ class Fanout:
             self._logged.add(kind)
             fields = {"observer": kind[0], "event": kind[1]}
             _LOGGER.error("observer failed", exc_info=error, extra={"fields": fields})
+
+
+def open_traces(settings: Settings, environment: Mapping[str, str], losses: Losses) -> Traces:
+    """Start tracing, if it is on.
+
+    Args:
+        settings: `traces` and `claude.environment` are used.
+        environment: the server's own, with the standard `OTEL_*` variables.
+        losses: where lost spans are counted.
+    """
+    telemetry = read_telemetry(settings, environment)
+    options, ignored = telemetry.traces, telemetry.ignored
+    if options is None:
+        return Traces((), untraced, NoPropagator(), ignored)
+    try:
+        from pocket_agent.observability.span_export import SpanExport  # noqa: PLC0415 - the SDK is loaded only when tracing is on
+    except ValueError as error:  # the SDK reads some of its variables as it is loaded
+        return Traces((), untraced, NoPropagator(), (*ignored, SettingIgnored("traces", f"Tracing is off: {error}.")))
+    tracing = SpanObserver(options.sampler, SpanExport(options, losses))
+    if not options.agents:
+        return Traces((tracing,), tracing.identify, NoPropagator(), ignored)
+    agents = AgentTelemetry(options, environment, settings.claude.environment)
+    return Traces((tracing,), tracing.identify, agents, (*ignored, *agents.ignored()))
 
 
 class Observability:

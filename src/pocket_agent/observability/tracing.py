@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from pocket_agent import __version__, events
@@ -28,12 +28,8 @@ from pocket_agent.config import Settings
 from pocket_agent.config.collection import check_header
 from pocket_agent.config.unit import RefusedError
 from pocket_agent.config.url import parse_url
-from pocket_agent.events import Event, EventHandlers, NoPropagator, Observer, Propagator, SettingIgnored
+from pocket_agent.events import Event, EventHandlers, Observer, Propagator, SettingIgnored
 from pocket_agent.model import ExecutionContext, ExecutionStatus, Milliseconds, ModelUsage
-from pocket_agent.observability.catalogue import Losses
-
-if TYPE_CHECKING:
-    from pocket_agent.observability.span_export import SpanExport
 
 
 class TraceIdentity(NamedTuple):
@@ -579,10 +575,28 @@ class _ChildSpans:
         return span._replace(start=start, end=end, attributes={**span.attributes, **figures})
 
 
+class SpanSink(Protocol):
+    """Exports finished spans; `span_export` implements it with the SDK."""
+
+    def add(self, span: Span, trace_id: str, span_id: str, parent_id: str | None, *, remote: bool = False) -> None:
+        """Queue a span; ids in hexadecimal.
+
+        Args:
+            span: what to export.
+            trace_id: its trace.
+            span_id: its own id.
+            parent_id: its parent; None for the first of a trace.
+            remote: whether the parent, if there is one, is a span of another program.
+        """
+
+    def close(self, seconds: float) -> None:
+        """Export what is queued for at most `seconds`; the rest is lost, and counted."""
+
+
 class SpanObserver:
     """Makes spans of events. It is an `Observer` of the core."""
 
-    def __init__(self, sampler: TraceSampler, export: "SpanExport") -> None:
+    def __init__(self, sampler: TraceSampler, export: SpanSink) -> None:
         self._export = export
         self._tallies: dict[str, _ChildSpans] = {}
 
@@ -673,26 +687,3 @@ class Traces:
         finally:
             for tracing in self.observers:
                 await asyncio.to_thread(tracing.close, seconds)
-
-
-def open_traces(settings: Settings, environment: Mapping[str, str], losses: Losses) -> Traces:
-    """Begin to trace, if that is asked for.
-
-    Args:
-        settings: where `traces` and `claude.environment` count.
-        environment: the server's own, with the standard `OTEL_*` variables.
-        losses: where lost spans are counted.
-    """
-    telemetry = read_telemetry(settings, environment)
-    options, ignored = telemetry.traces, telemetry.ignored
-    if options is None:
-        return Traces((), untraced, NoPropagator(), ignored)
-    try:
-        from pocket_agent.observability.span_export import SpanExport  # noqa: PLC0415 - who does not trace need not load it
-    except ValueError as error:  # the SDK reads some of its variables as it is loaded
-        return Traces((), untraced, NoPropagator(), (*ignored, SettingIgnored("traces", f"Tracing is off: {error}.")))
-    tracing = SpanObserver(options.sampler, SpanExport(options, losses))
-    if not options.agents:
-        return Traces((tracing,), tracing.identify, NoPropagator(), ignored)
-    agents = AgentTelemetry(options, environment, settings.claude.environment)
-    return Traces((tracing,), tracing.identify, agents, (*ignored, *agents.ignored()))
