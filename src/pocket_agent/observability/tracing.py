@@ -265,7 +265,13 @@ def _resource(settings: Settings, reader: "_OtelEnvironment") -> dict[str, str |
 
 
 class _OtelEnvironment:
-    """Reads the standard variables; of several names the first that is set counts."""
+    """Reads the standard variables; of several names the first that is set counts.
+
+    The SDK reads them too, but not for this: the CLI is given the endpoint, the headers, the compression and the
+    resource (`AgentTelemetry`), `pocket-agent doctor` needs the first two without the SDK, and the sampler decides
+    before there is a span. The SDK (opentelemetry-sdk 1.45) also raises for some invalid values, and logs others
+    with the secret in them; here an invalid value is left out and reported without its text.
+    """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
