@@ -23,5 +23,6 @@ export default defineConfig({
   },
   plugins: [shell(), compress()],
   server: { proxy: { "/ws": { target: SERVER, ws: true }, "/api": SERVER, "/health": SERVER } },
-  test: { environment: "happy-dom", include: ["test/**/*.test.{ts,tsx}"] },
+  // A file that touches the DOM says so in its first line: `// @vitest-environment happy-dom`.
+  test: { environment: "node", pool: "threads", include: ["test/**/*.test.{ts,tsx}"] },
 });

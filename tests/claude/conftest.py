@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -45,7 +45,7 @@ async def watcher() -> AsyncIterator[SpoolWatcher]:
     value.close()
 
 
-Start = Callable[..., ClaudeProcess]
+Start = Callable[..., Awaitable[ClaudeProcess]]
 
 
 @pytest.fixture
@@ -53,9 +53,9 @@ async def start(spool: Spool, tmp_path: Path) -> AsyncIterator[Start]:
     """Starts a Python program on the spool; it is ended after the test."""
     started: list[ClaudeProcess] = []
 
-    def run(source: str, *arguments: str) -> ClaudeProcess:
+    async def run(source: str, *arguments: str) -> ClaudeProcess:
         argv = [sys.executable, "-c", source, *arguments]
-        started.append(spawn(argv, cwd=tmp_path, environment={"PATH": os.environ["PATH"]}, spool=spool))
+        started.append(await spawn(argv, cwd=tmp_path, environment={"PATH": os.environ["PATH"]}, spool=spool))
         return started[-1]
 
     yield run

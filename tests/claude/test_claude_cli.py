@@ -83,10 +83,10 @@ class Bench:
         spool.create()
         return spool
 
-    def start(self, options: ExecuteOptions | None = None, *, resume: str | None = None) -> Conversation:
+    async def start(self, options: ExecuteOptions | None = None, *, resume: str | None = None) -> Conversation:
         argv = build_argv(self.binary, options or ExecuteOptions(), resume=resume)
         spool = self.spool()
-        return self.follow(spool, spawn(argv, cwd=self.project, environment=self.environment, spool=spool))
+        return self.follow(spool, await spawn(argv, cwd=self.project, environment=self.environment, spool=spool))
 
     def follow(self, spool: Spool, process: ClaudeProcess, *, resync: bool = False) -> Conversation:
         self._open.append(Conversation(spool, process, self._watcher, resync=resync))
@@ -110,7 +110,7 @@ async def bench(tmp_path: Path, watcher: SpoolWatcher) -> AsyncIterator[Bench]:
 
 
 async def test_prompt_approval_interrupt_and_resume(bench: Bench) -> None:
-    first = bench.start()
+    first = await bench.start()
     await first.send(control.initialize("i"))
     answer = await first.until(Kind.CONTROL_RESPONSE)
     assert answer.response is not None
@@ -129,7 +129,7 @@ async def test_prompt_approval_interrupt_and_resume(bench: Bench) -> None:
     # An idle process ends by itself when it is interrupted, and its session goes on in another one.
     assert await first.process.terminate(idle=True)
     assert first.process.exit_code == 0
-    second = bench.start(ExecuteOptions(model="--verbose"), resume=result.session_id)
+    second = await bench.start(ExecuteOptions(model="--verbose"), resume=result.session_id)
     await second.send(control.user_message("hello again", str(uuid.uuid4())))
     init = await second.until(Kind.INIT)
     assert (init.session_id, init.model) == (result.session_id, "--verbose")
@@ -137,7 +137,7 @@ async def test_prompt_approval_interrupt_and_resume(bench: Bench) -> None:
 
 
 async def test_denial_model_change_and_a_long_prompt(bench: Bench) -> None:
-    conversation = bench.start()
+    conversation = await bench.start()
     await conversation.send(control.user_message("demo:bash=echo one > made.txt", str(uuid.uuid4())))
     request = control.parse_permission_request(await conversation.until(Kind.CONTROL_REQUEST))
     assert request is not None
@@ -162,12 +162,12 @@ async def test_denial_model_change_and_a_long_prompt(bench: Bench) -> None:
 
 
 async def test_a_lost_conversation_is_recognised(bench: Bench) -> None:
-    conversation = bench.start(resume=str(uuid.uuid4()))
+    conversation = await bench.start(resume=str(uuid.uuid4()))
     assert (await conversation.until(Kind.RESULT)).lost_conversation
 
 
 async def test_terminating_ends_a_running_tool_that_left_its_session(bench: Bench) -> None:
-    conversation = bench.start(ExecuteOptions(allowed_tools=("Bash",)))
+    conversation = await bench.start(ExecuteOptions(allowed_tools=("Bash",)))
     command = "(setsid tail -f /dev/null & echo $! > escaped); echo $$ > running; tail -f /dev/null"
     await conversation.send(control.user_message(f"demo:bash={command}", str(uuid.uuid4())))
     approving = asyncio.ensure_future(approve_all(conversation))
@@ -197,7 +197,7 @@ from pocket_agent.claude.spool import Spool
 async def main() -> None:
     given = json.load(sys.stdin)
     spool = Spool(Path(given["directory"]), given["id"])
-    child = spawn(given["argv"], cwd=Path(given["cwd"]), environment=given["environment"], spool=spool)
+    child = await spawn(given["argv"], cwd=Path(given["cwd"]), environment=given["environment"], spool=spool)
     print(child.pid, child.start_time, child.boot_id, flush=True)
     await child.wait()
 

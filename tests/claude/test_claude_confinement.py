@@ -1,18 +1,23 @@
 """Agents see the machine without the server's own data, and are processes like any other all the same."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from pocket_agent.claude import process
 from pocket_agent.claude.command import PROCESS_MARKER
 from pocket_agent.claude.confinement import Confinement, Mode, find_confinement
 from pocket_agent.claude.process import ClaudeProcess, adopt, boot_id, kill_leftovers, kill_orphans, spawn
@@ -20,6 +25,7 @@ from pocket_agent.claude.spool import Spool
 from pocket_agent.config.settings import AgentLimitSettings
 from pocket_agent.errors import ClaudeNotFoundError, ExecutionFailedError
 from tests.claude.conftest import alive
+from tests.harness import DEADLINE_SECONDS
 from tests.harness.tool import require_tool
 
 MODES: tuple[Mode, ...] = ("data", "project")
@@ -50,7 +56,7 @@ class Cell:
         self.started: list[ClaudeProcess] = []
         self.spools: list[Spool] = []
 
-    def start(self, source: str, *arguments: str, **options: Any) -> ClaudeProcess:
+    async def start(self, source: str, *arguments: str, **options: Any) -> ClaudeProcess:
         """Run a program."""
         spool = Spool(self.data / "spool", f"t{os.urandom(8).hex()}")
         spool.create()
@@ -58,7 +64,7 @@ class Cell:
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.home)}
         options = {"cwd": self.project, "confinement": self.confinement, **options}
         argv = [sys.executable, "-c", SAY + source, *arguments]
-        self.started.append(spawn(argv, environment=environment, spool=spool, **options))
+        self.started.append(await spawn(argv, environment=environment, spool=spool, **options))
         return self.started[-1]
 
     async def said(self, count: int = 1) -> list[Any]:
@@ -76,8 +82,8 @@ async def cell(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     """A place for confined programs, which are ended after the test."""
     value = Cell(tmp_path, request.param)
     yield value
-    for process in value.started:
-        await process.terminate(interrupt_grace=0, terminate_grace=0, idle=False)
+    for child in value.started:
+        await child.terminate(interrupt_grace=0, terminate_grace=0, idle=False)
 
 
 LOOK = """
@@ -121,9 +127,9 @@ say({
 
 
 async def test_an_agent_reads_nothing_of_the_servers_data_by_any_way(cell: Cell, tmp_path: Path) -> None:
-    other = cell.start(WAIT)
+    other = await cell.start(WAIT)
     pids = [str(os.getpid()), str(other.pid)]
-    cell.start(LOOK, str(cell.data), str(cell.project), str(cell.home), *pids)
+    await cell.start(LOOK, str(cell.data), str(cell.project), str(cell.home), *pids)
     (seen,) = await cell.said()
     assert seen["proc"] == ["Permission denied"]
     assert (seen["data"], seen["key"], seen["token"]) == (
@@ -142,7 +148,7 @@ async def test_an_agent_reads_nothing_of_the_servers_data_by_any_way(cell: Cell,
 
 
 async def test_it_is_a_process_like_any_other(cell: Cell) -> None:
-    child = cell.start(
+    child = await cell.start(
         "say([os.getpid(), os.getpgid(0), os.getsid(0), os.getcwd(), sorted(os.listdir('/dev/fd'))])\n" + WAIT
     )
     ((pid, group, session, cwd, descriptors),) = await cell.said()
@@ -158,7 +164,7 @@ async def test_exit_codes_come_through_and_nothing_is_left(cell: Cell) -> None:
 
     before = zombies()
     for source, code in (("", 0), ("raise SystemExit(7)", 7), ("os.abort()", -6), ("os.kill(os.getpid(), 9)", -9)):
-        child = cell.start(source)
+        child = await cell.start(source)
         async with asyncio.timeout(60):
             assert await child.wait() == code, source
         assert await child.kill_group()
@@ -166,12 +172,12 @@ async def test_exit_codes_come_through_and_nothing_is_left(cell: Cell) -> None:
 
 
 async def test_signals_reach_it_and_its_end_takes_its_family_along(cell: Cell) -> None:
-    polite = cell.start("signal.signal(signal.SIGINT, lambda *_: sys.exit(5)); say(1)\n" + WAIT)
+    polite = await cell.start("signal.signal(signal.SIGINT, lambda *_: sys.exit(5)); say(1)\n" + WAIT)
     await cell.said()
     polite.interrupt_signal()
     async with asyncio.timeout(60):
         assert await polite.wait() == 5
-    stubborn = cell.start(
+    stubborn = await cell.start(
         "[signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)]\n"
         "child = subprocess.Popen(['sleep', '600'], start_new_session=True); say(child.pid)\n" + WAIT
     )
@@ -182,7 +188,7 @@ async def test_signals_reach_it_and_its_end_takes_its_family_along(cell: Cell) -
 
 
 async def test_it_is_adopted_and_ended_by_a_later_server(cell: Cell) -> None:
-    first = cell.start("say(1)\n" + WAIT)
+    first = await cell.start("say(1)\n" + WAIT)
     await cell.said()
     first.release()
     marker = cell.spools[-1].id
@@ -190,12 +196,12 @@ async def test_it_is_adopted_and_ended_by_a_later_server(cell: Cell) -> None:
     assert later is not None
     assert await later.terminate(interrupt_grace=0, terminate_grace=0, idle=False)
     assert not alive(first.pid)
-    unknown = cell.start("subprocess.Popen(['sleep', '600'], start_new_session=True); say(1)\n" + WAIT)
+    unknown = await cell.start("subprocess.Popen(['sleep', '600'], start_new_session=True); say(1)\n" + WAIT)
     await cell.said()
     assert await kill_orphans(cell.data / "spool", {spool.id for spool in cell.spools[:-1]}) == 1
     async with asyncio.timeout(60):
         await unknown.wait()
-    left = cell.start("say(subprocess.Popen(['sleep', '600'], start_new_session=True).pid)\n")
+    left = await cell.start("say(subprocess.Popen(['sleep', '600'], start_new_session=True).pid)\n")
     (grandchild,) = await cell.said()
     await left.wait()
     assert await kill_leftovers(left.pid, left.start_time, boot_id(), cell.spools[-1].id)
@@ -203,7 +209,7 @@ async def test_it_is_adopted_and_ended_by_a_later_server(cell: Cell) -> None:
 
 
 async def test_the_end_of_bwrap_alone_is_not_the_end_of_the_agent(cell: Cell) -> None:
-    child = cell.start("say(os.getppid())\n" + WAIT)
+    child = await cell.start("say(os.getppid())\n" + WAIT)
     (around,) = await cell.said()
     os.kill(around, signal.SIGKILL)
     os.kill(child.pid, signal.SIGCONT)
@@ -216,7 +222,7 @@ async def test_the_end_of_bwrap_alone_is_not_the_end_of_the_agent(cell: Cell) ->
 
 async def test_limits_hold_for_the_agent_and_not_for_bwrap_alone(cell: Cell) -> None:
     limits = AgentLimitSettings(cpu_time=1234.0)
-    cell.start("import resource; time.sleep(0.1); say(resource.getrlimit(resource.RLIMIT_CPU))", limits=limits)
+    await cell.start("import resource; time.sleep(0.1); say(resource.getrlimit(resource.RLIMIT_CPU))", limits=limits)
     assert await cell.said() == [[1234, 1234]]
 
 
@@ -225,15 +231,170 @@ async def test_what_cannot_start_says_why(cell: Cell, tmp_path: Path) -> None:
     spool.create()
     start: dict[str, Any] = {"environment": {}, "spool": spool}
     with pytest.raises(ClaudeNotFoundError):
-        spawn([str(tmp_path / "none")], cwd=cell.project, confinement=cell.confinement, **start)
+        await spawn([str(tmp_path / "none")], cwd=cell.project, confinement=cell.confinement, **start)
     gone = Confinement("data", "", str(tmp_path / "bwrap"))
     with pytest.raises(ExecutionFailedError, match=r"claude\.confinement"):
-        spawn([sys.executable], cwd=cell.project, confinement=gone, **start)
+        await spawn([sys.executable], cwd=cell.project, confinement=gone, **start)
     (tmp_path / "bwrap").write_text("#!/bin/sh\necho no namespaces >&2; exit 1")
     (tmp_path / "bwrap").chmod(0o700)
     with pytest.raises(ExecutionFailedError, match="bubblewrap") as caught:
-        spawn([sys.executable], cwd=cell.project, confinement=gone, **start)
+        await spawn([sys.executable], cwd=cell.project, confinement=gone, **start)
     assert caught.value.details == {"stderr": "no namespaces"}
+
+
+LATE = """#!/bin/sh
+while [ "$1" != -- ]; do [ "$1" = --info-fd ] && info=$2; shift; done
+shift
+"$@" & pid=$!
+{first}
+echo >{begun}
+read -r _ <{gate}
+printf '{{"child-pid": %d' $pid >/dev/fd/$info
+printf '\\n}}\\n' >/dev/fd/$info
+wait $pid
+exit 7
+"""
+
+
+class Late:
+    """A bwrap that reports when the test says so, and hides nothing.
+
+    Attributes:
+        waits: readable once it has started the program.
+    """
+
+    def __init__(self, folder: Path, spool: Spool) -> None:
+        self._folder, self._spool = folder, spool
+        for name in ("begun", "gate"):
+            os.mkfifo(folder / name)
+        # Read and write, so that no open(2) waits for the other end.
+        self._begun, self._gate = (os.open(folder / name, os.O_RDWR) for name in ("begun", "gate"))
+
+    def spawn(self, source: str, first: str = "") -> "asyncio.Task[ClaudeProcess]":
+        """Begin to start a program; `first` is what bwrap does before anything else."""
+        program = self._folder / "bwrap"
+        program.write_text(LATE.format(begun=self._folder / "begun", gate=self._folder / "gate", first=first))
+        program.chmod(0o700)
+        starting = spawn(
+            [sys.executable, "-S", "-c", source],
+            cwd=self._folder,
+            environment={"PATH": os.environ["PATH"]},
+            spool=self._spool,
+            limits=AgentLimitSettings(cpu_time=1234.0),
+            confinement=Confinement("data", "", str(program)),
+            files={"--file": "secret"},
+        )
+        return asyncio.create_task(starting)
+
+    async def begun(self) -> None:
+        """Wait until it has started the program."""
+        loop, ready = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._begun, ready.set)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await ready.wait()
+        loop.remove_reader(self._begun)
+
+    def report(self) -> None:
+        """Let it report."""
+        os.write(self._gate, b"\n")
+
+    def close(self) -> None:
+        """Close its pipes."""
+        os.close(self._begun)
+        os.close(self._gate)
+
+
+@pytest.fixture
+def late(tmp_path: Path, spool: Spool) -> Iterator[Late]:
+    """A bwrap that reports late; whatever the program leaves behind is a failure (`spool`)."""
+    value = Late(tmp_path, spool)
+    yield value
+    value.close()
+
+
+FAMILY = "import subprocess, time; subprocess.Popen(['sleep', '600'], start_new_session=True); time.sleep(600)"
+
+
+def descriptors() -> set[str]:
+    """The open files of this process, whose numbers change with each look at their directory."""
+    return {str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()}
+
+
+async def test_the_loop_serves_others_while_bwrap_reports_late(late: Late) -> None:
+    starting = late.spawn(FAMILY)
+    await late.begun()
+    assert not starting.done()
+    late.report()
+    child = await starting
+    around = psutil.Process(child.pid).parent()
+    assert around is not None
+    assert "--info-fd" in around.cmdline()
+    assert await child.terminate(interrupt_grace=0, terminate_grace=0, idle=False)
+
+
+async def test_a_start_that_is_cancelled_leaves_no_process_and_no_descriptor(late: Late) -> None:
+    await asyncio.to_thread(int)  # the threads' own descriptors are open
+    before = descriptors()
+    starting = late.spawn(FAMILY)
+    await late.begun()
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert descriptors() == before
+
+
+async def test_a_start_that_is_cancelled_while_a_mount_hangs_ends_at_once(
+    late: Late, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, mounted, discarded = threading.Event(), threading.Event(), threading.Event()
+    discard = process._discard
+
+    def hang(path: Path) -> AbstractContextManager[str]:
+        hangs.set()
+        assert mounted.wait(DEADLINE_SECONDS)
+        return contextlib.nullcontext(str(path))
+
+    def watched(child: Any, marker: str) -> None:
+        discard(child, marker)
+        discarded.set()
+
+    monkeypatch.setattr(process, "held", hang)
+    monkeypatch.setattr(process, "_discard", watched)
+    before = descriptors()
+    starting = late.spawn(FAMILY)
+    assert await asyncio.to_thread(hangs.wait, DEADLINE_SECONDS)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    mounted.set()
+    assert await asyncio.to_thread(discarded.wait, DEADLINE_SECONDS), "the thread ends what it starts afterwards"
+    assert descriptors() == before
+
+
+async def test_a_start_that_is_cancelled_just_when_it_is_done_is_undone(late: Late) -> None:
+    class Inline(ThreadPoolExecutor):
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+            done: Future[Any] = Future()
+            done.set_result(fn(*args, **kwargs))
+            return done
+
+    asyncio.get_running_loop().set_default_executor(Inline())
+    before = descriptors()
+    starting = late.spawn(FAMILY)
+    await asyncio.sleep(0)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert descriptors() == before
+
+
+async def test_a_program_that_has_ended_before_bwrap_reports_it_has_its_exit_code(late: Late) -> None:
+    starting = late.spawn("", first="wait $pid")
+    await late.begun()
+    late.report()
+    child = await starting
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        assert await child.wait() == 7
 
 
 async def test_a_directory_that_was_replaced_in_between_is_not_entered(cell: Cell, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import shutil
+import threading
 from pathlib import Path
 
 import psutil
@@ -9,6 +11,7 @@ import pytest
 
 from pocket_agent.claude.installation import Answer, Installer, ask_version
 from pocket_agent.errors import ClaudeNotFoundError
+from tests.harness import DEADLINE_SECONDS
 from tests.harness.claude import require_claude
 from tests.harness.follow import eventually
 
@@ -118,6 +121,26 @@ async def test_the_version_is_asked_once_until_the_program_changes(tmp_path: Pat
     binary.unlink()
     with pytest.raises(ClaudeNotFoundError):
         await installer.find()
+
+
+async def test_a_directory_of_path_that_hangs_does_not_block_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    binary = program(tmp_path / "claude", "echo 2.9.9")
+    hangs, mounted = threading.Event(), threading.Event()
+    which = shutil.which
+
+    def hang(name: str, path: str | None = None) -> str | None:
+        hangs.set()
+        assert mounted.wait(DEADLINE_SECONDS)
+        return which(name, path=path)
+
+    monkeypatch.setattr(shutil, "which", hang)
+    finding = asyncio.create_task(Installer(binary, environment=ENVIRONMENT).find())
+    await asyncio.to_thread(hangs.wait)
+    assert not finding.done()
+    mounted.set()
+    assert (await finding).path == binary
 
 
 async def test_a_check_asks_again_after_a_while_and_one_that_failed_at_once(tmp_path: Path) -> None:

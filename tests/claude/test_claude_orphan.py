@@ -17,7 +17,7 @@ async def test_who_has_no_record_is_ended_and_others_are_not(tmp_path: Path) -> 
     for name in ("known", "orphan"):
         spool = Spool(folder, name)
         spool.create()
-        processes[name] = spawn(argv, cwd=tmp_path, environment={"PATH": os.environ["PATH"]}, spool=spool)
+        processes[name] = await spawn(argv, cwd=tmp_path, environment={"PATH": os.environ["PATH"]}, spool=spool)
     try:
         assert await kill_orphans(folder, {"known"}) == 1
         async with asyncio.timeout(DEADLINE_SECONDS):

@@ -34,7 +34,7 @@ async def lines(spool: Spool, count: int) -> list[str]:
 
 
 async def test_input_output_and_errors_go_through_the_spool(start: Start, spool: Spool, watcher: SpoolWatcher) -> None:
-    child = start(READY + "for line in sys.stdin:\n say(line.strip().upper())\n os.write(2, b'oops')")
+    child = await start(READY + "for line in sys.stdin:\n say(line.strip().upper())\n os.write(2, b'oops')")
     reader, writer = SpoolReader(spool, 0, watcher), SpoolWriter(spool)
     await writer.write(b"hello\n")
     async with asyncio.timeout(DEADLINE_SECONDS):
@@ -52,7 +52,7 @@ async def test_input_output_and_errors_go_through_the_spool(start: Start, spool:
 async def test_the_child_leads_its_own_session_and_inherits_nothing_else(start: Start, spool: Spool) -> None:
     with (spool.directory / "secret").open("w") as secret:
         os.set_inheritable(secret.fileno(), True)
-        child = start(
+        child = await start(
             READY + "say(os.getsid(0)); say(os.getpgid(0)); say(os.getcwd()); say(sorted(os.environ))\n"
             "say(sorted(os.listdir('/dev/fd'))[:4]); time.sleep(600)"
         )
@@ -66,7 +66,7 @@ async def test_the_child_leads_its_own_session_and_inherits_nothing_else(start: 
 
 @pytest.mark.parametrize(("source", "code"), [("", 0), ("raise SystemExit(7)", 7), ("import os; os.abort()", -6)])
 async def test_exit_codes_and_no_zombies(start: Start, source: str, code: int) -> None:
-    child = start(source)
+    child = await start(source)
     async with asyncio.timeout(DEADLINE_SECONDS):
         assert await child.wait() == code
     assert (child.exit_code, child.has_exited) == (code, True)
@@ -75,7 +75,7 @@ async def test_exit_codes_and_no_zombies(start: Start, source: str, code: int) -
 
 
 async def test_a_cancelled_wait_does_not_cancel_the_watch(start: Start, spool: Spool) -> None:
-    child = start(ECHO)
+    child = await start(ECHO)
     waiting = asyncio.ensure_future(child.wait())
     await asyncio.sleep(0)
     waiting.cancel()
@@ -98,7 +98,7 @@ def blind(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("blind")
 async def test_without_pidfds_the_end_is_noticed_by_looking(start: Start, spool: Spool) -> None:
-    child = start(ECHO)
+    child = await start(ECHO)
     writer = SpoolWriter(spool)
     await writer.write(b"x\n")
     await lines(spool, 1)
@@ -155,7 +155,7 @@ async def test_what_cannot_be_started_says_why(
     argv, cwd, environment = failing(tmp_path, case)
     before = len(psutil.Process().children())
     with pytest.raises(error, match=text) as caught:
-        spawn(argv, cwd=cwd, environment=environment, spool=spool)
+        await spawn(argv, cwd=cwd, environment=environment, spool=spool)
     assert str(tmp_path) not in caught.value.message
     assert len(psutil.Process().children()) == before
 
@@ -169,7 +169,7 @@ async def test_an_exhausted_system_is_a_resource_limit(
 
     monkeypatch.setattr(subprocess, "Popen", refuse)
     with pytest.raises(ResourceLimitError, match="cannot start another process"):
-        start(ECHO)
+        await start(ECHO)
 
 
 async def test_a_child_that_cannot_be_identified_is_not_left_running(
@@ -181,12 +181,12 @@ async def test_a_child_that_cannot_be_identified_is_not_left_running(
     before = len(psutil.Process().children())
     monkeypatch.setattr(process, "read_row", refuse)
     with pytest.raises(ResourceLimitError):
-        start(ECHO)
+        await start(ECHO)
     assert len(psutil.Process().children()) == before
 
 
 async def test_an_idle_process_is_asked_politely(start: Start, spool: Spool) -> None:
-    child = start(
+    child = await start(
         READY + "signal.signal(signal.SIGINT, lambda *_: (say('bye'), os._exit(0)))\nsay('ready')\ntime.sleep(600)"
     )
     await lines(spool, 1)
@@ -196,7 +196,7 @@ async def test_an_idle_process_is_asked_politely(start: Start, spool: Spool) -> 
 
 
 async def test_a_busy_process_gets_sigterm_at_once(start: Start, spool: Spool) -> None:
-    child = start(
+    child = await start(
         READY + "signal.signal(signal.SIGINT, lambda *_: say('int'))\n"
         "signal.signal(signal.SIGTERM, lambda *_: (say('term'), os._exit(3)))\nsay('ready')\n"
         "while True: time.sleep(600)"
@@ -210,7 +210,7 @@ STUBBORN = "for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP): signal.sign
 
 
 async def test_a_stubborn_process_is_killed(start: Start, spool: Spool) -> None:
-    child = start(READY + STUBBORN + "say('ready')\nwhile True: time.sleep(600)")
+    child = await start(READY + STUBBORN + "say('ready')\nwhile True: time.sleep(600)")
     await lines(spool, 1)
     assert await child.terminate(interrupt_grace=0.05, terminate_grace=0.05, idle=True)
     assert child.exit_code == -signal.SIGKILL
@@ -245,7 +245,7 @@ PRINTED = {"many": 8, "stubborn": 2, "forking when told to end": 2}
 @pytest.mark.parametrize("kind", FAMILIES)
 @pytest.mark.parametrize("leader", ["polite", "stubborn"])
 async def test_children_end_with_it(start: Start, spool: Spool, kind: str, leader: str) -> None:
-    child = start(
+    child = await start(
         READY + (STUBBORN if leader == "stubborn" else "") + FAMILIES[kind] + "\nsay(0)\nwhile True: time.sleep(600)"
     )
     printed = {int(line) for line in await lines(spool, PRINTED.get(kind, 1) + 1)} - {0}
@@ -258,7 +258,7 @@ async def test_children_end_with_it(start: Start, spool: Spool, kind: str, leade
 
 @pytest.mark.parametrize("kind", ["in the group", "orphaned, in a session of its own", "stopped", "many"])
 async def test_what_a_process_that_died_has_left_behind_is_killed(start: Start, spool: Spool, kind: str) -> None:
-    child = start(READY + FAMILIES[kind] + "\nsay(0)\nos.kill(os.getpid(), signal.SIGKILL)")
+    child = await start(READY + FAMILIES[kind] + "\nsay(0)\nos.kill(os.getpid(), signal.SIGKILL)")
     printed = {int(line) for line in await lines(spool, PRINTED.get(kind, 1) + 1)} - {0}
     async with asyncio.timeout(DEADLINE_SECONDS):
         assert await child.wait() == -signal.SIGKILL
@@ -273,14 +273,14 @@ async def test_what_a_process_that_died_has_left_behind_is_killed(start: Start, 
 
 
 async def test_a_stopped_process_ends(start: Start, spool: Spool) -> None:
-    child = start(READY + "say('ready')\nwhile True: time.sleep(600)")
+    child = await start(READY + "say('ready')\nwhile True: time.sleep(600)")
     await lines(spool, 1)
     os.kill(child.pid, signal.SIGSTOP)
     assert await child.terminate(interrupt_grace=0.05, idle=True)
 
 
 async def test_a_stranger_with_the_same_pid_is_neither_adopted_nor_signalled(start: Start, spool: Spool) -> None:
-    child = start(READY + "say('ready')\nwhile True: time.sleep(600)")
+    child = await start(READY + "say('ready')\nwhile True: time.sleep(600)")
     await lines(spool, 1)
     other = f"{int(child.start_time) - 1}"
     assert adopt(child.pid, other, child.boot_id) is None
@@ -316,7 +316,7 @@ async def test_a_missing_process_is_not_adopted() -> None:
 
 
 async def test_releasing_leaves_the_process_running(start: Start, spool: Spool) -> None:
-    child = start(ECHO)
+    child = await start(ECHO)
     child.release()
     child.release()
     adopted = adopt(child.pid, child.start_time, child.boot_id)
@@ -337,7 +337,7 @@ from pocket_agent.claude.spool import Spool
 async def main() -> None:
     spool = Spool(Path(sys.argv[1]), sys.argv[2])
     argv = [sys.executable, "-c", sys.argv[3]]
-    child = spawn(argv, cwd=Path("/"), environment={"PATH": os.environ["PATH"]}, spool=spool)
+    child = await spawn(argv, cwd=Path("/"), environment={"PATH": os.environ["PATH"]}, spool=spool)
     print(child.pid, child.start_time, child.boot_id, flush=True)
     await child.wait()
 
@@ -377,7 +377,7 @@ def test_it_works_on_uvloop_too(tmp_path: Path) -> None:
 
     async def main() -> None:
         watcher = SpoolWatcher()
-        child = spawn([sys.executable, "-c", ECHO], cwd=tmp_path, environment=dict(os.environ), spool=spool)
+        child = await spawn([sys.executable, "-c", ECHO], cwd=tmp_path, environment=dict(os.environ), spool=spool)
         reader, writer = SpoolReader(spool, 0, watcher), SpoolWriter(spool)
         line = b"x" * 2_000_000 + b"\n"
         await writer.write(line)

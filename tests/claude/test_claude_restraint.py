@@ -30,7 +30,7 @@ async def run(
     spool = Spool(tmp_path / "spool", "s-1")
     spool.create()
     argv = [sys.executable, "-S", "-c", f"import time; time.sleep(0.2)\n{code}"]
-    process = spawn(argv, cwd=tmp_path.resolve(), environment={"PATH": path}, spool=spool, limits=chosen)
+    process = await spawn(argv, cwd=tmp_path.resolve(), environment={"PATH": path}, spool=spool, limits=chosen)
     async with asyncio.timeout(DEADLINE_SECONDS):
         await process.wait()
     return process, spool.output.read_text()

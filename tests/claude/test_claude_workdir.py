@@ -70,7 +70,7 @@ async def test_an_agent_is_not_started_through_a_link(project: Path, tmp_path: P
     spool = Spool(tmp_path / "spool", "s-1")
     spool.create()
     with pytest.raises(ExecutionFailedError, match="replaced by a link"):
-        spawn(["/bin/true"], cwd=project, environment={}, spool=spool)
+        await spawn(["/bin/true"], cwd=project, environment={}, spool=spool)
 
 
 ENTER = """

@@ -65,7 +65,6 @@ def build_argv(
     replay: bool = False,
     session_id: str | None = None,
     setting_sources: Sequence[str] = SETTING_SOURCES,
-    system_prompt_file: str | None = None,
 ) -> list[str]:
     """The command line of a CLI process that takes and gives stream-json.
 
@@ -77,16 +76,11 @@ def build_argv(
         replay: let the CLI echo each prompt that it takes.
         session_id: the id (a UUID) of the new session; None lets the CLI choose.
         setting_sources: where the CLI reads its own settings.
-        system_prompt_file: holds `append_system_prompt`, which every user of the machine could read in the
-            argument list; None to pass the text itself.
 
     Raises:
         ValidationError: a value cannot be passed to a program (it contains a NUL).
     """
     argv = [binary, *_STREAMING]
-    if system_prompt_file is not None:
-        options = msgspec.structs.replace(options, append_system_prompt=None)
-        argv.append(f"--append-system-prompt-file={system_prompt_file}")
     for flag, value in _values(options, resume=resume, session_id=session_id):
         if "\0" in value:
             raise ValidationError(f"The value of {flag} contains a NUL character.")
@@ -102,6 +96,21 @@ def build_argv(
     if replay:
         argv.append("--replay-user-messages")
     return argv
+
+
+def split_secrets(options: ExecuteOptions) -> tuple[ExecuteOptions, dict[str, str]]:
+    """What may hold secrets, by the options that take the path of a file instead, and the options without it.
+
+    Every user of the machine can read an argument list.
+    """
+    files = {}
+    if options.append_system_prompt is not None:
+        files["--append-system-prompt-file"] = options.append_system_prompt
+        options = msgspec.structs.replace(options, append_system_prompt=None)
+    if options.mcp_config is not None and options.mcp_config.lstrip().startswith("{"):
+        files["--mcp-config"] = options.mcp_config
+        options = msgspec.structs.replace(options, mcp_config=None)
+    return options, files
 
 
 def _values(options: ExecuteOptions, *, resume: str | None, session_id: str | None) -> Iterator[tuple[str, str]]:

@@ -10,9 +10,9 @@ The user namespace is what keeps the agent from the server's memory and from mou
 user namespace of its own an agent cannot undo mounts that came from ours (mount_namespaces(7)).
 """
 
+import asyncio
 import json
 import os
-import select
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -145,24 +145,30 @@ def find_confinement(
     return Confinement(reason=fault) if fault else found
 
 
-def read_pid(descriptor: int) -> int:
-    """The pid of the program that bwrap has started, as it reports it.
+async def read_pid(descriptor: int) -> int:
+    """The pid of the program that bwrap has started, once bwrap reports it.
 
     Raises:
         ExecutionFailedError: bwrap ended, or reported nothing in time.
     """
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(descriptor, readable.set)
     said = b""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    while not said.rstrip().endswith(b"}") and len(said) < _INFO_BYTES:
-        more = os.read(descriptor, _INFO_BYTES) if poll.poll(_INFO_SECONDS * 1000) else b""
-        if not more:
-            break
-        said += more
     try:
+        async with asyncio.timeout(_INFO_SECONDS):
+            while not said.rstrip().endswith(b"}") and len(said) < _INFO_BYTES:
+                await readable.wait()
+                readable.clear()
+                more = os.read(descriptor, _INFO_BYTES)
+                if not more:
+                    break
+                said += more
         return int(json.loads(said)["child-pid"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, TimeoutError) as error:
         raise ExecutionFailedError("bubblewrap could not confine the agent (claude.confinement).") from error
+    finally:
+        loop.remove_reader(descriptor)
 
 
 def _hiding(hidden: Sequence[Path], shown: Sequence[Path]) -> Iterator[str]:

@@ -6,9 +6,7 @@ import errno
 import fcntl
 import os
 import stat
-import struct
 import sys
-import termios
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -91,14 +89,6 @@ class SpoolWriter:
         if len(self._queue) == 1:
             self._flush()
         return done
-
-    def unread(self) -> int:
-        """Bytes that are in the FIFO, or wait for room in it, and which the process has not read."""
-        waiting = sum(len(pending.rest) for pending in self._queue)
-        if self._descriptor < 0:
-            return waiting
-        buffer = fcntl.ioctl(self._descriptor, termios.FIONREAD, b"\0\0\0\0")
-        return waiting + int(struct.unpack("i", buffer)[0])
 
     def close(self) -> None:
         """Let go of the FIFO; lines that wait fail."""

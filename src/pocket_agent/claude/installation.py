@@ -97,7 +97,7 @@ class Installer:
         Raises:
             ClaudeNotFoundError: there is none, it is not a program, or it is too old.
         """
-        return (await self._look(self._fingerprint(), float("inf"))).installation()
+        return (await self._look(float("inf"))).installation()
 
     async def check(self, max_age: float) -> Installation:
         """The CLI, which was seen to answer at most `max_age` seconds ago; one that did not is asked again.
@@ -105,16 +105,16 @@ class Installer:
         Raises:
             ClaudeNotFoundError: as `find`; or it crashes, or does not answer.
         """
-        # Off the loop: the program may lie on a network disk that hangs.
-        fingerprint = await asyncio.to_thread(self._fingerprint)
-        known = await self._look(fingerprint, max_age)
+        known = await self._look(max_age)
         found = known.installation()
         if known.answer.fault is not None:
             raise ClaudeNotFoundError(f"The Claude Code CLI {known.answer.fault} when it is asked for its version.")
         return found
 
-    async def _look(self, fingerprint: "_Fingerprint", max_age: float) -> "_Known":
-        """What is known of a program, asked again if that is older than `max_age` seconds."""
+    async def _look(self, max_age: float) -> "_Known":
+        """What is known of the program, asked again if that is older than `max_age` seconds."""
+        # Off the loop: the program, or a directory of PATH, may lie on a network disk that hangs.
+        fingerprint = await asyncio.to_thread(self._fingerprint)
         known = self._known
         if known is not None and known.serves(fingerprint, max_age):
             return known  # without the lock: who starts an agent does not wait for a check

@@ -9,7 +9,9 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -58,7 +60,7 @@ def boot_id() -> str:
         return str(int(psutil.boot_time()))
 
 
-def spawn(
+async def spawn(
     argv: Sequence[str],
     *,
     cwd: Path,
@@ -68,9 +70,12 @@ def spawn(
     umask: int = -1,
     confinement: Confinement = Confinement(),  # noqa: B008 - immutable
     directories: Sequence[str] = (),
-    descriptors: Sequence[int] = (),
+    files: Mapping[str, str] | None = None,
 ) -> "ClaudeProcess":
-    """Start a CLI process in a session of its own, on the files of `spool`. Needs a running loop.
+    """Start a CLI process in a session of its own, on the files of `spool`.
+
+    The file system is used in a thread, since a mount may hang. After an error or a cancellation no process and no
+    descriptor is left; a thread that a mount holds up then ends what it has started by itself.
 
     Args:
         argv: as of `command.build_argv`.
@@ -81,15 +86,100 @@ def spawn(
         umask: of the process; -1 for the one of this process.
         confinement: what it can see of the machine.
         directories: those besides `cwd` that it works in.
-        descriptors: open files that the process inherits by their numbers, see `handed_over`.
+        files: texts by the options that take the path of a file. No other user of the machine can read them, as
+            they could an argument list.
 
     Raises:
         ClaudeNotFoundError: the program is missing or cannot be run.
         ExecutionFailedError: the directory is gone, or the arguments are too long.
         ResourceLimitError: the system has no room for another process or file.
     """
+
+    def launch() -> _Child:
+        return _launch(argv, cwd, environment, spool, limits, umask, confinement, directories, files or {})
+
+    child = await _launched(launch, lambda unused: _discard(unused, spool.id))
+    try:
+        pid = child.pid if child.info is None else await read_pid(child.info)
+        with contextlib.suppress(ProcessLookupError):  # it has ended, and bwrap has reaped it
+            restrain(pid, limits)
+        row = read_row(pid)
+        start_time = row.start_time if row is not None else ""
+        process = ClaudeProcess(pid, start_time, spool.id, open_pidfd(pid), child=child.pid)
+    except BaseException as error:
+        # Shielded: the thread goes on when this task is cancelled once more.
+        await asyncio.shield(asyncio.to_thread(_discard, child, spool.id))
+        if isinstance(error, ExecutionFailedError):
+            raise ExecutionFailedError(error.message, details={"stderr": spool.error_tail()}) from error
+        if isinstance(error, OSError):
+            text = f"The new process cannot be looked up, or limited: {error.strerror}."
+            raise ResourceLimitError(text) from error
+        raise
+    child.close()
+    return process
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    """A process of this server that was just started: the CLI, or the bwrap around it.
+
+    Attributes:
+        pid: not reaped yet, so that no other process can have it.
+        info: the descriptor on which bwrap reports the pid of the CLI; None without bwrap.
+    """
+
+    pid: int
+    info: int | None
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        if self.info is not None:
+            os.close(self.info)
+
+
+async def _launched(launch: Callable[[], _Child], discard: Callable[[_Child], None]) -> _Child:
+    """What `launch` returns, called in a thread; when the caller was cancelled before that, the thread discards it."""
+    result: Future[_Child] = Future()
+
+    def run() -> None:
+        if result.cancelled():
+            return
+        try:
+            child = launch()
+        except BaseException as error:  # noqa: BLE001 - raised in the coroutine that waits
+            with contextlib.suppress(InvalidStateError):  # cancelled
+                result.set_exception(error)
+            return
+        try:
+            result.set_result(child)
+        except InvalidStateError:  # cancelled
+            discard(child)
+
+    asyncio.get_running_loop().run_in_executor(None, run)
+    try:
+        return await asyncio.wrap_future(result)
+    except asyncio.CancelledError:
+        # Either the thread sees the cancellation, or its result is here, whichever comes first.
+        if not result.cancel() and result.exception() is None:
+            await asyncio.shield(asyncio.to_thread(discard, result.result()))
+        raise
+
+
+def _launch(
+    argv: Sequence[str],
+    cwd: Path,
+    environment: Mapping[str, str],
+    spool: Spool,
+    limits: AgentLimitSettings | None,
+    umask: int,
+    confinement: Confinement,
+    directories: Sequence[str],
+    files: Mapping[str, str],
+) -> _Child:
+    """The part of `spawn` that may block."""
     command = list(argv)
-    info, reported = -1, -1
+    info: int | None = None
+    inherited: list[int] = []
     try:
         with contextlib.ExitStack() as stack:
             # Read and write: the process holds its own input open and never sees its end.
@@ -97,11 +187,16 @@ def spawn(
             stdout = _opened(stack, spool.output, os.O_WRONLY | os.O_APPEND)
             stderr = _opened(stack, spool.errors, os.O_WRONLY | os.O_APPEND)
             directory = stack.enter_context(held(cwd))
+            for option, text in files.items():
+                descriptor = stack.enter_context(_unnamed(text, spool.directory))
+                inherited.append(descriptor)
+                command.append(f"{option}=/dev/fd/{descriptor}")
             if confinement.mode != "off":
                 _refuse_missing(argv[0])
                 status = Path(directory).stat()
                 info, reported = os.pipe()
                 stack.callback(os.close, reported)
+                inherited.append(reported)
                 command = confinement.command(
                     command,
                     cwd=cwd,
@@ -114,7 +209,7 @@ def spawn(
                 command = scoped(command, limits, user=os.geteuid() != 0)
             child = subprocess.Popen(  # noqa: S603  # argv is a list, no shell reads it
                 command,
-                pass_fds=(*descriptors, *(() if reported < 0 else (reported,))),
+                pass_fds=inherited,
                 stdin=stdin,
                 stdout=stdout,
                 stderr=stderr,
@@ -124,28 +219,30 @@ def spawn(
                 umask=umask,
             )
     except (OSError, ValueError) as error:
-        if info >= 0:
+        if info is not None:
             os.close(info)
         raise _explained(error, command[0], cwd) from error
-    # Reaping is done below, by pid, so that it is the same whoever started the process. Popen must
+    # Reaping is done by pid, so that it is the same whoever started the process. Popen must
     # neither do it too nor complain that nobody did.
     child.returncode = 0
-    pid = child.pid
-    try:
-        if info >= 0:
-            pid = _confined_pid(info, spool)
-        restrain(pid, limits)
-        start_time = _start_time(pid)
-    except (OSError, ExecutionFailedError) as error:
-        for started in {pid, child.pid}:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(started, signal.SIGKILL)
-        os.waitpid(child.pid, 0)
-        if isinstance(error, ExecutionFailedError):
-            raise
-        text = f"The system does not tell about a process just started, or limit it: {error.strerror}."
-        raise ResourceLimitError(text) from error
-    return ClaudeProcess(pid, start_time, spool.id, open_pidfd(pid), child=child.pid)
+    return _Child(child.pid, info)
+
+
+def _discard(child: _Child, marker: str) -> None:
+    """Kill and reap a process that is of no use, and all that it has started, and wait for that."""
+    child.close()
+    # By the mark alone: a process inside bwrap is not known yet.
+    family = Family(_NO_PID, "", marker)
+    deadline = time.monotonic() + _ORPHAN_SECONDS
+    reaped = False
+    while time.monotonic() < deadline:
+        if not reaped:
+            os.kill(child.pid, signal.SIGKILL)
+            reaped, _ = _reap(child.pid)
+        if not family.scan() and reaped:
+            return
+        family.signal(signal.SIGKILL)
+        time.sleep(_SCAN_SECONDS[0])
 
 
 def _refuse_missing(binary: str) -> None:
@@ -154,16 +251,6 @@ def _refuse_missing(binary: str) -> None:
         missing = not Path(binary).exists()
         number = errno.ENOENT if missing else errno.EACCES
         raise OSError(number, os.strerror(number))
-
-
-def _confined_pid(info: int, spool: Spool) -> int:
-    """The pid of the CLI inside its confinement; closes the descriptor on which bwrap reports it."""
-    try:
-        return read_pid(info)
-    except ExecutionFailedError as error:
-        raise ExecutionFailedError(error.message, details={"stderr": spool.error_tail()}) from error
-    finally:
-        os.close(info)
 
 
 def check_directory(cwd: Path) -> None:
@@ -177,11 +264,10 @@ def check_directory(cwd: Path) -> None:
 
 
 @contextlib.contextmanager
-def handed_over(text: str, directory: Path) -> Iterator[tuple[int, str]]:
-    """A text that a process can read and no other user of the machine: its descriptor, and a path for the process.
+def _unnamed(text: str, directory: Path) -> Iterator[int]:
+    """The descriptor of a file with this text that has no name (mode 0600), so that nothing is left of it.
 
-    The file has no name (mode 0600, unlinked), so that nothing is left of it when the server is killed. `/dev/fd/N`
-    opens it again (proc_pid_fd(5)).
+    A process that inherits it opens it again as `/dev/fd/N` (proc_pid_fd(5)), whatever its mount namespace.
 
     Raises:
         ResourceLimitError: the disk is full.
@@ -197,19 +283,11 @@ def handed_over(text: str, directory: Path) -> Iterator[tuple[int, str]]:
         except OSError as error:
             raise _unwritten(error) from error
         file.seek(0)
-        yield file.fileno(), f"/dev/fd/{file.fileno()}"
+        yield file.fileno()
 
 
 def _unwritten(error: OSError) -> ResourceLimitError:
     return ResourceLimitError(f"The options for the agent could not be written: {error.strerror}.")
-
-
-def _start_time(pid: int) -> str:
-    """When a child, or a child of the child, started; its parent reaps it later than this asks."""
-    row = read_row(pid)
-    if row is None:
-        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
-    return row.start_time
 
 
 def _opened(stack: contextlib.ExitStack, path: Path, flags: int) -> int:
@@ -308,7 +386,8 @@ class ClaudeProcess:
     Attributes:
         pid: its id, and that of its process group and session.
         start_time: tells it from other processes that get the same pid (Linux: clock ticks since
-            the boot, proc(5) stat field 22; elsewhere seconds since the epoch).
+            the boot, proc(5) stat field 22; elsewhere seconds since the epoch). Empty when it had
+            ended before it could be looked up.
         exited: done when the process is gone, and reaped if it was a child of this server; the
             result is its exit code (negative for a signal), None when that cannot be known. Do
             not await it unshielded: `wait` does it right.

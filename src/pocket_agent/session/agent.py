@@ -8,20 +8,18 @@ import asyncio
 import time
 import uuid
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from pocket_agent.claude import control
-from pocket_agent.claude.command import build_argv, build_environment, process_options
+from pocket_agent.claude.command import build_argv, build_environment, process_options, split_secrets
 from pocket_agent.claude.confinement import Confinement
 from pocket_agent.claude.framing import Line, LineFramer, Oversized
 from pocket_agent.claude.installation import Installer
 from pocket_agent.claude.message import Message
-from pocket_agent.claude.process import ClaudeProcess, adopt, handed_over, kill_leftovers, spawn
+from pocket_agent.claude.process import ClaudeProcess, adopt, kill_leftovers, spawn
 from pocket_agent.claude.spool import Spool, SpoolReader, SpoolWatcher, SpoolWriter
 from pocket_agent.config.settings import ClaudeSettings
 from pocket_agent.errors import ExecutionFailedError, ProcessNotFoundError
@@ -143,7 +141,19 @@ class Agent:
         began = time.monotonic()
         spool.create()
         try:
-            process = self._spawn(str(installation.path), spool, options, resume, environment, fork=fork)
+            shown, files = split_secrets(options)
+            sources = self._context.settings.setting_sources
+            process = await spawn(
+                build_argv(str(installation.path), shown, resume=resume, fork=fork, setting_sources=sources),
+                cwd=Path(self._cwd),
+                environment=environment,
+                spool=spool,
+                limits=self._context.settings.limits,
+                umask=self._context.umask,
+                confinement=self._context.confinement,
+                directories=options.add_dirs,
+                files=files,
+            )
         except BaseException:
             spool.remove()
             raise
@@ -164,48 +174,6 @@ class Agent:
         self._context.observer.emit(ProcessSpawned(self._project_id, context, process.pid, time.monotonic() - began))
         with suppress(ProcessNotFoundError):  # one that ended at once is seen by whoever reads its spool
             self.send(control.initialize(uuid.uuid4().hex))
-
-    def _spawn(
-        self,
-        binary: str,
-        spool: Spool,
-        options: ExecuteOptions,
-        resume: str | None,
-        environment: Mapping[str, str],
-        *,
-        fork: bool,
-    ) -> ClaudeProcess:
-        """Start the process. What may hold secrets goes by files without names: any user can read an argument list."""
-        with ExitStack() as stack:
-            descriptors = []
-            prompt_file = None
-            if options.append_system_prompt is not None:
-                handed = handed_over(options.append_system_prompt, spool.directory)
-                descriptor, prompt_file = stack.enter_context(handed)
-                descriptors.append(descriptor)
-            if options.mcp_config is not None and options.mcp_config.lstrip().startswith("{"):
-                descriptor, path = stack.enter_context(handed_over(options.mcp_config, spool.directory))
-                descriptors.append(descriptor)
-                options = msgspec.structs.replace(options, mcp_config=path)
-            argv = build_argv(
-                binary,
-                options,
-                resume=resume,
-                fork=fork,
-                setting_sources=self._context.settings.setting_sources,
-                system_prompt_file=prompt_file,
-            )
-            return spawn(
-                argv,
-                cwd=Path(self._cwd),
-                environment=environment,
-                spool=spool,
-                limits=self._context.settings.limits,
-                umask=self._context.umask,
-                confinement=self._context.confinement,
-                directories=options.add_dirs,
-                descriptors=descriptors,
-            )
 
     async def adopt(self, record: ProcessRecord) -> None:
         """Take over the process of an earlier run of the server, or what it left behind.

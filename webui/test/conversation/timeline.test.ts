@@ -1,3 +1,4 @@
+// @vitest-environment happy-dom
 import { beforeEach, expect, test, vi } from "vitest";
 import type { RawEntry } from "../../src/conversation/entry";
 import { Timeline } from "../../src/conversation/timeline";

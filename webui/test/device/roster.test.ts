@@ -1,3 +1,4 @@
+// @vitest-environment happy-dom
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { Link } from "../../src/connection/link";
 import { Roster } from "../../src/device/roster";

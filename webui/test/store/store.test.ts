@@ -1,3 +1,4 @@
+// @vitest-environment happy-dom
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { Store } from "../../src/store/store";
 import { Network } from "../connection/network";

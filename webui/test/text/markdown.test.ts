@@ -1,3 +1,4 @@
+// @vitest-environment happy-dom
 import { expect, test } from "vitest";
 import { isLinear } from "../work";
 import { isCheap, renderMarkdown, settle } from "../../src/text/markdown";
