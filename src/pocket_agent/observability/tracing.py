@@ -269,8 +269,9 @@ class _OtelEnvironment:
 
     The SDK reads them too, but not for this: the CLI is given the endpoint, the headers, the compression and the
     resource (`AgentTelemetry`), `pocket-agent doctor` needs the first two without the SDK, and the sampler decides
-    before there is a span. The SDK (opentelemetry-sdk 1.45) also raises for some invalid values, and logs others
-    with the secret in them; here an invalid value is left out and reported without its text.
+    before there is a span. The exporter (opentelemetry-exporter-otlp-proto-http 1.45) also takes
+    `OTEL_EXPORTER_OTLP_TIMEOUT` for seconds, where the specification says milliseconds, and logs a malformed header
+    with its value; here an invalid value is left out and reported without its text.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
