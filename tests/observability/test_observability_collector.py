@@ -53,7 +53,7 @@ async def test_a_server_at_work(room: Room) -> None:
             await client.execute(first, "ask Bash")
             await client.execute(first, "hello")
             await client.execute(second, "hello")
-            found = await core.figures()
+            found = await core.collect()
             assert value(found, catalogue.CONNECTIONS_ACTIVE) == 2
             assert value(found, catalogue.PROJECTS_TOTAL) == 2
             assert value(found, catalogue.PROJECTS_ACTIVE, "EXECUTING") == 1
@@ -66,10 +66,10 @@ async def test_a_server_at_work(room: Room) -> None:
             )
             assert value(found, catalogue.LIMIT_USAGE, "processes") == 1
             await until(lambda: bool(one.state.approvals))
-            assert value(await core.figures(), catalogue.APPROVALS_PENDING) == 1
+            assert value(await core.collect(), catalogue.APPROVALS_PENDING) == 1
             await client.kill(first)
     await room.until_connections(0)
-    found = await core.figures()
+    found = await core.collect()
     assert value(found, catalogue.CONNECTIONS_ACTIVE) == 0
     assert value(found, catalogue.SUBSCRIPTIONS_ACTIVE) == 0
 
@@ -82,7 +82,7 @@ async def test_deliveries_by_type(room: Room) -> None:
         async for frame in stream:
             if frame.type == "project_state" and frame.data["state"] == "IDLE" and frame.data["offset"] > 5:
                 break
-        found = await core.figures()
+        found = await core.collect()
         # init, five lines and the result, to one subscriber
         assert value(found, catalogue.MESSAGES_SENT, "agent_message") == 7
         assert value(found, catalogue.MESSAGES_SENT, "prompt") == 1
@@ -90,11 +90,11 @@ async def test_deliveries_by_type(room: Room) -> None:
         assert value(found, catalogue.MESSAGE_BYTES, "received") == room.hub.received_bytes > 0
         assert value(found, catalogue.MESSAGE_BYTES, "sent") == room.hub.sent_bytes > 1000
         room.hub.sent_by_type["no such frame"] += 3
-        assert value(await core.figures(), catalogue.MESSAGES_SENT, "other") == 3
+        assert value(await core.collect(), catalogue.MESSAGES_SENT, "other") == 3
 
 
 async def test_limits_and_their_usage(room: Room) -> None:
-    found = await core_of(room).figures()
+    found = await core_of(room).collect()
     limits = found[catalogue.LIMIT]
     assert limits == {
         ("connections",): 100,
@@ -109,7 +109,7 @@ async def test_limits_and_their_usage(room: Room) -> None:
     assert set(usage) == {(name,) for name in catalogue.LIMITS}
     assert usage["memory_bytes",] == pytest.approx(psutil.Process().memory_info().rss, rel=0.5)
     room.projects.budget.spend(room.projects.budget.today, 1.25)
-    assert value(await core_of(room).figures(), catalogue.LIMIT_USAGE, "cost_usd_per_day") == 1.25
+    assert value(await core_of(room).collect(), catalogue.LIMIT_USAGE, "cost_usd_per_day") == 1.25
 
 
 async def test_what_is_lost_dropped_and_parked(room: Room) -> None:
@@ -118,7 +118,7 @@ async def test_what_is_lost_dropped_and_parked(room: Room) -> None:
     room.losses.add("notifications", 6)
     room.hub.parked = 4
     room.metrics.dropped = 5
-    found = await core_of(room).figures()
+    found = await core_of(room).collect()
     assert found[catalogue.TELEMETRY_DROPPED] == {
         ("logs",): 2,
         ("traces",): 3,
@@ -129,14 +129,14 @@ async def test_what_is_lost_dropped_and_parked(room: Room) -> None:
 
 
 async def test_what_is_running(room: Room) -> None:
-    (key,) = (await core_of(room).figures())[catalogue.BUILD_INFO]  # type: ignore[misc]
+    (key,) = (await core_of(room).collect())[catalogue.BUILD_INFO]  # type: ignore[misc]
     assert key[0] == __version__
     assert all(key)
 
 
 async def test_the_disk(room: Room) -> None:
     before = room.store.size_bytes()
-    found = await core_of(room).figures()
+    found = await core_of(room).collect()
     assert 0 < before <= value(found, catalogue.STORAGE_SIZE) <= room.store.size_bytes()
     assert value(found, catalogue.STORAGE_FREE) == pytest.approx(room.store.free_bytes(), rel=0.2)
 
@@ -146,7 +146,7 @@ async def test_a_disk_that_cannot_be_read_is_no_number(room: Room, monkeypatch: 
         raise FileOperationError("gone")
 
     monkeypatch.setattr(room.store, "free_bytes", refuse)
-    assert math.isnan(value(await core_of(room).figures(), catalogue.STORAGE_FREE))
+    assert math.isnan(value(await core_of(room).collect(), catalogue.STORAGE_FREE))
 
 
 async def test_a_disk_that_hangs_keeps_no_scrape_and_takes_one_thread(
@@ -163,7 +163,7 @@ async def test_a_disk_that_hangs_keeps_no_scrape_and_takes_one_thread(
     core = core_of(room)
     try:
         for _ in range(5):
-            found = await core.figures()
+            found = await core.collect()
             assert math.isnan(value(found, catalogue.STORAGE_FREE))
             assert value(found, catalogue.PROJECTS_TOTAL) == 0
         assert [thread.name for thread in threading.enumerate()].count("metrics-disk") == 1
@@ -175,7 +175,7 @@ async def test_distributions_are_histograms(room: Room) -> None:
     lags = Distribution((0.5, 1))
     for seconds in (0.5, 0.75, 0.75, 3):
         lags.observe(seconds)
-    found = await core_of(room, lags).figures()
+    found = await core_of(room, lags).collect()
     assert found[catalogue.EVENT_LOOP_LAG] == HistogramValue((0.5, 1), (1, 3, 4), 5.0)
     (family,) = [family for family in core_families(found) if family.name == catalogue.EVENT_LOOP_LAG.name]
     samples = {
@@ -185,7 +185,7 @@ async def test_distributions_are_histograms(room: Room) -> None:
 
 
 async def test_families_are_those_of_the_catalogue_in_its_order(room: Room) -> None:
-    found = await core_of(room).figures()
+    found = await core_of(room).collect()
     names = [family.name for family in core_families(found)]
     order = [metric.name.removesuffix("_total") if metric.kind == "counter" else metric.name for metric in found]
     assert sorted(names) == sorted(order)
@@ -205,12 +205,12 @@ async def test_figures_stay_what_they_were_while_everything_goes_on(room: Room) 
         ]
 
     await room.project("one")
-    found = await core_of(room).figures()
+    found = await core_of(room).collect()
     before = rendered()
     await room.project("two")
     room.hub.sent_by_type["agent_message"] += 5
     room.hub.sent_by_type["another"] += 5
     room.losses.add("logs")
     assert rendered() == before
-    found = await core_of(room).figures()
+    found = await core_of(room).collect()
     assert rendered() != before

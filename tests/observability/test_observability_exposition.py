@@ -205,7 +205,7 @@ async def test_a_scrape_wants_its_token(tmp_path: Path) -> None:
 async def test_many_scrapes_at_once_take_two_renderings(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
     rendered = 0
-    real = served.core.figures
+    real = served.core.collect
 
     async def slow() -> CoreValues:
         nonlocal rendered
@@ -214,7 +214,7 @@ async def test_many_scrapes_at_once_take_two_renderings(served: Served, monkeypa
         await go_on.wait()
         return await real()
 
-    monkeypatch.setattr(served.core, "figures", slow)
+    monkeypatch.setattr(served.core, "collect", slow)
     async with asyncio.TaskGroup() as group:
         first = group.create_task(served.get())
         await begun.wait()
@@ -240,13 +240,13 @@ async def test_a_scrape_sees_what_was_there_when_it_was_asked_for(served: Served
 
 async def test_a_scrape_that_is_given_up_keeps_no_other(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     go_on = asyncio.Event()
-    real = served.core.figures
+    real = served.core.collect
 
     async def slow() -> CoreValues:
         await go_on.wait()
         return await real()
 
-    monkeypatch.setattr(served.core, "figures", slow)
+    monkeypatch.setattr(served.core, "collect", slow)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await served.get()

@@ -147,7 +147,7 @@ async def room(tmp_path: Path) -> AsyncIterator[Room]:
 async def scraped(room: Room) -> dict[str, float]:
     """What a scrape says, summed by sample and by the label that matters."""
     found: dict[str, float] = {}
-    for family in [*room.metrics.registry.collect(), *core_families(await room.core.figures())]:
+    for family in [*room.metrics.registry.collect(), *core_families(await room.core.collect())]:
         for sample in family.samples:
             for key in {"", *sample.labels.values()}:
                 name = f"{sample.name} {key}".strip()

@@ -243,7 +243,7 @@ def test_what_cannot_be_an_output_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert "Not a directory" in refused(LoggingSettings(output=tmp_path / "file" / "server.log"))
     os.mkfifo(tmp_path / "fifo")
-    assert "nobody reads it" in refused(LoggingSettings(output=tmp_path / "fifo"))
+    assert "no process reads it" in refused(LoggingSettings(output=tmp_path / "fifo"))
 
 
 def test_a_closed_stream_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,7 @@ OPERATION_OF: Final[Mapping[str, str]] = {
     "server_history": "server",
     "server_overview": "server",
 }
-"""The operation of each type of request; `invalid` is a frame that is none."""
+"""The operation of each type of request; `invalid` is a frame that is not a request."""
 
 _PROJECT_ERRORS: Final = (
     errors.ForbiddenError,
@@ -110,7 +110,7 @@ _ERRORS_OF_OPERATION: Final[Mapping[str, tuple[type[PocketAgentError], ...]]] = 
         errors.ResourceLimitError,
     ),
 }
-"""Beside requests: `execution` is one that ends, or cannot begin; `storage` a write that is tried again."""
+"""Besides those of requests: `execution` is one that ends, or cannot start; `storage` a write that is retried."""
 
 ERRORS: Final = (
     *((error.code, operation) for operation, possible in _ERRORS_OF_OPERATION.items() for error in possible),
@@ -170,7 +170,7 @@ class Losses:
 
 OTHER: Final = "other"
 INVALID: Final = "invalid"
-"""The type of a frame that is no message of the protocol."""
+"""The type of a frame that is not a message of the protocol."""
 PREFIX: Final = "pocket_agent_"
 
 
@@ -228,7 +228,7 @@ def _seconds(name: str, text: str, buckets: tuple[float, ...], **labels: Sequenc
 _STATUS: Final = ("success", "error", "timeout", "killed")
 _TOKENS: Final = ("input", "output", "cacheRead", "cacheCreation")
 MEASURED: Final = ("execute", "project_join", "get_messages")
-"""The requests whose outcome and time are told by their type: those that people wait for."""
+"""The requests whose outcome and duration are counted by type: those that a user waits for."""
 TOOLS: Final = ("Bash", "Read", "Write", "Edit", "Agent", "TodoWrite", "WebFetch", "WebSearch", "Skill", "mcp")
 """Tools of the CLI (2.1.330); `mcp` is any tool of an MCP server."""
 RELOADS: Final = ("applied", "refused")
@@ -383,7 +383,7 @@ PROCESS: Final = (
     "process_open_fds",
     "process_max_fds",
 )
-"""What the client library tells of the server's process."""
+"""What the client library exports of the server's process."""
 
 
 RUNBOOK_OF_CHECK: Final[Mapping[str, str]] = {
@@ -423,11 +423,11 @@ _PAGE_HEAD: Final = """# Metrics
 Generated from the code: change the code, then run `make generate`.
 
 Prometheus scrapes `http://127.0.0.1:9090/metrics` (`metrics.host`, `metrics.port`). The answer is the text
-format, or OpenMetrics 1.0 for who asks for it; only that has exemplars, whose `trace_id` leads to the trace of
-one execution. It is compressed for who asks for it.
+format, or OpenMetrics 1.0 when the `Accept` header asks for it; only that has exemplars, whose `trace_id` is the
+trace of one execution. It is compressed when `Accept-Encoding` has gzip.
 
-A listener beyond loopback, or one with `metrics.token_file`, wants `Authorization: Bearer TOKEN`. Without a
-`metrics.token_file` the server makes the file `metrics-token` in its data directory, and its log says so:
+A listener beyond loopback, or one with `metrics.token_file`, requires `Authorization: Bearer TOKEN`. Without a
+`metrics.token_file` the server creates the file `metrics-token` in its data directory, and logs its path:
 
 ```yaml
 authorization:
@@ -438,7 +438,7 @@ With the default settings there are {series} series, as many after a year as at 
 metric exists from the start, and its labels have no other values than those below, however many projects and
 connections there are. What is not listed becomes `other` and counts in
 `pocket_agent_metric_label_overflow_total`. For `model`, `project` and `tool`, and for the `type` of the two
-metrics that tell only some requests apart, `other` is an ordinary value and does not count there.
+metrics that list only some requests, `other` is an ordinary value and does not count there.
 """
 
 
@@ -470,13 +470,13 @@ def _value_list(name: str, values: tuple[str, ...]) -> str:
 
 def _operation_section() -> Iterator[str]:
     yield "## Operations\n"
-    yield "What the `operation` of `pocket_agent_errors_total` stands for:\n"
+    yield "The values of `operation` of `pocket_agent_errors_total`:\n"
     kinds: dict[str, list[str]] = {}
     for kind, operation in OPERATION_OF.items():
         kinds.setdefault(operation, []).append(f"`{kind}`")
     for operation, types in kinds.items():
         yield f"- `{operation}`: {', '.join(types)}"
-    yield "- `execution`: the end of an execution, or a prompt that cannot begin by no fault of its own"
-    yield "- `storage`: a write that the store refused and that is tried again"
-    yield "- `connection`: a client that was not let in"
-    yield f"- `{OTHER}`: an error that is missing above\n"
+    yield "- `execution`: the end of an execution, or a prompt that cannot start yet"
+    yield "- `storage`: a write that the store refused and that is retried"
+    yield "- `connection`: a connection that was refused"
+    yield f"- `{OTHER}`: an error that is not listed above\n"

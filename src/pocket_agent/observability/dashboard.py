@@ -26,13 +26,13 @@ _IDLE_TIMES: Final = ("idle", "iowait")
 
 
 class MachineSample(NamedTuple):
-    """Figures of one moment; NaN where the system does not tell, as some containers do not.
+    """Use of the machine at one moment; NaN where the system does not report it, as in some containers.
 
     Attributes:
-        cpu_seconds: time that processors worked, of all of them.
-        cpu_total_seconds: the same with the time that they had nothing to do.
+        cpu_seconds: busy time of all processors.
+        cpu_total_seconds: busy and idle time of all processors.
         memory_bytes: memory in use.
-        read_bytes, written_bytes: what disks read and wrote.
+        read_bytes, written_bytes: bytes that the disks read and wrote.
     """
 
     cpu_seconds: float
@@ -43,7 +43,7 @@ class MachineSample(NamedTuple):
 
 
 def machine_sample() -> MachineSample:
-    """The figures of this moment; a few short reads of /proc on Linux."""
+    """Sample the machine; a few short reads of /proc on Linux."""
     times = psutil.cpu_times()._asdict()
     # Linux counts the time of guests in `user` and `nice` as well (proc_stat(5)).
     total = sum(times.values()) - times.get("guest", 0.0) - times.get("guest_nice", 0.0)
@@ -69,7 +69,7 @@ def _disk_bytes() -> tuple[float, float]:
 Reading = Sequence[float]
 """The time, then the numbers of one moment; see `CELLS`."""
 Cell = tuple[str, str]
-"""One number of a reading: the name of its sample, and the value of the one label that tells it apart."""
+"""One number of a reading: the name of its sample, and the value of its one label."""
 
 CPU_SECONDS: Final = ("process_cpu_seconds_total", "")
 MEMORY_BYTES: Final = ("process_resident_memory_bytes", "")
@@ -129,7 +129,7 @@ def _cells() -> Iterator[Cell]:
 
 
 CELLS: Final[Mapping[Cell, int]] = {place: index for index, place in enumerate(_cells(), start=1)}
-"""Where each number stands in a reading; first comes the time, in seconds of the monotonic clock."""
+"""The index of each number in a reading; index 0 is the time, in seconds of the monotonic clock."""
 
 
 class MetricSampler:
@@ -157,9 +157,9 @@ class MetricSampler:
     async def read(self) -> Reading:
         """All numbers of this moment, those of the disk a little older; NaN for what is not known."""
         found = dict.fromkeys(CELLS, 0.0)
-        figures = await self._core.figures()
+        read = await self._core.collect()
         for metric, label in _CORE.items():
-            values = figures[metric]
+            values = read[metric]
             assert not isinstance(values, HistogramValue)
             place = list(metric.labels).index(label) if label else None
             for key, value in values.items():
@@ -188,7 +188,7 @@ HOUR_SECONDS: Final = 3600.0
 
 
 class Window:
-    """The latest readings; how far back they go is what `increase` can look at.
+    """The readings of the last hour.
 
     Args:
         step: seconds between two readings.
@@ -212,7 +212,7 @@ class Window:
         return self._rows[-1][index] - self._before(seconds)[index]
 
     def rate(self, place: Cell, seconds: float) -> float:
-        """The same for each second; NaN at the first reading."""
+        """The increase per second; NaN at the first reading."""
         index, before = CELLS[place], self._before(seconds)
         elapsed = self._rows[-1][0] - before[0]
         return (self._rows[-1][index] - before[index]) / elapsed if elapsed > 0 else math.nan
@@ -246,7 +246,7 @@ _CALM: Final = 30 * _MINUTE
 """For the percentile of what happens seldom, such as executions."""
 _ENDED: Final = ("success", "error", "timeout", "killed")
 _JUDGED: Final = ("success", "error", "timeout")
-"""What counts for the success rate: who kills an execution does not say that it failed."""
+"""The statuses of the success rate; a killed execution did not fail."""
 ERRORS_PREFIX: Final = "errors."
 
 
@@ -255,16 +255,16 @@ class ChartSeries:
     """One line of a chart.
 
     Attributes:
-        name: what stands before a dot is common to the lines of one chart.
+        name: the part before a dot is common to the lines of one chart.
         unit: of its values: `count`, `per_second`, `seconds`, `bytes`, `bytes_per_second`, `usd`, or `ratio` of 1.
         about: what it says.
-        figure: its value at the newest reading; NaN when there is none.
+        value: its value at the newest reading; NaN without one.
     """
 
     name: str
     unit: str
     about: str
-    figure: Callable[[Window], float]
+    value: Callable[[Window], float]
 
 
 def _now(metric: Metric) -> Callable[[Window], float]:
@@ -482,7 +482,7 @@ class DashboardHistory:
         # A chart needs ascending times; after the clock was set back they advance by 1 ms until it has caught up.
         self._last = max(round(self._clock() * 1000), self._last + 1)
         self._window.add(row)
-        values = [_rounded(series.figure(self._window)) for series in CHART_SERIES]
+        values = [_rounded(series.value(self._window)) for series in CHART_SERIES]
         if self._fine.count % (_COARSE_SECONDS // STEP_SECONDS) == 0:
             self._coarse.add(self._last, values)
         self._fine.add(self._last, values)

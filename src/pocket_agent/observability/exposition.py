@@ -1,4 +1,4 @@
-"""`/metrics`: what a scrape gets, rendered in a thread so that no client waits for it."""
+"""`/metrics`: the answer to a scrape, rendered in a thread so that it does not delay clients."""
 
 import asyncio
 import hmac
@@ -25,13 +25,13 @@ from pocket_agent.observability.metrics import CoreCollector, CoreValues, core_f
 _TOKEN_FILE: Final = "metrics-token"  # noqa: S105 - the name of a file
 _TOKEN_BYTES: Final = 32  # 256 bits
 _YIELD_SECONDS: Final = 0.0001
-"""How long the rendering lets go of the interpreter after each family. An event loop that wants to go on
-meanwhile would have to wait for 5 ms each time (sys.getswitchinterval)."""
+"""How long the rendering thread sleeps after each family, which releases the GIL: without it the event loop would
+wait for it up to 5 ms each time (sys.getswitchinterval)."""
 _GZIP_BITS: Final = 16 + zlib.MAX_WBITS
 
 
 class ScrapeFormat(NamedTuple):
-    """What a scrape asks for."""
+    """The format that a scrape asks for."""
 
     openmetrics: bool
     gzip: bool
@@ -61,21 +61,21 @@ class Exposition:
     async def render(self, form: ScrapeFormat) -> bytes:
         """The metrics as they are at this call or later.
 
-        All who ask while a rendering is under way share the next one.
+        Requests that arrive during a rendering share the next one.
         """
         asked = self._begun
         async with self._turn:
             number, text = self._last.get(form, (0, b""))
             if number <= asked:
                 self._begun = number = self._begun + 1
-                figures = await self._core.figures()
-                text = await in_thread(lambda: self._text(form, figures), "metrics")
+                values = await self._core.collect()
+                text = await in_thread(lambda: self._text(form, values), "metrics")
                 self._last[form] = (number, text)
             return text
 
-    def _text(self, form: ScrapeFormat, figures: CoreValues) -> bytes:
+    def _text(self, form: ScrapeFormat, values: CoreValues) -> bytes:
         encode = openmetrics.generate_latest if form.openmetrics else generate_latest
-        text = encode(_YieldingCollector(self._registry, figures))
+        text = encode(_YieldingCollector(self._registry, values))
         if not form.gzip:
             return text
         compressor = zlib.compressobj(wbits=_GZIP_BITS)
@@ -83,7 +83,7 @@ class Exposition:
 
 
 class _YieldingCollector:
-    """All families, with a breath after each."""
+    """Yields all families, and sleeps after each."""
 
     def __init__(self, registry: CollectorRegistry, figures: CoreValues) -> None:
         self._registry = registry
@@ -98,7 +98,7 @@ class _YieldingCollector:
 
 
 def application(exposition: Exposition, token: str | None) -> web.Application:
-    """The application of the metrics listener; with a token, a scrape has to show it."""
+    """The application of the metrics listener; with a token, a scrape must send it."""
 
     async def metrics(request: web.Request) -> web.Response:
         if token is not None and not _is_authorized(request, token):
@@ -114,7 +114,7 @@ def application(exposition: Exposition, token: str | None) -> web.Application:
 def _scrape_format(request: web.Request) -> ScrapeFormat:
     try:
         _, content_type = choose_encoder(request.headers.get("Accept", ""))
-    except (TypeError, ValueError):  # of the library, for a version that is no number
+    except (TypeError, ValueError):  # raised by the library for a version that is not a number
         content_type = ""
     return ScrapeFormat(
         content_type.startswith("application/openmetrics-text"),
@@ -130,14 +130,14 @@ def _is_authorized(request: web.Request, token: str) -> bool:
 
 
 class ScrapeToken(NamedTuple):
-    """What a scrape has to show, and the file that holds it."""
+    """The bearer token of scrapes, and the file that holds it."""
 
     text: str
     file: Path
 
 
 def scrape_token(settings: Settings) -> ScrapeToken | None:
-    """The token of the metrics listener; None when it asks for none. Beyond loopback one is made if need be.
+    """The token of the metrics listener; None when it requires none. Beyond loopback one is created if necessary.
 
     Raises:
         ConfigurationError: the file cannot be read or made, or holds none.
@@ -157,7 +157,7 @@ def scrape_token(settings: Settings) -> ScrapeToken | None:
 
 
 def _create_token(file: Path) -> None:
-    """Write a new token, which nobody but the owner can read at any moment, nor anybody half of it.
+    """Write a new token: readable by the owner only, and never half written.
 
     Raises:
         FileExistsError: there is one already.

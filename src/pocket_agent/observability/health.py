@@ -35,13 +35,13 @@ LAG_WINDOW_SECONDS: Final = 60.0
 class LoopMonitor:
     """Sleeps, and sees how much later than asked for it is woken.
 
-    A loop that is blocked cannot tell so meanwhile; it shows in the first measurement afterwards.
+    The lag of a blocked loop is measured when it runs again.
 
     Args:
         lags: where the seconds of each measurement are counted.
 
     Attributes:
-        lags: the same.
+        lags: as given.
     """
 
     def __init__(self, lags: Distribution | None = None) -> None:
@@ -66,7 +66,7 @@ class LoopMonitor:
         """The largest lag of the last `seconds` (at most `WINDOW_SECONDS`), in seconds; 0 if there was none."""
         since = time.monotonic() - seconds
         seen = next((lag for at, lag in self._peaks if at >= since), 0.0)
-        # Who asks right after a block may come before the measurement of it.
+        # A caller right after a block may run before its measurement.
         return max(seen, self._overdue())
 
     def _overdue(self) -> float:
@@ -84,15 +84,15 @@ class LoopMonitor:
 OverallStatus = Literal["healthy", "degraded", "unhealthy"]
 
 _FRESH_SECONDS: Final = 2.0
-"""How long a result stands, so that asking often costs nothing."""
+"""Age up to which a result is reused, so that frequent requests run no checks."""
 
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """One thing to look at.
+    """One health check.
 
     Attributes:
-        look: says how it is; a PocketAgentError means unhealthy, with its message.
+        look: runs it; a PocketAgentError means unhealthy, with its message.
         seconds: how long that may take.
     """
 
@@ -101,14 +101,14 @@ class HealthCheck:
 
 
 class HealthMonitor:
-    """The latest result of each check, renewed again and again and when somebody asks.
+    """Runs the checks at an interval and on request, and keeps the latest result of each.
 
-    A check that hangs is left to hang: it counts as unhealthy, and is not begun again before it ends.
+    A check that hangs counts as unhealthy and is not started again before it ends.
 
     Args:
         checks: by name.
         settings: how often.
-        observer: told of each status that differs from the one before.
+        observer: gets an event for each status that differs from the one before.
     """
 
     def __init__(self, checks: Mapping[str, HealthCheck], settings: HealthSettings, observer: Observer) -> None:
@@ -148,7 +148,7 @@ class HealthMonitor:
         return {watch.name: watch.result for watch in watches}
 
     def known(self) -> dict[str, tuple[CheckData | None, float | None]]:
-        """The latest result of each check, None before the first, and since when its status is the same (Unix time)."""
+        """The latest result of each check, None before the first, and when its status last changed (Unix time)."""
         return {watch.name: (watch.result, watch.since) for watch in self._watches.values()}
 
     def _begin(self, tasks: asyncio.TaskGroup, watch: "_CheckState") -> None:
@@ -179,7 +179,7 @@ class HealthMonitor:
 
 
 class _CheckState:
-    """A check, its latest result and whether it runs; `settled` while nobody needs to wait for it."""
+    """A check, its latest result and whether it runs; `settled` is set unless a result is awaited."""
 
     def __init__(self, name: str, check: HealthCheck) -> None:
         self.name = name
@@ -217,9 +217,9 @@ _GIB: Final = 2**30
 _CHECK_SECONDS: Final = 6.0
 """Longest check."""
 _STORAGE_SECONDS: Final = 10.0
-"""The same for the store: twice as long as a commit waits for a lock of another program, which can then be told."""
+"""Longest check of the store: twice the time that a commit waits for another program's lock, which it then reports."""
 _CLAUDE_SECONDS: Final = 12.0
-"""The same for the CLI, which has a bound of its own for naming its version."""
+"""Longest check of the CLI, whose `--version` has its own timeout."""
 _VERSION_SECONDS: Final = 300.0
 """How often the CLI is really run, when nothing is wrong with it."""
 _STUCK_SECONDS: Final = 30.0
@@ -229,7 +229,7 @@ _MAX_NAMED: Final = 3
 
 
 class CheckConditions:
-    """What events told and still holds. It is an `Observer` of the core.
+    """State that the checks need, kept from events. It is an `Observer` of the core.
 
     Attributes:
         certificate: the one in use; None without TLS.
@@ -256,11 +256,11 @@ class CheckConditions:
 
 
 class HealthChecks:
-    """Looks at the parts of a server.
+    """The checks of one server.
 
     Attributes:
-        claude: the CLI as it was found last.
-        free_bytes: what was left on the disk of the data directory.
+        claude: the CLI as the last check found it.
+        free_bytes: free space on the disk of the data directory.
     """
 
     def __init__(
@@ -382,7 +382,7 @@ async def in_thread(work: Callable[[], Result], name: str) -> Result:
     """The result of a call that a disk may hold up; the end of the server does not wait for its thread.
 
     Threads are kept and used again by name. `Thread.start` waits for the new thread, for ever when that thread
-    has no memory to begin with, so a server must not start threads from its event loop again and again.
+    gets no memory, so a server must not repeatedly start threads from its event loop.
     """
     done: Future[Result] = Future()
     done.set_running_or_notify_cancel()

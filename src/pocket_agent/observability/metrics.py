@@ -58,7 +58,7 @@ class _Children(Generic[Child]):
         self._known = tuple(frozenset(values) for values in metric.labels.values())
 
     def _child(self, key: tuple[str, ...]) -> Child | None:
-        """The child of these values, or the one of `other` in their place; None when there is none of that either."""
+        """The child of these values, or else the one of `other`; None without either."""
         found = self._made.get(key)
         if found is not None:
             return found
@@ -151,7 +151,7 @@ NameOf = Callable[[str], str | None]
 """The name of a project by its id; None when there is no such project."""
 
 _MCP: Final = "mcp__"
-"""What the names of MCP tools begin with (CLI 2.1.330)."""
+"""Prefix of the names of MCP tools (CLI 2.1.330)."""
 _TOOL_ALIASES: Final = {"Task": "Agent"}
 """The CLI (2.1.330) lists a tool by the first name and calls it by the second."""
 
@@ -162,10 +162,10 @@ def no_project_name(_: str) -> None:
 
 
 class MetricObserver:
-    """Counts what happens. It is an `Observer` of the core; every child exists from the start.
+    """Counts events. It is an `Observer` of the core; every child exists from the start.
 
     Args:
-        settings: the models and projects that are told apart.
+        settings: the models and projects that have label values of their own.
         name_of: finds the name of a project.
         identify: finds the trace that an exemplar points to.
 
@@ -185,7 +185,7 @@ class MetricObserver:
         identify: Identify = untraced,
     ) -> None:
         settings = settings if settings is not None else MetricsSettings()
-        # The time of a child's making tells nothing here and doubles the series.
+        # `_created` samples would double the number of series.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library gives it no types
         self.registry = CollectorRegistry()
         self.dropped = 0
@@ -350,7 +350,7 @@ class MetricObserver:
 _PROC_CGROUP: Final = Path("/proc/self/cgroup")
 _CGROUP_ROOT: Final = Path("/sys/fs/cgroup")
 _UNLIMITED_V1: Final = 2**60
-"""What a group of version 1 has where there is no limit is about 2**63, rounded down to whole pages."""
+"""A cgroup of version 1 without a limit has about 2**63, rounded down to whole pages."""
 
 
 def memory_limit(setting: int, *, proc: Path = _PROC_CGROUP, root: Path = _CGROUP_ROOT) -> int:
@@ -358,7 +358,7 @@ def memory_limit(setting: int, *, proc: Path = _PROC_CGROUP, root: Path = _CGROU
 
     Args:
         setting: the limit of the settings; 0 for none.
-        proc: tells the groups of the process (cgroups(7), /proc/PID/cgroup).
+        proc: lists the groups of the process (cgroups(7), /proc/PID/cgroup).
         root: where the file systems of the groups are mounted.
     """
     found = [setting] if setting > 0 else []
@@ -393,7 +393,7 @@ def _cgroup_limits(root: Path, path: str, name: str) -> list[int]:
 
 
 _DISK_SECONDS: Final = 1.0
-"""How long a scrape waits for the disk; what it then does not know is NaN."""
+"""How long a scrape waits for the disk; after that the values are NaN."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,11 +407,11 @@ class HistogramValue:
 
 Values = Mapping[tuple[str, ...], float]
 CoreValues = Mapping[Metric, Values | HistogramValue]
-"""What each metric says at a moment: values by the values of its labels, or buckets."""
+"""The value of each metric: by the values of its labels, or buckets."""
 
 
 class CoreCollector:
-    """The figures that nobody counts for a metric's sake.
+    """Reads the metrics that the core keeps as plain numbers.
 
     Args:
         hub, projects, store, losses: where they are.
@@ -444,9 +444,9 @@ class CoreCollector:
         self._process = psutil.Process()
         self._build = (__version__, find_revision(), platform.python_version())
 
-    async def figures(self) -> CoreValues:
-        """All figures of one moment; those of the disk are a little older."""
-        free, size = await self._disk.figures()
+    async def collect(self) -> CoreValues:
+        """All values of one moment; those of the disk are a little older."""
+        free, size = await self._disk.read()
         hub, projects = self._hub, self._projects
         sessions = projects.all()
         return {
@@ -498,14 +498,14 @@ class CoreCollector:
 
 
 class _DiskReader:
-    """Asks the disk in a thread: one that hangs, as over a network, must not keep the rest from a scrape."""
+    """Asks the disk in a thread, so that a disk that hangs, such as one over a network, does not hold up a scrape."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._asked = False
 
-    async def figures(self) -> tuple[float, float]:
-        """Free space, and the size of the database, in bytes; NaN when the disk does not tell."""
+    async def read(self) -> tuple[float, float]:
+        """Free space, and the size of the database, in bytes; NaN when the disk does not answer."""
         if not self._asked:  # else the last question is still without an answer
             self._asked = True
             with suppress(TimeoutError):
@@ -536,10 +536,10 @@ def _histogram_value(found: Distribution) -> HistogramValue:
     return HistogramValue(found.bounds, tuple(found.cumulative()), found.total)
 
 
-def core_families(figures: CoreValues) -> Iterator[Family]:
-    """The figures as the client library's families, in the order of the catalogue; for any thread."""
+def core_families(values: CoreValues) -> Iterator[Family]:
+    """The values as families of the client library, in the order of the catalogue; for any thread."""
     for metric in catalogue.CATALOGUE:
-        found = figures.get(metric)
+        found = values.get(metric)
         if isinstance(found, HistogramValue):
             yield _histogram(metric, found)
         elif found is not None:

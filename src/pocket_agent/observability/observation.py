@@ -17,7 +17,6 @@ from pocket_agent.observability.health import CheckConditions, HealthChecks, Hea
 from pocket_agent.observability.metrics import CoreCollector, MetricObserver
 from pocket_agent.observability.status import (
     ExecutionCounts,
-    OverviewReport,
     RecentErrors,
     SlowExecutions,
     StatusReport,
@@ -156,9 +155,17 @@ class Observability:
         # Not the collector of the scrapes: each waits for its own answer from the disk.
         self.core = self._collector(hub, projects, store)
         self.history = DashboardHistory(MetricSampler(self.metrics.registry, self.core, self.loop))
-        overview = OverviewReport(projects, self.checks, self.health, self.core, self._errors, self._slow)
         self.report = StatusReport(
-            hub, self.checks, self.health, settings, self._counts, projects, overview, self.history
+            hub,
+            projects,
+            settings,
+            self.checks,
+            self.health,
+            self.core,
+            self.history,
+            self._counts,
+            self._errors,
+            self._slow,
         )
 
     def loops(self) -> dict[str, Callable[[], Awaitable[None]]]:

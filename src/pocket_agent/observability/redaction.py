@@ -33,7 +33,7 @@ def redact(text: str) -> str:
 
 
 def strip_quotations(text: str) -> str:
-    """The text without what stands in quotation marks, as values do in messages and in `repr`s."""
+    """The text without quoted values, as messages and `repr`s contain them."""
     return _QUOTED.sub("'…'", text)
 
 
@@ -52,7 +52,7 @@ _BUILTIN_OWN_WORDS: Final = (
 """Of these only the types themselves, since a library's subclass may say more."""
 _MAX_FRAMES: Final = 25
 _MAX_CHAIN: Final = 5
-"""How many exceptions of a chain, or of a group, are told."""
+"""Exceptions of a chain, or of a group, that are logged."""
 _MAX_MESSAGE: Final = 500
 
 
@@ -63,7 +63,7 @@ def error_name(error: BaseException) -> str:
 
 
 def error_message(error: BaseException) -> str:
-    """What an exception says, in one line without secrets; empty where it may quote somebody."""
+    """The message of an exception, in one line without secrets; empty where it may quote a value."""
     builtin = type(error).__module__ == "builtins" and isinstance(error, _BUILTIN_OWN_WORDS)
     if not builtin and not isinstance(error, _OWN_WORDS):
         return ""
@@ -89,7 +89,7 @@ def redacted_traceback(error: BaseException) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[tuple[BaseException, str]]:
-    """The exceptions that led to one, the oldest first, and what stands between each and the next."""
+    """The exceptions of a chain, the oldest first, each with the text between it and the next."""
     links: list[tuple[BaseException, str]] = [(error, "")]
     while len(links) < _MAX_CHAIN:
         last = links[-1][0]

@@ -232,7 +232,7 @@ class OtlpCollector:
 
 
 class _OtlpSession(requests.Session):
-    """Goes to the collector and nowhere else: by no proxy, with no password of a .netrc, after no redirect.
+    """Connects to the collector only: without a proxy, without a password of a .netrc, without following redirects.
 
     Attributes:
         outcome: a status, or the kind of fault.
@@ -249,7 +249,7 @@ class _OtlpSession(requests.Session):
         """Send one request.
 
         Raises:
-            requests.RequestException: there is no answer, or one that points elsewhere.
+            requests.RequestException: there is no answer, or it is a redirect.
         """
         try:
             response = super().send(request, **options)
@@ -258,7 +258,7 @@ class _OtlpSession(requests.Session):
             raise
         self.outcome = f"HTTP {response.status_code}"
         if 300 <= response.status_code < 400:
-            # The SDK would take it for success, and it may lead to anybody.
+            # The SDK would take a redirect for success, and it may lead to another host.
             raise requests.TooManyRedirects(self.outcome)
         if response.ok:
             self.rejected = _rejected(response.content)

@@ -3,7 +3,7 @@
 import platform
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from heapq import nlargest
 from typing import Final
@@ -129,7 +129,7 @@ class RecentErrors:
         correlation_id: str | None = None,
         project_id: str | None = None,
     ) -> None:
-        # What stands in quotation marks is what a client gave; what a code means says nothing of anybody.
+        # Quoted values come from clients; the description of an error code contains none.
         text = (
             truncate(redact(strip_quotations(message)), _MAX_ERROR_TEXT) if message else self._meanings.get(code, code)
         )
@@ -167,68 +167,173 @@ class SlowExecutions:
         return nlargest(_MAX_SLOWEST, lately, key=lambda event: event.duration)
 
 
+class ExecutionCounts:
+    """Counts executions and their time since the start. It is an `Observer` of the core."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.success = 0
+        self.failed = 0
+        self.seconds = 0.0
+
+    def emit(self, event: Event) -> None:
+        """Count an execution that is over."""
+        if isinstance(event, events.ExecutionFinished):
+            self.total += 1
+            self.seconds += event.duration
+            if event.status == ExecutionStatus.SUCCESS:
+                self.success += 1
+            elif event.status in {ExecutionStatus.ERROR, ExecutionStatus.TIMEOUT}:
+                self.failed += 1
+
+
 _DAY: Final = 86_400.0
+_GIB: Final = 2**30
 _MAX_SHOWN: Final = 20
-"""Executions that run now, and errors, that are told of at most."""
+"""Running executions, and errors, of an overview."""
+_HEALTH_WAIT_SECONDS: Final = 6.0
+"""How long `health` waits for checks that take time."""
+_READY_WAIT_SECONDS: Final = 1.0
+"""How long `unready` waits; it is asked often, by clients with short timeouts."""
 
 
-class OverviewReport:
-    """Makes `server_overview` out of what others keep; it waits for nothing.
+class StatusReport:
+    """Answers the requests about the server itself, and the HTTP health endpoints.
 
     Args:
-        projects, inspector, health, incidents, slowest: where it is kept.
-        core: the limits, as a scrape gets them.
+        hub, projects, settings: the core and its limits.
+        checks, health: the health checks and their results.
+        core: limits and their usage, as a scrape reads them.
+        history: the time series of `/dashboard`.
+        counts, errors, slow: what was observed since the start.
     """
 
     def __init__(
         self,
+        hub: Hub,
         projects: Projects,
-        inspector: HealthChecks,
+        settings: Settings,
+        checks: HealthChecks,
         health: HealthMonitor,
         core: CoreCollector,
-        incidents: RecentErrors,
-        slowest: SlowExecutions,
+        history: DashboardHistory,
+        counts: ExecutionCounts,
+        errors: RecentErrors,
+        slow: SlowExecutions,
     ) -> None:
+        self._hub = hub
         self._projects = projects
-        self._inspector = inspector
+        self._settings = settings
+        self._checks = checks
         self._health = health
         self._core = core
-        self._incidents = incidents
-        self._slowest = slowest
-        self._started = time.time()
-        self._began = time.monotonic()
+        self._history = history
+        self._counts = counts
+        self._errors = errors
+        self._slow = slow
+        self._started, self._started_at = time.monotonic(), time.time()
+        self._process = psutil.Process()
+        self._process.cpu_percent()  # the first call only sets the mark that the next one measures from
+        self._rate = (self._started, 0)
         self._revision = find_revision()
 
-    def data(self) -> ServerOverviewData:
-        """How things are now."""
-        known = self._health.known()
-        checks = {name: result or CheckData("warning", "Not checked yet.") for name, (result, _) in known.items()}
+    async def health(self) -> HealthCheckData:
+        """The status of the server, by check results that are a few seconds old at most."""
+        checks = _known(await self._health.look(wait=_HEALTH_WAIT_SECONDS))
+        return HealthCheckData(
+            status=overall_status(checks),
+            version=__version__,
+            uptime=self._uptime(),
+            connections=self._connections(),
+            projects=self._project_counts(),
+            resources=ResourceFigures(
+                cpu_percent=self._process.cpu_percent(),
+                memory_mb=round(self._process.memory_info().rss / 2**20, 1),
+                disk_free_gb=round(self._checks.free_bytes / _GIB, 3),
+            ),
+            claude=self._checks.claude,
+            checks=checks,
+        )
+
+    async def unready(self) -> str | None:
+        """Why the server is not ready for work, in a line; None when it is.
+
+        Without the CLI, or with little disk space left, clients can still view everything.
+        """
+        found = await self._health.look("storage", "disk", wait=_READY_WAIT_SECONDS)
+        for name, result in found.items():
+            if result is None:
+                return "starting"
+            if result.status == "unhealthy":
+                return f"{name}: {result.message}"
+        return None
+
+    def stats(self) -> ServerStatsData:
+        """Statistics since the start."""
+        counts, now, sent = self._counts, time.monotonic(), self._hub.sent
+        since, before = self._rate
+        if now - since >= 1:
+            self._rate = (now, sent)
+        return ServerStatsData(
+            connections=self._connections(),
+            projects=self._project_counts(),
+            executions=ExecutionFigures(
+                active=self._projects.capacity.executing,
+                total=counts.total,
+                success=counts.success,
+                failed=counts.failed,
+                avg_duration_ms=round(counts.seconds / counts.total * 1000, 3) if counts.total else 0.0,
+            ),
+            messages=MessageFigures(
+                sent=sent,
+                received=self._hub.received,
+                rate_per_sec=round((sent - before) / max(now - since, 0.001), 1),
+            ),
+            uptime=self._uptime(),
+            cost=CostFigures(self._projects.budget.spent_usd, self._projects.budget.limit_usd),
+        )
+
+    def overview(self) -> ServerOverviewData:
+        """Checks, limits, slow executions and recent errors; it does not block."""
+        states = self._health.known()
+        checks = _known({name: result for name, (result, _) in states.items()})
+        limits, usage = self._core.limits(), self._core.usage()
+        running = [shown for session in self._projects.all() if (shown := _running(session)) is not None]
         return ServerOverviewData(
             status=overall_status(checks),
             version=__version__,
             revision=self._revision,
             python_version=platform.python_version(),
-            started_at=_rfc3339(self._started),
-            uptime=int(time.monotonic() - self._began),
-            claude=self._inspector.claude,
+            started_at=_rfc3339(self._started_at),
+            uptime=self._uptime(),
+            claude=self._checks.claude,
             checks=[
-                CheckStateData(name, check.status, check.message, _optional(known[name][1]), RUNBOOK_OF_CHECK.get(name))
+                CheckStateData(
+                    name, check.status, check.message, _optional(states[name][1]), RUNBOOK_OF_CHECK.get(name)
+                )
                 for name, check in checks.items()
             ],
-            limits=self._limits(),
-            running=self._running(),
-            slowest=[self._ended(event) for event in self._slowest.found(time.time() - _DAY)],
-            errors=[_error(incident) for incident in self._incidents.newest()[:_MAX_SHOWN]],
+            limits=[
+                LimitData(name, usage[name,], limits[name,], RUNBOOK_OF_LIMIT.get(name)) for name in catalogue.LIMITS
+            ],
+            running=sorted(running, key=lambda execution: execution.started_at)[:_MAX_SHOWN],
+            slowest=[self._ended(event) for event in self._slow.found(time.time() - _DAY)],
+            errors=[_error(error) for error in self._errors.newest()[:_MAX_SHOWN]],
         )
 
-    def _limits(self) -> list[LimitData]:
-        limits, usage = self._core.limits(), self._core.usage()
-        return [LimitData(name, usage[name,], limits[name,], RUNBOOK_OF_LIMIT.get(name)) for name in catalogue.LIMITS]
+    def history(self, seconds: int) -> HistoryFollower:
+        """A reader of the time series of the last `seconds`, and of each new point."""
+        return self._history.follow(seconds)
 
-    def _running(self) -> list[SlowExecutionData]:
-        """The executions that run, the longest first."""
-        found = [shown for session in self._projects.all() if (shown := _running(session)) is not None]
-        return sorted(found, key=lambda execution: execution.started_at)[:_MAX_SHOWN]
+    def _uptime(self) -> int:
+        return int(time.monotonic() - self._started)
+
+    def _connections(self) -> ConnectionFigures:
+        return ConnectionFigures(len(self._hub.sinks), self._settings.limits.max_connections)
+
+    def _project_counts(self) -> ProjectFigures:
+        executing = self._projects.capacity.executing
+        return ProjectFigures(len(self._projects), self._settings.limits.max_projects, executing)
 
     def _ended(self, event: ExecutionFinished) -> SlowExecutionData:
         return SlowExecutionData(
@@ -242,6 +347,11 @@ class OverviewReport:
             waited_ms=round(event.waited * 1000),
             waiting=False,
         )
+
+
+def _known(found: Mapping[str, CheckData | None]) -> dict[str, CheckData]:
+    """The results, with a warning for a check that has none yet."""
+    return {name: result or CheckData("warning", "Not checked yet.") for name, result in found.items()}
 
 
 def _running(session: Session) -> SlowExecutionData | None:
@@ -282,133 +392,3 @@ def _rfc3339(seconds: float) -> str:
 
 def _optional(seconds: float | None) -> str | None:
     return _rfc3339(seconds) if seconds is not None else None
-
-
-_GIB: Final = 2**30
-_HEALTH_WAIT_SECONDS: Final = 6.0
-"""How long who asks for the health waits for checks that take time."""
-_READY_WAIT_SECONDS: Final = 1.0
-"""The same for who only asks whether the server is ready, which is asked often and with short patience."""
-
-
-class ExecutionCounts:
-    """Counts executions and their time since the start. It is an `Observer` of the core."""
-
-    def __init__(self) -> None:
-        self.total = 0
-        self.success = 0
-        self.failed = 0
-        self.seconds = 0.0
-
-    def emit(self, event: Event) -> None:
-        """Count an execution that is over."""
-        if isinstance(event, events.ExecutionFinished):
-            self.total += 1
-            self.seconds += event.duration
-            if event.status == ExecutionStatus.SUCCESS:
-                self.success += 1
-            elif event.status in {ExecutionStatus.ERROR, ExecutionStatus.TIMEOUT}:
-                self.failed += 1
-
-
-class StatusReport:
-    """Answers the requests about the server itself, and the HTTP health endpoints."""
-
-    def __init__(
-        self,
-        hub: Hub,
-        inspector: HealthChecks,
-        health: HealthMonitor,
-        settings: Settings,
-        tally: ExecutionCounts,
-        projects: Projects,
-        overview: OverviewReport,
-        history: DashboardHistory,
-    ) -> None:
-        self._hub = hub
-        self._inspector = inspector
-        self._health = health
-        self._settings = settings
-        self._tally = tally
-        self._projects = projects
-        self._overview = overview
-        self._history = history
-        self._started = time.monotonic()
-        self._process = psutil.Process()
-        self._process.cpu_percent()  # the first call only sets the mark that the next one measures from
-        self._rate = (self._started, 0)
-
-    async def health(self) -> HealthCheckData:
-        """Say how things are, by checks that are a few seconds old at most."""
-        found = await self._health.look(wait=_HEALTH_WAIT_SECONDS)
-        checks = {name: result or CheckData("warning", "Not checked yet.") for name, result in found.items()}
-        return HealthCheckData(
-            status=overall_status(checks),
-            version=__version__,
-            uptime=self._uptime(),
-            connections=self._connections(),
-            projects=self._project_figures(),
-            resources=ResourceFigures(
-                cpu_percent=self._process.cpu_percent(),
-                memory_mb=round(self._process.memory_info().rss / 2**20, 1),
-                disk_free_gb=round(self._inspector.free_bytes / _GIB, 3),
-            ),
-            claude=self._inspector.claude,
-            checks=checks,
-        )
-
-    async def unready(self) -> str | None:
-        """Why the server may not take work, in a line; None when it may.
-
-        Without the CLI, or with little space left, everything that is there can still be viewed.
-        """
-        found = await self._health.look("storage", "disk", wait=_READY_WAIT_SECONDS)
-        for name, result in found.items():
-            if result is None:
-                return "starting"
-            if result.status == "unhealthy":
-                return f"{name}: {result.message}"
-        return None
-
-    def stats(self) -> ServerStatsData:
-        """Figures since the start."""
-        tally, now, sent = self._tally, time.monotonic(), self._hub.sent
-        since, before = self._rate
-        if now - since >= 1:
-            self._rate = (now, sent)
-        return ServerStatsData(
-            connections=self._connections(),
-            projects=self._project_figures(),
-            executions=ExecutionFigures(
-                active=self._projects.capacity.executing,
-                total=tally.total,
-                success=tally.success,
-                failed=tally.failed,
-                avg_duration_ms=round(tally.seconds / tally.total * 1000, 3) if tally.total else 0.0,
-            ),
-            messages=MessageFigures(
-                sent=sent,
-                received=self._hub.received,
-                rate_per_sec=round((sent - before) / max(now - since, 0.001), 1),
-            ),
-            uptime=self._uptime(),
-            cost=CostFigures(self._projects.budget.spent_usd, self._projects.budget.limit_usd),
-        )
-
-    def overview(self) -> ServerOverviewData:
-        """Checks, limits, slow executions and the last errors."""
-        return self._overview.data()
-
-    def history(self, seconds: int) -> HistoryFollower:
-        """The figures of the last so many seconds, and those that come."""
-        return self._history.follow(seconds)
-
-    def _uptime(self) -> int:
-        return int(time.monotonic() - self._started)
-
-    def _connections(self) -> ConnectionFigures:
-        return ConnectionFigures(len(self._hub.sinks), self._settings.limits.max_connections)
-
-    def _project_figures(self) -> ProjectFigures:
-        executing = self._projects.capacity.executing
-        return ProjectFigures(len(self._projects), self._settings.limits.max_projects, executing)

@@ -103,9 +103,9 @@ _COLUMNS: Final[Mapping[type[Event], tuple[_Column, ...]]] = {kind: _columns(kin
 
 
 TOP: Final = ("correlation_id", "project_id", "duration_ms", "trace_id", "span_id")
-"""The fields that stand at the top of a line, in their order; all others stand in `fields`."""
+"""The fields at the top level of a line, in their order; all others are in `fields`."""
 _MAX_TEXT: Final = 1000
-"""Characters of a text beyond which it is cut."""
+"""Characters of a text; longer ones are truncated."""
 _INT64: Final = 2**63
 _PLAIN: Final = re.compile(r"[\w./:@+,-]+")
 _COLOURS: Final = {"debug": "36", "info": "32", "warning": "33", "error": "31"}
@@ -244,7 +244,7 @@ class LogOutput(Protocol):
         """Write lines in order; returns how many were written whole, fewer when it is refused."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close it."""
 
 
 class StreamOutput:
@@ -258,14 +258,14 @@ class StreamOutput:
 
     def write(self, lines: Sequence[bytes]) -> int:
         """See `Output`."""
-        head = b"\n" if self._torn else b""  # who reads on sees that the line before was cut
+        head = b"\n" if self._torn else b""  # ends the line that was cut off
         data = memoryview(head + b"".join(lines))
         done = 0
         with contextlib.suppress(OSError):  # the reader is gone, or the device is full
             while done < len(data):
                 try:
                     done += os.write(self._descriptor, data[done:])
-                except BlockingIOError:  # somebody who shares it made it non-blocking
+                except BlockingIOError:  # another process that shares it made it non-blocking
                     poll = select.poll()
                     poll.register(self._descriptor, select.POLLOUT)
                     poll.poll(_POLL_MILLISECONDS)
@@ -282,7 +282,7 @@ class StreamOutput:
 class FileOutput:
     """A file of mode 0600; when it is full it becomes FILE.1, and the one before FILE.2, and so on.
 
-    A file that somebody else moved or removed (logrotate) is made anew at the next line.
+    A file that was moved or removed (logrotate) is created again for the next line.
     """
 
     def __init__(self, path: Path, *, max_bytes: int, max_files: int) -> None:
@@ -291,7 +291,7 @@ class FileOutput:
         Args:
             path: the file; missing directories are made, for the owner alone.
             max_bytes: its largest size; 0: no limit.
-            max_files: how many full ones are kept beside it.
+            max_files: how many rotated files are kept.
 
         Raises:
             OSError: it cannot be opened.
@@ -408,7 +408,7 @@ def open_output(settings: LoggingSettings) -> LogOutput:
             try:
                 return _file(path, settings)
             except OSError as error:
-                reason = "nobody reads it" if error.errno == errno.ENXIO else error.strerror or str(error)
+                reason = "no process reads it" if error.errno == errno.ENXIO else error.strerror or str(error)
                 raise ConfigurationError(f"The log {path} (logging.output) cannot be written: {reason}.") from error
 
 
@@ -433,12 +433,12 @@ def is_terminal(settings: LoggingSettings) -> bool:
 
 
 MOST_BYTES: Final = 8 * 2**20
-"""Lines that wait beyond this are dropped, and counted."""
+"""Largest size of the queued lines; further ones are dropped, and counted."""
 _MAX_BATCH_BYTES: Final = 256 * 1024
 
 
 class LogWriter:
-    """Lines on their way to an output. Any thread may write; nobody waits."""
+    """Queues lines for an output. Any thread may write, and does not block."""
 
     def __init__(
         self, output: LogOutput, losses: Losses, notice: Callable[[int], bytes], *, most_bytes: int = MOST_BYTES
@@ -448,7 +448,7 @@ class LogWriter:
         Args:
             output: where the lines go; closed at the end.
             losses: where dropped lines are counted.
-            notice: the line that tells how many were lost, written when lines can be written again.
+            notice: makes the line that reports how many were lost, written when the output accepts lines again.
             most_bytes: how much may wait.
         """
         self._output = output
@@ -457,15 +457,15 @@ class LogWriter:
         self._most_bytes = most_bytes
         self._lines: deque[bytes] = deque()
         self._bytes = 0
-        self._untold = 0
+        self._unreported = 0
         self._closing = False
-        # Its lock can be taken again by the thread that holds it: a collected object may log in the midst of `write`.
+        # Its lock can be taken again by the thread that holds it: a destructor that runs inside `write` may log.
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="log", daemon=True)
         self._thread.start()
 
     def write(self, line: bytes) -> None:
-        """Hand over a line."""
+        """Queue a line."""
         with self._changed:
             if self._closing or self._bytes + len(line) > self._most_bytes:
                 self._lose(1)
@@ -476,7 +476,7 @@ class LogWriter:
                 self._changed.notify()
 
     def close(self, seconds: float) -> None:
-        """Write what waits, for at most so many seconds; the rest is lost, and counted."""
+        """Write the queued lines for at most `seconds`; the rest is lost, and counted."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -488,17 +488,17 @@ class LogWriter:
     def _lose(self, count: int) -> None:
         if count:
             self._losses.add("logs", count)
-            self._untold += count
+            self._unreported += count
 
     def _work(self) -> None:
         while batch := self._batch():
             refused = len(batch) - self._output.write(batch)
             with self._changed:
                 self._lose(refused)
-                tell = not refused and not self._lines
-            if tell:
-                self._tell()
-        self._tell()
+                report = not refused and not self._lines
+            if report:
+                self._report_lost()
+        self._report_lost()
         self._output.close()
 
     def _batch(self) -> list[bytes]:
@@ -514,19 +514,19 @@ class LogWriter:
             self._bytes -= size
             return batch
 
-    def _tell(self) -> None:
-        """Say how many lines were lost, if any were since it was said last."""
+    def _report_lost(self) -> None:
+        """Write how many lines were lost since the last report, if any."""
         with self._changed:
-            count, self._untold = self._untold, 0
+            count, self._unreported = self._unreported, 0
         if count and not self._output.write([self._notice(count)]):
             with self._changed:
-                self._untold += count
+                self._unreported += count
 
 
 _OWN: Final = "pocket_agent."
 _REPEAT_SECONDS: Final = 60.0
 _MOST_KINDS: Final = 1000
-"""Kinds of complaints whose repetitions are counted."""
+"""Kinds of records whose repetitions are counted."""
 _MAX_LIBRARY_TEXT: Final = 300
 
 Write = Callable[[str, str, Mapping[str, object]], None]
@@ -536,7 +536,7 @@ Write = Callable[[str, str, Mapping[str, object]], None]
 class LibraryHandler(logging.Handler):
     """Makes lines out of the records of `logging`.
 
-    Those of the server's own modules are taken as they are: the message, and as fields what stands in
+    Those of the server's own modules are logged as they are: the message, and as fields those in
     `extra={"fields": {...}}`.
     """
 
@@ -553,7 +553,7 @@ class LibraryHandler(logging.Handler):
         self._seen: dict[tuple[str, str, int], tuple[float, int]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record's line; a record that cannot be rendered is still told of."""
+        """Write the record's line, even of a record that cannot be formatted."""
         level = "error" if record.levelno >= logging.ERROR else "warning"
         error = record.exc_info[1] if record.exc_info else None
         if record.name.startswith(_OWN):
@@ -570,11 +570,11 @@ class LibraryHandler(logging.Handler):
             self._write(level, "library message", fields)
 
     def _repetitions(self, kind: tuple[str, str, int]) -> int | None:
-        """How often this kind came since it was told last; None when it is not to be told now."""
+        """How often this kind was suppressed since it was last logged; None when it is suppressed now."""
         now = self._clock()
-        told, repeated = self._seen.get(kind, (now - _REPEAT_SECONDS, 0))
-        if now - told < _REPEAT_SECONDS:
-            self._seen[kind] = (told, repeated + 1)
+        logged, repeated = self._seen.get(kind, (now - _REPEAT_SECONDS, 0))
+        if now - logged < _REPEAT_SECONDS:
+            self._seen[kind] = (logged, repeated + 1)
             return None
         if len(self._seen) >= _MOST_KINDS:
             self._seen.clear()
@@ -583,7 +583,7 @@ class LibraryHandler(logging.Handler):
 
 
 def redact_record(record: logging.LogRecord) -> str:
-    """What a library's record says, as far as it cannot be a secret or somebody's words."""
+    """The text of a library's record without what may be a secret or a quoted value."""
     template, args = str(record.msg), record.args
     try:
         if isinstance(args, Mapping):
@@ -613,7 +613,7 @@ def _argument(value: object) -> object:
 
 @contextlib.contextmanager
 def capture_libraries(write: Write) -> Iterator[None]:
-    """Take over the records of `logging`, Python's warnings, and exceptions that nobody catches outside the loop."""
+    """Log the records of `logging`, Python's warnings, and uncaught exceptions outside the event loop."""
     root, handler = logging.getLogger(), LibraryHandler(write)
     level = root.level
     hooks = warnings.showwarning, threading.excepthook, sys.unraisablehook

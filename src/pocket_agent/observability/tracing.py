@@ -47,7 +47,7 @@ class TraceIdentity(NamedTuple):
 
 
 Identify = Callable[[ExecutionContext], TraceIdentity | None]
-"""The span of an execution, the same one at each call; None when tracing is off."""
+"""Returns the span of an execution, identical at each call; None when tracing is off."""
 
 
 def untraced(_: ExecutionContext) -> None:
@@ -81,7 +81,7 @@ class TraceSampler:
     parent_based: bool = True
 
     def keeps(self, trace_id: str, parent: RemoteSpan | None) -> bool:
-        """Whether the trace is kept; the same answer as any SDK gives that samples by trace id."""
+        """Whether the trace is kept, decided as any SDK does that samples by trace id."""
         if parent is not None and self.parent_based:
             return parent.sampled
         return int(trace_id[16:], 16) < round(self.ratio * 2**64)
@@ -106,12 +106,12 @@ def trace_identity(context: ExecutionContext, sampler: TraceSampler) -> TraceIde
 
 
 def span_id(context: ExecutionContext, key: str) -> str:
-    """The id of a span of an execution; `key` tells it from the others of the same execution."""
+    """The id of a span of an execution; `key` is unique within the execution."""
     return _digest(context, f"span:{key}", 8)
 
 
 def traceparent(identity: TraceIdentity) -> str:
-    """The same as the header that hands a trace on (W3C Trace Context, section 3.2)."""
+    """The `traceparent` header of a span (W3C Trace Context, section 3.2)."""
     return f"00-{identity.trace_id}-{identity.span_id}-{int(identity.sampled):02x}"
 
 
@@ -162,7 +162,7 @@ class Telemetry:
 
     Attributes:
         traces: None when tracing is off.
-        ignored: what was asked for and is not possible.
+        ignored: settings and variables that are ignored.
     """
 
     traces: TraceOptions | None
@@ -247,7 +247,7 @@ def _resource(settings: Settings, reader: "_OtelEnvironment") -> dict[str, str |
     attributes: dict[str, str | int] = {
         "service.name": str(fields.get("service", "pocket-agent-server")),
         "service.version": __version__,
-        # The same one after a restart: it is this data directory on this machine.
+        # Derived from the data directory and the machine, so it does not change with a restart.
         "service.instance.id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{host}:{settings.data.dir}")),
         "deployment.environment.name": str(fields.get("environment", "production")),
         "host.name": host,
@@ -286,7 +286,7 @@ class _OtelEnvironment:
         return next((name for name in names if self._environment.get(name, "").strip()), names[-1])
 
     def refuse(self, name: str, reason: str) -> None:
-        """Tell of a value that is not understood; it is not repeated, since it may hold a secret."""
+        """Report an invalid value without its text, which may be a secret."""
         self.ignored.append(SettingIgnored(name, f"Its value is left out: {reason}."))
 
     def milliseconds(self, *names: str, default: int) -> float:
@@ -315,7 +315,7 @@ class _OtelEnvironment:
         return ratio
 
     def word(self, *names: str, accepted: tuple[str, ...]) -> str:
-        """One of a few words; the first of them is the default."""
+        """One of the accepted words; the first is the default."""
         word = self.get(*names).lower() or accepted[0]
         if word not in accepted:
             self.refuse(self._first(*names), f"only {', '.join(accepted)} can be used here")
@@ -381,7 +381,7 @@ _FIXED: Final = {
     "ENABLE_BETA_TRACING_DETAILED": "0",
 }
 _OTHER_SIGNALS: Final = {"OTEL_LOGS_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"}
-"""Only spans are asked for here; a user who had switched the CLI's telemetry on keeps the other signals."""
+"""The server asks for spans only; a user who switched the CLI's telemetry on keeps the other signals."""
 _PROCESS_ATTRIBUTES: Final = ("service.", "host.", "os.", "process.")
 """What the CLI says of itself."""
 
@@ -408,7 +408,7 @@ class AgentTelemetry:
         }
         if not inherited.get(_OWN_SWITCH):
             self._fixed |= _OTHER_SIGNALS
-        # The CLI takes values as they stand, without decoding; so a comma would end one.
+        # The CLI does not decode values, so a comma would end one.
         sendable = {name: value for name, value in options.headers.items() if "," not in value}
         self._fixed["OTEL_EXPORTER_OTLP_TRACES_HEADERS"] = ",".join(
             f"{name}={value}" for name, value in sendable.items()
@@ -419,7 +419,7 @@ class AgentTelemetry:
 
     def ignored(self) -> tuple[SettingIgnored, ...]:
         """What of the settings the CLI cannot be given."""
-        reason = "The value has a comma, which the CLI cannot be handed; its spans go without this header."
+        reason = "The value has a comma, which cannot be passed to the CLI; its spans are sent without this header."
         return tuple(SettingIgnored(f"traces.headers.{name}", reason) for name in self._unsendable)
 
     def environment(self, context: ExecutionContext) -> Mapping[str, str]:
@@ -446,7 +446,7 @@ class Span(NamedTuple):
 
     Attributes:
         name: what took the time.
-        key: tells it from the others of its execution; `execute` is the root, all others are its children.
+        key: unique within its execution; `execute` is the root, all others are its children.
         start, end: nanoseconds since the Unix epoch.
         error: the wire code of the error that it ended with.
     """
@@ -550,9 +550,9 @@ def _usage_attributes(usage: tuple[ModelUsage, ...]) -> dict[str, Value]:
 
 
 MAX_COMMITS: Final = 64
-"""Commits of one execution that get a span each; all of them count in the figures of the execution's span."""
+"""Commits of one execution that get a span each; all of them count in the attributes of the execution's span."""
 _MAX_REMEMBERED: Final = 4096
-"""Executions whose ids and figures are kept at hand; without them, only figures are missing."""
+"""Executions whose ids and child spans are cached; for older ones the attributes about commits are missing."""
 
 
 @dataclass(slots=True)
@@ -578,8 +578,8 @@ class _ChildSpans:
         """The execution's span around its children: its own times are whole milliseconds, and older than its end."""
         start = span.start if self.first is None else min(span.start, self.first)
         end = span.end if self.last is None else max(span.end, self.last)
-        figures = {"storage.commits": self.commits, "storage.commit_seconds": self.commit_ns / 1e9}
-        return span._replace(start=start, end=end, attributes={**span.attributes, **figures})
+        commits = {"storage.commits": self.commits, "storage.commit_seconds": self.commit_ns / 1e9}
+        return span._replace(start=start, end=end, attributes={**span.attributes, **commits})
 
 
 class SpanSink(Protocol):
@@ -614,7 +614,7 @@ class SpanObserver:
         self._identify = identify
 
     def identify(self, context: ExecutionContext) -> TraceIdentity:
-        """The span of an execution, the same one at each call and in each run of the server."""
+        """The span of an execution, identical at each call and in each run of the server."""
         return self._identify(context)
 
     def emit(self, event: Event) -> None:
@@ -659,7 +659,7 @@ class SpanObserver:
         return tally
 
     def close(self, seconds: float) -> None:
-        """Export what is left, for at most so many seconds."""
+        """Export what is queued, for at most `seconds`."""
         self._export.close(seconds)
 
 
@@ -668,10 +668,10 @@ class Traces:
     """Tracing as the server uses it; on or off.
 
     Attributes:
-        observers: who makes the spans; none when tracing is off.
+        observers: make the spans; empty when tracing is off.
         identify: the span of an execution.
-        propagator: hands traces on to the agents.
-        ignored: what was asked for and is not possible.
+        propagator: passes traces to the agents.
+        ignored: settings and variables that are ignored.
     """
 
     observers: tuple[SpanObserver, ...]
@@ -681,10 +681,10 @@ class Traces:
 
     @contextlib.asynccontextmanager
     async def exporting(self, observer: Observer, seconds: float) -> AsyncIterator[None]:
-        """Export until the block is left, and then what is left for at most so many seconds.
+        """Export until the block is left, and then what is queued for at most `seconds`.
 
         Args:
-            observer: is told what was ignored.
+            observer: gets an event for each ignored setting.
             seconds: the bound of the end.
         """
         for ignored in self.ignored:
