@@ -1,4 +1,4 @@
-"""pocket_agent.observability.span_export: no collector slows or stops the server, and what is lost is counted."""
+"""Span export: no collector slows or stops the server, and lost spans are counted."""
 
 import asyncio
 import logging
