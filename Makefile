@@ -7,11 +7,15 @@ setup: ## .venv with everything in it, a Claude Code CLI if there is none, and t
 run: setup ## start the server (make run ARGS="--port 9000")
 	@scripts/run $(ARGS)
 
-# Four at a time, whatever the number of cores: many tests wait for something.
-test: check ## everything that must hold
-	.venv/bin/pytest -n 4 --dist worksteal $(PYTEST)
+# The checks run at the same time as the tests, which leave a core idle whenever they wait; what they say is printed
+# when both have ended. Four tests at a time, whatever the number of cores, for the same reason.
+test: setup-tests ## all checks and all tests but the long ones (see soak)
+	@mkdir -p build
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going checks-logged tests; status=$$?; cat build/checks.log; exit $$status
 
-check: setup-tests ## style, types, the floors of the house, generated files
+check: setup-tests checks ## style, types, import rules, generated files, the web client's unit tests
+
+checks:
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
@@ -19,6 +23,13 @@ check: setup-tests ## style, types, the floors of the house, generated files
 	.venv/bin/python scripts/generate.py --check
 	scripts/web check
 	scripts/web test
+
+checks-logged:
+	@$(MAKE) --no-print-directory --jobs=1 checks >build/checks.log 2>&1
+
+tests:
+	.venv/bin/pytest -n 4 --dist worksteal $(PYTEST)
+.PHONY: checks checks-logged tests
 
 setup-tests:
 	@POCKET_AGENT_OWN_CLAUDE=1 scripts/setup
@@ -33,7 +44,8 @@ bench: setup-tests ## what docs/performance.md promises
 fuzz: setup-tests ## frames, HTTP and settings that nobody has thought of, for longer than the tests do (make fuzz FUZZ=20000)
 	FUZZ_EXAMPLES=$(or $(FUZZ),5000) .venv/bin/pytest -n 2 tests/fuzz --timeout 0
 
-soak: setup-tests ## long runs: kills at random points, for SOAK seconds (make soak SOAK=3600)
+soak: setup-tests ## tests marked soak (repetition, floods, alerts end to end), then kills at random points for SOAK seconds
+	.venv/bin/pytest -n 2 -m soak $(PYTEST)
 	SOAK_SECONDS=$(or $(SOAK),300) .venv/bin/pytest -s tests/soak --timeout 0
 
 audit: ## known holes in what is pinned (asks services on the network, so no test does it)

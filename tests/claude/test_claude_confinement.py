@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from pocket_agent.config.settings import AgentLimitSettings
 from pocket_agent.errors import ClaudeNotFoundError, ExecutionFailedError
 from tests.claude.conftest import alive
 from tests.harness import DEADLINE_SECONDS
-from tests.harness.tool import require_tool
+from tests.harness.tool import ROOT, require_tool
 
 MODES: tuple[Mode, ...] = ("data", "project")
 SAY = "import json, os, signal, subprocess, sys, time\nsay = lambda value: print(json.dumps(value), flush=True)\n"
@@ -240,6 +241,61 @@ async def test_what_cannot_start_says_why(cell: Cell, tmp_path: Path) -> None:
     with pytest.raises(ExecutionFailedError, match="bubblewrap") as caught:
         await spawn([sys.executable], cwd=cell.project, confinement=gone, **start)
     assert caught.value.details == {"stderr": "no namespaces"}
+
+
+AS_DAEMON = """
+import asyncio, json, os, pathlib, sys, tempfile
+from pocket_agent.claude.confinement import find_confinement, ssh_files
+from pocket_agent.claude.process import spawn
+from pocket_agent.claude.spool import Spool
+
+async def main(bwrap, mode):
+    with tempfile.TemporaryDirectory() as folder:
+        data, home = pathlib.Path(folder, "data"), pathlib.Path(folder, "home")
+        home.mkdir()
+        data.mkdir()
+        spool = Spool(data / "spool", "s-1")
+        spool.create()
+        confinement = find_confinement(mode, bwrap, [data])
+        assert not confinement.reason, confinement.reason
+        shell = "ssh -G a.example; git ls-remote a.example:x; ls -ln /etc/ssh/vendor"
+        environment = {"PATH": os.environ["PATH"], "HOME": str(home)}
+        argv = ["/bin/sh", "-c", shell]
+        process = await spawn(argv, cwd=home, environment=environment, spool=spool, confinement=confinement)
+        await process.wait()
+        assert ssh_files(pathlib.Path("/etc/ssh/vendor")) == [], "others may write it, so ssh refuses it outside, too"
+        print(json.dumps([list(map(str, ssh_files())), spool.output.read_text(), spool.error_tail()]))
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("ssh") is None, reason="root, to become another user, and ssh")
+@pytest.mark.parametrize("mode", MODES)
+def test_ssh_reads_the_configuration_of_the_system_for_a_user_that_is_not_root(tmp_path: Path, mode: str) -> None:
+    ssh = tmp_path / "ssh"
+    for folder in (ssh, ssh / "ssh_config.d", ssh / "vendor"):
+        folder.mkdir()
+    (ssh / "ssh_config").write_text("Include ssh_config.d/*.conf\n")
+    (ssh / "ssh_config.d" / "20-vendor.conf").symlink_to("../vendor/20.conf")
+    (ssh / "vendor" / "20.conf").write_text('Host a.example\n include="/etc/ssh/vendor/de*p.conf" # and no more\n')
+    (ssh / "vendor" / "deep.conf").write_text("Hostname 127.0.0.1\nPort 1\n")
+    (ssh / "vendor" / "open.conf").write_text("Include /etc/ssh/vendor/open.conf\n")
+    (ssh / "vendor" / "ssh_config").write_text("Include open.conf 'quoted\nInclude open.conf gone.conf\n")
+    for path in (ssh, *ssh.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    (ssh / "vendor" / "open.conf").chmod(0o666)
+    run = 'mount --bind "$0" /etc/ssh && exec setpriv --reuid=daemon --regid=daemon --clear-groups -- "$@"'
+    script = [sys.executable, "-c", AS_DAEMON, str(require_tool("bwrap").parent), mode]
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", run, ssh, *script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    files, output, errors = json.loads(done.stdout)
+    assert files == ["/etc/ssh/vendor/20.conf", "/etc/ssh/vendor/deep.conf"]
+    assert {"hostname 127.0.0.1", "port 1"} <= set(output.splitlines()), errors
+    assert "connect to host 127.0.0.1 port 1" in errors, "git over ssh gets as far as the network"
+    assert "Bad owner" not in errors
 
 
 LATE = """#!/bin/sh

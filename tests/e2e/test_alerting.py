@@ -3,6 +3,9 @@
 Six servers are watched by one stack. Five of them meet a fault each, all at the same time, because the waiting is
 Alertmanager's: it gathers what belongs together for 10 seconds, and tells of what is over a minute later. How long
 conditions must hold is shortened by the setting for it; the rules' expressions are as shipped.
+
+`make test` runs one case: a server is killed, and PagerDuty and Slack are told. The others are marked `soak`; without
+them only the servers of that case are started.
 """
 
 import contextlib
@@ -32,6 +35,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 MEBIBYTE = 2**20
 FAILURES = 40
 CONNECTIONS = 2
+QUICK = ("well", "killed")
+"""The servers of the tests that are not marked `soak`."""
 OFTEN = {"PA_HEALTH_INTERVAL": "500ms", "PA_HEALTH_LOW_DISK": "0", "PA_HEALTH_LOOP_LAG": "1h"}
 """Settings that make faults show soon, and only those that a test makes."""
 ALERTING = {
@@ -129,13 +134,16 @@ def disk_of(folder: Path) -> Iterator[bool]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def watched(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Watched]:
+async def watched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Watched]:
     """The servers and the stack, all well."""
     folder = tmp_path_factory.mktemp("alerting")
     async with contextlib.AsyncExitStack() as running:
         receivers = await running.enter_async_context(receiving())
-        there = running.enter_context(disk_of(folder / "full"))
-        chosen = {name: env for name, env in environments(folder, receivers).items() if there or name != "full"}
+        chosen = environments(folder, receivers)
+        if not any(item.path == request.path and item.get_closest_marker("soak") for item in request.session.items):
+            chosen = {name: chosen[name] for name in QUICK}
+        elif not running.enter_context(disk_of(folder / "full")):
+            del chosen["full"]
         servers = {}
         for name, env in chosen.items():
             flags = ["--demo"] if name == "well" else []
@@ -148,7 +156,10 @@ async def watched(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wat
         await stack.start()
         made_all = Watched(stack, receivers, servers)
         await eventually(lambda: all_are_up(made_all), "every server is scraped")
-        async with faults(made_all, folder):
+        await servers["killed"].kill()
+        async with contextlib.AsyncExitStack() as faulty:
+            if len(servers) > len(QUICK):
+                await faulty.enter_async_context(faults(made_all, folder))
             yield made_all
 
 
@@ -161,9 +172,8 @@ async def all_are_up(watched: Watched) -> bool:
 
 @contextlib.asynccontextmanager
 async def faults(watched: Watched, folder: Path) -> AsyncIterator[None]:
-    """Everything that goes wrong, and some work where all is well."""
+    """Everything else that goes wrong, and some work where all is well."""
     servers = watched.servers
-    await servers["killed"].kill()
     if "full" in servers:
         fill(servers["full"].data_dir, leave=2 * MEBIBYTE)
     (folder / "project").mkdir()
@@ -189,12 +199,18 @@ async def faults(watched: Watched, folder: Path) -> AsyncIterator[None]:
         yield
 
 
-async def test_a_killed_server_pages_somebody_and_its_return_is_told(watched: Watched) -> None:
+async def test_a_killed_server_pages_somebody(watched: Watched) -> None:
     page = await watched.paged("ServiceDown", "killed")
     assert (page.severity, page.summary) == ("critical", "Pocket Agent FIRING: ServiceDown (1)")
     assert "has not answered with the server's own metrics" in page.details["description"]
     note = await watched.noted("ServiceDown", "killed")
     assert "Pocket Agent Server is down" in note.text
+
+
+@pytest.mark.soak
+async def test_the_return_of_a_killed_server_is_told(watched: Watched) -> None:
+    page = await watched.paged("ServiceDown", "killed")
+    await watched.noted("ServiceDown", "killed")
     await watched.servers["killed"].start()
     instance = watched.instance("killed")
     over = await watched.receivers.page("ServiceDown", instance, action="resolve")
@@ -202,6 +218,7 @@ async def test_a_killed_server_pages_somebody_and_its_return_is_told(watched: Wa
     await watched.receivers.note("ServiceDown", instance, resolved=True)
 
 
+@pytest.mark.soak
 async def test_a_full_disk_pages_somebody(watched: Watched) -> None:
     if "full" not in watched.servers:
         pytest.skip("a small file system, which only root can mount")
@@ -212,12 +229,14 @@ async def test_a_full_disk_pages_somebody(watched: Watched) -> None:
     assert "The check disk of" in (await watched.noted("HealthCheckFailing", "full")).text
 
 
+@pytest.mark.soak
 async def test_a_flood_of_errors_is_told(watched: Watched) -> None:
     note = await watched.noted("HighErrorRate", "failing")
     assert "errors per second that are its own fault" in note.text
     assert "100% of the executions" in (await watched.noted("ExecutionsFailing", "failing")).text
 
 
+@pytest.mark.soak
 async def test_a_connection_beyond_the_limit_is_told(watched: Watched) -> None:
     note = await watched.noted("ConnectionsRejected", "crowded")
     assert "as many as it may have were open" in note.text
@@ -231,11 +250,13 @@ async def test_a_connection_beyond_the_limit_is_told(watched: Watched) -> None:
     assert await watched.stack.prometheus.value(f'probe_success{{job="blackbox", instance="{crowded}"}}') == 1
 
 
+@pytest.mark.soak
 async def test_a_missing_cli_is_told(watched: Watched) -> None:
     note = await watched.noted("HealthCheckFailing", "bare")
     assert f"The check claude of {watched.instance('bare')} has not been healthy" in note.text
 
 
+@pytest.mark.soak
 async def test_where_all_is_well_nothing_fires_but_the_watchdog(watched: Watched) -> None:
     await eventually(lambda: bool(watched.receivers.beats), "the dead man's switch is told")
     assert {beat["commonLabels"]["alertname"] for beat in watched.receivers.beats} == {"Watchdog"}

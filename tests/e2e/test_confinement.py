@@ -3,13 +3,14 @@
 import contextlib
 import json
 import os
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from tests.harness.claude import require_claude
 from tests.harness.follow import alive, until
-from tests.harness.recorder import RecordingModel
+from tests.harness.recorder import RecordingModel, system
 from tests.harness.scene import Scene, init_of, is_over, one_said_by_cli, scene, sleeper, texts
 from tests.harness.server import running_server
 from tests.harness.tool import require_tool
@@ -20,11 +21,12 @@ from pocket_agent.model import ExecuteOptions
 
 BASH = ExecuteOptions(allowed_tools=("Bash",))
 SLEEP = "demo:bash=touch begun.txt; sleep 600"
+SCOPE = ("systemd-run", *(() if os.geteuid() == 0 else ("--user",)), "--scope", "--quiet", "--collect")
 GIT = "git -c user.name=a -c user.email=a@b"
 
 
 @contextlib.asynccontextmanager
-async def confined(folder: Path, mode: str, **env: str) -> AsyncIterator[Scene]:
+async def confined(folder: Path, mode: str, model: RecordingModel | None = None, **env: str) -> AsyncIterator[Scene]:
     """Two clients on a project with a hook and an MCP server, whose agent is the real CLI."""
     binary, bwrap = require_claude(), require_tool("bwrap")
     home, project = folder / "claude-home", folder / "project"
@@ -34,7 +36,7 @@ async def confined(folder: Path, mode: str, **env: str) -> AsyncIterator[Scene]:
     (project / ".claude" / "settings.json").write_text(json.dumps({"hooks": hooks}))
     servers = {"planted": {"command": "/bin/sh", "args": ["-c", "touch ran-server"]}}
     (project / ".mcp.json").write_text(json.dumps({"mcpServers": servers}))
-    model = RecordingModel()
+    model = model or RecordingModel()
     known = {
         "PA_CLAUDE_BINARY": str(binary),
         "PA_CLAUDE_CONFINEMENT": mode,
@@ -102,6 +104,41 @@ async def test_it_outlives_the_server_and_is_interrupted_and_killed_by_the_next(
             assert server.agents() == [agent]
             await client.execute(here.project_id, SLEEP, options=BASH)
             tool = await sleeper(agent)
+            await client.kill(here.project_id)
+        assert not any(alive(process) for process in (agent, tool))
+
+
+@pytest.mark.parametrize("by", ["rlimit", "systemd"])
+@pytest.mark.parametrize("mode", ["data", "project"])
+async def test_texts_by_descriptors_reach_a_confined_agent_which_the_next_server_adopts(
+    tmp_path: Path, mode: str, by: str
+) -> None:
+    """Also in a scope of systemd, which is around bwrap."""
+    if by == "systemd" and subprocess.run([*SCOPE, "true"], capture_output=True, check=False).returncode:  # noqa: ASYNC221 - before anything runs
+        pytest.skip("a systemd that makes scopes")
+    servers = {"given": {"command": "/bin/sh", "args": ["-c", "touch ran-given"]}}
+    options = ExecuteOptions(
+        allowed_tools=("Bash",),
+        append_system_prompt="PLUM-SECRET",
+        mcp_config=json.dumps({"mcpServers": servers}),
+        strict_mcp_config=True,
+    )
+    model = RecordingModel()
+    limits = {"PA_CLAUDE_LIMITS_BY": by, "PA_CLAUDE_LIMITS_PROCESSES": "5000"}
+    async with confined(tmp_path, mode, model, **limits) as here:
+        server = here.server
+        receipt = await here.first.execute(here.project_id, SLEEP, options=options)
+        await until(here.one, "prompt", execution_id=receipt.execution_id)
+        (agent,) = server.agents()
+        tool = await sleeper(agent)
+        assert (here.folder / "ran-given").exists()
+        assert any("PLUM-SECRET" in system(body) for body in model.bodies)
+        groups = Path(f"/proc/{agent.pid}/cgroup").read_text("utf-8")
+        assert (".scope" in groups.splitlines()[-1]) == (by == "systemd"), groups
+        await server.kill()
+        await server.start()
+        assert server.agents() == [agent]
+        async with server.client() as client:
             await client.kill(here.project_id)
         assert not any(alive(process) for process in (agent, tool))
 

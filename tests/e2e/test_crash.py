@@ -4,14 +4,14 @@ import asyncio
 import random
 from pathlib import Path
 
+import pytest
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.follow import alive, eventually, follow, is_result, lines, numbers, run, stored, until, until_line
 from tests.harness.server import ServerProcess
 
 from pocket_agent.client import Backoff, Client, Frame
 
-LINES = 2000
-KILLS = 20
+LINES_PER_KILL = 100
 QUICK = Backoff(initial=0.01, maximum=0.1)
 
 
@@ -43,22 +43,25 @@ def permit(meter: Path, count: int) -> None:
         file.write(bytes(count))
 
 
-async def test_killed_at_20_random_points_of_a_run(standin_server: ServerProcess, folder: Path, tmp_path: Path) -> None:
-    seed = 20
+@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.soak)])
+async def test_killed_at_random_points_of_a_run(
+    standin_server: ServerProcess, folder: Path, tmp_path: Path, kills: int
+) -> None:
+    seed, count = 20, kills * LINES_PER_KILL
     print("seed", seed)
     chance = random.Random(seed)  # noqa: S311 - it has to be the same each time
     server, meter = standin_server, tmp_path / "meter"
     meter.touch()
     async with server.client() as client:
         project = await client.create_project(str(folder))
-        await client.execute(project.id, f"metered {meter} {LINES}")
+        await client.execute(project.id, f"metered {meter} {count}")
     followers = (Follower(), Follower())
     async with asyncio.timeout(DEADLINE_SECONDS), asyncio.TaskGroup() as tasks:
         for follower in followers:
             tasks.create_task(follower.work(server, project.id))
         await eventually(lambda: all(follower.entries > 0 for follower in followers), "both follow")
         (agent,) = server.agents()
-        for _ in range(KILLS):
+        for _ in range(kills):
             goal = followers[0].entries + chance.randint(1, 50)
             permit(meter, 50)
             if chance.random() < 0.5:
@@ -70,17 +73,18 @@ async def test_killed_at_20_random_points_of_a_run(standin_server: ServerProcess
             permit(meter, 50)
             await server.start()
         assert [process.pid for process in server.agents()] == [agent.pid]
-        permit(meter, LINES)
+        permit(meter, count)
     async with server.client() as client:
         log = await stored(client, project.id)
     assert [line.offset for line in log] == list(range(1, len(log) + 1))
     for follower in followers:
-        assert numbers(follower.frames) == list(range(1, LINES + 1))
+        assert numbers(follower.frames) == list(range(1, count + 1))
         assert lines(follower.frames) == log
     assert agent.is_running()
 
 
-async def test_killed_while_a_prompt_is_taken(standin_server: ServerProcess, folder: Path) -> None:
+@pytest.mark.parametrize("kills", [3, pytest.param(8, marks=pytest.mark.soak)])
+async def test_killed_while_a_prompt_is_taken(standin_server: ServerProcess, folder: Path, kills: int) -> None:
     """Each prompt runs once, wherever between its arrival and its first line the server is killed."""
     seed = 8
     print("seed", seed)
@@ -94,7 +98,7 @@ async def test_killed_while_a_prompt_is_taken(standin_server: ServerProcess, fol
             return found.state == "IDLE"
 
         async with client.subscribe(project.id) as stream:
-            for number in range(8):
+            for number in range(kills):
                 asking = asyncio.ensure_future(
                     client.execute(project.id, f"lines 3 word-{number}", timeout=DEADLINE_SECONDS)
                 )
@@ -109,9 +113,9 @@ async def test_killed_while_a_prompt_is_taken(standin_server: ServerProcess, fol
                 await eventually(idle, "the project is idle again")
         log = await stored(client, project.id)
     prompts = [line for line in log if line.type == "prompt"]
-    assert len(prompts) == 8
+    assert len(prompts) == kills
     said = b"".join(line.data for line in log if line.type == "agent_message" and b'"assistant"' in line.data)
-    assert [said.count(b"word-%d" % number) for number in range(8)] == [1] * 8
+    assert [said.count(b"word-%d" % number) for number in range(kills)] == [1] * kills
 
 
 async def test_nothing_is_left_of_an_ended_agent(standin_server: ServerProcess, folder: Path) -> None:

@@ -21,8 +21,10 @@ from tests.harness.server import ServerProcess, running_server, write_standin
 
 from pocket_agent.client import Backoff, Client, Frame
 
-CUTS = 200
 LINES = 2000
+LINES_PER_CUT = 10
+BLOCKS_PER_CUT = 5
+CUTS = pytest.mark.parametrize("cuts", [25, pytest.param(200, marks=pytest.mark.soak)])
 QUICK = Backoff(initial=0.001, maximum=0.02)
 
 
@@ -35,43 +37,47 @@ async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         yield running
 
 
-async def test_disconnected_at_200_random_points(server: ServerProcess, folder: Path) -> None:
+@CUTS
+async def test_disconnected_at_random_points(server: ServerProcess, folder: Path, cuts: int) -> None:
     seed = 200
     print("seed", seed)
     chance = random.Random(seed)  # noqa: S311 - it has to be the same each time
     # From within the handshake (about 200 bytes) to a dozen entries behind the reply (about 600).
-    budgets = [chance.randint(100, 3000) for _ in range(CUTS)]
+    budgets = [chance.randint(100, 3000) for _ in range(cuts)]
     async with server.client() as steady, running_proxy(server.port, [10**9, *budgets]) as proxy:
         project = await steady.create_project(str(folder))
         unsteady = Client(f"ws://127.0.0.1:{proxy.port}/ws", token=server.token, backoff=QUICK)
         async with unsteady, unsteady.subscribe(project.id, 0) as stream:
             await until(stream, "project_state")
-            await steady.execute(project.id, f"lines {LINES} 300")
+            await steady.execute(project.id, f"lines {cuts * LINES_PER_CUT} 300")
             proxy.break_off()
             frames = await follow(stream, is_result)
-            assert proxy.cuts == CUTS + 1
+            assert proxy.cuts == cuts + 1
         log = await stored(steady, project.id)
-    assert numbers(frames) == list(range(1, LINES + 1))
+    assert numbers(frames) == list(range(1, cuts * LINES_PER_CUT + 1))
     assert lines(frames) == log
 
 
-async def test_disconnected_at_200_random_points_from_the_real_cli(demo_server: ServerProcess, folder: Path) -> None:
+@CUTS
+async def test_disconnected_at_random_points_from_the_real_cli(
+    demo_server: ServerProcess, folder: Path, cuts: int
+) -> None:
     seed = 201
     print("seed", seed)
     chance = random.Random(seed)  # noqa: S311 - it has to be the same each time
-    budgets = [chance.randint(100, 3000) for _ in range(CUTS)]
+    budgets = [chance.randint(100, 3000) for _ in range(cuts)]
     async with demo_server.client() as steady, running_proxy(demo_server.port, [10**9, *budgets]) as proxy:
         project = await steady.create_project(str(folder))
         unsteady = Client(f"ws://127.0.0.1:{proxy.port}/ws", token=demo_server.token, backoff=QUICK)
         async with unsteady, unsteady.subscribe(project.id, 0) as stream:
             await until(stream, "project_state")
-            await steady.execute(project.id, "demo:blocks=1000")
+            await steady.execute(project.id, f"demo:blocks={cuts * BLOCKS_PER_CUT}")
             proxy.break_off()
             frames = await follow(stream, is_result)
-            assert proxy.cuts == CUTS + 1
+            assert proxy.cuts == cuts + 1
         log = await stored(steady, project.id)
     held = lines(frames)
-    assert len(held) > 1000
+    assert len(held) > cuts * BLOCKS_PER_CUT
     # The CLI prints a little more after its result.
     assert held == log[: len(held)]
 

@@ -129,6 +129,7 @@ def test_metrics_are_scraped_by_loopback_names_unless_they_ask_for_a_token() -> 
 FEW: dict[str, Any] = {"limits__requests_per_second": 0.1, "limits__exempt_addresses": []}
 
 
+@pytest.mark.usefixtures("without_refill")
 async def test_too_many_requests_from_one_address_wait(tmp_path: Path) -> None:
     async with open_room(tmp_path, **FEW) as room, aiohttp.ClientSession(room.url) as http:
         statuses = []

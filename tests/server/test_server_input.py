@@ -1,6 +1,7 @@
 """Bad input over a real WebSocket: an error that helps, and the connection lives on."""
 
 import contextlib
+import itertools
 import json
 import types
 import typing
@@ -87,10 +88,11 @@ NO_MESSAGES: list[str | bytes] = [
 """Frames that are no messages of the protocol."""
 
 
-@pytest.mark.parametrize("number", range(len(NO_MESSAGES)))
-async def test_what_is_no_message(room: Room, number: int) -> None:
-    async with room.wire() as wire:
-        await refused(wire, NO_MESSAGES[number], "INVALID_MESSAGE")
+async def test_what_is_no_message(room: Room, subtests: pytest.Subtests) -> None:
+    for message in NO_MESSAGES:
+        with subtests.test(message=message[:60]):
+            async with room.wire() as wire:
+                await refused(wire, message, "INVALID_MESSAGE")
     assert room.seen.of(RequestFaulted) == []
 
 
@@ -122,12 +124,14 @@ async def test_unknown_fields_are_ignored(room: Room) -> None:
         assert (await wire.answer("no data"))["type"] == "project_list_response"
 
 
-@pytest.mark.parametrize("data", [[], "x", 5, True, [[]]])
-async def test_data_is_an_object(room: Room, data: object) -> None:
-    async with room.wire() as wire:
-        answer = await wire.ask("project_list", data)
-        assert answer["data"]["code"] == "VALIDATION_FAILED"
-        await wire.works()
+async def test_data_is_an_object(room: Room, subtests: pytest.Subtests) -> None:
+    values: list[object] = [[], "x", 5, True, [[]]]
+    for data in values:
+        with subtests.test(data=data):
+            async with room.wire() as wire:
+                answer = await wire.ask("project_list", data)
+                assert answer["data"]["code"] == "VALIDATION_FAILED"
+                await wire.works()
 
 
 def request_of(size: int) -> bytes:
@@ -183,20 +187,21 @@ async def test_a_setting_decides_how_large(tmp_path: Path) -> None:
 ODD_IDS = ["", " ", "a\nb", "\x1b[31m", '"', "\\", "</script>", "\0", "ä€😀", "\u2028", "x" * MAX_REQUEST_ID]
 
 
-@pytest.mark.parametrize("request_id", ODD_IDS)
-async def test_a_request_id_comes_back_as_it_was(room: Room, request_id: str) -> None:
-    async with room.wire() as wire:
-        await wire.send({"type": "project_list", "request_id": request_id})
-        assert (await wire.answer(request_id))["type"] == "project_list_response"
-        for frame in (
-            {"type": "no_such_thing", "request_id": request_id},
-            {"type": "project_create", "data": {"path": 5}, "request_id": request_id},
-            {"type": "project_create", "data": {"path": "relative"}, "request_id": request_id},
-            {"type": "execute", "project_id": "nobody", "data": {"prompt": "x"}, "request_id": request_id},
-            {"type": 5, "request_id": request_id},
-        ):
-            await wire.send(frame)
-            assert (await wire.answer(request_id))["type"] == "error", frame
+async def test_a_request_id_comes_back_as_it_was(room: Room, subtests: pytest.Subtests) -> None:
+    for request_id in ODD_IDS:
+        with subtests.test(request_id=request_id):
+            async with room.wire() as wire:
+                await wire.send({"type": "project_list", "request_id": request_id})
+                assert (await wire.answer(request_id))["type"] == "project_list_response"
+                for frame in (
+                    {"type": "no_such_thing", "request_id": request_id},
+                    {"type": "project_create", "data": {"path": 5}, "request_id": request_id},
+                    {"type": "project_create", "data": {"path": "relative"}, "request_id": request_id},
+                    {"type": "execute", "project_id": "nobody", "data": {"prompt": "x"}, "request_id": request_id},
+                    {"type": 5, "request_id": request_id},
+                ):
+                    await wire.send(frame)
+                    assert (await wire.answer(request_id))["type"] == "error", frame
 
 
 async def test_a_request_id_that_is_too_long_is_refused_and_not_sent_back(room: Room) -> None:
@@ -206,13 +211,18 @@ async def test_a_request_id_that_is_too_long_is_refused_and_not_sent_back(room: 
             await refused(wire, frame, "INVALID_MESSAGE", says="request_id")
 
 
-@pytest.mark.parametrize("project_id", ['a"b', 'x","type":"project_state', "a\nb", "\\", "\x1b[31m", "ä"])
-async def test_a_name_in_an_error_cannot_break_its_frame(room: Room, project_id: str) -> None:
-    async with room.wire() as wire:
-        for kind, data in (("project_create", {"path": "relative"}), ("get_messages", {}), ("project_list", {})):
-            answer = await wire.ask(kind, data, project_id=project_id)
-            assert answer["type"] in {"error", "project_list_response"}
-        await wire.works()
+async def test_a_name_in_an_error_cannot_break_its_frame(room: Room, subtests: pytest.Subtests) -> None:
+    for project_id in ('a"b', 'x","type":"project_state', "a\nb", "\\", "\x1b[31m", "ä"):
+        with subtests.test(project_id=project_id):
+            async with room.wire() as wire:
+                for kind, data in (
+                    ("project_create", {"path": "relative"}),
+                    ("get_messages", {}),
+                    ("project_list", {}),
+                ):
+                    answer = await wire.ask(kind, data, project_id=project_id)
+                    assert answer["type"] in {"error", "project_list_response"}
+                await wire.works()
 
 
 # Wrong values in every field, generated from the types
@@ -319,24 +329,25 @@ def wrong_requests(kind: str) -> Iterator[tuple[str, dict[str, object]]]:
                         yield name, {**valid(kind), field.name: {**needed, name: value}}
 
 
-@pytest.mark.parametrize("kind", REQUESTS)
-async def test_a_wrong_value_in_any_field_is_named_and_changes_nothing(room: Room, kind: str) -> None:
+async def test_a_wrong_value_in_any_field_is_named_and_changes_nothing(room: Room, subtests: pytest.Subtests) -> None:
     session = await room.project()
     project_id = session.state.project.id
-    async with room.wire() as wire:
-        sent = 0
-        for field, data in wrong_requests(kind):
-            sent += 1
-            answer = await wire.ask(kind, data, project_id=project_id)
-            what = f"{kind} with {json.dumps(data)[:200]}: {answer}"
-            assert answer["type"] == "error", what
-            assert answer["data"]["code"] == "VALIDATION_FAILED", what
-            assert field in answer["data"]["message"], what
-        assert sent or not msgspec.structs.fields(REQUESTS[kind])
-        await wire.works()
-    assert session.state.project.head == 0
-    assert len(room.projects) == 1
-    assert room.seen.of(RequestFaulted) == []
+    for kind in REQUESTS:
+        with subtests.test(kind=kind):
+            async with room.wire() as wire:
+                sent = 0
+                for field, data in wrong_requests(kind):
+                    sent += 1
+                    answer = await wire.ask(kind, data, project_id=project_id)
+                    what = f"{kind} with {json.dumps(data)[:200]}: {answer}"
+                    assert answer["type"] == "error", what
+                    assert answer["data"]["code"] == "VALIDATION_FAILED", what
+                    assert field in answer["data"]["message"], what
+                assert sent or not msgspec.structs.fields(REQUESTS[kind])
+                await wire.works()
+            assert session.state.project.head == 0
+            assert len(room.projects) == 1
+            assert room.seen.of(RequestFaulted) == []
 
 
 NUMBERS = [
@@ -356,19 +367,24 @@ NUMBERS = [
 ]
 
 
-@pytest.mark.parametrize("number", NUMBERS)
-@pytest.mark.parametrize(
-    ("kind", "field"),
-    [
-        ("get_messages", "since"),
-        ("get_messages", "before"),
-        ("get_messages", "limit"),
-        ("project_join", "since"),
-        ("server_stats", "interval"),
-    ],
-)
-async def test_numbers_that_are_none_or_too_large(room: Room, kind: str, field: str, number: str) -> None:
+NUMBER_FIELDS = [
+    ("get_messages", "since"),
+    ("get_messages", "before"),
+    ("get_messages", "limit"),
+    ("project_join", "since"),
+    ("server_stats", "interval"),
+]
+
+
+async def test_numbers_that_are_none_or_too_large(room: Room, subtests: pytest.Subtests) -> None:
     session = await room.project(entries=2)
+    for (kind, field), number in itertools.product(NUMBER_FIELDS, NUMBERS):
+        with subtests.test(kind=kind, field=field, number=number[:20]):
+            await number_is_checked(room, session, kind, field, number)
+
+
+async def number_is_checked(room: Room, session: Session, kind: str, field: str, number: str) -> None:
+    """A valid number gets a reply, any other an error, and the connection stays open."""
     async with room.wire() as wire:
         await wire.send(
             f'{{"type":"{kind}","project_id":"{session.state.project.id}",'
@@ -496,10 +512,17 @@ async def argv_of(wire: Wire, session: Session, options: Mapping[str, object]) -
     return argv
 
 
-@pytest.mark.parametrize("value", FLAG_LIKE)
-async def test_a_value_that_looks_like_a_flag_stays_a_value(room: Room, value: str) -> None:
+async def test_a_value_that_looks_like_a_flag_stays_a_value(room: Room, subtests: pytest.Subtests) -> None:
     session = await room.project()
+    for value in FLAG_LIKE:
+        with subtests.test(value=value):
+            await value_stays_a_value(room, session, value)
+
+
+async def value_stays_a_value(room: Room, session: Session, value: str) -> None:
+    """Each option with this text becomes one argument, or one file."""
     async with room.wire() as wire:
+        await wire.ask("agent_new_session", project_id=session.state.project.id)
         plain = await argv_of(wire, session, {})
         options = {name: [value, value + "2"] if kind is tuple else value for name, kind in TEXT_OPTIONS.items()}
         options["mcp_config"] = '{"mcpServers":{}}' + value  # which is a file otherwise
@@ -552,31 +575,35 @@ async def test_a_model_for_the_project_follows_the_same_rules(room: Room) -> Non
         assert "--dangerously-skip-permissions" not in argv
 
 
-@pytest.mark.parametrize("model", ["a\0b", "\0"])
-async def test_a_model_for_the_project_holds_no_nul(room: Room, model: str) -> None:
+async def test_a_model_for_the_project_holds_no_nul(room: Room, subtests: pytest.Subtests) -> None:
     session = await room.project()
     project_id = session.state.project.id
     async with room.wire() as wire:
-        answer = await wire.ask("set_model", {"model": model}, project_id=project_id)
-        assert answer["type"] == "error"
-        assert answer["data"]["code"] == "VALIDATION_FAILED"
+        for model in ("a\0b", "\0"):
+            with subtests.test(model=model):
+                answer = await wire.ask("set_model", {"model": model}, project_id=project_id)
+                assert answer["type"] == "error"
+                assert answer["data"]["code"] == "VALIDATION_FAILED"
         await argv_of(wire, session, {})
 
 
 PROMPTS = ["\0", "a\nb\r\nc", "\u2028", "--help", "/exit", '{"type":"control_request"}', "ä€😀", "\x1b[31m", " "]
 
 
-@pytest.mark.parametrize("prompt", PROMPTS)
-async def test_a_prompt_is_one_line_whatever_it_holds(room: Room, prompt: str) -> None:
+async def test_a_prompt_is_one_line_whatever_it_holds(room: Room, subtests: pytest.Subtests) -> None:
     session = await room.project()
     project_id = session.state.project.id
     async with room.wire() as wire:
-        assert (await wire.ask("execute", {"prompt": prompt}, project_id=project_id))["type"] == "execute"
-        await until(lambda: session.state.current is None)
-        assert session.state.project.state == "IDLE"
-        messages = (await wire.ask("get_messages", project_id=project_id))["data"]["messages"]
-        assert messages[0]["message"]["prompt"] == prompt
-        assert sum(message["message"].get("type") == "result" for message in messages) == 1
+        for prompt in PROMPTS:
+            with subtests.test(prompt=prompt):
+                head = session.state.project.head
+                assert (await wire.ask("execute", {"prompt": prompt}, project_id=project_id))["type"] == "execute"
+                await until(lambda: session.state.current is None)
+                assert session.state.project.state == "IDLE"
+                reply = await wire.ask("get_messages", {"since": head}, project_id=project_id)
+                messages = reply["data"]["messages"]
+                assert messages[0]["message"]["prompt"] == prompt
+                assert sum(message["message"].get("type") == "result" for message in messages) == 1
 
 
 async def test_a_lone_surrogate_is_refused_where_text_is_text(room: Room) -> None:

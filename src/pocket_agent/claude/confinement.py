@@ -11,13 +11,19 @@ user namespace of its own an agent cannot undo mounts that came from ours (mount
 """
 
 import asyncio
+import contextlib
+import glob
 import json
 import os
+import re
+import shlex
 import shutil
+import stat
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Literal
 
 from pocket_agent.errors import ExecutionFailedError
@@ -38,6 +44,11 @@ _SERVICES: Final = (
     "/run/libvirt/libvirt-sock",
 )
 """Sockets of services that run programs outside of the namespace for any process that may write to them."""
+
+_SSH: Final = Path("/etc/ssh")
+_SSH_INCLUDE: Final = re.compile(r"\s*include[\s=]+(.+)", re.IGNORECASE)
+_SSH_DEPTH: Final = 16
+"""How deep OpenSSH follows the files that include others (readconf.c, READCONF_MAX_DEPTH)."""
 
 _SAME_DIRECTORY: Final = (
     '[ "$(stat -c %d:%i .)" = "$1" ] || { echo "The directory of the project was replaced." >&2; exit 1; }; '
@@ -73,6 +84,7 @@ class Confinement:
         directories: Sequence[str] = (),
         environment: Mapping[str, str],
         info: int,
+        copies: Mapping[Path, int] = MappingProxyType({}),
     ) -> list[str]:
         """The command line that runs a program confined. Looks at the disk.
 
@@ -83,6 +95,7 @@ class Confinement:
             directories: further ones that the agent works in, symlinks resolved.
             environment: the program's.
             info: the descriptor on which bwrap reports the program's pid, see `read_pid`.
+            copies: open files, whose contents take the place of files as ones of the user, see `ssh_files`.
         """
         mounts = ["--dev-bind", "/", "/"]
         if self.mode == "project":
@@ -90,6 +103,11 @@ class Confinement:
         return [
             *self._start,
             *mounts,
+            *(
+                word
+                for path, file in copies.items()
+                for word in ("--perms", "0444", "--ro-bind-data", str(file), str(path))
+            ),
             *_hiding(self.hidden, self.shown),
             *("--info-fd", str(info), "--"),
             *("/bin/sh", "-c", _SAME_DIRECTORY, "sh", "{}:{}".format(*identity)),
@@ -143,6 +161,47 @@ def find_confinement(
     found = Confinement(wanted or "data", "", shutil.which(BWRAP, path=search) or "", real, tuple(shown))
     fault = found.fault()
     return Confinement(reason=fault) if fault else found
+
+
+def ssh_files(directory: Path = _SSH) -> list[Path]:
+    """The files that OpenSSH includes in its configuration of the system and that its users need copies of.
+
+    ssh refuses an included file that is neither root's nor the user's (readconf.c, SSHCONF_CHECKPERM), and in the
+    agent's user namespace root's files have no owner. root itself is mapped, so it needs none.
+
+    Args:
+        directory: where that configuration is.
+
+    Returns:
+        The paths of files that ssh accepts outside, with no links in them.
+    """
+    if os.geteuid() == 0:
+        return []
+    found: dict[Path, None] = {}
+    unread = [(directory / "ssh_config", 0)]
+    while unread:
+        path, depth = unread.pop()
+        real = Path(os.path.realpath(path))
+        try:
+            text, status = real.read_text("utf-8", "replace"), real.stat()
+        except OSError:
+            continue
+        if real in found or depth > _SSH_DEPTH:
+            continue
+        if depth and status.st_uid == 0 and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            found[real] = None
+        patterns = [str(directory / pattern) for pattern in _included(text)]
+        unread += [(Path(name), depth + 1) for pattern in patterns for name in glob.glob(pattern)]  # noqa: PTH207 - absolute
+    return list(found)
+
+
+def _included(text: str) -> Iterator[str]:
+    """The patterns of files that an ssh_config(5) includes."""
+    for line in text.splitlines():
+        match = _SSH_INCLUDE.match(line)
+        if match is not None:
+            with contextlib.suppress(ValueError):  # an open quote, which ssh refuses
+                yield from shlex.split(match[1], comments=True)
 
 
 async def read_pid(descriptor: int) -> int:

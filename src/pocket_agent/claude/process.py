@@ -18,7 +18,7 @@ from typing import Final
 import psutil
 
 from pocket_agent.claude.command import PROCESS_MARKER
-from pocket_agent.claude.confinement import BWRAP, Confinement, read_pid
+from pocket_agent.claude.confinement import BWRAP, Confinement, read_pid, ssh_files
 from pocket_agent.claude.family import Family, open_pidfd, read_marker, read_row, send_signal
 from pocket_agent.claude.installation import ADVICE
 from pocket_agent.claude.restraint import SYSTEMD_RUN, restrain, scoped
@@ -196,7 +196,8 @@ def _launch(
                 status = Path(directory).stat()
                 info, reported = os.pipe()
                 stack.callback(os.close, reported)
-                inherited.append(reported)
+                copies = {path: _opened(stack, path, os.O_RDONLY) for path in ssh_files()}
+                inherited += [reported, *copies.values()]
                 command = confinement.command(
                     command,
                     cwd=cwd,
@@ -204,6 +205,7 @@ def _launch(
                     directories=directories,
                     environment=environment,
                     info=reported,
+                    copies=copies,
                 )
             if limits is not None:
                 command = scoped(command, limits, user=os.geteuid() != 0)

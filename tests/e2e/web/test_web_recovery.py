@@ -1,5 +1,6 @@
 """The server goes away and comes back, and the network with it: nothing is lost, and the page says how it is."""
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from playwright.async_api import Browser, expect
 from tests.harness.browser import WAIT_MS
 from tests.harness.claude import require_claude
 from tests.harness.follow import eventually, stored
-from tests.harness.screen import pocket_agent, screen, told
+from tests.harness.screen import Screen, pocket_agent, screen, told
 from tests.harness.server import ServerProcess, running_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -152,3 +153,177 @@ async def test_a_revoked_device_is_told_to_pair_again(server: ServerProcess, bro
         await expect(seen.page.get_by_role("heading", name="Pair this browser")).to_be_visible(timeout=WAIT_MS)
         await seen.page.reload()
         await expect(seen.page.get_by_role("heading", name="Pair this browser")).to_be_visible(timeout=WAIT_MS)
+
+
+_STORED = """() => new Promise((done, fail) => {
+    const opening = indexedDB.open('pocket-agent', 1);
+    opening.onerror = fail;
+    opening.onsuccess = () => {
+        const store = opening.result.transaction('key').objectStore('key');
+        const [keys, values] = [store.getAllKeys(), store.getAll()];
+        values.onsuccess = () => {
+            opening.result.close();
+            done(keys.result.map((key, at) => [key, JSON.stringify(values.result[at])])
+                .filter(([key]) => key !== 'device'));
+        };
+    };
+})"""
+"""What IndexedDB holds besides the device's key: pairs of a key and its value as JSON."""
+_PUT = """([key, value]) => new Promise((done, fail) => {
+    const opening = indexedDB.open('pocket-agent', 1);
+    opening.onsuccess = () => {
+        const change = opening.result.transaction('key', 'readwrite');
+        change.objectStore('key').put(value, key);
+        change.oncomplete = () => { opening.result.close(); done(); };
+        change.onerror = fail;
+    };
+})"""
+"""Puts a value into IndexedDB under a key."""
+_OPTION = "Show conversations offline"
+
+
+async def has_stored(seen: Screen, *words: str) -> None:
+    """Wait until IndexedDB holds these words; without any, until it holds nothing of the server's."""
+
+    async def look() -> bool:
+        found = await seen.page.evaluate(_STORED)
+        return all(word in str(found) for word in words) if words else found == []
+
+    await eventually(look, f"IndexedDB holds {words}")
+
+
+async def test_the_newest_page_is_shown_offline_where_the_user_has_chosen_that(
+    server: ServerProcess, browser: Browser, tmp_path: Path
+) -> None:
+    async with screen(browser, server, "laptop") as seen:
+        ids = []
+        async with server.client() as client:
+            for name in ("one", "two"):
+                (tmp_path / name).mkdir()
+                ids.append((await client.create_project(str(tmp_path / name))).id)
+        project_id, second = ids
+        await seen.open(project_id)
+        await seen.send("demo:text while it is switched off")
+        await seen.is_idle()
+        await seen.says("This is a plain answer of the demo model.")
+        await seen.open(second)
+        assert await seen.page.evaluate(_STORED) == []
+        await seen.page.goto(f"{seen.base}/settings")
+        await seen.page.get_by_role("switch", name=_OPTION).check()
+        await has_stored(seen, "one", "two")
+        await seen.open(second)
+        await seen.open(project_id)
+        await seen.send("demo:bash=touch live.txt")
+        await seen.answer("Allow")
+        await seen.is_idle()
+        await has_stored(seen, "switched off", "touch live.txt", '"result"')
+        # An entry that the server does not have, as of a log that was put back, is shown until the server is there.
+        page = json.loads(dict(await seen.page.evaluate(_STORED))[f"offline {project_id}"])
+        foreign = {**page["entries"][0], "data": {**page["entries"][0]["data"], "prompt": "of another epoch"}}
+        await seen.page.evaluate(_PUT, [f"offline {project_id}", {**page, "entries": [foreign, *page["entries"][1:]]}])
+        await seen.page.evaluate("navigator.serviceWorker.ready.then(() => 0)")
+        await server.kill()
+        await expect(seen.page.locator(".stream.offline")).to_be_visible(timeout=WAIT_MS)
+        await seen.page.reload()
+        as_of = seen.page.get_by_text("Offline, as of")
+        await expect(as_of).to_be_visible(timeout=WAIT_MS)
+        await seen.says("of another epoch")
+        await seen.says("touch live.txt")
+        await expect(seen.page.locator(".stream.live")).to_have_count(0)
+        await expect(seen.page.locator(".conversation-title p")).not_to_contain_text("Idle")
+        await seen.send("demo:text written offline")
+        await expect(seen.queue).to_contain_text("Waits for the server, and is sent once")
+        await seen.page.get_by_role("link", name="two").click()
+        await expect(seen.page.get_by_role("heading", name="The server is out of reach")).to_be_visible(timeout=WAIT_MS)
+        await expect(seen.page.get_by_role("heading", name="two")).to_be_visible()
+        await seen.page.goto(seen.base)
+        await expect(as_of).to_be_visible(timeout=WAIT_MS)
+        await expect(seen.page.locator(".project")).to_have_count(2)
+        await expect(seen.page.locator(".project").first).not_to_contain_text("Idle")
+        await seen.page.goto(f"{seen.base}/p/{project_id}")
+        await expect(as_of).to_be_visible(timeout=WAIT_MS)
+        await server.start()
+        await seen.is_live()
+        await expect(as_of).to_have_count(0)
+        await expect(seen.page.locator(".row-result")).to_have_count(3, timeout=WAIT_MS)
+        await seen.is_idle()
+        async with server.client() as client:
+            assert await seen.told() == told(await stored(client, project_id))
+            await has_stored(seen, "written offline", f"offline {project_id}")
+            await client.delete_project(project_id)
+        await expect(seen.page.get_by_text("There is no such project")).to_be_visible(timeout=WAIT_MS)
+
+        async def is_forgotten() -> bool:
+            return "written offline" not in str(await seen.page.evaluate(_STORED))
+
+        await eventually(is_forgotten, "the page of the deleted project is deleted")
+        await seen.page.goto(f"{seen.base}/settings")
+        await seen.page.get_by_role("switch", name=_OPTION).uncheck()
+        await has_stored(seen)
+        await seen.page.get_by_role("switch", name=_OPTION).check()
+        await has_stored(seen, "two")
+        await seen.button("Sign out").click()
+        await seen.page.get_by_role("dialog").get_by_role("button", name="Sign out").click()
+        await expect(seen.page.get_by_role("heading", name="Pair this browser")).to_be_visible(timeout=WAIT_MS)
+        await has_stored(seen)
+        assert await seen.page.evaluate("localStorage.length") == 0
+
+
+async def test_offline_pages_survive_what_breaks_them_and_end_with_the_device(
+    server: ServerProcess, browser: Browser, folder: Path
+) -> None:
+    async with screen(browser, server, "tablet") as seen:
+        async with server.client() as client:
+            project_id = (await client.create_project(str(folder))).id
+        await seen.page.goto(f"{seen.base}/settings")
+        await seen.page.get_by_role("switch", name=_OPTION).check()
+        # A browser that has no space left.
+        await seen.page.add_init_script("""if (sessionStorage.full) IDBObjectStore.prototype.put = function () {
+            throw new DOMException('There is no space left.', 'QuotaExceededError');
+        }""")
+        await seen.page.evaluate("sessionStorage.full = 'yes'")
+        await seen.open(project_id)
+        await seen.send("demo:text without space")
+        await seen.is_idle()
+        await seen.says("This is a plain answer of the demo model.")
+        assert "without space" not in str(await seen.page.evaluate(_STORED))
+        await seen.page.evaluate("sessionStorage.clear()")
+        await seen.open(project_id)
+        await has_stored(seen, "without space", folder.name)
+        # Values that are not the client's.
+        await seen.page.evaluate("navigator.serviceWorker.ready.then(() => 0)")
+        await server.kill()
+        key = f"offline {project_id}"
+        at = "2026-11-29T20:00:00.000Z"
+        entry = {"offset": 1, "timestamp": at, "type": "prompt", "data": {"prompt": "the only valid one"}}
+        for value in (
+            None,
+            "text",
+            {"at": 5, "entries": [entry]},
+            {"at": at, "entries": {}},
+            {"at": at, "entries": [None, 7, {"offset": "1"}]},
+            {"at": at, "entries": [{**entry, "cut": "x"}]},
+        ):
+            await seen.page.evaluate(_PUT, [key, value])
+            await seen.page.reload()
+            lost = seen.page.get_by_role("heading", name="The server is out of reach")
+            await expect(lost, str(value)).to_be_visible(timeout=WAIT_MS)
+        odd = [{"offset": 2, "timestamp": "never", "type": "agent_message", "data": [1]}, {**entry, "data": 3}]
+        await seen.page.evaluate(_PUT, [key, {"at": "never", "entries": [{**entry}, *odd]}])
+        await seen.page.reload()
+        await seen.says("the only valid one")
+        lists: tuple[object, ...] = (None, [], {"at": at, "projects": 7}, {"at": at, "projects": [{"id": "x"}, None]})
+        for stored_list in lists:
+            await seen.page.evaluate(_PUT, ["offline", stored_list])
+            await seen.page.goto(seen.base)
+            await expect(seen.page.get_by_role("heading", name="Projects", exact=True)).to_be_visible(timeout=WAIT_MS)
+            await expect(seen.page.locator(".project")).to_have_count(0)
+        await server.start()
+        await seen.open(project_id)
+        await seen.says("without space")
+        await has_stored(seen, "without space", folder.name)
+        async with server.client() as client:
+            assert await seen.told() == told(await stored(client, project_id))
+        await pocket_agent(server, "devices", "revoke", "tablet")
+        await expect(seen.page.get_by_role("heading", name="Pair this browser")).to_be_visible(timeout=WAIT_MS)
+        await has_stored(seen)

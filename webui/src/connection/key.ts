@@ -2,8 +2,8 @@
  * The key by which this browser proves that its cookie is its own. Browsers send a host's cookies to all of its ports;
  * IndexedDB belongs to one origin, so nobody who listens on another port gets at the key, and no script can export it.
  */
-const DATABASE = "pocket-agent";
-const STORE = "key";
+import { inStore } from "../store/memory";
+
 const ENTRY = "device";
 const CONTEXT = "pocket-agent proof";
 
@@ -80,27 +80,6 @@ export function whyNoKey(): string {
   if (!isSecureContext) return "Browsers have no keys for pages that come without TLS, but for those of localhost.";
   if (typeof indexedDB === "undefined" || typeof crypto.subtle === "undefined") return "This browser stores no keys.";
   return "";
-}
-
-async function inStore<Value>(
-  mode: IDBTransactionMode,
-  act: (store: IDBObjectStore) => IDBRequest<Value>,
-): Promise<Value> {
-  const opening = indexedDB.open(DATABASE, 1);
-  opening.onupgradeneeded = () => opening.result.createObjectStore(STORE);
-  const database = await settled(opening);
-  try {
-    return await settled(act(database.transaction(STORE, mode).objectStore(STORE)));
-  } finally {
-    database.close();
-  }
-}
-
-function settled<Value>(request: IDBRequest<Value>): Promise<Value> {
-  return new Promise((resolve, reject) => {
-    request.onsuccess = () => resolve(request.result);
-    request.onerror = () => reject(request.error ?? new Error("IndexedDB failed."));
-  });
 }
 
 function encode(bytes: ArrayBuffer): string {

@@ -3,13 +3,14 @@ import type { Link } from "../connection/link";
 import type { Socket } from "../connection/socket";
 import { Stream, type Position, type StreamListener, type StreamState } from "../connection/stream";
 import type { Approvals } from "../store/approvals";
+import type { OfflinePages } from "../store/offline";
 import type { ExecutionData, MessagesData, ProjectJoinData, QueuedPrompt } from "../wire/generated";
 import { ServerError, type Frame } from "../wire/frame";
 import type { RawEntry } from "./entry";
 import type { Rest } from "./item";
 import { Live } from "./live";
 import { list, optionalText, record } from "./reading";
-import { Timeline, type Bounds } from "./timeline";
+import { Timeline } from "./timeline";
 
 /** A page of the log: at most so many entries, and bytes of them; large entries come as previews. */
 const PAGE = { limit: 200, max_bytes: 131_072, large: "reference" } as const;
@@ -18,11 +19,13 @@ const FETCH_MS = { byte: 0.25, all: 60_000 };
 /** The most bytes that may be asked for in a page; one entry comes whole in any case. */
 const MAX_PAGE = 8_388_608;
 const EXECUTIONS = 50;
+/** How long entries gather before the newest page is stored for offline, in milliseconds. */
+const STORE_MS = 1000;
 
 /** One project's conversation, followed for as long as it is open. */
 export class Conversation implements StreamListener {
   readonly projectId: string;
-  readonly timeline: Timeline;
+  readonly timeline = new Timeline();
   readonly live = new Live();
   /** Whether the end is looked at, so that after an absence the newest entries are shown and not those that were missed. */
   isFollowing = true;
@@ -38,16 +41,21 @@ export class Conversation implements StreamListener {
   private readonly used = signal<ReadonlyMap<string, ExecutionData>>(new Map());
   /** The newest entry that came, of the log with this epoch. */
   private reached: Position | null = null;
+  private readonly storedAt = signal<string | null>(null);
+  private readonly offline: OfflinePages;
+  /** The newest entries, without a gap, to be stored for offline. */
+  private newest: RawEntry[] = [];
+  private storing: ReturnType<typeof setTimeout> | undefined;
   private reading: Promise<void> | null = null;
   private readonly isBusy = signal(false);
   private hasMoreExecutions = true;
   private askedExecutions = false;
 
-  constructor(link: Link, projectId: string, approvals: Approvals, bounds?: Bounds) {
+  constructor(link: Link, projectId: string, approvals: Approvals, offline: OfflinePages) {
     this.link = link;
     this.projectId = projectId;
     this.approvals = approvals;
-    this.timeline = new Timeline(bounds);
+    this.offline = offline;
     this.stream = new Stream(link, projectId, this);
   }
 
@@ -75,6 +83,11 @@ export class Conversation implements StreamListener {
     return this.ready;
   }
 
+  /** When the page was stored that is shown until the server has sent one; null when what is shown is the server's. */
+  get asOf(): ReadonlySignal<string | null> {
+    return this.storedAt;
+  }
+
   /** When the newest prompt was given, as far as that is known. */
   get startedAt(): ReadonlySignal<string | null> {
     return this.begun;
@@ -100,10 +113,18 @@ export class Conversation implements StreamListener {
 
   start(): void {
     this.stream.start();
+    void this.offline.page(this.projectId).then((page) => {
+      if (page === null || this.ready.value) return;
+      // Nothing is read on from here: the server's newest page takes the place of all of it.
+      this.timeline.reset(page.entries, page.entries[0]?.offset ?? 0, page.entries.at(-1)?.offset ?? 0);
+      this.storedAt.value = page.at;
+      this.ready.value = true;
+    }, ignored);
   }
 
   /** @returns whether entries were still to come. */
   stop(): boolean {
+    if (this.storing !== undefined) this.store();
     return this.stream.stop();
   }
 
@@ -181,6 +202,9 @@ export class Conversation implements StreamListener {
     this.timeline.reset(entries(page), first_offset, last_offset);
     this.begun.value = page.messages.findLast(({ type }) => type === "prompt")?.timestamp ?? null;
     this.ready.value = true;
+    this.storedAt.value = null;
+    this.newest = entries(page);
+    this.storeSoon();
     this.reached = reachedBy(page);
     return this.reached;
   }
@@ -203,6 +227,7 @@ export class Conversation implements StreamListener {
     for (const entry of entries(page)) this.entry(entry);
     if (has_more) {
       this.timeline.advance(first_offset, last_offset);
+      this.newest = [];
       this.reached = reachedBy(page);
     }
     return true;
@@ -244,6 +269,8 @@ export class Conversation implements StreamListener {
     const { offset, timestamp, type, data } = raw;
     if (this.reached !== null) this.reached = { epoch: this.reached.epoch, offset, timestamp };
     const entry = this.timeline.append(raw);
+    this.newest = [...this.newest.slice(1 - PAGE.limit), raw];
+    this.storeSoon();
     if (type === "prompt") {
       this.begun.value = timestamp;
       this.running.value = optionalText(record(data)["execution_id"]);
@@ -256,6 +283,16 @@ export class Conversation implements StreamListener {
       void this.refreshExecutions();
     }
     if (entry.items.length > 0 && (line["parent_tool_use_id"] ?? null) === null) this.live.clear();
+  }
+
+  private storeSoon(): void {
+    this.storing ??= setTimeout(() => this.store(), STORE_MS);
+  }
+
+  private store(): void {
+    clearTimeout(this.storing);
+    this.storing = undefined;
+    this.offline.putPage(this.projectId, this.newest);
   }
 
   private findRunning(): void {

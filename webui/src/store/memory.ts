@@ -1,5 +1,9 @@
 /** What the browser keeps for this client beyond a reload; where it may keep nothing, nothing is kept. */
 
+/** The IndexedDB database and its object store: the key of the device, and the pages that are kept for offline. */
+const DATABASE = "pocket-agent";
+const STORE = "key";
+
 /** Until when something is kept: for good, or until the tab is closed. */
 type Place = "device" | "tab";
 
@@ -34,4 +38,30 @@ export function forgetAll(): void {
   } catch {
     return;
   }
+}
+
+/**
+ * Does something with the object store.
+ *
+ * @throws DOMException when the browser has no store, or no space left in it.
+ */
+export async function inStore<Value>(
+  mode: IDBTransactionMode,
+  act: (store: IDBObjectStore) => IDBRequest<Value>,
+): Promise<Value> {
+  const opening = indexedDB.open(DATABASE, 1);
+  opening.onupgradeneeded = () => opening.result.createObjectStore(STORE);
+  const database = await settled(opening);
+  try {
+    return await settled(act(database.transaction(STORE, mode).objectStore(STORE)));
+  } finally {
+    database.close();
+  }
+}
+
+function settled<Value>(request: IDBRequest<Value>): Promise<Value> {
+  return new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error ?? new Error("IndexedDB failed."));
+  });
 }

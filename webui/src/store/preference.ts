@@ -3,6 +3,8 @@ import { keep, recall } from "./memory";
 
 export const TEXT_SIZES: readonly number[] = [90, 100, 115, 130, 150];
 
+const OFFLINE_PAGES = "offline-pages";
+
 export type Theme = "system" | "light" | "dark";
 
 /** What a person has chosen for this browser. */
@@ -16,6 +18,13 @@ export class Preferences {
   readonly enterSends: Signal<boolean> = kept("enter-sends", isBoolean, true);
   /** Whether to be told by the system when the page is not looked at. */
   readonly notifications: Signal<boolean> = kept("notifications", isBoolean, false);
+  /** Whether the newest page of each conversation is stored in this browser. */
+  readonly offlinePages: Signal<boolean> = kept(OFFLINE_PAGES, isBoolean, false);
+}
+
+/** Whether pages are stored at this moment, as chosen in any tab. */
+export function isStoringPages(): boolean {
+  return recall(OFFLINE_PAGES) === true;
 }
 
 function kept<Value>(name: string, isValid: (value: unknown) => value is Value, fallback: Value): Signal<Value> {

@@ -6,6 +6,7 @@ import type { Frame } from "../wire/frame";
 export class Projects {
   private readonly known = signal<ReadonlyMap<string, ProjectStateData>>(new Map());
   private readonly asked = signal(false);
+  private readonly storedAt = signal<string | null>(null);
 
   /** The one that was active last stands first. */
   readonly list: ReadonlySignal<readonly ProjectStateData[]> = computed(() =>
@@ -17,6 +18,11 @@ export class Projects {
     return this.asked;
   }
 
+  /** When the list was stored that is shown until the server has sent one; null when it is the server's. */
+  get asOf(): ReadonlySignal<string | null> {
+    return this.storedAt;
+  }
+
   get(id: string): ProjectStateData | undefined {
     return this.known.value.get(id);
   }
@@ -25,6 +31,13 @@ export class Projects {
   replace(projects: readonly ProjectStateData[]): void {
     this.known.value = new Map(projects.map((project) => [project.id, project]));
     this.asked.value = true;
+    this.storedAt.value = null;
+  }
+
+  /** Shows a list that was stored in this browser, until the server sends one. */
+  restore(projects: readonly ProjectStateData[], at: string): void {
+    this.known.value = new Map(projects.map((project) => [project.id, project]));
+    this.storedAt.value = at;
   }
 
   accept(frame: Frame): void {

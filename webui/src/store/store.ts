@@ -7,11 +7,15 @@ import { Conversation } from "../conversation/conversation";
 import type { Frame } from "../wire/frame";
 import { Approvals, type Approval } from "./approvals";
 import { Drafts } from "./draft";
+import { OfflinePages } from "./offline";
 import { Outbox } from "./outbox";
-import { Preferences } from "./preference";
+import { isStoringPages, Preferences } from "./preference";
 import { Projects } from "./projects";
 import { Sessions } from "./session";
 import { Toasts } from "./toast";
+
+/** How long changes of the list of projects gather before it is stored for offline, in milliseconds. */
+const STORE_MS = 500;
 
 /** An answer to a tool request. */
 export type Answer =
@@ -32,16 +36,19 @@ export class Store {
   readonly drafts = new Drafts();
   readonly preferences = new Preferences();
   readonly toasts = new Toasts();
+  readonly offline = new OfflinePages(() => isStoringPages() && this.sessions.current.peek().kind !== "unpaired");
   /** Whether this device may do anything beside watching. */
   readonly mayAct: ReadonlySignal<boolean> = computed(() => {
     const session = this.sessions.current.value;
-    return session.kind !== "paired" || session.device.view_only !== true;
+    return session.kind === "paired" ? session.device.view_only !== true : this.mightAct.value;
   });
   /** Whether what concerns the whole server is this device's business, too. */
   readonly mayOwn: ReadonlySignal<boolean> = computed(() => {
     const session = this.sessions.current.value;
     return this.mayAct.value && (session.kind !== "paired" || (session.device.projects ?? null) === null);
   });
+  /** Whether this device may act, as long as the server has not said so. */
+  private readonly mightAct = signal(true);
   private readonly opened = signal<Conversation | null>(null);
   private isAway = false;
 
@@ -60,6 +67,17 @@ export class Store {
       if (session.kind === "paired") this.link.start();
       else if (session.kind === "unpaired") this.link.stop();
     });
+    effect(() => {
+      const isOut = this.sessions.current.value.kind === "unpaired";
+      if (isOut || !this.preferences.offlinePages.value) void this.offline.wipe();
+    });
+    let storing: ReturnType<typeof setTimeout> | undefined;
+    effect(() => {
+      if (!this.projects.loaded.value || !this.preferences.offlinePages.value) return;
+      const [projects, mayAct] = [this.projects.list.value, this.mayAct.value];
+      clearTimeout(storing);
+      storing = setTimeout(() => this.offline.putList(projects, mayAct), STORE_MS);
+    });
   }
 
   /** The conversation that is open, if one is. */
@@ -69,6 +87,11 @@ export class Store {
 
   /** Comes in, when this browser may. */
   async enter(): Promise<void> {
+    void this.offline.list().then((stored) => {
+      if (stored === null || this.projects.loaded.value) return;
+      this.projects.restore(stored.projects, stored.at);
+      this.mightAct.value = stored.mayAct;
+    });
     await this.sessions.refresh();
     // Without an answer the WebSocket tells: the server may be away for a moment.
     if (this.sessions.current.value.kind === "unknown") this.link.start();
@@ -84,7 +107,7 @@ export class Store {
   /** Opens a project's conversation in place of the one that was open. */
   open(projectId: string): Conversation {
     this.close();
-    const conversation = new Conversation(this.link, projectId, this.approvals);
+    const conversation = new Conversation(this.link, projectId, this.approvals, this.offline);
     this.opened.value = conversation;
     conversation.start();
     return conversation;

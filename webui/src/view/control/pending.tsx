@@ -1,6 +1,7 @@
 import type { ComponentChildren, VNode } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { useStore } from "../../store/store";
+import { formatFullTime } from "../../text/format";
 
 interface PendingProps {
   /** What comes from the server, as the beginning of a sentence. */
@@ -10,7 +11,7 @@ interface PendingProps {
 
 /** Stands where something of the server's will be: it is coming, or the server is out of reach. */
 export function Pending({ what, children }: PendingProps): VNode {
-  const { link } = useStore();
+  const { link, preferences } = useStore();
   const { kind } = link.status.value;
   const [isLost, setLost] = useState(kind === "waiting");
   useEffect(() => {
@@ -21,8 +22,21 @@ export function Pending({ what, children }: PendingProps): VNode {
   return (
     <div class="empty">
       <h2>The server is out of reach</h2>
-      <p>{what} will be here as soon as it answers. Nothing of the server&rsquo;s is kept on this device.</p>
+      <p>
+        {what} will be here as soon as it answers.{" "}
+        {preferences.offlinePages.value ? "It" : "Nothing of the server\u2019s"} is not stored in this browser.
+      </p>
       {children}
     </div>
+  );
+}
+
+/** Says since when what is shown is not the server's, but was stored in this browser. */
+export function AsOf({ at }: { readonly at: string | null }): VNode | null {
+  if (at === null) return null;
+  return (
+    <p class="as-of" role="status">
+      Offline, as of {formatFullTime(at)}
+    </p>
   );
 }

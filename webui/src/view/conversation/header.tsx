@@ -3,6 +3,7 @@ import { useState } from "preact/hooks";
 import { ArrowLeft, EllipsisVertical, Users } from "lucide";
 import type { StreamState } from "../../connection/stream";
 import type { Conversation } from "../../conversation/conversation";
+import { useStore } from "../../store/store";
 import { visible } from "../../text/visible";
 import type { ProjectStateData } from "../../wire/generated";
 import { Icon } from "../icon";
@@ -22,6 +23,7 @@ interface HeaderProps {
 
 /** Which project this is, how it is, and whether what is shown is what there is. */
 export function Header({ project, conversation }: HeaderProps): VNode {
+  const { projects } = useStore();
   const [isOpen, setOpen] = useState(false);
   const stream = conversation.state.value;
   const subscribers = conversation.subscribers.value;
@@ -35,7 +37,7 @@ export function Header({ project, conversation }: HeaderProps): VNode {
         <h1>{visible(project.name)}</h1>
         <p>
           <span class={`dot ${state.tone}`} />
-          {state.name}
+          {projects.loaded.value && state.name}
           <span class={`stream ${stream}`} role="status">
             {STREAM[stream]}
           </span>

@@ -4,7 +4,7 @@ import type { Conversation } from "../../conversation/conversation";
 import type { PageProps } from "../../page";
 import { useStore } from "../../store/store";
 import { ApprovalDock } from "../approval/dock";
-import { Pending } from "../control/pending";
+import { AsOf, Pending } from "../control/pending";
 import { ProjectFolder } from "../tool/card";
 import { Composer } from "./composer";
 import { Header } from "./header";
@@ -32,6 +32,7 @@ export default function ConversationPage({ params }: PageProps): VNode {
       {conversation !== undefined && (
         <>
           <Header project={project} conversation={conversation} />
+          <AsOf at={conversation.asOf.value} />
           <ProjectFolder.Provider value={project.path.replace(/\/+$/, "")}>
             <Body conversation={conversation} isRunning={project.state === "EXECUTING"} />
           </ProjectFolder.Provider>
@@ -58,7 +59,7 @@ function Body({ conversation, isRunning }: BodyProps): VNode {
   if (!conversation.loaded.value) {
     return (
       <div class="transcript loading">
-        <div class="spinner" role="status" aria-label="Loading the conversation" />
+        <Pending what="The conversation" />
       </div>
     );
   }

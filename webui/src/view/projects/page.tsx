@@ -2,7 +2,7 @@ import type { VNode } from "preact";
 import { useMemo, useState } from "preact/hooks";
 import { FolderGit2, Plus, Search } from "lucide";
 import { useStore } from "../../store/store";
-import { Pending } from "../control/pending";
+import { AsOf, Pending } from "../control/pending";
 import { Icon } from "../icon";
 import { CreateProject } from "./create";
 import { ProjectRow } from "./row";
@@ -43,7 +43,8 @@ export default function ProjectsPage(): VNode {
             />
           </label>
         )}
-        {!projects.loaded.value && <Pending what="The list of projects" />}
+        <AsOf at={projects.asOf.value} />
+        {!projects.loaded.value && projects.asOf.value === null && <Pending what="The list of projects" />}
         {projects.loaded.value && all.length === 0 && <None onCreate={mayAct.value ? () => setCreating(true) : null} />}
         {all.length > 0 && found.length === 0 && <p class="hint">No project is called so.</p>}
         <ul class="projects">

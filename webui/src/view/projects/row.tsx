@@ -13,7 +13,7 @@ const TONES = { idle: "", working: "accent", waiting: "warn", failed: "danger" }
 
 /** A project in the list. */
 export function ProjectRow({ project }: { readonly project: ProjectStateData }): VNode {
-  const { outbox } = useStore();
+  const { outbox, projects } = useStore();
   const [isOpen, setOpen] = useState(false);
   const state = stateOf(project);
   const unsent = outbox.list.value.filter(({ projectId }) => projectId === project.id).length;
@@ -26,9 +26,11 @@ export function ProjectRow({ project }: { readonly project: ProjectStateData }):
         </span>
         <span class="project-path">{visible(project.path)}</span>
         <span class="project-facts">
-          <span class={`badge ${TONES[state.tone]}`}>
-            {state.tone === "waiting" ? waitingFor(project.pending_approvals) : state.name}
-          </span>
+          {projects.loaded.value && (
+            <span class={`badge ${TONES[state.tone]}`}>
+              {state.tone === "waiting" ? waitingFor(project.pending_approvals) : state.name}
+            </span>
+          )}
           {project.queue_depth > 0 && <span class="badge">{project.queue_depth} in the queue</span>}
           {unsent > 0 && <span class="badge warn">{unsent} not sent yet</span>}
           <time class="hint" dateTime={project.last_active} title={formatFullTime(project.last_active)}>

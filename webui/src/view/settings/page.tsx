@@ -70,14 +70,22 @@ export default function SettingsPage(): VNode {
         <Section title="Notifications">
           <Notifications />
         </Section>
-        {install !== null && (
-          <Section title="App">
-            <p class="hint">On the home screen it opens without the browser around it.</p>
-            <button class="button" type="button" onClick={install}>
-              Install
-            </button>
-          </Section>
-        )}
+        <Section title="App">
+          <Switch
+            value={preferences.offlinePages}
+            name="Show conversations offline"
+            about="Stores the newest page of each conversation that you open, and the list of projects, as text in this browser, until you switch this off or sign out."
+            disabled={!("serviceWorker" in navigator)}
+          />
+          {install !== null && (
+            <>
+              <p class="hint">On the home screen it opens without the browser around it.</p>
+              <button class="button" type="button" onClick={install}>
+                Install
+              </button>
+            </>
+          )}
+        </Section>
         <ThisDevice />
         <Server />
       </div>
@@ -145,13 +153,14 @@ function Notifications(): VNode {
 }
 
 function ThisDevice(): VNode | null {
-  const { sessions } = useStore();
+  const { sessions, preferences } = useStore();
   const [isLeaving, setLeaving] = useState(false);
   const session = sessions.current.value;
   if (session.kind !== "paired") return null;
   const leave = async (): Promise<void> => {
     await sessions.leave();
     forgetAll();
+    preferences.offlinePages.value = false;
   };
   return (
     <Section title="This device">
@@ -164,8 +173,8 @@ function ThisDevice(): VNode | null {
       {isLeaving && (
         <Confirm title="Sign out?" action="Sign out" onConfirm={leave} onClose={() => setLeaving(false)}>
           <p>
-            To come back, this browser needs a new pairing code. Drafts, prompts that were not sent and settings that
-            are kept here are deleted.
+            To come back, this browser needs a new pairing code. Drafts, prompts that were not sent, stored
+            conversations and settings of this browser are deleted.
           </p>
         </Confirm>
       )}
