@@ -21,10 +21,10 @@ from pocket_agent.observability import health
 from pocket_agent.observability import health as module
 from pocket_agent.observability.health import (
     CheckConditions,
-    HealthCheck,
     HealthChecks,
     HealthMonitor,
     LoopMonitor,
+    TimedCheck,
     in_thread,
     overall_status,
 )
@@ -116,7 +116,7 @@ class MonitorBench:
         self.part = Part()
         self.seen = Recorder()
         self.health = HealthMonitor(
-            {"part": HealthCheck(self.part.look, seconds)}, HealthSettings(interval=interval), self.seen
+            {"part": TimedCheck(self.part.look, seconds)}, HealthSettings(interval=interval), self.seen
         )
 
     async def look(self) -> CheckData:

@@ -12,13 +12,12 @@ from typing import Final, NamedTuple, Protocol
 
 import psutil
 from prometheus_client import CollectorRegistry
-from prometheus_client.metrics_core import Metric as Family
 
 from pocket_agent.model import Milliseconds
 from pocket_agent.observability import catalogue
 from pocket_agent.observability.catalogue import Metric
 from pocket_agent.observability.health import LAG_WINDOW_SECONDS, LoopMonitor
-from pocket_agent.observability.metrics import CoreCollector, HistogramValue
+from pocket_agent.observability.metrics import CoreCollector, core_families
 from pocket_agent.protocol.frame import timestamp
 from pocket_agent.protocol.push import ServerHistoryData
 
@@ -76,7 +75,7 @@ MEMORY_BYTES: Final = ("process_resident_memory_bytes", "")
 LOOP_LAG: Final = ("event_loop_lag_worst_seconds", "")
 """The largest lag of the last minute; the histogram of the metrics has no maximum."""
 
-_CORE: Final = {
+_SAMPLED: Final = {
     catalogue.CONNECTIONS_ACTIVE: "",
     catalogue.PROJECTS_TOTAL: "",
     catalogue.EXECUTIONS_ACTIVE: "",
@@ -84,8 +83,6 @@ _CORE: Final = {
     catalogue.APPROVALS_PENDING: "",
     catalogue.STORAGE_FREE: "",
     catalogue.MESSAGE_BYTES: "direction",
-}
-_COUNTED: Final = {
     catalogue.EXECUTIONS_TOTAL: "status",
     catalogue.ERRORS_TOTAL: "code",
     catalogue.REQUESTS_TOTAL: "outcome",
@@ -94,7 +91,7 @@ _COUNTED: Final = {
     catalogue.EXECUTION_DURATION: "le",
     catalogue.REQUEST_DURATION: "le",
 }
-"""What is read, and by which label; over all others it is summed."""
+"""The metrics of a reading, each with the label that is kept; their values are summed over the other labels."""
 
 
 def cell(metric: Metric, key: str = "", *, part: str = "") -> Cell:
@@ -119,7 +116,7 @@ def _le_text(bound: float) -> str:
 
 
 def _cells() -> Iterator[Cell]:
-    for metric, label in {**_CORE, **_COUNTED}.items():
+    for metric, label in _SAMPLED.items():
         if metric.buckets:
             yield from (*bucket_cells(metric), cell(metric, part="count"), cell(metric, part="sum"))
         else:
@@ -133,38 +130,30 @@ CELLS: Final[Mapping[Cell, int]] = {place: index for index, place in enumerate(_
 
 
 class MetricSampler:
-    """Reads.
+    """Samples the metrics as a scrape reads them, the event loop, the process and the machine.
 
     Args:
-        registry: what is counted by events, as a scrape gets it.
-        core: what the core keeps, as a scrape gets it.
-        loop: measures the event loop.
+        registry: the metrics that are counted by events.
+        core: the metrics that the core keeps.
+        loop: measures the lag of the event loop.
     """
 
     def __init__(self, registry: CollectorRegistry, core: CoreCollector, loop: LoopMonitor) -> None:
-        samples = [
-            name
-            for metric in _COUNTED
-            for name in ([f"{metric.name}_{part}" for part in ("bucket", "count", "sum")], [metric.name])[
-                not metric.buckets
-            ]
-        ]
-        self._counted = registry.restricted_registry(samples)
+        self._registry = registry.restricted_registry(
+            {sample for sample, _ in CELLS} - {CPU_SECONDS[0], MEMORY_BYTES[0]}
+        )
         self._core = core
         self._loop = loop
         self._process = psutil.Process()
 
     async def read(self) -> Reading:
-        """All numbers of this moment, those of the disk a little older; NaN for what is not known."""
+        """All numbers of this moment, those of the disk a little older; NaN for an unknown one."""
         found = dict.fromkeys(CELLS, 0.0)
-        read = await self._core.collect()
-        for metric, label in _CORE.items():
-            values = read[metric]
-            assert not isinstance(values, HistogramValue)
-            place = list(metric.labels).index(label) if label else None
-            for key, value in values.items():
-                found[cell(metric, key[place] if place is not None else "")] += value
-        _add(found, self._counted.collect())
+        for family in (*core_families(await self._core.collect()), *self._registry.collect()):
+            for sample in family.samples:
+                place = (sample.name, sample.labels.get(_LABELS.get(sample.name, ""), ""))
+                if place in found:
+                    found[place] += sample.value
         cpu = self._process.cpu_times()
         found[CPU_SECONDS] = cpu.user + cpu.system
         found[MEMORY_BYTES] = self._process.memory_info().rss
@@ -174,14 +163,10 @@ class MetricSampler:
         return array("d", [time.monotonic(), *found.values()])
 
 
-def _add(found: dict[Cell, float], families: Iterable[Family]) -> None:
-    labels = {metric.name: label for metric, label in _COUNTED.items()}
-    for family in families:
-        label = labels.get(family.name) or labels.get(f"{family.name}_total", "")
-        for sample in family.samples:
-            place = (sample.name, sample.labels.get(label, ""))
-            if place in found and not math.isnan(sample.value):
-                found[place] += sample.value
+_LABELS: Final = {
+    f"{metric.name}_bucket" if metric.buckets else metric.name: label for metric, label in _SAMPLED.items() if label
+}
+"""By the name of a sample, the label that is kept."""
 
 
 HOUR_SECONDS: Final = 3600.0

@@ -88,8 +88,8 @@ _FRESH_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class HealthCheck:
-    """One health check.
+class TimedCheck:
+    """A health check with its time limit.
 
     Attributes:
         look: runs it; a PocketAgentError means unhealthy, with its message.
@@ -111,7 +111,7 @@ class HealthMonitor:
         observer: gets an event for each status that differs from the one before.
     """
 
-    def __init__(self, checks: Mapping[str, HealthCheck], settings: HealthSettings, observer: Observer) -> None:
+    def __init__(self, checks: Mapping[str, TimedCheck], settings: HealthSettings, observer: Observer) -> None:
         self._watches = {name: _CheckState(name, check) for name, check in checks.items()}
         self._settings = settings
         self._observer = observer
@@ -181,7 +181,7 @@ class HealthMonitor:
 class _CheckState:
     """A check, its latest result and whether it runs; `settled` is set unless a result is awaited."""
 
-    def __init__(self, name: str, check: HealthCheck) -> None:
+    def __init__(self, name: str, check: TimedCheck) -> None:
         self.name = name
         self.check = check
         self.result: CheckData | None = None
@@ -195,7 +195,7 @@ class _CheckState:
         return time.monotonic() - self.at if self.result is not None else float("inf")
 
 
-async def _check_result(check: HealthCheck) -> CheckData:
+async def _check_result(check: TimedCheck) -> CheckData:
     try:
         return await check.look()
     except PocketAgentError as error:
@@ -285,15 +285,15 @@ class HealthChecks:
         self._confined = confined
         self._idle_since: dict[str, float] = {}
 
-    def checks(self) -> Mapping[str, HealthCheck]:
+    def checks(self) -> Mapping[str, TimedCheck]:
         """All checks, by name."""
         return {
-            "claude": HealthCheck(self._claude, _CLAUDE_SECONDS),
-            "disk": HealthCheck(self._disk, _CHECK_SECONDS),
-            "storage": HealthCheck(self._storage, _STORAGE_SECONDS),
-            "event_loop": HealthCheck(self._event_loop, _CHECK_SECONDS),
-            "certificate": HealthCheck(self._certificate, _CHECK_SECONDS),
-            "queue": HealthCheck(self._queue, _CHECK_SECONDS),
+            "claude": TimedCheck(self._claude, _CLAUDE_SECONDS),
+            "disk": TimedCheck(self._disk, _CHECK_SECONDS),
+            "storage": TimedCheck(self._storage, _STORAGE_SECONDS),
+            "event_loop": TimedCheck(self._event_loop, _CHECK_SECONDS),
+            "certificate": TimedCheck(self._certificate, _CHECK_SECONDS),
+            "queue": TimedCheck(self._queue, _CHECK_SECONDS),
         }
 
     async def _claude(self) -> CheckData:
