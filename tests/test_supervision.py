@@ -15,9 +15,9 @@ from pocket_agent.config import LoadedSettings, load_settings
 from pocket_agent.errors import FileOperationError
 from pocket_agent.events import SettingsRefused, SettingsReloaded, TaskFaulted
 from pocket_agent.notification.outbox import Notifier
-from pocket_agent.observability.check import in_thread
-from pocket_agent.observability.log import open_log
-from pocket_agent.observability.loss import Losses
+from pocket_agent.observability.catalogue import Losses
+from pocket_agent.observability.health import in_thread
+from pocket_agent.observability.structured_log import open_log
 from pocket_agent.reload import Parts, Reloader
 from pocket_agent.server.guard import Hosts
 from pocket_agent.supervision import supervise
@@ -147,7 +147,7 @@ async def test_a_reload_that_fails_half_way_changes_nothing(tmp_path: Path, monk
             assert bench.running.settings.limits.max_projects == before
         bench.faults.clear()
         with monkeypatch.context() as patch:
-            patch.setattr("pocket_agent.observability.log.Sink", _no_thread)
+            patch.setattr("pocket_agent.observability.structured_log.LogWriter", _no_thread)
             asked.set()
             await until(lambda: bench.seen.of(SettingsRefused) != [])
         assert bench.running.settings.limits.max_projects == before

@@ -42,13 +42,8 @@ from pocket_agent.events import (
 from pocket_agent.hub import Hub
 from pocket_agent.ledger import audited, note_changes, note_first, remember_settings
 from pocket_agent.notification.outbox import Notifier
-from pocket_agent.observability.check import Inspector
-from pocket_agent.observability.exposition import Exposition, Token, application, scrape_token
-from pocket_agent.observability.health import Health
-from pocket_agent.observability.log import Log, open_log
-from pocket_agent.observability.loss import Losses
-from pocket_agent.observability.observation import Observation
-from pocket_agent.observability.report import Report
+from pocket_agent.observability import Log, Losses, Observability, StatusReport, open_log
+from pocket_agent.observability.exposition import Exposition, ScrapeToken, application, scrape_token
 from pocket_agent.policy import examine_confinement
 from pocket_agent.projects import Projects
 from pocket_agent.reload import Parts, Reloader
@@ -132,7 +127,7 @@ async def serve(
         notifier = Notifier(loaded.settings.notifications, partial(losses.add, "notifications"))
         trail = FileAuditLog(audit_path(loaded.settings.data.dir)) if loaded.settings.audit.enabled else None
         others: list[Observer] = [notifier, *([AuditObserver(trail)] if trail is not None else [])]
-        observed = Observation(loaded.settings, environment, losses, log, others)
+        observed = Observability(loaded.settings, environment, losses, log, others)
         room = connections_for(loaded.settings, files)
         if room < loaded.settings.limits.max_connections:
             reason = f"at most {files} files may be open (ulimit -n, LimitNOFILE), which leaves {room} connections"
@@ -143,7 +138,7 @@ async def serve(
 async def _serve(
     loaded: LoadedSettings,
     environment: Mapping[str, str],
-    observed: Observation,
+    observed: Observability,
     log: Log,
     notifier: Notifier,
     trail: FileAuditLog | None,
@@ -190,21 +185,10 @@ async def _serve(
             )
             hub = Hub(observed.broadcasts)
             projects = Projects(store, hub, context, settings, observer)
-            exposition = observed.exposition(hub, projects, store)
-            inspector = Inspector(
-                store,
-                installer,
-                projects,
-                settings,
-                observed.loop,
-                observed.conditions,
-                confined=not context.confinement.reason,
-            )
-            health = Health(inspector.checks(), settings.health, observer)
-            report = observed.report(hub, projects, store, inspector, health)
-            endpoint = _endpoint(store, hub, projects, report, settings, observer, trail or NoAuditLog())
+            observed.attach(hub, projects, store, installer, confined=not context.confinement.reason)
+            endpoint = _endpoint(store, hub, projects, observed.report, settings, observer, trail or NoAuditLog())
             await stack.enter_async_context(projects.running())
-            renew_scraped = await stack.enter_async_context(_exporting(exposition, loaded, observer))
+            renew_scraped = await stack.enter_async_context(_exporting(observed.exposition, loaded, observer))
             listeners = await stack.enter_async_context(
                 listening(endpoint.application(), loaded, observer, endpoint.admission, endpoint.hosts)
             )
@@ -230,9 +214,7 @@ async def _serve(
                         "keep-alive": endpoint.keep_alive,
                         "push": endpoint.push_figures,
                         "devices": endpoint.watch_devices,
-                        "loop monitor": observed.loop.run,
-                        "health": health.run,
-                        "history": report.run,
+                        **observed.loops(),
                         "notifier": partial(
                             notifier.run, projects, endpoint.is_watched, listeners.page_urls[0], observer
                         ),
@@ -240,7 +222,7 @@ async def _serve(
                     },
                 )
             )
-            await report.unready()  # so that the first checks are done when the log says that it is ready
+            await observed.report.unready()  # so that the first checks are done when the log says that it is ready
             _spare_what_stays()
             on_started(started)
             observer.emit(ServerStarted(__version__, started.addresses, len(projects)))
@@ -262,7 +244,7 @@ def _endpoint(
     store: Store,
     hub: Hub,
     projects: Projects,
-    report: Report,
+    report: StatusReport,
     settings: Settings,
     observer: Observer,
     trail: AuditLog,
@@ -304,7 +286,7 @@ async def _exporting(
         yield guard.renew
 
 
-def _scraped_hosts(settings: Settings, token: Token | None) -> Hosts | None:
+def _scraped_hosts(settings: Settings, token: ScrapeToken | None) -> Hosts | None:
     """Where the metrics may be asked for; a page that is led here by its name has no token."""
     if token is not None:
         return None

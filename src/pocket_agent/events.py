@@ -1,43 +1,151 @@
-"""What happened, as typed values in the past tense, and who is told.
+"""The events of the server, each declared once with its log line, and the observers that receive them.
 
-The core emits these to the `Observer` it was given and knows nothing of logs, metrics or traces;
-`observability/` maps them. Durations are in seconds, sizes in bytes, points in time milliseconds
-since the Unix epoch, money United States dollars.
+The core emits events to the `Observer` it was given and does not know logs, metrics or traces. A class
+declares level and message of its log line; its fields become the fields of the line, as their types and
+annotations say (`observability/structured_log.py`). Durations are in seconds, sizes in bytes, points in
+time in milliseconds since the Unix epoch, money in United States dollars.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Annotated, Any, ClassVar, Final, Literal, Protocol, TypeVar, dataclass_transform
 
 from pocket_agent.model import ExecutionContext, ExecutionStatus, Milliseconds, ModelUsage
 
+Level = Literal["debug", "info", "warning", "error"]
+
 
 @dataclass(frozen=True, slots=True)
-class ServerStarted:
-    """The server answers; `addresses` are its URLs."""
+class LogDeclaration:
+    """The log line of a kind of event.
 
-    version: str
+    Attributes:
+        level: its level.
+        message: its `msg`.
+        warning_if: tells for which events the line is a warning instead.
+        warning_message: the `msg` of such a warning, where it differs.
+    """
+
+    level: Level
+    message: str
+    warning_if: Callable[[Any], bool] | None = None
+    warning_message: str | None = None
+
+    def line_of(self, event: "Event") -> tuple[Level, str]:
+        """Level and message of the line of one event."""
+        if self.warning_if is None or not self.warning_if(event):
+            return self.level, self.message
+        return "warning", self.warning_message or self.message
+
+
+@dataclass(frozen=True, slots=True)
+class LogField:
+    """How a field of an event appears in its log line, where that is not its own name and value.
+
+    Attributes:
+        name: the field's name in the line.
+        logged: whether it is in the line at all.
+        unit: `seconds` are logged as whole milliseconds, `usd` with six decimals.
+        redacted: whether secrets are removed, since the value quotes what a user configured.
+    """
+
+    name: str | None = None
+    logged: bool = True
+    unit: Literal["seconds", "usd"] | None = None
+    redacted: bool = False
+
+
+NOT_LOGGED: Final = LogField(logged=False)
+Seconds = Annotated[float, LogField(unit="seconds")]
+"""A duration; the log has it in milliseconds, under its name with `_ms`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base class of all events.
+
+    Attributes:
+        log_as: the event's log line, or the reason why it has none.
+    """
+
+    log_as: ClassVar[LogDeclaration | str]
+
+
+EventT = TypeVar("EventT", bound=Event)
+EVENTS: Final[list[type[Event]]] = []
+"""Every kind of event, in the order of declaration."""
+
+
+@dataclass_transform(frozen_default=True)
+def logged(
+    level: Level,
+    message: str,
+    *,
+    warning_if: Callable[[Any], bool] | None = None,
+    warning_message: str | None = None,
+) -> Callable[[type[EventT]], type[EventT]]:
+    """Declare a kind of event that is logged; see `LogDeclaration`."""
+    return _declared(LogDeclaration(level, message, warning_if, warning_message))
+
+
+@dataclass_transform(frozen_default=True)
+def unlogged(reason: str) -> Callable[[type[EventT]], type[EventT]]:
+    """Declare a kind of event that is not logged, and why."""
+    return _declared(reason)
+
+
+def _declared(log_as: LogDeclaration | str) -> Callable[[type[EventT]], type[EventT]]:
+    def declare(kind: type[EventT]) -> type[EventT]:
+        made = dataclass(frozen=True, slots=True)(kind)
+        made.log_as = log_as
+        EVENTS.append(made)
+        return made
+
+    return declare
+
+
+HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
+
+
+class EventHandlers(dict[type[Event], HandlerT]):
+    """What an observer does with each kind of event; `@handlers.on(Kind)` declares it at the function."""
+
+    def on(self, *kinds: type[Event]) -> Callable[[HandlerT], HandlerT]:
+        """Register the decorated function for these kinds."""
+
+        def register(handler: HandlerT) -> HandlerT:
+            self.update(dict.fromkeys(kinds, handler))
+            return handler
+
+        return register
+
+
+@logged("info", "server ready")
+class ServerStarted(Event):
+    """The server accepts connections; `addresses` are its URLs."""
+
+    version: Annotated[str, NOT_LOGGED]
     addresses: tuple[str, ...]
     projects: int
 
 
-@dataclass(frozen=True, slots=True)
-class ServerStopping:
-    """New work is refused from here on."""
+@logged("info", "server stopping")
+class ServerStopping(Event):
+    """The server refuses new work."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class ServerStopped:
-    """Everything is closed; agents that ran still run."""
+@logged("info", "server stopped")
+class ServerStopped(Event):
+    """The server has closed everything; agents that ran still run."""
 
-    agents_left: int
+    agents_left: Annotated[int, LogField("agents_left_running")]
 
 
-@dataclass(frozen=True, slots=True)
-class ListenersOpened:
+@logged("info", "listening", warning_if=lambda event: not event.protected)
+class ListenersOpened(Event):
     """Clients can connect; by the `exposed` addresses from other machines, too. `protected`: only with a token."""
 
     addresses: tuple[str, ...]
@@ -45,48 +153,48 @@ class ListenersOpened:
     protected: bool
 
 
-@dataclass(frozen=True, slots=True)
-class MetricsServed:
-    """A scrape is answered from here on; `token_file` holds what it has to show, None when that is nothing."""
+@logged("info", "metrics served")
+class MetricsServed(Event):
+    """Scrapes are answered; `token_file` holds the token that they need, None without one."""
 
     address: str
     token_file: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class CertificateLoaded:
-    """A TLS certificate is in use from here on."""
+@logged("info", "certificate loaded")
+class CertificateLoaded(Event):
+    """A TLS certificate is in use."""
 
     not_after: datetime
     self_signed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class SettingsReloaded:
-    """The settings were read again; those `changed` count from here on, those `deferred` from the next start on."""
+@logged("info", "settings reloaded", warning_if=lambda event: bool(event.deferred))
+class SettingsReloaded(Event):
+    """The settings were reloaded; those `changed` are in effect, those `deferred` take effect at the next start."""
 
     changed: tuple[str, ...]
-    deferred: tuple[str, ...]
+    deferred: Annotated[tuple[str, ...], LogField("needs_restart")]
 
 
-@dataclass(frozen=True, slots=True)
-class SettingsRefused:
-    """The settings were read again and cannot be used; all stays as it was."""
+@logged("error", "settings not reloaded")
+class SettingsRefused(Event):
+    """The settings were read again and are not valid; those in effect stay."""
 
-    reason: str
+    reason: Annotated[str, LogField(redacted=True)]
 
 
-@dataclass(frozen=True, slots=True)
-class SettingIgnored:
-    """Something that was asked for is not possible; the server goes on without it."""
+@logged("warning", "setting ignored")
+class SettingIgnored(Event):
+    """Something that a setting asks for is not possible; the server continues without it."""
 
     setting: str
-    reason: str
+    reason: Annotated[str, LogField(redacted=True)]
 
 
-@dataclass(frozen=True, slots=True)
-class HealthChanged:
-    """A health check gives another status than before (None: its first)."""
+@logged("info", "health changed", warning_if=lambda event: event.status != "healthy")
+class HealthChanged(Event):
+    """A health check has another status than before (None: its first)."""
 
     check: str
     status: str
@@ -94,186 +202,196 @@ class HealthChanged:
     message: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionOpened:
-    """A client is in."""
+@logged("info", "connection opened")
+class ConnectionOpened(Event):
+    """A WebSocket connection was accepted."""
 
-    connection_id: str
+    connection_id: Annotated[str, LogField("correlation_id")]
     device: str
-    device_id: str
+    device_id: Annotated[str, NOT_LOGGED]
     remote: str
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionRejected:
-    """A client was turned away before it was in; `count`: so often since that was last told; `attempt`: at what."""
+@logged("warning", "connection rejected")
+class ConnectionRejected(Event):
+    """A connection was refused before it was accepted.
+
+    Attributes:
+        count: refusals of this kind since the last event.
+        attempt: what the client tried.
+    """
 
     reason: Literal["unauthorized", "throttled", "host", "origin", "rate", "limit", "stopping"]
     remote: str
     count: int = 1
-    attempt: Literal["login", "pair"] = "login"
+    attempt: Annotated[Literal["login", "pair"], NOT_LOGGED] = "login"
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionClosed:
-    """A client is gone. `initiator` is who closed."""
+@logged("info", "connection closed")
+class ConnectionClosed(Event):
+    """A WebSocket connection was closed, by `initiator`."""
 
-    connection_id: str
+    connection_id: Annotated[str, LogField("correlation_id")]
     device: str
-    code: int
+    code: Annotated[int, LogField("close_code")]  # in an index of log lines a name has one type, and `code` is a text
     initiator: Literal["client", "server"]
-    duration: float
+    duration: Seconds
 
 
-@dataclass(frozen=True, slots=True)
-class DevicePaired:
-    """A device has traded a pairing code for a token of its own."""
+@logged("info", "device paired")
+class DevicePaired(Event):
+    """A device exchanged a pairing code for its own token."""
 
     device: str
     remote: str
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceRevoked:
-    """A device may no longer connect; `by` names the device that saw to it."""
+@logged("info", "device revoked")
+class DeviceRevoked(Event):
+    """A device may no longer connect; `by`: device that revoked it."""
 
     device: str
     by: str
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceRotated:
-    """A device has another token; `by` names the device that saw to it."""
+@logged("info", "device rotated")
+class DeviceRotated(Event):
+    """A device has a new token; `by`: device that rotated it."""
 
     device: str
     by: str
 
 
-@dataclass(frozen=True, slots=True)
-class PongReceived:
-    """A client answered a ping; `duration` is the time from one to the other."""
+@unlogged("one for each ping; the round trip is a metric")
+class PongReceived(Event):
+    """A client answered a ping after `duration`."""
 
     connection_id: str
-    duration: float
+    duration: Seconds
 
 
-@dataclass(frozen=True, slots=True)
-class ConsumerDropped:
-    """A connection was closed because its transport took nothing for too long."""
+@logged("warning", "slow consumer dropped")
+class ConsumerDropped(Event):
+    """A connection was closed because its transport accepted no data for too long."""
 
-    connection_id: str
+    connection_id: Annotated[str, LogField("correlation_id")]
     device: str
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHandled:
-    """A request was answered; `code` is the error's code, and `message` what it says, None when there was none."""
+@logged("debug", "request handled")
+class RequestHandled(Event):
+    """A request was answered; `code` and `message` are those of the error, None without one."""
 
     type: str
     code: str | None
-    duration: float
+    duration: Seconds
     project_id: str | None
     correlation_id: str
-    message: str | None = None
+    message: Annotated[str | None, NOT_LOGGED] = None
 
 
-@dataclass(frozen=True, slots=True)
-class RequestFaulted:
-    """A request met a fault of the server; the client was told INTERNAL_ERROR."""
+@logged("error", "request faulted")
+class RequestFaulted(Event):
+    """A request raised an exception; the client got INTERNAL_ERROR."""
 
     type: str
     correlation_id: str
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True)
-class ProjectCreated:
+@logged("info", "project created")
+class ProjectCreated(Event):
     """A directory became a project."""
 
     project_id: str
     correlation_id: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class ProjectDeleted:
-    """A project was forgotten."""
+@logged("info", "project deleted")
+class ProjectDeleted(Event):
+    """A project was deleted."""
 
     project_id: str
     correlation_id: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class ProjectFaulted:
-    """A project's own task met a fault of the server; it is started again from what is stored."""
+@logged("error", "project faulted")
+class ProjectFaulted(Event):
+    """The task of a project raised an exception; it is restarted from what is stored."""
 
     project_id: str
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True)
-class TaskFaulted:
+@logged("error", "background task faulted")
+class TaskFaulted(Event):
     """A background task of the server raised an exception; it is started again after a pause."""
 
     task: str
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutionQueued:
+@logged("debug", "execution queued")
+class ExecutionQueued(Event):
     """A prompt was accepted; `place` is its place in the queue, 0 when it starts at once."""
 
     context: ExecutionContext
     place: int
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutionDelayed:
-    """The next prompt of a queue cannot start now, by no fault of its own; it keeps its place."""
+@logged("warning", "execution delayed")
+class ExecutionDelayed(Event):
+    """The next prompt of a queue cannot start now; it keeps its place."""
 
     context: ExecutionContext
     code: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutionWithdrawn:
-    """A prompt was taken back before it ran; `created_at` is when it had come."""
+@logged("info", "execution withdrawn")
+class ExecutionWithdrawn(Event):
+    """A prompt was withdrawn before it ran."""
 
     context: ExecutionContext
-    created_at: Milliseconds
+    created_at: Annotated[Milliseconds, NOT_LOGGED]
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutionStarted:
-    """A prompt went to the agent.
+@logged("debug", "execution started")
+class ExecutionStarted(Event):
+    """A prompt was written to the agent.
 
     Attributes:
-        warm: whether the agent's process ran already.
+        warm: whether the agent's process was running.
         queued: time from the prompt's arrival until its turn.
         preparation: time from its turn until the agent's process was there and the start was stored.
     """
 
     context: ExecutionContext
     warm: bool
-    queued: float
-    preparation: float
+    queued: Seconds
+    preparation: Seconds
 
 
-@dataclass(frozen=True, slots=True)
-class FirstMessageReceived:
-    """The agent said its first word of an execution; `duration` is the time since the start."""
+@logged("debug", "first message received")
+class FirstMessageReceived(Event):
+    """The agent sent its first message of an execution, `duration` after the start."""
 
     context: ExecutionContext
-    duration: float
+    duration: Seconds
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutionFinished:
-    """An execution is over; the figures come from the CLI, where it gave them.
+@logged(
+    "info",
+    "Execution completed",
+    warning_if=lambda event: event.status in {ExecutionStatus.ERROR, ExecutionStatus.TIMEOUT},
+    warning_message="Execution failed",
+)
+class ExecutionFinished(Event):
+    """An execution ended; the usage comes from the CLI, where it gave it.
 
     Attributes:
-        started_at: when it was given to the agent; None when it never was.
-        duration: time from then to the end.
+        started_at: when the prompt was written to the agent; None when it never was.
+        duration: time from `started_at` to the end.
         waited: how much of that was spent waiting for approvals.
         code: the wire code of the error that ended it.
         model: the model that answered.
@@ -283,25 +401,25 @@ class ExecutionFinished:
 
     context: ExecutionContext
     status: ExecutionStatus
-    created_at: Milliseconds
-    started_at: Milliseconds | None
-    finished_at: Milliseconds
-    duration: float
-    waited: float
+    created_at: Annotated[Milliseconds, NOT_LOGGED]
+    started_at: Annotated[Milliseconds | None, NOT_LOGGED]
+    finished_at: Annotated[Milliseconds, NOT_LOGGED]
+    duration: Seconds
+    waited: Seconds
     code: str | None
     session_id: str | None
     model: str | None
     usage: tuple[ModelUsage, ...]
-    requested_model: str | None = None
+    requested_model: Annotated[str | None, NOT_LOGGED] = None
 
 
-@dataclass(frozen=True, slots=True)
-class UsageAdded:
-    """An execution that is over used more, since a background task of its agent went on.
+@logged("info", "usage added after the end")
+class UsageAdded(Event):
+    """A background task of the agent used more after the end of its execution.
 
     Attributes:
         context: the execution; None when it is not known.
-        usage: what was used beyond what its `ExecutionFinished` told, by model.
+        usage: what was used beyond the usage of its `ExecutionFinished`, by model.
     """
 
     project_id: str
@@ -309,8 +427,8 @@ class UsageAdded:
     usage: tuple[ModelUsage, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ApprovalRequested:
+@logged("info", "approval requested")
+class ApprovalRequested(Event):
     """The agent asks to use a tool; `context` is None when no execution runs."""
 
     project_id: str
@@ -319,9 +437,9 @@ class ApprovalRequested:
     tool: str
 
 
-@dataclass(frozen=True, slots=True)
-class ApprovalResolved:
-    """A tool request was answered, or withdrawn (`cancelled`, by nobody)."""
+@logged("info", "approval resolved")
+class ApprovalResolved(Event):
+    """A tool request was answered, or withdrawn (`cancelled`, `by` None)."""
 
     project_id: str
     context: ExecutionContext | None
@@ -329,13 +447,13 @@ class ApprovalResolved:
     tool: str
     behavior: Literal["allow", "deny", "cancelled"]
     by: str | None
-    requested_at: Milliseconds
-    waited: float
+    requested_at: Annotated[Milliseconds, NOT_LOGGED]
+    waited: Annotated[float, LogField("duration_ms", unit="seconds")]
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCompleted:
-    """A tool call of the agent is over."""
+@logged("debug", "tool completed")
+class ToolCompleted(Event):
+    """A tool call of the agent ended."""
 
     project_id: str
     context: ExecutionContext | None
@@ -343,173 +461,125 @@ class ToolCompleted:
     outcome: Literal["success", "error", "denied"]
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessSpawned:
+@logged("info", "process spawned")
+class ProcessSpawned(Event):
     """A CLI process was started."""
 
     project_id: str
     context: ExecutionContext | None
     pid: int
-    duration: float
+    duration: Seconds
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessAdopted:
-    """A CLI process of an earlier run of the server was found alive and taken over."""
-
-    project_id: str
-    pid: int
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessExited:
-    """A CLI process is gone; `code` is None where it cannot be known."""
+@logged("info", "process adopted")
+class ProcessAdopted(Event):
+    """A CLI process of an earlier run of the server was found alive and adopted."""
 
     project_id: str
     pid: int
-    code: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class LineRejected:
-    """The CLI printed something that is not a line of its protocol."""
+@logged("info", "process exited")
+class ProcessExited(Event):
+    """A CLI process exited; `code` is None where it is not known."""
+
+    project_id: str
+    pid: int
+    code: Annotated[int | None, LogField("exit_code")]
+
+
+@logged("warning", "line rejected")
+class LineRejected(Event):
+    """The CLI printed a line that is not of its protocol."""
 
     project_id: str
     context: ExecutionContext | None
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class StorageCommitted:
-    """A step of a project is stored; `duration` is the time from handing it over."""
+@logged("debug", "storage committed")
+class StorageCommitted(Event):
+    """A write of a project is committed; `duration` is the time since it was handed to the store."""
 
     project_id: str
     context: ExecutionContext | None
     entries: int
-    duration: float
+    duration: Seconds
 
 
-@dataclass(frozen=True, slots=True)
-class StorageFailed:
-    """The store refused a write that will be tried again."""
+@logged("error", "storage failed")
+class StorageFailed(Event):
+    """The store refused a write; it is tried again."""
 
     project_id: str
     context: ExecutionContext | None
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class EpochRenewed:
-    """A client has seen entries that are not in the log any more, so the log has a new epoch."""
+@logged("warning", "epoch renewed")
+class EpochRenewed(Event):
+    """A client has seen entries that the log no longer has, so the log got a new epoch."""
 
     project_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class AuditFailed:
-    """The disk refused records of the audit log; they wait, and it is tried again."""
+@logged("error", "audit failed")
+class AuditFailed(Event):
+    """Records could not be written to the audit log; they wait and are tried again."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class NotificationLost:
-    """A message did not reach an address, which is named by its place in the settings; told once a minute for each."""
+@logged("warning", "notification lost")
+class NotificationLost(Event):
+    """A notification did not reach `address`, its place in the settings; at most one event a minute for each."""
 
-    address: str
+    address: Annotated[str, LogField("destination")]
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class BudgetExceeded:
-    """The day's executions have cost more than they may; `refusing`: no other begins before `until`."""
+@logged("warning", "budget exceeded")
+class BudgetExceeded(Event):
+    """The executions of the day cost more than the limit; `refusing`: no other starts before `until`."""
 
-    spent_usd: float
+    spent_usd: Annotated[float, LogField(unit="usd")]
     limit_usd: float
     refusing: bool
     until: Milliseconds
 
 
-Event = (
-    ServerStarted
-    | ServerStopping
-    | ServerStopped
-    | ListenersOpened
-    | MetricsServed
-    | CertificateLoaded
-    | SettingsReloaded
-    | SettingsRefused
-    | SettingIgnored
-    | HealthChanged
-    | ConnectionOpened
-    | ConnectionRejected
-    | ConnectionClosed
-    | DevicePaired
-    | DeviceRevoked
-    | DeviceRotated
-    | PongReceived
-    | ConsumerDropped
-    | RequestHandled
-    | RequestFaulted
-    | ProjectCreated
-    | ProjectDeleted
-    | ProjectFaulted
-    | TaskFaulted
-    | ExecutionQueued
-    | ExecutionDelayed
-    | ExecutionWithdrawn
-    | ExecutionStarted
-    | FirstMessageReceived
-    | ExecutionFinished
-    | UsageAdded
-    | ApprovalRequested
-    | ApprovalResolved
-    | ToolCompleted
-    | ProcessSpawned
-    | ProcessAdopted
-    | ProcessExited
-    | LineRejected
-    | StorageCommitted
-    | StorageFailed
-    | EpochRenewed
-    | AuditFailed
-    | NotificationLost
-    | BudgetExceeded
-)
-
-
 class Observer(Protocol):
-    """Whoever wants to know. `emit` never blocks and never raises."""
+    """Receives events. `emit` never blocks and never raises."""
 
     def emit(self, event: Event) -> None:
-        """Take note of an event."""
+        """Receive an event."""
 
 
 class Propagator(Protocol):
-    """Hands the trace of an execution on to its agent.
+    """Passes the trace of an execution to its agent.
 
     Attributes:
-        mark: tells the telemetry that a process was started with from any other; empty when tracing is off.
+        mark: identifies the telemetry settings that a process was started with; empty when tracing is off.
     """
 
     mark: str
 
     def environment(self, context: ExecutionContext) -> Mapping[str, str]:
-        """Variables for a process that is started, by which its own telemetry joins; empty when tracing is off."""
+        """Variables that make a new process join the trace; empty when tracing is off."""
 
     def prompt_environment(self, context: ExecutionContext) -> Mapping[str, str]:
-        """Those of them that each prompt changes, for a process that runs."""
+        """The variables that change with each prompt, for a running process."""
 
 
 class NoPropagator:
-    """The `Propagator` of a server that does not trace."""
+    """The `Propagator` when tracing is off."""
 
     mark = ""
 
     def environment(self, context: ExecutionContext) -> Mapping[str, str]:
-        """Nothing."""
+        """An empty mapping."""
         return {}
 
     def prompt_environment(self, context: ExecutionContext) -> Mapping[str, str]:
-        """Nothing."""
+        """An empty mapping."""
         return {}

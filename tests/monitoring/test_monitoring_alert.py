@@ -10,8 +10,7 @@ from pocket_agent.monitoring.alert.saturation import ALERTED_LIMITS, UNALERTED_L
 from pocket_agent.monitoring.objective import burn_alerts
 from pocket_agent.monitoring.period import Period, hours, minutes
 from pocket_agent.monitoring.rule import Alert, Severity
-from pocket_agent.observability.catalogue import LIMITS
-from pocket_agent.observability.operation import SERVER_CODES
+from pocket_agent.observability.catalogue import LIMITS, SERVER_CODES
 from tests.monitoring.rule_sample import LEAST, MOST, UNEVEN
 
 GUIDE: dict[str, tuple[Severity, Period, str]] = {

@@ -6,10 +6,11 @@ import typing
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from pocket_agent.events import Event
+from pocket_agent.events import EVENTS, Event
 from pocket_agent.model import ExecutionContext, ExecutionId, ExecutionStatus, Milliseconds, ModelUsage, ProjectId
 
-KINDS: Final[tuple[type[Event], ...]] = typing.get_args(Event)
+KINDS: Final = tuple(EVENTS)
+LOGGED: Final = tuple(kind for kind in KINDS if not isinstance(kind.log_as, str))
 NUMBER: Final = 3
 FRACTION: Final = 1.25
 

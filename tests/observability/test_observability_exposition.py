@@ -24,10 +24,9 @@ from pocket_agent.distribution import Distribution
 from pocket_agent.errors import ConfigurationError
 from pocket_agent.model import ExecutionStatus
 from pocket_agent.observability.catalogue import CATALOGUE, EVENT_LOOP_LAG, PREFIX, PROCESS, children, series
-from pocket_agent.observability.collector import CoreCollector, Figures
 from pocket_agent.observability.exposition import Exposition, application, scrape_token
-from pocket_agent.observability.identity import TraceIdentity
-from pocket_agent.observability.metric import MetricObserver
+from pocket_agent.observability.metrics import CoreCollector, CoreValues, MetricObserver
+from pocket_agent.observability.tracing import TraceIdentity
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.server import ServerProcess, free_port, running_server, write_standin
 from tests.harness.tool import require_tool
@@ -206,16 +205,16 @@ async def test_a_scrape_wants_its_token(tmp_path: Path) -> None:
 async def test_many_scrapes_at_once_take_two_renderings(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
     rendered = 0
-    real = served.core.figures
+    real = served.core.collect
 
-    async def slow() -> Figures:
+    async def slow() -> CoreValues:
         nonlocal rendered
         rendered += 1
         begun.set()
         await go_on.wait()
         return await real()
 
-    monkeypatch.setattr(served.core, "figures", slow)
+    monkeypatch.setattr(served.core, "collect", slow)
     async with asyncio.TaskGroup() as group:
         first = group.create_task(served.get())
         await begun.wait()
@@ -241,13 +240,13 @@ async def test_a_scrape_sees_what_was_there_when_it_was_asked_for(served: Served
 
 async def test_a_scrape_that_is_given_up_keeps_no_other(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     go_on = asyncio.Event()
-    real = served.core.figures
+    real = served.core.collect
 
-    async def slow() -> Figures:
+    async def slow() -> CoreValues:
         await go_on.wait()
         return await real()
 
-    monkeypatch.setattr(served.core, "figures", slow)
+    monkeypatch.setattr(served.core, "collect", slow)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await served.get()

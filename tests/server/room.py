@@ -22,20 +22,8 @@ from pocket_agent.config import Settings, load_settings
 from pocket_agent.events import Event, Observer
 from pocket_agent.hub import Hub
 from pocket_agent.model import Device
+from pocket_agent.observability import Losses, Observability
 from pocket_agent.observability.catalogue import METRIC_LABEL_OVERFLOW
-from pocket_agent.observability.check import Conditions, Inspector
-from pocket_agent.observability.collector import CoreCollector
-from pocket_agent.observability.fanout import Fanout
-from pocket_agent.observability.health import Health
-from pocket_agent.observability.history import History
-from pocket_agent.observability.incident import Incidents
-from pocket_agent.observability.loop import LoopMonitor
-from pocket_agent.observability.loss import Losses
-from pocket_agent.observability.metric import MetricObserver
-from pocket_agent.observability.overview import Overview
-from pocket_agent.observability.reading import Reader
-from pocket_agent.observability.report import Report, Tally
-from pocket_agent.observability.slowest import Slowest
 from pocket_agent.projects import Projects
 from pocket_agent.server.auth import Authenticator, hash_token, new_token
 from pocket_agent.server.connection import Connection
@@ -158,28 +146,19 @@ class Room:
         self.seen = Recorder()
         self.token = new_token()
         self.catalogued = True
-        tally, conditions = Tally(), Conditions()
-        self.losses = Losses()
-        self.metrics = MetricObserver(settings.metrics)
-        incidents, slowest = Incidents(), Slowest()
         self._others: list[Observer] = []
-        own: list[Observer] = [self.seen, self.metrics, tally, conditions, incidents, slowest, self]
-        observer = Fanout(own, self.losses)
+        # The lag of the event loop is not measured: the load of the machine must not fail a test.
+        self.observed = observed = Observability(settings, {}, Losses(), others=[self.seen, self])
+        observer = observed.observer
         child = {"PATH": os.environ["PATH"], "HOME": str(folder)}
         installer = Installer(settings.claude.binary, (), build_environment(child, {}))
         context = AgentContext(settings.claude, installer, settings.data.dir / "spool", watcher, child, observer)
         self.hub = Hub()
         self.projects = Projects(store, self.hub, context, settings, observer)
-        # The loop's lag is not measured here: this machine's load is no fault of a test.
-        self.loop = LoopMonitor()
-        self.inspector = Inspector(store, installer, self.projects, settings, self.loop, conditions)
-        self.health = Health(self.inspector.checks(), settings.health, observer)
-        self.core = CoreCollector(self.hub, self.projects, store, self.losses, self.metrics, settings, self.loop.lags)
-        overview = Overview(self.projects, self.inspector, self.health, self.core, incidents, slowest)
-        self.history = History(Reader(self.metrics.registry, self.core, self.loop))
-        self.report = Report(
-            self.hub, self.inspector, self.health, settings, tally, self.projects, overview, self.history
-        )
+        observed.attach(self.hub, self.projects, store, installer)
+        self.losses, self.metrics, self.loop = observed.losses, observed.metrics, observed.loop
+        self.core, self.health, self.history = observed.core, observed.health, observed.history
+        self.inspector, self.report = observed.checks, observed.report
         self.devices = Devices(store, self.hub, self.projects, settings, observer)
         self.handlers = Handlers(self.projects, store, self.hub, settings, self.report, self.devices)
         self.authenticator = Authenticator(store, settings.server)

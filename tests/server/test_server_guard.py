@@ -13,7 +13,7 @@ from pocket_agent.config import load_settings
 from pocket_agent.config.settings import Settings
 from pocket_agent.errors import ForbiddenError
 from pocket_agent.events import ConnectionRejected
-from pocket_agent.observability.exposition import Token
+from pocket_agent.observability.exposition import ScrapeToken
 from pocket_agent.server.address import page_urls
 from pocket_agent.server.guard import Hosts
 from tests.harness import DEADLINE_SECONDS
@@ -123,7 +123,7 @@ def test_metrics_are_scraped_by_loopback_names_unless_they_ask_for_a_token() -> 
     hosts.check("localhost:9090")
     with pytest.raises(ForbiddenError):
         hosts.check("rebound.example:9090")
-    assert _scraped_hosts(Settings(), Token("x", Path("/x"))) is None
+    assert _scraped_hosts(Settings(), ScrapeToken("x", Path("/x"))) is None
 
 
 FEW: dict[str, Any] = {"limits__requests_per_second": 0.1, "limits__exempt_addresses": []}

@@ -20,8 +20,7 @@ from pocket_agent.monitoring.rule import Recording
 from pocket_agent.monitoring.selector import Not, Unlike, amount, buckets, count, select
 from pocket_agent.monitoring.vector import Vector
 from pocket_agent.observability import catalogue
-from pocket_agent.observability.catalogue import Metric
-from pocket_agent.observability.operation import SERVER_CODES
+from pocket_agent.observability.catalogue import SERVER_CODES, Metric
 
 RECENT: Final = minutes(5)
 CALM: Final = minutes(30)

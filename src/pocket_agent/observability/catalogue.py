@@ -1,23 +1,144 @@
-"""Every metric, once: its name, kind, help, unit, buckets, and the values that its labels may have.
+"""Every metric, declared once, with the operations, error codes and runbooks that its labels refer to.
 
 The names of the first nine families are those of the monitoring guide. All children exist from the
-start. A value that is not listed becomes `other`, so that no client can add series.
+start. A value that is not listed becomes `other`, so that a client cannot add series. `monitoring`
+imports this module, so it must not load prometheus_client.
 """
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Final, Literal
 
+from pocket_agent import errors
 from pocket_agent.config.settings import MetricsSettings
-from pocket_agent.model import ProjectState
-from pocket_agent.observability.loss import SIGNALS
-from pocket_agent.observability.operation import ERRORS, OPERATIONS
+from pocket_agent.errors import PocketAgentError
+from pocket_agent.model import ExecutionStatus, ProjectState
 from pocket_agent.protocol.request import FRAMES, REQUESTS
+
+OPERATION_OF: Final[Mapping[str, str]] = {
+    "invalid": "protocol",
+    **{name: kind.spec.operation for name, kind in REQUESTS.items()},
+}
+"""The operation of each type of request; `invalid` is a frame that is not a request."""
+
+_PROJECT_ERRORS: Final = (
+    errors.ForbiddenError,
+    errors.ValidationError,
+    errors.ProjectNotFoundError,
+    errors.FileOperationError,
+    errors.InternalError,
+)
+"""What every request that concerns a project can meet."""
+_ERRORS_OF_OPERATION: Final[Mapping[str, tuple[type[PocketAgentError], ...]]] = {
+    "protocol": (errors.InvalidMessageError, errors.ValidationError, errors.RateLimitedError),
+    "project": (
+        *_PROJECT_ERRORS,
+        errors.InvalidPathError,
+        errors.ProjectExistsError,
+        errors.ProjectNestingError,
+        errors.ProjectLimitError,
+        errors.ProcessActiveError,
+    ),
+    "execute": (
+        *_PROJECT_ERRORS,
+        errors.InvalidPathError,
+        errors.ResourceLimitError,
+        errors.ClaudeNotFoundError,
+        errors.ExecutionFailedError,
+        errors.ProcessActiveError,
+        errors.ProcessNotFoundError,
+    ),
+    "agent": (*_PROJECT_ERRORS, errors.ProcessActiveError, errors.ProcessNotFoundError),
+    "approval": (*_PROJECT_ERRORS, errors.ApprovalNotFoundError),
+    "history": (*_PROJECT_ERRORS, errors.ProcessActiveError),
+    "device": (
+        *_PROJECT_ERRORS,
+        errors.ResourceLimitError,
+    ),
+    "server": (errors.ForbiddenError, errors.InternalError),
+    "execution": (
+        errors.ExecutionFailedError,
+        errors.ExecutionTimeoutError,
+        errors.ProcessActiveError,
+        errors.ClaudeNotFoundError,
+        errors.ResourceLimitError,
+        errors.FileOperationError,
+        errors.ForbiddenError,
+        errors.InvalidPathError,
+        errors.InternalError,
+    ),
+    "storage": (errors.FileOperationError,),
+    "connection": (
+        errors.UnauthorizedError,
+        errors.ForbiddenError,
+        errors.RateLimitedError,
+        errors.ResourceLimitError,
+    ),
+}
+"""Besides those of requests: `execution` is one that ends, or cannot start; `storage` a write that is retried."""
+
+ERRORS: Final = (
+    *((error.code, operation) for operation, possible in _ERRORS_OF_OPERATION.items() for error in possible),
+    ("other", "other"),
+)
+"""Code and operation of each error that can happen."""
+OPERATIONS: Final = (*_ERRORS_OF_OPERATION, "other")
+SERVER_CODES: Final = frozenset(
+    error.code
+    for error in (
+        errors.InternalError,
+        errors.FileOperationError,
+        errors.ClaudeNotFoundError,
+        errors.ExecutionFailedError,
+        errors.ExecutionTimeoutError,
+    )
+)
+"""The codes of the server's own faults; every other one is a client's mistake."""
+CODE_OF_STATUS: Final[Mapping[ExecutionStatus, str]] = {
+    ExecutionStatus.ERROR: errors.ExecutionFailedError.code,
+    ExecutionStatus.TIMEOUT: errors.ExecutionTimeoutError.code,
+}
+"""The code of an end for which the event names none."""
+CODE_OF_REJECTION: Final[Mapping[str, str]] = {
+    "unauthorized": errors.UnauthorizedError.code,
+    "throttled": errors.RateLimitedError.code,
+    "host": errors.ForbiddenError.code,
+    "origin": errors.ForbiddenError.code,
+    "rate": errors.RateLimitedError.code,
+    "limit": errors.ResourceLimitError.code,
+    "stopping": errors.ResourceLimitError.code,
+}
+"""The code of a connection that was refused, by the reason."""
+
+
+SIGNALS: Final = ("logs", "traces", "events", "notifications")
+"""What can be lost: log lines, spans, events that met a fault in an observer, and notifications."""
+
+
+class Losses:
+    """How much of each signal was lost since the start; any thread may add and read."""
+
+    def __init__(self) -> None:
+        self._lost: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def add(self, signal: str, count: int = 1) -> None:
+        """Note that `count` items of a signal were lost."""
+        with self._lock:
+            self._lost[signal] += count
+
+    def of(self, signal: str) -> int:
+        """How many items of a signal were lost."""
+        with self._lock:
+            return self._lost[signal]
+
 
 OTHER: Final = "other"
 INVALID: Final = "invalid"
-"""The type of a frame that is no message of the protocol."""
+"""The type of a frame that is not a message of the protocol."""
 PREFIX: Final = "pocket_agent_"
 
 
@@ -75,7 +196,7 @@ def _seconds(name: str, text: str, buckets: tuple[float, ...], **labels: Sequenc
 _STATUS: Final = ("success", "error", "timeout", "killed")
 _TOKENS: Final = ("input", "output", "cacheRead", "cacheCreation")
 MEASURED: Final = ("execute", "project_join", "get_messages")
-"""The requests whose outcome and time are told by their type: those that people wait for."""
+"""The requests whose outcome and duration are counted by type: those that a user waits for."""
 TOOLS: Final = ("Bash", "Read", "Write", "Edit", "Agent", "TodoWrite", "WebFetch", "WebSearch", "Skill", "mcp")
 """Tools of the CLI (2.1.330); `mcp` is any tool of an MCP server."""
 RELOADS: Final = ("applied", "refused")
@@ -219,50 +340,8 @@ METRIC_LABEL_OVERFLOW: Final = _counter(
     metric=[metric.name for metric in _CHOSEN_OUTSIDE],
 )
 
-CATALOGUE: Final[tuple[Metric, ...]] = (
-    CONNECTIONS_ACTIVE,
-    CONNECTIONS_TOTAL,
-    PROJECTS_TOTAL,
-    PROJECTS_ACTIVE,
-    EXECUTIONS_TOTAL,
-    EXECUTION_DURATION,
-    MESSAGES_RECEIVED,
-    MESSAGES_SENT,
-    ERRORS_TOTAL,
-    BUILD_INFO,
-    LIMIT,
-    LIMIT_USAGE,
-    REQUESTS_TOTAL,
-    REQUEST_DURATION,
-    EVENT_LOOP_LAG,
-    PING_RTT,
-    BROADCAST_DURATION,
-    TIME_TO_FIRST_MESSAGE,
-    APPROVAL_WAIT,
-    APPROVALS_TOTAL,
-    APPROVALS_PENDING,
-    CONNECTIONS_REJECTED,
-    DISCONNECTS,
-    SLOW_CONSUMER,
-    MESSAGE_BYTES,
-    EXECUTIONS_ACTIVE,
-    EXECUTION_QUEUE_DEPTH,
-    SEND_QUEUE_BYTES,
-    SUBSCRIPTIONS_ACTIVE,
-    CLAUDE_TOKENS,
-    CLAUDE_COST,
-    PROJECT_TOKENS,
-    PROJECT_COST,
-    CLAUDE_TOOL_CALLS,
-    STORAGE_FREE,
-    STORAGE_SIZE,
-    STORAGE_COMMIT,
-    TLS_NOT_AFTER,
-    HEALTH_CHECK_UP,
-    SETTINGS_RELOADS,
-    TELEMETRY_DROPPED,
-    METRIC_LABEL_OVERFLOW,
-)
+CATALOGUE: Final = tuple(declared for declared in list(globals().values()) if isinstance(declared, Metric))
+"""Every metric that is declared above, in that order."""
 
 PROCESS: Final = (
     "process_virtual_memory_bytes",
@@ -272,4 +351,100 @@ PROCESS: Final = (
     "process_open_fds",
     "process_max_fds",
 )
-"""What the client library tells of the server's process."""
+"""What the client library exports of the server's process."""
+
+
+RUNBOOK_OF_CHECK: Final[Mapping[str, str]] = {
+    "claude": "HealthCheckFailing",
+    "disk": "DiskSpaceLow",
+    "storage": "StorageErrors",
+    "event_loop": "EventLoopLagHigh",
+    "certificate": "TLSCertificateExpiring",
+    "queue": "HealthCheckFailing",
+}
+"""By the name of a health check."""
+RUNBOOK_OF_LIMIT: Final[Mapping[str, str]] = {
+    "connections": "TooManyConnections",
+    "projects": "LimitNearlyReached",
+    "executions": "LimitNearlyReached",
+    "memory_bytes": "HighMemoryUsage",
+    "cost_usd_per_day": "ClaudeCostBudget",
+}
+"""By the name of a limit; that of processes may be reached, since idle ones are kept up to it."""
+_RUNBOOK_OF_OPERATION: Final[Mapping[str, str]] = {"storage": "StorageErrors", "connection": "ConnectionsRejected"}
+_RUNBOOK_OF_CODE: Final[Mapping[str, str]] = {
+    errors.ExecutionFailedError.code: "ExecutionsFailing",
+    errors.ExecutionTimeoutError.code: "ExecutionsFailing",
+    errors.ClaudeNotFoundError.code: "HealthCheckFailing",
+    errors.ProjectLimitError.code: "LimitNearlyReached",
+}
+
+
+def runbook_of(code: str, operation: str) -> str | None:
+    """The runbook for an error; None for a mistake of a client, which has none."""
+    found = _RUNBOOK_OF_OPERATION.get(operation) or _RUNBOOK_OF_CODE.get(code)
+    return found or ("HighErrorRate" if code in SERVER_CODES else None)
+
+
+_PAGE_HEAD: Final = """# Metrics
+
+Generated from the code: change the code, then run `make generate`.
+
+Prometheus scrapes `http://127.0.0.1:9090/metrics` (`metrics.host`, `metrics.port`). The answer is the text
+format, or OpenMetrics 1.0 when the `Accept` header asks for it; only that has exemplars, whose `trace_id` is the
+trace of one execution. It is compressed when `Accept-Encoding` has gzip.
+
+A listener beyond loopback, or one with `metrics.token_file`, requires `Authorization: Bearer TOKEN`. Without a
+`metrics.token_file` the server creates the file `metrics-token` in its data directory, and logs its path:
+
+```yaml
+authorization:
+  credentials_file: /var/lib/pocket-agent/metrics-token
+```
+
+With the default settings there are {series} series, as many after a year as at the start: every child of every
+metric exists from the start, and its labels have no other values than those below, however many projects and
+connections there are. What is not listed becomes `other` and counts in
+`pocket_agent_metric_label_overflow_total`. For `model`, `project` and `tool`, and for the `type` of the two
+metrics that list only some requests, `other` is an ordinary value and does not count there.
+"""
+
+
+def render_metrics_document() -> str:
+    """The whole document, with the series of the default settings."""
+    return "\n".join([_PAGE_HEAD.format(series=series(MetricsSettings())), *_family_sections(), *_operation_section()])
+
+
+def _family_sections() -> Iterator[str]:
+    for metric in CATALOGUE:
+        yield f"## {metric.name}\n"
+        unit = f" in {metric.unit}" if metric.unit else ""
+        yield f"{metric.help} A {metric.kind}{unit}.\n"
+        for name, values in metric.labels.items():
+            yield f"- `{name}`: {_value_list(name, values)}"
+        if metric.buckets:
+            yield f"- buckets: {', '.join(f'{bound:g}' for bound in metric.buckets)}"
+        if metric.labels or metric.buckets:
+            yield ""
+    yield "## The process\n"
+    yield f"{', '.join(f'`{name}`' for name in PROCESS)}: of the server itself, on Linux.\n"
+
+
+def _value_list(name: str, values: tuple[str, ...]) -> str:
+    chosen = {"model": "the settings `metrics.models`", "project": "the settings `metrics.projects`"}
+    shown = [*([chosen[name]] if name in chosen else []), *(f"`{value}`" for value in values)]
+    return ", ".join(shown) or "what is running"
+
+
+def _operation_section() -> Iterator[str]:
+    yield "## Operations\n"
+    yield "The values of `operation` of `pocket_agent_errors_total`:\n"
+    kinds: dict[str, list[str]] = {}
+    for kind, operation in OPERATION_OF.items():
+        kinds.setdefault(operation, []).append(f"`{kind}`")
+    for operation, types in kinds.items():
+        yield f"- `{operation}`: {', '.join(types)}"
+    yield "- `execution`: the end of an execution, or a prompt that cannot start yet"
+    yield "- `storage`: a write that the store refused and that is retried"
+    yield "- `connection`: a connection that was refused"
+    yield f"- `{OTHER}`: an error that is not listed above\n"

@@ -1,4 +1,4 @@
-"""`/metrics`: what a scrape gets, rendered in a thread so that no client waits for it."""
+"""`/metrics`: the answer to a scrape, rendered in a thread so that it does not delay clients."""
 
 import asyncio
 import hmac
@@ -19,19 +19,19 @@ from prometheus_client.openmetrics import exposition as openmetrics
 
 from pocket_agent.config import Settings, is_loopback
 from pocket_agent.errors import ConfigurationError
-from pocket_agent.observability.check import in_thread
-from pocket_agent.observability.collector import CoreCollector, Figures, families
+from pocket_agent.observability.health import in_thread
+from pocket_agent.observability.metrics import CoreCollector, CoreValues, core_families
 
 _TOKEN_FILE: Final = "metrics-token"  # noqa: S105 - the name of a file
 _TOKEN_BYTES: Final = 32  # 256 bits
-_BREATH_SECONDS: Final = 0.0001
-"""How long the rendering lets go of the interpreter after each family. An event loop that wants to go on
-meanwhile would have to wait for 5 ms each time (sys.getswitchinterval)."""
+_YIELD_SECONDS: Final = 0.0001
+"""How long the rendering thread sleeps after each family, which releases the GIL: without it the event loop would
+wait for it up to 5 ms each time (sys.getswitchinterval)."""
 _GZIP_BITS: Final = 16 + zlib.MAX_WBITS
 
 
-class Form(NamedTuple):
-    """What a scrape asks for."""
+class ScrapeFormat(NamedTuple):
+    """The format that a scrape asks for."""
 
     openmetrics: bool
     gzip: bool
@@ -56,54 +56,54 @@ class Exposition:
         self._core = core
         self._turn = asyncio.Lock()
         self._begun = 0
-        self._last: dict[Form, tuple[int, bytes]] = {}
+        self._last: dict[ScrapeFormat, tuple[int, bytes]] = {}
 
-    async def render(self, form: Form) -> bytes:
+    async def render(self, form: ScrapeFormat) -> bytes:
         """The metrics as they are at this call or later.
 
-        All who ask while a rendering is under way share the next one.
+        Requests that arrive during a rendering share the next one.
         """
         asked = self._begun
         async with self._turn:
             number, text = self._last.get(form, (0, b""))
             if number <= asked:
                 self._begun = number = self._begun + 1
-                figures = await self._core.figures()
-                text = await in_thread(lambda: self._text(form, figures), "metrics")
+                values = await self._core.collect()
+                text = await in_thread(lambda: self._text(form, values), "metrics")
                 self._last[form] = (number, text)
             return text
 
-    def _text(self, form: Form, figures: Figures) -> bytes:
+    def _text(self, form: ScrapeFormat, values: CoreValues) -> bytes:
         encode = openmetrics.generate_latest if form.openmetrics else generate_latest
-        text = encode(_Paced(self._registry, figures))
+        text = encode(_YieldingCollector(self._registry, values))
         if not form.gzip:
             return text
         compressor = zlib.compressobj(wbits=_GZIP_BITS)
         return compressor.compress(text) + compressor.flush()
 
 
-class _Paced:
-    """All families, with a breath after each."""
+class _YieldingCollector:
+    """Yields all families, and sleeps after each."""
 
-    def __init__(self, registry: CollectorRegistry, figures: Figures) -> None:
+    def __init__(self, registry: CollectorRegistry, figures: CoreValues) -> None:
         self._registry = registry
         self._figures = figures
 
     def collect(self) -> Iterator[Family]:
         """The families."""
-        for source in (self._registry.collect(), families(self._figures)):
+        for source in (self._registry.collect(), core_families(self._figures)):
             for family in source:
                 yield family
-                time.sleep(_BREATH_SECONDS)
+                time.sleep(_YIELD_SECONDS)
 
 
 def application(exposition: Exposition, token: str | None) -> web.Application:
-    """The application of the metrics listener; with a token, a scrape has to show it."""
+    """The application of the metrics listener; with a token, a scrape must send it."""
 
     async def metrics(request: web.Request) -> web.Response:
-        if token is not None and not _shows(request, token):
+        if token is not None and not _is_authorized(request, token):
             return web.Response(status=401, headers={"WWW-Authenticate": "Bearer"})
-        form = _form(request)
+        form = _scrape_format(request)
         return web.Response(body=await exposition.render(form), headers=form.headers)
 
     made = web.Application()
@@ -111,33 +111,33 @@ def application(exposition: Exposition, token: str | None) -> web.Application:
     return made
 
 
-def _form(request: web.Request) -> Form:
+def _scrape_format(request: web.Request) -> ScrapeFormat:
     try:
         _, content_type = choose_encoder(request.headers.get("Accept", ""))
-    except (TypeError, ValueError):  # of the library, for a version that is no number
+    except (TypeError, ValueError):  # raised by the library for a version that is not a number
         content_type = ""
-    return Form(
+    return ScrapeFormat(
         content_type.startswith("application/openmetrics-text"),
         gzip_accepted(request.headers.get("Accept-Encoding", "")),
     )
 
 
-def _shows(request: web.Request, token: str) -> bool:
+def _is_authorized(request: web.Request, token: str) -> bool:
     scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
     return scheme.lower() == "bearer" and hmac.compare_digest(
         shown.strip().encode("utf-8", "surrogateescape"), token.encode()
     )
 
 
-class Token(NamedTuple):
-    """What a scrape has to show, and the file that holds it."""
+class ScrapeToken(NamedTuple):
+    """The bearer token of scrapes, and the file that holds it."""
 
     text: str
     file: Path
 
 
-def scrape_token(settings: Settings) -> Token | None:
-    """The token of the metrics listener; None when it asks for none. Beyond loopback one is made if need be.
+def scrape_token(settings: Settings) -> ScrapeToken | None:
+    """The token of the metrics listener; None when it requires none. Beyond loopback one is created if necessary.
 
     Raises:
         ConfigurationError: the file cannot be read or made, or holds none.
@@ -148,16 +148,16 @@ def scrape_token(settings: Settings) -> Token | None:
             return None
         file = settings.data.dir / _TOKEN_FILE
         with suppress(FileExistsError), _refused(file):
-            _make(file)
+            _create_token(file)
     with _refused(file):
         text = file.read_text("utf-8").strip()
     if not text.isascii() or not text.isprintable() or not text or " " in text:
         raise ConfigurationError(f"The file {file} (metrics.token_file) holds no token.")
-    return Token(text, file)
+    return ScrapeToken(text, file)
 
 
-def _make(file: Path) -> None:
-    """Write a new token, which nobody but the owner can read at any moment, nor anybody half of it.
+def _create_token(file: Path) -> None:
+    """Write a new token: readable by the owner only, and never half written.
 
     Raises:
         FileExistsError: there is one already.

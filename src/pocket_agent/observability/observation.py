@@ -1,89 +1,179 @@
-"""All that is told of what happens, put together: one observer for the core, and what it fills."""
+"""Puts logging, metrics, tracing and health together: one observer for the core and what it feeds."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final
 
+from pocket_agent.claude.installation import Installer
 from pocket_agent.config.settings import Settings
 from pocket_agent.distribution import Distribution
-from pocket_agent.events import Observer
+from pocket_agent.events import Event, NoPropagator, Observer, SettingIgnored
 from pocket_agent.hub import Hub
 from pocket_agent.observability import catalogue
-from pocket_agent.observability.check import Conditions, Inspector
-from pocket_agent.observability.collector import CoreCollector
+from pocket_agent.observability.catalogue import Losses
+from pocket_agent.observability.dashboard import DashboardHistory, MetricSampler
 from pocket_agent.observability.exposition import Exposition
-from pocket_agent.observability.fanout import Fanout
-from pocket_agent.observability.health import Health
-from pocket_agent.observability.history import History
-from pocket_agent.observability.incident import Incidents
-from pocket_agent.observability.log import Log, LogObserver
-from pocket_agent.observability.loop import LoopMonitor
-from pocket_agent.observability.loss import Losses
-from pocket_agent.observability.metric import MetricObserver
-from pocket_agent.observability.overview import Overview
-from pocket_agent.observability.reading import Reader
-from pocket_agent.observability.report import Report, Tally
-from pocket_agent.observability.slowest import Slowest
-from pocket_agent.observability.trace import open_traces
+from pocket_agent.observability.health import CheckConditions, HealthChecks, HealthMonitor, LoopMonitor
+from pocket_agent.observability.metrics import CoreCollector, MetricObserver
+from pocket_agent.observability.status import (
+    ExecutionCounts,
+    RecentErrors,
+    SlowExecutions,
+    StatusReport,
+)
+from pocket_agent.observability.structured_log import Log, LogObserver
+from pocket_agent.observability.tracing import AgentTelemetry, SpanObserver, Traces, read_telemetry, untraced
 from pocket_agent.projects import Projects
 from pocket_agent.storage import Store
 
+_LOGGER: Final = logging.getLogger(__name__)
 
-class Observation:
-    """The observers of one server.
+
+class Fanout:
+    """An `Observer` that passes each event to others.
+
+    When one of them raises, the event is counted as lost, the exception is logged once for each kind of
+    exception, and the next observer still gets the event.
+    """
+
+    def __init__(self, observers: Sequence[Observer], losses: Losses) -> None:
+        self._observers = tuple(observers)
+        self._losses = losses
+        self._logged: set[tuple[str, str, str]] = set()
+
+    def emit(self, event: Event) -> None:
+        """Pass the event to each observer."""
+        for observer in self._observers:
+            try:
+                observer.emit(event)
+            except Exception as error:  # noqa: BLE001 - the border of an observer: the core must not see its faults
+                self._fault(observer, event, error)
+
+    def _fault(self, observer: Observer, event: Event, error: Exception) -> None:
+        self._losses.add("events")
+        kind = (type(observer).__name__, type(event).__name__, type(error).__name__)
+        if kind not in self._logged:
+            self._logged.add(kind)
+            fields = {"observer": kind[0], "event": kind[1]}
+            _LOGGER.error("observer failed", exc_info=error, extra={"fields": fields})
+
+
+def open_traces(settings: Settings, environment: Mapping[str, str], losses: Losses) -> Traces:
+    """Start tracing, if it is on.
 
     Args:
-        settings: what is wanted of them.
+        settings: `traces` and `claude.environment` are used.
+        environment: the server's own, with the standard `OTEL_*` variables.
+        losses: where lost spans are counted.
+    """
+    telemetry = read_telemetry(settings, environment)
+    options, ignored = telemetry.traces, telemetry.ignored
+    if options is None:
+        return Traces((), untraced, NoPropagator(), ignored)
+    try:
+        from pocket_agent.observability.span_export import SpanExport  # noqa: PLC0415 - the SDK is loaded only when tracing is on
+    except ValueError as error:  # the SDK reads some of its variables as it is loaded
+        return Traces((), untraced, NoPropagator(), (*ignored, SettingIgnored("traces", f"Tracing is off: {error}.")))
+    tracing = SpanObserver(options.sampler, SpanExport(options, losses))
+    if not options.agents:
+        return Traces((tracing,), tracing.identify, NoPropagator(), ignored)
+    agents = AgentTelemetry(options, environment, settings.claude.environment)
+    return Traces((tracing,), tracing.identify, agents, (*ignored, *agents.ignored()))
+
+
+class Observability:
+    """Logging, metrics, tracing and health of one server.
+
+    Its observers receive events from the start. `attach` connects it to the core, which is built with `observer`;
+    what `attach` makes (`exposition`, `health`, `report` and so on) is there only afterwards.
+
+    Args:
+        settings: the settings of the server.
         environment: the server's own environment, for the standard variables of tracing.
-        losses: counts what had to be let go of.
-        log: where lines go.
-        others: who else is told of what happens.
+        losses: counts what telemetry has to drop.
+        log: the log that events are written to; None for a server without one.
+        others: further observers.
 
     Attributes:
-        observer: tells all of them.
-        broadcasts, commits: what the hub and the store are to fill.
-        loop: measures the event loop, once it runs.
+        observer: passes each event to all observers.
+        broadcasts, commits: durations that the hub and the store fill.
+        loop: measures the lag of the event loop while `loops` run.
+        traces: exports spans, and gives the CLI its trace.
+        core: reads what the core keeps as plain numbers.
+        checks: the health checks; `health` runs them.
+        exposition: renders `/metrics`.
+        history: the time series of `/dashboard`.
+        report: answers requests about the server.
     """
+
+    core: CoreCollector
+    checks: HealthChecks
+    health: HealthMonitor
+    exposition: Exposition
+    history: DashboardHistory
+    report: StatusReport
 
     def __init__(
         self,
         settings: Settings,
         environment: Mapping[str, str],
         losses: Losses,
-        log: Log,
+        log: Log | None = None,
         others: Sequence[Observer] = (),
     ) -> None:
         self._settings = settings
-        self._losses = losses
         self._projects: Projects | None = None
+        self.losses = losses
         self.broadcasts = Distribution(catalogue.BROADCAST_DURATION.buckets)
         self.commits = Distribution(catalogue.STORAGE_COMMIT.buckets)
         self.loop = LoopMonitor(Distribution(catalogue.EVENT_LOOP_LAG.buckets))
         self.traces = open_traces(settings, environment, losses)
         self.metrics = MetricObserver(settings.metrics, name_of=self._name_of, identify=self.traces.identify)
-        self.tally = Tally()
-        self.conditions = Conditions()
-        self.incidents = Incidents()
-        self.slowest = Slowest()
-        self.observer = Fanout([*self._observers(log), *others], losses)
+        self._counts = ExecutionCounts()
+        self._conditions = CheckConditions()
+        self._errors = RecentErrors()
+        self._slow = SlowExecutions()
+        observers: list[Observer] = [self.metrics, self._counts, self._conditions, self._errors, self._slow]
+        if log is not None:
+            observers.insert(0, LogObserver(log, identify=self.traces.identify))
+        self.observer = Fanout([*observers, *self.traces.observers, *others], losses)
 
-    def _observers(self, log: Log) -> list[Observer]:
-        lines = LogObserver(log, identify=self.traces.identify)
-        return [lines, self.metrics, self.tally, self.conditions, self.incidents, self.slowest, *self.traces.observers]
+    def attach(
+        self, hub: Hub, projects: Projects, store: Store, installer: Installer, *, confined: bool = True
+    ) -> None:
+        """Connect it to the core, before the core emits events.
 
-    def exposition(self, hub: Hub, projects: Projects, store: Store) -> Exposition:
-        """What scrapes get; call it before the projects tell anything."""
+        Args:
+            hub, projects, store, installer: the parts of the core.
+            confined: whether agents run confined, which the check of the CLI reports.
+        """
+        settings = self._settings
         self._projects = projects
-        return Exposition(self.metrics.registry, self._core(hub, projects, store))
+        self.checks = HealthChecks(store, installer, projects, settings, self.loop, self._conditions, confined=confined)
+        self.health = HealthMonitor(self.checks.checks(), settings.health, self.observer)
+        self.exposition = Exposition(self.metrics.registry, self._collector(hub, projects, store))
+        # Not the collector of the scrapes: each waits for its own answer from the disk.
+        self.core = self._collector(hub, projects, store)
+        self.history = DashboardHistory(MetricSampler(self.metrics.registry, self.core, self.loop))
+        self.report = StatusReport(
+            hub,
+            projects,
+            settings,
+            self.checks,
+            self.health,
+            self.core,
+            self.history,
+            self._counts,
+            self._errors,
+            self._slow,
+        )
 
-    def report(self, hub: Hub, projects: Projects, store: Store, inspector: Inspector, health: Health) -> Report:
-        """What answers questions about the server; its history begins when it runs."""
-        core = self._core(hub, projects, store)
-        overview = Overview(projects, inspector, health, core, self.incidents, self.slowest)
-        history = History(Reader(self.metrics.registry, core, self.loop))
-        return Report(hub, inspector, health, self._settings, self.tally, projects, overview, history)
+    def loops(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """The background loops to run, by name."""
+        return {"loop monitor": self.loop.run, "health": self.health.run, "history": self.history.run}
 
-    def _core(self, hub: Hub, projects: Projects, store: Store) -> CoreCollector:
-        # One for each that reads, since each asks the disk for itself.
-        return CoreCollector(hub, projects, store, self._losses, self.metrics, self._settings, self.loop.lags)
+    def _collector(self, hub: Hub, projects: Projects, store: Store) -> CoreCollector:
+        return CoreCollector(hub, projects, store, self.losses, self.metrics, self._settings, self.loop.lags)
 
     def _name_of(self, project_id: str) -> str | None:
         return self._projects.name_of(project_id) if self._projects is not None else None

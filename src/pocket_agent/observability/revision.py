@@ -27,7 +27,7 @@ def find_revision(package: Path = _PACKAGE) -> str:
 
 
 def checkout_revision(checkout: Path) -> str | None:
-    """The commit that a git checkout is at, without asking git; None when it is no checkout.
+    """The commit of a git checkout, read without git; None for another directory.
 
     The files are those of gitrepository-layout(5).
     """

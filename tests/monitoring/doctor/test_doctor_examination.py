@@ -12,7 +12,7 @@ from pocket_agent.monitoring.doctor.examination import Part, carry_out, examine
 from pocket_agent.monitoring.doctor.finding import Finding, ok
 from pocket_agent.monitoring.doctor.patient import Patient
 from pocket_agent.monitoring.doctor.stack import is_set_up
-from pocket_agent.observability.check import in_thread
+from pocket_agent.observability.health import in_thread
 from tests.harness.clinic import NOWHERE, Findings, in_time, one
 from tests.harness.server import free_port
 

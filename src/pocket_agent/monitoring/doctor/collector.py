@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from pocket_agent.monitoring.doctor.finding import Finding, failed, ok, skipped
 from pocket_agent.monitoring.doctor.page import Browser
 from pocket_agent.monitoring.doctor.patient import Patient
-from pocket_agent.observability.telemetry import read_telemetry
+from pocket_agent.observability.tracing import read_telemetry
 
 
 async def examine_collector(patient: Patient, browser: Browser) -> Finding:

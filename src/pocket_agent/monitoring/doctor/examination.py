@@ -20,7 +20,7 @@ from pocket_agent.monitoring.doctor.probe import examine_probe
 from pocket_agent.monitoring.doctor.scrape import examine_prometheus
 from pocket_agent.monitoring.doctor.server import examine_server
 from pocket_agent.monitoring.doctor.stack import absence, is_set_up
-from pocket_agent.observability.check import in_thread
+from pocket_agent.observability.health import in_thread
 
 _SECONDS: Final = 20.0
 """Longest part; the CLI alone may take eleven seconds to say nothing."""

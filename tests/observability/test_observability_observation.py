@@ -1,12 +1,15 @@
-"""Several observers, of which one may have a fault."""
+"""Observability as the rest of the server uses it: what it exports, and how events reach its observers."""
 
 import logging
+import subprocess
+import sys
 
 import pytest
 
+from pocket_agent import observability
 from pocket_agent.events import Event, ProjectCreated, ProjectDeleted
-from pocket_agent.observability.fanout import Fanout
-from pocket_agent.observability.loss import Losses
+from pocket_agent.observability.catalogue import Losses
+from pocket_agent.observability.observation import Fanout
 from tests.observability.sample import KINDS, example
 from tests.server.room import Recorder
 
@@ -53,3 +56,14 @@ def test_what_ends_the_server_is_no_fault_of_an_observer() -> None:
     with pytest.raises(KeyboardInterrupt):
         Fanout([Ending()], losses).emit(ProjectCreated("p", None))
     assert losses.of("events") == 0
+
+
+def test_every_exported_name_is_there_and_no_other() -> None:
+    assert all(getattr(observability, name) is not None for name in observability.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'LogObserver'"):
+        observability.__getattr__("LogObserver")
+
+
+def test_the_catalogue_loads_no_metrics_library() -> None:
+    code = "import sys, pocket_agent.observability.catalogue; sys.exit('prometheus_client' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""What is told of exceptions: where they were raised, and never what somebody said."""
+"""What the log contains of secrets, quoted values and exceptions: nothing of them."""
 
 import sqlite3
 
@@ -7,7 +7,51 @@ import pytest
 from pydantic import BaseModel
 
 from pocket_agent.errors import FileOperationError
-from pocket_agent.observability.fault import error_message, error_name, told
+from pocket_agent.observability.redaction import error_message, error_name, redact, redacted_traceback, strip_quotations
+from pocket_agent.server.auth import new_token
+
+
+def test_a_devices_token_is_taken_out() -> None:
+    token = new_token()
+    assert token not in redact(f"what {token} did")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Authorization: Bearer s3cret",
+        "authorization=s3cret",
+        "'Authorization': 'Basic s3cret'",
+        'x-api-key: "s3cret"',
+        "token=s3cret&a=b",
+        "http://me:s3cret@collector:4318/v1",
+        "https://hooks.example/services/s3cret",
+        "wss://host/ws?token=s3cret",
+        "DB_PASSWORD=s3cret",
+        "Cookie: s3cret",
+    ],
+)
+def test_secrets_by_their_form(text: str) -> None:
+    assert "s3cret" not in redact(f"failed with {text} again")
+    assert redact(text) != ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["http://127.0.0.1:4318", "connection refused (111)", "/home/me/key.pem: no such file", "port 9090 is taken by x"],
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert redact(text) == text
+
+
+def test_of_an_address_the_host_stays() -> None:
+    assert redact("to http://me:pw@collector:4318/v1/traces now") == "to http://collector:4318/… now"
+
+
+@pytest.mark.parametrize("quoted", ["'a word'", '"a word"', "b'a word'", "'a \\' word'"])
+def test_quotations_are_taken_out(quoted: str) -> None:
+    assert strip_quotations(f"got {quoted} here") == "got '…' here"
+
 
 MARKER = "the-marker-of-a-secret-prompt"
 
@@ -55,7 +99,7 @@ def caught(action: str) -> Exception:
 
 @pytest.mark.parametrize("action", ["int", "key", "pydantic", "msgspec", "value", "type", "unicode", "assert"])
 def test_no_exception_tells_what_it_was_raised_for(action: str) -> None:
-    text = told(caught(action))
+    text = redacted_traceback(caught(action))
     assert MARKER not in text
     assert "RuntimeError" in text
     assert "direct cause" in text
@@ -91,14 +135,14 @@ def recurse() -> None:
 def test_a_deep_stack_is_bounded() -> None:
     with pytest.raises(RecursionError) as caught_error:
         recurse()
-    text = told(caught_error.value)
+    text = redacted_traceback(caught_error.value)
     assert len(text) < 5000
     assert "maximum recursion depth" in text
 
 
 def test_a_group_tells_of_its_parts() -> None:
     group = ExceptionGroup("both", [caught("int"), ZeroDivisionError("in the middle")])
-    text = told(group)
+    text = redacted_traceback(group)
     assert "  | ZeroDivisionError: in the middle" in text
     assert MARKER not in text
 
@@ -109,4 +153,4 @@ def test_a_long_chain_is_bounded() -> None:
         following = ValueError(str(number))
         following.__cause__ = last
         last = following
-    assert told(last).count("ValueError") == 5
+    assert redacted_traceback(last).count("ValueError") == 5

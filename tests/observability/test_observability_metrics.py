@@ -1,22 +1,36 @@
-"""Metrics out of events: each event counts where it should, to the unit, and nothing that it says adds a series."""
+"""Metrics: each event counts where it should, to the unit, and the core's plain numbers are read at a scrape."""
 
 import math
+import threading
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from itertools import product
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
-from pocket_agent import events
+from pocket_agent import __version__, events
 from pocket_agent.config import MetricsSettings
-from pocket_agent.errors import ValidationError
+from pocket_agent.distribution import Distribution
+from pocket_agent.errors import FileOperationError, ValidationError
 from pocket_agent.events import Event
 from pocket_agent.model import ExecutionContext, ExecutionStatus, ModelUsage
-from pocket_agent.observability.catalogue import INVALID, MEASURED, PREFIX
-from pocket_agent.observability.identity import TraceIdentity
-from pocket_agent.observability.metric import MetricObserver
-from pocket_agent.observability.operation import OPERATION_OF
+from pocket_agent.observability import catalogue, metrics
+from pocket_agent.observability.catalogue import INVALID, MEASURED, OPERATION_OF, PREFIX, Metric
+from pocket_agent.observability.metrics import (
+    CoreCollector,
+    CoreValues,
+    HistogramValue,
+    MetricObserver,
+    core_families,
+    memory_limit,
+)
+from pocket_agent.observability.tracing import TraceIdentity
 from pocket_agent.protocol.request import REQUESTS
 from tests.observability.sample import KINDS, NUMBER, context, example
+from tests.server.room import Room, open_room, until
 
 ODD = ['x"} 1\n', "a\nb", "\\", "\x00", "ä€😀", "\udcff", "", "x" * 100_000]
 Sample = tuple[str, tuple[tuple[str, str], ...]]
@@ -108,15 +122,21 @@ def test_whose_fault_an_error_is(code: str, outcome: str) -> None:
     assert found[at("errors_total", code=code, operation="execute")] == 1
 
 
-@pytest.mark.parametrize("kind", REQUESTS)
-def test_every_request_has_an_operation_and_is_no_stranger(kind: str) -> None:
-    observer = MetricObserver()
-    found = changes(observer, handled(kind, "INTERNAL_ERROR"))
-    assert found[at("messages_received_total", type=kind)] == 1
-    assert found[at("errors_total", code="INTERNAL_ERROR", operation=OPERATION_OF[kind])] == 1
-    measured = kind if kind in MEASURED else "other"
-    assert found[at("requests_total", type=measured, outcome="server_error")] == 1
-    assert not [key for key in found if key[0] == "metric_label_overflow_total"]
+def test_every_request_counts_with_its_operation() -> None:
+    wrong = {}
+    for kind in REQUESTS:
+        found = changes(MetricObserver(), handled(kind, "INTERNAL_ERROR"))
+        measured = kind if kind in MEASURED else "other"
+        expected = {
+            at("messages_received_total", type=kind),
+            at("errors_total", code="INTERNAL_ERROR", operation=OPERATION_OF[kind]),
+            at("requests_total", type=measured, outcome="server_error"),
+        }
+        if not expected <= {key for key, value in found.items() if value == 1}:
+            wrong[kind] = found
+        if any(name == "metric_label_overflow_total" for name, _ in found):
+            wrong[kind] = found
+    assert wrong == {}
 
 
 @pytest.mark.parametrize("status", ["success", "error", "timeout", "killed"])
@@ -330,12 +350,26 @@ def test_exemplars_lead_to_sampled_traces_alone() -> None:
     assert exemplars("untraced") == set()
 
 
-@pytest.mark.parametrize("word", ODD)
-@pytest.mark.parametrize("kind", KINDS)
-def test_no_text_of_an_event_adds_a_series(kind: type[Event], word: str) -> None:
+def test_no_text_of_an_event_adds_a_series() -> None:
     observer = MetricObserver()
-    told: dict[str, Any] = {"reason": "limit"} if kind is events.ConnectionRejected else {}
-    changes(observer, example(kind, word, **told), example(kind, word, **told))
+    before, adding = set(samples(observer)), set()
+    for kind, word in product(KINDS, ODD):
+        observer.emit(example(kind, word))
+        observer.emit(example(kind, word))
+        if set(samples(observer)) != before:
+            adding.add((kind, word))
+    assert adding == set()
+
+
+def test_each_handled_event_changes_a_metric_and_no_other_event_does() -> None:
+    wrong = set()
+    for kind in KINDS:
+        observer = MetricObserver()
+        told = {"check": "disk", "status": "healthy"} if kind is events.HealthChanged else {}
+        changed = bool(changes(observer, example(kind, **told))) or observer.dropped > 0
+        if changed != (kind in MetricObserver.handlers):
+            wrong.add(kind)
+    assert wrong == set()
 
 
 @pytest.mark.parametrize(
@@ -359,3 +393,264 @@ def test_a_strange_error_is_other() -> None:
     found = changes(observer, handled("no_such_request", "NO_SUCH_CODE"), handled("server_stats", "PROJECT_EXISTS"))
     assert found[at("errors_total", code="other", operation="other")] == 2
     assert found[at("messages_received_total", type="other")] == 1
+
+
+GIB = 2**30
+
+
+def write(path: Path, text: str) -> None:
+    """A file with its directories."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
+
+
+def limit(tmp_path: Path, groups: str, setting: int = 0) -> int:
+    """The limit of a process in these groups."""
+    write(tmp_path / "proc", groups)
+    return memory_limit(setting, proc=tmp_path / "proc", root=tmp_path / "cgroup")
+
+
+@pytest.mark.parametrize(
+    ("setting", "own", "around", "expected"),
+    [
+        (0, "max\n", "max\n", 0),
+        (5, "max\n", "max\n", 5),
+        (0, f"{GIB}\n", "max\n", GIB),
+        (0, "max\n", f"{GIB}\n", GIB),
+        (0, f"{2 * GIB}\n", f"{GIB}\n", GIB),
+        (3 * GIB, f"{2 * GIB}\n", f"{4 * GIB}\n", 2 * GIB),
+        (GIB, f"{2 * GIB}\n", "max\n", GIB),
+        (0, "nonsense", "", 0),
+    ],
+)
+def test_version_2(tmp_path: Path, setting: int, own: str, around: str, expected: int) -> None:
+    write(tmp_path / "cgroup/system.slice/agent.service/memory.max", own)
+    write(tmp_path / "cgroup/system.slice/memory.max", around)
+    assert limit(tmp_path, "0::/system.slice/agent.service\n", setting) == expected
+
+
+def test_version_2_in_a_container_that_shows_the_hosts_path(tmp_path: Path) -> None:
+    write(tmp_path / "cgroup/memory.max", f"{GIB}\n")
+    assert limit(tmp_path, "0::/docker/0123456789\n") == GIB
+
+
+def test_version_1(tmp_path: Path) -> None:
+    write(tmp_path / "cgroup/memory/docker/0123/memory.limit_in_bytes", f"{GIB}\n")
+    write(tmp_path / "cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n")
+    write(tmp_path / "cgroup/cpu/docker/0123/memory.limit_in_bytes", "1\n")
+    groups = "12:cpu,cpuacct:/docker/0123\n4:memory:/docker/0123\n0::/\n"
+    assert limit(tmp_path, groups) == GIB
+
+
+def test_version_1_without_a_limit(tmp_path: Path) -> None:
+    write(tmp_path / "cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n")
+    assert limit(tmp_path, "4:memory:/\n") == 0
+
+
+def test_where_there_are_no_groups_the_setting_counts(tmp_path: Path) -> None:
+    assert memory_limit(7, proc=tmp_path / "nothing", root=tmp_path) == 7
+    assert memory_limit(0, proc=tmp_path / "nothing", root=tmp_path) == 0
+
+
+def test_of_this_process() -> None:
+    assert memory_limit(0) >= 0
+    assert memory_limit(1) == 1
+
+
+@pytest.fixture
+async def room(tmp_path: Path) -> AsyncIterator[Room]:
+    """A server with little room, and the stand-in for its agent."""
+    async with open_room(tmp_path, limits__max_executions=1, limits__cost_usd_per_day=2.5) as opened:
+        yield opened
+
+
+def core_of(room: Room, lags: Distribution | None = None) -> CoreCollector:
+    """A collector of the room's figures."""
+    return CoreCollector(
+        room.hub,
+        room.projects,
+        room.store,
+        room.losses,
+        room.metrics,
+        room.settings,
+        Distribution() if lags is None else lags,
+    )
+
+
+def value(figures: CoreValues, metric: Metric, *key: str) -> float:
+    """One figure."""
+    found = figures[metric]
+    assert not isinstance(found, HistogramValue)
+    return found[key]
+
+
+async def test_a_server_at_work(room: Room) -> None:
+    core = core_of(room)
+    one, two = await room.project("one"), await room.project("two")
+    async with room.client() as client, room.client() as other:
+        first, second = one.state.project.id, two.state.project.id
+        async with client.subscribe(first), other.subscribe(first), other.subscribe(second):
+            await client.execute(first, "ask Bash")
+            await client.execute(first, "hello")
+            await client.execute(second, "hello")
+            found = await core.collect()
+            assert value(found, catalogue.CONNECTIONS_ACTIVE) == 2
+            assert value(found, catalogue.PROJECTS_TOTAL) == 2
+            assert value(found, catalogue.PROJECTS_ACTIVE, "EXECUTING") == 1
+            assert value(found, catalogue.PROJECTS_ACTIVE, "IDLE") == 1
+            assert value(found, catalogue.EXECUTIONS_ACTIVE) == 1
+            assert value(found, catalogue.EXECUTION_QUEUE_DEPTH) == 2
+            assert value(found, catalogue.SUBSCRIPTIONS_ACTIVE) == 3
+            assert value(found, catalogue.SEND_QUEUE_BYTES) == sum(
+                connection.buffered for connection in room.endpoint.connections()
+            )
+            assert value(found, catalogue.LIMIT_USAGE, "processes") == 1
+            await until(lambda: bool(one.state.approvals))
+            assert value(await core.collect(), catalogue.APPROVALS_PENDING) == 1
+            await client.kill(first)
+    await room.until_connections(0)
+    found = await core.collect()
+    assert value(found, catalogue.CONNECTIONS_ACTIVE) == 0
+    assert value(found, catalogue.SUBSCRIPTIONS_ACTIVE) == 0
+
+
+async def test_deliveries_by_type(room: Room) -> None:
+    core = core_of(room)
+    session = await room.project("one")
+    async with room.client() as client, client.subscribe(session.state.project.id) as stream:
+        await client.execute(session.state.project.id, "lines 5")
+        async for frame in stream:
+            if frame.type == "project_state" and frame.data["state"] == "IDLE" and frame.data["offset"] > 5:
+                break
+        found = await core.collect()
+        # init, five lines and the result, to one subscriber
+        assert value(found, catalogue.MESSAGES_SENT, "agent_message") == 7
+        assert value(found, catalogue.MESSAGES_SENT, "prompt") == 1
+        assert value(found, catalogue.MESSAGES_SENT, "other") == 0
+        assert value(found, catalogue.MESSAGE_BYTES, "received") == room.hub.received_bytes > 0
+        assert value(found, catalogue.MESSAGE_BYTES, "sent") == room.hub.sent_bytes > 1000
+        room.hub.sent_by_type["no such frame"] += 3
+        assert value(await core.collect(), catalogue.MESSAGES_SENT, "other") == 3
+
+
+async def test_limits_and_their_usage(room: Room) -> None:
+    found = await core_of(room).collect()
+    limits = found[catalogue.LIMIT]
+    assert limits == {
+        ("connections",): 100,
+        ("projects",): 100,
+        ("executions",): 1,
+        ("processes",): 10,
+        ("memory_bytes",): value(found, catalogue.LIMIT, "memory_bytes"),
+        ("cost_usd_per_day",): 2.5,
+    }
+    usage = found[catalogue.LIMIT_USAGE]
+    assert not isinstance(usage, HistogramValue)
+    assert set(usage) == {(name,) for name in catalogue.LIMITS}
+    assert usage["memory_bytes",] == pytest.approx(psutil.Process().memory_info().rss, rel=0.5)
+    room.projects.budget.spend(room.projects.budget.today, 1.25)
+    assert value(await core_of(room).collect(), catalogue.LIMIT_USAGE, "cost_usd_per_day") == 1.25
+
+
+async def test_what_is_lost_dropped_and_parked(room: Room) -> None:
+    room.losses.add("logs", 2)
+    room.losses.add("traces", 3)
+    room.losses.add("notifications", 6)
+    room.hub.parked = 4
+    room.metrics.dropped = 5
+    found = await core_of(room).collect()
+    assert found[catalogue.TELEMETRY_DROPPED] == {
+        ("logs",): 2,
+        ("traces",): 3,
+        ("events",): 0,
+        ("notifications",): 6,
+    }
+    assert found[catalogue.SLOW_CONSUMER] == {("parked",): 4, ("dropped",): 5}
+
+
+async def test_what_is_running(room: Room) -> None:
+    (key,) = (await core_of(room).collect())[catalogue.BUILD_INFO]  # type: ignore[misc]
+    assert key[0] == __version__
+    assert all(key)
+
+
+async def test_the_disk(room: Room) -> None:
+    before = room.store.size_bytes()
+    found = await core_of(room).collect()
+    assert 0 < before <= value(found, catalogue.STORAGE_SIZE) <= room.store.size_bytes()
+    assert value(found, catalogue.STORAGE_FREE) == pytest.approx(room.store.free_bytes(), rel=0.2)
+
+
+async def test_a_disk_that_cannot_be_read_is_no_number(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> int:
+        raise FileOperationError("gone")
+
+    monkeypatch.setattr(room.store, "free_bytes", refuse)
+    assert math.isnan(value(await core_of(room).collect(), catalogue.STORAGE_FREE))
+
+
+async def test_a_disk_that_hangs_keeps_no_scrape_and_takes_one_thread(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+
+    def hang() -> int:
+        go_on.wait()
+        return 1
+
+    monkeypatch.setattr(room.store, "free_bytes", hang)
+    monkeypatch.setattr(metrics, "_DISK_SECONDS", 0.01)
+    core = core_of(room)
+    try:
+        for _ in range(5):
+            found = await core.collect()
+            assert math.isnan(value(found, catalogue.STORAGE_FREE))
+            assert value(found, catalogue.PROJECTS_TOTAL) == 0
+        assert [thread.name for thread in threading.enumerate()].count("metrics-disk") == 1
+    finally:
+        go_on.set()
+
+
+async def test_distributions_are_histograms(room: Room) -> None:
+    lags = Distribution((0.5, 1))
+    for seconds in (0.5, 0.75, 0.75, 3):
+        lags.observe(seconds)
+    found = await core_of(room, lags).collect()
+    assert found[catalogue.EVENT_LOOP_LAG] == HistogramValue((0.5, 1), (1, 3, 4), 5.0)
+    (family,) = [family for family in core_families(found) if family.name == catalogue.EVENT_LOOP_LAG.name]
+    samples = {
+        sample.name.removeprefix(family.name) + sample.labels.get("le", ""): sample.value for sample in family.samples
+    }
+    assert samples == {"_bucket0.5": 1, "_bucket1.0": 3, "_bucket+Inf": 4, "_count": 4, "_sum": 5}
+
+
+async def test_families_are_those_of_the_catalogue_in_its_order(room: Room) -> None:
+    found = await core_of(room).collect()
+    names = [family.name for family in core_families(found)]
+    order = [metric.name.removesuffix("_total") if metric.kind == "counter" else metric.name for metric in found]
+    assert sorted(names) == sorted(order)
+    known = [
+        metric.name.removesuffix("_total") if metric.kind == "counter" else metric.name
+        for metric in catalogue.CATALOGUE
+    ]
+    assert names == [name for name in known if name in names]
+
+
+async def test_figures_stay_what_they_were_while_everything_goes_on(room: Room) -> None:
+    """They are rendered in another thread than the one that changes what they were taken from."""
+
+    def rendered() -> list[tuple[str, dict[str, str], float]]:
+        return [
+            (sample.name, sample.labels, sample.value) for family in core_families(found) for sample in family.samples
+        ]
+
+    await room.project("one")
+    found = await core_of(room).collect()
+    before = rendered()
+    await room.project("two")
+    room.hub.sent_by_type["agent_message"] += 5
+    room.hub.sent_by_type["another"] += 5
+    room.losses.add("logs")
+    assert rendered() == before
+    found = await core_of(room).collect()
+    assert rendered() != before

@@ -1,17 +1,17 @@
-"""pocket_agent.observability.export: no collector slows or stops the server, and what is lost is counted."""
+"""Span export: no collector slows or stops the server, and lost spans are counted."""
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from pocket_agent.config import Settings, load_settings
-from pocket_agent.observability.export import SpanExport
-from pocket_agent.observability.loss import Losses
-from pocket_agent.observability.span import Span
-from pocket_agent.observability.telemetry import read_telemetry
+from pocket_agent.observability.catalogue import Losses
+from pocket_agent.observability.span_export import SpanExport
+from pocket_agent.observability.tracing import Span, read_telemetry
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.collector import Collector, collecting
 from tests.harness.follow import eventually
@@ -203,14 +203,20 @@ async def test_a_hanging_collector_does_not_hold_the_end_up(collector: Collector
 
 
 async def test_waiting_to_try_again_ends_with_the_server(collector: Collector) -> None:
+    others = set(threading.enumerate())
+
+    def exporting() -> bool:
+        return any(thread.name.startswith("OtelBatch") for thread in set(threading.enumerate()) - others)
+
     collector.status, collector.headers = 503, {"Retry-After": "3000"}
     it = Exporting(collector.url, EXPORTER_OTLP_TIMEOUT=FOREVER)
     it.add(3)
     await eventually(lambda: len(collector.requests) >= 1, "it was asked")
+    assert exporting()
     async with asyncio.timeout(DEADLINE_SECONDS):
         await asyncio.to_thread(it.export.close, 0.1)
     assert it.lost == 3
-    await eventually(lambda: not it.export._queue._thread.is_alive(), "its thread has ended")
+    await eventually(lambda: not exporting(), "its thread has ended")
 
 
 async def test_the_log_is_told_seldom_and_no_secret(caplog: pytest.LogCaptureFixture) -> None:

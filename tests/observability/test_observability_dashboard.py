@@ -1,4 +1,4 @@
-"""The last hours of the figures: what a scrape says, kept at equal steps in a fixed memory."""
+"""The time series of /dashboard: rates and percentiles of samples, kept at equal steps in fixed memory."""
 
 import asyncio
 import math
@@ -10,12 +10,84 @@ from typing import NamedTuple
 
 import pytest
 
-from pocket_agent.observability import catalogue, history
-from pocket_agent.observability.collector import families
-from pocket_agent.observability.history import DAY, History
-from pocket_agent.observability.reading import CELLS, Reader, Reading, cell
-from pocket_agent.observability.series import SERIES
+from pocket_agent.observability import catalogue, dashboard
+from pocket_agent.observability.dashboard import (
+    CELLS,
+    CHART_SERIES,
+    DAY,
+    Cell,
+    DashboardHistory,
+    MetricSampler,
+    Reading,
+    Window,
+    bucket_cells,
+    cell,
+)
+from pocket_agent.observability.metrics import core_families
 from tests.server.room import Room, open_room, until
+
+SUCCESS = cell(catalogue.EXECUTIONS_TOTAL, "success")
+BUCKETS = bucket_cells(catalogue.REQUEST_DURATION)
+BOUNDS = catalogue.REQUEST_DURATION.buckets
+
+
+def reading(at: float, found: dict[Cell, float]) -> Reading:
+    """A reading at a time, 0 where nothing is given."""
+    row = array("d", [at, *[0.0] * len(CELLS)])
+    for place, value in found.items():
+        row[CELLS[place]] = value
+    return row
+
+
+def window_of(*values: float, step: float = 10.0, late: float = 0.0) -> Window:
+    """A window with these values of a counter, the last reading so much late."""
+    window = Window(step)
+    for number, value in enumerate(values):
+        at = number * step + (late if number == len(values) - 1 else 0.0)
+        window.add(reading(at, {SUCCESS: value}))
+    return window
+
+
+def test_an_increase_looks_back_as_far_as_asked() -> None:
+    window = window_of(1, 2, 4, 8)
+    assert [window.increase(SUCCESS, seconds) for seconds in (10, 20, 30)] == [4, 6, 7]
+    assert window.now(SUCCESS) == 8
+
+
+def test_what_is_younger_than_that_counts_from_its_first_reading() -> None:
+    assert window_of(1, 3).increase(SUCCESS, 3600) == 2
+    assert window_of(1, 3).rate(SUCCESS, 3600) == 0.2
+
+
+def test_a_rate_is_of_the_time_that_really_passed() -> None:
+    assert window_of(0, 10, late=10).rate(SUCCESS, 10) == 0.5
+
+
+def test_the_first_reading_has_no_rate() -> None:
+    assert math.isnan(window_of(5).rate(SUCCESS, 60))
+    assert window_of(5).increase(SUCCESS, 60) == 0
+
+
+def test_only_an_hour_is_kept() -> None:
+    window = window_of(*range(1000))
+    assert window.increase(SUCCESS, 1e9) == 360
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ((0, 0, 0, 0, 0, 0, 0), math.nan),
+        ((10, 10, 10, 10, 10, 10, 10), 0.000475),
+        ((0, 10, 10, 10, 10, 10, 10), 0.0005 + 0.0045 * 0.95),
+        ((0, 0, 0, 0, 0, 0, 10), 2.5),
+        ((90, 90, 90, 100, 100, 100, 100), 0.025 + 0.075 * 0.5),
+    ],
+)
+def test_a_percentile_is_estimated_as_prometheus_does(counts: tuple[int, ...], expected: float) -> None:
+    window = Window(10)
+    window.add(reading(0, {}))
+    window.add(reading(10, dict(zip(BUCKETS, map(float, counts), strict=True))))
+    assert window.quantile(0.95, BOUNDS, BUCKETS, 60) == pytest.approx(expected, nan_ok=True)
 
 
 class Counted:
@@ -44,7 +116,7 @@ class Clock:
 class Kept(NamedTuple):
     """A history, and what moves it."""
 
-    history: History
+    history: DashboardHistory
     clock: Clock
 
     async def take(self, count: int) -> None:
@@ -58,7 +130,7 @@ class Kept(NamedTuple):
 def kept() -> Kept:
     """A history of made-up readings."""
     clock = Clock()
-    return Kept(History(Counted(), clock), clock)
+    return Kept(DashboardHistory(Counted(), clock), clock)
 
 
 async def test_the_last_hour_has_a_point_every_ten_seconds(kept: Kept) -> None:
@@ -117,15 +189,14 @@ async def test_the_memory_is_the_same_after_two_days(kept: Kept) -> None:
         grown = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    assert kept.history.size_bytes == (360 + 1440) * 8 * (len(SERIES) + 1) < 2**20
-    # What is traced from here on replaces readings from before, of which there are an hour's.
-    assert grown < 361 * 8 * (len(CELLS) + 1) * 1.5 + 50_000
+    # What is traced from here on replaces samples and points of an hour, and adds a point for each minute.
+    assert grown < 8 * (361 * len(CELLS) + (360 + 170) * len(CHART_SERIES)) * 1.5 + 50_000
 
 
 async def test_readings_are_taken_at_equal_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = Counted()
-    kept = History(counted)
-    monkeypatch.setattr(history, "STEP_SECONDS", 0.01)
+    kept = DashboardHistory(counted)
+    monkeypatch.setattr(dashboard, "STEP_SECONDS", 0.01)
     async with asyncio.TaskGroup() as group:
         running = group.create_task(kept.run())
         await until(lambda: counted.taken >= 3)
@@ -142,7 +213,7 @@ async def room(tmp_path: Path) -> AsyncIterator[Room]:
 async def scraped(room: Room) -> dict[str, float]:
     """What a scrape says, summed by sample and by the label that matters."""
     found: dict[str, float] = {}
-    for family in [*room.metrics.registry.collect(), *families(await room.core.figures())]:
+    for family in [*room.metrics.registry.collect(), *core_families(await room.core.collect())]:
         for sample in family.samples:
             for key in {"", *sample.labels.values()}:
                 name = f"{sample.name} {key}".strip()
@@ -188,7 +259,7 @@ async def test_every_number_is_read_from_somewhere(room: Room) -> None:
     async with room.wire() as wire:
         await wire.ask("execute", {"prompt": "lines 3"}, project_id=session.state.project.id)
         await until(lambda: session.state.current is None)
-        row = await Reader(room.metrics.registry, room.core, room.loop).read()
+        row = await MetricSampler(room.metrics.registry, room.core, room.loop).read()
     assert len(row) == 1 + len(CELLS)
     for place in (
         cell(catalogue.EXECUTIONS_TOTAL, "success"),
@@ -205,6 +276,6 @@ async def test_every_number_is_read_from_somewhere(room: Room) -> None:
 
 def test_the_documentation_has_every_series_with_its_unit() -> None:
     text = (Path(__file__).resolve().parents[2] / "docs" / "dashboard.md").read_text("utf-8")
-    for series in SERIES:
+    for series in CHART_SERIES:
         if not series.name.startswith("errors."):
             assert f"| `{series.name}` | {series.unit} | {series.about} |" in text

@@ -1,13 +1,13 @@
-"""Spans to a collector: OpenTelemetry's SDK with OTLP over HTTP, in a thread of its own.
+"""Exports spans to a collector: OpenTelemetry's SDK with OTLP over HTTP, in the SDK's thread.
 
-Loaded only where tracing is on. Nothing here may slow or stop the server: the queue has a bound, whoever
-hands a span over never waits, and what is lost is counted.
+Loaded only when tracing is on. It never slows or stops the server: the queue is bounded, `add` does not
+block, and lost spans are counted.
 """
 
 import logging
 import threading
 import time
-from collections import deque
+from collections.abc import Sequence
 from typing import Any, Final
 
 import requests
@@ -17,8 +17,8 @@ from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.sdk.version import __version__ as sdk_version
@@ -26,29 +26,28 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFl
 from opentelemetry.trace.status import Status, StatusCode
 
 from pocket_agent import __version__
-from pocket_agent.observability.loss import Losses
-from pocket_agent.observability.span import Span, Value
-from pocket_agent.observability.telemetry import TraceOptions
+from pocket_agent.observability.catalogue import Losses
+from pocket_agent.observability.tracing import Span, TraceOptions, Value
 
 _LOGGER: Final = logging.getLogger(__name__)
-_TELL_SECONDS: Final = 60.0
-"""How often the log is told that spans are being lost."""
+_REPORT_SECONDS: Final = 60.0
+"""Shortest time between two log lines about lost spans."""
 _LONGEST_VALUE: Final = 1024
-"""Characters of an attribute beyond which it is cut."""
+"""Characters of an attribute; longer ones are truncated."""
 _COUNT: Final = 128
 """Attributes of a span, the SDK's own default."""
 _SDK_LOGGERS: Final = ("opentelemetry.exporter.otlp.proto.http.trace_exporter", "opentelemetry.util.re")
-"""They would tell of each failed batch, with the collector's address and headers in the text."""
+"""They log each failed batch, with the address and headers of the collector."""
 
 
 class SpanExport:
-    """Takes finished spans."""
+    """The `SpanSink` of the SDK."""
 
     def __init__(self, options: TraceOptions, losses: Losses) -> None:
         for name in _SDK_LOGGERS:
             logging.getLogger(name).disabled = True
-        self._ids = _ToldIds()
-        self._queue = SpanQueue(Collector(options), options, losses)
+        self._ids = _AssignedIds()
+        self._processor = CountingSpanProcessor(OtlpCollector(options), options, losses)
         resource = {
             "telemetry.sdk.language": "python",
             "telemetry.sdk.name": "opentelemetry",
@@ -64,19 +63,11 @@ class SpanExport:
                 *(_COUNT,) * 6, max_attribute_length=_LONGEST_VALUE, max_span_attribute_length=_LONGEST_VALUE
             ),
         )
-        provider.add_span_processor(self._queue)
+        provider.add_span_processor(self._processor)
         self._tracer = provider.get_tracer("pocket_agent", __version__)
 
     def add(self, span: Span, trace_id: str, span_id: str, parent_id: str | None, *, remote: bool = False) -> None:
-        """Export a span; ids in hexadecimal. Called by one thread only.
-
-        Args:
-            span: what to export.
-            trace_id: its trace.
-            span_id: its own id.
-            parent_id: its parent; None for the first of a trace.
-            remote: whether it answers another program, which the parent, if there is one, belongs to.
-        """
+        """See `SpanSink`; called by one thread only."""
         self._ids.trace_id, self._ids.span_id = int(trace_id, 16), int(span_id, 16)
         context = Context()
         if parent_id is not None:
@@ -96,8 +87,8 @@ class SpanExport:
         made.end(max(span.start, span.end))
 
     def close(self, seconds: float) -> None:
-        """Export what is left, for at most so many seconds; the rest is lost, and counted."""
-        self._queue.close(seconds)
+        """Export what is queued for at most `seconds`; the rest is lost, and counted."""
+        self._processor.close(seconds)
 
 
 def _encodable(value: Value) -> Value:
@@ -105,8 +96,8 @@ def _encodable(value: Value) -> Value:
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
-class _ToldIds(IdGenerator):
-    """Gives out the ids that it was told, since they follow from the execution."""
+class _AssignedIds(IdGenerator):
+    """Returns the ids that were assigned, since they are derived from the execution."""
 
     trace_id = 0
     span_id = 0
@@ -120,79 +111,93 @@ class _ToldIds(IdGenerator):
         return self.span_id
 
 
-class SpanQueue(SpanProcessor):
-    """Hands spans to an exporter in batches, from a thread of its own.
+class CountingSpanProcessor(BatchSpanProcessor):
+    """The SDK's batch processor, with a count of the spans that are lost and a limit on the time that its end takes.
 
-    The SDK's own one neither says what it drops nor can be stopped within a time (opentelemetry-sdk 1.45:
-    `shutdown` takes up to 30 s).
+    The SDK's own drops the oldest span of a full queue without saying so, and its `shutdown` takes up to 30 s
+    (opentelemetry-sdk 1.45).
     """
 
-    def __init__(self, collector: "Collector", options: TraceOptions, losses: Losses) -> None:
+    def __init__(self, collector: "OtlpCollector", options: TraceOptions, losses: Losses) -> None:
         self._collector = collector
-        self._options = options
+        self._queue_size = options.queue_size
         self._losses = losses
-        self._waiting: deque[ReadableSpan] = deque()
-        self._under_way = 0
-        self._closed = self._given_up = False
-        self._told = -_TELL_SECONDS
-        self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="pocket-agent-spans", daemon=True)
-        self._thread.start()
+        self._waiting = self._under_way = 0
+        self._closed = False
+        self._ended = threading.Event()
+        self._reported = -_REPORT_SECONDS
+        self._lock = threading.Lock()
+        super().__init__(
+            _CountingExporter(self),
+            max_queue_size=options.queue_size,
+            max_export_batch_size=options.batch_size,
+            schedule_delay_millis=options.delay * 1000,
+        )
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Take a span; one that finds no room is lost."""
-        with self._changed:
-            if not self._closed and len(self._waiting) < self._options.queue_size:
-                self._waiting.append(span)
-                if len(self._waiting) in {1, self._options.batch_size}:
-                    self._changed.notify()
-                return
-        self._lost(1, "the queue is full")
+        """Queue a span; one that finds the queue full is lost."""
+        with self._lock:
+            taken = not self._closed and self._waiting < self._queue_size
+            self._waiting += taken
+        if taken:
+            super().on_end(span)
+        else:
+            self._lost(1, "the queue is full")
+
+    def send(self, batch: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Export a batch that left the queue, and count what of it is lost."""
+        with self._lock:
+            if self._ended.is_set():
+                return SpanExportResult.FAILURE
+            self._waiting -= len(batch)
+            self._under_way = len(batch)
+        lost = self._collector.send(batch)
+        with self._lock:
+            self._under_way = 0
+            if self._ended.is_set():
+                return SpanExportResult.FAILURE
+        if lost:
+            self._lost(lost, self._collector.outcome)
+        return SpanExportResult.FAILURE if lost else SpanExportResult.SUCCESS
 
     def close(self, seconds: float) -> None:
-        """Export what waits, and end; what is not exported by then is lost."""
-        with self._changed:
+        """Export what is queued for at most `seconds`; the rest is lost, and counted."""
+        with self._lock:
             self._closed = True
-            self._changed.notify()
-        self._thread.join(seconds)
-        with self._changed:
-            self._given_up = True
-            left = self._under_way + len(self._waiting)
-            self._waiting.clear()
+        ending = threading.Thread(target=self.shutdown, name="pocket-agent-spans-end", daemon=True)
+        ending.start()
+        ending.join(seconds)
+        with self._lock:
+            self._ended.set()
+            left = self._under_way + self._waiting
         self._collector.shutdown()
         if left:
             self._lost(left, "the server stopped")
 
-    def _run(self) -> None:
-        while batch := self._next():
-            lost = self._collector.send(batch)
-            with self._changed:
-                self._under_way = 0
-                if self._given_up:
-                    return
-            if lost:
-                self._lost(lost, self._collector.outcome)
-
-    def _next(self) -> list[ReadableSpan]:
-        """The next batch, once there is one; empty when nothing more can come."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
-            self._changed.wait_for(
-                lambda: self._closed or len(self._waiting) >= self._options.batch_size, self._options.delay
-            )
-            self._under_way = min(len(self._waiting), self._options.batch_size)
-            return [self._waiting.popleft() for _ in range(self._under_way)]
-
     def _lost(self, count: int, reason: str) -> None:
         self._losses.add("traces", count)
         now = time.monotonic()
-        if now - self._told >= _TELL_SECONDS:
-            self._told = now
+        if now - self._reported >= _REPORT_SECONDS:
+            self._reported = now
             fields = {"reason": reason, "lost": self._losses.of("traces")}
             _LOGGER.warning("spans lost", extra={"fields": fields})
 
 
-class Collector:
+class _CountingExporter(SpanExporter):
+    """The exporter that the SDK's thread calls."""
+
+    def __init__(self, processor: CountingSpanProcessor) -> None:
+        self._processor = processor
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Export a batch."""
+        return self._processor.send(spans)
+
+    def shutdown(self) -> None:
+        """Keep the collector's session until `CountingSpanProcessor.close` ends it."""
+
+
+class OtlpCollector:
     """Sends batches to the collector, with the SDK's exporter and its rules for trying again.
 
     Attributes:
@@ -200,7 +205,7 @@ class Collector:
     """
 
     def __init__(self, options: TraceOptions) -> None:
-        self._session = _Session()
+        self._session = _OtlpSession()
         self._exporter: SpanExporter = OTLPSpanExporter(
             endpoint=options.endpoint,
             headers=dict(options.headers),
@@ -214,7 +219,7 @@ class Collector:
         """How the last attempt ended."""
         return self._session.outcome
 
-    def send(self, batch: list[ReadableSpan]) -> int:
+    def send(self, batch: Sequence[ReadableSpan]) -> int:
         """Export a batch; returns how many of its spans were lost."""
         self._session.rejected = 0
         if self._exporter.export(batch) is not SpanExportResult.SUCCESS:
@@ -226,8 +231,8 @@ class Collector:
         self._exporter.shutdown()
 
 
-class _Session(requests.Session):
-    """Goes to the collector and nowhere else: by no proxy, with no password of a .netrc, after no redirect.
+class _OtlpSession(requests.Session):
+    """Connects to the collector only: without a proxy, without a password of a .netrc, without following redirects.
 
     Attributes:
         outcome: a status, or the kind of fault.
@@ -244,7 +249,7 @@ class _Session(requests.Session):
         """Send one request.
 
         Raises:
-            requests.RequestException: there is no answer, or one that points elsewhere.
+            requests.RequestException: there is no answer, or it is a redirect.
         """
         try:
             response = super().send(request, **options)
@@ -253,7 +258,7 @@ class _Session(requests.Session):
             raise
         self.outcome = f"HTTP {response.status_code}"
         if 300 <= response.status_code < 400:
-            # The SDK would take it for success, and it may lead to anybody.
+            # The SDK would take a redirect for success, and it may lead to another host.
             raise requests.TooManyRedirects(self.outcome)
         if response.ok:
             self.rejected = _rejected(response.content)

@@ -1,0 +1,696 @@
+"""Traces: a span `claude.execute` for each execution, with child spans for what it spent its time on.
+
+Ids are derived from the execution's id by hash and times come from the events, so a server that was
+killed and restarted in the middle of an execution continues the same trace. The SDK is loaded
+(`span_export`) only when tracing is on.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import math
+import os
+import platform
+import re
+import socket
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any, Final, NamedTuple, Protocol
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+from pocket_agent import __version__, events
+from pocket_agent.config import Settings
+from pocket_agent.config.collection import check_header
+from pocket_agent.config.unit import RefusedError
+from pocket_agent.config.url import parse_url
+from pocket_agent.events import Event, EventHandlers, Observer, Propagator, SettingIgnored
+from pocket_agent.model import ExecutionContext, ExecutionStatus, Milliseconds, ModelUsage
+
+
+class TraceIdentity(NamedTuple):
+    """The span of an execution.
+
+    Attributes:
+        trace_id: 32 lower-case hexadecimal digits.
+        span_id: 16 of them.
+        sampled: whether the span is exported.
+    """
+
+    trace_id: str
+    span_id: str
+    sampled: bool
+
+
+Identify = Callable[[ExecutionContext], TraceIdentity | None]
+"""Returns the span of an execution, identical at each call; None when tracing is off."""
+
+
+def untraced(_: ExecutionContext) -> None:
+    """The `Identify` of a server that does not trace."""
+    return
+
+
+_TRACEPARENT_FORMAT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
+_SAMPLED: Final = 1
+"""The flag of a trace that is kept (W3C Trace Context, section 3.2.2.5)."""
+
+
+class RemoteSpan(NamedTuple):
+    """The span of a client that an execution belongs to; ids as in `TraceIdentity`."""
+
+    trace_id: str
+    span_id: str
+    sampled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TraceSampler:
+    """Decides which executions are traced.
+
+    Attributes:
+        ratio: the share of them, from 0 to 1.
+        parent_based: whether the flag of the client's trace decides where there is one.
+    """
+
+    ratio: float = 1.0
+    parent_based: bool = True
+
+    def keeps(self, trace_id: str, parent: RemoteSpan | None) -> bool:
+        """Whether the trace is kept, decided as any SDK does that samples by trace id."""
+        if parent is not None and self.parent_based:
+            return parent.sampled
+        return int(trace_id[16:], 16) < round(self.ratio * 2**64)
+
+
+def remote_span(traceparent: str | None) -> RemoteSpan | None:
+    """Read a `traceparent` (W3C Trace Context, sections 3.2 and 4.3); None for one that is malformed."""
+    match = _TRACEPARENT_FORMAT.fullmatch(traceparent or "")
+    if match is None:
+        return None
+    version, trace_id, span_id, flags, more = match.groups()
+    if version == "ff" or (version == "00" and more is not None) or not int(trace_id, 16) or not int(span_id, 16):
+        return None
+    return RemoteSpan(trace_id, span_id, bool(int(flags, 16) & _SAMPLED))
+
+
+def trace_identity(context: ExecutionContext, sampler: TraceSampler) -> TraceIdentity:
+    """The span `claude.execute` of an execution."""
+    parent = remote_span(context.traceparent)
+    trace_id = parent.trace_id if parent is not None else _digest(context, "trace", 16)
+    return TraceIdentity(trace_id, span_id(context, "execute"), sampler.keeps(trace_id, parent))
+
+
+def span_id(context: ExecutionContext, key: str) -> str:
+    """The id of a span of an execution; `key` is unique within the execution."""
+    return _digest(context, f"span:{key}", 8)
+
+
+def traceparent(identity: TraceIdentity) -> str:
+    """The `traceparent` header of a span (W3C Trace Context, section 3.2)."""
+    return f"00-{identity.trace_id}-{identity.span_id}-{int(identity.sampled):02x}"
+
+
+def _digest(context: ExecutionContext, salt: str, length: int) -> str:
+    """So many bytes, in hexadecimal. All zeros, which no id may be, are as likely as a collision."""
+    return sha256(f"{context.execution_id}:{salt}".encode()).hexdigest()[: 2 * length]
+
+
+_DEFAULT_ENDPOINT: Final = "http://127.0.0.1:4318"
+_PATH: Final = "/v1/traces"
+_PROTOCOL: Final = "http/protobuf"
+_COMPRESSIONS: Final = ("none", "gzip", "deflate")
+_MOST_SPANS: Final = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class TraceOptions:
+    """What tracing does.
+
+    Attributes:
+        endpoint: the collector's full URL.
+        headers: HTTP headers for it; they may hold a secret.
+        timeout: longest export of one batch, in seconds, further attempts included.
+        compression: none, gzip or deflate.
+        sampler: which executions are traced.
+        resource: what every span is said to come from.
+        queue_size: how many spans may wait; a further one is lost.
+        batch_size: how many go into one request.
+        delay: longest wait of a span for others to go with it, in seconds.
+        agents: whether the CLI exports its own spans.
+    """
+
+    endpoint: str
+    headers: Mapping[str, str] = field(repr=False)
+    timeout: float
+    compression: str
+    sampler: TraceSampler
+    resource: Mapping[str, str | int]
+    queue_size: int
+    batch_size: int
+    delay: float
+    agents: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """What was decided.
+
+    Attributes:
+        traces: None when tracing is off.
+        ignored: settings and variables that are ignored.
+    """
+
+    traces: TraceOptions | None
+    ignored: tuple[SettingIgnored, ...] = ()
+
+
+def read_telemetry(settings: Settings, environment: Mapping[str, str]) -> Telemetry:
+    """Decide whether and how executions are traced."""
+    reader = _OtelEnvironment(environment)
+    if not _enabled(settings, reader):
+        return Telemetry(None, tuple(reader.ignored))
+    queue_size = reader.whole("OTEL_BSP_MAX_QUEUE_SIZE", 2048, 1, _MOST_SPANS)
+    options = TraceOptions(
+        endpoint=_endpoint(settings, reader),
+        headers={
+            **reader.headers("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"),
+            **settings.traces.headers,
+        },
+        timeout=reader.milliseconds("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT", default=10_000),
+        compression=reader.word(
+            "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION", accepted=_COMPRESSIONS
+        ),
+        sampler=_sampler(settings, reader),
+        resource=_resource(settings, reader),
+        queue_size=queue_size,
+        batch_size=min(reader.whole("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, 1, _MOST_SPANS), queue_size),
+        delay=reader.milliseconds("OTEL_BSP_SCHEDULE_DELAY", default=1000),
+        agents=settings.traces.agents,
+    )
+    reader.word("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL", accepted=(_PROTOCOL,))
+    return Telemetry(options, tuple(reader.ignored))
+
+
+def _enabled(settings: Settings, reader: "_OtelEnvironment") -> bool:
+    exporters = {name.strip().lower() for name in reader.get("OTEL_TRACES_EXPORTER").split(",")}
+    wanted = settings.traces.enabled
+    if wanted is None:
+        wanted = "otlp" in exporters
+        unknown = sorted(exporters - {"otlp", "none", ""})
+        if unknown:
+            reader.refuse("OTEL_TRACES_EXPORTER", "only otlp and none are known")
+    if wanted and reader.get("OTEL_SDK_DISABLED").lower() == "true":
+        reader.ignored.append(SettingIgnored("traces.enabled", "OTEL_SDK_DISABLED=true switches tracing off."))
+        return False
+    return wanted
+
+
+def _endpoint(settings: Settings, reader: "_OtelEnvironment") -> str:
+    chosen = settings.traces.endpoint
+    if chosen is None:
+        full = reader.url("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+        if full is not None:
+            return full
+        chosen = reader.url("OTEL_EXPORTER_OTLP_ENDPOINT") or _DEFAULT_ENDPOINT
+    parts = urlsplit(chosen)
+    path = parts.path.rstrip("/")
+    return urlunsplit(parts._replace(path=path if path.endswith(_PATH) else path + _PATH))
+
+
+def _sampler(settings: Settings, reader: "_OtelEnvironment") -> TraceSampler:
+    if settings.traces.sample_ratio is not None:
+        return TraceSampler(settings.traces.sample_ratio)
+    name = reader.get("OTEL_TRACES_SAMPLER").lower() or "parentbased_always_on"
+    kind = name.removeprefix("parentbased_")
+    parent_based = kind != name
+    match kind:
+        case "always_on":
+            return TraceSampler(1.0, parent_based)
+        case "always_off":
+            return TraceSampler(0.0, parent_based)
+        case "traceidratio":
+            return TraceSampler(reader.ratio("OTEL_TRACES_SAMPLER_ARG"), parent_based)
+        case _:
+            reader.refuse("OTEL_TRACES_SAMPLER", "no known sampler; every execution is traced")
+            return TraceSampler()
+
+
+def _resource(settings: Settings, reader: "_OtelEnvironment") -> dict[str, str | int]:
+    """What the spans come from (semantic conventions: service, deployment, host, process)."""
+    fields = settings.logging.fields
+    host = socket.gethostname()
+    attributes: dict[str, str | int] = {
+        "service.name": str(fields.get("service", "pocket-agent-server")),
+        "service.version": __version__,
+        # Derived from the data directory and the machine, so it does not change with a restart.
+        "service.instance.id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{host}:{settings.data.dir}")),
+        "deployment.environment.name": str(fields.get("environment", "production")),
+        "host.name": host,
+        "host.arch": platform.machine(),
+        "os.type": platform.system().lower(),
+        "process.pid": os.getpid(),
+        "process.runtime.name": platform.python_implementation().lower(),
+        "process.runtime.version": platform.python_version(),
+        **reader.pairs("OTEL_RESOURCE_ATTRIBUTES"),
+    }
+    name = settings.traces.service_name or reader.get("OTEL_SERVICE_NAME")
+    if name:
+        attributes["service.name"] = name
+    return {**attributes, **settings.traces.attributes}
+
+
+class _OtelEnvironment:
+    """Reads the standard variables; of several names the first that is set counts.
+
+    The SDK reads them too, but not for this: the CLI is given the endpoint, the headers, the compression and the
+    resource (`AgentTelemetry`), `pocket-agent doctor` needs the first two without the SDK, and the sampler decides
+    before there is a span. The exporter (opentelemetry-exporter-otlp-proto-http 1.45) also takes
+    `OTEL_EXPORTER_OTLP_TIMEOUT` for seconds, where the specification says milliseconds, and logs a malformed header
+    with its value; here an invalid value is left out and reported without its text.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self.ignored: list[SettingIgnored] = []
+
+    def get(self, *names: str) -> str:
+        """A value; empty when none of the variables is set. An empty one counts as not set."""
+        return self._environment.get(self._first(*names), "").strip()
+
+    def _first(self, *names: str) -> str:
+        return next((name for name in names if self._environment.get(name, "").strip()), names[-1])
+
+    def refuse(self, name: str, reason: str) -> None:
+        """Report an invalid value without its text, which may be a secret."""
+        self.ignored.append(SettingIgnored(name, f"Its value is left out: {reason}."))
+
+    def milliseconds(self, *names: str, default: int) -> float:
+        """A duration, in seconds."""
+        return self.whole(self._first(*names), default, 1, 3_600_000) / 1000
+
+    def whole(self, name: str, default: int, low: int, high: int) -> int:
+        """A whole number within bounds."""
+        text = self.get(name)
+        if not text:
+            return default
+        if not (text.isascii() and text.isdigit() and len(text) < 20 and low <= int(text) <= high):
+            self.refuse(name, f"not a whole number from {low} to {high}")
+            return default
+        return int(text)
+
+    def ratio(self, name: str) -> float:
+        """A number from 0 to 1; 1 without one."""
+        try:
+            ratio = float(self.get(name) or 1)
+        except ValueError:
+            ratio = math.nan
+        if not 0 <= ratio <= 1:
+            self.refuse(name, "not a number from 0 to 1; every execution is traced")
+            return 1.0
+        return ratio
+
+    def word(self, *names: str, accepted: tuple[str, ...]) -> str:
+        """One of the accepted words; the first is the default."""
+        word = self.get(*names).lower() or accepted[0]
+        if word not in accepted:
+            self.refuse(self._first(*names), f"only {', '.join(accepted)} can be used here")
+            return accepted[0]
+        return word
+
+    def url(self, name: str) -> str | None:
+        """An http or https URL."""
+        text = self.get(name)
+        if not text:
+            return None
+        try:
+            return parse_url(text)
+        except RefusedError:
+            self.refuse(name, "not an http or https URL")
+            return None
+
+    def headers(self, *names: str) -> dict[str, str]:
+        """HTTP headers, written as `pairs` are; their names in lower case."""
+        found: dict[str, str] = {}
+        for name, text in self.pairs(*names).items():
+            try:
+                check_header(name, text)
+                found[name.lower()] = text
+            except RefusedError:
+                self.refuse(self._first(*names), "a part of it cannot be a header")
+        return found
+
+    def pairs(self, *names: str) -> dict[str, str]:
+        """`name=value` with commas between; percent-encoded (W3C Baggage, section 3.3.1)."""
+        name = self._first(*names)
+        found: dict[str, str] = {}
+        for part in filter(None, (part.strip() for part in self.get(name).split(","))):
+            key, sign, value = part.partition("=")
+            key, value = unquote(key.strip()), unquote(value.strip())
+            if not sign or not key or not (key + value).isprintable() or "\ufffd" in key + value:
+                self.refuse(name, "a part of it is not name=value")
+            else:
+                found[key] = value
+        return found
+
+
+_TRACEPARENT_VARIABLE: Final = "TRACEPARENT"
+_OWN_SWITCH: Final = "CLAUDE_CODE_ENABLE_TELEMETRY"
+_FIXED: Final = {
+    _OWN_SWITCH: "1",
+    "CLAUDE_CODE_ENHANCED_TELEMETRY_BETA": "1",
+    "OTEL_TRACES_EXPORTER": "otlp",
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+    # The flag of TRACEPARENT decides, so that a trace is kept or dropped as a whole.
+    "OTEL_TRACES_SAMPLER": "parentbased_always_on",
+    "OTEL_SERVICE_NAME": "claude-code",
+    # A process that is ended loses what was not exported yet.
+    "OTEL_TRACES_EXPORT_INTERVAL": "1000",
+    # A collector that hangs delays the end of the process by no more than this, in milliseconds.
+    "CLAUDE_CODE_OTEL_SHUTDOWN_TIMEOUT_MS": "500",
+    # Prompts and what tools do stay out of the spans, whatever the server's own environment says.
+    "OTEL_LOG_USER_PROMPTS": "0",
+    "OTEL_LOG_TOOL_DETAILS": "0",
+    "OTEL_LOG_TOOL_CONTENT": "0",
+    "OTEL_LOG_ASSISTANT_RESPONSES": "0",
+    "OTEL_LOG_RAW_API_BODIES": "0",
+    "ENABLE_BETA_TRACING_DETAILED": "0",
+}
+_OTHER_SIGNALS: Final = {"OTEL_LOGS_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"}
+"""The server asks for spans only; a user who switched the CLI's telemetry on keeps the other signals."""
+_PROCESS_ATTRIBUTES: Final = ("service.", "host.", "os.", "process.")
+"""What the CLI says of itself."""
+
+
+class AgentTelemetry:
+    """The `Propagator` of a server that traces.
+
+    Args:
+        options: where the CLI is to export to.
+        inherited: the environment that agents start from.
+        chosen: the variables that the user has set for the CLI.
+    """
+
+    def __init__(self, options: TraceOptions, inherited: Mapping[str, str], chosen: Mapping[str, str]) -> None:
+        self._sampler = options.sampler
+        self._chosen = chosen
+        self._resource = {
+            name: value for name, value in options.resource.items() if not name.startswith(_PROCESS_ATTRIBUTES)
+        }
+        self._fixed = {
+            **_FIXED,
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": options.endpoint,
+            "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION": options.compression,
+        }
+        if not inherited.get(_OWN_SWITCH):
+            self._fixed |= _OTHER_SIGNALS
+        # The CLI does not decode values, so a comma would end one.
+        sendable = {name: value for name, value in options.headers.items() if "," not in value}
+        self._fixed["OTEL_EXPORTER_OTLP_TRACES_HEADERS"] = ",".join(
+            f"{name}={value}" for name, value in sendable.items()
+        )
+        self._unsendable = sorted(options.headers.keys() - sendable.keys())
+        described = json.dumps([self._fixed, self._resource], sort_keys=True)
+        self.mark = hashlib.sha256(described.encode()).hexdigest()[:16]
+
+    def ignored(self) -> tuple[SettingIgnored, ...]:
+        """What of the settings the CLI cannot be given."""
+        reason = "The value has a comma, which cannot be passed to the CLI; its spans are sent without this header."
+        return tuple(SettingIgnored(f"traces.headers.{name}", reason) for name in self._unsendable)
+
+    def environment(self, context: ExecutionContext) -> Mapping[str, str]:
+        """All that makes the CLI's spans part of the trace, for a process that is started."""
+        attributes = {**self._resource, "project.id": context.project_id}
+        encoded = ",".join(f"{quote(name)}={quote(str(value))}" for name, value in attributes.items())
+        return {**self._fixed, "OTEL_RESOURCE_ATTRIBUTES": encoded, **self.prompt_environment(context)}
+
+    def prompt_environment(self, context: ExecutionContext) -> Mapping[str, str]:
+        """The execution's span as the parent, for a process that runs."""
+        if _TRACEPARENT_VARIABLE in self._chosen:
+            return {}
+        return {_TRACEPARENT_VARIABLE: traceparent(trace_identity(context, self._sampler))}
+
+
+Value = str | int | float | bool
+"""What an attribute can be."""
+ROOT: Final = "claude.execute"
+COMMIT: Final = "claude.commit"
+
+
+class Span(NamedTuple):
+    """A span to be.
+
+    Attributes:
+        name: what took the time.
+        key: unique within its execution; `execute` is the root, all others are its children.
+        start, end: nanoseconds since the Unix epoch.
+        error: the wire code of the error that it ended with.
+    """
+
+    name: str
+    key: str
+    start: int
+    end: int
+    attributes: Mapping[str, Value]
+    error: str | None = None
+
+
+SPANS: Final[EventHandlers[Callable[[Any, int], Iterable[Span]]]] = EventHandlers()
+"""Makes the spans of an event, given the present time in nanoseconds; other kinds of events have no spans."""
+
+
+def _nanoseconds(seconds: float) -> int:
+    return round(seconds * 1e9)
+
+
+def _instant(at: Milliseconds) -> int:
+    return at * 1_000_000
+
+
+@SPANS.on(events.ExecutionStarted)
+def _execution_started(event: events.ExecutionStarted, now: int) -> Iterable[Span]:
+    turn = now - _nanoseconds(event.preparation)
+    yield Span("claude.queue", "queue", turn - _nanoseconds(event.queued), turn, {})
+    yield Span("claude.warm_start" if event.warm else "claude.spawn", "prepare", turn, now, {})
+
+
+@SPANS.on(events.FirstMessageReceived)
+def _first_message_received(event: events.FirstMessageReceived, now: int) -> Iterable[Span]:
+    yield Span("claude.first_message", "first_message", now - _nanoseconds(event.duration), now, {})
+
+
+@SPANS.on(events.ApprovalResolved)
+def _approval_resolved(event: events.ApprovalResolved, now: int) -> Iterable[Span]:
+    start = _instant(event.requested_at)
+    attributes = {
+        "approval.id": event.approval_id,
+        "approval.behavior": event.behavior,
+        "gen_ai.tool.name": event.tool,
+    }
+    end = start + _nanoseconds(event.waited)
+    yield Span("claude.approval", f"approval:{event.approval_id}", start, end, attributes)
+
+
+@SPANS.on(events.StorageCommitted)
+def _storage_committed(event: events.StorageCommitted, now: int) -> Iterable[Span]:
+    # Keyed by its time, since a restarted server cannot know how many there were before.
+    yield Span(COMMIT, f"commit:{now}", now - _nanoseconds(event.duration), now, {"storage.entries": event.entries})
+
+
+@SPANS.on(events.ExecutionWithdrawn)
+def _execution_withdrawn(event: events.ExecutionWithdrawn, now: int) -> Iterable[Span]:
+    yield Span(ROOT, "execute", _instant(event.created_at), now, _outcome(event.context, ExecutionStatus.CANCELLED))
+
+
+@SPANS.on(events.ExecutionFinished)
+def _execution_finished(event: events.ExecutionFinished, now: int) -> Iterable[Span]:
+    attributes = _outcome(event.context, event.status)
+    attributes["execution.waited_seconds"] = event.waited
+    if event.session_id is not None:
+        attributes["session.id"] = attributes["gen_ai.conversation.id"] = event.session_id
+    if event.requested_model is not None:
+        attributes["gen_ai.request.model"] = event.requested_model
+    if event.model is not None:
+        attributes["gen_ai.response.model"] = event.model
+    attributes |= _usage_attributes(event.usage)
+    error = None
+    if event.status in {ExecutionStatus.ERROR, ExecutionStatus.TIMEOUT}:
+        error = attributes["error.type"] = event.code or event.status.value
+    yield Span(ROOT, "execute", _instant(event.created_at), _instant(event.finished_at), attributes, error)
+
+
+def _outcome(context: ExecutionContext, status: ExecutionStatus) -> dict[str, Value]:
+    return {
+        "project.id": context.project_id,
+        "execution.id": context.execution_id,
+        "execution.status": status.value,
+        "correlation.id": context.correlation_id,
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.provider.name": "anthropic",
+    }
+
+
+def _usage_attributes(usage: tuple[ModelUsage, ...]) -> dict[str, Value]:
+    """What was used by all models; the convention counts what came from or went to a cache as input, too."""
+    if not usage:
+        return {}
+    read = sum(used.cache_read_tokens for used in usage)
+    created = sum(used.cache_creation_tokens for used in usage)
+    return {
+        "gen_ai.usage.input_tokens": sum(used.input_tokens for used in usage) + read + created,
+        "gen_ai.usage.output_tokens": sum(used.output_tokens for used in usage),
+        "gen_ai.usage.cache_read.input_tokens": read,
+        "gen_ai.usage.cache_creation.input_tokens": created,
+        "execution.cost_usd": round(sum(used.cost_usd for used in usage), 6),
+    }
+
+
+MAX_COMMITS: Final = 64
+"""Commits of one execution that get a span each; all of them count in the attributes of the execution's span."""
+_MAX_REMEMBERED: Final = 4096
+"""Executions whose ids and child spans are cached; for older ones the attributes about commits are missing."""
+
+
+@dataclass(slots=True)
+class _ChildSpans:
+    """What the children of an execution's span add up to, as far as this server has seen them.
+
+    Attributes:
+        commits, commit_ns: how many there were, and how long they took together.
+        first, last: the earliest start and the latest end of a child, in nanoseconds since the Unix epoch.
+    """
+
+    commits: int = 0
+    commit_ns: int = 0
+    first: int | None = None
+    last: int | None = None
+
+    def cover(self, span: Span) -> None:
+        """Take note of a child."""
+        self.first = span.start if self.first is None else min(self.first, span.start)
+        self.last = span.end if self.last is None else max(self.last, span.end)
+
+    def complete(self, span: Span) -> Span:
+        """The execution's span around its children: its own times are whole milliseconds, and older than its end."""
+        start = span.start if self.first is None else min(span.start, self.first)
+        end = span.end if self.last is None else max(span.end, self.last)
+        commits = {"storage.commits": self.commits, "storage.commit_seconds": self.commit_ns / 1e9}
+        return span._replace(start=start, end=end, attributes={**span.attributes, **commits})
+
+
+class SpanSink(Protocol):
+    """Exports finished spans; `span_export` implements it with the SDK."""
+
+    def add(self, span: Span, trace_id: str, span_id: str, parent_id: str | None, *, remote: bool = False) -> None:
+        """Queue a span; ids in hexadecimal.
+
+        Args:
+            span: what to export.
+            trace_id: its trace.
+            span_id: its own id.
+            parent_id: its parent; None for the first of a trace.
+            remote: whether the parent, if there is one, is a span of another program.
+        """
+
+    def close(self, seconds: float) -> None:
+        """Export what is queued for at most `seconds`; the rest is lost, and counted."""
+
+
+class SpanObserver:
+    """Makes spans of events. It is an `Observer` of the core."""
+
+    def __init__(self, sampler: TraceSampler, export: SpanSink) -> None:
+        self._export = export
+        self._tallies: dict[str, _ChildSpans] = {}
+
+        @lru_cache(maxsize=_MAX_REMEMBERED)
+        def identify(context: ExecutionContext) -> TraceIdentity:
+            return trace_identity(context, sampler)
+
+        self._identify = identify
+
+    def identify(self, context: ExecutionContext) -> TraceIdentity:
+        """The span of an execution, identical at each call and in each run of the server."""
+        return self._identify(context)
+
+    def emit(self, event: Event) -> None:
+        """Export the event's spans, if it has some and its execution is sampled."""
+        make = SPANS.get(type(event))
+        context: ExecutionContext | None = getattr(event, "context", None)
+        if make is None or context is None:
+            return
+        identity = self._identify(context)
+        if not identity.sampled:
+            return
+        for span in make(event, time.time_ns()):
+            self._take(context, identity, span)
+
+    def _take(self, context: ExecutionContext, identity: TraceIdentity, span: Span) -> None:
+        if span.name == ROOT:
+            tally = self._tallies.pop(context.execution_id, None) or _ChildSpans()
+            parent = remote_span(context.traceparent)
+            self._export.add(
+                tally.complete(span),
+                identity.trace_id,
+                identity.span_id,
+                parent.span_id if parent is not None else None,
+                remote=True,
+            )
+            return
+        tally = self._tally(context)
+        tally.cover(span)
+        if span.name == COMMIT:
+            tally.commits += 1
+            tally.commit_ns += span.end - span.start
+            if tally.commits > MAX_COMMITS:
+                return
+        self._export.add(span, identity.trace_id, span_id(context, span.key), identity.span_id)
+
+    def _tally(self, context: ExecutionContext) -> _ChildSpans:
+        tally = self._tallies.get(context.execution_id)
+        if tally is None:
+            if len(self._tallies) >= _MAX_REMEMBERED:
+                del self._tallies[next(iter(self._tallies))]
+            tally = self._tallies[context.execution_id] = _ChildSpans()
+        return tally
+
+    def close(self, seconds: float) -> None:
+        """Export what is queued, for at most `seconds`."""
+        self._export.close(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """Tracing as the server uses it; on or off.
+
+    Attributes:
+        observers: make the spans; empty when tracing is off.
+        identify: the span of an execution.
+        propagator: passes traces to the agents.
+        ignored: settings and variables that are ignored.
+    """
+
+    observers: tuple[SpanObserver, ...]
+    identify: Identify
+    propagator: Propagator
+    ignored: tuple[SettingIgnored, ...]
+
+    @contextlib.asynccontextmanager
+    async def exporting(self, observer: Observer, seconds: float) -> AsyncIterator[None]:
+        """Export until the block is left, and then what is queued for at most `seconds`.
+
+        Args:
+            observer: gets an event for each ignored setting.
+            seconds: the bound of the end.
+        """
+        for ignored in self.ignored:
+            observer.emit(ignored)
+        try:
+            yield
+        finally:
+            for tracing in self.observers:
+                await asyncio.to_thread(tracing.close, seconds)
