@@ -5,9 +5,8 @@ from pathlib import Path
 from pocket_agent import events
 from pocket_agent.config.settings import Settings
 from pocket_agent.model import ExecutionStatus, Milliseconds
-from pocket_agent.monitoring.alert import find_alerts
-from pocket_agent.monitoring.alert.saturation import ALERTED_LIMITS
-from pocket_agent.observability.catalogue import CHECKS
+from pocket_agent.monitoring import all_alerts
+from pocket_agent.observability.catalogue import CHECKS, LIMITS
 from pocket_agent.observability.operation import ERRORS
 from pocket_agent.observability.runbook import OF_CHECK, OF_LIMIT, runbook_of
 from pocket_agent.observability.slowest import Slowest
@@ -16,10 +15,13 @@ from tests.server.room import open_room
 
 
 def test_every_runbook_is_that_of_an_alert() -> None:
-    known = {alert.name for alert in find_alerts(Settings())}
+    known = {alert.name: alert.expr for alert in all_alerts(Settings())}
     found = {runbook_of(code, operation) for code, operation in ERRORS} - {None}
-    assert {*OF_CHECK.values(), *OF_LIMIT.values(), *found} <= known
-    assert OF_LIMIT == ALERTED_LIMITS
+    assert {*OF_CHECK.values(), *OF_LIMIT.values(), *found} <= known.keys()
+    for limit, alert in OF_LIMIT.items():
+        assert f'pocket_agent_limit{{limit="{limit}"}} > 0' in known[alert], "0 is unlimited"
+    # Idle processes are kept up to their limit on purpose.
+    assert set(LIMITS) - OF_LIMIT.keys() == {"processes"}
     assert set(OF_CHECK) == set(CHECKS)
 
 

@@ -1,7 +1,6 @@
 """`pocket-agent doctor`: what is wrong with the server and its monitoring, and how to mend it."""
 
 import asyncio
-import contextlib
 import dataclasses
 import json
 from collections import Counter
@@ -13,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pocket_agent import __version__
-from pocket_agent.cli.monitoring.check import print_rows
+from pocket_agent.cli.monitoring import print_rows, progress
 from pocket_agent.cli.serve import claude_candidates
 from pocket_agent.config import LoadedSettings
 from pocket_agent.errors import ConfigurationError
@@ -55,14 +54,8 @@ def _findings(
         fix = "docs/settings.md lists all of them; pocket-agent config shows where each comes from."
         return [failed("settings", error.message, fix)]
     patient = Patient(loaded, environment, claude_candidates())
-    with _progress():
+    with progress("Looking ..."):
         return asyncio.run(examine(patient, alerts=alerts))
-
-
-def _progress() -> contextlib.AbstractContextManager[object]:
-    """A sign of life for a person who waits; nothing where standard error is read by a program."""
-    console = Console(stderr=True)
-    return console.status("Looking ...") if console.is_terminal else contextlib.nullcontext()
 
 
 def _row(finding: Finding) -> tuple[Text, str, Text]:

@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 from pocket_agent.config import load_settings
 from pocket_agent.monitoring.doctor.certificate import examine_certificate
 from pocket_agent.monitoring.doctor.finding import Finding
-from pocket_agent.monitoring.target import target_of
+from pocket_agent.monitoring.targets import target_of
 from tests.harness.clinic import Findings
 from tests.harness.server import free_port
 

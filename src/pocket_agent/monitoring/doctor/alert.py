@@ -10,7 +10,7 @@ from pocket_agent.monitoring.doctor.finding import Finding, failed, ok, runbook,
 from pocket_agent.monitoring.doctor.page import Browser
 from pocket_agent.monitoring.doctor.patient import Patient
 from pocket_agent.monitoring.doctor.prometheus import LATER, Alertmanagers, LoadedRule, Prometheus, RuleGroups
-from pocket_agent.monitoring.rulefile import rules
+from pocket_agent.monitoring.rules import rule_groups
 
 _FIX: Final = (
     "Render again (pocket-agent monitoring render DIR), put rules/ beside prometheus.yml (rule_files: rules/*.yml) "
@@ -64,7 +64,7 @@ def _loaded(patient: Patient, loaded: Sequence[LoadedRule]) -> Finding:
 def _wanted(patient: Patient) -> dict[str, set[str]]:
     """The queries that should be loaded, by the name of the rule."""
     wanted: dict[str, set[str]] = {}
-    for file in rules(patient.settings).values():
+    for file in rule_groups(patient.settings).values():
         for group in file["groups"]:
             for rule in group["rules"]:
                 wanted.setdefault(rule.get("alert") or rule["record"], set()).add(_plain(rule["expr"]))

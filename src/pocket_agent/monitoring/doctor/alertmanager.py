@@ -13,8 +13,8 @@ from pocket_agent.monitoring.doctor.exposition import read_samples
 from pocket_agent.monitoring.doctor.finding import Finding, failed, ok, runbook, skipped, warning
 from pocket_agent.monitoring.doctor.page import Browser
 from pocket_agent.monitoring.doctor.patient import Patient
-from pocket_agent.monitoring.doctor.port import holder
 from pocket_agent.monitoring.doctor.scrape import RENDER, START
+from pocket_agent.monitoring.targets import port_holder
 
 WATCHDOG: Final = "watchdog"
 """The receiver of the alert that always fires; it tells no person."""
@@ -62,7 +62,7 @@ async def examine_alertmanager(patient: Patient, browser: Browser) -> list[Findi
     found = await receivers_of(url, browser)
     if found is None:
         said = (await browser.get(f"{url}/-/ready")).said
-        who = holder(patient.settings.monitoring.alertmanager_port)
+        who = port_holder(patient.settings.monitoring.alertmanager_port)
         if who is not None and "alertmanager" not in who.name:
             fix = "End it, or choose another monitoring.alertmanager_port, and render again."
             return [failed(name, f"its port is taken by another program, {who.name}: {said}", fix)]

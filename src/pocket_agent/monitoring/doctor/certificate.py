@@ -12,7 +12,7 @@ from cryptography import x509
 
 from pocket_agent.config.settings import Settings
 from pocket_agent.monitoring.doctor.finding import Finding, failed, ok, skipped, warning
-from pocket_agent.monitoring.target import Target
+from pocket_agent.monitoring.targets import Target
 
 _SECONDS: Final = 5.0
 _ANYWHERE: Final = frozenset(("0.0.0.0", "::"))  # noqa: S104 - compared with, not bound to

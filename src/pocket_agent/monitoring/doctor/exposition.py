@@ -11,7 +11,7 @@ from pocket_agent.config.conflict import connections_for
 from pocket_agent.monitoring.doctor.finding import Finding, failed, ok, runbook, warning
 from pocket_agent.monitoring.doctor.page import Browser, Page
 from pocket_agent.monitoring.doctor.patient import Patient
-from pocket_agent.monitoring.doctor.port import holder
+from pocket_agent.monitoring.targets import port_holder
 from pocket_agent.observability import catalogue
 from pocket_agent.observability.catalogue import Metric
 from pocket_agent.observability.revision import UNKNOWN, find_revision
@@ -97,7 +97,7 @@ async def _stranger(page: Page, samples: Sequence[Sample], patient: Patient) -> 
         )
         return failed(name, f"{target.metrics} refuses the token", fix)
     itself = any(sample.name == "prometheus_build_info" for sample in samples)
-    found = await asyncio.to_thread(holder, port)
+    found = await asyncio.to_thread(port_holder, port)
     who = f", {found.name}" if found is not None else ""
     what = "Prometheus itself" if itself else "another program"
     own = patient.settings.monitoring.prometheus_port

@@ -7,7 +7,7 @@ from typing import Final
 
 from pocket_agent.config import LoadedSettings, Settings
 from pocket_agent.config.loader import DEFAULT
-from pocket_agent.monitoring.target import Target, target_of
+from pocket_agent.monitoring.targets import Target, target_of
 
 _INSTALLED: Final = Path("/etc/prometheus/prometheus.yml")
 

@@ -8,9 +8,8 @@ from pocket_agent.monitoring.doctor.alert import examine_route, examine_rules
 from pocket_agent.monitoring.doctor.finding import Finding, failed, ok, skipped, warning
 from pocket_agent.monitoring.doctor.page import Browser
 from pocket_agent.monitoring.doctor.patient import Patient
-from pocket_agent.monitoring.doctor.port import holder
 from pocket_agent.monitoring.doctor.prometheus import LATER, Prometheus, ScrapeTarget, ScrapeTargets, Version
-from pocket_agent.monitoring.foreign import SERVER_JOB
+from pocket_agent.monitoring.targets import SERVER_JOB, port_holder
 from pocket_agent.observability.catalogue import BUILD_INFO, PREFIX
 
 START: Final = "Start it: pocket-agent monitoring up DIR, or systemctl start {}."
@@ -45,7 +44,7 @@ async def _absent(patient: Patient, prometheus: Prometheus, said: str, *, known:
         return failed(
             name, f"is at {prometheus.url}, and not ready: {said}", "Wait for it; its log tells what it does."
         )
-    found = await asyncio.to_thread(holder, port)
+    found = await asyncio.to_thread(port_holder, port)
     if found is not None:
         fix = f"End it, or choose another monitoring.prometheus_port than {port}, and render again."
         return failed(name, f"port {port} is taken by another program, {found.name}: {said}", fix)

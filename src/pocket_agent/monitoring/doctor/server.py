@@ -10,7 +10,7 @@ from pocket_agent import __version__
 from pocket_agent.monitoring.doctor.finding import Finding, failed, ok, runbook, skipped, warning
 from pocket_agent.monitoring.doctor.page import Browser
 from pocket_agent.monitoring.doctor.patient import Patient
-from pocket_agent.monitoring.doctor.port import holder, listening_ports, process_name
+from pocket_agent.monitoring.targets import listening_ports, port_holder, process_name
 from pocket_agent.storage.location import database_path
 from pocket_agent.storage.lock import lock_owner
 
@@ -70,7 +70,7 @@ async def _other_form(patient: Patient, browser: Browser) -> Finding | None:
 def _why_silent(patient: Patient, said: str) -> Finding:
     """What is at the server's address instead."""
     name, url, port = "server", patient.target.url, patient.settings.server.port
-    found, owner = holder(port), lock_owner(database_path(patient.settings.data.dir))
+    found, owner = port_holder(port), lock_owner(database_path(patient.settings.data.dir))
     if found is not None and (found.pid is None or found.pid != owner):
         fix = f"End it, or choose another server.port than {port} and start the server."
         return failed(name, f"port {port} is taken by another program, {found.name}: {said}", fix)
@@ -137,7 +137,7 @@ async def _plain(patient: Patient, browser: Browser) -> list[Finding]:
     page = await browser.get(f"http://127.0.0.1:{port}/health", seconds=_HEALTH_SECONDS)
     if page.read(Health) is not None:
         return [ok(name, f"answers at http://127.0.0.1:{port}")]
-    found = await asyncio.to_thread(holder, port)
+    found = await asyncio.to_thread(port_holder, port)
     who = f"port {port} is taken by another program, {found.name}" if found is not None else f"port {port}: {page.said}"
     fix = "End it and start the server again, or choose another server.plain_port (off: no such listener)."
     return [warning(name, f"{who}; the server goes without it", fix)]
