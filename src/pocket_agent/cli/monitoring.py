@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from pocket_agent.monitoring import Outcome
-    from pocket_agent.monitoring.local import Ended, Launch
+    from pocket_agent.monitoring.launcher import Ended, Launch
 
 monitoring = typer.Typer(help="The monitoring stack: write it, check it, run it.", no_args_is_help=True)
 
@@ -78,7 +78,7 @@ def check_command(
     from rich.text import Text
 
     from pocket_agent.monitoring import validate
-    from pocket_agent.monitoring.local import FILE
+    from pocket_agent.monitoring.launcher import FILE
 
     if not (directory / FILE).exists():
         raise FileOperationError(
@@ -133,7 +133,7 @@ def up_command(directory: Directory) -> None:
     """Run what is installed of a rendered stack in the foreground; Ctrl-C ends it."""
     import asyncio
 
-    from pocket_agent.monitoring.local import installed, read_launches, refuse_taken_ports
+    from pocket_agent.monitoring.launcher import installed, read_launches, refuse_taken_ports
 
     directory = directory.resolve()
     present, absent = installed(read_launches(directory))
@@ -154,7 +154,7 @@ async def _run(directory: Path, present: "Sequence[tuple[Launch, str]]") -> "End
     """Run until a signal; returns the program that ended by itself, or None after a signal."""
     import asyncio
 
-    from pocket_agent.monitoring.local import running
+    from pocket_agent.monitoring.launcher import running
 
     width = max(len(launch.program.name) for launch, _ in present)
     unread = False

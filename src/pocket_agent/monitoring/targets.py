@@ -130,7 +130,7 @@ class StackPort:
     fixed: bool = False
 
     def __str__(self) -> str:
-        """As a message tells it."""
+        """For a message."""
         return f"{self.name} ({self.number}, fixed)" if self.fixed else f"{self.name} is {self.number}"
 
 

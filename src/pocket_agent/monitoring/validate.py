@@ -20,7 +20,7 @@ class Validation:
     """The result of checking some of the files with a program.
 
     Attributes:
-        name: what was asked of it.
+        name: of the validator.
         status: `skipped` when the program is not installed or there is nothing to check.
         message: the files that are good, what it said against them, or why it was not asked.
     """
@@ -80,7 +80,7 @@ _VALIDATORS: Final = (
 
 
 def find_program(name: str) -> str | None:
-    """A program of PATH, or one that came with a Python package and is beside the interpreter, as k6 is."""
+    """A program of PATH, or one that came with a Python package and is next to the interpreter, as k6 is."""
     return shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
 
 

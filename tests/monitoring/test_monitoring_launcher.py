@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from pocket_agent.errors import ConfigurationError, FileOperationError
-from pocket_agent.monitoring import local, render
-from pocket_agent.monitoring.local import (
+from pocket_agent.monitoring import launcher, render
+from pocket_agent.monitoring.launcher import (
     DATA,
     FILE,
     PROGRAMS,
@@ -132,7 +132,7 @@ async def test_the_last_words_are_heard(stage: Stage) -> None:
 
 
 async def test_who_does_not_listen_is_killed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "_END_SECONDS", 0.2)
+    monkeypatch.setattr(launcher, "_END_SECONDS", 0.2)
     script = noting("p", "trap '' TERM; echo up; while :; do sleep 0.05; done")
     async with running([stage.launch(PROGRAMS["prometheus"], script)], stage.folder, stage.say):
         await eventually(lambda: bool(stage.said), "it is up")
@@ -172,11 +172,11 @@ async def test_a_fault_of_the_caller_ends_them(stage: Stage) -> None:
 KILLED = """
 import asyncio, sys
 from pathlib import Path
-from pocket_agent.monitoring import local
-from pocket_agent.monitoring.local import PROGRAMS, Launch, running
+from pocket_agent.monitoring import launcher
+from pocket_agent.monitoring.launcher import PROGRAMS, Launch, running
 
 async def main():
-    local._END_SECONDS = 0.3
+    launcher._END_SECONDS = 0.3
     folder = Path(sys.argv[1])
     there = [(Launch(PROGRAMS[name], 0, ()), str(folder / f"{name}.sh")) for name in ("prometheus", "alertmanager")]
     async with running(there, folder, lambda name, line: print(name, line, flush=True)):

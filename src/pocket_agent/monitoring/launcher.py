@@ -126,7 +126,7 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
-class _Running:
+class _LaunchedProgram:
     """A program that was started.
 
     Attributes:
@@ -226,7 +226,7 @@ async def running(
         FileOperationError: a program cannot be started; those before it were ended.
     """
     ended: asyncio.Queue[Ended] = asyncio.Queue()
-    started: list[_Running] = []
+    started: list[_LaunchedProgram] = []
     async with _guarded() as group:
         try:
             for launch, path in present:
@@ -270,7 +270,7 @@ async def _guarded() -> AsyncIterator[int]:
                 await process.wait()
 
 
-async def _start(launch: Launch, path: str, directory: Path, group: int) -> _Running:
+async def _start(launch: Launch, path: str, directory: Path, group: int) -> _LaunchedProgram:
     name = launch.program.name
     try:
         (directory / DATA / name).mkdir(parents=True, exist_ok=True)
@@ -294,7 +294,7 @@ async def _start(launch: Launch, path: str, directory: Path, group: int) -> _Run
             raise
         finally:
             os.close(writing)
-        return _Running(name, process, stream, transport)
+        return _LaunchedProgram(name, process, stream, transport)
     except OSError as error:
         raise FileOperationError(f"{name} cannot be started ({path}): {error.strerror or error}.") from error
 
