@@ -126,7 +126,14 @@ def mutants(name: str) -> Iterator[tuple[list[Rule], list[dict[str, Any]]]]:
         yield changed, tests
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name not in {"recording", "ErrorBudgetBurn-counted"}])
+ALERTING = [name for name in FILES if name not in {"recording", "ErrorBudgetBurn-counted"}]
+QUICK = {"DiskSpaceLow", "WebSocketProbeFailed"}
+"""Alerts whose wrong rules are always tried: those of all of them take minutes of processor time."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.soak) for name in ALERTING]
+)
 def test_a_wrong_rule_fails_them(name: str, tmp_path: Path) -> None:
     wrong = {}
     for number, (changed, tests) in enumerate(mutants(name)):
