@@ -4,8 +4,7 @@ import sys
 from pathlib import Path
 
 from pocket_agent.config.document import render_settings_table
-from pocket_agent.monitoring.dashboard.document import render_dashboards_document
-from pocket_agent.monitoring.runbook import render_runbook_index
+from pocket_agent.monitoring import render_dashboards_document, render_runbook_index
 from pocket_agent.observability.catalogue import render_metrics_document
 from pocket_agent.protocol.document import render_protocol_document
 from pocket_agent.protocol.typescript import render_typescript

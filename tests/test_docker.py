@@ -14,8 +14,7 @@ import pytest
 from dockerfile_parse import DockerfileParser
 
 from pocket_agent.config import load_settings
-from pocket_agent.monitoring.bundle import write
-from pocket_agent.monitoring.stack import render
+from pocket_agent.monitoring import render, write
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.compose import faults, mounts, read_compose
 from tests.harness.server import ServerProcess, free_port
@@ -137,7 +136,7 @@ def test_the_copied_files_are_enough_to_build_the_package(stages: list[Stage], t
     )
     assert done.returncode == 0, done.stderr
     (wheel,) = (tmp_path / "dist").glob("*.whl")
-    assert "pocket_agent/monitoring/templates/load-test.js" in zipfile.ZipFile(wheel).namelist()
+    assert "pocket_agent/monitoring/templates/k6/load-test.js" in zipfile.ZipFile(wheel).namelist()
 
 
 async def status(arguments: list[str], env: dict[str, str]) -> int:

@@ -17,7 +17,7 @@ from pocket_agent import __version__
 from pocket_agent.cli import doctor
 from pocket_agent.config import LoadedSettings, load_settings
 from pocket_agent.errors import ConfigurationError
-from pocket_agent.monitoring.doctor.finding import Finding, failed, ok, skipped, warning
+from pocket_agent.monitoring.doctor.result import Result, failed, ok, skipped, warning
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.server import ServerProcess, free_port, write_standin
 
@@ -35,10 +35,10 @@ def read() -> LoadedSettings:
     return load_settings(config=None, environ={"HOME": "/home/ada"}, flags={})
 
 
-def shown(monkeypatch: pytest.MonkeyPatch, findings: list[Finding], **options: Any) -> tuple[str, int]:
+def shown(monkeypatch: pytest.MonkeyPatch, findings: list[Result], **options: Any) -> tuple[str, int]:
     """What is printed, and the exit status."""
 
-    async def examine(*_: object, **__: object) -> list[Finding]:
+    async def examine(*_: object, **__: object) -> list[Result]:
         return findings
 
     monkeypatch.setattr(doctor, "examine", examine)

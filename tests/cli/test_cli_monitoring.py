@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pocket_agent.cli.main import main
-from pocket_agent.monitoring.validation import check
+from pocket_agent.monitoring import validate
 from tests.harness.tool import require_tool
 
 
@@ -182,7 +182,7 @@ def test_a_broken_file_is_found_by_the_real_programs(monkeypatch: pytest.MonkeyP
         text = place.read_text()
         assert before in text
         place.write_text(text.replace(before, after))
-    found = {one.name: one for one in check(Path("stack"), tools.get)}
+    found = {one.name: one for one in validate(Path("stack"), tools.get)}
     assert {name for name, one in found.items() if one.status == "failed"} == broken.keys()
     assert all(found[name].message for name in broken)
 

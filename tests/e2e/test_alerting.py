@@ -27,8 +27,7 @@ from tests.harness.stack import Stack, load, stack_environment
 
 from pocket_agent.config.settings import Settings
 from pocket_agent.errors import ClaudeNotFoundError
-from pocket_agent.monitoring.bundle import write
-from pocket_agent.monitoring.stack import render
+from pocket_agent.monitoring import render, write
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

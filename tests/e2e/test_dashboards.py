@@ -19,9 +19,7 @@ from tests.harness.story import UNHURRIED, story
 from tests.monitoring.dashboard_sample import panels_of, targets_of
 
 from pocket_agent.config.settings import Settings
-from pocket_agent.monitoring.dashboard import dashboard_files
-from pocket_agent.monitoring.objective import FAST, SLOW, recordings
-from pocket_agent.monitoring.recording import RECORDINGS
+from pocket_agent.monitoring import dashboard_files, recorded_names
 
 _BACK_SECONDS = 300
 """How far a graph reaches."""
@@ -183,10 +181,9 @@ async def every_query_gives_figures(here: Watched) -> None:
 
 async def every_recording_gives_figures(here: Watched) -> None:
     """No rule fails, and none records nothing."""
-    names = {rule.name for rule in (*RECORDINGS, *recordings((*FAST, *SLOW)))}
 
     async def empty() -> list[str]:
-        return [name for name in sorted(names) if not await here.course(name)]
+        return [name for name in sorted(recorded_names()) if not await here.course(name)]
 
     await none_left(empty, "every recording gives figures")
     groups = (await here.prometheus.get("rules"))["groups"]

@@ -17,7 +17,7 @@ from tests.harness.follow import eventually
 from tests.harness.server import ServerProcess, free_port, write_standin
 from tests.harness.tool import require_tool
 
-SCRIPT = Path(str(files("pocket_agent.monitoring"))) / "templates" / "load-test.js"
+SCRIPT = Path(str(files("pocket_agent.monitoring"))) / "templates" / "k6" / "load-test.js"
 GUIDE = Path(__file__).with_name("guide-load-test.js")
 """The script of the monitoring guide, to the byte."""
 GUIDE_URL = "wss://localhost:8443/ws"

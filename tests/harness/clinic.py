@@ -10,9 +10,8 @@ from typing import Any
 from aiohttp import web
 
 from pocket_agent.config import LoadedSettings, Settings
-from pocket_agent.monitoring.doctor.examination import examine
-from pocket_agent.monitoring.doctor.finding import Finding
-from pocket_agent.monitoring.doctor.patient import Patient
+from pocket_agent.monitoring.doctor.checks import examine
+from pocket_agent.monitoring.doctor.result import Context, Result
 from tests.harness.follow import eventually
 from tests.harness.server import ServerProcess, free_port, write_standin
 from tests.harness.stack import Stack, load, running_stack, stack_environment
@@ -26,10 +25,10 @@ def in_time() -> int:
     return 0
 
 
-class Findings(list[Finding]):
+class Findings(list[Result]):
     """What a doctor found."""
 
-    def of(self, name: str) -> Finding:
+    def of(self, name: str) -> Result:
         """The one finding about a thing."""
         (found,) = [finding for finding in self if finding.name == name]
         return found
@@ -44,11 +43,11 @@ async def look(
     loaded: LoadedSettings, environment: Mapping[str, str] | None = None, *, alerts: bool = False
 ) -> Findings:
     """Let the doctor look at a server."""
-    patient = Patient(loaded, environment or {}, installed=NOWHERE)
-    return Findings(await examine(patient, alerts=alerts, time_state=in_time))
+    context = Context(loaded, environment or {}, installed=NOWHERE)
+    return Findings(await examine(context, alerts=alerts, time_state=in_time))
 
 
-def one(findings: Iterable[Finding]) -> Finding:
+def one(findings: Iterable[Result]) -> Result:
     """The only finding."""
     (found,) = findings
     return found
@@ -145,9 +144,9 @@ class Clinic:
         finally:
             await self.stack.start(name)
 
-    async def shows(self, name: str, status: str, *texts: str) -> Finding:
+    async def shows(self, name: str, status: str, *texts: str) -> Result:
         """Wait until the doctor finds this, in all of these words; Prometheus takes a while to see what has changed."""
-        found: list[Finding] = []
+        found: list[Result] = []
 
         async def seen() -> bool:
             findings = await self.look()

@@ -10,14 +10,33 @@ from typing import Any, NamedTuple
 
 import promql_parser
 
-from pocket_agent.monitoring import foreign
-from pocket_agent.monitoring.objective import FAST, SLOW, recordings
-from pocket_agent.monitoring.recording import RECORDINGS
+from pocket_agent.monitoring import recorded_names
 from pocket_agent.observability.catalogue import CATALOGUE, PROCESS, Metric
 
 _PARTS = ("_bucket", "_count", "_sum")
 _TARGET = ("job", "instance", "service", "environment")
 """Labels that a scrape adds."""
+JOBS = ("pocket-agent", "node", "blackbox", "blackbox-http", "blackbox-exporter", "prometheus", "alertmanager")
+"""The scrape jobs of the stack."""
+FOREIGN: Mapping[str, tuple[str, ...]] = {
+    "up": (),
+    "scrape_duration_seconds": (),
+    "scrape_samples_post_metric_relabeling": (),
+    "ALERTS": ("alertname", "alertstate", "severity", "service"),
+    "probe_success": (),
+    "prometheus_notifications_dropped_total": (),
+    "alertmanager_notifications_total": ("integration",),
+    "alertmanager_notifications_failed_total": ("integration",),
+    "node_cpu_seconds_total": ("cpu", "mode"),
+    "node_memory_MemTotal_bytes": (),
+    "node_memory_MemAvailable_bytes": (),
+    "node_disk_read_bytes_total": ("device",),
+    "node_disk_written_bytes_total": ("device",),
+    "node_network_receive_bytes_total": ("device",),
+    "node_network_transmit_bytes_total": ("device",),
+    **dict.fromkeys(PROCESS, ()),
+}
+"""Series of other programs and of the server's process that rules and dashboards may use, with their labels."""
 # Grafana fills these in; where a duration stands, a duration has to.
 _INTERVALS = re.compile(r"\$\{?__(?:rate_interval|interval|range)\}?")
 _CHOSEN = re.compile(r"\$\{?\w+(?::\w+)?\}?")
@@ -66,12 +85,10 @@ def _known() -> dict[str, Mapping[str, tuple[str, ...]]]:
     found: dict[str, Mapping[str, tuple[str, ...]]] = dict.fromkeys(PROCESS, target)
     for metric in CATALOGUE:
         found |= {name: {**target, **_labels(metric, name)} for name in _series(metric)}
-    for metric in vars(foreign).values():
-        if isinstance(metric, Metric):
-            found[metric.name] = {**target, **metric.labels}
-    for recorded in (*RECORDINGS, *recordings((*FAST, *SLOW))):
-        own = dict.fromkeys(recorded.query.labels | recorded.constants.keys(), ())
-        found[recorded.name] = {**target, **own}
+    for name, labels in FOREIGN.items():
+        found[name] = {**target, "job": JOBS, **dict.fromkeys(labels, ())}
+    for name in recorded_names():
+        found[name] = {**target, **dict.fromkeys(name.split(":")[0].split("_"), ())}
     return found
 
 

@@ -17,10 +17,9 @@ from pocket_agent.config.file import parse_text
 from pocket_agent.config.form import Place
 from pocket_agent.config.layer import Layer
 from pocket_agent.config.leaf import LEAVES
-from pocket_agent.config.settings import Settings
-from pocket_agent.monitoring import foreign
-from pocket_agent.monitoring.rulefile import rules
-from pocket_agent.observability.catalogue import CATALOGUE, PROCESS, Metric
+from pocket_agent.monitoring import recorded_names
+from pocket_agent.observability.catalogue import CATALOGUE, Metric
+from tests.harness.expression import FOREIGN
 from tests.harness.tool import ROOT, require_tool
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -169,15 +168,13 @@ def unknown_log(text: str) -> list[str]:
 @cache
 def _metrics() -> Mapping[str, Metric | None]:
     """Every series that there is, with what is known of its labels."""
-    known: dict[str, Metric | None] = {"ALERTS": None}
-    for metric in (*CATALOGUE, *(value for value in vars(foreign).values() if isinstance(value, Metric))):
+    known: dict[str, Metric | None] = {}
+    for metric in CATALOGUE:
         suffixes = ("_bucket", "_sum", "_count") if metric.kind == "histogram" else ("",)
         known.update({metric.name + suffix: metric for suffix in suffixes})
-    known.update(dict.fromkeys((name for name in PROCESS if name not in known), None))
-    for file in rules(Settings()).values():
-        for group in file["groups"]:
-            known.update({rule["record"]: None for rule in group["rules"] if "record" in rule})
-    return known
+    for name, labels in FOREIGN.items():
+        known[name] = Metric(name, "gauge", "", dict.fromkeys(labels, ()))
+    return known | dict.fromkeys(recorded_names())
 
 
 def wrong_queries(texts: Sequence[str], folder: Path) -> list[str]:

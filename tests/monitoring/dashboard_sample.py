@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pocket_agent.config.settings import AlertSettings, LimitSettings, ObjectiveSettings, Settings
-from pocket_agent.monitoring.dashboard import dashboard_files
+from pocket_agent.monitoring import dashboard_files
 
 CHANGED = Settings(
     limits=LimitSettings(max_connections=7, cost_usd_per_day=12.5),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pocket_agent.config.settings import AlertSettings, MonitoringSettings, ObjectiveSettings, Settings
-from pocket_agent.monitoring.output import RenderedFile
+from pocket_agent.monitoring import RenderedFile
 from tests.harness.tool import require_tool
 
 

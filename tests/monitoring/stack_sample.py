@@ -8,9 +8,7 @@ from pathlib import Path
 import yaml
 
 from pocket_agent.config import Settings, load_settings
-from pocket_agent.monitoring.output import RenderedFile
-from pocket_agent.monitoring.stack import render
-from pocket_agent.monitoring.validation import Check, check
+from pocket_agent.monitoring import RenderedFile, Validation, render, validate
 from tests.harness.tool import require_tool
 
 SECRETS = {
@@ -170,10 +168,10 @@ def value(files: dict[str, str], path: str) -> dict[str, object]:
     return found
 
 
-def checks(directory: Path) -> dict[str, Check]:
+def checks(directory: Path) -> dict[str, Validation]:
     """What the real programs say of a rendered directory; those that this project has for its tests must be there."""
     mine = ("promtool", "amtool", "prometheus-blackbox-exporter", "k6")
-    return {one.name: one for one in check(directory, partial(_find, {name: require_tool(name) for name in mine}))}
+    return {one.name: one for one in validate(directory, partial(_find, {name: require_tool(name) for name in mine}))}
 
 
 def _find(known: dict[str, Path], name: str) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pocket_agent.monitoring.stack import render
+from pocket_agent.monitoring import render
 from tests.monitoring.alloy_syntax import AlloySyntaxError, Block, Reference, parse
 from tests.monitoring.stack_sample import CASES, Case, defaults, settings_of, texts, two_servers
 

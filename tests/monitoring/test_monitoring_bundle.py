@@ -14,7 +14,7 @@ import pytest
 from pocket_agent.errors import FileOperationError
 from pocket_agent.monitoring import bundle
 from pocket_agent.monitoring.bundle import MANIFEST, Outcome, write
-from pocket_agent.monitoring.output import RenderedFile
+from pocket_agent.monitoring.files import RenderedFile
 
 FILES = {"a.yml": "a: 1\n", "sub/b.yml": "b: 1\n", "sub/deep/c.yml": "c: 1\n"}
 
@@ -195,7 +195,7 @@ import os, sys
 from pathlib import Path
 from pocket_agent.errors import FileOperationError
 from pocket_agent.monitoring.bundle import write
-from pocket_agent.monitoring.output import RenderedFile
+from pocket_agent.monitoring.files import RenderedFile
 
 if os.geteuid() == 0:
     os.seteuid(65534)  # root may write anywhere
@@ -233,7 +233,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from pocket_agent.monitoring import bundle
-from pocket_agent.monitoring.output import RenderedFile
+from pocket_agent.monitoring.files import RenderedFile
 
 left = int(sys.argv[2])
 def counted(call):

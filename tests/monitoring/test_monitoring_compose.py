@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from pocket_agent.monitoring.bundle import write
-from pocket_agent.monitoring.stack import render
+from pocket_agent.monitoring import render, write
 from tests.harness.compose import faults, mounts, read_compose
 from tests.monitoring.stack_sample import CASES, Case, changed, defaults, settings_of, two_servers
 

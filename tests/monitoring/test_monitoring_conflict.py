@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pocket_agent.errors import ConfigurationError
-from pocket_agent.monitoring.stack import render
+from pocket_agent.monitoring import render
 from tests.monitoring.stack_sample import settings_of
 
 REFUSED: dict[str, tuple[dict[str, object], str]] = {

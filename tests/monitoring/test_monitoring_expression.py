@@ -3,12 +3,12 @@
 import pytest
 
 from pocket_agent.config.settings import Settings
-from pocket_agent.monitoring.rulefile import rules
+from pocket_agent.monitoring import rule_groups
 from pocket_agent.observability.catalogue import CATALOGUE
 from tests.harness.expression import expressions, faults, names, selectors
 from tests.monitoring.dashboard_sample import CHANGED, dashboards
 
-RULES = list(expressions(list(rules(Settings()).values())))
+RULES = list(expressions(list(rule_groups(Settings()).values())))
 PANELS = list(expressions([*dashboards(), *dashboards(CHANGED)]))
 
 

@@ -3,7 +3,7 @@
 import re
 
 from pocket_agent.config.settings import Settings
-from pocket_agent.monitoring.stack import render
+from pocket_agent.monitoring import render
 from tests.harness import manual
 from tests.harness.tool import ROOT
 from tests.monitoring.doctor.test_doctor_stack import NAMES

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from pocket_agent.config.settings import AlertSettings, MonitoringSettings, Settings
-from pocket_agent.monitoring.rulefile import rule_files, rule_test_files, rules
+from pocket_agent.monitoring import rule_files, rule_groups, rule_test_files
 from tests.harness.expression import names, selectors, series_faults
 from tests.monitoring.rule_sample import promtool, write_files
 
@@ -19,7 +19,7 @@ Rule = dict[str, Any]
 NEVER_SILENT = {"Watchdog"}
 FOREIGN_SERIES = ("a target of another stack is down",)
 FILES = {Path(file.path).stem: yaml.safe_load(file.text) for file in rule_test_files(Settings())}
-RULES = [rule for file in rules(Settings()).values() for group in file["groups"] for rule in group["rules"]]
+RULES = [rule for file in rule_groups(Settings()).values() for group in file["groups"] for rule in group["rules"]]
 
 
 def key(labels: dict[str, str], name: str) -> tuple[str, str, str | None]:
@@ -126,7 +126,14 @@ def mutants(name: str) -> Iterator[tuple[list[Rule], list[dict[str, Any]]]]:
         yield changed, tests
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name not in {"recording", "ErrorBudgetBurn-counted"}])
+ALERTING = [name for name in FILES if name not in {"recording", "ErrorBudgetBurn-counted"}]
+QUICK = {"DiskSpaceLow", "WebSocketProbeFailed"}
+"""Alerts whose wrong rules are always tried: those of all of them take minutes of processor time."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.soak) for name in ALERTING]
+)
 def test_a_wrong_rule_fails_them(name: str, tmp_path: Path) -> None:
     wrong = {}
     for number, (changed, tests) in enumerate(mutants(name)):

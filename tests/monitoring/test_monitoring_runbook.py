@@ -6,15 +6,13 @@ from pathlib import Path
 import pytest
 
 from pocket_agent.config.settings import Settings
-from pocket_agent.monitoring.alert import find_alerts
-from pocket_agent.monitoring.objective import burn_alerts
-from pocket_agent.monitoring.runbook import render_runbook_index
+from pocket_agent.monitoring import all_alerts, render_runbook_index
 from pocket_agent.storage.fault import _REASON
 from tests.harness import manual
 from tests.harness.tool import ROOT
 
 FOLDER = ROOT / "docs" / "runbooks"
-ALERTS = (*find_alerts(Settings()), *burn_alerts(Settings()))
+ALERTS = all_alerts(Settings())
 NAMES = sorted({alert.name for alert in ALERTS})
 SECTIONS = ["Meaning", "Impact", "Diagnosis", "Fix"]
 

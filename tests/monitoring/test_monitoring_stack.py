@@ -13,9 +13,7 @@ import yaml
 
 from pocket_agent.config.leaf import LEAVES
 from pocket_agent.config.settings import Settings
-from pocket_agent.monitoring.bundle import write
-from pocket_agent.monitoring.stack import render
-from pocket_agent.monitoring.validation import check
+from pocket_agent.monitoring import render, validate, write
 from tests.monitoring.stack_sample import (
     CASES,
     SECRETS,
@@ -260,7 +258,7 @@ def test_an_alertmanager_that_is_too_old_for_them_is_told_of(tmp_path: Path) -> 
     amtool.chmod(0o755)
     settings = settings_of(tmp_path, monitoring__webhook_url_file="/run/secrets/webhook")
     write(tmp_path / "stack", render(settings))
-    found = {one.name: one for one in check(tmp_path / "stack", {"amtool": str(amtool)}.get)}
+    found = {one.name: one for one in validate(tmp_path / "stack", {"amtool": str(amtool)}.get)}
     assert found["amtool check-config"].status == "failed"
     assert "Alertmanager 0.26" in found["amtool check-config"].message
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pocket_agent.monitoring.stack import render
+from pocket_agent.monitoring import render
 from tests.harness.absence import absent
 from tests.harness.tool import ROOT, require_tool
 from tests.monitoring.stack_sample import CASES, Case, defaults, everything_changed, settings_of, texts, two_servers

@@ -11,13 +11,13 @@ from pocket_agent.config.settings import Settings
 from pocket_agent.errors import FileOperationError
 from pocket_agent.events import Event, ExecutionFinished, ProjectCreated
 from pocket_agent.model import ExecutionStatus, Milliseconds
-from pocket_agent.monitoring.alert import find_alerts
-from pocket_agent.monitoring.alert.saturation import ALERTED_LIMITS
+from pocket_agent.monitoring import all_alerts
 from pocket_agent.observability import health, status
 from pocket_agent.observability.catalogue import (
     CHECKS,
     CODE_OF_REJECTION,
     ERRORS,
+    LIMITS,
     RUNBOOK_OF_CHECK,
     RUNBOOK_OF_LIMIT,
     runbook_of,
@@ -109,10 +109,13 @@ def _types_of(kind: type[Event], field: str) -> tuple[object, ...]:
 
 
 def test_every_runbook_is_that_of_an_alert() -> None:
-    known = {alert.name for alert in find_alerts(Settings())}
+    known = {alert.name: alert.expr for alert in all_alerts(Settings())}
     found = {runbook_of(code, operation) for code, operation in ERRORS} - {None}
-    assert {*RUNBOOK_OF_CHECK.values(), *RUNBOOK_OF_LIMIT.values(), *found} <= known
-    assert RUNBOOK_OF_LIMIT == ALERTED_LIMITS
+    assert {*RUNBOOK_OF_CHECK.values(), *RUNBOOK_OF_LIMIT.values(), *found} <= known.keys()
+    for limit, alert in RUNBOOK_OF_LIMIT.items():
+        assert f'pocket_agent_limit{{limit="{limit}"}} > 0' in known[alert], "0 is unlimited"
+    # Idle processes are kept up to their limit on purpose.
+    assert set(LIMITS) - RUNBOOK_OF_LIMIT.keys() == {"processes"}
     assert set(RUNBOOK_OF_CHECK) == set(CHECKS)
 
 

@@ -1,7 +1,6 @@
 """`pocket-agent doctor`: what is wrong with the server and its monitoring, and how to mend it."""
 
 import asyncio
-import contextlib
 import dataclasses
 import json
 from collections import Counter
@@ -13,13 +12,11 @@ from rich.console import Console
 from rich.text import Text
 
 from pocket_agent import __version__
-from pocket_agent.cli.monitoring.check import print_rows
+from pocket_agent.cli.monitoring import print_rows, progress
 from pocket_agent.cli.serve import claude_candidates
 from pocket_agent.config import LoadedSettings
 from pocket_agent.errors import ConfigurationError
-from pocket_agent.monitoring.doctor.examination import examine
-from pocket_agent.monitoring.doctor.finding import Finding, Status, failed
-from pocket_agent.monitoring.doctor.patient import Patient
+from pocket_agent.monitoring.doctor import Context, Result, Status, examine, failed
 
 _STYLES: Final[Mapping[Status, str]] = {"failed": "bold red", "warning": "yellow", "ok": "green", "skipped": "dim"}
 
@@ -47,25 +44,19 @@ def run_doctor(
 
 def _findings(
     read_settings: Callable[[], LoadedSettings], environment: Mapping[str, str], *, alerts: bool
-) -> list[Finding]:
+) -> list[Result]:
     """What there is to say; settings that cannot be used are all that can be told of such a server."""
     try:
         loaded = read_settings()
     except ConfigurationError as error:
         fix = "docs/settings.md lists all of them; pocket-agent config shows where each comes from."
         return [failed("settings", error.message, fix)]
-    patient = Patient(loaded, environment, claude_candidates())
-    with _progress():
-        return asyncio.run(examine(patient, alerts=alerts))
+    context = Context(loaded, environment, claude_candidates())
+    with progress("Looking ..."):
+        return asyncio.run(examine(context, alerts=alerts))
 
 
-def _progress() -> contextlib.AbstractContextManager[object]:
-    """A sign of life for a person who waits; nothing where standard error is read by a program."""
-    console = Console(stderr=True)
-    return console.status("Looking ...") if console.is_terminal else contextlib.nullcontext()
-
-
-def _row(finding: Finding) -> tuple[Text, str, Text]:
+def _row(finding: Result) -> tuple[Text, str, Text]:
     said = Text(_printable(finding.message))
     if finding.fix:
         said.append(f"\nfix: {_printable(finding.fix)}", style="bold")
@@ -77,7 +68,7 @@ def _printable(text: str) -> str:
     return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
 
 
-def _summary(findings: Sequence[Finding]) -> Text:
+def _summary(findings: Sequence[Result]) -> Text:
     counts = Counter(finding.status for finding in findings)
     told = [f"{counts[status]} {status}" for status in _STYLES if counts[status]]
     return Text("\n" + ", ".join(told))

@@ -9,7 +9,7 @@ import typer
 
 from pocket_agent import __version__
 from pocket_agent.cli.chat.command import chat_command
-from pocket_agent.cli.monitoring.command import monitoring
+from pocket_agent.cli.monitoring import monitoring
 
 if TYPE_CHECKING:
     from pocket_agent.config import LoadedSettings

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from pocket_agent.errors import FileOperationError
-from pocket_agent.monitoring.output import RenderedFile
+from pocket_agent.monitoring.files import RenderedFile
 
 MANIFEST: Final = ".rendered.json"
 """Holds the SHA-256 of each file as it was written, by which a change of a person is seen."""

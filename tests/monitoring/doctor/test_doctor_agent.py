@@ -7,8 +7,8 @@ import pytest
 
 from pocket_agent.claude import installation
 from pocket_agent.config import load_settings
-from pocket_agent.monitoring.doctor.agent import examine_agent
-from pocket_agent.monitoring.doctor.patient import Patient
+from pocket_agent.monitoring.doctor.machine_checks import check_agent
+from pocket_agent.monitoring.doctor.result import Context
 from tests.harness.claude import require_claude
 from tests.harness.clinic import Findings
 from tests.harness.server import write_standin
@@ -21,7 +21,7 @@ async def look(
     flags = {"data.dir": "/data", "claude.binary": binary, "demo": demo or None}
     environment = {"HOME": str(home), "PATH": path, **further}
     loaded = load_settings(config=None, environ={"HOME": "/"}, flags=flags)
-    return Findings(await examine_agent(Patient(loaded, environment, candidates)))
+    return Findings(await check_agent(Context(loaded, environment, candidates)))
 
 
 def program(folder: Path, body: str) -> Path:

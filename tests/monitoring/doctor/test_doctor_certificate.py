@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from pocket_agent.config import load_settings
-from pocket_agent.monitoring.doctor.certificate import examine_certificate
-from pocket_agent.monitoring.doctor.finding import Finding
-from pocket_agent.monitoring.target import target_of
+from pocket_agent.monitoring.doctor.machine_checks import check_certificate
+from pocket_agent.monitoring.doctor.result import Result
+from pocket_agent.monitoring.targets import target_of
 from tests.harness.clinic import Findings
 from tests.harness.server import free_port
 
@@ -69,10 +69,10 @@ async def look(cert: Path | None, key: Path | None, **further: object) -> Findin
         **{name.replace("__", "."): value for name, value in further.items()},
     }
     settings = load_settings(config=None, environ={"HOME": "/"}, flags=flags).settings
-    return Findings(await examine_certificate(settings, target_of(settings)))
+    return Findings(await check_certificate(settings, target_of(settings)))
 
 
-async def of(pair: Pair, **further: object) -> Finding:
+async def of(pair: Pair, **further: object) -> Result:
     """What is found of a pair."""
     return (await look(pair.cert, pair.key, **further)).of("certificate")
 

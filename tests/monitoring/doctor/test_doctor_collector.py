@@ -7,19 +7,17 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from pocket_agent.config import load_settings
-from pocket_agent.monitoring.doctor.collector import examine_collector
-from pocket_agent.monitoring.doctor.finding import Finding
-from pocket_agent.monitoring.doctor.page import Browser
-from pocket_agent.monitoring.doctor.patient import Patient
+from pocket_agent.monitoring.doctor.result import Context, Result
+from pocket_agent.monitoring.doctor.server_checks import check_collector
 from tests.harness.collector import collecting
 from tests.harness.server import free_port
 
 
-async def look(environment: Mapping[str, str], **flags: object) -> Finding:
+async def look(environment: Mapping[str, str], **flags: object) -> Result:
     """What is found of the traces."""
     given = {"data.dir": "/data", **{name.replace("__", "."): value for name, value in flags.items()}}
     loaded = load_settings(config=None, environ={"HOME": "/"}, flags=given)
-    return await examine_collector(Patient(loaded, environment), Browser())
+    return await check_collector(Context(loaded, environment))
 
 
 async def test_they_are_off() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pocket_agent.config import Settings, load_settings
-from pocket_agent.monitoring.doctor import directory
-from pocket_agent.monitoring.doctor.directory import examine_directory
+from pocket_agent.monitoring.doctor import machine_checks
+from pocket_agent.monitoring.doctor.machine_checks import check_directory
 from pocket_agent.storage.location import database_path
 from tests.harness.clinic import Findings
 from tests.harness.disk import few_inodes, fill, read_only, small_disk
@@ -26,7 +26,7 @@ def settings_of(directory: Path, flags: Mapping[str, object] | None = None) -> S
 
 def look(directory: Path, flags: Mapping[str, object] | None = None) -> Findings:
     """What is found there."""
-    return Findings(examine_directory(settings_of(directory, flags)))
+    return Findings(check_directory(settings_of(directory, flags)))
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_a_directory_as_the_server_makes_it(data: Path) -> None:
 
 
 def test_a_database_of_which_most_holds_nothing(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(directory, "_UNUSED_BYTES", MEBIBYTE)
+    monkeypatch.setattr(machine_checks, "_UNUSED_BYTES", MEBIBYTE)
     database = database_path(data)
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
         connection.execute("CREATE TABLE filling (data BLOB)")

@@ -7,10 +7,10 @@ import pytest
 from aiohttp import web
 
 from pocket_agent.config import LoadedSettings, MetricsSettings
-from pocket_agent.monitoring.doctor import exposition
-from pocket_agent.monitoring.doctor.exposition import Sample, examine_metrics, read_samples, total
-from pocket_agent.monitoring.doctor.page import Browser
-from pocket_agent.monitoring.doctor.patient import Patient
+from pocket_agent.monitoring.doctor import server_checks
+from pocket_agent.monitoring.doctor.probes import read_samples, total
+from pocket_agent.monitoring.doctor.result import Context
+from pocket_agent.monitoring.doctor.server_checks import check_metrics
 from pocket_agent.observability.catalogue import series
 from tests.harness.clinic import Findings
 from tests.harness.follow import eventually
@@ -27,7 +27,7 @@ def settings_of(server: ServerProcess, environment: Mapping[str, str] | None = N
 
 async def look(loaded: LoadedSettings) -> Findings:
     """What is found of the metrics."""
-    return Findings(await examine_metrics(Patient(loaded, {}), Browser()))
+    return Findings(await check_metrics(Context(loaded, {})))
 
 
 def metered(folder: Path, **further: str) -> dict[str, str]:
@@ -61,7 +61,7 @@ async def test_the_most_that_settings_can_make_is_not_too_many(tmp_path: Path) -
 
 
 async def test_of_another_revision(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exposition, "find_revision", lambda: "0123456789ab")
+    monkeypatch.setattr(server_checks, "find_revision", lambda: "0123456789ab")
     finding = (await look(settings_of(server))).of("server revision")
     assert (finding.status, finding.message.endswith("is running, 0123456789ab is installed")) == ("warning", True)
 
@@ -167,9 +167,24 @@ async def test_lines_of_the_log_were_lost(tmp_path: Path) -> None:
     assert finding.fix == "See pocket-agent runbook TelemetryDropped"
 
 
-def test_samples_are_read_and_nonsense_is_not() -> None:
-    text = '# HELP a b\na 1\nb{x="1",y="a \\"b\\" } c"} 2.5 1700000000\nc{le="+Inf"} NaN\nd\ne one\n{} 1\n'
+def test_samples_are_read_and_another_page_has_none() -> None:
+    text = '# HELP a b\na 1\nb{x="1",y="a \\"b\\" } c"} 2.5 1700000000\nc{le="+Inf"} NaN\n'
     samples = read_samples(text)
-    assert samples[:2] == [Sample("a", {}, 1.0), Sample("b", {"x": "1", "y": 'a \\"b\\" } c'}, 2.5)]
-    assert [sample.name for sample in samples] == ["a", "b", "c"]
+    assert [(sample.name, sample.labels) for sample in samples] == [
+        ("a", {}),
+        ("b", {"x": "1", "y": 'a "b" } c'}),
+        ("c", {"le": "+Inf"}),
+    ]
     assert total(samples, "b") == 2.5
+    for other in (
+        "",
+        "<!doctype html>\n<title>a</title>\n",
+        "{}",
+        "d\n",
+        "e one\n",
+        "{} 1\n",
+        'a{b="c',
+        "a{b} 1\n",
+        "\0",
+    ):
+        assert read_samples(other) == [], other

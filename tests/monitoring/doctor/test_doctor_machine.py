@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from pocket_agent.config import load_settings
-from pocket_agent.monitoring.doctor.finding import Finding
-from pocket_agent.monitoring.doctor.machine import examine_clock, examine_log, kernel_time_state
+from pocket_agent.monitoring.doctor.machine_checks import check_clock, check_log, kernel_time_state
+from pocket_agent.monitoring.doctor.result import Result
 from tests.harness.disk import read_only
 
 
-def look(output: Path | str) -> Finding:
+def look(output: Path | str) -> Result:
     """What is found of a log."""
     flags = {"data.dir": "/data", "logging.output": output}
-    return examine_log(load_settings(config=None, environ={"HOME": "/"}, flags=flags).settings.logging)
+    return check_log(load_settings(config=None, environ={"HOME": "/"}, flags=flags).settings.logging)
 
 
 def test_a_stream_is_always_there() -> None:
@@ -63,7 +63,7 @@ def test_a_pipe_that_somebody_else_reads_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("state", "status"), [(0, "ok"), (1, "ok"), (4, "ok"), (5, "warning"), (None, "skipped")])
 def test_the_clock(state: int | None, status: str) -> None:
-    finding = examine_clock(state)
+    finding = check_clock(state)
     assert finding.status == status
     assert ("set-ntp" in finding.fix) == (status == "warning")
 

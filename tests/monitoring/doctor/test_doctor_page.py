@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
-from pocket_agent.monitoring.doctor import page
-from pocket_agent.monitoring.doctor.page import Browser
+from pocket_agent.monitoring.doctor import probes
+from pocket_agent.monitoring.doctor.probes import get
 
 PIECE = b"x" * 1000
 PIECES = 50
@@ -40,14 +40,14 @@ async def url() -> AsyncIterator[str]:
 
 
 async def test_a_page_that_comes_in_pieces_is_read_whole(url: str) -> None:
-    found = await Browser().get(f"{url}/pieces")
+    found = await get(f"{url}/pieces")
     assert (found.status, len(found.body)) == (200, PIECES * len(PIECE))
 
 
 async def test_of_a_page_that_never_ends_only_so_much_is_read(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "_BYTES", 2500)
-    assert len((await Browser().get(f"{url}/pieces")).body) == 2500
+    monkeypatch.setattr(probes, "_BYTES", 2500)
+    assert len((await get(f"{url}/pieces")).body) == 2500
 
 
 async def test_it_is_not_led_elsewhere(url: str) -> None:
-    assert (await Browser().get(f"{url}/elsewhere")).status == 302
+    assert (await get(f"{url}/elsewhere")).status == 302

@@ -9,10 +9,9 @@ from aiohttp import web
 
 from pocket_agent import __version__
 from pocket_agent.config import LoadedSettings
-from pocket_agent.monitoring.doctor import server as doctor_server
-from pocket_agent.monitoring.doctor.page import Browser
-from pocket_agent.monitoring.doctor.patient import Patient
-from pocket_agent.monitoring.doctor.server import examine_server
+from pocket_agent.monitoring.doctor import server_checks
+from pocket_agent.monitoring.doctor.result import Context
+from pocket_agent.monitoring.doctor.server_checks import check_server
 from tests.harness.clinic import Findings
 from tests.harness.follow import eventually
 from tests.harness.server import ServerProcess, free_port, running_server, write_standin
@@ -27,7 +26,7 @@ def settings_of(server: ServerProcess, *, port: int | None = None, **environment
 
 async def look(loaded: LoadedSettings) -> Findings:
     """What is found of a server."""
-    return Findings(await examine_server(Patient(loaded, {}), Browser()))
+    return Findings(await check_server(Context(loaded, {})))
 
 
 @pytest.fixture
@@ -58,7 +57,7 @@ async def test_one_whose_own_checks_fail(server: ServerProcess) -> None:
 
 
 async def test_one_of_another_version(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_server, "__version__", "99.0.0")
+    monkeypatch.setattr(server_checks, "__version__", "99.0.0")
     finding = (await look(settings_of(server))).of("server version")
     assert (finding.status, finding.message) == ("warning", f"{__version__} is running, 99.0.0 is installed")
 
@@ -76,7 +75,7 @@ async def test_one_that_does_not_run(tmp_path: Path) -> None:
 
 
 async def test_one_that_is_stopped(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_server, "_HEALTH_SECONDS", 0.5)
+    monkeypatch.setattr(server_checks, "_HEALTH_SECONDS", 0.5)
     assert server.process is not None
     server.process.send_signal(signal.SIGSTOP)
     try:

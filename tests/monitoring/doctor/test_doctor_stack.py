@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from pocket_agent.monitoring.doctor import delivery, prometheus
+from pocket_agent.monitoring.doctor import probes, stack_checks
 from tests.harness.clinic import Clinic, Findings, open_clinic
 from tests.harness.follow import eventually
 from tests.harness.server import free_port
@@ -64,7 +64,7 @@ async def test_a_webhook_that_refuses(clinic: Clinic) -> None:
 async def test_a_webhook_that_takes_the_alert_and_never_answers(
     clinic: Clinic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery, "DELIVERY_SECONDS", 2.0)
+    monkeypatch.setattr(stack_checks, "DELIVERY_SECONDS", 2.0)
     clinic.hook.released.clear()
     try:
         finding = (await clinic.look(alerts=True)).of("alert delivery")
@@ -112,7 +112,7 @@ async def test_a_prometheus_that_was_just_started_has_time(clinic: Clinic) -> No
         pass
     findings = await clinic.look()
     assert findings.failures == set()
-    assert findings.of("scrape target").fix == prometheus.LATER
+    assert findings.of("scrape target").fix == probes.LATER
 
 
 async def test_another_program_has_the_port_of_prometheus(clinic: Clinic) -> None:
@@ -132,7 +132,7 @@ async def test_another_program_has_the_port_of_alertmanager(clinic: Clinic) -> N
 
 async def test_a_configuration_like_that_of_the_guide(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
     """No rules are found, another port is scraped, and the alerts go nowhere."""
-    monkeypatch.setattr(prometheus, "_YOUNG_SECONDS", 0.0)
+    monkeypatch.setattr(probes, "_YOUNG_SECONDS", 0.0)
     own, other = (f"127.0.0.1:{clinic.environment[f'PA_{name}_PORT']}" for name in ("METRICS", "MONITORING_NODE"))
     manager, nowhere = f"127.0.0.1:{clinic.environment['PA_MONITORING_ALERTMANAGER_PORT']}", free_port()
     alertmanagers = "alertmanagers:\n  - static_configs:\n    - targets:\n      - "
@@ -153,7 +153,7 @@ async def test_a_configuration_like_that_of_the_guide(clinic: Clinic, monkeypatc
 
 
 async def test_alerts_that_are_dropped_on_their_way(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prometheus, "_YOUNG_SECONDS", 0.0)
+    monkeypatch.setattr(probes, "_YOUNG_SECONDS", 0.0)
     drop = "alerting:\n  alert_relabel_configs:\n  - action: drop\n    source_labels: [alertname]\n"
     async with clinic.changed("prometheus", CONFIG, ("alerting:\n", drop)):
         async with clinic.without("alertmanager"):  # what it had got before is gone with it

@@ -1,1 +1,6 @@
-"""`pocket-agent doctor`: finds what is wrong with a server and its monitoring, and says how to mend it."""
+"""`pocket-agent doctor`: finds what is wrong with a server and its monitoring, and how to mend it."""
+
+from pocket_agent.monitoring.doctor.checks import examine
+from pocket_agent.monitoring.doctor.result import Context, Result, Status, failed
+
+__all__ = ["Context", "Result", "Status", "examine", "failed"]

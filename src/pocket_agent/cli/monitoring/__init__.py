@@ -1,1 +1,0 @@
-"""`pocket-agent monitoring`: write the monitoring stack, check it, run it."""

@@ -1,0 +1,145 @@
+"""Rendered files, and the templates that they come from.
+
+A template is a file of `templates/`. `${name}` in it stands for a value; nothing else is replaced, so that `$labels`
+of Prometheus, `$instance` of Grafana and `${NAME:?}` of Compose stay as they are. YAML is parsed before it is filled
+in, so a value cannot change the structure of a file whatever characters it has.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from itertools import takewhile
+from typing import Any, Final
+
+import yaml
+
+_PLACEHOLDER: Final = re.compile(r"\$\{([a-z][a-z0-9_]*)\}")
+_ORIGIN: Final = "Written by `pocket-agent monitoring render`; change the server's settings and render again."
+_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+Values = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedFile:
+    """A file that `pocket-agent monitoring render` writes.
+
+    Attributes:
+        path: below the directory of the stack.
+        text: the whole content.
+    """
+
+    path: str
+    text: str
+
+
+def template(path: str) -> Traversable:
+    """A template, by its path below `templates/`, which is that of the rendered file."""
+    return files(__package__).joinpath("templates", *path.split("/"))
+
+
+@cache
+def load_all(path: str) -> tuple[Any, ...]:
+    """The documents of a YAML template, without its values. They are shared: do not change them."""
+    return tuple(yaml.load_all(template(path).read_text("utf-8"), _LOADER))
+
+
+def load(path: str) -> Any:
+    """The first document of a YAML template."""
+    return load_all(path)[0]
+
+
+def fill(node: Any, values: Values) -> Any:
+    """Replace the placeholders in a tree of mappings, lists and strings.
+
+    A string that is one placeholder becomes the value itself. A key whose value becomes None is left out. A list that
+    stands for an item of a list is inserted item by item.
+
+    Raises:
+        KeyError: a value is not given.
+    """
+    match node:
+        case str():
+            whole = _PLACEHOLDER.fullmatch(node)
+            return values[whole[1]] if whole else fill_text(node, values)
+        case dict():
+            filled = ((fill(key, values), held, fill(held, values)) for key, held in node.items())
+            return {key: value for key, held, value in filled if value is not None or held is None}
+        case list():
+            items: list[Any] = []
+            for item in node:
+                value = fill(item, values)
+                if isinstance(item, str) and isinstance(value, list):
+                    items += value
+                elif value is not None or item is None:
+                    items.append(value)
+            return items
+    return node
+
+
+def fill_text(text: str, values: Values) -> str:
+    """Replace the placeholders in a text; one that has a line of its own and is a list gives a line for each item."""
+
+    def replaced(found: re.Match[str]) -> str:
+        value = values[found[1]]
+        return "\n".join(value) if isinstance(value, list) else decimal(value)
+
+    empty = {name for name, value in values.items() if value == []}
+    if empty:
+        text = re.sub(rf"^\$\{{({'|'.join(sorted(empty))})\}}\n", "", text, flags=re.MULTILINE)
+    return _PLACEHOLDER.sub(replaced, text)
+
+
+def decimal(value: object) -> str:
+    """A value as text; a number without an exponent, as PromQL and configuration files have it."""
+    return f"{value:.12f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+
+def head_of(text: str) -> list[str]:
+    """The lines of the comment that a file begins with, without their mark: what it is, its place, how to reload it."""
+    mark = "//" if text.startswith("//") else "#"
+    lines = takewhile(lambda line: line.startswith(mark), text.splitlines())
+    return [line.removeprefix(mark).strip() for line in lines]
+
+
+def with_origin(path: str, text: str) -> RenderedFile:
+    """A file whose first comment says also what has written it."""
+    head, blank, body = text.partition("\n\n")
+    mark = "//" if text.startswith("//") else "#"
+    return RenderedFile(path, f"{head}\n{mark} {_ORIGIN}{blank}{body}")
+
+
+def text_file(path: str, values: Values, *, source: str | None = None) -> RenderedFile:
+    """A file out of a template of plain text.
+
+    Args:
+        path: of the file.
+        values: of the placeholders.
+        source: the path of the template, when it is another.
+    """
+    return with_origin(path, fill_text(template(source or path).read_text("utf-8"), values))
+
+
+def yaml_file(path: str, value: object) -> RenderedFile:
+    """A YAML file with the comment of its template; the order of the keys is kept."""
+    head = "".join(f"# {line}\n" for line in head_of(template(path).read_text("utf-8")))
+    body = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
+    return with_origin(path, f"{head}\n{body}")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts of several lines as blocks, and repeats values instead of using anchors."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        """Always true: a person has to read the file."""
+        return True
+
+
+def _represent_text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+
+_Dumper.add_representer(str, _represent_text)

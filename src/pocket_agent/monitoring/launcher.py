@@ -1,0 +1,336 @@
+"""Runs the programs of a rendered stack that are installed on this machine, together and in the foreground.
+
+`local.json`, written with the stack, has the port and the flags of each.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from pocket_agent.errors import ConfigurationError, FileOperationError
+from pocket_agent.monitoring import reaper
+from pocket_agent.monitoring.targets import port_holder
+
+FILE: Final = "local.json"
+DATA: Final = ".data"
+"""Where the programs keep their data, below the directory of the stack."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program of the stack.
+
+    Attributes:
+        name: as its authors call it.
+        binaries: the names under which it may be installed; Debian's last.
+        package: Debian's package, or where else it comes from.
+        setting: the setting of its port.
+    """
+
+    name: str
+    binaries: tuple[str, ...]
+    package: str
+    setting: str
+
+
+def _debian(name: str, package: str, setting: str) -> Program:
+    return Program(name, tuple(dict.fromkeys((name, package))), f"Debian: {package}", f"monitoring.{setting}")
+
+
+PROGRAMS: Final = {
+    program.name: program
+    for program in (
+        _debian("prometheus", "prometheus", "prometheus_port"),
+        _debian("alertmanager", "prometheus-alertmanager", "alertmanager_port"),
+        _debian("node_exporter", "prometheus-node-exporter", "node_port"),
+        _debian("blackbox_exporter", "prometheus-blackbox-exporter", "blackbox_port"),
+        Program("grafana", ("grafana",), "Grafana's own packages", "monitoring.grafana_port"),
+    )
+}
+"""What `pocket-agent monitoring up` runs, in this order."""
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    port: int
+    flags: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A program with its port on loopback and its flags, whose paths are relative to the directory of the stack."""
+
+    program: Program
+    port: int
+    flags: tuple[str, ...]
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self.port}"
+
+
+def read_launches(directory: Path) -> list[Launch]:
+    """The launches of a rendered stack.
+
+    Raises:
+        FileOperationError: there is no stack, or its file is damaged.
+    """
+    path = directory / FILE
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=dict[str, _Entry])
+    except FileNotFoundError as error:
+        advice = f"pocket-agent monitoring render {directory}"
+        raise FileOperationError(f"{directory} holds no monitoring stack; write one: {advice}") from error
+    except (OSError, msgspec.MsgspecError) as error:
+        raise FileOperationError(f"{path} cannot be used: {error}") from error
+    strange = sorted(found.keys() - PROGRAMS.keys())
+    if strange:
+        raise FileOperationError(f"{path} cannot be used: it names {', '.join(strange)}")
+    return [Launch(PROGRAMS[name], entry.port, tuple(entry.flags)) for name, entry in found.items()]
+
+
+_END_SECONDS: Final = 8.0
+"""How long a program may take to end by itself."""
+_KILL_SECONDS: Final = 5.0
+_LINE: Final = 64 * 1024
+"""Bytes of a line that are shown; longer ones come in parts."""
+
+_LAST_WORDS_SECONDS: Final = 1.0
+"""How long to wait for the last output of an ended program; its children may hold the pipe open for ever."""
+
+Find = Callable[[str], str | None]
+Say = Callable[[str, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A program that ended by itself."""
+
+    name: str
+    code: int
+
+    def __str__(self) -> str:
+        """For a person."""
+        how = f"was killed by {signal.Signals(-self.code).name}" if self.code < 0 else f"ended with status {self.code}"
+        return f"{self.name} {how}"
+
+
+@dataclass(frozen=True, slots=True)
+class _LaunchedProgram:
+    """A program that was started.
+
+    Attributes:
+        name: of the program.
+        process: which one.
+        stream: its output.
+        transport: of the stream.
+    """
+
+    name: str
+    process: asyncio.subprocess.Process
+    stream: asyncio.StreamReader
+    transport: asyncio.ReadTransport
+
+    async def watch(self, say: Say, ended: "asyncio.Queue[Ended]") -> None:
+        """Pass on what it prints, and report its end."""
+        async with asyncio.TaskGroup() as tasks:
+            listening = tasks.create_task(self._listen(say))
+            code = await self.process.wait()
+            await asyncio.wait((listening,), timeout=_LAST_WORDS_SECONDS)
+            ended.put_nowait(Ended(self.name, code))
+
+    async def _listen(self, say: Say) -> None:
+        async for line in _lines(self.stream):
+            say(self.name, line)
+
+    async def end(self) -> None:
+        """End it: it is asked first."""
+        for number, seconds in ((signal.SIGTERM, _END_SECONDS), (signal.SIGKILL, _KILL_SECONDS)):
+            if self.process.returncode is not None:
+                return
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self.process.wait()
+
+
+def installed(launches: Sequence[Launch], find: Find = shutil.which) -> tuple[list[tuple[Launch, str]], list[Launch]]:
+    """The launches whose program is installed, with its path, and the others."""
+    there, absent = [], []
+    for launch in launches:
+        path = next((found for name in launch.program.binaries if (found := find(name))), None)
+        if path is None:
+            absent.append(launch)
+        else:
+            there.append((launch, str(Path(path).absolute())))
+    return there, absent
+
+
+def refuse_taken_ports(launches: Sequence[Launch]) -> None:
+    """Check that the ports are free before anything is started.
+
+    Raises:
+        ConfigurationError: with every taken port, its setting, and the process that has it if that is known.
+    """
+    taken = [
+        f"\n  {launch.program.setting}: port {launch.port} is taken{_holder(launch.port)}"
+        for launch in launches
+        if not _is_free(launch.port)
+    ]
+    if taken:
+        advice = "\nEnd those programs, or change the settings and render the stack again."
+        raise ConfigurationError(f"The stack cannot be started:{''.join(taken)}{advice}")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As the programs do it: what is left of an ended connection holds no port.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _holder(port: int) -> str:
+    found = port_holder(port)
+    return f" by {found.name}" if found is not None and found.pid is not None else ""
+
+
+@contextlib.asynccontextmanager
+async def running(
+    present: Sequence[tuple[Launch, str]], directory: Path, say: Say
+) -> AsyncIterator["asyncio.Queue[Ended]"]:
+    """Run programs until the block is left; one that ends by itself is put into the queue.
+
+    They are one process group, which ends also when this process is killed.
+
+    Args:
+        present: the launches, with the paths of their programs.
+        directory: of the stack.
+        say: is given the name of a program and a line that it printed.
+
+    Raises:
+        FileOperationError: a program cannot be started; those before it were ended.
+    """
+    ended: asyncio.Queue[Ended] = asyncio.Queue()
+    started: list[_LaunchedProgram] = []
+    async with _guarded() as group:
+        try:
+            for launch, path in present:
+                started.append(await _start(launch, path, directory, group))
+            async with asyncio.TaskGroup() as tasks:
+                watchers = [tasks.create_task(one.watch(say, ended)) for one in started]
+                try:
+                    yield ended
+                finally:
+                    # While they are watched, so that their last output is passed on.
+                    await asyncio.gather(*(one.end() for one in started))
+                    await asyncio.wait(watchers, timeout=_LAST_WORDS_SECONDS) if watchers else None
+                    for watcher in watchers:
+                        watcher.cancel()
+        finally:
+            await asyncio.gather(*(one.end() for one in started))
+            for one in started:
+                one.transport.close()
+
+
+@contextlib.asynccontextmanager
+async def _guarded() -> AsyncIterator[int]:
+    """A process group that does not outlive this process; yields its id."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-P",  # the modules of its directory hide none of the standard library
+        reaper.__file__,
+        str(_END_SECONDS),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+        process_group=0,
+    )
+    assert process.stdin is not None
+    try:
+        yield process.pid
+    finally:
+        # It ends what the programs have left behind.
+        process.stdin.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_END_SECONDS + _KILL_SECONDS):
+                await process.wait()
+
+
+async def _start(launch: Launch, path: str, directory: Path, group: int) -> _LaunchedProgram:
+    name = launch.program.name
+    try:
+        (directory / DATA / name).mkdir(parents=True, exist_ok=True)
+        if name == "grafana":
+            _provision(directory)
+        # Not asyncio's own pipe: with that, a process has only ended when none of its children holds the pipe.
+        reading, writing = os.pipe()
+        stream, transport = await _stream(reading)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                path,
+                *launch.flags,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=writing,
+                stderr=writing,
+                cwd=directory,
+                process_group=group,
+            )
+        except BaseException:
+            transport.close()
+            raise
+        finally:
+            os.close(writing)
+        return _LaunchedProgram(name, process, stream, transport)
+    except OSError as error:
+        raise FileOperationError(f"{name} cannot be started ({path}): {error.strerror or error}.") from error
+
+
+def _provision(directory: Path) -> None:
+    """Grafana's provisioning as it is rendered, but with the dashboards where they are now."""
+    for file in _files(directory / "grafana" / "provisioning"):
+        place = directory / DATA / "grafana" / "provisioning" / file.relative_to(directory / "grafana" / "provisioning")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        text = file.read_text("utf-8").replace("/var/lib/grafana/dashboards", str(directory / "grafana" / "dashboards"))
+        place.write_text(text, "utf-8")
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    return (path for path in sorted(directory.rglob("*")) if path.is_file())
+
+
+async def _stream(descriptor: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
+    """The end of a pipe, to be read."""
+    stream = asyncio.StreamReader(limit=_LINE)
+    protocol = asyncio.StreamReaderProtocol(stream)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: protocol, os.fdopen(descriptor, "rb", buffering=0)
+    )
+    return stream, transport
+
+
+async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
+    """The lines; one that is too long in parts."""
+    while True:
+        try:
+            raw = await stream.readuntil(b"\n")
+        except asyncio.LimitOverrunError as error:
+            raw = await stream.readexactly(error.consumed)
+        except asyncio.IncompleteReadError as error:
+            raw = error.partial
+            if not raw:
+                return
+        yield raw.decode("utf-8", "replace").rstrip("\r\n")

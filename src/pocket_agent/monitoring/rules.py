@@ -1,0 +1,256 @@
+"""The rules that Prometheus loads: recordings, alerts, and service level objectives over 30 days.
+
+They are data: `templates/prometheus/rules/*.yml` has every rule, with `${name}` for a threshold of the settings, and
+`templates/prometheus/tests/*.yml` has the tests for promtool. An objective is stated once; its recordings and the
+alerts of its error budget are made for each window here. A burn rate of 1 uses the budget up in just 30 days. An alert
+needs a high rate over a long window, so that it matters, and over a short one, so that it ends with the cause.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import Any, Final, Literal
+
+import msgspec
+
+from pocket_agent.config.settings import AlertSettings, Settings
+from pocket_agent.config.unit import format_duration, format_size, parse_duration
+from pocket_agent.monitoring.files import RenderedFile, decimal, fill, load, template, text_file, yaml_file
+from pocket_agent.monitoring.targets import target_of
+from pocket_agent.observability.catalogue import ERRORS_TOTAL, SERVER_CODES
+
+Severity = Literal["critical", "warning", "info", "none"]
+ALERT_SERVICE: Final = "pocket-agent"
+"""The label `service` of every alert, which tells it from the alerts of other products."""
+SUBJECTS: Final = ("availability", "fault", "execution", "saturation", "pipeline")
+"""What alerts are about; each has a file of rules."""
+BURN_RATES: Final[Mapping[Severity, tuple[tuple[float, str, str], ...]]] = {
+    "critical": ((14.4, "1h", "5m"), (6, "6h", "30m")),
+    "warning": ((3, "1d", "2h"), (1, "3d", "6h")),
+}
+"""Per severity: the burn rate that is too high, the long and the short window that both must show it."""
+BURN_HOLDS: Final[Mapping[Severity, str]] = {"critical": "2m", "warning": "15m"}
+WINDOWS: Final = ("5m", "30m", "1h", "2h", "6h")
+LONG_WINDOWS: Final = ("1d", "3d", "30d")
+"""Recorded in a group of their own: dear to evaluate, and slow to change."""
+_COUNTED: Final = {"30d", *(long for rates in BURN_RATES.values() for _, long, _ in rates)}
+"""Windows whose number of events is recorded."""
+_LONG_INTERVAL: Final = "2m"
+"""Less than the 5 minutes after which Prometheus takes a series for ended (lookback)."""
+
+
+class RecordingRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A query whose results Prometheus stores, named `job_instance[_label]:metric:operation`."""
+
+    record: str
+    expr: str
+    labels: dict[str, str] = {}
+
+    def render(self) -> dict[str, Any]:
+        """The rule for Prometheus."""
+        return {"record": self.record, "expr": self.expr, **({"labels": self.labels} if self.labels else {})}
+
+
+class AlertRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"name": "alert", "hold": "for"}):
+    """A condition that a person should know of.
+
+    Attributes:
+        name: also that of its runbook.
+        expr: has a result for each thing that is wrong.
+        hold: how long the condition must hold.
+        summary, description: templates of Prometheus, with `$labels` and `$value`.
+        meaning: a sentence for the list of runbooks.
+        labels: in addition to its severity and service.
+    """
+
+    name: str
+    expr: str
+    hold: str
+    severity: Severity
+    summary: str
+    description: str
+    meaning: str
+    labels: dict[str, str] = {}
+
+    def render(self, runbooks: str) -> dict[str, Any]:
+        """The rule for Prometheus; the runbooks are below the address `runbooks`."""
+        return {
+            "alert": self.name,
+            "expr": self.expr,
+            "for": self.hold,
+            "labels": {"severity": self.severity, "service": ALERT_SERVICE, **self.labels},
+            "annotations": {
+                "summary": self.summary,
+                "description": self.description,
+                "runbook_url": f"{runbooks}/{self.name}",
+            },
+        }
+
+
+class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A share of events that must be good.
+
+    Attributes:
+        slo: its name, also the value of the label `slo`.
+        setting: the key of its target below `alerts.objectives`.
+        bad: what bad events are, for "5 % of the requests ...".
+        failures: the share of bad events within `${window}`; no result without events.
+        events: the number of events within `${window}`, of `${seconds}`.
+    """
+
+    slo: str
+    setting: str
+    bad: str
+    failures: str
+    events: str
+
+    def budget(self, settings: Settings) -> float:
+        """The share of bad events that is allowed."""
+        return round(1 - float(getattr(settings.alerts.objectives, self.setting)), 6)
+
+
+def thresholds(settings: Settings) -> dict[str, Any]:
+    """The values of the placeholders that rules and dashboards share, by name."""
+    alerts = settings.alerts
+    values = {key: value for key, value in alerts.model_dump().items() if key != "objectives"}
+    for objective in OBJECTIVES:
+        target, budget = getattr(alerts.objectives, objective.setting), objective.budget(settings)
+        key = objective.setting
+        values |= {key: target, f"{key}_percent": f"{target * 100:g}"}
+        values |= {f"{key}_budget": budget, f"{key}_budget_percent": f"{budget * 100:g}"}
+    return values | {
+        "certificate": round(alerts.certificate, 3),
+        "disk_free_text": format_size(alerts.disk_free),
+        "error_percent": f"{alerts.error_ratio * 100:g}",
+        "loop_lag_text": format_duration(alerts.loop_lag),
+        "server_codes": "|".join(code for code in ERRORS_TOTAL.labels["code"] if code in SERVER_CODES),
+    }
+
+
+def recording_rules() -> list[RecordingRule]:
+    """All recordings but those of the objectives."""
+    codes = {"server_codes": thresholds(Settings())["server_codes"]}
+    return msgspec.convert(fill(_load("recording"), codes), list[RecordingRule])
+
+
+def objective_rules(windows: tuple[str, ...]) -> Iterator[RecordingRule]:
+    """The recordings of all objectives for some windows."""
+    for objective in OBJECTIVES:
+        for window in windows:
+            values = {"window": window, "seconds": parse_duration(window)}
+            for metric, expr in (("failures:ratio_rate", objective.failures), ("events:increase", objective.events)):
+                if window in _COUNTED or metric.startswith("failures"):
+                    name = f"job_instance_slo:pocket_agent_slo_{metric}{window}"
+                    yield RecordingRule(name, fill(expr, values), {"slo": objective.slo})
+
+
+def alert_rules(settings: Settings) -> dict[str, list[AlertRule]]:
+    """The alerts by the subject of their file, with the thresholds of the settings."""
+    values = thresholds(settings)
+    found = {subject: list(_alerts(_load(subject), settings, values)) for subject in SUBJECTS}
+    return {**found, "slo-alerts": list(_burn_alerts(settings))}
+
+
+def all_alerts(settings: Settings) -> list[AlertRule]:
+    """All alerts; those of the objectives are last, and have one name."""
+    return list(chain.from_iterable(alert_rules(settings).values()))
+
+
+def recorded_names() -> set[str]:
+    """The names of all recordings."""
+    return {rule.record for rule in (*recording_rules(), *objective_rules(WINDOWS + LONG_WINDOWS))}
+
+
+def _burn_alerts(settings: Settings) -> Iterator[AlertRule]:
+    source = _load("slo-alerts")
+    for objective in OBJECTIVES:
+        budget = objective.budget(settings)
+        for severity, ((fast, fast_long, fast_short), (slow, slow_long, slow_short)) in BURN_RATES.items():
+            values = {"slo": objective.slo, "bad": objective.bad, "budget_percent": f"{budget * 100:g}"}
+            values |= {"severity": severity, "burn_hold": BURN_HOLDS[severity]}
+            values |= {"fast": decimal(fast * budget), "fast_long": fast_long, "fast_short": fast_short}
+            values |= {"slow": decimal(slow * budget), "slow_long": slow_long, "slow_short": slow_short}
+            yield from _alerts(source, settings, values)
+
+
+def _alerts(source: Any, settings: Settings, values: Mapping[str, Any]) -> Iterator[AlertRule]:
+    for rule in source:
+        hold = _spelled(parse_duration(fill(rule["for"], values)) * settings.alerts.for_scale)
+        yield msgspec.convert(fill({**rule, "for": hold}, {**values, "hold": hold}), AlertRule)
+
+
+def _spelled(seconds: float) -> str:
+    """A duration as Prometheus and people write it: `1h30m`."""
+    rest, text = round(seconds * 1000), ""
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+        count, rest = divmod(rest, size)
+        text += f"{count}{unit}" if count else ""
+    return text or "0s"
+
+
+def rule_groups(settings: Settings) -> dict[str, dict[str, Any]]:
+    """The content of each file of rules, by its name without the suffix."""
+    # 30 seconds, or less when scrapes come faster; at most a minute.
+    interval = format_duration(min(60.0, 2 * settings.monitoring.scrape_interval))
+    runbooks = runbook_address(settings)
+    groups = {"pocket-agent-recording": [rule.render() for rule in recording_rules()]}
+    for subject, alerts in alert_rules(settings).items():
+        groups[f"pocket-agent-{subject}"] = [alert.render(runbooks) for alert in alerts]
+    groups["pocket-agent-slo"] = [rule.render() for rule in objective_rules(WINDOWS)]
+    files = {name: {"groups": [_group(name, interval, rules)]} for name, rules in groups.items()}
+    days = [rule.render() for rule in objective_rules(LONG_WINDOWS)]
+    files["pocket-agent-slo"]["groups"].append(_group("pocket-agent-slo-days", _LONG_INTERVAL, days))
+    return files
+
+
+def _group(name: str, interval: str, rules: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"name": name, "interval": interval, "rules": rules}
+
+
+def rule_files(settings: Settings) -> list[RenderedFile]:
+    """`prometheus/rules/*.yml`."""
+    return [yaml_file(f"prometheus/rules/{name}.yml", value) for name, value in rule_groups(settings).items()]
+
+
+def rule_test_files(settings: Settings) -> list[RenderedFile]:
+    """`prometheus/tests/*.yml`, for `promtool test rules`; empty unless every setting of `alerts` has its default.
+
+    The tests are written for the default thresholds. `${runbooks}` in them is the address below which the runbooks are.
+    """
+    if settings.alerts != AlertSettings():
+        return []
+    names = sorted(file.name for file in template("prometheus/tests").iterdir())
+    values = {"runbooks": runbook_address(settings)}
+    return [text_file(f"prometheus/tests/{name}", values) for name in names]
+
+
+def runbook_address(settings: Settings) -> str:
+    """The address below which the runbooks are: the setting, or the server's own pages as others reach them."""
+    own = settings.server.public_url or target_of(settings).url
+    return (settings.monitoring.runbook_url or f"{own}/docs/runbooks").rstrip("/")
+
+
+def _load(subject: str) -> Any:
+    return load(f"prometheus/rules/pocket-agent-{subject}.yml")
+
+
+OBJECTIVES: Final = tuple(msgspec.convert(_load("slo"), list[Objective]))
+
+_SEVERITIES: Final[Mapping[Severity, str]] = {
+    "critical": "Somebody is woken",
+    "warning": "Somebody looks at it today",
+    "info": "Good to know",
+    "none": "Always fires",
+}
+
+
+def render_runbook_index() -> str:
+    """`docs/runbooks/README.md`: a row for each alert, with the default settings."""
+    parts = [template("docs/runbooks.md").read_text("utf-8")]
+    for severity, title in _SEVERITIES.items():
+        rows = dict.fromkeys(
+            f"| [{alert.name}]({alert.name}.md) | {alert.hold} | {alert.meaning} |\n"
+            for alert in all_alerts(Settings())
+            if alert.severity == severity
+        )
+        parts.append(f"## {title} (`{severity}`)\n\n| alert | after | when |\n|---|---|---|\n{''.join(rows)}")
+    return "\n".join(parts)

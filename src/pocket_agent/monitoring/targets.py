@@ -1,0 +1,273 @@
+"""The servers that a stack watches, the ports of everything that runs, and settings that contradict each other."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import psutil
+
+from pocket_agent.config.conflict import is_loopback
+from pocket_agent.config.settings import MonitoringSettings, Settings
+from pocket_agent.errors import ConfigurationError
+
+SERVICE_FILE: Final = Path("/etc/pocket-agent/config.yaml")
+"""Where a service has its settings."""
+SERVER_JOB: Final = "pocket-agent"
+"""The scrape job of the servers in Prometheus."""
+_ANY: dict[str, str] = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - compared with, not bound to
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is watched of one server.
+
+    Attributes:
+        address: HOST:PORT of the main listener.
+        tls: whether it is encrypted.
+        server_name: what its certificate is for; None for the host of the address.
+        metrics: HOST:PORT of the metrics listener.
+        token_file: what a scrape has to show; None when it is asked for nothing.
+        ca_file: the certificate to trust; None for the system's authorities.
+        own_certificate: whether `ca_file` is the certificate that the server made itself.
+        data_dir: the data directory.
+        service, environment: labels, as in the server's log.
+        log_file: where the log goes; None for standard output.
+        unit: the name of its systemd unit, without the suffix.
+        config: its settings file.
+        stop_seconds: how long it may take to stop.
+    """
+
+    address: str
+    tls: bool
+    server_name: str | None
+    metrics: str
+    token_file: Path | None
+    ca_file: Path | None
+    own_certificate: bool
+    data_dir: Path
+    service: str
+    environment: str
+    log_file: Path | None
+    unit: str
+    config: Path
+    stop_seconds: float
+
+    @property
+    def url(self) -> str:
+        """The main listener's HTTP address."""
+        return f"{'https' if self.tls else 'http'}://{self.address}"
+
+    @property
+    def socket(self) -> str:
+        """The address of its WebSocket."""
+        return f"{'wss' if self.tls else 'ws'}://{self.address}/ws"
+
+
+def _reachable(host: str) -> str:
+    host = _ANY.get(host, host)
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
+def target_of(settings: Settings, *, unit: str = "pocket-agent", config: Path | None = None) -> Target:
+    """The target that a server with these settings is.
+
+    Args:
+        settings: the server's.
+        unit: the name of its systemd unit.
+        config: its settings file; when not given, that of a service.
+    """
+    server, metrics, data = settings.server, settings.metrics, settings.data.dir
+    token_file = metrics.token_file
+    if token_file is None and not is_loopback(metrics.host):
+        token_file = data / "metrics-token"
+    own = server.tls.enabled and server.tls.cert is None and settings.monitoring.ca_file is None
+    output = settings.logging.output
+    return Target(
+        address=f"{_reachable(server.host)}:{server.port}",
+        tls=server.tls.enabled,
+        server_name=settings.monitoring.server_name,
+        metrics=f"{_reachable(metrics.host)}:{metrics.port}",
+        token_file=token_file,
+        ca_file=data / "tls" / "cert.pem" if own else settings.monitoring.ca_file,
+        own_certificate=own,
+        data_dir=data,
+        service=str(settings.logging.fields.get("service", "pocket-agent-server")),
+        environment=str(settings.logging.fields.get("environment", "production")),
+        log_file=output if isinstance(output, Path) else None,
+        unit=unit,
+        config=config or SERVICE_FILE,
+        stop_seconds=settings.timeouts.shutdown,
+    )
+
+
+FIXED_PORTS: Final = {
+    "loki_grpc": ("Loki's gRPC", 9096),
+    "alloy_port": ("Alloy's page", 12345),
+    "promtail_port": ("Promtail's page", 9080),
+    "otlp_grpc": ("the OpenTelemetry collector's gRPC", 4317),
+    "tempo_grpc": ("Tempo's gRPC", 9097),
+    "tempo_otlp": ("Tempo's OTLP", 14317),
+    "elasticsearch_port": ("Elasticsearch", 9200),
+    "kibana_port": ("Kibana", 5601),
+    "logstash_port": ("Logstash", 5044),
+}
+"""Ports that no setting changes, by their placeholder in the templates. The collector has the usual port of OTLP."""
+
+
+@dataclass(frozen=True, slots=True)
+class StackPort:
+    """A port that something listens on.
+
+    Attributes:
+        name: the setting of the port, or the program whose port is fixed.
+        number: the port.
+        fixed: whether no setting changes it.
+    """
+
+    name: str
+    number: int
+    fixed: bool = False
+
+    def __str__(self) -> str:
+        """For a message."""
+        return f"{self.name} ({self.number}, fixed)" if self.fixed else f"{self.name} is {self.number}"
+
+
+def stack_ports(settings: Settings, others: Sequence[Settings] = ()) -> Iterator[StackPort]:
+    """All ports of the servers and of the whole stack on this machine."""
+    yield from _server(settings, "")
+    for number, other in enumerate(others, start=2):
+        yield from _server(other, f" of server {number}")
+    for key, port in settings.monitoring.model_dump().items():
+        if key.endswith("_port"):
+            yield StackPort(f"monitoring.{key}", port)
+    for name, port in FIXED_PORTS.values():
+        yield StackPort(name, port, fixed=True)
+
+
+def _server(settings: Settings, whose: str) -> Iterator[StackPort]:
+    yield StackPort(f"server.port{whose}", settings.server.port)
+    if settings.server.plain_port:  # 0 is a free port; the stack does not ask there
+        yield StackPort(f"server.plain_port{whose}", settings.server.plain_port)
+    yield StackPort(f"metrics.port{whose}", settings.metrics.port)
+
+
+def refuse_conflicts(settings: Settings, others: Sequence[Settings] = ()) -> None:
+    """Check before anything is rendered.
+
+    Raises:
+        ConfigurationError: with every problem, one a line; each names the settings.
+    """
+    problems = [
+        *_unreachable(settings, others),
+        *_clashes(stack_ports(settings, others)),
+        *_shared(settings, others),
+        *_receivers(settings.monitoring),
+        *_durations(settings.monitoring),
+    ]
+    if problems:
+        listed = "".join(f"\n  {problem}" for problem in problems)
+        raise ConfigurationError(
+            f"No monitoring stack can be made of these settings:{listed}", details={"problems": problems}
+        )
+
+
+def _unreachable(settings: Settings, others: Sequence[Settings]) -> Iterator[str]:
+    for number, server in enumerate((settings, *others), start=1):
+        if not server.metrics.enabled:
+            whose = "" if number == 1 else f" of server {number}"
+            yield f"metrics.enabled{whose}: off, so there is nothing to scrape"
+
+
+def _clashes(found: Iterator[StackPort]) -> Iterator[str]:
+    """Ports that are not known beforehand, and ports that two would listen on."""
+    taken: dict[int, StackPort] = {}
+    for listener in found:
+        first = taken.setdefault(listener.number, listener)
+        if listener.number == 0:
+            yield f"{listener.name}: 0 is any free port, where nobody would find it; give it a number"
+        elif first is not listener and not (first.fixed and listener.fixed):
+            yield f"{first} and {listener}: each needs a port of its own"
+
+
+def _shared(settings: Settings, others: Sequence[Settings]) -> Iterator[str]:
+    seen = {settings.data.dir: 1}
+    for number, other in enumerate(others, start=2):
+        first = seen.setdefault(other.data.dir, number)
+        if first != number:
+            yield f"data.dir of server {first} and of server {number}: both are {other.data.dir}"
+
+
+def _receivers(stack: MonitoringSettings) -> Iterator[str]:
+    for name, url, file in (
+        ("webhook_url", stack.webhook_url, stack.webhook_url_file),
+        ("watchdog_url", stack.watchdog_url, stack.watchdog_url_file),
+    ):
+        if url is not None and file is not None:
+            yield f"monitoring.{name} and monitoring.{name}_file: one address, given in one way"
+    if (stack.email_user is None) != (stack.email_password_file is None):
+        yield "monitoring.email_user and monitoring.email_password_file: a name and its password go together"
+    if stack.email_to is None:
+        if stack.email_user is not None:
+            yield "monitoring.email_user and monitoring.email_to: a login, and nobody to write to"
+        return
+    port = stack.email_smarthost.rpartition(":")[2]
+    if not 0 < int(port) <= 65535:
+        yield f"monitoring.email_smarthost: {port} is no port"
+
+
+def _durations(stack: MonitoringSettings) -> Iterator[str]:
+    """Prometheus counts in milliseconds (model.Duration)."""
+    for key, seconds in (("scrape_interval", stack.scrape_interval), ("retention", stack.retention)):
+        if round(seconds * 1000) < 1 or abs(seconds * 1000 - round(seconds * 1000)) > 1e-6:
+            yield f"monitoring.{key}: Prometheus counts in whole milliseconds"
+
+
+class PortHolder(NamedTuple):
+    """A program that listens on a port.
+
+    Attributes:
+        pid: None when it is another user's, whose processes are hidden.
+        name: for a person.
+    """
+
+    pid: int | None
+    name: str
+
+
+def port_holder(port: int) -> PortHolder | None:
+    """The program that listens on a port; None when there is none, or when that is not known."""
+    try:
+        found = [
+            connection.pid
+            for connection in psutil.net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
+        ]
+    except (psutil.AccessDenied, OSError):  # macOS shows only root the owners of sockets
+        return None
+    for pid in found:
+        if pid is None:
+            return PortHolder(None, "a process of another user")
+        name = process_name(pid)
+        if name is not None:
+            return PortHolder(pid, name)
+    return None
+
+
+def process_name(pid: int) -> str | None:
+    """A process for a message, such as `prometheus (process 1234)`; None when it is gone."""
+    try:
+        name = psutil.Process(pid).name()
+    except psutil.Error:
+        return None
+    return f"{''.join(char if char.isprintable() else '?' for char in name)} (process {pid})"
+
+
+def listening_ports(pid: int) -> list[int]:
+    """The ports that a process listens on; none when that is not known."""
+    try:
+        found = psutil.Process(pid).net_connections("tcp")
+    except (psutil.Error, OSError):
+        return []
+    return sorted({item.laddr.port for item in found if item.status == psutil.CONN_LISTEN and item.laddr})

@@ -1,0 +1,127 @@
+"""Checks a rendered stack with the programs that will read it, as far as they are installed."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+_SECONDS: Final = 120.0
+_OUTPUT: Final = 4000
+
+Status = Literal["ok", "failed", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """The result of checking some of the files with a program.
+
+    Attributes:
+        name: of the validator.
+        status: `skipped` when the program is not installed or there is nothing to check.
+        message: the files that are good, what it said against them, or why it was not asked.
+    """
+
+    name: str
+    status: Status
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Validator:
+    """How a program checks some files.
+
+    Attributes:
+        name: for people.
+        programs: the names under which it may be installed.
+        arguments: before the files.
+        files: below the directory, or a pattern for some.
+        prefix: of each file's argument.
+        optional: whether there may be no such files.
+    """
+
+    name: str
+    programs: tuple[str, ...]
+    arguments: tuple[str, ...]
+    files: str
+    prefix: str = ""
+    optional: bool = False
+
+
+_ADVICE: Final = {
+    "field url_file not found": "monitoring.webhook_url_file and watchdog_url_file need Alertmanager 0.26 or newer; "
+    "update it, or use monitoring.webhook_url and watchdog_url."
+}
+"""What to do about some of what programs say."""
+_LINT: Final = ("--lint=all", "--lint-fatal")
+_VALIDATORS: Final = (
+    _Validator("promtool check config", ("promtool",), ("check", "config", *_LINT), "prometheus/prometheus.yml"),
+    _Validator("promtool check rules", ("promtool",), ("check", "rules", *_LINT), "prometheus/rules/*.yml"),
+    _Validator("promtool test rules", ("promtool",), ("test", "rules"), "prometheus/tests/*.yml", optional=True),
+    _Validator("amtool check-config", ("amtool",), ("check-config",), "alertmanager/alertmanager.yml"),
+    _Validator(
+        "blackbox --config.check",
+        ("blackbox_exporter", "prometheus-blackbox-exporter"),
+        ("--config.check",),
+        "blackbox/blackbox.yml",
+        "--config.file=",
+    ),
+    _Validator("k6 inspect", ("k6",), ("inspect",), "k6/load-test.js"),
+    _Validator("loki -verify-config", ("loki",), ("-verify-config",), "loki/config.yml", "-config.file="),
+    _Validator("alloy fmt", ("alloy",), ("fmt",), "alloy/config.alloy"),
+    _Validator("promtail -check-syntax", ("promtail",), ("-check-syntax",), "promtail/config.yml", "-config.file="),
+    _Validator(
+        "otelcol validate", ("otelcol", "otelcol-contrib"), ("validate",), "otel-collector/config.yaml", "--config="
+    ),
+)
+
+
+def find_program(name: str) -> str | None:
+    """A program of PATH, or one that came with a Python package and is next to the interpreter, as k6 is."""
+    return shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
+
+
+def validate(directory: Path, find: Callable[[str], str | None] = find_program) -> Iterator[Validation]:
+    """Check the files of a directory, one result for each validator.
+
+    Args:
+        directory: what `render` wrote.
+        find: where a program is; None when it is not installed.
+    """
+    directory = directory.absolute()
+    for validator in _VALIDATORS:
+        files = sorted(directory.glob(validator.files))
+        program = next((found for name in validator.programs if (found := find(name)) is not None), None)
+        if not files and validator.optional:
+            yield Validation(validator.name, "skipped", f"there is no {validator.files}")
+        elif not files:
+            yield Validation(validator.name, "failed", f"there is no {validator.files}; render the stack first")
+        elif program is None:
+            yield Validation(validator.name, "skipped", f"{validator.programs[0]} is not installed")
+        else:
+            yield _ask(validator, str(Path(program).absolute()), directory, files)
+
+
+def _ask(validator: _Validator, program: str, directory: Path, files: Sequence[Path]) -> Validation:
+    try:
+        done = subprocess.run(  # noqa: S603 - a list, of our own words and files
+            [program, *validator.arguments, *(f"{validator.prefix}{file}" for file in files)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_SECONDS,
+            cwd=directory,
+            env={**os.environ, "K6_NO_USAGE_REPORT": "true"},
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Validation(validator.name, "failed", f"{program} did not end within {_SECONDS:g} s")
+    except OSError as error:
+        return Validation(validator.name, "failed", f"{program} cannot be run: {error.strerror}")
+    if done.returncode == 0:
+        return Validation(validator.name, "ok", ", ".join(str(file.relative_to(directory)) for file in files))
+    said = (done.stdout + done.stderr).decode("utf-8", "replace").strip()[-_OUTPUT:]
+    said += "".join(f"\n{advice}" for words, advice in _ADVICE.items() if words in said)
+    return Validation(validator.name, "failed", said or f"{program} ended with status {done.returncode}")

@@ -1,0 +1,295 @@
+"""The programs of a stack as one group: started together, told apart, and gone together whatever happens."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pocket_agent.errors import ConfigurationError, FileOperationError
+from pocket_agent.monitoring import launcher, render
+from pocket_agent.monitoring.launcher import (
+    DATA,
+    FILE,
+    PROGRAMS,
+    Ended,
+    Launch,
+    Program,
+    installed,
+    read_launches,
+    refuse_taken_ports,
+    running,
+)
+from tests.harness import DEADLINE_SECONDS
+from tests.harness.follow import alive, eventually
+from tests.harness.server import free_port
+from tests.monitoring.stack_sample import defaults, everything_changed, texts
+
+SLEEP = "exec sleep 1000"
+
+
+class Stage:
+    """A directory with programs that are shell scripts.
+
+    Attributes:
+        folder: of the stack.
+        said: what the programs said, with their names.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.said: list[tuple[str, str]] = []
+
+    def launch(self, program: Program, script: str) -> tuple[Launch, str]:
+        """A program that is this script."""
+        place = self.folder / f"{program.name}.sh"
+        place.write_text(f"#!/bin/sh\n{script}\n")
+        place.chmod(0o755)
+        return Launch(program, 0, ("one", "two words")), str(place)
+
+    def say(self, name: str, line: str) -> None:
+        """Note what a program said."""
+        self.said.append((name, line))
+
+    def processes(self) -> list[psutil.Process]:
+        """Those that were started and are alive."""
+        noted = [place.read_text().strip() for place in self.folder.glob("*.pid")]
+        pids = [int(text) for text in noted if text]
+        return [process for pid in pids if (process := find(pid)) is not None and alive(process)]
+
+
+def find(pid: int) -> psutil.Process | None:
+    try:
+        return psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return None
+
+
+def noting(name: str, script: str) -> str:
+    """A script that notes its process first."""
+    return f"echo $$ > {name}.pid\n{script}"
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    made = Stage(tmp_path)
+    yield made
+    for process in made.processes():
+        process.kill()
+
+
+async def test_what_they_say_is_told_with_their_names(stage: Stage) -> None:
+    first = stage.launch(PROGRAMS["prometheus"], 'echo "$1, $2"; echo wrong >&2; printf unfinished')
+    second = stage.launch(PROGRAMS["alertmanager"], f"pwd; {SLEEP}")
+    async with running([first, second], stage.folder, stage.say) as ended, asyncio.timeout(DEADLINE_SECONDS):
+        assert await ended.get() == Ended("prometheus", 0)
+        await eventually(lambda: len(stage.said) == 4, "all is said")
+    assert [line for name, line in stage.said if name == "prometheus"] == ["one, two words", "wrong", "unfinished"]
+    assert [line for name, line in stage.said if name == "alertmanager"] == [str(stage.folder)]
+    assert (stage.folder / DATA / "prometheus").is_dir()
+
+
+async def test_a_line_that_never_ends_comes_in_parts_and_nothing_stops(stage: Stage) -> None:
+    script = f'exec {sys.executable} -c "import sys; sys.stdout.write(200_000 * chr(120) + chr(10) + chr(121))"'
+    async with (
+        running([stage.launch(PROGRAMS["prometheus"], script)], stage.folder, stage.say) as ended,
+        asyncio.timeout(DEADLINE_SECONDS),
+    ):
+        await ended.get()
+    lines = [line for _, line in stage.said]
+    assert len(lines) > 2
+    assert "".join(lines) == 200_000 * "x" + "y"
+
+
+async def test_bytes_that_are_no_text_are_told_as_well_as_they_can_be(stage: Stage) -> None:
+    async with running([stage.launch(PROGRAMS["prometheus"], r"printf '\377ok\n'")], stage.folder, stage.say) as ended:
+        await ended.get()
+    assert stage.said == [("prometheus", "\N{REPLACEMENT CHARACTER}ok")]
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [("exit 3", "prometheus ended with status 3"), ("kill -9 $$", "prometheus was killed by SIGKILL")],
+)
+async def test_who_ends_by_itself_is_told(stage: Stage, script: str, says: str) -> None:
+    there = [stage.launch(PROGRAMS["prometheus"], script), stage.launch(PROGRAMS["alertmanager"], noting("a", SLEEP))]
+    async with running(there, stage.folder, stage.say) as ended, asyncio.timeout(DEADLINE_SECONDS):
+        assert str(await ended.get()) == says
+    assert stage.processes() == []
+
+
+async def test_the_last_words_are_heard(stage: Stage) -> None:
+    script = "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.05; done"
+    async with running([stage.launch(PROGRAMS["prometheus"], script)], stage.folder, stage.say):
+        await eventually(lambda: bool(stage.said), "it is up")
+    assert stage.said == [("prometheus", "up"), ("prometheus", "bye")]
+
+
+async def test_who_does_not_listen_is_killed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "_END_SECONDS", 0.2)
+    script = noting("p", "trap '' TERM; echo up; while :; do sleep 0.05; done")
+    async with running([stage.launch(PROGRAMS["prometheus"], script)], stage.folder, stage.say):
+        await eventually(lambda: bool(stage.said), "it is up")
+    assert stage.processes() == []
+
+
+async def test_what_a_program_has_started_ends_with_it(stage: Stage) -> None:
+    child = "sh -c 'echo $$ > child.pid; exec sleep 1000' & "
+    script = noting("p", child + "trap 'exit 0' TERM; while [ ! -s child.pid ]; do sleep 0.02; done; echo up; wait")
+    async with running([stage.launch(PROGRAMS["prometheus"], script)], stage.folder, stage.say):
+        await eventually(lambda: bool(stage.said), "it is up")
+        assert len(stage.processes()) == 2
+    assert stage.processes() == []
+
+
+async def test_a_program_that_cannot_be_started_ends_those_before_it(stage: Stage) -> None:
+    first = stage.launch(PROGRAMS["prometheus"], noting("p", SLEEP))
+    second, path = stage.launch(PROGRAMS["alertmanager"], "")
+    Path(path).chmod(0o644)
+    with pytest.raises(FileOperationError, match="alertmanager cannot be started"):
+        async with running([first, (second, path)], stage.folder, stage.say):
+            raise AssertionError("not reached")
+    assert stage.processes() == []
+
+
+async def test_a_fault_of_the_caller_ends_them(stage: Stage) -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        async with running(
+            [stage.launch(PROGRAMS["prometheus"], noting("p", f"echo up; {SLEEP}"))], stage.folder, stage.say
+        ):
+            await eventually(lambda: bool(stage.said), "it is up")
+            raise RuntimeError("mine")
+    assert caught.group_contains(RuntimeError, match="mine")
+    assert stage.processes() == []
+
+
+KILLED = """
+import asyncio, sys
+from pathlib import Path
+from pocket_agent.monitoring import launcher
+from pocket_agent.monitoring.launcher import PROGRAMS, Launch, running
+
+async def main():
+    launcher._END_SECONDS = 0.3
+    folder = Path(sys.argv[1])
+    there = [(Launch(PROGRAMS[name], 0, ()), str(folder / f"{name}.sh")) for name in ("prometheus", "alertmanager")]
+    async with running(there, folder, lambda name, line: print(name, line, flush=True)):
+        await asyncio.sleep(1000)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+async def test_nothing_outlives_who_started_it_not_even_when_that_is_killed(stage: Stage, stubborn: bool) -> None:
+    child = "sh -c 'echo $$ > child.pid; exec sleep 1000' & "
+    deaf = "trap '' TERM; " if stubborn else ""
+    stage.launch(PROGRAMS["prometheus"], noting("p", deaf + child + "echo up; while :; do sleep 0.05; done"))
+    stage.launch(PROGRAMS["alertmanager"], noting("a", f"echo up; {SLEEP}"))
+    starter = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", KILLED, str(stage.folder), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert starter.stdout is not None
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            assert {await starter.stdout.readline() for _ in range(2)} == {b"prometheus up\n", b"alertmanager up\n"}
+            await eventually(lambda: len(stage.processes()) == 3, "all three are there")
+            reapers = [
+                process for process in psutil.Process(starter.pid).children() if "reaper" in " ".join(process.cmdline())
+            ]
+            assert len(reapers) == 1
+    finally:
+        starter.kill()
+        await starter.wait()
+    await eventually(lambda: stage.processes() == [], "all three are gone")
+    await eventually(lambda: not any(map(alive, reapers)), "so is the reaper")
+
+
+def test_debians_names_are_known(tmp_path: Path) -> None:
+    launches = read_rendered(tmp_path)
+    debian = {"prometheus", "prometheus-alertmanager", "prometheus-node-exporter"}
+    there, absent = installed(launches, lambda name: f"/usr/bin/{name}" if name in debian else None)
+    assert [path for _, path in there] == [
+        "/usr/bin/prometheus",
+        "/usr/bin/prometheus-alertmanager",
+        "/usr/bin/prometheus-node-exporter",
+    ]
+    assert [launch.program.name for launch in absent] == ["blackbox_exporter", "grafana"]
+
+
+def read_rendered(folder: Path) -> list[Launch]:
+    (folder / FILE).write_text(defaults(folder).files[FILE])
+    return read_launches(folder)
+
+
+def test_the_ports_are_those_of_the_rendered_files(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text(texts(render(everything_changed(tmp_path)))[FILE])
+    found = {launch.program.name: launch.url for launch in read_launches(tmp_path)}
+    assert found == {
+        "prometheus": "http://127.0.0.1:19091",
+        "alertmanager": "http://127.0.0.1:19093",
+        "node_exporter": "http://127.0.0.1:19100",
+        "blackbox_exporter": "http://127.0.0.1:19115",
+        "grafana": "http://127.0.0.1:13000",
+    }
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"prometheus": 1}', '{"prometheus": {"port": 1}}', '{"rm": {"port": 1, "flags": []}}']
+)
+def test_a_damaged_file_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / FILE).write_text(content)
+    with pytest.raises(FileOperationError, match=f"{FILE} cannot be used"):
+        read_launches(tmp_path)
+
+
+def test_where_nothing_was_rendered_it_is_said_how(tmp_path: Path) -> None:
+    with pytest.raises(FileOperationError, match="pocket-agent monitoring render"):
+        read_launches(tmp_path)
+
+
+def test_taken_ports_are_told_with_their_settings_and_who_has_them() -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        free = Launch(PROGRAMS["node_exporter"], free_port(), ())
+        with pytest.raises(ConfigurationError) as caught:
+            refuse_taken_ports(
+                [Launch(PROGRAMS["prometheus"], port, ()), free, Launch(PROGRAMS["alertmanager"], port, ())]
+            )
+    lines = caught.value.message.splitlines()
+    assert lines[1].startswith(f"  monitoring.prometheus_port: port {port} is taken by ")
+    assert lines[1].endswith(f"(process {os.getpid()})")
+    assert lines[2].startswith("  monitoring.alertmanager_port: ")
+    assert "monitoring.node_port" not in caught.value.message
+
+
+def test_free_ports_are_fine() -> None:
+    refuse_taken_ports(
+        [Launch(PROGRAMS["prometheus"], free_port(), ()), Launch(PROGRAMS["alertmanager"], free_port(), ())]
+    )
+
+
+async def test_grafana_finds_the_dashboards_where_they_are(stage: Stage) -> None:
+    for path, text in defaults(stage.folder).files.items():
+        if path.startswith("grafana/provisioning"):
+            (stage.folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (stage.folder / path).write_text(text)
+    async with running([stage.launch(PROGRAMS["grafana"], "exit 0")], stage.folder, stage.say) as ended:
+        await ended.get()
+    own = stage.folder / DATA / "grafana" / "provisioning"
+    assert f"path: {stage.folder}/grafana/dashboards" in (own / "dashboards" / "pocket-agent.yml").read_text()
+    assert (own / "datasources" / "pocket-agent.yml").exists()
+    rendered = json.loads(defaults(stage.folder).files[FILE])["grafana"]["flags"]
+    assert f"cfg:paths.provisioning={DATA}/grafana/provisioning" in rendered
+
+
+def test_signals_are_named() -> None:
+    assert str(Ended("x", -signal.SIGTERM)) == "x was killed by SIGTERM"
