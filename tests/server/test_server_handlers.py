@@ -1075,3 +1075,22 @@ async def test_health_tells_nobody_else_which_projects_there_are(room: Room, mon
     assert "waits although it could run" in shown
     assert project_id not in shown
     assert CONVERSATION not in shown
+
+
+async def test_large_frames_are_announced_to_clients_that_want_that(room: Room) -> None:
+    project = await room.project(entries=1, size=100_000)
+    async with room.wire() as wire, room.wire() as other:
+        await wire.ask("watch", {"announce": True})
+        seen = []
+        for one in (wire, other):
+            await one.send({"type": "project_join", "project_id": project.state.project.id, "data": {"since": 0}})
+            frames = [await one.frame()]
+            while "offset" not in frames[-1]:
+                frames.append(await one.frame())
+            seen.append(frames)
+        announced, plain = seen
+        (at,) = [at for at, frame in enumerate(announced) if frame["type"] == "incoming"]
+        data = announced[at]["data"]
+        assert data["bytes"] > 100_000
+        assert at < len(announced) - 1 <= at + data["frames"], "the large frame is one of those announced"
+        assert all(frame["type"] != "incoming" for frame in plain)

@@ -207,8 +207,8 @@ class Handlers:
                 reply = session.state.view()
             case message.ProjectList():
                 reply = self._project_list(connection)
-            case message.Watch(away=away):
-                connection.away = away
+            case message.Watch(away=away, announce=announce):
+                connection.away, connection.announces = away, announce
                 self._hub.watchers[connection] = None
                 reply = self._watch(connection)
             case message.PathComplete(path=path):

@@ -180,10 +180,12 @@ export interface ExecutionList {
 /**
  * Hear of the state and the approvals of all projects, joined or not; while `away`, nobody looks at this client.
  *
- * People are then notified as if it were not connected. Who asks again says anew whether somebody looks.
+ * People are then notified as if it were not connected. Who asks again says anew whether somebody looks. With
+ * `announce`, `incoming` is sent before large frames, for clients that see nothing of a frame until all of it arrived.
  */
 export interface Watch {
   readonly away?: boolean;
+  readonly announce?: boolean;
 }
 
 /** List the directories to which the path of a new project may go on; an empty path tells where to begin. */
@@ -276,6 +278,12 @@ export interface ChallengeData {
 /** Reply to `prove`: the page is in as this device, and may send requests. */
 export interface ProvedData {
   readonly device_id: string;
+}
+
+/** The next `frames` frames have `bytes` bytes together, more than 16 KiB; only for `watch` with `announce`. */
+export interface IncomingData {
+  readonly bytes: number;
+  readonly frames: number;
 }
 
 /**
@@ -1005,6 +1013,7 @@ export interface Replies {
 export interface Pushes {
   readonly challenge: ChallengeData;
   readonly prove: ProvedData;
+  readonly incoming: IncomingData;
   readonly project_state: ProjectStateData;
   readonly project_list_response: ProjectListData;
   readonly project_deleted: ProjectDeletedData;
