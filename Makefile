@@ -25,7 +25,7 @@ checks:
 	scripts/web test
 
 checks-logged:
-	@$(MAKE) --no-print-directory --jobs=1 checks >build/checks.log 2>&1
+	@$(MAKE) --no-print-directory checks >build/checks.log 2>&1
 
 tests:
 	.venv/bin/pytest -n 4 --dist worksteal $(PYTEST)
