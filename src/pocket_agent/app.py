@@ -199,6 +199,7 @@ async def _serve(
                 settings,
                 observed.loop,
                 observed.conditions,
+                observer,
                 confined=not context.confinement.reason,
             )
             health = Health(inspector.checks(), settings.health, observer)

@@ -85,6 +85,15 @@ class SettingIgnored:
 
 
 @dataclass(frozen=True, slots=True)
+class CliVulnerable:
+    """Published security advisories affect the Claude Code CLI; `reason` names the version that fixes them."""
+
+    version: str
+    advisories: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class HealthChanged:
     """A health check gives another status than before (None: its first)."""
 
@@ -440,6 +449,7 @@ Event = (
     | SettingsReloaded
     | SettingsRefused
     | SettingIgnored
+    | CliVulnerable
     | HealthChanged
     | ConnectionOpened
     | ConnectionRejected

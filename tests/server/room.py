@@ -172,7 +172,7 @@ class Room:
         self.projects = Projects(store, self.hub, context, settings, observer)
         # The loop's lag is not measured here: this machine's load is no fault of a test.
         self.loop = LoopMonitor()
-        self.inspector = Inspector(store, installer, self.projects, settings, self.loop, conditions)
+        self.inspector = Inspector(store, installer, self.projects, settings, self.loop, conditions, observer)
         self.health = Health(self.inspector.checks(), settings.health, observer)
         self.core = CoreCollector(self.hub, self.projects, store, self.losses, self.metrics, settings, self.loop.lags)
         overview = Overview(self.projects, self.inspector, self.health, self.core, incidents, slowest)

@@ -13,7 +13,7 @@ from pocket_agent import events
 from pocket_agent.claude.installation import Installer
 from pocket_agent.config.settings import Settings
 from pocket_agent.errors import PocketAgentError
-from pocket_agent.events import CertificateLoaded, Event, ExecutionDelayed
+from pocket_agent.events import CertificateLoaded, Event, ExecutionDelayed, Observer
 from pocket_agent.observability.health import Check
 from pocket_agent.observability.loop import WINDOW_SECONDS, LoopMonitor
 from pocket_agent.projects import Projects
@@ -81,6 +81,7 @@ class Inspector:
         settings: Settings,
         loop: LoopMonitor,
         conditions: Conditions,
+        observer: Observer,
         *,
         confined: bool = True,
     ) -> None:
@@ -92,6 +93,7 @@ class Inspector:
         self._settings = settings
         self._loop = loop
         self._conditions = conditions
+        self._observer = observer
         self._confined = confined
         self._idle_since: dict[str, float] = {}
 
@@ -112,8 +114,13 @@ class Inspector:
         except PocketAgentError:
             self.claude = ClaudeFigures(available=False, version=None, demo=self._settings.demo)
             raise
+        vulnerability = found.vulnerability
+        if vulnerability and found.version is not None and found.version != self.claude.version:
+            ids = tuple(advisory.id for advisory in found.advisories)
+            self._observer.emit(events.CliVulnerable(found.version, ids, vulnerability))
         self.claude = ClaudeFigures(available=True, version=found.version, demo=self._settings.demo)
-        return CheckData("healthy", None if self._confined else "Agents are not confined (claude.confinement).")
+        unconfined = "" if self._confined else "Agents are not confined (claude.confinement)."
+        return CheckData("healthy", " ".join(filter(None, (unconfined, vulnerability))) or None)
 
     async def _disk(self) -> CheckData:
         self.free_bytes = free = await in_thread(self._store.free_bytes, "health-disk")

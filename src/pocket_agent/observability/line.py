@@ -74,6 +74,11 @@ def _setting_ignored(event: events.SettingIgnored) -> Line:
     return Line("warning", "setting ignored", {"setting": event.setting, "reason": masked(event.reason)})
 
 
+def _cli_vulnerable(event: events.CliVulnerable) -> Line:
+    fields = {"claude_version": event.version, "advisories": event.advisories, "reason": event.reason}
+    return Line("warning", "claude vulnerable", fields)
+
+
 def _health_changed(event: events.HealthChanged) -> Line:
     fields = {"check": event.check, "status": event.status, "previous": event.previous, "message": event.message}
     return Line("info" if event.status == "healthy" else "warning", "health changed", fields)
@@ -291,6 +296,7 @@ LINES: Final[Mapping[type[Event], Callable[[Any], Line]]] = {
     events.SettingsReloaded: _settings_reloaded,
     events.SettingsRefused: _settings_refused,
     events.SettingIgnored: _setting_ignored,
+    events.CliVulnerable: _cli_vulnerable,
     events.HealthChanged: _health_changed,
     events.ConnectionOpened: _connection_opened,
     events.ConnectionRejected: _connection_rejected,

@@ -223,6 +223,7 @@ UNMETERED: Final[Mapping[type[Event], str]] = {
     events.ServerStopped: "the scrapes have ended",
     events.ListenersOpened: "the settings tell it",
     events.MetricsServed: "the scrapes begin",
+    events.CliVulnerable: "an operator has to read the ids, in the log and by the doctor",
     events.SettingIgnored: "a person has to read the reason, in the log",
     events.DevicePaired: "rare, and a person's own deed; the log and the audit log tell it",
     events.DeviceRevoked: "rare, and a person's own deed; the log and the audit log tell it",

@@ -137,6 +137,7 @@ UNTRACED: Final[Mapping[type[Event], str]] = {
     events.SettingsReloaded: _NO_EXECUTION,
     events.SettingsRefused: _NO_EXECUTION,
     events.SettingIgnored: _NO_EXECUTION,
+    events.CliVulnerable: _NO_EXECUTION,
     events.HealthChanged: _NO_EXECUTION,
     events.ConnectionOpened: _NO_EXECUTION,
     events.ConnectionRejected: _NO_EXECUTION,
