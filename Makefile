@@ -25,7 +25,7 @@ checks:
 	scripts/web test
 
 checks-logged:
-	@$(MAKE) --no-print-directory --jobs=1 checks >build/checks.log 2>&1
+	@$(MAKE) --no-print-directory checks >build/checks.log 2>&1
 
 tests:
 	.venv/bin/pytest -n 4 --dist worksteal $(PYTEST)
@@ -45,7 +45,7 @@ fuzz: setup-tests ## frames, HTTP and settings that nobody has thought of, for l
 	FUZZ_EXAMPLES=$(or $(FUZZ),5000) .venv/bin/pytest -n 2 tests/fuzz --timeout 0
 
 soak: setup-tests ## tests marked soak (repetition, floods, alerts end to end), then kills at random points for SOAK seconds
-	.venv/bin/pytest -n 2 -m soak $(PYTEST)
+	.venv/bin/pytest -n 2 --dist loadfile -m soak $(PYTEST)
 	SOAK_SECONDS=$(or $(SOAK),300) .venv/bin/pytest -s tests/soak --timeout 0
 
 audit: ## known holes in what is pinned (asks services on the network, so no test does it)

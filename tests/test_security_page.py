@@ -6,6 +6,7 @@ from typing import Final
 
 import pytest
 
+from pocket_agent.claude.installation import ADVISORIES, MINIMUM_VERSION
 from pocket_agent.config import load_settings
 from pocket_agent.config.leaf import LEAVES
 from tests.harness import manual
@@ -75,6 +76,15 @@ def test_the_hardened_settings_can_be_used(tmp_path: Path) -> None:
     settings = load_settings(config=file, environ={"HOME": str(tmp_path)}, flags={}).settings
     assert settings.claude.setting_sources == ("user",)
     assert settings.projects.allowed_roots == (tmp_path / "code",)
+
+
+def test_the_page_lists_the_advisories_of_the_cli_that_are_checked() -> None:
+    rows = [f"| {one.id} ({one.cve}) | {'.'.join(map(str, one.fixed))} | {one.what} |" for one in ADVISORIES]
+    assert re.findall(r"^\| GHSA.*", TEXT, re.MULTILINE) == rows
+    assert f"older than {'.'.join(map(str, MINIMUM_VERSION))} is refused" in TEXT
+    excluded = re.findall(r"\bGHSA[-0-9a-z]+, ([0-9.]+[0-9])", TEXT)
+    assert excluded
+    assert all(tuple(map(int, fixed.split("."))) < MINIMUM_VERSION for fixed in excluded)
 
 
 def test_where_to_report_is_nobodys_address() -> None:

@@ -192,6 +192,15 @@ class SettingIgnored(Event):
     reason: Annotated[str, LogField(redacted=True)]
 
 
+@logged("warning", "claude vulnerable")
+class CliVulnerable(Event):
+    """Published security advisories affect the Claude Code CLI; `reason` names the version that fixes them."""
+
+    version: Annotated[str, LogField("claude_version")]
+    advisories: tuple[str, ...]
+    reason: str
+
+
 @logged("info", "health changed", warning_if=lambda event: event.status != "healthy")
 class HealthChanged(Event):
     """A health check has another status than before (None: its first)."""

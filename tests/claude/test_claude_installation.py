@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pocket_agent.claude.installation import Answer, Installer, ask_version
+from pocket_agent.claude.installation import ADVISORIES, MINIMUM_VERSION, Answer, Installation, Installer, ask_version
 from pocket_agent.errors import ClaudeNotFoundError
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.claude import require_claude
@@ -107,6 +107,22 @@ async def test_a_cli_that_is_too_old_is_refused(tmp_path: Path) -> None:
         await installer.find()
     program(tmp_path / "claude", "echo '2.2.0 (Claude Code)'")
     assert (await installer.find()).version == "2.2.0"
+
+
+def test_a_version_with_published_advisories_names_them_and_the_version_that_fixes_all() -> None:
+    assert all(advisory.fixed > MINIMUM_VERSION for advisory in ADVISORIES), "the floor excludes what was fixed before"
+    assert Installation(Path("claude"), ".".join(map(str, MINIMUM_VERSION))).advisories == ADVISORIES
+    for version, count, fixed in (
+        ("2.1.127", 6, "2.1.260"),
+        ("2.1.163", 2, "2.1.260"),
+        ("2.1.260", 0, ""),
+        (None, 0, ""),
+    ):
+        found = Installation(Path("claude"), version)
+        assert len(found.advisories) == count, version
+        assert fixed in found.vulnerability
+        assert all(advisory.id in found.vulnerability for advisory in found.advisories)
+        assert bool(found.vulnerability) == bool(count)
 
 
 async def test_the_version_is_asked_once_until_the_program_changes(tmp_path: Path) -> None:

@@ -98,7 +98,8 @@ def blind(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("blind")
 async def test_without_pidfds_the_end_is_noticed_by_looking(start: Start, spool: Spool) -> None:
-    child = await start(ECHO)
+    # The interpreter's own handler can miss a signal that comes just before it reads.
+    child = await start(ECHO.replace("for line", "signal.signal(signal.SIGINT, signal.SIG_DFL)\nfor line"))
     writer = SpoolWriter(spool)
     await writer.write(b"x\n")
     await lines(spool, 1)
@@ -107,7 +108,7 @@ async def test_without_pidfds_the_end_is_noticed_by_looking(start: Start, spool:
     assert adopted is not None
     child.interrupt_signal()
     async with asyncio.timeout(DEADLINE_SECONDS):
-        assert await child.wait() in {1, -signal.SIGINT}
+        assert await child.wait() == -signal.SIGINT
         assert await adopted.wait() is None
     assert not psutil.pid_exists(child.pid)
 

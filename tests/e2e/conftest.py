@@ -1,12 +1,15 @@
-"""One server with the real CLI for all stories that leave it as they found it."""
+"""One server with the real CLI, and one browser, for all tests that leave them as they found them."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from playwright.async_api import Browser
+from tests.harness.browser import browsing
 from tests.harness.claude import require_claude
 from tests.harness.recorder import RecordingModel
 from tests.harness.scene import Stage
+from tests.harness.screen import BUILD
 from tests.harness.server import running_server
 
 from pocket_agent.demo.demo_process import child_environment
@@ -37,3 +40,12 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
             yield Stage(server, model)
     finally:
         await model.stop()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """A real browser; each test opens contexts of its own, and closes them."""
+    if not BUILD.exists():
+        pytest.fail("the web client is not built: run scripts/web")
+    async with browsing() as opened:
+        yield opened

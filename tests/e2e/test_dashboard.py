@@ -6,25 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, ViewportSize, expect
-from tests.harness.browser import DESKTOP, PHONE, WAIT_MS, browsing, page_of, violations
+import pytest_asyncio
+from playwright.async_api import Browser, Page, ViewportSize, expect
+from tests.harness.browser import DESKTOP, PHONE, WAIT_MS, page_of, violations
 from tests.harness.claude import require_claude
 from tests.harness.follow import eventually, until
 from tests.harness.font import LARGE, SMALL
 from tests.harness.server import ServerProcess, running_server
-from tests.harness.tool import ROOT
 
 from pocket_agent.client import Client
 from pocket_agent.errors import InvalidPathError
 
-BUILD = ROOT / "src" / "pocket_agent" / "web" / "index.html"
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def server(tmp_path: Path) -> AsyncIterator[ServerProcess]:
     """A server that lets everybody on this machine in, with the real CLI."""
-    if not BUILD.exists():
-        pytest.fail("the web client is not built: run scripts/web")
     env = {"PA_CLAUDE_BINARY": str(require_claude()), "PA_METRICS_ENABLED": "false"}
     async with running_server(tmp_path, env=env, flags=["--demo", "--no-auth"]) as started:
         yield started
@@ -32,11 +30,11 @@ async def server(tmp_path: Path) -> AsyncIterator[ServerProcess]:
 
 @contextlib.asynccontextmanager
 async def dashboard(
-    server: ServerProcess, size: ViewportSize = DESKTOP, font: bytes | None = None
+    browser: Browser, server: ServerProcess, size: ViewportSize = DESKTOP, font: bytes | None = None
 ) -> AsyncIterator[Page]:
     """The page, once it is live and has drawn its charts."""
     url = f"http://127.0.0.1:{server.port}/dashboard"
-    async with browsing() as browser, page_of(browser, url, size, font=font) as page:
+    async with page_of(browser, url, size, font=font) as page:
         await live(page)
         await page.wait_for_selector("[data-panel=cost] canvas", timeout=WAIT_MS)
         yield page
@@ -76,10 +74,10 @@ async def asked(client: Client, kind: str, **data: object) -> dict[str, Any]:
     return reply
 
 
-async def test_what_it_shows_is_what_the_server_says(server: ServerProcess, tmp_path: Path) -> None:
+async def test_what_it_shows_is_what_the_server_says(server: ServerProcess, browser: Browser, tmp_path: Path) -> None:
     async with server.client() as client:
         project_id = await session(client, tmp_path / "shop")
-        async with dashboard(server) as page:
+        async with dashboard(browser, server) as page:
             stats = await asked(client, "server_stats")
             await tile(page, "executions", "2")
             await tile(page, "success", "100 %")
@@ -119,8 +117,8 @@ async def test_what_it_shows_is_what_the_server_says(server: ServerProcess, tmp_
             await expect(page.locator(".about")).to_contain_text(overview["version"])
 
 
-async def test_it_follows_what_happens(server: ServerProcess, folder: Path) -> None:
-    async with server.client() as client, dashboard(server) as page:
+async def test_it_follows_what_happens(server: ServerProcess, browser: Browser, folder: Path) -> None:
+    async with server.client() as client, dashboard(browser, server) as page:
         await tile(page, "executions", "0")
         await expect(page.locator("[data-panel=errors]")).to_contain_text("None in this time.")
         project = await client.create_project(str(folder))
@@ -139,11 +137,11 @@ async def test_it_follows_what_happens(server: ServerProcess, folder: Path) -> N
         await expect(page.locator('[data-figure="executions.killed"]')).to_contain_text("/min", timeout=WAIT_MS)
 
 
-async def test_a_check_that_fails_says_so_with_its_runbook(server: ServerProcess) -> None:
+async def test_a_check_that_fails_says_so_with_its_runbook(server: ServerProcess, browser: Browser) -> None:
     server.env["PA_HEALTH_LOW_DISK"] = "1000TiB"
     await server.stop()
     await server.start()
-    async with dashboard(server) as page:
+    async with dashboard(browser, server) as page:
         await expect(page.locator(".problem")).to_contain_text("The server is degraded: Low disk space")
         link = page.locator("[data-check=disk] a")
         assert await link.get_attribute("href") == "/docs/runbooks/DiskSpaceLow"
@@ -153,11 +151,11 @@ async def test_a_check_that_fails_says_so_with_its_runbook(server: ServerProcess
 
 
 async def test_a_server_that_dies_is_shown_as_stale_and_one_that_is_back_is_live(
-    server: ServerProcess, tmp_path: Path
+    server: ServerProcess, browser: Browser, tmp_path: Path
 ) -> None:
     async with server.client() as client:
         await session(client, tmp_path / "shop")
-    async with dashboard(server) as page:
+    async with dashboard(browser, server) as page:
         await tile(page, "executions", "2")
         await server.kill()
         stale = page.locator(".stale-since")
@@ -171,8 +169,8 @@ async def test_a_server_that_dies_is_shown_as_stale_and_one_that_is_back_is_live
         await expect(page.locator('[data-figure="executions_hourly"] strong')).to_have_text("0", timeout=WAIT_MS)
 
 
-async def test_the_range_is_chosen_by_keyboard(server: ServerProcess) -> None:
-    async with dashboard(server) as page:
+async def test_the_range_is_chosen_by_keyboard(server: ServerProcess, browser: Browser) -> None:
+    async with dashboard(browser, server) as page:
         await page.locator("input[name=range]").first.focus()
         for label in ("1 h", "6 h", "24 h"):
             await page.keyboard.press("ArrowRight")
@@ -185,11 +183,11 @@ async def test_the_range_is_chosen_by_keyboard(server: ServerProcess) -> None:
     ("size", "theme", "letters"), [(PHONE, "dark", LARGE), (DESKTOP, "light", SMALL)], ids=["phone", "desktop"]
 )
 async def test_everybody_can_use_it(
-    server: ServerProcess, tmp_path: Path, size: ViewportSize, theme: str, letters: bytes
+    server: ServerProcess, browser: Browser, tmp_path: Path, size: ViewportSize, theme: str, letters: bytes
 ) -> None:
     async with server.client() as client:
         await session(client, tmp_path / "a-project-with-a-rather-long-name-that-has-to-wrap-somewhere")
-    async with dashboard(server, size, letters) as page:
+    async with dashboard(browser, server, size, letters) as page:
         await page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
         await tile(page, "executions", "2")
         assert await violations(page) == []
@@ -204,8 +202,8 @@ async def test_everybody_can_use_it(
         assert await violations(page) == []
 
 
-async def test_it_leaves_the_server_alone_when_it_is_left(server: ServerProcess) -> None:
-    async with dashboard(server) as page:
+async def test_it_leaves_the_server_alone_when_it_is_left(server: ServerProcess, browser: Browser) -> None:
+    async with dashboard(browser, server) as page:
         await page.locator("a[href='/settings']:visible").first.click()
         await expect(page.get_by_role("heading", name="Settings")).to_be_visible()
         frames: list[str] = []

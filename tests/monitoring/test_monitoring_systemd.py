@@ -148,6 +148,13 @@ def test_the_servers_unit_hides_what_no_agent_needs(tmp_path: Path) -> None:
         assert lines(unit, "PrivateDevices") == ["yes"]
 
 
+def test_the_servers_units_let_agents_be_confined(units: dict[str, str]) -> None:
+    """bubblewrap needs user and mount namespaces, all of mount(2), and a /proc with more than processes."""
+    for name in ("pocket-agent.service", "user/pocket-agent.service"):
+        for directive in ("RestrictNamespaces", "SystemCallFilter", "PrivateUsers", "ProcSubset"):
+            assert lines(units[name], directive) == [], (name, directive)
+
+
 def test_agents_survive_a_restart_of_the_server(units: dict[str, str]) -> None:
     for name in ("pocket-agent.service", "user/pocket-agent.service"):
         unit = units[name]

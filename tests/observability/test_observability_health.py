@@ -16,7 +16,7 @@ from pocket_agent.claude.installation import Installer
 from pocket_agent.config.settings import HealthSettings
 from pocket_agent.distribution import Distribution
 from pocket_agent.errors import FileOperationError, ResourceLimitError
-from pocket_agent.events import CertificateLoaded, ExecutionDelayed, ExecutionStarted, HealthChanged
+from pocket_agent.events import CertificateLoaded, CliVulnerable, ExecutionDelayed, ExecutionStarted, HealthChanged
 from pocket_agent.observability import health
 from pocket_agent.observability import health as module
 from pocket_agent.observability.health import (
@@ -277,12 +277,12 @@ async def room(tmp_path: Path) -> AsyncIterator[Room]:
 class ChecksBench:
     """An inspector of its own for a room, whose checks are asked directly."""
 
-    def __init__(self, room: Room, *, loop: LoopMonitor | None = None) -> None:
+    def __init__(self, room: Room, *, loop: LoopMonitor | None = None, binary: Path | None = None) -> None:
         self.conditions = CheckConditions()
-        binary = room.settings.claude.binary
+        binary = binary or room.settings.claude.binary
         self.installer = Installer(binary, (), {"PATH": "/usr/bin:/bin", "HOME": str(room.folder), "BENCH": "x"})
         self.inspector = HealthChecks(
-            room.store, self.installer, room.projects, room.settings, loop or LoopMonitor(), self.conditions
+            room.store, self.installer, room.projects, room.settings, loop or LoopMonitor(), self.conditions, room.seen
         )
 
     async def look(self, name: str) -> CheckData:
@@ -307,6 +307,18 @@ def locked(room: Room) -> Iterator[None]:
         other.execute("ROLLBACK")
     finally:
         other.close()
+
+
+async def test_a_cli_with_published_advisories_is_named_in_the_log_once(room: Room, tmp_path: Path) -> None:
+    binary = tmp_path / "vulnerable"
+    binary.write_text("#!/bin/sh\necho 2.1.179\n")
+    binary.chmod(0o700)
+    bench = ChecksBench(room, binary=binary)
+    for _ in range(2):
+        found = await bench.look("claude")
+        assert (found.status, "GHSA-gfvf-j8jh-jxxw" in (found.message or "")) == ("healthy", True)
+    (told,) = room.seen.of(CliVulnerable)
+    assert (told.version, told.advisories) == ("2.1.179", ("GHSA-gfvf-j8jh-jxxw",))
 
 
 async def test_storage_that_another_program_locks(tmp_path: Path) -> None:

@@ -150,6 +150,7 @@ SAMPLES: dict[str, Any] = {
     "direction": "all",
     "fork": True,
     "away": True,
+    "announce": True,
     "interval": 1.5,
     "range": 900,
     "prompt_id": "q",

@@ -11,6 +11,7 @@ import aiohttp
 import msgspec
 import pytest
 
+from pocket_agent.claude.installation import Installation
 from pocket_agent.errors import ForbiddenError, PocketAgentError, ValidationError
 from pocket_agent.events import EpochRenewed
 from pocket_agent.model import Milliseconds
@@ -1046,16 +1047,39 @@ async def test_health_tells_nobody_else_which_projects_there_are(room: Room, mon
     project_id = session.state.project.id
     health = await room.report.health()
     stuck = CheckData("warning", f"Project {project_id}: execution {CONVERSATION} waits although it could run.")
-    found = msgspec.structs.replace(health, checks={**health.checks, "queue": stuck})
+    vulnerable = CheckData("healthy", Installation(Path("claude"), "2.1.120").vulnerability)
+    found = msgspec.structs.replace(health, checks={**health.checks, "queue": stuck, "claude": vulnerable})
 
     async def told() -> HealthCheckData:
         return found
 
     monkeypatch.setattr(room.report, "health", told)
     async with room.wire() as wire:
-        assert project_id in str((await wire.ask("health_check"))["data"]["checks"])
+        seen = str((await wire.ask("health_check"))["data"]["checks"])
+        assert project_id in seen
+        assert "GHSA-" in seen
     async with aiohttp.ClientSession() as http, http.get(f"{room.url}/health") as answer:
         shown = await answer.text()
     assert "waits although it could run" in shown
     assert project_id not in shown
     assert CONVERSATION not in shown
+    assert "GHSA-" not in shown
+
+
+async def test_large_frames_are_announced_to_clients_that_want_that(room: Room) -> None:
+    project = await room.project(entries=1, size=100_000)
+    async with room.wire() as wire, room.wire() as other:
+        await wire.ask("watch", {"announce": True})
+        seen = []
+        for one in (wire, other):
+            await one.send({"type": "project_join", "project_id": project.state.project.id, "data": {"since": 0}})
+            frames = [await one.frame()]
+            while "offset" not in frames[-1]:
+                frames.append(await one.frame())
+            seen.append(frames)
+        announced, plain = seen
+        (at,) = [at for at, frame in enumerate(announced) if frame["type"] == "incoming"]
+        data = announced[at]["data"]
+        assert data["bytes"] > 100_000
+        assert at < len(announced) - 1 <= at + data["frames"], "the large frame is one of those announced"
+        assert all(frame["type"] != "incoming" for frame in plain)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import psutil
 
@@ -27,6 +27,43 @@ MINIMUM_VERSION: Final = (2, 1, 100)
 
 2.0.0 ends at an empty line of its input, which a server writes to a process that it adopts.
 """
+
+
+class Advisory(NamedTuple):
+    """A published security advisory of the CLI. All of `ADVISORIES` affect `MINIMUM_VERSION`.
+
+    Attributes:
+        id: at https://github.com/anthropics/claude-code/security/advisories.
+        cve: its CVE number.
+        fixed: the first version that is not affected.
+        what: the hole in one line.
+    """
+
+    id: str
+    cve: str
+    fixed: tuple[int, int, int]
+    what: str
+
+
+ADVISORIES: Final = (
+    Advisory(
+        "GHSA-4vp2-6q8c-pvq2", "CVE-2026-46406", (2, 1, 128), "/copy writes to a known path that all users can read"
+    ),
+    Advisory(
+        "GHSA-5j29-h97v-84ch", "CVE-2026-103435", (2, 1, 129), "a link swapped in takes a write out of the project"
+    ),
+    Advisory(
+        "GHSA-7835-87q9-rgvv", "CVE-2026-55607", (2, 1, 163), "a git worktree runs programs outside the CLI's sandbox"
+    ),
+    Advisory("GHSA-fg94-h982-f3mm", "CVE-2026-54316", (2, 1, 163), "WebFetch may carry data to huggingface.co unasked"),
+    Advisory(
+        "GHSA-pq7j-f95f-qfcv", "CVE-2026-86063", (2, 1, 179), "a branch named like a pinned commit replaces a plugin"
+    ),
+    Advisory(
+        "GHSA-gfvf-j8jh-jxxw", "CVE-2026-103012", (2, 1, 260), "a stored API key leaves out an organization's policy"
+    ),
+)
+"""Those published until October 2026 that were fixed after `MINIMUM_VERSION`."""
 
 _VERSION: Final = re.compile(r"v?(\d+)\.(\d+)\.(\d+)\b")
 """What `claude --version` begins with: `2.1.330 (Claude Code)`."""
@@ -55,6 +92,25 @@ class Installation:
 
     path: Path
     version: str | None
+
+    @property
+    def advisories(self) -> tuple[Advisory, ...]:
+        """The published advisories that affect this version; none when the version is not known."""
+        if self.version is None:
+            return ()
+        version = _numbers(self.version)
+        return tuple(advisory for advisory in ADVISORIES if version < advisory.fixed)
+
+    @property
+    def vulnerability(self) -> str:
+        """What `advisories` says, in a sentence with the version that has all fixes; empty when none affects it."""
+        found = self.advisories
+        if not found:
+            return ""
+        fixed = _dotted(max(advisory.fixed for advisory in found))
+        ids = ", ".join(advisory.id for advisory in found)
+        known = f"Version {self.version} of the Claude Code CLI has known vulnerabilities ({ids})."
+        return f"{known} Update it to {fixed} or newer."
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,10 +240,18 @@ class _Known:
             ClaudeNotFoundError: it is too old.
         """
         found = self.answer.version
-        if found is not None and tuple(map(int, found.split("."))) < MINIMUM_VERSION:
-            oldest = ".".join(map(str, MINIMUM_VERSION))
+        if found is not None and _numbers(found) < MINIMUM_VERSION:
+            oldest = _dotted(MINIMUM_VERSION)
             raise ClaudeNotFoundError(f"The Claude Code CLI is version {found}; {oldest} or newer is needed. {ADVICE}")
         return Installation(self.fingerprint.path, found)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
 
 
 async def ask_version(binary: Path, environment: Mapping[str, str], *, seconds: float = _VERSION_SECONDS) -> Answer:

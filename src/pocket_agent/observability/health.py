@@ -271,6 +271,7 @@ class HealthChecks:
         settings: Settings,
         loop: LoopMonitor,
         conditions: CheckConditions,
+        observer: Observer,
         *,
         confined: bool = True,
     ) -> None:
@@ -282,6 +283,7 @@ class HealthChecks:
         self._settings = settings
         self._loop = loop
         self._conditions = conditions
+        self._observer = observer
         self._confined = confined
         self._idle_since: dict[str, float] = {}
 
@@ -302,8 +304,13 @@ class HealthChecks:
         except PocketAgentError:
             self.claude = ClaudeFigures(available=False, version=None, demo=self._settings.demo)
             raise
+        vulnerability = found.vulnerability
+        if vulnerability and found.version is not None and found.version != self.claude.version:
+            ids = tuple(advisory.id for advisory in found.advisories)
+            self._observer.emit(events.CliVulnerable(found.version, ids, vulnerability))
         self.claude = ClaudeFigures(available=True, version=found.version, demo=self._settings.demo)
-        return CheckData("healthy", None if self._confined else "Agents are not confined (claude.confinement).")
+        unconfined = "" if self._confined else "Agents are not confined (claude.confinement)."
+        return CheckData("healthy", " ".join(filter(None, (unconfined, vulnerability))) or None)
 
     async def _disk(self) -> CheckData:
         self.free_bytes = free = await in_thread(self._store.free_bytes, "health-disk")

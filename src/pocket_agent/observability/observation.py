@@ -149,7 +149,9 @@ class Observability:
         """
         settings = self._settings
         self._projects = projects
-        self.checks = HealthChecks(store, installer, projects, settings, self.loop, self._conditions, confined=confined)
+        self.checks = HealthChecks(
+            store, installer, projects, settings, self.loop, self._conditions, self.observer, confined=confined
+        )
         self.health = HealthMonitor(self.checks.checks(), settings.health, self.observer)
         self.exposition = Exposition(self.metrics.registry, self._collector(hub, projects, store))
         # Not the collector of the scrapes: each waits for its own answer from the disk.

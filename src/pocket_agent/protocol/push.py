@@ -515,6 +515,13 @@ class ProvedData(Struct, frozen=True):
     device_id: str
 
 
+class IncomingData(Struct, frozen=True):
+    """The next `frames` frames have `bytes` bytes together, more than 16 KiB; only for `watch` with `announce`."""
+
+    bytes: int
+    frames: int
+
+
 class ConnectionFigures(Struct, frozen=True):
     """Connections now, and how many there may be."""
 
@@ -690,6 +697,7 @@ class ErrorData(Struct, frozen=True, omit_defaults=True):
 PUSHES: Final[Mapping[str, type[Struct]]] = {
     "challenge": ChallengeData,
     "prove": ProvedData,
+    "incoming": IncomingData,
     "project_state": ProjectStateData,
     "project_deleted": ProjectDeletedData,
     "project_joined": SubscribersData,

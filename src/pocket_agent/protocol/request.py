@@ -360,10 +360,12 @@ class ExecutionList(Request, frozen=True):
 class Watch(Request, frozen=True):
     """Hear of the state and the approvals of all projects, joined or not; while `away`, nobody looks at this client.
 
-    People are then notified as if it were not connected. Who asks again says anew whether somebody looks.
+    People are then notified as if it were not connected. Who asks again says anew whether somebody looks. With
+    `announce`, `incoming` is sent before large frames, for clients that see nothing of a frame until all of it arrived.
     """
 
     away: bool = False
+    announce: bool = False
 
 
 @_request(push.PathCompleteData, Need.OWN, "project", waits=True, repeatable=True, audited=False)

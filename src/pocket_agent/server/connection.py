@@ -25,7 +25,7 @@ from pocket_agent.events import (
 from pocket_agent.hub import Channel, Cursor, GapError, Hub
 from pocket_agent.model import Device, ProjectId
 from pocket_agent.protocol.frame import deflate, encode_data, encode_frame, websocket_frame
-from pocket_agent.protocol.push import ErrorData
+from pocket_agent.protocol.push import ErrorData, IncomingData
 from pocket_agent.protocol.request import ClientFrame, decode, request_id_of
 from pocket_agent.server.feed import Feed
 from pocket_agent.server.peer import Peer
@@ -48,6 +48,8 @@ _PLACE_BYTES: Final = 256 * 1024
 """A large request counts for so many as fill its size, so that those under way bound the memory that they take."""
 _DEFLATE_BYTES: Final = 1024
 """A page of history below this is not worth compressing."""
+_ANNOUNCED_BYTES: Final = 16 * 1024
+"""More than this at once is announced to clients that want that: 4 s on a link of 4 kB/s."""
 _LINGER_SECONDS: Final = 30.0
 """How long a client that is closed has to take what waits for it, and the code of the close behind that."""
 _POLL_SECONDS: Final = (0.001, 0.05)
@@ -111,6 +113,7 @@ class Connection:
         self.cursors: dict[ProjectId, Cursor] = {}
         self.feeds: dict[str, Feed] = {}
         self.away = False
+        self.announces = False
         self._socket = socket
         self._transport = transport
         self._hub = hub
@@ -149,9 +152,11 @@ class Connection:
         return self._transport.get_write_buffer_size() > self._limit
 
     def write(self, data: bytes, frames: int) -> None:
-        """Hand whole frames to the transport."""
+        """Hand whole frames to the transport, behind an announcement where the client wants that of so many bytes."""
         if self._transport.is_closing():
             return
+        if self.announces and len(data) > _ANNOUNCED_BYTES:
+            self.send("incoming", IncomingData(len(data), frames))
         self._transport.write(data)
         self._written += len(data)
         self._hub.sent += frames

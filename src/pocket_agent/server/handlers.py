@@ -217,7 +217,7 @@ class Handlers:
 
     @_handles(message.Watch)
     async def _watch(self, call: _Call, request: message.Watch) -> Reply:
-        call.connection.away = request.away
+        call.connection.away, call.connection.announces = request.away, request.announce
         self._hub.watchers[call.connection] = None
         return self._watched(call.connection)
 

@@ -174,6 +174,7 @@ async def test_a_question_of_the_agent_is_answered_by_choosing(stage: Stage, bro
         await expect(card.get_by_label("Daily")).to_be_checked()
         await expect(card.locator(":checked")).to_have_count(2)
         await expect(card).to_contain_text("Answer: Hourly")
+        await expect(card.locator(".question.answered")).to_have_count(2)
     assert stage.model.saw("PostgreSQL")
     assert stage.model.saw("Daily, Hourly")
 

@@ -1,12 +1,15 @@
 """What phones, poor networks and other scripts do to the page: keyboards, the back gesture, compositions, outages."""
 
+import re
 from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, ViewportSize, expect
 from tests.harness.browser import PHONE, WAIT_MS, page_of
+from tests.harness.follow import stored
 from tests.harness.scene import Stage
-from tests.harness.screen import pairing_code, screen
+from tests.harness.screen import BUILD, pairing_code, screen, told
+from tests.harness.server import running_server, write_standin
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -175,16 +178,101 @@ async def test_no_page_flashes_in_another_theme(stage: Stage, browser: Browser) 
 
 
 async def test_another_version_of_the_page_is_offered(stage: Stage, browser: Browser) -> None:
+    page = BUILD.read_text("utf-8")
     async with screen(browser, stage.server) as seen:
-        await expect(seen.page.get_by_text("another version")).to_have_count(0)
-        await seen.page.evaluate("""() => {
-            const real = fetch;
-            fetch = async (path, ...more) => path === '/' ? new Response('src="/assets/index-other.js"')
-                : real(path, ...more);
-            dispatchEvent(new Event('offline'));
-        }""")
-        await expect(seen.page.get_by_text("The server has another version of this page.")).to_be_visible(
-            timeout=WAIT_MS
-        )
-        await seen.button("Load it").click()
-        await expect(seen.page.get_by_text("another version")).to_have_count(0, timeout=WAIT_MS)
+        offer = seen.page.get_by_text("The server has another version of this page.")
+        for kind in ("js", "css"):
+            changed = re.sub(rf"(/assets/index-)[\w-]+(\.{kind})", r"\1other\2", page)
+            assert changed != page
+            await expect(offer).to_have_count(0)
+            await seen.page.evaluate(
+                """(page) => {
+                    const real = fetch;
+                    fetch = async (path, ...more) => path === '/' ? new Response(page) : real(path, ...more);
+                    dispatchEvent(new Event('offline'));
+                }""",
+                changed,
+            )
+            await expect(offer).to_be_visible(timeout=WAIT_MS)
+            await seen.button("Load it").click()
+            await expect(offer).to_have_count(0, timeout=WAIT_MS)
+
+
+async def test_a_late_stop_and_what_becomes_of_the_queue(stage: Stage, browser: Browser, folder: Path) -> None:
+    async with stage.server.client() as client, screen(browser, stage.server) as seen:
+        project = await client.create_project(str(folder))
+        await seen.open(project.id)
+        await seen.send("demo:slow=60s first")
+        await expect(seen.page.locator(".said.live")).to_contain_text("00002", timeout=WAIT_MS)
+        await seen.page.context.set_offline(True)
+        await expect(seen.page.locator(".stream.offline")).to_be_visible(timeout=WAIT_MS)
+        await seen.button("Stop").click()
+        await client.kill(project.id)
+        second = await client.execute(project.id, "demo:slow=60s second")
+        await seen.page.context.set_offline(False)
+        await seen.is_live()
+        # The server refuses the stop of an execution that has ended, and the later one goes on.
+        await expect(seen.page.locator(".toast.danger")).to_be_visible(timeout=WAIT_MS)
+        await expect(seen.page.locator(".said.live")).to_contain_text("00002", timeout=WAIT_MS)
+        running = [one for one in (await client.executions(project.id)).executions if one.status == "running"]
+        assert [one.execution_id for one in running] == [second.execution_id]
+        # Drop empties the queue; nothing of it runs.
+        for prompt in ("third", "fourth"):
+            await seen.send(prompt)
+        await expect(seen.queue).to_have_count(2, timeout=WAIT_MS)
+        await seen.button("Stop").click()
+        hold = seen.page.get_by_label("The queue is on hold")
+        await hold.get_by_role("button", name="Drop").click()
+        await expect(seen.queue).to_have_count(0)
+        await expect(hold).to_have_count(0)
+        await seen.is_idle()
+        prompts = [one.words for one in told(await stored(client, project.id)) if one.kind == "prompt"]
+        assert prompts == ["demo:slow=60s first", "demo:slow=60s second"]
+
+
+async def test_a_prompt_that_is_sent_while_older_entries_are_read_is_shown(
+    stage: Stage, browser: Browser, folder: Path
+) -> None:
+    async with stage.server.client() as client, screen(browser, stage.server, size=PHONE) as seen:
+        await seen.open((await client.create_project(str(folder))).id)
+        for number in (1, 2):
+            await seen.send("demo:markdown")
+            await expect(seen.page.locator(".row-result")).to_have_count(number, timeout=WAIT_MS)
+        await seen.page.locator(".list").evaluate("(list) => { list.scrollTop = 0; }")
+        await expect(seen.button("Newest")).to_be_visible()
+        await seen.send("demo:text from above")
+        await expect(seen.page.get_by_text("demo:text from above")).to_be_in_viewport()
+        await expect(seen.button("Newest")).to_have_count(0)
+
+
+async def test_the_first_steps_with_the_demo_model_and_without_the_cli(
+    browser: Browser, tmp_path: Path, folder: Path
+) -> None:
+    binary = tmp_path / "missing" / "claude"
+    async with (
+        running_server(tmp_path, env={"PA_CLAUDE_BINARY": str(binary)}, flags=["--demo"]) as server,
+        server.client() as client,
+        screen(browser, server, size=PHONE) as seen,
+    ):
+        await seen.open((await client.create_project(str(folder))).id)
+        await expect(seen.page.get_by_text("The demo model is in use: a script, not an AI.")).to_be_visible()
+        examples = seen.page.get_by_label("Examples").get_by_role("button")
+        assert all(words.startswith("demo:") for words in await examples.all_inner_texts())
+        await examples.filter(has_text="demo:markdown").click()
+        await expect(seen.prompt_field).to_have_value("demo:markdown")
+        await seen.send("one word")
+        refused = seen.queue.filter(has_text="one word")
+        await expect(refused).to_contain_text("npm install")
+        await expect(refused).to_contain_text("PA_CLAUDE_BINARY")
+        await seen.cuts_no_text()
+        await seen.has_controls_for_fingers()
+        await refused.get_by_role("button", name="Take back").click()
+        await expect(seen.prompt_field).to_have_value("one word")
+        await expect(seen.queue).to_have_count(0)
+        await seen.send("another")
+        await expect(seen.queue).to_contain_text("npm install")
+        binary.parent.mkdir()
+        write_standin(binary.parent)
+        await seen.button("Try again").click()
+        await seen.says("another")
+        await expect(seen.queue).to_have_count(0)

@@ -69,6 +69,13 @@ async def test_one_that_is_too_old(tmp_path: Path) -> None:
     assert (finding.status, f"version 1.0.0; {oldest} or newer is needed" in finding.message) == ("failed", True)
 
 
+async def test_one_with_known_vulnerabilities(tmp_path: Path) -> None:
+    finding = (await look(program(tmp_path, "echo 2.1.179"), tmp_path, path=os.environ["PATH"])).of("claude")
+    assert finding.status == "warning"
+    assert "version 2.1.179: GHSA-gfvf-j8jh-jxxw (CVE-2026-103012): a stored" in finding.message
+    assert "Update it to 2.1.260 or newer." in finding.fix
+
+
 async def test_one_that_crashes(tmp_path: Path) -> None:
     finding = (await look(program(tmp_path, "exit 3"), tmp_path)).of("claude")
     assert (finding.status, "ends with exit code 3" in finding.message) == ("failed", True)

@@ -178,14 +178,13 @@ export class Link {
     const socket = this.socket;
     if (socket === null || performance.now() - socket.heard < silenceMs) return;
     const asked = performance.now();
-    const wait = PROBE_MS + socket.patience;
     const look = (): void => {
       // What comes in meanwhile is before the answer.
-      const left = Math.max(asked, socket.heard) + wait - performance.now();
+      const left = Math.max(asked, socket.heard) + PROBE_MS + socket.patience - performance.now();
       if (left > 0) timer = setTimeout(look, left);
       else socket.close();
     };
-    let timer = setTimeout(look, wait);
+    let timer = setTimeout(look, PROBE_MS);
     const done = (): void => clearTimeout(timer);
     socket.request("server_stats", {}).then(done, done);
   }

@@ -29,14 +29,10 @@ const LOST: Readonly<Record<number, string>> = {
 
 export type RequestType = keyof Requests;
 
-/** Replies that hold all requests for an approval that wait, by their type; in bytes. */
-const LARGE_REPLIES: Readonly<Partial<Record<RequestType, number>>> = { watch: 262_144, project_join: 262_144 };
-/** Bytes a millisecond. */
+/** Bytes a millisecond; a slower link counts as dead. */
 const SLOWEST = 4;
 
 interface Pending {
-  /** The most bytes that are expected, beyond those of an ordinary reply. */
-  readonly bytes: number;
   readonly resolve: (frame: Frame) => void;
   readonly reject: (error: Error) => void;
 }
@@ -50,6 +46,8 @@ export class Socket {
   private readonly wire: Wire;
   private readonly onClose: (error: ConnectionLostError) => void;
   private readonly pending = new Map<string, Pending>();
+  /** What the server has announced and is not here yet. */
+  private incoming = { bytes: 0, frames: 0 };
   private readonly name = Math.random().toString(36).slice(2, 8);
   private number = 0;
   private closed: ConnectionLostError | null = null;
@@ -61,6 +59,11 @@ export class Socket {
       const frame = typeof data === "string" ? readFrame(data) : null;
       if (frame === null) return;
       this.proved = true;
+      if (frame.type === "incoming") {
+        this.incoming = { ...frame.data };
+        return;
+      }
+      this.incoming.frames -= 1;
       if (!this.settle(frame)) onFrame(frame);
     };
     this.onClose = onClose;
@@ -85,9 +88,7 @@ export class Socket {
     this.number += 1;
     const requestId = `${this.name}-${this.number}`;
     return new Promise((resolve, reject) => {
-      const most = "max_bytes" in data ? data.max_bytes : undefined;
       this.pending.set(requestId, {
-        bytes: most ?? LARGE_REPLIES[type] ?? 0,
         resolve: (frame) => {
           const reply = frame.data as Replies[Kind];
           onReply?.(reply);
@@ -101,13 +102,11 @@ export class Socket {
   }
 
   /**
-   * How long a reply may be under way that was asked for before, in milliseconds: a browser does not tell of a frame
-   * before all of it is there. At SLOWEST a link is as good as dead.
+   * How long what the server has announced may be under way, in milliseconds: a browser reports nothing of a frame
+   * before all of it has arrived.
    */
   get patience(): number {
-    let bytes = 0;
-    for (const pending of this.pending.values()) bytes += pending.bytes;
-    return bytes / SLOWEST;
+    return this.incoming.frames > 0 ? this.incoming.bytes / SLOWEST : 0;
   }
 
   /** Ends it from this side; a link that is dead may never say so itself. */

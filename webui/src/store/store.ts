@@ -146,7 +146,7 @@ export class Store {
   private watch(socket: Socket): void {
     const take = (): void => undefined;
     socket
-      .request("watch", { away: this.isAway }, undefined, ({ projects, approvals }) => {
+      .request("watch", { away: this.isAway, announce: true }, undefined, ({ projects, approvals }) => {
         this.projects.replace(projects);
         this.approvals.replace(approvals);
       })

@@ -180,10 +180,12 @@ export interface ExecutionList {
 /**
  * Hear of the state and the approvals of all projects, joined or not; while `away`, nobody looks at this client.
  *
- * People are then notified as if it were not connected. Who asks again says anew whether somebody looks.
+ * People are then notified as if it were not connected. Who asks again says anew whether somebody looks. With
+ * `announce`, `incoming` is sent before large frames, for clients that see nothing of a frame until all of it arrived.
  */
 export interface Watch {
   readonly away?: boolean;
+  readonly announce?: boolean;
 }
 
 /** List the directories to which the path of a new project may go on; an empty path tells where to begin. */
@@ -883,6 +885,12 @@ export interface ProvedData {
   readonly device_id: string;
 }
 
+/** The next `frames` frames have `bytes` bytes together, more than 16 KiB; only for `watch` with `announce`. */
+export interface IncomingData {
+  readonly bytes: number;
+  readonly frames: number;
+}
+
 /** How many connections follow the project now (`project_joined`, `project_left`). */
 export interface SubscribersData {
   readonly project_id: string;
@@ -1037,6 +1045,7 @@ export interface Pushes {
   readonly server_overview: ServerOverviewData;
   readonly challenge: ChallengeData;
   readonly prove: ProvedData;
+  readonly incoming: IncomingData;
   readonly project_joined: SubscribersData;
   readonly project_left: SubscribersData;
   readonly prompt: PromptData;

@@ -137,15 +137,25 @@ test("a link that has gone silent is asked, and given up when it does not answer
   expect(link.status.value.kind).not.toBe("online");
 });
 
-test("a link over which a large reply comes is given the time that it takes", async () => {
+test("a link over which large frames come is given the time that they take", async () => {
   network.wire.accept();
-  const page = link.request("get_messages", { max_bytes: 131_072 }, { projectId: "p", timeoutMs: Infinity });
-  await vi.advanceTimersByTimeAsync(31_000 + 8_000 + 30_000);
-  expect(network.wire.closedBy).toBe(null);
-  network.wire.reply("get_messages", { messages: [] }, "messages_response");
-  expect(await page).toEqual({ messages: [] });
-  await vi.advanceTimersByTimeAsync(120_000);
+  // 3 MB at 50 kB/s: of the frame itself nothing is seen before all of it has arrived.
+  network.wire.say({ type: "incoming", data: { bytes: 3_000_000, frames: 2 } });
+  await vi.advanceTimersByTimeAsync(60_000);
+  network.wire.say({ type: "approval_requested", data: {} });
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(network.wires[0]?.closedBy).toBe(null);
+  network.wire.say({ type: "project_state", data: {} });
+  await vi.advanceTimersByTimeAsync(30_000 + 10_000 + 8_000);
   expect(network.wires[0]?.closedBy).toBe("client");
+});
+
+test("a frame that is announced after the question keeps a link, too", async () => {
+  network.wire.accept();
+  await vi.advanceTimersByTimeAsync(35_000);
+  network.wire.say({ type: "incoming", data: { bytes: 3_000_000, frames: 1 } });
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(network.wires[0]?.closedBy).toBe(null);
 });
 
 test("what comes in before the answer keeps a link", async () => {

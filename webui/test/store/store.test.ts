@@ -23,20 +23,24 @@ test("the server is told when nobody looks any more, and when somebody does agai
   store.link.start();
   network.wire.accept();
   store.setAway(false);
-  expect(watches()).toEqual([{ away: false }]);
+  expect(watches()).toEqual([{ away: false, announce: true }]);
   store.setAway(true);
   store.setAway(true);
   store.setAway(false);
-  expect(watches()).toEqual([{ away: false }, { away: true }, { away: false }]);
+  expect(watches()).toEqual([
+    { away: false, announce: true },
+    { away: true, announce: true },
+    { away: false, announce: true },
+  ]);
 });
 
 test("a page that nobody looks at says so with each connection", () => {
   store.setAway(true);
   store.link.start();
   network.wire.accept();
-  expect(watches()).toEqual([{ away: true }]);
+  expect(watches()).toEqual([{ away: true, announce: true }]);
   network.wire.drop();
   while (network.wires.length < 2) vi.advanceTimersByTime(50);
   network.wire.accept();
-  expect(watches()).toEqual([{ away: true }]);
+  expect(watches()).toEqual([{ away: true, announce: true }]);
 });

@@ -43,7 +43,9 @@ async def check_agent(context: Context) -> list[Result]:
         message = error.message.removesuffix(ADVICE).strip().rstrip(".")
         fix = ADVICE if error.message.endswith(ADVICE) else "Run it by hand: what it prints tells why. " + ADVICE
         return [failed(name, message, fix)]
-    results = [ok(name, f"{found.path}, version {found.version or 'not told'}")]
+    told = f"{found.path}, version {found.version or 'not told'}"
+    holes = "; ".join(f"{advisory.id} ({advisory.cve}): {advisory.what}" for advisory in found.advisories)
+    results = [warning(name, f"{told}: {holes}", found.vulnerability) if holes else ok(name, told)]
     if not context.settings.demo and await is_logged_in(found.path, environment) is False:
         fix = "Run `claude` as the server's user and log in, or set ANTHROPIC_API_KEY; `serve --demo` needs neither."
         results.append(warning("claude login", "nobody is logged in: executions will fail", fix))

@@ -17,8 +17,8 @@ export function Banner(): VNode {
   );
 }
 
-/** The name of the client's main script, which changes with each build. */
-const SCRIPT = /\/assets\/index-[\w-]+\.js/;
+/** The scripts and style sheets that a page names; each of them changes its name with its content. */
+const ASSET = /\/assets\/[\w.-]+/g;
 
 /** Offers to load the client again when the server, after a restart, has another one. */
 function NewVersion(): VNode | null {
@@ -27,12 +27,12 @@ function NewVersion(): VNode | null {
   useEffect(
     () =>
       link.onOpen(() => {
-        const own = document.querySelector<HTMLScriptElement>('script[type="module"]')?.src ?? "";
         fetch("/", { cache: "no-store" })
           .then((answer) => answer.text())
           .then((page) => {
-            const newest = SCRIPT.exec(page)?.[0];
-            setOld(newest !== undefined && SCRIPT.test(own) && !own.endsWith(newest));
+            const isLoaded = (name: string): boolean =>
+              document.querySelector(`[src="${name}"], [href="${name}"]`) !== null;
+            setOld(!(page.match(ASSET) ?? []).every(isLoaded));
           })
           .catch(() => undefined); // the next connection asks again
       }),
