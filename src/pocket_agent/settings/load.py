@@ -1,0 +1,591 @@
+"""The effective settings: defaults < YAML file < environment < flags, each value with its source.
+
+Each source is parsed by pydantic once, as a partial tree of `Settings`; the parsed values of the sources are then
+merged without parsing them again.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, TypeVar, cast
+
+import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from yaml.composer import ComposerError
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from pocket_agent.errors import ConfigurationError
+from pocket_agent.settings.combinations import find_conflicts
+from pocket_agent.settings.sections import (
+    SECTION_KEYS,
+    SERVICE_DATA_DIR,
+    SETTINGS,
+    Setting,
+    Settings,
+    SettingsSection,
+    default_data_dir,
+    home_dir,
+)
+from pocket_agent.settings.types import PathContext, RefusedError, ValueKind, printable, quote
+
+DEFAULT: Final = "default"
+"""The source of a setting that no source gives."""
+MASK: Final = "********"
+MAX_FILE_SIZE: Final = 256 * 1024
+"""Bytes; a file that sets everything has about 4 KiB."""
+_MAX_DEPTH: Final = 16
+_MAX_PROBLEMS: Final = 100
+
+LEGACY_VARIABLES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "PA_TLS_CERT": "server.tls.cert",
+        "PA_TLS_KEY": "server.tls.key",
+        "PA_LOG_LEVEL": "logging.level",
+        "PA_LOG_FORMAT": "logging.format",
+        "PA_MAX_CONNECTIONS": "limits.max_connections",
+        "PA_MAX_PROJECTS": "limits.max_projects",
+        "PA_MESSAGE_SIZE_LIMIT": "limits.message_size",
+        "PA_EXECUTION_TIMEOUT": "timeouts.execution",
+        "PA_IDLE_TIMEOUT": "timeouts.idle",
+        "PA_PING_INTERVAL": "timeouts.ping_interval",
+        "PA_PONG_TIMEOUT": "timeouts.pong_timeout",
+    }
+)
+"""The variables of the server's predecessor that do not follow the rule; both names work."""
+_RESERVED_VARIABLES: Final = frozenset({"PA_TOKEN", "PA_URL", "PA_CONFIG"})
+_RESERVED_PREFIXES: Final = ("PA_TEST_", "PA_BENCH_")
+
+_FLAGS: Final = {
+    "server.host": "--host",
+    "server.port": "--port",
+    "server.auth": "--no-auth",
+    "server.tls.enabled": "--no-tls",
+    "data.dir": "--data-dir",
+    "metrics.port": "--metrics-port",
+    "claude.binary": "--claude",
+    "logging.level": "--log-level",
+    "demo": "--demo",
+}
+
+_NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
+_BOOLEANS: Final = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_INTEGER: Final = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,29})")
+_FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]{1,40}|(?:0|[1-9][0-9]{0,29})(?:\.[0-9]{0,40})?)(?:[eE][-+]?[0-9]{1,3})?")
+_NOT_FINITE: Final = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+
+_SECRET_NAME: Final = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|HEADER|COOKIE", re.IGNORECASE)
+_SECRET_VALUE: Final = re.compile(r"://[^/\s]*@")
+
+_S = TypeVar("_S", bound=SettingsSection)
+
+
+@dataclass(frozen=True)
+class EffectiveSetting:
+    """The effective value of one setting.
+
+    Attributes:
+        value: as in `Settings`: seconds, bytes, paths.
+        shown: plain data for print, with units and without secrets.
+        source: `default`, `config.yaml:12`, `environment PA_SERVER_PORT`, `flag --port`.
+    """
+
+    setting: Setting
+    value: object = field(repr=False)
+    shown: object
+    source: str
+
+
+@dataclass(frozen=True)
+class LoadedSettings:
+    """The settings with their sources; iterates over all of them in order.
+
+    Attributes:
+        sources: by dotted key, for every setting.
+        file: the settings file that was read, if any.
+    """
+
+    settings: Settings
+    sources: Mapping[str, str]
+    file: Path | None
+
+    def __iter__(self) -> Iterator[EffectiveSetting]:
+        for key, setting in SETTINGS.items():
+            value = setting.value(self.settings)
+            yield EffectiveSetting(setting, value, _masked(setting.show(value), setting), self.sources[key])
+
+
+@dataclass(frozen=True)
+class SettingsProblem:
+    """An error in a source of settings.
+
+    Attributes:
+        subject: the setting, or the file as a whole.
+        source: where it was given: `config.yaml:12`, `environment PA_DEMO`, `flag --port`.
+        message: the rule that is broken, with the value unless it is secret.
+    """
+
+    subject: str
+    source: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.subject} ({self.source}): {self.message}"
+
+
+@dataclass(frozen=True)
+class RawValue:
+    """A value as its source gives it, not parsed yet."""
+
+    key: str
+    value: object
+    source: str
+
+
+@dataclass
+class SettingsLayer:
+    """One source, parsed.
+
+    Attributes:
+        values: parsed values by dotted key.
+        sources: where each of them was given.
+        refused: the keys whose values are among the `problems`.
+    """
+
+    values: dict[str, object] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+    problems: list[SettingsProblem] = field(default_factory=list)
+    refused: set[str] = field(default_factory=set)
+
+
+def load_settings(*, config: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> LoadedSettings:
+    """Read, merge and check every source of settings.
+
+    A value must be valid even where a source of higher precedence overrides it. A list or a mapping replaces that of
+    a lower one as a whole.
+
+    Args:
+        config: the settings file; None for PA_CONFIG, else `~/.config/pocket-agent/config.yaml` if that exists.
+        environ: the environment, usually `os.environ`.
+        flags: dotted keys to values; None is a flag that was not given.
+
+    Raises:
+        ConfigurationError: with every problem of every source, one a line; `details["problems"]` has them as
+            `{setting, source, message}`.
+    """
+    file = config if config is not None else _find_file(environ)
+    # The placeholder is used only when the default data directory is refused, so that the rest can be checked.
+    values = {key: SERVICE_DATA_DIR if key == "data.dir" else setting.default for key, setting in SETTINGS.items()}
+    sources = dict.fromkeys(SETTINGS, DEFAULT)
+    problems: list[SettingsProblem] = []
+    refused: set[str] = set()
+    for layer in _read_layers(file, environ, flags):
+        values |= layer.values
+        sources |= layer.sources
+        problems += layer.problems
+        refused |= layer.refused
+    settings = build_settings(values)
+    problems += _conflict_problems(settings, sources, refused)
+    if problems:
+        raise _error(problems)
+    return LoadedSettings(settings, MappingProxyType(sources), file)
+
+
+def build_settings(values: Mapping[str, object]) -> Settings:
+    """`Settings` with the given parsed values, one for every dotted key."""
+    return _build(Settings, "", values)
+
+
+def _build(section: type[_S], prefix: str, values: Mapping[str, object]) -> _S:
+    built: dict[str, Any] = {}
+    for name, described in section.model_fields.items():
+        key, kind = prefix + name, described.annotation
+        if isinstance(kind, type) and issubclass(kind, SettingsSection):
+            built[name] = _build(kind, f"{key}.", values)
+        else:
+            built[name] = values[key]
+    return section.model_construct(**built)
+
+
+def parse_layer(
+    given: Iterable[RawValue], context: PathContext, problems: Iterable[SettingsProblem] = ()
+) -> SettingsLayer:
+    """Parse the values of one source; a refused value becomes a problem, nothing is raised.
+
+    Args:
+        context: where the paths of the source start.
+        problems: those found while reading the source.
+    """
+    layer = SettingsLayer(problems=list(problems))
+    raw = {item.key: item for item in given}
+    errors: dict[str, ErrorDetails] = {}
+    try:
+        parsed = Settings.model_validate(_tree(raw), context=context)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            errors.setdefault(_key(detail["loc"]), detail)
+        # pydantic returns no part of a tree that has an error.
+        parsed = Settings.model_validate(_tree({k: v for k, v in raw.items() if k not in errors}), context=context)
+    for key, item in raw.items():
+        if key in errors:
+            layer.problems.append(SettingsProblem(key, item.source, _refusal(SETTINGS[key], item.value, errors[key])))
+            layer.refused.add(key)
+        else:
+            layer.values[key] = SETTINGS[key].value(parsed)
+            layer.sources[key] = item.source
+    return layer
+
+
+def _tree(raw: Mapping[str, RawValue]) -> dict[str, object]:
+    """Values by their dotted keys as nested mappings."""
+    # The default of `data.dir` is an error where there is no home directory.
+    tree: dict[str, object] = {"data": {"dir": SERVICE_DATA_DIR}}
+    for key, item in raw.items():
+        *sections, name = key.split(".")
+        inner = tree
+        for section in sections:
+            inner = cast(dict[str, object], inner.setdefault(section, {}))
+        inner[name] = item.value
+    return tree
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    """The setting that an error is in; the rest of the location is inside its value."""
+    return next(key for n in range(1, len(location) + 1) if (key := ".".join(map(str, location[:n]))) in SETTINGS)
+
+
+def _refusal(setting: Setting, value: object, error: ErrorDetails) -> str:
+    """What is wrong with a value: "VALUE is not ACCEPTED: REASON"."""
+    kind = setting.type
+    context = error.get("ctx", {})
+    reason = str(context["error"]) if isinstance(context.get("error"), RefusedError) else ""
+    if error["type"] == "string_pattern_mismatch":
+        reason = f"does not match {context['pattern'].removeprefix('^(?:').removesuffix(')$')}"
+    position = error["loc"][-1]
+    if isinstance(position, int):
+        reason = f"item {position + 1}, {quote(error['input'])}" + (f": {reason}" if reason else "")
+    hidden = kind.secret or kind.kind is ValueKind.MAPPING
+    shown = f"not {kind.accepts}" if hidden else f"{quote(value)} is not {kind.accepts}"
+    repeated = kind.accepts.startswith(reason.removeprefix("not "))
+    return shown if repeated else f"{shown}: {reason}"
+
+
+# --- sources
+
+
+def _read_layers(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> list[SettingsLayer]:
+    """Every source, that of lowest precedence first."""
+    home, base = home_dir(environ), working_dir()
+    context = PathContext(home=home, base=base)
+    layers: list[SettingsLayer] = []
+    if file is not None:
+        given, problems = read_file(file)
+        folder = file.parent if file.is_absolute() or base is None else base / file.parent
+        layers.append(parse_layer(given, PathContext(home=home, base=folder), problems))
+    layers += [read_environment(environ, context), _read_flags(flags, context)]
+    if not any("data.dir" in layer.values or "data.dir" in layer.refused for layer in layers):
+        layers.insert(0, _computed_defaults(environ, context))
+    return layers
+
+
+def _find_file(environ: Mapping[str, str]) -> Path | None:
+    named = environ.get("PA_CONFIG")
+    return Path(named) if named else default_file(environ)
+
+
+def default_file(environ: Mapping[str, str]) -> Path | None:
+    """`~/.config/pocket-agent/config.yaml` if it exists, or if a lookup fails; None without HOME."""
+    home = environ.get("HOME")
+    if not home:
+        return None
+    usual = Path(home) / ".config" / "pocket-agent" / "config.yaml"
+    try:
+        usual.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError):
+        return usual
+    return usual
+
+
+def working_dir() -> Path | None:
+    """The current directory; None when it was deleted."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return None
+
+
+def _computed_defaults(environ: Mapping[str, str], context: PathContext) -> SettingsLayer:
+    try:
+        directory = default_data_dir(environ, os.getuid())
+    except ConfigurationError as error:
+        return SettingsLayer(problems=[SettingsProblem("data.dir", DEFAULT, error.message)], refused={"data.dir"})
+    return parse_layer([RawValue("data.dir", directory, DEFAULT)], context)
+
+
+def read_environment(environ: Mapping[str, str], context: PathContext) -> SettingsLayer:
+    """The settings in the environment; empty variables count as not set.
+
+    A setting given under both of its names must have the same value in both.
+    """
+    layer = _read_variables(environ, {setting.variable: key for key, setting in SETTINGS.items()}, context)
+    legacy = _read_variables(environ, LEGACY_VARIABLES, context)
+    layer.problems += legacy.problems
+    layer.refused |= legacy.refused
+    for key, value in legacy.values.items():
+        if key not in layer.values:
+            layer.values[key] = value
+            layer.sources[key] = legacy.sources[key]
+        elif layer.values[key] != value:
+            both = f"{layer.sources[key]} and {legacy.sources[key].removeprefix('environment ')}"
+            layer.problems.append(SettingsProblem(key, both, "two names of one setting have different values"))
+            layer.refused.add(key)
+    layer.problems += _unknown_variables(environ)
+    return layer
+
+
+def _read_variables(environ: Mapping[str, str], keys: Mapping[str, str], context: PathContext) -> SettingsLayer:
+    given = [
+        RawValue(key, environ[variable], f"environment {variable}")
+        for variable, key in keys.items()
+        if environ.get(variable)
+    ]
+    return parse_layer(given, context)
+
+
+def _unknown_variables(environ: Mapping[str, str]) -> list[SettingsProblem]:
+    known = {setting.variable: None for setting in SETTINGS.values()} | dict.fromkeys(LEGACY_VARIABLES)
+    return [
+        SettingsProblem(printable(name), "environment", "unknown setting" + _suggest(name, known))
+        for name in sorted(environ)
+        if name.startswith("PA_")
+        and name not in known
+        and name not in _RESERVED_VARIABLES
+        and not name.startswith(_RESERVED_PREFIXES)
+    ]
+
+
+def _read_flags(flags: Mapping[str, object], context: PathContext) -> SettingsLayer:
+    given = [(key, value) for key, value in flags.items() if value is not None]
+    unknown = [
+        SettingsProblem(printable(key), "flag", "unknown setting" + _suggest(key, SETTINGS))
+        for key, _ in given
+        if key not in SETTINGS
+    ]
+    known = [RawValue(key, value, f"flag {_flag(key)}") for key, value in given if key in SETTINGS]
+    return parse_layer(known, context, unknown)
+
+
+def _flag(key: str) -> str:
+    return _FLAGS.get(key) or "--" + re.sub(r"[._]", "-", key)
+
+
+def _suggest(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the closest known name, if any is close."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+# --- the settings file: YAML nodes, whose lines are the sources
+
+
+class _Composer(yaml.SafeLoader):
+    """Composes the nodes of one document, without aliases, tags and deep nesting.
+
+    No object is constructed, so a tag cannot run code and an alias cannot multiply.
+    """
+
+    def __init__(self, document: str) -> None:
+        super().__init__(document)
+        self.yaml_implicit_resolvers = {}
+        self._depth = 0
+
+    def compose_node(self, parent: Node | None, index: int) -> Node | None:
+        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it out
+        if isinstance(event, yaml.AliasEvent):
+            raise _yaml_error("aliases are not accepted", event)
+        if getattr(event, "tag", None) is not None:
+            raise _yaml_error("tags are not accepted", event)
+        if self._depth >= _MAX_DEPTH:
+            raise _yaml_error("nested too deeply", event)
+        self._depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
+
+
+def _yaml_error(problem: str, event: yaml.Event) -> yaml.MarkedYAMLError:
+    return ComposerError(None, None, problem, cast(yaml.Mark, event.start_mark))
+
+
+def read_file(path: Path) -> tuple[list[RawValue], list[SettingsProblem]]:
+    """The settings in a YAML file, and its problems; an unreadable file is a problem too."""
+    name = printable(str(path))
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_SIZE + 1)
+        if len(content) > MAX_FILE_SIZE:
+            return [], [SettingsProblem("the file", name, f"larger than {MAX_FILE_SIZE // 1024} KiB")]
+        document = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        return [], [SettingsProblem("the file", f"{name}:{line}", "not UTF-8")]
+    except OSError as error:
+        return [], [SettingsProblem("the file", name, f"cannot be read: {error.strerror or error}")]
+    except ValueError:
+        return [], [SettingsProblem("the file", name, "not a path")]
+    return parse_yaml(document, name)
+
+
+def parse_yaml(document: str, name: str) -> tuple[list[RawValue], list[SettingsProblem]]:
+    """As `read_file`, for a document in memory; `name` appears in the sources."""
+    try:
+        root = _Composer(document).get_single_node()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        source = name if mark is None else f"{name}:{mark.line + 1}"
+        return [], [SettingsProblem("the file", source, f"invalid YAML: {error.problem or error.context}")]
+    except yaml.reader.ReaderError as error:
+        line = document.count("\n", 0, error.position) + 1
+        return [], [SettingsProblem("the file", f"{name}:{line}", "has a character that YAML does not allow")]
+    except (ValueError, OverflowError) as error:
+        # PyYAML lets these out for escapes beyond Unicode ("\UFFFFFFFF") and endless version numbers.
+        return [], [SettingsProblem("the file", name, f"invalid YAML: {quote(str(error))}")]
+    walker = _NodeWalker(name)
+    if root is not None:
+        walker.walk(root)
+    return walker.given, walker.problems
+
+
+class _NodeWalker:
+    """Collects the settings and the problems in the nodes of one file."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.given: list[RawValue] = []
+        self.problems: list[SettingsProblem] = []
+
+    def walk(self, node: Node, section: str = "") -> None:
+        """Collect the settings of a section, or of the whole file; an empty one has none."""
+        if isinstance(node, ScalarNode) and node.style is None and node.value in _NULLS:
+            return
+        if not isinstance(node, MappingNode):
+            kind = "a mapping of settings" if section else "a mapping of sections"
+            self._refuse(section or "the file", node.start_mark.line + 1, f"not {kind}")
+            return
+        prefix = f"{section}." if section else ""
+        for name, child, line in self._items(node, section):
+            key = prefix + name
+            if "." in name and key in SETTINGS:
+                self._refuse(key, line, "sections are written as nested mappings, not with dots")
+            elif key in SECTION_KEYS:
+                self.walk(child, key)
+            elif key in SETTINGS:
+                raw = SETTINGS[key].type.raw
+                self.given.append(RawValue(key, self._value(child, key, raw=raw), f"{self._name}:{line}"))
+            else:
+                self._refuse(printable(key), line, "unknown setting" + _hint(name, prefix))
+
+    def _items(self, node: MappingNode, section: str) -> Iterator[tuple[str, Node, int]]:
+        """The pairs of a mapping with their lines; invalid and repeated keys become problems."""
+        seen: dict[str, int] = {}
+        for key, child in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, ScalarNode):
+                self._refuse(section or "the file", line, "a key that is not a word")
+            elif key.value in seen:
+                where = f"{section}.{key.value}" if section else key.value
+                self._refuse(printable(where), line, f"given twice; first on line {seen[key.value]}")
+            else:
+                seen[key.value] = line
+                yield key.value, child, line
+
+    def _value(self, node: Node, key: str, *, raw: bool) -> object:
+        """The plain data of a node; with `raw`, a plain word stays text."""
+        if isinstance(node, SequenceNode):
+            return [self._value(item, key, raw=raw) for item in node.value]
+        if isinstance(node, MappingNode):
+            return {name: self._value(child, key, raw=raw) for name, child, _ in self._items(node, key)}
+        if not isinstance(node, ScalarNode):
+            raise TypeError(f"YAML has no {type(node).__name__}")
+        word: str = node.value
+        if node.style is not None or (raw and word not in _NULLS):
+            return word
+        return read_word(word)
+
+    def _refuse(self, subject: str, line: int, message: str) -> None:
+        self.problems.append(SettingsProblem(subject, f"{self._name}:{line}", message))
+
+
+def read_word(word: str) -> object:
+    """The value of an unquoted YAML word, by the core schema of YAML 1.2 (section 10.3.2) without hex and octal.
+
+    So `5:30` and `0123` are text, and so are `off` and `yes`, which boolean settings accept as text.
+    """
+    if word in _NULLS:
+        return None
+    if word in _BOOLEANS:
+        return _BOOLEANS[word]
+    if _INTEGER.fullmatch(word):
+        return int(word)
+    if _FLOAT.fullmatch(word) or _NOT_FINITE.fullmatch(word):
+        return float(re.sub(r"\.(?=[iInN])", "", word))
+    return word
+
+
+def _hint(name: str, prefix: str) -> str:
+    """Where an unknown name may belong: the same name in another section, else the closest one."""
+    same = [key for key in (*SETTINGS, *sorted(SECTION_KEYS)) if key.rsplit(".", 1)[-1] == name]
+    if same:
+        return f"; did you mean {' or '.join(same[:3])}?"
+    siblings = {key.removeprefix(prefix).split(".")[0] for key in SETTINGS if key.startswith(prefix)}
+    return _suggest(name, sorted(siblings)) or f"; known here: {', '.join(sorted(siblings))}"
+
+
+# --- errors and print
+
+
+def _conflict_problems(settings: Settings, sources: Mapping[str, str], refused: set[str]) -> Iterator[SettingsProblem]:
+    for conflict in find_conflicts(settings):
+        if refused.isdisjoint(conflict.keys):
+            involved = [SETTINGS[key] for key in conflict.keys]
+            values = ", ".join(f"{item.key} is {_word(item.show(item.value(settings)))}" for item in involved)
+            places = dict.fromkeys(sources[key] for key in conflict.keys)
+            yield SettingsProblem(" and ".join(conflict.keys), ", ".join(places), f"{conflict.reason} ({values})")
+
+
+def _word(shown: object) -> str:
+    return shown if isinstance(shown, str) else quote(shown)
+
+
+def _error(problems: list[SettingsProblem]) -> ConfigurationError:
+    listed = [f"  {problem}" for problem in problems[:_MAX_PROBLEMS]]
+    if len(problems) > _MAX_PROBLEMS:
+        listed.append(f"  and {len(problems) - _MAX_PROBLEMS} more")
+    return ConfigurationError(
+        "\n".join(["The settings cannot be used:", *listed]),
+        details={
+            "problems": [
+                {"setting": problem.subject, "source": problem.source, "message": problem.message}
+                for problem in problems[:_MAX_PROBLEMS]
+            ]
+        },
+    )
+
+
+def _masked(shown: object, setting: Setting) -> object:
+    secret = setting.type.secret
+    if isinstance(shown, list) and secret:
+        return [MASK] * len(shown)
+    if not isinstance(shown, dict) or not (secret or setting.key == "claude.environment"):
+        return shown
+    return {
+        name: MASK if secret or _SECRET_NAME.search(name) or _SECRET_VALUE.search(value) else value
+        for name, value in shown.items()
+    }
