@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pocket_agent.config import ProjectSettings
 from pocket_agent.directory import MAX_COMPLETIONS, Completions, Directories
 from pocket_agent.errors import InvalidPathError
+from pocket_agent.settings import ProjectSettings
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ async def test_the_data_directory_is_refused_from_inside_and_from_around(tree: P
 MOUNTED = """
 import sys
 from pathlib import Path
-from pocket_agent.config import ProjectSettings
+from pocket_agent.settings import ProjectSettings
 from pocket_agent.directory import Directories, private_paths
 from pocket_agent.errors import InvalidPathError
 from pocket_agent.errors import InvalidPathError

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from dockerfile_parse import DockerfileParser
 
-from pocket_agent.config import load_settings
 from pocket_agent.monitoring import render, write
+from pocket_agent.settings import load_settings
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.compose import faults, mounts, read_compose
 from tests.harness.server import ServerProcess, free_port

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocket_agent.config import load_settings
 from pocket_agent.errors import ConfigurationError, ForbiddenError, InvalidPathError, PocketAgentError
 from pocket_agent.model import ExecuteOptions
 from pocket_agent.policy import Policy
+from pocket_agent.settings import load_settings
 from tests.harness.mortal import as_mortal
 
 INLINE = json.dumps({"mcpServers": {"x": {"command": "/bin/true"}}})
@@ -234,14 +234,14 @@ def test_a_directory_that_may_not_be_entered(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        ({"claude.permission_modes": ["everything"]}, "none of them"),
-        ({"claude.client_tools": ["Read Bash"]}, "not such a text"),
-        ({"claude.client_tools": ["Bash(a),Bash(b)"]}, "not such a text"),
-        ({"claude.disallowed_tools": ["--x y"]}, "not such a text"),
-        ({"claude.inherit": ["A B"]}, "not such a text"),
-        ({"claude.inherit": ["*X"]}, "not such a text"),
-        ({"claude.limits.by": "systemd", "claude.limits.cpu_time": "1h"}, "systemd knows no such limit"),
-        ({"claude.limits.cpus": 2}, "only systemd knows"),
+        ({"claude.permission_modes": ["everything"]}, "item 1, 'everything'"),
+        ({"claude.client_tools": ["Read Bash"]}, "does not match"),
+        ({"claude.client_tools": ["Bash(a),Bash(b)"]}, "does not match"),
+        ({"claude.disallowed_tools": ["--x y"]}, "does not match"),
+        ({"claude.inherit": ["A B"]}, "does not match"),
+        ({"claude.inherit": ["*X"]}, "does not match"),
+        ({"claude.limits.by": "systemd", "claude.limits.cpu_time": "1h"}, "systemd has no limit on CPU time"),
+        ({"claude.limits.cpus": 2}, "only systemd limits the number of CPUs"),
         ({"claude.permission_mode": "bypassPermissions"}, "skips every approval"),
     ],
 )

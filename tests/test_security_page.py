@@ -7,8 +7,8 @@ from typing import Final
 import pytest
 
 from pocket_agent.claude.installation import ADVISORIES, MINIMUM_VERSION
-from pocket_agent.config import load_settings
-from pocket_agent.config.leaf import LEAVES
+from pocket_agent.settings import load_settings
+from pocket_agent.settings.sections import SETTINGS
 from tests.harness import manual
 from tests.harness.tool import ROOT
 
@@ -35,7 +35,7 @@ NO_BOUNDARIES: Final = {"server.port"}
 
 def named() -> set[str]:
     """The settings that the page names."""
-    return {key for key in LEAVES if re.search(rf"`{re.escape(key)}(?:: [a-z]+)?`", TEXT)}
+    return {key for key in SETTINGS if re.search(rf"`{re.escape(key)}(?:: [a-z]+)?`", TEXT)}
 
 
 @pytest.mark.parametrize("path", [PAGE, POLICY], ids=lambda path: path.name)
@@ -55,7 +55,7 @@ def test_every_test_that_it_names_is_there_and_tests_something() -> None:
 
 
 def test_every_setting_of_who_gets_in_and_what_agents_may_do_is_on_it() -> None:
-    wanted = {key for key in LEAVES if key.startswith(BOUNDARIES)} - NO_BOUNDARIES
+    wanted = {key for key in SETTINGS if key.startswith(BOUNDARIES)} - NO_BOUNDARIES
     assert len(wanted) > 30
     assert wanted - named() == set()
 

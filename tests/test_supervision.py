@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from pocket_agent.app import start_worker_threads
-from pocket_agent.config import LoadedSettings, load_settings
 from pocket_agent.errors import FileOperationError
 from pocket_agent.events import SettingsRefused, SettingsReloaded, TaskFaulted
 from pocket_agent.notification.outbox import Notifier
@@ -20,6 +19,7 @@ from pocket_agent.observability.health import in_thread
 from pocket_agent.observability.structured_log import open_log
 from pocket_agent.reload import Parts, Reloader
 from pocket_agent.server.guard import Hosts
+from pocket_agent.settings import LoadedSettings, load_settings
 from pocket_agent.supervision import supervise
 from tests.server.room import Recorder, until
 

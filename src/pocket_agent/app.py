@@ -27,8 +27,6 @@ from pocket_agent.claude.confinement import Confinement
 from pocket_agent.claude.installation import Installer
 from pocket_agent.claude.restraint import raise_open_files
 from pocket_agent.claude.spool import SpoolWatcher
-from pocket_agent.config import LoadedSettings, Settings
-from pocket_agent.config.conflict import connections_for
 from pocket_agent.demo.demo_process import child_environment, ensure_running
 from pocket_agent.errors import ConfigurationError, PocketAgentError
 from pocket_agent.events import (
@@ -56,6 +54,7 @@ from pocket_agent.server.http import Endpoint
 from pocket_agent.server.listener import Listeners, exporting, listening
 from pocket_agent.server.pairing import new_pairing
 from pocket_agent.session.agent import AgentContext
+from pocket_agent.settings import LoadedSettings, Settings, connections_for
 from pocket_agent.storage import Store
 from pocket_agent.storage.location import database_path
 from pocket_agent.supervision import supervise

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from pocket_agent.config.settings import ProjectSettings
 from pocket_agent.errors import InvalidPathError
+from pocket_agent.settings import ProjectSettings
 
 MAX_COMPLETIONS: Final = 50
 _MAX_SCANNED: Final = 20_000

@@ -5,10 +5,9 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Final
 
 from pocket_agent.audit.audit_log import EMPTY, AuditLog, AuditRecord, FileAuditLog, Head, audit_path, timestamp
-from pocket_agent.config import LoadedSettings
-from pocket_agent.config.renewal import Change
 from pocket_agent.events import Observer
 from pocket_agent.model import Device
+from pocket_agent.settings import LoadedSettings, SettingChange
 from pocket_agent.storage import Store
 
 _SETTINGS: Final = "settings_change"
@@ -56,7 +55,7 @@ def note_first(trail: AuditLog, device: Device) -> None:
     trail.note(AuditRecord(timestamp(), "pairing_start", details={"first": True}))
 
 
-def note_changes(trail: AuditLog | None, changes: Iterable[Change]) -> None:
+def note_changes(trail: AuditLog | None, changes: Iterable[SettingChange]) -> None:
     """Append the settings that a reload has changed to the audit log."""
     details = {change.key: {"from": change.before, "to": change.after} for change in changes}
     if trail is not None and details:
@@ -74,7 +73,7 @@ async def remember_settings(store: Store, loaded: LoadedSettings) -> None:
 
 def _printed(loaded: LoadedSettings) -> dict[str, object]:
     """The settings as they are printed, without secrets."""
-    return {found.leaf.key: found.shown for found in loaded}
+    return {found.setting.key: found.shown for found in loaded}
 
 
 def _difference(before: Mapping[str, object], after: Mapping[str, object]) -> dict[str, object]:

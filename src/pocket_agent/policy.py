@@ -9,12 +9,10 @@ from typing import Final
 import msgspec
 
 from pocket_agent.claude.confinement import Confinement, find_confinement
-from pocket_agent.config import LoadedSettings
-from pocket_agent.config.agent import TOOL
-from pocket_agent.config.settings import Settings
 from pocket_agent.directory import Directories, private_paths
 from pocket_agent.errors import ForbiddenError, InvalidPathError
 from pocket_agent.model import LOCAL_DEVICE, USER_PREFIX, ExecuteOptions
+from pocket_agent.settings import TOOL, LoadedSettings, Settings
 
 BYPASS: Final = "bypassPermissions"
 """The permission mode that asks for nothing."""

@@ -11,7 +11,6 @@ from typing import Final
 
 from pocket_agent.claude.process import kill_orphans
 from pocket_agent.claude.trust import find_claims
-from pocket_agent.config.settings import Settings
 from pocket_agent.directory import Directories, identities
 from pocket_agent.errors import (
     FileOperationError,
@@ -34,6 +33,7 @@ from pocket_agent.session.life import Life
 from pocket_agent.session.log import ProjectLog, now
 from pocket_agent.session.session import Session
 from pocket_agent.session.state import State
+from pocket_agent.settings import Settings
 from pocket_agent.storage import Change, Store
 from pocket_agent.storage.retention import SettledClock
 from pocket_agent.supervision import supervise

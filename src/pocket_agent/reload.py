@@ -6,8 +6,6 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pocket_agent.config import LoadedSettings, Settings
-from pocket_agent.config.renewal import Change, merge, renew
 from pocket_agent.errors import PocketAgentError
 from pocket_agent.events import Observer, SettingsRefused, SettingsReloaded, TaskFaulted
 from pocket_agent.notification.outbox import Notifier, Route, find_routes
@@ -15,6 +13,7 @@ from pocket_agent.observability import Log
 from pocket_agent.server.guard import Hosts
 from pocket_agent.server.listener import adopt, certified_hosts
 from pocket_agent.server.tls import Tls
+from pocket_agent.settings import LoadedSettings, SettingChange, Settings, apply_reload, merge_reload
 
 _RETRY_SECONDS: Final = 60.0
 """How long to wait until the settings are stored again after the store refused them."""
@@ -38,7 +37,7 @@ class Parts:
     tls: Tls | None
     hosts: Hosts
     renewals: Iterable[Callable[[], None]]
-    note: Callable[[Iterable[Change]], None]
+    note: Callable[[Iterable[SettingChange]], None]
     remember: Callable[[], Awaitable[None]]
 
 
@@ -86,7 +85,7 @@ class Reloader:
         """Do everything that can fail first; then change all parts without an await in between."""
         parts = self._parts
         read = await asyncio.to_thread(self._read)
-        merged, renewal = merge(self._running, read)
+        merged, renewal = merge_reload(self._running, read)
         routes = await asyncio.to_thread(find_routes, merged.notifications)
         server = merged.server
         certificate = parts.tls.read(server.tls, certified_hosts(server)) if parts.tls is not None else None
@@ -105,13 +104,13 @@ class Reloader:
 
     def _take_over(self, merged: Settings, routes: Sequence[Route]) -> None:
         parts, settings = self._parts, self._running.settings
-        before, _ = merge(self._running, self._running)
+        before, _ = merge_reload(self._running, self._running)
         try:
-            renew(settings, merged)
+            apply_reload(settings, merged)
             for take_over in parts.renewals:
                 take_over()
         except Exception:
-            renew(settings, before)
+            apply_reload(settings, before)
             for take_over in parts.renewals:
                 with contextlib.suppress(Exception):  # the first fault is raised; the parts before it go back
                     take_over()

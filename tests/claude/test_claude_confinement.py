@@ -23,8 +23,8 @@ from pocket_agent.claude.command import PROCESS_MARKER
 from pocket_agent.claude.confinement import Confinement, Mode, find_confinement
 from pocket_agent.claude.process import ClaudeProcess, adopt, boot_id, kill_leftovers, kill_orphans, spawn
 from pocket_agent.claude.spool import Spool
-from pocket_agent.config.settings import AgentLimitSettings
 from pocket_agent.errors import ClaudeNotFoundError, ExecutionFailedError
+from pocket_agent.settings import AgentLimitSettings
 from tests.claude.conftest import alive
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.tool import ROOT, require_tool

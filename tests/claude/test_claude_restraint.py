@@ -10,8 +10,8 @@ import pytest
 from pocket_agent.claude.process import ClaudeProcess, spawn
 from pocket_agent.claude.restraint import scoped
 from pocket_agent.claude.spool import Spool
-from pocket_agent.config.settings import AgentLimitSettings
 from pocket_agent.errors import ExecutionFailedError
+from pocket_agent.settings import AgentLimitSettings
 from tests.harness import DEADLINE_SECONDS
 
 MEBIBYTE = 2**20

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocket_agent.claude.trust import find_claims
-from pocket_agent.config.agent import SETTING_SOURCES
 from pocket_agent.model import Claim, ClaimKind
+from pocket_agent.settings import SETTING_SOURCES
 
 SETTINGS, LOCAL, SERVERS = ".claude/settings.json", ".claude/settings.local.json", ".mcp.json"
 

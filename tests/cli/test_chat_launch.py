@@ -12,9 +12,9 @@ from pocket_agent.cli.chat.launch import ChatOptions, connector, run_chat
 from pocket_agent.cli.chat.local import Local, find_local, local_token
 from pocket_agent.cli.device import make_device
 from pocket_agent.client import Client, UnreachableError
-from pocket_agent.config import LoadedSettings, load_settings
 from pocket_agent.errors import ConfigurationError
 from pocket_agent.server.auth import hash_token
+from pocket_agent.settings import LoadedSettings, load_settings
 from pocket_agent.storage import connection_beside, devices, remove_device
 from pocket_agent.storage.location import database_path
 

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from pocket_agent.cli.config import print_settings, render_json, render_yaml
-from pocket_agent.config import LoadedSettings, load_settings
-from pocket_agent.config.file import parse_text
-from pocket_agent.config.leaf import LEAVES
-from pocket_agent.config.loader import MASK
 from pocket_agent.errors import ConfigurationError
+from pocket_agent.settings import LoadedSettings, load_settings
+from pocket_agent.settings.load import MASK, parse_yaml
+from pocket_agent.settings.sections import SETTINGS
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -46,7 +45,7 @@ def test_people_get_yaml_with_the_sources_beside_it() -> None:
 def test_programs_get_numbers_and_units() -> None:
     document = json.loads(printed(load({"timeouts.idle": "90s", "server.tls.cert": None}), as_json=True))
     assert document["file"] is None
-    assert document["settings"].keys() == LEAVES.keys()
+    assert document["settings"].keys() == SETTINGS.keys()
     assert document["settings"]["timeouts.idle"] == {
         "value": 90.0, "unit": "seconds", "text": "90s", "source": "flag --timeouts-idle",
     }  # fmt: skip
@@ -117,8 +116,8 @@ def test_what_is_printed_reads_back_as_the_same_settings(
         "server.plain_port": "off" if plain is None else plain,
     }
     loaded = load(flags)
-    given_settings, problems = parse_text(render_yaml(loaded), "f")
+    given_settings, problems = parse_yaml(render_yaml(loaded), "f")
     assert problems == []
     again = load({item.key: item.value for item in given_settings})
     assert again.settings == loaded.settings
-    assert json.loads(render_json(loaded))["settings"].keys() == LEAVES.keys()
+    assert json.loads(render_json(loaded))["settings"].keys() == SETTINGS.keys()

@@ -13,8 +13,8 @@ from pocket_agent.cli.device import show
 from pocket_agent.cli.main import main
 from pocket_agent.cli.pair import pair
 from pocket_agent.client import Client
-from pocket_agent.config import load_settings
 from pocket_agent.errors import ForbiddenError, UnauthorizedError
+from pocket_agent.settings import load_settings
 from tests.harness.follow import eventually
 from tests.harness.server import ServerProcess, running_server, write_standin
 

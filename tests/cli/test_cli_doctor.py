@@ -15,9 +15,9 @@ from rich.console import Console
 
 from pocket_agent import __version__
 from pocket_agent.cli import doctor
-from pocket_agent.config import LoadedSettings, load_settings
 from pocket_agent.errors import ConfigurationError
 from pocket_agent.monitoring.doctor.result import Result, failed, ok, skipped, warning
+from pocket_agent.settings import LoadedSettings, load_settings
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.server import ServerProcess, free_port, write_standin
 

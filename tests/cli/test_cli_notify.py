@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from pocket_agent.cli.notify import show_notifications
-from pocket_agent.config import LoadedSettings, load_settings
+from pocket_agent.settings import LoadedSettings, load_settings
 from tests.harness.server import free_port
 from tests.notification.receiver import receiving
 

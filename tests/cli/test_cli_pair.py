@@ -9,8 +9,8 @@ import pytest
 
 from pocket_agent.cli.main import main
 from pocket_agent.cli.pair import qr_code
-from pocket_agent.config import load_settings
 from pocket_agent.server.address import page_urls, reachable_hosts
+from pocket_agent.settings import load_settings
 from tests.harness.server import ServerProcess, running_server, write_standin
 
 

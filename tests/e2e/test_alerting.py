@@ -25,9 +25,9 @@ from tests.harness.scene import scene
 from tests.harness.server import ServerProcess, free_port, running_server, write_standin
 from tests.harness.stack import Stack, load, stack_environment
 
-from pocket_agent.config.settings import Settings
 from pocket_agent.errors import ClaudeNotFoundError
 from pocket_agent.monitoring import render, write
+from pocket_agent.settings import Settings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

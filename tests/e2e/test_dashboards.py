@@ -18,8 +18,8 @@ from tests.harness.stack import Stack, load, stack_environment
 from tests.harness.story import UNHURRIED, story
 from tests.monitoring.dashboard_sample import panels_of, targets_of
 
-from pocket_agent.config.settings import Settings
 from pocket_agent.monitoring import dashboard_files, recorded_names
+from pocket_agent.settings import Settings
 
 _BACK_SECONDS = 300
 """How far a graph reaches."""

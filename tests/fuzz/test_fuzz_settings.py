@@ -5,14 +5,13 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from pocket_agent.config import is_loopback, load_settings
-from pocket_agent.config.environment import KEYS
-from pocket_agent.config.leaf import LEAVES
 from pocket_agent.errors import ConfigurationError
 from pocket_agent.server.address import page_urls
 from pocket_agent.server.admission import Admission
 from pocket_agent.server.guard import Hosts
 from pocket_agent.server.origin import Origins
+from pocket_agent.settings import is_loopback, load_settings
+from pocket_agent.settings.sections import SETTINGS
 from tests.fuzz.choice import JSON, chosen, holding
 
 _words: st.SearchStrategy[Any] = st.sampled_from(
@@ -22,9 +21,11 @@ _words: st.SearchStrategy[Any] = st.sampled_from(
     ]
 )
 _values = _words | JSON | st.text(max_size=30)
-_flags = st.dictionaries(st.sampled_from(sorted(LEAVES)), _values, max_size=6)
+_flags = st.dictionaries(st.sampled_from(sorted(SETTINGS)), _values, max_size=6)
 _texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30)
-_variables = st.dictionaries(st.sampled_from(sorted(KEYS)), _words | _texts, max_size=6)
+_variables = st.dictionaries(
+    st.sampled_from([setting.variable for setting in SETTINGS.values()]), _words | _texts, max_size=6
+)
 
 
 @pytest.mark.timeout(0)

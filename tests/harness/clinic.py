@@ -9,9 +9,9 @@ from typing import Any
 
 from aiohttp import web
 
-from pocket_agent.config import LoadedSettings, Settings
 from pocket_agent.monitoring.doctor.checks import examine
 from pocket_agent.monitoring.doctor.result import Context, Result
+from pocket_agent.settings import LoadedSettings, Settings
 from tests.harness.follow import eventually
 from tests.harness.server import ServerProcess, free_port, write_standin
 from tests.harness.stack import Stack, load, running_stack, stack_environment

@@ -13,12 +13,11 @@ import typer.main
 from typer.core import TyperGroup
 
 from pocket_agent.cli.main import app
-from pocket_agent.config.file import parse_text
-from pocket_agent.config.form import Place
-from pocket_agent.config.layer import Layer
-from pocket_agent.config.leaf import LEAVES
 from pocket_agent.monitoring import recorded_names
 from pocket_agent.observability.catalogue import CATALOGUE, Metric
+from pocket_agent.settings.load import parse_layer, parse_yaml
+from pocket_agent.settings.sections import SETTINGS
+from pocket_agent.settings.types import PathContext
 from tests.harness.expression import FOREIGN
 from tests.harness.tool import ROOT, require_tool
 
@@ -27,7 +26,7 @@ _CONSOLE = re.compile(r"^```console\n.*?^```$", re.MULTILINE | re.DOTALL)
 _COMMAND = re.compile(r"(?<![\w./-])pocket-agent (?=[a-z])([^`|\n)]*)")
 _LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
-_SECTIONS = "|".join(dict.fromkeys(key.split(".")[0] for key in LEAVES if "." in key))
+_SECTIONS = "|".join(dict.fromkeys(key.split(".")[0] for key in SETTINGS if "." in key))
 _SETTING = re.compile(rf"(?<![\w./-])((?:{_SECTIONS})\.[a-z][a-z_.]*[a-z])(?![\w(/-])")
 _FILE_ENDINGS = (".yml", ".yaml", ".md", ".py", ".db", ".json", ".log", ".pem", ".service", ".js")
 _MESSAGE = re.compile(r'\.msg == "([^"]+)"')
@@ -119,7 +118,7 @@ def unknown_settings(text: str) -> list[str]:
     """What is named like a setting and is none; a section's wildcard (`monitoring.*`) is left out."""
     names = {name for name in _SETTING.findall(text) if not name.endswith(_FILE_ENDINGS)}
     return sorted(
-        name for name in names if name not in LEAVES and not any(key.startswith(f"{name}.") for key in LEAVES)
+        name for name in names if name not in SETTINGS and not any(key.startswith(f"{name}.") for key in SETTINGS)
     )
 
 
@@ -215,6 +214,6 @@ def _strange_values(name: str, label: str, values: str) -> Iterator[str]:
 
 def refused_settings(text: str) -> str:
     """Why a block of YAML cannot be a settings file; empty when it can."""
-    given, problems = parse_text(text, "config.yaml")
-    layer = Layer.parse(given, Place(home=Path("/home/ada"), base=Path("/")), problems)
+    given, problems = parse_yaml(text, "config.yaml")
+    layer = parse_layer(given, PathContext(home=Path("/home/ada"), base=Path("/")), problems)
     return "\n".join(map(str, layer.problems))

@@ -11,8 +11,8 @@ from typing import Final, Literal, NamedTuple
 
 from playwright.async_api import Browser, Locator, Page, ViewportSize, expect
 
-from pocket_agent.config import load_settings
 from pocket_agent.server.pairing import new_pairing
+from pocket_agent.settings import load_settings
 from pocket_agent.storage import add_pairing, connection_beside
 from pocket_agent.storage.location import database_path
 from tests.harness import DEADLINE_SECONDS

@@ -21,7 +21,7 @@ import psutil
 from pocket_agent.claude.process import boot_id, kill_leftovers
 from pocket_agent.cli.device import make_device
 from pocket_agent.client import Client
-from pocket_agent.config import load_settings
+from pocket_agent.settings import load_settings
 from pocket_agent.storage import connection_beside
 from pocket_agent.storage.location import database_path
 from tests.harness import DEADLINE_SECONDS

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import aiohttp
 
-from pocket_agent.config import LoadedSettings, Settings, load_settings
 from pocket_agent.monitoring import render, write
 from pocket_agent.monitoring.launcher import DATA, Launch, read_launches
+from pocket_agent.settings import LoadedSettings, Settings, load_settings
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.prometheus import Prometheus
 from tests.harness.server import free_port

@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from pocket_agent.config.settings import AlertSettings, LimitSettings, ObjectiveSettings, Settings
 from pocket_agent.monitoring import dashboard_files
+from pocket_agent.settings import AlertSettings, LimitSettings, ObjectiveSettings, Settings
 
 CHANGED = Settings(
     limits=LimitSettings(max_connections=7, cost_usd_per_day=12.5),

@@ -5,8 +5,8 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from pocket_agent.config.settings import AlertSettings, MonitoringSettings, ObjectiveSettings, Settings
 from pocket_agent.monitoring import RenderedFile
+from pocket_agent.settings import AlertSettings, MonitoringSettings, ObjectiveSettings, Settings
 from tests.harness.tool import require_tool
 
 

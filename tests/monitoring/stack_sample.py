@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from pocket_agent.config import Settings, load_settings
 from pocket_agent.monitoring import RenderedFile, Validation, render, validate
+from pocket_agent.settings import Settings, load_settings
 from tests.harness.tool import require_tool
 
 SECRETS = {

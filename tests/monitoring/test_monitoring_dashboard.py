@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from pocket_agent.config.settings import Settings
 from pocket_agent.monitoring import all_alerts, dashboard_files, recorded_names, render, target_of
 from pocket_agent.monitoring.dashboards import place_panels
 from pocket_agent.monitoring.rules import LONG_WINDOWS, WINDOWS, objective_rules, recording_rules
 from pocket_agent.observability import catalogue
+from pocket_agent.settings import Settings
 from tests.harness.expression import FOREIGN
 from tests.monitoring.dashboard_sample import CHANGED, dashboards, panel_named, panels_of, series_in, targets_of
 
@@ -222,7 +222,7 @@ def test_without_a_budget_no_cost_is_too_much() -> None:
 
 def test_the_same_settings_give_the_same_bytes() -> None:
     program = (
-        "from pocket_agent.config.settings import Settings\n"
+        "from pocket_agent.settings import Settings\n"
         "from pocket_agent.monitoring import dashboard_files\n"
         "print(*(file.path + file.text for file in dashboard_files(Settings())))"
     )

@@ -2,9 +2,9 @@
 
 import pytest
 
-from pocket_agent.config.settings import Settings
 from pocket_agent.monitoring import rule_groups
 from pocket_agent.observability.catalogue import CATALOGUE
+from pocket_agent.settings import Settings
 from tests.harness.expression import expressions, faults, names, selectors
 from tests.monitoring.dashboard_sample import CHANGED, dashboards
 

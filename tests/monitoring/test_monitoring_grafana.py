@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pocket_agent.config.settings import Settings
+from pocket_agent.settings import Settings
 from tests.harness.absence import absent
 from tests.harness.tool import ROOT
 from tests.monitoring.dashboard_sample import CHANGED, dashboards, panel_named

@@ -2,8 +2,8 @@
 
 import re
 
-from pocket_agent.config.settings import Settings
 from pocket_agent.monitoring import render
+from pocket_agent.settings import Settings
 from tests.harness import manual
 from tests.harness.tool import ROOT
 from tests.monitoring.doctor.test_doctor_stack import NAMES

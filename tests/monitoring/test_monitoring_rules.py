@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import yaml
 
-from pocket_agent.config.settings import AlertSettings, MonitoringSettings, ObjectiveSettings, ServerSettings, Settings
 from pocket_agent.monitoring import all_alerts, recorded_names, rule_files, rule_groups
 from pocket_agent.monitoring.rules import (
     BURN_RATES,
@@ -20,6 +19,7 @@ from pocket_agent.monitoring.rules import (
     thresholds,
 )
 from pocket_agent.observability.catalogue import CATALOGUE, REQUEST_DURATION, SERVER_CODES
+from pocket_agent.settings import AlertSettings, MonitoringSettings, ObjectiveSettings, ServerSettings, Settings
 from tests.harness.expression import expressions, faults
 from tests.monitoring.rule_sample import LEAST, MOST, SETTINGS, UNEVEN, promtool, scaled, write_files
 

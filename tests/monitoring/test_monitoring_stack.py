@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from pocket_agent.config.leaf import LEAVES
-from pocket_agent.config.settings import Settings
 from pocket_agent.monitoring import render, validate, write
+from pocket_agent.settings import Settings
+from pocket_agent.settings.sections import SETTINGS
 from tests.monitoring.stack_sample import (
     CASES,
     SECRETS,
@@ -67,9 +67,9 @@ def test_the_real_programs_accept_their_files(case: Case, tmp_path: Path) -> Non
 def test_everything_changed_leaves_no_setting_out(tmp_path: Path) -> None:
     chosen = everything(tmp_path)
     sections = ("server.", "metrics.", "monitoring.", "alerts.")
-    assert chosen.keys() == {key for key in LEAVES if key.startswith(sections)} - LEFT
+    assert chosen.keys() == {key for key in SETTINGS if key.startswith(sections)} - LEFT
     settings, plain = everything_changed(tmp_path), Settings()
-    assert [key for key in chosen if LEAVES[key].value(settings) == LEAVES[key].value(plain)] == []
+    assert [key for key in chosen if SETTINGS[key].value(settings) == SETTINGS[key].value(plain)] == []
 
 
 def test_the_same_settings_give_the_same_bytes(tmp_path: Path) -> None:

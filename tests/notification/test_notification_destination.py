@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pocket_agent.config.settings import NotificationSettings
 from pocket_agent.errors import ConfigurationError
 from pocket_agent.notification import outbox
 from pocket_agent.notification.outbox import Address, Destination, Notification, close_all, read_addresses, sender
+from pocket_agent.settings import NotificationSettings
 from tests.harness.server import free_port
 from tests.notification.receiver import receiving
 from tests.server.room import until

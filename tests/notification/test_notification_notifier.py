@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pocket_agent.config.settings import NotificationSettings
 from pocket_agent.events import NotificationLost
 from pocket_agent.notification import outbox
 from pocket_agent.notification.outbox import Notifier, find_routes
+from pocket_agent.settings import NotificationSettings
 from tests.notification.receiver import Receiver, receiving
 from tests.server.room import Room, open_room, until
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from pocket_agent.config.settings import NotificationSettings
 from pocket_agent.notification.outbox import FinishedExecution, Pending, ProjectDigest, Subjects
+from pocket_agent.settings import NotificationSettings
 
 SUBJECTS = Subjects(
     lambda project_id: f"name-{project_id}",

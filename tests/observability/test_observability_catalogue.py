@@ -2,7 +2,6 @@
 
 import math
 
-from pocket_agent.config import MetricsSettings
 from pocket_agent.errors import PocketAgentError
 from pocket_agent.observability.catalogue import (
     CATALOGUE,
@@ -16,6 +15,7 @@ from pocket_agent.observability.catalogue import (
     series,
 )
 from pocket_agent.protocol.request import REQUESTS
+from pocket_agent.settings import MetricsSettings
 
 GUIDE = {
     "pocket_agent_connections_active": "gauge",

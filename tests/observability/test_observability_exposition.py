@@ -19,7 +19,6 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from pocket_agent import events
-from pocket_agent.config import MetricsSettings, Settings, load_settings
 from pocket_agent.distribution import Distribution
 from pocket_agent.errors import ConfigurationError
 from pocket_agent.model import ExecutionStatus
@@ -27,6 +26,7 @@ from pocket_agent.observability.catalogue import CATALOGUE, EVENT_LOOP_LAG, PREF
 from pocket_agent.observability.exposition import Exposition, application, scrape_token
 from pocket_agent.observability.metrics import CoreCollector, CoreValues, MetricObserver
 from pocket_agent.observability.tracing import TraceIdentity
+from pocket_agent.settings import MetricsSettings, Settings, load_settings
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.server import ServerProcess, free_port, running_server, write_standin
 from tests.harness.tool import require_tool

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from pocket_agent.claude.installation import Installer
-from pocket_agent.config.settings import HealthSettings
 from pocket_agent.distribution import Distribution
 from pocket_agent.errors import FileOperationError, ResourceLimitError
 from pocket_agent.events import CertificateLoaded, CliVulnerable, ExecutionDelayed, ExecutionStarted, HealthChanged
@@ -30,6 +29,7 @@ from pocket_agent.observability.health import (
 )
 from pocket_agent.protocol.push import CheckData
 from pocket_agent.session.session import Session
+from pocket_agent.settings import HealthSettings
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.follow import eventually
 from tests.harness.server import write_standin

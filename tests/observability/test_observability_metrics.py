@@ -12,7 +12,6 @@ import psutil
 import pytest
 
 from pocket_agent import __version__, events
-from pocket_agent.config import MetricsSettings
 from pocket_agent.distribution import Distribution
 from pocket_agent.errors import FileOperationError, ValidationError
 from pocket_agent.events import Event
@@ -29,6 +28,7 @@ from pocket_agent.observability.metrics import (
 )
 from pocket_agent.observability.tracing import TraceIdentity
 from pocket_agent.protocol.request import REQUESTS
+from pocket_agent.settings import MetricsSettings
 from tests.observability.sample import KINDS, NUMBER, context, example
 from tests.server.room import Room, open_room, until
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pocket_agent.config import Settings, load_settings
 from pocket_agent.observability.catalogue import Losses
 from pocket_agent.observability.span_export import SpanExport
 from pocket_agent.observability.tracing import Span, read_telemetry
+from pocket_agent.settings import Settings, load_settings
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.collector import Collector, collecting
 from tests.harness.follow import eventually

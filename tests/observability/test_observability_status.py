@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from pocket_agent import events
-from pocket_agent.config.settings import Settings
 from pocket_agent.errors import FileOperationError
 from pocket_agent.events import Event, ExecutionFinished, ProjectCreated
 from pocket_agent.model import ExecutionStatus, Milliseconds
@@ -24,6 +23,7 @@ from pocket_agent.observability.catalogue import (
 )
 from pocket_agent.observability.metrics import MetricObserver
 from pocket_agent.observability.status import ExecutionCounts, RecentError, RecentErrors, SlowExecutions
+from pocket_agent.settings import Settings
 from tests.harness.follow import eventually
 from tests.observability.sample import KINDS, example
 from tests.server.room import open_room, until

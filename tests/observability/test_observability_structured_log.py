@@ -23,7 +23,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocket_agent import __version__, events
-from pocket_agent.config import LoggingSettings
 from pocket_agent.errors import ConfigurationError
 from pocket_agent.events import Event, ExecutionFinished
 from pocket_agent.model import ExecutionContext, ExecutionId, ExecutionStatus, Milliseconds, ModelUsage, ProjectId
@@ -48,6 +47,7 @@ from pocket_agent.observability.structured_log import (
 )
 from pocket_agent.observability.tracing import Identify, TraceIdentity, untraced
 from pocket_agent.server.auth import new_token
+from pocket_agent.settings import LoggingSettings
 from tests.harness.absence import absent
 from tests.harness.disk import fill, small_disk
 from tests.harness.follow import eventually

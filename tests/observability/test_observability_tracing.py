@@ -16,7 +16,6 @@ from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from pocket_agent import __version__, events
-from pocket_agent.config import Settings, load_settings
 from pocket_agent.events import Event
 from pocket_agent.model import ExecutionContext, ExecutionId, ExecutionStatus, Milliseconds, ModelUsage, ProjectId
 from pocket_agent.observability.catalogue import Losses
@@ -37,6 +36,7 @@ from pocket_agent.observability.tracing import (
     untraced,
 )
 from pocket_agent.observability.tracing import trace_identity as identity_of
+from pocket_agent.settings import Settings, load_settings
 from tests.harness.collector import Collected, Collector, collecting
 from tests.harness.follow import eventually
 from tests.observability.sample import KINDS, example
@@ -713,7 +713,7 @@ async def test_an_execution_that_is_never_over_is_forgotten(stage: Stage) -> Non
 def test_a_variable_that_the_sdk_refuses_switches_tracing_off(tmp_path: Path) -> None:
     code = (
         "import os\n"
-        "from pocket_agent.config import Settings\n"
+        "from pocket_agent.settings import Settings\n"
         "from pocket_agent.observability.catalogue import Losses\n"
         "from pocket_agent.observability.observation import open_traces\n"
         "traces = open_traces(Settings(), os.environ, Losses())\n"

@@ -18,7 +18,6 @@ from pocket_agent.claude.installation import Installer
 from pocket_agent.claude.process import boot_id, kill_leftovers
 from pocket_agent.claude.spool import SpoolWatcher
 from pocket_agent.client import Client
-from pocket_agent.config import Settings, load_settings
 from pocket_agent.events import Event, Observer
 from pocket_agent.hub import Hub
 from pocket_agent.model import Device
@@ -33,6 +32,7 @@ from pocket_agent.server.http import Endpoint
 from pocket_agent.session.agent import AgentContext
 from pocket_agent.session.log import Draft, Write, entry_draft, now
 from pocket_agent.session.session import Session
+from pocket_agent.settings import Settings, load_settings
 from pocket_agent.storage import Store
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.server import write_standin

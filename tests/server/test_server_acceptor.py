@@ -14,12 +14,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from pocket_agent.config import load_settings
 from pocket_agent.events import ConnectionRejected
 from pocket_agent.server import acceptor
 from pocket_agent.server.acceptor import bind
 from pocket_agent.server.admission import Admission
 from pocket_agent.server.listener import Listeners, listening
+from pocket_agent.settings import load_settings
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.absence import absent
 from tests.server.room import Recorder, Room, open_room, until

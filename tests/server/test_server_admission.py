@@ -7,13 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocket_agent.config import load_settings
-from pocket_agent.config.renewal import renew
-from pocket_agent.config.settings import LimitSettings, Settings
 from pocket_agent.errors import RateLimitedError
 from pocket_agent.server.admission import Admission
 from pocket_agent.server.bucket import Bucket, Buckets
 from pocket_agent.server.quota import Quotas
+from pocket_agent.settings import LimitSettings, Settings, apply_reload, load_settings
 
 PHONE = "192.0.2.7"
 
@@ -193,7 +191,7 @@ def test_limits_that_change_count_for_those_who_are_known_too() -> None:
         "limits.messages_per_second": 1,
         "limits.connections_per_address": 1,
     }
-    renew(settings, load_settings(config=None, environ={}, flags=changed).settings)
+    apply_reload(settings, load_settings(config=None, environ={}, flags=changed).settings)
     limited.renew()
     quotas.renew()
     limited.request("192.0.2.7")

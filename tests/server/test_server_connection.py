@@ -12,7 +12,6 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from pocket_agent.config import Settings
 from pocket_agent.errors import FileOperationError
 from pocket_agent.events import (
     ConnectionClosed,
@@ -25,6 +24,7 @@ from pocket_agent.hub import Channel, Hub
 from pocket_agent.model import Device, Entry, Milliseconds, ProjectId
 from pocket_agent.server.connection import Connection
 from pocket_agent.server.peer import Peer
+from pocket_agent.settings import Settings
 from tests.harness import DEADLINE_SECONDS
 from tests.server.room import Recorder, Room, Wire, open_room, until
 

@@ -9,13 +9,12 @@ import aiohttp
 import pytest
 
 from pocket_agent.app import _scraped_hosts
-from pocket_agent.config import load_settings
-from pocket_agent.config.settings import Settings
 from pocket_agent.errors import ForbiddenError
 from pocket_agent.events import ConnectionRejected
 from pocket_agent.observability.exposition import ScrapeToken
 from pocket_agent.server.address import page_urls
 from pocket_agent.server.guard import Hosts
+from pocket_agent.settings import Settings, load_settings
 from tests.harness import DEADLINE_SECONDS
 from tests.server.room import Room, open_room
 

@@ -13,13 +13,13 @@ import psutil
 import pytest
 from aiohttp import web
 
-from pocket_agent.config import LoadedSettings, Settings, load_settings
 from pocket_agent.errors import ConfigurationError, ForbiddenError
 from pocket_agent.events import CertificateLoaded, ListenersOpened, SettingIgnored
 from pocket_agent.server.admission import Admission
 from pocket_agent.server.guard import Hosts
 from pocket_agent.server.listener import Listeners, adopt, exporting, listening
 from pocket_agent.server.tls import make_self_signed
+from pocket_agent.settings import LoadedSettings, Settings, load_settings
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.absence import absent
 from tests.harness.server import ServerProcess, free_port, write_standin

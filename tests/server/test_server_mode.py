@@ -12,12 +12,12 @@ import pytest
 from pocket_agent.audit.audit_log import EMPTY, AuditRecord, append, audit_path
 from pocket_agent.cli.chat.local import local_token
 from pocket_agent.cli.device import make_device
-from pocket_agent.config import load_settings
 from pocket_agent.events import SettingsReloaded
 from pocket_agent.observability.catalogue import Losses
 from pocket_agent.observability.exposition import scrape_token
 from pocket_agent.observability.structured_log import LogObserver, open_log
 from pocket_agent.server.tls import Tls
+from pocket_agent.settings import load_settings
 from pocket_agent.storage import backup
 from pocket_agent.storage.location import database_path
 from tests.server.room import open_room, until

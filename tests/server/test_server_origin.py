@@ -2,10 +2,10 @@
 
 import pytest
 
-from pocket_agent.config.settings import ServerSettings
 from pocket_agent.errors import ForbiddenError
 from pocket_agent.server.origin import Origins
 from pocket_agent.server.peer import Peer
+from pocket_agent.settings import ServerSettings
 
 PEER = Peer("192.0.2.7", secure=True, host="box.local:8443")
 ORIGINS = [

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocket_agent.config import load_settings
 from pocket_agent.errors import ConfigurationError
 from pocket_agent.events import ConnectionOpened, SettingIgnored
 from pocket_agent.server.network import Networks, parse_address
 from pocket_agent.server.peer import Peer
 from pocket_agent.server.proxy import Proxies
+from pocket_agent.settings import load_settings
 from tests.harness.follow import eventually
 from tests.server.room import Room, open_room
 
@@ -238,13 +238,13 @@ async def test_only_a_trusted_proxy_signs_people_in_and_only_for_its_own_pages(t
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        ({"server.sso.header": "X-User", "server.sso.users": ["a"]}, "only a trusted proxy"),
-        ({"server.sso.header": "X-User", "server.trusted_proxies": ["10.0.0.1"]}, "nobody could come in"),
-        ({"server.sso.users": ["a"]}, "users need the header"),
-        ({"server.trusted_proxies": ["proxy.example"]}, "neither an IP address nor a network"),
+        ({"server.sso.header": "X-User", "server.sso.users": ["a"]}, "read from trusted proxies only"),
+        ({"server.sso.header": "X-User", "server.trusted_proxies": ["10.0.0.1"]}, "no user would have access"),
+        ({"server.sso.users": ["a"]}, "users require the header"),
+        ({"server.trusted_proxies": ["proxy.example"]}, "not an IP address or a network"),
         ({"server.sso.header": "X User"}, "the name of a header"),
         ({"server.public_url": "https://agent.example/path"}, "more than a scheme"),
-        ({"server.allowed_hosts": ["https://agent.example"]}, "neither of these"),
+        ({"server.allowed_hosts": ["https://agent.example"]}, "not an IP address or a host name"),
     ],
 )
 def test_settings_that_would_let_in_anybody_are_refused(flags: dict[str, object], says: str) -> None:

@@ -13,10 +13,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pocket_agent.config import TlsSettings
 from pocket_agent.errors import ConfigurationError
 from pocket_agent.server import tls
 from pocket_agent.server.tls import Tls, make_self_signed
+from pocket_agent.settings import TlsSettings
 from tests.harness import DEADLINE_SECONDS
 
 

@@ -7,10 +7,10 @@ from datetime import datetime
 
 import pytest
 
-from pocket_agent.config.settings import LimitSettings
 from pocket_agent.errors import ResourceLimitError
 from pocket_agent.events import BudgetExceeded, Event
 from pocket_agent.session.budget import Budget
+from pocket_agent.settings import LimitSettings
 
 
 class Clock:

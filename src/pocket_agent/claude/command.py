@@ -11,9 +11,9 @@ from typing import Final
 
 import msgspec
 
-from pocket_agent.config.agent import SETTING_SOURCES
 from pocket_agent.errors import ValidationError
 from pocket_agent.model import ExecuteOptions
+from pocket_agent.settings import SETTING_SOURCES
 
 PROCESS_MARKER: Final = "POCKET_AGENT_PROCESS"
 """An environment variable that all descendants of a CLI process inherit, so that they can be found."""

@@ -24,7 +24,6 @@ from pocket_agent.claude.installation import ADVICE
 from pocket_agent.claude.restraint import SYSTEMD_RUN, restrain, scoped
 from pocket_agent.claude.spool import Spool
 from pocket_agent.claude.workdir import held, is_replaced
-from pocket_agent.config.settings import AgentLimitSettings
 from pocket_agent.errors import (
     ClaudeNotFoundError,
     DirectoryUnavailableError,
@@ -32,6 +31,7 @@ from pocket_agent.errors import (
     PocketAgentError,
     ResourceLimitError,
 )
+from pocket_agent.settings import AgentLimitSettings
 
 _POLL_SECONDS: Final = 0.05
 _SCAN_SECONDS: Final = (0.005, 0.05)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from pocket_agent.config.settings import AgentLimitSettings
+from pocket_agent.settings import AgentLimitSettings
 
 SYSTEMD_RUN: Final = "systemd-run"
 _MOST_FILES: Final = 65_536

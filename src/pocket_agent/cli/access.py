@@ -6,8 +6,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pocket_agent.cli.chat.local import find_local, listener_check, local_token
-from pocket_agent.config import LoadedSettings, is_loopback
 from pocket_agent.errors import ConfigurationError
+from pocket_agent.settings import LoadedSettings, is_loopback
 from pocket_agent.storage.location import database_path
 
 

@@ -9,9 +9,8 @@ import typer
 
 from pocket_agent.audit.audit_log import EMPTY, AuditRecord, Head, append, audit_path, timestamp
 from pocket_agent.audit.verification import verify
-from pocket_agent.config import LoadedSettings
-from pocket_agent.config.form import printable
 from pocket_agent.errors import FileOperationError, ValidationError
+from pocket_agent.settings import LoadedSettings, printable
 from pocket_agent.storage import advance_audit_head, audit_head, connection_beside
 from pocket_agent.storage.location import database_path
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from pocket_agent.config import LoadedSettings
+from pocket_agent.settings import LoadedSettings
 from pocket_agent.storage import backup
 from pocket_agent.storage.location import database_path
 

@@ -7,12 +7,10 @@ from typing import Final
 
 from rich.console import Console
 
-from pocket_agent.config.file import read_word
-from pocket_agent.config.form import Kind
-from pocket_agent.config.loader import Effective, LoadedSettings
+from pocket_agent.settings import EffectiveSetting, LoadedSettings, ValueKind, read_word
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./+-]*")
-_UNITS: Final = {Kind.DURATION: "seconds", Kind.SIZE: "bytes"}
+_UNITS: Final = {ValueKind.DURATION: "seconds", ValueKind.SIZE: "bytes"}
 
 
 def print_settings(settings: LoadedSettings, *, as_json: bool, console: Console) -> None:
@@ -30,7 +28,7 @@ def print_settings(settings: LoadedSettings, *, as_json: bool, console: Console)
 def render_json(settings: LoadedSettings) -> str:
     """The settings for programs."""
     file = None if settings.file is None else str(settings.file)
-    entries = {item.leaf.key: _entry(item) for item in settings}
+    entries = {item.setting.key: _entry(item) for item in settings}
     return json.dumps({"file": file, "settings": entries}, indent=2)
 
 
@@ -48,7 +46,7 @@ def _rows(settings: LoadedSettings) -> Iterator[tuple[str, str]]:
     """Each line with the source to note beside it; headings have none."""
     open_sections: list[str] = []
     for item in settings:
-        *sections, name = item.leaf.key.split(".")
+        *sections, name = item.setting.key.split(".")
         for depth, section in enumerate(sections):
             if open_sections[: depth + 1] != sections[: depth + 1]:
                 yield f"{'  ' * depth}{section}:", ""
@@ -56,7 +54,7 @@ def _rows(settings: LoadedSettings) -> Iterator[tuple[str, str]]:
         yield f"{'  ' * len(sections)}{name}: {_value(item)}", item.source
 
 
-def _value(item: Effective) -> str:
+def _value(item: EffectiveSetting) -> str:
     if item.value is None:
         return str(item.shown)
     return _flow(item.shown)
@@ -87,8 +85,8 @@ def _escaped(character: str) -> str:
     return character if character.isprintable() else f"\\U{ord(character):08X}"
 
 
-def _entry(item: Effective) -> dict[str, object]:
-    unit = _UNITS.get(item.leaf.form.kind)
+def _entry(item: EffectiveSetting) -> dict[str, object]:
+    unit = _UNITS.get(item.setting.type.kind)
     number = item.value if unit else item.shown
     value = None if item.value is None else number
     entry: dict[str, object] = {"value": value, "text": _value(item), "source": item.source}

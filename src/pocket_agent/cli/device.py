@@ -18,14 +18,13 @@ from rich.text import Text
 from pocket_agent.claude.process import kill_leftovers
 from pocket_agent.cli.audit import note
 from pocket_agent.cli.pair import find_projects
-from pocket_agent.config import LoadedSettings
-from pocket_agent.config.form import printable
 from pocket_agent.errors import ValidationError
 from pocket_agent.model import Device, Execution, Milliseconds, Pairing, ProcessRecord, ProjectId
 from pocket_agent.protocol.frame import timestamp
 from pocket_agent.server.auth import hash_token, new_device, new_token
 from pocket_agent.server.pairing import check_name
 from pocket_agent.session.log import now
+from pocket_agent.settings import LoadedSettings, printable
 from pocket_agent.storage import (
     add_device,
     cancel_pairing,

@@ -14,9 +14,9 @@ from rich.text import Text
 from pocket_agent import __version__
 from pocket_agent.cli.monitoring import print_rows, progress
 from pocket_agent.cli.serve import claude_candidates
-from pocket_agent.config import LoadedSettings
 from pocket_agent.errors import ConfigurationError
 from pocket_agent.monitoring.doctor import Context, Result, Status, examine, failed
+from pocket_agent.settings import LoadedSettings
 
 _STYLES: Final[Mapping[Status, str]] = {"failed": "bold red", "warning": "yellow", "ok": "green", "skipped": "dim"}
 

@@ -12,7 +12,7 @@ from pocket_agent.cli.chat.command import chat_command
 from pocket_agent.cli.monitoring import monitoring
 
 if TYPE_CHECKING:
-    from pocket_agent.config import LoadedSettings
+    from pocket_agent.settings import LoadedSettings
 
 app = typer.Typer(
     name="pocket-agent",
@@ -313,7 +313,7 @@ def compact_storage(config: Config = None, data_dir: DataDir = None) -> None:
 
 
 def _settings(config: Path | None, flags: dict[str, object]) -> "LoadedSettings":
-    from pocket_agent.config import load_settings
+    from pocket_agent.settings import load_settings
 
     return load_settings(config=config, environ=os.environ, flags=flags)
 

@@ -45,8 +45,8 @@ def render_command(
     data_dir: DataDir = None,
 ) -> None:
     """Write the configuration of the whole stack into DIR, out of the server's settings."""
-    from pocket_agent.config import load_settings
     from pocket_agent.monitoring import SERVICE_FILE, WatchedServer, render_stack, write
+    from pocket_agent.settings import load_settings
 
     first = load_settings(config=config, environ=os.environ, flags={"data.dir": data_dir})
     # The environment's settings are those of the first server.

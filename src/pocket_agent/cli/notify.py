@@ -6,10 +6,9 @@ from typing import Final
 
 import typer
 
-from pocket_agent.config import LoadedSettings
-from pocket_agent.config.settings import NotificationSettings
 from pocket_agent.notification.outbox import Notification, read_addresses, sender, trial
 from pocket_agent.server.address import page_urls
+from pocket_agent.settings import LoadedSettings, NotificationSettings
 
 _SECONDS: Final = 30.0
 """How long a test message may take."""

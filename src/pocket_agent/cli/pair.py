@@ -11,11 +11,11 @@ import segno
 import typer
 
 from pocket_agent.cli.audit import note
-from pocket_agent.config import LoadedSettings, is_loopback
 from pocket_agent.errors import ValidationError
 from pocket_agent.model import ProjectId
 from pocket_agent.server.address import base_url, page_urls
 from pocket_agent.server.pairing import PAIRING_SECONDS, new_pairing
+from pocket_agent.settings import LoadedSettings, is_loopback
 from pocket_agent.storage import add_pairing, connection_beside, projects
 from pocket_agent.storage.location import database_path
 

@@ -10,8 +10,8 @@ import uvloop
 
 from pocket_agent.app import Started, serve
 from pocket_agent.cli.pair import qr_code
-from pocket_agent.config import LoadedSettings
 from pocket_agent.server.address import local_page
+from pocket_agent.settings import LoadedSettings
 
 _FIRST_FILE: Final = "first-device.txt"
 """In the data directory, what a first start shows where standard error is no terminal."""

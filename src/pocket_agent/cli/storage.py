@@ -2,7 +2,7 @@
 
 import typer
 
-from pocket_agent.config import LoadedSettings
+from pocket_agent.settings import LoadedSettings
 from pocket_agent.storage.compaction import compact
 from pocket_agent.storage.location import database_path
 from pocket_agent.storage.space import Space, read_space

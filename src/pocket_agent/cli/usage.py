@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pocket_agent.config import LoadedSettings
 from pocket_agent.errors import FileOperationError
 from pocket_agent.model import Spending
 from pocket_agent.session.budget import local_day
 from pocket_agent.session.log import now
+from pocket_agent.settings import LoadedSettings
 from pocket_agent.storage import connection_beside, spending_since
 from pocket_agent.storage.location import database_path
 

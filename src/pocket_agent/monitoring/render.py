@@ -11,9 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from pocket_agent.config.conflict import is_loopback
-from pocket_agent.config.settings import MonitoringSettings, Settings
-from pocket_agent.config.unit import format_duration
 from pocket_agent.monitoring.dashboards import dashboard_files
 from pocket_agent.monitoring.files import (
     RenderedFile,
@@ -30,6 +27,7 @@ from pocket_agent.monitoring.files import (
 from pocket_agent.monitoring.rules import rule_files, rule_test_files
 from pocket_agent.monitoring.targets import FIXED_PORTS, SERVICE_FILE, Target, refuse_conflicts, target_of
 from pocket_agent.protocol.frame import PROBE
+from pocket_agent.settings import MonitoringSettings, Settings, format_duration, is_loopback
 
 _PROBE_SECONDS: Final = 2.0
 """Shortest time between two probes: the exporter gives up half a second before the scrape does (--timeout-offset)."""

@@ -12,11 +12,10 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from pocket_agent.config.settings import AlertSettings, Settings
-from pocket_agent.config.unit import format_duration, format_size, parse_duration
 from pocket_agent.monitoring.files import RenderedFile, decimal, fill, load, template, text_file, yaml_file
 from pocket_agent.monitoring.targets import target_of
 from pocket_agent.observability.catalogue import ERRORS_TOTAL, SERVER_CODES
+from pocket_agent.settings import AlertSettings, Settings, format_duration, format_size, parse_duration
 
 Severity = Literal["critical", "warning", "info", "none"]
 ALERT_SERVICE: Final = "pocket-agent"

@@ -7,9 +7,8 @@ from typing import Final, NamedTuple
 
 import psutil
 
-from pocket_agent.config.conflict import is_loopback
-from pocket_agent.config.settings import MonitoringSettings, Settings
 from pocket_agent.errors import ConfigurationError
+from pocket_agent.settings import MonitoringSettings, Settings, is_loopback
 
 SERVICE_FILE: Final = Path("/etc/pocket-agent/config.yaml")
 """Where a service has its settings."""

@@ -14,12 +14,11 @@ from functools import partial
 from typing import Final, Literal, NamedTuple
 
 from pocket_agent import events
-from pocket_agent.config.collection import is_address
-from pocket_agent.config.settings import NotificationSettings
 from pocket_agent.errors import ConfigurationError, ExecutionFailedError, ExecutionTimeoutError, ProjectNotFoundError
 from pocket_agent.events import Event, NotificationLost, Observer
 from pocket_agent.model import ExecutionStatus
 from pocket_agent.projects import Projects
+from pocket_agent.settings import NotificationSettings, is_uri
 
 _LONGEST_NAME: Final = 60
 _LONGEST_DETAIL: Final = 200
@@ -335,7 +334,7 @@ def read_addresses(settings: NotificationSettings) -> list[Address]:
             raise ConfigurationError(f"The file {file} (notifications.urls_file) cannot be used: {reason}.") from error
         for number, line in enumerate(lines, start=1):
             if line and not line.startswith("#"):
-                if not is_address(line):
+                if not is_uri(line):
                     raise ConfigurationError(f"Line {number} of {file} (notifications.urls_file) is no URL.")
                 urls.append(line)
     unique = dict.fromkeys(urls)

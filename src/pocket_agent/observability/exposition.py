@@ -17,10 +17,10 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encode
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from pocket_agent.config import Settings, is_loopback
 from pocket_agent.errors import ConfigurationError
 from pocket_agent.observability.health import in_thread
 from pocket_agent.observability.metrics import CoreCollector, CoreValues, core_families
+from pocket_agent.settings import Settings, is_loopback
 
 _TOKEN_FILE: Final = "metrics-token"  # noqa: S105 - the name of a file
 _TOKEN_BYTES: Final = 32  # 256 bits

@@ -17,13 +17,13 @@ from typing import Final, Literal, TypeVar
 
 from pocket_agent import events
 from pocket_agent.claude.installation import Installer
-from pocket_agent.config.settings import HealthSettings, Settings
 from pocket_agent.distribution import Distribution
 from pocket_agent.errors import PocketAgentError
 from pocket_agent.events import CertificateLoaded, Event, ExecutionDelayed, HealthChanged, Observer
 from pocket_agent.projects import Projects
 from pocket_agent.protocol.push import CheckData, ClaudeFigures
 from pocket_agent.session.session import Session
+from pocket_agent.settings import HealthSettings, Settings
 from pocket_agent.storage import Store
 
 _LAG_PERIOD_SECONDS: Final = 0.25

@@ -17,7 +17,6 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.utils import floatToGoString
 
 from pocket_agent import __version__, errors, events
-from pocket_agent.config.settings import MetricsSettings, Settings
 from pocket_agent.distribution import Distribution
 from pocket_agent.errors import FileOperationError
 from pocket_agent.events import Event, EventHandlers
@@ -43,6 +42,7 @@ from pocket_agent.observability.health import in_thread
 from pocket_agent.observability.revision import find_revision
 from pocket_agent.observability.tracing import Identify, untraced
 from pocket_agent.projects import Projects
+from pocket_agent.settings import MetricsSettings, Settings
 from pocket_agent.storage import Store
 
 Child = TypeVar("Child", bound=Counter | Gauge | Histogram)

@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from pocket_agent.claude.installation import Installer
-from pocket_agent.config.settings import Settings
 from pocket_agent.distribution import Distribution
 from pocket_agent.events import Event, NoPropagator, Observer, SettingIgnored
 from pocket_agent.hub import Hub
@@ -24,6 +23,7 @@ from pocket_agent.observability.status import (
 from pocket_agent.observability.structured_log import Log, LogObserver
 from pocket_agent.observability.tracing import AgentTelemetry, SpanObserver, Traces, read_telemetry, untraced
 from pocket_agent.projects import Projects
+from pocket_agent.settings import Settings
 from pocket_agent.storage import Store
 
 _LOGGER: Final = logging.getLogger(__name__)

@@ -11,7 +11,6 @@ from typing import Final
 import psutil
 
 from pocket_agent import __version__, events
-from pocket_agent.config.settings import Settings
 from pocket_agent.errors import FileOperationError, InternalError
 from pocket_agent.events import Event, ExecutionFinished
 from pocket_agent.hub import Hub
@@ -52,6 +51,7 @@ from pocket_agent.protocol.push import (
 )
 from pocket_agent.protocol.schema import error_codes
 from pocket_agent.session.session import Session
+from pocket_agent.settings import Settings
 
 _MAX_ERRORS: Final = 50
 _MAX_ERROR_TEXT: Final = 300

@@ -39,13 +39,13 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, TextIO, get_type_h
 import orjson
 
 from pocket_agent import __version__
-from pocket_agent.config.settings import LoggingSettings
 from pocket_agent.errors import ConfigurationError
 from pocket_agent.events import EVENTS, Event, LogField
 from pocket_agent.model import ExecutionContext, Milliseconds, ModelUsage
 from pocket_agent.observability.catalogue import Losses
 from pocket_agent.observability.redaction import error_message, error_name, redact, redacted_traceback, strip_quotations
 from pocket_agent.observability.tracing import Identify, untraced
+from pocket_agent.settings import LoggingSettings
 
 _Column = tuple[str, str, Callable[[Any], object]]
 """Of a log line: the event's field, the name in the line, and what makes the logged value of the field's."""

@@ -24,12 +24,9 @@ from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from pocket_agent import __version__, events
-from pocket_agent.config import Settings
-from pocket_agent.config.collection import check_header
-from pocket_agent.config.unit import RefusedError
-from pocket_agent.config.url import parse_url
 from pocket_agent.events import Event, EventHandlers, Observer, Propagator, SettingIgnored
 from pocket_agent.model import ExecutionContext, ExecutionStatus, Milliseconds, ModelUsage
+from pocket_agent.settings import RefusedError, Settings, check_header, parse_url
 
 
 class TraceIdentity(NamedTuple):

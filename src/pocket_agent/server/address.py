@@ -8,8 +8,7 @@ from typing import Final
 
 import psutil
 
-from pocket_agent.config import is_loopback
-from pocket_agent.config.settings import Settings
+from pocket_agent.settings import Settings, is_loopback
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 

@@ -6,11 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from pocket_agent.config.conflict import connections_for
-from pocket_agent.config.settings import Settings
 from pocket_agent.errors import RateLimitedError
 from pocket_agent.server.bucket import Buckets
 from pocket_agent.server.network import Networks, source_of
+from pocket_agent.settings import Settings, connections_for
 
 _BURST_SECONDS: Final = 10.0
 _SPARE_CONNECTIONS: Final = 256

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
-from pocket_agent.config.settings import ServerSettings
 from pocket_agent.errors import FileOperationError, UnauthorizedError
 from pocket_agent.model import LOCAL_DEVICE, Credential, Device, Milliseconds, ProjectId
 from pocket_agent.policy import user_id
@@ -16,6 +15,7 @@ from pocket_agent.server.network import Networks
 from pocket_agent.server.peer import Peer
 from pocket_agent.server.throttle import Throttle
 from pocket_agent.session.log import now
+from pocket_agent.settings import ServerSettings
 from pocket_agent.storage import Store
 
 _TOKEN_BYTES: Final = 32  # 256 bits

@@ -11,7 +11,6 @@ from typing import Final, Literal, NamedTuple, Protocol
 
 from aiohttp import WebSocketError, WSMsgType, web
 
-from pocket_agent.config.settings import Settings
 from pocket_agent.errors import InternalError, InvalidMessageError, PocketAgentError, RateLimitedError
 from pocket_agent.events import (
     ConnectionClosed,
@@ -31,6 +30,7 @@ from pocket_agent.server.feed import Feed
 from pocket_agent.server.peer import Peer
 from pocket_agent.server.quota import Quota
 from pocket_agent.session.log import now
+from pocket_agent.settings import Settings
 
 CLOSE_GOING_AWAY: Final = 1001
 CLOSE_POLICY: Final = 1008

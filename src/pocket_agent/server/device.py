@@ -6,8 +6,6 @@ from typing import Final
 
 import segno
 
-from pocket_agent.config import is_loopback
-from pocket_agent.config.settings import Settings
 from pocket_agent.errors import FileOperationError, ForbiddenError, ProjectNotFoundError, ValidationError
 from pocket_agent.events import DeviceRevoked, DeviceRotated, Observer
 from pocket_agent.hub import Hub
@@ -30,6 +28,7 @@ from pocket_agent.server.auth import hash_token, new_token
 from pocket_agent.server.connection import CLOSE_GOING_AWAY, CLOSE_REVOKED, Connection
 from pocket_agent.server.pairing import PAIRING_SECONDS, check_name, new_pairing
 from pocket_agent.session.log import now
+from pocket_agent.settings import Settings, is_loopback
 from pocket_agent.storage import Store, let_in_by
 
 REVOKED: Final = "this device was revoked"

@@ -9,8 +9,6 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from pocket_agent.config import is_loopback
-from pocket_agent.config.settings import Settings
 from pocket_agent.errors import ForbiddenError, RateLimitedError
 from pocket_agent.events import ConnectionRejected, Observer, SettingIgnored
 from pocket_agent.server.acceptor import Guest
@@ -20,6 +18,7 @@ from pocket_agent.server.answer import refusal
 from pocket_agent.server.network import parse_address
 from pocket_agent.server.peer import PEER, Peer
 from pocket_agent.server.proxy import Proxies
+from pocket_agent.settings import Settings, is_loopback
 
 _MISDIRECTED: Final = 421
 """The request is for another host than this server (RFC 9110, section 15.5.20)."""

@@ -9,7 +9,6 @@ from typing import Final, Protocol, TypeVar
 
 import msgspec
 
-from pocket_agent.config.settings import Settings
 from pocket_agent.errors import ForbiddenError, ProjectNotFoundError, ValidationError
 from pocket_agent.hub import Hub
 from pocket_agent.model import Claim, Direction, Entry, ExecuteOptions, Milliseconds, Position, ProjectId, ProjectState
@@ -55,6 +54,7 @@ from pocket_agent.server.permission import (
 from pocket_agent.session.log import live_draft
 from pocket_agent.session.session import Session
 from pocket_agent.session.state import State
+from pocket_agent.settings import Settings
 from pocket_agent.storage import Store
 
 _PAGE_BYTES: Final = 8 * 1024 * 1024

@@ -10,7 +10,6 @@ import msgspec
 from aiohttp import WSMsgType, web
 
 from pocket_agent.audit.audit_log import AuditLog
-from pocket_agent.config.settings import Settings
 from pocket_agent.errors import (
     FileOperationError,
     ForbiddenError,
@@ -46,6 +45,7 @@ from pocket_agent.server.runbook import Runbooks, read_runbooks
 from pocket_agent.server.web import Site
 from pocket_agent.server.witness import Witness
 from pocket_agent.session.log import now
+from pocket_agent.settings import Settings
 from pocket_agent.storage import Store
 
 _KEEP_ALIVE_SECONDS: Final = 1.0

@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 import psutil
 from aiohttp import web
 
-from pocket_agent.config import LoadedSettings, ServerSettings, Settings, is_loopback
 from pocket_agent.errors import ConfigurationError
 from pocket_agent.events import CertificateLoaded, ListenersOpened, Observer, SettingIgnored
 from pocket_agent.server.acceptor import Acceptor, bind
@@ -23,6 +22,7 @@ from pocket_agent.server.address import in_url, page_urls
 from pocket_agent.server.admission import Admission
 from pocket_agent.server.guard import Hosts
 from pocket_agent.server.tls import Tls
+from pocket_agent.settings import LoadedSettings, ServerSettings, Settings, is_loopback
 
 _CLEANUP_SECONDS: Final = 2.0
 """How long requests that are under way when the server stops may take."""

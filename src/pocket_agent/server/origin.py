@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from pocket_agent.config import is_loopback
-from pocket_agent.config.settings import ServerSettings
 from pocket_agent.errors import ForbiddenError
 from pocket_agent.server.peer import Peer
+from pocket_agent.settings import ServerSettings, is_loopback
 
 _OWN_SITE = frozenset({"same-origin", "none"})
 """Values of `Sec-Fetch-Site` that a page of the server itself, or a person, causes."""

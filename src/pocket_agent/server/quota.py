@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from pocket_agent.config.settings import LimitSettings
 from pocket_agent.server.bucket import Bucket, Buckets
+from pocket_agent.settings import LimitSettings
 
 _BURST_SECONDS: Final = 5.0
 

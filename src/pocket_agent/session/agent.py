@@ -21,11 +21,11 @@ from pocket_agent.claude.installation import Installer
 from pocket_agent.claude.message import Message
 from pocket_agent.claude.process import ClaudeProcess, adopt, kill_leftovers, spawn
 from pocket_agent.claude.spool import Spool, SpoolReader, SpoolWatcher, SpoolWriter
-from pocket_agent.config.settings import ClaudeSettings
 from pocket_agent.errors import ExecutionFailedError, ProcessNotFoundError
 from pocket_agent.events import NoPropagator, Observer, ProcessAdopted, ProcessExited, ProcessSpawned, Propagator
 from pocket_agent.model import Account, ExecuteOptions, ExecutionContext, ProcessRecord, Project
 from pocket_agent.session.log import now
+from pocket_agent.settings import ClaudeSettings
 
 _CHUNK_BYTES: Final = 256 * 1024
 

@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 from datetime import time as clock_time
 from typing import Final
 
-from pocket_agent.config.settings import LimitSettings
 from pocket_agent.errors import ResourceLimitError
 from pocket_agent.events import BudgetExceeded, Observer
 from pocket_agent.model import Milliseconds
+from pocket_agent.settings import LimitSettings
 
 _KEPT_DAYS: Final = 7
 

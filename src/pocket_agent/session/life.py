@@ -14,7 +14,6 @@ import msgspec
 
 from pocket_agent.claude import control
 from pocket_agent.claude.process import check_directory
-from pocket_agent.config.settings import Settings
 from pocket_agent.errors import (
     ClaudeNotFoundError,
     DirectoryUnavailableError,
@@ -48,6 +47,7 @@ from pocket_agent.session.hold import VERIFIABLE, queue_hold
 from pocket_agent.session.log import Draft, Write, entry_draft, live_draft, now, tick
 from pocket_agent.session.runner import Runner
 from pocket_agent.session.state import State
+from pocket_agent.settings import Settings
 from pocket_agent.storage import Store
 
 _RETRY_SECONDS: Final = 1.0

@@ -14,7 +14,6 @@ from typing import Final
 import msgspec
 
 from pocket_agent.claude.process import check_directory
-from pocket_agent.config.settings import ClaudeSettings
 from pocket_agent.errors import (
     ExecutionFailedError,
     FileOperationError,
@@ -55,6 +54,7 @@ from pocket_agent.session.log import Draft, Write, entry_draft, now, tick
 from pocket_agent.session.plan import Plan, Present
 from pocket_agent.session.state import State
 from pocket_agent.session.tuning import Tuning
+from pocket_agent.settings import ClaudeSettings
 
 _MAX_ATTEMPTS: Final = 2
 """How often a prompt is written to a process that ends without having said anything."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import msgspec
 
-from pocket_agent.config.settings import Settings
 from pocket_agent.errors import (
     ApprovalNotFoundError,
     FileOperationError,
@@ -51,6 +50,7 @@ from pocket_agent.session.intake import waited_after
 from pocket_agent.session.life import Life
 from pocket_agent.session.log import Draft, Write, entry_draft, now, tick
 from pocket_agent.session.state import State
+from pocket_agent.settings import Settings
 from pocket_agent.storage import Store
 
 

@@ -33,6 +33,7 @@ from pocket_agent.settings.types import (
     format_duration,
     format_size,
     is_uri,
+    parse_duration,
     parse_url,
     printable,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "is_uri",
     "load_settings",
     "merge_reload",
+    "parse_duration",
     "parse_url",
     "printable",
     "read_word",

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from pocket_agent.claude import installation
-from pocket_agent.config import load_settings
 from pocket_agent.monitoring.doctor.machine_checks import check_agent
 from pocket_agent.monitoring.doctor.result import Context
+from pocket_agent.settings import load_settings
 from tests.harness.claude import require_claude
 from tests.harness.clinic import Findings
 from tests.harness.server import write_standin

@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from pocket_agent.config import load_settings
 from pocket_agent.monitoring.doctor.machine_checks import check_certificate
 from pocket_agent.monitoring.doctor.result import Result
 from pocket_agent.monitoring.targets import target_of
+from pocket_agent.settings import load_settings
 from tests.harness.clinic import Findings
 from tests.harness.server import free_port
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from pocket_agent.config import load_settings
 from pocket_agent.monitoring.doctor.result import Context, Result
 from pocket_agent.monitoring.doctor.server_checks import check_collector
+from pocket_agent.settings import load_settings
 from tests.harness.collector import collecting
 from tests.harness.server import free_port
 

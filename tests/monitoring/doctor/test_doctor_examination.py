@@ -6,12 +6,11 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from pocket_agent.config import load_settings
-from pocket_agent.config.loader import DEFAULT
 from pocket_agent.monitoring.doctor.checks import DoctorCheck, examine, run_check
 from pocket_agent.monitoring.doctor.result import Context, Result, ok
 from pocket_agent.monitoring.doctor.stack_checks import is_set_up
 from pocket_agent.observability.health import in_thread
+from pocket_agent.settings import DEFAULT, load_settings
 from tests.harness.clinic import NOWHERE, Findings, in_time, one
 from tests.harness.server import free_port
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from pocket_agent.config import LoadedSettings, MetricsSettings
 from pocket_agent.monitoring.doctor import server_checks
 from pocket_agent.monitoring.doctor.probes import read_samples, total
 from pocket_agent.monitoring.doctor.result import Context
 from pocket_agent.monitoring.doctor.server_checks import check_metrics
 from pocket_agent.observability.catalogue import series
+from pocket_agent.settings import LoadedSettings, MetricsSettings
 from tests.harness.clinic import Findings
 from tests.harness.follow import eventually
 from tests.harness.prometheus import running_prometheus

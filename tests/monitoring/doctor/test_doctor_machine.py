@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pocket_agent.config import load_settings
 from pocket_agent.monitoring.doctor.machine_checks import check_clock, check_log, kernel_time_state
 from pocket_agent.monitoring.doctor.result import Result
+from pocket_agent.settings import load_settings
 from tests.harness.disk import read_only
 
 

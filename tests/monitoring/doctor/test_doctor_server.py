@@ -8,10 +8,10 @@ import pytest
 from aiohttp import web
 
 from pocket_agent import __version__
-from pocket_agent.config import LoadedSettings
 from pocket_agent.monitoring.doctor import server_checks
 from pocket_agent.monitoring.doctor.result import Context
 from pocket_agent.monitoring.doctor.server_checks import check_server
+from pocket_agent.settings import LoadedSettings
 from tests.harness.clinic import Findings
 from tests.harness.follow import eventually
 from tests.harness.server import ServerProcess, free_port, running_server, write_standin

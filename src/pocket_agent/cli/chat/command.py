@@ -25,7 +25,7 @@ def chat_command(
 ) -> None:
     """Talk to an agent from this terminal."""
     from pocket_agent.cli.chat.launch import ChatOptions, run_chat
-    from pocket_agent.config import LoadedSettings, load_settings
+    from pocket_agent.settings import LoadedSettings, load_settings
 
     def settings() -> LoadedSettings:
         return load_settings(config=config, environ=os.environ, flags={"data.dir": data_dir})

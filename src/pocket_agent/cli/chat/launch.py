@@ -11,8 +11,8 @@ from pocket_agent.cli.access import find_access
 from pocket_agent.cli.chat.script import run_prompt
 from pocket_agent.cli.chat.terminal import run_terminal
 from pocket_agent.client import Client, Status
-from pocket_agent.config import LoadedSettings
 from pocket_agent.errors import ConfigurationError
+from pocket_agent.settings import LoadedSettings
 
 _HISTORY_FILE = "chat.history"
 

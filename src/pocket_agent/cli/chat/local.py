@@ -11,9 +11,9 @@ import psutil
 
 from pocket_agent.cli.device import make_device
 from pocket_agent.client.client_errors import UnreachableError
-from pocket_agent.config import LoadedSettings
 from pocket_agent.errors import FileOperationError, ValidationError
 from pocket_agent.server.auth import hash_token
+from pocket_agent.settings import LoadedSettings
 from pocket_agent.storage import connection_beside, devices
 from pocket_agent.storage.location import database_path
 from pocket_agent.storage.lock import lock_owner

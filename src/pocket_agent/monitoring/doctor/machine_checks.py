@@ -21,12 +21,11 @@ from pocket_agent.claude.command import build_environment
 from pocket_agent.claude.confinement import ADVICE as ADVICE_CONFINEMENT
 from pocket_agent.claude.installation import ADVICE, Installer
 from pocket_agent.claude.login import is_logged_in
-from pocket_agent.config import format_size
-from pocket_agent.config.settings import LoggingSettings, Settings
 from pocket_agent.errors import ClaudeNotFoundError, FileOperationError
 from pocket_agent.monitoring.doctor.result import Context, Result, failed, ok, runbook, skipped, warning
 from pocket_agent.monitoring.targets import Target
 from pocket_agent.policy import examine_confinement
+from pocket_agent.settings import LoggingSettings, Settings, format_size
 from pocket_agent.storage.location import database_path
 from pocket_agent.storage.space import read_space
 

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from pocket_agent.config import LoadedSettings, Settings
-from pocket_agent.config.loader import DEFAULT
 from pocket_agent.monitoring.targets import Target, target_of
+from pocket_agent.settings import DEFAULT, LoadedSettings, Settings
 
 _INSTALLED: Final = Path("/etc/prometheus/prometheus.yml")
 

@@ -12,7 +12,6 @@ import psutil
 from prometheus_client.samples import Sample
 
 from pocket_agent import __version__
-from pocket_agent.config.conflict import connections_for
 from pocket_agent.monitoring.doctor.probes import Reply, get, post, read_samples, total
 from pocket_agent.monitoring.doctor.result import Context, Result, failed, ok, runbook, skipped, warning
 from pocket_agent.monitoring.targets import listening_ports, port_holder, process_name
@@ -20,6 +19,7 @@ from pocket_agent.observability import catalogue
 from pocket_agent.observability.catalogue import Metric
 from pocket_agent.observability.revision import UNKNOWN, find_revision
 from pocket_agent.observability.tracing import read_telemetry
+from pocket_agent.settings import connections_for
 from pocket_agent.storage.location import database_path
 from pocket_agent.storage.lock import lock_owner
 

@@ -14,7 +14,6 @@ from typing import Any, Final
 import msgspec
 import yaml
 
-from pocket_agent.config.settings import MonitoringSettings
 from pocket_agent.monitoring.doctor.probes import (
     LATER,
     AlertmanagerTargets,
@@ -33,6 +32,7 @@ from pocket_agent.monitoring.doctor.result import Context, Result, failed, ok, r
 from pocket_agent.monitoring.rules import rule_groups
 from pocket_agent.monitoring.targets import SERVER_JOB, port_holder
 from pocket_agent.observability.catalogue import BUILD_INFO, PREFIX
+from pocket_agent.settings import MonitoringSettings
 
 # --- whether there is a stack
 
