@@ -10,7 +10,12 @@ import pytest
 
 from pocket_agent.directory import MAX_COMPLETIONS, Completions, Directories
 from pocket_agent.errors import InvalidPathError
-from pocket_agent.settings import ProjectSettings
+from pocket_agent.settings import ProjectSettings, Settings
+
+
+def allowing(*roots: Path) -> Settings:
+    """Settings that restrict projects to some directories."""
+    return Settings(projects=ProjectSettings(allowed_roots=roots))
 
 
 @pytest.fixture
@@ -28,7 +33,7 @@ async def names(directories: Directories, typed: str) -> list[str]:
 
 
 async def test_a_path_goes_on_to_the_directories_that_begin_so(tree: Path) -> None:
-    anywhere = Directories(ProjectSettings(allowed_roots=()), tree / "private")
+    anywhere = Directories(allowing(), tree / "private")
     assert await anywhere.complete(f"{tree}/code/al") == Completions(
         [f"{tree}/code/alpha", f"{tree}/code/Alpine"], truncated=False
     )
@@ -42,22 +47,20 @@ async def test_a_path_goes_on_to_the_directories_that_begin_so(tree: Path) -> No
     "typed", ["code", "./code", "~", "~/code", "/tmp\0/", "/none/such", "/dev/null/", "/" + "x" * 5000]
 )
 async def test_what_leads_nowhere_goes_on_to_nothing(tree: Path, typed: str) -> None:
-    assert not (await Directories(ProjectSettings(allowed_roots=()), tree / "private").complete(typed)).paths
+    assert not (await Directories(allowing(), tree / "private").complete(typed)).paths
 
 
 async def test_it_begins_at_the_roots_or_at_home(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rooted = Directories(ProjectSettings(allowed_roots=(tree / "code", tree / "gone")), tree / "private")
+    rooted = Directories(allowing(tree / "code", tree / "gone"), tree / "private")
     assert (await rooted.complete("")).paths == [str(tree / "code")]
     monkeypatch.setenv("HOME", str(tree / "other"))
-    assert (await Directories(ProjectSettings(allowed_roots=()), tree / "private").complete(" ")).paths == [
-        str(tree / "other")
-    ]
+    assert (await Directories(allowing(), tree / "private").complete(" ")).paths == [str(tree / "other")]
     monkeypatch.setenv("HOME", str(tree / "gone"))
-    assert (await Directories(ProjectSettings(allowed_roots=()), tree / "private").complete("")).paths == []
+    assert (await Directories(allowing(), tree / "private").complete("")).paths == []
 
 
 async def test_outside_the_roots_only_the_way_to_them_is_told(tree: Path) -> None:
-    rooted = Directories(ProjectSettings(allowed_roots=(tree / "code",)), tree / "private")
+    rooted = Directories(allowing(tree / "code"), tree / "private")
     assert await names(rooted, "/") == [tree.parts[1]]
     assert await names(rooted, f"{tree}/") == ["code"]
     assert await names(rooted, f"{tree}/o") == []
@@ -71,14 +74,14 @@ async def test_links_out_of_the_roots_are_not_followed(tree: Path) -> None:
     (tree / "code" / "escape").symlink_to(tree / "other")
     (tree / "code" / "inside").symlink_to(tree / "code" / "beta")
     (tree / "code" / "loop").symlink_to(tree / "code" / "loop")
-    rooted = Directories(ProjectSettings(allowed_roots=(tree / "code",)), tree / "private")
+    rooted = Directories(allowing(tree / "code"), tree / "private")
     assert await names(rooted, f"{tree}/code/") == ["alpha", "Alpine", "beta", "data", "inside"]
     assert await names(rooted, f"{tree}/code/escape/") == []
     assert await names(rooted, f"{tree}/code/inside/") == ["inner"]
 
 
 async def test_the_servers_own_data_is_left_out(tree: Path) -> None:
-    directories = Directories(ProjectSettings(allowed_roots=()), tree / "code" / "data")
+    directories = Directories(allowing(), tree / "code" / "data")
     assert await names(directories, f"{tree}/code/") == ["alpha", "Alpine", "beta"]
     (tree / "code" / "data" / "spool").mkdir()
     assert await names(directories, f"{tree}/code/data/") == []
@@ -86,15 +89,13 @@ async def test_the_servers_own_data_is_left_out(tree: Path) -> None:
 
 async def test_directories_that_cannot_be_entered_or_named_are_left_out(tree: Path) -> None:
     os.mkdir(os.fsencode(tree / "code") + b"/\xff")  # noqa: PTH102 - pathlib takes no bytes
-    assert "\udcff" not in "".join(
-        await names(Directories(ProjectSettings(allowed_roots=()), tree / "private"), f"{tree}/code/")
-    )
+    assert "\udcff" not in "".join(await names(Directories(allowing(), tree / "private"), f"{tree}/code/"))
 
 
 async def test_there_are_never_too_many(tree: Path) -> None:
     for number in range(MAX_COMPLETIONS):
         (tree / "other" / f"d{number:03}").mkdir()
-    anywhere = Directories(ProjectSettings(allowed_roots=()), tree / "private")
+    anywhere = Directories(allowing(), tree / "private")
     exactly = await anywhere.complete(f"{tree}/other/d")
     assert (len(exactly.paths), exactly.truncated) == (MAX_COMPLETIONS, False)
     more = await anywhere.complete(f"{tree}/other/")
@@ -114,7 +115,7 @@ async def test_the_data_directory_is_refused_from_inside_and_from_around(tree: P
     (data / "spool").mkdir()
     (tree / "link").symlink_to(tree / "code")
     (tree / "inner").symlink_to(data / "spool")
-    anywhere = Directories(ProjectSettings(allowed_roots=()), tree / "link" / "data")
+    anywhere = Directories(allowing(), tree / "link" / "data")
     paths = (tree, tree / "code", data, data / "spool", tree / "link", tree / "inner", Path("/"))
     assert [path for path in paths if not await refused(anywhere, path)] == []
     assert not await refused(anywhere, tree / "code" / "alpha")
@@ -126,13 +127,13 @@ async def test_the_data_directory_is_refused_from_inside_and_from_around(tree: P
 MOUNTED = """
 import sys
 from pathlib import Path
-from pocket_agent.settings import ProjectSettings
+from pocket_agent.settings import Settings
 from pocket_agent.directory import Directories, private_paths
 from pocket_agent.errors import InvalidPathError
 from pocket_agent.errors import InvalidPathError
 
 tree = Path(sys.argv[1])
-anywhere = Directories(ProjectSettings(allowed_roots=()), tree / "code" / "data")
+anywhere = Directories(Settings(), tree / "code" / "data")
 for path in (tree / "copy", tree / "copy" / "data", tree / "other", tree / "other" / "secret", tree / "code" / "beta"):
     try:
         anywhere._check(path)
@@ -163,7 +164,7 @@ async def test_nothing_outside_the_roots_is_said_to_exist(tmp_path: Path) -> Non
         folder.mkdir(parents=True)
     (outside / "file").touch()
     (root / "link").symlink_to(outside)
-    known = Directories(ProjectSettings(allowed_roots=(root,)), tmp_path / "data")
+    known = Directories(allowing(root), tmp_path / "data")
     for find in (known.find, known.find_file):
         said = set()
         for path in ("there", "missing", "file", "there/deeper", "file/deeper"):

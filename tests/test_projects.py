@@ -18,10 +18,11 @@ from pocket_agent.errors import (
     ProjectNotFoundError,
 )
 from pocket_agent.events import ProjectCreated, ProjectDeleted
+from pocket_agent.settings import load_settings
 from pocket_agent.storage import Change
 from pocket_agent.storage.retention import SettledClock
 from tests.harness.absence import absent
-from tests.server.room import Room, open_room
+from tests.server.room import Room, open_room, until
 
 
 async def refused(room: Room, path: str, error: type[Exception], says: str | None = None) -> None:
@@ -262,6 +263,15 @@ async def test_a_clock_that_jumps_does_not_prune(tmp_path: Path, monkeypatch: py
                 await asyncio.wait_for(read.wait(), 60)
         assert session.state.project.first == 1
         assert len(await room.store.read(session.state.project, after=0, limit=20, max_bytes=2**20)) == 10
+
+
+async def test_retention_settings_take_effect_on_a_reload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projects, "_RETENTION_SECONDS", 0.01)
+    async with open_room(tmp_path) as room:
+        session = await room.project(entries=10)
+        changed = load_settings(config=None, environ={}, flags={"data.dir": tmp_path, "storage.max_entries": 3})
+        room.live.loaded = changed
+        await until(lambda: session.state.project.first > 1)
 
 
 def _mount(*arguments: str | Path) -> bool:

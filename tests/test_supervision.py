@@ -19,7 +19,7 @@ from pocket_agent.observability.health import in_thread
 from pocket_agent.observability.structured_log import open_log
 from pocket_agent.reload import Parts, Reloader
 from pocket_agent.server.guard import Hosts
-from pocket_agent.settings import LoadedSettings, load_settings
+from pocket_agent.settings import LiveSettings, LoadedSettings, load_settings
 from pocket_agent.supervision import supervise
 from tests.server.room import Recorder, until
 
@@ -75,7 +75,7 @@ class Reload:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.flags: dict[str, object] = {"data.dir": folder, "logging.output": folder / "app.log"}
-        self.running = self.read()
+        self.live = LiveSettings(self.read())
         self.seen = Recorder()
         self.faults: dict[str, Exception] = {}
         self.remembered: list[int] = []
@@ -94,7 +94,7 @@ class Reload:
         """The store."""
         if "remember" in self.faults:
             raise self.faults["remember"]
-        self.remembered.append(self.running.settings.limits.max_projects)
+        self.remembered.append(self.live.current.limits.max_projects)
 
     def note(self, changes: Iterable[Any]) -> None:
         """The log of what a reload changed."""
@@ -103,12 +103,12 @@ class Reload:
     @contextlib.asynccontextmanager
     async def run(self) -> Any:
         """Let it run; gives the event that asks for a reload."""
-        settings, asked = self.running.settings, asyncio.Event()
+        settings, asked = self.live.current, asyncio.Event()
         with open_log(settings.logging, Losses(), {}) as log:
-            notifier = Notifier(settings.notifications, lambda _: None)
-            hosts = Hosts(settings, auth=True)
+            notifier = Notifier(self.live, lambda _: None)
+            hosts = Hosts(self.live, auth=True)
             parts = Parts(log, notifier, None, hosts, (lambda: None, self.take_over), self.note, self.remember)
-            reloader = Reloader(self.running, self.read, parts, self.seen)
+            reloader = Reloader(self.live, self.read, parts, self.seen)
             running = asyncio.create_task(reloader.run(asked))
             try:
                 yield asked
@@ -127,7 +127,7 @@ async def test_a_store_that_refuses_does_not_undo_a_reload(tmp_path: Path, monke
         asked.set()
         await until(lambda: len(bench.seen.of(TaskFaulted)) > 1)
         assert bench.seen.of(SettingsReloaded) == [SettingsReloaded(("limits.max_projects",), ())]
-        assert bench.running.settings.limits.max_projects == 7
+        assert bench.live.current.limits.max_projects == 7
         assert bench.noted == ["limits.max_projects"]
         assert bench.remembered == []
         del bench.faults["remember"]
@@ -136,7 +136,7 @@ async def test_a_store_that_refuses_does_not_undo_a_reload(tmp_path: Path, monke
 
 async def test_a_reload_that_fails_half_way_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Reload(tmp_path)
-    before = bench.running.settings.limits.max_projects
+    before = bench.live.current.limits.max_projects
     async with bench.run() as asked:
         bench.flags["limits.max_projects"] = before + 1
         for fault in FAULTS:
@@ -144,13 +144,13 @@ async def test_a_reload_that_fails_half_way_changes_nothing(tmp_path: Path, monk
             asked.set()
             await until(lambda: bench.seen.of(SettingsRefused) != [])
             bench.seen.events.clear()
-            assert bench.running.settings.limits.max_projects == before
+            assert bench.live.current.limits.max_projects == before
         bench.faults.clear()
         with monkeypatch.context() as patch:
             patch.setattr("pocket_agent.observability.structured_log.LogWriter", _no_thread)
             asked.set()
             await until(lambda: bench.seen.of(SettingsRefused) != [])
-        assert bench.running.settings.limits.max_projects == before
+        assert bench.live.current.limits.max_projects == before
         assert (bench.noted, bench.remembered, bench.seen.of(SettingsReloaded)) == ([], [], [])
         asked.set()
         await until(lambda: bench.remembered == [before + 1])

@@ -54,7 +54,7 @@ from pocket_agent.server.http import Endpoint
 from pocket_agent.server.listener import Listeners, exporting, listening
 from pocket_agent.server.pairing import new_pairing
 from pocket_agent.session.agent import AgentContext
-from pocket_agent.settings import LoadedSettings, Settings, connections_for
+from pocket_agent.settings import CurrentSettings, LiveSettings, LoadedSettings, Settings, connections_for
 from pocket_agent.storage import Store
 from pocket_agent.storage.location import database_path
 from pocket_agent.supervision import supervise
@@ -122,20 +122,21 @@ async def serve(
     files = raise_open_files()
     start_worker_threads()
     losses = Losses()
+    live = LiveSettings(loaded)
     with open_log(loaded.settings.logging, losses, environment) as log:
-        notifier = Notifier(loaded.settings.notifications, partial(losses.add, "notifications"))
+        notifier = Notifier(live, partial(losses.add, "notifications"))
         trail = FileAuditLog(audit_path(loaded.settings.data.dir)) if loaded.settings.audit.enabled else None
         others: list[Observer] = [notifier, *([AuditObserver(trail)] if trail is not None else [])]
-        observed = Observability(loaded.settings, environment, losses, log, others)
+        observed = Observability(live, environment, losses, log, others)
         room = connections_for(loaded.settings, files)
         if room < loaded.settings.limits.max_connections:
             reason = f"at most {files} files may be open (ulimit -n, LimitNOFILE), which leaves {room} connections"
             observed.observer.emit(SettingIgnored("limits.max_connections", reason))
-        await _serve(loaded, environment, observed, log, notifier, trail, candidates, umask, on_started, read_settings)
+        await _serve(live, environment, observed, log, notifier, trail, candidates, umask, on_started, read_settings)
 
 
 async def _serve(
-    loaded: LoadedSettings,
+    live: LiveSettings,
     environment: Mapping[str, str],
     observed: Observability,
     log: Log,
@@ -147,7 +148,7 @@ async def _serve(
     read_settings: Callable[[], LoadedSettings],
 ) -> None:
     """Run the server with its log open; see `serve`."""
-    settings = loaded.settings
+    settings = live.current
     observer = observed.observer
     _make_private(settings.data.dir)
     stop, reload = asyncio.Event(), asyncio.Event()
@@ -162,7 +163,7 @@ async def _serve(
             await stack.enter_async_context(
                 observed.traces.exporting(observer, min(_EXPORT_SECONDS, settings.timeouts.shutdown))
             )
-            await stack.enter_async_context(audited(trail, store, loaded, observer))
+            await stack.enter_async_context(audited(trail, store, live.loaded, observer))
             first = await _first_device(store, settings, trail or NoAuditLog())
             child = await _child_environment(settings, environment)
             if settings.demo:
@@ -172,7 +173,7 @@ async def _serve(
             stack.callback(watcher.close)
             installer = Installer(settings.claude.binary, candidates, build_environment(child, {}))
             context = AgentContext(
-                settings.claude,
+                live,
                 installer,
                 settings.data.dir / "spool",
                 watcher,
@@ -180,20 +181,20 @@ async def _serve(
                 observer,
                 observed.traces.propagator,
                 umask,
-                await _confinement(loaded, environment, observer),
+                await _confinement(live.loaded, environment, observer),
             )
             hub = Hub(observed.broadcasts)
-            projects = Projects(store, hub, context, settings, observer)
+            projects = Projects(store, hub, context, live, observer)
             observed.attach(hub, projects, store, installer, confined=not context.confinement.reason)
-            endpoint = _endpoint(store, hub, projects, observed.report, settings, observer, trail or NoAuditLog())
+            endpoint = _endpoint(store, hub, projects, observed.report, live, observer, trail or NoAuditLog())
             await stack.enter_async_context(projects.running())
-            renew_scraped = await stack.enter_async_context(_exporting(observed.exposition, loaded, observer))
+            renew_scraped = await stack.enter_async_context(_exporting(observed.exposition, live, observer))
             listeners = await stack.enter_async_context(
-                listening(endpoint.application(), loaded, observer, endpoint.admission, endpoint.hosts)
+                listening(endpoint.application(), live, observer, endpoint.admission, endpoint.hosts)
             )
             started = _started(listeners, first, settings)
             reloader = Reloader(
-                loaded,
+                live,
                 read_settings,
                 Parts(
                     log,
@@ -202,7 +203,7 @@ async def _serve(
                     endpoint.hosts,
                     (endpoint.renew, projects.renew, renew_scraped),
                     partial(note_changes, trail),
-                    partial(remember_settings, store, loaded),
+                    partial(remember_settings, store, live),
                 ),
                 observer,
             )
@@ -229,7 +230,7 @@ async def _serve(
             observer.emit(ServerStopping("signal"))
             endpoint.refuse_new_work()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(settings.timeouts.shutdown):
+                async with asyncio.timeout(live.current.timeouts.shutdown):
                     await asyncio.gather(endpoint.close_all(), projects.close_idle())
             left = projects.capacity.executing
         observer.emit(ServerStopped(left))
@@ -244,13 +245,13 @@ def _endpoint(
     hub: Hub,
     projects: Projects,
     report: StatusReport,
-    settings: Settings,
+    settings: CurrentSettings,
     observer: Observer,
     trail: AuditLog,
 ) -> Endpoint:
     devices = Devices(store, hub, projects, settings, observer)
     handlers = Handlers(projects, store, hub, settings, report, devices)
-    authenticator = Authenticator(store, settings.server)
+    authenticator = Authenticator(store, settings)
     return Endpoint(handlers, store, authenticator, devices, report, hub, settings, observer, trail)
 
 
@@ -269,23 +270,23 @@ def _started(listeners: Listeners, first: "_First | None", settings: Settings) -
 
 @contextlib.asynccontextmanager
 async def _exporting(
-    exposition: Exposition, loaded: LoadedSettings, observer: Observer
+    exposition: Exposition, live: LiveSettings, observer: Observer
 ) -> AsyncIterator[Callable[[], None]]:
     """Answer scrapes, if any are wanted, until the block is left; gives what to call when settings have changed."""
-    if not loaded.settings.metrics.enabled:
+    if not live.current.metrics.enabled:
         yield lambda: None
         return
-    token = scrape_token(loaded.settings)
+    token = scrape_token(live.current)
     served = application(exposition, token.text if token is not None else None)
-    admission = Admission(loaded.settings)
-    guard = Guard(loaded.settings, _scraped_hosts(loaded.settings, token), admission, observer)
+    admission = Admission(live)
+    guard = Guard(live, _scraped_hosts(live, token), admission, observer)
     guard.add_to(served)
-    async with exporting(served, loaded, observer, admission) as url:
+    async with exporting(served, live, observer, admission) as url:
         observer.emit(MetricsServed(f"{url}/metrics", str(token.file) if token is not None else None))
         yield guard.renew
 
 
-def _scraped_hosts(settings: Settings, token: ScrapeToken | None) -> Hosts | None:
+def _scraped_hosts(settings: CurrentSettings, token: ScrapeToken | None) -> Hosts | None:
     """Where the metrics may be asked for; a page that is led here by its name has no token."""
     if token is not None:
         return None

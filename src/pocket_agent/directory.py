@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from pocket_agent.errors import InvalidPathError
-from pocket_agent.settings import ProjectSettings
+from pocket_agent.settings import CurrentSettings
 
 MAX_COMPLETIONS: Final = 50
 _MAX_SCANNED: Final = 20_000
@@ -31,7 +31,7 @@ class Directories:
         private: the server's data directory. No agent may work inside it or in a directory around it.
     """
 
-    def __init__(self, settings: ProjectSettings, private: Path) -> None:
+    def __init__(self, settings: CurrentSettings, private: Path) -> None:
         self._settings = settings
         self._private = private
 
@@ -54,7 +54,7 @@ class Directories:
     @property
     def restricted(self) -> bool:
         """Whether there are roots that projects have to be in."""
-        return bool(self._settings.allowed_roots)
+        return bool(self._settings.current.projects.allowed_roots)
 
     async def check(self, real_path: Path) -> None:
         """Refuse a directory that an agent may not work in (any more).
@@ -135,7 +135,9 @@ class Directories:
 
     def _complete(self, typed: str) -> Completions:
         if not typed.strip():
-            beginnings = [str(root) for root in self._settings.allowed_roots] or [os.path.expanduser("~")]  # noqa: PTH111 - without a home it is no error
+            roots = self._settings.current.projects.allowed_roots
+            home = os.path.expanduser("~")  # noqa: PTH111 - without a home it is no error
+            beginnings = [str(root) for root in roots] or [home]
             return _bounded(path for path in beginnings if os.path.isdir(path))  # noqa: PTH112 - the same
         if "\0" in typed or not typed.startswith("/"):
             return Completions((), truncated=False)
@@ -178,7 +180,7 @@ class Directories:
         return True
 
     def _real_roots(self) -> list[Path]:
-        return [Path(os.path.realpath(root)) for root in self._settings.allowed_roots]
+        return [Path(os.path.realpath(root)) for root in self._settings.current.projects.allowed_roots]
 
 
 def private_paths(directory: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from typing import Final
 from pocket_agent.audit.audit_log import EMPTY, AuditLog, AuditRecord, FileAuditLog, Head, audit_path, timestamp
 from pocket_agent.events import Observer
 from pocket_agent.model import Device
-from pocket_agent.settings import LoadedSettings, SettingChange
+from pocket_agent.settings import LiveSettings, LoadedSettings, SettingChange
 from pocket_agent.storage import Store
 
 _SETTINGS: Final = "settings_change"
@@ -62,13 +62,13 @@ def note_changes(trail: AuditLog | None, changes: Iterable[SettingChange]) -> No
         trail.note(AuditRecord(timestamp(), _SETTINGS, details=details))
 
 
-async def remember_settings(store: Store, loaded: LoadedSettings) -> None:
+async def remember_settings(store: Store, live: LiveSettings) -> None:
     """Store the settings as they are now, so that the next start does not log their changes again.
 
     Raises:
         FileOperationError: the store refused.
     """
-    await store.remember_settings(_printed(loaded))
+    await store.remember_settings(_printed(live.loaded))
 
 
 def _printed(loaded: LoadedSettings) -> dict[str, object]:

@@ -12,7 +12,7 @@ from pocket_agent.claude.confinement import Confinement, find_confinement
 from pocket_agent.directory import Directories, private_paths
 from pocket_agent.errors import ForbiddenError, InvalidPathError
 from pocket_agent.model import LOCAL_DEVICE, USER_PREFIX, ExecuteOptions
-from pocket_agent.settings import TOOL, LoadedSettings, Settings
+from pocket_agent.settings import TOOL, CurrentSettings, LoadedSettings
 
 BYPASS: Final = "bypassPermissions"
 """The permission mode that asks for nothing."""
@@ -72,10 +72,9 @@ class Policy:
         settings: all of them.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._claude = settings.claude
-        self._server = settings.server
-        self.directories = Directories(settings.projects, settings.data.dir)
+    def __init__(self, settings: CurrentSettings) -> None:
+        self._settings = settings
+        self.directories = Directories(settings, settings.current.data.dir)
 
     async def admit(self, options: ExecuteOptions, directory: str) -> ExecuteOptions:
         """The same options with real paths, and with what the settings add.
@@ -92,7 +91,10 @@ class Policy:
             InvalidPathError: a directory or a file is missing, or outside the allowed roots.
         """
         await self.directories.check(Path(directory))
-        if options.dangerously_skip_permissions and not self._claude.allow_dangerously_skip_permissions:
+        if (
+            options.dangerously_skip_permissions
+            and not self._settings.current.claude.allow_dangerously_skip_permissions
+        ):
             raise ForbiddenError(
                 "dangerously_skip_permissions is switched off on this server "
                 "(claude.allow_dangerously_skip_permissions)."
@@ -103,13 +105,15 @@ class Policy:
             options,
             add_dirs=tuple([await self._directory(path) for path in options.add_dirs]),
             mcp_config=await self._mcp_config(options.mcp_config, directory),
-            disallowed_tools=tuple(dict.fromkeys((*options.disallowed_tools, *self._claude.disallowed_tools))),
+            disallowed_tools=tuple(
+                dict.fromkeys((*options.disallowed_tools, *self._settings.current.claude.disallowed_tools))
+            ),
         )
 
     @property
     def default_mode(self) -> str | None:
         """The permission mode of prompts and projects that choose none; None leaves it to the CLI."""
-        return self._claude.permission_mode
+        return self._settings.current.claude.permission_mode
 
     def check_mode(self, mode: str | None) -> None:
         """Refuse a permission mode that clients may not choose; the server's own default always may be.
@@ -117,12 +121,16 @@ class Policy:
         Raises:
             ForbiddenError: it may not be chosen.
         """
-        if mode == BYPASS and not self._claude.allow_dangerously_skip_permissions:
+        if mode == BYPASS and not self._settings.current.claude.allow_dangerously_skip_permissions:
             raise ForbiddenError(
                 "The permission mode bypassPermissions is switched off on this server "
                 "(claude.allow_dangerously_skip_permissions)."
             )
-        if mode is not None and mode != self._claude.permission_mode and mode not in self._claude.permission_modes:
+        if (
+            mode is not None
+            and mode != self._settings.current.claude.permission_mode
+            and mode not in self._settings.current.claude.permission_modes
+        ):
             raise ForbiddenError(f"The permission mode {mode} may not be chosen here (claude.permission_modes).")
 
     def check_maker(self, device_id: str | None) -> None:
@@ -138,9 +146,9 @@ class Policy:
         """
         if device_id is None:
             return
-        if device_id == LOCAL_DEVICE and not self._server.auth:
+        if device_id == LOCAL_DEVICE and not self._settings.current.server.auth:
             return
-        if device_id.startswith(USER_PREFIX) and device_id in map(user_id, self._server.sso.users):
+        if device_id.startswith(USER_PREFIX) and device_id in map(user_id, self._settings.current.server.sso.users):
             return
         if device_id == LOCAL_DEVICE or device_id.startswith(USER_PREFIX):
             raise ForbiddenError("Whoever asked for this may not come in any more (server.auth, server.sso.users).")
@@ -167,7 +175,7 @@ class Policy:
                 await self.directories.find(path)
 
     def _check_tools(self, tools: tuple[str, ...]) -> None:
-        known = self._claude.client_tools
+        known = self._settings.current.claude.client_tools
         if known is None:
             return
         for tool in tools:

@@ -33,7 +33,7 @@ from pocket_agent.session.life import Life
 from pocket_agent.session.log import ProjectLog, now
 from pocket_agent.session.session import Session
 from pocket_agent.session.state import State
-from pocket_agent.settings import Settings
+from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Change, Store
 from pocket_agent.storage.retention import SettledClock
 from pocket_agent.supervision import supervise
@@ -58,7 +58,7 @@ class Projects:
         store: Store,
         hub: Hub,
         context: AgentContext,
-        settings: Settings,
+        settings: CurrentSettings,
         observer: Observer,
     ) -> None:
         self._store = store
@@ -67,10 +67,11 @@ class Projects:
         self._settings = settings
         self._observer = observer
         self.capacity = Capacity(
-            max_executions=settings.limits.max_executions, max_processes=settings.claude.max_processes
+            max_executions=settings.current.limits.max_executions,
+            max_processes=settings.current.claude.max_processes,
         )
-        self.budget = Budget(settings.limits, observer)
-        self.directories = Directories(settings.projects, settings.data.dir)
+        self.budget = Budget(settings, observer)
+        self.directories = Directories(settings, settings.current.data.dir)
         self._sessions: dict[ProjectId, Session] = {}
         self._runs: dict[ProjectId, asyncio.Task[None]] = {}
         self._tasks: asyncio.TaskGroup | None = None
@@ -108,7 +109,7 @@ class Projects:
 
     def renew(self) -> None:
         """Take over settings that have changed."""
-        limits, claude = self._settings.limits, self._settings.claude
+        limits, claude = self._settings.current.limits, self._settings.current.claude
         self.capacity.resize(max_executions=limits.max_executions, max_processes=claude.max_processes)
         for session in self.all():
             session.life.renew()
@@ -151,7 +152,7 @@ class Projects:
             InvalidPathError: not an absolute path of an existing directory inside the allowed roots.
         """
         real_path = await self.directories.find(path)
-        sources = self._settings.claude.setting_sources
+        sources = self._settings.current.claude.setting_sources
         return str(real_path), await asyncio.to_thread(find_claims, real_path, sources)
 
     async def create(self, path: str, *, correlation_id: str | None = None) -> Session:
@@ -170,7 +171,7 @@ class Projects:
         async with self._changing:
             real_path = await self.directories.find(path)
             await self._refuse_overlap(real_path)
-            limit = self._settings.limits.max_projects
+            limit = self._settings.current.limits.max_projects
             if len(self._sessions) >= limit:
                 raise ProjectLimitError(f"There are {limit} projects already (limits.max_projects).")
             at = now()
@@ -261,7 +262,7 @@ class Projects:
         channel = Channel(
             project.id,
             project.head,
-            max_bytes=self._settings.websocket.tail_size,
+            max_bytes=self._settings.current.websocket.tail_size,
             read_page=read_page,
             snapshot=snapshot,
             sent=self._hub.sent_by_type,
@@ -290,7 +291,7 @@ class Projects:
     async def _gate(self) -> None:
         """Refuse an execution that could not be carried out, or may not be."""
         self.budget.check()
-        needed = self._settings.limits.min_free_disk
+        needed = self._settings.current.limits.min_free_disk
         if self._store.free_bytes() < needed:
             raise ResourceLimitError(
                 "The disk of the server's data directory is full; free some space "
@@ -300,13 +301,13 @@ class Projects:
 
     async def _retain(self) -> None:
         """Delete what the retention settings no longer keep, a little at a time."""
-        limits = self._settings.storage
         known = await self._store.settled_time()
         if known is None:
             known = max((session.state.project.last_active / 1000 for session in self.all()), default=time.time())
         clock = SettledClock(known)
         while True:
             await asyncio.sleep(_RETENTION_SECONDS)
+            limits = self._settings.current.storage
             at = clock.now()
             oldest = int((at - limits.max_age) * 1000) if limits.max_age > 0 else 0
             for session in self.all():

@@ -13,7 +13,7 @@ from pocket_agent.observability import Log
 from pocket_agent.server.guard import Hosts
 from pocket_agent.server.listener import adopt, certified_hosts
 from pocket_agent.server.tls import Tls
-from pocket_agent.settings import LoadedSettings, SettingChange, Settings, apply_reload, merge_reload
+from pocket_agent.settings import LiveSettings, LoadedSettings, SettingChange, merge_reload
 
 _RETRY_SECONDS: Final = 60.0
 """How long to wait until the settings are stored again after the store refused them."""
@@ -45,16 +45,16 @@ class Reloader:
     """Reads the settings again when it is asked to.
 
     Args:
-        running: the settings that all parts of the server read; their values change.
+        live: the settings that all parts of the server read; their snapshot is replaced.
         read: reads the settings as at the start.
         parts: the parts of the server that get new settings.
         observer: gets the outcome of each reload.
     """
 
     def __init__(
-        self, running: LoadedSettings, read: Callable[[], LoadedSettings], parts: Parts, observer: Observer
+        self, live: LiveSettings, read: Callable[[], LoadedSettings], parts: Parts, observer: Observer
     ) -> None:
-        self._running = running
+        self._live = live
         self._read = read
         self._parts = parts
         self._observer = observer
@@ -85,32 +85,31 @@ class Reloader:
         """Do everything that can fail first; then change all parts without an await in between."""
         parts = self._parts
         read = await asyncio.to_thread(self._read)
-        merged, renewal = merge_reload(self._running, read)
-        routes = await asyncio.to_thread(find_routes, merged.notifications)
-        server = merged.server
+        merged, result = merge_reload(self._live.loaded, read)
+        routes = await asyncio.to_thread(find_routes, merged.settings.notifications)
+        server = merged.settings.server
         certificate = parts.tls.read(server.tls, certified_hosts(server)) if parts.tls is not None else None
-        log = await parts.log.prepare(merged.logging)
+        log = await parts.log.prepare(merged.settings.logging)
         try:
             if parts.tls is not None and certificate is not None:
                 parts.tls.use(certificate)
             self._take_over(merged, routes)
             log.use()
             self._remembered = False
-            parts.note(renewal.applied)
-            changed, deferred = (tuple(change.key for change in kind) for kind in (renewal.applied, renewal.deferred))
+            parts.note(result.applied)
+            changed, deferred = (tuple(change.key for change in kind) for kind in (result.applied, result.deferred))
             self._observer.emit(SettingsReloaded(changed, deferred))
         finally:
             await log.close()
 
-    def _take_over(self, merged: Settings, routes: Sequence[Route]) -> None:
-        parts, settings = self._parts, self._running.settings
-        before, _ = merge_reload(self._running, self._running)
+    def _take_over(self, merged: LoadedSettings, routes: Sequence[Route]) -> None:
+        parts, before = self._parts, self._live.loaded
         try:
-            apply_reload(settings, merged)
+            self._live.loaded = merged
             for take_over in parts.renewals:
                 take_over()
         except Exception:
-            apply_reload(settings, before)
+            self._live.loaded = before
             for take_over in parts.renewals:
                 with contextlib.suppress(Exception):  # the first fault is raised; the parts before it go back
                     take_over()

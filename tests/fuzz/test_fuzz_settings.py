@@ -51,7 +51,7 @@ def test_settings_are_refused_in_words_or_can_be_used() -> None:
         assert not server.sso.header or server.trusted_proxies
         Admission(settings)
         Hosts(settings, auth=server.auth)
-        Origins(server)
+        Origins(settings)
         page_urls(settings, server.port, None)
         assert all(effective.source for effective in loaded)
     assert accepted > 0

@@ -11,7 +11,7 @@ import pytest
 from pocket_agent.events import NotificationLost
 from pocket_agent.notification import outbox
 from pocket_agent.notification.outbox import Notifier, find_routes
-from pocket_agent.settings import NotificationSettings
+from pocket_agent.settings import NotificationSettings, Settings
 from tests.notification.receiver import Receiver, receiving
 from tests.server.room import Room, open_room, until
 
@@ -39,7 +39,7 @@ async def hasty(folder: Path, **changed: object) -> AsyncIterator[Room]:
 @contextlib.asynccontextmanager
 async def notifying(room: Room) -> AsyncIterator[Notifier]:
     """What notifies of it."""
-    made = Notifier(room.settings.notifications, lambda count: room.losses.add("notifications", count))
+    made = Notifier(room.settings, lambda count: room.losses.add("notifications", count))
     room.observe(made)
     async with asyncio.TaskGroup() as group:
         running = group.create_task(made.run(room.projects, room.endpoint.is_watched, room.url, room.seen))
@@ -164,8 +164,8 @@ async def test_what_waited_when_the_server_started_is_told(tmp_path: Path) -> No
         async with room.client() as client:
             await client.execute(session.state.project.id, "ask Bash")
             await until(lambda: bool(session.state.approvals))
-            settings = room.settings.notifications.model_copy(update={"approval_delay": 0.0})
-            late = Notifier(settings, lambda _: None)
+            notifications = room.settings.notifications.model_copy(update={"approval_delay": 0.0})
+            late = Notifier(Settings(notifications=notifications), lambda _: None)
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(
                     late.run(room.projects, room.endpoint.is_watched, "http://own.example", room.seen)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pocket_agent.notification.outbox import FinishedExecution, Pending, ProjectDigest, Subjects
-from pocket_agent.settings import NotificationSettings
+from pocket_agent.settings import NotificationSettings, Settings
 
 SUBJECTS = Subjects(
     lambda project_id: f"name-{project_id}",
@@ -20,7 +20,7 @@ class Desk:
     def __init__(self, **settings: Any) -> None:
         self.now = 1000.0
         self.watching: set[str] = set()
-        self.pending = Pending(NotificationSettings(**settings), lambda: self.now)
+        self.pending = Pending(Settings(notifications=NotificationSettings(**settings)), lambda: self.now)
 
     def take(self, after: float = 0.0) -> list[ProjectDigest]:
         """What is told after a while."""

@@ -29,7 +29,7 @@ from pocket_agent.observability.health import (
 )
 from pocket_agent.protocol.push import CheckData
 from pocket_agent.session.session import Session
-from pocket_agent.settings import HealthSettings
+from pocket_agent.settings import HealthSettings, Settings
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.follow import eventually
 from tests.harness.server import write_standin
@@ -116,7 +116,7 @@ class MonitorBench:
         self.part = Part()
         self.seen = Recorder()
         self.health = HealthMonitor(
-            {"part": TimedCheck(self.part.look, seconds)}, HealthSettings(interval=interval), self.seen
+            {"part": TimedCheck(self.part.look, seconds)}, Settings(health=HealthSettings(interval=interval)), self.seen
         )
 
     async def look(self) -> CheckData:

@@ -32,7 +32,7 @@ from pocket_agent.server.http import Endpoint
 from pocket_agent.session.agent import AgentContext
 from pocket_agent.session.log import Draft, Write, entry_draft, now
 from pocket_agent.session.session import Session
-from pocket_agent.settings import Settings, load_settings
+from pocket_agent.settings import LiveSettings, LoadedSettings, load_settings
 from pocket_agent.storage import Store
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.server import write_standin
@@ -139,29 +139,30 @@ class Room:
         history: takes readings when it is told to.
     """
 
-    def __init__(self, folder: Path, settings: Settings, store: Store, watcher: SpoolWatcher) -> None:
+    def __init__(self, folder: Path, loaded: LoadedSettings, store: Store, watcher: SpoolWatcher) -> None:
         self.folder = folder
-        self.settings = settings
+        self.live = live = LiveSettings(loaded)
+        self.settings = settings = live.current
         self.store = store
         self.seen = Recorder()
         self.token = new_token()
         self.catalogued = True
         self._others: list[Observer] = []
         # The lag of the event loop is not measured: the load of the machine must not fail a test.
-        self.observed = observed = Observability(settings, {}, Losses(), others=[self.seen, self])
+        self.observed = observed = Observability(live, {}, Losses(), others=[self.seen, self])
         observer = observed.observer
         child = {"PATH": os.environ["PATH"], "HOME": str(folder)}
         installer = Installer(settings.claude.binary, (), build_environment(child, {}))
-        context = AgentContext(settings.claude, installer, settings.data.dir / "spool", watcher, child, observer)
+        context = AgentContext(live, installer, settings.data.dir / "spool", watcher, child, observer)
         self.hub = Hub()
-        self.projects = Projects(store, self.hub, context, settings, observer)
+        self.projects = Projects(store, self.hub, context, live, observer)
         observed.attach(self.hub, self.projects, store, installer)
         self.losses, self.metrics, self.loop = observed.losses, observed.metrics, observed.loop
         self.core, self.health, self.history = observed.core, observed.health, observed.history
         self.inspector, self.report = observed.checks, observed.report
-        self.devices = Devices(store, self.hub, self.projects, settings, observer)
-        self.handlers = Handlers(self.projects, store, self.hub, settings, self.report, self.devices)
-        self.authenticator = Authenticator(store, settings.server)
+        self.devices = Devices(store, self.hub, self.projects, live, observer)
+        self.handlers = Handlers(self.projects, store, self.hub, live, self.report, self.devices)
+        self.authenticator = Authenticator(store, live)
         self.trail = Noted()
         self.endpoint = Endpoint(
             self.handlers,
@@ -170,7 +171,7 @@ class Room:
             self.devices,
             self.report,
             self.hub,
-            settings,
+            live,
             observer,
             self.trail,
         )
@@ -263,10 +264,10 @@ async def open_room(
     binary = write_standin(folder) if standin else folder / "nothing-here"
     flags: dict[str, object] = {"data.dir": folder / "data", "claude.binary": binary}
     flags |= {name.replace("__", "."): value for name, value in changed.items()}
-    settings = load_settings(config=None, environ={}, flags=flags).settings
-    store = Store.open(settings.data.dir / "pocket-agent.db")
+    loaded = load_settings(config=None, environ={}, flags=flags)
+    store = Store.open(loaded.settings.data.dir / "pocket-agent.db")
     watcher = SpoolWatcher()
-    room = Room(folder, settings, store, watcher)
+    room = Room(folder, loaded, store, watcher)
     await store.remove_device("d-1")  # of an earlier run on the same data
     await store.add_device(Device(id="d-1", name="test", token_hash=hash_token(room.token), created_at=now()))
     try:

@@ -19,7 +19,7 @@ from pocket_agent.server import acceptor
 from pocket_agent.server.acceptor import bind
 from pocket_agent.server.admission import Admission
 from pocket_agent.server.listener import Listeners, listening
-from pocket_agent.settings import load_settings
+from pocket_agent.settings import LiveSettings, load_settings
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.absence import absent
 from tests.server.room import Recorder, Room, open_room, until
@@ -51,10 +51,10 @@ async def place(folder: Path, **changed: Any) -> AsyncIterator[Place]:
         "server.tls.enabled": False,
     }
     flags |= {name.replace("__", "."): value for name, value in changed.items()}
-    loaded = load_settings(config=None, environ={}, flags=flags)
+    live = LiveSettings(load_settings(config=None, environ={}, flags=flags))
     async with open_room(folder, **changed) as room:
         admission = room.endpoint.admission
-        async with listening(room.endpoint.application(), loaded, Recorder(), admission, room.endpoint.hosts) as found:
+        async with listening(room.endpoint.application(), live, Recorder(), admission, room.endpoint.hosts) as found:
             yield Place(room, found, admission)
 
 

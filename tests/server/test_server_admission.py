@@ -11,7 +11,7 @@ from pocket_agent.errors import RateLimitedError
 from pocket_agent.server.admission import Admission
 from pocket_agent.server.bucket import Bucket, Buckets
 from pocket_agent.server.quota import Quotas
-from pocket_agent.settings import LimitSettings, Settings, apply_reload, load_settings
+from pocket_agent.settings import LimitSettings, LiveSettings, Settings, load_settings
 
 PHONE = "192.0.2.7"
 
@@ -151,7 +151,8 @@ def test_the_idle_longest_are_forgotten_first() -> None:
 
 
 def test_a_device_has_one_quota_for_all_its_connections() -> None:
-    quotas = Quotas(LimitSettings(messages_per_second=1, bytes_per_second=1024, message_size=2048), Clock())
+    limits = LimitSettings(messages_per_second=1, bytes_per_second=1024, message_size=2048)
+    quotas = Quotas(Settings(limits=limits), Clock())
     one, again, other = quotas.of("d-1"), quotas.of("d-1"), quotas.of("d-2")
     assert [one.take(1) for _ in range(3)] == [True] * 3
     assert [again.take(1) for _ in range(3)] == [True, True, False]
@@ -160,7 +161,7 @@ def test_a_device_has_one_quota_for_all_its_connections() -> None:
 
 
 def test_large_messages_use_up_a_quota_too() -> None:
-    quota = Quotas(LimitSettings(bytes_per_second=1024, message_size=1024), Clock()).of("d-1")
+    quota = Quotas(Settings(limits=LimitSettings(bytes_per_second=1024, message_size=1024)), Clock()).of("d-1")
     results = [quota.take(1024) for _ in range(20)]
     assert results[:5] == [True] * 5
     assert results[-1] is False
@@ -168,7 +169,7 @@ def test_large_messages_use_up_a_quota_too() -> None:
 
 
 def test_the_largest_message_is_always_possible() -> None:
-    quota = Quotas(LimitSettings(bytes_per_second=1024, message_size=64 * 2**20)).of("d-1")
+    quota = Quotas(Settings(limits=LimitSettings(bytes_per_second=1024, message_size=64 * 2**20))).of("d-1")
     assert quota.take(64 * 2**20)
     assert not quota.exhausted
 
@@ -180,9 +181,9 @@ def test_the_clock_is_monotonic_by_default() -> None:
 
 def test_limits_that_change_count_for_those_who_are_known_too() -> None:
     clock = Clock()
-    settings = load_settings(config=None, environ={}, flags={"limits.exempt_addresses": []}).settings
-    limited = Admission(settings, clock)
-    quotas = Quotas(settings.limits, clock)
+    live = LiveSettings(load_settings(config=None, environ={}, flags={"limits.exempt_addresses": []}))
+    limited = Admission(live, clock)
+    quotas = Quotas(live, clock)
     quota = quotas.of("d-1")
     limited.request("192.0.2.7")
     changed = {
@@ -191,7 +192,7 @@ def test_limits_that_change_count_for_those_who_are_known_too() -> None:
         "limits.messages_per_second": 1,
         "limits.connections_per_address": 1,
     }
-    apply_reload(settings, load_settings(config=None, environ={}, flags=changed).settings)
+    live.loaded = load_settings(config=None, environ={}, flags=changed)
     limited.renew()
     quotas.renew()
     limited.request("192.0.2.7")

@@ -19,7 +19,7 @@ from pocket_agent.server.admission import Admission
 from pocket_agent.server.guard import Hosts
 from pocket_agent.server.listener import Listeners, adopt, exporting, listening
 from pocket_agent.server.tls import make_self_signed
-from pocket_agent.settings import LoadedSettings, Settings, load_settings
+from pocket_agent.settings import LiveSettings, LoadedSettings, Settings, load_settings
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.absence import absent
 from tests.harness.server import ServerProcess, free_port, write_standin
@@ -75,12 +75,12 @@ def seen() -> Iterator[Recorder]:
 def opened(loaded: LoadedSettings, seen: Recorder) -> contextlib.AbstractAsyncContextManager[Listeners]:
     """An application without routes, listened for."""
     hosts = Hosts(loaded.settings, auth=loaded.settings.server.auth)
-    return listening(web.Application(), loaded, seen, Admission(loaded.settings), hosts)
+    return listening(web.Application(), LiveSettings(loaded), seen, Admission(loaded.settings), hosts)
 
 
 def exported(loaded: LoadedSettings) -> contextlib.AbstractAsyncContextManager[str]:
     """The same, for scrapes."""
-    return exporting(web.Application(), loaded, Recorder(), Admission(loaded.settings))
+    return exporting(web.Application(), LiveSettings(loaded), Recorder(), Admission(loaded.settings))
 
 
 async def refusal(loaded: LoadedSettings, seen: Recorder) -> str:
@@ -213,7 +213,7 @@ async def test_names_of_the_users_own_certificate_are_the_servers(tmp_path: Path
         tmp_path, server__tls__cert=cert, server__tls__key=key, server__allowed_hosts="x.other.example"
     )
     hosts = Hosts(loaded.settings, auth=True)
-    async with listening(web.Application(), loaded, seen, Admission(loaded.settings), hosts) as found:
+    async with listening(web.Application(), LiveSettings(loaded), seen, Admission(loaded.settings), hosts) as found:
         for name in ("agent.example", "agent.example:8443", "AGENT.example".lower(), "big.example", "x.other.example"):
             hosts.check(name)
         for name in ("y.agent.example", "y.other.example", "third.example", "www.third.example", "evil.example", "*"):
@@ -236,7 +236,7 @@ async def test_a_certificate_that_the_server_has_made_adds_no_names(tmp_path: Pa
     for names in (["once.example"], []):
         loaded = settings_of(tmp_path, server__allowed_hosts=names)
         hosts = Hosts(loaded.settings, auth=True)
-        async with listening(web.Application(), loaded, seen, Admission(loaded.settings), hosts) as found:
+        async with listening(web.Application(), LiveSettings(loaded), seen, Admission(loaded.settings), hosts) as found:
             assert found.tls is not None
             assert "once.example" in found.tls.certificate.names
             if names:

@@ -5,7 +5,7 @@ import pytest
 from pocket_agent.errors import ForbiddenError
 from pocket_agent.server.origin import Origins
 from pocket_agent.server.peer import Peer
-from pocket_agent.settings import ServerSettings
+from pocket_agent.settings import ServerSettings, Settings
 
 PEER = Peer("192.0.2.7", secure=True, host="box.local:8443")
 ORIGINS = [
@@ -36,9 +36,8 @@ ORIGINS = [
 
 def origins(*, auth: bool = True) -> Origins:
     """With a page of another site that may connect, and an address beside those that are listened on."""
-    return Origins(
-        ServerSettings(auth=auth, allowed_origins=("https://app.example",), public_url="https://agent.example")
-    )
+    server = ServerSettings(auth=auth, allowed_origins=("https://app.example",), public_url="https://agent.example")
+    return Origins(Settings(server=server))
 
 
 @pytest.mark.parametrize("auth", [True, False])

@@ -10,7 +10,7 @@ import pytest
 from pocket_agent.errors import ResourceLimitError
 from pocket_agent.events import BudgetExceeded, Event
 from pocket_agent.session.budget import Budget
-from pocket_agent.settings import LimitSettings
+from pocket_agent.settings import LimitSettings, LiveSettings, LoadedSettings, Settings, load_settings
 
 
 class Clock:
@@ -55,7 +55,7 @@ def zone(request: pytest.FixtureRequest) -> Iterator[None]:
 def budget(clock: Clock, *, limit: float = 1.0, refuse: bool = True) -> tuple[Budget, Told]:
     """A budget, and who is told."""
     told = Told()
-    return Budget(LimitSettings(cost_usd_per_day=limit, refuse_over_budget=refuse), told, clock), told
+    return Budget(Settings(limits=LimitSettings(cost_usd_per_day=limit, refuse_over_budget=refuse)), told, clock), told
 
 
 def test_it_refuses_from_the_moment_that_it_is_used_up_until_midnight() -> None:
@@ -150,16 +150,22 @@ def test_a_day_is_as_long_as_the_clocks_make_it(zone: None, at: str, hours: int)
     assert day.today > today
 
 
+def costing(limit: float, *, refuse: bool = False) -> LoadedSettings:
+    """Settings with a budget."""
+    flags = {"limits.cost_usd_per_day": limit, "limits.refuse_over_budget": refuse}
+    return load_settings(config=None, environ={}, flags=flags)
+
+
 def test_another_budget_counts_at_once_and_is_told_of_anew() -> None:
     told = Told()
-    limits = LimitSettings(cost_usd_per_day=1.0)
-    budget = Budget(limits, told, Clock("2026-03-04 12:00:00"))
+    live = LiveSettings(costing(1.0))
+    budget = Budget(live, told, Clock("2026-03-04 12:00:00"))
     budget.spend(budget.today, 2.0)
     budget.spend(budget.today, 2.0)
     assert len(told.events) == 1
-    limits.__dict__.update(cost_usd_per_day=3.0, refuse_over_budget=True)
+    live.loaded = costing(3.0, refuse=True)
     assert budget.refusing
     budget.spend(budget.today, 0.5)
     assert [event.limit_usd for event in told.events if isinstance(event, BudgetExceeded)] == [1.0, 3.0]
-    limits.__dict__.update(cost_usd_per_day=9.0)
+    live.loaded = costing(9.0, refuse=True)
     assert not budget.refusing

@@ -18,7 +18,7 @@ from pocket_agent.errors import ConfigurationError, ExecutionFailedError, Execut
 from pocket_agent.events import Event, NotificationLost, Observer
 from pocket_agent.model import ExecutionStatus
 from pocket_agent.projects import Projects
-from pocket_agent.settings import NotificationSettings, is_uri
+from pocket_agent.settings import CurrentSettings, NotificationSettings, is_uri
 
 _LONGEST_NAME: Final = 60
 _LONGEST_DETAIL: Final = 200
@@ -202,7 +202,7 @@ class Pending:
         clock: the present time, in seconds that only grow.
     """
 
-    def __init__(self, settings: NotificationSettings, clock: Callable[[], float]) -> None:
+    def __init__(self, settings: CurrentSettings, clock: Callable[[], float]) -> None:
         self._settings = settings
         self._clock = clock
         self._wishes: dict[str, _PendingWish] = {}
@@ -217,11 +217,13 @@ class Pending:
 
     def asked(self, project_id: str, approval_id: str, tool: str) -> bool:
         """A tool request waits; False when there is no room for it."""
-        if not self._settings.approval or approval_id in self._wishes:
+        if not self._settings.current.notifications.approval or approval_id in self._wishes:
             return True
         if len(self._wishes) >= _MOST_WISHES:
             return False
-        self._wishes[approval_id] = _PendingWish(project_id, tool, self._clock() + self._settings.approval_delay)
+        self._wishes[approval_id] = _PendingWish(
+            project_id, tool, self._clock() + self._settings.current.notifications.approval_delay
+        )
         return True
 
     def answered(self, approval_id: str) -> None:
@@ -230,7 +232,7 @@ class Pending:
 
     def ended(self, project_id: str, execution_id: str, end: FinishedExecution, *, seen: bool) -> None:
         """An execution ended; `seen` is whether somebody watched."""
-        settings = self._settings
+        settings = self._settings.current.notifications
         wanted = settings.failed if end.code else settings.finished and end.seconds >= settings.finished_after
         if not wanted or (seen and settings.when == "unwatched"):
             return
@@ -256,23 +258,23 @@ class Pending:
         ready = {key: wishes for key, wishes in ready.items() if self._paused.get(key, now) <= now}
         while self._sent and self._sent[0] <= now - _HOUR:
             self._sent.popleft()
-        if not ready or len(self._sent) >= self._settings.max_per_hour:
+        if not ready or len(self._sent) >= self._settings.current.notifications.max_per_hour:
             return []
         self._sent.append(now)
         self._paused = {key: until for key, until in self._paused.items() if until > now}
-        self._paused |= dict.fromkeys(ready, now + self._settings.project_pause)
+        self._paused |= dict.fromkeys(ready, now + self._settings.current.notifications.project_pause)
         return [self._news(project_id, wishes, subjects) for project_id, wishes in ready.items()]
 
     def _ready(self, now: float, watched: Watched) -> dict[str, list[str]]:
         """The tool requests that are due by project; a project with none of them has an execution that ended."""
         ready: dict[str, list[str]] = {}
-        only_unwatched = self._settings.when == "unwatched"
+        only_unwatched = self._settings.current.notifications.when == "unwatched"
         projects = {wish.project_id for wish in self._wishes.values() if not wish.told} | self._ends.keys()
         seen = {project_id for project_id in projects if only_unwatched and watched(project_id)}
         for key, wish in self._wishes.items():
             if wish.project_id in seen:
                 # Who sees it may go without an answer; then it has waited from that moment on.
-                wish.due = now + self._settings.approval_delay
+                wish.due = now + self._settings.current.notifications.approval_delay
             elif not wish.told and wish.due <= now:
                 ready.setdefault(wish.project_id, []).append(key)
         for project_id in list(self._ends):
@@ -283,7 +285,7 @@ class Pending:
         return ready
 
     def _news(self, project_id: str, approvals: list[str], subjects: Subjects) -> ProjectDigest:
-        content = self._settings.content
+        content = self._settings.current.notifications.content
         wishes = []
         for key in approvals:
             wish = self._wishes[key]
@@ -510,10 +512,10 @@ class Notifier:
         ConfigurationError: an address cannot be used.
     """
 
-    def __init__(self, settings: NotificationSettings, lost: Callable[[int], None]) -> None:
+    def __init__(self, settings: CurrentSettings, lost: Callable[[int], None]) -> None:
         self._settings = settings
         self._lost = lost
-        self._routes = find_routes(settings)
+        self._routes = find_routes(settings.current.notifications)
         self._destinations: dict[str, Destination] = {}
         self._changed = True
         self._pending = Pending(settings, time.monotonic)
@@ -599,7 +601,7 @@ class Notifier:
     def _tell(self, subjects: Subjects, address: str) -> None:
         news = self._pending.take(self._watched, subjects)
         if news:
-            message = compose(news, (self._settings.base_url or address).rstrip("/"))
+            message = compose(news, (self._settings.current.notifications.base_url or address).rstrip("/"))
             for destination in self._destinations.values():
                 destination.put(message)
 

@@ -23,7 +23,7 @@ from pocket_agent.events import CertificateLoaded, Event, ExecutionDelayed, Heal
 from pocket_agent.projects import Projects
 from pocket_agent.protocol.push import CheckData, ClaudeFigures
 from pocket_agent.session.session import Session
-from pocket_agent.settings import HealthSettings, Settings
+from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Store
 
 _LAG_PERIOD_SECONDS: Final = 0.25
@@ -111,7 +111,7 @@ class HealthMonitor:
         observer: gets an event for each status that differs from the one before.
     """
 
-    def __init__(self, checks: Mapping[str, TimedCheck], settings: HealthSettings, observer: Observer) -> None:
+    def __init__(self, checks: Mapping[str, TimedCheck], settings: CurrentSettings, observer: Observer) -> None:
         self._watches = {name: _CheckState(name, check) for name, check in checks.items()}
         self._settings = settings
         self._observer = observer
@@ -125,7 +125,7 @@ class HealthMonitor:
                 while True:
                     for watch in self._watches.values():
                         self._begin(tasks, watch)
-                    await asyncio.sleep(self._settings.interval)
+                    await asyncio.sleep(self._settings.current.health.interval)
             finally:
                 self._tasks = None
 
@@ -139,7 +139,7 @@ class HealthMonitor:
         watches = [self._watches[name] for name in names] or list(self._watches.values())
         if self._tasks is not None:
             for watch in watches:
-                if watch.age() >= min(_FRESH_SECONDS, self._settings.interval):
+                if watch.age() >= min(_FRESH_SECONDS, self._settings.current.health.interval):
                     self._begin(self._tasks, watch)
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):
@@ -268,14 +268,14 @@ class HealthChecks:
         store: Store,
         installer: Installer,
         projects: Projects,
-        settings: Settings,
+        settings: CurrentSettings,
         loop: LoopMonitor,
         conditions: CheckConditions,
         observer: Observer,
         *,
         confined: bool = True,
     ) -> None:
-        self.claude = ClaudeFigures(available=False, version=None, demo=settings.demo)
+        self.claude = ClaudeFigures(available=False, version=None, demo=settings.current.demo)
         self.free_bytes = 0
         self._store = store
         self._installer = installer
@@ -302,21 +302,21 @@ class HealthChecks:
         try:
             found = await self._installer.check(_VERSION_SECONDS)
         except PocketAgentError:
-            self.claude = ClaudeFigures(available=False, version=None, demo=self._settings.demo)
+            self.claude = ClaudeFigures(available=False, version=None, demo=self._settings.current.demo)
             raise
         vulnerability = found.vulnerability
         if vulnerability and found.version is not None and found.version != self.claude.version:
             ids = tuple(advisory.id for advisory in found.advisories)
             self._observer.emit(events.CliVulnerable(found.version, ids, vulnerability))
-        self.claude = ClaudeFigures(available=True, version=found.version, demo=self._settings.demo)
+        self.claude = ClaudeFigures(available=True, version=found.version, demo=self._settings.current.demo)
         unconfined = "" if self._confined else "Agents are not confined (claude.confinement)."
         return CheckData("healthy", " ".join(filter(None, (unconfined, vulnerability))) or None)
 
     async def _disk(self) -> CheckData:
         self.free_bytes = free = await in_thread(self._store.free_bytes, "health-disk")
-        if free < self._settings.limits.min_free_disk:
+        if free < self._settings.current.limits.min_free_disk:
             return CheckData("unhealthy", f"The disk is full: {free // 2**20} MiB free.")
-        if free < self._settings.health.low_disk:
+        if free < self._settings.current.health.low_disk:
             return CheckData("warning", f"Low disk space: {free / _GIB:.1f} GB.")
         return CheckData("healthy")
 
@@ -326,7 +326,7 @@ class HealthChecks:
 
     async def _event_loop(self) -> CheckData:
         worst = self._loop.worst(LAG_WINDOW_SECONDS)
-        if worst < self._settings.health.loop_lag:
+        if worst < self._settings.current.health.loop_lag:
             return CheckData("healthy")
         return CheckData("warning", f"The event loop was late by {worst:.1f} s within the last minute.")
 
@@ -339,7 +339,7 @@ class HealthChecks:
         remedy = "SIGHUP makes a new one." if certificate.self_signed else "Renew it, then send SIGHUP."
         if left <= timedelta(0):
             return CheckData("unhealthy", f"The certificate expired on {end}. {remedy}")
-        if left.total_seconds() < self._settings.health.certificate_notice:
+        if left.total_seconds() < self._settings.current.health.certificate_notice:
             return CheckData("warning", f"The certificate expires on {end}. {remedy}")
         return CheckData("healthy")
 
@@ -350,7 +350,7 @@ class HealthChecks:
         self._idle_since = {key: since for key, since in self._idle_since.items() if key in waiting}
         if stuck:
             return CheckData("unhealthy", _listed(stuck))
-        limit = self._settings.limits.max_queued_prompts
+        limit = self._settings.current.limits.max_queued_prompts
         full = [
             f"The queue of project {session.state.project.id} is full ({limit} prompts)."
             for session in sessions
@@ -368,7 +368,7 @@ class HealthChecks:
         delayed = self._conditions.delayed.get(state.project.id)
         if delayed is not None:
             return f"{place} cannot start ({delayed.code})."
-        if self._projects.capacity.executing >= self._settings.limits.max_executions:
+        if self._projects.capacity.executing >= self._settings.current.limits.max_executions:
             return None
         self._idle_since[execution.id] = since
         return f"{place} waits although it could run." if time.monotonic() - since >= _STUCK_SECONDS else None

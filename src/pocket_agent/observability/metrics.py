@@ -42,7 +42,7 @@ from pocket_agent.observability.health import in_thread
 from pocket_agent.observability.revision import find_revision
 from pocket_agent.observability.tracing import Identify, untraced
 from pocket_agent.projects import Projects
-from pocket_agent.settings import MetricsSettings, Settings
+from pocket_agent.settings import CurrentSettings, MetricsSettings
 from pocket_agent.storage import Store
 
 Child = TypeVar("Child", bound=Counter | Gauge | Histogram)
@@ -427,7 +427,7 @@ class CoreCollector:
         store: Store,
         losses: Losses,
         metrics: MetricObserver,
-        settings: Settings,
+        settings: CurrentSettings,
         lags: Distribution,
     ) -> None:
         self._hub = hub
@@ -474,7 +474,7 @@ class CoreCollector:
 
     def limits(self) -> Values:
         """The largest allowed amounts; 0 is unlimited."""
-        limits = self._settings.limits
+        limits = self._settings.current.limits
         return {
             ("connections",): limits.max_connections,
             ("projects",): limits.max_projects,

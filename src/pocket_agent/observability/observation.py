@@ -23,7 +23,7 @@ from pocket_agent.observability.status import (
 from pocket_agent.observability.structured_log import Log, LogObserver
 from pocket_agent.observability.tracing import AgentTelemetry, SpanObserver, Traces, read_telemetry, untraced
 from pocket_agent.projects import Projects
-from pocket_agent.settings import Settings
+from pocket_agent.settings import CurrentSettings, Settings
 from pocket_agent.storage import Store
 
 _LOGGER: Final = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ class Observability:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: CurrentSettings,
         environment: Mapping[str, str],
         losses: Losses,
         log: Log | None = None,
@@ -127,8 +127,8 @@ class Observability:
         self.broadcasts = Distribution(catalogue.BROADCAST_DURATION.buckets)
         self.commits = Distribution(catalogue.STORAGE_COMMIT.buckets)
         self.loop = LoopMonitor(Distribution(catalogue.EVENT_LOOP_LAG.buckets))
-        self.traces = open_traces(settings, environment, losses)
-        self.metrics = MetricObserver(settings.metrics, name_of=self._name_of, identify=self.traces.identify)
+        self.traces = open_traces(settings.current, environment, losses)
+        self.metrics = MetricObserver(settings.current.metrics, name_of=self._name_of, identify=self.traces.identify)
         self._counts = ExecutionCounts()
         self._conditions = CheckConditions()
         self._errors = RecentErrors()
@@ -152,7 +152,7 @@ class Observability:
         self.checks = HealthChecks(
             store, installer, projects, settings, self.loop, self._conditions, self.observer, confined=confined
         )
-        self.health = HealthMonitor(self.checks.checks(), settings.health, self.observer)
+        self.health = HealthMonitor(self.checks.checks(), settings, self.observer)
         self.exposition = Exposition(self.metrics.registry, self._collector(hub, projects, store))
         # Not the collector of the scrapes: each waits for its own answer from the disk.
         self.core = self._collector(hub, projects, store)

@@ -51,7 +51,7 @@ from pocket_agent.protocol.push import (
 )
 from pocket_agent.protocol.schema import error_codes
 from pocket_agent.session.session import Session
-from pocket_agent.settings import Settings
+from pocket_agent.settings import CurrentSettings
 
 _MAX_ERRORS: Final = 50
 _MAX_ERROR_TEXT: Final = 300
@@ -212,7 +212,7 @@ class StatusReport:
         self,
         hub: Hub,
         projects: Projects,
-        settings: Settings,
+        settings: CurrentSettings,
         checks: HealthChecks,
         health: HealthMonitor,
         core: CoreCollector,
@@ -329,11 +329,11 @@ class StatusReport:
         return int(time.monotonic() - self._started)
 
     def _connections(self) -> ConnectionFigures:
-        return ConnectionFigures(len(self._hub.sinks), self._settings.limits.max_connections)
+        return ConnectionFigures(len(self._hub.sinks), self._settings.current.limits.max_connections)
 
     def _project_counts(self) -> ProjectFigures:
         executing = self._projects.capacity.executing
-        return ProjectFigures(len(self._projects), self._settings.limits.max_projects, executing)
+        return ProjectFigures(len(self._projects), self._settings.current.limits.max_projects, executing)
 
     def _ended(self, event: ExecutionFinished) -> SlowExecutionData:
         return SlowExecutionData(

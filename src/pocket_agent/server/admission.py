@@ -9,7 +9,7 @@ from typing import Final
 from pocket_agent.errors import RateLimitedError
 from pocket_agent.server.bucket import Buckets
 from pocket_agent.server.network import Networks, source_of
-from pocket_agent.settings import Settings, connections_for
+from pocket_agent.settings import CurrentSettings, connections_for
 
 _BURST_SECONDS: Final = 10.0
 _SPARE_CONNECTIONS: Final = 256
@@ -36,7 +36,7 @@ class Admission:
         most_silent: connections of a listener that may have sent no request yet.
     """
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, settings: CurrentSettings, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
         self._arrivals = Buckets(1.0, 1.0, clock)
         self._requests = Buckets(1.0, 1.0, clock)
@@ -47,15 +47,15 @@ class Admission:
 
     def renew(self) -> None:
         """Take over settings that have changed; whoever is in stays."""
-        limits = self._settings.limits
+        limits = self._settings.current.limits
         self._exempt = Networks(limits.exempt_addresses)
-        self._proxies = Networks(self._settings.server.trusted_proxies)
+        self._proxies = Networks(self._settings.current.server.trusted_proxies)
         self._most = limits.connections_per_address
         self._most_in_all = _PER_CLIENT * limits.max_connections + _SPARE_CONNECTIONS
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if files != resource.RLIM_INFINITY:
             # Without a descriptor left the server could neither start an agent nor read a file.
-            self._most_in_all = min(self._most_in_all, max(_LEAST, connections_for(self._settings, files)))
+            self._most_in_all = min(self._most_in_all, max(_LEAST, connections_for(self._settings.current, files)))
         self.most_silent = max(1, self._most_in_all // _SILENT_PART)
         for buckets in (self._arrivals, self._requests):
             buckets.resize(limits.requests_per_second, limits.requests_per_second * _BURST_SECONDS)

@@ -15,7 +15,7 @@ from pocket_agent.server.network import Networks
 from pocket_agent.server.peer import Peer
 from pocket_agent.server.throttle import Throttle
 from pocket_agent.session.log import now
-from pocket_agent.settings import ServerSettings
+from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Store
 
 _TOKEN_BYTES: Final = 32  # 256 bits
@@ -61,9 +61,9 @@ def new_device(
 class Authenticator:
     """Finds the device of a request."""
 
-    def __init__(self, store: Store, settings: ServerSettings) -> None:
+    def __init__(self, store: Store, settings: CurrentSettings) -> None:
         self._store = store
-        self._required = settings.auth
+        self._required = settings.current.server.auth
         self._settings = settings
         self._throttle = Throttle()
 
@@ -144,14 +144,14 @@ class Authenticator:
 
     def _user(self, peer: Peer, headers: Mapping[str, str]) -> Device | None:
         """Whom a trusted proxy has signed in; None when it names nobody who may come in."""
-        header = self._settings.sso.header
-        if header is None or peer.direct not in Networks(self._settings.trusted_proxies):
+        header = self._settings.current.server.sso.header
+        if header is None or peer.direct not in Networks(self._settings.current.server.trusted_proxies):
             return None
         return self.user(headers.get(header, "").strip())
 
     def user(self, name: str) -> Device | None:
         """What stands for a user whom a trusted proxy signs in; None when nobody of this name may come in."""
-        sso = self._settings.sso
+        sso = self._settings.current.server.sso
         if name not in {*sso.users, *sso.viewers}:
             return None
         view_only = name not in sso.users

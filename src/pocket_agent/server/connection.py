@@ -30,7 +30,7 @@ from pocket_agent.server.feed import Feed
 from pocket_agent.server.peer import Peer
 from pocket_agent.server.quota import Quota
 from pocket_agent.session.log import now
-from pocket_agent.settings import Settings
+from pocket_agent.settings import CurrentSettings
 
 CLOSE_GOING_AWAY: Final = 1001
 CLOSE_POLICY: Final = 1008
@@ -103,7 +103,7 @@ class Connection:
         device: Device,
         peer: Peer,
         hub: Hub,
-        settings: Settings,
+        settings: CurrentSettings,
         observer: Observer,
         quota: Quota | None = None,
     ) -> None:
@@ -120,7 +120,7 @@ class Connection:
         self._settings = settings
         self._observer = observer
         self._quota = quota
-        self._limit = settings.websocket.send_buffer
+        self._limit = settings.current.websocket.send_buffer
         self._written = 0
         self._parked: dict[Cursor, None] = {}
         self._outdated = False
@@ -418,7 +418,7 @@ class Connection:
             acknowledged = self._acknowledged_now()
             if acknowledged != taken:
                 taken = acknowledged
-                patience = loop.time() + self._settings.websocket.write_timeout
+                patience = loop.time() + self._settings.current.websocket.write_timeout
             elif loop.time() > patience:
                 self._observer.emit(ConsumerDropped(self.id, self.device.name))
                 await self.close(CLOSE_SLOW_CONSUMER, "slow consumer")
@@ -444,7 +444,7 @@ class Connection:
 
     def keep_alive(self, at: float) -> None:
         """Ping a silent client, and give up one that did not answer; called every second or so."""
-        timeouts = self._settings.timeouts
+        timeouts = self._settings.current.timeouts
         if self.congested:
             # Also one that follows no project must not let what all are told pile up for ever.
             self._serve()

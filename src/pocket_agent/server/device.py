@@ -28,7 +28,7 @@ from pocket_agent.server.auth import hash_token, new_token
 from pocket_agent.server.connection import CLOSE_GOING_AWAY, CLOSE_REVOKED, Connection
 from pocket_agent.server.pairing import PAIRING_SECONDS, check_name, new_pairing
 from pocket_agent.session.log import now
-from pocket_agent.settings import Settings, is_loopback
+from pocket_agent.settings import CurrentSettings, is_loopback
 from pocket_agent.storage import Store, let_in_by
 
 REVOKED: Final = "this device was revoked"
@@ -45,7 +45,9 @@ def older_than(device: Device) -> Callable[[Execution], bool]:
 class Devices:
     """The devices that may connect, and their connections."""
 
-    def __init__(self, store: Store, hub: Hub, projects: Projects, settings: Settings, observer: Observer) -> None:
+    def __init__(
+        self, store: Store, hub: Hub, projects: Projects, settings: CurrentSettings, observer: Observer
+    ) -> None:
         self._store = store
         self._hub = hub
         self._projects = projects
@@ -68,7 +70,9 @@ class Devices:
             )
             for pairing in await self._store.open_pairings(now())
         ]
-        return DeviceListData([self._view(device, asking) for device in devices], self._settings.server.auth, pairings)
+        return DeviceListData(
+            [self._view(device, asking) for device in devices], self._settings.current.server.auth, pairings
+        )
 
     async def rename(self, asking: Device, request: DeviceRename) -> DeviceData:
         """Give one another name.
@@ -218,7 +222,7 @@ class Devices:
 
     def _bases(self, origin: str) -> list[str]:
         """Where another device finds the pages, the best address first."""
-        server = self._settings.server
+        server = self._settings.current.server
         scheme = "https" if server.tls.enabled else "http"
         bases = [server.public_url] if server.public_url is not None else []
         if server.port and not is_loopback(server.host):

@@ -18,7 +18,7 @@ from pocket_agent.server.answer import refusal
 from pocket_agent.server.network import parse_address
 from pocket_agent.server.peer import PEER, Peer
 from pocket_agent.server.proxy import Proxies
-from pocket_agent.settings import Settings, is_loopback
+from pocket_agent.settings import CurrentSettings, is_loopback
 
 _MISDIRECTED: Final = 421
 """The request is for another host than this server (RFC 9110, section 15.5.20)."""
@@ -42,7 +42,7 @@ class Hosts:
             what it points to is not for us to say.
     """
 
-    def __init__(self, settings: Settings, *, auth: bool) -> None:
+    def __init__(self, settings: CurrentSettings, *, auth: bool) -> None:
         self._settings = settings
         self._auth = auth
         self._certified: frozenset[str] = frozenset()
@@ -50,11 +50,11 @@ class Hosts:
 
     def renew(self) -> None:
         """Take over settings that have changed."""
-        server = self._settings.server
-        addresses = (server.public_url, self._settings.notifications.base_url)
-        names = {"localhost", server.host, self._settings.metrics.host, *server.allowed_hosts}
+        server = self._settings.current.server
+        addresses = (server.public_url, self._settings.current.notifications.base_url)
+        names = {"localhost", server.host, self._settings.current.metrics.host, *server.allowed_hosts}
         names |= {urlsplit(address).hostname or "" for address in addresses if address is not None}
-        names.add((self._settings.monitoring.server_name or "").lower())
+        names.add((self._settings.current.monitoring.server_name or "").lower())
         if self._auth:
             own = socket.gethostname().lower()
             names |= {own, f"{own}.local", LOCAL_NAME}
@@ -109,17 +109,19 @@ class Guard:
         observer: is told of what was refused.
     """
 
-    def __init__(self, settings: Settings, hosts: Hosts | None, admission: Admission, observer: Observer) -> None:
-        self._settings = settings.server
+    def __init__(
+        self, settings: CurrentSettings, hosts: Hosts | None, admission: Admission, observer: Observer
+    ) -> None:
+        self._settings = settings
         self._hosts = hosts
-        self._proxies = Proxies(self._settings.trusted_proxies, self._settings.forwarded)
+        self._proxies = Proxies(self._settings.current.server.trusted_proxies, self._settings.current.server.forwarded)
         self._admission = admission
         self._observer = observer
         self._warned = False
 
     def renew(self) -> None:
         """Take over settings that have changed, from the next request on."""
-        self._proxies = Proxies(self._settings.trusted_proxies, self._settings.forwarded)
+        self._proxies = Proxies(self._settings.current.server.trusted_proxies, self._settings.current.server.forwarded)
         self._warned = False
         self._admission.renew()
         if self._hosts is not None:

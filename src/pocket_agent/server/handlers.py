@@ -54,7 +54,7 @@ from pocket_agent.server.permission import (
 from pocket_agent.session.log import live_draft
 from pocket_agent.session.session import Session
 from pocket_agent.session.state import State
-from pocket_agent.settings import Settings
+from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Store
 
 _PAGE_BYTES: Final = 8 * 1024 * 1024
@@ -145,7 +145,7 @@ class Handlers:
     """Carries out requests. It is the `Handler` of every connection."""
 
     def __init__(
-        self, projects: Projects, store: Store, hub: Hub, settings: Settings, report: Report, devices: Devices
+        self, projects: Projects, store: Store, hub: Hub, settings: CurrentSettings, report: Report, devices: Devices
     ) -> None:
         self._projects = projects
         self._policy = Policy(settings)

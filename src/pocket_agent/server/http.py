@@ -45,7 +45,7 @@ from pocket_agent.server.runbook import Runbooks, read_runbooks
 from pocket_agent.server.web import Site
 from pocket_agent.server.witness import Witness
 from pocket_agent.session.log import now
-from pocket_agent.settings import Settings
+from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Store
 
 _KEEP_ALIVE_SECONDS: Final = 1.0
@@ -72,7 +72,7 @@ class Endpoint:
         devices: Devices,
         report: Report,
         hub: Hub,
-        settings: Settings,
+        settings: CurrentSettings,
         observer: Observer,
         trail: AuditLog,
     ) -> None:
@@ -84,13 +84,13 @@ class Endpoint:
         self._settings = settings
         self._observer = observer
         self._devices = devices
-        self._origins = Origins(settings.server)
+        self._origins = Origins(settings)
         self._nonces = Nonces()
         self._api = Api(store, authenticator, self._origins, observer, devices, trail, Policy(settings), self._nonces)
         self.admission = Admission(settings)
-        self.hosts = Hosts(settings, auth=settings.server.auth)
+        self.hosts = Hosts(settings, auth=settings.current.server.auth)
         self._guard = Guard(settings, self.hosts, self.admission, observer)
-        self._quotas = Quotas(settings.limits)
+        self._quotas = Quotas(settings)
         self._probes = Probes()
         self._stopping = False
         self._opening: Counter[str] = Counter()
@@ -245,7 +245,7 @@ class Endpoint:
 
     def _refuse_when_full(self, device: Device, remote: str) -> None:
         full = self._full()
-        limit = self._settings.limits.connections_per_device
+        limit = self._settings.current.limits.connections_per_device
         if full is None and self._opening[device.id] >= limit and not self.admission.exempts(remote):
             full = "limit", _FullError(f"This device has {limit} connections already (limits.connections_per_device).")
         if full is not None:
@@ -257,7 +257,7 @@ class Endpoint:
         """Why nobody gets in now."""
         if self._stopping:
             return "stopping", _FullError(_STOPPING)
-        limit = self._settings.limits.max_connections
+        limit = self._settings.current.limits.max_connections
         if self._opening.total() >= limit:
             return "limit", _FullError(f"There are {limit} connections already (limits.max_connections).")
         return None
@@ -270,7 +270,7 @@ class Endpoint:
             autoping=False,
             # Inbound, what a message inflates to is bounded by `max_msg_size`, too.
             compress=True,
-            max_msg_size=self._settings.limits.message_size + 1,  # aiohttp's own bound is exclusive
+            max_msg_size=self._settings.current.limits.message_size + 1,  # aiohttp's own bound is exclusive
             decode_text=False,
         )
         await socket.prepare(request)

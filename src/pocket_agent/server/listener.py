@@ -22,7 +22,7 @@ from pocket_agent.server.address import in_url, page_urls
 from pocket_agent.server.admission import Admission
 from pocket_agent.server.guard import Hosts
 from pocket_agent.server.tls import Tls
-from pocket_agent.settings import LoadedSettings, ServerSettings, Settings, is_loopback
+from pocket_agent.settings import CurrentSettings, LiveSettings, LoadedSettings, ServerSettings, is_loopback
 
 _CLEANUP_SECONDS: Final = 2.0
 """How long requests that are under way when the server stops may take."""
@@ -51,13 +51,13 @@ class Listeners:
 
 @contextlib.asynccontextmanager
 async def listening(
-    application: web.Application, loaded: LoadedSettings, observer: Observer, admission: Admission, hosts: Hosts
+    application: web.Application, live: LiveSettings, observer: Observer, admission: Admission, hosts: Hosts
 ) -> AsyncIterator[Listeners]:
     """Open the main listener and, beside TLS, the plain one on loopback; both close at the end.
 
     Args:
         application: what is served.
-        loaded: all settings and where they came from.
+        live: all settings and where they came from.
         observer: is told of the certificate and the addresses.
         admission: how many connections there may be.
         hosts: learn the names of the certificate.
@@ -65,13 +65,14 @@ async def listening(
     Raises:
         ConfigurationError: the certificate, an address or a port cannot be used; the message names the setting.
     """
+    loaded = live.loaded
     settings = loaded.settings
     server = settings.server
     tls: Tls | None = None
     if server.tls.enabled:
         tls = Tls(server.tls, settings.data.dir / "tls", certified_hosts(server))
         adopt(tls, hosts, observer)
-    async with _running(application, settings, admission, observer) as doors:
+    async with _running(application, live, admission, observer) as doors:
         context = tls.context if tls is not None else None
         port = await doors.open(server.host, server.port, context, _MAIN)
         url = f"{'https' if tls is not None else 'http'}://{in_url(server.host)}:{port}"
@@ -84,15 +85,15 @@ async def listening(
 
 @contextlib.asynccontextmanager
 async def exporting(
-    application: web.Application, loaded: LoadedSettings, observer: Observer, admission: Admission
+    application: web.Application, live: LiveSettings, observer: Observer, admission: Admission
 ) -> AsyncIterator[str]:
     """Open the listener for Prometheus, until the block is left; gives its URL.
 
     Raises:
         ConfigurationError: the port cannot be used; the message names the setting.
     """
-    metrics = loaded.settings.metrics
-    async with _running(application, loaded.settings, admission, observer) as doors:
+    metrics = live.current.metrics
+    async with _running(application, live, admission, observer) as doors:
         port = await doors.open(metrics.host, metrics.port, None, _METRICS)
         yield f"http://{in_url(metrics.host)}:{port}"
 
@@ -131,13 +132,13 @@ class _Doors:
     def __init__(
         self,
         server: web.Server,
-        settings: Settings,
+        settings: CurrentSettings,
         admission: Admission,
         observer: Observer,
         open_: AsyncExitStack,
     ) -> None:
         self._server = server
-        self._websocket = settings.websocket
+        self._settings = settings
         self._admission = admission
         self._observer = observer
         self._open = open_
@@ -170,12 +171,12 @@ class _Doors:
 
     def _patience(self) -> float:
         """Seconds after which the system gives up a client that takes nothing."""
-        return self._websocket.write_timeout + _PATIENCE_SECONDS
+        return self._settings.current.websocket.write_timeout + _PATIENCE_SECONDS
 
 
 @contextlib.asynccontextmanager
 async def _running(
-    application: web.Application, settings: Settings, admission: Admission, observer: Observer
+    application: web.Application, settings: CurrentSettings, admission: Admission, observer: Observer
 ) -> AsyncIterator[_Doors]:
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=_CLEANUP_SECONDS)
     await runner.setup()

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from pocket_agent.errors import ForbiddenError
 from pocket_agent.server.peer import Peer
-from pocket_agent.settings import ServerSettings, is_loopback
+from pocket_agent.settings import CurrentSettings, is_loopback
 
 _OWN_SITE = frozenset({"same-origin", "none"})
 """Values of `Sec-Fetch-Site` that a page of the server itself, or a person, causes."""
@@ -14,7 +14,7 @@ _OWN_SITE = frozenset({"same-origin", "none"})
 class Origins:
     """Knows pages by the `Origin` that browsers send with what a page's script or form asks for."""
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: CurrentSettings) -> None:
         self._settings = settings
 
     def check(self, peer: Peer, headers: Mapping[str, str]) -> None:
@@ -45,11 +45,11 @@ class Origins:
         return origin is not None and self._own(peer, origin.lower())
 
     def _known(self, peer: Peer, origin: str) -> bool:
-        allowed = {allowed.rstrip("/").lower() for allowed in self._settings.allowed_origins}
+        allowed = {allowed.rstrip("/").lower() for allowed in self._settings.current.server.allowed_origins}
         return origin in allowed or self._own(peer, origin)
 
     def _own(self, peer: Peer, origin: str) -> bool:
-        if origin == self._settings.public_url:
+        if origin == self._settings.current.server.public_url:
             return True
         if origin != peer.origin:
             return False
@@ -58,4 +58,4 @@ class Origins:
         except ValueError:  # such as a bracket that is never closed
             return False
         # Without tokens a name that an attacker points at loopback must not count as the server's own.
-        return bool(host) and (self._settings.auth or is_loopback(host))
+        return bool(host) and (self._settings.current.server.auth or is_loopback(host))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from pocket_agent.server.bucket import Bucket, Buckets
-from pocket_agent.settings import LimitSettings
+from pocket_agent.settings import CurrentSettings
 
 _BURST_SECONDS: Final = 5.0
 
@@ -36,22 +36,25 @@ class Quotas:
     """The quota of each device.
 
     Args:
-        limits: the settings.
+        settings: the limits.
         clock: seconds that only grow.
     """
 
-    def __init__(self, limits: LimitSettings, clock: Callable[[], float] = time.monotonic) -> None:
-        self._limits = limits
+    def __init__(self, settings: CurrentSettings, clock: Callable[[], float] = time.monotonic) -> None:
+        self._settings = settings
         self._messages = Buckets(1.0, 1.0, clock)
         self._size = Buckets(1.0, 1.0, clock)
         self.renew()
 
     def renew(self) -> None:
         """Take over limits that have changed."""
-        messages, size = self._limits.messages_per_second, self._limits.bytes_per_second
+        messages, size = (
+            self._settings.current.limits.messages_per_second,
+            self._settings.current.limits.bytes_per_second,
+        )
         self._messages.resize(messages, messages * _BURST_SECONDS)
         # One message of the largest size must not use up twice what there is.
-        self._size.resize(size, max(size * _BURST_SECONDS, 2.0 * self._limits.message_size))
+        self._size.resize(size, max(size * _BURST_SECONDS, 2.0 * self._settings.current.limits.message_size))
 
     def of(self, device_id: str) -> Quota:
         """That of a device, the same one for all its connections."""

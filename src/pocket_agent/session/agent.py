@@ -25,7 +25,7 @@ from pocket_agent.errors import ExecutionFailedError, ProcessNotFoundError
 from pocket_agent.events import NoPropagator, Observer, ProcessAdopted, ProcessExited, ProcessSpawned, Propagator
 from pocket_agent.model import Account, ExecuteOptions, ExecutionContext, ProcessRecord, Project
 from pocket_agent.session.log import now
-from pocket_agent.settings import ClaudeSettings
+from pocket_agent.settings import CurrentSettings
 
 _CHUNK_BYTES: Final = 256 * 1024
 
@@ -39,7 +39,7 @@ class AgentContext:
         confinement: what they can see of the machine.
     """
 
-    settings: ClaudeSettings
+    settings: CurrentSettings
     installer: Installer
     spool_dir: Path
     watcher: SpoolWatcher
@@ -77,7 +77,7 @@ class Agent:
         self._spool: Spool | None = None
         self._reader: SpoolReader | None = None
         self._writer: SpoolWriter | None = None
-        self._framer = LineFramer(context.settings.max_line)
+        self._framer = LineFramer(context.settings.current.claude.max_line)
         self._batch: Batch | None = None
         self.record: ProcessRecord | None = None
         self.model: str | None = None
@@ -116,7 +116,7 @@ class Agent:
 
     def _process_options(self, options: ExecuteOptions) -> bytes:
         context = self._context
-        sources, mode = context.settings.setting_sources, context.confinement.mode
+        sources, mode = context.settings.current.claude.setting_sources, context.confinement.mode
         return process_options(options, context.propagator.mark, sources, mode)
 
     async def start(
@@ -136,19 +136,19 @@ class Agent:
         """
         installation = await self._context.installer.find()
         spool = Spool(self._context.spool_dir, uuid.uuid4().hex)
-        own = {**self._context.propagator.environment(context), **self._context.settings.environment}
+        own = {**self._context.propagator.environment(context), **self._context.settings.current.claude.environment}
         environment = build_environment(self._context.environment, own)
         began = time.monotonic()
         spool.create()
         try:
             shown, files = split_secrets(options)
-            sources = self._context.settings.setting_sources
+            sources = self._context.settings.current.claude.setting_sources
             process = await spawn(
                 build_argv(str(installation.path), shown, resume=resume, fork=fork, setting_sources=sources),
                 cwd=Path(self._cwd),
                 environment=environment,
                 spool=spool,
-                limits=self._context.settings.limits,
+                limits=self._context.settings.current.claude.limits,
                 umask=self._context.umask,
                 confinement=self._context.confinement,
                 directories=options.add_dirs,
@@ -205,7 +205,7 @@ class Agent:
                 # After a server that was killed within a line, the next one must not be glued to it.
                 self._writer = SpoolWriter(spool, resync=resync, pid=process.pid)
         self.record, self._spool, self._process = record, spool, process
-        self._framer = LineFramer(self._context.settings.max_line, start=record.consumed)
+        self._framer = LineFramer(self._context.settings.current.claude.max_line, start=record.consumed)
         self._batch = None
         self._opened.set()
 
@@ -288,8 +288,8 @@ class Agent:
         """End the process and all its children; returns when they are gone, within the graces."""
         if self._process is not None:
             await self._process.terminate(
-                interrupt_grace=self._context.settings.terminate_grace,
-                terminate_grace=self._context.settings.terminate_grace,
+                interrupt_grace=self._context.settings.current.claude.terminate_grace,
+                terminate_grace=self._context.settings.current.claude.terminate_grace,
                 idle=idle,
             )
 

@@ -9,7 +9,7 @@ from typing import Final
 from pocket_agent.errors import ResourceLimitError
 from pocket_agent.events import BudgetExceeded, Observer
 from pocket_agent.model import Milliseconds
-from pocket_agent.settings import LimitSettings
+from pocket_agent.settings import CurrentSettings
 
 _KEPT_DAYS: Final = 7
 
@@ -32,8 +32,8 @@ class Budget:
         clock: the present time, in seconds since the Unix epoch.
     """
 
-    def __init__(self, limits: LimitSettings, observer: Observer, clock: Callable[[], float] = time.time) -> None:
-        self._limits = limits
+    def __init__(self, settings: CurrentSettings, observer: Observer, clock: Callable[[], float] = time.time) -> None:
+        self._settings = settings
         self._observer = observer
         self._clock = clock
         # By day, so that a clock which is set back finds what it left.
@@ -43,7 +43,7 @@ class Budget:
     @property
     def limit_usd(self) -> float:
         """What a day may cost; 0 is unlimited."""
-        return self._limits.cost_usd_per_day
+        return self._settings.current.limits.cost_usd_per_day
 
     @property
     def today(self) -> str:
@@ -58,7 +58,7 @@ class Budget:
     @property
     def refusing(self) -> bool:
         """Whether no execution may begin today."""
-        return self._limits.refuse_over_budget and self._is_used_up(self.spent_usd)
+        return self._settings.current.limits.refuse_over_budget and self._is_used_up(self.spent_usd)
 
     @property
     def until(self) -> Milliseconds:
@@ -89,7 +89,9 @@ class Budget:
         self._spent = dict([*others[-_KEPT_DAYS:], (day, after)])
         if self._is_used_up(after) and self._told != (day, self.limit_usd):
             self._told = day, self.limit_usd
-            self._observer.emit(BudgetExceeded(after, self.limit_usd, self._limits.refuse_over_budget, self.until))
+            self._observer.emit(
+                BudgetExceeded(after, self.limit_usd, self._settings.current.limits.refuse_over_budget, self.until)
+            )
 
     def check(self) -> None:
         """Refuse an execution that is to begin.

@@ -47,7 +47,7 @@ from pocket_agent.session.hold import VERIFIABLE, queue_hold
 from pocket_agent.session.log import Draft, Write, entry_draft, live_draft, now, tick
 from pocket_agent.session.runner import Runner
 from pocket_agent.session.state import State
-from pocket_agent.settings import Settings
+from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Store
 
 _RETRY_SECONDS: Final = 1.0
@@ -75,7 +75,7 @@ class Life:
         store: Store,
         capacity: Capacity,
         budget: Budget,
-        settings: Settings,
+        settings: CurrentSettings,
         observer: Observer,
         gate: Callable[[], Awaitable[None]],
     ) -> None:
@@ -86,7 +86,7 @@ class Life:
         self.closed = False
         self.gate = gate
         self.policy = Policy(settings)
-        self.runner = Runner(state, agent, capacity, budget, settings.claude, self.policy, observer, self._evict)
+        self.runner = Runner(state, agent, capacity, budget, settings, self.policy, observer, self._evict)
         self._state = state
         self._agent = agent
         self._store = store
@@ -171,7 +171,7 @@ class Life:
         elif not state.works_alone:
             lines = [control.stop_task(uuid.uuid4().hex, task.id) for task in state.work.tasks]
         if self._interrupt_left() is None and (running is not None or state.works_alone):
-            grace = self._settings.claude.interrupt_grace
+            grace = self._settings.current.claude.interrupt_grace
             self._interrupt_deadline = running.id if running is not None else None, time.monotonic() + grace
         self.tick.set()
         with contextlib.suppress(ProcessNotFoundError):  # it ended by itself, which the tail is about to see
@@ -464,7 +464,7 @@ class Life:
         if state.current is None and not state.works_alone:
             if state.queue and state.is_turn_due:
                 return state.turn_due - time.monotonic()
-            idle = self._settings.timeouts.idle
+            idle = self._settings.current.timeouts.idle
             if not self._agent.open or idle <= 0 or state.is_busy:
                 return None
             return max(0.0, max(self.runner.idle_since + idle, state.turn_due) - time.monotonic())
@@ -474,7 +474,7 @@ class Life:
         return max(0.0, min(due)) if due else None
 
     def _time_left(self) -> float | None:
-        execution, limit = self._state.current, self._settings.timeouts.execution
+        execution, limit = self._state.current, self._settings.current.timeouts.execution
         if limit <= 0:
             return None
         if execution is None:
@@ -518,7 +518,7 @@ class Life:
     async def _close_if_idle(self) -> None:
         if not self._agent.alive or self._state.is_engaged:
             return
-        idle = self._settings.timeouts.idle
+        idle = self._settings.current.timeouts.idle
         expired = idle > 0 and time.monotonic() - self.runner.idle_since >= idle
-        if expired or self._agent.spool_size > self._settings.claude.max_spool:
+        if expired or self._agent.spool_size > self._settings.current.claude.max_spool:
             await self.runner.close_process()

@@ -54,7 +54,7 @@ from pocket_agent.session.log import Draft, Write, entry_draft, now, tick
 from pocket_agent.session.plan import Plan, Present
 from pocket_agent.session.state import State
 from pocket_agent.session.tuning import Tuning
-from pocket_agent.settings import ClaudeSettings
+from pocket_agent.settings import CurrentSettings
 
 _MAX_ATTEMPTS: Final = 2
 """How often a prompt is written to a process that ends without having said anything."""
@@ -101,7 +101,7 @@ class Runner:
         agent: Agent,
         capacity: Capacity,
         budget: Budget,
-        settings: ClaudeSettings,
+        settings: CurrentSettings,
         policy: Policy,
         observer: Observer,
         evict: Callable[[], Awaitable[bool]],
@@ -196,8 +196,10 @@ class Runner:
         project = self._state.project
         filled = msgspec.structs.replace(
             options,
-            model=options.model or project.model or self._settings.model,
-            permission_mode=options.permission_mode or project.permission_mode or self._settings.permission_mode,
+            model=options.model or project.model or self._settings.current.claude.model,
+            permission_mode=options.permission_mode
+            or project.permission_mode
+            or self._settings.current.claude.permission_mode,
         )
         return await self._policy.admit(filled, project.real_path)
 

@@ -50,7 +50,7 @@ from pocket_agent.session.intake import waited_after
 from pocket_agent.session.life import Life
 from pocket_agent.session.log import Draft, Write, entry_draft, now, tick
 from pocket_agent.session.state import State
-from pocket_agent.settings import Settings
+from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Store
 
 
@@ -73,7 +73,7 @@ class Session:
     """What clients can do with one project."""
 
     def __init__(
-        self, life: Life, state: State, agent: Agent, store: Store, settings: Settings, observer: Observer
+        self, life: Life, state: State, agent: Agent, store: Store, settings: CurrentSettings, observer: Observer
     ) -> None:
         self.life = life
         self.state = state
@@ -136,7 +136,7 @@ class Session:
             )
             if await self.life.start_now(execution):
                 return ExecuteData(state.project.id, execution.id, "started", 0)
-            limit = self._settings.limits.max_queued_prompts
+            limit = self._settings.current.limits.max_queued_prompts
             if len(state.queue) >= limit:
                 raise ResourceLimitError(
                     f"The queue of this project is full ({limit} prompts, limits.max_queued_prompts)."

@@ -1,7 +1,7 @@
 """Settings: YAML file < environment `PA_*` < flags, with units, sources and precise refusals."""
 
 from pocket_agent.settings.combinations import connections_for, is_loopback
-from pocket_agent.settings.live import ReloadResult, SettingChange, apply_reload, merge_reload
+from pocket_agent.settings.live import CurrentSettings, LiveSettings, ReloadResult, SettingChange, merge_reload
 from pocket_agent.settings.load import DEFAULT, EffectiveSetting, LoadedSettings, load_settings, read_word
 from pocket_agent.settings.sections import (
     SETTING_SOURCES,
@@ -45,11 +45,13 @@ __all__ = [
     "AgentLimitSettings",
     "AlertSettings",
     "ClaudeSettings",
+    "CurrentSettings",
     "DataSettings",
     "EffectiveSetting",
     "HealthSettings",
     "Level",
     "LimitSettings",
+    "LiveSettings",
     "LoadedSettings",
     "LoggingSettings",
     "MetricsSettings",
@@ -67,7 +69,6 @@ __all__ = [
     "TlsSettings",
     "ValueKind",
     "WebsocketSettings",
-    "apply_reload",
     "check_header",
     "connections_for",
     "format_duration",

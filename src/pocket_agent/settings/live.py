@@ -1,12 +1,14 @@
-"""The settings of a running server: what a reload changes."""
+"""The settings of a running server, and what a reload changes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Protocol
 
 from pocket_agent.errors import ConfigurationError
 from pocket_agent.settings.combinations import find_conflicts
 from pocket_agent.settings.load import LoadedSettings, build_settings
-from pocket_agent.settings.sections import RELOAD, RESTART, SETTINGS, Setting, Settings, SettingsSection
+from pocket_agent.settings.sections import RELOAD, RESTART, SETTINGS, Setting, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,46 +33,55 @@ class ReloadResult:
     deferred: tuple[SettingChange, ...]
 
 
-def merge_reload(running: LoadedSettings, read: LoadedSettings) -> tuple[Settings, ReloadResult]:
-    """The settings of a running server after a reload: those that need a restart stay; neither argument is changed.
+class CurrentSettings(Protocol):
+    """The settings in effect: `LiveSettings` in a server, or fixed `Settings`.
+
+    A part of the server keeps this and reads `current` each time it needs a setting, so that a reload reaches it.
+    """
+
+    @property
+    def current(self) -> Settings:
+        """One immutable snapshot."""
+
+
+class LiveSettings:
+    """The settings of a running server; a reload replaces the snapshot as a whole.
+
+    Attributes:
+        loaded: the snapshot with its sources.
+    """
+
+    def __init__(self, loaded: LoadedSettings) -> None:
+        self.loaded = loaded
+
+    @property
+    def current(self) -> Settings:
+        return self.loaded.settings
+
+
+def merge_reload(running: LoadedSettings, read: LoadedSettings) -> tuple[LoadedSettings, ReloadResult]:
+    """The settings of a running server after a reload, in which those that need a restart stay.
 
     Raises:
         ConfigurationError: a setting that was reloaded conflicts with one that needs a restart.
     """
-    changes = list(_changes(running, read))
-    values = {
-        key: setting.value((running if setting.effect is RESTART else read).settings)
-        for key, setting in SETTINGS.items()
-    }
-    merged = build_settings(values)
+    origins = {key: running if setting.effect is RESTART else read for key, setting in SETTINGS.items()}
+    merged = build_settings({key: setting.value(origins[key].settings) for key, setting in SETTINGS.items()})
     conflict = next(iter(find_conflicts(merged)), None)
     if conflict is not None:
         raise ConfigurationError(
             f"{' and '.join(conflict.keys)}: {conflict.reason}. One of them needs a restart: start the server again."
         )
-    return merged, ReloadResult(
+    changes = list(_changes(running, read))
+    result = ReloadResult(
         tuple(change for setting, change in changes if setting.effect is RELOAD),
         tuple(change for setting, change in changes if setting.effect is RESTART),
     )
-
-
-def apply_reload(settings: Settings, merged: Settings) -> None:
-    """Copy the values of `merged` into the settings that the parts of the server hold."""
-    for setting in SETTINGS.values():
-        value = setting.value(merged)
-        if value != setting.value(settings):
-            _put(settings, setting, value)
+    sources = MappingProxyType({key: origin.sources[key] for key, origin in origins.items()})
+    return LoadedSettings(merged, sources, read.file), result
 
 
 def _changes(running: LoadedSettings, read: LoadedSettings) -> Iterator[tuple[Setting, SettingChange]]:
     for before, after in zip(running, read, strict=True):
         if before.value != after.value:
             yield before.setting, SettingChange(before.setting.key, before.shown, after.shown)
-
-
-def _put(settings: Settings, setting: Setting, value: object) -> None:
-    *sections, name = setting.key.split(".")
-    section: SettingsSection = settings
-    for part in sections:
-        section = getattr(section, part)
-    section.__dict__[name] = value

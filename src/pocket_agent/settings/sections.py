@@ -733,6 +733,11 @@ class Settings(SettingsSection):
     alerts: AlertSettings = Field(default_factory=AlertSettings)
     demo: Switch = setting(False, RESTART, "Run the CLI against the scripted demo model; only on a loopback host.")
 
+    @property
+    def current(self) -> "Settings":
+        """Itself: a snapshot can be given wherever `CurrentSettings` are expected."""
+        return self
+
 
 @dataclass(frozen=True)
 class Setting:
