@@ -212,6 +212,15 @@ class ProjectDeleted:
 
 
 @dataclass(frozen=True, slots=True)
+class ProjectTrusted:
+    """A person accepted what a project's own settings have the CLI do; `new` of it was new or changed."""
+
+    project_id: str
+    correlation_id: str | None
+    new: int
+
+
+@dataclass(frozen=True, slots=True)
 class ProjectFaulted:
     """A project's own task met a fault of the server; it is started again from what is stored."""
 
@@ -463,6 +472,7 @@ Event = (
     | RequestFaulted
     | ProjectCreated
     | ProjectDeleted
+    | ProjectTrusted
     | ProjectFaulted
     | TaskFaulted
     | ExecutionQueued

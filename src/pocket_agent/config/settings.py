@@ -302,7 +302,7 @@ class ClaudeSettings(Section):
     setting_sources: Annotated[tuple[str, ...], choice_list(*SETTING_SOURCES)] = Field(
         default=SETTING_SOURCES,
         description="Where the CLI reads its own settings: the user's, and `.claude/settings.json` (`project`) and "
-        "`.claude/settings.local.json` (`local`) of the project, whose hooks and MCP servers run without asking. "
+        "`.claude/settings.local.json` (`local`) of the project, whose hooks and servers run once they are accepted. "
         "`user` alone is for projects of others; what you have allowed in a project with the CLI does not count then.",
     )
     inherit: Annotated[tuple[str, ...], VARIABLE_NAMES] = Field(

@@ -148,6 +148,11 @@ def _project_deleted(event: events.ProjectDeleted) -> Line:
     return Line("info", "project deleted", fields)
 
 
+def _project_trusted(event: events.ProjectTrusted) -> Line:
+    fields = {"correlation_id": event.correlation_id, "project_id": event.project_id, "new": event.new}
+    return Line("info", "project trusted", fields)
+
+
 def _project_faulted(event: events.ProjectFaulted) -> Line:
     return Line("error", "project faulted", {"project_id": event.project_id, "exc_info": event.error})
 
@@ -309,6 +314,7 @@ LINES: Final[Mapping[type[Event], Callable[[Any], Line]]] = {
     events.RequestFaulted: _request_faulted,
     events.ProjectCreated: _project_created,
     events.ProjectDeleted: _project_deleted,
+    events.ProjectTrusted: _project_trusted,
     events.ProjectFaulted: _project_faulted,
     events.TaskFaulted: _task_faulted,
     events.ExecutionQueued: _execution_queued,

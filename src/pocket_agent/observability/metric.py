@@ -231,6 +231,7 @@ UNMETERED: Final[Mapping[type[Event], str]] = {
     events.RequestFaulted: "its RequestHandled follows, with INTERNAL_ERROR",
     events.ProjectCreated: "projects_total is read at the scrape",
     events.ProjectDeleted: "projects_total is read at the scrape",
+    events.ProjectTrusted: "rare; the log and the audit log report it",
     events.ExecutionQueued: "execution_queue_depth is read at the scrape",
     events.ExecutionWithdrawn: "it neither ran nor was refused",
     events.ExecutionStarted: "executions_active is read at the scrape; the times of its parts are spans",

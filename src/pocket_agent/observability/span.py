@@ -151,6 +151,7 @@ UNTRACED: Final[Mapping[type[Event], str]] = {
     events.RequestFaulted: _NO_EXECUTION,
     events.ProjectCreated: _NO_EXECUTION,
     events.ProjectDeleted: _NO_EXECUTION,
+    events.ProjectTrusted: _NO_EXECUTION,
     events.ProjectFaulted: _NO_EXECUTION,
     events.TaskFaulted: _NO_EXECUTION,
     events.ExecutionQueued: "the wait is a span once it is over",

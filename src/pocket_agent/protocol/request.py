@@ -38,14 +38,34 @@ class Since(Struct, frozen=True):
     timestamp: str | None = None
 
 
+Hash = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+
+
 class ProjectCreate(Struct, frozen=True):
-    """Make a directory a project."""
+    """Make a directory a project. What its own settings have the CLI do counts as accepted from then on.
+
+    `hash` (of `path_inspect`) accepts only what a person has seen: when the directory is in another state, the error is
+    `VALIDATION_FAILED`, with the `hash` of that in its details. Without it everything that is there is accepted.
+    """
 
     path: Path
+    hash: Hash | None = None
 
 
 class ProjectList(Struct, frozen=True):
     """List all projects."""
+
+
+class ProjectTrust(Struct, frozen=True):
+    """Accept what the project's own settings have the CLI do, as it is in the state with this `hash` (`path_inspect`).
+
+    Before each prompt the server compares the settings with what was accepted. While something is new or changed, the
+    prompts wait, with a `queue_hold` of the reason `trust`. When the directory is in another state than `hash`, nothing
+    is accepted, and the error is `VALIDATION_FAILED`, with the `hash` of that state in its details.
+    """
+
+    hash: Hash
+    project_id: Id | None = None
 
 
 class ProjectDelete(Struct, frozen=True):
@@ -251,9 +271,10 @@ class PathComplete(Struct, frozen=True):
 
 
 class PathInspect(Struct, frozen=True):
-    """Tell what a directory has the CLI do without asking, before it becomes a project: hooks, MCP servers, rules.
+    """Tell what a directory has the CLI do without asking, before it becomes a project or while it is one.
 
-    Files that none of `claude.setting_sources` reads are left out. The reply has a page of them, from `offset` on.
+    That is hooks, MCP servers, rules and variables of its own settings. Files that none of `claude.setting_sources`
+    reads are left out. The reply has a page of them, from `offset` on.
     """
 
     path: Annotated[str, Meta(max_length=4096)]
@@ -357,6 +378,7 @@ Request = (
     | Watch
     | PathComplete
     | PathInspect
+    | ProjectTrust
     | DeviceList
     | DeviceRename
     | DeviceRevoke
@@ -392,6 +414,7 @@ REQUESTS: Final[Mapping[str, type[Request]]] = {
     "watch": Watch,
     "path_complete": PathComplete,
     "path_inspect": PathInspect,
+    "project_trust": ProjectTrust,
     "device_list": DeviceList,
     "device_rename": DeviceRename,
     "device_revoke": DeviceRevoke,

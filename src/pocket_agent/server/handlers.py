@@ -81,6 +81,7 @@ _WAITING: Final = frozenset(
         "session_resume",
         "path_complete",
         "path_inspect",
+        "project_trust",
     }
 )
 """Requests that may wait for a project's turn or for a disk; others of the same connection overtake them."""
@@ -153,6 +154,7 @@ class Handlers:
             "project_delete": self._project_delete,
             "project_join": self._project_join,
             "project_leave": self._project_leave,
+            "project_trust": self._project_trust,
             "execute": self._execute,
             "agent_kill": self._agent_kill,
             "agent_interrupt": self._agent_interrupt,
@@ -201,8 +203,8 @@ class Handlers:
         project_id: ProjectId | None = None
         reply: Reply
         match frame.request:
-            case message.ProjectCreate(path=path):
-                session = await self._projects.create(path, correlation_id=call.correlation_id)
+            case message.ProjectCreate(path=path, hash=shown):
+                session = await self._projects.create(path, shown=shown, correlation_id=call.correlation_id)
                 project_id = session.state.project.id
                 reply = session.state.view()
             case message.ProjectList():
@@ -296,10 +298,11 @@ class Handlers:
         )
 
     async def _path_inspect(self, path: str, offset: int) -> PathInspectData:
-        real_path, claims = await self._projects.inspect(path)
-        counts = Counter(str(claim.kind) for claim in claims)
-        page = _claims_page(claims[offset:])
-        return PathInspectData(real_path, self._projects.at(real_path), page, len(claims), dict(counts))
+        real_path, found = await self._projects.inspect(path)
+        counts = Counter(str(claim.kind) for claim in found.claims)
+        page = _claims_page(found.claims[offset:])
+        project_id = self._projects.at(real_path)
+        return PathInspectData(real_path, project_id, page, len(found.claims), dict(counts), found.new, found.hash)
 
     def _visible(self, connection: Connection, health: HealthCheckData) -> HealthCheckData:
         """The server's health with the figures of those projects alone that the device may know of."""
@@ -317,6 +320,11 @@ class Handlers:
             if isinstance(sink, Connection):
                 sink.leave(project_id)
         return ProjectDeletedData(project_id)
+
+    async def _project_trust(self, call: _Call, session: Session) -> Reply:
+        request = cast("message.ProjectTrust", call.frame.request)
+        await session.trust(request.hash, correlation_id=call.correlation_id)
+        return session.state.view()
 
     async def _project_join(self, call: _Call, session: Session) -> Reply:
         request = cast("message.ProjectJoin", call.frame.request)

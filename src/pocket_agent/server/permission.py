@@ -47,6 +47,7 @@ NEEDS: Final[Mapping[str, Need]] = MappingProxyType(
         "project_create": Need.OWN,
         "path_complete": Need.OWN,
         "path_inspect": Need.OWN,
+        "project_trust": Need.OWN,
         "device_list": Need.OWN,
         "device_rename": Need.OWN,
         "device_revoke": Need.OWN,

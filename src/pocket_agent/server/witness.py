@@ -118,6 +118,7 @@ def _asked(frame: ClientFrame) -> dict[str, object]:
             message.AgentKill()
             | message.AgentInterrupt()
             | message.ProjectCreate()
+            | message.ProjectTrust()
             | message.SetModel()
             | message.SetPermissionMode()
             | message.SessionResume()
