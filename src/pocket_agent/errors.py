@@ -112,6 +112,12 @@ class ClaudeNotFoundError(PocketAgentError):
     code = "CLAUDE_NOT_FOUND"
 
 
+class TrustRequiredError(PocketAgentError):
+    """The directory's settings have the CLI do something that nobody has accepted (`project_trust`)."""
+
+    code = "TRUST_REQUIRED"
+
+
 class ResourceLimitError(PocketAgentError):
     """A limit of the server is reached (connections, queue, disk space)."""
 

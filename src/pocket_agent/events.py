@@ -324,6 +324,15 @@ class ProjectDeleted(Event):
     correlation_id: str | None
 
 
+@logged("info", "project trusted")
+class ProjectTrusted(Event):
+    """A person accepted what a project's own settings have the CLI do; `new` of it was new or changed."""
+
+    project_id: str
+    correlation_id: str | None
+    new: int
+
+
 @logged("error", "project faulted")
 class ProjectFaulted(Event):
     """The task of a project raised an exception; it is restarted from what is stored."""

@@ -96,6 +96,17 @@ class Claim(msgspec.Struct, frozen=True):
     text: str
 
 
+class Trust(msgspec.Struct, frozen=True):
+    """The claims of a project's directory that a person has accepted.
+
+    Attributes:
+        digests: one for each claim (`claude.trust.claim_digest`).
+    """
+
+    project_id: ProjectId
+    digests: tuple[str, ...]
+
+
 class Direction(enum.StrEnum):
     """Who an entry comes from: a client, the CLI, or the server itself."""
 
@@ -154,6 +165,8 @@ class HoldReason(enum.StrEnum):
     """The Claude Code CLI ends before it takes a prompt, for instance because its own settings cannot be read."""
     CONVERSATION = "conversation"
     """The CLI no longer has the conversation that the prompts were written for."""
+    TRUST = "trust"
+    """The project's settings have the CLI do something that nobody has accepted yet."""
 
 
 class QueueHold(msgspec.Struct, frozen=True):
@@ -457,6 +470,8 @@ class ProcessRecord(msgspec.Struct, frozen=True):
         consumed: how many bytes of its spool are in the log.
         options: the argv-relevant options that it was started with (JSON), to tell whether it fits.
         account: what it has used, as far as the log goes.
+        claims: the hash of the directory's claims when it was started (`claude.trust.Inspection`), which it keeps to;
+            empty when a version before this one started it.
     """
 
     id: str
@@ -468,6 +483,7 @@ class ProcessRecord(msgspec.Struct, frozen=True):
     options: bytes
     started_at: Milliseconds
     account: Account = Account()
+    claims: str = ""
 
 
 class Session(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from pocket_agent.claude.process import kill_orphans
-from pocket_agent.claude.trust import find_claims
+from pocket_agent.claude.trust import Inspection, check_shown, inspect
 from pocket_agent.directory import Directories, identities
 from pocket_agent.errors import (
     FileOperationError,
@@ -23,7 +23,7 @@ from pocket_agent.errors import (
 )
 from pocket_agent.events import Observer, ProjectCreated, ProjectDeleted, ProjectFaulted, StorageFailed
 from pocket_agent.hub import Channel, Frame, Hub
-from pocket_agent.model import Claim, Entry, Milliseconds, Project, ProjectId, ProjectState
+from pocket_agent.model import Entry, Milliseconds, Project, ProjectId, ProjectState, Trust
 from pocket_agent.protocol.frame import encode_data, encode_frame, websocket_frame
 from pocket_agent.protocol.push import ProjectDeletedData
 from pocket_agent.session.agent import Agent, AgentContext
@@ -145,35 +145,46 @@ class Projects:
         session = self._sessions.get(ProjectId(project_id))
         return session.state.project.name if session is not None else None
 
-    async def inspect(self, path: str) -> tuple[str, list[Claim]]:
-        """The real path of a directory, and what it would have the CLI do without asking if it were a project.
+    async def inspect(self, path: str) -> tuple[str, Inspection]:
+        """The real path of a directory, and what it has the CLI do without asking, or would if it were a project.
 
         Raises:
             InvalidPathError: not an absolute path of an existing directory inside the allowed roots.
         """
         real_path = await self.directories.find(path)
-        sources = self._settings.current.claude.setting_sources
-        return str(real_path), await asyncio.to_thread(find_claims, real_path, sources)
+        project_id = self.at(str(real_path))
+        if project_id is not None:
+            return str(real_path), await self.get(project_id).inspect()
+        return str(real_path), await self._inspect(real_path)
 
-    async def create(self, path: str, *, correlation_id: str | None = None) -> Session:
-        """Make a directory a project.
+    async def _inspect(self, directory: Path) -> Inspection:
+        """The claims of a directory that is no project, of which nobody has accepted any."""
+        return await asyncio.to_thread(inspect, directory, self._settings.current.claude.setting_sources, frozenset())
+
+    async def create(self, path: str, *, shown: str | None = None, correlation_id: str | None = None) -> Session:
+        """Make a directory a project; its claims count as accepted.
 
         Args:
             path: the directory.
+            shown: the hash of the claims that a person has seen; None accepts those that are there.
             correlation_id: names the request that asked for it.
 
         Raises:
+            ValidationError: the directory's claims are not those that were `shown`.
             InvalidPathError: not an absolute path of an existing directory inside the allowed roots.
             ProjectExistsError: it is one already; details name it.
             ProjectNestingError: it lies inside another project, or around one.
             ProjectLimitError: there are as many as there may be.
         """
+        real_path = await self.directories.find(path)
+        found = await self._inspect(real_path)
         async with self._changing:
-            real_path = await self.directories.find(path)
             await self._refuse_overlap(real_path)
             limit = self._settings.current.limits.max_projects
             if len(self._sessions) >= limit:
                 raise ProjectLimitError(f"There are {limit} projects already (limits.max_projects).")
+            if shown is not None:
+                check_shown(found, shown)
             at = now()
             project = Project(
                 number=await self._store.next_project_number(),
@@ -189,7 +200,7 @@ class Projects:
                 created_at=at,
                 last_active=at,
             )
-            await self._store.commit(Change(project=project))
+            await self._store.commit(Change(project=project, trust=Trust(project.id, found.digests)))
             session = self._open(project)
             await session.life.ready.wait()
         self._observer.emit(ProjectCreated(project.id, correlation_id))

@@ -1,5 +1,7 @@
 """Values stay values, whatever is in them, and the CLI gets the environment that it should."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,6 +57,8 @@ def test_no_value_becomes_a_flag(options: ExecuteOptions, resume: str | None, fo
     assert ("--replay-user-messages" in bare) == replay
     assert flags.pop("--input-format") == flags.pop("--output-format") == ["stream-json"]
     assert flags.pop("--permission-prompt-tool") == ["stdio"]
+    (kept,) = flags.pop("--settings")
+    assert set(json.loads(kept)) == {"hooks"}
     wanted = {
         "--resume": resume,
         "--model": options.model,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocket_agent.claude.trust import find_claims
+from pocket_agent.claude.trust import Inspection, claim_digest, find_claims, inspect
 from pocket_agent.model import Claim, ClaimKind
 from pocket_agent.settings import SETTING_SOURCES
 
@@ -265,3 +265,45 @@ def test_whatever_they_hold_there_is_an_answer(tmp_path_factory: pytest.TempPath
         assert isinstance(claim, Claim)
         assert isinstance(claim.kind, ClaimKind)
         assert "\n" not in claim.text
+
+
+def look(folder: Path, *accepted: str) -> Inspection:
+    """The claims of a directory of which these are accepted."""
+    return inspect(folder, SETTING_SOURCES, frozenset(accepted))
+
+
+def test_the_hash_names_a_state_and_what_is_new_comes_first(tmp_path: Path) -> None:
+    put(tmp_path, SETTINGS, {"apiKeyHelper": "a", "permissions": {"allow": ["Bash", "Edit"]}})
+    before = look(tmp_path)
+    assert (before.new, len(before.claims)) == (3, 3)
+    put(tmp_path, SETTINGS, {"permissions": {"allow": ["Edit", "Bash"]}, "apiKeyHelper": "a"})
+    assert look(tmp_path).hash == look(tmp_path, *before.digests).hash == before.hash, "whatever the order is"
+    put(tmp_path, SERVERS, {"mcpServers": {"x": {"command": "y"}}})
+    put(tmp_path, SETTINGS, {"apiKeyHelper": "a", "permissions": {"allow": ["Bash", "Write"]}})
+    after = look(tmp_path, *before.digests)
+    assert [claim.text for claim in after.claims] == ["x: command: y", "Write", "apiKeyHelper: a", "Bash"]
+    assert after.digests == tuple(map(claim_digest, after.claims))
+    assert (after.new, after.summary) == (2, "New or changed: .mcp.json (1), .claude/settings.json (1).")
+    assert after.hash != before.hash
+    assert inspect(tmp_path, SETTING_SOURCES, None).new == 0
+    assert inspect(tmp_path, ["user"], frozenset()).claims == ()
+
+
+def test_what_is_not_read_counts_by_its_size_and_time(tmp_path: Path) -> None:
+    put(tmp_path, SETTINGS, "x" * (2**20 + 1))
+    for number in range(2001):
+        put(tmp_path, f".claude/commands/{number:04}.md", "Say it.")
+    before = look(tmp_path)
+    assert before.claims[1].text.startswith("There are 1 more skills, commands and agents")
+    assert look(tmp_path, *before.digests).new == 0
+    with (tmp_path / SETTINGS).open("r+b") as file:
+        file.seek(2**20)
+        file.write(b"y")
+    put(tmp_path, ".claude/commands/2000.md", "!`id`  ")
+    assert look(tmp_path, *before.digests).new == 2
+
+
+def test_names_that_are_not_utf_8_can_be_named_and_sent(tmp_path: Path) -> None:
+    put(tmp_path, ".claude/commands/" + os.fsdecode(b"\xff.md"), "!`id`")
+    (claim,) = look(tmp_path).claims
+    assert claim.file.encode() == rb".claude/commands/\udcff.md"

@@ -285,6 +285,37 @@ async def test_what_a_directory_brings_is_told_before_it_becomes_a_project(
         assert [project.path for project in await other.projects()] == [str(folder)]
 
 
+async def test_settings_that_come_later_are_shown_and_accepted(standin_server: ServerProcess, folder: Path) -> None:
+    settings = folder / ".claude" / "settings.json"
+    settings.parent.mkdir()
+    settings.write_text('{"apiKeyHelper": "old"}')
+    async with standin_server.client() as other, watched(other, folder) as stream:
+        settings.write_text('{"apiKeyHelper": "old", "awsAuthRefresh": "\u202enew"}')
+        async with chat(standin_server, cwd=folder) as person:
+            await person.reads("(/help) ──")
+            person.types("/trust yes")
+            await person.reads("Look at the settings first")
+            person.types("lines 1")
+            await person.reads("on hold")
+            person.types("/trust")
+            await person.reads("awsAuthRefresh: <U+202E>new")
+            await person.reads("/trust yes accepts this")
+            assert "apiKeyHelper" not in person.shown, "only what is new is listed"
+            settings.write_text('{"apiKeyHelper": "other"}')
+            person.types("/trust yes")
+            await person.reads("settings have changed")
+            person.types("/trust")
+            await person.reads("apiKeyHelper: other")
+            await person.reads("/trust yes accepts this")
+            assert (await other.projects())[0].queue_hold is not None
+            person.types("/trust yes")
+            await person.reads("accepted")
+            await see(stream, "prompt")
+            person.types("/quit")
+            await person.leaves()
+        assert (await other.inspect_path(str(folder))).new == 0
+
+
 async def test_a_script_gets_the_answer_and_an_exit_status(standin_server: ServerProcess, folder: Path) -> None:
     status, out, err = await run_script(standin_server, str(folder), "--yes", "--prompt", "delta hello ask Bash")
     assert (status, out) == (0, "hello\n")

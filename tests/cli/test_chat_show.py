@@ -366,3 +366,7 @@ def test_a_queue_on_hold_is_told_once_with_what_ends_it() -> None:
         transcript.frame("project_state", {"state": "IDLE", "queue_hold": hold})
         assert transcript.hold == (held["message"] if hold else "")
     assert shown.text.count("usage limit is reached. (/continue)") == 1
+    transcript.frame(
+        "project_state", {"state": "IDLE", "queue_hold": {"reason": "trust", "message": "New.", "since": "t"}}
+    )
+    assert "New. (/trust)" in shown.text

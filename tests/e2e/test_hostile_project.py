@@ -123,8 +123,11 @@ async def test_what_is_said_to_run_is_what_the_cli_runs_whatever_fields_stand_be
         (here.folder / ".claude" / "commands").mkdir()
         body = f"---\nallowed-tools: Bash\n---\nSee !`{run('typed')}`"
         (here.folder / ".claude" / "commands" / "go.md").write_text(body)
-        claims = (await here.first.inspect_path(str(here.folder))).claims
-        does = [claim.text.partition(" | other fields")[0] for claim in claims if claim.kind in {"program", "server"}]
+        shown = await here.first.inspect_all(str(here.folder))
+        await here.first.trust_project(here.project_id, shown.hash)
+        does = [
+            claim.text.partition(" | other fields")[0] for claim in shown.claims if claim.kind in {"program", "server"}
+        ]
         names = ("exec", "shell", "http", "both", "stdio", "sse", "odd", "typed")
         said = {name for name in names if any(f"ran-{name}" in text for text in does)}
         await here.run("/go")

@@ -165,6 +165,7 @@ SAMPLES: dict[str, Any] = {
     "kill": True,
     "paired": True,
     "name": "phone",
+    "hash": "0" * 64,
     "view_only": True,
     "projects": ["p"],
 }

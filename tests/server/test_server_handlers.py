@@ -1,6 +1,7 @@
 """What each request does, over a real WebSocket."""
 
 import asyncio
+import hashlib
 import itertools
 import json
 import sqlite3
@@ -76,7 +77,7 @@ async def test_without_a_name_the_one_joined_project_is_meant(room: Room, kind: 
         assert "joined several projects" in refused["data"]["message"]
         await wire.ask("project_leave", project_id=one.state.project.id)
         answer = await wire.ask(kind, OF_PROJECT[kind])
-        unknown = {"session_resume": "VALIDATION_FAILED"}.get(kind, "APPROVAL_NOT_FOUND")
+        unknown = {"approval_respond": "APPROVAL_NOT_FOUND"}.get(kind, "VALIDATION_FAILED")
         assert code(answer) in {None, "PROCESS_NOT_FOUND", unknown}
         if code(answer) is None:
             assert answer["project_id"] == two.state.project.id
@@ -255,11 +256,11 @@ async def test_a_directory_is_looked_at_before_it_becomes_a_project(tmp_path: Pa
     async with open_room(tmp_path, projects__allowed_roots=[code_dir]) as room, room.wire() as wire:
         made = await wire.ask("project_create", {"path": f"{code_dir}/plain"})
         answer = await wire.ask("path_inspect", {"path": f"{code_dir}/plain/../plain"})
-        nothing = {"claims": [], "total": 0, "counts": {}}
+        nothing = {"claims": [], "total": 0, "counts": {}, "new": 0, "hash": hashlib.sha256(b"").hexdigest()}
         assert answer["data"] == {"path": f"{code_dir}/plain", "project_id": made["data"]["id"], **nothing}
         answer = await wire.ask("path_inspect", {"path": f"{code_dir}/strange"})
         claim = {"file": ".claude/settings.json", "kind": "program", "text": "apiKeyHelper: id"}
-        one = {"claims": [claim], "total": 1, "counts": {"program": 1}}
+        one = {"claims": [claim], "total": 1, "counts": {"program": 1}, "new": 1, "hash": answer["data"]["hash"]}
         assert answer["data"] == {"path": f"{code_dir}/strange", "project_id": None, **one}
         for path in (f"{tmp_path}", f"{code_dir}/none", "plain"):
             assert code(await wire.ask("path_inspect", {"path": path})) == "INVALID_PATH"

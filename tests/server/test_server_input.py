@@ -307,6 +307,7 @@ def valid(kind: str) -> dict[str, object]:
         "device_id": "d",
         "pairing_id": "p",
         "name": "phone",
+        "hash": "0" * 64,
     }
     fields = msgspec.structs.fields(REQUESTS[kind])
     return {field.name: minimal[field.name] for field in fields if field.required}

@@ -48,6 +48,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "watch": {},
     "path_complete": {"path": "/"},
     "path_inspect": {"path": "/"},
+    "project_trust": {"hash": "0" * 64},
     "health_check": {},
     "server_stats": {"interval": 1},
     "server_history": {"range": 60},
@@ -61,7 +62,7 @@ WATCHING = {
     *("watch", "health_check", *FIGURES),
 }
 OF_SERVER = {
-    *("project_create", "path_complete", "path_inspect", *FIGURES),
+    *("project_create", "project_trust", "path_complete", "path_inspect", *FIGURES),
     *("device_list", "device_rename", "device_revoke", "device_rotate", "pairing_start", "pairing_cancel"),
 }
 

@@ -53,6 +53,25 @@ CLAUDE_CONFIG_DIR, CLAUDE_CODE_USE_BEDROCK, CLAUDE_CODE_OAUTH_TOKEN) and stay.
 
 _SERVER_PREFIX: Final = "PA_"
 
+_KEPT_SETTINGS: Final = msgspec.json.encode(
+    {
+        "hooks": {
+            "ConfigChange": [
+                {
+                    "matcher": "project_settings|local_settings|skills",
+                    "hooks": [{"type": "command", "command": "exit 2"}],
+                }
+            ]
+        }
+    }
+).decode()
+"""Settings that let a process keep to those that it was started with.
+
+Without them the CLI (2.1.332) takes up hooks, rules, skills and commands of the project as soon as their files change,
+also while it waits for a prompt; a hook of the event ConfigChange that exits with status 2 refuses that
+(https://code.claude.com/docs/en/hooks, observed in tests/e2e/test_trust.py).
+"""
+
 _BYPASS: Final = "bypassPermissions"
 
 
@@ -87,6 +106,7 @@ def build_argv(
         argv.append(f"--{flag}={value}")
     if set(setting_sources) != set(SETTING_SOURCES):
         argv.append(f"--setting-sources={','.join(setting_sources)}")
+    argv.append(f"--settings={_KEPT_SETTINGS}")
     if options.strict_mcp_config:
         argv.append("--strict-mcp-config")
     if options.dangerously_skip_permissions:

@@ -13,7 +13,10 @@ import os
 import re
 import shlex
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from itertools import islice, takewhile
 from pathlib import Path
@@ -22,6 +25,7 @@ from typing import Any, Final
 import msgspec
 import yaml
 
+from pocket_agent.errors import ValidationError
 from pocket_agent.model import Claim, ClaimKind
 
 _MAX_BYTES: Final = 1024 * 1024
@@ -73,6 +77,60 @@ _TEXT_ONLY: Final = frozenset(
 _RANK: Final = (ClaimKind.PROGRAM, ClaimKind.SERVER, ClaimKind.UNKNOWN, ClaimKind.VARIABLE, ClaimKind.RULE)
 
 _Found = tuple[ClaimKind, str]
+_NAMED_FILES: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """The claims of a directory, compared with those that a person has accepted.
+
+    Attributes:
+        claims: all of them; those that are new or changed first, then as of `find_claims`.
+        digests: one for each claim, in the same order.
+        new: how many are new or changed.
+        hash: names this state of the directory: SHA-256, in hexadecimal, whatever was accepted.
+    """
+
+    claims: tuple[Claim, ...]
+    digests: tuple[str, ...]
+    new: int
+    hash: str
+
+    @property
+    def summary(self) -> str:
+        """How many claims are new or changed, and in which files; one sentence without their contents."""
+        files = Counter(claim.file for claim in self.claims[: self.new])
+        named = [f"{file} ({count})" for file, count in list(files.items())[:_NAMED_FILES]]
+        more = [f"{len(files) - _NAMED_FILES} more files"] if len(files) > _NAMED_FILES else []
+        return f"New or changed: {', '.join(named + more)}."
+
+
+def check_shown(found: Inspection, shown: str) -> None:
+    """Refuse to accept another state of a directory than the one that a person has seen.
+
+    Raises:
+        ValidationError: it has another hash; details have the new one.
+    """
+    if found.hash != shown:
+        raise ValidationError(
+            "The directory's settings have changed since they were shown; look at them again (path_inspect).",
+            details={"hash": found.hash},
+        )
+
+
+def inspect(directory: Path, sources: Sequence[str], accepted: frozenset[str] | None) -> Inspection:
+    """Compare what a directory has the CLI do with what was accepted. Reads the disk.
+
+    Args:
+        directory, sources: as of `find_claims`.
+        accepted: the digests of what a person has accepted; None accepts everything.
+    """
+    claims = find_claims(directory, sources)
+    digests = {claim: claim_digest(claim) for claim in claims}
+    new = [claim for claim in claims if accepted is not None and digests[claim] not in accepted]
+    ordered = tuple(dict.fromkeys((*new, *claims)))
+    state = hashlib.sha256("".join(sorted(digests.values())).encode()).hexdigest()
+    return Inspection(ordered, tuple(digests[claim] for claim in ordered), len(new), state)
 
 
 def find_claims(directory: Path, sources: Sequence[str]) -> list[Claim]:
@@ -85,7 +143,8 @@ def find_claims(directory: Path, sources: Sequence[str]) -> list[Claim]:
     claims: list[Claim] = []
     for path, read in _files(directory, sources):
         file = _line(os.path.relpath(path, directory))
-        claims += [Claim(file, kind, _line(text)) for kind, text in _read(path, read)]
+        found = [(ClaimKind.UNKNOWN, read)] if isinstance(read, str) else _read(path, read)
+        claims += [Claim(file, kind, _line(text)) for kind, text in found]
     return sorted(dict.fromkeys(claims), key=lambda claim: _RANK.index(claim.kind))
 
 
@@ -111,8 +170,11 @@ def _read(path: Path, read: "_Reader") -> Iterator[_Found]:
         yield ClaimKind.UNKNOWN, f"It cannot be read here ({why[:200]}{digest}); what the CLI makes of it is unclear."
 
 
-def _files(directory: Path, sources: Sequence[str]) -> "Iterator[tuple[Path, _Reader]]":
-    """The files that the CLI reads in a directory and above it, of settings in between none."""
+def _files(directory: Path, sources: Sequence[str]) -> "Iterator[tuple[Path, _Reader | str]]":
+    """The files that the CLI reads in a directory and above it, of settings in between none.
+
+    Each has a function that reads its claims, or a text about what is not read.
+    """
     around = [directory, *directory.parents]
     if "project" in sources:
         yield directory / ".claude/settings.json", _of_settings
@@ -130,7 +192,7 @@ def _files(directory: Path, sources: Sequence[str]) -> "Iterator[tuple[Path, _Re
         yield from _of_folders(inside[:last] or [directory])
 
 
-def _of_folders(folders: Sequence[Path]) -> "Iterator[tuple[Path, _Reader]]":
+def _of_folders(folders: Sequence[Path]) -> "Iterator[tuple[Path, _Reader | str]]":
     """Skills, commands and agents."""
     found = (
         (path, reader)
@@ -139,10 +201,14 @@ def _of_folders(folders: Sequence[Path]) -> "Iterator[tuple[Path, _Reader]]":
         for path in _markdown(folder / ".claude" / kind, ending)
     )
     yield from islice(found, _MAX_FILES)
-    if next(found, None) is not None:
-        more = 1 + sum(1 for _ in found)
-        text = f"There are {more} more skills, commands and agents, which are not shown."
-        yield folders[0] / ".claude", lambda _: iter([(ClaimKind.UNKNOWN, text)])
+    rest = [f"{path}\0{_stamp(path)}" for path, _ in found]
+    if rest:
+        digest = hashlib.sha256("\0".join(rest).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        text = (
+            f"There are {len(rest)} more skills, commands and agents, which are not shown "
+            f"(SHA-256 of their names, sizes and times: {digest})."
+        )
+        yield folders[0] / ".claude", text
 
 
 def _markdown(folder: Path, ending: str) -> Iterator[Path]:
@@ -150,7 +216,12 @@ def _markdown(folder: Path, ending: str) -> Iterator[Path]:
     seen: set[tuple[int, int]] = set()
     unread: list[Path] = []
     for place, folders, files in os.walk(folder, followlinks=True, onerror=lambda error: unread.append(error.filename)):
-        status = Path(place).stat()
+        try:
+            status = Path(place).stat()
+        except OSError:  # it is gone, or was replaced, since it was listed
+            unread.append(Path(place))
+            folders.clear()
+            continue
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
             continue
@@ -158,6 +229,15 @@ def _markdown(folder: Path, ending: str) -> Iterator[Path]:
         folders.sort()
         yield from (Path(place) / name for name in sorted(files) if name.lower().endswith(ending))
     yield from (Path(place) for place in unread if os.path.lexists(place))
+
+
+def _stamp(path: Path) -> str:
+    """The size of a file and when it changed, which stand for contents that are not read."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        return str(error.errno)
+    return f"{status.st_size} {status.st_ctime_ns}"
 
 
 def _content(path: Path) -> bytes:
@@ -175,7 +255,9 @@ def _content(path: Path) -> bytes:
         text = file.read(_MAX_BYTES + 1)
     if len(text) > _MAX_BYTES:
         digest = hashlib.sha256(text).hexdigest()[:16]
-        raise ValueError(f"it has {status.st_size} bytes; the first MiB has SHA-256 {digest}")
+        # The rest is not read, and the time of a change (ctime) cannot be set by a program.
+        at = datetime.fromtimestamp(status.st_ctime_ns / 1e9, UTC).isoformat()
+        raise ValueError(f"it has {status.st_size} bytes, changed {at}; the first MiB has SHA-256 {digest}")
     return text
 
 
@@ -372,5 +454,8 @@ def _json(value: object) -> str:
 def _line(text: str) -> str:
     """On one line, with nothing left out: control characters are written as escapes."""
     return "".join(
-        character if character.isprintable() or ord(character) > 0x9F else repr(character)[1:-1] for character in text
+        character
+        if character.isprintable() or (ord(character) > 0x9F and not "\ud800" <= character <= "\udfff")
+        else repr(character)[1:-1]
+        for character in text
     )

@@ -38,12 +38,13 @@ from pocket_agent.client.websocket_client import (
     Frame,
     tls_context,
 )
-from pocket_agent.errors import ForbiddenError, PocketAgentError, UnauthorizedError
+from pocket_agent.errors import ForbiddenError, PocketAgentError, UnauthorizedError, ValidationError
 from pocket_agent.model import ExecuteOptions, Position
 from pocket_agent.protocol import push
 from pocket_agent.protocol.request import REQUESTS
 
 _Data = TypeVar("_Data")
+_MAX_INSPECTIONS: Final = 5
 
 
 class Calls(ABC):
@@ -63,9 +64,21 @@ class Calls(ABC):
     ) -> Frame:
         """Send a request and wait for its reply."""
 
-    async def create_project(self, path: str) -> push.ProjectStateData:
-        """Make the directory `path` of the server's machine a project."""
-        return _read(await self.request("project_create", {"path": path}), push.ProjectStateData)
+    async def create_project(self, path: str, *, shown: str | None = None) -> push.ProjectStateData:
+        """Make the directory `path` of the server's machine a project.
+
+        Args:
+            path: the directory.
+            shown: the `hash` of what a person has seen of its settings (`inspect_path`), so that nothing else is
+                accepted; None accepts whatever is there.
+        """
+        data = {"path": path} if shown is None else {"path": path, "hash": shown}
+        return _read(await self.request("project_create", data), push.ProjectStateData)
+
+    async def trust_project(self, project_id: str, shown: str) -> push.ProjectStateData:
+        """Accept what the project's own settings have the CLI do, in the state that has the hash `shown`."""
+        reply = await self.request("project_trust", {"hash": shown}, project_id=project_id)
+        return _read(reply, push.ProjectStateData)
 
     async def projects(self) -> list[push.ProjectStateData]:
         """All projects."""
@@ -252,8 +265,24 @@ class Calls(ABC):
         return _read(await self.request("path_complete", {"path": path}), push.PathCompleteData)
 
     async def inspect_path(self, path: str, offset: int = 0) -> push.PathInspectData:
-        """What a directory would have the CLI do without asking if it were a project: a page, from `offset` on."""
+        """What a directory has the CLI do without asking, or would if it were a project: a page, from `offset` on."""
         return _read(await self.request("path_inspect", {"path": path, "offset": offset}), push.PathInspectData)
+
+    async def inspect_all(self, path: str) -> push.PathInspectData:
+        """All pages of `inspect_path`, of one state of the directory.
+
+        Raises:
+            ValidationError: the directory's settings change all the time.
+        """
+        for _ in range(_MAX_INSPECTIONS):
+            found = await self.inspect_path(path)
+            claims, page = list(found.claims), found
+            while len(claims) < found.total and page.claims and page.hash == found.hash:
+                page = await self.inspect_path(path, len(claims))
+                claims += page.claims
+            if len(claims) == found.total and page.hash == found.hash:
+                return msgspec.structs.replace(found, claims=claims)
+        raise ValidationError("The settings of the directory changed while they were read; try again.")
 
     async def health(self) -> push.HealthCheckData:
         """How the server is."""

@@ -68,6 +68,7 @@ _ERRORS_OF_OPERATION: Final[Mapping[str, tuple[type[PocketAgentError], ...]]] = 
         errors.FileOperationError,
         errors.ForbiddenError,
         errors.InvalidPathError,
+        errors.TrustRequiredError,
         errors.InternalError,
     ),
     "storage": (errors.FileOperationError,),

@@ -14,7 +14,9 @@ class QueueHoldData(Struct, frozen=True):
 
     A fault that is not the prompts' own holds the queue, and so does a client with `hold_queue`. The hold ends with
     `queue_resume`, with a new `execute` (whose prompt goes behind those that wait), when no prompt waits any more, and
-    by itself when the directory (`directory`) or the CLI (`cli`) is back.
+    by itself when the directory (`directory`) or the CLI (`cli`) is back. `trust`: the project's own settings have the
+    CLI do something that nobody has accepted; it ends with `project_trust`, or when that is gone, and with neither of
+    the others.
     """
 
     reason: HoldReason
@@ -390,8 +392,10 @@ class PathCompleteData(Struct, frozen=True):
 class PathInspectData(Struct, frozen=True):
     """Reply to `path_inspect`: the real path, the project that it is already, and what it has the CLI do by itself.
 
-    `claims`: a page of them, programs first and rules last, from the `offset` of the request on. `total`: how many
-    there are; `counts`: how many of each kind.
+    `claims`: a page of them, from the `offset` of the request on: those that nobody has accepted for this project
+    first, each part with programs first and rules last. `total`: how many there are; `counts`: how many of each kind;
+    `new`: how many nobody has accepted, which is all for a directory that is no project. `hash` names this state of the
+    directory, for `project_create` and `project_trust`: another one on a later page means that it has changed.
     """
 
     path: str
@@ -399,6 +403,8 @@ class PathInspectData(Struct, frozen=True):
     claims: list[Claim]
     total: int = 0
     counts: dict[str, int] = {}
+    new: int = 0
+    hash: str = ""
 
 
 class RunningData(Struct, frozen=True):

@@ -26,6 +26,8 @@ Interval = Annotated[float, Meta(ge=0, le=3600)]
 PermissionMode = Literal["default", "acceptEdits", "plan", "auto", "dontAsk", "bypassPermissions"]
 """The values of the CLI's `--permission-mode`."""
 
+Hash = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+
 MAX_REQUEST_ID: Final = 200
 
 
@@ -123,14 +125,32 @@ def _request(
 
 @_request(push.ProjectStateData, Need.OWN, "project", reply="project_state", waits=True)
 class ProjectCreate(Request, frozen=True):
-    """Make a directory a project."""
+    """Make a directory a project. What its own settings have the CLI do counts as accepted from then on.
+
+    `hash` (of `path_inspect`) accepts only what a person has seen: when the directory is in another state, the error is
+    `VALIDATION_FAILED`, with the `hash` of that in its details. Without it everything that is there is accepted.
+    """
 
     path: Path
+    hash: Hash | None = None
 
 
 @_request(push.ProjectListData, Need.WATCH, "project", reply="project_list_response", repeatable=True)
 class ProjectList(Request, frozen=True):
     """List all projects."""
+
+
+@_request(push.ProjectStateData, Need.OWN, "project", reply="project_state", waits=True)
+class ProjectTrust(Request, frozen=True):
+    """Accept what the project's own settings have the CLI do, as it is in the state with this `hash` (`path_inspect`).
+
+    Before each prompt the server compares the settings with what was accepted. While something is new or changed, the
+    prompts wait, with a `queue_hold` of the reason `trust`. When the directory is in another state than `hash`, nothing
+    is accepted, and the error is `VALIDATION_FAILED`, with the `hash` of that state in its details.
+    """
+
+    hash: Hash
+    project_id: Id | None = None
 
 
 @_request(push.ProjectDeletedData, Need.ACT, "project", reply="project_deleted", waits=True)
@@ -377,9 +397,10 @@ class PathComplete(Request, frozen=True):
 
 @_request(push.PathInspectData, Need.OWN, "project", waits=True, repeatable=True, audited=False)
 class PathInspect(Request, frozen=True):
-    """Tell what a directory has the CLI do without asking, before it becomes a project: hooks, MCP servers, rules.
+    """Tell what a directory has the CLI do without asking, before it becomes a project or while it is one.
 
-    Files that none of `claude.setting_sources` reads are left out. The reply has a page of them, from `offset` on.
+    That is hooks, MCP servers, rules and variables of its own settings. Files that none of `claude.setting_sources`
+    reads are left out. The reply has a page of them, from `offset` on.
     """
 
     path: Annotated[str, Meta(max_length=4096)]

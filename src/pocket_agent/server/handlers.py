@@ -207,7 +207,7 @@ class Handlers:
 
     @_handles(message.ProjectCreate)
     async def _project_create(self, call: _Call, request: message.ProjectCreate) -> Reply:
-        session = await self._projects.create(request.path, correlation_id=call.correlation_id)
+        session = await self._projects.create(request.path, shown=request.hash, correlation_id=call.correlation_id)
         return Done(session.state.project.id, session.state.view())
 
     @_handles(message.ProjectList)
@@ -243,10 +243,11 @@ class Handlers:
 
     @_handles(message.PathInspect)
     async def _path_inspect(self, call: _Call, request: message.PathInspect) -> Reply:
-        real_path, claims = await self._projects.inspect(request.path)
-        counts = Counter(str(claim.kind) for claim in claims)
-        page = _claims_page(claims[request.offset :])
-        return PathInspectData(real_path, self._projects.at(real_path), page, len(claims), dict(counts))
+        real_path, found = await self._projects.inspect(request.path)
+        counts = Counter(str(claim.kind) for claim in found.claims)
+        page = _claims_page(found.claims[request.offset :])
+        project_id = self._projects.at(real_path)
+        return PathInspectData(real_path, project_id, page, len(found.claims), dict(counts), found.new, found.hash)
 
     @_handles(message.DeviceList)
     async def _device_list(self, call: _Call, request: message.DeviceList) -> Reply:
@@ -312,6 +313,11 @@ class Handlers:
             if isinstance(sink, Connection):
                 sink.leave(project_id)
         return ProjectDeletedData(project_id)
+
+    @_handles_in_project(message.ProjectTrust)
+    async def _project_trust(self, call: _Call, session: Session, request: message.ProjectTrust) -> Reply:
+        await session.trust(request.hash, correlation_id=call.correlation_id)
+        return session.state.view()
 
     @_handles_in_project(message.ProjectJoin)
     async def _project_join(self, call: _Call, session: Session, request: message.ProjectJoin) -> Reply:

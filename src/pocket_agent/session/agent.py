@@ -120,7 +120,7 @@ class Agent:
         return process_options(options, context.propagator.mark, sources, mode)
 
     async def start(
-        self, options: ExecuteOptions, *, resume: str | None, fork: bool, context: ExecutionContext
+        self, options: ExecuteOptions, *, resume: str | None, fork: bool, context: ExecutionContext, claims: str
     ) -> None:
         """Start a process.
 
@@ -129,6 +129,7 @@ class Agent:
             resume: the conversation to continue; None for a new one.
             fork: whether to continue a copy of it.
             context: the execution that it is started for.
+            claims: see `ProcessRecord`.
 
         Raises:
             ClaudeNotFoundError: there is no usable CLI.
@@ -168,6 +169,7 @@ class Agent:
             started_at=now(),
             # A resumed session goes on with a sum that the CLI does not tell before its first result.
             account=Account(cost_usd=0.0 if resume is None else None),
+            claims=claims,
         )
         self._open(record, spool, process)
         self.model, self.permission_mode = options.model, options.permission_mode

@@ -17,8 +17,9 @@ _TEXTS: Final = {
     HoldReason.CLI: "The Claude Code CLI is not available.",
     HoldReason.START: "Claude Code ends before it takes a prompt.",
     HoldReason.CONVERSATION: "The conversation no longer exists; the next prompt starts a new one.",
+    HoldReason.TRUST: "The project's own settings would have Claude Code do something that nobody has accepted yet.",
 }
-VERIFIABLE: Final = frozenset({HoldReason.DIRECTORY, HoldReason.CLI})
+VERIFIABLE: Final = frozenset({HoldReason.DIRECTORY, HoldReason.CLI, HoldReason.TRUST})
 """The hold ends by itself once the server finds that the cause is gone."""
 
 
@@ -31,5 +32,7 @@ def queue_hold(reason: HoldReason, said: str, at: Milliseconds) -> QueueHold:
         at: when it began.
     """
     goes_on = "when that is over" if reason in VERIFIABLE else "when the queue is resumed"
+    if reason is HoldReason.TRUST:
+        goes_on = "once it is accepted, or gone"
     texts = [_TEXTS[reason], said[:_SAID_CHARACTERS], f"The prompts that wait start {goes_on}."]
     return QueueHold(reason, " ".join(filter(None, texts)), at)

@@ -24,6 +24,7 @@ from pocket_agent.errors import (
     ProcessNotFoundError,
     ProjectNotFoundError,
     ResourceLimitError,
+    TrustRequiredError,
 )
 from pocket_agent.events import ExecutionDelayed, ExecutionQueued, Observer, StorageFailed
 from pocket_agent.model import (
@@ -52,6 +53,13 @@ from pocket_agent.storage import Store
 
 _RETRY_SECONDS: Final = 1.0
 """Pause before a refused write or a start that was not possible is tried again."""
+_RETRY_FACTOR: Final = 5
+"""The pause between two readings of the settings is at least this many times as long as one of them."""
+_MAX_RETRY_SECONDS: Final = 10.0
+_NOT_OF_THE_PROMPT: Final = (
+    *(ClaudeNotFoundError, DirectoryUnavailableError, ResourceLimitError, FileOperationError, TrustRequiredError),
+)
+"""Errors of a start that leave the prompt in its place in the queue."""
 
 
 class Life:
@@ -94,6 +102,7 @@ class Life:
         self._settings = settings
         self._observer = observer
         self._interrupt_deadline: tuple[ExecutionId | None, float] | None = None
+        self._pause = _RETRY_SECONDS
 
     async def run(self) -> None:
         """Restore the session from the store, then work until cancelled."""
@@ -137,7 +146,10 @@ class Life:
         if not state.has_slot and not self._capacity.try_acquire():
             return False
         self._observer.emit(ExecutionQueued(execution.context, 0))
-        await self._start(execution)
+        try:
+            await self._start(execution)
+        except TrustRequiredError:  # it queues, and the pump puts the queue on hold
+            return False
         return True
 
     async def _can_begin(self, execution: Execution) -> bool:
@@ -203,6 +215,8 @@ class Life:
         state.queue = [execution for execution in opened if execution.status is ExecutionStatus.QUEUED]
         state.current = next((found for found in opened if found.status is not ExecutionStatus.QUEUED), None)
         state.last = await self._store.last_finished(project_id)
+        trust = await self._store.trust(project_id)
+        state.accepted = frozenset(trust.digests) if trust is not None else None
         stop = state.current.stop if state.current is not None else None
         state.verdict = ExecutionStatus.KILLED if stop is not None else None
         state.killed = stop is StopRequest.KILL
@@ -328,19 +342,22 @@ class Life:
                     told = error.message
                     if not isinstance(error, ClaudeNotFoundError) or not await self._hold(HoldReason.CLI, error):
                         await asyncio.sleep(_RETRY_SECONDS)
-                except DirectoryUnavailableError as error:
+                except (DirectoryUnavailableError, TrustRequiredError) as error:
+                    is_trust = isinstance(error, TrustRequiredError)
                     self._delayed(error)
-                    if not await self._hold(HoldReason.DIRECTORY, error):
+                    if not await self._hold(HoldReason.TRUST if is_trust else HoldReason.DIRECTORY, error):
                         await asyncio.sleep(_RETRY_SECONDS)
 
     async def _may_have_changed(self) -> None:
         """Wait until the next prompt may be able to start; ends a hold whose cause is gone."""
         held = self._is_verifiable
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_RETRY_SECONDS if held else None):
+            async with asyncio.timeout(self._pause if held else None):
                 await self.wake.wait()
         self.wake.clear()
-        if held and await self._is_cause_gone():
+        if not held:
+            return
+        if await self._is_cause_gone():
             async with self.mutex:
                 if self._is_verifiable:
                     with contextlib.suppress(FileOperationError):
@@ -352,9 +369,12 @@ class Life:
         return hold is not None and hold.reason in VERIFIABLE
 
     async def _is_cause_gone(self) -> bool:
-        """Whether the directory and the CLI are there."""
+        """Whether the directory and the CLI are there, or everything that the directory's settings do is accepted."""
+        hold = self._state.project.queue_hold
         try:
             await asyncio.to_thread(check_directory, Path(self._state.project.real_path))
+            if hold is not None and hold.reason is HoldReason.TRUST:
+                return await self._is_accepted()
             await self.gate()
         except (ClaudeNotFoundError, DirectoryUnavailableError):
             return False
@@ -376,6 +396,28 @@ class Life:
                 return False
             self.wake.set()
             return True
+
+    async def _is_accepted(self) -> bool:
+        """Whether nothing of the directory's settings is new any more; otherwise the hold reports what is new now."""
+        began = time.monotonic()
+        found = await self.runner.inspect()
+        elapsed = time.monotonic() - began
+        self._pause = min(max(_RETRY_SECONDS, _RETRY_FACTOR * elapsed), _MAX_RETRY_SECONDS)
+        if found.new:
+            await self._update_hold(found.summary)
+        return not found.new
+
+    async def _update_hold(self, said: str) -> None:
+        async with self.mutex:
+            before = self._state.project.queue_hold
+            if before is None or before.reason is not HoldReason.TRUST:
+                return
+            hold = queue_hold(HoldReason.TRUST, said, before.since)
+            if hold != before:
+                with contextlib.suppress(FileOperationError):
+                    await self._state.log.write(
+                        Write(project={"queue_hold": hold}), after=lambda: self._state.announce(queue=True)
+                    )
 
     @property
     def _may_start(self) -> bool:
@@ -408,7 +450,7 @@ class Life:
         try:
             await self.gate()
             await self._start(execution)
-        except (ClaudeNotFoundError, DirectoryUnavailableError, ResourceLimitError, FileOperationError):
+        except _NOT_OF_THE_PROMPT:
             raise
         except PocketAgentError as error:
             await self._fail_queued(execution, error)

@@ -21,6 +21,7 @@ from pocket_agent.model import (
     Project,
     Session,
     Spending,
+    Trust,
 )
 from pocket_agent.protocol.frame import encode_data, encode_frame, entry_frame, websocket_frame
 from pocket_agent.storage import Change, Store
@@ -64,7 +65,7 @@ class Write(msgspec.Struct, frozen=True):
     Attributes:
         project: the fields of the project that change.
         context: the execution that it belongs to, for whoever is told of the commit.
-        admits: as of `Change`.
+        admits, trust: as of `Change`.
     """
 
     drafts: Sequence[Draft] = ()
@@ -77,6 +78,7 @@ class Write(msgspec.Struct, frozen=True):
     spent: tuple[Spending, ...] = ()
     context: ExecutionContext | None = None
     admits: Execution | None = None
+    trust: Trust | None = None
 
 
 class ProjectLog:
@@ -145,6 +147,7 @@ class ProjectLog:
                     sessions=step.sessions,
                     spent=step.spent,
                     admits=step.admits,
+                    trust=step.trust,
                 )
             )
             self._observer.emit(StorageCommitted(project.id, step.context, len(entries), time.perf_counter() - began))

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from pocket_agent.claude.process import check_directory
+from pocket_agent.claude.trust import Inspection, inspect
 from pocket_agent.errors import (
     ExecutionFailedError,
     FileOperationError,
@@ -21,6 +22,7 @@ from pocket_agent.errors import (
     PocketAgentError,
     ProcessActiveError,
     ProcessNotFoundError,
+    TrustRequiredError,
 )
 from pocket_agent.events import (
     ApprovalRequested,
@@ -41,6 +43,7 @@ from pocket_agent.model import (
     ExecutionStatus,
     ProjectState,
     QueueHold,
+    Trust,
 )
 from pocket_agent.policy import Policy
 from pocket_agent.protocol.push import ErrorData, PromptData
@@ -130,6 +133,8 @@ class Runner:
                 that gave the prompt was revoked; the same.
             FileOperationError: the start could not be stored; nothing has changed.
             ProcessActiveError: it needs another process, with which what runs in the background would end.
+            TrustRequiredError: the directory's settings have the CLI do something that nobody has accepted; nothing
+                has changed.
         """
         self._starting = True
         try:
@@ -203,9 +208,51 @@ class Runner:
         )
         return await self._policy.admit(filled, project.real_path)
 
+    async def inspect(self) -> Inspection:
+        """The claims of the project's directory, compared with what was accepted. Reads the disk, in a thread."""
+        directory, sources = Path(self._state.project.real_path), self._settings.current.claude.setting_sources
+        return await asyncio.to_thread(inspect, directory, sources, self._state.accepted)
+
+    async def accept(self, found: Inspection, project: dict[str, object] | None = None) -> None:
+        """Store that these claims, and no others, are accepted, together with changes of the project's fields.
+
+        Raises:
+            FileOperationError: the store refused; nothing has changed.
+        """
+        state = self._state
+
+        def accepted() -> list[Draft]:
+            state.accepted = frozenset(found.digests)
+            return state.announce(queue=True) if project else []
+
+        await state.log.write(
+            Write(trust=Trust(state.project.id, found.digests), project=project or {}), after=accepted
+        )
+
+    async def _admit_claims(self) -> Inspection:
+        """Refuse to go on while the directory has claims that nobody has accepted.
+
+        The first start in a project of a version that did not note what was accepted accepts what is there: it ran
+        before.
+
+        Raises:
+            TrustRequiredError: a claim is new or changed.
+            FileOperationError: what is there could not be stored as accepted.
+        """
+        found = await self.inspect()
+        if self._state.accepted is None:
+            await self.accept(found)
+        if found.new:
+            raise TrustRequiredError(found.summary, details={"hash": found.hash})
+        return found
+
     async def _ensure_process(self, options: ExecuteOptions, context: ExecutionContext) -> bool:
-        """Have a process that fits the options; returns whether it ran already."""
+        """Have a process that fits the options and the directory's claims; returns whether it ran already."""
         agent, project = self._agent, self._state.project
+        found = await self._admit_claims()
+        is_outdated = agent.record is not None and agent.record.claims not in {"", found.hash}
+        if is_outdated and not (agent.alive and self._state.is_engaged):  # what runs in the background goes on
+            await self.close_process()
         if agent.open and (not agent.fits(options) or project.fork or not await self.tuning.adjust(options)):
             if agent.alive and self._state.is_engaged:
                 raise ProcessActiveError(
@@ -217,7 +264,7 @@ class Runner:
             return True
         await self._capacity.make_room(project.id)
         try:
-            await agent.start(options, resume=project.session_id, fork=project.fork, context=context)
+            await agent.start(options, resume=project.session_id, fork=project.fork, context=context, claims=found.hash)
         except BaseException:
             self._capacity.gone(project.id)
             raise

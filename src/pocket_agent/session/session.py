@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from pocket_agent.claude.trust import Inspection, check_shown
 from pocket_agent.errors import (
     ApprovalNotFoundError,
     FileOperationError,
@@ -17,7 +18,7 @@ from pocket_agent.errors import (
     ResourceLimitError,
     ValidationError,
 )
-from pocket_agent.events import ExecutionQueued, ExecutionWithdrawn, Observer
+from pocket_agent.events import ExecutionQueued, ExecutionWithdrawn, Observer, ProjectTrusted
 from pocket_agent.model import (
     ApprovalId,
     ApprovalStatus,
@@ -146,9 +147,12 @@ class Session:
                 state.queue.append(execution)
                 return state.announce(queue=True)
 
+            # One more prompt does not make anything accepted.
+            hold = state.project.queue_hold
+            kept = hold if hold is not None and hold.reason is HoldReason.TRUST else None
             await state.log.write(
                 Write(
-                    project={"queue_hold": None},
+                    project={"queue_hold": kept},
                     executions=(execution,),
                     context=execution.context,
                     admits=execution,
@@ -231,6 +235,31 @@ class Session:
                 await self.life.release_hold()
             self.life.wake.set()
             return QueueResumeData(self.state.project.id)
+
+    async def inspect(self) -> Inspection:
+        """The claims of the project's directory, compared with what was accepted."""
+        return await self._runner.inspect()
+
+    async def trust(self, shown: str, *, correlation_id: str | None = None) -> None:
+        """Accept the claims of the project's directory; the prompts that wait for it go on.
+
+        What was accepted before and is not there any more is not accepted from then on.
+
+        Args:
+            shown: the hash of the state that a person has seen and accepts.
+            correlation_id: names the request that asked for it.
+
+        Raises:
+            ValidationError: the directory is in another state now; nothing has changed.
+        """
+        async with self.life.turn():
+            found = await self._runner.inspect()
+            check_shown(found, shown)
+            hold = self.state.project.queue_hold
+            is_held = hold is not None and hold.reason is HoldReason.TRUST
+            await self._runner.accept(found, {"queue_hold": None} if is_held else None)
+            self._observer.emit(ProjectTrusted(self.state.project.id, correlation_id, found.new))
+            self.life.wake.set()
 
     def _refuse_while_running(self, what: str) -> None:
         if self.state.is_busy:

@@ -37,6 +37,8 @@ class State:
         account: what the agent's process has used, as far as its lines were taken in.
         approvals: the tool requests that wait for an answer.
         conversation: the CLI's session that the log is in.
+        accepted: the digests of the claims of the directory that a person has accepted; None for a project of a
+            version that did not note them.
         verdict: how `current` is to end, once somebody decided to end it.
         killed: whether `agent_kill` decided it.
         silent_from: the spool's size when the prompt was written; no more bytes, no output.
@@ -53,6 +55,7 @@ class State:
     account: Account = field(default_factory=Account)
     approvals: dict[ApprovalId, Approval] = field(default_factory=dict)
     conversation: Conversation | None = None
+    accepted: frozenset[str] | None = None
     partial: Partial = field(default_factory=Partial)
     verdict: ExecutionStatus | None = None
     killed: bool = False

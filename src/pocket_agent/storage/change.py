@@ -5,7 +5,7 @@ import sqlite3
 import msgspec
 
 from pocket_agent.errors import InternalError
-from pocket_agent.model import Approval, Entry, Execution, ProcessRecord, Project, Session, Spending
+from pocket_agent.model import Approval, Entry, Execution, ProcessRecord, Project, Session, Spending, Trust
 from pocket_agent.storage import device, log, record, spending
 
 
@@ -23,6 +23,7 @@ class Change(msgspec.Struct, frozen=True):
         ended_process: the id of a process to forget.
         sessions: inserted or updated.
         spent: added to what is stored.
+        trust: replaces what was accepted before.
         admits: an execution that this change queues or starts. The change is refused when the device that gave
             the prompt was revoked, or its credential replaced: whichever commits first holds.
     """
@@ -36,6 +37,7 @@ class Change(msgspec.Struct, frozen=True):
     sessions: tuple[Session, ...] = ()
     spent: tuple[Spending, ...] = ()
     admits: Execution | None = None
+    trust: Trust | None = None
 
     def apply(self, connection: sqlite3.Connection) -> None:
         """Write the change inside the caller's transaction.
@@ -63,6 +65,8 @@ class Change(msgspec.Struct, frozen=True):
             record.SESSION.put(connection, session)
         for spent in self.spent:
             spending.add(connection, spent)
+        if self.trust is not None:
+            record.TRUST.put(connection, self.trust)
 
     def _write_log(self, connection: sqlite3.Connection) -> None:
         if self.project is None:
@@ -81,8 +85,7 @@ class Change(msgspec.Struct, frozen=True):
         parts: tuple[Execution | Approval | Session, ...]
         parts = (*self.executions, *self.approvals, *self.sessions)
         owners = {part.project_id for part in parts}
-        if self.process is not None:
-            owners.add(self.process.project_id)
+        owners |= {part.project_id for part in (self.process, self.trust) if part is not None}
         if self.project is None:
             for project_id in owners:
                 record.require_project(connection, project_id)

@@ -16,6 +16,7 @@ from pocket_agent.model import (
     Project,
     ProjectId,
     Session,
+    Trust,
 )
 from pocket_agent.storage import device, log, record, spending
 from pocket_agent.storage.reader import Reader
@@ -138,6 +139,10 @@ class Query:
         """The project's process (the newest, were there several), if one is remembered."""
         where = "WHERE project_id = ? ORDER BY started_at DESC, rowid DESC"
         return await self._first(record.PROCESS, where, project_id)
+
+    async def trust(self, project_id: ProjectId) -> Trust | None:
+        """What was accepted of the project's own settings; None for a project of a version that did not note it."""
+        return await self._first(record.TRUST, "WHERE project_id = ?", project_id)
 
     async def sessions(self, project_id: ProjectId, limit: int = 100) -> list[Session]:
         """A project's sessions, the last used first; at most `limit` (at least 1)."""

@@ -25,6 +25,7 @@ from pocket_agent.model import (
     QueueHold,
     Session,
     StopRequest,
+    Trust,
 )
 from pocket_agent.storage.schema import OPEN_APPROVAL, OPEN_EXECUTION
 from pocket_agent.storage.table import FLAG, Codec, Table
@@ -91,6 +92,13 @@ PROCESS: Final = Table(
     codecs={"account": (msgspec.json.encode, msgspec.json.Decoder(Account).decode)},
 )
 SESSION: Final = Table("session", Session, key="project_id, id", fixed=frozenset({"id", "project_id", "created_at"}))
+TRUST: Final = Table(
+    "trust",
+    Trust,
+    key="project_id",
+    fixed=frozenset({"project_id"}),
+    codecs={"digests": (msgspec.json.encode, msgspec.json.Decoder(tuple[str, ...]).decode)},
+)
 _PROJECTS: Final[Codec] = (msgspec.json.encode, msgspec.json.Decoder(tuple[ProjectId, ...] | None).decode)
 DEVICE: Final = Table(
     "device",

@@ -177,6 +177,7 @@ def delete(connection: sqlite3.Connection, number: int, project_id: str) -> None
         raise ProjectNotFoundError("There is no such project.")
     # An agent may still run: its process must not be adopted for a project that is no more.
     connection.execute("DELETE FROM process WHERE project_id = ?", (project_id,))
+    connection.execute("DELETE FROM trust WHERE project_id = ?", (project_id,))
     connection.execute("INSERT INTO deleted_project(number, id) VALUES (?, ?)", (number, project_id))
 
 

@@ -184,7 +184,18 @@ _AUTHORITY: Final = (
     "ALTER TABLE pairing ADD COLUMN generation INTEGER NOT NULL DEFAULT 0",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_INITIAL, _CORRELATION, _ACCOUNT, _PAIRING, _HOLD, _AUTHORITY)
+_TRUST: Final = (
+    # Not a column of `project`, whose row is written with each batch of lines.
+    """CREATE TABLE trust (
+        project_id TEXT PRIMARY KEY,
+        digests BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID""",
+    "ALTER TABLE process ADD COLUMN claims TEXT NOT NULL DEFAULT ''",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+    *(_INITIAL, _CORRELATION, _ACCOUNT, _PAIRING, _HOLD, _AUTHORITY, _TRUST),
+)
 """Migration n (counted from 1) is the statements that lead from version n - 1 to n."""
 
 

@@ -1,12 +1,30 @@
 // Made of the server's own types by `make generate`; do not edit.
 
-/** Make a directory a project. */
+/**
+ * Make a directory a project. What its own settings have the CLI do counts as accepted from then on.
+ *
+ * `hash` (of `path_inspect`) accepts only what a person has seen: when the directory is in another state, the error is
+ * `VALIDATION_FAILED`, with the `hash` of that in its details. Without it everything that is there is accepted.
+ */
 export interface ProjectCreate {
   readonly path: string;
+  readonly hash?: string | null;
 }
 
 /** List all projects. */
 export type ProjectList = Readonly<Record<string, never>>;
+
+/**
+ * Accept what the project's own settings have the CLI do, as it is in the state with this `hash` (`path_inspect`).
+ *
+ * Before each prompt the server compares the settings with what was accepted. While something is new or changed, the
+ * prompts wait, with a `queue_hold` of the reason `trust`. When the directory is in another state than `hash`, nothing
+ * is accepted, and the error is `VALIDATION_FAILED`, with the `hash` of that state in its details.
+ */
+export interface ProjectTrust {
+  readonly hash: string;
+  readonly project_id?: string | null;
+}
 
 /** Forget a project and its log; the directory itself is not touched. */
 export interface ProjectDelete {
@@ -194,9 +212,10 @@ export interface PathComplete {
 }
 
 /**
- * Tell what a directory has the CLI do without asking, before it becomes a project: hooks, MCP servers, rules.
+ * Tell what a directory has the CLI do without asking, before it becomes a project or while it is one.
  *
- * Files that none of `claude.setting_sources` reads are left out. The reply has a page of them, from `offset` on.
+ * That is hooks, MCP servers, rules and variables of its own settings. Files that none of `claude.setting_sources`
+ * reads are left out. The reply has a page of them, from `offset` on.
  */
 export interface PathInspect {
   readonly path: string;
@@ -307,7 +326,9 @@ export type ProjectState = "ERROR" | "EXECUTING" | "IDLE";
  *
  * A fault that is not the prompts' own holds the queue, and so does a client with `hold_queue`. The hold ends with
  * `queue_resume`, with a new `execute` (whose prompt goes behind those that wait), when no prompt waits any more, and
- * by itself when the directory (`directory`) or the CLI (`cli`) is back.
+ * by itself when the directory (`directory`) or the CLI (`cli`) is back. `trust`: the project's own settings have the
+ * CLI do something that nobody has accepted; it ends with `project_trust`, or when that is gone, and with neither of
+ * the others.
  */
 export interface QueueHoldData {
   readonly reason: HoldReason;
@@ -316,7 +337,7 @@ export interface QueueHoldData {
 }
 
 /** Why the queue of a project is on hold. */
-export type HoldReason = "authentication" | "cli" | "conversation" | "credit" | "directory" | "interrupted" | "killed" | "network" | "overloaded" | "start" | "usage_limit";
+export type HoldReason = "authentication" | "cli" | "conversation" | "credit" | "directory" | "interrupted" | "killed" | "network" | "overloaded" | "start" | "trust" | "usage_limit";
 
 /**
  * Something that the agent runs next to its turns; `type` is the CLI's: `local_agent` is a subagent, `local_bash`
@@ -596,8 +617,10 @@ export interface DirectoryData {
 /**
  * Reply to `path_inspect`: the real path, the project that it is already, and what it has the CLI do by itself.
  *
- * `claims`: a page of them, programs first and rules last, from the `offset` of the request on. `total`: how many
- * there are; `counts`: how many of each kind.
+ * `claims`: a page of them, from the `offset` of the request on: those that nobody has accepted for this project
+ * first, each part with programs first and rules last. `total`: how many there are; `counts`: how many of each kind;
+ * `new`: how many nobody has accepted, which is all for a directory that is no project. `hash` names this state of the
+ * directory, for `project_create` and `project_trust`: another one on a later page means that it has changed.
  */
 export interface PathInspectData {
   readonly path: string;
@@ -605,6 +628,8 @@ export interface PathInspectData {
   readonly claims: readonly Claim[];
   readonly total?: number;
   readonly counts?: Readonly<Record<string, number>>;
+  readonly new?: number;
+  readonly hash?: string;
 }
 
 /**
@@ -932,7 +957,7 @@ export interface ApprovalCancelledData {
 
 /** Something went wrong; `message` is for a person. */
 export interface ErrorData {
-  readonly code: "INTERNAL_ERROR" | "INVALID_MESSAGE" | "VALIDATION_FAILED" | "INVALID_PATH" | "PROJECT_NESTING" | "PROJECT_EXISTS" | "PROJECT_NOT_FOUND" | "PROJECT_LIMIT" | "PROCESS_ACTIVE" | "PROCESS_NOT_FOUND" | "APPROVAL_NOT_FOUND" | "EXECUTION_TIMEOUT" | "EXECUTION_FAILED" | "CLAUDE_NOT_FOUND" | "RESOURCE_LIMIT" | "RATE_LIMITED" | "UNAUTHORIZED" | "FORBIDDEN" | "FILE_OPERATION";
+  readonly code: "INTERNAL_ERROR" | "INVALID_MESSAGE" | "VALIDATION_FAILED" | "INVALID_PATH" | "PROJECT_NESTING" | "PROJECT_EXISTS" | "PROJECT_NOT_FOUND" | "PROJECT_LIMIT" | "PROCESS_ACTIVE" | "PROCESS_NOT_FOUND" | "APPROVAL_NOT_FOUND" | "EXECUTION_TIMEOUT" | "EXECUTION_FAILED" | "CLAUDE_NOT_FOUND" | "TRUST_REQUIRED" | "RESOURCE_LIMIT" | "RATE_LIMITED" | "UNAUTHORIZED" | "FORBIDDEN" | "FILE_OPERATION";
   readonly message: string;
   readonly details?: Readonly<Record<string, unknown>> | null;
 }
@@ -941,6 +966,7 @@ export interface ErrorData {
 export interface Requests {
   readonly project_create: ProjectCreate;
   readonly project_list: ProjectList;
+  readonly project_trust: ProjectTrust;
   readonly project_delete: ProjectDelete;
   readonly project_join: ProjectJoin;
   readonly project_leave: ProjectLeave;
@@ -977,6 +1003,7 @@ export interface Requests {
 export interface Replies {
   readonly project_create: ProjectStateData;
   readonly project_list: ProjectListData;
+  readonly project_trust: ProjectStateData;
   readonly project_delete: ProjectDeletedData;
   readonly project_join: ProjectJoinData;
   readonly project_leave: ProjectLeaveData;
@@ -1076,6 +1103,7 @@ export type ErrorCode =
   | "EXECUTION_TIMEOUT"
   | "EXECUTION_FAILED"
   | "CLAUDE_NOT_FOUND"
+  | "TRUST_REQUIRED"
   | "RESOURCE_LIMIT"
   | "RATE_LIMITED"
   | "UNAUTHORIZED"

@@ -3,10 +3,11 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
+from pocket_agent.cli.chat.place import inspect_new
 from pocket_agent.cli.chat.plain import one_line
 from pocket_agent.cli.chat.transcript import Transcript
 from pocket_agent.client import Client
-from pocket_agent.errors import ValidationError
+from pocket_agent.errors import ProjectNotFoundError, ValidationError
 
 HELP: Final = """\
 Type a prompt and press Enter; while the agent works it waits in the queue.
@@ -18,6 +19,7 @@ y, a, n [reason]      allow, allow for this session, or deny the oldest thing th
 /kill                 end the execution, what runs in the background, and all its processes
 /queue                list the prompts that wait
 /continue             let the prompts that wait go on after the queue was on hold
+/trust [yes]          show what is new in the project's own settings; yes accepts what was shown
 /cancel N, /edit N T  withdraw a waiting prompt, or change its text to T
 /model [M]            choose the model; without M the default
 /mode M               choose the permission mode
@@ -40,6 +42,7 @@ class Actions:
         self._project_id = project_id
         self._transcript = transcript
         self._show_history = show_history
+        self._shown: str | None = None
         self._commands: Mapping[str, Callable[[str], Awaitable[None]]] = {
             "help": self._help,
             "new": self._new,
@@ -48,6 +51,7 @@ class Actions:
             "kill": self._kill,
             "queue": self._queue,
             "continue": self._continue,
+            "trust": self._trust,
             "cancel": self._cancel,
             "edit": self._edit,
             "model": self._model,
@@ -119,12 +123,30 @@ class Actions:
         if not self._transcript.queue:
             self._transcript.note("No prompt waits.")
         elif self._transcript.hold:
-            self._transcript.note(f"On hold: {self._transcript.hold} (/continue)")
+            self._transcript.note(f"On hold: {self._transcript.hold} ({self._transcript.way_out})")
         for waiting in self._transcript.queue:
             self._transcript.note(f"{waiting['position']:>3}  {one_line(str(waiting['prompt']), 120)}", "")
 
     async def _continue(self, _: str) -> None:
         await self._client.resume_queue(self._project_id)
+
+    async def _trust(self, answer: str) -> None:
+        """Show what nobody has accepted yet, or accept what was shown last."""
+        if answer == "yes":
+            if self._shown is None:
+                raise ValidationError("Look at the settings first: /trust")
+            await self._client.trust_project(self._project_id, self._shown)
+            self._shown = None
+            self._transcript.note("accepted")
+            return
+        if answer:
+            raise ValidationError("Say /trust to look at the settings, and /trust yes to accept them.")
+        project = next((one for one in await self._client.projects() if one.id == self._project_id), None)
+        if project is None:
+            raise ProjectNotFoundError("The project was deleted.")
+        found = await inspect_new(self._client, project.path, lambda text: self._transcript.note(text, ""))
+        self._shown = found.hash
+        self._transcript.note("/trust yes accepts this" if found.new else "Nothing in its settings is new.")
 
     async def _cancel(self, rest: str) -> None:
         await self._client.cancel_prompt(self._project_id, self._waiting(rest))

@@ -9,7 +9,7 @@ from typing import Final
 from pocket_agent.cli.chat.plain import one_line
 from pocket_agent.client import Client
 from pocket_agent.errors import ProjectNotFoundError
-from pocket_agent.protocol.push import ProjectStateData
+from pocket_agent.protocol.push import PathInspectData, ProjectStateData
 
 PATH_MAX: Final = 4096
 """Linux's limit on the length of a path: a path is shown whole, or it cannot be copied."""
@@ -53,8 +53,8 @@ async def choose(client: Client, path: str | None, ask: Ask, say: Callable[[str]
     if path is not None or not projects:
         # Not part of the question: the terminal would break the path at its width, and a user could not copy it.
         say(f"{one_line(here, PATH_MAX)} is no project yet.")
-        await tell_claims(client, here, say)
-        return await make(client, here, "Make it one? [y/n] ", ask)
+        shown = await inspect_new(client, here, say)
+        return await make(client, here, "Make it one? [y/n] ", ask, shown.hash)
     return await pick(client, projects, here, ask, say)
 
 
@@ -71,32 +71,31 @@ async def pick(
     say(f"  n  make a project of {one_line(here, PATH_MAX)}")
     answer = (await ask("Which one? ")).strip().lower()
     if answer == "n":
-        if await tell_claims(client, here, say):
-            return await make(client, here, "Make it a project all the same? [y/n] ", ask)
-        return await client.create_project(here)
+        shown = await inspect_new(client, here, say)
+        if shown.claims:
+            return await make(client, here, "Make it a project all the same? [y/n] ", ask, shown.hash)
+        return await client.create_project(here, shown=shown.hash or None)
     if answer.isdecimal() and 1 <= int(answer) <= len(projects):
         return projects[int(answer) - 1]
     raise ProjectNotFoundError("No project was chosen.")
 
 
-async def tell_claims(client: Client, here: str, say: Callable[[str], None]) -> bool:
-    """Show all that a directory would have the CLI do without asking; whether there is anything."""
-    found = await client.inspect_path(here)
-    claims = list(found.claims)
-    while found.claims and len(claims) < found.total:
-        found = await client.inspect_path(here, len(claims))
-        claims += found.claims
-    if claims:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(str(claim.kind) for claim in claims).items())
-        say(f"{one_line(here, PATH_MAX)} has settings of its own, which the CLI follows without asking ({kinds}):")
-    for claim in claims:
+async def inspect_new(client: Client, here: str, say: Callable[[str], None]) -> PathInspectData:
+    """Show what a directory has the CLI do without asking and nobody has accepted for it; returns all that it does."""
+    found = await client.inspect_all(here)
+    new = found.claims[: found.new] if found.project_id is not None else found.claims
+    if new:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(str(claim.kind) for claim in new).items())
+        what = "new or changed settings" if found.project_id is not None else "settings"
+        say(f"{one_line(here, PATH_MAX)} has {what} of its own, which the CLI follows without asking ({kinds}):")
+    for claim in new:
         # Whole: what is cut off could be what matters.
         say(f"  {one_line(claim.file, 4096)}: {claim.kind} {one_line(claim.text, len(claim.text) * 10)}")
-    return bool(claims)
+    return found
 
 
-async def make(client: Client, here: str, question: str, ask: Ask) -> ProjectStateData:
-    """Make a directory a project if a person wants that.
+async def make(client: Client, here: str, question: str, ask: Ask, shown: str) -> ProjectStateData:
+    """Make a directory a project if a person wants that, with the settings that have the hash `shown`.
 
     Raises:
         ProjectNotFoundError: they did not.
@@ -104,4 +103,4 @@ async def make(client: Client, here: str, question: str, ask: Ask) -> ProjectSta
     answer = await ask(question)
     if answer.strip().lower() not in {"y", "yes"}:
         raise ProjectNotFoundError("No project was chosen.")
-    return await client.create_project(here)
+    return await client.create_project(here, shown=shown or None)

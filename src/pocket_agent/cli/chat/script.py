@@ -50,7 +50,7 @@ async def run_prompt(
                 sys.stdout.buffer.flush()
             elif frame.type == "project_join" and verdict.began:
                 transcript.joined(frame.data, behind=True)
-            elif verdict.began or frame.type == "error":
+            elif verdict.began or frame.type == "error" or frame.data.get("queue_hold"):
                 transcript.frame(frame.type, frame.data)
             verdict.hear(frame)
             if approve and verdict.began:

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from pocket_agent.cli.chat.card import tool_call, tool_request, tool_result
 from pocket_agent.cli.chat.plain import one_line, plain
+from pocket_agent.model import HoldReason
 
 Data = Mapping[str, Any]
 
@@ -34,6 +35,7 @@ class Transcript:
         approvals: what waits for an answer, oldest first, by id.
         queue: the prompts that wait, in order.
         hold: why they do not start; empty when they do.
+        way_out: the command that ends the hold.
         deleted: whether the project is no more.
     """
 
@@ -43,6 +45,7 @@ class Transcript:
         self.approvals: dict[str, Data] = {}
         self.queue: list[Data] = []
         self.hold = ""
+        self.way_out = ""
         self.deleted = False
         self._sink = sink
         self._hint = hint
@@ -109,8 +112,9 @@ class Transcript:
     def _project_state(self, data: Data) -> None:
         before, hold = self.hold, data.get("queue_hold") or {}
         self.hold = str(hold.get("message", ""))
+        self.way_out = "/trust" if hold.get("reason") == HoldReason.TRUST else "/continue"
         if self.hold and self.hold != before:
-            self.note(f"The queue is on hold: {one_line(self.hold, 600)} (/continue)", "yellow")
+            self.note(f"The queue is on hold: {one_line(self.hold, 600)} ({self.way_out})", "yellow")
         self.executing = data["state"] == "EXECUTING"
         mode, tasks = data.get("permission_mode"), [_task(task) for task in data.get("tasks") or []]
         if mode != self._mode and self._mode is not None:

@@ -5,7 +5,9 @@ import type { Conversation } from "../../conversation/conversation";
 import type { Outgoing } from "../../store/outbox";
 import { useStore } from "../../store/store";
 import type { QueuedPrompt, QueueHoldData } from "../../wire/generated";
+import { visible } from "../../text/visible";
 import { Icon } from "../icon";
+import { ReviewSettings } from "../projects/review";
 
 /** The prompts that wait: in the server for their turn, and here for the server. */
 export function Queue({ conversation }: { readonly conversation: Conversation }): VNode | null {
@@ -37,8 +39,11 @@ interface HoldProps {
 
 /** Why the prompts that wait do not run, and what may become of them. */
 function Hold({ hold, queue, projectId }: HoldProps): VNode {
-  const { link, toasts, mayAct } = useStore();
+  const { link, toasts, mayAct, mayOwn, projects } = useStore();
   const [isKept, setKept] = useState(false);
+  const [isReviewing, setReviewing] = useState(false);
+  const isTrust = hold.reason === "trust";
+  const project = projects.get(projectId);
   const fail = (error: unknown): void => toasts.fail(error);
   const run = (): void => {
     link.request("queue_resume", {}, { projectId }).catch(fail);
@@ -48,12 +53,19 @@ function Hold({ hold, queue, projectId }: HoldProps): VNode {
   };
   return (
     <div class="queue-hold" role="group" aria-label="The queue is on hold">
-      <p role="status">{isKept ? "The queue is on hold." : hold.message}</p>
+      <p role="status">{isKept ? "The queue is on hold." : visible(hold.message)}</p>
       {mayAct.value && (
         <div class="row">
-          <button class="button small" type="button" onClick={run}>
-            Run
-          </button>
+          {!isTrust && (
+            <button class="button small" type="button" onClick={run}>
+              Run
+            </button>
+          )}
+          {isTrust && mayOwn.value && (
+            <button class="button small" type="button" onClick={() => setReviewing(true)}>
+              Review
+            </button>
+          )}
           {!isKept && (
             <button class="button small" type="button" onClick={() => setKept(true)}>
               Keep
@@ -64,6 +76,7 @@ function Hold({ hold, queue, projectId }: HoldProps): VNode {
           </button>
         </div>
       )}
+      {isReviewing && project !== undefined && <ReviewSettings project={project} onClose={() => setReviewing(false)} />}
     </div>
   );
 }

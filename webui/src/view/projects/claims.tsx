@@ -3,6 +3,7 @@ import { TriangleAlert } from "lucide";
 import type { Claim, ClaimKind } from "../../wire/generated";
 import { visible } from "../../text/visible";
 import { Icon } from "../icon";
+import "./projects.css";
 
 const KINDS: Readonly<Record<ClaimKind, string>> = {
   program: "Runs",
@@ -15,43 +16,53 @@ const KINDS: Readonly<Record<ClaimKind, string>> = {
 /**
  * What a directory has the CLI do by itself, whole, for somebody who decides whether to trust it.
  *
- * `total`: how many claims there are; `onMore` loads the next ones.
+ * `total`: how many claims there are; `onMore` loads the next ones. `fresh`: how many of the first ones nobody has
+ * accepted yet, in a project; without it the directory is none.
  */
 export function Claims({
   claims,
-  total,
-  counts,
+  total = claims.length,
+  counts = {},
+  fresh,
   onMore,
 }: {
   readonly claims: readonly Claim[];
-  readonly total: number;
-  readonly counts: Readonly<Record<string, number>>;
+  readonly total?: number;
+  readonly counts?: Readonly<Record<string, number>>;
+  readonly fresh?: number;
   readonly onMore: () => void;
 }): VNode {
   const sum = Object.entries(counts).map(([kind, count]) => `${count} \u00d7 ${KINDS[kind as ClaimKind]}`);
-  const files = [...new Set(claims.map(({ file }) => file))];
+  const parts = (fresh === undefined ? [claims] : [claims.slice(0, fresh), claims.slice(fresh)]).flatMap(
+    (part, index) =>
+      [...new Set(part.map(({ file }) => file))].map((file) => ({
+        file,
+        isNew: fresh !== undefined && index === 0,
+        inside: part.filter((claim) => claim.file === file),
+      })),
+  );
   return (
     <section class="claims" role="alert">
       <h3>
         <Icon node={TriangleAlert} size={18} />
-        Do you trust what is in it?
+        {fresh === undefined ? "Do you trust what is in it?" : "Do you trust what is new in it?"}
       </h3>
       <p>
         It has settings of its own, which the agent&rsquo;s CLI follows without asking, as you, on the server&rsquo;s
         machine:
       </p>
       <p class="hint">{sum.join(", ")}</p>
-      {files.map((file) => (
-        <div key={file}>
-          <p class="path">{visible(file)}</p>
+      {parts.map(({ file, isNew, inside }) => (
+        <div key={`${isNew} ${file}`}>
+          <p class="path">
+            {isNew && <span class="badge warn">New</span>} {visible(file)}
+          </p>
           <ul>
-            {claims
-              .filter((claim) => claim.file === file)
-              .map(({ kind, text }) => (
-                <li key={`${kind} ${text}`}>
-                  {KINDS[kind]}: <code>{visible(text)}</code>
-                </li>
-              ))}
+            {inside.map(({ kind, text }) => (
+              <li key={`${kind} ${text}`}>
+                {KINDS[kind]}: <code>{visible(text)}</code>
+              </li>
+            ))}
           </ul>
         </div>
       ))}

@@ -3,18 +3,15 @@ import { useState } from "preact/hooks";
 import { navigate } from "../../router";
 import { useStore } from "../../store/store";
 import { ServerError } from "../../wire/frame";
-import type { Claim } from "../../wire/generated";
+import type { PathInspectData } from "../../wire/generated";
 import { Problem, useAttempt } from "../control/attempt";
 import { Sheet } from "../control/sheet";
 import { Claims } from "./claims";
 import { PathField } from "./path";
 
 /** What a path would have the CLI do by itself. */
-interface Inspected {
+interface Inspected extends PathInspectData {
   readonly typed: string;
-  readonly claims: readonly Claim[];
-  readonly total: number;
-  readonly counts: Readonly<Record<string, number>>;
 }
 
 /** Makes a directory a project. */
@@ -30,27 +27,25 @@ export function CreateProject({ onClose }: { readonly onClose: () => void }): VN
   // Somebody may go on typing meanwhile: what was found counts for that path alone.
   const found = inspected?.typed === typed ? inspected : undefined;
   const { isBusy, problem, start } = useAttempt(async () => {
+    let shown = found?.hash;
     if (found === undefined) {
-      const {
-        project_id,
-        claims,
-        total = claims.length,
-        counts = {},
-      } = await link.request("path_inspect", { path: typed });
-      if (project_id !== null) {
-        open(project_id);
+      const reply = await link.request("path_inspect", { path: typed });
+      if (reply.project_id !== null) {
+        open(reply.project_id);
         return;
       }
-      if (claims.length > 0) {
-        setInspected({ typed, claims, total, counts });
+      if (reply.claims.length > 0) {
+        setInspected({ ...reply, typed });
         return;
       }
+      shown = reply.hash;
     }
     try {
-      const project = await link.request("project_create", { path: typed });
+      const project = await link.request("project_create", { path: typed, hash: shown ?? null });
       projects.put(project);
       open(project.id);
     } catch (error) {
+      if (error instanceof ServerError && "hash" in error.details) setInspected(undefined);
       const known =
         error instanceof ServerError && error.code === "PROJECT_EXISTS" ? error.details["project_id"] : null;
       if (typeof known !== "string") throw error;
@@ -59,8 +54,8 @@ export function CreateProject({ onClose }: { readonly onClose: () => void }): VN
   });
   const more = useAttempt(async () => {
     if (found === undefined) return;
-    const { claims } = await link.request("path_inspect", { path: typed, offset: found.claims.length });
-    setInspected({ ...found, claims: [...found.claims, ...claims] });
+    const page = await link.request("path_inspect", { path: typed, offset: found.claims.length });
+    setInspected(page.hash === found.hash ? { ...found, claims: [...found.claims, ...page.claims] } : undefined);
   });
   return (
     <Sheet
