@@ -53,7 +53,8 @@ _ERRORS_OF_OPERATION: Final[Mapping[str, tuple[type[PocketAgentError], ...]]] = 
     ),
     "agent": (*_PROJECT_ERRORS, errors.ProcessActiveError, errors.ProcessNotFoundError),
     "approval": (*_PROJECT_ERRORS, errors.ApprovalNotFoundError),
-    "history": (*_PROJECT_ERRORS, errors.ProcessActiveError),
+    # These requests are for every device, so none is refused as FORBIDDEN.
+    "history": tuple(error for error in _PROJECT_ERRORS if error is not errors.ForbiddenError),
     "device": (
         *_PROJECT_ERRORS,
         errors.ResourceLimitError,

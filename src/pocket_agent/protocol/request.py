@@ -358,7 +358,7 @@ class SessionList(Request, frozen=True):
     project_id: Id | None = None
 
 
-@_request(push.SessionResumeData, Need.ACT, "history", waits=True)
+@_request(push.SessionResumeData, Need.ACT, "agent", waits=True)
 class SessionResume(Request, frozen=True):
     """Continue an older conversation with the next prompt, or a copy of it (`fork`)."""
 
