@@ -68,6 +68,9 @@ def test_no_package_runs_its_installation_step_unless_it_is_named(stages: list[S
     for command in commands:
         for call in re.findall(r"npm (?:install|ci)\b[^&]*", command):
             assert "--ignore-scripts" in call, call
+    for script in ("setup", "web", "grafana"):
+        for call in re.findall(r"npm (?:install|ci) [^\n]*", (ROOT / "scripts" / script).read_text("utf-8")):
+            assert "--ignore-scripts" in call, (script, call)
     named = re.findall(r"node (\S+)", "\n".join(commands))
     assert named == ["install.cjs"], "the CLI's own, and none else"
 

@@ -54,6 +54,16 @@ def test_every_test_that_it_names_is_there_and_tests_something() -> None:
         assert re.search(r"^(?:async )?def test_", (ROOT / file).read_text("utf-8"), re.MULTILINE), file
 
 
+@pytest.mark.parametrize("name", ["devices.md", "audit.md"])
+def test_every_part_of_the_pages_on_devices_and_the_audit_log_names_its_tests(name: str) -> None:
+    parts = re.split(r"^## ", (PAGE.parent / name).read_text("utf-8"), flags=re.MULTILINE)
+    for part in parts:
+        last = part.rstrip().rpartition("\n\n")[2]
+        assert re.fullmatch(r"Tested in: tests/[a-z0-9_/]+\.py(, tests/[a-z0-9_/]+\.py)*\.", last), part
+        for file in re.findall(r"tests/[a-z0-9_/]+\.py", last):
+            assert re.search(r"^(?:async )?def test_", (ROOT / file).read_text("utf-8"), re.MULTILINE), file
+
+
 def test_every_setting_of_who_gets_in_and_what_agents_may_do_is_on_it() -> None:
     wanted = {key for key in SETTINGS if key.startswith(BOUNDARIES)} - NO_BOUNDARIES
     assert len(wanted) > 30

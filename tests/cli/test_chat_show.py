@@ -4,6 +4,7 @@ import io
 import json
 import re
 import sys
+import unicodedata
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from pocket_agent.cli.chat.card import tool_call, tool_request, tool_result
 from pocket_agent.cli.chat.place import find
-from pocket_agent.cli.chat.plain import UNSEEN, one_line, plain
+from pocket_agent.cli.chat.plain import SPACES, UNSEEN, one_line, plain
 from pocket_agent.cli.chat.screen import Screen, Script
 from pocket_agent.cli.chat.transcript import Transcript, result_line
 from pocket_agent.model import ProjectState
@@ -92,12 +93,28 @@ def test_what_replaces_them(text: str, shown: str) -> None:
 
 def test_the_web_client_marks_the_same_characters() -> None:
     source = (ROOT / "webui" / "src" / "text" / "visible.ts").read_text("utf-8")
-    declared = source.partition("const UNSEEN =")[2].partition(";")[0]
-    ranges = "".join(re.findall(r'"([^"]+)"', declared))
-    theirs = re.compile("[" + re.sub(r"\\\\u\{(\w+)\}", lambda found: f"\\U{int(found[1], 16):08x}", ranges) + "]")
-    ours = re.compile(f"[{UNSEEN}]")
+    for name, own in (("UNSEEN", UNSEEN), ("SPACES", SPACES)):
+        declared = source.partition(f"const {name} =")[2].partition(";")[0]
+        ranges = "".join(re.findall(r'"([^"]+)"', declared))
+        theirs = re.compile("[" + re.sub(r"\\\\u\{(\w+)\}", lambda found: f"\\U{int(found[1], 16):08x}", ranges) + "]")
+        ours = re.compile(f"[{own}]")
+        every = [chr(code) for code in range(sys.maxunicode + 1)]
+        assert [one for one in every if ours.match(one)] == [one for one in every if theirs.match(one)]
+
+
+def test_every_format_character_and_look_alike_space_is_marked_where_a_user_decides() -> None:
+    fillers = "\u115f\u1160\u3164\uffa0\u2800"
+    selectors = [chr(code) for code in (*range(0xFE00, 0xFE10), *range(0xE0000, 0xE0200))]
     every = [chr(code) for code in range(sys.maxunicode + 1)]
-    assert [one for one in every if ours.match(one)] == [one for one in every if theirs.match(one)]
+    spaces = [one for one in every if unicodedata.category(one) == "Zs" and one != " "]
+    formats = [one for one in every if unicodedata.category(one) == "Cf"]
+    assert len(spaces) > 10
+    assert len(formats) > 100
+    for one in (*spaces, *formats, *fillers, *selectors):
+        mark = f"<U+{ord(one):04X}>"
+        assert (plain(f"a{one}b"), one_line(f"a{one}b", 20)) == (f"a{mark}b", f"a{mark}b")
+        assert plain(f"a{one}b", prose=True) == (f"a{one}b" if one in spaces else f"a{mark}b")
+    assert plain("クロード　です") == "クロード　です", "the wide space of Japanese text"
 
 
 def test_one_line() -> None:
@@ -153,7 +170,7 @@ def test_however_it_is_streamed_every_character_is_shown_in_order(parts: list[st
     def letters(text: str) -> str:
         return "".join(text.split()).replace("\u240d", "")  # a CR LF may come in two parts
 
-    assert letters(shown.text) == letters(plain("".join(parts)))
+    assert letters(shown.text) == letters(plain("".join(parts), prose=True))
 
 
 def test_a_join_goes_on_with_what_is_being_written() -> None:

@@ -135,10 +135,13 @@ async def test_a_stop_names_its_execution(stage: Stage, browser: Browser, folder
 
 
 async def test_the_network_of_the_device_goes_and_comes(stage: Stage, browser: Browser, folder: Path) -> None:
-    async with stage.server.client() as client, screen(browser, stage.server) as seen:
+    size = ViewportSize(width=320, height=640)
+    async with stage.server.client() as client, screen(browser, stage.server, size=size) as seen:
         await seen.open((await client.create_project(str(folder))).id)
         await seen.page.context.set_offline(True)
         await expect(seen.page.locator(".stream.offline")).to_be_visible()
+        await expect(seen.button("Try now")).to_be_visible()
+        await seen.cuts_no_text()
         await seen.page.context.set_offline(False)
         await seen.is_live()
 
@@ -266,6 +269,11 @@ async def test_the_first_steps_with_the_demo_model_and_without_the_cli(
         await expect(refused).to_contain_text("PA_CLAUDE_BINARY")
         await seen.cuts_no_text()
         await seen.has_controls_for_fingers()
+        reason = await refused.locator("small").bounding_box()
+        button = await refused.get_by_role("button").first.bounding_box()
+        assert reason is not None
+        assert button is not None
+        assert reason["y"] + reason["height"] <= button["y"], "the reason has the whole width, above the buttons"
         await refused.get_by_role("button", name="Take back").click()
         await expect(seen.prompt_field).to_have_value("one word")
         await expect(seen.queue).to_have_count(0)

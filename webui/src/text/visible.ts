@@ -5,16 +5,21 @@
  * src/pocket_agent/cli/chat/plain.py, which says what they are; a test compares both.
  */
 const UNSEEN =
-  "\\u{ad}\\u{34f}\\u{61c}\\u{115f}\\u{1160}\\u{17b4}\\u{17b5}\\u{180b}-\\u{180f}\\u{200b}-\\u{200f}\\u{2028}-\\u{202e}" +
-  "\\u{2060}-\\u{206f}\\u{2800}\\u{3164}\\u{fe00}-\\u{fe0f}\\u{feff}\\u{ffa0}\\u{fff0}-\\u{fffb}\\u{1bca0}-\\u{1bca3}" +
+  "\\u{ad}\\u{34f}\\u{600}-\\u{605}\\u{61c}\\u{6dd}\\u{70f}\\u{890}\\u{891}\\u{8e2}\\u{115f}\\u{1160}\\u{17b4}\\u{17b5}" +
+  "\\u{180b}-\\u{180f}\\u{200b}-\\u{200f}\\u{2028}-\\u{202e}\\u{2060}-\\u{206f}\\u{2800}\\u{3164}\\u{fe00}-\\u{fe0f}" +
+  "\\u{feff}\\u{ffa0}\\u{fff0}-\\u{fffb}\\u{110bd}\\u{110cd}\\u{13430}-\\u{1343f}\\u{1bca0}-\\u{1bca3}" +
   "\\u{1d173}-\\u{1d17a}\\u{e0000}-\\u{e0fff}";
 
-/** The first two alternatives are joiners and selectors inside an emoji or a word, which hide nothing. */
+/** Spaces that look like U+0020 and are not, as `SPACES` there. */
+const SPACES = "\\u{a0}\\u{1680}\\u{2000}-\\u{200a}\\u{202f}\\u{205f}\\u{3000}";
+
+/** Not marked are joiners and selectors inside an emoji or a word, and the wide space between wide letters. */
 const UNSAFE = new RegExp(
   "(?<=[\\u2190-\\u2bff\\u{1f000}-\\u{1faff}#*0-9])\\ufe0f|" +
     "(?<=[\\u2600-\\u27bf\\ufe0f\\u{1f000}-\\u{1faff}])\\u200d(?=[\\u2600-\\u2bff\\u{1f000}-\\u{1faff}])|" +
     "(?<=[\\u0620-\\u0dff])[\\u200c\\u200d](?=[\\u0620-\\u0dff])|" +
-    `([\\0-\\x08\\x0b-\\x1f\\x7f-\\x9f\\ud800-\\udfff${UNSEEN}])`,
+    "(?<=[\\u3001-\\u30ff\\u3400-\\u9fff\\uff01-\\uff9f])\\u3000(?=[\\u3001-\\u30ff\\u3400-\\u9fff\\uff01-\\uff9f])|" +
+    `([\\0-\\x08\\x0b-\\x1f\\x7f-\\x9f\\ud800-\\udfff${UNSEEN}${SPACES}])`,
   "gu",
 );
 

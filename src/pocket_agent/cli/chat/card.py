@@ -37,7 +37,7 @@ def tool_request(name: str, given: Input) -> list[Text]:
 
 def tool_result(content: object, *, is_error: bool) -> list[Text]:
     """The beginning of what a tool answered; `content` is the CLI's, a string or a list of blocks."""
-    text = plain(_text_of(content)).strip("\n")
+    text = plain(_text_of(content), prose=True).strip("\n")
     style = "red" if is_error else "dim"
     if not text:
         return [Text("  ⎿ (nothing)", style)]

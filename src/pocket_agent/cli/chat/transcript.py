@@ -80,7 +80,7 @@ class Transcript:
     def note(self, text: str, style: str = NOTE) -> None:
         """Say something that is not part of the conversation."""
         self._sink.end_live()
-        self._sink.show(Text(plain(text), style))
+        self._sink.show(Text(plain(text, prose=True), style))
 
     def joined(self, data: Data, *, behind: bool) -> None:
         """Take over what a reply to `project_join` says.
@@ -133,7 +133,7 @@ class Transcript:
     def _prompt(self, data: Data) -> None:
         self._whole()
         by = f"  ({one_line(str(data.get('by', '')), 40)})" if data.get("by") else ""
-        lines = plain(str(data["prompt"])).split("\n")
+        lines = plain(str(data["prompt"]), prose=True).split("\n")
         self._sink.show(Text(), Text.assemble(("> " + lines[0], "bold blue"), (by, "dim")))
         self._sink.show(*(Text("  " + line, "bold blue") for line in lines[1:]))
 
@@ -239,7 +239,7 @@ class Transcript:
         failed = bool(data.get("is_error"))
         if failed:
             said = data.get("result") or "; ".join(map(str, data.get("errors") or ["it failed"]))
-            self._sink.show(Text("✗ " + plain(str(said)), "bold red"))
+            self._sink.show(Text("✗ " + plain(str(said), prose=True), "bold red"))
         self._sink.show(Text(result_line(data), "red" if failed else "dim green"))
 
     def _system(self, data: Data) -> None:
@@ -255,7 +255,7 @@ class Transcript:
             self._whole()
         self._live += text
         self._live_thinking = thinking
-        self._sink.live(plain(text), thinking=thinking)
+        self._sink.live(plain(text, prose=True), thinking=thinking)
 
     def _catch_up(self, text: str, *, thinking: bool) -> None:
         """Show what of `text` is not on the screen yet."""

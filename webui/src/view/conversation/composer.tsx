@@ -143,5 +143,5 @@ function isTouch(): boolean {
 
 function placeholder(isOnline: boolean, isRunning: boolean): string {
   if (!isOnline) return "Offline; prompts wait to be sent";
-  return isRunning ? "Write the next prompt; it waits its turn" : "What should the agent do?";
+  return isRunning ? "The next prompt, for the queue" : "What should the agent do?";
 }

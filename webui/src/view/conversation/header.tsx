@@ -36,8 +36,12 @@ export function Header({ project, conversation }: HeaderProps): VNode {
       <div class="conversation-title">
         <h1>{visible(project.name)}</h1>
         <p>
-          <span class={`dot ${state.tone}`} />
-          {projects.loaded.value && state.name}
+          {projects.loaded.value && (
+            <>
+              <span class={`dot ${state.tone}`} />
+              <span>{state.name}</span>
+            </>
+          )}
           <span class={`stream ${stream}`} role="status">
             {STREAM[stream]}
           </span>
