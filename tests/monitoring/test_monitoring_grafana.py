@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from pocket_agent.settings import Settings
 from tests.harness.absence import absent
 from tests.harness.tool import ROOT
@@ -102,10 +100,16 @@ BROKEN: dict[str, tuple[int, Callable[[dict[str, Any]], object], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", BROKEN)
-def test_a_fault_is_found(name: str, tmp_path: Path) -> None:
-    number, break_it, word = BROKEN[name]
-    found = dashboards(Settings())[number]
-    break_it(found)
-    said = faults(tmp_path, [found])
-    assert any(word in line for line in said), said
+def test_each_fault_is_found(tmp_path: Path) -> None:
+    broken = []
+    for name, (number, break_it, _) in BROKEN.items():
+        found = dashboards(Settings())[number]
+        break_it(found)
+        broken.append({**found, "uid": name.replace(" ", "-")})
+    said = faults(tmp_path, broken)
+    missed = [
+        name
+        for name, (_, _, word) in BROKEN.items()
+        if not any(line.startswith(f"{name.replace(' ', '-')}") and word in line for line in said)
+    ]
+    assert missed == [], said

@@ -235,9 +235,9 @@ def _load(subject: str) -> Any:
 OBJECTIVES: Final = tuple(msgspec.convert(_load("slo"), list[Objective]))
 
 _SEVERITIES: Final[Mapping[Severity, str]] = {
-    "critical": "Somebody is woken",
-    "warning": "Somebody looks at it today",
-    "info": "Good to know",
+    "critical": "Pages",
+    "warning": "Needs attention today",
+    "info": "For information",
     "none": "Always fires",
 }
 
