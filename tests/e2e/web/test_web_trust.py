@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, expect
-from tests.harness.browser import PHONE, WAIT_MS, violations
+from tests.harness.browser import WAIT_MS, violations
 from tests.harness.screen import screen
 from tests.harness.server import running_server, write_standin
 
@@ -27,7 +27,7 @@ async def test_what_is_new_is_shown_first_and_accepted_as_it_was_shown(tmp_path:
     async with (
         running_server(tmp_path, env=env) as server,
         server.client() as client,
-        screen(browser, server, "phone", size=PHONE) as seen,
+        screen(browser, server, "phone", size={"width": 320, "height": 568}) as seen,
         screen(browser, server, "wall", view_only=True) as watching,
     ):
         project = await client.create_project(str(folder))

@@ -74,7 +74,10 @@ export function Sheet({ title, onClose, children, actions }: SheetProps): VNode 
             <Icon node={X} />
           </button>
         </header>
-        <div class="sheet-body">{children}</div>
+        {/* Where it scrolls, a keyboard has to reach it. */}
+        <div class="sheet-body" tabIndex={0}>
+          {children}
+        </div>
         {actions !== undefined && <footer class="sheet-actions">{actions}</footer>}
       </div>
     </dialog>
