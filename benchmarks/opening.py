@@ -43,7 +43,7 @@ async def _seen(made: ServerProcess, port: int) -> float:
     times = []
     async with browsing() as browser, screen(browser, made, size=PHONE, port=port) as shown:
         for _ in range(_ROUNDS):
-            await shown.page.goto(shown.base)
+            await shown.go("/")
             await shown.page.wait_for_selector(".project", timeout=WAIT_MS)
             times.append(float(await shown.page.evaluate(OPEN, [f"/p/{PROJECT}", ".row-result"])) / 1000)
     return median(times)

@@ -98,7 +98,7 @@ async def _first_load(made: ServerProcess, browser: Browser) -> list[Row]:
             session = await seen.page.context.new_cdp_session(seen.page)
             await session.send("Network.clearBrowserCache")
             await seen.page.evaluate(_FORGET_WORKER)
-            await seen.page.goto(seen.base)
+            await seen.go("/")
             await seen.page.wait_for_selector(".project", timeout=WAIT_MS)
             times.append(await seen.page.evaluate("performance.now()"))
     return [
@@ -121,7 +121,7 @@ async def _conversation(made: ServerProcess, browser: Browser, scale: float) -> 
 async def _opened(seen: Screen) -> float:
     times = []
     for _ in range(_ROUNDS):
-        await seen.page.goto(seen.base)
+        await seen.go("/")
         await seen.page.wait_for_selector(".project", timeout=WAIT_MS)
         times.append(float(await seen.page.evaluate(OPEN, [f"/p/{_PROJECT}", ".list-row"])))
     return median(times)

@@ -17,7 +17,7 @@ from pocket_agent.storage import add_pairing, connection_beside
 from pocket_agent.storage.location import database_path
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.browser import DESKTOP, WAIT_MS, page_of
-from tests.harness.follow import Line
+from tests.harness.follow import Line, eventually
 from tests.harness.server import ServerProcess
 from tests.harness.tool import ROOT
 
@@ -119,12 +119,21 @@ class Screen:
 
     async def open(self, project_id: str) -> None:
         """Show a project, and wait until it is live."""
-        # A sheet that was just closed takes its entry of the history back, which would abort the load of another page.
-        await self.page.wait_for_function(
-            "document.querySelector('dialog[open]') !== null || history.state?.sheet !== true", timeout=WAIT_MS
-        )
-        await self.page.goto(f"{self.base}/p/{project_id}")
+        await self.go(f"/p/{project_id}")
         await self.is_live()
+
+    async def go(self, path: str) -> None:
+        """Load a page of the client."""
+        await self.has_left_sheets()
+        await self.page.goto(self.base + path)
+
+    async def has_left_sheets(self) -> None:
+        """Wait until a sheet that was closed has taken back its entry of the history, which is done a moment later.
+
+        Going back or to another page before that would be undone by it, or undo it.
+        """
+        is_left = "document.querySelector('dialog[open]') !== null || history.state?.sheet !== true"
+        await eventually(lambda: self.page.evaluate(is_left), "no sheet is in the history")
 
     async def send(self, prompt: str) -> None:
         """Write a prompt and send it; whether it runs or waits is not waited for."""

@@ -47,6 +47,7 @@ async def test_a_phone(stage: Stage, browser: Browser, folder: Path) -> None:
         await expect(page.get_by_label("Asks before it changes anything")).to_be_checked()
         await page.get_by_role("button", name="Close").click()
         await expect(page.get_by_role("dialog")).to_have_count(0)
+        await seen.has_left_sheets()
         await page.go_back()
         await expect(page.get_by_role("heading", name="Projects", exact=True)).to_be_visible(timeout=WAIT_MS)
         await page.go_forward()

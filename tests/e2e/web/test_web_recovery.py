@@ -208,7 +208,7 @@ async def test_the_newest_page_is_shown_offline_where_the_user_has_chosen_that(
         await seen.says("This is a plain answer of the demo model.")
         await seen.open(second)
         assert await seen.page.evaluate(_STORED) == []
-        await seen.page.goto(f"{seen.base}/settings")
+        await seen.go("/settings")
         await seen.page.get_by_role("switch", name=_OPTION).check()
         await has_stored(seen, "one", "two")
         await seen.open(second)
@@ -236,11 +236,11 @@ async def test_the_newest_page_is_shown_offline_where_the_user_has_chosen_that(
         await seen.page.get_by_role("link", name="two").click()
         await expect(seen.page.get_by_role("heading", name="The server is out of reach")).to_be_visible(timeout=WAIT_MS)
         await expect(seen.page.get_by_role("heading", name="two")).to_be_visible()
-        await seen.page.goto(seen.base)
+        await seen.go("/")
         await expect(as_of).to_be_visible(timeout=WAIT_MS)
         await expect(seen.page.locator(".project")).to_have_count(2)
         await expect(seen.page.locator(".project").first).not_to_contain_text("Idle")
-        await seen.page.goto(f"{seen.base}/p/{project_id}")
+        await seen.go(f"/p/{project_id}")
         await expect(as_of).to_be_visible(timeout=WAIT_MS)
         await server.start()
         await seen.is_live()
@@ -257,7 +257,7 @@ async def test_the_newest_page_is_shown_offline_where_the_user_has_chosen_that(
             return "written offline" not in str(await seen.page.evaluate(_STORED))
 
         await eventually(is_forgotten, "the page of the deleted project is deleted")
-        await seen.page.goto(f"{seen.base}/settings")
+        await seen.go("/settings")
         await seen.page.get_by_role("switch", name=_OPTION).uncheck()
         await has_stored(seen)
         await seen.page.get_by_role("switch", name=_OPTION).check()
@@ -275,7 +275,7 @@ async def test_offline_pages_survive_what_breaks_them_and_end_with_the_device(
     async with screen(browser, server, "tablet") as seen:
         async with server.client() as client:
             project_id = (await client.create_project(str(folder))).id
-        await seen.page.goto(f"{seen.base}/settings")
+        await seen.go("/settings")
         await seen.page.get_by_role("switch", name=_OPTION).check()
         # A browser that has no space left.
         await seen.page.add_init_script("""if (sessionStorage.full) IDBObjectStore.prototype.put = function () {
@@ -315,7 +315,7 @@ async def test_offline_pages_survive_what_breaks_them_and_end_with_the_device(
         lists: tuple[object, ...] = (None, [], {"at": at, "projects": 7}, {"at": at, "projects": [{"id": "x"}, None]})
         for stored_list in lists:
             await seen.page.evaluate(_PUT, ["offline", stored_list])
-            await seen.page.goto(seen.base)
+            await seen.go("/")
             await expect(seen.page.get_by_role("heading", name="Projects", exact=True)).to_be_visible(timeout=WAIT_MS)
             await expect(seen.page.locator(".project")).to_have_count(0)
         await server.start()

@@ -86,13 +86,13 @@ async def test_everybody_can_use_every_screen(
             await expect(seen.page.get_by_role("dialog")).to_have_count(0)
         # A sheet that was closed has one step of the history to go back, which would abort a navigation.
         await seen.page.wait_for_function("history.state === null || history.state.sheet === undefined")
-        await seen.page.goto(f"{seen.base}/settings")
+        await seen.go("/settings")
         await expect(seen.page.get_by_role("heading", name="Server")).to_be_visible(timeout=WAIT_MS)
         await is_sound(seen)
-        await seen.page.goto(f"{seen.base}/p/none")
+        await seen.go("/p/none")
         await expect(seen.page.get_by_text("There is no such project")).to_be_visible(timeout=WAIT_MS)
         await is_sound(seen)
-        await seen.page.goto(f"{seen.base}/pair")
+        await seen.go("/pair")
         await is_sound(seen)
         await client.delete_project(project.id)
 
@@ -135,7 +135,7 @@ async def test_what_an_agent_asks_for_is_sound_on_pages_that_are_opened_first(
         project = await client.create_project(str(folder))
         await client.execute(project.id, prompt)
         for page in ("", "dashboard", "settings"):
-            await seen.page.goto(f"{seen.base}/{page}")
+            await seen.go(f"/{page}")
             await expect(seen.dock.get_by_role("button", name="Deny")).to_be_enabled(timeout=WAIT_MS)
             await is_sound(seen)
         await client.kill(project.id)
@@ -148,7 +148,7 @@ async def test_the_theme_is_chosen_and_kept(stage: Stage, browser: Browser) -> N
         await expect(page).to_have_attribute("data-theme", "light")
         await seen.page.emulate_media(color_scheme="dark")
         await expect(page).to_have_attribute("data-theme", "dark", timeout=WAIT_MS)
-        await seen.page.goto(f"{seen.base}/settings")
+        await seen.go("/settings")
         await seen.page.get_by_label("Theme").select_option("light")
         await expect(page).to_have_attribute("data-theme", "light", timeout=WAIT_MS)
         await seen.page.reload()
@@ -184,7 +184,7 @@ async def test_everything_by_keyboard_alone(stage: Stage, browser: Browser, fold
         await keyboard.press("?")
         await expect(seen.page.get_by_role("dialog")).to_contain_text("Allow what the agent asks for")
         await keyboard.press("Escape")
-        await seen.page.goto(f"{seen.base}/settings")
+        await seen.go("/settings")
         await seen.page.get_by_role("switch", name="Shortcuts with a single letter").uncheck()
         await seen.page.get_by_role("heading", name="Settings").click()
         await keyboard.press("p")
@@ -265,7 +265,7 @@ async def test_the_system_tells_what_happens_while_nobody_looks(stage: Stage, br
         project = await client.create_project(str(folder))
         await seen.page.context.grant_permissions(["notifications"])
         await seen.page.evaluate("navigator.serviceWorker.ready.then(() => 0)")
-        await seen.page.goto(f"{seen.base}/settings")
+        await seen.go("/settings")
         await seen.page.get_by_role("switch", name="Tell me").check()
         await seen.page.evaluate("""() => {
             window.shown = [];
