@@ -72,6 +72,7 @@ TOLD: tuple[tuple[object, str, str], ...] = (
     ({"enableAllProjectMcpServers": True}, "rule", "enableAllProjectMcpServers: true"),
     ({"sandbox": {"enabled": False}}, "rule", 'sandbox: {"enabled":false}'),
     ({"outputStyle": "odd"}, "rule", "outputStyle: odd"),
+    ({"disableAllHooks": True}, "rule", "disableAllHooks: true"),
     ({"newSetting": {"run": "rm x"}}, "unknown", 'newSetting: {"run":"rm x"}'),
     ({"permissions": {"newRule": 1}}, "unknown", "permissions.newRule: 1"),
     ({"env": {"A": "one\n two\x1b"}}, "variable", "A=one\\n two\\x1b"),

@@ -38,7 +38,7 @@ _COMMANDS: Final = ("statusLine", "subagentStatusLine", "fileSuggestion")
 _RULES: Final = (
     *("enableAllProjectMcpServers", "enabledMcpjsonServers", "sandbox", "outputStyle", "agent", "autoMode"),
     *("skipDangerousModePermissionPrompt", "skipAutoPermissionPrompt", "allowedHttpHookUrls", "httpHookAllowedEnvVars"),
-    *("allowedMcpServers", "claudeMdExcludes", "additionalDirectories", "defaultMode"),
+    *("allowedMcpServers", "claudeMdExcludes", "additionalDirectories", "defaultMode", "disableAllHooks"),
 )
 _HARMLESS: Final = frozenset(
     (
@@ -47,7 +47,7 @@ _HARMLESS: Final = frozenset(
         *("cleanupPeriodDays", "includeCoAuthoredBy", "includeGitInstructions", "attribution", "companyAnnouncements"),
         *("respectGitignore", "showTurnDuration", "spinnerTipsEnabled", "spinnerVerbs", "prefersReducedMotion"),
         *("terminalProgressBarEnabled", "plansDirectory", "autoUpdatesChannel", "feedbackSurveyRate", "viewMode"),
-        *("disableAllHooks", "disabledMcpjsonServers", "deniedMcpServers", "disableAutoMode", "teammateMode"),
+        *("disabledMcpjsonServers", "deniedMcpServers", "disableAutoMode", "teammateMode"),
     )
 )
 """Settings that run nothing and allow nothing, and those that are read one by one below."""
