@@ -1049,7 +1049,9 @@ async def test_health_tells_nobody_else_which_projects_there_are(room: Room, mon
     health = await room.report.health()
     stuck = CheckData("warning", f"Project {project_id}: execution {CONVERSATION} waits although it could run.")
     vulnerable = CheckData("healthy", Installation(Path("claude"), "2.1.120").vulnerability)
-    found = msgspec.structs.replace(health, checks={**health.checks, "queue": stuck, "claude": vulnerable})
+    open_to = CheckData("healthy", "Agents are not confined (claude.confinement).")
+    checks = {**health.checks, "queue": stuck, "claude": vulnerable, "disk": open_to}
+    found = msgspec.structs.replace(health, checks=checks)
 
     async def told() -> HealthCheckData:
         return found
@@ -1065,6 +1067,7 @@ async def test_health_tells_nobody_else_which_projects_there_are(room: Room, mon
     assert project_id not in shown
     assert CONVERSATION not in shown
     assert "GHSA-" not in shown
+    assert "confined" not in shown
 
 
 async def test_large_frames_are_announced_to_clients_that_want_that(room: Room) -> None:

@@ -35,20 +35,16 @@ _STATUSES: Final = {
 _ID: Final = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 
 
-_ADVISORY: Final = re.compile(r"\bGHSA(?:-[0-9a-z]{4}){3}\b")
-
-
 def without_ids(checks: Mapping[str, CheckData]) -> dict[str, CheckData]:
     """Health checks without the ids of projects and executions, for a client that may not know of them.
 
-    A message with security advisories is left out, since it would tell an attacker what to try.
+    The message of a healthy check is left out: it says what could be better (agents that are not confined, advisories
+    of the CLI), which would tell an attacker what to try.
     """
     return {
         name: msgspec.structs.replace(
-            check, message=None if _ADVISORY.search(check.message) else _ID.sub("…", check.message)
+            check, message=None if check.status == "healthy" else _ID.sub("…", check.message or "") or None
         )
-        if check.message
-        else check
         for name, check in checks.items()
     }
 
