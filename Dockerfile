@@ -1,21 +1,25 @@
 # syntax=docker/dockerfile:1
 # Pocket Agent Server with the Claude Code CLI. See docs/deployment/docker.md.
 
-FROM node:22-bookworm-slim AS claude
+# Pin them to a digest where you build: --build-arg PYTHON_IMAGE=python:3.13-slim-bookworm@sha256:...
+ARG NODE_IMAGE=node:22-bookworm-slim
+ARG PYTHON_IMAGE=python:3.13-slim-bookworm
+
+FROM ${NODE_IMAGE} AS claude
 ARG CLAUDE_VERSION=2.1.332
 # No package runs its installation step but those that are named: this one puts its program into place.
 RUN npm install --global --ignore-scripts --prefix /opt/claude "@anthropic-ai/claude-code@${CLAUDE_VERSION}" \
     && cd /opt/claude/lib/node_modules/@anthropic-ai/claude-code && node install.cjs \
     && /opt/claude/bin/claude --version
 
-FROM node:22-bookworm-slim AS web
+FROM ${NODE_IMAGE} AS web
 WORKDIR /src/webui
 COPY webui/package.json webui/package-lock.json ./
 RUN npm ci --ignore-scripts --no-audit --no-fund
 COPY webui ./
 RUN npm run build
 
-FROM python:3.13-slim-bookworm AS build
+FROM ${PYTHON_IMAGE} AS build
 RUN python -m venv /opt/pocket-agent
 WORKDIR /src
 COPY constraints.txt pyproject.toml hatch_build.py README.md LICENSE ./
@@ -24,7 +28,7 @@ COPY docs ./docs
 COPY --from=web /src/src/pocket_agent/web ./src/pocket_agent/web
 RUN /opt/pocket-agent/bin/pip install --no-cache-dir --constraint constraints.txt .
 
-FROM python:3.13-slim-bookworm
+FROM ${PYTHON_IMAGE}
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends bubblewrap ca-certificates git openssh-client ripgrep tini \
     && rm -rf /var/lib/apt/lists/* \

@@ -45,9 +45,13 @@ def stages() -> list[Stage]:
     with (ROOT / "Dockerfile").open("rb") as file:
         structure = DockerfileParser(fileobj=file).structure
     found: list[Stage] = []
+    images: dict[str, str] = {}
     for step in structure:
         if step["instruction"] == "FROM":
-            found.append(Stage(step["value"]))
+            found.append(Stage(re.sub(r"\$\{(\w+)\}", lambda name: images[name[1]], step["value"])))
+        elif step["instruction"] == "ARG" and not found:
+            name, _, value = step["value"].partition("=")
+            images[name] = value
         elif step["instruction"] != "COMMENT":
             found[-1].steps.append((step["instruction"], step["value"]))
     return found
