@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 _SECONDS: Final = 480.0
-"""A program that hangs is ended then. promtool tests all rules in 10 s of a core, of which a busy machine has little."""
+"""A program that hangs is ended then; promtool tests all rules in 10 s of a core, which a busy machine lacks."""
 _OUTPUT: Final = 4000
 
 Status = Literal["ok", "failed", "skipped"]
