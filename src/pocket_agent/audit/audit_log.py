@@ -25,12 +25,12 @@ MAX_LINE: Final = 32_768
 _MAX_DETAILS: Final = 8192
 _MAX_TEXT: Final = 200
 GENESIS: Final = "0" * 64
-"""What stands for the hash of the line before the first."""
+"""The previous hash of the first line."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuditRecord:
-    """Something that somebody did, or tried.
+    """An action that a device, a user or the server carried out or attempted.
 
     Attributes:
         time: when, RFC 3339 in UTC.
@@ -100,7 +100,7 @@ def digest_of(line: bytes) -> str:
 
 
 def head_of(line: bytes) -> Head | None:
-    """The head that a log has after this line; None when it is none of ours."""
+    """The head of a log whose last line is this one; None when it is not an audit record."""
     try:
         seq = json.loads(line)["seq"]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -128,7 +128,7 @@ _MAX_KINDS: Final = 100
 
 
 class _Allowance:
-    """So many at once, and so many a second later on."""
+    """A token bucket: a burst, then a rate per second."""
 
     __slots__ = ("_at", "_burst", "_left", "_rate")
 
@@ -176,7 +176,7 @@ class AuditSampler:
         return dataclasses.replace(record, details={**record.details, "left_out": left_out}) if left_out else record
 
     def rest(self) -> dict[str, int]:
-        """How many of each kind were left out since this was last told."""
+        """The number of records of each kind that were left out since the last call."""
         found, self._left_out = self._left_out, Counter()
         return dict(found)
 
@@ -195,7 +195,7 @@ def _is_cheap(record: AuditRecord) -> bool:
 
 
 TORN: Final = "torn"
-"""The action of a record that tells of what stands before it: the beginning of lines that a crash cut off."""
+"""The action of a record about the line before it, which a crash cut off."""
 
 TAMPERED: Final = "tampered"
 """The action of a record that notes that the record before it is not the one that was written."""
@@ -215,7 +215,7 @@ def append(path: Path, records: Sequence[AuditRecord], known: Head) -> Head:
     What a crash has left of a line stays, and a record behind it says so.
 
     Args:
-        path: the file; made for its owner alone when there is none.
+        path: the file; created with mode 0600 when it is missing.
         records: at least one, in their order.
         known: the head that was last known. The chain goes on from it and not from what the file says: where
             the file's last record is another one, a record notes that it was tampered with, and the chain stays

@@ -231,7 +231,7 @@ def _launch(
 
 
 def _discard(child: _Child, marker: str) -> None:
-    """Kill and reap a process that is of no use, and all that it has started, and wait for that."""
+    """Kill and reap a process that failed to start, and its descendants. Blocks for up to 5 s: call it in a thread."""
     child.close()
     # By the mark alone: a process inside bwrap is not known yet.
     family = Family(_NO_PID, "", marker)

@@ -239,7 +239,7 @@ class Prometheus:
 
     async def data(self, path: str, kind: type[Data], **query: str) -> Data | None:
         """The data of a reply of the API; None without a reply, or when it has another form."""
-        answer = (await self.reply(f"/api/v1/{path}", **query)).read(_Answer[kind])  # type: ignore[valid-type]
+        answer = (await self.reply(f"/api/v1/{path}", **query)).read(_Answer[kind])  # type: ignore[valid-type] # a type made of an argument
         return answer.data if answer is not None and answer.status == "success" else None
 
     async def is_young(self) -> bool:
