@@ -40,7 +40,6 @@ async def test_health_is_the_guides(tmp_path: Path) -> None:
     assert isinstance(health["uptime"], int)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", health["timestamp"])
     assert {"claude", "disk", "storage"} <= set(health["checks"])
-    assert health["checks"].pop("certificate") == {"status": "healthy", "message": "TLS is off."}
     assert all(check == {"status": "healthy"} for check in health["checks"].values())
 
 
@@ -57,10 +56,10 @@ async def test_the_socket_tells_the_same(tmp_path: Path) -> None:
             health = await answer.json()
         async with room.wire() as wire:
             reply = (await wire.ask("health_check"))["data"]
-    assert {name: reply[name] for name in ("status", "version", "checks")} == {
-        name: health[name] for name in ("status", "version", "checks")
-    }
-    assert reply["status"] == "degraded"
+    assert (reply["status"], reply["version"]) == (health["status"], health["version"]) == ("degraded", __version__)
+    assert reply["checks"].pop("certificate") == {"status": "healthy", "message": "TLS is off."}
+    assert health["checks"].pop("certificate") == {"status": "healthy"}  # what is well is no outsider's business
+    assert reply["checks"] == health["checks"]
 
 
 async def test_not_ready_says_why_in_a_line(tmp_path: Path) -> None:

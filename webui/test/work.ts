@@ -1,20 +1,27 @@
 import { Session } from "node:inspector";
 
-/** How often anything is carried out while a function runs: the counts of all its blocks, whatever the machine's speed. */
-export function steps(act: () => unknown): number {
-  const session = new Session();
-  session.connect();
-  session.post("Profiler.enable");
-  session.post("Profiler.startPreciseCoverage", { callCount: true, detailed: true });
-  act();
+// Begun before the tests import what they measure: of what was compiled before, only calls would be counted, and more
+// once it has been compiled again.
+const session = new Session();
+session.connect();
+session.post("Profiler.enable");
+session.post("Profiler.startPreciseCoverage", { callCount: true, detailed: true });
+
+/** What was carried out since the last call: the counts of all blocks, which begin at 0 again. */
+function carriedOut(): number {
   let sum = 0;
   session.post("Profiler.takePreciseCoverage", (_, { result }) => {
     for (const { functions } of result)
       for (const { ranges } of functions) for (const { count } of ranges) sum += count;
   });
-  session.post("Profiler.stopPreciseCoverage");
-  session.disconnect();
   return sum;
+}
+
+/** How often anything is carried out while a function runs, whatever the machine's speed. */
+export function steps(act: () => unknown): number {
+  carriedOut();
+  act();
+  return carriedOut();
 }
 
 /** Whether work grows about as its input does: eight times the input is at most twelve times the work. */
