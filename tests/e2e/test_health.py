@@ -169,8 +169,7 @@ async def test_the_disk_fails_and_turns_read_only(tmp_path: Path) -> None:
             assert (await get(server, "/readyz")).text.startswith("storage: ")
             assert (await get(server, "/livez")) == (200, "ok\n")
             await server.kill()
-            disk.unmount()
-            disk.mount()
+            disk.replace()
             await server.start()
             assert (await becomes(server, "storage", "healthy")).status == 200
 
