@@ -73,8 +73,8 @@ class FailingDisk:
     def replace(self) -> None:
         """Mount a copy of the disk, without its error, in its place.
 
-        A copy, since an agent of another test that was confined in the time between keeps the failed file system in its mount
-        namespace, and Linux would mount that one again.
+        A copy, since a confined agent of another test may keep the failed file system in its mount namespace, and Linux
+        would mount that one again.
         """
         self.unmount()
         failed, self._image = self._image, self._image.with_name("copy")
