@@ -147,7 +147,6 @@ class Runner:
         state = self._state
         self._policy.check_maker(execution.device_id)
         wanted = await self._effective(execution.options)
-        await asyncio.to_thread(check_directory, Path(state.project.real_path))
         began = time.monotonic()
         warm = await self._ensure_process(wanted, execution.context)
         at = now()
@@ -209,9 +208,19 @@ class Runner:
         return await self._policy.admit(filled, project.real_path)
 
     async def inspect(self) -> Inspection:
-        """The claims of the project's directory, compared with what was accepted. Reads the disk, in a thread."""
+        """The claims of the project's directory, compared with what was accepted. Reads the disk, in a thread.
+
+        Raises:
+            DirectoryUnavailableError: the directory is gone, or may not be entered.
+        """
         directory, sources = Path(self._state.project.real_path), self._settings.current.claude.setting_sources
-        return await asyncio.to_thread(inspect, directory, sources, self._state.accepted)
+        accepted = self._state.accepted
+
+        def look() -> Inspection:
+            check_directory(directory)
+            return inspect(directory, sources, accepted)
+
+        return await asyncio.to_thread(look)
 
     async def accept(self, found: Inspection, project: dict[str, object] | None = None) -> None:
         """Store that these claims, and no others, are accepted, together with changes of the project's fields.
