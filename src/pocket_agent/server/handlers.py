@@ -203,6 +203,8 @@ class Handlers:
     def _states(self, connection: Connection) -> list[State]:
         """The projects that a connection may know of."""
         states = [session.state for session in self._projects.all()]
+        if connection.device.projects is None:
+            return states
         return [state for state in states if connection.sees(state.project.id)]
 
     @_handles(message.ProjectCreate)

@@ -121,7 +121,7 @@ class State:
 
     def encoded_view(self) -> bytes:
         """The same as JSON, encoded again only when it changed."""
-        of = (self.project, self.conversation, self.work, self.works_alone, len(self.queue), len(self.approvals))
+        of = (self.log.project, self.conversation, self.account, self.current, len(self.queue), len(self.approvals))
         if self._encoded_of != of:
             self._encoded, self._encoded_of = encode_data(self.view()), of
         return self._encoded
