@@ -44,6 +44,7 @@ async def server(folder: Path, *, tls: bool = False, env: dict[str, str] | None 
             **(env or {}),
         },
     )
+    made.wrapper = ("env",)  # a process that has been started as a user starts one, not forked
     if tls:
         made.tls_port = free_port()
     try:
