@@ -22,7 +22,7 @@ from tests.harness.disk import failing_disk, fill, small_disk
 from tests.harness.follow import eventually, until
 from tests.harness.server import ServerProcess, free_port, running_server, write_standin
 
-from pocket_agent.protocol.push import CheckData
+from pocket_agent.protocol.requests import CheckData
 from pocket_agent.server.answer import without_ids
 from pocket_agent.storage.location import database_path
 

@@ -27,7 +27,7 @@ from pocket_agent.observability.health import (
     in_thread,
     overall_status,
 )
-from pocket_agent.protocol.push import CheckData
+from pocket_agent.protocol.requests import CheckData
 from pocket_agent.session.session import Session
 from pocket_agent.settings import HealthSettings, Settings
 from tests.harness import DEADLINE_SECONDS

@@ -27,7 +27,7 @@ from pocket_agent.observability.metrics import (
     memory_limit,
 )
 from pocket_agent.observability.tracing import TraceIdentity
-from pocket_agent.protocol.request import REQUESTS
+from pocket_agent.protocol.requests import REQUESTS
 from pocket_agent.settings import MetricsSettings
 from tests.observability.sample import KINDS, NUMBER, context, example
 from tests.server.room import Room, open_room, until

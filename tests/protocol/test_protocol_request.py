@@ -1,4 +1,4 @@
-"""pocket_agent.protocol.request: whatever comes in is a request or a clear refusal."""
+"""pocket_agent.protocol.requests: whatever comes in is a request or a clear refusal."""
 
 import json
 from typing import Any
@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from pocket_agent.errors import InvalidMessageError, ValidationError
 from pocket_agent.model import MAX_OFFSET, ExecuteOptions, Position
-from pocket_agent.protocol import request
-from pocket_agent.protocol.request import REQUESTS, Options, Since, decode, position_of, request_id_of
+from pocket_agent.protocol import requests
+from pocket_agent.protocol.requests import REQUESTS, Options, Since, decode, position_of, request_id_of
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -74,7 +74,7 @@ def test_a_request_with_everything() -> None:
     assert found.type == "execute"
     assert found.project_id == "p"
     assert found.request_id == "7"
-    assert isinstance(found.request, request.Execute)
+    assert isinstance(found.request, requests.Execute)
     assert found.request.prompt == "hi"
     assert found.request.prompt_id == "x"
     assert found.request.options is not None
@@ -83,7 +83,7 @@ def test_a_request_with_everything() -> None:
 
 @pytest.mark.parametrize("data", ["", ',"data":null', ',"data":{}'])
 def test_data_may_be_missing_where_nothing_is_needed(data: str) -> None:
-    assert isinstance(decode(f'{{"type":"project_list"{data}}}').request, request.ProjectList)
+    assert isinstance(decode(f'{{"type":"project_list"{data}}}').request, requests.ProjectList)
 
 
 def test_the_project_is_named_outside_or_inside_but_not_twice_differently() -> None:

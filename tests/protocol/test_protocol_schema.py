@@ -1,4 +1,4 @@
-"""pocket_agent.protocol.schema and .document: they say what the server does."""
+"""pocket_agent.protocol.json_schema and .document: they say what the server does."""
 
 import json
 import re
@@ -15,11 +15,11 @@ from pocket_agent import errors
 from pocket_agent.cli.schema import print_schema
 from pocket_agent.errors import PocketAgentError
 from pocket_agent.model import Milliseconds, ProjectState
-from pocket_agent.protocol import push
-from pocket_agent.protocol.document import render_protocol_document
+from pocket_agent.protocol import push, requests
+from pocket_agent.protocol.codegen import render_protocol_document
 from pocket_agent.protocol.frame import encode_data, encode_frame
-from pocket_agent.protocol.request import FRAMES, REQUESTS, decode
-from pocket_agent.protocol.schema import ENTRY_TYPES, error_codes, protocol_schema
+from pocket_agent.protocol.json_schema import ENTRY_TYPES, error_codes, protocol_schema
+from pocket_agent.protocol.requests import FRAMES, REQUESTS, decode
 
 PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
 SCHEMA = protocol_schema()
@@ -213,22 +213,23 @@ def test_frames_that_the_server_makes_fit() -> None:
     state = push.ProjectStateData("p", "/x", "x", ProjectState.IDLE, None, "t", "t", "e", 3, 0, 0, None, None)
     queued = push.QueuedPrompt("x", "hi", 1, "t")
     approval = push.ApprovalRequestedData("a", "Bash", msgspec.Raw(b"{}"), None, None, msgspec.Raw(b"[]"), "x")
-    checks = {"disk": push.CheckData("healthy")}
+    checks = {"disk": requests.CheckData("healthy")}
     samples: dict[str, object] = {
         "project_state": state,
         "project_list_response": {"projects": [state], "total": 1},
-        "project_join": push.ProjectJoinData("p", ProjectState.IDLE, None, "e", 3, True, [approval], [queued]),
-        "execute": push.ExecuteData("p", "x", "queued", 1),
+        "project_join": requests.ProjectJoinData("p", ProjectState.IDLE, None, "e", 3, True, [approval], [queued]),
+        "execute": requests.ExecuteData("p", "x", "queued", 1),
         "queue_state": push.QueueStateData([queued]),
         "error": push.ErrorData("INTERNAL_ERROR", "m", {"a": [1]}),
         "approval_requested": approval,
         "approval_resolved": push.ApprovalResolvedData("a", "allow", "me"),
-        "messages_response": push.MessagesData(
-            [push.MessageData(1, "t", "claude", "prompt", msgspec.Raw(b"{}"))], push.MessagesMetadata("e", 1, 1, False)
+        "messages_response": requests.MessagesData(
+            [requests.MessageData(1, "t", "claude", "prompt", msgspec.Raw(b"{}"))],
+            requests.MessagesMetadata("e", 1, 1, False),
         ),
-        "health_check": push.HealthCheckData(
+        "health_check": requests.HealthCheckData(
             "healthy", "1", 5, push.ConnectionFigures(1, 2), push.ProjectFigures(1, 2, 0),
-            push.ResourceFigures(0.5, 1.0, 2.0), push.ClaudeFigures(True, None), checks,
+            requests.ResourceFigures(0.5, 1.0, 2.0), requests.ClaudeFigures(True, None), checks,
         ),
     }  # fmt: skip
     for name, data in samples.items():
@@ -254,9 +255,7 @@ def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_page_is_up_to_date() -> None:
-    assert PAGE.read_text(encoding="utf-8") == render_protocol_document(), (
-        "run: python -m pocket_agent.protocol.document > docs/protocol.md"
-    )
+    assert PAGE.read_text(encoding="utf-8") == render_protocol_document(), "run: make generate"
 
 
 def test_every_link_of_the_page_leads_to_a_heading() -> None:

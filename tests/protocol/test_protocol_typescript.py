@@ -1,11 +1,11 @@
-"""pocket_agent.protocol.typescript: the declarations that the web client is written against."""
+"""pocket_agent.protocol.codegen: the declarations that the web client is written against."""
 
 import re
 from pathlib import Path
 
-from pocket_agent.protocol.request import FRAMES, REQUESTS
-from pocket_agent.protocol.schema import ENTRY_TYPES, error_codes
-from pocket_agent.protocol.typescript import render_typescript
+from pocket_agent.protocol.codegen import render_typescript
+from pocket_agent.protocol.json_schema import ENTRY_TYPES, error_codes
+from pocket_agent.protocol.requests import FRAMES, REQUESTS
 
 FILE = Path(__file__).parents[2] / "webui" / "src" / "wire" / "generated.ts"
 TEXT = render_typescript()

@@ -18,8 +18,7 @@ from pocket_agent.events import EpochRenewed
 from pocket_agent.model import Milliseconds
 from pocket_agent.observability.catalogue import CHECKS
 from pocket_agent.protocol.frame import timestamp
-from pocket_agent.protocol.push import CheckData, HealthCheckData
-from pocket_agent.protocol.request import REQUESTS
+from pocket_agent.protocol.requests import REQUESTS, CheckData, HealthCheckData
 from pocket_agent.session.log import Write, entry_draft
 from pocket_agent.session.session import Session
 from pocket_agent.storage import retention

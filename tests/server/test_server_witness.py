@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pocket_agent.protocol.request import REQUESTS
+from pocket_agent.protocol.requests import REQUESTS
 from tests.server.room import Room, until
 from tests.server.test_server_permission import SAMPLES, WATCHING, wire_of
 

@@ -12,7 +12,7 @@ from pocket_agent.client import Client
 from pocket_agent.errors import ApprovalNotFoundError, ProcessActiveError
 from pocket_agent.events import ExecutionFinished, ProcessExited
 from pocket_agent.model import ExecuteOptions, ProjectState
-from pocket_agent.protocol.push import ExecuteData
+from pocket_agent.protocol.requests import ExecuteData
 from pocket_agent.session.session import Session
 from tests.harness.follow import alive, eventually, follow
 from tests.harness.server import ServerProcess

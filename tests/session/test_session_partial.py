@@ -1,6 +1,6 @@
 """Who joins in the middle of a message sees its beginning."""
 
-from pocket_agent.protocol.push import PartialData
+from pocket_agent.protocol.requests import PartialData
 from pocket_agent.session.partial import Partial
 
 

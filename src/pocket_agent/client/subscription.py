@@ -12,7 +12,7 @@ from pocket_agent.client.client_errors import ConnectionLostError, ProtocolViola
 from pocket_agent.client.websocket_client import Connection, Frame
 from pocket_agent.errors import PocketAgentError, RateLimitedError
 from pocket_agent.model import Position
-from pocket_agent.protocol.push import ProjectJoinData
+from pocket_agent.protocol.requests import ProjectJoinData
 
 MAX_BUFFERED_FRAMES: Final = 10_000
 MAX_BUFFERED_BYTES: Final = 64 * 1024 * 1024

@@ -15,7 +15,7 @@ from typing import Final, Literal
 from pocket_agent import errors
 from pocket_agent.errors import PocketAgentError
 from pocket_agent.model import ExecutionStatus, ProjectState
-from pocket_agent.protocol.request import FRAMES, REQUESTS
+from pocket_agent.protocol.requests import FRAMES, REQUESTS
 from pocket_agent.settings import MetricsSettings
 
 OPERATION_OF: Final[Mapping[str, str]] = {

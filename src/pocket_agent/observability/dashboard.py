@@ -19,7 +19,7 @@ from pocket_agent.observability.catalogue import Metric
 from pocket_agent.observability.health import LAG_WINDOW_SECONDS, LoopMonitor
 from pocket_agent.observability.metrics import CoreCollector, core_families
 from pocket_agent.protocol.frame import timestamp
-from pocket_agent.protocol.push import ServerHistoryData
+from pocket_agent.protocol.requests import ServerHistoryData
 
 _IDLE_TIMES: Final = ("idle", "iowait")
 

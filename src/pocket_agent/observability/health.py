@@ -21,7 +21,7 @@ from pocket_agent.distribution import Distribution
 from pocket_agent.errors import PocketAgentError
 from pocket_agent.events import CertificateLoaded, Event, ExecutionDelayed, HealthChanged, Observer
 from pocket_agent.projects import Projects
-from pocket_agent.protocol.push import CheckData, ClaudeFigures
+from pocket_agent.protocol.requests import CheckData, ClaudeFigures
 from pocket_agent.session.session import Session
 from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Store

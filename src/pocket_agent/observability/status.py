@@ -33,23 +33,25 @@ from pocket_agent.observability.revision import find_revision
 from pocket_agent.observability.structured_log import truncate
 from pocket_agent.projects import Projects
 from pocket_agent.protocol.frame import timestamp
+from pocket_agent.protocol.json_schema import error_codes
 from pocket_agent.protocol.push import (
-    CheckData,
-    CheckStateData,
     ConnectionFigures,
     CostFigures,
     ExecutionFigures,
+    MessageFigures,
+    ProjectFigures,
+    ServerStatsData,
+)
+from pocket_agent.protocol.requests import (
+    CheckData,
+    CheckStateData,
     HealthCheckData,
     LastErrorData,
     LimitData,
-    MessageFigures,
-    ProjectFigures,
     ResourceFigures,
     ServerOverviewData,
-    ServerStatsData,
     SlowExecutionData,
 )
-from pocket_agent.protocol.schema import error_codes
 from pocket_agent.session.session import Session
 from pocket_agent.settings import CurrentSettings
 

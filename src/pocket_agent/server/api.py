@@ -21,7 +21,7 @@ from pocket_agent.errors import (
 from pocket_agent.events import ConnectionRejected, DevicePaired, Observer
 from pocket_agent.model import Credential, Device
 from pocket_agent.policy import Policy
-from pocket_agent.protocol.push import RunningData
+from pocket_agent.protocol.requests import RunningData
 from pocket_agent.server.answer import answer, refusal
 from pocket_agent.server.auth import Authenticator, hash_token, new_device, new_token
 from pocket_agent.server.cookie import end_cookie, set_cookie

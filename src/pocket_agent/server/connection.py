@@ -25,7 +25,7 @@ from pocket_agent.hub import Channel, Cursor, GapError, Hub
 from pocket_agent.model import Device, ProjectId
 from pocket_agent.protocol.frame import deflate, encode_data, encode_frame, websocket_frame
 from pocket_agent.protocol.push import ErrorData, IncomingData
-from pocket_agent.protocol.request import ClientFrame, decode, request_id_of
+from pocket_agent.protocol.requests import ClientFrame, decode, request_id_of
 from pocket_agent.server.feed import Feed
 from pocket_agent.server.peer import Peer
 from pocket_agent.server.quota import Quota

@@ -13,16 +13,19 @@ from pocket_agent.model import Device, Execution, is_stored
 from pocket_agent.policy import Policy
 from pocket_agent.projects import Projects
 from pocket_agent.protocol.frame import timestamp
-from pocket_agent.protocol.push import (
+from pocket_agent.protocol.requests import (
     DeviceData,
     DeviceListData,
+    DeviceRename,
+    DeviceRevoke,
     DeviceRevokedData,
+    DeviceRotate,
     DeviceRotatedData,
     PairingData,
+    PairingStart,
     PairingStartData,
     RunningData,
 )
-from pocket_agent.protocol.request import DeviceRename, DeviceRevoke, DeviceRotate, PairingStart
 from pocket_agent.server.address import base_url, reachable_hosts
 from pocket_agent.server.auth import hash_token, new_token
 from pocket_agent.server.connection import CLOSE_GOING_AWAY, CLOSE_REVOKED, Connection

@@ -14,10 +14,12 @@ from pocket_agent.hub import Hub
 from pocket_agent.model import Claim, Direction, Entry, ExecuteOptions, Milliseconds, Position, ProjectId, ProjectState
 from pocket_agent.policy import Policy
 from pocket_agent.projects import Projects
-from pocket_agent.protocol import request as message
+from pocket_agent.protocol import requests as message
 from pocket_agent.protocol.frame import timestamp
 from pocket_agent.protocol.preview import preview
-from pocket_agent.protocol.push import (
+from pocket_agent.protocol.push import ProjectDeletedData, ServerStatsData, SubscribersData
+from pocket_agent.protocol.requests import (
+    ClientFrame,
     DirectoryData,
     HealthCheckData,
     MessageData,
@@ -26,22 +28,20 @@ from pocket_agent.protocol.push import (
     PairingCancelledData,
     PathCompleteData,
     PathInspectData,
-    ProjectDeletedData,
     ProjectJoinData,
     ProjectLeaveData,
     PromptChangedData,
+    Request,
     ServerHistoryData,
     ServerOverviewData,
-    ServerStatsData,
     SessionListData,
     SessionResumeData,
     SetModelData,
     SetPermissionModeData,
-    SubscribersData,
+    Since,
     WaitingApproval,
     WatchData,
 )
-from pocket_agent.protocol.request import ClientFrame, Request, Since
 from pocket_agent.server.answer import without_ids
 from pocket_agent.server.connection import Connection, Done
 from pocket_agent.server.device import Devices

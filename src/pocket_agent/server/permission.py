@@ -6,7 +6,7 @@ import msgspec
 
 from pocket_agent.errors import ForbiddenError
 from pocket_agent.model import Device, ExecuteOptions
-from pocket_agent.protocol.request import Need
+from pocket_agent.protocol.requests import Need
 
 LIMITED_MODES: Final = ("default", "plan")
 """The permission modes in which a device that is limited to some projects may have an agent work."""

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from pocket_agent.audit.audit_log import AuditLog, AuditRecord, timestamp
 from pocket_agent.errors import InternalError, PocketAgentError
 from pocket_agent.model import Device, ProjectId
-from pocket_agent.protocol import push
-from pocket_agent.protocol.request import ClientFrame
+from pocket_agent.protocol import push, requests
+from pocket_agent.protocol.requests import ClientFrame
 from pocket_agent.server.connection import Connection, Done, Handler
 from pocket_agent.server.peer import Peer
 
@@ -80,7 +80,7 @@ def record(
 
 def _replied(done: Done | None) -> dict[str, object]:
     match done.reply if done is not None else None:
-        case push.ExecuteData(execution_id=execution_id) | push.AgentKillData(execution_id=execution_id):
+        case requests.ExecuteData(execution_id=execution_id) | push.AgentKillData(execution_id=execution_id):
             return {"execution_id": execution_id}
         case _:
             return {}

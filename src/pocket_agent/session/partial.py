@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from pocket_agent.protocol.push import PartialData
+from pocket_agent.protocol.requests import PartialData
 
 
 class Partial:

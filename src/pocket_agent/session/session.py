@@ -33,15 +33,17 @@ from pocket_agent.model import (
     StopRequest,
 )
 from pocket_agent.protocol.push import (
-    AgentInterruptData,
     AgentKillData,
     ApprovalResolvedData,
+    SessionResetData,
+    SessionResumedData,
+)
+from pocket_agent.protocol.requests import (
+    AgentInterruptData,
     ExecuteData,
     ExecutionListData,
     QueueResumeData,
     SessionData,
-    SessionResetData,
-    SessionResumedData,
 )
 from pocket_agent.session import view
 from pocket_agent.session.agent import Agent

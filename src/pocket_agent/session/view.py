@@ -21,14 +21,12 @@ from pocket_agent.protocol.frame import timestamp
 from pocket_agent.protocol.push import (
     ApprovalRequestedData,
     BackgroundTaskData,
-    ExecutionData,
     ProjectStateData,
     QueuedPrompt,
     QueueHoldData,
     QueueStateData,
-    SessionData,
-    UsageData,
 )
+from pocket_agent.protocol.requests import ExecutionData, SessionData, UsageData
 
 
 def project_state(

@@ -9,7 +9,8 @@ from typing import Final
 from pocket_agent.cli.chat.plain import one_line
 from pocket_agent.client import Client
 from pocket_agent.errors import ProjectNotFoundError
-from pocket_agent.protocol.push import PathInspectData, ProjectStateData
+from pocket_agent.protocol.push import ProjectStateData
+from pocket_agent.protocol.requests import PathInspectData
 
 PATH_MAX: Final = 4096
 """Linux's limit on the length of a path: a path is shown whole, or it cannot be copied."""

@@ -8,7 +8,7 @@ import msgspec
 from pocket_agent import __version__
 from pocket_agent.errors import PocketAgentError
 from pocket_agent.protocol.push import ErrorData
-from pocket_agent.protocol.request import FRAMES, MAX_REQUEST_ID, REQUESTS
+from pocket_agent.protocol.requests import FRAMES, MAX_REQUEST_ID, REQUESTS
 
 Json = dict[str, Any]
 

@@ -1,19 +1,31 @@
-"""docs/protocol.md: prose by hand, every table out of the types. `python -m` prints it."""
+"""What is generated out of the JSON Schema: docs/protocol.md and webui/src/wire/generated.ts.
+
+scripts/generate.py writes both.
+"""
 
 import json
-import sys
+from collections.abc import Iterator
 from typing import Any, Final
 
+from pocket_agent.protocol.json_schema import (
+    AGENT_MESSAGE,
+    ENTRY_TYPES,
+    error_codes,
+    first_line,
+    protocol_schema,
+)
 from pocket_agent.protocol.push import PUSHES
-from pocket_agent.protocol.request import FRAMES, REQUESTS
-from pocket_agent.protocol.schema import AGENT_MESSAGE, ENTRY_TYPES, error_codes, first_line, protocol_schema
+from pocket_agent.protocol.requests import FRAMES, REQUESTS
+
+# ----------------------------------------------------------------------
+# docs/protocol.md: prose by hand, every table out of the types.
 
 Json = dict[str, Any]
 
-_HEAD: Final = """\
+_DOCUMENT_HEAD: Final = """\
 # The protocol
 
-This page is made of the server's own types (`python -m pocket_agent.protocol.document`), and a test
+This page is made of the server's own types (`make generate`), and a test
 fails when it differs from them. `pocket-agent schema` prints the same as a JSON Schema.
 
 ## Connecting
@@ -131,17 +143,17 @@ def render_protocol_document() -> str:
     """The whole of docs/protocol.md."""
     definitions: Json = protocol_schema()["$defs"]
     entries = ", ".join(f"`{name}`" for name in sorted(ENTRY_TYPES))
-    parts = [_HEAD, "\n## Requests\n\n| request | reply | what it does |\n|---|---|---|\n"]
+    parts = [_DOCUMENT_HEAD, "\n## Requests\n\n| request | reply | what it does |\n|---|---|---|\n"]
     for name, kind in REQUESTS.items():
         parts.append(f"| [`{name}`](#{name}) | `{kind.spec.reply}` | {first_line(kind)} |\n")
     for name, kind in REQUESTS.items():
         parts.append(f"\n### `{name}`\n\n{first_line(kind)}\n" + _fields(kind.__name__, definitions))
-    parts += ["\n## What the server sends\n", _pushes(definitions)]
-    parts += ["\n## Parts of these\n", _parts(definitions), _LOG.format(entries=entries), _errors(), _CLOSES]
+    parts += ["\n## What the server sends\n", _push_sections(definitions)]
+    parts += ["\n## Parts of these\n", _parts(definitions), _LOG.format(entries=entries), _error_section(), _CLOSES]
     return "".join(parts)
 
 
-def _pushes(definitions: Json) -> str:
+def _push_sections(definitions: Json) -> str:
     about = "A line of the Claude Code CLI, byte for byte; see its own documentation of stream-json."
     blocks = [f"\n### `{AGENT_MESSAGE}`: push, entry\n\n{about}\nPartial text has no `offset`.\n"]
     for name, kind in FRAMES.items():
@@ -220,7 +232,7 @@ _BY_FRAME: Final = {kind.__name__: name for name, kind in reversed(list(FRAMES.i
 """The first frame that carries each payload, to link to."""
 
 
-def _errors() -> str:
+def _error_section() -> str:
     rows = [f"| `{code}` | {about} |\n" for code, about in error_codes().items()]
     head = """
 ## Errors
@@ -234,5 +246,121 @@ a person, `details` for programs. The connection goes on.
     return head + "".join(rows)
 
 
-if __name__ == "__main__":
-    sys.stdout.write(render_protocol_document())
+# ----------------------------------------------------------------------
+# The wire as TypeScript declarations for the web client, out of the JSON Schema.
+
+_TYPESCRIPT_HEAD: Final = """\
+// Made of the server's own types by `make generate`; do not edit.
+"""
+_PRIMITIVES: Final = {
+    "string": "string",
+    "integer": "number",
+    "number": "number",
+    "boolean": "boolean",
+    "null": "null",
+}
+_REFERENCE: Final = "#/$defs/"
+
+
+def render_typescript() -> str:
+    """The text of webui/src/wire/generated.ts."""
+    schema = protocol_schema()
+    definitions: Json = schema["$defs"]
+    frames = [name for name in definitions if name.endswith((".request", ".frame"))]
+    payloads = {
+        name: definition
+        for name, definition in definitions.items()
+        if name not in {*frames, "ClientFrame", "ServerFrame"}
+    }
+    replies = {name: kind.spec.data.__name__ for name, kind in REQUESTS.items()}
+    repeatable = [name for name, kind in REQUESTS.items() if kind.spec.repeatable]
+    parts = [
+        _TYPESCRIPT_HEAD,
+        *(_declaration(name, definition) for name, definition in payloads.items()),
+        _map("Requests", "The data of each request by its type.", _type_names(REQUESTS)),
+        _map("Replies", "The data of the reply to each request.", replies),
+        _map(
+            "Pushes", "The data of what the server says by its type; `agent_message` is the CLI's line.", _push_names()
+        ),
+        _union("ErrorCode", "What `code` of an error may be.", error_codes()),
+        _set("REPEATABLE", "Requests to send again when the connection ended before their reply came.", repeatable),
+        _union("EntryType", "Frames that are entries of a log when they have an offset.", sorted(ENTRY_TYPES)),
+    ]
+    return "\n".join(parts)
+
+
+def _type_names(kinds: Any) -> dict[str, str]:
+    return {name: kind.__name__ for name, kind in kinds.items()}
+
+
+def _push_names() -> dict[str, str]:
+    return {**_type_names(FRAMES), "agent_message": "Readonly<Record<string, unknown>>"}
+
+
+def _declaration(name: str, definition: Json) -> str:
+    about = _comment(str(definition.get("description", "")))
+    if "enum" in definition:
+        return f"{about}export type {name} = {_enum(definition)};\n"
+    required = set(definition.get("required", ()))
+    fields = "".join(
+        f"  readonly {field}{'' if field in required else '?'}: {_type(value)};\n"
+        for field, value in definition.get("properties", {}).items()
+    )
+    if not fields:
+        return f"{about}export type {name} = Readonly<Record<string, never>>;\n"
+    return f"{about}export interface {name} {{\n{fields}}}\n"
+
+
+def _type(schema: Json) -> str:
+    if "$ref" in schema:
+        return str(schema["$ref"]).removeprefix(_REFERENCE)
+    if "anyOf" in schema:
+        return " | ".join(dict.fromkeys(_type(option) for option in schema["anyOf"]))
+    if "enum" in schema:
+        return _enum(schema)
+    kind = schema.get("type")
+    if kind == "array":
+        return f"readonly {_element(schema.get('items', {}))}[]"
+    if kind == "object":
+        return f"Readonly<Record<string, {_type(schema.get('additionalProperties', {}))}>>"
+    return _PRIMITIVES.get(str(kind), "unknown")
+
+
+def _element(schema: Json) -> str:
+    text = _type(schema)
+    return f"({text})" if "|" in text or text.startswith("readonly ") else text
+
+
+def _enum(schema: Json) -> str:
+    return " | ".join(json.dumps(value) for value in schema["enum"])
+
+
+def _map(name: str, about: str, members: dict[str, str]) -> str:
+    lines = "".join(f"  readonly {key}: {value};\n" for key, value in members.items())
+    return f"{_comment(about)}export interface {name} {{\n{lines}}}\n"
+
+
+def _union(name: str, about: str, values: Any) -> str:
+    lines = "".join(f"\n  | {json.dumps(value)}" for value in values)
+    return f"{_comment(about)}export type {name} ={lines};\n"
+
+
+def _set(name: str, about: str, values: list[str]) -> str:
+    lines = "".join(f"  {json.dumps(value)},\n" for value in values)
+    return f"{_comment(about)}export const {name}: ReadonlySet<string> = new Set<keyof Requests>([\n{lines}]);\n"
+
+
+def _comment(text: str) -> str:
+    lines = list(_lines(text))
+    if not lines:
+        return ""
+    if len(lines) == 1:
+        return f"/** {lines[0]} */\n"
+    body = "".join(f" * {line}".rstrip() + "\n" for line in lines)
+    return f"/**\n{body} */\n"
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The lines of a docstring without its indentation; none can end the comment that they stand in."""
+    for line in text.strip().splitlines():
+        yield line.strip().replace("*/", "* /")

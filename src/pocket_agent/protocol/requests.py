@@ -1,4 +1,4 @@
-"""Requests: one class each, which declares everything about it, and the decoder of client frames.
+"""Requests: one class each, which declares everything about it, with its reply; and the decoder of client frames.
 
 Unknown fields are ignored; unknown types and unacceptable values are errors.
 """
@@ -13,8 +13,28 @@ import msgspec
 from msgspec import Meta, Struct
 
 from pocket_agent.errors import InvalidMessageError, ValidationError
-from pocket_agent.model import MAX_OFFSET, ExecuteOptions, Position
-from pocket_agent.protocol import push
+from pocket_agent.model import (
+    MAX_OFFSET,
+    Claim,
+    Credential,
+    ExecuteOptions,
+    ExecutionStatus,
+    Position,
+    ProjectState,
+)
+from pocket_agent.protocol.push import (
+    PUSHES,
+    AgentKillData,
+    ApprovalRequestedData,
+    ApprovalResolvedData,
+    ConnectionFigures,
+    ProjectDeletedData,
+    ProjectFigures,
+    ProjectStateData,
+    QueuedPrompt,
+    ServerStatsData,
+    SessionResetData,
+)
 
 Offset = Annotated[int, Meta(ge=0, le=MAX_OFFSET, description="An entry's number; 0 is before the first")]
 Id = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -123,7 +143,7 @@ def _request(
     return declare
 
 
-@_request(push.ProjectStateData, Need.OWN, "project", reply="project_state", waits=True)
+@_request(ProjectStateData, Need.OWN, "project", reply="project_state", waits=True)
 class ProjectCreate(Request, frozen=True):
     """Make a directory a project. What its own settings have the CLI do counts as accepted from then on.
 
@@ -135,12 +155,19 @@ class ProjectCreate(Request, frozen=True):
     hash: Hash | None = None
 
 
-@_request(push.ProjectListData, Need.WATCH, "project", reply="project_list_response", repeatable=True)
+class ProjectListData(Struct, frozen=True):
+    """Reply to `project_list`."""
+
+    projects: list[ProjectStateData]
+    total: int
+
+
+@_request(ProjectListData, Need.WATCH, "project", reply="project_list_response", repeatable=True)
 class ProjectList(Request, frozen=True):
     """List all projects."""
 
 
-@_request(push.ProjectStateData, Need.OWN, "project", reply="project_state", waits=True)
+@_request(ProjectStateData, Need.OWN, "project", reply="project_state", waits=True)
 class ProjectTrust(Request, frozen=True):
     """Accept what the project's own settings have the CLI do, as it is in the state with this `hash` (`path_inspect`).
 
@@ -153,7 +180,7 @@ class ProjectTrust(Request, frozen=True):
     project_id: Id | None = None
 
 
-@_request(push.ProjectDeletedData, Need.ACT, "project", reply="project_deleted", waits=True)
+@_request(ProjectDeletedData, Need.ACT, "project", reply="project_deleted", waits=True)
 class ProjectDelete(Request, frozen=True):
     """Forget a project and its log; the directory itself is not touched."""
 
@@ -164,7 +191,28 @@ Large = Literal["whole", "reference"]
 """How entries of more than 16 KiB come: whole, or as a preview, to be fetched whole by `get_messages`."""
 
 
-@_request(push.ProjectJoinData, Need.WATCH, "project")
+class PartialData(Struct, frozen=True):
+    """The message that is being written, as far as it is known: its text and its thinking."""
+
+    text: str
+    thinking: str
+
+
+class ProjectJoinData(Struct, frozen=True, omit_defaults=True):
+    """Reply to `project_join`; beside the log it carries what still waits for somebody."""
+
+    project_id: str
+    state: ProjectState
+    session_id: str | None
+    epoch: str
+    offset: int
+    recovered: bool
+    approvals: list[ApprovalRequestedData]
+    queue: list[QueuedPrompt]
+    partial: PartialData | None = None
+
+
+@_request(ProjectJoinData, Need.WATCH, "project")
 class ProjectJoin(Request, frozen=True):
     """Subscribe to a project, optionally with everything after `since`.
 
@@ -177,7 +225,13 @@ class ProjectJoin(Request, frozen=True):
     large: Large = "whole"
 
 
-@_request(push.ProjectLeaveData, Need.WATCH, "project")
+class ProjectLeaveData(Struct, frozen=True):
+    """Reply to `project_leave`."""
+
+    project_id: str
+
+
+@_request(ProjectLeaveData, Need.WATCH, "project")
 class ProjectLeave(Request, frozen=True):
     """Stop following a project."""
 
@@ -212,7 +266,16 @@ class Options(Struct, frozen=True):
         return ExecuteOptions(**{name: getattr(self, name) for name in self.__struct_fields__})
 
 
-@_request(push.ExecuteData, Need.ACT, "execute", waits=True)
+class ExecuteData(Struct, frozen=True):
+    """Reply to `execute`; `position` is 0 for a prompt that runs, else its place in the queue from 1."""
+
+    project_id: str
+    execution_id: str
+    status: Literal["started", "queued"]
+    position: int
+
+
+@_request(ExecuteData, Need.ACT, "execute", waits=True)
 class Execute(Request, frozen=True):
     """Give the agent a prompt; it runs now or waits in the queue.
 
@@ -235,7 +298,7 @@ class Execute(Request, frozen=True):
         return {"prompt_id": self.prompt_id, "options": options}
 
 
-@_request(push.AgentKillData, Need.ACT, "agent", waits=True)
+@_request(AgentKillData, Need.ACT, "agent", waits=True)
 class AgentKill(Request, frozen=True):
     """End the running execution and all its processes.
 
@@ -248,7 +311,16 @@ class AgentKill(Request, frozen=True):
     hold_queue: bool = False
 
 
-@_request(push.AgentInterruptData, Need.ACT, "agent", waits=True)
+class AgentInterruptData(Struct, frozen=True):
+    """Reply to `agent_interrupt`; `execution_id` as of `agent_kill`. An interrupt ends the turn and the subagents;
+    commands in the background go on, unless nothing else runs."""
+
+    project_id: str
+    execution_id: str | None
+    status: Literal["interrupting"] = "interrupting"
+
+
+@_request(AgentInterruptData, Need.ACT, "agent", waits=True)
 class AgentInterrupt(Request, frozen=True):
     """Ask the agent to stop what it does; its session stays warm.
 
@@ -260,14 +332,47 @@ class AgentInterrupt(Request, frozen=True):
     hold_queue: bool = False
 
 
-@_request(push.SessionResetData, Need.ACT, "agent", waits=True)
+@_request(SessionResetData, Need.ACT, "agent", waits=True)
 class AgentNewSession(Request, frozen=True):
     """Begin a fresh conversation with the next prompt."""
 
     project_id: Id | None = None
 
 
-@_request(push.MessagesData, Need.WATCH, "history", reply="messages_response", repeatable=True)
+class MessageData(Struct, frozen=True, omit_defaults=True):
+    """An entry in a page of history: `type` and `message` are the type and `data` of its frame.
+
+    Of a large one, where that was asked for, `message` is a preview: an object of the same shape, with long strings,
+    arrays and objects cut at their end. `size` is then the bytes of the whole, and `cut` says where something is
+    missing, as JSON pointers (RFC 6901; "" is everything). Frames of entries have the two next to their `data`.
+    """
+
+    offset: int
+    timestamp: str
+    direction: str
+    type: str
+    message: msgspec.Raw
+    size: int | None = None
+    cut: tuple[str, ...] = ()
+
+
+class MessagesMetadata(Struct, frozen=True):
+    """Where the page lies in the log. `has_more` is about the direction of reading."""
+
+    epoch: str
+    first_offset: int
+    last_offset: int
+    has_more: bool
+
+
+class MessagesData(Struct, frozen=True):
+    """Reply to `get_messages`."""
+
+    messages: list[MessageData]
+    metadata: MessagesMetadata
+
+
+@_request(MessagesData, Need.WATCH, "history", reply="messages_response", repeatable=True)
 class GetMessages(Request, frozen=True):
     """Read a page of the log: the newest entries, those before `before`, or those after `since`.
 
@@ -285,7 +390,7 @@ class GetMessages(Request, frozen=True):
     large: Large = "whole"
 
 
-@_request(push.ApprovalResolvedData, Need.ACT, "approval", reply="approval_resolved", waits=True)
+@_request(ApprovalResolvedData, Need.ACT, "approval", reply="approval_resolved", waits=True)
 class ApprovalRespond(Request, frozen=True):
     """Answer a tool request of the agent; the first answer wins. `remember` allows for the rest of the session what the
     request's `suggestions` say."""
@@ -307,7 +412,14 @@ class ApprovalRespond(Request, frozen=True):
         }
 
 
-@_request(push.PromptChangedData, Need.ACT, "execute", waits=True)
+class PromptChangedData(Struct, frozen=True):
+    """Reply to `prompt_edit` and `prompt_cancel`."""
+
+    project_id: str
+    execution_id: str
+
+
+@_request(PromptChangedData, Need.ACT, "execute", waits=True)
 class PromptEdit(Request, frozen=True):
     """Change a prompt that still waits in the queue."""
 
@@ -320,7 +432,7 @@ class PromptEdit(Request, frozen=True):
         return {"execution_id": self.execution_id}
 
 
-@_request(push.PromptChangedData, Need.ACT, "execute", waits=True)
+@_request(PromptChangedData, Need.ACT, "execute", waits=True)
 class PromptCancel(Request, frozen=True):
     """Withdraw a prompt that still waits in the queue."""
 
@@ -328,14 +440,28 @@ class PromptCancel(Request, frozen=True):
     project_id: Id | None = None
 
 
-@_request(push.QueueResumeData, Need.ACT, "execute", waits=True)
+class QueueResumeData(Struct, frozen=True):
+    """Reply to `queue_resume`."""
+
+    project_id: str
+    status: Literal["resumed"] = "resumed"
+
+
+@_request(QueueResumeData, Need.ACT, "execute", waits=True)
 class QueueResume(Request, frozen=True):
     """Let the prompts that wait go on, in order, after the queue was on hold; without a hold nothing changes."""
 
     project_id: Id | None = None
 
 
-@_request(push.SetModelData, Need.ACT, "agent", waits=True)
+class SetModelData(Struct, frozen=True):
+    """Reply to `set_model`."""
+
+    project_id: str
+    model: str | None
+
+
+@_request(SetModelData, Need.ACT, "agent", waits=True)
 class SetModel(Request, frozen=True):
     """Choose the model of the project, now and for later prompts; null is the CLI's default."""
 
@@ -343,7 +469,14 @@ class SetModel(Request, frozen=True):
     project_id: Id | None = None
 
 
-@_request(push.SetPermissionModeData, Need.ACT, "agent", waits=True)
+class SetPermissionModeData(Struct, frozen=True):
+    """Reply to `set_permission_mode`."""
+
+    project_id: str
+    mode: str
+
+
+@_request(SetPermissionModeData, Need.ACT, "agent", waits=True)
 class SetPermissionMode(Request, frozen=True):
     """Choose the permission mode of the project, now and for later prompts."""
 
@@ -351,14 +484,39 @@ class SetPermissionMode(Request, frozen=True):
     project_id: Id | None = None
 
 
-@_request(push.SessionListData, Need.WATCH, "history", repeatable=True)
+class SessionData(Struct, frozen=True):
+    """A conversation that can be resumed; `title` is the beginning of its first prompt."""
+
+    session_id: str
+    title: str
+    created_at: str
+    last_active: str
+    current: bool
+
+
+class SessionListData(Struct, frozen=True):
+    """Reply to `session_list`, newest first."""
+
+    project_id: str
+    sessions: list[SessionData]
+
+
+@_request(SessionListData, Need.WATCH, "history", repeatable=True)
 class SessionList(Request, frozen=True):
     """List the conversations of a project that can be resumed."""
 
     project_id: Id | None = None
 
 
-@_request(push.SessionResumeData, Need.ACT, "agent", waits=True)
+class SessionResumeData(Struct, frozen=True):
+    """Reply to `session_resume`: the conversation that the next prompt continues."""
+
+    project_id: str
+    session_id: str
+    fork: bool
+
+
+@_request(SessionResumeData, Need.ACT, "agent", waits=True)
 class SessionResume(Request, frozen=True):
     """Continue an older conversation with the next prompt, or a copy of it (`fork`)."""
 
@@ -367,7 +525,51 @@ class SessionResume(Request, frozen=True):
     fork: bool = False
 
 
-@_request(push.ExecutionListData, Need.WATCH, "history", repeatable=True)
+class UsageData(Struct, frozen=True):
+    """What was used of one model. The four counts of tokens do not overlap; the cost is the CLI's own reckoning."""
+
+    model: str
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_creation_tokens: int
+    cost_usd: float
+
+
+class ExecutionData(Struct, frozen=True):
+    """An execution, with the beginning of its prompt (200 characters).
+
+    `waited_ms` is the time it waited for approvals, `code` the error that ended it, `model` the one that answered
+    most; `cost_usd` is the sum over `usage`. `incomplete`: it ended before the CLI told its figures, so that these
+    are a lower bound, without dollars.
+    """
+
+    execution_id: str
+    prompt_id: str | None
+    by: str
+    prompt: str
+    status: ExecutionStatus
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    waited_ms: int
+    code: str | None
+    session_id: str | None
+    model: str | None
+    usage: list[UsageData]
+    cost_usd: float
+    incomplete: bool
+
+
+class ExecutionListData(Struct, frozen=True):
+    """Reply to `execution_list`, newest first."""
+
+    project_id: str
+    executions: list[ExecutionData]
+    has_more: bool
+
+
+@_request(ExecutionListData, Need.WATCH, "history", repeatable=True)
 class ExecutionList(Request, frozen=True):
     """List a project's executions with what they used, newest first; `before` is the last id of the page before."""
 
@@ -376,7 +578,27 @@ class ExecutionList(Request, frozen=True):
     before: Id | None = None
 
 
-@_request(push.WatchData, Need.WATCH, "project", repeatable=True)
+class WaitingApproval(Struct, frozen=True):
+    """A tool request that waits, and whose it is."""
+
+    project_id: str
+    approval: ApprovalRequestedData
+
+
+class WatchData(Struct, frozen=True):
+    """Reply to `watch`: how things are now.
+
+    From then on the connection gets each `project_state`, `approval_requested`, `approval_resolved` and
+    `approval_cancelled` of the projects that it has not joined, too. Ask again after leaving a project
+    whose entries had not all come yet. To a connection that could not take all of these a `watch` without a
+    `request_id` comes instead, as soon as it can: how things are then, in place of what was known.
+    """
+
+    projects: list[ProjectStateData]
+    approvals: list[WaitingApproval]
+
+
+@_request(WatchData, Need.WATCH, "project", repeatable=True)
 class Watch(Request, frozen=True):
     """Hear of the state and the approvals of all projects, joined or not; while `away`, nobody looks at this client.
 
@@ -388,14 +610,47 @@ class Watch(Request, frozen=True):
     announce: bool = False
 
 
-@_request(push.PathCompleteData, Need.OWN, "project", waits=True, repeatable=True, audited=False)
+class DirectoryData(Struct, frozen=True):
+    """A directory, and the project that it is already."""
+
+    path: str
+    project_id: str | None
+
+
+class PathCompleteData(Struct, frozen=True):
+    """Reply to `path_complete`; nothing outside `projects.allowed_roots` is told. `truncated`: there are more."""
+
+    path: str
+    entries: list[DirectoryData]
+    truncated: bool
+
+
+@_request(PathCompleteData, Need.OWN, "project", waits=True, repeatable=True, audited=False)
 class PathComplete(Request, frozen=True):
     """List the directories to which the path of a new project may go on; an empty path tells where to begin."""
 
     path: Annotated[str, Meta(max_length=4096)]
 
 
-@_request(push.PathInspectData, Need.OWN, "project", waits=True, repeatable=True, audited=False)
+class PathInspectData(Struct, frozen=True):
+    """Reply to `path_inspect`: the real path, the project that it is already, and what it has the CLI do by itself.
+
+    `claims`: a page of them, from the `offset` of the request on: those that nobody has accepted for this project
+    first, each part with programs first and rules last. `total`: how many there are; `counts`: how many of each kind;
+    `new`: how many nobody has accepted, which is all for a directory that is no project. `hash` names this state of the
+    directory, for `project_create` and `project_trust`: another one on a later page means that it has changed.
+    """
+
+    path: str
+    project_id: str | None
+    claims: list[Claim]
+    total: int = 0
+    counts: dict[str, int] = {}
+    new: int = 0
+    hash: str = ""
+
+
+@_request(PathInspectData, Need.OWN, "project", waits=True, repeatable=True, audited=False)
 class PathInspect(Request, frozen=True):
     """Tell what a directory has the CLI do without asking, before it becomes a project or while it is one.
 
@@ -407,12 +662,71 @@ class PathInspect(Request, frozen=True):
     offset: Annotated[int, Meta(ge=0)] = 0
 
 
-@_request(push.DeviceListData, Need.OWN, "device", repeatable=True, audited=False)
+class RunningData(Struct, frozen=True):
+    """An execution that runs."""
+
+    project_id: str
+    execution_id: str
+
+
+class DeviceData(Struct, frozen=True):
+    """A device that may connect: how often it does now, and when and where it last did.
+
+    `view_only`: it changes nothing. `projects`: all that it sees; null for everything. `current`: it is the one that
+    asks. `paired_by`: the device whose pairing code let it in. `queued`: its prompts that wait; `running`: its
+    executions that run. `credential`: `token` for programs, `cookie` for browsers, `either` for a device from before
+    keys that has not come back yet. `bound`: its cookie counts only together with a key of the browser.
+    """
+
+    id: str
+    name: str
+    view_only: bool
+    projects: tuple[str, ...] | None
+    created_at: str
+    last_seen: str | None
+    last_address: str | None
+    connections: int
+    current: bool
+    paired_by: str | None
+    queued: int
+    running: list[RunningData]
+    credential: Credential
+    bound: bool
+
+
+class PairingData(Struct, frozen=True):
+    """A pairing code that was not redeemed yet; the code itself is not stored.
+
+    `name`, `view_only`, `projects`: what the device will be. `device_id`: the device that made the code; null for the
+    server and for commands on its machine.
+    """
+
+    id: str
+    name: str | None
+    view_only: bool
+    projects: tuple[str, ...] | None
+    device_id: str | None
+    created_at: str
+    expires_at: str
+
+
+class DeviceListData(Struct, frozen=True):
+    """Reply to `device_list`, the oldest first. `auth`: false where everybody is let in without being one of them.
+
+    `pairings`: the codes by which further devices may come in now.
+    """
+
+    devices: list[DeviceData]
+    auth: bool
+    pairings: list[PairingData]
+
+
+@_request(DeviceListData, Need.OWN, "device", repeatable=True, audited=False)
 class DeviceList(Request, frozen=True):
     """List the devices that may connect."""
 
 
-@_request(push.DeviceData, Need.OWN, "device")
+@_request(DeviceData, Need.OWN, "device")
 class DeviceRename(Request, frozen=True):
     """Call a device by another name."""
 
@@ -420,7 +734,20 @@ class DeviceRename(Request, frozen=True):
     name: DeviceName
 
 
-@_request(push.DeviceRevokedData, Need.OWN, "device")
+class DeviceRevokedData(Struct, frozen=True):
+    """Reply to `device_revoke`.
+
+    `revoked`: the devices that lost their access, this one first. `withdrawn`: how many of their queued prompts were
+    withdrawn. `running`: their executions that go on, unless `kill` was asked for; `agent_kill` ends them.
+    """
+
+    device_id: str
+    revoked: list[str]
+    withdrawn: int
+    running: list[RunningData]
+
+
+@_request(DeviceRevokedData, Need.OWN, "device")
 class DeviceRevoke(Request, frozen=True):
     """End a device's access: its connections are closed, its pairing codes end, its queued prompts are withdrawn.
 
@@ -432,7 +759,16 @@ class DeviceRevoke(Request, frozen=True):
     paired: bool = False
 
 
-@_request(push.DeviceRotatedData, Need.OWN, "device")
+class DeviceRotatedData(Struct, frozen=True):
+    """Reply to `device_rotate`; `token` is sent only here. `withdrawn`, `running`: as in `device_revoke`."""
+
+    device_id: str
+    token: str
+    withdrawn: int
+    running: list[RunningData]
+
+
+@_request(DeviceRotatedData, Need.OWN, "device")
 class DeviceRotate(Request, frozen=True):
     """Replace a device's token; the old one ends at once, and with it what `device_revoke` ends.
 
@@ -444,7 +780,22 @@ class DeviceRotate(Request, frozen=True):
     kill: bool = False
 
 
-@_request(push.PairingStartData, Need.OWN, "device")
+class PairingStartData(Struct, frozen=True):
+    """Reply to `pairing_start`. Each of `urls` leads to a page that takes the code, the best first.
+
+    `qr` has each of them as a QR code: a line of `0` (light) and `1` (dark) for each row, without a quiet zone.
+    `expires_in`: seconds until `expires_at`, for a client whose clock is wrong. `id` names it for `pairing_cancel`.
+    """
+
+    id: str
+    code: str
+    expires_at: str
+    expires_in: int
+    urls: list[str]
+    qr: list[list[str]]
+
+
+@_request(PairingStartData, Need.OWN, "device")
 class PairingStart(Request, frozen=True):
     """Get a code that lets one more device in, within five minutes.
 
@@ -457,26 +808,82 @@ class PairingStart(Request, frozen=True):
     projects: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=1000)] | None = None
 
 
-@_request(push.PairingCancelledData, Need.OWN, "device")
+class PairingCancelledData(Struct, frozen=True):
+    """Reply to `pairing_cancel`."""
+
+    pairing_id: str
+
+
+@_request(PairingCancelledData, Need.OWN, "device")
 class PairingCancel(Request, frozen=True):
     """End a pairing code that was not redeemed yet, by its `id` in `device_list`."""
 
     pairing_id: Id
 
 
-@_request(push.HealthCheckData, Need.WATCH, "server", repeatable=True)
+class ResourceFigures(Struct, frozen=True):
+    """What the server uses; the disk is the one of its data directory."""
+
+    cpu_percent: float
+    memory_mb: float
+    disk_free_gb: float
+
+
+class ClaudeFigures(Struct, frozen=True, omit_defaults=True):
+    """The CLI that the server found. `demo`: it talks to the scripted demo model, which is not an AI."""
+
+    available: bool
+    version: str | None
+    demo: bool = False
+
+
+class CheckData(Struct, frozen=True, omit_defaults=True):
+    """One health check."""
+
+    status: Literal["healthy", "warning", "unhealthy"]
+    message: str | None = None
+
+
+class HealthCheckData(Struct, frozen=True):
+    """Reply to `health_check`; `uptime` in seconds."""
+
+    status: Literal["healthy", "degraded", "unhealthy"]
+    version: str
+    uptime: int
+    connections: ConnectionFigures
+    projects: ProjectFigures
+    resources: ResourceFigures
+    claude: ClaudeFigures
+    checks: dict[str, CheckData]
+
+
+@_request(HealthCheckData, Need.WATCH, "server", repeatable=True)
 class HealthCheck(Request, frozen=True):
     """Ask how the server is."""
 
 
-@_request(push.ServerStatsData, Need.OVERVIEW, "server", repeatable=True)
+@_request(ServerStatsData, Need.OVERVIEW, "server", repeatable=True)
 class ServerStats(Request, frozen=True):
     """Ask for figures, once or every `interval` seconds (0 stops)."""
 
     interval: Interval | None = None
 
 
-@_request(push.ServerHistoryData, Need.OVERVIEW, "server", repeatable=True)
+class ServerHistoryData(Struct, frozen=True):
+    """Reply to `server_history`, and its pushes, which hold the points that came since.
+
+    `times` are in milliseconds since the Unix epoch, `step` seconds apart; `series` holds for each name as many
+    values as there are times, null where there was nothing to tell. A series of `errors` that is missing is 0
+    throughout. The history begins with the server: another `began` than before means that it begins anew.
+    """
+
+    began: str
+    step: int
+    times: list[int]
+    series: dict[str, list[float | None]]
+
+
+@_request(ServerHistoryData, Need.OVERVIEW, "server", repeatable=True)
 class ServerHistory(Request, frozen=True):
     """Ask for the figures of the last `range` seconds, then for what is new, every `interval` seconds (0 stops)."""
 
@@ -484,7 +891,70 @@ class ServerHistory(Request, frozen=True):
     interval: Interval | None = None
 
 
-@_request(push.ServerOverviewData, Need.OVERVIEW, "server", repeatable=True)
+class CheckStateData(Struct, frozen=True):
+    """A health check, and since when it has been so (null: it has not been done yet)."""
+
+    name: str
+    status: Literal["healthy", "warning", "unhealthy"]
+    message: str | None
+    since: str | None
+    runbook: str | None
+
+
+class LimitData(Struct, frozen=True):
+    """A limit (0: none) and how much of it is used, as the metrics `limit` and `limit_usage` tell."""
+
+    name: str
+    usage: float
+    limit: float
+    runbook: str | None
+
+
+class SlowExecutionData(Struct, frozen=True):
+    """An execution that runs, or one of the slowest that ended; `waiting`: it waits for an approval now."""
+
+    execution_id: str
+    project_id: str
+    project: str | None
+    status: ExecutionStatus
+    model: str | None
+    started_at: str
+    duration_ms: int
+    waited_ms: int
+    waiting: bool
+
+
+class LastErrorData(Struct, frozen=True):
+    """An error, how often it came since the server started, and when and for which request it came last."""
+
+    code: str
+    operation: str
+    message: str
+    count: int
+    at: str
+    correlation_id: str | None
+    project_id: str | None
+    runbook: str | None
+
+
+class ServerOverviewData(Struct, frozen=True):
+    """Reply to `server_overview`, and its pushes; `uptime` in seconds, a `runbook` is /docs/runbooks/NAME."""
+
+    status: Literal["healthy", "degraded", "unhealthy"]
+    version: str
+    revision: str
+    python_version: str
+    started_at: str
+    uptime: int
+    claude: ClaudeFigures
+    checks: list[CheckStateData]
+    limits: list[LimitData]
+    running: list[SlowExecutionData]
+    slowest: list[SlowExecutionData]
+    errors: list[LastErrorData]
+
+
+@_request(ServerOverviewData, Need.OVERVIEW, "server", repeatable=True)
 class ServerOverview(Request, frozen=True):
     """Ask for checks, limits, slow executions and the last errors, once or every `interval` seconds (0 stops)."""
 
@@ -496,12 +966,12 @@ REQUESTS: Final[Mapping[str, type[Request]]] = _requests
 
 FRAMES: Final[Mapping[str, type[Struct]]] = {
     **{kind.spec.reply: kind.spec.data for kind in REQUESTS.values()},
-    **push.PUSHES,
+    **PUSHES,
 }
 """The `data` of every frame of the server by its `type`: replies and pushes."""
 
 
-class _Envelope(Struct, frozen=True):
+class _RequestEnvelope(Struct, frozen=True):
     type: str
     project_id: Annotated[str, Meta(max_length=200)] | None = None
     data: msgspec.Raw = msgspec.Raw(b"{}")
@@ -526,7 +996,7 @@ class _RequestId(Struct, frozen=True):
 
 
 _NULL: Final = msgspec.Raw(b"null")
-_envelope = msgspec.json.Decoder(_Envelope)
+_envelope = msgspec.json.Decoder(_RequestEnvelope)
 _request_id = msgspec.json.Decoder(_RequestId)
 _payloads: Final = {name: msgspec.json.Decoder(kind) for name, kind in REQUESTS.items()}
 
