@@ -56,7 +56,7 @@ from pocket_agent.server.pairing import new_pairing
 from pocket_agent.session.agent import AgentContext
 from pocket_agent.settings import CurrentSettings, LiveSettings, LoadedSettings, Settings, connections_for
 from pocket_agent.storage import Store
-from pocket_agent.storage.location import database_path
+from pocket_agent.storage.database import database_path
 from pocket_agent.supervision import supervise
 
 _DEMO_SECONDS: Final = 60.0

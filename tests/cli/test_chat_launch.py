@@ -16,7 +16,7 @@ from pocket_agent.errors import ConfigurationError
 from pocket_agent.server.auth import hash_token
 from pocket_agent.settings import LoadedSettings, load_settings
 from pocket_agent.storage import connection_beside, devices, remove_device
-from pocket_agent.storage.location import database_path
+from pocket_agent.storage.database import database_path
 
 
 def settings(data_dir: Path, **flags: object) -> LoadedSettings:

@@ -17,7 +17,7 @@ from pocket_agent.audit.audit_log import EMPTY, Head
 from pocket_agent.audit.verification import AuditVerdict, verify
 from pocket_agent.errors import PocketAgentError
 from pocket_agent.storage import audit_head, connection_beside
-from pocket_agent.storage.location import database_path
+from pocket_agent.storage.database import database_path
 
 FLOOD = 1000
 TRIED: dict[str, dict[str, object]] = {

@@ -24,7 +24,7 @@ from tests.harness.server import ServerProcess, free_port, running_server, write
 
 from pocket_agent.protocol.requests import CheckData
 from pocket_agent.server.answer import without_ids
-from pocket_agent.storage.location import database_path
+from pocket_agent.storage.database import database_path
 
 OFTEN = {"PA_HEALTH_INTERVAL": "100ms", "PA_HEALTH_LOW_DISK": "0", "PA_HEALTH_LOOP_LAG": "1h"}
 """Settings that make faults show soon, and only those that a test makes."""

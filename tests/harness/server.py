@@ -23,7 +23,7 @@ from pocket_agent.cli.device import make_device
 from pocket_agent.client import Client
 from pocket_agent.settings import load_settings
 from pocket_agent.storage import connection_beside
-from pocket_agent.storage.location import database_path
+from pocket_agent.storage.database import database_path
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.follow import eventually
 from tests.harness.forkserver import ForkedProcess, forked

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pocket_agent.cli.chat.local import find_local, listener_check, local_token
 from pocket_agent.errors import ConfigurationError
 from pocket_agent.settings import LoadedSettings, is_loopback
-from pocket_agent.storage.location import database_path
+from pocket_agent.storage.database import database_path
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import typer
 
 from pocket_agent.settings import LoadedSettings
 from pocket_agent.storage import backup
-from pocket_agent.storage.location import database_path
+from pocket_agent.storage.database import database_path
 
 
 def write_backup(loaded: LoadedSettings, target: Path) -> None:

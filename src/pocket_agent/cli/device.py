@@ -40,7 +40,7 @@ from pocket_agent.storage import (
     rotate_device,
     running_of,
 )
-from pocket_agent.storage.location import database_path
+from pocket_agent.storage.database import database_path
 
 _HINT: Final = "With --kill it would have been ended; now another device can kill it (web client, `pocket-agent chat`)."
 

@@ -3,9 +3,8 @@
 import typer
 
 from pocket_agent.settings import LoadedSettings
-from pocket_agent.storage.compaction import compact
-from pocket_agent.storage.location import database_path
-from pocket_agent.storage.space import Space, read_space
+from pocket_agent.storage.database import database_path
+from pocket_agent.storage.maintenance import Space, compact, read_space
 
 
 def show_space(loaded: LoadedSettings) -> None:

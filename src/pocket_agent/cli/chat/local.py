@@ -15,8 +15,7 @@ from pocket_agent.errors import FileOperationError, ValidationError
 from pocket_agent.server.auth import hash_token
 from pocket_agent.settings import LoadedSettings
 from pocket_agent.storage import connection_beside, devices
-from pocket_agent.storage.location import database_path
-from pocket_agent.storage.lock import lock_owner
+from pocket_agent.storage.database import database_path, lock_owner
 
 _TOKEN_FILE: Final = "chat.token"  # noqa: S105 - a file name
 _DEVICE: Final = "terminal"

@@ -26,8 +26,8 @@ from pocket_agent.monitoring.doctor.result import Context, Result, failed, ok, r
 from pocket_agent.monitoring.targets import Target
 from pocket_agent.policy import examine_confinement
 from pocket_agent.settings import LoggingSettings, Settings, format_size
-from pocket_agent.storage.location import database_path
-from pocket_agent.storage.space import read_space
+from pocket_agent.storage.database import database_path
+from pocket_agent.storage.maintenance import read_space
 
 # --- the CLI
 

@@ -19,11 +19,16 @@ from pocket_agent.model import (
     ProcessRecord,
     is_stored,
 )
-from pocket_agent.storage.connection import connect, create_private
-from pocket_agent.storage.fault import faults_mapped
-from pocket_agent.storage.lock import DataLock
-from pocket_agent.storage.record import DEVICE, EXECUTION, PAIRING, PROCESS
-from pocket_agent.storage.schema import MIGRATIONS, check_version, migrate
+from pocket_agent.storage.database import (
+    MIGRATIONS,
+    DataLock,
+    check_version,
+    connect,
+    create_private,
+    faults_mapped,
+    migrate,
+)
+from pocket_agent.storage.tables import DEVICE, EXECUTION, PAIRING, PROCESS
 
 _MAX_PAIRINGS: Final = 100
 """Pairing codes that may wait to be used at a time."""
