@@ -19,7 +19,7 @@ from tests.harness.server import ServerProcess, running_server
 from benchmarks import stage, writer
 from benchmarks.row import Row, median
 from pocket_agent.claude import control
-from pocket_agent.claude.command import build_argv
+from pocket_agent.claude.command_line import build_argv
 from pocket_agent.demo.demo_process import child_environment
 from pocket_agent.demo.scripted_model import ScriptedModel
 from pocket_agent.model import ExecuteOptions

@@ -22,10 +22,9 @@ from typing import Final
 from pocket_agent import __version__
 from pocket_agent.audit.audit_log import AuditLog, FileAuditLog, NoAuditLog, audit_path
 from pocket_agent.audit.audit_observer import AuditObserver
-from pocket_agent.claude.command import build_environment, select_environment
-from pocket_agent.claude.confinement import Confinement
+from pocket_agent.claude.command_line import build_environment, select_environment
+from pocket_agent.claude.confinement import Confinement, raise_open_files
 from pocket_agent.claude.installation import Installer
-from pocket_agent.claude.restraint import raise_open_files
 from pocket_agent.claude.spool import SpoolWatcher
 from pocket_agent.demo.demo_process import child_environment, ensure_running
 from pocket_agent.errors import ConfigurationError, PocketAgentError

@@ -13,7 +13,7 @@ import msgspec
 from aiohttp import web
 
 from pocket_agent.audit.audit_log import AuditRecord
-from pocket_agent.claude.command import build_environment
+from pocket_agent.claude.command_line import build_environment
 from pocket_agent.claude.installation import Installer
 from pocket_agent.claude.process import boot_id, kill_leftovers
 from pocket_agent.claude.spool import SpoolWatcher

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from pocket_agent.claude.message import peek
+from pocket_agent.claude.stream import peek
 from pocket_agent.model import Account, ModelUsage
 from pocket_agent.session.account import Meter, charged, spending
 from pocket_agent.session.budget import local_day

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocket_agent.claude.framing import Line, Oversized
+from pocket_agent.claude.stream import Line, Oversized
 from pocket_agent.model import (
     Account,
     Approval,

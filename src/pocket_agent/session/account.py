@@ -9,9 +9,18 @@ from typing import Final
 
 import msgspec
 
-from pocket_agent.claude.content import ApiMessage
-from pocket_agent.claude.message import Kind, Message
-from pocket_agent.claude.usage import SYNTHETIC, added, dollars, main_model, replaced, tokens_of, turn_usage
+from pocket_agent.claude.stream import (
+    SYNTHETIC,
+    ApiMessage,
+    CliMessage,
+    Kind,
+    added,
+    dollars,
+    main_model,
+    replaced,
+    tokens_of,
+    turn_usage,
+)
 from pocket_agent.events import ExecutionFinished
 from pocket_agent.model import Account, Execution, Milliseconds, ModelUsage, Project, Spending
 from pocket_agent.session.budget import local_day
@@ -48,7 +57,7 @@ class Meter:
             self._cost_usd, self.model, self._usage, self._current, dict(self._messages), dict(self.tools.running)
         )
 
-    def see(self, message: Message, kind: Kind) -> None:
+    def see(self, message: CliMessage, kind: Kind) -> None:
         """Take note of a line that is no `result`."""
         match kind:
             case Kind.STREAM_EVENT:
@@ -93,7 +102,7 @@ class Meter:
         """What the lines since the last result tell; a lower bound, without dollars."""
         return added(self._usage, [self._current] if self._current is not None else [])
 
-    def settle(self, message: Message) -> tuple[ModelUsage, ...]:
+    def settle(self, message: CliMessage) -> tuple[ModelUsage, ...]:
         """What was used since the result before, by what this `result` tells, which replaces what was seen."""
         used = turn_usage(message)
         if used is None:
@@ -103,7 +112,7 @@ class Meter:
         self._forget()
         return used
 
-    def _without_models(self, message: Message) -> tuple[ModelUsage, ...]:
+    def _without_models(self, message: CliMessage) -> tuple[ModelUsage, ...]:
         """The same for a CLI that does not tell by model: the turn's tokens, and by what the session's cost grew."""
         told = added((), [tokens_of(self.model or "", message.usage)])
         used = told or self.seen()

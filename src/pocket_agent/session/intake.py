@@ -10,8 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from pocket_agent.claude import control
-from pocket_agent.claude.framing import Line, Oversized
-from pocket_agent.claude.message import Kind, Message, peek
+from pocket_agent.claude.stream import CliMessage, Kind, Line, Oversized, peek
 from pocket_agent.model import (
     Approval,
     ApprovalId,
@@ -100,7 +99,7 @@ class Intake:
             case _:
                 self._entry(data, message, kind)
 
-    def _entry(self, data: bytes, message: Message, kind: Kind) -> None:
+    def _entry(self, data: bytes, message: CliMessage, kind: Kind) -> None:
         plan = self.plan
         plan.drafts.append(Draft("agent_message", data, Direction.CLAUDE))
         if kind is Kind.INIT or kind is Kind.RESULT:
@@ -121,7 +120,7 @@ class Intake:
         elif message.type == "system":
             self._system(message)
 
-    def _turn(self, message: Message) -> None:
+    def _turn(self, message: CliMessage) -> None:
         """A turn begins: that of the prompt, or one that the CLI begins by itself, for a task that ended.
 
         2.1.330 names the prompts of a turn, and reports first when a prompt is queued behind another turn.
@@ -132,7 +131,7 @@ class Intake:
         if message.permission_mode:
             self._changed(permission_mode=message.permission_mode)
 
-    def _system(self, message: Message) -> None:
+    def _system(self, message: CliMessage) -> None:
         """What the CLI (2.1.330) says of its background tasks, of its permission mode, and of hooks."""
         tasks = self._work.tasks
         match message.subtype:
@@ -170,7 +169,7 @@ class Intake:
             entry_draft("error", ErrorData(code, f"The agent printed {reason}; it was left out.", details))
         )
 
-    def _session(self, message: Message) -> None:
+    def _session(self, message: CliMessage) -> None:
         """Take over the id of the conversation.
 
         An error gives none: a CLI that cannot start names an id that it has just made up (2.1.330, for instance when
@@ -189,7 +188,7 @@ class Intake:
         if session_id != present.project.session_id or present.project.fork:
             self.plan.project.update(session_id=session_id, fork=False)
 
-    def _request(self, message: Message) -> None:
+    def _request(self, message: CliMessage) -> None:
         request = control.parse_permission_request(message)
         if request is None:
             self.plan.refusals.append(control.refuse(message.request_id or "", "Not supported by this client."))
@@ -241,7 +240,7 @@ class Intake:
             entry_draft("approval_cancelled", ApprovalCancelledData(approval.id, reason), Direction.CLAUDE)
         )
 
-    def _result(self, message: Message) -> None:
+    def _result(self, message: CliMessage) -> None:
         used = self._meter.settle(message)
         execution, blocked, turn = self._execution, self._work.blocked, self._work.turn
         # A second result of a turn ends nothing, not even a prompt that was written since.
@@ -302,7 +301,7 @@ class Intake:
                 changed = charged(earlier, used, None)
                 plan.earlier = msgspec.structs.replace(changed, incomplete=incomplete or changed.incomplete)
 
-    def _lifecycle(self, message: Message) -> None:
+    def _lifecycle(self, message: CliMessage) -> None:
         """How far the CLI has come with the prompt.
 
         One that it had seen already is reported as over without ever giving a result. One that it took into a turn
@@ -410,7 +409,7 @@ class Intake:
         self.plan.project["state"] = ProjectState.ERROR if failed else ProjectState.IDLE
 
 
-def _ends(result: Message, execution: Execution) -> bool:
+def _ends(result: CliMessage, execution: Execution) -> bool:
     """Whether a `result` ends an execution: it names the prompts of its turn, or (before 2.1.330) is no own turn's."""
     named = result.user_message_uuids
     return execution.id in named if named else not result.is_own_turn

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pocket_agent.claude.message import Message
+from pocket_agent.claude.stream import CliMessage
 from pocket_agent.model import (
     Account,
     Approval,
@@ -82,7 +82,7 @@ class Plan:
     opened: dict[ApprovalId, Approval] = field(default_factory=dict)
     closed: dict[ApprovalId, Approval] = field(default_factory=dict)
     partial: list[tuple[str, str]] = field(default_factory=list)
-    answers: list[Message] = field(default_factory=list)
+    answers: list[CliMessage] = field(default_factory=list)
     refusals: list[bytes] = field(default_factory=list)
     session: Session | None = None
     running: Execution | None = None

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
-from pocket_agent.claude.content import ApiMessage, Block, ToolResultMeta
+from pocket_agent.claude.stream import ApiMessage, ContentBlock, ToolResultMeta
 
 Outcome = Literal["success", "error", "denied"]
 
@@ -53,7 +53,7 @@ class ToolTrack:
                 self.completed.append(Completed(tool, _outcome(block, meta or ())))
 
 
-def _outcome(block: Block, meta: Sequence[ToolResultMeta]) -> Outcome:
+def _outcome(block: ContentBlock, meta: Sequence[ToolResultMeta]) -> Outcome:
     """How a call ended; one that was stopped by an interrupt was denied its end, and did not fail."""
     if not block.is_error:
         return "success"

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Final
 
 from pocket_agent.claude import control
-from pocket_agent.claude.message import Message
+from pocket_agent.claude.stream import CliMessage
 from pocket_agent.errors import ProcessNotFoundError
 from pocket_agent.model import ExecuteOptions
 from pocket_agent.session.agent import Agent
@@ -61,12 +61,12 @@ class Tuning:
             return False
         return True
 
-    def _refused(self, answer: "asyncio.Future[Message]", attribute: str, before: str | None) -> None:
+    def _refused(self, answer: "asyncio.Future[CliMessage]", attribute: str, before: str | None) -> None:
         response = answer.result().response if not answer.cancelled() else None
         if response is not None and not response.succeeded:
             setattr(self._agent, attribute, before)
 
-    async def _ask(self, request_id: str, line: bytes) -> Message | None:
+    async def _ask(self, request_id: str, line: bytes) -> CliMessage | None:
         """Ask the CLI; None when no answer comes, as from a stand-in that knows no control requests."""
         agent, loop = self._agent, asyncio.get_running_loop()
         answer = agent.expect(request_id)
