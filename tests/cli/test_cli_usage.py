@@ -8,8 +8,8 @@ import pytest
 
 from pocket_agent.cli.main import main
 from pocket_agent.model import ProjectId, Spending
-from pocket_agent.session.budget import local_day
-from pocket_agent.session.log import now
+from pocket_agent.session.accounting import local_day
+from pocket_agent.session.project_log import now
 from pocket_agent.storage import Store
 from pocket_agent.storage.database import database_path
 from pocket_agent.storage.tables import add_spending

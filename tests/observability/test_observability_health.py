@@ -481,13 +481,13 @@ async def test_a_prompt_that_cannot_start(room: Room, monkeypatch: pytest.Monkey
     async def refuse() -> None:
         raise ResourceLimitError("/a/path is full")
 
-    gate = session.life.gate
-    monkeypatch.setattr(session.life, "gate", refuse)
+    gate = session.loops.gate
+    monkeypatch.setattr(session.loops, "gate", refuse)
     await session.kill()
     await room.eventually(ExecutionDelayed)
     found = await status_after(room, "queue")
     assert found == CheckData("unhealthy", f"Project {key}: execution {queued} cannot start (RESOURCE_LIMIT).")
-    monkeypatch.setattr(session.life, "gate", gate)
+    monkeypatch.setattr(session.loops, "gate", gate)
     await until(lambda: len(room.seen.of(ExecutionStarted)) == 2)
     assert await status_after(room, "queue") == HEALTHY
 
@@ -501,7 +501,7 @@ async def status_after(room: Room, name: str) -> CheckData:
 async def stuck(room: Room, session: Session) -> AsyncIterator[str]:
     """A queue that does not move although nothing runs, as a fault of the server would leave it; gives the prompt."""
     (queued,) = await busy(room, session, queued=1)
-    async with session.life.mutex:
+    async with session.loops.mutex:
         running, session.state.current = session.state.current, None
         yield queued
         session.state.current = running

@@ -30,7 +30,7 @@ from pocket_agent.server.device import Devices
 from pocket_agent.server.handlers import Handlers
 from pocket_agent.server.http import Endpoint
 from pocket_agent.session.agent import AgentContext
-from pocket_agent.session.log import Draft, Write, entry_draft, now
+from pocket_agent.session.project_log import Draft, Write, entry_draft, now
 from pocket_agent.session.session import Session
 from pocket_agent.settings import LiveSettings, LoadedSettings, load_settings
 from pocket_agent.storage import Store

@@ -19,7 +19,7 @@ from pocket_agent.model import Milliseconds
 from pocket_agent.observability.catalogue import CHECKS
 from pocket_agent.protocol.frame import timestamp
 from pocket_agent.protocol.requests import REQUESTS, CheckData, HealthCheckData
-from pocket_agent.session.log import Write, entry_draft
+from pocket_agent.session.project_log import Write, entry_draft
 from pocket_agent.session.session import Session
 from pocket_agent.storage import retention
 from tests.server.room import Room, Wire, open_room, until
@@ -459,7 +459,7 @@ async def test_since_in_all_its_forms(room: Room) -> None:
 async def test_since_a_time_is_everything_from_then_on(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter(range(10_000))
     base = 1_900_000_000_000
-    monkeypatch.setattr("pocket_agent.session.log.now", lambda: Milliseconds(base + next(times) * 1000))
+    monkeypatch.setattr("pocket_agent.session.project_log.now", lambda: Milliseconds(base + next(times) * 1000))
     session = await room.project()
     for _ in range(3):
         await room.grow(session, 1)

@@ -14,7 +14,7 @@ from pocket_agent.errors import ForbiddenError
 from pocket_agent.model import Device, Execution, ExecutionId, ExecutionStatus
 from pocket_agent.server.auth import hash_token, new_device, new_token
 from pocket_agent.server.pairing import new_pairing
-from pocket_agent.session.log import now
+from pocket_agent.session.project_log import now
 from pocket_agent.session.session import Session
 from pocket_agent.storage import Change, Store
 from tests.harness.follow import eventually

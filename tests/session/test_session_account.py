@@ -7,8 +7,7 @@ import msgspec
 
 from pocket_agent.claude.stream import peek
 from pocket_agent.model import Account, ModelUsage
-from pocket_agent.session.account import Meter, charged, spending
-from pocket_agent.session.budget import local_day
+from pocket_agent.session.accounting import Meter, charged, local_day, spending
 from tests.session import sample
 
 OPUS = "claude-opus-5-5"

@@ -64,7 +64,7 @@ async def test_an_answer_that_is_awaited_stops_the_time_limit(tmp_path: Path) ->
         session = await room.project()
         state = session.state
         await run(client, session, lines(SUBAGENT, ASKS), lambda: bool(state.approvals))
-        clock = session.life.runner.alone
+        clock = session.loops.runner.alone
         elapsed = clock.elapsed
         assert clock.elapsed == elapsed
         (approval,) = state.approvals.values()

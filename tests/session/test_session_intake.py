@@ -27,10 +27,9 @@ from pocket_agent.model import (
     Work,
 )
 from pocket_agent.protocol.push import ErrorData
-from pocket_agent.session.intake import TITLE_CHARACTERS, Intake, waited_after, waited_ms
-from pocket_agent.session.log import Draft
-from pocket_agent.session.partial import Partial
-from pocket_agent.session.plan import Plan, Present
+from pocket_agent.session.ingest import TITLE_CHARACTERS, BatchResult, Intake, Snapshot, waited_after, waited_ms
+from pocket_agent.session.project_log import Draft
+from pocket_agent.session.state import Partial
 from tests.session import sample
 from tests.session.sample import BEGAN, line
 
@@ -52,7 +51,7 @@ def intake(
 ) -> Intake:
     """An intake for a session in some state."""
     return Intake(
-        Present(
+        Snapshot(
             project=project or sample.project(),
             execution=execution,
             approvals={approval.id: approval for approval in approvals},
@@ -68,7 +67,7 @@ def intake(
     )
 
 
-def take(*lines: bytes | Oversized, **present: Any) -> Plan:
+def take(*lines: bytes | Oversized, **present: Any) -> BatchResult:
     """The plan for these lines."""
     return intake(**present).take(
         [text if isinstance(text, Oversized) else Line(text, number) for number, text in enumerate(lines, 1)]
@@ -81,7 +80,7 @@ def data_of(draft: Draft) -> dict[str, Any]:
     return payload
 
 
-def kinds(plan: Plan) -> list[str]:
+def kinds(plan: BatchResult) -> list[str]:
     """What is said, in order."""
     return [draft.type for draft in plan.drafts]
 
@@ -405,14 +404,14 @@ def test_a_clock_that_goes_back_makes_no_negative_wait() -> None:
 
 
 def test_the_end_counts_the_wait_that_it_cuts_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pocket_agent.session.intake.tick", lambda: 5000)
+    monkeypatch.setattr("pocket_agent.session.ingest.tick", lambda: 5000)
     plan = take(result(), approvals=(sample.approval(),), execution=sample.execution(waited_ms=7))
     assert plan.finished is not None
     assert plan.finished.waited_ms == 5000 + 7
 
 
 def test_the_wait_for_a_request_that_is_withdrawn_counts_as_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pocket_agent.session.intake.tick", lambda: 5000)
+    monkeypatch.setattr("pocket_agent.session.ingest.tick", lambda: 5000)
     plan = take(
         line(type="control_cancel_request", request_id="r-a-7"),
         approvals=(sample.approval("a-7"),),
@@ -423,7 +422,7 @@ def test_the_wait_for_a_request_that_is_withdrawn_counts_as_waiting(monkeypatch:
 
 
 def test_a_wait_that_is_withdrawn_just_before_the_end_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pocket_agent.session.intake.tick", lambda: 5000)
+    monkeypatch.setattr("pocket_agent.session.ingest.tick", lambda: 5000)
     plan = take(
         line(type="control_cancel_request", request_id="r-a-7"),
         result(),
@@ -551,7 +550,7 @@ def test_a_prompt_that_a_hook_blocked_is_no_success() -> None:
 def test_a_change_of_the_permission_mode_that_nobody_asked_for_is_the_projects() -> None:
     def present(told: str | None) -> Intake:
         return Intake(
-            Present(
+            Snapshot(
                 project=sample.project(permission_mode="plan"),
                 execution=sample.execution(),
                 approvals={},

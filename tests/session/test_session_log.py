@@ -12,7 +12,7 @@ import pytest
 from pocket_agent.errors import FileOperationError
 from pocket_agent.hub import Channel, Cursor
 from pocket_agent.model import Direction, Entry, Milliseconds, Project, ProjectId, ProjectState
-from pocket_agent.session.log import Draft, ProjectLog, Write, entry_draft, live_draft
+from pocket_agent.session.project_log import Draft, ProjectLog, Write, entry_draft, live_draft
 from pocket_agent.storage import Change, Store
 from tests.server.room import Recorder
 from tests.session import sample
@@ -225,7 +225,7 @@ async def test_writers_take_turns(bench: Bench) -> None:
 
 async def test_times_never_go_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([5_000, 3_000, 6_000])
-    monkeypatch.setattr("pocket_agent.session.log.now", lambda: Milliseconds(sample.BEGAN + next(times)))
+    monkeypatch.setattr("pocket_agent.session.project_log.now", lambda: Milliseconds(sample.BEGAN + next(times)))
     for number in range(3):
         await bench.log.write(Write(drafts=[said(number)]))
     assert [entry.timestamp - sample.BEGAN for entry in await bench.entries()] == [5_000, 5_000, 6_000]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pocket_agent.claude.stream import CliMessage, peek
-from pocket_agent.session.tool import Completed, ToolTrack
+from pocket_agent.session.accounting import Completed, ToolTrack
 
 
 def line(**fields: Any) -> CliMessage:

@@ -23,7 +23,7 @@ from pocket_agent.model import Device, Execution, Milliseconds, Pairing, Process
 from pocket_agent.protocol.frame import timestamp
 from pocket_agent.server.auth import hash_token, new_device, new_token
 from pocket_agent.server.pairing import check_name
-from pocket_agent.session.log import now
+from pocket_agent.session.project_log import now
 from pocket_agent.settings import LoadedSettings, printable
 from pocket_agent.storage import (
     add_device,

@@ -14,7 +14,7 @@ from pocket_agent.server.cookie import cookie_name, read_cookies
 from pocket_agent.server.network import Networks
 from pocket_agent.server.peer import Peer
 from pocket_agent.server.throttle import Throttle
-from pocket_agent.session.log import now
+from pocket_agent.session.project_log import now
 from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Store
 

@@ -29,7 +29,7 @@ from pocket_agent.protocol.requests import ClientFrame, decode, request_id_of
 from pocket_agent.server.feed import Feed
 from pocket_agent.server.peer import Peer
 from pocket_agent.server.quota import Quota
-from pocket_agent.session.log import now
+from pocket_agent.session.project_log import now
 from pocket_agent.settings import CurrentSettings
 
 CLOSE_GOING_AWAY: Final = 1001

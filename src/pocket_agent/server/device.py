@@ -30,7 +30,7 @@ from pocket_agent.server.address import base_url, reachable_hosts
 from pocket_agent.server.auth import hash_token, new_token
 from pocket_agent.server.connection import CLOSE_GOING_AWAY, CLOSE_REVOKED, Connection
 from pocket_agent.server.pairing import PAIRING_SECONDS, check_name, new_pairing
-from pocket_agent.session.log import now
+from pocket_agent.session.project_log import now
 from pocket_agent.settings import CurrentSettings, is_loopback
 from pocket_agent.storage import Store, let_in_by
 

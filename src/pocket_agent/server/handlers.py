@@ -51,7 +51,7 @@ from pocket_agent.server.permission import (
     check_permission,
     limit_options,
 )
-from pocket_agent.session.log import live_draft
+from pocket_agent.session.project_log import live_draft
 from pocket_agent.session.session import Session
 from pocket_agent.session.state import State
 from pocket_agent.settings import CurrentSettings

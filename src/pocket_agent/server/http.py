@@ -44,7 +44,7 @@ from pocket_agent.server.quota import Quotas
 from pocket_agent.server.runbook import Runbooks, read_runbooks
 from pocket_agent.server.web import Site
 from pocket_agent.server.witness import Witness
-from pocket_agent.session.log import now
+from pocket_agent.session.project_log import now
 from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Store
 

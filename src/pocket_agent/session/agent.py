@@ -23,7 +23,7 @@ from pocket_agent.claude.stream import CliMessage, Line, LineFramer, Oversized
 from pocket_agent.errors import ExecutionFailedError, ProcessNotFoundError
 from pocket_agent.events import NoPropagator, Observer, ProcessAdopted, ProcessExited, ProcessSpawned, Propagator
 from pocket_agent.model import Account, ExecuteOptions, ExecutionContext, ProcessRecord, Project
-from pocket_agent.session.log import now
+from pocket_agent.session.project_log import now
 from pocket_agent.settings import CurrentSettings
 
 _CHUNK_BYTES: Final = 256 * 1024

@@ -40,14 +40,12 @@ from pocket_agent.model import (
 )
 from pocket_agent.policy import Policy
 from pocket_agent.protocol.push import ErrorData
-from pocket_agent.session.account import execution_event
+from pocket_agent.session.accounting import Budget, execution_event
 from pocket_agent.session.agent import Agent
-from pocket_agent.session.budget import Budget
 from pocket_agent.session.capacity import Capacity
-from pocket_agent.session.hold import VERIFIABLE, queue_hold
-from pocket_agent.session.log import Draft, Write, entry_draft, live_draft, now, tick
+from pocket_agent.session.project_log import Draft, Write, entry_draft, live_draft, now, tick
 from pocket_agent.session.runner import Runner
-from pocket_agent.session.state import State
+from pocket_agent.session.state import VERIFIABLE, State, queue_hold
 from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Store
 
@@ -62,7 +60,7 @@ _NOT_OF_THE_PROMPT: Final = (
 """Errors of a start that leave the prompt in its place in the queue."""
 
 
-class Life:
+class ConversationLoops:
     """Keeps one session going. Whoever changes the session holds `mutex`.
 
     Args:

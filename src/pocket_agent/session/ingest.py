@@ -1,10 +1,7 @@
-"""Lines of the CLI to one atomic write: what goes into the log, and what changes with it.
+"""Lines of the CLI to one atomic write: what goes into the log, and what changes with it."""
 
-Nothing here changes the session: a plan is made, stored, and only then applied, so that a write
-that fails can be planned again from the same lines.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -12,6 +9,7 @@ import msgspec
 from pocket_agent.claude import control
 from pocket_agent.claude.stream import CliMessage, Kind, Line, Oversized, peek
 from pocket_agent.model import (
+    Account,
     Approval,
     ApprovalId,
     ApprovalStatus,
@@ -21,17 +19,103 @@ from pocket_agent.model import (
     ExecutionStatus,
     HoldReason,
     ModelUsage,
+    Project,
     ProjectState,
     Session,
+    Spending,
     Work,
 )
 from pocket_agent.protocol.push import AgentKillData, AgentPartialData, ApprovalCancelledData, ErrorData
-from pocket_agent.session import view
-from pocket_agent.session.account import Meter, charged, spending
-from pocket_agent.session.answer import agent_id, waits_for
-from pocket_agent.session.hold import queue_hold
-from pocket_agent.session.log import Draft, entry_draft, now, tick
-from pocket_agent.session.plan import Plan, Present
+from pocket_agent.session.accounting import Completed, Meter, charged, spending
+from pocket_agent.session.project_log import Draft, entry_draft, now, tick
+from pocket_agent.session.state import Partial, agent_id, approval_requested_data, queue_hold, waits_for
+
+# ----------------------------------------------------------------------
+# What a batch of the CLI's lines starts from, and what it amounts to.
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a plan starts from: the session as it is now.
+
+    Attributes:
+        last: the execution that ended last.
+        account: what the process has used so far.
+        verdict: how the running execution is to end, when somebody ends it.
+        killed: whether that is by `agent_kill`, which is an entry of its own.
+        told_mode: the permission mode that was last set in the process; None when none was set.
+        may_choose: whether a client may choose a permission mode.
+        new_approval_id: makes an id.
+        queued: whether prompts wait behind the execution.
+        partial: the message that is being written.
+    """
+
+    project: Project
+    execution: Execution | None
+    approvals: Mapping[ApprovalId, Approval]
+    session: Session | None
+    last: Execution | None
+    account: Account
+    verdict: ExecutionStatus | None
+    killed: bool
+    new_approval_id: Callable[[], ApprovalId]
+    told_mode: str | None = None
+    partial: Partial = field(default_factory=Partial)
+    may_choose: Callable[[str], bool] = lambda _: True
+    queued: bool = False
+
+
+@dataclass(slots=True)
+class BatchResult:
+    """What a batch of lines amounts to.
+
+    Attributes:
+        drafts: what is said, in order.
+        project: fields of the project that change.
+        opened: tool requests that came, and are still open.
+        closed: tool requests that were withdrawn.
+        partial: the message being written: ("clear", "") or (kind, text) in order.
+        answers: control responses of the CLI.
+        refusals: lines to answer requests of the CLI that this server does not know.
+        running: the execution, when a withdrawn request has changed how long it waited, or it has used something.
+        finished: the execution, final, when its result was among the lines.
+        earlier: the execution that ended last, when it has used something since.
+        late: what was used while no execution ran.
+        account: what the process has used, after these lines.
+        spent: what to add to the history of spending.
+        tools: tool calls that ended, in order.
+        spoke: whether the model said anything.
+        mode: the permission mode that the CLI has changed to without a request of the server.
+        notified: whether a background task ended, which the CLI reports to the model, if need be in a turn of its own.
+        rejected: reasons for lines that are not lines of the protocol.
+    """
+
+    drafts: list[Draft] = field(default_factory=list)
+    project: dict[str, Any] = field(default_factory=dict)
+    opened: dict[ApprovalId, Approval] = field(default_factory=dict)
+    closed: dict[ApprovalId, Approval] = field(default_factory=dict)
+    partial: list[tuple[str, str]] = field(default_factory=list)
+    answers: list[CliMessage] = field(default_factory=list)
+    refusals: list[bytes] = field(default_factory=list)
+    session: Session | None = None
+    running: Execution | None = None
+    finished: Execution | None = None
+    earlier: Execution | None = None
+    late: tuple[ModelUsage, ...] = ()
+    account: Account | None = None
+    spent: tuple[Spending, ...] = ()
+    tools: list[Completed] = field(default_factory=list)
+    spoke: bool = False
+    mode: str | None = None
+    notified: bool = False
+    rejected: list[str] = field(default_factory=list)
+
+
+# ----------------------------------------------------------------------
+# Lines of the CLI to one atomic write: what goes into the log, and what changes with it.
+#
+# Nothing here changes the session: a plan is made, stored, and only then applied, so that a write
+# that fails can be planned again from the same lines.
 
 TITLE_CHARACTERS: Final = 80
 _REASON: Final = 1_000
@@ -41,15 +125,15 @@ _REASON: Final = 1_000
 class Intake:
     """Makes the plan for one batch of lines."""
 
-    def __init__(self, present: Present) -> None:
+    def __init__(self, present: Snapshot) -> None:
         self._present = present
         self._at = now()
         self._tick = tick()
         self._meter = Meter(present.account)
         self._work = present.account.work
-        self.plan = Plan(tools=self._meter.tools.completed)
+        self.plan = BatchResult(tools=self._meter.tools.completed)
 
-    def take(self, lines: Sequence[Line | Oversized]) -> Plan:
+    def take(self, lines: Sequence[Line | Oversized]) -> BatchResult:
         """Go through the lines in order."""
         for line in lines:
             if isinstance(line, Oversized):
@@ -58,7 +142,7 @@ class Intake:
                 self._line(line.data)
         return self._closed()
 
-    def _closed(self) -> Plan:
+    def _closed(self) -> BatchResult:
         account = self._meter.account
         if self._work is not account.work:
             account = msgspec.structs.replace(account, work=self._work)
@@ -206,7 +290,7 @@ class Intake:
         )
         self.plan.opened[approval.id] = approval
         self.plan.drafts.append(
-            entry_draft("approval_requested", view.approval_requested(approval, request), Direction.CLAUDE)
+            entry_draft("approval_requested", approval_requested_data(approval, request), Direction.CLAUDE)
         )
 
     def _withdraw(self, request_id: str | None) -> None:
@@ -322,7 +406,7 @@ class Intake:
                 text = "The agent had taken this prompt before it was cut off, and does not run it twice."
                 self._end(self._present.verdict or ExecutionStatus.ERROR, ErrorData("EXECUTION_FAILED", text), None)
 
-    def finish(self, status: ExecutionStatus, error: ErrorData | None, *, silent: bool = False) -> Plan:
+    def finish(self, status: ExecutionStatus, error: ErrorData | None, *, silent: bool = False) -> BatchResult:
         """The process is gone: end the running execution, which gets no result, and withdraw what is still open.
 
         Args:
@@ -335,7 +419,7 @@ class Intake:
         self._end(status, error, None, gone=True)
         return self._closed()
 
-    def leave(self, error: ErrorData | None = None) -> Plan:
+    def leave(self, error: ErrorData | None = None) -> BatchResult:
         """The process is gone, and no execution ends with it: usage that no result has reported counts.
 
         Args:
