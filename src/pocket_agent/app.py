@@ -44,12 +44,12 @@ from pocket_agent.observability.exposition import Exposition, ScrapeToken, appli
 from pocket_agent.policy import examine_confinement
 from pocket_agent.projects import Projects
 from pocket_agent.reload import Parts, Reloader
-from pocket_agent.server.admission import Admission
 from pocket_agent.server.auth import Authenticator, new_device
-from pocket_agent.server.device import Devices
+from pocket_agent.server.devices import Devices
 from pocket_agent.server.guard import Guard, Hosts
 from pocket_agent.server.handlers import Handlers
 from pocket_agent.server.http import Endpoint
+from pocket_agent.server.limits import Admission
 from pocket_agent.server.listener import Listeners, exporting, listening
 from pocket_agent.server.pairing import new_pairing
 from pocket_agent.session.agent import AgentContext

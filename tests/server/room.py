@@ -26,7 +26,7 @@ from pocket_agent.observability.catalogue import METRIC_LABEL_OVERFLOW
 from pocket_agent.projects import Projects
 from pocket_agent.server.auth import Authenticator, hash_token, new_token
 from pocket_agent.server.connection import Connection
-from pocket_agent.server.device import Devices
+from pocket_agent.server.devices import Devices
 from pocket_agent.server.handlers import Handlers
 from pocket_agent.server.http import Endpoint
 from pocket_agent.session.agent import AgentContext

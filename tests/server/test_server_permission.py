@@ -11,7 +11,7 @@ from pocket_agent.errors import ForbiddenError
 from pocket_agent.model import Device, Milliseconds, ProjectId
 from pocket_agent.protocol.requests import REQUESTS, Need
 from pocket_agent.server.auth import new_device
-from pocket_agent.server.permission import check_permission
+from pocket_agent.server.handlers import check_permission
 from tests.server.room import Room, Wire, until
 
 FULL = Device("d", "full", "h", Milliseconds(0))

@@ -16,8 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from pocket_agent.errors import UnauthorizedError, ValidationError
 from pocket_agent.model import Credential, Device, Milliseconds
-from pocket_agent.server.auth import hash_token, new_device, new_token
-from pocket_agent.server.cookie import read_cookies
+from pocket_agent.server.auth import hash_token, new_device, new_token, read_cookies
 from pocket_agent.server.pairing import new_pairing
 from pocket_agent.server.proof import Nonces, proven_by, read_key, signed_text
 from tests.server.room import Room, Wire

@@ -23,15 +23,13 @@ from pocket_agent.model import Credential, Device
 from pocket_agent.policy import Policy
 from pocket_agent.protocol.requests import RunningData
 from pocket_agent.server.answer import answer, refusal
-from pocket_agent.server.auth import Authenticator, hash_token, new_device, new_token
-from pocket_agent.server.cookie import end_cookie, set_cookie
-from pocket_agent.server.device import Devices
-from pocket_agent.server.origin import Origins
+from pocket_agent.server.audited_handler import record
+from pocket_agent.server.auth import Authenticator, end_cookie, hash_token, new_device, new_token, set_cookie
+from pocket_agent.server.devices import Devices
+from pocket_agent.server.limits import Throttle
 from pocket_agent.server.pairing import check_name, redeem
-from pocket_agent.server.peer import PEER, Peer
+from pocket_agent.server.peer import PEER, Origins, Peer
 from pocket_agent.server.proof import HEADER, KEY_HEADER, Nonces, proven_by, read_key, signed_text
-from pocket_agent.server.throttle import Throttle
-from pocket_agent.server.witness import record
 from pocket_agent.storage import Store
 
 _MAX_BODY: Final = 4096
@@ -67,7 +65,7 @@ class _Nothing(Struct, frozen=True):
     pass
 
 
-class DeviceData(Struct, frozen=True):
+class _SignedInDevice(Struct, frozen=True):
     """A device as its owner sees it; `projects` null means all."""
 
     id: str
@@ -79,7 +77,7 @@ class DeviceData(Struct, frozen=True):
 class _Paired(Struct, frozen=True, omit_defaults=True):
     """`bound`: the cookie counts only together with the browser's key."""
 
-    device: DeviceData
+    device: _SignedInDevice
     token: str | None = None
     bound: bool = False
 
@@ -91,7 +89,7 @@ class _Session(Struct, frozen=True, omit_defaults=True):
     from an older version, which opens no WebSocket.
     """
 
-    device: DeviceData
+    device: _SignedInDevice
     bound: bool = False
     enroll: Literal["required", "offered"] | None = None
     nonce: str | None = None
@@ -105,7 +103,7 @@ class _Ended(Struct, frozen=True, omit_defaults=True):
 
 
 class _Renewed(Struct, frozen=True, omit_defaults=True):
-    device: DeviceData
+    device: _SignedInDevice
     token: str | None = None
     withdrawn: int = 0
     running: list[RunningData] = []
@@ -333,5 +331,5 @@ async def _body(request: web.Request, kind: type[Body]) -> Body:
         raise InvalidMessageError(f"Not what is asked for: {error}.") from error
 
 
-def _view(device: Device) -> DeviceData:
-    return DeviceData(device.id, device.name, device.view_only, device.projects)
+def _view(device: Device) -> _SignedInDevice:
+    return _SignedInDevice(device.id, device.name, device.view_only, device.projects)

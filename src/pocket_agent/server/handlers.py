@@ -1,4 +1,4 @@
-"""What each request does: find the project, act, reply. A handler returns its reply or raises."""
+"""What each request does: check the device's permission, find the project, act, reply."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,7 +11,17 @@ import msgspec
 
 from pocket_agent.errors import ForbiddenError, ProjectNotFoundError, ValidationError
 from pocket_agent.hub import Hub
-from pocket_agent.model import Claim, Direction, Entry, ExecuteOptions, Milliseconds, Position, ProjectId, ProjectState
+from pocket_agent.model import (
+    Claim,
+    Device,
+    Direction,
+    Entry,
+    ExecuteOptions,
+    Milliseconds,
+    Position,
+    ProjectId,
+    ProjectState,
+)
 from pocket_agent.policy import Policy
 from pocket_agent.projects import Projects
 from pocket_agent.protocol import requests as message
@@ -25,6 +35,7 @@ from pocket_agent.protocol.requests import (
     MessageData,
     MessagesData,
     MessagesMetadata,
+    Need,
     PairingCancelledData,
     PathCompleteData,
     PathInspectData,
@@ -44,18 +55,89 @@ from pocket_agent.protocol.requests import (
 )
 from pocket_agent.server.answer import without_ids
 from pocket_agent.server.connection import Connection, Done
-from pocket_agent.server.device import Devices
-from pocket_agent.server.permission import (
-    check_limited_answer,
-    check_limited_mode,
-    check_permission,
-    limit_options,
-)
+from pocket_agent.server.devices import Devices
 from pocket_agent.session.project_log import live_draft
 from pocket_agent.session.session import Session
 from pocket_agent.session.state import State
 from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Store
+
+# ----------------------------------------------------------------------
+# What a device may ask for: everything, or only to watch, or only within some projects.
+
+LIMITED_MODES: Final = ("default", "plan")
+"""The permission modes in which a device that is limited to some projects may have an agent work."""
+_UNLIMITED_OPTIONS: Final = (
+    "allowed_tools",
+    "mcp_config",
+    "add_dirs",
+    "append_system_prompt",
+    "dangerously_skip_permissions",
+)
+"""Options with which a prompt runs programs without an approval, or leaves its project."""
+
+
+def check_permission(device: Device, need: Need) -> None:
+    """Refuse a request that is not for this device; which projects it may name is checked elsewhere.
+
+    Raises:
+        ForbiddenError: the device may only watch, or only see some projects.
+    """
+    if device.view_only and need in {Need.ACT, Need.OWN}:
+        raise ForbiddenError("This device may only watch.")
+    if device.projects is not None and need in {Need.OVERVIEW, Need.OWN}:
+        raise ForbiddenError("This device may only see some projects; this concerns the whole server.")
+
+
+def limit_options(device: Device, options: ExecuteOptions, inherited: str | None) -> ExecuteOptions:
+    """The options of a prompt, held to what a device that is limited to some projects may choose.
+
+    Args:
+        device: gives the prompt.
+        options: as it chose them.
+        inherited: the permission mode that holds without a choice. It may be one that another device chose for
+            the project, so the prompt of a limited device names its own.
+
+    Raises:
+        ForbiddenError: it chose something that takes questions away, or leaves the project.
+    """
+    if device.projects is None:
+        return options
+    chosen = [name for name in _UNLIMITED_OPTIONS if getattr(options, name)]
+    if chosen:
+        raise ForbiddenError(f"A device that is limited to some projects may not choose {', '.join(chosen)}.")
+    if options.permission_mode is not None:
+        check_limited_mode(device, options.permission_mode)
+        return options
+    mode = inherited if inherited in LIMITED_MODES else LIMITED_MODES[0]
+    return msgspec.structs.replace(options, permission_mode=mode)
+
+
+def check_limited_mode(device: Device, mode: str) -> None:
+    """Refuse a permission mode beyond those of `LIMITED_MODES` to a device that is limited to some projects.
+
+    Raises:
+        ForbiddenError: it is one.
+    """
+    if device.projects is not None and mode not in LIMITED_MODES:
+        raise ForbiddenError(
+            f"A device that is limited to some projects may only choose the modes {' and '.join(LIMITED_MODES)}."
+        )
+
+
+def check_limited_answer(device: Device, *, changed: bool, remembered: bool) -> None:
+    """Refuse answers that do more than allow or deny what the agent asked for, to a limited device.
+
+    Raises:
+        ForbiddenError: it changes the input, or has the answer remembered.
+    """
+    if device.projects is not None and (changed or remembered):
+        what = "change what an agent asked for" if changed else "have an answer remembered"
+        raise ForbiddenError(f"A device that is limited to some projects may not {what}; allow it once, or deny it.")
+
+
+# ----------------------------------------------------------------------
+# What each request does: find the project, act, reply. A handler returns its reply or raises.
 
 _PAGE_BYTES: Final = 8 * 1024 * 1024
 """The largest page of history, so that one request cannot fill the memory; `has_more` tells the rest."""

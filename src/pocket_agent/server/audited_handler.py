@@ -11,7 +11,7 @@ from pocket_agent.server.connection import Connection, Done, Handler
 from pocket_agent.server.peer import Peer
 
 
-class Witness:
+class AuditedHandler:
     """A `Handler` that lets another one answer, and notes what came of it.
 
     Args:
@@ -35,7 +35,7 @@ class Witness:
             self._note(connection, frame, error.code, None)
             raise
 
-        async def witnessed() -> Done | None:
+        async def audited() -> Done | None:
             code, done = InternalError.code, None
             try:
                 done = await act()
@@ -47,7 +47,7 @@ class Witness:
                 self._note(connection, frame, code, done)
             return done
 
-        return witnessed
+        return audited
 
     def left(self, project_id: ProjectId) -> None:
         """As the other one does."""
