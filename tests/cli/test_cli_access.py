@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pocket_agent.cli.access import find_access
-from pocket_agent.cli.chat.local import listener_check
+from pocket_agent.cli.access import find_access, listener_check
 from pocket_agent.client import Client, UnreachableError
 from pocket_agent.errors import ConfigurationError
 from pocket_agent.settings import LoadedSettings, load_settings

@@ -1,13 +1,117 @@
-"""What a line typed into the terminal means."""
+"""What a line typed into the terminal means, and which project it is for."""
 
+import os
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Final
 
-from pocket_agent.cli.chat.place import inspect_new
-from pocket_agent.cli.chat.plain import one_line
-from pocket_agent.cli.chat.transcript import Transcript
+from pocket_agent.cli.chat.transcript import Transcript, one_line
 from pocket_agent.client import Client
 from pocket_agent.errors import ProjectNotFoundError, ValidationError
+from pocket_agent.protocol.push import ProjectStateData
+from pocket_agent.protocol.requests import PathInspectData
+
+# ----------------------------------------------------------------------
+# Which project to talk in.
+
+PATH_MAX: Final = 4096
+"""Linux's limit on the length of a path: a path is shown whole, or it cannot be copied."""
+
+Ask = Callable[[str], Awaitable[str]]
+"""Asks a person a question and returns the answer."""
+
+
+def find(projects: list[ProjectStateData], path: str) -> ProjectStateData | None:
+    """The project in the directory `path`, or the one with that id or name."""
+    real = os.path.realpath(path)
+    for project in projects:
+        if os.path.realpath(project.path) == real:
+            return project
+    named = [project for project in projects if path in {project.id, project.name}]
+    return named[0] if len(named) == 1 else None
+
+
+def absolute(path: str) -> str:
+    """`path` from the root, symlinks left as they are."""
+    return str(Path(path).absolute())
+
+
+async def settle(client: Client, path: str) -> ProjectStateData:
+    """The project at `path`, made one if it is none, without asking."""
+    found = find(await client.projects(), path)
+    return found if found is not None else await client.create_project(absolute(path))
+
+
+async def choose(client: Client, path: str | None, ask: Ask, say: Callable[[str], None]) -> ProjectStateData:
+    """Let a person pick a project, or make one.
+
+    Raises:
+        ProjectNotFoundError: they did not want any.
+    """
+    projects = await client.projects()
+    here = absolute(path or ".")
+    found = find(projects, path or here)
+    if found is not None:
+        return found
+    if path is not None or not projects:
+        # Not part of the question: the terminal would break the path at its width, and a user could not copy it.
+        say(f"{one_line(here, PATH_MAX)} is no project yet.")
+        shown = await inspect_new(client, here, say)
+        return await make(client, here, "Make it one? [y/n] ", ask, shown.hash)
+    return await pick(client, projects, here, ask, say)
+
+
+async def pick(
+    client: Client, projects: list[ProjectStateData], here: str, ask: Ask, say: Callable[[str], None]
+) -> ProjectStateData:
+    """Let a person pick one of `projects` by its number, or make one of the directory `here`.
+
+    Raises:
+        ProjectNotFoundError: they did not want any.
+    """
+    for number, project in enumerate(projects, 1):
+        say(f"{number:>3}  {one_line(project.name, 40)}  {one_line(project.path, PATH_MAX)}  {project.state}")
+    say(f"  n  make a project of {one_line(here, PATH_MAX)}")
+    answer = (await ask("Which one? ")).strip().lower()
+    if answer == "n":
+        shown = await inspect_new(client, here, say)
+        if shown.claims:
+            return await make(client, here, "Make it a project all the same? [y/n] ", ask, shown.hash)
+        return await client.create_project(here, shown=shown.hash or None)
+    if answer.isdecimal() and 1 <= int(answer) <= len(projects):
+        return projects[int(answer) - 1]
+    raise ProjectNotFoundError("No project was chosen.")
+
+
+async def inspect_new(client: Client, here: str, say: Callable[[str], None]) -> PathInspectData:
+    """Show what a directory has the CLI do without asking and nobody has accepted for it; returns all that it does."""
+    found = await client.inspect_all(here)
+    new = found.claims[: found.new] if found.project_id is not None else found.claims
+    if new:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(str(claim.kind) for claim in new).items())
+        what = "new or changed settings" if found.project_id is not None else "settings"
+        say(f"{one_line(here, PATH_MAX)} has {what} of its own, which the CLI follows without asking ({kinds}):")
+    for claim in new:
+        # Whole: what is cut off could be what matters.
+        say(f"  {one_line(claim.file, 4096)}: {claim.kind} {one_line(claim.text, len(claim.text) * 10)}")
+    return found
+
+
+async def make(client: Client, here: str, question: str, ask: Ask, shown: str) -> ProjectStateData:
+    """Make a directory a project if a person wants that, with the settings that have the hash `shown`.
+
+    Raises:
+        ProjectNotFoundError: they did not.
+    """
+    answer = await ask(question)
+    if answer.strip().lower() not in {"y", "yes"}:
+        raise ProjectNotFoundError("No project was chosen.")
+    return await client.create_project(here, shown=shown or None)
+
+
+# ----------------------------------------------------------------------
+# What a line typed into the terminal means.
 
 HELP: Final = """\
 Type a prompt and press Enter; while the agent works it waits in the queue.
