@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from pocket_agent import __version__
-from pocket_agent.audit.audit_log import AuditLog, FileAuditLog, NoAuditLog, audit_path
-from pocket_agent.audit.audit_observer import AuditObserver
+from pocket_agent.audit.audit_log import AuditLog, AuditObserver, FileAuditLog, NoAuditLog, audit_path
 from pocket_agent.claude.command_line import build_environment, select_environment
 from pocket_agent.claude.confinement import Confinement, raise_open_files
 from pocket_agent.claude.installation import Installer

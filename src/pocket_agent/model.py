@@ -486,7 +486,7 @@ class ProcessRecord(msgspec.Struct, frozen=True):
     claims: str = ""
 
 
-class Session(msgspec.Struct, frozen=True):
+class SessionRecord(msgspec.Struct, frozen=True):
     """A conversation of the CLI in a project that can be resumed."""
 
     id: str

@@ -22,7 +22,7 @@ from pocket_agent.errors import (
     ResourceLimitError,
 )
 from pocket_agent.events import Observer, ProjectCreated, ProjectDeleted, ProjectFaulted, StorageFailed
-from pocket_agent.hub import Channel, Frame, Hub
+from pocket_agent.hub import Channel, Hub, WireFrame
 from pocket_agent.model import Entry, Milliseconds, Project, ProjectId, ProjectState, Trust
 from pocket_agent.protocol.frame import encode_data, encode_frame, websocket_frame
 from pocket_agent.protocol.push import ProjectDeletedData
@@ -341,4 +341,4 @@ class Projects:
 
     def _broadcast(self, kind: str, data: bytes, project_id: ProjectId) -> None:
         frame = websocket_frame(encode_frame(kind, data, now(), project_id=project_id))
-        self._hub.broadcast(project_id, Frame(frame, None, kind))
+        self._hub.broadcast(project_id, WireFrame(frame, None, kind))

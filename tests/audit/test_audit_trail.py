@@ -9,8 +9,7 @@ import pytest
 
 from pocket_agent import events
 from pocket_agent.audit import audit_log as trail_module
-from pocket_agent.audit.audit_log import EMPTY, AuditRecord, FileAuditLog, Head, NoAuditLog, append
-from pocket_agent.audit.audit_observer import AuditObserver
+from pocket_agent.audit.audit_log import EMPTY, AuditObserver, AuditRecord, FileAuditLog, Head, NoAuditLog, append
 from pocket_agent.audit.verification import verify
 from pocket_agent.errors import FileOperationError
 from pocket_agent.events import AuditFailed

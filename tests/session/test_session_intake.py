@@ -23,7 +23,7 @@ from pocket_agent.model import (
     Project,
     ProjectId,
     ProjectState,
-    Session,
+    SessionRecord,
     Work,
 )
 from pocket_agent.protocol.push import ErrorData
@@ -41,7 +41,7 @@ def intake(
     project: Project | None = None,
     execution: Execution | None = None,
     approvals: tuple[Approval, ...] = (),
-    session: Session | None = None,
+    session: SessionRecord | None = None,
     last: Execution | None = None,
     account: Account | None = None,
     verdict: ExecutionStatus | None = None,
@@ -175,7 +175,7 @@ def test_init_opens_a_conversation_named_after_its_prompt() -> None:
 
 
 def test_a_known_conversation_keeps_its_title_and_birth() -> None:
-    known = Session(SESSION, ProjectId("p-1"), Milliseconds(1), Milliseconds(2), "old title")
+    known = SessionRecord(SESSION, ProjectId("p-1"), Milliseconds(1), Milliseconds(2), "old title")
     plan = take(
         line(type="system", subtype="init", session_id=SESSION),
         session=known,

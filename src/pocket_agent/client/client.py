@@ -32,10 +32,10 @@ from pocket_agent.client.subscription import (
 from pocket_agent.client.websocket_client import (
     MESSAGE_TOO_BIG,
     POLICY_VIOLATION,
-    Address,
     Backoff,
-    Connection,
+    ClientConnection,
     Frame,
+    ServerAddress,
     tls_context,
 )
 from pocket_agent.errors import ForbiddenError, PocketAgentError, UnauthorizedError, ValidationError
@@ -387,7 +387,7 @@ class Client(Calls):
         Raises:
             UnreachableError: the certificate file cannot be read.
         """
-        self._address = Address(
+        self._address = ServerAddress(
             url=url,
             token=token,
             tls=tls_context(ssl),
@@ -400,7 +400,7 @@ class Client(Calls):
         self._on_status = on_status
         self._on_push = on_push
         self._streams: dict[str, Subscription] = {}
-        self._connection: Connection | None = None
+        self._connection: ClientConnection | None = None
         self._failure: PocketAgentError | None = None
         self._changed = asyncio.Event()
         self._closing = False
@@ -419,7 +419,7 @@ class Client(Calls):
         """
         session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
         try:
-            connection = await Connection.open(session, self._address)
+            connection = await ClientConnection.open(session, self._address)
         except BaseException:
             await session.close()
             raise
@@ -515,7 +515,7 @@ class Client(Calls):
         """
         return Subscription(self, project_id, since, max_frames=max_frames, max_bytes=max_bytes)
 
-    async def connected(self) -> Connection:
+    async def connected(self) -> ClientConnection:
         """The open connection, as soon as there is one.
 
         Raises:
@@ -544,8 +544,8 @@ class Client(Calls):
         """Seconds to wait before attempt number `attempt` of something that failed."""
         return self._backoff.delay(attempt)
 
-    async def _run(self, session: aiohttp.ClientSession, first: Connection) -> None:
-        connection: Connection | None = first
+    async def _run(self, session: aiohttp.ClientSession, first: ClientConnection) -> None:
+        connection: ClientConnection | None = first
         attempt = 0
         while connection is not None:
             reason = await self._serve(connection)
@@ -557,7 +557,7 @@ class Client(Calls):
             attempt = 0 if connection.proved else attempt + 1
             connection = await self._reconnect(session, reason, attempt)
 
-    async def _serve(self, connection: Connection) -> PocketAgentError:
+    async def _serve(self, connection: ClientConnection) -> PocketAgentError:
         """Hand out frames until the connection ends; says why it did."""
         violation: ProtocolViolationError | None = None
         try:
@@ -571,7 +571,7 @@ class Client(Calls):
             await connection.close()
         return violation or reason
 
-    async def _dispatch(self, connection: Connection, frame: Frame) -> None:
+    async def _dispatch(self, connection: ClientConnection, frame: Frame) -> None:
         if frame.request_id is not None and frame.offset is None:
             return  # a reply; whoever waits for it has it
         stream = self._streams.get(frame.project_id) if frame.project_id is not None else None
@@ -583,13 +583,13 @@ class Client(Calls):
 
     async def _reconnect(
         self, session: aiohttp.ClientSession, reason: PocketAgentError, attempt: int
-    ) -> Connection | None:
+    ) -> ClientConnection | None:
         while True:
             wait = self._backoff.delay(attempt)
             self._tell(Status(False, reason.message, attempt, wait))
             await asyncio.sleep(wait)
             try:
-                connection = await Connection.open(session, self._address)
+                connection = await ClientConnection.open(session, self._address)
             except (UnauthorizedError, ForbiddenError, CertificateError) as error:
                 self._give_up(error)
                 return None
@@ -600,7 +600,7 @@ class Client(Calls):
                 self._online(connection)
                 return connection
 
-    def _online(self, connection: Connection) -> None:
+    def _online(self, connection: ClientConnection) -> None:
         self._connection = connection
         self._changed.set()
         self._tell(Status(True))
@@ -625,7 +625,7 @@ class Client(Calls):
             self._on_status(status)
 
 
-async def _leave(connection: Connection, project_id: str) -> None:
+async def _leave(connection: ClientConnection, project_id: str) -> None:
     """Leave a project. Nobody waits for the reply: what comes before it is not routed to anybody."""
     with contextlib.suppress(ConnectionLostError):
         await connection.send("project_leave", {"project_id": project_id}, request_id=f"leave {project_id}")

@@ -21,7 +21,7 @@ from pocket_agent.model import (
     ModelUsage,
     Project,
     ProjectState,
-    Session,
+    SessionRecord,
     Spending,
     Work,
 )
@@ -53,7 +53,7 @@ class Snapshot:
     project: Project
     execution: Execution | None
     approvals: Mapping[ApprovalId, Approval]
-    session: Session | None
+    session: SessionRecord | None
     last: Execution | None
     account: Account
     verdict: ExecutionStatus | None
@@ -97,7 +97,7 @@ class BatchResult:
     partial: list[tuple[str, str]] = field(default_factory=list)
     answers: list[CliMessage] = field(default_factory=list)
     refusals: list[bytes] = field(default_factory=list)
-    session: Session | None = None
+    session: SessionRecord | None = None
     running: Execution | None = None
     finished: Execution | None = None
     earlier: Execution | None = None
@@ -267,7 +267,7 @@ class Intake:
         if known is None or known.id != session_id:
             prompt = present.execution.prompt if present.execution is not None else ""
             title = " ".join(prompt.split())[:TITLE_CHARACTERS]
-            known = Session(session_id, present.project.id, self._at, self._at, title)
+            known = SessionRecord(session_id, present.project.id, self._at, self._at, title)
         self.plan.session = msgspec.structs.replace(known, last_active=self._at)
         if session_id != present.project.session_id or present.project.fork:
             self.plan.project.update(session_id=session_id, fork=False)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from pocket_agent.events import EpochRenewed, Observer, StorageCommitted
-from pocket_agent.hub import Channel, Frame
+from pocket_agent.hub import Channel, WireFrame
 from pocket_agent.model import (
     Approval,
     Direction,
@@ -19,7 +19,7 @@ from pocket_agent.model import (
     Milliseconds,
     ProcessRecord,
     Project,
-    Session,
+    SessionRecord,
     Spending,
     Trust,
 )
@@ -74,7 +74,7 @@ class Write(msgspec.Struct, frozen=True):
     approvals: tuple[Approval, ...] = ()
     process: ProcessRecord | None = None
     ended_process: str | None = None
-    sessions: tuple[Session, ...] = ()
+    sessions: tuple[SessionRecord, ...] = ()
     spent: tuple[Spending, ...] = ()
     context: ExecutionContext | None = None
     admits: Execution | None = None
@@ -121,7 +121,7 @@ class ProjectLog:
         async with self._turn:
             at = Milliseconds(max(now(), self._last))
             entries: list[Entry] = []
-            frames: list[Frame] = []
+            frames: list[WireFrame] = []
             offset = self.project.head
             for draft in step.drafts:
                 if draft.direction is None:
@@ -130,7 +130,7 @@ class ProjectLog:
                 offset += 1
                 entry = Entry(offset, at, draft.direction, draft.type, draft.data)
                 entries.append(entry)
-                frames.append(Frame(entry_frame(self.project.id, entry), offset, entry.type))
+                frames.append(WireFrame(entry_frame(self.project.id, entry), offset, entry.type))
             changes = {**step.project, "head": offset}
             if entries:
                 changes["last_active"] = at
@@ -192,6 +192,6 @@ class ProjectLog:
             self.project, max_entries=max_entries, max_bytes=max_bytes, older_than=older_than, moved=moved
         )
 
-    def _live(self, draft: Draft, at: Milliseconds) -> Frame:
+    def _live(self, draft: Draft, at: Milliseconds) -> WireFrame:
         payload = encode_frame(draft.type, draft.data, at, project_id=self.project.id)
-        return Frame(websocket_frame(payload), None, draft.type)
+        return WireFrame(websocket_frame(payload), None, draft.type)

@@ -25,11 +25,8 @@ from pocket_agent.model import (
     Project,
     ProjectState,
     QueueHold,
-    Session,
+    SessionRecord,
     Work,
-)
-from pocket_agent.model import (
-    Session as Conversation,
 )
 from pocket_agent.protocol.frame import encode_data, timestamp
 from pocket_agent.protocol.push import (
@@ -206,7 +203,7 @@ def approval_requested_data(approval: Approval, request: PermissionRequest) -> A
     )
 
 
-def session_data(value: Session, *, current: bool) -> SessionData:
+def session_data(value: SessionRecord, *, current: bool) -> SessionData:
     """A conversation in `session_list`."""
     return SessionData(
         session_id=value.id,
@@ -363,7 +360,7 @@ class State:
     last: Execution | None = None
     account: Account = field(default_factory=Account)
     approvals: dict[ApprovalId, Approval] = field(default_factory=dict)
-    conversation: Conversation | None = None
+    conversation: SessionRecord | None = None
     accepted: frozenset[str] | None = None
     partial: Partial = field(default_factory=Partial)
     verdict: ExecutionStatus | None = None

@@ -29,7 +29,7 @@ from pocket_agent.model import (
     ProcessRecord,
     Project,
     ProjectId,
-    Session,
+    SessionRecord,
     Spending,
     Trust,
 )
@@ -77,7 +77,7 @@ class Change(msgspec.Struct, frozen=True):
     approvals: tuple[Approval, ...] = ()
     process: ProcessRecord | None = None
     ended_process: str | None = None
-    sessions: tuple[Session, ...] = ()
+    sessions: tuple[SessionRecord, ...] = ()
     spent: tuple[Spending, ...] = ()
     admits: Execution | None = None
     trust: Trust | None = None
@@ -125,7 +125,7 @@ class Change(msgspec.Struct, frozen=True):
 
     def _check_owner(self, connection: sqlite3.Connection) -> None:
         """A part of a project that was deleted would stay for ever: nothing would sweep it."""
-        parts: tuple[Execution | Approval | Session, ...]
+        parts: tuple[Execution | Approval | SessionRecord, ...]
         parts = (*self.executions, *self.approvals, *self.sessions)
         owners = {part.project_id for part in parts}
         owners |= {part.project_id for part in (self.process, self.trust) if part is not None}
@@ -261,14 +261,14 @@ class Query:
         """What was accepted of the project's own settings; None for a project of a version that did not note it."""
         return await self._first(tables.TRUST, "WHERE project_id = ?", project_id)
 
-    async def sessions(self, project_id: ProjectId, limit: int = 100) -> list[Session]:
+    async def sessions(self, project_id: ProjectId, limit: int = 100) -> list[SessionRecord]:
         """A project's sessions, the last used first; at most `limit` (at least 1)."""
         where = "WHERE project_id = ? ORDER BY last_active DESC, rowid DESC LIMIT ?"
         return await self._reader.submit(
             lambda connection: tables.SESSION.find(connection, where, project_id, max(limit, 1))
         )
 
-    async def session(self, project_id: ProjectId, session_id: str) -> Session | None:
+    async def session(self, project_id: ProjectId, session_id: str) -> SessionRecord | None:
         """The session of this id in this project."""
         return await self._first(tables.SESSION, "WHERE project_id = ? AND id = ?", project_id, session_id)
 

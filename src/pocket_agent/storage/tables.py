@@ -29,7 +29,7 @@ from pocket_agent.model import (
     ProjectId,
     ProjectState,
     QueueHold,
-    Session,
+    SessionRecord,
     Spending,
     StopRequest,
     Trust,
@@ -184,7 +184,9 @@ PROCESS: Final = Table(
     fixed=frozenset({"id", "project_id", "started_at"}),
     codecs={"account": (msgspec.json.encode, msgspec.json.Decoder(Account).decode)},
 )
-SESSION: Final = Table("session", Session, key="project_id, id", fixed=frozenset({"id", "project_id", "created_at"}))
+SESSION: Final = Table(
+    "session", SessionRecord, key="project_id, id", fixed=frozenset({"id", "project_id", "created_at"})
+)
 TRUST: Final = Table(
     "trust",
     Trust,
