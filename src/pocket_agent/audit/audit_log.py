@@ -22,7 +22,7 @@ from pocket_agent.events import AuditFailed, Event, Observer
 from pocket_agent.supervision import supervise
 
 # ----------------------------------------------------------------------
-# The audit log: what changed, who changed it, and what was refused; a hash chain that `verify` checks.
+# Records, their chain, and the file.
 
 MAX_LINE: Final = 32_768
 """More bytes than the longest line has, so that no request makes a long one."""
@@ -468,7 +468,7 @@ def timestamp() -> str:
 
 
 # ----------------------------------------------------------------------
-# Writes events of the core to the audit log: logins, refused ones, starts and stops.
+# Events of the core as records: logins, refused logins, starts and stops.
 
 _CODES: Final = {
     "unauthorized": "UNAUTHORIZED",

@@ -22,7 +22,7 @@ from pocket_agent.errors import ExecutionFailedError
 from pocket_agent.settings import AgentLimitSettings
 
 # ----------------------------------------------------------------------
-# What an agent may use of the machine: limits of the kernel, or a scope of systemd around it.
+# Limits of memory, processes and processor time: by the kernel, or by a scope of systemd.
 #
 # The server raises its own limit of open files; agents get the one that the server was started with, since programs
 # that use select(2), or close every descriptor up to the limit, fail or slow down with a higher one.
@@ -96,14 +96,14 @@ def _limits(limits: AgentLimitSettings) -> Iterator[tuple[int, int]]:
 
 
 # ----------------------------------------------------------------------
-# What an agent can see of the machine: a mount namespace around it, made by bubblewrap (bwrap(1)).
+# The mount namespace of an agent, made by bubblewrap (bwrap(1)).
 #
 # An agent is started as `bwrap ... -- sh -c CHECK sh claude ...`. bwrap stays as the parent of the CLI, reports
 # the CLI's pid on a descriptor and passes on its exit status. The pid namespace stays the server's, so that
-# pids, process groups and environments mean the same inside and outside, and nothing ends with the parent
+# pids, process groups and environments mean the same inside and outside. The agent does not end with its parent
 # (no --die-with-parent): the next server adopts the CLI by its pid.
 #
-# The user namespace is what keeps the agent from the server's memory and from mounts that were hidden:
+# The user namespace keeps the agent from the server's memory and from mounts that were hidden:
 # /proc/PID/{root,cwd,fd,environ,mem} of a process outside it needs CAP_SYS_PTRACE there (ptrace(2)), and in a
 # user namespace of its own an agent cannot undo mounts that came from ours (mount_namespaces(7)).
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from io import FileIO
 
 # ----------------------------------------------------------------------
-# Finds the Claude Code CLI and its version, and notices when it was replaced or does not answer.
+# The program and its version.
 
 MINIMUM_VERSION: Final = (2, 1, 100)
 """The oldest version that was tried with this server.
@@ -344,7 +344,7 @@ def _name_of(code: int) -> str:
 
 
 # ----------------------------------------------------------------------
-# Whether somebody is logged in to the CLI.
+# The login of the CLI.
 
 _SECONDS: Final = 10.0
 

@@ -33,7 +33,7 @@ from pocket_agent.errors import (
 from pocket_agent.settings import AgentLimitSettings
 
 # ----------------------------------------------------------------------
-# The directory that a process starts in: the one that was allowed, whatever its path leads to meanwhile.
+# The directory that a process starts in: the one that was allowed, even when its path leads elsewhere by then.
 
 _DESCRIPTORS: Final = Path("/proc/self/fd")
 
@@ -75,7 +75,7 @@ def is_replaced(path: Path) -> bool:
 
 
 # ----------------------------------------------------------------------
-# CLI processes: started, adopted by a later server, interrupted, ended together with their children.
+# Starting, adopting and ending a process.
 
 _POLL_SECONDS: Final = 0.05
 _SCAN_SECONDS: Final = (0.005, 0.05)

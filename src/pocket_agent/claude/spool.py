@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from asyncinotify import Inotify
 
 # ----------------------------------------------------------------------
-# Tells when files of a folder grow: inotify on Linux, polling where that cannot be had.
+# Notification when a spool grows: inotify on Linux, polling elsewhere and where inotify is not available.
 #
 # One inotify instance serves all spools of a server, with one watch for each folder.
 
@@ -137,7 +137,7 @@ class SpoolWatcher:
 
 
 # ----------------------------------------------------------------------
-# The writing end of a CLI process's input FIFO: whole lines, in order, without blocking.
+# The writing end of the input FIFO: whole lines, in order, without blocking.
 
 _PIPE_BYTES: Final = 1024 * 1024
 """Linux lets any user have pipes of up to fs.pipe-max-size, 1 MiB by default (pipe(7))."""
@@ -271,10 +271,10 @@ def _open(spool: "Spool", pid: int | None) -> int:
 
 
 # ----------------------------------------------------------------------
-# The spool of one CLI process: its output as a file, its input as a FIFO.
+# The files of a spool, and the reader of its output.
 #
-# The process writes to an ordinary file and holds its own input open, so it neither notices nor cares
-# when the server dies; a new server goes on reading where the old one stopped.
+# The process writes to an ordinary file and holds its own input open, so it does not notice when the server
+# dies. A new server goes on reading where the old one stopped.
 
 _PRIVATE_FILE: Final = 0o600
 _PRIVATE_FOLDER: Final = 0o700

@@ -12,7 +12,7 @@ import msgspec
 from pocket_agent.model import HoldReason, ModelUsage
 
 # ----------------------------------------------------------------------
-# Bytes of the CLI's output to bounded lines, with the place of each in the stream.
+# Bytes to bounded lines, with the place of each in the stream.
 
 _NEWLINE: Final = b"\n"
 
@@ -119,9 +119,9 @@ class LineFramer:
 
 
 # ----------------------------------------------------------------------
-# The parts of a line that tell of models and tools: what the API's messages hold, as far as it is needed.
+# The parts of a line that are about models and tools: the fields of the API's messages that are needed here.
 #
-# Everything else in them is skipped: texts, inputs and outputs of tools are never made into objects.
+# Other fields are skipped: texts, inputs and outputs of tools are never made into objects.
 
 _DELTAS: Final = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "input_json"}
 
@@ -248,7 +248,7 @@ class PromptOutcome(msgspec.Struct, frozen=True, gc=False):
 
 
 # ----------------------------------------------------------------------
-# A peek into a line of the CLI: the few fields that the server needs, and whether it is JSON at all.
+# A peek into a line: the few fields that the server needs, and whether it is JSON at all.
 #
 # The line itself is passed on byte for byte, so it has to be valid as a whole: msgspec checks the
 # syntax of what it skips but not its UTF-8, which is therefore checked here. msgspec refuses escaped
@@ -554,10 +554,10 @@ def _garbage(line: bytes, reason: str) -> CliMessage:
 
 
 # ----------------------------------------------------------------------
-# What the CLI says of tokens and dollars, as values of the server: pure, and proof against any figures.
+# Tokens and dollars of the CLI as values of the server.
 #
-# A figure that cannot be one (negative, not finite, a text, beyond all bounds) counts as 0: what was used
-# may be told too low by a broken line, but sums never go backwards and never overflow.
+# A number that is negative, not finite, a text or beyond all bounds counts as 0: a broken line may make usage too
+# low, but sums never decrease and never overflow.
 
 MAX_TOKENS: Final = 10**12
 MAX_COST_USD: Final = 1e6

@@ -18,7 +18,7 @@ from pocket_agent.storage import connection_beside, devices
 from pocket_agent.storage.database import database_path, lock_owner
 
 # ----------------------------------------------------------------------
-# The server of this machine's own user: where it listens, and a token for it.
+# The server of this user on this machine: where it listens, and a token for it.
 
 _TOKEN_FILE: Final = "chat.token"  # noqa: S105 - a file name
 _DEVICE: Final = "terminal"
@@ -120,7 +120,7 @@ def _new_token(loaded: LoadedSettings) -> str:
 
 
 # ----------------------------------------------------------------------
-# The server that a client command talks to: its address, the certificate to trust, and a token for it.
+# The server that flags, environment or settings name.
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def end_cookie(response: web.StreamResponse, instance: str, peer: Peer) -> None:
 
 
 # ----------------------------------------------------------------------
-# Who may come in: a device with a token, which a program sends as a header and a browser as a cookie.
+# The device of a request, by its token or cookie.
 
 _TOKEN_BYTES: Final = 32  # 256 bits
 _TOKEN_PREFIX: Final = "pa_"  # noqa: S105 - lets people and secret scanners recognise a token

@@ -32,7 +32,7 @@ from pocket_agent.session.project_log import now
 from pocket_agent.settings import CurrentSettings
 
 # ----------------------------------------------------------------------
-# Figures that a connection asked for again and again.
+# Statistics that a connection requested at an interval.
 
 
 class Feed:
@@ -60,7 +60,7 @@ class Feed:
 
 
 # ----------------------------------------------------------------------
-# One WebSocket connection: reads requests, writes frames, never waits for a client that does not read.
+# The connection.
 
 CLOSE_GOING_AWAY: Final = 1001
 CLOSE_POLICY: Final = 1008

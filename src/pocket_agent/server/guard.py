@@ -21,7 +21,7 @@ from pocket_agent.server.peer import PEER, Peer, Proxies, parse_address, source_
 from pocket_agent.settings import CurrentSettings, is_loopback
 
 # ----------------------------------------------------------------------
-# Probes: whoever wants to know whether clients get in, without a token and without being one.
+# Probes: programs that check without a token whether clients can connect.
 
 MOST: Final = 8
 """Probes at a time."""
@@ -70,7 +70,7 @@ class Probes:
 
 
 # ----------------------------------------------------------------------
-# What every request passes, whatever it asks for: where it comes from, under which name, and how many there were.
+# The checks of every request: its source, its host name, and the number of requests before it.
 
 _MISDIRECTED: Final = 421
 """The request is for another host than this server (RFC 9110, section 15.5.20)."""

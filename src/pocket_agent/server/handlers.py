@@ -63,7 +63,7 @@ from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Store
 
 # ----------------------------------------------------------------------
-# What a device may ask for: everything, or only to watch, or only within some projects.
+# Permissions: a device may do everything, or only watch, or only within some projects.
 
 LIMITED_MODES: Final = ("default", "plan")
 """The permission modes in which a device that is limited to some projects may have an agent work."""
@@ -137,7 +137,7 @@ def check_limited_answer(device: Device, *, changed: bool, remembered: bool) -> 
 
 
 # ----------------------------------------------------------------------
-# What each request does: find the project, act, reply. A handler returns its reply or raises.
+# The handlers: each returns its reply or raises.
 
 _PAGE_BYTES: Final = 8 * 1024 * 1024
 """The largest page of history, so that one request cannot fill the memory; `has_more` tells the rest."""

@@ -12,7 +12,7 @@ from pocket_agent.server.peer import Networks, source_of
 from pocket_agent.settings import CurrentSettings, connections_for
 
 # ----------------------------------------------------------------------
-# Token buckets: so much at once, then so much a second.
+# Token buckets: a burst at once, then a rate per second.
 
 _MAX_BUCKETS: Final = 10_000
 
@@ -102,7 +102,7 @@ class Buckets:
 
 
 # ----------------------------------------------------------------------
-# Failed attempts to get in: whoever fails often waits, twice as long each time, and nobody else does.
+# Failed attempts to connect: an address that fails often waits twice as long each time; no other address waits.
 
 _FREE_FAILURES: Final = 5
 _FIRST_SECONDS: Final = 1.0
@@ -169,7 +169,7 @@ class Throttle:
 
 
 # ----------------------------------------------------------------------
-# How many messages one device may send, and how large they may be in all.
+# Messages of one device: their number, and their size in all.
 
 _MESSAGE_BURST_SECONDS: Final = 5.0
 
@@ -226,7 +226,7 @@ class Quotas:
 
 
 # ----------------------------------------------------------------------
-# How many connections and requests there may be from one address, before anything is known of who it is.
+# Connections and requests from one address, before its device is known.
 
 _REQUEST_BURST_SECONDS: Final = 10.0
 _SPARE_CONNECTIONS: Final = 256

@@ -18,7 +18,7 @@ from markdown_it.token import Token
 from pocket_agent import __version__
 
 # ----------------------------------------------------------------------
-# The web client: its built files, served from memory, and the page that says where there are none.
+# The web client: its built files, served from memory, and the page that is shown when there are none.
 
 BUILD: Final = Path(__file__).resolve().parents[1] / "web"
 """Where `scripts/web` and the build of a package put the client."""
@@ -167,10 +167,10 @@ def _chosen(accepted: str, bodies: Mapping[str, bytes]) -> str:
 
 
 # ----------------------------------------------------------------------
-# The runbooks of docs/runbooks as pages: what an alert links to, read on a phone in the middle of the night.
+# The runbooks of docs/runbooks as pages, which alerts link to.
 #
-# They ask for no token: the text is public and the same on every server, tells nothing of this one, and who is
-# woken by an alert may hold a device that was never let in.
+# They require no token: the text is public, the same on every server and reveals nothing of this one, and the
+# operator on call may have a device that is not paired.
 
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
 _PLACE: Final = "/docs/runbooks"

@@ -54,7 +54,7 @@ class Networks:
 
 
 # ----------------------------------------------------------------------
-# Who is at the other end of an HTTP request, and under which name it reached the server.
+# The peer of an HTTP request, and the host name by which it reached the server.
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ PEER: Final = web.RequestKey("peer", Peer)
 
 
 # ----------------------------------------------------------------------
-# What reverse proxies tell of the requests that they pass on; only those that are trusted are listened to.
+# The headers of reverse proxies; only those of trusted proxies count.
 
 _MAX_HOPS: Final = 20
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
@@ -200,7 +200,7 @@ def _next_element(header: str, position: int) -> int:
 
 
 # ----------------------------------------------------------------------
-# Which web pages may talk to the server: its own, and those of configured origins.
+# The web pages that may connect: the server's own, and those of configured origins.
 
 _OWN_SITE = frozenset({"same-origin", "none"})
 """Values of `Sec-Fetch-Site` that a page of the server itself, or a person, causes."""

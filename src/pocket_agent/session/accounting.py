@@ -29,7 +29,7 @@ from pocket_agent.session.project_log import now, tick
 from pocket_agent.settings import CurrentSettings
 
 # ----------------------------------------------------------------------
-# What a day may cost, shared by all projects: counts what is spent, tells of an excess, refuses what begins.
+# The budget of a day, shared by all projects: counts spending, reports an excess, refuses new executions.
 
 _KEPT_DAYS: Final = 7
 
@@ -130,7 +130,7 @@ class Budget:
 
 
 # ----------------------------------------------------------------------
-# Follows the tool calls of an agent: which began, and how each ended.
+# The tool calls of an agent: which began, and how each ended.
 
 Outcome = Literal["success", "error", "denied"]
 
@@ -189,10 +189,10 @@ def _outcome(block: ContentBlock, meta: Sequence[ToolResultMeta]) -> Outcome:
 
 
 # ----------------------------------------------------------------------
-# What a process uses, counted from its lines, and what is told of an execution that is over.
+# The usage of a process, counted from its lines, and the event of an execution that has ended.
 #
-# The CLI's `result` has the exact figures of a turn. Until it comes, what the lines tell is summed up, so that
-# an execution which ends without a result is not told to have used nothing.
+# The CLI's `result` has the exact usage of a turn. Until it comes, the usage in the lines is summed up, so that an
+# execution which ends without a result does not appear to have used nothing.
 
 _MAX_THREADS: Final = 500
 """Subagents whose messages are told apart; the oldest are forgotten."""

@@ -31,7 +31,7 @@ from pocket_agent.session.project_log import Draft, entry_draft, now, tick
 from pocket_agent.session.state import Partial, agent_id, approval_requested_data, queue_hold, waits_for
 
 # ----------------------------------------------------------------------
-# What a batch of the CLI's lines starts from, and what it amounts to.
+# What a batch of lines starts from, and its result.
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +112,8 @@ class BatchResult:
 
 
 # ----------------------------------------------------------------------
-# Lines of the CLI to one atomic write: what goes into the log, and what changes with it.
-#
-# Nothing here changes the session: a plan is made, stored, and only then applied, so that a write
-# that fails can be planned again from the same lines.
+# Planning a batch. Nothing here changes the session: a plan is made, stored, and only then applied, so that a
+# write that fails can be planned again from the same lines.
 
 TITLE_CHARACTERS: Final = 80
 _REASON: Final = 1_000

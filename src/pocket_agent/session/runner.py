@@ -55,7 +55,7 @@ from pocket_agent.session.state import State, approval_event, tool_name
 from pocket_agent.settings import CurrentSettings
 
 # ----------------------------------------------------------------------
-# Changes the model and the permission mode of a process that runs, through the CLI's control requests.
+# Changing the model and the permission mode of a process that runs, through the CLI's control requests.
 
 _CONTROL_SECONDS: Final = 5.0
 """How long the CLI may take to answer a control request; it answers within milliseconds."""
@@ -129,9 +129,7 @@ class Tuning:
 
 
 # ----------------------------------------------------------------------
-# Carries an execution from its start to its end: the process, the prompt, the lines, the result.
-#
-# Every method is called with the session's mutex held, so that nothing happens in between.
+# The execution. Every method is called with the session's mutex held, so that nothing happens in between.
 
 _MAX_ATTEMPTS: Final = 2
 """How often a prompt is written to a process that ends without having said anything."""

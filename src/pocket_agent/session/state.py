@@ -41,7 +41,7 @@ from pocket_agent.protocol.requests import ExecutionData, PartialData, SessionDa
 from pocket_agent.session.project_log import Draft, ProjectLog, live_draft, tick
 
 # ----------------------------------------------------------------------
-# Why the queue of a project is on hold, in words.
+# The reason why a queue is on hold, as text.
 
 _SAID_CHARACTERS: Final = 500
 _TEXTS: Final = {
@@ -78,7 +78,7 @@ def queue_hold(reason: HoldReason, said: str, at: Milliseconds) -> QueueHold:
 
 
 # ----------------------------------------------------------------------
-# The message that the agent is writing, so that who joins in the middle sees its beginning.
+# The message that the agent is writing, for a client that joins in the middle of it.
 
 
 class Partial:
@@ -124,7 +124,7 @@ class Partial:
 
 
 # ----------------------------------------------------------------------
-# How a project looks to clients: core values as the payloads of the protocol.
+# Values of the core as payloads of the protocol.
 
 
 def project_state_data(
@@ -240,7 +240,7 @@ def _optional_timestamp(at: Milliseconds | None) -> str | None:
 
 
 # ----------------------------------------------------------------------
-# A client's answer to a tool request: the line that goes to the CLI, and what is told of it.
+# A client's answer to a tool request: the line for the CLI, and the event.
 
 _DENIED = "The user denied this."
 
@@ -328,7 +328,7 @@ def approval_event(approval: Approval, execution: Execution | None) -> ApprovalR
 
 
 # ----------------------------------------------------------------------
-# What a session knows of its project now, and how it tells the subscribers.
+# The state of a session, and its pushes to the subscribers.
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ import psutil
 from pocket_agent.errors import FileOperationError, InternalError, PocketAgentError, SchemaTooNewError
 
 # ----------------------------------------------------------------------
-# Where the store of a data directory is.
+# The place of the database in a data directory.
 
 
 def database_path(data_dir: Path) -> Path:
@@ -22,7 +22,7 @@ def database_path(data_dir: Path) -> Path:
 
 
 # ----------------------------------------------------------------------
-# Faults of SQLite and of the file system, turned into errors that a person can act on.
+# Faults of SQLite and of the file system as errors that an operator can act on.
 
 # The primary result code is the low byte of an extended one: https://www.sqlite.org/rescode.html
 _PRIMARY: Final = 0xFF
@@ -94,7 +94,7 @@ def faults_mapped() -> Iterator[None]:
 
 
 # ----------------------------------------------------------------------
-# Explicit transactions; the connections of the store begin none by themselves.
+# Explicit transactions: the connections of the store begin none by themselves.
 
 
 @contextmanager
@@ -126,7 +126,7 @@ def roll_back(connection: sqlite3.Connection) -> None:
 
 
 # ----------------------------------------------------------------------
-# The tables, as numbered migrations; the only place that defines them.
+# The schema as numbered migrations, the only place that defines it.
 #
 # `PRAGMA user_version` holds the number of the last migration. A migration is never edited once it
 # was released: the next change is the next number.
@@ -360,7 +360,7 @@ def check_version(connection: sqlite3.Connection, migrations: tuple[tuple[str, .
 
 
 # ----------------------------------------------------------------------
-# Opening the database file: private from its first moment, ours, in WAL mode.
+# Opening the file: private from its first moment, with this application's id, in WAL mode.
 
 Synchronous = Literal["normal", "full"]
 

@@ -18,14 +18,13 @@ import psutil
 from pocket_agent.storage.database import PRIVATE, Synchronous, transaction
 
 # ----------------------------------------------------------------------
-# Epochs: a position (epoch, offset) that a client holds never silently means another entry.
-#
 # Offsets count on within an epoch. When commits that clients may have seen can be missing, every project gets a new
-# epoch, and clients learn from it that their position is void. That is so - when the file is a restored backup: the
-# log went on after it was made; - when the file is another one than before, or a log ends before its marked head (see
-# `mark`): a copy was put back; and - when the machine went down under a server that did not flush each commit
-# ("normal"): SQLite keeps the database whole, but the last commits may be gone (https://www.sqlite.org/wal.html,
-# "Performance Considerations"). A killed server alone loses nothing: what it wrote is in the kernel's hands.
+# epoch, and clients learn from it that their position is void. That is the case
+# - when the file is a restored backup: the log went on after it was made;
+# - when the file is another one than before, or a log ends before its marked head (see `Mark`): a copy was put back;
+# - when the machine went down under a server that did not flush each commit ("normal"): SQLite keeps the database
+#   whole, but the last commits may be gone (https://www.sqlite.org/wal.html, "Performance Considerations").
+# A killed server alone loses nothing: the kernel has what it wrote.
 
 _LINUX_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
@@ -119,10 +118,10 @@ def set_meta(connection: sqlite3.Connection, **values: str | int) -> None:
 
 
 # ----------------------------------------------------------------------
-# A small file beside the database that tells a database which went back: an old copy that was put back.
+# The mark: a small file next to the database that shows whether an old copy was put back.
 #
-# The mark holds the head of each log at the last checkpoint, and which file the database is. It is flushed to the
-# disk, by the thread that flushes the database. A log that ends before its marked head, within the same epoch, has
+# It holds the head of each log at the last checkpoint, and which file the database is. It is flushed to the
+# disk by the thread that flushes the database. A log that ends before its marked head, within the same epoch, has
 # lost entries that clients may have seen. A database that is another file was copied here: whether it is the latest
 # one cannot be known.
 

@@ -92,7 +92,7 @@ def _name(beside: Path, target: Path) -> None:
 
 
 # ----------------------------------------------------------------------
-# How much of the database's file holds nothing, without opening the database.
+# The free space within the file, read without opening the database.
 
 # https://www.sqlite.org/fileformat.html#the_database_header
 _MAGIC: Final = b"SQLite format 3\0"
@@ -139,7 +139,7 @@ def read_space(database: Path) -> Space:
 
 
 # ----------------------------------------------------------------------
-# Gives back to the disk what deleted entries have left in the database's file.
+# Giving that space back to the disk.
 
 _BUSY_SECONDS: Final = 5.0
 _COPIES: Final = 2

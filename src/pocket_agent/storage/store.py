@@ -49,7 +49,7 @@ from pocket_agent.storage.tables import Table, Value
 from pocket_agent.storage.threads import Checkpointer, LogGuard, Reader, Writer
 
 # ----------------------------------------------------------------------
-# A change: everything in it is stored together, or none of it.
+# Changes.
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -137,7 +137,7 @@ class Change(msgspec.Struct, frozen=True):
 
 
 # ----------------------------------------------------------------------
-# All questions that the store answers without writing anything.
+# Queries.
 
 
 class Query:
@@ -289,7 +289,7 @@ class Query:
 
 
 # ----------------------------------------------------------------------
-# The store: what the server knows, in one SQLite database.
+# The store itself: opens the database, owns its threads.
 
 
 class Store(Query):

@@ -37,7 +37,7 @@ from pocket_agent.model import (
 from pocket_agent.storage.database import OPEN_APPROVAL, OPEN_EXECUTION, snapshot
 
 # ----------------------------------------------------------------------
-# Values to rows and back: a table has one column for each field of its value, by the field's name.
+# A table has one column for each field of its value, by the field's name.
 
 Value = TypeVar("Value", bound=msgspec.Struct)
 Codec = tuple[Callable[[Any], object], Callable[[Any], object]]
@@ -284,7 +284,7 @@ def open_approvals(connection: sqlite3.Connection, project_id: str) -> list[Appr
 
 
 # ----------------------------------------------------------------------
-# The entries of all logs in one clustered table: append a run of them, read a page, find a time.
+# The entries of all logs in one clustered table: append several, read a page, find a time.
 #
 # Every step of a statement gives up Python's global lock and has to win it back. Under a busy event loop
 # 1000 inserts of one row took five times as long as the same rows in inserts of many, so a run of entries
@@ -418,7 +418,7 @@ def timestamp_of(connection: sqlite3.Connection, number: int, offset: int) -> in
 
 
 # ----------------------------------------------------------------------
-# The history of spending: what each project used of each model, day by day. Also for commands beside the server.
+# The history of spending: what each project used of each model, day by day. The CLI's commands read it too.
 
 SPENDING: Final = Table("spending", Spending, key="day, project_id, model", codecs={"project_name": PATH})
 

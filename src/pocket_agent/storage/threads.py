@@ -16,12 +16,12 @@ from pocket_agent.storage.database import LOG_LIMIT_BYTES, Synchronous, connect,
 from pocket_agent.storage.epoch import set_meta, write_mark
 
 # ----------------------------------------------------------------------
-# The one thread that writes: what arrived during a commit is the next commit.
+# The writer: changes that arrive during a commit are the next commit.
 #
-# There is no timer. An idle writer commits a lone change at once; a busy one gathers a batch while the
-# disk works, so batches grow with the load by themselves.
+# There is no timer. An idle writer commits a single change at once. A busy one gathers a batch while the disk works,
+# so batches grow with the load.
 #
-# The thread ends at `close` alone. A batch that meets any exception is refused, and the next one is tried.
+# The thread ends only at `close`. A batch that raises any exception is refused, and the next one is tried.
 
 Result = TypeVar("Result")
 Job = Callable[[sqlite3.Connection], object]
@@ -239,7 +239,7 @@ def _resolve(outcomes: Sequence[Outcome]) -> None:
 
 
 # ----------------------------------------------------------------------
-# A thread with a connection of its own: readers never wait for the writer, nor the loop for them.
+# The reader, with a connection of its own: it never waits for the writer, and the event loop never waits for it.
 
 _Item = tuple[Callable[[sqlite3.Connection], object], asyncio.Future[object] | None]
 
@@ -319,10 +319,10 @@ class Reader:
 
 
 # ----------------------------------------------------------------------
-# Moves the write-ahead log into the database in a thread of its own, so that no commit waits for it.
+# The checkpointer: moves the write-ahead log into the database, so that no commit waits for it.
 #
 # A checkpoint flushes the disk twice, which takes milliseconds; left to SQLite it happens inside a commit.
-# A "passive" one lets the writer go on meanwhile (https://www.sqlite.org/c3ref/wal_checkpoint_v2.html).
+# A "passive" one does not stop the writer (https://www.sqlite.org/c3ref/wal_checkpoint_v2.html).
 # Under a load without any pause the log is never moved to its end, and so never begins anew; when it has
 # grown past a bound, the writer moves the rest itself.
 
@@ -414,11 +414,10 @@ def checkpoint(connection: sqlite3.Connection) -> int:
 
 
 # ----------------------------------------------------------------------
-# Notices that the write-ahead log was deleted under the server, and goes over to a new one without a loss.
+# The guard: notices that the write-ahead log was deleted under the server, and changes to a new one without a loss.
 #
-# A program that deletes `-wal` (a cleaner, a backup that is put back) leaves the open connections with a file that
-# has no name: all that was committed since the last checkpoint, and all that is committed from then on, would be gone
-# with the process.
+# When a program deletes `-wal` (a cleaner, a backup that is put back), the open connections keep a file without a
+# name: all commits since the last checkpoint, and all later ones, would be lost with the process.
 
 
 class LogGuard:

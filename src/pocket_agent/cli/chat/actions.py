@@ -13,7 +13,7 @@ from pocket_agent.protocol.push import ProjectStateData
 from pocket_agent.protocol.requests import PathInspectData
 
 # ----------------------------------------------------------------------
-# Which project to talk in.
+# The project to talk in.
 
 PATH_MAX: Final = 4096
 """Linux's limit on the length of a path: a path is shown whole, or it cannot be copied."""
@@ -111,7 +111,7 @@ async def make(client: Client, here: str, question: str, ask: Ask, shown: str) -
 
 
 # ----------------------------------------------------------------------
-# What a line typed into the terminal means.
+# Commands and prompts.
 
 HELP: Final = """\
 Type a prompt and press Enter; while the agent works it waits in the queue.

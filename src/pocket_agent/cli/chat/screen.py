@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # ----------------------------------------------------------------------
-# Where a conversation is shown: a terminal with a prompt at its foot, or the output of a script.
+# The output: a terminal, or the standard output of a script.
 
 _STYLES = {True: "dim italic", False: ""}
 

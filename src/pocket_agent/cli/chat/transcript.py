@@ -76,7 +76,7 @@ def one_line(text: str, limit: int) -> str:
 
 
 # ----------------------------------------------------------------------
-# What tools are asked to do and what they answer, as lines for a terminal. Pure.
+# Tool requests and results as lines for a terminal. Pure.
 
 Input = Mapping[str, Any]
 
@@ -172,7 +172,7 @@ def _text_of(content: object) -> str:
 
 
 # ----------------------------------------------------------------------
-# A project's frames, told as a conversation.
+# Frames as a conversation.
 
 Data = Mapping[str, Any]
 
