@@ -232,6 +232,31 @@ async def test_a_limited_device_takes_no_questions_away(room: Room) -> None:
         assert (await guest.ask("approval_respond", answer, project_id=project_id))["type"] == "approval_resolved"
 
 
+async def test_a_limited_device_answers_a_question_and_changes_nothing_else_of_it(room: Room) -> None:
+    """A question is answered by `updated_input`, as the CLI takes it."""
+    session = await room.project()
+    project_id = session.state.project.id
+    asked = {"command": "date"}  # what the stand-in asks with, whatever the tool
+    async with wire_of(room, projects=(project_id,)) as guest:
+        for tool, updated, code in (
+            ("Bash", {**asked, "answers": {"Which?": "this"}}, "FORBIDDEN"),
+            ("AskUserQuestion", {"command": "id", "answers": {"Which?": "this"}}, "FORBIDDEN"),
+            ("AskUserQuestion", {**asked, "more": 1, "answers": {"Which?": "this"}}, "FORBIDDEN"),
+            ("AskUserQuestion", {"answers": {"Which?": "this"}}, "FORBIDDEN"),
+            ("AskUserQuestion", {**asked, "answers": {"Which?": "this"}}, None),
+        ):
+            await guest.ask("execute", {"prompt": f"ask {tool}"}, project_id=project_id)
+            await until(lambda: bool(session.state.approvals))
+            (approval,) = session.state.approvals
+            answer = {"approval_id": approval, "behavior": "allow", "updated_input": updated}
+            told = await guest.ask("approval_respond", answer, project_id=project_id)
+            assert told["data"].get("code") == code, (tool, updated)
+            if code is not None:
+                deny = {"approval_id": approval, "behavior": "deny"}
+                await guest.ask("approval_respond", deny, project_id=project_id)
+            await until(lambda: session.state.current is None)
+
+
 async def test_a_session_of_another_project_is_not_resumed(room: Room) -> None:
     mine, other = await room.project("mine"), await room.project("other")
     own_id = mine.state.project.id

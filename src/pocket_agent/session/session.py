@@ -45,7 +45,7 @@ from pocket_agent.protocol.push import (
 )
 from pocket_agent.session import view
 from pocket_agent.session.agent import Agent
-from pocket_agent.session.answer import approval_event, permission_answer, suggestions
+from pocket_agent.session.answer import approval_event, changes_input, permission_answer, suggestions
 from pocket_agent.session.hold import queue_hold
 from pocket_agent.session.intake import waited_after
 from pocket_agent.session.life import Life
@@ -333,6 +333,11 @@ class Session:
         found = await self._store.executions(project_id, before=key, limit=limit + 1)
         shown = [view.execution(value) for value in found[:limit]]
         return ExecutionListData(project_id, shown, has_more=len(found) > limit)
+
+    def changes_input(self, approval_id: str, updated_input: Mapping[str, msgspec.Raw]) -> bool:
+        """Whether an answer changes what the agent asked for; answers to its questions are no change."""
+        approval = self.state.approvals.get(ApprovalId(approval_id))
+        return approval is None or changes_input(approval, updated_input)
 
     async def respond(
         self,
