@@ -1,22 +1,21 @@
 """The effective settings: defaults < YAML file < environment < flags, each value with its source.
 
-Each source is parsed by pydantic once, as a partial tree of `Settings`; the parsed values of the sources are then
-merged without parsing them again.
+pydantic parses each value of each source once; the parsed values are then merged.
 """
 
 import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final
 
 import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
-from yaml.composer import ComposerError
+from yaml.error import MarkedYAMLError
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from pocket_agent.errors import ConfigurationError
@@ -31,7 +30,7 @@ from pocket_agent.settings.sections import (
     default_data_dir,
     home_dir,
 )
-from pocket_agent.settings.types import PathContext, RefusedError, ValueKind, printable, quote
+from pocket_agent.settings.types import PathContext, RefusedError, ValueKind, ValueType, printable, quote
 
 DEFAULT: Final = "default"
 """The source of a setting that no source gives."""
@@ -57,8 +56,8 @@ LEGACY_VARIABLES: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """The variables of the server's predecessor that do not follow the rule; both names work."""
-_RESERVED_VARIABLES: Final = frozenset({"PA_TOKEN", "PA_URL", "PA_CONFIG"})
-_RESERVED_PREFIXES: Final = ("PA_TEST_", "PA_BENCH_")
+_FOREIGN_VARIABLE: Final = re.compile(r"PA_(?:TOKEN|URL|CONFIG|TEST_.*|BENCH_.*)", re.DOTALL)
+"""Variables that are no settings: of the clients, of this loader, and of tests."""
 
 _FLAGS: Final = {
     "server.host": "--host",
@@ -80,8 +79,6 @@ _NOT_FINITE: Final = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
 _SECRET_NAME: Final = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|HEADER|COOKIE", re.IGNORECASE)
 _SECRET_VALUE: Final = re.compile(r"://[^/\s]*@")
-
-_S = TypeVar("_S", bound=SettingsSection)
 
 
 @dataclass(frozen=True)
@@ -124,17 +121,17 @@ class SettingsProblem:
     """An error in a source of settings.
 
     Attributes:
-        subject: the setting, or the file as a whole.
+        setting: its dotted key, or the file as a whole.
         source: where it was given: `config.yaml:12`, `environment PA_DEMO`, `flag --port`.
         message: the rule that is broken, with the value unless it is secret.
     """
 
-    subject: str
+    setting: str
     source: str
     message: str
 
     def __str__(self) -> str:
-        return f"{self.subject} ({self.source}): {self.message}"
+        return f"{self.setting} ({self.source}): {self.message}"
 
 
 @dataclass(frozen=True)
@@ -161,6 +158,10 @@ class SettingsLayer:
     problems: list[SettingsProblem] = field(default_factory=list)
     refused: set[str] = field(default_factory=set)
 
+    def refuse(self, key: str, source: str, message: str) -> None:
+        self.problems.append(SettingsProblem(key, source, message))
+        self.refused.add(key)
+
 
 def load_settings(*, config: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> LoadedSettings:
     """Read, merge and check every source of settings.
@@ -177,7 +178,8 @@ def load_settings(*, config: Path | None, environ: Mapping[str, str], flags: Map
         ConfigurationError: with every problem of every source, one a line; `details["problems"]` has them as
             `{setting, source, message}`.
     """
-    file = config if config is not None else _find_file(environ)
+    named = environ.get("PA_CONFIG")
+    file = config or (Path(named) if named else default_file(environ))
     # The placeholder is used only when the default data directory is refused, so that the rest can be checked.
     values = {key: SERVICE_DATA_DIR if key == "data.dir" else setting.default for key, setting in SETTINGS.items()}
     sources = dict.fromkeys(SETTINGS, DEFAULT)
@@ -197,18 +199,20 @@ def load_settings(*, config: Path | None, environ: Mapping[str, str], flags: Map
 
 def build_settings(values: Mapping[str, object]) -> Settings:
     """`Settings` with the given parsed values, one for every dotted key."""
-    return _build(Settings, "", values)
 
+    def build(section: type[SettingsSection], prefix: str) -> SettingsSection:
+        built: dict[str, Any] = {}
+        for name, described in section.model_fields.items():
+            key, kind = prefix + name, described.annotation
+            if isinstance(kind, type) and issubclass(kind, SettingsSection):
+                built[name] = build(kind, f"{key}.")
+            else:
+                built[name] = values[key]
+        return section.model_construct(**built)  # the values are parsed already
 
-def _build(section: type[_S], prefix: str, values: Mapping[str, object]) -> _S:
-    built: dict[str, Any] = {}
-    for name, described in section.model_fields.items():
-        key, kind = prefix + name, described.annotation
-        if isinstance(kind, type) and issubclass(kind, SettingsSection):
-            built[name] = _build(kind, f"{key}.", values)
-        else:
-            built[name] = values[key]
-    return section.model_construct(**built)
+    settings = build(Settings, "")
+    assert isinstance(settings, Settings)
+    return settings
 
 
 def parse_layer(
@@ -221,51 +225,24 @@ def parse_layer(
         problems: those found while reading the source.
     """
     layer = SettingsLayer(problems=list(problems))
-    raw = {item.key: item for item in given}
-    errors: dict[str, ErrorDetails] = {}
-    try:
-        parsed = Settings.model_validate(_tree(raw), context=context)
-    except ValidationError as error:
-        for detail in error.errors(include_url=False):
-            errors.setdefault(_key(detail["loc"]), detail)
-        # pydantic returns no part of a tree that has an error.
-        parsed = Settings.model_validate(_tree({k: v for k, v in raw.items() if k not in errors}), context=context)
-    for key, item in raw.items():
-        if key in errors:
-            layer.problems.append(SettingsProblem(key, item.source, _refusal(SETTINGS[key], item.value, errors[key])))
-            layer.refused.add(key)
+    for item in given:
+        kind = SETTINGS[item.key].type
+        try:
+            layer.values[item.key] = kind.validator.validate_python(item.value, context=context)
+        except ValidationError as error:
+            layer.refuse(item.key, item.source, _refusal(kind, item.value, error.errors(include_url=False)[0]))
         else:
-            layer.values[key] = SETTINGS[key].value(parsed)
-            layer.sources[key] = item.source
+            layer.sources[item.key] = item.source
     return layer
 
 
-def _tree(raw: Mapping[str, RawValue]) -> dict[str, object]:
-    """Values by their dotted keys as nested mappings."""
-    # The default of `data.dir` is an error where there is no home directory.
-    tree: dict[str, object] = {"data": {"dir": SERVICE_DATA_DIR}}
-    for key, item in raw.items():
-        *sections, name = key.split(".")
-        inner = tree
-        for section in sections:
-            inner = cast(dict[str, object], inner.setdefault(section, {}))
-        inner[name] = item.value
-    return tree
-
-
-def _key(location: tuple[int | str, ...]) -> str:
-    """The setting that an error is in; the rest of the location is inside its value."""
-    return next(key for n in range(1, len(location) + 1) if (key := ".".join(map(str, location[:n]))) in SETTINGS)
-
-
-def _refusal(setting: Setting, value: object, error: ErrorDetails) -> str:
+def _refusal(kind: ValueType, value: object, error: ErrorDetails) -> str:
     """What is wrong with a value: "VALUE is not ACCEPTED: REASON"."""
-    kind = setting.type
     context = error.get("ctx", {})
     reason = str(context["error"]) if isinstance(context.get("error"), RefusedError) else ""
     if error["type"] == "string_pattern_mismatch":
         reason = f"does not match {context['pattern'].removeprefix('^(?:').removesuffix(')$')}"
-    position = error["loc"][-1]
+    position = error["loc"][-1] if error["loc"] else None
     if isinstance(position, int):
         reason = f"item {position + 1}, {quote(error['input'])}" + (f": {reason}" if reason else "")
     hidden = kind.secret or kind.kind is ValueKind.MAPPING
@@ -292,23 +269,17 @@ def _read_layers(file: Path | None, environ: Mapping[str, str], flags: Mapping[s
     return layers
 
 
-def _find_file(environ: Mapping[str, str]) -> Path | None:
-    named = environ.get("PA_CONFIG")
-    return Path(named) if named else default_file(environ)
-
-
 def default_file(environ: Mapping[str, str]) -> Path | None:
     """`~/.config/pocket-agent/config.yaml` if it exists, or if a lookup fails; None without HOME."""
-    home = environ.get("HOME")
-    if not home:
+    if not environ.get("HOME"):
         return None
-    usual = Path(home) / ".config" / "pocket-agent" / "config.yaml"
+    usual = Path(environ["HOME"]) / ".config" / "pocket-agent" / "config.yaml"
     try:
         usual.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError):
-        return usual
+        pass  # `read_file` reports it
     return usual
 
 
@@ -333,8 +304,14 @@ def read_environment(environ: Mapping[str, str], context: PathContext) -> Settin
 
     A setting given under both of its names must have the same value in both.
     """
-    layer = _read_variables(environ, {setting.variable: key for key, setting in SETTINGS.items()}, context)
-    legacy = _read_variables(environ, LEGACY_VARIABLES, context)
+    names = {setting.variable: key for key, setting in SETTINGS.items()}
+    layer, legacy = (
+        parse_layer(
+            [RawValue(key, environ[name], f"environment {name}") for name, key in keys.items() if environ.get(name)],
+            context,
+        )
+        for keys in (names, LEGACY_VARIABLES)
+    )
     layer.problems += legacy.problems
     layer.refused |= legacy.refused
     for key, value in legacy.values.items():
@@ -343,42 +320,24 @@ def read_environment(environ: Mapping[str, str], context: PathContext) -> Settin
             layer.sources[key] = legacy.sources[key]
         elif layer.values[key] != value:
             both = f"{layer.sources[key]} and {legacy.sources[key].removeprefix('environment ')}"
-            layer.problems.append(SettingsProblem(key, both, "two names of one setting have different values"))
-            layer.refused.add(key)
-    layer.problems += _unknown_variables(environ)
+            layer.refuse(key, both, "two names of one setting have different values")
+    known = {**names, **LEGACY_VARIABLES}
+    layer.problems += [
+        SettingsProblem(printable(name), "environment", "unknown setting" + _suggest(name, known))
+        for name in sorted(environ)
+        if name.startswith("PA_") and name not in known and not _FOREIGN_VARIABLE.fullmatch(name)
+    ]
     return layer
 
 
-def _read_variables(environ: Mapping[str, str], keys: Mapping[str, str], context: PathContext) -> SettingsLayer:
-    given = [
-        RawValue(key, environ[variable], f"environment {variable}")
-        for variable, key in keys.items()
-        if environ.get(variable)
-    ]
-    return parse_layer(given, context)
-
-
-def _unknown_variables(environ: Mapping[str, str]) -> list[SettingsProblem]:
-    known = {setting.variable: None for setting in SETTINGS.values()} | dict.fromkeys(LEGACY_VARIABLES)
-    return [
-        SettingsProblem(printable(name), "environment", "unknown setting" + _suggest(name, known))
-        for name in sorted(environ)
-        if name.startswith("PA_")
-        and name not in known
-        and name not in _RESERVED_VARIABLES
-        and not name.startswith(_RESERVED_PREFIXES)
-    ]
-
-
 def _read_flags(flags: Mapping[str, object], context: PathContext) -> SettingsLayer:
-    given = [(key, value) for key, value in flags.items() if value is not None]
+    given = [RawValue(key, value, f"flag {_flag(key)}") for key, value in flags.items() if value is not None]
     unknown = [
-        SettingsProblem(printable(key), "flag", "unknown setting" + _suggest(key, SETTINGS))
-        for key, _ in given
-        if key not in SETTINGS
+        SettingsProblem(printable(item.key), "flag", "unknown setting" + _suggest(item.key, SETTINGS))
+        for item in given
+        if item.key not in SETTINGS
     ]
-    known = [RawValue(key, value, f"flag {_flag(key)}") for key, value in given if key in SETTINGS]
-    return parse_layer(known, context, unknown)
+    return parse_layer([item for item in given if item.key in SETTINGS], context, unknown)
 
 
 def _flag(key: str) -> str:
@@ -394,34 +353,28 @@ def _suggest(name: str, known: Iterable[str]) -> str:
 # --- the settings file: YAML nodes, whose lines are the sources
 
 
-class _Composer(yaml.SafeLoader):
-    """Composes the nodes of one document, without aliases, tags and deep nesting.
+def _compose(document: str) -> Node | None:
+    """The nodes of one document, without aliases, tags and deep nesting.
 
     No object is constructed, so a tag cannot run code and an alias cannot multiply.
+
+    Raises:
+        YAMLError: with the line, except for some characters that PyYAML lets out as ValueError or OverflowError.
     """
-
-    def __init__(self, document: str) -> None:
-        super().__init__(document)
-        self.yaml_implicit_resolvers = {}
-        self._depth = 0
-
-    def compose_node(self, parent: Node | None, index: int) -> Node | None:
-        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it out
+    depth, problem = 0, ""
+    event: yaml.Event
+    for event in yaml.parse(document, yaml.BaseLoader):
         if isinstance(event, yaml.AliasEvent):
-            raise _yaml_error("aliases are not accepted", event)
-        if getattr(event, "tag", None) is not None:
-            raise _yaml_error("tags are not accepted", event)
-        if self._depth >= _MAX_DEPTH:
-            raise _yaml_error("nested too deeply", event)
-        self._depth += 1
-        try:
-            return super().compose_node(parent, index)
-        finally:
-            self._depth -= 1
-
-
-def _yaml_error(problem: str, event: yaml.Event) -> yaml.MarkedYAMLError:
-    return ComposerError(None, None, problem, cast(yaml.Mark, event.start_mark))
+            problem = "aliases are not accepted"
+        elif getattr(event, "tag", None) is not None:
+            problem = "tags are not accepted"
+        elif depth > _MAX_DEPTH:
+            problem = "nested too deeply"
+        if problem:
+            raise MarkedYAMLError(problem=problem, problem_mark=event.start_mark)  # type: ignore[arg-type]  # C marks
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+    node: Node | None = yaml.compose(document, yaml.BaseLoader)  # no resolvers: `read_word` reads plain scalars
+    return node
 
 
 def read_file(path: Path) -> tuple[list[RawValue], list[SettingsProblem]]:
@@ -445,18 +398,21 @@ def read_file(path: Path) -> tuple[list[RawValue], list[SettingsProblem]]:
 
 def parse_yaml(document: str, name: str) -> tuple[list[RawValue], list[SettingsProblem]]:
     """As `read_file`, for a document in memory; `name` appears in the sources."""
+    place, reason = name, ""
     try:
-        root = _Composer(document).get_single_node()
-    except yaml.MarkedYAMLError as error:
+        root = _compose(document)
+    except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        source = name if mark is None else f"{name}:{mark.line + 1}"
-        return [], [SettingsProblem("the file", source, f"invalid YAML: {error.problem or error.context}")]
+        place = name if mark is None else f"{name}:{mark.line + 1}"
+        reason = f"invalid YAML: {error.problem or error.context}"
     except yaml.reader.ReaderError as error:
-        line = document.count("\n", 0, error.position) + 1
-        return [], [SettingsProblem("the file", f"{name}:{line}", "has a character that YAML does not allow")]
+        place = f"{name}:{document.count(chr(10), 0, error.position) + 1}"
+        reason = "has a character that YAML does not allow"
     except (ValueError, OverflowError) as error:
         # PyYAML lets these out for escapes beyond Unicode ("\UFFFFFFFF") and endless version numbers.
-        return [], [SettingsProblem("the file", name, f"invalid YAML: {quote(str(error))}")]
+        reason = f"invalid YAML: {quote(str(error))}"
+    if reason:
+        return [], [SettingsProblem("the file", place, reason)]
     walker = _NodeWalker(name)
     if root is not None:
         walker.walk(root)
@@ -487,8 +443,8 @@ class _NodeWalker:
             elif key in SECTION_KEYS:
                 self.walk(child, key)
             elif key in SETTINGS:
-                raw = SETTINGS[key].type.raw
-                self.given.append(RawValue(key, self._value(child, key, raw=raw), f"{self._name}:{line}"))
+                value = self._value(child, key, raw=SETTINGS[key].type.raw)
+                self.given.append(RawValue(key, value, f"{self._name}:{line}"))
             else:
                 self._refuse(printable(key), line, "unknown setting" + _hint(name, prefix))
 
@@ -512,15 +468,12 @@ class _NodeWalker:
             return [self._value(item, key, raw=raw) for item in node.value]
         if isinstance(node, MappingNode):
             return {name: self._value(child, key, raw=raw) for name, child, _ in self._items(node, key)}
-        if not isinstance(node, ScalarNode):
-            raise TypeError(f"YAML has no {type(node).__name__}")
+        assert isinstance(node, ScalarNode)  # YAML has no other node
         word: str = node.value
-        if node.style is not None or (raw and word not in _NULLS):
-            return word
-        return read_word(word)
+        return word if node.style is not None or (raw and word not in _NULLS) else read_word(word)
 
-    def _refuse(self, subject: str, line: int, message: str) -> None:
-        self.problems.append(SettingsProblem(subject, f"{self._name}:{line}", message))
+    def _refuse(self, setting: str, line: int, message: str) -> None:
+        self.problems.append(SettingsProblem(setting, f"{self._name}:{line}", message))
 
 
 def read_word(word: str) -> object:
@@ -554,14 +507,12 @@ def _hint(name: str, prefix: str) -> str:
 def _conflict_problems(settings: Settings, sources: Mapping[str, str], refused: set[str]) -> Iterator[SettingsProblem]:
     for conflict in find_conflicts(settings):
         if refused.isdisjoint(conflict.keys):
-            involved = [SETTINGS[key] for key in conflict.keys]
-            values = ", ".join(f"{item.key} is {_word(item.show(item.value(settings)))}" for item in involved)
+            shown = {key: SETTINGS[key].show(SETTINGS[key].value(settings)) for key in conflict.keys}
+            values = ", ".join(
+                f"{key} is {text if isinstance(text, str) else quote(text)}" for key, text in shown.items()
+            )
             places = dict.fromkeys(sources[key] for key in conflict.keys)
             yield SettingsProblem(" and ".join(conflict.keys), ", ".join(places), f"{conflict.reason} ({values})")
-
-
-def _word(shown: object) -> str:
-    return shown if isinstance(shown, str) else quote(shown)
 
 
 def _error(problems: list[SettingsProblem]) -> ConfigurationError:
@@ -570,12 +521,7 @@ def _error(problems: list[SettingsProblem]) -> ConfigurationError:
         listed.append(f"  and {len(problems) - _MAX_PROBLEMS} more")
     return ConfigurationError(
         "\n".join(["The settings cannot be used:", *listed]),
-        details={
-            "problems": [
-                {"setting": problem.subject, "source": problem.source, "message": problem.message}
-                for problem in problems[:_MAX_PROBLEMS]
-            ]
-        },
+        details={"problems": [asdict(problem) for problem in problems[:_MAX_PROBLEMS]]},
     )
 
 

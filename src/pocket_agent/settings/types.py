@@ -10,19 +10,19 @@ integers for addresses, and normalizes URLs.
 
 import ipaddress
 import json
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, get_args
 from urllib.parse import urlsplit
 
 from pydantic import GetCoreSchemaHandler, ValidationInfo
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, SchemaValidator, core_schema
 
 MAX_DURATION: Final = 3650 * 86400.0
 """Ten years in seconds, which event loops can wait for."""
@@ -31,13 +31,7 @@ MAX_SIZE: Final = 2**50
 
 _DURATION_EXAMPLES: Final = "500ms, 30s, 5m, 1h or 2d (a plain number is seconds)"
 _SIZE_EXAMPLES: Final = "512KiB, 1MiB or 1GB (a plain number is bytes)"
-_SECONDS: Final = {
-    "d": Decimal(86400),
-    "h": Decimal(3600),
-    "m": Decimal(60),
-    "s": Decimal(1),
-    "ms": Decimal("0.001"),
-}
+_SECONDS: Final = {"d": Decimal(86400), "h": Decimal(3600), "m": Decimal(60), "s": Decimal(1), "ms": Decimal("0.001")}
 _BYTES: Final = {
     "TiB": 2**40, "GiB": 2**30, "MiB": 2**20, "KiB": 2**10,
     "TB": 10**12, "GB": 10**9, "MB": 10**6, "kB": 10**3, "B": 1,
@@ -45,10 +39,9 @@ _BYTES: Final = {
 _BYTES_BY_LOWER: Final = {name.lower(): size for name, size in _BYTES.items()}
 _MAX_UNIT_TEXT: Final = 64
 _DECIMAL: Final = r"[0-9]{1,20}(?:\.[0-9]{1,40})?"
-_PLAIN_DECIMAL: Final = re.compile(_DECIMAL)
-_DURATION: Final = re.compile(rf"(?:{_DECIMAL}(?:ms|d|h|m|s))+")
-_DURATION_PART: Final = re.compile(rf"({_DECIMAL})(ms|d|h|m|s)")
-_SIZE: Final = re.compile(rf"({_DECIMAL}) ?([A-Za-z]{{0,3}})")
+_DURATION: Final = re.compile(rf"-?(?:{_DECIMAL}|(?:{_DECIMAL}(?:ms|d|h|m|s))+)")
+_DURATION_PART: Final = re.compile(rf"({_DECIMAL})(ms|d|h|m|s|)")
+_SIZE: Final = re.compile(rf"-?({_DECIMAL}) ?([A-Za-z]{{0,3}})")
 
 _BOOLEANS: Final = {
     "true": True, "yes": True, "on": True, "1": True,
@@ -60,6 +53,8 @@ _HOST_NAME: Final = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://(?:[^\s/?#@\[\]:]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 _URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NOT_IN_VARIABLE: Final = re.compile(r"[\0\ud800-\udfff]")
+"""NUL, and lone surrogates, which cannot be written as UTF-8."""
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 """The name of an HTTP header (RFC 9110, section 5.6.2)."""
 _ATTRIBUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
@@ -143,11 +138,16 @@ class ValueType:
     raw: bool = False
     secret: bool = False
 
+    @cached_property
+    def validator(self) -> SchemaValidator:
+        """Parses values outside of a model."""
+        return SchemaValidator(self.schema)
+
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         return self.schema
 
     def optional(self, null: str = "null", meaning: str = "not set") -> "ValueType":
-        """The same type that also accepts None, written as `null` or as the given word."""
+        """A type that also accepts None, written as `null` or as the given word."""
 
         def read_null(value: object) -> object:
             if isinstance(value, str):
@@ -369,7 +369,7 @@ def variables() -> ValueType:
     def check(name: object, value: object) -> tuple[str, str]:
         if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
             raise RefusedError(f"{quote(name)} is not a variable name")
-        if not isinstance(value, str) or "\0" in value or not _is_encodable(value):
+        if not isinstance(value, str) or _NOT_IN_VARIABLE.search(value):
             raise RefusedError(f"the value of {name} is not text")
         return name, value
 
@@ -383,7 +383,7 @@ def header_map() -> ValueType:
         name, text = check_header(name, value)
         return name.lower(), text
 
-    return _mapping("a mapping of header names to texts", check, _unique, raw=True, secret=True)
+    return _mapping("a mapping of header names to texts", check, raw=True, secret=True)
 
 
 def check_header(name: object, value: object) -> tuple[str, str]:
@@ -430,13 +430,12 @@ def log_fields() -> ValueType:
 def _mapping(
     accepts: str,
     check: Callable[[object, object], tuple[str, object]],
-    collect: Callable[[list[tuple[str, object]]], dict[str, object]] = dict,
     *,
     raw: bool = False,
     secret: bool = False,
 ) -> ValueType:
     def read(value: object) -> Mapping[str, object]:
-        return MappingProxyType(collect([check(name, text) for name, text in _split_mapping(value).items()]))
+        return MappingProxyType(_unique([check(name, text) for name, text in _split_mapping(value).items()]))
 
     return ValueType(ValueKind.MAPPING, accepts, _plain(read), raw=raw, secret=secret)
 
@@ -450,14 +449,20 @@ def parse_duration(value: object) -> float:
     Raises:
         RefusedError: not a duration, negative, not finite, or longer than `MAX_DURATION`.
     """
-    seconds = _seconds_of_text(value) if isinstance(value, str) else _seconds_of_number(value)
-    if seconds is None or not math.isfinite(seconds):
+    if isinstance(value, str):
+        text = value.strip()
+        if len(text) > _MAX_UNIT_TEXT or not _DURATION.fullmatch(text):
+            raise RefusedError("not a duration")
+        if text.startswith("-"):
+            raise RefusedError("negative")
+        value = float(sum(Decimal(count) * _SECONDS[unit or "s"] for count, unit in _DURATION_PART.findall(text)))
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124 - NaN
         raise RefusedError("not a duration")
-    if seconds < 0:
+    if value < 0:
         raise RefusedError("negative")
-    if seconds > MAX_DURATION:
+    if value > MAX_DURATION:
         raise RefusedError(f"longer than {format_duration(MAX_DURATION)}")
-    return round(seconds, 6)
+    return round(float(value), 6)
 
 
 def format_duration(seconds: float) -> str:
@@ -483,14 +488,20 @@ def parse_size(value: object) -> int:
     Raises:
         RefusedError: not a size, negative, not whole bytes, or more than `MAX_SIZE`.
     """
-    parsed = _bytes_of_text(value) if isinstance(value, str) else value
-    if isinstance(parsed, bool) or not isinstance(parsed, int):
+    if isinstance(value, str):
+        text = value.strip()
+        found = _SIZE.fullmatch(text)
+        if found and len(text) <= _MAX_UNIT_TEXT and (factor := _BYTES_BY_LOWER.get(found[2].lower() or "b")):
+            exact = Decimal(found[1]) * factor
+            if exact == exact.to_integral_value():
+                value = -1 if text.startswith("-") else int(exact)
+    if isinstance(value, bool) or not isinstance(value, int):
         raise RefusedError("not a whole number of bytes")
-    if parsed < 0:
+    if value < 0:
         raise RefusedError("negative")
-    if parsed > MAX_SIZE:
+    if value > MAX_SIZE:
         raise RefusedError(f"more than {format_size(MAX_SIZE)}")
-    return parsed
+    return value
 
 
 def format_size(size_bytes: int) -> str:
@@ -571,15 +582,6 @@ def _parse_path(value: object) -> Path:
     return Path(line(str(value) if isinstance(value, Path) else value))
 
 
-def _is_encodable(value: str) -> bool:
-    """Whether text can be written as UTF-8: without lone surrogates, which stand for undecodable bytes."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _split_list(value: object) -> list[object]:
     if isinstance(value, str):
         value = _json(value) if value.lstrip().startswith("[") else [part for part in value.split(",") if part.strip()]
@@ -617,40 +619,3 @@ def _json(document: str) -> object:
     except (ValueError, RecursionError):
         raise RefusedError("not valid JSON") from None
     return value
-
-
-def _seconds_of_number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value)
-    except OverflowError:
-        return None
-
-
-def _seconds_of_text(value: str) -> float | None:
-    value = value.strip()
-    if len(value) > _MAX_UNIT_TEXT:
-        return None
-    if value.startswith("-") and _seconds_of_text(value[1:]) is not None:
-        return -1.0
-    if _PLAIN_DECIMAL.fullmatch(value):
-        return float(value)
-    if not _DURATION.fullmatch(value):
-        return None
-    return float(sum(Decimal(count) * _SECONDS[unit] for count, unit in _DURATION_PART.findall(value)))
-
-
-def _bytes_of_text(value: str) -> int | None:
-    value = value.strip()
-    if value.startswith("-") and _bytes_of_text(value[1:]) is not None:
-        return -1
-    match = _SIZE.fullmatch(value)
-    if match is None or len(value) > _MAX_UNIT_TEXT:
-        return None
-    count, unit = match.groups()
-    factor = _BYTES_BY_LOWER.get(unit.lower() or "b")
-    if factor is None:
-        return None
-    exact = Decimal(count) * factor
-    return int(exact) if exact == exact.to_integral_value() else None
