@@ -1,8 +1,7 @@
-"""Everything that can go wrong, as one tree; each class carries the code that clients see.
+"""The exceptions of the project as one tree; each class has the error code that clients get.
 
-The codes are the contract of docs/protocol.md ("Errors"). A handler raises; the connection
-turns the exception into one `error` frame. Messages are written for the person who reads them
-and name no path outside the project.
+The codes are part of the protocol (docs/protocol.md, "Errors"). A handler raises; the connection turns the exception
+into one `error` frame. Messages are for users and name no path outside the project.
 """
 
 from collections.abc import Mapping
@@ -14,8 +13,8 @@ class PocketAgentError(Exception):
 
     Attributes:
         code: the wire code, stable across versions.
-        message: one or two sentences for a person.
-        details: machine-readable facts (JSON values), empty when there are none.
+        message: one or two sentences for the user.
+        details: machine-readable values (JSON); may be empty.
     """
 
     code: ClassVar[str] = "INTERNAL_ERROR"
@@ -113,7 +112,7 @@ class ClaudeNotFoundError(PocketAgentError):
 
 
 class TrustRequiredError(PocketAgentError):
-    """The directory's settings have the CLI do something that nobody has accepted (`project_trust`)."""
+    """The directory's settings have the CLI do something that no user has accepted (`project_trust`)."""
 
     code = "TRUST_REQUIRED"
 
