@@ -40,36 +40,9 @@ MAX_FILE_SIZE: Final = 256 * 1024
 _MAX_DEPTH: Final = 16
 _MAX_PROBLEMS: Final = 100
 
-LEGACY_VARIABLES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "PA_TLS_CERT": "server.tls.cert",
-        "PA_TLS_KEY": "server.tls.key",
-        "PA_LOG_LEVEL": "logging.level",
-        "PA_LOG_FORMAT": "logging.format",
-        "PA_MAX_CONNECTIONS": "limits.max_connections",
-        "PA_MAX_PROJECTS": "limits.max_projects",
-        "PA_MESSAGE_SIZE_LIMIT": "limits.message_size",
-        "PA_EXECUTION_TIMEOUT": "timeouts.execution",
-        "PA_IDLE_TIMEOUT": "timeouts.idle",
-        "PA_PING_INTERVAL": "timeouts.ping_interval",
-        "PA_PONG_TIMEOUT": "timeouts.pong_timeout",
-    }
-)
-"""The variables of the server's predecessor that do not follow the rule; both names work."""
+LEGACY_VARIABLES: Final = {setting.legacy: key for key, setting in SETTINGS.items() if setting.legacy}
 _FOREIGN_VARIABLE: Final = re.compile(r"PA_(?:TOKEN|URL|CONFIG|TEST_.*|BENCH_.*)", re.DOTALL)
-"""Variables that are no settings: of the clients, of this loader, and of tests."""
-
-_FLAGS: Final = {
-    "server.host": "--host",
-    "server.port": "--port",
-    "server.auth": "--no-auth",
-    "server.tls.enabled": "--no-tls",
-    "data.dir": "--data-dir",
-    "metrics.port": "--metrics-port",
-    "claude.binary": "--claude",
-    "logging.level": "--log-level",
-    "demo": "--demo",
-}
+"""Variables of the clients, of this loader and of tests, which are not settings."""
 
 _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLEANS: Final = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -331,17 +304,14 @@ def read_environment(environ: Mapping[str, str], context: PathContext) -> Settin
 
 
 def _read_flags(flags: Mapping[str, object], context: PathContext) -> SettingsLayer:
-    given = [RawValue(key, value, f"flag {_flag(key)}") for key, value in flags.items() if value is not None]
+    given = {key: value for key, value in flags.items() if value is not None}
+    known = [RawValue(key, given[key], f"flag {SETTINGS[key].flag}") for key in given if key in SETTINGS]
     unknown = [
-        SettingsProblem(printable(item.key), "flag", "unknown setting" + _suggest(item.key, SETTINGS))
-        for item in given
-        if item.key not in SETTINGS
+        SettingsProblem(printable(key), "flag", "unknown setting" + _suggest(key, SETTINGS))
+        for key in given
+        if key not in SETTINGS
     ]
-    return parse_layer([item for item in given if item.key in SETTINGS], context, unknown)
-
-
-def _flag(key: str) -> str:
-    return _FLAGS.get(key) or "--" + re.sub(r"[._]", "-", key)
+    return parse_layer(known, context, unknown)
 
 
 def _suggest(name: str, known: Iterable[str]) -> str:

@@ -144,24 +144,31 @@ class SettingsSection(BaseModel):
     """When a change takes effect, for the settings that do not declare it themselves."""
 
 
-def setting(default: object, about: str, effect: Effect | None = None, *, repr: bool = True) -> Any:  # noqa: A002 - pydantic's name
+def setting(
+    default: object, about: str, effect: Effect | None = None, *, flag: str = "", legacy: str = "", secret: bool = False
+) -> Any:
     """A field of a section.
 
     Args:
         default: the value, or a function that returns it.
         about: the help, one or more sentences.
-        repr: False for values that may be secret.
+        flag: the command's option that sets it, where that is not its key.
+        legacy: the name of its variable in the server's predecessor, which works too.
+        secret: whether the value may be secret.
     """
     value = {"default_factory": default} if callable(default) else {"default": default}
-    return Field(**value, description=about, repr=repr, json_schema_extra={"effect": effect} if effect else None)
+    more: dict[str, Any] = {"effect": effect, "flag": flag, "legacy": legacy}
+    return Field(**value, description=about, repr=not secret, json_schema_extra=more)
 
 
 class TlsSettings(SettingsSection):
     """Encryption of the main listener."""
 
-    enabled: Switch = setting(True, "Serve HTTPS and WSS; off only on a loopback host.", RESTART)
-    cert: OptionalFile = setting(None, "Certificate chain (PEM); when not set, a self-signed certificate is generated.")
-    key: OptionalFile = setting(None, "Private key of the certificate (PEM).")
+    enabled: Switch = setting(True, "Serve HTTPS and WSS; off only on a loopback host.", RESTART, flag="--no-tls")
+    cert: OptionalFile = setting(
+        None, "Certificate chain (PEM); when not set, a self-signed certificate is generated.", legacy="PA_TLS_CERT"
+    )
+    key: OptionalFile = setting(None, "Private key of the certificate (PEM).", legacy="PA_TLS_KEY")
 
 
 class SsoSettings(SettingsSection):
@@ -178,8 +185,8 @@ class SsoSettings(SettingsSection):
 class ServerSettings(SettingsSection):
     """Listeners and authentication."""
 
-    host: Host = setting("127.0.0.1", "Address that the main listener binds to.", RESTART)
-    port: Port = setting(8443, "Port of the main listener.", RESTART)
+    host: Host = setting("127.0.0.1", "Address that the main listener binds to.", RESTART, flag="--host")
+    port: Port = setting(8443, "Port of the main listener.", RESTART, flag="--port")
     plain_port: OptionalPort = setting(
         8080, "Port of the plain HTTP listener, which always binds to loopback.", RESTART
     )
@@ -189,7 +196,9 @@ class ServerSettings(SettingsSection):
         "proxy, or by a host name): pairing links start with it, and requests from its pages count as same-origin.",
         RESTART,
     )
-    auth: Switch = setting(True, "Require a token on every connection; off only on a loopback host.", RESTART)
+    auth: Switch = setting(
+        True, "Require a token on every connection; off only on a loopback host.", RESTART, flag="--no-auth"
+    )
     allowed_origins: Annotated[tuple[str, ...], types.origin_list()] = setting(
         (), "Web origins that may connect, in addition to the server's own."
     )
@@ -216,15 +225,18 @@ class DataSettings(SettingsSection):
         lambda: default_data_dir(os.environ, os.getuid()),
         "Directory of the database, the spool files, the token and the certificate.",
         RESTART,
+        flag="--data-dir",
     )
 
 
 class LoggingSettings(SettingsSection):
     """The server's own log."""
 
-    level: Annotated[Level, types.choice(Level, warn="warning")] = setting("info", "Lowest level that is written.")
+    level: Annotated[Level, types.choice(Level, warn="warning")] = setting(
+        "info", "Lowest level that is written.", flag="--log-level", legacy="PA_LOG_LEVEL"
+    )
     format: Annotated[LogFormat, types.choice(LogFormat)] = setting(
-        "json", "`json`: one JSON object a line. `text`: for reading in a terminal."
+        "json", "`json`: one JSON object a line. `text`: for reading in a terminal.", legacy="PA_LOG_FORMAT"
     )
     output: Annotated[
         Literal["stdout", "stderr"] | Path,
@@ -241,7 +253,7 @@ class LoggingSettings(SettingsSection):
 class LimitSettings(SettingsSection):
     """Limits on clients, executions and resources."""
 
-    max_connections: Count = setting(100, "Maximum number of connected clients.")
+    max_connections: Count = setting(100, "Maximum number of connected clients.", legacy="PA_MAX_CONNECTIONS")
     connections_per_address: Count = setting(
         64, "Maximum number of open connections from one address (an IPv6 /64 counts as one)."
     )
@@ -258,7 +270,7 @@ class LimitSettings(SettingsSection):
     exempt_addresses: NetworkList = setting(
         ("127.0.0.0/8", "::1/128"), "Addresses that the limits by address and by device above do not apply to."
     )
-    max_projects: Count = setting(100, "Maximum number of projects.")
+    max_projects: Count = setting(100, "Maximum number of projects.", legacy="PA_MAX_PROJECTS")
     max_executions: Count = setting(
         10,
         "Maximum number of running executions, including agents that work without a prompt; further prompts are "
@@ -268,7 +280,7 @@ class LimitSettings(SettingsSection):
         100, "Maximum number of queued prompts per project."
     )
     message_size: Annotated[int, types.size(1024, 64 * _MEBIBYTE)] = setting(
-        _MEBIBYTE, "Largest frame that a client may send."
+        _MEBIBYTE, "Largest frame that a client may send.", legacy="PA_MESSAGE_SIZE_LIMIT"
     )
     memory: BytesOrUnlimited = setting(
         0,
@@ -293,13 +305,16 @@ class TimeoutSettings(SettingsSection):
         3600.0,
         "Longest execution, and longest work without a prompt (subagents, turns started by the agent); time spent "
         "waiting for approvals does not count.",
+        legacy="PA_EXECUTION_TIMEOUT",
     )
     idle: SecondsOrForever = setting(
-        900.0, "A CLI process is closed after this time without a prompt, a subagent or a background command."
+        900.0,
+        "A CLI process is closed after this time without a prompt, a subagent or a background command.",
+        legacy="PA_IDLE_TIMEOUT",
     )
-    ping_interval: SecondsAboveZero = setting(30.0, "Time between pings to a client.")
+    ping_interval: SecondsAboveZero = setting(30.0, "Time between pings to a client.", legacy="PA_PING_INTERVAL")
     pong_timeout: SecondsAboveZero = setting(
-        30.0, "A client that does not answer a ping within this time is disconnected."
+        30.0, "A client that does not answer a ping within this time is disconnected.", legacy="PA_PONG_TIMEOUT"
     )
     shutdown: Seconds = setting(10.0, "Longest graceful shutdown.")
 
@@ -340,7 +355,7 @@ class ClaudeSettings(SettingsSection):
     """The Claude Code CLI."""
 
     binary: Annotated[Path | None, types.path("a path or a name on PATH", bare_names=True).optional()] = setting(
-        None, "The CLI to run; when not set, `claude` on PATH.", RESTART
+        None, "The CLI to run; when not set, `claude` on PATH.", RESTART, flag="--claude"
     )
     max_processes: Count = setting(
         10, "Maximum number of CLI processes that are kept running; never less than the number of running executions."
@@ -386,7 +401,7 @@ class ClaudeSettings(SettingsSection):
         RESTART,
     )
     environment: Annotated[Mapping[str, str], types.variables()] = setting(
-        lambda: MappingProxyType({}), "Additional environment variables for the CLI.", repr=False
+        lambda: MappingProxyType({}), "Additional environment variables for the CLI.", secret=True
     )
     confinement: Annotated[
         ConfinementMode | None,
@@ -446,7 +461,7 @@ class MetricsSettings(SettingsSection):
     host: Host = setting(
         "127.0.0.1", "Address that the metrics listener binds to; beyond loopback it requires a token."
     )
-    port: Port = setting(9090, "Port of the metrics listener.")
+    port: Port = setting(9090, "Port of the metrics listener.", flag="--metrics-port")
     token_file: OptionalFile = setting(
         None,
         "File with the token that a scrape must send (Authorization: Bearer); when not set, a listener beyond loopback "
@@ -477,7 +492,7 @@ class TracesSettings(SettingsSection):
     headers: Annotated[Mapping[str, str], types.header_map()] = setting(
         lambda: MappingProxyType({}),
         "HTTP headers for the collector, in addition to `OTEL_EXPORTER_OTLP_HEADERS`.",
-        repr=False,
+        secret=True,
     )
     sample_ratio: Annotated[float | None, types.real(0, 1).optional()] = setting(
         None,
@@ -569,7 +584,7 @@ class NotificationSettings(SettingsSection):
     """Messages to users who are not watching, through apprise; see notifications.md."""
 
     urls: Annotated[tuple[str, ...], types.service_list()] = setting(
-        (), "Destinations of messages. Anyone who knows these URLs can use them.", repr=False
+        (), "Destinations of messages. Anyone who knows these URLs can use them.", secret=True
     )
     urls_file: OptionalFile = setting(None, "File with more destinations, one a line; `#` starts a comment.")
     base_url: OptionalUrl = setting(
@@ -667,7 +682,9 @@ class Settings(SettingsSection):
     notifications: NotificationSettings = Field(default_factory=NotificationSettings)
     monitoring: MonitoringSettings = Field(default_factory=MonitoringSettings)
     alerts: AlertSettings = Field(default_factory=AlertSettings)
-    demo: Switch = setting(False, "Run the CLI against the scripted demo model; only on a loopback host.", RESTART)
+    demo: Switch = setting(
+        False, "Run the CLI against the scripted demo model; only on a loopback host.", RESTART, flag="--demo"
+    )
 
     @property
     def current(self) -> "Settings":
@@ -683,6 +700,7 @@ class Setting:
         key: its dotted path, such as `server.tls.cert`.
         type: what it accepts.
         variable: the environment variable that sets it.
+        flag, legacy: see `setting`.
     """
 
     key: str
@@ -690,6 +708,8 @@ class Setting:
     help: str
     effect: Effect
     variable: str
+    flag: str
+    legacy: str
     _field: FieldInfo
 
     @property
@@ -723,10 +743,18 @@ def _walk(section: type[SettingsSection], prefix: str) -> Iterator[Setting]:
             yield from _walk(kind, f"{prefix}{name}.")
         else:
             type_ = next(item for item in field.metadata if isinstance(item, ValueType))
-            own = field.json_schema_extra
-            effect = Effect(str(own["effect"])) if isinstance(own, dict) else section.effect
-            variable = "PA_" + (prefix + name).upper().replace(".", "_")
-            yield Setting(prefix + name, type_, field.description or "", effect, variable, field)
+            more: dict[str, Any] = field.json_schema_extra  # type: ignore[assignment]  # see `setting`
+            key = prefix + name
+            yield Setting(
+                key,
+                type_,
+                field.description or "",
+                more["effect"] or section.effect,
+                "PA_" + key.upper().replace(".", "_"),
+                more["flag"] or "--" + key.replace(".", "-").replace("_", "-"),
+                more["legacy"],
+                field,
+            )
 
 
 SETTINGS: Final[Mapping[str, Setting]] = MappingProxyType({found.key: found for found in _walk(Settings, "")})
