@@ -13,7 +13,7 @@ test: setup-tests ## all checks and all tests but the long ones (see soak)
 	@mkdir -p build
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going checks-logged tests; status=$$?; cat build/checks.log; exit $$status
 
-check: setup-tests checks ## style, types, import rules, generated files, the web client's unit tests
+check: setup-tests checks ## style, types, import rules, generated files, words, the web client's unit tests
 
 checks:
 	.venv/bin/ruff check .
@@ -21,6 +21,7 @@ checks:
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/python scripts/generate.py --check
+	.venv/bin/python scripts/prose.py
 	scripts/web check
 	scripts/web test
 

@@ -54,6 +54,16 @@ def test_a_record_is_a_line_that_names_the_one_before(tmp_path: Path) -> None:
     assert verify(path, head) == AuditVerdict(2, AT, AT, 0, ())
 
 
+def test_what_was_written_is_never_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    head = written(path)
+    for end, torn in ((None, b""), (None, b"torn"), (-60, b"")):
+        before = path.read_bytes()[:end] + torn
+        path.write_bytes(before)
+        head = append(path, [record(6)], head)
+        assert path.read_bytes().startswith(before)
+
+
 def test_it_is_its_owners_alone_whatever_the_umask(tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
     before = os.umask(0)
@@ -124,6 +134,28 @@ def test_a_chain_of_ones_own_does_not_fit_the_database(tmp_path: Path) -> None:
     written(path, 4)
     append(path, [record(77)], EMPTY)
     assert any("not the one that the database knows" in problem for problem in verify(path, head).problems)
+
+
+def test_who_writes_the_file_and_the_database_is_seen_by_a_copy_alone(tmp_path: Path) -> None:
+    """The limit that docs/audit.md names, and what helps against it: a copy of the lines on another machine."""
+    path = tmp_path / "audit.log"
+    written(path)
+    copied = lines(path)[-1]
+    path.unlink()
+    forged = append(path, [record(number) for number in (1, 9, 3, 4, 5)], EMPTY)
+    assert verify(path, forged).problems == ()
+    seen = Head(json.loads(copied)["seq"], digest_of(copied.rstrip(b"\n")))
+    assert verify(path, seen).problems == ("record 5 is not the one that the database knows",)
+
+
+def test_a_log_that_was_moved_away_begins_anew_and_verify_says_what_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    known = written(path)
+    path.rename(tmp_path / "old.log")
+    head = append(path, [record(6)], known)
+    assert [json.loads(line)["action"] for line in lines(path)] == ["tampered", "action-6"]
+    assert any("5 records are missing" in problem for problem in verify(path, head).problems)
+    assert verify(tmp_path / "old.log", known).problems == (), "with the database of that time it is whole"
 
 
 def test_a_log_that_is_ahead_of_the_database_is_whole(tmp_path: Path) -> None:
@@ -244,6 +276,12 @@ def test_no_request_makes_a_long_line(tmp_path: Path, number: int) -> None:
     assert set(first["details"]) == {"too_long"}
     assert len(first["by"]) == 200
     assert verify(path, append(path, [record(3)], head)) == AuditVerdict(3, AT, AT, 0, ())
+
+
+def test_what_was_left_out_is_told_next_to_details_that_are_too_long() -> None:
+    found = bounded(AuditRecord(AT, "x", details={**LONG[0], "left_out": {"login UNAUTHORIZED": 3}})).details
+    assert set(found) == {"too_long", "left_out"}
+    assert found["left_out"] == {"login UNAUTHORIZED": 3}
 
 
 def test_what_is_bounded_is_bounded_again_to_the_same() -> None:

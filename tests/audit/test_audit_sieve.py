@@ -2,7 +2,7 @@
 
 import pytest
 
-from pocket_agent.audit.audit_log import AuditRecord, AuditSampler
+from pocket_agent.audit.audit_log import GENESIS, AuditRecord, AuditSampler, bounded, encode
 
 AT = "2030-01-02T03:04:05.678Z"
 
@@ -75,6 +75,25 @@ def test_many_addresses_have_one_allowance_and_fill_no_memory() -> None:
         written += sieve.take(refused(f"2001:db8::{number:x}")) is not None
     assert 500 + 2000 - 5 <= written <= 500 + 2000
     assert len(sieve._sources) == 1000
+
+
+def test_what_a_day_of_refusals_writes() -> None:
+    """The figures of docs/audit.md."""
+
+    def login(number: int) -> AuditRecord:
+        return refused(f"2001:db8:1234:5678:90ab:cdef:{number % 65536:x}:1", reason="unauthorized")
+
+    def request(number: int) -> AuditRecord:
+        return AuditRecord(AT, "execute", "FORBIDDEN", "x" * 200, f"d-{number}", "::1", "p", {"x": "x" * 8120})
+
+    for made, limit in ((login, 3e6), (request, 80e6)):
+        clock = Clock()
+        sieve, written = AuditSampler(clock), 0
+        for second in range(86_400):
+            clock.now = float(second)
+            record = sieve.take(made(second))
+            written += len(encode(bounded(record), 10**6, GENESIS)) + 1 if record is not None else 0
+        assert limit / 2 < written < limit
 
 
 def test_many_kinds_fill_no_memory() -> None:

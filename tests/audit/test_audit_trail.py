@@ -79,17 +79,14 @@ async def test_a_disk_that_refuses_is_told_once_and_tried_again(
     assert seen.events == [AuditFailed("No space left on device")]
 
 
-async def test_a_disk_that_refuses_for_long_fills_no_memory_and_what_was_lost_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_disk_that_refuses_for_long_fills_no_memory_and_what_was_lost_is_written(tmp_path: Path) -> None:
     path, kept = tmp_path / "audit.log", Kept()
-    monkeypatch.setattr(trail_module, "_MAX_WAITING", 10)
     trail = FileAuditLog(path)
-    for number in range(25):
+    for number in range(10_015):
         trail.note(record(number))
     async with trail.running(EMPTY, kept, Recorder()):
         pass
-    assert actions(path) == ["records_lost", *(f"action-{number}" for number in range(15, 25))]
+    assert actions(path) == ["records_lost", *(f"action-{number}" for number in range(15, 10_015))]
     assert json.loads(path.read_bytes().splitlines()[0])["details"] == {"count": 15}
 
 

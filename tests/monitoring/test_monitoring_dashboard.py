@@ -208,7 +208,7 @@ def test_marks_and_colours_follow_the_settings() -> None:
     assert steps(server, "Success rate") == [None, 0.96]
     assert steps(server, "Spent today") == [None, 6.25, 12.5]
     assert steps(usage, "Longest executions") == [None, 33]
-    assert steps(usage, "Used of the day's budget") == [None, 0.5, 1]
+    assert steps(usage, "Daily budget used") == [None, 0.5, 1]
     assert steps(reliability, "requests-latency: achieved") == [None, 0.97]
     assert steps(internals, "Event loop") == [None, 0.7]
     burning = panel_named(reliability, "Burn rate over 1h")["targets"]

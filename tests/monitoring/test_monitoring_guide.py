@@ -12,7 +12,7 @@ GUIDE = ROOT / "docs" / "monitoring.md"
 TEXT = GUIDE.read_text("utf-8")
 ORDER = [
     "Overview", "Metrics collection", "Logging strategy", "Health monitoring", "Alerting", "Dashboards",
-    "Performance monitoring", "Troubleshooting", "What could not be run where this was written",
+    "Performance monitoring", "Troubleshooting", "What the tests do not run",
 ]  # fmt: skip
 SOMETIMES = {
     "server revision",
@@ -68,7 +68,7 @@ def test_it_tells_of_every_port() -> None:
 
 
 def test_it_explains_every_line_of_doctor() -> None:
-    table = TEXT[TEXT.index("| line | what it looks at |") :]
+    table = TEXT[TEXT.index("| line | what it checks |") :]
     first = [row.split("|")[1] for row in table[: table.index("\n\n")].splitlines()[2:]]
     named = {name for cell in first for name in re.findall(r"`([^`]+)`", cell)}
     lines = {"health: ..." if name.startswith("health: ") else name for name in NAMES}

@@ -1,11 +1,13 @@
 """What viewers and devices of some projects may ask for: every request there is is tried."""
 
 import contextlib
+import os
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
+import psutil
 
 from pocket_agent.errors import ForbiddenError
 from pocket_agent.model import Device, Milliseconds, ProjectId
@@ -230,6 +232,43 @@ async def test_a_limited_device_takes_no_questions_away(room: Room) -> None:
             cancel = {"execution_id": waiting["data"]["execution_id"]}
             await wire.ask("prompt_cancel", cancel, project_id=project_id)
         assert (await guest.ask("approval_respond", answer, project_id=project_id))["type"] == "approval_resolved"
+
+
+async def test_what_a_limited_device_has_an_agent_run_runs_as_the_servers_user(room: Room) -> None:
+    session = await room.project()
+    project_id = session.state.project.id
+    async with wire_of(room, projects=(project_id,)) as guest:
+        await guest.ask("execute", {"prompt": "ask Bash"}, project_id=project_id)
+        await until(lambda: bool(session.state.approvals))
+        process = await room.store.process(project_id)
+        assert process is not None
+        assert psutil.Process(process.pid).uids().effective == os.geteuid()
+        await guest.ask("agent_kill", project_id=project_id)
+
+
+async def test_a_limited_device_answers_a_question_and_changes_nothing_else_of_it(room: Room) -> None:
+    """A question is answered by `updated_input`, as the CLI takes it."""
+    session = await room.project()
+    project_id = session.state.project.id
+    asked = {"command": "date"}  # what the stand-in asks with, whatever the tool
+    async with wire_of(room, projects=(project_id,)) as guest:
+        for tool, updated, code in (
+            ("Bash", {**asked, "answers": {"Which?": "this"}}, "FORBIDDEN"),
+            ("AskUserQuestion", {"command": "id", "answers": {"Which?": "this"}}, "FORBIDDEN"),
+            ("AskUserQuestion", {**asked, "more": 1, "answers": {"Which?": "this"}}, "FORBIDDEN"),
+            ("AskUserQuestion", {"answers": {"Which?": "this"}}, "FORBIDDEN"),
+            ("AskUserQuestion", {**asked, "answers": {"Which?": "this"}}, None),
+        ):
+            await guest.ask("execute", {"prompt": f"ask {tool}"}, project_id=project_id)
+            await until(lambda: bool(session.state.approvals))
+            (approval,) = session.state.approvals
+            answer = {"approval_id": approval, "behavior": "allow", "updated_input": updated}
+            told = await guest.ask("approval_respond", answer, project_id=project_id)
+            assert told["data"].get("code") == code, (tool, updated)
+            if code is not None:
+                deny = {"approval_id": approval, "behavior": "deny"}
+                await guest.ask("approval_respond", deny, project_id=project_id)
+            await until(lambda: session.state.current is None)
 
 
 async def test_a_session_of_another_project_is_not_resumed(room: Room) -> None:

@@ -70,13 +70,14 @@ EMPTY: Final = Head(0, GENESIS)
 
 
 def bounded(record: AuditRecord) -> AuditRecord:
-    """The same record; of details that are too long to be written only their size and their SHA-256 is left."""
+    """The same record; of details that are too long, only their size, their SHA-256 and `left_out` are kept."""
     details = _json(record.details)
     texts = ("time", "action", "outcome", "by", "device_id", "address", "project_id")
     short = {name: text[:_MAX_TEXT] for name in texts if (text := getattr(record, name)) is not None}
     if len(details) > _MAX_DETAILS:
         cut: dict[str, object] = {"bytes": len(details), "sha256": digest_of(details)}
-        return dataclasses.replace(record, **short, details={"too_long": cut})
+        kept = {name: found for name, found in record.details.items() if name == "left_out"}
+        return dataclasses.replace(record, **short, details={"too_long": cut, **kept})
     return dataclasses.replace(record, **short)
 
 

@@ -414,8 +414,8 @@ def _unrendered(stack: MonitoringSettings, targets: Sequence[Target]) -> Iterato
 
 
 _SECRETS: Final = """\
-Secrets stand in files of their own: one line each, and only for who needs it. As services Prometheus and Alertmanager
-run as `prometheus` (`chgrp prometheus FILE; chmod 640 FILE`), in containers as uid 65534.
+Secrets are in separate files, one line each, readable only for the programs below. As services Prometheus and
+Alertmanager run as `prometheus` (`chgrp prometheus FILE; chmod 640 FILE`), in containers as uid 65534.
 
-| file | what it holds | who must be able to read it |
+| file | content | read by |
 |---|---|---|"""

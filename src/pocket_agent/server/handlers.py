@@ -553,7 +553,8 @@ class Handlers:
 
     @_handles_in_project(message.ApprovalRespond)
     async def _approval_respond(self, call: _Call, session: Session, request: message.ApprovalRespond) -> Reply:
-        changed = request.updated_input is not None
+        updated = request.updated_input
+        changed = updated is not None and session.changes_input(request.approval_id, updated)
         check_limited_answer(call.connection.device, changed=changed, remembered=request.remember)
         return await session.respond(
             request.approval_id,

@@ -52,6 +52,7 @@ from pocket_agent.session.project_log import Draft, Write, entry_draft, now, tic
 from pocket_agent.session.state import (
     State,
     approval_event,
+    changes_input,
     execution_data,
     permission_answer,
     queue_hold,
@@ -346,6 +347,11 @@ class Session:
         found = await self._store.executions(project_id, before=key, limit=limit + 1)
         shown = [execution_data(value) for value in found[:limit]]
         return ExecutionListData(project_id, shown, has_more=len(found) > limit)
+
+    def changes_input(self, approval_id: str, updated_input: Mapping[str, msgspec.Raw]) -> bool:
+        """Whether an answer changes what the agent asked for; answers to its questions are no change."""
+        approval = self.state.approvals.get(ApprovalId(approval_id))
+        return approval is None or changes_input(approval, updated_input)
 
     async def respond(
         self,

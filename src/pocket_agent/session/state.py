@@ -281,6 +281,25 @@ def suggestions(approval: Approval) -> msgspec.Raw | None:
     return control.remembered(request) if request is not None else None
 
 
+def changes_input(approval: Approval, updated_input: Mapping[str, msgspec.Raw]) -> bool:
+    """Whether a client's input differs from what the agent asked for by more than the answers to its questions.
+
+    The CLI takes the answers to `AskUserQuestion` as the field `answers` of its input.
+    """
+    request = control.read_permission_request(approval.request_id, approval.request)
+    if request is None or request.tool_name != "AskUserQuestion":
+        return True
+    asked, given = (_without_answers(input_) for input_ in (bytes(request.input), msgspec.json.encode(updated_input)))
+    return asked != given
+
+
+def _without_answers(input_: bytes) -> bytes:
+    fields = msgspec.json.decode(input_)
+    if isinstance(fields, dict):
+        fields.pop("answers", None)
+    return msgspec.json.encode(fields, order="sorted")
+
+
 def tool_name(approval: Approval) -> str:
     """The tool that a request is about, as the agent calls it; empty when the request cannot be read."""
     request = control.read_permission_request(approval.request_id, approval.request)

@@ -170,6 +170,52 @@ async def test_a_guest_sees_one_project_and_changes_nothing(stage: Stage, browse
         await expect(row(desk, "guest")).to_contain_text("Projects that are gone", timeout=WAIT_MS)
 
 
+async def test_a_device_of_some_projects_is_offered_what_it_may_do_and_no_more(
+    stage: Stage, browser: Browser, tmp_path: Path
+) -> None:
+    """It sends prompts, allows, denies and answers questions; to change and to remember answers are not offered."""
+    folder = tmp_path / "shop\u202epohs"
+    folder.mkdir()
+    async with stage.server.client() as client, devices_of(browser, stage.server, "host") as desk:
+        project = await client.create_project(str(folder))
+        await desk.button("Pair a device").click()
+        await desk.page.get_by_label("Some projects").check()
+        listed = desk.page.locator(".invite-projects label", has_text="shop<U+202E>pohs")
+        await listed.click()
+        await desk.button("Show the code").click()
+        async with page_of(browser, await link_of(desk), PHONE) as page:
+            await page.get_by_label("What to call this device").fill("helper")
+            await come_in(page)
+            await expect(desk.page.get_by_role("dialog")).to_contain_text("helper is paired", timeout=WAIT_MS)
+            await desk.button("Done").click()
+            await expect(row(desk, "helper")).to_contain_text("Only shop<U+202E>pohs")
+            guest = Screen(page, desk.base)
+            await expect(page.locator(".project")).to_have_count(1)
+            await expect(page.get_by_role("button", name="New project")).to_have_count(0)
+            await page.get_by_role("link", name="Devices").locator("visible=true").click()
+            await expect(page.get_by_text("This device only sees some projects")).to_be_visible(timeout=WAIT_MS)
+            await expect(page.get_by_text("The server knows it as helper.")).to_be_visible()
+            await expect(page.get_by_role("button", name="Pair a device")).to_have_count(0)
+            assert await violations(page) == []
+            await guest.open(project.id)
+            await guest.send("demo:bash=touch made.txt")
+            await expect(guest.dock).to_contain_text("touch made.txt", timeout=WAIT_MS)
+            await expect(guest.dock.locator(".dock-actions button")).to_have_text(["Deny", "Allow"])
+            await guest.answer("Allow")
+            await guest.is_idle()
+            assert (folder / "made.txt").exists()
+            await guest.send("demo:ask")
+            await guest.dock.get_by_label("PostgreSQL").check(timeout=WAIT_MS)
+            await guest.dock.get_by_label("Daily").check()
+            await guest.answer("Answer")
+            await guest.is_idle()
+            await guest.says("So be it.")
+            await choose(desk, "helper", "Revoke")
+            await desk.button("Revoke").click()
+            await expect(page.get_by_text("it was revoked")).to_be_visible(timeout=WAIT_MS)
+        await client.delete_project(project.id)
+
+
 async def test_a_browser_renews_its_key_and_goes_on(stage: Stage, browser: Browser) -> None:
     async with devices_of(browser, stage.server, "renewing") as desk:
         beside = await desk.page.context.new_page()
@@ -269,7 +315,7 @@ async def test_everything_by_keyboard(stage: Stage, browser: Browser) -> None:
         keyboard = desk.page.keyboard
         await desk.button("Pair a device").press("Enter")
         await expect(desk.page.get_by_role("dialog")).to_be_visible()
-        await desk.page.get_by_role("radio", name=re.compile("^Everything")).focus()
+        await desk.page.get_by_role("radio", name=re.compile("^Prompts and approvals")).focus()
         await keyboard.press("ArrowDown")
         await expect(desk.page.get_by_label("View only")).to_be_checked()
         await desk.page.get_by_label("Name", exact=True).press("Enter")

@@ -84,7 +84,7 @@ function Revoke({ device, roster, onClose }: ActionProps): VNode {
         </p>
         {guests.length > 0 && (
           <Also checked={paired} onChange={setPaired} title="Revoke the devices that it let in">
-            {guests.map(({ name }) => name).join(", ")}
+            {visible(guests.map(({ name }) => name).join(", "))}
           </Also>
         )}
         <Kill device={device} checked={kill} onChange={setKill} />
@@ -131,7 +131,7 @@ export function Kill({
   const names = device.running.map(({ project_id: id }) => all.find((project) => project.id === id)?.name ?? id);
   return (
     <Also title="Kill what it runs now" {...rest}>
-      {`In ${names.join(", ")}. Otherwise that goes on to its end.`}
+      {`In ${visible(names.join(", "))}. Otherwise that goes on to its end.`}
     </Also>
   );
 }

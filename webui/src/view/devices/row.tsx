@@ -145,7 +145,7 @@ export function Access({ device }: { readonly device: Pick<DeviceData, "view_onl
       {names !== null && (
         <span class="badge device-projects">
           <Icon node={FolderGit2} size={14} />
-          <span>{names.length === 0 ? "Projects that are gone" : `Only ${names.join(", ")}`}</span>
+          <span>{names.length === 0 ? "Projects that are gone" : `Only ${visible(names.join(", "))}`}</span>
         </span>
       )}
     </>
