@@ -215,10 +215,11 @@ def _refusal(kind: ValueType, value: object, error: ErrorDetails) -> str:
     reason = str(context["error"]) if isinstance(context.get("error"), RefusedError) else ""
     if error["type"] == "string_pattern_mismatch":
         reason = f"does not match {context['pattern'].removeprefix('^(?:').removesuffix(')$')}"
+    hidden = kind.secret or kind.kind is ValueKind.MAPPING
     position = error["loc"][-1] if error["loc"] else None
     if isinstance(position, int):
-        reason = f"item {position + 1}, {quote(error['input'])}" + (f": {reason}" if reason else "")
-    hidden = kind.secret or kind.kind is ValueKind.MAPPING
+        item = f"item {position + 1}" + ("" if hidden else f", {quote(error['input'])}")
+        reason = f"{item}: {reason}" if reason else item
     shown = f"not {kind.accepts}" if hidden else f"{quote(value)} is not {kind.accepts}"
     repeated = kind.accepts.startswith(reason.removeprefix("not "))
     return shown if repeated else f"{shown}: {reason}"

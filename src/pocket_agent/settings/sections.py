@@ -105,12 +105,12 @@ _TOOLS = types.pattern_list("a list of tools such as WebFetch or Bash(rm:*)", TO
 _EMAIL = types.text("an email address", pattern=r"[^\s@]+@[^\s@]+")
 _MEBIBYTE = 2**20
 
-Switch = Annotated[bool, types.boolean()]
+Switch = Annotated[bool, types.BOOLEAN]
 Port = Annotated[int, _ANY_PORT]
 FixedPort = Annotated[int, types.number(1, 65535)]
 OptionalPort = Annotated[int | None, _ANY_PORT.optional("off", "no such listener")]
-Host = Annotated[str, types.host()]
-OptionalUrl = Annotated[str | None, types.url().optional()]
+Host = Annotated[str, types.HOST]
+OptionalUrl = Annotated[str | None, types.URL.optional()]
 Count = Annotated[int, types.number(1, 1_000_000)]
 Seconds = Annotated[float, types.duration()]
 SecondsAboveZero = Annotated[float, types.duration(positive=True)]
@@ -124,7 +124,7 @@ Objective = Annotated[float, types.real(0.94, 0.9999)]
 OptionalFile = Annotated[Path | None, types.path().optional()]
 HeaderName = Annotated[str | None, types.text("the name of a header", pattern=r"[A-Za-z0-9-]{1,100}").optional()]
 Users = Annotated[tuple[str, ...], types.name_list("a list of users", most=1000)]
-NetworkList = Annotated[tuple[str, ...], types.network_list()]
+NetworkList = Annotated[tuple[str, ...], types.NETWORKS]
 Level = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["json", "text"]
 ForwardedHeader = Literal["x-forwarded", "forwarded"]
@@ -190,7 +190,7 @@ class ServerSettings(SettingsSection):
     plain_port: OptionalPort = setting(
         8080, "Port of the plain HTTP listener, which always binds to loopback.", RESTART
     )
-    public_url: Annotated[str | None, types.origin_url().optional()] = setting(
+    public_url: Annotated[str | None, types.ORIGIN_URL.optional()] = setting(
         None,
         "Address under which other devices reach the server, if it differs from the addresses it listens on (behind a "
         "proxy, or by a host name): pairing links start with it, and requests from its pages count as same-origin.",
@@ -199,10 +199,10 @@ class ServerSettings(SettingsSection):
     auth: Switch = setting(
         True, "Require a token on every connection; off only on a loopback host.", RESTART, flag="--no-auth"
     )
-    allowed_origins: Annotated[tuple[str, ...], types.origin_list()] = setting(
+    allowed_origins: Annotated[tuple[str, ...], types.ORIGINS] = setting(
         (), "Web origins that may connect, in addition to the server's own."
     )
-    allowed_hosts: Annotated[tuple[str, ...], types.host_list()] = setting(
+    allowed_hosts: Annotated[tuple[str, ...], types.HOSTS] = setting(
         (),
         "Names accepted in the `Host` header, in addition to IP addresses, localhost, `server.host`, the host of "
         "`server.public_url` and, unless `server.auth` is off, the machine's own name and the names in "
@@ -242,7 +242,7 @@ class LoggingSettings(SettingsSection):
         Literal["stdout", "stderr"] | Path,
         types.path("stdout, stderr or the path of a file", words=frozenset({"stdout", "stderr"})),
     ] = setting("stdout", "Where the log is written.")
-    fields: Annotated[Mapping[str, str | int | float | bool], types.log_fields()] = setting(
+    fields: Annotated[Mapping[str, str | int | float | bool], types.LOG_FIELDS] = setting(
         lambda: MappingProxyType({}),
         "Fields added to every line; `service`, `environment` and `version` replace the server's own.",
     )
@@ -400,7 +400,7 @@ class ClaudeSettings(SettingsSection):
         "variables (`PA_*`) are never inherited.",
         RESTART,
     )
-    environment: Annotated[Mapping[str, str], types.variables()] = setting(
+    environment: Annotated[Mapping[str, str], types.VARIABLES] = setting(
         lambda: MappingProxyType({}), "Additional environment variables for the CLI.", secret=True
     )
     confinement: Annotated[
@@ -481,7 +481,7 @@ class TracesSettings(SettingsSection):
     """OpenTelemetry traces; the standard `OTEL_*` variables apply where a setting is not set."""
 
     effect = RESTART
-    enabled: Annotated[bool | None, types.boolean().optional()] = setting(
+    enabled: Annotated[bool | None, types.BOOLEAN.optional()] = setting(
         None, "Export traces; when not set, `OTEL_TRACES_EXPORTER=otlp` enables it."
     )
     endpoint: OptionalUrl = setting(
@@ -489,7 +489,7 @@ class TracesSettings(SettingsSection):
         "Collector, such as http://127.0.0.1:4318; `/v1/traces` is appended. When not set: "
         "`OTEL_EXPORTER_OTLP_ENDPOINT`, else that address.",
     )
-    headers: Annotated[Mapping[str, str], types.header_map()] = setting(
+    headers: Annotated[Mapping[str, str], types.HEADERS] = setting(
         lambda: MappingProxyType({}),
         "HTTP headers for the collector, in addition to `OTEL_EXPORTER_OTLP_HEADERS`.",
         secret=True,
@@ -502,7 +502,7 @@ class TracesSettings(SettingsSection):
     service_name: Annotated[str | None, types.text("a name").optional()] = setting(
         None, "`service.name`; when not set: `OTEL_SERVICE_NAME`, else the log's `service` field."
     )
-    attributes: Annotated[Mapping[str, str], types.attribute_map()] = setting(
+    attributes: Annotated[Mapping[str, str], types.ATTRIBUTES] = setting(
         lambda: MappingProxyType({}), "Additional resource attributes."
     )
     agents: Switch = setting(True, "Let the CLI export its own spans into the same traces.")
@@ -542,7 +542,7 @@ class MonitoringSettings(SettingsSection):
     pagerduty_key_file: OptionalFile = setting(
         None, "File with the integration key of a PagerDuty service (Events API v2)."
     )
-    pagerduty_url: Annotated[str, types.url()] = setting(
+    pagerduty_url: Annotated[str, types.URL] = setting(
         "https://events.pagerduty.com/v2/enqueue", "Address of PagerDuty's Events API."
     )
     email_to: Annotated[str | None, _EMAIL.optional()] = setting(None, "Email address that alerts are sent to.")
@@ -583,7 +583,7 @@ class MonitoringSettings(SettingsSection):
 class NotificationSettings(SettingsSection):
     """Messages to users who are not watching, through apprise; see notifications.md."""
 
-    urls: Annotated[tuple[str, ...], types.service_list()] = setting(
+    urls: Annotated[tuple[str, ...], types.SERVICES] = setting(
         (), "Destinations of messages. Anyone who knows these URLs can use them.", secret=True
     )
     urls_file: OptionalFile = setting(None, "File with more destinations, one a line; `#` starts a comment.")
