@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
@@ -96,7 +96,6 @@ class Terminal:
             self._transcript.note(f"── offline: {status.reason} Reconnecting. ──")
 
     def farewell(self) -> None:
-        """Show whether the agent continues."""
         goes_on = "The agent goes on working" if self._transcript.executing else "Nothing was stopped"
         self.say(f"{goes_on}; `pocket-agent chat` comes back to it.")
 
@@ -154,11 +153,14 @@ class Terminal:
     async def _carry_out(self, lines: asyncio.Queue[str]) -> None:
         assert self._actions is not None
         while True:
-            line = await lines.get()
-            try:
-                await self._actions.carry_out(line)
-            except (PocketAgentError, TimeoutError) as error:
-                self._transcript.note(str(error), "red")
+            await self._attempt(self._actions.carry_out(await lines.get()))
+
+    async def _attempt(self, action: Awaitable[None]) -> None:
+        """Wait for an action; its error becomes a note."""
+        try:
+            await action
+        except (PocketAgentError, TimeoutError) as error:
+            self._transcript.note(str(error), "red")
 
     async def _follow(self, client: Client, project_id: str, since: Position) -> None:
         try:
@@ -214,8 +216,9 @@ class Terminal:
             if event.current_buffer.text:
                 event.current_buffer.reset()
             elif self._transcript.executing:
-                if self._tasks is not None:
-                    self._tasks.create_task(self._send_interrupt())
+                if self._tasks is not None and self._actions is not None:
+                    self._transcript.note("interrupting…")
+                    self._tasks.create_task(self._attempt(self._actions.interrupt()))
             elif time.monotonic() - self._warned < _LEAVE_WITHIN_SECONDS:
                 event.app.exit(exception=EOFError())
             else:
@@ -223,11 +226,3 @@ class Terminal:
                 self._transcript.note("The agent is idle; Ctrl-C again leaves.")
 
         return keys
-
-    async def _send_interrupt(self) -> None:
-        assert self._actions is not None
-        self._transcript.note("interrupting…")
-        try:
-            await self._actions.interrupt()
-        except (PocketAgentError, TimeoutError) as error:
-            self._transcript.note(str(error), "red")

@@ -88,7 +88,7 @@ _RESULT_CHARACTERS: Final = 2000
 
 def tool_call(name: str, given: Data) -> list[Text]:
     """A tool call: one line, and the beginning of the change for a file."""
-    head = Text.assemble(("● ", "cyan"), (one_line(name, 60), "bold"), " ", one_line(_subject(name, given), _WIDTH))
+    head = Text.assemble(("● ", "cyan"), (one_line(name, 60), "bold"), " ", one_line(_subject(given), _WIDTH))
     return [head, *bounded(_change(name, given), _DIFF_LINES)]
 
 
@@ -99,9 +99,7 @@ def tool_request(name: str, given: Data) -> list[Text]:
         rest = {key: value for key, value in given.items() if key not in {"command", "description"}}
         return shown + ([_json(rest)] if rest else [])
     change = _change(name, given)
-    if change:
-        return [Text("  " + plain(_subject(name, given)), "bold yellow"), *change]
-    return [_json(given)]
+    return [Text("  " + plain(_subject(given)), "bold yellow"), *change] if change else [_json(given)]
 
 
 def tool_result(content: object, *, is_error: bool) -> list[Text]:
@@ -119,12 +117,11 @@ def tool_result(content: object, *, is_error: bool) -> list[Text]:
 
 def bounded(lines: list[Text], limit: int) -> list[Text]:
     """At most `limit` lines, with a note about the rest."""
-    if len(lines) <= limit:
-        return lines
-    return [*lines[:limit], Text(f"    … {len(lines) - limit} more lines", "dim")]
+    rest = len(lines) - limit
+    return [*lines[:limit], Text(f"    … {rest} more lines", "dim")] if rest > 0 else lines
 
 
-def _subject(name: str, given: Data) -> str:
+def _subject(given: Data) -> str:
     for key in ("command", "file_path", "notebook_path", "path", "pattern", "url", "query", "description"):
         if isinstance(given.get(key), str):
             return str(given[key])
