@@ -103,7 +103,12 @@ def default_data_dir(environ: Mapping[str, str], uid: int) -> Path:
 _ANY_PORT = types.number(0, 65535, " (0: any free port)")
 _TOOLS = types.pattern_list("a list of tools such as WebFetch or Bash(rm:*)", TOOL)
 _EMAIL = types.text("an email address", pattern=r"[^\s@]+@[^\s@]+")
-_MEBIBYTE = 2**20
+_MIB = 2**20
+
+
+def _empty() -> Mapping[str, Any]:
+    return MappingProxyType({})
+
 
 Switch = Annotated[bool, types.BOOLEAN]
 Port = Annotated[int, _ANY_PORT]
@@ -187,18 +192,14 @@ class ServerSettings(SettingsSection):
 
     host: Host = setting("127.0.0.1", "Address that the main listener binds to.", RESTART, flag="--host")
     port: Port = setting(8443, "Port of the main listener.", RESTART, flag="--port")
-    plain_port: OptionalPort = setting(
-        8080, "Port of the plain HTTP listener, which always binds to loopback.", RESTART
-    )
+    plain_port: OptionalPort = setting(8080, "Port of the plain HTTP listener, always on loopback.", RESTART)
     public_url: Annotated[str | None, types.ORIGIN_URL.optional()] = setting(
         None,
         "Address under which other devices reach the server, if it differs from the addresses it listens on (behind a "
         "proxy, or by a host name): pairing links start with it, and requests from its pages count as same-origin.",
         RESTART,
     )
-    auth: Switch = setting(
-        True, "Require a token on every connection; off only on a loopback host.", RESTART, flag="--no-auth"
-    )
+    auth: Switch = setting(True, "Require tokens; off only on a loopback host.", RESTART, flag="--no-auth")
     allowed_origins: Annotated[tuple[str, ...], types.ORIGINS] = setting(
         (), "Web origins that may connect, in addition to the server's own."
     )
@@ -243,10 +244,10 @@ class LoggingSettings(SettingsSection):
         types.path("stdout, stderr or the path of a file", words=frozenset({"stdout", "stderr"})),
     ] = setting("stdout", "Where the log is written.")
     fields: Annotated[Mapping[str, str | int | float | bool], types.LOG_FIELDS] = setting(
-        lambda: MappingProxyType({}),
+        _empty,
         "Fields added to every line; `service`, `environment` and `version` replace the server's own.",
     )
-    max_size: BytesOrUnlimited = setting(16 * _MEBIBYTE, "Size at which a log file is rotated to FILE.1.")
+    max_size: BytesOrUnlimited = setting(16 * _MIB, "Size at which a log file is rotated to FILE.1.")
     max_files: Annotated[int, types.number(0, 1000)] = setting(5, "Number of rotated log files to keep.")
 
 
@@ -254,9 +255,7 @@ class LimitSettings(SettingsSection):
     """Limits on clients, executions and resources."""
 
     max_connections: Count = setting(100, "Maximum number of connected clients.", legacy="PA_MAX_CONNECTIONS")
-    connections_per_address: Count = setting(
-        64, "Maximum number of open connections from one address (an IPv6 /64 counts as one)."
-    )
+    connections_per_address: Count = setting(64, "Maximum connections from one address (an IPv6 /64 counts as one).")
     connections_per_device: Count = setting(32, "Maximum number of connected clients of one device.")
     requests_per_second: Annotated[float, types.real(0.1, 1_000_000)] = setting(
         20.0, "Rate limit on connections and HTTP requests from one address; the burst is ten seconds' worth."
@@ -265,7 +264,7 @@ class LimitSettings(SettingsSection):
         100.0, "Rate limit on messages of one device; the burst is five seconds' worth."
     )
     bytes_per_second: BytesAboveZero = setting(
-        4 * _MEBIBYTE, "Rate limit on the bytes in messages of one device; the burst is five seconds' worth."
+        4 * _MIB, "Rate limit on the bytes in messages of one device; the burst is five seconds' worth."
     )
     exempt_addresses: NetworkList = setting(
         ("127.0.0.0/8", "::1/128"), "Addresses that the limits by address and by device above do not apply to."
@@ -276,11 +275,9 @@ class LimitSettings(SettingsSection):
         "Maximum number of running executions, including agents that work without a prompt; further prompts are "
         "queued.",
     )
-    max_queued_prompts: Annotated[int, types.number(0, 1_000_000)] = setting(
-        100, "Maximum number of queued prompts per project."
-    )
-    message_size: Annotated[int, types.size(1024, 64 * _MEBIBYTE)] = setting(
-        _MEBIBYTE, "Largest frame that a client may send.", legacy="PA_MESSAGE_SIZE_LIMIT"
+    max_queued_prompts: Annotated[int, types.number(0, 1_000_000)] = setting(100, "Maximum queued prompts per project.")
+    message_size: Annotated[int, types.size(1024, 64 * _MIB)] = setting(
+        _MIB, "Largest frame that a client may send.", legacy="PA_MESSAGE_SIZE_LIMIT"
     )
     memory: BytesOrUnlimited = setting(
         0,
@@ -290,12 +287,8 @@ class LimitSettings(SettingsSection):
     cost_usd_per_day: Annotated[float, types.real(0, 1_000_000, "; 0: no limit")] = setting(
         0.0, "Budget of all executions in a day (local time), in US dollars as reported by the CLI."
     )
-    refuse_over_budget: Switch = setting(
-        False, "Refuse new executions once the day's budget is used up, instead of only reporting it."
-    )
-    min_free_disk: Bytes = setting(
-        8 * _MEBIBYTE, "Free space of the data directory below which new executions are refused."
-    )
+    refuse_over_budget: Switch = setting(False, "Refuse new executions when the day's budget is used up.")
+    min_free_disk: Bytes = setting(8 * _MIB, "Free space in the data directory below which executions are refused.")
 
 
 class TimeoutSettings(SettingsSection):
@@ -324,10 +317,10 @@ class WebsocketSettings(SettingsSection):
 
     write_timeout: SecondsAboveZero = setting(30.0, "A client that reads nothing for this long is closed with 4008.")
     tail_size: BytesAboveZero = setting(
-        4 * _MEBIBYTE, "Size of the newest encoded frames of each project that are kept in memory.", RESTART
+        4 * _MIB, "Size of the newest encoded frames of each project that are kept in memory.", RESTART
     )
     send_buffer: BytesAboveZero = setting(
-        _MEBIBYTE, "Size of a connection's send buffer; no more frames are written to it while it is full."
+        _MIB, "Size of a connection's send buffer; no more frames are written to it while it is full."
     )
 
 
@@ -360,18 +353,14 @@ class ClaudeSettings(SettingsSection):
     max_processes: Count = setting(
         10, "Maximum number of CLI processes that are kept running; never less than the number of running executions."
     )
-    max_line: BytesAboveZero = setting(
-        16 * _MEBIBYTE, "Longest line of the CLI's output; a longer one becomes an error entry.", RESTART
-    )
+    max_line: BytesAboveZero = setting(16 * _MIB, "Longest CLI line; a longer one becomes an error entry.", RESTART)
     model: Annotated[str | None, types.text("a model name", pattern=r"[^\s-]\S*").optional()] = setting(
         None, "Model for projects that do not choose one; when not set, the CLI's own default."
     )
     permission_mode: Annotated[
         str | None, types.text("a permission mode of the CLI", pattern=r"[A-Za-z]+").optional()
     ] = setting(None, "Permission mode for projects that do not choose one; when not set, the CLI's own default.")
-    allow_dangerously_skip_permissions: Switch = setting(
-        False, "Let clients run the agent without asking for approvals."
-    )
+    allow_dangerously_skip_permissions: Switch = setting(False, "Let clients run agents without approvals.")
     permission_modes: Annotated[tuple[str, ...], types.choice_list(PERMISSION_MODES)] = setting(
         PERMISSION_MODES,
         "Permission modes that clients may choose; `bypassPermissions` also requires "
@@ -401,7 +390,7 @@ class ClaudeSettings(SettingsSection):
         RESTART,
     )
     environment: Annotated[Mapping[str, str], types.VARIABLES] = setting(
-        lambda: MappingProxyType({}), "Additional environment variables for the CLI.", secret=True
+        _empty, "Additional environment variables for the CLI.", secret=True
     )
     confinement: Annotated[
         ConfinementMode | None,
@@ -417,9 +406,7 @@ class ClaudeSettings(SettingsSection):
     limits: AgentLimitSettings = Field(default_factory=AgentLimitSettings)
     interrupt_grace: Seconds = setting(10.0, "Time between an interrupt and SIGTERM.")
     terminate_grace: Seconds = setting(5.0, "Time between SIGTERM and SIGKILL.")
-    max_spool: BytesAboveZero = setting(
-        256 * _MEBIBYTE, "Size of a process's output file above which the process is replaced."
-    )
+    max_spool: BytesAboveZero = setting(256 * _MIB, "Size of a process's output above which it is replaced.")
 
 
 class ProjectSettings(SettingsSection):
@@ -433,9 +420,7 @@ class ProjectSettings(SettingsSection):
 class AuditSettings(SettingsSection):
     """The audit log."""
 
-    enabled: Switch = setting(
-        True, "Record actions with user, time and address in `audit.log` in the data directory.", RESTART
-    )
+    enabled: Switch = setting(True, "Record actions with user, time and address in `audit.log`.", RESTART)
 
 
 class StorageSettings(SettingsSection):
@@ -446,10 +431,8 @@ class StorageSettings(SettingsSection):
         "`normal` survives a crash of the server; `full` also survives a power failure, and is slower.",
         RESTART,
     )
-    max_entries: Annotated[int, types.number(0, 10**12, "; 0: no limit")] = setting(
-        1_000_000, "Number of entries kept per project."
-    )
-    max_size: BytesOrUnlimited = setting(1024 * _MEBIBYTE, "Size of the entries kept per project.")
+    max_entries: Annotated[int, types.number(0, 10**12, "; 0: no limit")] = setting(1_000_000, "Entries per project.")
+    max_size: BytesOrUnlimited = setting(1024 * _MIB, "Size of the entries kept per project.")
     max_age: SecondsOrForever = setting(90 * 86400.0, "Age of the entries kept per project.")
 
 
@@ -458,9 +441,7 @@ class MetricsSettings(SettingsSection):
 
     effect = RESTART
     enabled: Switch = setting(True, "Serve /metrics.")
-    host: Host = setting(
-        "127.0.0.1", "Address that the metrics listener binds to; beyond loopback it requires a token."
-    )
+    host: Host = setting("127.0.0.1", "Address of the metrics listener; beyond loopback it requires a token.")
     port: Port = setting(9090, "Port of the metrics listener.", flag="--metrics-port")
     token_file: OptionalFile = setting(
         None,
@@ -490,7 +471,7 @@ class TracesSettings(SettingsSection):
         "`OTEL_EXPORTER_OTLP_ENDPOINT`, else that address.",
     )
     headers: Annotated[Mapping[str, str], types.HEADERS] = setting(
-        lambda: MappingProxyType({}),
+        _empty,
         "HTTP headers for the collector, in addition to `OTEL_EXPORTER_OTLP_HEADERS`.",
         secret=True,
     )
@@ -502,9 +483,7 @@ class TracesSettings(SettingsSection):
     service_name: Annotated[str | None, types.text("a name").optional()] = setting(
         None, "`service.name`; when not set: `OTEL_SERVICE_NAME`, else the log's `service` field."
     )
-    attributes: Annotated[Mapping[str, str], types.ATTRIBUTES] = setting(
-        lambda: MappingProxyType({}), "Additional resource attributes."
-    )
+    attributes: Annotated[Mapping[str, str], types.ATTRIBUTES] = setting(_empty, "Additional resource attributes.")
     agents: Switch = setting(True, "Let the CLI export its own spans into the same traces.")
 
 
@@ -512,10 +491,8 @@ class HealthSettings(SettingsSection):
     """The health checks."""
 
     interval: SecondsAboveZero = setting(15.0, "Time between two rounds of checks.")
-    low_disk: Bytes = setting(1024 * _MEBIBYTE, "Free space of the data directory below which the disk check warns.")
-    certificate_notice: Seconds = setting(
-        7 * 86400.0, "The certificate check warns this long before the certificate expires."
-    )
+    low_disk: Bytes = setting(1024 * _MIB, "Free space of the data directory below which the disk check warns.")
+    certificate_notice: Seconds = setting(7 * 86400.0, "The certificate check warns this long before it expires.")
     loop_lag: SecondsAboveZero = setting(1.0, "The event loop check warns when the lag reaches this time.")
 
 
@@ -539,11 +516,9 @@ class MonitoringSettings(SettingsSection):
     slack_channel: Annotated[str, types.text("a channel such as #alerts", pattern=r"[#@]\S+")] = setting(
         "#pocket-agent-alerts", "Slack channel of the alerts."
     )
-    pagerduty_key_file: OptionalFile = setting(
-        None, "File with the integration key of a PagerDuty service (Events API v2)."
-    )
+    pagerduty_key_file: OptionalFile = setting(None, "File with the integration key of PagerDuty (Events API v2).")
     pagerduty_url: Annotated[str, types.URL] = setting(
-        "https://events.pagerduty.com/v2/enqueue", "Address of PagerDuty's Events API."
+        "https://events.pagerduty.com/v2/enqueue", "PagerDuty's Events API."
     )
     email_to: Annotated[str | None, _EMAIL.optional()] = setting(None, "Email address that alerts are sent to.")
     email_from: Annotated[str, _EMAIL] = setting("pocket-agent@localhost", "Email address that alerts are sent from.")
@@ -605,9 +580,7 @@ class NotificationSettings(SettingsSection):
     max_per_hour: Annotated[int, types.number(1, 3600)] = setting(
         30, "Maximum number of messages within an hour; later events are combined into one message."
     )
-    content: Switch = setting(
-        False, "Include the start of prompts and the details of tool requests; otherwise only names are sent."
-    )
+    content: Switch = setting(False, "Include the start of prompts and details of tool requests.")
 
 
 class ObjectiveSettings(SettingsSection):
@@ -636,30 +609,20 @@ class AlertSettings(SettingsSection):
         0.05, "HighErrorRate: minimum server errors per received message; `alerts.error_rate` must be exceeded too."
     )
     failed_ratio: Share = setting(0.2, "ExecutionsFailing: share of executions that fail.")
-    limit_ratio: Share = setting(
-        0.9, "Share of a limit (connections, projects, executions, files, budget) above which its alert fires."
-    )
+    limit_ratio: Share = setting(0.9, "Share of a limit (connections, files, budget, ...) above which its alert fires.")
     memory_ratio: Share = setting(0.9, "HighMemoryUsage: share of the memory limit above which it fires.")
-    disk_free: BytesAboveZero = setting(
-        1024 * _MEBIBYTE, "DiskSpaceLow: fires below this free space on the disk of the data directory."
-    )
-    certificate: SecondsAboveZero = setting(
-        14 * 86400.0, "TLSCertificateExpiring: fires this long before the certificate expires."
-    )
+    disk_free: BytesAboveZero = setting(1024 * _MIB, "DiskSpaceLow: fires below this free space of the data directory.")
+    certificate: SecondsAboveZero = setting(14 * 86400.0, "TLSCertificateExpiring: fires this long before it expires.")
     loop_lag: Annotated[float, types.duration(least=0.001, most=1.0)] = setting(
         0.25, "EventLoopLagHigh: fires when the p99 of the event loop lag reaches this time."
     )
-    restarts: Annotated[int, types.number(1, 10)] = setting(
-        3, "PocketAgentFlapping: outages or restarts within 30 minutes."
-    )
+    restarts: Annotated[int, types.number(1, 10)] = setting(3, "PocketAgentFlapping: outages, restarts in 30 minutes.")
     rejected_connections: Count = setting(
         20,
         "ConnectionsRejected: rejections within 15 minutes above which it fires; one rejection for "
         "`limits.max_connections` is enough.",
     )
-    dropped_clients: Count = setting(
-        5, "SlowConsumersDropped: clients disconnected within 15 minutes above which it fires."
-    )
+    dropped_clients: Count = setting(5, "SlowConsumersDropped: clients dropped within 15 minutes above which it fires.")
     objectives: ObjectiveSettings = Field(default_factory=ObjectiveSettings)
 
 
@@ -682,9 +645,7 @@ class Settings(SettingsSection):
     notifications: NotificationSettings = Field(default_factory=NotificationSettings)
     monitoring: MonitoringSettings = Field(default_factory=MonitoringSettings)
     alerts: AlertSettings = Field(default_factory=AlertSettings)
-    demo: Switch = setting(
-        False, "Run the CLI against the scripted demo model; only on a loopback host.", RESTART, flag="--demo"
-    )
+    demo: Switch = setting(False, "Use the scripted demo model; only on a loopback host.", RESTART, flag="--demo")
 
     @property
     def current(self) -> "Settings":
