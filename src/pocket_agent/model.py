@@ -4,6 +4,7 @@ Times are integer milliseconds since the Unix epoch (UTC), sizes are bytes. All 
 """
 
 import enum
+import operator
 from typing import Final, NewType
 
 import msgspec
@@ -246,19 +247,12 @@ class ModelUsage(msgspec.Struct, frozen=True):
 
     @property
     def is_any(self) -> bool:
-        tokens = self.input_tokens, self.output_tokens, self.cache_read_tokens, self.cache_creation_tokens
-        return any(tokens) or self.cost_usd > 0
+        return any(msgspec.structs.astuple(self)[1:])
 
     def plus(self, other: "ModelUsage") -> "ModelUsage":
         """The sum of both, under this model's name."""
-        return ModelUsage(
-            self.model,
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            self.cache_read_tokens + other.cache_read_tokens,
-            self.cache_creation_tokens + other.cache_creation_tokens,
-            self.cost_usd + other.cost_usd,
-        )
+        own, others = msgspec.structs.astuple(self), msgspec.structs.astuple(other)
+        return ModelUsage(self.model, *map(operator.add, own[1:], others[1:]))
 
 
 _AGENT_TASKS: Final = frozenset({"local_agent", "local_workflow"})

@@ -24,19 +24,23 @@ _EVERYWHERE: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - compared w
 
 
 @dataclass(frozen=True)
-class Local:
-    """How to reach the server that uses these settings.
+class Access:
+    """A server, and how to connect to it.
 
     Attributes:
         url: its WebSocket.
-        ca: the certificate to trust; None for plain connections and for certificates of known authorities.
+        token: the token to send, if there is one.
+        ca: the certificate to trust; None trusts the system's authorities.
+        check: to be called before each attempt to connect with `token`; see `listener_check`.
     """
 
     url: str
-    ca: Path | None
+    token: str | None = None
+    ca: Path | None = None
+    check: Callable[[], None] | None = None
 
 
-def find_local(loaded: LoadedSettings) -> Local:
+def find_local(loaded: LoadedSettings) -> Access:
     """The address of the server with these settings, for a program on the same machine.
 
     TLS with the server's own certificate is preferred to the plain port, on which any user could listen.
@@ -45,10 +49,10 @@ def find_local(loaded: LoadedSettings) -> Local:
     host = "127.0.0.1" if server.host in _EVERYWHERE else server.host
     host = f"[{host}]" if ":" in host else host
     if server.tls.enabled and server.tls.cert and server.plain_port:
-        return Local(f"ws://127.0.0.1:{server.plain_port}/ws", None)
+        return Access(f"ws://127.0.0.1:{server.plain_port}/ws")
     own = server.tls.enabled and server.tls.cert is None
     url = f"{'wss' if server.tls.enabled else 'ws'}://{host}:{server.port}/ws"
-    return Local(url, loaded.settings.data.dir / "tls" / "cert.pem" if own else None)
+    return Access(url, ca=loaded.settings.data.dir / "tls" / "cert.pem" if own else None)
 
 
 def listener_check(data_dir: Path, url: str) -> Callable[[], None]:
@@ -103,23 +107,6 @@ def local_token(loaded: LoadedSettings) -> str:
             f"{data_dir} cannot be used ({error.strerror}). Give a token with --token-file or PA_TOKEN."
         ) from error
     return token
-
-
-@dataclass(frozen=True)
-class Access:
-    """A server, and how to connect to it.
-
-    Attributes:
-        url: its WebSocket.
-        token: the token to send, if there is one.
-        ca: the certificate to trust; None trusts the system's authorities.
-        check: to be called before each attempt to connect with `token`; see `listener_check`.
-    """
-
-    url: str
-    token: str | None
-    ca: Path | None
-    check: Callable[[], None] | None = None
 
 
 def find_access(

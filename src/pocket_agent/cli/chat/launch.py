@@ -19,19 +19,7 @@ _HISTORY_FILE = "chat.history"
 
 @dataclass(frozen=True)
 class ChatOptions:
-    """The options of the command line.
-
-    Attributes:
-        path: the project's directory, id or name.
-        url: the server's WebSocket; None for PA_URL, or the server of the settings.
-        token_file: the file with the token; None for PA_TOKEN, or this machine's own token.
-        ca: the certificate to trust.
-        resume: the session to continue.
-        prompt: send this prompt, print the answer and exit.
-        approve: allow every tool; only with `prompt`.
-        as_json: print raw frames; only with `prompt`.
-        history: the number of entries to show at the start.
-    """
+    """The options of `pocket-agent chat`; `cli/main.py` has their help."""
 
     path: str | None = None
     url: str | None = None

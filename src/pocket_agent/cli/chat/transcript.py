@@ -3,7 +3,7 @@
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Protocol
 
 from rich.text import Text
@@ -196,6 +196,8 @@ class TextSink(Protocol):
 class Transcript:
     """Shows what happens in a project, and keeps the state that a user's commands depend on.
 
+    `_push_TYPE` shows a frame, `_line_TYPE` a line of the CLI; other types are not shown.
+
     Attributes:
         executing: whether the agent works.
         approvals: open tool requests, oldest first, by id.
@@ -218,25 +220,6 @@ class Transcript:
         self._skip_live = False
         self._mode: str | None = None
         self._tasks: list[str] = []
-        self._pushes: Mapping[str, Callable[[Data], None]] = {
-            "project_state": self._project_state,
-            "queue_state": self._queue_state,
-            "prompt": self._prompt,
-            "approval_requested": self._approval_requested,
-            "approval_resolved": self._approval_resolved,
-            "approval_cancelled": self._approval_cancelled,
-            "session_resumed": self._session_resumed,
-            "agent_partial": self._agent_partial,
-            "error": self._error,
-            "agent_message": self._agent_message,
-        }
-        self._lines: Mapping[str, Callable[[Data], None]] = {
-            "stream_event": self._stream_event,
-            "assistant": self._assistant,
-            "user": self._user,
-            "result": self._result,
-            "system": self._system,
-        }
 
     def note(self, text: str, style: str = NOTE) -> None:
         """Show a line that is not part of the conversation."""
@@ -251,7 +234,7 @@ class Transcript:
         for gone in set(self.approvals) - set(waiting):
             del self.approvals[gone]
         for approval in waiting.values():
-            self._approval_requested(approval)
+            self._push_approval_requested(approval)
         partial = data.get("partial") or {}
         # The start of an unfinished message would appear before older entries; the whole message follows later.
         self._skip_live = behind
@@ -264,10 +247,10 @@ class Transcript:
         if kind in _NOTES:
             self._end_live()
             self.note(*_NOTES[kind])
-        elif kind in self._pushes:
-            self._pushes[kind](data)
+        elif (show := getattr(self, f"_push_{kind}", None)) is not None:
+            show(data)
 
-    def _project_state(self, data: Data) -> None:
+    def _push_project_state(self, data: Data) -> None:
         before, hold = self.hold, data.get("queue_hold") or {}
         self.hold = str(hold.get("message", ""))
         self.way_out = "/trust" if hold.get("reason") == HoldReason.TRUST else "/continue"
@@ -281,17 +264,17 @@ class Transcript:
             self.note(f"in the background: {', '.join(tasks)}" if tasks else "nothing runs in the background any more")
         self._mode, self._tasks = mode or "default", tasks
 
-    def _queue_state(self, data: Data) -> None:
+    def _push_queue_state(self, data: Data) -> None:
         self.queue = list(data["queue"])
 
-    def _prompt(self, data: Data) -> None:
+    def _push_prompt(self, data: Data) -> None:
         self._end_live()
         by = f"  ({one_line(str(data.get('by', '')), 40)})" if data.get("by") else ""
         lines = plain(str(data["prompt"]), prose=True).split("\n")
         self._sink.show(Text(), Text.assemble(("> " + lines[0], "bold blue"), (by, "dim")))
         self._sink.show(*(Text("  " + line, "bold blue") for line in lines[1:]))
 
-    def _approval_requested(self, data: Data) -> None:
+    def _push_approval_requested(self, data: Data) -> None:
         if str(data["approval_id"]) in self.approvals:
             return  # it was in the reply to a join already
         self._end_live()
@@ -308,37 +291,37 @@ class Transcript:
             *([Text("  " + self._hint.format(always=always), "yellow")] if self._hint else []),
         )
 
-    def _approval_resolved(self, data: Data) -> None:
+    def _push_approval_resolved(self, data: Data) -> None:
         self.approvals.pop(str(data["approval_id"]), None)
         word = "allowed" if data["behavior"] == "allow" else "denied"
         reason = f": {one_line(str(data['message']), 200)}" if data.get("message") else ""
         self.note(f"{word} by {one_line(str(data['by']), 40)}{reason}", "green" if word == "allowed" else "red")
 
-    def _approval_cancelled(self, data: Data) -> None:
+    def _push_approval_cancelled(self, data: Data) -> None:
         self.approvals.pop(str(data["approval_id"]), None)
         self.note(f"no answer is needed any more: {one_line(str(data['reason']), 200)}")
 
-    def _session_resumed(self, data: Data) -> None:
+    def _push_session_resumed(self, data: Data) -> None:
         self._end_live()
         how = "a copy of the conversation" if data["fork"] else "the conversation"
         self.note(f"── {how} “{one_line(str(data['title']), 80)}” goes on ──")
 
-    def _agent_partial(self, data: Data) -> None:
+    def _push_agent_partial(self, data: Data) -> None:
         for thinking, text in ((True, str(data["thinking"])), (False, str(data["text"]))):
             if text:
                 self._catch_up(text, thinking=thinking)
         self._end_live()
         self.note("The agent was stopped while it wrote this.")
 
-    def _error(self, data: Data) -> None:
+    def _push_error(self, data: Data) -> None:
         self._end_live()
         self.note(f"{one_line(str(data['code']), 40)}: {data['message']}", "bold red")
 
-    def _agent_message(self, data: Data) -> None:
-        if (show := self._lines.get(str(data.get("type")))) is not None:
+    def _push_agent_message(self, data: Data) -> None:
+        if (show := getattr(self, f"_line_{data.get('type')}", None)) is not None:
             show(data)
 
-    def _stream_event(self, data: Data) -> None:
+    def _line_stream_event(self, data: Data) -> None:
         if data.get("parent_tool_use_id") is not None:
             return  # the text of a subagent is shown when it is complete
         event = data.get("event") or {}
@@ -352,7 +335,7 @@ class Transcript:
                 if kind in {"text", "thinking"}:
                     self._go_on(str(delta.get(kind, "")), thinking=kind == "thinking")
 
-    def _assistant(self, data: Data) -> None:
+    def _line_assistant(self, data: Data) -> None:
         content = (data.get("message") or {}).get("content")
         for block in content if isinstance(content, list) else []:
             match block.get("type"):
@@ -364,7 +347,7 @@ class Transcript:
                     given = block.get("input")
                     self._sink.show(*tool_call(str(block.get("name")), given if isinstance(given, dict) else {}))
 
-    def _user(self, data: Data) -> None:
+    def _line_user(self, data: Data) -> None:
         content = (data.get("message") or {}).get("content")
         if data.get("isReplay") or not isinstance(content, list):
             return
@@ -375,7 +358,7 @@ class Transcript:
             elif block.get("type") == "text" and data.get("parent_tool_use_id") is None:
                 self.note(one_line(str(block.get("text", "")), 200))
 
-    def _result(self, data: Data) -> None:
+    def _line_result(self, data: Data) -> None:
         self._end_live()
         failed = bool(data.get("is_error"))
         if failed:
@@ -383,7 +366,7 @@ class Transcript:
             self._sink.show(Text("✗ " + plain(str(said), prose=True), "bold red"))
         self._sink.show(Text(result_line(data), "red" if failed else "dim green"))
 
-    def _system(self, data: Data) -> None:
+    def _line_system(self, data: Data) -> None:
         if data.get("subtype") == "api_retry":
             wait = float(data.get("retry_delay_ms") or 0) / 1000
             status = data.get("error_status") or data.get("error") or "no answer"
