@@ -31,9 +31,12 @@ class ReadSettings(Protocol):
     def __call__(self, flags: Mapping[str, object] = ...) -> "LoadedSettings": ...
 
 
-def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Add --config and --data-dir to a command; its first parameter gets a `ReadSettings` that applies them."""
+def settings_command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Declare a command with --config and --data-dir; its first parameter gets a `ReadSettings` that applies them."""
+    return lambda command: app.command(name)(_with_settings(command))
 
+
+def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(config: Path | None = None, data_dir: Path | None = None, **arguments: object) -> None:
         def read(flags: Mapping[str, object] = {}) -> "LoadedSettings":

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pocket_agent import __version__
-from pocket_agent.cli.common import AsJson, ReadSettings, with_settings
+from pocket_agent.cli.common import AsJson, ReadSettings, settings_command
 from pocket_agent.cli.monitoring import monitoring
 
 app = typer.Typer(
@@ -40,8 +40,7 @@ Kill = Annotated[bool, typer.Option("--kill", help="Also kill the executions tha
 PrintToken = Annotated[bool, typer.Option("--print-token", help="Print the token alone, for scripts.")]
 
 
-@app.command("chat")
-@with_settings
+@settings_command(app, "chat")
 def chat_command(
     read: ReadSettings,
     path: Annotated[str | None, typer.Argument(help="The project's directory, id or name.")] = None,
@@ -77,8 +76,7 @@ def _root(
     """Commands of Pocket Agent Server."""
 
 
-@app.command()
-@with_settings
+@settings_command(app, "serve")
 def serve(
     read: ReadSettings,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
@@ -106,8 +104,7 @@ def serve(
     run(lambda: read(flags))
 
 
-@app.command("config")
-@with_settings
+@settings_command(app, "config")
 def show_config(read: ReadSettings, as_json: AsJson = False) -> None:
     """Print the effective settings and the source of each."""
     from pocket_agent.cli.config import print_settings
@@ -124,8 +121,7 @@ def schema() -> None:
     print_json(protocol_schema())
 
 
-@app.command()
-@with_settings
+@settings_command(app, "backup")
 def backup(
     read: ReadSettings, file: Annotated[Path, typer.Argument(help="The file to write; it must not exist.")]
 ) -> None:
@@ -135,8 +131,7 @@ def backup(
     write_backup(read(), file)
 
 
-@app.command()
-@with_settings
+@settings_command(app, "usage")
 def usage(
     read: ReadSettings,
     days: Annotated[int, typer.Option(min=1, max=36_500, help="Number of days, today included.")] = 30,
@@ -148,8 +143,7 @@ def usage(
     show_usage(read(), days=days, as_json=as_json)
 
 
-@app.command()
-@with_settings
+@settings_command(app, "doctor")
 def doctor(
     read: ReadSettings,
     alerts: Annotated[bool, typer.Option("--alerts", help="Also send a test alert to the receivers.")] = False,
@@ -171,8 +165,7 @@ def runbook(
     show_runbook(name)
 
 
-@app.command()
-@with_settings
+@settings_command(app, "notify")
 def notify(
     read: ReadSettings,
     test: Annotated[bool, typer.Option("--test", help="Send a test message to each address.")] = False,
@@ -183,8 +176,7 @@ def notify(
     show_notifications(read(), test=test)
 
 
-@app.command()
-@with_settings
+@settings_command(app, "pair")
 def pair(
     read: ReadSettings,
     name: Annotated[str | None, typer.Option(help="Name of the device; by default the device chooses it.")] = None,
@@ -197,8 +189,7 @@ def pair(
     start(read(), name=name, view_only=view_only, wanted=project or ())
 
 
-@devices.command("add")
-@with_settings
+@settings_command(devices, "add")
 def add_device(
     read: ReadSettings,
     name: DeviceName,
@@ -212,8 +203,7 @@ def add_device(
     add(read(), name, view_only=view_only, wanted=project or (), bare=print_token)
 
 
-@devices.command("list")
-@with_settings
+@settings_command(devices, "list")
 def list_devices(read: ReadSettings, as_json: AsJson = False) -> None:
     """List the devices that may connect, and the open pairing codes."""
     from pocket_agent.cli.device import show
@@ -221,8 +211,7 @@ def list_devices(read: ReadSettings, as_json: AsJson = False) -> None:
     show(read(), as_json=as_json)
 
 
-@devices.command("rename")
-@with_settings
+@settings_command(devices, "rename")
 def rename_device(
     read: ReadSettings, name: DeviceName, new_name: Annotated[str, typer.Argument(help="The new name.")]
 ) -> None:
@@ -232,8 +221,7 @@ def rename_device(
     rename(read(), name, new_name)
 
 
-@devices.command("rotate")
-@with_settings
+@settings_command(devices, "rotate")
 def rotate_device(read: ReadSettings, name: DeviceName, print_token: PrintToken = False, kill: Kill = False) -> None:
     """Replace a device's token; the old token, its connections, pairing codes and queued prompts end at once."""
     from pocket_agent.cli.device import rotate
@@ -241,8 +229,7 @@ def rotate_device(read: ReadSettings, name: DeviceName, print_token: PrintToken 
     rotate(read(), name, bare=print_token, kill=kill)
 
 
-@devices.command("revoke")
-@with_settings
+@settings_command(devices, "revoke")
 def revoke_device(
     read: ReadSettings,
     name: DeviceName,
@@ -255,8 +242,7 @@ def revoke_device(
     revoke(read(), name, kill=kill, paired=paired)
 
 
-@devices.command("cancel")
-@with_settings
+@settings_command(devices, "cancel")
 def cancel_code(
     read: ReadSettings, code: Annotated[str, typer.Argument(help="Id of the pairing code, from `devices list`.")]
 ) -> None:
@@ -266,8 +252,7 @@ def cancel_code(
     cancel(read(), code)
 
 
-@audit.command("verify")
-@with_settings
+@settings_command(audit, "verify")
 def verify_audit(read: ReadSettings, as_json: AsJson = False) -> None:
     """Verify that no record of the audit log was changed, removed or inserted; exit status 1 if one was."""
     from pocket_agent.cli.audit import check
@@ -275,8 +260,7 @@ def verify_audit(read: ReadSettings, as_json: AsJson = False) -> None:
     check(read(), as_json=as_json)
 
 
-@storage.command("show")
-@with_settings
+@settings_command(storage, "show")
 def show_storage(read: ReadSettings) -> None:
     """Print the size of the database and its unused part; the server may be running."""
     from pocket_agent.cli.storage import show_space
@@ -284,8 +268,7 @@ def show_storage(read: ReadSettings) -> None:
     show_space(read())
 
 
-@storage.command("compact")
-@with_settings
+@settings_command(storage, "compact")
 def compact_storage(read: ReadSettings) -> None:
     """Return the unused part of the database to the disk; the server must be stopped."""
     from pocket_agent.cli.storage import compact_database

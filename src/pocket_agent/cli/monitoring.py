@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from pocket_agent.cli.common import AsJson, ReadSettings, print_json, with_settings
+from pocket_agent.cli.common import AsJson, ReadSettings, print_json, settings_command
 from pocket_agent.errors import FileOperationError
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ _STYLES: Final = {"ok": "green", "failed": "bold red", "skipped": "dim"}
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-@monitoring.command("render")
-@with_settings
+@settings_command(monitoring, "render")
 def render_command(
     read: ReadSettings,
     directory: Directory,
