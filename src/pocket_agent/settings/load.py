@@ -116,6 +116,10 @@ class RawValue:
     source: str
 
 
+SourceItem = RawValue | SettingsProblem
+"""What reading a source gives."""
+
+
 @dataclass
 class SettingsLayer:
     """One source, parsed.
@@ -131,9 +135,9 @@ class SettingsLayer:
     problems: list[SettingsProblem] = field(default_factory=list)
     refused: set[str] = field(default_factory=set)
 
-    def refuse(self, key: str, source: str, message: str) -> None:
-        self.problems.append(SettingsProblem(key, source, message))
-        self.refused.add(key)
+    def refuse(self, problem: SettingsProblem) -> None:
+        self.problems.append(problem)
+        self.refused.add(problem.setting)
 
 
 def load_settings(*, config: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> LoadedSettings:
@@ -188,24 +192,20 @@ def build_settings(values: Mapping[str, object]) -> Settings:
     return settings
 
 
-def parse_layer(
-    given: Iterable[RawValue], context: PathContext, problems: Iterable[SettingsProblem] = ()
-) -> SettingsLayer:
-    """Parse the values of one source; a refused value becomes a problem, nothing is raised.
-
-    Args:
-        context: where the paths of the source start.
-        problems: those found while reading the source.
-    """
-    layer = SettingsLayer(problems=list(problems))
+def parse_layer(given: Iterable[SourceItem], context: PathContext) -> SettingsLayer:
+    """Parse the values of one source, whose paths start at `context`; a refused value becomes a problem."""
+    layer = SettingsLayer()
     for item in given:
+        if isinstance(item, SettingsProblem):
+            layer.refuse(item)
+            continue
         kind = SETTINGS[item.key].type
         try:
             layer.values[item.key] = kind.validator.validate_python(item.value, context=context)
-        except ValidationError as error:
-            layer.refuse(item.key, item.source, _refusal(kind, item.value, error.errors(include_url=False)[0]))
-        else:
             layer.sources[item.key] = item.source
+        except ValidationError as error:
+            message = _refusal(kind, item.value, error.errors(include_url=False)[0])
+            layer.refuse(SettingsProblem(item.key, item.source, message))
     return layer
 
 
@@ -234,9 +234,8 @@ def _read_layers(file: Path | None, environ: Mapping[str, str], flags: Mapping[s
     context = PathContext(home=home, base=base)
     layers: list[SettingsLayer] = []
     if file is not None:
-        given, problems = read_file(file)
         folder = file.parent if file.is_absolute() or base is None else base / file.parent
-        layers.append(parse_layer(given, PathContext(home=home, base=folder), problems))
+        layers.append(parse_layer(read_file(file), PathContext(home=home, base=folder)))
     layers += [read_environment(environ, context), _read_flags(flags, context)]
     if not any("data.dir" in layer.values or "data.dir" in layer.refused for layer in layers):
         layers.insert(0, _computed_defaults(environ, context))
@@ -266,11 +265,12 @@ def working_dir() -> Path | None:
 
 
 def _computed_defaults(environ: Mapping[str, str], context: PathContext) -> SettingsLayer:
+    item: SourceItem
     try:
-        directory = default_data_dir(environ, os.getuid())
+        item = RawValue("data.dir", default_data_dir(environ, os.getuid()), DEFAULT)
     except ConfigurationError as error:
-        return SettingsLayer(problems=[SettingsProblem("data.dir", DEFAULT, error.message)], refused={"data.dir"})
-    return parse_layer([RawValue("data.dir", directory, DEFAULT)], context)
+        item = SettingsProblem("data.dir", DEFAULT, error.message)
+    return parse_layer([item], context)
 
 
 def read_environment(environ: Mapping[str, str], context: PathContext) -> SettingsLayer:
@@ -294,7 +294,7 @@ def read_environment(environ: Mapping[str, str], context: PathContext) -> Settin
             layer.sources[key] = legacy.sources[key]
         elif layer.values[key] != value:
             both = f"{layer.sources[key]} and {legacy.sources[key].removeprefix('environment ')}"
-            layer.refuse(key, both, "two names of one setting have different values")
+            layer.refuse(SettingsProblem(key, both, "two names of one setting have different values"))
     known = {**names, **LEGACY_VARIABLES}
     layer.problems += [
         SettingsProblem(printable(name), "environment", "unknown setting" + _suggest(name, known))
@@ -305,14 +305,14 @@ def read_environment(environ: Mapping[str, str], context: PathContext) -> Settin
 
 
 def _read_flags(flags: Mapping[str, object], context: PathContext) -> SettingsLayer:
-    given = {key: value for key, value in flags.items() if value is not None}
-    known = [RawValue(key, given[key], f"flag {SETTINGS[key].flag}") for key in given if key in SETTINGS]
-    unknown = [
-        SettingsProblem(printable(key), "flag", "unknown setting" + _suggest(key, SETTINGS))
-        for key in given
-        if key not in SETTINGS
+    given: list[SourceItem] = [
+        RawValue(key, value, f"flag {SETTINGS[key].flag}")
+        if key in SETTINGS
+        else SettingsProblem(printable(key), "flag", "unknown setting" + _suggest(key, SETTINGS))
+        for key, value in flags.items()
+        if value is not None
     ]
-    return parse_layer(known, context, unknown)
+    return parse_layer(given, context)
 
 
 def _suggest(name: str, known: Iterable[str]) -> str:
@@ -348,33 +348,32 @@ def _compose(document: str) -> Node | None:
     return node
 
 
-def read_file(path: Path) -> tuple[list[RawValue], list[SettingsProblem]]:
+def read_file(path: Path) -> list[SourceItem]:
     """The settings in a YAML file, and its problems; an unreadable file is a problem too."""
     name = printable(str(path))
     try:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_SIZE + 1)
         if len(content) > MAX_FILE_SIZE:
-            return [], [SettingsProblem("the file", name, f"larger than {MAX_FILE_SIZE // 1024} KiB")]
-        document = content.decode("utf-8-sig")
+            return [SettingsProblem("the file", name, f"larger than {MAX_FILE_SIZE // 1024} KiB")]
+        return parse_yaml(content.decode("utf-8-sig"), name)
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        return [], [SettingsProblem("the file", f"{name}:{line}", "not UTF-8")]
+        return [SettingsProblem("the file", f"{name}:{line}", "not UTF-8")]
     except OSError as error:
-        return [], [SettingsProblem("the file", name, f"cannot be read: {error.strerror or error}")]
+        return [SettingsProblem("the file", name, f"cannot be read: {error.strerror or error}")]
     except ValueError:
-        return [], [SettingsProblem("the file", name, "not a path")]
-    return parse_yaml(document, name)
+        return [SettingsProblem("the file", name, "not a path")]
 
 
-def parse_yaml(document: str, name: str) -> tuple[list[RawValue], list[SettingsProblem]]:
+def parse_yaml(document: str, name: str) -> list[SourceItem]:
     """As `read_file`, for a document in memory; `name` appears in the sources."""
-    place, reason = name, ""
+    place = name
     try:
         root = _compose(document)
     except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = name if mark is None else f"{name}:{mark.line + 1}"
+        if (mark := error.problem_mark or error.context_mark) is not None:
+            place = f"{name}:{mark.line + 1}"
         reason = f"invalid YAML: {error.problem or error.context}"
     except yaml.reader.ReaderError as error:
         place = f"{name}:{document.count(chr(10), 0, error.position) + 1}"
@@ -382,12 +381,12 @@ def parse_yaml(document: str, name: str) -> tuple[list[RawValue], list[SettingsP
     except (ValueError, OverflowError) as error:
         # PyYAML lets these out for escapes beyond Unicode ("\UFFFFFFFF") and endless version numbers.
         reason = f"invalid YAML: {quote(str(error))}"
-    if reason:
-        return [], [SettingsProblem("the file", place, reason)]
-    walker = _NodeWalker(name)
-    if root is not None:
-        walker.walk(root)
-    return walker.given, walker.problems
+    else:
+        walker = _NodeWalker(name)
+        if root is not None:
+            walker.walk(root)
+        return walker.found
+    return [SettingsProblem("the file", place, reason)]
 
 
 class _NodeWalker:
@@ -395,8 +394,7 @@ class _NodeWalker:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self.given: list[RawValue] = []
-        self.problems: list[SettingsProblem] = []
+        self.found: list[SourceItem] = []
 
     def walk(self, node: Node, section: str = "") -> None:
         """Collect the settings of a section, or of the whole file; an empty one has none."""
@@ -415,7 +413,7 @@ class _NodeWalker:
                 self.walk(child, key)
             elif key in SETTINGS:
                 value = self._value(child, key, raw=SETTINGS[key].type.raw)
-                self.given.append(RawValue(key, value, f"{self._name}:{line}"))
+                self.found.append(RawValue(key, value, f"{self._name}:{line}"))
             else:
                 self._refuse(printable(key), line, "unknown setting" + _hint(name, prefix))
 
@@ -444,7 +442,7 @@ class _NodeWalker:
         return word if node.style is not None or (raw and word not in _NULLS) else read_word(word)
 
     def _refuse(self, setting: str, line: int, message: str) -> None:
-        self.problems.append(SettingsProblem(setting, f"{self._name}:{line}", message))
+        self.found.append(SettingsProblem(setting, f"{self._name}:{line}", message))
 
 
 def read_word(word: str) -> object:
