@@ -134,6 +134,14 @@ async def test_a_viewer_sees_what_happens(room: Room) -> None:
                 break
 
 
+async def test_a_viewer_sees_projects_that_are_created_later(room: Room) -> None:
+    async with wire_of(room, view_only=True) as viewer:
+        assert (await viewer.ask("project_list"))["data"]["total"] == 0
+        session = await room.project()
+        listed = (await viewer.ask("project_list"))["data"]["projects"]
+        assert [project["id"] for project in listed] == [session.state.project.id]
+
+
 async def test_a_limited_device_sees_and_touches_its_projects_alone(room: Room) -> None:
     mine, other = await room.project("mine", entries=2), await room.project("other", entries=2)
     own_id, other_id = mine.state.project.id, other.state.project.id
