@@ -394,7 +394,7 @@ async def test_a_server_without_authentication_has_no_devices(browser: Browser, 
         running_server(tmp_path, env=env) as server,
         page_of(browser, f"http://127.0.0.1:{server.port}/devices") as page,
     ):
-        await expect(page.get_by_text("everybody has full access")).to_be_visible(timeout=WAIT_MS)
+        await expect(page.get_by_text("every client has full access")).to_be_visible(timeout=WAIT_MS)
         await expect(page.get_by_role("button", name="Pair a device")).to_have_count(0)
         assert await violations(page) == []
 
