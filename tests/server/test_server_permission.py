@@ -95,9 +95,9 @@ def test_nothing_that_changes_something_is_for_viewers() -> None:
 
 
 @contextlib.asynccontextmanager
-async def wire_of(room: Room, **access: Any) -> AsyncIterator[Wire]:
+async def wire_of(room: Room, name: str = "guest", **access: Any) -> AsyncIterator[Wire]:
     """A connection of a device that may do so much."""
-    device, token = new_device("guest", **access)
+    device, token = new_device(name, **access)
     await room.store.add_device(device)
     headers = {"Authorization": f"Bearer {token}"}
     async with aiohttp.ClientSession() as http, http.ws_connect(f"{room.url}/ws", headers=headers) as socket:

@@ -212,6 +212,8 @@ async def test_a_browser_is_out_when_another_device_replaces_its_secret_by_a_tok
     async with paired(room) as page, room.wire() as wire:
         (_, device) = await room.store.devices()
         token = (await wire.ask("device_rotate", {"device_id": device.id}))["data"]["token"]
+        (_, device) = await room.store.devices()
+        assert (device.credential, device.public_key) == (Credential.TOKEN, None)
         assert (await page.session(page.key.name))[0] == 401
         name = page.cookie().partition("=")[0]
         for cookie in (page.cookie(), f"{name}={token}"):
