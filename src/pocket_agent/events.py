@@ -595,9 +595,7 @@ class NoPropagator:
     mark = ""
 
     def environment(self, context: ExecutionContext) -> Mapping[str, str]:
-        """An empty mapping."""
         return {}
 
     def prompt_environment(self, context: ExecutionContext) -> Mapping[str, str]:
-        """An empty mapping."""
         return {}

@@ -120,7 +120,6 @@ class Ended:
     code: int
 
     def __str__(self) -> str:
-        """For a person."""
         how = f"was killed by {signal.Signals(-self.code).name}" if self.code < 0 else f"ended with status {self.code}"
         return f"{self.name} {how}"
 

@@ -129,7 +129,6 @@ class StackPort:
     fixed: bool = False
 
     def __str__(self) -> str:
-        """For a message."""
         return f"{self.name} ({self.number}, fixed)" if self.fixed else f"{self.name} is {self.number}"
 
 

@@ -90,7 +90,6 @@ class _YieldingCollector:
         self._figures = figures
 
     def collect(self) -> Iterator[Family]:
-        """The families."""
         for source in (self._registry.collect(), core_families(self._figures)):
             for family in source:
                 yield family
