@@ -104,18 +104,6 @@ CODE_OF_STATUS: Final[Mapping[ExecutionStatus, str]] = {
     ExecutionStatus.TIMEOUT: errors.ExecutionTimeoutError.code,
 }
 """The code of an end for which the event names none."""
-CODE_OF_REJECTION: Final[Mapping[str, str]] = {
-    "unauthorized": errors.UnauthorizedError.code,
-    "throttled": errors.RateLimitedError.code,
-    "host": errors.ForbiddenError.code,
-    "origin": errors.ForbiddenError.code,
-    "rate": errors.RateLimitedError.code,
-    "limit": errors.ResourceLimitError.code,
-    "stopping": errors.ResourceLimitError.code,
-}
-"""The code of a connection that was refused, by the reason."""
-
-
 SIGNALS: Final = ("logs", "traces", "events", "notifications")
 """What can be lost: log lines, spans, events that met a fault in an observer, and notifications."""
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from pocket_agent.claude.installation import Installer
 from pocket_agent.distribution import Distribution
-from pocket_agent.events import Event, NoPropagator, Observer, SettingIgnored
+from pocket_agent.events import Event, Observer, Propagator, SettingIgnored
 from pocket_agent.hub import Hub
 from pocket_agent.observability import catalogue
 from pocket_agent.observability.catalogue import Losses
@@ -69,14 +69,14 @@ def open_traces(settings: Settings, environment: Mapping[str, str], losses: Loss
     telemetry = read_telemetry(settings, environment)
     options, ignored = telemetry.traces, telemetry.ignored
     if options is None:
-        return Traces((), untraced, NoPropagator(), ignored)
+        return Traces((), untraced, Propagator(), ignored)
     try:
         from pocket_agent.observability.span_export import SpanExport  # noqa: PLC0415 - the SDK is loaded only when tracing is on
     except ValueError as error:  # the SDK reads some of its variables as it is loaded
-        return Traces((), untraced, NoPropagator(), (*ignored, SettingIgnored("traces", f"Tracing is off: {error}.")))
+        return Traces((), untraced, Propagator(), (*ignored, SettingIgnored("traces", f"Tracing is off: {error}.")))
     tracing = SpanObserver(options.sampler, SpanExport(options, losses))
     if not options.agents:
-        return Traces((tracing,), tracing.identify, NoPropagator(), ignored)
+        return Traces((tracing,), tracing.identify, Propagator(), ignored)
     agents = AgentTelemetry(options, environment, settings.claude.environment)
     return Traces((tracing,), tracing.identify, agents, (*ignored, *agents.ignored()))
 
@@ -156,7 +156,7 @@ class Observability:
         self.exposition = Exposition(self.metrics.registry, self._collector(hub, projects, store))
         # Not the collector of the scrapes: each waits for its own answer from the disk.
         self.core = self._collector(hub, projects, store)
-        self.history = DashboardHistory(MetricSampler(self.metrics.registry, self.core, self.loop))
+        self.history = DashboardHistory(MetricSampler(self.metrics.registry, self.core, self.loop).read)
         self.report = StatusReport(
             hub,
             projects,
