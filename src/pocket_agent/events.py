@@ -201,16 +201,16 @@ class ConnectionOpened(Event):
     remote: str
 
 
-REJECTION_CODES: Final[Mapping[str, str]] = {
-    "unauthorized": errors.UnauthorizedError.code,
-    "throttled": errors.RateLimitedError.code,
-    "host": errors.ForbiddenError.code,
-    "origin": errors.ForbiddenError.code,
-    "rate": errors.RateLimitedError.code,
-    "limit": errors.ResourceLimitError.code,
-    "stopping": errors.ResourceLimitError.code,
+REJECTIONS: Final[Mapping[str, type[errors.PocketAgentError]]] = {
+    "unauthorized": errors.UnauthorizedError,
+    "throttled": errors.RateLimitedError,
+    "host": errors.ForbiddenError,
+    "origin": errors.ForbiddenError,
+    "rate": errors.RateLimitedError,
+    "limit": errors.ResourceLimitError,
+    "stopping": errors.ResourceLimitError,
 }
-"""The wire code of a refused connection, by the reason."""
+"""The error of a refused connection, by the reason."""
 
 
 @logged("warning", "connection rejected")
@@ -225,7 +225,7 @@ class ConnectionRejected(Event):
     @property
     def code(self) -> str:
         """The wire code of the refusal."""
-        return REJECTION_CODES[self.reason]
+        return REJECTIONS[self.reason].code
 
 
 @logged("info", "connection closed")

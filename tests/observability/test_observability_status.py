@@ -78,10 +78,10 @@ def test_an_error_that_says_nothing_says_what_its_code_means() -> None:
     assert found.message == "The execution ran longer than `timeouts.execution`."
 
 
-@pytest.mark.parametrize("reason", events.REJECTION_CODES)
+@pytest.mark.parametrize("reason", events.REJECTIONS)
 def test_a_client_that_was_turned_away(reason: str) -> None:
     (found,) = told(example(events.ConnectionRejected, reason=reason))
-    assert (found.code, found.operation) == (events.REJECTION_CODES[reason], "connection")
+    assert (found.code, found.operation) == (events.REJECTIONS[reason].code, "connection")
     assert "word" not in found.message, "its address is not told"
 
 

@@ -247,7 +247,7 @@ _P95: Final = "95th percentile of the"
 _DURATION: Final = [cell(catalogue.EXECUTION_DURATION, part=part) for part in ("sum", "count")]
 _BUSY: Final = _ratio(("machine", "cpu_seconds"), [("machine", "cpu_total_seconds")], _MINUTE)
 # A killed execution did not fail, so it does not count in the success rate.
-_SUCCESS: Final = _ratio(*_executions("success"), _executions("success", "error", "timeout"), HOUR_SECONDS)
+_SUCCESS: Final = _ratio(_executions("success")[0], _executions("success", "error", "timeout"), HOUR_SECONDS)
 _ENDED: Final = _hourly(*_executions("success", "error", "timeout", "killed"))
 
 

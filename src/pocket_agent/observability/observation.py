@@ -1,4 +1,4 @@
-"""Puts logging, metrics, tracing and health together: one observer for the core and what it feeds."""
+"""Combines logging, metrics, tracing and health behind one observer of the core."""
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -14,12 +14,7 @@ from pocket_agent.observability.dashboard import DashboardHistory, MetricSampler
 from pocket_agent.observability.exposition import Exposition
 from pocket_agent.observability.health import CheckConditions, HealthChecks, HealthMonitor, LoopMonitor
 from pocket_agent.observability.metrics import CoreCollector, MetricObserver
-from pocket_agent.observability.status import (
-    ExecutionCounts,
-    RecentErrors,
-    SlowExecutions,
-    StatusReport,
-)
+from pocket_agent.observability.status import ExecutionCounts, RecentErrors, SlowExecutions, StatusReport
 from pocket_agent.observability.structured_log import Log, LogObserver
 from pocket_agent.observability.tracing import AgentTelemetry, SpanObserver, Traces, read_telemetry, untraced
 from pocket_agent.projects import Projects
@@ -42,7 +37,6 @@ class Fanout:
         self._logged: set[tuple[str, str, str]] = set()
 
     def emit(self, event: Event) -> None:
-        """Pass the event to each observer."""
         for observer in self._observers:
             try:
                 observer.emit(event)
@@ -59,15 +53,8 @@ class Fanout:
 
 
 def open_traces(settings: Settings, environment: Mapping[str, str], losses: Losses) -> Traces:
-    """Start tracing, if it is on.
-
-    Args:
-        settings: `traces` and `claude.environment` are used.
-        environment: the server's own, with the standard `OTEL_*` variables.
-        losses: where lost spans are counted.
-    """
-    telemetry = read_telemetry(settings, environment)
-    options, ignored = telemetry.traces, telemetry.ignored
+    """Start tracing, if it is on; `environment` has the standard `OTEL_*` variables, `losses` counts lost spans."""
+    options, ignored = read_telemetry(settings, environment)
     if options is None:
         return Traces((), untraced, Propagator(), ignored)
     try:
@@ -85,25 +72,19 @@ class Observability:
     """Logging, metrics, tracing and health of one server.
 
     Its observers receive events from the start. `attach` connects it to the core, which is built with `observer`;
-    what `attach` makes (`exposition`, `health`, `report` and so on) is there only afterwards.
+    the attributes that are only declared here exist afterwards.
 
     Args:
-        settings: the settings of the server.
-        environment: the server's own environment, for the standard variables of tracing.
+        settings: of the server.
+        environment: the server's own, for the standard variables of tracing.
         losses: counts what telemetry has to drop.
-        log: the log that events are written to; None for a server without one.
+        log: the log that events are written to, if any.
         others: further observers.
 
     Attributes:
         observer: passes each event to all observers.
         broadcasts, commits: durations that the hub and the store fill.
         loop: measures the lag of the event loop while `loops` run.
-        traces: exports spans, and gives the CLI its trace.
-        core: reads what the core keeps as plain numbers.
-        checks: the health checks; `health` runs them.
-        exposition: renders `/metrics`.
-        history: the time series of `/dashboard`.
-        report: answers requests about the server.
     """
 
     core: CoreCollector
@@ -141,12 +122,7 @@ class Observability:
     def attach(
         self, hub: Hub, projects: Projects, store: Store, installer: Installer, *, confined: bool = True
     ) -> None:
-        """Connect it to the core, before the core emits events.
-
-        Args:
-            hub, projects, store, installer: the parts of the core.
-            confined: whether agents run confined, which the check of the CLI reports.
-        """
+        """Connect it to the core, before the core emits events; `confined`: agents run confined."""
         settings = self._settings
         self._projects = projects
         self.checks = HealthChecks(
@@ -154,20 +130,12 @@ class Observability:
         )
         self.health = HealthMonitor(self.checks.checks(), settings, self.observer)
         self.exposition = Exposition(self.metrics.registry, self._collector(hub, projects, store))
-        # Not the collector of the scrapes: each waits for its own answer from the disk.
+        # Not the collector of the scrapes: each of them waits for the disk on its own.
         self.core = self._collector(hub, projects, store)
         self.history = DashboardHistory(MetricSampler(self.metrics.registry, self.core, self.loop).read)
+        observed = (self._counts, self._errors, self._slow)
         self.report = StatusReport(
-            hub,
-            projects,
-            settings,
-            self.checks,
-            self.health,
-            self.core,
-            self.history,
-            self._counts,
-            self._errors,
-            self._slow,
+            hub, projects, settings, self.checks, self.health, self.core, self.history, *observed
         )
 
     def loops(self) -> dict[str, Callable[[], Awaitable[None]]]:

@@ -1,7 +1,7 @@
 """Removes secrets and quoted values from text that goes into the log.
 
 Many exceptions quote the value that they were raised for (`int("...")`, a KeyError, pydantic's), which may
-be a prompt or the agent's output. So the message is logged only of exception types whose messages contain
+be a prompt or the agent's output. So messages are logged only of exception types whose messages contain
 nothing but text of the code.
 """
 
@@ -25,7 +25,7 @@ _QUOTED: Final = re.compile(r"b?'(?:[^'\\]|\\.)*'|b?\"(?:[^\"\\]|\\.)*\"")
 
 
 def redact(text: str) -> str:
-    """The text without tokens, credentials, and of URLs only scheme, host and port."""
+    """The text without tokens and credentials, and URLs reduced to scheme, host and port."""
     text = _TOKEN.sub("pa_…", text)
     text = _CREDENTIALS.sub(r"\1 …", text)
     text = _URL.sub(lambda found: found[1] + found[2] + ("/…" if found[3] else ""), text)
@@ -49,10 +49,10 @@ _BUILTIN_OWN_WORDS: Final = (
     TypeError,
     UnicodeError,
 )
-"""Of these only the types themselves, since a library's subclass may say more."""
+"""Only the builtin types themselves, since a library's subclass may quote values."""
 _MAX_FRAMES: Final = 25
 _MAX_CHAIN: Final = 5
-"""Exceptions of a chain, or of a group, that are logged."""
+"""Logged exceptions of a chain, or of a group."""
 _MAX_MESSAGE: Final = 500
 
 
@@ -71,7 +71,7 @@ def error_message(error: BaseException) -> str:
 
 
 def redacted_traceback(error: BaseException) -> str:
-    """A traceback as Python prints it, oldest cause first, with no more than the log may hold."""
+    """A traceback as Python prints it, oldest cause first, with messages redacted and within the limits above."""
     parts = []
     for link, joint in _chain(error):
         parts += ["Traceback (most recent call last):\n"] if link.__traceback__ is not None else []

@@ -186,7 +186,7 @@ class StatusReport:
 
     async def health(self) -> requests.HealthCheckData:
         """The status of the server, from check results that are a few seconds old at most."""
-        checks = _known(await self._health.look(wait=_HEALTH_WAIT_SECONDS))
+        checks = _known(await self._health.results(wait=_HEALTH_WAIT_SECONDS))
         return requests.HealthCheckData(
             status=overall_status(checks),
             version=__version__,
@@ -207,7 +207,7 @@ class StatusReport:
 
         Without the CLI, or with little disk space left, clients can still view everything.
         """
-        found = await self._health.look("storage", "disk", wait=_READY_WAIT_SECONDS)
+        found = await self._health.results("storage", "disk", wait=_READY_WAIT_SECONDS)
         for name, result in found.items():
             if result is None:
                 return "starting"
