@@ -85,22 +85,6 @@ def logged(level: Level, message: str, **warning: Any) -> Callable[[type[EventT]
     return declared(LogDeclaration(level, message, **warning))
 
 
-HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
-
-
-class EventHandlers(dict[type[Event], HandlerT]):
-    """The handlers of an observer by kind of event; `@handlers.on(Kind)` registers a function."""
-
-    def on(self, *kinds: type[Event]) -> Callable[[HandlerT], HandlerT]:
-        """Register the decorated function for these kinds."""
-
-        def register(handler: HandlerT) -> HandlerT:
-            self.update(dict.fromkeys(kinds, handler))
-            return handler
-
-        return register
-
-
 @logged("info", "server ready")
 class ServerStarted(Event):
     """The server accepts connections; `addresses` are its URLs."""
@@ -112,8 +96,6 @@ class ServerStarted(Event):
 
 @logged("info", "server stopping")
 class ServerStopping(Event):
-    """The server refuses new work."""
-
     reason: str
 
 
@@ -143,8 +125,6 @@ class MetricsServed(Event):
 
 @logged("info", "certificate loaded")
 class CertificateLoaded(Event):
-    """A TLS certificate is in use."""
-
     not_after: datetime
     self_signed: bool
 
@@ -193,8 +173,6 @@ class HealthChanged(Event):
 
 @logged("info", "connection opened")
 class ConnectionOpened(Event):
-    """A WebSocket connection was accepted."""
-
     connection_id: Annotated[str, LogField("correlation_id")]
     device: str
     device_id: Annotated[str, NOT_LOGGED]
@@ -230,8 +208,6 @@ class ConnectionRejected(Event):
 
 @logged("info", "connection closed")
 class ConnectionClosed(Event):
-    """A WebSocket connection was closed, by `initiator`."""
-
     connection_id: Annotated[str, LogField("correlation_id")]
     device: str
     code: Annotated[int, LogField("close_code")]  # in an index of log lines a name has one type, and `code` is a text
@@ -265,8 +241,6 @@ class DeviceRotated(Event):
 
 @declared("one for each ping; the round trip is a metric")
 class PongReceived(Event):
-    """A client answered a ping after `duration`."""
-
     connection_id: str
     duration: Seconds
 
@@ -302,16 +276,12 @@ class RequestFaulted(Event):
 
 @logged("info", "project created")
 class ProjectCreated(Event):
-    """A directory became a project."""
-
     project_id: str
     correlation_id: str | None
 
 
 @logged("info", "project deleted")
 class ProjectDeleted(Event):
-    """A project was deleted."""
-
     project_id: str
     correlation_id: str | None
 
@@ -360,8 +330,6 @@ class ExecutionDelayed(Event):
 
 @logged("info", "execution withdrawn")
 class ExecutionWithdrawn(Event):
-    """A prompt was withdrawn before it ran."""
-
     context: ExecutionContext
     created_at: Annotated[Milliseconds, NOT_LOGGED]
 
@@ -384,8 +352,6 @@ class ExecutionStarted(Event):
 
 @logged("debug", "first message received")
 class FirstMessageReceived(Event):
-    """The agent sent its first message of an execution, `duration` after the start."""
-
     context: ExecutionContext
     duration: Seconds
 
@@ -458,8 +424,6 @@ class ApprovalResolved(Event):
 
 @logged("debug", "tool completed")
 class ToolCompleted(Event):
-    """A tool call of the agent ended."""
-
     project_id: str
     context: ExecutionContext | None
     tool: str
@@ -468,8 +432,6 @@ class ToolCompleted(Event):
 
 @logged("info", "process spawned")
 class ProcessSpawned(Event):
-    """A CLI process was started."""
-
     project_id: str
     context: ExecutionContext | None
     pid: int

@@ -106,8 +106,7 @@ def _json(value: Mapping[str, object]) -> bytes:
 _BURST: Final = 20.0
 _PER_SECOND: Final = 1 / 60
 _BURST_OF_ALL: Final = 500.0
-_PER_SECOND_OF_ALL: Final = 1 / 10
-"""About 3 MB a day at most during an attack."""
+_PER_SECOND_OF_ALL: Final = 1 / 10  # about 3 MB a day at most during an attack
 _MAX_SOURCES: Final = 1000
 _MAX_KINDS: Final = 100
 
@@ -302,11 +301,9 @@ def _chained(lines: Sequence[bytes], known: Head) -> bool | None:
     return None if expected is None else True
 
 
-_MAX_QUEUED: Final = 10_000
-"""Records queued for the disk; the oldest are dropped, and their number is written."""
+_MAX_QUEUED: Final = 10_000  # records queued for the disk; the oldest are dropped, and their number is written
 _RETRY_SECONDS: Final = 1.0
-_LAST_SECONDS: Final = 10.0
-"""Time limit for the last records when the server stops."""
+_LAST_SECONDS: Final = 10.0  # time limit for the last records when the server stops
 
 
 class AuditLog:

@@ -15,8 +15,7 @@ from pocket_agent.monitoring.files import RenderedFile
 
 MANIFEST: Final = ".rendered.json"
 """Holds the SHA-256 of each file as it was written, which reveals changes of a user."""
-_MAX_SIZE: Final = 16 * 2**20
-"""Bytes that are read; rendered files are smaller, so that a larger one was changed."""
+_MAX_SIZE: Final = 16 * 2**20  # bytes that are read; rendered files are smaller, so that a larger one was changed
 
 Manifest = Mapping[str, frozenset[str]]
 

@@ -97,11 +97,9 @@ def read_launches(directory: Path) -> list[Launch]:
     return [Launch(PROGRAMS[name], entry.port, tuple(entry.flags)) for name, entry in found.items()]
 
 
-_END_SECONDS: Final = 8.0
-"""How long a program may take to end after SIGTERM."""
+_END_SECONDS: Final = 8.0  # how long a program may take to end after SIGTERM
 _KILL_SECONDS: Final = 5.0
-_LINE: Final = 64 * 1024
-"""Bytes of a line that are shown; longer ones are split."""
+_LINE: Final = 64 * 1024  # bytes of a line that are shown; longer ones are split
 _LAST_OUTPUT_SECONDS: Final = 1.0
 """How long to wait for the last output of an ended program; its children may hold the pipe open for ever."""
 

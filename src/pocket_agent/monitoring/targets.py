@@ -199,7 +199,7 @@ def _durations(stack: MonitoringSettings) -> Iterator[str]:
 
 
 class PortHolder(NamedTuple):
-    """A program that listens on a port; `pid` is None for a process of another user, which is hidden."""
+    """A program that listens on a port, without the `pid` of a process of another user, which is hidden."""
 
     pid: int | None
     name: str

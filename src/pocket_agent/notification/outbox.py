@@ -22,8 +22,7 @@ from pocket_agent.settings import CurrentSettings, NotificationSettings, is_uri
 
 _LONGEST_NAME: Final = 60
 _LONGEST_DETAIL: Final = 200
-_LISTED: Final = 5
-"""Projects that a message names; the others are counted."""
+_LISTED: Final = 5  # projects that a message names; the others are counted
 
 Urgency = Literal["info", "success", "warning", "failure"]
 
@@ -143,8 +142,7 @@ def _duration(seconds: float) -> str:
 
 _HOUR: Final = 3600.0
 _MAX_APPROVALS: Final = 1000
-_MAX_EXECUTIONS: Final = 3
-"""Executions of a project that a message lists; the others are counted."""
+_MAX_EXECUTIONS: Final = 3  # executions of a project that a message lists; the others are counted
 
 Watched = Callable[[str], bool]
 """Whether a client that may answer shows a project, by its id."""
@@ -280,12 +278,9 @@ class PendingDigests:
         return ProjectDigest(project_id, name, tuple(approvals), executions, ended.finished, ended.failed)
 
 
-_MAX_QUEUED: Final = 20
-"""Messages queued for an address; further ones are lost."""
-_RETRY_PAUSES: Final = (2.0, 10.0)
-"""Seconds before each further attempt."""
-_REPORT_SECONDS: Final = 60.0
-"""Shortest time between two reports of lost messages."""
+_MAX_QUEUED: Final = 20  # messages queued for an address; further ones are lost
+_RETRY_PAUSES: Final = (2.0, 10.0)  # seconds before each further attempt
+_REPORT_SECONDS: Final = 60.0  # shortest time between two reports of lost messages
 
 Send = Callable[[Notification], bool]
 """Sends a message and returns whether it arrived; it may block without a limit."""
@@ -449,10 +444,8 @@ def close_all(destinations: Sequence[Destination], seconds: float) -> None:
         destination.thread.join(max(0.0, deadline - time.monotonic()))
 
 
-_POLL_SECONDS: Final = 1.0
-"""Time between two checks whether something is due, while something waits."""
-_CLOSE_SECONDS: Final = 2.0
-"""Time limit for a message that is being sent when the server stops."""
+_POLL_SECONDS: Final = 1.0  # time between two checks whether something is due, while something waits
+_CLOSE_SECONDS: Final = 2.0  # time limit for a message that is being sent when the server stops
 _END_CODES: Final = {
     ExecutionStatus.SUCCESS: None,
     ExecutionStatus.ERROR: ExecutionFailedError.code,

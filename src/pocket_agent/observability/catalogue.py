@@ -201,8 +201,7 @@ EXECUTION_DURATION: Final = _seconds(
     status=_STATUS,
 )
 MESSAGES_RECEIVED: Final = _counter("messages_received_total", "Frames from clients.", type=(*REQUESTS, INVALID, OTHER))
-_HANDSHAKE: Final = {"challenge", "prove"}
-"""Frames that are sent before a connection is accepted, and are not counted."""
+_HANDSHAKE: Final = {"challenge", "prove"}  # frames that are sent before a connection is accepted, and are not counted
 MESSAGES_SENT: Final = _counter(
     "messages_sent_total",
     "Frames handed to connections.",

@@ -190,8 +190,7 @@ class Window:
 
 _MINUTE: Final = 60.0
 _RECENT: Final = 5 * _MINUTE
-_CALM: Final = 30 * _MINUTE
-"""For percentiles of rare events, such as executions."""
+_CALM: Final = 30 * _MINUTE  # for percentiles of rare events, such as executions
 ERRORS_PREFIX: Final = "errors."
 
 
@@ -325,8 +324,7 @@ STEP_SECONDS: Final = 10
 _COARSE_SECONDS: Final = 60
 _FINE_SECONDS: Final = 3600
 DAY: Final = 24 * _FINE_SECONDS
-_MOST_POINTS: Final = 360
-"""Points of a reply; a chart on a phone has about as many pixels."""
+_MOST_POINTS: Final = 360  # points of a reply; a chart on a phone has about as many pixels
 
 
 class DashboardHistory:

@@ -27,8 +27,7 @@ from pocket_agent.session.session import Session
 from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Store
 
-_LAG_PERIOD_SECONDS: Final = 0.25
-"""Time between two measurements."""
+_LAG_PERIOD_SECONDS: Final = 0.25  # time between two measurements
 LAG_WINDOW_SECONDS: Final = 60.0
 """Longest period of `LoopMonitor.worst`."""
 
@@ -73,8 +72,7 @@ class LoopMonitor:
             self._peaks.popleft()
 
 
-_FRESH_SECONDS: Final = 2.0
-"""Age up to which a result is reused, so that frequent requests run no checks."""
+_FRESH_SECONDS: Final = 2.0  # age up to which a result is reused, so that frequent requests run no checks
 
 
 class TimedCheck(NamedTuple):
@@ -189,18 +187,13 @@ def overall_status(results: Mapping[str, CheckData]) -> Literal["healthy", "degr
 
 Result = TypeVar("Result")
 
-_CHECK_SECONDS: Final = 6.0
-"""Longest check."""
+_CHECK_SECONDS: Final = 6.0  # longest check
 _STORAGE_SECONDS: Final = 10.0
 """Longest check of the store: twice the time that a commit waits for another program's lock, which it then reports."""
-_CLAUDE_SECONDS: Final = 12.0
-"""Longest check of the CLI, whose `--version` has its own timeout."""
-_VERSION_SECONDS: Final = 300.0
-"""Time between two runs of a CLI that works."""
-_STUCK_SECONDS: Final = 30.0
-"""A prompt that could run and waits this long is stuck; before, its start may be under way."""
-_MAX_NAMED: Final = 3
-"""Projects that a message names."""
+_CLAUDE_SECONDS: Final = 12.0  # longest check of the CLI, whose `--version` has its own timeout
+_VERSION_SECONDS: Final = 300.0  # time between two runs of a CLI that works
+_STUCK_SECONDS: Final = 30.0  # a prompt that could run and waits this long is stuck; before, its start may be under way
+_MAX_NAMED: Final = 3  # projects that a message names
 
 
 class CheckConditions:
@@ -227,31 +220,22 @@ class CheckConditions:
                 self.delayed.pop(event.project_id, None)
 
 
+@dataclass
 class HealthChecks:
     """The checks of one server; `claude` and `free_bytes` (of the data directory) are from the last check."""
 
-    def __init__(
-        self,
-        store: Store,
-        installer: Installer,
-        projects: Projects,
-        settings: CurrentSettings,
-        loop: LoopMonitor,
-        conditions: CheckConditions,
-        observer: Observer,
-        *,
-        confined: bool = True,
-    ) -> None:
-        self.claude = ClaudeFigures(available=False, version=None, demo=settings.current.demo)
-        self.free_bytes = 0
-        self._store = store
-        self._installer = installer
-        self._projects = projects
-        self._settings = settings
-        self._loop = loop
-        self._conditions = conditions
-        self._observer = observer
-        self._confined = confined
+    store: Store
+    installer: Installer
+    projects: Projects
+    settings: CurrentSettings
+    loop: LoopMonitor
+    conditions: CheckConditions
+    observer: Observer
+    confined: bool = field(default=True, kw_only=True)
+    free_bytes: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self.claude = ClaudeFigures(available=False, version=None, demo=self.settings.current.demo)
         self._idle_since: dict[str, float] = {}
 
     def checks(self) -> Mapping[str, TimedCheck]:
@@ -266,38 +250,38 @@ class HealthChecks:
 
     async def _claude(self) -> CheckData:
         try:
-            found = await self._installer.check(_VERSION_SECONDS)
+            found = await self.installer.check(_VERSION_SECONDS)
         except PocketAgentError:
-            self.claude = ClaudeFigures(available=False, version=None, demo=self._settings.current.demo)
+            self.claude = ClaudeFigures(available=False, version=None, demo=self.settings.current.demo)
             raise
         vulnerability = found.vulnerability
         if vulnerability and found.version is not None and found.version != self.claude.version:
             ids = tuple(advisory.id for advisory in found.advisories)
-            self._observer.emit(events.CliVulnerable(found.version, ids, vulnerability))
-        self.claude = ClaudeFigures(available=True, version=found.version, demo=self._settings.current.demo)
-        unconfined = "" if self._confined else "Agents are not confined (claude.confinement)."
+            self.observer.emit(events.CliVulnerable(found.version, ids, vulnerability))
+        self.claude = ClaudeFigures(available=True, version=found.version, demo=self.settings.current.demo)
+        unconfined = "" if self.confined else "Agents are not confined (claude.confinement)."
         return CheckData("healthy", " ".join(filter(None, (unconfined, vulnerability))) or None)
 
     async def _disk(self) -> CheckData:
-        self.free_bytes = free = await in_thread(self._store.free_bytes, "health-disk")
-        if free < self._settings.current.limits.min_free_disk:
+        self.free_bytes = free = await in_thread(self.store.free_bytes, "health-disk")
+        if free < self.settings.current.limits.min_free_disk:
             return CheckData("unhealthy", f"The disk is full: {free // 2**20} MiB free.")
-        if free < self._settings.current.health.low_disk:
+        if free < self.settings.current.health.low_disk:
             return CheckData("warning", f"Low disk space: {free / 2**30:.1f} GB.")
         return CheckData("healthy")
 
     async def _storage(self) -> CheckData:
-        await self._store.check()
+        await self.store.check()
         return CheckData("healthy")
 
     async def _event_loop(self) -> CheckData:
-        worst = self._loop.worst(LAG_WINDOW_SECONDS)
-        if worst < self._settings.current.health.loop_lag:
+        worst = self.loop.worst(LAG_WINDOW_SECONDS)
+        if worst < self.settings.current.health.loop_lag:
             return CheckData("healthy")
         return CheckData("warning", f"The event loop was late by {worst:.1f} s within the last minute.")
 
     async def _certificate(self) -> CheckData:
-        certificate = self._conditions.certificate
+        certificate = self.conditions.certificate
         if certificate is None:
             return CheckData("healthy", "TLS is off.")
         left = certificate.not_after - datetime.now(UTC)
@@ -305,18 +289,18 @@ class HealthChecks:
         remedy = "SIGHUP makes a new one." if certificate.self_signed else "Renew it, then send SIGHUP."
         if left <= timedelta(0):
             return CheckData("unhealthy", f"The certificate expired on {end}. {remedy}")
-        if left.total_seconds() < self._settings.current.health.certificate_notice:
+        if left.total_seconds() < self.settings.current.health.certificate_notice:
             return CheckData("warning", f"The certificate expires on {end}. {remedy}")
         return CheckData("healthy")
 
     async def _queue(self) -> CheckData:
-        sessions = [session for session in self._projects.all() if session.state.queue]
+        sessions = [session for session in self.projects.all() if session.state.queue]
         stuck = [text for session in sessions if (text := self._why_stuck(session)) is not None]
         waiting = {session.state.queue[0].id for session in sessions}
         self._idle_since = {key: since for key, since in self._idle_since.items() if key in waiting}
         if stuck:
             return CheckData("unhealthy", _listed(stuck))
-        limit = self._settings.current.limits.max_queued_prompts
+        limit = self.settings.current.limits.max_queued_prompts
         full = [
             f"The queue of project {session.state.project.id} is full ({limit} prompts)."
             for session in sessions
@@ -331,10 +315,10 @@ class HealthChecks:
         if state.current is not None:
             return None
         place = f"Project {state.project.id}: execution {execution.id}"
-        delayed = self._conditions.delayed.get(state.project.id)
+        delayed = self.conditions.delayed.get(state.project.id)
         if delayed is not None:
             return f"{place} cannot start ({delayed.code})."
-        if self._projects.capacity.executing >= self._settings.current.limits.max_executions:
+        if self.projects.capacity.executing >= self.settings.current.limits.max_executions:
             return None
         self._idle_since[execution.id] = since
         return f"{place} waits although it could run." if time.monotonic() - since >= _STUCK_SECONDS else None

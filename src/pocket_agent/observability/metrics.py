@@ -6,8 +6,9 @@ import math
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar, cast
+from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
 
 import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
@@ -18,7 +19,7 @@ from prometheus_client.utils import floatToGoString
 from pocket_agent import __version__, errors, events
 from pocket_agent.distribution import Distribution
 from pocket_agent.errors import FileOperationError
-from pocket_agent.events import Event, EventHandlers
+from pocket_agent.events import Event
 from pocket_agent.hub import Hub
 from pocket_agent.model import ExecutionContext, ModelUsage
 from pocket_agent.observability import catalogue
@@ -82,10 +83,8 @@ _HISTOGRAMS: Final = (
 NameOf = Callable[[str], str | None]
 """The name of a project by its id; None when there is no such project."""
 
-_MCP: Final = "mcp__"
-"""Prefix of the names of MCP tools (CLI 2.1.330)."""
-_TOOL_ALIASES: Final = {"Task": "Agent"}
-"""The CLI (2.1.330) lists a tool by the first name and calls it by the second."""
+_MCP: Final = "mcp__"  # prefix of the names of MCP tools (CLI 2.1.330)
+_TOOL_ALIASES: Final = {"Task": "Agent"}  # the CLI (2.1.330) lists a tool by the first name and calls it by the second
 
 
 class MetricObserver:
@@ -99,10 +98,7 @@ class MetricObserver:
     Attributes:
         registry: the metrics.
         dropped: number of slow consumers whose connection was closed.
-        handlers: counts each kind of event; other kinds are not counted.
     """
-
-    handlers: ClassVar[EventHandlers[Callable[["MetricObserver", Any], None]]] = EventHandlers()
 
     def __init__(
         self,
@@ -155,49 +151,52 @@ class MetricObserver:
         if child is not None:
             child.observe(max(0.0, value), exemplar)
 
-    def emit(self, event: Event) -> None:
-        handler = self.handlers.get(type(event))
-        if handler is not None:
-            handler(self, event)
+    def emit(self, event: Event) -> None:  # noqa: C901, PLR0912 - one case for each kind of event
+        match event:
+            case events.RequestHandled():
+                self._request_handled(event)
+            case events.PongReceived():
+                self._observe(catalogue.PING_RTT, event.duration)
+            case events.ToolCompleted():
+                name = _TOOL_ALIASES.get(event.tool, event.tool)
+                tool = "mcp" if name.startswith(_MCP) else name if name in catalogue.TOOLS else OTHER
+                self._inc(catalogue.CLAUDE_TOOL_CALLS, tool, event.outcome)
+            case events.FirstMessageReceived():
+                self._observe(catalogue.TIME_TO_FIRST_MESSAGE, event.duration, exemplar=self._exemplar(event.context))
+            case events.ExecutionFinished():
+                self._execution_finished(event)
+            case events.UsageAdded():
+                self._use(event.project_id, event.usage)
+            case events.ApprovalResolved():
+                self._inc(catalogue.APPROVALS_TOTAL, event.behavior)
+                if event.behavior != "cancelled":
+                    self._observe(catalogue.APPROVAL_WAIT, event.waited, exemplar=self._exemplar(event.context))
+            case events.ExecutionDelayed():
+                self._inc(catalogue.ERRORS_TOTAL, event.code, "execution")
+            case events.ConnectionOpened():
+                self._inc(catalogue.CONNECTIONS_TOTAL)
+            case events.ConnectionRejected():
+                self._inc(catalogue.CONNECTIONS_REJECTED, event.reason, amount=event.count)
+                self._inc(catalogue.ERRORS_TOTAL, event.code, "connection", amount=event.count)
+            case events.ConnectionClosed():
+                self._inc(catalogue.DISCONNECTS, str(event.code), event.initiator)
+            case events.ConsumerDropped():
+                self.dropped += 1
+            case events.ProjectFaulted():
+                self._inc(catalogue.ERRORS_TOTAL, errors.InternalError.code, "project")
+            case events.TaskFaulted():
+                self._inc(catalogue.ERRORS_TOTAL, errors.InternalError.code, "server")
+            case events.StorageFailed() | events.AuditFailed():
+                self._inc(catalogue.ERRORS_TOTAL, FileOperationError.code, "storage")
+            case events.HealthChanged():
+                self._set(catalogue.HEALTH_CHECK_UP, 1 if event.status == "healthy" else 0, event.check)
+            case events.CertificateLoaded():
+                self._set(catalogue.TLS_NOT_AFTER, event.not_after.timestamp())
+            case events.SettingsReloaded():
+                self._inc(catalogue.SETTINGS_RELOADS, "applied")
+            case events.SettingsRefused():
+                self._inc(catalogue.SETTINGS_RELOADS, "refused")
 
-    @handlers.on(events.CertificateLoaded)
-    def _certificate_loaded(self, event: events.CertificateLoaded) -> None:
-        self._set(catalogue.TLS_NOT_AFTER, event.not_after.timestamp())
-
-    @handlers.on(events.SettingsReloaded)
-    def _settings_reloaded(self, _: events.SettingsReloaded) -> None:
-        self._inc(catalogue.SETTINGS_RELOADS, "applied")
-
-    @handlers.on(events.SettingsRefused)
-    def _settings_refused(self, _: events.SettingsRefused) -> None:
-        self._inc(catalogue.SETTINGS_RELOADS, "refused")
-
-    @handlers.on(events.HealthChanged)
-    def _health_changed(self, event: events.HealthChanged) -> None:
-        self._set(catalogue.HEALTH_CHECK_UP, 1 if event.status == "healthy" else 0, event.check)
-
-    @handlers.on(events.ConnectionOpened)
-    def _connection_opened(self, _: events.ConnectionOpened) -> None:
-        self._inc(catalogue.CONNECTIONS_TOTAL)
-
-    @handlers.on(events.ConnectionRejected)
-    def _connection_rejected(self, event: events.ConnectionRejected) -> None:
-        self._inc(catalogue.CONNECTIONS_REJECTED, event.reason, amount=event.count)
-        self._inc(catalogue.ERRORS_TOTAL, event.code, "connection", amount=event.count)
-
-    @handlers.on(events.ConnectionClosed)
-    def _connection_closed(self, event: events.ConnectionClosed) -> None:
-        self._inc(catalogue.DISCONNECTS, str(event.code), event.initiator)
-
-    @handlers.on(events.PongReceived)
-    def _pong_received(self, event: events.PongReceived) -> None:
-        self._observe(catalogue.PING_RTT, event.duration)
-
-    @handlers.on(events.ConsumerDropped)
-    def _consumer_dropped(self, _: events.ConsumerDropped) -> None:
-        self.dropped += 1
-
-    @handlers.on(events.RequestHandled)
     def _request_handled(self, event: events.RequestHandled) -> None:
         kind, code = event.type, event.code
         self._inc(catalogue.MESSAGES_RECEIVED, kind)
@@ -212,23 +211,6 @@ class MetricObserver:
         if kind == "execute":
             self._inc(catalogue.EXECUTIONS_TOTAL, "rejected")
 
-    @handlers.on(events.ProjectFaulted)
-    def _project_faulted(self, _: events.ProjectFaulted) -> None:
-        self._inc(catalogue.ERRORS_TOTAL, errors.InternalError.code, "project")
-
-    @handlers.on(events.TaskFaulted)
-    def _task_faulted(self, _: events.TaskFaulted) -> None:
-        self._inc(catalogue.ERRORS_TOTAL, errors.InternalError.code, "server")
-
-    @handlers.on(events.ExecutionDelayed)
-    def _execution_delayed(self, event: events.ExecutionDelayed) -> None:
-        self._inc(catalogue.ERRORS_TOTAL, event.code, "execution")
-
-    @handlers.on(events.FirstMessageReceived)
-    def _first_message_received(self, event: events.FirstMessageReceived) -> None:
-        self._observe(catalogue.TIME_TO_FIRST_MESSAGE, event.duration, exemplar=self._exemplar(event.context))
-
-    @handlers.on(events.ExecutionFinished)
     def _execution_finished(self, event: events.ExecutionFinished) -> None:
         exemplar = self._exemplar(event.context)
         self._inc(catalogue.EXECUTIONS_TOTAL, event.status, exemplar=exemplar)
@@ -237,26 +219,6 @@ class MetricObserver:
         if code is not None:
             self._inc(catalogue.ERRORS_TOTAL, code, "execution")
         self._use(event.context.project_id, event.usage)
-
-    @handlers.on(events.UsageAdded)
-    def _usage_added(self, event: events.UsageAdded) -> None:
-        self._use(event.project_id, event.usage)
-
-    @handlers.on(events.ApprovalResolved)
-    def _approval_resolved(self, event: events.ApprovalResolved) -> None:
-        self._inc(catalogue.APPROVALS_TOTAL, event.behavior)
-        if event.behavior != "cancelled":
-            self._observe(catalogue.APPROVAL_WAIT, event.waited, exemplar=self._exemplar(event.context))
-
-    @handlers.on(events.ToolCompleted)
-    def _tool_completed(self, event: events.ToolCompleted) -> None:
-        name = _TOOL_ALIASES.get(event.tool, event.tool)
-        tool = "mcp" if name.startswith(_MCP) else name if name in catalogue.TOOLS else OTHER
-        self._inc(catalogue.CLAUDE_TOOL_CALLS, tool, event.outcome)
-
-    @handlers.on(events.StorageFailed, events.AuditFailed)
-    def _storage_failed(self, _: events.StorageFailed | events.AuditFailed) -> None:
-        self._inc(catalogue.ERRORS_TOTAL, errors.FileOperationError.code, "storage")
 
     def _use(self, project_id: str, usage: Iterable[ModelUsage]) -> None:
         name = self._name_of(project_id) if self._projects else None
@@ -286,8 +248,7 @@ class MetricObserver:
 
 _PROC_CGROUP: Final = Path("/proc/self/cgroup")
 _CGROUP_ROOT: Final = Path("/sys/fs/cgroup")
-_UNLIMITED_V1: Final = 2**60
-"""A cgroup of version 1 without a limit has about 2**63, rounded down to whole pages."""
+_UNLIMITED_V1: Final = 2**60  # a cgroup of version 1 without a limit has about 2**63, rounded down to whole pages
 
 
 def memory_limit(setting: int, *, proc: Path = _PROC_CGROUP, root: Path = _CGROUP_ROOT) -> int:
@@ -323,8 +284,7 @@ def _cgroup_limits(root: Path, path: str, name: str) -> list[int]:
     return found
 
 
-_DISK_SECONDS: Final = 1.0
-"""How long a scrape waits for the disk; after that the values are NaN."""
+_DISK_SECONDS: Final = 1.0  # how long a scrape waits for the disk; after that the values are NaN
 
 
 class HistogramValue(NamedTuple):
@@ -340,37 +300,32 @@ CoreValues = Mapping[Metric, Values | HistogramValue]
 """The values of each metric by its label values, or its buckets."""
 
 
+@dataclass
 class CoreCollector:
     """Reads the metrics that the core keeps as plain numbers; `lags` are those of the event loop."""
 
-    def __init__(
-        self,
-        hub: Hub,
-        projects: Projects,
-        store: Store,
-        losses: Losses,
-        metrics: MetricObserver,
-        settings: CurrentSettings,
-        lags: Distribution,
-    ) -> None:
-        self._hub = hub
-        self._projects = projects
-        self._losses = losses
-        self._metrics = metrics
-        self._settings = settings
+    hub: Hub
+    projects: Projects
+    store: Store
+    losses: Losses
+    metrics: MetricObserver
+    settings: CurrentSettings
+    lags: Distribution
+
+    def __post_init__(self) -> None:
         self._distributions = {
-            catalogue.EVENT_LOOP_LAG: lags,
-            catalogue.BROADCAST_DURATION: hub.broadcasts,
-            catalogue.STORAGE_COMMIT: store.durations,
+            catalogue.EVENT_LOOP_LAG: self.lags,
+            catalogue.BROADCAST_DURATION: self.hub.broadcasts,
+            catalogue.STORAGE_COMMIT: self.store.durations,
         }
-        self._disk = _DiskReader(store)
+        self._disk = _DiskReader(self.store)
         self._process = psutil.Process()
         self._build = (__version__, find_revision(), platform.python_version())
 
     async def collect(self) -> CoreValues:
         """All values at this moment; those of the disk may be up to `_DISK_SECONDS` older."""
         free, size = await self._disk.read()
-        hub, projects = self._hub, self._projects
+        hub, projects = self.hub, self.projects
         sessions = projects.all()
         return {
             catalogue.CONNECTIONS_ACTIVE: {(): len(hub.sinks)},
@@ -382,7 +337,7 @@ class CoreCollector:
             catalogue.BUILD_INFO: {self._build: 1},
             catalogue.LIMIT: self.limits(),
             catalogue.LIMIT_USAGE: self.usage(),
-            catalogue.SLOW_CONSUMER: {("parked",): hub.parked, ("dropped",): self._metrics.dropped},
+            catalogue.SLOW_CONSUMER: {("parked",): hub.parked, ("dropped",): self.metrics.dropped},
             catalogue.MESSAGE_BYTES: {("received",): hub.received_bytes, ("sent",): hub.sent_bytes},
             catalogue.EXECUTIONS_ACTIVE: {(): projects.capacity.executing},
             catalogue.EXECUTION_QUEUE_DEPTH: {(): sum(len(session.state.queue) for session in sessions)},
@@ -391,7 +346,7 @@ class CoreCollector:
             catalogue.SUBSCRIPTIONS_ACTIVE: {(): sum(channel.subscribers for channel in hub.channels.values())},
             catalogue.STORAGE_FREE: {(): free},
             catalogue.STORAGE_SIZE: {(): size},
-            catalogue.TELEMETRY_DROPPED: {(signal,): self._losses.of(signal) for signal in catalogue.SIGNALS},
+            catalogue.TELEMETRY_DROPPED: {(signal,): self.losses.of(signal) for signal in catalogue.SIGNALS},
             **{
                 metric: HistogramValue(found.bounds, tuple(found.cumulative()), found.total)
                 for metric, found in self._distributions.items()
@@ -400,26 +355,26 @@ class CoreCollector:
 
     def limits(self) -> Values:
         """The limits; 0 is unlimited."""
-        limits = self._settings.current.limits
+        limits = self.settings.current.limits
         return {
             ("connections",): limits.max_connections,
             ("projects",): limits.max_projects,
             ("executions",): limits.max_executions,
-            ("processes",): self._projects.capacity.max_processes,
+            ("processes",): self.projects.capacity.max_processes,
             ("memory_bytes",): memory_limit(limits.memory),
-            ("cost_usd_per_day",): self._projects.budget.limit_usd,
+            ("cost_usd_per_day",): self.projects.budget.limit_usd,
         }
 
     def usage(self) -> Values:
         """The current usage of each limit."""
-        capacity = self._projects.capacity
+        capacity = self.projects.capacity
         return {
-            ("connections",): len(self._hub.sinks),
-            ("projects",): len(self._projects),
+            ("connections",): len(self.hub.sinks),
+            ("projects",): len(self.projects),
             ("executions",): capacity.executing,
             ("processes",): capacity.processes,
             ("memory_bytes",): self._process.memory_info().rss,
-            ("cost_usd_per_day",): self._projects.budget.spent_usd,
+            ("cost_usd_per_day",): self.projects.budget.spent_usd,
         }
 
 

@@ -13,8 +13,7 @@ from typing import Final
 
 from pocket_agent.errors import PocketAgentError
 
-_TOKEN: Final = re.compile(r"\bpa_[\w-]+")
-"""A device's token (server/auth.py)."""
+_TOKEN: Final = re.compile(r"\bpa_[\w-]+")  # a device's token (server/auth.py)
 _CREDENTIALS: Final = re.compile(r"\b(bearer|basic|digest)\s+[^\s'\",;]+", re.IGNORECASE)
 _URL: Final = re.compile(r"\b([a-z][a-z0-9+.-]*://)(?:[^\s/?#'\"]*@)?([^\s/?#'\"]*)([/?#][^\s'\"]*)?", re.IGNORECASE)
 _NAMED: Final = re.compile(
@@ -51,8 +50,7 @@ _BUILTIN_OWN_WORDS: Final = (
 )
 """Only the builtin types themselves, since a library's subclass may quote values."""
 _MAX_FRAMES: Final = 25
-_MAX_CHAIN: Final = 5
-"""Logged exceptions of a chain, or of a group."""
+_MAX_CHAIN: Final = 5  # logged exceptions of a chain, or of a group
 _MAX_MESSAGE: Final = 500
 
 

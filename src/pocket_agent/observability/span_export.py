@@ -30,10 +30,8 @@ from pocket_agent.observability.catalogue import Losses
 from pocket_agent.observability.tracing import Span, TraceOptions
 
 _LOGGER: Final = logging.getLogger(__name__)
-_REPORT_SECONDS: Final = 60.0
-"""Shortest time between two log lines about lost spans."""
-_LONGEST_VALUE: Final = 1024
-"""Characters of an attribute; longer ones are truncated."""
+_REPORT_SECONDS: Final = 60.0  # shortest time between two log lines about lost spans
+_LONGEST_VALUE: Final = 1024  # characters of an attribute; longer ones are truncated
 
 
 class SpanExport:

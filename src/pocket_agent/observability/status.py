@@ -4,6 +4,7 @@ import platform
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from heapq import nlargest
 from typing import Final
 
@@ -144,40 +145,28 @@ class ExecutionCounts:
 
 
 _DAY: Final = 86_400.0
-_MAX_SHOWN: Final = 20
-"""Running executions, and errors, of an overview."""
-_HEALTH_WAIT_SECONDS: Final = 6.0
-"""How long `health` waits for running checks."""
-_READY_WAIT_SECONDS: Final = 1.0
-"""How long `unready` waits for them; its clients ask often, with short timeouts."""
+_MAX_SHOWN: Final = 20  # running executions, and errors, of an overview
+_HEALTH_WAIT_SECONDS: Final = 6.0  # how long `health` waits for running checks
+_READY_WAIT_SECONDS: Final = 1.0  # how long `unready` waits for them; its clients ask often, with short timeouts
 
 
+@dataclass
 class StatusReport:
     """Answers the requests about the server itself, and the HTTP health endpoints."""
 
-    def __init__(
-        self,
-        hub: Hub,
-        projects: Projects,
-        settings: CurrentSettings,
-        checks: HealthChecks,
-        health: HealthMonitor,
-        core: CoreCollector,
-        history: DashboardHistory,
-        counts: ExecutionCounts,
-        errors: RecentErrors,
-        slow: SlowExecutions,
-    ) -> None:
-        self._hub = hub
-        self._projects = projects
-        self._settings = settings
-        self._checks = checks
-        self._health = health
-        self._core = core
-        self.history = history.follow
-        self._counts = counts
-        self._errors = errors
-        self._slow = slow
+    hub: Hub
+    projects: Projects
+    settings: CurrentSettings
+    checks: HealthChecks
+    monitor: HealthMonitor
+    core: CoreCollector
+    dashboard: DashboardHistory
+    counts: ExecutionCounts
+    errors: RecentErrors
+    slow: SlowExecutions
+
+    def __post_init__(self) -> None:
+        self.history = self.dashboard.follow
         self._started, self._started_at = time.monotonic(), time.time()
         self._process = psutil.Process()
         self._process.cpu_percent()  # starts the interval that the next call measures
@@ -186,7 +175,7 @@ class StatusReport:
 
     async def health(self) -> requests.HealthCheckData:
         """The status of the server, from check results that are a few seconds old at most."""
-        checks = _known(await self._health.results(wait=_HEALTH_WAIT_SECONDS))
+        checks = _known(await self.monitor.results(wait=_HEALTH_WAIT_SECONDS))
         return requests.HealthCheckData(
             status=overall_status(checks),
             version=__version__,
@@ -196,9 +185,9 @@ class StatusReport:
             resources=requests.ResourceFigures(
                 cpu_percent=self._process.cpu_percent(),
                 memory_mb=round(self._process.memory_info().rss / 2**20, 1),
-                disk_free_gb=round(self._checks.free_bytes / 2**30, 3),
+                disk_free_gb=round(self.checks.free_bytes / 2**30, 3),
             ),
-            claude=self._checks.claude,
+            claude=self.checks.claude,
             checks=checks,
         )
 
@@ -207,7 +196,7 @@ class StatusReport:
 
         Without the CLI, or with little disk space left, clients can still view everything.
         """
-        found = await self._health.results("storage", "disk", wait=_READY_WAIT_SECONDS)
+        found = await self.monitor.results("storage", "disk", wait=_READY_WAIT_SECONDS)
         for name, result in found.items():
             if result is None:
                 return "starting"
@@ -217,7 +206,7 @@ class StatusReport:
 
     def stats(self) -> push.ServerStatsData:
         """Statistics since the start."""
-        counts, now, sent = self._counts, time.monotonic(), self._hub.sent
+        counts, now, sent = self.counts, time.monotonic(), self.hub.sent
         since, before = self._rate
         if now - since >= 1:
             self._rate = (now, sent)
@@ -225,7 +214,7 @@ class StatusReport:
             connections=self._connections(),
             projects=self._project_counts(),
             executions=push.ExecutionFigures(
-                active=self._projects.capacity.executing,
+                active=self.projects.capacity.executing,
                 total=counts.total,
                 success=counts.success,
                 failed=counts.failed,
@@ -233,19 +222,19 @@ class StatusReport:
             ),
             messages=push.MessageFigures(
                 sent=sent,
-                received=self._hub.received,
+                received=self.hub.received,
                 rate_per_sec=round((sent - before) / max(now - since, 0.001), 1),
             ),
             uptime=self._uptime(),
-            cost=push.CostFigures(self._projects.budget.spent_usd, self._projects.budget.limit_usd),
+            cost=push.CostFigures(self.projects.budget.spent_usd, self.projects.budget.limit_usd),
         )
 
     def overview(self) -> requests.ServerOverviewData:
         """Checks, limits, slow executions and recent errors; does not block."""
-        states = self._health.known()
+        states = self.monitor.known()
         checks = _known({name: result for name, (result, _) in states.items()})
-        limits, usage = self._core.limits(), self._core.usage()
-        running = [shown for session in self._projects.all() if (shown := _running(session)) is not None]
+        limits, usage = self.core.limits(), self.core.usage()
+        running = [shown for session in self.projects.all() if (shown := _running(session)) is not None]
         return requests.ServerOverviewData(
             status=overall_status(checks),
             version=__version__,
@@ -253,7 +242,7 @@ class StatusReport:
             python_version=platform.python_version(),
             started_at=_rfc3339(self._started_at),
             uptime=self._uptime(),
-            claude=self._checks.claude,
+            claude=self.checks.claude,
             checks=[
                 requests.CheckStateData(
                     name, check.status, check.message, _rfc3339(since) if since else None, RUNBOOK_OF_CHECK.get(name)
@@ -265,25 +254,25 @@ class StatusReport:
                 requests.LimitData(name, usage[name,], limits[name,], RUNBOOK_OF_LIMIT.get(name)) for name in LIMITS
             ],
             running=sorted(running, key=lambda execution: execution.started_at)[:_MAX_SHOWN],
-            slowest=[self._ended(event) for event in self._slow.found(time.time() - _DAY)],
-            errors=self._errors.newest()[:_MAX_SHOWN],
+            slowest=[self._ended(event) for event in self.slow.found(time.time() - _DAY)],
+            errors=self.errors.newest()[:_MAX_SHOWN],
         )
 
     def _uptime(self) -> int:
         return int(time.monotonic() - self._started)
 
     def _connections(self) -> push.ConnectionFigures:
-        return push.ConnectionFigures(len(self._hub.sinks), self._settings.current.limits.max_connections)
+        return push.ConnectionFigures(len(self.hub.sinks), self.settings.current.limits.max_connections)
 
     def _project_counts(self) -> push.ProjectFigures:
-        executing = self._projects.capacity.executing
-        return push.ProjectFigures(len(self._projects), self._settings.current.limits.max_projects, executing)
+        executing = self.projects.capacity.executing
+        return push.ProjectFigures(len(self.projects), self.settings.current.limits.max_projects, executing)
 
     def _ended(self, event: ExecutionFinished) -> SlowExecutionData:
         return SlowExecutionData(
             execution_id=event.context.execution_id,
             project_id=event.context.project_id,
-            project=self._projects.name_of(event.context.project_id),
+            project=self.projects.name_of(event.context.project_id),
             status=event.status,
             model=event.model or event.requested_model,
             started_at=timestamp(event.started_at or event.created_at),

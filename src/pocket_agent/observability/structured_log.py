@@ -98,8 +98,7 @@ _COLUMNS: Final[Mapping[type[Event], tuple[_Column, ...]]] = {
 
 TOP: Final = ("correlation_id", "project_id", "duration_ms", "trace_id", "span_id")
 """The fields at the top level of a line, in their order; all others are in `fields`."""
-_MAX_TEXT: Final = 1000
-"""Characters of a text; longer ones are truncated."""
+_MAX_TEXT: Final = 1000  # characters of a text; longer ones are truncated
 _INT64: Final = 2**63
 _PLAIN: Final = re.compile(r"[\w./:@+,-]+")
 _COLOURS: Final = {"debug": "36", "info": "32", "warning": "33", "error": "31"}
@@ -378,11 +377,6 @@ def open_output(settings: LoggingSettings) -> LogOutput:
         raise ConfigurationError(f"The log {target} (logging.output) cannot be written: {reason}.") from error
 
 
-def is_terminal(settings: LoggingSettings) -> bool:
-    """Whether the log goes to a terminal."""
-    return isinstance(settings.output, str) and os.isatty(_STREAMS[settings.output])
-
-
 MOST_BYTES: Final = 8 * 2**20
 """Largest size of the queued lines; further ones are dropped, and counted."""
 _MAX_BATCH_BYTES: Final = 256 * 1024
@@ -472,8 +466,7 @@ class LogWriter:
 
 
 _REPEAT_SECONDS: Final = 60.0
-_MOST_KINDS: Final = 1000
-"""Kinds of records whose repetitions are counted."""
+_MOST_KINDS: Final = 1000  # kinds of records whose repetitions are counted
 _MAX_LIBRARY_TEXT: Final = 300
 
 Write = Callable[[str, str, Mapping[str, object]], None]
@@ -579,8 +572,7 @@ def capture_libraries(write: Write) -> Iterator[None]:
 
 
 _RANKS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-_FLUSH_SECONDS: Final = 2.0
-"""Time limit for writing the queued lines at the end."""
+_FLUSH_SECONDS: Final = 2.0  # time limit for writing the queued lines at the end
 
 
 class _LogTarget(NamedTuple):
@@ -613,7 +605,8 @@ class Log:
         else:
             # https://no-color.org: set and not empty, whatever its value.
             plain = bool(self._environment.get("NO_COLOR")) or self._environment.get("TERM") == "dumb"
-            layout = TextLayout(settings.fields, colours=not plain and is_terminal(settings))
+            terminal = isinstance(settings.output, str) and os.isatty(_STREAMS[settings.output])
+            layout = TextLayout(settings.fields, colours=not plain and terminal)
 
         def notice(count: int) -> bytes:
             return layout.line("warning", "log lines lost", {"lost": count})

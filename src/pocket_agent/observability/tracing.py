@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from pocket_agent import __version__, events
-from pocket_agent.events import Event, EventHandlers, Observer, Propagator, SettingIgnored
+from pocket_agent.events import Event, Observer, Propagator, SettingIgnored
 from pocket_agent.model import ExecutionContext, ExecutionStatus, Milliseconds, ModelUsage
 from pocket_agent.settings import RefusedError, Settings, check_header, parse_url
 
@@ -47,8 +47,7 @@ def untraced(_: ExecutionContext) -> None:
 
 
 _TRACEPARENT_FORMAT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
-_SAMPLED: Final = 1
-"""The flag of a trace that is kept (W3C Trace Context, section 3.2.2.5)."""
+_SAMPLED: Final = 1  # the flag of a trace that is kept (W3C Trace Context, section 3.2.2.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,10 +413,6 @@ class Span(NamedTuple):
     error: str | None = None
 
 
-SPANS: Final[EventHandlers[Callable[[Any, int], Iterable[Span]]]] = EventHandlers()
-"""Makes the spans of an event, given the present time in nanoseconds; other kinds of events have no spans."""
-
-
 def _nanoseconds(seconds: float) -> int:
     return round(seconds * 1e9)
 
@@ -426,37 +421,31 @@ def _instant(at: Milliseconds) -> int:
     return at * 1_000_000
 
 
-@SPANS.on(events.ExecutionStarted)
 def _execution_started(event: events.ExecutionStarted, now: int) -> Iterable[Span]:
     turn = now - _nanoseconds(event.preparation)
     yield Span("claude.queue", "queue", turn - _nanoseconds(event.queued), turn, {})
     yield Span("claude.warm_start" if event.warm else "claude.spawn", "prepare", turn, now, {})
 
 
-@SPANS.on(events.FirstMessageReceived)
 def _first_message_received(event: events.FirstMessageReceived, now: int) -> Iterable[Span]:
     yield Span("claude.first_message", "first_message", now - _nanoseconds(event.duration), now, {})
 
 
-@SPANS.on(events.ApprovalResolved)
 def _approval_resolved(event: events.ApprovalResolved, now: int) -> Iterable[Span]:
     start = _instant(event.requested_at)
     tool = {"approval.id": event.approval_id, "approval.behavior": event.behavior, "gen_ai.tool.name": event.tool}
     yield Span("claude.approval", f"approval:{event.approval_id}", start, start + _nanoseconds(event.waited), tool)
 
 
-@SPANS.on(events.StorageCommitted)
 def _storage_committed(event: events.StorageCommitted, now: int) -> Iterable[Span]:
     # Keyed by its time, since a restarted server cannot know how many there were before.
     yield Span(COMMIT, f"commit:{now}", now - _nanoseconds(event.duration), now, {"storage.entries": event.entries})
 
 
-@SPANS.on(events.ExecutionWithdrawn)
 def _execution_withdrawn(event: events.ExecutionWithdrawn, now: int) -> Iterable[Span]:
     yield Span(ROOT, "execute", _instant(event.created_at), now, _outcome(event.context, ExecutionStatus.CANCELLED))
 
 
-@SPANS.on(events.ExecutionFinished)
 def _execution_finished(event: events.ExecutionFinished, now: int) -> Iterable[Span]:
     attributes = _outcome(event.context, event.status)
     attributes["execution.waited_seconds"] = event.waited
@@ -499,6 +488,15 @@ def _usage_attributes(usage: tuple[ModelUsage, ...]) -> dict[str, Value]:
     }
 
 
+SPANS: Final[Mapping[type[Event], Callable[[Any, int], Iterable[Span]]]] = {
+    events.ExecutionStarted: _execution_started,
+    events.FirstMessageReceived: _first_message_received,
+    events.ApprovalResolved: _approval_resolved,
+    events.StorageCommitted: _storage_committed,
+    events.ExecutionWithdrawn: _execution_withdrawn,
+    events.ExecutionFinished: _execution_finished,
+}
+"""Makes the spans of an event, given the present time in nanoseconds; other kinds of events have no spans."""
 MAX_COMMITS: Final = 64
 """Commits of one execution that get a span each; all of them count in the attributes of the execution's span."""
 _MAX_REMEMBERED: Final = 4096
