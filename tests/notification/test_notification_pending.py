@@ -7,11 +7,18 @@ import pytest
 from pocket_agent.notification.outbox import Descriptions, FinishedExecution, PendingDigests, ProjectDigest
 from pocket_agent.settings import NotificationSettings, Settings
 
-DESCRIPTIONS = Descriptions(
-    lambda project_id: f"name-{project_id}",
-    lambda _, approval_id: f"detail of {approval_id}",
-    lambda _, execution_id: f"prompt of {execution_id}",
-)
+
+class Texts(Descriptions):
+    """The texts of projects that do not exist."""
+
+    def __init__(self) -> None:
+        self.name = lambda project_id: f"name-{project_id}"
+
+    def approval(self, project_id: str, approval_id: str) -> str | None:
+        return f"detail of {approval_id}"
+
+    def prompt(self, project_id: str, execution_id: str) -> str | None:
+        return f"prompt of {execution_id}"
 
 
 class Desk:
@@ -25,7 +32,7 @@ class Desk:
     def take(self, after: float = 0.0) -> list[ProjectDigest]:
         """What is told after a while."""
         self.now += after
-        return self.pending.take(self.watching.__contains__, DESCRIPTIONS)
+        return self.pending.take(self.watching.__contains__, Texts())
 
     def ask(self, approval_id: str, project_id: str = "p") -> None:
         """A tool wants to run."""

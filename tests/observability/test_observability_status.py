@@ -21,7 +21,7 @@ from pocket_agent.observability.catalogue import (
     runbook_of,
 )
 from pocket_agent.observability.metrics import MetricObserver
-from pocket_agent.observability.status import ExecutionCounts, RecentErrors, SlowExecutions
+from pocket_agent.observability.status import ExecutionStatistics, RecentErrors
 from pocket_agent.protocol.requests import LastErrorData
 from pocket_agent.settings import Settings
 from tests.harness.follow import eventually
@@ -129,7 +129,7 @@ def test_faults_of_the_server_have_a_runbook_and_mistakes_have_none() -> None:
 
 
 def test_the_slowest_executions_of_late() -> None:
-    slowest = SlowExecutions()
+    slowest = ExecutionStatistics()
     for number in range(30):
         slowest.emit(
             example(
@@ -140,8 +140,8 @@ def test_the_slowest_executions_of_late() -> None:
             )
         )
     slowest.emit(example(events.ExecutionFinished, duration=1e9, started_at=None))
-    assert [event.duration for event in slowest.found(0)] == [float(number) for number in range(29, 19, -1)]
-    assert [event.duration for event in slowest.found(28)] == [29.0, 28.0]
+    assert [event.duration for event in slowest.slowest(0)] == [float(number) for number in range(29, 19, -1)]
+    assert [event.duration for event in slowest.slowest(28)] == [29.0, 28.0]
 
 
 async def test_checks_tell_since_when(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ async def test_limits_are_those_of_the_metrics(tmp_path: Path) -> None:
 
 
 def test_executions_are_counted_by_how_they_ended() -> None:
-    tally = ExecutionCounts()
+    tally = ExecutionStatistics()
     for ended in ("success", "success", "error", "timeout", "killed"):
         tally.emit(example(ExecutionFinished, status=ExecutionStatus(ended), duration=0.5))
     tally.emit(example(ProjectCreated))

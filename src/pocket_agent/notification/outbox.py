@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final, Literal, NamedTuple
 
 from pocket_agent import events
@@ -64,12 +63,7 @@ class Notification:
 
 
 def compose(digests: Sequence[ProjectDigest], base_url: str) -> Notification:
-    """One message for all projects, at least one, with a link to the web client.
-
-    Args:
-        digests: one for each project.
-        base_url: the address of the web client, without a slash at its end.
-    """
+    """One message for all projects, at least one; `base_url` is that of the web client, without a slash at its end."""
     alone = digests[0] if len(digests) == 1 else None
     link = f"{base_url}/p/{alone.project_id}" if alone is not None else f"{base_url}/"
     where = _name(alone.name) if alone is not None else f"{len(digests)} projects"
@@ -163,19 +157,28 @@ class _EndedExecutions:
     failed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
 class Descriptions:
-    """Texts for messages; each is None when its subject is gone.
+    """Texts for messages; each is None when its subject is gone."""
 
-    Attributes:
-        name: of a project.
-        approval: what a tool will do, by project and approval.
-        prompt: of an execution, by project and execution.
-    """
+    def __init__(self, projects: Projects) -> None:
+        self._projects = projects
+        self.name = projects.name_of
 
-    name: Callable[[str], str | None]
-    approval: Callable[[str, str], str | None]
-    prompt: Callable[[str, str], str | None]
+    def approval(self, project_id: str, approval_id: str) -> str | None:
+        """What a tool will do, in the CLI's words."""
+        with suppress(ProjectNotFoundError):
+            for approval in self._projects.get(project_id).state.pending():
+                if approval.approval_id == approval_id:
+                    return approval.description or approval.title or bytes(approval.input).decode()
+        return None
+
+    def prompt(self, project_id: str, execution_id: str) -> str | None:
+        """The prompt of an execution, if it is the last that ended."""
+        with suppress(ProjectNotFoundError):
+            last = self._projects.get(project_id).state.last
+            if last is not None and last.id == execution_id:
+                return last.prompt
+        return None
 
 
 class PendingDigests:
@@ -323,11 +326,7 @@ def read_addresses(settings: NotificationSettings) -> list[Address]:
 
 
 def sender(address: Address) -> Send:
-    """What sends to an address.
-
-    Raises:
-        ConfigurationError: apprise does not support the address.
-    """
+    """What sends to an address. Raises ConfigurationError: apprise does not support the address."""
     import apprise  # noqa: PLC0415 - it loads slowly, and most servers send no notifications
 
     # It would log each failure with the address in the text.
@@ -361,17 +360,9 @@ def find_routes(settings: NotificationSettings) -> list[Route]:
 
 
 class Destination:
-    """Delivers to one address, in a thread of its own.
+    """Delivers to one address, in a thread of its own, which ends after `retire` or `close`.
 
-    Args:
-        name: the address in the log.
-        send: sends a message.
-        lost: counts lost messages; called by any thread.
-        report: reports a lost message, once a minute at most; called by any thread.
-
-    Attributes:
-        name: may be replaced.
-        thread: ends after `retire` or `close`.
+    Any thread calls `lost` with the number of lost messages, and `report` once a minute at most.
     """
 
     def __init__(self, name: str, send: Send, lost: Callable[[int], None], report: ReportLoss) -> None:
@@ -455,11 +446,7 @@ _END_CODES: Final = {
 
 
 class Notifier:
-    """An `Observer` that sends notifications.
-
-    Args:
-        settings: what causes a message, and when; changes take effect at once, those of addresses by `renew`.
-        lost: counts lost messages; called by any thread.
+    """An `Observer` that sends notifications. Changed settings take effect at once, those of addresses by `renew`.
 
     Raises:
         ConfigurationError: an address cannot be used.
@@ -510,7 +497,7 @@ class Notifier:
             observer: gets an event for lost messages.
         """
         self._watched = watched
-        descriptions = Descriptions(projects.name_of, partial(_approval, projects), partial(_prompt, projects))
+        descriptions = Descriptions(projects)
         loop = asyncio.get_running_loop()
 
         def report(name: str, reason: str) -> None:
@@ -552,21 +539,3 @@ class Notifier:
         for session in projects.all():
             for approval in session.state.pending():
                 self._pending.approval_requested(session.state.project.id, approval.approval_id, approval.tool_name)
-
-
-def _approval(projects: Projects, project_id: str, approval_id: str) -> str | None:
-    """What a tool will do, in the CLI's words."""
-    with suppress(ProjectNotFoundError):
-        for approval in projects.get(project_id).state.pending():
-            if approval.approval_id == approval_id:
-                return approval.description or approval.title or bytes(approval.input).decode()
-    return None
-
-
-def _prompt(projects: Projects, project_id: str, execution_id: str) -> str | None:
-    """The prompt of an execution, if it is the last that ended."""
-    with suppress(ProjectNotFoundError):
-        last = projects.get(project_id).state.last
-        if last is not None and last.id == execution_id:
-            return last.prompt
-    return None

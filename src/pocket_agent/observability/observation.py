@@ -14,7 +14,7 @@ from pocket_agent.observability.dashboard import DashboardHistory, MetricSampler
 from pocket_agent.observability.exposition import Exposition
 from pocket_agent.observability.health import CheckConditions, HealthChecks, HealthMonitor, LoopMonitor
 from pocket_agent.observability.metrics import CoreCollector, MetricObserver
-from pocket_agent.observability.status import ExecutionCounts, RecentErrors, SlowExecutions, StatusReport
+from pocket_agent.observability.status import ExecutionStatistics, RecentErrors, StatusReport
 from pocket_agent.observability.structured_log import Log, LogObserver
 from pocket_agent.observability.tracing import AgentTelemetry, SpanObserver, Traces, read_telemetry, untraced
 from pocket_agent.projects import Projects
@@ -110,11 +110,10 @@ class Observability:
         self.loop = LoopMonitor(Distribution(catalogue.EVENT_LOOP_LAG.buckets))
         self.traces = open_traces(settings.current, environment, losses)
         self.metrics = MetricObserver(settings.current.metrics, name_of=self._name_of, identify=self.traces.identify)
-        self._counts = ExecutionCounts()
+        self._executions = ExecutionStatistics()
         self._conditions = CheckConditions()
         self._errors = RecentErrors()
-        self._slow = SlowExecutions()
-        observers: list[Observer] = [self.metrics, self._counts, self._conditions, self._errors, self._slow]
+        observers: list[Observer] = [self.metrics, self._executions, self._conditions, self._errors]
         if log is not None:
             observers.insert(0, LogObserver(log, identify=self.traces.identify))
         self.observer = Fanout([*observers, *self.traces.observers, *others], losses)
@@ -133,9 +132,8 @@ class Observability:
         # Not the collector of the scrapes: each of them waits for the disk on its own.
         self.core = self._collector(hub, projects, store)
         self.history = DashboardHistory(MetricSampler(self.metrics.registry, self.core, self.loop).read)
-        observed = (self._counts, self._errors, self._slow)
         self.report = StatusReport(
-            hub, projects, settings, self.checks, self.health, self.core, self.history, *observed
+            hub, projects, settings, self.checks, self.health, self.core, self.history, self._executions, self._errors
         )
 
     def loops(self) -> dict[str, Callable[[], Awaitable[None]]]:

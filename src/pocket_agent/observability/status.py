@@ -109,39 +109,30 @@ class RecentErrors:
             self._kept.popitem(last=False)
 
 
-class SlowExecutions:
-    """An `Observer` that keeps the last 500 executions that ended, so less than a day when they are many."""
-
-    def __init__(self) -> None:
-        self._ended: deque[ExecutionFinished] = deque(maxlen=500)
-
-    def emit(self, event: Event) -> None:
-        if isinstance(event, ExecutionFinished) and event.started_at is not None:
-            self._ended.append(event)
-
-    def found(self, since: float) -> list[ExecutionFinished]:
-        """The ten slowest of the executions that ended after `since` (Unix time), the slowest first."""
-        recent = (event for event in self._ended if event.finished_at >= since * 1000)
-        return nlargest(10, recent, key=lambda event: event.duration)
-
-
-class ExecutionCounts:
-    """An `Observer` that counts executions and their seconds since the start."""
+class ExecutionStatistics:
+    """An `Observer` that counts executions and their seconds since the start, and keeps the last 500."""
 
     def __init__(self) -> None:
         self.total = 0
         self.success = 0
         self.failed = 0
         self.seconds = 0.0
+        self._latest: deque[ExecutionFinished] = deque(maxlen=500)
 
     def emit(self, event: Event) -> None:
-        if isinstance(event, events.ExecutionFinished):
-            self.total += 1
-            self.seconds += event.duration
-            if event.status == ExecutionStatus.SUCCESS:
-                self.success += 1
-            elif event.status in {ExecutionStatus.ERROR, ExecutionStatus.TIMEOUT}:
-                self.failed += 1
+        if not isinstance(event, ExecutionFinished):
+            return
+        self.total += 1
+        self.seconds += event.duration
+        self.success += event.status == ExecutionStatus.SUCCESS
+        self.failed += event.status in {ExecutionStatus.ERROR, ExecutionStatus.TIMEOUT}
+        if event.started_at is not None:
+            self._latest.append(event)
+
+    def slowest(self, since: float) -> list[ExecutionFinished]:
+        """The ten slowest of the kept executions that ended after `since` (Unix time), the slowest first."""
+        recent = (event for event in self._latest if event.finished_at >= since * 1000)
+        return nlargest(10, recent, key=lambda event: event.duration)
 
 
 _DAY: Final = 86_400.0
@@ -161,9 +152,8 @@ class StatusReport:
     monitor: HealthMonitor
     core: CoreCollector
     dashboard: DashboardHistory
-    counts: ExecutionCounts
+    executions: ExecutionStatistics
     errors: RecentErrors
-    slow: SlowExecutions
 
     def __post_init__(self) -> None:
         self.history = self.dashboard.follow
@@ -206,7 +196,7 @@ class StatusReport:
 
     def stats(self) -> push.ServerStatsData:
         """Statistics since the start."""
-        counts, now, sent = self.counts, time.monotonic(), self.hub.sent
+        counts, now, sent = self.executions, time.monotonic(), self.hub.sent
         since, before = self._rate
         if now - since >= 1:
             self._rate = (now, sent)
@@ -254,7 +244,7 @@ class StatusReport:
                 requests.LimitData(name, usage[name,], limits[name,], RUNBOOK_OF_LIMIT.get(name)) for name in LIMITS
             ],
             running=sorted(running, key=lambda execution: execution.started_at)[:_MAX_SHOWN],
-            slowest=[self._ended(event) for event in self.slow.found(time.time() - _DAY)],
+            slowest=[self._ended(event) for event in self.executions.slowest(time.time() - _DAY)],
             errors=self.errors.newest()[:_MAX_SHOWN],
         )
 

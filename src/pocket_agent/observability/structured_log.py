@@ -354,11 +354,7 @@ def whole_lines(lines: Sequence[bytes], size: int) -> tuple[int, int]:
 
 
 def open_output(settings: LoggingSettings) -> LogOutput:
-    """Open `logging.output`.
-
-    Raises:
-        ConfigurationError: the output cannot be written to.
-    """
+    """Open `logging.output`. Raises ConfigurationError: the output cannot be written to."""
     target = settings.output
     if isinstance(target, str):
         # Python has no stream where the descriptor was closed at the start: it may be another file's by now.
