@@ -35,18 +35,12 @@ class LogDeclaration:
 
 @dataclass(frozen=True, slots=True)
 class LogField:
-    """How a field of an event is logged, unless with its own name and value.
+    """How a field of an event is logged, unless with its own name and value."""
 
-    Attributes:
-        name: the field's name in the line.
-        unit: `seconds` are logged as whole milliseconds, `usd` with six decimals.
-        redacted: whether secrets are removed, since the value quotes a user's configuration.
-    """
-
-    name: str | None = None
+    name: str | None = None  # the field's name in the line
     logged: bool = True
-    unit: Literal["seconds", "usd"] | None = None
-    redacted: bool = False
+    unit: Literal["seconds", "usd"] | None = None  # `seconds` are logged as whole milliseconds, `usd` with six decimals
+    redacted: bool = False  # whether secrets are removed, since the value quotes a user's configuration
 
 
 NOT_LOGGED: Final = LogField(logged=False)
@@ -336,18 +330,12 @@ class ExecutionWithdrawn(Event):
 
 @logged("debug", "execution started")
 class ExecutionStarted(Event):
-    """A prompt was written to the agent.
-
-    Attributes:
-        warm: whether the agent's process was running.
-        queued: time from the prompt's arrival until its turn.
-        preparation: time from its turn until the agent's process was running and the start was stored.
-    """
+    """A prompt was written to the agent."""
 
     context: ExecutionContext
-    warm: bool
-    queued: Seconds
-    preparation: Seconds
+    warm: bool  # whether the agent's process was running
+    queued: Seconds  # time from the prompt's arrival until its turn
+    preparation: Seconds  # time from its turn until the agent's process was running and the start was stored
 
 
 @logged("debug", "first message received")
@@ -363,30 +351,20 @@ class FirstMessageReceived(Event):
     warning_message="Execution failed",
 )
 class ExecutionFinished(Event):
-    """An execution ended.
-
-    Attributes:
-        started_at: when the prompt was written to the agent; None when it never was.
-        duration: time from `started_at` to the end.
-        waited: the part of it that was spent waiting for approvals.
-        code: the wire code of the error that ended it.
-        model: the model that answered.
-        usage: by model, as the CLI reported it.
-        requested_model: the model that the prompt requested.
-    """
+    """An execution ended; `started_at` is the time when the prompt was written to the agent, if it was."""
 
     context: ExecutionContext
     status: ExecutionStatus
     created_at: Annotated[Milliseconds, NOT_LOGGED]
     started_at: Annotated[Milliseconds | None, NOT_LOGGED]
     finished_at: Annotated[Milliseconds, NOT_LOGGED]
-    duration: Seconds
-    waited: Seconds
-    code: str | None
+    duration: Seconds  # time from `started_at` to the end
+    waited: Seconds  # the part of it that was spent waiting for approvals
+    code: str | None  # the wire code of the error that ended it
     session_id: str | None
-    model: str | None
-    usage: tuple[ModelUsage, ...]
-    requested_model: Annotated[str | None, NOT_LOGGED] = None
+    model: str | None  # the model that answered
+    usage: tuple[ModelUsage, ...]  # by model, as the CLI reported it
+    requested_model: Annotated[str | None, NOT_LOGGED] = None  # the model that the prompt requested
 
 
 @logged("info", "usage added after the end")
@@ -400,7 +378,7 @@ class UsageAdded(Event):
 
 @logged("info", "approval requested")
 class ApprovalRequested(Event):
-    """The agent asks to use a tool; `context` is None when no execution runs."""
+    """The agent asks to use a tool; without a `context` when no execution runs."""
 
     project_id: str
     context: ExecutionContext | None
@@ -448,7 +426,7 @@ class ProcessAdopted(Event):
 
 @logged("info", "process exited")
 class ProcessExited(Event):
-    """A CLI process exited; `code` is None if it is not known."""
+    """A CLI process exited; None as `code` if it is not known."""
 
     project_id: str
     pid: int
@@ -523,13 +501,9 @@ class Observer(Protocol):
 
 
 class Propagator:
-    """Passes the trace of an execution to its agent; this base class is used when tracing is off.
+    """Passes the trace of an execution to its agent; this base class is used when tracing is off."""
 
-    Attributes:
-        mark: identifies the telemetry settings that a process was started with.
-    """
-
-    mark = ""
+    mark = ""  # identifies the telemetry settings that a process was started with
 
     def environment(self, context: ExecutionContext) -> Mapping[str, str]:
         """Variables that make a new process join the trace."""

@@ -31,25 +31,17 @@ GENESIS: Final = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class AuditRecord:
-    """An action that a device, a user or the server carried out or attempted.
+    """An action that a device, a user or the server carried out or attempted."""
 
-    Attributes:
-        time: RFC 3339 in UTC.
-        action: such as `login`, `execute` or `device_revoke`.
-        outcome: `ok`, or the code of the error with which it was refused.
-        by: the name of the device, or of the user of a command.
-        address: of the client, if the action came by the network.
-        details: ids and choices (JSON values), never contents: no prompt, no output, no token.
-    """
-
-    time: str
-    action: str
-    outcome: str = "ok"
-    by: str | None = None
+    time: str  # RFC 3339 in UTC
+    action: str  # such as `login`, `execute` or `device_revoke`
+    outcome: str = "ok"  # `ok`, or the code of the error with which it was refused
+    by: str | None = None  # the name of the device, or of the user of a command
     device_id: str | None = None
-    address: str | None = None
+    address: str | None = None  # of the client, if the action came by the network
     project_id: str | None = None
     details: Mapping[str, object] = field(default_factory=dict)
+    """Ids and choices (JSON values), never contents: no prompt, no output, no token."""
 
 
 _TEXTS: Final = tuple(found.name for found in dataclasses.fields(AuditRecord) if found.name != "details")
@@ -188,13 +180,9 @@ def append(path: Path, records: Sequence[AuditRecord], known: Head) -> Head:
 
     A partial line that a crash has left stays, and a `torn` record after it describes it.
 
-    Args:
-        path: the file; created with mode 0600 when it is missing.
-        records: at least one, in their order.
-        known: the stored head. The chain continues from it and not from the end of the file: where the file's last
-            record is another one, a `tampered` record is written, and the chain stays broken at that place for ever.
-            Records after the known head are those of a process that was killed before it could store the head;
-            their own chain has to lead there.
+    The chain continues from the stored head `known` and not from the end of the file: where the file's last record is
+    another one, a `tampered` record is written, and the chain stays broken at that place for ever. Records after the
+    known head are those of a process that was killed before it could store the head; their own chain has to lead there.
 
     Returns:
         The new head.
@@ -340,10 +328,8 @@ class FileAuditLog(AuditLog):
     ) -> AsyncIterator[None]:
         """Write records until the block is left, and then the rest of the queue.
 
-        Args:
-            known: the head that the database has.
-            keep: stores a new head in the database.
-            observer: gets an event when the disk refuses.
+        `known` is the head that the database has, and `keep` stores a new one. `observer` gets an event when the disk
+        refuses.
         """
         self._head = known
         async with asyncio.TaskGroup() as tasks:

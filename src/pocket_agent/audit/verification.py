@@ -24,20 +24,13 @@ class _Line(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """The result of `verify`.
-
-    Attributes:
-        records: number of records.
-        first, last: their first and last time.
-        torn: number of partial lines that a crash has left and a record describes; no stored record is missing there.
-        problems: as sentences; a long list is truncated.
-    """
+    """The result of `verify`; `first` and `last` are the times of the first and the last record."""
 
     records: int
     first: str | None
     last: str | None
-    torn: int
-    problems: tuple[str, ...]
+    torn: int  # number of partial lines that a crash has left and a record describes; no stored record is missing there
+    problems: tuple[str, ...]  # as sentences; a long list is truncated
 
 
 def verify(path: Path, known: Head) -> Verification:

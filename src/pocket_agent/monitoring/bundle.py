@@ -22,20 +22,13 @@ Manifest = Mapping[str, frozenset[str]]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What `write` did, by path below the directory.
+    """What `write` did, by path below the directory."""
 
-    Attributes:
-        written: new or changed.
-        kept: changed or made by a user, so not written.
-        removed: written by an earlier run and no longer part of the stack.
-        abandoned: no longer part of the stack, but changed by a user, so not removed.
-    """
-
-    written: tuple[str, ...]
+    written: tuple[str, ...]  # new or changed
     unchanged: tuple[str, ...]
-    kept: tuple[str, ...]
-    removed: tuple[str, ...]
-    abandoned: tuple[str, ...]
+    kept: tuple[str, ...]  # changed or made by a user, so not written
+    removed: tuple[str, ...]  # written by an earlier run and no longer part of the stack
+    abandoned: tuple[str, ...]  # no longer part of the stack, but changed by a user, so not removed
 
 
 def write(directory: Path, files: Iterable[RenderedFile], *, force: bool = False) -> Outcome:

@@ -28,18 +28,12 @@ DATA: Final = ".data"
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program of the stack.
-
-    Attributes:
-        binaries: the names under which it may be installed; Debian's last.
-        package: Debian's package, or another origin.
-        setting: the setting of its port.
-    """
+    """A program of the stack."""
 
     name: str
-    binaries: tuple[str, ...]
-    package: str
-    setting: str
+    binaries: tuple[str, ...]  # the names under which it may be installed; Debian's last
+    package: str  # Debian's package, or another origin
+    setting: str  # the setting of its port
 
 
 def _debian(name: str, package: str, setting: str) -> Program:
@@ -168,11 +162,12 @@ def refuse_taken_ports(launches: Sequence[Launch]) -> None:
     Raises:
         ConfigurationError: with every taken port, its setting, and the process that has it if that is known.
     """
-    taken = [
-        f"\n  {launch.program.setting}: port {launch.port} is taken{_holder(launch.port)}"
-        for launch in launches
-        if not _is_free(launch.port)
-    ]
+    taken = []
+    for launch in launches:
+        if not _is_free(launch.port):
+            holder = port_holder(launch.port)
+            by = f" by {holder.name}" if holder is not None and holder.pid is not None else ""
+            taken.append(f"\n  {launch.program.setting}: port {launch.port} is taken{by}")
     if taken:
         advice = "\nEnd those programs, or change the settings and render the stack again."
         raise ConfigurationError(f"The stack cannot be started:{''.join(taken)}{advice}")
@@ -189,23 +184,14 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _holder(port: int) -> str:
-    found = port_holder(port)
-    return f" by {found.name}" if found is not None and found.pid is not None else ""
-
-
 @contextlib.asynccontextmanager
 async def running(
     present: Sequence[tuple[Launch, str]], directory: Path, say: Say
 ) -> AsyncIterator["asyncio.Queue[Ended]"]:
     """Run programs until the block is left; one that ends by itself is put into the queue.
 
-    They are one process group, which ends also when this process is killed.
-
-    Args:
-        present: the launches, with the paths of their programs.
-        directory: of the stack.
-        say: shows the output.
+    They are one process group, which ends also when this process is killed. `present` has the launches with the paths
+    of their programs.
 
     Raises:
         FileOperationError: a program cannot be started; the others were ended.

@@ -49,25 +49,16 @@ class RecordingRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AlertRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"name": "alert", "hold": "for"}):
-    """An alert.
+    """An alert; summary and description are templates of Prometheus, with `$labels` and `$value`."""
 
-    Attributes:
-        name: also that of its runbook.
-        expr: has a result for each problem.
-        hold: how long the condition must hold.
-        summary, description: templates of Prometheus, with `$labels` and `$value`.
-        meaning: a sentence for the list of runbooks.
-        labels: in addition to `severity` and `service`.
-    """
-
-    name: str
-    expr: str
-    hold: str
+    name: str  # also that of its runbook
+    expr: str  # has a result for each problem
+    hold: str  # how long the condition must hold
     severity: Severity
     summary: str
     description: str
-    meaning: str
-    labels: dict[str, str] = {}
+    meaning: str  # a sentence for the list of runbooks
+    labels: dict[str, str] = {}  # in addition to `severity` and `service`
 
     def render(self, runbooks: str) -> dict[str, Any]:
         """The rule for Prometheus; `runbooks` is the address below which the runbooks are."""
@@ -79,21 +70,13 @@ class AlertRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
 
 
 class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A service level objective: the share of events that must be good.
+    """A service level objective: the share of events that must be good."""
 
-    Attributes:
-        slo: its name, the value of the label `slo`.
-        setting: the key of its target below `alerts.objectives`.
-        bad: the bad events, to complete "5 % of the requests ...".
-        failures: query for the share of bad events within `${window}`; no result without events.
-        events: query for the number of events within `${window}`, which has `${seconds}`.
-    """
-
-    slo: str
-    setting: str
-    bad: str
-    failures: str
-    events: str
+    slo: str  # its name, the value of the label `slo`
+    setting: str  # the key of its target below `alerts.objectives`
+    bad: str  # the bad events, to complete "5 % of the requests ..."
+    failures: str  # query for the share of bad events within `${window}`; no result without events
+    events: str  # query for the number of events within `${window}`, which has `${seconds}`
 
     def budget(self, settings: Settings) -> float:
         """The allowed share of bad events."""

@@ -18,36 +18,22 @@ SERVER_JOB: Final = "pocket-agent"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A watched server.
+    """A watched server; `service` and `environment` are labels, as in the server's log."""
 
-    Attributes:
-        address: HOST:PORT of the main listener.
-        server_name: the name in its certificate; None for the host of the address.
-        metrics: HOST:PORT of the metrics listener.
-        token_file: the token of scrapes; None when they need none.
-        ca_file: the certificate to trust; None for the system's authorities.
-        own_certificate: whether the server itself created `ca_file`.
-        service, environment: labels, as in the server's log.
-        log_file: None for standard output.
-        unit: the name of its systemd unit, without the suffix.
-        config: its settings file.
-        stop_seconds: time limit for stopping.
-    """
-
-    address: str
+    address: str  # HOST:PORT of the main listener
     tls: bool
-    server_name: str | None
-    metrics: str
-    token_file: Path | None
-    ca_file: Path | None
-    own_certificate: bool
+    server_name: str | None  # the name in its certificate; None for the host of the address
+    metrics: str  # HOST:PORT of the metrics listener
+    token_file: Path | None  # the token of scrapes; None when they need none
+    ca_file: Path | None  # the certificate to trust; None for the system's authorities
+    own_certificate: bool  # whether the server itself created `ca_file`
     data_dir: Path
     service: str
     environment: str
-    log_file: Path | None
-    unit: str
-    config: Path
-    stop_seconds: float
+    log_file: Path | None  # None for standard output
+    unit: str  # the name of its systemd unit, without the suffix
+    config: Path  # its settings file
+    stop_seconds: float  # time limit for stopping
 
     @property
     def url(self) -> str:

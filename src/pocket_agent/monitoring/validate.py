@@ -24,22 +24,14 @@ class Validation(NamedTuple):
 
 
 class _Validator(NamedTuple):
-    """How a program checks some files.
-
-    Attributes:
-        programs: the names under which it may be installed.
-        arguments: before the files.
-        files: a pattern below the directory.
-        prefix: of each file's argument.
-        optional: whether the files may be missing.
-    """
+    """How a program checks some files."""
 
     name: str
-    programs: tuple[str, ...]
-    arguments: tuple[str, ...]
-    files: str
-    prefix: str = ""
-    optional: bool = False
+    programs: tuple[str, ...]  # the names under which it may be installed
+    arguments: tuple[str, ...]  # before the files
+    files: str  # a pattern below the directory
+    prefix: str = ""  # of each file's argument
+    optional: bool = False  # whether the files may be missing
 
 
 _ADVICE: Final = {

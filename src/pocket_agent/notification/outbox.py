@@ -158,7 +158,7 @@ class _EndedExecutions:
 
 
 class Descriptions:
-    """Texts for messages; each is None when its subject is gone."""
+    """Texts for messages; None if the project, the approval or the execution is gone."""
 
     def __init__(self, projects: Projects) -> None:
         self._projects = projects
@@ -488,13 +488,9 @@ class Notifier:
         self._wake.set()
 
     async def run(self, projects: Projects, watched: Watched, address: str, observer: Observer) -> None:
-        """Send messages until cancelled.
+        """Send messages until cancelled; their links lead to `address` unless `base_url` is set.
 
-        Args:
-            projects: texts for messages, and the approvals that were open when the server started.
-            watched: whether a client that may answer shows a project.
-            address: where the server's pages are, for links, unless `base_url` is set.
-            observer: gets an event for lost messages.
+        Also about the approvals of `projects` that were open at the start. `observer` gets events for lost messages.
         """
         self._watched = watched
         descriptions = Descriptions(projects)

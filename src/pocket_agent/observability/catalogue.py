@@ -127,22 +127,17 @@ PREFIX: Final = "pocket_agent_"
 class Metric:
     """One metric family.
 
-    Attributes:
-        name: the whole name, as it is scraped.
-        unit: seconds, bytes or usd; empty for a number of things.
-        labels: each label with its values; `model` and `project` have more, see `children`; the value of a label
-            without values is known at run time only.
-        buckets: upper bounds, for a histogram.
-        combinations: the label values that occur together, unless each occurs with each.
+    `labels` has each label with its values; `model` and `project` have more, see `children`; the value of a label
+    without values is known at run time only.
     """
 
-    name: str
+    name: str  # the whole name, as it is scraped
     kind: Literal["counter", "gauge", "histogram"]
     help: str
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    buckets: tuple[float, ...] = ()
-    unit: str = ""
-    combinations: tuple[tuple[str, ...], ...] = ()
+    buckets: tuple[float, ...] = ()  # upper bounds, for a histogram
+    unit: str = ""  # seconds, bytes or usd; empty for a number of things
+    combinations: tuple[tuple[str, ...], ...] = ()  # the label values that occur together, unless each occurs with each
 
 
 def children(metric: Metric, settings: MetricsSettings) -> Sequence[tuple[str, ...]]:

@@ -35,7 +35,7 @@ class MachineSample(NamedTuple):
 def machine_sample() -> MachineSample:
     """Sample the machine; on Linux with short reads of /proc."""
     times = psutil.cpu_times()._asdict()
-    # Linux counts the time of guests in `user` and `nice` as well (proc_stat(5)).
+    # Linux counts the time of `guest` in `user` and that of `guest_nice` in `nice` as well (proc_stat(5)).
     total = sum(times.values()) - times.get("guest", 0.0) - times.get("guest_nice", 0.0)
     memory = psutil.virtual_memory()
     try:
@@ -166,13 +166,9 @@ class Window:
         return (self._rows[-1][index] - before[index]) / elapsed if elapsed > 0 else math.nan
 
     def quantile(self, q: float, bounds: Sequence[float], places: Sequence[Cell], seconds: float) -> float:
-        """A quantile estimated from the buckets of the last `seconds` as by Prometheus; NaN without values.
+        """The quantile `q` (0 to 1) of a histogram, estimated as by Prometheus; NaN without values.
 
-        Args:
-            q: from 0 to 1.
-            bounds: the upper bounds of the buckets, ascending.
-            places: the cumulative counts of the buckets, and last that of all values.
-            seconds: length of the window.
+        `bounds` are the ascending upper bounds; `places` the cumulative counts, the last of which is that of all.
         """
         counts = [self.increase(place, seconds) for place in places]
         if not counts[-1] > 0:
@@ -196,19 +192,12 @@ ERRORS_PREFIX: Final = "errors."
 
 @dataclass(frozen=True, slots=True)
 class ChartSeries:
-    """A line of a chart.
+    """A line of a chart."""
 
-    Attributes:
-        name: lines of the same chart share the part before the dot.
-        unit: `count`, `per_second`, `seconds`, `bytes`, `bytes_per_second`, `usd`, or `ratio` of 1.
-        about: its description.
-        value: computes the value at the newest reading; NaN without one.
-    """
-
-    name: str
-    unit: str
-    about: str
-    value: Callable[[Window], float]
+    name: str  # lines of the same chart share the part before the dot
+    unit: str  # `count`, `per_second`, `seconds`, `bytes`, `bytes_per_second`, `usd`, or `ratio` of 1
+    about: str  # its description
+    value: Callable[[Window], float]  # computes the value at the newest reading; NaN without one
 
 
 def _now(place: Cell) -> Callable[[Window], float]:
@@ -328,12 +317,7 @@ _MOST_POINTS: Final = 360  # points of a reply; a chart on a phone has about as 
 
 
 class DashboardHistory:
-    """Samples the metrics every `STEP_SECONDS` and keeps the last hour, and one sample a minute of the last day.
-
-    Args:
-        read: takes a sample.
-        clock: seconds since the Unix epoch.
-    """
+    """Samples the metrics every `STEP_SECONDS` and keeps the last hour, and one sample a minute of the last day."""
 
     def __init__(self, read: Callable[[], Awaitable[Reading]], clock: Callable[[], float] = time.time) -> None:
         self._read = read

@@ -108,11 +108,9 @@ class HealthMonitor:
                 self._tasks = None
 
     async def results(self, *names: str, wait: float) -> dict[str, CheckData | None]:
-        """Run checks and return their results; None for a check that has no result yet.
+        """Run the checks, all without names, and return their results; None for a check that has no result yet.
 
-        Args:
-            names: the checks; all without a name.
-            wait: seconds to wait for running checks; then the previous results are returned.
+        After `wait` seconds the previous results of checks that still run are returned.
         """
         states = [self._states[name] for name in names] or list(self._states.values())
         if self._tasks is not None:
@@ -197,16 +195,11 @@ _MAX_NAMED: Final = 3  # projects that a message names
 
 
 class CheckConditions:
-    """An `Observer` that keeps state for the checks.
-
-    Attributes:
-        certificate: the one in use; None without TLS.
-        delayed: why the next prompt of a project cannot start, by project.
-    """
+    """An `Observer` that keeps state for the checks."""
 
     def __init__(self) -> None:
-        self.certificate: CertificateLoaded | None = None
-        self.delayed: dict[str, ExecutionDelayed] = {}
+        self.certificate: CertificateLoaded | None = None  # the one in use; None without TLS
+        self.delayed: dict[str, ExecutionDelayed] = {}  # why the next prompt of a project cannot start, by project
 
     def emit(self, event: Event) -> None:
         match event:

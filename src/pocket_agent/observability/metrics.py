@@ -94,10 +94,6 @@ class MetricObserver:
         settings: names the models and projects that have label values of their own.
         name_of: returns the name of a project.
         identify: returns the trace of an exemplar.
-
-    Attributes:
-        registry: the metrics.
-        dropped: number of slow consumers whose connection was closed.
     """
 
     def __init__(
@@ -111,7 +107,7 @@ class MetricObserver:
         # `_created` samples would double the number of series.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library gives it no types
         self.registry = CollectorRegistry()
-        self.dropped = 0
+        self.dropped = 0  # number of slow consumers whose connection was closed
         self._models = [(part.lower(), part) for part in settings.models]
         self._projects = frozenset(settings.projects)
         self._name_of = name_of

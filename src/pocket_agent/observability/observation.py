@@ -74,17 +74,8 @@ class Observability:
     Its observers receive events from the start. `attach` connects it to the core, which is built with `observer`;
     the attributes that are only declared here exist afterwards.
 
-    Args:
-        settings: of the server.
-        environment: the server's own, for the standard variables of tracing.
-        losses: counts what telemetry has to drop.
-        log: the log that events are written to, if any.
-        others: further observers.
-
-    Attributes:
-        observer: passes each event to all observers.
-        broadcasts, commits: durations that the hub and the store fill.
-        loop: measures the lag of the event loop while `loops` run.
+    `environment` is the server's own, for the standard variables of tracing; `losses` counts dropped telemetry;
+    `others` are further observers. The hub fills `broadcasts`, the store `commits`.
     """
 
     core: CoreCollector

@@ -216,18 +216,13 @@ class OtlpCollector:
 
 
 class _OtlpSession(requests.Session):
-    """Connects to the collector only: without a proxy, without a password of a .netrc, without following redirects.
-
-    Attributes:
-        outcome: an HTTP status, or the type of the exception.
-        rejected: number of spans that the collector refused in a successful request (OTLP, "Partial Success").
-    """
+    """Connects to the collector only: without a proxy, without a password of a .netrc, without following redirects."""
 
     def __init__(self) -> None:
         super().__init__()
         self.trust_env = False
         self.outcome = "not sent"
-        self.rejected = 0
+        self.rejected = 0  # number of spans that a successful request did not store (OTLP, "Partial Success")
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         try:

@@ -106,7 +106,7 @@ _COLOURS: Final = {"debug": "36", "info": "32", "warning": "33", "error": "31"}
 
 class Layout(Protocol):
     def line(self, level: str, msg: str, fields: Mapping[str, object]) -> bytes:
-        """A log line with its line feed, without fields that are None; all texts but `exception` are truncated."""
+        """A log line with its line feed, without fields of value `None`; all texts but `exception` are truncated."""
 
 
 class JsonLayout:
@@ -254,13 +254,7 @@ class FileOutput:
 
     A file that was moved or removed (logrotate) is created again for the next line.
 
-    Args:
-        path: the file; missing directories are created with mode 0700.
-        max_bytes: its largest size; 0: no limit.
-        max_files: number of rotated files to keep.
-
-    Raises:
-        OSError: the file cannot be opened.
+    Missing directories are created with mode 0700. Without a limit, `max_bytes` is 0; `max_files` rotated files are kept.
     """
 
     def __init__(self, path: Path, *, max_bytes: int, max_files: int) -> None:
@@ -381,11 +375,7 @@ _MAX_BATCH_BYTES: Final = 256 * 1024
 class LogWriter:
     """Queues lines and writes them in a thread. Any thread may call `write`, which does not block.
 
-    Args:
-        output: written to, and closed at the end.
-        losses: counts dropped lines.
-        notice: makes the line that reports the number of lost lines, written when the output accepts lines again.
-        most_bytes: largest size of the queued lines.
+    `notice` makes the line that reports the number of lost lines, written when the output accepts lines again.
     """
 
     def __init__(
@@ -578,12 +568,7 @@ class _LogTarget(NamedTuple):
 
 
 class Log:
-    """Writes log lines, from any thread.
-
-    Args:
-        settings: level, format and output.
-        losses: counts dropped lines.
-        environment: the server's own, for NO_COLOR and TERM.
+    """Writes log lines, from any thread; `environment` is the server's own, for NO_COLOR and TERM.
 
     Raises:
         ConfigurationError: the output cannot be written to.
@@ -616,7 +601,7 @@ class Log:
     def write(self, level: str, msg: str, fields: Mapping[str, object]) -> None:
         """Write a line, unless `level` is below that of the settings.
 
-        Fields that are None are left out. An exception in `exc_info` becomes its name and traceback.
+        Fields with the value `None` are left out. An exception in `exc_info` becomes its name and traceback.
         """
         rank, layout, writer = self._target
         if _RANKS[level] < rank:

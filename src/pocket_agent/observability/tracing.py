@@ -102,30 +102,18 @@ _MOST_SPANS: Final = 65536
 
 @dataclass(frozen=True, slots=True)
 class TraceOptions:
-    """The options of tracing.
+    """The options of tracing."""
 
-    Attributes:
-        endpoint: the collector's full URL.
-        headers: HTTP headers for it; they may hold a secret.
-        timeout: longest export of one batch with its retries, in seconds.
-        compression: none, gzip or deflate.
-        resource: the resource attributes of every span.
-        queue_size: number of spans that may be queued; further ones are lost.
-        batch_size: number of spans in one request.
-        delay: longest time that a span waits for its batch to fill up, in seconds.
-        agents: whether the CLI exports its own spans.
-    """
-
-    endpoint: str
-    headers: Mapping[str, str] = field(repr=False)
-    timeout: float
-    compression: str
+    endpoint: str  # the collector's full URL
+    headers: Mapping[str, str] = field(repr=False)  # HTTP headers for it; they may hold a secret
+    timeout: float  # longest export of one batch with its retries, in seconds
+    compression: str  # none, gzip or deflate
     sampler: TraceSampler
-    resource: Mapping[str, str | int]
-    queue_size: int
-    batch_size: int
-    delay: float
-    agents: bool
+    resource: Mapping[str, str | int]  # the resource attributes of every span
+    queue_size: int  # number of spans that may be queued; further ones are lost
+    batch_size: int  # number of spans in one request
+    delay: float  # longest time that a span waits for its batch to fill up, in seconds
+    agents: bool  # whether the CLI exports its own spans
 
 
 class Telemetry(NamedTuple):
@@ -348,10 +336,7 @@ _PROCESS_ATTRIBUTES: Final = ("service.", "host.", "os.", "process.")
 class AgentTelemetry(Propagator):
     """The `Propagator` when tracing is on: makes the CLI export its spans as part of the execution's trace.
 
-    Args:
-        options: the options of tracing.
-        inherited: the environment that agents inherit.
-        chosen: the variables of `claude.environment`.
+    `inherited` is the environment that agents inherit, `chosen` has the variables of `claude.environment`.
     """
 
     def __init__(self, options: TraceOptions, inherited: Mapping[str, str], chosen: Mapping[str, str]) -> None:
@@ -397,20 +382,14 @@ COMMIT: Final = "claude.commit"
 
 
 class Span(NamedTuple):
-    """A span, without its ids.
-
-    Attributes:
-        key: unique within its execution; `execute` is the root, all others are its children.
-        start, end: nanoseconds since the Unix epoch.
-        error: the wire code of the error that it ended with.
-    """
+    """A span, without its ids; times in nanoseconds since the Unix epoch."""
 
     name: str
-    key: str
+    key: str  # unique within its execution; `execute` is the root, all others are its children
     start: int
     end: int
     attributes: Mapping[str, Value]
-    error: str | None = None
+    error: str | None = None  # the wire code of the error that it ended with
 
 
 def _nanoseconds(seconds: float) -> int:
