@@ -252,9 +252,8 @@ class StreamOutput:
 class FileOutput:
     """Writes to a file of mode 0600, and rotates it to FILE.1, FILE.1 to FILE.2 and so on when it is full.
 
-    A file that was moved or removed (logrotate) is created again for the next line.
-
-    Missing directories are created with mode 0700. Without a limit, `max_bytes` is 0; `max_files` rotated files are kept.
+    A file that was moved or removed (logrotate) is created again for the next line. Missing directories are created
+    with mode 0700. Without a limit, `max_bytes` is 0; `max_files` rotated files are kept.
     """
 
     def __init__(self, path: Path, *, max_bytes: int, max_files: int) -> None:
