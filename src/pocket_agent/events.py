@@ -344,6 +344,12 @@ class FirstMessageReceived(Event):
     duration: Seconds
 
 
+_CODE_OF_STATUS: Final = {
+    ExecutionStatus.ERROR: errors.ExecutionFailedError.code,
+    ExecutionStatus.TIMEOUT: errors.ExecutionTimeoutError.code,
+}
+
+
 @logged(
     "info",
     "Execution completed",
@@ -365,6 +371,11 @@ class ExecutionFinished(Event):
     model: str | None  # the model that answered
     usage: tuple[ModelUsage, ...]  # by model, as the CLI reported it
     requested_model: Annotated[str | None, NOT_LOGGED] = None  # the model that the prompt requested
+
+    @property
+    def error_code(self) -> str | None:
+        """The wire code of the error, derived from the status if the event has no `code`."""
+        return self.code or _CODE_OF_STATUS.get(self.status)
 
 
 @logged("info", "usage added after the end")

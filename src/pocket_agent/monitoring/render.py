@@ -28,17 +28,6 @@ _REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     "webhook_configs": ("url", "url_file"),
 }
 """The keys of which a receiver's configuration needs one."""
-_UNITS: Final = (
-    "prometheus",
-    "prometheus-alertmanager",
-    "prometheus-node-exporter",
-    "prometheus-blackbox-exporter",
-    "loki",
-    "alloy",
-    "promtail",
-    "otelcol",
-    "tempo",
-)
 _HOME: Final = Path("/home")
 
 
@@ -107,8 +96,9 @@ class _Stack:
         script = template("k6/load-test.js").read_text("utf-8")
         script = script.replace("'wss://127.0.0.1:8443/ws'", f"'{self._targets[0].socket}'")
         yield files.with_origin("k6/load-test.js", script)
-        for unit in _UNITS:
-            yield text_file(f"systemd/{unit}.service", self._values)
+        for unit in template("systemd").iterdir():
+            if unit.name.endswith(".service") and unit.name != "pocket-agent.service":
+                yield text_file(f"systemd/{unit.name}", self._values)
         yield text_file("systemd/grafana-server.service.d/pocket-agent.conf", self._values)
         for target in self._targets:
             yield text_file(

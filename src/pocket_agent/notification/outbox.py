@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
 from pocket_agent import events
-from pocket_agent.errors import ConfigurationError, ExecutionFailedError, ExecutionTimeoutError, ProjectNotFoundError
+from pocket_agent.errors import ConfigurationError, ProjectNotFoundError
 from pocket_agent.events import Event, NotificationLost, Observer
 from pocket_agent.model import ExecutionStatus
 from pocket_agent.projects import Projects
@@ -437,11 +437,7 @@ def close_all(destinations: Sequence[Destination], seconds: float) -> None:
 
 _POLL_SECONDS: Final = 1.0  # time between two checks whether something is due, while something waits
 _CLOSE_SECONDS: Final = 2.0  # time limit for a message that is being sent when the server stops
-_END_CODES: Final = {
-    ExecutionStatus.SUCCESS: None,
-    ExecutionStatus.ERROR: ExecutionFailedError.code,
-    ExecutionStatus.TIMEOUT: ExecutionTimeoutError.code,
-}
+_REPORTED: Final = {ExecutionStatus.SUCCESS, ExecutionStatus.ERROR, ExecutionStatus.TIMEOUT}
 """Statuses that cause a message; a user who killed an execution needs none."""
 
 
@@ -473,8 +469,8 @@ class Notifier:
                 self._wake.set()
             case events.ApprovalResolved():
                 self._pending.approval_resolved(event.approval_id)
-            case events.ExecutionFinished(context=context) if event.status in _END_CODES:
-                end = FinishedExecution(event.duration, event.code or _END_CODES[event.status])
+            case events.ExecutionFinished(context=context) if event.status in _REPORTED:
+                end = FinishedExecution(event.duration, event.error_code)
                 seen = self._watched(context.project_id)
                 self._pending.execution_finished(context.project_id, context.execution_id, end, seen=seen)
                 self._wake.set()

@@ -15,7 +15,7 @@ from typing import Final, Literal
 from pocket_agent import errors
 from pocket_agent.errors import PocketAgentError
 from pocket_agent.events import REJECTIONS
-from pocket_agent.model import ExecutionStatus, ProjectState
+from pocket_agent.model import ProjectState
 from pocket_agent.protocol.requests import FRAMES, REQUESTS
 from pocket_agent.settings import MetricsSettings
 
@@ -92,11 +92,6 @@ SERVER_CODES: Final = frozenset(
     )
 )
 """The codes of the server's own faults; the others are mistakes of clients."""
-CODE_OF_STATUS: Final[Mapping[ExecutionStatus, str]] = {
-    ExecutionStatus.ERROR: errors.ExecutionFailedError.code,
-    ExecutionStatus.TIMEOUT: errors.ExecutionTimeoutError.code,
-}
-"""The code of an execution that ended with this status, unless the event has one."""
 SIGNALS: Final = ("logs", "traces", "events", "notifications")
 """What can be lost: log lines, spans, events that failed in an observer, and notifications."""
 

@@ -149,6 +149,8 @@ class MetricObserver:
 
     def emit(self, event: Event) -> None:  # noqa: C901, PLR0912 - one case for each kind of event
         match event:
+            case events.StorageCommitted():  # the most frequent event is not counted
+                pass
             case events.RequestHandled():
                 self._request_handled(event)
             case events.PongReceived():
@@ -211,9 +213,8 @@ class MetricObserver:
         exemplar = self._exemplar(event.context)
         self._inc(catalogue.EXECUTIONS_TOTAL, event.status, exemplar=exemplar)
         self._observe(catalogue.EXECUTION_DURATION, event.duration, event.status, exemplar=exemplar)
-        code = event.code or catalogue.CODE_OF_STATUS.get(event.status)
-        if code is not None:
-            self._inc(catalogue.ERRORS_TOTAL, code, "execution")
+        if event.error_code is not None:
+            self._inc(catalogue.ERRORS_TOTAL, event.error_code, "execution")
         self._use(event.context.project_id, event.usage)
 
     def _use(self, project_id: str, usage: Iterable[ModelUsage]) -> None:

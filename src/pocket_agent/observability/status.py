@@ -15,15 +15,7 @@ from pocket_agent.errors import FileOperationError, InternalError
 from pocket_agent.events import Event, ExecutionFinished
 from pocket_agent.hub import Hub
 from pocket_agent.model import ExecutionStatus, Milliseconds
-from pocket_agent.observability.catalogue import (
-    CODE_OF_STATUS,
-    LIMITS,
-    OPERATION_OF,
-    OTHER,
-    RUNBOOK_OF_CHECK,
-    RUNBOOK_OF_LIMIT,
-    runbook_of,
-)
+from pocket_agent.observability import catalogue
 from pocket_agent.observability.dashboard import DashboardHistory
 from pocket_agent.observability.health import HealthChecks, HealthMonitor, overall_status
 from pocket_agent.observability.metrics import CoreCollector
@@ -57,7 +49,7 @@ class RecentErrors:
     def emit(self, event: Event) -> None:
         match event:
             case events.RequestHandled(code=str(code)):
-                operation = OPERATION_OF.get(event.type, OTHER)
+                operation = catalogue.OPERATION_OF.get(event.type, catalogue.OTHER)
                 self._add(code, operation, event.message, event.correlation_id, event.project_id)
             case events.ConnectionRejected():
                 self._add(event.code, "connection", f"A client was refused: {event.reason}.")
@@ -70,9 +62,8 @@ class RecentErrors:
             case events.ExecutionDelayed(context=context):
                 self._add(event.code, "execution", event.reason, context.correlation_id, context.project_id)
             case events.ExecutionFinished(context=context):
-                ended = event.code or CODE_OF_STATUS.get(event.status)
-                if ended is not None:
-                    self._add(ended, "execution", None, context.correlation_id, context.project_id)
+                if event.error_code is not None:
+                    self._add(event.error_code, "execution", None, context.correlation_id, context.project_id)
             case events.StorageFailed(context=context):
                 correlation_id = context.correlation_id if context is not None else None
                 self._add(FileOperationError.code, "storage", event.reason, correlation_id, event.project_id)
@@ -103,7 +94,7 @@ class RecentErrors:
             at=_rfc3339(self._clock()),
             correlation_id=correlation_id,
             project_id=project_id,
-            runbook=runbook_of(code, operation),
+            runbook=catalogue.runbook_of(code, operation),
         )
         if len(self._kept) > _MAX_ERRORS:
             self._kept.popitem(last=False)
@@ -223,6 +214,7 @@ class StatusReport:
         """Checks, limits, slow executions and recent errors; does not block."""
         states = self.monitor.known()
         checks = _known({name: result for name, (result, _) in states.items()})
+        changed = {name: _rfc3339(since) if since is not None else None for name, (_, since) in states.items()}
         limits, usage = self.core.limits(), self.core.usage()
         running = [shown for session in self.projects.all() if (shown := _running(session)) is not None]
         return requests.ServerOverviewData(
@@ -235,13 +227,13 @@ class StatusReport:
             claude=self.checks.claude,
             checks=[
                 requests.CheckStateData(
-                    name, check.status, check.message, _rfc3339(since) if since else None, RUNBOOK_OF_CHECK.get(name)
+                    name, check.status, check.message, changed[name], catalogue.RUNBOOK_OF_CHECK.get(name)
                 )
                 for name, check in checks.items()
-                for _, since in [states[name]]
             ],
             limits=[
-                requests.LimitData(name, usage[name,], limits[name,], RUNBOOK_OF_LIMIT.get(name)) for name in LIMITS
+                requests.LimitData(name, usage[name,], limits[name,], catalogue.RUNBOOK_OF_LIMIT.get(name))
+                for name in catalogue.LIMITS
             ],
             running=sorted(running, key=lambda execution: execution.started_at)[:_MAX_SHOWN],
             slowest=[self._ended(event) for event in self.executions.slowest(time.time() - _DAY)],

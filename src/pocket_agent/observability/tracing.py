@@ -19,7 +19,6 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from hashlib import sha256
 from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
@@ -47,7 +46,6 @@ def untraced(_: ExecutionContext) -> None:
 
 
 _TRACEPARENT_FORMAT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
-_SAMPLED: Final = 1  # the flag of a trace that is kept (W3C Trace Context, section 3.2.2.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,7 @@ def remote_span(traceparent: str | None) -> TraceIdentity | None:
     version, trace_id, span_id, flags, more = match.groups()
     if version == "ff" or (version == "00" and more is not None) or not int(trace_id, 16) or not int(span_id, 16):
         return None
-    return TraceIdentity(trace_id, span_id, bool(int(flags, 16) & _SAMPLED))
+    return TraceIdentity(trace_id, span_id, bool(int(flags, 16) & 1))
 
 
 def trace_identity(context: ExecutionContext, sampler: TraceSampler) -> TraceIdentity:
@@ -94,7 +92,7 @@ def traceparent(identity: TraceIdentity) -> str:
 
 def _digest(context: ExecutionContext, salt: str, length: int) -> str:
     """`length` bytes in hexadecimal. Only zeros, which is not a valid id, are as likely as a collision."""
-    return sha256(f"{context.execution_id}:{salt}".encode()).hexdigest()[: 2 * length]
+    return hashlib.sha256(f"{context.execution_id}:{salt}".encode()).hexdigest()[: 2 * length]
 
 
 _MOST_SPANS: Final = 65536
