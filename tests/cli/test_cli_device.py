@@ -18,7 +18,7 @@ from pocket_agent.errors import ForbiddenError, UnauthorizedError
 from pocket_agent.server.auth import new_device
 from pocket_agent.settings import load_settings
 from pocket_agent.storage import add_device, connection_beside, device_named
-from pocket_agent.storage.location import database_path
+from pocket_agent.storage.database import database_path
 from tests.harness.follow import eventually
 from tests.harness.server import ServerProcess, running_server, write_standin
 
