@@ -2,7 +2,6 @@
 # ruff: noqa: PLC0415 - rich and the renderers are slow to import, and other commands do without
 
 import contextlib
-import dataclasses
 import os
 import signal
 from collections.abc import Sequence
@@ -80,7 +79,7 @@ def check_command(directory: Directory, as_json: AsJson = False) -> None:
     with progress("Checking ..."):
         results = list(validate(directory))
     if as_json:
-        print_json([dataclasses.asdict(result) for result in results])
+        print_json([result._asdict() for result in results])
     else:
         rows = [(Text(one.status, style=_STYLES[one.status]), one.name, Text(one.message)) for one in results]
         print_rows(rows, Console())
