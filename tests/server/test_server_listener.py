@@ -18,7 +18,7 @@ from pocket_agent.events import CertificateLoaded, ListenersOpened, SettingIgnor
 from pocket_agent.server.guard import Hosts
 from pocket_agent.server.limits import Admission
 from pocket_agent.server.listener import Listeners, adopt, exporting, listening
-from pocket_agent.server.tls import make_self_signed
+from pocket_agent.server.self_signed import make_self_signed
 from pocket_agent.settings import LiveSettings, LoadedSettings, Settings, load_settings
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.absence import absent

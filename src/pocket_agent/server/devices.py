@@ -4,8 +4,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-import segno
-
 from pocket_agent.errors import FileOperationError, ForbiddenError, ProjectNotFoundError, ValidationError
 from pocket_agent.events import DeviceRevoked, DeviceRotated, Observer
 from pocket_agent.hub import Hub
@@ -258,4 +256,6 @@ class Devices:
 
 
 def _qr_code(text: str) -> list[str]:
+    import segno
+
     return ["".join(map(str, row)) for row in segno.make(text, micro=False).matrix]

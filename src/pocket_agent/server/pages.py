@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
 
 from pocket_agent import __version__
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
 
 # ----------------------------------------------------------------------
 # The web client: its built files, served from memory, and the page that is shown when there are none.
@@ -280,6 +281,8 @@ class Runbooks:
 
 def render_page(text: str) -> str:
     """A text in Markdown as a whole page; HTML in it is shown, not followed."""
+    from markdown_it import MarkdownIt
+
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = markdown.parse(text)
     title = next((after.content for token, after in pairwise(tokens) if token.tag == "h1"), "")
@@ -290,7 +293,7 @@ def render_page(text: str) -> str:
     return _SHELL.format(title=html.escape(title), style=_RUNBOOK_STYLE, place=_PLACE, body=body)
 
 
-def _linked(tokens: list[Token]) -> list[Token]:
+def _linked(tokens: "list[Token]") -> "list[Token]":
     """Links between runbooks lead to their pages; of those to other documents, which are not served, the text stays."""
     kept = []
     open_links: list[bool] = []

@@ -13,12 +13,6 @@ import time
 from collections.abc import Iterable
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import load_der_public_key
-
 from pocket_agent.errors import UnauthorizedError, ValidationError
 from pocket_agent.model import Device
 
@@ -71,6 +65,9 @@ def read_key(text: str) -> bytes:
     Raises:
         ValidationError: it is not an ECDSA P-256 key.
     """
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import load_der_public_key
+
     try:
         der = _decode(text)
         key = load_der_public_key(der)
@@ -108,18 +105,23 @@ def proven_by(devices: Iterable[Device], signature: str, text: bytes) -> Device:
     except ValueError:
         raw = b""
     if len(raw) == 2 * _HALF:
-        halves = int.from_bytes(raw[:_HALF]), int.from_bytes(raw[_HALF:])
         for device in devices:
-            if device.public_key is not None and _verifies(device.public_key, encode_dss_signature(*halves), text):
+            if device.public_key is not None and _verifies(device.public_key, raw, text):
                 return device
     raise UnauthorizedError("This browser did not prove that the cookie is its own; pair it again.")
 
 
 def _verifies(public_key: bytes, signature: bytes, text: bytes) -> bool:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric import ec, utils
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.serialization import load_der_public_key
+
     key = load_der_public_key(public_key)
     assert isinstance(key, ec.EllipticCurvePublicKey)
+    halves = int.from_bytes(signature[:_HALF]), int.from_bytes(signature[_HALF:])
     try:
-        key.verify(signature, text, ec.ECDSA(SHA256()))
+        key.verify(utils.encode_dss_signature(*halves), text, ec.ECDSA(SHA256()))
     except InvalidSignature:
         return False
     return True
