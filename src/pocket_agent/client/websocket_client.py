@@ -1,42 +1,45 @@
 """One WebSocket connection to the server: address, TLS, frames, replies, and pauses between attempts."""
 
+import asyncio
+import itertools
 import json
 import random
+import secrets
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import aiohttp
 import msgspec
 
-from pocket_agent.client.client_errors import ProtocolViolationError, UnreachableError
+from pocket_agent.client.client_errors import (
+    CertificateError,
+    ConnectionLostError,
+    ProtocolViolationError,
+    UnreachableError,
+    copy_error,
+    error_from,
+)
+from pocket_agent.errors import ForbiddenError, PocketAgentError, UnauthorizedError
 
 if TYPE_CHECKING:
     from pocket_agent.model import Position
-import asyncio
-import itertools
-import secrets
-from collections.abc import AsyncIterator, Mapping
-
-import aiohttp
-
-from pocket_agent.client.client_errors import CertificateError, ConnectionLostError, error_from
-from pocket_agent.errors import ForbiddenError, PocketAgentError, UnauthorizedError
 
 
 @dataclass(frozen=True)
 class ServerAddress:
-    """Where the server is, and how to be let in.
+    """Where the server is, and how to authenticate.
 
     Attributes:
         url: ws:// or wss://, with the path.
         token: the device's token; None for a server without authentication.
         tls: how to check the server's certificate; None trusts the system's authorities.
         agent: what this client calls itself (User-Agent).
-        heartbeat_seconds: a ping each so many seconds; without a pong in half of it the link is dead.
-        connect_seconds: the bound for one attempt to connect.
+        heartbeat_seconds: the interval of pings; without a pong in half of it the link is dead.
+        connect_seconds: the limit for one attempt to connect.
         check: called before each attempt; raises UnreachableError where the token must not go now.
     """
 
@@ -65,13 +68,11 @@ def tls_context(given: ssl.SSLContext | Path | str | None) -> ssl.SSLContext | N
 
 @dataclass(frozen=True)
 class Backoff:
-    """Exponential backoff with full jitter, so that many clients do not come back in step.
-
-    The form is "full jitter" of the AWS architecture blog, "Exponential Backoff And Jitter".
+    """Exponential backoff, "full jitter" of the AWS architecture blog, so that many clients do not reconnect in step.
 
     Attributes:
-        initial: the bound of the first wait, in seconds.
-        maximum: the bound of any wait, in seconds.
+        initial: the longest first wait, in seconds.
+        maximum: the longest wait, in seconds.
     """
 
     initial: float = 0.25
@@ -96,10 +97,10 @@ _decode: Final = msgspec.json.Decoder(_Envelope).decode
 
 
 class Frame:
-    """One message of the server; its `data` is only parsed when somebody asks for it.
+    """One message of the server; its `data` is parsed at its first use.
 
     Attributes:
-        type: what it is, see docs/protocol.md.
+        type: see docs/protocol.md.
         project_id: the project that it is about.
         offset: its number in the project's log, for entries.
         request_id: the request that it answers.
@@ -108,7 +109,7 @@ class Frame:
         payload: the JSON of `data`, byte for byte.
         gap: True on a `project_join` frame after which the log does not continue where it ended:
             its epoch is another one, or entries were pruned. What was shown before must be loaded again.
-        position: where a stream stands after this frame, for entries and joins that a stream yields.
+        position: the position of a stream after this frame, for entries and joins that a stream yields.
     """
 
     def __init__(self, raw: bytes) -> None:
@@ -140,7 +141,7 @@ class Frame:
         except (ValueError, RecursionError) as error:
             raise ProtocolViolationError(f"The data of a {self.type} frame is unreadable: {error}.") from error
         if not isinstance(found, dict):
-            raise ProtocolViolationError(f"The data of a {self.type} frame is no object.")
+            raise ProtocolViolationError(f"The data of a {self.type} frame is not an object.")
         return found
 
     def __repr__(self) -> str:
@@ -186,7 +187,7 @@ class ClientConnection:
     def __init__(self, websocket: aiohttp.ClientWebSocketResponse[bool]) -> None:
         self._websocket = websocket
         self._pending: dict[str, _Pending] = {}
-        # The server names requests by these in its log, where those of many clients stand together.
+        # The server's log names requests by their ids, so that those of two clients must differ.
         self._name = secrets.token_hex(4)
         self._numbers = itertools.count(1)
         self._lost: PocketAgentError | None = None
@@ -261,12 +262,12 @@ class ClientConnection:
             await self.send(kind, data, project_id=project_id, request_id=request_id)
             reply = await pending.future
         except ConnectionLostError:
-            await self._ended.wait()  # so that whoever tries again finds another connection
+            await self._ended.wait()  # so that a caller that tries again gets another connection
             reply = None
         finally:
             del self._pending[request_id]
         if reply is None:
-            raise self._lost_error()
+            raise copy_error(self._lost or ConnectionLostError("The connection ended."))
         if reply.type == "error":
             raise error_from(reply.payload)
         return reply
@@ -284,14 +285,14 @@ class ClientConnection:
             frame["project_id"] = project_id
         try:
             await self._websocket.send_str(_encode(frame))
-        except (OSError, RuntimeError) as error:  # aiohttp says RuntimeError for a closed session
+        except (OSError, RuntimeError) as error:  # aiohttp raises RuntimeError for a closed session
             raise ConnectionLostError(f"The connection ended while a {kind} was sent.") from error
 
     async def frames(self) -> AsyncIterator[Frame]:
         """Every frame in order of arrival, replies included, until the connection ends.
 
         Raises:
-            ProtocolViolationError: something that is no frame.
+            ProtocolViolationError: something that is not a frame.
         """
         async for message in self._websocket:
             if message.type is aiohttp.WSMsgType.TEXT:
@@ -309,7 +310,7 @@ class ClientConnection:
         pending.future.set_result(frame)
 
     def end(self) -> PocketAgentError:
-        """Release everybody who waits, once `frames()` is over.
+        """Wake all pending requests, once `frames()` is over.
 
         Returns:
             Why it ended: UnauthorizedError where trying again is of no use, else ConnectionLostError.
@@ -328,14 +329,8 @@ class ClientConnection:
         return self._lost
 
     async def close(self) -> None:
-        """Say goodbye; bounded by CLOSE_TIMEOUT_SECONDS."""
+        """Close; waits at most CLOSE_TIMEOUT_SECONDS."""
         await self._websocket.close()
-
-    def _lost_error(self) -> PocketAgentError:
-        lost = self._lost
-        if lost is None:
-            return ConnectionLostError("The connection ended.")
-        return type(lost)(lost.message, details=lost.details)
 
 
 @dataclass(frozen=True)
