@@ -146,7 +146,8 @@ class Endpoint:
             for connection in self.connections():
                 for kind, feed in connection.feeds.items():
                     if feed.due <= at and not connection.congested:
-                        data = feed.take(at)
+                        feed.due = at + feed.interval
+                        data = feed.read()
                         if data is not None:
                             connection.send(kind, data)
                     waits.append(feed.due - at)

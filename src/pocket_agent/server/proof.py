@@ -1,8 +1,8 @@
-"""How a browser proves that a cookie is its own: it signs a nonce with a key of the page's origin.
+"""Proof of possession of a cookie: the browser signs a nonce with a key of the page's origin.
 
 The page makes an ECDSA P-256 key that scripts cannot export (WebCrypto), and keeps it in IndexedDB, which belongs to
-one origin: scheme, host and port. A page of another port of the same host gets the cookie, but not the key. The origin
-is part of what is signed, so that a signature which another page obtained is of no use here.
+one origin: scheme, host and port. A page of another port of the same host gets the cookie, but not the key. The signed
+text has the origin, so that a signature for another page is not valid here.
 """
 
 import base64
@@ -21,7 +21,7 @@ HEADER: Final = "Pocket-Agent-Proof"
 KEY_HEADER: Final = "Pocket-Agent-Key"
 """Of `GET /api/session`: the SHA-256 (hexadecimal) of the public key that the page holds, `none` without one."""
 WEBSOCKET: Final = "GET /ws"
-"""What a page signs for that it opens a WebSocket."""
+"""The action that a page signs to open a WebSocket."""
 _CONTEXT: Final = "pocket-agent proof"
 _SECONDS: Final = 60.0
 _HALF: Final = 32
@@ -29,19 +29,19 @@ _HALF: Final = 32
 
 
 class Nonces:
-    """Nonces that this server made, each good once and for a minute."""
+    """Nonces of this server, each valid once and for a minute."""
 
     def __init__(self) -> None:
         self._secret = secrets.token_bytes(32)
         self._used: dict[str, float] = {}
 
     def new(self) -> str:
-        """A nonce. None is stored before it is used, so that asking for many costs no memory."""
+        """A nonce. It is stored only when it is used, so that requests for many take no memory."""
         made = f"{int(time.monotonic())}.{secrets.token_hex(16)}"
         return f"{made}.{self._sign(made)}"
 
     def take(self, nonce: str) -> bool:
-        """Whether this server made the nonce within the last minute, and it was not taken before."""
+        """Use a nonce up; false when this server did not make it within the last minute, or it was used before."""
         at = time.monotonic()
         self._used = {used: until for used, until in self._used.items() if until > at}
         made, _, mac = nonce.rpartition(".")
@@ -79,13 +79,7 @@ def read_key(text: str) -> bytes:
 
 
 def signed_text(origin: str, action: str, nonce: str) -> bytes:
-    """What a browser signs.
-
-    Args:
-        origin: of the page, as the browser spells it.
-        action: method and path, such as `POST /api/logout`.
-        nonce: from this server.
-    """
+    """The text that a browser signs; `origin` as the browser spells it, `action` such as `POST /api/logout`."""
     return "\n".join((_CONTEXT, origin, action, nonce)).encode("utf-8", "surrogatepass")
 
 
@@ -93,12 +87,12 @@ def proven_by(devices: Iterable[Device], signature: str, text: bytes) -> Device:
     """The device whose key has signed a text.
 
     Args:
-        devices: whose cookies were shown.
+        devices: those of the request's cookies.
         signature: r and s, as base64url without padding.
-        text: as of `signed_text`.
+        text: see `signed_text`.
 
     Raises:
-        UnauthorizedError: none of them.
+        UnauthorizedError: no device has.
     """
     try:
         raw = _decode(signature)
