@@ -1,8 +1,8 @@
-"""The only place that constructs: puts the rooms together, starts them in order and stops them in order.
+"""Constructs all packages, starts them in order and stops them in order.
 
 Start: settings, data directory, store, scripted model (demo), projects with their agents, listeners.
-Stop: new work is refused, clients are told 1001, idle agents are ended, sessions let go of those that
-work (which run on), the listeners close, spans are exported, the store is closed last. Each step has a bound.
+Stop: new work is refused, connections are closed with 1001, idle agents are ended, sessions release busy ones (which
+continue), the listeners close, spans are exported, the store is closed last. Each step has a limit.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from pocket_agent import __version__
 from pocket_agent.audit.audit_log import AuditLog, AuditObserver, FileAuditLog, NoAuditLog, audit_path
@@ -27,26 +27,17 @@ from pocket_agent.claude.installation import Installer
 from pocket_agent.claude.spool import SpoolWatcher
 from pocket_agent.demo.demo_process import child_environment, ensure_running
 from pocket_agent.errors import ConfigurationError, PocketAgentError
-from pocket_agent.events import (
-    MetricsServed,
-    Observer,
-    ServerStarted,
-    ServerStopped,
-    ServerStopping,
-    SettingIgnored,
-)
+from pocket_agent.events import MetricsServed, Observer, ServerStarted, ServerStopped, ServerStopping, SettingIgnored
 from pocket_agent.hub import Hub
 from pocket_agent.ledger import audited, note_changes, note_first, remember_settings
 from pocket_agent.notification.outbox import Notifier
-from pocket_agent.observability import Log, Losses, Observability, StatusReport, open_log
+from pocket_agent.observability import Log, Losses, Observability, open_log
 from pocket_agent.observability.exposition import Exposition, ScrapeToken, application, scrape_token
 from pocket_agent.policy import examine_confinement
 from pocket_agent.projects import Projects
 from pocket_agent.reload import Parts, Reloader
-from pocket_agent.server.auth import Authenticator, new_device
-from pocket_agent.server.devices import Devices
+from pocket_agent.server.auth import new_device
 from pocket_agent.server.guard import Guard, Hosts
-from pocket_agent.server.handlers import Handlers
 from pocket_agent.server.http import Endpoint
 from pocket_agent.server.limits import Admission
 from pocket_agent.server.listener import Listeners, exporting, listening
@@ -58,25 +49,24 @@ from pocket_agent.storage.database import database_path
 from pocket_agent.supervision import supervise
 
 _DEMO_SECONDS: Final = 60.0
-"""How often the scripted model is looked after."""
+"""The interval of checks of the scripted model."""
 _EXPORT_SECONDS: Final = 3.0
-"""How long spans that are left may take when the server stops."""
-_FIRST_DEVICE: Final = "first"
+"""The limit for exporting the last spans when the server stops."""
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """What a person wants to know of a server that is ready.
+    """A server that is ready, for the user who started it.
 
     Attributes:
         url: the main address.
         plain_url: the plain address on loopback, if there is one.
-        exposed_urls: addresses by which other machines can reach it.
+        exposed_urls: the addresses for other machines.
         token: the first device's token, at the first start only.
-        pairing_urls: links that let one device in, at the first start only; the best for another device first.
-        demo: whether agents talk to the scripted model.
-        auth: whether connections need a token.
-        data_dir: where the server keeps its data.
+        pairing_urls: links that pair one device, at the first start only; the best for another device first.
+        demo: agents use the scripted model.
+        auth: connections need a token.
+        data_dir: the data directory.
     """
 
     url: str
@@ -106,15 +96,15 @@ async def serve(
     """Run the server until SIGTERM or SIGINT.
 
     Args:
-        loaded: all settings and where they came from.
-        environment: the server's own environment, from which the CLI's is made.
-        candidates: where to look for `claude` when it is neither set nor on PATH.
-        umask: of the files that agents make; -1 for the server's own, which are private.
+        loaded: all settings and their sources.
+        environment: the server's own environment, from which that of the CLI is selected.
+        candidates: paths of `claude` to try when it is neither set nor on PATH.
+        umask: of the files of agents; -1 for the server's own, which makes files private.
         on_started: called when clients can connect.
         read_settings: reads the settings again, on SIGHUP.
 
     Raises:
-        ConfigurationError: something configured cannot be used; the message names it.
+        ConfigurationError: a setting cannot be used; the message names it.
         FileOperationError: the data directory cannot be used, or another server uses it.
     """
     files = raise_open_files()
@@ -126,9 +116,9 @@ async def serve(
         trail = FileAuditLog(audit_path(loaded.settings.data.dir)) if loaded.settings.audit.enabled else None
         others: list[Observer] = [notifier, *([AuditObserver(trail)] if trail is not None else [])]
         observed = Observability(live, environment, losses, log, others)
-        room = connections_for(loaded.settings, files)
-        if room < loaded.settings.limits.max_connections:
-            reason = f"at most {files} files may be open (ulimit -n, LimitNOFILE), which leaves {room} connections"
+        most = connections_for(loaded.settings, files)
+        if most < loaded.settings.limits.max_connections:
+            reason = f"at most {files} files may be open (ulimit -n, LimitNOFILE), which leaves {most} connections"
             observed.observer.emit(SettingIgnored("limits.max_connections", reason))
         await _serve(live, environment, observed, log, notifier, trail, candidates, umask, on_started, read_settings)
 
@@ -152,23 +142,19 @@ async def _serve(
     stop, reload = asyncio.Event(), asyncio.Event()
     _on_signals(stop, reload)
     store = Store.open(
-        database_path(settings.data.dir),
-        synchronous=settings.storage.synchronous,
-        durations=observed.commits,
+        database_path(settings.data.dir), synchronous=settings.storage.synchronous, durations=observed.commits
     )
     try:
         async with contextlib.AsyncExitStack() as stack:
-            await stack.enter_async_context(
-                observed.traces.exporting(observer, min(_EXPORT_SECONDS, settings.timeouts.shutdown))
-            )
-            await stack.enter_async_context(audited(trail, store, live.loaded, observer))
+            enter = stack.enter_async_context
+            await enter(observed.traces.exporting(observer, min(_EXPORT_SECONDS, settings.timeouts.shutdown)))
+            await enter(audited(trail, store, live.loaded, observer))
             first = await _first_device(store, settings, trail or NoAuditLog())
             child = await _child_environment(settings, environment)
             if settings.demo:
-                look_after_model = partial(_look_after_model, _demo_dir(settings), observer)
-                await stack.enter_async_context(_background(observer, {"demo model": look_after_model}))
-            watcher = SpoolWatcher()
-            stack.callback(watcher.close)
+                restart_model = partial(_restart_model, _demo_dir(settings), observer)
+                await enter(_background(observer, {"demo model": restart_model}))
+            watcher = stack.enter_context(contextlib.closing(SpoolWatcher()))
             installer = Installer(settings.claude.binary, candidates, build_environment(child, {}))
             context = AgentContext(
                 live,
@@ -184,44 +170,35 @@ async def _serve(
             hub = Hub(observed.broadcasts)
             projects = Projects(store, hub, context, live, observer)
             observed.attach(hub, projects, store, installer, confined=not context.confinement.reason)
-            endpoint = _endpoint(store, hub, projects, observed.report, live, observer, trail or NoAuditLog())
-            await stack.enter_async_context(projects.running())
-            renew_scraped = await stack.enter_async_context(_exporting(observed.exposition, live, observer))
-            listeners = await stack.enter_async_context(
+            endpoint = Endpoint(store, hub, projects, observed.report, live, observer, trail or NoAuditLog())
+            await enter(projects.running())
+            renew_scraped = await enter(_exporting(observed.exposition, live, observer))
+            listeners = await enter(
                 listening(endpoint.application(), live, observer, endpoint.admission, endpoint.hosts)
             )
             started = _started(listeners, first, settings)
-            reloader = Reloader(
-                live,
-                read_settings,
-                Parts(
-                    log,
-                    notifier,
-                    listeners.tls,
-                    endpoint.hosts,
-                    (endpoint.renew, projects.renew, renew_scraped),
-                    partial(note_changes, trail),
-                    partial(remember_settings, store, live),
-                ),
-                observer,
+            parts = Parts(
+                log,
+                notifier,
+                listeners.tls,
+                endpoint.hosts,
+                (endpoint.renew, projects.renew, renew_scraped),
+                partial(note_changes, trail),
+                partial(remember_settings, store, live),
             )
-            await stack.enter_async_context(
-                _background(
-                    observer,
-                    {
-                        "keep-alive": endpoint.keep_alive,
-                        "push": endpoint.push_figures,
-                        "devices": endpoint.watch_devices,
-                        **observed.loops(),
-                        "notifier": partial(
-                            notifier.run, projects, endpoint.is_watched, listeners.page_urls[0], observer
-                        ),
-                        "reload": partial(reloader.run, reload),
-                    },
-                )
-            )
-            await observed.report.unready()  # so that the first checks are done when the log says that it is ready
-            _spare_what_stays()
+            notify = partial(notifier.run, projects, endpoint.is_watched, listeners.page_urls[0], observer)
+            loops: dict[str, Callable[[], Awaitable[None]]] = {
+                "keep-alive": endpoint.keep_alive,
+                "push": endpoint.push_statistics,
+                "devices": endpoint.watch_devices,
+                **observed.loops(),
+                "notifier": notify,
+                "reload": partial(Reloader(live, read_settings, parts, observer).run, reload),
+            }
+            await enter(_background(observer, loops))
+            await observed.report.unready()  # the first health checks are complete when the log reports "server ready"
+            gc.collect()
+            gc.freeze()  # objects of the start mostly stay: later collections need not scan them
             on_started(started)
             observer.emit(ServerStarted(__version__, started.addresses, len(projects)))
             await stop.wait()
@@ -236,21 +213,6 @@ async def _serve(
         raise _only(group) from group
     finally:
         await store.close()
-
-
-def _endpoint(
-    store: Store,
-    hub: Hub,
-    projects: Projects,
-    report: StatusReport,
-    settings: CurrentSettings,
-    observer: Observer,
-    trail: AuditLog,
-) -> Endpoint:
-    devices = Devices(store, hub, projects, settings, observer)
-    handlers = Handlers(projects, store, hub, settings, report, devices)
-    authenticator = Authenticator(store, settings)
-    return Endpoint(handlers, store, authenticator, devices, report, hub, settings, observer, trail)
 
 
 def _started(listeners: Listeners, first: "_First | None", settings: Settings) -> Started:
@@ -270,7 +232,7 @@ def _started(listeners: Listeners, first: "_First | None", settings: Settings) -
 async def _exporting(
     exposition: Exposition, live: LiveSettings, observer: Observer
 ) -> AsyncIterator[Callable[[], None]]:
-    """Answer scrapes, if any are wanted, until the block is left; gives what to call when settings have changed."""
+    """Serve the metrics, if they are enabled, until the block is left; yields what applies changed settings."""
     if not live.current.metrics.enabled:
         yield lambda: None
         return
@@ -285,17 +247,15 @@ async def _exporting(
 
 
 def _scraped_hosts(settings: CurrentSettings, token: ScrapeToken | None) -> Hosts | None:
-    """Where the metrics may be asked for; a page that is led here by its name has no token."""
-    if token is not None:
-        return None
-    return Hosts(settings, auth=False)
+    """The accepted hosts of the metrics: any with a token, which a page of DNS rebinding does not have."""
+    return Hosts(settings, auth=False) if token is None else None
 
 
 def start_worker_threads() -> None:
-    """Give the running loop an executor whose threads all run already.
+    """Give the running loop an executor whose threads have all started.
 
-    `Thread.start` waits until the new thread has begun, for ever when there is no memory left for that, and
-    `asyncio.to_thread` starts threads from the event loop.
+    `Thread.start` waits until the new thread runs, for ever when memory is exhausted, and `asyncio.to_thread` would
+    start threads from the event loop.
     """
     workers = min(32, (os.cpu_count() or 1) + 4)  # as many as Python's own default executor
     executor = ThreadPoolExecutor(workers, "worker")
@@ -306,14 +266,8 @@ def start_worker_threads() -> None:
     asyncio.get_running_loop().set_default_executor(executor)
 
 
-def _spare_what_stays() -> None:
-    """Keep what the start has made, which mostly stays, out of every later collection of garbage (gc.freeze)."""
-    gc.collect()
-    gc.freeze()
-
-
 def _only(error: BaseException) -> BaseException:
-    """The error in a group of one: a task group wraps what its block raises as well, such as a taken port."""
+    """The error in a group of one: a task group also wraps exceptions of its block, such as a taken port."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
@@ -323,12 +277,12 @@ def _make_private(directory: Path) -> None:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         mode = directory.stat().st_mode
-        # One that was made by hand, or by a package: others could read what is made in it.
+        # A directory made by a user or a package: other users could read new files in it.
         if mode & 0o077 and directory.stat().st_uid == os.geteuid():
             directory.chmod(stat.S_IMODE(mode) & 0o700)
     except OSError as error:
         raise ConfigurationError(
-            f"The data directory {directory} (data.dir) cannot be made: {error.strerror}."
+            f"The data directory {directory} (data.dir) cannot be created: {error.strerror}."
         ) from error
 
 
@@ -339,19 +293,18 @@ def _on_signals(stop: asyncio.Event, reload: asyncio.Event) -> None:
     loop.add_signal_handler(signal.SIGHUP, reload.set)
 
 
-@dataclass(frozen=True, slots=True)
-class _First:
-    """How the first device comes in, and one more."""
+class _First(NamedTuple):
+    """The token of the first device, and a pairing code for another one."""
 
     token: str
     code: str
 
 
 async def _first_device(store: Store, settings: Settings, trail: AuditLog) -> _First | None:
-    """Make the first device's token and a pairing code, once; only their hashes are kept."""
+    """Make the first device's token and a pairing code, once; the store has only their hashes."""
     if not settings.server.auth or await store.devices():
         return None
-    device, token = new_device(_FIRST_DEVICE)
+    device, token = new_device("first")
     pairing, code = new_pairing()
     await store.add_device(device)
     await store.add_pairing(pairing)
@@ -360,7 +313,7 @@ async def _first_device(store: Store, settings: Settings, trail: AuditLog) -> _F
 
 
 async def _child_environment(settings: Settings, environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the agents; for the demo, one that leads to the scripted model alone."""
+    """The environment of the agents; for the demo, one with only the scripted model."""
     if not settings.demo:
         return select_environment(environment, settings.claude.inherit)
     directory = _demo_dir(settings)
@@ -372,11 +325,7 @@ async def _child_environment(settings: Settings, environment: Mapping[str, str])
 
 
 async def _confinement(loaded: LoadedSettings, environment: Mapping[str, str], observer: Observer) -> Confinement:
-    """What agents can see, checked once.
-
-    Raises:
-        ConfigurationError: what the settings ask for does not work here.
-    """
+    """Check once how agents are confined; raises ConfigurationError when the configured way does not work here."""
     settings = loaded.settings
     found = await asyncio.to_thread(examine_confinement, loaded, environment)
     if found.reason and settings.claude.confinement is not None:
@@ -402,8 +351,8 @@ async def _background(observer: Observer, loops: Mapping[str, Callable[[], Await
                 task.cancel()
 
 
-async def _look_after_model(directory: Path, observer: Observer) -> None:
-    """Start the scripted model again when it has ended."""
+async def _restart_model(directory: Path, observer: Observer) -> None:
+    """Restart the scripted model when it has ended."""
     while True:
         await asyncio.sleep(_DEMO_SECONDS)
         try:

@@ -1,4 +1,4 @@
-"""The pages that the server has: the built web client, and the runbooks of docs/runbooks that alerts link to."""
+"""Pages: the built web client, and the runbooks of docs/runbooks that alerts link to."""
 
 import base64
 import hashlib
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 # ----------------------------------------------------------------------
-# The web client: its built files, served from memory, and the page that is shown when there are none.
+# The web client: its built files, served from memory, or a page that says that they are missing.
 
 BUILD: Final = Path(__file__).resolve().parents[1] / "web"
 """Where `scripts/web` and the build of a package put the client."""
 
 PAGES: Final = ("/", "/pair", "/devices", "/dashboard", "/settings", "/p/{project}")
-"""Paths that are pages of the client: each is answered with its one HTML file, which finds its way by the path."""
+"""Paths that are pages of the client: its one HTML file routes by the path."""
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "manifest-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types dompurify worker"
 )
-"""Nothing from elsewhere, no inline script or style; and only two named places can make anything of text."""
+"""Same origin only, no inline script or style; only two named policies can turn text into HTML or scripts."""
 
 _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
@@ -57,7 +57,7 @@ _ABSENT: Final = f"""<!doctype html>
 <p>Version {__version__} is running. The web client is missing from this installation: it was made without Node, or
 npm could not be reached. Everything else works.</p>
 <p>In a checkout <code>scripts/web</code> builds it, with Node 20.19 or newer; start the server again then.</p>
-<p>Meanwhile use the terminal client on this machine, <code>pocket-agent chat</code>, or connect a program to
+<p>Until then use the terminal client on this machine, <code>pocket-agent chat</code>, or connect a program to
 <code>/ws</code> with a token (<code>pocket-agent devices add NAME --print-token</code>).</p>
 <p>Health: <a href="/health">/health</a>.</p>
 </html>
@@ -66,7 +66,7 @@ npm could not be reached. Everything else works.</p>
 
 @dataclass(frozen=True)
 class File:
-    """One file of the client: what is sent for it, by content encoding (empty: as it is)."""
+    """One file of the client, with its body for each content encoding (empty: none)."""
 
     path: str
     type: str
@@ -74,7 +74,7 @@ class File:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def answer(self, request: web.Request) -> web.Response:
-        """The response to a request for it."""
+        """The response to a request."""
         encoding = _chosen(request.headers.get("Accept-Encoding", ""), self.bodies)
         body = self.bodies[encoding]
         etag = f'"{hashlib.sha256(body).hexdigest()[:24]}"'
@@ -90,10 +90,10 @@ class File:
 
 
 class Site:
-    """The routes of the web client; no request leads to the file system."""
+    """The routes of the web client; no request reads the file system."""
 
     def __init__(self, build: Path = BUILD) -> None:
-        """Read the built client in `build`; where there is none, every page says so."""
+        """Read the built client; without one every page says so."""
         self._files = _read(build)
         page = self._files.pop("/index.html", None)
         self._page = page if page is not None else _absent()
@@ -111,7 +111,7 @@ class Site:
         return self._page.answer(request)
 
     async def _missing(self, request: web.Request) -> web.StreamResponse:
-        """A path that leads nowhere: who reads pages gets the client, which says so."""
+        """An unknown path: a browser gets the client, which shows an error."""
         if "text/html" not in request.headers.get("Accept", ""):
             raise web.HTTPNotFound
         response = self._page.answer(request)
@@ -158,7 +158,7 @@ def _absent() -> File:
 
 
 def _chosen(accepted: str, bodies: Mapping[str, bytes]) -> str:
-    """The best content encoding that the client takes and the file has (RFC 9110 section 12.5.3)."""
+    """The best content encoding that the client accepts and the file has (RFC 9110 section 12.5.3)."""
     taken = set()
     for part in accepted.lower().split(","):
         name, _, parameter = part.partition(";")
@@ -170,13 +170,13 @@ def _chosen(accepted: str, bodies: Mapping[str, bytes]) -> str:
 # ----------------------------------------------------------------------
 # The runbooks of docs/runbooks as pages, which alerts link to.
 #
-# They require no token: the text is public, the same on every server and reveals nothing of this one, and the
-# operator on call may have a device that is not paired.
+# They require no token: the text is public and reveals nothing of this server, and the operator on call may have a
+# device that is not paired.
 
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
 _PLACE: Final = "/docs/runbooks"
 INDEX: Final = "README"
-"""The name of the list of all."""
+"""The name of the index."""
 
 _RUNBOOK_STYLE: Final = """
 :root{color-scheme:light dark}
@@ -224,33 +224,19 @@ _UNKNOWN: Final = "# No such runbook\n\nThere is a runbook for every alert; see 
 
 
 def runbook_directory(package: Path = _PACKAGE) -> Path:
-    """Where the texts are: in the checkout that the code runs from, or in the installed package.
-
-    Args:
-        package: the directory of the package.
-    """
+    """The directory of the texts: in the checkout that the code runs from, or in the installed package."""
     checkout = package.parents[1]
     return checkout / "docs" / "runbooks" if package == checkout / "src" / package.name else package / "runbooks"
 
 
 def read_runbooks(directory: Path | None = None) -> dict[str, str]:
-    """The texts in Markdown, by name, without comments.
-
-    Args:
-        directory: where they are, if it is not `runbook_directory`.
-    """
+    """The texts in Markdown, by name, without comments; by default of `runbook_directory`."""
     found = sorted((directory or runbook_directory()).glob("*.md"))
     return {path.stem: _COMMENT.sub("", path.read_text("utf-8")) for path in found}
 
 
 class Runbooks:
-    """The pages.
-
-    A name is only ever looked up among those that were found at the start, so none leads anywhere else.
-
-    Args:
-        texts: in Markdown, by name.
-    """
+    """The runbook pages: the texts in Markdown by name, as found at the start, so that no name is a path."""
 
     def __init__(self, texts: Mapping[str, str]) -> None:
         self._texts = texts
@@ -270,17 +256,14 @@ class Runbooks:
 
     def _answer(self, name: str) -> web.Response:
         known = name in self._texts
-        page = self._page(name) if known else render_page(_UNKNOWN)
-        return web.Response(status=200 if known else 404, text=page, content_type="text/html", headers=_RUNBOOK_HEADERS)
-
-    def _page(self, name: str) -> str:
-        if name not in self._pages:
+        if known and name not in self._pages:
             self._pages[name] = render_page(self._texts[name])
-        return self._pages[name]
+        page = self._pages[name] if known else render_page(_UNKNOWN)
+        return web.Response(status=200 if known else 404, text=page, content_type="text/html", headers=_RUNBOOK_HEADERS)
 
 
 def render_page(text: str) -> str:
-    """A text in Markdown as a whole page; HTML in it is shown, not followed."""
+    """Render Markdown as a whole page; HTML in it is escaped."""
     from markdown_it import MarkdownIt
 
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
@@ -294,7 +277,7 @@ def render_page(text: str) -> str:
 
 
 def _linked(tokens: "list[Token]") -> "list[Token]":
-    """Links between runbooks lead to their pages; of those to other documents, which are not served, the text stays."""
+    """Rewrite links between runbooks to their pages; other documents are not served, so their links become text."""
     kept = []
     open_links: list[bool] = []
     for token in tokens:
