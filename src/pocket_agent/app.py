@@ -48,10 +48,8 @@ from pocket_agent.storage import Store
 from pocket_agent.storage.database import database_path
 from pocket_agent.supervision import supervise
 
-_DEMO_SECONDS: Final = 60.0
-"""The interval of checks of the scripted model."""
-_EXPORT_SECONDS: Final = 3.0
-"""The limit for exporting the last spans when the server stops."""
+_DEMO_SECONDS: Final = 60.0  # the interval of checks of the scripted model
+_EXPORT_SECONDS: Final = 3.0  # the limit for exporting the last spans when the server stops
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,14 +104,11 @@ class Channel:
         self._max_bytes = max_bytes
         self._frames: list[bytes] = []
         self._kinds: list[str] = []
-        self._offsets: list[int] = []
-        """The offset of the newest entry up to each frame, so that it is sorted."""
-        self._previews: dict[int, bytes] = {}
-        """The previews that cursors have needed, by sequence number."""
+        self._offsets: list[int] = []  # the offset of the newest entry up to each frame, so that it is sorted
+        self._previews: dict[int, bytes] = {}  # the previews that cursors have needed, by sequence number
         self._base = 0
         self._bytes = 0
-        self._covered_from = head
-        """The tail holds each entry with an offset larger than this."""
+        self._covered_from = head  # the tail holds each entry with an offset larger than this
         self._cursors: dict[Cursor, None] = {}
 
     @property

@@ -14,8 +14,7 @@ from pocket_agent.errors import ForbiddenError, InvalidPathError
 from pocket_agent.model import LOCAL_DEVICE, USER_PREFIX, ExecuteOptions
 from pocket_agent.settings import TOOL, CurrentSettings, LoadedSettings
 
-BYPASS: Final = "bypassPermissions"
-"""The permission mode without approvals."""
+BYPASS: Final = "bypassPermissions"  # the permission mode without approvals
 _TOOL: Final = re.compile(TOOL)
 
 

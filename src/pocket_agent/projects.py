@@ -40,11 +40,9 @@ from pocket_agent.supervision import supervise
 
 _PAGE_ENTRIES: Final = 500
 _PAGE_BYTES: Final = 512 * 1024
-_STAT_SECONDS: Final = 5.0
-"""The limit for reading the identities of all project directories."""
+_STAT_SECONDS: Final = 5.0  # the limit for reading the identities of all project directories
 _RETENTION_SECONDS: Final = 60.0
-_STORE_CLOCK_SECONDS: Final = 3600.0
-"""How often the clock of the retention is stored for the next start."""
+_STORE_CLOCK_SECONDS: Final = 3600.0  # how often the clock of the retention is stored for the next start
 _RESTART_SECONDS: Final = 1.0
 _RESTORE_SECONDS: Final = 10.0
 

@@ -92,8 +92,7 @@ class Subscription:
         self._epoch = ""
         self._seen_at: str | None = None
         """The timestamp of the entry at `_since`; another one there shows a log that was put back."""
-        self._next: int | None = None
-        """The offset that the next entry must have; None when any may come."""
+        self._next: int | None = None  # the offset that the next entry must have; None when any may come
 
     @property
     def state(self) -> StreamState:

@@ -1,6 +1,8 @@
 """docs/protocol.md and webui/src/wire/generated.ts, generated from the JSON Schema by scripts/generate.py."""
 
 import json
+import string
+from pathlib import Path
 from typing import Any, Final
 
 from pocket_agent.protocol.json_schema import AGENT_MESSAGE, ENTRY_TYPES, Json, error_codes, first_line, protocol_schema
@@ -8,137 +10,24 @@ from pocket_agent.protocol.push import PUSHES
 from pocket_agent.protocol.requests import FRAMES, REQUESTS
 
 # ----------------------------------------------------------------------
-# docs/protocol.md: prose by hand, every table from the types.
-
-_DOCUMENT_HEAD: Final = """\
-# The protocol
-
-This page is generated from the server's types (`make generate`), and a test fails when it differs from them.
-`pocket-agent schema` prints the same as a JSON Schema.
-
-## Connecting
-
-A WebSocket at `wss://HOST:8443/ws`, or `ws://127.0.0.1:8080/ws` on the machine itself. Text frames, each
-one JSON object; at most `limits.message_size` (1 MiB by default) from a client. A program sends its
-device's token as `Authorization: Bearer TOKEN`; without a valid one the handshake is answered with 401.
-`pocket-agent devices add NAME` makes a token. A page of the server itself sends the cookie that it got by pairing.
-The server pings, and ends a connection that does not answer.
-
-A program that only checks whether clients can connect offers the subprotocol `pocket-agent.probe`: it needs no token,
-and gets 101 and a close frame (1000), or 503 when the server is stopping or has too many probes. A probe does not
-count as a connection.
-
-## Pairing
-
-`pocket-agent pair`, and the request `pairing_start`, give a code that works once, within five minutes. Over HTTP:
-
-| request | body | answer |
-|---|---|---|
-| `POST /api/pair` | `{"code", "name", "key"?}` | 200 `{"device": {"id", "name", "view_only", "projects"}}`, a cookie. |
-| `POST /api/pair` | `{"code", "name", "token": true}` | The same with `"token"`, and no cookie: for programs. |
-| `GET /api/session` | | 200 `{"device", "bound"?, "enroll"?, "nonce"?}`: whose token or cookie it is. |
-| `POST /api/enroll` | `{"key"}` | 200 `{"device", "bound"}` and a new cookie, for one that has no key yet. |
-| `POST /api/rotate` | `{}` | 200 `{"device"}` and a new cookie, or `"token"` where one was shown; the old one ends. |
-| `POST /api/logout` | `{"kill"?}` | 200 `{}`: the device is deleted. |
-
-Bodies are `application/json`. A page must be the server's own (`Origin`). A refused request gets the frame
-of an error, `{"type": "error", "data": {"code", "message"}}`: 400, 401 (no such code, token or cookie), 403 (another
-site's page), 429 (too many failures; `Retry-After`).
-
-`rotate` and `logout` withdraw the device's queued prompts and end its pairing codes; in the answer `withdrawn` is the
-number of these prompts, and `running` its executions that go on (see `device_revoke`).
-
-### In a browser
-
-A cookie's value is not a token. Browsers send it to every port of the host, so it is valid only together with a key of
-the page's origin: an ECDSA P-256 key that the page makes with WebCrypto (not extractable) and keeps in IndexedDB. `key`
-is its public half (SubjectPublicKeyInfo in DER, base64url without padding). With `key`, `bound` is true, and:
-
-- The page opens `/ws?proof=1`. The first frame of the server is `challenge` with a `nonce`; the first frame of the page
-  has to be `{"type": "prove", "data": {"signature"}}` within 10 s. The reply is `prove`, and the rest is as for a
-  program. Without the proof the server closes with 4001 and sends nothing else.
-- `rotate` and `logout` need the header `Pocket-Agent-Proof: NONCE SIGNATURE`, with the `nonce` of `GET /api/session`,
-  which is valid once, for a minute.
-- `Pocket-Agent-Key: NAME` on `GET /api/session` names the key of the page (the SHA-256 of its DER in hexadecimal,
-  or `none`). Of several cookies of the same name the server takes the one of that key.
-
-The page signs (SHA-256, r and s, base64url without padding) four lines joined by a line feed: `pocket-agent proof`, the
-page's origin, `METHOD PATH` (`GET /ws` for the WebSocket), the nonce. A page that cannot have a key (without TLS and
-not at a name of localhost, or where IndexedDB is off) leaves `key` out: its cookie alone authenticates it, and
-`device_list` shows `bound: false`. `enroll` is `required` for a cookie from before this rule, which opens no WebSocket
-and is traded once, and `offered` for one without a key.
-
-A device may have fewer permissions. One that may only view gets `FORBIDDEN` for every request that changes something.
-One that may only see some projects gets `PROJECT_NOT_FOUND` for the others, no pushes about them, and `FORBIDDEN` for
-requests that concern the whole server.
-
-## Frames
-
-A client sends `{"type", "project_id"?, "data"?, "request_id"?}`. Unknown fields are ignored. The project of
-a request is the frame's `project_id`, else `data.project_id`, else the one project that the connection has
-joined. A connection may join several.
-
-The server sends `{"type", "project_id"?, "timestamp", "request_id"?, "offset"?, "data"}`. `data` is always an
-object, `timestamp` is RFC 3339 in UTC with milliseconds. Every request gets exactly one reply, which echoes its
-`request_id`, or one `error`. Requests that wait for a project may be overtaken by others; match by
-`request_id`. Ignore unknown types and fields.
-"""
-
-_LOG: Final = """
-## The log, and how to miss nothing
-
-Each project has one log of entries, numbered by `offset` from 1 without gaps within an *epoch*. A frame with an
-`offset` is an entry, stored before it is sent, and the same bytes for every client. The types are:
-{entries}. Other frames are live only: partial text (`agent_message` whose data has the type
-`stream_event`), `project_state`, `queue_state`, `project_joined`, `project_left`, `server_stats`.
-
-Keep the `epoch` of the last reply to `project_join`, and the `offset` and the `timestamp` of the last entry. After a
-reconnect, join with `since: {{"epoch", "offset", "timestamp"}}`; the time may be left out, and shows the server a log
-that was put back to an older state:
-
-- `recovered: true`: each later entry comes once, in order, then new ones.
-- `recovered: false`: the epoch is another one (a restored backup, an old copy), or the entries after yours were
-  pruned. The log follows from its first entry that is still stored; show it in place of the entries that you have.
-
-`since` may also be a bare offset (0 for everything) or an RFC 3339 time. Without it, only new entries come. The reply
-also has the approvals and prompts that wait (`approvals`, `queue`) and the message that is being written (`partial`).
-After it comes one `project_state`, then the entries. Joining again moves your position.
-
-The server never waits for a client: it serves a slow one from the store at the client's pace, and closes it with 4008
-only when it has taken nothing for `websocket.write_timeout`. The client reconnects with `since`.
-
-A prompt that is sent again with the same `prompt_id`, because its reply was lost, is the same prompt: it runs once.
-"""
-
-_CLOSES: Final = """
-## Close codes
-
-| code | meaning | what to do |
-|---|---|---|
-| 1001 | The server stops or restarts; agents go on. | Reconnect, with `since`. |
-| 1008 | A policy of the server. | Fix the client. |
-| 1009 | A frame larger than `limits.message_size`. | Reconnect; do not send it again. |
-| 1011 | The server could not read its store. | Reconnect, with `since`; see its log. |
-| 4001 | The token is not valid. | Get another one. |
-| 4008 | The client took nothing for too long. | Reconnect, with `since`. |
-| 4009 | The device was revoked, or its token or the certificate replaced. | Pair again. |
-
-After any other end, such as 1006, reconnect with growing, random pauses.
-"""
+# docs/protocol.md: protocol.md has the prose, every table comes from the types.
 
 
 def render_protocol_document() -> str:
     """The whole of docs/protocol.md."""
     definitions: Json = protocol_schema()["$defs"]
-    entries = ", ".join(f"`{name}`" for name in sorted(ENTRY_TYPES))
-    parts = [_DOCUMENT_HEAD, "\n## Requests\n\n| request | reply | what it does |\n|---|---|---|\n"]
+    index, requests = "", ""
     for name, kind in REQUESTS.items():
-        parts.append(f"| [`{name}`](#{name}) | `{kind.spec.reply}` | {first_line(kind)} |\n")
-    for name, kind in REQUESTS.items():
-        parts.append(f"\n### `{name}`\n\n{first_line(kind)}\n" + _fields(kind.__name__, definitions))
-    parts += ["\n## What the server sends\n", _push_sections(definitions)]
-    parts += ["\n## Parts of these\n", _parts(definitions), _LOG.format(entries=entries), _error_section(), _CLOSES]
-    return "".join(parts)
+        index += f"| [`{name}`](#{name}) | `{kind.spec.reply}` | {first_line(kind)} |\n"
+        requests += f"\n### `{name}`\n\n{first_line(kind)}\n{_fields(kind.__name__, definitions)}"
+    return string.Template(Path(__file__).with_name("protocol.md").read_text("utf-8")).substitute(
+        index=index,
+        requests=requests,
+        pushes=_push_sections(definitions),
+        parts=_parts(definitions),
+        entries=", ".join(f"`{name}`" for name in sorted(ENTRY_TYPES)),
+        errors="".join(f"| `{code}` | {about} |\n" for code, about in error_codes().items()),
+    )
 
 
 def _push_sections(definitions: Json) -> str:
@@ -218,20 +107,6 @@ def _bounds(form: Json, key: str, unit: str) -> str:
 
 _BY_FRAME: Final = {kind.__name__: name for name, kind in reversed(list(FRAMES.items()))}
 """The first frame that carries each payload, to link to."""
-
-
-def _error_section() -> str:
-    rows = [f"| `{code}` | {about} |\n" for code, about in error_codes().items()]
-    head = """
-## Errors
-
-`error` answers a request (with its `request_id`), or reports an execution that failed (an entry). `message` is for
-a person, `details` for programs. The connection stays open.
-
-| code | meaning |
-|---|---|
-"""
-    return head + "".join(rows)
 
 
 # ----------------------------------------------------------------------

@@ -7,12 +7,10 @@ import msgspec
 
 from pocket_agent.protocol.frame import frame_payload, websocket_frame
 
-LARGE_BYTES: Final = 16 * 1024
-"""An entry with more data is sent as a preview, to clients that request previews."""
+LARGE_BYTES: Final = 16 * 1024  # an entry with more data is sent as a preview, to clients that request previews
 
 _STRING_CHARACTERS: Final = 2048
-_PREVIEW_BYTES: Final = 12 * 1024
-"""The approximate size of a preview."""
+_PREVIEW_BYTES: Final = 12 * 1024  # the approximate size of a preview
 _MAX_CUTS: Final = 32
 _DATA: Final = b',"data":'
 

@@ -49,14 +49,10 @@ class Since(Struct, frozen=True):
 class Need(Enum):
     """What a request needs of the device that makes it."""
 
-    WATCH = "watch"
-    """Nothing: it changes nothing, and the reply contains only what the device may see."""
-    OVERVIEW = "overview"
-    """Access to all projects: it changes nothing, but its reply is about all projects together."""
-    ACT = "act"
-    """More than viewing: it changes something within one project."""
-    OWN = "own"
-    """More than viewing, and access to all projects: it concerns the server as a whole."""
+    WATCH = "watch"  # nothing: it changes nothing, and the reply contains only what the device may see
+    OVERVIEW = "overview"  # access to all projects: it changes nothing, but its reply is about all projects together
+    ACT = "act"  # more than viewing: it changes something within one project
+    OWN = "own"  # more than viewing, and access to all projects: it concerns the server as a whole
 
 
 class Spec(NamedTuple):
@@ -921,8 +917,7 @@ class ServerOverview(Request, frozen=True):
     interval: Interval | None = None
 
 
-REQUESTS: Final[Mapping[str, type[Request]]] = _requests
-"""Every request by the `type` of its frame."""
+REQUESTS: Final[Mapping[str, type[Request]]] = _requests  # every request by the `type` of its frame
 
 FRAMES: Final[Mapping[str, type[Struct]]] = {
     **{kind.spec.reply: kind.spec.data for kind in REQUESTS.values()},

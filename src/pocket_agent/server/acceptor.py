@@ -22,10 +22,8 @@ from pocket_agent.supervision import supervise
 
 _BACKLOG: Final = 1024
 _HANDSHAKE_SECONDS: Final = 10.0
-_HEAD_SECONDS: Final = 20.0
-"""The limit for the head of the first request of a connection, and of the next one."""
-_PAUSE_SECONDS: Final = 0.2
-"""The wait when the system cannot accept another connection."""
+_HEAD_SECONDS: Final = 20.0  # the limit for the head of the first request of a connection, and of the next one
+_PAUSE_SECONDS: Final = 0.2  # the wait when the system cannot accept another connection
 _YIELD_SECONDS: Final = 0.001
 """Time for other tasks after a connection was dropped, so that a flood does not take all of it."""
 _RESET: Final = struct.pack("ii", 1, 0)

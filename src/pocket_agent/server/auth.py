@@ -58,8 +58,7 @@ def end_cookie(response: web.StreamResponse, instance: str, peer: Peer) -> None:
 # The device of a request, by its token or cookie.
 
 _TOKEN_PREFIX: Final = "pa_"  # noqa: S105 - users and secret scanners recognise a token by it
-_NO_TOKEN: Final = ""
-"""In place of the hash of a token; no token has an empty hash."""
+_NO_TOKEN: Final = ""  # in place of the hash of a token; no token has an empty hash
 _LOCAL: Final = Device(id=LOCAL_DEVICE, name="local", token_hash=_NO_TOKEN, created_at=Milliseconds(0))
 
 

@@ -55,21 +55,15 @@ CLOSE_UNAUTHORIZED: Final = 4001
 CLOSE_SLOW_CONSUMER: Final = 4008
 CLOSE_REVOKED: Final = 4009
 
-_COUNTED: Final = frozenset({WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING})
-"""Messages that count for the quota."""
+_COUNTED: Final = frozenset({WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING})  # messages that count for the quota
 _PING: Final = b"\x89\x00"  # RFC 6455 section 5.5.2, without a payload
-_MAX_IN_FLIGHT: Final = 32
-"""Requests of one connection that run at a time."""
+_MAX_IN_FLIGHT: Final = 32  # requests of one connection that run at a time
 _PLACE_BYTES: Final = 256 * 1024
 """A request takes one place for each such part of its size, which bounds the memory of all."""
-_DEFLATE_BYTES: Final = 1024
-"""Smaller pages of history are not compressed."""
-_ANNOUNCED_BYTES: Final = 16 * 1024
-"""Larger writes are announced to clients that requested it: 4 s on a link of 4 kB/s."""
-_LINGER_SECONDS: Final = 30.0
-"""The limit for a client to read the send buffer and the close frame behind it."""
-_POLL_SECONDS: Final = (0.001, 0.05)
-"""The interval of checks of a congested transport: at first, and at most."""
+_DEFLATE_BYTES: Final = 1024  # smaller pages of history are not compressed
+_ANNOUNCED_BYTES: Final = 16 * 1024  # larger writes are announced to clients that requested it: 4 s on a link of 4 kB/s
+_LINGER_SECONDS: Final = 30.0  # the limit for a client to read the send buffer and the close frame behind it
+_POLL_SECONDS: Final = (0.001, 0.05)  # the interval of checks of a congested transport: at first, and at most
 
 
 class Done(NamedTuple):
@@ -137,8 +131,7 @@ class Connection:
         self._limit = settings.current.websocket.send_buffer
         self._written = 0
         self._parked: dict[Cursor, None] = {}
-        self._outdated = False
-        """Frames for a watcher were dropped."""
+        self._outdated = False  # frames for a watcher were dropped
         self._handler: Handler | None = None
         self._serving: asyncio.Task[None] | None = None
         self._tasks: asyncio.TaskGroup | None = None
@@ -148,8 +141,7 @@ class Connection:
         self._pinged: float | None = None
         self._patience = self._opened
         """When the wait for the pong started, or the client last acknowledged bytes before the ping."""
-        self._pinged_behind = 0
-        """The number of bytes written before the ping."""
+        self._pinged_behind = 0  # the number of bytes written before the ping
         self._acknowledged = 0
         self._requests = 0
         self._closed_by: Literal["client", "server"] = "client"

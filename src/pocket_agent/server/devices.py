@@ -22,8 +22,7 @@ from pocket_agent.session.project_log import now
 from pocket_agent.settings import CurrentSettings, is_loopback
 from pocket_agent.storage import Store, let_in_by
 
-REVOKED: Final = "this device was revoked"
-"""The reason in the close frame of a revoked device."""
+REVOKED: Final = "this device was revoked"  # the reason in the close frame of a revoked device
 _ROTATED: Final = "this device's token was replaced"
 _ABSENT: Final = "There is no such device."
 

@@ -24,10 +24,8 @@ from pocket_agent.settings import CurrentSettings, is_loopback
 # Probes: programs without a token that check whether clients can connect.
 
 MAX_PROBES: Final = 8
-MAX_PROBES_OF_SOURCE: Final = 2
-"""Of one address, so that one client cannot exclude the others."""
-_SECONDS: Final = 2.0
-"""The limit for a probe to answer the close frame; many just disconnect."""
+MAX_PROBES_OF_SOURCE: Final = 2  # of one address, so that one client cannot exclude the others
+_SECONDS: Final = 2.0  # the limit for a probe to answer the close frame; many just disconnect
 
 
 def is_probe(request: web.Request) -> bool:
@@ -63,13 +61,10 @@ class Probes:
 # ----------------------------------------------------------------------
 # The checks of every request: its address, its host name, and its rate.
 
-_MISDIRECTED: Final = 421
-"""The request is for another host than this server (RFC 9110, section 15.5.20)."""
-_ANSWER_SECONDS: Final = 60.0
-"""The limit for sending a response."""
+_MISDIRECTED: Final = 421  # the request is for another host than this server (RFC 9110, section 15.5.20)
+_ANSWER_SECONDS: Final = 60.0  # the limit for sending a response
 _FORWARDED: Final = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host")
-_NAME: Final = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
-"""A DNS name in lower case."""
+_NAME: Final = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")  # a DNS name in lower case
 
 Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

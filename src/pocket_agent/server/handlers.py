@@ -105,8 +105,7 @@ def check_limited_answer(device: Device, *, changed: bool, remembered: bool) -> 
 _PAGE_BYTES: Final = 8 * 1024 * 1024
 """The largest page of history, so that one request cannot fill the memory; `has_more` is set for the rest."""
 _PAGE_CLAIMS: Final = 200
-_PAGE_CLAIM_CHARACTERS: Final = 256 * 1024
-"""Limits of one reply to `path_inspect`."""
+_PAGE_CLAIM_CHARACTERS: Final = 256 * 1024  # limits of one reply to `path_inspect`
 
 
 class Points(Protocol):

@@ -36,8 +36,7 @@ from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Store
 
 _KEEP_ALIVE_SECONDS: Final = 1.0
-_PROOF_SECONDS: Final = 10.0
-"""The limit for a page to prove that its cookie is its own."""
+_PROOF_SECONDS: Final = 10.0  # the limit for a page to prove that its cookie is its own
 _STOPPING: Final = "The server is stopping."
 _REVOCATION_SECONDS: Final = 0.25
 """The interval of checks for revoked devices, which a command of another process may have deleted."""

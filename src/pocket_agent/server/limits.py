@@ -206,13 +206,10 @@ class Quotas:
 
 _REQUEST_BURST_SECONDS: Final = 10.0
 _SPARE_CONNECTIONS: Final = 256
-_PER_CLIENT: Final = 8
-"""Connections of one client: its WebSocket, and those of the browser."""
+_PER_CLIENT: Final = 8  # connections of one client: its WebSocket, and those of the browser
 _MAX_REFUSED: Final = 1000
-_LEAST: Final = 8
-"""The least limit of connections, whatever the limit of open files is."""
-_SILENT_PART: Final = 4
-"""One in this many of all connections may have sent no request yet."""
+_LEAST: Final = 8  # the least limit of connections, whatever the limit of open files is
+_SILENT_PART: Final = 4  # one in this many of all connections may have sent no request yet
 
 
 class Admission:

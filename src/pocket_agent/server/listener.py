@@ -24,8 +24,7 @@ from pocket_agent.server.limits import Admission
 from pocket_agent.server.tls import Tls
 from pocket_agent.settings import CurrentSettings, LiveSettings, LoadedSettings, ServerSettings, is_loopback
 
-_CLEANUP_SECONDS: Final = 2.0
-"""The limit for running requests when the server stops."""
+_CLEANUP_SECONDS: Final = 2.0  # the limit for running requests when the server stops
 _PATIENCE_SECONDS: Final = 60.0
 """The time that the system waits longer than the server for a client that acknowledges nothing."""
 

@@ -175,8 +175,7 @@ def _chosen(accepted: str, bodies: Mapping[str, bytes]) -> str:
 
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
 _PLACE: Final = "/docs/runbooks"
-INDEX: Final = "README"
-"""The name of the index."""
+INDEX: Final = "README"  # the name of the index
 
 _RUNBOOK_STYLE: Final = """
 :root{color-scheme:light dark}

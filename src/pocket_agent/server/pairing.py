@@ -11,8 +11,7 @@ from pocket_agent.session.project_log import now
 from pocket_agent.storage import Store
 
 PAIRING_SECONDS: Final = 300
-MAX_NAME: Final = 100
-"""Characters of a device's name."""
+MAX_NAME: Final = 100  # characters of a device's name
 
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Base 32 without letters that look like digits (https://www.crockford.com/base32.html)."""

@@ -79,8 +79,7 @@ class Peer:
         return f"{'https' if self.secure else 'http'}://{self.host}"
 
 
-PEER: Final = web.RequestKey("peer", Peer)
-"""The key in a request, set by the guard."""
+PEER: Final = web.RequestKey("peer", Peer)  # the key in a request, set by the guard
 
 # ----------------------------------------------------------------------
 # The headers of trusted reverse proxies.

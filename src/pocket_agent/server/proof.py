@@ -16,16 +16,13 @@ from typing import Final
 from pocket_agent.errors import UnauthorizedError, ValidationError
 from pocket_agent.model import Device
 
-HEADER: Final = "Pocket-Agent-Proof"
-"""Of a request over HTTP: `NONCE SIGNATURE`, the nonce from `GET /api/session`."""
+HEADER: Final = "Pocket-Agent-Proof"  # of a request over HTTP: `NONCE SIGNATURE`, the nonce from `GET /api/session`
 KEY_HEADER: Final = "Pocket-Agent-Key"
 """Of `GET /api/session`: the SHA-256 (hexadecimal) of the public key that the page holds, `none` without one."""
-WEBSOCKET: Final = "GET /ws"
-"""The action that a page signs to open a WebSocket."""
+WEBSOCKET: Final = "GET /ws"  # the action that a page signs to open a WebSocket
 _CONTEXT: Final = "pocket-agent proof"
 _SECONDS: Final = 60.0
-_HALF: Final = 32
-"""Bytes of each half of a signature: r and s, as WebCrypto gives them (IEEE P1363)."""
+_HALF: Final = 32  # bytes of each half of a signature: r and s, as WebCrypto gives them (IEEE P1363)
 
 
 class Nonces:
