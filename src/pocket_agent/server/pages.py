@@ -5,6 +5,7 @@ import hashlib
 import html
 import mimetypes
 import re
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -45,23 +46,6 @@ _ENCODINGS: Final = {"br": ".br", "gzip": ".gz"}
 """Content encodings in the order of preference, and the endings of the files that hold them."""
 _FOREVER: Final = "public, max-age=31536000, immutable"
 _TYPES: Final = {".js": "text/javascript", ".webmanifest": "application/manifest+json", ".svg": "image/svg+xml"}
-_STYLE: Final = (
-    ":root{color-scheme:light dark}"
-    "body{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:3rem auto;padding:0 1rem;overflow-wrap:anywhere}"
-)
-_ABSENT: Final = f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Pocket Agent Server</title>
-<style>{_STYLE}</style>
-<h1>Pocket Agent Server</h1>
-<p>Version {__version__} is running. The web client is missing from this installation: it was made without Node, or
-npm could not be reached. Everything else works.</p>
-<p>In a checkout <code>scripts/web</code> builds it, with Node 20.19 or newer; start the server again then.</p>
-<p>Until then use the terminal client on this machine, <code>pocket-agent chat</code>, or connect a program to
-<code>/ws</code> with a token (<code>pocket-agent devices add NAME --print-token</code>).</p>
-<p>Health: <a href="/health">/health</a>.</p>
-</html>
-"""
 
 
 @dataclass(frozen=True)
@@ -151,10 +135,20 @@ def _caching(name: str) -> dict[str, str]:
 
 
 def _absent() -> File:
-    digest = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; frame-ancestors 'none'"
+    style = _template("absent.css")
+    page = string.Template(_template("absent.html")).substitute(style=style, version=__version__)
+    policy = f"default-src 'none'; style-src {_source(style)}; base-uri 'none'; frame-ancestors 'none'"
     headers = {"Cache-Control": "no-store", "Content-Security-Policy": policy}
-    return File("/", "text/html; charset=utf-8", {"": _ABSENT.encode()}, headers)
+    return File("/", "text/html; charset=utf-8", {"": page.encode()}, headers)
+
+
+def _template(name: str) -> str:
+    return (Path(__file__).parent / "templates" / name).read_text("utf-8")
+
+
+def _source(style: str) -> str:
+    """An inline style as a source of a content security policy."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}'"
 
 
 def _chosen(accepted: str, bodies: Mapping[str, bytes]) -> str:
@@ -177,44 +171,12 @@ _PACKAGE: Final = Path(__file__).resolve().parents[1]
 _PLACE: Final = "/docs/runbooks"
 INDEX: Final = "README"  # the name of the index
 
-_RUNBOOK_STYLE: Final = """
-:root{color-scheme:light dark}
-body{font:1rem/1.6 system-ui,sans-serif;max-width:46rem;margin:0 auto;padding:1rem;overflow-wrap:break-word;
-background:light-dark(#fff,#16181d);color:light-dark(#1c1e24,#e4e6eb)}
-a{color:light-dark(#0b57d0,#8ab4f8)}
-nav{display:flex;flex-wrap:wrap;gap:0 1.5rem}
-nav a{padding:.5rem 0}
-h1{font-size:1.5rem;line-height:1.25}
-h2{font-size:1.15rem;margin-top:2rem}
-code{font:.875em ui-monospace,monospace;background:light-dark(#f0f1f4,#24272e);padding:.1em .3em;border-radius:.25em}
-pre{background:light-dark(#f0f1f4,#24272e);padding:.75rem;border-radius:.4rem;
-white-space:pre-wrap;overflow-wrap:anywhere}
-pre code{padding:0;background:none}
-table{border-collapse:collapse}
-th,td{text-align:left;vertical-align:top;padding:.35rem .75rem .35rem 0}
-tr{border-bottom:1px solid light-dark(#d5d8de,#3a3e47)}
-@media(max-width:36rem){thead{display:none}tr,td{display:block}tr{padding:.5rem 0}td{padding:0}}
-"""
-_SHELL: Final = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title} - Pocket Agent Server</title>
-<style>{style}</style>
-</head>
-<body>
-<nav><a href="{place}">All runbooks</a><a href="/">Pocket Agent Server</a></nav>
-<main>
-{body}</main>
-</body>
-</html>
-"""
+_RUNBOOK_STYLE: Final = _template("runbook.css")
 _RUNBOOK_HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": "default-src 'none'; "
-    f"style-src 'sha256-{base64.b64encode(hashlib.sha256(_RUNBOOK_STYLE.encode()).digest()).decode()}'; "
+    f"style-src {_source(_RUNBOOK_STYLE)}; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-cache",
 }
@@ -272,7 +234,8 @@ def render_page(text: str) -> str:
         if token.children:
             token.children = _linked(token.children)
     body = markdown.renderer.render(tokens, markdown.options, {})
-    return _SHELL.format(title=html.escape(title), style=_RUNBOOK_STYLE, place=_PLACE, body=body)
+    page = string.Template(_template("runbook.html"))
+    return page.substitute(title=html.escape(title), style=_RUNBOOK_STYLE, place=_PLACE, body=body)
 
 
 def _linked(tokens: "list[Token]") -> "list[Token]":
