@@ -78,7 +78,6 @@ class Started:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Every address."""
         return (self.url,) if self.plain_url is None else (self.url, self.plain_url)
 
 
@@ -133,7 +132,6 @@ async def _serve(
     on_started: Callable[[Started], None],
     read_settings: Callable[[], LoadedSettings],
 ) -> None:
-    """Run the server with its log open; see `serve`."""
     settings = live.current
     observer = observed.observer
     _make_private(settings.data.dir)
@@ -292,8 +290,6 @@ def _on_signals(stop: asyncio.Event, reload: asyncio.Event) -> None:
 
 
 class _First(NamedTuple):
-    """The token of the first device, and a pairing code for another one."""
-
     token: str
     code: str
 
@@ -350,7 +346,6 @@ async def _background(observer: Observer, loops: Mapping[str, Callable[[], Await
 
 
 async def _restart_model(directory: Path, observer: Observer) -> None:
-    """Restart the scripted model when it has ended."""
     while True:
         await asyncio.sleep(_DEMO_SECONDS)
         try:

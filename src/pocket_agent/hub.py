@@ -31,8 +31,7 @@ class Sink(Protocol):
     """The connection that a cursor writes to. No call blocks."""
 
     @property
-    def buffered(self) -> int:
-        """Bytes that the transport holds unsent."""
+    def buffered(self) -> int: ...
 
     @property
     def congested(self) -> bool:
@@ -48,8 +47,7 @@ class Sink(Protocol):
             False when it is congested and drops them: it gets the current state once there is space.
         """
 
-    def sees(self, project_id: ProjectId) -> bool:
-        """Whether its device may see a project."""
+    def sees(self, project_id: ProjectId) -> bool: ...
 
     def park(self, cursor: "Cursor") -> None:
         """Call `cursor.advance` until it has caught up, whenever the transport has space."""
@@ -113,12 +111,10 @@ class Channel:
 
     @property
     def end(self) -> int:
-        """The sequence number of the next frame of the tail."""
         return self._base + len(self._frames)
 
     @property
     def subscribers(self) -> int:
-        """The number of cursors."""
         return len(self._cursors)
 
     def attach(self, sink: Sink, after: int | None = None, *, previews: bool = False) -> "Cursor":
@@ -137,7 +133,6 @@ class Channel:
         self._cursors.pop(cursor, None)
 
     def follows(self, cursor: "Cursor") -> bool:
-        """Whether a cursor is still attached."""
         return cursor in self._cursors
 
     def publish(self, frames: Sequence[WireFrame]) -> None:
@@ -214,7 +209,6 @@ class Channel:
             self.count(sequence, end, cursors)
 
     def _notify_watchers(self, frames: Sequence[WireFrame]) -> None:
-        """Write frames to the watchers that have no cursor here."""
         subscribed = {cursor.sink for cursor in self._cursors}
         others = [sink for sink in self._watchers if sink not in subscribed and sink.sees(self.project_id)]
         if not frames or not others:
@@ -225,7 +219,6 @@ class Channel:
             self.sent[frame.kind] += notified
 
     def count(self, start: int, end: int, cursors: int) -> None:
-        """Count the frames from `start` up to `end` as delivered to `cursors` cursors."""
         for kind, frames in Counter(self._kinds[start - self._base : end - self._base]).items():
             self.sent[kind] += frames * cursors
 

@@ -58,7 +58,6 @@ class _Update(msgspec.Struct):
 
 
 def user_id(name: str) -> str:
-    """The id of a single sign-on user."""
     return USER_PREFIX + hashlib.sha256(name.encode()).hexdigest()[:16]
 
 

@@ -113,7 +113,6 @@ class Projects:
         return len(self._sessions)
 
     def all(self) -> Sequence[Session]:
-        """The sessions of all projects, the oldest first."""
         return list(self._sessions.values())
 
     def get(self, project_id: str) -> Session:
@@ -132,7 +131,6 @@ class Projects:
         return None
 
     def name_of(self, project_id: str) -> str | None:
-        """The name of a project, if it exists."""
         session = self._sessions.get(ProjectId(project_id))
         return session.state.project.name if session is not None else None
 
@@ -300,7 +298,6 @@ class Projects:
         await self._context.installer.find()
 
     async def _retain(self) -> None:
-        """Delete entries beyond the retention settings, in small batches."""
         known = await self._store.settled_time()
         if known is None:
             known = max((session.state.project.last_active / 1000 for session in self.all()), default=time.time())

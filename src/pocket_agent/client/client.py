@@ -158,7 +158,6 @@ class Client:
 
     @property
     def online(self) -> bool:
-        """Whether the connection is open."""
         return self._connection is not None
 
     async def request(
@@ -217,7 +216,6 @@ class Client:
         return await self._ask("project_trust", push.ProjectStateData, project_id, hash=shown)
 
     async def projects(self) -> list[push.ProjectStateData]:
-        """All projects."""
         return (await self._ask("project_list", requests.ProjectListData)).projects
 
     async def delete_project(self, project_id: str) -> None:
@@ -410,11 +408,9 @@ class Client:
         raise ValidationError("The settings of the directory changed while they were read; try again.")
 
     async def health(self) -> requests.HealthCheckData:
-        """The server's health."""
         return await self._ask("health_check", requests.HealthCheckData)
 
     async def stats(self) -> push.ServerStatsData:
-        """The server's statistics, once."""
         return await self._ask("server_stats", push.ServerStatsData)
 
     def subscribe(

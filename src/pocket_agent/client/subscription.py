@@ -32,22 +32,16 @@ class StreamState(enum.StrEnum):
 
 
 class Link(Protocol):
-    """What a stream needs of its client."""
-
-    async def connected(self) -> ClientConnection:
-        """Wait for the open connection; raises when the client is closed or refused."""
+    async def connected(self) -> ClientConnection: ...
 
     @property
     def online(self) -> bool: ...
 
-    def attach(self, subscription: "Subscription") -> None:
-        """Route the project's frames to it; raises ValueError when another one has them."""
+    def attach(self, subscription: "Subscription") -> None: ...
 
-    async def detach(self, subscription: "Subscription") -> None:
-        """Stop routing, and leave the project."""
+    async def detach(self, subscription: "Subscription") -> None: ...
 
-    def delay(self, attempt: int) -> float:
-        """Seconds to wait before a request that was refused for its rate is sent again."""
+    def delay(self, attempt: int) -> float: ...
 
 
 class Subscription:

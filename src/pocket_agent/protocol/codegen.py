@@ -50,7 +50,6 @@ def _about(kind: type) -> str:
 
 
 def _parts(definitions: Json) -> str:
-    """The objects that the tables above refer to."""
     shown = {kind.__name__ for kind in [*REQUESTS.values(), *FRAMES.values()]}
     blocks = []
     for name, schema in definitions.items():
@@ -76,7 +75,6 @@ def _fields(name: str, definitions: Json) -> str:
 
 
 def _form(form: Json) -> str:
-    """A type in words."""
     if "anyOf" in form:
         return " or ".join(_form(option) for option in form["anyOf"])
     if "$ref" in form:
@@ -195,7 +193,6 @@ def _set(name: str, about: str, values: list[str]) -> str:
 
 
 def _comment(text: str) -> str:
-    """The text of a docstring as a comment, which it cannot end."""
     lines = [line.strip() for line in text.strip().replace("*/", "* /").splitlines()]
     if len(lines) < 2:
         return "".join(f"/** {line} */\n" for line in lines)

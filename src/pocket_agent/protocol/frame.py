@@ -58,7 +58,6 @@ def websocket_frame(payload: bytes, *, compressed: bool = False) -> bytes:
 
 
 def frame_payload(frame: bytes) -> bytes:
-    """The payload of a frame of `websocket_frame`."""
     return frame[{126: 4, 127: 10}.get(frame[1], 2) :]
 
 
@@ -72,7 +71,6 @@ def deflate(payload: bytes, window_bits: int) -> bytes:
 
 
 def encode_data(data: object) -> bytes:
-    """A payload Struct or mapping as JSON."""
     return _encode(data)
 
 

@@ -50,7 +50,6 @@ def _descendants(root: type[PocketAgentError]) -> Iterator[type[PocketAgentError
 
 
 def first_line(kind: type) -> str:
-    """The first line of a type's docstring."""
     return (kind.__doc__ or "").strip().splitlines()[0]
 
 

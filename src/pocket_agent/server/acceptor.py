@@ -163,7 +163,6 @@ class Acceptor:
                 await asyncio.sleep(_YIELD_SECONDS)
 
     def _drop_oldest(self) -> None:
-        """End the connection that has been silent for longest, if there is one."""
         if self._silent:
             place, end = next(iter(self._silent.items()))
             place.close()

@@ -49,7 +49,6 @@ def without_ids(checks: Mapping[str, CheckData]) -> dict[str, CheckData]:
 
 
 def answer(data: object) -> web.Response:
-    """A JSON response."""
     return web.Response(body=encode_data(data), content_type="application/json", headers=HEADERS)
 
 

@@ -51,8 +51,6 @@ class _Enroll(Struct, frozen=True):
 
 
 class _Logout(Struct, frozen=True):
-    """`kill`: also kill the device's executions."""
-
     kill: bool = False
 
 
@@ -70,8 +68,6 @@ class _SignedInDevice(Struct, frozen=True):
 
 
 class _Paired(Struct, frozen=True, omit_defaults=True):
-    """`bound`: the cookie is valid only together with the browser's key."""
-
     device: _SignedInDevice
     token: str | None = None
     bound: bool = False
@@ -111,8 +107,6 @@ class _Client(NamedTuple):
 
 @dataclass
 class Api:
-    """The routes below `/api`."""
-
     store: Store
     authenticator: Authenticator
     origins: Origins
@@ -124,7 +118,6 @@ class Api:
     _throttle: Throttle = field(default_factory=Throttle)
 
     def add_to(self, router: web.UrlDispatcher) -> None:
-        """Add the routes."""
         router.add_post("/api/pair", self._guarded(self._pair, "pair"))
         router.add_get("/api/session", self._guarded(self._session, "login"), allow_head=False)
         router.add_post("/api/enroll", self._guarded(self._enroll, "login"))
@@ -134,8 +127,6 @@ class Api:
     def _guarded(
         self, handle: Callable[[web.Request], Awaitable[web.Response]], attempt: Literal["login", "pair"]
     ) -> Callable[[web.Request], Awaitable[web.Response]]:
-        """Turn exceptions into responses, and report refused clients."""
-
         async def handler(request: web.Request) -> web.Response:
             address = request[PEER].address
             try:

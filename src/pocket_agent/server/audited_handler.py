@@ -22,7 +22,6 @@ class AuditedHandler:
     def prepare(
         self, connection: Connection, frame: ClientFrame, correlation_id: str
     ) -> Callable[[], Awaitable[Done | None]]:
-        """Delegates; see `Handler`."""
         if not frame.request.spec.audited:
             return self.handler.prepare(connection, frame, correlation_id)
         try:
@@ -46,11 +45,9 @@ class AuditedHandler:
         return audited
 
     def left(self, project_id: ProjectId) -> None:
-        """Delegates; see `Handler`."""
         self.handler.left(project_id)
 
     def renew_watch(self, connection: Connection) -> None:
-        """Delegates; see `Handler`."""
         self.handler.renew_watch(connection)
 
     def _record(self, connection: Connection, frame: ClientFrame, outcome: str, done: Done | None) -> None:
@@ -73,5 +70,4 @@ def record(
     project_id: str | None = None,
     details: Mapping[str, object] | None = None,
 ) -> AuditRecord:
-    """The record of an action of a device at this moment."""
     return AuditRecord(timestamp(), action, outcome, device.name, device.id, peer.address, project_id, details or {})

@@ -44,13 +44,11 @@ def read_cookies(header: str, name: str) -> list[str]:
 
 
 def set_cookie(response: web.StreamResponse, instance: str, peer: Peer, token: str) -> None:
-    """Store a secret in the browser."""
     name, secure = cookie_name(instance, peer), peer.secure
     response.set_cookie(name, token, path="/", max_age=_SECONDS, httponly=True, secure=secure, samesite="Strict")
 
 
 def end_cookie(response: web.StreamResponse, instance: str, peer: Peer) -> None:
-    """Delete the secret in the browser."""
     response.del_cookie(cookie_name(instance, peer), path="/", secure=peer.secure, httponly=True, samesite="Strict")
 
 
@@ -190,7 +188,6 @@ class Authenticator:
         )
 
     async def devices(self) -> Mapping[str, Device]:
-        """All devices, by their ids."""
         return {device.id: device for device in await self._store.devices()}
 
     async def seen(self, device: Device, address: str) -> None:
@@ -205,6 +202,5 @@ def _needed() -> UnauthorizedError:
 
 
 def _bearer(headers: Mapping[str, str]) -> str | None:
-    """The bearer token (RFC 6750, section 2.1)."""
     scheme, _, token = headers.get("Authorization", "").partition(" ")
     return (token.strip() or None) if scheme.lower() == "bearer" else None

@@ -74,8 +74,6 @@ class Done(NamedTuple):
 
 
 class Handler(Protocol):
-    """Answers the requests of a connection."""
-
     def prepare(
         self, connection: "Connection", frame: ClientFrame, correlation_id: str
     ) -> Callable[[], Awaitable[Done | None]]:
@@ -87,8 +85,7 @@ class Handler(Protocol):
     def left(self, project_id: ProjectId) -> None:
         """A connection ended that was subscribed to this project."""
 
-    def renew_watch(self, connection: "Connection") -> None:
-        """Send the state of all projects, in place of the changes that a congested connection did not get."""
+    def renew_watch(self, connection: "Connection") -> None: ...
 
 
 class Connection:
@@ -149,12 +146,10 @@ class Connection:
 
     @property
     def buffered(self) -> int:
-        """Bytes that the transport holds unsent."""
         return self._transport.get_write_buffer_size()
 
     @property
     def congested(self) -> bool:
-        """Whether the transport holds more than `websocket.send_buffer` unsent bytes."""
         return self.buffered > self._limit
 
     def write(self, data: bytes, frames: int) -> None:
@@ -184,7 +179,6 @@ class Connection:
         return False
 
     def sees(self, project_id: ProjectId) -> bool:
-        """Whether its device may see a project."""
         return self.device.sees(project_id)
 
     def park(self, cursor: Cursor) -> None:
@@ -223,7 +217,6 @@ class Connection:
     def send_error(
         self, error: PocketAgentError, *, project_id: str | None = None, request_id: str | None = None
     ) -> None:
-        """Write an `error` frame."""
         data = ErrorData(error.code, error.message, error.details or None)
         self.send("error", data, project_id=project_id, request_id=request_id)
 
@@ -256,7 +249,6 @@ class Connection:
         return True
 
     async def serve(self, handler: Handler) -> None:
-        """Answer requests until the connection ends."""
         self._handler = handler
         self._hub.sinks[self] = None
         self._observer.emit(ConnectionOpened(self.id, self.device.name, self.device.id, self.peer.address))
@@ -362,7 +354,6 @@ class Connection:
     async def _execute(
         self, frame: ClientFrame, act: Callable[[], Awaitable[object]], began: float, correlation_id: str
     ) -> None:
-        """Execute a request; turns exceptions into `error` frames."""
         code: str | None = None
         message: str | None = None
         try:
@@ -423,7 +414,6 @@ class Connection:
             delay = min(delay * 2, longest)
 
     def _acknowledged_now(self) -> int:
-        """Bytes that the client has acknowledged, as far as the kernel knows."""
         return self._written - self.buffered - self._unacknowledged()
 
     def _unacknowledged(self) -> int:

@@ -194,7 +194,6 @@ class Devices:
         )
 
     def _bases(self, origin: str) -> list[str]:
-        """The addresses of the pages for another device, the best first."""
         server = self.settings.current.server
         scheme = "https" if server.tls.enabled else "http"
         bases = [server.public_url] if server.public_url is not None else []

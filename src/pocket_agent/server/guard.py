@@ -154,8 +154,6 @@ class Guard:
             self._hosts.renew()
 
     def add_to(self, application: web.Application) -> None:
-        """Guard all routes of an application."""
-
         @web.middleware
         async def guarded(request: web.Request, handler: Handle) -> web.StreamResponse:
             return await self._pass(request, handler)
@@ -195,18 +193,15 @@ class Guard:
 
 
 async def _anonymous(_: web.Request, response: web.StreamResponse) -> None:
-    """Hide the versions of programs from attackers."""
     response.headers.popall("Server", None)
 
 
 def _last(response: web.Response) -> web.Response:
-    """Close the connection after this response."""
     response.force_close()
     return response
 
 
 async def _send(request: web.Request, response: web.StreamResponse) -> None:
-    """Send a response; aborts a client that has not read it after _ANSWER_SECONDS."""
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):
             await response.prepare(request)

@@ -109,8 +109,6 @@ _PAGE_CLAIM_CHARACTERS: Final = 256 * 1024  # limits of one reply to `path_inspe
 
 
 class Points(Protocol):
-    """Samples over a time."""
-
     def read(self) -> requests.ServerHistoryData:
         """The points since the last call."""
 
@@ -119,8 +117,6 @@ class Points(Protocol):
 
 
 class Report(Protocol):
-    """The source of statistics and health."""
-
     async def health(self) -> requests.HealthCheckData: ...
 
     async def unready(self) -> str | None:
@@ -139,8 +135,6 @@ Reply = object
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """One request, with its sender."""
-
     connection: Connection
     frame: ClientFrame
     correlation_id: str
@@ -199,13 +193,11 @@ class Handlers:
         raise ValidationError(f"project_id is needed: this connection has joined {joined} projects.")
 
     def _seen(self, connection: Connection, project_id: str) -> Session:
-        """A project that this device may see."""
         if not connection.device.sees(project_id):
             raise ProjectNotFoundError("There is no such project.")
         return self._projects.get(project_id)
 
     def _states(self, connection: Connection) -> list[State]:
-        """The projects that a connection may see."""
         states = [session.state for session in self._projects.all()]
         if connection.device.projects is None:
             return states
@@ -234,7 +226,6 @@ class Handlers:
         )
 
     def renew_watch(self, connection: Connection) -> None:
-        """Send the state of all projects, in place of the changes that a congested connection did not get."""
         connection.send("watch", self._watched(connection))
 
     async def on_path_complete(self, call: _Call, request: requests.PathComplete) -> Reply:

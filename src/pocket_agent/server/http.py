@@ -82,7 +82,6 @@ class Endpoint:
         self._opening: Counter[str] = Counter()
 
     def application(self) -> web.Application:
-        """The aiohttp application with all routes."""
         application = web.Application(client_max_size=64 * 1024)
         self._guard.add_to(application)
         application.router.add_get("/ws", self._websocket)
@@ -95,7 +94,6 @@ class Endpoint:
         return application
 
     def connections(self) -> list[Connection]:
-        """All open connections."""
         return [sink for sink in self._hub.sinks if isinstance(sink, Connection)]
 
     def renew(self) -> None:
@@ -333,6 +331,4 @@ class _Prove(msgspec.Struct, frozen=True, tag_field="type", tag="prove"):
 
 
 class _FullError(PocketAgentError):
-    """The server accepts no other connection now."""
-
     code = "RESOURCE_LIMIT"

@@ -76,7 +76,6 @@ class Buckets:
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
 
     def of(self, source: str) -> Bucket:
-        """The bucket of a source."""
         bucket = self._buckets.get(source)
         if bucket is None:
             bucket = self._buckets[source] = Bucket(self._rate, self._burst, self._clock)
@@ -130,7 +129,6 @@ class Throttle:
             )
 
     def failed(self, address: str) -> None:
-        """Count a failure."""
         source = source_of(address)
         at = self._clock()
         record = self._records.pop(source, None)
@@ -197,7 +195,6 @@ class Quotas:
         self._size.resize(limits.bytes_per_second, burst)
 
     def of(self, device_id: str) -> Quota:
-        """The quota of a device, for all its connections."""
         return Quota(self._messages.of(device_id), self._size.of(device_id))
 
 
@@ -262,7 +259,6 @@ class Admission:
         return True
 
     def leave(self, address: str) -> None:
-        """Count the end of a connection."""
         source = source_of(address)
         self.total -= 1
         self._open[source] -= 1
@@ -291,7 +287,6 @@ class Admission:
 
     @property
     def full(self) -> bool:
-        """Whether the limit of connections is reached."""
         return self.total >= self._most_in_all
 
     def _may_enter(self, address: str, source: str) -> bool:

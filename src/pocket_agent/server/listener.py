@@ -122,8 +122,6 @@ _METRICS: Final = _Setting("metrics.host (PA_METRICS_HOST)", "metrics.port (PA_M
 
 @dataclass(frozen=True)
 class _OpenListeners:
-    """The listeners of one application."""
-
     server: web.Server
     settings: CurrentSettings
     admission: Admission

@@ -58,7 +58,6 @@ class File:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def answer(self, request: web.Request) -> web.Response:
-        """The response to a request."""
         encoding = _chosen(request.headers.get("Accept-Encoding", ""), self.bodies)
         body = self.bodies[encoding]
         etag = f'"{hashlib.sha256(body).hexdigest()[:24]}"'
@@ -84,7 +83,6 @@ class Site:
         self.complete = page is not None
 
     def add_to(self, router: web.UrlDispatcher) -> None:
-        """Add a route for each page and each file."""
         for path in PAGES:
             router.add_get(path, self._shell)
         for path in self._files:
@@ -204,7 +202,6 @@ class Runbooks:
         self._pages: dict[str, str] = {}
 
     def add_to(self, application: web.Application) -> None:
-        """Serve the pages and their index."""
         application.router.add_get(_PLACE, self._index)
         application.router.add_get(f"{_PLACE}/", self._index)
         application.router.add_get(f"{_PLACE}/{{name}}", self._runbook)

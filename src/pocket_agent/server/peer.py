@@ -40,8 +40,6 @@ def source_of(address: str) -> str:
 
 
 class Networks:
-    """A set of networks."""
-
     def __init__(self, networks: Iterable[str]) -> None:
         self._networks = [ipaddress.ip_network(network) for network in networks]
 
@@ -107,7 +105,6 @@ class Proxies:
         self._form = form
 
     def trusts(self, address: str) -> bool:
-        """Whether an address is a trusted proxy."""
         return address in self._trusted
 
     def origin_of(self, direct: Peer, headers: Mapping[str, str]) -> Peer:
@@ -149,7 +146,6 @@ class Proxies:
 
 
 def _last(header: str) -> str | None:
-    """The value of the nearest proxy."""
     return header.rpartition(",")[2].strip() or None
 
 
