@@ -8,7 +8,7 @@ the same frames either way.
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from time import perf_counter
 from typing import Final, NamedTuple, Protocol
 
@@ -75,9 +75,7 @@ class Channel:
         max_bytes: the size of the tail.
         read_page: entries after an offset from the store, oldest first; empty at the end.
         snapshot: frames with the current state, for a cursor that skipped live frames.
-        sent: counts deliveries by type of frame.
-        broadcasts: observes the seconds of writing new frames to all cursors.
-        watchers: sinks that get `WATCHED` frames without a cursor.
+        hub: counts deliveries, and has the watchers.
     """
 
     def __init__(
@@ -88,17 +86,13 @@ class Channel:
         max_bytes: int,
         read_page: Callable[[int], Awaitable[Sequence[Entry]]],
         snapshot: Callable[[], Iterable[bytes]],
-        sent: Counter[str] | None = None,
-        broadcasts: Distribution | None = None,
-        watchers: Mapping[Sink, None] | None = None,
+        hub: "Hub | None" = None,
     ) -> None:
         self.project_id = project_id
         self.head = head
         self.read_page = read_page
         self.snapshot = snapshot
-        self.sent: Counter[str] = Counter() if sent is None else sent
-        self._broadcasts = Distribution() if broadcasts is None else broadcasts
-        self._watchers: Mapping[Sink, None] = {} if watchers is None else watchers
+        self.hub = hub or Hub()
         self._max_bytes = max_bytes
         self._frames: list[bytes] = []
         self._kinds: list[str] = []
@@ -147,8 +141,8 @@ class Channel:
         if self._cursors:
             began = perf_counter()
             self._deliver()
-            self._broadcasts.observe(perf_counter() - began)
-        if self._watchers:
+            self.hub.broadcasts.observe(perf_counter() - began)
+        if self.hub.watchers:
             self._notify_watchers([frame for frame in frames if frame.kind in WATCHED])
         self._trim()
 
@@ -210,17 +204,17 @@ class Channel:
 
     def _notify_watchers(self, frames: Sequence[WireFrame]) -> None:
         subscribed = {cursor.sink for cursor in self._cursors}
-        others = [sink for sink in self._watchers if sink not in subscribed and sink.sees(self.project_id)]
+        others = [sink for sink in self.hub.watchers if sink not in subscribed and sink.sees(self.project_id)]
         if not frames or not others:
             return
         data = b"".join(frame.data for frame in frames)
         notified = sum(sink.notify(data, len(frames)) for sink in others)
         for frame in frames:
-            self.sent[frame.kind] += notified
+            self.hub.sent_by_type[frame.kind] += notified
 
     def count(self, start: int, end: int, cursors: int) -> None:
         for kind, frames in Counter(self._kinds[start - self._base : end - self._base]).items():
-            self.sent[kind] += frames * cursors
+            self.hub.sent_by_type[kind] += frames * cursors
 
     def _trim(self) -> None:
         if self._bytes <= self._max_bytes:
@@ -237,26 +231,18 @@ class Channel:
 
 
 class Cursor:
-    """The position of one connection in one channel.
-
-    Attributes:
-        offset: the newest entry that was written to the connection.
-        sequence: the next frame of the tail; undefined while `behind`.
-        parked: the connection serves it at its own pace, not the channel.
-        behind: it has to find its sequence number in the tail again, by its offset.
-        previews: large entries are replaced by their previews.
-    """
+    """The position of one connection in one channel."""
 
     __slots__ = ("_skipped", "behind", "channel", "offset", "parked", "previews", "sequence", "sink")
 
     def __init__(self, channel: Channel, sink: Sink, offset: int, *, previews: bool = False) -> None:
         self.channel = channel
         self.sink = sink
-        self.offset = offset
-        self.sequence = 0
-        self.parked = False
-        self.behind = offset < channel.head
-        self.previews = previews
+        self.offset = offset  # the newest entry that was written to the connection
+        self.sequence = 0  # the next frame of the tail; undefined while `behind`
+        self.parked = False  # the connection serves it at its own pace, not the channel
+        self.behind = offset < channel.head  # it has to find its sequence number in the tail again, by its offset
+        self.previews = previews  # large entries are replaced by their previews
         self._skipped = False
 
     async def advance(self) -> bool:
@@ -305,7 +291,7 @@ class Cursor:
             for entry, frame in ((entry, entry_frame(project_id, entry)) for entry in page)
         ]
         self.sink.write(b"".join(frames), len(page))
-        self.channel.sent.update(entry.type for entry in page)
+        self.channel.hub.sent_by_type.update(entry.type for entry in page)
         self.offset = page[-1].offset
 
 
@@ -314,26 +300,19 @@ class Hub:
 
     Args:
         broadcasts: observes the seconds of writing new frames to all cursors of a channel.
-
-    Attributes:
-        sent: frames written to transports since the start; also `sent_bytes`, and `sent_by_type` of frame.
-        received: frames from clients since the start; also `received_bytes`.
-        parked: how often a cursor was parked, because its connection did not keep up.
-        sinks: all connections.
-        watchers: the connections that get the `WATCHED` frames of all projects.
     """
 
     def __init__(self, broadcasts: Distribution | None = None) -> None:
-        self.sent = 0
+        self.sent = 0  # frames written to transports since the start; also `sent_bytes`, and `sent_by_type` of frame
         self.sent_bytes = 0
         self.sent_by_type: Counter[str] = Counter()
-        self.received = 0
+        self.received = 0  # frames from clients since the start; also `received_bytes`
         self.received_bytes = 0
-        self.parked = 0
+        self.parked = 0  # how often a cursor was parked, because its connection did not keep up
         self.broadcasts = Distribution() if broadcasts is None else broadcasts
         self.channels: dict[ProjectId, Channel] = {}
-        self.sinks: dict[Sink, None] = {}
-        self.watchers: dict[Sink, None] = {}
+        self.sinks: dict[Sink, None] = {}  # all connections
+        self.watchers: dict[Sink, None] = {}  # the connections that get the `WATCHED` frames of all projects
 
     def broadcast(self, project_id: ProjectId, frame: WireFrame) -> None:
         """Write a live-only frame to every connection that may see the project."""

@@ -261,9 +261,7 @@ class Projects:
             max_bytes=self._settings.current.websocket.tail_size,
             read_page=read_page,
             snapshot=snapshot,
-            sent=self._hub.sent_by_type,
-            broadcasts=self._hub.broadcasts,
-            watchers=self._hub.watchers,
+            hub=self._hub,
         )
         log = ProjectLog(project, store, channel, self._observer)
         state = State(log)

@@ -39,19 +39,12 @@ _DEFAULT_TIMEOUT_SECONDS: Final = 60.0
 
 @dataclass(frozen=True)
 class Status:
-    """A change of the connection.
+    """A change of the connection."""
 
-    Attributes:
-        online: whether it is open now.
-        reason: why it is not, for a person; empty when it is.
-        attempt: how many attempts to reconnect have failed since it ended.
-        retry_seconds: the wait before the next attempt; 0 when there is none.
-    """
-
-    online: bool
-    reason: str = ""
-    attempt: int = 0
-    retry_seconds: float = 0.0
+    online: bool  # whether it is open now
+    reason: str = ""  # why it is not, for a person; empty when it is
+    attempt: int = 0  # how many attempts to reconnect have failed since it ended
+    retry_seconds: float = 0.0  # the wait before the next attempt; 0 when there is none
 
 
 class Client:
@@ -204,10 +197,8 @@ class Client:
     async def create_project(self, path: str, *, shown: str | None = None) -> push.ProjectStateData:
         """Make the directory `path` of the server's machine a project.
 
-        Args:
-            path: the directory.
-            shown: the `hash` of the settings that a user has seen (`inspect_path`): the server accepts nothing else.
-                None accepts whatever is there.
+        `shown` is the `hash` of the settings that a user has seen (`inspect_path`): the server accepts nothing else.
+        None accepts the current ones.
         """
         return await self._ask("project_create", push.ProjectStateData, path=path, hash=shown)
 
@@ -235,7 +226,6 @@ class Client:
         """Give the agent a prompt. It runs once, however often the connection is lost before the reply comes.
 
         Args:
-            project_id: the project.
             prompt: the text.
             options: choices for this execution only.
             prompt_id: names the prompt, so that sending it again is the same prompt; random if None.
@@ -256,10 +246,7 @@ class Client:
     ) -> requests.AgentInterruptData:
         """Ask the agent to stop what it does; its session stays warm.
 
-        Args:
-            project_id: the project.
-            execution_id: stop only this execution; None for the one that runs.
-            hold_queue: keep the prompts that wait until `resume_queue`.
+        With `execution_id` only this execution; `hold_queue` keeps the prompts that wait until `resume_queue`.
         """
         reply = requests.AgentInterruptData
         return await self._ask("agent_interrupt", reply, project_id, execution_id=execution_id, hold_queue=hold_queue)
@@ -289,11 +276,7 @@ class Client:
     ) -> push.ApprovalResolvedData:
         """Let the agent use the tool.
 
-        Args:
-            project_id: the project.
-            approval_id: the request to answer.
-            updated_input: run the tool with this input instead.
-            remember: do not ask again for what the CLI suggested to remember.
+        `updated_input` replaces its input; with `remember` the CLI does not ask again where it suggested that.
         """
         return await self._ask(
             "approval_respond",
@@ -325,7 +308,6 @@ class Client:
         """A page of the log: `limit` entries after `since`, or up to `before`, or the newest ones.
 
         Args:
-            project_id: the project.
             since: only entries after this one, the oldest first.
             before: only entries before this one, the newest of them.
             limit: at most this many entries, 1 to 1000.
@@ -366,20 +348,13 @@ class Client:
     async def executions(
         self, project_id: str, *, limit: int = 50, before: str | None = None
     ) -> requests.ExecutionListData:
-        """The executions of a project with what they used, newest first.
-
-        Args:
-            project_id: the project.
-            limit: at most this many, 1 to 200.
-            before: the `execution_id` of the last one of the page before.
-        """
+        """A page of executions with their usage, newest first: `limit` (1 to 200) of them before another one's id."""
         return await self._ask("execution_list", requests.ExecutionListData, project_id, limit=limit, before=before)
 
     async def watch(self, *, away: bool = False) -> requests.WatchData:
-        """Get pushes about all projects on this connection (`on_push`); ask again after a reconnect.
+        """Get pushes about all projects on this connection (`on_push`); call it again after a reconnect.
 
-        Args:
-            away: no user is at this client, so that users are notified as if it were not connected.
+        `away`: no user is at this client, so that users are notified as if it were not connected.
         """
         return await self._ask("watch", requests.WatchData, away=away)
 
@@ -424,7 +399,6 @@ class Client:
         """A stream of a project, to be entered with `async with`; one for each project and client.
 
         Args:
-            project_id: the project.
             since: the last entry that the caller has: a position, an offset or a time; None is now, 0 everything.
             max_frames: how many frames are buffered for a slow consumer.
             max_bytes: how many bytes of frames are buffered for it.
@@ -432,11 +406,7 @@ class Client:
         return Subscription(self, project_id, since, max_frames=max_frames, max_bytes=max_bytes)
 
     async def connected(self) -> ClientConnection:
-        """Wait for the open connection.
-
-        Raises:
-            PocketAgentError: the client is closed, or was refused for good.
-        """
+        """Wait for the open connection. Raises PocketAgentError when the client is closed, or was refused for good."""
         while self._connection is None:
             if self._failure is not None:
                 raise copy_error(self._failure)

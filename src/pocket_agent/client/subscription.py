@@ -56,7 +56,6 @@ class Subscription:
     it is joined again, from the last entry kept, when the consumer has caught up.
 
     Attributes:
-        project_id: the project.
         joined: the last reply to `project_join`; None before the first.
         position: the last entry that the consumer got; None until the log's epoch is known.
     """

@@ -31,25 +31,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ServerAddress:
-    """Where the server is, and how to authenticate.
+    """The server's address, and the parameters of connections."""
 
-    Attributes:
-        url: ws:// or wss://, with the path.
-        token: the device's token; None for a server without authentication.
-        tls: how to check the server's certificate; None trusts the system's authorities.
-        agent: what this client calls itself (User-Agent).
-        heartbeat_seconds: the interval of pings; without a pong in half of it the link is dead.
-        connect_seconds: the limit for one attempt to connect.
-        check: called before each attempt; raises UnreachableError where the token must not go now.
-    """
-
-    url: str
-    token: str | None
-    tls: ssl.SSLContext | None
-    agent: str
-    heartbeat_seconds: float
-    connect_seconds: float
-    check: Callable[[], None] | None = None
+    url: str  # ws:// or wss://, with the path
+    token: str | None  # None for a server without authentication
+    tls: ssl.SSLContext | None  # None trusts the system's authorities
+    agent: str  # User-Agent
+    heartbeat_seconds: float  # the interval of pings; without a pong in half of it the link is dead
+    connect_seconds: float  # the limit for one attempt to connect
+    check: Callable[[], None] | None = None  # called before each attempt; raises UnreachableError to prevent it
 
 
 def tls_context(given: ssl.SSLContext | Path | str | None) -> ssl.SSLContext | None:
@@ -68,15 +58,10 @@ def tls_context(given: ssl.SSLContext | Path | str | None) -> ssl.SSLContext | N
 
 @dataclass(frozen=True)
 class Backoff:
-    """Exponential backoff, "full jitter" of the AWS architecture blog, so that many clients do not reconnect in step.
+    """Exponential backoff with full jitter (AWS architecture blog), so that clients do not reconnect in step."""
 
-    Attributes:
-        initial: the longest first wait, in seconds.
-        maximum: the longest wait, in seconds.
-    """
-
-    initial: float = 0.25
-    maximum: float = 15.0
+    initial: float = 0.25  # the longest first wait, in seconds
+    maximum: float = 15.0  # the longest wait, in seconds
 
     def delay(self, attempt: int) -> float:
         """A random wait in seconds before attempt number `attempt`, counted from 0."""
@@ -99,25 +84,16 @@ _decode: Final = msgspec.json.Decoder(_Envelope).decode
 class Frame:
     """One message of the server; its `data` is parsed at its first use.
 
+    `raw` is the whole frame and `payload` the JSON of `data`, byte for byte; docs/protocol.md has the other fields.
+
     Attributes:
-        type: see docs/protocol.md.
-        project_id: the project that it is about.
-        offset: its number in the project's log, for entries.
-        request_id: the request that it answers.
-        timestamp: RFC 3339, UTC.
-        raw: the whole frame, byte for byte.
-        payload: the JSON of `data`, byte for byte.
         gap: True on a `project_join` frame after which the log does not continue where it ended:
-            its epoch is another one, or entries were pruned. What was shown before must be loaded again.
+            its epoch is another one, or entries were pruned. Entries from before it must be loaded again.
         position: the position of a stream after this frame, for entries and joins that a stream yields.
     """
 
     def __init__(self, raw: bytes) -> None:
-        """Read the envelope.
-
-        Raises:
-            ProtocolViolationError: `raw` is not a frame of the server.
-        """
+        """Read the envelope. Raises ProtocolViolationError when `raw` is not a frame of the server."""
         envelope = _envelope(raw)
         self.raw = raw
         self.payload = bytes(envelope.data)
@@ -178,11 +154,7 @@ POLICY_VIOLATION: Final = 1008
 
 
 class ClientConnection:
-    """An open WebSocket. One task reads `frames()`; any task sends and requests.
-
-    Attributes:
-        proved: whether anything came in yet, so that a server which accepts and hangs up counts as down.
-    """
+    """An open WebSocket. One task reads `frames()`; any task sends and requests."""
 
     def __init__(self, websocket: aiohttp.ClientWebSocketResponse[bool]) -> None:
         self._websocket = websocket
@@ -192,7 +164,7 @@ class ClientConnection:
         self._numbers = itertools.count(1)
         self._lost: PocketAgentError | None = None
         self._ended = asyncio.Event()
-        self.proved = False
+        self.proved = False  # whether anything came in yet, so that a server which accepts and hangs up counts as down
 
     @classmethod
     async def open(cls, session: aiohttp.ClientSession, address: ServerAddress) -> "ClientConnection":
@@ -244,16 +216,12 @@ class ClientConnection:
     ) -> Frame:
         """Send a request and wait for its reply.
 
-        Args:
-            kind: the request's `type`.
-            data: its `data`.
-            project_id: the project that it is about.
-            on_reply: called with the reply before any later frame is read; must not raise.
+        `on_reply` is called with the reply before any later frame is read; it must not raise.
 
         Raises:
             ConnectionLostError: the connection ended before the reply came; `end()` was called by then.
             UnauthorizedError: the server ended the connection for good.
-            PocketAgentError: the exception that the server's error frame stands for.
+            PocketAgentError: the exception of the server's error frame.
         """
         request_id = f"{self._name}-{next(self._numbers)}"
         pending = _Pending(asyncio.get_running_loop().create_future(), on_reply)
@@ -275,11 +243,7 @@ class ClientConnection:
     async def send(
         self, kind: str, data: Mapping[str, object], *, request_id: str, project_id: str | None = None
     ) -> None:
-        """Send a request without waiting for its reply.
-
-        Raises:
-            ConnectionLostError: the connection has ended.
-        """
+        """Send a request without waiting for its reply. Raises ConnectionLostError when the connection has ended."""
         frame: dict[str, object] = {"type": kind, "data": data, "request_id": request_id}
         if project_id is not None:
             frame["project_id"] = project_id

@@ -16,17 +16,11 @@ _DATA: Final = b',"data":'
 
 
 class Preview(NamedTuple):
-    """The beginning of an entry's data.
+    """The beginning of an entry's data."""
 
-    Attributes:
-        data: a JSON object of the same shape, with long strings, arrays and objects truncated.
-        size: bytes of the whole data.
-        cut: the truncated places, as JSON pointers (RFC 6901); "" is everything.
-    """
-
-    data: bytes
-    size: int
-    cut: tuple[str, ...]
+    data: bytes  # a JSON object of the same shape, with long strings, arrays and objects truncated
+    size: int  # bytes of the whole data
+    cut: tuple[str, ...]  # the truncated places, as JSON pointers (RFC 6901); "" is everything
 
 
 def preview(data: bytes) -> Preview | None:
@@ -43,11 +37,7 @@ def preview(data: bytes) -> Preview | None:
 
 
 def preview_frame(frame: bytes) -> bytes:
-    """The frame of an entry with the preview of its data, `size` and `cut`; the same frame when it is small.
-
-    Args:
-        frame: one whole WebSocket frame, as `entry_frame` makes it.
-    """
+    """A frame of `entry_frame` with the preview of its data, `size` and `cut`; the same frame when it is small."""
     if len(frame) <= LARGE_BYTES:
         return frame
     # `data` comes last in a frame, and no text before it can hold these bytes, since its quotes would be escaped.

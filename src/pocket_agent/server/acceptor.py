@@ -95,20 +95,12 @@ class HttpConnection(web.RequestHandler):
 
 @dataclass(eq=False)
 class Acceptor:
-    """Serves listening sockets.
-
-    Attributes:
-        server: answers requests.
-        context: for TLS.
-        admission: admits connections.
-        patience: seconds after which the system closes a connection whose other end acknowledges nothing.
-        observer: gets a TaskFaulted event for an unexpected exception in a connection.
-    """
+    """Serves listening sockets."""
 
     server: web.Server
     context: ssl.SSLContext | None
     admission: Admission
-    patience: Callable[[], float]
+    patience: Callable[[], float]  # seconds after which the system closes a connection that acknowledges nothing
     observer: Observer
     _arriving: set[asyncio.Task[None]] = field(default_factory=set)
     _silent: dict[contextlib.ExitStack, Callable[[], object]] = field(default_factory=dict)

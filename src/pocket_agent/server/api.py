@@ -279,8 +279,7 @@ def _thumbprint(device: Device) -> str:
 async def _body(request: web.Request, kind: type[Body]) -> Body:
     """Decode the JSON of a request, which no HTML form can send (https://fetch.spec.whatwg.org/#cors-safelisted-request-header).
 
-    Raises:
-        InvalidMessageError: it is too long, or does not fit `kind`.
+    Raises InvalidMessageError when it is too long, or does not fit `kind`.
     """
     if request.content_type != _JSON:
         raise InvalidMessageError(f"Send {_JSON}.")

@@ -35,17 +35,11 @@ from pocket_agent.settings import CurrentSettings
 
 @dataclass
 class Feed:
-    """Statistics that a connection requested at an interval.
+    """Statistics that a connection requested at an interval."""
 
-    Attributes:
-        interval: seconds between two frames, above 0.
-        read: the `data` of the next frame; None when there is nothing new.
-        due: the time of the next frame, in seconds of the monotonic clock.
-    """
-
-    interval: float
-    read: Callable[[], object | None]
-    due: float
+    interval: float  # seconds between two frames, above 0
+    read: Callable[[], object | None]  # the `data` of the next frame; None when there is nothing new
+    due: float  # the time of the next frame, in seconds of the monotonic clock
 
 
 CLOSE_GOING_AWAY: Final = 1001
@@ -89,17 +83,7 @@ class Handler(Protocol):
 
 
 class Connection:
-    """An authenticated client. It is a `Sink` of the hub.
-
-    Attributes:
-        id: a random id, for logs.
-        device: the device of the client.
-        peer: its address, and how it has reached the server.
-        cursors: the projects that it has joined.
-        feeds: the statistics that it requested at an interval, by the type of their frames.
-        away: no user is at the client.
-        announces: it wants `incoming` before large writes.
-    """
+    """An authenticated client. It is a `Sink` of the hub."""
 
     def __init__(
         self,
@@ -112,13 +96,13 @@ class Connection:
         observer: Observer,
         quota: Quota | None = None,
     ) -> None:
-        self.id = uuid.uuid4().hex[:12]
-        self.device = device
-        self.peer = peer
-        self.cursors: dict[ProjectId, Cursor] = {}
-        self.feeds: dict[str, Feed] = {}
-        self.away = False
-        self.announces = False
+        self.id = uuid.uuid4().hex[:12]  # a random id, for logs
+        self.device = device  # the device of the client
+        self.peer = peer  # its address, and how it has reached the server
+        self.cursors: dict[ProjectId, Cursor] = {}  # the projects that it has joined
+        self.feeds: dict[str, Feed] = {}  # the statistics that it requested at an interval, by the type of their frames
+        self.away = False  # no user is at the client
+        self.announces = False  # it wants `incoming` before large writes
         self._socket = socket
         self._transport = transport
         self._hub = hub

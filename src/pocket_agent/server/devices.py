@@ -165,12 +165,7 @@ class Devices:
                 connection.end(code, reason)
 
     async def pair(self, asking: Device, request: requests.PairingStart, origin: str) -> requests.PairingStartData:
-        """Make a pairing code.
-
-        Args:
-            asking: the requesting device; the code ends with it.
-            request: the name and the permissions of the new device.
-            origin: the address by which the requesting device has reached the server.
+        """Make a pairing code, which ends with the requesting device; `origin` is the server's for that device.
 
         Raises:
             ValidationError: the name is invalid.

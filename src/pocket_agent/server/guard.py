@@ -128,11 +128,7 @@ class Hosts:
 class Guard:
     """A middleware for all routes of an application.
 
-    Args:
-        settings: the trusted proxies.
-        hosts: the accepted host names; None for any.
-        admission: limits requests.
-        observer: gets a ConnectionRejected event for each refused request.
+    `hosts` are the accepted host names, None for any; `observer` gets a ConnectionRejected event for a refused request.
     """
 
     def __init__(

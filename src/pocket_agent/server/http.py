@@ -43,13 +43,7 @@ _REVOCATION_SECONDS: Final = 0.25
 
 
 class Endpoint:
-    """All routes, and the parts of the server behind them.
-
-    Attributes:
-        admission: limits connections and requests.
-        hosts: the accepted host names.
-        authenticator, devices, handlers: the parts that authenticate and answer clients.
-    """
+    """All routes, and the parts of the server behind them."""
 
     def __init__(
         self,

@@ -25,9 +25,6 @@ class Bucket:
         rate: tokens per second.
         burst: the capacity.
         clock: monotonic clock.
-
-    Attributes:
-        exhausted: the last `take` has brought the debt to its limit.
     """
 
     __slots__ = ("_at", "_burst", "_clock", "_level", "_rate", "exhausted")
@@ -38,7 +35,7 @@ class Bucket:
         self._clock = clock
         self._level = burst
         self._at = clock()
-        self.exhausted = False
+        self.exhausted = False  # the last `take` has brought the debt to its limit
 
     def take(self, amount: float = 1.0) -> bool:
         """Take an amount; returns whether the balance was positive before."""
@@ -214,10 +211,6 @@ class Admission:
 
     Connections of a trusted proxy have no limit, since they are of many users; the requests that it forwards count for
     their own source.
-
-    Attributes:
-        total: open connections.
-        most_silent: connections of a listener that may have sent no request yet.
     """
 
     def __init__(self, settings: CurrentSettings, clock: Callable[[], float] = time.monotonic) -> None:
@@ -240,6 +233,7 @@ class Admission:
         if files != resource.RLIM_INFINITY:
             # Without a descriptor left the server could neither start an agent nor read a file.
             self._most_in_all = min(self._most_in_all, max(_LEAST, connections_for(self._settings.current, files)))
+        # Connections of a listener that may have sent no request yet.
         self.most_silent = max(1, self._most_in_all // _SILENT_PART)
         for buckets in (self._arrivals, self._requests):
             buckets.resize(limits.requests_per_second, limits.requests_per_second * _REQUEST_BURST_SECONDS)

@@ -31,21 +31,13 @@ _PATIENCE_SECONDS: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """The addresses of the server.
+    """The addresses of the server."""
 
-    Attributes:
-        url: the main address.
-        plain_url: the plain address on loopback, if there is one.
-        page_urls: see `address.page_urls`.
-        exposed_urls: those for other machines.
-        tls: of the main address, if it is on.
-    """
-
-    url: str
-    plain_url: str | None
-    page_urls: Sequence[str]
-    exposed_urls: Sequence[str]
-    tls: Tls | None
+    url: str  # the main address
+    plain_url: str | None  # the plain address on loopback, if there is one
+    page_urls: Sequence[str]  # see `address.page_urls`
+    exposed_urls: Sequence[str]  # those for other machines
+    tls: Tls | None  # of the main address, if it is on
 
 
 @contextlib.asynccontextmanager

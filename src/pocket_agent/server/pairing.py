@@ -47,12 +47,10 @@ def new_pairing(
     projects: tuple[ProjectId, ...] | None = None,
     maker: Device | None = None,
 ) -> tuple[Pairing, str]:
-    """A pairing to store, and its code.
+    """A pairing to store, and its code. The parameters are those of the new device, see `Device`.
 
     Args:
-        name: the name of the new device; None lets it choose one.
-        view_only: it may change nothing.
-        projects: those that it may see; None for all.
+        name: None lets it choose one.
         maker: the requesting device, with which the code ends; None for the server and commands on its machine.
 
     Raises:
@@ -74,16 +72,9 @@ def new_pairing(
 
 
 async def redeem(store: Store, code: str, device: Device, check_maker: Callable[[str | None], None]) -> Device:
-    """Redeem a code: store a new device with the permissions of the code.
+    """Redeem a code as typed: store a device of `auth.new_device` with the permissions of the code.
 
-    Args:
-        store: has the codes and the devices.
-        code: as typed.
-        device: see `auth.new_device`.
-        check_maker: see `Policy.check_maker`.
-
-    Raises:
-        UnauthorizedError: the code is wrong, expired or used, or the device that made it was revoked.
+    Raises UnauthorizedError when it is wrong, expired or used, and what `check_maker` raises (`Policy.check_maker`).
     """
     paired = await store.redeem_pairing(hash_code(code), device, check_maker)
     if paired is None:

@@ -57,19 +57,12 @@ class Networks:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The client of a request; behind a trusted proxy, the client of the proxy.
+    """The client of a request; behind a trusted proxy, the client of the proxy."""
 
-    Attributes:
-        address: its IP address; empty where the transport has none.
-        secure: it used TLS.
-        host: the `Host` header in lower case, with the port if there is one.
-        direct: the address at the other end of the connection, which may be a proxy.
-    """
-
-    address: str
-    secure: bool
-    host: str
-    direct: str = ""
+    address: str  # its IP address; empty where the transport has none
+    secure: bool  # it used TLS
+    host: str  # the `Host` header in lower case, with the port if there is one
+    direct: str = ""  # the address at the other end of the connection, which may be a proxy
 
     @property
     def origin(self) -> str:
@@ -113,9 +106,7 @@ class Proxies:
         Read from the near end, since a client can write the far one. A hop that cannot be parsed ends the reading:
         the client is then the proxy that forwarded it.
 
-        Args:
-            direct: the other end of the connection.
-            headers: those of the request; several of one name joined by commas, in order.
+        `direct` is the other end of the connection; headers of one name are joined by commas, in order.
         """
         if not self.trusts(direct.address):
             return direct

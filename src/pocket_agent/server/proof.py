@@ -54,13 +54,9 @@ class Nonces:
 
 
 def read_key(text: str) -> bytes:
-    """A browser's public key.
+    """A browser's public key, out of SubjectPublicKeyInfo in DER, as base64url without padding.
 
-    Args:
-        text: SubjectPublicKeyInfo in DER, as base64url without padding.
-
-    Raises:
-        ValidationError: it is not an ECDSA P-256 key.
+    Raises ValidationError when it is not an ECDSA P-256 key.
     """
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import load_der_public_key
@@ -81,15 +77,9 @@ def signed_text(origin: str, action: str, nonce: str) -> bytes:
 
 
 def proven_by(devices: Iterable[Device], signature: str, text: bytes) -> Device:
-    """The device whose key has signed a text.
+    """The device whose key has signed a text of `signed_text`; the signature is r and s, as base64url without padding.
 
-    Args:
-        devices: those of the request's cookies.
-        signature: r and s, as base64url without padding.
-        text: see `signed_text`.
-
-    Raises:
-        UnauthorizedError: no device has.
+    Raises UnauthorizedError when no device has.
     """
     try:
         raw = _decode(signature)

@@ -27,21 +27,14 @@ _NO_CHECK_TIME: Final = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """Files in PEM form.
-
-    Attributes:
-        not_after: when it expires.
-        self_signed: whether the server made it.
-        names: its DNS names (RFC 6125, section 6.4.4) in lower case, some with a `*`.
-        addresses: its IP addresses.
-    """
+    """Files in PEM form."""
 
     cert: Path
     key: Path
-    not_after: datetime
-    self_signed: bool
-    names: tuple[str, ...] = ()
-    addresses: tuple[str, ...] = ()
+    not_after: datetime  # when it expires
+    self_signed: bool  # whether the server made it
+    names: tuple[str, ...] = ()  # its DNS names (RFC 6125, section 6.4.4) in lower case, some with a `*`
+    addresses: tuple[str, ...] = ()  # its IP addresses
 
 
 class Tls:
