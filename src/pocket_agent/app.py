@@ -54,31 +54,12 @@ _EXPORT_SECONDS: Final = 3.0  # the limit for exporting the last spans when the 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A server that is ready, for the user who started it.
+    """A server that is ready, for the user who started it."""
 
-    Attributes:
-        url: the main address.
-        plain_url: the plain address on loopback, if there is one.
-        exposed_urls: the addresses for other machines.
-        token: the first device's token, at the first start only.
-        pairing_urls: links that pair one device, at the first start only; the best for another device first.
-        demo: agents use the scripted model.
-        auth: connections need a token.
-        data_dir: the data directory.
-    """
-
-    url: str
-    plain_url: str | None
-    exposed_urls: tuple[str, ...]
-    token: str | None
-    pairing_urls: tuple[str, ...]
-    demo: bool
-    auth: bool
-    data_dir: Path
-
-    @property
-    def addresses(self) -> tuple[str, ...]:
-        return (self.url,) if self.plain_url is None else (self.url, self.plain_url)
+    listeners: Listeners
+    settings: Settings
+    token: str | None  # the first device's, at the first start only
+    pairing_urls: tuple[str, ...]  # pair one device, at the first start only; the best for another device first
 
 
 async def serve(
@@ -172,7 +153,7 @@ async def _serve(
             listeners = await enter(
                 listening(endpoint.application(), live, observer, endpoint.admission, endpoint.hosts)
             )
-            started = _started(listeners, first, settings)
+            urls = tuple(f"{url}/pair#{first.code}" for url in listeners.page_urls) if first is not None else ()
             parts = Parts(
                 log,
                 notifier,
@@ -195,8 +176,8 @@ async def _serve(
             await observed.report.unready()  # the first health checks are complete when the log reports "server ready"
             gc.collect()
             gc.freeze()  # objects of the start mostly stay: later collections need not scan them
-            on_started(started)
-            observer.emit(ServerStarted(__version__, started.addresses, len(projects)))
+            on_started(Started(listeners, settings, first and first.token, urls))
+            observer.emit(ServerStarted(__version__, listeners.addresses, len(projects)))
             await stop.wait()
             observer.emit(ServerStopping("signal"))
             endpoint.refuse_new_work()
@@ -209,19 +190,6 @@ async def _serve(
         raise _only(group) from group
     finally:
         await store.close()
-
-
-def _started(listeners: Listeners, first: "_First | None", settings: Settings) -> Started:
-    return Started(
-        url=listeners.url,
-        plain_url=listeners.plain_url,
-        exposed_urls=tuple(listeners.exposed_urls),
-        token=first.token if first is not None else None,
-        pairing_urls=tuple(f"{url}/pair#{first.code}" for url in listeners.page_urls) if first is not None else (),
-        demo=settings.demo,
-        auth=settings.server.auth,
-        data_dir=settings.data.dir,
-    )
 
 
 @contextlib.asynccontextmanager

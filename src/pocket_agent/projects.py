@@ -9,18 +9,10 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from pocket_agent import errors
 from pocket_agent.claude.process import kill_orphans
 from pocket_agent.claude.trust import Inspection, check_shown, inspect
 from pocket_agent.directory import Directories, identities
-from pocket_agent.errors import (
-    FileOperationError,
-    PocketAgentError,
-    ProjectExistsError,
-    ProjectLimitError,
-    ProjectNestingError,
-    ProjectNotFoundError,
-    ResourceLimitError,
-)
 from pocket_agent.events import Observer, ProjectCreated, ProjectDeleted, ProjectFaulted, StorageFailed
 from pocket_agent.hub import Channel, Hub, WireFrame
 from pocket_agent.model import Entry, Milliseconds, Project, ProjectId, ProjectState, Trust
@@ -119,7 +111,7 @@ class Projects:
         """The session of a project; raises ProjectNotFoundError."""
         session = self._sessions.get(ProjectId(project_id))
         if session is None:
-            raise ProjectNotFoundError("There is no such project.")
+            raise errors.ProjectNotFoundError("There is no such project.")
         return session
 
     def at(self, path: str) -> ProjectId | None:
@@ -171,7 +163,7 @@ class Projects:
             await self._refuse_overlap(real_path)
             limit = self._settings.current.limits.max_projects
             if len(self._sessions) >= limit:
-                raise ProjectLimitError(f"There are {limit} projects already (limits.max_projects).")
+                raise errors.ProjectLimitError(f"There are {limit} projects already (limits.max_projects).")
             if shown is not None:
                 check_shown(found, shown)
             at = now()
@@ -210,7 +202,7 @@ class Projects:
             key = session.state.project.id
             try:
                 await self._store.delete_project(session.state.project)
-            except PocketAgentError:
+            except errors.PocketAgentError:
                 session.loops.closed = False  # it is still stored, so it stays open
                 raise
             run = self._runs.pop(key)
@@ -232,12 +224,12 @@ class Projects:
             other = Path(session.state.project.real_path)
             there = seen.get(other, [])
             if real_path == other or here[:1] == there[:1] != []:
-                raise ProjectExistsError(
+                raise errors.ProjectExistsError(
                     "This directory is a project already.", details={"project_id": session.state.project.id}
                 )
             inside = real_path.is_relative_to(other) or (there and there[0] in here)
             if inside or other.is_relative_to(real_path) or (here and here[0] in there):
-                raise ProjectNestingError(
+                raise errors.ProjectNestingError(
                     "A project cannot be inside another one, or contain one.",
                     details={"project_id": session.state.project.id},
                 )
@@ -289,7 +281,7 @@ class Projects:
         self.budget.check()
         needed = self._settings.current.limits.min_free_disk
         if self._store.free_bytes() < needed:
-            raise ResourceLimitError(
+            raise errors.ResourceLimitError(
                 "The disk of the server's data directory is full; free some space "
                 f"(at least {needed // 2**20} MiB, limits.min_free_disk)."
             )
@@ -313,9 +305,9 @@ class Projects:
                         max_bytes=limits.max_size,
                         older_than=Milliseconds(oldest),
                     )
-                except ProjectNotFoundError:
+                except errors.ProjectNotFoundError:
                     continue
-                except FileOperationError as error:
+                except errors.FileOperationError as error:
                     self._observer.emit(StorageFailed(project_id, None, error.message))
             if abs(at - known) >= _STORE_CLOCK_SECONDS:
                 await self._store.note_settled_time(at)

@@ -56,14 +56,14 @@ def _keep(data_dir: Path, lines: Sequence[str]) -> Path:
 def _greet(started: Started) -> None:
     """Written to standard error, so that a log on standard output stays a log."""
     lines = []
-    if started.demo:
+    if started.settings.demo:
         lines.append(_BANNER)
-    lines.append(f"  Pocket Agent Server   {started.url}")
-    if started.plain_url is not None:
-        local = local_page(started.plain_url) if started.auth else started.plain_url
+    lines.append(f"  Pocket Agent Server   {started.listeners.url}")
+    if started.listeners.plain_url is not None:
+        local = local_page(started.listeners.plain_url) if started.settings.server.auth else started.listeners.plain_url
         lines.append(f"  in a local browser    {local}")
-    lines += [f"  from other machines   {url}" for url in started.exposed_urls]
-    if not started.auth:
+    lines += [f"  from other machines   {url}" for url in started.listeners.exposed_urls]
+    if not started.settings.server.auth:
         lines.append("  WITHOUT TOKENS        every program and user of this machine may run the agent")
     elif started.token is not None:
         secrets = [f"  token (shown once)    {started.token}"]
@@ -71,10 +71,12 @@ def _greet(started: Started) -> None:
         if sys.stderr.isatty():
             lines += secrets
         else:  # a journal or a container's log keeps what is written here, and others read it
-            lines.append(f"  token, pairing link   in {_keep(started.data_dir, secrets)} (until the next start)")
+            lines.append(
+                f"  token, pairing link   in {_keep(started.settings.data.dir, secrets)} (until the next start)"
+            )
             lines.append("  another device        pocket-agent pair")
     else:
-        (started.data_dir / _FIRST_FILE).unlink(missing_ok=True)
+        (started.settings.data.dir / _FIRST_FILE).unlink(missing_ok=True)
         lines.append("  another device        pocket-agent pair")
     lines.append("  terminal client       pocket-agent chat")
     if started.pairing_urls and sys.stderr.isatty():

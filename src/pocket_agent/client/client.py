@@ -15,14 +15,7 @@ import aiohttp
 import msgspec
 
 from pocket_agent import __version__
-from pocket_agent.client import websocket_client
-from pocket_agent.client.client_errors import (
-    CertificateError,
-    ConnectionLostError,
-    ProtocolViolationError,
-    UnreachableError,
-    copy_error,
-)
+from pocket_agent.client import client_errors, websocket_client
 from pocket_agent.client.subscription import MAX_BUFFERED_BYTES, MAX_BUFFERED_FRAMES, Since, Subscription
 from pocket_agent.client.websocket_client import Backoff, ClientConnection, Frame
 from pocket_agent.errors import ForbiddenError, PocketAgentError, UnauthorizedError, ValidationError
@@ -133,7 +126,7 @@ class Client:
     ) -> None:
         self._closing = True
         connection = self._connection
-        self._give_up(ConnectionLostError("The client is closed."))
+        self._give_up(client_errors.ConnectionLostError("The client is closed."))
         assert self._runner is not None
         assert self._group is not None
         assert self._session is not None
@@ -184,7 +177,7 @@ class Client:
                     connection = await self.connected()
                     try:
                         return await connection.request(kind, body, project_id=project_id)
-                    except ConnectionLostError as error:
+                    except client_errors.ConnectionLostError as error:
                         if not repeatable or error.details.get("close_code") in _NEVER_REPEATED_AFTER:
                             raise
         except TimeoutError as error:
@@ -409,7 +402,7 @@ class Client:
         """Wait for the open connection. Raises PocketAgentError when the client is closed, or was refused for good."""
         while self._connection is None:
             if self._failure is not None:
-                raise copy_error(self._failure)
+                raise client_errors.copy_error(self._failure)
             await self._changed.wait()
         return self._connection
 
@@ -437,7 +430,7 @@ class Client:
             reason = await self._serve(connection)
             if self._closing:
                 return
-            if not isinstance(reason, ConnectionLostError):
+            if not isinstance(reason, client_errors.ConnectionLostError):
                 self._give_up(reason)
                 return
             attempt = 0 if connection.proved else attempt + 1
@@ -445,11 +438,11 @@ class Client:
 
     async def _serve(self, connection: ClientConnection) -> PocketAgentError:
         """Dispatch frames until the connection ends; returns why it did."""
-        violation: ProtocolViolationError | None = None
+        violation: client_errors.ProtocolViolationError | None = None
         try:
             async for frame in connection.frames():
                 await self._dispatch(connection, frame)
-        except ProtocolViolationError as error:
+        except client_errors.ProtocolViolationError as error:
             violation = error
         reason = connection.end()
         if not self._closing:  # __aexit__ waits for the close handshake itself
@@ -476,10 +469,10 @@ class Client:
             await asyncio.sleep(wait)
             try:
                 connection = await ClientConnection.open(session, self._address)
-            except (UnauthorizedError, ForbiddenError, CertificateError) as error:
+            except (UnauthorizedError, ForbiddenError, client_errors.CertificateError) as error:
                 self._give_up(error)
                 return None
-            except UnreachableError as error:
+            except client_errors.UnreachableError as error:
                 reason = error
                 attempt += 1
             else:
@@ -515,7 +508,9 @@ def _decode_reply(reply: Frame, kind: type[_Data], payload: bytes | None = None)
     try:
         return msgspec.json.decode(reply.payload if payload is None else payload, type=kind)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise ProtocolViolationError(f"The reply {reply.type} is not as it should be: {error}.") from error
+        raise client_errors.ProtocolViolationError(
+            f"The reply {reply.type} is not as it should be: {error}."
+        ) from error
 
 
 _ESCAPE: Final = re.compile(
@@ -541,5 +536,5 @@ def _decode_page(reply: Frame) -> requests.MessagesData:
 
 async def _leave(connection: ClientConnection, project_id: str) -> None:
     """Leave a project without waiting for the reply: frames before it are not routed to a stream."""
-    with contextlib.suppress(ConnectionLostError):
+    with contextlib.suppress(client_errors.ConnectionLostError):
         await connection.send("project_leave", {"project_id": project_id}, request_id=f"leave {project_id}")

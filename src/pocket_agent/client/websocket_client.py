@@ -15,14 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 import msgspec
 
-from pocket_agent.client.client_errors import (
-    CertificateError,
-    ConnectionLostError,
-    ProtocolViolationError,
-    UnreachableError,
-    copy_error,
-    error_from,
-)
+from pocket_agent.client import client_errors
 from pocket_agent.errors import ForbiddenError, PocketAgentError, UnauthorizedError
 
 if TYPE_CHECKING:
@@ -53,7 +46,7 @@ def tls_context(given: ssl.SSLContext | Path | str | None) -> ssl.SSLContext | N
     try:
         return ssl.create_default_context(cafile=str(given))
     except (OSError, ssl.SSLError) as error:
-        raise UnreachableError(f"The certificate file {given} cannot be used: {error}.") from error
+        raise client_errors.UnreachableError(f"The certificate file {given} cannot be used: {error}.") from error
 
 
 @dataclass(frozen=True)
@@ -115,9 +108,11 @@ class Frame:
         try:
             found = json.loads(self.payload)
         except (ValueError, RecursionError) as error:
-            raise ProtocolViolationError(f"The data of a {self.type} frame is unreadable: {error}.") from error
+            raise client_errors.ProtocolViolationError(
+                f"The data of a {self.type} frame is unreadable: {error}."
+            ) from error
         if not isinstance(found, dict):
-            raise ProtocolViolationError(f"The data of a {self.type} frame is not an object.")
+            raise client_errors.ProtocolViolationError(f"The data of a {self.type} frame is not an object.")
         return found
 
     def __repr__(self) -> str:
@@ -134,9 +129,9 @@ def _envelope(raw: bytes) -> _Envelope:
         try:
             envelope = _decode(head + b',"data":{}}')
         except (msgspec.MsgspecError, UnicodeError):
-            raise ProtocolViolationError(f"The server sent an unreadable frame: {error}.") from error
+            raise client_errors.ProtocolViolationError(f"The server sent an unreadable frame: {error}.") from error
         if not separator or not rest.startswith(b"{") or not rest.endswith(b"}}"):
-            raise ProtocolViolationError(f"The server sent an unreadable frame: {error}.") from error
+            raise client_errors.ProtocolViolationError(f"The server sent an unreadable frame: {error}.") from error
         return msgspec.structs.replace(envelope, data=msgspec.Raw(rest[:-1]))
 
 
@@ -196,14 +191,16 @@ class ClientConnection:
         except aiohttp.WSServerHandshakeError as error:
             raise _refusal(error, address) from error
         except (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError) as error:
-            raise CertificateError(
+            raise client_errors.CertificateError(
                 f"The certificate of {address.url} is not trusted: {error}. "
                 "Give the server's own certificate as the CA file."
             ) from error
         except TimeoutError as error:
-            raise UnreachableError(f"{address.url} did not answer in {address.connect_seconds:g} s.") from error
+            raise client_errors.UnreachableError(
+                f"{address.url} did not answer in {address.connect_seconds:g} s."
+            ) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise UnreachableError(f"Cannot reach {address.url}: {error}.") from error
+            raise client_errors.UnreachableError(f"Cannot reach {address.url}: {error}.") from error
         return cls(websocket)
 
     async def request(
@@ -229,15 +226,15 @@ class ClientConnection:
         try:
             await self.send(kind, data, project_id=project_id, request_id=request_id)
             reply = await pending.future
-        except ConnectionLostError:
+        except client_errors.ConnectionLostError:
             await self._ended.wait()  # so that a caller that tries again gets another connection
             reply = None
         finally:
             del self._pending[request_id]
         if reply is None:
-            raise copy_error(self._lost or ConnectionLostError("The connection ended."))
+            raise client_errors.copy_error(self._lost or client_errors.ConnectionLostError("The connection ended."))
         if reply.type == "error":
-            raise error_from(reply.payload)
+            raise client_errors.error_from(reply.payload)
         return reply
 
     async def send(
@@ -250,7 +247,7 @@ class ClientConnection:
         try:
             await self._websocket.send_str(_encode(frame))
         except (OSError, RuntimeError) as error:  # aiohttp raises RuntimeError for a closed session
-            raise ConnectionLostError(f"The connection ended while a {kind} was sent.") from error
+            raise client_errors.ConnectionLostError(f"The connection ended while a {kind} was sent.") from error
 
     async def frames(self) -> AsyncIterator[Frame]:
         """Every frame in order of arrival, replies included, until the connection ends.
@@ -285,7 +282,9 @@ class ClientConnection:
             self._lost = UnauthorizedError(refused)
         else:
             details: dict[str, object] = {} if code is None else {"close_code": code}
-            self._lost = ConnectionLostError(f"The connection ended{_close_reason(code)}.", details=details)
+            self._lost = client_errors.ConnectionLostError(
+                f"The connection ended{_close_reason(code)}.", details=details
+            )
         self._ended.set()
         for pending in self._pending.values():
             if not pending.future.done():
@@ -332,4 +331,4 @@ def _refusal(error: aiohttp.WSServerHandshakeError, address: ServerAddress) -> P
         case 403:
             return ForbiddenError(f"{address.url} does not allow this client to connect.")
         case status:
-            return UnreachableError(f"{address.url} answered with HTTP {status}: {error.message}.")
+            return client_errors.UnreachableError(f"{address.url} answered with HTTP {status}: {error.message}.")

@@ -114,7 +114,7 @@ def _request(
     """Declare a request; see `Spec`.
 
     Its `type` is the name of the class in snake case, and the default of `reply`. `audited` is by default true for
-    requests that change something.
+    requests that change something. `data` needs no docstring when this is its only request.
     """
 
     def declare(kind: type[_R]) -> type[_R]:
@@ -122,6 +122,7 @@ def _request(
         recorded = needs in {Need.ACT, Need.OWN} if audited is None else audited
         kind.spec = Spec(name, reply or name, data, needs, operation, waits, repeatable, recorded)
         _requests[name] = kind
+        data.__doc__ = data.__doc__ or f"Reply to `{name}`."
         return kind
 
     return declare
@@ -140,8 +141,6 @@ class ProjectCreate(Request, frozen=True):
 
 
 class ProjectListData(Struct, frozen=True):
-    """Reply to `project_list`."""
-
     projects: list[push.ProjectStateData]
     total: int
 
@@ -206,8 +205,6 @@ class ProjectJoin(ProjectRequest, frozen=True):
 
 
 class ProjectLeaveData(Struct, frozen=True):
-    """Reply to `project_leave`."""
-
     project_id: str
 
 
@@ -334,8 +331,6 @@ class MessagesMetadata(Struct, frozen=True):
 
 
 class MessagesData(Struct, frozen=True):
-    """Reply to `get_messages`."""
-
     messages: list[MessageData]
     metadata: MessagesMetadata
 
@@ -405,8 +400,6 @@ class PromptCancel(ProjectRequest, frozen=True):
 
 
 class QueueResumeData(Struct, frozen=True):
-    """Reply to `queue_resume`."""
-
     project_id: str
     status: Literal["resumed"] = "resumed"
 
@@ -417,8 +410,6 @@ class QueueResume(ProjectRequest, frozen=True):
 
 
 class SetModelData(Struct, frozen=True):
-    """Reply to `set_model`."""
-
     project_id: str
     model: str | None
 
@@ -431,8 +422,6 @@ class SetModel(ProjectRequest, frozen=True):
 
 
 class SetPermissionModeData(Struct, frozen=True):
-    """Reply to `set_permission_mode`."""
-
     project_id: str
     mode: str
 
@@ -765,8 +754,6 @@ class PairingStart(Request, frozen=True):
 
 
 class PairingCancelledData(Struct, frozen=True):
-    """Reply to `pairing_cancel`."""
-
     pairing_id: str
 
 

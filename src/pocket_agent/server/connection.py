@@ -12,16 +12,8 @@ from typing import Final, Literal, NamedTuple, Protocol
 
 from aiohttp import WebSocketError, WSMsgType, web
 
+from pocket_agent import events
 from pocket_agent.errors import InternalError, InvalidMessageError, PocketAgentError, RateLimitedError
-from pocket_agent.events import (
-    ConnectionClosed,
-    ConnectionOpened,
-    ConsumerDropped,
-    Observer,
-    PongReceived,
-    RequestFaulted,
-    RequestHandled,
-)
 from pocket_agent.hub import Channel, Cursor, GapError, Hub
 from pocket_agent.model import Device, ProjectId
 from pocket_agent.protocol.frame import deflate, encode_data, encode_frame, websocket_frame
@@ -67,6 +59,19 @@ class Done(NamedTuple):
     reply: object
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request and its sender; `correlation_id` names it in logs, events and traces."""
+
+    connection: "Connection"
+    frame: ClientFrame
+    correlation_id: str
+
+    @property
+    def device(self) -> Device:
+        return self.connection.device
+
+
 class Handler(Protocol):
     def prepare(
         self, connection: "Connection", frame: ClientFrame, correlation_id: str
@@ -93,7 +98,7 @@ class Connection:
         peer: Peer,
         hub: Hub,
         settings: CurrentSettings,
-        observer: Observer,
+        observer: events.Observer,
         quota: Quota | None = None,
     ) -> None:
         self.id = uuid.uuid4().hex[:12]  # a random id, for logs
@@ -235,7 +240,7 @@ class Connection:
     async def serve(self, handler: Handler) -> None:
         self._handler = handler
         self._hub.sinks[self] = None
-        self._observer.emit(ConnectionOpened(self.id, self.device.name, self.device.id, self.peer.address))
+        self._observer.emit(events.ConnectionOpened(self.id, self.device.name, self.device.id, self.peer.address))
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
@@ -251,14 +256,14 @@ class Connection:
                 handler.left(project_id)
             code = self._close_code or self._socket.close_code or 1006
             duration = time.monotonic() - self._opened
-            self._observer.emit(ConnectionClosed(self.id, self.device.name, code, self._closed_by, duration))
+            self._observer.emit(events.ConnectionClosed(self.id, self.device.name, code, self._closed_by, duration))
 
     async def _read(self, handler: Handler) -> None:
         while True:
             message = await self._socket.receive()
             self._seen = time.monotonic()
             if message.type is WSMsgType.PONG and self._pinged is not None:
-                self._observer.emit(PongReceived(self.id, self._seen - self._pinged))
+                self._observer.emit(events.PongReceived(self.id, self._seen - self._pinged))
             self._pinged = None
             if message.type in _COUNTED and not self._within_quota(message.data):
                 if self._quota is not None and self._quota.exhausted:
@@ -289,7 +294,7 @@ class Connection:
         error = RateLimitedError(f"Too many messages; wait {wait} seconds.", details={"retry_after": wait})
         request_id = request_id_of(data)
         self.send_error(error, request_id=request_id)
-        self._observer.emit(RequestHandled("invalid", error.code, 0.0, None, self._correlation_id(request_id)))
+        self._observer.emit(events.RequestHandled("invalid", error.code, 0.0, None, self._correlation_id(request_id)))
         return False
 
     def _refuse_binary(self, data: bytes) -> None:
@@ -297,7 +302,7 @@ class Connection:
         error = InvalidMessageError("Binary frames are not supported; send JSON as text.")
         self.send_error(error)
         correlation_id = self._correlation_id(None)
-        self._observer.emit(RequestHandled("invalid", error.code, 0.0, None, correlation_id, error.message))
+        self._observer.emit(events.RequestHandled("invalid", error.code, 0.0, None, correlation_id, error.message))
 
     def _received(self, size: int) -> None:
         self._hub.received += 1
@@ -322,7 +327,7 @@ class Connection:
             kind = "invalid" if frame is None else frame.type
             duration = time.perf_counter() - began
             correlation_id = self._correlation_id(request_id)
-            self._observer.emit(RequestHandled(kind, error.code, duration, None, correlation_id, error.message))
+            self._observer.emit(events.RequestHandled(kind, error.code, duration, None, correlation_id, error.message))
             return
         if not frame.request.spec.waits:
             await self._execute(frame, act, began, correlation_id)
@@ -347,14 +352,16 @@ class Connection:
             self.send_error(error, project_id=frame.project_id, request_id=frame.request_id)
         except Exception as error:  # noqa: BLE001 - the border of a request
             code = InternalError.code
-            self._observer.emit(RequestFaulted(frame.type, correlation_id, error))
+            self._observer.emit(events.RequestFaulted(frame.type, correlation_id, error))
             self.send_error(
                 InternalError("Internal server error; see the server log."),
                 project_id=frame.project_id,
                 request_id=frame.request_id,
             )
         duration = time.perf_counter() - began
-        self._observer.emit(RequestHandled(frame.type, code, duration, frame.project_id, correlation_id, message))
+        self._observer.emit(
+            events.RequestHandled(frame.type, code, duration, frame.project_id, correlation_id, message)
+        )
 
     async def _serve_parked(self) -> None:
         """Advance parked cursors to the end, each a portion at a time, as the transport has space."""
@@ -391,7 +398,7 @@ class Connection:
                 taken = acknowledged
                 patience = loop.time() + self._settings.current.websocket.write_timeout
             elif loop.time() > patience:
-                self._observer.emit(ConsumerDropped(self.id, self.device.name))
+                self._observer.emit(events.ConsumerDropped(self.id, self.device.name))
                 await self.close(CLOSE_SLOW_CONSUMER, "slow consumer")
                 return
             await asyncio.sleep(delay)

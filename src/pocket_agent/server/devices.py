@@ -16,7 +16,7 @@ from pocket_agent.protocol.frame import timestamp
 from pocket_agent.protocol.requests import RunningData
 from pocket_agent.server.address import base_url, reachable_hosts
 from pocket_agent.server.auth import hash_token, new_token
-from pocket_agent.server.connection import CLOSE_GOING_AWAY, CLOSE_REVOKED, Connection
+from pocket_agent.server.connection import CLOSE_GOING_AWAY, CLOSE_REVOKED, Call, Connection
 from pocket_agent.server.pairing import PAIRING_SECONDS, check_name, new_pairing
 from pocket_agent.session.project_log import now
 from pocket_agent.settings import CurrentSettings, is_loopback
@@ -42,7 +42,7 @@ class Devices:
     settings: CurrentSettings
     observer: Observer
 
-    async def all(self, asking: Device) -> requests.DeviceListData:
+    async def on_device_list(self, call: Call, request: requests.DeviceList) -> requests.DeviceListData:
         """All devices, the oldest first, and the pairing codes that are valid now."""
         devices = await self.store.devices()
         pairings = [
@@ -58,9 +58,9 @@ class Devices:
             for pairing in await self.store.open_pairings(now())
         ]
         auth = self.settings.current.server.auth
-        return requests.DeviceListData([self._view(device, asking) for device in devices], auth, pairings)
+        return requests.DeviceListData([self._view(device, call) for device in devices], auth, pairings)
 
-    async def rename(self, asking: Device, request: requests.DeviceRename) -> requests.DeviceData:
+    async def on_device_rename(self, call: Call, request: requests.DeviceRename) -> requests.DeviceData:
         """Rename a device; raises ValidationError when it does not exist, or the name is taken or invalid."""
         device = await self.store.rename_device(request.device_id, check_name(request.name))
         if device is None:
@@ -68,9 +68,9 @@ class Devices:
         for connection in self._connections():
             if connection.device.id == device.id:
                 connection.device = device
-        return self._view(device, asking)
+        return self._view(device, call)
 
-    async def revoke(self, asking: Device, request: requests.DeviceRevoke) -> requests.DeviceRevokedData:
+    async def on_device_revoke(self, call: Call, request: requests.DeviceRevoke) -> requests.DeviceRevokedData:
         """End the access of a device, its connections, queued prompts and pairing codes."""
         paired = let_in_by(await self.store.devices(), request.device_id) if request.paired else []
         ended = []
@@ -79,20 +79,20 @@ class Devices:
             if device is None:
                 continue
             ended.append(device_id)
-            self.observer.emit(DeviceRevoked(device.name, asking.name))
+            self.observer.emit(DeviceRevoked(device.name, call.device.name))
             self._end(device_id, CLOSE_REVOKED, REVOKED)
         if request.device_id not in ended:
             raise ValidationError(_ABSENT)
         withdrawn, running = await self.withdraw(lambda prompt: prompt.device_id in ended, kill=request.kill)
         return requests.DeviceRevokedData(request.device_id, ended, withdrawn, running)
 
-    async def rotate(self, asking: Device, request: requests.DeviceRotate) -> requests.DeviceRotatedData:
+    async def on_device_rotate(self, call: Call, request: requests.DeviceRotate) -> requests.DeviceRotatedData:
         """Replace a device's token, and end the connections, queued prompts and pairing codes of the old one."""
         token = new_token()
         device = await self.store.rotate_device(request.device_id, hash_token(token))
         if device is None:
             raise ValidationError(_ABSENT)
-        self.observer.emit(DeviceRotated(device.name, asking.name))
+        self.observer.emit(DeviceRotated(device.name, call.device.name))
         self._end(device.id, CLOSE_REVOKED, _ROTATED)
         withdrawn, running = await self.withdraw(older_than(device), kill=request.kill)
         return requests.DeviceRotatedData(device.id, token, withdrawn, running)
@@ -164,8 +164,8 @@ class Devices:
             if connection.device.id == device_id:
                 connection.end(code, reason)
 
-    async def pair(self, asking: Device, request: requests.PairingStart, origin: str) -> requests.PairingStartData:
-        """Make a pairing code, which ends with the requesting device; `origin` is the server's for that device.
+    async def on_pairing_start(self, call: Call, request: requests.PairingStart) -> requests.PairingStartData:
+        """Make a pairing code, which ends with the requesting device.
 
         Raises:
             ValidationError: the name is invalid.
@@ -176,9 +176,9 @@ class Devices:
         projects = request.projects
         if projects is not None:
             projects = tuple(dict.fromkeys(self.projects.get(project).state.project.id for project in projects))
-        pairing, code = new_pairing(request.name, view_only=request.view_only, projects=projects, maker=asking)
+        pairing, code = new_pairing(request.name, view_only=request.view_only, projects=projects, maker=call.device)
         await self.store.add_pairing(pairing)
-        urls = [f"{base}/pair#{code}" for base in self._bases(origin)]
+        urls = [f"{base}/pair#{code}" for base in self._bases(call.connection.peer.origin)]
         return requests.PairingStartData(
             id=pairing.id,
             code=code,
@@ -187,6 +187,11 @@ class Devices:
             urls=urls,
             qr=[_qr_code(url) for url in urls],
         )
+
+    async def on_pairing_cancel(self, call: Call, request: requests.PairingCancel) -> requests.PairingCancelledData:
+        if not await self.store.cancel_pairing(request.pairing_id):
+            raise ValidationError("There is no such pairing code; it was used, cancelled, or has expired.")
+        return requests.PairingCancelledData(request.pairing_id)
 
     def _bases(self, origin: str) -> list[str]:
         server = self.settings.current.server
@@ -197,7 +202,7 @@ class Devices:
             bases += [base_url(scheme, host, server.port) for host in hosts]
         return list(dict.fromkeys([*bases, origin]))
 
-    def _view(self, device: Device, asking: Device) -> requests.DeviceData:
+    def _view(self, device: Device, call: Call) -> requests.DeviceData:
         states = [session.state for session in self.projects.all()]
         running = [state.current for state in states if state.current is not None]
         return requests.DeviceData(
@@ -209,7 +214,7 @@ class Devices:
             last_seen=timestamp(device.last_seen) if device.last_seen is not None else None,
             last_address=device.last_address,
             connections=sum(connection.device.id == device.id for connection in self._connections()),
-            current=device.id == asking.id,
+            current=device.id == call.device.id,
             paired_by=device.paired_by,
             queued=sum(waiting.device_id == device.id for state in states for waiting in state.queue),
             running=[RunningData(found.project_id, found.id) for found in running if found.device_id == device.id],

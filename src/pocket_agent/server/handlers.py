@@ -3,25 +3,14 @@
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
 import msgspec
 
+from pocket_agent import model
 from pocket_agent.errors import ForbiddenError, ProjectNotFoundError, ValidationError
 from pocket_agent.hub import Hub
-from pocket_agent.model import (
-    Claim,
-    Device,
-    Direction,
-    Entry,
-    ExecuteOptions,
-    Milliseconds,
-    Position,
-    ProjectId,
-    ProjectState,
-)
 from pocket_agent.policy import Policy
 from pocket_agent.projects import Projects
 from pocket_agent.protocol import push, requests
@@ -29,7 +18,7 @@ from pocket_agent.protocol.frame import timestamp
 from pocket_agent.protocol.preview import preview
 from pocket_agent.protocol.requests import ClientFrame, Need, Since
 from pocket_agent.server.answer import without_ids
-from pocket_agent.server.connection import Connection, Done
+from pocket_agent.server.connection import Call, Connection, Done
 from pocket_agent.server.devices import Devices
 from pocket_agent.session.project_log import live_draft
 from pocket_agent.session.session import Session
@@ -52,7 +41,7 @@ _UNLIMITED_OPTIONS: Final = (
 """Options by which a prompt runs programs without an approval, or leaves its project."""
 
 
-def check_permission(device: Device, need: Need) -> None:
+def check_permission(device: model.Device, need: Need) -> None:
     """Raise ForbiddenError for a request that this device may not make; `Handlers` checks its project."""
     if device.view_only and need in {Need.ACT, Need.OWN}:
         raise ForbiddenError("This device may only watch.")
@@ -60,7 +49,7 @@ def check_permission(device: Device, need: Need) -> None:
         raise ForbiddenError("This device may only see some projects; this concerns the whole server.")
 
 
-def limit_options(device: Device, options: ExecuteOptions, inherited: str | None) -> ExecuteOptions:
+def limit_options(device: model.Device, options: model.ExecuteOptions, inherited: str | None) -> model.ExecuteOptions:
     """Check the options of a prompt, for a device that is limited to some projects.
 
     Args:
@@ -84,7 +73,7 @@ def limit_options(device: Device, options: ExecuteOptions, inherited: str | None
     return msgspec.structs.replace(options, permission_mode=mode)
 
 
-def check_limited_mode(device: Device, mode: str) -> None:
+def check_limited_mode(device: model.Device, mode: str) -> None:
     """Raise ForbiddenError for a mode outside LIMITED_MODES, for a device that is limited to some projects."""
     if device.projects is not None and mode not in LIMITED_MODES:
         raise ForbiddenError(
@@ -92,7 +81,7 @@ def check_limited_mode(device: Device, mode: str) -> None:
         )
 
 
-def check_limited_answer(device: Device, *, changed: bool, remembered: bool) -> None:
+def check_limited_answer(device: model.Device, *, changed: bool, remembered: bool) -> None:
     """Raise ForbiddenError for an answer beyond allow and deny, for a device that is limited to some projects."""
     if device.projects is not None and (changed or remembered):
         what = "change what an agent asked for" if changed else "have an answer remembered"
@@ -133,28 +122,21 @@ class Report(Protocol):
 Reply = object
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
-    connection: Connection
-    frame: ClientFrame
-    correlation_id: str
-
-
 class Handlers:
-    """Executes requests: `on_NAME` each. It is the `Handler` of every connection."""
+    """Executes requests: `on_NAME` each, here or in `Devices`. It is the `Handler` of every connection."""
 
     def __init__(
         self, projects: Projects, store: Store, hub: Hub, settings: CurrentSettings, report: Report, devices: Devices
     ) -> None:
         self._projects = projects
         self._policy = Policy(settings)
-        self._devices = devices
         self._store = store
         self._hub = hub
         self._report = report
         self._stopping = False
         self._handlers: dict[type[requests.Request], Callable[..., Awaitable[Reply]]] = {
-            kind: getattr(self, f"on_{name}") for name, kind in requests.REQUESTS.items()
+            kind: getattr(self, f"on_{name}", None) or getattr(devices, f"on_{name}")
+            for name, kind in requests.REQUESTS.items()
         }
 
     def refuse_new_work(self) -> None:
@@ -171,7 +153,7 @@ class Handlers:
         scope = () if session is None else (session,)
 
         async def execute() -> Done:
-            result = await self._handlers[type(request)](_Call(connection, frame, correlation_id), *scope, request)
+            result = await self._handlers[type(request)](Call(connection, frame, correlation_id), *scope, request)
             project_id = session.state.project.id if session is not None else None
             done = result if isinstance(result, Done) else Done(project_id, result)
             kind, to = request.spec.reply, {"project_id": done.project_id, "request_id": frame.request_id}
@@ -203,15 +185,15 @@ class Handlers:
             return states
         return [state for state in states if connection.sees(state.project.id)]
 
-    async def on_project_create(self, call: _Call, request: requests.ProjectCreate) -> Reply:
+    async def on_project_create(self, call: Call, request: requests.ProjectCreate) -> Reply:
         session = await self._projects.create(request.path, shown=request.hash, correlation_id=call.correlation_id)
         return Done(session.state.project.id, session.state.view())
 
-    async def on_project_list(self, call: _Call, request: requests.ProjectList) -> Reply:
+    async def on_project_list(self, call: Call, request: requests.ProjectList) -> Reply:
         states = [state.encoded_view() for state in self._states(call.connection)]
         return b'{"projects":[%b],"total":%d}' % (b",".join(states), len(states))
 
-    async def on_watch(self, call: _Call, request: requests.Watch) -> Reply:
+    async def on_watch(self, call: Call, request: requests.Watch) -> Reply:
         call.connection.away, call.connection.announces = request.away, request.announce
         self._hub.watchers[call.connection] = None
         return self._watched(call.connection)
@@ -228,7 +210,7 @@ class Handlers:
     def renew_watch(self, connection: Connection) -> None:
         connection.send("watch", self._watched(connection))
 
-    async def on_path_complete(self, call: _Call, request: requests.PathComplete) -> Reply:
+    async def on_path_complete(self, call: Call, request: requests.PathComplete) -> Reply:
         found = await self._projects.directories.complete(request.path)
         return requests.PathCompleteData(
             path=request.path,
@@ -236,7 +218,7 @@ class Handlers:
             truncated=found.truncated,
         )
 
-    async def on_path_inspect(self, call: _Call, request: requests.PathInspect) -> Reply:
+    async def on_path_inspect(self, call: Call, request: requests.PathInspect) -> Reply:
         real_path, found = await self._projects.inspect(request.path)
         counts = Counter(str(claim.kind) for claim in found.claims)
         page = _claims_page(found.claims[request.offset :])
@@ -245,38 +227,18 @@ class Handlers:
             real_path, project_id, page, len(found.claims), dict(counts), found.new, found.hash
         )
 
-    async def on_device_list(self, call: _Call, request: requests.DeviceList) -> Reply:
-        return await self._devices.all(call.connection.device)
-
-    async def on_device_rename(self, call: _Call, request: requests.DeviceRename) -> Reply:
-        return await self._devices.rename(call.connection.device, request)
-
-    async def on_device_revoke(self, call: _Call, request: requests.DeviceRevoke) -> Reply:
-        return await self._devices.revoke(call.connection.device, request)
-
-    async def on_device_rotate(self, call: _Call, request: requests.DeviceRotate) -> Reply:
-        return await self._devices.rotate(call.connection.device, request)
-
-    async def on_pairing_start(self, call: _Call, request: requests.PairingStart) -> Reply:
-        return await self._devices.pair(call.connection.device, request, call.connection.peer.origin)
-
-    async def on_pairing_cancel(self, call: _Call, request: requests.PairingCancel) -> Reply:
-        if not await self._store.cancel_pairing(request.pairing_id):
-            raise ValidationError("There is no such pairing code; it was used, cancelled, or has expired.")
-        return requests.PairingCancelledData(request.pairing_id)
-
-    async def on_health_check(self, call: _Call, request: requests.HealthCheck) -> Reply:
+    async def on_health_check(self, call: Call, request: requests.HealthCheck) -> Reply:
         return self._visible(call.connection, await self._report.health())
 
-    async def on_server_stats(self, call: _Call, request: requests.ServerStats) -> Reply:
+    async def on_server_stats(self, call: Call, request: requests.ServerStats) -> Reply:
         call.connection.feed(call.frame.type, request.interval, self._report.stats)
         return self._report.stats()
 
-    async def on_server_overview(self, call: _Call, request: requests.ServerOverview) -> Reply:
+    async def on_server_overview(self, call: Call, request: requests.ServerOverview) -> Reply:
         call.connection.feed(call.frame.type, request.interval, self._report.overview)
         return self._report.overview()
 
-    async def on_server_history(self, call: _Call, request: requests.ServerHistory) -> Reply:
+    async def on_server_history(self, call: Call, request: requests.ServerHistory) -> Reply:
         points = self._report.history(request.range)
         reply = points.read()
         call.connection.feed(call.frame.type, request.interval, points.more)
@@ -287,11 +249,11 @@ class Handlers:
         if connection.device.projects is None:
             return health
         states = self._states(connection)
-        executing = sum(state.shown is ProjectState.EXECUTING for state in states)
+        executing = sum(state.shown is model.ProjectState.EXECUTING for state in states)
         figures = msgspec.structs.replace(health.projects, count=len(states), executing=executing)
         return msgspec.structs.replace(health, projects=figures, checks=without_ids(health.checks))
 
-    async def on_project_delete(self, call: _Call, session: Session, request: requests.ProjectDelete) -> Reply:
+    async def on_project_delete(self, call: Call, session: Session, request: requests.ProjectDelete) -> Reply:
         project_id = session.state.project.id
         await self._projects.delete(project_id, correlation_id=call.correlation_id)
         for sink in list(self._hub.sinks):
@@ -299,16 +261,17 @@ class Handlers:
                 sink.leave(project_id)
         return push.ProjectDeletedData(project_id)
 
-    async def on_project_trust(self, call: _Call, session: Session, request: requests.ProjectTrust) -> Reply:
+    async def on_project_trust(self, call: Call, session: Session, request: requests.ProjectTrust) -> Reply:
         await session.trust(request.hash, correlation_id=call.correlation_id)
         return session.state.view()
 
-    async def on_project_join(self, call: _Call, session: Session, request: requests.ProjectJoin) -> Reply:
+    async def on_project_join(self, call: Call, session: Session, request: requests.ProjectJoin) -> Reply:
         place = await self._place(session, request.since)
         state = session.state
         if place is not None and await self._went_back(session, place, request.since):
             await state.log.renew_epoch()
-            place = Position("", place.offset)  # also when the log has a new epoch already: it is not this client's
+            # Also when the log has a new epoch already, which is not this client's.
+            place = model.Position("", place.offset)
         project, channel = state.project, state.log.channel
         recovered = place is None or (
             place.epoch == project.epoch and project.first - 1 <= place.offset <= project.head
@@ -338,19 +301,19 @@ class Handlers:
         state.log.say([live_draft("project_joined", push.SubscribersData(project.id, channel.subscribers))])
         return None
 
-    async def _place(self, session: Session, since: Since | int | str | None) -> Position | None:
+    async def _place(self, session: Session, since: Since | int | str | None) -> model.Position | None:
         match since:
             case None:
                 return None
             case int():
-                return Position(session.state.project.epoch, since)
+                return model.Position(session.state.project.epoch, since)
             case Since():
                 return since.position(session.state.project.epoch)
             case str():
                 offset = await self._store.offset_at(session.state.project, _milliseconds(since))
-                return Position(session.state.project.epoch, offset)
+                return model.Position(session.state.project.epoch, offset)
 
-    async def _went_back(self, session: Session, place: Position, since: Since | int | str | None) -> bool:
+    async def _went_back(self, session: Session, place: model.Position, since: Since | int | str | None) -> bool:
         """Whether a client has entries of this epoch that are no longer in the log."""
         project = session.state.project
         if not isinstance(since, Since) or since.epoch is None or place.epoch != project.epoch:
@@ -362,21 +325,21 @@ class Handlers:
         found = await self._store.read(project, after=place.offset - 1, limit=1, max_bytes=0)
         return bool(found) and found[0].offset == place.offset and found[0].timestamp != _milliseconds(since.timestamp)
 
-    async def on_project_leave(self, call: _Call, session: Session, request: requests.ProjectLeave) -> Reply:
+    async def on_project_leave(self, call: Call, session: Session, request: requests.ProjectLeave) -> Reply:
         project_id = session.state.project.id
         if call.connection.leave(project_id):
             self.left(project_id)
         return requests.ProjectLeaveData(project_id)
 
-    def left(self, project_id: ProjectId) -> None:
+    def left(self, project_id: model.ProjectId) -> None:
         """Send the number of subscribers to those that a project still has; it may have been deleted."""
         with suppress(ProjectNotFoundError):
             log = self._projects.get(project_id).state.log
             log.say([live_draft("project_left", push.SubscribersData(project_id, log.channel.subscribers))])
 
-    async def on_execute(self, call: _Call, session: Session, request: requests.Execute) -> Reply:
-        chosen = request.options.to_model() if request.options is not None else ExecuteOptions()
-        device, project = call.connection.device, session.state.project
+    async def on_execute(self, call: Call, session: Session, request: requests.Execute) -> Reply:
+        chosen = request.options.to_model() if request.options is not None else model.ExecuteOptions()
+        device, project = call.device, session.state.project
         chosen = limit_options(device, chosen, project.permission_mode or self._policy.default_mode)
         return await session.execute(
             request.prompt,
@@ -389,19 +352,19 @@ class Handlers:
             traceparent=request.traceparent,
         )
 
-    async def on_agent_kill(self, call: _Call, session: Session, request: requests.AgentKill) -> Reply:
+    async def on_agent_kill(self, call: Call, session: Session, request: requests.AgentKill) -> Reply:
         return await session.kill(execution_id=request.execution_id, hold_queue=request.hold_queue)
 
-    async def on_agent_interrupt(self, call: _Call, session: Session, request: requests.AgentInterrupt) -> Reply:
+    async def on_agent_interrupt(self, call: Call, session: Session, request: requests.AgentInterrupt) -> Reply:
         return await session.interrupt(execution_id=request.execution_id, hold_queue=request.hold_queue)
 
-    async def on_agent_new_session(self, call: _Call, session: Session, request: requests.AgentNewSession) -> Reply:
+    async def on_agent_new_session(self, call: Call, session: Session, request: requests.AgentNewSession) -> Reply:
         return await session.new_session()
 
-    async def on_get_messages(self, call: _Call, session: Session, request: requests.GetMessages) -> Reply:
+    async def on_get_messages(self, call: Call, session: Session, request: requests.GetMessages) -> Reply:
         after, before = await self._range(session, request)
         project = session.state.project
-        direction = None if request.direction == "all" else Direction(request.direction)
+        direction = None if request.direction == "all" else model.Direction(request.direction)
         if before is not None or request.since is None:  # the newest first
             before = project.head + 1 if before is None else before
             entries = await self._store.read_before(
@@ -426,7 +389,7 @@ class Handlers:
         has_seen = isinstance(request.since, Since) and request.since.timestamp is not None
         if since is not None and has_seen and await self._went_back(session, since, request.since):
             await session.state.log.renew_epoch()
-            since = Position("", since.offset)
+            since = model.Position("", since.offset)
         epoch = session.state.project.epoch
         before = request.before
         if isinstance(before, int):
@@ -439,54 +402,54 @@ class Handlers:
                 )
         return since.offset if since is not None else 0, before.offset if before else None
 
-    async def on_approval_respond(self, call: _Call, session: Session, request: requests.ApprovalRespond) -> Reply:
+    async def on_approval_respond(self, call: Call, session: Session, request: requests.ApprovalRespond) -> Reply:
         updated = request.updated_input
         changed = updated is not None and session.changes_input(request.approval_id, updated)
-        check_limited_answer(call.connection.device, changed=changed, remembered=request.remember)
+        check_limited_answer(call.device, changed=changed, remembered=request.remember)
         return await session.respond(
             request.approval_id,
             allow=request.behavior == "allow",
-            by=call.connection.device.name,
+            by=call.device.name,
             message=request.message,
             updated_input=updated,
             remember=request.remember,
         )
 
-    async def on_prompt_edit(self, call: _Call, session: Session, request: requests.PromptEdit) -> Reply:
-        await session.edit(request.execution_id, request.prompt, call.connection.device)
+    async def on_prompt_edit(self, call: Call, session: Session, request: requests.PromptEdit) -> Reply:
+        await session.edit(request.execution_id, request.prompt, call.device)
         return requests.PromptChangedData(session.state.project.id, request.execution_id)
 
-    async def on_prompt_cancel(self, call: _Call, session: Session, request: requests.PromptCancel) -> Reply:
+    async def on_prompt_cancel(self, call: Call, session: Session, request: requests.PromptCancel) -> Reply:
         await session.cancel(request.execution_id)
         return requests.PromptChangedData(session.state.project.id, request.execution_id)
 
-    async def on_queue_resume(self, call: _Call, session: Session, request: requests.QueueResume) -> Reply:
+    async def on_queue_resume(self, call: Call, session: Session, request: requests.QueueResume) -> Reply:
         return await session.resume_queue()
 
-    async def on_set_model(self, call: _Call, session: Session, request: requests.SetModel) -> Reply:
+    async def on_set_model(self, call: Call, session: Session, request: requests.SetModel) -> Reply:
         if request.model is not None and "\0" in request.model:
             raise ValidationError("model contains a NUL character, which no option can hold.")
         await session.set_model(request.model)
         return requests.SetModelData(session.state.project.id, request.model)
 
-    async def on_set_permission_mode(self, call: _Call, session: Session, request: requests.SetPermissionMode) -> Reply:
-        check_limited_mode(call.connection.device, request.mode)
+    async def on_set_permission_mode(self, call: Call, session: Session, request: requests.SetPermissionMode) -> Reply:
+        check_limited_mode(call.device, request.mode)
         self._policy.check_mode(request.mode)
         await session.set_permission_mode(request.mode)
         return requests.SetPermissionModeData(session.state.project.id, request.mode)
 
-    async def on_session_list(self, call: _Call, session: Session, request: requests.SessionList) -> Reply:
+    async def on_session_list(self, call: Call, session: Session, request: requests.SessionList) -> Reply:
         return requests.SessionListData(session.state.project.id, await session.sessions())
 
-    async def on_session_resume(self, call: _Call, session: Session, request: requests.SessionResume) -> Reply:
+    async def on_session_resume(self, call: Call, session: Session, request: requests.SessionResume) -> Reply:
         await session.resume(request.session_id, fork=request.fork)
         return requests.SessionResumeData(session.state.project.id, request.session_id, request.fork)
 
-    async def on_execution_list(self, call: _Call, session: Session, request: requests.ExecutionList) -> Reply:
+    async def on_execution_list(self, call: Call, session: Session, request: requests.ExecutionList) -> Reply:
         return await session.executions(before=request.before, limit=request.limit)
 
 
-def _message(entry: Entry, large: requests.Large) -> requests.MessageData:
+def _message(entry: model.Entry, large: requests.Large) -> requests.MessageData:
     found = preview(entry.data) if large == "reference" else None
     return requests.MessageData(
         offset=entry.offset,
@@ -499,9 +462,9 @@ def _message(entry: Entry, large: requests.Large) -> requests.MessageData:
     )
 
 
-def _claims_page(claims: Sequence[Claim]) -> list[Claim]:
+def _claims_page(claims: Sequence[model.Claim]) -> list[model.Claim]:
     """The first claims, of a bounded length together; always one, if there is any."""
-    page: list[Claim] = []
+    page: list[model.Claim] = []
     length = 0
     for claim in claims[:_PAGE_CLAIMS]:
         length += len(claim.text)
@@ -523,7 +486,7 @@ def _within(messages: list[requests.MessageData], max_bytes: int | None) -> list
     return messages
 
 
-def _milliseconds(text: str) -> Milliseconds:
+def _milliseconds(text: str) -> model.Milliseconds:
     """Parse an RFC 3339 time; raises ValidationError for an invalid one, or one without a zone."""
     refusal = ValidationError("`since` is not an RFC 3339 time such as 2026-01-31T12:00:00Z.")
     try:
@@ -533,4 +496,4 @@ def _milliseconds(text: str) -> Milliseconds:
         raise refusal from error
     if at.tzinfo is None:
         raise refusal
-    return Milliseconds(max(0, milliseconds))
+    return model.Milliseconds(max(0, milliseconds))

@@ -39,6 +39,11 @@ class Listeners:
     exposed_urls: Sequence[str]  # those for other machines
     tls: Tls | None  # of the main address, if it is on
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses of all listeners."""
+        return (self.url,) if self.plain_url is None else (self.url, self.plain_url)
+
 
 @contextlib.asynccontextmanager
 async def listening(
