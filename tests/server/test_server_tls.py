@@ -267,6 +267,7 @@ def test_a_certificate_is_read_without_cryptography(tmp_path: Path) -> None:
 import sys
 from ipaddress import ip_address
 from pathlib import Path
+from pocket_agent.cli import serve
 from pocket_agent.server import http, tls
 from pocket_agent.settings import TlsSettings
 assert tls.Tls(TlsSettings(), Path({str(tmp_path)!r}), ["box.local"]).certificate.names[-1] == "box.local"

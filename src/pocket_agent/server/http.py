@@ -19,7 +19,7 @@ from pocket_agent.policy import Policy
 from pocket_agent.projects import Projects
 from pocket_agent.protocol.frame import encode_data, encode_frame, timestamp
 from pocket_agent.protocol.push import ChallengeData, ProvedData
-from pocket_agent.server.answer import HEADERS, refusal, without_ids
+from pocket_agent.server.answer import HEADERS, answer, refusal, without_ids
 from pocket_agent.server.api import Api
 from pocket_agent.server.audited_handler import AuditedHandler
 from pocket_agent.server.auth import Authenticator
@@ -151,7 +151,9 @@ class Endpoint:
     async def _watch_connections(self) -> None:
         while True:
             await asyncio.sleep(_REVOCATION_SECONDS)
-            self._watch_users()
+            for connection in self.connections():
+                if connection.device.id.startswith(USER_PREFIX):
+                    _update(connection, self.authenticator.user(connection.device.name))
             connections = [connection for connection in self.connections() if connection.device.token_hash]
             if not connections:
                 continue
@@ -160,21 +162,7 @@ class Endpoint:
             except FileOperationError:
                 continue  # an unreadable database does not revoke devices
             for connection in connections:
-                device = present.get(connection.device.id)
-                if device is None or device.token_hash != connection.device.token_hash:
-                    connection.end(CLOSE_REVOKED, REVOKED)
-                else:
-                    connection.device = device
-
-    def _watch_users(self) -> None:
-        """Close the connections of single sign-on users without access, and update the permissions of the others."""
-        for connection in self.connections():
-            if connection.device.id.startswith(USER_PREFIX):
-                user = self.authenticator.user(connection.device.name)
-                if user is None:
-                    connection.end(CLOSE_REVOKED, REVOKED)
-                else:
-                    connection.device = user
+                _update(connection, present.get(connection.device.id))
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
         peer = request[PEER]
@@ -308,12 +296,17 @@ class Endpoint:
             "timestamp": timestamp(now()),
             "checks": without_ids(health.checks),
         }
-        return web.Response(
-            status=200 if health.status == "healthy" else 503,
-            body=encode_data(body),
-            content_type="application/json",
-            headers=HEADERS,
-        )
+        response = answer(body)
+        response.set_status(200 if health.status == "healthy" else 503)
+        return response
+
+
+def _update(connection: Connection, device: Device | None) -> None:
+    """Close the connection of a device without access now, or apply the device's current permissions."""
+    if device is None or device.token_hash != connection.device.token_hash:
+        connection.end(CLOSE_REVOKED, REVOKED)
+    else:
+        connection.device = device
 
 
 class _Proof(msgspec.Struct, frozen=True):

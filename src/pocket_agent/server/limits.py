@@ -245,7 +245,9 @@ class Admission:
     def enter(self, address: str) -> bool:
         """Count a new connection; False when it has to be dropped."""
         source = source_of(address)
-        if self.full or not self._may_enter(address, source):
+        unlimited = self.exempts(address) or address in self._proxies
+        # A refused connection at the limit of all takes no token of its source.
+        if self.full or not (unlimited or (self._open[source] < self._most and self._arrivals.of(source).take())):
             self._refuse(source)
             return False
         self._open[source] += 1
@@ -282,11 +284,6 @@ class Admission:
     @property
     def full(self) -> bool:
         return self.total >= self._most_in_all
-
-    def _may_enter(self, address: str, source: str) -> bool:
-        if self.exempts(address) or address in self._proxies:
-            return True
-        return self._open[source] < self._most and self._arrivals.of(source).take()
 
     def _refuse(self, source: str) -> None:
         if source in self._refused or len(self._refused) < _MAX_REFUSED:
