@@ -165,7 +165,7 @@ class Api:
         await self.authenticator.seen(device, peer.address)
         self.observer.emit(DevicePaired(device.name, peer.address))
         details = {"token": wanted.token, "bound": device.public_key is not None}
-        self.trail.note(record("pair", device, peer, details=details))
+        self.trail.append(record("pair", device, peer, details=details))
         if wanted.token:
             return answer(_Paired(_view(device), token))
         return self._with_cookie(peer, token, _Paired(_view(device), bound=device.public_key is not None))
@@ -197,7 +197,7 @@ class Api:
         device = await self.store.enroll_device(unbound[0], hash_token(value), key)
         if device is None:
             raise UnauthorizedError("This cookie was replaced by a newer one; load the page again.")
-        self.trail.note(record("device_enroll", device, peer, details={"bound": key is not None}))
+        self.trail.append(record("device_enroll", device, peer, details={"bound": key is not None}))
         self.devices.reconnect(device.id)
         return self._with_cookie(peer, value, _Paired(_view(device), bound=key is not None))
 
@@ -209,7 +209,7 @@ class Api:
         if done is None:
             raise ValidationError("This device has no token.")
         peer = request[PEER]
-        self.trail.note(record("device_rotate", device, peer, details={"device_id": device.id}))
+        self.trail.append(record("device_rotate", device, peer, details={"device_id": device.id}))
         if cookie is None:
             return answer(_Rotated(*done, device=_view(device), token=token))
         return self._with_cookie(peer, token, _Rotated(*done, device=_view(device)))
@@ -220,7 +220,7 @@ class Api:
         peer = request[PEER]
         done = await self.devices.leave(device, kill=wanted.kill)
         if done is not None:
-            self.trail.note(record("logout", device, peer))
+            self.trail.append(record("logout", device, peer))
         response = answer(_Ended(*(done or ())))
         if cookie is not None:
             end_cookie(response, self.store.instance, peer)

@@ -56,7 +56,7 @@ class AuditedHandler:
         match done.reply if done is not None else None:
             case requests.ExecuteData(execution_id=execution_id) | push.AgentKillData(execution_id=execution_id):
                 details["execution_id"] = execution_id
-        self.trail.note(
+        self.trail.append(
             record(frame.type, connection.device, connection.peer, outcome, project_id=project_id, details=details)
         )
 
