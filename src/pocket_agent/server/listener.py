@@ -61,7 +61,7 @@ async def listening(
     server = settings.server
     tls: Tls | None = None
     if server.tls.enabled:
-        tls = Tls(server.tls, settings.data.dir / "tls", certified_hosts(server))
+        tls = await asyncio.to_thread(Tls, server.tls, settings.data.dir / "tls", certified_hosts(server))
         adopt(tls, hosts, observer)
     async with _running(application, live, admission, observer) as listeners:
         context = tls.context if tls is not None else None

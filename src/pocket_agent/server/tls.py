@@ -5,7 +5,7 @@ import os
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -49,14 +49,14 @@ class Tls:
         ConfigurationError: the configured certificate cannot be used.
     """
 
-    def __init__(self, settings: TlsSettings, directory: Path, hosts: Iterable[str]) -> None:
+    def __init__(self, settings: TlsSettings, directory: Path, hosts: Sequence[str]) -> None:
         self._directory = directory
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.context.set_alpn_protocols(["http/1.1"])
         self.use(self.read(settings, hosts))
 
-    def read(self, settings: TlsSettings, hosts: Iterable[str]) -> Certificate:
+    def read(self, settings: TlsSettings, hosts: Sequence[str]) -> Certificate:
         """Find the certificate of these settings; replaces a self-signed one that is about to expire.
 
         Raises:
@@ -159,7 +159,7 @@ def _spelled(host: str) -> str:
         return (host.encode("idna").decode() if not host.isascii() else host).rstrip(".").lower()
 
 
-def _make(hosts: Iterable[str]) -> tuple[bytes, bytes]:
+def _make(hosts: Sequence[str]) -> tuple[bytes, bytes]:
     """A certificate and its key (PEM), out of a process that has cryptography; this one does without."""
     command = [sys.executable, "-P", "-m", "pocket_agent.server.self_signed", *hosts]
     try:
