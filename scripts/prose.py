@@ -24,7 +24,7 @@ ALLOWED = "scripts/prose-allowed.txt"
 FILES = (
     "*.md",
     "docs/**/*.md",
-    *(f"src/pocket_agent/**/*.{kind}" for kind in ("py", "md", "yml", "yaml", "conf", "service")),
+    *(f"src/pocket_agent/**/*.{kind}" for kind in ("py", "md", "html", "yml", "yaml", "conf", "service")),
     "webui/src/**/*.ts",
     "webui/src/**/*.tsx",
 )

@@ -17,7 +17,7 @@ from cryptography import x509
 
 from pocket_agent.cli.device import make_device
 from pocket_agent.client import Client
-from pocket_agent.server.tls import make_self_signed
+from pocket_agent.server.self_signed import make_self_signed
 from pocket_agent.settings import load_settings
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.server import ServerProcess, free_port, running_server, write_standin

@@ -1,6 +1,5 @@
 """The hub: every cursor gets every entry once and in order, whatever its connection does meanwhile."""
 
-from collections import Counter
 from collections.abc import Coroutine, Generator, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from pocket_agent.hub import Channel, Cursor, GapError, Hub, Sink, WireFrame
+from pocket_agent.hub import Channel, Cursor, GapError, Hub, WireFrame
 from pocket_agent.model import Direction, Entry, Milliseconds, ProjectId
 from pocket_agent.protocol.frame import encode_frame, entry_frame, websocket_frame
 
@@ -341,45 +340,41 @@ def test_the_tail_is_bounded() -> None:
 
 
 def test_deliveries_are_counted_by_type() -> None:
-    sent: Counter[str] = Counter()
+    hub = Hub()
     log = Log()
-    channel = Channel(PROJECT, 0, max_bytes=1000, read_page=log.read_page, snapshot=log.snapshot, sent=sent)
+    channel = Channel(PROJECT, 0, max_bytes=1000, read_page=log.read_page, snapshot=log.snapshot, hub=hub)
     sinks = [Recorder(), Recorder()]
     for sink in sinks:
         channel.attach(sink)
     channel.publish([entry_of(entry(1)), WireFrame(live(1).data, None, "project_state")])
-    assert sent == {"agent_message": 2, "project_state": 2}
+    assert hub.sent_by_type == {"agent_message": 2, "project_state": 2}
 
 
 def test_watchers_are_told_of_what_they_do_not_follow() -> None:
-    sent: Counter[str] = Counter()
+    hub = Hub()
     log, watching, both = Log(), Recorder(), Recorder()
-    watchers: dict[Sink, None] = {watching: None, both: None}
-    channel = Channel(
-        PROJECT, 0, max_bytes=1000, read_page=log.read_page, snapshot=log.snapshot, sent=sent, watchers=watchers
-    )
+    hub.watchers.update({watching: None, both: None})
+    channel = Channel(PROJECT, 0, max_bytes=1000, read_page=log.read_page, snapshot=log.snapshot, hub=hub)
     cursor = channel.attach(both)
     channel.publish([entry_of(entry(1)), WireFrame(live(7).data, None, "project_state"), live(8)])
     assert watching.lives == [7]
     assert watching.offsets == []
     assert both.lives == [7, 8], "once, as everybody who follows"
-    assert sent == {"agent_message": 2, "project_state": 2}
+    assert hub.sent_by_type == {"agent_message": 2, "project_state": 2}
     channel.detach(cursor)
     channel.publish([WireFrame(live(9).data, None, "approval_requested")])
     assert (watching.lives, both.lives) == ([7, 9], [7, 8, 9])
 
 
 def test_a_congested_watcher_takes_nothing() -> None:
-    sent: Counter[str] = Counter()
+    hub = Hub()
     log, slow, quick = Log(), Recorder(), Recorder()
     slow.congested = True
-    watchers: dict[Sink, None] = {slow: None, quick: None}
-    channel = Channel(
-        PROJECT, 0, max_bytes=1000, read_page=log.read_page, snapshot=log.snapshot, sent=sent, watchers=watchers
-    )
+    hub.watchers.update({slow: None, quick: None})
+    channel = Channel(PROJECT, 0, max_bytes=1000, read_page=log.read_page, snapshot=log.snapshot, hub=hub)
     channel.publish([WireFrame(live(7).data, None, "project_state")])
     assert (slow.lives, quick.lives) == ([], [7])
-    assert sent == {"project_state": 1}
+    assert hub.sent_by_type == {"project_state": 1}
 
 
 def test_large_entries_come_as_previews_to_a_cursor_that_wants_them() -> None:

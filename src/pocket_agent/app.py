@@ -1,8 +1,8 @@
-"""Constructs the parts of a server, and starts and stops them in order.
+"""Constructs all packages, starts them in order and stops them in order.
 
 Start: settings, data directory, store, scripted model (demo), projects with their agents, listeners.
-Stop: new work is refused, clients get close code 1001, idle agents are ended, sessions detach from working agents
-(which continue), the listeners close, spans are exported, the store is closed last. Each step has a time limit.
+Stop: new work is refused, connections are closed with 1001, idle agents are ended, sessions release busy ones (which
+continue), the listeners close, spans are exported, the store is closed last. Each step has a limit.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from pocket_agent import __version__
 from pocket_agent.audit.audit_log import AuditLog, AuditObserver, FileAuditLog, audit_path
@@ -31,15 +31,13 @@ from pocket_agent.events import MetricsServed, Observer, ServerStarted, ServerSt
 from pocket_agent.hub import Hub
 from pocket_agent.ledger import audited, note_changes, note_first, remember_settings
 from pocket_agent.notification.outbox import Notifier
-from pocket_agent.observability import Log, Losses, Observability, StatusReport, open_log
+from pocket_agent.observability import Log, Losses, Observability, open_log
 from pocket_agent.observability.exposition import Exposition, ScrapeToken, application, scrape_token
 from pocket_agent.policy import examine_confinement
 from pocket_agent.projects import Projects
 from pocket_agent.reload import Parts, Reloader
-from pocket_agent.server.auth import Authenticator, new_device
-from pocket_agent.server.devices import Devices
+from pocket_agent.server.auth import new_device
 from pocket_agent.server.guard import Guard, Hosts
-from pocket_agent.server.handlers import Handlers
 from pocket_agent.server.http import Endpoint
 from pocket_agent.server.limits import Admission
 from pocket_agent.server.listener import Listeners, exporting, listening
@@ -50,38 +48,18 @@ from pocket_agent.storage import Store
 from pocket_agent.storage.database import database_path
 from pocket_agent.supervision import supervise
 
-_DEMO_SECONDS: Final = 60.0
-"""Time between two checks that the scripted model runs."""
-_EXPORT_SECONDS: Final = 3.0
-"""Time limit of the export of the last spans when the server stops."""
-_FIRST_DEVICE: Final = "first"
+_DEMO_SECONDS: Final = 60.0  # the interval of checks of the scripted model
+_EXPORT_SECONDS: Final = 3.0  # the limit for exporting the last spans when the server stops
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """How to reach a server that is ready.
+    """A server that is ready, for the user who started it."""
 
-    Attributes:
-        plain_url: the plain address on loopback, if there is one.
-        exposed_urls: addresses by which other machines can reach it.
-        token: the first device's token, at the first start only.
-        pairing_urls: links that pair one device, at the first start only; the best for another device first.
-        demo: whether agents use the scripted model.
-        auth: whether connections need a token.
-    """
-
-    url: str
-    plain_url: str | None
-    exposed_urls: tuple[str, ...]
-    token: str | None
-    pairing_urls: tuple[str, ...]
-    demo: bool
-    auth: bool
-    data_dir: Path
-
-    @property
-    def addresses(self) -> tuple[str, ...]:
-        return (self.url,) if self.plain_url is None else (self.url, self.plain_url)
+    listeners: Listeners
+    settings: Settings
+    token: str | None  # the first device's, at the first start only
+    pairing_urls: tuple[str, ...]  # pair one device, at the first start only; the best for another device first
 
 
 async def serve(
@@ -96,9 +74,10 @@ async def serve(
     """Run the server until SIGTERM or SIGINT.
 
     Args:
-        environment: the server's own, out of which the CLI's is made.
+        loaded: all settings and their sources.
+        environment: the server's own environment, from which that of the CLI is selected.
         candidates: paths of `claude` to try when it is neither set nor on PATH.
-        umask: of the files that agents create; -1 for the server's own, which are private.
+        umask: of the files of agents; -1 for the server's own, which makes files private.
         on_started: called when clients can connect.
         read_settings: reads the settings again, on SIGHUP.
 
@@ -115,9 +94,9 @@ async def serve(
         trail = FileAuditLog(audit_path(loaded.settings.data.dir)) if loaded.settings.audit.enabled else None
         others: list[Observer] = [notifier, *([AuditObserver(trail)] if trail is not None else [])]
         observed = Observability(live, environment, losses, log, others)
-        fitting = connections_for(loaded.settings, files)
-        if fitting < loaded.settings.limits.max_connections:
-            reason = f"at most {files} files may be open (ulimit -n, LimitNOFILE), which leaves {fitting} connections"
+        most = connections_for(loaded.settings, files)
+        if most < loaded.settings.limits.max_connections:
+            reason = f"at most {files} files may be open (ulimit -n, LimitNOFILE), which leaves {most} connections"
             observed.observer.emit(SettingIgnored("limits.max_connections", reason))
         await _serve(live, environment, observed, log, notifier, trail, candidates, umask, on_started, read_settings)
 
@@ -134,27 +113,25 @@ async def _serve(
     on_started: Callable[[Started], None],
     read_settings: Callable[[], LoadedSettings],
 ) -> None:
-    """Run the server with its log open; see `serve`."""
     settings = live.current
     observer = observed.observer
     _make_private(settings.data.dir)
     stop, reload = asyncio.Event(), asyncio.Event()
     _on_signals(stop, reload)
-    database = database_path(settings.data.dir)
-    store = Store.open(database, synchronous=settings.storage.synchronous, durations=observed.commits)
+    store = Store.open(
+        database_path(settings.data.dir), synchronous=settings.storage.synchronous, durations=observed.commits
+    )
     try:
         async with contextlib.AsyncExitStack() as stack:
-            await stack.enter_async_context(
-                observed.traces.exporting(observer, min(_EXPORT_SECONDS, settings.timeouts.shutdown))
-            )
-            await stack.enter_async_context(audited(trail, store, live.loaded, observer))
+            enter = stack.enter_async_context
+            await enter(observed.traces.exporting(observer, min(_EXPORT_SECONDS, settings.timeouts.shutdown)))
+            await enter(audited(trail, store, live.loaded, observer))
             first = await _first_device(store, settings, trail or AuditLog())
             child = await _child_environment(settings, environment)
             if settings.demo:
-                keep_model = partial(_keep_model_running, _demo_dir(settings), observer)
-                await stack.enter_async_context(_background(observer, {"demo model": keep_model}))
-            watcher = SpoolWatcher()
-            stack.callback(watcher.close)
+                restart_model = partial(_restart_model, _demo_dir(settings), observer)
+                await enter(_background(observer, {"demo model": restart_model}))
+            watcher = stack.enter_context(contextlib.closing(SpoolWatcher()))
             installer = Installer(settings.claude.binary, candidates, build_environment(child, {}))
             context = AgentContext(
                 live,
@@ -170,13 +147,13 @@ async def _serve(
             hub = Hub(observed.broadcasts)
             projects = Projects(store, hub, context, live, observer)
             observed.attach(hub, projects, store, installer, confined=not context.confinement.reason)
-            endpoint = _endpoint(store, hub, projects, observed.report, live, observer, trail or AuditLog())
-            await stack.enter_async_context(projects.running())
-            renew_scraped = await stack.enter_async_context(_exporting(observed.exposition, live, observer))
-            listeners = await stack.enter_async_context(
+            endpoint = Endpoint(store, hub, projects, observed.report, live, observer, trail or AuditLog())
+            await enter(projects.running())
+            renew_scraped = await enter(_exporting(observed.exposition, live, observer))
+            listeners = await enter(
                 listening(endpoint.application(), live, observer, endpoint.admission, endpoint.hosts)
             )
-            started = _started(listeners, first, settings)
+            urls = tuple(f"{url}/pair#{first.code}" for url in listeners.page_urls) if first is not None else ()
             parts = Parts(
                 log,
                 notifier,
@@ -186,26 +163,21 @@ async def _serve(
                 partial(note_changes, trail),
                 partial(remember_settings, store, live),
             )
-            reloader = Reloader(live, read_settings, parts, observer)
-            await stack.enter_async_context(
-                _background(
-                    observer,
-                    {
-                        "keep-alive": endpoint.keep_alive,
-                        "push": endpoint.push_figures,
-                        "devices": endpoint.watch_devices,
-                        **observed.loops(),
-                        "notifier": partial(
-                            notifier.run, projects, endpoint.is_watched, listeners.page_urls[0], observer
-                        ),
-                        "reload": partial(reloader.run, reload),
-                    },
-                )
-            )
-            await observed.report.unready()  # the first checks are done before the log has `server ready`
-            _freeze_objects()
-            on_started(started)
-            observer.emit(ServerStarted(__version__, started.addresses, len(projects)))
+            notify = partial(notifier.run, projects, endpoint.is_watched, listeners.page_urls[0], observer)
+            loops: dict[str, Callable[[], Awaitable[None]]] = {
+                "keep-alive": endpoint.keep_alive,
+                "push": endpoint.push_statistics,
+                "devices": endpoint.watch_devices,
+                **observed.loops(),
+                "notifier": notify,
+                "reload": partial(Reloader(live, read_settings, parts, observer).run, reload),
+            }
+            await enter(_background(observer, loops))
+            await observed.report.unready()  # the first health checks are complete when the log reports "server ready"
+            gc.collect()
+            gc.freeze()  # objects of the start mostly stay: later collections need not scan them
+            on_started(Started(listeners, settings, first and first.token, urls))
+            observer.emit(ServerStarted(__version__, listeners.addresses, len(projects)))
             await stop.wait()
             observer.emit(ServerStopping("signal"))
             endpoint.refuse_new_work()
@@ -220,39 +192,11 @@ async def _serve(
         await store.close()
 
 
-def _endpoint(
-    store: Store,
-    hub: Hub,
-    projects: Projects,
-    report: StatusReport,
-    settings: CurrentSettings,
-    observer: Observer,
-    trail: AuditLog,
-) -> Endpoint:
-    devices = Devices(store, hub, projects, settings, observer)
-    handlers = Handlers(projects, store, hub, settings, report, devices)
-    authenticator = Authenticator(store, settings)
-    return Endpoint(handlers, store, authenticator, devices, report, hub, settings, observer, trail)
-
-
-def _started(listeners: Listeners, first: "_First | None", settings: Settings) -> Started:
-    return Started(
-        url=listeners.url,
-        plain_url=listeners.plain_url,
-        exposed_urls=tuple(listeners.exposed_urls),
-        token=first.token if first is not None else None,
-        pairing_urls=tuple(f"{url}/pair#{first.code}" for url in listeners.page_urls) if first is not None else (),
-        demo=settings.demo,
-        auth=settings.server.auth,
-        data_dir=settings.data.dir,
-    )
-
-
 @contextlib.asynccontextmanager
 async def _exporting(
     exposition: Exposition, live: LiveSettings, observer: Observer
 ) -> AsyncIterator[Callable[[], None]]:
-    """Serve /metrics, if enabled, until the block is left; yields the function that applies changed settings."""
+    """Serve the metrics, if they are enabled, until the block is left; yields what applies changed settings."""
     if not live.current.metrics.enabled:
         yield lambda: None
         return
@@ -267,15 +211,15 @@ async def _exporting(
 
 
 def _scraped_hosts(settings: CurrentSettings, token: ScrapeToken | None) -> Hosts | None:
-    """The hosts that a scrape may name: without a token, a page under another name could read the metrics."""
+    """The accepted hosts of the metrics: any with a token, which a page of DNS rebinding does not have."""
     return Hosts(settings, auth=False) if token is None else None
 
 
 def start_worker_threads() -> None:
-    """Give the running loop an executor whose threads all run already.
+    """Give the running loop an executor whose threads have all started.
 
-    `asyncio.to_thread` would start threads from the event loop, and `Thread.start` waits for the new thread, for ever
-    when no memory is left for it.
+    `Thread.start` waits until the new thread runs, for ever when memory is exhausted, and `asyncio.to_thread` would
+    start threads from the event loop.
     """
     workers = min(32, (os.cpu_count() or 1) + 4)  # as many as Python's own default executor
     executor = ThreadPoolExecutor(workers, "worker")
@@ -286,14 +230,8 @@ def start_worker_threads() -> None:
     asyncio.get_running_loop().set_default_executor(executor)
 
 
-def _freeze_objects() -> None:
-    """Exclude the objects of the start, most of which stay, from later garbage collections (gc.freeze)."""
-    gc.collect()
-    gc.freeze()
-
-
 def _only(error: BaseException) -> BaseException:
-    """The error in a group of one: a task group also wraps an error of its block, such as a taken port."""
+    """The error in a group of one: a task group also wraps exceptions of its block, such as a taken port."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
@@ -303,7 +241,7 @@ def _make_private(directory: Path) -> None:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         mode = directory.stat().st_mode
-        # A directory that an operator or a package created: other users could read the files in it.
+        # A directory made by a user or a package: other users could read new files in it.
         if mode & 0o077 and directory.stat().st_uid == os.geteuid():
             directory.chmod(stat.S_IMODE(mode) & 0o700)
     except OSError as error:
@@ -319,19 +257,16 @@ def _on_signals(stop: asyncio.Event, reload: asyncio.Event) -> None:
     loop.add_signal_handler(signal.SIGHUP, reload.set)
 
 
-@dataclass(frozen=True, slots=True)
-class _First:
-    """The token of the first device, and a pairing code for another one."""
-
+class _First(NamedTuple):
     token: str
     code: str
 
 
 async def _first_device(store: Store, settings: Settings, trail: AuditLog) -> _First | None:
-    """Create the first device's token and a pairing code, once; only their hashes are stored."""
+    """Make the first device's token and a pairing code, once; the store has only their hashes."""
     if not settings.server.auth or await store.devices():
         return None
-    device, token = new_device(_FIRST_DEVICE)
+    device, token = new_device("first")
     pairing, code = new_pairing()
     await store.add_device(device)
     await store.add_pairing(pairing)
@@ -340,7 +275,7 @@ async def _first_device(store: Store, settings: Settings, trail: AuditLog) -> _F
 
 
 async def _child_environment(settings: Settings, environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the agents; in the demo the CLI connects to the scripted model only."""
+    """The environment of the agents; for the demo, one with only the scripted model."""
     if not settings.demo:
         return select_environment(environment, settings.claude.inherit)
     directory = _demo_dir(settings)
@@ -352,11 +287,7 @@ async def _child_environment(settings: Settings, environment: Mapping[str, str])
 
 
 async def _confinement(loaded: LoadedSettings, environment: Mapping[str, str], observer: Observer) -> Confinement:
-    """The confinement of agents, checked once.
-
-    Raises:
-        ConfigurationError: the confinement that is set does not work on this machine.
-    """
+    """Check once how agents are confined; raises ConfigurationError when the configured way does not work here."""
     settings = loaded.settings
     found = await asyncio.to_thread(examine_confinement, loaded, environment)
     if found.reason and settings.claude.confinement is not None:
@@ -382,8 +313,7 @@ async def _background(observer: Observer, loops: Mapping[str, Callable[[], Await
                 task.cancel()
 
 
-async def _keep_model_running(directory: Path, observer: Observer) -> None:
-    """Start the scripted model again when it has ended."""
+async def _restart_model(directory: Path, observer: Observer) -> None:
     while True:
         await asyncio.sleep(_DEMO_SECONDS)
         try:

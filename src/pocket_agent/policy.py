@@ -1,4 +1,4 @@
-"""What clients may choose for an agent: by the settings, when they ask for it and again when it starts."""
+"""The choices of a client for an agent, checked against the settings at the request and again at the start."""
 
 import hashlib
 import re
@@ -14,17 +14,14 @@ from pocket_agent.errors import ForbiddenError, InvalidPathError
 from pocket_agent.model import LOCAL_DEVICE, USER_PREFIX, ExecuteOptions
 from pocket_agent.settings import TOOL, CurrentSettings, LoadedSettings
 
-BYPASS: Final = "bypassPermissions"
-"""The permission mode that asks for nothing."""
+BYPASS: Final = "bypassPermissions"  # the permission mode without approvals
 _TOOL: Final = re.compile(TOOL)
 
 
 def examine_confinement(loaded: LoadedSettings, environment: Mapping[str, str]) -> Confinement:
     """How agents are confined with these settings. Runs bwrap, and waits for it.
 
-    Args:
-        loaded: the settings; what is hidden are the data directory and the files of keys, tokens and settings.
-        environment: the server's own.
+    The data directory and the files of keys, tokens and settings are hidden. `environment` is the server's own.
     """
     settings = loaded.settings
     metrics, notifications, monitoring = settings.metrics, settings.notifications, settings.monitoring
@@ -51,7 +48,7 @@ class _Rule(msgspec.Struct, rename="camel"):
 
 
 class _Update(msgspec.Struct):
-    """A change of what needs an approval, as the CLI suggests it (observed, 2.1.330)."""
+    """A change of the approval rules, as the CLI suggests it (observed, 2.1.330)."""
 
     type: str
     behavior: str = "allow"
@@ -61,40 +58,32 @@ class _Update(msgspec.Struct):
 
 
 def user_id(name: str) -> str:
-    """The id of a user whom a proxy signs in by this name."""
     return USER_PREFIX + hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
 class Policy:
-    """The settings that bear on it.
-
-    Args:
-        settings: all of them.
-    """
+    """Checks options, permission modes, tools and users against the settings."""
 
     def __init__(self, settings: CurrentSettings) -> None:
         self._settings = settings
         self.directories = Directories(settings, settings.current.data.dir)
 
     async def admit(self, options: ExecuteOptions, directory: str) -> ExecuteOptions:
-        """The same options with real paths, and with what the settings add.
+        """Check options; returns them with real paths, and with the tools that the settings disallow.
 
-        Meant to be asked twice: what was allowed when a prompt came may be no longer when its turn
-        comes, since settings, links and directories change meanwhile.
+        Call it when a prompt comes and again when it starts, since settings, links and directories may have changed.
 
         Args:
-            options: as a client chose them; what was admitted is admitted again.
+            options: as a client chose them, or as this returned them.
             directory: the project's real path.
 
         Raises:
-            ForbiddenError: the settings do not allow something.
+            ForbiddenError: the settings do not allow an option.
             InvalidPathError: a directory or a file is missing, or outside the allowed roots.
         """
         await self.directories.check(Path(directory))
-        if (
-            options.dangerously_skip_permissions
-            and not self._settings.current.claude.allow_dangerously_skip_permissions
-        ):
+        claude = self._settings.current.claude
+        if options.dangerously_skip_permissions and not claude.allow_dangerously_skip_permissions:
             raise ForbiddenError(
                 "dangerously_skip_permissions is switched off on this server "
                 "(claude.allow_dangerously_skip_permissions)."
@@ -105,62 +94,49 @@ class Policy:
             options,
             add_dirs=tuple([await self._directory(path) for path in options.add_dirs]),
             mcp_config=await self._mcp_config(options.mcp_config, directory),
-            disallowed_tools=tuple(
-                dict.fromkeys((*options.disallowed_tools, *self._settings.current.claude.disallowed_tools))
-            ),
+            disallowed_tools=tuple(dict.fromkeys((*options.disallowed_tools, *claude.disallowed_tools))),
         )
 
     @property
     def default_mode(self) -> str | None:
-        """The permission mode of prompts and projects that choose none; None leaves it to the CLI."""
+        """The permission mode of prompts and projects without one; None is the CLI's default."""
         return self._settings.current.claude.permission_mode
 
     def check_mode(self, mode: str | None) -> None:
-        """Refuse a permission mode that clients may not choose; the server's own default always may be.
-
-        Raises:
-            ForbiddenError: it may not be chosen.
-        """
-        if mode == BYPASS and not self._settings.current.claude.allow_dangerously_skip_permissions:
+        """Raise ForbiddenError for a permission mode that clients may not choose; the server's default is allowed."""
+        claude = self._settings.current.claude
+        if mode == BYPASS and not claude.allow_dangerously_skip_permissions:
             raise ForbiddenError(
                 "The permission mode bypassPermissions is switched off on this server "
                 "(claude.allow_dangerously_skip_permissions)."
             )
-        if (
-            mode is not None
-            and mode != self._settings.current.claude.permission_mode
-            and mode not in self._settings.current.claude.permission_modes
-        ):
+        if mode not in {None, claude.permission_mode, *claude.permission_modes}:
             raise ForbiddenError(f"The permission mode {mode} may not be chosen here (claude.permission_modes).")
 
     def check_maker(self, device_id: str | None) -> None:
-        """Refuse the request of a single sign-on user, who has no row among the devices, once access has ended.
+        """Check the maker of a prompt or a pairing code, unless the store has it as a device.
 
-        Args:
-            device_id: of a prompt or a pairing code. Devices with a row are judged by the store, in the
-                transaction that depends on it.
+        The store checks its devices itself, in the transaction that depends on it.
 
         Raises:
-            ForbiddenError: a user whom the settings let in no more, or a client of a server without tokens
-                that asks for tokens now.
+            ForbiddenError: the maker is a single sign-on user without access now, or a client without a token of a
+                server that requires tokens now.
         """
+        server = self._settings.current.server
         if device_id is None:
             return
-        if device_id == LOCAL_DEVICE and not self._settings.current.server.auth:
-            return
-        if device_id.startswith(USER_PREFIX) and device_id in map(user_id, self._settings.current.server.sso.users):
-            return
-        if device_id == LOCAL_DEVICE or device_id.startswith(USER_PREFIX):
-            raise ForbiddenError("Whoever asked for this may not come in any more (server.auth, server.sso.users).")
+        if device_id == LOCAL_DEVICE:
+            ended = server.auth
+        else:
+            ended = device_id.startswith(USER_PREFIX) and device_id not in map(user_id, server.sso.users)
+        if ended:
+            raise ForbiddenError("The client that sent this has no access any more (server.auth, server.sso.users).")
 
     async def check_remembered(self, suggestions: bytes | msgspec.Raw) -> None:
-        """Refuse suggestions that would give an agent what clients may not choose for it.
-
-        Args:
-            suggestions: what would make the question unnecessary, by the CLI (a JSON array).
+        """Check the suggestions of the CLI (a JSON array) that `remember` would apply.
 
         Raises:
-            ForbiddenError: a mode or a tool may not be chosen here, or the suggestions cannot be read.
+            ForbiddenError: a mode or a tool is not allowed here, or the suggestions cannot be read.
             InvalidPathError: a directory is outside the allowed roots.
         """
         try:
@@ -190,7 +166,7 @@ class Policy:
             raise InvalidPathError(f"options.add_dirs: {error.message}") from error
 
     async def _mcp_config(self, given: str | None, directory: str) -> str | None:
-        """A file by its real path, or JSON as it is; JSON names programs to run wherever they are."""
+        """The real path of a file, or JSON unchanged; JSON can name programs at any path."""
         if given is None:
             return None
         if given.lstrip().startswith("{"):

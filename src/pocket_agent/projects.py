@@ -1,4 +1,4 @@
-"""The projects of a server: create, look up, delete; which paths may be one; how many there may be."""
+"""The projects of a server: create, find, delete, prune; their paths and their number."""
 
 import asyncio
 import contextlib
@@ -9,18 +9,10 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from pocket_agent import errors
 from pocket_agent.claude.process import kill_orphans
 from pocket_agent.claude.trust import Inspection, check_shown, inspect
 from pocket_agent.directory import Directories, identities
-from pocket_agent.errors import (
-    FileOperationError,
-    PocketAgentError,
-    ProjectExistsError,
-    ProjectLimitError,
-    ProjectNestingError,
-    ProjectNotFoundError,
-    ResourceLimitError,
-)
 from pocket_agent.events import Observer, ProjectCreated, ProjectDeleted, ProjectFaulted, StorageFailed
 from pocket_agent.hub import Channel, Hub, WireFrame
 from pocket_agent.model import Entry, Milliseconds, Project, ProjectId, ProjectState, Trust
@@ -40,18 +32,15 @@ from pocket_agent.supervision import supervise
 
 _PAGE_ENTRIES: Final = 500
 _PAGE_BYTES: Final = 512 * 1024
-_LOOK_SECONDS: Final = 5.0
-"""How long the directories of all projects may take to be found."""
-_NOWHERE: Final[list[tuple[int, int]]] = []
+_STAT_SECONDS: Final = 5.0  # the limit for reading the identities of all project directories
 _RETENTION_SECONDS: Final = 60.0
-_NOTED_SECONDS: Final = 3600.0
-"""How often the time that retention goes by is stored for the next start."""
+_STORE_CLOCK_SECONDS: Final = 3600.0  # how often the clock of the retention is stored for the next start
 _RESTART_SECONDS: Final = 1.0
 _RESTORE_SECONDS: Final = 10.0
 
 
 class Projects:
-    """All projects, each with its session, while `running`."""
+    """All projects, with their sessions, while `running`."""
 
     def __init__(
         self,
@@ -66,10 +55,8 @@ class Projects:
         self._context = context
         self._settings = settings
         self._observer = observer
-        self.capacity = Capacity(
-            max_executions=settings.current.limits.max_executions,
-            max_processes=settings.current.claude.max_processes,
-        )
+        limits, claude = settings.current.limits, settings.current.claude
+        self.capacity = Capacity(max_executions=limits.max_executions, max_processes=claude.max_processes)
         self.budget = Budget(settings, observer)
         self.directories = Directories(settings, settings.current.data.dir)
         self._sessions: dict[ProjectId, Session] = {}
@@ -79,7 +66,7 @@ class Projects:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Load all projects, adopt what runs, and keep the sessions at work; agents outlive it."""
+        """Load all projects, adopt running agents, and run the sessions; agents continue after it."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             today = self.budget.today
@@ -89,7 +76,7 @@ class Projects:
             await kill_orphans(self._context.spool_dir, {record.id for record in records if record is not None})
             for project in projects:
                 self._open(project)
-            with contextlib.suppress(TimeoutError):  # one that cannot be restored yet keeps only itself waiting
+            with contextlib.suppress(TimeoutError):  # a project that cannot be restored yet delays only itself
                 async with asyncio.timeout(_RESTORE_SECONDS):
                     for session in self._sessions.values():
                         await session.loops.ready.wait()
@@ -104,11 +91,11 @@ class Projects:
             session.release()
 
     async def close_idle(self) -> None:
-        """End the processes that wait for a prompt, since nobody would end them once the server is gone."""
+        """End the processes that wait for a prompt: without the server they would never end."""
         await asyncio.gather(*(session.close_if_idle() for session in self.all()), return_exceptions=True)
 
     def renew(self) -> None:
-        """Take over settings that have changed."""
+        """Apply changed settings."""
         limits, claude = self._settings.current.limits, self._settings.current.claude
         self.capacity.resize(max_executions=limits.max_executions, max_processes=claude.max_processes)
         for session in self.all():
@@ -118,22 +105,17 @@ class Projects:
         return len(self._sessions)
 
     def all(self) -> Sequence[Session]:
-        """The sessions of all projects, in the order of their creation."""
         return list(self._sessions.values())
 
     def get(self, project_id: str) -> Session:
-        """The session of a project.
-
-        Raises:
-            ProjectNotFoundError: there is no such project.
-        """
+        """The session of a project; raises ProjectNotFoundError."""
         session = self._sessions.get(ProjectId(project_id))
         if session is None:
-            raise ProjectNotFoundError("There is no such project.")
+            raise errors.ProjectNotFoundError("There is no such project.")
         return session
 
     def at(self, path: str) -> ProjectId | None:
-        """The project whose directory is at exactly this path, given or real."""
+        """The project with exactly this path, given or real."""
         for session in self._sessions.values():
             project = session.state.project
             if path in {project.real_path, project.path}:
@@ -141,12 +123,11 @@ class Projects:
         return None
 
     def name_of(self, project_id: str) -> str | None:
-        """The name of a project; None when there is no such project."""
         session = self._sessions.get(ProjectId(project_id))
         return session.state.project.name if session is not None else None
 
     async def inspect(self, path: str) -> tuple[str, Inspection]:
-        """The real path of a directory, and what it has the CLI do without asking, or would if it were a project.
+        """The real path of a directory, and what it has the CLI do without asking, as a project or if it were one.
 
         Raises:
             InvalidPathError: not an absolute path of an existing directory inside the allowed roots.
@@ -158,23 +139,23 @@ class Projects:
         return str(real_path), await self._inspect(real_path)
 
     async def _inspect(self, directory: Path) -> Inspection:
-        """The claims of a directory that is no project, of which nobody has accepted any."""
+        """The claims of a directory that is not a project: none is accepted."""
         return await asyncio.to_thread(inspect, directory, self._settings.current.claude.setting_sources, frozenset())
 
     async def create(self, path: str, *, shown: str | None = None, correlation_id: str | None = None) -> Session:
-        """Make a directory a project; its claims count as accepted.
+        """Make a directory a project, and accept its claims.
 
         Args:
             path: the directory.
-            shown: the hash of the claims that a person has seen; None accepts those that are there.
-            correlation_id: names the request that asked for it.
+            shown: the hash of the claims that a user has seen; None accepts the current ones.
+            correlation_id: that of the request.
 
         Raises:
-            ValidationError: the directory's claims are not those that were `shown`.
+            ValidationError: the directory's claims are not those of `shown`.
             InvalidPathError: not an absolute path of an existing directory inside the allowed roots.
             ProjectExistsError: it is one already; details name it.
-            ProjectNestingError: it lies inside another project, or around one.
-            ProjectLimitError: there are as many as there may be.
+            ProjectNestingError: it is inside another project, or contains one.
+            ProjectLimitError: limits.max_projects is reached.
         """
         real_path = await self.directories.find(path)
         found = await self._inspect(real_path)
@@ -182,7 +163,7 @@ class Projects:
             await self._refuse_overlap(real_path)
             limit = self._settings.current.limits.max_projects
             if len(self._sessions) >= limit:
-                raise ProjectLimitError(f"There are {limit} projects already (limits.max_projects).")
+                raise errors.ProjectLimitError(f"There are {limit} projects already (limits.max_projects).")
             if shown is not None:
                 check_shown(found, shown)
             at = now()
@@ -208,16 +189,12 @@ class Projects:
         return session
 
     async def delete(self, project_id: str, *, correlation_id: str | None = None) -> None:
-        """Forget a project and its log; its directory is not touched.
-
-        Args:
-            project_id: which one.
-            correlation_id: names the request that asked for it.
+        """Delete a project and its log; its directory is not touched.
 
         Raises:
             ProjectNotFoundError: there is no such project.
             ProcessActiveError: an execution runs or waits in it.
-            FileOperationError: it could not be stored; the project stays as it was.
+            FileOperationError: the store failed; the project is unchanged.
         """
         async with self._changing:
             session = self.get(project_id)
@@ -225,8 +202,8 @@ class Projects:
             key = session.state.project.id
             try:
                 await self._store.delete_project(session.state.project)
-            except PocketAgentError:
-                session.loops.closed = False  # it is still stored, so it goes on
+            except errors.PocketAgentError:
+                session.loops.closed = False  # it is still stored, so it stays open
                 raise
             run = self._runs.pop(key)
             run.cancel()
@@ -238,22 +215,22 @@ class Projects:
 
     async def _refuse_overlap(self, real_path: Path) -> None:
         others = [Path(session.state.project.real_path) for session in self._sessions.values()]
-        seen = dict.fromkeys(others, _NOWHERE)
-        with contextlib.suppress(TimeoutError):  # a disk that hangs: paths alone have to do
-            async with asyncio.timeout(_LOOK_SECONDS):
+        seen: dict[Path, list[tuple[int, int]]] = {}
+        with contextlib.suppress(TimeoutError):  # a disk hangs: only the paths are compared
+            async with asyncio.timeout(_STAT_SECONDS):
                 seen = await asyncio.to_thread(lambda: {path: identities(path) for path in (real_path, *others)})
-        here = seen.get(real_path) or _NOWHERE
+        here = seen.get(real_path, [])
         for session in self._sessions.values():
             other = Path(session.state.project.real_path)
-            there = seen[other] or _NOWHERE
+            there = seen.get(other, [])
             if real_path == other or here[:1] == there[:1] != []:
-                raise ProjectExistsError(
+                raise errors.ProjectExistsError(
                     "This directory is a project already.", details={"project_id": session.state.project.id}
                 )
             inside = real_path.is_relative_to(other) or (there and there[0] in here)
             if inside or other.is_relative_to(real_path) or (here and here[0] in there):
-                raise ProjectNestingError(
-                    "A project cannot lie inside another one, or around it.",
+                raise errors.ProjectNestingError(
+                    "A project cannot be inside another one, or contain one.",
                     details={"project_id": session.state.project.id},
                 )
 
@@ -276,9 +253,7 @@ class Projects:
             max_bytes=self._settings.current.websocket.tail_size,
             read_page=read_page,
             snapshot=snapshot,
-            sent=self._hub.sent_by_type,
-            broadcasts=self._hub.broadcasts,
-            watchers=self._hub.watchers,
+            hub=self._hub,
         )
         log = ProjectLog(project, store, channel, self._observer)
         state = State(log)
@@ -293,27 +268,26 @@ class Projects:
         return session
 
     async def _keep(self, session: Session) -> None:
-        """Run a session; a fault in it is its own, and it starts again from what is stored."""
+        """Run a session; after an exception it starts again from the store, and others are not affected."""
         while True:
             try:
                 await session.loops.run()
-            except Exception as error:  # noqa: BLE001 - the border of a project: one must not end the others
+            except Exception as error:  # noqa: BLE001 - the border of a project
                 self._observer.emit(ProjectFaulted(session.state.project.id, error))
                 await asyncio.sleep(_RESTART_SECONDS)
 
     async def _gate(self) -> None:
-        """Refuse an execution that could not be carried out, or may not be."""
+        """Refuse an execution: the budget is spent, the disk is full, or the CLI is missing."""
         self.budget.check()
         needed = self._settings.current.limits.min_free_disk
         if self._store.free_bytes() < needed:
-            raise ResourceLimitError(
+            raise errors.ResourceLimitError(
                 "The disk of the server's data directory is full; free some space "
                 f"(at least {needed // 2**20} MiB, limits.min_free_disk)."
             )
         await self._context.installer.find()
 
     async def _retain(self) -> None:
-        """Delete what the retention settings no longer keep, a little at a time."""
         known = await self._store.settled_time()
         if known is None:
             known = max((session.state.project.last_active / 1000 for session in self.all()), default=time.time())
@@ -331,11 +305,11 @@ class Projects:
                         max_bytes=limits.max_size,
                         older_than=Milliseconds(oldest),
                     )
-                except ProjectNotFoundError:
+                except errors.ProjectNotFoundError:
                     continue
-                except FileOperationError as error:
+                except errors.FileOperationError as error:
                     self._observer.emit(StorageFailed(project_id, None, error.message))
-            if abs(at - known) >= _NOTED_SECONDS:
+            if abs(at - known) >= _STORE_CLOCK_SECONDS:
                 await self._store.note_settled_time(at)
                 known = at
 

@@ -81,7 +81,9 @@ class Reloader:
         merged, result = merge_reload(self._live.loaded, read)
         routes = await asyncio.to_thread(find_routes, merged.settings.notifications)
         server = merged.settings.server
-        certificate = parts.tls.read(server.tls, certified_hosts(server)) if parts.tls is not None else None
+        certificate = None
+        if parts.tls is not None:  # in a thread, since it may start a process that makes a certificate
+            certificate = await asyncio.to_thread(parts.tls.read, server.tls, certified_hosts(server))
         log = await parts.log.prepare(merged.settings.logging)
         try:
             if parts.tls is not None and certificate is not None:

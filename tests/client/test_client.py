@@ -22,7 +22,7 @@ from pocket_agent.client import (
     UnreachableError,
 )
 from pocket_agent.errors import ForbiddenError, ProjectNestingError, UnauthorizedError, ValidationError
-from pocket_agent.server.tls import make_self_signed
+from pocket_agent.server.self_signed import make_self_signed
 from tests.client.scripted import Json, Peer, ScriptedServer, scripted_server, until
 
 QUICK = Backoff(initial=0.001, maximum=0.01)

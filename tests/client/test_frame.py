@@ -48,7 +48,7 @@ def test_what_is_no_frame_is_refused(raw: bytes) -> None:
 
 
 def test_data_that_is_no_object_is_refused_when_asked_for() -> None:
-    with pytest.raises(ProtocolViolationError, match="no object"):
+    with pytest.raises(ProtocolViolationError, match="not an object"):
         _ = Frame(b'{"type":"x","data":[]}').data
 
 

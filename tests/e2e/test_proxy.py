@@ -15,7 +15,7 @@ from tests.harness.follow import eventually
 from tests.harness.server import ServerProcess, free_port, running_server, write_standin
 from tests.harness.tool import ROOT, require_tool
 
-from pocket_agent.server.tls import make_self_signed
+from pocket_agent.server.self_signed import make_self_signed
 
 PAGE = (ROOT / "docs" / "deployment" / "proxy.md").read_text("utf-8")
 NAME = "agent.example.org"

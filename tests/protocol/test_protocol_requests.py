@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pocket_agent.errors import InvalidMessageError, ValidationError
 from pocket_agent.model import MAX_OFFSET, ExecuteOptions, Position
 from pocket_agent.protocol import requests
-from pocket_agent.protocol.requests import REQUESTS, Options, Since, decode, position_of, request_id_of
+from pocket_agent.protocol.requests import REQUESTS, Options, Since, decode, request_id_of
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -137,5 +137,5 @@ def test_options_with_nul_are_refused(options: Options) -> None:
 
 
 def test_a_place_without_an_epoch_is_in_the_present_one() -> None:
-    assert position_of(Since(offset=4), "now") == Position("now", 4)
-    assert position_of(Since(offset=4, epoch="old"), "now") == Position("old", 4)
+    assert Since(offset=4).position("now") == Position("now", 4)
+    assert Since(offset=4, epoch="old").position("now") == Position("old", 4)

@@ -24,10 +24,8 @@ from pocket_agent.model import Device
 from pocket_agent.observability import Losses, Observability
 from pocket_agent.observability.catalogue import METRIC_LABEL_OVERFLOW
 from pocket_agent.projects import Projects
-from pocket_agent.server.auth import Authenticator, hash_token, new_token
+from pocket_agent.server.auth import hash_token, new_token
 from pocket_agent.server.connection import Connection
-from pocket_agent.server.devices import Devices
-from pocket_agent.server.handlers import Handlers
 from pocket_agent.server.http import Endpoint
 from pocket_agent.session.agent import AgentContext
 from pocket_agent.session.project_log import Draft, Write, entry_draft, now
@@ -160,21 +158,10 @@ class Room:
         self.losses, self.metrics, self.loop = observed.losses, observed.metrics, observed.loop
         self.core, self.health, self.history = observed.core, observed.health, observed.history
         self.inspector, self.report = observed.checks, observed.report
-        self.devices = Devices(store, self.hub, self.projects, live, observer)
-        self.handlers = Handlers(self.projects, store, self.hub, live, self.report, self.devices)
-        self.authenticator = Authenticator(store, live)
         self.trail = Noted()
-        self.endpoint = Endpoint(
-            self.handlers,
-            store,
-            self.authenticator,
-            self.devices,
-            self.report,
-            self.hub,
-            live,
-            observer,
-            self.trail,
-        )
+        self.endpoint = Endpoint(store, self.hub, self.projects, self.report, live, observer, self.trail)
+        self.devices, self.handlers = self.endpoint.devices, self.endpoint.handlers
+        self.authenticator = self.endpoint.authenticator
         self.port = 0
 
     def observe(self, observer: Observer) -> None:
@@ -276,7 +263,7 @@ async def open_room(
                 group.create_task(loop)
                 for loop in (
                     room.endpoint.keep_alive(),
-                    room.endpoint.push_figures(),
+                    room.endpoint.push_statistics(),
                     room.endpoint.watch_devices(),
                     room.health.run(),
                 )

@@ -18,7 +18,7 @@ from pocket_agent.events import CertificateLoaded, ListenersOpened, SettingIgnor
 from pocket_agent.server.guard import Hosts
 from pocket_agent.server.limits import Admission
 from pocket_agent.server.listener import Listeners, adopt, exporting, listening
-from pocket_agent.server.tls import make_self_signed
+from pocket_agent.server.self_signed import make_self_signed
 from pocket_agent.settings import LiveSettings, LoadedSettings, Settings, load_settings
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.absence import absent
@@ -183,7 +183,7 @@ async def test_a_plain_port_that_nobody_asked_for_is_done_without(tmp_path: Path
 async def test_an_address_that_is_not_ours_is_told(tmp_path: Path, seen: Recorder) -> None:
     for host in ("192.0.2.1", "nowhere.invalid"):
         said = await refusal(settings_of(tmp_path, server__host=host), seen)
-        assert said.startswith(f"{host} is no address of this machine")
+        assert said.startswith(f"{host} is not an address of this machine")
         assert "server.host" in said
         assert "port" not in said
     with pytest.raises(ConfigurationError, match=r"metrics\.host"):

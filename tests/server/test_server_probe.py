@@ -91,11 +91,11 @@ async def test_probes_that_stay_keep_out_no_clients_and_no_probes_of_others(
     monkeypatch.setattr(module, "_SECONDS", 60.0)
     settings: dict[str, Any] = {"server__trusted_proxies": ["127.0.0.1"], "limits__max_connections": 1}
     async with open_room(tmp_path, **settings) as room, contextlib.AsyncExitStack() as stack:
-        for _ in range(module.MOST_OF_A_SOURCE):
+        for _ in range(module.MAX_PROBES_OF_SOURCE):
             await stack.enter_async_context(hanging(room, "192.0.2.1"))
         assert await probe(room, **{"X-Forwarded-For": "192.0.2.1"}) == (503, None)
         assert await probe(room, **{"X-Forwarded-For": "192.0.2.2"}) == (1000, PROBE)
-        for number in range(module.MOST - module.MOST_OF_A_SOURCE):
+        for number in range(module.MAX_PROBES - module.MAX_PROBES_OF_SOURCE):
             await stack.enter_async_context(hanging(room, f"192.0.2.{10 + number}"))
         assert await probe(room, **{"X-Forwarded-For": "192.0.2.2"}) == (503, None)
         async with room.wire() as wire:

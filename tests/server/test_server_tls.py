@@ -4,18 +4,22 @@ import asyncio
 import os
 import ssl
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from pocket_agent.errors import ConfigurationError
-from pocket_agent.server import tls
-from pocket_agent.server.tls import Tls, make_self_signed
+from pocket_agent.server.self_signed import make_self_signed
+from pocket_agent.server.tls import Tls
 from pocket_agent.settings import TlsSettings
 from tests.harness import DEADLINE_SECONDS
 
@@ -117,12 +121,12 @@ async def test_a_client_that_trusts_it_gets_in_by_every_name(tmp_path: Path) -> 
             await asyncio.open_connection("127.0.0.1", port, ssl=ssl.create_default_context())
 
 
-def test_it_is_renewed_before_it_expires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_renewed_before_it_expires(tmp_path: Path) -> None:
     folder = tmp_path / "tls"
-    with monkeypatch.context() as patch:
-        patch.setattr(tls, "_LIFETIME", timedelta(days=29))
-        old = Tls(TlsSettings(), folder, [])
-        before = serial(old.certificate.cert.read_bytes())
+    old = Tls(TlsSettings(), folder, [])
+    for path, pem in zip(("cert.pem", "key.pem"), make_self_signed([], timedelta(days=29)), strict=True):
+        (folder / path).write_bytes(pem)
+    before = serial(old.certificate.cert.read_bytes())
     old.use(old.read(TlsSettings(), []))
     assert serial(old.certificate.cert.read_bytes()) != before
     assert old.certificate.not_after - datetime.now(UTC) > timedelta(days=300)
@@ -255,3 +259,34 @@ def test_whoever_trusts_the_servers_certificate_trusts_no_other_by_it() -> None:
     """An authority's key in the data directory could sign for any name, on every device that trusts it."""
     certificate = x509.load_pem_x509_certificate(make_self_signed(["box.local"])[0])
     assert certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca is False
+
+
+def test_a_certificate_is_read_without_cryptography(tmp_path: Path) -> None:
+    """It takes 9 MB of memory for good, in a server that may never need it."""
+    code = f"""
+import sys
+from ipaddress import ip_address
+from pathlib import Path
+from pocket_agent.cli import serve
+from pocket_agent.server import http, tls
+from pocket_agent.settings import TlsSettings
+assert tls.Tls(TlsSettings(), Path({str(tmp_path)!r}), ["box.local"]).certificate.names[-1] == "box.local"
+assert not {{"cryptography", "markdown_it", "segno"}} & set(sys.modules), sorted(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_certificate_that_clients_distrust_is_read_all_the_same(tmp_path: Path) -> None:
+    """It has no server purpose, so that no handshake with it succeeds."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    builder = x509.CertificateBuilder().subject_name(x509.Name([])).issuer_name(x509.Name([])).serial_number(1)
+    builder = builder.public_key(private.public_key()).not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
+    builder = builder.not_valid_after(datetime(2021, 1, 1, tzinfo=UTC))
+    names = x509.SubjectAlternativeName([x509.DNSName("Box.Local"), x509.IPAddress(ip_address("::1"))])
+    purpose = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING])
+    builder = builder.add_extension(names, critical=False).add_extension(purpose, critical=False)
+    encoding = serialization.Encoding.PEM
+    pem = private.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    cert, key = write(tmp_path, "own", (builder.sign(private, hashes.SHA256()).public_bytes(encoding), pem))
+    found = Tls(TlsSettings(cert=cert, key=key), tmp_path / "tls", []).certificate
+    assert (found.names, found.addresses, found.not_after.year) == (("box.local",), ("::1",), 2021)

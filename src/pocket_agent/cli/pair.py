@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import segno
 import typer
 
 from pocket_agent.cli.audit import note
@@ -86,6 +85,8 @@ def find_projects(connection: sqlite3.Connection, wanted: Sequence[str]) -> tupl
 
 def qr_code(text: str) -> str:
     """A QR code for a terminal, light on dark whatever the terminal's colours."""
+    import segno
+
     drawn = io.StringIO()
     segno.make(text, micro=False).terminal(drawn, border=2, compact=True)
     return "\n".join(f"\x1b[97;40m{line}\x1b[0m" for line in drawn.getvalue().splitlines()) + "\n"

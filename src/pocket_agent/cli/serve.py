@@ -55,12 +55,13 @@ def _keep(data_dir: Path, lines: Sequence[str]) -> Path:
 
 def _greet(started: Started) -> None:
     """Print to standard error, which keeps a log on standard output clean."""
-    lines = [*([_BANNER] if started.demo else []), f"  Pocket Agent Server   {started.url}"]
-    if started.plain_url is not None:
-        local = local_page(started.plain_url) if started.auth else started.plain_url
+    listeners = started.listeners
+    lines = [*([_BANNER] if started.settings.demo else []), f"  Pocket Agent Server   {listeners.url}"]
+    if listeners.plain_url is not None:
+        local = local_page(listeners.plain_url) if started.settings.server.auth else listeners.plain_url
         lines.append(f"  in a local browser    {local}")
-    lines += [f"  from other machines   {url}" for url in started.exposed_urls]
-    if not started.auth:
+    lines += [f"  from other machines   {url}" for url in listeners.exposed_urls]
+    if not started.settings.server.auth:
         lines.append("  WITHOUT TOKENS        every program and user of this machine may run the agent")
     elif started.token is not None:
         secrets = [f"  token (shown once)    {started.token}"]
@@ -68,10 +69,11 @@ def _greet(started: Started) -> None:
         if sys.stderr.isatty():
             lines += secrets
         else:  # others read a journal or the log of a container
-            lines.append(f"  token, pairing link   in {_keep(started.data_dir, secrets)} (until the next start)")
+            path = _keep(started.settings.data.dir, secrets)
+            lines.append(f"  token, pairing link   in {path} (until the next start)")
             lines.append("  another device        pocket-agent pair")
     else:
-        (started.data_dir / _FIRST_FILE).unlink(missing_ok=True)
+        (started.settings.data.dir / _FIRST_FILE).unlink(missing_ok=True)
         lines.append("  another device        pocket-agent pair")
     lines.append("  terminal client       pocket-agent chat")
     if started.pairing_urls and sys.stderr.isatty():

@@ -5,7 +5,6 @@ import contextlib
 import re
 import ssl as tls
 import uuid
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,28 +15,9 @@ import aiohttp
 import msgspec
 
 from pocket_agent import __version__
-from pocket_agent.client.client_errors import (
-    CertificateError,
-    ConnectionLostError,
-    ProtocolViolationError,
-    UnreachableError,
-    again,
-)
-from pocket_agent.client.subscription import (
-    MAX_BUFFERED_BYTES,
-    MAX_BUFFERED_FRAMES,
-    Since,
-    Subscription,
-)
-from pocket_agent.client.websocket_client import (
-    MESSAGE_TOO_BIG,
-    POLICY_VIOLATION,
-    Backoff,
-    ClientConnection,
-    Frame,
-    ServerAddress,
-    tls_context,
-)
+from pocket_agent.client import client_errors, websocket_client
+from pocket_agent.client.subscription import MAX_BUFFERED_BYTES, MAX_BUFFERED_FRAMES, Since, Subscription
+from pocket_agent.client.websocket_client import Backoff, ClientConnection, Frame
 from pocket_agent.errors import ForbiddenError, PocketAgentError, UnauthorizedError, ValidationError
 from pocket_agent.model import ExecuteOptions, Position
 from pocket_agent.protocol import push, requests
@@ -45,315 +25,27 @@ from pocket_agent.protocol.requests import REQUESTS
 
 _Data = TypeVar("_Data")
 _MAX_INSPECTIONS: Final = 5
-
-
-class Calls(ABC):
-    """Everything that a client can ask, on top of `request`.
-
-    Each method raises what `request` raises, and ProtocolViolationError for a reply that does not fit.
-    """
-
-    @abstractmethod
-    async def request(
-        self,
-        kind: str,
-        data: Mapping[str, object] | None = None,
-        *,
-        project_id: str | None = None,
-        timeout: float | None = ...,
-    ) -> Frame:
-        """Send a request and wait for its reply."""
-
-    async def create_project(self, path: str, *, shown: str | None = None) -> push.ProjectStateData:
-        """Make the directory `path` of the server's machine a project.
-
-        Args:
-            path: the directory.
-            shown: the `hash` of what a person has seen of its settings (`inspect_path`), so that nothing else is
-                accepted; None accepts whatever is there.
-        """
-        data = {"path": path} if shown is None else {"path": path, "hash": shown}
-        return _read(await self.request("project_create", data), push.ProjectStateData)
-
-    async def trust_project(self, project_id: str, shown: str) -> push.ProjectStateData:
-        """Accept what the project's own settings have the CLI do, in the state that has the hash `shown`."""
-        reply = await self.request("project_trust", {"hash": shown}, project_id=project_id)
-        return _read(reply, push.ProjectStateData)
-
-    async def projects(self) -> list[push.ProjectStateData]:
-        """All projects."""
-        return _read(await self.request("project_list"), requests.ProjectListData).projects
-
-    async def delete_project(self, project_id: str) -> None:
-        """Forget a project and its log; the directory stays."""
-        await self.request("project_delete", project_id=project_id)
-
-    async def execute(
-        self,
-        project_id: str,
-        prompt: str,
-        *,
-        options: ExecuteOptions | None = None,
-        prompt_id: str | None = None,
-        traceparent: str | None = None,
-        timeout: float | None = None,
-    ) -> requests.ExecuteData:
-        """Give the agent a prompt. It runs once, however often the connection is lost meanwhile.
-
-        Args:
-            project_id: the project.
-            prompt: the text.
-            options: choices for this execution only.
-            prompt_id: names the prompt, so that sending it again is the same prompt; made up if None.
-            traceparent: the span (W3C Trace Context) that the execution's trace continues.
-            timeout: seconds to wait for the reply (not for the agent), offline or not; None waits on.
-        """
-        data: dict[str, object] = {"prompt": prompt, "prompt_id": prompt_id or uuid.uuid4().hex}
-        if options is not None:
-            data["options"] = options
-        if traceparent is not None:
-            data["traceparent"] = traceparent
-        return _read(await self.request("execute", data, project_id=project_id, timeout=timeout), requests.ExecuteData)
-
-    async def interrupt(
-        self, project_id: str, *, execution_id: str | None = None, hold_queue: bool = False
-    ) -> requests.AgentInterruptData:
-        """Ask the agent to stop what it does; its session stays warm.
-
-        Args:
-            project_id: the project.
-            execution_id: stop only this execution; None for the one that runs.
-            hold_queue: keep the prompts that wait until `resume_queue`.
-        """
-        data = _stop(execution_id, hold_queue=hold_queue)
-        return _read(await self.request("agent_interrupt", data, project_id=project_id), requests.AgentInterruptData)
-
-    async def kill(
-        self, project_id: str, *, execution_id: str | None = None, hold_queue: bool = False
-    ) -> push.AgentKillData:
-        """End the running execution and all its processes; the arguments are those of `interrupt`."""
-        data = _stop(execution_id, hold_queue=hold_queue)
-        return _read(await self.request("agent_kill", data, project_id=project_id), push.AgentKillData)
-
-    async def resume_queue(self, project_id: str) -> requests.QueueResumeData:
-        """Let the prompts that wait go on after the queue was on hold."""
-        return _read(await self.request("queue_resume", project_id=project_id), requests.QueueResumeData)
-
-    async def new_session(self, project_id: str) -> push.SessionResetData:
-        """Begin a fresh conversation with the next prompt."""
-        return _read(await self.request("agent_new_session", project_id=project_id), push.SessionResetData)
-
-    async def approve(
-        self,
-        project_id: str,
-        approval_id: str,
-        *,
-        updated_input: Mapping[str, object] | None = None,
-        remember: bool = False,
-    ) -> push.ApprovalResolvedData:
-        """Let the agent use the tool.
-
-        Args:
-            project_id: the project.
-            approval_id: the request to answer.
-            updated_input: run the tool with this input instead.
-            remember: do not ask again for what the CLI suggested to remember.
-        """
-        data: dict[str, object] = {"approval_id": approval_id, "behavior": "allow"}
-        if updated_input is not None:
-            data["updated_input"] = updated_input
-        if remember:
-            data["remember"] = True
-        return await self._respond(project_id, data)
-
-    async def deny(self, project_id: str, approval_id: str, message: str | None = None) -> push.ApprovalResolvedData:
-        """Keep the agent from using the tool; `message` tells it why."""
-        data: dict[str, object] = {"approval_id": approval_id, "behavior": "deny"}
-        if message is not None:
-            data["message"] = message
-        return await self._respond(project_id, data)
-
-    async def _respond(self, project_id: str, data: Mapping[str, object]) -> push.ApprovalResolvedData:
-        reply = await self.request("approval_respond", data, project_id=project_id)
-        return _read(reply, push.ApprovalResolvedData)
-
-    async def messages(
-        self,
-        project_id: str,
-        *,
-        since: Position | int | str | None = None,
-        before: Position | int | None = None,
-        limit: int = 100,
-        direction: Literal["all", "client", "claude", "server"] = "all",
-        max_bytes: int | None = None,
-        large: Literal["whole", "reference"] = "whole",
-    ) -> requests.MessagesData:
-        """A page of the log: `limit` entries after `since`, or up to `before`, or the newest ones.
-
-        Args:
-            project_id: the project.
-            since: only entries after this one, the oldest first.
-            before: only entries before this one, the newest of them.
-            limit: at most this many entries, 1 to 1000.
-            direction: only entries of this one.
-            max_bytes: at most this many bytes of data, 1 KiB to 8 MiB, but one entry always.
-            large: "reference" replaces each entry of more than 16 KiB by a preview (see `MessageData`), which a
-                page of that entry alone fetches whole.
-        """
-        data: dict[str, object] = {"limit": limit, "direction": direction, "large": large}
-        if max_bytes is not None:
-            data["max_bytes"] = max_bytes
-        if since is not None:
-            data["since"] = since
-        if before is not None:
-            data["before"] = before
-        return _read_page(await self.request("get_messages", data, project_id=project_id))
-
-    async def edit_prompt(self, project_id: str, execution_id: str, prompt: str) -> None:
-        """Change a prompt that still waits in the queue."""
-        data = {"execution_id": execution_id, "prompt": prompt}
-        await self.request("prompt_edit", data, project_id=project_id)
-
-    async def cancel_prompt(self, project_id: str, execution_id: str) -> None:
-        """Withdraw a prompt that still waits in the queue."""
-        await self.request("prompt_cancel", {"execution_id": execution_id}, project_id=project_id)
-
-    async def set_model(self, project_id: str, model: str | None) -> None:
-        """Choose the model, now and for later prompts; None is the CLI's default."""
-        await self.request("set_model", {"model": model}, project_id=project_id)
-
-    async def set_permission_mode(self, project_id: str, mode: str) -> None:
-        """Choose the permission mode, now and for later prompts."""
-        await self.request("set_permission_mode", {"mode": mode}, project_id=project_id)
-
-    async def sessions(self, project_id: str) -> list[requests.SessionData]:
-        """The conversations that can be resumed, newest first."""
-        reply = await self.request("session_list", project_id=project_id)
-        return _read(reply, requests.SessionListData).sessions
-
-    async def resume(self, project_id: str, session_id: str, *, fork: bool = False) -> requests.SessionResumeData:
-        """Continue an older conversation with the next prompt, or a copy of it (`fork`)."""
-        data: dict[str, object] = {"session_id": session_id, "fork": fork}
-        return _read(await self.request("session_resume", data, project_id=project_id), requests.SessionResumeData)
-
-    async def executions(
-        self, project_id: str, *, limit: int = 50, before: str | None = None
-    ) -> requests.ExecutionListData:
-        """The executions of a project with what they used, newest first.
-
-        Args:
-            project_id: the project.
-            limit: at most so many, 1 to 200.
-            before: the `execution_id` of the last one of the page before.
-        """
-        data: dict[str, object] = {"limit": limit}
-        if before is not None:
-            data["before"] = before
-        reply = await self.request("execution_list", data, project_id=project_id)
-        return _read(reply, requests.ExecutionListData)
-
-    async def watch(self, *, away: bool = False) -> requests.WatchData:
-        """Hear of all projects on this connection (`on_push`); to be asked again after a reconnect.
-
-        Args:
-            away: nobody looks at this client, so that people are notified as if it were not connected.
-        """
-        return _read(await self.request("watch", {"away": away}), requests.WatchData)
-
-    async def complete_path(self, path: str) -> requests.PathCompleteData:
-        """The directories to which the path of a new project may go on."""
-        return _read(await self.request("path_complete", {"path": path}), requests.PathCompleteData)
-
-    async def inspect_path(self, path: str, offset: int = 0) -> requests.PathInspectData:
-        """What a directory has the CLI do without asking, or would if it were a project: a page, from `offset` on."""
-        return _read(await self.request("path_inspect", {"path": path, "offset": offset}), requests.PathInspectData)
-
-    async def inspect_all(self, path: str) -> requests.PathInspectData:
-        """All pages of `inspect_path`, of one state of the directory.
-
-        Raises:
-            ValidationError: the directory's settings change all the time.
-        """
-        for _ in range(_MAX_INSPECTIONS):
-            found = await self.inspect_path(path)
-            claims, page = list(found.claims), found
-            while len(claims) < found.total and page.claims and page.hash == found.hash:
-                page = await self.inspect_path(path, len(claims))
-                claims += page.claims
-            if len(claims) == found.total and page.hash == found.hash:
-                return msgspec.structs.replace(found, claims=claims)
-        raise ValidationError("The settings of the directory changed while they were read; try again.")
-
-    async def health(self) -> requests.HealthCheckData:
-        """How the server is."""
-        return _read(await self.request("health_check"), requests.HealthCheckData)
-
-    async def stats(self) -> push.ServerStatsData:
-        """The server's figures, once."""
-        return _read(await self.request("server_stats"), push.ServerStatsData)
-
-
-def _stop(execution_id: str | None, *, hold_queue: bool) -> dict[str, object]:
-    data: dict[str, object] = {"execution_id": execution_id} if execution_id is not None else {}
-    return {**data, "hold_queue": True} if hold_queue else data
-
-
-def _read(reply: Frame, kind: type[_Data], payload: bytes | None = None) -> _Data:
-    try:
-        return msgspec.json.decode(reply.payload if payload is None else payload, type=kind)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise ProtocolViolationError(f"The reply {reply.type} is not as it should be: {error}.") from error
-
-
-_ESCAPE: Final = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
-)
-"""A JSON escape (RFC 8259 section 7): a surrogate pair, a lone surrogate (the group), or any other."""
-
-
-def _read_page(reply: Frame) -> requests.MessagesData:
-    """A page of history, whose lines may hold lone surrogates: msgspec refuses these, JSON does not."""
-    whole = _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], reply.payload)
-    page = _read(reply, requests.MessagesData, whole)
-    if whole == reply.payload:
-        return page
-    # The stand-ins are as long as what they replace, so that each message is found where it was.
-    messages, end = [], 0
-    for message in page.messages:
-        start = whole.index(bytes(message.message), end)
-        end = start + len(bytes(message.message))
-        messages.append(msgspec.structs.replace(message, message=msgspec.Raw(reply.payload[start:end])))
-    return msgspec.structs.replace(page, messages=messages)
-
-
-_NEVER_REPEATED_AFTER: Final = frozenset({MESSAGE_TOO_BIG, POLICY_VIOLATION})
+_NEVER_REPEATED_AFTER: Final = frozenset({websocket_client.MESSAGE_TOO_BIG, websocket_client.POLICY_VIOLATION})
 """Close codes that a request in flight may have caused, and would cause again."""
-
 _DEFAULT_TIMEOUT_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True)
 class Status:
-    """A change of the connection.
+    """A change of the connection."""
 
-    Attributes:
-        online: whether it is open now.
-        reason: why it is not, for a person; empty when it is.
-        attempt: how many attempts to reconnect have failed since it ended.
-        retry_seconds: when the next attempt will be; 0 when there is none.
-    """
-
-    online: bool
-    reason: str = ""
-    attempt: int = 0
-    retry_seconds: float = 0.0
+    online: bool  # whether it is open now
+    reason: str = ""  # why it is not, for a person; empty when it is
+    attempt: int = 0  # how many attempts to reconnect have failed since it ended
+    retry_seconds: float = 0.0  # the wait before the next attempt; 0 when there is none
 
 
-class Client(Calls):
+class Client:
     """A client of one server; use it with `async with`.
 
     It reconnects by itself until it is closed, unless the server refuses its token or its certificate is
-    not trusted: then every call raises that error.
+    not trusted: then every call raises that error. The methods for each request raise what `request` raises, and
+    ProtocolViolationError for a reply that does not fit.
     """
 
     def __init__(
@@ -370,15 +62,15 @@ class Client(Calls):
         on_push: Callable[[Frame], None] | None = None,
         check: Callable[[], None] | None = None,
     ) -> None:
-        """Prepare; nothing is sent before `async with`.
+        """Nothing is sent before `async with`.
 
         Args:
             url: e.g. wss://127.0.0.1:8443/ws.
             token: the device's token.
             ssl: a context, or the file of the certificate to trust; None trusts the system's authorities.
-            name: tells this client from others in the server's log.
+            name: distinguishes this client from others in the server's log.
             backoff: the waits between attempts to reconnect.
-            heartbeat: seconds between pings, which find out that a link is dead.
+            heartbeat: seconds between pings, which detect a dead link.
             connect_timeout: the bound of one attempt to connect, in seconds.
             on_status: called when the connection goes and comes back; must be quick and not raise.
             on_push: called with each push that belongs to no stream; must be quick and not raise.
@@ -387,10 +79,10 @@ class Client(Calls):
         Raises:
             UnreachableError: the certificate file cannot be read.
         """
-        self._address = ServerAddress(
+        self._address = websocket_client.ServerAddress(
             url=url,
             token=token,
-            tls=tls_context(ssl),
+            tls=websocket_client.tls_context(ssl),
             agent=f"pocket-agent/{__version__} ({name})",
             heartbeat_seconds=heartbeat,
             connect_seconds=connect_timeout,
@@ -415,7 +107,7 @@ class Client(Calls):
             UnauthorizedError: the server does not accept the token.
             ForbiddenError: the token may not connect.
             CertificateError: the server's certificate is not trusted.
-            UnreachableError: nobody answers there.
+            UnreachableError: no server answers there.
         """
         session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
         try:
@@ -434,30 +126,24 @@ class Client(Calls):
     ) -> None:
         self._closing = True
         connection = self._connection
-        self._give_up(ConnectionLostError("The client is closed."))
+        self._give_up(client_errors.ConnectionLostError("The client is closed."))
+        assert self._runner is not None
+        assert self._group is not None
+        assert self._session is not None
         try:
             if connection is not None:
                 await connection.close()
         finally:
-            await self._end(kind, error, trace)
-
-    async def _end(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._runner is not None:
             self._runner.cancel()
-        try:
-            if self._group is not None:
+            try:
                 # The group would wrap an error of the caller's block; only cancellation is its business.
                 cancelled = error if isinstance(error, asyncio.CancelledError) else None
                 await self._group.__aexit__(kind if cancelled else None, cancelled, trace if cancelled else None)
-        finally:
-            if self._session is not None:
+            finally:
                 await self._session.close()
 
     @property
     def online(self) -> bool:
-        """Whether the connection is open."""
         return self._connection is not None
 
     async def request(
@@ -491,11 +177,209 @@ class Client(Calls):
                     connection = await self.connected()
                     try:
                         return await connection.request(kind, body, project_id=project_id)
-                    except ConnectionLostError as error:
+                    except client_errors.ConnectionLostError as error:
                         if not repeatable or error.details.get("close_code") in _NEVER_REPEATED_AFTER:
                             raise
         except TimeoutError as error:
             raise TimeoutError(f"No reply to {kind} in {timeout:g} s.") from error
+
+    async def _ask(self, kind: str, reply: type[_Data], project_id: str | None = None, /, **data: object) -> _Data:
+        """Send a request and decode its reply; the server treats null as an absent field."""
+        return _decode_reply(await self.request(kind, data, project_id=project_id), reply)
+
+    async def create_project(self, path: str, *, shown: str | None = None) -> push.ProjectStateData:
+        """Make the directory `path` of the server's machine a project.
+
+        `shown` is the `hash` of the settings that a user has seen (`inspect_path`): the server accepts nothing else.
+        None accepts the current ones.
+        """
+        return await self._ask("project_create", push.ProjectStateData, path=path, hash=shown)
+
+    async def trust_project(self, project_id: str, shown: str) -> push.ProjectStateData:
+        """Accept what the project's own settings have the CLI do, in the state that has the hash `shown`."""
+        return await self._ask("project_trust", push.ProjectStateData, project_id, hash=shown)
+
+    async def projects(self) -> list[push.ProjectStateData]:
+        return (await self._ask("project_list", requests.ProjectListData)).projects
+
+    async def delete_project(self, project_id: str) -> None:
+        """Delete a project and its log; the directory stays."""
+        await self.request("project_delete", project_id=project_id)
+
+    async def execute(
+        self,
+        project_id: str,
+        prompt: str,
+        *,
+        options: ExecuteOptions | None = None,
+        prompt_id: str | None = None,
+        traceparent: str | None = None,
+        timeout: float | None = None,
+    ) -> requests.ExecuteData:
+        """Give the agent a prompt. It runs once, however often the connection is lost before the reply comes.
+
+        Args:
+            prompt: the text.
+            options: choices for this execution only.
+            prompt_id: names the prompt, so that sending it again is the same prompt; random if None.
+            traceparent: the span (W3C Trace Context) that the execution's trace continues.
+            timeout: seconds to wait for the reply (not for the agent), offline or not; None waits on.
+        """
+        data = {
+            "prompt": prompt,
+            "prompt_id": prompt_id or uuid.uuid4().hex,
+            "options": options,
+            "traceparent": traceparent,
+        }
+        reply = await self.request("execute", data, project_id=project_id, timeout=timeout)
+        return _decode_reply(reply, requests.ExecuteData)
+
+    async def interrupt(
+        self, project_id: str, *, execution_id: str | None = None, hold_queue: bool = False
+    ) -> requests.AgentInterruptData:
+        """Ask the agent to stop what it does; its session stays warm.
+
+        With `execution_id` only this execution; `hold_queue` keeps the prompts that wait until `resume_queue`.
+        """
+        reply = requests.AgentInterruptData
+        return await self._ask("agent_interrupt", reply, project_id, execution_id=execution_id, hold_queue=hold_queue)
+
+    async def kill(
+        self, project_id: str, *, execution_id: str | None = None, hold_queue: bool = False
+    ) -> push.AgentKillData:
+        """End the running execution and all its processes; the arguments are those of `interrupt`."""
+        reply = push.AgentKillData
+        return await self._ask("agent_kill", reply, project_id, execution_id=execution_id, hold_queue=hold_queue)
+
+    async def resume_queue(self, project_id: str) -> requests.QueueResumeData:
+        """Start the prompts that wait after the queue was on hold."""
+        return await self._ask("queue_resume", requests.QueueResumeData, project_id)
+
+    async def new_session(self, project_id: str) -> push.SessionResetData:
+        """Start a fresh conversation with the next prompt."""
+        return await self._ask("agent_new_session", push.SessionResetData, project_id)
+
+    async def approve(
+        self,
+        project_id: str,
+        approval_id: str,
+        *,
+        updated_input: Mapping[str, object] | None = None,
+        remember: bool = False,
+    ) -> push.ApprovalResolvedData:
+        """Let the agent use the tool.
+
+        `updated_input` replaces its input; with `remember` the CLI does not ask again where it suggested that.
+        """
+        return await self._ask(
+            "approval_respond",
+            push.ApprovalResolvedData,
+            project_id,
+            approval_id=approval_id,
+            behavior="allow",
+            updated_input=updated_input,
+            remember=remember,
+        )
+
+    async def deny(self, project_id: str, approval_id: str, message: str | None = None) -> push.ApprovalResolvedData:
+        """Keep the agent from using the tool; the agent gets `message` as the reason."""
+        reply = push.ApprovalResolvedData
+        data = {"approval_id": approval_id, "behavior": "deny", "message": message}
+        return await self._ask("approval_respond", reply, project_id, **data)
+
+    async def messages(
+        self,
+        project_id: str,
+        *,
+        since: Position | int | str | None = None,
+        before: Position | int | None = None,
+        limit: int = 100,
+        direction: Literal["all", "client", "claude", "server"] = "all",
+        max_bytes: int | None = None,
+        large: Literal["whole", "reference"] = "whole",
+    ) -> requests.MessagesData:
+        """A page of the log: `limit` entries after `since`, or up to `before`, or the newest ones.
+
+        Args:
+            since: only entries after this one, the oldest first.
+            before: only entries before this one, the newest of them.
+            limit: at most this many entries, 1 to 1000.
+            direction: only entries of this one.
+            max_bytes: at most this many bytes of data, 1 KiB to 8 MiB, but one entry always.
+            large: "reference" replaces each entry of more than 16 KiB by a preview (see `MessageData`), which a
+                page of that entry alone fetches whole.
+        """
+        data: dict[str, object] = {"limit": limit, "direction": direction, "large": large}
+        data |= {"max_bytes": max_bytes, "since": since, "before": before}
+        return _decode_page(await self.request("get_messages", data, project_id=project_id))
+
+    async def edit_prompt(self, project_id: str, execution_id: str, prompt: str) -> None:
+        """Change a prompt that still waits in the queue."""
+        await self.request("prompt_edit", {"execution_id": execution_id, "prompt": prompt}, project_id=project_id)
+
+    async def cancel_prompt(self, project_id: str, execution_id: str) -> None:
+        """Withdraw a prompt that still waits in the queue."""
+        await self.request("prompt_cancel", {"execution_id": execution_id}, project_id=project_id)
+
+    async def set_model(self, project_id: str, model: str | None) -> None:
+        """Choose the model, now and for later prompts; None is the CLI's default."""
+        await self.request("set_model", {"model": model}, project_id=project_id)
+
+    async def set_permission_mode(self, project_id: str, mode: str) -> None:
+        """Choose the permission mode, now and for later prompts."""
+        await self.request("set_permission_mode", {"mode": mode}, project_id=project_id)
+
+    async def sessions(self, project_id: str) -> list[requests.SessionData]:
+        """The conversations that can be resumed, newest first."""
+        return (await self._ask("session_list", requests.SessionListData, project_id)).sessions
+
+    async def resume(self, project_id: str, session_id: str, *, fork: bool = False) -> requests.SessionResumeData:
+        """Continue an older conversation with the next prompt, or a copy of it (`fork`)."""
+        reply = requests.SessionResumeData
+        return await self._ask("session_resume", reply, project_id, session_id=session_id, fork=fork)
+
+    async def executions(
+        self, project_id: str, *, limit: int = 50, before: str | None = None
+    ) -> requests.ExecutionListData:
+        """A page of executions with their usage, newest first: `limit` (1 to 200) of them before another one's id."""
+        return await self._ask("execution_list", requests.ExecutionListData, project_id, limit=limit, before=before)
+
+    async def watch(self, *, away: bool = False) -> requests.WatchData:
+        """Get pushes about all projects on this connection (`on_push`); call it again after a reconnect.
+
+        `away`: no user is at this client, so that users are notified as if it were not connected.
+        """
+        return await self._ask("watch", requests.WatchData, away=away)
+
+    async def complete_path(self, path: str) -> requests.PathCompleteData:
+        """The directories with which the path of a new project may continue."""
+        return await self._ask("path_complete", requests.PathCompleteData, path=path)
+
+    async def inspect_path(self, path: str, offset: int = 0) -> requests.PathInspectData:
+        """What a directory has the CLI do without asking, or would if it were a project: a page, from `offset` on."""
+        return await self._ask("path_inspect", requests.PathInspectData, path=path, offset=offset)
+
+    async def inspect_all(self, path: str) -> requests.PathInspectData:
+        """All pages of `inspect_path`, of one state of the directory.
+
+        Raises:
+            ValidationError: the directory's settings change all the time.
+        """
+        for _ in range(_MAX_INSPECTIONS):
+            found = await self.inspect_path(path)
+            claims, page = list(found.claims), found
+            while len(claims) < found.total and page.claims and page.hash == found.hash:
+                page = await self.inspect_path(path, len(claims))
+                claims += page.claims
+            if len(claims) == found.total and page.hash == found.hash:
+                return msgspec.structs.replace(found, claims=claims)
+        raise ValidationError("The settings of the directory changed while they were read; try again.")
+
+    async def health(self) -> requests.HealthCheckData:
+        return await self._ask("health_check", requests.HealthCheckData)
+
+    async def stats(self) -> push.ServerStatsData:
+        return await self._ask("server_stats", push.ServerStatsData)
 
     def subscribe(
         self,
@@ -508,22 +392,17 @@ class Client(Calls):
         """A stream of a project, to be entered with `async with`; one for each project and client.
 
         Args:
-            project_id: the project.
-            since: what the caller has already: a position, an offset or a time; None is now, 0 everything.
-            max_frames: how many frames wait for a slow consumer at most.
-            max_bytes: how many bytes of frames wait for it at most.
+            since: the last entry that the caller has: a position, an offset or a time; None is now, 0 everything.
+            max_frames: how many frames are buffered for a slow consumer.
+            max_bytes: how many bytes of frames are buffered for it.
         """
         return Subscription(self, project_id, since, max_frames=max_frames, max_bytes=max_bytes)
 
     async def connected(self) -> ClientConnection:
-        """The open connection, as soon as there is one.
-
-        Raises:
-            PocketAgentError: there will be none: the client is closed, or was refused.
-        """
+        """Wait for the open connection. Raises PocketAgentError when the client is closed, or was refused for good."""
         while self._connection is None:
             if self._failure is not None:
-                raise again(self._failure)
+                raise client_errors.copy_error(self._failure)
             await self._changed.wait()
         return self._connection
 
@@ -551,29 +430,29 @@ class Client(Calls):
             reason = await self._serve(connection)
             if self._closing:
                 return
-            if not isinstance(reason, ConnectionLostError):
+            if not isinstance(reason, client_errors.ConnectionLostError):
                 self._give_up(reason)
                 return
             attempt = 0 if connection.proved else attempt + 1
             connection = await self._reconnect(session, reason, attempt)
 
     async def _serve(self, connection: ClientConnection) -> PocketAgentError:
-        """Hand out frames until the connection ends; says why it did."""
-        violation: ProtocolViolationError | None = None
+        """Dispatch frames until the connection ends; returns why it did."""
+        violation: client_errors.ProtocolViolationError | None = None
         try:
             async for frame in connection.frames():
                 await self._dispatch(connection, frame)
-        except ProtocolViolationError as error:
+        except client_errors.ProtocolViolationError as error:
             violation = error
         reason = connection.end()
-        if not self._closing:  # who closes, waits for the end of the handshake of the close itself
+        if not self._closing:  # __aexit__ waits for the close handshake itself
             self._offline()
             await connection.close()
         return violation or reason
 
     async def _dispatch(self, connection: ClientConnection, frame: Frame) -> None:
         if frame.request_id is not None and frame.offset is None:
-            return  # a reply; whoever waits for it has it
+            return  # a reply, which its request has got
         stream = self._streams.get(frame.project_id) if frame.project_id is not None else None
         if stream is None:
             if self._on_push is not None:
@@ -586,14 +465,14 @@ class Client(Calls):
     ) -> ClientConnection | None:
         while True:
             wait = self._backoff.delay(attempt)
-            self._tell(Status(False, reason.message, attempt, wait))
+            self._notify(Status(False, reason.message, attempt, wait))
             await asyncio.sleep(wait)
             try:
                 connection = await ClientConnection.open(session, self._address)
-            except (UnauthorizedError, ForbiddenError, CertificateError) as error:
+            except (UnauthorizedError, ForbiddenError, client_errors.CertificateError) as error:
                 self._give_up(error)
                 return None
-            except UnreachableError as error:
+            except client_errors.UnreachableError as error:
                 reason = error
                 attempt += 1
             else:
@@ -603,7 +482,7 @@ class Client(Calls):
     def _online(self, connection: ClientConnection) -> None:
         self._connection = connection
         self._changed.set()
-        self._tell(Status(True))
+        self._notify(Status(True))
 
     def _offline(self) -> None:
         self._connection = None
@@ -618,14 +497,44 @@ class Client(Calls):
         for stream in self._streams.values():
             stream.release(self._failure)
         if not self._closing:
-            self._tell(Status(False, failure.message))
+            self._notify(Status(False, failure.message))
 
-    def _tell(self, status: Status) -> None:
+    def _notify(self, status: Status) -> None:
         if self._on_status is not None:
             self._on_status(status)
 
 
+def _decode_reply(reply: Frame, kind: type[_Data], payload: bytes | None = None) -> _Data:
+    try:
+        return msgspec.json.decode(reply.payload if payload is None else payload, type=kind)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise client_errors.ProtocolViolationError(
+            f"The reply {reply.type} is not as it should be: {error}."
+        ) from error
+
+
+_ESCAPE: Final = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
+)
+"""A JSON escape (RFC 8259 section 7): a surrogate pair, a lone surrogate (the group), or any other."""
+
+
+def _decode_page(reply: Frame) -> requests.MessagesData:
+    """A page of history, whose lines may hold lone surrogates: msgspec refuses these, JSON does not."""
+    whole = _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], reply.payload)
+    page = _decode_reply(reply, requests.MessagesData, whole)
+    if whole == reply.payload:
+        return page
+    # A replacement is as long as the escape, so that each message is found at the same place.
+    messages, end = [], 0
+    for message in page.messages:
+        start = whole.index(bytes(message.message), end)
+        end = start + len(bytes(message.message))
+        messages.append(msgspec.structs.replace(message, message=msgspec.Raw(reply.payload[start:end])))
+    return msgspec.structs.replace(page, messages=messages)
+
+
 async def _leave(connection: ClientConnection, project_id: str) -> None:
-    """Leave a project. Nobody waits for the reply: what comes before it is not routed to anybody."""
-    with contextlib.suppress(ConnectionLostError):
+    """Leave a project without waiting for the reply: frames before it are not routed to a stream."""
+    with contextlib.suppress(client_errors.ConnectionLostError):
         await connection.send("project_leave", {"project_id": project_id}, request_id=f"leave {project_id}")

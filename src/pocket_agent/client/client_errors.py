@@ -1,6 +1,6 @@
 """Errors of the client, and error frames as the exceptions that they name."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -11,7 +11,7 @@ from pocket_agent.protocol.push import ErrorData
 
 
 class UnreachableError(PocketAgentError, ConnectionError):
-    """Nobody answers at the address, or what answers is not this server."""
+    """No server answers at the address, or another program does."""
 
 
 class CertificateError(UnreachableError):
@@ -32,18 +32,16 @@ def _tree(root: type[PocketAgentError]) -> Iterator[type[PocketAgentError]]:
         yield from _tree(child)
 
 
-def _classes_by_code() -> Mapping[str, type[PocketAgentError]]:
-    """The class that defines each wire code; those that merely inherit one stand for nothing on the wire."""
-    own = {kind.code: kind for kind in _tree(PocketAgentError) if "code" in vars(kind)}
-    return own | {errors.InternalError.code: errors.InternalError}
-
-
-_CLASSES: Final = _classes_by_code()
+_CLASSES: Final[dict[str, type[PocketAgentError]]] = {
+    **{kind.code: kind for kind in _tree(PocketAgentError) if "code" in vars(kind)},
+    errors.InternalError.code: errors.InternalError,
+}
+"""The class that defines each wire code; a class that inherits its code is not on the wire."""
 _decode_error = msgspec.json.Decoder(ErrorData).decode
 
 
 def error_from(payload: bytes) -> PocketAgentError:
-    """The exception that the `data` of an `error` frame stands for.
+    """The exception of the `data` of an `error` frame.
 
     A code that this version does not know becomes a PocketAgentError with the code in front of its message.
 
@@ -60,8 +58,8 @@ def error_from(payload: bytes) -> PocketAgentError:
     return kind(data.message, details=data.details)
 
 
-def again(error: PocketAgentError) -> PocketAgentError:
-    """A fresh exception that says the same, since one instance must not be raised in two tasks."""
+def copy_error(error: PocketAgentError) -> PocketAgentError:
+    """A copy of an exception, since one instance must not be raised in two tasks."""
     copy = type(error)(error.message, details=error.details)
     copy.__cause__ = error
     return copy

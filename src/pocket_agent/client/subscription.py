@@ -8,7 +8,7 @@ from typing import Final, Protocol, Self
 
 import msgspec
 
-from pocket_agent.client.client_errors import ConnectionLostError, ProtocolViolationError, again
+from pocket_agent.client.client_errors import ConnectionLostError, ProtocolViolationError, copy_error
 from pocket_agent.client.websocket_client import ClientConnection, Frame
 from pocket_agent.errors import PocketAgentError, RateLimitedError
 from pocket_agent.model import Position
@@ -18,7 +18,7 @@ MAX_BUFFERED_FRAMES: Final = 10_000
 MAX_BUFFERED_BYTES: Final = 64 * 1024 * 1024
 
 Since = Position | int | str | None
-"""Where to begin: a position, an offset of the present epoch, an RFC 3339 time, or None for now."""
+"""Where to start: a position, an offset of the current epoch, an RFC 3339 time, or None for now."""
 
 _decode_join: Final = msgspec.json.Decoder(ProjectJoinData).decode
 
@@ -32,40 +32,32 @@ class StreamState(enum.StrEnum):
 
 
 class Link(Protocol):
-    """What a stream needs of its client."""
-
-    async def connected(self) -> ClientConnection:
-        """The open connection, as soon as there is one; raises when there will be none."""
+    async def connected(self) -> ClientConnection: ...
 
     @property
-    def online(self) -> bool:
-        """Whether a connection is open."""
+    def online(self) -> bool: ...
 
-    def attach(self, subscription: "Subscription") -> None:
-        """Route the project's frames to it; raises ValueError when another one has them."""
+    def attach(self, subscription: "Subscription") -> None: ...
 
-    async def detach(self, subscription: "Subscription") -> None:
-        """Stop doing so, and leave the project."""
+    async def detach(self, subscription: "Subscription") -> None: ...
 
-    def delay(self, attempt: int) -> float:
-        """Seconds to wait before a request that was refused for its rate is tried again."""
+    def delay(self, attempt: int) -> float: ...
 
 
 class Subscription:
     """Frames of a project; iterate over it inside `async with`, from one task.
 
-    It joins by itself, again and again when connections end, each time with the last entry that it has.
-    Each join shows as a `project_join` frame in the stream, so that a user interface sees what waits
-    for somebody (`approvals`, `queue`) and what is being written (`partial`). When the log could not be
+    It joins by itself, again after each connection that ended, each time with the last entry that it has.
+    Each join is a `project_join` frame in the stream, so that a user interface sees what waits
+    (`approvals`, `queue`) and what is being written (`partial`). When the log could not be
     continued, that frame has `gap` set, and the entries after it are another log or begin later.
 
-    Memory is bounded: when the consumer is too slow, what does not fit is dropped and the project left;
+    Memory is bounded: when the consumer is too slow, frames that do not fit are dropped and the project left;
     it is joined again, from the last entry kept, when the consumer has caught up.
 
     Attributes:
-        project_id: the project.
         joined: the last reply to `project_join`; None before the first.
-        position: the last entry that the consumer has been given; None until the log's epoch is known.
+        position: the last entry that the consumer got; None until the log's epoch is known.
     """
 
     def __init__(
@@ -93,8 +85,7 @@ class Subscription:
         self._epoch = ""
         self._seen_at: str | None = None
         """The timestamp of the entry at `_since`; another one there shows a log that was put back."""
-        self._next: int | None = None
-        """The offset that the next entry must have; None when any may come."""
+        self._next: int | None = None  # the offset that the next entry must have; None when any may come
 
     @property
     def state(self) -> StreamState:
@@ -146,7 +137,7 @@ class Subscription:
             if self._buffer:
                 return self._take()
             if self._failure is not None:
-                raise again(self._failure)
+                raise copy_error(self._failure)
             if self._ended:
                 raise StopAsyncIteration
             if not self._attached:
@@ -159,7 +150,7 @@ class Subscription:
         """Take a frame from the connection. Called by the client.
 
         Returns:
-            False when there is no room: the stream has let go, and the project should be left.
+            False when the buffer is full: the frame is dropped, and the project should be left.
         """
         if not self._attached:
             return True  # from before a join that is under way, which will bring it again
@@ -176,7 +167,7 @@ class Subscription:
         return True
 
     def release(self, failure: PocketAgentError | None) -> None:
-        """The connection ended; `failure` says that there will be no other. Called by the client."""
+        """The connection ended, for good with `failure`. Called by the client."""
         self._attached = False
         self._failure = self._failure or failure
         self._wake.set()
@@ -193,14 +184,14 @@ class Subscription:
                 data["since"] = self._since
             try:
                 await connection.request("project_join", data, on_reply=self._on_joined)
-                break  # not to be asked again here: it may have overflown since, which is for later
+                break  # the buffer may have overflown since: __anext__ joins again once it is empty
             except ConnectionLostError:
                 continue
             except RateLimitedError:
                 await asyncio.sleep(self._link.delay(attempt))
                 attempt += 1
-        if self._failure is not None and not self._buffer:  # what came before it is delivered first
-            raise again(self._failure)
+        if self._failure is not None and not self._buffer:  # frames from before it are delivered first
+            raise copy_error(self._failure)
 
     def _on_joined(self, frame: Frame) -> None:
         try:
@@ -254,7 +245,7 @@ class Subscription:
 
 
 def _start(asked: Since, joined: ProjectJoinData) -> Position | None:
-    """The position before the first entry of a join; None when only that entry will tell."""
+    """The position before the first entry of a join; None when only that entry shows it."""
     if asked is None:
         return Position(epoch=joined.epoch, offset=joined.offset)
     if not joined.recovered:

@@ -1,52 +1,38 @@
 """One WebSocket connection to the server: address, TLS, frames, replies, and pauses between attempts."""
 
+import asyncio
+import itertools
 import json
 import random
+import secrets
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import aiohttp
 import msgspec
 
-from pocket_agent.client.client_errors import ProtocolViolationError, UnreachableError
+from pocket_agent.client import client_errors
+from pocket_agent.errors import ForbiddenError, PocketAgentError, UnauthorizedError
 
 if TYPE_CHECKING:
     from pocket_agent.model import Position
-import asyncio
-import itertools
-import secrets
-from collections.abc import AsyncIterator, Mapping
-
-import aiohttp
-
-from pocket_agent.client.client_errors import CertificateError, ConnectionLostError, error_from
-from pocket_agent.errors import ForbiddenError, PocketAgentError, UnauthorizedError
 
 
 @dataclass(frozen=True)
 class ServerAddress:
-    """Where the server is, and how to be let in.
+    """The server's address, and the parameters of connections."""
 
-    Attributes:
-        url: ws:// or wss://, with the path.
-        token: the device's token; None for a server without authentication.
-        tls: how to check the server's certificate; None trusts the system's authorities.
-        agent: what this client calls itself (User-Agent).
-        heartbeat_seconds: a ping each so many seconds; without a pong in half of it the link is dead.
-        connect_seconds: the bound for one attempt to connect.
-        check: called before each attempt; raises UnreachableError where the token must not go now.
-    """
-
-    url: str
-    token: str | None
-    tls: ssl.SSLContext | None
-    agent: str
-    heartbeat_seconds: float
-    connect_seconds: float
-    check: Callable[[], None] | None = None
+    url: str  # ws:// or wss://, with the path
+    token: str | None  # None for a server without authentication
+    tls: ssl.SSLContext | None  # None trusts the system's authorities
+    agent: str  # User-Agent
+    heartbeat_seconds: float  # the interval of pings; without a pong in half of it the link is dead
+    connect_seconds: float  # the limit for one attempt to connect
+    check: Callable[[], None] | None = None  # called before each attempt; raises UnreachableError to prevent it
 
 
 def tls_context(given: ssl.SSLContext | Path | str | None) -> ssl.SSLContext | None:
@@ -60,22 +46,15 @@ def tls_context(given: ssl.SSLContext | Path | str | None) -> ssl.SSLContext | N
     try:
         return ssl.create_default_context(cafile=str(given))
     except (OSError, ssl.SSLError) as error:
-        raise UnreachableError(f"The certificate file {given} cannot be used: {error}.") from error
+        raise client_errors.UnreachableError(f"The certificate file {given} cannot be used: {error}.") from error
 
 
 @dataclass(frozen=True)
 class Backoff:
-    """Exponential backoff with full jitter, so that many clients do not come back in step.
+    """Exponential backoff with full jitter (AWS architecture blog), so that clients do not reconnect in step."""
 
-    The form is "full jitter" of the AWS architecture blog, "Exponential Backoff And Jitter".
-
-    Attributes:
-        initial: the bound of the first wait, in seconds.
-        maximum: the bound of any wait, in seconds.
-    """
-
-    initial: float = 0.25
-    maximum: float = 15.0
+    initial: float = 0.25  # the longest first wait, in seconds
+    maximum: float = 15.0  # the longest wait, in seconds
 
     def delay(self, attempt: int) -> float:
         """A random wait in seconds before attempt number `attempt`, counted from 0."""
@@ -96,27 +75,18 @@ _decode: Final = msgspec.json.Decoder(_Envelope).decode
 
 
 class Frame:
-    """One message of the server; its `data` is only parsed when somebody asks for it.
+    """One message of the server; its `data` is parsed at its first use.
+
+    `raw` is the whole frame and `payload` the JSON of `data`, byte for byte; docs/protocol.md has the other fields.
 
     Attributes:
-        type: what it is, see docs/protocol.md.
-        project_id: the project that it is about.
-        offset: its number in the project's log, for entries.
-        request_id: the request that it answers.
-        timestamp: RFC 3339, UTC.
-        raw: the whole frame, byte for byte.
-        payload: the JSON of `data`, byte for byte.
         gap: True on a `project_join` frame after which the log does not continue where it ended:
-            its epoch is another one, or entries were pruned. What was shown before must be loaded again.
-        position: where a stream stands after this frame, for entries and joins that a stream yields.
+            its epoch is another one, or entries were pruned. Entries from before it must be loaded again.
+        position: the position of a stream after this frame, for entries and joins that a stream yields.
     """
 
     def __init__(self, raw: bytes) -> None:
-        """Read the envelope.
-
-        Raises:
-            ProtocolViolationError: `raw` is not a frame of the server.
-        """
+        """Read the envelope. Raises ProtocolViolationError when `raw` is not a frame of the server."""
         envelope = _envelope(raw)
         self.raw = raw
         self.payload = bytes(envelope.data)
@@ -138,9 +108,11 @@ class Frame:
         try:
             found = json.loads(self.payload)
         except (ValueError, RecursionError) as error:
-            raise ProtocolViolationError(f"The data of a {self.type} frame is unreadable: {error}.") from error
+            raise client_errors.ProtocolViolationError(
+                f"The data of a {self.type} frame is unreadable: {error}."
+            ) from error
         if not isinstance(found, dict):
-            raise ProtocolViolationError(f"The data of a {self.type} frame is no object.")
+            raise client_errors.ProtocolViolationError(f"The data of a {self.type} frame is not an object.")
         return found
 
     def __repr__(self) -> str:
@@ -157,9 +129,9 @@ def _envelope(raw: bytes) -> _Envelope:
         try:
             envelope = _decode(head + b',"data":{}}')
         except (msgspec.MsgspecError, UnicodeError):
-            raise ProtocolViolationError(f"The server sent an unreadable frame: {error}.") from error
+            raise client_errors.ProtocolViolationError(f"The server sent an unreadable frame: {error}.") from error
         if not separator or not rest.startswith(b"{") or not rest.endswith(b"}}"):
-            raise ProtocolViolationError(f"The server sent an unreadable frame: {error}.") from error
+            raise client_errors.ProtocolViolationError(f"The server sent an unreadable frame: {error}.") from error
         return msgspec.structs.replace(envelope, data=msgspec.Raw(rest[:-1]))
 
 
@@ -177,21 +149,17 @@ POLICY_VIOLATION: Final = 1008
 
 
 class ClientConnection:
-    """An open WebSocket. One task reads `frames()`; any task sends and requests.
-
-    Attributes:
-        proved: whether anything came in yet, so that a server which accepts and hangs up counts as down.
-    """
+    """An open WebSocket. One task reads `frames()`; any task sends and requests."""
 
     def __init__(self, websocket: aiohttp.ClientWebSocketResponse[bool]) -> None:
         self._websocket = websocket
         self._pending: dict[str, _Pending] = {}
-        # The server names requests by these in its log, where those of many clients stand together.
+        # The server's log names requests by their ids, so that those of two clients must differ.
         self._name = secrets.token_hex(4)
         self._numbers = itertools.count(1)
         self._lost: PocketAgentError | None = None
         self._ended = asyncio.Event()
-        self.proved = False
+        self.proved = False  # whether anything came in yet, so that a server which accepts and hangs up counts as down
 
     @classmethod
     async def open(cls, session: aiohttp.ClientSession, address: ServerAddress) -> "ClientConnection":
@@ -223,14 +191,16 @@ class ClientConnection:
         except aiohttp.WSServerHandshakeError as error:
             raise _refusal(error, address) from error
         except (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError) as error:
-            raise CertificateError(
+            raise client_errors.CertificateError(
                 f"The certificate of {address.url} is not trusted: {error}. "
                 "Give the server's own certificate as the CA file."
             ) from error
         except TimeoutError as error:
-            raise UnreachableError(f"{address.url} did not answer in {address.connect_seconds:g} s.") from error
+            raise client_errors.UnreachableError(
+                f"{address.url} did not answer in {address.connect_seconds:g} s."
+            ) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise UnreachableError(f"Cannot reach {address.url}: {error}.") from error
+            raise client_errors.UnreachableError(f"Cannot reach {address.url}: {error}.") from error
         return cls(websocket)
 
     async def request(
@@ -243,16 +213,12 @@ class ClientConnection:
     ) -> Frame:
         """Send a request and wait for its reply.
 
-        Args:
-            kind: the request's `type`.
-            data: its `data`.
-            project_id: the project that it is about.
-            on_reply: called with the reply before any later frame is read; must not raise.
+        `on_reply` is called with the reply before any later frame is read; it must not raise.
 
         Raises:
             ConnectionLostError: the connection ended before the reply came; `end()` was called by then.
             UnauthorizedError: the server ended the connection for good.
-            PocketAgentError: the exception that the server's error frame stands for.
+            PocketAgentError: the exception of the server's error frame.
         """
         request_id = f"{self._name}-{next(self._numbers)}"
         pending = _Pending(asyncio.get_running_loop().create_future(), on_reply)
@@ -260,38 +226,34 @@ class ClientConnection:
         try:
             await self.send(kind, data, project_id=project_id, request_id=request_id)
             reply = await pending.future
-        except ConnectionLostError:
-            await self._ended.wait()  # so that whoever tries again finds another connection
+        except client_errors.ConnectionLostError:
+            await self._ended.wait()  # so that a caller that tries again gets another connection
             reply = None
         finally:
             del self._pending[request_id]
         if reply is None:
-            raise self._lost_error()
+            raise client_errors.copy_error(self._lost or client_errors.ConnectionLostError("The connection ended."))
         if reply.type == "error":
-            raise error_from(reply.payload)
+            raise client_errors.error_from(reply.payload)
         return reply
 
     async def send(
         self, kind: str, data: Mapping[str, object], *, request_id: str, project_id: str | None = None
     ) -> None:
-        """Send a request without waiting for its reply.
-
-        Raises:
-            ConnectionLostError: the connection has ended.
-        """
+        """Send a request without waiting for its reply. Raises ConnectionLostError when the connection has ended."""
         frame: dict[str, object] = {"type": kind, "data": data, "request_id": request_id}
         if project_id is not None:
             frame["project_id"] = project_id
         try:
             await self._websocket.send_str(_encode(frame))
-        except (OSError, RuntimeError) as error:  # aiohttp says RuntimeError for a closed session
-            raise ConnectionLostError(f"The connection ended while a {kind} was sent.") from error
+        except (OSError, RuntimeError) as error:  # aiohttp raises RuntimeError for a closed session
+            raise client_errors.ConnectionLostError(f"The connection ended while a {kind} was sent.") from error
 
     async def frames(self) -> AsyncIterator[Frame]:
         """Every frame in order of arrival, replies included, until the connection ends.
 
         Raises:
-            ProtocolViolationError: something that is no frame.
+            ProtocolViolationError: something that is not a frame.
         """
         async for message in self._websocket:
             if message.type is aiohttp.WSMsgType.TEXT:
@@ -309,7 +271,7 @@ class ClientConnection:
         pending.future.set_result(frame)
 
     def end(self) -> PocketAgentError:
-        """Release everybody who waits, once `frames()` is over.
+        """Wake all pending requests, once `frames()` is over.
 
         Returns:
             Why it ended: UnauthorizedError where trying again is of no use, else ConnectionLostError.
@@ -320,7 +282,9 @@ class ClientConnection:
             self._lost = UnauthorizedError(refused)
         else:
             details: dict[str, object] = {} if code is None else {"close_code": code}
-            self._lost = ConnectionLostError(f"The connection ended{_close_reason(code)}.", details=details)
+            self._lost = client_errors.ConnectionLostError(
+                f"The connection ended{_close_reason(code)}.", details=details
+            )
         self._ended.set()
         for pending in self._pending.values():
             if not pending.future.done():
@@ -328,14 +292,8 @@ class ClientConnection:
         return self._lost
 
     async def close(self) -> None:
-        """Say goodbye; bounded by CLOSE_TIMEOUT_SECONDS."""
+        """Close; waits at most CLOSE_TIMEOUT_SECONDS."""
         await self._websocket.close()
-
-    def _lost_error(self) -> PocketAgentError:
-        lost = self._lost
-        if lost is None:
-            return ConnectionLostError("The connection ended.")
-        return type(lost)(lost.message, details=lost.details)
 
 
 @dataclass(frozen=True)
@@ -373,4 +331,4 @@ def _refusal(error: aiohttp.WSServerHandshakeError, address: ServerAddress) -> P
         case 403:
             return ForbiddenError(f"{address.url} does not allow this client to connect.")
         case status:
-            return UnreachableError(f"{address.url} answered with HTTP {status}: {error.message}.")
+            return client_errors.UnreachableError(f"{address.url} answered with HTTP {status}: {error.message}.")

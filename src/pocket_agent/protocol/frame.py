@@ -1,7 +1,7 @@
 """Server frames as bytes: the JSON envelope, and the WebSocket header around it.
 
-A frame is encoded once, however many connections it goes to, so its bytes include the header
-of RFC 6455 (a server's text frames are unmasked; only pages of history are compressed, each for one connection).
+A frame is encoded once for all connections, so its bytes include the header of RFC 6455 (a server's text frames are
+unmasked; only pages of history are compressed, each for one connection).
 """
 
 import struct
@@ -25,7 +25,7 @@ _encode = msgspec.json.Encoder(order=None).encode
 
 
 class _Last:
-    """The time that was formatted last, since all frames of a batch share it and thousands share its second."""
+    """Caches the last formatted time: all frames of a batch share it, and thousands share its second."""
 
     moment = (-1, "")
     second = (-1, "")
@@ -58,23 +58,19 @@ def websocket_frame(payload: bytes, *, compressed: bool = False) -> bytes:
 
 
 def frame_payload(frame: bytes) -> bytes:
-    """The payload of what `websocket_frame` has made."""
     return frame[{126: 4, 127: 10}.get(frame[1], 2) :]
 
 
 def deflate(payload: bytes, window_bits: int) -> bytes:
-    """`payload` as permessage-deflate carries it (RFC 7692 section 7.2.1), without reference to an earlier message.
+    """Compress for permessage-deflate (RFC 7692 section 7.2.1), without reference to an earlier message.
 
-    Args:
-        payload: the message.
-        window_bits: 9 to 15, as negotiated.
+    `window_bits` is 9 to 15, as negotiated.
     """
     compressor = zlib.compressobj(level=2, wbits=-window_bits)
     return (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)).removesuffix(b"\x00\x00\xff\xff")
 
 
 def encode_data(data: object) -> bytes:
-    """A payload Struct or mapping as JSON."""
     return _encode(data)
 
 
@@ -87,16 +83,7 @@ def encode_frame(
     request_id: str | None = None,
     offset: int | None = None,
 ) -> bytes:
-    """A server message as JSON text, without the WebSocket header.
-
-    Args:
-        kind: the frame's `type`.
-        data: the JSON object of `data`, embedded byte for byte.
-        at: the frame's `timestamp`.
-        project_id: the project it belongs to.
-        request_id: the request that it answers.
-        offset: the entry's number, for frames that are entries.
-    """
+    """A server message as JSON text, without the WebSocket header; the JSON of `data` is embedded byte for byte."""
     head = f'{{"type":"{kind}"'
     if project_id is not None:
         head += f',"project_id":{_encode(project_id).decode()}'
@@ -109,7 +96,7 @@ def encode_frame(
 
 
 def entry_frame(project_id: str, entry: Entry) -> bytes:
-    """The wire frame of an entry, the same bytes whether it is live or replayed."""
+    """The wire frame of an entry: the same bytes live and replayed."""
     return websocket_frame(
         encode_frame(entry.type, entry.data, entry.timestamp, project_id=project_id, offset=entry.offset)
     )

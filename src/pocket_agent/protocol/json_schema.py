@@ -1,4 +1,4 @@
-"""The protocol as one JSON Schema, made of the types that the server itself uses."""
+"""The protocol as one JSON Schema, generated from the types that the server uses."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -28,16 +28,16 @@ ENTRY_TYPES: Final = frozenset(
         "session_resumed",
     }
 )
-"""Frames that are entries of a project's log when they bear an `offset`."""
+"""Frames that are entries of a project's log when they have an `offset`."""
 
 AGENT_MESSAGE: Final = "agent_message"
 
 
 def error_codes() -> Mapping[str, str]:
-    """Every wire code with what it means, in the order of errors.py."""
+    """Every wire code and its meaning, in the order of errors.py."""
     codes: dict[str, str] = {}
     for kind in _descendants(PocketAgentError):
-        # A class that inherits its code stands behind the one that defines it; a client's own never travel.
+        # A class that inherits its code comes after the one that defines it; those of the client are not on the wire.
         if kind.__module__ == PocketAgentError.__module__:
             codes.setdefault(kind.code, first_line(kind))
     return codes
@@ -50,29 +50,25 @@ def _descendants(root: type[PocketAgentError]) -> Iterator[type[PocketAgentError
 
 
 def first_line(kind: type) -> str:
-    """What a type is for: the first line of its docstring."""
     return (kind.__doc__ or "").strip().splitlines()[0]
 
 
 def protocol_schema() -> Json:
     """A JSON Schema (draft 2020-12) that every frame of both directions fits.
 
-    `$defs/ClientFrame` and `$defs/ServerFrame` are the two directions; beside them stands a frame and
-    its data for each type. Annotations: `x-replies` maps each request to the type of its reply, `x-entries`
-    names the types that are stored in a project's log, `x-error-codes` says what each code means.
+    `$defs/ClientFrame` and `$defs/ServerFrame` are the two directions; the other definitions are a frame and its data
+    for each type. Annotations: `x-replies` maps each request to the type of its reply, `x-entries` names the types
+    that are stored in a project's log, `x-error-codes` has the meaning of each code.
     """
     definitions = _payloads()
     requests = {f"{name}.request": _request(name, definitions) for name in REQUESTS}
     pushes = {f"{name}.frame": _push(name) for name in [*FRAMES, AGENT_MESSAGE]}
     definitions |= requests | pushes
-    definitions["ClientFrame"] = {
-        "description": "What a client may say.",
-        "oneOf": [{"$ref": f"#/$defs/{name}"} for name in requests],
-    }
-    definitions["ServerFrame"] = {
-        "description": "What the server may say: replies and pushes.",
-        "oneOf": [{"$ref": f"#/$defs/{name}"} for name in pushes],
-    }
+    for direction, about, frames in (
+        ("ClientFrame", "Frames of a client.", requests),
+        ("ServerFrame", "Frames of the server: replies and pushes.", pushes),
+    ):
+        definitions[direction] = {"description": about, "oneOf": [{"$ref": f"#/$defs/{name}"} for name in frames]}
     return {
         "$schema": DIALECT,
         "title": "The wire protocol of Pocket Agent Server",
@@ -86,9 +82,8 @@ def protocol_schema() -> Json:
 
 
 def _payloads() -> Json:
-    """The schema of each `data`, and of what it consists of, by the name of its type."""
-    pushes = dict.fromkeys(FRAMES.values())
-    kinds = [*REQUESTS.values(), *pushes]
+    """The schema of each `data` and of its parts, by the name of the type."""
+    kinds = [*REQUESTS.values(), *dict.fromkeys(FRAMES.values())]
     _, definitions = msgspec.json.schema_components(kinds, schema_hook=_any_value, ref_template="#/$defs/{name}")
     definitions[ErrorData.__name__]["properties"]["code"]["enum"] = list(error_codes())
     return definitions

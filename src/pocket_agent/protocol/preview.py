@@ -7,48 +7,37 @@ import msgspec
 
 from pocket_agent.protocol.frame import frame_payload, websocket_frame
 
-LARGE_BYTES: Final = 16 * 1024
-"""The data of an entry above this size is replaced by a preview, where the client has asked for that."""
+LARGE_BYTES: Final = 16 * 1024  # an entry with more data is sent as a preview, to clients that request previews
 
 _STRING_CHARACTERS: Final = 2048
-_ROOM: Final = 12 * 1024
-"""About how many bytes a preview may hold."""
+_PREVIEW_BYTES: Final = 12 * 1024  # the approximate size of a preview
 _MAX_CUTS: Final = 32
 _DATA: Final = b',"data":'
 
 
 class Preview(NamedTuple):
-    """The beginning of an entry's data.
+    """The beginning of an entry's data."""
 
-    Attributes:
-        data: a JSON object of the same shape, with long strings, arrays and objects cut at their end.
-        size: bytes of the whole data.
-        cut: where something is missing, as JSON pointers (RFC 6901); "" is everything.
-    """
-
-    data: bytes
-    size: int
-    cut: tuple[str, ...]
+    data: bytes  # a JSON object of the same shape, with long strings, arrays and objects truncated
+    size: int  # bytes of the whole data
+    cut: tuple[str, ...]  # the truncated places, as JSON pointers (RFC 6901); "" is everything
 
 
 def preview(data: bytes) -> Preview | None:
-    """The preview of an entry's data; None when it is small enough to go whole."""
+    """The preview of an entry's data; None when it is small."""
     if len(data) <= LARGE_BYTES:
         return None
-    knife = _Knife()
+    truncated = _Truncation()
     try:
-        cut = knife.cut(_read(data), "")
-        return Preview(_write(cut), len(data), tuple(knife.places) if len(knife.places) <= _MAX_CUTS else ("",))
+        kept = _write(truncated.copy(_read(data), ""))
+        places = truncated.places
+        return Preview(kept, len(data), tuple(places) if len(places) <= _MAX_CUTS else ("",))
     except (ValueError, RecursionError):
         return Preview(b"{}", len(data), ("",))
 
 
 def preview_frame(frame: bytes) -> bytes:
-    """The frame of an entry with the preview of its data, and `size` and `cut` next to it; itself when it is small.
-
-    Args:
-        frame: one whole WebSocket frame, as `entry_frame` makes it.
-    """
+    """A frame of `entry_frame` with the preview of its data, `size` and `cut`; the same frame when it is small."""
     if len(frame) <= LARGE_BYTES:
         return frame
     # `data` comes last in a frame, and no text before it can hold these bytes, since its quotes would be escaped.
@@ -60,17 +49,17 @@ def preview_frame(frame: bytes) -> bytes:
     return websocket_frame(b"".join((head, about, _DATA, found.data, b"}")))
 
 
-class _Knife:
-    """Copies a value as far as there is room."""
+class _Truncation:
+    """Copies a value up to a number of bytes, and notes what is missing."""
 
     def __init__(self) -> None:
         self.places: list[str] = []
-        self._room = _ROOM
+        self._left = _PREVIEW_BYTES
 
-    def cut(self, value: Any, place: str) -> Any:
+    def copy(self, value: Any, place: str) -> Any:
         if isinstance(value, str):
-            kept = value[: max(0, min(_STRING_CHARACTERS, self._room))]
-            self._room -= len(kept) + 3
+            kept = value[: max(0, min(_STRING_CHARACTERS, self._left))]
+            self._left -= len(kept) + 3
             if len(kept) < len(value):
                 self._miss(place)
             return kept
@@ -78,26 +67,26 @@ class _Knife:
             found = {}
             for key, part in value.items():
                 inner = f"{place}/{key.replace('~', '~0').replace('/', '~1')}"
-                self._room -= len(key) + 4
-                if self._room >= 0:
-                    found[key] = self.cut(part, inner)
+                self._left -= len(key) + 4
+                if self._left >= 0:
+                    found[key] = self.copy(part, inner)
                 elif len(self.places) <= _MAX_CUTS:
                     self._miss(inner)
             return found
         if isinstance(value, list):
             parts = []
             for index, part in enumerate(value):
-                if self._room < 0:
+                if self._left < 0:
                     self._miss(place)
                     break
-                parts.append(self.cut(part, f"{place}/{index}"))
+                parts.append(self.copy(part, f"{place}/{index}"))
             return parts
-        self._room -= 8
+        self._left -= 8
         return value
 
     def _miss(self, place: str) -> None:
         while self.places and self.places[-1].startswith(f"{place}/"):
-            self.places.pop()  # in what is missing itself
+            self.places.pop()  # part of `place`, which is missing as a whole
         self.places.append(place)
 
 
@@ -105,7 +94,7 @@ def _read(data: bytes) -> Any:
     try:
         return msgspec.json.decode(data)
     except (msgspec.MsgspecError, UnicodeError):
-        return json.loads(data)  # with lone surrogates, which the CLI may print and msgspec refuses
+        return json.loads(data)  # lone surrogates, which the CLI may print and msgspec refuses
 
 
 def _write(value: object) -> bytes:

@@ -1,4 +1,4 @@
-"""The `data` of each push, which the server sends without a request. Some are replies as well."""
+"""The `data` of each push, which the server sends without a request. Some are also replies."""
 
 from collections.abc import Mapping
 from typing import Final, Literal
@@ -10,13 +10,12 @@ from pocket_agent.model import HoldReason, ProjectState
 
 
 class QueueHoldData(Struct, frozen=True):
-    """The prompts that wait do not start: `message` says why to a person, `since` is RFC 3339.
+    """The prompts that wait do not start: `message` is the reason for a person, `since` is RFC 3339.
 
-    A fault that is not the prompts' own holds the queue, and so does a client with `hold_queue`. The hold ends with
-    `queue_resume`, with a new `execute` (whose prompt goes behind those that wait), when no prompt waits any more, and
-    by itself when the directory (`directory`) or the CLI (`cli`) is back. `trust`: the project's own settings have the
-    CLI do something that nobody has accepted; it ends with `project_trust`, or when that is gone, and with neither of
-    the others.
+    An error that is not the prompts' own holds the queue, and so does a client with `hold_queue`. The hold ends with
+    `queue_resume`, with a new `execute` (whose prompt is queued behind those that wait), when no prompt waits any more,
+    and by itself when the directory (`directory`) or the CLI (`cli`) is back. `trust`: the project's own settings have
+    the CLI do something that was not accepted; it ends only with `project_trust`, or when the settings are gone.
     """
 
     reason: HoldReason
@@ -25,8 +24,7 @@ class QueueHoldData(Struct, frozen=True):
 
 
 class BackgroundTaskData(Struct, frozen=True):
-    """Something that the agent runs next to its turns; `type` is the CLI's: `local_agent` is a subagent, `local_bash`
-    a command in the background."""
+    """A background task of the agent; `type` is the CLI's: `local_agent` is a subagent, `local_bash` a command."""
 
     task_id: str
     type: str
@@ -34,14 +32,14 @@ class BackgroundTaskData(Struct, frozen=True):
 
 
 class ProjectStateData(Struct, frozen=True):
-    """A project as it is now. `path` is byte for byte as its creator gave it.
+    """The current state of a project. `path` is byte for byte as its creator gave it.
 
     `queue_hold` is null unless prompts wait and do not start.
 
-    `state` is EXECUTING also while a subagent, or a turn that the agent began by itself, runs without a prompt;
+    `state` is EXECUTING also while a subagent, or a turn that the agent started by itself, runs without a prompt;
     `agent_interrupt` and `agent_kill` end these too. A command in the background (in `tasks`) does not make it
-    EXECUTING: it may run for ever. `permission_mode` is the one that holds in the agent's process, or what was chosen
-    for the next one. `session_title` is the first prompt of the conversation, cut.
+    EXECUTING: it may run for ever. `permission_mode` is that of the agent's process, or the choice for the next one.
+    `session_title` is the first prompt of the conversation, truncated.
     """
 
     id: str
@@ -63,7 +61,7 @@ class ProjectStateData(Struct, frozen=True):
 
 
 class ProjectDeletedData(Struct, frozen=True):
-    """A project that is no more."""
+    """A project was deleted."""
 
     project_id: str
 
@@ -78,7 +76,7 @@ class QueuedPrompt(Struct, frozen=True):
 
 
 class QueueStateData(Struct, frozen=True):
-    """The prompts that wait, in the order in which they will run; `queue_hold` as in `project_state`."""
+    """The prompts that wait, in order; `queue_hold` as in `project_state`."""
 
     queue: list[QueuedPrompt]
     queue_hold: QueueHoldData | None = None
@@ -87,10 +85,10 @@ class QueueStateData(Struct, frozen=True):
 class ApprovalRequestedData(Struct, frozen=True):
     """The agent asks to use a tool, and waits. `tool_use_id` is that of the `tool_use` block in its message.
 
-    `suggestions` is what `remember` adds to an allowance: the rule for this tool where the CLI suggests one, else all
-    that it suggests (such as the permission mode `acceptEdits`), which a client must show. `agent_id` names the
-    subagent that asks, absent for the main thread. A subagent may ask when no execution runs (`execution_id` is null).
-    The request is open until it is answered, the agent withdraws it, its turn ends, or its process is gone.
+    `suggestions` is what `remember` also allows: the rule for this tool where the CLI suggests one, else all its
+    suggestions (such as the permission mode `acceptEdits`), which a client must show. `agent_id` names the subagent
+    that asks, absent for the main thread. A subagent may ask when no execution runs (`execution_id` is null). The
+    request is open until it is answered, the agent withdraws it, its turn ends, or its process has ended.
     """
 
     approval_id: str
@@ -107,7 +105,7 @@ class ApprovalRequestedData(Struct, frozen=True):
 class ApprovalResolvedData(Struct, frozen=True):
     """A device answered the request; `by` names it.
 
-    `updated_input` is what the tool is called with instead of the request's `input`, when the device changed it.
+    `updated_input` replaces the request's `input` in the call of the tool, when the device changed it.
     """
 
     approval_id: str
@@ -125,7 +123,7 @@ class ApprovalCancelledData(Struct, frozen=True):
 
 
 class SubscribersData(Struct, frozen=True):
-    """How many connections follow the project now (`project_joined`, `project_left`)."""
+    """The number of connections that are subscribed to the project (`project_joined`, `project_left`)."""
 
     project_id: str
     subscribers: int
@@ -158,7 +156,7 @@ class SessionResetData(Struct, frozen=True):
 
 
 class SessionResumedData(Struct, frozen=True):
-    """The next prompt continues this conversation, or with `fork` a copy of it; `title` is its first prompt, cut."""
+    """The next prompt continues this conversation, or a copy (`fork`); `title` is its first prompt, truncated."""
 
     session_id: str
     fork: bool
@@ -166,20 +164,20 @@ class SessionResumedData(Struct, frozen=True):
 
 
 class AgentPartialData(Struct, frozen=True):
-    """What the agent had written of a message when its execution ended, so that the complete line never came."""
+    """The written part of a message whose execution ended before the message was complete."""
 
     text: str
     thinking: str
 
 
 class ChallengeData(Struct, frozen=True):
-    """The first frame to a page whose cookie is bound to a key: `nonce` is to be signed, see *In a browser*."""
+    """The first frame to a page whose cookie is bound to a key: the page signs `nonce`, see *In a browser*."""
 
     nonce: str
 
 
 class ProvedData(Struct, frozen=True):
-    """Reply to `prove`: the page is in as this device, and may send requests."""
+    """Reply to `prove`: the page is authenticated as this device, and may send requests."""
 
     device_id: str
 
@@ -192,14 +190,14 @@ class IncomingData(Struct, frozen=True):
 
 
 class ConnectionFigures(Struct, frozen=True):
-    """Connections now, and how many there may be."""
+    """Open connections, and their limit."""
 
     active: int
     limit: int
 
 
 class ProjectFigures(Struct, frozen=True):
-    """Projects now, how many there may be, and how many execute."""
+    """Projects, their limit, and the number of those that execute."""
 
     count: int
     limit: int
@@ -225,7 +223,7 @@ class MessageFigures(Struct, frozen=True):
 
 
 class CostFigures(Struct, frozen=True):
-    """What the executions of today have cost, and may (0: no limit), in US dollars; the day is the server's."""
+    """The cost of today's executions and its limit (0: none), in US dollars; the day is the server's."""
 
     today_usd: float
     limit_usd: float
@@ -243,7 +241,7 @@ class ServerStatsData(Struct, frozen=True):
 
 
 class ErrorData(Struct, frozen=True, omit_defaults=True):
-    """Something went wrong; `message` is for a person."""
+    """An error; `message` is for a person."""
 
     code: str
     message: str
@@ -270,4 +268,4 @@ PUSHES: Final[Mapping[str, type[Struct]]] = {
     "server_stats": ServerStatsData,
     "error": ErrorData,
 }
-"""The `data` of every frame that the server sends unasked; `agent_message` carries the CLI's own line instead."""
+"""The `data` of every push; that of `agent_message` is the CLI's own line."""

@@ -1,6 +1,6 @@
-"""Requests: one class each, which declares everything about it, with its reply; and the decoder of client frames.
+"""Requests: one class declares each, with its reply; and the decoder of client frames.
 
-Unknown fields are ignored; unknown types and unacceptable values are errors.
+Unknown fields are ignored; unknown types and invalid values are errors.
 """
 
 import json
@@ -13,28 +13,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from pocket_agent.errors import InvalidMessageError, ValidationError
-from pocket_agent.model import (
-    MAX_OFFSET,
-    Claim,
-    Credential,
-    ExecuteOptions,
-    ExecutionStatus,
-    Position,
-    ProjectState,
-)
-from pocket_agent.protocol.push import (
-    PUSHES,
-    AgentKillData,
-    ApprovalRequestedData,
-    ApprovalResolvedData,
-    ConnectionFigures,
-    ProjectDeletedData,
-    ProjectFigures,
-    ProjectStateData,
-    QueuedPrompt,
-    ServerStatsData,
-    SessionResetData,
-)
+from pocket_agent.model import MAX_OFFSET, Claim, Credential, ExecuteOptions, ExecutionStatus, Position, ProjectState
+from pocket_agent.protocol import push
 
 Offset = Annotated[int, Meta(ge=0, le=MAX_OFFSET, description="An entry's number; 0 is before the first")]
 Id = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -52,42 +32,41 @@ MAX_REQUEST_ID: Final = 200
 
 
 class Since(Struct, frozen=True):
-    """A place in the log that a client has seen up to and including.
+    """The last entry that a client has.
 
-    `timestamp` is that of the entry at `offset`, as its frame has it: another one shows that the log was put back to
-    an older state.
+    `timestamp` is that of the entry at `offset`: another one shows that the log was restored to an older state.
     """
 
     offset: Offset
     epoch: str | None = None
     timestamp: str | None = None
 
+    def position(self, epoch: str) -> Position:
+        """The position; `epoch` is that of the log, for a client that named none."""
+        return Position(epoch if self.epoch is None else self.epoch, self.offset)
+
 
 class Need(Enum):
     """What a request needs of the device that makes it."""
 
-    WATCH = "watch"
-    """Nothing: it changes nothing, and the reply shows only what the device may see."""
-    OVERVIEW = "overview"
-    """Access to all projects: it changes nothing, but its reply is about all projects together."""
-    ACT = "act"
-    """More than viewing: it changes something within one project."""
-    OWN = "own"
-    """More than viewing, and access to all projects: it concerns the server as a whole."""
+    WATCH = "watch"  # nothing: it changes nothing, and the reply contains only what the device may see
+    OVERVIEW = "overview"  # access to all projects: it changes nothing, but its reply is about all projects together
+    ACT = "act"  # more than viewing: it changes something within one project
+    OWN = "own"  # more than viewing, and access to all projects: it concerns the server as a whole
 
 
 class Spec(NamedTuple):
-    """What there is to know about a request besides its fields.
+    """A request, without its fields.
 
     Attributes:
         name: the `type` of its frame.
         reply: the `type` of the reply's frame.
         data: the `data` of the reply.
-        needs: what the device must be allowed.
+        needs: the permission that the device needs.
         operation: its value of the metric label `operation`.
-        waits: it may wait for a project's turn or for a disk; other requests of the connection overtake it.
+        waits: it may wait for a project or a disk; other requests of the connection overtake it.
         repeatable: clients send it again when the connection ended before the reply came.
-        audited: it is written to the audit log.
+        audited: the audit log records it.
     """
 
     name: str
@@ -106,10 +85,16 @@ class Request(Struct, frozen=True):
     spec: ClassVar[Spec]
 
     def audit_details(self) -> dict[str, object]:
-        """What the audit log says about it: ids and choices, but no text that a person or an agent wrote."""
+        """Ids and choices for the audit log, but no text that a user or an agent wrote."""
         found: dict[str, object] = msgspec.to_builtins(self)
         found.pop("project_id", None)
         return found
+
+
+class ProjectRequest(Request, frozen=True, kw_only=True):
+    """Base class of the requests that are about one project."""
+
+    project_id: Id | None = None
 
 
 _R = TypeVar("_R", bound=Request)
@@ -128,27 +113,27 @@ def _request(
 ) -> Callable[[type[_R]], type[_R]]:
     """Declare a request; see `Spec`.
 
-    Its `type` is the name of the class in snake case. `reply` is the same unless given. Requests that change something
-    are audited unless `audited` says otherwise.
+    Its `type` is the name of the class in snake case, and the default of `reply`. `audited` is by default true for
+    requests that change something. `data` needs no docstring when this is its only request.
     """
-    changes = needs in {Need.ACT, Need.OWN}
 
     def declare(kind: type[_R]) -> type[_R]:
         name = re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
-        noted = changes if audited is None else audited
-        kind.spec = Spec(name, reply or name, data, needs, operation, waits, repeatable, noted)
+        recorded = needs in {Need.ACT, Need.OWN} if audited is None else audited
+        kind.spec = Spec(name, reply or name, data, needs, operation, waits, repeatable, recorded)
         _requests[name] = kind
+        data.__doc__ = data.__doc__ or f"Reply to `{name}`."
         return kind
 
     return declare
 
 
-@_request(ProjectStateData, Need.OWN, "project", reply="project_state", waits=True)
+@_request(push.ProjectStateData, Need.OWN, "project", reply="project_state", waits=True)
 class ProjectCreate(Request, frozen=True):
-    """Make a directory a project. What its own settings have the CLI do counts as accepted from then on.
+    """Make a directory a project, and accept what its own settings have the CLI do.
 
-    `hash` (of `path_inspect`) accepts only what a person has seen: when the directory is in another state, the error is
-    `VALIDATION_FAILED`, with the `hash` of that in its details. Without it everything that is there is accepted.
+    `hash` (of `path_inspect`) accepts only that state of the settings: in another one the error is
+    `VALIDATION_FAILED`, with its `hash` in the details. Without `hash` the current state is accepted.
     """
 
     path: Path
@@ -156,9 +141,7 @@ class ProjectCreate(Request, frozen=True):
 
 
 class ProjectListData(Struct, frozen=True):
-    """Reply to `project_list`."""
-
-    projects: list[ProjectStateData]
+    projects: list[push.ProjectStateData]
     total: int
 
 
@@ -167,39 +150,36 @@ class ProjectList(Request, frozen=True):
     """List all projects."""
 
 
-@_request(ProjectStateData, Need.OWN, "project", reply="project_state", waits=True)
-class ProjectTrust(Request, frozen=True):
-    """Accept what the project's own settings have the CLI do, as it is in the state with this `hash` (`path_inspect`).
+@_request(push.ProjectStateData, Need.OWN, "project", reply="project_state", waits=True)
+class ProjectTrust(ProjectRequest, frozen=True):
+    """Accept what the project's own settings have the CLI do, in the state with this `hash` (`path_inspect`).
 
-    Before each prompt the server compares the settings with what was accepted. While something is new or changed, the
-    prompts wait, with a `queue_hold` of the reason `trust`. When the directory is in another state than `hash`, nothing
-    is accepted, and the error is `VALIDATION_FAILED`, with the `hash` of that state in its details.
+    Before each prompt the server compares the settings with the accepted ones. While something is new or changed, the
+    prompts wait, with a `queue_hold` of the reason `trust`. When the directory is in another state than `hash`, the
+    error is `VALIDATION_FAILED`, with the `hash` of that state in its details.
     """
 
     hash: Hash
-    project_id: Id | None = None
 
 
-@_request(ProjectDeletedData, Need.ACT, "project", reply="project_deleted", waits=True)
-class ProjectDelete(Request, frozen=True):
-    """Forget a project and its log; the directory itself is not touched."""
-
-    project_id: Id | None = None
+@_request(push.ProjectDeletedData, Need.ACT, "project", reply="project_deleted", waits=True)
+class ProjectDelete(ProjectRequest, frozen=True):
+    """Delete a project and its log; the directory itself is not touched."""
 
 
 Large = Literal["whole", "reference"]
-"""How entries of more than 16 KiB come: whole, or as a preview, to be fetched whole by `get_messages`."""
+"""Whether entries of more than 16 KiB are sent whole, or as a preview; `get_messages` fetches them whole."""
 
 
 class PartialData(Struct, frozen=True):
-    """The message that is being written, as far as it is known: its text and its thinking."""
+    """The text and the thinking so far of a message that is being written."""
 
     text: str
     thinking: str
 
 
 class ProjectJoinData(Struct, frozen=True, omit_defaults=True):
-    """Reply to `project_join`; beside the log it carries what still waits for somebody."""
+    """Reply to `project_join`, with the approvals and prompts that wait."""
 
     project_id: str
     state: ProjectState
@@ -207,39 +187,34 @@ class ProjectJoinData(Struct, frozen=True, omit_defaults=True):
     epoch: str
     offset: int
     recovered: bool
-    approvals: list[ApprovalRequestedData]
-    queue: list[QueuedPrompt]
+    approvals: list[push.ApprovalRequestedData]
+    queue: list[push.QueuedPrompt]
     partial: PartialData | None = None
 
 
 @_request(ProjectJoinData, Need.WATCH, "project")
-class ProjectJoin(Request, frozen=True):
+class ProjectJoin(ProjectRequest, frozen=True):
     """Subscribe to a project, optionally with everything after `since`.
 
-    With `large: "reference"` an entry of more than 16 KiB comes as a preview, with `size` and `cut` next to its
-    `data` (see `MessageData`), so that no frame is long under way on a slow link; requests for an approval come whole.
+    With `large: "reference"` an entry of more than 16 KiB is sent as a preview, with `size` and `cut` next to its
+    `data` (see `MessageData`), so that no frame blocks a slow link for long; approval requests are sent whole.
     """
 
-    project_id: Id | None = None
     since: Since | Annotated[int, Meta(ge=0, le=MAX_OFFSET)] | str | None = None
     large: Large = "whole"
 
 
 class ProjectLeaveData(Struct, frozen=True):
-    """Reply to `project_leave`."""
-
     project_id: str
 
 
 @_request(ProjectLeaveData, Need.WATCH, "project")
-class ProjectLeave(Request, frozen=True):
-    """Stop following a project."""
-
-    project_id: Id | None = None
+class ProjectLeave(ProjectRequest, frozen=True):
+    """Unsubscribe from a project."""
 
 
 class Options(Struct, frozen=True):
-    """What a client may choose for one execution."""
+    """The choices of a client for one execution."""
 
     model: Name | None = None
     fallback_model: Name | None = None
@@ -253,11 +228,7 @@ class Options(Struct, frozen=True):
     dangerously_skip_permissions: bool = False
 
     def to_model(self) -> ExecuteOptions:
-        """The same values as the core's own type; strings that no program argument can hold are refused.
-
-        Raises:
-            ValidationError: a NUL character in a value.
-        """
+        """Convert to the type of the core; raises ValidationError for a NUL, which no program argument can hold."""
         for name in self.__struct_fields__:
             value = getattr(self, name)
             texts = value if isinstance(value, tuple) else (value,)
@@ -276,21 +247,19 @@ class ExecuteData(Struct, frozen=True):
 
 
 @_request(ExecuteData, Need.ACT, "execute", waits=True)
-class Execute(Request, frozen=True):
+class Execute(ProjectRequest, frozen=True):
     """Give the agent a prompt; it runs now or waits in the queue.
 
-    `traceparent` (W3C Trace Context) makes the execution part of the client's trace; one that is
-    malformed is ignored.
+    `traceparent` (W3C Trace Context) makes the execution part of the client's trace; a malformed one is ignored.
     """
 
     prompt: Prompt
-    project_id: Id | None = None
     options: Options | None = None
     prompt_id: Id | None = None
     traceparent: Annotated[str, Meta(max_length=200)] | None = None
 
     def audit_details(self) -> dict[str, object]:
-        """The prompt's id and its options, without the texts among them."""
+        """The prompt's id and options, without texts."""
         options: dict[str, Any] = {} if self.options is None else msgspec.to_builtins(self.options.to_model())
         options.pop("append_system_prompt", None)
         if "mcp_config" in options:
@@ -298,15 +267,14 @@ class Execute(Request, frozen=True):
         return {"prompt_id": self.prompt_id, "options": options}
 
 
-@_request(AgentKillData, Need.ACT, "agent", waits=True)
-class AgentKill(Request, frozen=True):
+@_request(push.AgentKillData, Need.ACT, "agent", waits=True)
+class AgentKill(ProjectRequest, frozen=True):
     """End the running execution and all its processes.
 
-    With `execution_id` only that one: when it has ended or another one runs, the error is `PROCESS_NOT_FOUND`. With
-    `hold_queue` the prompts that wait stay until `queue_resume`.
+    With `execution_id` only that one: when it does not run, the error is `PROCESS_NOT_FOUND`. With `hold_queue` the
+    prompts that wait stay queued until `queue_resume`.
     """
 
-    project_id: Id | None = None
     execution_id: Id | None = None
     hold_queue: bool = False
 
@@ -321,30 +289,27 @@ class AgentInterruptData(Struct, frozen=True):
 
 
 @_request(AgentInterruptData, Need.ACT, "agent", waits=True)
-class AgentInterrupt(Request, frozen=True):
-    """Ask the agent to stop what it does; its session stays warm.
+class AgentInterrupt(ProjectRequest, frozen=True):
+    """Ask the agent to stop; its session stays warm.
 
     `execution_id` and `hold_queue` as for `agent_kill`.
     """
 
-    project_id: Id | None = None
     execution_id: Id | None = None
     hold_queue: bool = False
 
 
-@_request(SessionResetData, Need.ACT, "agent", waits=True)
-class AgentNewSession(Request, frozen=True):
-    """Begin a fresh conversation with the next prompt."""
-
-    project_id: Id | None = None
+@_request(push.SessionResetData, Need.ACT, "agent", waits=True)
+class AgentNewSession(ProjectRequest, frozen=True):
+    """Start a fresh conversation with the next prompt."""
 
 
 class MessageData(Struct, frozen=True, omit_defaults=True):
     """An entry in a page of history: `type` and `message` are the type and `data` of its frame.
 
-    Of a large one, where that was asked for, `message` is a preview: an object of the same shape, with long strings,
-    arrays and objects cut at their end. `size` is then the bytes of the whole, and `cut` says where something is
-    missing, as JSON pointers (RFC 6901; "" is everything). Frames of entries have the two next to their `data`.
+    With `large: "reference"` the `message` of a large one is a preview: an object of the same shape, with long strings,
+    arrays and objects truncated. `size` is then the bytes of the whole, and `cut` has JSON pointers to the truncated
+    places (RFC 6901; "" is everything). Frames of entries have the two next to their `data`.
     """
 
     offset: int
@@ -357,7 +322,7 @@ class MessageData(Struct, frozen=True, omit_defaults=True):
 
 
 class MessagesMetadata(Struct, frozen=True):
-    """Where the page lies in the log. `has_more` is about the direction of reading."""
+    """The page's place in the log. `has_more` is about the direction of reading."""
 
     epoch: str
     first_offset: int
@@ -366,22 +331,19 @@ class MessagesMetadata(Struct, frozen=True):
 
 
 class MessagesData(Struct, frozen=True):
-    """Reply to `get_messages`."""
-
     messages: list[MessageData]
     metadata: MessagesMetadata
 
 
 @_request(MessagesData, Need.WATCH, "history", reply="messages_response", repeatable=True)
-class GetMessages(Request, frozen=True):
+class GetMessages(ProjectRequest, frozen=True):
     """Read a page of the log: the newest entries, those before `before`, or those after `since`.
 
-    A page has at most `limit` entries and `max_bytes` of data, but one entry always; without `max_bytes` the bound
-    is 8 MiB. With `large: "reference"` an entry of more than 16 KiB is a preview, see `MessageData`; a page of one
-    entry without it fetches the whole.
+    A page has at most `limit` entries and `max_bytes` of data (8 MiB by default), but one entry always. With
+    `large: "reference"` an entry of more than 16 KiB is a preview, see `MessageData`; a page of one entry without it
+    fetches the whole.
     """
 
-    project_id: Id | None = None
     since: Since | Annotated[int, Meta(ge=0, le=MAX_OFFSET)] | str | None = None
     before: Since | Annotated[int, Meta(ge=0, le=MAX_OFFSET)] | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
@@ -390,14 +352,13 @@ class GetMessages(Request, frozen=True):
     large: Large = "whole"
 
 
-@_request(ApprovalResolvedData, Need.ACT, "approval", reply="approval_resolved", waits=True)
-class ApprovalRespond(Request, frozen=True):
-    """Answer a tool request of the agent; the first answer wins. `remember` allows for the rest of the session what the
-    request's `suggestions` say."""
+@_request(push.ApprovalResolvedData, Need.ACT, "approval", reply="approval_resolved", waits=True)
+class ApprovalRespond(ProjectRequest, frozen=True):
+    """Answer a tool request of the agent; the first answer wins. `remember` applies the request's `suggestions` to
+    the rest of the session."""
 
     approval_id: Id
     behavior: Literal["allow", "deny"]
-    project_id: Id | None = None
     message: Annotated[str, Meta(max_length=100_000)] | None = None
     updated_input: dict[str, msgspec.Raw] | None = None
     remember: bool = False
@@ -420,12 +381,11 @@ class PromptChangedData(Struct, frozen=True):
 
 
 @_request(PromptChangedData, Need.ACT, "execute", waits=True)
-class PromptEdit(Request, frozen=True):
+class PromptEdit(ProjectRequest, frozen=True):
     """Change a prompt that still waits in the queue."""
 
     execution_id: Id
     prompt: Prompt
-    project_id: Id | None = None
 
     def audit_details(self) -> dict[str, object]:
         """The execution's id."""
@@ -433,55 +393,44 @@ class PromptEdit(Request, frozen=True):
 
 
 @_request(PromptChangedData, Need.ACT, "execute", waits=True)
-class PromptCancel(Request, frozen=True):
+class PromptCancel(ProjectRequest, frozen=True):
     """Withdraw a prompt that still waits in the queue."""
 
     execution_id: Id
-    project_id: Id | None = None
 
 
 class QueueResumeData(Struct, frozen=True):
-    """Reply to `queue_resume`."""
-
     project_id: str
     status: Literal["resumed"] = "resumed"
 
 
 @_request(QueueResumeData, Need.ACT, "execute", waits=True)
-class QueueResume(Request, frozen=True):
-    """Let the prompts that wait go on, in order, after the queue was on hold; without a hold nothing changes."""
-
-    project_id: Id | None = None
+class QueueResume(ProjectRequest, frozen=True):
+    """Start the prompts that wait, in order, after the queue was on hold; without a hold nothing changes."""
 
 
 class SetModelData(Struct, frozen=True):
-    """Reply to `set_model`."""
-
     project_id: str
     model: str | None
 
 
 @_request(SetModelData, Need.ACT, "agent", waits=True)
-class SetModel(Request, frozen=True):
+class SetModel(ProjectRequest, frozen=True):
     """Choose the model of the project, now and for later prompts; null is the CLI's default."""
 
     model: Name | None
-    project_id: Id | None = None
 
 
 class SetPermissionModeData(Struct, frozen=True):
-    """Reply to `set_permission_mode`."""
-
     project_id: str
     mode: str
 
 
 @_request(SetPermissionModeData, Need.ACT, "agent", waits=True)
-class SetPermissionMode(Request, frozen=True):
+class SetPermissionMode(ProjectRequest, frozen=True):
     """Choose the permission mode of the project, now and for later prompts."""
 
     mode: PermissionMode
-    project_id: Id | None = None
 
 
 class SessionData(Struct, frozen=True):
@@ -502,10 +451,8 @@ class SessionListData(Struct, frozen=True):
 
 
 @_request(SessionListData, Need.WATCH, "history", repeatable=True)
-class SessionList(Request, frozen=True):
+class SessionList(ProjectRequest, frozen=True):
     """List the conversations of a project that can be resumed."""
-
-    project_id: Id | None = None
 
 
 class SessionResumeData(Struct, frozen=True):
@@ -517,16 +464,15 @@ class SessionResumeData(Struct, frozen=True):
 
 
 @_request(SessionResumeData, Need.ACT, "agent", waits=True)
-class SessionResume(Request, frozen=True):
+class SessionResume(ProjectRequest, frozen=True):
     """Continue an older conversation with the next prompt, or a copy of it (`fork`)."""
 
     session_id: Annotated[str, Meta(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")]
-    project_id: Id | None = None
     fork: bool = False
 
 
 class UsageData(Struct, frozen=True):
-    """What was used of one model. The four counts of tokens do not overlap; the cost is the CLI's own reckoning."""
+    """The usage of one model. The four counts of tokens do not overlap; the CLI computes the cost."""
 
     model: str
     input_tokens: int
@@ -540,8 +486,8 @@ class ExecutionData(Struct, frozen=True):
     """An execution, with the beginning of its prompt (200 characters).
 
     `waited_ms` is the time it waited for approvals, `code` the error that ended it, `model` the one that answered
-    most; `cost_usd` is the sum over `usage`. `incomplete`: it ended before the CLI told its figures, so that these
-    are a lower bound, without dollars.
+    most; `cost_usd` is the sum over `usage`. `incomplete`: it ended before the CLI reported its usage, so that this
+    is a lower bound, without dollars.
     """
 
     execution_id: str
@@ -570,40 +516,39 @@ class ExecutionListData(Struct, frozen=True):
 
 
 @_request(ExecutionListData, Need.WATCH, "history", repeatable=True)
-class ExecutionList(Request, frozen=True):
+class ExecutionList(ProjectRequest, frozen=True):
     """List a project's executions with what they used, newest first; `before` is the last id of the page before."""
 
-    project_id: Id | None = None
     limit: Annotated[int, Meta(ge=1, le=200)] = 50
     before: Id | None = None
 
 
 class WaitingApproval(Struct, frozen=True):
-    """A tool request that waits, and whose it is."""
+    """A tool request that waits, and its project."""
 
     project_id: str
-    approval: ApprovalRequestedData
+    approval: push.ApprovalRequestedData
 
 
 class WatchData(Struct, frozen=True):
-    """Reply to `watch`: how things are now.
+    """Reply to `watch`: the current state of all projects.
 
-    From then on the connection gets each `project_state`, `approval_requested`, `approval_resolved` and
-    `approval_cancelled` of the projects that it has not joined, too. Ask again after leaving a project
-    whose entries had not all come yet. To a connection that could not take all of these a `watch` without a
-    `request_id` comes instead, as soon as it can: how things are then, in place of what was known.
+    From then on the connection also gets each `project_state`, `approval_requested`, `approval_resolved` and
+    `approval_cancelled` of the projects that it has not joined. Send `watch` again after leaving a project before all
+    its entries have come. A connection that was too congested for these pushes gets a `watch` without a `request_id`
+    once it has space: the state at that time, which replaces the earlier one.
     """
 
-    projects: list[ProjectStateData]
+    projects: list[push.ProjectStateData]
     approvals: list[WaitingApproval]
 
 
 @_request(WatchData, Need.WATCH, "project", repeatable=True)
 class Watch(Request, frozen=True):
-    """Hear of the state and the approvals of all projects, joined or not; while `away`, nobody looks at this client.
+    """Get the state and the approvals of all projects, joined or not; `away`: no user is at this client.
 
-    People are then notified as if it were not connected. Who asks again says anew whether somebody looks. With
-    `announce`, `incoming` is sent before large frames, for clients that see nothing of a frame until all of it arrived.
+    Users are then notified as if it were not connected. Each `watch` replaces `away` of the one before. With
+    `announce`, `incoming` is sent before large frames, for clients that see a frame only once all of it arrived.
     """
 
     away: bool = False
@@ -618,7 +563,7 @@ class DirectoryData(Struct, frozen=True):
 
 
 class PathCompleteData(Struct, frozen=True):
-    """Reply to `path_complete`; nothing outside `projects.allowed_roots` is told. `truncated`: there are more."""
+    """Reply to `path_complete`, only with paths in `projects.allowed_roots`. `truncated`: there are more."""
 
     path: str
     entries: list[DirectoryData]
@@ -627,7 +572,7 @@ class PathCompleteData(Struct, frozen=True):
 
 @_request(PathCompleteData, Need.OWN, "project", waits=True, repeatable=True, audited=False)
 class PathComplete(Request, frozen=True):
-    """List the directories to which the path of a new project may go on; an empty path tells where to begin."""
+    """List the directories with which the path of a new project may continue; an empty path lists where to start."""
 
     path: Annotated[str, Meta(max_length=4096)]
 
@@ -635,10 +580,10 @@ class PathComplete(Request, frozen=True):
 class PathInspectData(Struct, frozen=True):
     """Reply to `path_inspect`: the real path, the project that it is already, and what it has the CLI do by itself.
 
-    `claims`: a page of them, from the `offset` of the request on: those that nobody has accepted for this project
-    first, each part with programs first and rules last. `total`: how many there are; `counts`: how many of each kind;
-    `new`: how many nobody has accepted, which is all for a directory that is no project. `hash` names this state of the
-    directory, for `project_create` and `project_trust`: another one on a later page means that it has changed.
+    `claims`: a page, from the `offset` of the request on: those not accepted for this project first, each part with
+    programs first and rules last. `total`: the number of all; `counts`: the number of each kind; `new`: the number of
+    those not accepted, which is all for a directory that is not a project. `hash` names this state of the directory,
+    for `project_create` and `project_trust`: another one on a later page means that it has changed.
     """
 
     path: str
@@ -652,10 +597,10 @@ class PathInspectData(Struct, frozen=True):
 
 @_request(PathInspectData, Need.OWN, "project", waits=True, repeatable=True, audited=False)
 class PathInspect(Request, frozen=True):
-    """Tell what a directory has the CLI do without asking, before it becomes a project or while it is one.
+    """Show what a directory has the CLI do without asking, before it becomes a project or while it is one.
 
-    That is hooks, MCP servers, rules and variables of its own settings. Files that none of `claude.setting_sources`
-    reads are left out. The reply has a page of them, from `offset` on.
+    That is hooks, MCP servers, rules and variables of its own settings, in files that one of `claude.setting_sources`
+    reads. The reply has a page of them, from `offset` on.
     """
 
     path: Annotated[str, Meta(max_length=4096)]
@@ -663,19 +608,19 @@ class PathInspect(Request, frozen=True):
 
 
 class RunningData(Struct, frozen=True):
-    """An execution that runs."""
+    """A running execution."""
 
     project_id: str
     execution_id: str
 
 
 class DeviceData(Struct, frozen=True):
-    """A device that may connect: how often it does now, and when and where it last did.
+    """A device that may connect, its open connections, and when and where it last connected.
 
-    `view_only`: it changes nothing. `projects`: all that it sees; null for everything. `current`: it is the one that
-    asks. `paired_by`: the device whose pairing code let it in. `queued`: its prompts that wait; `running`: its
+    `view_only`: it may change nothing. `projects`: those that it may see; null for all. `current`: it sent this
+    request. `paired_by`: the device that made its pairing code. `queued`: its prompts that wait; `running`: its
     executions that run. `credential`: `token` for programs, `cookie` for browsers, `either` for a device from before
-    keys that has not come back yet. `bound`: its cookie counts only together with a key of the browser.
+    keys that has not come back yet. `bound`: its cookie is valid only together with a key of the browser.
     """
 
     id: str
@@ -697,7 +642,7 @@ class DeviceData(Struct, frozen=True):
 class PairingData(Struct, frozen=True):
     """A pairing code that was not redeemed yet; the code itself is not stored.
 
-    `name`, `view_only`, `projects`: what the device will be. `device_id`: the device that made the code; null for the
+    `name`, `view_only`, `projects`: those of the new device. `device_id`: the device that made the code; null for the
     server and for commands on its machine.
     """
 
@@ -711,9 +656,9 @@ class PairingData(Struct, frozen=True):
 
 
 class DeviceListData(Struct, frozen=True):
-    """Reply to `device_list`, the oldest first. `auth`: false where everybody is let in without being one of them.
+    """Reply to `device_list`, the oldest first. `auth`: false where clients need no token.
 
-    `pairings`: the codes by which further devices may come in now.
+    `pairings`: the codes that are valid now.
     """
 
     devices: list[DeviceData]
@@ -728,7 +673,7 @@ class DeviceList(Request, frozen=True):
 
 @_request(DeviceData, Need.OWN, "device")
 class DeviceRename(Request, frozen=True):
-    """Call a device by another name."""
+    """Rename a device."""
 
     device_id: Id
     name: DeviceName
@@ -737,8 +682,8 @@ class DeviceRename(Request, frozen=True):
 class DeviceRevokedData(Struct, frozen=True):
     """Reply to `device_revoke`.
 
-    `revoked`: the devices that lost their access, this one first. `withdrawn`: how many of their queued prompts were
-    withdrawn. `running`: their executions that go on, unless `kill` was asked for; `agent_kill` ends them.
+    `revoked`: the devices that lost their access, this one first. `withdrawn`: the number of their queued prompts,
+    which were withdrawn. `running`: their executions that go on, without `kill`; `agent_kill` ends them.
     """
 
     device_id: str
@@ -751,7 +696,7 @@ class DeviceRevokedData(Struct, frozen=True):
 class DeviceRevoke(Request, frozen=True):
     """End a device's access: its connections are closed, its pairing codes end, its queued prompts are withdrawn.
 
-    `kill` also kills what it runs. `paired` also revokes the devices that came in by its pairing codes, and by theirs.
+    `kill` also kills its executions. `paired` also revokes the devices paired by its codes, and by theirs.
     """
 
     device_id: Id
@@ -772,8 +717,8 @@ class DeviceRotatedData(Struct, frozen=True):
 class DeviceRotate(Request, frozen=True):
     """Replace a device's token; the old one ends at once, and with it what `device_revoke` ends.
 
-    A browser holds a cookie, which this turns into a token: it replaces its own by `POST /api/rotate`. `kill` also
-    kills what the device runs.
+    The cookie of a browser becomes a token; a browser replaces its own cookie by `POST /api/rotate`. `kill` also kills
+    the device's executions.
     """
 
     device_id: Id
@@ -781,10 +726,10 @@ class DeviceRotate(Request, frozen=True):
 
 
 class PairingStartData(Struct, frozen=True):
-    """Reply to `pairing_start`. Each of `urls` leads to a page that takes the code, the best first.
+    """Reply to `pairing_start`. Each of `urls` is a page that redeems the code, the best first.
 
     `qr` has each of them as a QR code: a line of `0` (light) and `1` (dark) for each row, without a quiet zone.
-    `expires_in`: seconds until `expires_at`, for a client whose clock is wrong. `id` names it for `pairing_cancel`.
+    `expires_in`: seconds until `expires_at`, for a client whose clock is wrong. `id`: for `pairing_cancel`.
     """
 
     id: str
@@ -797,10 +742,10 @@ class PairingStartData(Struct, frozen=True):
 
 @_request(PairingStartData, Need.OWN, "device")
 class PairingStart(Request, frozen=True):
-    """Get a code that lets one more device in, within five minutes.
+    """Get a code that pairs one more device, within five minutes.
 
-    `name` is what it will be called (without, it says so itself), `view_only` lets it change nothing, and
-    of `projects` it sees only these.
+    `name`: its name (by default it chooses one itself); `view_only`: it may change nothing; `projects`: the only ones
+    that it may see.
     """
 
     name: DeviceName | None = None
@@ -809,8 +754,6 @@ class PairingStart(Request, frozen=True):
 
 
 class PairingCancelledData(Struct, frozen=True):
-    """Reply to `pairing_cancel`."""
-
     pairing_id: str
 
 
@@ -822,7 +765,7 @@ class PairingCancel(Request, frozen=True):
 
 
 class ResourceFigures(Struct, frozen=True):
-    """What the server uses; the disk is the one of its data directory."""
+    """The resources of the server; the disk is the one of its data directory."""
 
     cpu_percent: float
     memory_mb: float
@@ -850,8 +793,8 @@ class HealthCheckData(Struct, frozen=True):
     status: Literal["healthy", "degraded", "unhealthy"]
     version: str
     uptime: int
-    connections: ConnectionFigures
-    projects: ProjectFigures
+    connections: push.ConnectionFigures
+    projects: push.ProjectFigures
     resources: ResourceFigures
     claude: ClaudeFigures
     checks: dict[str, CheckData]
@@ -859,22 +802,22 @@ class HealthCheckData(Struct, frozen=True):
 
 @_request(HealthCheckData, Need.WATCH, "server", repeatable=True)
 class HealthCheck(Request, frozen=True):
-    """Ask how the server is."""
+    """Get the health of the server."""
 
 
-@_request(ServerStatsData, Need.OVERVIEW, "server", repeatable=True)
+@_request(push.ServerStatsData, Need.OVERVIEW, "server", repeatable=True)
 class ServerStats(Request, frozen=True):
-    """Ask for figures, once or every `interval` seconds (0 stops)."""
+    """Get statistics, once or every `interval` seconds (0 stops)."""
 
     interval: Interval | None = None
 
 
 class ServerHistoryData(Struct, frozen=True):
-    """Reply to `server_history`, and its pushes, which hold the points that came since.
+    """Reply to `server_history`, and its pushes, which hold the points since the one before.
 
-    `times` are in milliseconds since the Unix epoch, `step` seconds apart; `series` holds for each name as many
-    values as there are times, null where there was nothing to tell. A series of `errors` that is missing is 0
-    throughout. The history begins with the server: another `began` than before means that it begins anew.
+    `times` are in milliseconds since the Unix epoch, `step` seconds apart; each of `series` has a value for each of
+    `times`, null where there was no sample. A series of `errors` that is missing is 0 throughout. The history starts
+    with the server: another `began` than before means a new history.
     """
 
     began: str
@@ -885,14 +828,14 @@ class ServerHistoryData(Struct, frozen=True):
 
 @_request(ServerHistoryData, Need.OVERVIEW, "server", repeatable=True)
 class ServerHistory(Request, frozen=True):
-    """Ask for the figures of the last `range` seconds, then for what is new, every `interval` seconds (0 stops)."""
+    """Get the samples of the last `range` seconds, then the new ones, every `interval` seconds (0 stops)."""
 
     range: Annotated[int, Meta(ge=60, le=86_400)] = 3600
     interval: Interval | None = None
 
 
 class CheckStateData(Struct, frozen=True):
-    """A health check, and since when it has been so (null: it has not been done yet)."""
+    """A health check, and since when it has had this status (null: it has not run yet)."""
 
     name: str
     status: Literal["healthy", "warning", "unhealthy"]
@@ -902,7 +845,7 @@ class CheckStateData(Struct, frozen=True):
 
 
 class LimitData(Struct, frozen=True):
-    """A limit (0: none) and how much of it is used, as the metrics `limit` and `limit_usage` tell."""
+    """A limit (0: none) and how much of it is used, as in the metrics `limit` and `limit_usage`."""
 
     name: str
     usage: float
@@ -925,7 +868,7 @@ class SlowExecutionData(Struct, frozen=True):
 
 
 class LastErrorData(Struct, frozen=True):
-    """An error, how often it came since the server started, and when and for which request it came last."""
+    """An error, its number since the server started, and the time and the request of the last one."""
 
     code: str
     operation: str
@@ -956,17 +899,16 @@ class ServerOverviewData(Struct, frozen=True):
 
 @_request(ServerOverviewData, Need.OVERVIEW, "server", repeatable=True)
 class ServerOverview(Request, frozen=True):
-    """Ask for checks, limits, slow executions and the last errors, once or every `interval` seconds (0 stops)."""
+    """Get checks, limits, slow executions and the last errors, once or every `interval` seconds (0 stops)."""
 
     interval: Interval | None = None
 
 
-REQUESTS: Final[Mapping[str, type[Request]]] = _requests
-"""Every request by the `type` of its frame."""
+REQUESTS: Final[Mapping[str, type[Request]]] = _requests  # every request by the `type` of its frame
 
 FRAMES: Final[Mapping[str, type[Struct]]] = {
     **{kind.spec.reply: kind.spec.data for kind in REQUESTS.values()},
-    **PUSHES,
+    **push.PUSHES,
 }
 """The `data` of every frame of the server by its `type`: replies and pushes."""
 
@@ -979,11 +921,7 @@ class _RequestEnvelope(Struct, frozen=True):
 
 
 class ClientFrame(Struct, frozen=True):
-    """A decoded frame.
-
-    Attributes:
-        project_id: the project that the frame names, in its envelope or in its data.
-    """
+    """A decoded frame; `project_id` is that of its envelope or of its data."""
 
     type: str
     request: Request
@@ -1002,31 +940,32 @@ _payloads: Final = {name: msgspec.json.Decoder(kind) for name, kind in REQUESTS.
 
 
 def request_id_of(frame: bytes | str) -> str | None:
-    """The `request_id` of a frame that may be wrong in every other way, so that its error can name it."""
+    """The `request_id` of a frame that may be invalid in every other way, so that its error can name it."""
+    found: object
     try:
-        found: object = _request_id.decode(frame).request_id
+        found = _request_id.decode(frame).request_id
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         found = _request_id_leniently(frame)
     return found if isinstance(found, str) and len(found) <= MAX_REQUEST_ID else None
 
 
 def _request_id_leniently(frame: bytes | str) -> object:
-    """The same for JSON that msgspec refuses: escaped lone surrogates, and numbers beyond a float."""
+    """For JSON that msgspec refuses: escaped lone surrogates, and numbers beyond a float."""
     try:
         read = json.loads(frame, parse_int=float)
         found = read.get("request_id") if isinstance(read, dict) else None
-        str(found).encode()  # it has to fit into a frame itself
+        str(found).encode()  # the error's frame has to be able to hold it
     except (ValueError, RecursionError):
         return None
     return cast("object", found)
 
 
 def decode(frame: bytes | str) -> ClientFrame:
-    """Turn a text frame into a typed request.
+    """Decode a text frame as a typed request.
 
     Raises:
         InvalidMessageError: not JSON, not an object, no `type`, or a type that does not exist.
-        ValidationError: the type exists, its `data` does not fit.
+        ValidationError: its `data` does not fit its type, or it names two projects.
     """
     try:
         envelope = _envelope.decode(frame)
@@ -1047,21 +986,8 @@ def decode(frame: bytes | str) -> ClientFrame:
         raise ValidationError(f"{envelope.type}: {error}.") from error
     except RecursionError as error:
         raise InvalidMessageError("The message is nested too deeply.") from error
-    return ClientFrame(
-        type=envelope.type,
-        request=request,
-        project_id=_named_project(envelope.project_id, request),
-        request_id=envelope.request_id,
-    )
-
-
-def _named_project(outer: str | None, request: Request) -> str | None:
-    inner: str | None = getattr(request, "project_id", None)
-    if outer is not None and inner is not None and outer != inner:
+    inner = request.project_id if isinstance(request, ProjectRequest) else None
+    project_id = inner if envelope.project_id is None else envelope.project_id
+    if inner not in {None, project_id}:
         raise ValidationError("project_id of the frame and data.project_id name two different projects.")
-    return outer if outer is not None else inner
-
-
-def position_of(since: Since, epoch: str) -> Position:
-    """A client's `since` as a position; without an epoch it means the log's present one."""
-    return Position(epoch=since.epoch if since.epoch is not None else epoch, offset=since.offset)
+    return ClientFrame(envelope.type, request, project_id, envelope.request_id)

@@ -1,1 +1,1 @@
-"""Clients come in here: HTTP, WebSocket connections, authentication, TLS, one handler per request."""
+"""Listeners: HTTP, WebSocket connections, authentication, TLS, one handler per request."""

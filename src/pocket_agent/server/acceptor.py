@@ -1,4 +1,4 @@
-"""Takes connections in, one at a time, so that whoever makes thousands of them holds nobody up."""
+"""Accept loop with admission control; a flood of connections cannot starve the event loop."""
 
 import asyncio
 import contextlib
@@ -9,6 +9,7 @@ import ssl
 import struct
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -21,22 +22,16 @@ from pocket_agent.supervision import supervise
 
 _BACKLOG: Final = 1024
 _HANDSHAKE_SECONDS: Final = 10.0
-_HEAD_SECONDS: Final = 20.0
-"""How long a connection may take to send the head of its first request, or of the next one."""
-_PAUSE_SECONDS: Final = 0.2
-"""How long to wait when the system has no room for another connection."""
-_BREATH_SECONDS: Final = 0.001
-"""How long to look after the others when a connection was dropped: dropping thousands must not be all that is done."""
+_HEAD_SECONDS: Final = 20.0  # the limit for the head of the first request of a connection, and of the next one
+_PAUSE_SECONDS: Final = 0.2  # the wait when the system cannot accept another connection
+_YIELD_SECONDS: Final = 0.001
+"""Time for other tasks after a connection was dropped, so that a flood does not take all of it."""
 _RESET: Final = struct.pack("ii", 1, 0)
-"""SO_LINGER of 0 seconds: a connection that is dropped leaves nothing behind (socket(7))."""
+"""SO_LINGER of 0 seconds: closing sends RST, and leaves no state behind (socket(7))."""
 
 
 async def bind(host: str, port: int) -> list[socket.socket]:
-    """Listening sockets on all addresses of a host; a port of 0 becomes the same free one for all.
-
-    Raises:
-        OSError: an address cannot be listened on.
-    """
+    """Open listening sockets on all addresses of a host; port 0 is the same free one for all. Raises OSError."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     with contextlib.ExitStack() as undo:
@@ -52,7 +47,7 @@ async def bind(host: str, port: int) -> list[socket.socket]:
                 one.bind((address[0], chosen, *address[2:]))
             except OSError as error:
                 if error.errno == errno.EADDRNOTAVAIL and len(found) > 1:
-                    one.close()  # a name that also stands for an address that this machine has not (IPv6 is off)
+                    one.close()  # the name also has an address that this machine does not have (IPv6 is off)
                     continue
                 raise
             one.listen(_BACKLOG)
@@ -64,9 +59,9 @@ async def bind(host: str, port: int) -> list[socket.socket]:
 
 
 class HttpConnection(web.RequestHandler):
-    """One connection's HTTP; reports its first request and its end."""
+    """The HTTP of one connection; calls `heard` at the head of each request, and `left` at its end."""
 
-    __slots__ = ("_heard", "_left")
+    __slots__ = ("_left", "heard")
 
     def __init__(self, server: web.Server, heard: Callable[[], None], left: Callable[[], None]) -> None:
         super().__init__(
@@ -76,12 +71,8 @@ class HttpConnection(web.RequestHandler):
             keepalive_timeout=_HEAD_SECONDS,
             auto_decompress=False,
         )
-        self._heard = heard
+        self.heard = heard
         self._left = left
-
-    def heard(self) -> None:
-        """The head of a request has come, whole."""
-        self._heard()
 
     def handle_error(
         self,
@@ -90,7 +81,7 @@ class HttpConnection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what is no HTTP, without the versions and the parser's findings that the library would show."""
+        """Answer invalid HTTP, without the versions and parser messages that aiohttp would show."""
         super().handle_error(request, status, exc, message)
         text = f"{status}: {http.HTTPStatus(status).phrase}\n"
         answer = web.Response(status=status, text=text, headers={**HEADERS, "Server": "pocket-agent"})
@@ -98,46 +89,30 @@ class HttpConnection(web.RequestHandler):
         return answer
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Tell so."""
         super().connection_lost(exc)
         self._left()
 
 
+@dataclass(eq=False)
 class Acceptor:
-    """Serves listening sockets.
+    """Serves listening sockets."""
 
-    Args:
-        server: answers requests.
-        context: for TLS.
-        admission: which connections may be.
-        patience: tells after how many seconds the system gives up a connection whose other end takes nothing.
-        observer: gets a TaskFaulted event for each fault of the server's own that a connection runs into.
-    """
-
-    def __init__(
-        self,
-        server: web.Server,
-        context: ssl.SSLContext | None,
-        admission: Admission,
-        patience: Callable[[], float],
-        observer: Observer,
-    ) -> None:
-        self._server = server
-        self._context = context
-        self._admission = admission
-        self._patience = patience
-        self._observer = observer
-        self._arriving: set[asyncio.Task[None]] = set()
-        self._silent: dict[contextlib.ExitStack, Callable[[], object]] = {}
-        """What drops each connection that has sent no request yet, the oldest first, by its place."""
+    server: web.Server
+    context: ssl.SSLContext | None
+    admission: Admission
+    patience: Callable[[], float]  # seconds after which the system closes a connection that acknowledges nothing
+    observer: Observer
+    _arriving: set[asyncio.Task[None]] = field(default_factory=set)
+    _silent: dict[contextlib.ExitStack, Callable[[], object]] = field(default_factory=dict)
+    """For each connection that has sent no request yet, the oldest first: its admission, and what aborts it."""
 
     @contextlib.asynccontextmanager
     async def serving(self, sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
-        """Take connections in until the block is left; those that are in stay."""
+        """Accept connections until the block is left; open ones stay."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 loops = [
-                    tasks.create_task(supervise("accept", partial(self._accept, one, tasks), self._observer))
+                    tasks.create_task(supervise("accept", partial(self._accept, one, tasks), self.observer))
                     for one in sockets
                 ]
                 try:
@@ -145,7 +120,7 @@ class Acceptor:
                 finally:
                     for task in (*loops, *self._arriving):
                         task.cancel()
-        except BaseExceptionGroup as group:  # which wraps what the block itself raises, too
+        except BaseExceptionGroup as group:  # which wraps exceptions of the block, too
             if len(group.exceptions) == 1:
                 raise group.exceptions[0] from None
             raise
@@ -159,54 +134,53 @@ class Acceptor:
             try:
                 connected, address = await loop.sock_accept(listening)
             except OSError as error:
-                # It was gone before it was taken, or the system has no room (accept(2), "Error handling").
+                # The client closed before the accept, or the system lacks resources (accept(2), "Error handling").
                 await asyncio.sleep(0 if error.errno == errno.ECONNABORTED else _PAUSE_SECONDS)
                 continue
-            if self._admission.full:
+            if self.admission.full:
                 self._drop_oldest()
-            if not self._admission.enter(address[0]):
+            if not self.admission.enter(address[0]):
                 drop(connected)
-                await asyncio.sleep(_BREATH_SECONDS)
+                await asyncio.sleep(_YIELD_SECONDS)
                 continue
             place = contextlib.ExitStack()
-            place.callback(self._admission.leave, address[0])
+            place.callback(self.admission.leave, address[0])
             place.callback(self._silent.pop, place, None)
-            task = tasks.create_task(self._take_in(connected, place))
+            task = tasks.create_task(self._serve(connected, place))
             self._arriving.add(task)
             task.add_done_callback(self._arriving.discard)
             self._silent[place] = partial(_shut, connected)
-            if len(self._silent) > self._admission.most_silent:
+            if len(self._silent) > self.admission.most_silent:
                 self._drop_oldest()
-                await asyncio.sleep(_BREATH_SECONDS)
+                await asyncio.sleep(_YIELD_SECONDS)
 
     def _drop_oldest(self) -> None:
-        """Make room: end the connection that has been silent for longest, if there is one."""
         if self._silent:
             place, end = next(iter(self._silent.items()))
             place.close()
             end()
 
-    async def _take_in(self, connected: socket.socket, place: contextlib.ExitStack) -> None:
+    async def _serve(self, connected: socket.socket, place: contextlib.ExitStack) -> None:
         def heard() -> None:
             self._silent.pop(place, None)
 
         try:
-            _limit_patience(connected, self._patience())
+            _set_user_timeout(connected, self.patience())
             transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: HttpConnection(self._server, heard, place.close),
+                lambda: HttpConnection(self.server, heard, place.close),
                 connected,
-                ssl=self._context,
-                ssl_handshake_timeout=_HANDSHAKE_SECONDS if self._context is not None else None,
+                ssl=self.context,
+                ssl_handshake_timeout=_HANDSHAKE_SECONDS if self.context is not None else None,
             )
             if place in self._silent:
                 self._silent[place] = transport.abort
         except OSError:  # no TLS, or not in time
             connected.close()
             place.close()
-        except Exception as error:  # noqa: BLE001 - the border of a connection: a fault in one must not end the server
+        except Exception as error:  # noqa: BLE001 - the border of a connection
             connected.close()
             place.close()
-            self._observer.emit(TaskFaulted("accept", error))
+            self.observer.emit(TaskFaulted("accept", error))
         except BaseException:
             connected.close()
             place.close()
@@ -214,19 +188,19 @@ class Acceptor:
 
 
 def _shut(connected: socket.socket) -> None:
-    """Let a TLS handshake that is under way fail, so that the transport ends as after any other failure."""
+    """Make a TLS handshake in progress fail, so that the transport ends as after any other failure."""
     with contextlib.suppress(OSError):
         connected.shutdown(socket.SHUT_RDWR)
 
 
 def drop(connected: socket.socket) -> None:
-    """End a connection without a word."""
+    """Close a connection with RST."""
     with contextlib.suppress(OSError):
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     connected.close()
 
 
-def _limit_patience(connected: socket.socket, seconds: float) -> None:
-    """Let the system give up the connection when what was sent is not taken for so long (tcp(7))."""
+def _set_user_timeout(connected: socket.socket, seconds: float) -> None:
+    """Have the system close a connection when data stays unacknowledged for this time (tcp(7))."""
     if sys.platform == "linux":
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, min(int(seconds * 1000), 2**31 - 1))

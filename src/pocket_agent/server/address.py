@@ -1,4 +1,4 @@
-"""Under which addresses the server can be reached, as people and links write them."""
+"""The addresses of the server, as users and links write them."""
 
 import ipaddress
 import socket
@@ -14,21 +14,21 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _FAR: Final = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
-"""Nobody's (RFC 5737, RFC 3849): what is sent there would take the route to the rest of the world."""
+"""Reserved addresses (RFC 5737, RFC 3849), whose route is the default route."""
 
 
 def in_url(host: str) -> str:
-    """A host as URLs write it (RFC 3986, section 3.2.2)."""
+    """A host in the syntax of URLs (RFC 3986, section 3.2.2)."""
     return f"[{host}]" if ":" in host else host
 
 
 def base_url(scheme: str, host: str, port: int) -> str:
-    """The beginning of a URL, without a port that goes without saying."""
+    """The start of a URL, without the default port."""
     return f"{scheme}://{in_url(host)}" + ("" if port == _DEFAULT_PORTS[scheme] else f":{port}")
 
 
 def reachable_hosts(host: str) -> list[str]:
-    """The addresses by which a listener on `host` can be reached: those for other machines first."""
+    """The addresses of a listener on `host`, those for other machines first."""
     try:
         listening = ipaddress.ip_address(host)
     except ValueError:
@@ -41,22 +41,19 @@ def reachable_hosts(host: str) -> list[str]:
 
 
 LOCAL_NAME: Final = "pocket-agent.localhost"
-"""The plain listener's own host name. Browsers resolve it to loopback (RFC 6761, section 6.3) and hold its cookies
-apart from those of `localhost` and `127.0.0.1`, where pages of other programs' ports get them."""
+"""The plain listener's own host name. Browsers resolve it to loopback (RFC 6761, section 6.3) and separate its cookies
+from those of `localhost` and `127.0.0.1`, which pages of other programs' ports get."""
 
 
 def local_page(url: str) -> str:
-    """The address of the plain listener for a browser; programs may not resolve this name."""
+    """The address of the plain listener for a browser; programs may not be able to resolve it."""
     return url.replace("//127.0.0.1", f"//{LOCAL_NAME}", 1)
 
 
 def page_urls(settings: Settings, port: int, plain_url: str | None) -> list[str]:
-    """Where the server's pages are, the best link for another device first; none has a slash at its end.
+    """The URLs of the server's pages, without a slash at the end, the best link for another device first.
 
-    Args:
-        settings: all of them.
-        port: of the main listener.
-        plain_url: the plain listener on loopback, if there is one.
+    `port` is that of the main listener, `plain_url` the plain listener on loopback, if there is one.
     """
     server = settings.server
     scheme = "https" if server.tls.enabled else "http"
@@ -72,14 +69,14 @@ def _interface_addresses() -> Iterator[_Address]:
         for found in addresses:
             if found.family in {socket.AF_INET, socket.AF_INET6}:
                 address = ipaddress.ip_address(found.address.partition("%")[0])
-                if not address.is_link_local:  # needs the name of an interface, which no link can hold
+                if not address.is_link_local:  # needs the name of an interface, which a URL cannot contain
                     yield address
 
 
 def _outward_addresses() -> set[_Address]:
-    """Those from which this machine speaks to others; its bridges for containers and virtual machines are none.
+    """The source addresses of the default route, not those of bridges for containers and virtual machines.
 
-    Connecting a UDP socket sends nothing: the kernel looks for the route, and takes the address that belongs to it.
+    Connecting a UDP socket sends nothing: the kernel finds the route and takes its source address.
     """
     found: set[_Address] = set()
     for family, far in _FAR.items():

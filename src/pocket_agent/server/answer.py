@@ -1,4 +1,4 @@
-"""Answers over HTTP: the headers that all of them bear, and how one refuses."""
+"""HTTP responses: the headers of all of them, JSON and errors."""
 
 import re
 from collections.abc import Mapping
@@ -29,17 +29,16 @@ _STATUSES: Final = {
     "RATE_LIMITED": 429,
     "RESOURCE_LIMIT": 503,
 }
-"""The HTTP status of each code of an error; of any other it is 500."""
-
+"""The HTTP status of each error code; any other is 500."""
 
 _ID: Final = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 
 
 def without_ids(checks: Mapping[str, CheckData]) -> dict[str, CheckData]:
-    """Health checks without the ids of projects and executions, for a client that may not know of them.
+    """Health checks without the ids of projects and executions, for a client that may not see them.
 
-    The message of a healthy check is left out: it says what could be better (agents that are not confined, advisories
-    of the CLI), which would tell an attacker what to try.
+    The message of a healthy check is left out: it names weaknesses (agents that are not confined, advisories of the
+    CLI), which would help an attacker.
     """
     return {
         name: msgspec.structs.replace(
@@ -50,17 +49,11 @@ def without_ids(checks: Mapping[str, CheckData]) -> dict[str, CheckData]:
 
 
 def answer(data: object) -> web.Response:
-    """What was asked for, as JSON."""
     return web.Response(body=encode_data(data), content_type="application/json", headers=HEADERS)
 
 
 def refusal(error: PocketAgentError, status: int | None = None) -> web.Response:
-    """An error, in the form that it has in a frame.
-
-    Args:
-        error: what is wrong.
-        status: the HTTP status, if it is not the usual one of the error's code.
-    """
+    """A response with the JSON of an `error` frame; `status` overrides that of the error's code."""
     status = status or _STATUSES.get(error.code, 500)
     headers = dict(HEADERS)
     if status == 401:

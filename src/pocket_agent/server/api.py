@@ -1,23 +1,18 @@
-"""HTTP for getting in and out: a browser or a program trades a pairing code for a cookie or a token."""
+"""The HTTP API: trade a pairing code for a cookie or a token, replace them, log out."""
 
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 from aiohttp import web
 from msgspec import Struct
 
+from pocket_agent import errors
 from pocket_agent.audit.audit_log import AuditLog
-from pocket_agent.errors import (
-    ForbiddenError,
-    InvalidMessageError,
-    PocketAgentError,
-    RateLimitedError,
-    UnauthorizedError,
-    ValidationError,
-)
+from pocket_agent.errors import ForbiddenError, InvalidMessageError, UnauthorizedError, ValidationError
 from pocket_agent.events import ConnectionRejected, DevicePaired, Observer
 from pocket_agent.model import Credential, Device
 from pocket_agent.policy import Policy
@@ -40,9 +35,9 @@ Body = TypeVar("Body", bound=Struct)
 
 
 class _Pair(Struct, frozen=True):
-    """`token`: whether a token is wanted in the answer, as programs do, instead of a cookie.
+    """`token`: put a token in the answer, for programs, instead of a cookie.
 
-    `key`: the public key of the browser that pairs, as of `proof.read_key`.
+    `key`: the public key of the browser, see `proof.read_key`.
     """
 
     code: str
@@ -56,8 +51,6 @@ class _Enroll(Struct, frozen=True):
 
 
 class _Logout(Struct, frozen=True):
-    """`kill`: whether to kill what the device runs, too."""
-
     kill: bool = False
 
 
@@ -66,7 +59,7 @@ class _Nothing(Struct, frozen=True):
 
 
 class _SignedInDevice(Struct, frozen=True):
-    """A device as its owner sees it; `projects` null means all."""
+    """The device of the client; `projects` null means all."""
 
     id: str
     name: str
@@ -75,18 +68,16 @@ class _SignedInDevice(Struct, frozen=True):
 
 
 class _Paired(Struct, frozen=True, omit_defaults=True):
-    """`bound`: the cookie counts only together with the browser's key."""
-
     device: _SignedInDevice
     token: str | None = None
     bound: bool = False
 
 
 class _Session(Struct, frozen=True, omit_defaults=True):
-    """`bound`: the cookie counts only together with the browser's key, which signs `nonce` for the next request.
+    """`bound`: the cookie is valid only together with the browser's key, which signs `nonce` for the next request.
 
-    `enroll`: the cookie has no key yet, and may be traded for one that has at `/api/enroll`; `required` where it is
-    from an older version, which opens no WebSocket.
+    `enroll`: the cookie has no key yet, and `/api/enroll` trades it for one that has; `required` for one of an older
+    version, which opens no WebSocket.
     """
 
     device: _SignedInDevice
@@ -96,82 +87,59 @@ class _Session(Struct, frozen=True, omit_defaults=True):
 
 
 class _Ended(Struct, frozen=True, omit_defaults=True):
-    """`withdrawn`: queued prompts of the device that were withdrawn. `running`: its executions that go on."""
+    """`withdrawn`: the number of the device's withdrawn prompts. `running`: its executions that go on."""
 
     withdrawn: int = 0
     running: list[RunningData] = []
 
 
-class _Renewed(Struct, frozen=True, omit_defaults=True):
+class _Rotated(_Ended, frozen=True, omit_defaults=True, kw_only=True):
     device: _SignedInDevice
     token: str | None = None
-    withdrawn: int = 0
-    running: list[RunningData] = []
 
 
-class _Asking(NamedTuple):
-    """A device that asks, and the value of the cookie by which it is known; None when that was no cookie."""
+class _Client(NamedTuple):
+    """The device of a request, and the value of its cookie, if it has one."""
 
     device: Device
     cookie: str | None
 
 
+@dataclass
 class Api:
-    """The routes below `/api`.
-
-    Args:
-        devices: whose connections are closed when one ends itself or renews its token.
-        policy: judges who made a pairing code.
-        nonces: what browsers sign.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        authenticator: Authenticator,
-        origins: Origins,
-        observer: Observer,
-        devices: Devices,
-        trail: AuditLog,
-        policy: Policy,
-        nonces: Nonces,
-    ) -> None:
-        self._store = store
-        self._authenticator = authenticator
-        self._origins = origins
-        self._throttle = Throttle()
-        self._observer = observer
-        self._devices = devices
-        self._trail = trail
-        self._policy = policy
-        self._nonces = nonces
+    store: Store
+    authenticator: Authenticator
+    origins: Origins
+    observer: Observer
+    devices: Devices
+    trail: AuditLog
+    policy: Policy
+    nonces: Nonces
+    _throttle: Throttle = field(default_factory=Throttle)
 
     def add_to(self, router: web.UrlDispatcher) -> None:
-        """Add the routes."""
-        router.add_post("/api/pair", self._answered(self._pair, "pair"))
-        router.add_get("/api/session", self._answered(self._session, "login"), allow_head=False)
-        router.add_post("/api/enroll", self._answered(self._enroll, "login"))
-        router.add_post("/api/rotate", self._answered(self._rotate, "login"))
-        router.add_post("/api/logout", self._answered(self._logout, "login"))
+        router.add_post("/api/pair", self._guarded(self._pair, "pair"))
+        router.add_get("/api/session", self._guarded(self._session, "login"), allow_head=False)
+        router.add_post("/api/enroll", self._guarded(self._enroll, "login"))
+        router.add_post("/api/rotate", self._guarded(self._rotate, "login"))
+        router.add_post("/api/logout", self._guarded(self._logout, "login"))
 
-    def _answered(
+    def _guarded(
         self, handle: Callable[[web.Request], Awaitable[web.Response]], attempt: Literal["login", "pair"]
     ) -> Callable[[web.Request], Awaitable[web.Response]]:
-        """The one place where an exception becomes an answer, and a refusal is told."""
-
         async def handler(request: web.Request) -> web.Response:
             address = request[PEER].address
             try:
                 return await handle(request)
-            except PocketAgentError as error:
+            except errors.PocketAgentError as error:
                 match error:
-                    # A page that has not been let in yet asks who it is, and shows nothing.
-                    case UnauthorizedError() if attempt == "pair" or self._shows_something(request):
-                        self._observer.emit(ConnectionRejected("unauthorized", address, attempt=attempt))
-                    case RateLimitedError():
-                        self._observer.emit(ConnectionRejected("throttled", address, attempt=attempt))
+                    # A page that is not paired yet asks for its session, without credentials.
+                    case UnauthorizedError() if attempt == "pair" or self._has_credentials(request):
+                        self.observer.emit(ConnectionRejected("unauthorized", address, attempt=attempt))
+                    case errors.RateLimitedError():
+                        self.observer.emit(ConnectionRejected("throttled", address, attempt=attempt))
                     case ForbiddenError():
-                        self._observer.emit(ConnectionRejected("origin", address, attempt=attempt))
+                        self.observer.emit(ConnectionRejected("origin", address, attempt=attempt))
                 return refusal(error)
             except TimeoutError:
                 return refusal(InvalidMessageError("The request did not come in time."), 408)
@@ -180,7 +148,7 @@ class Api:
 
     async def _pair(self, request: web.Request) -> web.Response:
         peer = request[PEER]
-        self._origins.check_own(peer, request.headers)
+        self.origins.check_own(peer, request.headers)
         self._throttle.check(peer.address)
         wanted = await _body(request, _Pair)
         if not wanted.token and "Origin" not in request.headers:
@@ -190,110 +158,107 @@ class Api:
             credential=Credential.TOKEN if wanted.token else Credential.COOKIE,
             public_key=read_key(wanted.key) if wanted.key is not None and not wanted.token else None,
         )
-        # Counted before it is tried, so that many guesses at once are not tried together.
+        # Counted before the attempt, so that parallel guesses are limited, too.
         self._throttle.failed(peer.address)
-        device = await redeem(self._store, wanted.code, device, self._policy.check_maker)
+        device = await redeem(self.store, wanted.code, device, self.policy.check_maker)
         self._throttle.succeeded(peer.address)
-        await self._authenticator.seen(device, peer.address)
-        self._observer.emit(DevicePaired(device.name, peer.address))
+        await self.authenticator.seen(device, peer.address)
+        self.observer.emit(DevicePaired(device.name, peer.address))
         details = {"token": wanted.token, "bound": device.public_key is not None}
-        self._trail.append(record("pair", device, peer, details=details))
+        self.trail.append(record("pair", device, peer, details=details))
         if wanted.token:
             return answer(_Paired(_view(device), token))
-        response = answer(_Paired(_view(device), bound=device.public_key is not None))
-        set_cookie(response, self._store.instance, peer, token)
-        return response
+        return self._with_cookie(peer, token, _Paired(_view(device), bound=device.public_key is not None))
 
     async def _session(self, request: web.Request) -> web.Response:
         peer = request[PEER]
-        self._origins.check_own(peer, request.headers)
-        device, cookie = await self._device(request, peer)
+        self.origins.check_own(peer, request.headers)
+        device, cookie = await self._client(request, peer)
         bound = device.public_key is not None
         enroll: Literal["required", "offered"] | None = None
         if cookie is not None and not bound:
             enroll = "required" if device.credential is Credential.EITHER else "offered"
-        response = answer(_Session(_view(device), bound, enroll, self._nonces.new() if bound else None))
-        if cookie is not None:
-            set_cookie(response, self._store.instance, peer, cookie)
-        return response
+        body = _Session(_view(device), bound, enroll, self.nonces.new() if bound else None)
+        return answer(body) if cookie is None else self._with_cookie(peer, cookie, body)
 
     async def _enroll(self, request: web.Request) -> web.Response:
-        """Trade a cookie that has no key yet for another one, bound to the browser's key where there is one."""
+        """Replace a cookie without a key by one that is bound to the browser's key, if it has one."""
         peer = request[PEER]
-        self._origins.check_own(peer, request.headers)
+        self.origins.check_own(peer, request.headers)
         wanted = await _body(request, _Enroll)
         key = read_key(wanted.key) if wanted.key is not None else None
-        shown = [device for device, _ in await self._authenticator.cookies(peer, request.headers)]
+        shown = [device for device, _ in await self.authenticator.cookies(peer, request.headers)]
         unbound = [device for device in shown if device.public_key is None]
         if not unbound:
             raise UnauthorizedError("No cookie of this server that has no key yet.")
         if "Origin" not in request.headers:
             raise ForbiddenError("Only the server's own pages may do this.")
         value = new_token()
-        device = await self._store.enroll_device(unbound[0], hash_token(value), key)
+        device = await self.store.enroll_device(unbound[0], hash_token(value), key)
         if device is None:
             raise UnauthorizedError("This cookie was replaced by a newer one; load the page again.")
-        self._trail.append(record("device_enroll", device, peer, details={"bound": key is not None}))
-        self._devices.reconnect(device.id)
-        response = answer(_Paired(_view(device), bound=key is not None))
-        set_cookie(response, self._store.instance, peer, value)
-        return response
+        self.trail.append(record("device_enroll", device, peer, details={"bound": key is not None}))
+        self.devices.reconnect(device.id)
+        return self._with_cookie(peer, value, _Paired(_view(device), bound=key is not None))
 
     async def _rotate(self, request: web.Request) -> web.Response:
         await _body(request, _Nothing)
-        device, cookie = await self._asking(request)
+        device, cookie = await self._authorized(request)
         token = new_token()
-        done = await self._devices.renew(device, token)
+        done = await self.devices.renew(device, token)
         if done is None:
-            raise ValidationError("This is no device that has a token.")
+            raise ValidationError("This device has no token.")
         peer = request[PEER]
-        self._trail.append(record("device_rotate", device, peer, details={"device_id": device.id}))
+        self.trail.append(record("device_rotate", device, peer, details={"device_id": device.id}))
         if cookie is None:
-            return answer(_Renewed(_view(device), token, *done))
-        response = answer(_Renewed(_view(device), None, *done))
-        set_cookie(response, self._store.instance, peer, token)
-        return response
+            return answer(_Rotated(*done, device=_view(device), token=token))
+        return self._with_cookie(peer, token, _Rotated(*done, device=_view(device)))
 
     async def _logout(self, request: web.Request) -> web.Response:
         wanted = await _body(request, _Logout)
-        device, cookie = await self._asking(request)
+        device, cookie = await self._authorized(request)
         peer = request[PEER]
-        done = await self._devices.leave(device, kill=wanted.kill)
+        done = await self.devices.leave(device, kill=wanted.kill)
         if done is not None:
-            self._trail.append(record("logout", device, peer))
+            self.trail.append(record("logout", device, peer))
         response = answer(_Ended(*(done or ())))
         if cookie is not None:
-            end_cookie(response, self._store.instance, peer)
+            end_cookie(response, self.store.instance, peer)
         return response
 
-    async def _asking(self, request: web.Request) -> _Asking:
-        """As `_device`, for a request that changes something: a bound cookie needs its proof."""
+    def _with_cookie(self, peer: Peer, secret: str, body: Struct) -> web.Response:
+        response = answer(body)
+        set_cookie(response, self.store.instance, peer, secret)
+        return response
+
+    async def _authorized(self, request: web.Request) -> _Client:
+        """As `_client`, for a request that changes something: a bound cookie needs its proof."""
         peer = request[PEER]
-        self._origins.check_own(peer, request.headers)
-        asking = await self._device(request, peer)
-        if asking.cookie is None:
-            return asking
+        self.origins.check_own(peer, request.headers)
+        client = await self._client(request, peer)
+        if client.cookie is None:
+            return client
         if "Origin" not in request.headers:
             raise ForbiddenError("Only the server's own pages may do this.")
-        if asking.device.public_key is None:
-            return asking
+        if client.device.public_key is None:
+            return client
         nonce, _, signature = request.headers.get(HEADER, "").partition(" ")
-        if not self._nonces.take(nonce):
+        if not self.nonces.take(nonce):
             raise UnauthorizedError(f"A proof by the browser's key is needed ({HEADER}, docs/protocol.md).")
-        shown = await self._authenticator.cookies(peer, request.headers)
+        shown = await self.authenticator.cookies(peer, request.headers)
         text = signed_text(request.headers["Origin"], f"{request.method} {request.path}", nonce)
         proven = proven_by([device for device, _ in shown], signature, text)
-        return next(_Asking(device, value) for device, value in shown if device.id == proven.id)
+        return next(_Client(device, value) for device, value in shown if device.id == proven.id)
 
-    def _shows_something(self, request: web.Request) -> bool:
-        return self._authenticator.shows_cookie(request[PEER], request.headers) or "Authorization" in request.headers
+    def _has_credentials(self, request: web.Request) -> bool:
+        return self.authenticator.shows_cookie(request[PEER], request.headers) or "Authorization" in request.headers
 
-    async def _device(self, request: web.Request, peer: Peer) -> _Asking:
-        """Who asks. A cookie that is bound to a key says who asks, and proves nothing."""
-        shown = await self._authenticator.cookies(peer, request.headers)
+    async def _client(self, request: web.Request, peer: Peer) -> _Client:
+        """The device of a request; a cookie that is bound to a key names it, and proves nothing."""
+        shown = await self.authenticator.cookies(peer, request.headers)
         wanted = request.headers.get(KEY_HEADER)
         if shown:
-            # Of several, the one of the key that the page holds; the others were set by pages of other ports.
+            # Of several, the one of the page's key; pages of other ports have set the others.
             of_key = [found for found in shown if _thumbprint(found[0]) == wanted]
             if not of_key and wanted is not None:
                 of_key = [found for found in shown if found[0].public_key is None]
@@ -302,20 +267,19 @@ class Api:
                     "This browser has lost the key that its cookie belongs to; pair it again.",
                     details={"reason": "key"},
                 )
-            return _Asking(*(of_key or shown)[0])
-        return _Asking(await self._authenticator.device(peer, request.headers, ambient=True), None)
+            return _Client(*(of_key or shown)[0])
+        return _Client(await self.authenticator.device(peer, request.headers, ambient=True), None)
 
 
 def _thumbprint(device: Device) -> str:
-    """Names the key of a device; `none` for one without."""
+    """The name of a device's key; `none` without one."""
     return hashlib.sha256(device.public_key).hexdigest() if device.public_key is not None else "none"
 
 
 async def _body(request: web.Request, kind: type[Body]) -> Body:
-    """The JSON of a request; no form of a page can send it (https://fetch.spec.whatwg.org/#cors-safelisted-request-header).
+    """Decode the JSON of a request, which no HTML form can send (https://fetch.spec.whatwg.org/#cors-safelisted-request-header).
 
-    Raises:
-        InvalidMessageError: it is not what is asked for.
+    Raises InvalidMessageError when it is too long, or does not fit `kind`.
     """
     if request.content_type != _JSON:
         raise InvalidMessageError(f"Send {_JSON}.")
@@ -328,7 +292,7 @@ async def _body(request: web.Request, kind: type[Body]) -> Body:
     try:
         return msgspec.json.decode(content, type=kind)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise InvalidMessageError(f"Not what is asked for: {error}.") from error
+        raise InvalidMessageError(f"Invalid body: {error}.") from error
 
 
 def _view(device: Device) -> _SignedInDevice:

@@ -1,6 +1,7 @@
-"""Notes in the audit log what clients change, and what they were refused."""
+"""Writes the requests of clients that change something, and refused ones, to the audit log."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 
 from pocket_agent.audit.audit_log import AuditLog, AuditRecord, timestamp
 from pocket_agent.errors import InternalError, PocketAgentError
@@ -11,28 +12,22 @@ from pocket_agent.server.connection import Connection, Done, Handler
 from pocket_agent.server.peer import Peer
 
 
+@dataclass(frozen=True)
 class AuditedHandler:
-    """A `Handler` that lets another one answer, and notes what came of it.
+    """A `Handler` that delegates to another one, and records the outcome."""
 
-    Args:
-        handler: answers.
-        trail: where to note it.
-    """
-
-    def __init__(self, handler: Handler, trail: AuditLog) -> None:
-        self._handler = handler
-        self._trail = trail
+    handler: Handler
+    trail: AuditLog
 
     def prepare(
         self, connection: Connection, frame: ClientFrame, correlation_id: str
     ) -> Callable[[], Awaitable[Done | None]]:
-        """As the other one does."""
         if not frame.request.spec.audited:
-            return self._handler.prepare(connection, frame, correlation_id)
+            return self.handler.prepare(connection, frame, correlation_id)
         try:
-            act = self._handler.prepare(connection, frame, correlation_id)
+            act = self.handler.prepare(connection, frame, correlation_id)
         except PocketAgentError as error:
-            self._note(connection, frame, error.code, None)
+            self._record(connection, frame, error.code, None)
             raise
 
         async def audited() -> Done | None:
@@ -44,23 +39,24 @@ class AuditedHandler:
                 code = error.code
                 raise
             finally:
-                self._note(connection, frame, code, done)
+                self._record(connection, frame, code, done)
             return done
 
         return audited
 
     def left(self, project_id: ProjectId) -> None:
-        """As the other one does."""
-        self._handler.left(project_id)
+        self.handler.left(project_id)
 
     def renew_watch(self, connection: Connection) -> None:
-        """As the other one does."""
-        self._handler.renew_watch(connection)
+        self.handler.renew_watch(connection)
 
-    def _note(self, connection: Connection, frame: ClientFrame, outcome: str, done: Done | None) -> None:
+    def _record(self, connection: Connection, frame: ClientFrame, outcome: str, done: Done | None) -> None:
         project_id = (done.project_id if done is not None else None) or frame.project_id
-        details = {**frame.request.audit_details(), **_replied(done)}
-        self._trail.append(
+        details = frame.request.audit_details()
+        match done.reply if done is not None else None:
+            case requests.ExecuteData(execution_id=execution_id) | push.AgentKillData(execution_id=execution_id):
+                details["execution_id"] = execution_id
+        self.trail.append(
             record(frame.type, connection.device, connection.peer, outcome, project_id=project_id, details=details)
         )
 
@@ -74,13 +70,4 @@ def record(
     project_id: str | None = None,
     details: Mapping[str, object] | None = None,
 ) -> AuditRecord:
-    """What a device did just now."""
     return AuditRecord(timestamp(), action, outcome, device.name, device.id, peer.address, project_id, details or {})
-
-
-def _replied(done: Done | None) -> dict[str, object]:
-    match done.reply if done is not None else None:
-        case requests.ExecuteData(execution_id=execution_id) | push.AgentKillData(execution_id=execution_id):
-            return {"execution_id": execution_id}
-        case _:
-            return {}

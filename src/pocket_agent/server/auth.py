@@ -1,4 +1,4 @@
-"""Which device a request comes from: its token, which a program sends as a header and a browser as a cookie."""
+"""Authentication: the device of a request, by its token (a header of programs) or its cookie (browsers)."""
 
 import hashlib
 import hmac
@@ -19,66 +19,54 @@ from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Store
 
 # ----------------------------------------------------------------------
-# The cookie of a paired browser. No script can read it, and its value is no bearer token.
+# The cookie of a paired browser. No script can read it, and its value is not a bearer token.
 #
 # Browsers send a host's cookies to every port of it, so any program that listens on another port gets the value. The
-# cookie counts only together with a proof by a key that the browser keeps for this origin alone (`proof`).
+# cookie is valid only together with a proof by a key that the browser keeps for this origin alone (`proof`).
 
 _SECONDS: Final = 400 * 86400
-"""The longest that browsers keep a cookie (draft-ietf-httpbis-rfc6265bis, section 5.5); each visit renews it."""
+"""The longest lifetime of a cookie (draft-ietf-httpbis-rfc6265bis, section 5.5); each visit renews it."""
 
 
 def cookie_name(instance: str, peer: Peer) -> str:
-    """What the cookie is called.
+    """The name of the cookie, which differs by server, since browsers send a host's cookies to all of its ports.
 
-    Browsers send a host's cookies to all of its ports, so each server has its own name. By TLS it has
-    the prefix `__Host-`: then no other host and no plain connection can have set it (rfc6265bis,
-    section 4.1.3.2). The plain listener needs another name anyhow, since it may not replace a Secure cookie.
+    With TLS it has the prefix `__Host-`: no other host and no plain connection can have set it (rfc6265bis,
+    section 4.1.3.2). The plain listener needs another name, since it may not replace a Secure cookie.
     """
     return f"{'__Host-' if peer.secure else ''}pocket_agent_{instance}"
 
 
 def read_cookies(header: str, name: str) -> list[str]:
-    """The values of all cookies of this name in a `Cookie` header, each once."""
+    """The distinct values of all cookies of this name in a `Cookie` header."""
     parts = (part.strip().partition("=") for part in header.split(";"))
     return list(dict.fromkeys(value for key, _, value in parts if key == name))
 
 
 def set_cookie(response: web.StreamResponse, instance: str, peer: Peer, token: str) -> None:
-    """Let the browser keep a token."""
-    response.set_cookie(
-        cookie_name(instance, peer),
-        token,
-        path="/",
-        max_age=_SECONDS,
-        httponly=True,
-        secure=peer.secure,
-        samesite="Strict",
-    )
+    name, secure = cookie_name(instance, peer), peer.secure
+    response.set_cookie(name, token, path="/", max_age=_SECONDS, httponly=True, secure=secure, samesite="Strict")
 
 
 def end_cookie(response: web.StreamResponse, instance: str, peer: Peer) -> None:
-    """Let the browser forget the token."""
     response.del_cookie(cookie_name(instance, peer), path="/", secure=peer.secure, httponly=True, samesite="Strict")
 
 
 # ----------------------------------------------------------------------
 # The device of a request, by its token or cookie.
 
-_TOKEN_BYTES: Final = 32  # 256 bits
-_TOKEN_PREFIX: Final = "pa_"  # noqa: S105 - lets people and secret scanners recognise a token
-_NO_TOKEN: Final = ""
-"""What stands for the hash of a token where there is none: the hash of no token is empty."""
+_TOKEN_PREFIX: Final = "pa_"  # noqa: S105 - users and secret scanners recognise a token by it
+_NO_TOKEN: Final = ""  # in place of the hash of a token; no token has an empty hash
 _LOCAL: Final = Device(id=LOCAL_DEVICE, name="local", token_hash=_NO_TOKEN, created_at=Milliseconds(0))
 
 
 def new_token() -> str:
     """A random token of 256 bits; only `hash_token` of it may be stored."""
-    return _TOKEN_PREFIX + secrets.token_urlsafe(_TOKEN_BYTES)
+    return _TOKEN_PREFIX + secrets.token_urlsafe(32)
 
 
 def hash_token(token: str) -> str:
-    """What the server keeps of a token: its SHA-256, which is enough for a value with 256 random bits."""
+    """The SHA-256 of a token, which is enough for 256 random bits; the server stores nothing else of it."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -106,7 +94,7 @@ def new_device(
 
 
 class Authenticator:
-    """Finds the device of a request."""
+    """Finds the device of a request, and limits failures by address."""
 
     def __init__(self, store: Store, settings: CurrentSettings) -> None:
         self._store = store
@@ -115,32 +103,30 @@ class Authenticator:
         self._throttle = Throttle()
 
     async def device(self, peer: Peer, headers: Mapping[str, str], *, ambient: bool) -> Device:
-        """The device that a request's headers prove; without tokens every client is the device "local".
+        """The device that a request's headers prove; with `server.auth` off every client is the device "local".
 
-        A cookie that belongs to a browser's key proves nothing by itself: see `cookies` and `proof`.
+        A cookie that is bound to a browser's key proves nothing by itself: see `cookies` and `proof`.
 
         Args:
             peer: the client.
             headers: of the request.
-            ambient: whether to count what is added whatever page asked: the cookie, by the browser, and
-                the user's name, by a proxy that signs people in. Only for the server's own pages.
+            ambient: accept credentials that are added whatever page sent the request: the cookie, by the browser, and
+                the user's name, by a single sign-on proxy. Only for the server's own pages.
 
         Raises:
-            UnauthorizedError: no token, or one that belongs to no device.
-            RateLimitedError: the same, after many such attempts from this address. A valid token is
-                accepted even then, so that nobody can lock out others.
+            UnauthorizedError: no token, or an unknown one.
+            RateLimitedError: the same, after many such attempts from this address. A valid token is accepted even
+                then, so that an attacker cannot lock out others.
         """
         if not self._required:
             return _LOCAL
         token = _bearer(headers)
         if token is None and ambient:
-            # Not counted when it is wrong: a browser goes on showing the cookie of a device that was revoked.
-            unbound = [found for found, _ in await self.cookies(peer, headers) if found.public_key is None]
-            unbound = [found for found in unbound if found.credential is Credential.COOKIE]
-            user = self._user(peer, headers)
-            if unbound:
-                return unbound[0]
-            if user is not None:
+            # A wrong one is not counted: a browser keeps sending the cookie of a device that was revoked.
+            for found, _ in await self.cookies(peer, headers):
+                if found.public_key is None and found.credential is Credential.COOKIE:
+                    return found
+            if (user := self._user(peer, headers)) is not None:
                 return user
             raise _needed()
         try:
@@ -152,12 +138,12 @@ class Authenticator:
             raise
 
     async def cookies(self, peer: Peer, headers: Mapping[str, str]) -> list[tuple[Device, str]]:
-        """The devices whose cookies a request shows, each with the value of its cookie.
+        """The devices of a request's cookies, each with the value of its cookie.
 
         A page of another port can set a cookie of the same name for a longer path, which browsers send first, so
         all of them are tried.
         """
-        if not self._required or self.bearer(headers):
+        if not self._required or _bearer(headers) is not None:
             return []
         values = read_cookies(headers.get("Cookie", ""), cookie_name(self._store.instance, peer))
         found = [(await self._store.device_by_hash(hash_token(value)), value) for value in values]
@@ -168,13 +154,8 @@ class Authenticator:
         ]
 
     def shows_cookie(self, peer: Peer, headers: Mapping[str, str]) -> bool:
-        """Whether a request shows a cookie of this server, valid or not."""
+        """Whether a request has a cookie of this server, valid or not."""
         return bool(read_cookies(headers.get("Cookie", ""), cookie_name(self._store.instance, peer)))
-
-    @staticmethod
-    def bearer(headers: Mapping[str, str]) -> bool:
-        """Whether a request shows a bearer token, valid or not."""
-        return _bearer(headers) is not None
 
     async def _find(self, token: str | None) -> Device:
         if token is None:
@@ -190,14 +171,14 @@ class Authenticator:
         return device
 
     def _user(self, peer: Peer, headers: Mapping[str, str]) -> Device | None:
-        """Whom a trusted proxy has signed in; None when it names nobody who may come in."""
+        """The user whom a trusted proxy has signed in, if this user has access."""
         header = self._settings.current.server.sso.header
         if header is None or peer.direct not in Networks(self._settings.current.server.trusted_proxies):
             return None
         return self.user(headers.get(header, "").strip())
 
     def user(self, name: str) -> Device | None:
-        """What stands for a user whom a trusted proxy signs in; None when nobody of this name may come in."""
+        """The device of a single sign-on user; None for one without access."""
         sso = self._settings.current.server.sso
         if name not in {*sso.users, *sso.viewers}:
             return None
@@ -207,11 +188,10 @@ class Authenticator:
         )
 
     async def devices(self) -> Mapping[str, Device]:
-        """All devices that may connect now, by their ids."""
         return {device.id: device for device in await self._store.devices()}
 
     async def seen(self, device: Device, address: str) -> None:
-        """Note that a device has connected; a disk that refuses does not keep it out."""
+        """Store that a device has connected; a disk error does not refuse it."""
         if device.token_hash:
             with suppress(FileOperationError):
                 await self._store.touch_device(device.id, now(), address)
@@ -222,6 +202,5 @@ def _needed() -> UnauthorizedError:
 
 
 def _bearer(headers: Mapping[str, str]) -> str | None:
-    """The token that a program shows (RFC 6750, section 2.1)."""
     scheme, _, token = headers.get("Authorization", "").partition(" ")
     return (token.strip() or None) if scheme.lower() == "bearer" else None

@@ -1,11 +1,11 @@
-"""Limits for addresses and devices: token buckets, failed attempts to get in, messages, connections and requests."""
+"""Limits by address and by device: token buckets, failed logins, messages, connections and requests."""
 
 import resource
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from pocket_agent.errors import RateLimitedError
 from pocket_agent.server.peer import Networks, source_of
@@ -14,19 +14,17 @@ from pocket_agent.settings import CurrentSettings, connections_for
 # ----------------------------------------------------------------------
 # Token buckets: a burst at once, then a rate per second.
 
-_MAX_BUCKETS: Final = 10_000
+_MAX_SOURCES: Final = 10_000
+"""Of buckets, and of failures, so that an attacker with many addresses cannot fill the memory."""
 
 
 class Bucket:
-    """One budget. Whoever takes from an empty one gets into debt, which is a measure of how much he ignores.
+    """A token bucket. The balance may go negative, down to -burst; the debt shows how far a client exceeds its limit.
 
     Args:
-        rate: how much comes in each second.
-        burst: how much it holds.
-        clock: seconds that only grow.
-
-    Attributes:
-        exhausted: whether the last that was taken has brought the debt to where it gets no larger.
+        rate: tokens per second.
+        burst: the capacity.
+        clock: monotonic clock.
     """
 
     __slots__ = ("_at", "_burst", "_clock", "_level", "_rate", "exhausted")
@@ -37,10 +35,10 @@ class Bucket:
         self._clock = clock
         self._level = burst
         self._at = clock()
-        self.exhausted = False
+        self.exhausted = False  # the last `take` has brought the debt to its limit
 
     def take(self, amount: float = 1.0) -> bool:
-        """Take an amount, however large, if there is anything; whether there was. The debt is bounded by a burst."""
+        """Take an amount; returns whether the balance was positive before."""
         self._refill()
         had = self._level > 0
         left = self._level - amount
@@ -49,12 +47,12 @@ class Bucket:
         return had
 
     def wait(self) -> float:
-        """Seconds until there is something again."""
+        """Seconds until the balance is not negative."""
         self._refill()
         return max(0.0, -self._level / self._rate)
 
     def resize(self, rate: float, burst: float) -> None:
-        """Go on with another rate and burst; what is there stays, as far as it fits."""
+        """Change rate and burst; the balance stays within the new limits."""
         self._refill()
         self._rate, self._burst = rate, burst
         self._level = max(-burst, min(burst, self._level))
@@ -66,13 +64,7 @@ class Bucket:
 
 
 class Buckets:
-    """A bucket for each source; those that have been idle longest are forgotten when there are too many.
-
-    Args:
-        rate: of each.
-        burst: of each.
-        clock: seconds that only grow.
-    """
+    """A bucket for each source; beyond _MAX_SOURCES the least recently used one is evicted."""
 
     def __init__(self, rate: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = rate
@@ -81,18 +73,17 @@ class Buckets:
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
 
     def of(self, source: str) -> Bucket:
-        """The bucket of a source."""
         bucket = self._buckets.get(source)
         if bucket is None:
             bucket = self._buckets[source] = Bucket(self._rate, self._burst, self._clock)
-            if len(self._buckets) > _MAX_BUCKETS:
+            if len(self._buckets) > _MAX_SOURCES:
                 self._buckets.popitem(last=False)
         else:
             self._buckets.move_to_end(source)
         return bucket
 
     def resize(self, rate: float, burst: float) -> None:
-        """Go on with another rate and burst, in the buckets that there are, too."""
+        """Change rate and burst of all buckets, existing ones too."""
         self._rate, self._burst = rate, burst
         for bucket in self._buckets.values():
             bucket.resize(rate, burst)
@@ -102,14 +93,12 @@ class Buckets:
 
 
 # ----------------------------------------------------------------------
-# Failed attempts to connect: an address that fails often waits twice as long each time; no other address waits.
+# Failed logins: exponential backoff for each address.
 
 _FREE_FAILURES: Final = 5
 _FIRST_SECONDS: Final = 1.0
 _LONGEST_SECONDS: Final = 300.0
 _FORGET_SECONDS: Final = 3600.0
-_MAX_SOURCES: Final = 10_000
-"""How many are remembered, so that whoever has many addresses fills no memory."""
 
 
 @dataclass(slots=True)
@@ -120,22 +109,14 @@ class _Record:
 
 
 class Throttle:
-    """Counts failures by source.
-
-    Args:
-        clock: seconds that only grow.
-    """
+    """Counts failures by source; `clock` is monotonic."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._records: OrderedDict[str, _Record] = OrderedDict()
 
     def check(self, address: str) -> None:
-        """Refuse a source that has to wait.
-
-        Raises:
-            RateLimitedError: too many failures; `details["retry_after"]` says how many seconds to wait.
-        """
+        """Raise RateLimitedError for a source that has to wait; `details["retry_after"]` are the seconds."""
         record = self._records.get(source_of(address))
         at = self._clock()
         if record is not None and record.until > at:
@@ -145,7 +126,6 @@ class Throttle:
             )
 
     def failed(self, address: str) -> None:
-        """Take note of a failure."""
         source = source_of(address)
         at = self._clock()
         record = self._records.pop(source, None)
@@ -161,7 +141,7 @@ class Throttle:
             self._records.popitem(last=False)
 
     def succeeded(self, address: str) -> None:
-        """Forget the failures of a source that has got in."""
+        """Delete the failures of a source that has logged in."""
         self._records.pop(source_of(address), None)
 
     def __len__(self) -> int:
@@ -169,40 +149,33 @@ class Throttle:
 
 
 # ----------------------------------------------------------------------
-# Messages of one device: their number, and their size in all.
+# Messages of one device: their number and their total size.
 
 _MESSAGE_BURST_SECONDS: Final = 5.0
 
 
-class Quota:
-    """What is left to one device, on all its connections together."""
+class Quota(NamedTuple):
+    """The quota of one device, on all its connections together."""
 
-    def __init__(self, messages: Bucket, size: Bucket) -> None:
-        self._messages = messages
-        self._size = size
+    messages: Bucket
+    size: Bucket
 
     def take(self, size: int) -> bool:
-        """Count a message of so many bytes; whether it may be."""
-        # Both are counted, whichever is used up.
-        return all([self._messages.take(), self._size.take(size)])
+        """Count a message of `size` bytes; returns whether it is within the quota."""
+        return all([self.messages.take(), self.size.take(size)])  # both are counted
 
     @property
     def exhausted(self) -> bool:
-        """Whether so much was sent beyond it that nobody can be listening to the refusals."""
-        return self._messages.exhausted or self._size.exhausted
+        """Whether the device has sent so much beyond its quota that it cannot be reading the errors."""
+        return self.messages.exhausted or self.size.exhausted
 
     def wait(self) -> float:
         """Seconds until a message may be sent again."""
-        return max(self._messages.wait(), self._size.wait())
+        return max(self.messages.wait(), self.size.wait())
 
 
 class Quotas:
-    """The quota of each device.
-
-    Args:
-        settings: the limits.
-        clock: seconds that only grow.
-    """
+    """The quota of each device; `clock` is monotonic."""
 
     def __init__(self, settings: CurrentSettings, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
@@ -211,46 +184,33 @@ class Quotas:
         self.renew()
 
     def renew(self) -> None:
-        """Take over limits that have changed."""
-        messages, size = (
-            self._settings.current.limits.messages_per_second,
-            self._settings.current.limits.bytes_per_second,
-        )
-        self._messages.resize(messages, messages * _MESSAGE_BURST_SECONDS)
-        # One message of the largest size must not use up twice what there is.
-        self._size.resize(size, max(size * _MESSAGE_BURST_SECONDS, 2.0 * self._settings.current.limits.message_size))
+        """Apply changed limits."""
+        limits = self._settings.current.limits
+        self._messages.resize(limits.messages_per_second, limits.messages_per_second * _MESSAGE_BURST_SECONDS)
+        # One message of the largest size must not exhaust the quota.
+        burst = max(limits.bytes_per_second * _MESSAGE_BURST_SECONDS, 2.0 * limits.message_size)
+        self._size.resize(limits.bytes_per_second, burst)
 
     def of(self, device_id: str) -> Quota:
-        """That of a device, the same one for all its connections."""
         return Quota(self._messages.of(device_id), self._size.of(device_id))
 
 
 # ----------------------------------------------------------------------
-# Connections and requests from one address, before its device is known.
+# Connections and requests from one address, before authentication.
 
 _REQUEST_BURST_SECONDS: Final = 10.0
 _SPARE_CONNECTIONS: Final = 256
-_PER_CLIENT: Final = 8
-"""Connections that the browser of one client may hold besides its WebSocket, in all."""
+_PER_CLIENT: Final = 8  # connections of one client: its WebSocket, and those of the browser
 _MAX_REFUSED: Final = 1000
-_LEAST: Final = 8
-"""Connections that are taken in however few files may be open."""
-_SILENT_PART: Final = 4
-"""The part of all connections that may have sent no request yet is one in this many."""
+_LEAST: Final = 8  # the least limit of connections, whatever the limit of open files is
+_SILENT_PART: Final = 4  # one in this many of all connections may have sent no request yet
 
 
 class Admission:
-    """Counts connections and requests by source.
+    """Counts connections and requests by source; `clock` is monotonic.
 
-    A trusted proxy's connections are not counted, since they are many people's; the requests that it
-    passes on count for those it speaks for.
-
-    Args:
-        settings: the limits, the addresses that they are not for, and the trusted proxies.
-        clock: seconds that only grow.
-
-    Attributes:
-        most_silent: connections of a listener that may have sent no request yet.
+    Connections of a trusted proxy have no limit, since they are of many users; the requests that it forwards count for
+    their own source.
     """
 
     def __init__(self, settings: CurrentSettings, clock: Callable[[], float] = time.monotonic) -> None:
@@ -259,11 +219,11 @@ class Admission:
         self._requests = Buckets(1.0, 1.0, clock)
         self._open: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
-        self._total = 0
+        self.total = 0
         self.renew()
 
     def renew(self) -> None:
-        """Take over settings that have changed; whoever is in stays."""
+        """Apply changed settings; open connections stay."""
         limits = self._settings.current.limits
         self._exempt = Networks(limits.exempt_addresses)
         self._proxies = Networks(self._settings.current.server.trusted_proxies)
@@ -273,40 +233,39 @@ class Admission:
         if files != resource.RLIM_INFINITY:
             # Without a descriptor left the server could neither start an agent nor read a file.
             self._most_in_all = min(self._most_in_all, max(_LEAST, connections_for(self._settings.current, files)))
+        # Connections of a listener that may have sent no request yet.
         self.most_silent = max(1, self._most_in_all // _SILENT_PART)
         for buckets in (self._arrivals, self._requests):
             buckets.resize(limits.requests_per_second, limits.requests_per_second * _REQUEST_BURST_SECONDS)
 
     def exempts(self, address: str) -> bool:
-        """Whether the limits by address and by device are not for this one."""
+        """Whether this address is exempt from the limits by address and by device."""
         return address in self._exempt
 
     def enter(self, address: str) -> bool:
-        """Take in a connection that was made; False when it has to be dropped, without an answer."""
+        """Count a new connection; False when it has to be dropped."""
         source = source_of(address)
-        if self.full or not self._may_enter(address, source):
+        unlimited = self.exempts(address) or address in self._proxies
+        # A refused connection at the limit of all takes no token of its source.
+        if self.full or not (unlimited or (self._open[source] < self._most and self._arrivals.of(source).take())):
             self._refuse(source)
             return False
         self._open[source] += 1
-        self._total += 1
+        self.total += 1
         return True
 
     def leave(self, address: str) -> None:
-        """A connection that was taken in is gone."""
         source = source_of(address)
-        self._total -= 1
+        self.total -= 1
         self._open[source] -= 1
         if not self._open[source]:
             del self._open[source]
 
     def request(self, address: str) -> None:
-        """Count an HTTP request.
-
-        Args:
-            address: of whoever it comes from, also by way of a proxy.
+        """Count an HTTP request of a client, not of a proxy before it.
 
         Raises:
-            RateLimitedError: there were too many; `details["retry_after"]` says how many seconds to wait.
+            RateLimitedError: too many; `details["retry_after"]` are the seconds to wait.
         """
         if self.exempts(address):
             return
@@ -318,24 +277,13 @@ class Admission:
             raise RateLimitedError(f"Too many requests; wait {wait} seconds.", details={"retry_after": wait})
 
     def refused(self) -> Iterator[tuple[str, int]]:
-        """How many were refused since the last call, by source."""
+        """The refused connections and requests since the last call, by source."""
         refused, self._refused = self._refused, Counter()
         yield from refused.items()
 
     @property
     def full(self) -> bool:
-        """Whether there are as many connections as there may be."""
-        return self._total >= self._most_in_all
-
-    @property
-    def total(self) -> int:
-        """Connections that are open."""
-        return self._total
-
-    def _may_enter(self, address: str, source: str) -> bool:
-        if self.exempts(address) or address in self._proxies:
-            return True
-        return self._open[source] < self._most and self._arrivals.of(source).take()
+        return self.total >= self._most_in_all
 
     def _refuse(self, source: str) -> None:
         if source in self._refused or len(self._refused) < _MAX_REFUSED:

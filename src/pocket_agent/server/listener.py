@@ -1,4 +1,4 @@
-"""Opens the sockets that the server is reached by, and says in a sentence why one cannot be."""
+"""Opens the listening sockets, and explains in one sentence why one cannot be opened."""
 
 import asyncio
 import contextlib
@@ -24,43 +24,34 @@ from pocket_agent.server.limits import Admission
 from pocket_agent.server.tls import Tls
 from pocket_agent.settings import CurrentSettings, LiveSettings, LoadedSettings, ServerSettings, is_loopback
 
-_CLEANUP_SECONDS: Final = 2.0
-"""How long requests that are under way when the server stops may take."""
+_CLEANUP_SECONDS: Final = 2.0  # the limit for running requests when the server stops
 _PATIENCE_SECONDS: Final = 60.0
-"""How much longer the system waits for a client that takes nothing than the server itself does."""
+"""The time that the system waits longer than the server for a client that acknowledges nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """Where clients reach the server.
+    """The addresses of the server."""
 
-    Attributes:
-        url: the main address.
-        plain_url: the plain address on loopback, if there is one.
-        page_urls: as of `address.page_urls`.
-        exposed_urls: those by which other machines can reach the server.
-        tls: the encryption of the main address, if there is any.
-    """
+    url: str  # the main address
+    plain_url: str | None  # the plain address on loopback, if there is one
+    page_urls: Sequence[str]  # see `address.page_urls`
+    exposed_urls: Sequence[str]  # those for other machines
+    tls: Tls | None  # of the main address, if it is on
 
-    url: str
-    plain_url: str | None
-    page_urls: Sequence[str]
-    exposed_urls: Sequence[str]
-    tls: Tls | None
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses of all listeners."""
+        return (self.url,) if self.plain_url is None else (self.url, self.plain_url)
 
 
 @contextlib.asynccontextmanager
 async def listening(
     application: web.Application, live: LiveSettings, observer: Observer, admission: Admission, hosts: Hosts
 ) -> AsyncIterator[Listeners]:
-    """Open the main listener and, beside TLS, the plain one on loopback; both close at the end.
+    """Open the main listener and, with TLS, the plain one on loopback; both close at the end.
 
-    Args:
-        application: what is served.
-        live: all settings and where they came from.
-        observer: is told of the certificate and the addresses.
-        admission: how many connections there may be.
-        hosts: learn the names of the certificate.
+    `hosts` accepts the names of the certificate.
 
     Raises:
         ConfigurationError: the certificate, an address or a port cannot be used; the message names the setting.
@@ -70,7 +61,7 @@ async def listening(
     server = settings.server
     tls: Tls | None = None
     if server.tls.enabled:
-        tls = Tls(server.tls, settings.data.dir / "tls", certified_hosts(server))
+        tls = await asyncio.to_thread(Tls, server.tls, settings.data.dir / "tls", certified_hosts(server))
         adopt(tls, hosts, observer)
     async with _running(application, live, admission, observer) as listeners:
         context = tls.context if tls is not None else None
@@ -99,23 +90,23 @@ async def exporting(
 
 
 def certified_hosts(server: ServerSettings) -> list[str]:
-    """What the certificate names, beside this machine: where it is listened on, and what clients may ask for."""
+    """The names in the certificate, besides those of this machine: addresses and accepted hosts."""
     public = urlsplit(server.public_url).hostname if server.public_url is not None else None
     return [server.host, *((public,) if public else ()), *server.allowed_hosts]
 
 
 def adopt(tls: Tls, hosts: Hosts, observer: Observer) -> None:
-    """Go by the names of the certificate that is in use from here on, and say which it is."""
+    """Accept the host names of the certificate in use, and report it."""
     certificate = tls.certificate
     observer.emit(CertificateLoaded(certificate.not_after, certificate.self_signed))
-    # One of our own may be older than the settings, and name what they do no longer.
+    # A self-signed one may be older than the settings, with names that they no longer have.
     for name in hosts.certify(() if certificate.self_signed else certificate.names):
-        reason = f"the certificate's {name} stands for many; name yours in server.allowed_hosts or server.public_url"
+        reason = f"the certificate's {name} is a wildcard; add yours to server.allowed_hosts or server.public_url"
         observer.emit(SettingIgnored("server.tls.cert", reason))
 
 
 class _Setting(NamedTuple):
-    """What to change for another address or port, as a message names it."""
+    """The settings of an address and a port, for error messages."""
 
     host: str
     port: str
@@ -126,22 +117,13 @@ _PLAIN: Final = _Setting("", "server.plain_port (PA_SERVER_PLAIN_PORT; off switc
 _METRICS: Final = _Setting("metrics.host (PA_METRICS_HOST)", "metrics.port (PA_METRICS_PORT, --metrics-port)")
 
 
+@dataclass(frozen=True)
 class _OpenListeners:
-    """The listeners of one application."""
-
-    def __init__(
-        self,
-        server: web.Server,
-        settings: CurrentSettings,
-        admission: Admission,
-        observer: Observer,
-        open_: AsyncExitStack,
-    ) -> None:
-        self._server = server
-        self._settings = settings
-        self._admission = admission
-        self._observer = observer
-        self._open = open_
+    server: web.Server
+    settings: CurrentSettings
+    admission: Admission
+    observer: Observer
+    stack: AsyncExitStack
 
     async def open(self, host: str, port: int, context: ssl.SSLContext | None, setting: _Setting) -> int:
         """Open one listener; returns its port.
@@ -154,7 +136,7 @@ class _OpenListeners:
         except OSError as error:
             if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
                 raise ConfigurationError(
-                    f"{host} is no address of this machine. Choose another: {setting.host}."
+                    f"{host} is not an address of this machine. Choose another: {setting.host}."
                 ) from error
             if error.errno == errno.EADDRINUSE:
                 reason = f"it is taken by {await asyncio.to_thread(_holder, host, port)}"
@@ -165,13 +147,15 @@ class _OpenListeners:
             raise ConfigurationError(
                 f"Port {port} on {host} cannot be used: {reason}. Choose another: {setting.port}."
             ) from error
-        acceptor = Acceptor(self._server, context, self._admission, self._patience, self._observer)
-        await self._open.enter_async_context(acceptor.serving(sockets))
+        acceptor = Acceptor(
+            self.server,
+            context,
+            self.admission,
+            lambda: self.settings.current.websocket.write_timeout + _PATIENCE_SECONDS,
+            self.observer,
+        )
+        await self.stack.enter_async_context(acceptor.serving(sockets))
         return int(sockets[0].getsockname()[1])
-
-    def _patience(self) -> float:
-        """Seconds after which the system gives up a client that takes nothing."""
-        return self._settings.current.websocket.write_timeout + _PATIENCE_SECONDS
 
 
 @contextlib.asynccontextmanager
@@ -182,16 +166,16 @@ async def _running(
     await runner.setup()
     assert runner.server is not None
     try:
-        async with AsyncExitStack() as open_:
-            yield _OpenListeners(runner.server, settings, admission, observer, open_)
+        async with AsyncExitStack() as stack:
+            yield _OpenListeners(runner.server, settings, admission, observer, stack)
     finally:
         await runner.cleanup()
 
 
 async def _open_plain(listeners: _OpenListeners, loaded: LoadedSettings, observer: Observer) -> str | None:
-    """The plain listener, so that a first look in a local browser meets no certificate warning.
+    """The plain listener, for a local browser without certificate warnings.
 
-    One that nobody asked for is done without when its port is taken.
+    When its port is taken and was not configured, the server runs without it.
     """
     port = loaded.settings.server.plain_port
     if port is None:
@@ -206,14 +190,14 @@ async def _open_plain(listeners: _OpenListeners, loaded: LoadedSettings, observe
 
 
 def _holder(host: str, port: int) -> str:
-    """Who listens on a port, as far as this user may know."""
+    """Name the process that listens on a port, as far as this user may see it."""
     try:
         found = [
             one
             for one in psutil.net_connections(kind="tcp")
             if one.status == psutil.CONN_LISTEN and one.laddr and _takes(one.laddr, host, port)
         ]
-    except psutil.AccessDenied:  # macOS tells only root whose sockets there are
+    except psutil.AccessDenied:  # macOS shows the sockets only to root
         return "another program"
     for pid in {one.pid for one in found if one.pid is not None}:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -223,7 +207,7 @@ def _holder(host: str, port: int) -> str:
 
 
 def _takes(address: tuple[str, int], host: str, port: int) -> bool:
-    """Whether who listens on an address keeps others from a port; a name may stand for any address."""
+    """Whether a socket at an address blocks a port; a host name may have any address."""
     if address[1] != port:
         return False
     try:

@@ -1,37 +1,39 @@
-"""The pages that the server has: the built web client, and the runbooks of docs/runbooks that alerts link to."""
+"""Pages: the built web client, and the runbooks of docs/runbooks that alerts link to."""
 
 import base64
 import hashlib
 import html
 import mimetypes
 import re
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
 
 from pocket_agent import __version__
 
+if TYPE_CHECKING:
+    from markdown_it.token import Token
+
 # ----------------------------------------------------------------------
-# The web client: its built files, served from memory, and the page that is shown when there are none.
+# The web client: its built files, served from memory, or a page that says that they are missing.
 
 BUILD: Final = Path(__file__).resolve().parents[1] / "web"
 """Where `scripts/web` and the build of a package put the client."""
 
 PAGES: Final = ("/", "/pair", "/devices", "/dashboard", "/settings", "/p/{project}")
-"""Paths that are pages of the client: each is answered with its one HTML file, which finds its way by the path."""
+"""Paths that are pages of the client: its one HTML file routes by the path."""
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "manifest-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types dompurify worker"
 )
-"""Nothing from elsewhere, no inline script or style; and only two named places can make anything of text."""
+"""Same origin only, no inline script or style; only two named policies can turn text into HTML or scripts."""
 
 _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
@@ -44,28 +46,11 @@ _ENCODINGS: Final = {"br": ".br", "gzip": ".gz"}
 """Content encodings in the order of preference, and the endings of the files that hold them."""
 _FOREVER: Final = "public, max-age=31536000, immutable"
 _TYPES: Final = {".js": "text/javascript", ".webmanifest": "application/manifest+json", ".svg": "image/svg+xml"}
-_STYLE: Final = (
-    ":root{color-scheme:light dark}"
-    "body{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:3rem auto;padding:0 1rem;overflow-wrap:anywhere}"
-)
-_ABSENT: Final = f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Pocket Agent Server</title>
-<style>{_STYLE}</style>
-<h1>Pocket Agent Server</h1>
-<p>Version {__version__} is running. The web client is missing from this installation: it was made without Node, or
-npm could not be reached. Everything else works.</p>
-<p>In a checkout <code>scripts/web</code> builds it, with Node 20.19 or newer; start the server again then.</p>
-<p>Meanwhile use the terminal client on this machine, <code>pocket-agent chat</code>, or connect a program to
-<code>/ws</code> with a token (<code>pocket-agent devices add NAME --print-token</code>).</p>
-<p>Health: <a href="/health">/health</a>.</p>
-</html>
-"""
 
 
 @dataclass(frozen=True)
 class File:
-    """One file of the client: what is sent for it, by content encoding (empty: as it is)."""
+    """One file of the client, with its body for each content encoding (empty: none)."""
 
     path: str
     type: str
@@ -73,7 +58,6 @@ class File:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def answer(self, request: web.Request) -> web.Response:
-        """The response to a request for it."""
         encoding = _chosen(request.headers.get("Accept-Encoding", ""), self.bodies)
         body = self.bodies[encoding]
         etag = f'"{hashlib.sha256(body).hexdigest()[:24]}"'
@@ -89,17 +73,16 @@ class File:
 
 
 class Site:
-    """The routes of the web client; no request leads to the file system."""
+    """The routes of the web client; no request reads the file system."""
 
     def __init__(self, build: Path = BUILD) -> None:
-        """Read the built client in `build`; where there is none, every page says so."""
+        """Read the built client; without one every page says so."""
         self._files = _read(build)
         page = self._files.pop("/index.html", None)
         self._page = page if page is not None else _absent()
         self.complete = page is not None
 
     def add_to(self, router: web.UrlDispatcher) -> None:
-        """Add a route for each page and each file."""
         for path in PAGES:
             router.add_get(path, self._shell)
         for path in self._files:
@@ -110,7 +93,7 @@ class Site:
         return self._page.answer(request)
 
     async def _missing(self, request: web.Request) -> web.StreamResponse:
-        """A path that leads nowhere: who reads pages gets the client, which says so."""
+        """An unknown path: a browser gets the client, which shows an error."""
         if "text/html" not in request.headers.get("Accept", ""):
             raise web.HTTPNotFound
         response = self._page.answer(request)
@@ -150,14 +133,24 @@ def _caching(name: str) -> dict[str, str]:
 
 
 def _absent() -> File:
-    digest = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; frame-ancestors 'none'"
+    style = _template("absent.css")
+    page = string.Template(_template("absent.html")).substitute(style=style, version=__version__)
+    policy = f"default-src 'none'; style-src {_source(style)}; base-uri 'none'; frame-ancestors 'none'"
     headers = {"Cache-Control": "no-store", "Content-Security-Policy": policy}
-    return File("/", "text/html; charset=utf-8", {"": _ABSENT.encode()}, headers)
+    return File("/", "text/html; charset=utf-8", {"": page.encode()}, headers)
+
+
+def _template(name: str) -> str:
+    return (Path(__file__).parent / "templates" / name).read_text("utf-8")
+
+
+def _source(style: str) -> str:
+    """An inline style as a source of a content security policy."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}'"
 
 
 def _chosen(accepted: str, bodies: Mapping[str, bytes]) -> str:
-    """The best content encoding that the client takes and the file has (RFC 9110 section 12.5.3)."""
+    """The best content encoding that the client accepts and the file has (RFC 9110 section 12.5.3)."""
     taken = set()
     for part in accepted.lower().split(","):
         name, _, parameter = part.partition(";")
@@ -169,52 +162,19 @@ def _chosen(accepted: str, bodies: Mapping[str, bytes]) -> str:
 # ----------------------------------------------------------------------
 # The runbooks of docs/runbooks as pages, which alerts link to.
 #
-# They require no token: the text is public, the same on every server and reveals nothing of this one, and the
-# operator on call may have a device that is not paired.
+# They require no token: the text is public and reveals nothing of this server, and the operator on call may have a
+# device that is not paired.
 
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
 _PLACE: Final = "/docs/runbooks"
-INDEX: Final = "README"
-"""The name of the list of all."""
+INDEX: Final = "README"  # the name of the index
 
-_RUNBOOK_STYLE: Final = """
-:root{color-scheme:light dark}
-body{font:1rem/1.6 system-ui,sans-serif;max-width:46rem;margin:0 auto;padding:1rem;overflow-wrap:break-word;
-background:light-dark(#fff,#16181d);color:light-dark(#1c1e24,#e4e6eb)}
-a{color:light-dark(#0b57d0,#8ab4f8)}
-nav{display:flex;flex-wrap:wrap;gap:0 1.5rem}
-nav a{padding:.5rem 0}
-h1{font-size:1.5rem;line-height:1.25}
-h2{font-size:1.15rem;margin-top:2rem}
-code{font:.875em ui-monospace,monospace;background:light-dark(#f0f1f4,#24272e);padding:.1em .3em;border-radius:.25em}
-pre{background:light-dark(#f0f1f4,#24272e);padding:.75rem;border-radius:.4rem;
-white-space:pre-wrap;overflow-wrap:anywhere}
-pre code{padding:0;background:none}
-table{border-collapse:collapse}
-th,td{text-align:left;vertical-align:top;padding:.35rem .75rem .35rem 0}
-tr{border-bottom:1px solid light-dark(#d5d8de,#3a3e47)}
-@media(max-width:36rem){thead{display:none}tr,td{display:block}tr{padding:.5rem 0}td{padding:0}}
-"""
-_SHELL: Final = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title} - Pocket Agent Server</title>
-<style>{style}</style>
-</head>
-<body>
-<nav><a href="{place}">All runbooks</a><a href="/">Pocket Agent Server</a></nav>
-<main>
-{body}</main>
-</body>
-</html>
-"""
+_RUNBOOK_STYLE: Final = _template("runbook.css")
 _RUNBOOK_HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": "default-src 'none'; "
-    f"style-src 'sha256-{base64.b64encode(hashlib.sha256(_RUNBOOK_STYLE.encode()).digest()).decode()}'; "
+    f"style-src {_source(_RUNBOOK_STYLE)}; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-cache",
 }
@@ -223,40 +183,25 @@ _UNKNOWN: Final = "# No such runbook\n\nThere is a runbook for every alert; see 
 
 
 def runbook_directory(package: Path = _PACKAGE) -> Path:
-    """Where the texts are: in the checkout that the code runs from, or in the installed package.
-
-    Args:
-        package: the directory of the package.
-    """
+    """The directory of the texts: in the checkout that the code runs from, or in the installed package."""
     checkout = package.parents[1]
     return checkout / "docs" / "runbooks" if package == checkout / "src" / package.name else package / "runbooks"
 
 
 def read_runbooks(directory: Path | None = None) -> dict[str, str]:
-    """The texts in Markdown, by name, without comments.
-
-    Args:
-        directory: where they are, if it is not `runbook_directory`.
-    """
+    """The texts in Markdown, by name, without comments; by default of `runbook_directory`."""
     found = sorted((directory or runbook_directory()).glob("*.md"))
     return {path.stem: _COMMENT.sub("", path.read_text("utf-8")) for path in found}
 
 
 class Runbooks:
-    """The pages.
-
-    A name is only ever looked up among those that were found at the start, so none leads anywhere else.
-
-    Args:
-        texts: in Markdown, by name.
-    """
+    """The runbook pages: the texts in Markdown by name, as found at the start, so that no name is a path."""
 
     def __init__(self, texts: Mapping[str, str]) -> None:
         self._texts = texts
         self._pages: dict[str, str] = {}
 
     def add_to(self, application: web.Application) -> None:
-        """Serve the pages and their index."""
         application.router.add_get(_PLACE, self._index)
         application.router.add_get(f"{_PLACE}/", self._index)
         application.router.add_get(f"{_PLACE}/{{name}}", self._runbook)
@@ -269,17 +214,16 @@ class Runbooks:
 
     def _answer(self, name: str) -> web.Response:
         known = name in self._texts
-        page = self._page(name) if known else render_page(_UNKNOWN)
-        return web.Response(status=200 if known else 404, text=page, content_type="text/html", headers=_RUNBOOK_HEADERS)
-
-    def _page(self, name: str) -> str:
-        if name not in self._pages:
+        if known and name not in self._pages:
             self._pages[name] = render_page(self._texts[name])
-        return self._pages[name]
+        page = self._pages[name] if known else render_page(_UNKNOWN)
+        return web.Response(status=200 if known else 404, text=page, content_type="text/html", headers=_RUNBOOK_HEADERS)
 
 
 def render_page(text: str) -> str:
-    """A text in Markdown as a whole page; HTML in it is shown, not followed."""
+    """Render Markdown as a whole page; HTML in it is escaped."""
+    from markdown_it import MarkdownIt
+
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = markdown.parse(text)
     title = next((after.content for token, after in pairwise(tokens) if token.tag == "h1"), "")
@@ -287,11 +231,12 @@ def render_page(text: str) -> str:
         if token.children:
             token.children = _linked(token.children)
     body = markdown.renderer.render(tokens, markdown.options, {})
-    return _SHELL.format(title=html.escape(title), style=_RUNBOOK_STYLE, place=_PLACE, body=body)
+    page = string.Template(_template("runbook.html"))
+    return page.substitute(title=html.escape(title), style=_RUNBOOK_STYLE, place=_PLACE, body=body)
 
 
-def _linked(tokens: list[Token]) -> list[Token]:
-    """Links between runbooks lead to their pages; of those to other documents, which are not served, the text stays."""
+def _linked(tokens: "list[Token]") -> "list[Token]":
+    """Rewrite links between runbooks to their pages; other documents are not served, so their links become text."""
     kept = []
     open_links: list[bool] = []
     for token in tokens:

@@ -1,4 +1,4 @@
-"""The other end of an HTTP request: its address, the proxies before it, and the web page that it comes from."""
+"""The client of an HTTP request: its address, the proxies before it, and the web page that sent it."""
 
 import ipaddress
 import re
@@ -13,16 +13,16 @@ from pocket_agent.errors import ForbiddenError
 from pocket_agent.settings import CurrentSettings, is_loopback
 
 # ----------------------------------------------------------------------
-# IP addresses: which networks they are in, and what counts as one source.
+# IP addresses: their networks, and the sources that limits count.
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _IPV6_SITE: Final = 64
-"""Bits of an IPv6 address that its owner cannot choose at will (RFC 6177)."""
+"""Bits of an IPv6 address that its owner cannot choose (RFC 6177)."""
 
 
 def parse_address(text: str) -> Address | None:
-    """An address without its zone, an IPv4 one also where it is written as IPv6; None when it is none."""
+    """Parse an address, without its zone; IPv4 in the syntax of IPv6 is IPv4. None for other text."""
     try:
         found = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
@@ -32,7 +32,7 @@ def parse_address(text: str) -> Address | None:
 
 
 def source_of(address: str) -> str:
-    """What counts as one source: an IPv4 address, or the network of an IPv6 one."""
+    """The source that limits count: an IPv4 address, or the network of an IPv6 one."""
     found = parse_address(address)
     if isinstance(found, ipaddress.IPv6Address) and not found.is_loopback:
         return str(ipaddress.ip_network((found, _IPV6_SITE), strict=False))
@@ -40,8 +40,6 @@ def source_of(address: str) -> str:
 
 
 class Networks:
-    """A set of networks."""
-
     def __init__(self, networks: Iterable[str]) -> None:
         self._networks = [ipaddress.ip_network(network) for network in networks]
 
@@ -59,42 +57,33 @@ class Networks:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The other end of a request; of one that a trusted proxy has passed on, whoever asked the proxy.
+    """The client of a request; behind a trusted proxy, the client of the proxy."""
 
-    Attributes:
-        address: its IP address; empty where the transport tells none.
-        secure: whether it came by TLS.
-        host: the `Host` that it asked for, in lower case, with the port if it named one.
-        direct: the address at the other end of the connection, which is the proxy's if there is one.
-    """
-
-    address: str
-    secure: bool
-    host: str
-    direct: str = ""
+    address: str  # its IP address; empty where the transport has none
+    secure: bool  # it used TLS
+    host: str  # the `Host` header in lower case, with the port if there is one
+    direct: str = ""  # the address at the other end of the connection, which may be a proxy
 
     @property
     def origin(self) -> str:
-        """The web origin under which it reached the server (RFC 6454, section 6.2)."""
+        """The web origin by which it reached the server (RFC 6454, section 6.2)."""
         return f"{'https' if self.secure else 'http'}://{self.host}"
 
 
-PEER: Final = web.RequestKey("peer", Peer)
-"""Where the guard leaves it in a request."""
-
+PEER: Final = web.RequestKey("peer", Peer)  # the key in a request, set by the guard
 
 # ----------------------------------------------------------------------
-# The headers of reverse proxies; only those of trusted proxies count.
+# The headers of trusted reverse proxies.
 
 _MAX_HOPS: Final = 20
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _CHAR: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 _PAIR: Final = re.compile(rf'\s*({_CHAR}+)=(?:"((?:[^"\\]|\\.)*)"|((?:{_CHAR}|[:\[\]])*))\s*')
-"""A pair of RFC 7239, section 4; colons and brackets are let through unquoted, as many send them."""
+"""A pair of RFC 7239, section 4; colons and brackets may be unquoted, as many proxies send them."""
 
 
 class Hop(NamedTuple):
-    """What one proxy tells of whom it got a request from; None where it does not."""
+    """The client of one proxy, by its headers; None where they do not name it."""
 
     address: str | None
     scheme: str | None = None
@@ -102,30 +91,22 @@ class Hop(NamedTuple):
 
 
 class Proxies:
-    """The reverse proxies that may speak for others.
-
-    Args:
-        trusted: their addresses.
-        form: which headers they write; others may come from the client.
-    """
+    """The trusted reverse proxies; `form` names the headers that they write, since others may be the client's."""
 
     def __init__(self, trusted: Sequence[str], form: Literal["x-forwarded", "forwarded"]) -> None:
         self._trusted = Networks(trusted)
         self._form = form
 
     def trusts(self, address: str) -> bool:
-        """Whether this is a trusted proxy."""
         return address in self._trusted
 
     def origin_of(self, direct: Peer, headers: Mapping[str, str]) -> Peer:
-        """Whom a request comes from: the last address on its way that is no trusted proxy.
+        """The client of a request: the last address on its way that is not a trusted proxy.
 
-        Read from the near end, since the far one is the client's to write. What is not understood
-        ends the reading there: the request then comes from the proxy that passed it on.
+        Read from the near end, since a client can write the far one. A hop that cannot be parsed ends the reading:
+        the client is then the proxy that forwarded it.
 
-        Args:
-            direct: the other end of the connection.
-            headers: of the request; several of one name are joined by commas, as aiohttp's `getall` in order.
+        `direct` is the other end of the connection; headers of one name are joined by commas, in order.
         """
         if not self.trusts(direct.address):
             return direct
@@ -156,12 +137,11 @@ class Proxies:
 
 
 def _last(header: str) -> str | None:
-    """The value that the nearest proxy has written."""
     return header.rpartition(",")[2].strip() or None
 
 
 def _address(text: str) -> str | None:
-    """An address, with or without a port; None for anything else, such as `unknown`."""
+    """An address, with or without a port; None for other text, such as `unknown`."""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
@@ -200,48 +180,35 @@ def _next_element(header: str, position: int) -> int:
 
 
 # ----------------------------------------------------------------------
-# The web pages that may connect: the server's own, and those of configured origins.
+# The web pages that may connect: the server's own, and those of server.allowed_origins.
 
 _OWN_SITE = frozenset({"same-origin", "none"})
-"""Values of `Sec-Fetch-Site` that a page of the server itself, or a person, causes."""
+"""Values of `Sec-Fetch-Site` for requests of the server's own pages, and of users."""
 
 
 class Origins:
-    """Knows pages by the `Origin` that browsers send with what a page's script or form asks for."""
+    """Checks the `Origin` header, which browsers send with requests of a page's script or form."""
 
     def __init__(self, settings: CurrentSettings) -> None:
         self._settings = settings
 
     def check(self, peer: Peer, headers: Mapping[str, str]) -> None:
-        """Refuse pages of other sites (RFC 6455 section 10.2); programs send no Origin.
-
-        Raises:
-            ForbiddenError: the page is neither the server's own nor configured.
-        """
-        origin = headers.get("Origin")
-        if origin is not None and not self._known(peer, origin.rstrip("/").lower()):
+        """Raise ForbiddenError for pages of other sites (RFC 6455 section 10.2); programs send no Origin."""
+        allowed = {origin.rstrip("/").lower() for origin in self._settings.current.server.allowed_origins}
+        origin = headers.get("Origin", "").rstrip("/").lower()
+        if "Origin" in headers and origin not in allowed and not self._own(peer, origin):
             raise ForbiddenError("Pages of this origin may not connect (server.allowed_origins).")
 
     def check_own(self, peer: Peer, headers: Mapping[str, str]) -> None:
-        """Refuse all but the server's own pages, and programs that send no Origin: for what a cookie is made by.
-
-        Raises:
-            ForbiddenError: another site's page, a configured one too.
-        """
-        origin = headers.get("Origin")
-        if headers.get("Sec-Fetch-Site", "none") not in _OWN_SITE or (
-            origin is not None and not self._own(peer, origin.lower())
-        ):
+        """Raise ForbiddenError for pages of any other site, for requests that set a cookie; programs send no Origin."""
+        foreign = "Origin" in headers and not self.is_own(peer, headers)
+        if foreign or headers.get("Sec-Fetch-Site", "none") not in _OWN_SITE:
             raise ForbiddenError("Only the server's own pages may do this.")
 
     def is_own(self, peer: Peer, headers: Mapping[str, str]) -> bool:
-        """Whether a page of the server itself asks; false for programs, which send no Origin."""
+        """Whether a page of the server sent the request; false for programs, which send no Origin."""
         origin = headers.get("Origin")
         return origin is not None and self._own(peer, origin.lower())
-
-    def _known(self, peer: Peer, origin: str) -> bool:
-        allowed = {allowed.rstrip("/").lower() for allowed in self._settings.current.server.allowed_origins}
-        return origin in allowed or self._own(peer, origin)
 
     def _own(self, peer: Peer, origin: str) -> bool:
         if origin == self._settings.current.server.public_url:
@@ -250,7 +217,7 @@ class Origins:
             return False
         try:
             host = urlsplit(origin).hostname or ""
-        except ValueError:  # such as a bracket that is never closed
+        except ValueError:  # such as a bracket without its end
             return False
         # Without tokens a name that an attacker points at loopback must not count as the server's own.
         return bool(host) and (self._settings.current.server.auth or is_loopback(host))

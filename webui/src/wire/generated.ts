@@ -1,10 +1,10 @@
-// Made of the server's own types by `make generate`; do not edit.
+// Generated from the server's types by `make generate`; do not edit.
 
 /**
- * Make a directory a project. What its own settings have the CLI do counts as accepted from then on.
+ * Make a directory a project, and accept what its own settings have the CLI do.
  *
- * `hash` (of `path_inspect`) accepts only what a person has seen: when the directory is in another state, the error is
- * `VALIDATION_FAILED`, with the `hash` of that in its details. Without it everything that is there is accepted.
+ * `hash` (of `path_inspect`) accepts only that state of the settings: in another one the error is
+ * `VALIDATION_FAILED`, with its `hash` in the details. Without `hash` the current state is accepted.
  */
 export interface ProjectCreate {
   readonly path: string;
@@ -15,18 +15,18 @@ export interface ProjectCreate {
 export type ProjectList = Readonly<Record<string, never>>;
 
 /**
- * Accept what the project's own settings have the CLI do, as it is in the state with this `hash` (`path_inspect`).
+ * Accept what the project's own settings have the CLI do, in the state with this `hash` (`path_inspect`).
  *
- * Before each prompt the server compares the settings with what was accepted. While something is new or changed, the
- * prompts wait, with a `queue_hold` of the reason `trust`. When the directory is in another state than `hash`, nothing
- * is accepted, and the error is `VALIDATION_FAILED`, with the `hash` of that state in its details.
+ * Before each prompt the server compares the settings with the accepted ones. While something is new or changed, the
+ * prompts wait, with a `queue_hold` of the reason `trust`. When the directory is in another state than `hash`, the
+ * error is `VALIDATION_FAILED`, with the `hash` of that state in its details.
  */
 export interface ProjectTrust {
   readonly hash: string;
   readonly project_id?: string | null;
 }
 
-/** Forget a project and its log; the directory itself is not touched. */
+/** Delete a project and its log; the directory itself is not touched. */
 export interface ProjectDelete {
   readonly project_id?: string | null;
 }
@@ -34,20 +34,19 @@ export interface ProjectDelete {
 /**
  * Subscribe to a project, optionally with everything after `since`.
  *
- * With `large: "reference"` an entry of more than 16 KiB comes as a preview, with `size` and `cut` next to its
- * `data` (see `MessageData`), so that no frame is long under way on a slow link; requests for an approval come whole.
+ * With `large: "reference"` an entry of more than 16 KiB is sent as a preview, with `size` and `cut` next to its
+ * `data` (see `MessageData`), so that no frame blocks a slow link for long; approval requests are sent whole.
  */
 export interface ProjectJoin {
-  readonly project_id?: string | null;
   readonly since?: number | string | Since | null;
   readonly large?: "reference" | "whole";
+  readonly project_id?: string | null;
 }
 
 /**
- * A place in the log that a client has seen up to and including.
+ * The last entry that a client has.
  *
- * `timestamp` is that of the entry at `offset`, as its frame has it: another one shows that the log was put back to
- * an older state.
+ * `timestamp` is that of the entry at `offset`: another one shows that the log was restored to an older state.
  */
 export interface Since {
   readonly offset: number;
@@ -55,7 +54,7 @@ export interface Since {
   readonly timestamp?: string | null;
 }
 
-/** Stop following a project. */
+/** Unsubscribe from a project. */
 export interface ProjectLeave {
   readonly project_id?: string | null;
 }
@@ -63,18 +62,17 @@ export interface ProjectLeave {
 /**
  * Give the agent a prompt; it runs now or waits in the queue.
  *
- * `traceparent` (W3C Trace Context) makes the execution part of the client's trace; one that is
- * malformed is ignored.
+ * `traceparent` (W3C Trace Context) makes the execution part of the client's trace; a malformed one is ignored.
  */
 export interface Execute {
   readonly prompt: string;
-  readonly project_id?: string | null;
   readonly options?: Options | null;
   readonly prompt_id?: string | null;
   readonly traceparent?: string | null;
+  readonly project_id?: string | null;
 }
 
-/** What a client may choose for one execution. */
+/** The choices of a client for one execution. */
 export interface Options {
   readonly model?: string | null;
   readonly fallback_model?: string | null;
@@ -91,27 +89,27 @@ export interface Options {
 /**
  * End the running execution and all its processes.
  *
- * With `execution_id` only that one: when it has ended or another one runs, the error is `PROCESS_NOT_FOUND`. With
- * `hold_queue` the prompts that wait stay until `queue_resume`.
+ * With `execution_id` only that one: when it does not run, the error is `PROCESS_NOT_FOUND`. With `hold_queue` the
+ * prompts that wait stay queued until `queue_resume`.
  */
 export interface AgentKill {
-  readonly project_id?: string | null;
   readonly execution_id?: string | null;
   readonly hold_queue?: boolean;
+  readonly project_id?: string | null;
 }
 
 /**
- * Ask the agent to stop what it does; its session stays warm.
+ * Ask the agent to stop; its session stays warm.
  *
  * `execution_id` and `hold_queue` as for `agent_kill`.
  */
 export interface AgentInterrupt {
-  readonly project_id?: string | null;
   readonly execution_id?: string | null;
   readonly hold_queue?: boolean;
+  readonly project_id?: string | null;
 }
 
-/** Begin a fresh conversation with the next prompt. */
+/** Start a fresh conversation with the next prompt. */
 export interface AgentNewSession {
   readonly project_id?: string | null;
 }
@@ -119,31 +117,31 @@ export interface AgentNewSession {
 /**
  * Read a page of the log: the newest entries, those before `before`, or those after `since`.
  *
- * A page has at most `limit` entries and `max_bytes` of data, but one entry always; without `max_bytes` the bound
- * is 8 MiB. With `large: "reference"` an entry of more than 16 KiB is a preview, see `MessageData`; a page of one
- * entry without it fetches the whole.
+ * A page has at most `limit` entries and `max_bytes` of data (8 MiB by default), but one entry always. With
+ * `large: "reference"` an entry of more than 16 KiB is a preview, see `MessageData`; a page of one entry without it
+ * fetches the whole.
  */
 export interface GetMessages {
-  readonly project_id?: string | null;
   readonly since?: number | string | Since | null;
   readonly before?: number | Since | null;
   readonly limit?: number;
   readonly direction?: "all" | "claude" | "client" | "server";
   readonly max_bytes?: number | null;
   readonly large?: "reference" | "whole";
+  readonly project_id?: string | null;
 }
 
 /**
- * Answer a tool request of the agent; the first answer wins. `remember` allows for the rest of the session what the
- * request's `suggestions` say.
+ * Answer a tool request of the agent; the first answer wins. `remember` applies the request's `suggestions` to
+ * the rest of the session.
  */
 export interface ApprovalRespond {
   readonly approval_id: string;
   readonly behavior: "allow" | "deny";
-  readonly project_id?: string | null;
   readonly message?: string | null;
   readonly updated_input?: Readonly<Record<string, unknown>> | null;
   readonly remember?: boolean;
+  readonly project_id?: string | null;
 }
 
 /** Change a prompt that still waits in the queue. */
@@ -159,7 +157,7 @@ export interface PromptCancel {
   readonly project_id?: string | null;
 }
 
-/** Let the prompts that wait go on, in order, after the queue was on hold; without a hold nothing changes. */
+/** Start the prompts that wait, in order, after the queue was on hold; without a hold nothing changes. */
 export interface QueueResume {
   readonly project_id?: string | null;
 }
@@ -184,38 +182,38 @@ export interface SessionList {
 /** Continue an older conversation with the next prompt, or a copy of it (`fork`). */
 export interface SessionResume {
   readonly session_id: string;
-  readonly project_id?: string | null;
   readonly fork?: boolean;
+  readonly project_id?: string | null;
 }
 
 /** List a project's executions with what they used, newest first; `before` is the last id of the page before. */
 export interface ExecutionList {
-  readonly project_id?: string | null;
   readonly limit?: number;
   readonly before?: string | null;
+  readonly project_id?: string | null;
 }
 
 /**
- * Hear of the state and the approvals of all projects, joined or not; while `away`, nobody looks at this client.
+ * Get the state and the approvals of all projects, joined or not; `away`: no user is at this client.
  *
- * People are then notified as if it were not connected. Who asks again says anew whether somebody looks. With
- * `announce`, `incoming` is sent before large frames, for clients that see nothing of a frame until all of it arrived.
+ * Users are then notified as if it were not connected. Each `watch` replaces `away` of the one before. With
+ * `announce`, `incoming` is sent before large frames, for clients that see a frame only once all of it arrived.
  */
 export interface Watch {
   readonly away?: boolean;
   readonly announce?: boolean;
 }
 
-/** List the directories to which the path of a new project may go on; an empty path tells where to begin. */
+/** List the directories with which the path of a new project may continue; an empty path lists where to start. */
 export interface PathComplete {
   readonly path: string;
 }
 
 /**
- * Tell what a directory has the CLI do without asking, before it becomes a project or while it is one.
+ * Show what a directory has the CLI do without asking, before it becomes a project or while it is one.
  *
- * That is hooks, MCP servers, rules and variables of its own settings. Files that none of `claude.setting_sources`
- * reads are left out. The reply has a page of them, from `offset` on.
+ * That is hooks, MCP servers, rules and variables of its own settings, in files that one of `claude.setting_sources`
+ * reads. The reply has a page of them, from `offset` on.
  */
 export interface PathInspect {
   readonly path: string;
@@ -225,7 +223,7 @@ export interface PathInspect {
 /** List the devices that may connect. */
 export type DeviceList = Readonly<Record<string, never>>;
 
-/** Call a device by another name. */
+/** Rename a device. */
 export interface DeviceRename {
   readonly device_id: string;
   readonly name: string;
@@ -234,7 +232,7 @@ export interface DeviceRename {
 /**
  * End a device's access: its connections are closed, its pairing codes end, its queued prompts are withdrawn.
  *
- * `kill` also kills what it runs. `paired` also revokes the devices that came in by its pairing codes, and by theirs.
+ * `kill` also kills its executions. `paired` also revokes the devices paired by its codes, and by theirs.
  */
 export interface DeviceRevoke {
   readonly device_id: string;
@@ -245,8 +243,8 @@ export interface DeviceRevoke {
 /**
  * Replace a device's token; the old one ends at once, and with it what `device_revoke` ends.
  *
- * A browser holds a cookie, which this turns into a token: it replaces its own by `POST /api/rotate`. `kill` also
- * kills what the device runs.
+ * The cookie of a browser becomes a token; a browser replaces its own cookie by `POST /api/rotate`. `kill` also kills
+ * the device's executions.
  */
 export interface DeviceRotate {
   readonly device_id: string;
@@ -254,10 +252,10 @@ export interface DeviceRotate {
 }
 
 /**
- * Get a code that lets one more device in, within five minutes.
+ * Get a code that pairs one more device, within five minutes.
  *
- * `name` is what it will be called (without, it says so itself), `view_only` lets it change nothing, and
- * of `projects` it sees only these.
+ * `name`: its name (by default it chooses one itself); `view_only`: it may change nothing; `projects`: the only ones
+ * that it may see.
  */
 export interface PairingStart {
   readonly name?: string | null;
@@ -270,34 +268,34 @@ export interface PairingCancel {
   readonly pairing_id: string;
 }
 
-/** Ask how the server is. */
+/** Get the health of the server. */
 export type HealthCheck = Readonly<Record<string, never>>;
 
-/** Ask for figures, once or every `interval` seconds (0 stops). */
+/** Get statistics, once or every `interval` seconds (0 stops). */
 export interface ServerStats {
   readonly interval?: number | null;
 }
 
-/** Ask for the figures of the last `range` seconds, then for what is new, every `interval` seconds (0 stops). */
+/** Get the samples of the last `range` seconds, then the new ones, every `interval` seconds (0 stops). */
 export interface ServerHistory {
   readonly range?: number;
   readonly interval?: number | null;
 }
 
-/** Ask for checks, limits, slow executions and the last errors, once or every `interval` seconds (0 stops). */
+/** Get checks, limits, slow executions and the last errors, once or every `interval` seconds (0 stops). */
 export interface ServerOverview {
   readonly interval?: number | null;
 }
 
 /**
- * A project as it is now. `path` is byte for byte as its creator gave it.
+ * The current state of a project. `path` is byte for byte as its creator gave it.
  *
  * `queue_hold` is null unless prompts wait and do not start.
  *
- * `state` is EXECUTING also while a subagent, or a turn that the agent began by itself, runs without a prompt;
+ * `state` is EXECUTING also while a subagent, or a turn that the agent started by itself, runs without a prompt;
  * `agent_interrupt` and `agent_kill` end these too. A command in the background (in `tasks`) does not make it
- * EXECUTING: it may run for ever. `permission_mode` is the one that holds in the agent's process, or what was chosen
- * for the next one. `session_title` is the first prompt of the conversation, cut.
+ * EXECUTING: it may run for ever. `permission_mode` is that of the agent's process, or the choice for the next one.
+ * `session_title` is the first prompt of the conversation, truncated.
  */
 export interface ProjectStateData {
   readonly id: string;
@@ -322,13 +320,12 @@ export interface ProjectStateData {
 export type ProjectState = "ERROR" | "EXECUTING" | "IDLE";
 
 /**
- * The prompts that wait do not start: `message` says why to a person, `since` is RFC 3339.
+ * The prompts that wait do not start: `message` is the reason for a person, `since` is RFC 3339.
  *
- * A fault that is not the prompts' own holds the queue, and so does a client with `hold_queue`. The hold ends with
- * `queue_resume`, with a new `execute` (whose prompt goes behind those that wait), when no prompt waits any more, and
- * by itself when the directory (`directory`) or the CLI (`cli`) is back. `trust`: the project's own settings have the
- * CLI do something that nobody has accepted; it ends with `project_trust`, or when that is gone, and with neither of
- * the others.
+ * An error that is not the prompts' own holds the queue, and so does a client with `hold_queue`. The hold ends with
+ * `queue_resume`, with a new `execute` (whose prompt is queued behind those that wait), when no prompt waits any more,
+ * and by itself when the directory (`directory`) or the CLI (`cli`) is back. `trust`: the project's own settings have
+ * the CLI do something that was not accepted; it ends only with `project_trust`, or when the settings are gone.
  */
 export interface QueueHoldData {
   readonly reason: HoldReason;
@@ -339,10 +336,7 @@ export interface QueueHoldData {
 /** Why the queue of a project is on hold. */
 export type HoldReason = "authentication" | "cli" | "conversation" | "credit" | "directory" | "interrupted" | "killed" | "network" | "overloaded" | "start" | "trust" | "usage_limit";
 
-/**
- * Something that the agent runs next to its turns; `type` is the CLI's: `local_agent` is a subagent, `local_bash`
- * a command in the background.
- */
+/** A background task of the agent; `type` is the CLI's: `local_agent` is a subagent, `local_bash` a command. */
 export interface BackgroundTaskData {
   readonly task_id: string;
   readonly type: string;
@@ -355,12 +349,12 @@ export interface ProjectListData {
   readonly total: number;
 }
 
-/** A project that is no more. */
+/** A project was deleted. */
 export interface ProjectDeletedData {
   readonly project_id: string;
 }
 
-/** Reply to `project_join`; beside the log it carries what still waits for somebody. */
+/** Reply to `project_join`, with the approvals and prompts that wait. */
 export interface ProjectJoinData {
   readonly project_id: string;
   readonly state: ProjectState;
@@ -376,10 +370,10 @@ export interface ProjectJoinData {
 /**
  * The agent asks to use a tool, and waits. `tool_use_id` is that of the `tool_use` block in its message.
  *
- * `suggestions` is what `remember` adds to an allowance: the rule for this tool where the CLI suggests one, else all
- * that it suggests (such as the permission mode `acceptEdits`), which a client must show. `agent_id` names the
- * subagent that asks, absent for the main thread. A subagent may ask when no execution runs (`execution_id` is null).
- * The request is open until it is answered, the agent withdraws it, its turn ends, or its process is gone.
+ * `suggestions` is what `remember` also allows: the rule for this tool where the CLI suggests one, else all its
+ * suggestions (such as the permission mode `acceptEdits`), which a client must show. `agent_id` names the subagent
+ * that asks, absent for the main thread. A subagent may ask when no execution runs (`execution_id` is null). The
+ * request is open until it is answered, the agent withdraws it, its turn ends, or its process has ended.
  */
 export interface ApprovalRequestedData {
   readonly approval_id: string;
@@ -401,7 +395,7 @@ export interface QueuedPrompt {
   readonly created_at: string;
 }
 
-/** The message that is being written, as far as it is known: its text and its thinking. */
+/** The text and the thinking so far of a message that is being written. */
 export interface PartialData {
   readonly text: string;
   readonly thinking: string;
@@ -456,9 +450,9 @@ export interface MessagesData {
 /**
  * An entry in a page of history: `type` and `message` are the type and `data` of its frame.
  *
- * Of a large one, where that was asked for, `message` is a preview: an object of the same shape, with long strings,
- * arrays and objects cut at their end. `size` is then the bytes of the whole, and `cut` says where something is
- * missing, as JSON pointers (RFC 6901; "" is everything). Frames of entries have the two next to their `data`.
+ * With `large: "reference"` the `message` of a large one is a preview: an object of the same shape, with long strings,
+ * arrays and objects truncated. `size` is then the bytes of the whole, and `cut` has JSON pointers to the truncated
+ * places (RFC 6901; "" is everything). Frames of entries have the two next to their `data`.
  */
 export interface MessageData {
   readonly offset: number;
@@ -470,7 +464,7 @@ export interface MessageData {
   readonly cut?: readonly string[];
 }
 
-/** Where the page lies in the log. `has_more` is about the direction of reading. */
+/** The page's place in the log. `has_more` is about the direction of reading. */
 export interface MessagesMetadata {
   readonly epoch: string;
   readonly first_offset: number;
@@ -481,7 +475,7 @@ export interface MessagesMetadata {
 /**
  * A device answered the request; `by` names it.
  *
- * `updated_input` is what the tool is called with instead of the request's `input`, when the device changed it.
+ * `updated_input` replaces the request's `input` in the call of the tool, when the device changed it.
  */
 export interface ApprovalResolvedData {
   readonly approval_id: string;
@@ -548,8 +542,8 @@ export interface ExecutionListData {
  * An execution, with the beginning of its prompt (200 characters).
  *
  * `waited_ms` is the time it waited for approvals, `code` the error that ended it, `model` the one that answered
- * most; `cost_usd` is the sum over `usage`. `incomplete`: it ended before the CLI told its figures, so that these
- * are a lower bound, without dollars.
+ * most; `cost_usd` is the sum over `usage`. `incomplete`: it ended before the CLI reported its usage, so that this
+ * is a lower bound, without dollars.
  */
 export interface ExecutionData {
   readonly execution_id: string;
@@ -572,7 +566,7 @@ export interface ExecutionData {
 /** The life of an execution. The last five are final. */
 export type ExecutionStatus = "cancelled" | "error" | "killed" | "queued" | "running" | "starting" | "success" | "timeout";
 
-/** What was used of one model. The four counts of tokens do not overlap; the cost is the CLI's own reckoning. */
+/** The usage of one model. The four counts of tokens do not overlap; the CLI computes the cost. */
 export interface UsageData {
   readonly model: string;
   readonly input_tokens: number;
@@ -583,25 +577,25 @@ export interface UsageData {
 }
 
 /**
- * Reply to `watch`: how things are now.
+ * Reply to `watch`: the current state of all projects.
  *
- * From then on the connection gets each `project_state`, `approval_requested`, `approval_resolved` and
- * `approval_cancelled` of the projects that it has not joined, too. Ask again after leaving a project
- * whose entries had not all come yet. To a connection that could not take all of these a `watch` without a
- * `request_id` comes instead, as soon as it can: how things are then, in place of what was known.
+ * From then on the connection also gets each `project_state`, `approval_requested`, `approval_resolved` and
+ * `approval_cancelled` of the projects that it has not joined. Send `watch` again after leaving a project before all
+ * its entries have come. A connection that was too congested for these pushes gets a `watch` without a `request_id`
+ * once it has space: the state at that time, which replaces the earlier one.
  */
 export interface WatchData {
   readonly projects: readonly ProjectStateData[];
   readonly approvals: readonly WaitingApproval[];
 }
 
-/** A tool request that waits, and whose it is. */
+/** A tool request that waits, and its project. */
 export interface WaitingApproval {
   readonly project_id: string;
   readonly approval: ApprovalRequestedData;
 }
 
-/** Reply to `path_complete`; nothing outside `projects.allowed_roots` is told. `truncated`: there are more. */
+/** Reply to `path_complete`, only with paths in `projects.allowed_roots`. `truncated`: there are more. */
 export interface PathCompleteData {
   readonly path: string;
   readonly entries: readonly DirectoryData[];
@@ -617,10 +611,10 @@ export interface DirectoryData {
 /**
  * Reply to `path_inspect`: the real path, the project that it is already, and what it has the CLI do by itself.
  *
- * `claims`: a page of them, from the `offset` of the request on: those that nobody has accepted for this project
- * first, each part with programs first and rules last. `total`: how many there are; `counts`: how many of each kind;
- * `new`: how many nobody has accepted, which is all for a directory that is no project. `hash` names this state of the
- * directory, for `project_create` and `project_trust`: another one on a later page means that it has changed.
+ * `claims`: a page, from the `offset` of the request on: those not accepted for this project first, each part with
+ * programs first and rules last. `total`: the number of all; `counts`: the number of each kind; `new`: the number of
+ * those not accepted, which is all for a directory that is not a project. `hash` names this state of the directory,
+ * for `project_create` and `project_trust`: another one on a later page means that it has changed.
  */
 export interface PathInspectData {
   readonly path: string;
@@ -649,9 +643,9 @@ export interface Claim {
 export type ClaimKind = "program" | "rule" | "server" | "unknown" | "variable";
 
 /**
- * Reply to `device_list`, the oldest first. `auth`: false where everybody is let in without being one of them.
+ * Reply to `device_list`, the oldest first. `auth`: false where clients need no token.
  *
- * `pairings`: the codes by which further devices may come in now.
+ * `pairings`: the codes that are valid now.
  */
 export interface DeviceListData {
   readonly devices: readonly DeviceData[];
@@ -660,12 +654,12 @@ export interface DeviceListData {
 }
 
 /**
- * A device that may connect: how often it does now, and when and where it last did.
+ * A device that may connect, its open connections, and when and where it last connected.
  *
- * `view_only`: it changes nothing. `projects`: all that it sees; null for everything. `current`: it is the one that
- * asks. `paired_by`: the device whose pairing code let it in. `queued`: its prompts that wait; `running`: its
+ * `view_only`: it may change nothing. `projects`: those that it may see; null for all. `current`: it sent this
+ * request. `paired_by`: the device that made its pairing code. `queued`: its prompts that wait; `running`: its
  * executions that run. `credential`: `token` for programs, `cookie` for browsers, `either` for a device from before
- * keys that has not come back yet. `bound`: its cookie counts only together with a key of the browser.
+ * keys that has not come back yet. `bound`: its cookie is valid only together with a key of the browser.
  */
 export interface DeviceData {
   readonly id: string;
@@ -684,7 +678,7 @@ export interface DeviceData {
   readonly bound: boolean;
 }
 
-/** An execution that runs. */
+/** A running execution. */
 export interface RunningData {
   readonly project_id: string;
   readonly execution_id: string;
@@ -696,7 +690,7 @@ export type Credential = "cookie" | "either" | "token";
 /**
  * A pairing code that was not redeemed yet; the code itself is not stored.
  *
- * `name`, `view_only`, `projects`: what the device will be. `device_id`: the device that made the code; null for the
+ * `name`, `view_only`, `projects`: those of the new device. `device_id`: the device that made the code; null for the
  * server and for commands on its machine.
  */
 export interface PairingData {
@@ -712,8 +706,8 @@ export interface PairingData {
 /**
  * Reply to `device_revoke`.
  *
- * `revoked`: the devices that lost their access, this one first. `withdrawn`: how many of their queued prompts were
- * withdrawn. `running`: their executions that go on, unless `kill` was asked for; `agent_kill` ends them.
+ * `revoked`: the devices that lost their access, this one first. `withdrawn`: the number of their queued prompts,
+ * which were withdrawn. `running`: their executions that go on, without `kill`; `agent_kill` ends them.
  */
 export interface DeviceRevokedData {
   readonly device_id: string;
@@ -731,10 +725,10 @@ export interface DeviceRotatedData {
 }
 
 /**
- * Reply to `pairing_start`. Each of `urls` leads to a page that takes the code, the best first.
+ * Reply to `pairing_start`. Each of `urls` is a page that redeems the code, the best first.
  *
  * `qr` has each of them as a QR code: a line of `0` (light) and `1` (dark) for each row, without a quiet zone.
- * `expires_in`: seconds until `expires_at`, for a client whose clock is wrong. `id` names it for `pairing_cancel`.
+ * `expires_in`: seconds until `expires_at`, for a client whose clock is wrong. `id`: for `pairing_cancel`.
  */
 export interface PairingStartData {
   readonly id: string;
@@ -762,20 +756,20 @@ export interface HealthCheckData {
   readonly checks: Readonly<Record<string, CheckData>>;
 }
 
-/** Connections now, and how many there may be. */
+/** Open connections, and their limit. */
 export interface ConnectionFigures {
   readonly active: number;
   readonly limit: number;
 }
 
-/** Projects now, how many there may be, and how many execute. */
+/** Projects, their limit, and the number of those that execute. */
 export interface ProjectFigures {
   readonly count: number;
   readonly limit: number;
   readonly executing: number;
 }
 
-/** What the server uses; the disk is the one of its data directory. */
+/** The resources of the server; the disk is the one of its data directory. */
 export interface ResourceFigures {
   readonly cpu_percent: number;
   readonly memory_mb: number;
@@ -821,18 +815,18 @@ export interface MessageFigures {
   readonly rate_per_sec: number;
 }
 
-/** What the executions of today have cost, and may (0: no limit), in US dollars; the day is the server's. */
+/** The cost of today's executions and its limit (0: none), in US dollars; the day is the server's. */
 export interface CostFigures {
   readonly today_usd: number;
   readonly limit_usd: number;
 }
 
 /**
- * Reply to `server_history`, and its pushes, which hold the points that came since.
+ * Reply to `server_history`, and its pushes, which hold the points since the one before.
  *
- * `times` are in milliseconds since the Unix epoch, `step` seconds apart; `series` holds for each name as many
- * values as there are times, null where there was nothing to tell. A series of `errors` that is missing is 0
- * throughout. The history begins with the server: another `began` than before means that it begins anew.
+ * `times` are in milliseconds since the Unix epoch, `step` seconds apart; each of `series` has a value for each of
+ * `times`, null where there was no sample. A series of `errors` that is missing is 0 throughout. The history starts
+ * with the server: another `began` than before means a new history.
  */
 export interface ServerHistoryData {
   readonly began: string;
@@ -857,7 +851,7 @@ export interface ServerOverviewData {
   readonly errors: readonly LastErrorData[];
 }
 
-/** A health check, and since when it has been so (null: it has not been done yet). */
+/** A health check, and since when it has had this status (null: it has not run yet). */
 export interface CheckStateData {
   readonly name: string;
   readonly status: "healthy" | "unhealthy" | "warning";
@@ -866,7 +860,7 @@ export interface CheckStateData {
   readonly runbook: string | null;
 }
 
-/** A limit (0: none) and how much of it is used, as the metrics `limit` and `limit_usage` tell. */
+/** A limit (0: none) and how much of it is used, as in the metrics `limit` and `limit_usage`. */
 export interface LimitData {
   readonly name: string;
   readonly usage: number;
@@ -887,7 +881,7 @@ export interface SlowExecutionData {
   readonly waiting: boolean;
 }
 
-/** An error, how often it came since the server started, and when and for which request it came last. */
+/** An error, its number since the server started, and the time and the request of the last one. */
 export interface LastErrorData {
   readonly code: string;
   readonly operation: string;
@@ -899,12 +893,12 @@ export interface LastErrorData {
   readonly runbook: string | null;
 }
 
-/** The first frame to a page whose cookie is bound to a key: `nonce` is to be signed, see *In a browser*. */
+/** The first frame to a page whose cookie is bound to a key: the page signs `nonce`, see *In a browser*. */
 export interface ChallengeData {
   readonly nonce: string;
 }
 
-/** Reply to `prove`: the page is in as this device, and may send requests. */
+/** Reply to `prove`: the page is authenticated as this device, and may send requests. */
 export interface ProvedData {
   readonly device_id: string;
 }
@@ -915,7 +909,7 @@ export interface IncomingData {
   readonly frames: number;
 }
 
-/** How many connections follow the project now (`project_joined`, `project_left`). */
+/** The number of connections that are subscribed to the project (`project_joined`, `project_left`). */
 export interface SubscribersData {
   readonly project_id: string;
   readonly subscribers: number;
@@ -929,20 +923,20 @@ export interface PromptData {
   readonly prompt_id?: string | null;
 }
 
-/** The prompts that wait, in the order in which they will run; `queue_hold` as in `project_state`. */
+/** The prompts that wait, in order; `queue_hold` as in `project_state`. */
 export interface QueueStateData {
   readonly queue: readonly QueuedPrompt[];
   readonly queue_hold?: QueueHoldData | null;
 }
 
-/** The next prompt continues this conversation, or with `fork` a copy of it; `title` is its first prompt, cut. */
+/** The next prompt continues this conversation, or a copy (`fork`); `title` is its first prompt, truncated. */
 export interface SessionResumedData {
   readonly session_id: string;
   readonly fork: boolean;
   readonly title: string;
 }
 
-/** What the agent had written of a message when its execution ended, so that the complete line never came. */
+/** The written part of a message whose execution ended before the message was complete. */
 export interface AgentPartialData {
   readonly text: string;
   readonly thinking: string;
@@ -954,7 +948,7 @@ export interface ApprovalCancelledData {
   readonly reason: string;
 }
 
-/** Something went wrong; `message` is for a person. */
+/** An error; `message` is for a person. */
 export interface ErrorData {
   readonly code: "INTERNAL_ERROR" | "INVALID_MESSAGE" | "VALIDATION_FAILED" | "INVALID_PATH" | "PROJECT_NESTING" | "PROJECT_EXISTS" | "PROJECT_NOT_FOUND" | "PROJECT_LIMIT" | "PROCESS_ACTIVE" | "PROCESS_NOT_FOUND" | "APPROVAL_NOT_FOUND" | "EXECUTION_TIMEOUT" | "EXECUTION_FAILED" | "CLAUDE_NOT_FOUND" | "TRUST_REQUIRED" | "RESOURCE_LIMIT" | "RATE_LIMITED" | "UNAUTHORIZED" | "FORBIDDEN" | "FILE_OPERATION";
   readonly message: string;
@@ -1035,7 +1029,7 @@ export interface Replies {
   readonly server_overview: ServerOverviewData;
 }
 
-/** The data of what the server says by its type; `agent_message` is the CLI's line. */
+/** The data of each frame by its type; `agent_message` is the CLI's line. */
 export interface Pushes {
   readonly project_state: ProjectStateData;
   readonly project_list_response: ProjectListData;
@@ -1086,7 +1080,7 @@ export interface Pushes {
   readonly agent_message: Readonly<Record<string, unknown>>;
 }
 
-/** What `code` of an error may be. */
+/** The `code` of an error. */
 export type ErrorCode =
   | "INTERNAL_ERROR"
   | "INVALID_MESSAGE"
