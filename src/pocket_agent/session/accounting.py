@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from datetime import time as clock_time
 from typing import Final, Literal, NamedTuple
 
-import msgspec
+from msgspec.structs import replace
 
 from pocket_agent.claude.stream import (
     SYNTHETIC,
@@ -312,7 +312,7 @@ def charged(execution: Execution, usage: Iterable[ModelUsage], model: str | None
     """
     total = added(execution.usage, usage)
     answered = main_model(used for used in total if used.output_tokens) or model or execution.model
-    return msgspec.structs.replace(execution, usage=total, model=answered)
+    return replace(execution, usage=total, model=answered)
 
 
 def spending(

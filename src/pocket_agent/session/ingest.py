@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import msgspec
+from msgspec.structs import replace
 
 from pocket_agent.claude import control
 from pocket_agent.claude.stream import CliMessage, Kind, Line, Oversized, peek
@@ -143,13 +143,13 @@ class Intake:
     def _closed(self) -> BatchResult:
         account = self._meter.account
         if self._work is not account.work:
-            account = msgspec.structs.replace(account, work=self._work)
+            account = replace(account, work=self._work)
         self.plan.account = account
         return self.plan
 
     def _changed(self, **fields: Any) -> None:
         """Note what the process does now."""
-        work = msgspec.structs.replace(self._work, **fields)
+        work = replace(self._work, **fields)
         if work != self._work:
             self._work = work
 
@@ -266,7 +266,7 @@ class Intake:
             prompt = present.execution.prompt if present.execution is not None else ""
             title = " ".join(prompt.split())[:TITLE_CHARACTERS]
             known = SessionRecord(session_id, present.project.id, self._at, self._at, title)
-        self.plan.session = msgspec.structs.replace(known, last_active=self._at)
+        self.plan.session = replace(known, last_active=self._at)
         if session_id != present.project.session_id or present.project.fork:
             self.plan.project.update(session_id=session_id, fork=False)
 
@@ -304,7 +304,7 @@ class Intake:
             return
         waiting = {approval.id: approval for approval in (*self._awaited(), gone)}
         waited = waited_after(execution, waiting, gone.id, self._tick)
-        self.plan.running = msgspec.structs.replace(execution, waited_ms=waited)
+        self.plan.running = replace(execution, waited_ms=waited)
 
     def _awaited(self) -> list[Approval]:
         """The open approvals that the turn waits for."""
@@ -315,7 +315,7 @@ class Intake:
         return [approval for key, approval in known.items() if key not in self.plan.closed]
 
     def _cancel(self, approval: Approval, reason: str) -> None:
-        cancelled = msgspec.structs.replace(approval, status=ApprovalStatus.CANCELLED, resolved_at=self._at)
+        cancelled = replace(approval, status=ApprovalStatus.CANCELLED, resolved_at=self._at)
         self.plan.opened.pop(approval.id, None)
         self.plan.closed[approval.id] = cancelled
         self.plan.drafts.append(
@@ -381,7 +381,7 @@ class Intake:
             earlier = plan.earlier or self._present.last
             if earlier is not None:
                 changed = charged(earlier, used, None)
-                plan.earlier = msgspec.structs.replace(changed, incomplete=incomplete or changed.incomplete)
+                plan.earlier = replace(changed, incomplete=incomplete or changed.incomplete)
 
     def _lifecycle(self, message: CliMessage) -> None:
         """How far the CLI has come with the prompt.
@@ -471,7 +471,7 @@ class Intake:
         self._changed(prompt="")
         self.plan.running = None
         self._keep_partial()
-        self.plan.finished = msgspec.structs.replace(
+        self.plan.finished = replace(
             execution,
             status=status,
             finished_at=self._at,
@@ -486,7 +486,7 @@ class Intake:
             self.plan.drafts.append(entry_draft("process_killed", killed))
         if error is not None:
             details = {"execution_id": execution.id, **(error.details or {})}
-            self.plan.drafts.append(entry_draft("error", msgspec.structs.replace(error, details=details)))
+            self.plan.drafts.append(entry_draft("error", replace(error, details=details)))
         failed = status in {ExecutionStatus.ERROR, ExecutionStatus.TIMEOUT}
         self.plan.project["state"] = ProjectState.ERROR if failed else ProjectState.IDLE
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-import msgspec
+from msgspec.structs import replace
 
 from pocket_agent.claude import control
 from pocket_agent.claude.process import check_directory
@@ -43,11 +43,11 @@ from pocket_agent.protocol.push import ErrorData
 from pocket_agent.session.accounting import Budget, execution_event
 from pocket_agent.session.agent import Agent
 from pocket_agent.session.capacity import Capacity
-from pocket_agent.session.project_log import Draft, Write, entry_draft, live_draft, now, tick
+from pocket_agent.session.project_log import Draft, entry_draft, live_draft, now, tick
 from pocket_agent.session.runner import Runner
 from pocket_agent.session.state import VERIFIABLE, State, queue_hold
 from pocket_agent.settings import CurrentSettings
-from pocket_agent.storage import Store
+from pocket_agent.storage import Change, Store
 
 _RETRY_SECONDS: Final = 1.0
 """Pause before a refused write or a start that was not possible is tried again."""
@@ -189,7 +189,7 @@ class ConversationLoops:
 
     async def release_hold(self) -> None:
         """Let the prompts that wait go on. Needs the mutex."""
-        await self._state.log.write(Write(project={"queue_hold": None}), after=lambda: self._state.announce(queue=True))
+        await self._state.log.write(project={"queue_hold": None}, after=lambda: self._state.announce(queue=True))
         self.wake.set()
 
     async def _evict(self) -> bool:
@@ -249,24 +249,24 @@ class ConversationLoops:
             if approval.answer is not None:
                 with contextlib.suppress(ProcessNotFoundError):
                     self._agent.send(approval.answer)
-            await state.log.write(Write(approvals=(msgspec.structs.replace(approval, delivered=True),)))
+            await state.log.write(change=Change(approvals=(replace(approval, delivered=True),)))
         self.wake.set()
 
     def _trust_ticks(self) -> None:
         """Measure from now on what was begun under an older version, or in another boot of the machine."""
         state, at = self._state, tick()
         if state.current is not None and not 0 <= (state.current.started_tick or -1) <= at:
-            state.current = msgspec.structs.replace(state.current, started_tick=at)
+            state.current = replace(state.current, started_tick=at)
         for key, approval in state.approvals.items():
             if not 0 <= (approval.created_tick or -1) <= at:
-                state.approvals[key] = msgspec.structs.replace(approval, created_tick=at)
+                state.approvals[key] = replace(approval, created_tick=at)
 
     async def _adopt(self, record: ProcessRecord) -> None:
         try:
             await self._agent.adopt(record)
         except ExecutionFailedError as error:
             self._say_error(error)
-            await self._state.log.write(Write(ended_process=record.id))
+            await self._state.log.write(change=Change(ended_process=record.id))
             return
         self._capacity.used(self._state.project.id, self._evict)
         while await self.runner.take_in():
@@ -283,7 +283,7 @@ class ConversationLoops:
         elif execution.status is ExecutionStatus.STARTING:
             try:
                 self.policy.check_maker(execution.device_id)
-                await self._state.log.write(Write(context=execution.context, admits=execution))
+                await self._state.log.write(change=Change(admits=execution), context=execution.context)
             except ForbiddenError:  # revoked while no server ran, before the prompt was written
                 await self.runner.end(ExecutionStatus.KILLED, killed=True)
                 return
@@ -388,7 +388,7 @@ class ConversationLoops:
             hold = queue_hold(reason, error.message, now())
             try:
                 await self._state.log.write(
-                    Write(project={"queue_hold": hold}), after=lambda: self._state.announce(queue=True)
+                    project={"queue_hold": hold}, after=lambda: self._state.announce(queue=True)
                 )
             except FileOperationError:
                 return False
@@ -414,7 +414,7 @@ class ConversationLoops:
             if hold != before:
                 with contextlib.suppress(FileOperationError):
                     await self._state.log.write(
-                        Write(project={"queue_hold": hold}), after=lambda: self._state.announce(queue=True)
+                        project={"queue_hold": hold}, after=lambda: self._state.announce(queue=True)
                     )
 
     @property
@@ -457,7 +457,7 @@ class ConversationLoops:
         return True
 
     async def _fail_queued(self, execution: Execution, error: PocketAgentError) -> None:
-        failed = msgspec.structs.replace(execution, status=ExecutionStatus.ERROR, finished_at=now(), code=error.code)
+        failed = replace(execution, status=ExecutionStatus.ERROR, finished_at=now(), code=error.code)
         data = ErrorData(error.code, error.message, {"execution_id": execution.id, **error.details})
         state = self._state
 
@@ -466,12 +466,10 @@ class ConversationLoops:
             return state.announce(queue=True)
 
         await state.log.write(
-            Write(
-                drafts=[entry_draft("error", data)],
-                project={"state": ProjectState.ERROR},
-                executions=(failed,),
-                context=failed.context,
-            ),
+            [entry_draft("error", data)],
+            Change(executions=(failed,)),
+            project={"state": ProjectState.ERROR},
+            context=failed.context,
             after=applied,
         )
         self._observer.emit(execution_event(failed))

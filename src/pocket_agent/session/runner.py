@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import msgspec
+from msgspec.structs import replace
 
 from pocket_agent.claude import control
 from pocket_agent.claude.process import check_directory
@@ -50,9 +50,10 @@ from pocket_agent.session.accounting import Budget, duration, execution_event
 from pocket_agent.session.agent import Agent, Batch
 from pocket_agent.session.capacity import Capacity
 from pocket_agent.session.ingest import BatchResult, Intake, Snapshot
-from pocket_agent.session.project_log import Draft, Write, entry_draft, now, tick
+from pocket_agent.session.project_log import Draft, entry_draft, now, tick
 from pocket_agent.session.state import State, approval_event, tool_name
 from pocket_agent.settings import CurrentSettings
+from pocket_agent.storage import Change
 
 # ----------------------------------------------------------------------
 # Changing the model and the permission mode of a process that runs, through the CLI's control requests.
@@ -222,7 +223,7 @@ class Runner:
         began = time.monotonic()
         warm = await self._ensure_process(wanted, execution.context)
         at = now()
-        started = msgspec.structs.replace(
+        started = replace(
             execution,
             status=ExecutionStatus.STARTING,
             started_at=at,
@@ -239,21 +240,15 @@ class Runner:
             state.current = started
             state.verdict, state.killed, state.attempts, state.heard = None, False, 0, False
             state.turn_due = 0.0
-            state.account = msgspec.structs.replace(
-                state.account, work=msgspec.structs.replace(state.work, prompt="", blocked=None)
-            )
+            state.account = replace(state.account, work=replace(state.work, prompt="", blocked=None))
             return state.announce(queue=was_queued)
 
         try:
             await state.log.write(
-                Write(
-                    drafts=[entry_draft("prompt", prompt, Direction.CLIENT)],
-                    project={"state": ProjectState.EXECUTING},
-                    executions=(started,),
-                    process=self._agent.record,
-                    context=execution.context,
-                    admits=started,
-                ),
+                [entry_draft("prompt", prompt, Direction.CLIENT)],
+                Change(executions=(started,), process=self._agent.record, admits=started),
+                project={"state": ProjectState.EXECUTING},
+                context=execution.context,
                 after=begun,
             )
         except BaseException:
@@ -270,7 +265,7 @@ class Runner:
     async def _effective(self, options: ExecuteOptions) -> ExecuteOptions:
         """The options of a prompt with the project's and the server's defaults filled in, if they are allowed."""
         project = self._state.project
-        filled = msgspec.structs.replace(
+        filled = replace(
             options,
             model=options.model or project.model or self._settings.current.claude.model,
             permission_mode=options.permission_mode
@@ -307,7 +302,7 @@ class Runner:
             return state.announce(queue=True) if project else []
 
         await state.log.write(
-            Write(trust=Trust(state.project.id, found.digests), project=project or {}), after=accepted
+            change=Change(trust=Trust(state.project.id, found.digests)), project=project or {}, after=accepted
         )
 
     async def _admit_claims(self) -> Inspection:
@@ -355,8 +350,8 @@ class Runner:
 
     def note_mode(self, mode: str) -> None:
         """The process has accepted a permission mode; it says so in a line of its own, which comes later."""
-        work = msgspec.structs.replace(self._state.work, permission_mode=mode)
-        self._state.account = msgspec.structs.replace(self._state.account, work=work)
+        work = replace(self._state.work, permission_mode=mode)
+        self._state.account = replace(self._state.account, work=work)
 
     def _background(self) -> str:
         """What runs in the process, in words."""
@@ -392,7 +387,7 @@ class Runner:
             return
         if written.cancelled() or written.exception() is not None:
             return
-        running = msgspec.structs.replace(execution, status=ExecutionStatus.RUNNING)
+        running = replace(execution, status=ExecutionStatus.RUNNING)
 
         def sent() -> list[Draft]:
             if state.current is execution:
@@ -400,7 +395,7 @@ class Runner:
             return []
 
         with suppress(FileOperationError):  # the prompt runs all the same, and is known by its uuid
-            await state.log.write(Write(executions=(running,), context=execution.context), after=sent)
+            await state.log.write(change=Change(executions=(running,)), context=execution.context, after=sent)
 
     async def take_in(self) -> bool:
         """Put what the CLI wrote into the log, one batch of it; False when there is nothing now.
@@ -454,14 +449,11 @@ class Runner:
         agent, record = self._agent, self._agent.record
         entries = any(draft.direction is not None for draft in plan.drafts)
         if batch is not None and record is not None:
-            record = msgspec.structs.replace(
-                record, consumed=batch.consumed, account=plan.account or self._state.account
-            )
+            record = replace(record, consumed=batch.consumed, account=plan.account or self._state.account)
         if entries or ended:
             await self._state.log.write(
-                Write(
-                    drafts=plan.drafts,
-                    project=plan.project,
+                plan.drafts,
+                Change(
                     executions=tuple(
                         found for found in (plan.running, plan.finished, plan.earlier) if found is not None
                     ),
@@ -470,8 +462,9 @@ class Runner:
                     ended_process=record.id if ended and record is not None else None,
                     sessions=(plan.session,) if plan.session is not None else (),
                     spent=plan.spent,
-                    context=self._context(),
                 ),
+                project=plan.project,
+                context=self._context(),
                 after=lambda: self._apply(plan),
             )
         elif batch is not None:
@@ -607,9 +600,9 @@ class Runner:
         attempts = self._state.attempts
         self._policy.check_maker(execution.device_id)
         await self._ensure_process(await self._effective(execution.options), execution.context)
-        started = msgspec.structs.replace(execution, status=ExecutionStatus.STARTING, spool_offset=0)
-        write = Write(executions=(started,), process=self._agent.record, context=execution.context, admits=started)
-        await self._state.log.write(write)
+        started = replace(execution, status=ExecutionStatus.STARTING, spool_offset=0)
+        change = Change(executions=(started,), process=self._agent.record, admits=started)
+        await self._state.log.write(change=change, context=execution.context)
         self._state.current = started
         self._capacity.used(self._state.project.id, self._evict)
         self._state.attempts = attempts

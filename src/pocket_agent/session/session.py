@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
+from msgspec.structs import replace
 
 from pocket_agent.claude.trust import Inspection, check_shown
 from pocket_agent.errors import (
@@ -48,7 +49,7 @@ from pocket_agent.protocol.requests import (
 from pocket_agent.session.agent import Agent
 from pocket_agent.session.ingest import waited_after
 from pocket_agent.session.loops import ConversationLoops
-from pocket_agent.session.project_log import Draft, Write, entry_draft, now, tick
+from pocket_agent.session.project_log import Draft, entry_draft, now, tick
 from pocket_agent.session.state import (
     State,
     approval_event,
@@ -60,7 +61,7 @@ from pocket_agent.session.state import (
     suggestions,
 )
 from pocket_agent.settings import CurrentSettings
-from pocket_agent.storage import Store
+from pocket_agent.storage import Change, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +166,9 @@ class Session:
             hold = state.project.queue_hold
             kept = hold if hold is not None and hold.reason is HoldReason.TRUST else None
             await state.log.write(
-                Write(
-                    project={"queue_hold": kept},
-                    executions=(execution,),
-                    context=execution.context,
-                    admits=execution,
-                ),
+                change=Change(executions=(execution,), admits=execution),
+                project={"queue_hold": kept},
+                context=execution.context,
                 after=queued,
             )
             self._observer.emit(ExecutionQueued(execution.context, state.place_of(execution)))
@@ -218,7 +216,7 @@ class Session:
     async def _request_stop(self, execution: Execution, stop: StopRequest, *, hold_queue: bool) -> None:
         """Store what a client asks for, so that a server that is killed now carries it out at its next start."""
         state = self.state
-        stopped = msgspec.structs.replace(execution, stop=stop)
+        stopped = replace(execution, stop=stop)
         hold = hold_queue and bool(state.queue)
 
         def applied() -> list[Draft]:
@@ -229,7 +227,9 @@ class Session:
         if hold:
             reason = HoldReason.KILLED if stop is StopRequest.KILL else HoldReason.INTERRUPTED
             project["queue_hold"] = queue_hold(reason, "", now())
-        await state.log.write(Write(project=project, executions=(stopped,), context=stopped.context), after=applied)
+        await state.log.write(
+            change=Change(executions=(stopped,)), project=project, context=stopped.context, after=applied
+        )
 
     def _running(self, execution_id: str | None) -> Execution | None:
         """The execution that runs; None when the agent does something else."""
@@ -298,10 +298,8 @@ class Session:
                 return self.state.announce()
 
             await self.state.log.write(
-                Write(
-                    drafts=[entry_draft("session_reset", reset)],
-                    project={"session_id": None, "fork": False, "state": ProjectState.IDLE},
-                ),
+                [entry_draft("session_reset", reset)],
+                project={"session_id": None, "fork": False, "state": ProjectState.IDLE},
                 after=applied,
             )
             return reset
@@ -325,9 +323,7 @@ class Session:
                 self.state.conversation = conversation
                 return self.state.announce()
 
-            await self.state.log.write(
-                Write(drafts=[resumed], project={"session_id": session_id, "fork": fork}), after=applied
-            )
+            await self.state.log.write([resumed], project={"session_id": session_id, "fork": fork}, after=applied)
 
     async def sessions(self) -> list[SessionData]:
         """The conversations of this project, newest first."""
@@ -388,7 +384,7 @@ class Session:
                 updated_input=updated_input,
                 remember=remember,
             )
-            resolved = msgspec.structs.replace(
+            resolved = replace(
                 approval,
                 status=ApprovalStatus.ALLOWED if allow else ApprovalStatus.DENIED,
                 resolved_at=at,
@@ -399,9 +395,7 @@ class Session:
             data = ApprovalResolvedData(approval.id, "allow" if allow else "deny", by, message, changed)
             running, awaited = state.current, state.awaited()
             if running is not None and approval.id in awaited:
-                running = msgspec.structs.replace(
-                    running, waited_ms=waited_after(running, awaited, approval.id, tick())
-                )
+                running = replace(running, waited_ms=waited_after(running, awaited, approval.id, tick()))
 
             def answered() -> list[Draft]:
                 state.approvals.pop(approval.id, None)
@@ -411,12 +405,9 @@ class Session:
                 return state.announce()
 
             await state.log.write(
-                Write(
-                    drafts=[entry_draft("approval_resolved", data, Direction.CLIENT)],
-                    approvals=(resolved,),
-                    executions=(running,) if running is not None else (),
-                    context=running.context if running is not None else None,
-                ),
+                [entry_draft("approval_resolved", data, Direction.CLIENT)],
+                Change(approvals=(resolved,), executions=(running,) if running is not None else ()),
+                context=running.context if running is not None else None,
                 after=answered,
             )
             self._observer.emit(approval_event(resolved, running))
@@ -424,7 +415,7 @@ class Session:
             # delivered is sent again to an adopted process, which ignores it.
             with suppress(ProcessNotFoundError, FileOperationError):
                 if self._agent.send(line).done():
-                    await state.log.write(Write(approvals=(msgspec.structs.replace(resolved, delivered=True),)))
+                    await state.log.write(change=Change(approvals=(replace(resolved, delivered=True),)))
             return data
 
     async def _gone(self, approval_id: str) -> ApprovalNotFoundError:
@@ -451,7 +442,7 @@ class Session:
             waiting = self._waiting(execution_id)
             if editor.projects is not None and waiting.device_id != editor.id:
                 raise ForbiddenError("A device that is limited to some projects may only change its own prompts.")
-            changed = msgspec.structs.replace(
+            changed = replace(
                 waiting,
                 prompt=prompt,
                 by=editor.name,
@@ -470,7 +461,7 @@ class Session:
             await self._cancel(self._waiting(execution_id))
 
     async def _cancel(self, waiting: Execution) -> None:
-        await self._requeue(msgspec.structs.replace(waiting, status=ExecutionStatus.CANCELLED, finished_at=now()))
+        await self._requeue(replace(waiting, status=ExecutionStatus.CANCELLED, finished_at=now()))
         self._observer.emit(ExecutionWithdrawn(waiting.context, waiting.created_at))
 
     async def withdraw(self, void: Callable[[Execution], bool], *, kill: bool = False) -> Withdrawn:
@@ -520,7 +511,7 @@ class Session:
         last = changed.status.is_final and len(state.queue) == 1
         project = {"queue_hold": None} if last else {}
         await state.log.write(
-            Write(project=project, executions=(changed,), context=changed.context, admits=admits), after=applied
+            change=Change(executions=(changed,), admits=admits), project=project, context=changed.context, after=applied
         )
 
     async def set_model(self, model: str | None) -> None:
@@ -532,7 +523,7 @@ class Session:
         async with self.loops.turn():
             if self._agent.alive and not await self._runner.tuning.set_model(model):
                 raise ValidationError("The running agent does not accept this model, or does not answer.")
-            await self.state.log.write(Write(project={"model": model}), after=self.state.announce)
+            await self.state.log.write(project={"model": model}, after=self.state.announce)
 
     async def set_permission_mode(self, mode: str) -> None:
         """Use another permission mode from now on, in the running conversation too.
@@ -549,7 +540,7 @@ class Session:
                     self._runner.note_mode(mode)
                 return self.state.announce()
 
-            await self.state.log.write(Write(project={"permission_mode": mode}), after=applied)
+            await self.state.log.write(project={"permission_mode": mode}, after=applied)
 
     async def close_for_deletion(self) -> None:
         """Let go of everything that runs for the project.
