@@ -1,7 +1,8 @@
 """Lines of the CLI become one plan: what is said, and what changes with it."""
 
 import json
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -27,13 +28,18 @@ from pocket_agent.model import (
     Work,
 )
 from pocket_agent.protocol.push import ErrorData
-from pocket_agent.session.ingest import TITLE_CHARACTERS, BatchResult, Intake, Snapshot, waited_after, waited_ms
-from pocket_agent.session.project_log import Draft
-from pocket_agent.session.state import Partial
+from pocket_agent.session.ingest import TITLE_CHARACTERS, BatchResult, Intake, waited_after, waited_ms
+from pocket_agent.session.project_log import Draft, ProjectLog
+from pocket_agent.session.state import Partial, State
 from tests.session import sample
 from tests.session.sample import BEGAN, line
 
 SESSION = "11111111-2222-4333-8444-555555555555"
+
+
+def log_of(project: Project) -> ProjectLog:
+    """A log that only knows its project."""
+    return cast(ProjectLog, SimpleNamespace(project=project))
 
 
 def intake(
@@ -50,21 +56,19 @@ def intake(
     queued: bool = False,
 ) -> Intake:
     """An intake for a session in some state."""
-    return Intake(
-        Snapshot(
-            project=project or sample.project(),
-            execution=execution,
-            approvals={approval.id: approval for approval in approvals},
-            session=session,
-            last=last,
-            account=account or Account(),
-            verdict=verdict,
-            killed=killed,
-            partial=partial or Partial(),
-            new_approval_id=sample.numbered_ids(),
-            queued=queued,
-        )
+    state = State(
+        log_of(project or sample.project()),
+        current=execution,
+        approvals={approval.id: approval for approval in approvals},
+        conversation=session,
+        last=last,
+        account=account or Account(),
+        verdict=verdict,
+        killed=killed,
+        partial=partial or Partial(),
+        queue=[sample.execution()] if queued else [],
     )
+    return Intake(state, new_approval_id=sample.numbered_ids())
 
 
 def take(*lines: bytes | Oversized, **present: Any) -> BatchResult:
@@ -549,21 +553,12 @@ def test_a_prompt_that_a_hook_blocked_is_no_success() -> None:
 
 def test_a_change_of_the_permission_mode_that_nobody_asked_for_is_the_projects() -> None:
     def present(told: str | None) -> Intake:
-        return Intake(
-            Snapshot(
-                project=sample.project(permission_mode="plan"),
-                execution=sample.execution(),
-                approvals={},
-                session=None,
-                last=None,
-                account=doing(permission_mode="plan"),
-                verdict=None,
-                killed=False,
-                new_approval_id=sample.numbered_ids(),
-                told_mode=told,
-                may_choose=lambda mode: mode != "bypassPermissions",
-            )
+        state = State(
+            log_of(sample.project(permission_mode="plan")),
+            current=sample.execution(),
+            account=doing(permission_mode="plan"),
         )
+        return Intake(state, told_mode=told, may_choose=lambda mode: mode != "bypassPermissions")
 
     changed = {"plan": "acceptEdits", "acceptEdits": None}
     for told, stored in changed.items():

@@ -8,20 +8,8 @@ from typing import Final, Literal, NamedTuple
 
 from msgspec.structs import replace
 
-from pocket_agent.claude.stream import (
-    SYNTHETIC,
-    ApiMessage,
-    CliMessage,
-    ContentBlock,
-    Kind,
-    ToolResultMeta,
-    added,
-    dollars,
-    main_model,
-    replaced,
-    tokens_of,
-    turn_usage,
-)
+from pocket_agent.claude import stream
+from pocket_agent.claude.stream import ApiMessage, CliMessage, Kind
 from pocket_agent.errors import ResourceLimitError
 from pocket_agent.events import BudgetExceeded, ExecutionFinished, Observer
 from pocket_agent.model import Account, Execution, Milliseconds, ModelUsage, Project, Spending
@@ -169,7 +157,7 @@ class ToolTrack:
                 if len(self.running) > _MAX_RUNNING:
                     del self.running[next(iter(self.running))]
 
-    def returned(self, message: ApiMessage, meta: Sequence[ToolResultMeta] | None) -> None:
+    def returned(self, message: ApiMessage, meta: Sequence[stream.ToolResultMeta] | None) -> None:
         """Tools gave their results; one whose call was not seen, or is over already, is nobody's."""
         for block in message.blocks:
             if block.type != "tool_result" or block.tool_use_id is None:
@@ -180,7 +168,7 @@ class ToolTrack:
                 self.completed.append(Completed(tool, _outcome(block, meta or ())))
 
 
-def _outcome(block: ContentBlock, meta: Sequence[ToolResultMeta]) -> Outcome:
+def _outcome(block: stream.ContentBlock, meta: Sequence[stream.ToolResultMeta]) -> Outcome:
     """How a call ended; one that was stopped by an interrupt was denied its end, and did not fail."""
     if not block.is_error:
         return "success"
@@ -234,7 +222,7 @@ class Meter:
                 if event.message is not None:
                     self._begin("", event.message)
                 elif event.usage is not None and self._current is not None:
-                    self._current = replaced(self._current, event.usage)
+                    self._current = stream.replaced(self._current, event.usage)
                     self._changed = True
             case Kind.ASSISTANT if message.message is not None:
                 self._begin(message.parent_tool_use_id or "", message.message)
@@ -247,16 +235,16 @@ class Meter:
 
     def _begin(self, thread: str, message: ApiMessage) -> None:
         """Count a message once: the CLI prints a line, with the same figures, for each of its blocks."""
-        if message.id is None or message.model == SYNTHETIC or self._messages.get(thread) == message.id:
+        if message.id is None or message.model == stream.SYNTHETIC or self._messages.get(thread) == message.id:
             return
         self._changed = True
         self._messages.pop(thread, None)
         self._messages[thread] = message.id
         if len(self._messages) > _MAX_THREADS:
             del self._messages[next(key for key in self._messages if key)]
-        counted = tokens_of(self._name(message.model), message.usage)
+        counted = stream.tokens_of(self._name(message.model), message.usage)
         if thread:
-            self._usage = added(self._usage, [counted])
+            self._usage = stream.added(self._usage, [counted])
         else:
             self._usage, self._current = self.seen(), counted
 
@@ -267,28 +255,28 @@ class Meter:
 
     def seen(self) -> tuple[ModelUsage, ...]:
         """What the lines since the last result tell; a lower bound, without dollars."""
-        return added(self._usage, [self._current] if self._current is not None else [])
+        return stream.added(self._usage, [self._current] if self._current is not None else [])
 
     def settle(self, message: CliMessage) -> tuple[ModelUsage, ...]:
         """What was used since the result before, by what this `result` tells, which replaces what was seen."""
-        used = turn_usage(message)
+        used = stream.turn_usage(message)
         if used is None:
             used = self._without_models(message)
-        total = dollars(message.total_cost_usd)
+        total = stream.dollars(message.total_cost_usd)
         self._cost_usd = total if total is not None else self._cost_usd
         self._forget()
         return used
 
     def _without_models(self, message: CliMessage) -> tuple[ModelUsage, ...]:
         """The same for a CLI that does not tell by model: the turn's tokens, and by what the session's cost grew."""
-        told = added((), [tokens_of(self.model or "", message.usage)])
+        told = stream.added((), [stream.tokens_of(self.model or "", message.usage)])
         used = told or self.seen()
-        total = dollars(message.total_cost_usd)
+        total = stream.dollars(message.total_cost_usd)
         if total is None or self._cost_usd is None:
             return used
         # A session that was cleared begins at 0 again, so a lower sum is no gain.
-        model = main_model(used) or self.model or ""
-        return added(used, [ModelUsage(model, cost_usd=max(0.0, total - self._cost_usd))])
+        model = stream.main_model(used) or self.model or ""
+        return stream.added(used, [ModelUsage(model, cost_usd=max(0.0, total - self._cost_usd))])
 
     def give_up(self) -> tuple[ModelUsage, ...]:
         """What was used since the last result, now that no other will come; see `seen`."""
@@ -310,8 +298,8 @@ def charged(execution: Execution, usage: Iterable[ModelUsage], model: str | None
         usage: what it used, by model.
         model: its model, if none of those answered.
     """
-    total = added(execution.usage, usage)
-    answered = main_model(used for used in total if used.output_tokens) or model or execution.model
+    total = stream.added(execution.usage, usage)
+    answered = stream.main_model(used for used in total if used.output_tokens) or model or execution.model
     return replace(execution, usage=total, model=answered)
 
 

@@ -12,32 +12,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from pocket_agent import errors, model
 from pocket_agent.claude import control
 from pocket_agent.claude.process import check_directory
-from pocket_agent.errors import (
-    ClaudeNotFoundError,
-    DirectoryUnavailableError,
-    ExecutionFailedError,
-    FileOperationError,
-    ForbiddenError,
-    PocketAgentError,
-    ProcessNotFoundError,
-    ProjectNotFoundError,
-    ResourceLimitError,
-    TrustRequiredError,
-)
 from pocket_agent.events import ExecutionDelayed, ExecutionQueued, Observer, StorageFailed
-from pocket_agent.model import (
-    Account,
-    ApprovalStatus,
-    Execution,
-    ExecutionId,
-    ExecutionStatus,
-    HoldReason,
-    ProcessRecord,
-    ProjectState,
-    StopRequest,
-)
+from pocket_agent.model import Execution, ExecutionStatus, HoldReason, ProjectState
 from pocket_agent.policy import Policy
 from pocket_agent.protocol.push import ErrorData
 from pocket_agent.session.accounting import Budget, execution_event
@@ -55,7 +34,13 @@ _RETRY_FACTOR: Final = 5
 """The pause between two readings of the settings is at least this many times as long as one of them."""
 _MAX_RETRY_SECONDS: Final = 10.0
 _NOT_OF_THE_PROMPT: Final = (
-    *(ClaudeNotFoundError, DirectoryUnavailableError, ResourceLimitError, FileOperationError, TrustRequiredError),
+    *(
+        errors.ClaudeNotFoundError,
+        errors.DirectoryUnavailableError,
+        errors.ResourceLimitError,
+        errors.FileOperationError,
+        errors.TrustRequiredError,
+    ),
 )
 """Errors of a start that leave the prompt in its place in the queue."""
 
@@ -99,7 +84,7 @@ class ConversationLoops:
         self._capacity = capacity
         self._settings = settings
         self._observer = observer
-        self._interrupt_deadline: tuple[ExecutionId | None, float] | None = None
+        self._interrupt_deadline: tuple[model.ExecutionId | None, float] | None = None
         self._pause = _RETRY_SECONDS
 
     async def run(self) -> None:
@@ -110,7 +95,7 @@ class ConversationLoops:
                 async with self.mutex:
                     await self._restore()
                     self.ready.set()
-            except FileOperationError as error:
+            except errors.FileOperationError as error:
                 self._storage_failed(error)
                 await asyncio.sleep(_RETRY_SECONDS)
         async with asyncio.TaskGroup() as loops:
@@ -118,7 +103,7 @@ class ConversationLoops:
             loops.create_task(self._pump())
             loops.create_task(self._clock())
 
-    def _storage_failed(self, error: FileOperationError) -> None:
+    def _storage_failed(self, error: errors.FileOperationError) -> None:
         running = self._state.current
         context = running.context if running is not None else None
         self._observer.emit(StorageFailed(self._state.project.id, context, error.message))
@@ -133,7 +118,7 @@ class ConversationLoops:
         await self.ready.wait()
         async with self.mutex:
             if self.closed:
-                raise ProjectNotFoundError("There is no such project.")
+                raise errors.ProjectNotFoundError("There is no such project.")
             yield
 
     async def start_now(self, execution: Execution) -> bool:
@@ -146,7 +131,7 @@ class ConversationLoops:
         self._observer.emit(ExecutionQueued(execution.context, 0))
         try:
             await self._start(execution)
-        except TrustRequiredError:  # it queues, and the pump puts the queue on hold
+        except errors.TrustRequiredError:  # it queues, and the pump puts the queue on hold
             return False
         return True
 
@@ -184,7 +169,7 @@ class ConversationLoops:
             grace = self._settings.current.claude.interrupt_grace
             self._interrupt_deadline = running.id if running is not None else None, time.monotonic() + grace
         self.tick.set()
-        with contextlib.suppress(ProcessNotFoundError):  # it ended by itself, which the tail is about to see
+        with contextlib.suppress(errors.ProcessNotFoundError):  # it ended by itself, which the tail is about to see
             self._agent.send(b"".join(lines))
 
     async def release_hold(self) -> None:
@@ -217,13 +202,13 @@ class ConversationLoops:
         state.accepted = frozenset(trust.digests) if trust is not None else None
         stop = state.current.stop if state.current is not None else None
         state.verdict = ExecutionStatus.KILLED if stop is not None else None
-        state.killed = stop is StopRequest.KILL
+        state.killed = stop is model.StopRequest.KILL
         starting = state.current is not None and state.current.status is ExecutionStatus.STARTING
         state.attempts, state.heard = 0 if starting else 1, True
         answers = []
         state.approvals = {}
         for approval in await self._store.open_approvals(project_id):
-            if approval.status is ApprovalStatus.PENDING:
+            if approval.status is model.ApprovalStatus.PENDING:
                 state.approvals[approval.id] = approval
             else:
                 answers.append(approval)
@@ -232,7 +217,7 @@ class ConversationLoops:
             state.conversation = await self._store.session(project_id, state.project.session_id)
         record = await self._store.process(project_id)
         self._agent.release()
-        state.account = record.account if record is not None else Account()
+        state.account = record.account if record is not None else model.Account()
         self.runner.settle()
         state.silent_from = (state.current.spool_offset if state.current is not None else None) or 0
         if record is not None:
@@ -247,7 +232,7 @@ class ConversationLoops:
             await self.runner.leave()
         for approval in answers:
             if approval.answer is not None:
-                with contextlib.suppress(ProcessNotFoundError):
+                with contextlib.suppress(errors.ProcessNotFoundError):
                     self._agent.send(approval.answer)
             await state.log.write(change=Change(approvals=(replace(approval, delivered=True),)))
         self.wake.set()
@@ -261,10 +246,10 @@ class ConversationLoops:
             if not 0 <= (approval.created_tick or -1) <= at:
                 state.approvals[key] = replace(approval, created_tick=at)
 
-    async def _adopt(self, record: ProcessRecord) -> None:
+    async def _adopt(self, record: model.ProcessRecord) -> None:
         try:
             await self._agent.adopt(record)
-        except ExecutionFailedError as error:
+        except errors.ExecutionFailedError as error:
             self._say_error(error)
             await self._state.log.write(change=Change(ended_process=record.id))
             return
@@ -284,7 +269,7 @@ class ConversationLoops:
             try:
                 self.policy.check_maker(execution.device_id)
                 await self._state.log.write(change=Change(admits=execution), context=execution.context)
-            except ForbiddenError:  # revoked while no server ran, before the prompt was written
+            except errors.ForbiddenError:  # revoked while no server ran, before the prompt was written
                 await self.runner.end(ExecutionStatus.KILLED, killed=True)
                 return
             await self.runner.send_prompt()
@@ -292,9 +277,9 @@ class ConversationLoops:
     async def _carry_out_stop(self) -> None:
         """Do what a client was promised before the server died."""
         match self._state.current and self._state.current.stop:
-            case StopRequest.KILL:
+            case model.StopRequest.KILL:
                 await self.runner.end(ExecutionStatus.KILLED, killed=True)
-            case StopRequest.INTERRUPT:
+            case model.StopRequest.INTERRUPT:
                 await self.interrupt()
 
     async def _abandon(self) -> None:
@@ -308,7 +293,7 @@ class ConversationLoops:
             try:
                 async with self.mutex:
                     took = await self.runner.take_in()
-            except FileOperationError as error:
+            except errors.FileOperationError as error:
                 self._storage_failed(error)
                 self.tick.set()
                 await asyncio.sleep(_RETRY_SECONDS)
@@ -332,16 +317,16 @@ class ConversationLoops:
                         if not await self._start_next(acquired=acquired):
                             break
                     told = None
-                except (ClaudeNotFoundError, ResourceLimitError, FileOperationError) as error:
+                except (errors.ClaudeNotFoundError, errors.ResourceLimitError, errors.FileOperationError) as error:
                     # Not the prompt's fault: it keeps its place until the fault is gone.
                     if error.message != told:
                         self._say_error(error)
                         self._delayed(error)
                     told = error.message
-                    if not isinstance(error, ClaudeNotFoundError) or not await self._hold(HoldReason.CLI, error):
+                    if not isinstance(error, errors.ClaudeNotFoundError) or not await self._hold(HoldReason.CLI, error):
                         await asyncio.sleep(_RETRY_SECONDS)
-                except (DirectoryUnavailableError, TrustRequiredError) as error:
-                    is_trust = isinstance(error, TrustRequiredError)
+                except (errors.DirectoryUnavailableError, errors.TrustRequiredError) as error:
+                    is_trust = isinstance(error, errors.TrustRequiredError)
                     self._delayed(error)
                     if not await self._hold(HoldReason.TRUST if is_trust else HoldReason.DIRECTORY, error):
                         await asyncio.sleep(_RETRY_SECONDS)
@@ -358,7 +343,7 @@ class ConversationLoops:
         if await self._is_cause_gone():
             async with self.mutex:
                 if self._is_verifiable:
-                    with contextlib.suppress(FileOperationError):
+                    with contextlib.suppress(errors.FileOperationError):
                         await self.release_hold()
 
     @property
@@ -374,13 +359,13 @@ class ConversationLoops:
             if hold is not None and hold.reason is HoldReason.TRUST:
                 return await self._is_accepted()
             await self.gate()
-        except (ClaudeNotFoundError, DirectoryUnavailableError):
+        except (errors.ClaudeNotFoundError, errors.DirectoryUnavailableError):
             return False
-        except PocketAgentError:
+        except errors.PocketAgentError:
             return True  # another fault, which the next start reports
         return True
 
-    async def _hold(self, reason: HoldReason, error: PocketAgentError) -> bool:
+    async def _hold(self, reason: HoldReason, error: errors.PocketAgentError) -> bool:
         """Hold the queue for a fault that is not the prompts'; whether that could be stored."""
         async with self.mutex:
             if not self._state.queue:
@@ -390,7 +375,7 @@ class ConversationLoops:
                 await self._state.log.write(
                     project={"queue_hold": hold}, after=lambda: self._state.announce(queue=True)
                 )
-            except FileOperationError:
+            except errors.FileOperationError:
                 return False
             self.wake.set()
             return True
@@ -412,7 +397,7 @@ class ConversationLoops:
                 return
             hold = queue_hold(HoldReason.TRUST, said, before.since)
             if hold != before:
-                with contextlib.suppress(FileOperationError):
+                with contextlib.suppress(errors.FileOperationError):
                     await self._state.log.write(
                         project={"queue_hold": hold}, after=lambda: self._state.announce(queue=True)
                     )
@@ -423,7 +408,7 @@ class ConversationLoops:
         state = self._state
         return bool(state.queue) and state.current is None and state.project.queue_hold is None
 
-    def _delayed(self, error: PocketAgentError) -> None:
+    def _delayed(self, error: errors.PocketAgentError) -> None:
         if self._state.queue:
             self._observer.emit(ExecutionDelayed(self._state.queue[0].context, error.code, error.message))
 
@@ -450,13 +435,13 @@ class ConversationLoops:
             await self._start(execution)
         except _NOT_OF_THE_PROMPT:
             raise
-        except PocketAgentError as error:
+        except errors.PocketAgentError as error:
             await self._fail_queued(execution, error)
         finally:
             self.runner.settle()
         return True
 
-    async def _fail_queued(self, execution: Execution, error: PocketAgentError) -> None:
+    async def _fail_queued(self, execution: Execution, error: errors.PocketAgentError) -> None:
         failed = replace(execution, status=ExecutionStatus.ERROR, finished_at=now(), code=error.code)
         data = ErrorData(error.code, error.message, {"execution_id": execution.id, **error.details})
         state = self._state
@@ -474,7 +459,7 @@ class ConversationLoops:
         )
         self._observer.emit(execution_event(failed))
 
-    def _say_error(self, error: PocketAgentError) -> None:
+    def _say_error(self, error: errors.PocketAgentError) -> None:
         self._state.log.say([live_draft("error", ErrorData(error.code, error.message, error.details or None))])
 
     async def _clock(self) -> None:
@@ -487,7 +472,7 @@ class ConversationLoops:
             try:
                 async with self.mutex:
                     await self._on_time()
-            except FileOperationError as error:
+            except errors.FileOperationError as error:
                 self._storage_failed(error)
                 await asyncio.sleep(_RETRY_SECONDS)
 

@@ -9,30 +9,10 @@ from dataclasses import dataclass
 import msgspec
 from msgspec.structs import replace
 
+from pocket_agent import errors, model
 from pocket_agent.claude.trust import Inspection, check_shown
-from pocket_agent.errors import (
-    ApprovalNotFoundError,
-    FileOperationError,
-    ForbiddenError,
-    ProcessActiveError,
-    ProcessNotFoundError,
-    ResourceLimitError,
-    ValidationError,
-)
 from pocket_agent.events import ExecutionQueued, ExecutionWithdrawn, Observer, ProjectTrusted
-from pocket_agent.model import (
-    ApprovalId,
-    ApprovalStatus,
-    Device,
-    Direction,
-    ExecuteOptions,
-    Execution,
-    ExecutionId,
-    ExecutionStatus,
-    HoldReason,
-    ProjectState,
-    StopRequest,
-)
+from pocket_agent.model import ExecuteOptions, Execution, ExecutionId, ExecutionStatus, HoldReason
 from pocket_agent.protocol.push import (
     AgentKillData,
     ApprovalResolvedData,
@@ -154,7 +134,7 @@ class Session:
                 return ExecuteData(state.project.id, execution.id, "started", 0)
             limit = self._settings.current.limits.max_queued_prompts
             if len(state.queue) >= limit:
-                raise ResourceLimitError(
+                raise errors.ResourceLimitError(
                     f"The queue of this project is full ({limit} prompts, limits.max_queued_prompts)."
                 )
 
@@ -192,8 +172,8 @@ class Session:
         async with self.loops.turn():
             execution = self._running(execution_id)
             if execution is not None:
-                with suppress(FileOperationError):  # a full disk must not keep the agent alive
-                    await self._request_stop(execution, StopRequest.KILL, hold_queue=hold_queue)
+                with suppress(errors.FileOperationError):  # a full disk must not keep the agent alive
+                    await self._request_stop(execution, model.StopRequest.KILL, hold_queue=hold_queue)
             await self._runner.end(ExecutionStatus.KILLED, killed=True)
             self.loops.wake.set()
             return AgentKillData(self.state.project.id, execution.id if execution is not None else None)
@@ -208,12 +188,12 @@ class Session:
         async with self.loops.turn():
             execution = self._running(execution_id)
             if execution is not None:
-                with suppress(FileOperationError):
-                    await self._request_stop(execution, StopRequest.INTERRUPT, hold_queue=hold_queue)
+                with suppress(errors.FileOperationError):
+                    await self._request_stop(execution, model.StopRequest.INTERRUPT, hold_queue=hold_queue)
             await self.loops.interrupt()
             return AgentInterruptData(self.state.project.id, execution.id if execution is not None else None)
 
-    async def _request_stop(self, execution: Execution, stop: StopRequest, *, hold_queue: bool) -> None:
+    async def _request_stop(self, execution: Execution, stop: model.StopRequest, *, hold_queue: bool) -> None:
         """Store what a client asks for, so that a server that is killed now carries it out at its next start."""
         state = self.state
         stopped = replace(execution, stop=stop)
@@ -225,7 +205,7 @@ class Session:
 
         project: dict[str, object] = {}
         if hold:
-            reason = HoldReason.KILLED if stop is StopRequest.KILL else HoldReason.INTERRUPTED
+            reason = HoldReason.KILLED if stop is model.StopRequest.KILL else HoldReason.INTERRUPTED
             project["queue_hold"] = queue_hold(reason, "", now())
         await state.log.write(
             change=Change(executions=(stopped,)), project=project, context=stopped.context, after=applied
@@ -237,9 +217,9 @@ class Session:
         if running is None and execution_id is None:
             if self.state.is_busy:
                 return None
-            raise ProcessNotFoundError("Nothing is running in this project.")
+            raise errors.ProcessNotFoundError("Nothing is running in this project.")
         if running is None or execution_id not in {None, running.id}:
-            raise ProcessNotFoundError("This execution is not running: it has ended, or has not started.")
+            raise errors.ProcessNotFoundError("This execution is not running: it has ended, or has not started.")
         return running
 
     async def resume_queue(self) -> QueueResumeData:
@@ -277,7 +257,7 @@ class Session:
 
     def _refuse_while_running(self, what: str) -> None:
         if self.state.is_busy:
-            raise ProcessActiveError(
+            raise errors.ProcessActiveError(
                 f"{what} is not possible while the agent runs something (a prompt, a subagent, a command in the "
                 "background); kill or await it first."
             )
@@ -299,7 +279,7 @@ class Session:
 
             await self.state.log.write(
                 [entry_draft("session_reset", reset)],
-                project={"session_id": None, "fork": False, "state": ProjectState.IDLE},
+                project={"session_id": None, "fork": False, "state": model.ProjectState.IDLE},
                 after=applied,
             )
             return reset
@@ -314,7 +294,7 @@ class Session:
             self._refuse_while_running("Resuming another session")
             conversation = await self._store.session(self.state.project.id, session_id)
             if conversation is None:
-                raise ValidationError("This project has no such session (session_list).")
+                raise errors.ValidationError("This project has no such session (session_list).")
             await self._runner.close_process()
             title = conversation.title if conversation is not None else ""
             resumed = entry_draft("session_resumed", SessionResumedData(session_id, fork, title))
@@ -346,7 +326,7 @@ class Session:
 
     def changes_input(self, approval_id: str, updated_input: Mapping[str, msgspec.Raw]) -> bool:
         """Whether an answer changes what the agent asked for; answers to its questions are no change."""
-        approval = self.state.approvals.get(ApprovalId(approval_id))
+        approval = self.state.approvals.get(model.ApprovalId(approval_id))
         return approval is None or changes_input(approval, updated_input)
 
     async def respond(
@@ -370,7 +350,7 @@ class Session:
             state = self.state
             while self._agent.open and not self._agent.alive:
                 await self._runner.take_in()  # nobody reads the answer, and the request ends with the process
-            approval = state.approvals.get(ApprovalId(approval_id))
+            approval = state.approvals.get(model.ApprovalId(approval_id))
             if approval is None:
                 raise await self._gone(approval_id)
             suggested = suggestions(approval) if allow and remember else None
@@ -386,7 +366,7 @@ class Session:
             )
             resolved = replace(
                 approval,
-                status=ApprovalStatus.ALLOWED if allow else ApprovalStatus.DENIED,
+                status=model.ApprovalStatus.ALLOWED if allow else model.ApprovalStatus.DENIED,
                 resolved_at=at,
                 by=by,
                 answer=line,
@@ -405,7 +385,7 @@ class Session:
                 return state.announce()
 
             await state.log.write(
-                [entry_draft("approval_resolved", data, Direction.CLIENT)],
+                [entry_draft("approval_resolved", data, model.Direction.CLIENT)],
                 Change(approvals=(resolved,), executions=(running,) if running is not None else ()),
                 context=running.context if running is not None else None,
                 after=answered,
@@ -413,23 +393,23 @@ class Session:
             self._observer.emit(approval_event(resolved, running))
             # A process that is gone is about to end the execution; an answer that is not noted as
             # delivered is sent again to an adopted process, which ignores it.
-            with suppress(ProcessNotFoundError, FileOperationError):
+            with suppress(errors.ProcessNotFoundError, errors.FileOperationError):
                 if self._agent.send(line).done():
                     await state.log.write(change=Change(approvals=(replace(resolved, delivered=True),)))
             return data
 
-    async def _gone(self, approval_id: str) -> ApprovalNotFoundError:
-        past = await self._store.approval(self.state.project.id, ApprovalId(approval_id))
+    async def _gone(self, approval_id: str) -> errors.ApprovalNotFoundError:
+        past = await self._store.approval(self.state.project.id, model.ApprovalId(approval_id))
         if past is None:
-            return ApprovalNotFoundError("There is no such approval in this project.")
-        if past.status is ApprovalStatus.CANCELLED:
-            return ApprovalNotFoundError("The agent withdrew this request.", details={"behavior": "cancelled"})
-        return ApprovalNotFoundError(
+            return errors.ApprovalNotFoundError("There is no such approval in this project.")
+        if past.status is model.ApprovalStatus.CANCELLED:
+            return errors.ApprovalNotFoundError("The agent withdrew this request.", details={"behavior": "cancelled"})
+        return errors.ApprovalNotFoundError(
             f"This request was answered already ({past.status} by {past.by}).",
             details={"behavior": past.status, "by": past.by},
         )
 
-    async def edit(self, execution_id: str, prompt: str, editor: Device) -> None:
+    async def edit(self, execution_id: str, prompt: str, editor: model.Device) -> None:
         """Change a prompt that waits; from then on it is the editor's, and ends with the editor's access.
 
         Raises:
@@ -441,7 +421,9 @@ class Session:
             self.loops.policy.check_maker(editor.id)
             waiting = self._waiting(execution_id)
             if editor.projects is not None and waiting.device_id != editor.id:
-                raise ForbiddenError("A device that is limited to some projects may only change its own prompts.")
+                raise errors.ForbiddenError(
+                    "A device that is limited to some projects may only change its own prompts."
+                )
             changed = replace(
                 waiting,
                 prompt=prompt,
@@ -495,7 +477,7 @@ class Session:
         for execution in self.state.queue:
             if execution.id == execution_id:
                 return execution
-        raise ProcessNotFoundError("There is no such prompt in the queue; it may have started already.")
+        raise errors.ProcessNotFoundError("There is no such prompt in the queue; it may have started already.")
 
     async def _requeue(self, changed: Execution, *, admits: Execution | None = None) -> None:
         state = self.state
@@ -521,8 +503,8 @@ class Session:
             ValidationError: the running agent does not accept it.
         """
         async with self.loops.turn():
-            if self._agent.alive and not await self._runner.tuning.set_model(model):
-                raise ValidationError("The running agent does not accept this model, or does not answer.")
+            if self._agent.alive and not await self._runner.set_model(model):
+                raise errors.ValidationError("The running agent does not accept this model, or does not answer.")
             await self.state.log.write(project={"model": model}, after=self.state.announce)
 
     async def set_permission_mode(self, mode: str) -> None:
@@ -532,8 +514,10 @@ class Session:
             ValidationError: the running agent does not accept it.
         """
         async with self.loops.turn():
-            if self._agent.alive and not await self._runner.tuning.set_permission_mode(mode):
-                raise ValidationError("The running agent does not accept this permission mode, or does not answer.")
+            if self._agent.alive and not await self._runner.set_permission_mode(mode):
+                raise errors.ValidationError(
+                    "The running agent does not accept this permission mode, or does not answer."
+                )
 
             def applied() -> list[Draft]:
                 if self._agent.alive:
@@ -550,7 +534,7 @@ class Session:
         """
         async with self.loops.turn():
             if self.state.queue:
-                raise ProcessActiveError("The project has prompts that wait; withdraw them first.")
+                raise errors.ProcessActiveError("The project has prompts that wait; withdraw them first.")
             self._refuse_while_running("Deleting the project")
             await self._runner.close_process()
             self.loops.closed = True

@@ -7,27 +7,12 @@ from typing import Final, Literal
 
 import msgspec
 
+from pocket_agent import model
 from pocket_agent.claude import control
 from pocket_agent.claude.control import PermissionRequest
 from pocket_agent.errors import InternalError
 from pocket_agent.events import ApprovalResolved
-from pocket_agent.model import (
-    Account,
-    Approval,
-    ApprovalId,
-    ApprovalStatus,
-    BackgroundTask,
-    Execution,
-    ExecutionStatus,
-    ExecutionSummary,
-    HoldReason,
-    Milliseconds,
-    Project,
-    ProjectState,
-    QueueHold,
-    SessionRecord,
-    Work,
-)
+from pocket_agent.model import Approval, ApprovalId, Execution, HoldReason, Project, QueueHold
 from pocket_agent.protocol.frame import encode_data, timestamp
 from pocket_agent.protocol.push import (
     ApprovalRequestedData,
@@ -62,7 +47,7 @@ VERIFIABLE: Final = frozenset({HoldReason.DIRECTORY, HoldReason.CLI, HoldReason.
 """The hold ends by itself once the server finds that the cause is gone."""
 
 
-def queue_hold(reason: HoldReason, said: str, at: Milliseconds) -> QueueHold:
+def queue_hold(reason: HoldReason, said: str, at: model.Milliseconds) -> QueueHold:
     """A hold.
 
     Args:
@@ -132,9 +117,9 @@ def project_state_data(
     *,
     queue_depth: int,
     pending_approvals: int,
-    state: ProjectState | None = None,
+    state: model.ProjectState | None = None,
     permission_mode: str | None = None,
-    tasks: Sequence[BackgroundTask] = (),
+    tasks: Sequence[model.BackgroundTask] = (),
     session_title: str | None = None,
 ) -> ProjectStateData:
     """The `project_state_data` of a project.
@@ -203,7 +188,7 @@ def approval_requested_data(approval: Approval, request: PermissionRequest) -> A
     )
 
 
-def session_data(value: SessionRecord, *, current: bool) -> SessionData:
+def session_data(value: model.SessionRecord, *, current: bool) -> SessionData:
     """A conversation in `session_list`."""
     return SessionData(
         session_id=value.id,
@@ -214,7 +199,7 @@ def session_data(value: SessionRecord, *, current: bool) -> SessionData:
     )
 
 
-def execution_data(value: ExecutionSummary) -> ExecutionData:
+def execution_data(value: model.ExecutionSummary) -> ExecutionData:
     """An execution in `execution_list`."""
     return ExecutionData(
         execution_id=value.id,
@@ -235,7 +220,7 @@ def execution_data(value: ExecutionSummary) -> ExecutionData:
     )
 
 
-def _optional_timestamp(at: Milliseconds | None) -> str | None:
+def _optional_timestamp(at: model.Milliseconds | None) -> str | None:
     return timestamp(at) if at is not None else None
 
 
@@ -312,7 +297,7 @@ def agent_id(approval: Approval) -> str | None:
     return request.agent_id if request is not None else None
 
 
-def waits_for(approval: Approval, work: Work) -> bool:
+def waits_for(approval: Approval, work: model.Work) -> bool:
     """Whether the turn waits for an approval: unless a subagent asks that runs next to it."""
     asking = agent_id(approval)
     return asking is None or all(task.id != asking for task in work.tasks)
@@ -327,9 +312,9 @@ def approval_event(approval: Approval, execution: Execution | None) -> ApprovalR
     """
     behavior: Literal["allow", "deny", "cancelled"]
     match approval.status:
-        case ApprovalStatus.ALLOWED:
+        case model.ApprovalStatus.ALLOWED:
             behavior = "allow"
-        case ApprovalStatus.DENIED:
+        case model.ApprovalStatus.DENIED:
             behavior = "deny"
         case _:
             behavior = "cancelled"
@@ -377,12 +362,12 @@ class State:
     queue: list[Execution] = field(default_factory=list)
     current: Execution | None = None
     last: Execution | None = None
-    account: Account = field(default_factory=Account)
+    account: model.Account = field(default_factory=model.Account)
     approvals: dict[ApprovalId, Approval] = field(default_factory=dict)
-    conversation: SessionRecord | None = None
+    conversation: model.SessionRecord | None = None
     accepted: frozenset[str] | None = None
     partial: Partial = field(default_factory=Partial)
-    verdict: ExecutionStatus | None = None
+    verdict: model.ExecutionStatus | None = None
     killed: bool = False
     silent_from: int = 0
     attempts: int = 0
@@ -398,7 +383,7 @@ class State:
         return self.log.project
 
     @property
-    def work(self) -> Work:
+    def work(self) -> model.Work:
         """What the agent's process is doing."""
         return self.account.work
 
@@ -424,9 +409,9 @@ class State:
         return self.is_busy or self.is_turn_due
 
     @property
-    def shown(self) -> ProjectState:
+    def shown(self) -> model.ProjectState:
         """What clients are told that the project is doing."""
-        return ProjectState.EXECUTING if self.works_alone else self.project.state
+        return model.ProjectState.EXECUTING if self.works_alone else self.project.state
 
     def awaited(self) -> dict[ApprovalId, Approval]:
         """The tool requests that the turn of `current` waits for; those of subagents next to it are others."""
