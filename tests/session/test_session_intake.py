@@ -50,7 +50,7 @@ def intake(
     session: SessionRecord | None = None,
     last: Execution | None = None,
     account: Account | None = None,
-    verdict: ExecutionStatus | None = None,
+    end_status: ExecutionStatus | None = None,
     killed: bool = False,
     partial: Partial | None = None,
     queued: bool = False,
@@ -63,7 +63,7 @@ def intake(
         conversation=session,
         last=last,
         account=account or Account(),
-        verdict=verdict,
+        end_status=end_status,
         killed=killed,
         partial=partial or Partial(),
         queue=[sample.execution()] if queued else [],
@@ -278,13 +278,13 @@ def test_a_result_that_is_an_error_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "state"),
+    ("end_status", "state"),
     [(ExecutionStatus.KILLED, ProjectState.IDLE), (ExecutionStatus.TIMEOUT, ProjectState.ERROR)],
 )
-def test_who_ended_it_decides_how_it_ended(verdict: ExecutionStatus, state: ProjectState) -> None:
-    plan = take(result(is_error=True), execution=sample.execution(), verdict=verdict)
+def test_who_ended_it_decides_how_it_ended(end_status: ExecutionStatus, state: ProjectState) -> None:
+    plan = take(result(is_error=True), execution=sample.execution(), end_status=end_status)
     assert plan.finished is not None
-    assert plan.finished.status is verdict
+    assert plan.finished.status is end_status
     assert plan.project["state"] is state
 
 
@@ -637,5 +637,5 @@ def test_which_faults_hold_the_queue() -> None:
             held = take(init, told, execution=sample.execution(), queued=True).project.get("queue_hold")
             assert (held and held.reason) == reason, fields
             assert "queue_hold" not in take(init, told, execution=sample.execution()).project
-            stopped = take(init, told, execution=sample.execution(), verdict=ExecutionStatus.KILLED, queued=True)
+            stopped = take(init, told, execution=sample.execution(), end_status=ExecutionStatus.KILLED, queued=True)
             assert "queue_hold" not in stopped.project or reason is HoldReason.CONVERSATION

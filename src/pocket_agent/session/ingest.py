@@ -313,7 +313,7 @@ class Intake:
         if not message.is_error and not self._state.killed and blocked is None:
             status = ExecutionStatus.SUCCESS  # it was done before an interrupt reached it
         else:
-            status = self._state.verdict or ExecutionStatus.ERROR
+            status = self._state.end_status or ExecutionStatus.ERROR
         error = None
         if message.lost_conversation:
             self.plan.project.update(session_id=None, fork=False)
@@ -379,7 +379,7 @@ class Intake:
                 return
             case "completed" | "cancelled":
                 text = "The agent had taken this prompt before it was cut off, and does not run it twice."
-                self._end(self._state.verdict or ExecutionStatus.ERROR, ErrorData("EXECUTION_FAILED", text), None)
+                self._end(self._state.end_status or ExecutionStatus.ERROR, ErrorData("EXECUTION_FAILED", text), None)
 
     def finish(self, status: ExecutionStatus, error: ErrorData | None, *, silent: bool = False) -> BatchResult:
         """The process is gone: end the running execution, which gets no result, and withdraw all open requests.

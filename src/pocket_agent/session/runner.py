@@ -123,7 +123,7 @@ class Runner:
             was_queued = state.place_of(execution) > 0
             state.queue = [waiting for waiting in state.queue if waiting.id != execution.id]
             state.current = started
-            state.verdict, state.killed, state.attempts, state.heard = None, False, 0, False
+            state.end_status, state.killed, state.attempts, state.first_message_seen = None, False, 0, False
             state.turn_due = 0.0
             state.account = replace(state.account, work=replace(state.work, prompt="", blocked=None))
             return state.announce(queue=was_queued)
@@ -276,7 +276,7 @@ class Runner:
             agent.send(line)
             # The answer is a line of the spool, which no other task reads while the mutex is held.
             while not answer.done() and agent.open:
-                if not await self.take_in():
+                if not await self.ingest_batch():
                     async with asyncio.timeout_at(deadline):
                         await agent.activity()
         except (errors.ProcessNotFoundError, TimeoutError):
@@ -306,7 +306,7 @@ class Runner:
         state, execution = self._state, self._state.current
         assert execution is not None
         state.attempts += 1
-        state.silent_from = self._agent.spool_size
+        state.prompt_spool_offset = self._agent.spool_size
         with suppress(errors.ProcessNotFoundError):
             self._written = self._agent.send_prompt(execution.prompt, execution.context)
             await self._note_written()
@@ -332,7 +332,7 @@ class Runner:
         with suppress(errors.FileOperationError):  # the prompt runs all the same, and its uuid identifies it
             await state.log.write(change=Change(executions=(running,)), context=execution.context, after=sent)
 
-    async def take_in(self) -> bool:
+    async def ingest_batch(self) -> bool:
         """Store one batch of the CLI's output in the log; False when there is none now.
 
         Raises:
@@ -347,11 +347,11 @@ class Runner:
                 return True
             return False
         plan = self._intake().take(batch.lines)
-        silent = agent.record is not None and agent.record.consumed <= self._state.silent_from
+        silent = agent.record is not None and agent.record.consumed <= self._state.prompt_spool_offset
         await self._store(plan, batch)
         if silent and len(plan.answers) == len(batch.lines):
             # The process has answered control requests, and written nothing about the prompt yet.
-            self._state.silent_from = batch.consumed
+            self._state.prompt_spool_offset = batch.consumed
         return True
 
     def _intake(self) -> Intake:
@@ -415,8 +415,8 @@ class Runner:
             )
         if plan.mode is not None:
             self._agent.permission_mode = plan.mode
-        if plan.spoke and state.current is not None and not state.heard:
-            state.heard = True
+        if plan.spoke and state.current is not None and not state.first_message_seen:
+            state.first_message_seen = True
             observer.emit(events.FirstMessageReceived(state.current.context, duration(state.current)))
         for approval in plan.opened.values():
             state.approvals[approval.id] = approval
@@ -460,7 +460,7 @@ class Runner:
     def _finish(self, execution: Execution) -> None:
         state = self._state
         state.current, state.last = None, execution
-        state.verdict, state.killed = None, False
+        state.end_status, state.killed = None, False
         state.partial.clear()
         self.idle_since = time.monotonic()
         self._observer.emit(execution_event(execution))
@@ -490,20 +490,20 @@ class Runner:
         """The process is gone and all its output is in the log."""
         state, agent = self._state, self._agent
         execution = state.current
-        silent = agent.spool_size <= state.silent_from
+        silent = agent.spool_size <= state.prompt_spool_offset
         code = agent.exit_code
-        if execution is None or (silent and state.verdict is None and 0 < state.attempts < _MAX_ATTEMPTS):
+        if execution is None or (silent and state.end_status is None and 0 < state.attempts < _MAX_ATTEMPTS):
             lost = execution is None and not state.killed and (state.works_alone or state.work.tasks)
             error = self._error_of_exit(code) if lost else None
             await self._store(self._intake().leave(error), None, ended=True)
             if execution is None:
-                state.verdict, state.killed = None, False
+                state.end_status, state.killed = None, False
             await self._forget_process()
             if execution is not None:
                 await self._retry_or_fail(execution)
             return
         error = None if state.killed else self._error_of_exit(code)
-        await self.finish(state.verdict or ExecutionStatus.ERROR, error, silent=silent)
+        await self.finish(state.end_status or ExecutionStatus.ERROR, error, silent=silent)
         await self._forget_process()
 
     async def _retry_or_fail(self, execution: Execution) -> None:
@@ -532,10 +532,10 @@ class Runner:
         """End a process that cannot be written to; another one continues the conversation and the prompt."""
         execution = self._state.current
         await self._agent.terminate(idle=False)
-        if execution is None or self._state.verdict is not None:
+        if execution is None or self._state.end_status is not None:
             return  # the tail notices its end
         while self._agent.open and not self._agent.drained:
-            await self.take_in()
+            await self.ingest_batch()
         if self._state.current is None:
             return
         await self._store(self._intake().leave(), None, ended=True)
@@ -543,9 +543,9 @@ class Runner:
         await self._retry_or_fail(self._state.current)
 
     def _error_of_exit(self, code: int | None) -> ErrorData | None:
-        if self._state.verdict is ExecutionStatus.TIMEOUT:
+        if self._state.end_status is ExecutionStatus.TIMEOUT:
             return ErrorData("EXECUTION_TIMEOUT", "The agent worked longer than timeouts.execution and was ended.")
-        if self._state.verdict is not None:
+        if self._state.end_status is not None:
             return None
         how = "ended" if code is None else f"ended with exit code {code}"
         text = self._agent.error_output()
@@ -558,9 +558,9 @@ class Runner:
         await self._agent.close()
         self._capacity.gone(self._state.project.id)
 
-    async def end(self, verdict: ExecutionStatus, *, killed: bool = False) -> None:
+    async def end(self, end_status: ExecutionStatus, *, killed: bool = False) -> None:
         """End all work of the agent by ending its process; returns when both are over."""
-        self._state.verdict, self._state.killed = verdict, killed
+        self._state.end_status, self._state.killed = end_status, killed
         await self._agent.terminate(idle=False)
         await self._drain()
 
@@ -571,4 +571,4 @@ class Runner:
 
     async def _drain(self) -> None:
         while self._agent.open:
-            await self.take_in()
+            await self.ingest_batch()

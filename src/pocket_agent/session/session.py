@@ -1,4 +1,4 @@
-"""One project as its clients drive it: prompts queue, one runs, approvals wait, all lands in the log."""
+"""The requests that clients make of one project: prompts, approvals, the queue, conversations."""
 
 import time
 import uuid
@@ -46,7 +46,7 @@ from pocket_agent.storage import Change, Store
 
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
-    """What became of the prompts of a device that lost its access.
+    """The result of withdrawing the prompts of a device that lost its access.
 
     Attributes:
         count: queued prompts that were withdrawn.
@@ -60,7 +60,7 @@ class Withdrawn:
 
 
 class Session:
-    """What clients can do with one project."""
+    """The operations of clients on one project."""
 
     def __init__(
         self,
@@ -93,13 +93,7 @@ class Session:
     ) -> ExecuteData:
         """Run a prompt now, or queue it; the same `prompt_id` again is the same execution.
 
-        Args:
-            prompt: what the agent is to do.
-            options: how.
-            prompt_id: the client's own id of the prompt.
-            by: the name of the device.
-            device_id, generation: see `Execution`.
-            correlation_id, traceparent: see `ExecutionContext`.
+        For `prompt_id`, `by`, `device_id` and `generation` see `Execution`, for the others `ExecutionContext`.
 
         Raises:
             ForbiddenError: the device was revoked while the request was handled.
@@ -121,7 +115,7 @@ class Session:
                 prompt=prompt,
                 options=options,
                 status=ExecutionStatus.QUEUED,
-                # Behind all that waits, whatever the clock does.
+                # Behind all waiting prompts, even after the clock was set back.
                 position=max([time.time_ns(), *(waiting.position + 1 for waiting in state.queue)]),
                 created_at=now(),
                 by=by,
@@ -142,7 +136,7 @@ class Session:
                 state.queue.append(execution)
                 return state.announce(queue=True)
 
-            # One more prompt does not make anything accepted.
+            # Another prompt ends every hold but one for claims that have not been accepted.
             hold = state.project.queue_hold
             kept = hold if hold is not None and hold.reason is HoldReason.TRUST else None
             await state.log.write(
@@ -160,14 +154,14 @@ class Session:
         return ExecuteData(self.state.project.id, execution.id, "queued" if place > 0 else "started", place)
 
     async def kill(self, *, execution_id: str | None = None, hold_queue: bool = False) -> AgentKillData:
-        """End what runs (a prompt, a turn of the agent's own, subagents, commands) and every process of the agent.
+        """End all work (a prompt, a turn of the agent's own, subagents, commands) and every process of the agent.
 
         Args:
-            execution_id: end only this execution; None for the one that runs.
-            hold_queue: keep the prompts that wait until `resume_queue`.
+            execution_id: end only this execution; None for the running one.
+            hold_queue: hold waiting prompts until `resume_queue`.
 
         Raises:
-            ProcessNotFoundError: nothing runs, or another execution than the one named.
+            ProcessNotFoundError: the agent does nothing, or runs another execution.
         """
         async with self.loops.turn():
             execution = self._running(execution_id)
@@ -179,11 +173,10 @@ class Session:
             return AgentKillData(self.state.project.id, execution.id if execution is not None else None)
 
     async def interrupt(self, *, execution_id: str | None = None, hold_queue: bool = False) -> AgentInterruptData:
-        """Ask the agent to stop its turn and its subagents; one that does not is ended after `claude.interrupt_grace`.
+        """Ask the agent to stop its turn and its subagents; it is ended when it goes on after `claude.interrupt_grace`.
 
-        Commands in the background go on, as the CLI has it; when nothing else runs, they are what is stopped.
-
-        The arguments and the errors are those of `kill`.
+        The CLI lets commands in the background go on; when nothing else runs, they are stopped. The arguments and the
+        errors are those of `kill`.
         """
         async with self.loops.turn():
             execution = self._running(execution_id)
@@ -194,7 +187,7 @@ class Session:
             return AgentInterruptData(self.state.project.id, execution.id if execution is not None else None)
 
     async def _request_stop(self, execution: Execution, stop: model.StopRequest, *, hold_queue: bool) -> None:
-        """Store what a client asks for, so that a server that is killed now carries it out at its next start."""
+        """Store the request, so that a server that is killed now carries it out at its next start."""
         state = self.state
         stopped = replace(execution, stop=stop)
         hold = hold_queue and bool(state.queue)
@@ -212,7 +205,7 @@ class Session:
         )
 
     def _running(self, execution_id: str | None) -> Execution | None:
-        """The execution that runs; None when the agent does something else."""
+        """The running execution; None when the agent works without a prompt."""
         running = self.state.current
         if running is None and execution_id is None:
             if self.state.is_busy:
@@ -223,7 +216,7 @@ class Session:
         return running
 
     async def resume_queue(self) -> QueueResumeData:
-        """Let the prompts that wait go on."""
+        """Let the waiting prompts start."""
         async with self.loops.turn():
             if self.state.project.queue_hold is not None:
                 await self.loops.release_hold()
@@ -231,17 +224,15 @@ class Session:
             return QueueResumeData(self.state.project.id)
 
     async def inspect(self) -> Inspection:
-        """The claims of the project's directory, compared with what was accepted."""
+        """The claims of the project's directory, compared with the accepted ones."""
         return await self._runner.inspect()
 
     async def trust(self, shown: str, *, correlation_id: str | None = None) -> None:
-        """Accept the claims of the project's directory; the prompts that wait for it go on.
-
-        What was accepted before and is not there any more is not accepted from then on.
+        """Accept the claims of the project's directory, and no others; prompts that wait for this start.
 
         Args:
-            shown: the hash of the state that a person has seen and accepts.
-            correlation_id: names the request that asked for it.
+            shown: the hash of the state that the user has seen and accepts.
+            correlation_id: identifies the request.
 
         Raises:
             ValidationError: the directory is in another state now; nothing has changed.
@@ -263,11 +254,7 @@ class Session:
             )
 
     async def new_session(self) -> SessionResetData:
-        """Let the next prompt begin a fresh conversation.
-
-        Raises:
-            ProcessActiveError: an execution runs.
-        """
+        """Let the next prompt start a new conversation. Raises ProcessActiveError while the agent is busy."""
         async with self.loops.turn():
             self._refuse_while_running("A new session")
             await self._runner.close_process()
@@ -288,7 +275,8 @@ class Session:
         """Let the next prompt continue another conversation, or a copy of it.
 
         Raises:
-            ProcessActiveError: an execution runs.
+            ProcessActiveError: the agent is busy.
+            ValidationError: the project has no such conversation.
         """
         async with self.loops.turn():
             self._refuse_while_running("Resuming another session")
@@ -296,8 +284,7 @@ class Session:
             if conversation is None:
                 raise errors.ValidationError("This project has no such session (session_list).")
             await self._runner.close_process()
-            title = conversation.title if conversation is not None else ""
-            resumed = entry_draft("session_resumed", SessionResumedData(session_id, fork, title))
+            resumed = entry_draft("session_resumed", SessionResumedData(session_id, fork, conversation.title))
 
             def applied() -> list[Draft]:
                 self.state.conversation = conversation
@@ -312,12 +299,7 @@ class Session:
         return [session_data(value, current=value.id == current) for value in found]
 
     async def executions(self, *, before: str | None, limit: int) -> ExecutionListData:
-        """The executions of this project, newest first.
-
-        Args:
-            before: the id of an execution; only those from before it.
-            limit: at most so many.
-        """
+        """At most `limit` executions of this project, newest first; only those from before the execution `before`."""
         key = ExecutionId(before) if before is not None else None
         project_id = self.state.project.id
         found = await self._store.executions(project_id, before=key, limit=limit + 1)
@@ -325,7 +307,7 @@ class Session:
         return ExecutionListData(project_id, shown, has_more=len(found) > limit)
 
     def changes_input(self, approval_id: str, updated_input: Mapping[str, msgspec.Raw]) -> bool:
-        """Whether an answer changes what the agent asked for; answers to its questions are no change."""
+        """Whether an answer changes the input that the agent asked for; answers to its questions do not."""
         approval = self.state.approvals.get(model.ApprovalId(approval_id))
         return approval is None or changes_input(approval, updated_input)
 
@@ -342,14 +324,13 @@ class Session:
         """Answer a tool request; the first answer wins.
 
         Raises:
-            ApprovalNotFoundError: there is none by that id that still waits; details say what became of it.
-            ForbiddenError: what would be remembered may not be chosen here; the request goes on waiting.
-            InvalidPathError: the same, of a directory.
+            ApprovalNotFoundError: no request of that id waits; details have its answer, if it was answered.
+            ForbiddenError, InvalidPathError: clients may not choose what would be remembered; the request still waits.
         """
         async with self.loops.turn():
             state = self.state
             while self._agent.open and not self._agent.alive:
-                await self._runner.take_in()  # nobody reads the answer, and the request ends with the process
+                await self._runner.ingest_batch()  # no process reads the answer, and the request ends with the process
             approval = state.approvals.get(model.ApprovalId(approval_id))
             if approval is None:
                 raise await self._gone(approval_id)
@@ -358,19 +339,10 @@ class Session:
                 await self.loops.policy.check_remembered(suggested)
             at = now()
             line = permission_answer(
-                approval,
-                allow=allow,
-                message=message,
-                updated_input=updated_input,
-                remember=remember,
+                approval, allow=allow, message=message, updated_input=updated_input, remember=remember
             )
-            resolved = replace(
-                approval,
-                status=model.ApprovalStatus.ALLOWED if allow else model.ApprovalStatus.DENIED,
-                resolved_at=at,
-                by=by,
-                answer=line,
-            )
+            status = model.ApprovalStatus.ALLOWED if allow else model.ApprovalStatus.DENIED
+            resolved = replace(approval, status=status, resolved_at=at, by=by, answer=line)
             changed = dict(updated_input) if allow and updated_input is not None else msgspec.UNSET
             data = ApprovalResolvedData(approval.id, "allow" if allow else "deny", by, message, changed)
             running, awaited = state.current, state.awaited()
@@ -391,8 +363,8 @@ class Session:
                 after=answered,
             )
             self._observer.emit(approval_event(resolved, running))
-            # A process that is gone is about to end the execution; an answer that is not noted as
-            # delivered is sent again to an adopted process, which ignores it.
+            # The execution of a process that is gone ends soon. An answer that is not stored as delivered is
+            # sent again to an adopted process, which ignores it.
             with suppress(errors.ProcessNotFoundError, errors.FileOperationError):
                 if self._agent.send(line).done():
                     await state.log.write(change=Change(approvals=(replace(resolved, delivered=True),)))
@@ -410,12 +382,12 @@ class Session:
         )
 
     async def edit(self, execution_id: str, prompt: str, editor: model.Device) -> None:
-        """Change a prompt that waits; from then on it is the editor's, and ends with the editor's access.
+        """Change a waiting prompt; from then on it is the editor's, and is withdrawn with the editor's access.
 
         Raises:
             ProcessNotFoundError: it does not wait (any more).
-            ForbiddenError: the editor was revoked meanwhile, or is limited to some projects and another device gave
-                the prompt, with options that the editor may not choose.
+            ForbiddenError: the editor was revoked, or is limited to some projects and another device gave the prompt,
+                with options that the editor may not choose.
         """
         async with self.loops.turn():
             self.loops.policy.check_maker(editor.id)
@@ -434,11 +406,7 @@ class Session:
             await self._requeue(changed, admits=changed)
 
     async def cancel(self, execution_id: str) -> None:
-        """Withdraw a prompt that waits.
-
-        Raises:
-            ProcessNotFoundError: it does not wait (any more).
-        """
+        """Withdraw a waiting prompt. Raises ProcessNotFoundError when it does not wait (any more)."""
         async with self.loops.turn():
             await self._cancel(self._waiting(execution_id))
 
@@ -449,17 +417,17 @@ class Session:
     async def withdraw(self, void: Callable[[Execution], bool], *, kill: bool = False) -> Withdrawn:
         """Withdraw the queued prompts of devices that lost their access.
 
-        A start that is under way is awaited, so that the prompt is either withdrawn or named as running.
+        This waits for a prompt that is being started, so that the prompt is either withdrawn or returned as running.
 
         Args:
             void: whether the device that gave this prompt lost its access.
             kill: whether to kill the running execution as well, if it is one of these.
 
         Raises:
-            ProjectNotFoundError: the project was deleted meanwhile.
+            ProjectNotFoundError: the project was deleted.
             FileOperationError: the store refused; the start of a prompt checks its device again.
         """
-        if not self.loops.ready.is_set():  # nothing starts before, and then the start checks
+        if not self.loops.ready.is_set():  # no prompt starts before, and the start checks the device
             return Withdrawn(0, None)
         async with self.loops.turn():
             waiting = [execution for execution in self.state.queue if void(execution)]
@@ -497,22 +465,14 @@ class Session:
         )
 
     async def set_model(self, model: str | None) -> None:
-        """Use another model from now on, in the running conversation too.
-
-        Raises:
-            ValidationError: the running agent does not accept it.
-        """
+        """Change the model, also of the running process. Raises ValidationError when that does not accept it."""
         async with self.loops.turn():
             if self._agent.alive and not await self._runner.set_model(model):
                 raise errors.ValidationError("The running agent does not accept this model, or does not answer.")
             await self.state.log.write(project={"model": model}, after=self.state.announce)
 
     async def set_permission_mode(self, mode: str) -> None:
-        """Use another permission mode from now on, in the running conversation too.
-
-        Raises:
-            ValidationError: the running agent does not accept it.
-        """
+        """Change the permission mode, also of the running process; raises as `set_model`."""
         async with self.loops.turn():
             if self._agent.alive and not await self._runner.set_permission_mode(mode):
                 raise errors.ValidationError(
@@ -527,11 +487,7 @@ class Session:
             await self.state.log.write(project={"permission_mode": mode}, after=applied)
 
     async def close_for_deletion(self) -> None:
-        """Let go of everything that runs for the project.
-
-        Raises:
-            ProcessActiveError: an execution runs or waits.
-        """
+        """End the process, and start no other. Raises ProcessActiveError when an execution runs or waits."""
         async with self.loops.turn():
             if self.state.queue:
                 raise errors.ProcessActiveError("The project has prompts that wait; withdraw them first.")
@@ -540,7 +496,7 @@ class Session:
             self.loops.closed = True
 
     async def close_if_idle(self) -> None:
-        """End a process that has nothing to do; one that works goes on without the server."""
+        """End an idle process; a process that works goes on without the server."""
         async with self.loops.turn():
             if not self.state.is_engaged:
                 await self._runner.close_process()
