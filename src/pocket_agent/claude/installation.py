@@ -130,10 +130,7 @@ class Installer:
     """
 
     def __init__(
-        self,
-        binary: Path | None = None,
-        candidates: Sequence[Path] = (),
-        environment: Mapping[str, str] | None = None,
+        self, binary: Path | None = None, candidates: Sequence[Path] = (), environment: Mapping[str, str] | None = None
     ) -> None:
         self._binary = binary
         self._candidates = tuple(candidates)

@@ -446,12 +446,7 @@ class ClaudeProcess:
             send_signal(self.pid, self.start_time, signal.SIGINT)
 
     async def terminate(
-        self,
-        *,
-        interrupt_grace: float = 10.0,
-        terminate_grace: float = 5.0,
-        kill_grace: float = 5.0,
-        idle: bool,
+        self, *, interrupt_grace: float = 10.0, terminate_grace: float = 5.0, kill_grace: float = 5.0, idle: bool
     ) -> bool:
         """End the process and its descendants; may be called again.
 

@@ -276,7 +276,7 @@ _RENAMED: Final = {
 
 
 class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
-    """The fields of a line that the server needs, named as the CLI names them; absent ones are None.
+    """The fields of a line that the server needs, named as the CLI names them; None when they are absent.
 
     Attributes:
         result: of a `result`, the final text; the text of the error when the API refused.

@@ -433,7 +433,7 @@ class Intake:
         *,
         gone: bool = False,
     ) -> None:
-        """End the running execution; `used` is None when no result reports it, `gone` is whether its process is."""
+        """End the running execution; without `used` no result reports its usage; `gone` when its process is gone."""
         execution = self.plan.running or self._state.current
         assert execution is not None
         complete = used is not None

@@ -219,7 +219,7 @@ class Runner:
             await self.close_process()
         if agent.open:
             return True
-        await self._capacity.make_room(project.id)
+        await self._capacity.reserve_process(project.id)
         try:
             await agent.start(options, resume=project.session_id, fork=project.fork, context=context, claims=found.hash)
         except BaseException:

@@ -13,12 +13,7 @@ from pocket_agent import errors, model
 from pocket_agent.claude.trust import Inspection, check_shown
 from pocket_agent.events import ExecutionQueued, ExecutionWithdrawn, Observer, ProjectTrusted
 from pocket_agent.model import ExecuteOptions, Execution, ExecutionId, ExecutionStatus, HoldReason
-from pocket_agent.protocol.push import (
-    AgentKillData,
-    ApprovalResolvedData,
-    SessionResetData,
-    SessionResumedData,
-)
+from pocket_agent.protocol.push import AgentKillData, ApprovalResolvedData, SessionResetData, SessionResumedData
 from pocket_agent.protocol.requests import (
     AgentInterruptData,
     ExecuteData,
@@ -396,13 +391,7 @@ class Session:
                 raise errors.ForbiddenError(
                     "A device that is limited to some projects may only change its own prompts."
                 )
-            changed = replace(
-                waiting,
-                prompt=prompt,
-                by=editor.name,
-                device_id=editor.id,
-                generation=editor.generation,
-            )
+            changed = replace(waiting, prompt=prompt, by=editor.name, device_id=editor.id, generation=editor.generation)
             await self._requeue(changed, admits=changed)
 
     async def cancel(self, execution_id: str) -> None:

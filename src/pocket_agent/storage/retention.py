@@ -114,8 +114,7 @@ def prune(connection: sqlite3.Connection, number: int, rule: Retention) -> Prune
             (entry_key(number, first), entry_key(number, first + count - 1)),
         )
         connection.execute(
-            "UPDATE project SET first = ?, log_bytes = ? WHERE number = ?",
-            (first + count, stored - freed, number),
+            "UPDATE project SET first = ?, log_bytes = ? WHERE number = ?", (first + count, stored - freed, number)
         )
         # A batch that ended early (at _TURN_BYTES) goes on, one that found nothing ends.
         return Pruned(first + count, more=True)

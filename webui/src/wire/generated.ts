@@ -318,7 +318,7 @@ export interface ProjectStateData {
   readonly session_title?: string | null;
 }
 
-/** What a project is doing, as clients see it. */
+/** The state of a project, as clients see it. */
 export type ProjectState = "ERROR" | "EXECUTING" | "IDLE";
 
 /**
@@ -569,7 +569,7 @@ export interface ExecutionData {
   readonly incomplete: boolean;
 }
 
-/** The life of an execution. The last five are final. */
+/** The status of an execution. The last five are final. */
 export type ExecutionStatus = "cancelled" | "error" | "killed" | "queued" | "running" | "starting" | "success" | "timeout";
 
 /** What was used of one model. The four counts of tokens do not overlap; the cost is the CLI's own reckoning. */
@@ -633,12 +633,11 @@ export interface PathInspectData {
 }
 
 /**
- * Something that a directory's own settings have the CLI do without asking.
+ * An effect of a directory's own settings that the CLI applies without asking.
  *
  * Attributes:
- * file: where it stands, relative to the directory; the CLI also reads some above it.
- * kind: what it is for.
- * text: for a person, on one line.
+ * file: relative to the directory; the CLI also reads some files above it.
+ * text: a description on one line.
  */
 export interface Claim {
   readonly file: string;
@@ -646,7 +645,7 @@ export interface Claim {
   readonly text: string;
 }
 
-/** What a directory's own settings are for. */
+/** The kind of a claim. */
 export type ClaimKind = "program" | "rule" | "server" | "unknown" | "variable";
 
 /**
@@ -691,7 +690,7 @@ export interface RunningData {
   readonly execution_id: string;
 }
 
-/** How a device shows its secret. A cookie's value is no bearer token, and a token is no cookie. */
+/** How a device sends its secret. A cookie's value is not a bearer token, and a token is not a cookie. */
 export type Credential = "cookie" | "either" | "token";
 
 /**
