@@ -207,13 +207,13 @@ LIMITS: Final = ("connections", "projects", "executions", "processes", "memory_b
 _CLIENT_CLOSES: Final = ("1000", "1001", "1005", "1006", OTHER)
 _SERVER_CLOSES: Final = ("1001", "1002", "1006", "1007", "1008", "1009", "1011", "4008", "4009", OTHER)
 
-CONNECTIONS_ACTIVE: Final = _gauge("connections_active", "WebSocket connections that are open.")
-CONNECTIONS_TOTAL: Final = _counter("connections_total", "WebSocket connections that were opened.")
+CONNECTIONS_ACTIVE: Final = _gauge("connections_active", "Open WebSocket connections.")
+CONNECTIONS_TOTAL: Final = _counter("connections_total", "Opened WebSocket connections.")
 PROJECTS_TOTAL: Final = _gauge("projects_total", "Projects.")
 PROJECTS_ACTIVE: Final = _gauge("projects_active", "Projects by state.", state=[state.value for state in ProjectState])
 EXECUTIONS_TOTAL: Final = _counter(
     "executions_total",
-    "Executions that are over, and requests for one that were refused.",
+    "Ended executions, and refused requests for one.",
     status=(*_STATUS, "rejected"),
 )
 EXECUTION_DURATION: Final = _seconds(
@@ -222,110 +222,112 @@ EXECUTION_DURATION: Final = _seconds(
     (1, 5, 10, 30, 60, 120, 300, 600),
     status=_STATUS,
 )
-MESSAGES_RECEIVED: Final = _counter("messages_received_total", "Frames from clients.", type=(*REQUESTS, INVALID, OTHER))
+MESSAGES_RECEIVED: Final = _counter(
+    "messages_received_total", "Frames received from clients.", type=(*REQUESTS, INVALID, OTHER)
+)
 _HANDSHAKE: Final = {"challenge", "prove"}
 """Frames that are sent before a connection is accepted, so that they are not counted."""
 MESSAGES_SENT: Final = _counter(
     "messages_sent_total",
-    "Frames handed to connections.",
+    "Frames sent to connections.",
     type=(*(kind for kind in FRAMES if kind not in _HANDSHAKE), "agent_message", OTHER),
 )
 ERRORS_TOTAL: Final = Metric(
     PREFIX + "errors_total",
     "counter",
-    "Errors by wire code, and what they happened to.",
+    "Errors by error code and operation.",
     {"code": tuple(dict.fromkeys(code for code, _ in ERRORS)), "operation": OPERATIONS},
     combinations=ERRORS,
 )
 
 BUILD_INFO: Final = _gauge(
-    "build_info", "Always 1; the labels say what is running.", version=(), revision=(), python_version=()
+    "build_info", "Always 1; the labels are the running versions.", version=(), revision=(), python_version=()
 )
-LIMIT: Final = _gauge("limit", "The largest allowed amount; 0 is unlimited.", limit=LIMITS)
-LIMIT_USAGE: Final = _gauge("limit_usage", "The present amount of what is limited.", limit=LIMITS)
+LIMIT: Final = _gauge("limit", "Limits of the server; 0 is unlimited.", limit=LIMITS)
+LIMIT_USAGE: Final = _gauge("limit_usage", "Current usage of each limit.", limit=LIMITS)
 REQUESTS_TOTAL: Final = Metric(
     PREFIX + "requests_total",
     "counter",
-    "Requests that were answered.",
+    "Answered requests.",
     {"type": (*MEASURED, INVALID, OTHER), "outcome": ("ok", "client_error", "server_error")},
     combinations=(*product((*MEASURED, OTHER), ("ok", "client_error", "server_error")), (INVALID, "client_error")),
 )
 REQUEST_DURATION: Final = _seconds(
     "request_duration_seconds",
-    "Time from a request to its answer.",
+    "Time from a request to its reply.",
     (0.0005, 0.005, 0.025, 0.1, 0.5, 2.5),
     type=(*MEASURED, OTHER),
 )
-EVENT_LOOP_LAG: Final = _seconds(
-    "event_loop_lag_seconds", "How late the event loop ran what was due.", (0.001, 0.01, 0.05, 0.25, 1)
-)
+EVENT_LOOP_LAG: Final = _seconds("event_loop_lag_seconds", "Lag of the event loop.", (0.001, 0.01, 0.05, 0.25, 1))
 PING_RTT: Final = _seconds("ping_rtt_seconds", "Time from a ping to the client's pong.", (0.01, 0.05, 0.25, 1, 5))
 BROADCAST_DURATION: Final = _seconds(
     "broadcast_duration_seconds",
-    "Time to hand new frames to all connections that follow a project.",
+    "Time to pass new frames to all subscribers of a project.",
     (0.0001, 0.0005, 0.0025, 0.01, 0.1),
 )
 TIME_TO_FIRST_MESSAGE: Final = _seconds(
     "time_to_first_message_seconds",
-    "Time from the start of an execution to the agent's first word.",
+    "Time from the start of an execution to the agent's first message.",
     (0.25, 1, 2.5, 5, 10, 30, 60),
 )
 APPROVAL_WAIT: Final = _seconds(
-    "approval_wait_seconds", "Time that an agent waited for an answer, allow or deny.", (1, 5, 30, 120, 600, 3600)
+    "approval_wait_seconds", "Time from an approval request to its answer, allow or deny.", (1, 5, 30, 120, 600, 3600)
 )
 APPROVALS_TOTAL: Final = _counter(
     "approvals_total",
-    "Tool requests by what became of them; cancelled ones were withdrawn.",
+    "Approval requests by outcome; cancelled ones were withdrawn.",
     behavior=("allow", "deny", "cancelled"),
 )
-APPROVALS_PENDING: Final = _gauge("approvals_pending", "Tool requests that wait for an answer, of all projects.")
+APPROVALS_PENDING: Final = _gauge("approvals_pending", "Open approval requests of all projects.")
 CONNECTIONS_REJECTED: Final = _counter(
     "connections_rejected_total",
-    "Connections that were refused.",
+    "Refused connections.",
     reason=("unauthorized", "throttled", "host", "origin", "rate", "limit", "stopping"),
 )
 DISCONNECTS: Final = Metric(
     PREFIX + "disconnects_total",
     "counter",
-    "Connections that ended, by close code (RFC 6455) and by who closed.",
+    "Closed connections by close code (RFC 6455) and initiator.",
     {"code": tuple(dict.fromkeys((*_CLIENT_CLOSES[:-1], *_SERVER_CLOSES))), "initiator": ("client", "server")},
     combinations=(*product(_CLIENT_CLOSES, ("client",)), *product(_SERVER_CLOSES, ("server",))),
 )
 SLOW_CONSUMER: Final = _counter(
     "slow_consumer_total",
-    "Connections that did not keep up: parked ones are served at their own pace, dropped ones were closed.",
+    "Slow consumers: parked ones are served at their own pace, dropped ones were closed.",
     action=("parked", "dropped"),
 )
 MESSAGE_BYTES: Final = _counter(
     "message_bytes_total", "Bytes of the frames from and to clients.", "bytes", direction=("received", "sent")
 )
-EXECUTIONS_ACTIVE: Final = _gauge("executions_active", "Executions that run now.")
-EXECUTION_QUEUE_DEPTH: Final = _gauge("execution_queue_depth", "Prompts that wait, of all projects.")
-SEND_QUEUE_BYTES: Final = _gauge("send_queue_bytes", "Bytes that wait to be sent, of all connections.", "bytes")
-SUBSCRIPTIONS_ACTIVE: Final = _gauge("subscriptions_active", "Projects that are followed, summed over all connections.")
-CLAUDE_TOKENS: Final = _counter("claude_tokens_total", "Tokens used, as the CLI reckons.", type=_TOKENS, model=(OTHER,))
-CLAUDE_COST: Final = _counter("claude_cost_usd_total", "US dollars spent, as the CLI reckons.", "usd", model=(OTHER,))
+EXECUTIONS_ACTIVE: Final = _gauge("executions_active", "Running executions.")
+EXECUTION_QUEUE_DEPTH: Final = _gauge("execution_queue_depth", "Queued prompts of all projects.")
+SEND_QUEUE_BYTES: Final = _gauge("send_queue_bytes", "Bytes in the send buffers of all connections.", "bytes")
+SUBSCRIPTIONS_ACTIVE: Final = _gauge("subscriptions_active", "Subscriptions to projects of all connections.")
+CLAUDE_TOKENS: Final = _counter(
+    "claude_tokens_total", "Used tokens, as reported by the CLI.", type=_TOKENS, model=(OTHER,)
+)
+CLAUDE_COST: Final = _counter(
+    "claude_cost_usd_total", "Cost in US dollars, as reported by the CLI.", "usd", model=(OTHER,)
+)
 PROJECT_TOKENS: Final = _counter(
-    "project_tokens_total", "Tokens used by the projects that metrics.projects names.", type=_TOKENS, project=(OTHER,)
+    "project_tokens_total", "Used tokens of the projects in metrics.projects.", type=_TOKENS, project=(OTHER,)
 )
 PROJECT_COST: Final = _counter(
-    "project_cost_usd_total", "US dollars spent by the projects that metrics.projects names.", "usd", project=(OTHER,)
+    "project_cost_usd_total", "Cost in US dollars of the projects in metrics.projects.", "usd", project=(OTHER,)
 )
 CLAUDE_TOOL_CALLS: Final = _counter(
     "claude_tool_calls_total", "Tool calls of agents.", tool=(*TOOLS, OTHER), outcome=("success", "error", "denied")
 )
 STORAGE_FREE: Final = _gauge("storage_free_bytes", "Free space of the data directory's file system.", "bytes")
 STORAGE_SIZE: Final = _gauge("storage_size_bytes", "Size of the database on the disk.", "bytes")
-STORAGE_COMMIT: Final = _seconds("storage_commit_seconds", "Time of a transaction.", (0.001, 0.005, 0.025, 0.1, 1))
+STORAGE_COMMIT: Final = _seconds("storage_commit_seconds", "Duration of a transaction.", (0.001, 0.005, 0.025, 0.1, 1))
 TLS_NOT_AFTER: Final = _gauge(
     "tls_not_after_timestamp_seconds", "When the certificate in use expires, as Unix time; 0 without TLS.", "seconds"
 )
 HEALTH_CHECK_UP: Final = _gauge("health_check_up", "1 while a health check is healthy, else 0.", check=CHECKS)
-SETTINGS_RELOADS: Final = _counter(
-    "settings_reloads_total", "Times that the settings were read again, by what became of it.", outcome=RELOADS
-)
+SETTINGS_RELOADS: Final = _counter("settings_reloads_total", "Reloads of the settings by outcome.", outcome=RELOADS)
 TELEMETRY_DROPPED: Final = _counter(
-    "telemetry_dropped_total", "Log lines, spans, events and notifications that were lost.", signal=SIGNALS
+    "telemetry_dropped_total", "Dropped log lines, spans, events and notifications.", signal=SIGNALS
 )
 _CHOSEN_OUTSIDE: Final = (
     EXECUTIONS_TOTAL,
@@ -338,7 +340,7 @@ _CHOSEN_OUTSIDE: Final = (
 )
 METRIC_LABEL_OVERFLOW: Final = _counter(
     "metric_label_overflow_total",
-    "Label values that are not in the catalogue and were counted as other, by metric.",
+    "Label values counted as other because the catalogue lacks them, by metric.",
     metric=[metric.name for metric in _CHOSEN_OUTSIDE],
 )
 
@@ -392,9 +394,9 @@ _PAGE_HEAD: Final = """# Metrics
 
 Generated from the code: change the code, then run `make generate`.
 
-Prometheus scrapes `http://127.0.0.1:9090/metrics` (`metrics.host`, `metrics.port`). The answer is the text
-format, or OpenMetrics 1.0 when the `Accept` header asks for it; only that has exemplars, whose `trace_id` is the
-trace of one execution. It is compressed when `Accept-Encoding` has gzip.
+Prometheus scrapes `http://127.0.0.1:9090/metrics` (`metrics.host`, `metrics.port`). The reply is in the text
+format, or in OpenMetrics 1.0 when the `Accept` header requests it; only OpenMetrics has exemplars, whose `trace_id` is
+the trace of one execution. The reply is compressed when `Accept-Encoding` has gzip.
 
 A listener beyond loopback, or one with `metrics.token_file`, requires `Authorization: Bearer TOKEN`. Without a
 `metrics.token_file` the server creates the file `metrics-token` in its data directory, and logs its path:
@@ -404,10 +406,9 @@ authorization:
   credentials_file: /var/lib/pocket-agent/metrics-token
 ```
 
-With the default settings there are {series} series, as many after a year as at the start: every child of every
-metric exists from the start, and its labels have no other values than those below, however many projects and
-connections there are. What is not listed becomes `other` and counts in
-`pocket_agent_metric_label_overflow_total`. For `model`, `project` and `tool`, and for the `type` of the two
+With the default settings there are {series} series. The number is constant: all series exist from the start, and
+labels have only the values below, however many projects and connections there are. Other values become `other` and
+count in `pocket_agent_metric_label_overflow_total`. For `model`, `project` and `tool`, and for the `type` of the two
 metrics that list only some requests, `other` is an ordinary value and does not count there.
 """
 
@@ -435,7 +436,7 @@ def _family_sections() -> Iterator[str]:
 def _value_list(name: str, values: tuple[str, ...]) -> str:
     chosen = {"model": "the settings `metrics.models`", "project": "the settings `metrics.projects`"}
     shown = [*([chosen[name]] if name in chosen else []), *(f"`{value}`" for value in values)]
-    return ", ".join(shown) or "what is running"
+    return ", ".join(shown) or "of the running server"
 
 
 def _operation_section() -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""pocket_agent.protocol.json_schema and .document: they say what the server does."""
+"""pocket_agent.protocol.json_schema and .codegen: the schema and docs/protocol.md fit what the server sends."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""pocket_agent.protocol.codegen: the declarations that the web client is written against."""
+"""pocket_agent.protocol.codegen: the declarations of the web client in TypeScript."""
 
 import re
 from pathlib import Path
