@@ -20,8 +20,8 @@ import psutil
 from pocket_agent import errors
 from pocket_agent.claude.command_line import PROCESS_MARKER
 from pocket_agent.claude.confinement import BWRAP, SYSTEMD_RUN, Confinement, read_pid, restrain, scoped, ssh_files
-from pocket_agent.claude.family import Family, open_pidfd, read_marker, read_row, send_signal
 from pocket_agent.claude.installation import ADVICE
+from pocket_agent.claude.process_tree import ProcessTree, open_pidfd, read_marker, read_row, send_signal
 from pocket_agent.claude.spool import Spool
 from pocket_agent.settings import AgentLimitSettings
 
@@ -266,16 +266,16 @@ def _discard(child: _Child, marker: str) -> None:
     """Kill and reap a process that failed to start, and its descendants. Blocks for up to 5 s: call it in a thread."""
     child.close()
     # By the mark alone: the pid of a process inside bwrap is not known yet.
-    family = Family(_NO_PID, "", marker)
+    tree = ProcessTree(_NO_PID, "", marker)
     deadline = time.monotonic() + _ORPHAN_SECONDS
     reaped = False
     while time.monotonic() < deadline:
         if not reaped:
             os.kill(child.pid, signal.SIGKILL)
             reaped, _ = _reap(child.pid)
-        if not family.scan() and reaped:
+        if not tree.scan() and reaped:
             return
-        family.signal(signal.SIGKILL)
+        tree.signal(signal.SIGKILL)
         time.sleep(_SCAN_SECONDS[0])
 
 
@@ -323,7 +323,7 @@ def _opened(stack: ExitStack, path: Path, flags: int) -> int:
 
 
 def _explained(error: OSError | ValueError, binary: str, cwd: Path) -> errors.PocketAgentError:
-    """The error of the tree for a failed start."""
+    """The exception for a failed start."""
     if isinstance(error, ValueError):
         return errors.ExecutionFailedError("An argument or a variable for the agent contains a NUL character.")
     if error.errno in {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT}:
@@ -374,7 +374,7 @@ async def kill_leftovers(pid: int, start_time: str, boot: str, marker: str, *, g
         marker: the id of its spool.
         grace: seconds to try it at most.
     """
-    return boot != boot_id() or await _gone(Family(pid, start_time, marker), grace, kill=True)
+    return boot != boot_id() or await _gone(ProcessTree(pid, start_time, marker), grace, kill=True)
 
 
 async def kill_orphans(directory: Path, known: Collection[str]) -> int:
@@ -389,7 +389,7 @@ async def kill_orphans(directory: Path, known: Collection[str]) -> int:
     orphans = [spool for spool in Spool.list(directory) if spool.id not in known]
     for spool in orphans:
         # No pid is known: only the mark in the environment finds them.
-        await _gone(Family(_NO_PID, "", spool.id), _ORPHAN_SECONDS, kill=True)
+        await _gone(ProcessTree(_NO_PID, "", spool.id), _ORPHAN_SECONDS, kill=True)
         spool.remove()
     return len(orphans)
 
@@ -459,21 +459,21 @@ class ClaudeProcess:
         Returns:
             Whether all are gone.
         """
-        family = Family(self.pid, self.start_time, self._marker)
+        tree = ProcessTree(self.pid, self.start_time, self._marker)
         # Before the first signal: processes that leave the group later have a parent now.
-        await asyncio.to_thread(family.scan)
+        await asyncio.to_thread(tree.scan)
         if idle and not self.has_exited:
             self.interrupt_signal()
             await asyncio.wait({self.exited}, timeout=interrupt_grace)
-        if await asyncio.to_thread(family.scan):
-            if family.members:
-                family.signal(signal.SIGTERM)
-                family.signal(signal.SIGCONT)  # a stopped process does not handle the SIGTERM
+        if await asyncio.to_thread(tree.scan):
+            if tree.members:
+                tree.signal(signal.SIGTERM)
+                tree.signal(signal.SIGCONT)  # a stopped process does not handle the SIGTERM
             else:
                 self._signal_group(signal.SIGTERM)
-            await _gone(family, terminate_grace)
+            await _gone(tree, terminate_grace)
         self._signal_group(signal.SIGKILL)
-        gone = await _gone(family, kill_grace, kill=True)
+        gone = await _gone(tree, kill_grace, kill=True)
         if not self.has_exited:
             self._check()  # after `release` no reader and no timer does
         await asyncio.wait({self.exited}, timeout=kill_grace)
@@ -486,7 +486,7 @@ class ClaudeProcess:
 
     async def kill_group(self, *, grace: float = 5.0) -> bool:
         """Kill the descendants of the process, which has ended by itself; True when none is left."""
-        return await _gone(Family(self.pid, self.start_time, self._marker), grace, kill=True)
+        return await _gone(ProcessTree(self.pid, self.start_time, self._marker), grace, kill=True)
 
     def release(self) -> None:
         """Stop watching the process and leave it running; `exited` will not be set any more."""
@@ -548,18 +548,18 @@ def _reap(pid: int) -> tuple[bool, int | None]:
     return (True, os.waitstatus_to_exitcode(status)) if reaped else (False, None)
 
 
-async def _gone(family: Family, grace: float, *, kill: bool = False) -> bool:
+async def _gone(tree: ProcessTree, grace: float, *, kill: bool = False) -> bool:
     """Wait at most `grace` seconds until no member is alive; with `kill`, send SIGKILL after each scan.
 
     Once is not enough, since members may fork during the scan.
     """
     deadline = time.monotonic() + grace
     pause, longest = _SCAN_SECONDS
-    while await asyncio.to_thread(family.scan):
+    while await asyncio.to_thread(tree.scan):
         if time.monotonic() >= deadline:
             return False
         if kill:
-            family.signal(signal.SIGKILL)
+            tree.signal(signal.SIGKILL)
         await asyncio.sleep(pause)
         pause = min(pause * 2, longest)
     return True

@@ -78,7 +78,7 @@ def _read_portable(pid: int) -> Row:
 def read_marker(pid: int) -> str | None:
     """The value of the environment variable that marks a CLI process and its descendants.
 
-    None when it is not set or cannot be read, or during an execve(2) (see `Family.scan`).
+    None when it is not set or cannot be read, or during an execve(2) (see `ProcessTree.scan`).
     """
     return (_read_environment(pid) or {}).get(PROCESS_MARKER)
 
@@ -95,7 +95,7 @@ def _read_environment(pid: int) -> dict[str, str] | None:
     return {name: value for name, _, value in pairs}
 
 
-class Family:
+class ProcessTree:
     """The living members of one CLI process's tree.
 
     Args:
