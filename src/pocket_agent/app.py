@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from pocket_agent import __version__
-from pocket_agent.audit.audit_log import AuditLog, AuditObserver, FileAuditLog, NoAuditLog, audit_path
+from pocket_agent.audit.audit_log import AuditLog, AuditObserver, FileAuditLog, audit_path
 from pocket_agent.claude.command_line import build_environment, select_environment
 from pocket_agent.claude.confinement import Confinement, raise_open_files
 from pocket_agent.claude.installation import Installer
@@ -162,7 +162,7 @@ async def _serve(
                 observed.traces.exporting(observer, min(_EXPORT_SECONDS, settings.timeouts.shutdown))
             )
             await stack.enter_async_context(audited(trail, store, live.loaded, observer))
-            first = await _first_device(store, settings, trail or NoAuditLog())
+            first = await _first_device(store, settings, trail or AuditLog())
             child = await _child_environment(settings, environment)
             if settings.demo:
                 look_after_model = partial(_look_after_model, _demo_dir(settings), observer)
@@ -184,7 +184,7 @@ async def _serve(
             hub = Hub(observed.broadcasts)
             projects = Projects(store, hub, context, live, observer)
             observed.attach(hub, projects, store, installer, confined=not context.confinement.reason)
-            endpoint = _endpoint(store, hub, projects, observed.report, live, observer, trail or NoAuditLog())
+            endpoint = _endpoint(store, hub, projects, observed.report, live, observer, trail or AuditLog())
             await stack.enter_async_context(projects.running())
             renew_scraped = await stack.enter_async_context(_exporting(observed.exposition, live, observer))
             listeners = await stack.enter_async_context(

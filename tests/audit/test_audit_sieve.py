@@ -1,5 +1,7 @@
 """Which records are written: all of what was done, and a bounded number of refusals and logins."""
 
+import dataclasses
+
 import pytest
 
 from pocket_agent.audit.audit_log import GENESIS, AuditRecord, AuditSampler, bounded, encode
@@ -83,8 +85,13 @@ def test_what_a_day_of_refusals_writes() -> None:
     def login(number: int) -> AuditRecord:
         return refused(f"2001:db8:1234:5678:90ab:cdef:{number % 65536:x}:1", reason="unauthorized")
 
+    def long(size: int) -> AuditRecord:
+        return AuditRecord(AT, "execute", "FORBIDDEN", "x" * 200, "d", "::1", "p", {"x": "x" * (size - 100)})
+
+    longest = max(size for size in range(0, 65_536, 64) if "x" in bounded(long(size)).details)
+
     def request(number: int) -> AuditRecord:
-        return AuditRecord(AT, "execute", "FORBIDDEN", "x" * 200, f"d-{number}", "::1", "p", {"x": "x" * 8120})
+        return dataclasses.replace(long(longest - 100), device_id=f"d-{number}")
 
     for made, limit in ((login, 3e6), (request, 80e6)):
         clock = Clock()

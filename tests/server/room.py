@@ -12,7 +12,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from pocket_agent.audit.audit_log import AuditRecord
+from pocket_agent.audit.audit_log import AuditLog, AuditRecord
 from pocket_agent.claude.command_line import build_environment
 from pocket_agent.claude.installation import Installer
 from pocket_agent.claude.process import boot_id, kill_leftovers
@@ -62,13 +62,13 @@ class Recorder:
         return [event for event in self.events if isinstance(event, kind)]
 
 
-class Noted:
+class Noted(AuditLog):
     """A trail that keeps what is noted."""
 
     def __init__(self) -> None:
         self.records: list[AuditRecord] = []
 
-    def note(self, record: AuditRecord) -> None:
+    def append(self, record: AuditRecord) -> None:
         """Keep it."""
         self.records.append(record)
 

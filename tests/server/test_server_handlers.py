@@ -23,7 +23,7 @@ from pocket_agent.session.project_log import entry_draft
 from pocket_agent.session.session import Session
 from pocket_agent.storage import retention
 from tests.server.room import Room, Wire, open_room, until
-from tests.server.test_server_permission import SAMPLES
+from tests.server.test_server_permission import SAMPLES, wire_of
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 CONVERSATION = "11111111-2222-4333-8444-555555555555"
@@ -1060,6 +1060,13 @@ async def test_health_tells_nobody_else_which_projects_there_are(room: Room, mon
         seen = str((await wire.ask("health_check"))["data"]["checks"])
         assert project_id in seen
         assert "GHSA-" in seen
+    for name, access, is_told in (
+        ("viewer", {"view_only": True}, True),
+        ("limited", {"projects": (project_id,)}, False),
+    ):
+        async with wire_of(room, name, **access) as wire:
+            seen = str((await wire.ask("health_check"))["data"]["checks"])
+            assert ("GHSA-" in seen, "waits although it could run" in seen) == (is_told, True), name
     async with aiohttp.ClientSession() as http, http.get(f"{room.url}/health") as answer:
         shown = await answer.text()
     assert "waits although it could run" in shown

@@ -95,9 +95,9 @@ def test_nothing_that_changes_something_is_for_viewers() -> None:
 
 
 @contextlib.asynccontextmanager
-async def wire_of(room: Room, **access: Any) -> AsyncIterator[Wire]:
+async def wire_of(room: Room, name: str = "guest", **access: Any) -> AsyncIterator[Wire]:
     """A connection of a device that may do so much."""
-    device, token = new_device("guest", **access)
+    device, token = new_device(name, **access)
     await room.store.add_device(device)
     headers = {"Authorization": f"Bearer {token}"}
     async with aiohttp.ClientSession() as http, http.ws_connect(f"{room.url}/ws", headers=headers) as socket:
@@ -132,6 +132,14 @@ async def test_a_viewer_sees_what_happens(room: Room) -> None:
             frame = await viewer.frame()
             if frame["type"] == "agent_message":
                 break
+
+
+async def test_a_viewer_sees_projects_that_are_created_later(room: Room) -> None:
+    async with wire_of(room, view_only=True) as viewer:
+        assert (await viewer.ask("project_list"))["data"]["total"] == 0
+        session = await room.project()
+        listed = (await viewer.ask("project_list"))["data"]["projects"]
+        assert [project["id"] for project in listed] == [session.state.project.id]
 
 
 async def test_a_limited_device_sees_and_touches_its_projects_alone(room: Room) -> None:

@@ -6,7 +6,7 @@ from typing import Final
 
 import typer
 
-from pocket_agent.notification.outbox import Notification, read_addresses, sender, trial
+from pocket_agent.notification.outbox import Notification, find_routes, trial
 from pocket_agent.server.address import page_urls
 from pocket_agent.settings import LoadedSettings, NotificationSettings
 
@@ -22,7 +22,7 @@ def show_notifications(loaded: LoadedSettings, *, test: bool) -> None:
         typer.Exit: with status 1 when there is no address, or a message did not arrive.
     """
     settings = loaded.settings.notifications
-    senders = [(address.name, sender(address)) for address in read_addresses(settings)]
+    senders = [(address.name, send) for address, send in find_routes(settings)]
     if not senders:
         typer.echo("Nobody is notified: set notifications.urls (PA_NOTIFICATIONS_URLS) or notifications.urls_file.")
         raise typer.Exit(1)
@@ -55,7 +55,7 @@ def _outcome(send: Callable[[Notification], bool], message: Notification) -> str
 
     def run() -> None:
         try:
-            found[0] = "sent" if send(message) else "not sent: refused, or nobody answered"
+            found[0] = "sent" if send(message) else "not sent: refused, or no answer"
         except Exception as error:  # noqa: BLE001 - the border of a library with a hundred services
             found[0] = f"not sent: {type(error).__name__}"
 

@@ -197,7 +197,7 @@ class Api:
         await self._authenticator.seen(device, peer.address)
         self._observer.emit(DevicePaired(device.name, peer.address))
         details = {"token": wanted.token, "bound": device.public_key is not None}
-        self._trail.note(record("pair", device, peer, details=details))
+        self._trail.append(record("pair", device, peer, details=details))
         if wanted.token:
             return answer(_Paired(_view(device), token))
         response = answer(_Paired(_view(device), bound=device.public_key is not None))
@@ -233,7 +233,7 @@ class Api:
         device = await self._store.enroll_device(unbound[0], hash_token(value), key)
         if device is None:
             raise UnauthorizedError("This cookie was replaced by a newer one; load the page again.")
-        self._trail.note(record("device_enroll", device, peer, details={"bound": key is not None}))
+        self._trail.append(record("device_enroll", device, peer, details={"bound": key is not None}))
         self._devices.reconnect(device.id)
         response = answer(_Paired(_view(device), bound=key is not None))
         set_cookie(response, self._store.instance, peer, value)
@@ -247,7 +247,7 @@ class Api:
         if done is None:
             raise ValidationError("This is no device that has a token.")
         peer = request[PEER]
-        self._trail.note(record("device_rotate", device, peer, details={"device_id": device.id}))
+        self._trail.append(record("device_rotate", device, peer, details={"device_id": device.id}))
         if cookie is None:
             return answer(_Renewed(_view(device), token, *done))
         response = answer(_Renewed(_view(device), None, *done))
@@ -260,7 +260,7 @@ class Api:
         peer = request[PEER]
         done = await self._devices.leave(device, kill=wanted.kill)
         if done is not None:
-            self._trail.note(record("logout", device, peer))
+            self._trail.append(record("logout", device, peer))
         response = answer(_Ended(*(done or ())))
         if cookie is not None:
             end_cookie(response, self._store.instance, peer)

@@ -60,7 +60,7 @@ class AuditedHandler:
     def _note(self, connection: Connection, frame: ClientFrame, outcome: str, done: Done | None) -> None:
         project_id = (done.project_id if done is not None else None) or frame.project_id
         details = {**frame.request.audit_details(), **_replied(done)}
-        self._trail.note(
+        self._trail.append(
             record(frame.type, connection.device, connection.peer, outcome, project_id=project_id, details=details)
         )
 

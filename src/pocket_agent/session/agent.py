@@ -21,7 +21,7 @@ from pocket_agent.claude.process import ClaudeProcess, adopt, kill_leftovers, sp
 from pocket_agent.claude.spool import Spool, SpoolReader, SpoolWatcher, SpoolWriter
 from pocket_agent.claude.stream import CliMessage, Line, LineFramer, Oversized
 from pocket_agent.errors import ExecutionFailedError, ProcessNotFoundError
-from pocket_agent.events import NoPropagator, Observer, ProcessAdopted, ProcessExited, ProcessSpawned, Propagator
+from pocket_agent.events import Observer, ProcessAdopted, ProcessExited, ProcessSpawned, Propagator
 from pocket_agent.model import Account, ExecuteOptions, ExecutionContext, ProcessRecord, Project
 from pocket_agent.session.project_log import now
 from pocket_agent.settings import CurrentSettings
@@ -44,7 +44,7 @@ class AgentContext:
     watcher: SpoolWatcher
     environment: Mapping[str, str]
     observer: Observer
-    propagator: Propagator = field(default_factory=NoPropagator)
+    propagator: Propagator = field(default_factory=Propagator)
     umask: int = -1
     confinement: Confinement = field(default_factory=Confinement)
 

@@ -6,15 +6,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final, Literal
 
+import aiohttp
 import pytest
 import segno
 from playwright.async_api import Browser, Locator, Page, ViewportSize, expect
-from tests.harness.browser import PHONE, WAIT_MS, page_of, violations
+from tests.harness.browser import PHONE, WAIT_MS, browsing, page_of, violations
 from tests.harness.follow import eventually
 from tests.harness.font import LARGE, SMALL
 from tests.harness.scene import Stage
-from tests.harness.screen import Screen, pocket_agent, screen
-from tests.harness.server import ServerProcess, running_server, write_standin
+from tests.harness.screen import Screen, pairing_code, pocket_agent, screen
+from tests.harness.server import ServerProcess, free_port, running_server, started, write_standin
 
 from pocket_agent.client import Client
 
@@ -96,7 +97,9 @@ async def test_a_phone_is_let_in_named_and_sent_away(stage: Stage, browser: Brow
     async with devices_of(browser, stage.server, "first") as desk:
         await expect(row(desk, "first")).to_contain_text("This device")
         async with page_of(browser, await invite(desk), PHONE) as phone:
-            assert "#" not in phone.url, "the code does not stay in the history"
+            history = await (await phone.context.new_cdp_session(phone)).send("Page.getNavigationHistory")
+            assert [entry["url"] for entry in history["entries"]] == ["about:blank", phone.url]
+            assert phone.url == f"{desk.base}/pair", "the code stays neither in the address nor in the history"
             await phone.get_by_label("What to call this device").fill("new phone")
             await come_in(phone)
             await expect(desk.page.get_by_role("dialog")).to_contain_text("new phone is paired", timeout=WAIT_MS)
@@ -251,6 +254,92 @@ async def test_who_revokes_this_device_is_warned_and_signed_out(stage: Stage, br
     assert "leaving" not in await pocket_agent(stage.server, "devices", "list")
 
 
+async def test_what_ends_with_a_device_is_named_and_offered(stage: Stage, browser: Browser, folder: Path) -> None:
+    async with stage.server.client() as client, devices_of(browser, stage.server, "revoking") as desk:
+        project = await client.create_project(str(folder))
+        dialog = desk.page.get_by_role("dialog")
+        for name, ended in (
+            ("alone", "alone may no longer connect. 1 queued prompt withdrawn. 1 of its prompts still run."),
+            ("maker", "maker and 1 more may no longer connect. 1 queued prompt withdrawn."),
+        ):
+            token = (await pocket_agent(stage.server, "devices", "add", name, "--print-token")).strip()
+            async with Client(stage.server.url, token=token) as phone, aiohttp.ClientSession() as http:
+                running = await phone.execute(project.id, "demo:slow=60s")
+                await phone.execute(project.id, "demo:text later")
+                made = await phone.request("pairing_start", {"name": f"by {name}"})
+                await expect(desk.page.get_by_text(f"Made by {name}, good until")).to_be_visible(timeout=WAIT_MS)
+                body = {"code": made.data["code"], "name": "x", "token": True}
+                async with http.post(f"{desk.base}/api/pair", json=body) as answer:
+                    assert answer.status == 200
+                await expect(row(desk, f"by {name}")).to_be_visible(timeout=WAIT_MS)
+                await expect(row(desk, name)).to_contain_text("Runs 1")
+                await expect(row(desk, name)).to_contain_text("1 queued")
+                await choose(desk, name, "Revoke")
+                await expect(dialog).to_contain_text(f"Revoke the devices that it let inby {name}")
+                await expect(dialog).to_contain_text(
+                    f"Kill what it runs nowIn {folder.name}. Otherwise that goes on to its end."
+                )
+                if name == "maker":
+                    for box in await dialog.get_by_role("checkbox").all():
+                        await box.check()
+                await desk.button("Revoke").click()
+                await expect(desk.page.get_by_text(ended)).to_be_visible(timeout=WAIT_MS)
+            assert (f"by {name}" in await pocket_agent(stage.server, "devices", "list")) is (name == "alone")
+            found = {one.execution_id: one.status for one in (await client.executions(project.id)).executions}
+            assert (found[running.execution_id] == "running") is (name == "alone")
+            if name == "alone":
+                await client.kill(project.id)
+        await pocket_agent(stage.server, "devices", "revoke", "by alone")
+        await client.delete_project(project.id)
+
+
+async def test_an_open_code_is_shown_and_ended(stage: Stage, browser: Browser) -> None:
+    async with devices_of(browser, stage.server, "ending") as desk:
+        link = (await pocket_agent(stage.server, "pair", "--name=tablet", "--view-only")).strip()
+        code = desk.page.locator(".open-codes li", has_text="tablet")
+        await expect(code).to_contain_text("Made on the server's machine, good until", timeout=WAIT_MS)
+        await expect(code).to_contain_text("View only")
+        assert await violations(desk.page) == []
+        await code.get_by_role("button", name="End this code").click()
+        await expect(code).to_have_count(0)
+        async with page_of(browser, desk.base) as page:
+            await page.get_by_label("Code").fill(link.partition("#")[2])
+            await page.get_by_role("button", name="Pair", exact=True).click()
+            await expect(page.get_by_role("alert")).to_be_visible(timeout=WAIT_MS)
+            await page.get_by_label("Code").fill((await invite(desk)).partition("#")[2].lower())
+            await come_in(page)
+
+
+async def test_a_page_that_can_hold_no_key_says_so(tmp_path: Path) -> None:
+    """By plain http under a name that is not localhost, as in a network without TLS."""
+    env = {"PA_CLAUDE_BINARY": str(write_standin(tmp_path)), "PA_SERVER_ALLOWED_HOSTS": "pocket.test"}
+    server = ServerProcess(tmp_path, env=env)
+    server.tls_port = free_port()
+    async with started(server), browsing("--host-resolver-rules=MAP pocket.test 127.0.0.1") as opened:
+        plain = f"http://pocket.test:{server.port}"
+        for base in (f"https://pocket.test:{server.tls_port}", f"http://pocket-agent.localhost:{server.port}"):
+            context = await opened.new_context(ignore_https_errors=True)
+            page = await context.new_page()
+            await page.goto(f"{base}/pair#{pairing_code(server, base)}")
+            await expect(page.get_by_role("heading", name="Pair this browser")).to_be_visible()
+            await expect(page.get_by_role("note")).to_have_count(0)
+            await come_in(page)
+            await context.close()
+        async with page_of(opened, f"{plain}/pair#{pairing_code(server, 'keyless')}", PHONE) as page:
+            note = page.get_by_role("note")
+            await expect(note).to_contain_text("Browsers have no keys for pages that come without TLS")
+            await expect(note).to_contain_text(
+                "for example on another port of the same host, can connect as this device"
+            )
+            await come_in(page)
+            seen = Screen(page, plain)
+            await show(seen)
+            await expect(page.get_by_text("No key")).to_have_count(1)
+            badge = row(seen, "keyless").get_by_text("No key")
+            await expect(badge).to_have_attribute("title", re.compile("a program that gets its cookie can connect"))
+            assert await violations(page) == []
+
+
 async def test_a_program_gets_another_token(stage: Stage, browser: Browser) -> None:
     old = (await pocket_agent(stage.server, "devices", "add", "script", "--print-token")).strip()
     async with devices_of(browser, stage.server, "desk") as desk, Client(stage.server.url, token=old) as program:
@@ -305,7 +394,7 @@ async def test_a_server_without_authentication_has_no_devices(browser: Browser, 
         running_server(tmp_path, env=env) as server,
         page_of(browser, f"http://127.0.0.1:{server.port}/devices") as page,
     ):
-        await expect(page.get_by_text("everybody may come in")).to_be_visible(timeout=WAIT_MS)
+        await expect(page.get_by_text("every client has full access")).to_be_visible(timeout=WAIT_MS)
         await expect(page.get_by_role("button", name="Pair a device")).to_have_count(0)
         assert await violations(page) == []
 

@@ -103,7 +103,9 @@ function Form({ onStart, onClose }: FormProps): VNode {
           <fieldset class="choices">
             <legend>Where</legend>
             <Choice name="scope" checked={!isLimited} onChange={() => setLimited(false)} title="All projects">
-              {viewOnly ? "Later ones too" : "Later ones too; it can also create projects and manage devices"}
+              {viewOnly
+                ? "Also those created later"
+                : "Also those created later; it can create projects and manage devices"}
             </Choice>
             <Choice name="scope" checked={isLimited} onChange={() => setLimited(true)} title="Some projects">
               {viewOnly

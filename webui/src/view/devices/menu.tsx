@@ -159,13 +159,13 @@ function Renew({ onClose }: { readonly onClose: () => void }): VNode {
   const { sessions, toasts } = useStore();
   const renew = async (): Promise<void> => {
     await sessions.renew();
-    toasts.say("This browser has a new key. The old one is worth nothing now.");
+    toasts.say("This browser has a new key. The old one no longer works.");
   };
   return (
     <Confirm title="Renew this browser's key?" action="Renew" tone="primary" onConfirm={renew} onClose={onClose}>
       <p>
-        This browser stays paired, with another secret in its cookie. Whoever may have copied the old one is locked out
-        at once; prompts that it has queued are withdrawn, its pairing codes end.
+        This browser stays paired, with another secret in its cookie. A copy of the old cookie no longer works; its
+        queued prompts are withdrawn, and its pairing codes end.
       </p>
     </Confirm>
   );

@@ -150,10 +150,10 @@ function Open(): VNode {
   return (
     <div class="empty">
       <Icon node={LockOpen} size={40} />
-      <h2>There are no devices: everybody may come in</h2>
+      <h2>Authentication is off: every client has full access</h2>
       <p>
         The server was started without authentication (<code>--no-auth</code>), so every program and user of its machine
-        may do everything. Start it without that to pair devices.
+        has full access. Start it without that to pair devices.
       </p>
     </div>
   );

@@ -22,7 +22,7 @@ import { DeviceMenu } from "./menu";
 import { Rename } from "./rename";
 
 const UNBOUND =
-  "This browser could not hold a key when it was paired, so whoever gets its cookie comes in as it. Open the page by https, or as localhost.";
+  "This browser could not hold a key when it was paired, so a program that gets its cookie can connect as this device. Open the page by https, or as localhost.";
 
 const KINDS: readonly (readonly [RegExp, IconNode])[] = [
   [/ipad|tablet/i, Tablet],

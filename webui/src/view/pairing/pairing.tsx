@@ -39,7 +39,7 @@ export function Pairing(): VNode {
         <h1>Pair this browser</h1>
         {reason !== "" && <p class="problem">{reason}</p>}
         <p>
-          The server lets in only devices that it knows. On one of them, open <em>Devices</em> and choose{" "}
+          Only devices that the server knows can connect. On one of them, open <em>Devices</em> and choose{" "}
           <em>Pair a device</em>, or run <code>pocket-agent pair</code> on the server&rsquo;s machine: open the address
           that is shown, or type its code here.
         </p>
@@ -69,8 +69,8 @@ export function Pairing(): VNode {
         </label>
         {whyNoKey() !== "" && (
           <p class="hint" role="note">
-            {whyNoKey()} So whoever gets this browser&rsquo;s cookie, such as a program on another port of the same
-            host, comes in as this device. Open the page by https, or as localhost, to avoid that.
+            {whyNoKey()} So a program that gets this browser&rsquo;s cookie, for example on another port of the same
+            host, can connect as this device. Open the page by https, or as localhost, to avoid that.
           </p>
         )}
         <Problem text={problem} />
