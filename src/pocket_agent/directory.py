@@ -134,7 +134,7 @@ class Directories:
     def _complete(self, typed: str) -> Completions:
         if not typed.strip():
             roots = self._settings.current.projects.allowed_roots
-            home = os.path.expanduser("~")  # noqa: PTH111 - without a home it is no error
+            home = os.path.expanduser("~")  # noqa: PTH111 - without a home it is not an error
             beginnings = [str(root) for root in roots] or [home]
             return _bounded(path for path in beginnings if os.path.isdir(path))  # noqa: PTH112 - the same
         if not _is_absolute(typed):

@@ -177,7 +177,7 @@ def _files(directory: Path, sources: Sequence[str]) -> "Iterator[tuple[Path, _Re
         yield from ((folder / ".mcp.json", _of_servers) for folder in around)
     if "project" in sources:
         # Observed: up to the root of the repository, or without one to the top. The home's files are the user's own.
-        home = os.path.expanduser("~")  # noqa: PTH111 - without a home it is no error
+        home = os.path.expanduser("~")  # noqa: PTH111 - without a home it is not an error
         inside = list(takewhile(lambda folder: str(folder) != home, around)) if repository is None else around
         last = len(inside) if repository is None else around.index(repository) + 1
         yield from _of_folders(inside[:last] or [directory])

@@ -72,7 +72,7 @@ class SettledClock:
 
 
 class Retention(msgspec.Struct, frozen=True):
-    """How much of a log is kept; 0 is no limit. The newest entry always stays.
+    """How much of a log is kept; 0 means unlimited. The newest entry always stays.
 
     Attributes:
         max_entries: entries.
