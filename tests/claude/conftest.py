@@ -10,8 +10,8 @@ import psutil
 import pytest
 from hypothesis import settings
 
-from pocket_agent.claude.family import read_marker, read_row
 from pocket_agent.claude.process import ClaudeProcess, spawn
+from pocket_agent.claude.process_tree import read_marker, read_row
 from pocket_agent.claude.spool import Spool, SpoolWatcher
 
 # The machine is shared: how long an example takes says nothing.

@@ -142,7 +142,7 @@ async def test_denial_model_change_and_a_long_prompt(bench: Bench) -> None:
     assert request is not None
     await conversation.send(control.deny(request.request_id, "not today"))
     result = await conversation.until(Kind.RESULT)
-    assert len(result.permission_denials or ()) == 1
+    assert result.is_error is False
     assert not (bench.project / "made.txt").exists()
     for request_id, line, succeeded in (
         ("m", control.set_model("m", "another-model"), True),

@@ -33,13 +33,12 @@ BARE = {
     "--strict-mcp-config",
     "--dangerously-skip-permissions",
     "--fork-session",
-    "--replay-user-messages",
 }
 
 
-@given(OPTIONS, st.none() | WORDS, st.booleans(), st.booleans())
-def test_no_value_becomes_a_flag(options: ExecuteOptions, resume: str | None, fork: bool, replay: bool) -> None:
-    argv = build_argv("/bin/claude", options, resume=resume, fork=fork, replay=replay)
+@given(OPTIONS, st.none() | WORDS, st.booleans())
+def test_no_value_becomes_a_flag(options: ExecuteOptions, resume: str | None, fork: bool) -> None:
+    argv = build_argv("/bin/claude", options, resume=resume, fork=fork)
     assert argv[0] == "/bin/claude"
     flags: dict[str, list[str]] = {}
     bare = []
@@ -54,7 +53,6 @@ def test_no_value_becomes_a_flag(options: ExecuteOptions, resume: str | None, fo
     assert ("--dangerously-skip-permissions" in bare) == options.dangerously_skip_permissions
     assert ("--strict-mcp-config" in bare) == options.strict_mcp_config
     assert ("--fork-session" in bare) == (fork and resume is not None)
-    assert ("--replay-user-messages" in bare) == replay
     assert flags.pop("--input-format") == flags.pop("--output-format") == ["stream-json"]
     assert flags.pop("--permission-prompt-tool") == ["stdio"]
     (kept,) = flags.pop("--settings")
@@ -75,10 +73,6 @@ def test_no_value_becomes_a_flag(options: ExecuteOptions, resume: str | None, fo
     assert flags == {name: [value] for name, value in wanted.items() if value is not None} | {
         name: list(values) for name, values in several.items() if values
     }
-
-
-def test_the_id_of_a_new_session_can_be_chosen() -> None:
-    assert "--session-id=x" in build_argv("claude", ExecuteOptions(), resume=None, session_id="x")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import uvloop
 
-from pocket_agent.claude import family, process
+from pocket_agent.claude import process, process_tree
 from pocket_agent.claude.command_line import PROCESS_MARKER
 from pocket_agent.claude.process import ClaudeProcess, adopt, boot_id, kill_leftovers, spawn
 from pocket_agent.claude.spool import Spool, SpoolReader, SpoolWatcher, SpoolWriter
@@ -92,7 +92,7 @@ async def test_a_cancelled_wait_does_not_cancel_the_watch(start: Start, spool: S
 @pytest.fixture
 def blind(monkeypatch: pytest.MonkeyPatch) -> None:
     """A system without pidfds."""
-    monkeypatch.setattr(family, "open_pidfd", lambda pid: None)
+    monkeypatch.setattr(process_tree, "open_pidfd", lambda pid: None)
     monkeypatch.setattr(process, "open_pidfd", lambda pid: None)
 
 
@@ -286,8 +286,8 @@ async def test_a_stranger_with_the_same_pid_is_neither_adopted_nor_signalled(sta
     other = f"{int(child.start_time) - 1}"
     assert adopt(child.pid, other, child.boot_id) is None
     assert adopt(child.pid, child.start_time, "another boot") is None
-    assert not family.send_signal(child.pid, other, signal.SIGKILL)
-    former = family.Family(child.pid, other, "another mark")
+    assert not process_tree.send_signal(child.pid, other, signal.SIGKILL)
+    former = process_tree.ProcessTree(child.pid, other, "another mark")
     assert not former.scan()
     former.signal(signal.SIGKILL)
     assert await kill_leftovers(child.pid, other, child.boot_id, "another mark")
@@ -305,7 +305,7 @@ def zombie() -> "subprocess.Popen[bytes]":
 
 async def test_a_zombie_is_not_adopted() -> None:
     child = zombie()
-    row = family.read_row(child.pid)
+    row = process_tree.read_row(child.pid)
     assert row is not None
     assert row.zombie
     assert adopt(child.pid, row.start_time, boot_id()) is None
@@ -401,11 +401,11 @@ def test_the_marks_of_a_process_can_be_read(spool: Spool) -> None:
     environment = {"PATH": os.environ["PATH"], PROCESS_MARKER: spool.id}
     with subprocess.Popen(["sleep", "600"], env=environment, start_new_session=True) as child:
         try:
-            kin = family.Family(2**22 + 1, "0", spool.id)
+            kin = process_tree.ProcessTree(2**22 + 1, "0", spool.id)
             assert kin.scan()  # at once, while the program may still be being executed
             assert [row.pid for row in kin.members] == [child.pid]
-            assert family.read_marker(child.pid) == spool.id
+            assert process_tree.read_marker(child.pid) == spool.id
         finally:
             child.kill()
-    assert family.read_marker(child.pid) is None
-    assert family.read_row(child.pid) is None
+    assert process_tree.read_marker(child.pid) is None
+    assert process_tree.read_row(child.pid) is None

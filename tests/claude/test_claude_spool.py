@@ -59,7 +59,7 @@ def test_orphans_are_listed_and_removed(tmp_path: Path) -> None:
     for spool in found:
         spool.remove()
         spool.remove()
-        assert (spool.exists, spool.size, spool.error_tail()) == (False, 0, "")
+        assert (spool.output.exists(), spool.error_tail()) == (False, "")
     assert [path.name for path in tmp_path.iterdir()] == ["other.txt"]
     assert list(Spool.list(tmp_path / "missing")) == []
 

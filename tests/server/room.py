@@ -28,7 +28,7 @@ from pocket_agent.server.auth import hash_token, new_token
 from pocket_agent.server.connection import Connection
 from pocket_agent.server.http import Endpoint
 from pocket_agent.session.agent import AgentContext
-from pocket_agent.session.project_log import Draft, Write, entry_draft, now
+from pocket_agent.session.project_log import Draft, entry_draft, now
 from pocket_agent.session.session import Session
 from pocket_agent.settings import LiveSettings, LoadedSettings, load_settings
 from pocket_agent.storage import Store
@@ -228,7 +228,7 @@ class Room:
         drafts: list[Draft] = [
             entry_draft("agent_message", {"n": head + number, "text": "x" * size}) for number in range(1, count + 1)
         ]
-        await session.state.log.write(Write(drafts=drafts))
+        await session.state.log.write(drafts)
 
     async def eventually(self, kind: type[Event]) -> Any:
         """Wait until something of this kind has happened, and give the last of it."""

@@ -19,7 +19,7 @@ from pocket_agent.model import Milliseconds
 from pocket_agent.observability.catalogue import CHECKS
 from pocket_agent.protocol.frame import timestamp
 from pocket_agent.protocol.requests import REQUESTS, CheckData, HealthCheckData
-from pocket_agent.session.project_log import Write, entry_draft
+from pocket_agent.session.project_log import entry_draft
 from pocket_agent.session.session import Session
 from pocket_agent.storage import retention
 from tests.server.room import Room, Wire, open_room, until
@@ -599,8 +599,8 @@ async def large_log(room: Room) -> Session:
     """A project with three small entries and three large ones, in turn."""
     session = await room.project()
     for number in range(1, 4):
-        await session.state.log.write(Write([entry_draft("agent_message", {"n": number, "text": "é" * 60_000})]))
-        await session.state.log.write(Write([entry_draft("agent_message", {"n": number})]))
+        await session.state.log.write([entry_draft("agent_message", {"n": number, "text": "é" * 60_000})])
+        await session.state.log.write([entry_draft("agent_message", {"n": number})])
     return session
 
 

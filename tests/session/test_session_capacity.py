@@ -134,7 +134,7 @@ async def test_the_least_recently_used_process_makes_room() -> None:
     warm = Warm(capacity)
     for name in ("a", "b", "c", "a"):
         warm.use(name)
-    await capacity.make_room("d")
+    await capacity.reserve_process("d")
     assert warm.closed == ["b"]
 
 
@@ -144,7 +144,7 @@ async def test_busy_processes_are_left_alone() -> None:
     warm.busy = {"a"}
     warm.use("a")
     warm.use("b")
-    await capacity.make_room("c")
+    await capacity.reserve_process("c")
     assert warm.closed == ["b"]
 
 
@@ -153,7 +153,7 @@ async def test_there_is_room_for_every_execution_whatever_the_limit() -> None:
     warm = Warm(capacity)
     warm.use("a")
     warm.use("b")
-    await capacity.make_room("c")
+    await capacity.reserve_process("c")
     assert warm.closed == []
 
 
@@ -161,7 +161,7 @@ async def test_a_process_makes_no_room_for_itself() -> None:
     capacity = Capacity(max_executions=1, max_processes=1)
     warm = Warm(capacity)
     warm.use("a")
-    await capacity.make_room("a")
+    await capacity.reserve_process("a")
     assert warm.closed == []
 
 
@@ -172,7 +172,7 @@ async def test_a_process_that_is_gone_takes_no_room() -> None:
     warm.use("b")
     capacity.gone("a")
     capacity.gone("a")
-    await capacity.make_room("c")
+    await capacity.reserve_process("c")
     assert warm.closed == []
 
 
@@ -214,7 +214,7 @@ async def test_processes_that_start_at_the_same_time_find_each_place_taken() -> 
 
     async def start(name: str) -> None:
         nonlocal most
-        await capacity.make_room(name)
+        await capacity.reserve_process(name)
         most = max(most, capacity.processes)
         await asyncio.sleep(0)
         idle(name)
@@ -225,6 +225,6 @@ async def test_processes_that_start_at_the_same_time_find_each_place_taken() -> 
     assert most <= 10
     assert capacity.processes <= 10
     assert set(ended) == {f"idle-{number}" for number in range(8)}
-    await capacity.make_room("fails")
+    await capacity.reserve_process("fails")
     capacity.gone("fails")
     assert capacity.processes <= 10

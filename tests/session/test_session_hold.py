@@ -119,7 +119,7 @@ async def test_a_stop_that_names_an_execution_stops_no_other(tmp_path: Path) -> 
         assert (hold(session), waiting(session)) == (None, ["later"])
         assert session.state.current is not None
         assert session.state.current.id == running.execution_id
-        assert session.state.verdict is None
+        assert session.state.end_status is None
 
 
 async def test_the_deadline_of_an_interrupt_ends_with_its_execution(tmp_path: Path) -> None:
@@ -135,12 +135,12 @@ async def test_the_deadline_of_an_interrupt_ends_with_its_execution(tmp_path: Pa
         async with life.mutex:
             await life.interrupt()
             while not ends(room):
-                if not await life.runner.take_in():
+                if not await life.runner.ingest_batch():
                     await session._agent.activity()
             assert await life.start_now(following)
         await until(lambda: not life.tick.is_set() and not life.mutex.locked())
         async with life.mutex:
-            assert [state.current and state.current.id, state.verdict] == ["e-2", None]
+            assert [state.current and state.current.id, state.end_status] == ["e-2", None]
         assert ends(room) == [ExecutionStatus.KILLED]
 
 

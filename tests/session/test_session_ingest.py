@@ -1,7 +1,8 @@
 """Lines of the CLI become one plan: what is said, and what changes with it."""
 
 import json
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -27,13 +28,18 @@ from pocket_agent.model import (
     Work,
 )
 from pocket_agent.protocol.push import ErrorData
-from pocket_agent.session.ingest import TITLE_CHARACTERS, BatchResult, Intake, Snapshot, waited_after, waited_ms
-from pocket_agent.session.project_log import Draft
-from pocket_agent.session.state import Partial
+from pocket_agent.session.ingest import TITLE_CHARACTERS, BatchResult, Intake, waited_after, waited_ms
+from pocket_agent.session.project_log import Draft, ProjectLog
+from pocket_agent.session.state import Partial, State
 from tests.session import sample
 from tests.session.sample import BEGAN, line
 
 SESSION = "11111111-2222-4333-8444-555555555555"
+
+
+def log_of(project: Project) -> ProjectLog:
+    """A log that only knows its project."""
+    return cast(ProjectLog, SimpleNamespace(project=project))
 
 
 def intake(
@@ -44,27 +50,25 @@ def intake(
     session: SessionRecord | None = None,
     last: Execution | None = None,
     account: Account | None = None,
-    verdict: ExecutionStatus | None = None,
+    end_status: ExecutionStatus | None = None,
     killed: bool = False,
     partial: Partial | None = None,
     queued: bool = False,
 ) -> Intake:
     """An intake for a session in some state."""
-    return Intake(
-        Snapshot(
-            project=project or sample.project(),
-            execution=execution,
-            approvals={approval.id: approval for approval in approvals},
-            session=session,
-            last=last,
-            account=account or Account(),
-            verdict=verdict,
-            killed=killed,
-            partial=partial or Partial(),
-            new_approval_id=sample.numbered_ids(),
-            queued=queued,
-        )
+    state = State(
+        log_of(project or sample.project()),
+        current=execution,
+        approvals={approval.id: approval for approval in approvals},
+        conversation=session,
+        last=last,
+        account=account or Account(),
+        end_status=end_status,
+        killed=killed,
+        partial=partial or Partial(),
+        queue=[sample.execution()] if queued else [],
     )
+    return Intake(state, new_approval_id=sample.numbered_ids())
 
 
 def take(*lines: bytes | Oversized, **present: Any) -> BatchResult:
@@ -274,13 +278,13 @@ def test_a_result_that_is_an_error_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "state"),
+    ("end_status", "state"),
     [(ExecutionStatus.KILLED, ProjectState.IDLE), (ExecutionStatus.TIMEOUT, ProjectState.ERROR)],
 )
-def test_who_ended_it_decides_how_it_ended(verdict: ExecutionStatus, state: ProjectState) -> None:
-    plan = take(result(is_error=True), execution=sample.execution(), verdict=verdict)
+def test_who_ended_it_decides_how_it_ended(end_status: ExecutionStatus, state: ProjectState) -> None:
+    plan = take(result(is_error=True), execution=sample.execution(), end_status=end_status)
     assert plan.finished is not None
-    assert plan.finished.status is verdict
+    assert plan.finished.status is end_status
     assert plan.project["state"] is state
 
 
@@ -549,21 +553,12 @@ def test_a_prompt_that_a_hook_blocked_is_no_success() -> None:
 
 def test_a_change_of_the_permission_mode_that_nobody_asked_for_is_the_projects() -> None:
     def present(told: str | None) -> Intake:
-        return Intake(
-            Snapshot(
-                project=sample.project(permission_mode="plan"),
-                execution=sample.execution(),
-                approvals={},
-                session=None,
-                last=None,
-                account=doing(permission_mode="plan"),
-                verdict=None,
-                killed=False,
-                new_approval_id=sample.numbered_ids(),
-                told_mode=told,
-                may_choose=lambda mode: mode != "bypassPermissions",
-            )
+        state = State(
+            log_of(sample.project(permission_mode="plan")),
+            current=sample.execution(),
+            account=doing(permission_mode="plan"),
         )
+        return Intake(state, told_mode=told, may_choose=lambda mode: mode != "bypassPermissions")
 
     changed = {"plan": "acceptEdits", "acceptEdits": None}
     for told, stored in changed.items():
@@ -642,5 +637,5 @@ def test_which_faults_hold_the_queue() -> None:
             held = take(init, told, execution=sample.execution(), queued=True).project.get("queue_hold")
             assert (held and held.reason) == reason, fields
             assert "queue_hold" not in take(init, told, execution=sample.execution()).project
-            stopped = take(init, told, execution=sample.execution(), verdict=ExecutionStatus.KILLED, queued=True)
+            stopped = take(init, told, execution=sample.execution(), end_status=ExecutionStatus.KILLED, queued=True)
             assert "queue_hold" not in stopped.project or reason is HoldReason.CONVERSATION

@@ -12,7 +12,7 @@ import pytest
 from pocket_agent.errors import FileOperationError
 from pocket_agent.hub import Channel, Cursor
 from pocket_agent.model import Direction, Entry, Milliseconds, Project, ProjectId, ProjectState
-from pocket_agent.session.project_log import Draft, ProjectLog, Write, entry_draft, live_draft
+from pocket_agent.session.project_log import Draft, ProjectLog, entry_draft, live_draft
 from pocket_agent.storage import Change, Store
 from tests.server.room import Recorder
 from tests.session import sample
@@ -113,8 +113,8 @@ def said(number: int) -> Draft:
 
 
 async def test_entries_are_numbered_stored_and_then_delivered(bench: Bench) -> None:
-    await bench.log.write(Write(drafts=[said(1), said(2)]))
-    await bench.log.write(Write(drafts=[said(3)]))
+    await bench.log.write([said(1), said(2)])
+    await bench.log.write([said(3)])
     assert [frame["offset"] for frame in bench.sink.frames] == [1, 2, 3]
     assert bench.sink.stored == [2, 2, 3], "each was committed before it was delivered"
     assert [entry.offset for entry in await bench.entries()] == [1, 2, 3]
@@ -124,8 +124,7 @@ async def test_entries_are_numbered_stored_and_then_delivered(bench: Bench) -> N
 
 async def test_live_frames_keep_their_place_and_have_no_offset(bench: Bench) -> None:
     await bench.log.write(
-        Write(drafts=[said(1), live_draft("agent_message", {"n": 2}), said(3)]),
-        after=lambda: [live_draft("project_state", {"n": 4})],
+        [said(1), live_draft("agent_message", {"n": 2}), said(3)], after=lambda: [live_draft("project_state", {"n": 4})]
     )
     assert [(frame["data"]["n"], frame.get("offset")) for frame in bench.sink.frames] == [
         (1, 1),
@@ -143,12 +142,12 @@ async def test_what_is_applied_is_applied_between_commit_and_delivery(bench: Ben
         seen.append((bench.committed, len(bench.sink.frames)))
         return []
 
-    await bench.log.write(Write(drafts=[said(1)]), after=applied)
+    await bench.log.write([said(1)], after=applied)
     assert seen == [(1, 0)]
 
 
 async def test_a_write_that_fails_changes_and_delivers_nothing(bench: Bench) -> None:
-    await bench.log.write(Write(drafts=[said(1)]))
+    await bench.log.write([said(1)])
     before = bench.log.project
     bench.fault = FileOperationError("The disk is full.")
     applied = False
@@ -159,12 +158,12 @@ async def test_a_write_that_fails_changes_and_delivers_nothing(bench: Bench) -> 
         return []
 
     with pytest.raises(FileOperationError):
-        await bench.log.write(Write(drafts=[said(2)], project={"state": ProjectState.ERROR}), after=apply)
+        await bench.log.write([said(2)], project={"state": ProjectState.ERROR}, after=apply)
     assert bench.log.project == before
     assert not applied
     assert [frame["offset"] for frame in bench.sink.frames] == [1]
     bench.fault = None
-    await bench.log.write(Write(drafts=[said(3)]))
+    await bench.log.write([said(3)])
     assert [(frame["offset"], frame["data"]["n"]) for frame in bench.sink.frames] == [(1, 1), (2, 3)]
     assert len(await bench.entries()) == 2
 
@@ -177,9 +176,7 @@ async def test_a_cancelled_writer_leaves_memory_and_store_together(bench: Bench)
         applied.append(1)
         return []
 
-    writing = asyncio.ensure_future(
-        bench.log.write(Write(drafts=[said(1)], project={"state": ProjectState.EXECUTING}), after=apply)
-    )
+    writing = asyncio.ensure_future(bench.log.write([said(1)], project={"state": ProjectState.EXECUTING}, after=apply))
     await bench.begun.wait()
     writing.cancel()
     await asyncio.sleep(0)
@@ -199,7 +196,7 @@ async def test_a_cancelled_writer_of_a_failing_commit_leaves_nothing_behind(benc
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
     bench.hold()
     bench.fault = FileOperationError("The disk is full.")
-    writing = asyncio.ensure_future(bench.log.write(Write(drafts=[said(1)])))
+    writing = asyncio.ensure_future(bench.log.write([said(1)]))
     await bench.begun.wait()
     writing.cancel()
     await asyncio.sleep(0)
@@ -215,7 +212,7 @@ async def test_a_cancelled_writer_of_a_failing_commit_leaves_nothing_behind(benc
 
 async def test_writers_take_turns(bench: Bench) -> None:
     bench.hold()
-    writers = [asyncio.ensure_future(bench.log.write(Write(drafts=[said(n), said(n)]))) for n in range(1, 11)]
+    writers = [asyncio.ensure_future(bench.log.write([said(n), said(n)])) for n in range(1, 11)]
     await bench.begun.wait()
     bench.go.set()
     await asyncio.gather(*writers)
@@ -227,22 +224,22 @@ async def test_times_never_go_back(bench: Bench, monkeypatch: pytest.MonkeyPatch
     times = iter([5_000, 3_000, 6_000])
     monkeypatch.setattr("pocket_agent.session.project_log.now", lambda: Milliseconds(sample.BEGAN + next(times)))
     for number in range(3):
-        await bench.log.write(Write(drafts=[said(number)]))
+        await bench.log.write([said(number)])
     assert [entry.timestamp - sample.BEGAN for entry in await bench.entries()] == [5_000, 5_000, 6_000]
 
 
 async def test_only_entries_count_as_activity(bench: Bench) -> None:
-    await bench.log.write(Write(project={"model": "opus"}))
+    await bench.log.write(project={"model": "opus"})
     assert bench.log.project.last_active == sample.BEGAN
     assert bench.log.project.model == "opus"
-    await bench.log.write(Write(drafts=[said(1)]))
+    await bench.log.write([said(1)])
     assert bench.log.project.last_active > sample.BEGAN
 
 
 async def test_pruning_during_a_commit_is_not_forgotten(bench: Bench) -> None:
-    await bench.log.write(Write(drafts=[said(n) for n in range(10)]))
+    await bench.log.write([said(n) for n in range(10)])
     bench.hold()
-    writing = asyncio.ensure_future(bench.log.write(Write(drafts=[said(11)])))
+    writing = asyncio.ensure_future(bench.log.write([said(11)]))
     await bench.begun.wait()
     await bench.log.prune(max_entries=4, max_bytes=0, older_than=Milliseconds(0))
     bench.go.set()

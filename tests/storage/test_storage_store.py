@@ -93,7 +93,6 @@ async def test_every_part_of_a_change_comes_back(store: Store) -> None:
     assert await store.open_executions(project.id) == [runs, waits]
     assert await store.execution(ran.id) == ran
     assert await store.execution_by_prompt(project.id, "prompt-1") == ran
-    assert await store.last_position(project.id) == 3
     assert await store.open_approvals(project.id) == [asked, given]
     assert await store.approval(project.id, taken.id) == taken
     assert await store.process(project.id) == process(project, consumed=77)
@@ -138,7 +137,6 @@ async def test_what_is_not_there_is_none(store: Store) -> None:
     nobody = ProjectId("nobody")
     assert await store.execution(ExecutionId("x")) is None
     assert await store.execution_by_prompt(nobody, "x") is None
-    assert await store.last_position(nobody) == 0
     assert await store.approval(nobody, ApprovalId("x")) is None
     assert await store.process(nobody) is None
     assert await store.session(nobody, "x") is None
@@ -199,7 +197,7 @@ async def test_a_change_that_contradicts_the_store_leaves_no_trace(store: Store,
     assert await store.projects() == [project]
     assert await offsets(store, project) == [1, 2, 3]
     assert await store.process(project.id) is None
-    assert await store.last_position(project.id) == 0
+    assert not await store.executions(project.id, before=None, limit=1)
     await store.commit(grown(project, 1))
     assert await offsets(store, project) == [1, 2, 3, 4]
 

@@ -1,9 +1,9 @@
 """Settings to the CLI's arguments and environment.
 
 The flags are those of `claude --help` (2.1.330). Every value that a client chose is written as
-`--flag=value`, so that it can never be read as a flag of its own; tried with the real CLI, for
-example `--model=--dangerously-skip-permissions` is taken as a (strange) model name. Flags that take
-several values are repeated, one `--flag=value` for each.
+`--flag=value`, so that the CLI never reads it as a flag: the real CLI takes
+`--model=--dangerously-skip-permissions` as a (strange) model name. Flags with several values are
+repeated, one `--flag=value` for each.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,55 +19,35 @@ PROCESS_MARKER: Final = "POCKET_AGENT_PROCESS"
 """An environment variable that all descendants of a CLI process inherit, so that they can be found."""
 
 _STREAMING: Final = (
-    "-p",
-    "--verbose",
-    "--input-format=stream-json",
-    "--output-format=stream-json",
-    "--include-partial-messages",
-    "--permission-prompt-tool=stdio",
+    *("-p", "--verbose", "--input-format=stream-json", "--output-format=stream-json"),
+    *("--include-partial-messages", "--permission-prompt-tool=stdio"),
 )
 
-_SESSION_MARKERS: Final = frozenset({"AI_AGENT", "CLAUDECODE", "CLAUDE_PID", "CLAUDE_EFFORT"})
-_CODE_MARKERS: Final = frozenset(
-    "CLAUDE_CODE_" + name
-    for name in (
-        "CHILD_NOTES_DIR",
-        "CHILD_SESSION",
-        "ENTRYPOINT",
-        "EXECPATH",
-        "MESSAGING_SOCKET",
-        "MESSAGING_TOKEN",
-        "PARENT_SESSION_ID",
-        "SESSION_ATTENDED",
-        "SESSION_ID",
-        "SSE_PORT",
+_SESSION_MARKERS: Final = frozenset(
+    (
+        *("AI_AGENT", "CLAUDECODE", "CLAUDE_PID", "CLAUDE_EFFORT"),
+        *("CLAUDE_CODE_CHILD_NOTES_DIR", "CLAUDE_CODE_CHILD_SESSION", "CLAUDE_CODE_ENTRYPOINT"),
+        *("CLAUDE_CODE_EXECPATH", "CLAUDE_CODE_MESSAGING_SOCKET", "CLAUDE_CODE_MESSAGING_TOKEN"),
+        *("CLAUDE_CODE_PARENT_SESSION_ID", "CLAUDE_CODE_SESSION_ATTENDED", "CLAUDE_CODE_SESSION_ID"),
+        "CLAUDE_CODE_SSE_PORT",
     )
 )
-"""What the CLI (2.1.330) sets for the programs that it runs, and its IDE extensions for it.
+"""Variables that the CLI (2.1.330) sets for the programs that it runs, and its IDE extensions for it.
 
-They mark a session nested inside another one: a server that was itself started from within a
-session would hand them on, and its agents would report to a session that is not theirs. All other
-CLAUDE_* and ANTHROPIC_* variables choose the user's account, provider and preferences (for example
-CLAUDE_CONFIG_DIR, CLAUDE_CODE_USE_BEDROCK, CLAUDE_CODE_OAUTH_TOKEN) and stay.
+They mark a session nested inside another one: a server that was itself started within a session would pass them on,
+and its agents would report to that session. All other CLAUDE_* and ANTHROPIC_* variables choose the user's account,
+provider and preferences (for example CLAUDE_CONFIG_DIR, CLAUDE_CODE_USE_BEDROCK, CLAUDE_CODE_OAUTH_TOKEN) and stay.
 """
 
 _SERVER_PREFIX: Final = "PA_"
 
-_KEPT_SETTINGS: Final = msgspec.json.encode(
-    {
-        "hooks": {
-            "ConfigChange": [
-                {
-                    "matcher": "project_settings|local_settings|skills",
-                    "hooks": [{"type": "command", "command": "exit 2"}],
-                }
-            ]
-        }
-    }
-).decode()
-"""Settings that let a process keep to those that it was started with.
+_KEPT_SETTINGS: Final = (
+    '{"hooks":{"ConfigChange":[{"matcher":"project_settings|local_settings|skills",'
+    '"hooks":[{"type":"command","command":"exit 2"}]}]}}'
+)
+"""Settings that make a process keep the settings that it was started with.
 
-Without them the CLI (2.1.332) takes up hooks, rules, skills and commands of the project as soon as their files change,
+Without them the CLI (2.1.332) loads hooks, rules, skills and commands of the project as soon as their files change,
 also while it waits for a prompt; a hook of the event ConfigChange that exits with status 2 refuses that
 (https://code.claude.com/docs/en/hooks, observed in tests/e2e/test_trust.py).
 """
@@ -81,26 +61,22 @@ def build_argv(
     *,
     resume: str | None,
     fork: bool = False,
-    replay: bool = False,
-    session_id: str | None = None,
     setting_sources: Sequence[str] = SETTING_SOURCES,
 ) -> list[str]:
-    """The command line of a CLI process that takes and gives stream-json.
+    """The command line of a CLI process that reads and writes stream-json.
 
     Args:
         binary: the program.
-        options: what the client chose.
+        options: chosen by the client.
         resume: the session to continue; None for a new one.
         fork: continue it as a new session, leaving the old one as it is.
-        replay: let the CLI echo each prompt that it takes.
-        session_id: the id (a UUID) of the new session; None lets the CLI choose.
         setting_sources: where the CLI reads its own settings.
 
     Raises:
-        ValidationError: a value cannot be passed to a program (it contains a NUL).
+        ValidationError: a value contains a NUL.
     """
     argv = [binary, *_STREAMING]
-    for flag, value in _values(options, resume=resume, session_id=session_id):
+    for flag, value in _values(options, resume):
         if "\0" in value:
             raise ValidationError(f"The value of {flag} contains a NUL character.")
         argv.append(f"--{flag}={value}")
@@ -113,15 +89,14 @@ def build_argv(
         argv.append("--dangerously-skip-permissions")
     if resume is not None and fork:
         argv.append("--fork-session")
-    if replay:
-        argv.append("--replay-user-messages")
     return argv
 
 
 def split_secrets(options: ExecuteOptions) -> tuple[ExecuteOptions, dict[str, str]]:
-    """What may hold secrets, by the options that take the path of a file instead, and the options without it.
+    """Move values that may hold secrets out of the options, since every user of the machine can read an argument list.
 
-    Every user of the machine can read an argument list.
+    Returns:
+        The options without them, and the values by the flags that take the path of a file instead.
     """
     files = {}
     if options.append_system_prompt is not None:
@@ -133,27 +108,22 @@ def split_secrets(options: ExecuteOptions) -> tuple[ExecuteOptions, dict[str, st
     return options, files
 
 
-def _values(options: ExecuteOptions, *, resume: str | None, session_id: str | None) -> Iterator[tuple[str, str]]:
-    single = (
-        ("resume", resume),
-        ("session-id", session_id),
-        ("model", options.model),
-        ("fallback-model", options.fallback_model),
-        ("permission-mode", options.permission_mode),
-        ("append-system-prompt", options.append_system_prompt),
-        ("mcp-config", options.mcp_config),
-    )
-    for flag, value in single:
-        if value is not None:
-            yield flag, value
-    repeated = (
-        ("allowed-tools", options.allowed_tools),
-        ("disallowed-tools", options.disallowed_tools),
-        ("add-dir", options.add_dirs),
-    )
-    for flag, values in repeated:
-        for value in values:
-            yield flag, value
+def _values(options: ExecuteOptions, resume: str | None) -> Iterator[tuple[str, str]]:
+    single = {
+        "resume": resume,
+        "model": options.model,
+        "fallback-model": options.fallback_model,
+        "permission-mode": options.permission_mode,
+        "append-system-prompt": options.append_system_prompt,
+        "mcp-config": options.mcp_config,
+    }
+    yield from ((flag, value) for flag, value in single.items() if value is not None)
+    repeated = {
+        "allowed-tools": options.allowed_tools,
+        "disallowed-tools": options.disallowed_tools,
+        "add-dir": options.add_dirs,
+    }
+    yield from ((flag, value) for flag, values in repeated.items() for value in values)
 
 
 def process_options(
@@ -162,11 +132,11 @@ def process_options(
     setting_sources: Sequence[str] = SETTING_SOURCES,
     confinement: str = "off",
 ) -> bytes:
-    """Canonical JSON of what needs a new process when it changes: options, telemetry by its mark, sources, confinement.
+    """Canonical JSON of all that needs a new process to change: options, telemetry by its mark, sources, confinement.
 
-    The model and the permission mode are not among them, since control requests change them in
-    place; except that a process must have been started with leave to bypass permissions before it
-    can be told to (observed: error `bypass_not_launched`). The order of lists makes no difference.
+    Control requests change the model and the permission mode in place, so these do not count; except that a process
+    switches to `bypassPermissions` only if it was started with it (observed: error `bypass_not_launched`). The order
+    of lists does not count.
     """
     bypass = options.dangerously_skip_permissions or options.permission_mode == _BYPASS
     canonical = msgspec.structs.replace(
@@ -178,21 +148,16 @@ def process_options(
         add_dirs=tuple(sorted(set(options.add_dirs))),
     )
     encoded = msgspec.json.encode(canonical, order="sorted")
-    beside: dict[str, object] = {"telemetry": telemetry} if telemetry else {}
+    more: dict[str, object] = {"telemetry": telemetry} if telemetry else {}
     if set(setting_sources) != set(SETTING_SOURCES):
-        beside["setting_sources"] = sorted(set(setting_sources))
+        more["setting_sources"] = sorted(set(setting_sources))
     if confinement != "off":
-        beside["confinement"] = confinement
-    return msgspec.json.encode({"options": msgspec.Raw(encoded), **beside}) if beside else encoded
+        more["confinement"] = confinement
+    return msgspec.json.encode({"options": msgspec.Raw(encoded), **more}) if more else encoded
 
 
 def select_environment(environment: Mapping[str, str], inherit: Sequence[str]) -> dict[str, str]:
-    """Those of the server's own variables that the CLI may have.
-
-    Args:
-        environment: the server's.
-        inherit: names, or beginnings of names with a `*` behind them.
-    """
+    """The server's variables that the CLI may have; `inherit` has names, or beginnings of names followed by `*`."""
     return {
         name: value
         for name, value in environment.items()
@@ -201,18 +166,10 @@ def select_environment(environment: Mapping[str, str], inherit: Sequence[str]) -
 
 
 def build_environment(inherited: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the CLI: the user's own, without what is not the CLI's business.
+    """The inherited environment without the marks of a surrounding CLI session and this server's settings (`PA_*`).
 
-    Left out are the marks of a surrounding CLI session and this server's settings (`PA_*`), which
-    may hold secrets. `extra` is added last and wins.
+    The settings may hold secrets. `extra` overrides inherited variables.
     """
-    environment = {
-        name: value
-        for name, value in inherited.items()
-        if name not in _SESSION_MARKERS
-        and name not in _CODE_MARKERS
-        and name != PROCESS_MARKER
-        and not name.startswith(_SERVER_PREFIX)
-    }
-    environment.update(extra)
-    return environment
+    own = {*_SESSION_MARKERS, PROCESS_MARKER}
+    kept = {name: value for name, value in inherited.items() if name not in own and not name.startswith(_SERVER_PREFIX)}
+    return {**kept, **extra}

@@ -1,4 +1,4 @@
-"""What an agent can see and use of the machine: a mount namespace, limits of the kernel, a scope of systemd."""
+"""The confinement of agents: a mount namespace, limits of the kernel, a scope of systemd."""
 
 import asyncio
 import contextlib
@@ -24,12 +24,12 @@ from pocket_agent.settings import AgentLimitSettings
 # ----------------------------------------------------------------------
 # Limits of memory, processes and processor time: by the kernel, or by a scope of systemd.
 #
-# The server raises its own limit of open files; agents get the one that the server was started with, since programs
-# that use select(2), or close every descriptor up to the limit, fail or slow down with a higher one.
+# The server raises its own limit of open files; agents get the limit that the server was started with, since programs
+# that use select(2), or close every descriptor up to the limit, fail or slow down with a higher limit.
 
 SYSTEMD_RUN: Final = "systemd-run"
 _MOST_FILES: Final = 65_536
-"""The soft limit of open files that the server gives itself at most."""
+"""The highest soft limit of open files that the server sets for itself."""
 _STARTED_WITH: Final = resource.getrlimit(resource.RLIMIT_NOFILE)
 """The limit of open files before `raise_open_files`."""
 
@@ -46,15 +46,15 @@ def raise_open_files() -> int:
 
 
 def scoped(argv: Sequence[str], limits: AgentLimitSettings, *, user: bool) -> list[str]:
-    """The command line that runs a program in a scope of its own, if the settings say so.
+    """The command line that runs a program in a scope of its own, if the settings ask for it.
 
-    `systemd-run --scope` makes the scope and then becomes the program: the process, its descriptors and
-    its process group stay what they are (systemd-run(1)).
+    `systemd-run --scope` creates the scope and then executes the program in the same process, with the same
+    descriptors and process group (systemd-run(1)).
 
     Args:
         argv: the program and its arguments.
         limits: the settings.
-        user: whether to ask the user's own systemd, as everybody but root has to.
+        user: whether to use the user's own systemd, as all users but root have to.
     """
     if limits.by != "systemd" or not any((limits.memory, limits.processes, limits.cpus)):
         return list(argv)
@@ -70,11 +70,7 @@ def scoped(argv: Sequence[str], limits: AgentLimitSettings, *, user: bool) -> li
 
 
 def restrain(pid: int, limits: AgentLimitSettings | None) -> None:
-    """Limit a process that has just started, and all that it will start.
-
-    Raises:
-        OSError: the system refuses.
-    """
+    """Limit a process that has just started, and its future children. Raises OSError when the system refuses."""
     if sys.platform != "linux":
         return
     if resource.getrlimit(resource.RLIMIT_NOFILE) != _STARTED_WITH:
@@ -99,13 +95,13 @@ def _limits(limits: AgentLimitSettings) -> Iterator[tuple[int, int]]:
 # The mount namespace of an agent, made by bubblewrap (bwrap(1)).
 #
 # An agent is started as `bwrap ... -- sh -c CHECK sh claude ...`. bwrap stays as the parent of the CLI, reports
-# the CLI's pid on a descriptor and passes on its exit status. The pid namespace stays the server's, so that
-# pids, process groups and environments mean the same inside and outside. The agent does not end with its parent
+# the CLI's pid on a descriptor and passes on its exit status. The pid namespace is the server's, so that
+# pids, process groups and environments are the same inside and outside. The agent does not end with its parent
 # (no --die-with-parent): the next server adopts the CLI by its pid.
 #
 # The user namespace keeps the agent from the server's memory and from mounts that were hidden:
 # /proc/PID/{root,cwd,fd,environ,mem} of a process outside it needs CAP_SYS_PTRACE there (ptrace(2)), and in a
-# user namespace of its own an agent cannot undo mounts that came from ours (mount_namespaces(7)).
+# user namespace of its own an agent cannot undo mounts of the server's namespace (mount_namespaces(7)).
 
 Mode = Literal["off", "data", "project"]
 
@@ -116,24 +112,21 @@ _INFO_SECONDS: Final = 10.0
 _INFO_BYTES: Final = 4096
 _TEMPORARY: Final = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - hidden, not used
 _SERVICES: Final = (
-    "/run/docker.sock",
-    "/run/containerd/containerd.sock",
-    "/run/podman/podman.sock",
-    "/run/crio/crio.sock",
-    "/run/libvirt/libvirt-sock",
+    *("/run/docker.sock", "/run/containerd/containerd.sock", "/run/podman/podman.sock"),
+    *("/run/crio/crio.sock", "/run/libvirt/libvirt-sock"),
 )
 """Sockets of services that run programs outside of the namespace for any process that may write to them."""
 
 _SSH: Final = Path("/etc/ssh")
 _SSH_INCLUDE: Final = re.compile(r"\s*include[\s=]+(.+)", re.IGNORECASE)
 _SSH_DEPTH: Final = 16
-"""How deep OpenSSH follows the files that include others (readconf.c, READCONF_MAX_DEPTH)."""
+"""The depth to which OpenSSH follows includes (readconf.c, READCONF_MAX_DEPTH)."""
 
 _SAME_DIRECTORY: Final = (
     '[ "$(stat -c %d:%i .)" = "$1" ] || { echo "The directory of the project was replaced." >&2; exit 1; }; '
     'shift; exec "$@"'
 )
-"""bwrap enters the directory by its path again; this compares device and inode with those of the held one."""
+"""bwrap enters the directory by its path; this compares device and inode with those of the opened directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +134,8 @@ class Confinement:
     """How agents are confined.
 
     Attributes:
-        mode: what is in force.
-        reason: why it is less than wanted; empty when it is not.
+        mode: the mode in force.
+        reason: why the wanted mode is not in force; empty when it is.
         program: bwrap.
         hidden: directories and files that no agent can see. The paths have no links in them.
         shown: directories inside the hidden ones that agents use.
@@ -165,7 +158,7 @@ class Confinement:
         info: int,
         copies: Mapping[Path, int] = MappingProxyType({}),
     ) -> list[str]:
-        """The command line that runs a program confined. Looks at the disk.
+        """The command line that runs a program confined. Reads the disk.
 
         Args:
             argv: the program and its arguments.
@@ -174,19 +167,16 @@ class Confinement:
             directories: further ones that the agent works in, symlinks resolved.
             environment: the program's.
             info: the descriptor on which bwrap reports the program's pid, see `read_pid`.
-            copies: open files, whose contents take the place of files as ones of the user, see `ssh_files`.
+            copies: open files, whose contents replace files as files of the user, see `ssh_files`.
         """
         mounts = ["--dev-bind", "/", "/"]
         if self.mode == "project":
             mounts = list(_project_mounts(argv[0], [str(cwd), *directories], environment))
+        for path, file in copies.items():
+            mounts += ["--perms", "0444", "--ro-bind-data", str(file), str(path)]
         return [
             *self._start,
             *mounts,
-            *(
-                word
-                for path, file in copies.items()
-                for word in ("--perms", "0444", "--ro-bind-data", str(file), str(path))
-            ),
             *_hiding(self.hidden, self.shown),
             *("--info-fd", str(info), "--"),
             *("/bin/sh", "-c", _SAME_DIRECTORY, "sh", "{}:{}".format(*identity)),
@@ -198,7 +188,7 @@ class Confinement:
         return (self.program, "--unshare-user", "--cap-drop", "ALL", "--new-session")
 
     def fault(self) -> str:
-        """Why this does not work here; empty when it does. Runs bwrap, and waits for it."""
+        """Why this confinement does not work here; empty when it does. Runs bwrap, and waits for it."""
         if not self.program:
             return f"bubblewrap is not installed. {ADVICE}"
         empty = 'for path do [ -d "$path" ] && [ -n "$(ls -A "$path")" ] && exit 9; done; exit 0'
@@ -224,15 +214,12 @@ class Confinement:
 def find_confinement(
     wanted: Mode | None, search: str | None, hidden: Sequence[Path], shown: Sequence[Path] = ()
 ) -> Confinement:
-    """What can be put in force. Runs bwrap, and waits for it.
+    """The wanted confinement if it works, otherwise mode `off` with the reason. Runs bwrap, and waits for it.
 
     Args:
         wanted: by the settings; None for `data` where it works.
         search: the PATH to find bwrap in.
-        hidden, shown: as of `Confinement`.
-
-    Returns:
-        What is wanted; or mode `off` with the reason.
+        hidden, shown: see `Confinement`.
     """
     if wanted == "off":
         return Confinement()
@@ -243,13 +230,10 @@ def find_confinement(
 
 
 def ssh_files(directory: Path = _SSH) -> list[Path]:
-    """The files that OpenSSH includes in its configuration of the system and that its users need copies of.
+    """The files that OpenSSH's system configuration in `directory` includes and that agents need copies of.
 
     ssh refuses an included file that is neither root's nor the user's (readconf.c, SSHCONF_CHECKPERM), and in the
-    agent's user namespace root's files have no owner. root itself is mapped, so it needs none.
-
-    Args:
-        directory: where that configuration is.
+    agent's user namespace root's files have no owner. root itself is mapped and needs no copies.
 
     Returns:
         The paths of files that ssh accepts outside, with no links in them.
@@ -275,7 +259,7 @@ def ssh_files(directory: Path = _SSH) -> list[Path]:
 
 
 def _included(text: str) -> Iterator[str]:
-    """The patterns of files that an ssh_config(5) includes."""
+    """The patterns of the Include lines of an ssh_config(5)."""
     for line in text.splitlines():
         match = _SSH_INCLUDE.match(line)
         if match is not None:
@@ -292,17 +276,17 @@ async def read_pid(descriptor: int) -> int:
     loop = asyncio.get_running_loop()
     readable = asyncio.Event()
     loop.add_reader(descriptor, readable.set)
-    said = b""
+    report = b""
     try:
         async with asyncio.timeout(_INFO_SECONDS):
-            while not said.rstrip().endswith(b"}") and len(said) < _INFO_BYTES:
+            while not report.rstrip().endswith(b"}") and len(report) < _INFO_BYTES:
                 await readable.wait()
                 readable.clear()
                 more = os.read(descriptor, _INFO_BYTES)
                 if not more:
                     break
-                said += more
-        return int(json.loads(said)["child-pid"])
+                report += more
+        return int(json.loads(report)["child-pid"])
     except (ValueError, KeyError, TypeError, TimeoutError) as error:
         raise ExecutionFailedError("bubblewrap could not confine the agent (claude.confinement).") from error
     finally:
@@ -310,7 +294,7 @@ async def read_pid(descriptor: int) -> int:
 
 
 def _hiding(hidden: Sequence[Path], shown: Sequence[Path]) -> Iterator[str]:
-    """Empty directories that cannot be written to in the place of hidden ones, /dev/null in the place of files."""
+    """Mount empty read-only directories over hidden directories, and /dev/null over hidden files."""
     folders = [path for path in hidden if path.is_dir()]
     for path in hidden:
         if path in folders:
@@ -324,7 +308,7 @@ def _hiding(hidden: Sequence[Path], shown: Sequence[Path]) -> Iterator[str]:
 
 
 def _project_mounts(program: str, writable: Sequence[str], environment: Mapping[str, str]) -> Iterator[str]:
-    """Everything can be read and nothing written, but for the directories of the work and of the CLI itself."""
+    """Mount everything read-only except the directories of the work and of the CLI itself."""
     yield from ("--ro-bind", "/", "/", "--dev-bind", "/dev", "/dev", "--bind", "/proc", "/proc")
     runtime = environment.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
     empty = [*_TEMPORARY, runtime, environment.get("TMPDIR", "")]

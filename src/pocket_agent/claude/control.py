@@ -1,4 +1,4 @@
-"""The control protocol: requests to the CLI, answers to its own, and prompts, one JSON line each.
+"""The control protocol: requests to the CLI, answers to its requests, and prompts, one JSON line each.
 
 Observed with 2.1.330: the CLI exits when it reads a line that is not JSON, a `control_request`
 without `request`, or a `user` message whose role is not "user". Nothing but whole lines made here
@@ -20,26 +20,21 @@ class PermissionRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The CLI asks whether it may use a tool (`can_use_tool`).
 
     Attributes:
-        request_id: names the request in the answer and in a withdrawal.
+        request_id: identifies the request in the answer and in a withdrawal.
         raw: the whole request object (JSON).
-        input: what the tool would be called with (a JSON object).
+        input: the arguments of the tool (a JSON object).
         permission_suggestions: rules that would make the question unnecessary (a JSON array).
-        blocked_path, decision_reason: why the CLI asks.
     """
 
-    subtype: str
     tool_name: str
-    request_id: str = ""
-    raw: bytes = b""
+    request_id: str
+    raw: bytes
     input: msgspec.Raw = _EMPTY_OBJECT
-    tool_use_id: str | None = None
     permission_suggestions: msgspec.Raw | None = None
+    tool_use_id: str | None = None
     title: str | None = None
     display_name: str | None = None
     description: str | None = None
-    blocked_path: str | None = None
-    decision_reason: str | None = None
-    decision_reason_type: str | None = None
     agent_id: str | None = None
 
 
@@ -51,29 +46,16 @@ class _Required(msgspec.Struct, frozen=True):
     input: dict[str, msgspec.Raw] = {}
 
 
-_OPTIONAL_TEXT: Final = (
-    "tool_use_id",
-    "title",
-    "display_name",
-    "description",
-    "blocked_path",
-    "decision_reason",
-    "decision_reason_type",
-    "agent_id",
-)
+_OPTIONAL_TEXT: Final = ("tool_use_id", "title", "display_name", "description", "agent_id")
 
 
 def parse_permission_request(message: CliMessage) -> PermissionRequest | None:
-    """Read a `control_request`; None when it asks for something else, or cannot be understood.
-
-    Args:
-        message: a message of kind CONTROL_REQUEST.
-    """
+    """Read a line of kind CONTROL_REQUEST; None when it is another or a malformed request."""
     return read_permission_request(message.request_id or "", bytes(message.request))
 
 
 def read_permission_request(request_id: str, raw: bytes) -> PermissionRequest | None:
-    """The same from a stored request object (JSON)."""
+    """Read a request object (JSON); see `parse_permission_request`."""
     try:
         required = msgspec.json.decode(raw, type=_Required)
         fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
@@ -83,7 +65,6 @@ def read_permission_request(request_id: str, raw: bytes) -> PermissionRequest | 
         return None
     suggestions = fields.get("permission_suggestions")
     return PermissionRequest(
-        subtype=required.subtype,
         tool_name=required.tool_name,
         request_id=request_id,
         raw=raw,
@@ -94,7 +75,7 @@ def read_permission_request(request_id: str, raw: bytes) -> PermissionRequest | 
 
 
 def _text(value: msgspec.Raw | None) -> str | None:
-    """A field that helps a person; one that is not text is left out rather than refused."""
+    """A descriptive field; a value that is not text is left out rather than refused."""
     if value is None:
         return None
     try:
@@ -104,22 +85,22 @@ def _text(value: msgspec.Raw | None) -> str | None:
 
 
 def initialize(request_id: str) -> bytes:
-    """Open the control protocol; the answer lists commands, models and the account."""
+    """Start the control protocol; the answer lists commands, models and the account."""
     return _request(request_id, {"subtype": "initialize"})
 
 
 def interrupt(request_id: str) -> bytes:
-    """Stop the turn that runs; harmless when none does."""
+    """Stop the running turn; harmless without one."""
     return _request(request_id, {"subtype": "interrupt"})
 
 
 def stop_task(request_id: str, task_id: str) -> bytes:
-    """End a background task; harmless when there is none by that id."""
+    """End a background task; harmless when it does not exist."""
     return _request(request_id, {"subtype": "stop_task", "task_id": task_id})
 
 
 def set_model(request_id: str, model: str | None) -> bytes:
-    """Use another model from the next request on; None for the default one."""
+    """Use another model from the next API request on; None for the default one."""
     return _request(request_id, {"subtype": "set_model", "model": model})
 
 
@@ -129,7 +110,7 @@ def set_permission_mode(request_id: str, mode: str) -> bytes:
 
 
 def set_environment(request_id: str, variables: Mapping[str, str]) -> bytes:
-    """Change environment variables of the process for what is written after this line.
+    """Change environment variables of the process for the lines that follow.
 
     The CLI (2.1.330) merges them into its settings, in the order of its input, and writes nothing to
     disk; an empty text takes a variable away. Within a turn only commands that start later see them.
@@ -137,39 +118,24 @@ def set_environment(request_id: str, variables: Mapping[str, str]) -> bytes:
     return _request(request_id, {"subtype": "apply_flag_settings", "settings": {"env": dict(variables)}})
 
 
-def end_session(request_id: str) -> bytes:
-    """Let an idle process end by itself, with exit status 0."""
-    return _request(request_id, {"subtype": "end_session"})
-
-
-def user_message(prompt: str, uuid: str, session_id: str = "") -> bytes:
-    """A prompt. The CLI runs a `uuid` once: a message that it has seen, also before a resume, is skipped."""
-    return _line(
-        {
-            "type": "user",
-            "session_id": session_id,
-            "message": {"role": "user", "content": prompt},
-            "parent_tool_use_id": None,
-            "uuid": uuid,
-        }
-    )
+def user_message(prompt: str, uuid: str) -> bytes:
+    """A prompt. The CLI runs a `uuid` once: it skips a message that it has seen, also before a resume."""
+    message = {"role": "user", "content": prompt}
+    return _line({"type": "user", "session_id": "", "message": message, "parent_tool_use_id": None, "uuid": uuid})
 
 
 def allow(
-    request_id: str,
-    updated_input: bytes | msgspec.Raw,
-    updated_permissions: bytes | msgspec.Raw | None = None,
+    request_id: str, updated_input: bytes | msgspec.Raw, updated_permissions: bytes | msgspec.Raw | None = None
 ) -> bytes:
-    """Let the tool be used.
+    """Allow the use of the tool.
 
     Args:
         request_id: of the permission request.
-        updated_input: a JSON object, what the tool is called with: the request's own `input`, or
-            an edited one.
+        updated_input: the arguments of the tool (a JSON object): the request's own `input`, or an edited one.
         updated_permissions: a JSON array of permission updates to apply with it.
 
     Raises:
-        ValidationError: an argument is not the JSON that it should be.
+        ValidationError: an argument is not JSON of that type.
     """
     answer: dict[str, object] = {
         "behavior": "allow",
@@ -180,22 +146,15 @@ def allow(
     return _answer(request_id, answer)
 
 
-def deny(request_id: str, message: str, *, interrupt: bool = False) -> bytes:
-    """Refuse the tool; the model reads `message` and goes on, or the turn ends with `interrupt`."""
-    answer: dict[str, object] = {"behavior": "deny", "message": message}
-    if interrupt:
-        answer["interrupt"] = True
-    return _answer(request_id, answer)
+def deny(request_id: str, message: str) -> bytes:
+    """Refuse the use of the tool; the model reads `message` and goes on."""
+    return _answer(request_id, {"behavior": "deny", "message": message})
 
 
 def refuse(request_id: str, message: str) -> bytes:
     """Answer a request that this host does not know, so that the CLI does not wait for ever."""
-    return _line(
-        {
-            "type": "control_response",
-            "response": {"subtype": "error", "request_id": request_id, "error": message},
-        }
-    )
+    response = {"subtype": "error", "request_id": request_id, "error": message}
+    return _line({"type": "control_response", "response": response})
 
 
 class _SuggestedRule(msgspec.Struct, rename="camel"):
@@ -209,11 +168,11 @@ class _SuggestedUpdate(msgspec.Struct):
 
 
 def remembered(request: PermissionRequest) -> msgspec.Raw | None:
-    """What "always" means for a tool request: the CLI's suggestions (a JSON array), or of them the rules for this tool.
+    """The permission updates (a JSON array) for "always allow": of the CLI's suggestions, those for this tool, if any.
 
     With a rule the CLI (2.1.330) may suggest more, such as the permission mode `acceptEdits` and a directory for a
-    `touch`. Those say more than that this tool may be used, so they are left out where there is a rule; where there
-    is none, as for `Write`, they are all that can be remembered. None when nothing is suggested.
+    `touch`. Those allow more than this tool, so they are left out if there is a rule. Without a rule, as for `Write`,
+    all suggestions count. None when the CLI suggests nothing.
     """
     suggested = request.permission_suggestions
     if suggested is None:
@@ -253,12 +212,9 @@ def for_session(suggestions: bytes | msgspec.Raw) -> bytes:
 
 
 def _embedded(
-    value: bytes | msgspec.Raw,
-    type_: type[dict[str, msgspec.Raw]] | type[list[msgspec.Raw]],
-    name: str,
-    what: str,
+    value: bytes | msgspec.Raw, type_: type[dict[str, msgspec.Raw]] | type[list[msgspec.Raw]], name: str, what: str
 ) -> msgspec.Raw:
-    """Checked, and without line breaks, since it becomes part of one line."""
+    """The checked value without line breaks, since it becomes part of one line."""
     try:
         bytes(value).decode()
         msgspec.json.decode(value, type=type_)
@@ -272,12 +228,8 @@ def _request(request_id: str, request: dict[str, object]) -> bytes:
 
 
 def _answer(request_id: str, answer: dict[str, object]) -> bytes:
-    return _line(
-        {
-            "type": "control_response",
-            "response": {"subtype": "success", "request_id": request_id, "response": answer},
-        }
-    )
+    response = {"subtype": "success", "request_id": request_id, "response": answer}
+    return _line({"type": "control_response", "response": response})
 
 
 def _line(value: dict[str, object]) -> bytes:

@@ -1,4 +1,4 @@
-"""Finds the Claude Code CLI and its version, notices when it was replaced or hangs, and checks its login."""
+"""Finds the Claude Code CLI, its version and its login; detects when it was replaced or hangs."""
 
 import asyncio
 import contextlib
@@ -40,7 +40,7 @@ class Advisory(NamedTuple):
         id: at https://github.com/anthropics/claude-code/security/advisories.
         cve: its CVE number.
         fixed: the first version that is not affected.
-        what: the hole in one line.
+        what: the vulnerability in one line.
     """
 
     id: str
@@ -49,39 +49,29 @@ class Advisory(NamedTuple):
     what: str
 
 
-ADVISORIES: Final = (
-    Advisory(
-        "GHSA-4vp2-6q8c-pvq2", "CVE-2026-46406", (2, 1, 128), "/copy writes to a known path that all users can read"
-    ),
-    Advisory(
-        "GHSA-5j29-h97v-84ch", "CVE-2026-103435", (2, 1, 129), "a link swapped in takes a write out of the project"
-    ),
-    Advisory(
-        "GHSA-7835-87q9-rgvv", "CVE-2026-55607", (2, 1, 163), "a git worktree runs programs outside the CLI's sandbox"
-    ),
-    Advisory("GHSA-fg94-h982-f3mm", "CVE-2026-54316", (2, 1, 163), "WebFetch may carry data to huggingface.co unasked"),
-    Advisory(
-        "GHSA-pq7j-f95f-qfcv", "CVE-2026-86063", (2, 1, 179), "a branch named like a pinned commit replaces a plugin"
-    ),
-    Advisory(
-        "GHSA-gfvf-j8jh-jxxw", "CVE-2026-103012", (2, 1, 260), "a stored API key leaves out an organization's policy"
-    ),
+_PUBLISHED: Final = (
+    ("GHSA-4vp2-6q8c-pvq2", "CVE-2026-46406", (2, 1, 128), "/copy writes to a known path that all users can read"),
+    ("GHSA-5j29-h97v-84ch", "CVE-2026-103435", (2, 1, 129), "a link swapped in takes a write out of the project"),
+    ("GHSA-7835-87q9-rgvv", "CVE-2026-55607", (2, 1, 163), "a git worktree runs programs outside the CLI's sandbox"),
+    ("GHSA-fg94-h982-f3mm", "CVE-2026-54316", (2, 1, 163), "WebFetch may carry data to huggingface.co unasked"),
+    ("GHSA-pq7j-f95f-qfcv", "CVE-2026-86063", (2, 1, 179), "a branch named like a pinned commit replaces a plugin"),
+    ("GHSA-gfvf-j8jh-jxxw", "CVE-2026-103012", (2, 1, 260), "a stored API key leaves out an organization's policy"),
 )
+ADVISORIES: Final = tuple(Advisory(*row) for row in _PUBLISHED)
 """Those published until October 2026 that were fixed after `MINIMUM_VERSION`."""
 
 _VERSION: Final = re.compile(r"v?(\d+)\.(\d+)\.(\d+)\b")
-"""What `claude --version` begins with: `2.1.330 (Claude Code)`."""
+"""The start of the output of `claude --version`, such as `2.1.330 (Claude Code)`."""
 
 _VERSION_SECONDS: Final = 10.0
-"""How long the CLI may take to name its version."""
+"""How long the CLI may take to print its version."""
 _EXIT_SECONDS: Final = 1.0
-"""How long a CLI that named no version may take to end, so that its exit code tells what that means."""
+"""How long a CLI that printed no version may take to end before its exit code counts as unknown."""
 _LOOK_SECONDS: Final = 0.1
-"""How often who waits for a program looks whether that is still wanted."""
+"""How often a thread that waits for the program checks whether its caller still does."""
 _VERSION_BYTES: Final = 4096
 ADVICE: Final = (
-    "Install it with `npm install -g @anthropic-ai/claude-code`, "
-    "or set claude.binary (PA_CLAUDE_BINARY) to where it is."
+    "Install it with `npm install -g @anthropic-ai/claude-code`, or set claude.binary (PA_CLAUDE_BINARY) to its path."
 )
 
 
@@ -91,7 +81,7 @@ class Installation:
 
     Attributes:
         path: the program, absolute.
-        version: such as "2.1.330"; None for a stand-in that names none.
+        version: such as "2.1.330"; None for a stand-in that prints none.
     """
 
     path: Path
@@ -99,7 +89,7 @@ class Installation:
 
     @property
     def advisories(self) -> tuple[Advisory, ...]:
-        """The published advisories that affect this version; none when the version is not known."""
+        """The published advisories that affect this version; empty when the version is not known."""
         if self.version is None:
             return ()
         version = _numbers(self.version)
@@ -107,7 +97,7 @@ class Installation:
 
     @property
     def vulnerability(self) -> str:
-        """What `advisories` says, in a sentence with the version that has all fixes; empty when none affects it."""
+        """The `advisories` in a sentence with the version that has all fixes; empty without advisories."""
         found = self.advisories
         if not found:
             return ""
@@ -119,10 +109,10 @@ class Installation:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a program does when it is asked for its version.
+    """The reaction of a program to `--version`.
 
     Attributes:
-        version: such as "2.1.330"; None when it names none.
+        version: such as "2.1.330"; None when it prints none.
         fault: the end of a sentence about the CLI, when it does not answer; else None.
     """
 
@@ -131,19 +121,16 @@ class Answer:
 
 
 class Installer:
-    """Finds the CLI each time it is asked, and runs it for its version only when it has changed.
+    """Finds the CLI at each call, and runs it for its version only when it has changed.
 
     Args:
         binary: the user's choice: a path, or a name on PATH; None for `claude` on PATH.
-        candidates: where else to look when there is no choice and none on PATH.
-        environment: what the CLI gets; its PATH is searched.
+        candidates: other paths to try when there is no choice and no `claude` on PATH.
+        environment: of the CLI; its PATH is searched.
     """
 
     def __init__(
-        self,
-        binary: Path | None = None,
-        candidates: Sequence[Path] = (),
-        environment: Mapping[str, str] | None = None,
+        self, binary: Path | None = None, candidates: Sequence[Path] = (), environment: Mapping[str, str] | None = None
     ) -> None:
         self._binary = binary
         self._candidates = tuple(candidates)
@@ -155,12 +142,12 @@ class Installer:
         """The CLI as it is now.
 
         Raises:
-            ClaudeNotFoundError: there is none, it is not a program, or it is too old.
+            ClaudeNotFoundError: it is missing, cannot be run, or is too old.
         """
         return (await self._look(float("inf"))).installation()
 
     async def check(self, max_age: float) -> Installation:
-        """The CLI, which was seen to answer at most `max_age` seconds ago; one that did not is asked again.
+        """The CLI, which has answered within `max_age` seconds; otherwise it is run again.
 
         Raises:
             ClaudeNotFoundError: as `find`; or it crashes, or does not answer.
@@ -172,12 +159,12 @@ class Installer:
         return found
 
     async def _look(self, max_age: float) -> "_Known":
-        """What is known of the program, asked again if that is older than `max_age` seconds."""
-        # Off the loop: the program, or a directory of PATH, may lie on a network disk that hangs.
+        """The last answer of the program, renewed if it is older than `max_age` seconds."""
+        # In a thread: the program, or a directory of PATH, may be on a network disk that hangs.
         fingerprint = await asyncio.to_thread(self._fingerprint)
         known = self._known
         if known is not None and known.serves(fingerprint, max_age):
-            return known  # without the lock: who starts an agent does not wait for a check
+            return known  # without the lock: the start of an agent does not wait for a check
         async with self._lock:
             known = self._known
             if known is None or not known.serves(fingerprint, max_age):
@@ -186,12 +173,17 @@ class Installer:
         return known
 
     def _fingerprint(self) -> "_Fingerprint":
-        return _Fingerprint.of(self._locate())
+        path = self._locate()
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise ClaudeNotFoundError(f"The Claude Code CLI was removed just now. {ADVICE}") from error
+        return _Fingerprint(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
     def _locate(self) -> Path:
         search = self._environment.get("PATH")
         if self._binary is not None:
-            # `which` takes a path too, and then checks that it may be run.
+            # `which` also takes a path, and then checks that it may be run.
             found = shutil.which(str(self._binary.expanduser()), path=search)
             if found is None:
                 raise ClaudeNotFoundError(f"claude.binary is not a program that can be run. {ADVICE}")
@@ -203,9 +195,8 @@ class Installer:
         raise ClaudeNotFoundError(f"The Claude Code CLI was not found. {ADVICE}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Fingerprint:
-    """Tells whether a program was replaced."""
+class _Fingerprint(NamedTuple):
+    """Changes when a program is replaced."""
 
     path: Path
     device: int
@@ -213,36 +204,23 @@ class _Fingerprint:
     size: int
     modified: int
 
-    @classmethod
-    def of(cls, path: Path) -> "_Fingerprint":
-        """Of the file that `path` leads to."""
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise ClaudeNotFoundError(f"The Claude Code CLI was removed just now. {ADVICE}") from error
-        return cls(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What a program answered, and when (`time.monotonic`)."""
+    """The answer of a program, and its time (`time.monotonic`)."""
 
     fingerprint: _Fingerprint
     answer: Answer
     at: float
 
     def serves(self, fingerprint: _Fingerprint, max_age: float) -> bool:
-        """Whether this is about that program and young enough; for a limited age, only a good answer is."""
+        """Whether this is of that program and recent enough; with a limited age, a fault never is."""
         if self.fingerprint != fingerprint:
             return False
         return max_age == float("inf") or (self.answer.fault is None and time.monotonic() - self.at < max_age)
 
     def installation(self) -> Installation:
-        """The CLI, if it is new enough.
-
-        Raises:
-            ClaudeNotFoundError: it is too old.
-        """
+        """The CLI. Raises ClaudeNotFoundError when it is too old."""
         found = self.answer.version
         if found is not None and _numbers(found) < MINIMUM_VERSION:
             oldest = _dotted(MINIMUM_VERSION)
@@ -259,12 +237,12 @@ def _dotted(version: tuple[int, ...]) -> str:
 
 
 async def ask_version(binary: Path, environment: Mapping[str, str], *, seconds: float = _VERSION_SECONDS) -> Answer:
-    """Run `BINARY --version` and see what it prints; a program that goes on is killed.
+    """Run `BINARY --version` and parse its output; a program that does not end is killed.
 
     Args:
         binary: the program.
-        environment: what it gets, as for an execution.
-        seconds: how long to wait for it.
+        environment: of the program, as for an execution.
+        seconds: how long to wait for its output.
 
     Raises:
         ClaudeNotFoundError: it cannot be started.
@@ -273,7 +251,7 @@ async def ask_version(binary: Path, environment: Mapping[str, str], *, seconds: 
     try:
         return await asyncio.to_thread(_ask, [str(binary), "--version"], environment, seconds, abandoned)
     finally:
-        abandoned.set()  # so that the end of the server does not wait for a program that hangs
+        abandoned.set()  # so that stopping the server does not wait for a program that hangs
 
 
 def _ask(argv: Sequence[str], environment: Mapping[str, str], seconds: float, abandoned: threading.Event) -> Answer:
@@ -296,7 +274,7 @@ def _ask(argv: Sequence[str], environment: Mapping[str, str], seconds: float, ab
             match = _VERSION.match((output or b"").decode("utf-8", "replace").lstrip())
             ended = output is not None and match is None and _ends(process.pid)
         finally:
-            # The pid is not given out again before `with process` reaps it.
+            # The pid is not used again before `with process` reaps it.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
     if match is not None:
@@ -305,12 +283,12 @@ def _ask(argv: Sequence[str], environment: Mapping[str, str], seconds: float, ab
         return Answer(None, f"says nothing for {seconds:g} s")
     if ended and process.returncode:
         return Answer(None, _name_of(process.returncode))
-    # It has said something, after its own fashion, or has ended without a fault.
+    # A stand-in that prints something else, or ends without a fault.
     return Answer(None, None if ended or output else "closes its output without a word")
 
 
 def _first_line(stdout: "FileIO", seconds: float, abandoned: threading.Event) -> bytes | None:
-    """What a program prints up to the end of a line, or its end; None when that does not come in time."""
+    """The output of a program up to the end of a line, or its end; None when that does not come in time."""
     output = b""
     deadline = time.monotonic() + seconds
     poll = select.poll()  # not select(2), which refuses descriptors over 1023
@@ -328,7 +306,7 @@ def _first_line(stdout: "FileIO", seconds: float, abandoned: threading.Event) ->
 
 
 def _ends(pid: int) -> bool:
-    """Whether a child ends by itself soon; looked at without reaping it, so that its exit code is its own."""
+    """Whether a child ends by itself soon; does not reap it, so that its exit code stays available."""
     child = psutil.Process(pid)
     deadline = time.monotonic() + _EXIT_SECONDS
     while child.status() != psutil.STATUS_ZOMBIE:
@@ -350,9 +328,9 @@ _SECONDS: Final = 10.0
 
 
 async def is_logged_in(binary: Path, environment: Mapping[str, str]) -> bool | None:
-    """What `claude auth status` (2.1.330) says; None for a program that does not tell.
+    """The result of `claude auth status` (2.1.330); None for a program that does not know it.
 
-    A key in the environment counts as a login there; nothing is asked over the network.
+    A key in the environment counts as a login; the command does not use the network.
     """
     return await asyncio.to_thread(_ask_login, binary, environment)
 
@@ -369,8 +347,8 @@ def _ask_login(binary: Path, environment: Mapping[str, str]) -> bool | None:
             start_new_session=True,
             check=False,
         )
-        told = json.loads(done.stdout)
+        status = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
-    found = told.get("loggedIn") if isinstance(told, dict) else None
+    found = status.get("loggedIn") if isinstance(status, dict) else None
     return found if isinstance(found, bool) else None

@@ -1,7 +1,6 @@
 """CLI processes: started, adopted by a later server, interrupted, ended together with their children."""
 
 import asyncio
-import contextlib
 import errno
 import functools
 import os
@@ -11,46 +10,40 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import psutil
 
+from pocket_agent import errors
 from pocket_agent.claude.command_line import PROCESS_MARKER
 from pocket_agent.claude.confinement import BWRAP, SYSTEMD_RUN, Confinement, read_pid, restrain, scoped, ssh_files
-from pocket_agent.claude.family import Family, open_pidfd, read_marker, read_row, send_signal
 from pocket_agent.claude.installation import ADVICE
+from pocket_agent.claude.process_tree import ProcessTree, open_pidfd, read_marker, read_row, send_signal
 from pocket_agent.claude.spool import Spool
-from pocket_agent.errors import (
-    ClaudeNotFoundError,
-    DirectoryUnavailableError,
-    ExecutionFailedError,
-    PocketAgentError,
-    ResourceLimitError,
-)
 from pocket_agent.settings import AgentLimitSettings
 
 # ----------------------------------------------------------------------
-# The directory that a process starts in: the one that was allowed, even when its path leads elsewhere by then.
+# The directory that a process starts in: the allowed one, even when its path leads elsewhere by then.
 
 _DESCRIPTORS: Final = Path("/proc/self/fd")
 
 
 @contextmanager
 def held(path: Path) -> Iterator[str]:
-    """A path to start a process in, good inside the block, which stands for the directory itself.
+    """A path to start a process in that names the directory by its descriptor, valid inside the block.
 
-    An agent may move a directory and put a link in its place between the check of a path and its use;
-    so each part is opened by itself, and none may be a link, since those were resolved when the path was
-    allowed. Elsewhere than on Linux it is the path as it is.
+    An agent may move a directory and put a link in its place between the check of a path and its use.
+    Therefore each part is opened by itself, and no part may be a link, since links were resolved when the path
+    was allowed. On systems other than Linux this is the unchanged path.
 
     Args:
         path: absolute, symlinks resolved.
 
     Raises:
-        OSError: a part is missing, no directory, or a link (ENOTDIR).
+        OSError: a part is missing, not a directory, or a link (ENOTDIR).
     """
     if not hasattr(os, "O_PATH") or not _DESCRIPTORS.is_dir():
         yield str(path)
@@ -61,7 +54,7 @@ def held(path: Path) -> Iterator[str]:
             inner = os.open(part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=descriptor)
             os.close(descriptor)
             descriptor = inner
-        # A process that is being started still has our descriptors when it changes its directory.
+        # A process that is being started still has the server's descriptors when it changes its directory.
         yield str(_DESCRIPTORS / str(descriptor))
     finally:
         os.close(descriptor)
@@ -79,25 +72,21 @@ def is_replaced(path: Path) -> bool:
 
 _POLL_SECONDS: Final = 0.05
 _SCAN_SECONDS: Final = (0.005, 0.05)
-"""How long to wait between looks at a family that is ending: at first, and at most."""
+"""The first and the longest pause between scans of a process tree that is ending."""
 
 _SIGNALLED: Final = 128
 """bwrap reports a signal that ended its child as this plus the number of the signal."""
 _LOOK_SECONDS: Final = 0.01
 _MAX_LOOKS: Final = 300
-"""How often bwrap is looked at after the end of its child, until its exit code is given up."""
+"""How often bwrap is polled after the end of its child before its exit code counts as unknown."""
 
 _NO_PID: Final = -1
 _ORPHAN_SECONDS: Final = 5.0
 
-_RESOURCE_ERRORS: Final = frozenset(
-    {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT}
-)
-
 
 @functools.cache
 def boot_id() -> str:
-    """Names the current boot of the machine; pids and start times mean nothing beyond it."""
+    """Identifies the current boot of the machine; pids and start times are only valid within it."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:  # not Linux
@@ -118,34 +107,33 @@ async def spawn(
 ) -> "ClaudeProcess":
     """Start a CLI process in a session of its own, on the files of `spool`.
 
-    The file system is used in a thread, since a mount may hang. After an error or a cancellation no process and no
-    descriptor is left; a thread that a mount holds up then ends what it has started by itself.
+    A thread uses the file system, since a mount may hang. After an error or a cancellation no process and no
+    descriptor is left; a thread that a mount blocks then ends the process that it has started.
 
     Args:
-        argv: as of `command.build_argv`.
+        argv: see `command_line.build_argv`.
         cwd: the project's directory, symlinks resolved.
-        environment: as of `command.build_environment`; the mark of the family is added.
+        environment: see `command_line.build_environment`; the mark of the process tree is added.
         spool: created, and used by no other process.
-        limits: what it may use of the machine.
+        limits: limits of the machine's resources.
         umask: of the process; -1 for the one of this process.
-        confinement: what it can see of the machine.
+        confinement: the part of the machine that it can see.
         directories: those besides `cwd` that it works in.
-        files: texts by the options that take the path of a file. No other user of the machine can read them, as
-            they could an argument list.
+        files: texts by the flags that take the path of a file. Unlike an argument list, other users of the machine
+            cannot read them.
 
     Raises:
         ClaudeNotFoundError: the program is missing or cannot be run.
         ExecutionFailedError: the directory is gone, or the arguments are too long.
-        ResourceLimitError: the system has no room for another process or file.
+        ResourceLimitError: the system cannot have another process or file.
     """
-
-    def launch() -> _Child:
-        return _launch(argv, cwd, environment, spool, limits, umask, confinement, directories, files or {})
-
+    launch = functools.partial(
+        _launch, argv, cwd, environment, spool, limits, umask, confinement, directories, files or {}
+    )
     child = await _launched(launch, lambda unused: _discard(unused, spool.id))
     try:
         pid = child.pid if child.info is None else await read_pid(child.info)
-        with contextlib.suppress(ProcessLookupError):  # it has ended, and bwrap has reaped it
+        with suppress(ProcessLookupError):  # it has ended, and bwrap has reaped it
             restrain(pid, limits)
         row = read_row(pid)
         start_time = row.start_time if row is not None else ""
@@ -153,11 +141,11 @@ async def spawn(
     except BaseException as error:
         # Shielded: the thread goes on when this task is cancelled once more.
         await asyncio.shield(asyncio.to_thread(_discard, child, spool.id))
-        if isinstance(error, ExecutionFailedError):
-            raise ExecutionFailedError(error.message, details={"stderr": spool.error_tail()}) from error
+        if isinstance(error, errors.ExecutionFailedError):
+            raise errors.ExecutionFailedError(error.message, details={"stderr": spool.error_tail()}) from error
         if isinstance(error, OSError):
             text = f"The new process cannot be looked up, or limited: {error.strerror}."
-            raise ResourceLimitError(text) from error
+            raise errors.ResourceLimitError(text) from error
         raise
     child.close()
     return process
@@ -165,7 +153,7 @@ async def spawn(
 
 @dataclass(frozen=True, slots=True)
 class _Child:
-    """A process of this server that was just started: the CLI, or the bwrap around it.
+    """A new child process of this server: the CLI, or the bwrap around it.
 
     Attributes:
         pid: not reaped yet, so that no other process can have it.
@@ -182,7 +170,7 @@ class _Child:
 
 
 async def _launched(launch: Callable[[], _Child], discard: Callable[[_Child], None]) -> _Child:
-    """What `launch` returns, called in a thread; when the caller was cancelled before that, the thread discards it."""
+    """Call `launch` in a thread and return its child; when the caller is cancelled first, the thread discards it."""
     result: Future[_Child] = Future()
 
     def run() -> None:
@@ -191,7 +179,7 @@ async def _launched(launch: Callable[[], _Child], discard: Callable[[_Child], No
         try:
             child = launch()
         except BaseException as error:  # noqa: BLE001 - raised in the coroutine that waits
-            with contextlib.suppress(InvalidStateError):  # cancelled
+            with suppress(InvalidStateError):  # cancelled
                 result.set_exception(error)
             return
         try:
@@ -203,7 +191,7 @@ async def _launched(launch: Callable[[], _Child], discard: Callable[[_Child], No
     try:
         return await asyncio.wrap_future(result)
     except asyncio.CancelledError:
-        # Either the thread sees the cancellation, or its result is here, whichever comes first.
+        # Either the thread sees the cancellation, or its result is here.
         if not result.cancel() and result.exception() is None:
             await asyncio.shield(asyncio.to_thread(discard, result.result()))
         raise
@@ -225,8 +213,8 @@ def _launch(
     info: int | None = None
     inherited: list[int] = []
     try:
-        with contextlib.ExitStack() as stack:
-            # Read and write: the process holds its own input open and never sees its end.
+        with ExitStack() as stack:
+            # Read and write: the process holds its own input open, so that it never reads an end of file.
             stdin = _opened(stack, spool.input, os.O_RDWR)
             stdout = _opened(stack, spool.output, os.O_WRONLY | os.O_APPEND)
             stderr = _opened(stack, spool.errors, os.O_WRONLY | os.O_APPEND)
@@ -268,8 +256,8 @@ def _launch(
         if info is not None:
             os.close(info)
         raise _explained(error, command[0], cwd) from error
-    # Reaping is done by pid, so that it is the same whoever started the process. Popen must
-    # neither do it too nor complain that nobody did.
+    # The server reaps children by pid, as it does adopted processes. With a return code, Popen neither
+    # reaps the child too nor warns about it.
     child.returncode = 0
     return _Child(child.pid, info)
 
@@ -277,151 +265,131 @@ def _launch(
 def _discard(child: _Child, marker: str) -> None:
     """Kill and reap a process that failed to start, and its descendants. Blocks for up to 5 s: call it in a thread."""
     child.close()
-    # By the mark alone: a process inside bwrap is not known yet.
-    family = Family(_NO_PID, "", marker)
+    # By the mark alone: the pid of a process inside bwrap is not known yet.
+    tree = ProcessTree(_NO_PID, "", marker)
     deadline = time.monotonic() + _ORPHAN_SECONDS
     reaped = False
     while time.monotonic() < deadline:
         if not reaped:
             os.kill(child.pid, signal.SIGKILL)
             reaped, _ = _reap(child.pid)
-        if not family.scan() and reaped:
+        if not tree.scan() and reaped:
             return
-        family.signal(signal.SIGKILL)
+        tree.signal(signal.SIGKILL)
         time.sleep(_SCAN_SECONDS[0])
 
 
 def _refuse_missing(binary: str) -> None:
-    """As execve(2) would, for a program that bwrap is to start."""
+    """Raise the error of execve(2) for a program that bwrap will start."""
     if not os.access(binary, os.X_OK):
-        missing = not Path(binary).exists()
-        number = errno.ENOENT if missing else errno.EACCES
+        number = errno.EACCES if Path(binary).exists() else errno.ENOENT
         raise OSError(number, os.strerror(number))
 
 
 def check_directory(cwd: Path) -> None:
-    """Refuse a project's directory in which no process can work now. May block on a disk that hangs.
-
-    Raises:
-        DirectoryUnavailableError: it is gone, was replaced by a link, or may not be entered.
-    """
-    if is_replaced(cwd) or not (cwd.is_dir() and os.access(cwd, os.X_OK)):
-        raise _explained(NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)), "", cwd)
+    """Raise DirectoryUnavailableError when no process can work in the directory. May block on a hanging disk."""
+    replaced = is_replaced(cwd)
+    if replaced or not (cwd.is_dir() and os.access(cwd, os.X_OK)):
+        fault = "was replaced by a link" if replaced else "is gone, or may not be entered"
+        raise errors.DirectoryUnavailableError(f"The project's directory {fault}.")
 
 
-@contextlib.contextmanager
+@contextmanager
 def _unnamed(text: str, directory: Path) -> Iterator[int]:
-    """The descriptor of a file with this text that has no name (mode 0600), so that nothing is left of it.
+    """The descriptor of an unnamed file with this text (mode 0600), which leaves no file behind.
 
     A process that inherits it opens it again as `/dev/fd/N` (proc_pid_fd(5)), whatever its mount namespace.
 
     Raises:
         ResourceLimitError: the disk is full.
     """
-    try:
-        file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - closed below, apart from the caller's errors
-    except OSError as error:
-        raise _unwritten(error) from error
-    with file:
+    with ExitStack() as stack:
         try:
+            file = stack.enter_context(tempfile.TemporaryFile(dir=directory))
             file.write(text.encode("utf-8", "surrogatepass"))
             file.flush()
         except OSError as error:
-            raise _unwritten(error) from error
+            raise errors.ResourceLimitError(
+                f"The options for the agent could not be written: {error.strerror}."
+            ) from error
         file.seek(0)
         yield file.fileno()
 
 
-def _unwritten(error: OSError) -> ResourceLimitError:
-    return ResourceLimitError(f"The options for the agent could not be written: {error.strerror}.")
-
-
-def _opened(stack: contextlib.ExitStack, path: Path, flags: int) -> int:
+def _opened(stack: ExitStack, path: Path, flags: int) -> int:
     descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
     stack.callback(os.close, descriptor)
     return descriptor
 
 
-def _explained(error: OSError | ValueError, binary: str, cwd: Path) -> PocketAgentError:
-    """What a failed start means."""
+def _explained(error: OSError | ValueError, binary: str, cwd: Path) -> errors.PocketAgentError:
+    """The exception for a failed start."""
     if isinstance(error, ValueError):
-        return ExecutionFailedError("An argument or a variable for the agent contains a NUL character.")
-    if error.errno in _RESOURCE_ERRORS:
-        return ResourceLimitError(f"The system cannot start another process: {error.strerror}.")
+        return errors.ExecutionFailedError("An argument or a variable for the agent contains a NUL character.")
+    if error.errno in {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT}:
+        return errors.ResourceLimitError(f"The system cannot start another process: {error.strerror}.")
     if error.errno == errno.E2BIG:
-        return ExecutionFailedError("The options are too long to be passed to the agent.")
-    replaced = is_replaced(cwd)
-    if replaced or not (cwd.is_dir() and os.access(cwd, os.X_OK)):
-        fault = "was replaced by a link" if replaced else "is gone, or may not be entered"
-        return DirectoryUnavailableError(f"The project's directory {fault}.")
+        return errors.ExecutionFailedError("The options are too long to be passed to the agent.")
+    try:
+        check_directory(cwd)
+    except errors.DirectoryUnavailableError as unavailable:
+        return unavailable
     around = {SYSTEMD_RUN: "claude.limits.by", BWRAP: "claude.confinement"}.get(Path(binary).name)
     if around is not None:
-        return ExecutionFailedError(f"{binary} is missing, or cannot be run; it is needed for {around}.")
+        return errors.ExecutionFailedError(f"{binary} is missing, or cannot be run; it is needed for {around}.")
     fault = f"cannot be run: {error.strerror}" if Path(binary).exists() else "is missing"
-    return ClaudeNotFoundError(f"The Claude Code CLI {fault}. {ADVICE}")
+    return errors.ClaudeNotFoundError(f"The Claude Code CLI {fault}. {ADVICE}")
 
 
 def adopt(pid: int, start_time: str, boot: str, marker: str | None = None) -> "ClaudeProcess | None":
     """Take over a process that an earlier server started; None when it is gone. Needs a running loop.
 
     Args:
-        pid: as recorded.
-        start_time: as recorded, from `ClaudeProcess.start_time`.
-        boot: as recorded, from `ClaudeProcess.boot_id`.
+        pid, start_time, boot: the stored attributes of the `ClaudeProcess`.
         marker: the id of its spool; None to read it from the process.
 
     Raises:
-        OSError: the system cannot be asked now (too many open files).
+        OSError: the system cannot be queried now (too many open files).
     """
     if boot != boot_id():
         return None
-    # Opened first: it then stands for the very process whose start time is read next.
-    descriptor = open_pidfd(pid)
-    try:
+    with ExitStack() as undo:
+        # Opened first, so that it refers to the very process whose start time is read next.
+        descriptor = open_pidfd(pid)
+        if descriptor is not None:
+            undo.callback(os.close, descriptor)
         row = read_row(pid)
-    except OSError:
-        if descriptor is not None:
-            os.close(descriptor)
-        raise
-    if row is None or row.start_time != start_time or row.zombie:
-        if descriptor is not None:
-            os.close(descriptor)
-        return None
-    return ClaudeProcess(pid, start_time, marker or read_marker(pid), descriptor, child=None)
+        if row is None or row.start_time != start_time or row.zombie:
+            return None
+        process = ClaudeProcess(pid, start_time, marker or read_marker(pid), descriptor, child=None)
+        undo.pop_all()
+    return process
 
 
 async def kill_leftovers(pid: int, start_time: str, boot: str, marker: str, *, grace: float = 5.0) -> bool:
-    """Kill what a process that ended while no server ran has left behind.
+    """Kill the descendants of a process that ended while no server ran; returns whether none is left.
 
     Args:
-        pid: as recorded; likewise `start_time` and `boot`.
+        pid, start_time, boot: the stored attributes of the `ClaudeProcess`.
         marker: the id of its spool.
-        grace: seconds until it is given up.
-
-    Returns:
-        Whether nothing is left.
+        grace: seconds to try it at most.
     """
-    if boot != boot_id():
-        return True
-    return await _kill(Family(pid, start_time, marker), grace)
+    return boot != boot_id() or await _gone(ProcessTree(pid, start_time, marker), grace, kill=True)
 
 
 async def kill_orphans(directory: Path, known: Collection[str]) -> int:
-    """End the processes of spools that nobody knows, and remove their files.
+    """End the processes of spools without a record, remove their files, and return their number.
 
-    A server that was killed between starting a process and storing its record leaves one behind.
+    A server that was killed between starting a process and storing its record leaves such a spool.
 
     Args:
         directory: the folder of all spools.
         known: the ids of the spools that have a record.
-
-    Returns:
-        How many spools there were.
     """
     orphans = [spool for spool in Spool.list(directory) if spool.id not in known]
     for spool in orphans:
-        # No pid is known, so the mark in the environment is all that finds them.
-        await _kill(Family(_NO_PID, "", spool.id), _ORPHAN_SECONDS)
+        # No pid is known: only the mark in the environment finds them.
+        await _gone(ProcessTree(_NO_PID, "", spool.id), _ORPHAN_SECONDS, kill=True)
         spool.remove()
     return len(orphans)
 
@@ -431,12 +399,12 @@ class ClaudeProcess:
 
     Attributes:
         pid: its id, and that of its process group and session.
-        start_time: tells it from other processes that get the same pid (Linux: clock ticks since
+        start_time: distinguishes it from other processes that get the same pid (Linux: clock ticks since
             the boot, proc(5) stat field 22; elsewhere seconds since the epoch). Empty when it had
             ended before it could be looked up.
         exited: done when the process is gone, and reaped if it was a child of this server; the
-            result is its exit code (negative for a signal), None when that cannot be known. Do
-            not await it unshielded: `wait` does it right.
+            result is its exit code (negative for a signal), None when that cannot be known. Use `wait`
+            to await it, which shields it from cancellation.
     """
 
     def __init__(
@@ -447,7 +415,7 @@ class ClaudeProcess:
         self.boot_id = boot_id()
         self._marker = marker
         self._descriptor = descriptor
-        # What this server reaps: the process itself, or the bwrap around it; None for an adopted one.
+        # The child that this server reaps: the process itself, or the bwrap around it; None for an adopted one.
         self._child = child
         self._looks = 0
         self._loop = asyncio.get_running_loop()
@@ -465,54 +433,49 @@ class ClaudeProcess:
 
     @property
     def exit_code(self) -> int | None:
-        """How it ended: an exit status, or the negative number of a signal; None if not known (yet)."""
+        """The exit status, or the negative number of a signal; None when it is not known (yet)."""
         return self.exited.result() if self.exited.done() else None
 
     async def wait(self) -> int | None:
-        """Wait until the process is gone; gives its exit code, where that can be known."""
+        """Wait until the process is gone; returns its exit code, where that can be known."""
         return await asyncio.shield(self.exited)
 
     def interrupt_signal(self) -> None:
-        """Send SIGINT to the process alone: an idle one ends, a busy one gives up its turn and ends."""
+        """Send SIGINT to the process alone: an idle process ends, a busy one aborts its turn and ends."""
         if not self.has_exited:
             send_signal(self.pid, self.start_time, signal.SIGINT)
 
     async def terminate(
-        self,
-        *,
-        interrupt_grace: float = 10.0,
-        terminate_grace: float = 5.0,
-        kill_grace: float = 5.0,
-        idle: bool,
+        self, *, interrupt_grace: float = 10.0, terminate_grace: float = 5.0, kill_grace: float = 5.0, idle: bool
     ) -> bool:
-        """End the process and all that it has started; may be called again.
+        """End the process and its descendants; may be called again.
 
         Args:
-            interrupt_grace: seconds that an idle process gets to end after SIGINT.
-            terminate_grace: seconds that all get to end after SIGTERM.
-            kill_grace: seconds after which what survives SIGKILL (in the kernel) is given up.
-            idle: whether no turn runs; then the process is asked politely first.
+            interrupt_grace: seconds between SIGINT and SIGTERM, for an idle process.
+            terminate_grace: seconds between SIGTERM and SIGKILL.
+            kill_grace: seconds to wait for processes that survive SIGKILL (in the kernel).
+            idle: whether no turn runs; then SIGINT comes first.
 
         Returns:
             Whether all are gone.
         """
-        family = Family(self.pid, self.start_time, self._marker)
-        # Before anything is signalled: what leaves the group later has a parent now.
-        await asyncio.to_thread(family.scan)
+        tree = ProcessTree(self.pid, self.start_time, self._marker)
+        # Before the first signal: processes that leave the group later have a parent now.
+        await asyncio.to_thread(tree.scan)
         if idle and not self.has_exited:
             self.interrupt_signal()
             await asyncio.wait({self.exited}, timeout=interrupt_grace)
-        if await asyncio.to_thread(family.scan):
-            if family.members:
-                family.signal(signal.SIGTERM)
-                family.signal(signal.SIGCONT)  # what is stopped cannot see the SIGTERM
+        if await asyncio.to_thread(tree.scan):
+            if tree.members:
+                tree.signal(signal.SIGTERM)
+                tree.signal(signal.SIGCONT)  # a stopped process does not handle the SIGTERM
             else:
                 self._signal_group(signal.SIGTERM)
-            await _gone(family, terminate_grace)
+            await _gone(tree, terminate_grace)
         self._signal_group(signal.SIGKILL)
-        gone = await _kill(family, kill_grace)
+        gone = await _gone(tree, kill_grace, kill=True)
         if not self.has_exited:
-            self._check()  # nobody else does after `release`
+            self._check()  # after `release` no reader and no timer does
         await asyncio.wait({self.exited}, timeout=kill_grace)
         ended = self.has_exited
         if not ended:
@@ -522,11 +485,11 @@ class ClaudeProcess:
         return gone and ended
 
     async def kill_group(self, *, grace: float = 5.0) -> bool:
-        """Kill what the process, which has ended by itself, has left behind; True when nothing is left."""
-        return await _kill(Family(self.pid, self.start_time, self._marker), grace)
+        """Kill the descendants of the process, which has ended by itself; True when none is left."""
+        return await _gone(ProcessTree(self.pid, self.start_time, self._marker), grace, kill=True)
 
     def release(self) -> None:
-        """Stop watching the process and leave it running; `exited` will not be told any more."""
+        """Stop watching the process and leave it running; `exited` will not be set any more."""
         if self._poll is not None:
             self._poll.cancel()
             self._poll = None
@@ -536,9 +499,9 @@ class ClaudeProcess:
             self._descriptor = None
 
     def _signal_group(self, number: signal.Signals) -> None:
-        """Signal the group while the process itself lives; that needs no look at the process table."""
+        """Signal the group while the process itself lives, which needs no scan of the process table."""
         if not self.has_exited and not self._is_gone():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
+            with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
 
     def _check(self) -> None:
@@ -556,24 +519,22 @@ class ClaudeProcess:
             self._poll = self._loop.call_later(_LOOK_SECONDS if self._looks else _POLL_SECONDS, self._check)
 
     def _reap_around(self) -> tuple[bool, int | None]:
-        """As `_reap`, for a process inside bwrap, whose own end comes right after and has the exit code."""
+        """As `_reap`, for a process inside bwrap: bwrap ends right after it, with its exit code."""
         assert self._child is not None
         if not self._is_gone():
             return False, None
         ended, code = _reap(self._child)
         if ended:
             return True, -(code - _SIGNALLED) if code is not None and code > _SIGNALLED else code
-        # Its pidfd stays readable, and there is none for what follows.
+        # The pidfd of the ended process stays readable; a timer polls bwrap instead.
         self.release()
         self._looks += 1
-        if self._looks > _MAX_LOOKS:  # stopped, perhaps; it is reaped with this server
-            return True, None
-        return False, None
+        return self._looks > _MAX_LOOKS, None  # a bwrap that stays (stopped, perhaps) is reaped with this server
 
     def _is_gone(self) -> bool:
         try:
             row = read_row(self.pid)
-        except OSError:  # it cannot be told now
+        except OSError:  # the system cannot be queried now
             return False
         return row is None or row.zombie or row.start_time != self.start_time
 
@@ -587,26 +548,18 @@ def _reap(pid: int) -> tuple[bool, int | None]:
     return (True, os.waitstatus_to_exitcode(status)) if reaped else (False, None)
 
 
-async def _gone(family: Family, grace: float) -> bool:
-    """Wait until no member is alive, at most `grace` seconds."""
+async def _gone(tree: ProcessTree, grace: float, *, kill: bool = False) -> bool:
+    """Wait at most `grace` seconds until no member is alive; with `kill`, send SIGKILL after each scan.
+
+    Once is not enough, since members may fork during the scan.
+    """
     deadline = time.monotonic() + grace
     pause, longest = _SCAN_SECONDS
-    while await asyncio.to_thread(family.scan):
+    while await asyncio.to_thread(tree.scan):
         if time.monotonic() >= deadline:
             return False
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, longest)
-    return True
-
-
-async def _kill(family: Family, grace: float) -> bool:
-    """SIGKILL, again and again, since members may fork while they are being found."""
-    deadline = time.monotonic() + grace
-    pause, longest = _SCAN_SECONDS
-    while await asyncio.to_thread(family.scan):
-        if time.monotonic() >= deadline:
-            return False
-        family.signal(signal.SIGKILL)
+        if kill:
+            tree.signal(signal.SIGKILL)
         await asyncio.sleep(pause)
         pause = min(pause * 2, longest)
     return True

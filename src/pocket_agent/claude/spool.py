@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 # ----------------------------------------------------------------------
 # Notification when a spool grows: inotify on Linux, polling elsewhere and where inotify is not available.
 #
-# One inotify instance serves all spools of a server, with one watch for each folder.
+# One inotify instance serves all spools of a server, with one watch for each folder. Its events are decoded here:
+# asyncinotify's `get` adds and removes the reader of the event loop for each batch, and iterating over an `Inotify`
+# does not return while a process keeps writing.
 
 _HEADER: Final = struct.Struct("iIII")
 """struct inotify_event without its name: wd, mask, cookie, len (inotify(7))."""
@@ -34,7 +36,7 @@ _BUFFER_BYTES: Final = 64 * 1024
 
 
 class SpoolWatcher:
-    """Calls a function whenever its file was written to. All methods run in one event loop."""
+    """Calls a function after its file was written to. All methods run in one event loop."""
 
     def __init__(self) -> None:
         self._inotify: Inotify | None = None
@@ -47,7 +49,7 @@ class SpoolWatcher:
         """Call `wake` after each write to `path` from now on, often once for several writes.
 
         Returns:
-            Whether the system tells; when not, the caller has to look by itself.
+            Whether the system notifies; otherwise the caller has to poll.
         """
         descriptor = self._folder(path.parent)
         if descriptor is None:
@@ -61,7 +63,7 @@ class SpoolWatcher:
         return descriptor is not None and os.fsencode(path.name) in self._names[descriptor]
 
     def remove(self, path: Path) -> None:
-        """Forget a file; harmless when it is not watched."""
+        """Stop watching a file; harmless when it is not watched."""
         descriptor = self._folders.get(path.parent)
         if descriptor is not None:
             self._names[descriptor].pop(os.fsencode(path.name), None)
@@ -78,8 +80,8 @@ class SpoolWatcher:
             self._inotify = None
 
     def _folder(self, folder: Path) -> int | None:
-        # Asked each time: a folder that was removed and made anew has the same path and another watch, and the old
-        # one goes on for as long as files that were in it are open.
+        # Added each time: a folder that was removed and made again has the same path and another watch, and the old
+        # watch stays while files that were in the folder are open.
         inotify = self._open()
         if inotify is None:
             return None
@@ -131,7 +133,7 @@ class SpoolWatcher:
             wake()
 
     def _forget(self, descriptor: int) -> list[Callable[[], object]]:
-        """The folder is gone, or its file system; who waits for it has to look by itself."""
+        """Drop the watch of a folder that is gone; returns its callbacks, whose owners must poll."""
         self._folders = {folder: known for folder, known in self._folders.items() if known != descriptor}
         return list(self._names.pop(descriptor, {}).values())
 
@@ -146,7 +148,7 @@ _GONE: Final = "The agent's process has ended."
 
 
 class _PendingInput:
-    """A line on its way: what is left of it, and who waits."""
+    """A queued line: the bytes that are not written yet, and the future of its caller."""
 
     __slots__ = ("done", "rest", "started")
 
@@ -157,15 +159,15 @@ class _PendingInput:
 
 
 class SpoolWriter:
-    """Writes lines to a process's input. To be made when the process holds the FIFO open.
+    """Writes lines to a process's input. Create it when the process holds the FIFO open.
 
-    A line that has begun is always finished, even if the caller is cancelled: half a line would
-    end the CLI. An ordinary line goes in with one write(2), so that a killed server leaves no half.
+    A started line is always finished, even if the caller is cancelled: half a line would end the CLI.
+    A line that fits is written with one write(2), so that a killed server leaves no half.
 
     Args:
         spool: whose input.
         resync: write an empty line first, which the CLI ignores. After a server was killed within a
-            long line, this keeps the next line from being glued to its beginning.
+            long line, this separates the next line from that line's beginning.
         pid: the process that reads; on Linux its input is found even when the FIFO was removed (proc_pid_fd(5)).
 
     Raises:
@@ -184,7 +186,7 @@ class SpoolWriter:
                 raise ProcessNotFoundError(_GONE) from error
             raise
         if not stat.S_ISFIFO(os.fstat(self._descriptor).st_mode):
-            self.close()  # another file has its name
+            self.close()  # another file has the FIFO's name
             raise ProcessNotFoundError(_GONE)
         if sys.platform.startswith("linux"):
             with contextlib.suppress(OSError):  # EPERM: the user's pipes hold too much already
@@ -200,8 +202,8 @@ class SpoolWriter:
             line: ends with its only newline.
 
         Returns:
-            Done when all of it is in the FIFO; at once, if there is room. It fails with ProcessNotFoundError when
-            the process ends or the writer is closed before that. Cancelling it takes back a line that has not begun.
+            Done when the whole line is in the FIFO; at once, if it fits. It fails with ProcessNotFoundError when
+            the process ends or the writer is closed before that. Cancelling it withdraws a line that has not started.
 
         Raises:
             ProcessNotFoundError: the process is gone, or the writer is closed.
@@ -215,7 +217,7 @@ class SpoolWriter:
         return done
 
     def close(self) -> None:
-        """Let go of the FIFO; lines that wait fail."""
+        """Close the FIFO; queued lines fail."""
         if self._descriptor >= 0:
             self._unwatch()
             os.close(self._descriptor)
@@ -224,10 +226,10 @@ class SpoolWriter:
             done = self._queue.popleft().done
             if done is not None and not done.done():
                 done.set_exception(ProcessNotFoundError(_GONE))
-                done.exception()  # not every caller waits for the end of its line
+                done.exception()  # marks it as retrieved: not every caller waits for the end of its line
 
     def _flush(self) -> None:
-        """Write as much as there is room for."""
+        """Write as much as the FIFO takes."""
         while self._queue:
             pending = self._queue[0]
             if not pending.started and pending.done is not None and pending.done.cancelled():
@@ -274,22 +276,20 @@ def _open(spool: "Spool", pid: int | None) -> int:
 # The files of a spool, and the reader of its output.
 #
 # The process writes to an ordinary file and holds its own input open, so it does not notice when the server
-# dies. A new server goes on reading where the old one stopped.
+# dies. A new server continues to read where the old one stopped.
 
 _PRIVATE_FILE: Final = 0o600
 _PRIVATE_FOLDER: Final = 0o700
 _ERROR_BYTES: Final = 1024 * 1024
 _ERROR_KEPT_BYTES: Final = 64 * 1024
-_SUFFIXES: Final = (".out", ".err", ".in")
-_CREATE: Final = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Spool:
-    """Where the files of one process are.
+    """The paths of one process's files.
 
     Args:
         directory: the folder of all spools.
-        id: names the process; a plain file name.
+        id: identifies the process; a plain file name.
     """
 
     def __init__(self, directory: Path, id: str) -> None:  # noqa: A002  # the field's word
@@ -302,17 +302,18 @@ class Spool:
         self.input = directory / f"{id}.in"
 
     def create(self) -> None:
-        """Make the three files, for the user alone, whatever the umask.
+        """Create the three files, readable for the user only, whatever the umask.
 
         Raises:
             ResourceLimitError: the disk is full, or there are too many open files.
-            ExecutionFailedError: they cannot be made for another reason.
+            ExecutionFailedError: the files exist.
         """
         try:
             self.directory.mkdir(parents=True, exist_ok=True, mode=_PRIVATE_FOLDER)
             self.directory.chmod(_PRIVATE_FOLDER)
             for path in (self.output, self.errors):
-                descriptor = os.open(path, _CREATE, _PRIVATE_FILE)
+                flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+                descriptor = os.open(path, flags, _PRIVATE_FILE)
                 try:
                     os.fchmod(descriptor, _PRIVATE_FILE)
                 finally:
@@ -326,37 +327,18 @@ class Spool:
             text = f"The files for the agent's output could not be made: {error.strerror}."
             raise ResourceLimitError(text) from error
 
-    @property
-    def exists(self) -> bool:
-        """Whether the output file is there."""
-        return self.output.exists()
-
-    @property
-    def size(self) -> int:
-        """Bytes that the process has written to its standard output; 0 when the file is gone."""
-        try:
-            return self.output.stat().st_size
-        except FileNotFoundError:
-            return 0
-
     def error_tail(self, max_bytes: int = 4096) -> str:
-        """The end of what the process wrote to its standard error, for a person."""
+        """The end of the process's standard error as text; empty when the file is gone."""
         try:
-            descriptor = os.open(self.errors, os.O_RDONLY | os.O_CLOEXEC)
+            with self.errors.open("rb") as file:
+                return _tail(file.fileno(), max_bytes).decode("utf-8", "replace").strip()
         except OSError:
             return ""
-        try:
-            return _tail(descriptor, max_bytes).decode("utf-8", "replace").strip()
-        finally:
-            os.close(descriptor)
 
     def trim_errors(self) -> bool:
-        """Cut the standard error down to its last 64 KiB when it is over 1 MiB.
+        """Truncate the standard error to its last 64 KiB when it is over 1 MiB; returns whether it was truncated.
 
-        The process writes in append mode, so it goes on at the new end.
-
-        Returns:
-            Whether it was cut.
+        The process writes in append mode, so it continues at the new end.
         """
         try:
             descriptor = os.open(self.errors, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
@@ -373,16 +355,16 @@ class Spool:
         return True
 
     def remove(self) -> None:
-        """Delete the files; those that are gone already do no harm."""
+        """Delete the files; missing files are ignored."""
         for path in (self.output, self.errors, self.input):
             with contextlib.suppress(OSError):
                 path.unlink()
 
     @staticmethod
     def list(directory: Path) -> Iterator["Spool"]:
-        """All spools in a folder, whether or not anybody knows their processes."""
+        """All spools in a folder, also those without a stored process."""
         try:
-            names = sorted(path.name for path in directory.iterdir() if path.suffix in _SUFFIXES)
+            names = sorted(path.name for path in directory.iterdir() if path.suffix in {".out", ".err", ".in"})
         except FileNotFoundError:
             return
         for id_ in dict.fromkeys(name.rpartition(".")[0] for name in names):
@@ -415,7 +397,7 @@ class SpoolReader:
         self._spool = spool
         self._path = spool.output
         self._watcher = watcher
-        self._offset = offset
+        self.offset = offset
         self._waiters: set[asyncio.Future[None]] = set()
         try:
             self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -427,102 +409,80 @@ class SpoolReader:
             raise ExecutionFailedError("The agent's output is not a file.")
 
     @property
-    def offset(self) -> int:
-        """The next byte to read."""
-        return self._offset
-
-    @property
     def size(self) -> int:
-        """Bytes that the process has written so far; what was read, once the reader is closed."""
-        return os.fstat(self._descriptor).st_size if self._descriptor >= 0 else self._offset
+        """Bytes that the process has written so far; after `close`, the bytes that were read."""
+        return os.fstat(self._descriptor).st_size if self._descriptor >= 0 else self.offset
 
     def read(self, max_bytes: int = 256 * 1024) -> bytes:
         """The next bytes, empty when there are none now or the reader is closed. Never waits."""
         if self._descriptor < 0:
             return b""
-        data = os.pread(self._descriptor, max_bytes, self._offset)
-        self._offset += len(data)
+        data = os.pread(self._descriptor, max_bytes, self.offset)
+        self.offset += len(data)
         return data
 
     async def wait_for_growth(self, until: "asyncio.Future[int | None] | None" = None) -> bool:
-        """Wait until there is something to read, or until `until` is done.
-
-        Returns:
-            Whether there is something to read.
-        """
-        while True:
-            if self._descriptor < 0:
-                return False
-            # Watching comes before looking: a write in between is then told of.
-            told = self._watch()
-            if self.size > self._offset:
+        """Wait until there are bytes to read (True), or until `until` is done or the reader closed (False)."""
+        while self._descriptor >= 0:
+            # The watch comes before the check of the size, so that a write in between is notified.
+            notified = self._watch()
+            if self.size > self.offset:
                 return True
             if until is not None and until.done():
                 return False
-            await self._wait(until, told=told)
+            await self._wait(until, poll=not notified)
+        return False
 
     def _watch(self) -> bool:
+        """Whether the system notifies of writes."""
         if os.fstat(self._descriptor).st_nlink == 0:
-            return False  # it was removed, and inotify reports nothing for files that have left the directory
+            return False  # the file was removed, and inotify reports nothing for files that have left the directory
         if self._watcher.watches(self._path):
             return True
         self._watcher.add(self._spool.errors, self._spool.trim_errors)
         return self._watcher.add(self._path, self.wake)
 
-    async def _wait(self, until: "asyncio.Future[int | None] | None", *, told: bool) -> None:
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[None] = loop.create_future()
+    async def _wait(self, until: "asyncio.Future[int | None] | None", *, poll: bool) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter)
 
-        def release(_: object) -> None:  # its own, since others may wait for the same end
+        def release(_: object) -> None:  # one for each waiter, since several may wait for the same `until`
             if not waiter.done():
                 waiter.set_result(None)
 
         if until is not None:
             until.add_done_callback(release)
-        poll = None if told else _Poll(loop, self, self._spool)
+        polling = asyncio.ensure_future(self._poll()) if poll else None
         try:
             await waiter
         finally:
             self._waiters.discard(waiter)
-            if poll is not None:
-                poll.cancel()
+            if polling is not None:
+                polling.cancel()
             if until is not None:
                 until.remove_done_callback(release)
 
-    def wake(self, _: object = None) -> None:
-        """Let all who wait look again."""
+    async def _poll(self) -> None:
+        """Check the size, with growing pauses, until there are bytes to read."""
+        pause = _POLL_FAST_SECONDS
+        await asyncio.sleep(pause)
+        while self.size <= self.offset:
+            self._spool.trim_errors()
+            pause = min(pause * 1.5, _POLL_SLOW_SECONDS)
+            await asyncio.sleep(pause)
+        self.wake()
+
+    def wake(self) -> None:
+        """Let all waiters check again."""
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
     def close(self) -> None:
-        """Stop reading; who waits is woken."""
+        """Stop reading and wake all waiters."""
         self._watcher.remove(self._path)
         self._watcher.remove(self._spool.errors)
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
         self.wake()
-
-
-class _Poll:
-    """Looks at the size again and again, ever more seldom, until the reader has something to read."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, reader: SpoolReader, spool: Spool) -> None:
-        self._loop = loop
-        self._reader = reader
-        self._spool = spool
-        self._delay = _POLL_FAST_SECONDS
-        self._handle = loop.call_later(self._delay, self._look)
-
-    def _look(self) -> None:
-        if self._reader.size > self._reader.offset:
-            self._reader.wake()
-            return
-        self._spool.trim_errors()
-        self._delay = min(self._delay * 1.5, _POLL_SLOW_SECONDS)
-        self._handle = self._loop.call_later(self._delay, self._look)
-
-    def cancel(self) -> None:
-        self._handle.cancel()

@@ -14,8 +14,6 @@ from pocket_agent.model import HoldReason, ModelUsage
 # ----------------------------------------------------------------------
 # Bytes to bounded lines, with the place of each in the stream.
 
-_NEWLINE: Final = b"\n"
-
 
 class Line(msgspec.Struct, frozen=True, gc=False):
     """A complete line.
@@ -30,7 +28,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
 
 
 class Oversized(msgspec.Struct, frozen=True, gc=False):
-    """A line that was longer than allowed; its bytes were dropped.
+    """A line that was longer than allowed; the framer dropped its bytes.
 
     Attributes:
         length: its length in bytes without the newline.
@@ -46,35 +44,29 @@ class LineFramer:
 
     Args:
         max_line: the longest line in bytes, without its newline.
-        start: where in the stream the first byte to be fed stands; the beginning of a line.
+        start: the offset in the stream of the first byte to be fed; the start of a line.
+
+    Attributes:
+        pending: bytes fed since the last newline.
+        consumed: bytes of the stream up to and including the last newline, empty lines included.
     """
 
     def __init__(self, max_line: int, *, start: int = 0) -> None:
         self._max_line = max_line
         self._parts: list[bytes] = []
-        self._pending = 0
         self._carriage_return = False
-        self._consumed = start
-
-    @property
-    def pending(self) -> int:
-        """Bytes fed since the last newline; they belong to a line that is not complete."""
-        return self._pending
-
-    @property
-    def consumed(self) -> int:
-        """Bytes of the stream up to and including the last newline, empty lines included."""
-        return self._consumed
+        self.pending = 0
+        self.consumed = start
 
     def feed(self, data: bytes) -> list[Line | Oversized]:
-        """Take the next bytes of the stream and give the lines that they complete, in order."""
-        pieces = data.split(_NEWLINE)
+        """Take the next bytes of the stream; returns the lines that they complete, in order."""
+        pieces = data.split(b"\n")
         tail = pieces.pop()
         lines: list[Line | Oversized] = []
-        if pieces and self._pending:
+        if pieces and self.pending:
             self._hold(pieces.pop(0))
             self._complete(lines, newline=1)
-        end = self._consumed
+        end = self.consumed
         max_line = self._max_line
         for piece in pieces:
             end += len(piece) + 1
@@ -83,45 +75,44 @@ class LineFramer:
                 lines.append(Oversized(len(line), end))
             elif line:
                 lines.append(Line(line, end))
-        self._consumed = end
+        self.consumed = end
         if tail:
             self._hold(tail)
         return lines
 
     def finish(self) -> list[Line | Oversized]:
-        """Give what is left as a line (at most one): the stream has ended without a newline."""
+        """The last line, if the stream has ended without a newline."""
         lines: list[Line | Oversized] = []
-        if self._pending:
+        if self.pending:
             self._complete(lines, newline=0)
         return lines
 
     def _hold(self, piece: bytes) -> None:
-        self._pending += len(piece)
+        self.pending += len(piece)
         if piece:
             self._carriage_return = piece.endswith(b"\r")
         # One byte more than a line may have: it can be the CR of a CRLF.
-        if self._pending <= self._max_line + 1:
+        if self.pending <= self._max_line + 1:
             self._parts.append(piece)
         else:
             self._parts.clear()
 
     def _complete(self, lines: list[Line | Oversized], newline: int) -> None:
-        end = self._consumed + self._pending + newline
-        length = self._pending - self._carriage_return
+        end = self.consumed + self.pending + newline
+        length = self.pending - self._carriage_return
         line = b"".join(self._parts)[:length]
         if length > self._max_line:
             lines.append(Oversized(length, end))
         elif line:
             lines.append(Line(line, end))
         self._parts.clear()
-        self._pending = 0
-        self._consumed = end
+        self.pending = 0
+        self.consumed = end
 
 
 # ----------------------------------------------------------------------
-# The parts of a line that are about models and tools: the fields of the API's messages that are needed here.
-#
-# Other fields are skipped: texts, inputs and outputs of tools are never made into objects.
+# The fields of the API's messages that the server needs. Others are skipped: texts, inputs and outputs of tools are
+# never decoded.
 
 _DELTAS: Final = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "input_json"}
 
@@ -136,12 +127,7 @@ class TokenUsage(msgspec.Struct, frozen=True, gc=False):
 
 
 class ContentBlock(msgspec.Struct, frozen=True, gc=False):
-    """A content block; which fields are set depends on its type.
-
-    Attributes:
-        id, name: of a `tool_use`, the call and its tool.
-        tool_use_id, is_error: of a `tool_result`, the call and whether it failed (absent: it did not).
-    """
+    """A content block: a `tool_use` has `id` and `name`; a `tool_result` has `tool_use_id` and maybe `is_error`."""
 
     type: str = ""
     id: str | None = None
@@ -154,8 +140,8 @@ class ApiMessage(msgspec.Struct, frozen=True, gc=False):
     """A message of the Messages API, of either side.
 
     Attributes:
-        model: who wrote it; `<synthetic>` when the CLI itself did.
-        usage: as it was when the message began (2.1.330); `output_tokens` is not the final figure.
+        model: `<synthetic>` when the CLI itself wrote it.
+        usage: as of the start of the message (2.1.330); `output_tokens` is not final.
         content: its blocks, or a bare text.
     """
 
@@ -166,12 +152,12 @@ class ApiMessage(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def blocks(self) -> list[ContentBlock]:
-        """Its blocks; none for a bare text."""
+        """Its blocks; empty for a bare text."""
         return self.content if isinstance(self.content, list) else []
 
 
 class Delta(msgspec.Struct, frozen=True, gc=False):
-    """The `delta` of a `content_block_delta` event; which field is set depends on its type."""
+    """The `delta` of a `content_block_delta` event; its type decides which field is set."""
 
     type: str = ""
     text: str | None = None
@@ -183,41 +169,21 @@ class StreamEvent(msgspec.Struct, frozen=True, gc=False):
     """An event of the Messages API's stream, inside a `stream_event` line.
 
     Attributes:
-        message: of a `message_start`, the message that begins.
-        usage: of a `message_delta`, the figures so far, which replace those before.
+        message: of a `message_start`, the message that starts.
+        usage: of a `message_delta`, the usage so far, which replaces the previous one.
     """
 
     type: str = ""
-    index: int | None = None
     delta: Delta | None = None
     message: ApiMessage | None = None
     usage: TokenUsage | None = None
 
-    @property
-    def delta_kind(self) -> str | None:
-        """Of an event that brings text: "text", "thinking" or "input_json"."""
-        return _DELTAS.get(self.delta.type) if self.delta is not None else None
-
-    @property
-    def delta_text(self) -> str | None:
-        """Of an event that brings text: the text."""
-        if self.delta is None:
-            return None
-        match self.delta_kind:
-            case "text":
-                return self.delta.text
-            case "thinking":
-                return self.delta.thinking
-            case "input_json":
-                return self.delta.partial_json
-        return None
-
 
 class ToolResultMeta(msgspec.Struct, frozen=True, gc=False):
-    """What the CLI (2.1.330) says of a tool call beside its result.
+    """Details of the CLI (2.1.330) about a tool call.
 
     Attributes:
-        id: the call.
+        id: of the call.
         non_execution_kind: why it did not run to its end: `user-rejected` when an interrupt stopped it,
             else the kind of permission that refused it; None when it ran.
     """
@@ -227,7 +193,7 @@ class ToolResultMeta(msgspec.Struct, frozen=True, gc=False):
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
-    """Who began a turn, when that was not a prompt: `task-notification`, `channel`, ..."""
+    """The origin of a turn without a prompt: `task-notification`, `channel`, ..."""
 
     kind: str = ""
 
@@ -241,7 +207,7 @@ class Task(msgspec.Struct, frozen=True, gc=False):
 
 
 class PromptOutcome(msgspec.Struct, frozen=True, gc=False):
-    """What became of a prompt that did not get to the model (2.1.330): `blocked_by_hook`, `stopped_by_hook`."""
+    """Why a prompt did not reach the model (2.1.330): `blocked_by_hook`, `stopped_by_hook`."""
 
     kind: str = ""
     reason: str = ""
@@ -251,9 +217,9 @@ class PromptOutcome(msgspec.Struct, frozen=True, gc=False):
 # A peek into a line: the few fields that the server needs, and whether it is JSON at all.
 #
 # The line itself is passed on byte for byte, so it has to be valid as a whole: msgspec checks the
-# syntax of what it skips but not its UTF-8, which is therefore checked here. msgspec refuses escaped
+# syntax of skipped fields but not their UTF-8, which is therefore checked here. msgspec refuses escaped
 # lone surrogates (`"\ud800"`), which RFC 8259 permits and JavaScript prints when text was cut within
-# a pair; such lines take a slower path. Types and fields that are not known do no harm.
+# a pair; such lines take a slower path. Unknown types and fields are ignored.
 
 _EXCERPT_CHARACTERS: Final = 200
 _TEXT_CHARACTERS: Final = 10_000
@@ -261,7 +227,7 @@ _NULL: Final = msgspec.Raw(b"null")
 
 
 class Kind(enum.Enum):
-    """What the server does with a line depends on this."""
+    """The kinds of lines that the server treats differently."""
 
     INIT = "init"
     ASSISTANT = "assistant"
@@ -273,7 +239,7 @@ class Kind(enum.Enum):
     CONTROL_RESPONSE = "control_response"
     LIFECYCLE = "command_lifecycle"
     OTHER = "other"
-    """Valid, and neither ends nor begins a turn; the subtype of a `system` message says more."""
+    """Valid, and neither ends nor starts a turn; a `system` message has a subtype."""
     GARBAGE = "garbage"
     """Not a JSON object."""
 
@@ -286,15 +252,12 @@ class ControlResponse(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         subtype: "success" or "error".
-        response: the answer's content (JSON), null when there is none.
-        error, error_code: a sentence and a stable word, when it failed.
+        response: the content of the answer (JSON) or null.
     """
 
     subtype: str = ""
     request_id: str | None = None
     response: msgspec.Raw = _NULL
-    error: str | None = None
-    error_code: str | None = None
 
     @property
     def succeeded(self) -> bool:
@@ -303,7 +266,6 @@ class ControlResponse(msgspec.Struct, frozen=True, gc=False):
 
 
 _RENAMED: Final = {
-    "is_replay": "isReplay",
     "permission_mode": "permissionMode",
     "lifecycle_state": "state",
     "turn_usage": "model_usage_since_last_result",
@@ -314,43 +276,38 @@ _RENAMED: Final = {
 
 
 class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
-    """The fields of a line that the server needs, named as the CLI names them; absent ones are None.
+    """The fields of a line that the server needs, named as the CLI names them; None when they are absent.
 
     Attributes:
         result: of a `result`, the final text; the text of the error when the API refused.
-        errors: of a `result`, what went wrong.
-        usage, num_turns: of a `result`, for this turn alone; without subagents, and zero when it was interrupted.
-        turn_usage: of a `result`, tokens and dollars since the one before, by model (JSON); complete.
-        total_cost_usd: of a `result`, United States dollars, summed over the life of the session: a resumed
-            one goes on from where it was.
+        errors: of a `result`, the errors.
+        usage: of a `result`, of this turn only; without subagents, and zero when it was interrupted.
+        turn_usage: of a `result`, tokens and dollars since the previous result, by model (JSON); complete.
+        total_cost_usd: of a `result`, United States dollars, summed over the life of the session and its resumptions.
         api_error_status: of a `result`, the HTTP status with which the API refused (2.1.330).
         terminal_reason: of a `result`, how the turn ended: "completed", "api_error", ... (2.1.330).
-        origin: of a `result`, who began the turn, when that was not a prompt.
-        duration_ms: of a `result`, how long the turn took.
-        permission_denials: of a `result`, the tool uses that were denied.
+        origin: of a `result`, the origin of a turn without a prompt.
         message: of `assistant` and `user`, the API's message.
-        tool_result_meta: of a `user` line with tool results, more about these.
+        tool_result_meta: of a `user` line with tool results, details about these.
         request: of a `control_request`, the whole request object (JSON).
         response: of a `control_response`, the answer.
         event: of a `stream_event`, the API's event.
-        tasks: of a `background_tasks_changed`, all that runs next to the turns.
+        tasks: of a `background_tasks_changed`, all background tasks.
         task_id, task_type, description, is_backgrounded, status: of a `task_started` and a `task_notification`.
-        user_message_uuids: of an `init` and a `result`, the prompts that the turn has taken in (2.1.330).
-        prompt_submit_outcome: of an `informational`, what a hook made of a prompt.
-        lifecycle_state, command_uuid: of a `command_lifecycle`, the prompt's uuid and where it is:
-            "queued", "started", "completed", "cancelled".
-        reason, excerpt: of garbage, what it is ("a line that is not JSON"), and its printable beginning.
+        user_message_uuids: of an `init` and a `result`, the prompts of the turn (2.1.330).
+        prompt_submit_outcome: of an `informational`, why a hook stopped a prompt.
+        lifecycle_state, command_uuid: of a `command_lifecycle`, the state ("queued", "started", "completed",
+            "cancelled") and the uuid of a prompt.
+        reason, excerpt: of garbage, the reason ("a line that is not JSON"), and its printable beginning.
     """
 
     type: str = ""
     subtype: str | None = None
     session_id: str | None = None
-    uuid: str | None = None
     parent_tool_use_id: str | None = None
     model: str | None = None
     permission_mode: str | None = None
     is_error: bool | None = None
-    is_replay: bool | None = None
     result: str | None = None
     errors: list[str] | None = None
     usage: TokenUsage | None = None
@@ -358,9 +315,6 @@ class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
     total_cost_usd: float | None = None
     api_error_status: int | None = None
     terminal_reason: str | None = None
-    duration_ms: float | None = None
-    num_turns: int | None = None
-    permission_denials: list[msgspec.Raw] | None = None
     origin: Origin | None = None
     message: ApiMessage | None = None
     tool_result_meta: list[ToolResultMeta] | None = None
@@ -383,7 +337,7 @@ class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
 
     @property
     def kind(self) -> Kind:
-        """What the line is."""
+        """The kind of the line."""
         if self.reason is not None:
             return Kind.GARBAGE
         if self.type == "system":
@@ -391,13 +345,8 @@ class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
         return _KINDS.get(self.type, Kind.OTHER)
 
     @property
-    def is_entry(self) -> bool:
-        """Whether the line belongs into the log; partial text is live only, garbage is neither."""
-        return self.kind is not Kind.STREAM_EVENT and self.kind is not Kind.GARBAGE
-
-    @property
     def request_id(self) -> str | None:
-        """Of the three control kinds: which request it is, is withdrawn, or is answered."""
+        """Of the three control kinds: the id of the request that is sent, withdrawn or answered."""
         return self.response.request_id if self.response is not None else self.outer_request_id
 
     @property
@@ -407,17 +356,22 @@ class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
 
     @property
     def delta_kind(self) -> str | None:
-        """Of a `stream_event` that brings text: "text", "thinking" or "input_json"."""
-        return self.event.delta_kind if self.event is not None else None
+        """Of a `stream_event` with text: "text", "thinking" or "input_json"."""
+        delta = self.event.delta if self.event is not None else None
+        return _DELTAS.get(delta.type) if delta is not None else None
 
     @property
     def delta_text(self) -> str | None:
-        """Of a `stream_event` that brings text: the text."""
-        return self.event.delta_text if self.event is not None else None
+        """Of a `stream_event` with text: the text."""
+        delta = self.event.delta if self.event is not None else None
+        if delta is None:
+            return None
+        texts = {"text": delta.text, "thinking": delta.thinking, "input_json": delta.partial_json}
+        return texts.get(self.delta_kind or "")
 
     @property
     def is_own_turn(self) -> bool:
-        """Whether a `result` ends a turn that the CLI began by itself, such as for a background task (2.1.330)."""
+        """Whether a `result` ends a turn that the CLI started by itself, such as for a background task (2.1.330)."""
         return self.origin is not None and self.origin.kind not in {"", "human"}
 
     @property
@@ -428,7 +382,7 @@ class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
 
     @property
     def fault(self) -> HoldReason | None:
-        """Of a `result`: the fault of the account, the API or the network that another prompt would meet, too."""
+        """Of a `result`: the fault of the account, the API or the network that would also stop the next prompt."""
         if not self.is_error or self.terminal_reason not in {None, "api_error"}:
             return None
         status, text = self.api_error_status, self.result_text or ""
@@ -456,20 +410,10 @@ _BY_TEXT: Final = tuple(
     (re.compile(pattern, re.IGNORECASE), reason)
     for pattern, reason in (
         (r"credit balance is too low|api error: 402\b", HoldReason.CREDIT),
-        (
-            (
-                r"not logged in|invalid api key|please run /login|failed to authenticate|oauth (token|authentication)"
-                r"|api error: 40[13]\b"
-            ),
-            HoldReason.AUTHENTICATION,
-        ),
-        (
-            (
-                r"claude( ai)? usage limit|you've (hit|reached) your\b.*\blimit|[^\n]{0,40}\blimit reached\b"
-                r"|api error: (request rejected \()?429\b"
-            ),
-            HoldReason.USAGE_LIMIT,
-        ),
+        (r"not logged in|invalid api key|please run /login|failed to authenticate", HoldReason.AUTHENTICATION),
+        (r"oauth (token|authentication)|api error: 40[13]\b", HoldReason.AUTHENTICATION),
+        (r"claude( ai)? usage limit|you've (hit|reached) your\b.*\blimit", HoldReason.USAGE_LIMIT),
+        (r"[^\n]{0,40}\blimit reached\b|api error: (request rejected \()?429\b", HoldReason.USAGE_LIMIT),
         (r"api error: 5\d\d\b|(api error: )?(repeated 529 )?overloaded", HoldReason.OVERLOADED),
         (
             r"api error:.*(connect|network|timed out|can't reach|fetch failed|dns|socket|certificate|\bE[A-Z_]{4,}\b)",
@@ -477,18 +421,14 @@ _BY_TEXT: Final = tuple(
         ),
     )
 )
-"""How the texts of refused requests begin: 2.1.330 as observed, before it as the CLI's changes and reports of its
-users quote them (github.com/anthropics/claude-code). Older versions report no status."""
+"""The beginnings of the texts of refused requests: of 2.1.330 as observed, of older versions, which report no status,
+as the CLI's changelog and issues quote them (github.com/anthropics/claude-code)."""
 
 _decode: Final = msgspec.json.Decoder(CliMessage).decode
 
 
 def peek(line: bytes) -> CliMessage:
-    """Read the fields that the server needs; never raises.
-
-    Args:
-        line: a line without its newline.
-    """
+    """Decode the fields that the server needs from a line without its newline; never raises."""
     try:
         if not line.isascii():
             line.decode()
@@ -506,7 +446,7 @@ def peek(line: bytes) -> CliMessage:
 
 
 def _peek_leniently(line: bytes) -> CliMessage:
-    """The same for a line with lone surrogates, or whose fields are not of the types expected."""
+    """Decode a line with lone surrogates, or with fields of unexpected types, which are left out."""
     try:
         value = json.loads(line.decode(), parse_constant=_refuse_constant, parse_int=_integer)
     except RecursionError:
@@ -527,7 +467,7 @@ def _peek_leniently(line: bytes) -> CliMessage:
 
 
 def _integer(digits: str) -> int | float:
-    """Integers beyond what 64 bits hold are floats, as they are in JavaScript."""
+    """Integers beyond 64 bits become floats, as in JavaScript."""
     return int(digits) if len(digits) < 19 else float(digits)
 
 
@@ -537,7 +477,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _without_surrogates(value: object) -> object:
-    """Replace lone surrogates by U+FFFD, as the CLI itself does with what it is given."""
+    """Replace lone surrogates by U+FFFD, as the CLI does with its own input."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
@@ -556,12 +496,12 @@ def _garbage(line: bytes, reason: str) -> CliMessage:
 # ----------------------------------------------------------------------
 # Tokens and dollars of the CLI as values of the server.
 #
-# A number that is negative, not finite, a text or beyond all bounds counts as 0: a broken line may make usage too
+# A number that is negative, not finite, too large, or not a number counts as 0: a broken line may make usage too
 # low, but sums never decrease and never overflow.
 
 MAX_TOKENS: Final = 10**12
 MAX_COST_USD: Final = 1e6
-"""Figures of one turn above these are garbage."""
+"""Larger numbers of one turn are garbage."""
 MAX_MODELS: Final = 50
 MAX_NAME_CHARACTERS: Final = 200
 SYNTHETIC: Final = "<synthetic>"
@@ -569,27 +509,21 @@ SYNTHETIC: Final = "<synthetic>"
 
 
 def turn_usage(message: CliMessage) -> tuple[ModelUsage, ...] | None:
-    """What was used since the result before this one, by model, subagents and compaction included.
+    """The usage in a `result` since the previous one, by model as `system/init` names it, subagents included.
 
-    Models are named as in `system/init`. Nothing was used: empty.
-
-    Args:
-        message: a `result`.
-
-    Returns:
-        None when the CLI does not tell; 2.1.330 does.
+    None when the CLI reports none (2.1.330 does); empty when no model was used.
     """
     try:
-        told = msgspec.json.decode(message.turn_usage)
+        models = msgspec.json.decode(message.turn_usage)
     except (msgspec.DecodeError, RecursionError):
         return None
-    if not isinstance(told, dict):
+    if not isinstance(models, dict):
         return None
-    return added((), [_of_model(name, figures) for name, figures in list(told.items())[:MAX_MODELS]])
+    return added((), [_of_model(name, usage) for name, usage in list(models.items())[:MAX_MODELS]])
 
 
-def _of_model(name: str, figures: object) -> ModelUsage:
-    given = figures if isinstance(figures, dict) else {}
+def _of_model(name: str, usage: object) -> ModelUsage:
+    given = usage if isinstance(usage, dict) else {}
     return ModelUsage(
         model=name[:MAX_NAME_CHARACTERS],
         input_tokens=_tokens(given.get("inputTokens")),
@@ -600,44 +534,40 @@ def _of_model(name: str, figures: object) -> ModelUsage:
     )
 
 
-def tokens_of(model: str, usage: TokenUsage | None, cost_usd: float = 0.0) -> ModelUsage:
-    """The API's figures under the name of a model."""
-    if usage is None:
-        return ModelUsage(model[:MAX_NAME_CHARACTERS], cost_usd=cost_usd)
-    return ModelUsage(
-        model=model[:MAX_NAME_CHARACTERS],
-        input_tokens=_tokens(usage.input_tokens),
-        output_tokens=_tokens(usage.output_tokens),
-        cache_read_tokens=_tokens(usage.cache_read_input_tokens),
-        cache_creation_tokens=_tokens(usage.cache_creation_input_tokens),
-        cost_usd=cost_usd,
-    )
+def tokens_of(model: str, usage: TokenUsage | None) -> ModelUsage:
+    """Tokens as the API reports them, under the name of a model."""
+    return replaced(ModelUsage(model[:MAX_NAME_CHARACTERS]), usage or TokenUsage())
 
 
 def replaced(before: ModelUsage, usage: TokenUsage) -> ModelUsage:
-    """A message's figures after a `message_delta`, which replaces those that it has and leaves the others."""
-    after = tokens_of(before.model, usage)
-    given = (usage.input_tokens, usage.output_tokens, usage.cache_read_input_tokens, usage.cache_creation_input_tokens)
-    names = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens")
-    known = {name: getattr(after, name) for name, value in zip(names, given, strict=True) if value is not None}
+    """The usage of a message after a `message_delta`, which replaces the fields that it has."""
+    given = {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cache_read_tokens": usage.cache_read_input_tokens,
+        "cache_creation_tokens": usage.cache_creation_input_tokens,
+    }
+    known = {name: _tokens(value) for name, value in given.items() if value is not None}
     return msgspec.structs.replace(before, **known)
 
 
 def dollars(value: object) -> float | None:
-    """An amount of money; None when it is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if math.isfinite(value) and 0 <= value <= MAX_COST_USD else None
+    """An amount of money; None for any other value."""
+    return _number(value, MAX_COST_USD)
 
 
 def _tokens(value: object) -> int:
+    return int(_number(value, MAX_TOKENS) or 0)
+
+
+def _number(value: object, maximum: float) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return 0
-    return int(value) if math.isfinite(value) and 0 <= value <= MAX_TOKENS else 0
+        return None
+    return float(value) if math.isfinite(value) and 0 <= value <= maximum else None
 
 
 def added(one: Iterable[ModelUsage], other: Iterable[ModelUsage]) -> tuple[ModelUsage, ...]:
-    """Both together, each model once; models that were not used are left out."""
+    """The sum by model, without models that were not used."""
     sums: dict[str, ModelUsage] = {}
     for used in (*one, *other):
         before = sums.get(used.model)
@@ -646,5 +576,5 @@ def added(one: Iterable[ModelUsage], other: Iterable[ModelUsage]) -> tuple[Model
 
 
 def main_model(usage: Iterable[ModelUsage]) -> str | None:
-    """The model that answered most; None when none did."""
+    """The model with the most output; None when no model answered."""
     return max(usage, key=lambda used: used.output_tokens, default=ModelUsage("")).model or None

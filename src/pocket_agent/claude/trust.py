@@ -1,11 +1,11 @@
-"""What a directory has the CLI do without asking: programs, servers, rules and variables of its own settings.
+"""The claims of a directory: programs, servers, rules and variables of its settings, which the CLI uses unasked.
 
-In a terminal the CLI asks first whether a directory is trusted. With `-p` it takes all of this up at once.
+In a terminal the CLI asks first whether a directory is trusted. With `-p` it uses all of them at once.
 
-Which field of a definition counts was observed with version 2.1.332 (tests/e2e/test_hostile_project.py): a
-hook by its `type` alone, an entry of `.mcp.json` by its `type` and, without one, by `command`; duplicate keys
-by the last one; a byte order mark is skipped, comments make a file void; `!` lines of skills and commands run
-when a person types their name. Everything that is not known here is a claim of the kind `unknown`.
+Which field of a definition counts was observed with version 2.1.332 (tests/e2e/test_hostile_project.py): of a
+hook only its `type`, of an entry of `.mcp.json` its `type` or else its `command`; of duplicate keys the last one;
+a byte order mark is skipped, comments make a file void; `!` lines of skills and commands run when a user types
+their name. All other settings are claims of the kind `unknown`.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ from pocket_agent.model import Claim, ClaimKind
 
 _MAX_BYTES: Final = 1024 * 1024
 _MAX_FILES: Final = 2_000
-"""Skills, commands and agents that are read; how many more there are is a claim."""
+"""Skills, commands and agents that are read; the number of the others is a claim."""
 _HELPERS: Final = ("apiKeyHelper", "awsAuthRefresh", "awsCredentialExport", "gcpAuthRefresh", "otelHeadersHelper")
 """Settings whose value is a command."""
 _COMMANDS: Final = ("statusLine", "subagentStatusLine", "fileSuggestion")
@@ -50,7 +50,7 @@ _HARMLESS: Final = frozenset(
         *("disabledMcpjsonServers", "deniedMcpServers", "disableAutoMode", "teammateMode"),
     )
 )
-"""Settings that run nothing and allow nothing, and those that are read one by one below."""
+"""Settings that run no program and allow no action, and settings with a reader of their own below."""
 _PERMISSIONS: Final = frozenset({"deny", "ask", "allow", "defaultMode", "additionalDirectories"})
 _PERMISSIONS_HARMLESS: Final = frozenset({"disableBypassPermissionsMode", "disableAutoMode"})
 _POWERFUL: Final = re.compile(
@@ -61,7 +61,7 @@ _POWERFUL: Final = re.compile(
     r"DISABLE_|ENABLE_|TF_|ANSIBLE_|PIP_|UV_)|.*_PROXY$|.*_EDITOR$|.*_PAGER$|.*_ASKPASS$",
     re.IGNORECASE,
 )
-"""Variables that make a program another one, run one, or send what is secret elsewhere."""
+"""Variables that replace or run a program, or send secrets elsewhere."""
 _FRONTMATTER: Final = re.compile(r"\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*$", re.DOTALL | re.MULTILINE)
 _SHELL: Final = re.compile(r"^[ \t]*```!\s*\n(.*?)^[ \t]*```|!`([^`]+)`", re.DOTALL | re.MULTILINE)
 _TEXT_ONLY: Final = frozenset(
@@ -72,7 +72,7 @@ _TEXT_ONLY: Final = frozenset(
         "skills",
     )
 )
-"""What the head of a skill, command or agent says without running or allowing anything, or is read below."""
+"""Fields of the head of a skill, command or agent that run and allow nothing, or have a reader below."""
 
 _RANK: Final = (ClaimKind.PROGRAM, ClaimKind.SERVER, ClaimKind.UNKNOWN, ClaimKind.VARIABLE, ClaimKind.RULE)
 
@@ -82,13 +82,13 @@ _NAMED_FILES: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """The claims of a directory, compared with those that a person has accepted.
+    """The claims of a directory, compared with the accepted ones.
 
     Attributes:
-        claims: all of them; those that are new or changed first, then as of `find_claims`.
+        claims: all claims; new or changed ones first, else in the order of `find_claims`.
         digests: one for each claim, in the same order.
-        new: how many are new or changed.
-        hash: names this state of the directory: SHA-256, in hexadecimal, whatever was accepted.
+        new: the number of new or changed claims.
+        hash: identifies this state of the directory: SHA-256, in hexadecimal, independent of the accepted claims.
     """
 
     claims: tuple[Claim, ...]
@@ -98,7 +98,7 @@ class Inspection:
 
     @property
     def summary(self) -> str:
-        """How many claims are new or changed, and in which files; one sentence without their contents."""
+        """The numbers of new or changed claims by file; one sentence without their contents."""
         files = Counter(claim.file for claim in self.claims[: self.new])
         named = [f"{file} ({count})" for file, count in list(files.items())[:_NAMED_FILES]]
         more = [f"{len(files) - _NAMED_FILES} more files"] if len(files) > _NAMED_FILES else []
@@ -106,25 +106,16 @@ class Inspection:
 
 
 def check_shown(found: Inspection, shown: str) -> None:
-    """Refuse to accept another state of a directory than the one that a person has seen.
-
-    Raises:
-        ValidationError: it has another hash; details have the new one.
-    """
+    """Raise ValidationError, with the present hash, when the directory is not in the state that the user has seen."""
     if found.hash != shown:
         raise ValidationError(
-            "The directory's settings have changed since they were shown; look at them again (path_inspect).",
+            "The directory's settings have changed since they were shown; check them again (path_inspect).",
             details={"hash": found.hash},
         )
 
 
 def inspect(directory: Path, sources: Sequence[str], accepted: frozenset[str] | None) -> Inspection:
-    """Compare what a directory has the CLI do with what was accepted. Reads the disk.
-
-    Args:
-        directory, sources: as of `find_claims`.
-        accepted: the digests of what a person has accepted; None accepts everything.
-    """
+    """Compare the claims of a directory (see `find_claims`) with the accepted digests; None accepts all of them."""
     claims = find_claims(directory, sources)
     digests = {claim: claim_digest(claim) for claim in claims}
     new = [claim for claim in claims if accepted is not None and digests[claim] not in accepted]
@@ -134,11 +125,11 @@ def inspect(directory: Path, sources: Sequence[str], accepted: frozenset[str] | 
 
 
 def find_claims(directory: Path, sources: Sequence[str]) -> list[Claim]:
-    """What the CLI takes up in a directory: all of it, programs first, rules last. Looks at the disk.
+    """All claims of a directory, programs first, rules last. Reads the disk.
 
     Args:
         directory: absolute, symlinks resolved.
-        sources: as in `claude.setting_sources`; what none of them reads is no claim.
+        sources: see `claude.setting_sources`; files that none of them reads have no claims.
     """
     claims: list[Claim] = []
     for path, read in _files(directory, sources):
@@ -149,12 +140,12 @@ def find_claims(directory: Path, sources: Sequence[str]) -> list[Claim]:
 
 
 def claim_digest(claim: Claim) -> str:
-    """Names a claim, so that it is known again."""
+    """Identifies a claim among the accepted ones."""
     return hashlib.sha256(msgspec.json.encode([claim.file, claim.kind, claim.text])).hexdigest()[:32]
 
 
 def _read(path: Path, read: "_Reader") -> Iterator[_Found]:
-    """The claims of one file; one that says so when it cannot be read as the CLI would."""
+    """The claims of one file; a file that cannot be read as the CLI would is one claim."""
     content = b""
     try:
         content = _content(path)
@@ -171,9 +162,9 @@ def _read(path: Path, read: "_Reader") -> Iterator[_Found]:
 
 
 def _files(directory: Path, sources: Sequence[str]) -> "Iterator[tuple[Path, _Reader | str]]":
-    """The files that the CLI reads in a directory and above it, of settings in between none.
+    """The files that the CLI reads in a directory and above it, except settings between the two.
 
-    Each has a function that reads its claims, or a text about what is not read.
+    Each has a function that reads its claims, or a text about files that are not read.
     """
     around = [directory, *directory.parents]
     if "project" in sources:
@@ -185,8 +176,8 @@ def _files(directory: Path, sources: Sequence[str]) -> "Iterator[tuple[Path, _Re
     if {"project", "local"}.intersection(sources):
         yield from ((folder / ".mcp.json", _of_servers) for folder in around)
     if "project" in sources:
-        # Observed: up to the root of the repository; without one, on. What is in the home is the user's own.
-        home = os.path.expanduser("~")  # noqa: PTH111 - without a home it is no error
+        # Observed: up to the root of the repository, or without one to the top. The home's files are the user's own.
+        home = os.path.expanduser("~")  # noqa: PTH111 - without a home it is not an error
         inside = list(takewhile(lambda folder: str(folder) != home, around)) if repository is None else around
         last = len(inside) if repository is None else around.index(repository) + 1
         yield from _of_folders(inside[:last] or [directory])
@@ -218,7 +209,7 @@ def _markdown(folder: Path, ending: str) -> Iterator[Path]:
     for place, folders, files in os.walk(folder, followlinks=True, onerror=lambda error: unread.append(error.filename)):
         try:
             status = Path(place).stat()
-        except OSError:  # it is gone, or was replaced, since it was listed
+        except OSError:  # gone or replaced since it was listed
             unread.append(Path(place))
             folders.clear()
             continue
@@ -232,7 +223,7 @@ def _markdown(folder: Path, ending: str) -> Iterator[Path]:
 
 
 def _stamp(path: Path) -> str:
-    """The size of a file and when it changed, which stand for contents that are not read."""
+    """The size and the change time of a file, in place of its contents."""
     try:
         status = path.stat()
     except OSError as error:
@@ -241,11 +232,11 @@ def _stamp(path: Path) -> str:
 
 
 def _content(path: Path) -> bytes:
-    """What a file holds.
+    """The contents of a file.
 
     Raises:
-        OSError: there is none, or it may not be read.
-        ValueError: it is no regular file, or too large.
+        OSError: it cannot be read.
+        ValueError: it is not a regular file, or too large.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
@@ -292,7 +283,7 @@ def _of_settings(content: bytes) -> Iterator[_Found]:
 
 
 def _guarded(name: str, value: Any, read: "Callable[[Any], Iterator[_Found]]") -> Iterator[_Found]:
-    """One part of a file; one that has another form than known is shown whole, and hides no other."""
+    """The claims of one part of a file; a part in an unknown form is one claim, and does not hide other parts."""
     try:
         found = list(read(value))
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
@@ -347,7 +338,7 @@ def _hooks(events: Mapping[str, Any], when: str = "") -> Iterator[_Found]:
 
 
 def _hook(hook: Mapping[str, Any]) -> _Found:
-    """What a hook does, by its type; the fields that do not count for it come last."""
+    """The claim of a hook, by its type; fields that do not count come last."""
     match hook.get("type"):
         case "command" if "command" in hook:
             args = hook.get("args", [])
@@ -383,7 +374,7 @@ def _servers(servers: Any) -> Iterator[_Found]:
 
 
 def _server(name: str, server: Mapping[str, Any]) -> Iterator[_Found]:
-    """What an MCP server is, by its type; the fields that do not count for it come last."""
+    """The claim of an MCP server, by its type; fields that do not count come last."""
     match server.get("type"):
         case None | "stdio" if "command" in server:
             command = _words([server["command"], *server.get("args", [])])
@@ -395,7 +386,7 @@ def _server(name: str, server: Mapping[str, Any]) -> Iterator[_Found]:
 
 
 def _of_skill(content: bytes) -> Iterator[_Found]:
-    """A skill or a command, whose `!` lines run when a person types its name."""
+    """A skill or a command, whose `!` lines run when a user types its name."""
     text = content.decode("utf-8", "replace")
     yield from _head(text)
     for fenced, inline in _SHELL.findall(text):
@@ -407,7 +398,7 @@ def _of_agent(content: bytes) -> Iterator[_Found]:
 
 
 def _head(text: str) -> Iterator[_Found]:
-    """What the head (YAML) of a Markdown file runs or allows while it is in use."""
+    """The claims of the head (YAML) of a Markdown file, in force while the file is in use."""
     match = _FRONTMATTER.match(text)
     if match is None:
         return
@@ -433,13 +424,13 @@ _KINDS: Final = (("skills", "skill.md", _of_skill), ("commands", ".md", _of_skil
 
 
 def _rest(definition: Mapping[str, Any], *shown: str) -> str:
-    """The other fields of a definition, whether they count or not."""
+    """The other fields of a definition."""
     left = {name: value for name, value in definition.items() if name not in shown}
     return f" | other fields: {_json(left)}" if left else ""
 
 
 def _words(words: Sequence[object]) -> str:
-    """A program and its arguments, each quoted on its own."""
+    """A program and its arguments, each quoted by itself."""
     return " ".join(shlex.quote(_shown(word)) for word in words)
 
 
@@ -452,7 +443,7 @@ def _json(value: object) -> str:
 
 
 def _line(text: str) -> str:
-    """On one line, with nothing left out: control characters are written as escapes."""
+    """The whole text on one line, with control characters as escapes."""
     return "".join(
         character
         if character.isprintable() or (ord(character) > 0x9F and not "\ud800" <= character <= "\udfff")

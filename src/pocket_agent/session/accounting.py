@@ -1,4 +1,4 @@
-"""What agents use and cost: counted from the CLI's lines, by execution, and limited by the day."""
+"""Usage and cost of agents, counted from the CLI's lines: tokens, tool calls, spending, the budget of a day."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -6,22 +6,10 @@ from datetime import datetime, timedelta
 from datetime import time as clock_time
 from typing import Final, Literal, NamedTuple
 
-import msgspec
+from msgspec.structs import asdict, replace
 
-from pocket_agent.claude.stream import (
-    SYNTHETIC,
-    ApiMessage,
-    CliMessage,
-    ContentBlock,
-    Kind,
-    ToolResultMeta,
-    added,
-    dollars,
-    main_model,
-    replaced,
-    tokens_of,
-    turn_usage,
-)
+from pocket_agent.claude import stream
+from pocket_agent.claude.stream import ApiMessage, CliMessage, Kind
 from pocket_agent.errors import ResourceLimitError
 from pocket_agent.events import BudgetExceeded, ExecutionFinished, Observer
 from pocket_agent.model import Account, Execution, Milliseconds, ModelUsage, Project, Spending
@@ -44,25 +32,25 @@ def _local(seconds: float) -> datetime:
 
 
 class Budget:
-    """The budget of the present day, which is the machine's local one.
+    """The budget of the machine's local day.
 
     Args:
-        limits: `cost_usd_per_day` and `refuse_over_budget` count.
-        observer: is told once for each day whose budget is used up, and again for another budget.
-        clock: the present time, in seconds since the Unix epoch.
+        settings: `limits.cost_usd_per_day` and `limits.refuse_over_budget`.
+        observer: gets one event for each day whose budget is used up, and again after the budget has changed.
+        clock: the wall clock, in seconds since the Unix epoch.
     """
 
     def __init__(self, settings: CurrentSettings, observer: Observer, clock: Callable[[], float] = time.time) -> None:
         self._settings = settings
         self._observer = observer
         self._clock = clock
-        # By day, so that a clock which is set back finds what it left.
+        # By day, so that the sums are right after the clock was set back.
         self._spent: dict[str, float] = {}
-        self._told: tuple[str, float] | None = None
+        self._reported: tuple[str, float] | None = None
 
     @property
     def limit_usd(self) -> float:
-        """What a day may cost; 0 is unlimited."""
+        """The budget of a day; 0 is unlimited."""
         return self._settings.current.limits.cost_usd_per_day
 
     @property
@@ -72,19 +60,19 @@ class Budget:
 
     @property
     def spent_usd(self) -> float:
-        """What today's executions have cost so far."""
+        """The cost of today's executions so far."""
         return self._spent.get(self.today, 0.0)
 
     @property
     def refusing(self) -> bool:
-        """Whether no execution may begin today."""
+        """Whether no execution may start today."""
         return self._settings.current.limits.refuse_over_budget and self._is_used_up(self.spent_usd)
 
     @property
     def until(self) -> Milliseconds:
-        """When the next day begins."""
-        # A naive time is local, whatever the zone does that night (PEP 495); a midnight that is left out
-        # is the moment at which the clocks leap over it.
+        """The start of the next day."""
+        # A naive time is local, whatever the zone does that night (PEP 495); a midnight that does not exist
+        # is the moment at which the clocks skip it.
         midnight = datetime.combine(_local(self._clock()).date() + timedelta(days=1), clock_time())
         return Milliseconds(round(midnight.timestamp() * 1000))
 
@@ -92,33 +80,23 @@ class Budget:
         return 0 < self.limit_usd <= spent
 
     def load(self, day: str, spent_usd: float) -> None:
-        """Take over what is stored of a day; an excess was told of when it came."""
+        """Take over the stored sum of a day; an excess was reported when it happened."""
         self._spent[day] = spent_usd
         if self._is_used_up(spent_usd):
-            self._told = day, self.limit_usd
+            self._reported = day, self.limit_usd
 
     def spend(self, day: str, cost_usd: float) -> None:
-        """Something was spent.
-
-        Args:
-            day: the local date, YYYY-MM-DD, under which it is stored.
-            cost_usd: United States dollars.
-        """
+        """Add United States dollars to a day (local date, YYYY-MM-DD), and report when its budget is used up."""
         after = self._spent.get(day, 0.0) + cost_usd
         others = [(name, spent) for name, spent in self._spent.items() if name != day]
         self._spent = dict([*others[-_KEPT_DAYS:], (day, after)])
-        if self._is_used_up(after) and self._told != (day, self.limit_usd):
-            self._told = day, self.limit_usd
-            self._observer.emit(
-                BudgetExceeded(after, self.limit_usd, self._settings.current.limits.refuse_over_budget, self.until)
-            )
+        if self._is_used_up(after) and self._reported != (day, self.limit_usd):
+            self._reported = day, self.limit_usd
+            refuse = self._settings.current.limits.refuse_over_budget
+            self._observer.emit(BudgetExceeded(after, self.limit_usd, refuse, self.until))
 
     def check(self) -> None:
-        """Refuse an execution that is to begin.
-
-        Raises:
-            ResourceLimitError: the day's budget is used up.
-        """
+        """Raise ResourceLimitError when the day's budget is used up and new executions are refused."""
         if not self.refusing:
             return
         end = _local(self.until / 1000)
@@ -130,17 +108,17 @@ class Budget:
 
 
 # ----------------------------------------------------------------------
-# The tool calls of an agent: which began, and how each ended.
+# The tool calls of an agent and their outcomes.
 
 Outcome = Literal["success", "error", "denied"]
 
 _MAX_RUNNING: Final = 500
-"""Calls whose result is awaited; the oldest are forgotten, since nobody tells of one that never ends."""
+"""Calls without a result yet; the oldest are dropped, since a call that never ends is not reported."""
 _NAME_CHARACTERS: Final = 200
 
 
 class Completed(NamedTuple):
-    """A tool call that is over."""
+    """A finished tool call."""
 
     tool: str
     outcome: Outcome
@@ -150,9 +128,9 @@ class ToolTrack:
     """Pairs the calls with their results.
 
     Attributes:
-        running: the tools that run, by the id of the call.
-        completed: the calls that ended, in order.
-        changed: whether `running` is another one than it was.
+        running: the names of the running tools, by the id of the call.
+        completed: the finished calls, in order.
+        changed: whether `running` has changed.
     """
 
     def __init__(self, running: Mapping[str, str]) -> None:
@@ -161,7 +139,7 @@ class ToolTrack:
         self.changed = False
 
     def called(self, message: ApiMessage) -> None:
-        """The model calls tools."""
+        """Record the tool calls of a message."""
         for block in message.blocks:
             if block.type == "tool_use" and block.id:
                 self.changed = True
@@ -169,8 +147,8 @@ class ToolTrack:
                 if len(self.running) > _MAX_RUNNING:
                     del self.running[next(iter(self.running))]
 
-    def returned(self, message: ApiMessage, meta: Sequence[ToolResultMeta] | None) -> None:
-        """Tools gave their results; one whose call was not seen, or is over already, is nobody's."""
+    def returned(self, message: ApiMessage, meta: Sequence[stream.ToolResultMeta] | None) -> None:
+        """Record the tool results of a message; a result without a running call is ignored."""
         for block in message.blocks:
             if block.type != "tool_result" or block.tool_use_id is None:
                 continue
@@ -180,8 +158,8 @@ class ToolTrack:
                 self.completed.append(Completed(tool, _outcome(block, meta or ())))
 
 
-def _outcome(block: ContentBlock, meta: Sequence[ToolResultMeta]) -> Outcome:
-    """How a call ended; one that was stopped by an interrupt was denied its end, and did not fail."""
+def _outcome(block: stream.ContentBlock, meta: Sequence[stream.ToolResultMeta]) -> Outcome:
+    """How a call ended; a call that an interrupt stopped counts as denied, not as an error."""
     if not block.is_error:
         return "success"
     stopped = any(about.id == block.tool_use_id and about.non_execution_kind for about in meta)
@@ -195,15 +173,11 @@ def _outcome(block: ContentBlock, meta: Sequence[ToolResultMeta]) -> Outcome:
 # execution which ends without a result does not appear to have used nothing.
 
 _MAX_THREADS: Final = 500
-"""Subagents whose messages are told apart; the oldest are forgotten."""
+"""Subagents whose messages are distinguished; the oldest are dropped."""
 
 
 class Meter:
-    """Follows the lines of one process, from an `Account` to the next.
-
-    Attributes:
-        tools: follows its tool calls.
-    """
+    """Follows the lines and the tool calls (`tools`) of one process, from an `Account` to the next."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
@@ -217,7 +191,7 @@ class Meter:
 
     @property
     def account(self) -> Account:
-        """What is to be remembered after these lines."""
+        """The account after these lines."""
         if not self._changed and not self.tools.changed:
             return self._account
         return Account(
@@ -225,7 +199,7 @@ class Meter:
         )
 
     def see(self, message: CliMessage, kind: Kind) -> None:
-        """Take note of a line that is no `result`."""
+        """Count a line that is not a `result`."""
         match kind:
             case Kind.STREAM_EVENT:
                 event = message.event
@@ -234,7 +208,7 @@ class Meter:
                 if event.message is not None:
                     self._begin("", event.message)
                 elif event.usage is not None and self._current is not None:
-                    self._current = replaced(self._current, event.usage)
+                    self._current = stream.replaced(self._current, event.usage)
                     self._changed = True
             case Kind.ASSISTANT if message.message is not None:
                 self._begin(message.parent_tool_use_id or "", message.message)
@@ -246,52 +220,50 @@ class Meter:
                 self._changed = True
 
     def _begin(self, thread: str, message: ApiMessage) -> None:
-        """Count a message once: the CLI prints a line, with the same figures, for each of its blocks."""
-        if message.id is None or message.model == SYNTHETIC or self._messages.get(thread) == message.id:
+        """Count a message once: the CLI prints a line, with the same usage, for each of its blocks."""
+        if message.id is None or message.model == stream.SYNTHETIC or self._messages.get(thread) == message.id:
             return
         self._changed = True
         self._messages.pop(thread, None)
         self._messages[thread] = message.id
         if len(self._messages) > _MAX_THREADS:
             del self._messages[next(key for key in self._messages if key)]
-        counted = tokens_of(self._name(message.model), message.usage)
+        counted = stream.tokens_of(self._name(message.model), message.usage)
         if thread:
-            self._usage = added(self._usage, [counted])
+            self._usage = stream.added(self._usage, [counted])
         else:
             self._usage, self._current = self.seen(), counted
 
     def _name(self, model: str | None) -> str:
-        """The model as `system/init` and results name it: the API leaves out which context it was asked for."""
+        """The model as `system/init` and results name it: the API leaves out the context variant, as in `[1m]`."""
         own = self.model or ""
         return own if model is None or own.partition("[")[0] == model else model
 
     def seen(self) -> tuple[ModelUsage, ...]:
-        """What the lines since the last result tell; a lower bound, without dollars."""
-        return added(self._usage, [self._current] if self._current is not None else [])
+        """The usage in the lines since the last result; a lower bound, without dollars."""
+        return stream.added(self._usage, [self._current] if self._current is not None else [])
 
     def settle(self, message: CliMessage) -> tuple[ModelUsage, ...]:
-        """What was used since the result before, by what this `result` tells, which replaces what was seen."""
-        used = turn_usage(message)
+        """The usage since the previous result, as this `result` reports it; replaces `seen`."""
+        total = stream.dollars(message.total_cost_usd)
+        used = stream.turn_usage(message)
         if used is None:
-            used = self._without_models(message)
-        total = dollars(message.total_cost_usd)
+            used = self._without_models(message, total)
         self._cost_usd = total if total is not None else self._cost_usd
         self._forget()
         return used
 
-    def _without_models(self, message: CliMessage) -> tuple[ModelUsage, ...]:
-        """The same for a CLI that does not tell by model: the turn's tokens, and by what the session's cost grew."""
-        told = added((), [tokens_of(self.model or "", message.usage)])
-        used = told or self.seen()
-        total = dollars(message.total_cost_usd)
+    def _without_models(self, message: CliMessage, total: float | None) -> tuple[ModelUsage, ...]:
+        """The usage when the CLI reports none by model: the turn's tokens, and the growth of the session's cost."""
+        used = stream.added((), [stream.tokens_of(self.model or "", message.usage)]) or self.seen()
         if total is None or self._cost_usd is None:
             return used
-        # A session that was cleared begins at 0 again, so a lower sum is no gain.
-        model = main_model(used) or self.model or ""
-        return added(used, [ModelUsage(model, cost_usd=max(0.0, total - self._cost_usd))])
+        # A session that was cleared starts at 0 again, so a lower sum counts as 0.
+        model = stream.main_model(used) or self.model or ""
+        return stream.added(used, [ModelUsage(model, cost_usd=max(0.0, total - self._cost_usd))])
 
     def give_up(self) -> tuple[ModelUsage, ...]:
-        """What was used since the last result, now that no other will come; see `seen`."""
+        """The usage since the last result when no other result will come; see `seen`."""
         used = self.seen()
         self._forget()
         return used
@@ -303,67 +275,42 @@ class Meter:
 
 
 def charged(execution: Execution, usage: Iterable[ModelUsage], model: str | None) -> Execution:
-    """The execution after it used something more.
-
-    Args:
-        execution: as it was.
-        usage: what it used, by model.
-        model: its model, if none of those answered.
-    """
-    total = added(execution.usage, usage)
-    answered = main_model(used for used in total if used.output_tokens) or model or execution.model
-    return msgspec.structs.replace(execution, usage=total, model=answered)
+    """The execution with more usage; `model` is its model if none of the used models answered."""
+    total = stream.added(execution.usage, usage)
+    answered = stream.main_model(used for used in total if used.output_tokens) or model or execution.model
+    return replace(execution, usage=total, model=answered)
 
 
 def spending(
     project: Project, usage: Iterable[ModelUsage], at: Milliseconds, *, ended: Execution | None
 ) -> tuple[Spending, ...]:
-    """Rows for the history of spending.
-
-    Args:
-        project: who used it.
-        usage: what was used, by model.
-        at: when it became known.
-        ended: the execution that is over with it, which is counted under its main model.
-    """
+    """Rows for the history of spending at a time; the execution `ended`, if any, is counted under its main model."""
     day = local_day(at)
     main = (ended.model or "") if ended is not None else None
     models = {used.model: used for used in usage}
     if main is not None:
         models.setdefault(main, ModelUsage(main))
     return tuple(
-        Spending(
-            day=day,
-            project_id=project.id,
-            project_name=project.name,
-            model=used.model,
-            input_tokens=used.input_tokens,
-            output_tokens=used.output_tokens,
-            cache_read_tokens=used.cache_read_tokens,
-            cache_creation_tokens=used.cache_creation_tokens,
-            cost_usd=used.cost_usd,
-            executions=int(used.model == main),
-        )
+        Spending(day, project.id, project.name, **asdict(used), executions=int(used.model == main))
         for used in models.values()
     )
 
 
 def duration(execution: Execution) -> float:
-    """Seconds since an execution began, by the monotonic clock where its start was measured by that."""
+    """Seconds since the start of an execution, by the monotonic clock where that measured its start."""
     if execution.started_tick is not None:
         return max(0, tick() - execution.started_tick) / 1000
     return max(0, now() - execution.started_at) / 1000 if execution.started_at is not None else 0.0
 
 
 def execution_event(execution: Execution) -> ExecutionFinished:
-    """The event of the end of an execution, which has ended just now."""
-    finished_at = execution.finished_at if execution.finished_at is not None else now()
+    """The event of an execution that has ended just now."""
     return ExecutionFinished(
         context=execution.context,
         status=execution.status,
         created_at=execution.created_at,
         started_at=execution.started_at,
-        finished_at=finished_at,
+        finished_at=execution.finished_at if execution.finished_at is not None else now(),
         duration=duration(execution),
         waited=execution.waited_ms / 1000,
         code=execution.code,

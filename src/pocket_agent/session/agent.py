@@ -1,7 +1,7 @@
 """The CLI process of one project: started when it is needed, kept warm, adopted, ended.
 
 The agent reads the process's spool in batches. A batch stays the same until it is acknowledged,
-so that a write which failed can be tried again without losing or doubling a line.
+so that a failed write can be tried again without losing or repeating a line.
 """
 
 import asyncio
@@ -31,11 +31,11 @@ _CHUNK_BYTES: Final = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class AgentContext:
-    """What all agents of a server share.
+    """The parts that all agents of a server share.
 
     Attributes:
-        umask: of the files that they make (umask(2)); -1 for the server's own.
-        confinement: what they can see of the machine.
+        umask: of the files that they create (umask(2)); -1 for the server's own.
+        confinement: the part of the machine that they can see.
     """
 
     settings: CurrentSettings
@@ -51,7 +51,7 @@ class AgentContext:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Lines to take in together; `consumed` is the spool's byte behind the last of them."""
+    """Lines to ingest together; `consumed` is the offset in the spool behind the last line."""
 
     lines: list[Line | Oversized]
     consumed: int
@@ -61,9 +61,9 @@ class Agent:
     """One project's CLI process and the stream it writes.
 
     Attributes:
-        record: what the store has to know to adopt the process; None when there is none.
-        model: the model that the process was last told to use; None for its own default.
-        permission_mode: likewise.
+        record: the stored data for the adoption of the process; None without a process.
+        model: the model that the server last set in the process; None for the CLI's default.
+        permission_mode: as `model`.
     """
 
     def __init__(self, project: Project, context: AgentContext) -> None:
@@ -84,7 +84,7 @@ class Agent:
 
     @property
     def open(self) -> bool:
-        """Whether there is a process, or output of one that has not been taken in."""
+        """Whether there is a process, or output of one that has not been ingested."""
         return self.record is not None
 
     @property
@@ -99,7 +99,7 @@ class Agent:
 
     @property
     def exit_code(self) -> int | None:
-        """How the process ended, where that can be known."""
+        """The exit code of the process, where that can be known."""
         return self._process.exit_code if self._process is not None else None
 
     @property
@@ -108,7 +108,7 @@ class Agent:
         return self._reader.size if self._reader is not None else 0
 
     def fits(self, options: ExecuteOptions) -> bool:
-        """Whether the running process can carry out a prompt with these options."""
+        """Whether the running process can run a prompt with these options."""
         if not self.alive or self.deaf:
             return False
         return self.record is not None and self.record.options == self._process_options(options)
@@ -121,36 +121,35 @@ class Agent:
     async def start(
         self, options: ExecuteOptions, *, resume: str | None, fork: bool, context: ExecutionContext, claims: str
     ) -> None:
-        """Start a process.
+        """Start a process for the execution of `context`.
 
         Args:
-            options: how it is to work.
+            options: of the execution.
             resume: the conversation to continue; None for a new one.
             fork: whether to continue a copy of it.
-            context: the execution that it is started for.
             claims: see `ProcessRecord`.
 
         Raises:
             ClaudeNotFoundError: there is no usable CLI.
             ExecutionFailedError: it could not be started.
         """
-        installation = await self._context.installer.find()
-        spool = Spool(self._context.spool_dir, uuid.uuid4().hex)
-        own = {**self._context.propagator.environment(context), **self._context.settings.current.claude.environment}
-        environment = build_environment(self._context.environment, own)
+        shared, settings = self._context, self._context.settings.current.claude
+        installation = await shared.installer.find()
+        spool = Spool(shared.spool_dir, uuid.uuid4().hex)
+        own = {**shared.propagator.environment(context), **settings.environment}
         began = time.monotonic()
         spool.create()
         try:
             shown, files = split_secrets(options)
-            sources = self._context.settings.current.claude.setting_sources
+            sources = settings.setting_sources
             process = await spawn(
                 build_argv(str(installation.path), shown, resume=resume, fork=fork, setting_sources=sources),
                 cwd=Path(self._cwd),
-                environment=environment,
+                environment=build_environment(shared.environment, own),
                 spool=spool,
-                limits=self._context.settings.current.claude.limits,
-                umask=self._context.umask,
-                confinement=self._context.confinement,
+                limits=settings.limits,
+                umask=shared.umask,
+                confinement=shared.confinement,
                 directories=options.add_dirs,
                 files=files,
             )
@@ -166,18 +165,18 @@ class Agent:
             consumed=0,
             options=self._process_options(options),
             started_at=now(),
-            # A resumed session goes on with a sum that the CLI does not tell before its first result.
+            # A resumed session continues a sum that the CLI does not report before its first result.
             account=Account(cost_usd=0.0 if resume is None else None),
             claims=claims,
         )
         self._open(record, spool, process)
         self.model, self.permission_mode = options.model, options.permission_mode
         self._context.observer.emit(ProcessSpawned(self._project_id, context, process.pid, time.monotonic() - began))
-        with suppress(ProcessNotFoundError):  # one that ended at once is seen by whoever reads its spool
+        with suppress(ProcessNotFoundError):  # the tail notices a process that ended at once
             self.send(control.initialize(uuid.uuid4().hex))
 
     async def adopt(self, record: ProcessRecord) -> None:
-        """Take over the process of an earlier run of the server, or what it left behind.
+        """Take over the process of an earlier run of the server, or the output and descendants of an ended one.
 
         Raises:
             ExecutionFailedError: its output is gone.
@@ -201,9 +200,9 @@ class Agent:
         self._reader = SpoolReader(spool, record.consumed, self._context.watcher)
         self._writer = None
         if process is not None:
-            # It ends just now, which `exited` shows, or its FIFO is gone, which `deaf` shows.
+            # The process ends just now (see `exited`), or its FIFO is gone (see `deaf`).
             with suppress(ProcessNotFoundError):
-                # After a server that was killed within a line, the next one must not be glued to it.
+                # After a server that was killed within a line, the next line must not continue it.
                 self._writer = SpoolWriter(spool, resync=resync, pid=process.pid)
         self.record, self._spool, self._process = record, spool, process
         self._framer = LineFramer(self._context.settings.current.claude.max_line, start=record.consumed)
@@ -211,7 +210,7 @@ class Agent:
         self._opened.set()
 
     async def activity(self) -> None:
-        """Wait until there may be something to take in: output, or the end of the process."""
+        """Wait until there may be output to ingest, or the process has ended."""
         await self._opened.wait()
         if self._reader is None or self._batch is not None or not self.alive:
             return
@@ -223,49 +222,39 @@ class Agent:
         """The next lines, the same ones until `acknowledge`; None when there are none now."""
         if self._batch is not None or self._reader is None:
             return self._batch
-        # Asked before reading, so that what the process wrote last is read before it counts as over.
+        # Checked before reading, so that the process's last output is read before it counts as ended.
         alive = self.alive
-        while True:
-            data = self._reader.read(_CHUNK_BYTES)
-            lines = self._framer.feed(data) if data else []
-            if lines:
-                break
-            if not data:
-                if alive:
-                    return None
-                lines = self._framer.finish()
-                break
-        if not lines:
-            return None
-        self._batch = Batch(lines, lines[-1].end)
+        lines: list[Line | Oversized] = []
+        while not lines and (data := self._reader.read(_CHUNK_BYTES)):
+            lines = self._framer.feed(data)
+        if not lines and not alive:
+            lines = self._framer.finish()
+        if lines:
+            self._batch = Batch(lines, lines[-1].end)
         return self._batch
 
     def acknowledge(self) -> None:
-        """The batch is in the log (or holds nothing for it)."""
+        """The batch is in the log (or has no entry for it)."""
         self._batch = None
 
     @property
     def drained(self) -> bool:
-        """Whether the process is gone and all it wrote was taken in."""
+        """Whether the process is gone and all its output was ingested."""
         return self.open and not self.alive and self.next_batch() is None
 
     def send(self, line: bytes) -> "asyncio.Future[None]":
-        """Write a line to the process, without waiting for one that does not read; see `SpoolWriter.write`.
-
-        Raises:
-            ProcessNotFoundError: it is gone.
-        """
+        """Write a line to the process; see `SpoolWriter.write`. Raises ProcessNotFoundError when it is gone."""
         if self._writer is None or not self.alive:
             raise ProcessNotFoundError("The agent's process is not running.")
         return self._writer.write(line)
 
     def send_prompt(self, prompt: str, context: ExecutionContext) -> "asyncio.Future[None]":
-        """Write a prompt, and before it what makes the process's telemetry part of the execution's trace.
+        """Write a prompt, and before it the variables that make the process's telemetry part of the execution's trace.
 
         Raises:
             ProcessNotFoundError: the process is gone.
         """
-        # The execution's id is the message's, by which the CLI knows a prompt that it has seen.
+        # The execution's id is the message's uuid, by which the CLI skips a prompt that it has seen.
         line = control.user_message(prompt, context.execution_id)
         variables = self._context.propagator.prompt_environment(context)
         if variables:
@@ -273,33 +262,30 @@ class Agent:
         return self.send(line)
 
     def expect(self, request_id: str) -> asyncio.Future[CliMessage]:
-        """The answer to a control request that is about to be sent; `answered` brings it."""
+        """The future answer to a control request that the caller sends next; `answered` resolves it."""
         answer: asyncio.Future[CliMessage] = asyncio.get_running_loop().create_future()
         self._answers[request_id] = answer
         answer.add_done_callback(lambda _: self._answers.pop(request_id, None))
         return answer
 
     def answered(self, message: CliMessage) -> None:
-        """A control response of the CLI was read."""
+        """Resolve the future of a control response that was read."""
         answer = self._answers.get(message.request_id or "")
         if answer is not None and not answer.done():
             answer.set_result(message)
 
     async def terminate(self, *, idle: bool) -> None:
-        """End the process and all its children; returns when they are gone, within the graces."""
+        """End the process and all its children; returns when they are gone, within the grace periods."""
         if self._process is not None:
-            await self._process.terminate(
-                interrupt_grace=self._context.settings.current.claude.terminate_grace,
-                terminate_grace=self._context.settings.current.claude.terminate_grace,
-                idle=idle,
-            )
+            grace = self._context.settings.current.claude.terminate_grace
+            await self._process.terminate(interrupt_grace=grace, terminate_grace=grace, idle=idle)
 
     def error_output(self) -> str:
-        """The end of what the process wrote to its standard error, for a person."""
+        """The end of the process's standard error, as text."""
         return self._spool.error_tail() if self._spool is not None else ""
 
     async def close(self) -> None:
-        """Let go of a process that is gone, and of its spool."""
+        """Release a process that is gone, and delete its spool."""
         process, spool = self._process, self._spool
         self.release()
         if process is not None:

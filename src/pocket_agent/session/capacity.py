@@ -1,4 +1,4 @@
-"""How many executions and CLI processes the machine carries at a time, shared by all projects."""
+"""The limits of concurrent executions and CLI processes, shared by all projects."""
 
 import asyncio
 from collections import OrderedDict, deque
@@ -10,11 +10,10 @@ class Capacity:
 
     Args:
         max_executions: executions at a time.
-        max_processes: CLI processes at a time, idle ones included; executing ones are never evicted,
-            so there are at least as many as there are executions.
+        max_processes: CLI processes at a time, idle ones included, at least `max_executions`, since executing ones are
+            never evicted.
 
     Attributes:
-        max_processes: how many may be warm at a time.
         executing: executions that hold a slot.
     """
 
@@ -27,7 +26,7 @@ class Capacity:
         self.executing = 0
 
     def try_acquire(self) -> bool:
-        """Take a slot if one is free and nobody waits for it."""
+        """Take a slot if one is free and no caller waits for it."""
         if self._free <= 0 or self._waiting:
             return False
         self._free -= 1
@@ -50,13 +49,13 @@ class Capacity:
             raise
 
     def release(self) -> None:
-        """Give a slot back; the longest waiting gets it."""
+        """Return a slot; the caller that has waited longest gets it."""
         self.executing -= 1
         self._free += 1
         self._serve()
 
     def resize(self, *, max_executions: int, max_processes: int) -> None:
-        """Go on with other numbers; executions and processes that are too many then stay until they end."""
+        """Change the limits; executions and processes beyond them stay until they end."""
         self._free += max_executions - self._slots
         self._slots = max_executions
         self.max_processes = max(max_processes, max_executions)
@@ -71,36 +70,31 @@ class Capacity:
                 turn.set_result(None)
 
     def occupy(self) -> None:
-        """Take a slot for an execution that runs already (adopted after a restart), free or not."""
+        """Take a slot, free or not, for an execution that already runs (adopted after a restart)."""
         self._free -= 1
         self.executing += 1
 
     def used(self, key: str, evict: Callable[[], Awaitable[bool]]) -> None:
-        """Note that the process of `key` is running and was used just now.
-
-        Args:
-            key: the project.
-            evict: closes the process if it is idle; returns whether it did.
-        """
+        """Record that the process of the project `key` was used just now; `evict` closes it if it is idle."""
         self._starting.discard(key)
         self._warm[key] = evict
         self._warm.move_to_end(key)
 
     @property
     def processes(self) -> int:
-        """How many CLI processes there are."""
+        """The number of CLI processes."""
         return len(self._warm) + len(self._starting - self._warm.keys())
 
     def gone(self, key: str) -> None:
-        """Note that `key` has no process (any more)."""
+        """Record that `key` has no process (any more)."""
         self._starting.discard(key)
         self._warm.pop(key, None)
 
-    async def make_room(self, key: str) -> None:
-        """Close least recently used idle processes until one more fits, and keep that place until `used` or `gone`.
+    async def reserve_process(self, key: str) -> None:
+        """Evict least recently used idle processes until one more fits, and reserve its place until `used` or `gone`.
 
-        Other projects that start a process at the same time find the place taken. When every process is at work, there
-        are more of them than `max_processes`.
+        Other projects that start a process at the same time find the place taken. When all processes work, their number
+        exceeds `max_processes`.
         """
         for other, evict in list(self._warm.items()):
             if self.processes < self.max_processes:

@@ -1,5 +1,6 @@
-"""A project's loops: the tail takes in what the CLI writes, the pump starts the next prompt, the
-clock ends what runs too long and closes what idles. Restoring is how each run of them begins.
+"""A project's loops: the tail ingests the CLI's output, the pump starts the next prompt, the clock enforces timeouts.
+
+Each run of them starts with restoring the session from the store.
 """
 
 import asyncio
@@ -10,68 +11,53 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-import msgspec
+from msgspec.structs import replace
 
+from pocket_agent import errors, model
 from pocket_agent.claude import control
 from pocket_agent.claude.process import check_directory
-from pocket_agent.errors import (
-    ClaudeNotFoundError,
-    DirectoryUnavailableError,
-    ExecutionFailedError,
-    FileOperationError,
-    ForbiddenError,
-    PocketAgentError,
-    ProcessNotFoundError,
-    ProjectNotFoundError,
-    ResourceLimitError,
-    TrustRequiredError,
-)
 from pocket_agent.events import ExecutionDelayed, ExecutionQueued, Observer, StorageFailed
-from pocket_agent.model import (
-    Account,
-    ApprovalStatus,
-    Execution,
-    ExecutionId,
-    ExecutionStatus,
-    HoldReason,
-    ProcessRecord,
-    ProjectState,
-    StopRequest,
-)
+from pocket_agent.model import Execution, ExecutionStatus, HoldReason, ProjectState
 from pocket_agent.policy import Policy
 from pocket_agent.protocol.push import ErrorData
 from pocket_agent.session.accounting import Budget, execution_event
 from pocket_agent.session.agent import Agent
 from pocket_agent.session.capacity import Capacity
-from pocket_agent.session.project_log import Draft, Write, entry_draft, live_draft, now, tick
+from pocket_agent.session.project_log import Draft, entry_draft, live_draft, now, tick
 from pocket_agent.session.runner import Runner
 from pocket_agent.session.state import VERIFIABLE, State, queue_hold
 from pocket_agent.settings import CurrentSettings
-from pocket_agent.storage import Store
+from pocket_agent.storage import Change, Store
 
 _RETRY_SECONDS: Final = 1.0
-"""Pause before a refused write or a start that was not possible is tried again."""
+"""Pause before a failed write or a failed start is tried again."""
 _RETRY_FACTOR: Final = 5
-"""The pause between two readings of the settings is at least this many times as long as one of them."""
+"""The pause between two readings of the directory's settings is at least this many times as long as one of them."""
 _MAX_RETRY_SECONDS: Final = 10.0
 _NOT_OF_THE_PROMPT: Final = (
-    *(ClaudeNotFoundError, DirectoryUnavailableError, ResourceLimitError, FileOperationError, TrustRequiredError),
+    *(
+        errors.ClaudeNotFoundError,
+        errors.DirectoryUnavailableError,
+        errors.ResourceLimitError,
+        errors.FileOperationError,
+        errors.TrustRequiredError,
+    ),
 )
 """Errors of a start that leave the prompt in its place in the queue."""
 
 
 class ConversationLoops:
-    """Keeps one session going. Whoever changes the session holds `mutex`.
+    """Runs one session. A caller that changes the session holds `mutex`.
 
     Args:
-        gate: raises ResourceLimitError or ClaudeNotFoundError when no execution may begin now.
+        gate: raises ResourceLimitError or ClaudeNotFoundError when no execution may start now.
 
     Attributes:
         wake: set when the next prompt may be able to start.
         tick: set when a deadline may have moved.
         ready: set once the session is restored from the store.
-        closed: whether the project is being deleted, so that nothing may begin in it.
-        policy: what clients may choose for an agent.
+        closed: whether the project is being deleted, so that no execution may start.
+        policy: the options that clients may choose for an agent.
     """
 
     def __init__(
@@ -99,7 +85,7 @@ class ConversationLoops:
         self._capacity = capacity
         self._settings = settings
         self._observer = observer
-        self._interrupt_deadline: tuple[ExecutionId | None, float] | None = None
+        self._interrupt_deadline: tuple[model.ExecutionId | None, float] | None = None
         self._pause = _RETRY_SECONDS
 
     async def run(self) -> None:
@@ -110,7 +96,7 @@ class ConversationLoops:
                 async with self.mutex:
                     await self._restore()
                     self.ready.set()
-            except FileOperationError as error:
+            except errors.FileOperationError as error:
                 self._storage_failed(error)
                 await asyncio.sleep(_RETRY_SECONDS)
         async with asyncio.TaskGroup() as loops:
@@ -118,26 +104,22 @@ class ConversationLoops:
             loops.create_task(self._pump())
             loops.create_task(self._clock())
 
-    def _storage_failed(self, error: FileOperationError) -> None:
+    def _storage_failed(self, error: errors.FileOperationError) -> None:
         running = self._state.current
         context = running.context if running is not None else None
         self._observer.emit(StorageFailed(self._state.project.id, context, error.message))
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """The right to change the session, for a request.
-
-        Raises:
-            ProjectNotFoundError: the project was deleted meanwhile.
-        """
+        """Hold the mutex for a request. Raises ProjectNotFoundError when the project was deleted."""
         await self.ready.wait()
         async with self.mutex:
             if self.closed:
-                raise ProjectNotFoundError("There is no such project.")
+                raise errors.ProjectNotFoundError("There is no such project.")
             yield
 
     async def start_now(self, execution: Execution) -> bool:
-        """Start a prompt if nothing is before it; False when it has to queue. Needs the mutex."""
+        """Start a prompt if it is the first; False when it has to queue. Needs the mutex."""
         state = self._state
         if state.queue or not await self._can_begin(execution):
             return False
@@ -146,15 +128,15 @@ class ConversationLoops:
         self._observer.emit(ExecutionQueued(execution.context, 0))
         try:
             await self._start(execution)
-        except TrustRequiredError:  # it queues, and the pump puts the queue on hold
+        except errors.TrustRequiredError:  # the prompt queues, and the pump holds the queue
             return False
         return True
 
     async def _can_begin(self, execution: Execution) -> bool:
-        """Whether a prompt can be given to the agent now.
+        """Whether the agent can take a prompt now.
 
-        During a turn the CLI would fold it into that, so it waits for the end of the turn; next to subagents it may
-        start, unless it needs another process, with which they would end.
+        During a turn the CLI would fold the prompt into that turn, so the prompt waits for its end. Next to subagents
+        it may start, unless it needs another process, which would end them.
         """
         state = self._state
         if state.current is not None or state.work.turn:
@@ -162,13 +144,13 @@ class ConversationLoops:
         return not (state.works_alone or state.is_turn_due) or await self.runner.suits(execution)
 
     async def _start(self, execution: Execution) -> None:
-        """Start with the slot that the caller took; it goes back when the start fails."""
+        """Start with the slot that the caller took; a failed start gives it back."""
         self._state.has_slot = True
         await self.runner.start(execution)
         self.tick.set()
 
     async def interrupt(self) -> None:
-        """Ask the agent to stop; a process that goes on all the same is ended after a grace. Needs the mutex.
+        """Ask the agent to stop; a process that goes on is ended after a grace period. Needs the mutex.
 
         An interrupt stops the turn and the subagents (2.1.330). When only commands run in the background, they are
         stopped.
@@ -177,23 +159,26 @@ class ConversationLoops:
         running = state.current
         lines = [control.interrupt(uuid.uuid4().hex)]
         if running is not None:
-            state.verdict = ExecutionStatus.KILLED
+            state.end_status = ExecutionStatus.KILLED
         elif not state.works_alone:
             lines = [control.stop_task(uuid.uuid4().hex, task.id) for task in state.work.tasks]
         if self._interrupt_left() is None and (running is not None or state.works_alone):
             grace = self._settings.current.claude.interrupt_grace
             self._interrupt_deadline = running.id if running is not None else None, time.monotonic() + grace
         self.tick.set()
-        with contextlib.suppress(ProcessNotFoundError):  # it ended by itself, which the tail is about to see
+        with contextlib.suppress(errors.ProcessNotFoundError):  # it has ended by itself, which the tail will notice
             self._agent.send(b"".join(lines))
 
     async def release_hold(self) -> None:
-        """Let the prompts that wait go on. Needs the mutex."""
-        await self._state.log.write(Write(project={"queue_hold": None}), after=lambda: self._state.announce(queue=True))
+        """Let the waiting prompts start. Needs the mutex."""
+        await self._write_hold(None)
         self.wake.set()
 
+    async def _write_hold(self, hold: model.QueueHold | None) -> None:
+        await self._state.log.write(project={"queue_hold": hold}, after=lambda: self._state.announce(queue=True))
+
     async def _evict(self) -> bool:
-        """Close the process if the project is idle, to make room for another's."""
+        """Close the process if the project is idle, so that another project can start one."""
         if self._is_needed():
             return False
         # A session that is about to start a process holds a slot, so no two of them wait for each other here.
@@ -204,7 +189,7 @@ class ConversationLoops:
         return True
 
     def _is_needed(self) -> bool:
-        """Whether the process works, or is about to."""
+        """Whether the process works, or will soon."""
         return self._state.has_slot or self._state.is_engaged
 
     async def _restore(self) -> None:
@@ -216,14 +201,14 @@ class ConversationLoops:
         trust = await self._store.trust(project_id)
         state.accepted = frozenset(trust.digests) if trust is not None else None
         stop = state.current.stop if state.current is not None else None
-        state.verdict = ExecutionStatus.KILLED if stop is not None else None
-        state.killed = stop is StopRequest.KILL
+        state.end_status = ExecutionStatus.KILLED if stop is not None else None
+        state.killed = stop is model.StopRequest.KILL
         starting = state.current is not None and state.current.status is ExecutionStatus.STARTING
-        state.attempts, state.heard = 0 if starting else 1, True
+        state.attempts, state.first_message_seen = 0 if starting else 1, True
         answers = []
         state.approvals = {}
         for approval in await self._store.open_approvals(project_id):
-            if approval.status is ApprovalStatus.PENDING:
+            if approval.status is model.ApprovalStatus.PENDING:
                 state.approvals[approval.id] = approval
             else:
                 answers.append(approval)
@@ -232,9 +217,9 @@ class ConversationLoops:
             state.conversation = await self._store.session(project_id, state.project.session_id)
         record = await self._store.process(project_id)
         self._agent.release()
-        state.account = record.account if record is not None else Account()
+        state.account = record.account if record is not None else model.Account()
         self.runner.settle()
-        state.silent_from = (state.current.spool_offset if state.current is not None else None) or 0
+        state.prompt_spool_offset = (state.current.spool_offset if state.current is not None else None) or 0
         if record is not None:
             await self._adopt(record)
         if state.current is not None:
@@ -247,58 +232,58 @@ class ConversationLoops:
             await self.runner.leave()
         for approval in answers:
             if approval.answer is not None:
-                with contextlib.suppress(ProcessNotFoundError):
+                with contextlib.suppress(errors.ProcessNotFoundError):
                     self._agent.send(approval.answer)
-            await state.log.write(Write(approvals=(msgspec.structs.replace(approval, delivered=True),)))
+            await state.log.write(change=Change(approvals=(replace(approval, delivered=True),)))
         self.wake.set()
 
     def _trust_ticks(self) -> None:
-        """Measure from now on what was begun under an older version, or in another boot of the machine."""
+        """Replace start times of an older version, or of another boot of the machine, by the present time."""
         state, at = self._state, tick()
         if state.current is not None and not 0 <= (state.current.started_tick or -1) <= at:
-            state.current = msgspec.structs.replace(state.current, started_tick=at)
+            state.current = replace(state.current, started_tick=at)
         for key, approval in state.approvals.items():
             if not 0 <= (approval.created_tick or -1) <= at:
-                state.approvals[key] = msgspec.structs.replace(approval, created_tick=at)
+                state.approvals[key] = replace(approval, created_tick=at)
 
-    async def _adopt(self, record: ProcessRecord) -> None:
+    async def _adopt(self, record: model.ProcessRecord) -> None:
         try:
             await self._agent.adopt(record)
-        except ExecutionFailedError as error:
+        except errors.ExecutionFailedError as error:
             self._say_error(error)
-            await self._state.log.write(Write(ended_process=record.id))
+            await self._state.log.write(change=Change(ended_process=record.id))
             return
         self._capacity.used(self._state.project.id, self._evict)
-        while await self.runner.take_in():
+        while await self.runner.ingest_batch():
             pass
 
     async def _continue(self, execution: Execution) -> None:
-        """Go on with an adopted process; write the prompt again if it may not have got there.
+        """Continue with an adopted process; write the prompt again if the process may not have got it.
 
         The CLI skips a message whose `uuid` it has seen, whether it waits, runs or is over (observed with 2.1.330),
-        so nothing has to be known of what the process has read.
+        so the server need not know how much the process has read.
         """
         if self._agent.deaf:
             await self.runner.replace_process()
         elif execution.status is ExecutionStatus.STARTING:
             try:
                 self.policy.check_maker(execution.device_id)
-                await self._state.log.write(Write(context=execution.context, admits=execution))
-            except ForbiddenError:  # revoked while no server ran, before the prompt was written
+                await self._state.log.write(change=Change(admits=execution), context=execution.context)
+            except errors.ForbiddenError:  # revoked while no server ran, before the prompt was written
                 await self.runner.end(ExecutionStatus.KILLED, killed=True)
                 return
             await self.runner.send_prompt()
 
     async def _carry_out_stop(self) -> None:
-        """Do what a client was promised before the server died."""
+        """Carry out a stop request that was stored before the server died."""
         match self._state.current and self._state.current.stop:
-            case StopRequest.KILL:
+            case model.StopRequest.KILL:
                 await self.runner.end(ExecutionStatus.KILLED, killed=True)
-            case StopRequest.INTERRUPT:
+            case model.StopRequest.INTERRUPT:
                 await self.interrupt()
 
     async def _abandon(self) -> None:
-        """The process of the running execution is gone without a trace, as after a reboot."""
+        """End an execution whose process is gone without a trace, as after a reboot."""
         error = ErrorData("EXECUTION_FAILED", "The agent's process ended while the server could not see it.")
         await self.runner.finish(ExecutionStatus.ERROR, error)
 
@@ -307,8 +292,8 @@ class ConversationLoops:
             await self._agent.activity()
             try:
                 async with self.mutex:
-                    took = await self.runner.take_in()
-            except FileOperationError as error:
+                    took = await self.runner.ingest_batch()
+            except errors.FileOperationError as error:
                 self._storage_failed(error)
                 self.tick.set()
                 await asyncio.sleep(_RETRY_SECONDS)
@@ -317,10 +302,10 @@ class ConversationLoops:
                 self.tick.set()
                 if self._state.current is None and not self._state.work.turn:
                     self.wake.set()
-                await asyncio.sleep(0)  # a long run shares the loop
+                await asyncio.sleep(0)  # yield to the event loop during long output
 
     async def _pump(self) -> None:
-        told: str | None = None
+        reported: str | None = None
         while True:
             await self._may_have_changed()
             while self._may_start:
@@ -331,17 +316,17 @@ class ConversationLoops:
                     async with self.mutex:
                         if not await self._start_next(acquired=acquired):
                             break
-                    told = None
-                except (ClaudeNotFoundError, ResourceLimitError, FileOperationError) as error:
+                    reported = None
+                except (errors.ClaudeNotFoundError, errors.ResourceLimitError, errors.FileOperationError) as error:
                     # Not the prompt's fault: it keeps its place until the fault is gone.
-                    if error.message != told:
+                    if error.message != reported:
                         self._say_error(error)
                         self._delayed(error)
-                    told = error.message
-                    if not isinstance(error, ClaudeNotFoundError) or not await self._hold(HoldReason.CLI, error):
+                    reported = error.message
+                    if not isinstance(error, errors.ClaudeNotFoundError) or not await self._hold(HoldReason.CLI, error):
                         await asyncio.sleep(_RETRY_SECONDS)
-                except (DirectoryUnavailableError, TrustRequiredError) as error:
-                    is_trust = isinstance(error, TrustRequiredError)
+                except (errors.DirectoryUnavailableError, errors.TrustRequiredError) as error:
+                    is_trust = isinstance(error, errors.TrustRequiredError)
                     self._delayed(error)
                     if not await self._hold(HoldReason.TRUST if is_trust else HoldReason.DIRECTORY, error):
                         await asyncio.sleep(_RETRY_SECONDS)
@@ -353,12 +338,10 @@ class ConversationLoops:
             async with asyncio.timeout(self._pause if held else None):
                 await self.wake.wait()
         self.wake.clear()
-        if not held:
-            return
-        if await self._is_cause_gone():
+        if held and await self._is_cause_gone():
             async with self.mutex:
                 if self._is_verifiable:
-                    with contextlib.suppress(FileOperationError):
+                    with contextlib.suppress(errors.FileOperationError):
                         await self.release_hold()
 
     @property
@@ -367,68 +350,60 @@ class ConversationLoops:
         return hold is not None and hold.reason in VERIFIABLE
 
     async def _is_cause_gone(self) -> bool:
-        """Whether the directory and the CLI are there, or everything that the directory's settings do is accepted."""
+        """Whether the directory and the CLI are available, or all claims of the directory are accepted."""
         hold = self._state.project.queue_hold
         try:
             await asyncio.to_thread(check_directory, Path(self._state.project.real_path))
             if hold is not None and hold.reason is HoldReason.TRUST:
                 return await self._is_accepted()
             await self.gate()
-        except (ClaudeNotFoundError, DirectoryUnavailableError):
+        except (errors.ClaudeNotFoundError, errors.DirectoryUnavailableError):
             return False
-        except PocketAgentError:
-            return True  # another fault, which the next start reports
+        except errors.PocketAgentError:
+            pass  # another fault, which the next start reports
         return True
 
-    async def _hold(self, reason: HoldReason, error: PocketAgentError) -> bool:
-        """Hold the queue for a fault that is not the prompts'; whether that could be stored."""
+    async def _hold(self, reason: HoldReason, error: errors.PocketAgentError) -> bool:
+        """Hold the queue for a fault that is not the prompt's; returns whether the hold was stored."""
         async with self.mutex:
             if not self._state.queue:
                 return True
-            hold = queue_hold(reason, error.message, now())
             try:
-                await self._state.log.write(
-                    Write(project={"queue_hold": hold}), after=lambda: self._state.announce(queue=True)
-                )
-            except FileOperationError:
+                await self._write_hold(queue_hold(reason, error.message, now()))
+            except errors.FileOperationError:
                 return False
             self.wake.set()
             return True
 
     async def _is_accepted(self) -> bool:
-        """Whether nothing of the directory's settings is new any more; otherwise the hold reports what is new now."""
+        """Whether the directory has no new claims any more; otherwise the hold is updated with the present ones."""
         began = time.monotonic()
         found = await self.runner.inspect()
         elapsed = time.monotonic() - began
         self._pause = min(max(_RETRY_SECONDS, _RETRY_FACTOR * elapsed), _MAX_RETRY_SECONDS)
-        if found.new:
-            await self._update_hold(found.summary)
-        return not found.new
-
-    async def _update_hold(self, said: str) -> None:
+        if not found.new:
+            return True
         async with self.mutex:
             before = self._state.project.queue_hold
-            if before is None or before.reason is not HoldReason.TRUST:
-                return
-            hold = queue_hold(HoldReason.TRUST, said, before.since)
-            if hold != before:
-                with contextlib.suppress(FileOperationError):
-                    await self._state.log.write(
-                        Write(project={"queue_hold": hold}), after=lambda: self._state.announce(queue=True)
-                    )
+            if before is not None and before.reason is HoldReason.TRUST:
+                hold = queue_hold(HoldReason.TRUST, found.summary, before.since)
+                if hold != before:
+                    with contextlib.suppress(errors.FileOperationError):
+                        await self._write_hold(hold)
+        return False
 
     @property
     def _may_start(self) -> bool:
-        """Whether the next prompt of the queue is not held up by this project itself."""
+        """Whether a prompt waits, and neither an execution nor a hold of this project blocks it."""
         state = self._state
         return bool(state.queue) and state.current is None and state.project.queue_hold is None
 
-    def _delayed(self, error: PocketAgentError) -> None:
+    def _delayed(self, error: errors.PocketAgentError) -> None:
         if self._state.queue:
             self._observer.emit(ExecutionDelayed(self._state.queue[0].context, error.code, error.message))
 
     async def _start_next(self, *, acquired: bool) -> bool:
-        """Start the first prompt of the queue; False when it has to wait until the agent has done something.
+        """Start the first prompt of the queue; False when it has to wait for the agent.
 
         Args:
             acquired: whether a slot was taken for it; otherwise the agent, which worked without a prompt, had one.
@@ -441,23 +416,23 @@ class ConversationLoops:
             return False
         execution = state.queue[0]
         if acquired and state.has_slot:
-            self._capacity.release()  # the agent began to work while this waited
+            self._capacity.release()  # the agent started to work while this waited for the slot
         elif not acquired and not state.has_slot:
-            return True  # its work has ended since, so a slot has to be waited for
+            return True  # the work has ended since, so the pump has to wait for a slot
         state.has_slot = True
         try:
             await self.gate()
             await self._start(execution)
         except _NOT_OF_THE_PROMPT:
             raise
-        except PocketAgentError as error:
+        except errors.PocketAgentError as error:
             await self._fail_queued(execution, error)
         finally:
             self.runner.settle()
         return True
 
-    async def _fail_queued(self, execution: Execution, error: PocketAgentError) -> None:
-        failed = msgspec.structs.replace(execution, status=ExecutionStatus.ERROR, finished_at=now(), code=error.code)
+    async def _fail_queued(self, execution: Execution, error: errors.PocketAgentError) -> None:
+        failed = replace(execution, status=ExecutionStatus.ERROR, finished_at=now(), code=error.code)
         data = ErrorData(error.code, error.message, {"execution_id": execution.id, **error.details})
         state = self._state
 
@@ -466,40 +441,37 @@ class ConversationLoops:
             return state.announce(queue=True)
 
         await state.log.write(
-            Write(
-                drafts=[entry_draft("error", data)],
-                project={"state": ProjectState.ERROR},
-                executions=(failed,),
-                context=failed.context,
-            ),
+            [entry_draft("error", data)],
+            Change(executions=(failed,)),
+            project={"state": ProjectState.ERROR},
+            context=failed.context,
             after=applied,
         )
         self._observer.emit(execution_event(failed))
 
-    def _say_error(self, error: PocketAgentError) -> None:
+    def _say_error(self, error: errors.PocketAgentError) -> None:
         self._state.log.say([live_draft("error", ErrorData(error.code, error.message, error.details or None))])
 
     async def _clock(self) -> None:
         while True:
-            delay = self._next_deadline()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(delay):
+                async with asyncio.timeout(self._next_deadline()):
                     await self.tick.wait()
             self.tick.clear()
             try:
                 async with self.mutex:
                     await self._on_time()
-            except FileOperationError as error:
+            except errors.FileOperationError as error:
                 self._storage_failed(error)
                 await asyncio.sleep(_RETRY_SECONDS)
 
     def renew(self) -> None:
-        """Look again what is due, and what may start: settings have changed."""
+        """Check deadlines and the queue again, since settings have changed."""
         self.tick.set()
         self.wake.set()
 
     def _next_deadline(self) -> float | None:
-        """Seconds until the clock has something to do; None when nothing is due."""
+        """Seconds until the next deadline; None without one."""
         state = self._state
         if state.current is None and not state.works_alone:
             if state.queue and state.is_turn_due:
@@ -525,9 +497,9 @@ class ConversationLoops:
         return limit - spent / 1000
 
     def _interrupt_left(self) -> float | None:
-        """Seconds that the running execution has to end after its interrupt; None without one.
+        """Seconds that the running execution has to end after its interrupt; None without an interrupt.
 
-        The deadline names its execution, since the next one may have started before the clock runs again.
+        The deadline has the id of its execution, since the next one may have started before the clock runs again.
         """
         running = self._state.current.id if self._state.current is not None else None
         if self._interrupt_deadline is None or running != self._interrupt_deadline[0]:
@@ -544,7 +516,7 @@ class ConversationLoops:
 
     async def _end_if_due(self) -> None:
         if not self._agent.open:
-            # It could neither be started again nor could that be stored, when the disk was full.
+            # With a full disk, neither a new process nor the end of the execution could be stored.
             if self._state.current is not None:
                 await self._abandon()
             return
@@ -552,7 +524,7 @@ class ConversationLoops:
         if interrupt_left is not None and interrupt_left <= 0:
             self._interrupt_deadline = None
             await self.runner.end(ExecutionStatus.KILLED)
-        elif time_left is not None and time_left <= 0 and self._state.verdict is None:
+        elif time_left is not None and time_left <= 0 and self._state.end_status is None:
             await self.runner.end(ExecutionStatus.TIMEOUT)
 
     async def _close_if_idle(self) -> None:

@@ -8,144 +8,37 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import msgspec
+from msgspec.structs import replace
 
+from pocket_agent import errors, events, model
 from pocket_agent.claude import control
 from pocket_agent.claude.process import check_directory
 from pocket_agent.claude.stream import CliMessage
 from pocket_agent.claude.trust import Inspection, inspect
-from pocket_agent.errors import (
-    ExecutionFailedError,
-    FileOperationError,
-    ForbiddenError,
-    PocketAgentError,
-    ProcessActiveError,
-    ProcessNotFoundError,
-    TrustRequiredError,
-)
-from pocket_agent.events import (
-    ApprovalRequested,
-    ExecutionDelayed,
-    ExecutionStarted,
-    FirstMessageReceived,
-    LineRejected,
-    Observer,
-    ToolCompleted,
-    UsageAdded,
-)
-from pocket_agent.model import (
-    ApprovalId,
-    Direction,
-    ExecuteOptions,
-    Execution,
-    ExecutionContext,
-    ExecutionStatus,
-    ProjectState,
-    QueueHold,
-    Trust,
-)
+from pocket_agent.events import Observer
+from pocket_agent.model import ExecuteOptions, Execution, ExecutionContext, ExecutionStatus
 from pocket_agent.policy import Policy
 from pocket_agent.protocol.push import ErrorData, PromptData
 from pocket_agent.session.accounting import Budget, duration, execution_event
 from pocket_agent.session.agent import Agent, Batch
 from pocket_agent.session.capacity import Capacity
-from pocket_agent.session.ingest import BatchResult, Intake, Snapshot
-from pocket_agent.session.project_log import Draft, Write, entry_draft, now, tick
+from pocket_agent.session.ingest import BatchResult, Intake
+from pocket_agent.session.project_log import Draft, entry_draft, now, tick
 from pocket_agent.session.state import State, approval_event, tool_name
 from pocket_agent.settings import CurrentSettings
-
-# ----------------------------------------------------------------------
-# Changing the model and the permission mode of a process that runs, through the CLI's control requests.
+from pocket_agent.storage import Change
 
 _CONTROL_SECONDS: Final = 5.0
 """How long the CLI may take to answer a control request; it answers within milliseconds."""
-
-
-class Tuning:
-    """Every method is called with the session's mutex held.
-
-    Args:
-        take_in: puts what the CLI wrote into the log; returns whether there was anything.
-    """
-
-    def __init__(self, agent: Agent, take_in: Callable[[], Awaitable[bool]]) -> None:
-        self._agent = agent
-        self._take_in = take_in
-
-    async def adjust(self, options: ExecuteOptions) -> bool:
-        """Change model and permission mode of the warm process; False when it needs a new one."""
-        agent = self._agent
-        if options.model != agent.model and not await self.set_model(options.model):
-            return False
-        mode = options.permission_mode
-        return mode == agent.permission_mode or await self.set_permission_mode(mode or "default")
-
-    async def set_model(self, model: str | None) -> bool:
-        """Tell the running process; False when it does not accept."""
-        request_id = uuid.uuid4().hex
-        return await self._set(request_id, control.set_model(request_id, model), "model", model)
-
-    async def set_permission_mode(self, mode: str) -> bool:
-        """Tell the running process; False when it does not accept."""
-        request_id = uuid.uuid4().hex
-        return await self._set(request_id, control.set_permission_mode(request_id, mode), "permission_mode", mode)
-
-    async def _set(self, request_id: str, line: bytes, attribute: str, value: str | None) -> bool:
-        before = getattr(self._agent, attribute)
-        setattr(self._agent, attribute, value)  # now, for what the CLI says of it before its answer is read
-        if not self._agent.spool_size:
-            # It is still starting, which may take long. What it refuses later, the next prompt tries anew.
-            answered = self._agent.expect(request_id)
-            answered.add_done_callback(lambda answer: self._refused(answer, attribute, before))
-            with suppress(ProcessNotFoundError):
-                self._agent.send(line)
-            return True
-        answer = await self._ask(request_id, line)
-        if answer is None or answer.response is None or not answer.response.succeeded:
-            setattr(self._agent, attribute, before)
-            return False
-        return True
-
-    def _refused(self, answer: "asyncio.Future[CliMessage]", attribute: str, before: str | None) -> None:
-        response = answer.result().response if not answer.cancelled() else None
-        if response is not None and not response.succeeded:
-            setattr(self._agent, attribute, before)
-
-    async def _ask(self, request_id: str, line: bytes) -> CliMessage | None:
-        """Ask the CLI; None when no answer comes, as from a stand-in that knows no control requests."""
-        agent, loop = self._agent, asyncio.get_running_loop()
-        answer = agent.expect(request_id)
-        deadline = loop.time() + _CONTROL_SECONDS
-        try:
-            agent.send(line)
-            # The answer comes by the spool, which nobody else reads while the mutex is held.
-            while not answer.done() and agent.open:
-                if not await self._take_in():
-                    async with asyncio.timeout_at(deadline):
-                        await agent.activity()
-        except (ProcessNotFoundError, TimeoutError):
-            answer.cancel()
-        return answer.result() if answer.done() and not answer.cancelled() else None
-
-
-# ----------------------------------------------------------------------
-# The execution. Every method is called with the session's mutex held, so that nothing happens in between.
-
 _MAX_ATTEMPTS: Final = 2
-"""How often a prompt is written to a process that ends without having said anything."""
-
-
+"""How often a prompt is written to a process that ends without output."""
 _NAMED_TASKS: Final = 5
 _TURN_DUE_SECONDS: Final = 5.0
-"""How long after the end of a background task the CLI may begin a turn for it; 2.1.330 takes up to 0.3 s."""
+"""How long after the end of a background task the CLI may start a turn for it; 2.1.330 takes up to 0.3 s."""
 
 
 class Stopwatch:
-    """Measures how long something has gone on, without its pauses.
-
-    Attributes:
-        elapsed: seconds.
-    """
+    """Measures how long something runs, without its pauses."""
 
     def __init__(self) -> None:
         self._before = 0.0
@@ -157,18 +50,13 @@ class Stopwatch:
         return self._before + (time.monotonic() - self._since if self._since is not None else 0.0)
 
     def run(self, *, on: bool, keep: bool) -> None:
-        """Go on or pause; without `keep`, begin anew."""
+        """Run or pause; without `keep`, start at 0."""
         self._before = self.elapsed if keep else 0.0
         self._since = time.monotonic() if on else None
 
 
-def new_approval_id() -> ApprovalId:
-    """An id that no other approval has."""
-    return ApprovalId(uuid.uuid4().hex)
-
-
 class Runner:
-    """Runs one project's executions, one at a time."""
+    """Runs one project's executions, one at a time. Callers hold the session's mutex."""
 
     def __init__(
         self,
@@ -189,24 +77,22 @@ class Runner:
         self._policy = policy
         self._observer = observer
         self._evict = evict
-        self.tuning = Tuning(agent, self.take_in)
         self.idle_since = time.monotonic()
         self.alone = Stopwatch()
         self._starting = False
         self._written: asyncio.Future[None] | None = None
 
     async def start(self, execution: Execution) -> None:
-        """Give the prompt to the agent; the caller holds the execution slot.
+        """Give the prompt to the agent; the caller holds the execution slot. After an error nothing has changed.
 
         Raises:
-            ClaudeNotFoundError: there is no usable CLI; nothing has changed.
-            ExecutionFailedError: the CLI could not be started; nothing has changed.
-            ForbiddenError, InvalidPathError: the settings do not allow what was chosen (any more), or the device
-                that gave the prompt was revoked; the same.
-            FileOperationError: the start could not be stored; nothing has changed.
-            ProcessActiveError: it needs another process, with which what runs in the background would end.
-            TrustRequiredError: the directory's settings have the CLI do something that nobody has accepted; nothing
-                has changed.
+            ClaudeNotFoundError: there is no usable CLI.
+            ExecutionFailedError: the CLI could not be started.
+            ForbiddenError, InvalidPathError: the settings do not allow the options (any more), or the device that gave
+                the prompt was revoked.
+            FileOperationError: the start could not be stored.
+            ProcessActiveError: it needs another process, which would end the work in the background.
+            TrustRequiredError: the directory's settings make the CLI do something that has not been accepted.
         """
         self._starting = True
         try:
@@ -222,7 +108,7 @@ class Runner:
         began = time.monotonic()
         warm = await self._ensure_process(wanted, execution.context)
         at = now()
-        started = msgspec.structs.replace(
+        started = replace(
             execution,
             status=ExecutionStatus.STARTING,
             started_at=at,
@@ -237,23 +123,17 @@ class Runner:
             was_queued = state.place_of(execution) > 0
             state.queue = [waiting for waiting in state.queue if waiting.id != execution.id]
             state.current = started
-            state.verdict, state.killed, state.attempts, state.heard = None, False, 0, False
+            state.end_status, state.killed, state.attempts, state.first_message_seen = None, False, 0, False
             state.turn_due = 0.0
-            state.account = msgspec.structs.replace(
-                state.account, work=msgspec.structs.replace(state.work, prompt="", blocked=None)
-            )
+            state.account = replace(state.account, work=replace(state.work, prompt="", blocked=None))
             return state.announce(queue=was_queued)
 
         try:
             await state.log.write(
-                Write(
-                    drafts=[entry_draft("prompt", prompt, Direction.CLIENT)],
-                    project={"state": ProjectState.EXECUTING},
-                    executions=(started,),
-                    process=self._agent.record,
-                    context=execution.context,
-                    admits=started,
-                ),
+                [entry_draft("prompt", prompt, model.Direction.CLIENT)],
+                Change(executions=(started,), process=self._agent.record, admits=started),
+                project={"state": model.ProjectState.EXECUTING},
+                context=execution.context,
                 after=begun,
             )
         except BaseException:
@@ -264,13 +144,13 @@ class Runner:
         self._capacity.used(state.project.id, self._evict)
         preparation = time.monotonic() - began
         queued = max(0.0, (at - execution.created_at) / 1000 - preparation)
-        self._observer.emit(ExecutionStarted(execution.context, warm, queued, preparation))
+        self._observer.emit(events.ExecutionStarted(execution.context, warm, queued, preparation))
         await self.send_prompt()
 
     async def _effective(self, options: ExecuteOptions) -> ExecuteOptions:
         """The options of a prompt with the project's and the server's defaults filled in, if they are allowed."""
         project = self._state.project
-        filled = msgspec.structs.replace(
+        filled = replace(
             options,
             model=options.model or project.model or self._settings.current.claude.model,
             permission_mode=options.permission_mode
@@ -280,7 +160,7 @@ class Runner:
         return await self._policy.admit(filled, project.real_path)
 
     async def inspect(self) -> Inspection:
-        """The claims of the project's directory, compared with what was accepted. Reads the disk, in a thread.
+        """The claims of the project's directory, compared with the accepted ones. Reads the disk, in a thread.
 
         Raises:
             DirectoryUnavailableError: the directory is gone, or may not be entered.
@@ -295,7 +175,7 @@ class Runner:
         return await asyncio.to_thread(look)
 
     async def accept(self, found: Inspection, project: dict[str, object] | None = None) -> None:
-        """Store that these claims, and no others, are accepted, together with changes of the project's fields.
+        """Store that exactly these claims are accepted, together with changes of the project's fields.
 
         Raises:
             FileOperationError: the store refused; nothing has changed.
@@ -307,24 +187,20 @@ class Runner:
             return state.announce(queue=True) if project else []
 
         await state.log.write(
-            Write(trust=Trust(state.project.id, found.digests), project=project or {}), after=accepted
+            change=Change(trust=model.Trust(state.project.id, found.digests)), project=project or {}, after=accepted
         )
 
     async def _admit_claims(self) -> Inspection:
-        """Refuse to go on while the directory has claims that nobody has accepted.
+        """Raise TrustRequiredError when the directory has claims that have not been accepted.
 
-        The first start in a project of a version that did not note what was accepted accepts what is there: it ran
-        before.
-
-        Raises:
-            TrustRequiredError: a claim is new or changed.
-            FileOperationError: what is there could not be stored as accepted.
+        In a project of a version that did not store accepted claims, the first start accepts the present ones: they
+        were in force before.
         """
         found = await self.inspect()
         if self._state.accepted is None:
             await self.accept(found)
         if found.new:
-            raise TrustRequiredError(found.summary, details={"hash": found.hash})
+            raise errors.TrustRequiredError(found.summary, details={"hash": found.hash})
         return found
 
     async def _ensure_process(self, options: ExecuteOptions, context: ExecutionContext) -> bool:
@@ -332,18 +208,18 @@ class Runner:
         agent, project = self._agent, self._state.project
         found = await self._admit_claims()
         is_outdated = agent.record is not None and agent.record.claims not in {"", found.hash}
-        if is_outdated and not (agent.alive and self._state.is_engaged):  # what runs in the background goes on
+        if is_outdated and not (agent.alive and self._state.is_engaged):  # work in the background goes on
             await self.close_process()
-        if agent.open and (not agent.fits(options) or project.fork or not await self.tuning.adjust(options)):
+        if agent.open and (not agent.fits(options) or project.fork or not await self._adjust(options)):
             if agent.alive and self._state.is_engaged:
-                raise ProcessActiveError(
+                raise errors.ProcessActiveError(
                     "These options need a new process of the agent, with which what runs in the background would end: "
                     f"{self._background()}. Give the prompt without them, or end that first (agent_kill)."
                 )
             await self.close_process()
         if agent.open:
             return True
-        await self._capacity.make_room(project.id)
+        await self._capacity.reserve_process(project.id)
         try:
             await agent.start(options, resume=project.session_id, fork=project.fork, context=context, claims=found.hash)
         except BaseException:
@@ -353,36 +229,90 @@ class Runner:
         self._state.account = agent.record.account
         return False
 
+    async def set_model(self, model: str | None) -> bool:
+        """Change the model of the running process; False when the CLI does not accept it."""
+        request_id = uuid.uuid4().hex
+        return await self._set(request_id, control.set_model(request_id, model), "model", model)
+
+    async def set_permission_mode(self, mode: str) -> bool:
+        """Change the permission mode of the running process; False when the CLI does not accept it."""
+        request_id = uuid.uuid4().hex
+        return await self._set(request_id, control.set_permission_mode(request_id, mode), "permission_mode", mode)
+
+    async def _adjust(self, options: ExecuteOptions) -> bool:
+        """Change model and permission mode of the warm process; False when the prompt needs a new process."""
+        if options.model != self._agent.model and not await self.set_model(options.model):
+            return False
+        mode = options.permission_mode
+        return mode == self._agent.permission_mode or await self.set_permission_mode(mode or "default")
+
+    async def _set(self, request_id: str, line: bytes, attribute: str, value: str | None) -> bool:
+        agent, before = self._agent, getattr(self._agent, attribute)
+
+        def refused(answer: "asyncio.Future[CliMessage]") -> None:
+            response = answer.result().response if not answer.cancelled() else None
+            if response is not None and not response.succeeded:
+                setattr(agent, attribute, before)
+
+        setattr(agent, attribute, value)  # before the answer, which comes after lines that depend on the value
+        if not agent.spool_size:
+            # The process is still starting, which may take long. The next prompt tries again what it refuses.
+            agent.expect(request_id).add_done_callback(refused)
+            with suppress(errors.ProcessNotFoundError):
+                agent.send(line)
+            return True
+        answer = await self._ask(request_id, line)
+        if answer is None or answer.response is None or not answer.response.succeeded:
+            setattr(agent, attribute, before)
+            return False
+        return True
+
+    async def _ask(self, request_id: str, line: bytes) -> CliMessage | None:
+        """Send a control request; None when no answer comes, as from a stand-in that knows no control requests."""
+        agent, loop = self._agent, asyncio.get_running_loop()
+        answer = agent.expect(request_id)
+        deadline = loop.time() + _CONTROL_SECONDS
+        try:
+            agent.send(line)
+            # The answer is a line of the spool, which no other task reads while the mutex is held.
+            while not answer.done() and agent.open:
+                if not await self.ingest_batch():
+                    async with asyncio.timeout_at(deadline):
+                        await agent.activity()
+        except (errors.ProcessNotFoundError, TimeoutError):
+            answer.cancel()
+        return answer.result() if answer.done() and not answer.cancelled() else None
+
     def note_mode(self, mode: str) -> None:
-        """The process has accepted a permission mode; it says so in a line of its own, which comes later."""
-        work = msgspec.structs.replace(self._state.work, permission_mode=mode)
-        self._state.account = msgspec.structs.replace(self._state.account, work=work)
+        """Record an accepted permission mode before the line in which the CLI reports it."""
+        work = replace(self._state.work, permission_mode=mode)
+        self._state.account = replace(self._state.account, work=work)
 
     def _background(self) -> str:
-        """What runs in the process, in words."""
+        """The work of the process in the background, as text."""
         tasks = [task.description or task.type for task in self._state.work.tasks]
         return ", ".join(tasks[:_NAMED_TASKS]) or "a turn of the agent's own"
 
     async def suits(self, execution: Execution) -> bool:
-        """Whether a prompt can be given to the process that runs; any other fault of it shows when it starts."""
+        """Whether the running process can take a prompt; any other error of the prompt shows when it starts."""
         try:
             wanted = await self._effective(execution.options)
-        except PocketAgentError:
+        except errors.PocketAgentError:
             return True
         return not self._agent.alive or (self._agent.fits(wanted) and not self._state.project.fork)
 
     async def send_prompt(self) -> None:
-        """Write the prompt of the running execution; a process that is gone shows in the tail."""
+        """Write the prompt of the running execution; the tail notices a process that is gone."""
         state, execution = self._state, self._state.current
         assert execution is not None
         state.attempts += 1
-        state.silent_from = self._agent.spool_size
-        with suppress(ProcessNotFoundError):
+        state.prompt_spool_offset = self._agent.spool_size
+        with suppress(errors.ProcessNotFoundError):
             self._written = self._agent.send_prompt(execution.prompt, execution.context)
             await self._note_written()
 
     async def _note_written(self) -> None:
-        """Store that the prompt is written, once it is; a long one waits for a process that reads it."""
+        """Store that the prompt is written, once it is; a long one takes until the process has read enough."""
         state, written = self._state, self._written
         if written is None or not written.done():
             return
@@ -392,21 +322,21 @@ class Runner:
             return
         if written.cancelled() or written.exception() is not None:
             return
-        running = msgspec.structs.replace(execution, status=ExecutionStatus.RUNNING)
+        running = replace(execution, status=ExecutionStatus.RUNNING)
 
         def sent() -> list[Draft]:
             if state.current is execution:
                 state.current = running
             return []
 
-        with suppress(FileOperationError):  # the prompt runs all the same, and is known by its uuid
-            await state.log.write(Write(executions=(running,), context=execution.context), after=sent)
+        with suppress(errors.FileOperationError):  # the prompt runs all the same, and its uuid identifies it
+            await state.log.write(change=Change(executions=(running,)), context=execution.context, after=sent)
 
-    async def take_in(self) -> bool:
-        """Put what the CLI wrote into the log, one batch of it; False when there is nothing now.
+    async def ingest_batch(self) -> bool:
+        """Store one batch of the CLI's output in the log; False when there is none now.
 
         Raises:
-            FileOperationError: it could not be stored; the same lines come again at the next call.
+            FileOperationError: it could not be stored; the next call gets the same lines.
         """
         agent = self._agent
         await self._note_written()
@@ -416,52 +346,34 @@ class Runner:
                 await self._exited()
                 return True
             return False
-        plan = Intake(self._present()).take(batch.lines)
-        silent = agent.record is not None and agent.record.consumed <= self._state.silent_from
+        plan = self._intake().take(batch.lines)
+        silent = agent.record is not None and agent.record.consumed <= self._state.prompt_spool_offset
         await self._store(plan, batch)
         if silent and len(plan.answers) == len(batch.lines):
-            # The process has answered the server, and said nothing about the prompt yet.
-            self._state.silent_from = batch.consumed
+            # The process has answered control requests, and written nothing about the prompt yet.
+            self._state.prompt_spool_offset = batch.consumed
         return True
 
-    def _present(self) -> Snapshot:
-        state = self._state
-        return Snapshot(
-            project=state.project,
-            execution=state.current,
-            approvals=state.approvals,
-            session=state.conversation,
-            last=state.last,
-            account=state.account,
-            verdict=state.verdict,
-            killed=state.killed,
-            new_approval_id=new_approval_id,
-            queued=bool(state.queue),
-            told_mode=self._agent.permission_mode,
-            partial=state.partial,
-            may_choose=self._may_choose,
-        )
+    def _intake(self) -> Intake:
+        return Intake(self._state, told_mode=self._agent.permission_mode, may_choose=self._may_choose)
 
     def _may_choose(self, mode: str) -> bool:
         try:
             self._policy.check_mode(mode)
-        except ForbiddenError:
+        except errors.ForbiddenError:
             return False
         return True
 
     async def _store(self, plan: BatchResult, batch: Batch | None, *, ended: bool = False) -> None:
-        """Store a plan, then make it true."""
+        """Store a plan, then apply it."""
         agent, record = self._agent, self._agent.record
         entries = any(draft.direction is not None for draft in plan.drafts)
         if batch is not None and record is not None:
-            record = msgspec.structs.replace(
-                record, consumed=batch.consumed, account=plan.account or self._state.account
-            )
+            record = replace(record, consumed=batch.consumed, account=plan.account or self._state.account)
         if entries or ended:
             await self._state.log.write(
-                Write(
-                    drafts=plan.drafts,
-                    project=plan.project,
+                plan.drafts,
+                Change(
                     executions=tuple(
                         found for found in (plan.running, plan.finished, plan.earlier) if found is not None
                     ),
@@ -470,12 +382,13 @@ class Runner:
                     ended_process=record.id if ended and record is not None else None,
                     sessions=(plan.session,) if plan.session is not None else (),
                     spent=plan.spent,
-                    context=self._context(),
                 ),
+                project=plan.project,
+                context=self._context(),
                 after=lambda: self._apply(plan),
             )
         elif batch is not None:
-            # Live frames alone move nothing that must survive: they are read again after a crash.
+            # Live frames alone change nothing that must survive: they are read again after a crash.
             self._apply(plan)
             self._state.log.say(plan.drafts)
         if batch is not None:
@@ -484,11 +397,10 @@ class Runner:
         for answer in plan.answers:
             agent.answered(answer)
         for refusal in plan.refusals:
-            with suppress(ProcessNotFoundError):
+            with suppress(errors.ProcessNotFoundError):
                 agent.send(refusal)
 
     def _context(self) -> ExecutionContext | None:
-        """What names the running execution."""
         return self._state.current.context if self._state.current is not None else None
 
     def _apply(self, plan: BatchResult) -> list[Draft]:
@@ -496,22 +408,24 @@ class Runner:
         state.partial.take(plan.partial)
         context = self._context()
         shown = state.shown, state.work.tasks, state.work.permission_mode
-        hold: QueueHold | None = plan.project.get("queue_hold")
+        hold: model.QueueHold | None = plan.project.get("queue_hold")
         if hold is not None:
-            self._observer.emit(ExecutionDelayed(state.queue[0].context, ExecutionFailedError.code, hold.message))
+            self._observer.emit(
+                events.ExecutionDelayed(state.queue[0].context, errors.ExecutionFailedError.code, hold.message)
+            )
         if plan.mode is not None:
             self._agent.permission_mode = plan.mode
-        if plan.spoke and state.current is not None and not state.heard:
-            state.heard = True
-            observer.emit(FirstMessageReceived(state.current.context, duration(state.current)))
+        if plan.spoke and state.current is not None and not state.first_message_seen:
+            state.first_message_seen = True
+            observer.emit(events.FirstMessageReceived(state.current.context, duration(state.current)))
         for approval in plan.opened.values():
             state.approvals[approval.id] = approval
-            observer.emit(ApprovalRequested(state.project.id, context, approval.id, tool_name(approval)))
+            observer.emit(events.ApprovalRequested(state.project.id, context, approval.id, tool_name(approval)))
         for approval in plan.closed.values():
             state.approvals.pop(approval.id, None)
             observer.emit(approval_event(approval, state.current))
         for reason in plan.rejected:
-            observer.emit(LineRejected(state.project.id, context, reason))
+            observer.emit(events.LineRejected(state.project.id, context, reason))
         if plan.session is not None:
             state.conversation = plan.session
         if plan.running is not None:
@@ -529,39 +443,38 @@ class Runner:
         return state.announce(queue=hold is not None) if visible else []
 
     def _account_for(self, plan: BatchResult, context: ExecutionContext | None) -> None:
-        """What was used, and which tools ran, is stored: count it."""
+        """Count the stored usage and tool calls."""
         state, observer = self._state, self._observer
         if plan.account is not None:
             state.account = plan.account
         for done in plan.tools:
-            observer.emit(ToolCompleted(state.project.id, context, done.tool, done.outcome))
+            observer.emit(events.ToolCompleted(state.project.id, context, done.tool, done.outcome))
         for spent in plan.spent:
             self._budget.spend(spent.day, spent.cost_usd)
         if plan.earlier is not None:
             state.last = plan.earlier
         if plan.late:
             past = plan.earlier.context if plan.earlier is not None else None
-            observer.emit(UsageAdded(state.project.id, past, plan.late))
+            observer.emit(events.UsageAdded(state.project.id, past, plan.late))
 
     def _finish(self, execution: Execution) -> None:
         state = self._state
         state.current, state.last = None, execution
-        state.verdict, state.killed = None, False
+        state.end_status, state.killed = None, False
         state.partial.clear()
         self.idle_since = time.monotonic()
         self._observer.emit(execution_event(execution))
 
     async def finish(self, status: ExecutionStatus, error: ErrorData | None, *, silent: bool = False) -> None:
         """End the running execution, which has no process any more; see `Intake.finish`."""
-        plan = Intake(self._present()).finish(status, error, silent=silent)
-        await self._store(plan, None, ended=True)
+        await self._store(self._intake().finish(status, error, silent=silent), None, ended=True)
 
     async def leave(self) -> None:
-        """Note that the process is gone of which nothing was found, with what it did besides an execution."""
-        await self._store(Intake(self._present()).leave(None), None, ended=True)
+        """Store that a process was not found, and with it the end of its work outside an execution."""
+        await self._store(self._intake().leave(None), None, ended=True)
 
     def settle(self) -> None:
-        """Hold an execution slot while the agent works, with a prompt or without, and time what has none."""
+        """Hold an execution slot while the agent works, and time its work without a prompt."""
         state = self._state
         works = state.works_alone
         self.alone.run(on=works and not state.approvals, keep=works)
@@ -574,65 +487,65 @@ class Runner:
             self._capacity.release()
 
     async def _exited(self) -> None:
-        """The process is gone and everything it wrote is in the log."""
+        """The process is gone and all its output is in the log."""
         state, agent = self._state, self._agent
         execution = state.current
-        silent = agent.spool_size <= state.silent_from
+        silent = agent.spool_size <= state.prompt_spool_offset
         code = agent.exit_code
-        if execution is None or (silent and state.verdict is None and 0 < state.attempts < _MAX_ATTEMPTS):
+        if execution is None or (silent and state.end_status is None and 0 < state.attempts < _MAX_ATTEMPTS):
             lost = execution is None and not state.killed and (state.works_alone or state.work.tasks)
             error = self._error_of_exit(code) if lost else None
-            await self._store(Intake(self._present()).leave(error), None, ended=True)
+            await self._store(self._intake().leave(error), None, ended=True)
             if execution is None:
-                state.verdict, state.killed = None, False
+                state.end_status, state.killed = None, False
             await self._forget_process()
             if execution is not None:
                 await self._retry_or_fail(execution)
             return
         error = None if state.killed else self._error_of_exit(code)
-        await self.finish(state.verdict or ExecutionStatus.ERROR, error, silent=silent)
+        await self.finish(state.end_status or ExecutionStatus.ERROR, error, silent=silent)
         await self._forget_process()
 
     async def _retry_or_fail(self, execution: Execution) -> None:
         try:
             await self._retry(execution)
-        except PocketAgentError as error:
+        except errors.PocketAgentError as error:
             if self._agent.open:
                 await self._agent.terminate(idle=True)
                 await self._forget_process()
             await self.finish(ExecutionStatus.ERROR, ErrorData(error.code, error.message, error.details or None))
 
     async def _retry(self, execution: Execution) -> None:
-        """The process ended without a word about the prompt, so the prompt goes to a new one."""
+        """The process ended without output about the prompt, so a new process gets the prompt."""
         attempts = self._state.attempts
         self._policy.check_maker(execution.device_id)
         await self._ensure_process(await self._effective(execution.options), execution.context)
-        started = msgspec.structs.replace(execution, status=ExecutionStatus.STARTING, spool_offset=0)
-        write = Write(executions=(started,), process=self._agent.record, context=execution.context, admits=started)
-        await self._state.log.write(write)
+        started = replace(execution, status=ExecutionStatus.STARTING, spool_offset=0)
+        change = Change(executions=(started,), process=self._agent.record, admits=started)
+        await self._state.log.write(change=change, context=execution.context)
         self._state.current = started
         self._capacity.used(self._state.project.id, self._evict)
         self._state.attempts = attempts
         await self.send_prompt()
 
     async def replace_process(self) -> None:
-        """End a process that cannot be written to; another one goes on with the conversation and the prompt."""
+        """End a process that cannot be written to; another one continues the conversation and the prompt."""
         execution = self._state.current
         await self._agent.terminate(idle=False)
-        if execution is None or self._state.verdict is not None:
-            return  # its end shows in the tail
+        if execution is None or self._state.end_status is not None:
+            return  # the tail notices its end
         while self._agent.open and not self._agent.drained:
-            await self.take_in()
+            await self.ingest_batch()
         if self._state.current is None:
             return
-        await self._store(Intake(self._present()).leave(), None, ended=True)
+        await self._store(self._intake().leave(), None, ended=True)
         await self._forget_process()
         await self._retry_or_fail(self._state.current)
 
     def _error_of_exit(self, code: int | None) -> ErrorData | None:
-        if self._state.verdict is ExecutionStatus.TIMEOUT:
+        if self._state.end_status is ExecutionStatus.TIMEOUT:
             return ErrorData("EXECUTION_TIMEOUT", "The agent worked longer than timeouts.execution and was ended.")
-        if self._state.verdict is not None:
+        if self._state.end_status is not None:
             return None
         how = "ended" if code is None else f"ended with exit code {code}"
         text = self._agent.error_output()
@@ -645,9 +558,9 @@ class Runner:
         await self._agent.close()
         self._capacity.gone(self._state.project.id)
 
-    async def end(self, verdict: ExecutionStatus, *, killed: bool = False) -> None:
-        """End what runs, with a prompt or without, by ending the process; returns when both are over."""
-        self._state.verdict, self._state.killed = verdict, killed
+    async def end(self, end_status: ExecutionStatus, *, killed: bool = False) -> None:
+        """End all work of the agent by ending its process; returns when both are over."""
+        self._state.end_status, self._state.killed = end_status, killed
         await self._agent.terminate(idle=False)
         await self._drain()
 
@@ -658,4 +571,4 @@ class Runner:
 
     async def _drain(self) -> None:
         while self._agent.open:
-            await self.take_in()
+            await self.ingest_batch()

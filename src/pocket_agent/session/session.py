@@ -1,4 +1,4 @@
-"""One project as its clients drive it: prompts queue, one runs, approvals wait, all lands in the log."""
+"""The requests that clients make of one project: prompts, approvals, the queue, conversations."""
 
 import time
 import uuid
@@ -7,37 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
+from msgspec.structs import replace
 
+from pocket_agent import errors, model
 from pocket_agent.claude.trust import Inspection, check_shown
-from pocket_agent.errors import (
-    ApprovalNotFoundError,
-    FileOperationError,
-    ForbiddenError,
-    ProcessActiveError,
-    ProcessNotFoundError,
-    ResourceLimitError,
-    ValidationError,
-)
 from pocket_agent.events import ExecutionQueued, ExecutionWithdrawn, Observer, ProjectTrusted
-from pocket_agent.model import (
-    ApprovalId,
-    ApprovalStatus,
-    Device,
-    Direction,
-    ExecuteOptions,
-    Execution,
-    ExecutionId,
-    ExecutionStatus,
-    HoldReason,
-    ProjectState,
-    StopRequest,
-)
-from pocket_agent.protocol.push import (
-    AgentKillData,
-    ApprovalResolvedData,
-    SessionResetData,
-    SessionResumedData,
-)
+from pocket_agent.model import ExecuteOptions, Execution, ExecutionId, ExecutionStatus, HoldReason
+from pocket_agent.protocol.push import AgentKillData, ApprovalResolvedData, SessionResetData, SessionResumedData
 from pocket_agent.protocol.requests import (
     AgentInterruptData,
     ExecuteData,
@@ -48,7 +24,7 @@ from pocket_agent.protocol.requests import (
 from pocket_agent.session.agent import Agent
 from pocket_agent.session.ingest import waited_after
 from pocket_agent.session.loops import ConversationLoops
-from pocket_agent.session.project_log import Draft, Write, entry_draft, now, tick
+from pocket_agent.session.project_log import Draft, entry_draft, now, tick
 from pocket_agent.session.state import (
     State,
     approval_event,
@@ -60,12 +36,12 @@ from pocket_agent.session.state import (
     suggestions,
 )
 from pocket_agent.settings import CurrentSettings
-from pocket_agent.storage import Store
+from pocket_agent.storage import Change, Store
 
 
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
-    """What became of the prompts of a device that lost its access.
+    """The result of withdrawing the prompts of a device that lost its access.
 
     Attributes:
         count: queued prompts that were withdrawn.
@@ -79,7 +55,7 @@ class Withdrawn:
 
 
 class Session:
-    """What clients can do with one project."""
+    """The operations of clients on one project."""
 
     def __init__(
         self,
@@ -112,13 +88,7 @@ class Session:
     ) -> ExecuteData:
         """Run a prompt now, or queue it; the same `prompt_id` again is the same execution.
 
-        Args:
-            prompt: what the agent is to do.
-            options: how.
-            prompt_id: the client's own id of the prompt.
-            by: the name of the device.
-            device_id, generation: see `Execution`.
-            correlation_id, traceparent: see `ExecutionContext`.
+        For `prompt_id`, `by`, `device_id` and `generation` see `Execution`, for the others `ExecutionContext`.
 
         Raises:
             ForbiddenError: the device was revoked while the request was handled.
@@ -140,7 +110,7 @@ class Session:
                 prompt=prompt,
                 options=options,
                 status=ExecutionStatus.QUEUED,
-                # Behind all that waits, whatever the clock does.
+                # Behind all waiting prompts, even after the clock was set back.
                 position=max([time.time_ns(), *(waiting.position + 1 for waiting in state.queue)]),
                 created_at=now(),
                 by=by,
@@ -153,7 +123,7 @@ class Session:
                 return ExecuteData(state.project.id, execution.id, "started", 0)
             limit = self._settings.current.limits.max_queued_prompts
             if len(state.queue) >= limit:
-                raise ResourceLimitError(
+                raise errors.ResourceLimitError(
                     f"The queue of this project is full ({limit} prompts, limits.max_queued_prompts)."
                 )
 
@@ -161,16 +131,13 @@ class Session:
                 state.queue.append(execution)
                 return state.announce(queue=True)
 
-            # One more prompt does not make anything accepted.
+            # Another prompt ends every hold but one for claims that have not been accepted.
             hold = state.project.queue_hold
             kept = hold if hold is not None and hold.reason is HoldReason.TRUST else None
             await state.log.write(
-                Write(
-                    project={"queue_hold": kept},
-                    executions=(execution,),
-                    context=execution.context,
-                    admits=execution,
-                ),
+                change=Change(executions=(execution,), admits=execution),
+                project={"queue_hold": kept},
+                context=execution.context,
                 after=queued,
             )
             self._observer.emit(ExecutionQueued(execution.context, state.place_of(execution)))
@@ -182,43 +149,42 @@ class Session:
         return ExecuteData(self.state.project.id, execution.id, "queued" if place > 0 else "started", place)
 
     async def kill(self, *, execution_id: str | None = None, hold_queue: bool = False) -> AgentKillData:
-        """End what runs (a prompt, a turn of the agent's own, subagents, commands) and every process of the agent.
+        """End all work (a prompt, a turn of the agent's own, subagents, commands) and every process of the agent.
 
         Args:
-            execution_id: end only this execution; None for the one that runs.
-            hold_queue: keep the prompts that wait until `resume_queue`.
+            execution_id: end only this execution; None for the running one.
+            hold_queue: hold waiting prompts until `resume_queue`.
 
         Raises:
-            ProcessNotFoundError: nothing runs, or another execution than the one named.
+            ProcessNotFoundError: the agent does nothing, or runs another execution.
         """
         async with self.loops.turn():
             execution = self._running(execution_id)
             if execution is not None:
-                with suppress(FileOperationError):  # a full disk must not keep the agent alive
-                    await self._request_stop(execution, StopRequest.KILL, hold_queue=hold_queue)
+                with suppress(errors.FileOperationError):  # a full disk must not keep the agent alive
+                    await self._request_stop(execution, model.StopRequest.KILL, hold_queue=hold_queue)
             await self._runner.end(ExecutionStatus.KILLED, killed=True)
             self.loops.wake.set()
             return AgentKillData(self.state.project.id, execution.id if execution is not None else None)
 
     async def interrupt(self, *, execution_id: str | None = None, hold_queue: bool = False) -> AgentInterruptData:
-        """Ask the agent to stop its turn and its subagents; one that does not is ended after `claude.interrupt_grace`.
+        """Ask the agent to stop its turn and its subagents; it is ended when it goes on after `claude.interrupt_grace`.
 
-        Commands in the background go on, as the CLI has it; when nothing else runs, they are what is stopped.
-
-        The arguments and the errors are those of `kill`.
+        The CLI lets commands in the background go on; when nothing else runs, they are stopped. The arguments and the
+        errors are those of `kill`.
         """
         async with self.loops.turn():
             execution = self._running(execution_id)
             if execution is not None:
-                with suppress(FileOperationError):
-                    await self._request_stop(execution, StopRequest.INTERRUPT, hold_queue=hold_queue)
+                with suppress(errors.FileOperationError):
+                    await self._request_stop(execution, model.StopRequest.INTERRUPT, hold_queue=hold_queue)
             await self.loops.interrupt()
             return AgentInterruptData(self.state.project.id, execution.id if execution is not None else None)
 
-    async def _request_stop(self, execution: Execution, stop: StopRequest, *, hold_queue: bool) -> None:
-        """Store what a client asks for, so that a server that is killed now carries it out at its next start."""
+    async def _request_stop(self, execution: Execution, stop: model.StopRequest, *, hold_queue: bool) -> None:
+        """Store the request, so that a server that is killed now carries it out at its next start."""
         state = self.state
-        stopped = msgspec.structs.replace(execution, stop=stop)
+        stopped = replace(execution, stop=stop)
         hold = hold_queue and bool(state.queue)
 
         def applied() -> list[Draft]:
@@ -227,23 +193,25 @@ class Session:
 
         project: dict[str, object] = {}
         if hold:
-            reason = HoldReason.KILLED if stop is StopRequest.KILL else HoldReason.INTERRUPTED
+            reason = HoldReason.KILLED if stop is model.StopRequest.KILL else HoldReason.INTERRUPTED
             project["queue_hold"] = queue_hold(reason, "", now())
-        await state.log.write(Write(project=project, executions=(stopped,), context=stopped.context), after=applied)
+        await state.log.write(
+            change=Change(executions=(stopped,)), project=project, context=stopped.context, after=applied
+        )
 
     def _running(self, execution_id: str | None) -> Execution | None:
-        """The execution that runs; None when the agent does something else."""
+        """The running execution; None when the agent works without a prompt."""
         running = self.state.current
         if running is None and execution_id is None:
             if self.state.is_busy:
                 return None
-            raise ProcessNotFoundError("Nothing is running in this project.")
+            raise errors.ProcessNotFoundError("Nothing is running in this project.")
         if running is None or execution_id not in {None, running.id}:
-            raise ProcessNotFoundError("This execution is not running: it has ended, or has not started.")
+            raise errors.ProcessNotFoundError("This execution is not running: it has ended, or has not started.")
         return running
 
     async def resume_queue(self) -> QueueResumeData:
-        """Let the prompts that wait go on."""
+        """Let the waiting prompts start."""
         async with self.loops.turn():
             if self.state.project.queue_hold is not None:
                 await self.loops.release_hold()
@@ -251,17 +219,15 @@ class Session:
             return QueueResumeData(self.state.project.id)
 
     async def inspect(self) -> Inspection:
-        """The claims of the project's directory, compared with what was accepted."""
+        """The claims of the project's directory, compared with the accepted ones."""
         return await self._runner.inspect()
 
     async def trust(self, shown: str, *, correlation_id: str | None = None) -> None:
-        """Accept the claims of the project's directory; the prompts that wait for it go on.
-
-        What was accepted before and is not there any more is not accepted from then on.
+        """Accept the claims of the project's directory, and no others; prompts that wait for this start.
 
         Args:
-            shown: the hash of the state that a person has seen and accepts.
-            correlation_id: names the request that asked for it.
+            shown: the hash of the state that the user has seen and accepts.
+            correlation_id: identifies the request.
 
         Raises:
             ValidationError: the directory is in another state now; nothing has changed.
@@ -277,17 +243,13 @@ class Session:
 
     def _refuse_while_running(self, what: str) -> None:
         if self.state.is_busy:
-            raise ProcessActiveError(
+            raise errors.ProcessActiveError(
                 f"{what} is not possible while the agent runs something (a prompt, a subagent, a command in the "
                 "background); kill or await it first."
             )
 
     async def new_session(self) -> SessionResetData:
-        """Let the next prompt begin a fresh conversation.
-
-        Raises:
-            ProcessActiveError: an execution runs.
-        """
+        """Let the next prompt start a new conversation. Raises ProcessActiveError while the agent is busy."""
         async with self.loops.turn():
             self._refuse_while_running("A new session")
             await self._runner.close_process()
@@ -298,10 +260,8 @@ class Session:
                 return self.state.announce()
 
             await self.state.log.write(
-                Write(
-                    drafts=[entry_draft("session_reset", reset)],
-                    project={"session_id": None, "fork": False, "state": ProjectState.IDLE},
-                ),
+                [entry_draft("session_reset", reset)],
+                project={"session_id": None, "fork": False, "state": model.ProjectState.IDLE},
                 after=applied,
             )
             return reset
@@ -310,24 +270,22 @@ class Session:
         """Let the next prompt continue another conversation, or a copy of it.
 
         Raises:
-            ProcessActiveError: an execution runs.
+            ProcessActiveError: the agent is busy.
+            ValidationError: the project has no such conversation.
         """
         async with self.loops.turn():
             self._refuse_while_running("Resuming another session")
             conversation = await self._store.session(self.state.project.id, session_id)
             if conversation is None:
-                raise ValidationError("This project has no such session (session_list).")
+                raise errors.ValidationError("This project has no such session (session_list).")
             await self._runner.close_process()
-            title = conversation.title if conversation is not None else ""
-            resumed = entry_draft("session_resumed", SessionResumedData(session_id, fork, title))
+            resumed = entry_draft("session_resumed", SessionResumedData(session_id, fork, conversation.title))
 
             def applied() -> list[Draft]:
                 self.state.conversation = conversation
                 return self.state.announce()
 
-            await self.state.log.write(
-                Write(drafts=[resumed], project={"session_id": session_id, "fork": fork}), after=applied
-            )
+            await self.state.log.write([resumed], project={"session_id": session_id, "fork": fork}, after=applied)
 
     async def sessions(self) -> list[SessionData]:
         """The conversations of this project, newest first."""
@@ -336,12 +294,7 @@ class Session:
         return [session_data(value, current=value.id == current) for value in found]
 
     async def executions(self, *, before: str | None, limit: int) -> ExecutionListData:
-        """The executions of this project, newest first.
-
-        Args:
-            before: the id of an execution; only those from before it.
-            limit: at most so many.
-        """
+        """At most `limit` executions of this project, newest first; only those from before the execution `before`."""
         key = ExecutionId(before) if before is not None else None
         project_id = self.state.project.id
         found = await self._store.executions(project_id, before=key, limit=limit + 1)
@@ -349,8 +302,8 @@ class Session:
         return ExecutionListData(project_id, shown, has_more=len(found) > limit)
 
     def changes_input(self, approval_id: str, updated_input: Mapping[str, msgspec.Raw]) -> bool:
-        """Whether an answer changes what the agent asked for; answers to its questions are no change."""
-        approval = self.state.approvals.get(ApprovalId(approval_id))
+        """Whether an answer changes the input that the agent asked for; answers to its questions do not."""
+        approval = self.state.approvals.get(model.ApprovalId(approval_id))
         return approval is None or changes_input(approval, updated_input)
 
     async def respond(
@@ -366,15 +319,14 @@ class Session:
         """Answer a tool request; the first answer wins.
 
         Raises:
-            ApprovalNotFoundError: there is none by that id that still waits; details say what became of it.
-            ForbiddenError: what would be remembered may not be chosen here; the request goes on waiting.
-            InvalidPathError: the same, of a directory.
+            ApprovalNotFoundError: no request of that id waits; details have its answer, if it was answered.
+            ForbiddenError, InvalidPathError: clients may not choose what would be remembered; the request still waits.
         """
         async with self.loops.turn():
             state = self.state
             while self._agent.open and not self._agent.alive:
-                await self._runner.take_in()  # nobody reads the answer, and the request ends with the process
-            approval = state.approvals.get(ApprovalId(approval_id))
+                await self._runner.ingest_batch()  # no process reads the answer, and the request ends with the process
+            approval = state.approvals.get(model.ApprovalId(approval_id))
             if approval is None:
                 raise await self._gone(approval_id)
             suggested = suggestions(approval) if allow and remember else None
@@ -382,26 +334,15 @@ class Session:
                 await self.loops.policy.check_remembered(suggested)
             at = now()
             line = permission_answer(
-                approval,
-                allow=allow,
-                message=message,
-                updated_input=updated_input,
-                remember=remember,
+                approval, allow=allow, message=message, updated_input=updated_input, remember=remember
             )
-            resolved = msgspec.structs.replace(
-                approval,
-                status=ApprovalStatus.ALLOWED if allow else ApprovalStatus.DENIED,
-                resolved_at=at,
-                by=by,
-                answer=line,
-            )
+            status = model.ApprovalStatus.ALLOWED if allow else model.ApprovalStatus.DENIED
+            resolved = replace(approval, status=status, resolved_at=at, by=by, answer=line)
             changed = dict(updated_input) if allow and updated_input is not None else msgspec.UNSET
             data = ApprovalResolvedData(approval.id, "allow" if allow else "deny", by, message, changed)
             running, awaited = state.current, state.awaited()
             if running is not None and approval.id in awaited:
-                running = msgspec.structs.replace(
-                    running, waited_ms=waited_after(running, awaited, approval.id, tick())
-                )
+                running = replace(running, waited_ms=waited_after(running, awaited, approval.id, tick()))
 
             def answered() -> list[Draft]:
                 state.approvals.pop(approval.id, None)
@@ -411,82 +352,71 @@ class Session:
                 return state.announce()
 
             await state.log.write(
-                Write(
-                    drafts=[entry_draft("approval_resolved", data, Direction.CLIENT)],
-                    approvals=(resolved,),
-                    executions=(running,) if running is not None else (),
-                    context=running.context if running is not None else None,
-                ),
+                [entry_draft("approval_resolved", data, model.Direction.CLIENT)],
+                Change(approvals=(resolved,), executions=(running,) if running is not None else ()),
+                context=running.context if running is not None else None,
                 after=answered,
             )
             self._observer.emit(approval_event(resolved, running))
-            # A process that is gone is about to end the execution; an answer that is not noted as
-            # delivered is sent again to an adopted process, which ignores it.
-            with suppress(ProcessNotFoundError, FileOperationError):
+            # The execution of a process that is gone ends soon. An answer that is not stored as delivered is
+            # sent again to an adopted process, which ignores it.
+            with suppress(errors.ProcessNotFoundError, errors.FileOperationError):
                 if self._agent.send(line).done():
-                    await state.log.write(Write(approvals=(msgspec.structs.replace(resolved, delivered=True),)))
+                    await state.log.write(change=Change(approvals=(replace(resolved, delivered=True),)))
             return data
 
-    async def _gone(self, approval_id: str) -> ApprovalNotFoundError:
-        past = await self._store.approval(self.state.project.id, ApprovalId(approval_id))
+    async def _gone(self, approval_id: str) -> errors.ApprovalNotFoundError:
+        past = await self._store.approval(self.state.project.id, model.ApprovalId(approval_id))
         if past is None:
-            return ApprovalNotFoundError("There is no such approval in this project.")
-        if past.status is ApprovalStatus.CANCELLED:
-            return ApprovalNotFoundError("The agent withdrew this request.", details={"behavior": "cancelled"})
-        return ApprovalNotFoundError(
+            return errors.ApprovalNotFoundError("There is no such approval in this project.")
+        if past.status is model.ApprovalStatus.CANCELLED:
+            return errors.ApprovalNotFoundError("The agent withdrew this request.", details={"behavior": "cancelled"})
+        return errors.ApprovalNotFoundError(
             f"This request was answered already ({past.status} by {past.by}).",
             details={"behavior": past.status, "by": past.by},
         )
 
-    async def edit(self, execution_id: str, prompt: str, editor: Device) -> None:
-        """Change a prompt that waits; from then on it is the editor's, and ends with the editor's access.
+    async def edit(self, execution_id: str, prompt: str, editor: model.Device) -> None:
+        """Change a waiting prompt; from then on it is the editor's, and is withdrawn with the editor's access.
 
         Raises:
             ProcessNotFoundError: it does not wait (any more).
-            ForbiddenError: the editor was revoked meanwhile, or is limited to some projects and another device gave
-                the prompt, with options that the editor may not choose.
+            ForbiddenError: the editor was revoked, or is limited to some projects and another device gave the prompt,
+                with options that the editor may not choose.
         """
         async with self.loops.turn():
             self.loops.policy.check_maker(editor.id)
             waiting = self._waiting(execution_id)
             if editor.projects is not None and waiting.device_id != editor.id:
-                raise ForbiddenError("A device that is limited to some projects may only change its own prompts.")
-            changed = msgspec.structs.replace(
-                waiting,
-                prompt=prompt,
-                by=editor.name,
-                device_id=editor.id,
-                generation=editor.generation,
-            )
+                raise errors.ForbiddenError(
+                    "A device that is limited to some projects may only change its own prompts."
+                )
+            changed = replace(waiting, prompt=prompt, by=editor.name, device_id=editor.id, generation=editor.generation)
             await self._requeue(changed, admits=changed)
 
     async def cancel(self, execution_id: str) -> None:
-        """Withdraw a prompt that waits.
-
-        Raises:
-            ProcessNotFoundError: it does not wait (any more).
-        """
+        """Withdraw a waiting prompt. Raises ProcessNotFoundError when it does not wait (any more)."""
         async with self.loops.turn():
             await self._cancel(self._waiting(execution_id))
 
     async def _cancel(self, waiting: Execution) -> None:
-        await self._requeue(msgspec.structs.replace(waiting, status=ExecutionStatus.CANCELLED, finished_at=now()))
+        await self._requeue(replace(waiting, status=ExecutionStatus.CANCELLED, finished_at=now()))
         self._observer.emit(ExecutionWithdrawn(waiting.context, waiting.created_at))
 
     async def withdraw(self, void: Callable[[Execution], bool], *, kill: bool = False) -> Withdrawn:
         """Withdraw the queued prompts of devices that lost their access.
 
-        A start that is under way is awaited, so that the prompt is either withdrawn or named as running.
+        This waits for a prompt that is being started, so that the prompt is either withdrawn or returned as running.
 
         Args:
             void: whether the device that gave this prompt lost its access.
             kill: whether to kill the running execution as well, if it is one of these.
 
         Raises:
-            ProjectNotFoundError: the project was deleted meanwhile.
+            ProjectNotFoundError: the project was deleted.
             FileOperationError: the store refused; the start of a prompt checks its device again.
         """
-        if not self.loops.ready.is_set():  # nothing starts before, and then the start checks
+        if not self.loops.ready.is_set():  # no prompt starts before, and the start checks the device
             return Withdrawn(0, None)
         async with self.loops.turn():
             waiting = [execution for execution in self.state.queue if void(execution)]
@@ -504,7 +434,7 @@ class Session:
         for execution in self.state.queue:
             if execution.id == execution_id:
                 return execution
-        raise ProcessNotFoundError("There is no such prompt in the queue; it may have started already.")
+        raise errors.ProcessNotFoundError("There is no such prompt in the queue; it may have started already.")
 
     async def _requeue(self, changed: Execution, *, admits: Execution | None = None) -> None:
         state = self.state
@@ -520,52 +450,42 @@ class Session:
         last = changed.status.is_final and len(state.queue) == 1
         project = {"queue_hold": None} if last else {}
         await state.log.write(
-            Write(project=project, executions=(changed,), context=changed.context, admits=admits), after=applied
+            change=Change(executions=(changed,), admits=admits), project=project, context=changed.context, after=applied
         )
 
     async def set_model(self, model: str | None) -> None:
-        """Use another model from now on, in the running conversation too.
-
-        Raises:
-            ValidationError: the running agent does not accept it.
-        """
+        """Change the model, also of the running process. Raises ValidationError when that does not accept it."""
         async with self.loops.turn():
-            if self._agent.alive and not await self._runner.tuning.set_model(model):
-                raise ValidationError("The running agent does not accept this model, or does not answer.")
-            await self.state.log.write(Write(project={"model": model}), after=self.state.announce)
+            if self._agent.alive and not await self._runner.set_model(model):
+                raise errors.ValidationError("The running agent does not accept this model, or does not answer.")
+            await self.state.log.write(project={"model": model}, after=self.state.announce)
 
     async def set_permission_mode(self, mode: str) -> None:
-        """Use another permission mode from now on, in the running conversation too.
-
-        Raises:
-            ValidationError: the running agent does not accept it.
-        """
+        """Change the permission mode, also of the running process; raises as `set_model`."""
         async with self.loops.turn():
-            if self._agent.alive and not await self._runner.tuning.set_permission_mode(mode):
-                raise ValidationError("The running agent does not accept this permission mode, or does not answer.")
+            if self._agent.alive and not await self._runner.set_permission_mode(mode):
+                raise errors.ValidationError(
+                    "The running agent does not accept this permission mode, or does not answer."
+                )
 
             def applied() -> list[Draft]:
                 if self._agent.alive:
                     self._runner.note_mode(mode)
                 return self.state.announce()
 
-            await self.state.log.write(Write(project={"permission_mode": mode}), after=applied)
+            await self.state.log.write(project={"permission_mode": mode}, after=applied)
 
     async def close_for_deletion(self) -> None:
-        """Let go of everything that runs for the project.
-
-        Raises:
-            ProcessActiveError: an execution runs or waits.
-        """
+        """End the process, and start no other. Raises ProcessActiveError when an execution runs or waits."""
         async with self.loops.turn():
             if self.state.queue:
-                raise ProcessActiveError("The project has prompts that wait; withdraw them first.")
+                raise errors.ProcessActiveError("The project has prompts that wait; withdraw them first.")
             self._refuse_while_running("Deleting the project")
             await self._runner.close_process()
             self.loops.closed = True
 
     async def close_if_idle(self) -> None:
-        """End a process that has nothing to do; one that works goes on without the server."""
+        """End an idle process; a process that works goes on without the server."""
         async with self.loops.turn():
             if not self.state.is_engaged:
                 await self._runner.close_process()

@@ -1,4 +1,4 @@
-"""What a session knows of its project now, and how clients see it: its state, approvals, queue and message."""
+"""The state of a session in memory, and its views for clients: project, queue, approvals, partial message."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,27 +7,12 @@ from typing import Final, Literal
 
 import msgspec
 
+from pocket_agent import model
 from pocket_agent.claude import control
 from pocket_agent.claude.control import PermissionRequest
 from pocket_agent.errors import InternalError
 from pocket_agent.events import ApprovalResolved
-from pocket_agent.model import (
-    Account,
-    Approval,
-    ApprovalId,
-    ApprovalStatus,
-    BackgroundTask,
-    Execution,
-    ExecutionStatus,
-    ExecutionSummary,
-    HoldReason,
-    Milliseconds,
-    Project,
-    ProjectState,
-    QueueHold,
-    SessionRecord,
-    Work,
-)
+from pocket_agent.model import Approval, ApprovalId, Execution, HoldReason, Project, QueueHold
 from pocket_agent.protocol.frame import encode_data, timestamp
 from pocket_agent.protocol.push import (
     ApprovalRequestedData,
@@ -41,7 +26,7 @@ from pocket_agent.protocol.requests import ExecutionData, PartialData, SessionDa
 from pocket_agent.session.project_log import Draft, ProjectLog, live_draft, tick
 
 # ----------------------------------------------------------------------
-# The reason why a queue is on hold, as text.
+# The reason of a hold as text.
 
 _SAID_CHARACTERS: Final = 500
 _TEXTS: Final = {
@@ -56,20 +41,14 @@ _TEXTS: Final = {
     HoldReason.CLI: "The Claude Code CLI is not available.",
     HoldReason.START: "Claude Code ends before it takes a prompt.",
     HoldReason.CONVERSATION: "The conversation no longer exists; the next prompt starts a new one.",
-    HoldReason.TRUST: "The project's own settings would have Claude Code do something that nobody has accepted yet.",
+    HoldReason.TRUST: "The project's own settings would make Claude Code do something that has not been accepted yet.",
 }
 VERIFIABLE: Final = frozenset({HoldReason.DIRECTORY, HoldReason.CLI, HoldReason.TRUST})
-"""The hold ends by itself once the server finds that the cause is gone."""
+"""The server ends the hold once it finds that the cause is gone."""
 
 
-def queue_hold(reason: HoldReason, said: str, at: Milliseconds) -> QueueHold:
-    """A hold.
-
-    Args:
-        reason: what holds the queue.
-        said: what the error said; empty for nothing more.
-        at: when it began.
-    """
+def queue_hold(reason: HoldReason, said: str, at: model.Milliseconds) -> QueueHold:
+    """A hold that starts at `at`; `said` is the message of the error, or empty."""
     goes_on = "when that is over" if reason in VERIFIABLE else "when the queue is resumed"
     if reason is HoldReason.TRUST:
         goes_on = "once it is accepted, or gone"
@@ -78,7 +57,7 @@ def queue_hold(reason: HoldReason, said: str, at: Milliseconds) -> QueueHold:
 
 
 # ----------------------------------------------------------------------
-# The message that the agent is writing, for a client that joins in the middle of it.
+# The message that the agent is writing, for a client that subscribes in the middle of it.
 
 
 class Partial:
@@ -88,23 +67,18 @@ class Partial:
         self._text: list[str] = []
         self._thinking: list[str] = []
 
-    def add(self, kind: str, text: str) -> None:
-        """Take a delta of `kind` "text" or "thinking"; others are not shown."""
-        if kind == "text":
-            self._text.append(text)
-        elif kind == "thinking":
-            self._thinking.append(text)
-
     def take(self, steps: Iterable[tuple[str, str]]) -> None:
-        """Take deltas and ("clear", "") in order."""
+        """Add deltas of the kinds "text" and "thinking" (others are not shown) and apply ("clear", ""), in order."""
         for kind, text in steps:
             if kind == "clear":
                 self.clear()
-            else:
-                self.add(kind, text)
+            elif kind == "text":
+                self._text.append(text)
+            elif kind == "thinking":
+                self._thinking.append(text)
 
     def after(self, steps: Iterable[tuple[str, str]]) -> PartialData | None:
-        """What `value` is once `take` has taken these steps; nothing changes."""
+        """The result of `value` after `take(steps)`; nothing changes."""
         copy = Partial()
         copy.take(("text", part) for part in self._text)
         copy.take(("thinking", part) for part in self._thinking)
@@ -112,12 +86,12 @@ class Partial:
         return copy.value()
 
     def clear(self) -> None:
-        """The complete line has come, or the message was given up."""
+        """Drop the message: its complete line has come, or none will."""
         self._text.clear()
         self._thinking.clear()
 
     def value(self) -> PartialData | None:
-        """What is known so far; None when no message is being written."""
+        """The message so far; None when no message is being written."""
         if not self._text and not self._thinking:
             return None
         return PartialData(text="".join(self._text), thinking="".join(self._thinking))
@@ -132,19 +106,19 @@ def project_state_data(
     *,
     queue_depth: int,
     pending_approvals: int,
-    state: ProjectState | None = None,
+    state: model.ProjectState | None = None,
     permission_mode: str | None = None,
-    tasks: Sequence[BackgroundTask] = (),
+    tasks: Sequence[model.BackgroundTask] = (),
     session_title: str | None = None,
 ) -> ProjectStateData:
-    """The `project_state_data` of a project.
+    """The payload of `project_state`.
 
     Args:
         project: as it is stored.
-        queue_depth, pending_approvals: how many prompts and tool requests wait.
-        state: what it is doing, where more is known than what is stored.
-        permission_mode: the one that holds in its process, if there is one.
-        tasks: what runs in the background.
+        queue_depth, pending_approvals: the numbers of waiting prompts and tool requests.
+        state: replaces the stored one.
+        permission_mode: that of the running process.
+        tasks: the tasks in the background.
         session_title: of the conversation.
     """
     return ProjectStateData(
@@ -168,28 +142,21 @@ def project_state_data(
 
 
 def queue_hold_data(hold: QueueHold | None) -> QueueHoldData | None:
-    """Why the prompts that wait do not start."""
+    """A hold as clients see it."""
     return QueueHoldData(hold.reason, hold.message, timestamp(hold.since)) if hold is not None else None
 
 
 def queue_state_data(queue: Sequence[Execution], hold: QueueHold | None) -> QueueStateData:
-    """The prompts that wait."""
-    return QueueStateData(
-        queue=[
-            QueuedPrompt(
-                execution_id=execution.id,
-                prompt=execution.prompt,
-                position=position,
-                created_at=timestamp(execution.created_at),
-            )
-            for position, execution in enumerate(queue, start=1)
-        ],
-        queue_hold=queue_hold_data(hold),
-    )
+    """The payload of `queue_state`."""
+    prompts = [
+        QueuedPrompt(execution.id, execution.prompt, position, timestamp(execution.created_at))
+        for position, execution in enumerate(queue, start=1)
+    ]
+    return QueueStateData(queue=prompts, queue_hold=queue_hold_data(hold))
 
 
 def approval_requested_data(approval: Approval, request: PermissionRequest) -> ApprovalRequestedData:
-    """A tool request of the agent; what it would do stays as the agent wrote it."""
+    """A tool request as clients see it; its input stays as the agent wrote it."""
     return ApprovalRequestedData(
         approval_id=approval.id,
         tool_name=request.tool_name,
@@ -203,7 +170,7 @@ def approval_requested_data(approval: Approval, request: PermissionRequest) -> A
     )
 
 
-def session_data(value: SessionRecord, *, current: bool) -> SessionData:
+def session_data(value: model.SessionRecord, *, current: bool) -> SessionData:
     """A conversation in `session_list`."""
     return SessionData(
         session_id=value.id,
@@ -214,7 +181,7 @@ def session_data(value: SessionRecord, *, current: bool) -> SessionData:
     )
 
 
-def execution_data(value: ExecutionSummary) -> ExecutionData:
+def execution_data(value: model.ExecutionSummary) -> ExecutionData:
     """An execution in `execution_list`."""
     return ExecutionData(
         execution_id=value.id,
@@ -235,7 +202,7 @@ def execution_data(value: ExecutionSummary) -> ExecutionData:
     )
 
 
-def _optional_timestamp(at: Milliseconds | None) -> str | None:
+def _optional_timestamp(at: model.Milliseconds | None) -> str | None:
     return timestamp(at) if at is not None else None
 
 
@@ -256,15 +223,14 @@ def permission_answer(
     """The control response (one line).
 
     Args:
-        approval: what is answered.
         allow: whether the tool may be used.
-        message: for a denial, what the model reads.
-        updated_input: what the tool is called with instead of what the agent asked for.
-        remember: also allow what `suggestions` lists, for the rest of this session.
+        message: the reason of a denial, for the model.
+        updated_input: replaces the input that the agent asked for.
+        remember: also allow the `suggestions`, for the rest of this session.
     """
     if not allow:
         return control.deny(approval.request_id, message or _DENIED)
-    request = control.read_permission_request(approval.request_id, approval.request)
+    request = _request_of(approval)
     if request is None:
         raise InternalError("A stored tool request cannot be read.")
     suggestions = control.remembered(request)
@@ -275,18 +241,22 @@ def permission_answer(
     )
 
 
+def _request_of(approval: Approval) -> PermissionRequest | None:
+    return control.read_permission_request(approval.request_id, approval.request)
+
+
 def suggestions(approval: Approval) -> msgspec.Raw | None:
-    """What `remember` sends to the CLI with an allowance; None when it suggests nothing."""
-    request = control.read_permission_request(approval.request_id, approval.request)
+    """The permission updates that `remember` sends to the CLI; None when the CLI suggested none."""
+    request = _request_of(approval)
     return control.remembered(request) if request is not None else None
 
 
 def changes_input(approval: Approval, updated_input: Mapping[str, msgspec.Raw]) -> bool:
-    """Whether a client's input differs from what the agent asked for by more than the answers to its questions.
+    """Whether a client's input differs from the agent's by more than the answers to its questions.
 
     The CLI takes the answers to `AskUserQuestion` as the field `answers` of its input.
     """
-    request = control.read_permission_request(approval.request_id, approval.request)
+    request = _request_of(approval)
     if request is None or request.tool_name != "AskUserQuestion":
         return True
     asked, given = (_without_answers(input_) for input_ in (bytes(request.input), msgspec.json.encode(updated_input)))
@@ -301,38 +271,30 @@ def _without_answers(input_: bytes) -> bytes:
 
 
 def tool_name(approval: Approval) -> str:
-    """The tool that a request is about, as the agent calls it; empty when the request cannot be read."""
-    request = control.read_permission_request(approval.request_id, approval.request)
+    """The tool of a request, as the agent calls it; empty when the request cannot be read."""
+    request = _request_of(approval)
     return request.tool_name if request is not None else ""
 
 
 def agent_id(approval: Approval) -> str | None:
     """The subagent that asks; None for the main thread."""
-    request = control.read_permission_request(approval.request_id, approval.request)
+    request = _request_of(approval)
     return request.agent_id if request is not None else None
 
 
-def waits_for(approval: Approval, work: Work) -> bool:
-    """Whether the turn waits for an approval: unless a subagent asks that runs next to it."""
+def waits_for(approval: Approval, work: model.Work) -> bool:
+    """Whether the turn waits for an approval: not when a subagent asks that runs next to the turn."""
     asking = agent_id(approval)
     return asking is None or all(task.id != asking for task in work.tasks)
 
 
 def approval_event(approval: Approval, execution: Execution | None) -> ApprovalResolved:
-    """The event of a request that was answered or withdrawn just now.
-
-    Args:
-        approval: as it is now, resolved.
-        execution: the one that runs.
-    """
-    behavior: Literal["allow", "deny", "cancelled"]
-    match approval.status:
-        case ApprovalStatus.ALLOWED:
-            behavior = "allow"
-        case ApprovalStatus.DENIED:
-            behavior = "deny"
-        case _:
-            behavior = "cancelled"
+    """The event of a request that was answered or withdrawn just now; `execution` is the running one."""
+    behavior: Literal["allow", "deny", "cancelled"] = "cancelled"
+    if approval.status is model.ApprovalStatus.ALLOWED:
+        behavior = "allow"
+    elif approval.status is model.ApprovalStatus.DENIED:
+        behavior = "deny"
     since = approval.created_tick
     return ApprovalResolved(
         project_id=approval.project_id,
@@ -352,42 +314,42 @@ def approval_event(approval: Approval, execution: Execution | None) -> ApprovalR
 
 @dataclass(slots=True)
 class State:
-    """The memory of one session; what must survive is in the store as well.
+    """The memory of one session; the store has all that must survive.
 
     Attributes:
         log: the project and the writer of its log.
-        queue: prompts that wait, the next one first.
-        current: the execution that runs.
+        queue: waiting prompts, the next one first.
+        current: the running execution.
         last: the execution that ended last.
-        account: what the agent's process has used, as far as its lines were taken in.
+        account: the account of the agent's process, up to the ingested lines.
         approvals: the tool requests that wait for an answer.
         conversation: the CLI's session that the log is in.
-        accepted: the digests of the claims of the directory that a person has accepted; None for a project of a
-            version that did not note them.
-        verdict: how `current` is to end, once somebody decided to end it.
+        accepted: the digests of the accepted claims of the directory; None for a project of a version that did not
+            store them.
+        end_status: how `current` is to end, once a request or a timeout has decided to end it.
         killed: whether `agent_kill` decided it.
-        silent_from: the spool's size when the prompt was written; no more bytes, no output.
+        prompt_spool_offset: the spool's size when the prompt was written; without growth, no output.
         attempts: how often the prompt of `current` was written to a process.
         has_slot: whether this project holds an execution slot.
-        heard: whether the model has begun to answer `current`.
-        turn_due: until when (monotonic) a turn that the CLI begins by itself is to be expected.
+        first_message_seen: whether the model has started to answer `current`.
+        turn_due: the monotonic time until which the CLI may start a turn by itself.
     """
 
     log: ProjectLog
     queue: list[Execution] = field(default_factory=list)
     current: Execution | None = None
     last: Execution | None = None
-    account: Account = field(default_factory=Account)
+    account: model.Account = field(default_factory=model.Account)
     approvals: dict[ApprovalId, Approval] = field(default_factory=dict)
-    conversation: SessionRecord | None = None
+    conversation: model.SessionRecord | None = None
     accepted: frozenset[str] | None = None
     partial: Partial = field(default_factory=Partial)
-    verdict: ExecutionStatus | None = None
+    end_status: model.ExecutionStatus | None = None
     killed: bool = False
-    silent_from: int = 0
+    prompt_spool_offset: int = 0
     attempts: int = 0
     has_slot: bool = False
-    heard: bool = False
+    first_message_seen: bool = False
     turn_due: float = 0.0
     _encoded: bytes = b""
     _encoded_of: tuple[object, ...] = ()
@@ -398,38 +360,38 @@ class State:
         return self.log.project
 
     @property
-    def work(self) -> Work:
+    def work(self) -> model.Work:
         """What the agent's process is doing."""
         return self.account.work
 
     @property
     def works_alone(self) -> bool:
-        """Whether a subagent, or a turn that the CLI began by itself, runs while no prompt does."""
+        """Whether a subagent, or a turn that the CLI started by itself, runs while no prompt does."""
         return self.current is None and self.work.is_agent_working
 
     @property
     def is_busy(self) -> bool:
-        """Whether the agent does or awaits something: a prompt, a turn, a task, or an answer."""
+        """Whether a prompt, a turn or a task runs, or an approval is pending."""
         work = self.work
         return bool(self.current is not None or work.turn or work.tasks or self.approvals)
 
     @property
     def is_turn_due(self) -> bool:
-        """Whether the CLI may be about to begin a turn by itself, since a task has just ended."""
+        """Whether the CLI may soon start a turn by itself, since a task has just ended."""
         return time.monotonic() < self.turn_due
 
     @property
     def is_engaged(self) -> bool:
-        """Whether something would be lost with the process."""
+        """Whether ending the process would lose work."""
         return self.is_busy or self.is_turn_due
 
     @property
-    def shown(self) -> ProjectState:
-        """What clients are told that the project is doing."""
-        return ProjectState.EXECUTING if self.works_alone else self.project.state
+    def shown(self) -> model.ProjectState:
+        """The project's state as clients see it."""
+        return model.ProjectState.EXECUTING if self.works_alone else self.project.state
 
     def awaited(self) -> dict[ApprovalId, Approval]:
-        """The tool requests that the turn of `current` waits for; those of subagents next to it are others."""
+        """The tool requests that the turn of `current` waits for, without those of subagents next to it."""
         return {key: approval for key, approval in self.approvals.items() if waits_for(approval, self.work)}
 
     def view(self) -> ProjectStateData:
@@ -445,27 +407,23 @@ class State:
         )
 
     def encoded_view(self) -> bytes:
-        """The same as JSON, encoded again only when it changed."""
+        """The `view` as JSON, encoded again only when it changed."""
         of = (self.log.project, self.conversation, self.account, self.current, len(self.queue), len(self.approvals))
         if self._encoded_of != of:
             self._encoded, self._encoded_of = encode_data(self.view()), of
         return self._encoded
 
     def queued(self) -> list[QueuedPrompt]:
-        """The prompts that wait, as clients see them."""
+        """The waiting prompts, as clients see them."""
         return queue_state_data(self.queue, None).queue
 
     def pending(self) -> list[ApprovalRequestedData]:
-        """The tool requests that wait, oldest first, as clients see them."""
-        shown = []
-        for approval in self.approvals.values():
-            request = control.read_permission_request(approval.request_id, approval.request)
-            if request is not None:
-                shown.append(approval_requested_data(approval, request))
-        return shown
+        """The pending tool requests, oldest first, as clients see them."""
+        found = [(approval, _request_of(approval)) for approval in self.approvals.values()]
+        return [approval_requested_data(approval, request) for approval, request in found if request is not None]
 
     def announce(self, *, queue: bool = False) -> list[Draft]:
-        """Live frames that tell how things are now."""
+        """Live frames with the present state."""
         drafts = [live_draft("project_state", self.view())]
         if queue:
             drafts.append(live_draft("queue_state", queue_state_data(self.queue, self.project.queue_hold)))
@@ -473,7 +431,4 @@ class State:
 
     def place_of(self, execution: Execution) -> int:
         """The place of an execution in the queue from 1, or 0 when it is not there."""
-        for position, waiting in enumerate(self.queue, start=1):
-            if waiting.id == execution.id:
-                return position
-        return 0
+        return next((place for place, waiting in enumerate(self.queue, start=1) if waiting.id == execution.id), 0)

@@ -12,9 +12,6 @@ import psutil
 
 from pocket_agent.errors import FileOperationError, InternalError, PocketAgentError, SchemaTooNewError
 
-# ----------------------------------------------------------------------
-# The place of the database in a data directory.
-
 
 def database_path(data_dir: Path) -> Path:
     """The database's file."""
@@ -22,31 +19,24 @@ def database_path(data_dir: Path) -> Path:
 
 
 # ----------------------------------------------------------------------
-# Faults of SQLite and of the file system as errors that an operator can act on.
-
-# The primary result code is the low byte of an extended one: https://www.sqlite.org/rescode.html
-_PRIMARY: Final = 0xFF
+# Errors of SQLite and of the file system as errors that an operator can act on.
 
 # SQLite codes -> (reason for programs, message for people).
 _REASON: Final[dict[int, tuple[str, str]]] = {
     sqlite3.SQLITE_FULL: (
-        "disk_full",
-        "The disk is full: nothing was stored. Free some space in the data directory's file system.",
+        *("disk_full", "The disk is full: nothing was stored. Free some space in the data directory's file system."),
     ),
     sqlite3.SQLITE_BUSY: (
-        "busy",
-        "The database is locked by another program: nothing was stored. Close it and try again.",
+        *("busy", "The database is locked by another program: nothing was stored. Close it and try again."),
     ),
     sqlite3.SQLITE_LOCKED: ("busy", "The database is locked: nothing was stored. Try again."),
     sqlite3.SQLITE_READONLY: (
-        "read_only",
-        "The database cannot be written: its file or its file system is read-only.",
+        *("read_only", "The database cannot be written: its file or its file system is read-only."),
     ),
     sqlite3.SQLITE_PERM: ("permission", "The server may not open its database: check who owns the file."),
     sqlite3.SQLITE_AUTH: ("permission", "The server may not open its database: check who owns the file."),
     sqlite3.SQLITE_CANTOPEN: (
-        "cannot_open",
-        "The database cannot be opened: check that the data directory exists and belongs to you.",
+        *("cannot_open", "The database cannot be opened: check that the data directory exists and belongs to you."),
     ),
     sqlite3.SQLITE_CORRUPT: ("corrupt", "The database is damaged. Restore a backup of it."),
     sqlite3.SQLITE_NOTADB: (
@@ -54,8 +44,7 @@ _REASON: Final[dict[int, tuple[str, str]]] = {
         "The file is not a database, or is damaged. Restore a backup, or choose another data directory.",
     ),
     sqlite3.SQLITE_IOERR: (
-        "io_error",
-        "The disk refused a read or a write of the database: it may be full or failing.",
+        *("io_error", "The disk refused a read or a write of the database: it may be full or failing."),
     ),
 }
 
@@ -66,27 +55,25 @@ def error_of(fault: sqlite3.Error | OSError) -> PocketAgentError:
     A fault of the disk or of the file is a FileOperationError, whose `details["reason"]` is stable;
     anything else (a broken constraint, wrong SQL) is a fault of the server: an InternalError.
     """
+    # The primary result code is the low byte of an extended one (https://www.sqlite.org/rescode.html); errors that
+    # the Python module raises by itself have none.
+    code = getattr(fault, "sqlite_errorcode", 0) & 0xFF
     error: PocketAgentError
     if isinstance(fault, OSError):
-        error = FileOperationError(
-            f"The data directory refused an operation: {fault.strerror or 'input or output error'}.",
-            details={"reason": "io_error"},
-        )
+        text = f"The data directory refused an operation: {fault.strerror or 'input or output error'}."
+        error = FileOperationError(text, details={"reason": "io_error"})
+    elif code in _REASON:
+        reason, text = _REASON[code]
+        error = FileOperationError(text, details={"reason": reason})
     else:
-        # Faults that the Python module raises by itself have no code.
-        code = getattr(fault, "sqlite_errorcode", 0) & _PRIMARY
-        if code in _REASON:
-            reason, message = _REASON[code]
-            error = FileOperationError(message, details={"reason": reason})
-        else:
-            error = InternalError("The store refused a change that contradicts itself.")
+        error = InternalError("The store refused a change that contradicts itself.")
     error.__cause__ = fault
     return error
 
 
 @contextmanager
 def faults_mapped() -> Iterator[None]:
-    """Raise what `error_of` makes of a fault that happens inside."""
+    """Raise faults inside the block as `error_of` maps them."""
     try:
         yield
     except (sqlite3.Error, OSError) as fault:
@@ -94,7 +81,7 @@ def faults_mapped() -> Iterator[None]:
 
 
 # ----------------------------------------------------------------------
-# Explicit transactions: the connections of the store begin none by themselves.
+# Explicit transactions: the connections of the store are in autocommit mode.
 
 
 @contextmanager
@@ -132,7 +119,7 @@ def roll_back(connection: sqlite3.Connection) -> None:
 # was released: the next change is the next number.
 
 APPLICATION_ID: Final = 0x504B4154
-"""In the header of the file: tells our database from any other ("PKAT")."""
+"""In the header of the file: distinguishes this program's database from others ("PKAT")."""
 
 OPEN_EXECUTION: Final = "status IN ('queued', 'starting', 'running')"
 OPEN_APPROVAL: Final = "(status = 'pending' OR (status IN ('allow', 'deny') AND delivered = 0))"
@@ -280,7 +267,7 @@ _PAIRING: Final = (
         created_at INTEGER NOT NULL,
         expires_at INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID""",
-    # Tells the cookies of servers on one host apart, whose ports browsers do not look at.
+    # Distinguishes the cookies of servers on one host, whose ports browsers ignore.
     "INSERT INTO meta(key, value) VALUES ('instance', lower(hex(randomblob(4))))",
 )
 
@@ -298,7 +285,7 @@ _AUTHORITY: Final = (
     "ALTER TABLE device ADD COLUMN paired_by TEXT",
     "ALTER TABLE device ADD COLUMN credential TEXT NOT NULL DEFAULT 'either'",
     "ALTER TABLE device ADD COLUMN public_key BLOB",
-    # Nobody knows who made the codes that wait; they live for five minutes.
+    # Open codes have no known maker; they live for five minutes.
     "DELETE FROM pairing",
     "ALTER TABLE pairing ADD COLUMN id TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE pairing ADD COLUMN device_id TEXT",
@@ -321,13 +308,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
 
 
 def migrate(connection: sqlite3.Connection, migrations: tuple[tuple[str, ...], ...] = MIGRATIONS) -> None:
-    """Bring the database to the newest version, each migration in a transaction of its own.
-
-    Raises:
-        SchemaTooNewError: a newer version of this program wrote the database.
-        FileOperationError: the database belongs to another program.
-        sqlite3.Error: the disk refused.
-    """
+    """Bring the database to the newest version, each migration in its own transaction; raises as `check_version`."""
     while check_version(connection, migrations) < len(migrations):
         with transaction(connection):
             number = check_version(connection, migrations) + 1
@@ -340,7 +321,9 @@ def migrate(connection: sqlite3.Connection, migrations: tuple[tuple[str, ...], .
 def check_version(connection: sqlite3.Connection, migrations: tuple[tuple[str, ...], ...] = MIGRATIONS) -> int:
     """The number of the last migration that the database has had; 0 for an empty one.
 
-    Raises: as `migrate`.
+    Raises:
+        SchemaTooNewError: a newer version of this program wrote the database.
+        FileOperationError: the database belongs to another program.
     """
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     application: int = connection.execute("PRAGMA application_id").fetchone()[0]
@@ -387,7 +370,7 @@ def create_private(path: Path) -> None:
 
 
 def tighten(path: Path) -> None:
-    """Take the database away from everybody but its owner, if it ever was readable to others."""
+    """Make the database's files readable for their owner only, if they ever were readable to others."""
     for suffix in ("", "-wal", "-shm"):
         file = path.with_name(path.name + suffix)
         if file.exists() and file.stat().st_mode & 0o077:
@@ -422,7 +405,7 @@ def connect(path: Path, *, busy_timeout: float, synchronous: Synchronous = "norm
             cached_statements=256,
         )
         try:
-            # Before anything is changed: a file that is not ours stays as it is.
+            # Before anything is changed: a file of another program stays as it is.
             check_version(connection)
             _prepare(connection, synchronous)
         except BaseException:
@@ -432,8 +415,7 @@ def connect(path: Path, *, busy_timeout: float, synchronous: Synchronous = "norm
 
 
 def _prepare(connection: sqlite3.Connection, synchronous: Synchronous) -> None:
-    mode: str = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-    if mode != "wal":
+    if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
         raise FileOperationError(
             "The file system of the data directory cannot share memory between programs, "
             "which the database needs (a network drive?). Choose a local directory.",
@@ -462,9 +444,9 @@ def _lock_path(database: Path) -> Path:
 
 
 def lock_owner(database: Path) -> int | None:
-    """The process that has the lock, without touching it; None when nobody has, or when that cannot be known.
+    """The process that has the lock, without touching it; None when it is free, or when that cannot be known.
 
-    The file alone tells nothing, since it stays: its process may be gone, and the number another's by now.
+    The file alone proves nothing, since it stays: its process may be gone, and the pid used again.
     """
     path = _lock_path(database)
     try:
@@ -476,17 +458,17 @@ def lock_owner(database: Path) -> int | None:
 
 
 class DataLock:
-    """Holds `FILE.lock` beside the database. The file stays; only the lock on it counts."""
+    """Holds the lock on `FILE.lock` next to the database. The file stays; only the lock on it counts."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor: int | None = descriptor
 
     @classmethod
     def acquire(cls, database: Path) -> Self:
-        """Take the lock, or say who has it.
+        """Take the lock.
 
         Raises:
-            FileOperationError: another server uses the same data.
+            FileOperationError: another server has it; the message has its pid.
             OSError: the lock file cannot be opened.
         """
         path = _lock_path(database)
@@ -509,9 +491,9 @@ class DataLock:
         return cls(descriptor)
 
     def release(self) -> None:
-        """Give the data free; a second call does nothing."""
+        """Release the lock; a second call does nothing."""
         if self._descriptor is not None:
-            # Closing alone would leave it to a child that is just being started: until it runs its
+            # Closing alone would leave the lock to a child that is just being started: until it runs its
             # program, it has a copy of every descriptor (flock(2)).
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)

@@ -1,4 +1,4 @@
-"""Devices: who holds a token, and who may get one. Also for commands that run beside the server."""
+"""Devices and the pairing codes of new ones, for the store and for commands that run next to the server."""
 
 import itertools
 import sqlite3
@@ -10,39 +10,18 @@ from typing import Final
 import msgspec
 
 from pocket_agent.errors import ForbiddenError, ResourceLimitError, ValidationError
-from pocket_agent.model import (
-    Credential,
-    Device,
-    Execution,
-    Milliseconds,
-    Pairing,
-    ProcessRecord,
-    is_stored,
-)
-from pocket_agent.storage.database import (
-    MIGRATIONS,
-    DataLock,
-    check_version,
-    connect,
-    create_private,
-    faults_mapped,
-    migrate,
-)
+from pocket_agent.model import Credential, Device, Execution, Milliseconds, Pairing, ProcessRecord, is_stored
+from pocket_agent.storage import database
 from pocket_agent.storage.tables import DEVICE, EXECUTION, PAIRING, PROCESS
 
 _MAX_PAIRINGS: Final = 100
-"""Pairing codes that may wait to be used at a time."""
+"""Pairing codes that may be open at a time."""
 _CLOCK_TOLERANCE_MS: Final = 60_000
-"""How far a code may seem to have been made in the future, since clocks are corrected by little."""
+"""How far in the future a code may seem to have been made, since clocks are corrected by small steps."""
 
 
 def add_device(connection: sqlite3.Connection, device: Device) -> None:
-    """Store a new device.
-
-    Raises:
-        ValidationError: a device of this name exists.
-        sqlite3.Error: the disk refused.
-    """
+    """Store a new device. Raises ValidationError when one of this name exists."""
     if device_named(connection, device.name) is not None:
         raise _taken(device.name)
     DEVICE.insert(connection, device)
@@ -59,7 +38,7 @@ def device_by_hash(connection: sqlite3.Connection, token_hash: str) -> Device | 
 
 
 def touch_device(connection: sqlite3.Connection, device_id: str, when: Milliseconds, address: str) -> None:
-    """Note when and where a device was last seen; nothing happens when it was removed."""
+    """Record when and where a device was last seen; nothing happens when it was removed."""
     connection.execute("UPDATE device SET last_seen = ?, last_address = ? WHERE id = ?", (when, address, device_id))
 
 
@@ -69,11 +48,7 @@ def device_named(connection: sqlite3.Connection, name: str) -> Device | None:
 
 
 def rename_device(connection: sqlite3.Connection, device_id: str, name: str) -> Device | None:
-    """Give a device another name and return it; None when there is none of this id.
-
-    Raises:
-        ValidationError: another device has this name.
-    """
+    """Rename and return a device; None when it does not exist. Raises ValidationError when the name is taken."""
     other = device_named(connection, name)
     if other is not None and other.id != device_id:
         raise _taken(name)
@@ -88,17 +63,15 @@ def rotate_device(
     credential: Credential = Credential.TOKEN,
     public_key: bytes | None = None,
 ) -> Device | None:
-    """Replace a device's credential, and end the pairing codes that it made.
+    """Replace a device's credential, and delete the pairing codes that it made.
 
     Args:
-        connection: of the store, or of a command beside it.
-        device_id: which one.
         token_hash: of the new secret.
-        credential: how the new secret is shown.
-        public_key: what the new cookie has to be proven with.
+        credential: how the device sends the new secret.
+        public_key: the key that the device proves the new cookie with.
 
     Returns:
-        The device, with another generation; None when there is none of this id.
+        The device, with another generation; None when it does not exist.
     """
     # The generation alone voids the device's open codes; deleting them keeps them out of the list.
     connection.execute(
@@ -115,8 +88,7 @@ def enroll_device(
     """Turn a browser's old credential into a cookie, proven with a key where it can hold one.
 
     Args:
-        connection: inside a transaction.
-        device: as it showed itself; one that has a key already, or whose secret changed meanwhile, stays as it is.
+        device: as it authenticated; one that has a key already, or whose secret has changed since, stays as it is.
         token_hash: of the new cookie's value.
         public_key: DER; None where the browser cannot hold a key.
 
@@ -132,7 +104,7 @@ def enroll_device(
 
 
 def remove_device(connection: sqlite3.Connection, device_id: str) -> Device | None:
-    """Remove a device and its open pairing codes, and return it; None when there is none of this id."""
+    """Remove a device and its open pairing codes, and return it; None when it does not exist."""
     device = DEVICE.first(connection, "WHERE id = ?", device_id)
     if device is not None:
         connection.execute("DELETE FROM device WHERE id = ?", (device.id,))
@@ -141,22 +113,19 @@ def remove_device(connection: sqlite3.Connection, device_id: str) -> Device | No
 
 
 def let_in_by(found: Iterable[Device], device_id: str) -> list[Device]:
-    """The devices that came in by pairing codes of one device, and by codes of those."""
+    """The devices that were paired by codes of one device, and by codes of those."""
     found = list(found)
-    guests, makers = [], {device_id}
-    while more := [device for device in found if device.paired_by in makers and device not in guests]:
-        guests += more
+    paired, makers = [], {device_id}
+    while more := [device for device in found if device.paired_by in makers and device not in paired]:
+        paired += more
         makers |= {device.id for device in more}
-    return guests
+    return paired
 
 
 def require_maker(connection: sqlite3.Connection, device_id: str | None, generation: int) -> None:
-    """Refuse what a device asked for that was revoked, or whose credential was replaced, since.
+    """Raise ForbiddenError when a device was revoked, or its credential replaced, since it made a request.
 
     Devices without a row (commands, the server itself, users of single sign-on) are judged by `policy`.
-
-    Raises:
-        ForbiddenError: the device is gone, or has another generation.
     """
     if not is_stored(device_id):
         return
@@ -172,7 +141,7 @@ def open_pairings(connection: sqlite3.Connection, at: Milliseconds) -> list[Pair
 
 
 def cancel_pairing(connection: sqlite3.Connection, pairing_id: str) -> bool:
-    """Delete an open pairing code; false when there is none of this id (any more)."""
+    """Delete an open pairing code; false when there is no code of this id (any more)."""
     return bool(connection.execute("DELETE FROM pairing WHERE id = ?", (pairing_id,)).rowcount)
 
 
@@ -182,18 +151,17 @@ def process_of(connection: sqlite3.Connection, project_id: str) -> ProcessRecord
 
 
 def running_of(connection: sqlite3.Connection, device_id: str) -> list[Execution]:
-    """The executions that a device started and that are not over, those that wait in a queue left out."""
+    """The executions of a device that have started and are not over."""
     where = "WHERE status IN ('starting', 'running') AND device_id = ? ORDER BY created_at"
     return EXECUTION.find(connection, where, device_id)
 
 
 def add_pairing(connection: sqlite3.Connection, pairing: Pairing) -> None:
-    """Store leave for one device, and forget what has expired.
+    """Store a pairing code, and delete expired ones.
 
     Raises:
-        ResourceLimitError: too many wait to be used.
-        ForbiddenError: the device that makes it was revoked meanwhile.
-        sqlite3.Error: the disk refused.
+        ResourceLimitError: too many codes are open.
+        ForbiddenError: the device that makes it was revoked.
     """
     require_maker(connection, pairing.device_id, pairing.generation)
     now = pairing.created_at
@@ -206,17 +174,16 @@ def add_pairing(connection: sqlite3.Connection, pairing: Pairing) -> None:
 def redeem_pairing(
     connection: sqlite3.Connection, code_hash: str, device: Device, check_maker: Callable[[str | None], None]
 ) -> Device | None:
-    """Use up a pairing: add the device with what the pairing says of it; None when there is no such pairing.
+    """Use up a pairing code: add its device, with the access of the pairing; None when there is no such code.
 
-    Meant for one transaction, so that a code that two devices show at once lets in one.
+    Call it in one transaction, so that of two devices that send a code at once only one is added.
 
     Args:
-        connection: inside a transaction.
-        code_hash: of the code that was shown.
+        code_hash: of the code that was sent.
         device: a new one, made now; a name that is taken gets a number.
-        check_maker: raises ForbiddenError for the id of a maker without a row who may not come in any more.
+        check_maker: raises ForbiddenError for the id of a maker without a row that has lost its access.
     """
-    # A clock that was set back must not make a code valid for longer.
+    # Setting the clock back must not make a code valid for longer.
     where = "WHERE code_hash = ? AND expires_at > ? AND created_at <= ?"
     now = device.created_at
     pairing = PAIRING.first(connection, where, code_hash, now, now + _CLOCK_TOLERANCE_MS)
@@ -253,28 +220,22 @@ def _taken(name: str) -> ValidationError:
 def connection_beside(path: Path, *, busy_timeout: float = 5.0) -> Iterator[sqlite3.Connection]:
     """A short-lived, blocking connection for a command; a server may be running on the same data.
 
-    Makes the database when there is none yet (a device may be added before the first start).
-    Statements commit one by one.
+    Creates the database if need be (a device may be added before the first start). Statements commit one by one.
 
     Raises:
         SchemaTooNewError: a newer version of this program wrote the database.
         FileOperationError: the database cannot be used.
     """
-    with faults_mapped():
+    with database.faults_mapped():
         if not path.exists():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with suppress(FileExistsError):
-                create_private(path)
-        with closing(connect(path, busy_timeout=busy_timeout)) as connection:
-            if check_version(connection) < len(MIGRATIONS):
-                _migrate_alone(path, connection)
+                database.create_private(path)
+        with closing(database.connect(path, busy_timeout=busy_timeout)) as connection:
+            if database.check_version(connection) < len(database.MIGRATIONS):
+                lock = database.DataLock.acquire(path)  # a server of an older version may be running
+                try:
+                    database.migrate(connection)
+                finally:
+                    lock.release()
             yield connection
-
-
-def _migrate_alone(path: Path, connection: sqlite3.Connection) -> None:
-    """Migrate, but not underneath a running server of an older version."""
-    lock = DataLock.acquire(path)
-    try:
-        migrate(connection)
-    finally:
-        lock.release()

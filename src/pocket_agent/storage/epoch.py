@@ -1,7 +1,6 @@
 """Epochs: a position (epoch, offset) that a client holds never silently means another entry.
 
-The database and a small file next to it show whether this is another run of the server, a restored backup or an old
-copy.
+The database and a small file next to it prove a restored backup, an old copy, or lost commits.
 """
 
 import contextlib
@@ -24,13 +23,13 @@ from pocket_agent.storage.database import PRIVATE, Synchronous, transaction
 # - when the file is another one than before, or a log ends before its marked head (see `Mark`): a copy was put back;
 # - when the machine went down under a server that did not flush each commit ("normal"): SQLite keeps the database
 #   whole, but the last commits may be gone (https://www.sqlite.org/wal.html, "Performance Considerations").
-# A killed server alone loses nothing: the kernel has what it wrote.
+# Killing the server loses nothing: the kernel has the data that it wrote.
 
 _LINUX_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 def boot_id() -> str:
-    """What identifies the current boot of the machine (random(4) on Linux, the boot time elsewhere)."""
+    """Identifies the current boot of the machine (random(4) on Linux, the boot time elsewhere)."""
     if _LINUX_BOOT_ID.exists():
         return _LINUX_BOOT_ID.read_text(encoding="ascii").strip()
     return str(int(psutil.boot_time()))
@@ -44,19 +43,15 @@ def new_epoch() -> str:
 def begin_run(
     connection: sqlite3.Connection, *, synchronous: Synchronous, boot: str, outdated: Collection[int] = ()
 ) -> bool:
-    """Renew epochs if need be, and note that a run has begun; returns whether any was renewed.
+    """Renew epochs if need be, and record the start of a run; returns whether any epoch was renewed.
+
+    The caller has set the connection to `synchronous = full` for this: if the record were lost with the power, the
+    next run would take the loss for a clean end.
 
     Args:
-        connection: the one that writes.
         synchronous: of this run.
         boot: the boot of the machine.
         outdated: the numbers of the projects whose logs went back.
-
-    The caller has set `synchronous` to full for this: were the note lost with the power, the next
-    run would take the loss for a clean end.
-
-    Raises:
-        sqlite3.Error: the disk refused.
     """
     with transaction(connection):
         known = meta(connection)
@@ -72,17 +67,13 @@ def begin_run(
 
 
 def end_run(connection: sqlite3.Connection) -> None:
-    """Note that the run ended cleanly. The last commit of a run.
-
-    Raises:
-        sqlite3.Error: the disk refused.
-    """
+    """Record that the run ended cleanly. The last commit of a run."""
     with transaction(connection):
         set_meta(connection, clean=1)
 
 
 def audit_head(connection: sqlite3.Connection) -> tuple[int, str] | None:
-    """The number and the hash of the last record of the audit log that is known; None when none is."""
+    """The number and the hash of the last known record of the audit log."""
     found = meta(connection).get("audit_head")
     if found is None:
         return None
@@ -91,7 +82,7 @@ def audit_head(connection: sqlite3.Connection) -> tuple[int, str] | None:
 
 
 def advance_audit_head(connection: sqlite3.Connection, seq: int, digest: str) -> None:
-    """Remember the last record of the audit log, unless a later one is known (of a command beside the server)."""
+    """Store the last record of the audit log, unless a command next to the server has stored a later one."""
     known = audit_head(connection)
     if known is None or known[0] < seq:
         set_meta(connection, audit_head=f"{seq}:{digest}")
@@ -109,7 +100,7 @@ def meta(connection: sqlite3.Connection) -> dict[str, str | int]:
     return dict(connection.execute("SELECT key, value FROM meta").fetchall())
 
 
-def set_meta(connection: sqlite3.Connection, **values: str | int) -> None:
+def set_meta(connection: sqlite3.Connection, /, **values: str | int) -> None:
     """Write facts about the database itself, inside the caller's transaction."""
     connection.executemany(
         "INSERT INTO meta(key, value) VALUES (?, ?) ON CONFLICT(key) DO UPDATE SET value = excluded.value",
@@ -120,14 +111,14 @@ def set_meta(connection: sqlite3.Connection, **values: str | int) -> None:
 # ----------------------------------------------------------------------
 # The mark: a small file next to the database that shows whether an old copy was put back.
 #
-# It holds the head of each log at the last checkpoint, and which file the database is. It is flushed to the
-# disk by the thread that flushes the database. A log that ends before its marked head, within the same epoch, has
-# lost entries that clients may have seen. A database that is another file was copied here: whether it is the latest
-# one cannot be known.
+# It has the head of each log at the last checkpoint, and the inode of the database. The thread that checkpoints the
+# database flushes it to the disk. A log that ends before its marked head, within the same epoch, has lost entries
+# that clients may have seen. A database with another inode was copied here: whether it is the latest one cannot be
+# known.
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """What is known of a database outside it.
+    """The contents of the mark.
 
     Attributes:
         inode: of the database's file.
@@ -144,11 +135,7 @@ def mark_path(database: Path) -> Path:
 
 
 def write_mark(database: Path, connection: sqlite3.Connection) -> None:
-    """Write what is committed now; a disk that refuses leaves the mark before, which is only less strict.
-
-    Raises:
-        sqlite3.Error: the database cannot be read.
-    """
+    """Write the mark of the committed state; when the disk refuses, the older mark stays, which is only less strict."""
     heads = {number: (epoch, head) for number, epoch, head in _heads(connection)}
     path = mark_path(database)
     new = path.with_name(path.name + ".new")
@@ -163,11 +150,7 @@ def write_mark(database: Path, connection: sqlite3.Connection) -> None:
 
 
 def outdated(database: Path, connection: sqlite3.Connection) -> set[int]:
-    """The numbers of the projects whose logs went back, or may have; empty without a mark.
-
-    Raises:
-        sqlite3.Error: the database cannot be read.
-    """
+    """The numbers of the projects whose logs went back, or may have; empty without a mark."""
     try:
         mark = msgspec.json.decode(mark_path(database).read_bytes(), type=Mark)
         copied = mark.inode != database.stat().st_ino

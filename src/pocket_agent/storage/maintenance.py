@@ -1,4 +1,4 @@
-"""Commands on the database's file: a copy of it, how much of it holds nothing, and giving that back to the disk."""
+"""Commands on the database's file: backup, unused space, compaction."""
 
 import os
 import secrets
@@ -21,7 +21,7 @@ _STEP_PAGES: Final = 2048
 
 
 def backup(source: Path, target: Path) -> None:
-    """Copy the database to a new file, whole and consistent, whatever the server writes meanwhile.
+    """Copy the database to a new file, whole and consistent, while a server may write.
 
     Blocking; meant for a process of its own. The copy is one file of mode 0600, checked, and marked:
     a server that opens it gives every project a new epoch, since its log ends in the past.
@@ -48,9 +48,9 @@ def backup(source: Path, target: Path) -> None:
 def _copy(source: Path, beside: Path) -> None:
     """Copy from one snapshot.
 
-    The read transaction stays open over all the steps: without it the backup would begin anew at each
+    The read transaction stays open over all the steps: without it the backup would start again at each
     commit of the server, and never end on a busy one (https://www.sqlite.org/backup.html). A reader
-    does not hold up the writer.
+    does not block the writer.
     """
     with (
         closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)) as reader,
@@ -80,7 +80,7 @@ def _name(beside: Path, target: Path) -> None:
     except FileExistsError:
         raise
     except OSError:
-        # A file system without hard links (a memory stick): the last look is a moment before the rename.
+        # A file system without hard links (a memory stick): the check comes right before the rename.
         if target.exists():
             raise FileExistsError from None
         beside.rename(target)
@@ -94,12 +94,6 @@ def _name(beside: Path, target: Path) -> None:
 # ----------------------------------------------------------------------
 # The free space within the file, read without opening the database.
 
-# https://www.sqlite.org/fileformat.html#the_database_header
-_MAGIC: Final = b"SQLite format 3\0"
-_HEADER_BYTES: Final = 100
-_LARGEST_PAGE: Final = 65536
-"""What a page size of 1 in the header stands for."""
-
 
 @dataclass(frozen=True, slots=True)
 class Space:
@@ -107,7 +101,7 @@ class Space:
 
     Attributes:
         size_bytes: of the file.
-        unused_bytes: of its pages that hold nothing, and are used again for what comes.
+        unused_bytes: of its empty pages, which SQLite uses again for new data.
     """
 
     size_bytes: int
@@ -115,55 +109,55 @@ class Space:
 
     @property
     def used_bytes(self) -> int:
-        """What it would take without them."""
+        """The size without the empty pages."""
         return self.size_bytes - self.unused_bytes
 
 
 def read_space(database: Path) -> Space:
-    """Read it off the file's header; takes no lock and changes nothing.
+    """Read the space from the file's header (https://www.sqlite.org/fileformat.html); takes no lock.
 
     Raises:
-        FileOperationError: there is no such file, it cannot be read, or is no database.
+        FileOperationError: the file does not exist, cannot be read, or is not a database.
     """
     if not database.exists():
         raise FileOperationError(f"There is no database at {database}.", details={"reason": "cannot_open"})
     with faults_mapped():
         size = database.stat().st_size
         with database.open("rb") as file:
-            header = file.read(_HEADER_BYTES)
-    if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
+            header = file.read(100)
+    if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
         raise FileOperationError("The file is not a database.", details={"reason": "not_a_database"})
     (page,) = struct.unpack_from(">H", header, 16)
     (unused,) = struct.unpack_from(">I", header, 36)
-    return Space(size, min(size, unused * (page if page > 1 else _LARGEST_PAGE)))
+    return Space(size, min(size, unused * (page if page > 1 else 65536)))  # 1 is how the header writes 65536
 
 
 # ----------------------------------------------------------------------
-# Giving that space back to the disk.
+# Compaction: gives that space back to the disk.
 
 _BUSY_SECONDS: Final = 5.0
 _COPIES: Final = 2
-"""What is kept is written twice: into a temporary file, and from there into the write-ahead log (VACUUM)."""
+"""VACUUM writes the data twice: into a temporary file, and from there into the write-ahead log."""
 _SPARE_BYTES: Final = 16 * 2**20
 
 
 def compact(database: Path) -> tuple[Space, Space]:
-    """Write the database anew without its empty pages; returns what it took before and takes now.
+    """Rewrite the database without its empty pages; returns the space before and after.
 
-    Blocking, for as long as the disk needs to read and write what is kept. Nothing else changes: positions of clients
-    stay valid. When it is interrupted, even by kill -9, the database is as it was.
+    Blocking. Nothing else changes: positions of clients stay valid. When it is interrupted, even by kill -9, the
+    database is as it was.
 
     Raises:
-        FileOperationError: there is no database, a server uses it, the disk has no room for it, or it is damaged.
+        FileOperationError: there is no database, a server uses it, the disk has too little space, or it is damaged.
         SchemaTooNewError: a newer version of this program wrote the database.
     """
     read_space(database)  # else opening would make one
     with _alone(database), faults_mapped(), _temporary_files_in(database.parent):
-        # "full", so that the new file is on the disk before the old one is let go of.
+        # "full", so that the new pages are on the disk before the old ones are overwritten.
         with closing(connect(database, busy_timeout=_BUSY_SECONDS, synchronous="full")) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             before = read_space(database)
-            _require_room(database.parent, before)
+            _require_space(database.parent, before)
             _require_health(connection)
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -172,7 +166,7 @@ def compact(database: Path) -> tuple[Space, Space]:
 
 @contextmanager
 def _alone(database: Path) -> Iterator[None]:
-    """Keep servers away."""
+    """Hold the lock of the data, so that no server starts."""
     try:
         with faults_mapped():
             lock = DataLock.acquire(database)
@@ -183,7 +177,7 @@ def _alone(database: Path) -> Iterator[None]:
         who = f"The server (process {owner})" if owner is not None else "A server"
         raise FileOperationError(
             f"{who} uses this database. Stop it (systemctl stop pocket-agent, or Ctrl-C), compact, and start it again: "
-            "agents that work go on meanwhile, and clients come back by themselves.",
+            "running agents go on while it is stopped, and clients reconnect by themselves.",
             details=error.details,
         ) from None
     try:
@@ -194,7 +188,7 @@ def _alone(database: Path) -> Iterator[None]:
 
 @contextmanager
 def _temporary_files_in(directory: Path) -> Iterator[None]:
-    """Let SQLite keep its copy on the disk that was looked at: /tmp may be small, and in memory."""
+    """Let SQLite write its copy to the disk whose space was checked: /tmp may be small, and in memory."""
     before = os.environ.get("SQLITE_TMPDIR")
     os.environ["SQLITE_TMPDIR"] = str(directory)
     try:
@@ -206,7 +200,7 @@ def _temporary_files_in(directory: Path) -> Iterator[None]:
             os.environ["SQLITE_TMPDIR"] = before
 
 
-def _require_room(directory: Path, space: Space) -> None:
+def _require_space(directory: Path, space: Space) -> None:
     found = os.statvfs(directory)
     free = found.f_bavail * found.f_frsize
     needed = _COPIES * space.used_bytes + _SPARE_BYTES

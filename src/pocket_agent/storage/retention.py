@@ -20,7 +20,6 @@ _TURN_BYTES: Final = 8 * 2**20
 _FINAL: Final = "status NOT IN ('queued', 'starting', 'running')"
 _RESOLVED: Final = "(status = 'cancelled' OR (status IN ('allow', 'deny') AND delivered = 1))"
 
-
 _SETTLE_SECONDS: Final = 3600.0
 """How long the wall clock has to stay ahead before entries are deleted by it."""
 _TOLERANCE_SECONDS: Final = 60.0
@@ -28,7 +27,7 @@ _TOLERANCE_SECONDS: Final = 60.0
 
 
 def _uptime() -> float:
-    """Seconds that only grow, those of a machine that sleeps included where the system counts them."""
+    """A monotonic clock, which counts the time of a suspended machine where the system does."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)
 
@@ -42,7 +41,7 @@ class SettledClock:
         known: seconds since the Unix epoch that were believed before this run of the server; a wall clock
             that is ahead of them at the start is a jump, too.
         wall: the wall clock, in seconds since the Unix epoch.
-        uptime: seconds that only grow.
+        uptime: monotonic clock.
     """
 
     def __init__(
@@ -55,10 +54,10 @@ class SettledClock:
         self._jump: float | None = None
         """Since when the wall clock has been ahead, by `_uptime`; None while it is believed."""
         self._base = 0.0
-        """The wall clock less the uptime at that time: constant for as long as there is no other jump."""
+        """The wall clock less the uptime at that time: constant until the next jump."""
 
     def now(self) -> float:
-        """The time to go by, in seconds since the Unix epoch; call it at least once a minute."""
+        """The believed time, in seconds since the Unix epoch; call it at least once a minute."""
         wall, uptime = self._wall(), self._uptime()
         self._believed += uptime - self._read_at
         self._read_at = uptime
@@ -73,12 +72,12 @@ class SettledClock:
 
 
 class Retention(msgspec.Struct, frozen=True):
-    """How much of a log is kept; 0 stands for no limit. The newest entry always stays.
+    """How much of a log is kept; 0 means unlimited. The newest entry always stays.
 
     Attributes:
         max_entries: entries.
         max_bytes: the sum of the entries' data.
-        older_than: entries from before this time go.
+        older_than: entries from before this time are deleted.
         batch: rows that one turn deletes at most.
     """
 
@@ -89,7 +88,7 @@ class Retention(msgspec.Struct, frozen=True):
 
 
 class Pruned(msgspec.Struct, frozen=True):
-    """What a turn did: the log's first offset now, and whether another turn is needed."""
+    """The result of a turn: the log's first offset now, and whether another turn is needed."""
 
     first: int
     more: bool
@@ -103,7 +102,6 @@ def prune(connection: sqlite3.Connection, number: int, rule: Retention) -> Prune
 
     Raises:
         ProjectNotFoundError: the project was deleted.
-        sqlite3.Error: the disk refused.
     """
     row = connection.execute("SELECT id, first, head, log_bytes FROM project WHERE number = ?", (number,)).fetchone()
     if row is None:
@@ -116,8 +114,7 @@ def prune(connection: sqlite3.Connection, number: int, rule: Retention) -> Prune
             (entry_key(number, first), entry_key(number, first + count - 1)),
         )
         connection.execute(
-            "UPDATE project SET first = ?, log_bytes = ? WHERE number = ?",
-            (first + count, stored - freed, number),
+            "UPDATE project SET first = ?, log_bytes = ? WHERE number = ?", (first + count, stored - freed, number)
         )
         # A batch that ended early (at _TURN_BYTES) goes on, one that found nothing ends.
         return Pruned(first + count, more=True)
@@ -137,7 +134,7 @@ def _oldest(connection: sqlite3.Connection, number: int, limit: int) -> _Rows:
 
 
 def _overdue(rows: _Rows, rule: Retention, *, head: int, stored: int) -> tuple[int, int]:
-    """How many of the oldest entries go in this turn, and how many bytes they are."""
+    """The number of entries to delete in this turn, from the oldest, and their bytes."""
     count = freed = 0
     for offset, timestamp, size in rows:
         too_many = rule.max_entries and head - offset + 1 > rule.max_entries
@@ -167,27 +164,22 @@ def _prune_records(connection: sqlite3.Connection, project_id: str, before: Mill
 
 
 def delete(connection: sqlite3.Connection, number: int, project_id: str) -> None:
-    """Delete a project's row, and note what `sweep` has to do; inside the caller's transaction.
+    """Delete a project's row, and record it for `sweep`; inside the caller's transaction.
 
     Raises:
         ProjectNotFoundError: there is no such project.
-        sqlite3.Error: the disk refused.
     """
     gone = connection.execute("DELETE FROM project WHERE number = ? AND id = ?", (number, project_id))
     if not gone.rowcount:
         raise ProjectNotFoundError("There is no such project.")
-    # An agent may still run: its process must not be adopted for a project that is no more.
+    # An agent may still run: its process must not be adopted for a project that does not exist.
     connection.execute("DELETE FROM process WHERE project_id = ?", (project_id,))
     connection.execute("DELETE FROM trust WHERE project_id = ?", (project_id,))
     connection.execute("INSERT INTO deleted_project(number, id) VALUES (?, ?)", (number, project_id))
 
 
 def sweep(connection: sqlite3.Connection, batch: int = 500) -> bool:
-    """Delete a batch of what deleted projects left behind; returns whether more may be left.
-
-    Raises:
-        sqlite3.Error: the disk refused.
-    """
+    """Delete a batch of rows of deleted projects; returns whether more may be left."""
     row = connection.execute("SELECT number, id FROM deleted_project WHERE swept = 0 LIMIT 1").fetchone()
     if row is None:
         return False

@@ -11,49 +11,18 @@ from typing import Self
 
 import msgspec
 
+from pocket_agent import model
 from pocket_agent.distribution import Distribution
 from pocket_agent.errors import FileOperationError, InternalError
-from pocket_agent.model import (
-    MAX_OFFSET,
-    Approval,
-    ApprovalId,
-    Credential,
-    Device,
-    Direction,
-    Entry,
-    Execution,
-    ExecutionId,
-    ExecutionSummary,
-    Milliseconds,
-    Pairing,
-    ProcessRecord,
-    Project,
-    ProjectId,
-    SessionRecord,
-    Spending,
-    Trust,
-)
-from pocket_agent.storage import device_table, epoch, retention, tables
-from pocket_agent.storage.database import (
-    DataLock,
-    Synchronous,
-    connect,
-    create_private,
-    faults_mapped,
-    migrate,
-    set_synchronous,
-    tighten,
-)
-from pocket_agent.storage.epoch import outdated, write_mark
+from pocket_agent.model import Direction, Execution, Milliseconds, Project, ProjectId
+from pocket_agent.storage import database, device_table, epoch, retention, tables
+from pocket_agent.storage.database import DataLock, Synchronous, faults_mapped
 from pocket_agent.storage.tables import Table, Value
 from pocket_agent.storage.threads import Checkpointer, LogGuard, Reader, Writer
 
-# ----------------------------------------------------------------------
-# Changes.
-
 
 class Change(msgspec.Struct, frozen=True):
-    """One atomic unit of what the store is told.
+    """One atomic change of the store.
 
     Attributes:
         project: inserted, or updated whole by its number and id. `first` belongs to the store and is
@@ -63,35 +32,27 @@ class Change(msgspec.Struct, frozen=True):
         executions: inserted or updated.
         approvals: inserted or updated.
         process: inserted or updated; carries `consumed`, so the log and the spool move together.
-        ended_process: the id of a process to forget.
+        ended_process: the id of a process to delete.
         sessions: inserted or updated.
         spent: added to what is stored.
         trust: replaces what was accepted before.
         admits: an execution that this change queues or starts. The change is refused when the device that gave
-            the prompt was revoked, or its credential replaced: whichever commits first holds.
+            the prompt was revoked, or its credential replaced: the first of the two commits decides.
     """
 
     project: Project | None = None
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[model.Entry, ...] = ()
     executions: tuple[Execution, ...] = ()
-    approvals: tuple[Approval, ...] = ()
-    process: ProcessRecord | None = None
+    approvals: tuple[model.Approval, ...] = ()
+    process: model.ProcessRecord | None = None
     ended_process: str | None = None
-    sessions: tuple[SessionRecord, ...] = ()
-    spent: tuple[Spending, ...] = ()
+    sessions: tuple[model.SessionRecord, ...] = ()
+    spent: tuple[model.Spending, ...] = ()
     admits: Execution | None = None
-    trust: Trust | None = None
+    trust: model.Trust | None = None
 
     def apply(self, connection: sqlite3.Connection) -> None:
-        """Write the change inside the caller's transaction.
-
-        Raises:
-            InternalError: the entries do not follow the log, or the parts belong to several projects.
-            ProjectNotFoundError: the project was deleted.
-            ProjectExistsError: a new project's directory is another project's.
-            ForbiddenError: the device of `admits` may not give prompts any more.
-            sqlite3.Error: the disk refused.
-        """
+        """Write the change inside the caller's transaction; raises as `Store.commit`, and sqlite3.Error."""
         if self.admits is not None:
             device_table.require_maker(connection, self.admits.device_id, self.admits.generation)
         self._write_log(connection)
@@ -124,8 +85,8 @@ class Change(msgspec.Struct, frozen=True):
         tables.append_entries(connection, self.project.number, self.entries)
 
     def _check_owner(self, connection: sqlite3.Connection) -> None:
-        """A part of a project that was deleted would stay for ever: nothing would sweep it."""
-        parts: tuple[Execution | Approval | SessionRecord, ...]
+        """Refuse parts of a deleted project: nothing would ever sweep them."""
+        parts: tuple[Execution | model.Approval | model.SessionRecord, ...]
         parts = (*self.executions, *self.approvals, *self.sessions)
         owners = {part.project_id for part in parts}
         owners |= {part.project_id for part in (self.process, self.trust) if part is not None}
@@ -136,190 +97,29 @@ class Change(msgspec.Struct, frozen=True):
             raise InternalError("A change that moves a project cannot touch another one.")
 
 
-# ----------------------------------------------------------------------
-# Queries.
-
-
-class Query:
-    """The reading half of the store; see `Store` for what every method raises."""
-
-    def __init__(self, reader: Reader) -> None:
-        """Ask by way of this reader."""
-        self._reader = reader
-
-    async def projects(self) -> list[Project]:
-        """All projects, the oldest first."""
-        return await self._reader.submit(tables.projects)
-
-    async def read(
-        self, project: Project, *, after: int, limit: int, max_bytes: int, direction: Direction | None = None
-    ) -> list[Entry]:
-        """The first entries with an offset above `after`, ascending.
-
-        Args:
-            project: whose log.
-            after: an offset; 0 for the beginning of what is stored.
-            limit: at most so many entries (at least 1).
-            max_bytes: at most this many bytes of data, but one entry always if there is one.
-            direction: only entries of this one.
-        """
-        return await self._reader.submit(
-            lambda connection: tables.read_entries(
-                connection,
-                project.number,
-                low=after + 1,
-                high=MAX_OFFSET,
-                limit=limit,
-                max_bytes=max_bytes,
-                direction=direction,
-            )
-        )
-
-    async def read_before(
-        self, project: Project, *, before: int, limit: int, max_bytes: int, direction: Direction | None = None
-    ) -> list[Entry]:
-        """The newest entries with an offset below `before`, ascending; else as `read`."""
-        return await self._reader.submit(
-            lambda connection: tables.read_entries(
-                connection,
-                project.number,
-                low=0,
-                high=before - 1,
-                limit=limit,
-                max_bytes=max_bytes,
-                direction=direction,
-                newest=True,
-            )
-        )
-
-    async def offset_at(self, project: Project, timestamp: Milliseconds) -> int:
-        """The last stored offset whose time is before `timestamp`; 0 when there is none."""
-        return await self._reader.submit(lambda connection: tables.offset_at(connection, project.number, timestamp))
-
-    async def open_executions(self, project_id: ProjectId) -> list[Execution]:
-        """A project's executions that are not final, in the order of their position."""
-        return await self._reader.submit(lambda connection: tables.open_executions(connection, project_id))
-
-    async def execution(self, execution_id: ExecutionId) -> Execution | None:
-        """The execution of this id."""
-        return await self._first(tables.EXECUTION, "WHERE id = ?", execution_id)
-
-    async def execution_by_prompt(self, project_id: ProjectId, prompt_id: str) -> Execution | None:
-        """The execution that a client asked for with its own `prompt_id`."""
-        where = "WHERE project_id = ? AND prompt_id = ?"
-        return await self._first(tables.EXECUTION, where, project_id, prompt_id)
-
-    async def last_position(self, project_id: ProjectId) -> int:
-        """The position of a project's newest execution; 0 when there is none."""
-        where = "WHERE project_id = ? ORDER BY position DESC"
-        newest = await self._first(tables.EXECUTION, where, project_id)
-        return 0 if newest is None else newest.position
-
-    async def executions(
-        self, project_id: ProjectId, *, before: ExecutionId | None, limit: int
-    ) -> list[ExecutionSummary]:
-        """A project's executions, the newest first.
-
-        Args:
-            project_id: whose.
-            before: only those from before this one; an unknown one has none before it.
-            limit: at most so many (at least 1).
-        """
-        where = "WHERE project_id = ?"
-        parameters: list[str] = [project_id]
-        if before is not None:
-            where += " AND position < (SELECT position FROM execution WHERE project_id = ? AND id = ?)"
-            parameters += [project_id, before]
-        rest = f"{where} ORDER BY position DESC LIMIT ?"
-        return await self._reader.submit(
-            lambda connection: tables.SUMMARY.find(connection, rest, *parameters, max(limit, 1))
-        )
-
-    async def last_finished(self, project_id: ProjectId) -> Execution | None:
-        """A project's newest execution that ran and is over."""
-        where = "WHERE project_id = ? AND finished_at IS NOT NULL AND started_at IS NOT NULL ORDER BY position DESC"
-        return await self._first(tables.EXECUTION, where, project_id)
-
-    async def spent_usd(self, day: str) -> float:
-        """What all executions of a day (YYYY-MM-DD, local) have cost, in United States dollars."""
-        return await self._reader.submit(lambda connection: tables.cost_of(connection, day))
-
-    async def open_approvals(self, project_id: ProjectId) -> list[Approval]:
-        """A project's approvals that are pending, or answered but not delivered; the oldest first."""
-        return await self._reader.submit(lambda connection: tables.open_approvals(connection, project_id))
-
-    async def approval(self, project_id: ProjectId, approval_id: ApprovalId) -> Approval | None:
-        """The approval of this id in this project."""
-        return await self._first(tables.APPROVAL, "WHERE project_id = ? AND id = ?", project_id, approval_id)
-
-    async def process(self, project_id: ProjectId) -> ProcessRecord | None:
-        """The project's process (the newest, were there several), if one is remembered."""
-        where = "WHERE project_id = ? ORDER BY started_at DESC, rowid DESC"
-        return await self._first(tables.PROCESS, where, project_id)
-
-    async def trust(self, project_id: ProjectId) -> Trust | None:
-        """What was accepted of the project's own settings; None for a project of a version that did not note it."""
-        return await self._first(tables.TRUST, "WHERE project_id = ?", project_id)
-
-    async def sessions(self, project_id: ProjectId, limit: int = 100) -> list[SessionRecord]:
-        """A project's sessions, the last used first; at most `limit` (at least 1)."""
-        where = "WHERE project_id = ? ORDER BY last_active DESC, rowid DESC LIMIT ?"
-        return await self._reader.submit(
-            lambda connection: tables.SESSION.find(connection, where, project_id, max(limit, 1))
-        )
-
-    async def session(self, project_id: ProjectId, session_id: str) -> SessionRecord | None:
-        """The session of this id in this project."""
-        return await self._first(tables.SESSION, "WHERE project_id = ? AND id = ?", project_id, session_id)
-
-    async def devices(self) -> list[Device]:
-        """All devices, the oldest first."""
-        return await self._reader.submit(device_table.devices)
-
-    async def open_pairings(self, at: Milliseconds) -> list[Pairing]:
-        """The pairing codes that can be redeemed at this time, the oldest first."""
-        return await self._reader.submit(lambda connection: device_table.open_pairings(connection, at))
-
-    async def device_by_hash(self, token_hash: str) -> Device | None:
-        """The device whose token has this SHA-256."""
-        return await self._reader.submit(lambda connection: device_table.device_by_hash(connection, token_hash))
-
-    async def _first(self, table: Table[Value], rest: str, *parameters: object) -> Value | None:
-        return await self._reader.submit(lambda connection: table.first(connection, rest, *parameters))
-
-
-# ----------------------------------------------------------------------
-# The store itself: opens the database, owns its threads.
-
-
-class Store(Query):
-    """The one store of a server. Every method but `open` is called on the event loop.
+class Store:
+    """The one store of a server: opens the database and owns its threads. Methods run on the event loop.
 
     Unless said otherwise, a method raises FileOperationError when the disk refuses or the database is
     damaged, and InternalError when the store is closed. After a fault has gone, the store goes on.
+
+    Attributes:
+        epochs_renewed: whether `open` found that commits can be missing, and gave the projects concerned a new epoch.
+        instance: identifies this store: 8 hexadecimal digits, no secret.
     """
 
     def __init__(
-        self,
-        path: Path,
-        lock: DataLock,
-        writer: Writer,
-        reader: Reader,
-        checkpointer: Checkpointer,
-        guard: LogGuard,
+        self, path: Path, lock: DataLock, writer: Writer, reader: Reader, checkpointer: Checkpointer, guard: LogGuard
     ) -> None:
-        """Put the parts together; use `open`."""
-        super().__init__(reader)
         self._path = path
         self._lock = lock
         self._writer = writer
+        self._reader = reader
         self._checkpointer = checkpointer
         self._guard = guard
         self._closed: asyncio.Future[None] | None = None
         self.epochs_renewed = False
-        """Whether `open` found that commits can be missing, and gave the projects concerned a new epoch."""
         self.instance = ""
-        """Names this store among all others: 8 hexadecimal digits, no secret."""
 
     @classmethod
     def open(
@@ -334,39 +134,36 @@ class Store(Query):
         """Open the database, making or migrating it if need be. Blocking: before the loop serves.
 
         Args:
-            path: the database's file; its folder is made if there is none.
-            synchronous: "normal": what is committed survives a killed server, but the last commits may
+            path: the database's file; its folder is made if it does not exist.
+            synchronous: "normal": committed data survives a killed server, but the last commits may
                 be gone when the power fails (then epochs are renewed); "full": they survive that too.
             busy_timeout: seconds that a commit waits for a lock of another program.
             boot: the boot of the machine, if not the one that `epoch.boot_id` finds.
-            durations: where the seconds of each transaction are counted.
+            durations: counts the seconds of each transaction.
 
         Raises:
             SchemaTooNewError: a newer version of this program wrote the database.
-            FileOperationError: another server uses it, or it cannot be used; the message tells.
+            FileOperationError: another server uses it, or it cannot be used; the message says which.
         """
         with faults_mapped(), ExitStack() as undo:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = DataLock.acquire(path)
             undo.callback(lock.release)
             with suppress(FileExistsError):
-                create_private(path)
+                database.create_private(path)
             connections = []
             for level in ("full", "normal", "normal"):
-                connection = connect(path, busy_timeout=busy_timeout, synchronous=level)
+                connection = database.connect(path, busy_timeout=busy_timeout, synchronous=level)
                 undo.callback(connection.close)
                 connections.append(connection)
             writing, reading, moving = connections
-            tighten(path)
-            migrate(writing)
-            renewed = epoch.begin_run(
-                writing,
-                synchronous=synchronous,
-                boot=boot or epoch.boot_id(),
-                outdated=outdated(path, writing),
-            )
-            write_mark(path, writing)
-            set_synchronous(writing, synchronous)
+            database.tighten(path)
+            database.migrate(writing)
+            outdated = epoch.outdated(path, writing)
+            boot = boot or epoch.boot_id()
+            renewed = epoch.begin_run(writing, synchronous=synchronous, boot=boot, outdated=outdated)
+            epoch.write_mark(path, writing)
+            database.set_synchronous(writing, synchronous)
             instance = str(epoch.meta(writing)["instance"])
             reading.execute("PRAGMA query_only = ON")
             checkpointer = Checkpointer(moving, path)
@@ -383,10 +180,10 @@ class Store(Query):
     async def commit(self, change: Change) -> None:
         """Store a change; returns when it is durable (see `open`), raises when nothing of it is stored.
 
-        A caller that is cancelled meanwhile does not take the change back.
+        The change is stored even if the caller is cancelled while it waits.
 
         Raises:
-            InternalError: the entries do not follow the stored log.
+            InternalError: the entries do not follow the stored log, or the parts belong to several projects.
             ProjectNotFoundError: the project was deleted.
             ProjectExistsError: a new project's directory is another project's.
             ForbiddenError: the device of `change.admits` was revoked.
@@ -394,10 +191,10 @@ class Store(Query):
         await self._writer.submit(change.apply)
 
     async def close(self) -> None:
-        """Store what is pending, move it all into the one database file, and note a clean end.
+        """Store what is pending, move it all into the one database file, and record a clean end.
 
-        May be called again. Raises FileOperationError when the end could not be noted; everything is
-        closed and given free all the same.
+        May be called again. Raises FileOperationError when the end could not be recorded; everything is
+        closed and released all the same.
         """
         if self._closed is None:
             self._closed = asyncio.get_running_loop().run_in_executor(None, self._close)
@@ -412,11 +209,12 @@ class Store(Query):
 
     def _finish(self, connection: sqlite3.Connection) -> None:
         """The last acts of the writer: the clean end is as durable as it can be."""
-        self._guard.is_in_place()  # one that was deleted is moved into the database, one of others is left alone
-        set_synchronous(connection, "full")
+        # A deleted log is moved into the database; a log of another program is left alone.
+        self._guard.is_in_place()
+        database.set_synchronous(connection, "full")
         epoch.end_run(connection)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        write_mark(self._path, connection)
+        epoch.write_mark(self._path, connection)
 
     @property
     def commits(self) -> int:
@@ -448,37 +246,70 @@ class Store(Query):
     async def check(self) -> None:
         """Prove that the store can write and read, by doing both."""
         mark = f"{time.time_ns()}"
-
-        def write(connection: sqlite3.Connection) -> None:
-            epoch.set_meta(connection, checked=mark)
-
-        await self._writer.submit(write)
+        await self._writer.submit(epoch.set_meta, checked=mark)
         found = await self._reader.submit(epoch.meta)
         if found["checked"] != mark:
             raise FileOperationError("The database does not return what was stored.", details={"reason": "corrupt"})
 
+    # Projects and their logs.
+
+    async def projects(self) -> list[Project]:
+        """All projects, the oldest first."""
+        return await self._reader.submit(tables.projects)
+
     async def next_project_number(self) -> int:
-        """A number for a new project; none is ever given twice."""
-
-        def count(connection: sqlite3.Connection) -> int:
-            row = connection.execute(
-                "UPDATE meta SET value = value + 1 WHERE key = 'project_number' RETURNING value"
-            ).fetchone()
-            number: int = row[0]
-            return number
-
-        return await self._writer.submit(count)
+        """A number for a new project; no number is given twice."""
+        return await self._writer.submit(tables.next_project_number)
 
     async def delete_project(self, project: Project) -> None:
         """Delete a project at once, its entries and records bit by bit afterwards.
 
-        A later change of the project is refused. What is left when the server ends goes at the next start.
+        A later change of the project is refused. What is left when the server ends is deleted after the next start.
 
         Raises:
             ProjectNotFoundError: there is no such project.
         """
-        await self._writer.submit(lambda connection: retention.delete(connection, project.number, project.id))
+        await self._writer.submit(retention.delete, project.number, project.id)
         self._writer.chore(retention.sweep)
+
+    async def read(
+        self, project: Project, *, after: int, limit: int, max_bytes: int, direction: Direction | None = None
+    ) -> list[model.Entry]:
+        """The first entries of a project with an offset above `after` (0: from the oldest stored), ascending.
+
+        Args:
+            limit: at most this many entries (at least 1).
+            max_bytes: at most this many bytes of data, but always one entry if there is one.
+            direction: only entries of this one.
+        """
+        return await self._reader.submit(
+            tables.read_entries,
+            project.number,
+            low=after + 1,
+            high=model.MAX_OFFSET,
+            limit=limit,
+            max_bytes=max_bytes,
+            direction=direction,
+        )
+
+    async def read_before(
+        self, project: Project, *, before: int, limit: int, max_bytes: int, direction: Direction | None = None
+    ) -> list[model.Entry]:
+        """The newest entries with an offset below `before`, ascending; else as `read`."""
+        return await self._reader.submit(
+            tables.read_entries,
+            project.number,
+            low=0,
+            high=before - 1,
+            limit=limit,
+            max_bytes=max_bytes,
+            direction=direction,
+            newest=True,
+        )
+
+    async def offset_at(self, project: Project, timestamp: Milliseconds) -> int:
+        """The last stored offset whose time is before `timestamp`; 0 when there is none."""
+        return await self._reader.submit(tables.offset_at, project.number, timestamp)
 
     async def prune(
         self,
@@ -492,25 +323,25 @@ class Store(Query):
     ) -> int:
         """Delete a project's oldest entries; returns the offset of the first that is left.
 
-        Commits go in between the batches. The newest entry always stays. Final executions and resolved
-        approvals from before the log's beginning go too, but the last 1000 executions stay, so that a
+        Other commits run between the batches. The newest entry always stays. Final executions and resolved
+        approvals from before the log's beginning are deleted too, but the last 1000 executions stay, so that a
         re-sent prompt still finds its own.
 
         Args:
             project: whose log.
-            max_entries: keep at most so many entries; 0 for no limit.
-            max_bytes: keep at most so many bytes of data; 0 for no limit.
-            older_than: let go of entries from before this time; 0 for no limit.
+            max_entries: entries to keep at most; 0 for no limit.
+            max_bytes: bytes of data to keep at most; 0 for no limit.
+            older_than: delete entries from before this time; 0 for no limit.
             batch: rows that are deleted in one turn.
             moved: called after each turn with the offset of the first entry that is left: a turn that fails
                 does not bring back what the turns before it have deleted.
 
         Raises:
-            ProjectNotFoundError: the project was deleted (perhaps while this went on).
+            ProjectNotFoundError: the project was deleted, perhaps during the pruning.
         """
         rule = retention.Retention(max_entries, max_bytes, older_than, max(batch, 1))
         while True:
-            pruned = await self._writer.submit(lambda connection: retention.prune(connection, project.number, rule))
+            pruned = await self._writer.submit(retention.prune, project.number, rule)
             if moved is not None:
                 moved(pruned.first)
             if not pruned.more:
@@ -523,75 +354,150 @@ class Store(Query):
 
     async def note_settled_time(self, seconds: float) -> None:
         """Store the time that retention goes by, for the next start."""
-        await self._writer.submit(lambda connection: epoch.set_meta(connection, settled_time=int(seconds)))
+        await self._writer.submit(epoch.set_meta, settled_time=int(seconds))
 
-    async def add_device(self, new: Device) -> None:
+    # Executions, approvals, processes, sessions.
+
+    async def open_executions(self, project_id: ProjectId) -> list[Execution]:
+        """A project's executions that are not final, in the order of their position."""
+        return await self._reader.submit(tables.open_executions, project_id)
+
+    async def execution(self, execution_id: model.ExecutionId) -> Execution | None:
+        """The execution of this id."""
+        return await self._first(tables.EXECUTION, "WHERE id = ?", execution_id)
+
+    async def execution_by_prompt(self, project_id: ProjectId, prompt_id: str) -> Execution | None:
+        """The execution that a client asked for with its own `prompt_id`."""
+        return await self._first(tables.EXECUTION, "WHERE project_id = ? AND prompt_id = ?", project_id, prompt_id)
+
+    async def executions(
+        self, project_id: ProjectId, *, before: model.ExecutionId | None, limit: int
+    ) -> list[model.ExecutionSummary]:
+        """At most `limit` (at least 1) of a project's executions, the newest first.
+
+        Args:
+            before: only those from before this one; an unknown one has none before it.
+        """
+        where = "WHERE project_id = ?"
+        parameters: list[str] = [project_id]
+        if before is not None:
+            where += " AND position < (SELECT position FROM execution WHERE project_id = ? AND id = ?)"
+            parameters += [project_id, before]
+        rest = f"{where} ORDER BY position DESC LIMIT ?"
+        return await self._reader.submit(tables.SUMMARY.find, rest, *parameters, max(limit, 1))
+
+    async def last_finished(self, project_id: ProjectId) -> Execution | None:
+        """A project's newest execution that ran and is over."""
+        where = "WHERE project_id = ? AND finished_at IS NOT NULL AND started_at IS NOT NULL ORDER BY position DESC"
+        return await self._first(tables.EXECUTION, where, project_id)
+
+    async def spent_usd(self, day: str) -> float:
+        """What all executions of a day (YYYY-MM-DD, local) have cost, in United States dollars."""
+        return await self._reader.submit(tables.cost_of, day)
+
+    async def open_approvals(self, project_id: ProjectId) -> list[model.Approval]:
+        """A project's approvals that are pending, or answered but not delivered; the oldest first."""
+        return await self._reader.submit(tables.open_approvals, project_id)
+
+    async def approval(self, project_id: ProjectId, approval_id: model.ApprovalId) -> model.Approval | None:
+        """The approval of this id in this project."""
+        return await self._first(tables.APPROVAL, "WHERE project_id = ? AND id = ?", project_id, approval_id)
+
+    async def process(self, project_id: ProjectId) -> model.ProcessRecord | None:
+        """The project's process (the newest, were there several), if one is stored."""
+        return await self._first(
+            tables.PROCESS, "WHERE project_id = ? ORDER BY started_at DESC, rowid DESC", project_id
+        )
+
+    async def trust(self, project_id: ProjectId) -> model.Trust | None:
+        """What was accepted of the project's own settings; None for a project of a version that did not store it."""
+        return await self._first(tables.TRUST, "WHERE project_id = ?", project_id)
+
+    async def sessions(self, project_id: ProjectId, limit: int = 100) -> list[model.SessionRecord]:
+        """A project's sessions, the last used first; at most `limit` (at least 1)."""
+        where = "WHERE project_id = ? ORDER BY last_active DESC, rowid DESC LIMIT ?"
+        return await self._reader.submit(tables.SESSION.find, where, project_id, max(limit, 1))
+
+    async def session(self, project_id: ProjectId, session_id: str) -> model.SessionRecord | None:
+        """The session of this id in this project."""
+        return await self._first(tables.SESSION, "WHERE project_id = ? AND id = ?", project_id, session_id)
+
+    async def _first(self, table: Table[Value], rest: str, *parameters: object) -> Value | None:
+        return await self._reader.submit(table.first, rest, *parameters)
+
+    # Devices, pairing codes, and facts about the server; see `device_table` and `epoch`.
+
+    async def devices(self) -> list[model.Device]:
+        """All devices, the oldest first."""
+        return await self._reader.submit(device_table.devices)
+
+    async def device_by_hash(self, token_hash: str) -> model.Device | None:
+        """The device whose token has this SHA-256."""
+        return await self._reader.submit(device_table.device_by_hash, token_hash)
+
+    async def add_device(self, new: model.Device) -> None:
         """Store a device. Raises ValidationError when one of this name exists."""
-        await self._writer.submit(lambda connection: device_table.add_device(connection, new))
+        await self._writer.submit(device_table.add_device, new)
 
     async def touch_device(self, device_id: str, when: Milliseconds, address: str) -> None:
-        """Note when and where a device was last seen."""
-        await self._writer.submit(lambda connection: device_table.touch_device(connection, device_id, when, address))
+        """Record when and where a device was last seen."""
+        await self._writer.submit(device_table.touch_device, device_id, when, address)
 
-    async def rename_device(self, device_id: str, name: str) -> Device | None:
-        """Give a device another name and return it; None when there is none.
-
-        Raises:
-            ValidationError: another device has this name.
-        """
-        return await self._writer.submit(lambda connection: device_table.rename_device(connection, device_id, name))
+    async def rename_device(self, device_id: str, name: str) -> model.Device | None:
+        """Rename and return a device; None when it does not exist. Raises ValidationError when the name is taken."""
+        return await self._writer.submit(device_table.rename_device, device_id, name)
 
     async def rotate_device(
         self,
         device_id: str,
         token_hash: str,
-        credential: Credential = Credential.TOKEN,
+        credential: model.Credential = model.Credential.TOKEN,
         public_key: bytes | None = None,
-    ) -> Device | None:
-        """As `device.rotate_device`."""
-        return await self._writer.submit(
-            lambda connection: device_table.rotate_device(connection, device_id, token_hash, credential, public_key)
-        )
+    ) -> model.Device | None:
+        """As `device_table.rotate_device`."""
+        return await self._writer.submit(device_table.rotate_device, device_id, token_hash, credential, public_key)
 
-    async def enroll_device(self, shown: Device, token_hash: str, public_key: bytes | None) -> Device | None:
-        """As `device.enroll_device`."""
-        return await self._writer.submit(
-            lambda connection: device_table.enroll_device(connection, shown, token_hash, public_key)
-        )
+    async def enroll_device(
+        self, shown: model.Device, token_hash: str, public_key: bytes | None
+    ) -> model.Device | None:
+        """As `device_table.enroll_device`."""
+        return await self._writer.submit(device_table.enroll_device, shown, token_hash, public_key)
+
+    async def remove_device(self, device_id: str) -> model.Device | None:
+        """Remove a device and return it; None when it does not exist."""
+        return await self._writer.submit(device_table.remove_device, device_id)
+
+    async def open_pairings(self, at: Milliseconds) -> list[model.Pairing]:
+        """The pairing codes that can be redeemed at this time, the oldest first."""
+        return await self._reader.submit(device_table.open_pairings, at)
+
+    async def add_pairing(self, pairing: model.Pairing) -> None:
+        """Store a pairing code.
+
+        Raises:
+            ResourceLimitError: too many codes are open.
+            ForbiddenError: the device that makes it was revoked.
+        """
+        await self._writer.submit(device_table.add_pairing, pairing)
+
+    async def redeem_pairing(
+        self, code_hash: str, new: model.Device, check_maker: Callable[[str | None], None]
+    ) -> model.Device | None:
+        """Use up a pairing code and add its device; None when there is no such code (any more)."""
+        return await self._writer.submit(device_table.redeem_pairing, code_hash, new, check_maker)
 
     async def cancel_pairing(self, pairing_id: str) -> bool:
-        """Delete an open pairing code; false when there is none of this id (any more)."""
-        return await self._writer.submit(lambda connection: device_table.cancel_pairing(connection, pairing_id))
-
-    async def remove_device(self, device_id: str) -> Device | None:
-        """Remove a device and return it; None when there is none of this id."""
-        return await self._writer.submit(lambda connection: device_table.remove_device(connection, device_id))
+        """Delete an open pairing code; false when there is no code of this id (any more)."""
+        return await self._writer.submit(device_table.cancel_pairing, pairing_id)
 
     async def audit_head(self) -> tuple[int, str] | None:
-        """The number and the hash of the last record of the audit log that is known; None when none is."""
+        """The number and the hash of the last known record of the audit log."""
         return await self._reader.submit(epoch.audit_head)
 
     async def advance_audit_head(self, seq: int, digest: str) -> None:
-        """Remember the last record of the audit log."""
-        await self._writer.submit(lambda connection: epoch.advance_audit_head(connection, seq, digest))
+        """Store the last record of the audit log."""
+        await self._writer.submit(epoch.advance_audit_head, seq, digest)
 
     async def remember_settings(self, shown: Mapping[str, object]) -> dict[str, object]:
         """Store settings as they are printed, without secrets; returns those of the run before."""
-        return await self._writer.submit(lambda connection: epoch.remember_settings(connection, shown))
-
-    async def add_pairing(self, pairing: Pairing) -> None:
-        """Store leave for one device.
-
-        Raises:
-            ResourceLimitError: too many wait to be used.
-            ForbiddenError: the device that makes it was revoked meanwhile.
-        """
-        await self._writer.submit(lambda connection: device_table.add_pairing(connection, pairing))
-
-    async def redeem_pairing(
-        self, code_hash: str, new: Device, check_maker: Callable[[str | None], None]
-    ) -> Device | None:
-        """Add a device as its pairing says, and use that up; None when there is no such pairing (any more)."""
-        return await self._writer.submit(
-            lambda connection: device_table.redeem_pairing(connection, code_hash, new, check_maker)
-        )
+        return await self._writer.submit(epoch.remember_settings, shown)

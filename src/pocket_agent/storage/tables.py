@@ -3,37 +3,14 @@
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from operator import methodcaller
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
+from pocket_agent import model
 from pocket_agent.errors import InternalError, ProjectExistsError, ProjectNotFoundError
-from pocket_agent.model import (
-    MAX_OFFSET,
-    Account,
-    Approval,
-    ApprovalStatus,
-    Credential,
-    Device,
-    Direction,
-    Entry,
-    ExecuteOptions,
-    Execution,
-    ExecutionStatus,
-    ExecutionSummary,
-    Milliseconds,
-    ModelUsage,
-    Pairing,
-    ProcessRecord,
-    Project,
-    ProjectId,
-    ProjectState,
-    QueueHold,
-    SessionRecord,
-    Spending,
-    StopRequest,
-    Trust,
-)
+from pocket_agent.model import MAX_OFFSET, Approval, Direction, Entry, Execution, Milliseconds, Project, Spending
 from pocket_agent.storage.database import OPEN_APPROVAL, OPEN_EXECUTION, snapshot
 
 # ----------------------------------------------------------------------
@@ -49,6 +26,14 @@ FLAG: Final[Codec] = (int, bool)
 class Table(Generic[Value]):
     """The SQL of one table and its value.
 
+    Args:
+        value: a Struct; its fields name the columns.
+        key: the columns of the primary key.
+        fixed: fields that never change once stored. Indexed ones belong here: SQLite would
+            rewrite their indexes at each update.
+        codecs: for the fields whose values are not SQLite's own.
+        computed: fields that are read by an expression instead of their column.
+
     Attributes:
         columns: the quoted names of the columns, in the order of the fields.
     """
@@ -63,17 +48,6 @@ class Table(Generic[Value]):
         codecs: Mapping[str, Codec] | None = None,
         computed: Mapping[str, str] | None = None,
     ) -> None:
-        """Describe a table.
-
-        Args:
-            name: the table's.
-            value: a Struct; its fields name the columns.
-            key: the columns of the primary key.
-            fixed: fields that never change once stored. Indexed ones belong here: SQLite would
-                rewrite their indexes at each update.
-            codecs: for the fields whose values are not SQLite's own.
-            computed: fields that are read by an expression instead of their column.
-        """
         self._name = name
         self._value = value
         fields = value.__struct_fields__
@@ -87,33 +61,30 @@ class Table(Generic[Value]):
         self._upsert = f"{self._insert} ON CONFLICT({key}) DO UPDATE SET {updates}"
 
     def row(self, value: Value) -> list[object]:
-        """The columns of a value."""
         row = list(msgspec.structs.astuple(value))
         for index, encode, _ in self._codecs:
             row[index] = encode(row[index])
         return row
 
     def insert(self, connection: sqlite3.Connection, value: Value) -> None:
-        """Insert a value that is not there. Raises sqlite3.IntegrityError when it is."""
+        """Insert a new value. Raises sqlite3.IntegrityError when its key is there."""
         connection.execute(self._insert, self.row(value))
 
     def put(self, connection: sqlite3.Connection, value: Value) -> None:
-        """Insert a value, or update all of it but the fields that never change."""
+        """Insert a value, or update all of it except the `fixed` fields."""
         connection.execute(self._upsert, self.row(value))
 
     def find(self, connection: sqlite3.Connection, rest: str, *parameters: object) -> list[Value]:
-        """The values of a query, which is given from after FROM."""
+        """The values of a query; `rest` is what follows the name of the table."""
         query = f"SELECT {self.columns} FROM {self._name} {rest}"  # noqa: S608 - see above
         return [self._decode(row) for row in connection.execute(query, parameters).fetchall()]
 
     def first(self, connection: sqlite3.Connection, rest: str, *parameters: object) -> Value | None:
-        """The first value of a query, which is given from after FROM."""
+        """The first value of a query; see `find`."""
         found = self.find(connection, f"{rest} LIMIT 1", *parameters)
         return found[0] if found else None
 
     def _decode(self, row: tuple[Any, ...]) -> Value:
-        if not self._codecs:
-            return self._value(*row)
         fields = list(row)
         for index, _, decode in self._codecs:
             fields[index] = decode(fields[index])
@@ -124,21 +95,18 @@ class Table(Generic[Value]):
 # Projects, executions, approvals, processes, sessions and devices as rows.
 
 
-def _path_out(path: str) -> bytes:
-    # Names that are not UTF-8 reach us with surrogates (os.fsdecode), which SQLite's TEXT refuses.
-    return path.encode("utf-8", "surrogatepass")
-
-
-def _path_in(stored: bytes) -> str:
-    return stored.decode("utf-8", "surrogatepass")
-
-
 def _word(value: Any) -> object:
     return value.value
 
 
-PATH: Final[Codec] = (_path_out, _path_in)
-_USAGE: Final[Codec] = (msgspec.json.encode, msgspec.json.Decoder(tuple[ModelUsage, ...]).decode)
+def _json(type_: Any) -> Codec:
+    return msgspec.json.encode, msgspec.json.Decoder(type_).decode
+
+
+_SURROGATES: Final = ("utf-8", "surrogatepass")
+"""Names that are not UTF-8 have surrogates (os.fsdecode), which SQLite's TEXT refuses."""
+PATH: Final[Codec] = (methodcaller("encode", *_SURROGATES), methodcaller("decode", *_SURROGATES))
+_USAGE: Final = _json(tuple[model.ModelUsage, ...])
 _PROMPT_CHARACTERS: Final = 200
 
 PROJECT: Final = Table(
@@ -148,9 +116,9 @@ PROJECT: Final = Table(
         "path": PATH,
         "real_path": PATH,
         "name": PATH,
-        "state": (_word, ProjectState),
+        "state": (_word, model.ProjectState),
         "fork": FLAG,
-        "queue_hold": (msgspec.json.encode, msgspec.json.Decoder(QueueHold | None).decode),
+        "queue_hold": _json(model.QueueHold | None),
     },
 )
 EXECUTION: Final = Table(
@@ -158,17 +126,17 @@ EXECUTION: Final = Table(
     Execution,
     fixed=frozenset({"id", "project_id", "prompt_id", "created_at"}),
     codecs={
-        "options": (msgspec.json.encode, msgspec.json.Decoder(ExecuteOptions).decode),
-        "status": (_word, ExecutionStatus),
+        "options": _json(model.ExecuteOptions),
+        "status": (_word, model.ExecutionStatus),
         "usage": _USAGE,
         "incomplete": FLAG,
-        "stop": (lambda stop: stop and stop.value, lambda stored: stored and StopRequest(stored)),
+        "stop": (lambda stop: stop and stop.value, lambda stored: stored and model.StopRequest(stored)),
     },
 )
 SUMMARY: Final = Table(
     "execution",
-    ExecutionSummary,
-    codecs={"status": (_word, ExecutionStatus), "usage": _USAGE, "incomplete": FLAG},
+    model.ExecutionSummary,
+    codecs={"status": (_word, model.ExecutionStatus), "usage": _USAGE, "incomplete": FLAG},
     computed={"prompt": f"substr(prompt, 1, {_PROMPT_CHARACTERS})"},
 )
 APPROVAL: Final = Table(
@@ -176,31 +144,23 @@ APPROVAL: Final = Table(
     Approval,
     key="project_id, id",
     fixed=frozenset({"id", "project_id", "created_at"}),
-    codecs={"status": (_word, ApprovalStatus), "delivered": FLAG},
+    codecs={"status": (_word, model.ApprovalStatus), "delivered": FLAG},
 )
 PROCESS: Final = Table(
     "process",
-    ProcessRecord,
+    model.ProcessRecord,
     fixed=frozenset({"id", "project_id", "started_at"}),
-    codecs={"account": (msgspec.json.encode, msgspec.json.Decoder(Account).decode)},
+    codecs={"account": _json(model.Account)},
 )
 SESSION: Final = Table(
-    "session", SessionRecord, key="project_id, id", fixed=frozenset({"id", "project_id", "created_at"})
+    "session", model.SessionRecord, key="project_id, id", fixed=frozenset({"id", "project_id", "created_at"})
 )
-TRUST: Final = Table(
-    "trust",
-    Trust,
-    key="project_id",
-    fixed=frozenset({"project_id"}),
-    codecs={"digests": (msgspec.json.encode, msgspec.json.Decoder(tuple[str, ...]).decode)},
-)
-_PROJECTS: Final[Codec] = (msgspec.json.encode, msgspec.json.Decoder(tuple[ProjectId, ...] | None).decode)
-DEVICE: Final = Table(
-    "device",
-    Device,
-    codecs={"view_only": FLAG, "projects": _PROJECTS, "credential": (_word, Credential)},
-)
-PAIRING: Final = Table("pairing", Pairing, key="code_hash", codecs={"view_only": FLAG, "projects": _PROJECTS})
+_FIXED: Final = frozenset({"project_id"})
+TRUST: Final = Table("trust", model.Trust, key="project_id", fixed=_FIXED, codecs={"digests": _json(tuple[str, ...])})
+_PROJECTS: Final = _json(tuple[model.ProjectId, ...] | None)
+_DEVICE: Final = {"view_only": FLAG, "projects": _PROJECTS, "credential": (_word, model.Credential)}
+DEVICE: Final = Table("device", model.Device, codecs=_DEVICE)
+PAIRING: Final = Table("pairing", model.Pairing, key="code_hash", codecs={"view_only": FLAG, "projects": _PROJECTS})
 
 # `first` and `log_bytes` are the store's own; what identifies a project never changes.
 _OWN: Final = frozenset({"number", "id", "path", "real_path", "created_at", "first"})
@@ -217,12 +177,18 @@ def projects(connection: sqlite3.Connection) -> list[Project]:
     return PROJECT.find(connection, "ORDER BY number")
 
 
+def next_project_number(connection: sqlite3.Connection) -> int:
+    """Count up and return the number of a new project, inside the caller's transaction."""
+    query = "UPDATE meta SET value = value + 1 WHERE key = 'project_number' RETURNING value"
+    number: int = connection.execute(query).fetchone()[0]
+    return number
+
+
 def put_project(connection: sqlite3.Connection, project: Project, *, entries: int, size: int) -> None:
-    """Insert a project or move it on by some entries.
+    """Insert a project or update it after appending entries, inside the caller's transaction.
 
     Args:
-        connection: inside a transaction.
-        project: as it is after them.
+        project: as it is with the entries.
         entries: how many entries the change appends: the stored head must be `project.head - entries`.
         size: the sum of the bytes of their data.
 
@@ -262,11 +228,7 @@ def _insert_project(connection: sqlite3.Connection, project: Project, *, entries
 
 
 def require_project(connection: sqlite3.Connection, project_id: str) -> None:
-    """Refuse a change of a project that is not there (any more).
-
-    Raises:
-        ProjectNotFoundError: there is none.
-    """
+    """Raise ProjectNotFoundError when the project does not exist (any more)."""
     if connection.execute("SELECT 1 FROM project WHERE id = ?", (project_id,)).fetchone() is None:
         raise ProjectNotFoundError("The project was deleted.")
 
@@ -286,7 +248,7 @@ def open_approvals(connection: sqlite3.Connection, project_id: str) -> list[Appr
 # ----------------------------------------------------------------------
 # The entries of all logs in one clustered table: append several, read a page, find a time.
 #
-# Every step of a statement gives up Python's global lock and has to win it back. Under a busy event loop
+# Every step of a statement releases Python's global lock and has to acquire it again. Under a busy event loop
 # 1000 inserts of one row took five times as long as the same rows in inserts of many, so a run of entries
 # is appended with few statements. Reading row by row showed no such cost.
 
@@ -301,8 +263,8 @@ _INSERT: Final = {
     for rows in _RUNS
 }
 
-# "direction <> 'claude'" stands beside the equality because SQLite takes a partial index only for a
-# query that repeats its condition; direction must be a literal for the same reason.
+# "direction <> 'claude'" repeats the condition of the partial index: SQLite uses that index for no other
+# query. The direction must be a literal for the same reason.
 _FILTER: Final[dict[Direction | None, str]] = {
     None: "",
     Direction.CLAUDE: " AND direction = 'claude'",
@@ -319,23 +281,14 @@ def entry_key(number: int, offset: int) -> int:
 
 
 def append_entries(connection: sqlite3.Connection, number: int, entries: Sequence[Entry]) -> None:
-    """Insert entries of the project with this number, inside the caller's transaction.
-
-    Raises:
-        sqlite3.Error: the disk refused, or an entry of this offset is there.
-    """
+    """Insert entries of the project with this number, inside the caller's transaction."""
     done = 0
     for rows in _RUNS:
         while len(entries) - done >= rows:
             values: list[object] = []
             for entry in entries[done : done + rows]:
-                values += (
-                    number << OFFSET_BITS | entry.offset,
-                    entry.timestamp,
-                    entry.direction.value,
-                    entry.type,
-                    entry.data,
-                )
+                key = entry_key(number, entry.offset)
+                values += (key, entry.timestamp, entry.direction.value, entry.type, entry.data)
             connection.execute(_INSERT[rows], values)
             done += rows
 
@@ -360,16 +313,13 @@ def read_entries(
     direction: Direction | None = None,
     newest: bool = False,
 ) -> list[Entry]:
-    """The entries between two offsets, both included: the oldest ones, or the newest; ascending.
+    """A page of the entries between two offsets, both included; ascending.
 
     Args:
-        limit: at most so many entries.
-        max_bytes: at most so many bytes of data together, but one entry always.
+        limit: entries at most.
+        max_bytes: bytes of data at most, but always one entry if there is one.
         direction: only entries of this one.
         newest: the page ends at `high` instead of beginning at `low`.
-
-    Raises:
-        sqlite3.Error: the disk refused, or the database is damaged.
     """
     low, high = max(low, 0), min(high, MAX_OFFSET)
     if low > high:

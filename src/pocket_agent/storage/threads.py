@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Final, TypeVar, cast
+from typing import Concatenate, Final, ParamSpec, TypeVar, cast
 
 from pocket_agent.distribution import Distribution
 from pocket_agent.errors import FileOperationError, InternalError
@@ -24,6 +24,7 @@ from pocket_agent.storage.epoch import set_meta, write_mark
 # The thread ends only at `close`. A batch that raises any exception is refused, and the next one is tried.
 
 Result = TypeVar("Result")
+P = ParamSpec("P")
 Job = Callable[[sqlite3.Connection], object]
 """Runs inside a transaction; must bear to be run again after that was rolled back."""
 
@@ -33,10 +34,16 @@ Outcome = tuple[asyncio.Future[object], object, Exception | None]
 class Writer:
     """Owns the connection that writes, and the thread "store-writer".
 
+    Args:
+        connection: used only by this thread from now on, and closed by `close`.
+        after_commit: called in the thread, with the connection, after each batch.
+        durations: counts the seconds of each transaction, from BEGIN to the end of COMMIT.
+        secure: called in the thread before each transaction, and after it before any caller gets its result;
+            returns the connection to go on with, and raises when a commit would not survive the process.
+
     Attributes:
         commits: transactions committed since the start.
         changes: jobs in them.
-        durations: the seconds spent in each, from BEGIN to the end of COMMIT.
     """
 
     def __init__(
@@ -46,15 +53,6 @@ class Writer:
         durations: Distribution | None = None,
         secure: Callable[[sqlite3.Connection], sqlite3.Connection] | None = None,
     ) -> None:
-        """Start the thread.
-
-        Args:
-            connection: used by nobody else from now on, and closed by `close`.
-            after_commit: called in the thread, with the connection, after each batch.
-            durations: where the time of each transaction is counted.
-            secure: called in the thread before each transaction, and after it before any caller is told of it;
-                returns the connection to go on with, and raises when a commit would not survive the process.
-        """
         self.commits = 0
         self.changes = 0
         self.durations = Distribution() if durations is None else durations
@@ -67,10 +65,12 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
-    async def submit(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
+    async def submit(
+        self, job: Callable[Concatenate[sqlite3.Connection, P], Result], *args: P.args, **kwargs: P.kwargs
+    ) -> Result:
         """Run a job in the next transaction; returns its result when that is committed.
 
-        A caller that is cancelled meanwhile does not take the job back.
+        The job runs even if the caller is cancelled while it waits.
 
         Raises:
             InternalError: the store is closed.
@@ -78,15 +78,15 @@ class Writer:
             Exception: what the job raised; nothing of it is stored.
         """
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        if not self._put(job, future):
+        if not self._put(lambda connection: job(connection, *args, **kwargs), future):
             raise InternalError("The store is closed.")
         return cast(Result, await future)
 
     def chore(self, job: Job) -> None:
-        """Run a job that nobody waits for, again and again as long as it returns true.
+        """Run a job in the background, again and again as long as it returns true.
 
-        Other jobs go in between. A chore that fails, or is left at the end, is dropped: whoever gave it
-        gives it again at the next start.
+        Other jobs run in between. A chore that fails, or is left at the end, is dropped: its owner submits it
+        again at the next start.
         """
         self._put(job, None)
 
@@ -122,24 +122,18 @@ class Writer:
                 batch, self._pending = self._pending, []
             try:
                 self._do(batch)
-            except Exception as error:  # noqa: BLE001 - the border of the thread: without it nothing is ever answered
+            except Exception as error:  # noqa: BLE001 - the border of the thread: without it no job is ever answered
                 deliver([(future, None, _carried(error)) for _, future in batch if future is not None])
 
     def _do(self, batch: Sequence[tuple[Job, asyncio.Future[object] | None]]) -> None:
         jobs = [job for job, _ in batch]
-        results = self._commit(jobs)
-        outcomes: list[Outcome] = []
-        again: list[tuple[Job, asyncio.Future[object] | None]] = []
-        for (job, future), (result, error) in zip(batch, results, strict=True):
-            if future is not None:
-                outcomes.append((future, result, error))
-            elif result:
-                again.append((job, None))
+        done = list(zip(batch, self._commit(jobs), strict=True))
+        outcomes = [(future, result, error) for (_, future), (result, error) in done if future is not None]
         if outcomes:
             deliver(outcomes)
         with self._wake:
             if not self._closing:
-                self._pending += again
+                self._pending += [(job, None) for (job, future), (result, _) in done if future is None and result]
         self._after_commit(self._connection)
 
     def _commit(self, jobs: Sequence[Job]) -> list[tuple[object, Exception | None]]:
@@ -150,7 +144,7 @@ class Writer:
             self._ensure_secure()
             self._connection.execute("BEGIN IMMEDIATE")
             try:
-                results = self._all(jobs)
+                results: list[tuple[object, Exception | None]] = [(job(self._connection), None) for job in jobs]
             except Exception:  # noqa: BLE001 - found again, and handed to its owner, by _each
                 roll_back(self._connection)
                 self._connection.execute("BEGIN IMMEDIATE")
@@ -171,11 +165,9 @@ class Writer:
         return results
 
     def _abandon(self) -> None:
-        try:
+        # SQLite rolls back by itself what it cannot roll back on request; otherwise the next BEGIN fails.
+        with contextlib.suppress(sqlite3.Error):
             roll_back(self._connection)
-        except sqlite3.Error:
-            # SQLite rolls back by itself what it cannot roll back on request; the next BEGIN tells.
-            return
 
     def _ensure_secure(self) -> None:
         if self._secure is not None:
@@ -195,9 +187,6 @@ class Writer:
             self._connection.execute("COMMIT")
         except sqlite3.Error:
             self._abandon()
-
-    def _all(self, jobs: Sequence[Job]) -> list[tuple[object, Exception | None]]:
-        return [(job(self._connection), None) for job in jobs]
 
     def _each(self, jobs: Sequence[Job]) -> list[tuple[object, Exception | None]]:
         results: list[tuple[object, Exception | None]] = []
@@ -221,11 +210,8 @@ def _carried(error: Exception) -> Exception:
 
 def deliver(outcomes: Sequence[Outcome]) -> None:
     """Resolve futures from another thread, with one call into their loop."""
-    try:
+    with contextlib.suppress(RuntimeError):  # the loop was closed while the job ran, and its callers with it
         outcomes[0][0].get_loop().call_soon_threadsafe(_resolve, outcomes)
-    except RuntimeError:
-        # The loop was closed while the job ran: nobody waits any more.
-        return
 
 
 def _resolve(outcomes: Sequence[Outcome]) -> None:
@@ -245,15 +231,9 @@ _Item = tuple[Callable[[sqlite3.Connection], object], asyncio.Future[object] | N
 
 
 class Reader:
-    """Runs jobs one after the other on its connection, in its thread."""
+    """Runs jobs one after the other on its connection, in the thread `name`; `close` closes the connection."""
 
     def __init__(self, connection: sqlite3.Connection, name: str) -> None:
-        """Start the thread.
-
-        Args:
-            connection: used by nobody else from now on, and closed by `close`.
-            name: the thread's.
-        """
         self._connection = connection
         self._queue: SimpleQueue[_Item | None] = SimpleQueue()
         self._lock = threading.Lock()
@@ -262,7 +242,9 @@ class Reader:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    async def submit(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
+    async def submit(
+        self, job: Callable[Concatenate[sqlite3.Connection, P], Result], *args: P.args, **kwargs: P.kwargs
+    ) -> Result:
         """Run a job and return its result.
 
         Raises:
@@ -273,7 +255,7 @@ class Reader:
         with self._lock:
             if self._closing:
                 raise InternalError("The store is closed.")
-            self._queue.put((job, future))
+            self._queue.put((lambda connection: job(connection, *args, **kwargs), future))
         return cast(Result, await future)
 
     def suspend(self) -> None:
@@ -310,10 +292,8 @@ class Reader:
             error: Exception | None = None
             try:
                 result = job(self._connection)
-            except sqlite3.Error as fault:
-                error = error_of(fault)
             except Exception as fault:  # noqa: BLE001 - raised in the coroutine that waits for it
-                error = fault
+                error = error_of(fault) if isinstance(fault, sqlite3.Error) else fault
             if future is not None:
                 deliver([(future, result, error)])
 
@@ -337,7 +317,7 @@ class Checkpointer:
     """Owns a connection and the thread "store-checkpoint"."""
 
     def __init__(self, connection: sqlite3.Connection, database: Path) -> None:
-        """Start the thread; the connection is used by nobody else, and closed by `close`."""
+        """Start the thread; the connection is used only by it, and closed by `close`."""
         self._connection = connection
         self._page_bytes: int = connection.execute("PRAGMA page_size").fetchone()[0]
         self._database = database
@@ -357,10 +337,10 @@ class Checkpointer:
             self._help = False
             checkpoint(writer)
         self._commits += 1
-        # The file keeps its length when the log begins anew: only what is new beyond it counts.
+        # The file keeps its length when the log starts anew: only growth beyond that length counts.
         try:
             length = self._file.stat().st_size
-        except FileNotFoundError:  # deleted: the next transaction of the writer finds that, too
+        except FileNotFoundError:  # deleted, which the guard finds before the next transaction
             return
         self._seen_bytes = min(self._seen_bytes, length)
         if self._commits >= TURN_COMMITS or length - self._seen_bytes >= TURN_BYTES:
@@ -369,7 +349,7 @@ class Checkpointer:
             self._wake.set()
 
     def suspend(self) -> None:
-        """Close the connection when no checkpoint is under way; there is none before `resume`. Blocking."""
+        """Close the connection once no checkpoint runs; none starts before `resume`. Blocking."""
         self._turn.acquire()
         self._connection.close()
 
@@ -401,10 +381,10 @@ class Checkpointer:
 
 
 def checkpoint(connection: sqlite3.Connection) -> int:
-    """Move what can be moved without waiting for anybody; returns the length of the log in pages.
+    """Move what can be moved without waiting for a reader or writer; returns the length of the log in pages.
 
-    A disk that refuses is not reported here: what was committed is safe in the log, the next checkpoint
-    tries again, and the next commit or health check tells.
+    An error of the disk is not reported here: committed data is safe in the log, the next checkpoint
+    tries again, and the next commit or health check reports the error.
     """
     try:
         length: int = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
@@ -414,7 +394,7 @@ def checkpoint(connection: sqlite3.Connection) -> int:
 
 
 # ----------------------------------------------------------------------
-# The guard: notices that the write-ahead log was deleted under the server, and changes to a new one without a loss.
+# The guard: detects that the write-ahead log was deleted under the server, and changes to a new one without a loss.
 #
 # When a program deletes `-wal` (a cleaner, a backup that is put back), the open connections keep a file without a
 # name: all commits since the last checkpoint, and all later ones, would be lost with the process.
@@ -489,7 +469,7 @@ class LogGuard:
         try:
             writing.close()
             writing = connect(self._database, busy_timeout=self._busy_timeout, synchronous=self._synchronous)
-            # The first to write makes the log; it has to be there before others look for it.
+            # The first write creates the log; it has to be there before the others open it.
             writing.execute("BEGIN IMMEDIATE")
             writing.execute("UPDATE meta SET value = value WHERE key = 'clean'")
             writing.execute("COMMIT")

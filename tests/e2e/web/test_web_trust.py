@@ -39,7 +39,7 @@ async def test_what_is_new_is_shown_first_and_accepted_as_it_was_shown(tmp_path:
         await expect(hold).to_contain_text("New or changed: .claude/settings.json (1).", timeout=WAIT_MS)
         await expect(hold.get_by_role("button")).to_have_text(["Review", "Keep", "Drop"])
         watched = watching.page.get_by_label("The queue is on hold")
-        await expect(watched).to_contain_text("nobody has accepted", timeout=WAIT_MS)
+        await expect(watched).to_contain_text("has not been accepted", timeout=WAIT_MS)
         await expect(watched.get_by_role("button")).to_have_count(0)
 
         await hold.get_by_role("button", name="Review").click()

@@ -316,7 +316,7 @@ export interface ProjectStateData {
   readonly session_title?: string | null;
 }
 
-/** What a project is doing, as clients see it. */
+/** The state of a project, as clients see it. */
 export type ProjectState = "ERROR" | "EXECUTING" | "IDLE";
 
 /**
@@ -563,7 +563,7 @@ export interface ExecutionData {
   readonly incomplete: boolean;
 }
 
-/** The life of an execution. The last five are final. */
+/** The status of an execution. The last five are final. */
 export type ExecutionStatus = "cancelled" | "error" | "killed" | "queued" | "running" | "starting" | "success" | "timeout";
 
 /** The usage of one model. The four counts of tokens do not overlap; the CLI computes the cost. */
@@ -627,11 +627,11 @@ export interface PathInspectData {
 }
 
 /**
- * Something that a directory's own settings have the CLI do without asking.
+ * An effect of a directory's own settings that the CLI applies without asking.
  *
  * Attributes:
- * file: relative to the directory; the CLI also reads some above it.
- * text: for the user, on one line.
+ * file: relative to the directory; the CLI also reads some files above it.
+ * text: a description on one line.
  */
 export interface Claim {
   readonly file: string;
@@ -639,7 +639,7 @@ export interface Claim {
   readonly text: string;
 }
 
-/** What a directory's own settings are for. */
+/** The kind of a claim. */
 export type ClaimKind = "program" | "rule" | "server" | "unknown" | "variable";
 
 /**
@@ -684,7 +684,7 @@ export interface RunningData {
   readonly execution_id: string;
 }
 
-/** How a device sends its secret; a cookie's value is not accepted as a bearer token, nor the reverse. */
+/** How a device sends its secret. A cookie's value is not a bearer token, and a token is not a cookie. */
 export type Credential = "cookie" | "either" | "token";
 
 /**

@@ -1,4 +1,4 @@
-"""A CLI process and everything that it has started: found, and signalled without hitting strangers.
+"""The process tree of a CLI process: finds and signals all its descendants without PID-reuse races.
 
 Killing the process group is not enough: the CLI (2.1.330) runs each Bash command in a session of its
 own, and commands may fork, call setsid and outlive their parents. Members are therefore found by
@@ -24,8 +24,6 @@ _PROC: Final = Path("/proc")
 _KERNEL: Final = frozenset({0, 2})
 """Parents of Linux's kernel threads, which have no environment."""
 
-_EXECUTING_SECONDS: Final = 0.001
-
 
 class Row(NamedTuple):
     """One process of the system at one moment. `start_time` is in the system's own unit."""
@@ -39,10 +37,10 @@ class Row(NamedTuple):
 
 
 def read_row(pid: int) -> Row | None:
-    """What the system says of a process; None when there is none with this pid, or it is not ours to ask.
+    """The system's data about a process; None when it does not exist, or belongs to another user.
 
     Raises:
-        OSError: the system cannot be asked now (too many open files).
+        OSError: the system cannot be queried now (too many open files).
     """
     try:
         return _read_linux(pid) if _LINUX else _read_portable(pid)
@@ -51,8 +49,8 @@ def read_row(pid: int) -> Row | None:
 
 
 def _read_linux(pid: int) -> Row:
-    # The name, in parentheses, may contain anything; the fields are counted from behind it, and
-    # field 3 (state) of proc(5) is then number 0.
+    # The name, in parentheses, may contain any character; the fields are counted from behind it, so that
+    # field 3 (state) of proc(5) is number 0.
     fields = (_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
     return Row(
         pid=pid,
@@ -80,13 +78,13 @@ def _read_portable(pid: int) -> Row:
 def read_marker(pid: int) -> str | None:
     """The value of the environment variable that marks a CLI process and its descendants.
 
-    None when it has none, or cannot be asked, or is just being executed (see `Family.scan`).
+    None when it is not set or cannot be read, or during an execve(2) (see `ProcessTree.scan`).
     """
     return (_read_environment(pid) or {}).get(PROCESS_MARKER)
 
 
 def _read_environment(pid: int) -> dict[str, str] | None:
-    """The environment that a process was started with; None when it cannot be asked."""
+    """The environment that a process was started with; None when it cannot be read."""
     try:
         if not _LINUX:
             return psutil.Process(pid).environ()
@@ -97,13 +95,13 @@ def _read_environment(pid: int) -> dict[str, str] | None:
     return {name: value for name, _, value in pairs}
 
 
-class Family:
-    """The members of one CLI process's family that were found so far, dead ones left out at each look.
+class ProcessTree:
+    """The living members of one CLI process's tree.
 
     Args:
         pid: of the CLI process, which leads its own process group and session.
         start_time: of the CLI process, as `Row.start_time`.
-        marker: what the family's environments say; None when that is not known.
+        marker: the value of the mark in the members' environments; None when it is not known.
     """
 
     def __init__(self, pid: int, start_time: str, marker: str | None) -> None:
@@ -115,22 +113,22 @@ class Family:
 
     @property
     def members(self) -> list[Row]:
-        """Who was alive at the last `scan`."""
+        """The members that were alive at the last `scan`."""
         return list(self._members.values())
 
     def scan(self) -> bool:
-        """Look for members, in milliseconds; reads the process table, so better in a thread.
+        """Find members in the process table, which takes milliseconds: call it in a thread.
 
         Returns:
-            Whether any is alive, as far as can be seen.
+            Whether any is alive; True when the process table cannot be read.
         """
         try:
             rows = {row.pid: row for pid in psutil.pids() if (row := read_row(pid)) is not None}
-        except OSError:  # too many open files: what was known stays known
+        except OSError:  # too many open files: the members of the last scan stay
             return True
         leader = rows.get(self._pid)
-        # A pid is not given out again while a group of that id has members. So when the pid belongs
-        # to somebody else, our group is empty and the group of that id is a stranger's.
+        # A pid is not used again while a group of that id has members. So when the pid belongs to
+        # another process, this tree's group is empty, and the group of that id is not this tree's.
         self._group_is_ours = leader is None or leader.start_time == self._start_time
         sessions = {row.session for row in self._members.values()}
         if self._group_is_ours:
@@ -159,8 +157,8 @@ class Family:
             elif environment == {} and row.parent not in _KERNEL and not row.zombie:
                 blank.append(row.pid)
         if blank:
-            # For a moment within execve(2) a process shows no environment at all.
-            time.sleep(_EXECUTING_SECONDS)
+            # For a moment within execve(2) a process has no environment at all.
+            time.sleep(0.001)
             found |= {pid for pid in blank if read_marker(pid) == self._marker}
         return found
 
@@ -169,7 +167,7 @@ class Family:
         return known is not None and known.start_time == row.start_time
 
     def signal(self, number: signal.Signals) -> None:
-        """Signal the process group and every member found that left it."""
+        """Signal the process group and every found member that left it."""
         if self._group_is_ours and any(row.group == self._pid for row in self._members.values()):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._pid, number)
@@ -191,12 +189,9 @@ def _add_descendants(found: set[int], rows: Iterable[Row]) -> None:
 
 
 def send_signal(pid: int, start_time: str, number: signal.Signals) -> bool:
-    """Signal a process if it still is the one that started at `start_time`.
+    """Signal a process if it still is the one that started at `start_time`; returns whether it was.
 
-    On Linux a pidfd closes the gap between looking and signalling.
-
-    Returns:
-        Whether there was such a process.
+    On Linux the pidfd guarantees that the checked process gets the signal.
     """
     descriptor = open_pidfd(pid)
     try:
@@ -207,7 +202,7 @@ def send_signal(pid: int, start_time: str, number: signal.Signals) -> bool:
             signal.pidfd_send_signal(descriptor, number)
         else:
             os.kill(pid, number)
-    except OSError:  # it is gone, or not ours
+    except OSError:  # it is gone, or belongs to another user
         return False
     finally:
         if descriptor is not None:
@@ -216,7 +211,7 @@ def send_signal(pid: int, start_time: str, number: signal.Signals) -> bool:
 
 
 def open_pidfd(pid: int) -> int | None:
-    """A descriptor that becomes readable when the process ends (pidfd_open(2)); None where there is none."""
+    """A descriptor that becomes readable when the process ends (pidfd_open(2)); None when it cannot be opened."""
     if not sys.platform.startswith("linux"):
         return None
     try:
