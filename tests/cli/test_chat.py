@@ -139,7 +139,7 @@ async def watched(client: Client, folder: Path) -> AsyncIterator[Subscription]:
 
 async def test_a_conversation(standin_server: ServerProcess, folder: Path) -> None:
     async with chat(standin_server, cwd=folder) as person, standin_server.client() as other:
-        await person.reads("Make it one")  # the path before it may be long enough to break the line
+        await person.reads("Create a project there")  # the path before it may be long enough to break the line
         person.types("y")
         await person.reads("(/help) ──")
 
@@ -149,7 +149,7 @@ async def test_a_conversation(standin_server: ServerProcess, folder: Path) -> No
         await person.reads("▲ The agent asks to use Edit")
 
         person.types("lines 1")  # waits in the queue
-        await person.reads("queued, at place 1")
+        await person.reads("queued at position 1")
         person.types("/queue")
         await person.reads("1  lines 1")
         person.types("/edit 1 ask Bash")
@@ -157,7 +157,7 @@ async def test_a_conversation(standin_server: ServerProcess, folder: Path) -> No
 
         person.presses("\x03")
         await person.reads("interrupting…")
-        await person.reads("no answer is needed any more")
+        await person.reads("the request was withdrawn")
         await person.reads("✗")
         await person.reads("> ask Bash")
 
@@ -187,9 +187,9 @@ async def test_a_conversation(standin_server: ServerProcess, folder: Path) -> No
         person.types("/history 3")
         await person.reads("allowed by test")
         person.types("/new")
-        await person.reads("a new conversation begins")
+        await person.reads("── new conversation")
         person.types("/quit")
-        await person.reads("Nothing was stopped")
+        await person.reads("No process was stopped")
         assert await person.leaves() == 0
 
 
@@ -202,16 +202,16 @@ async def test_the_server_dies_and_comes_back(standin_server: ServerProcess, fol
             await standin_server.kill()
             since = await person.reads("── offline:")
             person.types("ask Bash")
-            await person.reads("offline; the prompt is sent, once, when the server is back")
+            await person.reads("offline; the prompt will be sent once when the server is back")
             await standin_server.start()
-            since += await person.reads("── back")
+            since += await person.reads("── online again")
             assert since.count("── offline:") == 0
             await person.reads("▲ The agent asks to use Bash")
             person.types("y")
             await person.reads("✓")
             await person.reads(">")  # Ctrl-D means nothing while something is printed above the prompt
             person.presses("\x04")
-            await person.reads("Nothing was stopped")
+            await person.reads("No process was stopped")
             assert await person.leaves() == 0
         page = await other.messages(stream.project_id, limit=1000)
         prompts = [json.loads(bytes(entry.message))["prompt"] for entry in page.messages if entry.type == "prompt"]
@@ -229,9 +229,9 @@ async def test_ctrl_c_twice_leaves_an_idle_agent_and_ctrl_d_a_working_one(
             await person.reads("half a line")
             person.presses("\x03")  # only empties the line
             person.types("/queue")
-            await person.reads("No prompt waits.")
+            await person.reads("The queue is empty.")
             person.presses("\x03")
-            await person.reads("Ctrl-C again leaves")
+            await person.reads("press Ctrl-C again to exit")
             person.presses("\x03")
             assert await person.leaves() == 0
         async with chat(standin_server, str(folder)) as person:
@@ -241,7 +241,7 @@ async def test_ctrl_c_twice_leaves_an_idle_agent_and_ctrl_d_a_working_one(
             await person.reads("at-work")
             await person.reads("… >")
             person.presses("\x04")
-            await person.reads("The agent goes on working")
+            await person.reads("The agent continues")
             assert await person.leaves() == 0
         await see(stream, "prompt")
         assert (await other.projects())[0].state == "EXECUTING"
@@ -272,12 +272,12 @@ async def test_what_a_directory_brings_is_told_before_it_becomes_a_project(
         async with chat(standin_server, cwd=folder) as person:
             await person.reads("which the CLI follows without asking")
             await person.reads(".mcp.json: server planted: command: /bin/sh")
-            await person.reads("Make it one?")
+            await person.reads("Create a project there?")
             person.types("n")
             await person.reads("No project was chosen.")
         assert await other.projects() == []
         async with chat(standin_server, cwd=folder) as person:
-            await person.reads("Make it one?")
+            await person.reads("Create a project there?")
             person.types("y")
             await person.reads("(/help) ──")
             person.types("/quit")
@@ -294,7 +294,7 @@ async def test_settings_that_come_later_are_shown_and_accepted(standin_server: S
         async with chat(standin_server, cwd=folder) as person:
             await person.reads("(/help) ──")
             person.types("/trust yes")
-            await person.reads("Look at the settings first")
+            await person.reads("Show the settings first")
             person.types("lines 1")
             await person.reads("on hold")
             person.types("/trust")
@@ -343,5 +343,5 @@ async def test_a_script_that_is_interrupted_leaves_the_agent_alone(standin_serve
         async with asyncio.timeout(DEADLINE_SECONDS):
             _, err = await process.communicate()
         assert process.returncode == 130
-        assert b"the agent goes on" in err
+        assert b"the agent continues" in err
         await other.kill(stream.project_id)

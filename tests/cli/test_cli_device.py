@@ -267,6 +267,6 @@ def test_an_open_code_is_listed_and_cancelled(devices: Commands, capsys: pytest.
     code = words[0].removeprefix("open code ")
     (found,) = json.loads(devices("list", "--json")[1])["pairings"]
     assert (found["id"], found["name"], found["view_only"], found["made_by"]) == (code, "tablet", True, None)
-    assert devices("cancel", code) == (0, f"The pairing code {code} is void.\n", "")
+    assert devices("cancel", code) == (0, f"The pairing code {code} was cancelled.\n", "")
     assert devices("list") == (0, "", "")
     assert devices("cancel", code)[0] == 1

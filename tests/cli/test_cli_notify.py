@@ -24,7 +24,7 @@ async def test_a_test_message_arrives(tmp_path: Path, capsys: pytest.CaptureFixt
         assert receiver.titles == ["Pocket Agent: a test"]
         assert "https://agent.example/" in receiver.got[0]["message"]
     assert capsys.readouterr().out.splitlines() == [
-        "Told of: approvals wanted, executions finished, executions failed; unwatched.",
+        "Notifies of: approvals wanted, executions finished, executions failed; unwatched.",
         "1 (json): sent",
     ]
 
@@ -36,7 +36,7 @@ async def test_one_that_does_not_arrive_is_status_1(tmp_path: Path, capsys: pyte
             await asyncio.to_thread(show_notifications, load(tmp_path, dead, receiver.url), test=True)
         assert caught.value.exit_code == 1
     out = capsys.readouterr().out
-    assert out.splitlines()[1:] == ["1 (json): not sent: refused, or nobody answered", "2 (json): sent"]
+    assert out.splitlines()[1:] == ["1 (json): not sent: refused, or no answer", "2 (json): sent"]
     assert "secret" not in out
 
 

@@ -13,7 +13,7 @@ from pocket_agent.storage.location import database_path
 
 @dataclass(frozen=True)
 class Access:
-    """A server, and how to be let in.
+    """A server, and the credentials for it.
 
     Attributes:
         url: its WebSocket.
@@ -44,7 +44,7 @@ def find_access(
 
     Args:
         url: as given; None for PA_URL, or the server of the settings.
-        token_file: where the token stands; None for PA_TOKEN, or this machine's own token.
+        token_file: file with the token; None for PA_TOKEN, or this machine's own token.
         ca: the certificate to trust, as given.
         settings: reads the settings.
         environ: the environment's variables.
@@ -61,7 +61,7 @@ def find_access(
         if ca is None and found.ca is not None and not found.ca.exists() and not database_path(data_dir).exists():
             raise ConfigurationError(
                 f"No server has run with the data directory {data_dir} yet. Start one (pocket-agent serve), "
-                "or say which one is meant: by its address, --config or --data-dir."
+                "or choose another one with its address, --config or --data-dir."
             )
         url, ca = found.url, ca or found.ca
     token = _given_token(token_file, environ)

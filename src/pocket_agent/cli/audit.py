@@ -1,4 +1,4 @@
-"""`pocket-agent audit`: whether the audit log is whole; and what commands write into it."""
+"""`pocket-agent audit`: verifies the audit log; and the records of other commands."""
 
 import getpass
 import json
@@ -16,7 +16,7 @@ from pocket_agent.storage.location import database_path
 
 
 def note(loaded: LoadedSettings, connection: sqlite3.Connection, action: str, details: Mapping[str, object]) -> None:
-    """Write what a command has done; a server may be writing to the same log.
+    """Append a record of a command; a server may be writing to the same log.
 
     Raises:
         FileOperationError: the disk refused.
@@ -27,16 +27,18 @@ def note(loaded: LoadedSettings, connection: sqlite3.Connection, action: str, de
     try:
         head = append(audit_path(loaded.settings.data.dir), [record], _known(connection))
     except OSError as error:
-        raise FileOperationError(f"It was done, but the audit log cannot be written: {error.strerror}.") from error
+        raise FileOperationError(
+            f"The change was made, but the audit log cannot be written: {error.strerror}."
+        ) from error
     advance_audit_head(connection, head.seq, head.digest)
 
 
 def check(loaded: LoadedSettings, *, as_json: bool) -> None:
-    """Print whether the audit log is whole; raises when it is not, so that the exit status says it too.
+    """Print the result of the verification; raises if it fails, which sets the exit status.
 
     Raises:
         FileOperationError: there is no log, or it cannot be read.
-        ValidationError: something is wrong with it.
+        ValidationError: the log was changed.
     """
     path, database = audit_path(loaded.settings.data.dir), database_path(loaded.settings.data.dir)
     if not path.exists() and not database.exists():
@@ -48,19 +50,19 @@ def check(loaded: LoadedSettings, *, as_json: bool) -> None:
     try:
         verdict = verify(path, known)
     except OSError as error:
-        missing = " It was removed: the database knows records of it." if known != EMPTY else ""
+        missing = " It was removed: the database has a record of it." if known != EMPTY else ""
         raise FileOperationError(f"{path} cannot be read: {error.strerror}.{missing}") from error
     if as_json:
         found = {"records": verdict.records, "first": verdict.first, "last": verdict.last}
         typer.echo(json.dumps({**found, "torn": verdict.torn, "problems": verdict.problems}))
     elif not verdict.problems:
-        first, last = printable(verdict.first or ""), printable(verdict.last or "")  # as they stand in the file
+        first, last = printable(verdict.first or ""), printable(verdict.last or "")  # as in the file
         span = f", from {first} to {last}" if verdict.records else ""
-        typer.echo(f"{verdict.records} records{span}; none was changed, removed or put in.")
+        typer.echo(f"{verdict.records} records{span}; none was changed, removed or inserted.")
         if verdict.torn:
-            typer.echo(f"Crashes have cut off what was being written, {verdict.torn} times; a record tells of each.")
+            typer.echo(f"Crashes have cut off {verdict.torn} records during their write; a later record reports each.")
     if verdict.problems:
-        raise ValidationError("\n".join(["The audit log is not as it was written:", *verdict.problems]))
+        raise ValidationError("\n".join(["The audit log was changed:", *verdict.problems]))
 
 
 def _known(connection: sqlite3.Connection) -> Head:

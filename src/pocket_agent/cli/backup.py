@@ -14,6 +14,6 @@ def write_backup(loaded: LoadedSettings, target: Path) -> None:
     database = database_path(loaded.settings.data.dir)
     backup(database, target)
     typer.echo(f"Wrote {target} ({target.stat().st_size / 2**20:.1f} MiB).")
-    # A write-ahead log that is left over belongs to the database that was there before.
-    typer.echo(f"To restore it: stop the server, delete {database}-wal and {database}-shm if they are there,")
+    # An old write-ahead log belongs to the replaced database.
+    typer.echo(f"To restore it: stop the server, delete {database}-wal and {database}-shm if they exist,")
     typer.echo(f"and copy it to {database}.")

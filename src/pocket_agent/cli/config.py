@@ -1,4 +1,4 @@
-"""`pocket-agent config`: the settings that count, and where each of them comes from."""
+"""`pocket-agent config`: the effective settings and their sources."""
 
 import json
 import re
@@ -16,7 +16,7 @@ _UNITS: Final = {ValueKind.DURATION: "seconds", ValueKind.SIZE: "bytes"}
 def print_settings(settings: LoadedSettings, *, as_json: bool, console: Console) -> None:
     """Print every setting with its source; secrets in `claude.environment` are masked.
 
-    For people it is YAML that the server would read as a settings file, the sources as comments.
+    The text is YAML that the server accepts as a settings file, with the sources as comments.
     As JSON it is `{"file", "settings": {KEY: {"value", "unit"?, "text", "source"}}}`, where the
     value of a duration is in seconds and that of a size in bytes.
     """
@@ -26,14 +26,14 @@ def print_settings(settings: LoadedSettings, *, as_json: bool, console: Console)
 
 
 def render_json(settings: LoadedSettings) -> str:
-    """The settings for programs."""
+    """The settings as JSON."""
     file = None if settings.file is None else str(settings.file)
     entries = {item.setting.key: _entry(item) for item in settings}
     return json.dumps({"file": file, "settings": entries}, indent=2)
 
 
 def render_yaml(settings: LoadedSettings) -> str:
-    """The settings for people."""
+    """The settings as YAML."""
     rows = list(_rows(settings))
     width = min(max(len(text) for text, source in rows if source), 60)
     file = "none" if settings.file is None else _text(str(settings.file))
@@ -43,7 +43,7 @@ def render_yaml(settings: LoadedSettings) -> str:
 
 
 def _rows(settings: LoadedSettings) -> Iterator[tuple[str, str]]:
-    """Each line with the source to note beside it; headings have none."""
+    """Each line with its source; headings have no source."""
     open_sections: list[str] = []
     for item in settings:
         *sections, name = item.setting.key.split(".")

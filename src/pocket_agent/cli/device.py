@@ -1,4 +1,4 @@
-"""`pocket-agent devices`: who may connect."""
+"""`pocket-agent devices`: the devices that may connect."""
 
 import asyncio
 import json
@@ -42,20 +42,20 @@ from pocket_agent.storage import (
 )
 from pocket_agent.storage.location import database_path
 
-_HINT: Final = "With --kill it would have been ended; now another device can kill it (web client, `pocket-agent chat`)."
+_HINT: Final = "--kill would have ended it; another device can still kill it (web client, `pocket-agent chat`)."
 
 
 def make_device(loaded: LoadedSettings, name: str, *, view_only: bool = False, wanted: Sequence[str] = ()) -> str:
-    """Store a new device and return its token, which is kept nowhere.
+    """Store a new device and return its token, of which only a hash is stored.
 
     Args:
         loaded: the settings.
-        name: what to call it.
+        name: its name.
         view_only: whether it may only watch.
-        wanted: the projects that it may see, by name, path or id; none for all.
+        wanted: the projects that it may see, by name, path or id; empty for all.
 
     Raises:
-        ValidationError: the name is taken or cannot be one, or there is no such project.
+        ValidationError: the name is taken or invalid, or there is no such project.
     """
     with _database(loaded) as connection:
         device, token = new_device(check_name(name), view_only=view_only, projects=find_projects(connection, wanted))
@@ -70,11 +70,11 @@ def add(loaded: LoadedSettings, name: str, *, view_only: bool, wanted: Sequence[
 
 
 def show(loaded: LoadedSettings, *, as_json: bool, console: Console) -> None:
-    """Print all devices: a table in a terminal, elsewhere a line for each, with tabs between its parts.
+    """Print all devices: a table in a terminal, otherwise a line for each, with tabs between the fields.
 
     As JSON it is `{"devices": [{"id", "name", "created_at", "last_seen", "last_address", "view_only", "projects",
     "paired_by", "credential", "bound"}], "pairings": [{"id", "name", "view_only", "projects", "made_by",
-    "expires_at"}]}`. `pairings` are the codes by which further devices may come in now.
+    "expires_at"}]}`. `pairings` are the open pairing codes.
     """
     with _database(loaded) as connection:
         names = {project.id: project.name for project in projects(connection)}
@@ -100,16 +100,18 @@ def show(loaded: LoadedSettings, *, as_json: bool, console: Console) -> None:
             left = max(0, code.expires_at - now()) // 1000
             console.print(
                 Text(
-                    f"Open pairing code {code.id}: {_made_by(code, makers)}, expires in {left} s, lets in one that "
-                    f"{_access(code, names)}. `pocket-agent devices cancel {code.id}` ends it."
+                    f"Open pairing code {code.id}: {_made_by(code, makers)}, expires in {left} s, for a device that "
+                    f"{_access(code, names)}. `pocket-agent devices cancel {code.id}` cancels it."
                 )
             )
     else:
-        console.print("No device may connect yet. `pocket-agent pair` lets a browser in, `devices add NAME` a program.")
+        console.print(
+            "No device may connect yet. `pocket-agent pair` pairs a browser, `devices add NAME` adds a program."
+        )
 
 
 def render_table(found: Sequence[Device], names: Mapping[ProjectId, str]) -> Table:
-    """The devices for people; times are those of this machine's zone."""
+    """The devices as a table; times are local."""
     table = Table()
     for heading in ("Device", "Added", "Last seen", "From", "May do"):
         table.add_column(heading, overflow="fold")
@@ -121,10 +123,10 @@ def render_table(found: Sequence[Device], names: Mapping[ProjectId, str]) -> Tab
 
 
 def rename(loaded: LoadedSettings, name: str, new_name: str) -> None:
-    """Call a device by another name.
+    """Rename a device.
 
     Raises:
-        ValidationError: there is none of that name, or the new one is taken or cannot be one.
+        ValidationError: there is no device of that name, or the new name is taken or invalid.
     """
     with _database(loaded) as connection:
         device = _named(connection, name)
@@ -136,11 +138,11 @@ def rename(loaded: LoadedSettings, name: str, new_name: str) -> None:
 def rotate(loaded: LoadedSettings, name: str, *, bare: bool, kill: bool = False) -> None:
     """Replace a device's token and print the new one.
 
-    What the old one has opened is closed, its pairing codes end, its queued prompts are withdrawn. What it runs is
-    named on standard error, and ended with `kill`.
+    Its connections are closed, its pairing codes end, its queued prompts are withdrawn. Its executions are listed on
+    standard error, and ended with `kill`.
 
     Raises:
-        ValidationError: there is none of that name.
+        ValidationError: there is no device of that name.
     """
     token = new_token()
     with _database(loaded) as connection:
@@ -158,16 +160,17 @@ def revoke(loaded: LoadedSettings, name: str, *, kill: bool = False, paired: boo
     Args:
         loaded: the settings.
         name: of the device.
-        kill: end what it runs, too; without, it is named.
-        paired: revoke the devices that came in by its pairing codes, too, and by theirs; without, they are named.
+        kill: also end its executions, which are otherwise listed.
+        paired: also revoke the devices that it has paired, and those that they have paired; otherwise they are
+            listed.
 
     Raises:
-        ValidationError: there is none of that name.
+        ValidationError: there is no device of that name.
     """
     with _database(loaded) as connection:
         device = _named(connection, name)
-        guests = let_in_by(devices(connection), device.id)
-        ended = [device, *(guests if paired else [])]
+        descendants = let_in_by(devices(connection), device.id)
+        ended = [device, *(descendants if paired else [])]
         for each in ended:
             remove_device(connection, each.id)
             details: dict[str, object] = {"device_id": each.id, "name": each.name, "kill": kill}
@@ -175,28 +178,28 @@ def revoke(loaded: LoadedSettings, name: str, *, kill: bool = False, paired: boo
         running = _running(connection, ended)
     for each in ended:
         typer.echo(f"{each.name} may no longer connect.")
-    if guests and not paired:
-        listed = ", ".join(guest.name for guest in guests)
-        typer.echo(f"It let in: {listed}. They may still connect; `devices revoke NAME` ends each of them.", err=True)
+    if descendants and not paired:
+        listed = ", ".join(each.name for each in descendants)
+        typer.echo(f"It has paired: {listed}. They may still connect; `devices revoke NAME` revokes them.", err=True)
     _end(running, kill=kill, hint=_HINT)
 
 
 def cancel(loaded: LoadedSettings, code_id: str) -> None:
-    """End an open pairing code, by the id that `show` prints.
+    """Cancel an open pairing code, by the id that `show` prints.
 
     Raises:
-        ValidationError: there is none of this id.
+        ValidationError: there is no open code of this id.
     """
     with _database(loaded) as connection:
         if not cancel_pairing(connection, code_id):
             raise ValidationError(f"There is no open pairing code {code_id!r}; `pocket-agent devices list` shows them.")
         note(loaded, connection, "pairing_cancel", {"pairing_id": code_id})
-    typer.echo(f"The pairing code {code_id} is void.")
+    typer.echo(f"The pairing code {code_id} was cancelled.")
 
 
 @dataclass(frozen=True, slots=True)
 class _Running:
-    """An execution that goes on after its device lost its access, and the process that carries it out."""
+    """A running execution of a device without access, and its process."""
 
     project: str
     execution: Execution
@@ -217,7 +220,7 @@ def _running(connection: sqlite3.Connection, ended: Sequence[Device]) -> list[_R
 
 
 def _end(running: Sequence[_Running], *, kill: bool, hint: str) -> None:
-    """Name what goes on, or end it: the processes themselves, whether a server runs or not."""
+    """List the executions, or kill their processes, whether a server runs or not."""
     for found in running:
         where = f"{found.project} (execution {found.execution.id})"
         process = found.process
@@ -228,7 +231,7 @@ def _end(running: Sequence[_Running], *, kill: bool, hint: str) -> None:
         ):
             typer.echo(f"Killed in {where}.", err=True)
         else:
-            typer.echo(f"What runs in {where} could not be killed; its process is {process.pid}.", err=True)
+            typer.echo(f"The execution in {where} could not be killed; its process is {process.pid}.", err=True)
 
 
 @contextmanager
@@ -295,9 +298,9 @@ def _local(at: Milliseconds) -> str:
 
 
 def _access(device: Device | Pairing, names: Mapping[ProjectId, str]) -> str:
-    """What a device may do, in words; a project that is gone is called by its id."""
+    """The permissions of a device; a deleted project is named by its id."""
     words = ["only watches"] if device.view_only else []
     if device.projects is not None:
         listed = ", ".join(printable(names.get(project, project)) for project in device.projects)
-        words.append(f"sees only {listed or 'projects that are gone'}")
+        words.append(f"sees only {listed or 'deleted projects'}")
     return "; ".join(words) or "may do everything"

@@ -1,4 +1,4 @@
-"""`pocket-agent doctor`: what is wrong with the server and its monitoring, and how to mend it."""
+"""`pocket-agent doctor`: checks the server and its monitoring, and prints fixes."""
 
 import asyncio
 import dataclasses
@@ -29,7 +29,7 @@ def run_doctor(
     as_json: bool,
     console: Console,
 ) -> None:
-    """Examine and print; ends with status 1 when something has failed."""
+    """Run the checks and print the results; exits with status 1 if one has failed."""
     findings = _findings(read_settings, environment, alerts=alerts)
     worst = next((status for status in ("failed", "warning") if any(item.status == status for item in findings)), "ok")
     if as_json:
@@ -45,14 +45,14 @@ def run_doctor(
 def _findings(
     read_settings: Callable[[], LoadedSettings], environment: Mapping[str, str], *, alerts: bool
 ) -> list[Result]:
-    """What there is to say; settings that cannot be used are all that can be told of such a server."""
+    """The results of all checks; invalid settings are the only result, since the checks need settings."""
     try:
         loaded = read_settings()
     except ConfigurationError as error:
-        fix = "docs/settings.md lists all of them; pocket-agent config shows where each comes from."
+        fix = "docs/settings.md lists all settings; pocket-agent config shows the source of each."
         return [failed("settings", error.message, fix)]
     context = Context(loaded, environment, claude_candidates())
-    with progress("Looking ..."):
+    with progress("Checking ..."):
         return asyncio.run(examine(context, alerts=alerts))
 
 
@@ -64,11 +64,11 @@ def _row(finding: Result) -> tuple[Text, str, Text]:
 
 
 def _printable(text: str) -> str:
-    """Without what could colour a terminal, or worse; lines stay."""
+    """Without control characters, except line breaks."""
     return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
 
 
 def _summary(findings: Sequence[Result]) -> Text:
     counts = Counter(finding.status for finding in findings)
-    told = [f"{counts[status]} {status}" for status in _STYLES if counts[status]]
-    return Text("\n" + ", ".join(told))
+    parts = [f"{counts[status]} {status}" for status in _STYLES if counts[status]]
+    return Text("\n" + ", ".join(parts))

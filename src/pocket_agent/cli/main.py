@@ -23,28 +23,28 @@ app = typer.Typer(
 )
 devices = typer.Typer(help="Devices that may connect.", no_args_is_help=True)
 app.add_typer(devices, name="devices")
-audit = typer.Typer(help="Who did what, when and from where.", no_args_is_help=True)
+audit = typer.Typer(help="The audit log.", no_args_is_help=True)
 app.add_typer(audit, name="audit")
-storage = typer.Typer(help="What the database takes on the disk.", no_args_is_help=True)
+storage = typer.Typer(help="The size of the database.", no_args_is_help=True)
 app.add_typer(storage, name="storage")
 app.add_typer(monitoring, name="monitoring")
 app.command("chat")(chat_command)
 
 Config = Annotated[Path | None, typer.Option("--config", help="Settings file (YAML).", dir_okay=False)]
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where the server keeps its data.", file_okay=False)]
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Data directory of the server.", file_okay=False)]
 
-DeviceName = Annotated[str, typer.Argument(help="Which device.")]
-ViewOnly = Annotated[bool, typer.Option("--view-only", help="Let it watch, and change nothing.")]
+DeviceName = Annotated[str, typer.Argument(help="Name of the device.")]
+ViewOnly = Annotated[bool, typer.Option("--view-only", help="Allow viewing only.")]
 Projects = Annotated[
     list[str] | None,
     typer.Option(
         "--project",
-        help="Limit it to a project, by name, path or id; may be repeated. There it may ask the agent for anything, "
-        "and what is allowed runs as the server's user.",
+        help="Limit it to a project, by name, path or id; repeatable. It may send any prompt there, and allowed "
+        "tools run as the server's user.",
     ),
 ]
-Kill = Annotated[bool, typer.Option("--kill", help="Kill what the device runs, too.")]
-PrintToken = Annotated[bool, typer.Option("--print-token", help="Print the token alone, for scripts.")]
+Kill = Annotated[bool, typer.Option("--kill", help="Also kill the device's executions.")]
+PrintToken = Annotated[bool, typer.Option("--print-token", help="Print only the token, for scripts.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -67,7 +67,7 @@ def _root(
 def serve(
     config: Config = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 for any free one.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 for any free port.")] = None,
     data_dir: DataDir = None,
     metrics_port: Annotated[int | None, typer.Option(help="Port of /metrics.")] = None,
     claude: Annotated[Path | None, typer.Option(help="The Claude Code CLI to run.")] = None,
@@ -99,7 +99,7 @@ def show_config(
     data_dir: DataDir = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Print the effective settings and where each came from."""
+    """Print the effective settings and their sources."""
     from rich.console import Console
 
     from pocket_agent.cli.config import print_settings
@@ -129,12 +129,12 @@ def backup(
 
 @app.command()
 def usage(
-    days: Annotated[int, typer.Option(min=1, max=36_500, help="How many days back, today included.")] = 30,
+    days: Annotated[int, typer.Option(min=1, max=36_500, help="Number of days, today included.")] = 30,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     config: Config = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Show what the agents used and cost, by day, project and model."""
+    """Show usage and cost of the agents by day, project and model."""
     from rich.console import Console
 
     from pocket_agent.cli.usage import show_usage
@@ -144,12 +144,12 @@ def usage(
 
 @app.command()
 def doctor(
-    alerts: Annotated[bool, typer.Option("--alerts", help="Send a test alert to whoever gets alerts, too.")] = False,
+    alerts: Annotated[bool, typer.Option("--alerts", help="Also send a test alert to the receivers.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     config: Config = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Find what is wrong with the server and its monitoring, and say how to mend it."""
+    """Check the server and its monitoring, and print a fix for each problem."""
     from rich.console import Console
 
     from pocket_agent.cli.doctor import run_doctor
@@ -165,9 +165,9 @@ def doctor(
 
 @app.command()
 def runbook(
-    name: Annotated[str | None, typer.Argument(help="The alert; without one, all are listed.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Name of the alert; without it, all are listed.")] = None,
 ) -> None:
-    """Show what to do when an alert fires."""
+    """Print the runbook of an alert."""
     from rich.console import Console
 
     from pocket_agent.cli.runbook import show_runbook
@@ -181,7 +181,7 @@ def notify(
     config: Config = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Show where notifications go, and try it."""
+    """List the addresses for notifications, and test them."""
     from pocket_agent.cli.notify import show_notifications
 
     show_notifications(_settings(config, {"data.dir": data_dir}), test=test)
@@ -189,13 +189,13 @@ def notify(
 
 @app.command()
 def pair(
-    name: Annotated[str | None, typer.Option(help="What to call the device; without, it says so itself.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the device; without it, the device chooses.")] = None,
     view_only: ViewOnly = False,
     project: Projects = None,
     config: Config = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Print a link and a QR code that let one device in, within five minutes."""
+    """Print a link and a QR code that pair one device, valid for five minutes."""
     from pocket_agent.cli.pair import pair as start
 
     start(_settings(config, {"data.dir": data_dir}), name=name, view_only=view_only, wanted=project or ())
@@ -203,14 +203,14 @@ def pair(
 
 @devices.command("add")
 def add_device(
-    name: Annotated[str, typer.Argument(help="What to call the device.")],
+    name: Annotated[str, typer.Argument(help="Name of the device.")],
     view_only: ViewOnly = False,
     project: Projects = None,
     print_token: PrintToken = False,
     config: Config = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Let another device in; its token is shown once."""
+    """Add a device and print its token, which is shown only once."""
     from pocket_agent.cli.device import add
 
     settings = _settings(config, {"data.dir": data_dir})
@@ -234,11 +234,11 @@ def list_devices(
 @devices.command("rename")
 def rename_device(
     name: DeviceName,
-    new_name: Annotated[str, typer.Argument(help="What to call it from now on.")],
+    new_name: Annotated[str, typer.Argument(help="The new name.")],
     config: Config = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Call a device by another name."""
+    """Rename a device."""
     from pocket_agent.cli.device import rename
 
     rename(_settings(config, {"data.dir": data_dir}), name, new_name)
@@ -252,7 +252,7 @@ def rotate_device(
     config: Config = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Replace a device's token; the old one ends at once, with its connections, codes and queued prompts."""
+    """Replace a device's token; the old one, its connections, codes and queued prompts end immediately."""
     from pocket_agent.cli.device import rotate
 
     rotate(_settings(config, {"data.dir": data_dir}), name, bare=print_token, kill=kill)
@@ -262,11 +262,11 @@ def rotate_device(
 def revoke_device(
     name: DeviceName,
     kill: Kill = False,
-    paired: Annotated[bool, typer.Option("--paired", help="Revoke the devices that it let in, too.")] = False,
+    paired: Annotated[bool, typer.Option("--paired", help="Also revoke the devices that it paired.")] = False,
     config: Config = None,
     data_dir: DataDir = None,
 ) -> None:
-    """End a device's access: its connections, pairing codes and queued prompts end; what it runs is named."""
+    """Revoke a device: its connections, pairing codes and queued prompts end; its executions are listed."""
     from pocket_agent.cli.device import revoke
 
     revoke(_settings(config, {"data.dir": data_dir}), name, kill=kill, paired=paired)
@@ -274,11 +274,11 @@ def revoke_device(
 
 @devices.command("cancel")
 def cancel_code(
-    code: Annotated[str, typer.Argument(help="Which pairing code, by its id in `devices list`.")],
+    code: Annotated[str, typer.Argument(help="Id of the pairing code, as in `devices list`.")],
     config: Config = None,
     data_dir: DataDir = None,
 ) -> None:
-    """End a pairing code that was not used yet."""
+    """Cancel an unused pairing code."""
     from pocket_agent.cli.device import cancel
 
     cancel(_settings(config, {"data.dir": data_dir}), code)
@@ -290,7 +290,7 @@ def verify_audit(
     config: Config = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Tell whether the audit log is as it was written; exit status 1 when it is not."""
+    """Check that the audit log was not changed; exit status 1 if it was."""
     from pocket_agent.cli.audit import check
 
     check(_settings(config, {"data.dir": data_dir}), as_json=as_json)
@@ -298,7 +298,7 @@ def verify_audit(
 
 @storage.command("show")
 def show_storage(config: Config = None, data_dir: DataDir = None) -> None:
-    """Print how large the database is, and how much of it holds nothing; the server may be running."""
+    """Print the size of the database and of its unused part; the server may be running."""
     from pocket_agent.cli.storage import show_space
 
     show_space(_settings(config, {"data.dir": data_dir}))
@@ -306,7 +306,7 @@ def show_storage(config: Config = None, data_dir: DataDir = None) -> None:
 
 @storage.command("compact")
 def compact_storage(config: Config = None, data_dir: DataDir = None) -> None:
-    """Give back to the disk what deleted entries have left in the database; the server has to be stopped."""
+    """Free the space of deleted entries in the database; the server must be stopped."""
     from pocket_agent.cli.storage import compact_database
 
     compact_database(_settings(config, {"data.dir": data_dir}))
@@ -319,7 +319,7 @@ def _settings(config: Path | None, flags: dict[str, object]) -> "LoadedSettings"
 
 
 def main() -> None:
-    """The entry point: errors that are meant for people become one message and exit status 1."""
+    """The entry point: a PocketAgentError becomes one message and exit status 1."""
     from pocket_agent.errors import PocketAgentError
 
     try:
@@ -328,6 +328,6 @@ def main() -> None:
         typer.echo(f"pocket-agent: {error.message}", err=True)
         sys.exit(1)
     except BrokenPipeError:
-        # Whoever read the output has had enough; nothing is wrong.
+        # The reader of the output has closed the pipe, such as `head`; this is not an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

@@ -1,5 +1,5 @@
 """`pocket-agent monitoring`: write the monitoring stack, check it, run it."""
-# ruff: noqa: PLC0415 - rich and the renderers are slow to import, and other commands do without
+# ruff: noqa: PLC0415 - rich and the renderers are slow to import, and other commands do not need them
 
 import contextlib
 import dataclasses
@@ -25,7 +25,7 @@ monitoring = typer.Typer(help="The monitoring stack: write it, check it, run it.
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the rendered stack.", file_okay=False)]
 Config = Annotated[Path | None, typer.Option("--config", help="Settings file (YAML).", dir_okay=False)]
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where the server keeps its data.", file_okay=False)]
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Data directory of the server.", file_okay=False)]
 
 _STYLES: Final = {"ok": "green", "failed": "bold red", "skipped": "dim"}
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -34,22 +34,22 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @monitoring.command("render")
 def render_command(
     directory: Directory,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite files that you changed, too.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also overwrite edited files.")] = False,
     also: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="FILE", help="Settings file of a further server that the stack watches; repeatable.", dir_okay=False
+            metavar="FILE", help="Settings file of another server for the stack to monitor; repeatable.", dir_okay=False
         ),
     ] = None,
     config: Config = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Write the configuration of the whole stack into DIR, out of the server's settings."""
+    """Render the configuration of the whole stack into DIR, from the server's settings."""
     from pocket_agent.monitoring import SERVICE_FILE, WatchedServer, render_stack, write
     from pocket_agent.settings import load_settings
 
     first = load_settings(config=config, environ=os.environ, flags={"data.dir": data_dir})
-    # The environment's settings are those of the first server.
+    # Settings in the environment apply to the first server only.
     plain = {name: value for name, value in os.environ.items() if not name.startswith("PA_")}
     others = [load_settings(config=file, environ=plain, flags={}) for file in also or ()]
     servers = [WatchedServer(loaded.settings, (loaded.file or SERVICE_FILE).absolute()) for loaded in (first, *others)]
@@ -60,10 +60,10 @@ def _summary(directory: Path, outcome: "Outcome") -> str:
     counts = (f"{len(outcome.written)} files written", f"{len(outcome.unchanged)} unchanged")
     lines = [f"{directory}: {', '.join(counts)}, {len(outcome.removed)} removed"]
     if outcome.kept:
-        lines.append("Left alone, since they were changed by hand (--force overwrites them):")
+        lines.append("Kept, because they were edited (--force overwrites them):")
         lines += [f"  {path}" for path in outcome.kept]
     if outcome.abandoned:
-        lines.append("Not part of the stack any more, and changed by hand, so they are still there:")
+        lines.append("No longer part of the stack, but kept because they were edited:")
         lines += [f"  {path}" for path in outcome.abandoned]
     return "\n".join(lines)
 
@@ -73,7 +73,7 @@ def check_command(
     directory: Directory,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Check a rendered stack with the programs that will read it, as far as they are installed."""
+    """Check a rendered stack with the installed programs that will read it."""
     from rich.console import Console
     from rich.text import Text
 
@@ -82,9 +82,9 @@ def check_command(
 
     if not (directory / FILE).exists():
         raise FileOperationError(
-            f"{directory} holds no monitoring stack; write one: pocket-agent monitoring render {directory}"
+            f"{directory} contains no monitoring stack; render one: pocket-agent monitoring render {directory}"
         )
-    with progress("Asking ..."):
+    with progress("Checking ..."):
         results = list(validate(directory))
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(result) for result in results], indent=1))
@@ -96,7 +96,7 @@ def check_command(
 
 
 def progress(text: str) -> contextlib.AbstractContextManager[object]:
-    """Show that something is going on; nothing where standard error is read by a program."""
+    """Show a spinner on standard error, if it is a terminal."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -106,8 +106,8 @@ def progress(text: str) -> contextlib.AbstractContextManager[object]:
 def print_rows(rows: Sequence[tuple["Text", str, "Text"]], console: "Console") -> None:
     """Print a status, a name and a message per row, as columns; nothing in them is taken for markup.
 
-    On a terminal a message is folded to its column. Elsewhere no line is broken, whatever the width
-    (COLUMNS or 80): a path or a command in it can be copied and found.
+    On a terminal a message is folded to its column. Otherwise lines are not broken, whatever the width
+    (COLUMNS or 80), so that paths and commands can be copied and searched.
     """
     from rich.table import Table
     from rich.text import Text
@@ -130,7 +130,7 @@ def print_rows(rows: Sequence[tuple["Text", str, "Text"]], console: "Console") -
 
 @monitoring.command("up")
 def up_command(directory: Directory) -> None:
-    """Run what is installed of a rendered stack in the foreground; Ctrl-C ends it."""
+    """Run the installed programs of a rendered stack in the foreground, until Ctrl-C."""
     import asyncio
 
     from pocket_agent.monitoring.launcher import installed, read_launches, refuse_taken_ports
@@ -140,13 +140,13 @@ def up_command(directory: Directory) -> None:
     for launch in absent:
         typer.echo(f"{launch.program.name}: not installed ({launch.program.package})", err=True)
     if not present:
-        raise FileOperationError("Nothing of the stack is installed here.")
+        raise FileOperationError("No program of the stack is installed.")
     refuse_taken_ports([launch for launch, _ in present])
     for launch, path in present:
         typer.echo(f"{launch.program.name}: {launch.url} ({path})", err=True)
     ended = asyncio.run(_run(directory, present))
     if ended is not None:
-        typer.echo(f"{ended}, so the rest was ended, too.", err=True)
+        typer.echo(f"{ended}, so the other programs were stopped.", err=True)
         raise typer.Exit(1)
 
 

@@ -1,4 +1,4 @@
-"""`pocket-agent notify`: where notifications go, and whether they arrive."""
+"""`pocket-agent notify`: lists the addresses for notifications, and tests them."""
 
 import threading
 from collections.abc import Callable
@@ -11,22 +11,24 @@ from pocket_agent.server.address import page_urls
 from pocket_agent.settings import LoadedSettings, NotificationSettings
 
 _SECONDS: Final = 30.0
-"""How long a test message may take."""
+"""Time limit for a test message."""
 
 
 def show_notifications(loaded: LoadedSettings, *, test: bool) -> None:
-    """Print each address, without what may be secret in it, and with `test` what became of a message to it.
+    """Print each address without its secrets, and with `test` the result of sending a message to it.
 
     Raises:
-        ConfigurationError: an address cannot be used.
-        typer.Exit: with status 1 when there is no address, or a message did not arrive.
+        ConfigurationError: an address is invalid.
+        typer.Exit: with status 1 when there is no address, or a message was not delivered.
     """
     settings = loaded.settings.notifications
     senders = [(address.name, sender(address)) for address in read_addresses(settings)]
     if not senders:
-        typer.echo("Nobody is notified: set notifications.urls (PA_NOTIFICATIONS_URLS) or notifications.urls_file.")
+        typer.echo(
+            "No address is configured: set notifications.urls (PA_NOTIFICATIONS_URLS) or notifications.urls_file."
+        )
         raise typer.Exit(1)
-    typer.echo(f"Told of: {_kinds(settings) or 'nothing'}; {settings.when}.")
+    typer.echo(f"Notifies of: {_kinds(settings) or 'nothing'}; {settings.when}.")
     message = trial(settings.base_url or page_urls(loaded.settings, loaded.settings.server.port, None)[0])
     arrived = True
     for name, send in senders:
@@ -50,12 +52,12 @@ def _kinds(settings: NotificationSettings) -> str:
 
 
 def _outcome(send: Callable[[Notification], bool], message: Notification) -> str:
-    """What became of a message; a service that never answers must not keep the command."""
+    """Send a message and return the result; a service that never answers must not block the command."""
     found = ["no answer"]
 
     def run() -> None:
         try:
-            found[0] = "sent" if send(message) else "not sent: refused, or nobody answered"
+            found[0] = "sent" if send(message) else "not sent: refused, or no answer"
         except Exception as error:  # noqa: BLE001 - the border of a library with a hundred services
             found[0] = f"not sent: {type(error).__name__}"
 

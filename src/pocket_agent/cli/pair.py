@@ -1,4 +1,4 @@
-"""`pocket-agent pair`: a link and a QR code that let one device in."""
+"""`pocket-agent pair`: a link and a QR code that pair one device."""
 
 import io
 import sqlite3
@@ -20,29 +20,29 @@ from pocket_agent.storage import add_pairing, connection_beside, projects
 from pocket_agent.storage.location import database_path
 
 LOOPBACK_HINT: Final = (
-    "Only this machine reaches these addresses, since server.host is a loopback address. For other devices set it to "
-    "0.0.0.0, or put a proxy or a tunnel in front and set server.public_url (docs/deployment/proxy.md)."
+    "Only this machine can reach these addresses, since server.host is a loopback address. For other devices set it to "
+    "0.0.0.0, or use a proxy or a tunnel and set server.public_url (docs/deployment/proxy.md)."
 )
 
 
 LIMITED_HINT: Final = (
-    "It sees no other project, but it can ask the agent for anything in these, and what is allowed there runs as "
-    "the server's user (docs/devices.md). --view-only lets it only watch."
+    "The device sees only these projects, but may send any prompt there, and allowed tools run as the server's user "
+    "(docs/devices.md). --view-only allows viewing only."
 )
 
 
 def pair(loaded: LoadedSettings, *, name: str | None, view_only: bool, wanted: Sequence[str]) -> None:
-    """Print a link that lets one device in; a server may be running on the same data or not.
+    """Print a link that pairs one device, whether or not a server is running on the same data.
 
     Args:
         loaded: the settings.
-        name: what the device will be called; None lets it say so itself.
+        name: the name of the device; None lets the device choose.
         view_only: whether it may only watch.
-        wanted: the projects that it may see, by name, path or id; none for all.
+        wanted: the projects that it may see, by name, path or id; empty for all.
 
     Raises:
-        ValidationError: the name cannot be one, or there is no such project.
-        ResourceLimitError: too many codes wait to be used.
+        ValidationError: the name is invalid, or there is no such project.
+        ResourceLimitError: too many pairing codes are open.
     """
     with connection_beside(database_path(loaded.settings.data.dir)) as connection:
         pairing, code = new_pairing(name, view_only=view_only, projects=find_projects(connection, wanted))
@@ -58,9 +58,7 @@ def pair(loaded: LoadedSettings, *, name: str | None, view_only: bool, wanted: S
     typer.echo(f"\n{qr_code(f'{urls[0]}/pair#{code}')}")
     for url in urls[1:]:
         typer.echo(f"or  {url}/pair#{code}")
-    typer.echo(
-        f"Open one of them on the device, or scan the code. It works once, within {PAIRING_SECONDS // 60} minutes."
-    )
+    typer.echo(f"Open a link on the device, or scan the code. It works once, within {PAIRING_SECONDS // 60} minutes.")
     if wanted and not view_only:
         typer.echo(LIMITED_HINT)
     if server.public_url is None and is_loopback(server.host):
@@ -68,10 +66,10 @@ def pair(loaded: LoadedSettings, *, name: str | None, view_only: bool, wanted: S
 
 
 def find_projects(connection: sqlite3.Connection, wanted: Sequence[str]) -> tuple[ProjectId, ...] | None:
-    """The ids of projects that a person named, by name, path or id; None when none was named.
+    """The ids of projects given by name, path or id; None for an empty list.
 
     Raises:
-        ValidationError: there is no such project, or the name is that of several.
+        ValidationError: there is no such project, or several have the name.
     """
     known = projects(connection)
     found: list[ProjectId] = []
@@ -86,7 +84,7 @@ def find_projects(connection: sqlite3.Connection, wanted: Sequence[str]) -> tupl
 
 
 def qr_code(text: str) -> str:
-    """A QR code for a terminal, light on dark whatever the colours of that are."""
+    """A QR code for a terminal, light on dark regardless of its colours."""
     drawn = io.StringIO()
     segno.make(text, micro=False).terminal(drawn, border=2, compact=True)
     return "\n".join(f"\x1b[97;40m{line}\x1b[0m" for line in drawn.getvalue().splitlines()) + "\n"

@@ -1,4 +1,4 @@
-"""`pocket-agent runbook`: what to do when an alert fires, in the terminal, whether or not the server runs."""
+"""`pocket-agent runbook`: prints the runbook of an alert, whether or not the server runs."""
 
 from difflib import get_close_matches
 
@@ -10,10 +10,10 @@ from pocket_agent.server.runbook import INDEX, read_runbooks
 
 
 def show_runbook(name: str | None, console: Console) -> None:
-    """Print a runbook, or the list of all; as it is written where nobody reads it on a terminal.
+    """Print a runbook, or the list of all; as Markdown source unless standard output is a terminal.
 
     Raises:
-        ValidationError: there is none of that name.
+        ValidationError: there is no runbook of that name.
     """
     texts = read_runbooks()
     by_name = {known.lower(): known for known in texts}
@@ -21,7 +21,7 @@ def show_runbook(name: str | None, console: Console) -> None:
     if wanted is None:
         near = [by_name[found] for found in get_close_matches(str(name).lower(), by_name, n=1)]
         hint = f"; did you mean {near[0]}?" if near else "."
-        raise ValidationError(f"There is no runbook {name!r}{hint} `pocket-agent runbook` lists all of them.")
+        raise ValidationError(f"There is no runbook {name!r}{hint} `pocket-agent runbook` lists all.")
     text = texts[wanted]
     if console.is_terminal:
         console.print(Markdown(text))

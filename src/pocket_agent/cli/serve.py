@@ -1,4 +1,4 @@
-"""`pocket-agent serve`: run the server and tell a person how to reach it."""
+"""`pocket-agent serve`: runs the server and prints its addresses."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from pocket_agent.server.address import local_page
 from pocket_agent.settings import LoadedSettings
 
 _FIRST_FILE: Final = "first-device.txt"
-"""In the data directory, what a first start shows where standard error is no terminal."""
+"""In the data directory: token and links of the first start, if standard error is not a terminal."""
 _BANNER = """
   ************************************************************************
   *  DEMO: agents talk to the built-in scripted model, not to Claude.    *
@@ -40,12 +40,12 @@ def run(read_settings: Callable[[], LoadedSettings]) -> None:
 
 
 def claude_candidates() -> tuple[Path, ...]:
-    """The CLI that `make setup` puts beside a source checkout."""
+    """The CLI that `make setup` installs in a source checkout."""
     return (Path(__file__).resolve().parents[3] / "node_modules" / ".bin" / "claude",)
 
 
 def _keep(data_dir: Path, lines: Sequence[str]) -> Path:
-    """Write the first device's secrets for the server's user alone."""
+    """Write the first device's secrets to a file that only the server's user can read."""
     path = data_dir / _FIRST_FILE
     path.unlink(missing_ok=True)
     path.touch(mode=0o600)
@@ -54,7 +54,7 @@ def _keep(data_dir: Path, lines: Sequence[str]) -> Path:
 
 
 def _greet(started: Started) -> None:
-    """Written to standard error, so that a log on standard output stays a log."""
+    """Print the addresses to standard error, so that a log on standard output contains only log lines."""
     lines = []
     if started.demo:
         lines.append(_BANNER)
@@ -64,13 +64,13 @@ def _greet(started: Started) -> None:
         lines.append(f"  in a local browser    {local}")
     lines += [f"  from other machines   {url}" for url in started.exposed_urls]
     if not started.auth:
-        lines.append("  WITHOUT TOKENS        every program and user of this machine may run the agent")
+        lines.append("  WITHOUT TOKENS        every program and user of this machine can run the agent")
     elif started.token is not None:
         secrets = [f"  token (shown once)    {started.token}"]
         secrets += [f"  pair a device         {url}" for url in started.pairing_urls]
         if sys.stderr.isatty():
             lines += secrets
-        else:  # a journal or a container's log keeps what is written here, and others read it
+        else:  # others may read a journal or a container's log
             lines.append(f"  token, pairing link   in {_keep(started.data_dir, secrets)} (until the next start)")
             lines.append("  another device        pocket-agent pair")
     else:

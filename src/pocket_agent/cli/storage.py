@@ -1,4 +1,4 @@
-"""`pocket-agent storage`: what the database takes on the disk."""
+"""`pocket-agent storage`: the size of the database."""
 
 import typer
 
@@ -9,13 +9,13 @@ from pocket_agent.storage.space import Space, read_space
 
 
 def show_space(loaded: LoadedSettings) -> None:
-    """Print how large the database is, and how much of it holds nothing."""
+    """Print the size of the database and of its unused part."""
     database = database_path(loaded.settings.data.dir)
     typer.echo(f"{database}: {_size(read_space(database))}.")
 
 
 def compact_database(loaded: LoadedSettings) -> None:
-    """Give what holds nothing back to the disk, and print what the database took and takes."""
+    """Compact the database, and print its size before and after."""
     database = database_path(loaded.settings.data.dir)
     typer.echo(f"Compacting {database}: {_size(read_space(database))} ...", err=True)
     before, after = compact(database)
@@ -25,6 +25,4 @@ def compact_database(loaded: LoadedSettings) -> None:
 
 def _size(space: Space) -> str:
     share = space.unused_bytes / space.size_bytes if space.size_bytes else 0.0
-    return (
-        f"{space.size_bytes / 2**20:.1f} MiB, of which {space.unused_bytes / 2**20:.1f} MiB ({share:.0%}) hold nothing"
-    )
+    return f"{space.size_bytes / 2**20:.1f} MiB, of which {space.unused_bytes / 2**20:.1f} MiB ({share:.0%}) are unused"

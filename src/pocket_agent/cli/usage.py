@@ -1,4 +1,4 @@
-"""`pocket-agent usage`: what the agents used and cost, by day, project and model."""
+"""`pocket-agent usage`: usage and cost of the agents by day, project and model."""
 
 import json
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ _SUMS: Final = (
 
 
 def show_usage(loaded: LoadedSettings, *, days: int, as_json: bool, console: Console) -> None:
-    """Print what the last `days` days used; a server may be running on the same data or not.
+    """Print the usage of the last `days` days, whether or not a server is running on the same data.
 
     As JSON it is `{"since", "rows": [{"day", "project_id", "project", "model", ...}], "total": {...}}`.
 
@@ -46,13 +46,13 @@ def show_usage(loaded: LoadedSettings, *, days: int, as_json: bool, console: Con
     if as_json:
         typer.echo(render_json(rows, since))
     elif not rows:
-        typer.echo(f"Nothing was used since {since}.")
+        typer.echo(f"No usage since {since}.")
     else:
         console.print(render_table(rows))
 
 
 def render_json(rows: Sequence[Spending], since: str) -> str:
-    """The rows and their sum for programs."""
+    """The rows and their sum as JSON."""
     entries = [
         {
             "day": row.day,
@@ -67,7 +67,7 @@ def render_json(rows: Sequence[Spending], since: str) -> str:
 
 
 def render_table(rows: Sequence[Spending]) -> Table:
-    """The rows and their sum for people."""
+    """The rows and their sum as a table."""
     table = Table(show_footer=True)
     total = _total(rows)
     for heading in ("Day", "Project", "Model"):
@@ -90,10 +90,10 @@ def _money(amount: float) -> str:
 
 
 def _name(row: Spending) -> str:
-    """The project's name; what is not UTF-8 in it cannot be printed."""
+    """The project's name, in which characters that are not UTF-8 are replaced."""
     return row.project_name.encode("utf-8", "replace").decode()
 
 
 def _plain(text: str) -> Text:
-    """Text as it is: no markup, and nothing that a terminal would obey."""
+    """Text without markup and control characters."""
     return Text("".join(character if character.isprintable() else "\ufffd" for character in text))

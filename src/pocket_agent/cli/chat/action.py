@@ -1,4 +1,4 @@
-"""What a line typed into the terminal means."""
+"""The commands of the terminal client."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
@@ -10,26 +10,26 @@ from pocket_agent.client import Client
 from pocket_agent.errors import ProjectNotFoundError, ValidationError
 
 HELP: Final = """\
-Type a prompt and press Enter; while the agent works it waits in the queue.
-y, a, n [reason]      allow, allow for this session, or deny the oldest thing that the agent asks for
-/projects             talk in another project
-/new                  begin a fresh conversation
+Type a prompt and press Enter; while the agent works it is queued.
+y, a, n [reason]      allow, allow for this session, or deny the oldest request of the agent
+/projects             switch to another project
+/new                  start a new conversation
 /sessions             list the conversations
-/resume ID            go on with one of them
-/kill                 end the execution, what runs in the background, and all its processes
-/queue                list the prompts that wait
-/continue             let the prompts that wait go on after the queue was on hold
-/trust [yes]          show what is new in the project's own settings; yes accepts what was shown
-/cancel N, /edit N T  withdraw a waiting prompt, or change its text to T
+/resume ID            continue one of them
+/kill                 end the execution, its background tasks and processes
+/queue                list the queued prompts
+/continue             end the hold of the queue
+/trust [yes]          show new settings of the project; yes accepts those that were shown
+/cancel N, /edit N T  withdraw a queued prompt, or change its text to T
 /model [M]            choose the model; without M the default
 /mode M               choose the permission mode
 /history N            show the last N entries
-/quit                 leave; the agent goes on (also Ctrl-D)
-Ctrl-C                interrupt the agent; twice when it is idle: leave"""
+/quit                 exit; the agent continues (also Ctrl-D)
+Ctrl-C                interrupt the agent; twice when it is idle: exit"""
 
 
 class Actions:
-    """Carries out what is typed for one project."""
+    """Runs the typed commands for one project."""
 
     def __init__(
         self,
@@ -60,10 +60,10 @@ class Actions:
         }
 
     async def carry_out(self, line: str) -> None:
-        """Do what a line says.
+        """Run a typed line.
 
         Raises:
-            PocketAgentError: the server refused it, or it makes no sense.
+            PocketAgentError: the server refused it, or the line is invalid.
         """
         if line.startswith("/"):
             name, _, rest = line[1:].partition(" ")
@@ -79,7 +79,7 @@ class Actions:
         await self._client.interrupt(self._project_id)
 
     async def _answered(self, line: str) -> bool:
-        """Whether the line was an answer to what the agent asks for."""
+        """Whether the line was an answer to a request of the agent."""
         word, _, reason = line.strip().partition(" ")
         if not self._transcript.approvals or word not in {"y", "n", "a"} or (reason and word != "n"):
             return False
@@ -92,10 +92,10 @@ class Actions:
 
     async def _prompt(self, text: str) -> None:
         if not self._client.online:
-            self._transcript.note("offline; the prompt is sent, once, when the server is back")
+            self._transcript.note("offline; the prompt will be sent once when the server is back")
         reply = await self._client.execute(self._project_id, text)
         if reply.status == "queued":
-            self._transcript.note(f"queued, at place {reply.position}")
+            self._transcript.note(f"queued at position {reply.position}")
 
     async def _help(self, _: str) -> None:
         self._transcript.note(HELP, "")
@@ -106,7 +106,7 @@ class Actions:
     async def _sessions(self, _: str) -> None:
         sessions = await self._client.sessions(self._project_id)
         if not sessions:
-            self._transcript.note("There is no conversation yet.")
+            self._transcript.note("There are no conversations yet.")
         for session in sessions:
             mark = "*" if session.current else " "
             title = one_line(session.title, 60)
@@ -114,14 +114,14 @@ class Actions:
 
     async def _resume(self, session_id: str) -> None:
         await self._client.resume(self._project_id, session_id)
-        self._transcript.note(f"The next prompt goes on with conversation {session_id}.")
+        self._transcript.note(f"The next prompt continues conversation {session_id}.")
 
     async def _kill(self, _: str) -> None:
         await self._client.kill(self._project_id)
 
     async def _queue(self, _: str) -> None:
         if not self._transcript.queue:
-            self._transcript.note("No prompt waits.")
+            self._transcript.note("The queue is empty.")
         elif self._transcript.hold:
             self._transcript.note(f"On hold: {self._transcript.hold} ({self._transcript.way_out})")
         for waiting in self._transcript.queue:
@@ -131,22 +131,22 @@ class Actions:
         await self._client.resume_queue(self._project_id)
 
     async def _trust(self, answer: str) -> None:
-        """Show what nobody has accepted yet, or accept what was shown last."""
+        """Show settings that have not been accepted, or accept those that were shown last."""
         if answer == "yes":
             if self._shown is None:
-                raise ValidationError("Look at the settings first: /trust")
+                raise ValidationError("Show the settings first: /trust")
             await self._client.trust_project(self._project_id, self._shown)
             self._shown = None
             self._transcript.note("accepted")
             return
         if answer:
-            raise ValidationError("Say /trust to look at the settings, and /trust yes to accept them.")
+            raise ValidationError("Type /trust to show the settings, and /trust yes to accept them.")
         project = next((one for one in await self._client.projects() if one.id == self._project_id), None)
         if project is None:
             raise ProjectNotFoundError("The project was deleted.")
         found = await inspect_new(self._client, project.path, lambda text: self._transcript.note(text, ""))
         self._shown = found.hash
-        self._transcript.note("/trust yes accepts this" if found.new else "Nothing in its settings is new.")
+        self._transcript.note("/trust yes accepts this" if found.new else "Its settings have not changed.")
 
     async def _cancel(self, rest: str) -> None:
         await self._client.cancel_prompt(self._project_id, self._waiting(rest))
@@ -155,16 +155,16 @@ class Actions:
     async def _edit(self, rest: str) -> None:
         number, _, text = rest.partition(" ")
         if not text.strip():
-            raise ValidationError("Say which waiting prompt and its new text: /edit 1 the new text")
+            raise ValidationError("Give the position and the new text: /edit 1 the new text")
         await self._client.edit_prompt(self._project_id, self._waiting(number), text.strip())
         self._transcript.note("changed")
 
     def _waiting(self, number: str) -> str:
-        """The execution of a waiting prompt by its place in the queue."""
+        """The execution of a queued prompt by its position."""
         for waiting in self._transcript.queue:
             if str(waiting["position"]) == number.strip():
                 return str(waiting["execution_id"])
-        raise ValidationError("No prompt waits at that place; /queue lists them.")
+        raise ValidationError("There is no prompt at this position; /queue lists them.")
 
     async def _model(self, name: str) -> None:
         await self._client.set_model(self._project_id, name or None)
@@ -176,5 +176,5 @@ class Actions:
 
     async def _history(self, number: str) -> None:
         if not number.isdecimal() or not 1 <= int(number) <= 1000:
-            raise ValidationError("Say how many entries, from 1 to 1000: /history 50")
+            raise ValidationError("Give a number of entries from 1 to 1000: /history 50")
         await self._show_history(int(number))

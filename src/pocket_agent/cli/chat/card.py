@@ -1,4 +1,4 @@
-"""What tools are asked to do and what they answer, as lines for a terminal. Pure."""
+"""Tool calls and their results as lines for a terminal. Pure."""
 
 import difflib
 import json
@@ -24,7 +24,7 @@ def tool_call(name: str, given: Input) -> list[Text]:
 
 
 def tool_request(name: str, given: Input) -> list[Text]:
-    """A tool call in full, as somebody needs to see it who is to allow it."""
+    """A tool call in full, for the decision about it."""
     if name == "Bash":
         shown = [Text("  $ " + plain(str(given.get("command", ""))).replace("\n", "\n    "), "bold yellow")]
         rest = {key: value for key, value in given.items() if key not in {"command", "description"}}
@@ -36,7 +36,7 @@ def tool_request(name: str, given: Input) -> list[Text]:
 
 
 def tool_result(content: object, *, is_error: bool) -> list[Text]:
-    """The beginning of what a tool answered; `content` is the CLI's, a string or a list of blocks."""
+    """The beginning of a tool's result; `content` is the CLI's, a string or a list of blocks."""
     text = plain(_text_of(content), prose=True).strip("\n")
     style = "red" if is_error else "dim"
     if not text:
@@ -63,7 +63,7 @@ def _subject(name: str, given: Input) -> str:
 
 
 def _change(name: str, given: Input) -> list[Text]:
-    """What a file tool changes, as a diff; nothing for other tools."""
+    """The change of a file tool as a diff; empty for other tools."""
     if name == "Write":
         return _diff("", str(given.get("content", "")))
     if name == "Edit":

@@ -11,16 +11,16 @@ import typer
 def chat_command(
     path: Annotated[str | None, typer.Argument(help="The project's directory, id or name.")] = None,
     url: Annotated[str | None, typer.Option(help="The server, wss://HOST:8443/ws (PA_URL).")] = None,
-    token_file: Annotated[Path | None, typer.Option(help="A file with the token (PA_TOKEN).", dir_okay=False)] = None,
+    token_file: Annotated[Path | None, typer.Option(help="File with the token (PA_TOKEN).", dir_okay=False)] = None,
     ca: Annotated[Path | None, typer.Option(help="The certificate to trust.", dir_okay=False)] = None,
-    resume: Annotated[str | None, typer.Option(help="The session to go on with.")] = None,
-    prompt: Annotated[str | None, typer.Option(help="Give this prompt, print the answer and leave.")] = None,
+    resume: Annotated[str | None, typer.Option(help="The session to continue.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Send this prompt, print the answer and exit.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="With --prompt: allow every tool.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --prompt: print the raw frames.")] = False,
-    history: Annotated[int, typer.Option(help="How many entries to show first.", min=0, max=1000)] = 20,
+    history: Annotated[int, typer.Option(help="Number of entries to show at the start.", min=0, max=1000)] = 20,
     config: Annotated[Path | None, typer.Option("--config", help="Settings file (YAML).", dir_okay=False)] = None,
     data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", help="Where the server keeps its data.", file_okay=False)
+        Path | None, typer.Option("--data-dir", help="Data directory of the server.", file_okay=False)
     ] = None,
 ) -> None:
     """Talk to an agent from this terminal."""

@@ -1,4 +1,4 @@
-"""From flags and environment to a conversation."""
+"""Starts the terminal client from flags and environment."""
 
 import asyncio
 import os
@@ -19,15 +19,15 @@ _HISTORY_FILE = "chat.history"
 
 @dataclass(frozen=True)
 class ChatOptions:
-    """What was asked for on the command line.
+    """The options of the command line.
 
     Attributes:
         path: the project's directory, id or name.
         url: the server's WebSocket; None for PA_URL, or the server of the settings.
-        token_file: where the token stands; None for PA_TOKEN, or this machine's own token.
+        token_file: file with the token; None for PA_TOKEN, or this machine's own token.
         ca: the certificate to trust.
         resume: the session to continue.
-        prompt: give this prompt, print the answer and leave.
+        prompt: send this prompt, print the answer and exit.
         approve: allow every tool; only with `prompt`.
         as_json: print raw frames; only with `prompt`.
         history: how many entries to show at the start.
@@ -45,7 +45,7 @@ class ChatOptions:
 
 
 def run_chat(options: ChatOptions, settings: Callable[[], LoadedSettings], environ: Mapping[str, str]) -> int:
-    """Talk, or give one prompt; returns the exit status.
+    """Run the terminal client, or one prompt; returns the exit status.
 
     Raises:
         PocketAgentError: the server cannot be reached or refuses this client.
@@ -54,14 +54,14 @@ def run_chat(options: ChatOptions, settings: Callable[[], LoadedSettings], envir
     if prompt is None and not sys.stdin.isatty():
         prompt = sys.stdin.read()
     if prompt is None and (options.approve or options.as_json):
-        raise ConfigurationError("--yes and --json go with --prompt.")
+        raise ConfigurationError("--yes and --json require --prompt.")
     connect = connector(options, settings, environ)
     try:
         if prompt is not None:
             return asyncio.run(_run_prompt(connect, options, prompt))
         kept = settings().settings.data.dir
         history_file = kept / _HISTORY_FILE if kept.is_dir() and os.access(kept, os.W_OK) else None
-        if history_file is not None:  # prompt_toolkit would make it with the umask, for everybody to read
+        if history_file is not None:  # prompt_toolkit would create it with the umask, readable for other users
             history_file.touch(mode=0o600)
             history_file.chmod(0o600)
         return asyncio.run(
@@ -70,14 +70,14 @@ def run_chat(options: ChatOptions, settings: Callable[[], LoadedSettings], envir
             )
         )
     except KeyboardInterrupt:
-        sys.stderr.write("Left; the agent goes on.\n")
+        sys.stderr.write("Exited; the agent continues.\n")
         return 130
 
 
 def connector(
     options: ChatOptions, settings: Callable[[], LoadedSettings], environ: Mapping[str, str]
 ) -> Callable[[Callable[[Status], None]], Client]:
-    """What makes the client, see `find_access`.
+    """A function that creates the client, see `find_access`.
 
     Raises:
         ConfigurationError: the token file cannot be read.

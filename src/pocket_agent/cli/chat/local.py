@@ -1,4 +1,4 @@
-"""The server of this machine's own user: where it listens, and a token for it."""
+"""The server of the current user on this machine: its address, and a token for it."""
 
 import secrets
 from collections.abc import Callable
@@ -37,9 +37,9 @@ class Local:
 
 
 def find_local(loaded: LoadedSettings) -> Local:
-    """Where the server of these settings listens, for a program on the same machine.
+    """The address of the server with these settings, for a program on the same machine.
 
-    The certificate that the server made itself is preferred to the plain port, where anybody could listen.
+    The TLS listener with the self-signed certificate is preferred to the plain port, where any user could listen.
     """
     server = loaded.settings.server
     host = "127.0.0.1" if server.host in _EVERYWHERE else server.host
@@ -59,8 +59,8 @@ def listener_check(data_dir: Path, url: str) -> Callable[[], None]:
     When the server is stopped, every user of the machine may listen on its port.
 
     Args:
-        data_dir: the server holds its lock.
-        url: where it is said to listen.
+        data_dir: the data directory, whose lock the server holds.
+        url: the address to check.
 
     Returns:
         A function that raises UnreachableError unless the process that holds the lock listens on that port now.
@@ -86,10 +86,10 @@ def listener_check(data_dir: Path, url: str) -> Callable[[], None]:
 
 
 def local_token(loaded: LoadedSettings) -> str:
-    """The token of the device `terminal`, kept in the data directory for its owner only; made when there is none.
+    """The token of the device `terminal`, stored in the data directory for its owner only; created if missing.
 
     Raises:
-        FileOperationError: the data directory cannot be used.
+        FileOperationError: the data directory is not accessible.
     """
     data_dir = loaded.settings.data.dir
     file = data_dir / _TOKEN_FILE
@@ -105,7 +105,7 @@ def local_token(loaded: LoadedSettings) -> str:
         file.write_text(token + "\n", "utf-8")
     except OSError as error:
         raise FileOperationError(
-            f"{data_dir} cannot be used ({error.strerror}). Give a token with --token-file or PA_TOKEN."
+            f"{data_dir} is not accessible ({error.strerror}). Give a token with --token-file or PA_TOKEN."
         ) from error
     return token
 

@@ -1,4 +1,4 @@
-"""One prompt without a terminal: for scripts."""
+"""One prompt without a terminal, for scripts."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -23,19 +23,19 @@ async def run_prompt(
     as_json: bool = False,
     sink: Script | None = None,
 ) -> int:
-    """Give one prompt and print the answer.
+    """Send one prompt and print the answer.
 
     Args:
         client: connected.
-        path: the project's directory, id or name; a directory that is no project yet becomes one.
+        path: the project's directory, id or name; a directory that is not a project yet becomes one.
         prompt: the text.
         resume: the session to continue.
-        approve: allow every tool; otherwise somebody else has to answer.
+        approve: allow every tool; otherwise another client must answer.
         as_json: print the raw frames, one a line, instead of the answer.
-        sink: where the answer goes.
+        sink: prints the answer.
 
     Returns:
-        The exit status: 0 if the agent came to an end by itself and without an error.
+        The exit status: 0 if the execution ended by itself and without an error.
     """
     project = await settle(client, path)
     if resume is not None:
@@ -64,8 +64,8 @@ class _Verdict:
     """Follows one execution to its end.
 
     Attributes:
-        began: whether it is its turn.
-        status: the exit status, once it is over.
+        began: whether the execution has started.
+        status: the exit status, after its end.
     """
 
     def __init__(self, execution_id: str) -> None:
@@ -73,7 +73,7 @@ class _Verdict:
         self.status: int | None = None
         self._execution_id = execution_id
         self._rules: dict[str, Callable[[Frame], int | None]] = {
-            "prompt": lambda _: 1,  # the next one has begun, and no result of this one was seen
+            "prompt": lambda _: 1,  # the next one has started, and this one had no result
             "agent_message": _result,
             "process_killed": lambda _: 1,
             "project_deleted": lambda _: 1,
@@ -111,6 +111,6 @@ async def _approve(client: Client, frame: Frame, verdict: _Verdict) -> None:
         try:
             await client.approve(str(frame.project_id), str(approval["approval_id"]))
         except ApprovalNotFoundError:
-            continue  # somebody else was faster
+            continue  # another client was faster
         except ConnectionError:
-            return  # the next join tells again what waits
+            return  # the next join has the open approvals again

@@ -1,4 +1,4 @@
-"""The terminal client: a conversation above, a prompt below, until the person leaves."""
+"""The terminal client: a conversation above, a prompt below, until the user exits."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ _HINT: Final = "y: allow   n [reason]: deny   a: allow for this session: {always
 _LEAVE_WITHIN_SECONDS: Final = 2.0
 
 Connect = Callable[[Callable[[Status], None]], Client]
-"""Makes a client that tells its changes of state to the listener."""
+"""Creates a client that reports changes of its state to the listener."""
 
 
 async def run_terminal(
@@ -40,14 +40,14 @@ async def run_terminal(
     history: int = 20,
     history_file: Path | None = None,
 ) -> int:
-    """Talk until the person leaves; returns the exit status.
+    """Run the client until the user exits; returns the exit status.
 
     Args:
-        connect: makes the client.
+        connect: creates the client.
         path: the project's directory, id or name; None is the current directory, or a choice.
         resume: the session to continue.
         history: how many entries to show at the start.
-        history_file: where typed lines are kept; None for nowhere.
+        history_file: file for typed lines; None keeps them in memory.
     """
     with patch_stdout(raw=True):
         terminal = Terminal(Console(file=sys.stdout, force_terminal=True, highlight=False), history_file)
@@ -69,7 +69,7 @@ async def run_terminal(
 
 
 class Terminal:
-    """The person's side: what is typed, what is shown."""
+    """The user interface: input and output."""
 
     def __init__(self, console: Console, history_file: Path | None) -> None:
         self._screen = Screen(console)
@@ -89,24 +89,24 @@ class Terminal:
         self._console.print(text, markup=False, soft_wrap=True)
 
     async def ask(self, question: str) -> str:
-        """Ask the person something."""
+        """Ask the user a question."""
         return await PromptSession[str]().prompt_async(question)
 
     def on_status(self, status: Status) -> None:
-        """Say once that the connection is gone."""
+        """Show once that the connection is lost."""
         if not status.online and not self._offline:
             self._offline = True
-            self._transcript.note(f"── offline: {status.reason} It connects again by itself. ──")
+            self._transcript.note(f"── offline: {status.reason} Reconnecting. ──")
 
     def farewell(self) -> None:
-        """Say what goes on."""
-        goes_on = "The agent goes on working" if self._transcript.executing else "Nothing was stopped"
-        self.say(f"{goes_on}; `pocket-agent chat` comes back to it.")
+        """Show whether the agent continues."""
+        goes_on = "The agent continues" if self._transcript.executing else "No process was stopped"
+        self.say(f"{goes_on}; `pocket-agent chat` opens the project again.")
 
     async def talk(
         self, client: Client, project: ProjectStateData, history: int, resume: str | None
     ) -> ProjectStateData | None:
-        """Talk in a project until the person leaves (None) or goes to another project."""
+        """Run one project until the user exits (None) or switches to another project."""
         self._transcript = Transcript(self._screen, hint=_HINT)
         self._actions = Actions(
             client, project.id, self._transcript, lambda count: self._history(client, project, count)
@@ -145,11 +145,11 @@ class Terminal:
                 lines.put_nowait(line)
 
     async def _another(self, client: Client) -> ProjectStateData | None:
-        """The project that the person picks, if any."""
+        """The project that the user chooses, if any."""
         try:
             return await pick(client, await client.projects(), absolute("."), self.ask, self.say)
         except (EOFError, KeyboardInterrupt):
-            self.say("This one, then.")
+            self.say("Staying in this project.")
         except (PocketAgentError, TimeoutError) as error:
             self.say(str(error))
         return None
@@ -173,14 +173,14 @@ class Terminal:
                         self._transcript.frame(frame.type, frame.data)
                     self._session.app.invalidate()
         except PocketAgentError as error:
-            self._transcript.note(f"{error.message} Nothing new will be shown here.", "bold red")
+            self._transcript.note(f"{error.message} New entries will not be shown.", "bold red")
 
     def _joined(self, frame: Frame) -> None:
         if frame.gap:
-            self._transcript.note("── entries in between are gone; this is what there is ──", "bold red")
+            self._transcript.note("── older entries were deleted; showing the remaining ones ──", "bold red")
         elif self._offline and frame.position is not None:
             missed = frame.data["offset"] - frame.position.offset
-            self._transcript.note(f"── back; {missed} entries to catch up with ──" if missed else "── back ──")
+            self._transcript.note(f"── online again; {missed} missed entries ──" if missed else "── online again ──")
         self._offline = False
         behind = frame.position is None or frame.data["offset"] > frame.position.offset
         self._transcript.joined(frame.data, behind=behind)
@@ -188,10 +188,10 @@ class Terminal:
     async def _history(self, client: Client, project: ProjectStateData, count: int) -> Position:
         """Show the newest entries; returns where the log ends."""
         page = await client.messages(project.id, limit=max(1, count))
-        told = Transcript(self._screen)
+        transcript = Transcript(self._screen)
         for message in page.messages if count else []:
-            if message.type != "approval_requested":  # what still waits is told by the join
-                told.frame(message.type, json.loads(bytes(message.message)))
+            if message.type != "approval_requested":  # open ones are in the reply to the join
+                transcript.frame(message.type, json.loads(bytes(message.message)))
         return Position(page.metadata.epoch, page.metadata.last_offset)
 
     def _message(self) -> StyleAndTextTuples:
@@ -210,7 +210,7 @@ class Terminal:
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()
 
-        # While something is printed above the prompt the terminal makes a signal of Ctrl-C.
+        # While output is printed above the prompt the terminal sends a signal for Ctrl-C.
         @keys.add("c-c")
         @keys.add("<sigint>")
         def _interrupt(event: KeyPressEvent) -> None:
@@ -222,7 +222,7 @@ class Terminal:
                 event.app.exit(exception=EOFError())
             else:
                 self._warned = time.monotonic()
-                self._transcript.note("The agent is idle; Ctrl-C again leaves.")
+                self._transcript.note("The agent is idle; press Ctrl-C again to exit.")
 
         return keys
 

@@ -1,4 +1,4 @@
-"""A project's frames, told as a conversation."""
+"""Renders a project's frames as a conversation."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
@@ -15,32 +15,32 @@ NOTE: Final = "dim italic"
 
 
 class Sink(Protocol):
-    """Where a conversation is shown."""
+    """The output of a conversation."""
 
     def show(self, *lines: Text) -> None:
         """Show whole lines."""
 
     def live(self, text: str, *, thinking: bool) -> None:
-        """Go on with the text that is being written."""
+        """Update the text that is being written."""
 
     def end_live(self) -> None:
-        """The text that was being written is whole."""
+        """The text that was being written is complete."""
 
 
 class Transcript:
-    """Tells what happens in a project, and remembers what somebody has to know to take part.
+    """Shows the frames of a project, and keeps the state that a user needs for answers.
 
     Attributes:
-        executing: whether the agent is at work.
-        approvals: what waits for an answer, oldest first, by id.
-        queue: the prompts that wait, in order.
-        hold: why they do not start; empty when they do.
+        executing: whether the agent works.
+        approvals: open requests, oldest first, by id.
+        queue: the queued prompts, in order.
+        hold: why the queue is on hold; empty if it is not.
         way_out: the command that ends the hold.
-        deleted: whether the project is no more.
+        deleted: whether the project was deleted.
     """
 
     def __init__(self, sink: Sink, *, hint: str = "") -> None:
-        """`hint` says how to answer what the agent asks for; `{always}` in it is what "always" allows."""
+        """`hint` explains the answers to a request; `{always}` in it is replaced by the rules of "always"."""
         self.executing = False
         self.approvals: dict[str, Data] = {}
         self.queue: list[Data] = []
@@ -78,16 +78,16 @@ class Transcript:
         }
 
     def note(self, text: str, style: str = NOTE) -> None:
-        """Say something that is not part of the conversation."""
+        """Show a note that is not part of the conversation."""
         self._sink.end_live()
         self._sink.show(Text(plain(text, prose=True), style))
 
     def joined(self, data: Data, *, behind: bool) -> None:
-        """Take over what a reply to `project_join` says.
+        """Apply a reply to `project_join`.
 
         Args:
-            data: the reply's.
-            behind: whether entries follow that are older than what the reply tells.
+            data: of the reply.
+            behind: whether entries follow that are older than the state in the reply.
         """
         self.executing = data["state"] == "EXECUTING"
         self.queue = list(data["queue"])
@@ -97,17 +97,17 @@ class Transcript:
         for approval in waiting.values():
             self._approval_requested(approval)
         partial = data.get("partial") or {}
-        # The beginning of a message that is being written would stand before older entries; it comes whole.
+        # A partial message would be shown before older entries; the complete message follows.
         self._skip_live = behind
         for thinking, text in ((True, partial.get("thinking", "")), (False, partial.get("text", ""))):
             if text and not behind:
                 self._catch_up(text, thinking=thinking)
 
     def frame(self, kind: str, data: Data) -> None:
-        """Tell what a push or an entry of history says."""
-        tell = self._pushes.get(kind)
-        if tell is not None:
-            tell(data)
+        """Show a push or an entry of history."""
+        show = self._pushes.get(kind)
+        if show is not None:
+            show(data)
 
     def _project_state(self, data: Data) -> None:
         before, hold = self.hold, data.get("queue_hold") or {}
@@ -120,7 +120,7 @@ class Transcript:
         if mode != self._mode and self._mode is not None:
             self.note(f"permission mode: {one_line(str(mode or 'default'), 40)}")
         if tasks != self._tasks:
-            self.note(f"in the background: {', '.join(tasks)}" if tasks else "nothing runs in the background any more")
+            self.note(f"background tasks: {', '.join(tasks)}" if tasks else "no background tasks")
         self._mode, self._tasks = mode or "default", tasks
 
     def _project_deleted(self, data: Data) -> None:
@@ -139,12 +139,12 @@ class Transcript:
 
     def _approval_requested(self, data: Data) -> None:
         if str(data["approval_id"]) in self.approvals:
-            return  # a join has told of it, and its entry comes too
+            return  # already shown by a join, and its entry follows
         self._whole()
         self.approvals[str(data["approval_id"])] = data
         name = str(data["tool_name"])
-        told = str(data.get("title") or data.get("description") or "")
-        title = "" if told == name else f"  {one_line(told, 200)}"
+        description = str(data.get("title") or data.get("description") or "")
+        title = "" if description == name else f"  {one_line(description, 200)}"
         asking = "A subagent" if data.get("agent_id") else "The agent"
         always = one_line(remembered(data.get("suggestions")), 200)
         self._sink.show(
@@ -162,7 +162,7 @@ class Transcript:
 
     def _approval_cancelled(self, data: Data) -> None:
         self.approvals.pop(str(data["approval_id"]), None)
-        self.note(f"no answer is needed any more: {one_line(str(data['reason']), 200)}")
+        self.note(f"the request was withdrawn: {one_line(str(data['reason']), 200)}")
 
     def _process_killed(self, data: Data) -> None:
         self._whole()
@@ -170,32 +170,32 @@ class Transcript:
 
     def _session_reset(self, data: Data) -> None:
         self._whole()
-        self.note("── a new conversation begins ──")
+        self.note("── new conversation ──")
 
     def _session_resumed(self, data: Data) -> None:
         self._whole()
         how = "a copy of the conversation" if data["fork"] else "the conversation"
-        self.note(f"── {how} “{one_line(str(data['title']), 80)}” goes on ──")
+        self.note(f"── {how} “{one_line(str(data['title']), 80)}” continues ──")
 
     def _agent_partial(self, data: Data) -> None:
         for thinking, text in ((True, str(data["thinking"])), (False, str(data["text"]))):
             if text:
                 self._catch_up(text, thinking=thinking)
         self._whole()
-        self.note("The agent was stopped while it wrote this.")
+        self.note("The agent was stopped while writing this.")
 
     def _error(self, data: Data) -> None:
         self._whole()
         self.note(f"{one_line(str(data['code']), 40)}: {data['message']}", "bold red")
 
     def _agent_message(self, data: Data) -> None:
-        tell = self._lines.get(str(data.get("type")))
-        if tell is not None:
-            tell(data)
+        show = self._lines.get(str(data.get("type")))
+        if show is not None:
+            show(data)
 
     def _stream_event(self, data: Data) -> None:
         if data.get("parent_tool_use_id") is not None:
-            return  # what a helper of the agent writes is shown when it is whole
+            return  # output of a subagent is shown when it is complete
         event = data.get("event") or {}
         match event.get("type"):
             case "content_block_start":
@@ -246,9 +246,9 @@ class Transcript:
         if data.get("subtype") == "api_retry":
             wait = float(data.get("retry_delay_ms") or 0) / 1000
             status = data.get("error_status") or data.get("error") or "no answer"
-            self.note(f"the model does not answer ({one_line(str(status), 60)}); again in {wait:.1f} s")
+            self.note(f"the model does not answer ({one_line(str(status), 60)}); retrying in {wait:.1f} s")
         elif data.get("subtype") == "compact_boundary":
-            self.note("── the conversation so far was summarised ──")
+            self.note("── the conversation was summarised ──")
 
     def _go_on(self, text: str, *, thinking: bool) -> None:
         if self._live and thinking != self._live_thinking:
@@ -258,7 +258,7 @@ class Transcript:
         self._sink.live(plain(text, prose=True), thinking=thinking)
 
     def _catch_up(self, text: str, *, thinking: bool) -> None:
-        """Show what of `text` is not on the screen yet."""
+        """Show the part of `text` that is not on the screen yet."""
         same = thinking == self._live_thinking and text.startswith(self._live)
         if not same:
             self._whole()
@@ -275,7 +275,7 @@ def _task(task: Data) -> str:
 
 
 def remembered(suggestions: object) -> str:
-    """What "always" allows for the rest of the session, out of the `suggestions` of a request."""
+    """The rules that "always" allows for the rest of the session, from the `suggestions` of a request."""
     said = []
     for update in suggestions if isinstance(suggestions, list) else []:
         match update.get("type"):
