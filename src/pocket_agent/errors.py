@@ -1,8 +1,8 @@
-"""Everything that can go wrong, as one tree; each class carries the code that clients see.
+"""The tree of errors; each class has the code that clients receive.
 
 The codes are the contract of docs/protocol.md ("Errors"). A handler raises; the connection
-turns the exception into one `error` frame. Messages are written for the person who reads them
-and name no path outside the project.
+converts the exception to one `error` frame. Messages are for users and contain no path outside
+the project.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ class PocketAgentError(Exception):
 
     Attributes:
         code: the wire code, stable across versions.
-        message: one or two sentences for a person.
+        message: one or two sentences for a user.
         details: machine-readable facts (JSON values), empty when there are none.
     """
 
@@ -27,7 +27,7 @@ class PocketAgentError(Exception):
 
 
 class InternalError(PocketAgentError):
-    """A fault of the server itself; what happened is in its log."""
+    """An internal error of the server; its log has the traceback."""
 
 
 class InvalidMessageError(PocketAgentError):
@@ -37,7 +37,7 @@ class InvalidMessageError(PocketAgentError):
 
 
 class ValidationError(PocketAgentError):
-    """The message is well formed, a value in it is not acceptable."""
+    """The message is well-formed, but a value in it is invalid."""
 
     code = "VALIDATION_FAILED"
 
@@ -49,19 +49,19 @@ class InvalidPathError(PocketAgentError):
 
 
 class ProjectNestingError(PocketAgentError):
-    """A project inside another project, or around one."""
+    """The project would be inside another project, or contain one."""
 
     code = "PROJECT_NESTING"
 
 
 class ProjectExistsError(PocketAgentError):
-    """The directory is a project already."""
+    """The directory is already a project."""
 
     code = "PROJECT_EXISTS"
 
 
 class ProjectNotFoundError(PocketAgentError):
-    """There is no such project."""
+    """The project does not exist."""
 
     code = "PROJECT_NOT_FOUND"
 
@@ -73,19 +73,19 @@ class ProjectLimitError(PocketAgentError):
 
 
 class ProcessActiveError(PocketAgentError):
-    """Not while an execution, a subagent or a command in the background runs."""
+    """Refused while an execution, a subagent or a background command runs."""
 
     code = "PROCESS_ACTIVE"
 
 
 class ProcessNotFoundError(PocketAgentError):
-    """Nothing is running, or the named execution is not there to be acted on."""
+    """Nothing is running, or the execution does not exist."""
 
     code = "PROCESS_NOT_FOUND"
 
 
 class ApprovalNotFoundError(PocketAgentError):
-    """The approval does not exist, or was answered or withdrawn already."""
+    """The approval does not exist, or was already answered or withdrawn."""
 
     code = "APPROVAL_NOT_FOUND"
 
@@ -97,13 +97,13 @@ class ExecutionTimeoutError(PocketAgentError):
 
 
 class ExecutionFailedError(PocketAgentError):
-    """The CLI ended, or answered with an error, before the execution was done."""
+    """The CLI exited, or reported an error, before the end of the execution."""
 
     code = "EXECUTION_FAILED"
 
 
 class DirectoryUnavailableError(ExecutionFailedError):
-    """The project's directory is gone, was replaced by a link, or may not be entered."""
+    """The project's directory is missing, was replaced by a link, or is not accessible."""
 
 
 class ClaudeNotFoundError(PocketAgentError):
@@ -113,7 +113,7 @@ class ClaudeNotFoundError(PocketAgentError):
 
 
 class TrustRequiredError(PocketAgentError):
-    """The directory's settings have the CLI do something that nobody has accepted (`project_trust`)."""
+    """The directory's settings have claims that have not been accepted (`project_trust`)."""
 
     code = "TRUST_REQUIRED"
 
@@ -125,19 +125,19 @@ class ResourceLimitError(PocketAgentError):
 
 
 class RateLimitedError(PocketAgentError):
-    """Too many requests in too short a time."""
+    """The rate limit was exceeded."""
 
     code = "RATE_LIMITED"
 
 
 class UnauthorizedError(PocketAgentError):
-    """No valid token."""
+    """The token is missing or invalid."""
 
     code = "UNAUTHORIZED"
 
 
 class ForbiddenError(PocketAgentError):
-    """A valid token that may not do this."""
+    """The device is not permitted to do this."""
 
     code = "FORBIDDEN"
 
@@ -149,7 +149,7 @@ class FileOperationError(PocketAgentError):
 
 
 class ConfigurationError(PocketAgentError):
-    """A setting that cannot be used; the message names the setting, its source and its line."""
+    """A setting is invalid; the message names the setting, its source and its line."""
 
 
 class SchemaTooNewError(FileOperationError):
