@@ -97,7 +97,7 @@ async def test_a_phone_is_let_in_named_and_sent_away(stage: Stage, browser: Brow
         await expect(row(desk, "first")).to_contain_text("This device")
         async with page_of(browser, await invite(desk), PHONE) as phone:
             assert "#" not in phone.url, "the code does not stay in the history"
-            await phone.get_by_label("What to call this device").fill("new phone")
+            await phone.get_by_label("Name of this device").fill("new phone")
             await come_in(phone)
             await expect(desk.page.get_by_role("dialog")).to_contain_text("new phone is paired", timeout=WAIT_MS)
             await expect(desk.page.get_by_role("dialog")).to_contain_text("127.0.0.1")
@@ -167,7 +167,7 @@ async def test_a_guest_sees_one_project_and_changes_nothing(stage: Stage, browse
             assert await violations(guest) == []
         for project in (shared, private):
             await client.delete_project(project.id)
-        await expect(row(desk, "guest")).to_contain_text("Projects that are gone", timeout=WAIT_MS)
+        await expect(row(desk, "guest")).to_contain_text("Deleted projects", timeout=WAIT_MS)
 
 
 async def test_a_browser_renews_its_key_and_goes_on(stage: Stage, browser: Browser) -> None:
@@ -239,7 +239,7 @@ async def test_a_code_runs_out_and_another_takes_its_place(stage: Stage, browser
 async def test_where_no_phone_gets_to_is_said(stage: Stage, browser: Browser) -> None:
     async with devices_of(browser, stage.server, "desk") as desk:
         await invite(desk)
-        await expect(desk.page.get_by_role("note")).to_contain_text("No phone reaches this address")
+        await expect(desk.page.get_by_role("note")).to_contain_text("Other devices cannot reach this address")
         await expect(desk.page.get_by_role("note")).to_contain_text("server.public_url")
 
 
@@ -259,7 +259,7 @@ async def test_a_server_without_authentication_has_no_devices(browser: Browser, 
         running_server(tmp_path, env=env) as server,
         page_of(browser, f"http://127.0.0.1:{server.port}/devices") as page,
     ):
-        await expect(page.get_by_text("everybody may come in")).to_be_visible(timeout=WAIT_MS)
+        await expect(page.get_by_text("authentication is off")).to_be_visible(timeout=WAIT_MS)
         await expect(page.get_by_role("button", name="Pair a device")).to_have_count(0)
         assert await violations(page) == []
 

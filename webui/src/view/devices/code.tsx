@@ -11,7 +11,7 @@ import { Icon } from "../icon";
 import { Copied } from "./copied";
 import { QrCode } from "./qr";
 
-/** Somebody stands there with the other device in hand. */
+/** Poll often: a user waits with the other device. */
 const INTERVAL_MS = 1000;
 
 interface CodeProps {
@@ -29,7 +29,7 @@ interface CodeProps {
   readonly onClose: () => void;
 }
 
-/** A code, for as long as it is good: until a device has come by it, or its time is over. */
+/** A code while it is valid: until a device has used it, or it has expired. */
 export function Code({ wish, pairing, before, endsAt, roster, onAgain, onOther, onClose }: CodeProps): VNode {
   const left = useSecondsUntil(endsAt);
   const guest = guestOf(roster.list.value ?? [], before, wish);
@@ -96,10 +96,10 @@ function Waiting({ pairing, left }: { readonly pairing: PairingStartData; readon
 function Unreachable(): VNode {
   return (
     <div class="code-near" role="note">
-      <strong>No phone reaches this address.</strong>{" "}
+      <strong>Other devices cannot reach this address.</strong>{" "}
       <span>
-        The server listens on its own machine only. Let it listen on your network (<code>server.host: 0.0.0.0</code>),
-        or put a proxy or a tunnel in front and set <code>server.public_url</code>; then start it again.{" "}
+        The server listens on its own machine only. Make it listen on your network (<code>server.host: 0.0.0.0</code>),
+        or use a proxy or a tunnel and set <code>server.public_url</code>; then start it again.{" "}
         <code>docs/deployment/proxy.md</code> has examples.
       </span>
     </div>
@@ -135,7 +135,7 @@ function Paired({ guest, onOther, onClose }: PairedProps): VNode {
         </p>
         <p class="hint">
           {guest.last_address === null
-            ? "Its code is used up. If that is not the device in your hand, revoke it."
+            ? "Its code has been used. If that is not the device in your hand, revoke it."
             : `It came from ${guest.last_address}. If that is not the device in your hand, revoke it.`}
         </p>
       </div>
@@ -163,7 +163,7 @@ function Expired({ onAgain, onClose }: Pick<CodeProps, "onAgain" | "onClose">): 
       <div class="code-end" role="status">
         <Icon node={TimerOff} size={44} />
         <p>The code has expired</p>
-        <p class="hint">Nobody has used it, and nobody can any more.</p>
+        <p class="hint">It was not used, and is no longer valid.</p>
       </div>
       <Problem text={problem} />
     </Sheet>

@@ -90,27 +90,27 @@ function Form({ onStart, onClose }: FormProps): VNode {
         }}
       >
         <fieldset class="choices">
-          <legend>What it may do</legend>
+          <legend>Permissions</legend>
           <Choice name="access" checked={!viewOnly} onChange={() => setViewOnly(false)} title="Everything">
-            Give prompts, allow what agents ask for
+            Send prompts and answer approvals
           </Choice>
           <Choice name="access" checked={viewOnly} onChange={() => setViewOnly(true)} title="View only">
-            See everything that happens, and change nothing
+            See everything, change nothing
           </Choice>
         </fieldset>
         {projects.list.value.length > 0 && (
           <fieldset class="choices">
             <legend>Where</legend>
             <Choice name="scope" checked={!isLimited} onChange={() => setLimited(false)} title="All projects">
-              {viewOnly ? "Also those that will be made" : "Also new ones, other devices, and the server itself"}
+              {viewOnly ? "Including future ones" : "Including future ones, other devices, and the server itself"}
             </Choice>
             <Choice name="scope" checked={isLimited} onChange={() => setLimited(true)} title="Some projects">
               {viewOnly
-                ? "It does not learn of any other"
-                : "It is not told of any other, but it can ask the agent for anything there, and what is allowed runs as the server's user"}
+                ? "It cannot see other projects"
+                : "It cannot see other projects, but may send any prompt in these, and allowed tools run as the server's user"}
             </Choice>
             {isLimited && (
-              <ul class="invite-projects" aria-label="Projects that it may see">
+              <ul class="invite-projects" aria-label="Visible projects">
                 {projects.list.value.map(({ id, name, path }) => (
                   <li key={id}>
                     <label>
@@ -136,7 +136,7 @@ function Form({ onStart, onClose }: FormProps): VNode {
             class="input"
             maxLength={100}
             autocomplete="off"
-            placeholder="It says itself what it is called"
+            placeholder="Chosen on the device"
             value={name}
             onInput={(event) => setName(event.currentTarget.value)}
           />

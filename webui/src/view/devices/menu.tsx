@@ -79,11 +79,11 @@ function Revoke({ device, roster, onClose }: ActionProps): VNode {
     <Confirm title={`Revoke ${visible(device.name)}?`} action="Revoke" onConfirm={revoke} onClose={onClose}>
       <div class="device-ends">
         <p>
-          It may no longer connect, and what it has open is closed at once. Its pairing codes end, and its queued
-          prompts are withdrawn. This cannot be taken back: to let it in again, pair it anew.
+          Its connections are closed immediately, its pairing codes end, and its queued prompts are withdrawn. This
+          cannot be undone: to give it access again, pair it again.
         </p>
         {guests.length > 0 && (
-          <Also checked={paired} onChange={setPaired} title="Revoke the devices that it let in">
+          <Also checked={paired} onChange={setPaired} title="Also revoke the devices that it paired">
             {guests.map(({ name }) => name).join(", ")}
           </Also>
         )}
@@ -130,8 +130,8 @@ export function Kill({
   const all = projects.list.value;
   const names = device.running.map(({ project_id: id }) => all.find((project) => project.id === id)?.name ?? id);
   return (
-    <Also title="Kill what it runs now" {...rest}>
-      {`In ${names.join(", ")}. Otherwise that goes on to its end.`}
+    <Also title="Kill its running executions" {...rest}>
+      {`In ${names.join(", ")}. Otherwise they continue.`}
     </Also>
   );
 }
@@ -159,7 +159,7 @@ function Renew({ onClose }: { readonly onClose: () => void }): VNode {
   const { sessions, toasts } = useStore();
   const renew = async (): Promise<void> => {
     await sessions.renew();
-    toasts.say("This browser has a new key. The old one is worth nothing now.");
+    toasts.say("This browser has a new key. The old one is no longer valid.");
   };
   return (
     <Confirm title="Renew this browser's key?" action="Renew" tone="primary" onConfirm={renew} onClose={onClose}>

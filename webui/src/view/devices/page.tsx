@@ -13,7 +13,7 @@ import "./devices.css";
 
 const INTERVAL_MS = 4000;
 
-/** Who may come in: shown, renamed, sent away, and let in. */
+/** The devices: listed, renamed, revoked and paired. */
 export default function DevicesPage(): VNode {
   const { link, mayOwn } = useStore();
   const roster = useMemo(() => new Roster(link), []);
@@ -118,7 +118,7 @@ function OpenCode({ pairing, maker, roster }: OpenCodeProps): VNode {
         <Problem text={problem} />
       </div>
       <button class="button" type="button" disabled={isBusy} onClick={start}>
-        End this code
+        Cancel this code
       </button>
     </li>
   );
@@ -138,21 +138,21 @@ function Limited(): VNode {
             The server knows it as <strong>{session.device.name}</strong>.{" "}
           </>
         )}
-        Devices are seen, paired and revoked from one that has full access.
+        Only a device with full access can list, pair and revoke devices.
       </p>
     </div>
   );
 }
 
-/** For a server that asks nobody who they are. */
+/** For a server without authentication. */
 function Open(): VNode {
   return (
     <div class="empty">
       <Icon node={LockOpen} size={40} />
-      <h2>There are no devices: everybody may come in</h2>
+      <h2>No devices: authentication is off</h2>
       <p>
         The server was started without authentication (<code>--no-auth</code>), so every program and user of its machine
-        may do everything. Start it without that to pair devices.
+        has full access. Restart it without this flag to pair devices.
       </p>
     </div>
   );

@@ -39,9 +39,9 @@ export function Pairing(): VNode {
         <h1>Pair this browser</h1>
         {reason !== "" && <p class="problem">{reason}</p>}
         <p>
-          The server lets in only devices that it knows. On one of them, open <em>Devices</em> and choose{" "}
-          <em>Pair a device</em>, or run <code>pocket-agent pair</code> on the server&rsquo;s machine: open the address
-          that is shown, or type its code here.
+          Only paired devices can connect. On a paired device, open <em>Devices</em> and choose <em>Pair a device</em>,
+          or run <code>pocket-agent pair</code> on the server&rsquo;s machine: open the address that is shown, or type
+          its code here.
         </p>
         <label class="field">
           <span>Code</span>
@@ -57,7 +57,7 @@ export function Pairing(): VNode {
           />
         </label>
         <label class="field">
-          <span>What to call this device</span>
+          <span>Name of this device</span>
           <input
             class="input"
             required
