@@ -18,7 +18,7 @@ from benchmarks import writer
 from benchmarks.reader import Task
 from pocket_agent.model import Direction, Entry, Milliseconds, Project, ProjectId, ProjectState
 from pocket_agent.storage import Change, Store
-from pocket_agent.storage.location import database_path
+from pocket_agent.storage.database import database_path
 
 ROOT = Path(__file__).resolve().parents[1]
 _SECONDS = 300.0
@@ -44,6 +44,7 @@ async def server(folder: Path, *, tls: bool = False, env: dict[str, str] | None 
             **(env or {}),
         },
     )
+    made.wrapper = ("env",)  # a process that has been started as a user starts one, not forked
     if tls:
         made.tls_port = free_port()
     try:

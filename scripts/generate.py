@@ -5,8 +5,7 @@ from pathlib import Path
 
 from pocket_agent.monitoring import render_dashboards_document, render_runbook_index
 from pocket_agent.observability.catalogue import render_metrics_document
-from pocket_agent.protocol.document import render_protocol_document
-from pocket_agent.protocol.typescript import render_typescript
+from pocket_agent.protocol.codegen import render_protocol_document, render_typescript
 from pocket_agent.settings.reference import render_settings_table
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,5 +1,6 @@
 """Fixtures that tests of every room share."""
 
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from tests.harness.server import ServerProcess, running_server, write_standin
 # No test asserts a time: an example may take long on a busy machine.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+# A shell has its background jobs ignore Ctrl-C, and so would all programs that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

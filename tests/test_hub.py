@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from pocket_agent.hub import Channel, Cursor, Frame, GapError, Hub, Sink
+from pocket_agent.hub import Channel, Cursor, GapError, Hub, Sink, WireFrame
 from pocket_agent.model import Direction, Entry, Milliseconds, ProjectId
 from pocket_agent.protocol.frame import encode_frame, entry_frame, websocket_frame
 
@@ -23,14 +23,14 @@ def entry(offset: int, size: int = 40) -> Entry:
     return Entry(offset, NOW, Direction.CLAUDE, "agent_message", b'{"text":"%b"}' % (b"x" * size))
 
 
-def entry_of(made: Entry) -> Frame:
+def entry_of(made: Entry) -> WireFrame:
     """The frame that the log publishes for an entry."""
-    return Frame(entry_frame(PROJECT, made), made.offset)
+    return WireFrame(entry_frame(PROJECT, made), made.offset)
 
 
-def live(number: int, kind: str = "live") -> Frame:
+def live(number: int, kind: str = "live") -> WireFrame:
     """A numbered frame that is not stored."""
-    return Frame(websocket_frame(encode_frame(kind, b'{"n":%d}' % number, NOW, project_id=PROJECT)), None)
+    return WireFrame(websocket_frame(encode_frame(kind, b'{"n":%d}' % number, NOW, project_id=PROJECT)), None)
 
 
 def unpack(data: bytes) -> list[dict[str, Any]]:
@@ -140,7 +140,7 @@ class Log:
         frames += [self._live() for _ in range(lives)]
         self.channel.publish(frames)
 
-    def _live(self) -> Frame:
+    def _live(self) -> WireFrame:
         self.lives += 1
         return live(self.lives)
 
@@ -347,7 +347,7 @@ def test_deliveries_are_counted_by_type() -> None:
     sinks = [Recorder(), Recorder()]
     for sink in sinks:
         channel.attach(sink)
-    channel.publish([entry_of(entry(1)), Frame(live(1).data, None, "project_state")])
+    channel.publish([entry_of(entry(1)), WireFrame(live(1).data, None, "project_state")])
     assert sent == {"agent_message": 2, "project_state": 2}
 
 
@@ -359,13 +359,13 @@ def test_watchers_are_told_of_what_they_do_not_follow() -> None:
         PROJECT, 0, max_bytes=1000, read_page=log.read_page, snapshot=log.snapshot, sent=sent, watchers=watchers
     )
     cursor = channel.attach(both)
-    channel.publish([entry_of(entry(1)), Frame(live(7).data, None, "project_state"), live(8)])
+    channel.publish([entry_of(entry(1)), WireFrame(live(7).data, None, "project_state"), live(8)])
     assert watching.lives == [7]
     assert watching.offsets == []
     assert both.lives == [7, 8], "once, as everybody who follows"
     assert sent == {"agent_message": 2, "project_state": 2}
     channel.detach(cursor)
-    channel.publish([Frame(live(9).data, None, "approval_requested")])
+    channel.publish([WireFrame(live(9).data, None, "approval_requested")])
     assert (watching.lives, both.lives) == ([7, 9], [7, 8, 9])
 
 
@@ -377,7 +377,7 @@ def test_a_congested_watcher_takes_nothing() -> None:
     channel = Channel(
         PROJECT, 0, max_bytes=1000, read_page=log.read_page, snapshot=log.snapshot, sent=sent, watchers=watchers
     )
-    channel.publish([Frame(live(7).data, None, "project_state")])
+    channel.publish([WireFrame(live(7).data, None, "project_state")])
     assert (slow.lives, quick.lives) == ([], [7])
     assert sent == {"project_state": 1}
 
@@ -388,12 +388,12 @@ def test_large_entries_come_as_previews_to_a_cursor_that_wants_them() -> None:
     channel = Channel(PROJECT, 0, max_bytes=400_000, read_page=log.read_page, snapshot=log.snapshot)
     channel.attach(whole)
     channel.attach(brief, previews=True)
-    asked = Frame(
+    asked = WireFrame(
         entry_frame(PROJECT, msgspec.structs.replace(entry(3, 50_000), type="approval_requested")),
         3,
         "approval_requested",
     )
-    frames = [entry_of(entry(1)), entry_of(entry(2, 50_000)), asked, Frame(live(1).data, None, "project_state")]
+    frames = [entry_of(entry(1)), entry_of(entry(2, 50_000)), asked, WireFrame(live(1).data, None, "project_state")]
     channel.publish(frames)
     assert [len(frame["data"].get("text", "")) for frame in whole.frames] == [40, 50_000, 50_000, 0]
     assert [len(frame["data"].get("text", "")) for frame in brief.frames] == [40, 2048, 50_000, 0]
@@ -409,7 +409,7 @@ def test_large_entries_come_as_previews_to_a_cursor_that_wants_them() -> None:
 def test_a_broadcast_reaches_every_connection() -> None:
     hub, one, two = Hub(), Recorder(), Recorder()
     hub.sinks |= {one: None, two: None}
-    hub.broadcast(PROJECT, Frame(live(7).data, None, "live"))
+    hub.broadcast(PROJECT, WireFrame(live(7).data, None, "live"))
     assert one.lives == two.lives == [7]
     assert hub.sent_by_type == {"live": 2}
 
@@ -418,7 +418,7 @@ def test_a_broadcast_passes_by_who_may_not_see_the_project() -> None:
     hub, one, two = Hub(), Recorder(), Recorder()
     hub.sinks |= {one: None, two: None}
     two.hidden.add(PROJECT)
-    hub.broadcast(PROJECT, Frame(live(7).data, None, "live"))
+    hub.broadcast(PROJECT, WireFrame(live(7).data, None, "live"))
     assert (one.lives, two.lives) == ([7], [])
     assert hub.sent_by_type == {"live": 1}
 

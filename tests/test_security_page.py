@@ -1,5 +1,6 @@
 """docs/security.md and SECURITY.md: every setting, command, test and link in them is there, and none is forgotten."""
 
+import json
 import re
 from pathlib import Path
 from typing import Final
@@ -31,6 +32,18 @@ BOUNDARIES: Final = (
 )
 """Beginnings of the settings of who gets in, and of what an agent may do."""
 NO_BOUNDARIES: Final = {"server.port"}
+ADVICE: Final = {
+    "devices.md": {
+        "A phone must be able to reach the address.",
+        "[Reverse proxies](deployment/proxy.md) and [TLS](deployment/tls.md) have examples.",
+        "Where watching is enough, pair it as view only.",
+        "To change it, pair the device again and revoke the old entry.",
+        "Revoke a device that is lost or unknown.",
+        "Rotate a secret that may have been copied.",
+    },
+    "audit.md": set[str](),
+}
+"""The sentences of the pages that say nothing about the server."""
 
 
 def named() -> set[str]:
@@ -54,14 +67,50 @@ def test_every_test_that_it_names_is_there_and_tests_something() -> None:
         assert re.search(r"^(?:async )?def test_", (ROOT / file).read_text("utf-8"), re.MULTILINE), file
 
 
-@pytest.mark.parametrize("name", ["devices.md", "audit.md"])
-def test_every_part_of_the_pages_on_devices_and_the_audit_log_names_its_tests(name: str) -> None:
-    parts = re.split(r"^## ", (PAGE.parent / name).read_text("utf-8"), flags=re.MULTILINE)
-    for part in parts:
-        last = part.rstrip().rpartition("\n\n")[2]
-        assert re.fullmatch(r"Tested in: tests/[a-z0-9_/]+\.py(, tests/[a-z0-9_/]+\.py)*\.", last), part
-        for file in re.findall(r"tests/[a-z0-9_/]+\.py", last):
-            assert re.search(r"^(?:async )?def test_", (ROOT / file).read_text("utf-8"), re.MULTILINE), file
+@pytest.mark.parametrize("name", sorted(ADVICE))
+def test_every_sentence_of_the_pages_on_devices_and_the_audit_log_has_a_test(name: str) -> None:
+    path = PAGE.parent / name
+    text = path.read_text("utf-8")
+    found = manual.claims(text)
+    assert len(found) > 40
+    assert {claim.text for claim in found if not claim.tests} == ADVICE[name]
+    assert manual.wrong_notes(text) == []
+    assert [test for claim in found for test in claim.tests if not manual.is_test(test)] == []
+    assert manual.wrong_commands(text) == []
+    assert manual.unknown_settings(text) == []
+    assert manual.broken_links(path) == []
+
+
+def test_a_sentence_without_a_test_is_found_wherever_it_is() -> None:
+    held = "tests/test_security_page.py::test_it_is_linked"
+    note = f"\n\n[^1]: {held},\n    {held}\n"
+    cases = {
+        "A claim.[^1] Another.": ["Another."],
+        "A `file.md`, held.[^1]": [],
+        "First. Second.[^1]": ["First."],
+        "**Bold.**[^1]\nNext.": ["Next."],
+        "- One.[^1]\n- Two,\n  in two lines.": ["Two, in two lines."],
+        "Commands:\n\n```sh\nx. y\n```": ["Commands:"],
+        "| a | b |\n|---|---|\n| c | d |\n| e | f[^1] |": ["c   d"],
+        "# Heading\n\nNo end[^1]": [],
+        "Unknown.[^2]": ["Unknown."],
+    }
+    for text, without in cases.items():
+        assert [claim.text for claim in manual.claims(text + note) if not claim.tests] == without, text
+    assert manual.claims(f"A.[^1]{note}")[0].tests == (held, held)
+    assert manual.wrong_notes(f"A.[^2]{note}") == ["1", "2"]
+    assert manual.is_test(held)
+    for wrong in ("tests/test_security_page.py", "tests/none.py::test_x", f"{held}_more", f"{held[:-4]}"):
+        assert not manual.is_test(wrong), wrong
+
+
+def test_every_sentence_of_the_pages_to_pair_and_manage_devices_has_a_test() -> None:
+    """That the list has each of them is a test of the web client, webui/test/view/sentences.test.ts."""
+    listed = json.loads((ROOT / "webui" / "test" / "view" / "sentences.json").read_text("utf-8"))
+    assert len(listed) > 50
+    assert {
+        text: wrong for text, tests in listed.items() if (wrong := [one for one in tests if not manual.is_test(one)])
+    } == {}
 
 
 def test_every_setting_of_who_gets_in_and_what_agents_may_do_is_on_it() -> None:

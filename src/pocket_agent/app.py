@@ -20,12 +20,10 @@ from pathlib import Path
 from typing import Final
 
 from pocket_agent import __version__
-from pocket_agent.audit.audit_log import AuditLog, FileAuditLog, NoAuditLog, audit_path
-from pocket_agent.audit.audit_observer import AuditObserver
-from pocket_agent.claude.command import build_environment, select_environment
-from pocket_agent.claude.confinement import Confinement
+from pocket_agent.audit.audit_log import AuditLog, AuditObserver, FileAuditLog, audit_path
+from pocket_agent.claude.command_line import build_environment, select_environment
+from pocket_agent.claude.confinement import Confinement, raise_open_files
 from pocket_agent.claude.installation import Installer
-from pocket_agent.claude.restraint import raise_open_files
 from pocket_agent.claude.spool import SpoolWatcher
 from pocket_agent.demo.demo_process import child_environment, ensure_running
 from pocket_agent.errors import ConfigurationError, PocketAgentError
@@ -45,18 +43,18 @@ from pocket_agent.observability.exposition import Exposition, ScrapeToken, appli
 from pocket_agent.policy import examine_confinement
 from pocket_agent.projects import Projects
 from pocket_agent.reload import Parts, Reloader
-from pocket_agent.server.admission import Admission
 from pocket_agent.server.auth import Authenticator, new_device
-from pocket_agent.server.device import Devices
+from pocket_agent.server.devices import Devices
 from pocket_agent.server.guard import Guard, Hosts
 from pocket_agent.server.handlers import Handlers
 from pocket_agent.server.http import Endpoint
+from pocket_agent.server.limits import Admission
 from pocket_agent.server.listener import Listeners, exporting, listening
 from pocket_agent.server.pairing import new_pairing
 from pocket_agent.session.agent import AgentContext
 from pocket_agent.settings import CurrentSettings, LiveSettings, LoadedSettings, Settings, connections_for
 from pocket_agent.storage import Store
-from pocket_agent.storage.location import database_path
+from pocket_agent.storage.database import database_path
 from pocket_agent.supervision import supervise
 
 _DEMO_SECONDS: Final = 60.0
@@ -164,7 +162,7 @@ async def _serve(
                 observed.traces.exporting(observer, min(_EXPORT_SECONDS, settings.timeouts.shutdown))
             )
             await stack.enter_async_context(audited(trail, store, live.loaded, observer))
-            first = await _first_device(store, settings, trail or NoAuditLog())
+            first = await _first_device(store, settings, trail or AuditLog())
             child = await _child_environment(settings, environment)
             if settings.demo:
                 look_after_model = partial(_look_after_model, _demo_dir(settings), observer)
@@ -186,7 +184,7 @@ async def _serve(
             hub = Hub(observed.broadcasts)
             projects = Projects(store, hub, context, live, observer)
             observed.attach(hub, projects, store, installer, confined=not context.confinement.reason)
-            endpoint = _endpoint(store, hub, projects, observed.report, live, observer, trail or NoAuditLog())
+            endpoint = _endpoint(store, hub, projects, observed.report, live, observer, trail or AuditLog())
             await stack.enter_async_context(projects.running())
             renew_scraped = await stack.enter_async_context(_exporting(observed.exposition, live, observer))
             listeners = await stack.enter_async_context(

@@ -5,6 +5,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -68,9 +69,9 @@ class Directories:
         await asyncio.to_thread(self._check, real_path)
 
     def _check(self, real_path: Path) -> None:
-        self._check_inside(real_path)
+        paths = self._check_inside(real_path)
         identity = _identity(real_path)
-        for private in private_paths(self._private):
+        for private in paths:
             # A bind mount of the data directory, or of one above it, has another path and the same inode.
             if private.is_relative_to(real_path) or identity in map(_identity, private.parents):
                 raise InvalidPathError(
@@ -78,8 +79,8 @@ class Directories:
                     "Choose a directory inside it, or move the data directory (data.dir)."
                 )
 
-    def _check_inside(self, real_path: Path) -> None:
-        """Refuse what lies outside the allowed roots or inside the data directory."""
+    def _check_inside(self, real_path: Path) -> tuple[Path, ...]:
+        """Refuse a path outside the allowed roots or inside the data directory; returns the paths of the latter."""
         roots = self._real_roots()
         if roots and not any(real_path.is_relative_to(root) for root in roots):
             raise InvalidPathError(
@@ -91,6 +92,7 @@ class Directories:
             data is not None and data in map(_identity, (real_path, *real_path.parents))
         ):
             raise InvalidPathError("The path is inside the server's own data directory.")
+        return private
 
     async def complete(self, typed: str) -> Completions:
         """How a path that is being typed may go on.
@@ -183,17 +185,22 @@ class Directories:
         return [Path(os.path.realpath(root)) for root in self._settings.current.projects.allowed_roots]
 
 
-def private_paths(directory: Path) -> list[Path]:
+def private_paths(directory: Path) -> tuple[Path, ...]:
     """Every path that leads to a directory: its real one, and those by bind mounts (Linux).
 
     Source: proc_pid_mountinfo(5); a mount shows the tree below `root` of the file system `major:minor`.
     """
     real = Path(os.path.realpath(directory))
     try:
-        lines = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines()
+        mounts = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")
     except OSError:  # not Linux
-        return [real]
-    fields = [line.split(" ", 5) for line in lines]
+        return (real,)
+    return _mounted_paths(real, mounts)
+
+
+@lru_cache(maxsize=8)  # each prompt is checked twice, and mounts seldom change
+def _mounted_paths(real: Path, mountinfo: str) -> tuple[Path, ...]:
+    fields = [line.split(" ", 5) for line in mountinfo.splitlines()]
     mounts = [(field[2], Path(_unescaped(field[3])), Path(_unescaped(field[4]))) for field in fields]
     # Of two mounts at one place the later one is seen.
     own = max(
@@ -202,7 +209,7 @@ def private_paths(directory: Path) -> list[Path]:
         default=None,
     )
     if own is None:
-        return [real]
+        return (real,)
     device, root, point = next(mount for mount in reversed(mounts) if mount[2] == own[2])
     inside = root / real.relative_to(point)
     others = [
@@ -210,7 +217,7 @@ def private_paths(directory: Path) -> list[Path]:
         for other, root, point in mounts
         if other == device and inside.is_relative_to(root)
     ]
-    return list(dict.fromkeys([real, *others]))
+    return tuple(dict.fromkeys([real, *others]))
 
 
 def _unescaped(text: str) -> str:

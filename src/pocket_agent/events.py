@@ -1,9 +1,9 @@
 """The events of the server, each declared once with its log line, and the observers that receive them.
 
-The core emits events to the `Observer` it was given and does not know logs, metrics or traces. A class
-declares level and message of its log line; its fields become the fields of the line, as their types and
-annotations say (`observability/structured_log.py`). Durations are in seconds, sizes in bytes, points in
-time in milliseconds since the Unix epoch, money in United States dollars.
+The core emits events to the `Observer` that it was given and has no access to logs, metrics or traces. A class
+declares level and message of its log line; its fields become fields of the line as their types and annotations
+say (`observability/structured_log.py`). Durations are in seconds, sizes in bytes, points in time in milliseconds
+since the Unix epoch, money in United States dollars.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Final, Literal, Protocol, TypeVar, dataclass_transform
 
+from pocket_agent import errors
 from pocket_agent.model import ExecutionContext, ExecutionStatus, Milliseconds, ModelUsage
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -18,56 +19,38 @@ Level = Literal["debug", "info", "warning", "error"]
 
 @dataclass(frozen=True, slots=True)
 class LogDeclaration:
-    """The log line of a kind of event.
-
-    Attributes:
-        level: its level.
-        message: its `msg`.
-        warning_if: tells for which events the line is a warning instead.
-        warning_message: the `msg` of such a warning, where it differs.
-    """
+    """Level and `msg` of the log line of a kind of event; events for which `warning_if` is true are warnings."""
 
     level: Level
     message: str
-    warning_if: Callable[[Any], bool] | None = None
+    warning_if: Callable[[Any], bool] = lambda _: False
     warning_message: str | None = None
 
     def line_of(self, event: "Event") -> tuple[Level, str]:
         """Level and message of the line of one event."""
-        if self.warning_if is None or not self.warning_if(event):
-            return self.level, self.message
-        return "warning", self.warning_message or self.message
+        if self.warning_if(event):
+            return "warning", self.warning_message or self.message
+        return self.level, self.message
 
 
 @dataclass(frozen=True, slots=True)
 class LogField:
-    """How a field of an event appears in its log line, where that is not its own name and value.
+    """How a field of an event is logged, unless with its own name and value."""
 
-    Attributes:
-        name: the field's name in the line.
-        logged: whether it is in the line at all.
-        unit: `seconds` are logged as whole milliseconds, `usd` with six decimals.
-        redacted: whether secrets are removed, since the value quotes what a user configured.
-    """
-
-    name: str | None = None
+    name: str | None = None  # the field's name in the line
     logged: bool = True
-    unit: Literal["seconds", "usd"] | None = None
-    redacted: bool = False
+    unit: Literal["seconds", "usd"] | None = None  # `seconds` are logged as whole milliseconds, `usd` with six decimals
+    redacted: bool = False  # whether secrets are removed, since the value quotes a user's configuration
 
 
 NOT_LOGGED: Final = LogField(logged=False)
 Seconds = Annotated[float, LogField(unit="seconds")]
-"""A duration; the log has it in milliseconds, under its name with `_ms`."""
+"""A duration; logged in milliseconds, with `_ms` after its name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Base class of all events.
-
-    Attributes:
-        log_as: the event's log line, or the reason why it has none.
-    """
+    """Base class of all events; `log_as` is the log line, or the reason why there is none."""
 
     log_as: ClassVar[LogDeclaration | str]
 
@@ -78,24 +61,9 @@ EVENTS: Final[list[type[Event]]] = []
 
 
 @dataclass_transform(frozen_default=True)
-def logged(
-    level: Level,
-    message: str,
-    *,
-    warning_if: Callable[[Any], bool] | None = None,
-    warning_message: str | None = None,
-) -> Callable[[type[EventT]], type[EventT]]:
-    """Declare a kind of event that is logged; see `LogDeclaration`."""
-    return _declared(LogDeclaration(level, message, warning_if, warning_message))
+def declared(log_as: LogDeclaration | str) -> Callable[[type[EventT]], type[EventT]]:
+    """Declare a kind of event with its log line, or with the reason why it has none."""
 
-
-@dataclass_transform(frozen_default=True)
-def unlogged(reason: str) -> Callable[[type[EventT]], type[EventT]]:
-    """Declare a kind of event that is not logged, and why."""
-    return _declared(reason)
-
-
-def _declared(log_as: LogDeclaration | str) -> Callable[[type[EventT]], type[EventT]]:
     def declare(kind: type[EventT]) -> type[EventT]:
         made = dataclass(frozen=True, slots=True)(kind)
         made.log_as = log_as
@@ -105,20 +73,10 @@ def _declared(log_as: LogDeclaration | str) -> Callable[[type[EventT]], type[Eve
     return declare
 
 
-HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
-
-
-class EventHandlers(dict[type[Event], HandlerT]):
-    """What an observer does with each kind of event; `@handlers.on(Kind)` declares it at the function."""
-
-    def on(self, *kinds: type[Event]) -> Callable[[HandlerT], HandlerT]:
-        """Register the decorated function for these kinds."""
-
-        def register(handler: HandlerT) -> HandlerT:
-            self.update(dict.fromkeys(kinds, handler))
-            return handler
-
-        return register
+@dataclass_transform(frozen_default=True)
+def logged(level: Level, message: str, **warning: Any) -> Callable[[type[EventT]], type[EventT]]:
+    """Declare a kind of event that is logged; the arguments are those of `LogDeclaration`."""
+    return declared(LogDeclaration(level, message, **warning))
 
 
 @logged("info", "server ready")
@@ -132,21 +90,19 @@ class ServerStarted(Event):
 
 @logged("info", "server stopping")
 class ServerStopping(Event):
-    """The server refuses new work."""
-
     reason: str
 
 
 @logged("info", "server stopped")
 class ServerStopped(Event):
-    """The server has closed everything; agents that ran still run."""
+    """The server has closed everything; agents that ran go on."""
 
     agents_left: Annotated[int, LogField("agents_left_running")]
 
 
 @logged("info", "listening", warning_if=lambda event: not event.protected)
 class ListenersOpened(Event):
-    """Clients can connect; by the `exposed` addresses from other machines, too. `protected`: only with a token."""
+    """Clients can connect, and at the `exposed` addresses from other machines. `protected`: only with a token."""
 
     addresses: tuple[str, ...]
     exposed: tuple[str, ...]
@@ -155,7 +111,7 @@ class ListenersOpened(Event):
 
 @logged("info", "metrics served")
 class MetricsServed(Event):
-    """Scrapes are answered; `token_file` holds the token that they need, None without one."""
+    """Scrapes are answered; `token_file` holds the token that they need, if any."""
 
     address: str
     token_file: str | None
@@ -163,8 +119,6 @@ class MetricsServed(Event):
 
 @logged("info", "certificate loaded")
 class CertificateLoaded(Event):
-    """A TLS certificate is in use."""
-
     not_after: datetime
     self_signed: bool
 
@@ -179,14 +133,14 @@ class SettingsReloaded(Event):
 
 @logged("error", "settings not reloaded")
 class SettingsRefused(Event):
-    """The settings were read again and are not valid; those in effect stay."""
+    """The settings were read again and are not valid; the previous ones stay in effect."""
 
     reason: Annotated[str, LogField(redacted=True)]
 
 
 @logged("warning", "setting ignored")
 class SettingIgnored(Event):
-    """Something that a setting asks for is not possible; the server continues without it."""
+    """A setting cannot be applied; the server continues without it."""
 
     setting: str
     reason: Annotated[str, LogField(redacted=True)]
@@ -213,33 +167,41 @@ class HealthChanged(Event):
 
 @logged("info", "connection opened")
 class ConnectionOpened(Event):
-    """A WebSocket connection was accepted."""
-
     connection_id: Annotated[str, LogField("correlation_id")]
     device: str
     device_id: Annotated[str, NOT_LOGGED]
     remote: str
 
 
+REJECTIONS: Final[Mapping[str, type[errors.PocketAgentError]]] = {
+    "unauthorized": errors.UnauthorizedError,
+    "throttled": errors.RateLimitedError,
+    "host": errors.ForbiddenError,
+    "origin": errors.ForbiddenError,
+    "rate": errors.RateLimitedError,
+    "limit": errors.ResourceLimitError,
+    "stopping": errors.ResourceLimitError,
+}
+"""The error of a refused connection, by the reason."""
+
+
 @logged("warning", "connection rejected")
 class ConnectionRejected(Event):
-    """A connection was refused before it was accepted.
-
-    Attributes:
-        count: refusals of this kind since the last event.
-        attempt: what the client tried.
-    """
+    """A connection was refused before it was accepted; `count`: refusals of this kind since the last event."""
 
     reason: Literal["unauthorized", "throttled", "host", "origin", "rate", "limit", "stopping"]
     remote: str
     count: int = 1
     attempt: Annotated[Literal["login", "pair"], NOT_LOGGED] = "login"
 
+    @property
+    def code(self) -> str:
+        """The wire code of the refusal."""
+        return REJECTIONS[self.reason].code
+
 
 @logged("info", "connection closed")
 class ConnectionClosed(Event):
-    """A WebSocket connection was closed, by `initiator`."""
-
     connection_id: Annotated[str, LogField("correlation_id")]
     device: str
     code: Annotated[int, LogField("close_code")]  # in an index of log lines a name has one type, and `code` is a text
@@ -271,10 +233,8 @@ class DeviceRotated(Event):
     by: str
 
 
-@unlogged("one for each ping; the round trip is a metric")
+@declared("one for each ping; the round trip is a metric")
 class PongReceived(Event):
-    """A client answered a ping after `duration`."""
-
     connection_id: str
     duration: Seconds
 
@@ -310,23 +270,19 @@ class RequestFaulted(Event):
 
 @logged("info", "project created")
 class ProjectCreated(Event):
-    """A directory became a project."""
-
     project_id: str
     correlation_id: str | None
 
 
 @logged("info", "project deleted")
 class ProjectDeleted(Event):
-    """A project was deleted."""
-
     project_id: str
     correlation_id: str | None
 
 
 @logged("info", "project trusted")
 class ProjectTrusted(Event):
-    """A person accepted what a project's own settings have the CLI do; `new` of it was new or changed."""
+    """A person accepted the claims of a project's own settings; `new` of them were new or changed."""
 
     project_id: str
     correlation_id: str | None
@@ -343,7 +299,7 @@ class ProjectFaulted(Event):
 
 @logged("error", "background task faulted")
 class TaskFaulted(Event):
-    """A background task of the server raised an exception; it is started again after a pause."""
+    """A background task of the server raised an exception; it is restarted after a pause."""
 
     task: str
     error: BaseException
@@ -351,7 +307,7 @@ class TaskFaulted(Event):
 
 @logged("debug", "execution queued")
 class ExecutionQueued(Event):
-    """A prompt was accepted; `place` is its place in the queue, 0 when it starts at once."""
+    """A prompt was accepted; `place`: its place in the queue, 0 when it starts at once."""
 
     context: ExecutionContext
     place: int
@@ -368,34 +324,30 @@ class ExecutionDelayed(Event):
 
 @logged("info", "execution withdrawn")
 class ExecutionWithdrawn(Event):
-    """A prompt was withdrawn before it ran."""
-
     context: ExecutionContext
     created_at: Annotated[Milliseconds, NOT_LOGGED]
 
 
 @logged("debug", "execution started")
 class ExecutionStarted(Event):
-    """A prompt was written to the agent.
-
-    Attributes:
-        warm: whether the agent's process was running.
-        queued: time from the prompt's arrival until its turn.
-        preparation: time from its turn until the agent's process was there and the start was stored.
-    """
+    """A prompt was written to the agent."""
 
     context: ExecutionContext
-    warm: bool
-    queued: Seconds
-    preparation: Seconds
+    warm: bool  # whether the agent's process was running
+    queued: Seconds  # time from the prompt's arrival until its turn
+    preparation: Seconds  # time from its turn until the agent's process was running and the start was stored
 
 
 @logged("debug", "first message received")
 class FirstMessageReceived(Event):
-    """The agent sent its first message of an execution, `duration` after the start."""
-
     context: ExecutionContext
     duration: Seconds
+
+
+_CODE_OF_STATUS: Final = {
+    ExecutionStatus.ERROR: errors.ExecutionFailedError.code,
+    ExecutionStatus.TIMEOUT: errors.ExecutionTimeoutError.code,
+}
 
 
 @logged(
@@ -405,40 +357,30 @@ class FirstMessageReceived(Event):
     warning_message="Execution failed",
 )
 class ExecutionFinished(Event):
-    """An execution ended; the usage comes from the CLI, where it gave it.
-
-    Attributes:
-        started_at: when the prompt was written to the agent; None when it never was.
-        duration: time from `started_at` to the end.
-        waited: how much of that was spent waiting for approvals.
-        code: the wire code of the error that ended it.
-        model: the model that answered.
-        usage: what was used, by model.
-        requested_model: the model that was asked for with the prompt.
-    """
+    """An execution ended; `started_at` is the time when the prompt was written to the agent, if it was."""
 
     context: ExecutionContext
     status: ExecutionStatus
     created_at: Annotated[Milliseconds, NOT_LOGGED]
     started_at: Annotated[Milliseconds | None, NOT_LOGGED]
     finished_at: Annotated[Milliseconds, NOT_LOGGED]
-    duration: Seconds
-    waited: Seconds
-    code: str | None
+    duration: Seconds  # time from `started_at` to the end
+    waited: Seconds  # the part of it that was spent waiting for approvals
+    code: str | None  # the wire code of the error that ended it
     session_id: str | None
-    model: str | None
-    usage: tuple[ModelUsage, ...]
-    requested_model: Annotated[str | None, NOT_LOGGED] = None
+    model: str | None  # the model that answered
+    usage: tuple[ModelUsage, ...]  # by model, as the CLI reported it
+    requested_model: Annotated[str | None, NOT_LOGGED] = None  # the model that the prompt requested
+
+    @property
+    def error_code(self) -> str | None:
+        """The wire code of the error, derived from the status if the event has no `code`."""
+        return self.code or _CODE_OF_STATUS.get(self.status)
 
 
 @logged("info", "usage added after the end")
 class UsageAdded(Event):
-    """A background task of the agent used more after the end of its execution.
-
-    Attributes:
-        context: the execution; None when it is not known.
-        usage: what was used beyond the usage of its `ExecutionFinished`, by model.
-    """
+    """A background task of the agent used more after the `ExecutionFinished` of its execution, by model."""
 
     project_id: str
     context: ExecutionContext | None
@@ -447,7 +389,7 @@ class UsageAdded(Event):
 
 @logged("info", "approval requested")
 class ApprovalRequested(Event):
-    """The agent asks to use a tool; `context` is None when no execution runs."""
+    """The agent asks to use a tool; without a `context` when no execution runs."""
 
     project_id: str
     context: ExecutionContext | None
@@ -471,8 +413,6 @@ class ApprovalResolved(Event):
 
 @logged("debug", "tool completed")
 class ToolCompleted(Event):
-    """A tool call of the agent ended."""
-
     project_id: str
     context: ExecutionContext | None
     tool: str
@@ -481,8 +421,6 @@ class ToolCompleted(Event):
 
 @logged("info", "process spawned")
 class ProcessSpawned(Event):
-    """A CLI process was started."""
-
     project_id: str
     context: ExecutionContext | None
     pid: int
@@ -499,7 +437,7 @@ class ProcessAdopted(Event):
 
 @logged("info", "process exited")
 class ProcessExited(Event):
-    """A CLI process exited; `code` is None where it is not known."""
+    """A CLI process exited; None as `code` if it is not known."""
 
     project_id: str
     pid: int
@@ -508,7 +446,7 @@ class ProcessExited(Event):
 
 @logged("warning", "line rejected")
 class LineRejected(Event):
-    """The CLI printed a line that is not of its protocol."""
+    """The CLI printed a line that its protocol does not have."""
 
     project_id: str
     context: ExecutionContext | None
@@ -527,7 +465,7 @@ class StorageCommitted(Event):
 
 @logged("error", "storage failed")
 class StorageFailed(Event):
-    """The store refused a write; it is tried again."""
+    """The store refused a write, which is retried."""
 
     project_id: str
     context: ExecutionContext | None
@@ -543,7 +481,7 @@ class EpochRenewed(Event):
 
 @logged("error", "audit failed")
 class AuditFailed(Event):
-    """Records could not be written to the audit log; they wait and are tried again."""
+    """Records could not be written to the audit log; they are kept and retried."""
 
     reason: str
 
@@ -558,7 +496,7 @@ class NotificationLost(Event):
 
 @logged("warning", "budget exceeded")
 class BudgetExceeded(Event):
-    """The executions of the day cost more than the limit; `refusing`: no other starts before `until`."""
+    """The executions of the day cost more than the limit; `refusing`: none starts before `until`."""
 
     spent_usd: Annotated[float, LogField(unit="usd")]
     limit_usd: float
@@ -573,31 +511,15 @@ class Observer(Protocol):
         """Receive an event."""
 
 
-class Propagator(Protocol):
-    """Passes the trace of an execution to its agent.
+class Propagator:
+    """Passes the trace of an execution to its agent; this base class is used when tracing is off."""
 
-    Attributes:
-        mark: identifies the telemetry settings that a process was started with; empty when tracing is off.
-    """
-
-    mark: str
+    mark = ""  # identifies the telemetry settings that a process was started with
 
     def environment(self, context: ExecutionContext) -> Mapping[str, str]:
-        """Variables that make a new process join the trace; empty when tracing is off."""
-
-    def prompt_environment(self, context: ExecutionContext) -> Mapping[str, str]:
-        """The variables that change with each prompt, for a running process."""
-
-
-class NoPropagator:
-    """The `Propagator` when tracing is off."""
-
-    mark = ""
-
-    def environment(self, context: ExecutionContext) -> Mapping[str, str]:
-        """An empty mapping."""
+        """Variables that make a new process join the trace."""
         return {}
 
     def prompt_environment(self, context: ExecutionContext) -> Mapping[str, str]:
-        """An empty mapping."""
+        """The variables that change with each prompt, for a running process."""
         return {}

@@ -55,7 +55,7 @@ class Sink(Protocol):
         """Remember to call `cursor.advance` once the transport has room."""
 
 
-class Frame(NamedTuple):
+class WireFrame(NamedTuple):
     """A wire frame. `offset` is the entry's number, or None for a frame that is live only."""
 
     data: bytes
@@ -149,7 +149,7 @@ class Channel:
         """Whether the cursor is still attached."""
         return cursor in self._cursors
 
-    def publish(self, frames: Sequence[Frame]) -> None:
+    def publish(self, frames: Sequence[WireFrame]) -> None:
         """Append frames, whose entries are stored already, and write them to every cursor that keeps up."""
         for frame in frames:
             if frame.offset is not None:
@@ -233,7 +233,7 @@ class Channel:
         for sequence, cursors in reached.items():
             self.count(sequence, end, cursors)
 
-    def _tell(self, frames: Sequence[Frame]) -> None:
+    def _tell(self, frames: Sequence[WireFrame]) -> None:
         """Write frames to the watchers that do not follow the channel."""
         following = {cursor.sink for cursor in self._cursors}
         beside = [sink for sink in self._watchers if sink not in following and sink.sees(self.project_id)]
@@ -365,7 +365,7 @@ class Hub:
         self.sinks: dict[Sink, None] = {}
         self.watchers: dict[Sink, None] = {}
 
-    def broadcast(self, project_id: ProjectId, frame: Frame) -> None:
+    def broadcast(self, project_id: ProjectId, frame: WireFrame) -> None:
         """Write a live-only frame to every connection that may see the project."""
         told = sum(sink.notify(frame.data, 1) for sink in list(self.sinks) if sink.sees(project_id))
         self.sent_by_type[frame.kind] += told

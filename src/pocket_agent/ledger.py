@@ -26,14 +26,14 @@ async def audited(
     changed = _difference(before, shown) if before else {}
     if trail is None and "audit.enabled" in changed:
         last = FileAuditLog(audit_path(loaded.settings.data.dir))
-        last.note(AuditRecord(timestamp(), _SETTINGS, details=changed))
+        last.append(AuditRecord(timestamp(), _SETTINGS, details=changed))
         async with _writing(last, store, observer):
             pass
     if trail is None:
         yield
         return
     if changed:
-        trail.note(AuditRecord(timestamp(), _SETTINGS, details=changed))
+        trail.append(AuditRecord(timestamp(), _SETTINGS, details=changed))
     async with _writing(trail, store, observer):
         yield
 
@@ -51,15 +51,15 @@ async def _writing(trail: FileAuditLog, store: Store, observer: Observer) -> Asy
 def note_first(trail: AuditLog, device: Device) -> None:
     """The server itself has let a first device in, and one more by a code."""
     details = {"device_id": device.id, "name": device.name, "first": True}
-    trail.note(AuditRecord(timestamp(), "device_add", details=details))
-    trail.note(AuditRecord(timestamp(), "pairing_start", details={"first": True}))
+    trail.append(AuditRecord(timestamp(), "device_add", details=details))
+    trail.append(AuditRecord(timestamp(), "pairing_start", details={"first": True}))
 
 
 def note_changes(trail: AuditLog | None, changes: Iterable[SettingChange]) -> None:
     """Append the settings that a reload has changed to the audit log."""
     details = {change.key: {"from": change.before, "to": change.after} for change in changes}
     if trail is not None and details:
-        trail.note(AuditRecord(timestamp(), _SETTINGS, details=details))
+        trail.append(AuditRecord(timestamp(), _SETTINGS, details=details))
 
 
 async def remember_settings(store: Store, live: LiveSettings) -> None:

@@ -378,7 +378,7 @@ class Execution(msgspec.Struct, frozen=True):
         incomplete: whether it ended without the CLI's own figures: `usage` is then a lower bound, without
             dollars.
         stop: what a client asked for to end it; a server that starts again carries it out.
-        started_tick: the monotonic time at which it started, in milliseconds since the boot (`session.log.tick`).
+        started_tick: the monotonic time at which it started, in milliseconds since the boot (`project_log.tick`).
         device_id: the device that `by` names; None for executions from before schema version 6.
         generation: the device's `Device.generation` when it gave the prompt. A queued prompt does not start
             when the device is gone or has another generation.
@@ -442,7 +442,7 @@ class Approval(msgspec.Struct, frozen=True):
         request: the CLI's whole request object (JSON), from which the answer is built.
         answer: the control response (one JSON line) once somebody answered.
         delivered: whether the answer was written to the CLI.
-        created_tick: the monotonic time of `created_at`, in milliseconds since the boot (`session.log.tick`).
+        created_tick: the monotonic time of `created_at`, in milliseconds since the boot (`session.project_log.tick`).
     """
 
     id: ApprovalId
@@ -486,7 +486,7 @@ class ProcessRecord(msgspec.Struct, frozen=True):
     claims: str = ""
 
 
-class Session(msgspec.Struct, frozen=True):
+class SessionRecord(msgspec.Struct, frozen=True):
     """A conversation of the CLI in a project that can be resumed."""
 
     id: str

@@ -22,15 +22,15 @@ from pocket_agent.errors import (
     ResourceLimitError,
 )
 from pocket_agent.events import Observer, ProjectCreated, ProjectDeleted, ProjectFaulted, StorageFailed
-from pocket_agent.hub import Channel, Frame, Hub
+from pocket_agent.hub import Channel, Hub, WireFrame
 from pocket_agent.model import Entry, Milliseconds, Project, ProjectId, ProjectState, Trust
 from pocket_agent.protocol.frame import encode_data, encode_frame, websocket_frame
 from pocket_agent.protocol.push import ProjectDeletedData
+from pocket_agent.session.accounting import Budget
 from pocket_agent.session.agent import Agent, AgentContext
-from pocket_agent.session.budget import Budget
 from pocket_agent.session.capacity import Capacity
-from pocket_agent.session.life import Life
-from pocket_agent.session.log import ProjectLog, now
+from pocket_agent.session.loops import ConversationLoops
+from pocket_agent.session.project_log import ProjectLog, now
 from pocket_agent.session.session import Session
 from pocket_agent.session.state import State
 from pocket_agent.settings import CurrentSettings
@@ -92,7 +92,7 @@ class Projects:
             with contextlib.suppress(TimeoutError):  # one that cannot be restored yet keeps only itself waiting
                 async with asyncio.timeout(_RESTORE_SECONDS):
                     for session in self._sessions.values():
-                        await session.life.ready.wait()
+                        await session.loops.ready.wait()
             retention = tasks.create_task(supervise("retention", self._retain, self._observer))
             try:
                 yield
@@ -112,7 +112,7 @@ class Projects:
         limits, claude = self._settings.current.limits, self._settings.current.claude
         self.capacity.resize(max_executions=limits.max_executions, max_processes=claude.max_processes)
         for session in self.all():
-            session.life.renew()
+            session.loops.renew()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -202,7 +202,7 @@ class Projects:
             )
             await self._store.commit(Change(project=project, trust=Trust(project.id, found.digests)))
             session = self._open(project)
-            await session.life.ready.wait()
+            await session.loops.ready.wait()
         self._observer.emit(ProjectCreated(project.id, correlation_id))
         self._broadcast("project_state", encode_data(session.state.view()), project.id)
         return session
@@ -226,7 +226,7 @@ class Projects:
             try:
                 await self._store.delete_project(session.state.project)
             except PocketAgentError:
-                session.life.closed = False  # it is still stored, so it goes on
+                session.loops.closed = False  # it is still stored, so it goes on
                 raise
             run = self._runs.pop(key)
             run.cancel()
@@ -283,8 +283,10 @@ class Projects:
         log = ProjectLog(project, store, channel, self._observer)
         state = State(log)
         agent = Agent(project, self._context)
-        life = Life(state, agent, store, self.capacity, self.budget, self._settings, self._observer, self._gate)
-        session = Session(life, state, agent, store, self._settings, self._observer)
+        loops = ConversationLoops(
+            state, agent, store, self.capacity, self.budget, self._settings, self._observer, self._gate
+        )
+        session = Session(loops, state, agent, store, self._settings, self._observer)
         self._hub.channels[project.id] = channel
         self._sessions[project.id] = session
         self._runs[project.id] = self._tasks.create_task(self._keep(session))
@@ -294,7 +296,7 @@ class Projects:
         """Run a session; a fault in it is its own, and it starts again from what is stored."""
         while True:
             try:
-                await session.life.run()
+                await session.loops.run()
             except Exception as error:  # noqa: BLE001 - the border of a project: one must not end the others
                 self._observer.emit(ProjectFaulted(session.state.project.id, error))
                 await asyncio.sleep(_RESTART_SECONDS)
@@ -339,4 +341,4 @@ class Projects:
 
     def _broadcast(self, kind: str, data: bytes, project_id: ProjectId) -> None:
         frame = websocket_frame(encode_frame(kind, data, now(), project_id=project_id))
-        self._hub.broadcast(project_id, Frame(frame, None, kind))
+        self._hub.broadcast(project_id, WireFrame(frame, None, kind))

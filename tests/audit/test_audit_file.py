@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocket_agent.audit.audit_log import EMPTY, GENESIS, MAX_LINE, AuditRecord, Head, append, bounded, digest_of, encode
-from pocket_agent.audit.verification import AuditVerdict, verify
+from pocket_agent.audit.verification import Verification, verify
 
 AT = "2030-01-02T03:04:05.678Z"
 
@@ -51,7 +51,17 @@ def test_a_record_is_a_line_that_names_the_one_before(tmp_path: Path) -> None:
     }
     assert second["prev"] == digest_of(lines(path)[0].rstrip(b"\n"))
     assert head == Head(2, digest_of(lines(path)[1].rstrip(b"\n")))
-    assert verify(path, head) == AuditVerdict(2, AT, AT, 0, ())
+    assert verify(path, head) == Verification(2, AT, AT, 0, ())
+
+
+def test_what_was_written_is_never_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    head = written(path)
+    for end, torn in ((None, b""), (None, b"torn"), (-60, b"")):
+        before = path.read_bytes()[:end] + torn
+        path.write_bytes(before)
+        head = append(path, [record(6)], head)
+        assert path.read_bytes().startswith(before)
 
 
 def test_it_is_its_owners_alone_whatever_the_umask(tmp_path: Path) -> None:
@@ -96,12 +106,12 @@ TAMPERING: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str]] = {
     "two are swapped": (lambda rows: [rows[0], rows[2], rows[1], *rows[3:]], "does not follow"),
     "one is doubled": (lambda rows: [*rows[:2], rows[1], *rows[2:]], "does not follow"),
     "one is put in": (lambda rows: [*rows[:2], encode(record(9), 3, "0" * 64) + b"\n", *rows[2:]], "does not follow"),
-    "one is cut": (lambda rows: [*rows[:4], rows[4][:20]], "has no end|no record"),
-    "one is no JSON": (lambda rows: [*rows[:2], b"{\n", *rows[3:]], "no record"),
-    "one is another JSON": (lambda rows: [*rows[:2], b"[1]\n", *rows[3:]], "no record"),
-    "one is deep": (lambda rows: [*rows[:2], b"[" * 100_000 + b"\n", *rows[3:]], "no record"),
-    "one is not UTF-8": (lambda rows: [*rows[:2], b'{"seq":"\xff"}\n', *rows[3:]], "no record"),
-    "an empty one is put in": (lambda rows: [*rows[:2], b"\n", *rows[2:]], "no record"),
+    "one is cut": (lambda rows: [*rows[:4], rows[4][:20]], "has no end|not a record"),
+    "one is no JSON": (lambda rows: [*rows[:2], b"{\n", *rows[3:]], "not a record"),
+    "one is another JSON": (lambda rows: [*rows[:2], b"[1]\n", *rows[3:]], "not a record"),
+    "one is deep": (lambda rows: [*rows[:2], b"[" * 100_000 + b"\n", *rows[3:]], "not a record"),
+    "one is not UTF-8": (lambda rows: [*rows[:2], b'{"seq":"\xff"}\n', *rows[3:]], "not a record"),
+    "an empty one is put in": (lambda rows: [*rows[:2], b"\n", *rows[2:]], "not a record"),
 }
 
 
@@ -124,6 +134,28 @@ def test_a_chain_of_ones_own_does_not_fit_the_database(tmp_path: Path) -> None:
     written(path, 4)
     append(path, [record(77)], EMPTY)
     assert any("not the one that the database knows" in problem for problem in verify(path, head).problems)
+
+
+def test_who_writes_the_file_and_the_database_is_seen_by_a_copy_alone(tmp_path: Path) -> None:
+    """The limit that docs/audit.md names, and what helps against it: a copy of the lines on another machine."""
+    path = tmp_path / "audit.log"
+    written(path)
+    copied = lines(path)[-1]
+    path.unlink()
+    forged = append(path, [record(number) for number in (1, 9, 3, 4, 5)], EMPTY)
+    assert verify(path, forged).problems == ()
+    seen = Head(json.loads(copied)["seq"], digest_of(copied.rstrip(b"\n")))
+    assert verify(path, seen).problems == ("record 5 is not the one that the database knows",)
+
+
+def test_a_log_that_was_moved_away_begins_anew_and_verify_says_what_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    known = written(path)
+    path.rename(tmp_path / "old.log")
+    head = append(path, [record(6)], known)
+    assert [json.loads(line)["action"] for line in lines(path)] == ["tampered", "action-6"]
+    assert any("5 records are missing" in problem for problem in verify(path, head).problems)
+    assert verify(tmp_path / "old.log", known).problems == (), "with the database of that time it is whole"
 
 
 def test_a_log_that_is_ahead_of_the_database_is_whole(tmp_path: Path) -> None:
@@ -167,7 +199,7 @@ def test_what_a_crash_has_left_of_a_line_is_told_by_the_next(tmp_path: Path, num
     rows = [json.loads(line) for line in lines(path)[-2:]]
     assert [row["action"] for row in rows] == ["torn", "action-6"]
     assert rows[0]["details"] == {"bytes": len(TORN[number]), "sha256": digest_of(TORN[number])}
-    assert verify(path, head) == AuditVerdict(2 if empty else 7, AT, AT, 1, ())
+    assert verify(path, head) == Verification(2 if empty else 7, AT, AT, 1, ())
     with path.open("ab") as opened:
         opened.write(b"once more")
     head = append(path, [record(7)], head)
@@ -189,7 +221,7 @@ def test_a_line_that_is_whole_but_for_its_end_counts(tmp_path: Path) -> None:
     head = written(path)
     path.write_bytes(path.read_bytes()[:-1])
     assert append(path, [record(6)], head).seq == 6
-    assert verify(path, head) == AuditVerdict(6, AT, AT, 0, ())
+    assert verify(path, head) == Verification(6, AT, AT, 0, ())
 
 
 def test_nobody_makes_a_crash_of_a_record_that_was_known(tmp_path: Path) -> None:
@@ -210,7 +242,7 @@ def test_nobody_explains_away_a_line_that_was_changed(tmp_path: Path) -> None:
     )
     rows = lines(path)
     path.write_bytes(rows[0] + b"abc\n" + b"".join(rows[1:]))
-    assert any("no record" in problem for problem in verify(path, head).problems)
+    assert any("not a record" in problem for problem in verify(path, head).problems)
 
 
 def test_a_log_is_verified_while_it_is_written(tmp_path: Path) -> None:
@@ -243,7 +275,13 @@ def test_no_request_makes_a_long_line(tmp_path: Path, number: int) -> None:
     first = json.loads(lines(path)[0])
     assert set(first["details"]) == {"too_long"}
     assert len(first["by"]) == 200
-    assert verify(path, append(path, [record(3)], head)) == AuditVerdict(3, AT, AT, 0, ())
+    assert verify(path, append(path, [record(3)], head)) == Verification(3, AT, AT, 0, ())
+
+
+def test_what_was_left_out_is_told_next_to_details_that_are_too_long() -> None:
+    found = bounded(AuditRecord(AT, "x", details={**LONG[0], "left_out": {"login UNAUTHORIZED": 3}})).details
+    assert set(found) == {"too_long", "left_out"}
+    assert found["left_out"] == {"login UNAUTHORIZED": 3}
 
 
 def test_what_is_bounded_is_bounded_again_to_the_same() -> None:
@@ -292,7 +330,7 @@ def test_several_programs_write_one_chain(tmp_path: Path) -> None:
     for writer in writers:
         writer.join(60)
         assert writer.exitcode == 0
-    assert verify(path, EMPTY) == AuditVerdict(120, AT, AT, 0, ())
+    assert verify(path, EMPTY) == Verification(120, AT, AT, 0, ())
 
 
 def test_only_so_many_problems_are_told(tmp_path: Path) -> None:

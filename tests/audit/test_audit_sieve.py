@@ -1,8 +1,10 @@
 """Which records are written: all of what was done, and a bounded number of refusals and logins."""
 
+import dataclasses
+
 import pytest
 
-from pocket_agent.audit.audit_log import AuditRecord, AuditSampler
+from pocket_agent.audit.audit_log import GENESIS, AuditRecord, AuditSampler, bounded, encode
 
 AT = "2030-01-02T03:04:05.678Z"
 
@@ -75,6 +77,30 @@ def test_many_addresses_have_one_allowance_and_fill_no_memory() -> None:
         written += sieve.take(refused(f"2001:db8::{number:x}")) is not None
     assert 500 + 2000 - 5 <= written <= 500 + 2000
     assert len(sieve._sources) == 1000
+
+
+def test_what_a_day_of_refusals_writes() -> None:
+    """The figures of docs/audit.md."""
+
+    def login(number: int) -> AuditRecord:
+        return refused(f"2001:db8:1234:5678:90ab:cdef:{number % 65536:x}:1", reason="unauthorized")
+
+    def long(size: int) -> AuditRecord:
+        return AuditRecord(AT, "execute", "FORBIDDEN", "x" * 200, "d", "::1", "p", {"x": "x" * (size - 100)})
+
+    longest = max(size for size in range(0, 65_536, 64) if "x" in bounded(long(size)).details)
+
+    def request(number: int) -> AuditRecord:
+        return dataclasses.replace(long(longest - 100), device_id=f"d-{number}")
+
+    for made, limit in ((login, 3e6), (request, 80e6)):
+        clock = Clock()
+        sieve, written = AuditSampler(clock), 0
+        for second in range(86_400):
+            clock.now = float(second)
+            record = sieve.take(made(second))
+            written += len(encode(bounded(record), 10**6, GENESIS)) + 1 if record is not None else 0
+        assert limit / 2 < written < limit
 
 
 def test_many_kinds_fill_no_memory() -> None:

@@ -9,8 +9,7 @@ import pytest
 
 from pocket_agent import events
 from pocket_agent.audit import audit_log as trail_module
-from pocket_agent.audit.audit_log import EMPTY, AuditRecord, FileAuditLog, Head, NoAuditLog, append
-from pocket_agent.audit.audit_observer import AuditObserver
+from pocket_agent.audit.audit_log import EMPTY, AuditLog, AuditObserver, AuditRecord, FileAuditLog, Head, append
 from pocket_agent.audit.verification import verify
 from pocket_agent.errors import FileOperationError
 from pocket_agent.events import AuditFailed
@@ -43,10 +42,10 @@ def actions(path: Path) -> list[str]:
 async def test_what_is_noted_is_written_in_order_and_all_of_it_at_the_end(tmp_path: Path) -> None:
     path, kept, seen = tmp_path / "audit.log", Kept(), Recorder()
     trail = FileAuditLog(path)
-    trail.note(record(0))
+    trail.append(record(0))
     async with trail.running(EMPTY, kept, seen):
         for number in range(1, 100):
-            trail.note(record(number))
+            trail.append(record(number))
             if number % 10 == 0:
                 await asyncio.sleep(0)
     assert actions(path) == [f"action-{number}" for number in range(100)]
@@ -70,9 +69,9 @@ async def test_a_disk_that_refuses_is_told_once_and_tried_again(
     monkeypatch.setattr(trail_module, "_RETRY_SECONDS", 0.01)
     trail = FileAuditLog(path)
     async with trail.running(EMPTY, kept, seen):
-        trail.note(record(1))
+        trail.append(record(1))
         await until(lambda: bool(seen.events))
-        trail.note(record(2))
+        trail.append(record(2))
         await asyncio.sleep(0.05)
         full = False
         await until(lambda: kept.head.seq == 2)
@@ -80,17 +79,14 @@ async def test_a_disk_that_refuses_is_told_once_and_tried_again(
     assert seen.events == [AuditFailed("No space left on device")]
 
 
-async def test_a_disk_that_refuses_for_long_fills_no_memory_and_what_was_lost_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_disk_that_refuses_for_long_fills_no_memory_and_what_was_lost_is_written(tmp_path: Path) -> None:
     path, kept = tmp_path / "audit.log", Kept()
-    monkeypatch.setattr(trail_module, "_MAX_WAITING", 10)
     trail = FileAuditLog(path)
-    for number in range(25):
-        trail.note(record(number))
+    for number in range(10_015):
+        trail.append(record(number))
     async with trail.running(EMPTY, kept, Recorder()):
         pass
-    assert actions(path) == ["records_lost", *(f"action-{number}" for number in range(15, 25))]
+    assert actions(path) == ["records_lost", *(f"action-{number}" for number in range(15, 10_015))]
     assert json.loads(path.read_bytes().splitlines()[0])["details"] == {"count": 15}
 
 
@@ -99,10 +95,10 @@ async def test_a_database_that_refuses_costs_no_record(tmp_path: Path) -> None:
     kept.error = FileOperationError("The database is locked.")
     trail = FileAuditLog(path)
     async with trail.running(EMPTY, kept, seen):
-        trail.note(record(1))
+        trail.append(record(1))
         await until(lambda: bool(seen.events))
         kept.error = None
-        trail.note(record(2))
+        trail.append(record(2))
     assert actions(path) == ["action-1", "action-2"]
     assert kept.head.seq == 2
 
@@ -111,7 +107,7 @@ async def test_the_numbers_go_on_where_the_run_before_ended(tmp_path: Path) -> N
     path, kept = tmp_path / "audit.log", Kept()
     for number in range(3):
         trail = FileAuditLog(path)
-        trail.note(record(number))
+        trail.append(record(number))
         async with trail.running(kept.head, kept, Recorder()):
             pass
     assert verify(path, kept.head).records == 3
@@ -119,7 +115,7 @@ async def test_the_numbers_go_on_where_the_run_before_ended(tmp_path: Path) -> N
 
 
 def test_no_trail_takes_everything() -> None:
-    NoAuditLog().note(record(1))
+    AuditLog().append(record(1))
 
 
 def test_events_of_the_core_are_noted() -> None:
@@ -154,7 +150,7 @@ async def test_who_is_refused_again_and_again_fills_no_disk(tmp_path: Path) -> N
     async with trail.running(EMPTY, kept, Recorder()):
         for _ in range(20_000):
             observer.emit(events.ConnectionRejected("unauthorized", "192.0.2.8", 2))
-        trail.note(record(1))
+        trail.append(record(1))
     assert actions(path) == ["login"] * 20 + ["action-1", "left_out"]
     last = json.loads(path.read_bytes().splitlines()[-1])
     assert last["details"] == {"login UNAUTHORIZED": (20_000 - 20) * 2}
@@ -162,5 +158,5 @@ async def test_who_is_refused_again_and_again_fills_no_disk(tmp_path: Path) -> N
 
 async def test_records_that_wait_for_a_disk_are_small(tmp_path: Path) -> None:
     trail = FileAuditLog(tmp_path / "audit.log")
-    trail.note(AuditRecord("t", "execute", details={"options": {"add_dirs": ["x" * 4096] * 50}}))
-    assert list(trail._waiting[0].details) == ["too_long"]
+    trail.append(AuditRecord("t", "execute", details={"options": {"add_dirs": ["x" * 4096] * 50}}))
+    assert list(trail._queue[0].details) == ["too_long"]

@@ -22,9 +22,9 @@ ROOT = Path(__file__).resolve().parents[2]
             for name, figures in (
                 ("fanout", 6),
                 ("latency", 5),
-                ("warm", 3),
+                ("warm", 6),
                 ("history", 4),
-                ("project_list", 2),
+                ("project_list", 4),
                 ("idle", 2),
             )
         ),

@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 
 from pocket_agent.claude import control
-from pocket_agent.claude.command import build_argv, build_environment
-from pocket_agent.claude.framing import Line, LineFramer
-from pocket_agent.claude.message import Kind, Message, peek
+from pocket_agent.claude.command_line import build_argv, build_environment
 from pocket_agent.claude.process import ClaudeProcess, adopt, spawn
 from pocket_agent.claude.spool import Spool, SpoolReader, SpoolWatcher, SpoolWriter
+from pocket_agent.claude.stream import CliMessage, Kind, Line, LineFramer, peek
 from pocket_agent.demo.demo_process import child_environment
 from pocket_agent.demo.scripted_model import ScriptedModel
 from pocket_agent.model import ExecuteOptions
@@ -35,12 +34,12 @@ class Conversation:
         self._reader = SpoolReader(spool, 0, watcher)
         self._writer = SpoolWriter(spool, resync=resync)
         self._framer = LineFramer(1 << 24)
-        self._read: list[Message] = []
+        self._read: list[CliMessage] = []
 
     async def send(self, line: bytes) -> None:
         await self._writer.write(line)
 
-    async def until(self, kind: Kind) -> Message:
+    async def until(self, kind: Kind) -> CliMessage:
         """The next line of a kind; the ones before it are dropped."""
         async with asyncio.timeout(DEADLINE_SECONDS):
             while True:
@@ -54,7 +53,7 @@ class Conversation:
                     assert isinstance(line, Line)
                     self._read.append(peek(line.data))
 
-    async def prompt(self, text: str) -> Message:
+    async def prompt(self, text: str) -> CliMessage:
         await self.send(control.user_message(text, str(uuid.uuid4())))
         return await self.until(Kind.RESULT)
 

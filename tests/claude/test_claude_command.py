@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocket_agent.claude.command import PROCESS_MARKER, build_argv, build_environment, process_options
+from pocket_agent.claude.command_line import PROCESS_MARKER, build_argv, build_environment, process_options
 from pocket_agent.errors import ValidationError
 from pocket_agent.model import ExecuteOptions
 

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from pocket_agent.claude import process
-from pocket_agent.claude.command import PROCESS_MARKER
+from pocket_agent.claude.command_line import PROCESS_MARKER
 from pocket_agent.claude.confinement import Confinement, Mode, find_confinement
 from pocket_agent.claude.process import ClaudeProcess, adopt, boot_id, kill_leftovers, kill_orphans, spawn
 from pocket_agent.claude.spool import Spool

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocket_agent.claude import control
-from pocket_agent.claude.message import Kind, peek
+from pocket_agent.claude.stream import Kind, peek
 from pocket_agent.errors import ValidationError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))

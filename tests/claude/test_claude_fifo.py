@@ -9,8 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pocket_agent.claude.fifo import SpoolWriter
-from pocket_agent.claude.spool import Spool
+from pocket_agent.claude.spool import Spool, SpoolWriter
 from pocket_agent.errors import ProcessNotFoundError
 from tests.harness import DEADLINE_SECONDS
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocket_agent.claude.framing import Line, LineFramer, Oversized
+from pocket_agent.claude.stream import Line, LineFramer, Oversized
 
 MAX_LINE = 8
 

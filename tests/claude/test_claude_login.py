@@ -1,11 +1,11 @@
-"""pocket_agent.claude.login: what the CLI says of its login, and programs that say nothing of the kind."""
+"""pocket_agent.claude.installation: what the CLI says of its login, and programs that say nothing of the kind."""
 
 from pathlib import Path
 
 import pytest
 
-from pocket_agent.claude import login
-from pocket_agent.claude.login import is_logged_in
+from pocket_agent.claude import installation
+from pocket_agent.claude.installation import is_logged_in
 
 
 def program(folder: Path, body: str) -> Path:
@@ -32,7 +32,7 @@ async def test_what_is_said(tmp_path: Path, body: str, told: bool | None) -> Non
 
 
 async def test_a_program_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(login, "_SECONDS", 0.2)
+    monkeypatch.setattr(installation, "_SECONDS", 0.2)
     assert await is_logged_in(program(tmp_path, "exec sleep 600"), {"PATH": "/bin:/usr/bin"}) is None
 
 

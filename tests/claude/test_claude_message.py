@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocket_agent.claude.message import Kind, Message, peek
+from pocket_agent.claude.stream import CliMessage, Kind, peek
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=8,
 )
-NAMES = [field for field in Message.__struct_encode_fields__ if not field.startswith("(")]
+NAMES = [field for field in CliMessage.__struct_encode_fields__ if not field.startswith("(")]
 
 
 def is_json_object(line: bytes) -> bool:

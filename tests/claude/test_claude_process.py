@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 from pocket_agent.claude import family, process
-from pocket_agent.claude.command import PROCESS_MARKER
+from pocket_agent.claude.command_line import PROCESS_MARKER
 from pocket_agent.claude.process import ClaudeProcess, adopt, boot_id, kill_leftovers, spawn
 from pocket_agent.claude.spool import Spool, SpoolReader, SpoolWatcher, SpoolWriter
 from pocket_agent.errors import ClaudeNotFoundError, ExecutionFailedError, PocketAgentError, ResourceLimitError

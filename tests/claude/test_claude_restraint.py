@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pocket_agent.claude.confinement import scoped
 from pocket_agent.claude.process import ClaudeProcess, spawn
-from pocket_agent.claude.restraint import scoped
 from pocket_agent.claude.spool import Spool
 from pocket_agent.errors import ExecutionFailedError
 from pocket_agent.settings import AgentLimitSettings

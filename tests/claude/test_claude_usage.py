@@ -8,9 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocket_agent.claude.content import Usage
-from pocket_agent.claude.message import peek
-from pocket_agent.claude.usage import MAX_MODELS, MAX_TOKENS, added, main_model, replaced, tokens_of, turn_usage
+from pocket_agent.claude.stream import (
+    MAX_MODELS,
+    MAX_TOKENS,
+    TokenUsage,
+    added,
+    main_model,
+    peek,
+    replaced,
+    tokens_of,
+    turn_usage,
+)
 from pocket_agent.model import ModelUsage
 
 OPUS, HAIKU = "claude-opus-5-5", "claude-haiku-5-5"
@@ -85,9 +93,9 @@ def test_no_figures_break_anything_or_go_backwards(figures: object) -> None:
 
 
 def test_a_delta_replaces_what_it_has_and_leaves_the_rest() -> None:
-    before = tokens_of(OPUS, Usage(11, 1, 30, 40))
-    assert replaced(before, Usage(output_tokens=7)) == ModelUsage(OPUS, 11, 7, 40, 30)
-    assert replaced(before, Usage(12, 7, 0, 400)) == ModelUsage(OPUS, 12, 7, 400, 0)
+    before = tokens_of(OPUS, TokenUsage(11, 1, 30, 40))
+    assert replaced(before, TokenUsage(output_tokens=7)) == ModelUsage(OPUS, 11, 7, 40, 30)
+    assert replaced(before, TokenUsage(12, 7, 0, 400)) == ModelUsage(OPUS, 12, 7, 400, 0)
 
 
 def test_sums_are_by_model_and_leave_out_what_was_not_used() -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pocket_agent.claude.spool import Spool, SpoolReader
-from pocket_agent.claude.watcher import SpoolWatcher
+from pocket_agent.claude.spool import Spool, SpoolReader, SpoolWatcher
 from tests.harness import DEADLINE_SECONDS
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="inotify is of Linux")

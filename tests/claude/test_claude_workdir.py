@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pocket_agent.claude.process import spawn
+from pocket_agent.claude.process import held, is_replaced, spawn
 from pocket_agent.claude.spool import Spool
-from pocket_agent.claude.workdir import held, is_replaced
 from pocket_agent.errors import ExecutionFailedError
 from tests.harness.mortal import as_mortal
 
@@ -75,7 +74,7 @@ async def test_an_agent_is_not_started_through_a_link(project: Path, tmp_path: P
 
 ENTER = """
 import os, pathlib, sys
-from pocket_agent.claude.workdir import held
+from pocket_agent.claude.process import held
 from tests.claude.test_claude_workdir import here
 project = pathlib.Path(sys.argv[1])
 assert not os.access(project.parent, os.R_OK)

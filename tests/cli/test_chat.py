@@ -19,7 +19,7 @@ from tests.harness import DEADLINE_SECONDS
 from tests.harness.server import ServerProcess
 
 _CODES = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07]*\x07|[()][A-Z0-9]|[=>78])")
-_COMMAND = "import typer; from pocket_agent.cli.chat.command import chat_command; typer.run(chat_command)"
+_COMMAND = "import typer; from pocket_agent.cli.main import chat_command; typer.run(chat_command)"
 _AT_TERMINAL = f"import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); {_COMMAND}"
 
 

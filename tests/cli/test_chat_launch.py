@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
+from pocket_agent.cli.access import Local, find_local, local_token
 from pocket_agent.cli.chat.launch import ChatOptions, connector, run_chat
-from pocket_agent.cli.chat.local import Local, find_local, local_token
 from pocket_agent.cli.device import make_device
 from pocket_agent.client import Client, UnreachableError
 from pocket_agent.errors import ConfigurationError
 from pocket_agent.server.auth import hash_token
 from pocket_agent.settings import LoadedSettings, load_settings
 from pocket_agent.storage import connection_beside, devices, remove_device
-from pocket_agent.storage.location import database_path
+from pocket_agent.storage.database import database_path
 
 
 def settings(data_dir: Path, **flags: object) -> LoadedSettings:
@@ -122,7 +122,7 @@ def test_flags_that_need_a_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_the_flags_cost_other_commands_nothing() -> None:
     program = (
-        "import sys; import pocket_agent.cli.chat.command; "
+        "import sys; import pocket_agent.cli.main; "
         "print([name for name in ('prompt_toolkit', 'aiohttp', 'rich', 'msgspec') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -12,11 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from pocket_agent.cli.chat.card import tool_call, tool_request, tool_result
-from pocket_agent.cli.chat.place import find
-from pocket_agent.cli.chat.plain import SPACES, UNSEEN, one_line, plain
+from pocket_agent.cli.chat.actions import find
 from pocket_agent.cli.chat.screen import Screen, Script
-from pocket_agent.cli.chat.transcript import Transcript, result_line
+from pocket_agent.cli.chat.transcript import (
+    SPACES,
+    UNSEEN,
+    Transcript,
+    one_line,
+    plain,
+    result_line,
+    tool_call,
+    tool_request,
+    tool_result,
+)
 from pocket_agent.model import ProjectState
 from pocket_agent.protocol.push import ProjectStateData
 from tests.harness.tool import ROOT

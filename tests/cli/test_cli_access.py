@@ -6,13 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pocket_agent.cli.access import find_access
-from pocket_agent.cli.chat.local import listener_check
+from pocket_agent.cli.access import find_access, listener_check
 from pocket_agent.client import Client, UnreachableError
 from pocket_agent.errors import ConfigurationError
 from pocket_agent.settings import LoadedSettings, load_settings
-from pocket_agent.storage.location import database_path
-from pocket_agent.storage.lock import DataLock
+from pocket_agent.storage.database import DataLock, database_path
 
 
 def settings(data: Path) -> LoadedSettings:

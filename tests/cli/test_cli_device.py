@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -14,7 +15,10 @@ from pocket_agent.cli.main import main
 from pocket_agent.cli.pair import pair
 from pocket_agent.client import Client
 from pocket_agent.errors import ForbiddenError, UnauthorizedError
+from pocket_agent.server.auth import new_device
 from pocket_agent.settings import load_settings
+from pocket_agent.storage import add_device, connection_beside, device_named
+from pocket_agent.storage.database import database_path
 from tests.harness.follow import eventually
 from tests.harness.server import ServerProcess, running_server, write_standin
 
@@ -254,6 +258,26 @@ async def test_a_revoked_devices_prompts_are_named_withdrawn_and_killed(
             await eventually(over, "both are over")
     _, told, _ = devices("list")
     assert "one" not in told
+
+
+def test_the_devices_that_it_let_in_are_named_or_revoked(devices: Commands) -> None:
+    for name, flags in (("one", ()), ("two", ("--paired",))):
+        devices("add", name)
+        with connection_beside(database_path(devices.data_dir)) as connection:
+            maker = device_named(connection, name)
+            assert maker is not None
+            guest, _ = new_device(f"guest of {name}")
+            add_device(connection, msgspec.structs.replace(guest, paired_by=maker.id))
+        status, said, told = devices("revoke", name, *flags)
+        assert status == 0
+        listed = devices("list")[1]
+        if flags:
+            assert said == f"{name} may no longer connect.\nguest of {name} may no longer connect.\n"
+            assert f"guest of {name}" not in listed
+        else:
+            assert f"It let in: guest of {name}." in told
+            assert listed.startswith(f"guest of {name}\t")
+            devices("revoke", f"guest of {name}")
 
 
 def test_an_open_code_is_listed_and_cancelled(devices: Commands, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from pocket_agent.cli.main import main
-from pocket_agent.cli.pair import qr_code
+from pocket_agent.cli.pair import LIMITED_HINT, qr_code
 from pocket_agent.server.address import page_urls, reachable_hosts
 from pocket_agent.settings import load_settings
 from tests.harness.server import ServerProcess, running_server, write_standin
@@ -66,6 +66,8 @@ def test_people_are_told_when_no_other_device_reaches_the_link(
     assert call(monkeypatch, "pair", f"--data-dir={tmp_path / 'data'}") == 0
     said = capsys.readouterr().out
     assert "It works once, within 5 minutes" in said
+    assert "\x1b[97;40m" in said, "a QR code"
+    assert LIMITED_HINT not in said
     assert ("Only this machine can reach" in said) is not reaches
 
 
@@ -137,6 +139,11 @@ async def test_a_code_made_beside_a_running_server_works(
         device = (await pair(server, capsys.readouterr().out.strip()))["device"]
         assert isinstance(device, dict)
         assert device | {"id": ""} == {"id": "", "name": "kitchen", "view_only": True, "projects": [project.id]}
+        # To a person it says what a device of some projects can do all the same.
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+        for flags, says in (([], True), (["--view-only"], False)):
+            assert call(monkeypatch, "pair", f"--data-dir={server.data_dir}", f"--project={folder}", *flags) == 0
+            assert (LIMITED_HINT in capsys.readouterr().out) is says
 
 
 async def test_the_first_start_prints_a_token_and_links_to_pair(tmp_path: Path) -> None:

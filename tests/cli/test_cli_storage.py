@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from pocket_agent.storage import Store
-from pocket_agent.storage.location import database_path
+from pocket_agent.storage.database import database_path
 from tests.storage.sample import create
 
 

@@ -8,11 +8,11 @@ import pytest
 
 from pocket_agent.cli.main import main
 from pocket_agent.model import ProjectId, Spending
-from pocket_agent.session.budget import local_day
-from pocket_agent.session.log import now
+from pocket_agent.session.accounting import local_day
+from pocket_agent.session.project_log import now
 from pocket_agent.storage import Store
-from pocket_agent.storage.location import database_path
-from pocket_agent.storage.spending import add
+from pocket_agent.storage.database import database_path
+from pocket_agent.storage.tables import add_spending
 
 TODAY = local_day(now())
 
@@ -37,7 +37,7 @@ def rows(*changes: tuple[str, str, str, float]) -> list[Spending]:
 async def fill(store: Store, spent: list[Spending]) -> None:
     """Store a history."""
     for row in spent:
-        await store._writer.submit(lambda connection, row=row: add(connection, row))  # type: ignore[misc]
+        await store._writer.submit(lambda connection, row=row: add_spending(connection, row))  # type: ignore[misc]
 
 
 async def test_the_table_of_a_running_server(

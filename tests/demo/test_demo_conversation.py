@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from pocket_agent.demo.conversation import (
+    ModelRequest,
     Question,
-    Request,
     ToolResult,
     decode,
     is_side_request,
@@ -35,7 +35,7 @@ def result(content: object, *, is_error: bool = False) -> dict[str, object]:
     return {"type": "tool_result", "tool_use_id": "t1", "content": content, "is_error": is_error}
 
 
-def request(*messages: object, **fields: Any) -> Request:
+def request(*messages: object, **fields: Any) -> ModelRequest:
     body = {"model": "m", "max_tokens": 5, "messages": list(messages), "tools": [{"name": "Bash"}], **fields}
     return decode(json.dumps(body).encode())
 

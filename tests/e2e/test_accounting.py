@@ -14,9 +14,9 @@ from pocket_agent.client import Frame
 from pocket_agent.demo import scenario
 from pocket_agent.demo.conversation import Question
 from pocket_agent.demo.scenario import SCENARIOS, Message, Reply, Scenario, Text, ToolUse, say
-from pocket_agent.protocol.push import ExecutionData
+from pocket_agent.protocol.requests import ExecutionData
 from pocket_agent.storage import connection_beside, spending_since
-from pocket_agent.storage.location import database_path
+from pocket_agent.storage.database import database_path
 
 FIELDS = {
     "input_tokens": "inputTokens",

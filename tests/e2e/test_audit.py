@@ -14,10 +14,10 @@ from tests.harness.follow import eventually, run
 from tests.harness.server import ServerProcess, free_port, running_server, write_standin
 
 from pocket_agent.audit.audit_log import EMPTY, Head
-from pocket_agent.audit.verification import AuditVerdict, verify
+from pocket_agent.audit.verification import Verification, verify
 from pocket_agent.errors import PocketAgentError
 from pocket_agent.storage import audit_head, connection_beside
-from pocket_agent.storage.location import database_path
+from pocket_agent.storage.database import database_path
 
 FLOOD = 1000
 TRIED: dict[str, dict[str, object]] = {
@@ -50,7 +50,7 @@ def actions(server: ServerProcess) -> list[str]:
     return [record["action"] for record in records(server)]
 
 
-def verdict(server: ServerProcess) -> AuditVerdict:
+def verdict(server: ServerProcess) -> Verification:
     """What `pocket-agent audit verify` finds."""
     with connection_beside(database_path(server.data_dir)) as connection:
         known = audit_head(connection)

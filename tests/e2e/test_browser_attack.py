@@ -15,7 +15,7 @@ from tests.harness.browser import browsing
 from tests.harness.server import ServerProcess, free_port, running_server, write_standin
 
 from pocket_agent.storage import connection_beside, devices
-from pocket_agent.storage.location import database_path
+from pocket_agent.storage.database import database_path
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

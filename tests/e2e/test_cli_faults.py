@@ -32,7 +32,7 @@ from tests.harness.server import STANDIN, ServerProcess, running_server, write_s
 from pocket_agent.client import Client, Frame, Subscription
 from pocket_agent.errors import ClaudeNotFoundError, ValidationError
 from pocket_agent.protocol.push import ProjectStateData
-from pocket_agent.storage.location import database_path
+from pocket_agent.storage.database import database_path
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

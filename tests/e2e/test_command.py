@@ -18,7 +18,7 @@ from tests.harness.server import ServerProcess
 from pocket_agent import __version__
 from pocket_agent.client import Client
 from pocket_agent.errors import UnauthorizedError
-from pocket_agent.storage.location import database_path
+from pocket_agent.storage.database import database_path
 
 
 class Outcome(NamedTuple):

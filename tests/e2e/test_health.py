@@ -22,9 +22,9 @@ from tests.harness.disk import failing_disk, fill, small_disk
 from tests.harness.follow import eventually, until
 from tests.harness.server import ServerProcess, free_port, running_server, write_standin
 
-from pocket_agent.protocol.push import CheckData
+from pocket_agent.protocol.requests import CheckData
 from pocket_agent.server.answer import without_ids
-from pocket_agent.storage.location import database_path
+from pocket_agent.storage.database import database_path
 
 OFTEN = {"PA_HEALTH_INTERVAL": "100ms", "PA_HEALTH_LOW_DISK": "0", "PA_HEALTH_LOOP_LAG": "1h"}
 """Settings that make faults show soon, and only those that a test makes."""
@@ -169,8 +169,7 @@ async def test_the_disk_fails_and_turns_read_only(tmp_path: Path) -> None:
             assert (await get(server, "/readyz")).text.startswith("storage: ")
             assert (await get(server, "/livez")) == (200, "ok\n")
             await server.kill()
-            disk.unmount()
-            disk.mount()
+            disk.replace()
             await server.start()
             assert (await becomes(server, "storage", "healthy")).status == 200
 

@@ -13,7 +13,7 @@ from tests.harness.raw import PING, PONG, raw_client
 from tests.harness.server import ServerProcess, running_server, write_standin
 
 from pocket_agent.errors import ProcessActiveError, ValidationError
-from pocket_agent.storage import log
+from pocket_agent.storage import tables
 
 
 @pytest.fixture
@@ -192,7 +192,7 @@ async def test_ten_entries_of_a_long_log_are_read_by_key(standin_server: ServerP
 
         (number,) = database.execute("SELECT number FROM project").fetchone()
         database.set_progress_handler(count, 1)  # called for each instruction of SQLite's machine
-        found = log.read(database, number, low=0, high=5003, limit=10, max_bytes=2**30, newest=True)
+        found = tables.read_entries(database, number, low=0, high=5003, limit=10, max_bytes=2**30, newest=True)
     assert len(found) == 10
     assert 0 < steps < 1000
 

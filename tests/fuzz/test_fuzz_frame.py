@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 from pocket_agent.events import RequestFaulted
-from pocket_agent.protocol.request import REQUESTS
+from pocket_agent.protocol.requests import REQUESTS
 from tests.fuzz.choice import JSON, chosen, holding
 from tests.harness import DEADLINE_SECONDS
 from tests.server.room import Room

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from pocket_agent.errors import ConfigurationError
 from pocket_agent.server.address import page_urls
-from pocket_agent.server.admission import Admission
 from pocket_agent.server.guard import Hosts
-from pocket_agent.server.origin import Origins
+from pocket_agent.server.limits import Admission
+from pocket_agent.server.peer import Origins
 from pocket_agent.settings import is_loopback, load_settings
 from pocket_agent.settings.sections import SETTINGS
 from tests.fuzz.choice import JSON, chosen, holding

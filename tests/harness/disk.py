@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,13 +62,24 @@ class FailingDisk:
         self._data = data
 
     def mount(self) -> None:
-        """Make it usable, after an error too."""
+        """Make it usable."""
         what = "an ext4 file system in a file, which only root can mount"
         _mount("-o", "loop,errors=remount-ro", str(self._image), str(self._data), what=what)
 
     def unmount(self) -> None:
         """Take it away."""
         subprocess.run(["umount", "--lazy", str(self._data)], check=True)
+
+    def replace(self) -> None:
+        """Mount a copy of the disk, without its error, in its place.
+
+        A copy, since a confined agent of another test may keep the failed file system in its mount namespace, and Linux
+        would mount that one again.
+        """
+        self.unmount()
+        failed, self._image = self._image, self._image.with_name("copy")
+        shutil.copyfile(failed, self._image)
+        self.mount()
 
     def fail(self) -> None:
         """The error: from here on every write is refused (Linux: Documentation/ABI/testing/sysfs-fs-ext4)."""

@@ -18,7 +18,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from pocket_agent.storage.log import OFFSET_BITS
+from pocket_agent.storage.tables import OFFSET_BITS
 from tests.harness.follow import Line
 
 

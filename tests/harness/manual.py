@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import typer.main
 from typer.core import TyperGroup
@@ -159,6 +159,74 @@ def unknown_log(text: str) -> list[str]:
     known = frozenset().union(*_log().values())
     messages = [message for message in _MESSAGE.findall(text) if message not in _log()]
     return [*messages, *(field for field in _FIELD.findall(text) if field not in known)]
+
+
+# --- claims, and the tests that hold them
+
+
+class Claim(NamedTuple):
+    """A sentence, a list item or a row of a table, and the tests that its footnotes name."""
+
+    text: str
+    tests: tuple[str, ...]
+
+
+_REFERENCE = re.compile(r"\[\^(\d+)\]")
+_DEFINITION = re.compile(r"^\[\^(\d+)\]: (.*(?:\n {4}.*)*)\n?", re.MULTILINE)
+_QUIET: Final = {ord(mark): 0xE000 + number for number, mark in enumerate(".!?:")}
+_LOUD: Final = {private: mark for mark, private in _QUIET.items()}
+_SENTENCE = re.compile(r".+?(?:[.!?:]\**(?:\s?\[\^\d+\])+|[.!?]\**(?=\s|$)|$)", re.DOTALL)
+
+
+def claims(text: str) -> list[Claim]:
+    """The sentences of a document in their order, without headings and code.
+
+    The tests of one are those of the footnotes behind it. A block of code belongs to the sentence before it.
+    """
+    notes = {number: tuple(re.split(r",\s+", tests)) for number, tests in _DEFINITION.findall(text)}
+    prose = _DEFINITION.sub("", _FENCE.sub("", text))
+    return [
+        Claim(
+            _REFERENCE.sub("", part).translate(_LOUD).strip(),
+            tuple(test for note in _notes_of(part) for test in notes.get(note, ())),
+        )
+        for block in re.split(r"\n\s*\n", prose)
+        for unit in _units(block)
+        for part in _SENTENCE.findall(unit)
+        if part.strip()
+    ]
+
+
+def wrong_notes(text: str) -> list[str]:
+    """The footnotes of a document that are used and not there, or there and not used."""
+    return sorted(set(_notes_of(_DEFINITION.sub("", text))) ^ {number for number, _ in _DEFINITION.findall(text)})
+
+
+def is_test(name: str) -> bool:
+    """Whether `FILE::NAME` is a test of pytest or of vitest."""
+    file, _, test = name.partition("::")
+    path = ROOT / file
+    if not test or not path.is_file():
+        return False
+    source = path.read_text("utf-8")
+    if path.suffix == ".py":
+        return test.startswith("test_") and f"def {test}(" in source
+    return f'test("{test}"' in source
+
+
+def _notes_of(text: str) -> list[str]:
+    return _REFERENCE.findall(text)
+
+
+def _units(block: str) -> list[str]:
+    """The items of a list and the rows of a table, or the one paragraph."""
+    if block.startswith("#"):
+        return []
+    if block.startswith("|"):
+        return [row.strip("|").replace("|", " ") for row in block.splitlines()[2:]]
+    # A dot in code or in a link ends no sentence.
+    quiet = re.sub(r"`[^`]*`|\]\([^)]*\)", lambda found: found[0].translate(_QUIET), block)
+    return [" ".join(item.split()) for item in re.split(r"^- ", quiet, flags=re.MULTILINE) if item.strip()]
 
 
 # --- queries

@@ -14,7 +14,7 @@ from playwright.async_api import Browser, Locator, Page, ViewportSize, expect
 from pocket_agent.server.pairing import new_pairing
 from pocket_agent.settings import load_settings
 from pocket_agent.storage import add_pairing, connection_beside
-from pocket_agent.storage.location import database_path
+from pocket_agent.storage.database import database_path
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.browser import DESKTOP, WAIT_MS, page_of
 from tests.harness.follow import Line, eventually

@@ -23,9 +23,10 @@ from pocket_agent.cli.device import make_device
 from pocket_agent.client import Client
 from pocket_agent.settings import load_settings
 from pocket_agent.storage import connection_beside
-from pocket_agent.storage.location import database_path
+from pocket_agent.storage.database import database_path
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.follow import eventually
+from tests.harness.forkserver import ForkedProcess, forked
 
 STANDIN = Path(__file__).with_name("standin.py")
 
@@ -97,7 +98,7 @@ class ServerProcess:
             self._settings_file.write_text(settings, "utf-8")
             self.flags.append(f"--config={self._settings_file}")
         self.env = {"PA_LOG_LEVEL": "debug", **(env or {})}
-        self.process: asyncio.subprocess.Process | None = None
+        self.process: asyncio.subprocess.Process | ForkedProcess | None = None
         self.tls_port: int | None = None
         self.wrapper: Sequence[str] = ()
         self.url = f"ws://127.0.0.1:{self.port}/ws"
@@ -121,22 +122,23 @@ class ServerProcess:
             **self.env,
         }
         listening = [f"--port={self.port}", "--no-tls"] if self.tls_port is None else [f"--port={self.tls_port}"]
+        arguments = ["serve", *listening, f"--data-dir={self.data_dir}", *self.flags]
         with (self.folder / "server.log").open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                *self.wrapper,
-                sys.executable,
-                "-m",
-                "pocket_agent.cli",
-                "serve",
-                *listening,
-                f"--data-dir={self.data_dir}",
-                *self.flags,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                start_new_session=True,
-            )
+            if self.wrapper:
+                self.process = await asyncio.create_subprocess_exec(
+                    *self.wrapper,
+                    sys.executable,
+                    "-m",
+                    "pocket_agent.cli",
+                    *arguments,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=environment,
+                    start_new_session=True,
+                )
+            else:
+                self.process = forked(arguments, environment, log)
         async with asyncio.timeout(DEADLINE_SECONDS):
             await self._ready()
 

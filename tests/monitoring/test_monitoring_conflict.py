@@ -31,32 +31,32 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
     ),
     "any free port for the metrics": (
         {"metrics__port": 0},
-        "metrics.port: 0 is any free port, where nobody would find it; give it a number",
+        "metrics.port: 0 is any free port, which Prometheus cannot know; give it a number",
     ),
     "any free port of the server": (
         {"server__port": 0},
-        "server.port: 0 is any free port, where nobody would find it; give it a number",
+        "server.port: 0 is any free port, which Prometheus cannot know; give it a number",
     ),
     "nothing to scrape": ({"metrics__enabled": False}, "metrics.enabled: off, so there is nothing to scrape"),
     "a name without a password": (
         {"monitoring__email_user": "me", "monitoring__email_to": "me@example.org"},
-        "monitoring.email_user and monitoring.email_password_file: a name and its password go together",
+        "monitoring.email_user and monitoring.email_password_file: set both or neither",
     ),
     "a password without a name": (
         {"monitoring__email_password_file": "/run/password", "monitoring__email_to": "me@example.org"},
-        "monitoring.email_user and monitoring.email_password_file: a name and its password go together",
+        "monitoring.email_user and monitoring.email_password_file: set both or neither",
     ),
     "a login for nobody": (
         {"monitoring__email_user": "me", "monitoring__email_password_file": "/run/password"},
-        "monitoring.email_user and monitoring.email_to: a login, and nobody to write to",
+        "monitoring.email_user and monitoring.email_to: a login without a recipient",
     ),
     "a mail server at no port": (
         {"monitoring__email_to": "me@example.org", "monitoring__email_smarthost": "localhost:99999"},
-        "monitoring.email_smarthost: 99999 is no port",
+        "monitoring.email_smarthost: 99999 is not a port",
     ),
     "an address and its file": (
         {"monitoring__webhook_url": "http://127.0.0.1:8008/", "monitoring__webhook_url_file": "/run/webhook"},
-        "monitoring.webhook_url and monitoring.webhook_url_file: one address, given in one way",
+        "monitoring.webhook_url and monitoring.webhook_url_file: set only one of them",
     ),
     "a part of a millisecond": (
         {"monitoring__retention": "0.0015s"},

@@ -7,7 +7,7 @@ import pytest
 
 from pocket_agent.monitoring import all_alerts, render_runbook_index
 from pocket_agent.settings import Settings
-from pocket_agent.storage.fault import _REASON
+from pocket_agent.storage.database import _REASON
 from tests.harness import manual
 from tests.harness.tool import ROOT
 

@@ -21,7 +21,7 @@ MESSAGE = Notification("A title", "A body\nof lines", "warning")
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Further attempts come at once."""
-    monkeypatch.setattr(outbox, "_PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(outbox, "_RETRY_PAUSES", (0.01, 0.01))
 
 
 class Bench:
@@ -74,7 +74,7 @@ async def test_one_that_refuses_is_asked_three_times(bench: Bench) -> None:
         receiver.status = 200
         made.put(MESSAGE)
         await receiver.until(4)
-    assert bench.told == [("1 (json)", "refused, or nobody answered")]
+    assert bench.told == [("1 (json)", "refused, or no answer")]
 
 
 async def test_nobody_there(bench: Bench) -> None:
@@ -85,7 +85,7 @@ async def test_nobody_there(bench: Bench) -> None:
 async def test_one_that_hangs_loses_what_is_too_much_and_holds_up_no_other(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "_WAITING", 5)
+    monkeypatch.setattr(outbox, "_MAX_QUEUED", 5)
     async with receiving() as hanging, receiving() as well:
         hanging.hangs = True
         stuck, other = bench.open(hanging.url.replace("rto=1", "rto=60")), bench.open(well.url)
@@ -113,7 +113,7 @@ def test_the_end_does_not_wait_for_one_that_hangs() -> None:
     close_all([made], 0.05)
     assert sum(lost) >= 1, "what waited is lost, and counted"
     go_on.set()
-    made.join(10)
+    made.thread.join(10)
 
 
 async def test_one_that_is_given_up_still_sends_what_waits(bench: Bench) -> None:
@@ -123,7 +123,7 @@ async def test_one_that_is_given_up_still_sends_what_waits(bench: Bench) -> None
             made.put(MESSAGE)
         made.retire()
         await receiver.until(3)
-        made.join(10)
+        made.thread.join(10)
     assert bench.lost == 0
 
 

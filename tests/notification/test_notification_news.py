@@ -28,12 +28,12 @@ BASE = "https://agent.example:8443"
             f"Bash, Edit wait for your answer.\n{BASE}/p/1",
         ),
         (
-            [ProjectDigest("1", "shop", ends=(FinishedExecution(75.4),), finished=1)],
+            [ProjectDigest("1", "shop", executions=(FinishedExecution(75.4),), finished=1)],
             "Finished: shop",
             f"Finished after 1 min 15 s.\n{BASE}/p/1",
         ),
         (
-            [ProjectDigest("1", "shop", ends=(FinishedExecution(3700.0, "EXECUTION_TIMEOUT"),), failed=1)],
+            [ProjectDigest("1", "shop", executions=(FinishedExecution(3700.0, "EXECUTION_TIMEOUT"),), failed=1)],
             "Failed: shop",
             f"Failed after 1 h 1 min (EXECUTION_TIMEOUT).\n{BASE}/p/1",
         ),
@@ -67,10 +67,10 @@ def test_it_says_what_happened_where(news: list[ProjectDigest], title: str, body
 
 
 def test_an_approval_is_more_urgent_than_an_end() -> None:
-    failed = ProjectDigest("1", "shop", ends=(FinishedExecution(1.0, "EXECUTION_FAILED"),), failed=1)
-    finished = ProjectDigest("2", "blog", ends=(FinishedExecution(1.0),), finished=1)
-    wish = ProjectDigest("3", "wiki", (PendingApproval("Bash"),))
-    assert [compose(news, BASE).urgency for news in ([finished], [failed, finished], [failed, wish])] == [
+    failed = ProjectDigest("1", "shop", executions=(FinishedExecution(1.0, "EXECUTION_FAILED"),), failed=1)
+    finished = ProjectDigest("2", "blog", executions=(FinishedExecution(1.0),), finished=1)
+    approval = ProjectDigest("3", "wiki", (PendingApproval("Bash"),))
+    assert [compose(news, BASE).urgency for news in ([finished], [failed, finished], [failed, approval])] == [
         "success",
         "failure",
         "warning",

@@ -19,7 +19,7 @@ from tests.server.room import Room, open_room, until
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """It looks more often than anybody would want."""
-    monkeypatch.setattr(outbox, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(outbox, "_POLL_SECONDS", 0.01)
 
 
 @contextlib.asynccontextmanager
@@ -190,14 +190,14 @@ async def test_a_service_that_is_dead_slows_nothing(tmp_path: Path) -> None:
 
 
 async def test_what_is_lost_is_an_event_that_names_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "_PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(outbox, "_RETRY_PAUSES", (0.01, 0.01))
     async with receiving() as receiver, notified(tmp_path, receiver) as room:
         receiver.status = 500
         session = await room.project("shop")
         async with room.client() as client:
             await client.execute(session.state.project.id, "lines 1")
             await until(lambda: bool(room.seen.of(NotificationLost)))
-        assert room.seen.of(NotificationLost) == [NotificationLost("1 (json)", "refused, or nobody answered")]
+        assert room.seen.of(NotificationLost) == [NotificationLost("1 (json)", "refused, or no answer")]
         assert room.losses.of("notifications") == 1
 
 

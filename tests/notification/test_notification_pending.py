@@ -4,14 +4,21 @@ from typing import Any
 
 import pytest
 
-from pocket_agent.notification.outbox import FinishedExecution, Pending, ProjectDigest, Subjects
+from pocket_agent.notification.outbox import Descriptions, FinishedExecution, PendingDigests, ProjectDigest
 from pocket_agent.settings import NotificationSettings, Settings
 
-SUBJECTS = Subjects(
-    lambda project_id: f"name-{project_id}",
-    lambda _, approval_id: f"detail of {approval_id}",
-    lambda _, execution_id: f"prompt of {execution_id}",
-)
+
+class Texts(Descriptions):
+    """The texts of projects that do not exist."""
+
+    def __init__(self) -> None:
+        self.name = lambda project_id: f"name-{project_id}"
+
+    def approval(self, project_id: str, approval_id: str) -> str | None:
+        return f"detail of {approval_id}"
+
+    def prompt(self, project_id: str, execution_id: str) -> str | None:
+        return f"prompt of {execution_id}"
 
 
 class Desk:
@@ -20,21 +27,21 @@ class Desk:
     def __init__(self, **settings: Any) -> None:
         self.now = 1000.0
         self.watching: set[str] = set()
-        self.pending = Pending(Settings(notifications=NotificationSettings(**settings)), lambda: self.now)
+        self.pending = PendingDigests(Settings(notifications=NotificationSettings(**settings)), lambda: self.now)
 
     def take(self, after: float = 0.0) -> list[ProjectDigest]:
         """What is told after a while."""
         self.now += after
-        return self.pending.take(self.watching.__contains__, SUBJECTS)
+        return self.pending.take(self.watching.__contains__, Texts())
 
     def ask(self, approval_id: str, project_id: str = "p") -> None:
         """A tool wants to run."""
-        self.pending.asked(project_id, approval_id, "Bash")
+        self.pending.approval_requested(project_id, approval_id, "Bash")
 
     def end(self, seconds: float = 100.0, code: str | None = None, project_id: str = "p") -> None:
         """An execution ends."""
         end = FinishedExecution(seconds, code)
-        self.pending.ended(project_id, "e", end, seen=project_id in self.watching)
+        self.pending.execution_finished(project_id, "e", end, seen=project_id in self.watching)
 
 
 def test_an_approval_is_told_once_when_nobody_answered_for_a_while() -> None:
@@ -42,7 +49,7 @@ def test_an_approval_is_told_once_when_nobody_answered_for_a_while() -> None:
     desk.ask("a")
     assert desk.take(14.9) == []
     (news,) = desk.take(0.1)
-    assert [wish.tool for wish in news.wishes] == ["Bash"]
+    assert [approval.tool for approval in news.approvals] == ["Bash"]
     assert news.name == "name-p"
     assert not desk.pending.any
     assert desk.take(10_000) == []
@@ -51,7 +58,7 @@ def test_an_approval_is_told_once_when_nobody_answered_for_a_while() -> None:
 def test_one_that_is_answered_within_seconds_is_not() -> None:
     desk = Desk()
     desk.ask("a")
-    desk.pending.answered("a")
+    desk.pending.approval_resolved("a")
     assert not desk.pending.any
     assert desk.take(10_000) == []
 
@@ -73,7 +80,7 @@ def test_always_tells_those_who_watch_as_well() -> None:
     desk.ask("a")
     desk.end(code="EXECUTION_FAILED")
     (news,) = desk.take(15.0)
-    assert (len(news.wishes), news.failed) == (1, 1)
+    assert (len(news.approvals), news.failed) == (1, 1)
 
 
 def test_short_successes_and_what_somebody_saw_are_not_told() -> None:
@@ -107,12 +114,12 @@ def test_what_happens_in_the_pause_of_a_project_comes_in_one() -> None:
     desk.ask("b")
     desk.ask("c")
     desk.end(code="EXECUTION_FAILED")
-    desk.pending.answered("b")
+    desk.pending.approval_resolved("b")
     assert desk.take(59.0) == []
     desk.ask("d", "q")
     assert [news.project_id for news in desk.take()] == ["q"], "another project does not wait for it"
     (news,) = desk.take(1.0)
-    assert (len(news.wishes), news.failed) == (1, 1)
+    assert (len(news.approvals), news.failed) == (1, 1)
 
 
 def test_beyond_the_messages_of_an_hour_all_comes_in_one() -> None:
@@ -130,7 +137,7 @@ def test_of_many_ends_the_latest_are_told_and_all_are_counted() -> None:
     for _ in range(1000):
         desk.end()
     (news,) = desk.take()
-    assert (len(news.ends), news.finished) == (3, 1000)
+    assert (len(news.executions), news.finished) == (3, 1000)
 
 
 def test_contents_are_told_only_when_that_is_wanted() -> None:
@@ -139,18 +146,18 @@ def test_contents_are_told_only_when_that_is_wanted() -> None:
         desk.ask("a")
         desk.end()
         (news,) = desk.take()
-        assert (news.wishes[0].detail, news.ends[0].detail) == (detail, prompt)
+        assert (news.approvals[0].detail, news.executions[0].detail) == (detail, prompt)
 
 
 def test_a_project_that_is_deleted_is_not_told_of() -> None:
     desk = Desk()
     desk.ask("a")
     desk.end()
-    desk.pending.gone("p")
+    desk.pending.project_deleted("p")
     assert not desk.pending.any
 
 
 def test_a_flood_is_bounded() -> None:
     desk = Desk()
-    accepted = [desk.pending.asked("p", f"a{number}", "Bash") for number in range(1500)]
+    accepted = [desk.pending.approval_requested("p", f"a{number}", "Bash") for number in range(1500)]
     assert accepted.count(True) == 1000

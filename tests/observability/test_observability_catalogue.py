@@ -14,7 +14,7 @@ from pocket_agent.observability.catalogue import (
     children,
     series,
 )
-from pocket_agent.protocol.request import REQUESTS
+from pocket_agent.protocol.requests import REQUESTS
 from pocket_agent.settings import MetricsSettings
 
 GUIDE = {

@@ -130,7 +130,7 @@ class Kept(NamedTuple):
 def kept() -> Kept:
     """A history of made-up readings."""
     clock = Clock()
-    return Kept(DashboardHistory(Counted(), clock), clock)
+    return Kept(DashboardHistory(Counted().read, clock), clock)
 
 
 async def test_the_last_hour_has_a_point_every_ten_seconds(kept: Kept) -> None:
@@ -195,7 +195,7 @@ async def test_the_memory_is_the_same_after_two_days(kept: Kept) -> None:
 
 async def test_readings_are_taken_at_equal_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = Counted()
-    kept = DashboardHistory(counted)
+    kept = DashboardHistory(counted.read)
     monkeypatch.setattr(dashboard, "STEP_SECONDS", 0.01)
     async with asyncio.TaskGroup() as group:
         running = group.create_task(kept.run())

@@ -27,7 +27,7 @@ from pocket_agent.observability.health import (
     in_thread,
     overall_status,
 )
-from pocket_agent.protocol.push import CheckData
+from pocket_agent.protocol.requests import CheckData
 from pocket_agent.session.session import Session
 from pocket_agent.settings import HealthSettings, Settings
 from tests.harness import DEADLINE_SECONDS
@@ -121,7 +121,7 @@ class MonitorBench:
 
     async def look(self) -> CheckData:
         """The result as somebody gets it who can wait."""
-        result = (await self.health.look("part", wait=60))["part"]
+        result = (await self.health.results("part", wait=60))["part"]
         assert result is not None
         return result
 
@@ -196,13 +196,13 @@ async def test_a_check_that_hangs_is_unhealthy_and_left_alone_until_it_ends() ->
 async def test_who_does_not_wait_gets_what_was_known() -> None:
     async with bench(interval=0.001) as here:
         here.part.may_answer.clear()
-        assert await here.health.look(wait=0) == {"part": None}
+        assert await here.health.results(wait=0) == {"part": None}
         here.part.may_answer.set()
         await here.look()
         here.part.may_answer.clear()
         here.part.state = BAD
         await eventually(lambda: here.part.at_once == 1, "it hangs")
-        assert await here.health.look("part", wait=0) == {"part": GOOD}
+        assert await here.health.results("part", wait=0) == {"part": GOOD}
 
 
 async def test_a_fault_in_a_check_ends_nothing_and_tells_no_more_than_its_kind() -> None:
@@ -287,12 +287,12 @@ class ChecksBench:
 
     async def look(self, name: str) -> CheckData:
         """What a check says."""
-        return await self.inspector.checks()[name].look()
+        return await self.inspector.checks()[name].run()
 
 
 async def status(room: Room, name: str) -> CheckData:
     """What the server's own check says, fresh enough for everybody."""
-    found = (await room.health.look(name, wait=60))[name]
+    found = (await room.health.results(name, wait=60))[name]
     assert found is not None
     return found
 
@@ -481,27 +481,27 @@ async def test_a_prompt_that_cannot_start(room: Room, monkeypatch: pytest.Monkey
     async def refuse() -> None:
         raise ResourceLimitError("/a/path is full")
 
-    gate = session.life.gate
-    monkeypatch.setattr(session.life, "gate", refuse)
+    gate = session.loops.gate
+    monkeypatch.setattr(session.loops, "gate", refuse)
     await session.kill()
     await room.eventually(ExecutionDelayed)
     found = await status_after(room, "queue")
     assert found == CheckData("unhealthy", f"Project {key}: execution {queued} cannot start (RESOURCE_LIMIT).")
-    monkeypatch.setattr(session.life, "gate", gate)
+    monkeypatch.setattr(session.loops, "gate", gate)
     await until(lambda: len(room.seen.of(ExecutionStarted)) == 2)
     assert await status_after(room, "queue") == HEALTHY
 
 
 async def status_after(room: Room, name: str) -> CheckData:
     """What the check of the server itself says now, not a moment ago."""
-    return await room.inspector.checks()[name].look()
+    return await room.inspector.checks()[name].run()
 
 
 @asynccontextmanager
 async def stuck(room: Room, session: Session) -> AsyncIterator[str]:
     """A queue that does not move although nothing runs, as a fault of the server would leave it; gives the prompt."""
     (queued,) = await busy(room, session, queued=1)
-    async with session.life.mutex:
+    async with session.loops.mutex:
         running, session.state.current = session.state.current, None
         yield queued
         session.state.current = running

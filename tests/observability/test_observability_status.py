@@ -14,7 +14,6 @@ from pocket_agent.monitoring import all_alerts
 from pocket_agent.observability import health, status
 from pocket_agent.observability.catalogue import (
     CHECKS,
-    CODE_OF_REJECTION,
     ERRORS,
     LIMITS,
     RUNBOOK_OF_CHECK,
@@ -22,14 +21,15 @@ from pocket_agent.observability.catalogue import (
     runbook_of,
 )
 from pocket_agent.observability.metrics import MetricObserver
-from pocket_agent.observability.status import ExecutionCounts, RecentError, RecentErrors, SlowExecutions
+from pocket_agent.observability.status import ExecutionStatistics, RecentErrors
+from pocket_agent.protocol.requests import LastErrorData
 from pocket_agent.settings import Settings
 from tests.harness.follow import eventually
 from tests.observability.sample import KINDS, example
 from tests.server.room import open_room, until
 
 
-def told(*happened: Event) -> list[RecentError]:
+def told(*happened: Event) -> list[LastErrorData]:
     """What is kept of these events, the newest first."""
     incidents = RecentErrors(lambda: 1000.0)
     for event in happened:
@@ -44,7 +44,9 @@ def refused(code: str, message: str | None, request_id: str = "r") -> events.Req
 
 def test_a_request_that_failed() -> None:
     (found,) = told(refused("INVALID_PATH", "There is no such directory."))
-    assert found == RecentError("INVALID_PATH", "execute", "There is no such directory.", 1, 1000.0, "r", "p")
+    assert found == LastErrorData(
+        "INVALID_PATH", "execute", "There is no such directory.", 1, "1970-01-01T00:16:40.000Z", "r", "p", None
+    )
 
 
 def test_what_went_well_is_none() -> None:
@@ -76,10 +78,10 @@ def test_an_error_that_says_nothing_says_what_its_code_means() -> None:
     assert found.message == "The execution ran longer than `timeouts.execution`."
 
 
-@pytest.mark.parametrize("reason", CODE_OF_REJECTION)
+@pytest.mark.parametrize("reason", events.REJECTIONS)
 def test_a_client_that_was_turned_away(reason: str) -> None:
     (found,) = told(example(events.ConnectionRejected, reason=reason))
-    assert (found.code, found.operation) == (CODE_OF_REJECTION[reason], "connection")
+    assert (found.code, found.operation) == (events.REJECTIONS[reason].code, "connection")
     assert "word" not in found.message, "its address is not told"
 
 
@@ -127,7 +129,7 @@ def test_faults_of_the_server_have_a_runbook_and_mistakes_have_none() -> None:
 
 
 def test_the_slowest_executions_of_late() -> None:
-    slowest = SlowExecutions()
+    slowest = ExecutionStatistics()
     for number in range(30):
         slowest.emit(
             example(
@@ -138,8 +140,8 @@ def test_the_slowest_executions_of_late() -> None:
             )
         )
     slowest.emit(example(events.ExecutionFinished, duration=1e9, started_at=None))
-    assert [event.duration for event in slowest.found(0)] == [float(number) for number in range(29, 19, -1)]
-    assert [event.duration for event in slowest.found(28)] == [29.0, 28.0]
+    assert [event.duration for event in slowest.slowest(0)] == [float(number) for number in range(29, 19, -1)]
+    assert [event.duration for event in slowest.slowest(28)] == [29.0, 28.0]
 
 
 async def test_checks_tell_since_when(tmp_path: Path) -> None:
@@ -168,7 +170,7 @@ async def test_limits_are_those_of_the_metrics(tmp_path: Path) -> None:
 
 
 def test_executions_are_counted_by_how_they_ended() -> None:
-    tally = ExecutionCounts()
+    tally = ExecutionStatistics()
     for ended in ("success", "success", "error", "timeout", "killed"):
         tally.emit(example(ExecutionFinished, status=ExecutionStatus(ended), duration=0.5))
     tally.emit(example(ProjectCreated))

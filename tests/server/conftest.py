@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from pocket_agent.server import http
-from pocket_agent.server.admission import Admission
-from pocket_agent.server.quota import Quotas
+from pocket_agent.server.limits import Admission, Quotas
 from tests.server.room import Room, open_room
 
 

@@ -12,8 +12,8 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from pocket_agent.audit.audit_log import AuditRecord
-from pocket_agent.claude.command import build_environment
+from pocket_agent.audit.audit_log import AuditLog, AuditRecord
+from pocket_agent.claude.command_line import build_environment
 from pocket_agent.claude.installation import Installer
 from pocket_agent.claude.process import boot_id, kill_leftovers
 from pocket_agent.claude.spool import SpoolWatcher
@@ -26,11 +26,11 @@ from pocket_agent.observability.catalogue import METRIC_LABEL_OVERFLOW
 from pocket_agent.projects import Projects
 from pocket_agent.server.auth import Authenticator, hash_token, new_token
 from pocket_agent.server.connection import Connection
-from pocket_agent.server.device import Devices
+from pocket_agent.server.devices import Devices
 from pocket_agent.server.handlers import Handlers
 from pocket_agent.server.http import Endpoint
 from pocket_agent.session.agent import AgentContext
-from pocket_agent.session.log import Draft, Write, entry_draft, now
+from pocket_agent.session.project_log import Draft, Write, entry_draft, now
 from pocket_agent.session.session import Session
 from pocket_agent.settings import LiveSettings, LoadedSettings, load_settings
 from pocket_agent.storage import Store
@@ -62,13 +62,13 @@ class Recorder:
         return [event for event in self.events if isinstance(event, kind)]
 
 
-class Noted:
+class Noted(AuditLog):
     """A trail that keeps what is noted."""
 
     def __init__(self) -> None:
         self.records: list[AuditRecord] = []
 
-    def note(self, record: AuditRecord) -> None:
+    def append(self, record: AuditRecord) -> None:
         """Keep it."""
         self.records.append(record)
 

@@ -17,7 +17,7 @@ import pytest
 from pocket_agent.events import ConnectionRejected
 from pocket_agent.server import acceptor
 from pocket_agent.server.acceptor import bind
-from pocket_agent.server.admission import Admission
+from pocket_agent.server.limits import Admission
 from pocket_agent.server.listener import Listeners, listening
 from pocket_agent.settings import LiveSettings, load_settings
 from tests.harness import DEADLINE_SECONDS

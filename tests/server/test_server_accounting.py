@@ -16,7 +16,7 @@ from pocket_agent.events import BudgetExceeded, ExecutionFinished, ExecutionStar
 from pocket_agent.model import Execution, ModelUsage, Spending
 from pocket_agent.session.session import Session
 from pocket_agent.storage import connection_beside, spending_since
-from pocket_agent.storage.location import database_path
+from pocket_agent.storage.database import database_path
 from tests.server.room import Room, open_room, until
 
 OPUS, HAIKU = "claude-opus-5-5", "claude-haiku-5-5"

@@ -8,9 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocket_agent.errors import RateLimitedError
-from pocket_agent.server.admission import Admission
-from pocket_agent.server.bucket import Bucket, Buckets
-from pocket_agent.server.quota import Quotas
+from pocket_agent.server.limits import Admission, Bucket, Buckets, Quotas
 from pocket_agent.settings import LimitSettings, LiveSettings, Settings, load_settings
 
 PHONE = "192.0.2.7"

@@ -11,7 +11,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from pocket_agent.events import ConnectionRejected, DevicePaired, DeviceRevoked, DeviceRotated
+from pocket_agent.events import ConnectionRejected, DevicePaired, DeviceRevoked, DeviceRotated, LogDeclaration
 from pocket_agent.model import Milliseconds, ProjectId
 from pocket_agent.server.auth import hash_token
 from pocket_agent.server.pairing import hash_code, new_code, new_pairing
@@ -106,6 +106,25 @@ async def test_a_browser_renews_its_cookie_and_comes_back(room: Room) -> None:
     assert room.seen.of(DeviceRotated) == [DeviceRotated("phone", "phone")]
     (noted,) = [record for record in room.trail.records if record.action == "device_rotate"]
     assert (noted.by, noted.details) == ("phone", {"device_id": data["device"]["id"]})
+
+
+async def test_what_a_device_does_over_http_is_in_the_audit_log_and_the_log(room: Room) -> None:
+    code = await start(room)
+    async with browser(room) as page:
+        _, data = await page.pair(code)
+        await page.post("/api/enroll", {})
+        await page.post("/api/rotate", {})
+        await page.post("/api/logout", {})
+    noted = [record for record in room.trail.records if record.by == "phone"]
+    assert [record.action for record in noted] == ["pair", "device_enroll", "device_rotate", "logout"]
+    assert {(record.device_id, record.address, record.outcome) for record in noted} == {
+        (data["device"]["id"], "127.0.0.1", "ok")
+    }
+    assert code not in str(noted)
+    told = [event.log_as.message for event in room.seen.events if isinstance(event.log_as, LogDeclaration)]
+    assert [message for message in told if message.startswith("device ")] == [
+        *("device paired", "device rotated", "device revoked")
+    ]
 
 
 async def test_a_program_renews_its_token(room: Room) -> None:

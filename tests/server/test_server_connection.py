@@ -322,7 +322,7 @@ async def test_a_revoked_device_is_closed_at_once(room: Room) -> None:
 async def test_requests_of_one_connection_do_not_wait_for_each_other(room: Room) -> None:
     """Questions overtake what waits for a project's turn."""
     session = await room.project()
-    async with room.wire() as wire, session.life.mutex:
+    async with room.wire() as wire, session.loops.mutex:
         await wire.send(
             {
                 "type": "execute",
@@ -339,7 +339,7 @@ async def test_requests_under_way_are_bounded(room: Room) -> None:
     session = await room.project()
     project_id = session.state.project.id
     async with room.wire() as wire, room.wire() as other:
-        async with session.life.mutex:
+        async with session.loops.mutex:
             for number in range(40):
                 await wire.send({"type": "agent_kill", "project_id": project_id, "request_id": f"{number}"})
             await wire.send({"type": "project_list", "request_id": "behind"})
@@ -354,7 +354,7 @@ async def test_requests_under_way_are_bounded(room: Room) -> None:
 
 async def test_what_a_client_asked_is_done_though_it_is_gone(room: Room, tmp_path: Path) -> None:
     session = await room.project()
-    async with session.life.mutex:
+    async with session.loops.mutex:
         async with room.wire() as wire:
             data = {"prompt": "hello"}
             await wire.send({"type": "execute", "project_id": session.state.project.id, "data": data})

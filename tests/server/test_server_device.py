@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from pocket_agent.events import DeviceRevoked, DeviceRotated
-from pocket_agent.model import Device, Milliseconds
+from pocket_agent.model import Device, Milliseconds, ProjectId
 from pocket_agent.server.auth import new_device
 from tests.harness.follow import eventually
 from tests.server.room import Room, Wire, open_room
@@ -80,6 +80,17 @@ async def test_a_device_is_revoked_and_its_connections_with_it(room: Room) -> No
         assert (await wire.ask("device_revoke", {"device_id": device_id}))["data"]["code"] == "VALIDATION_FAILED"
         await wire.works()
     assert room.seen.of(DeviceRevoked) == [DeviceRevoked("phone", "test")]
+
+
+async def test_what_a_device_may_do_does_not_change_afterwards(room: Room) -> None:
+    device, _ = new_device("guest", view_only=True, projects=(ProjectId("p-1"),))
+    await room.store.add_device(device)
+    async with room.wire() as wire:
+        for kind in ("device_rename", "device_rotate"):
+            more = {"name": "renamed", "view_only": False, "projects": None}
+            assert (await wire.ask(kind, {"device_id": device.id, **more}))["type"] == kind
+    (_, found) = await room.store.devices()
+    assert (found.name, found.view_only, found.projects) == ("renamed", True, ("p-1",))
 
 
 async def test_a_device_may_end_itself(room: Room) -> None:

@@ -18,13 +18,12 @@ from pocket_agent.events import EpochRenewed
 from pocket_agent.model import Milliseconds
 from pocket_agent.observability.catalogue import CHECKS
 from pocket_agent.protocol.frame import timestamp
-from pocket_agent.protocol.push import CheckData, HealthCheckData
-from pocket_agent.protocol.request import REQUESTS
-from pocket_agent.session.log import Write, entry_draft
+from pocket_agent.protocol.requests import REQUESTS, CheckData, HealthCheckData
+from pocket_agent.session.project_log import Write, entry_draft
 from pocket_agent.session.session import Session
 from pocket_agent.storage import retention
 from tests.server.room import Room, Wire, open_room, until
-from tests.server.test_server_permission import SAMPLES
+from tests.server.test_server_permission import SAMPLES, wire_of
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 CONVERSATION = "11111111-2222-4333-8444-555555555555"
@@ -460,7 +459,7 @@ async def test_since_in_all_its_forms(room: Room) -> None:
 async def test_since_a_time_is_everything_from_then_on(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter(range(10_000))
     base = 1_900_000_000_000
-    monkeypatch.setattr("pocket_agent.session.log.now", lambda: Milliseconds(base + next(times) * 1000))
+    monkeypatch.setattr("pocket_agent.session.project_log.now", lambda: Milliseconds(base + next(times) * 1000))
     session = await room.project()
     for _ in range(3):
         await room.grow(session, 1)
@@ -1061,6 +1060,13 @@ async def test_health_tells_nobody_else_which_projects_there_are(room: Room, mon
         seen = str((await wire.ask("health_check"))["data"]["checks"])
         assert project_id in seen
         assert "GHSA-" in seen
+    for name, access, is_told in (
+        ("viewer", {"view_only": True}, True),
+        ("limited", {"projects": (project_id,)}, False),
+    ):
+        async with wire_of(room, name, **access) as wire:
+            seen = str((await wire.ask("health_check"))["data"]["checks"])
+            assert ("GHSA-" in seen, "waits although it could run" in seen) == (is_told, True), name
     async with aiohttp.ClientSession() as http, http.get(f"{room.url}/health") as answer:
         shown = await answer.text()
     assert "waits although it could run" in shown

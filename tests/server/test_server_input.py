@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pocket_agent.events import ConnectionClosed, RequestFaulted
-from pocket_agent.protocol.request import MAX_REQUEST_ID, REQUESTS, Options
+from pocket_agent.protocol.requests import MAX_REQUEST_ID, REQUESTS, Options
 from pocket_agent.session.session import Session
 from tests.server.room import Room, Wire, open_room, until
 

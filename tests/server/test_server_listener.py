@@ -15,8 +15,8 @@ from aiohttp import web
 
 from pocket_agent.errors import ConfigurationError, ForbiddenError
 from pocket_agent.events import CertificateLoaded, ListenersOpened, SettingIgnored
-from pocket_agent.server.admission import Admission
 from pocket_agent.server.guard import Hosts
+from pocket_agent.server.limits import Admission
 from pocket_agent.server.listener import Listeners, adopt, exporting, listening
 from pocket_agent.server.tls import make_self_signed
 from pocket_agent.settings import LiveSettings, LoadedSettings, Settings, load_settings
@@ -33,7 +33,7 @@ time.sleep(600)
 """
 SOMEBODY = """
 import os
-from pocket_agent.server.admission import Admission
+from pocket_agent.server.limits import Admission
 from pocket_agent.server.listener import _holder
 os.setuid({uid})
 print(_holder("127.0.0.1", {port}))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pocket_agent.audit.audit_log import EMPTY, AuditRecord, append, audit_path
-from pocket_agent.cli.chat.local import local_token
+from pocket_agent.cli.access import local_token
 from pocket_agent.cli.device import make_device
 from pocket_agent.events import SettingsReloaded
 from pocket_agent.observability.catalogue import Losses
@@ -19,7 +19,7 @@ from pocket_agent.observability.structured_log import LogObserver, open_log
 from pocket_agent.server.tls import Tls
 from pocket_agent.settings import load_settings
 from pocket_agent.storage import backup
-from pocket_agent.storage.location import database_path
+from pocket_agent.storage.database import database_path
 from tests.server.room import open_room, until
 
 OPEN = {"tls": 0o755, "cert.pem": 0o644, "cert.pem.new": 0o644}

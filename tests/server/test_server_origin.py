@@ -3,8 +3,7 @@
 import pytest
 
 from pocket_agent.errors import ForbiddenError
-from pocket_agent.server.origin import Origins
-from pocket_agent.server.peer import Peer
+from pocket_agent.server.peer import Origins, Peer
 from pocket_agent.settings import ServerSettings, Settings
 
 PEER = Peer("192.0.2.7", secure=True, host="box.local:8443")

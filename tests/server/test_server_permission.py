@@ -1,17 +1,19 @@
 """What viewers and devices of some projects may ask for: every request there is is tried."""
 
 import contextlib
+import os
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
+import psutil
 
 from pocket_agent.errors import ForbiddenError
 from pocket_agent.model import Device, Milliseconds, ProjectId
-from pocket_agent.protocol.request import REQUESTS, Need
+from pocket_agent.protocol.requests import REQUESTS, Need
 from pocket_agent.server.auth import new_device
-from pocket_agent.server.permission import check_permission
+from pocket_agent.server.handlers import check_permission
 from tests.server.room import Room, Wire, until
 
 FULL = Device("d", "full", "h", Milliseconds(0))
@@ -93,9 +95,9 @@ def test_nothing_that_changes_something_is_for_viewers() -> None:
 
 
 @contextlib.asynccontextmanager
-async def wire_of(room: Room, **access: Any) -> AsyncIterator[Wire]:
+async def wire_of(room: Room, name: str = "guest", **access: Any) -> AsyncIterator[Wire]:
     """A connection of a device that may do so much."""
-    device, token = new_device("guest", **access)
+    device, token = new_device(name, **access)
     await room.store.add_device(device)
     headers = {"Authorization": f"Bearer {token}"}
     async with aiohttp.ClientSession() as http, http.ws_connect(f"{room.url}/ws", headers=headers) as socket:
@@ -130,6 +132,14 @@ async def test_a_viewer_sees_what_happens(room: Room) -> None:
             frame = await viewer.frame()
             if frame["type"] == "agent_message":
                 break
+
+
+async def test_a_viewer_sees_projects_that_are_created_later(room: Room) -> None:
+    async with wire_of(room, view_only=True) as viewer:
+        assert (await viewer.ask("project_list"))["data"]["total"] == 0
+        session = await room.project()
+        listed = (await viewer.ask("project_list"))["data"]["projects"]
+        assert [project["id"] for project in listed] == [session.state.project.id]
 
 
 async def test_a_limited_device_sees_and_touches_its_projects_alone(room: Room) -> None:
@@ -230,6 +240,43 @@ async def test_a_limited_device_takes_no_questions_away(room: Room) -> None:
             cancel = {"execution_id": waiting["data"]["execution_id"]}
             await wire.ask("prompt_cancel", cancel, project_id=project_id)
         assert (await guest.ask("approval_respond", answer, project_id=project_id))["type"] == "approval_resolved"
+
+
+async def test_what_a_limited_device_has_an_agent_run_runs_as_the_servers_user(room: Room) -> None:
+    session = await room.project()
+    project_id = session.state.project.id
+    async with wire_of(room, projects=(project_id,)) as guest:
+        await guest.ask("execute", {"prompt": "ask Bash"}, project_id=project_id)
+        await until(lambda: bool(session.state.approvals))
+        process = await room.store.process(project_id)
+        assert process is not None
+        assert psutil.Process(process.pid).uids().effective == os.geteuid()
+        await guest.ask("agent_kill", project_id=project_id)
+
+
+async def test_a_limited_device_answers_a_question_and_changes_nothing_else_of_it(room: Room) -> None:
+    """A question is answered by `updated_input`, as the CLI takes it."""
+    session = await room.project()
+    project_id = session.state.project.id
+    asked = {"command": "date"}  # what the stand-in asks with, whatever the tool
+    async with wire_of(room, projects=(project_id,)) as guest:
+        for tool, updated, code in (
+            ("Bash", {**asked, "answers": {"Which?": "this"}}, "FORBIDDEN"),
+            ("AskUserQuestion", {"command": "id", "answers": {"Which?": "this"}}, "FORBIDDEN"),
+            ("AskUserQuestion", {**asked, "more": 1, "answers": {"Which?": "this"}}, "FORBIDDEN"),
+            ("AskUserQuestion", {"answers": {"Which?": "this"}}, "FORBIDDEN"),
+            ("AskUserQuestion", {**asked, "answers": {"Which?": "this"}}, None),
+        ):
+            await guest.ask("execute", {"prompt": f"ask {tool}"}, project_id=project_id)
+            await until(lambda: bool(session.state.approvals))
+            (approval,) = session.state.approvals
+            answer = {"approval_id": approval, "behavior": "allow", "updated_input": updated}
+            told = await guest.ask("approval_respond", answer, project_id=project_id)
+            assert told["data"].get("code") == code, (tool, updated)
+            if code is not None:
+                deny = {"approval_id": approval, "behavior": "deny"}
+                await guest.ask("approval_respond", deny, project_id=project_id)
+            await until(lambda: session.state.current is None)
 
 
 async def test_a_session_of_another_project_is_not_resumed(room: Room) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from pocket_agent.events import ConnectionOpened, ConnectionRejected
 from pocket_agent.protocol.frame import PROBE
-from pocket_agent.server import probe as module
+from pocket_agent.server import guard as module
 from tests.harness import DEADLINE_SECONDS
 from tests.server.room import Room, open_room, until
 

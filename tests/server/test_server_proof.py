@@ -16,8 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from pocket_agent.errors import UnauthorizedError, ValidationError
 from pocket_agent.model import Credential, Device, Milliseconds
-from pocket_agent.server.auth import hash_token, new_device, new_token
-from pocket_agent.server.cookie import read_cookies
+from pocket_agent.server.auth import hash_token, new_device, new_token, read_cookies
 from pocket_agent.server.pairing import new_pairing
 from pocket_agent.server.proof import Nonces, proven_by, read_key, signed_text
 from tests.server.room import Room, Wire
@@ -206,6 +205,20 @@ async def test_a_page_that_has_lost_its_key_hears_that(room: Room) -> None:
             status, data = await page.session(key)
             assert status == 401
             assert "key" in data["data"]["message"]
+
+
+async def test_a_browser_is_out_when_another_device_replaces_its_secret_by_a_token(room: Room) -> None:
+    async with paired(room) as page, room.wire() as wire:
+        (_, device) = await room.store.devices()
+        token = (await wire.ask("device_rotate", {"device_id": device.id}))["data"]["token"]
+        (_, device) = await room.store.devices()
+        assert (device.credential, device.public_key) == (Credential.TOKEN, None)
+        assert (await page.session(page.key.name))[0] == 401
+        name = page.cookie().partition("=")[0]
+        for cookie in (page.cookie(), f"{name}={token}"):
+            async with thief(room, cookie, "") as other:
+                assert await other.closed() == 4001, "a cookie that is no token, and a token that is no cookie"
+    assert await room.status({"Authorization": f"Bearer {token}"}) == 101
 
 
 async def test_a_browser_without_keys_is_let_in_and_shown_as_such(room: Room) -> None:

@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 
 from pocket_agent.errors import ConfigurationError
 from pocket_agent.events import ConnectionOpened, SettingIgnored
-from pocket_agent.server.network import Networks, parse_address
-from pocket_agent.server.peer import Peer
-from pocket_agent.server.proxy import Proxies
+from pocket_agent.server.peer import Networks, Peer, Proxies, parse_address
 from pocket_agent.settings import load_settings
 from tests.harness.follow import eventually
 from tests.server.room import Room, open_room

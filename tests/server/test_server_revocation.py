@@ -14,7 +14,7 @@ from pocket_agent.errors import ForbiddenError
 from pocket_agent.model import Device, Execution, ExecutionId, ExecutionStatus
 from pocket_agent.server.auth import hash_token, new_device, new_token
 from pocket_agent.server.pairing import new_pairing
-from pocket_agent.session.log import now
+from pocket_agent.session.project_log import now
 from pocket_agent.session.session import Session
 from pocket_agent.storage import Change, Store
 from tests.harness.follow import eventually
@@ -164,6 +164,19 @@ async def test_a_replaced_token_ends_the_prompts_of_the_old_one_alone(room: Room
             assert answer["data"]["status"] == "queued"
         await wire.ask("agent_kill", project_id=session.state.project.id)
         await eventually_over(room, answer["data"]["execution_id"], ExecutionStatus.SUCCESS)
+
+
+async def test_a_browser_that_renews_its_cookie_ends_its_prompts_and_codes(room: Room) -> None:
+    """The same by the device itself, as a page does."""
+    async with room.wire() as wire, guest(room) as phone, aiohttp.ClientSession() as http:
+        session, queued = await busy(room, phone)
+        code = (await phone.wire.ask("pairing_start"))["data"]["code"]
+        bearer = {"Authorization": f"Bearer {phone.token}"}
+        async with http.post(f"{room.url}/api/rotate", json={}, headers=bearer) as answer:
+            assert answer.status == 200
+        await eventually_over(room, queued, ExecutionStatus.CANCELLED)
+        assert await pair(room, code) == 401
+        await wire.ask("agent_kill", project_id=session.state.project.id)
 
 
 async def eventually_over(room: Room, execution_id: str, status: ExecutionStatus) -> None:

@@ -1,4 +1,4 @@
-"""pocket_agent.server.runbook: the pages that alerts link to."""
+"""pocket_agent.server.pages: the pages that alerts link to."""
 
 import asyncio
 import base64
@@ -18,7 +18,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
-from pocket_agent.server.runbook import Runbooks, read_runbooks, render_page, runbook_directory
+from pocket_agent.server.pages import Runbooks, read_runbooks, render_page, runbook_directory
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.absence import absent
 from tests.harness.tool import ROOT

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocket_agent.errors import RateLimitedError
-from pocket_agent.server.network import source_of
-from pocket_agent.server.throttle import Throttle
+from pocket_agent.server.limits import Throttle
+from pocket_agent.server.peer import source_of
 
 ADDRESS = "192.0.2.7"
 

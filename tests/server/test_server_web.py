@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from pocket_agent import __version__
-from pocket_agent.server.web import PAGES, POLICY, Site
+from pocket_agent.server.pages import PAGES, POLICY, Site
 from tests.server.room import Room
 
 SCRIPT = b"console.log('a client');" * 50

@@ -9,7 +9,7 @@ import pytest
 
 from pocket_agent.errors import InternalError, ValidationError
 from pocket_agent.model import Approval
-from pocket_agent.session.answer import permission_answer
+from pocket_agent.session.state import permission_answer
 from tests.session import sample
 
 

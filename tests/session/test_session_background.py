@@ -12,7 +12,7 @@ from pocket_agent.client import Client
 from pocket_agent.errors import ApprovalNotFoundError, ProcessActiveError
 from pocket_agent.events import ExecutionFinished, ProcessExited
 from pocket_agent.model import ExecuteOptions, ProjectState
-from pocket_agent.protocol.push import ExecuteData
+from pocket_agent.protocol.requests import ExecuteData
 from pocket_agent.session.session import Session
 from tests.harness.follow import alive, eventually, follow
 from tests.harness.server import ServerProcess
@@ -64,7 +64,7 @@ async def test_an_answer_that_is_awaited_stops_the_time_limit(tmp_path: Path) ->
         session = await room.project()
         state = session.state
         await run(client, session, lines(SUBAGENT, ASKS), lambda: bool(state.approvals))
-        clock = session.life.runner.alone
+        clock = session.loops.runner.alone
         elapsed = clock.elapsed
         assert clock.elapsed == elapsed
         (approval,) = state.approvals.values()

@@ -9,7 +9,7 @@ import pytest
 
 from pocket_agent.errors import ResourceLimitError
 from pocket_agent.events import BudgetExceeded, Event
-from pocket_agent.session.budget import Budget
+from pocket_agent.session.accounting import Budget
 from pocket_agent.settings import LimitSettings, LiveSettings, LoadedSettings, Settings, load_settings
 
 

@@ -27,9 +27,9 @@ class Clocks:
 
 async def is_checked(session: Session) -> None:
     """Let the project's clock check what is due."""
-    session.life.tick.set()
-    await until(lambda: not session.life.tick.is_set())
-    async with session.life.mutex:
+    session.loops.tick.set()
+    await until(lambda: not session.loops.tick.is_set())
+    async with session.loops.mutex:
         pass
 
 
@@ -53,7 +53,7 @@ async def test_a_wall_clock_that_jumps_ends_nothing(tmp_path: Path, monkeypatch:
         await is_checked(session)
         assert session.state.current is not None
         clocks.monotonic = HOUR + 1
-        session.life.tick.set()
+        session.loops.tick.set()
         finished = await room.eventually(ExecutionFinished)
         assert finished.status is ExecutionStatus.TIMEOUT
         assert HOUR < finished.duration < 2 * HOUR
@@ -74,6 +74,6 @@ async def test_a_wait_for_an_approval_does_not_count(tmp_path: Path, monkeypatch
         assert 2 * HOUR <= session.state.current.waited_ms / 1000 < 3 * HOUR
         assert 2 * HOUR <= room.seen.of(ApprovalResolved)[0].waited < 3 * HOUR
         clocks.monotonic = 3 * HOUR + 60
-        session.life.tick.set()
+        session.loops.tick.set()
         finished = await room.eventually(ExecutionFinished)
         assert finished.status is ExecutionStatus.TIMEOUT

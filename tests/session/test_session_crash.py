@@ -124,7 +124,7 @@ async def test_a_fifo_that_is_gone(
             for fifo in (room.settings.data.dir / "spool").glob("*.in"):
                 fifo.unlink()
     if not found:
-        monkeypatch.setattr("pocket_agent.claude.fifo.sys.platform", "elsewhere")
+        monkeypatch.setattr("pocket_agent.claude.spool.sys.platform", "elsewhere")
     async with open_room(tmp_path) as room, room.client() as client:
         session = room.projects.get(project_id)
         if prompt == "ask Bash":

@@ -126,7 +126,7 @@ async def test_the_deadline_of_an_interrupt_ends_with_its_execution(tmp_path: Pa
     """The next execution starts before the clock runs again, and is not what the deadline ends."""
     async with open_room(tmp_path, claude__interrupt_grace="1ms") as room, room.client() as client:
         session = await room.project()
-        project_id, life, state = session.state.project.id, session.life, session.state
+        project_id, life, state = session.state.project.id, session.loops, session.state
         await client.execute(project_id, "ask Bash")
         await until(lambda: bool(state.approvals))
         following = execution(

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from pocket_agent.claude.message import Message, peek
-from pocket_agent.session.tool import Completed, ToolTrack
+from pocket_agent.claude.stream import CliMessage, peek
+from pocket_agent.session.accounting import Completed, ToolTrack
 
 
-def line(**fields: Any) -> Message:
+def line(**fields: Any) -> CliMessage:
     """A line as the server reads it."""
     return peek(json.dumps(fields).encode())
 

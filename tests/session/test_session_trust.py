@@ -12,7 +12,7 @@ from pocket_agent.client import Client
 from pocket_agent.errors import ValidationError
 from pocket_agent.events import ExecutionFinished, ExecutionStarted, ProcessSpawned, ProjectTrusted
 from pocket_agent.model import HoldReason
-from pocket_agent.protocol.push import PathInspectData
+from pocket_agent.protocol.requests import PathInspectData
 from pocket_agent.session.session import Session
 from tests.server.room import Room, open_room, until
 from tests.session.test_session_hold import hold, waiting

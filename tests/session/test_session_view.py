@@ -3,14 +3,14 @@
 import msgspec
 
 from pocket_agent.claude.control import read_permission_request
-from pocket_agent.model import BackgroundTask, Milliseconds, ProjectId, ProjectState, Session
+from pocket_agent.model import BackgroundTask, Milliseconds, ProjectId, ProjectState, SessionRecord
 from pocket_agent.protocol.push import BackgroundTaskData
-from pocket_agent.session import view
+from pocket_agent.session import state
 from tests.session import sample
 
 
 def test_the_path_is_shown_as_the_client_gave_it() -> None:
-    shown = view.project_state(
+    shown = state.project_state_data(
         sample.project(path="/srv/./p", head=7, model="opus"),
         state=ProjectState.ERROR,
         permission_mode="plan",
@@ -33,19 +33,19 @@ def test_the_path_is_shown_as_the_client_gave_it() -> None:
 
 def test_places_in_the_queue_count_from_one() -> None:
     queue = [sample.execution(id="e-7", prompt="first"), sample.execution(id="e-8", prompt="second")]
-    shown = view.queue_state(queue, None).queue
+    shown = state.queue_state_data(queue, None).queue
     assert [(item.execution_id, item.position, item.prompt) for item in shown] == [
         ("e-7", 1, "first"),
         ("e-8", 2, "second"),
     ]
-    assert view.queue_state([], None).queue == []
+    assert state.queue_state_data([], None).queue == []
 
 
 def test_what_a_tool_would_do_stays_as_the_agent_wrote_it() -> None:
     raw = b'{"subtype":"can_use_tool","tool_name":"Bash","input":{"command" : "a\\u00e4"},"title":"Run it"}'
     request = read_permission_request("r-1", raw)
     assert request is not None
-    shown = view.approval_requested(sample.approval(request=raw), request)
+    shown = state.approval_requested_data(sample.approval(request=raw), request)
     assert bytes(shown.input) == b'{"command" : "a\\u00e4"}'
     assert (shown.tool_name, shown.title, shown.description) == ("Bash", "Run it", None)
     assert bytes(shown.suggestions) == b"[]"
@@ -55,14 +55,14 @@ def test_the_display_name_stands_in_for_a_title() -> None:
     raw = sample.tool_request(display_name="Shell", permission_suggestions=[{"type": "addRules"}])
     request = read_permission_request("r-1", raw)
     assert request is not None
-    shown = view.approval_requested(sample.approval(request=raw), request)
+    shown = state.approval_requested_data(sample.approval(request=raw), request)
     assert shown.title == "Shell"
     assert msgspec.json.decode(shown.suggestions) == [{"type": "addRules"}]
 
 
 def test_a_conversation_tells_whether_it_is_the_present_one() -> None:
-    value = Session("s-1", ProjectId("p-1"), Milliseconds(0), Milliseconds(1500), "first words")
-    shown = view.session(value, current=True)
+    value = SessionRecord("s-1", ProjectId("p-1"), Milliseconds(0), Milliseconds(1500), "first words")
+    shown = state.session_data(value, current=True)
     assert (shown.session_id, shown.title, shown.created_at, shown.last_active, shown.current) == (
         "s-1",
         "first words",

@@ -18,6 +18,10 @@ def test_other_hosts_are_not_loopback() -> None:
     assert [host for host in others if is_loopback(host)] == []
 
 
+def test_without_a_setting_only_this_machine_reaches_the_server() -> None:
+    assert is_loopback(Settings().server.host)
+
+
 def test_refused_combinations() -> None:
     cases: list[tuple[dict[str, object], list[tuple[str, ...]]]] = [
         ({}, []),

@@ -14,7 +14,7 @@ import pytest
 
 from pocket_agent.client import Backoff, Client
 from pocket_agent.storage import Store
-from pocket_agent.storage.location import database_path
+from pocket_agent.storage.database import database_path
 from tests.harness.follow import Line, eventually, stored
 from tests.harness.history import History, copy_database, read_log
 from tests.harness.server import ServerProcess

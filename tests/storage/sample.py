@@ -23,7 +23,7 @@ from pocket_agent.model import (
     Project,
     ProjectId,
     ProjectState,
-    Session,
+    SessionRecord,
 )
 from pocket_agent.storage import Change, Store
 
@@ -120,9 +120,9 @@ def process(project: Project, *, consumed: int = 0, name: str = "proc") -> Proce
     return ProcessRecord(name, project.id, 4242, "1234.5", "boot", consumed, b"{}", Milliseconds(7))
 
 
-def session(project: Project, name: str, last_active: int) -> Session:
+def session(project: Project, name: str, last_active: int) -> SessionRecord:
     """A session of the CLI."""
-    return Session(name, project.id, Milliseconds(1), Milliseconds(last_active), "first words")
+    return SessionRecord(name, project.id, Milliseconds(1), Milliseconds(last_active), "first words")
 
 
 @contextmanager

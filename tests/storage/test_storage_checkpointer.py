@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pocket_agent.storage import Store, checkpointer
-from pocket_agent.storage.checkpointer import checkpoint
+from pocket_agent.storage import Store, threads
+from pocket_agent.storage.threads import checkpoint
 from tests.harness import DEADLINE_SECONDS
 from tests.storage.sample import create, grown, offsets
 
@@ -31,7 +31,7 @@ async def test_the_database_grows_while_the_store_is_open(store: Store, database
 async def test_many_small_commits_call_for_it_too(
     store: Store, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpointer, "TURN_COMMITS", 5)
+    monkeypatch.setattr(threads, "TURN_COMMITS", 5)
     before = _length(database)
     async with asyncio.timeout(DEADLINE_SECONDS):
         while _length(database) == before:
@@ -70,9 +70,9 @@ async def test_a_long_log_asks_the_writer(store: Store, monkeypatch: pytest.Monk
         asked.append(connection is store._writer._connection)
         return 1000
 
-    monkeypatch.setattr(checkpointer, "checkpoint", never_ends)
-    monkeypatch.setattr(checkpointer, "LOG_LIMIT_BYTES", 999 * 4096)
-    monkeypatch.setattr(checkpointer, "TURN_COMMITS", 1)
+    monkeypatch.setattr(threads, "checkpoint", never_ends)
+    monkeypatch.setattr(threads, "LOG_LIMIT_BYTES", 999 * 4096)
+    monkeypatch.setattr(threads, "TURN_COMMITS", 1)
     async with asyncio.timeout(DEADLINE_SECONDS):
         while True not in asked:
             await store.check()

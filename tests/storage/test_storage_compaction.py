@@ -12,9 +12,8 @@ import pytest
 
 from pocket_agent.errors import FileOperationError
 from pocket_agent.model import Project
-from pocket_agent.storage import Store, compaction
-from pocket_agent.storage.compaction import compact
-from pocket_agent.storage.space import Space, read_space
+from pocket_agent.storage import Store, maintenance
+from pocket_agent.storage.maintenance import Space, compact, read_space
 from tests.harness.disk import small_disk
 from tests.storage.sample import BIG, FOREVER, create, damage, modes, offsets, stored
 
@@ -73,7 +72,7 @@ async def test_a_server_cannot_start_meanwhile(database: Path, monkeypatch: pyte
             Store.open(database)
         seen.append(caught.value.details["reason"])
 
-    monkeypatch.setattr(compaction, "_require_health", start)
+    monkeypatch.setattr(maintenance, "_require_health", start)
     compact(database)
     assert seen == ["data_in_use"]
 
@@ -81,7 +80,7 @@ async def test_a_server_cannot_start_meanwhile(database: Path, monkeypatch: pyte
 async def test_a_disk_without_room_is_told_before_anything_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compaction, "_SPARE_BYTES", 24 * 2**20)
+    monkeypatch.setattr(maintenance, "_SPARE_BYTES", 24 * 2**20)
     with small_disk(tmp_path / "small"):
         database = tmp_path / "small" / "data.db"
         await pruned(database, 4 * 2**20)
@@ -90,7 +89,7 @@ async def test_a_disk_without_room_is_told_before_anything_is_done(
             compact(database)
         assert caught.value.details["reason"] == "disk_full"
         assert database.read_bytes() == content
-        monkeypatch.setattr(compaction, "_SPARE_BYTES", 0)
+        monkeypatch.setattr(maintenance, "_SPARE_BYTES", 0)
         compact(database)
         assert database.stat().st_size < len(content)
 
@@ -116,7 +115,7 @@ async def test_a_database_that_is_damaged_is_left_alone(database: Path) -> None:
 async def test_another_program_that_reads_holds_it_up_with_a_word(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compaction, "_BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(maintenance, "_BUSY_SECONDS", 0.05)
     project = await pruned(database)
     with closing(sqlite3.connect(database, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -131,7 +130,7 @@ async def test_another_program_that_reads_holds_it_up_with_a_word(
 @pytest.mark.parametrize("delay", [0.0, 0.01, 0.03, 0.1])
 async def test_one_that_is_killed_leaves_everything_as_it_was(database: Path, delay: float) -> None:
     project = await pruned(database)
-    code = "import sys, pathlib; from pocket_agent.storage.compaction import compact; print(1, flush=True); "
+    code = "import sys, pathlib; from pocket_agent.storage.maintenance import compact; print(1, flush=True); "
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",

@@ -11,10 +11,9 @@ import pytest
 
 from pocket_agent.model import Project
 from pocket_agent.storage import Store
-from pocket_agent.storage.checkpointer import TURN_COMMITS
-from pocket_agent.storage.connection import Synchronous
-from pocket_agent.storage.epoch import boot_id, new_epoch
-from pocket_agent.storage.mark import Mark, mark_path
+from pocket_agent.storage.database import Synchronous
+from pocket_agent.storage.epoch import Mark, boot_id, mark_path, new_epoch
+from pocket_agent.storage.threads import TURN_COMMITS
 from tests.harness.follow import eventually
 from tests.storage.sample import create, grown, offsets, stored
 

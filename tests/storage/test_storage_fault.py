@@ -12,7 +12,7 @@ import pytest
 
 from pocket_agent.errors import FileOperationError, InternalError
 from pocket_agent.storage import Store
-from pocket_agent.storage.fault import error_of
+from pocket_agent.storage.database import error_of
 from tests.harness.absence import absent
 from tests.storage.sample import create, damage, grown, offsets, stored, write_lock
 

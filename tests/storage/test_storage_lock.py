@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pocket_agent.errors import FileOperationError
-from pocket_agent.storage.lock import DataLock, lock_owner
+from pocket_agent.storage.database import DataLock, lock_owner
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:

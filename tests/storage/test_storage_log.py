@@ -13,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pocket_agent.model import MAX_OFFSET, Direction, Entry, Milliseconds
-from pocket_agent.storage import Change, Store, log
-from pocket_agent.storage.connection import connect, create_private
-from pocket_agent.storage.schema import migrate
+from pocket_agent.storage import Change, Store, tables
+from pocket_agent.storage.database import connect, create_private, migrate
 from tests.storage.sample import BIG, create
 
 SHORT, LONG = 10_000, 1_000_000
@@ -32,7 +31,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connectio
             connection.execute(
                 "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
                 "INSERT INTO entry SELECT ? + i, i, 'claude', 'm', x'7b7d' FROM n",
-                (length, log.key(number, 0)),
+                (length, tables.entry_key(number, 0)),
             )
             connection.execute(
                 "INSERT INTO project(number, id, path, real_path, name, state, epoch, head, first, created_at, "
@@ -53,7 +52,9 @@ def _steps(connection: sqlite3.Connection, number: int, low: int, limit: int, *,
 
     connection.set_progress_handler(step, 1)
     try:
-        page = log.read(connection, number, low=low, high=MAX_OFFSET, limit=limit, max_bytes=BIG, newest=newest)
+        page = tables.read_entries(
+            connection, number, low=low, high=MAX_OFFSET, limit=limit, max_bytes=BIG, newest=newest
+        )
     finally:
         connection.set_progress_handler(None, 1)
     assert len(page) == limit
@@ -70,7 +71,7 @@ def test_a_page_of_a_long_log_costs_the_same_work(logs: sqlite3.Connection, *, n
 @pytest.mark.parametrize("newest", [False, True])
 @pytest.mark.parametrize("direction", [None, *Direction])
 def test_a_page_is_a_range_of_an_index(logs: sqlite3.Connection, direction: Direction | None, *, newest: bool) -> None:
-    plan = logs.execute(f"EXPLAIN QUERY PLAN {log.page_query(direction, newest=newest)}", (0, 1, 1)).fetchall()
+    plan = logs.execute(f"EXPLAIN QUERY PLAN {tables.page_query(direction, newest=newest)}", (0, 1, 1)).fetchall()
     used = (
         "USING INDEX entry_direction (direction=? AND id>? AND id<?)"
         if direction in {Direction.CLIENT, Direction.SERVER}
@@ -83,7 +84,7 @@ def test_a_time_is_found_by_halving(logs: sqlite3.Connection) -> None:
     statements: list[str] = []
     logs.set_trace_callback(statements.append)
     try:
-        assert log.offset_at(logs, 2, Milliseconds(777_777)) == 777_776
+        assert tables.offset_at(logs, 2, Milliseconds(777_777)) == 777_776
     finally:
         logs.set_trace_callback(None)
     assert len(statements) < 30
@@ -96,8 +97,8 @@ def test_any_number_of_entries_is_appended(count: int) -> None:
         entries = [
             Entry(offset, Milliseconds(offset), Direction.CLAUDE, "m", b"%d" % offset) for offset in range(1, count + 1)
         ]
-        log.append(connection, 3, entries)
-        assert log.read(connection, 3, low=1, high=MAX_OFFSET, limit=BIG, max_bytes=BIG) == entries
+        tables.append_entries(connection, 3, entries)
+        assert tables.read_entries(connection, 3, low=1, high=MAX_OFFSET, limit=BIG, max_bytes=BIG) == entries
 
 
 class _Append(msgspec.Struct, frozen=True):

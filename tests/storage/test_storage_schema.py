@@ -9,7 +9,7 @@ import pytest
 
 from pocket_agent.errors import FileOperationError, SchemaTooNewError
 from pocket_agent.storage import Store, connection_beside
-from pocket_agent.storage.schema import APPLICATION_ID, MIGRATIONS, check_version, migrate
+from pocket_agent.storage.database import APPLICATION_ID, MIGRATIONS, check_version, migrate
 from tests.storage.sample import create
 
 

@@ -10,7 +10,7 @@ import pytest
 from pocket_agent.errors import InternalError
 from pocket_agent.model import Account, ExecutionId, ExecutionStatus, ModelUsage, Project, Spending
 from pocket_agent.storage import Change, Store, connection_beside, spending_since
-from pocket_agent.storage.schema import MIGRATIONS, migrate
+from pocket_agent.storage.database import MIGRATIONS, migrate
 from tests.storage.sample import create, execution, process
 
 

@@ -10,7 +10,7 @@ import pytest
 from pocket_agent.errors import FileOperationError, InternalError
 from pocket_agent.model import Project
 from pocket_agent.storage import Store
-from pocket_agent.storage.writer import deliver
+from pocket_agent.storage.threads import deliver
 from tests.storage.sample import create, grown, offsets, stored, write_lock
 
 

@@ -18,7 +18,7 @@ export interface PageProps {
   readonly params: Readonly<Record<string, string>>;
 }
 
-/** Every page, in the order of the navigation. To add one: a line here, and its path in server/web.py. */
+/** Every page, in the order of the navigation. To add one: a line here, and its path in server/pages.py. */
 export const PAGES: readonly Page[] = [
   {
     title: "Projects",

@@ -1,4 +1,4 @@
-"""The audit log: what changed, who changed it, and what was refused; a hash chain that `verify` checks."""
+"""The audit log: changes with their author, and refusals, as a hash chain in a file that `verify` checks."""
 
 import asyncio
 import dataclasses
@@ -14,14 +14,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final
 
+from pocket_agent import events
 from pocket_agent.errors import PocketAgentError
-from pocket_agent.events import AuditFailed, Observer
+from pocket_agent.events import AuditFailed, Event, Observer
 from pocket_agent.supervision import supervise
 
 MAX_LINE: Final = 32_768
-"""More bytes than the longest line has, so that no request makes a long one."""
+"""Upper bound of the bytes of a line, whatever a request contains."""
 _MAX_DETAILS: Final = 8192
 _MAX_TEXT: Final = 200
 GENESIS: Final = "0" * 64
@@ -30,27 +31,20 @@ GENESIS: Final = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class AuditRecord:
-    """An action that a device, a user or the server carried out or attempted.
+    """An action that a device, a user or the server carried out or attempted."""
 
-    Attributes:
-        time: when, RFC 3339 in UTC.
-        action: what, such as `login`, `execute` or `device_revoke`.
-        outcome: `ok`, or the code of the error with which it was refused.
-        by: the name of the device, or of the user of a command.
-        device_id: of the device, if it was one.
-        address: from where, if it came by the network.
-        project_id: which project it concerns.
-        details: ids and choices (JSON values), never contents: no prompt, no output, no token.
-    """
-
-    time: str
-    action: str
-    outcome: str = "ok"
-    by: str | None = None
+    time: str  # RFC 3339 in UTC
+    action: str  # such as `login`, `execute` or `device_revoke`
+    outcome: str = "ok"  # `ok`, or the code of the error with which it was refused
+    by: str | None = None  # the name of the device, or of the user of a command
     device_id: str | None = None
-    address: str | None = None
+    address: str | None = None  # of the client, if the action came by the network
     project_id: str | None = None
     details: Mapping[str, object] = field(default_factory=dict)
+    """Ids and choices (JSON values), never contents: no prompt, no output, no token."""
+
+
+_TEXTS: Final = tuple(found.name for found in dataclasses.fields(AuditRecord) if found.name != "details")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,56 +56,39 @@ class Head:
 
 
 EMPTY: Final = Head(0, GENESIS)
-"""The head of a log without lines."""
+"""The head of an empty log."""
 
 
 def bounded(record: AuditRecord) -> AuditRecord:
-    """The same record; of details that are too long to be written only their size and their SHA-256 is left."""
+    """Truncate texts; of details that are too long, keep only their size, their SHA-256 and `left_out`."""
     details = _json(record.details)
-    texts = ("time", "action", "outcome", "by", "device_id", "address", "project_id")
-    short = {name: text[:_MAX_TEXT] for name in texts if (text := getattr(record, name)) is not None}
+    short = {name: text[:_MAX_TEXT] for name in _TEXTS if (text := getattr(record, name)) is not None}
     if len(details) > _MAX_DETAILS:
         cut: dict[str, object] = {"bytes": len(details), "sha256": digest_of(details)}
-        return dataclasses.replace(record, **short, details={"too_long": cut})
+        kept = {name: found for name, found in record.details.items() if name == "left_out"}
+        return dataclasses.replace(record, **short, details={"too_long": cut, **kept})
     return dataclasses.replace(record, **short)
 
 
 def encode(record: AuditRecord, seq: int, prev: str) -> bytes:
-    """The line of a record, without the line feed; nothing in it can break a line or colour a terminal."""
-    fields = {
-        "seq": seq,
-        "time": record.time,
-        "action": record.action,
-        "outcome": record.outcome,
-        "by": record.by,
-        "device_id": record.device_id,
-        "address": record.address,
-        "project_id": record.project_id,
-        "details": dict(record.details) or None,
-        "prev": prev,
-    }
-    kept = {name: value for name, value in fields.items() if value is not None}
-    return _json(kept)
+    """The line of a record, without the line feed; in ASCII, with control characters escaped."""
+    texts = {name: getattr(record, name) for name in _TEXTS}
+    fields = {"seq": seq, **texts, "details": dict(record.details) or None, "prev": prev}
+    return _json({name: value for name, value in fields.items() if value is not None})
 
 
 def digest_of(line: bytes) -> str:
-    """The hash by which the next line names this one."""
+    """The hash of a line, which is `prev` of the next one."""
     return hashlib.sha256(line).hexdigest()
 
 
 def head_of(line: bytes) -> Head | None:
-    """The head of a log whose last line is this one; None when it is not an audit record."""
+    """The head of a log whose last line is `line`; None when that is not an audit record."""
     try:
         seq = json.loads(line)["seq"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return Head(seq, digest_of(line)) if isinstance(seq, int) and seq > 0 else None
-
-
-def prev_of(line: bytes) -> str | None:
-    """The hash of the line before, as a line of ours says it."""
-    prev = json.loads(line).get("prev")
-    return prev if isinstance(prev, str) else None
 
 
 def _json(value: Mapping[str, object]) -> bytes:
@@ -121,8 +98,7 @@ def _json(value: Mapping[str, object]) -> bytes:
 _BURST: Final = 20.0
 _PER_SECOND: Final = 1 / 60
 _BURST_OF_ALL: Final = 500.0
-_PER_SECOND_OF_ALL: Final = 1 / 10
-"""About 3 MB a day at the most, if it never ends."""
+_PER_SECOND_OF_ALL: Final = 1 / 10  # about 3 MB a day at most during an attack
 _MAX_SOURCES: Final = 1000
 _MAX_KINDS: Final = 100
 
@@ -137,7 +113,6 @@ class _Allowance:
         self._left, self._at = burst, at
 
     def take(self, at: float) -> bool:
-        """Whether there is one left."""
         self._left = min(self._burst, self._left + (at - self._at) * self._rate)
         self._at = at
         if self._left < 1:
@@ -147,13 +122,10 @@ class _Allowance:
 
 
 class AuditSampler:
-    """Lets through each record of something that was done, and a bounded number of the others.
+    """Limits the rate of records of refusals and logins, which cost an attacker nothing; other records all pass.
 
-    The others are refusals and logins, which cost who makes them nothing. Each source (a device at an
-    address) has an allowance, and all of them together have another; what is left out is counted.
-
-    Args:
-        clock: seconds that only grow.
+    Each source (a device at an address) has an allowance, and all sources together have another. Records that are
+    left out are counted. `clock` is monotonic, in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -163,8 +135,8 @@ class AuditSampler:
         self._left_out: Counter[str] = Counter()
 
     def take(self, record: AuditRecord) -> AuditRecord | None:
-        """The record as it is to be written, with what was left out before it; None when it is left out."""
-        if not _is_cheap(record):
+        """The record, with the counts of those that were left out before it; None when it is left out."""
+        if record.outcome == "ok" and record.action != "login":
             return record
         if not self._is_allowed(record):
             kind = f"{record.action} {record.outcome}"
@@ -190,54 +162,46 @@ class AuditSampler:
         return allowance.take(at) and self._all.take(at)
 
 
-def _is_cheap(record: AuditRecord) -> bool:
-    return record.outcome != "ok" or record.action == "login"
-
-
 TORN: Final = "torn"
 """The action of a record about the line before it, which a crash cut off."""
-
 TAMPERED: Final = "tampered"
-"""The action of a record that notes that the record before it is not the one that was written."""
-
+"""The action of a record that the record before it is not the one that was written."""
 _PRIVATE: Final = 0o600
 _TAIL_BYTES: Final = 8 * MAX_LINE
 
 
 def audit_path(data_dir: Path) -> Path:
-    """Where the log of a data directory is."""
+    """The log of a data directory."""
     return data_dir / "audit.log"
 
 
 def append(path: Path, records: Sequence[AuditRecord], known: Head) -> Head:
-    """Write records behind what there is, and flush them to the disk.
+    """Append records and flush them to the disk.
 
-    What a crash has left of a line stays, and a record behind it says so.
+    A partial line that a crash has left stays, and a `torn` record after it describes it.
 
-    Args:
-        path: the file; created with mode 0600 when it is missing.
-        records: at least one, in their order.
-        known: the head that was last known. The chain goes on from it and not from what the file says: where
-            the file's last record is another one, a record notes that it was tampered with, and the chain stays
-            broken at that place for ever. Records behind the known head are those of a process that was killed
-            before it could store the head; their own chain has to lead there.
+    The chain continues from the stored head `known` and not from the end of the file: where the file's last record is
+    another one, a `tampered` record is written, and the chain stays broken at that place for ever. Records after the
+    known head are those of a process that was killed before it could store the head; their own chain has to lead there.
 
     Returns:
         The new head.
 
     Raises:
-        OSError: the disk refused; nothing of the records is to be relied on.
+        OSError: the disk refused; the records may be missing.
     """
     with _locked(path) as descriptor:
         last, torn = _last(descriptor)
-        seq, prev = max(last.seq, known.seq), last.digest
-        tampered: list[AuditRecord] = []
+        seq, prev, now = max(last.seq, known.seq), last.digest, records[0].time
+        added: list[AuditRecord] = []
+        if torn:
+            added.append(AuditRecord(now, TORN, details={"bytes": len(torn), "sha256": digest_of(torn)}))
         if not _follows(descriptor, last, known):
             prev = known.digest
             details: dict[str, object] = {"known_seq": known.seq, "found_seq": last.seq, "found_sha256": last.digest}
-            tampered.append(AuditRecord(records[0].time, TAMPERED, "FILE_OPERATION", details=details))
+            added.append(AuditRecord(now, TAMPERED, "FILE_OPERATION", details=details))
         text = b""
-        for record in (*_of_torn(torn, records[0].time), *tampered, *records):
+        for record in (*added, *records):
             seq += 1
             line = encode(bounded(record), seq, prev)
             prev = digest_of(line)
@@ -262,35 +226,38 @@ def _locked(path: Path) -> Iterator[int]:
 def _write(descriptor: int, text: bytes) -> None:
     end = os.fstat(descriptor).st_size
     try:
-        # After a crash within a line the next one must not be glued to it.
+        # A line that a crash cut off has no line feed.
         whole = b"\n" + text if end and os.pread(descriptor, 1, end - 1) != b"\n" else text
         written = 0
         while written < len(whole):
             written += os.write(descriptor, whole[written:])
         os.fsync(descriptor)
     except OSError:
-        # A disk that filled in the middle: what was begun is taken back, so that it can be tried again.
+        # The disk became full in the middle: remove the partial text, so that the write can be retried.
         os.ftruncate(descriptor, end)
         raise
 
 
-def _last(descriptor: int) -> tuple[Head, bytes]:
-    """The head of the file, which is its last line that is one of ours, and what stands behind that line."""
+def _tails(descriptor: int) -> Iterator[list[bytes]]:
+    """The last lines of the file, more of them each time, and at last all."""
     end = start = os.fstat(descriptor).st_size
-    tail = b""
     size = _TAIL_BYTES
     while start > 0:
         start = max(0, end - size)
         size *= 4
-        tail = os.pread(descriptor, end - start, start)
-        # The first line of what was read may have begun before it.
-        at = 0 if start == 0 else tail.find(b"\n") + 1
-        lines = tail[at:].split(b"\n")
-        for number in range(len(lines) - 1, -1, -1):
+        lines = os.pread(descriptor, end - start, start).split(b"\n")
+        yield lines[1:] if start > 0 else lines  # the first line may have started before `start`
+
+
+def _last(descriptor: int) -> tuple[Head, bytes]:
+    """The head of the file, which is its last line that is an audit record, and the bytes after that line."""
+    lines: list[bytes] = []
+    for lines in _tails(descriptor):
+        for number in reversed(range(len(lines))):
             head = head_of(lines[number]) if lines[number] else None
             if head is not None:
                 return head, b"\n".join(lines[number + 1 :]).removesuffix(b"\n")
-    return EMPTY, tail.removesuffix(b"\n")
+    return EMPTY, b"\n".join(lines).removesuffix(b"\n")
 
 
 def _follows(descriptor: int, last: Head, known: Head) -> bool:
@@ -300,28 +267,19 @@ def _follows(descriptor: int, last: Head, known: Head) -> bool:
     if last.seq <= known.seq:
         return False
     # At most the records of one batch are newer than the head; the file is read from its end until the known one.
-    end = os.fstat(descriptor).st_size
-    size = _TAIL_BYTES
-    while True:
-        start = max(0, end - size)
-        lines = os.pread(descriptor, end - start, start).split(b"\n")
-        chained = _chained(lines if start == 0 else lines[1:], known)
-        if chained is not None:
-            return chained
-        if start == 0:
-            return False
-        size *= 4
+    found = (_chained(lines, known) for lines in _tails(descriptor))
+    return next((chained for chained in found if chained is not None), False)
 
 
 def _chained(lines: Sequence[bytes], known: Head) -> bool | None:
-    """Whether the records behind the known one lead back to it; None when the known one is not among the lines."""
+    """Whether the records after the known one are chained to it; None when the lines do not include the known one."""
     expected: Head | None = None
     for line in lines:
         head = head_of(line) if line else None
         if head is None:
             continue
         if expected is not None:
-            if prev_of(line) != expected.digest or head.seq != expected.seq + 1:
+            if json.loads(line).get("prev") != expected.digest or head.seq != expected.seq + 1:
                 return False
             expected = head
         elif head.seq == known.seq:
@@ -331,68 +289,47 @@ def _chained(lines: Sequence[bytes], known: Head) -> bool | None:
     return None if expected is None else True
 
 
-def _of_torn(torn: bytes, time: str) -> Iterator[AuditRecord]:
-    if torn:
-        yield AuditRecord(time, TORN, details={"bytes": len(torn), "sha256": digest_of(torn)})
-
-
-_MAX_WAITING: Final = 10_000
-"""Records that wait for a disk; the oldest are let go of, and how many they were is written."""
+_MAX_QUEUED: Final = 10_000  # records queued for the disk; the oldest are dropped, and their number is written
 _RETRY_SECONDS: Final = 1.0
-_LAST_SECONDS: Final = 10.0
-"""How long the last records may take when the server stops."""
+_LAST_SECONDS: Final = 10.0  # time limit for the last records when the server stops
 
 
-class AuditLog(Protocol):
-    """Takes note of what is done."""
+class AuditLog:
+    """Receives records; this base class drops them, for a server whose audit log is disabled."""
 
-    def note(self, record: AuditRecord) -> None:
-        """Never blocks, never raises."""
-
-
-class NoAuditLog:
-    """The `AuditLog` of a server that keeps none."""
-
-    def note(self, record: AuditRecord) -> None:
-        """Nothing."""
+    def append(self, record: AuditRecord) -> None:
+        """Write a record; never blocks, never raises."""
 
 
-class FileAuditLog:
-    """A `AuditLog` that writes to a file while it is `running`; what is noted before waits until then.
-
-    Args:
-        path: the file.
-    """
+class FileAuditLog(AuditLog):
+    """An `AuditLog` that writes to a file while it is `running`; earlier records are queued."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._head = EMPTY
-        self._waiting: deque[AuditRecord] = deque()
+        self._queue: deque[AuditRecord] = deque()
         self._lost = 0
-        self._sieve = AuditSampler()
+        self._sampler = AuditSampler()
         self._wake = asyncio.Event()
         self._closing = asyncio.Event()
         self._failing = False
 
-    def note(self, record: AuditRecord) -> None:
-        """Write a record soon, unless there were very many like it (see `AuditSampler`)."""
-        written = self._sieve.take(record)
-        if written is None:
-            return
-        self._waiting.append(bounded(written))
-        self._bound()
-        self._wake.set()
+    def append(self, record: AuditRecord) -> None:
+        """Queue a record, unless `AuditSampler` leaves it out."""
+        sampled = self._sampler.take(record)
+        if sampled is not None:
+            self._queue.append(bounded(sampled))
+            self._drop_oldest()
+            self._wake.set()
 
     @asynccontextmanager
     async def running(
         self, known: Head, keep: Callable[[Head], Awaitable[None]], observer: Observer
     ) -> AsyncIterator[None]:
-        """Write what is noted until the block is left, and then the rest of it.
+        """Write records until the block is left, and then the rest of the queue.
 
-        Args:
-            known: the head that the database knows.
-            keep: stores the head of what was written.
-            observer: is told when the disk refuses.
+        `known` is the head that the database has, and `keep` stores a new one. `observer` gets an event when the disk
+        refuses.
         """
         self._head = known
         async with asyncio.TaskGroup() as tasks:
@@ -400,9 +337,9 @@ class FileAuditLog:
             try:
                 yield
             finally:
-                left_out = self._sieve.rest()
+                left_out = self._sampler.rest()
                 if left_out:
-                    self.note(AuditRecord(timestamp(), "left_out", details=left_out))
+                    self.append(AuditRecord(timestamp(), "left_out", details=left_out))
                 self._closing.set()
                 self._wake.set()
                 await asyncio.wait({writing}, timeout=_LAST_SECONDS)
@@ -423,8 +360,8 @@ class FileAuditLog:
                 self._wake.set()
 
     async def _write(self, keep: Callable[[Head], Awaitable[None]], observer: Observer) -> bool:
-        """Write what waits; whether the disk took it."""
-        batch, self._waiting = self._waiting, deque()
+        """Write the queue and return whether that succeeded."""
+        batch, self._queue = self._queue, deque()
         lost, self._lost = self._lost, 0
         records = list(batch)
         if lost:
@@ -434,16 +371,16 @@ class FileAuditLog:
         try:
             self._head = await asyncio.to_thread(append, self._path, records, self._head)
         except Exception as error:  # noqa: BLE001 - also a thread that cannot be started: no record may get lost
-            self._waiting.extendleft(reversed(batch))
+            self._queue.extendleft(reversed(batch))
             self._lost += lost
-            self._bound()
+            self._drop_oldest()
             reason = error.strerror if isinstance(error, OSError) else None
             self._failed(observer, reason or type(error).__name__)
             return False
         self._failing = False
         try:
             await keep(self._head)
-        except PocketAgentError as error:  # the next head takes its place
+        except PocketAgentError as error:  # the next head replaces it
             self._failed(observer, error.message)
         return True
 
@@ -452,12 +389,39 @@ class FileAuditLog:
             observer.emit(AuditFailed(reason))
         self._failing = True
 
-    def _bound(self) -> None:
-        while len(self._waiting) > _MAX_WAITING:
-            self._waiting.popleft()
+    def _drop_oldest(self) -> None:
+        while len(self._queue) > _MAX_QUEUED:
+            self._queue.popleft()
             self._lost += 1
 
 
 def timestamp() -> str:
     """Now, RFC 3339 in UTC with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class AuditObserver:
+    """An `Observer` that writes records of logins, refused logins, reloads, and start and stop of the server."""
+
+    def __init__(self, log: AuditLog) -> None:
+        self._log = log
+
+    def emit(self, event: Event) -> None:
+        match event:
+            case events.ServerStarted():
+                self._append("server_start", details={"version": event.version, "addresses": list(event.addresses)})
+            case events.ServerStopping():
+                self._append("server_stop", details={"reason": event.reason})
+            case events.SettingsReloaded():
+                self._append("settings_reload")
+            case events.SettingsRefused():
+                self._append("settings_reload", "VALIDATION_FAILED")
+            case events.ConnectionOpened():
+                details = {"connection_id": event.connection_id}
+                self._append("login", by=event.device, device_id=event.device_id, address=event.remote, details=details)
+            case events.ConnectionRejected():
+                refusal = {"reason": event.reason, "count": event.count}
+                self._append(event.attempt, event.code, address=event.remote, details=refusal)
+
+    def _append(self, action: str, outcome: str = "ok", **fields: Any) -> None:
+        self._log.append(AuditRecord(timestamp(), action, outcome, **fields))

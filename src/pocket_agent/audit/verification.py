@@ -1,4 +1,4 @@
-"""Whether an audit log is as it was written."""
+"""Checks that an audit log is unchanged."""
 
 import fcntl
 import os
@@ -23,29 +23,21 @@ class _Line(msgspec.Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class AuditVerdict:
-    """What was found.
-
-    Attributes:
-        records: how many lines there are.
-        first, last: the times of the first and the last of them.
-        torn: how often a crash has cut lines off, of which a record tells; nothing that was known is missing there.
-        problems: what is wrong, in sentences; at most a few of them.
-    """
+class Verification:
+    """The result of `verify`; `first` and `last` are the times of the first and the last record."""
 
     records: int
     first: str | None
     last: str | None
-    torn: int
-    problems: tuple[str, ...]
+    torn: int  # number of partial lines that a crash has left and a record describes; no stored record is missing there
+    problems: tuple[str, ...]  # as sentences; a long list is truncated
 
 
-def verify(path: Path, known: Head) -> AuditVerdict:
-    """Follow the chain from the first line to the last, and look for the head that the database knows.
+def verify(path: Path, known: Head) -> Verification:
+    """Follow the chain from the first line to the last, and find the head that the database has.
 
-    A line that was changed, removed, moved or put in shows, and so does a file that ends too early.
-    Whoever can write both the file and the database can make a chain of his own; that shows only
-    against a copy that is elsewhere.
+    This detects lines that were changed, removed, moved or inserted, and a file that was truncated. An attacker who
+    can write both the file and the database can forge a chain; only a copy elsewhere reveals that.
 
     Raises:
         OSError: the file cannot be read.
@@ -55,11 +47,11 @@ def verify(path: Path, known: Head) -> AuditVerdict:
     problems += checker.end()
     if len(problems) > _MAX_PROBLEMS:
         problems = [*problems[:_MAX_PROBLEMS], f"and {len(problems) - _MAX_PROBLEMS} more problems"]
-    return AuditVerdict(checker.records, checker.first, checker.last, checker.torn, tuple(problems))
+    return Verification(checker.records, checker.first, checker.last, checker.torn, tuple(problems))
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """What is there now, with the ends of the lines; a server may be writing more, and is not held up."""
+    """The present lines with their line feeds, without delaying a server that appends more."""
     with path.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         left = os.fstat(file.fileno()).st_size
@@ -75,25 +67,32 @@ class _Checker:
         self.first: str | None = None
         self.last: str | None = None
         self.torn = 0
-        self._strange: list[bytes] = []
-        self._told: list[str] = []
+        self._invalid: list[bytes] = []
+        self._pending: list[str] = []
         self._known = known
         self._number = 0
         self._head = EMPTY
-        self._met = known == EMPTY
+        self._found = known == EMPTY
 
     def take(self, raw: bytes) -> Iterator[str]:
-        """Look at the next line."""
+        """The problems of the next line, and of the lines before it that are not records."""
         self._number += 1
         line = raw.removesuffix(b"\n")
         end = "" if raw.endswith(b"\n") else f"line {self._number} has no end: it was cut, or a write of it was"
         try:
             found = msgspec.json.decode(line, type=_Line)
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
-            self._strange.append(line)
-            self._told.append(end or f"line {self._number} is no record")
+            self._invalid.append(line)
+            self._pending.append(end or f"line {self._number} is not a record")
             return
-        yield from self._judge(found)
+        text = b"\n".join(self._invalid)
+        torn = {"bytes": len(text), "sha256": digest_of(text)}
+        if self._invalid and found.action == TORN and found.details == torn:
+            self.torn += 1
+        else:
+            yield from self._pending
+        self._pending.clear()
+        self._invalid.clear()
         if end:
             yield end
         if found.prev != self._head.digest:
@@ -108,26 +107,15 @@ class _Checker:
         self.last = found.time
         self._head = Head(found.seq, digest_of(line))
         if found.seq == self._known.seq:
-            self._met = self._head == self._known
-            if not self._met:
+            self._found = self._head == self._known
+            if not self._found:
                 yield f"record {found.seq} is not the one that the database knows"
 
-    def _judge(self, following: _Line) -> Iterator[str]:
-        """What is to be said of lines that are no records, before one that is."""
-        if self._strange and following.action == TORN:
-            text = b"\n".join(self._strange)
-            if following.details == {"bytes": len(text), "sha256": digest_of(text)}:
-                self.torn += 1
-                self._told.clear()
-        yield from self._told
-        self._told.clear()
-        self._strange.clear()
-
     def end(self) -> Iterator[str]:
-        """Look for what is missing at the end."""
-        yield from self._told
+        """The problems at the end of the file."""
+        yield from self._pending
         if self._head.seq < self._known.seq:
             missing = self._known.seq - self._head.seq
             yield f"the log ends with record {self._head.seq}; {missing} more are missing, which the database knows"
-        elif not self._met and self._known.seq not in {0, self._head.seq}:
+        elif not self._found and self._known.seq not in {0, self._head.seq}:
             yield f"record {self._known.seq}, which the database knows, is not there"

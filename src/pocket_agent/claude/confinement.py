@@ -1,14 +1,4 @@
-"""What an agent can see of the machine: a mount namespace around it, made by bubblewrap (bwrap(1)).
-
-An agent is started as `bwrap ... -- sh -c CHECK sh claude ...`. bwrap stays as the parent of the CLI, reports
-the CLI's pid on a descriptor and passes on its exit status. The pid namespace stays the server's, so that
-pids, process groups and environments mean the same inside and outside, and nothing ends with the parent
-(no --die-with-parent): the next server adopts the CLI by its pid.
-
-The user namespace is what keeps the agent from the server's memory and from mounts that were hidden:
-/proc/PID/{root,cwd,fd,environ,mem} of a process outside it needs CAP_SYS_PTRACE there (ptrace(2)), and in a
-user namespace of its own an agent cannot undo mounts that came from ours (mount_namespaces(7)).
-"""
+"""What an agent can see and use of the machine: a mount namespace, limits of the kernel, a scope of systemd."""
 
 import asyncio
 import contextlib
@@ -16,10 +6,12 @@ import glob
 import json
 import os
 import re
+import resource
 import shlex
 import shutil
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +19,93 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from pocket_agent.errors import ExecutionFailedError
+from pocket_agent.settings import AgentLimitSettings
+
+# ----------------------------------------------------------------------
+# Limits of memory, processes and processor time: by the kernel, or by a scope of systemd.
+#
+# The server raises its own limit of open files; agents get the one that the server was started with, since programs
+# that use select(2), or close every descriptor up to the limit, fail or slow down with a higher one.
+
+SYSTEMD_RUN: Final = "systemd-run"
+_MOST_FILES: Final = 65_536
+"""The soft limit of open files that the server gives itself at most."""
+_STARTED_WITH: Final = resource.getrlimit(resource.RLIMIT_NOFILE)
+"""The limit of open files before `raise_open_files`."""
+
+
+def raise_open_files() -> int:
+    """Raise the server's own soft limit of open files as far as the hard one allows; returns the limit."""
+    soft, hard = _STARTED_WITH
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # macOS refuses more than kern.maxfilesperproc
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft if soft != resource.RLIM_INFINITY else sys.maxsize
+
+
+def scoped(argv: Sequence[str], limits: AgentLimitSettings, *, user: bool) -> list[str]:
+    """The command line that runs a program in a scope of its own, if the settings say so.
+
+    `systemd-run --scope` makes the scope and then becomes the program: the process, its descriptors and
+    its process group stay what they are (systemd-run(1)).
+
+    Args:
+        argv: the program and its arguments.
+        limits: the settings.
+        user: whether to ask the user's own systemd, as everybody but root has to.
+    """
+    if limits.by != "systemd" or not any((limits.memory, limits.processes, limits.cpus)):
+        return list(argv)
+    properties = []
+    if limits.memory:
+        properties += [f"--property=MemoryMax={limits.memory}", "--property=MemorySwapMax=0"]
+    if limits.processes:
+        properties.append(f"--property=TasksMax={limits.processes}")
+    if limits.cpus:
+        properties.append(f"--property=CPUQuota={limits.cpus * 100:.0f}%")
+    own = ["--user"] if user else []
+    return [SYSTEMD_RUN, *own, "--scope", "--quiet", "--collect", *properties, "--", *argv]
+
+
+def restrain(pid: int, limits: AgentLimitSettings | None) -> None:
+    """Limit a process that has just started, and all that it will start.
+
+    Raises:
+        OSError: the system refuses.
+    """
+    if sys.platform != "linux":
+        return
+    if resource.getrlimit(resource.RLIMIT_NOFILE) != _STARTED_WITH:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, _STARTED_WITH)
+    if limits is None or limits.by != "rlimit":
+        return
+    for number, amount in _limits(limits):
+        resource.prlimit(pid, number, (amount, amount))
+
+
+def _limits(limits: AgentLimitSettings) -> Iterator[tuple[int, int]]:
+    if limits.memory:
+        # Not RLIMIT_AS: the CLI's runtime reserves far more addresses than it uses memory.
+        yield resource.RLIMIT_DATA, limits.memory
+    if limits.processes:
+        yield resource.RLIMIT_NPROC, limits.processes
+    if limits.cpu_time:
+        yield resource.RLIMIT_CPU, max(1, round(limits.cpu_time))
+
+
+# ----------------------------------------------------------------------
+# The mount namespace of an agent, made by bubblewrap (bwrap(1)).
+#
+# An agent is started as `bwrap ... -- sh -c CHECK sh claude ...`. bwrap stays as the parent of the CLI, reports
+# the CLI's pid on a descriptor and passes on its exit status. The pid namespace stays the server's, so that
+# pids, process groups and environments mean the same inside and outside. The agent does not end with its parent
+# (no --die-with-parent): the next server adopts the CLI by its pid.
+#
+# The user namespace keeps the agent from the server's memory and from mounts that were hidden:
+# /proc/PID/{root,cwd,fd,environ,mem} of a process outside it needs CAP_SYS_PTRACE there (ptrace(2)), and in a
+# user namespace of its own an agent cannot undo mounts that came from ours (mount_namespaces(7)).
 
 Mode = Literal["off", "data", "project"]
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from pocket_agent.claude.message import Message
+from pocket_agent.claude.stream import CliMessage
 from pocket_agent.errors import ValidationError
 
 _EMPTY_OBJECT: Final = msgspec.Raw(b"{}")
@@ -63,7 +63,7 @@ _OPTIONAL_TEXT: Final = (
 )
 
 
-def parse_permission_request(message: Message) -> PermissionRequest | None:
+def parse_permission_request(message: CliMessage) -> PermissionRequest | None:
     """Read a `control_request`; None when it asks for something else, or cannot be understood.
 
     Args:
@@ -198,14 +198,14 @@ def refuse(request_id: str, message: str) -> bytes:
     )
 
 
-class _Rule(msgspec.Struct, rename="camel"):
+class _SuggestedRule(msgspec.Struct, rename="camel"):
     tool_name: str = ""
 
 
-class _Update(msgspec.Struct):
+class _SuggestedUpdate(msgspec.Struct):
     type: str = ""
     behavior: str = ""
-    rules: list[_Rule] = []
+    rules: list[_SuggestedRule] = []
 
 
 def remembered(request: PermissionRequest) -> msgspec.Raw | None:
@@ -220,13 +220,17 @@ def remembered(request: PermissionRequest) -> msgspec.Raw | None:
         return None
     try:
         updates = msgspec.json.decode(suggested, type=list[msgspec.Raw])
-        rules = [update for update in updates if _is_rule(msgspec.json.decode(update, type=_Update), request.tool_name)]
+        rules = [
+            update
+            for update in updates
+            if _is_rule(msgspec.json.decode(update, type=_SuggestedUpdate), request.tool_name)
+        ]
     except msgspec.DecodeError:
         return suggested
     return msgspec.Raw(msgspec.json.encode(rules)) if rules else suggested
 
 
-def _is_rule(update: _Update, tool: str) -> bool:
+def _is_rule(update: _SuggestedUpdate, tool: str) -> bool:
     allows = update.type == "addRules" and update.behavior == "allow"
     return allows and bool(update.rules) and all(rule.tool_name == tool for rule in update.rules)
 

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 import psutil
 
-from pocket_agent.claude.command import PROCESS_MARKER
+from pocket_agent.claude.command_line import PROCESS_MARKER
 
 _LINUX: Final = sys.platform.startswith("linux")
 _PROC: Final = Path("/proc")

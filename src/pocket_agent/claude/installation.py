@@ -1,7 +1,8 @@
-"""Finds the Claude Code CLI and its version, and notices when it was replaced or does not answer."""
+"""Finds the Claude Code CLI and its version, notices when it was replaced or hangs, and checks its login."""
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import select
@@ -21,6 +22,9 @@ from pocket_agent.errors import ClaudeNotFoundError
 
 if TYPE_CHECKING:
     from io import FileIO
+
+# ----------------------------------------------------------------------
+# The program and its version.
 
 MINIMUM_VERSION: Final = (2, 1, 100)
 """The oldest version that was tried with this server.
@@ -337,3 +341,36 @@ def _ends(pid: int) -> bool:
 def _name_of(code: int) -> str:
     """An exit code (negative: a signal's number) as the end of a sentence."""
     return f"ends with exit code {code}" if code > 0 else f"crashes ({signal.strsignal(-code) or -code})"
+
+
+# ----------------------------------------------------------------------
+# The login of the CLI.
+
+_SECONDS: Final = 10.0
+
+
+async def is_logged_in(binary: Path, environment: Mapping[str, str]) -> bool | None:
+    """What `claude auth status` (2.1.330) says; None for a program that does not tell.
+
+    A key in the environment counts as a login there; nothing is asked over the network.
+    """
+    return await asyncio.to_thread(_ask_login, binary, environment)
+
+
+def _ask_login(binary: Path, environment: Mapping[str, str]) -> bool | None:
+    try:
+        done = subprocess.run(  # noqa: S603 - a list, no shell reads it
+            [str(binary), "auth", "status"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=dict(environment),
+            timeout=_SECONDS,
+            start_new_session=True,
+            check=False,
+        )
+        told = json.loads(done.stdout)
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return None
+    found = told.get("loggedIn") if isinstance(told, dict) else None
+    return found if isinstance(found, bool) else None

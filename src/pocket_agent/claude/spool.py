@@ -1,22 +1,280 @@
-"""The spool of one CLI process: its output as a file, its input as a FIFO.
-
-The process writes to an ordinary file and holds its own input open, so it neither notices nor cares
-when the server dies; a new server goes on reading where the old one stopped.
-"""
+"""The spool of one CLI process: its output as a file that is followed as it grows, its input as a FIFO."""
 
 import asyncio
 import contextlib
+import errno
+import fcntl
 import os
 import stat
-from collections.abc import Iterator
+import struct
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from pocket_agent.claude.fifo import SpoolWriter
-from pocket_agent.claude.watcher import SpoolWatcher
-from pocket_agent.errors import ExecutionFailedError, ResourceLimitError
+from pocket_agent.errors import ExecutionFailedError, ProcessNotFoundError, ResourceLimitError
 
-__all__ = ["Spool", "SpoolReader", "SpoolWatcher", "SpoolWriter"]
+if TYPE_CHECKING:
+    from asyncinotify import Inotify
+
+# ----------------------------------------------------------------------
+# Notification when a spool grows: inotify on Linux, polling elsewhere and where inotify is not available.
+#
+# One inotify instance serves all spools of a server, with one watch for each folder.
+
+_HEADER: Final = struct.Struct("iIII")
+"""struct inotify_event without its name: wd, mask, cookie, len (inotify(7))."""
+
+_MODIFY: Final = 0x2
+_DELETE: Final = 0x200
+_OVERFLOW: Final = 0x4000
+_IGNORED: Final = 0x8000
+_BUFFER_BYTES: Final = 64 * 1024
+
+
+class SpoolWatcher:
+    """Calls a function whenever its file was written to. All methods run in one event loop."""
+
+    def __init__(self) -> None:
+        self._inotify: Inotify | None = None
+        self._unavailable = not sys.platform.startswith("linux")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._folders: dict[Path, int] = {}
+        self._names: dict[int, dict[bytes, Callable[[], object]]] = {}
+
+    def add(self, path: Path, wake: Callable[[], object]) -> bool:
+        """Call `wake` after each write to `path` from now on, often once for several writes.
+
+        Returns:
+            Whether the system tells; when not, the caller has to look by itself.
+        """
+        descriptor = self._folder(path.parent)
+        if descriptor is None:
+            return False
+        self._names[descriptor][os.fsencode(path.name)] = wake
+        return True
+
+    def watches(self, path: Path) -> bool:
+        """Whether `add` still holds for this file."""
+        descriptor = self._folders.get(path.parent)
+        return descriptor is not None and os.fsencode(path.name) in self._names[descriptor]
+
+    def remove(self, path: Path) -> None:
+        """Forget a file; harmless when it is not watched."""
+        descriptor = self._folders.get(path.parent)
+        if descriptor is not None:
+            self._names[descriptor].pop(os.fsencode(path.name), None)
+
+    def close(self) -> None:
+        """Stop watching everything."""
+        self._unavailable = True
+        self._folders.clear()
+        self._names.clear()
+        if self._inotify is not None and self._loop is not None:
+            if not self._loop.is_closed():
+                self._loop.remove_reader(self._inotify.fd)
+            self._inotify.close()
+            self._inotify = None
+
+    def _folder(self, folder: Path) -> int | None:
+        # Asked each time: a folder that was removed and made anew has the same path and another watch, and the old
+        # one goes on for as long as files that were in it are open.
+        inotify = self._open()
+        if inotify is None:
+            return None
+        from asyncinotify import Mask  # noqa: PLC0415  # it cannot be imported on other systems
+
+        try:
+            descriptor = inotify.add_watch(folder, Mask.MODIFY | Mask.DELETE | Mask.ONLYDIR).wd
+        except OSError:  # ENOSPC: the user's limit of watches is reached; ENOENT: the folder is gone
+            return None
+        self._folders[folder] = descriptor
+        self._names.setdefault(descriptor, {})
+        return descriptor
+
+    def _open(self) -> "Inotify | None":
+        if self._inotify is None and not self._unavailable:
+            from asyncinotify import Inotify  # noqa: PLC0415  # it cannot be imported on other systems
+
+            try:
+                self._inotify = Inotify()
+            except OSError:  # EMFILE: the user's limit of inotify instances is reached
+                self._unavailable = True
+                return None
+            os.set_blocking(self._inotify.fd, False)
+            self._loop = asyncio.get_running_loop()
+            self._loop.add_reader(self._inotify.fd, self._read)
+        return self._inotify
+
+    def _read(self) -> None:
+        if self._inotify is None:
+            return
+        try:
+            events = os.read(self._inotify.fd, _BUFFER_BYTES)
+        except BlockingIOError:
+            return
+        woken: dict[Callable[[], object], None] = {}
+        position = 0
+        while position < len(events):
+            descriptor, mask, _, length = _HEADER.unpack_from(events, position)
+            position += _HEADER.size
+            name = events[position : position + length].rstrip(b"\0")
+            position += length
+            if mask & _OVERFLOW:
+                woken.update((wake, None) for names in self._names.values() for wake in names.values())
+            elif mask & _IGNORED:
+                woken.update((wake, None) for wake in self._forget(descriptor))
+            elif mask & (_MODIFY | _DELETE) and (wake := self._names.get(descriptor, {}).get(name)) is not None:
+                woken[wake] = None
+        for wake in woken:
+            wake()
+
+    def _forget(self, descriptor: int) -> list[Callable[[], object]]:
+        """The folder is gone, or its file system; who waits for it has to look by itself."""
+        self._folders = {folder: known for folder, known in self._folders.items() if known != descriptor}
+        return list(self._names.pop(descriptor, {}).values())
+
+
+# ----------------------------------------------------------------------
+# The writing end of the input FIFO: whole lines, in order, without blocking.
+
+_PIPE_BYTES: Final = 1024 * 1024
+"""Linux lets any user have pipes of up to fs.pipe-max-size, 1 MiB by default (pipe(7))."""
+
+_GONE: Final = "The agent's process has ended."
+
+
+class _PendingInput:
+    """A line on its way: what is left of it, and who waits."""
+
+    __slots__ = ("done", "rest", "started")
+
+    def __init__(self, line: bytes, done: "asyncio.Future[None] | None") -> None:
+        self.rest = memoryview(line)
+        self.done = done
+        self.started = False
+
+
+class SpoolWriter:
+    """Writes lines to a process's input. To be made when the process holds the FIFO open.
+
+    A line that has begun is always finished, even if the caller is cancelled: half a line would
+    end the CLI. An ordinary line goes in with one write(2), so that a killed server leaves no half.
+
+    Args:
+        spool: whose input.
+        resync: write an empty line first, which the CLI ignores. After a server was killed within a
+            long line, this keeps the next line from being glued to its beginning.
+        pid: the process that reads; on Linux its input is found even when the FIFO was removed (proc_pid_fd(5)).
+
+    Raises:
+        ProcessNotFoundError: no process holds the FIFO.
+    """
+
+    def __init__(self, spool: "Spool", *, resync: bool = False, pid: int | None = None) -> None:
+        self._queue: deque[_PendingInput] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._waiting = False
+        self._descriptor = -1
+        try:
+            self._descriptor = _open(spool, pid)
+        except OSError as error:  # ENXIO: no process reads; ENOENT: it was removed
+            if error.errno in {errno.ENXIO, errno.ENOENT, errno.ESRCH}:
+                raise ProcessNotFoundError(_GONE) from error
+            raise
+        if not stat.S_ISFIFO(os.fstat(self._descriptor).st_mode):
+            self.close()  # another file has its name
+            raise ProcessNotFoundError(_GONE)
+        if sys.platform.startswith("linux"):
+            with contextlib.suppress(OSError):  # EPERM: the user's pipes hold too much already
+                fcntl.fcntl(self._descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        if resync:
+            self._queue.append(_PendingInput(b"\n", None))
+            self._flush()
+
+    def write(self, line: bytes) -> "asyncio.Future[None]":
+        """Append a line to the queue, and write as much as the FIFO takes. Never waits.
+
+        Args:
+            line: ends with its only newline.
+
+        Returns:
+            Done when all of it is in the FIFO; at once, if there is room. It fails with ProcessNotFoundError when
+            the process ends or the writer is closed before that. Cancelling it takes back a line that has not begun.
+
+        Raises:
+            ProcessNotFoundError: the process is gone, or the writer is closed.
+        """
+        if self._descriptor < 0:
+            raise ProcessNotFoundError(_GONE)
+        done = self._loop.create_future()
+        self._queue.append(_PendingInput(line, done))
+        if len(self._queue) == 1:
+            self._flush()
+        return done
+
+    def close(self) -> None:
+        """Let go of the FIFO; lines that wait fail."""
+        if self._descriptor >= 0:
+            self._unwatch()
+            os.close(self._descriptor)
+            self._descriptor = -1
+        while self._queue:
+            done = self._queue.popleft().done
+            if done is not None and not done.done():
+                done.set_exception(ProcessNotFoundError(_GONE))
+                done.exception()  # not every caller waits for the end of its line
+
+    def _flush(self) -> None:
+        """Write as much as there is room for."""
+        while self._queue:
+            pending = self._queue[0]
+            if not pending.started and pending.done is not None and pending.done.cancelled():
+                self._queue.popleft()
+                continue
+            try:
+                written = os.write(self._descriptor, pending.rest)
+            except BlockingIOError:
+                self._watch()
+                return
+            except OSError:  # EPIPE: the last reader is gone
+                self.close()
+                return
+            pending.started = True
+            pending.rest = pending.rest[written:]
+            if not pending.rest:
+                self._queue.popleft()
+                if pending.done is not None and not pending.done.done():
+                    pending.done.set_result(None)
+        self._unwatch()
+
+    def _watch(self) -> None:
+        if not self._waiting:
+            self._loop.add_writer(self._descriptor, self._flush)
+            self._waiting = True
+
+    def _unwatch(self) -> None:
+        if self._waiting:
+            self._loop.remove_writer(self._descriptor)
+            self._waiting = False
+
+
+def _open(spool: "Spool", pid: int | None) -> int:
+    flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        return os.open(spool.input, flags | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        if pid is None or not sys.platform.startswith("linux"):
+            raise
+        return os.open(f"/proc/{pid}/fd/0", flags)
+
+
+# ----------------------------------------------------------------------
+# The files of a spool, and the reader of its output.
+#
+# The process writes to an ordinary file and holds its own input open, so it does not notice when the server
+# dies. A new server goes on reading where the old one stopped.
 
 _PRIVATE_FILE: Final = 0o600
 _PRIVATE_FOLDER: Final = 0o700

@@ -12,7 +12,7 @@ from pocket_agent.audit.verification import verify
 from pocket_agent.errors import FileOperationError, ValidationError
 from pocket_agent.settings import LoadedSettings, printable
 from pocket_agent.storage import advance_audit_head, audit_head, connection_beside
-from pocket_agent.storage.location import database_path
+from pocket_agent.storage.database import database_path
 
 
 def note(loaded: LoadedSettings, connection: sqlite3.Connection, action: str, details: Mapping[str, object]) -> None:

@@ -23,7 +23,7 @@ from pocket_agent.model import Device, Execution, Milliseconds, Pairing, Process
 from pocket_agent.protocol.frame import timestamp
 from pocket_agent.server.auth import hash_token, new_device, new_token
 from pocket_agent.server.pairing import check_name
-from pocket_agent.session.log import now
+from pocket_agent.session.project_log import now
 from pocket_agent.settings import LoadedSettings, printable
 from pocket_agent.storage import (
     add_device,
@@ -40,7 +40,7 @@ from pocket_agent.storage import (
     rotate_device,
     running_of,
 )
-from pocket_agent.storage.location import database_path
+from pocket_agent.storage.database import database_path
 
 _HINT: Final = "--kill would have ended it; another device can still kill it (web client, `pocket-agent chat`)."
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pocket_agent import __version__
-from pocket_agent.cli.chat.command import chat_command
 from pocket_agent.cli.monitoring import monitoring
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ app.add_typer(audit, name="audit")
 storage = typer.Typer(help="The size of the database.", no_args_is_help=True)
 app.add_typer(storage, name="storage")
 app.add_typer(monitoring, name="monitoring")
-app.command("chat")(chat_command)
 
 Config = Annotated[Path | None, typer.Option("--config", help="Settings file (YAML).", dir_okay=False)]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Data directory of the server.", file_okay=False)]
@@ -45,6 +43,33 @@ Projects = Annotated[
 ]
 Kill = Annotated[bool, typer.Option("--kill", help="Also kill the device's executions.")]
 PrintToken = Annotated[bool, typer.Option("--print-token", help="Print only the token, for scripts.")]
+
+
+@app.command("chat")
+def chat_command(
+    path: Annotated[str | None, typer.Argument(help="The project's directory, id or name.")] = None,
+    url: Annotated[str | None, typer.Option(help="The server, wss://HOST:8443/ws (PA_URL).")] = None,
+    token_file: Annotated[Path | None, typer.Option(help="File with the token (PA_TOKEN).", dir_okay=False)] = None,
+    ca: Annotated[Path | None, typer.Option(help="The certificate to trust.", dir_okay=False)] = None,
+    resume: Annotated[str | None, typer.Option(help="The session to continue.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Send this prompt, print the answer and exit.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="With --prompt: allow every tool.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --prompt: print the raw frames.")] = False,
+    history: Annotated[int, typer.Option(help="Number of entries to show at the start.", min=0, max=1000)] = 20,
+    config: Annotated[Path | None, typer.Option("--config", help="Settings file (YAML).", dir_okay=False)] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", help="Data directory of the server.", file_okay=False)
+    ] = None,
+) -> None:
+    """Talk to an agent from this terminal."""
+    from pocket_agent.cli.chat.launch import ChatOptions, run_chat
+    from pocket_agent.settings import LoadedSettings, load_settings
+
+    def settings() -> LoadedSettings:
+        return load_settings(config=config, environ=os.environ, flags={"data.dir": data_dir})
+
+    options = ChatOptions(path, url, token_file, ca, resume, prompt, yes, as_json, history)
+    raise typer.Exit(run_chat(options, settings, os.environ))
 
 
 def _print_version(wanted: bool) -> None:
@@ -122,7 +147,7 @@ def backup(
     data_dir: DataDir = None,
 ) -> None:
     """Copy the database to FILE, whether or not the server is running."""
-    from pocket_agent.cli.backup import write_backup
+    from pocket_agent.cli.storage import write_backup
 
     write_backup(_settings(config, {"data.dir": data_dir}), file)
 

@@ -2,7 +2,6 @@
 # ruff: noqa: PLC0415 - rich and the renderers are slow to import, and other commands do not need them
 
 import contextlib
-import dataclasses
 import json
 import os
 import signal
@@ -87,7 +86,7 @@ def check_command(
     with progress("Checking ..."):
         results = list(validate(directory))
     if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(result) for result in results], indent=1))
+        typer.echo(json.dumps([result._asdict() for result in results], indent=1))
     else:
         rows = [(Text(one.status, style=_STYLES[one.status]), one.name, Text(one.message)) for one in results]
         print_rows(rows, Console())

@@ -6,7 +6,7 @@ from typing import Final
 
 import typer
 
-from pocket_agent.notification.outbox import Notification, read_addresses, sender, trial
+from pocket_agent.notification.outbox import Notification, find_routes, trial
 from pocket_agent.server.address import page_urls
 from pocket_agent.settings import LoadedSettings, NotificationSettings
 
@@ -22,7 +22,7 @@ def show_notifications(loaded: LoadedSettings, *, test: bool) -> None:
         typer.Exit: with status 1 when there is no address, or a message was not delivered.
     """
     settings = loaded.settings.notifications
-    senders = [(address.name, sender(address)) for address in read_addresses(settings)]
+    senders = [(address.name, send) for address, send in find_routes(settings)]
     if not senders:
         typer.echo(
             "No address is configured: set notifications.urls (PA_NOTIFICATIONS_URLS) or notifications.urls_file."

@@ -17,7 +17,7 @@ from pocket_agent.server.address import base_url, page_urls
 from pocket_agent.server.pairing import PAIRING_SECONDS, new_pairing
 from pocket_agent.settings import LoadedSettings, is_loopback
 from pocket_agent.storage import add_pairing, connection_beside, projects
-from pocket_agent.storage.location import database_path
+from pocket_agent.storage.database import database_path
 
 LOOPBACK_HINT: Final = (
     "Only this machine can reach these addresses, since server.host is a loopback address. For other devices set it to "

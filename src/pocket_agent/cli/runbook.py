@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from pocket_agent.errors import ValidationError
-from pocket_agent.server.runbook import INDEX, read_runbooks
+from pocket_agent.server.pages import INDEX, read_runbooks
 
 
 def show_runbook(name: str | None, console: Console) -> None:

@@ -3,7 +3,7 @@
 import json
 import sys
 
-from pocket_agent.protocol.schema import protocol_schema
+from pocket_agent.protocol.json_schema import protocol_schema
 
 
 def print_schema() -> None:

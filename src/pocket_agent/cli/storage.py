@@ -1,11 +1,30 @@
-"""`pocket-agent storage`: the size of the database."""
+"""`pocket-agent backup` and `pocket-agent storage`: a copy of the database, and its size."""
+
+from pathlib import Path
 
 import typer
 
 from pocket_agent.settings import LoadedSettings
-from pocket_agent.storage.compaction import compact
-from pocket_agent.storage.location import database_path
-from pocket_agent.storage.space import Space, read_space
+from pocket_agent.storage import backup
+from pocket_agent.storage.database import database_path
+from pocket_agent.storage.maintenance import Space, compact, read_space
+
+# ----------------------------------------------------------------------
+# `pocket-agent backup`: a consistent copy of the database.
+
+
+def write_backup(loaded: LoadedSettings, target: Path) -> None:
+    """Copy the database of the configured data directory to `target`."""
+    database = database_path(loaded.settings.data.dir)
+    backup(database, target)
+    typer.echo(f"Wrote {target} ({target.stat().st_size / 2**20:.1f} MiB).")
+    # An old write-ahead log belongs to the replaced database.
+    typer.echo(f"To restore it: stop the server, delete {database}-wal and {database}-shm if they exist,")
+    typer.echo(f"and copy it to {database}.")
+
+
+# ----------------------------------------------------------------------
+# `pocket-agent storage`: what the database takes on the disk.
 
 
 def show_space(loaded: LoadedSettings) -> None:

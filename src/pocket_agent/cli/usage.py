@@ -12,11 +12,11 @@ from rich.text import Text
 
 from pocket_agent.errors import FileOperationError
 from pocket_agent.model import Spending
-from pocket_agent.session.budget import local_day
-from pocket_agent.session.log import now
+from pocket_agent.session.accounting import local_day
+from pocket_agent.session.project_log import now
 from pocket_agent.settings import LoadedSettings
 from pocket_agent.storage import connection_beside, spending_since
-from pocket_agent.storage.location import database_path
+from pocket_agent.storage.database import database_path
 
 _SUMS: Final = (
     "executions",

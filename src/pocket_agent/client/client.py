@@ -32,16 +32,16 @@ from pocket_agent.client.subscription import (
 from pocket_agent.client.websocket_client import (
     MESSAGE_TOO_BIG,
     POLICY_VIOLATION,
-    Address,
     Backoff,
-    Connection,
+    ClientConnection,
     Frame,
+    ServerAddress,
     tls_context,
 )
 from pocket_agent.errors import ForbiddenError, PocketAgentError, UnauthorizedError, ValidationError
 from pocket_agent.model import ExecuteOptions, Position
-from pocket_agent.protocol import push
-from pocket_agent.protocol.request import REQUESTS
+from pocket_agent.protocol import push, requests
+from pocket_agent.protocol.requests import REQUESTS
 
 _Data = TypeVar("_Data")
 _MAX_INSPECTIONS: Final = 5
@@ -82,7 +82,7 @@ class Calls(ABC):
 
     async def projects(self) -> list[push.ProjectStateData]:
         """All projects."""
-        return _read(await self.request("project_list"), push.ProjectListData).projects
+        return _read(await self.request("project_list"), requests.ProjectListData).projects
 
     async def delete_project(self, project_id: str) -> None:
         """Forget a project and its log; the directory stays."""
@@ -97,7 +97,7 @@ class Calls(ABC):
         prompt_id: str | None = None,
         traceparent: str | None = None,
         timeout: float | None = None,
-    ) -> push.ExecuteData:
+    ) -> requests.ExecuteData:
         """Give the agent a prompt. It runs once, however often the connection is lost meanwhile.
 
         Args:
@@ -113,11 +113,11 @@ class Calls(ABC):
             data["options"] = options
         if traceparent is not None:
             data["traceparent"] = traceparent
-        return _read(await self.request("execute", data, project_id=project_id, timeout=timeout), push.ExecuteData)
+        return _read(await self.request("execute", data, project_id=project_id, timeout=timeout), requests.ExecuteData)
 
     async def interrupt(
         self, project_id: str, *, execution_id: str | None = None, hold_queue: bool = False
-    ) -> push.AgentInterruptData:
+    ) -> requests.AgentInterruptData:
         """Ask the agent to stop what it does; its session stays warm.
 
         Args:
@@ -126,7 +126,7 @@ class Calls(ABC):
             hold_queue: keep the prompts that wait until `resume_queue`.
         """
         data = _stop(execution_id, hold_queue=hold_queue)
-        return _read(await self.request("agent_interrupt", data, project_id=project_id), push.AgentInterruptData)
+        return _read(await self.request("agent_interrupt", data, project_id=project_id), requests.AgentInterruptData)
 
     async def kill(
         self, project_id: str, *, execution_id: str | None = None, hold_queue: bool = False
@@ -135,9 +135,9 @@ class Calls(ABC):
         data = _stop(execution_id, hold_queue=hold_queue)
         return _read(await self.request("agent_kill", data, project_id=project_id), push.AgentKillData)
 
-    async def resume_queue(self, project_id: str) -> push.QueueResumeData:
+    async def resume_queue(self, project_id: str) -> requests.QueueResumeData:
         """Let the prompts that wait go on after the queue was on hold."""
-        return _read(await self.request("queue_resume", project_id=project_id), push.QueueResumeData)
+        return _read(await self.request("queue_resume", project_id=project_id), requests.QueueResumeData)
 
     async def new_session(self, project_id: str) -> push.SessionResetData:
         """Begin a fresh conversation with the next prompt."""
@@ -187,7 +187,7 @@ class Calls(ABC):
         direction: Literal["all", "client", "claude", "server"] = "all",
         max_bytes: int | None = None,
         large: Literal["whole", "reference"] = "whole",
-    ) -> push.MessagesData:
+    ) -> requests.MessagesData:
         """A page of the log: `limit` entries after `since`, or up to `before`, or the newest ones.
 
         Args:
@@ -226,19 +226,19 @@ class Calls(ABC):
         """Choose the permission mode, now and for later prompts."""
         await self.request("set_permission_mode", {"mode": mode}, project_id=project_id)
 
-    async def sessions(self, project_id: str) -> list[push.SessionData]:
+    async def sessions(self, project_id: str) -> list[requests.SessionData]:
         """The conversations that can be resumed, newest first."""
         reply = await self.request("session_list", project_id=project_id)
-        return _read(reply, push.SessionListData).sessions
+        return _read(reply, requests.SessionListData).sessions
 
-    async def resume(self, project_id: str, session_id: str, *, fork: bool = False) -> push.SessionResumeData:
+    async def resume(self, project_id: str, session_id: str, *, fork: bool = False) -> requests.SessionResumeData:
         """Continue an older conversation with the next prompt, or a copy of it (`fork`)."""
         data: dict[str, object] = {"session_id": session_id, "fork": fork}
-        return _read(await self.request("session_resume", data, project_id=project_id), push.SessionResumeData)
+        return _read(await self.request("session_resume", data, project_id=project_id), requests.SessionResumeData)
 
     async def executions(
         self, project_id: str, *, limit: int = 50, before: str | None = None
-    ) -> push.ExecutionListData:
+    ) -> requests.ExecutionListData:
         """The executions of a project with what they used, newest first.
 
         Args:
@@ -250,25 +250,25 @@ class Calls(ABC):
         if before is not None:
             data["before"] = before
         reply = await self.request("execution_list", data, project_id=project_id)
-        return _read(reply, push.ExecutionListData)
+        return _read(reply, requests.ExecutionListData)
 
-    async def watch(self, *, away: bool = False) -> push.WatchData:
+    async def watch(self, *, away: bool = False) -> requests.WatchData:
         """Hear of all projects on this connection (`on_push`); to be asked again after a reconnect.
 
         Args:
             away: nobody looks at this client, so that people are notified as if it were not connected.
         """
-        return _read(await self.request("watch", {"away": away}), push.WatchData)
+        return _read(await self.request("watch", {"away": away}), requests.WatchData)
 
-    async def complete_path(self, path: str) -> push.PathCompleteData:
+    async def complete_path(self, path: str) -> requests.PathCompleteData:
         """The directories to which the path of a new project may go on."""
-        return _read(await self.request("path_complete", {"path": path}), push.PathCompleteData)
+        return _read(await self.request("path_complete", {"path": path}), requests.PathCompleteData)
 
-    async def inspect_path(self, path: str, offset: int = 0) -> push.PathInspectData:
+    async def inspect_path(self, path: str, offset: int = 0) -> requests.PathInspectData:
         """What a directory has the CLI do without asking, or would if it were a project: a page, from `offset` on."""
-        return _read(await self.request("path_inspect", {"path": path, "offset": offset}), push.PathInspectData)
+        return _read(await self.request("path_inspect", {"path": path, "offset": offset}), requests.PathInspectData)
 
-    async def inspect_all(self, path: str) -> push.PathInspectData:
+    async def inspect_all(self, path: str) -> requests.PathInspectData:
         """All pages of `inspect_path`, of one state of the directory.
 
         Raises:
@@ -284,9 +284,9 @@ class Calls(ABC):
                 return msgspec.structs.replace(found, claims=claims)
         raise ValidationError("The settings of the directory changed while they were read; try again.")
 
-    async def health(self) -> push.HealthCheckData:
+    async def health(self) -> requests.HealthCheckData:
         """How the server is."""
-        return _read(await self.request("health_check"), push.HealthCheckData)
+        return _read(await self.request("health_check"), requests.HealthCheckData)
 
     async def stats(self) -> push.ServerStatsData:
         """The server's figures, once."""
@@ -311,10 +311,10 @@ _ESCAPE: Final = re.compile(
 """A JSON escape (RFC 8259 section 7): a surrogate pair, a lone surrogate (the group), or any other."""
 
 
-def _read_page(reply: Frame) -> push.MessagesData:
+def _read_page(reply: Frame) -> requests.MessagesData:
     """A page of history, whose lines may hold lone surrogates: msgspec refuses these, JSON does not."""
     whole = _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], reply.payload)
-    page = _read(reply, push.MessagesData, whole)
+    page = _read(reply, requests.MessagesData, whole)
     if whole == reply.payload:
         return page
     # The stand-ins are as long as what they replace, so that each message is found where it was.
@@ -387,7 +387,7 @@ class Client(Calls):
         Raises:
             UnreachableError: the certificate file cannot be read.
         """
-        self._address = Address(
+        self._address = ServerAddress(
             url=url,
             token=token,
             tls=tls_context(ssl),
@@ -400,7 +400,7 @@ class Client(Calls):
         self._on_status = on_status
         self._on_push = on_push
         self._streams: dict[str, Subscription] = {}
-        self._connection: Connection | None = None
+        self._connection: ClientConnection | None = None
         self._failure: PocketAgentError | None = None
         self._changed = asyncio.Event()
         self._closing = False
@@ -419,7 +419,7 @@ class Client(Calls):
         """
         session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
         try:
-            connection = await Connection.open(session, self._address)
+            connection = await ClientConnection.open(session, self._address)
         except BaseException:
             await session.close()
             raise
@@ -515,7 +515,7 @@ class Client(Calls):
         """
         return Subscription(self, project_id, since, max_frames=max_frames, max_bytes=max_bytes)
 
-    async def connected(self) -> Connection:
+    async def connected(self) -> ClientConnection:
         """The open connection, as soon as there is one.
 
         Raises:
@@ -544,8 +544,8 @@ class Client(Calls):
         """Seconds to wait before attempt number `attempt` of something that failed."""
         return self._backoff.delay(attempt)
 
-    async def _run(self, session: aiohttp.ClientSession, first: Connection) -> None:
-        connection: Connection | None = first
+    async def _run(self, session: aiohttp.ClientSession, first: ClientConnection) -> None:
+        connection: ClientConnection | None = first
         attempt = 0
         while connection is not None:
             reason = await self._serve(connection)
@@ -557,7 +557,7 @@ class Client(Calls):
             attempt = 0 if connection.proved else attempt + 1
             connection = await self._reconnect(session, reason, attempt)
 
-    async def _serve(self, connection: Connection) -> PocketAgentError:
+    async def _serve(self, connection: ClientConnection) -> PocketAgentError:
         """Hand out frames until the connection ends; says why it did."""
         violation: ProtocolViolationError | None = None
         try:
@@ -571,7 +571,7 @@ class Client(Calls):
             await connection.close()
         return violation or reason
 
-    async def _dispatch(self, connection: Connection, frame: Frame) -> None:
+    async def _dispatch(self, connection: ClientConnection, frame: Frame) -> None:
         if frame.request_id is not None and frame.offset is None:
             return  # a reply; whoever waits for it has it
         stream = self._streams.get(frame.project_id) if frame.project_id is not None else None
@@ -583,13 +583,13 @@ class Client(Calls):
 
     async def _reconnect(
         self, session: aiohttp.ClientSession, reason: PocketAgentError, attempt: int
-    ) -> Connection | None:
+    ) -> ClientConnection | None:
         while True:
             wait = self._backoff.delay(attempt)
             self._tell(Status(False, reason.message, attempt, wait))
             await asyncio.sleep(wait)
             try:
-                connection = await Connection.open(session, self._address)
+                connection = await ClientConnection.open(session, self._address)
             except (UnauthorizedError, ForbiddenError, CertificateError) as error:
                 self._give_up(error)
                 return None
@@ -600,7 +600,7 @@ class Client(Calls):
                 self._online(connection)
                 return connection
 
-    def _online(self, connection: Connection) -> None:
+    def _online(self, connection: ClientConnection) -> None:
         self._connection = connection
         self._changed.set()
         self._tell(Status(True))
@@ -625,7 +625,7 @@ class Client(Calls):
             self._on_status(status)
 
 
-async def _leave(connection: Connection, project_id: str) -> None:
+async def _leave(connection: ClientConnection, project_id: str) -> None:
     """Leave a project. Nobody waits for the reply: what comes before it is not routed to anybody."""
     with contextlib.suppress(ConnectionLostError):
         await connection.send("project_leave", {"project_id": project_id}, request_id=f"leave {project_id}")

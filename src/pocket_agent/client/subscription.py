@@ -9,10 +9,10 @@ from typing import Final, Protocol, Self
 import msgspec
 
 from pocket_agent.client.client_errors import ConnectionLostError, ProtocolViolationError, again
-from pocket_agent.client.websocket_client import Connection, Frame
+from pocket_agent.client.websocket_client import ClientConnection, Frame
 from pocket_agent.errors import PocketAgentError, RateLimitedError
 from pocket_agent.model import Position
-from pocket_agent.protocol.push import ProjectJoinData
+from pocket_agent.protocol.requests import ProjectJoinData
 
 MAX_BUFFERED_FRAMES: Final = 10_000
 MAX_BUFFERED_BYTES: Final = 64 * 1024 * 1024
@@ -34,7 +34,7 @@ class StreamState(enum.StrEnum):
 class Link(Protocol):
     """What a stream needs of its client."""
 
-    async def connected(self) -> Connection:
+    async def connected(self) -> ClientConnection:
         """The open connection, as soon as there is one; raises when there will be none."""
 
     @property

@@ -27,7 +27,7 @@ from pocket_agent.errors import ForbiddenError, PocketAgentError, UnauthorizedEr
 
 
 @dataclass(frozen=True)
-class Address:
+class ServerAddress:
     """Where the server is, and how to be let in.
 
     Attributes:
@@ -176,7 +176,7 @@ MESSAGE_TOO_BIG: Final = 1009
 POLICY_VIOLATION: Final = 1008
 
 
-class Connection:
+class ClientConnection:
     """An open WebSocket. One task reads `frames()`; any task sends and requests.
 
     Attributes:
@@ -194,7 +194,7 @@ class Connection:
         self.proved = False
 
     @classmethod
-    async def open(cls, session: aiohttp.ClientSession, address: Address) -> "Connection":
+    async def open(cls, session: aiohttp.ClientSession, address: ServerAddress) -> "ClientConnection":
         """Connect and authenticate.
 
         Raises:
@@ -364,7 +364,7 @@ def _close_reason(code: int | None) -> str:
     return f" {reasons.get(code, '')} (close code {code})".replace("  ", " ")
 
 
-def _refusal(error: aiohttp.WSServerHandshakeError, address: Address) -> PocketAgentError:
+def _refusal(error: aiohttp.WSServerHandshakeError, address: ServerAddress) -> PocketAgentError:
     match error.status:
         case 401 if address.token is None:
             return UnauthorizedError(f"{address.url} wants a token, and none was given.")

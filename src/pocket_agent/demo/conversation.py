@@ -65,7 +65,7 @@ class _OutputConfig(msgspec.Struct):
     format: dict[str, object] | None = None
 
 
-class Request(msgspec.Struct):
+class ModelRequest(msgspec.Struct):
     """The body of `POST /v1/messages`; other fields are ignored, as are the ones of its blocks."""
 
     model: str
@@ -107,17 +107,17 @@ class Question:
     key: str = ""
 
 
-def decode(body: bytes) -> Request:
+def decode(body: bytes) -> ModelRequest:
     """The request in a body.
 
     Raises:
         ValueError: it is not JSON, or not a request; the message says which field is wrong.
     """
     # The standard parser first: unlike msgspec's it accepts the lone surrogates that JavaScript sends.
-    return msgspec.convert(json.loads(body), Request)
+    return msgspec.convert(json.loads(body), ModelRequest)
 
 
-def question(request: Request) -> Question:
+def question(request: ModelRequest) -> Question:
     """What is asked in `request`."""
     position, prompt = _last_prompt(request.messages)
     later = request.messages[position + 1 :]
@@ -131,7 +131,7 @@ def question(request: Request) -> Question:
     )
 
 
-def is_side_request(request: Request) -> bool:
+def is_side_request(request: ModelRequest) -> bool:
     """Whether the CLI asks for itself (a title, a check of a model's name, a summary), not for the user.
 
     The turns of a user always offer tools. A request of a person with `curl` has neither tools
@@ -143,7 +143,7 @@ def is_side_request(request: Request) -> bool:
     return not request.tools and (structured or request.metadata is not None or request.max_tokens == 1)
 
 
-def side_answer(request: Request) -> str:
+def side_answer(request: ModelRequest) -> str:
     """A sensible answer to a side request: a summary, an object that fits its schema, or a word."""
     if _asks_for_summary(request):
         return _SUMMARY
@@ -153,7 +153,7 @@ def side_answer(request: Request) -> str:
     return json.dumps(_example(config.format.get("schema")))
 
 
-def _asks_for_summary(request: Request) -> bool:
+def _asks_for_summary(request: ModelRequest) -> bool:
     """Whether the conversation is to be compacted (`/compact`, or by itself when it grew too long)."""
     prompt = _last_prompt(request.messages)[1]
     return "<analysis>" in prompt and "<summary>" in prompt
@@ -197,7 +197,7 @@ def _plain(content: str | list[Block]) -> str:
     return content if isinstance(content, str) else "\n".join(block.text for block in content if block.text)
 
 
-def _directory(request: Request) -> str | None:
+def _directory(request: ModelRequest) -> str | None:
     # The latest note wins: the CLI repeats it when a session is resumed elsewhere.
     notes = [_plain(turn.content) for turn in reversed(request.messages) if turn.role in {"system", "user"}]
     for note in [*notes, _plain(request.system)]:
@@ -206,7 +206,7 @@ def _directory(request: Request) -> str | None:
     return None
 
 
-def _key(request: Request, position: int, prompt: str) -> str:
+def _key(request: ModelRequest, position: int, prompt: str) -> str:
     session = request.metadata.user_id if request.metadata else None
     text = json.dumps([session, position, prompt])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

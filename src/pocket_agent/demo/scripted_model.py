@@ -15,7 +15,7 @@ from typing import Final
 from aiohttp import ClientConnectionResetError, web
 from aiohttp.typedefs import Handler
 
-from pocket_agent.demo.conversation import Request, decode, is_side_request, question, side_answer
+from pocket_agent.demo.conversation import ModelRequest, decode, is_side_request, question, side_answer
 from pocket_agent.demo.scenario import Block, Clearing, Failure, Message, Reply, Text, Thinking, ToolUse, choose, say
 from pocket_agent.errors import ConfigurationError
 
@@ -319,7 +319,7 @@ class ScriptedModel:
             self._last_active = time.monotonic()
 
 
-def _answer(request: Request) -> tuple[str, str, Reply]:
+def _answer(request: ModelRequest) -> tuple[str, str, Reply]:
     """The scenario's name, the key of the prompt, and the reply."""
     if is_side_request(request):
         return "side", "", say(side_answer(request))

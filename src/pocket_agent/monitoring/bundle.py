@@ -1,11 +1,11 @@
-"""A directory of rendered files: written again and again without losing what a person changed in it."""
+"""Writes a directory of rendered files, again and again, without overwriting files that a user changed."""
 
 import errno
 import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -14,37 +14,28 @@ from pocket_agent.errors import FileOperationError
 from pocket_agent.monitoring.files import RenderedFile
 
 MANIFEST: Final = ".rendered.json"
-"""Holds the SHA-256 of each file as it was written, by which a change of a person is seen."""
-_MAX_SIZE: Final = 16 * 2**20
-"""Bytes; no file of ours is so large, so one that is was changed, and need not be read."""
+"""Holds the SHA-256 of each file as it was written, which reveals changes of a user."""
+_MAX_SIZE: Final = 16 * 2**20  # bytes that are read; rendered files are smaller, so that a larger one was changed
 
 Manifest = Mapping[str, frozenset[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What writing did, by path below the directory.
+    """What `write` did, by path below the directory."""
 
-    Attributes:
-        written: new, or other than before.
-        unchanged: as they were.
-        kept: changed or made by a person, and left alone.
-        removed: written by an earlier run and not part of the stack any more.
-        abandoned: the same, but changed by a person, and left alone.
-    """
-
-    written: tuple[str, ...]
+    written: tuple[str, ...]  # new or changed
     unchanged: tuple[str, ...]
-    kept: tuple[str, ...]
-    removed: tuple[str, ...]
-    abandoned: tuple[str, ...]
+    kept: tuple[str, ...]  # changed or made by a user, so not written
+    removed: tuple[str, ...]  # written by an earlier run and no longer part of the stack
+    abandoned: tuple[str, ...]  # no longer part of the stack, but changed by a user, so not removed
 
 
 def write(directory: Path, files: Iterable[RenderedFile], *, force: bool = False) -> Outcome:
-    """Write the files; one that a person changed or made stays as it is unless `force` is given.
+    """Write the files; one that a user changed or made is kept unless `force` is given.
 
-    Each file is the old one or the new one at any moment, and a run that was interrupted is made up for by the next.
-    Symbolic links below the directory are not followed.
+    Files are replaced atomically, and a run completes the work of an interrupted one. Symbolic links below the
+    directory are not followed.
 
     Raises:
         FileOperationError: the directory cannot be used.
@@ -56,70 +47,49 @@ def write(directory: Path, files: Iterable[RenderedFile], *, force: bool = False
         for path in wanted.keys() | known.keys() | {MANIFEST}:
             _refuse_links(directory, path)
             _draft(directory / path).unlink(missing_ok=True)  # of a run that was interrupted
-        present = {path: _digest_of(directory, path) for path in sorted(wanted.keys() | known.keys())}
-        theirs = {
-            path
-            for path, digest in present.items()
-            if digest is not None and digest not in known.get(path, frozenset())
-        }
+        contents = {path: _content(directory, path) for path in sorted(wanted.keys() | known.keys())}
+        present = {path: _digest(content) for path, content in contents.items() if content is not None}
+        none: frozenset[str] = frozenset()
+        changed = {path for path, digest in present.items() if digest not in known.get(path, none)}
         fresh = {path: frozenset({_digest(content)}) for path, content in wanted.items()}
-        # Before anything else, so that a file of a run that is interrupted is known as ours by the next.
-        _write_manifest(
-            directory, {path: known.get(path, frozenset()) | fresh.get(path, frozenset()) for path in present}
-        )
-        outcome = _apply(directory, wanted, present, theirs, force=force)
-        left = {path: known.get(path, frozenset()) for path in outcome.kept}
-        _write_manifest(directory, {**fresh, **left})
+        # First, so that after an interrupted run the next one recognizes its files.
+        _write_manifest(directory, {path: known.get(path, none) | fresh.get(path, none) for path in contents})
+        outcome = _apply(directory, wanted, present, changed, force=force)
+        _write_manifest(directory, {**fresh, **{path: known.get(path, none) for path in outcome.kept}})
     except OSError as error:
-        raise _refusal(directory, error) from error
+        where = directory if error.filename is None else error.filename
+        reason = error.strerror or error
+        raise FileOperationError(f"The stack cannot be written into {directory}: {where}: {reason}.") from error
     return outcome
 
 
 def _apply(
-    directory: Path, wanted: Mapping[str, bytes], present: Mapping[str, str | None], theirs: set[str], *, force: bool
+    directory: Path, wanted: Mapping[str, bytes], present: Mapping[str, str], changed: set[str], *, force: bool
 ) -> Outcome:
-    """Bring the directory up to date.
-
-    Args:
-        directory: of the stack.
-        wanted: the content of each file.
-        present: the digest of each file that is there, of those that are wanted or known.
-        theirs: the files that a person changed or made.
-        force: whether these are overwritten, too.
-    """
+    """Write and remove files; `present` has the digests of the existing ones, `changed` those that a user changed."""
     written, unchanged, kept = [], [], []
     for path, content in sorted(wanted.items()):
-        if present[path] == _digest(content):
+        if present.get(path) == _digest(content):
             unchanged.append(path)
-        elif path in theirs and not force:
+        elif path in changed and not force:
             kept.append(path)
         else:
             _replace(directory, path, content)
             written.append(path)
-    gone = [path for path in present if path not in wanted and present[path] is not None]
-    abandoned = [path for path in gone if path in theirs]
-    removed = [path for path in gone if path not in theirs]
+    gone = [path for path in present if path not in wanted]
+    abandoned = [path for path in gone if path in changed]
+    removed = [path for path in gone if path not in changed]
     for path in removed:
         _remove(directory, path)
     return Outcome(tuple(written), tuple(unchanged), tuple(kept), tuple(removed), tuple(abandoned))
-
-
-def _refusal(directory: Path, error: OSError) -> FileOperationError:
-    where = directory if error.filename is None else error.filename
-    return FileOperationError(f"The stack cannot be written into {directory}: {where}: {error.strerror or error}.")
 
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _digest_of(directory: Path, path: str) -> str | None:
-    """The digest of a file; None when it is not there."""
-    content = _content(directory, path)
-    return None if content is None else _digest(content)
-
-
 def _content(directory: Path, path: str) -> bytes | None:
+    """The content of a file; None when it does not exist."""
     _refuse_links(directory, path)
     place = directory / path
     try:
@@ -132,11 +102,7 @@ def _content(directory: Path, path: str) -> bytes | None:
 
 
 def _refuse_links(directory: Path, path: str) -> None:
-    """Nothing is read or written through a symbolic link below the directory: it may lead anywhere.
-
-    Raises:
-        OSError: there is one on the way.
-    """
+    """Raise OSError for a symbolic link below the directory, which may lead anywhere."""
     place = directory
     for part in PurePosixPath(path).parts:
         place /= part
@@ -149,16 +115,14 @@ def _read_manifest(directory: Path) -> Manifest:
     try:
         found = json.loads(content or b"{}")
     except ValueError:
-        return {}  # then everything there counts as changed by a person
-    return dict(_entries(found)) if isinstance(found, dict) else {}
-
-
-def _entries(found: Mapping[object, object]) -> Iterator[tuple[str, frozenset[str]]]:
-    for path, digests in found.items():
-        inside = isinstance(path, str) and path and not PurePosixPath(path).is_absolute()
-        # A path that leads out of the directory was not written by us.
-        if inside and ".." not in PurePosixPath(str(path)).parts and isinstance(digests, list):
-            yield str(path), frozenset(map(str, digests))
+        return {}  # then every file counts as changed by a user
+    manifest: dict[str, frozenset[str]] = {}
+    for path, digests in found.items() if isinstance(found, dict) else ():
+        place = PurePosixPath(path)
+        # `write` stores no path that leads out of the directory.
+        if path and not place.is_absolute() and ".." not in place.parts and isinstance(digests, list):
+            manifest[path] = frozenset(map(str, digests))
+    return manifest
 
 
 def _write_manifest(directory: Path, manifest: Manifest) -> None:
@@ -169,7 +133,7 @@ def _write_manifest(directory: Path, manifest: Manifest) -> None:
 
 
 def _replace(directory: Path, path: str, content: bytes) -> None:
-    """Write a file whole or not at all, also when the machine stops."""
+    """Write a file atomically, also when the machine stops."""
     target = directory / path
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = _draft(target)

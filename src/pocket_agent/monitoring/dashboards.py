@@ -1,13 +1,13 @@
 """Grafana dashboards: one YAML file for each in `templates/grafana/dashboards/`, as a list of panels.
 
 A panel has a title, a description, a kind, and queries by the legend of their results, which names every label that
-tells results apart. `kinds.yml` has what Grafana's model of each kind needs besides. Without a kind it is a graph.
+distinguishes results. `kinds.yml` has the rest of Grafana's model of each kind. The default kind is a graph.
 
-- `unit`, `decimals`, `lowest` (0), `highest`: of the axis; `lowest: null` for what may fall without end.
-- `mark`: a dashed line where an alert begins. `stacked`: add the lines up.
+- `unit`, `decimals`, `lowest` (0), `highest`: of the axis; `lowest: null` for an axis without a lower limit.
+- `mark`: a dashed line at the threshold of an alert. `stacked`: stack the lines.
 - `colours`: of lines by legend. `dashed`: legends of limits and sums.
-- `steps`: the colours of values, each from a value on. `states`: words and colours for values.
-- `nothing`: shown while there is no value. `source: logs`: the queries are for Loki.
+- `steps`: colours, each from a value on. `states`: words and colours for values.
+- `nothing`: shown without a value. `source: logs`: the queries are for Loki.
 - `alerts`: runbooks to link to. `details`: the dashboard to link to.
 """
 
@@ -24,16 +24,12 @@ from pocket_agent.settings import Settings
 
 DASHBOARDS: Final = ("server", "usage", "reliability", "internals", "log")
 _FOLDER: Final = "grafana/dashboards"
-_COLUMNS: Final = 24
-"""Of Grafana's grid."""
+_COLUMNS: Final = 24  # columns of Grafana's grid
 _LINK: Final = {
+    **dict.fromkeys(("icon", "tooltip"), ""),
+    **dict.fromkeys(("asDropdown", "includeVars", "keepTime"), False),
     "type": "link",
-    "icon": "",
-    "tooltip": "",
     "tags": [],
-    "asDropdown": False,
-    "includeVars": False,
-    "keepTime": False,
     "targetBlank": True,
 }
 
@@ -82,11 +78,7 @@ def _file(page: Json, values: Json) -> RenderedFile:
 
 
 def place_panels(page: Json, runbooks: str) -> Iterator[Json]:
-    """Panels and headings with their places, one below the other, without gaps.
-
-    Raises:
-        ValueError: the panels of a row do not fill its width.
-    """
+    """Panels and headings with their places in the grid; raises ValueError when a row does not fill its width."""
     number, y = 1, 0
     for section in page["sections"]:
         if "title" in section:
@@ -108,7 +100,7 @@ def place_panels(page: Json, runbooks: str) -> Iterator[Json]:
 
 
 def _panel(panel: Json, runbooks: str) -> Json:
-    """A panel as Grafana's model has it, without its place."""
+    """A panel in Grafana's model, without its place."""
     kind, kinds = panel.get("kind", "graph"), load(f"{_FOLDER}/kinds.yml")["panels"]
     model: Json = copy.deepcopy(kinds[kind])
     source = model["datasource"] = kinds["log" if panel.get("source") == "logs" else kind]["datasource"]
@@ -122,10 +114,9 @@ def _panel(panel: Json, runbooks: str) -> Json:
     if links:
         model["links"] = links
     defaults, overrides = model["fieldConfig"]["defaults"], model["fieldConfig"]["overrides"]
-    if "nothing" in panel:
-        defaults["noValue"] = panel["nothing"]
-    if "decimals" in panel:
-        defaults["decimals"] = panel["decimals"]
+    for key, grafana in (("nothing", "noValue"), ("decimals", "decimals")):
+        if key in panel:
+            defaults[grafana] = panel[key]
     if "steps" in panel:
         defaults["thresholds"]["steps"] = [{"value": value, "color": colour} for value, colour in panel["steps"]]
     if "states" in panel:
@@ -174,7 +165,7 @@ def _override(legend: str, **properties: object) -> Json:
 
 
 def _target(kind: str, source: Json, legend: str, expr: str, ref: str) -> Json:
-    """A query as Grafana's model has it. Only the buckets that the server counts have exemplars, no recording has."""
+    """A query in Grafana's model. Only the server's own buckets have exemplars, recordings have none."""
     target: Json = {"refId": ref, "datasource": source, "editorMode": "code", "expr": expr}
     if source["type"] == "loki":
         return {**target, "queryType": "range", **({"legendFormat": legend} if kind == "graph" else {})}

@@ -1,8 +1,8 @@
 """Rendered files, and the templates that they come from.
 
-A template is a file of `templates/`. `${name}` in it stands for a value; nothing else is replaced, so that `$labels`
-of Prometheus, `$instance` of Grafana and `${NAME:?}` of Compose stay as they are. YAML is parsed before it is filled
-in, so a value cannot change the structure of a file whatever characters it has.
+A template is a file of `templates/`. Only `${name}` with lower-case letters is replaced, so that `$labels` of
+Prometheus, `$instance` of Grafana and `${NAME:?}` of Compose stay. YAML is parsed before placeholders are replaced, so
+that the characters of a value cannot change the structure of a file.
 """
 
 import re
@@ -25,25 +25,20 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class RenderedFile:
-    """A file that `pocket-agent monitoring render` writes.
-
-    Attributes:
-        path: below the directory of the stack.
-        text: the whole content.
-    """
+    """A file that `pocket-agent monitoring render` writes; `path` is below the directory of the stack."""
 
     path: str
     text: str
 
 
 def template(path: str) -> Traversable:
-    """A template, by its path below `templates/`, which is that of the rendered file."""
+    """The template with a path below `templates/`, which is that of the rendered file."""
     return files(__package__).joinpath("templates", *path.split("/"))
 
 
 @cache
 def load_all(path: str) -> tuple[Any, ...]:
-    """The documents of a YAML template, without its values. They are shared: do not change them."""
+    """The documents of a YAML template with its placeholders. They are shared: do not change them."""
     return tuple(yaml.load_all(template(path).read_text("utf-8"), _LOADER))
 
 
@@ -56,10 +51,7 @@ def fill(node: Any, values: Values) -> Any:
     """Replace the placeholders in a tree of mappings, lists and strings.
 
     A string that is one placeholder becomes the value itself. A key whose value becomes None is left out. A list that
-    stands for an item of a list is inserted item by item.
-
-    Raises:
-        KeyError: a value is not given.
+    replaces an item of a list is inserted item by item.
     """
     match node:
         case str():
@@ -81,7 +73,7 @@ def fill(node: Any, values: Values) -> Any:
 
 
 def fill_text(text: str, values: Values) -> str:
-    """Replace the placeholders in a text; one that has a line of its own and is a list gives a line for each item."""
+    """Replace the placeholders in a text; a list gives a line for each item, and none if it is empty."""
 
     def replaced(found: re.Match[str]) -> str:
         value = values[found[1]]
@@ -94,32 +86,26 @@ def fill_text(text: str, values: Values) -> str:
 
 
 def decimal(value: object) -> str:
-    """A value as text; a number without an exponent, as PromQL and configuration files have it."""
+    """A value as text; a number without an exponent, as PromQL and configuration files require."""
     return f"{value:.12f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
 def head_of(text: str) -> list[str]:
-    """The lines of the comment that a file begins with, without their mark: what it is, its place, how to reload it."""
+    """The lines of the first comment of a file: its purpose, its place, and how to reload it."""
     mark = "//" if text.startswith("//") else "#"
     lines = takewhile(lambda line: line.startswith(mark), text.splitlines())
     return [line.removeprefix(mark).strip() for line in lines]
 
 
 def with_origin(path: str, text: str) -> RenderedFile:
-    """A file whose first comment says also what has written it."""
+    """A file whose first comment also names the command that wrote it."""
     head, blank, body = text.partition("\n\n")
     mark = "//" if text.startswith("//") else "#"
     return RenderedFile(path, f"{head}\n{mark} {_ORIGIN}{blank}{body}")
 
 
 def text_file(path: str, values: Values, *, source: str | None = None) -> RenderedFile:
-    """A file out of a template of plain text.
-
-    Args:
-        path: of the file.
-        values: of the placeholders.
-        source: the path of the template, when it is another.
-    """
+    """A file from a plain text template; `source`: the path of the template, if it differs from `path`."""
     return with_origin(path, fill_text(template(source or path).read_text("utf-8"), values))
 
 
@@ -131,15 +117,13 @@ def yaml_file(path: str, value: object) -> RenderedFile:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes texts of several lines as blocks, and repeats values instead of using anchors."""
+    """Writes multi-line texts as blocks, and repeats values instead of using anchors, so that users can read it."""
 
     def ignore_aliases(self, data: object) -> bool:
-        """Always true: a person has to read the file."""
         return True
 
 
-def _represent_text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
-
-
-_Dumper.add_representer(str, _represent_text)
+_Dumper.add_representer(
+    str,
+    lambda dumper, value: dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None),
+)

@@ -10,7 +10,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,24 +23,17 @@ from pocket_agent.monitoring.targets import port_holder
 
 FILE: Final = "local.json"
 DATA: Final = ".data"
-"""Where the programs keep their data, below the directory of the stack."""
+"""Directory for the data of the programs, below that of the stack."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program of the stack.
-
-    Attributes:
-        name: as its authors call it.
-        binaries: the names under which it may be installed; Debian's last.
-        package: Debian's package, or where else it comes from.
-        setting: the setting of its port.
-    """
+    """A program of the stack."""
 
     name: str
-    binaries: tuple[str, ...]
-    package: str
-    setting: str
+    binaries: tuple[str, ...]  # the names under which it may be installed; Debian's last
+    package: str  # Debian's package, or another origin
+    setting: str  # the setting of its port
 
 
 def _debian(name: str, package: str, setting: str) -> Program:
@@ -75,7 +68,6 @@ class Launch:
 
     @property
     def url(self) -> str:
-        """Its address."""
         return f"http://127.0.0.1:{self.port}"
 
 
@@ -83,7 +75,7 @@ def read_launches(directory: Path) -> list[Launch]:
     """The launches of a rendered stack.
 
     Raises:
-        FileOperationError: there is no stack, or its file is damaged.
+        FileOperationError: the directory has no stack, or its file is damaged.
     """
     path = directory / FILE
     try:
@@ -93,23 +85,21 @@ def read_launches(directory: Path) -> list[Launch]:
         raise FileOperationError(f"{directory} holds no monitoring stack; write one: {advice}") from error
     except (OSError, msgspec.MsgspecError) as error:
         raise FileOperationError(f"{path} cannot be used: {error}") from error
-    strange = sorted(found.keys() - PROGRAMS.keys())
-    if strange:
-        raise FileOperationError(f"{path} cannot be used: it names {', '.join(strange)}")
+    unknown = sorted(found.keys() - PROGRAMS.keys())
+    if unknown:
+        raise FileOperationError(f"{path} cannot be used: it names {', '.join(unknown)}")
     return [Launch(PROGRAMS[name], entry.port, tuple(entry.flags)) for name, entry in found.items()]
 
 
-_END_SECONDS: Final = 8.0
-"""How long a program may take to end by itself."""
+_END_SECONDS: Final = 8.0  # how long a program may take to end after SIGTERM
 _KILL_SECONDS: Final = 5.0
-_LINE: Final = 64 * 1024
-"""Bytes of a line that are shown; longer ones come in parts."""
-
-_LAST_WORDS_SECONDS: Final = 1.0
+_LINE: Final = 64 * 1024  # bytes of a line that are shown; longer ones are split
+_LAST_OUTPUT_SECONDS: Final = 1.0
 """How long to wait for the last output of an ended program; its children may hold the pipe open for ever."""
 
 Find = Callable[[str], str | None]
 Say = Callable[[str, str], None]
+"""Shows the name of a program and a line of its output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,21 +110,13 @@ class Ended:
     code: int
 
     def __str__(self) -> str:
-        """For a person."""
         how = f"was killed by {signal.Signals(-self.code).name}" if self.code < 0 else f"ended with status {self.code}"
         return f"{self.name} {how}"
 
 
 @dataclass(frozen=True, slots=True)
 class _LaunchedProgram:
-    """A program that was started.
-
-    Attributes:
-        name: of the program.
-        process: which one.
-        stream: its output.
-        transport: of the stream.
-    """
+    """A running program with its output."""
 
     name: str
     process: asyncio.subprocess.Process
@@ -142,19 +124,20 @@ class _LaunchedProgram:
     transport: asyncio.ReadTransport
 
     async def watch(self, say: Say, ended: "asyncio.Queue[Ended]") -> None:
-        """Pass on what it prints, and report its end."""
+        """Show the output and report the end."""
+
+        async def show() -> None:
+            async for line in _lines(self.stream):
+                say(self.name, line)
+
         async with asyncio.TaskGroup() as tasks:
-            listening = tasks.create_task(self._listen(say))
+            showing = tasks.create_task(show())
             code = await self.process.wait()
-            await asyncio.wait((listening,), timeout=_LAST_WORDS_SECONDS)
+            await asyncio.wait((showing,), timeout=_LAST_OUTPUT_SECONDS)
             ended.put_nowait(Ended(self.name, code))
 
-    async def _listen(self, say: Say) -> None:
-        async for line in _lines(self.stream):
-            say(self.name, line)
-
     async def end(self) -> None:
-        """End it: it is asked first."""
+        """End the program with SIGTERM, then SIGKILL."""
         for number, seconds in ((signal.SIGTERM, _END_SECONDS), (signal.SIGKILL, _KILL_SECONDS)):
             if self.process.returncode is not None:
                 return
@@ -167,27 +150,24 @@ class _LaunchedProgram:
 
 def installed(launches: Sequence[Launch], find: Find = shutil.which) -> tuple[list[tuple[Launch, str]], list[Launch]]:
     """The launches whose program is installed, with its path, and the others."""
-    there, absent = [], []
-    for launch in launches:
-        path = next((found for name in launch.program.binaries if (found := find(name))), None)
-        if path is None:
-            absent.append(launch)
-        else:
-            there.append((launch, str(Path(path).absolute())))
-    return there, absent
+    paths = [next(filter(None, map(find, launch.program.binaries)), None) for launch in launches]
+    found = list(zip(launches, paths, strict=True))
+    present = [(launch, str(Path(path).absolute())) for launch, path in found if path is not None]
+    return present, [launch for launch, path in found if path is None]
 
 
 def refuse_taken_ports(launches: Sequence[Launch]) -> None:
-    """Check that the ports are free before anything is started.
+    """Check that the ports are free.
 
     Raises:
         ConfigurationError: with every taken port, its setting, and the process that has it if that is known.
     """
-    taken = [
-        f"\n  {launch.program.setting}: port {launch.port} is taken{_holder(launch.port)}"
-        for launch in launches
-        if not _is_free(launch.port)
-    ]
+    taken = []
+    for launch in launches:
+        if not _is_free(launch.port):
+            holder = port_holder(launch.port)
+            by = f" by {holder.name}" if holder is not None and holder.pid is not None else ""
+            taken.append(f"\n  {launch.program.setting}: port {launch.port} is taken{by}")
     if taken:
         advice = "\nEnd those programs, or change the settings and render the stack again."
         raise ConfigurationError(f"The stack cannot be started:{''.join(taken)}{advice}")
@@ -195,7 +175,7 @@ def refuse_taken_ports(launches: Sequence[Launch]) -> None:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        # As the programs do it: what is left of an ended connection holds no port.
+        # As the programs do it: a connection in TIME_WAIT does not occupy the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
@@ -204,26 +184,17 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _holder(port: int) -> str:
-    found = port_holder(port)
-    return f" by {found.name}" if found is not None and found.pid is not None else ""
-
-
 @contextlib.asynccontextmanager
 async def running(
     present: Sequence[tuple[Launch, str]], directory: Path, say: Say
 ) -> AsyncIterator["asyncio.Queue[Ended]"]:
     """Run programs until the block is left; one that ends by itself is put into the queue.
 
-    They are one process group, which ends also when this process is killed.
-
-    Args:
-        present: the launches, with the paths of their programs.
-        directory: of the stack.
-        say: is given the name of a program and a line that it printed.
+    They are one process group, which ends also when this process is killed. `present` has the launches with the paths
+    of their programs.
 
     Raises:
-        FileOperationError: a program cannot be started; those before it were ended.
+        FileOperationError: a program cannot be started; the others were ended.
     """
     ended: asyncio.Queue[Ended] = asyncio.Queue()
     started: list[_LaunchedProgram] = []
@@ -236,9 +207,9 @@ async def running(
                 try:
                     yield ended
                 finally:
-                    # While they are watched, so that their last output is passed on.
+                    # While they are watched, so that their last output is shown.
                     await asyncio.gather(*(one.end() for one in started))
-                    await asyncio.wait(watchers, timeout=_LAST_WORDS_SECONDS) if watchers else None
+                    await asyncio.wait(watchers, timeout=_LAST_OUTPUT_SECONDS) if watchers else None
                     for watcher in watchers:
                         watcher.cancel()
         finally:
@@ -252,7 +223,7 @@ async def _guarded() -> AsyncIterator[int]:
     """A process group that does not outlive this process; yields its id."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        "-P",  # the modules of its directory hide none of the standard library
+        "-P",  # so that modules of its directory do not hide those of the standard library
         reaper.__file__,
         str(_END_SECONDS),
         stdin=asyncio.subprocess.PIPE,
@@ -263,7 +234,7 @@ async def _guarded() -> AsyncIterator[int]:
     try:
         yield process.pid
     finally:
-        # It ends what the programs have left behind.
+        # It ends the processes that the programs have left.
         process.stdin.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_END_SECONDS + _KILL_SECONDS):
@@ -278,7 +249,10 @@ async def _start(launch: Launch, path: str, directory: Path, group: int) -> _Lau
             _provision(directory)
         # Not asyncio's own pipe: with that, a process has only ended when none of its children holds the pipe.
         reading, writing = os.pipe()
-        stream, transport = await _stream(reading)
+        stream = asyncio.StreamReader(limit=_LINE)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(reading, "rb", buffering=0)
+        )
         try:
             process = await asyncio.create_subprocess_exec(
                 path,
@@ -300,30 +274,17 @@ async def _start(launch: Launch, path: str, directory: Path, group: int) -> _Lau
 
 
 def _provision(directory: Path) -> None:
-    """Grafana's provisioning as it is rendered, but with the dashboards where they are now."""
-    for file in _files(directory / "grafana" / "provisioning"):
-        place = directory / DATA / "grafana" / "provisioning" / file.relative_to(directory / "grafana" / "provisioning")
+    """Copy Grafana's provisioning with the present directory of the dashboards."""
+    grafana, copy = directory / "grafana", directory / DATA / "grafana"
+    for file in filter(Path.is_file, (grafana / "provisioning").rglob("*")):
+        place = copy / file.relative_to(grafana)
         place.parent.mkdir(parents=True, exist_ok=True)
-        text = file.read_text("utf-8").replace("/var/lib/grafana/dashboards", str(directory / "grafana" / "dashboards"))
+        text = file.read_text("utf-8").replace("/var/lib/grafana/dashboards", str(grafana / "dashboards"))
         place.write_text(text, "utf-8")
 
 
-def _files(directory: Path) -> Iterator[Path]:
-    return (path for path in sorted(directory.rglob("*")) if path.is_file())
-
-
-async def _stream(descriptor: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
-    """The end of a pipe, to be read."""
-    stream = asyncio.StreamReader(limit=_LINE)
-    protocol = asyncio.StreamReaderProtocol(stream)
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: protocol, os.fdopen(descriptor, "rb", buffering=0)
-    )
-    return stream, transport
-
-
 async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
-    """The lines; one that is too long in parts."""
+    """The lines, long ones split."""
     while True:
         try:
             raw = await stream.readuntil(b"\n")

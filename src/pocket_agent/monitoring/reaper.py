@@ -1,8 +1,8 @@
-"""Ends a process group when the process that started it is gone: python reaper.py SECONDS.
+"""Ends a process group when the process that started it has ended: python reaper.py SECONDS.
 
-It leads the group and waits for the end of its standard input, a pipe whose other end only the starter has. The
-system closes that when the starter ends, however it ends. No option of the system alone does this: PR_SET_PDEATHSIG
-(prctl(2)) is Linux's, does not reach what the programs start themselves, and counts the end of a thread.
+It leads the group and waits for the end of its standard input, a pipe whose other end only the starter has, and which
+the system closes when the starter ends in any way. PR_SET_PDEATHSIG (prctl(2)) is not enough: it exists on Linux only,
+does not reach the children of the programs, and also fires when a thread ends.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ _POLL_SECONDS: Final = 0.05
 
 
 def main(grace_seconds: float) -> None:
-    """Wait, then end the group: the others are asked, and killed when they take longer than the grace."""
+    """Wait, then end the group with SIGTERM, and with SIGKILL after the grace period."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     while sys.stdin.buffer.read(4096):
@@ -32,7 +32,7 @@ def main(grace_seconds: float) -> None:
 
 
 def others() -> bool:
-    """Whether anybody else of this process's group is still there."""
+    """Whether other processes of this process's group are running."""
     own, group = os.getpid(), os.getpgrp()
     for process in psutil.process_iter(["status"]):
         if process.pid == own or process.info["status"] == psutil.STATUS_ZOMBIE:

@@ -1,6 +1,6 @@
-"""The monitoring stack as files, out of the settings of the servers that it watches.
+"""Renders the files of a monitoring stack from the settings of the servers that it watches.
 
-Every file comes from the template of its path in `templates/`; this module has the values that the templates name, and
+Every file comes from the template with its path in `templates/`; this module has the values of the placeholders, and
 the parts that depend on the number of servers. Rules and dashboards have modules of their own.
 """
 
@@ -11,19 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
+from pocket_agent.monitoring import files
 from pocket_agent.monitoring.dashboards import dashboard_files
-from pocket_agent.monitoring.files import (
-    RenderedFile,
-    fill,
-    fill_text,
-    head_of,
-    load,
-    load_all,
-    template,
-    text_file,
-    with_origin,
-    yaml_file,
-)
+from pocket_agent.monitoring.files import RenderedFile, fill, fill_text, load, template, text_file, yaml_file
 from pocket_agent.monitoring.rules import rule_files, rule_test_files
 from pocket_agent.monitoring.targets import FIXED_PORTS, SERVICE_FILE, Target, refuse_conflicts, target_of
 from pocket_agent.protocol.frame import PROBE
@@ -31,49 +21,28 @@ from pocket_agent.settings import MonitoringSettings, Settings, format_duration,
 
 _PROBE_SECONDS: Final = 2.0
 """Shortest time between two probes: the exporter gives up half a second before the scrape does (--timeout-offset)."""
-_K6_ADDRESS: Final = "'wss://127.0.0.1:8443/ws'"
 _REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     "slack_configs": ("api_url_file",),
     "email_configs": ("to",),
     "pagerduty_configs": ("routing_key_file",),
     "webhook_configs": ("url", "url_file"),
 }
-"""Of which keys a way to send alerts must have one."""
-_UNITS: Final = (
-    "prometheus",
-    "prometheus-alertmanager",
-    "prometheus-node-exporter",
-    "prometheus-blackbox-exporter",
-    "loki",
-    "alloy",
-    "promtail",
-    "otelcol",
-    "tempo",
-)
-_LOGS: Final = Path("/var/log")
-_STATE: Final = Path("/var/lib")
+"""The keys of which a receiver's configuration needs one."""
 _HOME: Final = Path("/home")
-_HOMES: Final = (_HOME, Path("/root"), Path("/run/user"))
-"""Hidden by `ProtectHome=`."""
 
 
 @dataclass(frozen=True, slots=True)
 class WatchedServer:
-    """A server that the stack watches.
-
-    Attributes:
-        settings: all of them.
-        file: where it reads them from.
-    """
+    """A server that the stack watches, and its settings file."""
 
     settings: Settings
     file: Path = SERVICE_FILE
 
 
 def render(settings: Settings, others: Sequence[Settings] = ()) -> list[RenderedFile]:
-    """Every file of the stack for servers whose settings files are where those of services are; see `render_stack`."""
-    files = [SERVICE_FILE.with_stem(f"server-{number}") for number in range(2, len(others) + 2)]
-    return render_stack([WatchedServer(settings), *map(WatchedServer, others, files)])
+    """Every file of the stack for servers with the settings files of services; see `render_stack`."""
+    paths = [SERVICE_FILE.with_stem(f"server-{number}") for number in range(2, len(others) + 2)]
+    return render_stack([WatchedServer(settings), *map(WatchedServer, others, paths)])
 
 
 def render_stack(servers: Sequence[WatchedServer]) -> list[RenderedFile]:
@@ -83,7 +52,7 @@ def render_stack(servers: Sequence[WatchedServer]) -> list[RenderedFile]:
         servers: on this machine; the sections `monitoring` and `alerts` of the first are those of the stack.
 
     Raises:
-        ConfigurationError: no stack can be made of the settings.
+        ConfigurationError: the settings contradict each other.
     """
     settings, *others = [server.settings for server in servers]
     refuse_conflicts(settings, others)
@@ -91,15 +60,13 @@ def render_stack(servers: Sequence[WatchedServer]) -> list[RenderedFile]:
         target_of(server.settings, unit="pocket-agent" if number == 1 else f"pocket-agent-{number}", config=server.file)
         for number, server in enumerate(servers, start=1)
     ]
-    stack = Stack(settings, targets)
-    files = [*stack.files(), *rule_files(settings), *rule_test_files(settings), *dashboard_files(settings)]
-    files.append(stack.readme(files))
-    return sorted(files, key=lambda file: file.path)
+    stack = _Stack(settings, targets)
+    rendered = [*stack.files(), *rule_files(settings), *rule_test_files(settings), *dashboard_files(settings)]
+    rendered.append(stack.readme(rendered))
+    return sorted(rendered, key=lambda file: file.path)
 
 
-class Stack:
-    """The configuration of the programs of a stack."""
-
+class _Stack:
     def __init__(self, settings: Settings, targets: Sequence[Target]) -> None:
         self._settings = settings
         self._targets = targets
@@ -125,11 +92,13 @@ class Stack:
         # A saved object of Kibana is a line.
         yield RenderedFile("elk/kibana/pocket-agent.ndjson", json.dumps(load("elk/kibana/pocket-agent.ndjson")) + "\n")
         yield RenderedFile("local.json", json.dumps(self._filled("local.json"), indent=1) + "\n")
-        # Not filled in: its language has the same placeholders.
+        # JavaScript has the same placeholders.
         script = template("k6/load-test.js").read_text("utf-8")
-        yield with_origin("k6/load-test.js", script.replace(_K6_ADDRESS, f"'{self._targets[0].socket}'"))
-        for unit in _UNITS:
-            yield text_file(f"systemd/{unit}.service", self._values)
+        script = script.replace("'wss://127.0.0.1:8443/ws'", f"'{self._targets[0].socket}'")
+        yield files.with_origin("k6/load-test.js", script)
+        for unit in template("systemd").iterdir():
+            if unit.name.endswith(".service") and unit.name != "pocket-agent.service":
+                yield text_file(f"systemd/{unit.name}", self._values)
         yield text_file("systemd/grafana-server.service.d/pocket-agent.conf", self._values)
         for target in self._targets:
             yield text_file(
@@ -137,9 +106,9 @@ class Stack:
             )
         yield text_file("systemd/user/pocket-agent.service", _unit_values(self._targets[0]))
 
-    def readme(self, files: Sequence[RenderedFile]) -> RenderedFile:
-        """What each file is, where it goes, and what a person has to do."""
-        rows = sorted({_row(file) for file in files})
+    def readme(self, rendered: Sequence[RenderedFile]) -> RenderedFile:
+        """The purpose and the place of each file, and instructions."""
+        rows = sorted({_row(file) for file in rendered})
         values = {
             **self._values,
             "servers": ", ".join(target.url for target in self._targets),
@@ -156,16 +125,12 @@ class Stack:
 
     def _prometheus(self) -> RenderedFile:
         path = "prometheus/prometheus.yml"
-        config, server, probe = load_all(path)
-        values = [
-            {
-                **self._values,
-                **asdict(target),
-                "authorization": _token(target),
-                "suffix": f"-{number}" if number else "",
-            }
-            for number, target in zip((0, *range(2, len(self._targets) + 1)), self._targets, strict=True)
-        ]
+        config, server, probe = files.load_all(path)
+        values = []
+        for number, target in enumerate(self._targets, start=1):
+            token = {"credentials_file": str(target.token_file)} if target.token_file else None
+            suffix = f"-{number}" if number > 1 else ""
+            values.append({**self._values, **asdict(target), "authorization": token, "suffix": suffix})
         probes = [
             fill(probe, {**own, "job": job, "module": module + own["suffix"].replace("-", "_"), "address": address})
             for job, module in (("blackbox", "websocket_check"), ("blackbox-http", "http_check"))
@@ -185,7 +150,7 @@ class Stack:
         return yaml_file(path, config)
 
     def _blackbox(self) -> RenderedFile:
-        """A second server has modules of its own, named with its number."""
+        # A second server has modules of its own, named with its number.
         path = "blackbox/blackbox.yml"
         modules: dict[str, Any] = {}
         for number, target in enumerate(self._targets, start=1):
@@ -202,12 +167,11 @@ class Stack:
         return yaml_file(path, {"modules": modules})
 
     def _log_shippers(self) -> Iterator[RenderedFile]:
-        """Alloy, Promtail and Filebeat read the journal, or files, or both."""
+        # They read the journal, or files, or both.
         units = [target.unit for target in self._targets if target.log_file is None]
         paths = [str(target.log_file) for target in self._targets if target.log_file is not None]
-        yield text_file(
-            "alloy/config.alloy", {**self._values, "sources": "\n".join([*map(_journal_source, units), *_files(paths)])}
-        )
+        sources = [*map(_journal_source, units), *([_file_source(paths)] if paths else [])]
+        yield text_file("alloy/config.alloy", {**self._values, "sources": "\n".join(sources)})
         places = [{"targets": ["localhost"], "labels": {"job": "pocket-agent", "__path__": path}} for path in paths]
         values = {
             **self._values,
@@ -224,12 +188,12 @@ class Stack:
 
 
 def _values(stack: MonitoringSettings, targets: Sequence[Target]) -> dict[str, Any]:
-    """The values of the placeholders that are the same for all servers."""
+    """The values of the placeholders that all servers share."""
     values = {name: str(value) if isinstance(value, Path) else value for name, value in stack.model_dump().items()}
     values |= {name: port for name, (_, port) in FIXED_PORTS.items()}
     interval, trusted = stack.scrape_interval, [target for target in targets if target.ca_file is not None]
     logs = [target.log_file for target in targets if target.log_file is not None]
-    capability = "CAP_DAC_READ_SEARCH"  # a log file is for the server's user alone
+    capability = "CAP_DAC_READ_SEARCH"  # only the server's user may read its log file
     secrets = ("slack_url", "pagerduty_key", "email_password", "webhook_url", "watchdog_url")
     return values | {
         "scrape_interval": format_duration(interval),
@@ -241,7 +205,7 @@ def _values(stack: MonitoringSettings, targets: Sequence[Target]) -> dict[str, A
         "grafana_port_text": str(stack.grafana_port),
         "email_tls": not is_loopback(stack.email_smarthost.rpartition(":")[0]),
         "email_password_file": values["email_password_file"] if stack.email_user is not None else None,
-        # Of docker-compose.yml. A renewed certificate of the server is another file, so its directory is mounted.
+        # Of docker-compose.yml. A renewed certificate is a new file, so its directory is mounted.
         "token_mounts": _mounts(target.token_file for target in targets),
         "secret_mounts": _mounts(getattr(stack, f"{name}_file") for name in secrets),
         "certificate_mounts": _mounts(
@@ -265,24 +229,17 @@ def _values(stack: MonitoringSettings, targets: Sequence[Target]) -> dict[str, A
     }
 
 
-def _token(target: Target) -> dict[str, str] | None:
-    return {"credentials_file": str(target.token_file)} if target.token_file else None
-
-
 def _mounts(paths: Iterable[Path | None]) -> list[dict[str, Any]]:
-    """Files and directories of the machine at the same place in a container, read-only."""
-    # A dollar sign begins a variable of Compose.
+    """Read-only bind mounts of paths to the same place in a container."""
+    # Compose replaces variables, which start with a dollar sign.
     found = sorted({str(path).replace("$", "$$") for path in paths if path is not None})
-    # Without the option Docker makes a directory of a path that does not exist.
+    # Without the option Docker creates a directory for a path that does not exist.
     option = {"create_host_path": False}
     return [{"type": "bind", "source": path, "target": path, "read_only": True, "bind": option} for path in found]
 
 
-# --- Alloy
-
-
 def _journal_source(unit: str) -> str:
-    """A reader of one unit's journal: all its matches would have to hold, so each server has one."""
+    """Alloy's reader of a unit's journal. All matches of a reader must hold, so each server needs its own."""
     name = re.sub(r"\W", "_", unit)
     return (
         f'loki.source.journal "{name}" {{\n'
@@ -293,35 +250,33 @@ def _journal_source(unit: str) -> str:
     )
 
 
-def _files(paths: Sequence[str]) -> Iterator[str]:
-    if paths:
-        listed = "".join(f'    {{__path__ = {_alloy_string(path)}, job = "pocket-agent"}},\n' for path in paths)
-        yield (
-            f'local.file_match "pocket_agent" {{\n  path_targets = [\n{listed}  ]\n}}\n\n'
-            'loki.source.file "pocket_agent" {\n'
-            "  targets    = local.file_match.pocket_agent.targets\n"
-            "  forward_to = [loki.process.pocket_agent.receiver]\n"
-            "}\n"
-        )
+def _file_source(paths: Sequence[str]) -> str:
+    listed = "".join(f'    {{__path__ = {_alloy_string(path)}, job = "pocket-agent"}},\n' for path in paths)
+    return (
+        f'local.file_match "pocket_agent" {{\n  path_targets = [\n{listed}  ]\n}}\n\n'
+        'loki.source.file "pocket_agent" {\n'
+        "  targets    = local.file_match.pocket_agent.targets\n"
+        "  forward_to = [loki.process.pocket_agent.receiver]\n"
+        "}\n"
+    )
 
 
 def _alloy_string(text: str) -> str:
-    """A text in Alloy's language, whose escapes are those of Go: JSON's are among them."""
+    """A text in Alloy's language, which has the escapes of Go, and these include those of JSON."""
     return json.dumps(text, ensure_ascii=False)
 
 
-# --- systemd
-
-
 def _unit_values(target: Target) -> dict[str, Any]:
-    """The values of the placeholders in the units of a server."""
-    user, log = _user(target.data_dir), target.log_file
+    """The values of the placeholders in the systemd units of a server."""
+    user = _user(target.data_dir)
     directories = []
-    if target.data_dir.is_relative_to(_STATE) and target.data_dir != _STATE:
-        state = _quoted(str(target.data_dir.relative_to(_STATE)))
-        directories += [f"StateDirectory={state}", "StateDirectoryMode=0700"]
-    if log is not None and log.parent.is_relative_to(_LOGS) and log.parent != _LOGS:
-        directories += [f"LogsDirectory={_quoted(str(log.parent.relative_to(_LOGS)))}", "LogsDirectoryMode=0750"]
+    for kind, base, path, mode in (
+        ("State", Path("/var/lib"), target.data_dir, "0700"),
+        ("Logs", Path("/var/log"), target.log_file and target.log_file.parent, "0750"),
+    ):
+        if path is not None and path.is_relative_to(base) and path != base:
+            name = _quoted(str(path.relative_to(base)))
+            directories += [f"{kind}Directory={name}", f"{kind}DirectoryMode={mode}"]
     return {
         "unit": target.unit,
         "user": user,
@@ -336,17 +291,17 @@ def _unit_values(target: Target) -> dict[str, Any]:
 
 
 def _user(data_dir: Path) -> str:
-    """The user of a data directory: a person, or that of the service."""
+    """The user that a data directory belongs to."""
     if data_dir.is_relative_to(_HOME) and data_dir != _HOME:
         return data_dir.relative_to(_HOME).parts[0]
     return "root" if data_dir.is_relative_to("/root") else "pocket-agent"
 
 
 def _certificate_binds(target: Target) -> Iterator[str]:
-    """Show the exporter the certificate, and nothing else, of a data directory that is closed to its user."""
+    """Make the certificate, and nothing else of the data directory, visible to the exporter."""
     assert target.ca_file is not None
     if target.own_certificate:
-        # The directory, not the file: a renewed certificate is another file of the same name.
+        # The directory, not the file: a renewed certificate is a new file with the same name.
         yield f"TemporaryFileSystem={_bound(target.data_dir)}:ro"
         yield f"BindReadOnlyPaths=-{_bound(target.ca_file.parent)}"
     elif _is_home(target.ca_file):
@@ -354,37 +309,35 @@ def _certificate_binds(target: Target) -> Iterator[str]:
 
 
 def _is_home(path: Path | None) -> bool:
-    return path is not None and any(path.is_relative_to(home) for home in _HOMES)
+    """Whether `ProtectHome=` hides a path."""
+    return path is not None and any(path.is_relative_to(home) for home in (_HOME, "/root", "/run/user"))
 
 
 def _bound(path: Path) -> str:
-    """A path where a colon separates source and destination (systemd.exec(5))."""
+    """A path in a setting where a colon separates source and destination (systemd.exec(5))."""
     return _quoted(str(path)).replace(":", "\\:")
 
 
 def _quoted(text: str) -> str:
-    """A value that may hold blanks, as one word; `%` begins a specifier (systemd.syntax(7), systemd.unit(5))."""
+    """A value as one word; `%` starts a specifier (systemd.syntax(7), systemd.unit(5))."""
     text = text.replace("%", "%%")
     if not any(character in text for character in " \t\"'\\"):
         return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-# --- README.md
-
-
 def _row(file: RenderedFile) -> tuple[str, ...]:
-    """What a file is, where it goes, and how it is reloaded, as its first comment says."""
+    """The path, the purpose, the place and the reload of a file, as its first comment says."""
     path = PurePosixPath(file.path)
     if path.parts[:2] == ("prometheus", "tests"):
         what = "Tests of the rules, a file for each alert: what makes it fire, and what must not."
-        place = "beside rules/, wherever that is; Prometheus does not read them"
+        place = "next to rules/; Prometheus does not read them"
         return "prometheus/tests/*.yml", what, place, "nothing to take up: promtool test rules FILE"
     if path.parts[:2] == ("grafana", "dashboards"):
         what = f"A dashboard of Grafana: {json.loads(file.text)['title']}."
         return file.path, what, f"/var/lib/grafana/dashboards/{path.name}", "is taken up by itself"
     # JSON has no comments, so its template has.
-    what, place, reload, *_ = head_of(file.text) or head_of(template(file.path).read_text("utf-8"))
+    what, place, reload, *_ = files.head_of(file.text) or files.head_of(template(file.path).read_text("utf-8"))
     return file.path, what, place.removeprefix("Place: "), reload.removeprefix("Reload: ")
 
 
@@ -393,7 +346,7 @@ def _cells(texts: Sequence[str]) -> str:
 
 
 def _unrendered(stack: MonitoringSettings, targets: Sequence[Target]) -> Iterator[str]:
-    """Files that the programs read and that are not rendered."""
+    """The files that programs read and that are not rendered."""
     named = [
         (stack.slack_url_file, "the URL of the Slack webhook", "Alertmanager"),
         (stack.pagerduty_key_file, "the integration key of PagerDuty", "Alertmanager"),
@@ -405,12 +358,8 @@ def _unrendered(stack: MonitoringSettings, targets: Sequence[Target]) -> Iterato
     yield "\n".join([_SECRETS, *rows, ""]) if rows else "There are no secrets.\n"
     for target in targets:
         if target.ca_file is not None:
-            own = (
-                "which the server makes at its first start"
-                if target.own_certificate
-                else "which it must be able to read"
-            )
-            yield f"The blackbox exporter trusts `{target.ca_file}`, {own}.\n"
+            own = "the server makes at its first start" if target.own_certificate else "it must be able to read"
+            yield f"The blackbox exporter trusts `{target.ca_file}`, which {own}.\n"
 
 
 _SECRETS: Final = """\

@@ -1,9 +1,9 @@
 """The rules that Prometheus loads: recordings, alerts, and service level objectives over 30 days.
 
 They are data: `templates/prometheus/rules/*.yml` has every rule, with `${name}` for a threshold of the settings, and
-`templates/prometheus/tests/*.yml` has the tests for promtool. An objective is stated once; its recordings and the
-alerts of its error budget are made for each window here. A burn rate of 1 uses the budget up in just 30 days. An alert
-needs a high rate over a long window, so that it matters, and over a short one, so that it ends with the cause.
+`templates/prometheus/tests/*.yml` has the tests for promtool. An objective is declared once; its recordings and the
+alerts of its error budget are derived for each window here. A burn rate of 1 uses up the budget in exactly 30 days. An
+alert needs a high rate over a long window, so that it is significant, and over a short one, so that it resolves soon.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,22 +19,21 @@ from pocket_agent.settings import AlertSettings, Settings, format_duration, form
 
 Severity = Literal["critical", "warning", "info", "none"]
 ALERT_SERVICE: Final = "pocket-agent"
-"""The label `service` of every alert, which tells it from the alerts of other products."""
+"""The label `service` of every alert, which distinguishes it from the alerts of other products."""
 SUBJECTS: Final = ("availability", "fault", "execution", "saturation", "pipeline")
-"""What alerts are about; each has a file of rules."""
+"""The subjects of alerts, each with a file of rules."""
 BURN_RATES: Final[Mapping[Severity, tuple[tuple[float, str, str], ...]]] = {
     "critical": ((14.4, "1h", "5m"), (6, "6h", "30m")),
     "warning": ((3, "1d", "2h"), (1, "3d", "6h")),
 }
-"""Per severity: the burn rate that is too high, the long and the short window that both must show it."""
+"""Burn rates that are too high, by severity, each with a long and a short window that must both exceed it."""
 BURN_HOLDS: Final[Mapping[Severity, str]] = {"critical": "2m", "warning": "15m"}
 WINDOWS: Final = ("5m", "30m", "1h", "2h", "6h")
 LONG_WINDOWS: Final = ("1d", "3d", "30d")
-"""Recorded in a group of their own: dear to evaluate, and slow to change."""
+"""Recorded in a group of their own: expensive to evaluate, and slow to change."""
 _COUNTED: Final = {"30d", *(long for rates in BURN_RATES.values() for _, long, _ in rates)}
 """Windows whose number of events is recorded."""
-_LONG_INTERVAL: Final = "2m"
-"""Less than the 5 minutes after which Prometheus takes a series for ended (lookback)."""
+_LONG_INTERVAL: Final = "2m"  # less than the 5 minutes after which a series is stale in Prometheus (lookback)
 
 
 class RecordingRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,65 +49,42 @@ class RecordingRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AlertRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"name": "alert", "hold": "for"}):
-    """A condition that a person should know of.
+    """An alert; summary and description are templates of Prometheus, with `$labels` and `$value`."""
 
-    Attributes:
-        name: also that of its runbook.
-        expr: has a result for each thing that is wrong.
-        hold: how long the condition must hold.
-        summary, description: templates of Prometheus, with `$labels` and `$value`.
-        meaning: a sentence for the list of runbooks.
-        labels: in addition to its severity and service.
-    """
-
-    name: str
-    expr: str
-    hold: str
+    name: str  # also that of its runbook
+    expr: str  # has a result for each problem
+    hold: str  # how long the condition must hold
     severity: Severity
     summary: str
     description: str
-    meaning: str
-    labels: dict[str, str] = {}
+    meaning: str  # a sentence for the list of runbooks
+    labels: dict[str, str] = {}  # in addition to `severity` and `service`
 
     def render(self, runbooks: str) -> dict[str, Any]:
-        """The rule for Prometheus; the runbooks are below the address `runbooks`."""
-        return {
-            "alert": self.name,
-            "expr": self.expr,
-            "for": self.hold,
-            "labels": {"severity": self.severity, "service": ALERT_SERVICE, **self.labels},
-            "annotations": {
-                "summary": self.summary,
-                "description": self.description,
-                "runbook_url": f"{runbooks}/{self.name}",
-            },
-        }
+        """The rule for Prometheus; `runbooks` is the address below which the runbooks are."""
+        labels = {"severity": self.severity, "service": ALERT_SERVICE, **self.labels}
+        annotations = {"summary": self.summary, "description": self.description}
+        annotations["runbook_url"] = f"{runbooks}/{self.name}"
+        rule: dict[str, Any] = {"alert": self.name, "expr": self.expr, "for": self.hold}
+        return rule | {"labels": labels, "annotations": annotations}
 
 
 class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A share of events that must be good.
+    """A service level objective: the share of events that must be good."""
 
-    Attributes:
-        slo: its name, also the value of the label `slo`.
-        setting: the key of its target below `alerts.objectives`.
-        bad: what bad events are, for "5 % of the requests ...".
-        failures: the share of bad events within `${window}`; no result without events.
-        events: the number of events within `${window}`, of `${seconds}`.
-    """
-
-    slo: str
-    setting: str
-    bad: str
-    failures: str
-    events: str
+    slo: str  # its name, the value of the label `slo`
+    setting: str  # the key of its target below `alerts.objectives`
+    bad: str  # the bad events, to complete "5 % of the requests ..."
+    failures: str  # query for the share of bad events within `${window}`; no result without events
+    events: str  # query for the number of events within `${window}`, which has `${seconds}`
 
     def budget(self, settings: Settings) -> float:
-        """The share of bad events that is allowed."""
+        """The allowed share of bad events."""
         return round(1 - float(getattr(settings.alerts.objectives, self.setting)), 6)
 
 
 def thresholds(settings: Settings) -> dict[str, Any]:
-    """The values of the placeholders that rules and dashboards share, by name."""
+    """The values of the placeholders that rules and dashboards share."""
     alerts = settings.alerts
     values = {key: value for key, value in alerts.model_dump().items() if key != "objectives"}
     for objective in OBJECTIVES:
@@ -150,12 +126,11 @@ def alert_rules(settings: Settings) -> dict[str, list[AlertRule]]:
 
 
 def all_alerts(settings: Settings) -> list[AlertRule]:
-    """All alerts; those of the objectives are last, and have one name."""
+    """All alerts; those of the objectives are last, and share one name."""
     return list(chain.from_iterable(alert_rules(settings).values()))
 
 
 def recorded_names() -> set[str]:
-    """The names of all recordings."""
     return {rule.record for rule in (*recording_rules(), *objective_rules(WINDOWS + LONG_WINDOWS))}
 
 
@@ -178,7 +153,7 @@ def _alerts(source: Any, settings: Settings, values: Mapping[str, Any]) -> Itera
 
 
 def _spelled(seconds: float) -> str:
-    """A duration as Prometheus and people write it: `1h30m`."""
+    """A duration in the notation of Prometheus: `1h30m`."""
     rest, text = round(seconds * 1000), ""
     for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
         count, rest = divmod(rest, size)
@@ -188,7 +163,6 @@ def _spelled(seconds: float) -> str:
 
 def rule_groups(settings: Settings) -> dict[str, dict[str, Any]]:
     """The content of each file of rules, by its name without the suffix."""
-    # 30 seconds, or less when scrapes come faster; at most a minute.
     interval = format_duration(min(60.0, 2 * settings.monitoring.scrape_interval))
     runbooks = runbook_address(settings)
     groups = {"pocket-agent-recording": [rule.render() for rule in recording_rules()]}
@@ -211,10 +185,7 @@ def rule_files(settings: Settings) -> list[RenderedFile]:
 
 
 def rule_test_files(settings: Settings) -> list[RenderedFile]:
-    """`prometheus/tests/*.yml`, for `promtool test rules`; empty unless every setting of `alerts` has its default.
-
-    The tests are written for the default thresholds. `${runbooks}` in them is the address below which the runbooks are.
-    """
+    """`prometheus/tests/*.yml` for `promtool test rules`; empty unless all settings of `alerts` have their defaults."""
     if settings.alerts != AlertSettings():
         return []
     names = sorted(file.name for file in template("prometheus/tests").iterdir())
@@ -223,7 +194,7 @@ def rule_test_files(settings: Settings) -> list[RenderedFile]:
 
 
 def runbook_address(settings: Settings) -> str:
-    """The address below which the runbooks are: the setting, or the server's own pages as others reach them."""
+    """The address below which the runbooks are: the setting, or the pages of the server itself."""
     own = settings.server.public_url or target_of(settings).url
     return (settings.monitoring.runbook_url or f"{own}/docs/runbooks").rstrip("/")
 

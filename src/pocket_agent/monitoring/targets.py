@@ -1,4 +1,4 @@
-"""The servers that a stack watches, the ports of everything that runs, and settings that contradict each other."""
+"""The servers that a stack watches, the ports of all programs, and settings that contradict each other."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,71 +11,46 @@ from pocket_agent.errors import ConfigurationError
 from pocket_agent.settings import MonitoringSettings, Settings, is_loopback
 
 SERVICE_FILE: Final = Path("/etc/pocket-agent/config.yaml")
-"""Where a service has its settings."""
+"""The settings file of a service."""
 SERVER_JOB: Final = "pocket-agent"
 """The scrape job of the servers in Prometheus."""
-_ANY: dict[str, str] = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - compared with, not bound to
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is watched of one server.
+    """A watched server; `service` and `environment` are labels, as in the server's log."""
 
-    Attributes:
-        address: HOST:PORT of the main listener.
-        tls: whether it is encrypted.
-        server_name: what its certificate is for; None for the host of the address.
-        metrics: HOST:PORT of the metrics listener.
-        token_file: what a scrape has to show; None when it is asked for nothing.
-        ca_file: the certificate to trust; None for the system's authorities.
-        own_certificate: whether `ca_file` is the certificate that the server made itself.
-        data_dir: the data directory.
-        service, environment: labels, as in the server's log.
-        log_file: where the log goes; None for standard output.
-        unit: the name of its systemd unit, without the suffix.
-        config: its settings file.
-        stop_seconds: how long it may take to stop.
-    """
-
-    address: str
+    address: str  # HOST:PORT of the main listener
     tls: bool
-    server_name: str | None
-    metrics: str
-    token_file: Path | None
-    ca_file: Path | None
-    own_certificate: bool
+    server_name: str | None  # the name in its certificate; None for the host of the address
+    metrics: str  # HOST:PORT of the metrics listener
+    token_file: Path | None  # the token of scrapes; None when they need none
+    ca_file: Path | None  # the certificate to trust; None for the system's authorities
+    own_certificate: bool  # whether the server itself created `ca_file`
     data_dir: Path
     service: str
     environment: str
-    log_file: Path | None
-    unit: str
-    config: Path
-    stop_seconds: float
+    log_file: Path | None  # None for standard output
+    unit: str  # the name of its systemd unit, without the suffix
+    config: Path  # its settings file
+    stop_seconds: float  # time limit for stopping
 
     @property
     def url(self) -> str:
-        """The main listener's HTTP address."""
         return f"{'https' if self.tls else 'http'}://{self.address}"
 
     @property
     def socket(self) -> str:
-        """The address of its WebSocket."""
         return f"{'wss' if self.tls else 'ws'}://{self.address}/ws"
 
 
 def _reachable(host: str) -> str:
-    host = _ANY.get(host, host)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared with, not bound to
     return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
-def target_of(settings: Settings, *, unit: str = "pocket-agent", config: Path | None = None) -> Target:
-    """The target that a server with these settings is.
-
-    Args:
-        settings: the server's.
-        unit: the name of its systemd unit.
-        config: its settings file; when not given, that of a service.
-    """
+def target_of(settings: Settings, *, unit: str = "pocket-agent", config: Path = SERVICE_FILE) -> Target:
+    """The target of a server with these settings."""
     server, metrics, data = settings.server, settings.metrics, settings.data.dir
     token_file = metrics.token_file
     if token_file is None and not is_loopback(metrics.host):
@@ -95,7 +70,7 @@ def target_of(settings: Settings, *, unit: str = "pocket-agent", config: Path | 
         environment=str(settings.logging.fields.get("environment", "production")),
         log_file=output if isinstance(output, Path) else None,
         unit=unit,
-        config=config or SERVICE_FILE,
+        config=config,
         stop_seconds=settings.timeouts.shutdown,
     )
 
@@ -111,33 +86,28 @@ FIXED_PORTS: Final = {
     "kibana_port": ("Kibana", 5601),
     "logstash_port": ("Logstash", 5044),
 }
-"""Ports that no setting changes, by their placeholder in the templates. The collector has the usual port of OTLP."""
+"""Ports without a setting, by their placeholder in the templates. The collector has the usual port of OTLP."""
 
 
-@dataclass(frozen=True, slots=True)
-class StackPort:
-    """A port that something listens on.
-
-    Attributes:
-        name: the setting of the port, or the program whose port is fixed.
-        number: the port.
-        fixed: whether no setting changes it.
-    """
+class StackPort(NamedTuple):
+    """A port of a program; `name` is its setting, or the program if the port is fixed."""
 
     name: str
     number: int
     fixed: bool = False
 
     def __str__(self) -> str:
-        """For a message."""
         return f"{self.name} ({self.number}, fixed)" if self.fixed else f"{self.name} is {self.number}"
 
 
 def stack_ports(settings: Settings, others: Sequence[Settings] = ()) -> Iterator[StackPort]:
     """All ports of the servers and of the whole stack on this machine."""
-    yield from _server(settings, "")
-    for number, other in enumerate(others, start=2):
-        yield from _server(other, f" of server {number}")
+    for number, server in enumerate((settings, *others), start=1):
+        whose = _whose(number)
+        yield StackPort(f"server.port{whose}", server.server.port)
+        if server.server.plain_port:  # 0 is a free port, which the stack does not use
+            yield StackPort(f"server.plain_port{whose}", server.server.plain_port)
+        yield StackPort(f"metrics.port{whose}", server.metrics.port)
     for key, port in settings.monitoring.model_dump().items():
         if key.endswith("_port"):
             yield StackPort(f"monitoring.{key}", port)
@@ -145,26 +115,25 @@ def stack_ports(settings: Settings, others: Sequence[Settings] = ()) -> Iterator
         yield StackPort(name, port, fixed=True)
 
 
-def _server(settings: Settings, whose: str) -> Iterator[StackPort]:
-    yield StackPort(f"server.port{whose}", settings.server.port)
-    if settings.server.plain_port:  # 0 is a free port; the stack does not ask there
-        yield StackPort(f"server.plain_port{whose}", settings.server.plain_port)
-    yield StackPort(f"metrics.port{whose}", settings.metrics.port)
+def _whose(number: int) -> str:
+    return "" if number == 1 else f" of server {number}"
 
 
 def refuse_conflicts(settings: Settings, others: Sequence[Settings] = ()) -> None:
-    """Check before anything is rendered.
+    """Check that a stack can be rendered.
 
     Raises:
         ConfigurationError: with every problem, one a line; each names the settings.
     """
     problems = [
-        *_unreachable(settings, others),
-        *_clashes(stack_ports(settings, others)),
-        *_shared(settings, others),
-        *_receivers(settings.monitoring),
-        *_durations(settings.monitoring),
+        f"metrics.enabled{_whose(number)}: off, so there is nothing to scrape"
+        for number, server in enumerate((settings, *others), start=1)
+        if not server.metrics.enabled
     ]
+    problems += _port_conflicts(stack_ports(settings, others))
+    problems += _shared_directories(settings, others)
+    problems += _receivers(settings.monitoring)
+    problems += _durations(settings.monitoring)
     if problems:
         listed = "".join(f"\n  {problem}" for problem in problems)
         raise ConfigurationError(
@@ -172,25 +141,17 @@ def refuse_conflicts(settings: Settings, others: Sequence[Settings] = ()) -> Non
         )
 
 
-def _unreachable(settings: Settings, others: Sequence[Settings]) -> Iterator[str]:
-    for number, server in enumerate((settings, *others), start=1):
-        if not server.metrics.enabled:
-            whose = "" if number == 1 else f" of server {number}"
-            yield f"metrics.enabled{whose}: off, so there is nothing to scrape"
-
-
-def _clashes(found: Iterator[StackPort]) -> Iterator[str]:
-    """Ports that are not known beforehand, and ports that two would listen on."""
+def _port_conflicts(found: Iterator[StackPort]) -> Iterator[str]:
     taken: dict[int, StackPort] = {}
     for listener in found:
         first = taken.setdefault(listener.number, listener)
         if listener.number == 0:
-            yield f"{listener.name}: 0 is any free port, where nobody would find it; give it a number"
+            yield f"{listener.name}: 0 is any free port, which Prometheus cannot know; give it a number"
         elif first is not listener and not (first.fixed and listener.fixed):
             yield f"{first} and {listener}: each needs a port of its own"
 
 
-def _shared(settings: Settings, others: Sequence[Settings]) -> Iterator[str]:
+def _shared_directories(settings: Settings, others: Sequence[Settings]) -> Iterator[str]:
     seen = {settings.data.dir: 1}
     for number, other in enumerate(others, start=2):
         first = seen.setdefault(other.data.dir, number)
@@ -204,58 +165,48 @@ def _receivers(stack: MonitoringSettings) -> Iterator[str]:
         ("watchdog_url", stack.watchdog_url, stack.watchdog_url_file),
     ):
         if url is not None and file is not None:
-            yield f"monitoring.{name} and monitoring.{name}_file: one address, given in one way"
+            yield f"monitoring.{name} and monitoring.{name}_file: set only one of them"
     if (stack.email_user is None) != (stack.email_password_file is None):
-        yield "monitoring.email_user and monitoring.email_password_file: a name and its password go together"
+        yield "monitoring.email_user and monitoring.email_password_file: set both or neither"
     if stack.email_to is None:
         if stack.email_user is not None:
-            yield "monitoring.email_user and monitoring.email_to: a login, and nobody to write to"
+            yield "monitoring.email_user and monitoring.email_to: a login without a recipient"
         return
     port = stack.email_smarthost.rpartition(":")[2]
     if not 0 < int(port) <= 65535:
-        yield f"monitoring.email_smarthost: {port} is no port"
+        yield f"monitoring.email_smarthost: {port} is not a port"
 
 
 def _durations(stack: MonitoringSettings) -> Iterator[str]:
-    """Prometheus counts in milliseconds (model.Duration)."""
+    # Prometheus counts in milliseconds (model.Duration).
     for key, seconds in (("scrape_interval", stack.scrape_interval), ("retention", stack.retention)):
         if round(seconds * 1000) < 1 or abs(seconds * 1000 - round(seconds * 1000)) > 1e-6:
             yield f"monitoring.{key}: Prometheus counts in whole milliseconds"
 
 
 class PortHolder(NamedTuple):
-    """A program that listens on a port.
-
-    Attributes:
-        pid: None when it is another user's, whose processes are hidden.
-        name: for a person.
-    """
+    """A program that listens on a port, without the `pid` of a process of another user, which is hidden."""
 
     pid: int | None
     name: str
 
 
 def port_holder(port: int) -> PortHolder | None:
-    """The program that listens on a port; None when there is none, or when that is not known."""
+    """The program that listens on a port; None without one, or if it is not known."""
     try:
-        found = [
-            connection.pid
-            for connection in psutil.net_connections("tcp")
-            if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
-        ]
+        found = psutil.net_connections("tcp")
     except (psutil.AccessDenied, OSError):  # macOS shows only root the owners of sockets
         return None
-    for pid in found:
-        if pid is None:
-            return PortHolder(None, "a process of another user")
-        name = process_name(pid)
-        if name is not None:
-            return PortHolder(pid, name)
+    for item in found:
+        if item.status == psutil.CONN_LISTEN and item.laddr and item.laddr.port == port:
+            name = process_name(item.pid) if item.pid is not None else "a process of another user"
+            if name is not None:
+                return PortHolder(item.pid, name)
     return None
 
 
 def process_name(pid: int) -> str | None:
-    """A process for a message, such as `prometheus (process 1234)`; None when it is gone."""
+    """A process in a message, such as `prometheus (process 1234)`; None when it has ended."""
     try:
         name = psutil.Process(pid).name()
     except psutil.Error:
@@ -264,7 +215,7 @@ def process_name(pid: int) -> str | None:
 
 
 def listening_ports(pid: int) -> list[int]:
-    """The ports that a process listens on; none when that is not known."""
+    """The ports that a process listens on; empty if they are not known."""
     try:
         found = psutil.Process(pid).net_connections("tcp")
     except (psutil.Error, OSError):

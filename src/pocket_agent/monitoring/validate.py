@@ -1,62 +1,44 @@
-"""Checks a rendered stack with the programs that will read it, as far as they are installed."""
+"""Checks a rendered stack with those of its programs that are installed."""
 
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 _SECONDS: Final = 480.0
-"""A program that hangs is ended then; promtool tests all rules in 10 s of a core, which a busy machine lacks."""
+"""Time limit for a program; promtool tests all rules in 10 s of a core, which a busy machine lacks."""
 _OUTPUT: Final = 4000
 
 Status = Literal["ok", "failed", "skipped"]
 
 
-@dataclass(frozen=True, slots=True)
-class Validation:
-    """The result of checking some of the files with a program.
-
-    Attributes:
-        name: of the validator.
-        status: `skipped` when the program is not installed or there is nothing to check.
-        message: the files that are good, what it said against them, or why it was not asked.
-    """
+class Validation(NamedTuple):
+    """The result of a validator; `message`: the valid files, its output, or why it was skipped."""
 
     name: str
     status: Status
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Validator:
-    """How a program checks some files.
-
-    Attributes:
-        name: for people.
-        programs: the names under which it may be installed.
-        arguments: before the files.
-        files: below the directory, or a pattern for some.
-        prefix: of each file's argument.
-        optional: whether there may be no such files.
-    """
+class _Validator(NamedTuple):
+    """How a program checks some files."""
 
     name: str
-    programs: tuple[str, ...]
-    arguments: tuple[str, ...]
-    files: str
-    prefix: str = ""
-    optional: bool = False
+    programs: tuple[str, ...]  # the names under which it may be installed
+    arguments: tuple[str, ...]  # before the files
+    files: str  # a pattern below the directory
+    prefix: str = ""  # of each file's argument
+    optional: bool = False  # whether the files may be missing
 
 
 _ADVICE: Final = {
     "field url_file not found": "monitoring.webhook_url_file and watchdog_url_file need Alertmanager 0.26 or newer; "
     "update it, or use monitoring.webhook_url and watchdog_url."
 }
-"""What to do about some of what programs say."""
+"""Advice for a message of a program."""
 _LINT: Final = ("--lint=all", "--lint-fatal")
 _VALIDATORS: Final = (
     _Validator("promtool check config", ("promtool",), ("check", "config", *_LINT), "prometheus/prometheus.yml"),
@@ -81,21 +63,16 @@ _VALIDATORS: Final = (
 
 
 def find_program(name: str) -> str | None:
-    """A program of PATH, or one that came with a Python package and is next to the interpreter, as k6 is."""
+    """A program in PATH, or next to the interpreter, where a Python package installs k6."""
     return shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
 
 
 def validate(directory: Path, find: Callable[[str], str | None] = find_program) -> Iterator[Validation]:
-    """Check the files of a directory, one result for each validator.
-
-    Args:
-        directory: what `render` wrote.
-        find: where a program is; None when it is not installed.
-    """
+    """Check a rendered directory, with one result for each validator; `find` returns the path of a program."""
     directory = directory.absolute()
     for validator in _VALIDATORS:
         files = sorted(directory.glob(validator.files))
-        program = next((found for name in validator.programs if (found := find(name)) is not None), None)
+        program = next(filter(None, map(find, validator.programs)), None)
         if not files and validator.optional:
             yield Validation(validator.name, "skipped", f"there is no {validator.files}")
         elif not files:
@@ -108,7 +85,7 @@ def validate(directory: Path, find: Callable[[str], str | None] = find_program) 
 
 def _ask(validator: _Validator, program: str, directory: Path, files: Sequence[Path]) -> Validation:
     try:
-        done = subprocess.run(  # noqa: S603 - a list, of our own words and files
+        done = subprocess.run(  # noqa: S603 - a list of constants and own files
             [program, *validator.arguments, *(f"{validator.prefix}{file}" for file in files)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -123,6 +100,6 @@ def _ask(validator: _Validator, program: str, directory: Path, files: Sequence[P
         return Validation(validator.name, "failed", f"{program} cannot be run: {error.strerror}")
     if done.returncode == 0:
         return Validation(validator.name, "ok", ", ".join(str(file.relative_to(directory)) for file in files))
-    said = (done.stdout + done.stderr).decode("utf-8", "replace").strip()[-_OUTPUT:]
-    said += "".join(f"\n{advice}" for words, advice in _ADVICE.items() if words in said)
-    return Validation(validator.name, "failed", said or f"{program} ended with status {done.returncode}")
+    output = (done.stdout + done.stderr).decode("utf-8", "replace").strip()[-_OUTPUT:]
+    output += "".join(f"\n{advice}" for words, advice in _ADVICE.items() if words in output)
+    return Validation(validator.name, "failed", output or f"{program} ended with status {done.returncode}")

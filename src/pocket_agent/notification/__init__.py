@@ -1,1 +1,1 @@
-"""Tells people who have no page open what they would want to know."""
+"""Notifications through other services; the server works without any."""

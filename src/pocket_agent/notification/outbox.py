@@ -1,4 +1,4 @@
-"""Notifications: collects what people are told, batches it per project, and delivers it through Apprise."""
+"""Notifications: collects events, batches them per project, and delivers messages through Apprise."""
 
 import asyncio
 import logging
@@ -10,11 +10,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final, Literal, NamedTuple
 
 from pocket_agent import events
-from pocket_agent.errors import ConfigurationError, ExecutionFailedError, ExecutionTimeoutError, ProjectNotFoundError
+from pocket_agent.errors import ConfigurationError, ProjectNotFoundError
 from pocket_agent.events import Event, NotificationLost, Observer
 from pocket_agent.model import ExecutionStatus
 from pocket_agent.projects import Projects
@@ -22,23 +21,20 @@ from pocket_agent.settings import CurrentSettings, NotificationSettings, is_uri
 
 _LONGEST_NAME: Final = 60
 _LONGEST_DETAIL: Final = 200
-_LISTED: Final = 5
-"""Projects that a message names; it counts the others."""
+_LISTED: Final = 5  # projects that a message names; the others are counted
 
 Urgency = Literal["info", "success", "warning", "failure"]
 
 
-@dataclass(frozen=True, slots=True)
-class PendingApproval:
-    """A tool request that waits; `detail` says what the tool is to do, where that may be told."""
+class PendingApproval(NamedTuple):
+    """A tool request that waits; `detail`: what the tool will do, None unless `notifications.content` is on."""
 
     tool: str
     detail: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FinishedExecution:
-    """The end of an execution; `code` is the error's, None for a success; `detail` as of a `PendingApproval`."""
+class FinishedExecution(NamedTuple):
+    """The end of an execution; `code` of its error; `detail`: its prompt, as in a `PendingApproval`."""
 
     seconds: float
     code: str | None = None
@@ -47,93 +43,76 @@ class FinishedExecution:
 
 @dataclass(frozen=True, slots=True)
 class ProjectDigest:
-    """What is new in one project.
-
-    Attributes:
-        name: the project's.
-        wishes: tool requests that wait.
-        ends: the latest executions that ended.
-        finished, failed: how many there were in all.
-    """
+    """What a message says about one project: open approvals, the latest executions that ended, and totals of these."""
 
     project_id: str
     name: str
-    wishes: tuple[PendingApproval, ...] = ()
-    ends: tuple[FinishedExecution, ...] = ()
+    approvals: tuple[PendingApproval, ...] = ()
+    executions: tuple[FinishedExecution, ...] = ()
     finished: int = 0
     failed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """What is sent."""
+    """A message."""
 
     title: str
     body: str
     urgency: Urgency
 
 
-def compose(news: Sequence[ProjectDigest], base_url: str) -> Notification:
-    """One message of all that is new, with a link to where it is.
-
-    Args:
-        news: one for each project, at least one.
-        base_url: the address of the web client, without a slash at its end.
-    """
-    alone = news[0] if len(news) == 1 else None
+def compose(digests: Sequence[ProjectDigest], base_url: str) -> Notification:
+    """One message for all projects, at least one; `base_url` is that of the web client, without a slash at its end."""
+    alone = digests[0] if len(digests) == 1 else None
     link = f"{base_url}/p/{alone.project_id}" if alone is not None else f"{base_url}/"
-    where = _name(alone.name) if alone is not None else f"{len(news)} projects"
-    lines = [line for one in news[:_LISTED] for line in _lines(one, named=alone is None)]
-    if len(news) > _LISTED:
-        lines.append(f"And {len(news) - _LISTED} more projects.")
-    return Notification(f"{_headline(news)}: {where}", "\n".join([*lines, link]), _urgency(news))
+    where = _name(alone.name) if alone is not None else f"{len(digests)} projects"
+    lines = [line for digest in digests[:_LISTED] for line in _lines(digest, named=alone is None)]
+    if len(digests) > _LISTED:
+        lines.append(f"And {len(digests) - _LISTED} more projects.")
+    return Notification(f"{_headline(digests)}: {where}", "\n".join([*lines, link]), _urgency(digests))
 
 
 def trial(base_url: str) -> Notification:
-    """What shows that messages arrive."""
+    """A test message."""
     body = f"Notifications of Pocket Agent Server arrive here.\n{base_url}/"
     return Notification("Pocket Agent: a test", body, "info")
 
 
-def _headline(news: Sequence[ProjectDigest]) -> str:
-    wishes = sum(len(one.wishes) for one in news)
-    failed, finished = (sum(getattr(one, kind) for one in news) for kind in ("failed", "finished"))
-    if wishes + failed + finished == 1:
-        return "Approval wanted" if wishes else "Failed" if failed else "Finished"
+def _headline(digests: Sequence[ProjectDigest]) -> str:
+    approvals = sum(len(digest.approvals) for digest in digests)
+    failed = sum(digest.failed for digest in digests)
+    finished = sum(digest.finished for digest in digests)
+    if approvals + failed + finished == 1:
+        return "Approval wanted" if approvals else "Failed" if failed else "Finished"
     parts = [
-        f"{wishes} approval{'s wait' if wishes > 1 else ' waits'}" if wishes else "",
+        f"{approvals} approval{'s wait' if approvals > 1 else ' waits'}" if approvals else "",
         f"{failed} failed" if failed else "",
         f"{finished} finished" if finished else "",
     ]
-    return ", ".join(part for part in parts if part)
+    return ", ".join(filter(None, parts))
 
 
-def _urgency(news: Iterable[ProjectDigest]) -> Urgency:
-    if any(one.wishes for one in news):
+def _urgency(digests: Iterable[ProjectDigest]) -> Urgency:
+    if any(digest.approvals for digest in digests):
         return "warning"
-    return "failure" if any(one.failed for one in news) else "success"
+    return "failure" if any(digest.failed for digest in digests) else "success"
 
 
-def _lines(news: ProjectDigest, *, named: bool) -> list[str]:
-    prefix = f"{_name(news.name)}: " if named else ""
+def _lines(digest: ProjectDigest, *, named: bool) -> list[str]:
+    prefix = f"{_name(digest.name)}: " if named else ""
     lines = []
-    if news.wishes:
-        tools = list(dict.fromkeys(_clean(wish.tool, _LONGEST_NAME) for wish in news.wishes))
-        verb = "wait" if len(news.wishes) > 1 else "waits"
+    if digest.approvals:
+        tools = list(dict.fromkeys(_clean(approval.tool, _LONGEST_NAME) for approval in digest.approvals))
+        verb = "wait" if len(digest.approvals) > 1 else "waits"
         lines.append(f"{prefix}{', '.join(tools[:_LISTED])} {verb} for your answer.")
-        lines += [_clean(wish.detail, _LONGEST_DETAIL) for wish in news.wishes[:_LISTED] if wish.detail]
-    for end in news.ends:
-        how = (
-            f"Failed after {_duration(end.seconds)} ({end.code})"
-            if end.code
-            else f"Finished after {_duration(end.seconds)}"
-        )
-        lines.append(f"{prefix}{how}.")
+        lines += [_clean(each.detail, _LONGEST_DETAIL) for each in digest.approvals[:_LISTED] if each.detail]
+    for end in digest.executions:
+        code = f" ({end.code})" if end.code else ""
+        lines.append(f"{prefix}{'Failed' if end.code else 'Finished'} after {_duration(end.seconds)}{code}.")
         lines += [_clean(end.detail, _LONGEST_DETAIL)] if end.detail else []
-    more = news.finished + news.failed - len(news.ends)
-    if more > 0:
-        lines.append(f"{prefix}{more} more ended.")
-    return lines
+    more = digest.finished + digest.failed - len(digest.executions)
+    return [*lines, f"{prefix}{more} more ended."] if more > 0 else lines
 
 
 def _name(name: str) -> str:
@@ -141,7 +120,7 @@ def _name(name: str) -> str:
 
 
 def _clean(text: str, longest: int) -> str:
-    """A text as part of a line: no control characters, no line ends, not too long."""
+    """The text in one line, without control characters and truncated."""
     words = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
     return words if len(words) <= longest else f"{words[:longest]}…"
 
@@ -156,175 +135,178 @@ def _duration(seconds: float) -> str:
 
 
 _HOUR: Final = 3600.0
-_MOST_WISHES: Final = 1000
-_MOST_ENDS: Final = 3
-"""Executions of a project that a message tells of one by one."""
+_MAX_APPROVALS: Final = 1000
+_MAX_EXECUTIONS: Final = 3  # executions of a project that a message lists; the others are counted
 
 Watched = Callable[[str], bool]
-"""Whether somebody who could answer sees a project, by its id."""
+"""Whether a client that may answer shows a project, by its id."""
 
 
 @dataclass(slots=True)
-class _PendingWish:
+class _OpenApproval:
     project_id: str
     tool: str
     due: float
-    told: bool = False
+    sent: bool = False
 
 
 @dataclass(slots=True)
-class _Ends:
-    latest: deque[tuple[str, FinishedExecution]] = field(default_factory=lambda: deque(maxlen=_MOST_ENDS))
+class _EndedExecutions:
+    latest: deque[tuple[str, FinishedExecution]] = field(default_factory=lambda: deque(maxlen=_MAX_EXECUTIONS))
     finished: int = 0
     failed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Subjects:
-    """Finds the words for what is told.
+class Descriptions:
+    """Texts for messages; None if the project, the approval or the execution is gone."""
 
-    Attributes:
-        name: the name of a project; None when it is gone.
-        wish: what a tool is to do, by project and approval.
-        end: what an execution was to do, by project and execution.
-    """
+    def __init__(self, projects: Projects) -> None:
+        self._projects = projects
+        self.name = projects.name_of
 
-    name: Callable[[str], str | None]
-    wish: Callable[[str, str], str | None]
-    end: Callable[[str, str], str | None]
+    def approval(self, project_id: str, approval_id: str) -> str | None:
+        """What a tool will do, in the CLI's words."""
+        with suppress(ProjectNotFoundError):
+            for approval in self._projects.get(project_id).state.pending():
+                if approval.approval_id == approval_id:
+                    return approval.description or approval.title or bytes(approval.input).decode()
+        return None
+
+    def prompt(self, project_id: str, execution_id: str) -> str | None:
+        """The prompt of an execution, if it is the last that ended."""
+        with suppress(ProjectNotFoundError):
+            last = self._projects.get(project_id).state.last
+            if last is not None and last.id == execution_id:
+                return last.prompt
+        return None
 
 
-class Pending:
-    """Keeps what is not told yet.
-
-    Args:
-        settings: what is told, and when.
-        clock: the present time, in seconds that only grow.
-    """
+class PendingDigests:
+    """Batches events per project until a message about them is due; `clock` is monotonic, in seconds."""
 
     def __init__(self, settings: CurrentSettings, clock: Callable[[], float]) -> None:
         self._settings = settings
         self._clock = clock
-        self._wishes: dict[str, _PendingWish] = {}
-        self._ends: dict[str, _Ends] = {}
+        self._approvals: dict[str, _OpenApproval] = {}
+        self._executions: dict[str, _EndedExecutions] = {}
         self._paused: dict[str, float] = {}
         self._sent: deque[float] = deque()
 
     @property
     def any(self) -> bool:
-        """Whether something may come to be told without anything else happening."""
-        return bool(self._ends) or any(not wish.told for wish in self._wishes.values())
+        """Whether a message may become due without another event."""
+        return bool(self._executions) or any(not approval.sent for approval in self._approvals.values())
 
-    def asked(self, project_id: str, approval_id: str, tool: str) -> bool:
-        """A tool request waits; False when there is no room for it."""
-        if not self._settings.current.notifications.approval or approval_id in self._wishes:
+    def approval_requested(self, project_id: str, approval_id: str, tool: str) -> bool:
+        """Add a tool request; False when too many are open."""
+        settings = self._settings.current.notifications
+        if not settings.approval or approval_id in self._approvals:
             return True
-        if len(self._wishes) >= _MOST_WISHES:
+        if len(self._approvals) >= _MAX_APPROVALS:
             return False
-        self._wishes[approval_id] = _PendingWish(
-            project_id, tool, self._clock() + self._settings.current.notifications.approval_delay
-        )
+        self._approvals[approval_id] = _OpenApproval(project_id, tool, self._clock() + settings.approval_delay)
         return True
 
-    def answered(self, approval_id: str) -> None:
-        """A tool request waits no more."""
-        self._wishes.pop(approval_id, None)
+    def approval_resolved(self, approval_id: str) -> None:
+        """Remove a tool request."""
+        self._approvals.pop(approval_id, None)
 
-    def ended(self, project_id: str, execution_id: str, end: FinishedExecution, *, seen: bool) -> None:
-        """An execution ended; `seen` is whether somebody watched."""
+    def execution_finished(self, project_id: str, execution_id: str, end: FinishedExecution, *, seen: bool) -> None:
+        """Add the end of an execution; `seen`: a client showed the project."""
         settings = self._settings.current.notifications
         wanted = settings.failed if end.code else settings.finished and end.seconds >= settings.finished_after
         if not wanted or (seen and settings.when == "unwatched"):
             return
-        ends = self._ends.setdefault(project_id, _Ends())
-        ends.latest.append((execution_id, end))
-        ends.failed += bool(end.code)
-        ends.finished += not end.code
+        ended = self._executions.setdefault(project_id, _EndedExecutions())
+        ended.latest.append((execution_id, end))
+        ended.failed += bool(end.code)
+        ended.finished += not end.code
 
-    def gone(self, project_id: str) -> None:
-        """A project was deleted."""
-        self._ends.pop(project_id, None)
-        self._wishes = {key: wish for key, wish in self._wishes.items() if wish.project_id != project_id}
+    def project_deleted(self, project_id: str) -> None:
+        """Remove all events of a project."""
+        self._executions.pop(project_id, None)
+        self._approvals = {key: found for key, found in self._approvals.items() if found.project_id != project_id}
 
-    def forget(self) -> None:
-        """Nobody is to be told any more."""
-        self._wishes.clear()
-        self._ends.clear()
+    def clear(self) -> None:
+        """Remove all events."""
+        self._approvals.clear()
+        self._executions.clear()
 
-    def take(self, watched: Watched, subjects: Subjects) -> list[ProjectDigest]:
-        """What is to be told now, which counts as told from here on; nothing when it is too early."""
-        now = self._clock()
-        ready = self._ready(now, watched)
-        ready = {key: wishes for key, wishes in ready.items() if self._paused.get(key, now) <= now}
+    def take(self, watched: Watched, descriptions: Descriptions) -> list[ProjectDigest]:
+        """Remove and return what is due; empty when nothing is, or while the rate limits forbid a message."""
+        settings, now = self._settings.current.notifications, self._clock()
+        ready = {key: due for key, due in self._ready(now, watched).items() if self._paused.get(key, now) <= now}
         while self._sent and self._sent[0] <= now - _HOUR:
             self._sent.popleft()
-        if not ready or len(self._sent) >= self._settings.current.notifications.max_per_hour:
+        if not ready or len(self._sent) >= settings.max_per_hour:
             return []
         self._sent.append(now)
         self._paused = {key: until for key, until in self._paused.items() if until > now}
-        self._paused |= dict.fromkeys(ready, now + self._settings.current.notifications.project_pause)
-        return [self._news(project_id, wishes, subjects) for project_id, wishes in ready.items()]
+        self._paused |= dict.fromkeys(ready, now + settings.project_pause)
+        return [self._digest(project_id, approvals, descriptions) for project_id, approvals in ready.items()]
 
     def _ready(self, now: float, watched: Watched) -> dict[str, list[str]]:
-        """The tool requests that are due by project; a project with none of them has an execution that ended."""
+        """The approvals that are due, by project; a project without any has an execution that ended."""
         ready: dict[str, list[str]] = {}
-        only_unwatched = self._settings.current.notifications.when == "unwatched"
-        projects = {wish.project_id for wish in self._wishes.values() if not wish.told} | self._ends.keys()
-        seen = {project_id for project_id in projects if only_unwatched and watched(project_id)}
-        for key, wish in self._wishes.items():
-            if wish.project_id in seen:
-                # Who sees it may go without an answer; then it has waited from that moment on.
-                wish.due = now + self._settings.current.notifications.approval_delay
-            elif not wish.told and wish.due <= now:
-                ready.setdefault(wish.project_id, []).append(key)
-        for project_id in list(self._ends):
+        settings = self._settings.current.notifications
+        projects = {approval.project_id for approval in self._approvals.values() if not approval.sent}
+        projects |= self._executions.keys()
+        seen = {project_id for project_id in projects if settings.when == "unwatched" and watched(project_id)}
+        for key, approval in self._approvals.items():
+            if approval.project_id in seen:
+                # The user may close the page without an answer; the delay starts at that moment.
+                approval.due = now + settings.approval_delay
+            elif not approval.sent and approval.due <= now:
+                ready.setdefault(approval.project_id, []).append(key)
+        for project_id in list(self._executions):
             if project_id in seen:
-                del self._ends[project_id]
+                del self._executions[project_id]
             else:
                 ready.setdefault(project_id, [])
         return ready
 
-    def _news(self, project_id: str, approvals: list[str], subjects: Subjects) -> ProjectDigest:
+    def _digest(self, project_id: str, keys: list[str], descriptions: Descriptions) -> ProjectDigest:
         content = self._settings.current.notifications.content
-        wishes = []
-        for key in approvals:
-            wish = self._wishes[key]
-            wish.told = True
-            wishes.append(PendingApproval(wish.tool, subjects.wish(project_id, key) if content else None))
-        ends = self._ends.pop(project_id, _Ends())
-        told = [
-            FinishedExecution(end.seconds, end.code, subjects.end(project_id, key) if content else None)
-            for key, end in ends.latest
-        ]
-        name = subjects.name(project_id) or ""
-        return ProjectDigest(project_id, name, tuple(wishes), tuple(told), ends.finished, ends.failed)
+        approvals = []
+        for key in keys:
+            approval = self._approvals[key]
+            approval.sent = True
+            detail = descriptions.approval(project_id, key) if content else None
+            approvals.append(PendingApproval(approval.tool, detail))
+        ended = self._executions.pop(project_id, _EndedExecutions())
+        executions = tuple(
+            end._replace(detail=descriptions.prompt(project_id, key) if content else None) for key, end in ended.latest
+        )
+        name = descriptions.name(project_id) or ""
+        return ProjectDigest(project_id, name, tuple(approvals), executions, ended.finished, ended.failed)
 
 
-_WAITING: Final = 20
-"""Messages that wait for an address; more are lost."""
-_PAUSES: Final = (2.0, 10.0)
-"""Seconds before each further attempt."""
-_TELL_SECONDS: Final = 60.0
-"""How often the log is told that messages are being lost."""
+_MAX_QUEUED: Final = 20  # messages queued for an address; further ones are lost
+_RETRY_PAUSES: Final = (2.0, 10.0)  # seconds before each further attempt
+_REPORT_SECONDS: Final = 60.0  # shortest time between two reports of lost messages
 
 Send = Callable[[Notification], bool]
-"""Sends a message; whether it arrived."""
-Tell = Callable[[str, str], None]
-"""Is told of a message that was lost: the name of the address, and why."""
+"""Sends a message and returns whether it arrived; it may block without a limit."""
+ReportLoss = Callable[[str, str], None]
+"""Reports a lost message: the name of the address, and the reason."""
 
 
 class Address(NamedTuple):
-    """An address, and what it may be called: its place in the list and its scheme, nothing of the rest."""
+    """An address; its name has its number in the settings and its scheme, since the rest may be secret."""
 
     name: str
     url: str
 
 
+Route = tuple[Address, Send]
+"""An address and what sends to it."""
+
+
 def read_addresses(settings: NotificationSettings) -> list[Address]:
-    """The addresses of the settings and of their file.
+    """The addresses of the settings and of `notifications.urls_file`.
 
     Raises:
-        ConfigurationError: the file cannot be read, or a line of it is no address.
+        ConfigurationError: the file cannot be read, or a line of it is not a URL.
     """
     urls = [*settings.urls]
     file = settings.urls_file
@@ -337,104 +319,85 @@ def read_addresses(settings: NotificationSettings) -> list[Address]:
         for number, line in enumerate(lines, start=1):
             if line and not line.startswith("#"):
                 if not is_uri(line):
-                    raise ConfigurationError(f"Line {number} of {file} (notifications.urls_file) is no URL.")
+                    raise ConfigurationError(f"Line {number} of {file} (notifications.urls_file) is not a URL.")
                 urls.append(line)
     unique = dict.fromkeys(urls)
     return [Address(f"{number} ({url.partition(':')[0].lower()})", url) for number, url in enumerate(unique, start=1)]
 
 
 def sender(address: Address) -> Send:
-    """What sends to an address.
+    """What sends to an address. Raises ConfigurationError: apprise does not support the address."""
+    import apprise  # noqa: PLC0415 - it loads slowly, and most servers send no notifications
 
-    Raises:
-        ConfigurationError: apprise does not understand the address.
-    """
-    import apprise  # noqa: PLC0415 - it takes its time to load, and most servers notify nobody
-
-    # It would tell of each failure, with the address in the text.
+    # It would log each failure with the address in the text.
     logging.getLogger("apprise").disabled = True
     made = apprise.Apprise()
     with warnings.catch_warnings():
-        # The first address loads all services, some of which use what newer Pythons no longer like.
+        # The first address loads all services, some of which use deprecated parts of Python.
         warnings.simplefilter("ignore", DeprecationWarning)
-        understood = made.add(address.url)
-    if not understood:
+        supported = made.add(address.url)
+    if not supported:
         raise ConfigurationError(
-            f"Address {address.name} of notifications.urls is none that apprise understands; "
+            f"Address {address.name} of notifications.urls is not supported by apprise; "
             "see https://github.com/caronc/apprise/wiki."
         )
-    kinds = {
-        "info": apprise.NotifyType.INFO,
-        "success": apprise.NotifyType.SUCCESS,
-        "warning": apprise.NotifyType.WARNING,
-        "failure": apprise.NotifyType.FAILURE,
-    }
 
     def send(message: Notification) -> bool:
-        return bool(
-            made.notify(
-                message.body,
-                title=message.title,
-                notify_type=kinds[message.urgency],
-                body_format=apprise.NotifyFormat.TEXT,
-            )
-        )
+        kind = getattr(apprise.NotifyType, message.urgency.upper())
+        form = apprise.NotifyFormat.TEXT
+        return bool(made.notify(message.body, title=message.title, notify_type=kind, body_format=form))
 
     return send
 
 
+def find_routes(settings: NotificationSettings) -> list[Route]:
+    """All addresses of the settings; blocking, and the first one takes a second.
+
+    Raises:
+        ConfigurationError: an address cannot be used.
+    """
+    return [(address, sender(address)) for address in read_addresses(settings)]
+
+
 class Destination:
-    """Delivers to one address, in a thread of its own.
+    """Delivers to one address, in a thread of its own, which ends after `retire` or `close`.
 
-    Args:
-        name: what it is called in the log.
-        send: sends a message; it may take as long as it likes.
-        lost: is told how many messages were lost; by any thread.
-        tell: is told of one that was lost, once a minute at most; by any thread.
-
-    Attributes:
-        name: the same, which may be changed.
+    Any thread calls `lost` with the number of lost messages, and `report` once a minute at most.
     """
 
-    def __init__(self, name: str, send: Send, lost: Callable[[int], None], tell: Tell) -> None:
+    def __init__(self, name: str, send: Send, lost: Callable[[int], None], report: ReportLoss) -> None:
         self.name = name
         self._send = send
         self._lost = lost
-        self._tell = tell
-        self._queue: queue.Queue[Notification | None] = queue.Queue(_WAITING)
+        self._report = report
+        self._queue: queue.Queue[Notification | None] = queue.Queue(_MAX_QUEUED)
         self._stop = threading.Event()
-        self._told = -_TELL_SECONDS
-        self._thread = threading.Thread(target=self._run, name=f"notification-{name}", daemon=True)
-        self._thread.start()
+        self._reported = -_REPORT_SECONDS
+        self.thread = threading.Thread(target=self._run, name=f"notification-{name}", daemon=True)
+        self.thread.start()
 
     def put(self, message: Notification) -> None:
-        """Deliver a message some time, without waiting; beyond what may wait it is lost."""
+        """Queue a message without blocking; when the queue is full the message is lost."""
         try:
             self._queue.put_nowait(message)
         except queue.Full:
             self._lose("too many wait")
 
     def retire(self) -> None:
-        """Begin to end: what waits is still sent."""
+        """Stop after the queued messages."""
         try:
             self._queue.put_nowait(None)
         except queue.Full:
             self.close()
 
     def close(self) -> None:
-        """Begin to end: what is being sent may come to its end, what waits is lost."""
+        """Stop after the message that is being sent; the queued ones are lost."""
         self._stop.set()
-        try:
+        with suppress(queue.Empty):
             while True:
                 if self._queue.get_nowait() is not None:
                     self._lose("the server stopped")
-        except queue.Empty:
-            pass
         self._queue.put_nowait(None)
-
-    def join(self, seconds: float) -> None:
-        """Wait for the end, for so long at most."""
-        self._thread.join(seconds)
 
     def _run(self) -> None:
         while (message := self._queue.get()) is not None:
@@ -443,9 +406,9 @@ class Destination:
                 self._lose(reason)
 
     def _deliver(self, message: Notification) -> str | None:
-        """Send a message, a few times if need be; why it did not arrive, else None."""
-        reason = "refused, or nobody answered"
-        for pause in (*_PAUSES, None):
+        """Send a message, with retries; returns why it did not arrive, else None."""
+        reason = "refused, or no answer"
+        for pause in (*_RETRY_PAUSES, None):
             try:
                 if self._send(message):
                     return None
@@ -458,55 +421,28 @@ class Destination:
     def _lose(self, reason: str) -> None:
         self._lost(1)
         now = time.monotonic()
-        if now - self._told >= _TELL_SECONDS:
-            self._told = now
-            self._tell(self.name, reason)
+        if now - self._reported >= _REPORT_SECONDS:
+            self._reported = now
+            self._report(self.name, reason)
 
 
 def close_all(destinations: Sequence[Destination], seconds: float) -> None:
-    """End them all, within so many seconds together."""
+    """Close all destinations and wait `seconds` at most for their threads."""
     for destination in destinations:
         destination.close()
     deadline = time.monotonic() + seconds
     for destination in destinations:
-        destination.join(max(0.0, deadline - time.monotonic()))
+        destination.thread.join(max(0.0, deadline - time.monotonic()))
 
 
-_LOOK_SECONDS: Final = 1.0
-"""How often it is looked whether something is due, while something waits."""
-_CLOSE_SECONDS: Final = 2.0
-"""How long a message that is being sent may take when the server stops."""
-_END_CODES: Final = {
-    ExecutionStatus.SUCCESS: None,
-    ExecutionStatus.ERROR: ExecutionFailedError.code,
-    ExecutionStatus.TIMEOUT: ExecutionTimeoutError.code,
-}
-"""The ends that are told of; whoever kills an execution knows of it."""
-
-
-class Route(NamedTuple):
-    """An address that messages go to, and what sends to it."""
-
-    name: str
-    url: str
-    send: Send
-
-
-def find_routes(settings: NotificationSettings) -> list[Route]:
-    """All addresses of the settings; blocking, and the first one takes a second.
-
-    Raises:
-        ConfigurationError: an address cannot be used.
-    """
-    return [Route(address.name, address.url, sender(address)) for address in read_addresses(settings)]
+_POLL_SECONDS: Final = 1.0  # time between two checks whether something is due, while something waits
+_CLOSE_SECONDS: Final = 2.0  # time limit for a message that is being sent when the server stops
+_REPORTED: Final = {ExecutionStatus.SUCCESS, ExecutionStatus.ERROR, ExecutionStatus.TIMEOUT}
+"""Statuses that cause a message; a user who killed an execution needs none."""
 
 
 class Notifier:
-    """Notifies.
-
-    Args:
-        settings: whom, of what, and when; what of it changes, but for the addresses, counts from then on.
-        lost: is told how many messages were lost; by any thread.
+    """An `Observer` that sends notifications. Changed settings take effect at once, those of addresses by `renew`.
 
     Raises:
         ConfigurationError: an address cannot be used.
@@ -518,111 +454,80 @@ class Notifier:
         self._routes = find_routes(settings.current.notifications)
         self._destinations: dict[str, Destination] = {}
         self._changed = True
-        self._pending = Pending(settings, time.monotonic)
+        self._pending = PendingDigests(settings, time.monotonic)
         self._wake = asyncio.Event()
         self._watched: Watched = lambda _: False
 
     def emit(self, event: Event) -> None:
-        """Take note of what somebody may want to know."""
+        """Add an event that may cause a message."""
         if not self._routes:
             return
         match event:
             case events.ApprovalRequested():
-                if not self._pending.asked(event.project_id, event.approval_id, event.tool):
+                if not self._pending.approval_requested(event.project_id, event.approval_id, event.tool):
                     self._lost(1)
+                self._wake.set()
             case events.ApprovalResolved():
-                self._pending.answered(event.approval_id)
-                return
-            case events.ExecutionFinished(context=context) if event.status in _END_CODES:
-                end = FinishedExecution(event.duration, event.code or _END_CODES[event.status])
+                self._pending.approval_resolved(event.approval_id)
+            case events.ExecutionFinished(context=context) if event.status in _REPORTED:
+                end = FinishedExecution(event.duration, event.error_code)
                 seen = self._watched(context.project_id)
-                self._pending.ended(context.project_id, context.execution_id, end, seen=seen)
+                self._pending.execution_finished(context.project_id, context.execution_id, end, seen=seen)
+                self._wake.set()
             case events.ProjectDeleted():
-                self._pending.gone(event.project_id)
-                return
-            case _:
-                return
-        self._wake.set()
+                self._pending.project_deleted(event.project_id)
 
     def renew(self, routes: Sequence[Route]) -> None:
-        """Go on with other addresses, and with settings that have changed."""
+        """Replace the addresses, and apply settings that have changed."""
         self._routes = list(routes)
         self._changed = True
         self._wake.set()
 
     async def run(self, projects: Projects, watched: Watched, address: str, observer: Observer) -> None:
-        """Tell until cancelled.
+        """Send messages until cancelled; their links lead to `address` unless `base_url` is set.
 
-        Args:
-            projects: the words for what is told, and what waited already when the server started.
-            watched: whether somebody who could answer sees a project.
-            address: where the server's pages are, for links, unless `base_url` says so.
-            observer: is told of messages that are lost.
+        Also about the approvals of `projects` that were open at the start. `observer` gets events for lost messages.
         """
         self._watched = watched
-        subjects = _subjects(projects)
+        descriptions = Descriptions(projects)
         loop = asyncio.get_running_loop()
 
-        def tell(name: str, reason: str) -> None:
+        def report(name: str, reason: str) -> None:
             with suppress(RuntimeError):  # a service that hangs has outlived the server
                 loop.call_soon_threadsafe(observer.emit, NotificationLost(name, reason))
 
         try:
             while True:
                 if self._changed:
-                    self._open(projects, tell)
+                    self._open(projects, report)
                 if not self._pending.any:
                     self._wake.clear()
                     await self._wake.wait()
-                self._tell(subjects, address)
-                await asyncio.sleep(_LOOK_SECONDS)
+                digests = self._pending.take(self._watched, descriptions)
+                if digests:
+                    base_url = self._settings.current.notifications.base_url or address
+                    message = compose(digests, base_url.rstrip("/"))
+                    for destination in self._destinations.values():
+                        destination.put(message)
+                await asyncio.sleep(_POLL_SECONDS)
         finally:
             closing, self._destinations = list(self._destinations.values()), {}
             self._changed = True  # so that the next run, after a fault, opens them again
             await asyncio.to_thread(close_all, closing, _CLOSE_SECONDS)
 
-    def _open(self, projects: Projects, tell: Tell) -> None:
-        """Take up the addresses that there are now, and what waits already."""
-        for url in self._destinations.keys() - {route.url for route in self._routes}:
+    def _open(self, projects: Projects, report: ReportLoss) -> None:
+        """Open and retire destinations as the routes require, and add the approvals that are open."""
+        for url in self._destinations.keys() - {address.url for address, _ in self._routes}:
             self._destinations.pop(url).retire()
-        for name, url, send in self._routes:
+        for (name, url), send in self._routes:
             if url in self._destinations:
                 self._destinations[url].name = name
             else:
-                self._destinations[url] = Destination(name, send, self._lost, tell)
+                self._destinations[url] = Destination(name, send, self._lost, report)
         self._changed = False
         if not self._routes:
-            self._pending.forget()
+            self._pending.clear()
             return
         for session in projects.all():
             for approval in session.state.pending():
-                self._pending.asked(session.state.project.id, approval.approval_id, approval.tool_name)
-
-    def _tell(self, subjects: Subjects, address: str) -> None:
-        news = self._pending.take(self._watched, subjects)
-        if news:
-            message = compose(news, (self._settings.current.notifications.base_url or address).rstrip("/"))
-            for destination in self._destinations.values():
-                destination.put(message)
-
-
-def _subjects(projects: Projects) -> Subjects:
-    return Subjects(projects.name_of, partial(_wish, projects), partial(_prompt, projects))
-
-
-def _wish(projects: Projects, project_id: str, approval_id: str) -> str | None:
-    """What a tool is to do, in the CLI's words."""
-    with suppress(ProjectNotFoundError):
-        for approval in projects.get(project_id).state.pending():
-            if approval.approval_id == approval_id:
-                return approval.description or approval.title or bytes(approval.input).decode()
-    return None
-
-
-def _prompt(projects: Projects, project_id: str, execution_id: str) -> str | None:
-    """The prompt of an execution, if it is the last that ended."""
-    with suppress(ProjectNotFoundError):
-        last = projects.get(project_id).state.last
-        if last is not None and last.id == execution_id:
-            return last.prompt
-    return None
+                self._pending.approval_requested(session.state.project.id, approval.approval_id, approval.tool_name)

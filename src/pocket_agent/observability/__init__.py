@@ -16,18 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["Log", "Losses", "Observability", "StatusReport", "open_log"]
 
 
-_MODULES = ("catalogue", "structured_log", "observation", "status")
-"""Where the exported names are; a later module imports the ones before it."""
-
-
 def __getattr__(name: str) -> object:
-    """Import an exported name.
-
-    Raises:
-        AttributeError: the name is not exported.
-    """
+    """Import an exported name; raises AttributeError for others."""
     if name in __all__:
-        for module in _MODULES:
+        for module in ("catalogue", "structured_log", "observation", "status"):
             found = vars(import_module(f"{__name__}.{module}")).get(name)
             if found is not None:
                 return found

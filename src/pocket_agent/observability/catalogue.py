@@ -7,15 +7,16 @@ imports this module, so it must not load prometheus_client.
 
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Final, Literal
 
 from pocket_agent import errors
 from pocket_agent.errors import PocketAgentError
-from pocket_agent.model import ExecutionStatus, ProjectState
-from pocket_agent.protocol.request import FRAMES, REQUESTS
+from pocket_agent.events import REJECTIONS
+from pocket_agent.model import ProjectState
+from pocket_agent.protocol.requests import FRAMES, REQUESTS
 from pocket_agent.settings import MetricsSettings
 
 OPERATION_OF: Final[Mapping[str, str]] = {
@@ -31,7 +32,7 @@ _PROJECT_ERRORS: Final = (
     errors.FileOperationError,
     errors.InternalError,
 )
-"""What every request that concerns a project can meet."""
+"""The errors of every request that concerns a project."""
 _ERRORS_OF_OPERATION: Final[Mapping[str, tuple[type[PocketAgentError], ...]]] = {
     "protocol": (errors.InvalidMessageError, errors.ValidationError, errors.RateLimitedError),
     "project": (
@@ -55,10 +56,7 @@ _ERRORS_OF_OPERATION: Final[Mapping[str, tuple[type[PocketAgentError], ...]]] = 
     "approval": (*_PROJECT_ERRORS, errors.ApprovalNotFoundError),
     # These requests are for every device, so none is refused as FORBIDDEN.
     "history": tuple(error for error in _PROJECT_ERRORS if error is not errors.ForbiddenError),
-    "device": (
-        *_PROJECT_ERRORS,
-        errors.ResourceLimitError,
-    ),
+    "device": (*_PROJECT_ERRORS, errors.ResourceLimitError),
     "server": (errors.ForbiddenError, errors.InternalError),
     "execution": (
         errors.ExecutionFailedError,
@@ -73,12 +71,7 @@ _ERRORS_OF_OPERATION: Final[Mapping[str, tuple[type[PocketAgentError], ...]]] = 
         errors.InternalError,
     ),
     "storage": (errors.FileOperationError,),
-    "connection": (
-        errors.UnauthorizedError,
-        errors.ForbiddenError,
-        errors.RateLimitedError,
-        errors.ResourceLimitError,
-    ),
+    "connection": tuple(dict.fromkeys(REJECTIONS.values())),
 }
 """Besides those of requests: `execution` is one that ends, or cannot start; `storage` a write that is retried."""
 
@@ -98,42 +91,23 @@ SERVER_CODES: Final = frozenset(
         errors.ExecutionTimeoutError,
     )
 )
-"""The codes of the server's own faults; every other one is a client's mistake."""
-CODE_OF_STATUS: Final[Mapping[ExecutionStatus, str]] = {
-    ExecutionStatus.ERROR: errors.ExecutionFailedError.code,
-    ExecutionStatus.TIMEOUT: errors.ExecutionTimeoutError.code,
-}
-"""The code of an end for which the event names none."""
-CODE_OF_REJECTION: Final[Mapping[str, str]] = {
-    "unauthorized": errors.UnauthorizedError.code,
-    "throttled": errors.RateLimitedError.code,
-    "host": errors.ForbiddenError.code,
-    "origin": errors.ForbiddenError.code,
-    "rate": errors.RateLimitedError.code,
-    "limit": errors.ResourceLimitError.code,
-    "stopping": errors.ResourceLimitError.code,
-}
-"""The code of a connection that was refused, by the reason."""
-
-
+"""The codes of the server's own faults; the others are mistakes of clients."""
 SIGNALS: Final = ("logs", "traces", "events", "notifications")
-"""What can be lost: log lines, spans, events that met a fault in an observer, and notifications."""
+"""What can be lost: log lines, spans, events that failed in an observer, and notifications."""
 
 
 class Losses:
-    """How much of each signal was lost since the start; any thread may add and read."""
+    """Counts lost items of each signal since the start; any thread may add and read."""
 
     def __init__(self) -> None:
         self._lost: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def add(self, signal: str, count: int = 1) -> None:
-        """Note that `count` items of a signal were lost."""
         with self._lock:
             self._lost[signal] += count
 
     def of(self, signal: str) -> int:
-        """How many items of a signal were lost."""
         with self._lock:
             return self._lost[signal]
 
@@ -148,22 +122,17 @@ PREFIX: Final = "pocket_agent_"
 class Metric:
     """One metric family.
 
-    Attributes:
-        name: the whole name, as it is scraped.
-        unit: seconds, bytes or usd; empty for a number of things.
-        labels: each label with all its values; those of `model` and `project` are more, see `children`,
-            and those of a label without values are known at run time only.
-        buckets: upper bounds, for a histogram.
-        combinations: the values of the labels that occur together, where that is not each with each.
+    `labels` has each label with its values; `model` and `project` have more, see `children`; the value of a label
+    without values is known at run time only.
     """
 
-    name: str
+    name: str  # the whole name, as it is scraped
     kind: Literal["counter", "gauge", "histogram"]
     help: str
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    buckets: tuple[float, ...] = ()
-    unit: str = ""
-    combinations: tuple[tuple[str, ...], ...] = ()
+    buckets: tuple[float, ...] = ()  # upper bounds, for a histogram
+    unit: str = ""  # seconds, bytes or usd; empty for a number of things
+    combinations: tuple[tuple[str, ...], ...] = ()  # the label values that occur together, unless each occurs with each
 
 
 def children(metric: Metric, settings: MetricsSettings) -> Sequence[tuple[str, ...]]:
@@ -182,23 +151,22 @@ def series(settings: MetricsSettings) -> int:
     )
 
 
-def _counter(name: str, text: str, unit: str = "", **labels: Sequence[str]) -> Metric:
+def _counter(name: str, text: str, unit: str = "", **labels: Iterable[str]) -> Metric:
     return Metric(PREFIX + name, "counter", text, {key: tuple(labels[key]) for key in labels}, unit=unit)
 
 
-def _gauge(name: str, text: str, unit: str = "", **labels: Sequence[str]) -> Metric:
-    return Metric(PREFIX + name, "gauge", text, {key: tuple(labels[key]) for key in labels}, unit=unit)
+def _gauge(name: str, text: str, unit: str = "", **labels: Iterable[str]) -> Metric:
+    return replace(_counter(name, text, unit, **labels), kind="gauge")
 
 
-def _seconds(name: str, text: str, buckets: tuple[float, ...], **labels: Sequence[str]) -> Metric:
-    known = {key: tuple(labels[key]) for key in labels}
-    return Metric(PREFIX + name, "histogram", text, known, buckets, unit="seconds")
+def _seconds(name: str, text: str, buckets: tuple[float, ...], **labels: Iterable[str]) -> Metric:
+    return replace(_counter(name, text, "seconds", **labels), kind="histogram", buckets=buckets)
 
 
 _STATUS: Final = ("success", "error", "timeout", "killed")
 _TOKENS: Final = ("input", "output", "cacheRead", "cacheCreation")
 MEASURED: Final = ("execute", "project_join", "get_messages")
-"""The requests whose outcome and duration are counted by type: those that a user waits for."""
+"""The requests whose outcome and duration are counted by type, since a user waits for them."""
 TOOLS: Final = ("Bash", "Read", "Write", "Edit", "Agent", "TodoWrite", "WebFetch", "WebSearch", "Skill", "mcp")
 """Tools of the CLI (2.1.330); `mcp` is any tool of an MCP server."""
 RELOADS: Final = ("applied", "refused")
@@ -225,8 +193,7 @@ EXECUTION_DURATION: Final = _seconds(
 MESSAGES_RECEIVED: Final = _counter(
     "messages_received_total", "Frames received from clients.", type=(*REQUESTS, INVALID, OTHER)
 )
-_HANDSHAKE: Final = {"challenge", "prove"}
-"""Frames that are sent before a connection is accepted, so that they are not counted."""
+_HANDSHAKE: Final = {"challenge", "prove"}  # frames that are sent before a connection is accepted, and are not counted
 MESSAGES_SENT: Final = _counter(
     "messages_sent_total",
     "Frames sent to connections.",
@@ -282,7 +249,7 @@ APPROVALS_PENDING: Final = _gauge("approvals_pending", "Open approval requests o
 CONNECTIONS_REJECTED: Final = _counter(
     "connections_rejected_total",
     "Refused connections.",
-    reason=("unauthorized", "throttled", "host", "origin", "rate", "limit", "stopping"),
+    reason=REJECTIONS,
 )
 DISCONNECTS: Final = Metric(
     PREFIX + "disconnects_total",
@@ -355,7 +322,7 @@ PROCESS: Final = (
     "process_open_fds",
     "process_max_fds",
 )
-"""What the client library exports of the server's process."""
+"""The metrics of the server's process, which the client library has."""
 
 
 RUNBOOK_OF_CHECK: Final[Mapping[str, str]] = {
@@ -374,7 +341,7 @@ RUNBOOK_OF_LIMIT: Final[Mapping[str, str]] = {
     "memory_bytes": "HighMemoryUsage",
     "cost_usd_per_day": "ClaudeCostBudget",
 }
-"""By the name of a limit; that of processes may be reached, since idle ones are kept up to it."""
+"""By the name of a limit; without `processes`, since idle ones are kept up to that limit."""
 _RUNBOOK_OF_OPERATION: Final[Mapping[str, str]] = {"storage": "StorageErrors", "connection": "ConnectionsRejected"}
 _RUNBOOK_OF_CODE: Final[Mapping[str, str]] = {
     errors.ExecutionFailedError.code: "ExecutionsFailing",
@@ -385,7 +352,7 @@ _RUNBOOK_OF_CODE: Final[Mapping[str, str]] = {
 
 
 def runbook_of(code: str, operation: str) -> str | None:
-    """The runbook for an error; None for a mistake of a client, which has none."""
+    """The runbook for an error; None for a mistake of a client."""
     found = _RUNBOOK_OF_OPERATION.get(operation) or _RUNBOOK_OF_CODE.get(code)
     return found or ("HighErrorRate" if code in SERVER_CODES else None)
 
@@ -414,7 +381,7 @@ metrics that list only some requests, `other` is an ordinary value and does not 
 
 
 def render_metrics_document() -> str:
-    """The whole document, with the series of the default settings."""
+    """`docs/metrics.md`, with the series of the default settings."""
     return "\n".join([_PAGE_HEAD.format(series=series(MetricsSettings())), *_family_sections(), *_operation_section()])
 
 

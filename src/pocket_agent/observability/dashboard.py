@@ -5,10 +5,10 @@ import math
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 import psutil
 from prometheus_client import CollectorRegistry
@@ -19,20 +19,11 @@ from pocket_agent.observability.catalogue import Metric
 from pocket_agent.observability.health import LAG_WINDOW_SECONDS, LoopMonitor
 from pocket_agent.observability.metrics import CoreCollector, core_families
 from pocket_agent.protocol.frame import timestamp
-from pocket_agent.protocol.push import ServerHistoryData
-
-_IDLE_TIMES: Final = ("idle", "iowait")
+from pocket_agent.protocol.requests import ServerHistoryData
 
 
 class MachineSample(NamedTuple):
-    """Use of the machine at one moment; NaN where the system does not report it, as in some containers.
-
-    Attributes:
-        cpu_seconds: busy time of all processors.
-        cpu_total_seconds: busy and idle time of all processors.
-        memory_bytes: memory in use.
-        read_bytes, written_bytes: bytes that the disks read and wrote.
-    """
+    """Usage of the whole machine; `cpu_total_seconds` includes idle time; bytes of disks are NaN if not reported."""
 
     cpu_seconds: float
     cpu_total_seconds: float
@@ -42,33 +33,28 @@ class MachineSample(NamedTuple):
 
 
 def machine_sample() -> MachineSample:
-    """Sample the machine; a few short reads of /proc on Linux."""
+    """Sample the machine; on Linux with short reads of /proc."""
     times = psutil.cpu_times()._asdict()
-    # Linux counts the time of guests in `user` and `nice` as well (proc_stat(5)).
+    # Linux counts the time of `guest` in `user` and that of `guest_nice` in `nice` as well (proc_stat(5)).
     total = sum(times.values()) - times.get("guest", 0.0) - times.get("guest_nice", 0.0)
     memory = psutil.virtual_memory()
-    read, written = _disk_bytes()
+    try:
+        disk = psutil.disk_io_counters()
+    except (OSError, RuntimeError, NotImplementedError):  # no /proc/diskstats, or one of an unknown form
+        disk = None
     return MachineSample(
-        cpu_seconds=total - sum(times.get(name, 0.0) for name in _IDLE_TIMES),
+        cpu_seconds=total - times.get("idle", 0.0) - times.get("iowait", 0.0),
         cpu_total_seconds=total,
         memory_bytes=memory.total - memory.available,
-        read_bytes=read,
-        written_bytes=written,
+        read_bytes=disk.read_bytes if disk is not None else math.nan,
+        written_bytes=disk.write_bytes if disk is not None else math.nan,
     )
-
-
-def _disk_bytes() -> tuple[float, float]:
-    try:
-        found = psutil.disk_io_counters()
-    except (OSError, RuntimeError, NotImplementedError):  # no /proc/diskstats, or one of an unknown form
-        found = None
-    return (found.read_bytes, found.write_bytes) if found is not None else (math.nan, math.nan)
 
 
 Reading = Sequence[float]
 """The time, then the numbers of one moment; see `CELLS`."""
 Cell = tuple[str, str]
-"""One number of a reading: the name of its sample, and the value of its one label."""
+"""The key of a number of a reading: the name of its sample, and the value of its label."""
 
 CPU_SECONDS: Final = ("process_cpu_seconds_total", "")
 MEMORY_BYTES: Final = ("process_resident_memory_bytes", "")
@@ -91,28 +77,18 @@ _SAMPLED: Final = {
     catalogue.EXECUTION_DURATION: "le",
     catalogue.REQUEST_DURATION: "le",
 }
-"""The metrics of a reading, each with the label that is kept; their values are summed over the other labels."""
+"""The metrics of a reading, each with the label that is kept; values are summed over the other labels."""
 
 
 def cell(metric: Metric, key: str = "", *, part: str = "") -> Cell:
-    """The place of a number in a reading.
-
-    Args:
-        metric: its metric.
-        key: the value of its label.
-        part: of a histogram `bucket`, `count` or `sum`.
-    """
+    """The key of a number; `part` of a histogram: `bucket`, `count` or `sum`."""
     return (f"{metric.name}_{part}" if part else metric.name, key)
 
 
 def bucket_cells(metric: Metric) -> list[Cell]:
-    """The places of a histogram's buckets, the one without a bound last."""
-    return [cell(metric, bound, part="bucket") for bound in (*map(_le_text, metric.buckets), "+Inf")]
-
-
-def _le_text(bound: float) -> str:
-    """A bound as the client library writes it."""
-    return str(float(bound))
+    """The keys of a histogram's buckets, the one without a bound last."""
+    # The client library writes bounds as floats.
+    return [cell(metric, bound, part="bucket") for bound in (*(str(float(bound)) for bound in metric.buckets), "+Inf")]
 
 
 def _cells() -> Iterator[Cell]:
@@ -130,13 +106,7 @@ CELLS: Final[Mapping[Cell, int]] = {place: index for index, place in enumerate(_
 
 
 class MetricSampler:
-    """Samples the metrics as a scrape reads them, the event loop, the process and the machine.
-
-    Args:
-        registry: the metrics that are counted by events.
-        core: the metrics that the core keeps.
-        loop: measures the lag of the event loop.
-    """
+    """Samples the metrics as a scrape reads them, the event loop, the process and the machine."""
 
     def __init__(self, registry: CollectorRegistry, core: CoreCollector, loop: LoopMonitor) -> None:
         self._registry = registry.restricted_registry(
@@ -147,7 +117,7 @@ class MetricSampler:
         self._process = psutil.Process()
 
     async def read(self) -> Reading:
-        """All numbers of this moment, those of the disk a little older; NaN for an unknown one."""
+        """All numbers of this moment; those of the disk may be older, and NaN."""
         found = dict.fromkeys(CELLS, 0.0)
         for family in (*core_families(await self._core.collect()), *self._registry.collect()):
             for sample in family.samples:
@@ -166,33 +136,26 @@ class MetricSampler:
 _LABELS: Final = {
     f"{metric.name}_bucket" if metric.buckets else metric.name: label for metric, label in _SAMPLED.items() if label
 }
-"""By the name of a sample, the label that is kept."""
-
-
+"""The label that is kept, by the name of the sample."""
 HOUR_SECONDS: Final = 3600.0
 
 
 class Window:
-    """The readings of the last hour.
-
-    Args:
-        step: seconds between two readings.
-    """
+    """The readings of the last hour, taken every `step` seconds."""
 
     def __init__(self, step: float) -> None:
         self._step = step
         self._rows: deque[Reading] = deque(maxlen=round(HOUR_SECONDS / step) + 1)
 
     def add(self, row: Reading) -> None:
-        """Take in the newest reading."""
         self._rows.append(row)
 
     def now(self, place: Cell) -> float:
-        """A number of the newest reading."""
+        """The value in the newest reading."""
         return self._rows[-1][CELLS[place]]
 
     def increase(self, place: Cell, seconds: float) -> float:
-        """By how much a counter grew within the last `seconds`, or since the first reading if that is later."""
+        """The increase of a counter within the last `seconds`, or since the first reading if that is later."""
         index = CELLS[place]
         return self._rows[-1][index] - self._before(seconds)[index]
 
@@ -203,20 +166,16 @@ class Window:
         return (self._rows[-1][index] - before[index]) / elapsed if elapsed > 0 else math.nan
 
     def quantile(self, q: float, bounds: Sequence[float], places: Sequence[Cell], seconds: float) -> float:
-        """An estimate of a quantile out of a histogram's buckets, as Prometheus makes it; NaN without values.
+        """The quantile `q` (0 to 1) of a histogram, estimated as by Prometheus; NaN without values.
 
-        Args:
-            q: from 0 to 1.
-            bounds: the upper bounds of the buckets, ascending.
-            places: the cumulative counts of the buckets, and last that of all.
-            seconds: how far back.
+        `bounds` are the ascending upper bounds; `places` the cumulative counts, the last of which is that of all.
         """
         counts = [self.increase(place, seconds) for place in places]
         if not counts[-1] > 0:
             return math.nan
         rank = q * counts[-1]
         index = next(index for index, count in enumerate(counts) if count >= rank)
-        if index == len(bounds):  # above the last bound nothing more is known
+        if index == len(bounds):  # the last bucket has no upper bound
             return bounds[-1]
         lower, below = (bounds[index - 1], counts[index - 1]) if index else (0.0, 0.0)
         return lower + (bounds[index] - lower) * (rank - below) / (counts[index] - below)
@@ -227,43 +186,29 @@ class Window:
 
 _MINUTE: Final = 60.0
 _RECENT: Final = 5 * _MINUTE
-_CALM: Final = 30 * _MINUTE
-"""For the percentile of what happens seldom, such as executions."""
-_ENDED: Final = ("success", "error", "timeout", "killed")
-_JUDGED: Final = ("success", "error", "timeout")
-"""The statuses of the success rate; a killed execution did not fail."""
+_CALM: Final = 30 * _MINUTE  # for percentiles of rare events, such as executions
 ERRORS_PREFIX: Final = "errors."
 
 
 @dataclass(frozen=True, slots=True)
 class ChartSeries:
-    """One line of a chart.
+    """A line of a chart."""
 
-    Attributes:
-        name: the part before a dot is common to the lines of one chart.
-        unit: of its values: `count`, `per_second`, `seconds`, `bytes`, `bytes_per_second`, `usd`, or `ratio` of 1.
-        about: what it says.
-        value: its value at the newest reading; NaN without one.
-    """
-
-    name: str
-    unit: str
-    about: str
-    value: Callable[[Window], float]
+    name: str  # lines of the same chart share the part before the dot
+    unit: str  # `count`, `per_second`, `seconds`, `bytes`, `bytes_per_second`, `usd`, or `ratio` of 1
+    about: str  # its description
+    value: Callable[[Window], float]  # computes the value at the newest reading; NaN without one
 
 
-def _now(metric: Metric) -> Callable[[Window], float]:
-    place = cell(metric)
+def _now(place: Cell) -> Callable[[Window], float]:
     return lambda window: window.now(place)
 
 
-def _rate(metric: Metric, key: str, seconds: float = _RECENT) -> Callable[[Window], float]:
-    place = cell(metric, key)
+def _rate(place: Cell, seconds: float = _RECENT) -> Callable[[Window], float]:
     return lambda window: window.rate(place, seconds)
 
 
-def _hourly(metric: Metric, *keys: str) -> Callable[[Window], float]:
-    places = [cell(metric, key) for key in keys or ("",)]
+def _hourly(*places: Cell) -> Callable[[Window], float]:
     return lambda window: sum(window.increase(place, HOUR_SECONDS) for place in places)
 
 
@@ -272,130 +217,79 @@ def _p95(metric: Metric, seconds: float) -> Callable[[Window], float]:
     return lambda window: window.quantile(0.95, metric.buckets, places, seconds)
 
 
-def _share(part: float, whole: float) -> float:
-    return part / whole if whole > 0 else math.nan
+def _ratio(part: Cell, whole: Sequence[Cell], seconds: float) -> Callable[[Window], float]:
+    """The increase of a counter divided by those of others; NaN while these are 0."""
+
+    def value(window: Window) -> float:
+        total = sum(window.increase(place, seconds) for place in whole)
+        return window.increase(part, seconds) / total if total > 0 else math.nan
+
+    return value
 
 
-def _mean(window: Window) -> float:
-    total = window.increase(cell(catalogue.EXECUTION_DURATION, part="sum"), HOUR_SECONDS)
-    return _share(total, window.increase(cell(catalogue.EXECUTION_DURATION, part="count"), HOUR_SECONDS))
+def _executions(*statuses: str) -> list[Cell]:
+    return [cell(catalogue.EXECUTIONS_TOTAL, status) for status in statuses]
 
 
-def _success(window: Window) -> float:
-    ended = {status: window.increase(cell(catalogue.EXECUTIONS_TOTAL, status), HOUR_SECONDS) for status in _JUDGED}
-    return _share(ended["success"], sum(ended.values()))
+_P95: Final = "95th percentile of the"
+_DURATION: Final = [cell(catalogue.EXECUTION_DURATION, part=part) for part in ("sum", "count")]
+_BUSY: Final = _ratio(("machine", "cpu_seconds"), [("machine", "cpu_total_seconds")], _MINUTE)
+# A killed execution did not fail, so it does not count in the success rate.
+_SUCCESS: Final = _ratio(_executions("success")[0], _executions("success", "error", "timeout"), HOUR_SECONDS)
+_ENDED: Final = _hourly(*_executions("success", "error", "timeout", "killed"))
 
 
-def _machine_cpu(window: Window) -> float:
-    busy = window.increase(("machine", "cpu_seconds"), _MINUTE)
-    return _share(busy, window.increase(("machine", "cpu_total_seconds"), _MINUTE))
-
-
-def _machine(name: str) -> Callable[[Window], float]:
-    return lambda window: window.rate(("machine", name), _MINUTE)
-
-
-def _guide() -> Iterator[ChartSeries]:
-    yield ChartSeries("connections", "count", "open connections", _now(catalogue.CONNECTIONS_ACTIVE))
+def _chart_series() -> Iterator[tuple[str, str, str, Callable[[Window], float]]]:
+    """The four panels of the guide, then resources, application and business of its system dashboard."""
+    yield "connections", "count", "open connections", _now(cell(catalogue.CONNECTIONS_ACTIVE))
     for status in catalogue.EXECUTIONS_TOTAL.labels["status"]:
-        about = f"executions that ended ({status}), over 5 minutes"
-        if status == "rejected":
-            about = "executions that were refused, over 5 minutes"
-        yield ChartSeries(f"executions.{status}", "per_second", about, _rate(catalogue.EXECUTIONS_TOTAL, status))
-    yield ChartSeries(
-        "execution_p95",
-        "seconds",
-        "95th percentile of the duration of executions, over 30 minutes",
-        _p95(catalogue.EXECUTION_DURATION, _CALM),
-    )
+        what = "were refused" if status == "rejected" else f"ended ({status})"
+        value = _rate(cell(catalogue.EXECUTIONS_TOTAL, status))
+        yield f"executions.{status}", "per_second", f"executions that {what}, over 5 minutes", value
+    slow = _p95(catalogue.EXECUTION_DURATION, _CALM)
+    yield "execution_p95", "seconds", f"{_P95} duration of executions, over 30 minutes", slow
     for code in catalogue.ERRORS_TOTAL.labels["code"]:
-        yield ChartSeries(
-            f"{ERRORS_PREFIX}{code}",
-            "per_second",
-            f"errors {code}, over 5 minutes",
-            _rate(catalogue.ERRORS_TOTAL, code),
-        )
+        value = _rate(cell(catalogue.ERRORS_TOTAL, code))
+        yield f"{ERRORS_PREFIX}{code}", "per_second", f"errors {code}, over 5 minutes", value
 
+    yield "cpu.server", "ratio", "time of one core that the server takes", _rate(CPU_SECONDS, _MINUTE)
+    yield "cpu.machine", "ratio", "time of all cores that the machine is busy", _BUSY
+    yield "memory.server", "bytes", "memory of the server", _now(MEMORY_BYTES)
+    yield "memory.machine", "bytes", "memory of the machine in use", _now(("machine", "memory_bytes"))
+    yield "disk_free", "bytes", "free space of the data directory", _now(cell(catalogue.STORAGE_FREE))
+    for done, how in (("read", "reads from"), ("written", "writes to")):
+        value = _rate(("machine", f"{done}_bytes"), _MINUTE)
+        yield f"disk.{done}", "bytes_per_second", f"what the machine {how} disks", value
+    for direction, how in (("received", "from"), ("sent", "to")):
+        value = _rate(cell(catalogue.MESSAGE_BYTES, direction), _MINUTE)
+        yield f"network.{direction}", "bytes_per_second", f"frames {how} clients", value
+    yield "loop_lag", "seconds", "largest lag of the event loop within a minute", _now(LOOP_LAG)
 
-def _resources() -> Iterator[ChartSeries]:
-    yield ChartSeries(
-        "cpu.server",
-        "ratio",
-        "time of one core that the server takes",
-        lambda window: window.rate(CPU_SECONDS, _MINUTE),
-    )
-    yield ChartSeries("cpu.machine", "ratio", "time of all cores that the machine is busy", _machine_cpu)
-    yield ChartSeries("memory.server", "bytes", "memory of the server", lambda window: window.now(MEMORY_BYTES))
-    yield ChartSeries(
-        "memory.machine",
-        "bytes",
-        "memory of the machine in use",
-        lambda window: window.now(("machine", "memory_bytes")),
-    )
-    yield ChartSeries("disk_free", "bytes", "free space of the data directory", _now(catalogue.STORAGE_FREE))
-    yield ChartSeries("disk.read", "bytes_per_second", "what the machine reads from disks", _machine("read_bytes"))
-    yield ChartSeries("disk.written", "bytes_per_second", "what the machine writes to disks", _machine("written_bytes"))
-    for direction in ("received", "sent"):
-        yield ChartSeries(
-            f"network.{direction}",
-            "bytes_per_second",
-            f"frames {'from' if direction == 'received' else 'to'} clients",
-            _rate(catalogue.MESSAGE_BYTES, direction, _MINUTE),
-        )
-    yield ChartSeries("loop_lag", "seconds", "largest lag of the event loop within a minute", lambda w: w.now(LOOP_LAG))
-
-
-def _application() -> Iterator[ChartSeries]:
     for outcome in catalogue.REQUESTS_TOTAL.labels["outcome"]:
-        yield ChartSeries(
-            f"requests.{outcome}",
-            "per_second",
-            f"requests answered ({outcome}), over 5 minutes",
-            _rate(catalogue.REQUESTS_TOTAL, outcome),
-        )
-    yield ChartSeries(
-        "request_p95",
-        "seconds",
-        "95th percentile of the time to an answer, over 5 minutes",
-        _p95(catalogue.REQUEST_DURATION, _RECENT),
-    )
-    yield ChartSeries("running", "count", "executions that run", _now(catalogue.EXECUTIONS_ACTIVE))
-    yield ChartSeries("queue", "count", "prompts that wait", _now(catalogue.EXECUTION_QUEUE_DEPTH))
-    yield ChartSeries("approvals", "count", "tool requests that wait for an answer", _now(catalogue.APPROVALS_PENDING))
+        value = _rate(cell(catalogue.REQUESTS_TOTAL, outcome))
+        yield f"requests.{outcome}", "per_second", f"requests answered ({outcome}), over 5 minutes", value
+    slow = _p95(catalogue.REQUEST_DURATION, _RECENT)
+    yield "request_p95", "seconds", f"{_P95} time to an answer, over 5 minutes", slow
+    yield "running", "count", "executions that run", _now(cell(catalogue.EXECUTIONS_ACTIVE))
+    yield "queue", "count", "prompts that wait", _now(cell(catalogue.EXECUTION_QUEUE_DEPTH))
+    yield "approvals", "count", "tool requests that wait for an answer", _now(cell(catalogue.APPROVALS_PENDING))
 
-
-def _business() -> Iterator[ChartSeries]:
-    yield ChartSeries("projects", "count", "projects", _now(catalogue.PROJECTS_TOTAL))
-    yield ChartSeries(
-        "executions_hourly",
-        "count",
-        "executions that ended within an hour",
-        _hourly(catalogue.EXECUTIONS_TOTAL, *_ENDED),
-    )
-    yield ChartSeries("execution_mean", "seconds", "mean duration of the executions of an hour", _mean)
-    yield ChartSeries("success_ratio", "ratio", "share of successes among the executions of an hour", _success)
+    yield "projects", "count", "projects", _now(cell(catalogue.PROJECTS_TOTAL))
+    yield "executions_hourly", "count", "executions that ended within an hour", _ENDED
+    mean = _ratio(_DURATION[0], _DURATION[1:], HOUR_SECONDS)
+    yield "execution_mean", "seconds", "mean duration of the executions of an hour", mean
+    yield "success_ratio", "ratio", "share of successes among the executions of an hour", _SUCCESS
     for kind in catalogue.CLAUDE_TOKENS.labels["type"]:
-        yield ChartSeries(
-            f"tokens.{kind}", "count", f"tokens used within an hour ({kind})", _hourly(catalogue.CLAUDE_TOKENS, kind)
-        )
-    yield ChartSeries("cost", "usd", "what the executions of an hour cost", _hourly(catalogue.CLAUDE_COST))
+        value = _hourly(cell(catalogue.CLAUDE_TOKENS, kind))
+        yield f"tokens.{kind}", "count", f"tokens used within an hour ({kind})", value
+    yield "cost", "usd", "what the executions of an hour cost", _hourly(cell(catalogue.CLAUDE_COST))
 
 
-CHART_SERIES: Final[tuple[ChartSeries, ...]] = (*_guide(), *_resources(), *_application(), *_business())
-"""All of them: the guide's four panels, then the three groups of its system dashboard."""
+CHART_SERIES: Final = tuple(ChartSeries(*row) for row in _chart_series())
 
 
 class _Points:
-    """The newest points of all charts, at equal steps.
-
-    Args:
-        step: seconds between two points.
-        seconds: how far back they reach.
-
-    Attributes:
-        step: as given.
-        count: points that were ever added; the next one has this number.
-    """
+    """The points of all charts of the last `seconds`, every `step` seconds; `count` were ever added."""
 
     def __init__(self, step: int, seconds: int) -> None:
         self.step = step
@@ -408,10 +302,7 @@ class _Points:
         self.count += 1
 
     def since(self, first: int, stride: int) -> list[tuple[int, Reading]]:
-        """The points from number `first` on that are still kept and whose number is a multiple of `stride`.
-
-        So a client that asks later gets the same points.
-        """
+        """The kept points from number `first` on whose number is a multiple of `stride`, the same for each client."""
         oldest = self.count - len(self._kept)
         start = -(-max(first, oldest) // stride) * stride
         return list(islice(self._kept, start - oldest, None, stride))
@@ -422,29 +313,14 @@ STEP_SECONDS: Final = 10
 _COARSE_SECONDS: Final = 60
 _FINE_SECONDS: Final = 3600
 DAY: Final = 24 * _FINE_SECONDS
-_MOST_POINTS: Final = 360
-"""Points of a reply; a chart on a phone has about as many pixels."""
-_DIGITS: Final = 6
-"""Significant digits of a value, so that a reply is short."""
-
-
-class SampleSource(Protocol):
-    """Where readings come from."""
-
-    async def read(self) -> Reading:
-        """The numbers of this moment; see `reading.CELLS`."""
+_MOST_POINTS: Final = 360  # points of a reply; a chart on a phone has about as many pixels
 
 
 class DashboardHistory:
-    """Samples the metrics at equal steps: keeps the last hour at each of them, the last day at each minute.
+    """Samples the metrics every `STEP_SECONDS` and keeps the last hour, and one sample a minute of the last day."""
 
-    Args:
-        source: where samples come from.
-        clock: the present time, in seconds since the Unix epoch.
-    """
-
-    def __init__(self, source: SampleSource, clock: Callable[[], float] = time.time) -> None:
-        self._source = source
+    def __init__(self, read: Callable[[], Awaitable[Reading]], clock: Callable[[], float] = time.time) -> None:
+        self._read = read
         self._clock = clock
         self._window = Window(STEP_SECONDS)
         self._fine = _Points(STEP_SECONDS, _FINE_SECONDS)
@@ -457,37 +333,31 @@ class DashboardHistory:
         begin, taken = time.monotonic(), 0
         while True:
             await self.take()
-            # Steps that were missed, as by a machine that slept, are skipped.
+            # Missed steps, as after the machine slept, are skipped.
             taken = max(taken + 1, int((time.monotonic() - begin) / STEP_SECONDS))
             await asyncio.sleep(max(0.0, begin + taken * STEP_SECONDS - time.monotonic()))
 
     async def take(self) -> None:
         """Take one sample."""
-        row = await self._source.read()
+        row = await self._read()
         # A chart needs ascending times; after the clock was set back they advance by 1 ms until it has caught up.
         self._last = max(round(self._clock() * 1000), self._last + 1)
         self._window.add(row)
-        values = [_rounded(series.value(self._window)) for series in CHART_SERIES]
+        # Six significant digits keep replies short.
+        values = [float(f"{series.value(self._window):.6g}") for series in CHART_SERIES]
         if self._fine.count % (_COARSE_SECONDS // STEP_SECONDS) == 0:
             self._coarse.add(self._last, values)
         self._fine.add(self._last, values)
 
     def follow(self, seconds: int) -> "HistoryFollower":
-        """A reader of the points of the last `seconds`, and of each new one."""
+        """A reader of the points of the last `seconds` and of each new one."""
         points = self._fine if seconds <= _FINE_SECONDS else self._coarse
         wanted = seconds // points.step
         return HistoryFollower(self._began, points, points.count - wanted, -(-wanted // _MOST_POINTS))
 
 
 class HistoryFollower:
-    """Reads each point once.
-
-    Args:
-        began: identifies the run of the server.
-        points: the points.
-        next_number: the first point to read.
-        stride: every how many points one is read.
-    """
+    """Reads every `stride`-th point from number `next_number` on; `began` identifies the run of the server."""
 
     def __init__(self, began: str, points: _Points, next_number: int, stride: int) -> None:
         self._began = began
@@ -501,7 +371,7 @@ class HistoryFollower:
         return found if found.times else None
 
     def read(self) -> ServerHistoryData:
-        """The new points; a series of errors only when it is not zero."""
+        """The new points, without series of errors that are zero."""
         found = self._points.since(self._next, self._stride)
         self._next = self._points.count
         series: dict[str, list[float | None]] = {}
@@ -512,7 +382,3 @@ class HistoryFollower:
         return ServerHistoryData(
             began=self._began, step=self._points.step * self._stride, times=[at for at, _ in found], series=series
         )
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.{_DIGITS}g}")

@@ -27,7 +27,6 @@ _TOKEN_BYTES: Final = 32  # 256 bits
 _YIELD_SECONDS: Final = 0.0001
 """How long the rendering thread sleeps after each family, which releases the GIL: without it the event loop would
 wait for it up to 5 ms each time (sys.getswitchinterval)."""
-_GZIP_BITS: Final = 16 + zlib.MAX_WBITS
 
 
 class ScrapeFormat(NamedTuple):
@@ -39,17 +38,13 @@ class ScrapeFormat(NamedTuple):
     @property
     def headers(self) -> dict[str, str]:
         """The headers of the answer."""
-        found = {"Content-Type": openmetrics.CONTENT_TYPE_LATEST if self.openmetrics else CONTENT_TYPE_PLAIN_0_0_4}
-        return {**found, "Vary": "Accept, Accept-Encoding", **({"Content-Encoding": "gzip"} if self.gzip else {})}
+        content_type = openmetrics.CONTENT_TYPE_LATEST if self.openmetrics else CONTENT_TYPE_PLAIN_0_0_4
+        encoding = {"Content-Encoding": "gzip"} if self.gzip else {}
+        return {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding", **encoding}
 
 
 class Exposition:
-    """Renders the metrics, one rendering at a time.
-
-    Args:
-        registry: what is counted by events.
-        core: reads what the core keeps.
-    """
+    """Renders the metrics that events feed and those of the core, one rendering at a time."""
 
     def __init__(self, registry: CollectorRegistry, core: CoreCollector) -> None:
         self._registry = registry
@@ -59,10 +54,7 @@ class Exposition:
         self._last: dict[ScrapeFormat, tuple[int, bytes]] = {}
 
     async def render(self, form: ScrapeFormat) -> bytes:
-        """The metrics as they are at this call or later.
-
-        Requests that arrive during a rendering share the next one.
-        """
+        """The metrics at this call or later; requests that arrive during a rendering share the next one."""
         asked = self._begun
         async with self._turn:
             number, text = self._last.get(form, (0, b""))
@@ -76,22 +68,18 @@ class Exposition:
     def _text(self, form: ScrapeFormat, values: CoreValues) -> bytes:
         encode = openmetrics.generate_latest if form.openmetrics else generate_latest
         text = encode(_YieldingCollector(self._registry, values))
-        if not form.gzip:
-            return text
-        compressor = zlib.compressobj(wbits=_GZIP_BITS)
-        return compressor.compress(text) + compressor.flush()
+        return zlib.compress(text, wbits=16 + zlib.MAX_WBITS) if form.gzip else text
 
 
 class _YieldingCollector:
     """Yields all families, and sleeps after each."""
 
-    def __init__(self, registry: CollectorRegistry, figures: CoreValues) -> None:
+    def __init__(self, registry: CollectorRegistry, values: CoreValues) -> None:
         self._registry = registry
-        self._figures = figures
+        self._values = values
 
     def collect(self) -> Iterator[Family]:
-        """The families."""
-        for source in (self._registry.collect(), core_families(self._figures)):
+        for source in (self._registry.collect(), core_families(self._values)):
             for family in source:
                 yield family
                 time.sleep(_YIELD_SECONDS)
@@ -137,10 +125,10 @@ class ScrapeToken(NamedTuple):
 
 
 def scrape_token(settings: Settings) -> ScrapeToken | None:
-    """The token of the metrics listener; None when it requires none. Beyond loopback one is created if necessary.
+    """The token of the metrics listener, created if necessary; None for a listener on loopback without a setting.
 
     Raises:
-        ConfigurationError: the file cannot be read or made, or holds none.
+        ConfigurationError: the file cannot be read or created, or does not hold a token.
     """
     file = settings.metrics.token_file
     if file is None:
@@ -152,16 +140,12 @@ def scrape_token(settings: Settings) -> ScrapeToken | None:
     with _refused(file):
         text = file.read_text("utf-8").strip()
     if not text.isascii() or not text.isprintable() or not text or " " in text:
-        raise ConfigurationError(f"The file {file} (metrics.token_file) holds no token.")
+        raise ConfigurationError(f"The file {file} (metrics.token_file) does not hold a token.")
     return ScrapeToken(text, file)
 
 
 def _create_token(file: Path) -> None:
-    """Write a new token: readable by the owner only, and never half written.
-
-    Raises:
-        FileExistsError: there is one already.
-    """
+    """Write a new token atomically, readable by the owner only; raises FileExistsError if there is one already."""
     draft = file.with_name(f"{file.name}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:

@@ -1,4 +1,4 @@
-"""Puts logging, metrics, tracing and health together: one observer for the core and what it feeds."""
+"""Combines logging, metrics, tracing and health behind one observer of the core."""
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import Final
 
 from pocket_agent.claude.installation import Installer
 from pocket_agent.distribution import Distribution
-from pocket_agent.events import Event, NoPropagator, Observer, SettingIgnored
+from pocket_agent.events import Event, Observer, Propagator, SettingIgnored
 from pocket_agent.hub import Hub
 from pocket_agent.observability import catalogue
 from pocket_agent.observability.catalogue import Losses
@@ -14,12 +14,7 @@ from pocket_agent.observability.dashboard import DashboardHistory, MetricSampler
 from pocket_agent.observability.exposition import Exposition
 from pocket_agent.observability.health import CheckConditions, HealthChecks, HealthMonitor, LoopMonitor
 from pocket_agent.observability.metrics import CoreCollector, MetricObserver
-from pocket_agent.observability.status import (
-    ExecutionCounts,
-    RecentErrors,
-    SlowExecutions,
-    StatusReport,
-)
+from pocket_agent.observability.status import ExecutionStatistics, RecentErrors, StatusReport
 from pocket_agent.observability.structured_log import Log, LogObserver
 from pocket_agent.observability.tracing import AgentTelemetry, SpanObserver, Traces, read_telemetry, untraced
 from pocket_agent.projects import Projects
@@ -42,7 +37,6 @@ class Fanout:
         self._logged: set[tuple[str, str, str]] = set()
 
     def emit(self, event: Event) -> None:
-        """Pass the event to each observer."""
         for observer in self._observers:
             try:
                 observer.emit(event)
@@ -59,24 +53,17 @@ class Fanout:
 
 
 def open_traces(settings: Settings, environment: Mapping[str, str], losses: Losses) -> Traces:
-    """Start tracing, if it is on.
-
-    Args:
-        settings: `traces` and `claude.environment` are used.
-        environment: the server's own, with the standard `OTEL_*` variables.
-        losses: where lost spans are counted.
-    """
-    telemetry = read_telemetry(settings, environment)
-    options, ignored = telemetry.traces, telemetry.ignored
+    """Start tracing, if it is on; `environment` has the standard `OTEL_*` variables, `losses` counts lost spans."""
+    options, ignored = read_telemetry(settings, environment)
     if options is None:
-        return Traces((), untraced, NoPropagator(), ignored)
+        return Traces((), untraced, Propagator(), ignored)
     try:
         from pocket_agent.observability.span_export import SpanExport  # noqa: PLC0415 - the SDK is loaded only when tracing is on
     except ValueError as error:  # the SDK reads some of its variables as it is loaded
-        return Traces((), untraced, NoPropagator(), (*ignored, SettingIgnored("traces", f"Tracing is off: {error}.")))
+        return Traces((), untraced, Propagator(), (*ignored, SettingIgnored("traces", f"Tracing is off: {error}.")))
     tracing = SpanObserver(options.sampler, SpanExport(options, losses))
     if not options.agents:
-        return Traces((tracing,), tracing.identify, NoPropagator(), ignored)
+        return Traces((tracing,), tracing.identify, Propagator(), ignored)
     agents = AgentTelemetry(options, environment, settings.claude.environment)
     return Traces((tracing,), tracing.identify, agents, (*ignored, *agents.ignored()))
 
@@ -85,25 +72,10 @@ class Observability:
     """Logging, metrics, tracing and health of one server.
 
     Its observers receive events from the start. `attach` connects it to the core, which is built with `observer`;
-    what `attach` makes (`exposition`, `health`, `report` and so on) is there only afterwards.
+    the attributes that are only declared here exist afterwards.
 
-    Args:
-        settings: the settings of the server.
-        environment: the server's own environment, for the standard variables of tracing.
-        losses: counts what telemetry has to drop.
-        log: the log that events are written to; None for a server without one.
-        others: further observers.
-
-    Attributes:
-        observer: passes each event to all observers.
-        broadcasts, commits: durations that the hub and the store fill.
-        loop: measures the lag of the event loop while `loops` run.
-        traces: exports spans, and gives the CLI its trace.
-        core: reads what the core keeps as plain numbers.
-        checks: the health checks; `health` runs them.
-        exposition: renders `/metrics`.
-        history: the time series of `/dashboard`.
-        report: answers requests about the server.
+    `environment` is the server's own, for the standard variables of tracing; `losses` counts dropped telemetry;
+    `others` are further observers. The hub fills `broadcasts`, the store `commits`.
     """
 
     core: CoreCollector
@@ -129,11 +101,10 @@ class Observability:
         self.loop = LoopMonitor(Distribution(catalogue.EVENT_LOOP_LAG.buckets))
         self.traces = open_traces(settings.current, environment, losses)
         self.metrics = MetricObserver(settings.current.metrics, name_of=self._name_of, identify=self.traces.identify)
-        self._counts = ExecutionCounts()
+        self._executions = ExecutionStatistics()
         self._conditions = CheckConditions()
         self._errors = RecentErrors()
-        self._slow = SlowExecutions()
-        observers: list[Observer] = [self.metrics, self._counts, self._conditions, self._errors, self._slow]
+        observers: list[Observer] = [self.metrics, self._executions, self._conditions, self._errors]
         if log is not None:
             observers.insert(0, LogObserver(log, identify=self.traces.identify))
         self.observer = Fanout([*observers, *self.traces.observers, *others], losses)
@@ -141,12 +112,7 @@ class Observability:
     def attach(
         self, hub: Hub, projects: Projects, store: Store, installer: Installer, *, confined: bool = True
     ) -> None:
-        """Connect it to the core, before the core emits events.
-
-        Args:
-            hub, projects, store, installer: the parts of the core.
-            confined: whether agents run confined, which the check of the CLI reports.
-        """
+        """Connect it to the core, before the core emits events; `confined`: agents run confined."""
         settings = self._settings
         self._projects = projects
         self.checks = HealthChecks(
@@ -154,20 +120,11 @@ class Observability:
         )
         self.health = HealthMonitor(self.checks.checks(), settings, self.observer)
         self.exposition = Exposition(self.metrics.registry, self._collector(hub, projects, store))
-        # Not the collector of the scrapes: each waits for its own answer from the disk.
+        # Not the collector of the scrapes: each of them waits for the disk on its own.
         self.core = self._collector(hub, projects, store)
-        self.history = DashboardHistory(MetricSampler(self.metrics.registry, self.core, self.loop))
+        self.history = DashboardHistory(MetricSampler(self.metrics.registry, self.core, self.loop).read)
         self.report = StatusReport(
-            hub,
-            projects,
-            settings,
-            self.checks,
-            self.health,
-            self.core,
-            self.history,
-            self._counts,
-            self._errors,
-            self._slow,
+            hub, projects, settings, self.checks, self.health, self.core, self.history, self._executions, self._errors
         )
 
     def loops(self) -> dict[str, Callable[[], Awaitable[None]]]:

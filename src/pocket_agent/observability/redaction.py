@@ -1,7 +1,7 @@
 """Removes secrets and quoted values from text that goes into the log.
 
 Many exceptions quote the value that they were raised for (`int("...")`, a KeyError, pydantic's), which may
-be a prompt or the agent's output. So the message is logged only of exception types whose messages contain
+be a prompt or the agent's output. So messages are logged only of exception types whose messages contain
 nothing but text of the code.
 """
 
@@ -13,8 +13,7 @@ from typing import Final
 
 from pocket_agent.errors import PocketAgentError
 
-_TOKEN: Final = re.compile(r"\bpa_[\w-]+")
-"""A device's token (server/auth.py)."""
+_TOKEN: Final = re.compile(r"\bpa_[\w-]+")  # a device's token (server/auth.py)
 _CREDENTIALS: Final = re.compile(r"\b(bearer|basic|digest)\s+[^\s'\",;]+", re.IGNORECASE)
 _URL: Final = re.compile(r"\b([a-z][a-z0-9+.-]*://)(?:[^\s/?#'\"]*@)?([^\s/?#'\"]*)([/?#][^\s'\"]*)?", re.IGNORECASE)
 _NAMED: Final = re.compile(
@@ -25,7 +24,7 @@ _QUOTED: Final = re.compile(r"b?'(?:[^'\\]|\\.)*'|b?\"(?:[^\"\\]|\\.)*\"")
 
 
 def redact(text: str) -> str:
-    """The text without tokens, credentials, and of URLs only scheme, host and port."""
+    """The text without tokens and credentials, and URLs reduced to scheme, host and port."""
     text = _TOKEN.sub("pa_…", text)
     text = _CREDENTIALS.sub(r"\1 …", text)
     text = _URL.sub(lambda found: found[1] + found[2] + ("/…" if found[3] else ""), text)
@@ -49,10 +48,9 @@ _BUILTIN_OWN_WORDS: Final = (
     TypeError,
     UnicodeError,
 )
-"""Of these only the types themselves, since a library's subclass may say more."""
+"""Only the builtin types themselves, since a library's subclass may quote values."""
 _MAX_FRAMES: Final = 25
-_MAX_CHAIN: Final = 5
-"""Exceptions of a chain, or of a group, that are logged."""
+_MAX_CHAIN: Final = 5  # logged exceptions of a chain, or of a group
 _MAX_MESSAGE: Final = 500
 
 
@@ -71,7 +69,7 @@ def error_message(error: BaseException) -> str:
 
 
 def redacted_traceback(error: BaseException) -> str:
-    """A traceback as Python prints it, oldest cause first, with no more than the log may hold."""
+    """A traceback as Python prints it, oldest cause first, with messages redacted and within the limits above."""
     parts = []
     for link, joint in _chain(error):
         parts += ["Traceback (most recent call last):\n"] if link.__traceback__ is not None else []

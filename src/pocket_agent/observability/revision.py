@@ -1,6 +1,6 @@
-"""Which commit is running: of the checkout that the code is in, or the one that a package was built from.
+"""The running commit: that of the checkout that the code is in, or the one that the package was built from.
 
-The build hook of the package runs this file too, so it needs nothing but the standard library.
+The build hook of the package runs this file too, so it may import only the standard library.
 """
 
 import re
@@ -11,46 +11,30 @@ UNKNOWN: Final = "unknown"
 FILE: Final = "revision.txt"
 """What a build writes into the package."""
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
-_SHORT: Final = 12
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
 def find_revision(package: Path = _PACKAGE) -> str:
-    """The first digits of the commit's hash, or "unknown".
-
-    Args:
-        package: the directory of the package.
-    """
+    """The first digits of the commit's hash, or "unknown"; `package` is the directory of the package."""
     checkout = package.parents[1]
     found = checkout_revision(checkout) if package == checkout / "src" / package.name else None
     return found or _read(package / FILE) or UNKNOWN
 
 
 def checkout_revision(checkout: Path) -> str | None:
-    """The commit of a git checkout, read without git; None for another directory.
-
-    The files are those of gitrepository-layout(5).
-    """
+    """The commit of a git checkout, read without git (gitrepository-layout(5)); None for another directory."""
     git = checkout / ".git"
     pointer = _read(git) if git.is_file() else None
-    if pointer is not None:  # a further worktree
+    if pointer is not None:  # a linked worktree
         git = checkout / pointer.removeprefix("gitdir:").strip()
-    head = _read(git / "HEAD")
-    if head is None:
-        return None
-    name = head.removeprefix("ref:").strip() if head.startswith("ref:") else None
-    commit = _commit_of(git, name) if name is not None else head
-    return commit[:_SHORT] if commit is not None and _COMMIT.fullmatch(commit) else None
-
-
-def _commit_of(git: Path, name: str) -> str | None:
-    """The commit of a branch."""
-    common = git / (_read(git / "commondir") or ".")
-    loose = _read(git / name) or _read(common / name)
-    if loose is not None:
-        return loose
-    lines = (_read(common / "packed-refs") or "").splitlines()
-    return next((line.partition(" ")[0] for line in lines if line.endswith(f" {name}")), None)
+    commit = _read(git / "HEAD") or ""
+    if commit.startswith("ref:"):
+        name = commit.removeprefix("ref:").strip()
+        common = git / (_read(git / "commondir") or ".")
+        packed = (_read(common / "packed-refs") or "").splitlines()
+        loose = _read(git / name) or _read(common / name)
+        commit = loose or next((line.partition(" ")[0] for line in packed if line.endswith(f" {name}")), "")
+    return commit[:12] if _COMMIT.fullmatch(commit) else None
 
 
 def _read(path: Path) -> str | None:

@@ -1,13 +1,13 @@
 """Exports spans to a collector: OpenTelemetry's SDK with OTLP over HTTP, in the SDK's thread.
 
-Loaded only when tracing is on. It never slows or stops the server: the queue is bounded, `add` does not
-block, and lost spans are counted.
+Loaded only when tracing is on. The queue is bounded, `add` does not block, and lost spans are counted.
 """
 
 import logging
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import requests
@@ -27,27 +27,23 @@ from opentelemetry.trace.status import Status, StatusCode
 
 from pocket_agent import __version__
 from pocket_agent.observability.catalogue import Losses
-from pocket_agent.observability.tracing import Span, TraceOptions, Value
+from pocket_agent.observability.tracing import Span, TraceOptions
 
 _LOGGER: Final = logging.getLogger(__name__)
-_REPORT_SECONDS: Final = 60.0
-"""Shortest time between two log lines about lost spans."""
-_LONGEST_VALUE: Final = 1024
-"""Characters of an attribute; longer ones are truncated."""
-_COUNT: Final = 128
-"""Attributes of a span, the SDK's own default."""
-_SDK_LOGGERS: Final = ("opentelemetry.exporter.otlp.proto.http.trace_exporter", "opentelemetry.util.re")
-"""They log each failed batch, with the address and headers of the collector."""
+_REPORT_SECONDS: Final = 60.0  # shortest time between two log lines about lost spans
+_LONGEST_VALUE: Final = 1024  # characters of an attribute; longer ones are truncated
 
 
 class SpanExport:
     """The `SpanSink` of the SDK."""
 
     def __init__(self, options: TraceOptions, losses: Losses) -> None:
-        for name in _SDK_LOGGERS:
+        # They log each failed batch, with the address and headers of the collector.
+        for name in ("opentelemetry.exporter.otlp.proto.http.trace_exporter", "opentelemetry.util.re"):
             logging.getLogger(name).disabled = True
         self._ids = _AssignedIds()
         self._processor = CountingSpanProcessor(OtlpCollector(options), options, losses)
+        self.close = self._processor.close
         resource = {
             "telemetry.sdk.language": "python",
             "telemetry.sdk.name": "opentelemetry",
@@ -55,12 +51,13 @@ class SpanExport:
             **options.resource,
         }
         provider = TracerProvider(
-            sampler=ALWAYS_ON,  # what is not sampled does not get here
+            sampler=ALWAYS_ON,  # only sampled spans are added
             resource=Resource(resource),
             shutdown_on_exit=False,
             id_generator=self._ids,
+            # 128 is the SDK's default number of attributes of a span.
             span_limits=SpanLimits(
-                *(_COUNT,) * 6, max_attribute_length=_LONGEST_VALUE, max_span_attribute_length=_LONGEST_VALUE
+                *(128,) * 6, max_attribute_length=_LONGEST_VALUE, max_span_attribute_length=_LONGEST_VALUE
             ),
         )
         provider.add_span_processor(self._processor)
@@ -79,42 +76,35 @@ class SpanExport:
             span.name,
             context=context,
             kind=SpanKind.SERVER if remote else SpanKind.INTERNAL,
-            attributes={name: _encodable(value) for name, value in span.attributes.items()},
+            # The SDK would give up the whole batch for a lone surrogate.
+            attributes={
+                name: value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+                for name, value in span.attributes.items()
+            },
             start_time=span.start,
         )
         if span.error is not None:
             made.set_status(Status(StatusCode.ERROR, span.error))
         made.end(max(span.start, span.end))
 
-    def close(self, seconds: float) -> None:
-        """Export what is queued for at most `seconds`; the rest is lost, and counted."""
-        self._processor.close(seconds)
-
-
-def _encodable(value: Value) -> Value:
-    """Without lone surrogates, for which the SDK would give up the whole batch."""
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
-
 
 class _AssignedIds(IdGenerator):
-    """Returns the ids that were assigned, since they are derived from the execution."""
+    """Returns assigned ids, since they are derived from the execution."""
 
     trace_id = 0
     span_id = 0
 
     def generate_trace_id(self) -> int:
-        """The next trace's."""
         return self.trace_id
 
     def generate_span_id(self) -> int:
-        """The next span's."""
         return self.span_id
 
 
 class CountingSpanProcessor(BatchSpanProcessor):
-    """The SDK's batch processor, with a count of the spans that are lost and a limit on the time that its end takes.
+    """The SDK's batch processor, which counts lost spans and ends within a time limit.
 
-    The SDK's own drops the oldest span of a full queue without saying so, and its `shutdown` takes up to 30 s
+    The SDK's own drops the oldest span of a full queue without a report, and its `shutdown` takes up to 30 s
     (opentelemetry-sdk 1.45).
     """
 
@@ -135,7 +125,7 @@ class CountingSpanProcessor(BatchSpanProcessor):
         )
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Queue a span; one that finds the queue full is lost."""
+        """Queue a span; when the queue is full the span is lost."""
         with self._lock:
             taken = not self._closed and self._waiting < self._queue_size
             self._waiting += taken
@@ -145,7 +135,7 @@ class CountingSpanProcessor(BatchSpanProcessor):
             self._lost(1, "the queue is full")
 
     def send(self, batch: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Export a batch that left the queue, and count what of it is lost."""
+        """Export a batch that left the queue, and count its lost spans."""
         with self._lock:
             if self._ended.is_set():
                 return SpanExportResult.FAILURE
@@ -184,25 +174,20 @@ class CountingSpanProcessor(BatchSpanProcessor):
 
 
 class _CountingExporter(SpanExporter):
-    """The exporter that the SDK's thread calls."""
+    """The exporter that the SDK's thread calls; `CountingSpanProcessor.close` ends the collector's session."""
 
     def __init__(self, processor: CountingSpanProcessor) -> None:
         self._processor = processor
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Export a batch."""
         return self._processor.send(spans)
 
     def shutdown(self) -> None:
-        """Keep the collector's session until `CountingSpanProcessor.close` ends it."""
+        pass
 
 
 class OtlpCollector:
-    """Sends batches to the collector, with the SDK's exporter and its rules for trying again.
-
-    Attributes:
-        outcome: how the last attempt ended, without anything that could be secret.
-    """
+    """Sends batches to the collector, with the SDK's exporter and its retries."""
 
     def __init__(self, options: TraceOptions) -> None:
         self._session = _OtlpSession()
@@ -216,41 +201,30 @@ class OtlpCollector:
 
     @property
     def outcome(self) -> str:
-        """How the last attempt ended."""
+        """How the last attempt ended, without anything that could be secret."""
         return self._session.outcome
 
     def send(self, batch: Sequence[ReadableSpan]) -> int:
-        """Export a batch; returns how many of its spans were lost."""
+        """Export a batch and return the number of its spans that were lost."""
         self._session.rejected = 0
         if self._exporter.export(batch) is not SpanExportResult.SUCCESS:
             return len(batch)
         return min(max(self._session.rejected, 0), len(batch))
 
     def shutdown(self) -> None:
-        """Give up what is being tried again."""
         self._exporter.shutdown()
 
 
 class _OtlpSession(requests.Session):
-    """Connects to the collector only: without a proxy, without a password of a .netrc, without following redirects.
-
-    Attributes:
-        outcome: a status, or the kind of fault.
-        rejected: how many spans the collector took in the request but refused (OTLP, "Partial Success").
-    """
+    """Connects to the collector only: without a proxy, without a password of a .netrc, without following redirects."""
 
     def __init__(self) -> None:
         super().__init__()
         self.trust_env = False
         self.outcome = "not sent"
-        self.rejected = 0
+        self.rejected = 0  # number of spans that a successful request did not store (OTLP, "Partial Success")
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
-        """Send one request.
-
-        Raises:
-            requests.RequestException: there is no answer, or it is a redirect.
-        """
         try:
             response = super().send(request, **options)
         except requests.RequestException as error:
@@ -261,14 +235,9 @@ class _OtlpSession(requests.Session):
             # The SDK would take a redirect for success, and it may lead to another host.
             raise requests.TooManyRedirects(self.outcome)
         if response.ok:
-            self.rejected = _rejected(response.content)
+            with suppress(DecodeError):
+                reply = ExportTraceServiceResponse.FromString(response.content)
+                self.rejected = int(reply.partial_success.rejected_spans)
             if self.rejected:
                 self.outcome = "refused by the collector"
         return response
-
-
-def _rejected(content: bytes) -> int:
-    try:
-        return int(ExportTraceServiceResponse.FromString(content).partial_success.rejected_spans)
-    except DecodeError:
-        return 0

@@ -16,40 +16,17 @@ from pocket_agent.events import Event, ExecutionFinished
 from pocket_agent.hub import Hub
 from pocket_agent.model import ExecutionStatus, Milliseconds
 from pocket_agent.observability import catalogue
-from pocket_agent.observability.catalogue import (
-    CODE_OF_REJECTION,
-    CODE_OF_STATUS,
-    OPERATION_OF,
-    OTHER,
-    RUNBOOK_OF_CHECK,
-    RUNBOOK_OF_LIMIT,
-    runbook_of,
-)
-from pocket_agent.observability.dashboard import DashboardHistory, HistoryFollower
+from pocket_agent.observability.dashboard import DashboardHistory
 from pocket_agent.observability.health import HealthChecks, HealthMonitor, overall_status
 from pocket_agent.observability.metrics import CoreCollector
 from pocket_agent.observability.redaction import error_name, redact, strip_quotations
 from pocket_agent.observability.revision import find_revision
 from pocket_agent.observability.structured_log import truncate
 from pocket_agent.projects import Projects
+from pocket_agent.protocol import push, requests
 from pocket_agent.protocol.frame import timestamp
-from pocket_agent.protocol.push import (
-    CheckData,
-    CheckStateData,
-    ConnectionFigures,
-    CostFigures,
-    ExecutionFigures,
-    HealthCheckData,
-    LastErrorData,
-    LimitData,
-    MessageFigures,
-    ProjectFigures,
-    ResourceFigures,
-    ServerOverviewData,
-    ServerStatsData,
-    SlowExecutionData,
-)
-from pocket_agent.protocol.schema import error_codes
+from pocket_agent.protocol.json_schema import error_codes
+from pocket_agent.protocol.requests import CheckData, LastErrorData, SlowExecutionData
 from pocket_agent.session.session import Session
 from pocket_agent.settings import CurrentSettings
 
@@ -57,50 +34,25 @@ _MAX_ERRORS: Final = 50
 _MAX_ERROR_TEXT: Final = 300
 
 
-@dataclass(frozen=True, slots=True)
-class RecentError:
-    """An error, as often as it came.
-
-    Attributes:
-        message: what it says, without what it quotes.
-        count: how often it came.
-        at: when it came last, in seconds since the Unix epoch.
-        correlation_id: the request or the execution that it came last with.
-    """
-
-    code: str
-    operation: str
-    message: str
-    count: int
-    at: float
-    correlation_id: str | None
-    project_id: str | None
-
-
 class RecentErrors:
-    """Keeps the errors that the metrics count, the newest kinds of them. It is an `Observer` of the core.
-
-    Args:
-        clock: the present time, in seconds since the Unix epoch.
-    """
+    """An `Observer` that keeps the newest kinds of the errors that the metrics count; `clock` is Unix time."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._kept: OrderedDict[tuple[str, str, str], RecentError] = OrderedDict()
-        self._meanings = error_codes()
+        self._kept: OrderedDict[tuple[str, str, str], LastErrorData] = OrderedDict()
+        self._descriptions = error_codes()
 
-    def newest(self) -> list[RecentError]:
-        """All that are kept, the newest first."""
+    def newest(self) -> list[LastErrorData]:
+        """The kept errors, the newest first; identical ones are counted."""
         return list(reversed(self._kept.values()))
 
     def emit(self, event: Event) -> None:
-        """Keep an error."""
         match event:
             case events.RequestHandled(code=str(code)):
-                operation = OPERATION_OF.get(event.type, OTHER)
+                operation = catalogue.OPERATION_OF.get(event.type, catalogue.OTHER)
                 self._add(code, operation, event.message, event.correlation_id, event.project_id)
             case events.ConnectionRejected():
-                self._add(CODE_OF_REJECTION[event.reason], "connection", f"A client was refused: {event.reason}.")
+                self._add(event.code, "connection", f"A client was refused: {event.reason}.")
             case events.ProjectFaulted():
                 message = f"A project's task failed ({error_name(event.error)}) and was started again."
                 self._add(InternalError.code, "project", message, None, event.project_id)
@@ -110,9 +62,8 @@ class RecentErrors:
             case events.ExecutionDelayed(context=context):
                 self._add(event.code, "execution", event.reason, context.correlation_id, context.project_id)
             case events.ExecutionFinished(context=context):
-                ended = event.code or CODE_OF_STATUS.get(event.status)
-                if ended is not None:
-                    self._add(ended, "execution", None, context.correlation_id, context.project_id)
+                if event.error_code is not None:
+                    self._add(event.error_code, "execution", None, context.correlation_id, context.project_id)
             case events.StorageFailed(context=context):
                 correlation_id = context.correlation_id if context is not None else None
                 self._add(FileOperationError.code, "storage", event.reason, correlation_id, event.project_id)
@@ -130,137 +81,103 @@ class RecentErrors:
         project_id: str | None = None,
     ) -> None:
         # Quoted values come from clients; the description of an error code contains none.
-        text = (
-            truncate(redact(strip_quotations(message)), _MAX_ERROR_TEXT) if message else self._meanings.get(code, code)
-        )
+        text = self._descriptions.get(code, code)
+        if message:
+            text = truncate(redact(strip_quotations(message)), _MAX_ERROR_TEXT)
         key = (code, operation, text)
         before = self._kept.pop(key, None)
-        count = before.count + 1 if before is not None else 1
-        self._kept[key] = RecentError(code, operation, text, count, self._clock(), correlation_id, project_id)
+        self._kept[key] = LastErrorData(
+            code=code,
+            operation=operation,
+            message=text,
+            count=before.count + 1 if before is not None else 1,
+            at=_rfc3339(self._clock()),
+            correlation_id=correlation_id,
+            project_id=project_id,
+            runbook=catalogue.runbook_of(code, operation),
+        )
         if len(self._kept) > _MAX_ERRORS:
             self._kept.popitem(last=False)
 
 
-_MAX_ENDED: Final = 500
-"""Executions that are remembered, so that a busy day is remembered for less than a calm one."""
-_MAX_SLOWEST: Final = 10
-
-
-class SlowExecutions:
-    """Remembers executions that ended. It is an `Observer` of the core."""
-
-    def __init__(self) -> None:
-        self._ended: deque[ExecutionFinished] = deque(maxlen=_MAX_ENDED)
-
-    def emit(self, event: Event) -> None:
-        """Remember the end of an execution that ran."""
-        if isinstance(event, ExecutionFinished) and event.started_at is not None:
-            self._ended.append(event)
-
-    def found(self, since: float) -> list[ExecutionFinished]:
-        """The slowest, the slowest first.
-
-        Args:
-            since: when they ended at the earliest, in seconds since the Unix epoch.
-        """
-        lately = (event for event in self._ended if event.finished_at >= since * 1000)
-        return nlargest(_MAX_SLOWEST, lately, key=lambda event: event.duration)
-
-
-class ExecutionCounts:
-    """Counts executions and their time since the start. It is an `Observer` of the core."""
+class ExecutionStatistics:
+    """An `Observer` that counts executions and their seconds since the start, and keeps the last 500."""
 
     def __init__(self) -> None:
         self.total = 0
         self.success = 0
         self.failed = 0
         self.seconds = 0.0
+        self._latest: deque[ExecutionFinished] = deque(maxlen=500)
 
     def emit(self, event: Event) -> None:
-        """Count an execution that is over."""
-        if isinstance(event, events.ExecutionFinished):
-            self.total += 1
-            self.seconds += event.duration
-            if event.status == ExecutionStatus.SUCCESS:
-                self.success += 1
-            elif event.status in {ExecutionStatus.ERROR, ExecutionStatus.TIMEOUT}:
-                self.failed += 1
+        if not isinstance(event, ExecutionFinished):
+            return
+        self.total += 1
+        self.seconds += event.duration
+        self.success += event.status == ExecutionStatus.SUCCESS
+        self.failed += event.status in {ExecutionStatus.ERROR, ExecutionStatus.TIMEOUT}
+        if event.started_at is not None:
+            self._latest.append(event)
+
+    def slowest(self, since: float) -> list[ExecutionFinished]:
+        """The ten slowest of the kept executions that ended after `since` (Unix time), the slowest first."""
+        recent = (event for event in self._latest if event.finished_at >= since * 1000)
+        return nlargest(10, recent, key=lambda event: event.duration)
 
 
 _DAY: Final = 86_400.0
-_GIB: Final = 2**30
-_MAX_SHOWN: Final = 20
-"""Running executions, and errors, of an overview."""
-_HEALTH_WAIT_SECONDS: Final = 6.0
-"""How long `health` waits for checks that take time."""
-_READY_WAIT_SECONDS: Final = 1.0
-"""How long `unready` waits; it is asked often, by clients with short timeouts."""
+_MAX_SHOWN: Final = 20  # running executions, and errors, of an overview
+_HEALTH_WAIT_SECONDS: Final = 6.0  # how long `health` waits for running checks
+_READY_WAIT_SECONDS: Final = 1.0  # how long `unready` waits for them; its clients ask often, with short timeouts
 
 
+@dataclass
 class StatusReport:
-    """Answers the requests about the server itself, and the HTTP health endpoints.
+    """Answers the requests about the server itself, and the HTTP health endpoints."""
 
-    Args:
-        hub, projects, settings: the core and its limits.
-        checks, health: the health checks and their results.
-        core: limits and their usage, as a scrape reads them.
-        history: the time series of `/dashboard`.
-        counts, errors, slow: what was observed since the start.
-    """
+    hub: Hub
+    projects: Projects
+    settings: CurrentSettings
+    checks: HealthChecks
+    monitor: HealthMonitor
+    core: CoreCollector
+    dashboard: DashboardHistory
+    executions: ExecutionStatistics
+    errors: RecentErrors
 
-    def __init__(
-        self,
-        hub: Hub,
-        projects: Projects,
-        settings: CurrentSettings,
-        checks: HealthChecks,
-        health: HealthMonitor,
-        core: CoreCollector,
-        history: DashboardHistory,
-        counts: ExecutionCounts,
-        errors: RecentErrors,
-        slow: SlowExecutions,
-    ) -> None:
-        self._hub = hub
-        self._projects = projects
-        self._settings = settings
-        self._checks = checks
-        self._health = health
-        self._core = core
-        self._history = history
-        self._counts = counts
-        self._errors = errors
-        self._slow = slow
+    def __post_init__(self) -> None:
+        self.history = self.dashboard.follow
         self._started, self._started_at = time.monotonic(), time.time()
         self._process = psutil.Process()
-        self._process.cpu_percent()  # the first call only sets the mark that the next one measures from
+        self._process.cpu_percent()  # starts the interval that the next call measures
         self._rate = (self._started, 0)
         self._revision = find_revision()
 
-    async def health(self) -> HealthCheckData:
-        """The status of the server, by check results that are a few seconds old at most."""
-        checks = _known(await self._health.look(wait=_HEALTH_WAIT_SECONDS))
-        return HealthCheckData(
+    async def health(self) -> requests.HealthCheckData:
+        """The status of the server, from check results that are a few seconds old at most."""
+        checks = _known(await self.monitor.results(wait=_HEALTH_WAIT_SECONDS))
+        return requests.HealthCheckData(
             status=overall_status(checks),
             version=__version__,
             uptime=self._uptime(),
             connections=self._connections(),
             projects=self._project_counts(),
-            resources=ResourceFigures(
+            resources=requests.ResourceFigures(
                 cpu_percent=self._process.cpu_percent(),
                 memory_mb=round(self._process.memory_info().rss / 2**20, 1),
-                disk_free_gb=round(self._checks.free_bytes / _GIB, 3),
+                disk_free_gb=round(self.checks.free_bytes / 2**30, 3),
             ),
-            claude=self._checks.claude,
+            claude=self.checks.claude,
             checks=checks,
         )
 
     async def unready(self) -> str | None:
-        """Why the server is not ready for work, in a line; None when it is.
+        """Why the server is not ready, in a line; None when it is.
 
         Without the CLI, or with little disk space left, clients can still view everything.
         """
-        found = await self._health.look("storage", "disk", wait=_READY_WAIT_SECONDS)
+        found = await self.monitor.results("storage", "disk", wait=_READY_WAIT_SECONDS)
         for name, result in found.items():
             if result is None:
                 return "starting"
@@ -268,78 +185,76 @@ class StatusReport:
                 return f"{name}: {result.message}"
         return None
 
-    def stats(self) -> ServerStatsData:
+    def stats(self) -> push.ServerStatsData:
         """Statistics since the start."""
-        counts, now, sent = self._counts, time.monotonic(), self._hub.sent
+        counts, now, sent = self.executions, time.monotonic(), self.hub.sent
         since, before = self._rate
         if now - since >= 1:
             self._rate = (now, sent)
-        return ServerStatsData(
+        return push.ServerStatsData(
             connections=self._connections(),
             projects=self._project_counts(),
-            executions=ExecutionFigures(
-                active=self._projects.capacity.executing,
+            executions=push.ExecutionFigures(
+                active=self.projects.capacity.executing,
                 total=counts.total,
                 success=counts.success,
                 failed=counts.failed,
                 avg_duration_ms=round(counts.seconds / counts.total * 1000, 3) if counts.total else 0.0,
             ),
-            messages=MessageFigures(
+            messages=push.MessageFigures(
                 sent=sent,
-                received=self._hub.received,
+                received=self.hub.received,
                 rate_per_sec=round((sent - before) / max(now - since, 0.001), 1),
             ),
             uptime=self._uptime(),
-            cost=CostFigures(self._projects.budget.spent_usd, self._projects.budget.limit_usd),
+            cost=push.CostFigures(self.projects.budget.spent_usd, self.projects.budget.limit_usd),
         )
 
-    def overview(self) -> ServerOverviewData:
-        """Checks, limits, slow executions and recent errors; it does not block."""
-        states = self._health.known()
+    def overview(self) -> requests.ServerOverviewData:
+        """Checks, limits, slow executions and recent errors; does not block."""
+        states = self.monitor.known()
         checks = _known({name: result for name, (result, _) in states.items()})
-        limits, usage = self._core.limits(), self._core.usage()
-        running = [shown for session in self._projects.all() if (shown := _running(session)) is not None]
-        return ServerOverviewData(
+        changed = {name: _rfc3339(since) if since is not None else None for name, (_, since) in states.items()}
+        limits, usage = self.core.limits(), self.core.usage()
+        running = [shown for session in self.projects.all() if (shown := _running(session)) is not None]
+        return requests.ServerOverviewData(
             status=overall_status(checks),
             version=__version__,
             revision=self._revision,
             python_version=platform.python_version(),
             started_at=_rfc3339(self._started_at),
             uptime=self._uptime(),
-            claude=self._checks.claude,
+            claude=self.checks.claude,
             checks=[
-                CheckStateData(
-                    name, check.status, check.message, _optional(states[name][1]), RUNBOOK_OF_CHECK.get(name)
+                requests.CheckStateData(
+                    name, check.status, check.message, changed[name], catalogue.RUNBOOK_OF_CHECK.get(name)
                 )
                 for name, check in checks.items()
             ],
             limits=[
-                LimitData(name, usage[name,], limits[name,], RUNBOOK_OF_LIMIT.get(name)) for name in catalogue.LIMITS
+                requests.LimitData(name, usage[name,], limits[name,], catalogue.RUNBOOK_OF_LIMIT.get(name))
+                for name in catalogue.LIMITS
             ],
             running=sorted(running, key=lambda execution: execution.started_at)[:_MAX_SHOWN],
-            slowest=[self._ended(event) for event in self._slow.found(time.time() - _DAY)],
-            errors=[_error(error) for error in self._errors.newest()[:_MAX_SHOWN]],
+            slowest=[self._ended(event) for event in self.executions.slowest(time.time() - _DAY)],
+            errors=self.errors.newest()[:_MAX_SHOWN],
         )
-
-    def history(self, seconds: int) -> HistoryFollower:
-        """A reader of the time series of the last `seconds`, and of each new point."""
-        return self._history.follow(seconds)
 
     def _uptime(self) -> int:
         return int(time.monotonic() - self._started)
 
-    def _connections(self) -> ConnectionFigures:
-        return ConnectionFigures(len(self._hub.sinks), self._settings.current.limits.max_connections)
+    def _connections(self) -> push.ConnectionFigures:
+        return push.ConnectionFigures(len(self.hub.sinks), self.settings.current.limits.max_connections)
 
-    def _project_counts(self) -> ProjectFigures:
-        executing = self._projects.capacity.executing
-        return ProjectFigures(len(self._projects), self._settings.current.limits.max_projects, executing)
+    def _project_counts(self) -> push.ProjectFigures:
+        executing = self.projects.capacity.executing
+        return push.ProjectFigures(len(self.projects), self.settings.current.limits.max_projects, executing)
 
     def _ended(self, event: ExecutionFinished) -> SlowExecutionData:
         return SlowExecutionData(
             execution_id=event.context.execution_id,
             project_id=event.context.project_id,
-            project=self._projects.name_of(event.context.project_id),
+            project=self.projects.name_of(event.context.project_id),
             status=event.status,
             model=event.model or event.requested_model,
             started_at=timestamp(event.started_at or event.created_at),
@@ -350,12 +265,11 @@ class StatusReport:
 
 
 def _known(found: Mapping[str, CheckData | None]) -> dict[str, CheckData]:
-    """The results, with a warning for a check that has none yet."""
+    """The results, with a warning for a check that has no result yet."""
     return {name: result or CheckData("warning", "Not checked yet.") for name, result in found.items()}
 
 
 def _running(session: Session) -> SlowExecutionData | None:
-    """The execution of a project that runs."""
     state = session.state
     execution = state.current
     if execution is None or execution.started_at is None:
@@ -373,22 +287,5 @@ def _running(session: Session) -> SlowExecutionData | None:
     )
 
 
-def _error(incident: RecentError) -> LastErrorData:
-    return LastErrorData(
-        code=incident.code,
-        operation=incident.operation,
-        message=incident.message,
-        count=incident.count,
-        at=_rfc3339(incident.at),
-        correlation_id=incident.correlation_id,
-        project_id=incident.project_id,
-        runbook=runbook_of(incident.code, incident.operation),
-    )
-
-
 def _rfc3339(seconds: float) -> str:
     return timestamp(Milliseconds(round(seconds * 1000)))
-
-
-def _optional(seconds: float | None) -> str | None:
-    return _rfc3339(seconds) if seconds is not None else None

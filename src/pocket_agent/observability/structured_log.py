@@ -34,7 +34,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, Protocol, TextIO, get_type_hints
+from typing import Any, Final, NamedTuple, Protocol, TextIO, get_type_hints
 
 import orjson
 
@@ -48,7 +48,7 @@ from pocket_agent.observability.tracing import Identify, untraced
 from pocket_agent.settings import LoggingSettings
 
 _Column = tuple[str, str, Callable[[Any], object]]
-"""Of a log line: the event's field, the name in the line, and what makes the logged value of the field's."""
+"""A field of a log line: the event's attribute, the field's name, and the conversion of the value."""
 
 
 def log_fields(event: Event) -> dict[str, object]:
@@ -81,58 +81,43 @@ def _columns_of(field: str, hint: Any) -> Iterable[_Column]:
         yield field, name, lambda value: value
 
 
-def _prompt_tokens(usage: Iterable[ModelUsage]) -> int:
-    """Tokens that the models read: the sum of three counts that do not overlap."""
-    return sum(used.input_tokens + used.cache_read_tokens + used.cache_creation_tokens for used in usage)
-
-
 _USAGE: Final[Mapping[str, Callable[[Iterable[ModelUsage]], object]]] = {
-    "prompt_tokens": _prompt_tokens,
+    # The three counts do not overlap.
+    "prompt_tokens": lambda usage: sum(
+        used.input_tokens + used.cache_read_tokens + used.cache_creation_tokens for used in usage
+    ),
     "completion_tokens": lambda usage: sum(used.output_tokens for used in usage),
     "cost_usd": lambda usage: round(sum((used.cost_usd for used in usage), 0.0), 6),
 }
-"""The fields that the usage of an execution becomes."""
-
-
-def _columns(kind: type[Event]) -> tuple[_Column, ...]:
-    hints = get_type_hints(kind, include_extras=True)
-    return tuple(column for field in dataclasses.fields(kind) for column in _columns_of(field.name, hints[field.name]))
-
-
-_COLUMNS: Final[Mapping[type[Event], tuple[_Column, ...]]] = {kind: _columns(kind) for kind in EVENTS}
-
+"""The log fields of an execution's usage."""
+_COLUMNS: Final[Mapping[type[Event], tuple[_Column, ...]]] = {
+    kind: tuple(column for field in dataclasses.fields(kind) for column in _columns_of(field.name, hints[field.name]))
+    for kind in EVENTS
+    for hints in [get_type_hints(kind, include_extras=True)]
+}
 
 TOP: Final = ("correlation_id", "project_id", "duration_ms", "trace_id", "span_id")
 """The fields at the top level of a line, in their order; all others are in `fields`."""
-_MAX_TEXT: Final = 1000
-"""Characters of a text; longer ones are truncated."""
+_MAX_TEXT: Final = 1000  # characters of a text; longer ones are truncated
 _INT64: Final = 2**63
 _PLAIN: Final = re.compile(r"[\w./:@+,-]+")
 _COLOURS: Final = {"debug": "36", "info": "32", "warning": "33", "error": "31"}
 
 
 class Layout(Protocol):
-    """Makes lines."""
-
     def line(self, level: str, msg: str, fields: Mapping[str, object]) -> bytes:
-        """One line with its line feed; fields that are None are left out, `exception` may be long."""
+        """A log line with its line feed, without fields of value `None`; all texts but `exception` are truncated."""
 
 
 class JsonLayout:
-    """One JSON object a line."""
+    """One JSON object a line; `constants` are fields of every line and replace `service`, `environment`, `version`."""
 
     def __init__(self, constants: Mapping[str, str | int | float | bool]) -> None:
-        """Prepare.
-
-        Args:
-            constants: fields of every line; they replace `service`, `environment` and `version`.
-        """
         own = {"service": "pocket-agent-server", "environment": "production", "version": __version__}
         named = {name: str(constants.get(name, value)) for name, value in own.items()}
         self._constants = {**named, **{name: value for name, value in constants.items() if name not in own}}
 
     def line(self, level: str, msg: str, fields: Mapping[str, object]) -> bytes:
-        """See `Layout`."""
         given = _bounded(fields)
         line: dict[str, object] = {
             "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds")[:-6] + "Z",
@@ -156,20 +141,13 @@ class JsonLayout:
 
 
 class TextLayout:
-    """Time, level, message, key=value; for people, in their time zone."""
+    """Local time, level, message, key=value; `constants` are fields of every line."""
 
     def __init__(self, constants: Mapping[str, str | int | float | bool], *, colours: bool) -> None:
-        """Prepare.
-
-        Args:
-            constants: fields of every line.
-            colours: whether the reader is a terminal that shows them.
-        """
         self._constants = constants
         self._colours = colours
 
     def line(self, level: str, msg: str, fields: Mapping[str, object]) -> bytes:
-        """See `Layout`."""
         given = _bounded(fields)
         exception = given.pop("exception", None)
         ordered = {name: given.pop(name) for name in TOP if name in given} | given | dict(self._constants)
@@ -187,27 +165,24 @@ class TextLayout:
 
 
 def truncate(text: str, longest: int = _MAX_TEXT) -> str:
-    """The beginning of a text that is too long, marked with how many characters are missing."""
+    """Cut a text after `longest` characters and add how many are missing."""
     return text if len(text) <= longest else f"{text[:longest]}… ({len(text) - longest} more)"
 
 
 def _bounded(fields: Mapping[str, object]) -> dict[str, object]:
-    """The fields that hold something, long texts cut."""
     kept: dict[str, object] = {}
     for name, value in fields.items():
-        if value is None:
-            continue
-        if isinstance(value, str):
-            kept[name] = value if len(value) <= _MAX_TEXT or name == "exception" else truncate(value)
-        elif isinstance(value, tuple):
+        if isinstance(value, tuple):
             kept[name] = [truncate(item) if isinstance(item, str) else item for item in value]
-        else:
+        elif isinstance(value, str) and name != "exception":
+            kept[name] = truncate(value)
+        elif value is not None:
             kept[name] = value
     return kept
 
 
 def _jsonable(value: object) -> object:
-    """A value as JSON and every reader of it can hold it."""
+    """Convert what JSON or a reader of it cannot represent: lone surrogates, NaN, large integers, other types."""
     if isinstance(value, Mapping):
         return {str(_jsonable(str(name))): _jsonable(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -222,12 +197,12 @@ def _jsonable(value: object) -> object:
 
 
 def _escaped(text: str) -> str:
-    """The text with everything that is not printable as the escapes of JSON."""
+    """Replace characters that are not printable by the escapes of JSON."""
     return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def _text_value(value: object) -> str:
-    """A value for people: in quotation marks where it could be mistaken for more than one."""
+    """The value as in JSON, but a plain word without quotation marks."""
     if isinstance(value, str) and _PLAIN.fullmatch(value) and value.isprintable():
         return value
     return _escaped(json.dumps(_jsonable(value), ensure_ascii=False))
@@ -238,26 +213,22 @@ _POLL_MILLISECONDS: Final = 1000
 
 
 class LogOutput(Protocol):
-    """Takes lines, from one thread."""
-
     def write(self, lines: Sequence[bytes]) -> int:
-        """Write lines in order; returns how many were written whole, fewer when it is refused."""
+        """Write lines in order and return the number written whole. Called by one thread, which it may block."""
 
     def close(self) -> None:
-        """Close it."""
+        """Close the output; called once, by the same thread."""
 
 
 class StreamOutput:
-    """A descriptor that cannot be opened again: a pipe, a terminal, a device. A write may block."""
+    """Writes to a descriptor that cannot be opened again: a pipe, a terminal, a device; closes it if `owned`."""
 
     def __init__(self, descriptor: int, *, owned: bool = False) -> None:
-        """Take it; `owned`: it is closed at the end."""
         self._descriptor = descriptor
         self._owned = owned
         self._torn = False
 
     def write(self, lines: Sequence[bytes]) -> int:
-        """See `Output`."""
         head = b"\n" if self._torn else b""  # ends the line that was cut off
         data = memoryview(head + b"".join(lines))
         done = 0
@@ -274,28 +245,18 @@ class StreamOutput:
         return written
 
     def close(self) -> None:
-        """See `Output`."""
         if self._owned:
             os.close(self._descriptor)
 
 
 class FileOutput:
-    """A file of mode 0600; when it is full it becomes FILE.1, and the one before FILE.2, and so on.
+    """Writes to a file of mode 0600, and rotates it to FILE.1, FILE.1 to FILE.2 and so on when it is full.
 
-    A file that was moved or removed (logrotate) is created again for the next line.
+    A file that was moved or removed (logrotate) is created again for the next line. Missing directories are created
+    with mode 0700. Without a limit, `max_bytes` is 0; `max_files` rotated files are kept.
     """
 
     def __init__(self, path: Path, *, max_bytes: int, max_files: int) -> None:
-        """Open it.
-
-        Args:
-            path: the file; missing directories are made, for the owner alone.
-            max_bytes: its largest size; 0: no limit.
-            max_files: how many rotated files are kept.
-
-        Raises:
-            OSError: it cannot be opened.
-        """
         self._path = path
         self._max_bytes = max_bytes
         self._max_files = max_files
@@ -305,20 +266,19 @@ class FileOutput:
     def _open(self) -> None:
         self.close()
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Read as well, to see whether the last line is whole.
+        # Opened for reading too, to check whether the last line is complete.
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
         self._descriptor = os.open(self._path, flags, 0o600)
         size = os.fstat(self._descriptor).st_size
         self._torn = size > 0 and os.pread(self._descriptor, 1, size - 1) != b"\n"
 
     def write(self, lines: Sequence[bytes]) -> int:
-        """See `Output`."""
         written = 0
         with contextlib.suppress(OSError):
             self._follow()
             while written < len(lines):
                 size = os.fstat(self._descriptor).st_size
-                if self._is_full(size, lines[written]):
+                if self._max_bytes and size > 0 and size + len(lines[written]) > self._max_bytes:
                     self._rotate()
                     size = os.fstat(self._descriptor).st_size
                 part = self._fitting(size, lines[written:])
@@ -337,21 +297,14 @@ class FileOutput:
                     return
         self._open()
 
-    def _is_full(self, size: int, line: bytes) -> bool:
-        return 0 < self._max_bytes < size + len(line) and size > 0
-
     def _fitting(self, size: int, lines: Sequence[bytes]) -> Sequence[bytes]:
-        """The first lines, at least one, that go into a file of this size."""
+        """The lines, at least one, that a file of `size` bytes can take."""
         if not self._max_bytes:
             return lines
-        for number, line in enumerate(lines):
-            size += len(line)
-            if number and size > self._max_bytes:
-                return lines[:number]
-        return lines
+        return lines[: max(1, whole_lines(lines, self._max_bytes - size)[0])]
 
     def _append(self, lines: Sequence[bytes], size: int) -> int:
-        """Add lines to a file of this size; returns how many it took."""
+        """Append lines to a file of `size` bytes and return how many were written; a partial line is removed."""
         head = b"\n" if self._torn else b""
         data = memoryview(head + b"".join(lines))
         done = 0
@@ -378,14 +331,13 @@ class FileOutput:
             self._open()
 
     def close(self) -> None:
-        """See `Output`."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
 
 def whole_lines(lines: Sequence[bytes], size: int) -> tuple[int, int]:
-    """How many lines the first `size` bytes of them hold whole, and the bytes of those."""
+    """The number of lines that are whole within their first `size` bytes, and the bytes of these lines."""
     kept = 0
     for number, line in enumerate(lines):
         if kept + len(line) > size:
@@ -395,41 +347,23 @@ def whole_lines(lines: Sequence[bytes], size: int) -> tuple[int, int]:
 
 
 def open_output(settings: LoggingSettings) -> LogOutput:
-    """The output that the settings name.
-
-    Raises:
-        ConfigurationError: it cannot be written to.
-    """
-    match settings.output:
-        case "stdout" | "stderr" as name:
-            return _standard(name)
-        case path:
-            assert isinstance(path, Path)
-            try:
-                return _file(path, settings)
-            except OSError as error:
-                reason = "no process reads it" if error.errno == errno.ENXIO else error.strerror or str(error)
-                raise ConfigurationError(f"The log {path} (logging.output) cannot be written: {reason}.") from error
-
-
-def _standard(name: Literal["stdout", "stderr"]) -> StreamOutput:
-    # Python has no stream where the descriptor was closed at the start: it may be another file's by now.
-    if getattr(sys, f"__{name}__") is None:
-        raise ConfigurationError(f"The log's {name} (logging.output) is closed; choose stdout, stderr or a file.")
-    return StreamOutput(_STREAMS[name])
-
-
-def _file(path: Path, settings: LoggingSettings) -> LogOutput:
-    with contextlib.suppress(FileNotFoundError):
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            return StreamOutput(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), owned=True)
-    return FileOutput(path, max_bytes=settings.max_size, max_files=settings.max_files)
-
-
-def is_terminal(settings: LoggingSettings) -> bool:
-    """Whether people read the log on a terminal."""
-    return isinstance(settings.output, str) and os.isatty(_STREAMS[settings.output])
+    """Open `logging.output`. Raises ConfigurationError: the output cannot be written to."""
+    target = settings.output
+    if isinstance(target, str):
+        # Python has no stream where the descriptor was closed at the start: it may be another file's by now.
+        if getattr(sys, f"__{target}__") is None:
+            raise ConfigurationError(f"The log's {target} (logging.output) is closed; choose stdout, stderr or a file.")
+        return StreamOutput(_STREAMS[target])
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            mode = target.stat().st_mode
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+                return StreamOutput(os.open(target, flags), owned=True)
+        return FileOutput(target, max_bytes=settings.max_size, max_files=settings.max_files)
+    except OSError as error:
+        reason = "no process reads it" if error.errno == errno.ENXIO else error.strerror or str(error)
+        raise ConfigurationError(f"The log {target} (logging.output) cannot be written: {reason}.") from error
 
 
 MOST_BYTES: Final = 8 * 2**20
@@ -438,19 +372,14 @@ _MAX_BATCH_BYTES: Final = 256 * 1024
 
 
 class LogWriter:
-    """Queues lines for an output. Any thread may write, and does not block."""
+    """Queues lines and writes them in a thread. Any thread may call `write`, which does not block.
+
+    `notice` makes the line that reports the number of lost lines, written when the output accepts lines again.
+    """
 
     def __init__(
         self, output: LogOutput, losses: Losses, notice: Callable[[int], bytes], *, most_bytes: int = MOST_BYTES
     ) -> None:
-        """Start the thread.
-
-        Args:
-            output: where the lines go; closed at the end.
-            losses: where dropped lines are counted.
-            notice: makes the line that reports how many were lost, written when the output accepts lines again.
-            most_bytes: how much may wait.
-        """
         self._output = output
         self._losses = losses
         self._notice = notice
@@ -465,7 +394,6 @@ class LogWriter:
         self._thread.start()
 
     def write(self, line: bytes) -> None:
-        """Queue a line."""
         with self._changed:
             if self._closing or self._bytes + len(line) > self._most_bytes:
                 self._lose(1)
@@ -502,7 +430,7 @@ class LogWriter:
         self._output.close()
 
     def _batch(self) -> list[bytes]:
-        """The next lines, when there are some; none at the end."""
+        """Wait for lines and remove some from the queue; empty after `close`, when the queue is."""
         with self._changed:
             while not self._lines and not self._closing:
                 self._changed.wait()
@@ -515,7 +443,6 @@ class LogWriter:
             return batch
 
     def _report_lost(self) -> None:
-        """Write how many lines were lost since the last report, if any."""
         with self._changed:
             count, self._unreported = self._unreported, 0
         if count and not self._output.write([self._notice(count)]):
@@ -523,54 +450,39 @@ class LogWriter:
                 self._unreported += count
 
 
-_OWN: Final = "pocket_agent."
 _REPEAT_SECONDS: Final = 60.0
-_MOST_KINDS: Final = 1000
-"""Kinds of records whose repetitions are counted."""
+_MOST_KINDS: Final = 1000  # kinds of records whose repetitions are counted
 _MAX_LIBRARY_TEXT: Final = 300
 
 Write = Callable[[str, str, Mapping[str, object]], None]
-"""Writes a line: its level, its message, its fields."""
+"""Writes a line: level, message, fields."""
 
 
 class LibraryHandler(logging.Handler):
-    """Makes lines out of the records of `logging`.
+    """Logs the records of `logging`: those of libraries redacted and one of a kind per minute.
 
-    Those of the server's own modules are logged as they are: the message, and as fields those in
-    `extra={"fields": {...}}`.
+    Records of the server's own modules are logged unchanged, with the fields in `extra={"fields": {...}}`.
     """
 
     def __init__(self, write: Write, clock: Callable[[], float] = time.monotonic) -> None:
-        """Prepare.
-
-        Args:
-            write: writes a line.
-            clock: seconds, for what repeats.
-        """
         super().__init__(logging.WARNING)
         self._write = write
         self._clock = clock
         self._seen: dict[tuple[str, str, int], tuple[float, int]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record's line, even of a record that cannot be formatted."""
         level = "error" if record.levelno >= logging.ERROR else "warning"
         error = record.exc_info[1] if record.exc_info else None
-        if record.name.startswith(_OWN):
+        if record.name.startswith("pocket_agent."):
             self._write(level, record.getMessage(), {**getattr(record, "fields", {}), "exc_info": error})
             return
         repeated = self._repetitions((record.name, record.pathname, record.lineno))
         if repeated is not None:
-            fields = {
-                "logger": record.name,
-                "text": redact_record(record),
-                "repeated": repeated or None,
-                "exc_info": error,
-            }
-            self._write(level, "library message", fields)
+            fields = {"logger": record.name, "text": redact_record(record), "repeated": repeated or None}
+            self._write(level, "library message", {**fields, "exc_info": error})
 
     def _repetitions(self, kind: tuple[str, str, int]) -> int | None:
-        """How often this kind was suppressed since it was last logged; None when it is suppressed now."""
+        """The number of records of a kind that were suppressed since the last logged one; None to suppress this one."""
         now = self._clock()
         logged, repeated = self._seen.get(kind, (now - _REPEAT_SECONDS, 0))
         if now - logged < _REPEAT_SECONDS:
@@ -583,7 +495,7 @@ class LibraryHandler(logging.Handler):
 
 
 def redact_record(record: logging.LogRecord) -> str:
-    """The text of a library's record without what may be a secret or a quoted value."""
+    """The text of a library's record without secrets and quoted values."""
     template, args = str(record.msg), record.args
     try:
         if isinstance(args, Mapping):
@@ -630,12 +542,8 @@ def capture_libraries(write: Write) -> Iterator[None]:
         write("warning", "python warning", {"kind": category.__name__, "text": _redacted_line(str(message)), "at": at})
 
     def uncaught(hook: Any) -> None:
-        thread = getattr(hook, "thread", None)
-        write(
-            "error",
-            "uncaught exception",
-            {"thread": thread.name if thread is not None else None, "exc_info": hook.exc_value},
-        )
+        thread = getattr(getattr(hook, "thread", None), "name", None)
+        write("error", "uncaught exception", {"thread": thread, "exc_info": hook.exc_value})
 
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
@@ -649,32 +557,23 @@ def capture_libraries(write: Write) -> Iterator[None]:
 
 
 _RANKS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-_FLUSH_SECONDS: Final = 2.0
-"""How long lines that wait may take at the end."""
+_FLUSH_SECONDS: Final = 2.0  # time limit for writing the queued lines at the end
 
 
 class _LogTarget(NamedTuple):
-    """Which lines are written, how, and where."""
-
     rank: int
     layout: Layout
-    sink: LogWriter
+    writer: LogWriter
 
 
 class Log:
-    """Writes lines; any thread may."""
+    """Writes log lines, from any thread; `environment` is the server's own, for NO_COLOR and TERM.
+
+    Raises:
+        ConfigurationError: the output cannot be written to.
+    """
 
     def __init__(self, settings: LoggingSettings, losses: Losses, environment: Mapping[str, str]) -> None:
-        """Open it.
-
-        Args:
-            settings: level, form and output.
-            losses: where dropped lines are counted.
-            environment: the server's own, for NO_COLOR and TERM.
-
-        Raises:
-            ConfigurationError: the output cannot be written to; the message names the setting.
-        """
         self._losses = losses
         self._environment = environment
         self._target = self._open(settings)
@@ -686,7 +585,8 @@ class Log:
         else:
             # https://no-color.org: set and not empty, whatever its value.
             plain = bool(self._environment.get("NO_COLOR")) or self._environment.get("TERM") == "dumb"
-            layout = TextLayout(settings.fields, colours=not plain and is_terminal(settings))
+            terminal = isinstance(settings.output, str) and os.isatty(_STREAMS[settings.output])
+            layout = TextLayout(settings.fields, colours=not plain and terminal)
 
         def notice(count: int) -> bytes:
             return layout.line("warning", "log lines lost", {"lost": count})
@@ -698,23 +598,20 @@ class Log:
         return _RANKS[level] >= self._target.rank
 
     def write(self, level: str, msg: str, fields: Mapping[str, object]) -> None:
-        """Write a line, unless it is below the level.
+        """Write a line, unless `level` is below that of the settings.
 
-        Args:
-            level: debug, info, warning or error.
-            msg: what happened.
-            fields: see `layout.TOP`; None is left out; an exception as `exc_info` becomes its name and traceback.
+        Fields with the value `None` are left out. An exception in `exc_info` becomes its name and traceback.
         """
-        rank, layout, sink = self._target
+        rank, layout, writer = self._target
         if _RANKS[level] < rank:
             return
         error = fields.get("exc_info")
         if isinstance(error, BaseException):
             fields = {**fields, "exc_info": None, "error": error_name(error), "exception": redacted_traceback(error)}
-        sink.write(layout.line(level, msg, fields))
+        writer.write(layout.line(level, msg, fields))
 
     async def prepare(self, settings: LoggingSettings) -> "PreparedLog":
-        """Open the output of other settings; nothing is written to it before `Prepared.use`.
+        """Open the output of other settings; nothing is written to it before `PreparedLog.use`.
 
         Raises:
             ConfigurationError: the new output cannot be written to.
@@ -722,34 +619,33 @@ class Log:
         return PreparedLog(self, await asyncio.to_thread(self._open, settings))
 
     def replace(self, target: _LogTarget) -> _LogTarget:
-        """Write to another target from here on; returns the one before, which still holds lines."""
+        """Write to another target from now on, and return the previous one, which may still hold lines."""
         old, self._target = self._target, target
         return old
 
     def close(self) -> None:
-        """Write what waits, within a bound; lines that come later are lost."""
-        self._target.sink.close(_FLUSH_SECONDS)
+        """Write the queued lines within `_FLUSH_SECONDS`; later lines are lost."""
+        self._target.writer.close(_FLUSH_SECONDS)
 
 
 class PreparedLog:
-    """An output that a log can go over to, in one step that cannot fail."""
+    """An opened output that a log can switch to in one step that cannot fail."""
 
     def __init__(self, log: Log, target: _LogTarget) -> None:
         self._log = log
         self._unused = target
 
     def use(self) -> None:
-        """Let the log write to it from here on."""
         self._unused = self._log.replace(self._unused)
 
     async def close(self) -> None:
-        """Close the output that is not used: the one before `use`, once its lines are written, or else the new one."""
-        await asyncio.to_thread(self._unused.sink.close, _FLUSH_SECONDS)
+        """Close the output that is not in use: after `use` the previous one, else the new one."""
+        await asyncio.to_thread(self._unused.writer.close, _FLUSH_SECONDS)
 
 
 @contextlib.contextmanager
 def open_log(settings: LoggingSettings, losses: Losses, environment: Mapping[str, str]) -> Iterator[Log]:
-    """The log of a process, which takes in what libraries complain of; see `Log`."""
+    """The log of a process, with the records and warnings of libraries; see `Log`."""
     log = Log(settings, losses, environment)
     try:
         with capture_libraries(log.write):
@@ -759,20 +655,13 @@ def open_log(settings: LoggingSettings, losses: Losses, environment: Mapping[str
 
 
 class LogObserver:
-    """Writes events into the log. It is an `Observer` of the core."""
+    """An `Observer` that logs events."""
 
     def __init__(self, log: Log, *, identify: Identify = untraced) -> None:
-        """Prepare.
-
-        Args:
-            log: where to.
-            identify: gives the trace of an execution.
-        """
         self._log = log
         self._identify = identify
 
     def emit(self, event: Event) -> None:
-        """Write the event's line, if it has one."""
         if isinstance(event.log_as, str):
             return
         level, msg = event.log_as.line_of(event)
@@ -781,11 +670,7 @@ class LogObserver:
         fields = log_fields(event)
         context: ExecutionContext | None = getattr(event, "context", None)
         if context is not None:
-            execution = {
-                "correlation_id": context.correlation_id,
-                "project_id": context.project_id,
-                "execution_id": context.execution_id,
-            }
+            execution = {name: getattr(context, name) for name in ("correlation_id", "project_id", "execution_id")}
             fields = execution | fields
             identity = self._identify(context)
             if identity is not None and identity.sampled:

@@ -19,24 +19,17 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from hashlib import sha256
 from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from pocket_agent import __version__, events
-from pocket_agent.events import Event, EventHandlers, Observer, Propagator, SettingIgnored
+from pocket_agent.events import Event, Observer, Propagator, SettingIgnored
 from pocket_agent.model import ExecutionContext, ExecutionStatus, Milliseconds, ModelUsage
 from pocket_agent.settings import RefusedError, Settings, check_header, parse_url
 
 
 class TraceIdentity(NamedTuple):
-    """The span of an execution.
-
-    Attributes:
-        trace_id: 32 lower-case hexadecimal digits.
-        span_id: 16 of them.
-        sampled: whether the span is exported.
-    """
+    """A span: its trace's id (32 lower-case hexadecimal digits), its own (16 digits), and whether it is exported."""
 
     trace_id: str
     span_id: str
@@ -48,51 +41,36 @@ Identify = Callable[[ExecutionContext], TraceIdentity | None]
 
 
 def untraced(_: ExecutionContext) -> None:
-    """The `Identify` of a server that does not trace."""
+    """The `Identify` when tracing is off."""
     return
 
 
 _TRACEPARENT_FORMAT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
-_SAMPLED: Final = 1
-"""The flag of a trace that is kept (W3C Trace Context, section 3.2.2.5)."""
-
-
-class RemoteSpan(NamedTuple):
-    """The span of a client that an execution belongs to; ids as in `TraceIdentity`."""
-
-    trace_id: str
-    span_id: str
-    sampled: bool
 
 
 @dataclass(frozen=True, slots=True)
 class TraceSampler:
-    """Decides which executions are traced.
-
-    Attributes:
-        ratio: the share of them, from 0 to 1.
-        parent_based: whether the flag of the client's trace decides where there is one.
-    """
+    """Samples a share of the executions; if `parent_based`, the flag of a client's trace takes precedence."""
 
     ratio: float = 1.0
     parent_based: bool = True
 
-    def keeps(self, trace_id: str, parent: RemoteSpan | None) -> bool:
-        """Whether the trace is kept, decided as any SDK does that samples by trace id."""
+    def keeps(self, trace_id: str, parent: TraceIdentity | None) -> bool:
+        """Whether a trace is sampled; the decision by trace id is that of the OpenTelemetry SDKs."""
         if parent is not None and self.parent_based:
             return parent.sampled
         return int(trace_id[16:], 16) < round(self.ratio * 2**64)
 
 
-def remote_span(traceparent: str | None) -> RemoteSpan | None:
-    """Read a `traceparent` (W3C Trace Context, sections 3.2 and 4.3); None for one that is malformed."""
+def remote_span(traceparent: str | None) -> TraceIdentity | None:
+    """Parse a client's `traceparent` (W3C Trace Context, sections 3.2 and 4.3); None if it is malformed."""
     match = _TRACEPARENT_FORMAT.fullmatch(traceparent or "")
     if match is None:
         return None
     version, trace_id, span_id, flags, more = match.groups()
     if version == "ff" or (version == "00" and more is not None) or not int(trace_id, 16) or not int(span_id, 16):
         return None
-    return RemoteSpan(trace_id, span_id, bool(int(flags, 16) & _SAMPLED))
+    return TraceIdentity(trace_id, span_id, bool(int(flags, 16) & 1))
 
 
 def trace_identity(context: ExecutionContext, sampler: TraceSampler) -> TraceIdentity:
@@ -113,61 +91,38 @@ def traceparent(identity: TraceIdentity) -> str:
 
 
 def _digest(context: ExecutionContext, salt: str, length: int) -> str:
-    """So many bytes, in hexadecimal. All zeros, which no id may be, are as likely as a collision."""
-    return sha256(f"{context.execution_id}:{salt}".encode()).hexdigest()[: 2 * length]
+    """`length` bytes in hexadecimal. Only zeros, which is not a valid id, are as likely as a collision."""
+    return hashlib.sha256(f"{context.execution_id}:{salt}".encode()).hexdigest()[: 2 * length]
 
 
-_DEFAULT_ENDPOINT: Final = "http://127.0.0.1:4318"
-_PATH: Final = "/v1/traces"
-_PROTOCOL: Final = "http/protobuf"
-_COMPRESSIONS: Final = ("none", "gzip", "deflate")
 _MOST_SPANS: Final = 65536
 
 
 @dataclass(frozen=True, slots=True)
 class TraceOptions:
-    """What tracing does.
+    """The options of tracing."""
 
-    Attributes:
-        endpoint: the collector's full URL.
-        headers: HTTP headers for it; they may hold a secret.
-        timeout: longest export of one batch, in seconds, further attempts included.
-        compression: none, gzip or deflate.
-        sampler: which executions are traced.
-        resource: what every span is said to come from.
-        queue_size: how many spans may wait; a further one is lost.
-        batch_size: how many go into one request.
-        delay: longest wait of a span for others to go with it, in seconds.
-        agents: whether the CLI exports its own spans.
-    """
-
-    endpoint: str
-    headers: Mapping[str, str] = field(repr=False)
-    timeout: float
-    compression: str
+    endpoint: str  # the collector's full URL
+    headers: Mapping[str, str] = field(repr=False)  # HTTP headers for it; they may hold a secret
+    timeout: float  # longest export of one batch with its retries, in seconds
+    compression: str  # none, gzip or deflate
     sampler: TraceSampler
-    resource: Mapping[str, str | int]
-    queue_size: int
-    batch_size: int
-    delay: float
-    agents: bool
+    resource: Mapping[str, str | int]  # the resource attributes of every span
+    queue_size: int  # number of spans that may be queued; further ones are lost
+    batch_size: int  # number of spans in one request
+    delay: float  # longest time that a span waits for its batch to fill up, in seconds
+    agents: bool  # whether the CLI exports its own spans
 
 
-@dataclass(frozen=True, slots=True)
-class Telemetry:
-    """What was decided.
-
-    Attributes:
-        traces: None when tracing is off.
-        ignored: settings and variables that are ignored.
-    """
+class Telemetry(NamedTuple):
+    """The options, None when tracing is off, and the settings and variables that were ignored."""
 
     traces: TraceOptions | None
     ignored: tuple[SettingIgnored, ...] = ()
 
 
 def read_telemetry(settings: Settings, environment: Mapping[str, str]) -> Telemetry:
-    """Decide whether and how executions are traced."""
+    """Read the settings of tracing and the standard `OTEL_*` variables; settings take precedence."""
     reader = _OtelEnvironment(environment)
     if not _enabled(settings, reader):
         return Telemetry(None, tuple(reader.ignored))
@@ -180,7 +135,9 @@ def read_telemetry(settings: Settings, environment: Mapping[str, str]) -> Teleme
         },
         timeout=reader.milliseconds("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT", default=10_000),
         compression=reader.word(
-            "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION", accepted=_COMPRESSIONS
+            "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION",
+            "OTEL_EXPORTER_OTLP_COMPRESSION",
+            accepted=("none", "gzip", "deflate"),
         ),
         sampler=_sampler(settings, reader),
         resource=_resource(settings, reader),
@@ -189,7 +146,7 @@ def read_telemetry(settings: Settings, environment: Mapping[str, str]) -> Teleme
         delay=reader.milliseconds("OTEL_BSP_SCHEDULE_DELAY", default=1000),
         agents=settings.traces.agents,
     )
-    reader.word("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL", accepted=(_PROTOCOL,))
+    reader.word("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL", accepted=("http/protobuf",))
     return Telemetry(options, tuple(reader.ignored))
 
 
@@ -213,10 +170,10 @@ def _endpoint(settings: Settings, reader: "_OtelEnvironment") -> str:
         full = reader.url("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
         if full is not None:
             return full
-        chosen = reader.url("OTEL_EXPORTER_OTLP_ENDPOINT") or _DEFAULT_ENDPOINT
+        chosen = reader.url("OTEL_EXPORTER_OTLP_ENDPOINT") or "http://127.0.0.1:4318"
     parts = urlsplit(chosen)
-    path = parts.path.rstrip("/")
-    return urlunsplit(parts._replace(path=path if path.endswith(_PATH) else path + _PATH))
+    path = parts.path.rstrip("/").removesuffix("/v1/traces")
+    return urlunsplit(parts._replace(path=f"{path}/v1/traces"))
 
 
 def _sampler(settings: Settings, reader: "_OtelEnvironment") -> TraceSampler:
@@ -225,20 +182,16 @@ def _sampler(settings: Settings, reader: "_OtelEnvironment") -> TraceSampler:
     name = reader.get("OTEL_TRACES_SAMPLER").lower() or "parentbased_always_on"
     kind = name.removeprefix("parentbased_")
     parent_based = kind != name
-    match kind:
-        case "always_on":
-            return TraceSampler(1.0, parent_based)
-        case "always_off":
-            return TraceSampler(0.0, parent_based)
-        case "traceidratio":
-            return TraceSampler(reader.ratio("OTEL_TRACES_SAMPLER_ARG"), parent_based)
-        case _:
-            reader.refuse("OTEL_TRACES_SAMPLER", "no known sampler; every execution is traced")
-            return TraceSampler()
+    if kind in {"always_on", "always_off"}:
+        return TraceSampler(float(kind == "always_on"), parent_based)
+    if kind == "traceidratio":
+        return TraceSampler(reader.ratio("OTEL_TRACES_SAMPLER_ARG"), parent_based)
+    reader.refuse("OTEL_TRACES_SAMPLER", "no known sampler; every execution is traced")
+    return TraceSampler()
 
 
 def _resource(settings: Settings, reader: "_OtelEnvironment") -> dict[str, str | int]:
-    """What the spans come from (semantic conventions: service, deployment, host, process)."""
+    """The resource attributes (semantic conventions: service, deployment, host, process)."""
     fields = settings.logging.fields
     host = socket.gethostname()
     attributes: dict[str, str | int] = {
@@ -262,13 +215,13 @@ def _resource(settings: Settings, reader: "_OtelEnvironment") -> dict[str, str |
 
 
 class _OtelEnvironment:
-    """Reads the standard variables; of several names the first that is set counts.
+    """Reads the standard variables; of several names the first that is set and not empty counts.
 
     The SDK reads them too, but not for this: the CLI is given the endpoint, the headers, the compression and the
     resource (`AgentTelemetry`), `pocket-agent doctor` needs the first two without the SDK, and the sampler decides
     before there is a span. The exporter (opentelemetry-exporter-otlp-proto-http 1.45) also takes
     `OTEL_EXPORTER_OTLP_TIMEOUT` for seconds, where the specification says milliseconds, and logs a malformed header
-    with its value; here an invalid value is left out and reported without its text.
+    with its value; here an invalid value is ignored and reported without its text.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -276,7 +229,6 @@ class _OtelEnvironment:
         self.ignored: list[SettingIgnored] = []
 
     def get(self, *names: str) -> str:
-        """A value; empty when none of the variables is set. An empty one counts as not set."""
         return self._environment.get(self._first(*names), "").strip()
 
     def _first(self, *names: str) -> str:
@@ -287,11 +239,10 @@ class _OtelEnvironment:
         self.ignored.append(SettingIgnored(name, f"Its value is left out: {reason}."))
 
     def milliseconds(self, *names: str, default: int) -> float:
-        """A duration, in seconds."""
+        """A duration in seconds; the variable is in milliseconds."""
         return self.whole(self._first(*names), default, 1, 3_600_000) / 1000
 
     def whole(self, name: str, default: int, low: int, high: int) -> int:
-        """A whole number within bounds."""
         text = self.get(name)
         if not text:
             return default
@@ -301,7 +252,6 @@ class _OtelEnvironment:
         return int(text)
 
     def ratio(self, name: str) -> float:
-        """A number from 0 to 1; 1 without one."""
         try:
             ratio = float(self.get(name) or 1)
         except ValueError:
@@ -320,7 +270,6 @@ class _OtelEnvironment:
         return word
 
     def url(self, name: str) -> str | None:
-        """An http or https URL."""
         text = self.get(name)
         if not text:
             return None
@@ -331,7 +280,6 @@ class _OtelEnvironment:
             return None
 
     def headers(self, *names: str) -> dict[str, str]:
-        """HTTP headers, written as `pairs` are; their names in lower case."""
         found: dict[str, str] = {}
         for name, text in self.pairs(*names).items():
             try:
@@ -342,7 +290,7 @@ class _OtelEnvironment:
         return found
 
     def pairs(self, *names: str) -> dict[str, str]:
-        """`name=value` with commas between; percent-encoded (W3C Baggage, section 3.3.1)."""
+        """`name=value` separated by commas; percent-encoded (W3C Baggage, section 3.3.1)."""
         name = self._first(*names)
         found: dict[str, str] = {}
         for part in filter(None, (part.strip() for part in self.get(name).split(","))):
@@ -378,25 +326,22 @@ _FIXED: Final = {
     "ENABLE_BETA_TRACING_DETAILED": "0",
 }
 _OTHER_SIGNALS: Final = {"OTEL_LOGS_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"}
-"""The server asks for spans only; a user who switched the CLI's telemetry on keeps the other signals."""
+"""Switched off, unless the user has switched the CLI's telemetry on."""
 _PROCESS_ATTRIBUTES: Final = ("service.", "host.", "os.", "process.")
-"""What the CLI says of itself."""
+"""Prefixes of resource attributes that the CLI sets itself."""
 
 
-class AgentTelemetry:
-    """The `Propagator` of a server that traces.
+class AgentTelemetry(Propagator):
+    """The `Propagator` when tracing is on: makes the CLI export its spans as part of the execution's trace.
 
-    Args:
-        options: where the CLI is to export to.
-        inherited: the environment that agents start from.
-        chosen: the variables that the user has set for the CLI.
+    `inherited` is the environment that agents inherit, `chosen` has the variables of `claude.environment`.
     """
 
     def __init__(self, options: TraceOptions, inherited: Mapping[str, str], chosen: Mapping[str, str]) -> None:
         self._sampler = options.sampler
         self._chosen = chosen
         self._resource = {
-            name: value for name, value in options.resource.items() if not name.startswith(_PROCESS_ATTRIBUTES)
+            key: value for key, value in options.resource.items() if not key.startswith(_PROCESS_ATTRIBUTES)
         }
         self._fixed = {
             **_FIXED,
@@ -407,57 +352,42 @@ class AgentTelemetry:
             self._fixed |= _OTHER_SIGNALS
         # The CLI does not decode values, so a comma would end one.
         sendable = {name: value for name, value in options.headers.items() if "," not in value}
-        self._fixed["OTEL_EXPORTER_OTLP_TRACES_HEADERS"] = ",".join(
-            f"{name}={value}" for name, value in sendable.items()
-        )
+        self._fixed["OTEL_EXPORTER_OTLP_TRACES_HEADERS"] = ",".join(map("=".join, sendable.items()))
         self._unsendable = sorted(options.headers.keys() - sendable.keys())
         described = json.dumps([self._fixed, self._resource], sort_keys=True)
         self.mark = hashlib.sha256(described.encode()).hexdigest()[:16]
 
     def ignored(self) -> tuple[SettingIgnored, ...]:
-        """What of the settings the CLI cannot be given."""
+        """The settings that cannot be passed to the CLI."""
         reason = "The value has a comma, which cannot be passed to the CLI; its spans are sent without this header."
         return tuple(SettingIgnored(f"traces.headers.{name}", reason) for name in self._unsendable)
 
     def environment(self, context: ExecutionContext) -> Mapping[str, str]:
-        """All that makes the CLI's spans part of the trace, for a process that is started."""
         attributes = {**self._resource, "project.id": context.project_id}
         encoded = ",".join(f"{quote(name)}={quote(str(value))}" for name, value in attributes.items())
         return {**self._fixed, "OTEL_RESOURCE_ATTRIBUTES": encoded, **self.prompt_environment(context)}
 
     def prompt_environment(self, context: ExecutionContext) -> Mapping[str, str]:
-        """The execution's span as the parent, for a process that runs."""
         if _TRACEPARENT_VARIABLE in self._chosen:
             return {}
         return {_TRACEPARENT_VARIABLE: traceparent(trace_identity(context, self._sampler))}
 
 
 Value = str | int | float | bool
-"""What an attribute can be."""
+"""A value of an attribute."""
 ROOT: Final = "claude.execute"
 COMMIT: Final = "claude.commit"
 
 
 class Span(NamedTuple):
-    """A span to be.
-
-    Attributes:
-        name: what took the time.
-        key: unique within its execution; `execute` is the root, all others are its children.
-        start, end: nanoseconds since the Unix epoch.
-        error: the wire code of the error that it ended with.
-    """
+    """A span, without its ids; times in nanoseconds since the Unix epoch."""
 
     name: str
-    key: str
+    key: str  # unique within its execution; `execute` is the root, all others are its children
     start: int
     end: int
     attributes: Mapping[str, Value]
-    error: str | None = None
-
-
-SPANS: Final[EventHandlers[Callable[[Any, int], Iterable[Span]]]] = EventHandlers()
-"""Makes the spans of an event, given the present time in nanoseconds; other kinds of events have no spans."""
+    error: str | None = None  # the wire code of the error that it ended with
 
 
 def _nanoseconds(seconds: float) -> int:
@@ -468,42 +398,31 @@ def _instant(at: Milliseconds) -> int:
     return at * 1_000_000
 
 
-@SPANS.on(events.ExecutionStarted)
 def _execution_started(event: events.ExecutionStarted, now: int) -> Iterable[Span]:
     turn = now - _nanoseconds(event.preparation)
     yield Span("claude.queue", "queue", turn - _nanoseconds(event.queued), turn, {})
     yield Span("claude.warm_start" if event.warm else "claude.spawn", "prepare", turn, now, {})
 
 
-@SPANS.on(events.FirstMessageReceived)
 def _first_message_received(event: events.FirstMessageReceived, now: int) -> Iterable[Span]:
     yield Span("claude.first_message", "first_message", now - _nanoseconds(event.duration), now, {})
 
 
-@SPANS.on(events.ApprovalResolved)
 def _approval_resolved(event: events.ApprovalResolved, now: int) -> Iterable[Span]:
     start = _instant(event.requested_at)
-    attributes = {
-        "approval.id": event.approval_id,
-        "approval.behavior": event.behavior,
-        "gen_ai.tool.name": event.tool,
-    }
-    end = start + _nanoseconds(event.waited)
-    yield Span("claude.approval", f"approval:{event.approval_id}", start, end, attributes)
+    tool = {"approval.id": event.approval_id, "approval.behavior": event.behavior, "gen_ai.tool.name": event.tool}
+    yield Span("claude.approval", f"approval:{event.approval_id}", start, start + _nanoseconds(event.waited), tool)
 
 
-@SPANS.on(events.StorageCommitted)
 def _storage_committed(event: events.StorageCommitted, now: int) -> Iterable[Span]:
     # Keyed by its time, since a restarted server cannot know how many there were before.
     yield Span(COMMIT, f"commit:{now}", now - _nanoseconds(event.duration), now, {"storage.entries": event.entries})
 
 
-@SPANS.on(events.ExecutionWithdrawn)
 def _execution_withdrawn(event: events.ExecutionWithdrawn, now: int) -> Iterable[Span]:
     yield Span(ROOT, "execute", _instant(event.created_at), now, _outcome(event.context, ExecutionStatus.CANCELLED))
 
 
-@SPANS.on(events.ExecutionFinished)
 def _execution_finished(event: events.ExecutionFinished, now: int) -> Iterable[Span]:
     attributes = _outcome(event.context, event.status)
     attributes["execution.waited_seconds"] = event.waited
@@ -532,7 +451,7 @@ def _outcome(context: ExecutionContext, status: ExecutionStatus) -> dict[str, Va
 
 
 def _usage_attributes(usage: tuple[ModelUsage, ...]) -> dict[str, Value]:
-    """What was used by all models; the convention counts what came from or went to a cache as input, too."""
+    """The usage of all models; in the semantic convention the input tokens include those of the cache."""
     if not usage:
         return {}
     read = sum(used.cache_read_tokens for used in usage)
@@ -546,6 +465,15 @@ def _usage_attributes(usage: tuple[ModelUsage, ...]) -> dict[str, Value]:
     }
 
 
+SPANS: Final[Mapping[type[Event], Callable[[Any, int], Iterable[Span]]]] = {
+    events.ExecutionStarted: _execution_started,
+    events.FirstMessageReceived: _first_message_received,
+    events.ApprovalResolved: _approval_resolved,
+    events.StorageCommitted: _storage_committed,
+    events.ExecutionWithdrawn: _execution_withdrawn,
+    events.ExecutionFinished: _execution_finished,
+}
+"""Makes the spans of an event, given the present time in nanoseconds; other kinds of events have no spans."""
 MAX_COMMITS: Final = 64
 """Commits of one execution that get a span each; all of them count in the attributes of the execution's span."""
 _MAX_REMEMBERED: Final = 4096
@@ -554,65 +482,49 @@ _MAX_REMEMBERED: Final = 4096
 
 @dataclass(slots=True)
 class _ChildSpans:
-    """What the children of an execution's span add up to, as far as this server has seen them.
-
-    Attributes:
-        commits, commit_ns: how many there were, and how long they took together.
-        first, last: the earliest start and the latest end of a child, in nanoseconds since the Unix epoch.
-    """
+    """Sums over the child spans of an execution that this run of the server has seen; times in nanoseconds."""
 
     commits: int = 0
     commit_ns: int = 0
-    first: int | None = None
-    last: int | None = None
+    first_start: float = math.inf
+    last_end: float = -math.inf
 
-    def cover(self, span: Span) -> None:
-        """Take note of a child."""
-        self.first = span.start if self.first is None else min(self.first, span.start)
-        self.last = span.end if self.last is None else max(self.last, span.end)
+    def add(self, span: Span) -> None:
+        """Add a child."""
+        self.first_start, self.last_end = min(self.first_start, span.start), max(self.last_end, span.end)
+        if span.name == COMMIT:
+            self.commits += 1
+            self.commit_ns += span.end - span.start
 
     def complete(self, span: Span) -> Span:
-        """The execution's span around its children: its own times are whole milliseconds, and older than its end."""
-        start = span.start if self.first is None else min(span.start, self.first)
-        end = span.end if self.last is None else max(span.end, self.last)
+        """Extend the execution's span over its children, since its own times are whole milliseconds."""
+        start, end = min(span.start, self.first_start), max(span.end, self.last_end)
         commits = {"storage.commits": self.commits, "storage.commit_seconds": self.commit_ns / 1e9}
-        return span._replace(start=start, end=end, attributes={**span.attributes, **commits})
+        return span._replace(start=int(start), end=int(end), attributes={**span.attributes, **commits})
 
 
 class SpanSink(Protocol):
     """Exports finished spans; `span_export` implements it with the SDK."""
 
     def add(self, span: Span, trace_id: str, span_id: str, parent_id: str | None, *, remote: bool = False) -> None:
-        """Queue a span; ids in hexadecimal.
-
-        Args:
-            span: what to export.
-            trace_id: its trace.
-            span_id: its own id.
-            parent_id: its parent; None for the first of a trace.
-            remote: whether the parent, if there is one, is a span of another program.
-        """
+        """Queue a span; ids in hexadecimal. `remote`: the parent, if there is one, is a span of another program."""
 
     def close(self, seconds: float) -> None:
         """Export what is queued for at most `seconds`; the rest is lost, and counted."""
 
 
 class SpanObserver:
-    """Makes spans of events. It is an `Observer` of the core."""
+    """An `Observer` that makes spans of events."""
 
     def __init__(self, sampler: TraceSampler, export: SpanSink) -> None:
         self._export = export
-        self._tallies: dict[str, _ChildSpans] = {}
+        self._children: dict[str, _ChildSpans] = {}
 
         @lru_cache(maxsize=_MAX_REMEMBERED)
         def identify(context: ExecutionContext) -> TraceIdentity:
             return trace_identity(context, sampler)
 
-        self._identify = identify
-
-    def identify(self, context: ExecutionContext) -> TraceIdentity:
-        """The span of an execution, identical at each call and in each run of the server."""
-        return self._identify(context)
+        self.identify: Callable[[ExecutionContext], TraceIdentity] = identify
 
     def emit(self, event: Event) -> None:
         """Export the event's spans, if it has some and its execution is sampled."""
@@ -620,56 +532,33 @@ class SpanObserver:
         context: ExecutionContext | None = getattr(event, "context", None)
         if make is None or context is None:
             return
-        identity = self._identify(context)
-        if not identity.sampled:
-            return
-        for span in make(event, time.time_ns()):
-            self._take(context, identity, span)
+        identity = self.identify(context)
+        if identity.sampled:
+            for span in make(event, time.time_ns()):
+                self._add(context, identity, span)
 
-    def _take(self, context: ExecutionContext, identity: TraceIdentity, span: Span) -> None:
+    def _add(self, context: ExecutionContext, identity: TraceIdentity, span: Span) -> None:
         if span.name == ROOT:
-            tally = self._tallies.pop(context.execution_id, None) or _ChildSpans()
             parent = remote_span(context.traceparent)
-            self._export.add(
-                tally.complete(span),
-                identity.trace_id,
-                identity.span_id,
-                parent.span_id if parent is not None else None,
-                remote=True,
-            )
+            parent_id = parent.span_id if parent is not None else None
+            whole = self._children.pop(context.execution_id, _ChildSpans()).complete(span)
+            self._export.add(whole, identity.trace_id, identity.span_id, parent_id, remote=True)
             return
-        tally = self._tally(context)
-        tally.cover(span)
-        if span.name == COMMIT:
-            tally.commits += 1
-            tally.commit_ns += span.end - span.start
-            if tally.commits > MAX_COMMITS:
-                return
-        self._export.add(span, identity.trace_id, span_id(context, span.key), identity.span_id)
-
-    def _tally(self, context: ExecutionContext) -> _ChildSpans:
-        tally = self._tallies.get(context.execution_id)
-        if tally is None:
-            if len(self._tallies) >= _MAX_REMEMBERED:
-                del self._tallies[next(iter(self._tallies))]
-            tally = self._tallies[context.execution_id] = _ChildSpans()
-        return tally
+        if context.execution_id not in self._children and len(self._children) >= _MAX_REMEMBERED:
+            del self._children[next(iter(self._children))]
+        children = self._children.setdefault(context.execution_id, _ChildSpans())
+        children.add(span)
+        if span.name != COMMIT or children.commits <= MAX_COMMITS:
+            self._export.add(span, identity.trace_id, span_id(context, span.key), identity.span_id)
 
     def close(self, seconds: float) -> None:
-        """Export what is queued, for at most `seconds`."""
+        """Export the queued spans for at most `seconds`."""
         self._export.close(seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class Traces:
-    """Tracing as the server uses it; on or off.
-
-    Attributes:
-        observers: make the spans; empty when tracing is off.
-        identify: the span of an execution.
-        propagator: passes traces to the agents.
-        ignored: settings and variables that are ignored.
-    """
+    """Tracing as the server uses it; without observers it is off."""
 
     observers: tuple[SpanObserver, ...]
     identify: Identify
@@ -678,12 +567,7 @@ class Traces:
 
     @contextlib.asynccontextmanager
     async def exporting(self, observer: Observer, seconds: float) -> AsyncIterator[None]:
-        """Export until the block is left, and then what is queued for at most `seconds`.
-
-        Args:
-            observer: gets an event for each ignored setting.
-            seconds: the bound of the end.
-        """
+        """Report ignored settings to `observer`; at the end, export the queued spans for at most `seconds`."""
         for ignored in self.ignored:
             observer.emit(ignored)
         try:

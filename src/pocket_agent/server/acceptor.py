@@ -15,8 +15,8 @@ from typing import Final
 from aiohttp import web
 
 from pocket_agent.events import Observer, TaskFaulted
-from pocket_agent.server.admission import Admission
 from pocket_agent.server.answer import HEADERS
+from pocket_agent.server.limits import Admission
 from pocket_agent.supervision import supervise
 
 _BACKLOG: Final = 1024
@@ -63,7 +63,7 @@ async def bind(host: str, port: int) -> list[socket.socket]:
     return opened
 
 
-class Guest(web.RequestHandler):
+class HttpConnection(web.RequestHandler):
     """One connection's HTTP; reports its first request and its end."""
 
     __slots__ = ("_heard", "_left")
@@ -193,7 +193,7 @@ class Acceptor:
         try:
             _limit_patience(connected, self._patience())
             transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: Guest(self._server, heard, place.close),
+                lambda: HttpConnection(self._server, heard, place.close),
                 connected,
                 ssl=self._context,
                 ssl_handshake_timeout=_HANDSHAKE_SECONDS if self._context is not None else None,

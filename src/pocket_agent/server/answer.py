@@ -10,7 +10,7 @@ from aiohttp import web
 
 from pocket_agent.errors import PocketAgentError, RateLimitedError
 from pocket_agent.protocol.frame import encode_data
-from pocket_agent.protocol.push import CheckData
+from pocket_agent.protocol.requests import CheckData
 
 HEADERS: Final[Mapping[str, str]] = MappingProxyType(
     {

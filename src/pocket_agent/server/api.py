@@ -21,17 +21,15 @@ from pocket_agent.errors import (
 from pocket_agent.events import ConnectionRejected, DevicePaired, Observer
 from pocket_agent.model import Credential, Device
 from pocket_agent.policy import Policy
-from pocket_agent.protocol.push import RunningData
+from pocket_agent.protocol.requests import RunningData
 from pocket_agent.server.answer import answer, refusal
-from pocket_agent.server.auth import Authenticator, hash_token, new_device, new_token
-from pocket_agent.server.cookie import end_cookie, set_cookie
-from pocket_agent.server.device import Devices
-from pocket_agent.server.origin import Origins
+from pocket_agent.server.audited_handler import record
+from pocket_agent.server.auth import Authenticator, end_cookie, hash_token, new_device, new_token, set_cookie
+from pocket_agent.server.devices import Devices
+from pocket_agent.server.limits import Throttle
 from pocket_agent.server.pairing import check_name, redeem
-from pocket_agent.server.peer import PEER, Peer
+from pocket_agent.server.peer import PEER, Origins, Peer
 from pocket_agent.server.proof import HEADER, KEY_HEADER, Nonces, proven_by, read_key, signed_text
-from pocket_agent.server.throttle import Throttle
-from pocket_agent.server.witness import record
 from pocket_agent.storage import Store
 
 _MAX_BODY: Final = 4096
@@ -67,7 +65,7 @@ class _Nothing(Struct, frozen=True):
     pass
 
 
-class DeviceData(Struct, frozen=True):
+class _SignedInDevice(Struct, frozen=True):
     """A device as its owner sees it; `projects` null means all."""
 
     id: str
@@ -79,7 +77,7 @@ class DeviceData(Struct, frozen=True):
 class _Paired(Struct, frozen=True, omit_defaults=True):
     """`bound`: the cookie counts only together with the browser's key."""
 
-    device: DeviceData
+    device: _SignedInDevice
     token: str | None = None
     bound: bool = False
 
@@ -91,7 +89,7 @@ class _Session(Struct, frozen=True, omit_defaults=True):
     from an older version, which opens no WebSocket.
     """
 
-    device: DeviceData
+    device: _SignedInDevice
     bound: bool = False
     enroll: Literal["required", "offered"] | None = None
     nonce: str | None = None
@@ -105,7 +103,7 @@ class _Ended(Struct, frozen=True, omit_defaults=True):
 
 
 class _Renewed(Struct, frozen=True, omit_defaults=True):
-    device: DeviceData
+    device: _SignedInDevice
     token: str | None = None
     withdrawn: int = 0
     running: list[RunningData] = []
@@ -199,7 +197,7 @@ class Api:
         await self._authenticator.seen(device, peer.address)
         self._observer.emit(DevicePaired(device.name, peer.address))
         details = {"token": wanted.token, "bound": device.public_key is not None}
-        self._trail.note(record("pair", device, peer, details=details))
+        self._trail.append(record("pair", device, peer, details=details))
         if wanted.token:
             return answer(_Paired(_view(device), token))
         response = answer(_Paired(_view(device), bound=device.public_key is not None))
@@ -235,7 +233,7 @@ class Api:
         device = await self._store.enroll_device(unbound[0], hash_token(value), key)
         if device is None:
             raise UnauthorizedError("This cookie was replaced by a newer one; load the page again.")
-        self._trail.note(record("device_enroll", device, peer, details={"bound": key is not None}))
+        self._trail.append(record("device_enroll", device, peer, details={"bound": key is not None}))
         self._devices.reconnect(device.id)
         response = answer(_Paired(_view(device), bound=key is not None))
         set_cookie(response, self._store.instance, peer, value)
@@ -249,7 +247,7 @@ class Api:
         if done is None:
             raise ValidationError("This is no device that has a token.")
         peer = request[PEER]
-        self._trail.note(record("device_rotate", device, peer, details={"device_id": device.id}))
+        self._trail.append(record("device_rotate", device, peer, details={"device_id": device.id}))
         if cookie is None:
             return answer(_Renewed(_view(device), token, *done))
         response = answer(_Renewed(_view(device), None, *done))
@@ -262,7 +260,7 @@ class Api:
         peer = request[PEER]
         done = await self._devices.leave(device, kill=wanted.kill)
         if done is not None:
-            self._trail.note(record("logout", device, peer))
+            self._trail.append(record("logout", device, peer))
         response = answer(_Ended(*(done or ())))
         if cookie is not None:
             end_cookie(response, self._store.instance, peer)
@@ -333,5 +331,5 @@ async def _body(request: web.Request, kind: type[Body]) -> Body:
         raise InvalidMessageError(f"Not what is asked for: {error}.") from error
 
 
-def _view(device: Device) -> DeviceData:
-    return DeviceData(device.id, device.name, device.view_only, device.projects)
+def _view(device: Device) -> _SignedInDevice:
+    return _SignedInDevice(device.id, device.name, device.view_only, device.projects)

@@ -1,4 +1,4 @@
-"""Who may come in: a device with a token, which a program sends as a header and a browser as a cookie."""
+"""Which device a request comes from: its token, which a program sends as a header and a browser as a cookie."""
 
 import hashlib
 import hmac
@@ -7,16 +7,63 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
+from aiohttp import web
+
 from pocket_agent.errors import FileOperationError, UnauthorizedError
 from pocket_agent.model import LOCAL_DEVICE, Credential, Device, Milliseconds, ProjectId
 from pocket_agent.policy import user_id
-from pocket_agent.server.cookie import cookie_name, read_cookies
-from pocket_agent.server.network import Networks
-from pocket_agent.server.peer import Peer
-from pocket_agent.server.throttle import Throttle
-from pocket_agent.session.log import now
+from pocket_agent.server.limits import Throttle
+from pocket_agent.server.peer import Networks, Peer
+from pocket_agent.session.project_log import now
 from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Store
+
+# ----------------------------------------------------------------------
+# The cookie of a paired browser. No script can read it, and its value is no bearer token.
+#
+# Browsers send a host's cookies to every port of it, so any program that listens on another port gets the value. The
+# cookie counts only together with a proof by a key that the browser keeps for this origin alone (`proof`).
+
+_SECONDS: Final = 400 * 86400
+"""The longest that browsers keep a cookie (draft-ietf-httpbis-rfc6265bis, section 5.5); each visit renews it."""
+
+
+def cookie_name(instance: str, peer: Peer) -> str:
+    """What the cookie is called.
+
+    Browsers send a host's cookies to all of its ports, so each server has its own name. By TLS it has
+    the prefix `__Host-`: then no other host and no plain connection can have set it (rfc6265bis,
+    section 4.1.3.2). The plain listener needs another name anyhow, since it may not replace a Secure cookie.
+    """
+    return f"{'__Host-' if peer.secure else ''}pocket_agent_{instance}"
+
+
+def read_cookies(header: str, name: str) -> list[str]:
+    """The values of all cookies of this name in a `Cookie` header, each once."""
+    parts = (part.strip().partition("=") for part in header.split(";"))
+    return list(dict.fromkeys(value for key, _, value in parts if key == name))
+
+
+def set_cookie(response: web.StreamResponse, instance: str, peer: Peer, token: str) -> None:
+    """Let the browser keep a token."""
+    response.set_cookie(
+        cookie_name(instance, peer),
+        token,
+        path="/",
+        max_age=_SECONDS,
+        httponly=True,
+        secure=peer.secure,
+        samesite="Strict",
+    )
+
+
+def end_cookie(response: web.StreamResponse, instance: str, peer: Peer) -> None:
+    """Let the browser forget the token."""
+    response.del_cookie(cookie_name(instance, peer), path="/", secure=peer.secure, httponly=True, samesite="Strict")
+
+
+# ----------------------------------------------------------------------
+# The device of a request, by its token or cookie.
 
 _TOKEN_BYTES: Final = 32  # 256 bits
 _TOKEN_PREFIX: Final = "pa_"  # noqa: S105 - lets people and secret scanners recognise a token

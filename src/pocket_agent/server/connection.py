@@ -25,12 +25,42 @@ from pocket_agent.hub import Channel, Cursor, GapError, Hub
 from pocket_agent.model import Device, ProjectId
 from pocket_agent.protocol.frame import deflate, encode_data, encode_frame, websocket_frame
 from pocket_agent.protocol.push import ErrorData, IncomingData
-from pocket_agent.protocol.request import ClientFrame, decode, request_id_of
-from pocket_agent.server.feed import Feed
+from pocket_agent.protocol.requests import ClientFrame, decode, request_id_of
+from pocket_agent.server.limits import Quota
 from pocket_agent.server.peer import Peer
-from pocket_agent.server.quota import Quota
-from pocket_agent.session.log import now
+from pocket_agent.session.project_log import now
 from pocket_agent.settings import CurrentSettings
+
+# ----------------------------------------------------------------------
+# Statistics that a connection requested at an interval.
+
+
+class Feed:
+    """One of them.
+
+    Args:
+        interval: seconds between two frames, above 0.
+        read: the `data` of the next frame; None when there is nothing new.
+        now: the present time, in seconds of the monotonic clock; the reply to the request was the first frame.
+
+    Attributes:
+        interval: the same.
+        due: when the next frame is due.
+    """
+
+    def __init__(self, interval: float, read: Callable[[], object | None], now: float) -> None:
+        self.interval = interval
+        self.due = now + interval
+        self._read = read
+
+    def take(self, now: float) -> object | None:
+        """What is to be sent, once it is due; None when there is nothing new."""
+        self.due = now + self.interval
+        return self._read()
+
+
+# ----------------------------------------------------------------------
+# The connection.
 
 CLOSE_GOING_AWAY: Final = 1001
 CLOSE_POLICY: Final = 1008

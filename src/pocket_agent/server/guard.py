@@ -1,24 +1,76 @@
-"""What every request passes, whatever it asks for: where it comes from, under which name, and how many there were."""
+"""What every request passes: the host name that it asks for, proxies, limits; and probes, which need no token."""
 
 import asyncio
 import re
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from pocket_agent.errors import ForbiddenError, RateLimitedError
+from pocket_agent.errors import ForbiddenError, RateLimitedError, ResourceLimitError
 from pocket_agent.events import ConnectionRejected, Observer, SettingIgnored
-from pocket_agent.server.acceptor import Guest
+from pocket_agent.protocol.frame import PROBE
+from pocket_agent.server.acceptor import HttpConnection
 from pocket_agent.server.address import LOCAL_NAME
-from pocket_agent.server.admission import Admission
 from pocket_agent.server.answer import refusal
-from pocket_agent.server.network import parse_address
-from pocket_agent.server.peer import PEER, Peer
-from pocket_agent.server.proxy import Proxies
+from pocket_agent.server.limits import Admission
+from pocket_agent.server.peer import PEER, Peer, Proxies, parse_address, source_of
 from pocket_agent.settings import CurrentSettings, is_loopback
+
+# ----------------------------------------------------------------------
+# Probes: programs that check without a token whether clients can connect.
+
+MOST: Final = 8
+"""Probes at a time."""
+MOST_OF_A_SOURCE: Final = 2
+"""Those of them that may come from one address, so that nobody keeps the others out."""
+_SECONDS: Final = 2.0
+"""How long a probe may take to answer the close frame; many just hang up."""
+
+
+def is_probe(request: web.Request) -> bool:
+    """Whether it asks for the subprotocol of a probe; a page of a browser is none."""
+    offered = request.headers.get("Sec-WebSocket-Protocol", "").split(",")
+    return "Origin" not in request.headers and [word.strip() for word in offered] == [PROBE]
+
+
+class Probes:
+    """Opens a WebSocket for a probe and closes it at once.
+
+    A probe counts among no clients: a server that is full still shows that it answers. It has a handful of places
+    of its own, and gets nothing there that an HTTP request would not get.
+    """
+
+    def __init__(self) -> None:
+        self._open: Counter[str] = Counter()
+
+    async def answer(self, request: web.Request, address: str) -> web.StreamResponse:
+        """Show that a client would be answered.
+
+        Args:
+            request: a probe's.
+            address: where it comes from.
+        """
+        source = source_of(address)
+        if self._open.total() >= MOST or self._open[source] >= MOST_OF_A_SOURCE:
+            return refusal(ResourceLimitError("There are too many probes already."))
+        self._open[source] += 1
+        try:
+            socket = web.WebSocketResponse(protocols=(PROBE,), compress=False, max_msg_size=1, timeout=_SECONDS)
+            await socket.prepare(request)
+            await socket.close(message=b"probe")
+        finally:
+            self._open[source] -= 1
+            if not self._open[source]:
+                del self._open[source]
+        return socket
+
+
+# ----------------------------------------------------------------------
+# The checks of every request: its source, its host name, and the number of requests before it.
 
 _MISDIRECTED: Final = 421
 """The request is for another host than this server (RFC 9110, section 15.5.20)."""
@@ -138,7 +190,7 @@ class Guard:
         application.on_response_prepare.append(_anonymous)
 
     async def _pass(self, request: web.Request, handler: Handle) -> web.StreamResponse:
-        if isinstance(request.protocol, Guest):
+        if isinstance(request.protocol, HttpConnection):
             request.protocol.heard()
         peer = self._peer(request)
         request[PEER] = peer

@@ -1,4 +1,4 @@
-"""What each request does: find the project, act, reply. A handler returns its reply or raises."""
+"""What each request does: check the device's permission, find the project, act, reply."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,51 +11,133 @@ import msgspec
 
 from pocket_agent.errors import ForbiddenError, ProjectNotFoundError, ValidationError
 from pocket_agent.hub import Hub
-from pocket_agent.model import Claim, Direction, Entry, ExecuteOptions, Milliseconds, Position, ProjectId, ProjectState
+from pocket_agent.model import (
+    Claim,
+    Device,
+    Direction,
+    Entry,
+    ExecuteOptions,
+    Milliseconds,
+    Position,
+    ProjectId,
+    ProjectState,
+)
 from pocket_agent.policy import Policy
 from pocket_agent.projects import Projects
-from pocket_agent.protocol import request as message
+from pocket_agent.protocol import requests as message
 from pocket_agent.protocol.frame import timestamp
 from pocket_agent.protocol.preview import preview
-from pocket_agent.protocol.push import (
+from pocket_agent.protocol.push import ProjectDeletedData, ServerStatsData, SubscribersData
+from pocket_agent.protocol.requests import (
+    ClientFrame,
     DirectoryData,
     HealthCheckData,
     MessageData,
     MessagesData,
     MessagesMetadata,
+    Need,
     PairingCancelledData,
     PathCompleteData,
     PathInspectData,
-    ProjectDeletedData,
     ProjectJoinData,
     ProjectLeaveData,
     PromptChangedData,
+    Request,
     ServerHistoryData,
     ServerOverviewData,
-    ServerStatsData,
     SessionListData,
     SessionResumeData,
     SetModelData,
     SetPermissionModeData,
-    SubscribersData,
+    Since,
     WaitingApproval,
     WatchData,
 )
-from pocket_agent.protocol.request import ClientFrame, Request, Since
 from pocket_agent.server.answer import without_ids
 from pocket_agent.server.connection import Connection, Done
-from pocket_agent.server.device import Devices
-from pocket_agent.server.permission import (
-    check_limited_answer,
-    check_limited_mode,
-    check_permission,
-    limit_options,
-)
-from pocket_agent.session.log import live_draft
+from pocket_agent.server.devices import Devices
+from pocket_agent.session.project_log import live_draft
 from pocket_agent.session.session import Session
 from pocket_agent.session.state import State
 from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Store
+
+# ----------------------------------------------------------------------
+# Permissions: a device may do everything, or only watch, or only within some projects.
+
+LIMITED_MODES: Final = ("default", "plan")
+"""The permission modes in which a device that is limited to some projects may have an agent work."""
+_UNLIMITED_OPTIONS: Final = (
+    "allowed_tools",
+    "mcp_config",
+    "add_dirs",
+    "append_system_prompt",
+    "dangerously_skip_permissions",
+)
+"""Options with which a prompt runs programs without an approval, or leaves its project."""
+
+
+def check_permission(device: Device, need: Need) -> None:
+    """Refuse a request that is not for this device; which projects it may name is checked elsewhere.
+
+    Raises:
+        ForbiddenError: the device may only watch, or only see some projects.
+    """
+    if device.view_only and need in {Need.ACT, Need.OWN}:
+        raise ForbiddenError("This device may only watch.")
+    if device.projects is not None and need in {Need.OVERVIEW, Need.OWN}:
+        raise ForbiddenError("This device may only see some projects; this concerns the whole server.")
+
+
+def limit_options(device: Device, options: ExecuteOptions, inherited: str | None) -> ExecuteOptions:
+    """The options of a prompt, held to what a device that is limited to some projects may choose.
+
+    Args:
+        device: gives the prompt.
+        options: as it chose them.
+        inherited: the permission mode that holds without a choice. It may be one that another device chose for
+            the project, so the prompt of a limited device names its own.
+
+    Raises:
+        ForbiddenError: it chose something that takes questions away, or leaves the project.
+    """
+    if device.projects is None:
+        return options
+    chosen = [name for name in _UNLIMITED_OPTIONS if getattr(options, name)]
+    if chosen:
+        raise ForbiddenError(f"A device that is limited to some projects may not choose {', '.join(chosen)}.")
+    if options.permission_mode is not None:
+        check_limited_mode(device, options.permission_mode)
+        return options
+    mode = inherited if inherited in LIMITED_MODES else LIMITED_MODES[0]
+    return msgspec.structs.replace(options, permission_mode=mode)
+
+
+def check_limited_mode(device: Device, mode: str) -> None:
+    """Refuse a permission mode beyond those of `LIMITED_MODES` to a device that is limited to some projects.
+
+    Raises:
+        ForbiddenError: it is one.
+    """
+    if device.projects is not None and mode not in LIMITED_MODES:
+        raise ForbiddenError(
+            f"A device that is limited to some projects may only choose the modes {' and '.join(LIMITED_MODES)}."
+        )
+
+
+def check_limited_answer(device: Device, *, changed: bool, remembered: bool) -> None:
+    """Refuse answers that do more than allow or deny what the agent asked for, to a limited device.
+
+    Raises:
+        ForbiddenError: it changes the input, or has the answer remembered.
+    """
+    if device.projects is not None and (changed or remembered):
+        what = "change what an agent asked for" if changed else "have an answer remembered"
+        raise ForbiddenError(f"A device that is limited to some projects may not {what}; allow it once, or deny it.")
+
+
+# ----------------------------------------------------------------------
+# The handlers: each returns its reply or raises.
 
 _PAGE_BYTES: Final = 8 * 1024 * 1024
 """The largest page of history, so that one request cannot fill the memory; `has_more` tells the rest."""
@@ -203,6 +285,8 @@ class Handlers:
     def _states(self, connection: Connection) -> list[State]:
         """The projects that a connection may know of."""
         states = [session.state for session in self._projects.all()]
+        if connection.device.projects is None:
+            return states
         return [state for state in states if connection.sees(state.project.id)]
 
     @_handles(message.ProjectCreate)
@@ -469,7 +553,8 @@ class Handlers:
 
     @_handles_in_project(message.ApprovalRespond)
     async def _approval_respond(self, call: _Call, session: Session, request: message.ApprovalRespond) -> Reply:
-        changed = request.updated_input is not None
+        updated = request.updated_input
+        changed = updated is not None and session.changes_input(request.approval_id, updated)
         check_limited_answer(call.connection.device, changed=changed, remembered=request.remember)
         return await session.respond(
             request.approval_id,

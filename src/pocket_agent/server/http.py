@@ -23,9 +23,9 @@ from pocket_agent.model import USER_PREFIX, Device
 from pocket_agent.policy import Policy
 from pocket_agent.protocol.frame import encode_data, encode_frame, timestamp
 from pocket_agent.protocol.push import ChallengeData, ProvedData
-from pocket_agent.server.admission import Admission
 from pocket_agent.server.answer import HEADERS, refusal, without_ids
 from pocket_agent.server.api import Api
+from pocket_agent.server.audited_handler import AuditedHandler
 from pocket_agent.server.auth import Authenticator
 from pocket_agent.server.connection import (
     CLOSE_GOING_AWAY,
@@ -33,18 +33,14 @@ from pocket_agent.server.connection import (
     CLOSE_UNAUTHORIZED,
     Connection,
 )
-from pocket_agent.server.device import REVOKED, Devices
-from pocket_agent.server.guard import Guard, Hosts
+from pocket_agent.server.devices import REVOKED, Devices
+from pocket_agent.server.guard import Guard, Hosts, Probes, is_probe
 from pocket_agent.server.handlers import Handlers, Report
-from pocket_agent.server.origin import Origins
-from pocket_agent.server.peer import PEER, Peer
-from pocket_agent.server.probe import Probes, is_probe
+from pocket_agent.server.limits import Admission, Quotas
+from pocket_agent.server.pages import Runbooks, Site, read_runbooks
+from pocket_agent.server.peer import PEER, Origins, Peer
 from pocket_agent.server.proof import WEBSOCKET, Nonces, proven_by, signed_text
-from pocket_agent.server.quota import Quotas
-from pocket_agent.server.runbook import Runbooks, read_runbooks
-from pocket_agent.server.web import Site
-from pocket_agent.server.witness import Witness
-from pocket_agent.session.log import now
+from pocket_agent.session.project_log import now
 from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Store
 
@@ -77,7 +73,7 @@ class Endpoint:
         trail: AuditLog,
     ) -> None:
         self._handlers = handlers
-        self._witness = Witness(handlers, trail)
+        self._audited = AuditedHandler(handlers, trail)
         self._authenticator = authenticator
         self._report = report
         self._hub = hub
@@ -292,7 +288,7 @@ class Endpoint:
         async with asyncio.TaskGroup() as beside:
             # A client that only watches must not wait for a database that is locked.
             beside.create_task(self._authenticator.seen(device, peer.address))
-            await connection.serve(self._witness)
+            await connection.serve(self._audited)
             place.close()  # who comes again must not wait for the database either
             beside.create_task(self._authenticator.seen(device, peer.address))
         return socket

@@ -19,8 +19,8 @@ from pocket_agent.errors import ConfigurationError
 from pocket_agent.events import CertificateLoaded, ListenersOpened, Observer, SettingIgnored
 from pocket_agent.server.acceptor import Acceptor, bind
 from pocket_agent.server.address import in_url, page_urls
-from pocket_agent.server.admission import Admission
 from pocket_agent.server.guard import Hosts
+from pocket_agent.server.limits import Admission
 from pocket_agent.server.tls import Tls
 from pocket_agent.settings import CurrentSettings, LiveSettings, LoadedSettings, ServerSettings, is_loopback
 
@@ -72,11 +72,11 @@ async def listening(
     if server.tls.enabled:
         tls = Tls(server.tls, settings.data.dir / "tls", certified_hosts(server))
         adopt(tls, hosts, observer)
-    async with _running(application, live, admission, observer) as doors:
+    async with _running(application, live, admission, observer) as listeners:
         context = tls.context if tls is not None else None
-        port = await doors.open(server.host, server.port, context, _MAIN)
+        port = await listeners.open(server.host, server.port, context, _MAIN)
         url = f"{'https' if tls is not None else 'http'}://{in_url(server.host)}:{port}"
-        plain_url = await _open_plain(doors, loaded, observer) if tls is not None else None
+        plain_url = await _open_plain(listeners, loaded, observer) if tls is not None else None
         urls = page_urls(settings, port, plain_url)
         exposed = [found for found in urls if not is_loopback(urlsplit(found).hostname or "")]
         observer.emit(ListenersOpened(tuple(urls), tuple(exposed), server.auth))
@@ -93,8 +93,8 @@ async def exporting(
         ConfigurationError: the port cannot be used; the message names the setting.
     """
     metrics = live.current.metrics
-    async with _running(application, live, admission, observer) as doors:
-        port = await doors.open(metrics.host, metrics.port, None, _METRICS)
+    async with _running(application, live, admission, observer) as listeners:
+        port = await listeners.open(metrics.host, metrics.port, None, _METRICS)
         yield f"http://{in_url(metrics.host)}:{port}"
 
 
@@ -126,7 +126,7 @@ _PLAIN: Final = _Setting("", "server.plain_port (PA_SERVER_PLAIN_PORT; off switc
 _METRICS: Final = _Setting("metrics.host (PA_METRICS_HOST)", "metrics.port (PA_METRICS_PORT, --metrics-port)")
 
 
-class _Doors:
+class _OpenListeners:
     """The listeners of one application."""
 
     def __init__(
@@ -177,18 +177,18 @@ class _Doors:
 @contextlib.asynccontextmanager
 async def _running(
     application: web.Application, settings: CurrentSettings, admission: Admission, observer: Observer
-) -> AsyncIterator[_Doors]:
+) -> AsyncIterator[_OpenListeners]:
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=_CLEANUP_SECONDS)
     await runner.setup()
     assert runner.server is not None
     try:
         async with AsyncExitStack() as open_:
-            yield _Doors(runner.server, settings, admission, observer, open_)
+            yield _OpenListeners(runner.server, settings, admission, observer, open_)
     finally:
         await runner.cleanup()
 
 
-async def _open_plain(doors: _Doors, loaded: LoadedSettings, observer: Observer) -> str | None:
+async def _open_plain(listeners: _OpenListeners, loaded: LoadedSettings, observer: Observer) -> str | None:
     """The plain listener, so that a first look in a local browser meets no certificate warning.
 
     One that nobody asked for is done without when its port is taken.
@@ -197,7 +197,7 @@ async def _open_plain(doors: _Doors, loaded: LoadedSettings, observer: Observer)
     if port is None:
         return None
     try:
-        return f"http://127.0.0.1:{await doors.open('127.0.0.1', port, None, _PLAIN)}"
+        return f"http://127.0.0.1:{await listeners.open('127.0.0.1', port, None, _PLAIN)}"
     except ConfigurationError as error:
         if loaded.sources["server.plain_port"] != "default":
             raise

@@ -7,7 +7,7 @@ from typing import Final
 
 from pocket_agent.errors import UnauthorizedError, ValidationError
 from pocket_agent.model import Device, Milliseconds, Pairing, ProjectId
-from pocket_agent.session.log import now
+from pocket_agent.session.project_log import now
 from pocket_agent.storage import Store
 
 PAIRING_SECONDS: Final = 300

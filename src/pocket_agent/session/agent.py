@@ -14,17 +14,16 @@ from pathlib import Path
 from typing import Final
 
 from pocket_agent.claude import control
-from pocket_agent.claude.command import build_argv, build_environment, process_options, split_secrets
+from pocket_agent.claude.command_line import build_argv, build_environment, process_options, split_secrets
 from pocket_agent.claude.confinement import Confinement
-from pocket_agent.claude.framing import Line, LineFramer, Oversized
 from pocket_agent.claude.installation import Installer
-from pocket_agent.claude.message import Message
 from pocket_agent.claude.process import ClaudeProcess, adopt, kill_leftovers, spawn
 from pocket_agent.claude.spool import Spool, SpoolReader, SpoolWatcher, SpoolWriter
+from pocket_agent.claude.stream import CliMessage, Line, LineFramer, Oversized
 from pocket_agent.errors import ExecutionFailedError, ProcessNotFoundError
-from pocket_agent.events import NoPropagator, Observer, ProcessAdopted, ProcessExited, ProcessSpawned, Propagator
+from pocket_agent.events import Observer, ProcessAdopted, ProcessExited, ProcessSpawned, Propagator
 from pocket_agent.model import Account, ExecuteOptions, ExecutionContext, ProcessRecord, Project
-from pocket_agent.session.log import now
+from pocket_agent.session.project_log import now
 from pocket_agent.settings import CurrentSettings
 
 _CHUNK_BYTES: Final = 256 * 1024
@@ -45,7 +44,7 @@ class AgentContext:
     watcher: SpoolWatcher
     environment: Mapping[str, str]
     observer: Observer
-    propagator: Propagator = field(default_factory=NoPropagator)
+    propagator: Propagator = field(default_factory=Propagator)
     umask: int = -1
     confinement: Confinement = field(default_factory=Confinement)
 
@@ -72,7 +71,7 @@ class Agent:
         self._cwd = project.real_path
         self._context = context
         self._opened = asyncio.Event()
-        self._answers: dict[str, asyncio.Future[Message]] = {}
+        self._answers: dict[str, asyncio.Future[CliMessage]] = {}
         self._process: ClaudeProcess | None = None
         self._spool: Spool | None = None
         self._reader: SpoolReader | None = None
@@ -273,14 +272,14 @@ class Agent:
             line = control.set_environment(uuid.uuid4().hex, variables) + line
         return self.send(line)
 
-    def expect(self, request_id: str) -> asyncio.Future[Message]:
+    def expect(self, request_id: str) -> asyncio.Future[CliMessage]:
         """The answer to a control request that is about to be sent; `answered` brings it."""
-        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[CliMessage] = asyncio.get_running_loop().create_future()
         self._answers[request_id] = answer
         answer.add_done_callback(lambda _: self._answers.pop(request_id, None))
         return answer
 
-    def answered(self, message: Message) -> None:
+    def answered(self, message: CliMessage) -> None:
         """A control response of the CLI was read."""
         answer = self._answers.get(message.request_id or "")
         if answer is not None and not answer.done():

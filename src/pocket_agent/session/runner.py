@@ -1,7 +1,4 @@
-"""Carries an execution from its start to its end: the process, the prompt, the lines, the result.
-
-Every method is called with the session's mutex held, so that nothing happens in between.
-"""
+"""Carries an execution from its start to its end: the process, its model, the prompt, the lines, the result."""
 
 import asyncio
 import time
@@ -13,7 +10,9 @@ from typing import Final
 
 import msgspec
 
+from pocket_agent.claude import control
 from pocket_agent.claude.process import check_directory
+from pocket_agent.claude.stream import CliMessage
 from pocket_agent.claude.trust import Inspection, inspect
 from pocket_agent.errors import (
     ExecutionFailedError,
@@ -47,17 +46,90 @@ from pocket_agent.model import (
 )
 from pocket_agent.policy import Policy
 from pocket_agent.protocol.push import ErrorData, PromptData
-from pocket_agent.session.account import duration, execution_event
+from pocket_agent.session.accounting import Budget, duration, execution_event
 from pocket_agent.session.agent import Agent, Batch
-from pocket_agent.session.answer import approval_event, tool_name
-from pocket_agent.session.budget import Budget
 from pocket_agent.session.capacity import Capacity
-from pocket_agent.session.intake import Intake
-from pocket_agent.session.log import Draft, Write, entry_draft, now, tick
-from pocket_agent.session.plan import Plan, Present
-from pocket_agent.session.state import State
-from pocket_agent.session.tuning import Tuning
+from pocket_agent.session.ingest import BatchResult, Intake, Snapshot
+from pocket_agent.session.project_log import Draft, Write, entry_draft, now, tick
+from pocket_agent.session.state import State, approval_event, tool_name
 from pocket_agent.settings import CurrentSettings
+
+# ----------------------------------------------------------------------
+# Changing the model and the permission mode of a process that runs, through the CLI's control requests.
+
+_CONTROL_SECONDS: Final = 5.0
+"""How long the CLI may take to answer a control request; it answers within milliseconds."""
+
+
+class Tuning:
+    """Every method is called with the session's mutex held.
+
+    Args:
+        take_in: puts what the CLI wrote into the log; returns whether there was anything.
+    """
+
+    def __init__(self, agent: Agent, take_in: Callable[[], Awaitable[bool]]) -> None:
+        self._agent = agent
+        self._take_in = take_in
+
+    async def adjust(self, options: ExecuteOptions) -> bool:
+        """Change model and permission mode of the warm process; False when it needs a new one."""
+        agent = self._agent
+        if options.model != agent.model and not await self.set_model(options.model):
+            return False
+        mode = options.permission_mode
+        return mode == agent.permission_mode or await self.set_permission_mode(mode or "default")
+
+    async def set_model(self, model: str | None) -> bool:
+        """Tell the running process; False when it does not accept."""
+        request_id = uuid.uuid4().hex
+        return await self._set(request_id, control.set_model(request_id, model), "model", model)
+
+    async def set_permission_mode(self, mode: str) -> bool:
+        """Tell the running process; False when it does not accept."""
+        request_id = uuid.uuid4().hex
+        return await self._set(request_id, control.set_permission_mode(request_id, mode), "permission_mode", mode)
+
+    async def _set(self, request_id: str, line: bytes, attribute: str, value: str | None) -> bool:
+        before = getattr(self._agent, attribute)
+        setattr(self._agent, attribute, value)  # now, for what the CLI says of it before its answer is read
+        if not self._agent.spool_size:
+            # It is still starting, which may take long. What it refuses later, the next prompt tries anew.
+            answered = self._agent.expect(request_id)
+            answered.add_done_callback(lambda answer: self._refused(answer, attribute, before))
+            with suppress(ProcessNotFoundError):
+                self._agent.send(line)
+            return True
+        answer = await self._ask(request_id, line)
+        if answer is None or answer.response is None or not answer.response.succeeded:
+            setattr(self._agent, attribute, before)
+            return False
+        return True
+
+    def _refused(self, answer: "asyncio.Future[CliMessage]", attribute: str, before: str | None) -> None:
+        response = answer.result().response if not answer.cancelled() else None
+        if response is not None and not response.succeeded:
+            setattr(self._agent, attribute, before)
+
+    async def _ask(self, request_id: str, line: bytes) -> CliMessage | None:
+        """Ask the CLI; None when no answer comes, as from a stand-in that knows no control requests."""
+        agent, loop = self._agent, asyncio.get_running_loop()
+        answer = agent.expect(request_id)
+        deadline = loop.time() + _CONTROL_SECONDS
+        try:
+            agent.send(line)
+            # The answer comes by the spool, which nobody else reads while the mutex is held.
+            while not answer.done() and agent.open:
+                if not await self._take_in():
+                    async with asyncio.timeout_at(deadline):
+                        await agent.activity()
+        except (ProcessNotFoundError, TimeoutError):
+            answer.cancel()
+        return answer.result() if answer.done() and not answer.cancelled() else None
+
+
+# ----------------------------------------------------------------------
+# The execution. Every method is called with the session's mutex held, so that nothing happens in between.
 
 _MAX_ATTEMPTS: Final = 2
 """How often a prompt is written to a process that ends without having said anything."""
@@ -147,7 +219,6 @@ class Runner:
         state = self._state
         self._policy.check_maker(execution.device_id)
         wanted = await self._effective(execution.options)
-        await asyncio.to_thread(check_directory, Path(state.project.real_path))
         began = time.monotonic()
         warm = await self._ensure_process(wanted, execution.context)
         at = now()
@@ -209,9 +280,19 @@ class Runner:
         return await self._policy.admit(filled, project.real_path)
 
     async def inspect(self) -> Inspection:
-        """The claims of the project's directory, compared with what was accepted. Reads the disk, in a thread."""
+        """The claims of the project's directory, compared with what was accepted. Reads the disk, in a thread.
+
+        Raises:
+            DirectoryUnavailableError: the directory is gone, or may not be entered.
+        """
         directory, sources = Path(self._state.project.real_path), self._settings.current.claude.setting_sources
-        return await asyncio.to_thread(inspect, directory, sources, self._state.accepted)
+        accepted = self._state.accepted
+
+        def look() -> Inspection:
+            check_directory(directory)
+            return inspect(directory, sources, accepted)
+
+        return await asyncio.to_thread(look)
 
     async def accept(self, found: Inspection, project: dict[str, object] | None = None) -> None:
         """Store that these claims, and no others, are accepted, together with changes of the project's fields.
@@ -343,9 +424,9 @@ class Runner:
             self._state.silent_from = batch.consumed
         return True
 
-    def _present(self) -> Present:
+    def _present(self) -> Snapshot:
         state = self._state
-        return Present(
+        return Snapshot(
             project=state.project,
             execution=state.current,
             approvals=state.approvals,
@@ -368,7 +449,7 @@ class Runner:
             return False
         return True
 
-    async def _store(self, plan: Plan, batch: Batch | None, *, ended: bool = False) -> None:
+    async def _store(self, plan: BatchResult, batch: Batch | None, *, ended: bool = False) -> None:
         """Store a plan, then make it true."""
         agent, record = self._agent, self._agent.record
         entries = any(draft.direction is not None for draft in plan.drafts)
@@ -410,7 +491,7 @@ class Runner:
         """What names the running execution."""
         return self._state.current.context if self._state.current is not None else None
 
-    def _apply(self, plan: Plan) -> list[Draft]:
+    def _apply(self, plan: BatchResult) -> list[Draft]:
         state, observer = self._state, self._observer
         state.partial.take(plan.partial)
         context = self._context()
@@ -447,7 +528,7 @@ class Runner:
         visible = plan.opened or plan.closed or plan.project or plan.finished is not None
         return state.announce(queue=hold is not None) if visible else []
 
-    def _account_for(self, plan: Plan, context: ExecutionContext | None) -> None:
+    def _account_for(self, plan: BatchResult, context: ExecutionContext | None) -> None:
         """What was used, and which tools ran, is stored: count it."""
         state, observer = self._state, self._observer
         if plan.account is not None:

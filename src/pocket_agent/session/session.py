@@ -33,24 +33,32 @@ from pocket_agent.model import (
     StopRequest,
 )
 from pocket_agent.protocol.push import (
-    AgentInterruptData,
     AgentKillData,
     ApprovalResolvedData,
+    SessionResetData,
+    SessionResumedData,
+)
+from pocket_agent.protocol.requests import (
+    AgentInterruptData,
     ExecuteData,
     ExecutionListData,
     QueueResumeData,
     SessionData,
-    SessionResetData,
-    SessionResumedData,
 )
-from pocket_agent.session import view
 from pocket_agent.session.agent import Agent
-from pocket_agent.session.answer import approval_event, permission_answer, suggestions
-from pocket_agent.session.hold import queue_hold
-from pocket_agent.session.intake import waited_after
-from pocket_agent.session.life import Life
-from pocket_agent.session.log import Draft, Write, entry_draft, now, tick
-from pocket_agent.session.state import State
+from pocket_agent.session.ingest import waited_after
+from pocket_agent.session.loops import ConversationLoops
+from pocket_agent.session.project_log import Draft, Write, entry_draft, now, tick
+from pocket_agent.session.state import (
+    State,
+    approval_event,
+    changes_input,
+    execution_data,
+    permission_answer,
+    queue_hold,
+    session_data,
+    suggestions,
+)
 from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Store
 
@@ -74,11 +82,17 @@ class Session:
     """What clients can do with one project."""
 
     def __init__(
-        self, life: Life, state: State, agent: Agent, store: Store, settings: CurrentSettings, observer: Observer
+        self,
+        loops: ConversationLoops,
+        state: State,
+        agent: Agent,
+        store: Store,
+        settings: CurrentSettings,
+        observer: Observer,
     ) -> None:
-        self.life = life
+        self.loops = loops
         self.state = state
-        self._runner = life.runner
+        self._runner = loops.runner
         self._agent = agent
         self._store = store
         self._settings = settings
@@ -111,14 +125,14 @@ class Session:
             ResourceLimitError: the queue or the disk is full.
             ClaudeNotFoundError: there is no usable CLI.
         """
-        async with self.life.turn():
+        async with self.loops.turn():
             state = self.state
             if prompt_id is not None:
                 known = await self._store.execution_by_prompt(state.project.id, prompt_id)
                 if known is not None:
                     return self._receipt(known)
-            self.life.policy.check_maker(device_id)
-            await self.life.gate()
+            self.loops.policy.check_maker(device_id)
+            await self.loops.gate()
             execution = Execution(
                 id=ExecutionId(str(uuid.uuid4())),
                 project_id=state.project.id,
@@ -135,7 +149,7 @@ class Session:
                 device_id=device_id,
                 generation=generation,
             )
-            if await self.life.start_now(execution):
+            if await self.loops.start_now(execution):
                 return ExecuteData(state.project.id, execution.id, "started", 0)
             limit = self._settings.current.limits.max_queued_prompts
             if len(state.queue) >= limit:
@@ -160,7 +174,7 @@ class Session:
                 after=queued,
             )
             self._observer.emit(ExecutionQueued(execution.context, state.place_of(execution)))
-            self.life.wake.set()
+            self.loops.wake.set()
             return self._receipt(execution)
 
     def _receipt(self, execution: Execution) -> ExecuteData:
@@ -177,13 +191,13 @@ class Session:
         Raises:
             ProcessNotFoundError: nothing runs, or another execution than the one named.
         """
-        async with self.life.turn():
+        async with self.loops.turn():
             execution = self._running(execution_id)
             if execution is not None:
                 with suppress(FileOperationError):  # a full disk must not keep the agent alive
                     await self._request_stop(execution, StopRequest.KILL, hold_queue=hold_queue)
             await self._runner.end(ExecutionStatus.KILLED, killed=True)
-            self.life.wake.set()
+            self.loops.wake.set()
             return AgentKillData(self.state.project.id, execution.id if execution is not None else None)
 
     async def interrupt(self, *, execution_id: str | None = None, hold_queue: bool = False) -> AgentInterruptData:
@@ -193,12 +207,12 @@ class Session:
 
         The arguments and the errors are those of `kill`.
         """
-        async with self.life.turn():
+        async with self.loops.turn():
             execution = self._running(execution_id)
             if execution is not None:
                 with suppress(FileOperationError):
                     await self._request_stop(execution, StopRequest.INTERRUPT, hold_queue=hold_queue)
-            await self.life.interrupt()
+            await self.loops.interrupt()
             return AgentInterruptData(self.state.project.id, execution.id if execution is not None else None)
 
     async def _request_stop(self, execution: Execution, stop: StopRequest, *, hold_queue: bool) -> None:
@@ -230,10 +244,10 @@ class Session:
 
     async def resume_queue(self) -> QueueResumeData:
         """Let the prompts that wait go on."""
-        async with self.life.turn():
+        async with self.loops.turn():
             if self.state.project.queue_hold is not None:
-                await self.life.release_hold()
-            self.life.wake.set()
+                await self.loops.release_hold()
+            self.loops.wake.set()
             return QueueResumeData(self.state.project.id)
 
     async def inspect(self) -> Inspection:
@@ -252,14 +266,14 @@ class Session:
         Raises:
             ValidationError: the directory is in another state now; nothing has changed.
         """
-        async with self.life.turn():
+        async with self.loops.turn():
             found = await self._runner.inspect()
             check_shown(found, shown)
             hold = self.state.project.queue_hold
             is_held = hold is not None and hold.reason is HoldReason.TRUST
             await self._runner.accept(found, {"queue_hold": None} if is_held else None)
             self._observer.emit(ProjectTrusted(self.state.project.id, correlation_id, found.new))
-            self.life.wake.set()
+            self.loops.wake.set()
 
     def _refuse_while_running(self, what: str) -> None:
         if self.state.is_busy:
@@ -274,7 +288,7 @@ class Session:
         Raises:
             ProcessActiveError: an execution runs.
         """
-        async with self.life.turn():
+        async with self.loops.turn():
             self._refuse_while_running("A new session")
             await self._runner.close_process()
             reset = SessionResetData(self.state.project.id, self.state.project.session_id)
@@ -298,7 +312,7 @@ class Session:
         Raises:
             ProcessActiveError: an execution runs.
         """
-        async with self.life.turn():
+        async with self.loops.turn():
             self._refuse_while_running("Resuming another session")
             conversation = await self._store.session(self.state.project.id, session_id)
             if conversation is None:
@@ -319,7 +333,7 @@ class Session:
         """The conversations of this project, newest first."""
         current = self.state.project.session_id
         found = await self._store.sessions(self.state.project.id)
-        return [view.session(value, current=value.id == current) for value in found]
+        return [session_data(value, current=value.id == current) for value in found]
 
     async def executions(self, *, before: str | None, limit: int) -> ExecutionListData:
         """The executions of this project, newest first.
@@ -331,8 +345,13 @@ class Session:
         key = ExecutionId(before) if before is not None else None
         project_id = self.state.project.id
         found = await self._store.executions(project_id, before=key, limit=limit + 1)
-        shown = [view.execution(value) for value in found[:limit]]
+        shown = [execution_data(value) for value in found[:limit]]
         return ExecutionListData(project_id, shown, has_more=len(found) > limit)
+
+    def changes_input(self, approval_id: str, updated_input: Mapping[str, msgspec.Raw]) -> bool:
+        """Whether an answer changes what the agent asked for; answers to its questions are no change."""
+        approval = self.state.approvals.get(ApprovalId(approval_id))
+        return approval is None or changes_input(approval, updated_input)
 
     async def respond(
         self,
@@ -351,7 +370,7 @@ class Session:
             ForbiddenError: what would be remembered may not be chosen here; the request goes on waiting.
             InvalidPathError: the same, of a directory.
         """
-        async with self.life.turn():
+        async with self.loops.turn():
             state = self.state
             while self._agent.open and not self._agent.alive:
                 await self._runner.take_in()  # nobody reads the answer, and the request ends with the process
@@ -360,7 +379,7 @@ class Session:
                 raise await self._gone(approval_id)
             suggested = suggestions(approval) if allow and remember else None
             if suggested is not None:
-                await self.life.policy.check_remembered(suggested)
+                await self.loops.policy.check_remembered(suggested)
             at = now()
             line = permission_answer(
                 approval,
@@ -388,7 +407,7 @@ class Session:
                 state.approvals.pop(approval.id, None)
                 state.current = running
                 self._runner.settle()
-                self.life.tick.set()
+                self.loops.tick.set()
                 return state.announce()
 
             await state.log.write(
@@ -427,8 +446,8 @@ class Session:
             ForbiddenError: the editor was revoked meanwhile, or is limited to some projects and another device gave
                 the prompt, with options that the editor may not choose.
         """
-        async with self.life.turn():
-            self.life.policy.check_maker(editor.id)
+        async with self.loops.turn():
+            self.loops.policy.check_maker(editor.id)
             waiting = self._waiting(execution_id)
             if editor.projects is not None and waiting.device_id != editor.id:
                 raise ForbiddenError("A device that is limited to some projects may only change its own prompts.")
@@ -447,7 +466,7 @@ class Session:
         Raises:
             ProcessNotFoundError: it does not wait (any more).
         """
-        async with self.life.turn():
+        async with self.loops.turn():
             await self._cancel(self._waiting(execution_id))
 
     async def _cancel(self, waiting: Execution) -> None:
@@ -467,9 +486,9 @@ class Session:
             ProjectNotFoundError: the project was deleted meanwhile.
             FileOperationError: the store refused; the start of a prompt checks its device again.
         """
-        if not self.life.ready.is_set():  # nothing starts before, and then the start checks
+        if not self.loops.ready.is_set():  # nothing starts before, and then the start checks
             return Withdrawn(0, None)
-        async with self.life.turn():
+        async with self.loops.turn():
             waiting = [execution for execution in self.state.queue if void(execution)]
             for execution in waiting:
                 await self._cancel(execution)
@@ -478,7 +497,7 @@ class Session:
                 return Withdrawn(len(waiting), None)
             if kill:
                 await self._runner.end(ExecutionStatus.KILLED, killed=True)
-                self.life.wake.set()
+                self.loops.wake.set()
             return Withdrawn(len(waiting), running.id, killed=kill)
 
     def _waiting(self, execution_id: str) -> Execution:
@@ -510,7 +529,7 @@ class Session:
         Raises:
             ValidationError: the running agent does not accept it.
         """
-        async with self.life.turn():
+        async with self.loops.turn():
             if self._agent.alive and not await self._runner.tuning.set_model(model):
                 raise ValidationError("The running agent does not accept this model, or does not answer.")
             await self.state.log.write(Write(project={"model": model}), after=self.state.announce)
@@ -521,7 +540,7 @@ class Session:
         Raises:
             ValidationError: the running agent does not accept it.
         """
-        async with self.life.turn():
+        async with self.loops.turn():
             if self._agent.alive and not await self._runner.tuning.set_permission_mode(mode):
                 raise ValidationError("The running agent does not accept this permission mode, or does not answer.")
 
@@ -538,16 +557,16 @@ class Session:
         Raises:
             ProcessActiveError: an execution runs or waits.
         """
-        async with self.life.turn():
+        async with self.loops.turn():
             if self.state.queue:
                 raise ProcessActiveError("The project has prompts that wait; withdraw them first.")
             self._refuse_while_running("Deleting the project")
             await self._runner.close_process()
-            self.life.closed = True
+            self.loops.closed = True
 
     async def close_if_idle(self) -> None:
         """End a process that has nothing to do; one that works goes on without the server."""
-        async with self.life.turn():
+        async with self.loops.turn():
             if not self.state.is_engaged:
                 await self._runner.close_process()
 

@@ -1,28 +1,353 @@
-"""What a session knows of its project now, and how it tells the subscribers."""
+"""What a session knows of its project now, and how clients see it: its state, approvals, queue and message."""
 
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final, Literal
+
+import msgspec
 
 from pocket_agent.claude import control
+from pocket_agent.claude.control import PermissionRequest
+from pocket_agent.errors import InternalError
+from pocket_agent.events import ApprovalResolved
 from pocket_agent.model import (
     Account,
     Approval,
     ApprovalId,
+    ApprovalStatus,
+    BackgroundTask,
     Execution,
     ExecutionStatus,
+    ExecutionSummary,
+    HoldReason,
+    Milliseconds,
     Project,
     ProjectState,
+    QueueHold,
+    SessionRecord,
     Work,
 )
-from pocket_agent.model import (
-    Session as Conversation,
+from pocket_agent.protocol.frame import encode_data, timestamp
+from pocket_agent.protocol.push import (
+    ApprovalRequestedData,
+    BackgroundTaskData,
+    ProjectStateData,
+    QueuedPrompt,
+    QueueHoldData,
+    QueueStateData,
 )
-from pocket_agent.protocol.frame import encode_data
-from pocket_agent.protocol.push import ApprovalRequestedData, ProjectStateData, QueuedPrompt
-from pocket_agent.session import view
-from pocket_agent.session.answer import waits_for
-from pocket_agent.session.log import Draft, ProjectLog, live_draft
-from pocket_agent.session.partial import Partial
+from pocket_agent.protocol.requests import ExecutionData, PartialData, SessionData, UsageData
+from pocket_agent.session.project_log import Draft, ProjectLog, live_draft, tick
+
+# ----------------------------------------------------------------------
+# The reason why a queue is on hold, as text.
+
+_SAID_CHARACTERS: Final = 500
+_TEXTS: Final = {
+    HoldReason.INTERRUPTED: "The execution was interrupted.",
+    HoldReason.KILLED: "The execution was killed.",
+    HoldReason.USAGE_LIMIT: "The account's usage limit is reached.",
+    HoldReason.CREDIT: "The account has no credit left.",
+    HoldReason.AUTHENTICATION: "Claude Code is not logged in, or its login is not accepted.",
+    HoldReason.OVERLOADED: "The API is overloaded or fails.",
+    HoldReason.NETWORK: "The API cannot be reached.",
+    HoldReason.DIRECTORY: "The project's directory is not available.",
+    HoldReason.CLI: "The Claude Code CLI is not available.",
+    HoldReason.START: "Claude Code ends before it takes a prompt.",
+    HoldReason.CONVERSATION: "The conversation no longer exists; the next prompt starts a new one.",
+    HoldReason.TRUST: "The project's own settings would have Claude Code do something that nobody has accepted yet.",
+}
+VERIFIABLE: Final = frozenset({HoldReason.DIRECTORY, HoldReason.CLI, HoldReason.TRUST})
+"""The hold ends by itself once the server finds that the cause is gone."""
+
+
+def queue_hold(reason: HoldReason, said: str, at: Milliseconds) -> QueueHold:
+    """A hold.
+
+    Args:
+        reason: what holds the queue.
+        said: what the error said; empty for nothing more.
+        at: when it began.
+    """
+    goes_on = "when that is over" if reason in VERIFIABLE else "when the queue is resumed"
+    if reason is HoldReason.TRUST:
+        goes_on = "once it is accepted, or gone"
+    texts = [_TEXTS[reason], said[:_SAID_CHARACTERS], f"The prompts that wait start {goes_on}."]
+    return QueueHold(reason, " ".join(filter(None, texts)), at)
+
+
+# ----------------------------------------------------------------------
+# The message that the agent is writing, for a client that joins in the middle of it.
+
+
+class Partial:
+    """Collects the text and the thinking of stream events until the complete message comes."""
+
+    def __init__(self) -> None:
+        self._text: list[str] = []
+        self._thinking: list[str] = []
+
+    def add(self, kind: str, text: str) -> None:
+        """Take a delta of `kind` "text" or "thinking"; others are not shown."""
+        if kind == "text":
+            self._text.append(text)
+        elif kind == "thinking":
+            self._thinking.append(text)
+
+    def take(self, steps: Iterable[tuple[str, str]]) -> None:
+        """Take deltas and ("clear", "") in order."""
+        for kind, text in steps:
+            if kind == "clear":
+                self.clear()
+            else:
+                self.add(kind, text)
+
+    def after(self, steps: Iterable[tuple[str, str]]) -> PartialData | None:
+        """What `value` is once `take` has taken these steps; nothing changes."""
+        copy = Partial()
+        copy.take(("text", part) for part in self._text)
+        copy.take(("thinking", part) for part in self._thinking)
+        copy.take(steps)
+        return copy.value()
+
+    def clear(self) -> None:
+        """The complete line has come, or the message was given up."""
+        self._text.clear()
+        self._thinking.clear()
+
+    def value(self) -> PartialData | None:
+        """What is known so far; None when no message is being written."""
+        if not self._text and not self._thinking:
+            return None
+        return PartialData(text="".join(self._text), thinking="".join(self._thinking))
+
+
+# ----------------------------------------------------------------------
+# Values of the core as payloads of the protocol.
+
+
+def project_state_data(
+    project: Project,
+    *,
+    queue_depth: int,
+    pending_approvals: int,
+    state: ProjectState | None = None,
+    permission_mode: str | None = None,
+    tasks: Sequence[BackgroundTask] = (),
+    session_title: str | None = None,
+) -> ProjectStateData:
+    """The `project_state_data` of a project.
+
+    Args:
+        project: as it is stored.
+        queue_depth, pending_approvals: how many prompts and tool requests wait.
+        state: what it is doing, where more is known than what is stored.
+        permission_mode: the one that holds in its process, if there is one.
+        tasks: what runs in the background.
+        session_title: of the conversation.
+    """
+    return ProjectStateData(
+        id=project.id,
+        path=project.path,
+        name=project.name,
+        state=state or project.state,
+        session_id=project.session_id,
+        created_at=timestamp(project.created_at),
+        last_active=timestamp(project.last_active),
+        epoch=project.epoch,
+        offset=project.head,
+        queue_depth=queue_depth,
+        pending_approvals=pending_approvals,
+        model=project.model,
+        permission_mode=permission_mode or project.permission_mode,
+        queue_hold=queue_hold_data(project.queue_hold),
+        tasks=[BackgroundTaskData(task.id, task.type, task.description) for task in tasks],
+        session_title=session_title,
+    )
+
+
+def queue_hold_data(hold: QueueHold | None) -> QueueHoldData | None:
+    """Why the prompts that wait do not start."""
+    return QueueHoldData(hold.reason, hold.message, timestamp(hold.since)) if hold is not None else None
+
+
+def queue_state_data(queue: Sequence[Execution], hold: QueueHold | None) -> QueueStateData:
+    """The prompts that wait."""
+    return QueueStateData(
+        queue=[
+            QueuedPrompt(
+                execution_id=execution.id,
+                prompt=execution.prompt,
+                position=position,
+                created_at=timestamp(execution.created_at),
+            )
+            for position, execution in enumerate(queue, start=1)
+        ],
+        queue_hold=queue_hold_data(hold),
+    )
+
+
+def approval_requested_data(approval: Approval, request: PermissionRequest) -> ApprovalRequestedData:
+    """A tool request of the agent; what it would do stays as the agent wrote it."""
+    return ApprovalRequestedData(
+        approval_id=approval.id,
+        tool_name=request.tool_name,
+        input=request.input,
+        title=request.title or request.display_name,
+        description=request.description,
+        suggestions=control.remembered(request) or msgspec.Raw(b"[]"),
+        execution_id=approval.execution_id,
+        tool_use_id=request.tool_use_id,
+        agent_id=request.agent_id,
+    )
+
+
+def session_data(value: SessionRecord, *, current: bool) -> SessionData:
+    """A conversation in `session_list`."""
+    return SessionData(
+        session_id=value.id,
+        title=value.title,
+        created_at=timestamp(value.created_at),
+        last_active=timestamp(value.last_active),
+        current=current,
+    )
+
+
+def execution_data(value: ExecutionSummary) -> ExecutionData:
+    """An execution in `execution_list`."""
+    return ExecutionData(
+        execution_id=value.id,
+        prompt_id=value.prompt_id,
+        by=value.by,
+        prompt=value.prompt,
+        status=value.status,
+        created_at=timestamp(value.created_at),
+        started_at=_optional_timestamp(value.started_at),
+        finished_at=_optional_timestamp(value.finished_at),
+        waited_ms=value.waited_ms,
+        code=value.code,
+        session_id=value.session_id,
+        model=value.model,
+        usage=[UsageData(**msgspec.structs.asdict(used)) for used in value.usage],
+        cost_usd=sum(used.cost_usd for used in value.usage),
+        incomplete=value.incomplete,
+    )
+
+
+def _optional_timestamp(at: Milliseconds | None) -> str | None:
+    return timestamp(at) if at is not None else None
+
+
+# ----------------------------------------------------------------------
+# A client's answer to a tool request: the line for the CLI, and the event.
+
+_DENIED = "The user denied this."
+
+
+def permission_answer(
+    approval: Approval,
+    *,
+    allow: bool,
+    message: str | None,
+    updated_input: Mapping[str, msgspec.Raw] | None,
+    remember: bool,
+) -> bytes:
+    """The control response (one line).
+
+    Args:
+        approval: what is answered.
+        allow: whether the tool may be used.
+        message: for a denial, what the model reads.
+        updated_input: what the tool is called with instead of what the agent asked for.
+        remember: also allow what `suggestions` lists, for the rest of this session.
+    """
+    if not allow:
+        return control.deny(approval.request_id, message or _DENIED)
+    request = control.read_permission_request(approval.request_id, approval.request)
+    if request is None:
+        raise InternalError("A stored tool request cannot be read.")
+    suggestions = control.remembered(request)
+    return control.allow(
+        approval.request_id,
+        msgspec.json.encode(updated_input) if updated_input is not None else bytes(request.input),
+        control.for_session(suggestions) if remember and suggestions is not None else None,
+    )
+
+
+def suggestions(approval: Approval) -> msgspec.Raw | None:
+    """What `remember` sends to the CLI with an allowance; None when it suggests nothing."""
+    request = control.read_permission_request(approval.request_id, approval.request)
+    return control.remembered(request) if request is not None else None
+
+
+def changes_input(approval: Approval, updated_input: Mapping[str, msgspec.Raw]) -> bool:
+    """Whether a client's input differs from what the agent asked for by more than the answers to its questions.
+
+    The CLI takes the answers to `AskUserQuestion` as the field `answers` of its input.
+    """
+    request = control.read_permission_request(approval.request_id, approval.request)
+    if request is None or request.tool_name != "AskUserQuestion":
+        return True
+    asked, given = (_without_answers(input_) for input_ in (bytes(request.input), msgspec.json.encode(updated_input)))
+    return asked != given
+
+
+def _without_answers(input_: bytes) -> bytes:
+    fields = msgspec.json.decode(input_)
+    if isinstance(fields, dict):
+        fields.pop("answers", None)
+    return msgspec.json.encode(fields, order="sorted")
+
+
+def tool_name(approval: Approval) -> str:
+    """The tool that a request is about, as the agent calls it; empty when the request cannot be read."""
+    request = control.read_permission_request(approval.request_id, approval.request)
+    return request.tool_name if request is not None else ""
+
+
+def agent_id(approval: Approval) -> str | None:
+    """The subagent that asks; None for the main thread."""
+    request = control.read_permission_request(approval.request_id, approval.request)
+    return request.agent_id if request is not None else None
+
+
+def waits_for(approval: Approval, work: Work) -> bool:
+    """Whether the turn waits for an approval: unless a subagent asks that runs next to it."""
+    asking = agent_id(approval)
+    return asking is None or all(task.id != asking for task in work.tasks)
+
+
+def approval_event(approval: Approval, execution: Execution | None) -> ApprovalResolved:
+    """The event of a request that was answered or withdrawn just now.
+
+    Args:
+        approval: as it is now, resolved.
+        execution: the one that runs.
+    """
+    behavior: Literal["allow", "deny", "cancelled"]
+    match approval.status:
+        case ApprovalStatus.ALLOWED:
+            behavior = "allow"
+        case ApprovalStatus.DENIED:
+            behavior = "deny"
+        case _:
+            behavior = "cancelled"
+    since = approval.created_tick
+    return ApprovalResolved(
+        project_id=approval.project_id,
+        context=execution.context if execution is not None else None,
+        approval_id=approval.id,
+        tool=tool_name(approval),
+        behavior=behavior,
+        by=approval.by,
+        requested_at=approval.created_at,
+        waited=max(0, tick() - since) / 1000 if since is not None else 0.0,
+    )
+
+
+# ----------------------------------------------------------------------
+# The state of a session, and its pushes to the subscribers.
 
 
 @dataclass(slots=True)
@@ -54,7 +379,7 @@ class State:
     last: Execution | None = None
     account: Account = field(default_factory=Account)
     approvals: dict[ApprovalId, Approval] = field(default_factory=dict)
-    conversation: Conversation | None = None
+    conversation: SessionRecord | None = None
     accepted: frozenset[str] | None = None
     partial: Partial = field(default_factory=Partial)
     verdict: ExecutionStatus | None = None
@@ -109,7 +434,7 @@ class State:
 
     def view(self) -> ProjectStateData:
         """The payload of `project_state`."""
-        return view.project_state(
+        return project_state_data(
             self.project,
             state=self.shown,
             permission_mode=self.work.permission_mode,
@@ -121,14 +446,14 @@ class State:
 
     def encoded_view(self) -> bytes:
         """The same as JSON, encoded again only when it changed."""
-        of = (self.project, self.conversation, self.work, self.works_alone, len(self.queue), len(self.approvals))
+        of = (self.log.project, self.conversation, self.account, self.current, len(self.queue), len(self.approvals))
         if self._encoded_of != of:
             self._encoded, self._encoded_of = encode_data(self.view()), of
         return self._encoded
 
     def queued(self) -> list[QueuedPrompt]:
         """The prompts that wait, as clients see them."""
-        return view.queue_state(self.queue, None).queue
+        return queue_state_data(self.queue, None).queue
 
     def pending(self) -> list[ApprovalRequestedData]:
         """The tool requests that wait, oldest first, as clients see them."""
@@ -136,14 +461,14 @@ class State:
         for approval in self.approvals.values():
             request = control.read_permission_request(approval.request_id, approval.request)
             if request is not None:
-                shown.append(view.approval_requested(approval, request))
+                shown.append(approval_requested_data(approval, request))
         return shown
 
     def announce(self, *, queue: bool = False) -> list[Draft]:
         """Live frames that tell how things are now."""
         drafts = [live_draft("project_state", self.view())]
         if queue:
-            drafts.append(live_draft("queue_state", view.queue_state(self.queue, self.project.queue_hold)))
+            drafts.append(live_draft("queue_state", queue_state_data(self.queue, self.project.queue_hold)))
         return drafts
 
     def place_of(self, execution: Execution) -> int:

@@ -1,8 +1,6 @@
 """What the server remembers: projects, their logs, executions, approvals, processes, sessions, devices."""
 
-from pocket_agent.storage.backup import backup
-from pocket_agent.storage.change import Change
-from pocket_agent.storage.device import (
+from pocket_agent.storage.device_table import (
     add_device,
     add_pairing,
     cancel_pairing,
@@ -21,9 +19,9 @@ from pocket_agent.storage.device import (
     touch_device,
 )
 from pocket_agent.storage.epoch import advance_audit_head, audit_head
-from pocket_agent.storage.record import projects
-from pocket_agent.storage.spending import spending_since
-from pocket_agent.storage.sqlite import Store
+from pocket_agent.storage.maintenance import backup
+from pocket_agent.storage.store import Change, Store
+from pocket_agent.storage.tables import projects, spending_since
 
 __all__ = [
     "Change",

@@ -1,14 +1,11 @@
 """Epochs: a position (epoch, offset) that a client holds never silently means another entry.
 
-Offsets count on within an epoch. When commits that clients may have seen can be missing, every
-project gets a new epoch, and clients learn from it that their position is void. That is so
-- when the file is a restored backup: the log went on after it was made;
-- when the file is another one than before, or a log ends before its marked head (see `mark`): a copy was put back; and
-- when the machine went down under a server that did not flush each commit ("normal"): SQLite keeps
-  the database whole, but the last commits may be gone (https://www.sqlite.org/wal.html, "Performance
-  Considerations"). A killed server alone loses nothing: what it wrote is in the kernel's hands.
+The database and a small file next to it show whether this is another run of the server, a restored backup or an old
+copy.
 """
 
+import contextlib
+import os
 import secrets
 import sqlite3
 from collections.abc import Collection, Mapping
@@ -18,8 +15,16 @@ from typing import Final
 import msgspec
 import psutil
 
-from pocket_agent.storage.connection import Synchronous
-from pocket_agent.storage.transaction import transaction
+from pocket_agent.storage.database import PRIVATE, Synchronous, transaction
+
+# ----------------------------------------------------------------------
+# Offsets count on within an epoch. When commits that clients may have seen can be missing, every project gets a new
+# epoch, and clients learn from it that their position is void. That is the case
+# - when the file is a restored backup: the log went on after it was made;
+# - when the file is another one than before, or a log ends before its marked head (see `Mark`): a copy was put back;
+# - when the machine went down under a server that did not flush each commit ("normal"): SQLite keeps the database
+#   whole, but the last commits may be gone (https://www.sqlite.org/wal.html, "Performance Considerations").
+# A killed server alone loses nothing: the kernel has what it wrote.
 
 _LINUX_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
@@ -110,3 +115,71 @@ def set_meta(connection: sqlite3.Connection, **values: str | int) -> None:
         "INSERT INTO meta(key, value) VALUES (?, ?) ON CONFLICT(key) DO UPDATE SET value = excluded.value",
         values.items(),
     )
+
+
+# ----------------------------------------------------------------------
+# The mark: a small file next to the database that shows whether an old copy was put back.
+#
+# It holds the head of each log at the last checkpoint, and which file the database is. It is flushed to the
+# disk by the thread that flushes the database. A log that ends before its marked head, within the same epoch, has
+# lost entries that clients may have seen. A database that is another file was copied here: whether it is the latest
+# one cannot be known.
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """What is known of a database outside it.
+
+    Attributes:
+        inode: of the database's file.
+        heads: by the number of a project, the epoch of its log and the offset of its last entry.
+    """
+
+    inode: int
+    heads: dict[int, tuple[str, int]]
+
+
+def mark_path(database: Path) -> Path:
+    """The file of the mark."""
+    return database.with_name(database.name + ".mark")
+
+
+def write_mark(database: Path, connection: sqlite3.Connection) -> None:
+    """Write what is committed now; a disk that refuses leaves the mark before, which is only less strict.
+
+    Raises:
+        sqlite3.Error: the database cannot be read.
+    """
+    heads = {number: (epoch, head) for number, epoch, head in _heads(connection)}
+    path = mark_path(database)
+    new = path.with_name(path.name + ".new")
+    with contextlib.suppress(OSError):
+        mark = Mark(database.stat().st_ino, heads)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(msgspec.json.encode(mark))
+            file.flush()
+            os.fsync(descriptor)
+        new.replace(path)
+
+
+def outdated(database: Path, connection: sqlite3.Connection) -> set[int]:
+    """The numbers of the projects whose logs went back, or may have; empty without a mark.
+
+    Raises:
+        sqlite3.Error: the database cannot be read.
+    """
+    try:
+        mark = msgspec.json.decode(mark_path(database).read_bytes(), type=Mark)
+        copied = mark.inode != database.stat().st_ino
+    except (OSError, msgspec.MsgspecError):
+        return set()
+    found = set()
+    for number, epoch, head in _heads(connection):
+        marked_epoch, marked_head = mark.heads.get(number, (epoch, 0))
+        if copied or (epoch == marked_epoch and head < marked_head):
+            found.add(number)
+    return found
+
+
+def _heads(connection: sqlite3.Connection) -> list[tuple[int, str, int]]:
+    return connection.execute("SELECT number, epoch, head FROM project").fetchall()

@@ -9,7 +9,7 @@ import msgspec
 
 from pocket_agent.errors import ProjectNotFoundError
 from pocket_agent.model import MAX_OFFSET, Milliseconds
-from pocket_agent.storage.log import key, timestamp_of
+from pocket_agent.storage.tables import entry_key, timestamp_of
 
 KEPT_EXECUTIONS: Final = 1000
 """Final executions that stay however short the log is: a re-sent prompt_id must find its own."""
@@ -112,7 +112,8 @@ def prune(connection: sqlite3.Connection, number: int, rule: Retention) -> Prune
     count, freed = _overdue(_oldest(connection, number, rule.batch), rule, head=head, stored=stored)
     if count:
         connection.execute(
-            "DELETE FROM entry WHERE id BETWEEN ? AND ?", (key(number, first), key(number, first + count - 1))
+            "DELETE FROM entry WHERE id BETWEEN ? AND ?",
+            (entry_key(number, first), entry_key(number, first + count - 1)),
         )
         connection.execute(
             "UPDATE project SET first = ?, log_bytes = ? WHERE number = ?",
@@ -131,7 +132,7 @@ def _oldest(connection: sqlite3.Connection, number: int, limit: int) -> _Rows:
     # length() of a blob is in the row's header: the data itself is not read.
     return connection.execute(
         "SELECT id & ?, timestamp, length(data) FROM entry WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
-        (MAX_OFFSET, key(number, 0), key(number, MAX_OFFSET), limit),
+        (MAX_OFFSET, entry_key(number, 0), entry_key(number, MAX_OFFSET), limit),
     ).fetchall()
 
 
@@ -204,7 +205,7 @@ def _sweep_log(connection: sqlite3.Connection, number: int, batch: int) -> bool:
         last, freed = offset, freed + size
     if not last:
         return False
-    connection.execute("DELETE FROM entry WHERE id BETWEEN ? AND ?", (key(number, 0), key(number, last)))
+    connection.execute("DELETE FROM entry WHERE id BETWEEN ? AND ?", (entry_key(number, 0), entry_key(number, last)))
     return True
 
 

@@ -28,7 +28,7 @@ async def test_from_the_first_open_to_an_approved_tool_call_and_its_result(
         await page.goto(f"{base}/pair#{code}")
         await expect(page.get_by_label("Code")).to_have_value(code)
         assert "#" not in page.url, "the code is not left in the address"
-        await page.get_by_label("Name of this device").fill("my phone")
+        await page.get_by_label("What to call this device").fill("my phone")
         await seen.button("Pair").click()
         await page.get_by_role("button", name="New project").or_(seen.button("Choose a directory")).first.click()
         await page.get_by_label("Directory").fill(str(folder)[:-2])

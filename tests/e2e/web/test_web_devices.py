@@ -6,15 +6,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final, Literal
 
+import aiohttp
 import pytest
 import segno
 from playwright.async_api import Browser, Locator, Page, ViewportSize, expect
-from tests.harness.browser import PHONE, WAIT_MS, page_of, violations
+from tests.harness.browser import PHONE, WAIT_MS, browsing, page_of, violations
 from tests.harness.follow import eventually
 from tests.harness.font import LARGE, SMALL
 from tests.harness.scene import Stage
-from tests.harness.screen import Screen, pocket_agent, screen
-from tests.harness.server import ServerProcess, running_server, write_standin
+from tests.harness.screen import Screen, pairing_code, pocket_agent, screen
+from tests.harness.server import ServerProcess, free_port, running_server, started, write_standin
 
 from pocket_agent.client import Client
 
@@ -96,8 +97,10 @@ async def test_a_phone_is_let_in_named_and_sent_away(stage: Stage, browser: Brow
     async with devices_of(browser, stage.server, "first") as desk:
         await expect(row(desk, "first")).to_contain_text("This device")
         async with page_of(browser, await invite(desk), PHONE) as phone:
-            assert "#" not in phone.url, "the code does not stay in the history"
-            await phone.get_by_label("Name of this device").fill("new phone")
+            history = await (await phone.context.new_cdp_session(phone)).send("Page.getNavigationHistory")
+            assert [entry["url"] for entry in history["entries"]] == ["about:blank", phone.url]
+            assert phone.url == f"{desk.base}/pair", "the code stays neither in the address nor in the history"
+            await phone.get_by_label("What to call this device").fill("new phone")
             await come_in(phone)
             await expect(desk.page.get_by_role("dialog")).to_contain_text("new phone is paired", timeout=WAIT_MS)
             await expect(desk.page.get_by_role("dialog")).to_contain_text("127.0.0.1")
@@ -167,7 +170,53 @@ async def test_a_guest_sees_one_project_and_changes_nothing(stage: Stage, browse
             assert await violations(guest) == []
         for project in (shared, private):
             await client.delete_project(project.id)
-        await expect(row(desk, "guest")).to_contain_text("Deleted projects", timeout=WAIT_MS)
+        await expect(row(desk, "guest")).to_contain_text("Projects that are gone", timeout=WAIT_MS)
+
+
+async def test_a_device_of_some_projects_is_offered_what_it_may_do_and_no_more(
+    stage: Stage, browser: Browser, tmp_path: Path
+) -> None:
+    """It sends prompts, allows, denies and answers questions; to change and to remember answers are not offered."""
+    folder = tmp_path / "shop\u202epohs"
+    folder.mkdir()
+    async with stage.server.client() as client, devices_of(browser, stage.server, "host") as desk:
+        project = await client.create_project(str(folder))
+        await desk.button("Pair a device").click()
+        await desk.page.get_by_label("Some projects").check()
+        listed = desk.page.locator(".invite-projects label", has_text="shop<U+202E>pohs")
+        await listed.click()
+        await desk.button("Show the code").click()
+        async with page_of(browser, await link_of(desk), PHONE) as page:
+            await page.get_by_label("What to call this device").fill("helper")
+            await come_in(page)
+            await expect(desk.page.get_by_role("dialog")).to_contain_text("helper is paired", timeout=WAIT_MS)
+            await desk.button("Done").click()
+            await expect(row(desk, "helper")).to_contain_text("Only shop<U+202E>pohs")
+            guest = Screen(page, desk.base)
+            await expect(page.locator(".project")).to_have_count(1)
+            await expect(page.get_by_role("button", name="New project")).to_have_count(0)
+            await page.get_by_role("link", name="Devices").locator("visible=true").click()
+            await expect(page.get_by_text("This device only sees some projects")).to_be_visible(timeout=WAIT_MS)
+            await expect(page.get_by_text("The server knows it as helper.")).to_be_visible()
+            await expect(page.get_by_role("button", name="Pair a device")).to_have_count(0)
+            assert await violations(page) == []
+            await guest.open(project.id)
+            await guest.send("demo:bash=touch made.txt")
+            await expect(guest.dock).to_contain_text("touch made.txt", timeout=WAIT_MS)
+            await expect(guest.dock.locator(".dock-actions button")).to_have_text(["Deny", "Allow"])
+            await guest.answer("Allow")
+            await guest.is_idle()
+            assert (folder / "made.txt").exists()
+            await guest.send("demo:ask")
+            await guest.dock.get_by_label("PostgreSQL").check(timeout=WAIT_MS)
+            await guest.dock.get_by_label("Daily").check()
+            await guest.answer("Answer")
+            await guest.is_idle()
+            await guest.says("So be it.")
+            await choose(desk, "helper", "Revoke")
+            await desk.button("Revoke").click()
+            await expect(page.get_by_text("it was revoked")).to_be_visible(timeout=WAIT_MS)
+        await client.delete_project(project.id)
 
 
 async def test_a_browser_renews_its_key_and_goes_on(stage: Stage, browser: Browser) -> None:
@@ -205,6 +254,92 @@ async def test_who_revokes_this_device_is_warned_and_signed_out(stage: Stage, br
     assert "leaving" not in await pocket_agent(stage.server, "devices", "list")
 
 
+async def test_what_ends_with_a_device_is_named_and_offered(stage: Stage, browser: Browser, folder: Path) -> None:
+    async with stage.server.client() as client, devices_of(browser, stage.server, "revoking") as desk:
+        project = await client.create_project(str(folder))
+        dialog = desk.page.get_by_role("dialog")
+        for name, ended in (
+            ("alone", "alone may no longer connect. 1 queued prompt withdrawn. 1 of its prompts still run."),
+            ("maker", "maker and 1 more may no longer connect. 1 queued prompt withdrawn."),
+        ):
+            token = (await pocket_agent(stage.server, "devices", "add", name, "--print-token")).strip()
+            async with Client(stage.server.url, token=token) as phone, aiohttp.ClientSession() as http:
+                running = await phone.execute(project.id, "demo:slow=60s")
+                await phone.execute(project.id, "demo:text later")
+                made = await phone.request("pairing_start", {"name": f"by {name}"})
+                await expect(desk.page.get_by_text(f"Made by {name}, good until")).to_be_visible(timeout=WAIT_MS)
+                body = {"code": made.data["code"], "name": "x", "token": True}
+                async with http.post(f"{desk.base}/api/pair", json=body) as answer:
+                    assert answer.status == 200
+                await expect(row(desk, f"by {name}")).to_be_visible(timeout=WAIT_MS)
+                await expect(row(desk, name)).to_contain_text("Runs 1")
+                await expect(row(desk, name)).to_contain_text("1 queued")
+                await choose(desk, name, "Revoke")
+                await expect(dialog).to_contain_text(f"Revoke the devices that it let inby {name}")
+                await expect(dialog).to_contain_text(
+                    f"Kill what it runs nowIn {folder.name}. Otherwise that goes on to its end."
+                )
+                if name == "maker":
+                    for box in await dialog.get_by_role("checkbox").all():
+                        await box.check()
+                await desk.button("Revoke").click()
+                await expect(desk.page.get_by_text(ended)).to_be_visible(timeout=WAIT_MS)
+            assert (f"by {name}" in await pocket_agent(stage.server, "devices", "list")) is (name == "alone")
+            found = {one.execution_id: one.status for one in (await client.executions(project.id)).executions}
+            assert (found[running.execution_id] == "running") is (name == "alone")
+            if name == "alone":
+                await client.kill(project.id)
+        await pocket_agent(stage.server, "devices", "revoke", "by alone")
+        await client.delete_project(project.id)
+
+
+async def test_an_open_code_is_shown_and_ended(stage: Stage, browser: Browser) -> None:
+    async with devices_of(browser, stage.server, "ending") as desk:
+        link = (await pocket_agent(stage.server, "pair", "--name=tablet", "--view-only")).strip()
+        code = desk.page.locator(".open-codes li", has_text="tablet")
+        await expect(code).to_contain_text("Made on the server's machine, good until", timeout=WAIT_MS)
+        await expect(code).to_contain_text("View only")
+        assert await violations(desk.page) == []
+        await code.get_by_role("button", name="End this code").click()
+        await expect(code).to_have_count(0)
+        async with page_of(browser, desk.base) as page:
+            await page.get_by_label("Code").fill(link.partition("#")[2])
+            await page.get_by_role("button", name="Pair", exact=True).click()
+            await expect(page.get_by_role("alert")).to_be_visible(timeout=WAIT_MS)
+            await page.get_by_label("Code").fill((await invite(desk)).partition("#")[2].lower())
+            await come_in(page)
+
+
+async def test_a_page_that_can_hold_no_key_says_so(tmp_path: Path) -> None:
+    """By plain http under a name that is not localhost, as in a network without TLS."""
+    env = {"PA_CLAUDE_BINARY": str(write_standin(tmp_path)), "PA_SERVER_ALLOWED_HOSTS": "pocket.test"}
+    server = ServerProcess(tmp_path, env=env)
+    server.tls_port = free_port()
+    async with started(server), browsing("--host-resolver-rules=MAP pocket.test 127.0.0.1") as opened:
+        plain = f"http://pocket.test:{server.port}"
+        for base in (f"https://pocket.test:{server.tls_port}", f"http://pocket-agent.localhost:{server.port}"):
+            context = await opened.new_context(ignore_https_errors=True)
+            page = await context.new_page()
+            await page.goto(f"{base}/pair#{pairing_code(server, base)}")
+            await expect(page.get_by_role("heading", name="Pair this browser")).to_be_visible()
+            await expect(page.get_by_role("note")).to_have_count(0)
+            await come_in(page)
+            await context.close()
+        async with page_of(opened, f"{plain}/pair#{pairing_code(server, 'keyless')}", PHONE) as page:
+            note = page.get_by_role("note")
+            await expect(note).to_contain_text("Browsers store keys only for pages with TLS")
+            await expect(note).to_contain_text(
+                "for example on another port of the same host, can connect as this device"
+            )
+            await come_in(page)
+            seen = Screen(page, plain)
+            await show(seen)
+            await expect(page.get_by_text("No key")).to_have_count(1)
+            badge = row(seen, "keyless").get_by_text("No key")
+            await expect(badge).to_have_attribute("title", re.compile("a program that gets its cookie can connect"))
+            assert await violations(page) == []
+
+
 async def test_a_program_gets_another_token(stage: Stage, browser: Browser) -> None:
     old = (await pocket_agent(stage.server, "devices", "add", "script", "--print-token")).strip()
     async with devices_of(browser, stage.server, "desk") as desk, Client(stage.server.url, token=old) as program:
@@ -239,7 +374,7 @@ async def test_a_code_runs_out_and_another_takes_its_place(stage: Stage, browser
 async def test_where_no_phone_gets_to_is_said(stage: Stage, browser: Browser) -> None:
     async with devices_of(browser, stage.server, "desk") as desk:
         await invite(desk)
-        await expect(desk.page.get_by_role("note")).to_contain_text("Other devices cannot reach this address")
+        await expect(desk.page.get_by_role("note")).to_contain_text("No phone reaches this address")
         await expect(desk.page.get_by_role("note")).to_contain_text("server.public_url")
 
 
@@ -259,7 +394,7 @@ async def test_a_server_without_authentication_has_no_devices(browser: Browser, 
         running_server(tmp_path, env=env) as server,
         page_of(browser, f"http://127.0.0.1:{server.port}/devices") as page,
     ):
-        await expect(page.get_by_text("authentication is off")).to_be_visible(timeout=WAIT_MS)
+        await expect(page.get_by_text("every client has full access")).to_be_visible(timeout=WAIT_MS)
         await expect(page.get_by_role("button", name="Pair a device")).to_have_count(0)
         assert await violations(page) == []
 
@@ -269,7 +404,7 @@ async def test_everything_by_keyboard(stage: Stage, browser: Browser) -> None:
         keyboard = desk.page.keyboard
         await desk.button("Pair a device").press("Enter")
         await expect(desk.page.get_by_role("dialog")).to_be_visible()
-        await desk.page.get_by_role("radio", name=re.compile("^Everything")).focus()
+        await desk.page.get_by_role("radio", name=re.compile("^Prompts and approvals")).focus()
         await keyboard.press("ArrowDown")
         await expect(desk.page.get_by_label("View only")).to_be_checked()
         await desk.page.get_by_label("Name", exact=True).press("Enter")

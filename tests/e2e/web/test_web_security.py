@@ -20,7 +20,7 @@ from pocket_agent.demo.scenario import HOSTILE_MARKUP, HOSTILE_TEXT
 from pocket_agent.errors import UnauthorizedError
 from pocket_agent.model import Credential, Device
 from pocket_agent.storage import connection_beside, device_named
-from pocket_agent.storage.location import database_path
+from pocket_agent.storage.database import database_path
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -11,7 +11,7 @@ import pytest
 from pocket_agent.monitoring.doctor import machine_checks
 from pocket_agent.monitoring.doctor.machine_checks import check_directory
 from pocket_agent.settings import Settings, load_settings
-from pocket_agent.storage.location import database_path
+from pocket_agent.storage.database import database_path
 from tests.harness.clinic import Findings
 from tests.harness.disk import few_inodes, fill, read_only, small_disk
 from tests.harness.server import ServerProcess

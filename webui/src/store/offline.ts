@@ -53,17 +53,19 @@ export class OfflinePages {
 
   /** Stores the newest of these entries, in place of the page that was stored; evicts the oldest pages. */
   putPage(projectId: string, entries: readonly RawEntry[]): void {
+    const at = new Date().toISOString();
     let bytes = 0;
     const first = entries.findLastIndex((entry) => {
       bytes += new Blob([JSON.stringify(entry)]).size;
       return bytes > MAX.bytes;
     });
     this.change((store) => {
+      const put = store.put({ at, entries: entries.slice(first + 1) }, keyOf(projectId));
       const count = store.count(pages());
       count.onsuccess = () => {
         if (count.result > MAX.pages) evictOldest(store);
       };
-      return store.put({ at: new Date().toISOString(), entries: entries.slice(first + 1) }, keyOf(projectId));
+      return put;
     });
   }
 

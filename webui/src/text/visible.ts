@@ -2,7 +2,7 @@
 
 /**
  * Characters that are not seen, or that reorder those around them: the same list as `UNSEEN` in
- * src/pocket_agent/cli/chat/plain.py, which says what they are; a test compares both.
+ * src/pocket_agent/cli/chat/transcript.py, which says what they are; a test compares both.
  */
 const UNSEEN =
   "\\u{ad}\\u{34f}\\u{600}-\\u{605}\\u{61c}\\u{6dd}\\u{70f}\\u{890}\\u{891}\\u{8e2}\\u{115f}\\u{1160}\\u{17b4}\\u{17b5}" +

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pocket_agent.cli.access import find_access
-from pocket_agent.cli.chat.script import run_prompt
+from pocket_agent.cli.chat.screen import run_prompt
 from pocket_agent.cli.chat.terminal import run_terminal
 from pocket_agent.client import Client, Status
 from pocket_agent.errors import ConfigurationError

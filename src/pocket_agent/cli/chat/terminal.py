@@ -15,11 +15,9 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.patch_stdout import patch_stdout
 from rich.console import Console
 
-from pocket_agent.cli.chat.action import Actions
-from pocket_agent.cli.chat.place import PATH_MAX, absolute, choose, pick
-from pocket_agent.cli.chat.plain import one_line
+from pocket_agent.cli.chat.actions import PATH_MAX, Actions, absolute, choose, pick
 from pocket_agent.cli.chat.screen import Screen
-from pocket_agent.cli.chat.transcript import Transcript
+from pocket_agent.cli.chat.transcript import Transcript, one_line
 from pocket_agent.client import Client, Frame, Status
 from pocket_agent.errors import PocketAgentError, ProjectNotFoundError
 from pocket_agent.model import Position

@@ -1,20 +1,185 @@
-"""Renders a project's frames as a conversation."""
+"""A project's frames as the lines of a conversation, with nothing in them that a terminal would obey."""
 
-from collections.abc import Callable, Mapping
+import difflib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Protocol
 
 from rich.text import Text
 
-from pocket_agent.cli.chat.card import tool_call, tool_request, tool_result
-from pocket_agent.cli.chat.plain import one_line, plain
 from pocket_agent.model import HoldReason
+
+# ----------------------------------------------------------------------
+# Text of an agent, made safe for a terminal: nothing in it can move the cursor or change the reading order.
+
+_PICTURES: Final = 0x2400
+"""Unicode block "Control Pictures": the picture of control character N is 0x2400 + N."""
+
+UNSEEN: Final = (
+    r"\u00ad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u17b4\u17b5\u180b-\u180f"
+    r"\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U000110bd\U000110cd"
+    r"\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+"""Characters that are not seen, or that reorder those around them, as ranges of a regular expression.
+
+They are those of the Unicode category Cf and of the property Default_Ignorable_Code_Point (bidirectional controls, see
+CVE-2021-42574, zero width characters, variation selectors, tags, Hangul fillers), the line separators, and the blank
+Braille pattern. `webui/src/text/visible.ts` has the same list for the web client; a test compares both.
+"""
+
+SPACES: Final = r"\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
+"""Spaces that look like U+0020 and are not (Unicode category Zs). A shell takes `rm\u00a0x` for one word."""
+
+_KEPT: Final = (
+    # A joiner or a presentation selector inside an emoji, and a joiner inside an Arabic or Indic word, hide nothing.
+    r"(?<=[\u2190-\u2bff\U0001f000-\U0001faff#*0-9])\ufe0f|(?<=[\u2600-\u27bf\ufe0f\U0001f000-\U0001faff])\u200d"
+    r"(?=[\u2600-\u2bff\U0001f000-\U0001faff])|(?<=[\u0620-\u0dff])[\u200c\u200d](?=[\u0620-\u0dff])"
+    # So does the wide space between wide letters.
+    r"|(?<=[\u3001-\u30ff\u3400-\u9fff\uff01-\uff9f])\u3000(?=[\u3001-\u30ff\u3400-\u9fff\uff01-\uff9f])"
+)
+_UNSAFE: Final = (
+    # C0 but tab and newline, DEL, C1 (ECMA-48: CSI and OSC have C1 forms), lone surrogates.
+    rf"\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff{UNSEEN}"
+)
+_IN_PROSE: Final = re.compile(rf"{_KEPT}|([{_UNSAFE}])")
+_DECIDED: Final = re.compile(rf"{_KEPT}|([{_UNSAFE}{SPACES}])")
+
+
+def plain(text: str, *, prose: bool = False) -> str:
+    """`text` with each character that a terminal would obey, or not show, replaced by one that it shows.
+
+    Args:
+        text: of an agent, or of another device.
+        prose: no user decides on it (prompts, answers, output), so spaces of all kinds stay as they are.
+    """
+    return (_IN_PROSE if prose else _DECIDED).sub(_shown, text.replace("\r\n", "\n"))
+
+
+def _shown(found: re.Match[str]) -> str:
+    if found[1] is None:
+        return found[0]
+    code = ord(found[0])
+    if code < 0x20:
+        return chr(_PICTURES + code)
+    if code == 0x7F:
+        return "\u2421"
+    if 0xD800 <= code <= 0xDFFF:
+        return "\ufffd"
+    return "\n" if code in {0x2028, 0x2029} else f"<U+{code:04X}>"
+
+
+def one_line(text: str, limit: int) -> str:
+    """`text` on one line of at most `limit` characters."""
+    flat = " ".join(plain(text).split())
+    return flat if len(flat) <= limit else flat[: limit - 1] + "…"
+
+
+# ----------------------------------------------------------------------
+# Tool requests and results as lines for a terminal. Pure.
+
+Input = Mapping[str, Any]
+
+_WIDTH: Final = 200
+_DIFF_LINES: Final = 16
+_RESULT_LINES: Final = 12
+_RESULT_CHARACTERS: Final = 2000
+
+
+def tool_call(name: str, given: Input) -> list[Text]:
+    """A tool call: one line, and the beginning of the change for a file."""
+    head = Text.assemble(("● ", "cyan"), (one_line(name, 60), "bold"), " ", one_line(_subject(name, given), _WIDTH))
+    return [head, *bounded(_change(name, given), _DIFF_LINES)]
+
+
+def tool_request(name: str, given: Input) -> list[Text]:
+    """A tool call in full, for the decision about it."""
+    if name == "Bash":
+        shown = [Text("  $ " + plain(str(given.get("command", ""))).replace("\n", "\n    "), "bold yellow")]
+        rest = {key: value for key, value in given.items() if key not in {"command", "description"}}
+        return shown + ([_json(rest)] if rest else [])
+    change = _change(name, given)
+    if change:
+        return [Text("  " + plain(_subject(name, given)), "bold yellow"), *change]
+    return [_json(given)]
+
+
+def tool_result(content: object, *, is_error: bool) -> list[Text]:
+    """The beginning of a tool's result; `content` is the CLI's, a string or a list of blocks."""
+    text = plain(_text_of(content), prose=True).strip("\n")
+    style = "red" if is_error else "dim"
+    if not text:
+        return [Text("  ⎿ (nothing)", style)]
+    cut = text[:_RESULT_CHARACTERS]
+    lines = [Text(("  ⎿ " if number == 0 else "    ") + line, style) for number, line in enumerate(cut.split("\n"))]
+    if len(cut) < len(text):
+        lines.append(Text(f"    … {len(text) - len(cut)} more characters", "dim"))
+    return bounded(lines, _RESULT_LINES)
+
+
+def bounded(lines: list[Text], limit: int) -> list[Text]:
+    """At most `limit` lines, with a note about the rest."""
+    if len(lines) <= limit:
+        return lines
+    return [*lines[:limit], Text(f"    … {len(lines) - limit} more lines", "dim")]
+
+
+def _subject(name: str, given: Input) -> str:
+    for key in ("command", "file_path", "notebook_path", "path", "pattern", "url", "query", "description"):
+        if isinstance(given.get(key), str):
+            return str(given[key])
+    return json.dumps(given, ensure_ascii=False) if given else ""
+
+
+def _change(name: str, given: Input) -> list[Text]:
+    """The change of a file tool as a diff; empty for other tools."""
+    if name == "Write":
+        return _diff("", str(given.get("content", "")))
+    if name == "Edit":
+        note = [Text("  everywhere in the file", "dim")] if given.get("replace_all") else []
+        return note + _diff(str(given.get("old_string", "")), str(given.get("new_string", "")))
+    if name == "MultiEdit" and isinstance(given.get("edits"), list):
+        edits = [edit for edit in given["edits"] if isinstance(edit, dict)]
+        return [line for edit in edits for line in _change("Edit", edit)]
+    return []
+
+
+def _diff(old: str, new: str) -> list[Text]:
+    before, after = plain(old).splitlines(), plain(new).splitlines()
+    found: Iterable[str] = difflib.unified_diff(before, after, lineterm="", n=2)
+    styles = {"+": "green", "-": "red"}
+    return [Text("  " + line, styles.get(line[:1], "dim")) for line in list(found)[2:] if not line.startswith("@@")]
+
+
+def _json(given: Input) -> Text:
+    text = json.dumps(given, ensure_ascii=False, indent=2)
+    return Text("  " + plain(text).replace("\n", "\n  "), "bold yellow")
+
+
+def _text_of(content: object) -> str:
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return "" if content is None else json.dumps(content, ensure_ascii=False)
+    parts = []
+    for block in content:
+        if isinstance(block, dict) and isinstance(block.get("text"), str):
+            parts.append(block["text"])
+        else:
+            kind = block.get("type") if isinstance(block, dict) else type(block).__name__
+            parts.append(f"[{kind}]")
+    return "\n".join(parts)
+
+
+# ----------------------------------------------------------------------
+# Frames as a conversation.
 
 Data = Mapping[str, Any]
 
 NOTE: Final = "dim italic"
 
 
-class Sink(Protocol):
+class TextSink(Protocol):
     """The output of a conversation."""
 
     def show(self, *lines: Text) -> None:
@@ -39,7 +204,7 @@ class Transcript:
         deleted: whether the project was deleted.
     """
 
-    def __init__(self, sink: Sink, *, hint: str = "") -> None:
+    def __init__(self, sink: TextSink, *, hint: str = "") -> None:
         """`hint` explains the answers to a request; `{always}` in it is replaced by the rules of "always"."""
         self.executing = False
         self.approvals: dict[str, Data] = {}

@@ -17,17 +17,16 @@ from typing import Final
 
 from cryptography import x509
 
-from pocket_agent.claude.command import build_environment
+from pocket_agent.claude.command_line import build_environment
 from pocket_agent.claude.confinement import ADVICE as ADVICE_CONFINEMENT
-from pocket_agent.claude.installation import ADVICE, Installer
-from pocket_agent.claude.login import is_logged_in
+from pocket_agent.claude.installation import ADVICE, Installer, is_logged_in
 from pocket_agent.errors import ClaudeNotFoundError, FileOperationError
 from pocket_agent.monitoring.doctor.result import Context, Result, failed, ok, runbook, skipped, warning
 from pocket_agent.monitoring.targets import Target
 from pocket_agent.policy import examine_confinement
 from pocket_agent.settings import LoggingSettings, Settings, format_size
-from pocket_agent.storage.location import database_path
-from pocket_agent.storage.space import read_space
+from pocket_agent.storage.database import database_path
+from pocket_agent.storage.maintenance import read_space
 
 # --- the CLI
 

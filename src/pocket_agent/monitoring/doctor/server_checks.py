@@ -20,8 +20,7 @@ from pocket_agent.observability.catalogue import Metric
 from pocket_agent.observability.revision import UNKNOWN, find_revision
 from pocket_agent.observability.tracing import read_telemetry
 from pocket_agent.settings import connections_for
-from pocket_agent.storage.location import database_path
-from pocket_agent.storage.lock import lock_owner
+from pocket_agent.storage.database import database_path, lock_owner
 
 # --- the server
 

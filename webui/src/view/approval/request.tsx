@@ -19,7 +19,7 @@ type Mode = "look" | "edit" | "deny";
 
 /** A tool request: what it would do, and what to say to it. */
 export function Request({ approval }: { readonly approval: Approval }): VNode {
-  const { mayAct } = useStore();
+  const { mayAct, mayOwn } = useStore();
   const { toasts, answer } = useAnswer(approval);
   const { request, outcome } = approval;
   const input = record(request.input);
@@ -28,8 +28,8 @@ export function Request({ approval }: { readonly approval: Approval }): VNode {
   const isReady = useReady();
   const isBusy = answer.busy || outcome !== undefined;
   const isGuarded = isBusy || !isReady;
-  const always = suggestionsOf(request.suggestions);
   const isQuestion = request.tool_name === "AskUserQuestion";
+  const { always, mayEdit } = offersOf(approval, mayOwn.value);
   const say = (given: Answer): void => {
     answer.send(given).catch((error: unknown) => toasts.fail(error));
   };
@@ -82,7 +82,7 @@ export function Request({ approval }: { readonly approval: Approval }): VNode {
           <button class="button deny" type="button" disabled={isBusy} onClick={() => setMode("deny")}>
             Deny
           </button>
-          {!isQuestion && (
+          {mayEdit && (
             <button class="button" type="button" disabled={isBusy} onClick={() => setMode("edit")}>
               Edit
             </button>
@@ -120,6 +120,15 @@ export function Request({ approval }: { readonly approval: Approval }): VNode {
       )}
     </>
   );
+}
+
+/** A device that is limited to some projects can only allow or deny: the server refuses changed and remembered answers. */
+function offersOf(
+  { request }: Approval,
+  mayOwn: boolean,
+): { readonly always: readonly string[]; readonly mayEdit: boolean } {
+  if (!mayOwn) return { always: [], mayEdit: false };
+  return { always: suggestionsOf(request.suggestions), mayEdit: request.tool_name !== "AskUserQuestion" };
 }
 
 /** A request on a device that may not answer it. */

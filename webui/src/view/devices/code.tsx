@@ -4,6 +4,7 @@ import { CircleCheckBig, TimerOff } from "lucide";
 import { baseOf, guestOf, isLoopback, type Wish } from "../../device/invitation";
 import type { Roster } from "../../device/roster";
 import { formatClock } from "../../text/format";
+import { visible } from "../../text/visible";
 import type { DeviceData, PairingStartData } from "../../wire/generated";
 import { Problem, useAttempt } from "../control/attempt";
 import { Sheet } from "../control/sheet";
@@ -85,7 +86,7 @@ function Waiting({ pairing, left }: { readonly pairing: PairingStartData; readon
         <Copied text={pairing.code} label="Copy the code" />
       </div>
       <p class="hint">
-        The code works once; whoever has it first comes in. It can also be typed at{" "}
+        The code works once: the first device that uses it is paired. It can also be typed at{" "}
         <span class="path">{baseOf(url)}</span>.
       </p>
     </div>
@@ -96,10 +97,10 @@ function Waiting({ pairing, left }: { readonly pairing: PairingStartData; readon
 function Unreachable(): VNode {
   return (
     <div class="code-near" role="note">
-      <strong>Other devices cannot reach this address.</strong>{" "}
+      <strong>No phone reaches this address.</strong>{" "}
       <span>
-        The server listens on its own machine only. Make it listen on your network (<code>server.host: 0.0.0.0</code>),
-        or use a proxy or a tunnel and set <code>server.public_url</code>; then start it again.{" "}
+        The server listens on its own machine only. Let it listen on your network (<code>server.host: 0.0.0.0</code>),
+        or put a proxy or a tunnel in front and set <code>server.public_url</code>; then restart it.{" "}
         <code>docs/deployment/proxy.md</code> has examples.
       </span>
     </div>
@@ -131,11 +132,11 @@ function Paired({ guest, onOther, onClose }: PairedProps): VNode {
       <div class="code-end good" role="status">
         <Icon node={CircleCheckBig} size={44} />
         <p>
-          <strong>{guest.name}</strong> is paired
+          <strong>{visible(guest.name)}</strong> is paired
         </p>
         <p class="hint">
           {guest.last_address === null
-            ? "Its code has been used. If that is not the device in your hand, revoke it."
+            ? "Its code is used up. If that is not the device in your hand, revoke it."
             : `It came from ${guest.last_address}. If that is not the device in your hand, revoke it.`}
         </p>
       </div>
@@ -163,7 +164,7 @@ function Expired({ onAgain, onClose }: Pick<CodeProps, "onAgain" | "onClose">): 
       <div class="code-end" role="status">
         <Icon node={TimerOff} size={44} />
         <p>The code has expired</p>
-        <p class="hint">It was not used, and is no longer valid.</p>
+        <p class="hint">It was not used, and it no longer works.</p>
       </div>
       <Problem text={problem} />
     </Sheet>

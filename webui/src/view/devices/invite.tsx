@@ -3,6 +3,7 @@ import { useState } from "preact/hooks";
 import type { Wish } from "../../device/invitation";
 import type { Roster } from "../../device/roster";
 import { useStore } from "../../store/store";
+import { visible } from "../../text/visible";
 import type { PairingStartData } from "../../wire/generated";
 import { Problem, useAttempt } from "../control/attempt";
 import { Sheet } from "../control/sheet";
@@ -90,27 +91,29 @@ function Form({ onStart, onClose }: FormProps): VNode {
         }}
       >
         <fieldset class="choices">
-          <legend>Permissions</legend>
-          <Choice name="access" checked={!viewOnly} onChange={() => setViewOnly(false)} title="Everything">
-            Send prompts and answer approvals
+          <legend>What it may do</legend>
+          <Choice name="access" checked={!viewOnly} onChange={() => setViewOnly(false)} title="Prompts and approvals">
+            Send prompts, and answer what agents ask for
           </Choice>
           <Choice name="access" checked={viewOnly} onChange={() => setViewOnly(true)} title="View only">
-            See everything, change nothing
+            See what happens, and change nothing
           </Choice>
         </fieldset>
         {projects.list.value.length > 0 && (
           <fieldset class="choices">
             <legend>Where</legend>
             <Choice name="scope" checked={!isLimited} onChange={() => setLimited(false)} title="All projects">
-              {viewOnly ? "Including future ones" : "Including future ones, other devices, and the server itself"}
+              {viewOnly
+                ? "Also those created later"
+                : "Also those created later; it can create projects and manage devices"}
             </Choice>
             <Choice name="scope" checked={isLimited} onChange={() => setLimited(true)} title="Some projects">
               {viewOnly
-                ? "It cannot see other projects"
-                : "It cannot see other projects, but may send any prompt in these, and allowed tools run as the server's user"}
+                ? "It sees no others"
+                : "It sees no others, but in these it can ask the agent for anything, and what is allowed runs as the server's user"}
             </Choice>
             {isLimited && (
-              <ul class="invite-projects" aria-label="Visible projects">
+              <ul class="invite-projects" aria-label="Projects that it may see">
                 {projects.list.value.map(({ id, name, path }) => (
                   <li key={id}>
                     <label>
@@ -120,8 +123,8 @@ function Form({ onStart, onClose }: FormProps): VNode {
                         onChange={(event) => toggle(id, event.currentTarget.checked)}
                       />
                       <span>
-                        {name}
-                        <small class="hint path">{path}</small>
+                        {visible(name)}
+                        <small class="hint path">{visible(path)}</small>
                       </span>
                     </label>
                   </li>
@@ -136,7 +139,7 @@ function Form({ onStart, onClose }: FormProps): VNode {
             class="input"
             maxLength={100}
             autocomplete="off"
-            placeholder="Chosen on the device"
+            placeholder="The device names itself"
             value={name}
             onInput={(event) => setName(event.currentTarget.value)}
           />

@@ -79,12 +79,12 @@ function Revoke({ device, roster, onClose }: ActionProps): VNode {
     <Confirm title={`Revoke ${visible(device.name)}?`} action="Revoke" onConfirm={revoke} onClose={onClose}>
       <div class="device-ends">
         <p>
-          Its connections are closed immediately, its pairing codes end, and its queued prompts are withdrawn. This
-          cannot be undone: to give it access again, pair it again.
+          It may no longer connect, and what it has open is closed at once. Its pairing codes end, and its queued
+          prompts are withdrawn. This cannot be taken back: to let it in again, pair it anew.
         </p>
         {guests.length > 0 && (
-          <Also checked={paired} onChange={setPaired} title="Also revoke the devices that it paired">
-            {guests.map(({ name }) => name).join(", ")}
+          <Also checked={paired} onChange={setPaired} title="Revoke the devices that it let in">
+            {visible(guests.map(({ name }) => name).join(", "))}
           </Also>
         )}
         <Kill device={device} checked={kill} onChange={setKill} />
@@ -130,8 +130,8 @@ export function Kill({
   const all = projects.list.value;
   const names = device.running.map(({ project_id: id }) => all.find((project) => project.id === id)?.name ?? id);
   return (
-    <Also title="Kill its running executions" {...rest}>
-      {`In ${names.join(", ")}. Otherwise they continue.`}
+    <Also title="Kill what it runs now" {...rest}>
+      {`In ${visible(names.join(", "))}. Otherwise that goes on to its end.`}
     </Also>
   );
 }
@@ -159,13 +159,13 @@ function Renew({ onClose }: { readonly onClose: () => void }): VNode {
   const { sessions, toasts } = useStore();
   const renew = async (): Promise<void> => {
     await sessions.renew();
-    toasts.say("This browser has a new key. The old one is no longer valid.");
+    toasts.say("This browser has a new key. The old one no longer works.");
   };
   return (
     <Confirm title="Renew this browser's key?" action="Renew" tone="primary" onConfirm={renew} onClose={onClose}>
       <p>
-        This browser stays paired, with another secret in its cookie. Whoever may have copied the old one is locked out
-        at once; prompts that it has queued are withdrawn, its pairing codes end.
+        This browser stays paired, with another secret in its cookie. A copy of the old cookie no longer works; its
+        queued prompts are withdrawn, and its pairing codes end.
       </p>
     </Confirm>
   );

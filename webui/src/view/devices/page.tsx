@@ -4,6 +4,7 @@ import { Eye, LockOpen, Plus } from "lucide";
 import { Roster } from "../../device/roster";
 import { useStore } from "../../store/store";
 import { formatFullTime, formatTime } from "../../text/format";
+import { visible } from "../../text/visible";
 import type { PairingData } from "../../wire/generated";
 import { Problem, useAttempt } from "../control/attempt";
 import { Icon } from "../icon";
@@ -48,8 +49,8 @@ function List({ roster }: { readonly roster: Roster }): VNode {
   return (
     <>
       <p class="hint devices-about">
-        Only these come in. One that has full access can run commands on the server&rsquo;s machine, so revoke what you
-        do not know or have lost.
+        Only these devices can connect. A device with full access can run commands on the server&rsquo;s machine: revoke
+        each one that you have lost or do not recognize.
       </p>
       {problem !== "" && (
         <div class="problem devices-problem" role="alert">
@@ -105,9 +106,9 @@ function OpenCode({ pairing, maker, roster }: OpenCodeProps): VNode {
   return (
     <li class="device card">
       <div class="device-text">
-        <h3>{pairing.name ?? "Any device"}</h3>
+        <h3>{visible(pairing.name ?? "Any device")}</h3>
         <p class="device-presence away">
-          Made {from}, good until{" "}
+          Made {visible(from)}, good until{" "}
           <time dateTime={pairing.expires_at} title={formatFullTime(pairing.expires_at)}>
             {formatTime(pairing.expires_at)}
           </time>
@@ -118,7 +119,7 @@ function OpenCode({ pairing, maker, roster }: OpenCodeProps): VNode {
         <Problem text={problem} />
       </div>
       <button class="button" type="button" disabled={isBusy} onClick={start}>
-        Cancel this code
+        End this code
       </button>
     </li>
   );
@@ -135,10 +136,10 @@ function Limited(): VNode {
       <p>
         {session.kind === "paired" && (
           <>
-            The server knows it as <strong>{session.device.name}</strong>.{" "}
+            The server knows it as <strong>{visible(session.device.name)}</strong>.{" "}
           </>
         )}
-        Only a device with full access can list, pair and revoke devices.
+        Devices are listed, paired and revoked on a device with full access.
       </p>
     </div>
   );
@@ -149,10 +150,10 @@ function Open(): VNode {
   return (
     <div class="empty">
       <Icon node={LockOpen} size={40} />
-      <h2>No devices: authentication is off</h2>
+      <h2>Authentication is off: every client has full access</h2>
       <p>
         The server was started without authentication (<code>--no-auth</code>), so every program and user of its machine
-        has full access. Restart it without this flag to pair devices.
+        has full access. Start it without that to pair devices.
       </p>
     </div>
   );

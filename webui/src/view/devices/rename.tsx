@@ -2,6 +2,7 @@ import type { VNode } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Roster } from "../../device/roster";
 import { useStore } from "../../store/store";
+import { visible } from "../../text/visible";
 import type { DeviceData } from "../../wire/generated";
 import { Problem, useAttempt } from "../control/attempt";
 
@@ -37,7 +38,7 @@ export function Rename({ device, roster, onClose }: RenameProps): VNode {
   return (
     <form
       class="device-rename"
-      aria-label={`Rename ${device.name}`}
+      aria-label={`Rename ${visible(device.name)}`}
       onSubmit={(event) => {
         event.preventDefault();
         start();

@@ -36,8 +36,8 @@ export function Rotate({ device, roster, onClose }: RotateProps): VNode {
       }
     >
       <p>
-        The old token ends immediately: its connections are closed, its pairing codes end, and its queued prompts are
-        withdrawn. You get a new token for the program.
+        The old token ends at once, and what it has open is closed. Its pairing codes end, and its queued prompts are
+        withdrawn. You get the new one, to put into the program.
       </p>
       <Kill device={device} checked={kill} onChange={setKill} />
       <p class="hint">

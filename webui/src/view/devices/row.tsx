@@ -22,7 +22,7 @@ import { DeviceMenu } from "./menu";
 import { Rename } from "./rename";
 
 const UNBOUND =
-  "This browser could not store a key when it was paired, so a copy of its cookie is enough to sign in. Open the page by https, or as localhost.";
+  "This browser could not hold a key when it was paired, so a program that gets its cookie can connect as this device. Open the page by https, or as localhost.";
 
 const KINDS: readonly (readonly [RegExp, IconNode])[] = [
   [/ipad|tablet/i, Tablet],
@@ -127,7 +127,7 @@ function Presence({ device }: { readonly device: DeviceData }): VNode {
   );
 }
 
-/** The permissions of a device. */
+/** What it may do. */
 export function Access({ device }: { readonly device: Pick<DeviceData, "view_only" | "projects"> }): VNode {
   const { projects } = useStore();
   // Read, so that a new name is shown.
@@ -145,7 +145,7 @@ export function Access({ device }: { readonly device: Pick<DeviceData, "view_onl
       {names !== null && (
         <span class="badge device-projects">
           <Icon node={FolderGit2} size={14} />
-          <span>{names.length === 0 ? "Deleted projects" : `Only ${names.join(", ")}`}</span>
+          <span>{names.length === 0 ? "Projects that are gone" : `Only ${visible(names.join(", "))}`}</span>
         </span>
       )}
     </>

@@ -39,9 +39,9 @@ export function Pairing(): VNode {
         <h1>Pair this browser</h1>
         {reason !== "" && <p class="problem">{reason}</p>}
         <p>
-          Only paired devices can connect. On a paired device, open <em>Devices</em> and choose <em>Pair a device</em>,
-          or run <code>pocket-agent pair</code> on the server&rsquo;s machine: open the address that is shown, or type
-          its code here.
+          Only devices that the server knows can connect. On one of them, open <em>Devices</em> and choose{" "}
+          <em>Pair a device</em>, or run <code>pocket-agent pair</code> on the server&rsquo;s machine: open the address
+          that is shown, or type its code here.
         </p>
         <label class="field">
           <span>Code</span>
@@ -57,7 +57,7 @@ export function Pairing(): VNode {
           />
         </label>
         <label class="field">
-          <span>Name of this device</span>
+          <span>What to call this device</span>
           <input
             class="input"
             required
@@ -69,8 +69,8 @@ export function Pairing(): VNode {
         </label>
         {whyNoKey() !== "" && (
           <p class="hint" role="note">
-            {whyNoKey()} So whoever gets this browser&rsquo;s cookie, such as a program on another port of the same
-            host, comes in as this device. Open the page by https, or as localhost, to avoid that.
+            {whyNoKey()} So a program that gets this browser&rsquo;s cookie, for example on another port of the same
+            host, can connect as this device. Open the page by https, or as localhost, to avoid that.
           </p>
         )}
         <Problem text={problem} />

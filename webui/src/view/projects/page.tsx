@@ -12,7 +12,7 @@ import "./projects.css";
 const SEARCH_FROM = 4;
 
 export default function ProjectsPage(): VNode {
-  const { projects, mayAct } = useStore();
+  const { projects, mayOwn } = useStore();
   const [isCreating, setCreating] = useState(false);
   const [search, setSearch] = useState("");
   const all = projects.list.value;
@@ -22,7 +22,7 @@ export default function ProjectsPage(): VNode {
       <div class="page-inner">
         <header class="page-head">
           <h1>Projects</h1>
-          {mayAct.value && (
+          {mayOwn.value && (
             <button class="button primary" type="button" onClick={() => setCreating(true)}>
               <Icon node={Plus} />
               New project
@@ -45,7 +45,7 @@ export default function ProjectsPage(): VNode {
         )}
         <AsOf at={projects.asOf.value} />
         {!projects.loaded.value && projects.asOf.value === null && <Pending what="The list of projects" />}
-        {projects.loaded.value && all.length === 0 && <None onCreate={mayAct.value ? () => setCreating(true) : null} />}
+        {projects.loaded.value && all.length === 0 && <None onCreate={mayOwn.value ? () => setCreating(true) : null} />}
         {all.length > 0 && found.length === 0 && <p class="hint">No matching project.</p>}
         <ul class="projects">
           {found.map((project) => (

@@ -4,6 +4,7 @@ import type { Signal } from "@preact/signals";
 import { forgetAll } from "../../store/memory";
 import { TEXT_SIZES, type Theme } from "../../store/preference";
 import { useStore } from "../../store/store";
+import { visible } from "../../text/visible";
 import type { HealthCheckData } from "../../wire/generated";
 import { Confirm } from "../control/confirm";
 import { askToNotify, canNotify } from "../shell/notification";
@@ -165,7 +166,7 @@ function ThisDevice(): VNode | null {
   return (
     <Section title="This device">
       <p>
-        The server knows this browser as <strong>{session.device.name}</strong>.
+        The server knows this browser as <strong>{visible(session.device.name)}</strong>.
       </p>
       <button class="button" type="button" onClick={() => setLeaving(true)}>
         Sign out

@@ -1,0 +1,284 @@
+"""The commands of the terminal client, and the selection of the project."""
+
+import os
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from pocket_agent.cli.chat.transcript import Transcript, one_line
+from pocket_agent.client import Client
+from pocket_agent.errors import ProjectNotFoundError, ValidationError
+from pocket_agent.protocol.push import ProjectStateData
+from pocket_agent.protocol.requests import PathInspectData
+
+# ----------------------------------------------------------------------
+# The project to talk in.
+
+PATH_MAX: Final = 4096
+"""Linux's limit on the length of a path: a truncated path could not be copied."""
+
+Ask = Callable[[str], Awaitable[str]]
+"""Asks the user a question and returns the answer."""
+
+
+def find(projects: list[ProjectStateData], path: str) -> ProjectStateData | None:
+    """The project in the directory `path`, or the one with that id or name."""
+    real = os.path.realpath(path)
+    for project in projects:
+        if os.path.realpath(project.path) == real:
+            return project
+    named = [project for project in projects if path in {project.id, project.name}]
+    return named[0] if len(named) == 1 else None
+
+
+def absolute(path: str) -> str:
+    """`path` as an absolute path, without resolving symlinks."""
+    return str(Path(path).absolute())
+
+
+async def settle(client: Client, path: str) -> ProjectStateData:
+    """The project at `path`, created without asking if there is none."""
+    found = find(await client.projects(), path)
+    return found if found is not None else await client.create_project(absolute(path))
+
+
+async def choose(client: Client, path: str | None, ask: Ask, say: Callable[[str], None]) -> ProjectStateData:
+    """Let the user choose or create a project.
+
+    Raises:
+        ProjectNotFoundError: the user chose none.
+    """
+    projects = await client.projects()
+    here = absolute(path or ".")
+    found = find(projects, path or here)
+    if found is not None:
+        return found
+    if path is not None or not projects:
+        # Not part of the question: the terminal would break the path at its width, and a user could not copy it.
+        say(f"{one_line(here, PATH_MAX)} is not a project yet.")
+        shown = await inspect_new(client, here, say)
+        return await make(client, here, "Create a project there? [y/n] ", ask, shown.hash)
+    return await pick(client, projects, here, ask, say)
+
+
+async def pick(
+    client: Client, projects: list[ProjectStateData], here: str, ask: Ask, say: Callable[[str], None]
+) -> ProjectStateData:
+    """Let the user choose one of `projects` by its number, or create one in the directory `here`.
+
+    Raises:
+        ProjectNotFoundError: the user chose none.
+    """
+    for number, project in enumerate(projects, 1):
+        say(f"{number:>3}  {one_line(project.name, 40)}  {one_line(project.path, PATH_MAX)}  {project.state}")
+    say(f"  n  create a project in {one_line(here, PATH_MAX)}")
+    answer = (await ask("Which one? ")).strip().lower()
+    if answer == "n":
+        shown = await inspect_new(client, here, say)
+        if shown.claims:
+            return await make(client, here, "Create the project with these settings? [y/n] ", ask, shown.hash)
+        return await client.create_project(here, shown=shown.hash or None)
+    if answer.isdecimal() and 1 <= int(answer) <= len(projects):
+        return projects[int(answer) - 1]
+    raise ProjectNotFoundError("No project was chosen.")
+
+
+async def inspect_new(client: Client, here: str, say: Callable[[str], None]) -> PathInspectData:
+    """Show the claims of a directory that have not been accepted; returns all of its claims."""
+    found = await client.inspect_all(here)
+    new = found.claims[: found.new] if found.project_id is not None else found.claims
+    if new:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(str(claim.kind) for claim in new).items())
+        what = "new or changed settings" if found.project_id is not None else "settings"
+        say(f"{one_line(here, PATH_MAX)} has {what} of its own, which the CLI follows without asking ({kinds}):")
+    for claim in new:
+        # In full: a truncated claim could hide its effect.
+        say(f"  {one_line(claim.file, 4096)}: {claim.kind} {one_line(claim.text, len(claim.text) * 10)}")
+    return found
+
+
+async def make(client: Client, here: str, question: str, ask: Ask, shown: str) -> ProjectStateData:
+    """Create a project if the user agrees, with the settings that have the hash `shown`.
+
+    Raises:
+        ProjectNotFoundError: the user did not agree.
+    """
+    answer = await ask(question)
+    if answer.strip().lower() not in {"y", "yes"}:
+        raise ProjectNotFoundError("No project was chosen.")
+    return await client.create_project(here, shown=shown or None)
+
+
+# ----------------------------------------------------------------------
+# Commands and prompts.
+
+HELP: Final = """\
+Type a prompt and press Enter; while the agent works it is queued.
+y, a, n [reason]      allow, allow for this session, or deny the oldest request of the agent
+/projects             switch to another project
+/new                  start a new conversation
+/sessions             list the conversations
+/resume ID            continue one of them
+/kill                 end the execution, its background tasks and processes
+/queue                list the queued prompts
+/continue             end the hold of the queue
+/trust [yes]          show new settings of the project; yes accepts those that were shown
+/cancel N, /edit N T  withdraw a queued prompt, or change its text to T
+/model [M]            choose the model; without M the default
+/mode M               choose the permission mode
+/history N            show the last N entries
+/quit                 exit; the agent continues (also Ctrl-D)
+Ctrl-C                interrupt the agent; twice when it is idle: exit"""
+
+
+class Actions:
+    """Runs the typed commands for one project."""
+
+    def __init__(
+        self,
+        client: Client,
+        project_id: str,
+        transcript: Transcript,
+        show_history: Callable[[int], Awaitable[object]],
+    ) -> None:
+        self._client = client
+        self._project_id = project_id
+        self._transcript = transcript
+        self._show_history = show_history
+        self._shown: str | None = None
+        self._commands: Mapping[str, Callable[[str], Awaitable[None]]] = {
+            "help": self._help,
+            "new": self._new,
+            "sessions": self._sessions,
+            "resume": self._resume,
+            "kill": self._kill,
+            "queue": self._queue,
+            "continue": self._continue,
+            "trust": self._trust,
+            "cancel": self._cancel,
+            "edit": self._edit,
+            "model": self._model,
+            "mode": self._mode,
+            "history": self._history,
+        }
+
+    async def carry_out(self, line: str) -> None:
+        """Run a typed line.
+
+        Raises:
+            PocketAgentError: the server refused it, or the line is invalid.
+        """
+        if line.startswith("/"):
+            name, _, rest = line[1:].partition(" ")
+            command = self._commands.get(name)
+            if command is None:
+                raise ValidationError(f"There is no command /{one_line(name, 40)}; /help lists them.")
+            await command(rest.strip())
+        elif not await self._answered(line):
+            await self._prompt(line)
+
+    async def interrupt(self) -> None:
+        """Ask the agent to stop."""
+        await self._client.interrupt(self._project_id)
+
+    async def _answered(self, line: str) -> bool:
+        """Whether the line was an answer to a request of the agent."""
+        word, _, reason = line.strip().partition(" ")
+        if not self._transcript.approvals or word not in {"y", "n", "a"} or (reason and word != "n"):
+            return False
+        approval_id = next(iter(self._transcript.approvals))
+        if word == "n":
+            await self._client.deny(self._project_id, approval_id, reason.strip() or None)
+        else:
+            await self._client.approve(self._project_id, approval_id, remember=word == "a")
+        return True
+
+    async def _prompt(self, text: str) -> None:
+        if not self._client.online:
+            self._transcript.note("offline; the prompt will be sent once when the server is back")
+        reply = await self._client.execute(self._project_id, text)
+        if reply.status == "queued":
+            self._transcript.note(f"queued at position {reply.position}")
+
+    async def _help(self, _: str) -> None:
+        self._transcript.note(HELP, "")
+
+    async def _new(self, _: str) -> None:
+        await self._client.new_session(self._project_id)
+
+    async def _sessions(self, _: str) -> None:
+        sessions = await self._client.sessions(self._project_id)
+        if not sessions:
+            self._transcript.note("There are no conversations yet.")
+        for session in sessions:
+            mark = "*" if session.current else " "
+            title = one_line(session.title, 60)
+            self._transcript.note(f"{mark} {session.session_id}  {session.last_active[:16]}  {title}", "")
+
+    async def _resume(self, session_id: str) -> None:
+        await self._client.resume(self._project_id, session_id)
+        self._transcript.note(f"The next prompt continues conversation {session_id}.")
+
+    async def _kill(self, _: str) -> None:
+        await self._client.kill(self._project_id)
+
+    async def _queue(self, _: str) -> None:
+        if not self._transcript.queue:
+            self._transcript.note("The queue is empty.")
+        elif self._transcript.hold:
+            self._transcript.note(f"On hold: {self._transcript.hold} ({self._transcript.way_out})")
+        for waiting in self._transcript.queue:
+            self._transcript.note(f"{waiting['position']:>3}  {one_line(str(waiting['prompt']), 120)}", "")
+
+    async def _continue(self, _: str) -> None:
+        await self._client.resume_queue(self._project_id)
+
+    async def _trust(self, answer: str) -> None:
+        """Show settings that have not been accepted, or accept those that were shown last."""
+        if answer == "yes":
+            if self._shown is None:
+                raise ValidationError("Show the settings first: /trust")
+            await self._client.trust_project(self._project_id, self._shown)
+            self._shown = None
+            self._transcript.note("accepted")
+            return
+        if answer:
+            raise ValidationError("Type /trust to show the settings, and /trust yes to accept them.")
+        project = next((one for one in await self._client.projects() if one.id == self._project_id), None)
+        if project is None:
+            raise ProjectNotFoundError("The project was deleted.")
+        found = await inspect_new(self._client, project.path, lambda text: self._transcript.note(text, ""))
+        self._shown = found.hash
+        self._transcript.note("/trust yes accepts this" if found.new else "Its settings have not changed.")
+
+    async def _cancel(self, rest: str) -> None:
+        await self._client.cancel_prompt(self._project_id, self._waiting(rest))
+        self._transcript.note("withdrawn")
+
+    async def _edit(self, rest: str) -> None:
+        number, _, text = rest.partition(" ")
+        if not text.strip():
+            raise ValidationError("Give the position and the new text: /edit 1 the new text")
+        await self._client.edit_prompt(self._project_id, self._waiting(number), text.strip())
+        self._transcript.note("changed")
+
+    def _waiting(self, number: str) -> str:
+        """The execution of a queued prompt by its position."""
+        for waiting in self._transcript.queue:
+            if str(waiting["position"]) == number.strip():
+                return str(waiting["execution_id"])
+        raise ValidationError("There is no prompt at this position; /queue lists them.")
+
+    async def _model(self, name: str) -> None:
+        await self._client.set_model(self._project_id, name or None)
+        self._transcript.note(f"model: {name or 'the default'}")
+
+    async def _mode(self, mode: str) -> None:
+        await self._client.set_permission_mode(self._project_id, mode)
+        self._transcript.note(f"permission mode: {mode}")
+
+    async def _history(self, number: str) -> None:
+        if not number.isdecimal() or not 1 <= int(number) <= 1000:
+            raise ValidationError("Give a number of entries from 1 to 1000: /history 50")
+        await self._show_history(int(number))

@@ -1,0 +1,145 @@
+"""The protocol as one JSON Schema, made of the types that the server itself uses."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from pocket_agent import __version__
+from pocket_agent.errors import PocketAgentError
+from pocket_agent.protocol.push import ErrorData
+from pocket_agent.protocol.requests import FRAMES, MAX_REQUEST_ID, REQUESTS
+
+Json = dict[str, Any]
+
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+
+ENTRY_TYPES: Final = frozenset(
+    {
+        "agent_message",
+        "agent_partial",
+        "approval_cancelled",
+        "approval_requested",
+        "approval_resolved",
+        "error",
+        "process_killed",
+        "prompt",
+        "session_reset",
+        "session_resumed",
+    }
+)
+"""Frames that are entries of a project's log when they bear an `offset`."""
+
+AGENT_MESSAGE: Final = "agent_message"
+
+
+def error_codes() -> Mapping[str, str]:
+    """Every wire code with what it means, in the order of errors.py."""
+    codes: dict[str, str] = {}
+    for kind in _descendants(PocketAgentError):
+        # A class that inherits its code stands behind the one that defines it; a client's own never travel.
+        if kind.__module__ == PocketAgentError.__module__:
+            codes.setdefault(kind.code, first_line(kind))
+    return codes
+
+
+def _descendants(root: type[PocketAgentError]) -> Iterator[type[PocketAgentError]]:
+    for kind in root.__subclasses__():
+        yield kind
+        yield from _descendants(kind)
+
+
+def first_line(kind: type) -> str:
+    """What a type is for: the first line of its docstring."""
+    return (kind.__doc__ or "").strip().splitlines()[0]
+
+
+def protocol_schema() -> Json:
+    """A JSON Schema (draft 2020-12) that every frame of both directions fits.
+
+    `$defs/ClientFrame` and `$defs/ServerFrame` are the two directions; beside them stands a frame and
+    its data for each type. Annotations: `x-replies` maps each request to the type of its reply, `x-entries`
+    names the types that are stored in a project's log, `x-error-codes` says what each code means.
+    """
+    definitions = _payloads()
+    requests = {f"{name}.request": _request(name, definitions) for name in REQUESTS}
+    pushes = {f"{name}.frame": _push(name) for name in [*FRAMES, AGENT_MESSAGE]}
+    definitions |= requests | pushes
+    definitions["ClientFrame"] = {
+        "description": "What a client may say.",
+        "oneOf": [{"$ref": f"#/$defs/{name}"} for name in requests],
+    }
+    definitions["ServerFrame"] = {
+        "description": "What the server may say: replies and pushes.",
+        "oneOf": [{"$ref": f"#/$defs/{name}"} for name in pushes],
+    }
+    return {
+        "$schema": DIALECT,
+        "title": "The wire protocol of Pocket Agent Server",
+        "description": f"Made by pocket-agent {__version__}; JSON text frames, one message a frame.",
+        "anyOf": [{"$ref": "#/$defs/ClientFrame"}, {"$ref": "#/$defs/ServerFrame"}],
+        "$defs": definitions,
+        "x-replies": {name: kind.spec.reply for name, kind in REQUESTS.items()},
+        "x-entries": sorted(ENTRY_TYPES),
+        "x-error-codes": dict(error_codes()),
+    }
+
+
+def _payloads() -> Json:
+    """The schema of each `data`, and of what it consists of, by the name of its type."""
+    pushes = dict.fromkeys(FRAMES.values())
+    kinds = [*REQUESTS.values(), *pushes]
+    _, definitions = msgspec.json.schema_components(kinds, schema_hook=_any_value, ref_template="#/$defs/{name}")
+    definitions[ErrorData.__name__]["properties"]["code"]["enum"] = list(error_codes())
+    return definitions
+
+
+def _any_value(kind: type) -> Json:
+    if kind is object:
+        return {"description": "Any JSON value."}
+    raise NotImplementedError(kind)  # msgspec then reports the type
+
+
+def _request(name: str, definitions: Json) -> Json:
+    payload = REQUESTS[name].__name__
+    data: Json = {"$ref": f"#/$defs/{payload}"}
+    needed = bool(definitions[payload]["required"])
+    return {
+        "title": name,
+        "description": first_line(REQUESTS[name]),
+        "type": "object",
+        "properties": {
+            "type": {"const": name},
+            "project_id": {"type": ["string", "null"]},
+            "request_id": {"type": ["string", "null"], "maxLength": MAX_REQUEST_ID},
+            "data": data if needed else {"anyOf": [data, {"type": "null"}]},
+        },
+        "required": ["type", "data"] if needed else ["type"],
+    }
+
+
+def _push(name: str) -> Json:
+    if name == AGENT_MESSAGE:
+        about = "A line of the Claude Code CLI, byte for byte."
+        data: Json = {"type": "object", "description": about}
+    else:
+        about = first_line(FRAMES[name])
+        data = {"$ref": f"#/$defs/{FRAMES[name].__name__}"}
+    properties: Json = {
+        "type": {"const": name},
+        "project_id": {"type": "string"},
+        "timestamp": {"type": "string", "format": "date-time"},
+        "request_id": {"type": "string"},
+        "data": data,
+    }
+    if name in ENTRY_TYPES:
+        properties["offset"] = {"type": "integer", "minimum": 1}
+        properties["size"] = {"type": "integer", "minimum": 1}
+        properties["cut"] = {"type": "array", "items": {"type": "string"}}
+    return {
+        "title": name,
+        "description": about,
+        "type": "object",
+        "properties": properties,
+        "required": ["type", "timestamp", "data"],
+    }

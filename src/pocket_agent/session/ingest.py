@@ -1,0 +1,519 @@
+"""Lines of the CLI to one atomic write: what goes into the log, and what changes with it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from pocket_agent.claude import control
+from pocket_agent.claude.stream import CliMessage, Kind, Line, Oversized, peek
+from pocket_agent.model import (
+    Account,
+    Approval,
+    ApprovalId,
+    ApprovalStatus,
+    BackgroundTask,
+    Direction,
+    Execution,
+    ExecutionStatus,
+    HoldReason,
+    ModelUsage,
+    Project,
+    ProjectState,
+    SessionRecord,
+    Spending,
+    Work,
+)
+from pocket_agent.protocol.push import AgentKillData, AgentPartialData, ApprovalCancelledData, ErrorData
+from pocket_agent.session.accounting import Completed, Meter, charged, spending
+from pocket_agent.session.project_log import Draft, entry_draft, now, tick
+from pocket_agent.session.state import Partial, agent_id, approval_requested_data, queue_hold, waits_for
+
+# ----------------------------------------------------------------------
+# What a batch of lines starts from, and its result.
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a plan starts from: the session as it is now.
+
+    Attributes:
+        last: the execution that ended last.
+        account: what the process has used so far.
+        verdict: how the running execution is to end, when somebody ends it.
+        killed: whether that is by `agent_kill`, which is an entry of its own.
+        told_mode: the permission mode that was last set in the process; None when none was set.
+        may_choose: whether a client may choose a permission mode.
+        new_approval_id: makes an id.
+        queued: whether prompts wait behind the execution.
+        partial: the message that is being written.
+    """
+
+    project: Project
+    execution: Execution | None
+    approvals: Mapping[ApprovalId, Approval]
+    session: SessionRecord | None
+    last: Execution | None
+    account: Account
+    verdict: ExecutionStatus | None
+    killed: bool
+    new_approval_id: Callable[[], ApprovalId]
+    told_mode: str | None = None
+    partial: Partial = field(default_factory=Partial)
+    may_choose: Callable[[str], bool] = lambda _: True
+    queued: bool = False
+
+
+@dataclass(slots=True)
+class BatchResult:
+    """What a batch of lines amounts to.
+
+    Attributes:
+        drafts: what is said, in order.
+        project: fields of the project that change.
+        opened: tool requests that came, and are still open.
+        closed: tool requests that were withdrawn.
+        partial: the message being written: ("clear", "") or (kind, text) in order.
+        answers: control responses of the CLI.
+        refusals: lines to answer requests of the CLI that this server does not know.
+        running: the execution, when a withdrawn request has changed how long it waited, or it has used something.
+        finished: the execution, final, when its result was among the lines.
+        earlier: the execution that ended last, when it has used something since.
+        late: what was used while no execution ran.
+        account: what the process has used, after these lines.
+        spent: what to add to the history of spending.
+        tools: tool calls that ended, in order.
+        spoke: whether the model said anything.
+        mode: the permission mode that the CLI has changed to without a request of the server.
+        notified: whether a background task ended, which the CLI reports to the model, if need be in a turn of its own.
+        rejected: reasons for lines that are not lines of the protocol.
+    """
+
+    drafts: list[Draft] = field(default_factory=list)
+    project: dict[str, Any] = field(default_factory=dict)
+    opened: dict[ApprovalId, Approval] = field(default_factory=dict)
+    closed: dict[ApprovalId, Approval] = field(default_factory=dict)
+    partial: list[tuple[str, str]] = field(default_factory=list)
+    answers: list[CliMessage] = field(default_factory=list)
+    refusals: list[bytes] = field(default_factory=list)
+    session: SessionRecord | None = None
+    running: Execution | None = None
+    finished: Execution | None = None
+    earlier: Execution | None = None
+    late: tuple[ModelUsage, ...] = ()
+    account: Account | None = None
+    spent: tuple[Spending, ...] = ()
+    tools: list[Completed] = field(default_factory=list)
+    spoke: bool = False
+    mode: str | None = None
+    notified: bool = False
+    rejected: list[str] = field(default_factory=list)
+
+
+# ----------------------------------------------------------------------
+# Planning a batch. Nothing here changes the session: a plan is made, stored, and only then applied, so that a
+# write that fails can be planned again from the same lines.
+
+TITLE_CHARACTERS: Final = 80
+_REASON: Final = 1_000
+"""How many characters of what a hook says are passed on."""
+
+
+class Intake:
+    """Makes the plan for one batch of lines."""
+
+    def __init__(self, present: Snapshot) -> None:
+        self._present = present
+        self._at = now()
+        self._tick = tick()
+        self._meter = Meter(present.account)
+        self._work = present.account.work
+        self.plan = BatchResult(tools=self._meter.tools.completed)
+
+    def take(self, lines: Sequence[Line | Oversized]) -> BatchResult:
+        """Go through the lines in order."""
+        for line in lines:
+            if isinstance(line, Oversized):
+                self._reject(f"a line of {line.length} bytes, more than claude.max_line allows", "RESOURCE_LIMIT")
+            else:
+                self._line(line.data)
+        return self._closed()
+
+    def _closed(self) -> BatchResult:
+        account = self._meter.account
+        if self._work is not account.work:
+            account = msgspec.structs.replace(account, work=self._work)
+        self.plan.account = account
+        return self.plan
+
+    def _changed(self, **fields: Any) -> None:
+        """Note what the process does now."""
+        work = msgspec.structs.replace(self._work, **fields)
+        if work != self._work:
+            self._work = work
+
+    @property
+    def _execution(self) -> Execution | None:
+        """The execution that runs after the lines so far."""
+        return None if self.plan.finished is not None else self.plan.running or self._present.execution
+
+    def _line(self, data: bytes) -> None:
+        message = peek(data)
+        kind = message.kind
+        match kind:
+            case Kind.GARBAGE:
+                self._reject(message.reason or "not JSON", "INVALID_MESSAGE", message.excerpt)
+            case Kind.STREAM_EVENT:
+                self.plan.spoke = True
+                self._meter.see(message, kind)
+                self.plan.drafts.append(Draft("agent_message", data, None))
+                if message.parent_tool_use_id is None and message.delta_text is not None:
+                    self.plan.partial.append((message.delta_kind or "", message.delta_text))
+                elif message.event_type == "message_start" and message.parent_tool_use_id is None:
+                    self.plan.partial.append(("clear", ""))
+            case Kind.CONTROL_RESPONSE:
+                self.plan.answers.append(message)
+            case Kind.CONTROL_REQUEST:
+                self._request(message)
+            case Kind.CONTROL_CANCEL_REQUEST:
+                self._withdraw(message.request_id)
+            case _:
+                self._entry(data, message, kind)
+
+    def _entry(self, data: bytes, message: CliMessage, kind: Kind) -> None:
+        plan = self.plan
+        plan.drafts.append(Draft("agent_message", data, Direction.CLAUDE))
+        if kind is Kind.INIT or kind is Kind.RESULT:
+            self._session(message)
+        if kind is Kind.INIT:
+            self._turn(message)
+        if kind is Kind.RESULT:
+            self._result(message)
+            plan.partial.append(("clear", ""))
+            return
+        self._meter.see(message, kind)
+        if kind is Kind.ASSISTANT:
+            plan.spoke = True
+            if message.parent_tool_use_id is None:
+                plan.partial.append(("clear", ""))
+        elif kind is Kind.LIFECYCLE:
+            self._lifecycle(message)
+        elif message.type == "system":
+            self._system(message)
+
+    def _turn(self, message: CliMessage) -> None:
+        """A turn begins: that of the prompt, or one that the CLI begins by itself, for a task that ended.
+
+        2.1.330 names the prompts of a turn, and reports first when a prompt is queued behind another turn.
+        """
+        execution = self._execution
+        own = execution is None or (not message.user_message_uuids and self._work.prompt == "queued")
+        self._changed(turn="own" if own else "prompt", blocked=None)
+        if message.permission_mode:
+            self._changed(permission_mode=message.permission_mode)
+
+    def _system(self, message: CliMessage) -> None:
+        """What the CLI (2.1.330) says of its background tasks, of its permission mode, and of hooks."""
+        tasks = self._work.tasks
+        match message.subtype:
+            case "background_tasks_changed":
+                told = message.tasks or ()
+                tasks = tuple(BackgroundTask(task.task_id, task.task_type, task.description) for task in told)
+            case "task_started" if message.task_id and message.is_backgrounded is not False:
+                began = BackgroundTask(message.task_id, message.task_type or "", message.description or "")
+                tasks = (*(task for task in tasks if task.id != began.id), began)
+            case "task_notification":
+                tasks = tuple(task for task in tasks if task.id != message.task_id)
+                self.plan.notified = self.plan.notified or message.status not in {"stopped", "killed"}
+            case "status" if message.permission_mode:
+                self._mode(message.permission_mode)
+            case "informational" if message.prompt_submit_outcome is not None:
+                outcome = message.prompt_submit_outcome
+                self._changed(blocked=outcome.reason or outcome.kind or "no reason was given")
+        self._changed(tasks=tasks)
+
+    def _mode(self, mode: str) -> None:
+        """The permission mode has changed. When the server did not request it, as after an approved plan, the project's
+        choice goes with it: otherwise the next prompt would bring the old one back."""
+        before = self._work.permission_mode
+        self._changed(permission_mode=mode)
+        if mode in {before, self._present.told_mode}:
+            return
+        self.plan.mode = mode
+        if self._present.may_choose(mode):
+            self.plan.project["permission_mode"] = mode
+
+    def _reject(self, reason: str, code: str, excerpt: str | None = None) -> None:
+        self.plan.rejected.append(reason)
+        details: dict[str, object] | None = {"excerpt": excerpt} if excerpt else None
+        self.plan.drafts.append(
+            entry_draft("error", ErrorData(code, f"The agent printed {reason}; it was left out.", details))
+        )
+
+    def _session(self, message: CliMessage) -> None:
+        """Take over the id of the conversation.
+
+        An error gives none: a CLI that cannot start names an id that it has just made up (2.1.330, for instance when
+        its `.claude.json` is broken), and one that began before has said its id in its `init`.
+        """
+        session_id = message.session_id
+        present = self._present
+        if not session_id or (message.kind is Kind.RESULT and message.is_error):
+            return
+        known = self.plan.session or present.session
+        if known is None or known.id != session_id:
+            prompt = present.execution.prompt if present.execution is not None else ""
+            title = " ".join(prompt.split())[:TITLE_CHARACTERS]
+            known = SessionRecord(session_id, present.project.id, self._at, self._at, title)
+        self.plan.session = msgspec.structs.replace(known, last_active=self._at)
+        if session_id != present.project.session_id or present.project.fork:
+            self.plan.project.update(session_id=session_id, fork=False)
+
+    def _request(self, message: CliMessage) -> None:
+        request = control.parse_permission_request(message)
+        if request is None:
+            self.plan.refusals.append(control.refuse(message.request_id or "", "Not supported by this client."))
+            return
+        execution = self._present.execution
+        approval = Approval(
+            id=self._present.new_approval_id(),
+            project_id=self._present.project.id,
+            execution_id=execution.id if execution is not None else None,
+            request_id=request.request_id,
+            request=request.raw,
+            status=ApprovalStatus.PENDING,
+            created_at=self._at,
+            created_tick=self._tick,
+        )
+        self.plan.opened[approval.id] = approval
+        self.plan.drafts.append(
+            entry_draft("approval_requested", approval_requested_data(approval, request), Direction.CLAUDE)
+        )
+
+    def _withdraw(self, request_id: str | None) -> None:
+        for approval in list(self._open_approvals()):
+            if approval.request_id == request_id:
+                self._cancel(approval, "withdrawn by the agent")
+                self._credit(approval)
+
+    def _credit(self, gone: Approval) -> None:
+        """The wait for a withdrawn request is over, and remains time that the timeout does not count."""
+        execution = self._execution
+        if execution is None or not waits_for(gone, self._work):
+            return
+        waiting = {approval.id: approval for approval in (*self._awaited(), gone)}
+        waited = waited_after(execution, waiting, gone.id, self._tick)
+        self.plan.running = msgspec.structs.replace(execution, waited_ms=waited)
+
+    def _awaited(self) -> list[Approval]:
+        """The open approvals that the turn waits for."""
+        return [approval for approval in self._open_approvals() if waits_for(approval, self._work)]
+
+    def _open_approvals(self) -> list[Approval]:
+        known = {**self._present.approvals, **self.plan.opened}
+        return [approval for key, approval in known.items() if key not in self.plan.closed]
+
+    def _cancel(self, approval: Approval, reason: str) -> None:
+        cancelled = msgspec.structs.replace(approval, status=ApprovalStatus.CANCELLED, resolved_at=self._at)
+        self.plan.opened.pop(approval.id, None)
+        self.plan.closed[approval.id] = cancelled
+        self.plan.drafts.append(
+            entry_draft("approval_cancelled", ApprovalCancelledData(approval.id, reason), Direction.CLAUDE)
+        )
+
+    def _result(self, message: CliMessage) -> None:
+        used = self._meter.settle(message)
+        execution, blocked, turn = self._execution, self._work.blocked, self._work.turn
+        # A second result of a turn ends nothing, not even a prompt that was written since.
+        repeated = not turn and self._meter.model is not None
+        self._changed(turn="", blocked=None)
+        if execution is None or repeated or not _ends(message, execution):
+            self._cancel_turns("the turn ended")
+            self._charge(used)
+            return
+        if not message.is_error and not self._present.killed and blocked is None:
+            status = ExecutionStatus.SUCCESS  # it was done before what was to end it got there
+        else:
+            status = self._present.verdict or ExecutionStatus.ERROR
+        error = None
+        if message.lost_conversation:
+            self.plan.project.update(session_id=None, fork=False)
+            error = ErrorData(
+                "EXECUTION_FAILED",
+                "The conversation to continue no longer exists; the next prompt starts a new one.",
+            )
+            self._hold(HoldReason.CONVERSATION)
+        elif status is ExecutionStatus.ERROR:
+            error = ErrorData("EXECUTION_FAILED", message.result_text or "The agent ended with an error.")
+            if blocked is not None:
+                error = ErrorData("EXECUTION_FAILED", f"The prompt was not given to the model: {blocked[:_REASON]}")
+            elif not turn and self._meter.model is None:
+                self._hold(message.fault or HoldReason.START, error.message)
+            elif message.fault is not None:
+                self._hold(message.fault, error.message)
+        self._end(status, error, used)
+
+    def _hold(self, reason: HoldReason, said: str = "") -> None:
+        """Keep the prompts that wait from meeting the same fault."""
+        if self._present.queued:
+            self.plan.project["queue_hold"] = queue_hold(reason, said, self._at)
+
+    def _cancel_turns(self, reason: str) -> None:
+        """Withdraw what the main thread asked for, whose turn is over; a subagent goes on, and so do its requests."""
+        for approval in self._open_approvals():
+            if agent_id(approval) is None:
+                self._cancel(approval, reason)
+
+    def _charge(self, used: tuple[ModelUsage, ...], *, incomplete: bool = False) -> None:
+        """Note what was used beside the turn of a prompt: by a background task, which outlives its execution."""
+        if not used:
+            return
+        plan = self.plan
+        plan.spent += spending(self._present.project, used, self._at, ended=None)
+        running = plan.running or self._present.execution
+        if plan.finished is not None:
+            plan.finished = charged(plan.finished, used, None)
+        elif running is not None:
+            plan.running = charged(running, used, None)
+        else:
+            plan.late += used
+            earlier = plan.earlier or self._present.last
+            if earlier is not None:
+                changed = charged(earlier, used, None)
+                plan.earlier = msgspec.structs.replace(changed, incomplete=incomplete or changed.incomplete)
+
+    def _lifecycle(self, message: CliMessage) -> None:
+        """How far the CLI has come with the prompt.
+
+        One that it had seen already is reported as over without ever giving a result. One that it took into a turn
+        of its own is reported as over before that turn's result (2.1.330), which then names it.
+        """
+        execution, work = self._execution, self._work
+        if execution is None or message.command_uuid != execution.id:
+            return
+        match message.lifecycle_state:
+            case "queued":
+                # A turn that runs before the prompt has begun is not the prompt's.
+                self._changed(prompt="queued", turn="own" if work.turn else "")
+            case "started":
+                self._changed(prompt="started")
+            case "completed" if work.turn == "own" and work.prompt == "started":
+                return
+            case "completed" | "cancelled":
+                text = "The agent had taken this prompt before it was cut off, and does not run it twice."
+                self._end(self._present.verdict or ExecutionStatus.ERROR, ErrorData("EXECUTION_FAILED", text), None)
+
+    def finish(self, status: ExecutionStatus, error: ErrorData | None, *, silent: bool = False) -> BatchResult:
+        """The process is gone: end the running execution, which gets no result, and withdraw what is still open.
+
+        Args:
+            status: how it ends.
+            error: why, if that is a fault.
+            silent: whether the process said nothing about the prompt.
+        """
+        if silent and error is not None:
+            self._hold(HoldReason.START, error.message)
+        self._end(status, error, None, gone=True)
+        return self._closed()
+
+    def leave(self, error: ErrorData | None = None) -> BatchResult:
+        """The process is gone, and no execution ends with it: usage that no result has reported counts.
+
+        Args:
+            error: what to say of it, if more than an idle process ended.
+        """
+        self._charge(self._meter.give_up(), incomplete=True)
+        self._gone()
+        self._keep_partial()
+        if self._present.killed:
+            killed = AgentKillData(project_id=self._present.project.id, execution_id=None)
+            self.plan.drafts.append(entry_draft("process_killed", killed))
+        if error is not None:
+            self.plan.drafts.append(entry_draft("error", error))
+            self.plan.project["state"] = ProjectState.ERROR
+        return self._closed()
+
+    def _keep_partial(self) -> None:
+        """Store what the agent was writing, which no complete line will follow."""
+        partial = self._present.partial.after(self.plan.partial)
+        if partial is not None:
+            self.plan.partial.append(("clear", ""))
+            kept = AgentPartialData(text=partial.text, thinking=partial.thinking)
+            self.plan.drafts.append(entry_draft("agent_partial", kept, Direction.CLAUDE))
+
+    def _gone(self) -> None:
+        """Withdraw all that is open, and forget what the process did."""
+        for approval in self._open_approvals():
+            self._cancel(approval, "the agent's process ended")
+        self._work = Work()
+
+    def _end(
+        self,
+        status: ExecutionStatus,
+        error: ErrorData | None,
+        used: tuple[ModelUsage, ...] | None,
+        *,
+        gone: bool = False,
+    ) -> None:
+        """End the running execution; `used` is None when no result reports it, `gone` is whether its process is."""
+        execution = self.plan.running or self._present.execution
+        assert execution is not None
+        complete = used is not None
+        used = used if used is not None else self._meter.give_up()
+        execution = charged(execution, used, self._meter.model)
+        waited = waited_ms(execution, {approval.id: approval for approval in self._awaited()}, self._tick)
+        if gone:
+            self._gone()
+        elif self._work.turn != "own":
+            self._cancel_turns("the execution ended")
+            self._changed(turn="", blocked=None)
+        self._changed(prompt="")
+        self.plan.running = None
+        self._keep_partial()
+        self.plan.finished = msgspec.structs.replace(
+            execution,
+            status=status,
+            finished_at=self._at,
+            waited_ms=waited,
+            code=error.code if error is not None else None,
+            session_id=self.plan.project.get("session_id", self._present.project.session_id),
+            incomplete=not complete,
+        )
+        self.plan.spent += spending(self._present.project, used, self._at, ended=self.plan.finished)
+        if self._present.killed:
+            killed = AgentKillData(project_id=execution.project_id, execution_id=execution.id)
+            self.plan.drafts.append(entry_draft("process_killed", killed))
+        if error is not None:
+            details = {"execution_id": execution.id, **(error.details or {})}
+            self.plan.drafts.append(entry_draft("error", msgspec.structs.replace(error, details=details)))
+        failed = status in {ExecutionStatus.ERROR, ExecutionStatus.TIMEOUT}
+        self.plan.project["state"] = ProjectState.ERROR if failed else ProjectState.IDLE
+
+
+def _ends(result: CliMessage, execution: Execution) -> bool:
+    """Whether a `result` ends an execution: it names the prompts of its turn, or (before 2.1.330) is no own turn's."""
+    named = result.user_message_uuids
+    return execution.id in named if named else not result.is_own_turn
+
+
+def waited_after(
+    execution: Execution,
+    approvals: Mapping[ApprovalId, Approval],
+    gone: ApprovalId,
+    at: int,
+) -> int:
+    """The finished waiting of the execution once approval `gone` is answered; what still waits is not in it.
+
+    `at` is the present `tick`.
+    """
+    rest = {key: approval for key, approval in approvals.items() if key != gone}
+    ongoing = waited_ms(execution, rest, at) - execution.waited_ms
+    return waited_ms(execution, approvals, at) - ongoing
+
+
+def waited_ms(execution: Execution, approvals: Mapping[ApprovalId, Approval], at: int) -> int:
+    """How long the execution has waited for approvals until the tick `at`, the wait that goes on now included."""
+    ticks = (approval.created_tick for approval in approvals.values() if approval.created_tick is not None)
+    since = min(ticks, default=None)
+    return execution.waited_ms + (max(0, at - since) if since is not None else 0)

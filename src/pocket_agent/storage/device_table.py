@@ -1,0 +1,280 @@
+"""Devices: who holds a token, and who may get one. Also for commands that run beside the server."""
+
+import itertools
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from pocket_agent.errors import ForbiddenError, ResourceLimitError, ValidationError
+from pocket_agent.model import (
+    Credential,
+    Device,
+    Execution,
+    Milliseconds,
+    Pairing,
+    ProcessRecord,
+    is_stored,
+)
+from pocket_agent.storage.database import (
+    MIGRATIONS,
+    DataLock,
+    check_version,
+    connect,
+    create_private,
+    faults_mapped,
+    migrate,
+)
+from pocket_agent.storage.tables import DEVICE, EXECUTION, PAIRING, PROCESS
+
+_MAX_PAIRINGS: Final = 100
+"""Pairing codes that may wait to be used at a time."""
+_CLOCK_TOLERANCE_MS: Final = 60_000
+"""How far a code may seem to have been made in the future, since clocks are corrected by little."""
+
+
+def add_device(connection: sqlite3.Connection, device: Device) -> None:
+    """Store a new device.
+
+    Raises:
+        ValidationError: a device of this name exists.
+        sqlite3.Error: the disk refused.
+    """
+    if device_named(connection, device.name) is not None:
+        raise _taken(device.name)
+    DEVICE.insert(connection, device)
+
+
+def devices(connection: sqlite3.Connection) -> list[Device]:
+    """All devices, the oldest first."""
+    return DEVICE.find(connection, "ORDER BY created_at, name")
+
+
+def device_by_hash(connection: sqlite3.Connection, token_hash: str) -> Device | None:
+    """The device whose token has this SHA-256."""
+    return DEVICE.first(connection, "WHERE token_hash = ?", token_hash)
+
+
+def touch_device(connection: sqlite3.Connection, device_id: str, when: Milliseconds, address: str) -> None:
+    """Note when and where a device was last seen; nothing happens when it was removed."""
+    connection.execute("UPDATE device SET last_seen = ?, last_address = ? WHERE id = ?", (when, address, device_id))
+
+
+def device_named(connection: sqlite3.Connection, name: str) -> Device | None:
+    """The device of this name."""
+    return DEVICE.first(connection, "WHERE name = ?", name)
+
+
+def rename_device(connection: sqlite3.Connection, device_id: str, name: str) -> Device | None:
+    """Give a device another name and return it; None when there is none of this id.
+
+    Raises:
+        ValidationError: another device has this name.
+    """
+    other = device_named(connection, name)
+    if other is not None and other.id != device_id:
+        raise _taken(name)
+    connection.execute("UPDATE device SET name = ? WHERE id = ?", (name, device_id))
+    return DEVICE.first(connection, "WHERE id = ?", device_id)
+
+
+def rotate_device(
+    connection: sqlite3.Connection,
+    device_id: str,
+    token_hash: str,
+    credential: Credential = Credential.TOKEN,
+    public_key: bytes | None = None,
+) -> Device | None:
+    """Replace a device's credential, and end the pairing codes that it made.
+
+    Args:
+        connection: of the store, or of a command beside it.
+        device_id: which one.
+        token_hash: of the new secret.
+        credential: how the new secret is shown.
+        public_key: what the new cookie has to be proven with.
+
+    Returns:
+        The device, with another generation; None when there is none of this id.
+    """
+    # The generation alone voids the device's open codes; deleting them keeps them out of the list.
+    connection.execute(
+        "UPDATE device SET token_hash = ?, credential = ?, public_key = ?, generation = generation + 1 WHERE id = ?",
+        (token_hash, credential.value, public_key, device_id),
+    )
+    connection.execute("DELETE FROM pairing WHERE device_id = ?", (device_id,))
+    return DEVICE.first(connection, "WHERE id = ?", device_id)
+
+
+def enroll_device(
+    connection: sqlite3.Connection, device: Device, token_hash: str, public_key: bytes | None
+) -> Device | None:
+    """Turn a browser's old credential into a cookie, proven with a key where it can hold one.
+
+    Args:
+        connection: inside a transaction.
+        device: as it showed itself; one that has a key already, or whose secret changed meanwhile, stays as it is.
+        token_hash: of the new cookie's value.
+        public_key: DER; None where the browser cannot hold a key.
+
+    Returns:
+        The device as it is now; None when nothing was changed.
+    """
+    changed = connection.execute(
+        "UPDATE device SET token_hash = ?, credential = ?, public_key = ? "
+        "WHERE id = ? AND token_hash = ? AND public_key IS NULL",
+        (token_hash, Credential.COOKIE.value, public_key, device.id, device.token_hash),
+    )
+    return DEVICE.first(connection, "WHERE id = ?", device.id) if changed.rowcount else None
+
+
+def remove_device(connection: sqlite3.Connection, device_id: str) -> Device | None:
+    """Remove a device and its open pairing codes, and return it; None when there is none of this id."""
+    device = DEVICE.first(connection, "WHERE id = ?", device_id)
+    if device is not None:
+        connection.execute("DELETE FROM device WHERE id = ?", (device.id,))
+        connection.execute("DELETE FROM pairing WHERE device_id = ?", (device.id,))
+    return device
+
+
+def let_in_by(found: Iterable[Device], device_id: str) -> list[Device]:
+    """The devices that came in by pairing codes of one device, and by codes of those."""
+    found = list(found)
+    guests, makers = [], {device_id}
+    while more := [device for device in found if device.paired_by in makers and device not in guests]:
+        guests += more
+        makers |= {device.id for device in more}
+    return guests
+
+
+def require_maker(connection: sqlite3.Connection, device_id: str | None, generation: int) -> None:
+    """Refuse what a device asked for that was revoked, or whose credential was replaced, since.
+
+    Devices without a row (commands, the server itself, users of single sign-on) are judged by `policy`.
+
+    Raises:
+        ForbiddenError: the device is gone, or has another generation.
+    """
+    if not is_stored(device_id):
+        return
+    found = connection.execute("SELECT 1 FROM device WHERE id = ? AND generation = ?", (device_id, generation))
+    if found.fetchone() is None:
+        raise ForbiddenError("The device that asked for this was revoked, or its token was replaced.")
+
+
+def open_pairings(connection: sqlite3.Connection, at: Milliseconds) -> list[Pairing]:
+    """The pairing codes that can be redeemed at this time, the oldest first."""
+    where = "WHERE expires_at > ? AND created_at <= ? ORDER BY created_at, id"
+    return PAIRING.find(connection, where, at, at + _CLOCK_TOLERANCE_MS)
+
+
+def cancel_pairing(connection: sqlite3.Connection, pairing_id: str) -> bool:
+    """Delete an open pairing code; false when there is none of this id (any more)."""
+    return bool(connection.execute("DELETE FROM pairing WHERE id = ?", (pairing_id,)).rowcount)
+
+
+def process_of(connection: sqlite3.Connection, project_id: str) -> ProcessRecord | None:
+    """The process that works for a project; None when there is none."""
+    return PROCESS.first(connection, "WHERE project_id = ? ORDER BY started_at DESC", project_id)
+
+
+def running_of(connection: sqlite3.Connection, device_id: str) -> list[Execution]:
+    """The executions that a device started and that are not over, those that wait in a queue left out."""
+    where = "WHERE status IN ('starting', 'running') AND device_id = ? ORDER BY created_at"
+    return EXECUTION.find(connection, where, device_id)
+
+
+def add_pairing(connection: sqlite3.Connection, pairing: Pairing) -> None:
+    """Store leave for one device, and forget what has expired.
+
+    Raises:
+        ResourceLimitError: too many wait to be used.
+        ForbiddenError: the device that makes it was revoked meanwhile.
+        sqlite3.Error: the disk refused.
+    """
+    require_maker(connection, pairing.device_id, pairing.generation)
+    now = pairing.created_at
+    connection.execute("DELETE FROM pairing WHERE expires_at <= ? OR created_at > ?", (now, now + _CLOCK_TOLERANCE_MS))
+    if connection.execute("SELECT count(*) FROM pairing").fetchone()[0] >= _MAX_PAIRINGS:
+        raise ResourceLimitError(f"{_MAX_PAIRINGS} pairing codes wait to be used; they expire within minutes.")
+    PAIRING.insert(connection, pairing)
+
+
+def redeem_pairing(
+    connection: sqlite3.Connection, code_hash: str, device: Device, check_maker: Callable[[str | None], None]
+) -> Device | None:
+    """Use up a pairing: add the device with what the pairing says of it; None when there is no such pairing.
+
+    Meant for one transaction, so that a code that two devices show at once lets in one.
+
+    Args:
+        connection: inside a transaction.
+        code_hash: of the code that was shown.
+        device: a new one, made now; a name that is taken gets a number.
+        check_maker: raises ForbiddenError for the id of a maker without a row who may not come in any more.
+    """
+    # A clock that was set back must not make a code valid for longer.
+    where = "WHERE code_hash = ? AND expires_at > ? AND created_at <= ?"
+    now = device.created_at
+    pairing = PAIRING.first(connection, where, code_hash, now, now + _CLOCK_TOLERANCE_MS)
+    if pairing is None:
+        return None
+    connection.execute("DELETE FROM pairing WHERE code_hash = ?", (code_hash,))
+    try:
+        check_maker(pairing.device_id)
+        require_maker(connection, pairing.device_id, pairing.generation)
+    except ForbiddenError:
+        return None
+    allowed = msgspec.structs.replace(
+        device,
+        name=_free_name(connection, pairing.name or device.name),
+        view_only=pairing.view_only,
+        projects=pairing.projects,
+        paired_by=pairing.device_id,
+    )
+    DEVICE.insert(connection, allowed)
+    return allowed
+
+
+def _free_name(connection: sqlite3.Connection, wanted: str) -> str:
+    taken = {name for (name,) in connection.execute("SELECT name FROM device")}
+    numbered = (f"{wanted} {number}" for number in itertools.count(2))
+    return next(name for name in (wanted, *itertools.islice(numbered, len(taken))) if name not in taken)
+
+
+def _taken(name: str) -> ValidationError:
+    return ValidationError(f"There is a device named {name!r} already.")
+
+
+@contextmanager
+def connection_beside(path: Path, *, busy_timeout: float = 5.0) -> Iterator[sqlite3.Connection]:
+    """A short-lived, blocking connection for a command; a server may be running on the same data.
+
+    Makes the database when there is none yet (a device may be added before the first start).
+    Statements commit one by one.
+
+    Raises:
+        SchemaTooNewError: a newer version of this program wrote the database.
+        FileOperationError: the database cannot be used.
+    """
+    with faults_mapped():
+        if not path.exists():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                create_private(path)
+        with closing(connect(path, busy_timeout=busy_timeout)) as connection:
+            if check_version(connection) < len(MIGRATIONS):
+                _migrate_alone(path, connection)
+            yield connection
+
+
+def _migrate_alone(path: Path, connection: sqlite3.Connection) -> None:
+    """Migrate, but not underneath a running server of an older version."""
+    lock = DataLock.acquire(path)
+    try:
+        migrate(connection)
+    finally:
+        lock.release()

@@ -1,0 +1,227 @@
+"""Commands on the database's file: a copy of it, how much of it holds nothing, and giving that back to the disk."""
+
+import os
+import secrets
+import sqlite3
+import struct
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pocket_agent.errors import FileOperationError
+from pocket_agent.storage.database import DataLock, check_version, connect, create_private, faults_mapped, lock_owner
+from pocket_agent.storage.epoch import set_meta
+
+# ----------------------------------------------------------------------
+# A copy of the database while the server runs.
+
+_STEP_PAGES: Final = 2048
+
+
+def backup(source: Path, target: Path) -> None:
+    """Copy the database to a new file, whole and consistent, whatever the server writes meanwhile.
+
+    Blocking; meant for a process of its own. The copy is one file of mode 0600, checked, and marked:
+    a server that opens it gives every project a new epoch, since its log ends in the past.
+
+    Raises:
+        FileOperationError: the target exists, the source cannot be read, the disk refused, or the
+            copy is damaged. No target is left behind.
+        SchemaTooNewError: a newer version of this program wrote the database.
+    """
+    if target.exists():
+        raise FileOperationError("The backup's file exists already.", details={"reason": "target_exists"})
+    with faults_mapped():
+        beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        create_private(beside)
+        try:
+            _copy(source, beside)
+            _seal(beside)
+            _name(beside, target)
+        finally:
+            for leftover in (beside, beside.with_name(beside.name + "-journal")):
+                leftover.unlink(missing_ok=True)
+
+
+def _copy(source: Path, beside: Path) -> None:
+    """Copy from one snapshot.
+
+    The read transaction stays open over all the steps: without it the backup would begin anew at each
+    commit of the server, and never end on a busy one (https://www.sqlite.org/backup.html). A reader
+    does not hold up the writer.
+    """
+    with (
+        closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)) as reader,
+        closing(sqlite3.connect(beside, isolation_level=None)) as copy,
+    ):
+        reader.execute("PRAGMA query_only = ON")
+        reader.execute("BEGIN")
+        check_version(reader)
+        reader.backup(copy, pages=_STEP_PAGES)
+        reader.execute("ROLLBACK")
+
+
+def _seal(beside: Path) -> None:
+    """Mark the copy, make it one file without a write-ahead log, check it, and flush it."""
+    with closing(sqlite3.connect(beside, isolation_level=None)) as copy:
+        copy.execute("PRAGMA journal_mode = DELETE")
+        copy.execute("PRAGMA synchronous = FULL")
+        set_meta(copy, backup=1)
+        found = copy.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    if found != "ok":
+        raise FileOperationError("The copy is damaged: so is the database.", details={"reason": "corrupt"})
+
+
+def _name(beside: Path, target: Path) -> None:
+    try:
+        os.link(beside, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        # A file system without hard links (a memory stick): the last look is a moment before the rename.
+        if target.exists():
+            raise FileExistsError from None
+        beside.rename(target)
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+# ----------------------------------------------------------------------
+# The free space within the file, read without opening the database.
+
+# https://www.sqlite.org/fileformat.html#the_database_header
+_MAGIC: Final = b"SQLite format 3\0"
+_HEADER_BYTES: Final = 100
+_LARGEST_PAGE: Final = 65536
+"""What a page size of 1 in the header stands for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The database's file, as it was when the write-ahead log was last moved into it.
+
+    Attributes:
+        size_bytes: of the file.
+        unused_bytes: of its pages that hold nothing, and are used again for what comes.
+    """
+
+    size_bytes: int
+    unused_bytes: int
+
+    @property
+    def used_bytes(self) -> int:
+        """What it would take without them."""
+        return self.size_bytes - self.unused_bytes
+
+
+def read_space(database: Path) -> Space:
+    """Read it off the file's header; takes no lock and changes nothing.
+
+    Raises:
+        FileOperationError: there is no such file, it cannot be read, or is no database.
+    """
+    if not database.exists():
+        raise FileOperationError(f"There is no database at {database}.", details={"reason": "cannot_open"})
+    with faults_mapped():
+        size = database.stat().st_size
+        with database.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+    if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
+        raise FileOperationError("The file is not a database.", details={"reason": "not_a_database"})
+    (page,) = struct.unpack_from(">H", header, 16)
+    (unused,) = struct.unpack_from(">I", header, 36)
+    return Space(size, min(size, unused * (page if page > 1 else _LARGEST_PAGE)))
+
+
+# ----------------------------------------------------------------------
+# Giving that space back to the disk.
+
+_BUSY_SECONDS: Final = 5.0
+_COPIES: Final = 2
+"""What is kept is written twice: into a temporary file, and from there into the write-ahead log (VACUUM)."""
+_SPARE_BYTES: Final = 16 * 2**20
+
+
+def compact(database: Path) -> tuple[Space, Space]:
+    """Write the database anew without its empty pages; returns what it took before and takes now.
+
+    Blocking, for as long as the disk needs to read and write what is kept. Nothing else changes: positions of clients
+    stay valid. When it is interrupted, even by kill -9, the database is as it was.
+
+    Raises:
+        FileOperationError: there is no database, a server uses it, the disk has no room for it, or it is damaged.
+        SchemaTooNewError: a newer version of this program wrote the database.
+    """
+    read_space(database)  # else opening would make one
+    with _alone(database), faults_mapped(), _temporary_files_in(database.parent):
+        # "full", so that the new file is on the disk before the old one is let go of.
+        with closing(connect(database, busy_timeout=_BUSY_SECONDS, synchronous="full")) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            before = read_space(database)
+            _require_room(database.parent, before)
+            _require_health(connection)
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return before, read_space(database)
+
+
+@contextmanager
+def _alone(database: Path) -> Iterator[None]:
+    """Keep servers away."""
+    try:
+        with faults_mapped():
+            lock = DataLock.acquire(database)
+    except FileOperationError as error:
+        if error.details.get("reason") != "data_in_use":
+            raise
+        owner = lock_owner(database)
+        who = f"The server (process {owner})" if owner is not None else "A server"
+        raise FileOperationError(
+            f"{who} uses this database. Stop it (systemctl stop pocket-agent, or Ctrl-C), compact, and start it again: "
+            "agents that work go on meanwhile, and clients come back by themselves.",
+            details=error.details,
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _temporary_files_in(directory: Path) -> Iterator[None]:
+    """Let SQLite keep its copy on the disk that was looked at: /tmp may be small, and in memory."""
+    before = os.environ.get("SQLITE_TMPDIR")
+    os.environ["SQLITE_TMPDIR"] = str(directory)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["SQLITE_TMPDIR"]
+        else:
+            os.environ["SQLITE_TMPDIR"] = before
+
+
+def _require_room(directory: Path, space: Space) -> None:
+    found = os.statvfs(directory)
+    free = found.f_bavail * found.f_frsize
+    needed = _COPIES * space.used_bytes + _SPARE_BYTES
+    if free < needed:
+        raise FileOperationError(
+            f"Compacting needs {_mebibytes(needed)} of free space in {directory} for a while, and there are "
+            f"{_mebibytes(free)}. Free some space there first; nothing was changed.",
+            details={"reason": "disk_full", "needed_bytes": needed, "free_bytes": free},
+        )
+
+
+def _require_health(connection: sqlite3.Connection) -> None:
+    if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+        raise FileOperationError("The database is damaged. Restore a backup of it.", details={"reason": "corrupt"})
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB"

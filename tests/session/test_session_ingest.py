@@ -1,0 +1,646 @@
+"""Lines of the CLI become one plan: what is said, and what changes with it."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pocket_agent.claude.stream import Line, Oversized
+from pocket_agent.model import (
+    Account,
+    Approval,
+    ApprovalId,
+    ApprovalStatus,
+    BackgroundTask,
+    Direction,
+    Execution,
+    ExecutionStatus,
+    HoldReason,
+    Milliseconds,
+    Project,
+    ProjectId,
+    ProjectState,
+    SessionRecord,
+    Work,
+)
+from pocket_agent.protocol.push import ErrorData
+from pocket_agent.session.ingest import TITLE_CHARACTERS, BatchResult, Intake, Snapshot, waited_after, waited_ms
+from pocket_agent.session.project_log import Draft
+from pocket_agent.session.state import Partial
+from tests.session import sample
+from tests.session.sample import BEGAN, line
+
+SESSION = "11111111-2222-4333-8444-555555555555"
+
+
+def intake(
+    *,
+    project: Project | None = None,
+    execution: Execution | None = None,
+    approvals: tuple[Approval, ...] = (),
+    session: SessionRecord | None = None,
+    last: Execution | None = None,
+    account: Account | None = None,
+    verdict: ExecutionStatus | None = None,
+    killed: bool = False,
+    partial: Partial | None = None,
+    queued: bool = False,
+) -> Intake:
+    """An intake for a session in some state."""
+    return Intake(
+        Snapshot(
+            project=project or sample.project(),
+            execution=execution,
+            approvals={approval.id: approval for approval in approvals},
+            session=session,
+            last=last,
+            account=account or Account(),
+            verdict=verdict,
+            killed=killed,
+            partial=partial or Partial(),
+            new_approval_id=sample.numbered_ids(),
+            queued=queued,
+        )
+    )
+
+
+def take(*lines: bytes | Oversized, **present: Any) -> BatchResult:
+    """The plan for these lines."""
+    return intake(**present).take(
+        [text if isinstance(text, Oversized) else Line(text, number) for number, text in enumerate(lines, 1)]
+    )
+
+
+def data_of(draft: Draft) -> dict[str, Any]:
+    """The payload of a draft."""
+    payload: dict[str, Any] = json.loads(draft.data)
+    return payload
+
+
+def kinds(plan: BatchResult) -> list[str]:
+    """What is said, in order."""
+    return [draft.type for draft in plan.drafts]
+
+
+def delta(text: str, **fields: Any) -> bytes:
+    """A piece of text."""
+    event = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
+    return line(type="stream_event", event=event, **fields)
+
+
+def ask(request_id: str, **fields: Any) -> bytes:
+    """A tool request."""
+    request = {"subtype": "can_use_tool", "tool_name": "Bash", "input": {"command": "date"}, **fields}
+    return line(type="control_request", request_id=request_id, request=request)
+
+
+def result(**fields: Any) -> bytes:
+    """The end of a turn."""
+    return line(**{"type": "result", "subtype": "success", "is_error": False, "session_id": SESSION, **fields})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"type":"assistant" , "message":{"x":[1,2.50]}}',
+        b'{"type":"user","message":{}}',
+        b'{"type":"system","subtype":"status"}',
+        b'{"type":"something_new","deep":{"a":null}}',
+        b'{"no":"type"}',
+        b'{"type":"assistant","text":"\\ud83d"}',
+        b'{"type":7}',
+    ],
+)
+def test_a_line_is_an_entry_byte_for_byte(text: bytes) -> None:
+    plan = take(text)
+    assert plan.drafts == [Draft("agent_message", text, Direction.CLAUDE)]
+    assert plan.rejected == []
+
+
+def test_partial_text_is_live_only() -> None:
+    plan = take(delta("He"), delta("llo"))
+    assert [draft.direction for draft in plan.drafts] == [None, None]
+    assert plan.partial == [("text", "He"), ("text", "llo")]
+
+
+def test_a_subagents_text_is_not_the_message_being_written() -> None:
+    plan = take(delta("x", parent_tool_use_id="t-1"))
+    assert kinds(plan) == ["agent_message"]
+    assert plan.partial == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        line(type="stream_event", event={"type": "message_start"}),
+        line(type="assistant", message={}),
+        result(),
+    ],
+)
+def test_what_ends_a_partial_message(text: bytes) -> None:
+    assert take(delta("x"), text).partial == [("text", "x"), ("clear", "")]
+
+
+def test_a_subagents_message_ends_no_partial_message() -> None:
+    assert take(line(type="assistant", parent_tool_use_id="t-1", message={})).partial == []
+
+
+@pytest.mark.parametrize("text", [b"not json", b"[1]", b'"x"', b"\xff\xfe", b'{"half":', b"[" * 100_000])
+def test_garbage_becomes_an_error_entry_and_the_stream_goes_on(text: bytes) -> None:
+    plan = take(text, b'{"type":"user"}')
+    assert kinds(plan) == ["error", "agent_message"]
+    assert data_of(plan.drafts[0])["code"] == "INVALID_MESSAGE"
+    assert plan.drafts[0].direction is Direction.SERVER
+    assert len(plan.rejected) == 1
+
+
+def test_a_line_that_is_too_long_becomes_an_error_entry() -> None:
+    plan = take(Oversized(123_456, 123_457), b'{"type":"user"}')
+    assert kinds(plan) == ["error", "agent_message"]
+    assert data_of(plan.drafts[0])["code"] == "RESOURCE_LIMIT"
+    assert "123456" in data_of(plan.drafts[0])["message"]
+
+
+def test_init_opens_a_conversation_named_after_its_prompt() -> None:
+    execution = sample.execution(prompt="  fix \n the\tbug  " + "x" * 200)
+    plan = take(line(type="system", subtype="init", session_id=SESSION), execution=execution)
+    assert plan.session is not None
+    assert plan.session.id == SESSION
+    assert plan.session.title.startswith("fix the bug xxx")
+    assert len(plan.session.title) == TITLE_CHARACTERS
+    assert plan.project == {"session_id": SESSION, "fork": False}
+
+
+def test_a_known_conversation_keeps_its_title_and_birth() -> None:
+    known = SessionRecord(SESSION, ProjectId("p-1"), Milliseconds(1), Milliseconds(2), "old title")
+    plan = take(
+        line(type="system", subtype="init", session_id=SESSION),
+        session=known,
+        project=sample.project(session_id=SESSION),
+        execution=sample.execution(),
+    )
+    assert plan.session is not None
+    assert (plan.session.title, plan.session.created_at) == ("old title", 1)
+    assert plan.session.last_active > 2
+    assert plan.project == {}, "nothing about the project changes"
+
+
+def test_a_fork_is_over_once_the_copy_is_there() -> None:
+    plan = take(
+        line(type="system", subtype="init", session_id="22222222-2222-4333-8444-555555555555"),
+        project=sample.project(session_id=SESSION, fork=True),
+        execution=sample.execution(),
+    )
+    assert plan.project == {"session_id": "22222222-2222-4333-8444-555555555555", "fork": False}
+
+
+def test_a_tool_request_waits_and_is_said() -> None:
+    plan = take(ask("r-1", title="Run a command"), execution=sample.execution())
+    assert kinds(plan) == ["approval_requested"]
+    assert plan.drafts[0].direction is Direction.CLAUDE
+    said = data_of(plan.drafts[0])
+    assert (said["approval_id"], said["tool_name"], said["execution_id"]) == ("a-1", "Bash", "e-1")
+    (opened,) = plan.opened.values()
+    assert (opened.request_id, opened.status) == ("r-1", ApprovalStatus.PENDING)
+    assert msgspec.json.decode(opened.request)["title"] == "Run a command"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        line(type="control_request", request_id="r-1", request={"subtype": "hook_callback"}),
+        line(type="control_request", request_id="r-1", request={"subtype": "can_use_tool"}),
+        line(type="control_request", request_id="r-1"),
+    ],
+)
+def test_a_request_that_is_not_known_is_refused_so_that_the_agent_does_not_wait(text: bytes) -> None:
+    plan = take(text, execution=sample.execution())
+    assert plan.drafts == []
+    (refusal,) = plan.refusals
+    assert json.loads(refusal)["response"]["subtype"] == "error"
+    assert json.loads(refusal)["response"]["request_id"] == "r-1"
+
+
+def test_control_responses_are_for_who_asked() -> None:
+    plan = take(line(type="control_response", response={"subtype": "success", "request_id": "q-1"}))
+    assert plan.drafts == []
+    assert [answer.request_id for answer in plan.answers] == ["q-1"]
+
+
+def test_a_request_that_is_withdrawn_no_longer_waits() -> None:
+    plan = take(
+        line(type="control_cancel_request", request_id="r-a-7"),
+        approvals=(sample.approval("a-7"), sample.approval("a-8")),
+        execution=sample.execution(),
+    )
+    assert kinds(plan) == ["approval_cancelled"]
+    assert list(plan.closed) == ["a-7"]
+    assert plan.closed[ApprovalId("a-7")].status is ApprovalStatus.CANCELLED
+
+
+def test_a_request_that_comes_and_goes_in_one_batch_is_said_twice_and_not_open() -> None:
+    plan = take(ask("r-1"), line(type="control_cancel_request", request_id="r-1"), execution=sample.execution())
+    assert kinds(plan) == ["approval_requested", "approval_cancelled"]
+    assert plan.opened == {}
+    assert list(plan.closed) == ["a-1"]
+
+
+def test_a_withdrawal_of_what_is_not_open_is_nothing() -> None:
+    assert kinds(take(line(type="control_cancel_request", request_id="zzz"))) == []
+    assert kinds(take(line(type="control_cancel_request"), approvals=(sample.approval(),))) == []
+
+
+def test_a_result_ends_the_execution() -> None:
+    plan = take(result(total_cost_usd=0.5), execution=sample.execution())
+    assert plan.finished is not None
+    assert plan.finished.status is ExecutionStatus.SUCCESS
+    assert plan.finished.finished_at is not None
+    assert plan.project["state"] is ProjectState.IDLE
+    assert kinds(plan) == ["agent_message"]
+
+
+def test_a_result_that_is_an_error_says_so() -> None:
+    plan = take(result(is_error=True, result="API Error: 529"), execution=sample.execution())
+    assert plan.finished is not None
+    assert plan.finished.status is ExecutionStatus.ERROR
+    assert plan.project["state"] is ProjectState.ERROR
+    assert kinds(plan) == ["agent_message", "error"]
+    said = data_of(plan.drafts[-1])
+    assert (said["code"], said["message"]) == ("EXECUTION_FAILED", "API Error: 529")
+    assert said["details"] == {"execution_id": "e-1"}
+
+
+@pytest.mark.parametrize(
+    ("verdict", "state"),
+    [(ExecutionStatus.KILLED, ProjectState.IDLE), (ExecutionStatus.TIMEOUT, ProjectState.ERROR)],
+)
+def test_who_ended_it_decides_how_it_ended(verdict: ExecutionStatus, state: ProjectState) -> None:
+    plan = take(result(is_error=True), execution=sample.execution(), verdict=verdict)
+    assert plan.finished is not None
+    assert plan.finished.status is verdict
+    assert plan.project["state"] is state
+
+
+def test_what_was_being_written_is_stored_when_the_execution_ends() -> None:
+    partial = Partial()
+    partial.take([("thinking", "so far"), ("text", "half a sen")])
+    plan = intake(execution=sample.execution(), killed=True, partial=partial).finish(ExecutionStatus.KILLED, None)
+    assert kinds(plan) == ["agent_partial", "process_killed"]
+    assert data_of(plan.drafts[0]) == {"text": "half a sen", "thinking": "so far"}
+    assert plan.drafts[0].direction is not None
+    state = Partial()
+    state.take(plan.partial)
+    assert state.value() is None
+    assert partial.value() is not None, "a plan changes nothing before it is stored"
+
+
+def test_a_kill_is_an_entry_of_its_own() -> None:
+    plan = intake(execution=sample.execution(), killed=True).finish(ExecutionStatus.KILLED, None)
+    assert kinds(plan) == ["process_killed"]
+    assert data_of(plan.drafts[0])["execution_id"] == "e-1"
+
+
+def test_the_end_withdraws_what_still_waits() -> None:
+    plan = take(ask("r-1"), result(), approvals=(sample.approval("b-1"),), execution=sample.execution())
+    assert kinds(plan) == ["approval_requested", "agent_message", "approval_cancelled", "approval_cancelled"]
+    assert plan.opened == {}
+    assert set(plan.closed) == {"a-1", "b-1"}
+
+
+def test_only_the_first_result_counts() -> None:
+    plan = take(result(), result(is_error=True), execution=sample.execution())
+    assert plan.finished is not None
+    assert plan.finished.status is ExecutionStatus.SUCCESS
+    assert kinds(plan) == ["agent_message", "agent_message"]
+
+
+def test_a_result_without_an_execution_is_an_entry_and_nothing_else() -> None:
+    plan = take(result())
+    assert kinds(plan) == ["agent_message"]
+    assert plan.finished is None
+    assert "state" not in plan.project
+
+
+def test_a_conversation_that_is_lost_is_not_continued() -> None:
+    plan = take(
+        result(is_error=True, errors=["No conversation found with session ID: x"]),
+        project=sample.project(session_id=SESSION),
+        execution=sample.execution(),
+    )
+    assert plan.session is None
+    assert plan.project == {"session_id": None, "fork": False, "state": ProjectState.ERROR}
+    assert "no longer exists" in data_of(plan.drafts[-1])["message"]
+
+
+def test_a_prompt_that_the_agent_had_seen_ends_without_a_result() -> None:
+    for uuid, ended in (("e-1", True), ("e-2", False)):
+        text = line(type="command_lifecycle", state="completed", command_uuid=uuid)
+        plan = take(text, execution=sample.execution())
+        assert (plan.finished is not None) is ended
+    text = line(type="command_lifecycle", state="started", command_uuid="e-1")
+    assert take(text, execution=sample.execution()).finished is None
+
+
+def test_errors_keep_their_details() -> None:
+    error = ErrorData("EXECUTION_FAILED", "It ended.", {"stderr": "boom"})
+    plan = intake(execution=sample.execution()).finish(ExecutionStatus.ERROR, error)
+    assert data_of(plan.drafts[-1])["details"] == {"execution_id": "e-1", "stderr": "boom"}
+
+
+def at(seconds: float) -> Milliseconds:
+    """A time after the beginning."""
+    return Milliseconds(BEGAN + round(seconds * 1000))
+
+
+def test_waiting_counts_once_however_many_wait() -> None:
+    one = sample.approval("a-1", created_tick=at(10))
+    two = sample.approval("a-2", created_tick=at(15))
+    both = {one.id: one, two.id: two}
+    running = sample.execution(waited_ms=2000)
+    assert waited_ms(running, {}, at(20)) == 2000
+    assert waited_ms(running, both, at(20)) == 12_000
+
+
+@pytest.mark.parametrize("first", ["a-1", "a-2"])
+def test_the_first_answer_of_two_leaves_the_other_waiting(first: str) -> None:
+    one = sample.approval("a-1", created_tick=at(10))
+    two = sample.approval("a-2", created_tick=at(15))
+    both = {one.id: one, two.id: two}
+    running = sample.execution()
+    kept = waited_after(running, both, ApprovalId(first), at(20))
+    rest = {key: value for key, value in both.items() if key != first}
+    running = sample.execution(waited_ms=kept)
+    assert waited_ms(running, rest, at(20)) == 10_000, "the answer itself moves nothing"
+    (last,) = rest
+    assert waited_after(running, rest, last, at(30)) == 20_000
+
+
+@given(st.lists(st.tuples(st.integers(0, 1000), st.integers(1, 1000)), min_size=1, max_size=6))
+def test_overlapping_waits_add_up_to_their_union(spans: list[tuple[int, int]]) -> None:
+    """However they overlap, the sum is the time in which at least one waited."""
+    moments = sorted(
+        [(start, 1, number) for number, (start, _) in enumerate(spans)]
+        + [(start + length, 0, number) for number, (start, length) in enumerate(spans)]
+    )
+    running = sample.execution()
+    open_: dict[ApprovalId, Approval] = {}
+    for moment, opens, number in moments:
+        key = ApprovalId(str(number))
+        if opens:
+            open_[key] = sample.approval(str(number), created_tick=moment)
+        else:
+            running = sample.execution(waited_ms=waited_after(running, open_, key, moment))
+            del open_[key]
+    covered = {moment for start, length in spans for moment in range(start, start + length)}
+    assert running.waited_ms == len(covered)
+
+
+def test_a_clock_that_goes_back_makes_no_negative_wait() -> None:
+    one = sample.approval("a-1", created_tick=at(10))
+    assert waited_ms(sample.execution(waited_ms=5), {one.id: one}, at(3)) == 5
+
+
+def test_the_end_counts_the_wait_that_it_cuts_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pocket_agent.session.ingest.tick", lambda: 5000)
+    plan = take(result(), approvals=(sample.approval(),), execution=sample.execution(waited_ms=7))
+    assert plan.finished is not None
+    assert plan.finished.waited_ms == 5000 + 7
+
+
+def test_the_wait_for_a_request_that_is_withdrawn_counts_as_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pocket_agent.session.ingest.tick", lambda: 5000)
+    plan = take(
+        line(type="control_cancel_request", request_id="r-a-7"),
+        approvals=(sample.approval("a-7"),),
+        execution=sample.execution(waited_ms=7),
+    )
+    assert plan.running is not None
+    assert plan.running.waited_ms == 5000 + 7
+
+
+def test_a_wait_that_is_withdrawn_just_before_the_end_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pocket_agent.session.ingest.tick", lambda: 5000)
+    plan = take(
+        line(type="control_cancel_request", request_id="r-a-7"),
+        result(),
+        approvals=(sample.approval("a-7"),),
+        execution=sample.execution(),
+    )
+    assert plan.finished is not None
+    assert plan.finished.waited_ms == 5000
+    assert plan.running is None, "what is finished does not run"
+
+
+def system(subtype: str, **fields: Any) -> bytes:
+    """A line of type `system`."""
+    return line(type="system", subtype=subtype, **fields)
+
+
+def lifecycle(state: str) -> bytes:
+    """How far the CLI has come with the prompt of `sample.execution()`."""
+    return line(type="command_lifecycle", command_uuid="e-1", state=state)
+
+
+def doing(**fields: Any) -> Account:
+    """The account of a process that does something."""
+    return Account(work=Work(**fields))
+
+
+SUBAGENT = BackgroundTask("t-1", "local_agent", "Look around")
+COMMAND = BackgroundTask("b-1", "local_bash", "Serve")
+OWN = {"origin": {"kind": "task-notification"}}
+
+
+def work_after(*lines: bytes, **present: Any) -> Work:
+    """What the process does after these lines."""
+    account = take(*lines, **present).account
+    assert account is not None
+    return account.work
+
+
+def test_background_tasks_are_followed() -> None:
+    told = [{"task_id": "t-1", "task_type": "local_agent", "description": "Look around"}]
+    assert work_after(system("background_tasks_changed", tasks=told)).tasks == (SUBAGENT,)
+    started = system("task_started", task_id="b-1", task_type="local_bash", description="Serve", is_backgrounded=True)
+    assert work_after(started, account=doing(tasks=(SUBAGENT,))).tasks == (SUBAGENT, COMMAND)
+    in_front = system("task_started", task_id="b-1", task_type="local_bash", is_backgrounded=False)
+    assert work_after(in_front).tasks == ()
+    ended = system("task_notification", task_id="b-1", status="completed")
+    assert work_after(ended, account=doing(tasks=(SUBAGENT, COMMAND))).tasks == (SUBAGENT,)
+    assert take(ended).notified
+    assert not take(system("task_notification", task_id="b-1", status="stopped")).notified
+    assert work_after(system("background_tasks_changed", tasks=[]), account=doing(tasks=(COMMAND,))).tasks == ()
+    assert work_after(system("background_tasks_changed", tasks="?"), account=doing(tasks=(COMMAND,))).tasks == ()
+
+
+@pytest.mark.parametrize("execution", [None, sample.execution()])
+def test_a_result_withdraws_what_its_turn_asked_for_alone(execution: Execution | None) -> None:
+    of_turn = sample.approval("a-8")
+    of_subagent = sample.approval("a-9", request=sample.tool_request(agent_id="t-1"))
+    plan = take(result(), execution=execution, approvals=(of_turn, of_subagent), account=doing(tasks=(SUBAGENT,)))
+    assert list(plan.closed) == ["a-8"]
+    # With the process everything ends.
+    there = intake(execution=execution, approvals=(of_turn, of_subagent), account=doing(tasks=(SUBAGENT,)))
+    gone = there.finish(ExecutionStatus.ERROR, None) if execution is not None else there.leave()
+    assert list(gone.closed) == ["a-8", "a-9"]
+    assert gone.account is not None
+    assert gone.account.work == Work()
+
+
+def test_a_subagent_that_waits_does_not_stop_the_clock_of_a_prompt() -> None:
+    of_subagent = sample.approval("a-9", request=sample.tool_request(agent_id="t-1"))
+    for tasks, counts in (((), True), ((SUBAGENT,), False)):
+        plan = take(result(), execution=sample.execution(), approvals=(of_subagent,), account=doing(tasks=tasks))
+        assert plan.finished is not None
+        assert (plan.finished.waited_ms > 0) is counts
+
+
+def test_turns_are_told_apart() -> None:
+    init = system("init", session_id=SESSION)
+    named = system("init", session_id=SESSION, user_message_uuids=["e-1"])
+    running = sample.execution()
+    assert work_after(init).turn == "own"
+    assert work_after(init, result(**OWN)).turn == ""
+    assert work_after(init, execution=running).turn == "prompt"
+    assert work_after(lifecycle("queued"), lifecycle("started"), named, execution=running).turn == "prompt"
+    assert work_after(lifecycle("queued"), init, execution=running).turn == "own"
+    assert work_after(init, lifecycle("queued"), execution=running).turn == "own"
+    assert work_after(result(), init, execution=running).turn == "own"
+
+
+def test_a_prompt_that_is_folded_into_an_own_turn_ends_with_that_turn() -> None:
+    """As 2.1.330 prints it: the prompt is over before the result, which names it."""
+    init, running = system("init", session_id=SESSION), sample.execution()
+    folded = (init, lifecycle("queued"), lifecycle("started"), lifecycle("completed"))
+    assert take(*folded, execution=running).finished is None
+    for is_error, status in ((False, ExecutionStatus.SUCCESS), (True, ExecutionStatus.ERROR)):
+        plan = take(*folded, result(**OWN, user_message_uuids=["e-1"], is_error=is_error), execution=running)
+        assert plan.finished is not None
+        assert plan.finished.status is status
+    # The own turn may also end before the prompt is begun.
+    behind = (init, lifecycle("queued"), result(**OWN))
+    assert take(*behind, execution=running).finished is None
+    plan = take(*behind, lifecycle("started"), result(user_message_uuids=["e-1"]), execution=running)
+    assert plan.finished is not None
+    assert plan.finished.status is ExecutionStatus.SUCCESS
+    # What was known before a restart counts as well.
+    plan = take(lifecycle("completed"), execution=running, account=doing(turn="own", prompt="started"))
+    assert plan.finished is None
+    # A result for other prompts is none for this one.
+    assert take(result(user_message_uuids=["e-7"]), execution=running).finished is None
+
+
+def test_a_prompt_that_a_hook_blocked_is_no_success() -> None:
+    """As 2.1.330 prints it: the result itself tells of no error."""
+    outcome = {"kind": "blocked_by_hook", "prompt_kept": False, "reason": "not today"}
+    blocked = system("informational", content="...", prompt_submit_outcome=outcome)
+    init = system("init", session_id=SESSION)
+    plan = take(init, blocked, result(user_message_uuids=["e-1"], num_turns=0), execution=sample.execution())
+    assert plan.finished is not None
+    assert (plan.finished.status, plan.finished.code) == (ExecutionStatus.ERROR, "EXECUTION_FAILED")
+    assert "not today" in data_of(plan.drafts[-1])["message"]
+    plan = take(init, blocked, result(), init, result(), execution=sample.execution())
+    assert plan.account is not None
+    assert plan.account.work.blocked is None
+
+
+def test_a_change_of_the_permission_mode_that_nobody_asked_for_is_the_projects() -> None:
+    def present(told: str | None) -> Intake:
+        return Intake(
+            Snapshot(
+                project=sample.project(permission_mode="plan"),
+                execution=sample.execution(),
+                approvals={},
+                session=None,
+                last=None,
+                account=doing(permission_mode="plan"),
+                verdict=None,
+                killed=False,
+                new_approval_id=sample.numbered_ids(),
+                told_mode=told,
+                may_choose=lambda mode: mode != "bypassPermissions",
+            )
+        )
+
+    changed = {"plan": "acceptEdits", "acceptEdits": None}
+    for told, stored in changed.items():
+        plan = present(told).take([Line(system("status", permissionMode="acceptEdits"), 1)])
+        assert (plan.mode, plan.project.get("permission_mode")) == (stored, stored)
+        assert plan.account is not None
+        assert plan.account.work.permission_mode == "acceptEdits"
+    plan = present("plan").take([Line(system("status", permissionMode="bypassPermissions"), 1)])
+    assert plan.mode == "bypassPermissions"
+    assert "permission_mode" not in plan.project
+
+
+def test_an_error_gives_no_conversation() -> None:
+    """A CLI that cannot start names an id that it has just made up."""
+    here = sample.project(session_id=SESSION)
+    broken = result(is_error=True, session_id="another", errors=["Configuration error in x"])
+    for present in ({}, {"execution": sample.execution()}):
+        plan = take(broken, project=here, **present)
+        assert (plan.session, plan.project.get("session_id", SESSION)) == (None, SESSION)
+    assert take(result(session_id="another"), project=here).project["session_id"] == "another"
+
+
+def test_a_result_that_is_repeated_ends_no_other_prompt() -> None:
+    """It comes after the next prompt was written and before its `init`; the turn's own result counts."""
+    init = line(type="system", subtype="init", session_id=SESSION, model="m")
+    first = take(init, result(), execution=sample.execution())
+    assert first.finished is not None
+    for repeated in (result(), result(result="", session_id=""), result(is_error=True)):
+        plan = take(repeated, execution=sample.execution(), account=first.account)
+        assert plan.finished is None
+        assert "queue_hold" not in plan.project
+        later = take(repeated, init, result(), execution=sample.execution(), account=first.account)
+        assert later.finished is not None
+        assert later.finished.status is ExecutionStatus.SUCCESS
+
+
+FAULTS: dict[HoldReason | None, tuple[dict[str, Any], ...]] = {
+    HoldReason.USAGE_LIMIT: (
+        {"api_error_status": 429, "result": "API Error: Request rejected (429)"},
+        {"result": "Claude AI usage limit reached|1760000000"},
+        {"result": "You've hit your session limit \u00b7 resets 3pm"},
+        {"result": "5-hour limit reached \u2219 resets 3pm"},
+    ),
+    HoldReason.CREDIT: ({"api_error_status": 400, "result": "Credit balance is too low"}, {"api_error_status": 402}),
+    HoldReason.AUTHENTICATION: (
+        {"api_error_status": 401},
+        {"api_error_status": 403},
+        {"result": "Not logged in \u00b7 Please run /login"},
+        {"result": "Invalid API key \u00b7 Fix external API key"},
+        {"result": 'API Error: 401 {"type":"error"}'},
+    ),
+    HoldReason.OVERLOADED: ({"api_error_status": 529}, {"api_error_status": 500}, {"result": "API Error: 529 {}"}),
+    HoldReason.NETWORK: (
+        {"result": "API Error: Can't reach the API server (ENOTFOUND)"},
+        {"result": "API Error: Connection refused (ECONNREFUSED)"},
+        {"result": "API Error: Connection error."},
+        {"result": "API Error: Request timed out."},
+    ),
+    HoldReason.CONVERSATION: ({"errors": ["No conversation found with session ID: x"]},),
+    None: (
+        {"api_error_status": 400, "result": "API Error: 400 messages: bad"},
+        {"api_error_status": 404, "result": "There's an issue with the selected model (x)."},
+        {"subtype": "error_max_turns"},
+        {"result": "The tests fail: API Error: 529"},
+        {"terminal_reason": "completed", "result": "Credit balance is too low"},
+        {"is_error": False, "result": "Invalid API key"},
+    ),
+}
+
+
+def test_which_faults_hold_the_queue() -> None:
+    for reason, results in FAULTS.items():
+        for fields in results:
+            init = line(type="system", subtype="init", session_id=SESSION, model="m")
+            told = result(**{"is_error": True, **fields})
+            held = take(init, told, execution=sample.execution(), queued=True).project.get("queue_hold")
+            assert (held and held.reason) == reason, fields
+            assert "queue_hold" not in take(init, told, execution=sample.execution()).project
+            stopped = take(init, told, execution=sample.execution(), verdict=ExecutionStatus.KILLED, queued=True)
+            assert "queue_hold" not in stopped.project or reason is HoldReason.CONVERSATION
