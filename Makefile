@@ -1,15 +1,15 @@
 .PHONY: setup run test check bench fuzz soak audit generate clean
 
-setup: ## .venv with everything in it, a Claude Code CLI if there is none, and the web client
+setup: ## .venv with all dependencies, a Claude Code CLI if there is none, and the web client
 	@scripts/setup
 	@scripts/web
 
 run: setup ## start the server (make run ARGS="--port 9000")
 	@scripts/run $(ARGS)
 
-# The checks run at the same time as the tests, which leave a core idle whenever they wait; what they say is printed
-# when both have ended. Four tests at a time, whatever the number of cores, for the same reason.
-test: setup-tests ## all checks and all tests but the long ones (see soak)
+# The checks run in parallel to the tests, which often wait and leave a core idle; their output is printed at the end.
+# For the same reason four tests run at a time, whatever the number of cores.
+test: setup-tests ## all checks, and all tests except the long ones (see soak)
 	@mkdir -p build
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going checks-logged tests; status=$$?; cat build/checks.log; exit $$status
 
@@ -39,20 +39,20 @@ setup-tests:
 	@scripts/web
 .PHONY: setup-tests
 
-bench: setup-tests ## what docs/performance.md promises
+bench: setup-tests ## the measurements of docs/performance.md
 	.venv/bin/python -m benchmarks $(ARGS)
 
-fuzz: setup-tests ## frames, HTTP and settings that nobody has thought of, for longer than the tests do (make fuzz FUZZ=20000)
+fuzz: setup-tests ## random frames, HTTP requests and settings, for longer than the tests do (make fuzz FUZZ=20000)
 	FUZZ_EXAMPLES=$(or $(FUZZ),5000) .venv/bin/pytest -n 2 tests/fuzz --timeout 0
 
 soak: setup-tests ## tests marked soak (repetition, floods, alerts end to end), then kills at random points for SOAK seconds
 	.venv/bin/pytest -n 2 --dist loadfile -m soak $(PYTEST)
 	SOAK_SECONDS=$(or $(SOAK),300) .venv/bin/pytest -s tests/soak --timeout 0
 
-audit: ## known holes in what is pinned (asks services on the network, so no test does it)
+audit: ## known vulnerabilities of pinned dependencies (needs the network, so no test runs it)
 	@scripts/audit
 
-generate: setup ## write the generated documents again
+generate: setup ## update the generated files
 	.venv/bin/python scripts/generate.py
 
 clean:

@@ -120,7 +120,7 @@ async def test_what_it_shows_is_what_the_server_says(server: ServerProcess, brow
 async def test_it_follows_what_happens(server: ServerProcess, browser: Browser, folder: Path) -> None:
     async with server.client() as client, dashboard(browser, server) as page:
         await tile(page, "executions", "0")
-        await expect(page.locator("[data-panel=errors]")).to_contain_text("None in this time.")
+        await expect(page.locator("[data-panel=errors]")).to_contain_text("No data in this period.")
         project = await client.create_project(str(folder))
         await tile(page, "projects", "1")
         async with client.subscribe(project.id) as stream:

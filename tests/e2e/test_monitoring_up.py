@@ -169,7 +169,7 @@ async def test_a_program_that_dies_ends_the_rest_with_a_failure(small: Up) -> No
     next(process for process in processes if "node" in process.name()).kill()
     assert await small.ended() == 1
     await gone(processes)
-    assert small.log.read_text().endswith("node_exporter was killed by SIGKILL, so the rest was ended, too.\n")
+    assert small.log.read_text().endswith("node_exporter was killed by SIGKILL, so the other programs were stopped.\n")
 
 
 async def test_a_reader_that_has_had_enough_ends_all(small: Up) -> None:

@@ -106,7 +106,7 @@ class Screen:
     @property
     def queue(self) -> Locator:
         """The prompts that wait, one each."""
-        return self.page.get_by_label("Waiting prompts").get_by_role("listitem")
+        return self.page.get_by_label("Queued prompts").get_by_role("listitem")
 
     @property
     def rows(self) -> Locator:
@@ -141,7 +141,7 @@ class Screen:
         await (
             self.page.locator(".composer")
             .get_by_role("button", name="Send")
-            .or_(self.page.locator(".composer").get_by_role("button", name="Put into the queue"))
+            .or_(self.page.locator(".composer").get_by_role("button", name="Add to the queue"))
             .click()
         )
         await expect(self.prompt_field).to_have_value("")

@@ -7,7 +7,7 @@ export interface Page {
   readonly title: string;
   /** The paths that show it; the groups are handed to the component as `params`. */
   readonly path: RegExp;
-  /** Where the navigation leads, for a page that stands in it. */
+  /** The target of the link, for a page in the navigation. */
   readonly entry?: { readonly path: string; readonly icon: IconNode };
   /** It fills the screen of a phone, without the navigation, and places what agents ask for itself. */
   readonly isFull?: boolean;

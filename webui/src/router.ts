@@ -63,7 +63,7 @@ function ownLink(event: MouseEvent): string | null {
   if (event.defaultPrevented || event.button !== 0) return null;
   if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return null;
   const link = event.target instanceof Element ? event.target.closest("a") : null;
-  // What an agent wrote is never a link of ours, and opens beside the client.
+  // A link in an agent's text is never a link of the client, and opens in a new page.
   if (link?.dataset["route"] === undefined || link.origin !== location.origin) return null;
   return link.pathname;
 }

@@ -327,7 +327,7 @@ async def test_a_page_that_can_hold_no_key_says_so(tmp_path: Path) -> None:
             await context.close()
         async with page_of(opened, f"{plain}/pair#{pairing_code(server, 'keyless')}", PHONE) as page:
             note = page.get_by_role("note")
-            await expect(note).to_contain_text("Browsers have no keys for pages that come without TLS")
+            await expect(note).to_contain_text("Browsers store keys only for pages with TLS")
             await expect(note).to_contain_text(
                 "for example on another port of the same host, can connect as this device"
             )

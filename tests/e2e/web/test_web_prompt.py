@@ -85,7 +85,7 @@ async def test_a_conversation_is_begun_again_resumed_and_forked(stage: Stage, br
         await expect(rows.first).to_contain_text("This one")
         first = rows.filter(has_text="the first conversation")
         await first.get_by_role("button", name="Resume").click()
-        await expect(seen.page.get_by_text("The next prompt goes on with")).to_be_visible(timeout=WAIT_MS)
+        await expect(seen.page.get_by_text("The next prompt continues")).to_be_visible(timeout=WAIT_MS)
         await seen.send("demo:text and on it goes")
         await expect(seen.page.locator(".row-result")).to_have_count(3, timeout=WAIT_MS)
         sessions = await client.sessions(project_id)
@@ -93,7 +93,7 @@ async def test_a_conversation_is_begun_again_resumed_and_forked(stage: Stage, br
         assert "the first conversation" in current.title
         await seen.choose("Older conversations")
         await rows.filter(has_text="the second conversation").get_by_role("button", name="Fork").click()
-        await expect(seen.page.get_by_text("goes on with a copy of")).to_be_visible(timeout=WAIT_MS)
+        await expect(seen.page.get_by_text("continues a copy of")).to_be_visible(timeout=WAIT_MS)
         await seen.send("demo:text elsewhere")
         await expect(seen.page.locator(".row-result")).to_have_count(4, timeout=WAIT_MS)
         assert len(await client.sessions(project_id)) == 3
@@ -142,7 +142,7 @@ async def test_model_and_permission_mode_are_chosen(stage: Stage, browser: Brows
         await seen.button("Use").click()
         await expect(other.page.get_by_role("button", name="Model: no-such-model")).to_be_visible(timeout=WAIT_MS)
         await seen.page.get_by_role("button", name="Permission mode: Edit").click()
-        await seen.page.get_by_label("Asks for nothing").click()
+        await seen.page.get_by_label("Never asks").click()
         await expect(seen.page.get_by_text("is switched off on this server")).to_be_visible(timeout=WAIT_MS)
     assert (folder / "note.md").exists()
 

@@ -84,7 +84,7 @@ async def test_prompts_of_who_is_offline_wait_survive_a_reload_and_run_once(
         await seen.prompt_field.fill("a draft that is not done")
         await seen.page.reload()
         await expect(seen.page.get_by_text("Offline.")).to_be_visible(timeout=WAIT_MS)
-        await expect(seen.page.get_by_role("heading", name="The server is out of reach")).to_be_visible(timeout=WAIT_MS)
+        await expect(seen.page.get_by_role("heading", name="The server is unreachable")).to_be_visible(timeout=WAIT_MS)
         await expect(seen.queue).to_have_count(2)
         broken = "[...document.images].filter(({ complete, naturalWidth }) => complete && naturalWidth === 0).length"
         assert await seen.page.evaluate(broken) == 0
@@ -234,7 +234,7 @@ async def test_the_newest_page_is_shown_offline_where_the_user_has_chosen_that(
         await seen.send("demo:text written offline")
         await expect(seen.queue).to_contain_text("Waits for the server, and is sent once")
         await seen.page.get_by_role("link", name="two").click()
-        await expect(seen.page.get_by_role("heading", name="The server is out of reach")).to_be_visible(timeout=WAIT_MS)
+        await expect(seen.page.get_by_role("heading", name="The server is unreachable")).to_be_visible(timeout=WAIT_MS)
         await expect(seen.page.get_by_role("heading", name="two")).to_be_visible()
         await seen.go("/")
         await expect(as_of).to_be_visible(timeout=WAIT_MS)
@@ -251,7 +251,7 @@ async def test_the_newest_page_is_shown_offline_where_the_user_has_chosen_that(
             assert await seen.told() == told(await stored(client, project_id))
             await has_stored(seen, "written offline", f"offline {project_id}")
             await client.delete_project(project_id)
-        await expect(seen.page.get_by_text("There is no such project")).to_be_visible(timeout=WAIT_MS)
+        await expect(seen.page.get_by_text("Project not found")).to_be_visible(timeout=WAIT_MS)
 
         async def is_forgotten() -> bool:
             return "written offline" not in str(await seen.page.evaluate(_STORED))
@@ -306,7 +306,7 @@ async def test_offline_pages_survive_what_breaks_them_and_end_with_the_device(
         ):
             await seen.page.evaluate(_PUT, [key, value])
             await seen.page.reload()
-            lost = seen.page.get_by_role("heading", name="The server is out of reach")
+            lost = seen.page.get_by_role("heading", name="The server is unreachable")
             await expect(lost, str(value)).to_be_visible(timeout=WAIT_MS)
         odd = [{"offset": 2, "timestamp": "never", "type": "agent_message", "data": [1]}, {**entry, "data": 3}]
         await seen.page.evaluate(_PUT, [key, {"at": "never", "entries": [{**entry}, *odd]}])

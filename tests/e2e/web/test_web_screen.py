@@ -54,7 +54,7 @@ async def test_everybody_can_use_every_screen(
         await seen.button("Cancel").click()
 
         await seen.open(project.id)
-        await expect(seen.page.get_by_text("Nothing was said here yet")).to_be_visible()
+        await expect(seen.page.get_by_text("No messages yet")).to_be_visible()
         await is_sound(seen)
         for prompt in ("demo:markdown", "demo:think", "demo:todo", "demo:error"):
             await seen.send(prompt)
@@ -90,7 +90,7 @@ async def test_everybody_can_use_every_screen(
         await expect(seen.page.get_by_role("heading", name="Server")).to_be_visible(timeout=WAIT_MS)
         await is_sound(seen)
         await seen.go("/p/none")
-        await expect(seen.page.get_by_text("There is no such project")).to_be_visible(timeout=WAIT_MS)
+        await expect(seen.page.get_by_text("Project not found")).to_be_visible(timeout=WAIT_MS)
         await is_sound(seen)
         await seen.go("/pair")
         await is_sound(seen)
@@ -120,7 +120,7 @@ async def test_a_directory_that_brings_its_own_settings_is_shown_first(
         await seen.page.get_by_label("Directory on").fill(f"{folder}-2")
         await expect(seen.button("Create")).to_be_enabled()
         await seen.page.get_by_label("Directory on").fill(f"{folder}/")
-        await seen.button("Create all the same").click()
+        await seen.button("Create anyway").click()
         await seen.is_live()
         (project,) = [one for one in await client.projects() if one.path == str(folder)]
         await client.delete_project(project.id)
@@ -182,7 +182,7 @@ async def test_everything_by_keyboard_alone(stage: Stage, browser: Browser, fold
         await keyboard.press("p")
         await expect(seen.page.get_by_role("heading", name="Projects", exact=True)).to_be_visible()
         await keyboard.press("?")
-        await expect(seen.page.get_by_role("dialog")).to_contain_text("Allow what the agent asks for")
+        await expect(seen.page.get_by_role("dialog")).to_contain_text("Allow the request")
         await keyboard.press("Escape")
         await seen.go("/settings")
         await seen.page.get_by_role("switch", name="Shortcuts with a single letter").uncheck()
@@ -266,7 +266,7 @@ async def test_the_system_tells_what_happens_while_nobody_looks(stage: Stage, br
         await seen.page.context.grant_permissions(["notifications"])
         await seen.page.evaluate("navigator.serviceWorker.ready.then(() => 0)")
         await seen.go("/settings")
-        await seen.page.get_by_role("switch", name="Tell me").check()
+        await seen.page.get_by_role("switch", name="Notify me").check()
         await seen.page.evaluate("""() => {
             window.shown = [];
             ServiceWorkerRegistration.prototype.showNotification = async function (title, options) {

@@ -201,7 +201,7 @@ async def test_hostile_requests_do_nothing(stage: Stage, browser: Browser, tmp_p
         await seen.send(f"{IMAGE} demo:bash=echo '{IMAGE}' > x.txt")
         await expect(seen.dock).to_contain_text(f"echo '{IMAGE}'", timeout=WAIT_MS)
         await seen.answer("Deny")
-        await seen.page.get_by_label("Why not?").fill(IMAGE)
+        await seen.page.get_by_label("Reason, for the agent").fill(IMAGE)
         await seen.answer("Deny")
         await seen.is_idle()
         await seen.says(f"Denied by {IMAGE}: {IMAGE}")

@@ -55,7 +55,7 @@ async def test_two_browsers_stay_the_same(stage: Stage, browser: Browser, folder
         for one in (desk, phone):
             await expect(one.queue).to_have_count(2, timeout=WAIT_MS)
         await desk.queue.nth(1).get_by_role("button", name="Change").click()
-        await desk.page.get_by_label("Change the waiting prompt").fill("demo:text changed")
+        await desk.page.get_by_label("Edit the queued prompt").fill("demo:text changed")
         await desk.button("Save").click()
         for one in (desk, phone):
             await expect(one.queue.nth(1)).to_contain_text("demo:text changed", timeout=WAIT_MS)
@@ -83,7 +83,7 @@ async def test_two_browsers_stay_the_same(stage: Stage, browser: Browser, folder
         await expect(desk.page.get_by_role("dialog")).to_contain_text(str(folder))
         await desk.button("Delete").click()
         await expect(desk.page.get_by_role("heading", name="Projects", exact=True)).to_be_visible(timeout=WAIT_MS)
-        await expect(phone.page.get_by_text("There is no such project")).to_be_visible(timeout=WAIT_MS)
+        await expect(phone.page.get_by_text("Project not found")).to_be_visible(timeout=WAIT_MS)
         assert folder.is_dir()
 
 
@@ -109,7 +109,7 @@ async def test_a_project_that_another_makes_appears(stage: Stage, browser: Brows
         row = seen.page.locator(".project", has_text=str(folder))
         await expect(row).to_contain_text("Idle", timeout=WAIT_MS)
         await client.execute(project_id, "demo:bash=touch x")
-        await expect(row).to_contain_text("Waits for you", timeout=WAIT_MS)
+        await expect(row).to_contain_text("Waiting for approval", timeout=WAIT_MS)
         await client.execute(project_id, "and then this")
         await expect(row).to_contain_text("1 in the queue", timeout=WAIT_MS)
         await client.kill(project_id)
@@ -140,7 +140,7 @@ async def test_projects_are_searched_by_name_and_path(stage: Stage, browser: Bro
         await expect(rows).to_have_count(1)
         await expect(rows).to_contain_text("apple-tree")
         await seen.page.get_by_role("searchbox").fill("nothing like it")
-        await expect(seen.page.get_by_text("No project is called so.")).to_be_visible()
+        await expect(seen.page.get_by_text("No matching project.")).to_be_visible()
 
 
 async def test_a_device_that_may_only_watch_sees_everything_and_can_do_nothing(
@@ -157,7 +157,7 @@ async def test_a_device_that_may_only_watch_sees_everything_and_can_do_nothing(
         await expect(wall.prompt_field).to_be_hidden()
         await client.execute(project_id, "demo:bash=touch watched.txt")
         await expect(wall.dock).to_contain_text("touch watched.txt", timeout=WAIT_MS)
-        await expect(wall.dock).to_contain_text("somebody else has to answer")
+        await expect(wall.dock).to_contain_text("another device has to answer")
         await expect(wall.dock.get_by_role("button", name="Allow")).to_be_hidden()
         (waiting,) = [one for one in (await client.watch()).approvals if one.project_id == project_id]
         await client.approve(project_id, waiting.approval.approval_id)

@@ -1,6 +1,6 @@
 /**
  * The key by which this browser proves that its cookie is its own. Browsers send a host's cookies to all of its ports;
- * IndexedDB belongs to one origin, so nobody who listens on another port gets at the key, and no script can export it.
+ * IndexedDB belongs to one origin, so a server on another port cannot read the key, and no script can export it.
  */
 import { inStore } from "../store/memory";
 
@@ -77,8 +77,9 @@ export class BrowserKey {
 
 /** Why this page cannot hold a key; empty where it can. */
 export function whyNoKey(): string {
-  if (!isSecureContext) return "Browsers have no keys for pages that come without TLS, but for those of localhost.";
-  if (typeof indexedDB === "undefined" || typeof crypto.subtle === "undefined") return "This browser stores no keys.";
+  if (!isSecureContext) return "Browsers store keys only for pages with TLS or from localhost.";
+  if (typeof indexedDB === "undefined" || typeof crypto.subtle === "undefined")
+    return "This browser cannot store keys.";
   return "";
 }
 

@@ -31,7 +31,7 @@ export interface RequestOptions {
   readonly timeoutMs?: number;
 }
 
-/** A connection that comes back by itself, for as long as the page is open. */
+/** A connection that reconnects while the page is open. */
 export class Link {
   private readonly current = signal<Status>({ kind: "connecting" });
   private readonly open: () => Wire;
@@ -58,7 +58,7 @@ export class Link {
     return this.socket;
   }
 
-  /** Calls `listener` with every frame that is no reply; returns how to stop that. */
+  /** Calls `listener` with every frame that is not a reply; returns a function that stops it. */
   onFrame(listener: (frame: Frame) => void): () => void {
     this.frameListeners.add(listener);
     return () => this.frameListeners.delete(listener);
@@ -179,7 +179,7 @@ export class Link {
     if (socket === null || performance.now() - socket.heard < silenceMs) return;
     const asked = performance.now();
     const look = (): void => {
-      // What comes in meanwhile is before the answer.
+      // Frames that arrive during the probe precede its answer, so each extends the wait.
       const left = Math.max(asked, socket.heard) + PROBE_MS + socket.patience - performance.now();
       if (left > 0) timer = setTimeout(look, left);
       else socket.close();

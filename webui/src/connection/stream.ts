@@ -18,7 +18,7 @@ export type StreamState = "offline" | "catching-up" | "live";
 export interface StreamListener {
   /** Where to go on from, asked before each join; it may have to be found out first. */
   position(socket: Socket): Promise<Position>;
-  /** Joined. `behind`: entries follow that are older than what the reply tells. */
+  /** Joined. `behind`: entries follow that are older than the state in the reply. */
   joined(reply: ProjectJoinData, behind: boolean): void;
   /** An entry, each once and in order, or a live frame. */
   frame(frame: Frame): void;
@@ -54,7 +54,7 @@ export class Stream {
     return this.current;
   }
 
-  /** Whether an entry is older than what the last join told of approvals and queue. */
+  /** Whether an entry is older than the approvals and the queue of the last join. */
   isReplay(frame: Frame): boolean {
     return frame.offset !== undefined && frame.offset <= this.head;
   }

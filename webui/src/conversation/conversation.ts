@@ -12,7 +12,7 @@ import { Live } from "./live";
 import { list, optionalText, record } from "./reading";
 import { Timeline } from "./timeline";
 
-/** A page of the log: at most so many entries, and bytes of them; large entries come as previews. */
+/** A page of the log: limits of its entries and bytes; large entries are truncated to previews. */
 const PAGE = { limit: 200, max_bytes: 131_072, large: "reference" } as const;
 /** How long a fetch may take at most, in milliseconds for each byte and for all of it. */
 const FETCH_MS = { byte: 0.25, all: 60_000 };
@@ -22,12 +22,12 @@ const EXECUTIONS = 50;
 /** How long entries gather before the newest page is stored for offline, in milliseconds. */
 const STORE_MS = 1000;
 
-/** One project's conversation, followed for as long as it is open. */
+/** One project's conversation, followed while it is open. */
 export class Conversation implements StreamListener {
   readonly projectId: string;
   readonly timeline = new Timeline();
   readonly live = new Live();
-  /** Whether the end is looked at, so that after an absence the newest entries are shown and not those that were missed. */
+  /** Whether the end is visible; then the newest entries are shown after a reconnect, not the missed ones. */
   isFollowing = true;
   private readonly link: Link;
   private readonly approvals: Approvals;
@@ -138,7 +138,7 @@ export class Conversation implements StreamListener {
     });
   }
 
-  /** Reads entries that are newer than those in memory, where these were let go. */
+  /** Reads entries that are newer than those in memory, if these were evicted. */
   async loadNewer(): Promise<void> {
     if (!this.timeline.hasNewer) return;
     await this.read(async () => {
@@ -155,7 +155,7 @@ export class Conversation implements StreamListener {
     await this.read(async () => {
       const page = await this.page({});
       const { first_offset, last_offset } = page.metadata;
-      // Entries may have come meanwhile; they are read on from here.
+      // Entries may have arrived during the read; reading continues from here.
       this.timeline.reset(entries(page), first_offset, Math.max(last_offset, this.reached?.offset ?? 0));
     });
     await this.loadNewer();
@@ -175,7 +175,7 @@ export class Conversation implements StreamListener {
       this.hasMoreExecutions = page.has_more;
       this.used.value = new Map([...this.used.value, ...page.executions.map(byId)]);
     } catch {
-      return; // figures are missing then, nothing else
+      return; // only the usage is missing then
     } finally {
       this.askedExecutions = false;
     }
@@ -249,7 +249,7 @@ export class Conversation implements StreamListener {
 
   failed(error: Error): void {
     this.problem.value = error;
-    // A read that timed out is tried again by whoever looks at the page; what is gone stays gone.
+    // The user can repeat a read that timed out; a deleted project stays missing.
     if (error instanceof ServerError && error.code === "PROJECT_NOT_FOUND") this.ready.value = true;
   }
 
@@ -261,7 +261,7 @@ export class Conversation implements StreamListener {
     else if (frame.type === "project_joined" || frame.type === "project_left") {
       this.watching.value = frame.data.subscribers;
     }
-    // What a replay says of approvals is history; the reply to the join told which of them wait.
+    // Approvals in a replay are history; the reply to the join has the open ones.
     if (!this.stream.isReplay(frame)) this.approvals.accept(frame);
   }
 
@@ -301,7 +301,7 @@ export class Conversation implements StreamListener {
     }, ignored);
   }
 
-  /** An execution has ended: its figures are the newest ones. */
+  /** An execution has ended: reads its usage, which is among the newest. */
   private async refreshExecutions(): Promise<void> {
     if (this.state.value !== "live") return; // a replay ends many; they are read when they are shown
     try {

@@ -106,7 +106,7 @@ const readers: Readonly<Record<string, Reader>> = {
   agent_partial(data, _, add) {
     if (text(data["thinking"]) !== "") add({ kind: "thinking", text: text(data["thinking"]), parent: null });
     if (text(data["text"]) !== "") add({ kind: "text", text: text(data["text"]), parent: null });
-    add({ kind: "notice", tone: "plain", text: "The agent was stopped while it wrote this." });
+    add({ kind: "notice", tone: "plain", text: "The agent was stopped while writing this." });
   },
   error(data, _, add) {
     const { message, details } = data as unknown as ErrorData;
@@ -175,10 +175,10 @@ const lines: Readonly<Record<string, Reader>> = {
   system(data, _, add) {
     if (data["subtype"] === "api_retry") {
       const wait = (number(data["retry_delay_ms"]) ?? 0) / 1000;
-      const said = `The model does not answer; trying again in ${wait.toFixed(1)} s.`;
+      const said = `The model does not answer; retrying in ${wait.toFixed(1)} s.`;
       add({ kind: "notice", tone: "plain", text: said });
     } else if (data["subtype"] === "compact_boundary") {
-      add({ kind: "notice", tone: "divider", text: "The conversation so far was summarised" });
+      add({ kind: "notice", tone: "divider", text: "The conversation was summarised" });
     }
   },
 };

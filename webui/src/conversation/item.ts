@@ -1,4 +1,4 @@
-/** What stands in a conversation, one kind for each thing that is shown. Made of entries; pure values. */
+/** The items of a conversation, one kind for each component. Derived from entries; pure values. */
 import type { ApprovalRequestedData } from "../wire/generated";
 
 export interface Place {

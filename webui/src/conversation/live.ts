@@ -21,7 +21,7 @@ export class Live {
     return this.shown;
   }
 
-  /** Takes over what a join tells of a message that is being written; nothing when its place is not here yet. */
+  /** Applies the partial message of a join; does nothing while older entries are missing. */
   join(partial: PartialData | null | undefined, behind: boolean): void {
     this.skipping = behind;
     this.set(null);

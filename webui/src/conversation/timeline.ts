@@ -11,7 +11,7 @@ export interface Bounds {
 
 const BOUNDS: Bounds = { entries: 2500, characters: 16_000_000 };
 
-/** How an approval of a tool call stands. */
+/** The state of the approval of a tool call. */
 export interface ToolApproval {
   readonly approvalId: string;
   readonly outcome: Outcome | undefined;
@@ -132,7 +132,7 @@ export class Timeline {
     this.changed();
   }
 
-  /** Takes entries that stand right before those in memory. */
+  /** Adds entries that directly precede those in memory. */
   prepend(page: readonly RawEntry[], first: number): void {
     this.first = first;
     const older = page.filter(({ offset }) => offset < this.firstOffset).map(readEntry);
@@ -143,7 +143,7 @@ export class Timeline {
     this.changed();
   }
 
-  /** Takes entries that stand right behind those in memory. */
+  /** Adds entries that directly follow those in memory. */
   extend(page: readonly RawEntry[]): void {
     const newer = page.filter(({ offset }) => offset > this.lastOffset).map(readEntry);
     for (const entry of newer) this.push(entry);

@@ -1,4 +1,4 @@
-/** What the values of a figure are. */
+/** The unit of a series. */
 export type Unit = "count" | "per_minute" | "seconds" | "bytes" | "bytes_per_second" | "ratio" | "usd";
 
 const BINARY = ["B", "KiB", "MiB", "GiB", "TiB"];

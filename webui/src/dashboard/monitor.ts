@@ -9,18 +9,18 @@ import { begin, extend, type Timeline } from "./timeline";
 export const RANGES = [900, 3600, 21_600, 86_400] as const;
 export type Range = (typeof RANGES)[number];
 
-/** Seconds between two looks at the figures of this moment. */
+/** Seconds between two updates of the current metrics. */
 const STATS_SECONDS = 2;
 const OVERVIEW_SECONDS = 5;
 /** The server has a new point every ten seconds or less often, and is asked for it as often as this. */
 const HISTORY_SECONDS = 2;
-/** After so much silence the figures are not live any more. */
+/** Milliseconds without an update after which the metrics are stale. */
 const STALE_MS = 10_000;
 
 /** Whether what is shown is how things are. */
 export type Freshness = "waiting" | "live" | "stale";
 
-/** What the dashboard knows of the server, for as long as it is open. */
+/** The metrics of the server, while the dashboard is open. */
 export class Monitor {
   private readonly link: Link;
   private readonly lines = signal<Timeline | null>(null);
@@ -56,7 +56,7 @@ export class Monitor {
     return this.now;
   }
 
-  /** When the figures came last, in milliseconds since the epoch. */
+  /** The time of the last update, in milliseconds since the epoch. */
   get asOf(): ReadonlySignal<number | null> {
     return this.heard;
   }
@@ -84,7 +84,7 @@ export class Monitor {
     ];
   }
 
-  /** Lets go of the server. */
+  /** Stops the updates. */
   close(): void {
     for (const end of this.ends) end();
     this.ends = [];

@@ -20,7 +20,7 @@ export interface Panel {
   readonly hint: string;
   readonly unit: Unit;
   readonly figures: readonly Figure[];
-  /** What names begin with whose lines are found as they come, beside `figures`. */
+  /** Prefix of further series that are found at run time, in addition to `figures`. */
   readonly prefix?: string;
   /** The top of its axis, where that is known. */
   readonly most?: number;
@@ -82,8 +82,8 @@ export const GROUPS: readonly Group[] = [
     panels: [
       panel("requests", "Request Rate", "over 5 minutes", "per_minute", [["answered", "requests.ok", "teal"]]),
       panel("request-errors", "Request Error Rate", "over 5 minutes", "per_minute", [
-        ["client's mistake", "requests.client_error", "amber"],
-        ["server's fault", "requests.server_error", "red"],
+        ["client error", "requests.client_error", "amber"],
+        ["server error", "requests.server_error", "red"],
       ]),
       panel("response-time", "Response Time (95th percentile)", "over 5 minutes", "seconds", [
         ["p95", "request_p95", "teal"],
@@ -120,7 +120,7 @@ export const GROUPS: readonly Group[] = [
   },
 ];
 
-/** The lines of a panel, and the figures that they are. */
+/** The lines of a panel with their series. */
 export function linesOf(panel: Panel, timeline: Timeline): { readonly figure: Figure; readonly line: Line }[] {
   const found = figuresOf(panel, timeline).map((figure) => ({ figure, line: timeline.lines[figure.name] ?? [] }));
   if (panel.unit !== "per_minute") return found;

@@ -2,9 +2,9 @@ import { clock, shown, type Unit } from "./format";
 import type { Figure } from "./panel";
 import type { Line } from "./timeline";
 
-/** A chart in a sentence, for who does not see it. */
+/** A chart as a sentence, for screen readers. */
 export function summary(lines: readonly { readonly figure: Figure; readonly line: Line }[], unit: Unit): string {
-  if (lines.length === 0) return "Nothing happened in this time.";
+  if (lines.length === 0) return "No data in this period.";
   return lines.map(({ figure, line }) => described(figure.label, line, unit)).join(" ");
 }
 

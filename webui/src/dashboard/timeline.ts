@@ -1,9 +1,9 @@
 import type { ServerHistoryData } from "../wire/generated";
 
-/** A figure over time; null where there was nothing to tell. */
+/** A series over time; null where there is no value. */
 export type Line = readonly (number | null)[];
 
-/** The figures of a stretch of time, each line as long as `times` (milliseconds since the epoch). */
+/** The series of a period, each as long as `times` (milliseconds since the epoch). */
 export interface Timeline {
   /** Names the run of the server. */
   readonly began: string;
@@ -13,13 +13,13 @@ export interface Timeline {
   readonly lines: Readonly<Record<string, Line>>;
 }
 
-/** What the reply to `server_history` tells. */
+/** The reply to `server_history`. */
 export function begin({ began, step, times, series }: ServerHistoryData): Timeline {
   return { began, step, times, lines: series };
 }
 
 /**
- * The same with the points that came since; those older than `rangeMs` are let go of.
+ * Adds new points, and drops those older than `rangeMs`.
  *
  * A server that was started again, or another step, has a history of its own: it replaces what there was.
  */

@@ -1,6 +1,6 @@
 import type { DeviceData } from "../wire/generated";
 
-/** This device first, then those that are connected, then the one that was seen last; who never came stands last. */
+/** This device first, then connected ones, then by the time of the last connection, never connected ones last. */
 export function inOrder(devices: readonly DeviceData[]): readonly DeviceData[] {
   return [...devices].sort(
     (one, two) =>

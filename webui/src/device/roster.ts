@@ -7,7 +7,7 @@ import { inOrder } from "./order";
 
 const REPLY_MS = 15_000;
 
-/** The devices that may connect, as the server last told; it says nothing of them unasked. */
+/** The devices that may connect, as in the last reply; the server does not push changes. */
 export class Roster {
   private readonly link: Link;
   private readonly known = signal<readonly DeviceData[] | null>(null);
@@ -16,7 +16,7 @@ export class Roster {
   private readonly open = signal(false);
   private actions = 0;
 
-  /** In the order in which they are shown; null until the server has told them. */
+  /** In display order; null before the first reply. */
   readonly list: ReadonlySignal<readonly DeviceData[] | null> = computed(() =>
     this.known.value === null ? null : inOrder(this.known.value),
   );
@@ -30,17 +30,17 @@ export class Roster {
     return this.codes;
   }
 
-  /** Why the server did not tell them; empty when it did. */
+  /** The error of the last request; empty after a success. */
   get problem(): ReadonlySignal<string> {
     return this.failure;
   }
 
-  /** Whether the server lets everybody in, so that devices mean nothing. */
+  /** Whether the server runs without authentication, and thus without devices. */
   get isOpen(): ReadonlySignal<boolean> {
     return this.open;
   }
 
-  /** Asks again and again while somebody looks, and as soon as somebody does; @returns how to stop that. */
+  /** Polls while the page is visible, first at once; @returns a function that stops it. */
   follow(intervalMs: number): () => void {
     const look = (): void => {
       if (!document.hidden) void this.refresh();
@@ -63,7 +63,7 @@ export class Roster {
     const actions = this.actions;
     try {
       const { devices, auth, pairings } = await this.link.request("device_list", {}, { timeoutMs: REPLY_MS });
-      if (actions !== this.actions) return; // older than what was done meanwhile
+      if (actions !== this.actions) return; // older than an action that was sent after it
       this.known.value = devices;
       this.codes.value = pairings;
       this.open.value = !auth;
@@ -88,7 +88,7 @@ export class Roster {
   }
 
   /**
-   * Replaces a device's token; the reply holds the new one, which is told this once.
+   * Replaces a device's token; only this reply has the new one.
    *
    * @throws Error with what the server says against it.
    */

@@ -3,7 +3,7 @@ import type { ApprovalRequestedData, WaitingApproval } from "../wire/generated";
 import type { Loose } from "../conversation/reading";
 import type { Frame } from "../wire/frame";
 
-/** A tool request that waits for somebody, or was answered just now. */
+/** A tool request that is open, or was answered just now. */
 export interface Approval {
   readonly id: string;
   readonly projectId: string;
@@ -11,7 +11,7 @@ export interface Approval {
   readonly outcome?: Outcome;
 }
 
-/** How a request ended. `by` is null when nobody answered it: it was withdrawn. */
+/** How a request ended. `by` is null when it was withdrawn without an answer. */
 export interface Outcome {
   readonly behavior: "allow" | "deny" | "withdrawn";
   readonly by: string | null;
@@ -20,13 +20,13 @@ export interface Outcome {
   readonly input?: Loose | undefined;
 }
 
-/** How long it is shown who answered, where it was somebody else. */
+/** How long the answer of another device is shown, in milliseconds. */
 const SHOWN_MS = 3500;
 
 /** The tool requests of all projects, oldest first. */
 export class Approvals {
   private readonly all = signal<ReadonlyMap<string, Approval>>(new Map());
-  /** Those that were answered here, which need no telling. */
+  /** Those that were answered here, whose answer need not be shown. */
   private readonly own = new Set<string>();
 
   /** What waits, and what was just answered elsewhere. */

@@ -16,7 +16,7 @@ export class Preferences {
   readonly shortcuts: Signal<boolean> = kept("shortcuts", isBoolean, true);
   /** Whether the Enter key sends a prompt; on a touch screen it never does. */
   readonly enterSends: Signal<boolean> = kept("enter-sends", isBoolean, true);
-  /** Whether to be told by the system when the page is not looked at. */
+  /** Whether to show system notifications while the page is hidden. */
   readonly notifications: Signal<boolean> = kept("notifications", isBoolean, false);
   /** Whether the newest page of each conversation is stored in this browser. */
   readonly offlinePages: Signal<boolean> = kept(OFFLINE_PAGES, isBoolean, false);

@@ -8,12 +8,12 @@ export class Projects {
   private readonly asked = signal(false);
   private readonly storedAt = signal<string | null>(null);
 
-  /** The one that was active last stands first. */
+  /** The most recently active first. */
   readonly list: ReadonlySignal<readonly ProjectStateData[]> = computed(() =>
     [...this.known.value.values()].sort((one, two) => two.last_active.localeCompare(one.last_active)),
   );
 
-  /** Whether the server has told them yet. */
+  /** Whether the list has arrived. */
   get loaded(): ReadonlySignal<boolean> {
     return this.asked;
   }

@@ -103,7 +103,7 @@ export class Sessions {
     await this.enter((await answer.json()) as Answer, key);
   }
 
-  /** Trades the cookie for another one; whoever has copied the old one is out. The connection comes back by itself. */
+  /** Exchanges the cookie for a new one; copies of the old one become invalid. The connection is re-established. */
   async renew(): Promise<void> {
     const answer = await ask("/api/rotate", {}, await this.proof("POST /api/rotate")).catch(() => {
       throw new Error("The server cannot be reached.");

@@ -37,7 +37,7 @@ export class Store {
   readonly preferences = new Preferences();
   readonly toasts = new Toasts();
   readonly offline = new OfflinePages(() => isStoringPages() && this.sessions.current.peek().kind !== "unpaired");
-  /** Whether this device may do anything beside watching. */
+  /** Whether this device is not view-only. */
   readonly mayAct: ReadonlySignal<boolean> = computed(() => {
     const session = this.sessions.current.value;
     return session.kind === "paired" ? session.device.view_only !== true : this.mightAct.value;
@@ -93,11 +93,11 @@ export class Store {
       this.mightAct.value = stored.mayAct;
     });
     await this.sessions.refresh();
-    // Without an answer the WebSocket tells: the server may be away for a moment.
+    // Without an answer the WebSocket decides: the server may be restarting.
     if (this.sessions.current.value.kind === "unknown") this.link.start();
   }
 
-  /** Tells the server whether anybody looks; while nobody does, it notifies people as if no page were open. */
+  /** Reports to the server whether the page is visible; while none is, it sends notifications. */
   setAway(isAway: boolean): void {
     if (isAway === this.isAway) return;
     this.isAway = isAway;
@@ -125,7 +125,7 @@ export class Store {
   /**
    * Answers a tool request.
    *
-   * @throws Error when the server did not take it, such as when somebody else was first.
+   * @throws Error when the server refused it, such as when another device was first.
    */
   async answer(approval: Approval, answer: Answer): Promise<void> {
     this.approvals.answering(approval.id);

@@ -24,7 +24,7 @@ export class Toasts {
     this.add("plain", text, action);
   }
 
-  /** Tells of something that did not work. */
+  /** Shows an error. */
   fail(error: unknown): void {
     this.add("danger", messageOf(error));
   }

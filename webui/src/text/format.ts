@@ -1,4 +1,4 @@
-/** Figures and times as people read them. */
+/** Numbers and times for display. */
 
 const COMPACT = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });

@@ -1,10 +1,10 @@
 import { Marked, type Tokens } from "marked";
 import { sanitize } from "./sanitize";
 
-/** Longer texts are shown as plain text: nobody reads them, and a parser takes its time. */
+/** Longer texts are shown as plain text, since parsing them takes too long. */
 export const MAX_MARKDOWN = 120_000;
 
-/** Tags that agents use to set text, as they stand in a text: without attributes. */
+/** Tags that agents use to format text: without attributes. */
 const HARMLESS = /^<(?:br ?\/?|\/?(?:b|code|del|details|em|i|ins|kbd|mark|s|small|strong|sub|summary|sup|u))>$/i;
 
 const marked = new Marked({
@@ -40,7 +40,7 @@ export function renderMarkdown(text: string): DocumentFragment {
   return nodes;
 }
 
-/** The bound of the work for one text, in characters that the parser looks at. */
+/** The limit of the work for one text, in characters that the parser reads. */
 const MAX_WORK = 20_000_000;
 /** What makes the parser search the rest of its paragraph. */
 const OPENERS = /[*]+|_+|~+|`+|[[<@]|www\.|:\/\//g;

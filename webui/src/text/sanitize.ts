@@ -29,7 +29,7 @@ const CONFIG: Config & { RETURN_DOM_FRAGMENT: true } = {
   ALLOW_ARIA_ATTR: false,
 };
 
-/** Names that could make text look like a part of the client are none of these. */
+/** The allowed classes, none of which makes text look like a part of the client. */
 const CLASSES = /^(?:language-[\w+#.-]{1,40}|hljs-[\w-]{1,40}(?: [\w-]{1,40}_{0,2})*)$/;
 
 let purifier: DOMPurify | undefined;
@@ -52,7 +52,7 @@ function prepare(): DOMPurify {
   return made;
 }
 
-/** A link opens beside the client, tells the other site nothing, and says where it leads. */
+/** A link opens in a new page, without a referrer, and shows its target. */
 function guardLink(link: Element): void {
   const href = link.getAttribute("href");
   if (href === null) return;

@@ -42,7 +42,7 @@ function match(pattern: RegExp, text: string, at: number): RegExpExecArray | nul
   return pattern.exec(text);
 }
 
-/** A terminal that only goes on: each character is looked at a fixed number of times. */
+/** An append-only terminal: each character is read a fixed number of times. */
 class Terminal {
   private readonly text: string;
   private readonly done: Span[] = [];

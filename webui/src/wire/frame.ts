@@ -13,7 +13,7 @@ interface Envelope<Kind extends string, Data> {
   readonly project_id?: string;
   readonly timestamp: string;
   readonly request_id?: string;
-  /** Stands on entries of a project's log only. */
+  /** Set on entries of a project's log only. */
   readonly offset?: number;
   /** Of an entry of which `data` is only a preview: the bytes of the whole, and where something is missing. */
   readonly size?: number;
@@ -25,7 +25,7 @@ export type Frame = { [Kind in keyof Pushes]: Envelope<Kind, Pushes[Kind]> }[key
 
 export type FrameOf<Kind extends keyof Pushes> = Extract<Frame, { readonly type: Kind }>;
 
-/** A frame, or null for what is none; types that are not known are for the reader to ignore. */
+/** A frame, or null if the text is not one; the caller ignores unknown types. */
 export function readFrame(text: string): Frame | null {
   let value: unknown;
   try {
@@ -52,7 +52,7 @@ export class ServerError extends Error {
   }
 }
 
-/** What to tell somebody of anything that was thrown. */
+/** The message of a thrown value for a user. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

@@ -125,7 +125,7 @@ test.each([5, 3, 1])("an entry %i where 4 is due makes it begin again", async (o
   expect(network.wire.sent.filter(({ type }) => type === "project_join")).toHaveLength(2);
 });
 
-test("a project that is gone is told", async () => {
+test("a deleted project is told", async () => {
   network.wire.refuse("project_join", "PROJECT_NOT_FOUND", "gone");
   await settle();
   expect(listener.told).toEqual(["failed gone"]);

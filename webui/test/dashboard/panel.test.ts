@@ -70,7 +70,7 @@ describe("a chart in words", () => {
   it("says where each line is and was", () => {
     const panel = found("connections");
     expect(summary(linesOf(panel, timeline), panel.unit)).toBe("Active: 3 now, between 1 and 3.");
-    expect(summary([], "count")).toBe("Nothing happened in this time.");
+    expect(summary([], "count")).toBe("No data in this period.");
     const empty = linesOf(found("execution-p95"), timeline);
     expect(summary(empty, "seconds")).toBe("p95: no values.");
   });

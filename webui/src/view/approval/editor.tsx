@@ -53,7 +53,7 @@ export function Editor({ name, input, isBusy, onCancel, onAllow }: EditorProps):
           Back
         </button>
         <button class="button primary" type="submit" disabled={isBusy || changed === null}>
-          Allow the changed one
+          Allow with changes
         </button>
       </div>
     </form>

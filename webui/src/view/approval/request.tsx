@@ -139,7 +139,7 @@ function Watched({ approval }: { readonly approval: Approval }): VNode {
         <Description approval={approval} />
         <Call name={approval.request.tool_name} input={record(approval.request.input)} />
       </div>
-      <p class="dock-told">This device may only watch; somebody else has to answer.</p>
+      <p class="dock-told">This device may only watch; another device has to answer.</p>
     </>
   );
 }
@@ -161,7 +161,7 @@ function useAnswer(approval: Approval): {
       await store.answer(approval, given);
     } catch (error) {
       setBusy(false);
-      // Somebody else was first; their answer is shown when it comes.
+      // Another device was first; its answer is shown when it arrives.
       if (!(error instanceof ServerError && error.code === "APPROVAL_NOT_FOUND")) throw error;
       store.approvals.end(approval.id, firstAnswer(error));
     }
@@ -195,7 +195,7 @@ function Told({ outcome: { behavior, by, message } }: { readonly outcome: Outcom
   );
 }
 
-/** Who asks, if it is a subagent, and what the agent says about it, where that is more than the request itself. */
+/** The asking subagent, if any, and the agent's description, if it says more than the request itself. */
 function Description({ approval }: { readonly approval: Approval }): VNode | null {
   const { request } = approval;
   const input = record(request.input);
@@ -260,7 +260,7 @@ function Denial({ isBusy, onCancel, onDeny }: DenialProps): VNode {
       }}
     >
       <label class="field">
-        <span>Why not? The agent reads it.</span>
+        <span>Reason, for the agent</span>
         <input
           class="input"
           ref={focus}

@@ -12,7 +12,7 @@ export function suggestionsOf(suggestions: unknown): readonly string[] {
         case "addDirectories":
           return list(update["directories"]).map((path) => `Allows the directory ${String(path)}`);
         case "removeDirectories":
-          return list(update["directories"]).map((path) => `Takes back the directory ${String(path)}`);
+          return list(update["directories"]).map((path) => `Removes the directory ${String(path)}`);
         case "addRules":
         case "replaceRules":
         case "removeRules": {
@@ -33,7 +33,7 @@ const VERBS: Readonly<Record<string, string>> = { "": "Allows", allow: "Allows",
 const MODES: Readonly<Record<string, string>> = {
   acceptEdits: "all edits of files",
   bypassPermissions: "everything",
-  auto: "what the CLI takes for safe",
+  auto: "actions that the CLI considers safe",
 };
 
 function ruleOf(value: unknown): string {

@@ -9,7 +9,7 @@ interface PendingProps {
   readonly children?: ComponentChildren;
 }
 
-/** Stands where something of the server's will be: it is coming, or the server is out of reach. */
+/** A placeholder for data of the server that is loading, or missing because the server is unreachable. */
 export function Pending({ what, children }: PendingProps): VNode {
   const { link, preferences } = useStore();
   const { kind } = link.status.value;
@@ -21,7 +21,7 @@ export function Pending({ what, children }: PendingProps): VNode {
   if (!isLost) return <div class="spinner" role="status" aria-label={`${what}: loading`} />;
   return (
     <div class="empty">
-      <h2>The server is out of reach</h2>
+      <h2>The server is unreachable</h2>
       <p>
         {what} will be here as soon as it answers.{" "}
         {preferences.offlinePages.value ? "It" : "Nothing of the server\u2019s"} is not stored in this browser.

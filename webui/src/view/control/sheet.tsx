@@ -63,7 +63,7 @@ export function Sheet({ title, onClose, children, actions }: SheetProps): VNode 
     };
   }, []);
   const close = (event: MouseEvent): void => {
-    if (event.target === dialog.current) onClose(); // beside it, not in it
+    if (event.target === dialog.current) onClose(); // outside of it
   };
   return (
     <dialog class="sheet" ref={dialog} aria-label={title} onClose={onClose} onClick={close}>

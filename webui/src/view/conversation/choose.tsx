@@ -67,7 +67,7 @@ export function ChooseModel({ project, onClose }: ChooseProps): VNode {
         }}
       >
         <label class="field">
-          <span>Another one, by its name</span>
+          <span>Another model</span>
           <input
             class="input"
             value={other}

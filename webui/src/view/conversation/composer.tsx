@@ -59,7 +59,7 @@ export function Composer({ project }: { readonly project: ProjectStateData }): V
         onInput={(event) => drafts.put(project.id, event.currentTarget.value)}
         onKeyDown={onKeyDown}
       />
-      {tasks.length > 0 && <p class="hint">In the background: {tasks.map(nameOfTask).join(", ")}</p>}
+      {tasks.length > 0 && <p class="hint">Background tasks: {tasks.map(nameOfTask).join(", ")}</p>}
       <div class="composer-bar">
         <button class="chip" type="button" onClick={() => setChoosing("model")}>
           <Icon node={Cpu} size={15} />
@@ -78,7 +78,7 @@ export function Composer({ project }: { readonly project: ProjectStateData }): V
         <button
           class="button primary icon-only"
           type="button"
-          aria-label={isRunning ? "Put into the queue" : "Send"}
+          aria-label={isRunning ? "Add to the queue" : "Send"}
           disabled={isEmpty}
           onClick={send}
         >
@@ -143,5 +143,5 @@ function isTouch(): boolean {
 
 function placeholder(isOnline: boolean, isRunning: boolean): string {
   if (!isOnline) return "Offline; prompts wait to be sent";
-  return isRunning ? "The next prompt, for the queue" : "What should the agent do?";
+  return isRunning ? "Next prompt, will be queued" : "What should the agent do?";
 }

@@ -19,7 +19,7 @@ interface MenuProps {
   readonly onClose: () => void;
 }
 
-/** What can be done with a project, beside talking to its agent. */
+/** The actions on a project besides prompts. */
 export function ProjectMenu({ project, onClose }: MenuProps): VNode {
   const { link, toasts, mayAct } = useStore();
   const [choice, setChoice] = useState<Choice>("menu");
@@ -34,7 +34,7 @@ export function ProjectMenu({ project, onClose }: MenuProps): VNode {
         link.request("session_resume", { session_id }, { projectId }).catch((error: unknown) => toasts.fail(error));
       };
       toasts.say(
-        "The next prompt begins a new conversation.",
+        "The next prompt starts a new conversation.",
         old_session_id === null ? undefined : { label: "Undo", run: undo(old_session_id) },
       );
     } catch (error) {
@@ -76,7 +76,7 @@ export function ProjectMenu({ project, onClose }: MenuProps): VNode {
         />
         <Line
           icon={Skull}
-          name={hasTasks && !isRunning ? "Kill what runs in the background" : "Kill the execution"}
+          name={hasTasks && !isRunning ? "Kill background tasks" : "Kill the execution"}
           danger
           disabled={!isRunning && !hasTasks}
           onClick={() => setChoice("kill")}
@@ -113,12 +113,12 @@ function Kill({ project, onClose }: MenuProps): VNode {
   const { link } = useStore();
   const kill = async (): Promise<void> => {
     // Later it would be another execution that is killed.
-    if (link.status.value.kind !== "online") throw new Error("The server is out of reach.");
+    if (link.status.value.kind !== "online") throw new Error("The server is unreachable.");
     await link.request("agent_kill", { hold_queue: project.queue_depth > 0 }, { projectId: project.id });
   };
   return (
     <Confirm title="Kill the execution?" action="Kill" onConfirm={kill} onClose={onClose}>
-      <p>The agent and every process that it has started are ended at once. Interrupting is gentler.</p>
+      <p>The agent and all of its processes are killed immediately. Interrupting is gentler.</p>
     </Confirm>
   );
 }
@@ -132,7 +132,7 @@ export function Delete({ project, onClose }: MenuProps): VNode {
   };
   return (
     <Confirm title={`Delete ${visible(project.name)}?`} action="Delete" onConfirm={forget} onClose={onClose}>
-      <p>Its conversation is forgotten on the server. The directory and its files are not touched:</p>
+      <p>Its conversation is deleted from the server. The directory and its files are kept:</p>
       <p class="path">{visible(project.path)}</p>
     </Confirm>
   );

@@ -67,8 +67,8 @@ function Body({ conversation, isRunning }: BodyProps): VNode {
     return (
       <div class="transcript">
         <div class="empty">
-          <h2>Nothing was said here yet</h2>
-          <p>Write what the agent should do. Everybody who opens this project sees it work, and may answer it.</p>
+          <h2>No messages yet</h2>
+          <p>Write what the agent should do. All devices with access to this project see its work and can answer it.</p>
           {mayAct.value && <Examples projectId={conversation.projectId} />}
         </div>
       </div>
@@ -80,7 +80,7 @@ function Body({ conversation, isRunning }: BodyProps): VNode {
 const EXAMPLES = [
   "What does this project do, and how is it built?",
   "Run the tests, and explain what fails",
-  "Look for a bug, and say how you would mend it",
+  "Find a bug, and explain how you would fix it",
 ] as const;
 
 /** What the scripted model understands; `pocket_agent.demo.scenario` has all of them. */
@@ -126,7 +126,7 @@ function Examples({ projectId }: { readonly projectId: string }): VNode | null {
   );
 }
 
-/** Before the server has told of the project. */
+/** Before the project has arrived. */
 function Unknown({ conversation }: { readonly conversation: Conversation | undefined }): VNode {
   return (
     <main class="conversation" aria-busy="true">
@@ -146,7 +146,7 @@ function Gone(): VNode {
   return (
     <main class="page">
       <div class="empty">
-        <h2>There is no such project</h2>
+        <h2>Project not found</h2>
         <p>It was deleted, or the address is wrong.</p>
         <a class="button" href="/" data-route>
           To the projects

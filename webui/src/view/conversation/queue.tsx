@@ -19,7 +19,7 @@ export function Queue({ conversation }: { readonly conversation: Conversation })
   return (
     <>
       {hold !== null && <Hold key={hold.since} hold={hold} queue={queue} projectId={conversation.projectId} />}
-      <ol class="queue" aria-label="Waiting prompts">
+      <ol class="queue" aria-label="Queued prompts">
         {queue.map((prompt) => (
           <Queued key={prompt.execution_id} prompt={prompt} projectId={conversation.projectId} />
         ))}
@@ -102,7 +102,7 @@ function Queued({ prompt, projectId }: { readonly prompt: QueuedPrompt; readonly
     return (
       <li class="queued editing">
         <textarea
-          aria-label="Change the waiting prompt"
+          aria-label="Edit the queued prompt"
           autofocus
           rows={Math.min(6, text.split("\n").length + 1)}
           value={text}
@@ -111,7 +111,7 @@ function Queued({ prompt, projectId }: { readonly prompt: QueuedPrompt; readonly
             if (event.key === "Escape") setText(null);
           }}
         />
-        <button class="button small icon-only" type="button" aria-label="Leave as it was" onClick={() => setText(null)}>
+        <button class="button small icon-only" type="button" aria-label="Cancel the edit" onClick={() => setText(null)}>
           <Icon node={X} size={18} />
         </button>
         <button class="button primary small icon-only" type="button" aria-label="Save" onClick={() => void save()}>
@@ -124,7 +124,7 @@ function Queued({ prompt, projectId }: { readonly prompt: QueuedPrompt; readonly
     <li class="queued">
       <Icon node={Clock} size={16} />
       <span class="queued-text">
-        <span class="visually-hidden">Waits at place {prompt.position}: </span>
+        <span class="visually-hidden">Queue position {prompt.position}: </span>
         <span dir="auto">{prompt.prompt}</span>
       </span>
       {mayAct.value && (
@@ -161,7 +161,7 @@ function Unsent({ outgoing }: { readonly outgoing: Outgoing }): VNode {
       <Icon node={refusal === undefined ? (isOnline ? Clock : WifiOff) : CircleAlert} size={16} />
       <span class="queued-text">
         <span dir="auto">{prompt}</span>
-        <small>{refusal ?? (isOnline ? "Is being sent" : "Waits for the server, and is sent once")}</small>
+        <small>{refusal ?? (isOnline ? "Sending" : "Waits for the server, and is sent once")}</small>
       </span>
       {refusal !== undefined && (
         <button class="button small" type="button" onClick={() => outbox.retry(promptId)}>

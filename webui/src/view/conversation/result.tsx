@@ -7,14 +7,14 @@ import { CopyButton } from "../text/copy";
 
 interface ResultProps {
   readonly item: ResultItem;
-  /** What its execution has used; undefined until the server has told. */
+  /** The usage of its execution; undefined until it has arrived. */
   readonly execution: ExecutionData | undefined;
   /** What the agent said last. */
   readonly answer: string | undefined;
 }
 
-/** How an execution ended that somebody or its time has ended; the CLI calls all of that an error. */
-const ENDS: Readonly<Record<string, string>> = { killed: "Stopped", timeout: "Ran out of time" };
+/** The end of a killed or timed out execution, which the CLI reports as an error. */
+const ENDS: Readonly<Record<string, string>> = { killed: "Stopped", timeout: "Timed out" };
 
 /** The end of a turn: how, after how long, and what it took. */
 export const Result = memo(function Result({ item, execution, answer }: ResultProps): VNode {

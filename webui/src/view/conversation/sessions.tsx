@@ -27,7 +27,7 @@ export function SessionsSheet({ projectId, onClose }: SessionsProps): VNode {
   const resume = async ({ session_id, title }: SessionData, fork: boolean): Promise<void> => {
     try {
       await link.request("session_resume", { session_id, fork }, { projectId });
-      toasts.say(`The next prompt goes on with ${fork ? "a copy of " : ""}“${visible(title)}”.`);
+      toasts.say(`The next prompt continues ${fork ? "a copy of " : ""}“${visible(title)}”.`);
       onClose();
     } catch (error) {
       toasts.fail(error);
@@ -56,7 +56,7 @@ export function SessionsSheet({ projectId, onClose }: SessionsProps): VNode {
             <button
               class="button small"
               type="button"
-              title="Goes on with a copy of it"
+              title="Continues with a copy"
               onClick={() => void resume(session, true)}
             >
               Fork

@@ -10,7 +10,7 @@ export interface Choice<Value> {
 
 /** The CLI's own short names of models; it knows which versions they are. */
 export const MODELS: readonly Choice<string | null>[] = [
-  { value: null, name: "Default", about: "What the CLI is set to" },
+  { value: null, name: "Default", about: "As configured in the CLI" },
   { value: "opus", name: "Opus", about: "For hard tasks" },
   { value: "sonnet", name: "Sonnet", about: "For everyday work" },
   { value: "haiku", name: "Haiku", about: "Quick and cheap" },
@@ -21,8 +21,8 @@ export const MODES: readonly Choice<Mode>[] = [
   { value: "acceptEdits", name: "Edit", about: "Edits files without asking" },
   { value: "plan", name: "Plan", about: "Reads and plans, changes nothing" },
   { value: "auto", name: "Auto", about: "Asks only for what looks dangerous" },
-  { value: "dontAsk", name: "Don't ask", about: "Whatever would need to be asked is denied" },
-  { value: "bypassPermissions", name: "Allow all", about: "Asks for nothing; the server may refuse this" },
+  { value: "dontAsk", name: "Don't ask", about: "Denies everything that needs approval" },
+  { value: "bypassPermissions", name: "Allow all", about: "Never asks; the server may refuse this" },
 ];
 
 export function modelName(model: string | null): string {

@@ -19,7 +19,7 @@ const HEIGHT = 150;
 const FONT = "11px system-ui, sans-serif";
 /** The shortest time axis. */
 const LEAST_SECONDS = 120;
-/** The cursor stands at the same time in every chart. */
+/** The cursor is at the same time in every chart. */
 const SYNC = "dashboard";
 
 /** A panel with its chart, its legend, and the same in words. */
@@ -61,7 +61,7 @@ interface LegendProps {
 
 /** What each line is, with its newest value, or the one at the cursor. */
 function Legend({ lines, panel, at, data }: LegendProps): VNode {
-  if (lines.length === 0) return <p class="legend hint">None in this time.</p>;
+  if (lines.length === 0) return <p class="legend hint">No data in this period.</p>;
   return (
     <ul class="legend" aria-hidden="true">
       {lines.map(({ figure, line }, index) => (
@@ -81,7 +81,7 @@ interface TableProps {
   readonly times: readonly number[];
 }
 
-/** The chart as a table, made when somebody opens it. */
+/** The chart as a table, rendered when it is opened. */
 function Table({ lines, panel, times }: TableProps): VNode | null {
   const [open, setOpen] = useState(false);
   if (lines.length === 0) return null;

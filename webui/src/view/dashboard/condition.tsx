@@ -20,7 +20,7 @@ const LIMITS: Readonly<Record<string, readonly [label: string, unit: Unit]>> = {
   executions: ["Executions", "count"],
   processes: ["CLI processes", "count"],
   memory_bytes: ["Memory", "bytes"],
-  cost_usd_per_day: ["Cost of a day", "usd"],
+  cost_usd_per_day: ["Daily cost", "usd"],
 };
 /** From which share on a limit is nearly reached. */
 const NEARLY = 0.9;

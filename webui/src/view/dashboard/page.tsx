@@ -45,7 +45,7 @@ export default function DashboardPage(): VNode {
   );
 }
 
-/** Whether the figures are those of now. */
+/** Whether the metrics are live. */
 function Live({ monitor }: Part): VNode {
   const freshness = monitor.freshness.value;
   if (freshness === "live") return <span class="badge live">Live</span>;
@@ -59,7 +59,7 @@ function Live({ monitor }: Part): VNode {
   );
 }
 
-/** The sum of the checks where they are not all well, and the figures of this moment. */
+/** A summary of failed checks, and the current metrics. */
 function Now({ monitor }: Part): VNode {
   const overview = monitor.overview.value;
   const stats = monitor.stats.value;
@@ -144,7 +144,7 @@ function About({ monitor }: Part): VNode | null {
   return (
     <p class="hint about">
       Pocket Agent Server {version} ({revision}) on Python {python}, Claude Code CLI {claude.version ?? "not found"},
-      started {new Date(started).toLocaleString()}. The charts begin with the server.
+      started {new Date(started).toLocaleString()}. The charts start with the server.
     </p>
   );
 }

@@ -14,7 +14,7 @@ export function Executions({ overview, now }: ExecutionsProps): VNode {
   return (
     <section class="card report" aria-labelledby="executions">
       <h2 id="executions">Slow executions</h2>
-      {running.length + slowest.length === 0 && <p class="hint">None has run within a day.</p>}
+      {running.length + slowest.length === 0 && <p class="hint">None within a day.</p>}
       <ul class="records">
         {running.map((execution) => (
           <Execution key={execution.execution_id} execution={execution} now={now} />
@@ -41,7 +41,7 @@ function Execution({ execution, now }: { readonly execution: SlowExecutionData; 
     <li data-execution={execution.execution_id}>
       <span class="took">{seconds(runs ? Math.round(took / 1000) : took / 1000)}</span>
       {project === null ? (
-        <span>a project that is gone</span>
+        <span>a deleted project</span>
       ) : (
         <a href={`/p/${id}`} data-route>
           {project}

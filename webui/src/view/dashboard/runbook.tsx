@@ -1,6 +1,6 @@
 import type { VNode } from "preact";
 
-/** A link to what to do; the page is no page of the client. */
+/** A link to a runbook, which is not a page of the client. */
 export function Runbook({ name }: { readonly name: string | null }): VNode | null {
   if (name === null) return null;
   return (

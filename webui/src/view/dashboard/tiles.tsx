@@ -7,7 +7,7 @@ interface TilesProps {
   readonly overview: ServerOverviewData | null;
 }
 
-/** The figures of this moment. */
+/** The current metrics. */
 export function Tiles({ stats, overview }: TilesProps): VNode {
   const usage = Object.fromEntries((overview?.limits ?? []).map(({ name, usage: used }) => [name, used]));
   const waiting = overview?.running.filter((execution) => execution.waiting).length ?? 0;
@@ -37,7 +37,7 @@ export function Tiles({ stats, overview }: TilesProps): VNode {
         note={stats.cost.limit_usd > 0 ? `of ${shown(stats.cost.limit_usd, "usd")}` : ""}
       />
       <Tile name="memory" label="Memory" value={shown(usage["memory_bytes"], "bytes")} />
-      <Tile name="uptime" label="Up for" value={seconds(stats.uptime)} />
+      <Tile name="uptime" label="Uptime" value={seconds(stats.uptime)} />
     </dl>
   );
 }

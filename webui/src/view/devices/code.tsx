@@ -12,7 +12,7 @@ import { Icon } from "../icon";
 import { Copied } from "./copied";
 import { QrCode } from "./qr";
 
-/** Somebody stands there with the other device in hand. */
+/** Poll often: a user waits with the other device. */
 const INTERVAL_MS = 1000;
 
 interface CodeProps {
@@ -30,7 +30,7 @@ interface CodeProps {
   readonly onClose: () => void;
 }
 
-/** A code, for as long as it is good: until a device has come by it, or its time is over. */
+/** A code while it is valid: until a device has used it, or it has expired. */
 export function Code({ wish, pairing, before, endsAt, roster, onAgain, onOther, onClose }: CodeProps): VNode {
   const left = useSecondsUntil(endsAt);
   const guest = guestOf(roster.list.value ?? [], before, wish);

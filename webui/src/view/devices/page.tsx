@@ -14,7 +14,7 @@ import "./devices.css";
 
 const INTERVAL_MS = 4000;
 
-/** Who may come in: shown, renamed, sent away, and let in. */
+/** The devices: listed, renamed, revoked and paired. */
 export default function DevicesPage(): VNode {
   const { link, mayOwn } = useStore();
   const roster = useMemo(() => new Roster(link), []);
@@ -145,7 +145,7 @@ function Limited(): VNode {
   );
 }
 
-/** For a server that asks nobody who they are. */
+/** For a server without authentication. */
 function Open(): VNode {
   return (
     <div class="empty">

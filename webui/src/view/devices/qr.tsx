@@ -1,7 +1,7 @@
 import type { VNode } from "preact";
 import { outline } from "../../device/qr";
 
-/** Cameras want so many light modules around (ISO/IEC 18004). */
+/** The quiet zone in modules (ISO/IEC 18004). */
 const QUIET = 4;
 
 /** A QR code, dark on light whatever the theme is. */

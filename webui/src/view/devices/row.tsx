@@ -152,7 +152,7 @@ export function Access({ device }: { readonly device: Pick<DeviceData, "view_onl
   );
 }
 
-/** A drawing to tell devices apart by, out of what they are called. */
+/** A drawing that distinguishes devices, derived from their names. */
 function kindOf(name: string): IconNode {
   return KINDS.find(([pattern]) => pattern.test(name))?.[1] ?? MonitorSmartphone;
 }

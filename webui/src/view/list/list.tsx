@@ -9,7 +9,7 @@ interface ListProps<Item extends { readonly key: string }> {
   /** Changes whenever `items` has. */
   readonly version: number;
   readonly render: (item: Item) => ComponentChildren;
-  /** Stands below the last item, and may grow. */
+  /** Shown below the last item, and may grow. */
   readonly footer: ComponentChildren;
   /** Whether there is more beyond the last item. */
   readonly goesOn: boolean;
@@ -84,7 +84,7 @@ export function List<Item extends { readonly key: string }>(props: ListProps<Ite
     const changed = measure();
     scroll.settle();
     const now = scroll.range();
-    // What was measured may leave room for more, or the view may have moved.
+    // The measured items may leave space for more, or the view may have moved.
     if (changed || now.start < start || now.end > end) redraw(undefined);
     ask();
   });

@@ -17,7 +17,7 @@ export class Scroll {
   goesOn = false;
   private element: HTMLElement | null = null;
   private anchor: { readonly key: string; readonly shift: number } | null = null;
-  /** Where the view was when this last looked or set it, to tell a person's scrolling from its own. */
+  /** The position at the last check or change, to distinguish a user's scrolling from its own. */
   private last = 0;
   /** How large the view and the list were when this looked last. */
   private size = { view: 0, list: 0 };
@@ -40,7 +40,7 @@ export class Scroll {
 
   /** The person, or this, has scrolled. */
   scrolled(): void {
-    // A view or a list that became smaller moves what is seen, and tells so later: that lets nothing go.
+    // A smaller view or list moves the content, and the event follows later: the list keeps following.
     if (this.following && this.isResized) {
       this.settle();
       return;
@@ -48,7 +48,7 @@ export class Scroll {
     const moved = this.above - this.last;
     if (Math.abs(moved) < 1) return;
     this.last = this.above;
-    // Upwards by a finger's breadth is enough to be let go; what was cut off below is no scrolling.
+    // A small move upwards ends following; a clamp at the lower end is not scrolling.
     if (moved < 0 && this.below > 2) this.following = false;
     else if (moved > 0 && this.below < NEAR && !this.goesOn) this.following = true;
     this.hold();

@@ -14,10 +14,10 @@ const KINDS: Readonly<Record<ClaimKind, string>> = {
 };
 
 /**
- * What a directory has the CLI do by itself, whole, for somebody who decides whether to trust it.
+ * The claims of a directory in full, for the decision whether to trust it.
  *
- * `total`: how many claims there are; `onMore` loads the next ones. `fresh`: how many of the first ones nobody has
- * accepted yet, in a project; without it the directory is none.
+ * `total`: how many claims there are; `onMore` loads the next ones. `fresh`: how many of the first ones have not
+ * been accepted, in a project; without it the directory is not a project.
  */
 export function Claims({
   claims,
@@ -45,7 +45,7 @@ export function Claims({
     <section class="claims" role="alert">
       <h3>
         <Icon node={TriangleAlert} size={18} />
-        {fresh === undefined ? "Do you trust what is in it?" : "Do you trust what is new in it?"}
+        {fresh === undefined ? "Do you trust its settings?" : "Do you trust the new settings?"}
       </h3>
       <p>
         It has settings of its own, which the agent&rsquo;s CLI follows without asking, as you, on the server&rsquo;s

@@ -24,7 +24,7 @@ export function CreateProject({ onClose }: { readonly onClose: () => void }): VN
   };
   const [inspected, setInspected] = useState<Inspected>();
   const typed = path.trim().replace(/(?<=.)\/+$/, "");
-  // Somebody may go on typing meanwhile: what was found counts for that path alone.
+  // The user may continue typing during the request: the result is valid for its path only.
   const found = inspected?.typed === typed ? inspected : undefined;
   const { isBusy, problem, start } = useAttempt(async () => {
     let shown = found?.hash;
@@ -67,7 +67,7 @@ export function CreateProject({ onClose }: { readonly onClose: () => void }): VN
             Cancel
           </button>
           <button class="button primary" type="submit" form="create-project" disabled={isBusy || path.trim() === ""}>
-            {found === undefined ? "Create" : "Create all the same"}
+            {found === undefined ? "Create" : "Create anyway"}
           </button>
         </>
       }

@@ -46,7 +46,7 @@ export default function ProjectsPage(): VNode {
         <AsOf at={projects.asOf.value} />
         {!projects.loaded.value && projects.asOf.value === null && <Pending what="The list of projects" />}
         {projects.loaded.value && all.length === 0 && <None onCreate={mayOwn.value ? () => setCreating(true) : null} />}
-        {all.length > 0 && found.length === 0 && <p class="hint">No project is called so.</p>}
+        {all.length > 0 && found.length === 0 && <p class="hint">No matching project.</p>}
         <ul class="projects">
           {found.map((project) => (
             <ProjectRow key={project.id} project={project} />

@@ -35,7 +35,7 @@ export function ReviewSettings({
     }
   });
   useEffect(look.start, []);
-  // Nobody accepts what was not shown: the new ones come first, and all of them are on the page.
+  // Only shown claims can be accepted: the new ones come first, and all of them are on the page.
   const isWhole = found !== undefined && found.claims.length >= (found.new ?? 0);
   return (
     <Sheet
@@ -53,11 +53,7 @@ export function ReviewSettings({
       }
     >
       {found !== undefined &&
-        (found.new === 0 ? (
-          <p>Nothing in them is new.</p>
-        ) : (
-          <Claims {...found} fresh={found.new ?? 0} onMore={look.start} />
-        ))}
+        (found.new === 0 ? <p>No new settings.</p> : <Claims {...found} fresh={found.new ?? 0} onMore={look.start} />)}
       <Problem text={look.problem || accept.problem} />
     </Sheet>
   );

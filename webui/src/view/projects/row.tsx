@@ -52,5 +52,5 @@ export function ProjectRow({ project }: { readonly project: ProjectStateData }):
 }
 
 function waitingFor(approvals: number): string {
-  return approvals === 1 ? "Waits for you" : `${approvals} wait for you`;
+  return approvals === 1 ? "Waiting for approval" : `${approvals} approvals`;
 }

@@ -7,7 +7,7 @@ export interface ShownState {
 
 /** How a project is, in a word for a person. */
 export function stateOf({ state, pending_approvals }: ProjectStateData): ShownState {
-  if (pending_approvals > 0) return { name: "Waits for you", tone: "waiting" };
+  if (pending_approvals > 0) return { name: "Waiting for approval", tone: "waiting" };
   if (state === "EXECUTING") return { name: "Working", tone: "working" };
   if (state === "ERROR") return { name: "Failed", tone: "failed" };
   return { name: "Idle", tone: "idle" };

@@ -12,7 +12,7 @@ import { useInstall } from "./install";
 import "./settings.css";
 
 const THEMES: readonly { readonly value: Theme; readonly name: string }[] = [
-  { value: "system", name: "As the system" },
+  { value: "system", name: "Like the system" },
   { value: "light", name: "Light" },
   { value: "dark", name: "Dark" },
 ];
@@ -64,7 +64,7 @@ export default function SettingsPage(): VNode {
           <Switch
             value={preferences.enterSends}
             name="Enter sends the prompt"
-            about="Shift and Enter is a new line then. A touch screen has a button for it."
+            about="Shift and Enter then starts a new line. Touch screens have a send button."
           />
           <Switch value={preferences.shortcuts} name="Shortcuts with a single letter" about="Press ? to see them." />
         </Section>
@@ -80,7 +80,7 @@ export default function SettingsPage(): VNode {
           />
           {install !== null && (
             <>
-              <p class="hint">On the home screen it opens without the browser around it.</p>
+              <p class="hint">On the home screen it opens without the browser's bars.</p>
               <button class="button" type="button" onClick={install}>
                 Install
               </button>
@@ -140,13 +140,13 @@ function Notifications(): VNode {
     // Written twice, so that the switch falls back when it was not allowed.
     preferences.notifications.value = on;
     preferences.notifications.value = isAllowed;
-    if (on && !isAllowed) toasts.say("The browser does not allow notifications of this page.");
+    if (on && !isAllowed) toasts.say("The browser does not allow notifications from this page.");
   };
   return (
     <Switch
       value={preferences.notifications}
-      name="Tell me when this page is open and not in front"
-      about="Approvals that are wanted, executions that finish or fail. The server itself can tell you, too, while nobody looks; that is set up in its configuration."
+      name="Notify me when this page is in the background"
+      about="Approvals, and executions that finish or fail. The server can also notify you while no page is open; see its configuration."
       disabled={!canNotify()}
       onChange={(on) => void change(on)}
     />

@@ -3,7 +3,7 @@ import { useEffect, useState } from "preact/hooks";
 import { useStore } from "../../store/store";
 import { listenForNews, type News } from "./news";
 
-/** Tells screen readers what others see happen; and the system, when nobody looks at the page. */
+/** Announces changes to screen readers, and as system notifications while the page is hidden. */
 export function Announcer(): VNode {
   const store = useStore();
   const [news, setNews] = useState<News | null>(null);

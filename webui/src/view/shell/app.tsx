@@ -52,7 +52,7 @@ function Outlet({ page }: { readonly page: Page | undefined }): VNode {
         loaded.set(page, component);
         setCame(page);
       },
-      () => setProblem("This page could not be loaded. The server may have been upgraded: load the client again."),
+      () => setProblem("This page could not be loaded. The server may have been upgraded: reload the client."),
     );
   }, [page]);
   if (page === undefined) return <Missing />;
@@ -66,7 +66,7 @@ function Missing(): VNode {
   return (
     <main class="page">
       <div class="empty">
-        <h2>There is no such page</h2>
+        <h2>Page not found</h2>
         <a class="button" href="/" data-route>
           To the projects
         </a>
@@ -81,7 +81,7 @@ function Broken({ text }: { readonly text: string }): VNode {
       <div class="empty">
         <p>{text}</p>
         <button class="button" type="button" onClick={() => location.reload()}>
-          Load again
+          Reload
         </button>
       </div>
     </main>

@@ -4,7 +4,7 @@ import { RefreshCw, WifiOff } from "lucide";
 import { useStore } from "../../store/store";
 import { Icon } from "../icon";
 
-/** A connection that comes back sooner is no news. */
+/** A shorter interruption is not shown. */
 const GRACE_MS = 700;
 
 /** Says when what is shown is not live, or not the newest client. */
@@ -87,5 +87,5 @@ function Countdown({ until }: { readonly until: number }): VNode {
     const timer = setInterval(() => setNow(Date.now()), 500);
     return () => clearInterval(timer);
   }, []);
-  return <span aria-hidden="true">Connecting again in {Math.max(0, Math.ceil((until - now) / 1000))} s.</span>;
+  return <span aria-hidden="true">Reconnecting in {Math.max(0, Math.ceil((until - now) / 1000))} s.</span>;
 }

@@ -3,7 +3,7 @@ import { PAGES } from "../../page";
 import { path } from "../../router";
 import { Icon } from "../icon";
 
-/** The links to the pages that stand in the navigation. */
+/** The links to the pages in the navigation. */
 export function Navigation({ label }: { readonly label: string }): VNode {
   const entries = PAGES.flatMap(({ title, entry }) => (entry === undefined ? [] : [{ title, ...entry }]));
   return (

@@ -6,7 +6,7 @@ import { subjectOf } from "../tool/tool";
 import { visible } from "../../text/visible";
 import { notify } from "./notification";
 
-/** Something that somebody wants to know who does not look. */
+/** A notification for a user who is not watching the page. */
 export interface News {
   readonly title: string;
   readonly body: string;

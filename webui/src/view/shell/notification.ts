@@ -1,6 +1,6 @@
 import type { News } from "./news";
 
-/** Whether the system may be asked to tell people something. */
+/** Whether the browser supports system notifications. */
 export function canNotify(): boolean {
   return "Notification" in window && isSecureContext;
 }
@@ -11,7 +11,7 @@ export async function askToNotify(): Promise<boolean> {
   return (await Notification.requestPermission()) === "granted";
 }
 
-/** Lets the system tell something; clicking it leads to the page that it is about. */
+/** Shows a system notification; clicking it opens its page. */
 export async function notify({ title, body, path, isUrgent }: News): Promise<void> {
   if (!canNotify() || Notification.permission !== "granted") return;
   const options = {

@@ -16,8 +16,8 @@ interface Shortcut {
 /** What single letters do where nothing is typed. */
 const SHORTCUTS: readonly Shortcut[] = [
   { key: "/", about: "Write a prompt, or search the projects", on: () => focus('[data-focus="main"]') },
-  { key: "a", about: "Allow what the agent asks for", on: ".dock .allow", again: "allow it" },
-  { key: "d", about: "Deny it, and say why", on: ".dock .deny" },
+  { key: "a", about: "Allow the request", on: ".dock .allow", again: "allow it" },
+  { key: "d", about: "Deny it with a reason", on: ".dock .deny" },
   { key: "s", about: "Stop the agent", on: '[data-action="interrupt"]', again: "stop the agent" },
   { key: "e", about: "To the newest entry", on: ".jump" },
   { key: "p", about: "To the projects", on: () => navigate("/") },
@@ -25,12 +25,12 @@ const SHORTCUTS: readonly Shortcut[] = [
 
 const ALWAYS = [
   { key: "Enter", about: "Send the prompt" },
-  { key: "Shift Enter", about: "A new line in the prompt" },
-  { key: "Ctrl Enter", about: "Send the prompt, whatever Enter is set to" },
+  { key: "Shift Enter", about: "New line in the prompt" },
+  { key: "Ctrl Enter", about: "Always send the prompt" },
   { key: "Esc", about: "Close, or leave the field" },
 ] as const;
 
-/** Somebody who has typed anything within that time, or was in a field, may be typing on. */
+/** Milliseconds after typing or leaving a field in which a key may still be typing. */
 const TYPING_MS = 1000;
 /** A second press counts between these; a letter that is doubled in a word comes sooner. */
 const AGAIN_MS = [250, 4000] as const;
@@ -42,7 +42,7 @@ interface Armed {
   readonly button: Element;
 }
 
-/** Listens for shortcuts, and lists them when somebody asks. */
+/** Listens for shortcuts, and lists them on request. */
 export function Shortcuts(): VNode | null {
   const { preferences, toasts } = useStore();
   const [isOpen, setOpen] = useState(false);
@@ -119,7 +119,7 @@ export function Shortcuts(): VNode | null {
   );
 }
 
-/** Whether a key is for somebody else: it was dealt with, belongs to the browser, or is part of a character. */
+/** Whether a key is not a shortcut: it was handled, belongs to the browser, or is part of a character. */
 function isTaken(event: KeyboardEvent): boolean {
   return event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.isComposing;
 }
@@ -136,7 +136,7 @@ export function guardComposition(): void {
     (event) => {
       if (event.key !== "Enter") return;
       const isJustOver = Date.now() - ended < COMPOSED_MS;
-      // eslint-disable-next-line @typescript-eslint/no-deprecated -- Safari has nothing else that tells
+      // eslint-disable-next-line @typescript-eslint/no-deprecated -- Safari has no other way
       if (!event.isComposing && event.keyCode !== 229 && !isJustOver) return;
       event.stopImmediatePropagation();
       if (isJustOver) event.preventDefault(); // neither a new line nor the form

@@ -1,4 +1,4 @@
-/** Below that many pixels there is no room for parts that scroll by themselves. */
+/** Below this height in pixels, parts do not scroll separately. */
 const LOW = 480;
 
 /** Keeps the client, sheets included, above the keyboard of a phone whose browser only moves the page behind it. */

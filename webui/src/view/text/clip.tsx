@@ -15,7 +15,7 @@ export function restOf({ offset, size }: Item): Rest | undefined {
 
 interface ClipProps {
   readonly id: string;
-  /** In pixels; what is higher is cut off until somebody wants to see it. */
+  /** Maximum height in pixels of the collapsed text. */
   readonly height?: number;
   /** The entry, where only its beginning is here. */
   readonly rest?: Rest | undefined;

@@ -7,11 +7,11 @@ import { isTerminalText, readTerminal } from "../../text/terminal";
 import { visible } from "../../text/visible";
 import "./code.css";
 
-/** What is put into the document at first: about so many characters, of which a line takes some more. */
+/** The size of the initial part of a text, in characters, and the cost of each line. */
 const PART = 100_000;
 const LINE = 50;
 
-/** Whether everything is shown, however long: whoever allows something has to be able to read all of it. */
+/** Whether all of it is shown, however long: a user must be able to read all of a request. */
 export const Whole = createContext(false);
 
 /** How much of a text is shown; more each time that is asked for. */

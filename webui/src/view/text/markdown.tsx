@@ -86,7 +86,7 @@ function frame(table: HTMLTableElement): void {
   around.append(table);
 }
 
-/** A text that is too long to be set nicely: its beginning, and all of it as it is for who wants that. */
+/** A text that is too long to be formatted: its beginning, and on request all of it as plain text. */
 function LongText({ text, isWhole }: { readonly text: string; readonly isWhole: boolean }): VNode {
   const isDecided = useContext(Whole);
   const [whole, setWhole] = useState(isWhole || isDecided);

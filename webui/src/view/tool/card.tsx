@@ -70,7 +70,7 @@ export const ToolCard = memo(function ToolCard(props: ToolCardProps): VNode {
   );
 });
 
-/** What a call is about, as somebody says it who stands in the project's directory. */
+/** The subject of a call, with paths relative to the project's directory. */
 function within(folder: string, subject: string): string {
   if (folder === "") return subject;
   if (subject.endsWith(`  in ${folder}`)) return subject.slice(0, -`  in ${folder}`.length);
@@ -89,7 +89,7 @@ function State({ result, approvalId, outcome, isRunning }: ToolCardProps): VNode
   if (approvalId !== undefined && outcome === undefined && isRunning) {
     return (
       <span class="badge warn">
-        <Icon node={Hourglass} size={13} /> waits for you
+        <Icon node={Hourglass} size={13} /> waiting for approval
       </span>
     );
   }
@@ -102,7 +102,7 @@ function State({ result, approvalId, outcome, isRunning }: ToolCardProps): VNode
   );
 }
 
-/** Whether the answer of the tool is the reason of the denial, which stands below it. */
+/** Whether the answer of the tool is the reason of the denial, which is shown below it. */
 function isSaidTwice({ result, outcome }: ToolCardProps): boolean {
   return outcome?.behavior === "deny" && outcome.message?.trim() === result?.text.trim();
 }
@@ -113,7 +113,7 @@ function Changed({ asked, allowed }: { readonly asked: Loose; readonly allowed: 
   const names = [...new Set([...Object.keys(asked), ...Object.keys(allowed)])];
   return (
     <div class="tool-changed">
-      <p class="hint note">Changed before it was allowed: − is what was asked for, + is what was allowed.</p>
+      <p class="hint note">Changed before it was allowed: − requested, + allowed.</p>
       {names
         .map((name) => [name, words(asked[name]), words(allowed[name])] as const)
         .filter(([, before, after]) => before !== after)
@@ -127,7 +127,7 @@ function Changed({ asked, allowed }: { readonly asked: Loose; readonly allowed: 
   );
 }
 
-/** Who has allowed or denied it. */
+/** The device that allowed or denied it. */
 function Answered({ outcome }: Pick<ToolCardProps, "outcome">): VNode | null {
   if (outcome === undefined) return null;
   const { behavior, by, message } = outcome;

@@ -2,7 +2,7 @@ import type { VNode } from "preact";
 import { list, record, text, type Loose } from "../../conversation/reading";
 import { visible } from "../../text/visible";
 
-/** What somebody has chosen, by question. */
+/** The chosen answers by question. */
 export type Choices = Readonly<Record<string, readonly string[]>>;
 
 /** What was chosen, out of the text for each question that answers are given as. */

@@ -41,7 +41,7 @@ export interface Tool {
   readonly subject: (input: Loose) => string;
   /** The arguments that `subject`, `call` and the agent's description show; the others are listed below them. */
   readonly fields: readonly string[];
-  /** What is done, in full, as somebody needs to see it who is to allow it; null where the subject is all. */
+  /** The call in full, for the decision about it; null if the subject is complete. */
   readonly call: ((props: CallProps) => VNode | null) | null;
   /** What came of it. */
   readonly result: (props: ResultProps) => VNode | null;
@@ -174,7 +174,7 @@ const TOOLS: Readonly<Record<string, Tool>> = {
   ExitPlanMode: {
     icon: ClipboardList,
     label: "Plan",
-    subject: () => "is it right so?",
+    subject: () => "approve it?",
     fields: ["plan"],
     call: ({ input }) => <Prose value={input["plan"]} />,
     result: OnlyFailure,
