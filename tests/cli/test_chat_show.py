@@ -248,9 +248,9 @@ def test_a_change_of_the_mode_and_of_what_runs_in_the_background_is_said() -> No
     task = {"task_id": "t-1", "type": "local_agent", "description": "Look around"}
     transcript.frame("project_state", idle | {"permission_mode": "acceptEdits", "tasks": [task]})
     assert "permission mode: acceptEdits" in shown.text
-    assert "background tasks: Look around (subagent)" in shown.text
+    assert "in the background: Look around (subagent)" in shown.text
     transcript.frame("project_state", idle | {"permission_mode": "acceptEdits"})
-    assert "no background tasks" in shown.text
+    assert "nothing runs in the background any more" in shown.text
 
 
 def test_a_join_tells_what_waits_and_forgets_what_does_not() -> None:
@@ -270,13 +270,13 @@ def test_a_join_tells_what_waits_and_forgets_what_does_not() -> None:
     [
         ("prompt", {"prompt": "do\nthis", "by": "phone"}, ["> do  (phone)", "  this"]),
         ("process_killed", {}, ["The execution was killed."]),
-        ("session_reset", {}, ["── new conversation ──"]),
+        ("session_reset", {}, ["── a new conversation begins ──"]),
         (
             "session_resumed",
             {"session_id": "s", "fork": True, "title": "first\nwords"},
-            ["── a copy of the conversation “first words” continues ──"],
+            ["── a copy of the conversation “first words” goes on ──"],
         ),
-        ("agent_partial", {"text": "half", "thinking": ""}, ["half", "The agent was stopped while writing this."]),
+        ("agent_partial", {"text": "half", "thinking": ""}, ["half", "The agent was stopped while it wrote this."]),
         ("error", {"code": "EXECUTION_FAILED", "message": "it broke"}, ["EXECUTION_FAILED: it broke"]),
         ("project_deleted", {"project_id": "p"}, ["The project was deleted."]),
         ("something_new", {"x": 1}, []),
@@ -290,7 +290,7 @@ def test_a_join_tells_what_waits_and_forgets_what_does_not() -> None:
         (
             "agent_message",
             {"type": "system", "subtype": "api_retry", "retry_delay_ms": 617, "error_status": 529},
-            ["the model does not answer (529); retrying in 0.6 s"],
+            ["the model does not answer (529); again in 0.6 s"],
         ),
         ("agent_message", {"type": "result", "is_error": True, "errors": ["e1"]}, ["✗ e1", "✗ "]),
         ("agent_message", assistant({"type": "tool_use", "name": "Bash", "input": {"command": "ls"}}), ["● Bash ls"]),

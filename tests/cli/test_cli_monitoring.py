@@ -163,7 +163,7 @@ def test_check_tells_programs_in_json(monkeypatch: pytest.MonkeyPatch, capsys: p
 
 def test_check_of_nothing_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(monkeypatch, "check", "nowhere") == 1
-    assert "render one: pocket-agent monitoring render nowhere" in capsys.readouterr().err
+    assert "write one: pocket-agent monitoring render nowhere" in capsys.readouterr().err
 
 
 def test_a_broken_file_is_found_by_the_real_programs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,4 +195,4 @@ def test_up_without_programs_says_whose_packages_are_missing(
     assert call(monkeypatch, "up", "stack") == 1
     error = capsys.readouterr().err
     assert "alertmanager: not installed (Debian: prometheus-alertmanager)" in error
-    assert error.endswith("pocket-agent: No program of the stack is installed.\n")
+    assert error.endswith("pocket-agent: Nothing of the stack is installed here.\n")

@@ -41,7 +41,7 @@ def test_without_a_name_all_are_listed() -> None:
 def test_a_name_that_there_is_none_of() -> None:
     with pytest.raises(ValidationError, match=r"did you mean ServiceDown\?"):
         shown("ServceDown")
-    with pytest.raises(ValidationError, match=r"lists all\."):
+    with pytest.raises(ValidationError, match=r"lists all of them"):
         shown("../metrics")
 
 

@@ -88,7 +88,7 @@ async def test_nothing_used(
 ) -> None:
     await Store.open(database_path(tmp_path)).close()
     call(monkeypatch, f"--data-dir={tmp_path}", "--days=1")
-    assert capsys.readouterr().out == f"No usage since {TODAY}.\n"
+    assert capsys.readouterr().out == f"Nothing was used since {TODAY}.\n"
 
 
 def test_no_database_is_not_made(
