@@ -1,8 +1,8 @@
-"""The only place that constructs: puts the rooms together, starts them in order and stops them in order.
+"""Constructs the parts of a server, and starts and stops them in order.
 
 Start: settings, data directory, store, scripted model (demo), projects with their agents, listeners.
-Stop: new work is refused, clients are told 1001, idle agents are ended, sessions let go of those that
-work (which run on), the listeners close, spans are exported, the store is closed last. Each step has a bound.
+Stop: new work is refused, clients get close code 1001, idle agents are ended, sessions detach from working agents
+(which continue), the listeners close, spans are exported, the store is closed last. Each step has a time limit.
 """
 
 import asyncio
@@ -27,14 +27,7 @@ from pocket_agent.claude.installation import Installer
 from pocket_agent.claude.spool import SpoolWatcher
 from pocket_agent.demo.demo_process import child_environment, ensure_running
 from pocket_agent.errors import ConfigurationError, PocketAgentError
-from pocket_agent.events import (
-    MetricsServed,
-    Observer,
-    ServerStarted,
-    ServerStopped,
-    ServerStopping,
-    SettingIgnored,
-)
+from pocket_agent.events import MetricsServed, Observer, ServerStarted, ServerStopped, ServerStopping, SettingIgnored
 from pocket_agent.hub import Hub
 from pocket_agent.ledger import audited, note_changes, note_first, remember_settings
 from pocket_agent.notification.outbox import Notifier
@@ -58,25 +51,23 @@ from pocket_agent.storage.database import database_path
 from pocket_agent.supervision import supervise
 
 _DEMO_SECONDS: Final = 60.0
-"""How often the scripted model is looked after."""
+"""Time between two checks that the scripted model runs."""
 _EXPORT_SECONDS: Final = 3.0
-"""How long spans that are left may take when the server stops."""
+"""Time limit of the export of the last spans when the server stops."""
 _FIRST_DEVICE: Final = "first"
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """What a person wants to know of a server that is ready.
+    """How to reach a server that is ready.
 
     Attributes:
-        url: the main address.
         plain_url: the plain address on loopback, if there is one.
         exposed_urls: addresses by which other machines can reach it.
         token: the first device's token, at the first start only.
-        pairing_urls: links that let one device in, at the first start only; the best for another device first.
-        demo: whether agents talk to the scripted model.
+        pairing_urls: links that pair one device, at the first start only; the best for another device first.
+        demo: whether agents use the scripted model.
         auth: whether connections need a token.
-        data_dir: where the server keeps its data.
     """
 
     url: str
@@ -90,7 +81,6 @@ class Started:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Every address."""
         return (self.url,) if self.plain_url is None else (self.url, self.plain_url)
 
 
@@ -106,15 +96,14 @@ async def serve(
     """Run the server until SIGTERM or SIGINT.
 
     Args:
-        loaded: all settings and where they came from.
-        environment: the server's own environment, from which the CLI's is made.
-        candidates: where to look for `claude` when it is neither set nor on PATH.
-        umask: of the files that agents make; -1 for the server's own, which are private.
+        environment: the server's own, out of which the CLI's is made.
+        candidates: paths of `claude` to try when it is neither set nor on PATH.
+        umask: of the files that agents create; -1 for the server's own, which are private.
         on_started: called when clients can connect.
         read_settings: reads the settings again, on SIGHUP.
 
     Raises:
-        ConfigurationError: something configured cannot be used; the message names it.
+        ConfigurationError: a setting cannot be used; the message names it.
         FileOperationError: the data directory cannot be used, or another server uses it.
     """
     files = raise_open_files()
@@ -126,9 +115,9 @@ async def serve(
         trail = FileAuditLog(audit_path(loaded.settings.data.dir)) if loaded.settings.audit.enabled else None
         others: list[Observer] = [notifier, *([AuditObserver(trail)] if trail is not None else [])]
         observed = Observability(live, environment, losses, log, others)
-        room = connections_for(loaded.settings, files)
-        if room < loaded.settings.limits.max_connections:
-            reason = f"at most {files} files may be open (ulimit -n, LimitNOFILE), which leaves {room} connections"
+        fitting = connections_for(loaded.settings, files)
+        if fitting < loaded.settings.limits.max_connections:
+            reason = f"at most {files} files may be open (ulimit -n, LimitNOFILE), which leaves {fitting} connections"
             observed.observer.emit(SettingIgnored("limits.max_connections", reason))
         await _serve(live, environment, observed, log, notifier, trail, candidates, umask, on_started, read_settings)
 
@@ -151,11 +140,8 @@ async def _serve(
     _make_private(settings.data.dir)
     stop, reload = asyncio.Event(), asyncio.Event()
     _on_signals(stop, reload)
-    store = Store.open(
-        database_path(settings.data.dir),
-        synchronous=settings.storage.synchronous,
-        durations=observed.commits,
-    )
+    database = database_path(settings.data.dir)
+    store = Store.open(database, synchronous=settings.storage.synchronous, durations=observed.commits)
     try:
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(
@@ -165,8 +151,8 @@ async def _serve(
             first = await _first_device(store, settings, trail or AuditLog())
             child = await _child_environment(settings, environment)
             if settings.demo:
-                look_after_model = partial(_look_after_model, _demo_dir(settings), observer)
-                await stack.enter_async_context(_background(observer, {"demo model": look_after_model}))
+                keep_model = partial(_keep_model_running, _demo_dir(settings), observer)
+                await stack.enter_async_context(_background(observer, {"demo model": keep_model}))
             watcher = SpoolWatcher()
             stack.callback(watcher.close)
             installer = Installer(settings.claude.binary, candidates, build_environment(child, {}))
@@ -191,20 +177,16 @@ async def _serve(
                 listening(endpoint.application(), live, observer, endpoint.admission, endpoint.hosts)
             )
             started = _started(listeners, first, settings)
-            reloader = Reloader(
-                live,
-                read_settings,
-                Parts(
-                    log,
-                    notifier,
-                    listeners.tls,
-                    endpoint.hosts,
-                    (endpoint.renew, projects.renew, renew_scraped),
-                    partial(note_changes, trail),
-                    partial(remember_settings, store, live),
-                ),
-                observer,
+            parts = Parts(
+                log,
+                notifier,
+                listeners.tls,
+                endpoint.hosts,
+                (endpoint.renew, projects.renew, renew_scraped),
+                partial(note_changes, trail),
+                partial(remember_settings, store, live),
             )
+            reloader = Reloader(live, read_settings, parts, observer)
             await stack.enter_async_context(
                 _background(
                     observer,
@@ -220,8 +202,8 @@ async def _serve(
                     },
                 )
             )
-            await observed.report.unready()  # so that the first checks are done when the log says that it is ready
-            _spare_what_stays()
+            await observed.report.unready()  # the first checks are done before the log has `server ready`
+            _freeze_objects()
             on_started(started)
             observer.emit(ServerStarted(__version__, started.addresses, len(projects)))
             await stop.wait()
@@ -270,7 +252,7 @@ def _started(listeners: Listeners, first: "_First | None", settings: Settings) -
 async def _exporting(
     exposition: Exposition, live: LiveSettings, observer: Observer
 ) -> AsyncIterator[Callable[[], None]]:
-    """Answer scrapes, if any are wanted, until the block is left; gives what to call when settings have changed."""
+    """Serve /metrics, if enabled, until the block is left; yields the function that applies changed settings."""
     if not live.current.metrics.enabled:
         yield lambda: None
         return
@@ -285,17 +267,15 @@ async def _exporting(
 
 
 def _scraped_hosts(settings: CurrentSettings, token: ScrapeToken | None) -> Hosts | None:
-    """Where the metrics may be asked for; a page that is led here by its name has no token."""
-    if token is not None:
-        return None
-    return Hosts(settings, auth=False)
+    """The hosts that a scrape may name: without a token, a page under another name could read the metrics."""
+    return Hosts(settings, auth=False) if token is None else None
 
 
 def start_worker_threads() -> None:
     """Give the running loop an executor whose threads all run already.
 
-    `Thread.start` waits until the new thread has begun, for ever when there is no memory left for that, and
-    `asyncio.to_thread` starts threads from the event loop.
+    `asyncio.to_thread` would start threads from the event loop, and `Thread.start` waits for the new thread, for ever
+    when no memory is left for it.
     """
     workers = min(32, (os.cpu_count() or 1) + 4)  # as many as Python's own default executor
     executor = ThreadPoolExecutor(workers, "worker")
@@ -306,14 +286,14 @@ def start_worker_threads() -> None:
     asyncio.get_running_loop().set_default_executor(executor)
 
 
-def _spare_what_stays() -> None:
-    """Keep what the start has made, which mostly stays, out of every later collection of garbage (gc.freeze)."""
+def _freeze_objects() -> None:
+    """Exclude the objects of the start, most of which stay, from later garbage collections (gc.freeze)."""
     gc.collect()
     gc.freeze()
 
 
 def _only(error: BaseException) -> BaseException:
-    """The error in a group of one: a task group wraps what its block raises as well, such as a taken port."""
+    """The error in a group of one: a task group also wraps an error of its block, such as a taken port."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
@@ -323,12 +303,12 @@ def _make_private(directory: Path) -> None:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         mode = directory.stat().st_mode
-        # One that was made by hand, or by a package: others could read what is made in it.
+        # A directory that an operator or a package created: other users could read the files in it.
         if mode & 0o077 and directory.stat().st_uid == os.geteuid():
             directory.chmod(stat.S_IMODE(mode) & 0o700)
     except OSError as error:
         raise ConfigurationError(
-            f"The data directory {directory} (data.dir) cannot be made: {error.strerror}."
+            f"The data directory {directory} (data.dir) cannot be used: {error.strerror}."
         ) from error
 
 
@@ -341,14 +321,14 @@ def _on_signals(stop: asyncio.Event, reload: asyncio.Event) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _First:
-    """How the first device comes in, and one more."""
+    """The token of the first device, and a pairing code for another one."""
 
     token: str
     code: str
 
 
 async def _first_device(store: Store, settings: Settings, trail: AuditLog) -> _First | None:
-    """Make the first device's token and a pairing code, once; only their hashes are kept."""
+    """Create the first device's token and a pairing code, once; only their hashes are stored."""
     if not settings.server.auth or await store.devices():
         return None
     device, token = new_device(_FIRST_DEVICE)
@@ -360,7 +340,7 @@ async def _first_device(store: Store, settings: Settings, trail: AuditLog) -> _F
 
 
 async def _child_environment(settings: Settings, environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the agents; for the demo, one that leads to the scripted model alone."""
+    """The environment of the agents; in the demo the CLI connects to the scripted model only."""
     if not settings.demo:
         return select_environment(environment, settings.claude.inherit)
     directory = _demo_dir(settings)
@@ -372,10 +352,10 @@ async def _child_environment(settings: Settings, environment: Mapping[str, str])
 
 
 async def _confinement(loaded: LoadedSettings, environment: Mapping[str, str], observer: Observer) -> Confinement:
-    """What agents can see, checked once.
+    """The confinement of agents, checked once.
 
     Raises:
-        ConfigurationError: what the settings ask for does not work here.
+        ConfigurationError: the confinement that is set does not work on this machine.
     """
     settings = loaded.settings
     found = await asyncio.to_thread(examine_confinement, loaded, environment)
@@ -402,7 +382,7 @@ async def _background(observer: Observer, loops: Mapping[str, Callable[[], Await
                 task.cancel()
 
 
-async def _look_after_model(directory: Path, observer: Observer) -> None:
+async def _keep_model_running(directory: Path, observer: Observer) -> None:
     """Start the scripted model again when it has ended."""
     while True:
         await asyncio.sleep(_DEMO_SECONDS)

@@ -61,7 +61,7 @@ class Directories:
         """Refuse a directory (absolute, symlinks resolved) that an agent may not work in (any more).
 
         Raises:
-            InvalidPathError: outside the allowed roots, or inside or around the data directory.
+            InvalidPathError: outside the allowed roots, or inside the data directory, or contains it.
         """
         await asyncio.to_thread(self._check, real_path)
 
@@ -71,7 +71,7 @@ class Directories:
             # A bind mount of the data directory, or of one above it, has another path and the same inode.
             if private.is_relative_to(real_path) or identity in map(_identity, private.parents):
                 raise InvalidPathError(
-                    "The directory contains the server's data directory, which no agent may reach. "
+                    "The directory contains the server's data directory, which no agent may access. "
                     "Choose a directory inside it, or move the data directory (data.dir)."
                 )
 
@@ -182,7 +182,7 @@ class Directories:
 
 
 def private_paths(directory: Path) -> tuple[Path, ...]:
-    """Every path that leads to a directory: its real one, and those by bind mounts (Linux).
+    """Every path of a directory: its real one, and those by bind mounts (Linux).
 
     Source: proc_pid_mountinfo(5); a mount shows the tree below `root` of the file system `major:minor`.
     """

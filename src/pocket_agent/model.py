@@ -1,10 +1,10 @@
 """The values that the packages exchange: Project, Execution, Approval, Entry, Position.
 
-Times are integer milliseconds since the Unix epoch (UTC); sizes are bytes. All values are
-immutable msgspec Structs.
+Times are integer milliseconds since the Unix epoch (UTC), sizes are bytes. All values are immutable msgspec Structs.
 """
 
 import enum
+import operator
 from typing import Final, NewType
 
 import msgspec
@@ -13,7 +13,7 @@ ProjectId = NewType("ProjectId", str)
 ExecutionId = NewType("ExecutionId", str)
 ApprovalId = NewType("ApprovalId", str)
 Milliseconds = NewType("Milliseconds", int)
-"""A point in time: milliseconds since 1970-01-01T00:00:00Z."""
+"""Milliseconds since 1970-01-01T00:00:00Z."""
 
 MAX_OFFSET: Final = 2**40 - 1
 """The largest offset of one log: about 10^12 entries, which no log reaches."""
