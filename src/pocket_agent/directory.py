@@ -1,10 +1,10 @@
-"""Directories of this machine that an agent may work in: checks of paths, and completions."""
+"""The directories that an agent may work in: checks paths, and completes them."""
 
 import asyncio
 import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -14,22 +14,21 @@ from pocket_agent.settings import CurrentSettings
 
 MAX_COMPLETIONS: Final = 50
 _MAX_SCANNED: Final = 20_000
-"""The names of one directory that are read at most, which bounds the time of a completion."""
+"""Names of one directory that are read, which bounds the time for a huge one."""
 
 
 class Completions(NamedTuple):
-    """Sorted absolute paths that complete a path; `truncated` when there are more."""
+    """Absolute paths that complete a path, sorted; `truncated` when there are more."""
 
     paths: Sequence[str]
     truncated: bool
 
 
 class Directories:
-    """The directories that the server's settings allow.
+    """The directories that the settings allow.
 
     Args:
-        settings: `projects.allowed_roots`; empty allows all.
-        private: the server's data directory. No agent may work inside it or in a directory around it.
+        private: the server's data directory. No agent may work inside it or in a directory that contains it.
     """
 
     def __init__(self, settings: CurrentSettings, private: Path) -> None:
@@ -45,7 +44,7 @@ class Directories:
         return await asyncio.to_thread(self._find, path)
 
     async def find_file(self, path: str) -> Path:
-        """The real path of a file that a client may pass to an agent.
+        """The real path of a file that an agent may read.
 
         Raises:
             InvalidPathError: relative, missing, not a file, or outside the allowed roots.
@@ -54,11 +53,11 @@ class Directories:
 
     @property
     def restricted(self) -> bool:
-        """Whether projects have to be inside `projects.allowed_roots`."""
+        """Whether projects must be inside `projects.allowed_roots`."""
         return bool(self._settings.current.projects.allowed_roots)
 
     async def check(self, real_path: Path) -> None:
-        """Refuse a directory (absolute, symlinks resolved) that an agent may not work in (any more).
+        """Refuse a directory that an agent may not work in; `real_path` is absolute, its symlinks resolved.
 
         Raises:
             InvalidPathError: outside the allowed roots, or inside the data directory, or contains it.
@@ -66,8 +65,9 @@ class Directories:
         await asyncio.to_thread(self._check, real_path)
 
     def _check(self, real_path: Path) -> None:
+        paths = self._check_inside(real_path)
         identity = _identity(real_path)
-        for private in self._check_inside(real_path):
+        for private in paths:
             # A bind mount of the data directory, or of one above it, has another path and the same inode.
             if private.is_relative_to(real_path) or identity in map(_identity, private.parents):
                 raise InvalidPathError(
@@ -76,7 +76,7 @@ class Directories:
                 )
 
     def _check_inside(self, real_path: Path) -> tuple[Path, ...]:
-        """Refuse a path outside the allowed roots or inside the data directory; returns the data directory's paths."""
+        """Refuse a path outside the allowed roots or inside the data directory; returns the latter's paths."""
         roots = self._real_roots()
         if roots and not any(real_path.is_relative_to(root) for root in roots):
             raise InvalidPathError(
@@ -91,13 +91,13 @@ class Directories:
         return private
 
     async def complete(self, typed: str) -> Completions:
-        """Complete a path.
+        """Complete a path that is being typed.
 
-        The result never shows whether a path outside the allowed roots exists: above the roots it has only the
-        directories that lead to them. Hidden directories are included when the last part begins with a dot.
+        The result reveals no path outside the allowed roots, except the directories above them. Hidden directories are
+        included when the last part begins with a dot.
 
         Args:
-            typed: an absolute path whose last part may be unfinished; empty for the first suggestions.
+            typed: an absolute path whose last part may be unfinished; empty for the first directories.
         """
         return await asyncio.to_thread(self._complete, typed)
 
@@ -108,7 +108,7 @@ class Directories:
         return real_path
 
     def _find_file(self, path: str) -> Path:
-        if not _is_absolute(path):
+        if "\0" in path or not path.startswith("/"):
             raise InvalidPathError("The path must be absolute.")
         self._check_reach(path)
         try:
@@ -122,8 +122,8 @@ class Directories:
         return real_path
 
     def _check_reach(self, path: str) -> None:
-        """Refuse a path outside the allowed roots before another error shows whether it exists."""
-        if not _is_absolute(path):
+        """Refuse a path outside the roots before an error reveals whether it exists."""
+        if "\0" in path or not path.startswith("/"):
             return
         try:
             real_path = Path(path).resolve(strict=False)
@@ -134,26 +134,26 @@ class Directories:
     def _complete(self, typed: str) -> Completions:
         if not typed.strip():
             roots = self._settings.current.projects.allowed_roots
-            home = os.path.expanduser("~")  # noqa: PTH111 - without a home it is not an error
+            home = os.path.expanduser("~")  # noqa: PTH111 - Path.home raises without a home
             beginnings = [str(root) for root in roots] or [home]
-            return _bounded(path for path in beginnings if os.path.isdir(path))  # noqa: PTH112 - the same
-        if not _is_absolute(typed):
+            return _bounded(path for path in beginnings if os.path.isdir(path))  # noqa: PTH112 - no exception either
+        if "\0" in typed or not typed.startswith("/"):
             return Completions((), truncated=False)
         folder, _, prefix = typed.rpartition("/")
         return _bounded(self._children(folder or "/", prefix))
 
     def _children(self, folder: str, prefix: str) -> Iterator[str]:
-        """The allowed directories in `folder` whose names begin with `prefix`, ignoring case."""
+        """The allowed directories in `folder` whose names begin with `prefix`, in any case."""
         shown = folder.rstrip("/")
-        names: Iterable[str]
         try:
-            # Resolved, so that a link inside the roots that leads out of them is not followed.
+            # As typed: a link inside the roots that leads out of them is not followed.
             real = Path(folder).resolve(strict=True)
             leads = self._leads(real)
-            names = leads or ()
-            if leads is None:
+            if leads is not None:
+                names: Iterator[str] = iter(leads)
+            else:
                 with os.scandir(real) as entries:
-                    names = [entry.name for entry in itertools.islice(entries, _MAX_SCANNED) if _is_folder(entry)]
+                    names = iter([entry.name for entry in itertools.islice(entries, _MAX_SCANNED) if _is_folder(entry)])
         except (OSError, RuntimeError, ValueError):
             return
         for name in sorted(names, key=str.casefold):
@@ -163,7 +163,7 @@ class Directories:
                 yield f"{shown}/{name}"
 
     def _leads(self, folder: Path) -> set[str] | None:
-        """The names in a directory outside the roots that lead to a root; None inside them."""
+        """The names in a directory above the roots that lead to one; None inside a root."""
         roots = self._real_roots()
         if not roots or any(folder.is_relative_to(root) for root in roots):
             return None
@@ -171,7 +171,7 @@ class Directories:
 
     def _allowed(self, path: str) -> bool:
         try:
-            # A directory around the data directory cannot be a project, but leads to others.
+            # A directory that contains the data directory is not a project, but leads to others.
             self._check_inside(_resolve(path))
         except InvalidPathError:
             return False
@@ -198,7 +198,7 @@ def private_paths(directory: Path) -> tuple[Path, ...]:
 def _mounted_paths(real: Path, mountinfo: str) -> tuple[Path, ...]:
     fields = [line.split(" ", 5) for line in mountinfo.splitlines()]
     mounts = [(field[2], Path(_unescaped(field[3])), Path(_unescaped(field[4]))) for field in fields]
-    # Of two mounts at one path the later one is visible.
+    # Of two mounts at one place the later one is visible.
     own = max(
         (mount for mount in mounts if real.is_relative_to(mount[2])),
         key=lambda mount: len(mount[2].parts),
@@ -230,7 +230,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def identities(path: Path) -> list[tuple[int, int]]:
-    """The device and inode of a directory and of those around it, by all paths that lead to them; innermost first.
+    """The device and inode of a directory and of all its parents by any path; innermost first.
 
     Empty when the directory does not exist. May block on a disk that hangs.
     """
@@ -254,12 +254,8 @@ def _bounded(paths: Iterator[str]) -> Completions:
     return Completions(found[:MAX_COMPLETIONS], truncated=len(found) > MAX_COMPLETIONS)
 
 
-def _is_absolute(path: str) -> bool:
-    return path.startswith("/") and "\0" not in path
-
-
 def _resolve(path: str) -> Path:
-    if not _is_absolute(path):
+    if "\0" in path or not path.startswith("/"):
         raise InvalidPathError("The path must be absolute, e.g. /home/me/project.")
     try:
         real_path = Path(path).resolve(strict=True)

@@ -20,7 +20,7 @@ MAX_OFFSET: Final = 2**40 - 1
 
 
 class ProjectState(enum.StrEnum):
-    """The state of a project, as clients see it."""
+    """What a project is doing, as clients see it."""
 
     IDLE = "IDLE"
     EXECUTING = "EXECUTING"
@@ -28,11 +28,11 @@ class ProjectState(enum.StrEnum):
 
 
 class ExecutionStatus(enum.StrEnum):
-    """The status of an execution. The last five are final."""
+    """The life of an execution. The last five are final."""
 
     QUEUED = "queued"
     STARTING = "starting"
-    """Stored as started; the prompt may or may not have reached the CLI yet."""
+    """Decided and stored; the prompt may or may not have reached the CLI yet."""
     RUNNING = "running"
     """The prompt was written to the CLI."""
     SUCCESS = "success"
@@ -44,8 +44,7 @@ class ExecutionStatus(enum.StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether the execution is over."""
-        return self not in {ExecutionStatus.QUEUED, ExecutionStatus.STARTING, ExecutionStatus.RUNNING}
+        return self not in _OPEN
 
 
 class StopRequest(enum.StrEnum):
@@ -55,8 +54,11 @@ class StopRequest(enum.StrEnum):
     KILL = "kill"
 
 
+_OPEN: Final = frozenset({ExecutionStatus.QUEUED, ExecutionStatus.STARTING, ExecutionStatus.RUNNING})
+
+
 class ApprovalStatus(enum.StrEnum):
-    """The status of a request of the CLI to use a tool."""
+    """The life of a request of the CLI to use a tool."""
 
     PENDING = "pending"
     ALLOWED = "allow"
@@ -65,26 +67,26 @@ class ApprovalStatus(enum.StrEnum):
 
 
 class ClaimKind(enum.StrEnum):
-    """The kind of a claim."""
+    """What a directory's own settings are for."""
 
     PROGRAM = "program"
     """A hook, a helper or a plugin: it runs as the user of the server."""
     SERVER = "server"
-    """An MCP server: a program or an address."""
+    """An MCP server, which is a program or an address."""
     RULE = "rule"
-    """Allows an action that otherwise needs an approval."""
+    """It allows something that would be asked for otherwise."""
     VARIABLE = "variable"
-    """An environment variable of all programs that the CLI runs."""
+    """A variable in the environment of all that the CLI runs."""
     UNKNOWN = "unknown"
-    """Settings that cannot be read, or files beyond the limit."""
+    """Settings that cannot be read, or are too many to list."""
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """An effect of a directory's own settings that the CLI applies without asking.
+    """Something that a directory's own settings have the CLI do without asking.
 
     Attributes:
-        file: relative to the directory; the CLI also reads some files above it.
-        text: a description on one line.
+        file: relative to the directory; the CLI also reads some above it.
+        text: for the user, on one line.
     """
 
     file: str
@@ -93,14 +95,18 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class Trust(msgspec.Struct, frozen=True):
-    """The accepted claims of a project's directory, each by its `claude.trust.claim_digest`."""
+    """The claims of a project's directory that a person has accepted.
+
+    Attributes:
+        digests: one for each claim (`claude.trust.claim_digest`).
+    """
 
     project_id: ProjectId
     digests: tuple[str, ...]
 
 
 class Direction(enum.StrEnum):
-    """The source of an entry: a client, the CLI, or the server itself."""
+    """The origin of an entry: a client, the CLI, or the server itself."""
 
     CLIENT = "client"
     CLAUDE = "claude"
@@ -118,8 +124,8 @@ class Entry(msgspec.Struct, frozen=True):
     """One line of a project's log.
 
     Attributes:
-        offset: its number, from 1 without gaps (the oldest ones may have been pruned).
-        timestamp: when the server stored it.
+        offset: its number, from 1 without gaps (the oldest entries may have been pruned).
+        timestamp: when the server received it.
         type: the type of the frame that carries it ("agent_message", "prompt", ...).
         data: the JSON object of the frame's `data`, byte for byte as it came.
     """
@@ -157,11 +163,11 @@ class HoldReason(enum.StrEnum):
     CONVERSATION = "conversation"
     """The CLI no longer has the conversation that the prompts were written for."""
     TRUST = "trust"
-    """The project's settings make the CLI do something that has not been accepted yet."""
+    """The project's settings have the CLI do something that no user has accepted yet."""
 
 
 class QueueHold(msgspec.Struct, frozen=True):
-    """Stops the start of queued prompts; `message` is plain English for the user."""
+    """Why the queue of a project does not continue by itself; `message` is for the user."""
 
     reason: HoldReason
     message: str
@@ -179,6 +185,7 @@ class Project(msgspec.Struct, frozen=True):
         fork: whether the next prompt continues a copy of `session_id` instead of the session itself.
         head: the offset of the newest entry, 0 for an empty log.
         first: the offset of the oldest entry that is still stored, head + 1 for an empty log.
+        queue_hold: why the prompts that wait do not start; None when they do.
     """
 
     number: int
@@ -200,7 +207,7 @@ class Project(msgspec.Struct, frozen=True):
 
 
 class ExecuteOptions(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The options of one execution that a client may choose; names as in the protocol."""
+    """What a client may choose for one execution; names as in the protocol."""
 
     model: str | None = None
     fallback_model: str | None = None
@@ -215,7 +222,7 @@ class ExecuteOptions(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ExecutionContext(msgspec.Struct, frozen=True):
-    """Identifies an execution and its request in events.
+    """Identifies an execution and the request that it came from, in events, logs and traces.
 
     Attributes:
         correlation_id: the `request_id` of the client's request, or one that the server made for it.
@@ -240,22 +247,24 @@ class ModelUsage(msgspec.Struct, frozen=True):
 
     @property
     def is_any(self) -> bool:
-        """Whether any number is above 0."""
         return any(msgspec.structs.astuple(self)[1:])
 
     def plus(self, other: "ModelUsage") -> "ModelUsage":
-        """The sum of both, under this model."""
-        pairs = zip(msgspec.structs.astuple(self)[1:], msgspec.structs.astuple(other)[1:], strict=True)
-        return ModelUsage(self.model, *(one + more for one, more in pairs))
+        """The sum of both, under this model's name."""
+        own, others = msgspec.structs.astuple(self), msgspec.structs.astuple(other)
+        return ModelUsage(self.model, *map(operator.add, own[1:], others[1:]))
+
+
+_AGENT_TASKS: Final = frozenset({"local_agent", "local_workflow"})
 
 
 class BackgroundTask(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A subagent or a background command of the CLI, next to its turns.
+    """Something that the CLI runs next to its turns: a subagent, or a command that was put in the background.
 
     Attributes:
         id: the CLI's own; of a subagent also the `agent_id` of its tool requests.
         type: the CLI's own: `local_agent`, `local_bash`, ...
-        description: as text.
+        description: for the user.
     """
 
     id: str
@@ -264,19 +273,19 @@ class BackgroundTask(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def is_agent(self) -> bool:
-        """Whether a model works in it, so that it ends by itself; a command may run for ever (a dev server)."""
-        return self.type in {"local_agent", "local_workflow"}
+        """Whether a model works in it: then it ends by itself. A command may run for ever (a dev server)."""
+        return self.type in _AGENT_TASKS
 
 
 class Work(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The activity of a CLI process, up to its ingested lines.
+    """What a CLI process is doing, as far as its lines were read.
 
     Attributes:
-        tasks: the background tasks.
-        turn: the running turn: "prompt", "own" (the CLI started it by itself), or "" for none.
-        prompt: the progress of the running execution's prompt: "", "queued" or "started".
-        blocked: why a hook blocked the prompt of this turn.
-        permission_mode: the mode of the process; None until it is known.
+        tasks: what runs next to its turns.
+        turn: the turn that runs: "prompt", "own" (the CLI began it by itself), or "" for none.
+        prompt: how far the CLI has come with the running execution's prompt: "", "queued" or "started".
+        blocked: why a hook did not let the prompt of this turn through.
+        permission_mode: the mode that holds in the process; None until it is known.
     """
 
     tasks: tuple[BackgroundTask, ...] = ()
@@ -287,22 +296,22 @@ class Work(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def is_agent_working(self) -> bool:
-        """Whether a model works without a prompt: in an own turn or in a subagent."""
+        """Whether a model works without a prompt: in a turn of its own or in a subagent."""
         return self.turn == "own" or any(task.is_agent for task in self.tasks)
 
 
 class Account(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The usage, tool calls and activity of a process, complete enough to continue after a restart.
+    """The state of a process: its usage, its tools and its work; enough to continue after a restart.
 
     Attributes:
         cost_usd: the session's cost at the last result, as the CLI summed it; None when it is not known,
             as before the first result of a process that resumes a session.
         model: the model of the turn, as the CLI names it.
-        usage: since the last result, without `current`; a lower bound.
-        current: the usage of the main thread's newest message, which may still change.
-        messages: the id of the newest message of each thread, by the tool call that started the thread
-            ("" for the main one), so that no message is counted twice.
-        tools: the names of the running tools, by the id of the call.
+        usage: what was used since the last result, without `current`; a lower bound.
+        current: the usage of the main thread's newest message, which still may change.
+        messages: the id of the newest message of each thread, by the tool call that began the thread
+            ("" for the main one), so that none is counted twice.
+        tools: the names of the tools that run, by the id of the call.
     """
 
     cost_usd: float | None = None
@@ -315,13 +324,13 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Spending(msgspec.Struct, frozen=True):
-    """The usage of one model by a project in one day; the history of spending, which outlives the project.
+    """The usage of one model by a project in one day; kept after the project was deleted.
 
     Attributes:
         day: the local date, YYYY-MM-DD.
         project_name: the project's name when it was last written.
         model: as the CLI names it; empty when it is not known.
-        executions: the number of ended executions whose main model it was.
+        executions: the number of executions that ended with it as their main model.
     """
 
     day: str
@@ -343,17 +352,17 @@ class Execution(msgspec.Struct, frozen=True):
         prompt_id: the client's own id, which makes a re-sent prompt the same execution.
         by: the name of the device that gave the prompt, or that edited it last.
         position: its place in the order of the project's prompts (larger is later).
-        spool_offset: the offset in the process's spool at which it started; None before.
-        waited_ms: time spent waiting for approvals, which the timeout does not count.
+        spool_offset: the byte of the process's spool at which it started; None before.
+        waited_ms: time that it spent waiting for approvals, which the timeout does not count.
         correlation_id, traceparent: see `ExecutionContext`.
         code: the wire code of the error that ended it.
         session_id: the CLI's session that it ran in.
-        model: the model with the most output.
-        usage: by model.
-        incomplete: whether it ended without a result of the CLI: `usage` is then a lower bound, without dollars.
-        stop: a client's request to end it; a restarted server carries it out.
+        model: the model that answered (most).
+        usage: what it used, by model.
+        incomplete: whether it ended without the CLI's own numbers: `usage` is then a lower bound, without dollars.
+        stop: a client's request to end it; the server carries it out after a restart, too.
         started_tick: the monotonic time at which it started, in milliseconds since the boot (`project_log.tick`).
-        device_id: the device of `by`; None for executions from before schema version 6.
+        device_id: the device that `by` names; None for executions from before schema version 6.
         generation: the device's `Device.generation` when it gave the prompt. A queued prompt does not start
             when the device is gone or has another generation.
     """
@@ -385,12 +394,11 @@ class Execution(msgspec.Struct, frozen=True):
 
     @property
     def context(self) -> ExecutionContext:
-        """The identity of the execution in events."""
         return ExecutionContext(self.project_id, self.id, self.correlation_id, self.traceparent)
 
 
 class ExecutionSummary(msgspec.Struct, frozen=True):
-    """An execution in a list; see `Execution`. `prompt` is only the beginning of the prompt."""
+    """An execution in a list: as `Execution`, with the beginning of its prompt."""
 
     id: ExecutionId
     prompt_id: str | None
@@ -409,12 +417,12 @@ class ExecutionSummary(msgspec.Struct, frozen=True):
 
 
 class Approval(msgspec.Struct, frozen=True):
-    """A request of the CLI to use a tool, and its answer.
+    """A request of the CLI to use a tool, and its outcome.
 
     Attributes:
         request_id: the CLI's id of the control request.
         request: the CLI's whole request object (JSON), from which the answer is built.
-        answer: the control response (one JSON line).
+        answer: the control response (one JSON line) once a client has answered.
         delivered: whether the answer was written to the CLI.
         created_tick: the monotonic time of `created_at`, in milliseconds since the boot (`session.project_log.tick`).
     """
@@ -434,18 +442,17 @@ class Approval(msgspec.Struct, frozen=True):
 
 
 class ProcessRecord(msgspec.Struct, frozen=True):
-    """The stored data of a CLI process, with which a new server can adopt it.
+    """A CLI process in the store, so that a new server can adopt it.
 
     Attributes:
-        id: the name of the process's spool files; unique.
+        id: names the process's spool files; unique.
         pid: the process (and process group) id.
-        start_time: identifies the process together with its pid (see `claude.process`).
+        start_time: identifies the process beyond its pid (see claude.process).
         boot_id: the boot of the machine that it was started in.
-        consumed: the bytes of its spool that are in the log.
-        options: the options that only a new process can change (JSON, see `claude.command_line.process_options`).
-        account: up to the end of the log.
-        claims: the hash of the directory's claims when it was started (`claude.trust.Inspection`), which stay in force
-            in it; empty when an older version started it.
+        consumed: the number of bytes of its spool that are in the log.
+        options: the options in its argv (JSON), which decide whether it can run a prompt.
+        claims: the hash of the directory's claims when it was started (`claude.trust.Inspection`), which it keeps to;
+            empty when a version before this one started it.
     """
 
     id: str
@@ -472,38 +479,37 @@ class SessionRecord(msgspec.Struct, frozen=True):
 
 
 LOCAL_DEVICE: Final = "local"
-"""The device id of all clients of a server without authentication."""
+"""The device id of every client of a server without authentication."""
 USER_PREFIX: Final = "user-"
 """The prefix of the ids of users that a proxy has signed in."""
 
 
 def is_stored(device_id: str | None) -> bool:
-    """Whether devices of such an id are in the store; commands and the server itself have the id None."""
+    """Whether the store has devices of such an id; None is that of commands and of the server itself."""
     return device_id is not None and device_id != LOCAL_DEVICE and not device_id.startswith(USER_PREFIX)
 
 
 class Credential(enum.StrEnum):
-    """How a device sends its secret. A cookie's value is not a bearer token, and a token is not a cookie."""
+    """How a device sends its secret; a cookie's value is not accepted as a bearer token, nor the reverse."""
 
     TOKEN = "token"  # noqa: S105 - a name
     COOKIE = "cookie"
     EITHER = "either"
-    """From before schema version 6: it works as a bearer token, and a browser exchanges it for a cookie once."""
+    """From before schema version 6: it works as a bearer token, and a browser trades it for a cookie once."""
 
 
 class Device(msgspec.Struct, frozen=True):
     """A holder of a token; the token itself is not stored, only its SHA-256.
 
     Attributes:
-        last_address: the address of its last connection.
-        view_only: whether it may watch, but not change anything.
-        projects: the projects that it may see; None for all, and for requests about the whole server.
-        generation: how often its credential was replaced; prompts and pairing codes of an older generation
-            are void.
-        paired_by: the id of the device that made its pairing code; None for codes and tokens made by a
-            command on the server's machine.
-        public_key: the browser's ECDSA P-256 key (DER, SubjectPublicKeyInfo), with which it proves its cookie;
-            None where the browser could not hold a key.
+        last_address: where it last connected from.
+        view_only: whether it may only watch.
+        projects: the projects that it may see; None for all, and for the server as a whole.
+        generation: how often its credential was replaced; prompts and pairing codes of an older generation are void.
+        paired_by: the id of the device whose pairing code it used; None for codes and tokens of a command on the
+            server's machine.
+        public_key: the browser's ECDSA P-256 key (DER, SubjectPublicKeyInfo), which must prove a cookie; None where
+            the browser could not store one.
     """
 
     id: str
@@ -520,19 +526,18 @@ class Device(msgspec.Struct, frozen=True):
     public_key: bytes | None = None
 
     def sees(self, project_id: str) -> bool:
-        """Whether it may see a project."""
         return self.projects is None or project_id in self.projects
 
 
 class Pairing(msgspec.Struct, frozen=True):
-    """A code that pairs one device; only its SHA-256 is stored.
+    """A permission for one device to pair, by a code of which only the SHA-256 is stored.
 
     Attributes:
-        name: of the new device; None lets it choose its name.
-        view_only, projects: see `Device`.
-        id: identifies the code in lists and for its cancellation; no secret.
-        device_id, generation: the device that made the code; None for the server and for commands on its
-            machine. The code is void when that device is gone or has another generation.
+        name: of the device; None lets it choose its name.
+        view_only, projects: as of `Device`.
+        id: identifies the code in lists; not a secret.
+        device_id, generation: of the device that made the code; None for the server and for commands on its machine.
+            The code is void when that device was removed or has another generation.
     """
 
     code_hash: str

@@ -318,7 +318,7 @@ export interface ProjectStateData {
   readonly session_title?: string | null;
 }
 
-/** The state of a project, as clients see it. */
+/** What a project is doing, as clients see it. */
 export type ProjectState = "ERROR" | "EXECUTING" | "IDLE";
 
 /**
@@ -569,7 +569,7 @@ export interface ExecutionData {
   readonly incomplete: boolean;
 }
 
-/** The status of an execution. The last five are final. */
+/** The life of an execution. The last five are final. */
 export type ExecutionStatus = "cancelled" | "error" | "killed" | "queued" | "running" | "starting" | "success" | "timeout";
 
 /** What was used of one model. The four counts of tokens do not overlap; the cost is the CLI's own reckoning. */
@@ -633,11 +633,11 @@ export interface PathInspectData {
 }
 
 /**
- * An effect of a directory's own settings that the CLI applies without asking.
+ * Something that a directory's own settings have the CLI do without asking.
  *
  * Attributes:
- * file: relative to the directory; the CLI also reads some files above it.
- * text: a description on one line.
+ * file: relative to the directory; the CLI also reads some above it.
+ * text: for the user, on one line.
  */
 export interface Claim {
   readonly file: string;
@@ -645,7 +645,7 @@ export interface Claim {
   readonly text: string;
 }
 
-/** The kind of a claim. */
+/** What a directory's own settings are for. */
 export type ClaimKind = "program" | "rule" | "server" | "unknown" | "variable";
 
 /**
@@ -690,7 +690,7 @@ export interface RunningData {
   readonly execution_id: string;
 }
 
-/** How a device sends its secret. A cookie's value is not a bearer token, and a token is not a cookie. */
+/** How a device sends its secret; a cookie's value is not accepted as a bearer token, nor the reverse. */
 export type Credential = "cookie" | "either" | "token";
 
 /**
