@@ -88,7 +88,7 @@ def test_a_setting_is_a_field_and_its_use(copy: Copy) -> None:
     copy.change(
         f"{PACKAGE}/settings/sections.py",
         "    allowed_roots: ",
-        '    counted: Switch = setting(True, RELOAD, "Count the projects.")\n',
+        '    counted: Switch = setting(True, "Count the projects.")\n',
     )
     copy.run("scripts/generate.py")
     assert "projects.counted" in (copy.root / "docs/settings.md").read_text("utf-8")

@@ -1,4 +1,4 @@
-"""Directories of this machine that an agent may work in: which paths lead to one, and how a path may go on."""
+"""The directories that an agent may work in: checks paths, and completes them."""
 
 import asyncio
 import itertools
@@ -14,22 +14,21 @@ from pocket_agent.settings import CurrentSettings
 
 MAX_COMPLETIONS: Final = 50
 _MAX_SCANNED: Final = 20_000
-"""How many names of one directory are looked at, so that a huge one keeps nobody waiting."""
+"""Names of one directory that are read, which bounds the time for a huge one."""
 
 
 class Completions(NamedTuple):
-    """Absolute paths that a path may go on to, sorted; `truncated` when there are more."""
+    """Absolute paths that complete a path, sorted; `truncated` when there are more."""
 
     paths: Sequence[str]
     truncated: bool
 
 
 class Directories:
-    """What the server's settings allow.
+    """The directories that the settings allow.
 
     Args:
-        settings: directories inside which projects may lie; none allows all.
-        private: the server's data directory. No agent may work inside it or in a directory around it.
+        private: the server's data directory. No agent may work inside it or in a directory that contains it.
     """
 
     def __init__(self, settings: CurrentSettings, private: Path) -> None:
@@ -45,26 +44,23 @@ class Directories:
         return await asyncio.to_thread(self._find, path)
 
     async def find_file(self, path: str) -> Path:
-        """The real path of a file that an agent may be given to read.
+        """The real path of a file that an agent may read.
 
         Raises:
-            InvalidPathError: relative, missing, no file, or outside the allowed roots.
+            InvalidPathError: relative, missing, not a file, or outside the allowed roots.
         """
         return await asyncio.to_thread(self._find_file, path)
 
     @property
     def restricted(self) -> bool:
-        """Whether there are roots that projects have to be in."""
+        """Whether projects must be inside `projects.allowed_roots`."""
         return bool(self._settings.current.projects.allowed_roots)
 
     async def check(self, real_path: Path) -> None:
-        """Refuse a directory that an agent may not work in (any more).
-
-        Args:
-            real_path: absolute, symlinks resolved.
+        """Refuse a directory that an agent may not work in; `real_path` is absolute, its symlinks resolved.
 
         Raises:
-            InvalidPathError: outside the allowed roots, or inside or around the data directory.
+            InvalidPathError: outside the allowed roots, or inside the data directory, or contains it.
         """
         await asyncio.to_thread(self._check, real_path)
 
@@ -75,12 +71,12 @@ class Directories:
             # A bind mount of the data directory, or of one above it, has another path and the same inode.
             if private.is_relative_to(real_path) or identity in map(_identity, private.parents):
                 raise InvalidPathError(
-                    "The directory contains the server's data directory, which no agent may reach. "
+                    "The directory contains the server's data directory, which no agent may access. "
                     "Choose a directory inside it, or move the data directory (data.dir)."
                 )
 
     def _check_inside(self, real_path: Path) -> tuple[Path, ...]:
-        """Refuse a path outside the allowed roots or inside the data directory; returns the paths of the latter."""
+        """Refuse a path outside the allowed roots or inside the data directory; returns the latter's paths."""
         roots = self._real_roots()
         if roots and not any(real_path.is_relative_to(root) for root in roots):
             raise InvalidPathError(
@@ -95,13 +91,13 @@ class Directories:
         return private
 
     async def complete(self, typed: str) -> Completions:
-        """How a path that is being typed may go on.
+        """Complete a path that is being typed.
 
-        Nothing outside the allowed roots is told, not even whether it exists: above the roots only what
-        leads to them. Hidden directories come when the last part begins with a dot.
+        The result reveals no path outside the allowed roots, except the directories above them. Hidden directories are
+        included when the last part begins with a dot.
 
         Args:
-            typed: an absolute path whose last part may be unfinished; empty for where to begin.
+            typed: an absolute path whose last part may be unfinished; empty for the first directories.
         """
         return await asyncio.to_thread(self._complete, typed)
 
@@ -122,11 +118,11 @@ class Directories:
             raise InvalidPathError("There is no such file, or it cannot be read.") from error
         self._check_inside(real_path)
         if not is_file:
-            raise InvalidPathError("The path is no file.")
+            raise InvalidPathError("The path is not a file.")
         return real_path
 
     def _check_reach(self, path: str) -> None:
-        """Refuse what lies elsewhere before anything says whether it exists."""
+        """Refuse a path outside the roots before an error reveals whether it exists."""
         if "\0" in path or not path.startswith("/"):
             return
         try:
@@ -138,9 +134,9 @@ class Directories:
     def _complete(self, typed: str) -> Completions:
         if not typed.strip():
             roots = self._settings.current.projects.allowed_roots
-            home = os.path.expanduser("~")  # noqa: PTH111 - without a home it is no error
+            home = os.path.expanduser("~")  # noqa: PTH111 - Path.home raises without a home
             beginnings = [str(root) for root in roots] or [home]
-            return _bounded(path for path in beginnings if os.path.isdir(path))  # noqa: PTH112 - the same
+            return _bounded(path for path in beginnings if os.path.isdir(path))  # noqa: PTH112 - no exception either
         if "\0" in typed or not typed.startswith("/"):
             return Completions((), truncated=False)
         folder, _, prefix = typed.rpartition("/")
@@ -150,7 +146,7 @@ class Directories:
         """The allowed directories in `folder` whose names begin with `prefix`, in any case."""
         shown = folder.rstrip("/")
         try:
-            # As it was typed: a link inside the roots that leads out of them is followed nowhere.
+            # As typed: a link inside the roots that leads out of them is not followed.
             real = Path(folder).resolve(strict=True)
             leads = self._leads(real)
             if leads is not None:
@@ -167,7 +163,7 @@ class Directories:
                 yield f"{shown}/{name}"
 
     def _leads(self, folder: Path) -> set[str] | None:
-        """The names in a directory outside the roots that lead to one; None inside them."""
+        """The names in a directory above the roots that lead to one; None inside a root."""
         roots = self._real_roots()
         if not roots or any(folder.is_relative_to(root) for root in roots):
             return None
@@ -175,7 +171,7 @@ class Directories:
 
     def _allowed(self, path: str) -> bool:
         try:
-            # A directory around the data directory is no project, and leads to others.
+            # A directory that contains the data directory is not a project, but leads to others.
             self._check_inside(_resolve(path))
         except InvalidPathError:
             return False
@@ -186,7 +182,7 @@ class Directories:
 
 
 def private_paths(directory: Path) -> tuple[Path, ...]:
-    """Every path that leads to a directory: its real one, and those by bind mounts (Linux).
+    """Every path of a directory: its real one, and those by bind mounts (Linux).
 
     Source: proc_pid_mountinfo(5); a mount shows the tree below `root` of the file system `major:minor`.
     """
@@ -202,7 +198,7 @@ def private_paths(directory: Path) -> tuple[Path, ...]:
 def _mounted_paths(real: Path, mountinfo: str) -> tuple[Path, ...]:
     fields = [line.split(" ", 5) for line in mountinfo.splitlines()]
     mounts = [(field[2], Path(_unescaped(field[3])), Path(_unescaped(field[4]))) for field in fields]
-    # Of two mounts at one place the later one is seen.
+    # Of two mounts at one place the later one is visible.
     own = max(
         (mount for mount in mounts if real.is_relative_to(mount[2])),
         key=lambda mount: len(mount[2].parts),
@@ -221,7 +217,7 @@ def _mounted_paths(real: Path, mountinfo: str) -> tuple[Path, ...]:
 
 
 def _unescaped(text: str) -> str:
-    """A path of mountinfo, in which blanks and backslashes are octal."""
+    """A path of mountinfo, in which spaces and backslashes are octal."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
@@ -234,9 +230,9 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def identities(path: Path) -> list[tuple[int, int]]:
-    """The device and inode of a directory and of those around it, whatever paths lead to them; innermost first.
+    """The device and inode of a directory and of all its parents by any path; innermost first.
 
-    Empty when the directory is not there. May block on a disk that hangs.
+    Empty when the directory does not exist. May block on a disk that hangs.
     """
     own = _identity(path)
     if own is None:

@@ -1,4 +1,4 @@
-"""Counts values by size as plain numbers, so that whoever measures needs no metrics library."""
+"""Counts values in buckets as plain numbers, so that measuring needs no metrics library."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from itertools import accumulate
 
 
 class Distribution:
-    """How many values fell at or below each bound; one thread observes, any thread may read.
+    """The number of values at or below each bound; one thread observes, any thread may read.
 
     Attributes:
         bounds: the upper bounds of the buckets, ascending; a value above the last is counted too.
@@ -21,15 +21,13 @@ class Distribution:
         self._counts = [0] * (len(self.bounds) + 1)
 
     def observe(self, value: float) -> None:
-        """Count a value."""
         self._counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
     @property
     def count(self) -> int:
-        """How many values there were."""
         return sum(self._counts)
 
     def cumulative(self) -> list[int]:
-        """For each bound how many values were at or below it, and last how many there were in all."""
+        """The number of values at or below each bound, and last the number of all values."""
         return list(accumulate(self._counts))

@@ -1,8 +1,7 @@
-"""Everything that can go wrong, as one tree; each class carries the code that clients see.
+"""The exceptions of the project as one tree; each class has the error code that clients get.
 
-The codes are the contract of docs/protocol.md ("Errors"). A handler raises; the connection
-turns the exception into one `error` frame. Messages are written for the person who reads them
-and name no path outside the project.
+The codes are part of the protocol (docs/protocol.md, "Errors"). A handler raises; the connection turns the exception
+into one `error` frame. Messages are for users and name no path outside the project.
 """
 
 from collections.abc import Mapping
@@ -14,11 +13,15 @@ class PocketAgentError(Exception):
 
     Attributes:
         code: the wire code, stable across versions.
-        message: one or two sentences for a person.
-        details: machine-readable facts (JSON values), empty when there are none.
+        message: one or two sentences for the user.
+        details: machine-readable values (JSON); may be empty.
     """
 
     code: ClassVar[str] = "INTERNAL_ERROR"
+
+    def __init_subclass__(cls, code: str | None = None) -> None:
+        if code is not None:
+            cls.code = code
 
     def __init__(self, message: str, *, details: Mapping[str, object] | None = None) -> None:
         super().__init__(message)
@@ -30,122 +33,84 @@ class InternalError(PocketAgentError):
     """A fault of the server itself; what happened is in its log."""
 
 
-class InvalidMessageError(PocketAgentError):
+class InvalidMessageError(PocketAgentError, code="INVALID_MESSAGE"):
     """The frame is not a message of the protocol."""
 
-    code = "INVALID_MESSAGE"
 
-
-class ValidationError(PocketAgentError):
+class ValidationError(PocketAgentError, code="VALIDATION_FAILED"):
     """The message is well formed, a value in it is not acceptable."""
 
-    code = "VALIDATION_FAILED"
 
-
-class InvalidPathError(PocketAgentError):
+class InvalidPathError(PocketAgentError, code="INVALID_PATH"):
     """A project path that is relative, missing, not a directory, or outside the allowed roots."""
 
-    code = "INVALID_PATH"
 
-
-class ProjectNestingError(PocketAgentError):
+class ProjectNestingError(PocketAgentError, code="PROJECT_NESTING"):
     """A project inside another project, or around one."""
 
-    code = "PROJECT_NESTING"
 
-
-class ProjectExistsError(PocketAgentError):
+class ProjectExistsError(PocketAgentError, code="PROJECT_EXISTS"):
     """The directory is a project already."""
 
-    code = "PROJECT_EXISTS"
 
-
-class ProjectNotFoundError(PocketAgentError):
+class ProjectNotFoundError(PocketAgentError, code="PROJECT_NOT_FOUND"):
     """There is no such project."""
 
-    code = "PROJECT_NOT_FOUND"
 
-
-class ProjectLimitError(PocketAgentError):
+class ProjectLimitError(PocketAgentError, code="PROJECT_LIMIT"):
     """`limits.max_projects` is reached."""
 
-    code = "PROJECT_LIMIT"
 
-
-class ProcessActiveError(PocketAgentError):
+class ProcessActiveError(PocketAgentError, code="PROCESS_ACTIVE"):
     """Not while an execution, a subagent or a command in the background runs."""
 
-    code = "PROCESS_ACTIVE"
 
-
-class ProcessNotFoundError(PocketAgentError):
+class ProcessNotFoundError(PocketAgentError, code="PROCESS_NOT_FOUND"):
     """Nothing is running, or the named execution is not there to be acted on."""
 
-    code = "PROCESS_NOT_FOUND"
 
-
-class ApprovalNotFoundError(PocketAgentError):
+class ApprovalNotFoundError(PocketAgentError, code="APPROVAL_NOT_FOUND"):
     """The approval does not exist, or was answered or withdrawn already."""
 
-    code = "APPROVAL_NOT_FOUND"
 
-
-class ExecutionTimeoutError(PocketAgentError):
+class ExecutionTimeoutError(PocketAgentError, code="EXECUTION_TIMEOUT"):
     """The execution ran longer than `timeouts.execution`."""
 
-    code = "EXECUTION_TIMEOUT"
 
-
-class ExecutionFailedError(PocketAgentError):
+class ExecutionFailedError(PocketAgentError, code="EXECUTION_FAILED"):
     """The CLI ended, or answered with an error, before the execution was done."""
-
-    code = "EXECUTION_FAILED"
 
 
 class DirectoryUnavailableError(ExecutionFailedError):
     """The project's directory is gone, was replaced by a link, or may not be entered."""
 
 
-class ClaudeNotFoundError(PocketAgentError):
+class ClaudeNotFoundError(PocketAgentError, code="CLAUDE_NOT_FOUND"):
     """The Claude Code CLI is missing, cannot be started, or is too old."""
 
-    code = "CLAUDE_NOT_FOUND"
+
+class TrustRequiredError(PocketAgentError, code="TRUST_REQUIRED"):
+    """The directory's settings have the CLI do something that no user has accepted (`project_trust`)."""
 
 
-class TrustRequiredError(PocketAgentError):
-    """The directory's settings have the CLI do something that nobody has accepted (`project_trust`)."""
-
-    code = "TRUST_REQUIRED"
-
-
-class ResourceLimitError(PocketAgentError):
+class ResourceLimitError(PocketAgentError, code="RESOURCE_LIMIT"):
     """A limit of the server is reached (connections, queue, disk space)."""
 
-    code = "RESOURCE_LIMIT"
 
-
-class RateLimitedError(PocketAgentError):
+class RateLimitedError(PocketAgentError, code="RATE_LIMITED"):
     """Too many requests in too short a time."""
 
-    code = "RATE_LIMITED"
 
-
-class UnauthorizedError(PocketAgentError):
+class UnauthorizedError(PocketAgentError, code="UNAUTHORIZED"):
     """No valid token."""
 
-    code = "UNAUTHORIZED"
 
-
-class ForbiddenError(PocketAgentError):
+class ForbiddenError(PocketAgentError, code="FORBIDDEN"):
     """A valid token that may not do this."""
 
-    code = "FORBIDDEN"
 
-
-class FileOperationError(PocketAgentError):
+class FileOperationError(PocketAgentError, code="FILE_OPERATION"):
     """The disk or the database refused a read or a write."""
-
-    code = "FILE_OPERATION"
 
 
 class ConfigurationError(PocketAgentError):

@@ -1,4 +1,4 @@
-"""The audit log of a server beside its database, and what the server itself has to tell there."""
+"""The audit log of a server: its head in the database, and the records of the server itself."""
 
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -17,9 +17,9 @@ _SETTINGS: Final = "settings_change"
 async def audited(
     trail: FileAuditLog | None, store: Store, loaded: LoadedSettings, observer: Observer
 ) -> AsyncIterator[None]:
-    """Keep the audit log until the block is left; the first that it tells is which settings have changed.
+    """Write the audit log until the block is left; its first record has the settings that changed since the last start.
 
-    Without a trail none is kept; the last that an older one tells is that it was switched off.
+    Without a trail no log is written; the last record of an older log is that auditing was disabled.
     """
     shown = _printed(loaded)
     before = await store.remember_settings(shown)
@@ -49,7 +49,7 @@ async def _writing(trail: FileAuditLog, store: Store, observer: Observer) -> Asy
 
 
 def note_first(trail: AuditLog, device: Device) -> None:
-    """The server itself has let a first device in, and one more by a code."""
+    """Append that the server created the first device and a pairing code."""
     details = {"device_id": device.id, "name": device.name, "first": True}
     trail.append(AuditRecord(timestamp(), "device_add", details=details))
     trail.append(AuditRecord(timestamp(), "pairing_start", details={"first": True}))

@@ -1,10 +1,10 @@
-"""The values that the rooms exchange: Project, Execution, Approval, Entry, Position.
+"""The values that the packages exchange: Project, Execution, Approval, Entry, Position.
 
-Times are integer milliseconds since the Unix epoch (UTC); sizes are bytes. All values are
-immutable msgspec Structs.
+Times are integer milliseconds since the Unix epoch (UTC), sizes are bytes. All values are immutable msgspec Structs.
 """
 
 import enum
+import operator
 from typing import Final, NewType
 
 import msgspec
@@ -13,7 +13,7 @@ ProjectId = NewType("ProjectId", str)
 ExecutionId = NewType("ExecutionId", str)
 ApprovalId = NewType("ApprovalId", str)
 Milliseconds = NewType("Milliseconds", int)
-"""A point in time: milliseconds since 1970-01-01T00:00:00Z."""
+"""Milliseconds since 1970-01-01T00:00:00Z."""
 
 MAX_OFFSET: Final = 2**40 - 1
 """The largest offset of one log: about 10^12 entries, which no log reaches."""
@@ -44,7 +44,6 @@ class ExecutionStatus(enum.StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing more will happen to the execution."""
         return self not in _OPEN
 
 
@@ -77,18 +76,17 @@ class ClaimKind(enum.StrEnum):
     RULE = "rule"
     """It allows something that would be asked for otherwise."""
     VARIABLE = "variable"
-    """Of the environment of all that the CLI runs."""
+    """A variable in the environment of all that the CLI runs."""
     UNKNOWN = "unknown"
-    """Settings that cannot be read, or more than are told."""
+    """Settings that cannot be read, or are too many to list."""
 
 
 class Claim(msgspec.Struct, frozen=True):
     """Something that a directory's own settings have the CLI do without asking.
 
     Attributes:
-        file: where it stands, relative to the directory; the CLI also reads some above it.
-        kind: what it is for.
-        text: for a person, on one line.
+        file: relative to the directory; the CLI also reads some above it.
+        text: for the user, on one line.
     """
 
     file: str
@@ -108,7 +106,7 @@ class Trust(msgspec.Struct, frozen=True):
 
 
 class Direction(enum.StrEnum):
-    """Who an entry comes from: a client, the CLI, or the server itself."""
+    """The origin of an entry: a client, the CLI, or the server itself."""
 
     CLIENT = "client"
     CLAUDE = "claude"
@@ -126,9 +124,8 @@ class Entry(msgspec.Struct, frozen=True):
     """One line of a project's log.
 
     Attributes:
-        offset: its number, from 1 without gaps (the oldest ones may have been pruned).
-        timestamp: when the server took it in.
-        direction: who it comes from.
+        offset: its number, from 1 without gaps (the oldest entries may have been pruned).
+        timestamp: when the server received it.
         type: the type of the frame that carries it ("agent_message", "prompt", ...).
         data: the JSON object of the frame's `data`, byte for byte as it came.
     """
@@ -166,15 +163,11 @@ class HoldReason(enum.StrEnum):
     CONVERSATION = "conversation"
     """The CLI no longer has the conversation that the prompts were written for."""
     TRUST = "trust"
-    """The project's settings have the CLI do something that nobody has accepted yet."""
+    """The project's settings have the CLI do something that no user has accepted yet."""
 
 
 class QueueHold(msgspec.Struct, frozen=True):
-    """The queue of a project does not go on by itself.
-
-    Attributes:
-        message: plain English for a person.
-    """
+    """Why the queue of a project does not continue by itself; `message` is for the user."""
 
     reason: HoldReason
     message: str
@@ -188,7 +181,7 @@ class Project(msgspec.Struct, frozen=True):
         number: the row key of the project; never reused.
         path: byte for byte as the client gave it.
         real_path: absolute, symlinks resolved.
-        session_id: the CLI's session that the next prompt continues; None for a fresh one.
+        session_id: the CLI's session that the next prompt continues; None for a new one.
         fork: whether the next prompt continues a copy of `session_id` instead of the session itself.
         head: the offset of the newest entry, 0 for an empty log.
         first: the offset of the oldest entry that is still stored, head + 1 for an empty log.
@@ -229,7 +222,7 @@ class ExecuteOptions(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ExecutionContext(msgspec.Struct, frozen=True):
-    """Names an execution, and the request that it came from, wherever something is told of it.
+    """Identifies an execution and the request that it came from, in events, logs and traces.
 
     Attributes:
         correlation_id: the `request_id` of the client's request, or one that the server made for it.
@@ -243,7 +236,7 @@ class ExecutionContext(msgspec.Struct, frozen=True):
 
 
 class ModelUsage(msgspec.Struct, frozen=True):
-    """What was used of one model: tokens, and United States dollars by the CLI's own reckoning."""
+    """The usage of one model: tokens, and United States dollars as the CLI calculates them."""
 
     model: str
     input_tokens: int = 0
@@ -254,20 +247,12 @@ class ModelUsage(msgspec.Struct, frozen=True):
 
     @property
     def is_any(self) -> bool:
-        """Whether anything was used."""
-        tokens = self.input_tokens, self.output_tokens, self.cache_read_tokens, self.cache_creation_tokens
-        return any(tokens) or self.cost_usd > 0
+        return any(msgspec.structs.astuple(self)[1:])
 
     def plus(self, other: "ModelUsage") -> "ModelUsage":
-        """Both together, under this one's name."""
-        return ModelUsage(
-            self.model,
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            self.cache_read_tokens + other.cache_read_tokens,
-            self.cache_creation_tokens + other.cache_creation_tokens,
-            self.cost_usd + other.cost_usd,
-        )
+        """The sum of both, under this model's name."""
+        own, others = msgspec.structs.astuple(self), msgspec.structs.astuple(other)
+        return ModelUsage(self.model, *map(operator.add, own[1:], others[1:]))
 
 
 _AGENT_TASKS: Final = frozenset({"local_agent", "local_workflow"})
@@ -279,7 +264,7 @@ class BackgroundTask(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         id: the CLI's own; of a subagent also the `agent_id` of its tool requests.
         type: the CLI's own: `local_agent`, `local_bash`, ...
-        description: for a person.
+        description: for the user.
     """
 
     id: str
@@ -288,12 +273,12 @@ class BackgroundTask(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def is_agent(self) -> bool:
-        """Whether a model works in it, so that it ends by itself; a command may run for ever (a dev server)."""
+        """Whether a model works in it: then it ends by itself. A command may run for ever (a dev server)."""
         return self.type in _AGENT_TASKS
 
 
 class Work(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a CLI process is doing, as far as its lines were taken in.
+    """What a CLI process is doing, as far as its lines were read.
 
     Attributes:
         tasks: what runs next to its turns.
@@ -311,23 +296,22 @@ class Work(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def is_agent_working(self) -> bool:
-        """Whether a model works, or is waited for, without a prompt: in an own turn or in a subagent."""
+        """Whether a model works without a prompt: in a turn of its own or in a subagent."""
         return self.turn == "own" or any(task.is_agent for task in self.tasks)
 
 
 class Account(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is known of a process: its use of models and tools, and what it does; enough to go on after a restart.
+    """The state of a process: its usage, its tools and its work; enough to continue after a restart.
 
     Attributes:
         cost_usd: the session's cost at the last result, as the CLI summed it; None when it is not known,
             as before the first result of a process that resumes a session.
         model: the model of the turn, as the CLI names it.
         usage: what was used since the last result, without `current`; a lower bound.
-        current: the figures of the main thread's newest message, which still may change.
+        current: the usage of the main thread's newest message, which still may change.
         messages: the id of the newest message of each thread, by the tool call that began the thread
             ("" for the main one), so that none is counted twice.
         tools: the names of the tools that run, by the id of the call.
-        work: what it is doing.
     """
 
     cost_usd: float | None = None
@@ -340,13 +324,13 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Spending(msgspec.Struct, frozen=True):
-    """What a project used of one model in one day; the history of spending, which outlives the project.
+    """The usage of one model by a project in one day; kept after the project was deleted.
 
     Attributes:
         day: the local date, YYYY-MM-DD.
         project_name: the project's name when it was last written.
         model: as the CLI names it; empty when it is not known.
-        executions: how many executions ended whose main model it was.
+        executions: the number of executions that ended with it as their main model.
     """
 
     day: str
@@ -375,9 +359,8 @@ class Execution(msgspec.Struct, frozen=True):
         session_id: the CLI's session that it ran in.
         model: the model that answered (most).
         usage: what it used, by model.
-        incomplete: whether it ended without the CLI's own figures: `usage` is then a lower bound, without
-            dollars.
-        stop: what a client asked for to end it; a server that starts again carries it out.
+        incomplete: whether it ended without the CLI's own numbers: `usage` is then a lower bound, without dollars.
+        stop: a client's request to end it; the server carries it out after a restart, too.
         started_tick: the monotonic time at which it started, in milliseconds since the boot (`project_log.tick`).
         device_id: the device that `by` names; None for executions from before schema version 6.
         generation: the device's `Device.generation` when it gave the prompt. A queued prompt does not start
@@ -411,12 +394,11 @@ class Execution(msgspec.Struct, frozen=True):
 
     @property
     def context(self) -> ExecutionContext:
-        """What names the execution in events."""
         return ExecutionContext(self.project_id, self.id, self.correlation_id, self.traceparent)
 
 
 class ExecutionSummary(msgspec.Struct, frozen=True):
-    """An execution in a list; as `Execution`, but of the prompt only the beginning."""
+    """An execution in a list: as `Execution`, with the beginning of its prompt."""
 
     id: ExecutionId
     prompt_id: str | None
@@ -435,12 +417,12 @@ class ExecutionSummary(msgspec.Struct, frozen=True):
 
 
 class Approval(msgspec.Struct, frozen=True):
-    """A request of the CLI to use a tool, and what became of it.
+    """A request of the CLI to use a tool, and its outcome.
 
     Attributes:
         request_id: the CLI's id of the control request.
         request: the CLI's whole request object (JSON), from which the answer is built.
-        answer: the control response (one JSON line) once somebody answered.
+        answer: the control response (one JSON line) once a client has answered.
         delivered: whether the answer was written to the CLI.
         created_tick: the monotonic time of `created_at`, in milliseconds since the boot (`session.project_log.tick`).
     """
@@ -460,16 +442,15 @@ class Approval(msgspec.Struct, frozen=True):
 
 
 class ProcessRecord(msgspec.Struct, frozen=True):
-    """A CLI process as the store remembers it, so that a new server can adopt it.
+    """A CLI process in the store, so that a new server can adopt it.
 
     Attributes:
         id: names the process's spool files; unique.
         pid: the process (and process group) id.
         start_time: identifies the process beyond its pid (see claude.process).
         boot_id: the boot of the machine that it was started in.
-        consumed: how many bytes of its spool are in the log.
-        options: the argv-relevant options that it was started with (JSON), to tell whether it fits.
-        account: what it has used, as far as the log goes.
+        consumed: the number of bytes of its spool that are in the log.
+        options: the options in its argv (JSON), which decide whether it can run a prompt.
         claims: the hash of the directory's claims when it was started (`claude.trust.Inspection`), which it keeps to;
             empty when a version before this one started it.
     """
@@ -498,18 +479,18 @@ class SessionRecord(msgspec.Struct, frozen=True):
 
 
 LOCAL_DEVICE: Final = "local"
-"""The id of the device that stands for every client of a server without authentication."""
+"""The device id of every client of a server without authentication."""
 USER_PREFIX: Final = "user-"
-"""The ids of users whom a proxy has signed in begin with this."""
+"""The prefix of the ids of users that a proxy has signed in."""
 
 
 def is_stored(device_id: str | None) -> bool:
-    """Whether the store knows devices of such an id; none stands for commands and for the server itself."""
+    """Whether the store has devices of such an id; None is that of commands and of the server itself."""
     return device_id is not None and device_id != LOCAL_DEVICE and not device_id.startswith(USER_PREFIX)
 
 
 class Credential(enum.StrEnum):
-    """How a device shows its secret. A cookie's value is no bearer token, and a token is no cookie."""
+    """How a device sends its secret; a cookie's value is not accepted as a bearer token, nor the reverse."""
 
     TOKEN = "token"  # noqa: S105 - a name
     COOKIE = "cookie"
@@ -522,15 +503,13 @@ class Device(msgspec.Struct, frozen=True):
 
     Attributes:
         last_address: where it last connected from.
-        view_only: whether it may watch and change nothing.
-        projects: the projects that it may see; None for all, and what concerns the server as a whole.
-        generation: how often its credential was replaced; prompts and pairing codes of an older generation
-            are void.
-        paired_by: the id of the device whose pairing code let it in; None for codes and tokens made by a
-            command on the server's machine.
-        credential: how it shows its secret.
-        public_key: the browser's ECDSA P-256 key (DER, SubjectPublicKeyInfo), which a cookie has to be proven
-            with; None where the browser could not hold one.
+        view_only: whether it may only watch.
+        projects: the projects that it may see; None for all, and for the server as a whole.
+        generation: how often its credential was replaced; prompts and pairing codes of an older generation are void.
+        paired_by: the id of the device whose pairing code it used; None for codes and tokens of a command on the
+            server's machine.
+        public_key: the browser's ECDSA P-256 key (DER, SubjectPublicKeyInfo), which must prove a cookie; None where
+            the browser could not store one.
     """
 
     id: str
@@ -547,19 +526,18 @@ class Device(msgspec.Struct, frozen=True):
     public_key: bytes | None = None
 
     def sees(self, project_id: str) -> bool:
-        """Whether it may know of a project."""
         return self.projects is None or project_id in self.projects
 
 
 class Pairing(msgspec.Struct, frozen=True):
-    """Leave for one device to come in, by a code of which only the SHA-256 is stored.
+    """A permission for one device to pair, by a code of which only the SHA-256 is stored.
 
     Attributes:
-        name: what the device will be called; None lets it say so itself.
+        name: of the device; None lets it choose its name.
         view_only, projects: as of `Device`.
-        id: names the code where it is listed and cancelled; no secret.
-        device_id, generation: the device that made the code; None for the server and for commands on its
-            machine. The code is void when that device is gone or has another generation.
+        id: identifies the code in lists; not a secret.
+        device_id, generation: of the device that made the code; None for the server and for commands on its machine.
+            The code is void when that device was removed or has another generation.
     """
 
     code_hash: str

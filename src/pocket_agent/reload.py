@@ -1,4 +1,4 @@
-"""SIGHUP: the settings are read again, and what can change while the server runs changes, all of it or nothing."""
+"""SIGHUP: reads the settings again and applies those that can change at run time, all of them or none."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ from pocket_agent.server.tls import Tls
 from pocket_agent.settings import LiveSettings, LoadedSettings, SettingChange, merge_reload
 
 _RETRY_SECONDS: Final = 60.0
-"""How long to wait until the settings are stored again after the store refused them."""
+"""Pause before the settings are stored again after the store refused them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,8 @@ class Parts:
     """The parts of a server that hold more of the settings than they read each time.
 
     Attributes:
-        tls: the encryption of the main listener, if there is any.
-        hosts: learn the names of its certificate.
+        tls: the encryption of the main listener, if enabled.
+        hosts: get the names of its certificate.
         renewals: called when the settings have changed.
         note: appends the changes to the audit log; never blocks.
         remember: stores the settings, so that the next start knows which have changed; a store that refuses
@@ -42,14 +42,7 @@ class Parts:
 
 
 class Reloader:
-    """Reads the settings again when it is asked to.
-
-    Args:
-        live: the settings that all parts of the server read; their snapshot is replaced.
-        read: reads the settings as at the start.
-        parts: the parts of the server that get new settings.
-        observer: gets the outcome of each reload.
-    """
+    """Reads the settings again on request, and replaces the snapshot of `live`; `read` reads them as at the start."""
 
     def __init__(
         self, live: LiveSettings, read: Callable[[], LoadedSettings], parts: Parts, observer: Observer
@@ -61,7 +54,7 @@ class Reloader:
         self._remembered = True
 
     async def run(self, asked: asyncio.Event) -> None:
-        """Read them again each time that the event is set, until cancelled."""
+        """Reload each time the event is set, until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None if self._remembered else _RETRY_SECONDS):
@@ -77,7 +70,7 @@ class Reloader:
             await self._reload()
         except PocketAgentError as error:
             self._observer.emit(SettingsRefused(error.message))
-        except Exception as error:  # noqa: BLE001 - the border of a reload: it is refused, whatever was raised
+        except Exception as error:  # noqa: BLE001 - the border of a reload: any fault refuses it
             self._observer.emit(TaskFaulted("reload", error))
             self._observer.emit(SettingsRefused(f"The settings could not be put in place ({type(error).__name__})."))
 

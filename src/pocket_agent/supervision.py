@@ -1,4 +1,4 @@
-"""Keeps the background tasks of the server running, whatever they raise."""
+"""Restarts the background tasks of the server after exceptions."""
 
 import asyncio
 import time

@@ -202,7 +202,7 @@ async def test_the_server_dies_and_comes_back(standin_server: ServerProcess, fol
             await standin_server.kill()
             since = await person.reads("── offline:")
             person.types("ask Bash")
-            await person.reads("offline; the prompt is sent, once, when the server is back")
+            await person.reads("offline; the prompt is sent once when the server is back")
             await standin_server.start()
             since += await person.reads("── back")
             assert since.count("── offline:") == 0
@@ -294,7 +294,7 @@ async def test_settings_that_come_later_are_shown_and_accepted(standin_server: S
         async with chat(standin_server, cwd=folder) as person:
             await person.reads("(/help) ──")
             person.types("/trust yes")
-            await person.reads("Look at the settings first")
+            await person.reads("Show the settings first")
             person.types("lines 1")
             await person.reads("on hold")
             person.types("/trust")

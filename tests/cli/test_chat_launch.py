@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pocket_agent.cli.access import Local, find_local, local_token
+from pocket_agent.cli.access import Access, find_local, local_token
 from pocket_agent.cli.chat.launch import ChatOptions, connector, run_chat
 from pocket_agent.cli.device import make_device
 from pocket_agent.client import Client, UnreachableError
@@ -51,7 +51,7 @@ def known_hashes(data_dir: Path) -> set[str]:
 )
 def test_the_server_of_the_settings(tmp_path: Path, flags: dict[str, object], found: tuple[str, str | None]) -> None:
     url, ca = found
-    assert find_local(settings(tmp_path, **flags)) == Local(url, tmp_path / ca if ca else None)
+    assert find_local(settings(tmp_path, **flags)) == Access(url, ca=tmp_path / ca if ca else None)
 
 
 def test_the_local_token_is_made_once_for_its_owner_only(tmp_path: Path) -> None:

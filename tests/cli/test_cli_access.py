@@ -27,7 +27,7 @@ def test_a_server_that_was_never_started_is_no_riddle_and_gets_no_data(tmp_path:
 
 def test_one_that_is_named_need_not_be_ours(tmp_path: Path) -> None:
     found = find_access("wss://agent.example/ws", None, None, lambda: settings(tmp_path / "data"), {"PA_TOKEN": "t"})
-    assert (found.url, found.token, found.local) == ("wss://agent.example/ws", "t", None)
+    assert (found.url, found.token) == ("wss://agent.example/ws", "t")
 
 
 def test_a_token_goes_to_the_server_of_this_data_directory_alone(tmp_path: Path) -> None:

@@ -275,7 +275,7 @@ def test_the_devices_that_it_let_in_are_named_or_revoked(devices: Commands) -> N
             assert said == f"{name} may no longer connect.\nguest of {name} may no longer connect.\n"
             assert f"guest of {name}" not in listed
         else:
-            assert f"It let in: guest of {name}." in told
+            assert f"It paired: guest of {name}." in told
             assert listed.startswith(f"guest of {name}\t")
             devices("revoke", f"guest of {name}")
 

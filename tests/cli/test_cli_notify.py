@@ -24,7 +24,7 @@ async def test_a_test_message_arrives(tmp_path: Path, capsys: pytest.CaptureFixt
         assert receiver.titles == ["Pocket Agent: a test"]
         assert "https://agent.example/" in receiver.got[0]["message"]
     assert capsys.readouterr().out.splitlines() == [
-        "Told of: approvals wanted, executions finished, executions failed; unwatched.",
+        "Sent: approvals wanted, executions finished, executions failed; unwatched.",
         "1 (json): sent",
     ]
 

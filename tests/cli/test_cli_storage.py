@@ -32,13 +32,13 @@ async def test_it_says_what_was_and_what_is(tmp_path: Path) -> None:
     assert "uses this database. Stop it" in refused.stderr
     await store.close()
     shown = storage(tmp_path, "show")
-    assert re.fullmatch(r".*/pocket-agent\.db: 4\.\d MiB, of which 4\.0 MiB \(9\d%\) hold nothing\.\n", shown.stdout)
+    assert re.fullmatch(r".*/pocket-agent\.db: 4\.\d MiB, of which 4\.0 MiB \(9\d%\) are unused\.\n", shown.stdout)
     done = storage(tmp_path, "compact")
     assert (done.returncode, re.findall(r"(\w+): +([\d.]+) MiB, of which ([\d.]+)", done.stdout)) == (
         0,
         [("Before", shown.stdout.split()[1], "4.0"), ("After", "0.1", "0.0")],
     )
-    assert storage(tmp_path, "show").stdout.endswith("0.1 MiB, of which 0.0 MiB (0%) hold nothing.\n")
+    assert storage(tmp_path, "show").stdout.endswith("0.1 MiB, of which 0.0 MiB (0%) are unused.\n")
 
 
 def test_without_a_database_it_says_so(tmp_path: Path) -> None:

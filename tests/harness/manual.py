@@ -282,6 +282,5 @@ def _strange_values(name: str, label: str, values: str) -> Iterator[str]:
 
 def refused_settings(text: str) -> str:
     """Why a block of YAML cannot be a settings file; empty when it can."""
-    given, problems = parse_yaml(text, "config.yaml")
-    layer = parse_layer(given, PathContext(home=Path("/home/ada"), base=Path("/")), problems)
+    layer = parse_layer(parse_yaml(text, "config.yaml"), PathContext(home=Path("/home/ada"), base=Path("/")))
     return "\n".join(map(str, layer.problems))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocket_agent import errors
-from pocket_agent.cli.schema import print_schema
+from pocket_agent.cli.main import schema
 from pocket_agent.errors import PocketAgentError
 from pocket_agent.model import Milliseconds, ProjectState
 from pocket_agent.protocol import push, requests
@@ -248,7 +248,7 @@ def test_an_offset_only_stands_on_entries() -> None:
 
 
 def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
-    print_schema()
+    schema()
     printed = json.loads(capsys.readouterr().out)
     assert printed == json.loads(json.dumps(SCHEMA))
     assert printed["$schema"] == "https://json-schema.org/draft/2020-12/schema"

@@ -6,35 +6,32 @@ from textwrap import dedent
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pocket_agent.settings.load import MAX_FILE_SIZE, parse_yaml, read_file, read_word
+from pocket_agent.settings.load import MAX_FILE_SIZE, RawValue, SettingsProblem, parse_yaml, read_file, read_word
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def values(text: str) -> dict[str, object]:
     """What a text without problems gives."""
-    given_settings, problems = parse_yaml(dedent(text), "f")
-    assert problems == []
-    return {item.key: item.value for item in given_settings}
+    found = parse_yaml(dedent(text), "f")
+    assert [item for item in found if isinstance(item, SettingsProblem)] == []
+    return {item.key: item.value for item in found if isinstance(item, RawValue)}
 
 
 def problem(text: str) -> str:
     """The one problem of a text."""
-    _, problems = parse_yaml(dedent(text), "f")
-    assert len(problems) == 1
-    return str(problems[0])
+    (found,) = [item for item in parse_yaml(dedent(text), "f") if isinstance(item, SettingsProblem)]
+    return str(found)
 
 
 def test_settings_come_with_their_lines() -> None:
     text = "# first\nserver:\n  port: 9000\n  tls:\n    enabled: no\n"
     text += "projects:\n  allowed_roots:\n    - /a\n    - /b\ndemo: true\n"
-    given_settings, problems = parse_yaml(text, "c.yaml")
-    assert problems == []
-    assert [(item.key, item.value, item.source) for item in given_settings] == [
-        ("server.port", 9000, "c.yaml:3"),
-        ("server.tls.enabled", "no", "c.yaml:5"),
-        ("projects.allowed_roots", ["/a", "/b"], "c.yaml:7"),
-        ("demo", True, "c.yaml:10"),
+    assert parse_yaml(text, "c.yaml") == [
+        RawValue("server.port", 9000, "c.yaml:3"),
+        RawValue("server.tls.enabled", "no", "c.yaml:5"),
+        RawValue("projects.allowed_roots", ["/a", "/b"], "c.yaml:7"),
+        RawValue("demo", True, "c.yaml:10"),
     ]
 
 
@@ -110,8 +107,8 @@ def test_problems_name_the_place_and_the_fix() -> None:
 
 
 def test_every_problem_is_listed() -> None:
-    _, problems = parse_yaml("prot: 1\nserver:\n  hots: x\nlogging: []\n", "f")
-    assert [item.source for item in problems] == ["f:1", "f:3", "f:4"]
+    found = parse_yaml("prot: 1\nserver:\n  hots: x\nlogging: []\n", "f")
+    assert [item.source for item in found if isinstance(item, SettingsProblem)] == ["f:1", "f:3", "f:4"]
 
 
 def test_files_that_cannot_be_read_are_problems(tmp_path: Path) -> None:
@@ -119,21 +116,20 @@ def test_files_that_cannot_be_read_are_problems(tmp_path: Path) -> None:
     large.write_text("#" * (MAX_FILE_SIZE + 1))
     bytes_file.write_bytes(b"demo: true\n# \xff\n")
     marked.write_bytes(b"\xef\xbb\xbfdemo: true\n")
-    messages = {path: [str(item) for item in read_file(path)[1]] for path in (large, bytes_file, marked)}
+    messages = {path: [str(item) for item in read_file(path)] for path in (large, bytes_file, marked)}
     assert messages[large] == [f"the file ({large}): larger than 256 KiB"]
     assert messages[bytes_file] == [f"the file ({bytes_file}:2): not UTF-8"]
-    assert messages[marked] == []
+    assert read_file(marked) == [RawValue("demo", True, f"{marked}:1")]
     for path in (tmp_path / "missing", tmp_path, Path("a\0b"), Path("/dev/zero")):
-        given_settings, problems = read_file(path)
-        assert given_settings == []
-        assert len(problems) == 1
-        assert str(problems[0]).isprintable()
+        (found,) = read_file(path)
+        assert isinstance(found, SettingsProblem)
+        assert str(found).isprintable()
 
 
 def test_a_file_of_the_largest_size_is_read(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("demo: true\n" + "#" * (MAX_FILE_SIZE - 11))
-    assert [item.key for item in read_file(path)[0]] == ["demo"]
+    assert read_file(path) == [RawValue("demo", True, f"{path}:1")]
 
 
 @UNHURRIED
@@ -141,6 +137,4 @@ def test_a_file_of_the_largest_size_is_read(tmp_path: Path) -> None:
     st.text(alphabet=st.sampled_from("abs:-?[]{},&*!|>'\"%@`#\\ \n\t.0~\x85\ufeff\ud800\0U"), max_size=60) | st.text()
 )
 def test_no_text_raises(text: str) -> None:
-    given_settings, problems = parse_yaml(text, "f")
-    assert isinstance(given_settings, list)
-    assert all(str(item).isprintable() for item in problems)
+    assert all(str(item).isprintable() for item in parse_yaml(text, "f") if isinstance(item, SettingsProblem))

@@ -145,20 +145,20 @@ def test_every_problem_of_every_source_is_listed(tmp_path: Path) -> None:
     name = f"{tmp_path}/config.yaml"
     lines = refusal(text, environ, {"server.host": "", "servr.host": "x"}, folder=tmp_path)
     assert [line.split(": ")[0] for line in lines] == [
-        f"server.prot ({name}:3)",
         f"server.port ({name}:2)",
+        f"server.prot ({name}:3)",
         f"timeouts.idle ({name}:5)",
         f"timeouts.pong_timeout ({name}:6)",
         f"limits.message_size ({name}:7)",
         "limits.max_projects (environment PA_LIMITS_MAX_PROJECTS)",
         "storage.max_size (environment PA_STORAGE_MAX_SIZE)",
         "PA_SEVER_PORT (environment)",
-        "servr.host (flag)",
         "server.host (flag --host)",
+        "servr.host (flag)",
     ]
-    assert lines[1].endswith("'high' is not a whole number from 0 to 65535 (0: any free port)")
+    assert lines[0].endswith("'high' is not a whole number from 0 to 65535 (0: any free port)")
     assert "such as 500ms, 30s, 5m, 1h or 2d" in lines[2]
-    assert lines[8].endswith("did you mean server.host?")
+    assert lines[9].endswith("did you mean server.host?")
 
 
 def test_a_value_must_be_valid_even_where_it_is_overridden(tmp_path: Path) -> None:

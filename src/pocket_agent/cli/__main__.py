@@ -1,4 +1,4 @@
-"""`python -m pocket_agent.cli`: the same as `pocket-agent`."""
+"""`python -m pocket_agent.cli` is `pocket-agent`."""
 
 from pocket_agent.cli.main import main
 

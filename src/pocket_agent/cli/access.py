@@ -1,4 +1,4 @@
-"""The server that a client command talks to: its address, the certificate to trust, and a token for it."""
+"""The server that `chat` connects to: its address, the certificate to trust, and a token."""
 
 import secrets
 from collections.abc import Callable, Mapping
@@ -10,62 +10,56 @@ from urllib.parse import urlsplit
 import psutil
 
 from pocket_agent.cli.device import make_device
+from pocket_agent.cli.storage import open_database
 from pocket_agent.client.client_errors import UnreachableError
 from pocket_agent.errors import ConfigurationError, FileOperationError, ValidationError
 from pocket_agent.server.auth import hash_token
 from pocket_agent.settings import LoadedSettings, is_loopback
-from pocket_agent.storage import connection_beside, devices
+from pocket_agent.storage import devices
 from pocket_agent.storage.database import database_path, lock_owner
-
-# ----------------------------------------------------------------------
-# The server of this user on this machine: where it listens, and a token for it.
 
 _TOKEN_FILE: Final = "chat.token"  # noqa: S105 - a file name
 _DEVICE: Final = "terminal"
-_EVERYWHERE: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - compared with, not listened on
+_EVERYWHERE: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - compared with
 
 
 @dataclass(frozen=True)
-class Local:
-    """How to reach the server that uses these settings.
+class Access:
+    """A server, and how to connect to it.
 
     Attributes:
         url: its WebSocket.
-        ca: the certificate to trust; None for plain connections and for certificates of known authorities.
+        token: the token to send, if there is one.
+        ca: the certificate to trust; None trusts the system's authorities.
+        check: to be called before each attempt to connect with `token`; see `listener_check`.
     """
 
     url: str
-    ca: Path | None
+    token: str | None = None
+    ca: Path | None = None
+    check: Callable[[], None] | None = None
 
 
-def find_local(loaded: LoadedSettings) -> Local:
-    """Where the server of these settings listens, for a program on the same machine.
+def find_local(loaded: LoadedSettings) -> Access:
+    """The address of the server with these settings, for a program on the same machine.
 
-    The certificate that the server made itself is preferred to the plain port, where anybody could listen.
+    TLS with the server's own certificate is preferred to the plain port, on which any user could listen.
     """
     server = loaded.settings.server
     host = "127.0.0.1" if server.host in _EVERYWHERE else server.host
     host = f"[{host}]" if ":" in host else host
-    if not server.tls.enabled:
-        return Local(f"ws://{host}:{server.port}/ws", None)
-    if server.tls.cert is None:
-        return Local(f"wss://{host}:{server.port}/ws", loaded.settings.data.dir / "tls" / "cert.pem")
-    if server.plain_port:
-        return Local(f"ws://127.0.0.1:{server.plain_port}/ws", None)
-    return Local(f"wss://{host}:{server.port}/ws", None)
+    if server.tls.enabled and server.tls.cert and server.plain_port:
+        return Access(f"ws://127.0.0.1:{server.plain_port}/ws")
+    own = server.tls.enabled and server.tls.cert is None
+    url = f"{'wss' if server.tls.enabled else 'ws'}://{host}:{server.port}/ws"
+    return Access(url, ca=loaded.settings.data.dir / "tls" / "cert.pem" if own else None)
 
 
 def listener_check(data_dir: Path, url: str) -> Callable[[], None]:
-    """Checks that the program listening at an address without TLS is the server of a data directory.
+    """A function that raises UnreachableError unless the server of a data directory listens at an address.
 
-    When the server is stopped, every user of the machine may listen on its port.
-
-    Args:
-        data_dir: the server holds its lock.
-        url: where it is said to listen.
-
-    Returns:
-        A function that raises UnreachableError unless the process that holds the lock listens on that port now.
+    For an address without TLS: when the server is stopped, every user of the machine may listen on its port. The
+    process that holds the lock of the database must listen on the port.
     """
     database = database_path(data_dir)
     port = urlsplit(url).port or 80
@@ -88,7 +82,7 @@ def listener_check(data_dir: Path, url: str) -> Callable[[], None]:
 
 
 def local_token(loaded: LoadedSettings) -> str:
-    """The token of the device `terminal`, kept in the data directory for its owner only; made when there is none.
+    """The token of the device `terminal`, kept in the data directory, readable by its owner only; made if missing.
 
     Raises:
         FileOperationError: the data directory cannot be used.
@@ -97,11 +91,14 @@ def local_token(loaded: LoadedSettings) -> str:
     file = data_dir / _TOKEN_FILE
     try:
         kept = file.read_text("utf-8").strip() if file.exists() else ""
-        with connection_beside(database_path(data_dir)) as connection:
+        with open_database(loaded) as connection:
             known = {device.token_hash for device in devices(connection)}
         if kept and hash_token(kept) in known:
             return kept
-        token = _new_token(loaded)
+        try:
+            token = make_device(loaded, _DEVICE)
+        except ValidationError:  # the name belongs to a device whose token is elsewhere
+            token = make_device(loaded, f"{_DEVICE} {secrets.token_hex(2)}")
         file.unlink(missing_ok=True)
         file.touch(mode=0o600)
         file.write_text(token + "\n", "utf-8")
@@ -112,36 +109,6 @@ def local_token(loaded: LoadedSettings) -> str:
     return token
 
 
-def _new_token(loaded: LoadedSettings) -> str:
-    try:
-        return make_device(loaded, _DEVICE)
-    except ValidationError:  # the name is taken by a device whose token is elsewhere
-        return make_device(loaded, f"{_DEVICE} {secrets.token_hex(2)}")
-
-
-# ----------------------------------------------------------------------
-# The server that flags, environment or settings name.
-
-
-@dataclass(frozen=True)
-class Access:
-    """A server, and how to be let in.
-
-    Attributes:
-        url: its WebSocket.
-        token: the token to show it, if there is one.
-        ca: the certificate to trust; None trusts the system's authorities.
-        local: the settings of this machine's server, when it is that one.
-        check: to be called before each attempt to connect with `token`, as of `listener_check`.
-    """
-
-    url: str
-    token: str | None
-    ca: Path | None
-    local: LoadedSettings | None
-    check: Callable[[], None] | None = None
-
-
 def find_access(
     url: str | None,
     token_file: Path | None,
@@ -149,20 +116,18 @@ def find_access(
     settings: Callable[[], LoadedSettings],
     environ: Mapping[str, str],
 ) -> Access:
-    """The address, the certificate and the token, each from the first place that has one.
+    """The address, the certificate and the token, each from the first source that has one.
 
-    The token of this machine's data directory is only ever sent to this machine, and without TLS only to the
-    server that uses this data directory.
+    The token of this machine's data directory is sent to this machine only, and without TLS only to the server that
+    uses this data directory.
 
     Args:
-        url: as given; None for PA_URL, or the server of the settings.
-        token_file: where the token stands; None for PA_TOKEN, or this machine's own token.
-        ca: the certificate to trust, as given.
-        settings: reads the settings.
-        environ: the environment's variables.
+        url: None for PA_URL, or the server of the settings.
+        token_file: None for PA_TOKEN, or this machine's own token.
+        ca: the certificate to trust; None for that of the server of the settings.
 
     Raises:
-        ConfigurationError: the token file cannot be read, or there never was a server of the settings.
+        ConfigurationError: the token file cannot be read, or no server has run with the settings.
     """
     url = url or environ.get("PA_URL")
     local: LoadedSettings | None = None
@@ -173,7 +138,7 @@ def find_access(
         if ca is None and found.ca is not None and not found.ca.exists() and not database_path(data_dir).exists():
             raise ConfigurationError(
                 f"No server has run with the data directory {data_dir} yet. Start one (pocket-agent serve), "
-                "or say which one is meant: by its address, --config or --data-dir."
+                "or choose one by its address, --config or --data-dir."
             )
         url, ca = found.url, ca or found.ca
     token = _given_token(token_file, environ)
@@ -181,8 +146,8 @@ def find_access(
         own = local or settings()
         token = local_token(own)
         if urlsplit(url).scheme == "ws":
-            return Access(url, token, ca, local, listener_check(own.settings.data.dir, url))
-    return Access(url, token, ca, local)
+            return Access(url, token, ca, listener_check(own.settings.data.dir, url))
+    return Access(url, token, ca)
 
 
 def _given_token(token_file: Path | None, environ: Mapping[str, str]) -> str | None:

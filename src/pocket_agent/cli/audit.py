@@ -1,7 +1,6 @@
-"""`pocket-agent audit`: whether the audit log is whole; and what commands write into it."""
+"""`pocket-agent audit`: verifies the audit log; and appends what other commands change."""
 
 import getpass
-import json
 import sqlite3
 from collections.abc import Mapping
 
@@ -9,18 +8,16 @@ import typer
 
 from pocket_agent.audit.audit_log import EMPTY, AuditRecord, Head, append, audit_path, timestamp
 from pocket_agent.audit.verification import verify
+from pocket_agent.cli.common import print_json
+from pocket_agent.cli.storage import open_database
 from pocket_agent.errors import FileOperationError, ValidationError
 from pocket_agent.settings import LoadedSettings, printable
-from pocket_agent.storage import advance_audit_head, audit_head, connection_beside
+from pocket_agent.storage import advance_audit_head, audit_head
 from pocket_agent.storage.database import database_path
 
 
 def note(loaded: LoadedSettings, connection: sqlite3.Connection, action: str, details: Mapping[str, object]) -> None:
-    """Write what a command has done; a server may be writing to the same log.
-
-    Raises:
-        FileOperationError: the disk refused.
-    """
+    """Append what a command has done; a server may be writing to the same log."""
     if not loaded.settings.audit.enabled:
         return
     record = AuditRecord(timestamp(), action, by=f"{getpass.getuser()} (command)", details=details)
@@ -32,35 +29,33 @@ def note(loaded: LoadedSettings, connection: sqlite3.Connection, action: str, de
 
 
 def check(loaded: LoadedSettings, *, as_json: bool) -> None:
-    """Print whether the audit log is whole; raises when it is not, so that the exit status says it too.
+    """Print the extent of the audit log.
 
     Raises:
         FileOperationError: there is no log, or it cannot be read.
-        ValidationError: something is wrong with it.
+        ValidationError: a record was changed, removed or inserted.
     """
-    path, database = audit_path(loaded.settings.data.dir), database_path(loaded.settings.data.dir)
-    if not path.exists() and not database.exists():
+    path = audit_path(loaded.settings.data.dir)
+    if not path.exists() and not database_path(loaded.settings.data.dir).exists():
         raise FileOperationError(
             f"There is no audit log at {path}: no server has run with this data directory (data.dir, --data-dir)."
         )
-    with connection_beside(database) as connection:
+    with open_database(loaded) as connection:
         known = _known(connection)
     try:
-        verdict = verify(path, known)
+        found = verify(path, known)
     except OSError as error:
         missing = " It was removed: the database knows records of it." if known != EMPTY else ""
         raise FileOperationError(f"{path} cannot be read: {error.strerror}.{missing}") from error
     if as_json:
-        found = {"records": verdict.records, "first": verdict.first, "last": verdict.last}
-        typer.echo(json.dumps({**found, "torn": verdict.torn, "problems": verdict.problems}))
-    elif not verdict.problems:
-        first, last = printable(verdict.first or ""), printable(verdict.last or "")  # as they stand in the file
-        span = f", from {first} to {last}" if verdict.records else ""
-        typer.echo(f"{verdict.records} records{span}; none was changed, removed or put in.")
-        if verdict.torn:
-            typer.echo(f"Crashes have cut off what was being written, {verdict.torn} times; a record tells of each.")
-    if verdict.problems:
-        raise ValidationError("\n".join(["The audit log is not as it was written:", *verdict.problems]))
+        print_json({name: getattr(found, name) for name in ("records", "first", "last", "torn", "problems")})
+    elif not found.problems:
+        span = f", from {printable(found.first or '')} to {printable(found.last or '')}" if found.records else ""
+        typer.echo(f"{found.records} records{span}; none was changed, removed or inserted.")
+        if found.torn:
+            typer.echo(f"Crashes have cut off {found.torn} records; the log has a record of each crash.")
+    if found.problems:
+        raise ValidationError("\n".join(["The audit log is not as it was written:", *found.problems]))
 
 
 def _known(connection: sqlite3.Connection) -> Head:

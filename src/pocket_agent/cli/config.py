@@ -1,4 +1,4 @@
-"""`pocket-agent config`: the settings that count, and where each of them comes from."""
+"""`pocket-agent config`: the effective settings and the source of each."""
 
 import json
 import re
@@ -13,27 +13,24 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./+-]*")
 _UNITS: Final = {ValueKind.DURATION: "seconds", ValueKind.SIZE: "bytes"}
 
 
-def print_settings(settings: LoadedSettings, *, as_json: bool, console: Console) -> None:
+def print_settings(settings: LoadedSettings, *, as_json: bool, console: Console | None = None) -> None:
     """Print every setting with its source; secrets in `claude.environment` are masked.
 
-    For people it is YAML that the server would read as a settings file, the sources as comments.
-    As JSON it is `{"file", "settings": {KEY: {"value", "unit"?, "text", "source"}}}`, where the
-    value of a duration is in seconds and that of a size in bytes.
+    The text is YAML that the server would read as a settings file, the sources as comments. The JSON is
+    `{"file", "settings": {KEY: {"value", "unit"?, "text", "source"}}}`, with durations in seconds and sizes in bytes.
     """
     text = render_json(settings) if as_json else render_yaml(settings)
     # Not `print`: that would wrap long lines and take brackets for markup.
-    console.out(text, highlight=False)
+    (console or Console()).out(text, highlight=False)
 
 
 def render_json(settings: LoadedSettings) -> str:
-    """The settings for programs."""
     file = None if settings.file is None else str(settings.file)
     entries = {item.setting.key: _entry(item) for item in settings}
     return json.dumps({"file": file, "settings": entries}, indent=2)
 
 
 def render_yaml(settings: LoadedSettings) -> str:
-    """The settings for people."""
     rows = list(_rows(settings))
     width = min(max(len(text) for text, source in rows if source), 60)
     file = "none" if settings.file is None else _text(str(settings.file))
@@ -43,7 +40,7 @@ def render_yaml(settings: LoadedSettings) -> str:
 
 
 def _rows(settings: LoadedSettings) -> Iterator[tuple[str, str]]:
-    """Each line with the source to note beside it; headings have none."""
+    """Each line with its source, which is empty for a heading."""
     open_sections: list[str] = []
     for item in settings:
         *sections, name = item.setting.key.split(".")
@@ -55,9 +52,7 @@ def _rows(settings: LoadedSettings) -> Iterator[tuple[str, str]]:
 
 
 def _value(item: EffectiveSetting) -> str:
-    if item.value is None:
-        return str(item.shown)
-    return _flow(item.shown)
+    return str(item.shown) if item.value is None else _flow(item.shown)
 
 
 def _flow(value: object) -> str:
@@ -75,14 +70,9 @@ def _text(text: str) -> str:
     """A text as YAML reads it back: quoted unless it is a plain word."""
     if _PLAIN.fullmatch(text) and read_word(text) == text:
         return text
-    return '"' + "".join(_escaped(character) for character in text) + '"'
-
-
-def _escaped(character: str) -> str:
-    if character in '"\\':
-        return "\\" + character
+    escaped = re.sub(r'(["\\])', r"\\\1", text)
     # YAML 1.2, section 5.7: an escape for each character, not JSON's surrogate pairs.
-    return character if character.isprintable() else f"\\U{ord(character):08X}"
+    return '"' + "".join(one if one.isprintable() else f"\\U{ord(one):08X}" for one in escaped) + '"'
 
 
 def _entry(item: EffectiveSetting) -> dict[str, object]:

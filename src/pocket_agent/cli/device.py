@@ -1,11 +1,8 @@
-"""`pocket-agent devices`: who may connect."""
+"""`pocket-agent devices`: the devices that may connect."""
 
 import asyncio
-import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from difflib import get_close_matches
 from typing import Final
@@ -15,9 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pocket_agent import storage
 from pocket_agent.claude.process import kill_leftovers
 from pocket_agent.cli.audit import note
+from pocket_agent.cli.common import print_json
 from pocket_agent.cli.pair import find_projects
+from pocket_agent.cli.storage import open_database
 from pocket_agent.errors import ValidationError
 from pocket_agent.model import Device, Execution, Milliseconds, Pairing, ProcessRecord, ProjectId
 from pocket_agent.protocol.frame import timestamp
@@ -25,42 +25,25 @@ from pocket_agent.server.auth import hash_token, new_device, new_token
 from pocket_agent.server.pairing import check_name
 from pocket_agent.session.project_log import now
 from pocket_agent.settings import LoadedSettings, printable
-from pocket_agent.storage import (
-    add_device,
-    cancel_pairing,
-    connection_beside,
-    device_named,
-    devices,
-    let_in_by,
-    open_pairings,
-    process_of,
-    projects,
-    remove_device,
-    rename_device,
-    rotate_device,
-    running_of,
-)
-from pocket_agent.storage.database import database_path
 
-_HINT: Final = "With --kill it would have been ended; now another device can kill it (web client, `pocket-agent chat`)."
+_HINT: Final = "--kill would have killed it; another device can (web client, `pocket-agent chat`)."
 
 
 def make_device(loaded: LoadedSettings, name: str, *, view_only: bool = False, wanted: Sequence[str] = ()) -> str:
-    """Store a new device and return its token, which is kept nowhere.
+    """Store a new device and return its token, of which only the hash is kept.
 
     Args:
-        loaded: the settings.
-        name: what to call it.
         view_only: whether it may only watch.
-        wanted: the projects that it may see, by name, path or id; none for all.
+        wanted: the projects that it may see, by name, path or id; empty for all.
 
     Raises:
-        ValidationError: the name is taken or cannot be one, or there is no such project.
+        ValidationError: the name is taken or not valid, or there is no such project.
     """
-    with _database(loaded) as connection:
+    with open_database(loaded) as connection:
         device, token = new_device(check_name(name), view_only=view_only, projects=find_projects(connection, wanted))
-        add_device(connection, device)
-        note(loaded, connection, "device_add", _details(device))
+        storage.add_device(connection, device)
+        details = {"device_id": device.id, "name": device.name, "view_only": view_only, "projects": device.projects}
+        note(loaded, connection, "device_add", details)
     return token
 
 
@@ -69,24 +52,26 @@ def add(loaded: LoadedSettings, name: str, *, view_only: bool, wanted: Sequence[
     _show_token(name, make_device(loaded, name, view_only=view_only, wanted=wanted), bare=bare)
 
 
-def show(loaded: LoadedSettings, *, as_json: bool, console: Console) -> None:
-    """Print all devices: a table in a terminal, elsewhere a line for each, with tabs between its parts.
+def show(loaded: LoadedSettings, *, as_json: bool, console: Console | None = None) -> None:
+    """Print the devices and the open pairing codes: a table in a terminal, elsewhere a line each, with tabs.
 
-    As JSON it is `{"devices": [{"id", "name", "created_at", "last_seen", "last_address", "view_only", "projects",
+    The JSON is `{"devices": [{"id", "name", "created_at", "last_seen", "last_address", "view_only", "projects",
     "paired_by", "credential", "bound"}], "pairings": [{"id", "name", "view_only", "projects", "made_by",
-    "expires_at"}]}`. `pairings` are the codes by which further devices may come in now.
+    "expires_at"}]}`.
     """
-    with _database(loaded) as connection:
-        names = {project.id: project.name for project in projects(connection)}
-        found = devices(connection)
-        codes = open_pairings(connection, now())
+    console = console or Console()
+    with open_database(loaded) as connection:
+        names = {project.id: project.name for project in storage.projects(connection)}
+        found = storage.devices(connection)
+        codes = storage.open_pairings(connection, now())
     makers = {device.id: device.name for device in found}
     if as_json:
-        listed = {
-            "devices": [_fields(device) for device in found],
-            "pairings": [_code_fields(code, makers) for code in codes],
-        }
-        typer.echo(json.dumps(listed, indent=2))
+        print_json(
+            {
+                "devices": [_fields(device) for device in found],
+                "pairings": [_code_fields(code, makers) for code in codes],
+            }
+        )
     elif not console.is_terminal:
         for device in found:
             added, seen = f"added {timestamp(device.created_at)}", f"last seen {_seen(device)}"
@@ -95,23 +80,22 @@ def show(loaded: LoadedSettings, *, as_json: bool, console: Console) -> None:
             expires = f"expires {timestamp(code.expires_at)}"
             typer.echo("\t".join([f"open code {code.id}", _made_by(code, makers), expires, _access(code, names)]))
     elif found or codes:
-        console.print(render_table(found, names))
+        console.print(_render_table(found, names))
         for code in codes:
             left = max(0, code.expires_at - now()) // 1000
             console.print(
                 Text(
-                    f"Open pairing code {code.id}: {_made_by(code, makers)}, expires in {left} s, lets in one that "
+                    f"Open pairing code {code.id}: {_made_by(code, makers)}, expires in {left} s, for a device that "
                     f"{_access(code, names)}. `pocket-agent devices cancel {code.id}` ends it."
                 )
             )
     else:
-        console.print("No device may connect yet. `pocket-agent pair` lets a browser in, `devices add NAME` a program.")
+        console.print("No device may connect yet. `pocket-agent pair` pairs a browser, `devices add NAME` a program.")
 
 
-def render_table(found: Sequence[Device], names: Mapping[ProjectId, str]) -> Table:
-    """The devices for people; times are those of this machine's zone."""
+def _render_table(found: Sequence[Device], names: Mapping[ProjectId, str]) -> Table:
     table = Table()
-    for heading in ("Device", "Added", "Last seen", "From", "May do"):
+    for heading in ("Device", "Added", "Last seen", "From", "Access"):
         table.add_column(heading, overflow="fold")
     for device in found:
         seen = "never" if device.last_seen is None else _local(device.last_seen)
@@ -121,127 +105,112 @@ def render_table(found: Sequence[Device], names: Mapping[ProjectId, str]) -> Tab
 
 
 def rename(loaded: LoadedSettings, name: str, new_name: str) -> None:
-    """Call a device by another name.
+    """Rename a device.
 
     Raises:
-        ValidationError: there is none of that name, or the new one is taken or cannot be one.
+        ValidationError: there is no such device, or the new name is taken or not valid.
     """
-    with _database(loaded) as connection:
+    new_name = check_name(new_name)
+    with open_database(loaded) as connection:
         device = _named(connection, name)
-        rename_device(connection, device.id, check_name(new_name))
-        note(loaded, connection, "device_rename", {"device_id": device.id, "name": check_name(new_name)})
-    typer.echo(f"{name} is now called {check_name(new_name)}.")
+        storage.rename_device(connection, device.id, new_name)
+        note(loaded, connection, "device_rename", {"device_id": device.id, "name": new_name})
+    typer.echo(f"{name} is now called {new_name}.")
 
 
 def rotate(loaded: LoadedSettings, name: str, *, bare: bool, kill: bool = False) -> None:
     """Replace a device's token and print the new one.
 
-    What the old one has opened is closed, its pairing codes end, its queued prompts are withdrawn. What it runs is
-    named on standard error, and ended with `kill`.
+    A running server closes the device's connections, cancels its pairing codes and withdraws its queued prompts.
+    Its running executions are listed on standard error, and killed with `kill`.
 
     Raises:
-        ValidationError: there is none of that name.
+        ValidationError: there is no such device.
     """
     token = new_token()
-    with _database(loaded) as connection:
+    with open_database(loaded) as connection:
         device = _named(connection, name)
-        rotate_device(connection, device.id, hash_token(token))
-        running = _running(connection, [device])
+        storage.rotate_device(connection, device.id, hash_token(token))
         note(loaded, connection, "device_rotate", {"device_id": device.id, "name": device.name, "kill": kill})
+        running = _running(connection, [device])
     _show_token(name, token, bare=bare)
-    _end(running, kill=kill, hint=_HINT)
+    _end(running, kill=kill)
 
 
 def revoke(loaded: LoadedSettings, name: str, *, kill: bool = False, paired: bool = False) -> None:
-    """Remove a device; its pairing codes end, and a running server withdraws its queued prompts.
+    """Remove a device; a running server cancels its pairing codes and withdraws its queued prompts.
 
     Args:
-        loaded: the settings.
-        name: of the device.
-        kill: end what it runs, too; without, it is named.
-        paired: revoke the devices that came in by its pairing codes, too, and by theirs; without, they are named.
+        kill: kill its running executions, which are listed otherwise.
+        paired: also revoke the devices that it paired, and those that they paired; they are listed otherwise.
 
     Raises:
-        ValidationError: there is none of that name.
+        ValidationError: there is no such device.
     """
-    with _database(loaded) as connection:
+    with open_database(loaded) as connection:
         device = _named(connection, name)
-        guests = let_in_by(devices(connection), device.id)
-        ended = [device, *(guests if paired else [])]
+        others = storage.let_in_by(storage.devices(connection), device.id)
+        ended = [device, *(others if paired else [])]
         for each in ended:
-            remove_device(connection, each.id)
+            storage.remove_device(connection, each.id)
             details: dict[str, object] = {"device_id": each.id, "name": each.name, "kill": kill}
             note(loaded, connection, "device_revoke", details)
         running = _running(connection, ended)
     for each in ended:
         typer.echo(f"{each.name} may no longer connect.")
-    if guests and not paired:
-        listed = ", ".join(guest.name for guest in guests)
-        typer.echo(f"It let in: {listed}. They may still connect; `devices revoke NAME` ends each of them.", err=True)
-    _end(running, kill=kill, hint=_HINT)
+    if others and not paired:
+        listed = ", ".join(other.name for other in others)
+        typer.echo(f"It paired: {listed}. They may still connect; `devices revoke NAME` ends each.", err=True)
+    _end(running, kill=kill)
 
 
 def cancel(loaded: LoadedSettings, code_id: str) -> None:
-    """End an open pairing code, by the id that `show` prints.
+    """Cancel an open pairing code, by the id that `show` prints.
 
     Raises:
-        ValidationError: there is none of this id.
+        ValidationError: there is no such code.
     """
-    with _database(loaded) as connection:
-        if not cancel_pairing(connection, code_id):
+    with open_database(loaded) as connection:
+        if not storage.cancel_pairing(connection, code_id):
             raise ValidationError(f"There is no open pairing code {code_id!r}; `pocket-agent devices list` shows them.")
         note(loaded, connection, "pairing_cancel", {"pairing_id": code_id})
     typer.echo(f"The pairing code {code_id} is void.")
 
 
-@dataclass(frozen=True, slots=True)
-class _Running:
-    """An execution that goes on after its device lost its access, and the process that carries it out."""
-
-    project: str
-    execution: Execution
-    process: ProcessRecord | None
+_Running = tuple[str, Execution, ProcessRecord | None]
+"""The project's name, an execution, and the process that runs it."""
 
 
 def _running(connection: sqlite3.Connection, ended: Sequence[Device]) -> list[_Running]:
-    names = {project.id: project.name for project in projects(connection)}
+    names = {project.id: project.name for project in storage.projects(connection)}
+    found = [execution for device in ended for execution in storage.running_of(connection, device.id)]
     return [
-        _Running(
-            printable(names.get(execution.project_id, execution.project_id)),
-            execution,
-            process_of(connection, execution.project_id),
-        )
-        for device in ended
-        for execution in running_of(connection, device.id)
+        (names.get(one.project_id, one.project_id), one, storage.process_of(connection, one.project_id))
+        for one in found
     ]
 
 
-def _end(running: Sequence[_Running], *, kill: bool, hint: str) -> None:
-    """Name what goes on, or end it: the processes themselves, whether a server runs or not."""
-    for found in running:
-        where = f"{found.project} (execution {found.execution.id})"
-        process = found.process
+def _end(running: Sequence[_Running], *, kill: bool) -> None:
+    """List executions, or kill their processes, whether a server runs or not."""
+    for project, execution, process in running:
+        where = f"{printable(project)} (execution {execution.id})"
         if not kill:
-            typer.echo(f"Still running in {where}: {printable(found.execution.prompt[:80])}\n{hint}", err=True)
+            typer.echo(f"Still running in {where}: {printable(execution.prompt[:80])}\n{_HINT}", err=True)
         elif process is None or asyncio.run(
             kill_leftovers(process.pid, process.start_time, process.boot_id, process.id)
         ):
             typer.echo(f"Killed in {where}.", err=True)
         else:
-            typer.echo(f"What runs in {where} could not be killed; its process is {process.pid}.", err=True)
-
-
-@contextmanager
-def _database(loaded: LoadedSettings) -> Iterator[sqlite3.Connection]:
-    with connection_beside(database_path(loaded.settings.data.dir)) as connection:
-        yield connection
+            typer.echo(f"Could not kill process {process.pid} in {where}.", err=True)
 
 
 def _named(connection: sqlite3.Connection, name: str) -> Device:
-    device = device_named(connection, name)
+    device = storage.device_named(connection, name)
     if device is None:
-        alike = get_close_matches(name.casefold(), {other.name.casefold() for other in devices(connection)}, n=1)
-        meant = [repr(other.name) for other in devices(connection) if other.name.casefold() in alike]
+        alike = get_close_matches(
+            name.casefold(), {other.name.casefold() for other in storage.devices(connection)}, n=1
+        )
+        meant = [repr(other.name) for other in storage.devices(connection) if other.name.casefold() in alike]
         hint = f"did you mean {' or '.join(meant)}?" if meant else "`pocket-agent devices list` shows them."
         raise ValidationError(f"There is no device named {name!r}; {hint}")
     return device
@@ -255,15 +224,6 @@ def _show_token(name: str, token: str, *, bare: bool) -> None:
     typer.echo("Programs send it as `Authorization: Bearer TOKEN`.")
 
 
-def _details(device: Device) -> dict[str, object]:
-    return {
-        "device_id": device.id,
-        "name": device.name,
-        "view_only": device.view_only,
-        "projects": device.projects,
-    }
-
-
 def _made_by(code: Pairing, makers: Mapping[str, str]) -> str:
     if code.device_id is None:
         return "made on this machine"
@@ -271,17 +231,17 @@ def _made_by(code: Pairing, makers: Mapping[str, str]) -> str:
 
 
 def _code_fields(code: Pairing, makers: Mapping[str, str]) -> dict[str, object]:
-    maker = makers.get(code.device_id or "")
-    access = {"view_only": code.view_only, "projects": code.projects}
-    return {"id": code.id, "name": code.name, **access, "made_by": maker, "expires_at": timestamp(code.expires_at)}
+    fields = {name: getattr(code, name) for name in ("id", "name", "view_only", "projects")}
+    return fields | {"made_by": makers.get(code.device_id or ""), "expires_at": timestamp(code.expires_at)}
 
 
 def _fields(device: Device) -> dict[str, object]:
-    seen = timestamp(device.last_seen) if device.last_seen is not None else None
-    times = {"created_at": timestamp(device.created_at), "last_seen": seen, "last_address": device.last_address}
-    access = {"view_only": device.view_only, "projects": device.projects}
-    secret = {"credential": device.credential, "bound": device.public_key is not None}
-    return {"id": device.id, "name": device.name, **times, **access, "paired_by": device.paired_by, **secret}
+    names = ("id", "name", "last_address", "view_only", "projects", "paired_by", "credential")
+    return {name: getattr(device, name) for name in names} | {
+        "created_at": timestamp(device.created_at),
+        "last_seen": timestamp(device.last_seen) if device.last_seen is not None else None,
+        "bound": device.public_key is not None,
+    }
 
 
 def _seen(device: Device) -> str:
@@ -295,9 +255,9 @@ def _local(at: Milliseconds) -> str:
 
 
 def _access(device: Device | Pairing, names: Mapping[ProjectId, str]) -> str:
-    """What a device may do, in words; a project that is gone is called by its id."""
+    """The permissions of a device in words; a deleted project is named by its id."""
     words = ["only watches"] if device.view_only else []
     if device.projects is not None:
         listed = ", ".join(printable(names.get(project, project)) for project in device.projects)
-        words.append(f"sees only {listed or 'projects that are gone'}")
+        words.append(f"sees only {listed or 'deleted projects'}")
     return "; ".join(words) or "may do everything"

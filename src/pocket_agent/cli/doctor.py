@@ -1,10 +1,9 @@
-"""`pocket-agent doctor`: what is wrong with the server and its monitoring, and how to mend it."""
+"""`pocket-agent doctor`: checks the server and its monitoring, and prints how to fix what is wrong."""
 
 import asyncio
 import dataclasses
-import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import typer
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pocket_agent import __version__
+from pocket_agent.cli.common import print_json
 from pocket_agent.cli.monitoring import print_rows, progress
 from pocket_agent.cli.serve import claude_candidates
 from pocket_agent.errors import ConfigurationError
@@ -27,17 +27,20 @@ def run_doctor(
     *,
     alerts: bool,
     as_json: bool,
-    console: Console,
+    console: Console | None = None,
 ) -> None:
-    """Examine and print; ends with status 1 when something has failed."""
+    """Run the checks and print their results; exits with status 1 when a check failed."""
     findings = _findings(read_settings, environment, alerts=alerts)
     worst = next((status for status in ("failed", "warning") if any(item.status == status for item in findings)), "ok")
     if as_json:
         listed = [dataclasses.asdict(finding) for finding in findings]
-        typer.echo(json.dumps({"status": worst, "version": __version__, "findings": listed}, indent=1))
+        print_json({"status": worst, "version": __version__, "findings": listed})
     else:
+        console = console or Console()
         print_rows([_row(finding) for finding in findings], console)
-        console.print(_summary(findings), soft_wrap=True)
+        counts = Counter(finding.status for finding in findings)
+        summary = ", ".join(f"{counts[status]} {status}" for status in _STYLES if counts[status])
+        console.print(Text(f"\n{summary}"), soft_wrap=True)
     if worst == "failed":
         raise typer.Exit(1)
 
@@ -45,14 +48,14 @@ def run_doctor(
 def _findings(
     read_settings: Callable[[], LoadedSettings], environment: Mapping[str, str], *, alerts: bool
 ) -> list[Result]:
-    """What there is to say; settings that cannot be used are all that can be told of such a server."""
+    """The results; settings that cannot be used are the only one, since every other check needs them."""
     try:
         loaded = read_settings()
     except ConfigurationError as error:
         fix = "docs/settings.md lists all of them; pocket-agent config shows where each comes from."
         return [failed("settings", error.message, fix)]
     context = Context(loaded, environment, claude_candidates())
-    with progress("Looking ..."):
+    with progress("Checking ..."):
         return asyncio.run(examine(context, alerts=alerts))
 
 
@@ -64,11 +67,5 @@ def _row(finding: Result) -> tuple[Text, str, Text]:
 
 
 def _printable(text: str) -> str:
-    """Without what could colour a terminal, or worse; lines stay."""
+    """Text without terminal control sequences; newlines stay."""
     return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
-
-
-def _summary(findings: Sequence[Result]) -> Text:
-    counts = Counter(finding.status for finding in findings)
-    told = [f"{counts[status]} {status}" for status in _STYLES if counts[status]]
-    return Text("\n" + ", ".join(told))

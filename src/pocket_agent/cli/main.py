@@ -1,75 +1,63 @@
-"""`pocket-agent`: the commands and the flags that they share."""
+"""`pocket-agent`: the commands with their options; each imports what it needs when it runs."""
 
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from pocket_agent import __version__
+from pocket_agent.cli.common import AsJson, ReadSettings, settings_command
 from pocket_agent.cli.monitoring import monitoring
-
-if TYPE_CHECKING:
-    from pocket_agent.settings import LoadedSettings
 
 app = typer.Typer(
     name="pocket-agent",
-    help="Run the Claude Code CLI on this machine and drive it from phones, browsers and terminals.",
+    help="Run the Claude Code CLI on this machine and use it from phones, browsers and terminals.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,
 )
-devices = typer.Typer(help="Devices that may connect.", no_args_is_help=True)
+devices = typer.Typer(help="Manage the devices that may connect.", no_args_is_help=True)
 app.add_typer(devices, name="devices")
-audit = typer.Typer(help="Who did what, when and from where.", no_args_is_help=True)
+audit = typer.Typer(help="Verify the audit log.", no_args_is_help=True)
 app.add_typer(audit, name="audit")
-storage = typer.Typer(help="What the database takes on the disk.", no_args_is_help=True)
+storage = typer.Typer(help="Show and reduce the size of the database.", no_args_is_help=True)
 app.add_typer(storage, name="storage")
 app.add_typer(monitoring, name="monitoring")
 
-Config = Annotated[Path | None, typer.Option("--config", help="Settings file (YAML).", dir_okay=False)]
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where the server keeps its data.", file_okay=False)]
-
-DeviceName = Annotated[str, typer.Argument(help="Which device.")]
-ViewOnly = Annotated[bool, typer.Option("--view-only", help="Let it watch, and change nothing.")]
+DeviceName = Annotated[str, typer.Argument(help="Name of the device.")]
+ViewOnly = Annotated[bool, typer.Option("--view-only", help="Allow watching only.")]
 Projects = Annotated[
     list[str] | None,
     typer.Option(
         "--project",
-        help="Limit it to a project, by name, path or id; may be repeated. There it may ask the agent for anything, "
+        help="Limit the device to a project, by name, path or id; repeatable. It may ask the agent for anything there, "
         "and what is allowed runs as the server's user.",
     ),
 ]
-Kill = Annotated[bool, typer.Option("--kill", help="Kill what the device runs, too.")]
+Kill = Annotated[bool, typer.Option("--kill", help="Also kill the executions that the device started.")]
 PrintToken = Annotated[bool, typer.Option("--print-token", help="Print the token alone, for scripts.")]
 
 
-@app.command("chat")
+@settings_command(app, "chat")
 def chat_command(
+    read: ReadSettings,
     path: Annotated[str | None, typer.Argument(help="The project's directory, id or name.")] = None,
     url: Annotated[str | None, typer.Option(help="The server, wss://HOST:8443/ws (PA_URL).")] = None,
     token_file: Annotated[Path | None, typer.Option(help="A file with the token (PA_TOKEN).", dir_okay=False)] = None,
     ca: Annotated[Path | None, typer.Option(help="The certificate to trust.", dir_okay=False)] = None,
-    resume: Annotated[str | None, typer.Option(help="The session to go on with.")] = None,
-    prompt: Annotated[str | None, typer.Option(help="Give this prompt, print the answer and leave.")] = None,
+    resume: Annotated[str | None, typer.Option(help="The session to continue.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Send this prompt, print the answer and exit.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="With --prompt: allow every tool.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --prompt: print the raw frames.")] = False,
-    history: Annotated[int, typer.Option(help="How many entries to show first.", min=0, max=1000)] = 20,
-    config: Annotated[Path | None, typer.Option("--config", help="Settings file (YAML).", dir_okay=False)] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", help="Where the server keeps its data.", file_okay=False)
-    ] = None,
+    history: Annotated[int, typer.Option(help="Number of entries to show first.", min=0, max=1000)] = 20,
 ) -> None:
-    """Talk to an agent from this terminal."""
+    """Talk to an agent in this terminal."""
     from pocket_agent.cli.chat.launch import ChatOptions, run_chat
-    from pocket_agent.settings import LoadedSettings, load_settings
-
-    def settings() -> LoadedSettings:
-        return load_settings(config=config, environ=os.environ, flags={"data.dir": data_dir})
 
     options = ChatOptions(path, url, token_file, ca, resume, prompt, yes, as_json, history)
-    raise typer.Exit(run_chat(options, settings, os.environ))
+    raise typer.Exit(run_chat(options, read, os.environ))
 
 
 def _print_version(wanted: bool) -> None:
@@ -88,12 +76,11 @@ def _root(
     """Commands of Pocket Agent Server."""
 
 
-@app.command()
+@settings_command(app, "serve")
 def serve(
-    config: Config = None,
+    read: ReadSettings,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 for any free one.")] = None,
-    data_dir: DataDir = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 for any free port.")] = None,
     metrics_port: Annotated[int | None, typer.Option(help="Port of /metrics.")] = None,
     claude: Annotated[Path | None, typer.Option(help="The Claude Code CLI to run.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
@@ -107,7 +94,6 @@ def serve(
     flags: dict[str, object] = {
         "server.host": host,
         "server.port": port,
-        "data.dir": data_dir,
         "metrics.port": metrics_port,
         "claude.binary": claude,
         "logging.level": log_level,
@@ -115,236 +101,183 @@ def serve(
         "server.auth": False if no_auth else None,
         "demo": True if demo else None,
     }
-    run(lambda: _settings(config, flags))
+    run(lambda: read(flags))
 
 
-@app.command("config")
-def show_config(
-    config: Config = None,
-    data_dir: DataDir = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-) -> None:
-    """Print the effective settings and where each came from."""
-    from rich.console import Console
-
+@settings_command(app, "config")
+def show_config(read: ReadSettings, as_json: AsJson = False) -> None:
+    """Print the effective settings and the source of each."""
     from pocket_agent.cli.config import print_settings
 
-    print_settings(_settings(config, {"data.dir": data_dir}), as_json=as_json, console=Console())
+    print_settings(read(), as_json=as_json)
 
 
 @app.command()
 def schema() -> None:
-    """Print the JSON Schema of the protocol."""
-    from pocket_agent.cli.schema import print_schema
+    """Print the JSON Schema of the protocol (draft 2020-12)."""
+    from pocket_agent.cli.common import print_json
+    from pocket_agent.protocol.json_schema import protocol_schema
 
-    print_schema()
+    print_json(protocol_schema())
 
 
-@app.command()
+@settings_command(app, "backup")
 def backup(
-    file: Annotated[Path, typer.Argument(help="The file to write; it must not exist.")],
-    config: Config = None,
-    data_dir: DataDir = None,
+    read: ReadSettings, file: Annotated[Path, typer.Argument(help="The file to write; it must not exist.")]
 ) -> None:
     """Copy the database to FILE, whether or not the server is running."""
     from pocket_agent.cli.storage import write_backup
 
-    write_backup(_settings(config, {"data.dir": data_dir}), file)
+    write_backup(read(), file)
 
 
-@app.command()
+@settings_command(app, "usage")
 def usage(
-    days: Annotated[int, typer.Option(min=1, max=36_500, help="How many days back, today included.")] = 30,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-    config: Config = None,
-    data_dir: DataDir = None,
+    read: ReadSettings,
+    days: Annotated[int, typer.Option(min=1, max=36_500, help="Number of days, today included.")] = 30,
+    as_json: AsJson = False,
 ) -> None:
-    """Show what the agents used and cost, by day, project and model."""
-    from rich.console import Console
-
+    """Show tokens and cost by day, project and model."""
     from pocket_agent.cli.usage import show_usage
 
-    show_usage(_settings(config, {"data.dir": data_dir}), days=days, as_json=as_json, console=Console())
+    show_usage(read(), days=days, as_json=as_json)
 
 
-@app.command()
+@settings_command(app, "doctor")
 def doctor(
-    alerts: Annotated[bool, typer.Option("--alerts", help="Send a test alert to whoever gets alerts, too.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-    config: Config = None,
-    data_dir: DataDir = None,
+    read: ReadSettings,
+    alerts: Annotated[bool, typer.Option("--alerts", help="Also send a test alert to the receivers.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Find what is wrong with the server and its monitoring, and say how to mend it."""
-    from rich.console import Console
-
+    """Check the server and its monitoring, and print how to fix what is wrong."""
     from pocket_agent.cli.doctor import run_doctor
 
-    run_doctor(
-        lambda: _settings(config, {"data.dir": data_dir}),
-        os.environ,
-        alerts=alerts,
-        as_json=as_json,
-        console=Console(),
-    )
+    run_doctor(read, os.environ, alerts=alerts, as_json=as_json)
 
 
 @app.command()
 def runbook(
-    name: Annotated[str | None, typer.Argument(help="The alert; without one, all are listed.")] = None,
+    name: Annotated[str | None, typer.Argument(help="The alert; without it, all are listed.")] = None,
 ) -> None:
     """Show what to do when an alert fires."""
-    from rich.console import Console
-
     from pocket_agent.cli.runbook import show_runbook
 
-    show_runbook(name, Console())
+    show_runbook(name)
 
 
-@app.command()
+@settings_command(app, "notify")
 def notify(
+    read: ReadSettings,
     test: Annotated[bool, typer.Option("--test", help="Send a test message to each address.")] = False,
-    config: Config = None,
-    data_dir: DataDir = None,
 ) -> None:
-    """Show where notifications go, and try it."""
+    """Show the addresses that notifications are sent to, and test them."""
     from pocket_agent.cli.notify import show_notifications
 
-    show_notifications(_settings(config, {"data.dir": data_dir}), test=test)
+    show_notifications(read(), test=test)
 
 
-@app.command()
+@settings_command(app, "pair")
 def pair(
-    name: Annotated[str | None, typer.Option(help="What to call the device; without, it says so itself.")] = None,
+    read: ReadSettings,
+    name: Annotated[str | None, typer.Option(help="Name of the device; by default the device chooses it.")] = None,
     view_only: ViewOnly = False,
     project: Projects = None,
-    config: Config = None,
-    data_dir: DataDir = None,
 ) -> None:
-    """Print a link and a QR code that let one device in, within five minutes."""
+    """Print a link and a QR code that pair one device, within five minutes."""
     from pocket_agent.cli.pair import pair as start
 
-    start(_settings(config, {"data.dir": data_dir}), name=name, view_only=view_only, wanted=project or ())
+    start(read(), name=name, view_only=view_only, wanted=project or ())
 
 
-@devices.command("add")
+@settings_command(devices, "add")
 def add_device(
-    name: Annotated[str, typer.Argument(help="What to call the device.")],
+    read: ReadSettings,
+    name: DeviceName,
     view_only: ViewOnly = False,
     project: Projects = None,
     print_token: PrintToken = False,
-    config: Config = None,
-    data_dir: DataDir = None,
 ) -> None:
-    """Let another device in; its token is shown once."""
+    """Add a device; its token is shown once."""
     from pocket_agent.cli.device import add
 
-    settings = _settings(config, {"data.dir": data_dir})
-    add(settings, name, view_only=view_only, wanted=project or (), bare=print_token)
+    add(read(), name, view_only=view_only, wanted=project or (), bare=print_token)
 
 
-@devices.command("list")
-def list_devices(
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-    config: Config = None,
-    data_dir: DataDir = None,
-) -> None:
+@settings_command(devices, "list")
+def list_devices(read: ReadSettings, as_json: AsJson = False) -> None:
     """List the devices that may connect, and the open pairing codes."""
-    from rich.console import Console
-
     from pocket_agent.cli.device import show
 
-    show(_settings(config, {"data.dir": data_dir}), as_json=as_json, console=Console())
+    show(read(), as_json=as_json)
 
 
-@devices.command("rename")
+@settings_command(devices, "rename")
 def rename_device(
-    name: DeviceName,
-    new_name: Annotated[str, typer.Argument(help="What to call it from now on.")],
-    config: Config = None,
-    data_dir: DataDir = None,
+    read: ReadSettings, name: DeviceName, new_name: Annotated[str, typer.Argument(help="The new name.")]
 ) -> None:
-    """Call a device by another name."""
+    """Rename a device."""
     from pocket_agent.cli.device import rename
 
-    rename(_settings(config, {"data.dir": data_dir}), name, new_name)
+    rename(read(), name, new_name)
 
 
-@devices.command("rotate")
-def rotate_device(
-    name: DeviceName,
-    print_token: PrintToken = False,
-    kill: Kill = False,
-    config: Config = None,
-    data_dir: DataDir = None,
-) -> None:
-    """Replace a device's token; the old one ends at once, with its connections, codes and queued prompts."""
+@settings_command(devices, "rotate")
+def rotate_device(read: ReadSettings, name: DeviceName, print_token: PrintToken = False, kill: Kill = False) -> None:
+    """Replace a device's token; the old token, its connections, pairing codes and queued prompts end at once."""
     from pocket_agent.cli.device import rotate
 
-    rotate(_settings(config, {"data.dir": data_dir}), name, bare=print_token, kill=kill)
+    rotate(read(), name, bare=print_token, kill=kill)
 
 
-@devices.command("revoke")
+@settings_command(devices, "revoke")
 def revoke_device(
+    read: ReadSettings,
     name: DeviceName,
     kill: Kill = False,
-    paired: Annotated[bool, typer.Option("--paired", help="Revoke the devices that it let in, too.")] = False,
-    config: Config = None,
-    data_dir: DataDir = None,
+    paired: Annotated[bool, typer.Option("--paired", help="Also revoke the devices that it paired.")] = False,
 ) -> None:
-    """End a device's access: its connections, pairing codes and queued prompts end; what it runs is named."""
+    """End a device's access, its connections, pairing codes and queued prompts; list what it still runs."""
     from pocket_agent.cli.device import revoke
 
-    revoke(_settings(config, {"data.dir": data_dir}), name, kill=kill, paired=paired)
+    revoke(read(), name, kill=kill, paired=paired)
 
 
-@devices.command("cancel")
+@settings_command(devices, "cancel")
 def cancel_code(
-    code: Annotated[str, typer.Argument(help="Which pairing code, by its id in `devices list`.")],
-    config: Config = None,
-    data_dir: DataDir = None,
+    read: ReadSettings, code: Annotated[str, typer.Argument(help="Id of the pairing code, from `devices list`.")]
 ) -> None:
-    """End a pairing code that was not used yet."""
+    """Cancel a pairing code that was not used yet."""
     from pocket_agent.cli.device import cancel
 
-    cancel(_settings(config, {"data.dir": data_dir}), code)
+    cancel(read(), code)
 
 
-@audit.command("verify")
-def verify_audit(
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-    config: Config = None,
-    data_dir: DataDir = None,
-) -> None:
-    """Tell whether the audit log is as it was written; exit status 1 when it is not."""
+@settings_command(audit, "verify")
+def verify_audit(read: ReadSettings, as_json: AsJson = False) -> None:
+    """Verify that no record of the audit log was changed, removed or inserted; exit status 1 if one was."""
     from pocket_agent.cli.audit import check
 
-    check(_settings(config, {"data.dir": data_dir}), as_json=as_json)
+    check(read(), as_json=as_json)
 
 
-@storage.command("show")
-def show_storage(config: Config = None, data_dir: DataDir = None) -> None:
-    """Print how large the database is, and how much of it holds nothing; the server may be running."""
+@settings_command(storage, "show")
+def show_storage(read: ReadSettings) -> None:
+    """Print the size of the database and its unused part; the server may be running."""
     from pocket_agent.cli.storage import show_space
 
-    show_space(_settings(config, {"data.dir": data_dir}))
+    show_space(read())
 
 
-@storage.command("compact")
-def compact_storage(config: Config = None, data_dir: DataDir = None) -> None:
-    """Give back to the disk what deleted entries have left in the database; the server has to be stopped."""
+@settings_command(storage, "compact")
+def compact_storage(read: ReadSettings) -> None:
+    """Return the unused part of the database to the disk; the server must be stopped."""
     from pocket_agent.cli.storage import compact_database
 
-    compact_database(_settings(config, {"data.dir": data_dir}))
-
-
-def _settings(config: Path | None, flags: dict[str, object]) -> "LoadedSettings":
-    from pocket_agent.settings import load_settings
-
-    return load_settings(config=config, environ=os.environ, flags=flags)
+    compact_database(read())
 
 
 def main() -> None:
-    """The entry point: errors that are meant for people become one message and exit status 1."""
+    """The entry point: an error of the project becomes one message and exit status 1."""
     from pocket_agent.errors import PocketAgentError
 
     try:
@@ -353,6 +286,6 @@ def main() -> None:
         typer.echo(f"pocket-agent: {error.message}", err=True)
         sys.exit(1)
     except BrokenPipeError:
-        # Whoever read the output has had enough; nothing is wrong.
+        # The reader of the output, such as `head`, has closed the pipe: not an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

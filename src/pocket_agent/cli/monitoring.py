@@ -2,7 +2,6 @@
 # ruff: noqa: PLC0415 - rich and the renderers are slow to import, and other commands do without
 
 import contextlib
-import json
 import os
 import signal
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from pocket_agent.cli.common import AsJson, ReadSettings, print_json, settings_command
 from pocket_agent.errors import FileOperationError
 
 if TYPE_CHECKING:
@@ -20,35 +20,32 @@ if TYPE_CHECKING:
     from pocket_agent.monitoring import Outcome
     from pocket_agent.monitoring.launcher import Ended, Launch
 
-monitoring = typer.Typer(help="The monitoring stack: write it, check it, run it.", no_args_is_help=True)
+monitoring = typer.Typer(help="Write, check and run the monitoring stack.", no_args_is_help=True)
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the rendered stack.", file_okay=False)]
-Config = Annotated[Path | None, typer.Option("--config", help="Settings file (YAML).", dir_okay=False)]
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where the server keeps its data.", file_okay=False)]
 
 _STYLES: Final = {"ok": "green", "failed": "bold red", "skipped": "dim"}
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-@monitoring.command("render")
+@settings_command(monitoring, "render")
 def render_command(
+    read: ReadSettings,
     directory: Directory,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite files that you changed, too.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also overwrite files that were changed by hand.")] = False,
     also: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FILE", help="Settings file of a further server that the stack watches; repeatable.", dir_okay=False
         ),
     ] = None,
-    config: Config = None,
-    data_dir: DataDir = None,
 ) -> None:
     """Write the configuration of the whole stack into DIR, out of the server's settings."""
     from pocket_agent.monitoring import SERVICE_FILE, WatchedServer, render_stack, write
     from pocket_agent.settings import load_settings
 
-    first = load_settings(config=config, environ=os.environ, flags={"data.dir": data_dir})
-    # The environment's settings are those of the first server.
+    first = read()
+    # The variables PA_* belong to the first server.
     plain = {name: value for name, value in os.environ.items() if not name.startswith("PA_")}
     others = [load_settings(config=file, environ=plain, flags={}) for file in also or ()]
     servers = [WatchedServer(loaded.settings, (loaded.file or SERVICE_FILE).absolute()) for loaded in (first, *others)]
@@ -56,22 +53,18 @@ def render_command(
 
 
 def _summary(directory: Path, outcome: "Outcome") -> str:
-    counts = (f"{len(outcome.written)} files written", f"{len(outcome.unchanged)} unchanged")
-    lines = [f"{directory}: {', '.join(counts)}, {len(outcome.removed)} removed"]
-    if outcome.kept:
-        lines.append("Left alone, since they were changed by hand (--force overwrites them):")
-        lines += [f"  {path}" for path in outcome.kept]
-    if outcome.abandoned:
-        lines.append("Not part of the stack any more, and changed by hand, so they are still there:")
-        lines += [f"  {path}" for path in outcome.abandoned]
+    written, unchanged, removed = map(len, (outcome.written, outcome.unchanged, outcome.removed))
+    lines = [f"{directory}: {written} files written, {unchanged} unchanged, {removed} removed"]
+    for heading, paths in (
+        ("Left alone, since they were changed by hand (--force overwrites them):", outcome.kept),
+        ("Not part of the stack any more, and changed by hand, so they are still there:", outcome.abandoned),
+    ):
+        lines += [heading, *(f"  {path}" for path in paths)] if paths else []
     return "\n".join(lines)
 
 
 @monitoring.command("check")
-def check_command(
-    directory: Directory,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-) -> None:
+def check_command(directory: Directory, as_json: AsJson = False) -> None:
     """Check a rendered stack with the programs that will read it, as far as they are installed."""
     from rich.console import Console
     from rich.text import Text
@@ -83,10 +76,10 @@ def check_command(
         raise FileOperationError(
             f"{directory} holds no monitoring stack; write one: pocket-agent monitoring render {directory}"
         )
-    with progress("Asking ..."):
+    with progress("Checking ..."):
         results = list(validate(directory))
     if as_json:
-        typer.echo(json.dumps([result._asdict() for result in results], indent=1))
+        print_json([result._asdict() for result in results])
     else:
         rows = [(Text(one.status, style=_STYLES[one.status]), one.name, Text(one.message)) for one in results]
         print_rows(rows, Console())
@@ -95,7 +88,7 @@ def check_command(
 
 
 def progress(text: str) -> contextlib.AbstractContextManager[object]:
-    """Show that something is going on; nothing where standard error is read by a program."""
+    """Show a spinner; does nothing when standard error is not a terminal."""
     from rich.console import Console
 
     console = Console(stderr=True)

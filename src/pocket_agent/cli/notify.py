@@ -1,4 +1,4 @@
-"""`pocket-agent notify`: where notifications go, and whether they arrive."""
+"""`pocket-agent notify`: the addresses of notifications, and a test message to each."""
 
 import threading
 from collections.abc import Callable
@@ -8,14 +8,14 @@ import typer
 
 from pocket_agent.notification.outbox import Notification, find_routes, trial
 from pocket_agent.server.address import page_urls
-from pocket_agent.settings import LoadedSettings, NotificationSettings
+from pocket_agent.settings import LoadedSettings
 
 _SECONDS: Final = 30.0
 """How long a test message may take."""
 
 
 def show_notifications(loaded: LoadedSettings, *, test: bool) -> None:
-    """Print each address, without what may be secret in it, and with `test` what became of a message to it.
+    """Print each address without its secrets, and with `test` the outcome of a test message.
 
     Raises:
         ConfigurationError: an address cannot be used.
@@ -24,9 +24,14 @@ def show_notifications(loaded: LoadedSettings, *, test: bool) -> None:
     settings = loaded.settings.notifications
     senders = [(address.name, send) for address, send in find_routes(settings)]
     if not senders:
-        typer.echo("Nobody is notified: set notifications.urls (PA_NOTIFICATIONS_URLS) or notifications.urls_file.")
+        typer.echo("No address: set notifications.urls (PA_NOTIFICATIONS_URLS) or notifications.urls_file.")
         raise typer.Exit(1)
-    typer.echo(f"Told of: {_kinds(settings) or 'nothing'}; {settings.when}.")
+    kinds = {
+        "approvals wanted": settings.approval,
+        "executions finished": settings.finished,
+        "executions failed": settings.failed,
+    }
+    typer.echo(f"Sent: {', '.join(kind for kind in kinds if kinds[kind]) or 'nothing'}; {settings.when}.")
     message = trial(settings.base_url or page_urls(loaded.settings, loaded.settings.server.port, None)[0])
     arrived = True
     for name, send in senders:
@@ -40,17 +45,8 @@ def show_notifications(loaded: LoadedSettings, *, test: bool) -> None:
         raise typer.Exit(1)
 
 
-def _kinds(settings: NotificationSettings) -> str:
-    kinds = {
-        "approvals wanted": settings.approval,
-        "executions finished": settings.finished,
-        "executions failed": settings.failed,
-    }
-    return ", ".join(kind for kind, wanted in kinds.items() if wanted)
-
-
 def _outcome(send: Callable[[Notification], bool], message: Notification) -> str:
-    """What became of a message; a service that never answers must not keep the command."""
+    """Send a message in a thread, since a service that never answers must not block the command."""
     found = ["no answer"]
 
     def run() -> None:

@@ -1,4 +1,4 @@
-"""`pocket-agent pair`: a link and a QR code that let one device in."""
+"""`pocket-agent pair`: a link and a QR code that pair one device."""
 
 import io
 import sqlite3
@@ -10,19 +10,18 @@ from typing import Final
 import typer
 
 from pocket_agent.cli.audit import note
+from pocket_agent.cli.storage import open_database
 from pocket_agent.errors import ValidationError
 from pocket_agent.model import ProjectId
 from pocket_agent.server.address import base_url, page_urls
 from pocket_agent.server.pairing import PAIRING_SECONDS, new_pairing
 from pocket_agent.settings import LoadedSettings, is_loopback
-from pocket_agent.storage import add_pairing, connection_beside, projects
-from pocket_agent.storage.database import database_path
+from pocket_agent.storage import add_pairing, projects
 
 LOOPBACK_HINT: Final = (
     "Only this machine reaches these addresses, since server.host is a loopback address. For other devices set it to "
     "0.0.0.0, or put a proxy or a tunnel in front and set server.public_url (docs/deployment/proxy.md)."
 )
-
 
 LIMITED_HINT: Final = (
     "It sees no other project, but it can ask the agent for anything in these, and what is allowed there runs as "
@@ -31,19 +30,18 @@ LIMITED_HINT: Final = (
 
 
 def pair(loaded: LoadedSettings, *, name: str | None, view_only: bool, wanted: Sequence[str]) -> None:
-    """Print a link that lets one device in; a server may be running on the same data or not.
+    """Print a link that pairs one device; the server may be running.
 
     Args:
-        loaded: the settings.
-        name: what the device will be called; None lets it say so itself.
+        name: of the device; None lets the device choose it.
         view_only: whether it may only watch.
-        wanted: the projects that it may see, by name, path or id; none for all.
+        wanted: the projects that it may see, by name, path or id; empty for all.
 
     Raises:
-        ValidationError: the name cannot be one, or there is no such project.
-        ResourceLimitError: too many codes wait to be used.
+        ValidationError: the name is not valid, or there is no such project.
+        ResourceLimitError: too many pairing codes are open.
     """
-    with connection_beside(database_path(loaded.settings.data.dir)) as connection:
+    with open_database(loaded) as connection:
         pairing, code = new_pairing(name, view_only=view_only, projects=find_projects(connection, wanted))
         add_pairing(connection, pairing)
         details = {"name": pairing.name, "view_only": view_only, "projects": pairing.projects}
@@ -51,12 +49,13 @@ def pair(loaded: LoadedSettings, *, name: str | None, view_only: bool, wanted: S
     server = loaded.settings.server
     plain_url = base_url("http", "127.0.0.1", server.plain_port) if server.tls.enabled and server.plain_port else None
     urls = page_urls(loaded.settings, server.port, plain_url)
-    typer.echo(f"{urls[0]}/pair#{code}")
+    link, *others = (f"{url}/pair#{code}" for url in urls)
+    typer.echo(link)
     if not sys.stdout.isatty():
         return
-    typer.echo(f"\n{qr_code(f'{urls[0]}/pair#{code}')}")
-    for url in urls[1:]:
-        typer.echo(f"or  {url}/pair#{code}")
+    typer.echo(f"\n{qr_code(link)}")
+    for other in others:
+        typer.echo(f"or  {other}")
     typer.echo(
         f"Open one of them on the device, or scan the code. It works once, within {PAIRING_SECONDS // 60} minutes."
     )
@@ -67,10 +66,10 @@ def pair(loaded: LoadedSettings, *, name: str | None, view_only: bool, wanted: S
 
 
 def find_projects(connection: sqlite3.Connection, wanted: Sequence[str]) -> tuple[ProjectId, ...] | None:
-    """The ids of projects that a person named, by name, path or id; None when none was named.
+    """The ids of projects that are given by name, path or id; None when none is given.
 
     Raises:
-        ValidationError: there is no such project, or the name is that of several.
+        ValidationError: no project matches, or several do.
     """
     known = projects(connection)
     found: list[ProjectId] = []
@@ -85,7 +84,7 @@ def find_projects(connection: sqlite3.Connection, wanted: Sequence[str]) -> tupl
 
 
 def qr_code(text: str) -> str:
-    """A QR code for a terminal, light on dark whatever the colours of that are."""
+    """A QR code for a terminal, light on dark whatever the terminal's colours."""
     import segno
 
     drawn = io.StringIO()

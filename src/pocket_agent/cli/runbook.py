@@ -1,4 +1,4 @@
-"""`pocket-agent runbook`: what to do when an alert fires, in the terminal, whether or not the server runs."""
+"""`pocket-agent runbook`: a runbook in the terminal, whether or not the server runs."""
 
 from difflib import get_close_matches
 
@@ -9,12 +9,13 @@ from pocket_agent.errors import ValidationError
 from pocket_agent.server.pages import INDEX, read_runbooks
 
 
-def show_runbook(name: str | None, console: Console) -> None:
-    """Print a runbook, or the list of all; as it is written where nobody reads it on a terminal.
+def show_runbook(name: str | None, console: Console | None = None) -> None:
+    """Print a runbook, or the list of all; formatted on a terminal, else as Markdown.
 
     Raises:
         ValidationError: there is none of that name.
     """
+    console = console or Console()
     texts = read_runbooks()
     by_name = {known.lower(): known for known in texts}
     wanted = by_name.get((name or INDEX).lower())

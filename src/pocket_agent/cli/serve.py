@@ -1,4 +1,4 @@
-"""`pocket-agent serve`: run the server and tell a person how to reach it."""
+"""`pocket-agent serve`: runs the server and prints how to reach it."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from pocket_agent.server.address import local_page
 from pocket_agent.settings import LoadedSettings
 
 _FIRST_FILE: Final = "first-device.txt"
-"""In the data directory, what a first start shows where standard error is no terminal."""
+"""File in the data directory with the first device's secrets, when standard error is not a terminal."""
 _BANNER = """
   ************************************************************************
   *  DEMO: agents talk to the built-in scripted model, not to Claude.    *
@@ -25,7 +25,7 @@ _BANNER = """
 
 
 def run(read_settings: Callable[[], LoadedSettings]) -> None:
-    """Serve until a signal ends it."""
+    """Serve until SIGTERM or SIGINT."""
     umask = os.umask(0o077)
     uvloop.run(
         serve(
@@ -40,12 +40,12 @@ def run(read_settings: Callable[[], LoadedSettings]) -> None:
 
 
 def claude_candidates() -> tuple[Path, ...]:
-    """The CLI that `make setup` puts beside a source checkout."""
+    """The CLI that `make setup` installs in a source checkout."""
     return (Path(__file__).resolve().parents[3] / "node_modules" / ".bin" / "claude",)
 
 
 def _keep(data_dir: Path, lines: Sequence[str]) -> Path:
-    """Write the first device's secrets for the server's user alone."""
+    """Write the first device's secrets, readable by the server's user alone."""
     path = data_dir / _FIRST_FILE
     path.unlink(missing_ok=True)
     path.touch(mode=0o600)
@@ -54,11 +54,8 @@ def _keep(data_dir: Path, lines: Sequence[str]) -> Path:
 
 
 def _greet(started: Started) -> None:
-    """Written to standard error, so that a log on standard output stays a log."""
-    lines = []
-    if started.settings.demo:
-        lines.append(_BANNER)
-    lines.append(f"  Pocket Agent Server   {started.listeners.url}")
+    """Print to standard error, which keeps a log on standard output clean."""
+    lines = [*([_BANNER] if started.settings.demo else []), f"  Pocket Agent Server   {started.listeners.url}"]
     if started.listeners.plain_url is not None:
         local = local_page(started.listeners.plain_url) if started.settings.server.auth else started.listeners.plain_url
         lines.append(f"  in a local browser    {local}")
@@ -70,7 +67,7 @@ def _greet(started: Started) -> None:
         secrets += [f"  pair a device         {url}" for url in started.pairing_urls]
         if sys.stderr.isatty():
             lines += secrets
-        else:  # a journal or a container's log keeps what is written here, and others read it
+        else:  # others read a journal or the log of a container
             lines.append(
                 f"  token, pairing link   in {_keep(started.settings.data.dir, secrets)} (until the next start)"
             )

@@ -1,16 +1,20 @@
-"""`pocket-agent backup` and `pocket-agent storage`: a copy of the database, and what it takes on the disk."""
+"""`pocket-agent backup` and `pocket-agent storage`: a copy of the database, and its size."""
 
+import sqlite3
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import typer
 
 from pocket_agent.settings import LoadedSettings
-from pocket_agent.storage import backup
+from pocket_agent.storage import backup, connection_beside
 from pocket_agent.storage.database import database_path
 from pocket_agent.storage.maintenance import Space, compact, read_space
 
-# ----------------------------------------------------------------------
-# `pocket-agent backup`: a consistent copy of the database.
+
+def open_database(loaded: LoadedSettings) -> AbstractContextManager[sqlite3.Connection]:
+    """A connection to the database of the settings, whether or not a server uses it too."""
+    return connection_beside(database_path(loaded.settings.data.dir))
 
 
 def write_backup(loaded: LoadedSettings, target: Path) -> None:
@@ -23,18 +27,14 @@ def write_backup(loaded: LoadedSettings, target: Path) -> None:
     typer.echo(f"and copy it to {database}.")
 
 
-# ----------------------------------------------------------------------
-# `pocket-agent storage`: what the database takes on the disk.
-
-
 def show_space(loaded: LoadedSettings) -> None:
-    """Print how large the database is, and how much of it holds nothing."""
+    """Print the size of the database and of its unused part."""
     database = database_path(loaded.settings.data.dir)
     typer.echo(f"{database}: {_size(read_space(database))}.")
 
 
 def compact_database(loaded: LoadedSettings) -> None:
-    """Give what holds nothing back to the disk, and print what the database took and takes."""
+    """Return the unused part to the disk, and print the sizes before and after."""
     database = database_path(loaded.settings.data.dir)
     typer.echo(f"Compacting {database}: {_size(read_space(database))} ...", err=True)
     before, after = compact(database)
@@ -44,6 +44,4 @@ def compact_database(loaded: LoadedSettings) -> None:
 
 def _size(space: Space) -> str:
     share = space.unused_bytes / space.size_bytes if space.size_bytes else 0.0
-    return (
-        f"{space.size_bytes / 2**20:.1f} MiB, of which {space.unused_bytes / 2**20:.1f} MiB ({share:.0%}) hold nothing"
-    )
+    return f"{space.size_bytes / 2**20:.1f} MiB, of which {space.unused_bytes / 2**20:.1f} MiB ({share:.0%}) are unused"

@@ -1,4 +1,4 @@
-"""`python -m pocket_agent.demo`: the scripted model as a process that ends by itself when nobody asks."""
+"""`python -m pocket_agent.demo`: the scripted model as a process that exits when it gets no requests."""
 
 import argparse
 import asyncio
@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the model until it was idle for long enough, or until SIGTERM or SIGINT.
 
     Returns:
-        The exit status. With `--detach`: 0 once the detached process listens, 1 when it failed.
+        The exit status; with `--detach` 0 once the detached process listens, 1 when it failed.
     """
     options = _parser().parse_args(arguments)
     options.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     reader, writer = os.pipe()
     if os.fork():
-        # The one who called waits here, as short as the start takes, and is left without a child.
+        # The caller waits here until the model has started, and keeps no child.
         os.close(writer)
         return 0 if os.read(reader, 1) == _READY else 1
     os.close(reader)
@@ -43,13 +43,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pocket_agent.demo",
         description="A scripted model for the Claude Code CLI, on a loopback port.",
-        epilog="A word of the prompt chooses what happens:\n" + keywords(),
+        epilog="A word of the prompt chooses the answer:\n" + keywords(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--state-dir", type=Path, required=True, help="keeps model.json and model.log")
-    parser.add_argument("--port", type=int, default=0, help="where to listen unless an earlier port is known")
-    parser.add_argument("--idle-seconds", type=float, default=DEFAULT_IDLE_SECONDS, help="end after this long")
-    parser.add_argument("--detach", action="store_true", help="go on in the background once it listens")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on, unless an earlier port is known")
+    parser.add_argument("--idle-seconds", type=float, default=DEFAULT_IDLE_SECONDS, help="exit after this time")
+    parser.add_argument("--detach", action="store_true", help="continue in the background once it listens")
     return parser
 
 
@@ -74,7 +74,7 @@ async def _serve(options: argparse.Namespace, ready: int | None) -> None:
 
 
 async def _listen(model: "ScriptedModel", state_dir: Path, port: int) -> str:
-    """Listen on the port of the record, so that agents find a model that died again; else elsewhere."""
+    """Listen on the port of the record, where agents find a restarted model; else on another port."""
     record = read_record(state_dir)
     for candidate in (record.port if record else port, port, 0):
         try:

@@ -1,9 +1,8 @@
-"""Reads a request of the Messages API: what was asked last, and how far the answer has come; pure.
+"""Reads a request of the Messages API: the last prompt, and the progress of its answer; pure.
 
-The model keeps no state, so everything that a scenario needs is taken from the messages. What
-the CLI (2.1.330) adds around a prompt was read from its requests: text blocks that begin with
-`<system-reminder>`, notes such as `[Request interrupted by user]`, messages of the role `system`
-in the middle of the conversation, and consecutive user messages joined into one.
+The model has no state, so all that a scenario needs is in the messages. The CLI (2.1.330) adds to a prompt: text blocks
+that begin with `<system-reminder>`, notes such as `[Request interrupted by user]`, messages of the role `system` within
+the conversation, and it joins consecutive user messages (observed in its requests).
 """
 
 import hashlib
@@ -33,7 +32,7 @@ _LEAST_VALUES: Final[dict[object, object]] = {"array": [], "boolean": False, "in
 
 
 class Block(msgspec.Struct):
-    """A content block, of which only what scenarios look at is kept."""
+    """A content block, with the fields that scenarios use."""
 
     type: str
     text: str = ""
@@ -49,7 +48,6 @@ class Turn(msgspec.Struct):
 
     @property
     def blocks(self) -> list[Block]:
-        """The content in its long form."""
         return [Block("text", self.content)] if isinstance(self.content, str) else self.content
 
 
@@ -66,7 +64,7 @@ class _OutputConfig(msgspec.Struct):
 
 
 class ModelRequest(msgspec.Struct):
-    """The body of `POST /v1/messages`; other fields are ignored, as are the ones of its blocks."""
+    """The body of `POST /v1/messages`, with the fields that are used."""
 
     model: str
     messages: list[Turn]
@@ -80,7 +78,7 @@ class ModelRequest(msgspec.Struct):
 
 @dataclass(frozen=True)
 class ToolResult:
-    """What a tool gave back: its text, and whether it failed or was refused."""
+    """The text that a tool returned, and whether it failed or was refused."""
 
     text: str
     is_error: bool
@@ -88,15 +86,15 @@ class ToolResult:
 
 @dataclass(frozen=True)
 class Question:
-    """What a scenario answers.
+    """The input of a scenario.
 
     Attributes:
-        prompt: the last text that the user wrote; empty when there is none.
-        step: how many answers the model gave to this prompt already.
-        results: what the tools of the latest answer gave back.
+        prompt: the last text of the user; empty without one.
+        step: the number of answers that the model has given to this prompt.
+        results: of the tools of the latest answer.
         tools: the names of the tools that may be used.
-        directory: the CLI's working directory; None when the request does not tell.
-        key: names this prompt of this conversation: the same for each request about it.
+        directory: the CLI's working directory; None when the request does not have it.
+        key: identifies this prompt of this conversation in each request about it.
     """
 
     prompt: str
@@ -108,17 +106,13 @@ class Question:
 
 
 def decode(body: bytes) -> ModelRequest:
-    """The request in a body.
-
-    Raises:
-        ValueError: it is not JSON, or not a request; the message says which field is wrong.
-    """
+    """The request in a body; raises ValueError, with the wrong field, for anything else."""
     # The standard parser first: unlike msgspec's it accepts the lone surrogates that JavaScript sends.
     return msgspec.convert(json.loads(body), ModelRequest)
 
 
 def question(request: ModelRequest) -> Question:
-    """What is asked in `request`."""
+    """The input of a scenario out of a request."""
     position, prompt = _last_prompt(request.messages)
     later = request.messages[position + 1 :]
     return Question(
@@ -132,10 +126,10 @@ def question(request: ModelRequest) -> Question:
 
 
 def is_side_request(request: ModelRequest) -> bool:
-    """Whether the CLI asks for itself (a title, a check of a model's name, a summary), not for the user.
+    """Whether the CLI sends a request for itself (a title, a check of a model's name, a summary), not for the user.
 
-    The turns of a user always offer tools. A request of a person with `curl` has neither tools
-    nor the metadata that the CLI sends, and is no side request.
+    The turns of a user always offer tools. A request by `curl` has neither tools nor the CLI's metadata, and is not a
+    side request.
     """
     if _asks_for_summary(request):
         return True
@@ -144,7 +138,7 @@ def is_side_request(request: ModelRequest) -> bool:
 
 
 def side_answer(request: ModelRequest) -> str:
-    """A sensible answer to a side request: a summary, an object that fits its schema, or a word."""
+    """An answer to a side request: a summary, an object that fits its schema, or a word."""
     if _asks_for_summary(request):
         return _SUMMARY
     config = request.output_config
@@ -154,13 +148,13 @@ def side_answer(request: ModelRequest) -> str:
 
 
 def _asks_for_summary(request: ModelRequest) -> bool:
-    """Whether the conversation is to be compacted (`/compact`, or by itself when it grew too long)."""
+    """Whether the CLI compacts the conversation (`/compact`, or by itself when it is too long)."""
     prompt = _last_prompt(request.messages)[1]
     return "<analysis>" in prompt and "<summary>" in prompt
 
 
 def _example(schema: object) -> object:
-    """The least value that fits a JSON schema, as far as the CLI's schemas go."""
+    """The smallest value that fits a JSON schema, as far as the CLI's schemas need it."""
     if not isinstance(schema, dict):
         return "Demo"
     if choices := schema.get("enum"):
@@ -198,7 +192,7 @@ def _plain(content: str | list[Block]) -> str:
 
 
 def _directory(request: ModelRequest) -> str | None:
-    # The latest note wins: the CLI repeats it when a session is resumed elsewhere.
+    # The latest note: the CLI repeats it when a session is resumed in another directory.
     notes = [_plain(turn.content) for turn in reversed(request.messages) if turn.role in {"system", "user"}]
     for note in [*notes, _plain(request.system)]:
         if "orking directory: " in note and (found := _DIRECTORY.search(note)):
@@ -208,5 +202,4 @@ def _directory(request: ModelRequest) -> str | None:
 
 def _key(request: ModelRequest, position: int, prompt: str) -> str:
     session = request.metadata.user_id if request.metadata else None
-    text = json.dumps([session, position, prompt])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([session, position, prompt]).encode()).hexdigest()[:16]

@@ -7,7 +7,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ import msgspec
 from pocket_agent.errors import InternalError, PocketAgentError
 
 DEFAULT_IDLE_SECONDS: Final = 1800.0
-"""How long the process waits for a request before it ends by itself."""
+"""The time without a request after which the process exits."""
 
 HOST: Final = "127.0.0.1"
 
@@ -32,19 +32,14 @@ _KEPT_VARIABLES: Final = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR")
 
 @dataclass(frozen=True)
 class DemoModel:
-    """A scripted model that answers.
-
-    Attributes:
-        base_url: for `ANTHROPIC_BASE_URL`.
-        pid: its process.
-    """
+    """A running scripted model; `base_url` is for `ANTHROPIC_BASE_URL`."""
 
     base_url: str
     pid: int
 
 
 class ModelRecord(msgspec.Struct, frozen=True):
-    """What `model.json` holds; the instance id tells a live model from another server on its port."""
+    """The content of `model.json`; the instance id distinguishes the model from another server on its port."""
 
     pid: int
     port: int
@@ -52,15 +47,14 @@ class ModelRecord(msgspec.Struct, frozen=True):
 
 
 async def ensure_running(state_dir: Path, *, idle_seconds: float = DEFAULT_IDLE_SECONDS, port: int = 0) -> DemoModel:
-    """The model of `state_dir`: the one that runs, else a new one, on the earlier port if that is free.
+    """The running model of `state_dir`, else a new one, on the earlier port if that is free.
 
-    Safe to call from several processes at once. Each call counts as a request, so calling it now
-    and then keeps the model from ending.
+    Several processes may call it at once. Each call counts as a request, which keeps the model from exiting.
 
     Args:
         state_dir: is created when it is missing, readable by the owner only.
-        idle_seconds: for a new process: how long it stays without a request.
-        port: for a new process without an earlier port: where to listen; 0 for any free port.
+        idle_seconds: of a new process: the time without a request after which it exits.
+        port: of a new process without an earlier port; 0 for any free port.
 
     Raises:
         PocketAgentError: it cannot be started, or the directory cannot be used.
@@ -74,11 +68,10 @@ async def ensure_running(state_dir: Path, *, idle_seconds: float = DEFAULT_IDLE_
 
 
 def child_environment(base_url: str, home: Path) -> dict[str, str]:
-    """The variables with which the CLI talks to the model at `base_url` and to nobody else.
+    """The variables with which the CLI connects to the model at `base_url` only.
 
-    To be laid over an environment without `ANTHROPIC_*` and `CLAUDE*`. With the key in the
-    environment the CLI (2.1.330, `-p`) asks nothing at its first start. `home` must exist; the CLI
-    keeps its settings and sessions in it.
+    They replace those of an environment without `ANTHROPIC_*` and `CLAUDE*`. With the key in the environment the CLI
+    (2.1.330, `-p`) asks nothing at its first start. `home` must exist; the CLI keeps its settings and sessions in it.
     """
     loopback = "127.0.0.1,localhost,::1"
     return {
@@ -92,14 +85,14 @@ def child_environment(base_url: str, home: Path) -> dict[str, str]:
         # The todo list is off by default in 2.1.330, and another tool by default when it is on.
         "CLAUDE_CODE_ENABLE_TODO_TOOLS": "1",
         "CLAUDE_CODE_ENABLE_TASKS": "0",
-        # A proxy of the user must not get between the CLI and a loopback port.
+        # A proxy of the user must not be used for a loopback port.
         "NO_PROXY": loopback,
         "no_proxy": loopback,
     }
 
 
 def read_record(state_dir: Path) -> ModelRecord | None:
-    """The record of the latest model of `state_dir`; None when there is none that can be read."""
+    """The record of the latest model of `state_dir`; None without a readable one."""
     try:
         return msgspec.json.decode((state_dir / "model.json").read_bytes(), type=ModelRecord)
     except (OSError, msgspec.DecodeError):
@@ -107,11 +100,7 @@ def read_record(state_dir: Path) -> ModelRecord | None:
 
 
 def write_record(state_dir: Path, record: ModelRecord) -> None:
-    """Replace the record of `state_dir` in one step.
-
-    Raises:
-        OSError: the directory cannot be written.
-    """
+    """Replace the record of `state_dir` atomically."""
     temporary = state_dir / f"model.json.{secrets.token_hex(4)}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -136,9 +125,8 @@ async def _running(state_dir: Path) -> DemoModel | None:
 
 
 async def _instance(port: int) -> str | None:
-    """The instance id of the model on a port; None when nothing there answers like one."""
-    # Here and not above: `python -m pocket_agent.demo` imports this module and must start quickly.
-    import aiohttp  # noqa: PLC0415 - see above
+    """The instance id of the model on a port; None when another program or none answers."""
+    import aiohttp  # noqa: PLC0415 - `python -m pocket_agent.demo` imports this module and must start quickly
 
     timeout = aiohttp.ClientTimeout(total=_IDENTITY_SECONDS)
     try:
@@ -157,21 +145,13 @@ async def _start(state_dir: Path, idle_seconds: float, port: int) -> DemoModel:
     log = os.open(state_dir / "model.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         command = await asyncio.create_subprocess_exec(
-            *(
-                sys.executable,
-                "-P",
-                "-m",
-                "pocket_agent.demo",
-                "--detach",
-                "--state-dir",
-                str(state_dir),
-            ),
+            *(sys.executable, "-P", "-m", "pocket_agent.demo", "--detach", "--state-dir", str(state_dir)),
             *("--idle-seconds", str(idle_seconds), "--port", str(port)),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             cwd=state_dir,
-            env=_environment(os.environ),
+            env={name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
             start_new_session=True,
         )
     finally:
@@ -201,13 +181,9 @@ async def _wait(command: asyncio.subprocess.Process) -> int | None:
 def _not_started(state_dir: Path, status: int | None) -> PocketAgentError:
     tail = (state_dir / "model.log").read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace")
     return InternalError(
-        "The demo model did not start; the end of model.log says why.",
+        "The demo model did not start; the end of model.log has the reason.",
         details={"status": status, "log": tail},
     )
-
-
-def _environment(inherited: Mapping[str, str]) -> dict[str, str]:
-    return {name: inherited[name] for name in _KEPT_VARIABLES if name in inherited}
 
 
 @asynccontextmanager

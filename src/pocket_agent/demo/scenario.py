@@ -11,18 +11,12 @@ from typing import Final
 from pocket_agent.demo.conversation import Question, ToolResult
 
 DELTA_CHARACTERS: Final = 24
-"""How much text one delta carries unless a scenario says otherwise; a real model sends a few words."""
+"""Characters in one delta by default; a real model sends a few words."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """A text block.
-
-    Attributes:
-        text: the whole text.
-        delta_characters: how many characters (code points) each delta carries.
-        delta_seconds: how long to wait before each delta.
-    """
+    """A text block, sent in deltas of `delta_characters` code points, each after a pause of `delta_seconds`."""
 
     text: str
     delta_characters: int = DELTA_CHARACTERS
@@ -55,18 +49,13 @@ class Message:
 
     @property
     def stop_reason(self) -> str:
-        """`tool_use` when the CLI has to do something before the model goes on, else `end_turn`."""
+        """`tool_use` when the CLI must run a tool before the model continues, else `end_turn`."""
         return "tool_use" if any(isinstance(block, ToolUse) for block in self.blocks) else "end_turn"
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An error of the API.
-
-    Attributes:
-        status: the HTTP status.
-        type: the API's error type (https://docs.anthropic.com/en/api/errors).
-    """
+    """An error of the API; `type` is one of https://docs.anthropic.com/en/api/errors."""
 
     status: int
     type: str
@@ -127,7 +116,7 @@ def total(self) -> Decimal:
 pytest tests/test_cart.py -k coupon
 ```
 """
-"""Everything that agents usually write."""
+"""The kinds of Markdown that agents usually write."""
 
 _RUN: Final = "window.hacked=1"
 
@@ -156,7 +145,7 @@ HOSTILE_MARKUP: Final = (
     f"<noscript><p title='</noscript><img src=x onerror={_RUN}>'></noscript>",
     f"<template><script>{_RUN}</script></template>",
 )
-"""Markup that would run a program, load something from elsewhere, or look like a part of the page."""
+"""Markup that would run a script, load a foreign resource, or imitate a part of the page."""
 
 HOSTILE_TEXT: Final = "\n\n".join(HOSTILE_MARKUP) + "\n\nThis is the end of it."
 
@@ -189,10 +178,9 @@ AWKWARD_CHARACTERS: Final = {
     "templates and shells": "{{ x }} ${HOME} $(true) %s %n {0}",
     "a very long word": "W" * 5000,
 }
-"""Each kind of awkwardness by name."""
+"""Awkward characters by name."""
 
 AWKWARD_TEXT: Final = "\n".join(f"{name}: {text}" for name, text in AWKWARD_CHARACTERS.items())
-"""All of it, a line or more for each kind."""
 
 
 MAX_COUNT: Final = 100_000
@@ -209,20 +197,16 @@ _FILLER: Final = (
 
 
 class InvalidArgumentError(ValueError):
-    """The value after a keyword cannot be used; the message says why."""
+    """The value after a keyword is not valid; the message has the reason."""
 
 
 def first_word(argument: str) -> str:
-    """The argument of a keyword that takes one word; the rest of the line is prose."""
+    """The argument of a keyword that takes one word; the rest of the line is ignored."""
     return argument.split(maxsplit=1)[0].rstrip(".,;:!?)\"'`") if argument.strip() else ""
 
 
 def count(argument: str, default: int) -> int:
-    """A whole number from 1 to `MAX_COUNT`.
-
-    Raises:
-        InvalidArgumentError: it is something else.
-    """
+    """A whole number from 1 to `MAX_COUNT`; raises InvalidArgumentError for other text."""
     word = first_word(argument)
     if not word:
         return default
@@ -232,11 +216,7 @@ def count(argument: str, default: int) -> int:
 
 
 def duration_seconds(argument: str, default: float) -> float:
-    """A time such as `3s`, `250ms` or `2m`, at most `MAX_SECONDS`.
-
-    Raises:
-        InvalidArgumentError: it is something else.
-    """
+    """A time such as `3s`, `250ms` or `2m`, at most `MAX_SECONDS`; raises InvalidArgumentError for other text."""
     word = first_word(argument)
     if not word:
         return default
@@ -247,11 +227,7 @@ def duration_seconds(argument: str, default: float) -> float:
 
 
 def size_bytes(argument: str, default: int) -> int:
-    """A size such as `1MiB`, `64KiB` or `1000`, from 1 to `MAX_SIZE_BYTES`.
-
-    Raises:
-        InvalidArgumentError: it is something else.
-    """
+    """A size such as `1MiB` or `1000`, from 1 to `MAX_SIZE_BYTES`; raises InvalidArgumentError for other text."""
     word = first_word(argument)
     if not word:
         return default
@@ -267,7 +243,7 @@ def words(total: int) -> str:
 
 
 def outcome(results: tuple[ToolResult, ...], success: str) -> str:
-    """The closing words after a tool was used: what it gave back, or that it failed or was refused."""
+    """The closing text after tools ran: their results, or that one failed or was refused."""
     for result in results:
         if result.is_error:
             return f"The tool was refused or failed, so I stop here: {_quote(result.text)}"
@@ -275,8 +251,8 @@ def outcome(results: tuple[ToolResult, ...], success: str) -> str:
     return "\n".join([success, *shown])
 
 
-def _quote(text: str) -> str:
-    return text if len(text) <= _QUOTE_CHARACTERS else text[:_QUOTE_CHARACTERS] + " ..."
+def _quote(text: str, limit: int = _QUOTE_CHARACTERS) -> str:
+    return text if len(text) <= limit else text[:limit] + " ..."
 
 
 def _quantity(word: str, units: dict[str, float] | dict[str, int], expected: str) -> float:
@@ -320,17 +296,15 @@ def blocks(_question: Question, argument: str) -> Reply:
 
 def bash(question: Question, argument: str) -> Reply:
     """One shell command, which needs an approval unless the CLI knows it as harmless."""
-    command = argument.strip() or _DEFAULT_COMMAND
-    if question.step == 0:
-        return _bash(command, "Run the command of the prompt")
-    return say(outcome(question.results, "The command ran."))
+    use = _bash(argument.strip() or _DEFAULT_COMMAND, "Run the command of the prompt")
+    return _at_once(question, use, then=outcome(question.results, "The command ran."))
 
 
 def edit(question: Question, argument: str) -> Reply:
     """A new file, read back and changed: Write, Read, Edit."""
     if question.directory is None:
         return say("I do not know the working directory, so I cannot name a file in it.")
-    # A name of its own for each prompt: the CLI refuses to write over a file that it has not read.
+    # A different name for each prompt: the CLI refuses to overwrite a file that it has not read.
     name = PurePosixPath(first_word(argument) or f"demo-{question.key[:8]}.md").name
     path = f"{question.directory}/{name}"
     return _in_turn(
@@ -346,9 +320,9 @@ def tools(question: Question, _argument: str) -> Reply:
     """Several tools, one after the other; the second needs an approval."""
     return _in_turn(
         question,
-        ToolUse("Bash", {"command": "pwd", "description": "Show the working directory"}),
-        ToolUse("Bash", {"command": "date > demo-tools.txt", "description": "Write the time to a file"}),
-        ToolUse("Bash", {"command": "cat demo-tools.txt", "description": "Read the file"}),
+        _bash("pwd", "Show the working directory"),
+        _bash("date > demo-tools.txt", "Write the time to a file"),
+        _bash("cat demo-tools.txt", "Read the file"),
         then="I used three tools in a row.",
     )
 
@@ -357,68 +331,59 @@ def loop(question: Question, argument: str) -> Reply:
     """Many harmless commands, one after the other, which need no approval."""
     total = count(argument, 5)
     if question.step < total and not any(result.is_error for result in question.results):
-        return _bash(f"echo step {question.step + 1} of {total}", "Count")
+        return Message((_bash(f"echo step {question.step + 1} of {total}", "Count"),))
     return say(outcome(question.results, f"I ran {total} commands in a row."))
 
 
 def parallel(question: Question, argument: str) -> Reply:
     """Several commands in one message, each of which needs an approval."""
     total = count(argument, 3)
-    if question.step == 0:
-        calls = (f"echo {number} > demo-parallel-{number}.txt" for number in range(1, total + 1))
-        return Message(
-            tuple(ToolUse("Bash", {"command": call, "description": "Write a number to a file"}) for call in calls)
-        )
-    return say(outcome(question.results, f"I ran {total} commands at once."))
+    calls = (f"echo {number} > demo-parallel-{number}.txt" for number in range(1, total + 1))
+    uses = (_bash(call, "Write a number to a file") for call in calls)
+    return _at_once(question, *uses, then=outcome(question.results, f"I ran {total} commands at once."))
 
 
 def todo(question: Question, _argument: str) -> Reply:
-    """A todo list that is made, worked on and finished."""
+    """A todo list that is created, worked on and finished."""
     if not question.tools & {"TodoWrite", "ToolSearch"}:
         return say("This CLI offers no todo list.")
-    # 2.1.330 keeps the schema of some tools back until the model searches for them.
+    # 2.1.330 withholds the schema of some tools until the model searches for them.
     load = ToolUse("ToolSearch", {"query": "select:TodoWrite", "max_results": 1})
     return _in_turn(question, load, *_TODO_STEPS, then=_TODO_DONE)
 
 
 def ask(question: Question, _argument: str) -> Reply:
-    """A question to a person, with answers to choose from."""
+    """A question to the user, with answers to choose from."""
     load = ToolUse("ToolSearch", {"query": "select:AskUserQuestion", "max_results": 1})
     asking = ToolUse("AskUserQuestion", {"questions": _QUESTIONS})
     return _in_turn(question, *([] if "AskUserQuestion" in question.tools else [load]), asking, then="So be it.")
 
 
 def agent(question: Question, argument: str) -> Reply:
-    """A subagent, which works on after this answer; its own prompt is the rest of the line."""
+    """A subagent, which continues after this answer; its own prompt is the rest of the line."""
     call = {
         "description": "Demo subagent",
         "prompt": argument.strip() or "demo:bash",
         "subagent_type": "general-purpose",
     }
-    if question.step == 0:
-        return Message((ToolUse("Agent", call),))
-    return say("I started a subagent.")
+    return _at_once(question, ToolUse("Agent", call), then="I started a subagent.")
 
 
 def background(question: Question, argument: str) -> Reply:
     """A shell command that runs in the background, after this answer too."""
     command = argument.strip() or _DEFAULT_BACKGROUND
     call = {"command": command, "description": "Run in the background", "run_in_background": True}
-    if question.step == 0:
-        return Message((ToolUse("Bash", call),))
-    return say(outcome(question.results, "The command was started."))
+    return _at_once(question, ToolUse("Bash", call), then=outcome(question.results, "The command was started."))
 
 
 def wake(question: Question, argument: str) -> Reply:
     """A background command that ends at once; the turn that the CLI then begins answers the rest of the line."""
     call = {"command": "sleep 0.1", "description": argument.strip() or "demo:text", "run_in_background": True}
-    if question.step == 0:
-        return Message((ToolUse("Bash", call),))
-    return say("A command runs in the background.")
+    return _at_once(question, ToolUse("Bash", call), then="A command runs in the background.")
 
 
 def plan(question: Question, _argument: str) -> Reply:
-    """A plan that a person approves (in the permission mode `plan`), then a new file."""
+    """A plan that the user approves (in the permission mode `plan`), then a new file."""
     load = ToolUse("ToolSearch", {"query": "select:ExitPlanMode", "max_results": 1})
     leaving = ToolUse("ExitPlanMode", {"plan": "1. Write a note.", "allowedPrompts": []})
     write = ToolUse("Write", {"file_path": f"{question.directory}/planned-{question.key[:8]}.md", "content": "Done."})
@@ -431,7 +396,7 @@ def think(_question: Question, _argument: str) -> Reply:
 
 
 def error(_question: Question, argument: str) -> Reply:
-    """An error of the API that a retry does not cure; `credit` is that of an account without any."""
+    """An error of the API that a retry does not fix; `credit` is that of an account without credit."""
     if first_word(argument) == "credit":
         return Failure(400, "invalid_request_error", "Your credit balance is too low to access the Anthropic API.")
     return Failure(400, "invalid_request_error", "The demo model was asked to refuse this request.")
@@ -446,7 +411,7 @@ def overload(_question: Question, argument: str) -> Reply:
 
 
 def slow(_question: Question, argument: str) -> Reply:
-    """A text whose words come slowly; interrupt it, or wait."""
+    """A text whose words arrive slowly; interrupt it, or wait."""
     seconds = duration_seconds(argument, 3.0)
     deltas = max(1, round(seconds * _SLOW_DELTAS_PER_SECOND))
     text = " ".join(f"{number:05}" for number in range(1, deltas + 1))
@@ -472,20 +437,19 @@ def markdown(_question: Question, _argument: str) -> Reply:
 
 
 def hostile(_question: Question, _argument: str) -> Reply:
-    """A text that tries to run as a program in a browser."""
+    """A text that tries to run a script in a browser."""
     return Message((Text(HOSTILE_TEXT, delta_characters=60),))
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A keyword's function, and how to write it."""
+    """A keyword's function, and the form of its argument."""
 
     play: Callable[[Question, str], Reply]
     argument: str = ""
 
     @property
     def help(self) -> str:
-        """What it does, in a line."""
         return (self.play.__doc__ or "").partition("\n")[0]
 
 
@@ -516,11 +480,11 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
         "hostile": Scenario(hostile),
     }
 )
-"""Every scenario by its keyword; the value of `argument` is the default, where it is one."""
+"""Every scenario by its keyword; `argument` is the default value or its description."""
 
 
 def choose(question: Question) -> tuple[str, Reply]:
-    """The name of the scenario that a question asks for, and its reply; `greeting` without a keyword."""
+    """The name and the reply of the scenario that a question asks for; `greeting` without a keyword."""
     found = _KEYWORD.search(question.prompt)
     if found is None:
         return "greeting", say(_greeting(question.prompt))
@@ -535,7 +499,7 @@ def choose(question: Question) -> tuple[str, Reply]:
 
 
 def keywords() -> str:
-    """A text that lists the scenarios, for people."""
+    """The list of scenarios, as a text."""
     rows = [
         (f"demo:{name}" + (f"[={scenario.argument}]" if scenario.argument else ""), scenario.help)
         for name, scenario in SCENARIOS.items()
@@ -546,20 +510,24 @@ def keywords() -> str:
 
 
 def _greeting(prompt: str) -> str:
-    shown = prompt if len(prompt) <= _ECHO_CHARACTERS else prompt[:_ECHO_CHARACTERS] + " ..."
     return (
         "This is the demo model of Pocket Agent Server: a script, not an AI. You wrote:\n\n"
-        f"{shown}\n\n"
+        f"{_quote(prompt, _ECHO_CHARACTERS)}\n\n"
         f"Write one of these words in a prompt to see something happen:\n\n```\n{keywords()}\n```"
     )
 
 
-def _bash(command: str, description: str) -> Message:
-    return Message((ToolUse("Bash", {"command": command, "description": description}),))
+def _bash(command: str, description: str) -> ToolUse:
+    return ToolUse("Bash", {"command": command, "description": description})
+
+
+def _at_once(question: Question, *uses: ToolUse, then: str) -> Reply:
+    """All tools in one message; afterwards a closing text."""
+    return Message(uses) if question.step == 0 else say(then)
 
 
 def _in_turn(question: Question, *uses: ToolUse, then: str) -> Reply:
-    """The next tool of `uses`; at the end, or once one failed or was refused, a closing text."""
+    """The next tool of `uses`; at the end, or after one failed or was refused, a closing text."""
     failed = any(result.is_error for result in question.results)
     if question.step < len(uses) and not failed:
         return Message((Text(f"Step {question.step + 1} of {len(uses)}."), uses[question.step]))
@@ -591,7 +559,7 @@ _QUESTIONS: Final = (
         "header": "Storage",
         "multiSelect": False,
         "options": [
-            {"label": "SQLite", "description": "One file beside the program, nothing to run"},
+            {"label": "SQLite", "description": "One file next to the program, nothing to run"},
             {"label": "PostgreSQL", "description": "A server, for many writers at once"},
         ],
     },

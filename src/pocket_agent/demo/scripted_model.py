@@ -3,13 +3,12 @@
 import asyncio
 import base64
 import hashlib
-import ipaddress
 import json
 import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from aiohttp import ClientConnectionResetError, web
@@ -18,13 +17,14 @@ from aiohttp.typedefs import Handler
 from pocket_agent.demo.conversation import ModelRequest, decode, is_side_request, question, side_answer
 from pocket_agent.demo.scenario import Block, Clearing, Failure, Message, Reply, Text, Thinking, ToolUse, choose, say
 from pocket_agent.errors import ConfigurationError
+from pocket_agent.settings import is_loopback
 
 _CHARACTERS_PER_TOKEN: Final = 4
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Token counts of one request: made up, but plausible, never zero, and the same each time."""
+    """Token counts of one request: invented, but plausible, never zero, and reproducible."""
 
     input_tokens: int
     cache_creation_input_tokens: int
@@ -34,7 +34,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Envelope:
-    """What surrounds the blocks: the message's id (without prefix), the model that was asked, usage."""
+    """The message's id without its prefix, its model and its usage."""
 
     id: str
     model: str
@@ -43,22 +43,19 @@ class Envelope:
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of the response, and how many seconds to wait before it is sent."""
+    """A part of the response, and the pause before it is sent."""
 
     data: bytes
     pause_seconds: float = 0.0
 
 
 def count_tokens(size_bytes: int) -> int:
-    """About how many tokens a text of that size is."""
+    """The approximate number of tokens of a text."""
     return max(1, size_bytes // _CHARACTERS_PER_TOKEN)
 
 
 def usage(request_bytes: int, message: Message) -> Usage:
-    """The token counts of answering a request of `request_bytes` with `message`.
-
-    Most of a request is what the CLI sends every time, so most of it counts as read from the cache.
-    """
+    """The token counts of a request; most of it is repeated each time, so most counts as read from the cache."""
     total = count_tokens(request_bytes)
     return Usage(
         input_tokens=max(1, total // 32),
@@ -69,7 +66,6 @@ def usage(request_bytes: int, message: Message) -> Usage:
 
 
 def error_body(failure: Failure) -> bytes:
-    """The JSON of an error response."""
     return _json({"type": "error", "error": {"type": failure.type, "message": failure.message}})
 
 
@@ -83,7 +79,7 @@ def whole(message: Message, envelope: Envelope) -> bytes:
 
 
 def pause_seconds(message: Message) -> float:
-    """How long the streamed answer would take."""
+    """The time that the streamed answer would take."""
     return sum(chunk.pause_seconds for block in message.blocks for chunk in _deltas(0, block))
 
 
@@ -102,7 +98,6 @@ def events(message: Message, envelope: Envelope) -> Iterator[Chunk]:
 
 
 def _head(envelope: Envelope, output_tokens: int) -> dict[str, object]:
-    counts = envelope.usage
     return {
         "id": f"msg_{envelope.id}",
         "type": "message",
@@ -111,12 +106,7 @@ def _head(envelope: Envelope, output_tokens: int) -> dict[str, object]:
         "content": [],
         "stop_reason": None,
         "stop_sequence": None,
-        "usage": {
-            "input_tokens": counts.input_tokens,
-            "cache_creation_input_tokens": counts.cache_creation_input_tokens,
-            "cache_read_input_tokens": counts.cache_read_input_tokens,
-            "output_tokens": output_tokens,
-        },
+        "usage": {**asdict(envelope.usage), "output_tokens": output_tokens},
     }
 
 
@@ -190,13 +180,13 @@ _JSON: Final = "application/json"
 
 @dataclass(frozen=True)
 class RequestRecord:
-    """A request that the model answered, for assertions of tests.
+    """A request that the model answered, for the assertions of tests.
 
     Attributes:
-        path: the path without its query.
-        model: the model that was asked for; empty when the request named none.
-        scenario: which one answered; `side` for requests of the CLI about itself; empty for others.
-        stream: whether server-sent events were asked for.
+        path: without its query.
+        model: as requested; empty without one.
+        scenario: its name; `side` for requests of the CLI for itself; empty for others.
+        stream: whether server-sent events were requested.
     """
 
     path: str
@@ -206,14 +196,14 @@ class RequestRecord:
 
 
 class ScriptedModel:
-    """Speaks the Messages API on a loopback port; each reply follows from the request alone.
+    """The Messages API on a loopback port; each reply depends on the request alone.
 
-    The one thing that it remembers is how often an overloaded prompt was tried.
+    Its only state is the number of tries of each overloaded prompt.
     """
 
     def __init__(self) -> None:
         self.instance: Final = uuid.uuid4().hex
-        """A random id of this server, which `GET /demo/identity` tells."""
+        """A random id of this server, which `GET /demo/identity` returns."""
         self._runner: web.AppRunner | None = None
         self._records: deque[RequestRecord] = deque(maxlen=_MAX_RECORDS)
         self._tries: Counter[str] = Counter()
@@ -227,21 +217,17 @@ class ScriptedModel:
 
     @property
     def idle_seconds(self) -> float:
-        """For how long there has been no request; 0 while one is being answered."""
+        """The time since the last request; 0 while one is being answered."""
         return 0.0 if self._running else time.monotonic() - self._last_active
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
-        """Listen, and return the base URL for `ANTHROPIC_BASE_URL`.
-
-        Args:
-            host: a loopback address.
-            port: 0 for any free one.
+        """Listen, and return the URL for `ANTHROPIC_BASE_URL`; port 0 is any free port.
 
         Raises:
             ConfigurationError: the host is not a loopback address, or the model runs already.
             OSError: the port is taken.
         """
-        if not _is_loopback(host):
+        if not is_loopback(host):
             raise ConfigurationError(f"The demo model listens on loopback addresses only, not on {host!r}.")
         if self._runner is not None:
             raise ConfigurationError("The demo model runs already.")
@@ -250,7 +236,7 @@ class ScriptedModel:
         app.router.add_post("/v1/messages/count_tokens", self._count_tokens)
         app.router.add_get("/demo/identity", self._identity)
         app.router.add_route("*", "/{path:.*}", self._other)
-        # A client that goes away cancels its handler, so a slow answer to an interrupted CLI ends.
+        # A client that disconnects cancels its handler, which ends a slow answer to an interrupted CLI.
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.5)
         await runner.setup()
         site = web.TCPSite(runner, host, port)
@@ -264,7 +250,7 @@ class ScriptedModel:
         return f"http://{name}:{runner.addresses[0][1]}"
 
     async def stop(self) -> None:
-        """Stop listening and end what is being answered; does nothing when it does not run."""
+        """Stop listening and end the running answers; does nothing when the model does not run."""
         if self._runner is not None:
             runner, self._runner = self._runner, None
             await runner.cleanup()
@@ -298,7 +284,7 @@ class ScriptedModel:
         return web.json_response({"instance": self.instance})
 
     async def _other(self, request: web.Request) -> web.Response:
-        """Whatever the CLI asks for at its start (`HEAD /`, `HEAD /api/hello`): an empty answer will do."""
+        """Answer the CLI's requests at its start (`HEAD /`, `HEAD /api/hello`) with an empty object."""
         self._records.append(RequestRecord(request.path))
         if request.method in {"GET", "HEAD"}:
             return web.json_response({})
@@ -343,18 +329,9 @@ async def _stream(http: web.Request, message: Message, envelope: Envelope) -> we
         await response.write(bytes(waiting))
         await response.write_eof()
     except ClientConnectionResetError:
-        # The CLI was interrupted or ended; there is nobody left to answer.
-        return response
+        pass  # the CLI was interrupted or has ended
     return response
 
 
 def _failure(failure: Failure) -> web.Response:
-    body = error_body(failure)
-    return web.Response(status=failure.status, body=body, content_type=_JSON)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return web.Response(status=failure.status, body=error_body(failure), content_type=_JSON)

@@ -1,17 +1,14 @@
 """Settings: YAML file < environment `PA_*` < flags, with units, sources and precise refusals."""
 
 from pocket_agent.settings.combinations import connections_for, is_loopback
-from pocket_agent.settings.live import CurrentSettings, LiveSettings, ReloadResult, SettingChange, merge_reload
+from pocket_agent.settings.live import CurrentSettings, LiveSettings, SettingChange, merge_reload
 from pocket_agent.settings.load import DEFAULT, EffectiveSetting, LoadedSettings, load_settings, read_word
 from pocket_agent.settings.sections import (
     SETTING_SOURCES,
     TOOL,
     AgentLimitSettings,
     AlertSettings,
-    ClaudeSettings,
-    DataSettings,
     HealthSettings,
-    Level,
     LimitSettings,
     LoggingSettings,
     MetricsSettings,
@@ -21,10 +18,8 @@ from pocket_agent.settings.sections import (
     ProjectSettings,
     ServerSettings,
     Settings,
-    StorageSettings,
     TimeoutSettings,
     TlsSettings,
-    WebsocketSettings,
 )
 from pocket_agent.settings.types import (
     RefusedError,
@@ -44,12 +39,9 @@ __all__ = [
     "TOOL",
     "AgentLimitSettings",
     "AlertSettings",
-    "ClaudeSettings",
     "CurrentSettings",
-    "DataSettings",
     "EffectiveSetting",
     "HealthSettings",
-    "Level",
     "LimitSettings",
     "LiveSettings",
     "LoadedSettings",
@@ -60,15 +52,12 @@ __all__ = [
     "ObjectiveSettings",
     "ProjectSettings",
     "RefusedError",
-    "ReloadResult",
     "ServerSettings",
     "SettingChange",
     "Settings",
-    "StorageSettings",
     "TimeoutSettings",
     "TlsSettings",
     "ValueKind",
-    "WebsocketSettings",
     "check_header",
     "connections_for",
     "format_duration",

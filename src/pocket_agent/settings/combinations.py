@@ -15,11 +15,7 @@ _AGENT_FILES: Final = 8
 
 @dataclass(frozen=True)
 class Conflict:
-    """Why some settings exclude one another.
-
-    Attributes:
-        keys: the dotted keys of the settings.
-    """
+    """Why some settings exclude one another; `keys` are their dotted keys."""
 
     keys: tuple[str, ...]
     reason: str
@@ -30,10 +26,8 @@ def is_loopback(host: str) -> bool:
 
     Other names are not resolved, since what they resolve to can change after the check.
     """
-    if host == "localhost":
-        return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 
@@ -50,80 +44,77 @@ def connections_for(settings: Settings, files: int) -> int:
 
 def find_conflicts(settings: Settings) -> Iterator[Conflict]:
     """Every refused combination."""
-    yield from _exposures(settings)
-    yield from _port_clashes(settings)
-    tls = settings.server.tls
-    if (tls.cert is None) != (tls.key is None):
-        yield Conflict(
-            ("server.tls.cert", "server.tls.key"), "a certificate requires its key, and a key its certificate"
-        )
-    yield from _sso(settings)
-    yield from _agent_limits(settings)
-    claude = settings.claude
-    if claude.max_line > claude.max_spool:
-        yield Conflict(("claude.max_line", "claude.max_spool"), "the longest line must not exceed the spool")
-    if claude.permission_mode == "bypassPermissions" and not claude.allow_dangerously_skip_permissions:
-        yield Conflict(
-            ("claude.permission_mode", "claude.allow_dangerously_skip_permissions"),
-            "the mode skips every approval, which must be allowed explicitly",
-        )
-
-
-def _exposures(settings: Settings) -> Iterator[Conflict]:
-    server = settings.server
-    if is_loopback(server.host):
-        return
+    server, claude, sso = settings.server, settings.claude, settings.server.sso
+    exposed, users = not is_loopback(server.host), {*sso.users, *sso.viewers}
     only = "only with a loopback host (127.0.0.1, ::1 or localhost)"
-    if not server.auth:
-        yield Conflict(
+    rules = (
+        (
+            exposed and not server.auth,
             ("server.auth", "server.host"),
             f"connections without a token: {only}; else keep tokens on and add devices with `pocket-agent pair`",
-        )
-    if not server.tls.enabled:
-        yield Conflict(
+        ),
+        (
+            exposed and not server.tls.enabled,
             ("server.tls.enabled", "server.host"),
             f"connections without encryption: {only}, behind a proxy or a tunnel (docs/deployment/proxy.md)",
-        )
-    if settings.demo:
-        yield Conflict(("demo", "server.host"), f"the demo model: {only}")
+        ),
+        (exposed and settings.demo, ("demo", "server.host"), f"the demo model: {only}"),
+        *((True, keys, "each listener needs its own port") for keys in _shared_ports(settings)),
+        (
+            (server.tls.cert is None) != (server.tls.key is None),
+            ("server.tls.cert", "server.tls.key"),
+            "a certificate requires its key, and a key its certificate",
+        ),
+        (
+            sso.header is None and users,
+            ("server.sso.header", "server.sso.users"),
+            "users require the header that names them",
+        ),
+        (
+            sso.header and not server.trusted_proxies,
+            ("server.sso.header", "server.trusted_proxies"),
+            "the header is read from trusted proxies only; add one",
+        ),
+        (
+            sso.header and not users,
+            ("server.sso.header", "server.sso.users"),
+            "no user would have access; add users",
+        ),
+        (
+            sso.header and not server.auth,
+            ("server.sso.header", "server.auth"),
+            "without tokens every client has access anyway",
+        ),
+        (
+            claude.limits.by == "systemd" and claude.limits.cpu_time,
+            ("claude.limits.by", "claude.limits.cpu_time"),
+            "systemd has no limit on CPU time; use cpus",
+        ),
+        (
+            claude.limits.by == "rlimit" and claude.limits.cpus,
+            ("claude.limits.by", "claude.limits.cpus"),
+            "only systemd limits the number of CPUs; use cpu_time",
+        ),
+        (
+            claude.max_line > claude.max_spool,
+            ("claude.max_line", "claude.max_spool"),
+            "the longest line must not exceed the spool",
+        ),
+        (
+            claude.permission_mode == "bypassPermissions" and not claude.allow_dangerously_skip_permissions,
+            ("claude.permission_mode", "claude.allow_dangerously_skip_permissions"),
+            "the mode skips every approval, which must be allowed explicitly",
+        ),
+    )
+    return (Conflict(keys, reason) for broken, keys, reason in rules if broken)
 
 
-def _agent_limits(settings: Settings) -> Iterator[Conflict]:
-    limits = settings.claude.limits
-    if limits.by == "systemd" and limits.cpu_time:
-        yield Conflict(("claude.limits.by", "claude.limits.cpu_time"), "systemd has no limit on CPU time; use cpus")
-    if limits.by == "rlimit" and limits.cpus:
-        yield Conflict(
-            ("claude.limits.by", "claude.limits.cpus"), "only systemd limits the number of CPUs; use cpu_time"
-        )
-
-
-def _sso(settings: Settings) -> Iterator[Conflict]:
-    server, sso = settings.server, settings.server.sso
-    users = {*sso.users, *sso.viewers}
-    if sso.header is None:
-        if users:
-            yield Conflict(("server.sso.header", "server.sso.users"), "users require the header that names them")
-        return
-    if not server.trusted_proxies:
-        yield Conflict(
-            ("server.sso.header", "server.trusted_proxies"), "the header is read from trusted proxies only; add one"
-        )
-    if not users:
-        yield Conflict(("server.sso.header", "server.sso.users"), "no user would have access; add users")
-    if not server.auth:
-        yield Conflict(("server.sso.header", "server.auth"), "without tokens every client has access anyway")
-
-
-def _port_clashes(settings: Settings) -> Iterator[Conflict]:
+def _shared_ports(settings: Settings) -> Iterator[tuple[str, str]]:
     # Listeners on different addresses could share a port; that is refused too, because it is never wanted.
     taken: dict[int, str] = {}
     ports = {"server.port": settings.server.port, "server.plain_port": settings.server.plain_port}
     if settings.metrics.enabled:
         ports["metrics.port"] = settings.metrics.port
     for key, port in ports.items():
-        if not port:
-            continue
-        if port in taken:
-            yield Conflict((taken[port], key), "each listener needs its own port")
-        taken.setdefault(port, key)
+        if port and (first := taken.setdefault(port, key)) != key:
+            yield first, key

@@ -1,6 +1,5 @@
 """The settings of a running server, and what a reload changes."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
@@ -8,7 +7,7 @@ from typing import Protocol
 from pocket_agent.errors import ConfigurationError
 from pocket_agent.settings.combinations import find_conflicts
 from pocket_agent.settings.load import LoadedSettings, build_settings
-from pocket_agent.settings.sections import RELOAD, RESTART, SETTINGS, Setting, Settings
+from pocket_agent.settings.sections import RELOAD, RESTART, SETTINGS, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +44,7 @@ class CurrentSettings(Protocol):
 
 
 class LiveSettings:
-    """The settings of a running server; a reload replaces the snapshot as a whole.
-
-    Attributes:
-        loaded: the snapshot with its sources.
-    """
+    """The settings of a running server; a reload replaces `loaded`, the snapshot with its sources, as a whole."""
 
     def __init__(self, loaded: LoadedSettings) -> None:
         self.loaded = loaded
@@ -72,16 +67,11 @@ def merge_reload(running: LoadedSettings, read: LoadedSettings) -> tuple[LoadedS
         raise ConfigurationError(
             f"{' and '.join(conflict.keys)}: {conflict.reason}. One of them needs a restart: start the server again."
         )
-    changes = list(_changes(running, read))
-    result = ReloadResult(
-        tuple(change for setting, change in changes if setting.effect is RELOAD),
-        tuple(change for setting, change in changes if setting.effect is RESTART),
-    )
+    changes = [
+        (before.setting.effect, SettingChange(before.setting.key, before.shown, after.shown))
+        for before, after in zip(running, read, strict=True)
+        if before.value != after.value
+    ]
+    applied, deferred = (tuple(change for effect, change in changes if effect is kind) for kind in (RELOAD, RESTART))
     sources = MappingProxyType({key: origin.sources[key] for key, origin in origins.items()})
-    return LoadedSettings(merged, sources, read.file), result
-
-
-def _changes(running: LoadedSettings, read: LoadedSettings) -> Iterator[tuple[Setting, SettingChange]]:
-    for before, after in zip(running, read, strict=True):
-        if before.value != after.value:
-            yield before.setting, SettingChange(before.setting.key, before.shown, after.shown)
+    return LoadedSettings(merged, sources, read.file), ReloadResult(applied, deferred)

@@ -1,22 +1,21 @@
 """The effective settings: defaults < YAML file < environment < flags, each value with its source.
 
-Each source is parsed by pydantic once, as a partial tree of `Settings`; the parsed values of the sources are then
-merged without parsing them again.
+pydantic parses each value of each source once; the parsed values are then merged.
 """
 
 import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final
 
 import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
-from yaml.composer import ComposerError
+from yaml.error import MarkedYAMLError
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from pocket_agent.errors import ConfigurationError
@@ -31,7 +30,7 @@ from pocket_agent.settings.sections import (
     default_data_dir,
     home_dir,
 )
-from pocket_agent.settings.types import PathContext, RefusedError, ValueKind, printable, quote
+from pocket_agent.settings.types import PathContext, RefusedError, ValueKind, ValueType, printable, quote
 
 DEFAULT: Final = "default"
 """The source of a setting that no source gives."""
@@ -41,36 +40,9 @@ MAX_FILE_SIZE: Final = 256 * 1024
 _MAX_DEPTH: Final = 16
 _MAX_PROBLEMS: Final = 100
 
-LEGACY_VARIABLES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "PA_TLS_CERT": "server.tls.cert",
-        "PA_TLS_KEY": "server.tls.key",
-        "PA_LOG_LEVEL": "logging.level",
-        "PA_LOG_FORMAT": "logging.format",
-        "PA_MAX_CONNECTIONS": "limits.max_connections",
-        "PA_MAX_PROJECTS": "limits.max_projects",
-        "PA_MESSAGE_SIZE_LIMIT": "limits.message_size",
-        "PA_EXECUTION_TIMEOUT": "timeouts.execution",
-        "PA_IDLE_TIMEOUT": "timeouts.idle",
-        "PA_PING_INTERVAL": "timeouts.ping_interval",
-        "PA_PONG_TIMEOUT": "timeouts.pong_timeout",
-    }
-)
-"""The variables of the server's predecessor that do not follow the rule; both names work."""
-_RESERVED_VARIABLES: Final = frozenset({"PA_TOKEN", "PA_URL", "PA_CONFIG"})
-_RESERVED_PREFIXES: Final = ("PA_TEST_", "PA_BENCH_")
-
-_FLAGS: Final = {
-    "server.host": "--host",
-    "server.port": "--port",
-    "server.auth": "--no-auth",
-    "server.tls.enabled": "--no-tls",
-    "data.dir": "--data-dir",
-    "metrics.port": "--metrics-port",
-    "claude.binary": "--claude",
-    "logging.level": "--log-level",
-    "demo": "--demo",
-}
+LEGACY_VARIABLES: Final = {setting.legacy: key for key, setting in SETTINGS.items() if setting.legacy}
+_FOREIGN_VARIABLE: Final = re.compile(r"PA_(?:TOKEN|URL|CONFIG|TEST_.*|BENCH_.*)", re.DOTALL)
+"""Variables of the clients, of this loader and of tests, which are not settings."""
 
 _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLEANS: Final = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -80,8 +52,6 @@ _NOT_FINITE: Final = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
 _SECRET_NAME: Final = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|HEADER|COOKIE", re.IGNORECASE)
 _SECRET_VALUE: Final = re.compile(r"://[^/\s]*@")
-
-_S = TypeVar("_S", bound=SettingsSection)
 
 
 @dataclass(frozen=True)
@@ -124,17 +94,17 @@ class SettingsProblem:
     """An error in a source of settings.
 
     Attributes:
-        subject: the setting, or the file as a whole.
+        setting: its dotted key, or the file as a whole.
         source: where it was given: `config.yaml:12`, `environment PA_DEMO`, `flag --port`.
         message: the rule that is broken, with the value unless it is secret.
     """
 
-    subject: str
+    setting: str
     source: str
     message: str
 
     def __str__(self) -> str:
-        return f"{self.subject} ({self.source}): {self.message}"
+        return f"{self.setting} ({self.source}): {self.message}"
 
 
 @dataclass(frozen=True)
@@ -144,6 +114,10 @@ class RawValue:
     key: str
     value: object
     source: str
+
+
+SourceItem = RawValue | SettingsProblem
+"""What reading a source gives."""
 
 
 @dataclass
@@ -161,6 +135,10 @@ class SettingsLayer:
     problems: list[SettingsProblem] = field(default_factory=list)
     refused: set[str] = field(default_factory=set)
 
+    def refuse(self, problem: SettingsProblem) -> None:
+        self.problems.append(problem)
+        self.refused.add(problem.setting)
+
 
 def load_settings(*, config: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> LoadedSettings:
     """Read, merge and check every source of settings.
@@ -177,7 +155,8 @@ def load_settings(*, config: Path | None, environ: Mapping[str, str], flags: Map
         ConfigurationError: with every problem of every source, one a line; `details["problems"]` has them as
             `{setting, source, message}`.
     """
-    file = config if config is not None else _find_file(environ)
+    named = environ.get("PA_CONFIG")
+    file = config or (Path(named) if named else default_file(environ))
     # The placeholder is used only when the default data directory is refused, so that the rest can be checked.
     values = {key: SERVICE_DATA_DIR if key == "data.dir" else setting.default for key, setting in SETTINGS.items()}
     sources = dict.fromkeys(SETTINGS, DEFAULT)
@@ -197,78 +176,50 @@ def load_settings(*, config: Path | None, environ: Mapping[str, str], flags: Map
 
 def build_settings(values: Mapping[str, object]) -> Settings:
     """`Settings` with the given parsed values, one for every dotted key."""
-    return _build(Settings, "", values)
+
+    def build(section: type[SettingsSection], prefix: str) -> SettingsSection:
+        built: dict[str, Any] = {}
+        for name, described in section.model_fields.items():
+            key, kind = prefix + name, described.annotation
+            if isinstance(kind, type) and issubclass(kind, SettingsSection):
+                built[name] = build(kind, f"{key}.")
+            else:
+                built[name] = values[key]
+        return section.model_construct(**built)  # the values are parsed already
+
+    settings = build(Settings, "")
+    assert isinstance(settings, Settings)
+    return settings
 
 
-def _build(section: type[_S], prefix: str, values: Mapping[str, object]) -> _S:
-    built: dict[str, Any] = {}
-    for name, described in section.model_fields.items():
-        key, kind = prefix + name, described.annotation
-        if isinstance(kind, type) and issubclass(kind, SettingsSection):
-            built[name] = _build(kind, f"{key}.", values)
-        else:
-            built[name] = values[key]
-    return section.model_construct(**built)
-
-
-def parse_layer(
-    given: Iterable[RawValue], context: PathContext, problems: Iterable[SettingsProblem] = ()
-) -> SettingsLayer:
-    """Parse the values of one source; a refused value becomes a problem, nothing is raised.
-
-    Args:
-        context: where the paths of the source start.
-        problems: those found while reading the source.
-    """
-    layer = SettingsLayer(problems=list(problems))
-    raw = {item.key: item for item in given}
-    errors: dict[str, ErrorDetails] = {}
-    try:
-        parsed = Settings.model_validate(_tree(raw), context=context)
-    except ValidationError as error:
-        for detail in error.errors(include_url=False):
-            errors.setdefault(_key(detail["loc"]), detail)
-        # pydantic returns no part of a tree that has an error.
-        parsed = Settings.model_validate(_tree({k: v for k, v in raw.items() if k not in errors}), context=context)
-    for key, item in raw.items():
-        if key in errors:
-            layer.problems.append(SettingsProblem(key, item.source, _refusal(SETTINGS[key], item.value, errors[key])))
-            layer.refused.add(key)
-        else:
-            layer.values[key] = SETTINGS[key].value(parsed)
-            layer.sources[key] = item.source
+def parse_layer(given: Iterable[SourceItem], context: PathContext) -> SettingsLayer:
+    """Parse the values of one source, whose paths start at `context`; a refused value becomes a problem."""
+    layer = SettingsLayer()
+    for item in given:
+        if isinstance(item, SettingsProblem):
+            layer.refuse(item)
+            continue
+        kind = SETTINGS[item.key].type
+        try:
+            layer.values[item.key] = kind.validator.validate_python(item.value, context=context)
+            layer.sources[item.key] = item.source
+        except ValidationError as error:
+            message = _refusal(kind, item.value, error.errors(include_url=False)[0])
+            layer.refuse(SettingsProblem(item.key, item.source, message))
     return layer
 
 
-def _tree(raw: Mapping[str, RawValue]) -> dict[str, object]:
-    """Values by their dotted keys as nested mappings."""
-    # The default of `data.dir` is an error where there is no home directory.
-    tree: dict[str, object] = {"data": {"dir": SERVICE_DATA_DIR}}
-    for key, item in raw.items():
-        *sections, name = key.split(".")
-        inner = tree
-        for section in sections:
-            inner = cast(dict[str, object], inner.setdefault(section, {}))
-        inner[name] = item.value
-    return tree
-
-
-def _key(location: tuple[int | str, ...]) -> str:
-    """The setting that an error is in; the rest of the location is inside its value."""
-    return next(key for n in range(1, len(location) + 1) if (key := ".".join(map(str, location[:n]))) in SETTINGS)
-
-
-def _refusal(setting: Setting, value: object, error: ErrorDetails) -> str:
+def _refusal(kind: ValueType, value: object, error: ErrorDetails) -> str:
     """What is wrong with a value: "VALUE is not ACCEPTED: REASON"."""
-    kind = setting.type
     context = error.get("ctx", {})
     reason = str(context["error"]) if isinstance(context.get("error"), RefusedError) else ""
     if error["type"] == "string_pattern_mismatch":
         reason = f"does not match {context['pattern'].removeprefix('^(?:').removesuffix(')$')}"
-    position = error["loc"][-1]
-    if isinstance(position, int):
-        reason = f"item {position + 1}, {quote(error['input'])}" + (f": {reason}" if reason else "")
     hidden = kind.secret or kind.kind is ValueKind.MAPPING
+    position = error["loc"][-1] if error["loc"] else None
+    if isinstance(position, int):
+        item = f"item {position + 1}" + ("" if hidden else f", {quote(error['input'])}")
+        reason = f"{item}: {reason}" if reason else item
     shown = f"not {kind.accepts}" if hidden else f"{quote(value)} is not {kind.accepts}"
     repeated = kind.accepts.startswith(reason.removeprefix("not "))
     return shown if repeated else f"{shown}: {reason}"
@@ -283,32 +234,25 @@ def _read_layers(file: Path | None, environ: Mapping[str, str], flags: Mapping[s
     context = PathContext(home=home, base=base)
     layers: list[SettingsLayer] = []
     if file is not None:
-        given, problems = read_file(file)
         folder = file.parent if file.is_absolute() or base is None else base / file.parent
-        layers.append(parse_layer(given, PathContext(home=home, base=folder), problems))
+        layers.append(parse_layer(read_file(file), PathContext(home=home, base=folder)))
     layers += [read_environment(environ, context), _read_flags(flags, context)]
     if not any("data.dir" in layer.values or "data.dir" in layer.refused for layer in layers):
         layers.insert(0, _computed_defaults(environ, context))
     return layers
 
 
-def _find_file(environ: Mapping[str, str]) -> Path | None:
-    named = environ.get("PA_CONFIG")
-    return Path(named) if named else default_file(environ)
-
-
 def default_file(environ: Mapping[str, str]) -> Path | None:
     """`~/.config/pocket-agent/config.yaml` if it exists, or if a lookup fails; None without HOME."""
-    home = environ.get("HOME")
-    if not home:
+    if not environ.get("HOME"):
         return None
-    usual = Path(home) / ".config" / "pocket-agent" / "config.yaml"
+    usual = Path(environ["HOME"]) / ".config" / "pocket-agent" / "config.yaml"
     try:
         usual.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError):
-        return usual
+        pass  # `read_file` reports it
     return usual
 
 
@@ -321,11 +265,12 @@ def working_dir() -> Path | None:
 
 
 def _computed_defaults(environ: Mapping[str, str], context: PathContext) -> SettingsLayer:
+    item: SourceItem
     try:
-        directory = default_data_dir(environ, os.getuid())
+        item = RawValue("data.dir", default_data_dir(environ, os.getuid()), DEFAULT)
     except ConfigurationError as error:
-        return SettingsLayer(problems=[SettingsProblem("data.dir", DEFAULT, error.message)], refused={"data.dir"})
-    return parse_layer([RawValue("data.dir", directory, DEFAULT)], context)
+        item = SettingsProblem("data.dir", DEFAULT, error.message)
+    return parse_layer([item], context)
 
 
 def read_environment(environ: Mapping[str, str], context: PathContext) -> SettingsLayer:
@@ -333,8 +278,14 @@ def read_environment(environ: Mapping[str, str], context: PathContext) -> Settin
 
     A setting given under both of its names must have the same value in both.
     """
-    layer = _read_variables(environ, {setting.variable: key for key, setting in SETTINGS.items()}, context)
-    legacy = _read_variables(environ, LEGACY_VARIABLES, context)
+    names = {setting.variable: key for key, setting in SETTINGS.items()}
+    layer, legacy = (
+        parse_layer(
+            [RawValue(key, environ[name], f"environment {name}") for name, key in keys.items() if environ.get(name)],
+            context,
+        )
+        for keys in (names, LEGACY_VARIABLES)
+    )
     layer.problems += legacy.problems
     layer.refused |= legacy.refused
     for key, value in legacy.values.items():
@@ -343,46 +294,25 @@ def read_environment(environ: Mapping[str, str], context: PathContext) -> Settin
             layer.sources[key] = legacy.sources[key]
         elif layer.values[key] != value:
             both = f"{layer.sources[key]} and {legacy.sources[key].removeprefix('environment ')}"
-            layer.problems.append(SettingsProblem(key, both, "two names of one setting have different values"))
-            layer.refused.add(key)
-    layer.problems += _unknown_variables(environ)
+            layer.refuse(SettingsProblem(key, both, "two names of one setting have different values"))
+    known = {**names, **LEGACY_VARIABLES}
+    layer.problems += [
+        SettingsProblem(printable(name), "environment", "unknown setting" + _suggest(name, known))
+        for name in sorted(environ)
+        if name.startswith("PA_") and name not in known and not _FOREIGN_VARIABLE.fullmatch(name)
+    ]
     return layer
 
 
-def _read_variables(environ: Mapping[str, str], keys: Mapping[str, str], context: PathContext) -> SettingsLayer:
-    given = [
-        RawValue(key, environ[variable], f"environment {variable}")
-        for variable, key in keys.items()
-        if environ.get(variable)
+def _read_flags(flags: Mapping[str, object], context: PathContext) -> SettingsLayer:
+    given: list[SourceItem] = [
+        RawValue(key, value, f"flag {SETTINGS[key].flag}")
+        if key in SETTINGS
+        else SettingsProblem(printable(key), "flag", "unknown setting" + _suggest(key, SETTINGS))
+        for key, value in flags.items()
+        if value is not None
     ]
     return parse_layer(given, context)
-
-
-def _unknown_variables(environ: Mapping[str, str]) -> list[SettingsProblem]:
-    known = {setting.variable: None for setting in SETTINGS.values()} | dict.fromkeys(LEGACY_VARIABLES)
-    return [
-        SettingsProblem(printable(name), "environment", "unknown setting" + _suggest(name, known))
-        for name in sorted(environ)
-        if name.startswith("PA_")
-        and name not in known
-        and name not in _RESERVED_VARIABLES
-        and not name.startswith(_RESERVED_PREFIXES)
-    ]
-
-
-def _read_flags(flags: Mapping[str, object], context: PathContext) -> SettingsLayer:
-    given = [(key, value) for key, value in flags.items() if value is not None]
-    unknown = [
-        SettingsProblem(printable(key), "flag", "unknown setting" + _suggest(key, SETTINGS))
-        for key, _ in given
-        if key not in SETTINGS
-    ]
-    known = [RawValue(key, value, f"flag {_flag(key)}") for key, value in given if key in SETTINGS]
-    return parse_layer(known, context, unknown)
-
-
-def _flag(key: str) -> str:
-    return _FLAGS.get(key) or "--" + re.sub(r"[._]", "-", key)
 
 
 def _suggest(name: str, known: Iterable[str]) -> str:
@@ -394,73 +324,69 @@ def _suggest(name: str, known: Iterable[str]) -> str:
 # --- the settings file: YAML nodes, whose lines are the sources
 
 
-class _Composer(yaml.SafeLoader):
-    """Composes the nodes of one document, without aliases, tags and deep nesting.
+def _compose(document: str) -> Node | None:
+    """The nodes of one document, without aliases, tags and deep nesting.
 
     No object is constructed, so a tag cannot run code and an alias cannot multiply.
+
+    Raises:
+        YAMLError: with the line, except for some characters that PyYAML lets out as ValueError or OverflowError.
     """
-
-    def __init__(self, document: str) -> None:
-        super().__init__(document)
-        self.yaml_implicit_resolvers = {}
-        self._depth = 0
-
-    def compose_node(self, parent: Node | None, index: int) -> Node | None:
-        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it out
+    depth, problem = 0, ""
+    event: yaml.Event
+    for event in yaml.parse(document, yaml.BaseLoader):
         if isinstance(event, yaml.AliasEvent):
-            raise _yaml_error("aliases are not accepted", event)
-        if getattr(event, "tag", None) is not None:
-            raise _yaml_error("tags are not accepted", event)
-        if self._depth >= _MAX_DEPTH:
-            raise _yaml_error("nested too deeply", event)
-        self._depth += 1
-        try:
-            return super().compose_node(parent, index)
-        finally:
-            self._depth -= 1
+            problem = "aliases are not accepted"
+        elif getattr(event, "tag", None) is not None:
+            problem = "tags are not accepted"
+        elif depth > _MAX_DEPTH:
+            problem = "nested too deeply"
+        if problem:
+            raise MarkedYAMLError(problem=problem, problem_mark=event.start_mark)  # type: ignore[arg-type]  # C marks
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+    node: Node | None = yaml.compose(document, yaml.BaseLoader)  # no resolvers: `read_word` reads plain scalars
+    return node
 
 
-def _yaml_error(problem: str, event: yaml.Event) -> yaml.MarkedYAMLError:
-    return ComposerError(None, None, problem, cast(yaml.Mark, event.start_mark))
-
-
-def read_file(path: Path) -> tuple[list[RawValue], list[SettingsProblem]]:
+def read_file(path: Path) -> list[SourceItem]:
     """The settings in a YAML file, and its problems; an unreadable file is a problem too."""
     name = printable(str(path))
     try:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_SIZE + 1)
         if len(content) > MAX_FILE_SIZE:
-            return [], [SettingsProblem("the file", name, f"larger than {MAX_FILE_SIZE // 1024} KiB")]
-        document = content.decode("utf-8-sig")
+            return [SettingsProblem("the file", name, f"larger than {MAX_FILE_SIZE // 1024} KiB")]
+        return parse_yaml(content.decode("utf-8-sig"), name)
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        return [], [SettingsProblem("the file", f"{name}:{line}", "not UTF-8")]
+        return [SettingsProblem("the file", f"{name}:{line}", "not UTF-8")]
     except OSError as error:
-        return [], [SettingsProblem("the file", name, f"cannot be read: {error.strerror or error}")]
+        return [SettingsProblem("the file", name, f"cannot be read: {error.strerror or error}")]
     except ValueError:
-        return [], [SettingsProblem("the file", name, "not a path")]
-    return parse_yaml(document, name)
+        return [SettingsProblem("the file", name, "not a path")]
 
 
-def parse_yaml(document: str, name: str) -> tuple[list[RawValue], list[SettingsProblem]]:
+def parse_yaml(document: str, name: str) -> list[SourceItem]:
     """As `read_file`, for a document in memory; `name` appears in the sources."""
+    place = name
     try:
-        root = _Composer(document).get_single_node()
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        source = name if mark is None else f"{name}:{mark.line + 1}"
-        return [], [SettingsProblem("the file", source, f"invalid YAML: {error.problem or error.context}")]
+        root = _compose(document)
+    except MarkedYAMLError as error:
+        if (mark := error.problem_mark or error.context_mark) is not None:
+            place = f"{name}:{mark.line + 1}"
+        reason = f"invalid YAML: {error.problem or error.context}"
     except yaml.reader.ReaderError as error:
-        line = document.count("\n", 0, error.position) + 1
-        return [], [SettingsProblem("the file", f"{name}:{line}", "has a character that YAML does not allow")]
+        place = f"{name}:{document.count(chr(10), 0, error.position) + 1}"
+        reason = "has a character that YAML does not allow"
     except (ValueError, OverflowError) as error:
         # PyYAML lets these out for escapes beyond Unicode ("\UFFFFFFFF") and endless version numbers.
-        return [], [SettingsProblem("the file", name, f"invalid YAML: {quote(str(error))}")]
-    walker = _NodeWalker(name)
-    if root is not None:
-        walker.walk(root)
-    return walker.given, walker.problems
+        reason = f"invalid YAML: {quote(str(error))}"
+    else:
+        walker = _NodeWalker(name)
+        if root is not None:
+            walker.walk(root)
+        return walker.found
+    return [SettingsProblem("the file", place, reason)]
 
 
 class _NodeWalker:
@@ -468,8 +394,7 @@ class _NodeWalker:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self.given: list[RawValue] = []
-        self.problems: list[SettingsProblem] = []
+        self.found: list[SourceItem] = []
 
     def walk(self, node: Node, section: str = "") -> None:
         """Collect the settings of a section, or of the whole file; an empty one has none."""
@@ -487,8 +412,8 @@ class _NodeWalker:
             elif key in SECTION_KEYS:
                 self.walk(child, key)
             elif key in SETTINGS:
-                raw = SETTINGS[key].type.raw
-                self.given.append(RawValue(key, self._value(child, key, raw=raw), f"{self._name}:{line}"))
+                value = self._value(child, key, raw=SETTINGS[key].type.raw)
+                self.found.append(RawValue(key, value, f"{self._name}:{line}"))
             else:
                 self._refuse(printable(key), line, "unknown setting" + _hint(name, prefix))
 
@@ -512,15 +437,12 @@ class _NodeWalker:
             return [self._value(item, key, raw=raw) for item in node.value]
         if isinstance(node, MappingNode):
             return {name: self._value(child, key, raw=raw) for name, child, _ in self._items(node, key)}
-        if not isinstance(node, ScalarNode):
-            raise TypeError(f"YAML has no {type(node).__name__}")
+        assert isinstance(node, ScalarNode)  # YAML has no other node
         word: str = node.value
-        if node.style is not None or (raw and word not in _NULLS):
-            return word
-        return read_word(word)
+        return word if node.style is not None or (raw and word not in _NULLS) else read_word(word)
 
-    def _refuse(self, subject: str, line: int, message: str) -> None:
-        self.problems.append(SettingsProblem(subject, f"{self._name}:{line}", message))
+    def _refuse(self, setting: str, line: int, message: str) -> None:
+        self.found.append(SettingsProblem(setting, f"{self._name}:{line}", message))
 
 
 def read_word(word: str) -> object:
@@ -554,14 +476,12 @@ def _hint(name: str, prefix: str) -> str:
 def _conflict_problems(settings: Settings, sources: Mapping[str, str], refused: set[str]) -> Iterator[SettingsProblem]:
     for conflict in find_conflicts(settings):
         if refused.isdisjoint(conflict.keys):
-            involved = [SETTINGS[key] for key in conflict.keys]
-            values = ", ".join(f"{item.key} is {_word(item.show(item.value(settings)))}" for item in involved)
+            shown = {key: SETTINGS[key].show(SETTINGS[key].value(settings)) for key in conflict.keys}
+            values = ", ".join(
+                f"{key} is {text if isinstance(text, str) else quote(text)}" for key, text in shown.items()
+            )
             places = dict.fromkeys(sources[key] for key in conflict.keys)
             yield SettingsProblem(" and ".join(conflict.keys), ", ".join(places), f"{conflict.reason} ({values})")
-
-
-def _word(shown: object) -> str:
-    return shown if isinstance(shown, str) else quote(shown)
 
 
 def _error(problems: list[SettingsProblem]) -> ConfigurationError:
@@ -570,12 +490,7 @@ def _error(problems: list[SettingsProblem]) -> ConfigurationError:
         listed.append(f"  and {len(problems) - _MAX_PROBLEMS} more")
     return ConfigurationError(
         "\n".join(["The settings cannot be used:", *listed]),
-        details={
-            "problems": [
-                {"setting": problem.subject, "source": problem.source, "message": problem.message}
-                for problem in problems[:_MAX_PROBLEMS]
-            ]
-        },
+        details={"problems": [asdict(problem) for problem in problems[:_MAX_PROBLEMS]]},
     )
 
 

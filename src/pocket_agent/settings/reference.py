@@ -4,7 +4,6 @@ import json
 import sys
 from typing import Final
 
-from pocket_agent.settings.load import LEGACY_VARIABLES
 from pocket_agent.settings.sections import DEFAULT_DATA_DIR, SETTINGS, Setting, Settings, SettingsSection
 
 _HEAD: Final = """\
@@ -81,7 +80,6 @@ that needs a restart, change nothing: the log line `settings not reloaded` has t
 def render_settings_table() -> str:
     """The whole of docs/settings.md."""
     parts = [_HEAD]
-    legacy = {key: variable for variable, key in LEGACY_VARIABLES.items()}
     for name, field in Settings.model_fields.items():
         settings = [setting for setting in SETTINGS.values() if setting.key.split(".")[0] == name]
         section = field.annotation
@@ -90,29 +88,18 @@ def render_settings_table() -> str:
         parts.append(
             "| setting | default | accepts | variable | takes effect on | description |\n|---|---|---|---|---|---|\n"
         )
-        parts += [_row(setting, legacy.get(setting.key)) for setting in settings]
+        parts += map(_row, settings)
     return "".join([*parts, _TAIL])
 
 
-def _row(setting: Setting, older: str | None) -> str:
-    variables = f"`{setting.variable}`" + (f", `{older}`" if older else "")
-    cells = (
-        f"`{setting.key}`",
-        _default(setting),
-        setting.type.accepts,
-        variables,
-        setting.effect.value,
-        setting.help,
-    )
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
-
-
-def _default(setting: Setting) -> str:
-    # The one default that depends on the machine.
-    if setting.key == "data.dir":
-        return DEFAULT_DATA_DIR
+def _row(setting: Setting) -> str:
+    variables = f"`{setting.variable}`" + (f", `{setting.legacy}`" if setting.legacy else "")
     shown = setting.show(setting.default)
-    return f"`{shown if isinstance(shown, str) else json.dumps(shown)}`"
+    default = f"`{shown if isinstance(shown, str) else json.dumps(shown)}`"
+    if setting.key == "data.dir":  # the one default that depends on the machine
+        default = DEFAULT_DATA_DIR
+    cells = (f"`{setting.key}`", default, setting.type.accepts, variables, setting.effect.value, setting.help)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
 
 if __name__ == "__main__":

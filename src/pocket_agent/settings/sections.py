@@ -1,8 +1,7 @@
-"""Every setting, declared once: its type with bounds, its default, when a change takes effect, and its help.
+"""Every setting, declared once: its type with bounds, its default, its help, and when a change takes effect.
 
-Times are seconds and sizes are bytes, whatever unit they were given in. Sections are frozen, and mappings in them are
-read-only. `Settings()` has the defaults; the page docs/settings.md, the environment variables and the reload are
-derived from here.
+Times are in seconds and sizes in bytes. Sections are frozen, and mappings in them are read-only. `Settings()` has the
+defaults; docs/settings.md, the environment variables and the reload are derived from here.
 """
 
 import os
@@ -10,43 +9,17 @@ import pwd
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 from pocket_agent.errors import ConfigurationError
-from pocket_agent.settings.types import (
-    ValueKind,
-    ValueType,
-    attribute_map,
-    boolean,
-    choice,
-    choice_list,
-    duration,
-    format_duration,
-    format_size,
-    header_map,
-    host,
-    host_list,
-    log_fields,
-    name_list,
-    network_list,
-    number,
-    origin_list,
-    origin_url,
-    path,
-    path_list,
-    pattern_list,
-    real,
-    service_list,
-    size,
-    text,
-    url,
-    variables,
-)
+from pocket_agent.settings import types
+from pocket_agent.settings.types import ValueKind, ValueType, format_duration, format_size
 
 
 class Effect(StrEnum):
@@ -114,7 +87,7 @@ def default_data_dir(environ: Mapping[str, str], uid: int) -> Path:
         uid: the user id that the server runs as.
 
     Raises:
-        ConfigurationError: there is no home directory, and it is not a service.
+        ConfigurationError: it is not a service, and the user has no home directory.
     """
     state = environ.get("STATE_DIRECTORY", "").split(":")[0]
     if state:
@@ -127,30 +100,36 @@ def default_data_dir(environ: Mapping[str, str], uid: int) -> Path:
     return home / ".local" / "share" / "pocket-agent"
 
 
-_ANY_PORT = number(0, 65535, " (0: any free port)")
-_TOOLS = pattern_list("a list of tools such as WebFetch or Bash(rm:*)", TOOL)
-_EMAIL = text("an email address", pattern=r"[^\s@]+@[^\s@]+")
-_MEBIBYTE = 2**20
+_ANY_PORT = types.number(0, 65535, " (0: any free port)")
+_TOOLS = types.pattern_list("a list of tools such as WebFetch or Bash(rm:*)", TOOL)
+_EMAIL = types.text("an email address", pattern=r"[^\s@]+@[^\s@]+")
+_MIB = 2**20
 
-Switch = Annotated[bool, boolean()]
+
+def _empty() -> Mapping[str, Any]:
+    return MappingProxyType({})
+
+
+Switch = Annotated[bool, types.BOOLEAN]
 Port = Annotated[int, _ANY_PORT]
-FixedPort = Annotated[int, number(1, 65535)]
+FixedPort = Annotated[int, types.number(1, 65535)]
 OptionalPort = Annotated[int | None, _ANY_PORT.optional("off", "no such listener")]
-Host = Annotated[str, host()]
-OptionalUrl = Annotated[str | None, url().optional()]
-Count = Annotated[int, number(1, 1_000_000)]
-Seconds = Annotated[float, duration()]
-SecondsAboveZero = Annotated[float, duration(positive=True)]
-SecondsOrForever = Annotated[float, duration(note="; 0: no limit")]
-Bytes = Annotated[int, size()]
-BytesAboveZero = Annotated[int, size(1024)]
-BytesOrUnlimited = Annotated[int, size(note="; 0: no limit")]
-Share = Annotated[float, real(0.001, 0.999)]
+Host = Annotated[str, types.HOST]
+OptionalUrl = Annotated[str | None, types.URL.optional()]
+Count = Annotated[int, types.number(1, 1_000_000)]
+Seconds = Annotated[float, types.duration()]
+SecondsAboveZero = Annotated[float, types.duration(positive=True)]
+SecondsOrForever = Annotated[float, types.duration(note="; 0: no limit")]
+Bytes = Annotated[int, types.size()]
+BytesAboveZero = Annotated[int, types.size(1024)]
+BytesOrUnlimited = Annotated[int, types.size(note="; 0: no limit")]
+Share = Annotated[float, types.real(0.001, 0.999)]
 # A burn rate of 14.4 must stay below a share of 1, or its alert could not fire: 1 - 1 / 14.4 is 0.93.
-Objective = Annotated[float, real(0.94, 0.9999)]
-OptionalFile = Annotated[Path | None, path().optional()]
-Users = Annotated[tuple[str, ...], name_list("a list of users", most=1000)]
-NetworkList = Annotated[tuple[str, ...], network_list()]
+Objective = Annotated[float, types.real(0.94, 0.9999)]
+OptionalFile = Annotated[Path | None, types.path().optional()]
+HeaderName = Annotated[str | None, types.text("the name of a header", pattern=r"[A-Za-z0-9-]{1,100}").optional()]
+Users = Annotated[tuple[str, ...], types.name_list("a list of users", most=1000)]
+NetworkList = Annotated[tuple[str, ...], types.NETWORKS]
 Level = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["json", "text"]
 ForwardedHeader = Literal["x-forwarded", "forwarded"]
@@ -166,71 +145,73 @@ class SettingsSection(BaseModel):
     # An error would otherwise quote the value, which may be a secret.
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False, hide_input_in_errors=True)
 
+    effect: ClassVar[Effect] = RELOAD
+    """When a change takes effect, for the settings that do not declare it themselves."""
 
-def setting(default: object, effect: Effect, about: str, *, repr: bool = True) -> Any:  # noqa: A002 - pydantic's name
+
+def setting(
+    default: object, about: str, effect: Effect | None = None, *, flag: str = "", legacy: str = "", secret: bool = False
+) -> Any:
     """A field of a section.
 
     Args:
         default: the value, or a function that returns it.
         about: the help, one or more sentences.
-        repr: False for values that may be secret.
+        flag: the command's option that sets it, where that is not its key.
+        legacy: the name of its variable in the server's predecessor, which works too.
+        secret: whether the value may be secret.
     """
     value = {"default_factory": default} if callable(default) else {"default": default}
-    return Field(**value, description=about, repr=repr, json_schema_extra={"effect": effect})
+    more: dict[str, Any] = {"effect": effect, "flag": flag, "legacy": legacy}
+    return Field(**value, description=about, repr=not secret, json_schema_extra=more)
 
 
 class TlsSettings(SettingsSection):
     """Encryption of the main listener."""
 
-    enabled: Switch = setting(True, RESTART, "Serve HTTPS and WSS; off only on a loopback host.")
+    enabled: Switch = setting(True, "Serve HTTPS and WSS; off only on a loopback host.", RESTART, flag="--no-tls")
     cert: OptionalFile = setting(
-        None, RELOAD, "Certificate chain (PEM); when not set, a self-signed certificate is generated."
+        None, "Certificate chain (PEM); when not set, a self-signed certificate is generated.", legacy="PA_TLS_CERT"
     )
-    key: OptionalFile = setting(None, RELOAD, "Private key of the certificate (PEM).")
+    key: OptionalFile = setting(None, "Private key of the certificate (PEM).", legacy="PA_TLS_KEY")
 
 
 class SsoSettings(SettingsSection):
     """Single sign-on through a reverse proxy that names the user in a header."""
 
-    header: Annotated[str | None, text("the name of a header", pattern=r"[A-Za-z0-9-]{1,100}").optional()] = setting(
+    header: HeaderName = setting(
         None,
-        RELOAD,
         "Header in which a trusted proxy names the signed-in user; the proxy must remove it from incoming requests.",
     )
-    users: Users = setting((), RELOAD, "User names with full access through SSO.")
-    viewers: Users = setting((), RELOAD, "User names with read-only access through SSO.")
+    users: Users = setting((), "User names with full access through SSO.")
+    viewers: Users = setting((), "User names with read-only access through SSO.")
 
 
 class ServerSettings(SettingsSection):
     """Listeners and authentication."""
 
-    host: Host = setting("127.0.0.1", RESTART, "Address that the main listener binds to.")
-    port: Port = setting(8443, RESTART, "Port of the main listener.")
-    plain_port: OptionalPort = setting(
-        8080, RESTART, "Port of the plain HTTP listener, which always binds to loopback."
-    )
-    public_url: Annotated[str | None, origin_url().optional()] = setting(
+    host: Host = setting("127.0.0.1", "Address that the main listener binds to.", RESTART, flag="--host")
+    port: Port = setting(8443, "Port of the main listener.", RESTART, flag="--port")
+    plain_port: OptionalPort = setting(8080, "Port of the plain HTTP listener, always on loopback.", RESTART)
+    public_url: Annotated[str | None, types.ORIGIN_URL.optional()] = setting(
         None,
+        "Address under which other devices reach the server, if it differs from the addresses it listens on (behind a "
+        "proxy, or by a host name): pairing links start with it, and requests from its pages count as same-origin.",
         RESTART,
-        "Address under which other devices reach the server, if it differs from the addresses it listens on (behind "
-        "a proxy, or by a host name): pairing links start with it, and requests from its pages count as "
-        "same-origin.",
     )
-    auth: Switch = setting(True, RESTART, "Require a token on every connection; off only on a loopback host.")
-    allowed_origins: Annotated[tuple[str, ...], origin_list()] = setting(
-        (), RELOAD, "Web origins that may connect, in addition to the server's own."
+    auth: Switch = setting(True, "Require tokens; off only on a loopback host.", RESTART, flag="--no-auth")
+    allowed_origins: Annotated[tuple[str, ...], types.ORIGINS] = setting(
+        (), "Web origins that may connect, in addition to the server's own."
     )
-    allowed_hosts: Annotated[tuple[str, ...], host_list()] = setting(
+    allowed_hosts: Annotated[tuple[str, ...], types.HOSTS] = setting(
         (),
-        RELOAD,
         "Names accepted in the `Host` header, in addition to IP addresses, localhost, `server.host`, the host of "
         "`server.public_url` and, unless `server.auth` is off, the machine's own name and the names in "
         "`server.tls.cert` (except wildcards).",
     )
-    trusted_proxies: NetworkList = setting((), RELOAD, "Reverse proxies whose forwarding headers are trusted.")
-    forwarded: Annotated[ForwardedHeader, choice(ForwardedHeader)] = setting(
+    trusted_proxies: NetworkList = setting((), "Reverse proxies whose forwarding headers are trusted.")
+    forwarded: Annotated[ForwardedHeader, types.choice(ForwardedHeader)] = setting(
         "x-forwarded",
-        RELOAD,
         "Headers that trusted proxies set: `X-Forwarded-For`, `-Proto` and `-Host`, or `Forwarded` (RFC 7239). The "
         "others are ignored, since a client may have sent them.",
     )
@@ -241,81 +222,73 @@ class ServerSettings(SettingsSection):
 class DataSettings(SettingsSection):
     """The data directory."""
 
-    dir: Annotated[Path, path()] = setting(
+    dir: Annotated[Path, types.path()] = setting(
         lambda: default_data_dir(os.environ, os.getuid()),
-        RESTART,
         "Directory of the database, the spool files, the token and the certificate.",
+        RESTART,
+        flag="--data-dir",
     )
 
 
 class LoggingSettings(SettingsSection):
     """The server's own log."""
 
-    level: Annotated[Level, choice(Level, warn="warning")] = setting("info", RELOAD, "Lowest level that is written.")
-    format: Annotated[LogFormat, choice(LogFormat)] = setting(
-        "json", RELOAD, "`json`: one JSON object a line. `text`: for reading in a terminal."
+    level: Annotated[Level, types.choice(Level, warn="warning")] = setting(
+        "info", "Lowest level that is written.", flag="--log-level", legacy="PA_LOG_LEVEL"
+    )
+    format: Annotated[LogFormat, types.choice(LogFormat)] = setting(
+        "json", "`json`: one JSON object a line. `text`: for reading in a terminal.", legacy="PA_LOG_FORMAT"
     )
     output: Annotated[
         Literal["stdout", "stderr"] | Path,
-        path("stdout, stderr or the path of a file", words=frozenset({"stdout", "stderr"})),
-    ] = setting("stdout", RELOAD, "Where the log is written.")
-    fields: Annotated[Mapping[str, str | int | float | bool], log_fields()] = setting(
-        lambda: MappingProxyType({}),
-        RELOAD,
+        types.path("stdout, stderr or the path of a file", words=frozenset({"stdout", "stderr"})),
+    ] = setting("stdout", "Where the log is written.")
+    fields: Annotated[Mapping[str, str | int | float | bool], types.LOG_FIELDS] = setting(
+        _empty,
         "Fields added to every line; `service`, `environment` and `version` replace the server's own.",
     )
-    max_size: BytesOrUnlimited = setting(16 * _MEBIBYTE, RELOAD, "Size at which a log file is rotated to FILE.1.")
-    max_files: Annotated[int, number(0, 1000)] = setting(5, RELOAD, "Number of rotated log files to keep.")
+    max_size: BytesOrUnlimited = setting(16 * _MIB, "Size at which a log file is rotated to FILE.1.")
+    max_files: Annotated[int, types.number(0, 1000)] = setting(5, "Number of rotated log files to keep.")
 
 
 class LimitSettings(SettingsSection):
     """Limits on clients, executions and resources."""
 
-    max_connections: Count = setting(100, RELOAD, "Maximum number of connected clients.")
-    connections_per_address: Count = setting(
-        64, RELOAD, "Maximum number of open connections from one address (an IPv6 /64 counts as one)."
+    max_connections: Count = setting(100, "Maximum number of connected clients.", legacy="PA_MAX_CONNECTIONS")
+    connections_per_address: Count = setting(64, "Maximum connections from one address (an IPv6 /64 counts as one).")
+    connections_per_device: Count = setting(32, "Maximum number of connected clients of one device.")
+    requests_per_second: Annotated[float, types.real(0.1, 1_000_000)] = setting(
+        20.0, "Rate limit on connections and HTTP requests from one address; the burst is ten seconds' worth."
     )
-    connections_per_device: Count = setting(32, RELOAD, "Maximum number of connected clients of one device.")
-    requests_per_second: Annotated[float, real(0.1, 1_000_000)] = setting(
-        20.0, RELOAD, "Rate limit on connections and HTTP requests from one address; the burst is ten seconds' worth."
-    )
-    messages_per_second: Annotated[float, real(0.1, 1_000_000)] = setting(
-        100.0, RELOAD, "Rate limit on messages of one device; the burst is five seconds' worth."
+    messages_per_second: Annotated[float, types.real(0.1, 1_000_000)] = setting(
+        100.0, "Rate limit on messages of one device; the burst is five seconds' worth."
     )
     bytes_per_second: BytesAboveZero = setting(
-        4 * _MEBIBYTE, RELOAD, "Rate limit on the bytes in messages of one device; the burst is five seconds' worth."
+        4 * _MIB, "Rate limit on the bytes in messages of one device; the burst is five seconds' worth."
     )
     exempt_addresses: NetworkList = setting(
-        ("127.0.0.0/8", "::1/128"), RELOAD, "Addresses that the limits by address and by device above do not apply to."
+        ("127.0.0.0/8", "::1/128"), "Addresses that the limits by address and by device above do not apply to."
     )
-    max_projects: Count = setting(100, RELOAD, "Maximum number of projects.")
+    max_projects: Count = setting(100, "Maximum number of projects.", legacy="PA_MAX_PROJECTS")
     max_executions: Count = setting(
         10,
-        RELOAD,
         "Maximum number of running executions, including agents that work without a prompt; further prompts are "
         "queued.",
     )
-    max_queued_prompts: Annotated[int, number(0, 1_000_000)] = setting(
-        100, RELOAD, "Maximum number of queued prompts per project."
-    )
-    message_size: Annotated[int, size(1024, 64 * _MEBIBYTE)] = setting(
-        _MEBIBYTE, RELOAD, "Largest frame that a client may send."
+    max_queued_prompts: Annotated[int, types.number(0, 1_000_000)] = setting(100, "Maximum queued prompts per project.")
+    message_size: Annotated[int, types.size(1024, 64 * _MIB)] = setting(
+        _MIB, "Largest frame that a client may send.", legacy="PA_MESSAGE_SIZE_LIMIT"
     )
     memory: BytesOrUnlimited = setting(
         0,
-        RELOAD,
         "Memory that the server itself should stay below; exported for alerts, not enforced. A lower limit of its "
         "container takes precedence.",
     )
-    cost_usd_per_day: Annotated[float, real(0, 1_000_000, "; 0: no limit")] = setting(
-        0.0, RELOAD, "Budget of all executions in a day (local time), in US dollars as reported by the CLI."
+    cost_usd_per_day: Annotated[float, types.real(0, 1_000_000, "; 0: no limit")] = setting(
+        0.0, "Budget of all executions in a day (local time), in US dollars as reported by the CLI."
     )
-    refuse_over_budget: Switch = setting(
-        False, RELOAD, "Refuse new executions once the day's budget is used up, instead of only reporting it."
-    )
-    min_free_disk: Bytes = setting(
-        8 * _MEBIBYTE, RELOAD, "Free space of the data directory below which new executions are refused."
-    )
+    refuse_over_budget: Switch = setting(False, "Refuse new executions when the day's budget is used up.")
+    min_free_disk: Bytes = setting(8 * _MIB, "Free space in the data directory below which executions are refused.")
 
 
 class TimeoutSettings(SettingsSection):
@@ -323,392 +296,333 @@ class TimeoutSettings(SettingsSection):
 
     execution: SecondsOrForever = setting(
         3600.0,
-        RELOAD,
         "Longest execution, and longest work without a prompt (subagents, turns started by the agent); time spent "
         "waiting for approvals does not count.",
+        legacy="PA_EXECUTION_TIMEOUT",
     )
     idle: SecondsOrForever = setting(
-        900.0, RELOAD, "A CLI process is closed after this time without a prompt, a subagent or a background command."
+        900.0,
+        "A CLI process is closed after this time without a prompt, a subagent or a background command.",
+        legacy="PA_IDLE_TIMEOUT",
     )
-    ping_interval: SecondsAboveZero = setting(30.0, RELOAD, "Time between pings to a client.")
+    ping_interval: SecondsAboveZero = setting(30.0, "Time between pings to a client.", legacy="PA_PING_INTERVAL")
     pong_timeout: SecondsAboveZero = setting(
-        30.0, RELOAD, "A client that does not answer a ping within this time is disconnected."
+        30.0, "A client that does not answer a ping within this time is disconnected.", legacy="PA_PONG_TIMEOUT"
     )
-    shutdown: Seconds = setting(10.0, RELOAD, "Longest graceful shutdown.")
+    shutdown: Seconds = setting(10.0, "Longest graceful shutdown.")
 
 
 class WebsocketSettings(SettingsSection):
     """Delivery to clients."""
 
-    write_timeout: SecondsAboveZero = setting(
-        30.0, RELOAD, "A client that reads nothing for this long is closed with 4008."
-    )
+    write_timeout: SecondsAboveZero = setting(30.0, "A client that reads nothing for this long is closed with 4008.")
     tail_size: BytesAboveZero = setting(
-        4 * _MEBIBYTE, RESTART, "Size of the newest encoded frames of each project that are kept in memory."
+        4 * _MIB, "Size of the newest encoded frames of each project that are kept in memory.", RESTART
     )
     send_buffer: BytesAboveZero = setting(
-        _MEBIBYTE, RELOAD, "Size of a connection's send buffer; no more frames are written to it while it is full."
+        _MIB, "Size of a connection's send buffer; no more frames are written to it while it is full."
     )
 
 
 class AgentLimitSettings(SettingsSection):
     """Resource limits of one agent."""
 
-    by: Annotated[LimitMechanism, choice(LimitMechanism)] = setting(
+    by: Annotated[LimitMechanism, types.choice(LimitMechanism)] = setting(
         "rlimit",
-        RELOAD,
-        "`rlimit`: limits on each process of an agent (setrlimit(2), Linux). `systemd`: limits on an agent with all "
-        "its children, in a scope of the user's or the system's own systemd (systemd.resource-control(5)).",
+        "`rlimit`: limits on each process of an agent (setrlimit(2), Linux). `systemd`: limits on an agent with all its"
+        " children, in a scope of the user's or the system's own systemd (systemd.resource-control(5)).",
     )
-    memory: BytesOrUnlimited = setting(0, RELOAD, "Memory: RLIMIT_DATA of each process, or MemoryMax of the scope.")
-    processes: Annotated[int, number(0, 1_000_000, "; 0: no limit")] = setting(
+    memory: BytesOrUnlimited = setting(0, "Memory: RLIMIT_DATA of each process, or MemoryMax of the scope.")
+    processes: Annotated[int, types.number(0, 1_000_000, "; 0: no limit")] = setting(
         0,
-        RELOAD,
         "Processes and threads: RLIMIT_NPROC, which counts all processes of the user and does not apply to root, or "
         "TasksMax of the scope.",
     )
-    cpu_time: SecondsOrForever = setting(0.0, RELOAD, "CPU time of each process (RLIMIT_CPU); not with `systemd`.")
-    cpus: Annotated[float, real(0, 10_000, "; 0: no limit")] = setting(
-        0.0, RELOAD, "Number of CPUs that an agent may use at a time (CPUQuota); only with `systemd`."
+    cpu_time: SecondsOrForever = setting(0.0, "CPU time of each process (RLIMIT_CPU); not with `systemd`.")
+    cpus: Annotated[float, types.real(0, 10_000, "; 0: no limit")] = setting(
+        0.0, "Number of CPUs that an agent may use at a time (CPUQuota); only with `systemd`."
     )
 
 
 class ClaudeSettings(SettingsSection):
     """The Claude Code CLI."""
 
-    binary: Annotated[Path | None, path("a path or a name on PATH", bare_names=True).optional()] = setting(
-        None, RESTART, "The CLI to run; when not set, `claude` on PATH."
+    binary: Annotated[Path | None, types.path("a path or a name on PATH", bare_names=True).optional()] = setting(
+        None, "The CLI to run; when not set, `claude` on PATH.", RESTART, flag="--claude"
     )
     max_processes: Count = setting(
-        10,
-        RELOAD,
-        "Maximum number of CLI processes that are kept running; never less than the number of running executions.",
+        10, "Maximum number of CLI processes that are kept running; never less than the number of running executions."
     )
-    max_line: BytesAboveZero = setting(
-        16 * _MEBIBYTE, RESTART, "Longest line of the CLI's output; a longer one becomes an error entry."
+    max_line: BytesAboveZero = setting(16 * _MIB, "Longest CLI line; a longer one becomes an error entry.", RESTART)
+    model: Annotated[str | None, types.text("a model name", pattern=r"[^\s-]\S*").optional()] = setting(
+        None, "Model for projects that do not choose one; when not set, the CLI's own default."
     )
-    model: Annotated[str | None, text("a model name", pattern=r"[^\s-]\S*").optional()] = setting(
-        None, RELOAD, "Model for projects that do not choose one; when not set, the CLI's own default."
-    )
-    permission_mode: Annotated[str | None, text("a permission mode of the CLI", pattern=r"[A-Za-z]+").optional()] = (
-        setting(
-            None, RELOAD, "Permission mode for projects that do not choose one; when not set, the CLI's own default."
-        )
-    )
-    allow_dangerously_skip_permissions: Switch = setting(
-        False, RELOAD, "Let clients run the agent without asking for approvals."
-    )
-    permission_modes: Annotated[tuple[str, ...], choice_list(PERMISSION_MODES)] = setting(
+    permission_mode: Annotated[
+        str | None, types.text("a permission mode of the CLI", pattern=r"[A-Za-z]+").optional()
+    ] = setting(None, "Permission mode for projects that do not choose one; when not set, the CLI's own default.")
+    allow_dangerously_skip_permissions: Switch = setting(False, "Let clients run agents without approvals.")
+    permission_modes: Annotated[tuple[str, ...], types.choice_list(PERMISSION_MODES)] = setting(
         PERMISSION_MODES,
-        RELOAD,
         "Permission modes that clients may choose; `bypassPermissions` also requires "
         "`claude.allow_dangerously_skip_permissions`.",
     )
     client_tools: Annotated[tuple[str, ...] | None, _TOOLS.optional("any", "all of them")] = setting(
         None,
-        RELOAD,
-        "Tools that clients may let the agent use without asking (`allowed_tools`): a name such as `Bash` allows "
-        "all of its uses, a rule such as `Bash(git log:*)` only itself.",
+        "Tools that clients may let the agent use without asking (`allowed_tools`): a name such as `Bash` allows all of"
+        " its uses, a rule such as `Bash(git log:*)` only itself.",
     )
     disallowed_tools: Annotated[tuple[str, ...], _TOOLS] = setting(
-        (), RELOAD, "Tools, or rules for their uses, that no agent may use, whatever a client chooses."
+        (), "Tools, or rules for their uses, that no agent may use, whatever a client chooses."
     )
-    setting_sources: Annotated[tuple[str, ...], choice_list(SETTING_SOURCES)] = setting(
+    setting_sources: Annotated[tuple[str, ...], types.choice_list(SETTING_SOURCES)] = setting(
         SETTING_SOURCES,
-        RELOAD,
         "Settings files that the CLI reads: the user's (`user`), `.claude/settings.json` (`project`) and "
-        "`.claude/settings.local.json` (`local`) of the project, whose hooks and MCP servers run without asking. "
-        "Use `user` alone for projects of other people; permissions granted in a project with the CLI are then "
-        "ignored.",
+        "`.claude/settings.local.json` (`local`) of the project, whose hooks and MCP servers run without asking. Use "
+        "`user` alone for projects of other people; permissions granted in a project with the CLI are then ignored.",
     )
     inherit: Annotated[
         tuple[str, ...],
-        pattern_list("a list of names, each with or without a trailing *", r"\*|[A-Za-z_][A-Za-z0-9_]*\*?"),
+        types.pattern_list("a list of names, each with or without a trailing *", r"\*|[A-Za-z_][A-Za-z0-9_]*\*?"),
     ] = setting(
         INHERITED,
-        RESTART,
         "Variables of the server's own environment that the CLI inherits; `*` alone means all. The server's own "
         "variables (`PA_*`) are never inherited.",
+        RESTART,
     )
-    environment: Annotated[Mapping[str, str], variables()] = setting(
-        lambda: MappingProxyType({}), RELOAD, "Additional environment variables for the CLI.", repr=False
+    environment: Annotated[Mapping[str, str], types.VARIABLES] = setting(
+        _empty, "Additional environment variables for the CLI.", secret=True
     )
     confinement: Annotated[
         ConfinementMode | None,
-        choice(ConfinementMode).optional("auto", "`data` where bubblewrap works, else `off` with a warning"),
+        types.choice(ConfinementMode).optional("auto", "`data` where bubblewrap works, else `off` with a warning"),
     ] = setting(
         None,
-        RESTART,
         "What agents can access on the machine, enforced by bubblewrap. `data`: everything except the server's data "
         "directory, keys and token files. `project`: in addition, only the project, its temporary directory and the "
-        "CLI's own configuration are writable. With `data` or `project` the server does not start if bubblewrap "
-        "does not work.",
+        "CLI's own configuration are writable. With `data` or `project` the server does not start if bubblewrap does "
+        "not work.",
+        RESTART,
     )
     limits: AgentLimitSettings = Field(default_factory=AgentLimitSettings)
-    interrupt_grace: Seconds = setting(10.0, RELOAD, "Time between an interrupt and SIGTERM.")
-    terminate_grace: Seconds = setting(5.0, RELOAD, "Time between SIGTERM and SIGKILL.")
-    max_spool: BytesAboveZero = setting(
-        256 * _MEBIBYTE, RELOAD, "Size of a process's output file above which the process is replaced."
-    )
+    interrupt_grace: Seconds = setting(10.0, "Time between an interrupt and SIGTERM.")
+    terminate_grace: Seconds = setting(5.0, "Time between SIGTERM and SIGKILL.")
+    max_spool: BytesAboveZero = setting(256 * _MIB, "Size of a process's output above which it is replaced.")
 
 
 class ProjectSettings(SettingsSection):
     """Where projects may be."""
 
-    allowed_roots: Annotated[tuple[Path, ...], path_list("a list of absolute paths")] = setting(
-        (), RELOAD, "Directories that must contain every project; when empty, projects may be anywhere."
+    allowed_roots: Annotated[tuple[Path, ...], types.path_list("a list of absolute paths")] = setting(
+        (), "Directories that must contain every project; when empty, projects may be anywhere."
     )
 
 
 class AuditSettings(SettingsSection):
     """The audit log."""
 
-    enabled: Switch = setting(
-        True, RESTART, "Record actions with user, time and address in `audit.log` in the data directory."
-    )
+    enabled: Switch = setting(True, "Record actions with user, time and address in `audit.log`.", RESTART)
 
 
 class StorageSettings(SettingsSection):
     """The database, and retention of each project's log."""
 
-    synchronous: Annotated[SynchronousMode, choice(SynchronousMode)] = setting(
+    synchronous: Annotated[SynchronousMode, types.choice(SynchronousMode)] = setting(
         "normal",
-        RESTART,
         "`normal` survives a crash of the server; `full` also survives a power failure, and is slower.",
+        RESTART,
     )
-    max_entries: Annotated[int, number(0, 10**12, "; 0: no limit")] = setting(
-        1_000_000, RELOAD, "Number of entries kept per project."
-    )
-    max_size: BytesOrUnlimited = setting(1024 * _MEBIBYTE, RELOAD, "Size of the entries kept per project.")
-    max_age: SecondsOrForever = setting(90 * 86400.0, RELOAD, "Age of the entries kept per project.")
+    max_entries: Annotated[int, types.number(0, 10**12, "; 0: no limit")] = setting(1_000_000, "Entries per project.")
+    max_size: BytesOrUnlimited = setting(1024 * _MIB, "Size of the entries kept per project.")
+    max_age: SecondsOrForever = setting(90 * 86400.0, "Age of the entries kept per project.")
 
 
 class MetricsSettings(SettingsSection):
     """The listener for Prometheus."""
 
-    enabled: Switch = setting(True, RESTART, "Serve /metrics.")
-    host: Host = setting(
-        "127.0.0.1", RESTART, "Address that the metrics listener binds to; beyond loopback it requires a token."
-    )
-    port: Port = setting(9090, RESTART, "Port of the metrics listener.")
+    effect = RESTART
+    enabled: Switch = setting(True, "Serve /metrics.")
+    host: Host = setting("127.0.0.1", "Address of the metrics listener; beyond loopback it requires a token.")
+    port: Port = setting(9090, "Port of the metrics listener.", flag="--metrics-port")
     token_file: OptionalFile = setting(
         None,
-        RESTART,
-        "File with the token that a scrape must send (Authorization: Bearer); when not set, a listener beyond "
-        "loopback generates `metrics-token` in the data directory.",
+        "File with the token that a scrape must send (Authorization: Bearer); when not set, a listener beyond loopback "
+        "generates `metrics-token` in the data directory.",
     )
-    models: Annotated[tuple[str, ...], name_list("a list of parts of model names", most=8)] = setting(
+    models: Annotated[tuple[str, ...], types.name_list("a list of parts of model names", most=8)] = setting(
         ("opus", "sonnet", "haiku"),
-        RESTART,
         "Values of the `model` label: a model is counted under the first value that its name contains, else under "
         "`other`.",
     )
-    projects: Annotated[tuple[str, ...], name_list("a list of project names", most=8)] = setting(
-        (), RESTART, "Projects whose tokens and cost are exported by name; all others are exported together as `other`."
+    projects: Annotated[tuple[str, ...], types.name_list("a list of project names", most=8)] = setting(
+        (), "Projects whose tokens and cost are exported by name; all others are exported together as `other`."
     )
 
 
 class TracesSettings(SettingsSection):
     """OpenTelemetry traces; the standard `OTEL_*` variables apply where a setting is not set."""
 
-    enabled: Annotated[bool | None, boolean().optional()] = setting(
-        None, RESTART, "Export traces; when not set, `OTEL_TRACES_EXPORTER=otlp` enables it."
+    effect = RESTART
+    enabled: Annotated[bool | None, types.BOOLEAN.optional()] = setting(
+        None, "Export traces; when not set, `OTEL_TRACES_EXPORTER=otlp` enables it."
     )
     endpoint: OptionalUrl = setting(
         None,
-        RESTART,
         "Collector, such as http://127.0.0.1:4318; `/v1/traces` is appended. When not set: "
         "`OTEL_EXPORTER_OTLP_ENDPOINT`, else that address.",
     )
-    headers: Annotated[Mapping[str, str], header_map()] = setting(
-        lambda: MappingProxyType({}),
-        RESTART,
+    headers: Annotated[Mapping[str, str], types.HEADERS] = setting(
+        _empty,
         "HTTP headers for the collector, in addition to `OTEL_EXPORTER_OTLP_HEADERS`.",
-        repr=False,
+        secret=True,
     )
-    sample_ratio: Annotated[float | None, real(0, 1).optional()] = setting(
+    sample_ratio: Annotated[float | None, types.real(0, 1).optional()] = setting(
         None,
-        RESTART,
-        "Share of executions that are traced, unless the client's trace decides; when not set: "
-        "`OTEL_TRACES_SAMPLER`, else all.",
+        "Share of executions that are traced, unless the client's trace decides; when not set: `OTEL_TRACES_SAMPLER`, "
+        "else all.",
     )
-    service_name: Annotated[str | None, text("a name").optional()] = setting(
-        None, RESTART, "`service.name`; when not set: `OTEL_SERVICE_NAME`, else the log's `service` field."
+    service_name: Annotated[str | None, types.text("a name").optional()] = setting(
+        None, "`service.name`; when not set: `OTEL_SERVICE_NAME`, else the log's `service` field."
     )
-    attributes: Annotated[Mapping[str, str], attribute_map()] = setting(
-        lambda: MappingProxyType({}), RESTART, "Additional resource attributes."
-    )
-    agents: Switch = setting(True, RESTART, "Let the CLI export its own spans into the same traces.")
+    attributes: Annotated[Mapping[str, str], types.ATTRIBUTES] = setting(_empty, "Additional resource attributes.")
+    agents: Switch = setting(True, "Let the CLI export its own spans into the same traces.")
 
 
 class HealthSettings(SettingsSection):
     """The health checks."""
 
-    interval: SecondsAboveZero = setting(15.0, RELOAD, "Time between two rounds of checks.")
-    low_disk: Bytes = setting(
-        1024 * _MEBIBYTE, RELOAD, "Free space of the data directory below which the disk check warns."
-    )
-    certificate_notice: Seconds = setting(
-        7 * 86400.0, RELOAD, "The certificate check warns this long before the certificate expires."
-    )
-    loop_lag: SecondsAboveZero = setting(1.0, RELOAD, "The event loop check warns when the lag reaches this time.")
+    interval: SecondsAboveZero = setting(15.0, "Time between two rounds of checks.")
+    low_disk: Bytes = setting(1024 * _MIB, "Free space of the data directory below which the disk check warns.")
+    certificate_notice: Seconds = setting(7 * 86400.0, "The certificate check warns this long before it expires.")
+    loop_lag: SecondsAboveZero = setting(1.0, "The event loop check warns when the lag reaches this time.")
 
 
 class MonitoringSettings(SettingsSection):
     """The stack that `pocket-agent monitoring render` writes: ports of its programs, and receivers of alerts."""
 
-    prometheus_port: FixedPort = setting(9091, RENDER, "Port of Prometheus.")
-    alertmanager_port: FixedPort = setting(9093, RENDER, "Port of Alertmanager.")
-    node_port: FixedPort = setting(9100, RENDER, "Port of the node exporter.")
-    blackbox_port: FixedPort = setting(9115, RENDER, "Port of the blackbox exporter.")
-    grafana_port: FixedPort = setting(3000, RENDER, "Port of Grafana.")
-    loki_port: FixedPort = setting(3100, RENDER, "Port of Loki.")
-    tempo_port: FixedPort = setting(3200, RENDER, "Port of Tempo.")
-    otlp_port: FixedPort = setting(4318, RENDER, "Port of the OpenTelemetry collector, for OTLP over HTTP.")
-    scrape_interval: Annotated[float, duration(least=0.1, most=60.0)] = setting(
-        15.0, RENDER, "Time between two scrapes; rules use windows of 5 minutes, which need several scrapes."
+    effect = RENDER
+    prometheus_port: FixedPort = setting(9091, "Port of Prometheus.")
+    alertmanager_port: FixedPort = setting(9093, "Port of Alertmanager.")
+    node_port: FixedPort = setting(9100, "Port of the node exporter.")
+    blackbox_port: FixedPort = setting(9115, "Port of the blackbox exporter.")
+    grafana_port: FixedPort = setting(3000, "Port of Grafana.")
+    loki_port: FixedPort = setting(3100, "Port of Loki.")
+    tempo_port: FixedPort = setting(3200, "Port of Tempo.")
+    otlp_port: FixedPort = setting(4318, "Port of the OpenTelemetry collector, for OTLP over HTTP.")
+    scrape_interval: Annotated[float, types.duration(least=0.1, most=60.0)] = setting(
+        15.0, "Time between two scrapes; rules use windows of 5 minutes, which need several scrapes."
     )
-    retention: SecondsAboveZero = setting(30 * 86400.0, RENDER, "How long Prometheus keeps its data.")
-    slack_url_file: OptionalFile = setting(None, RENDER, "File with the URL of a Slack webhook.")
-    slack_channel: Annotated[str, text("a channel such as #alerts", pattern=r"[#@]\S+")] = setting(
-        "#pocket-agent-alerts", RENDER, "Slack channel of the alerts."
+    retention: SecondsAboveZero = setting(30 * 86400.0, "How long Prometheus keeps its data.")
+    slack_url_file: OptionalFile = setting(None, "File with the URL of a Slack webhook.")
+    slack_channel: Annotated[str, types.text("a channel such as #alerts", pattern=r"[#@]\S+")] = setting(
+        "#pocket-agent-alerts", "Slack channel of the alerts."
     )
-    pagerduty_key_file: OptionalFile = setting(
-        None, RENDER, "File with the integration key of a PagerDuty service (Events API v2)."
+    pagerduty_key_file: OptionalFile = setting(None, "File with the integration key of PagerDuty (Events API v2).")
+    pagerduty_url: Annotated[str, types.URL] = setting(
+        "https://events.pagerduty.com/v2/enqueue", "PagerDuty's Events API."
     )
-    pagerduty_url: Annotated[str, url()] = setting(
-        "https://events.pagerduty.com/v2/enqueue", RENDER, "Address of PagerDuty's Events API."
+    email_to: Annotated[str | None, _EMAIL.optional()] = setting(None, "Email address that alerts are sent to.")
+    email_from: Annotated[str, _EMAIL] = setting("pocket-agent@localhost", "Email address that alerts are sent from.")
+    email_smarthost: Annotated[str, types.text("HOST:PORT", pattern=r"[^\s:]+:[0-9]{1,5}")] = setting(
+        "localhost:25", "Mail server."
     )
-    email_to: Annotated[str | None, _EMAIL.optional()] = setting(None, RENDER, "Email address that alerts are sent to.")
-    email_from: Annotated[str, _EMAIL] = setting(
-        "pocket-agent@localhost", RENDER, "Email address that alerts are sent from."
-    )
-    email_smarthost: Annotated[str, text("HOST:PORT", pattern=r"[^\s:]+:[0-9]{1,5}")] = setting(
-        "localhost:25", RENDER, "Mail server."
-    )
-    email_user: Annotated[str | None, text("a name").optional()] = setting(
-        None, RENDER, "User name for the mail server."
-    )
-    email_password_file: OptionalFile = setting(None, RENDER, "File with the password for the mail server.")
+    email_user: Annotated[str | None, types.text("a name").optional()] = setting(None, "User name for the mail server.")
+    email_password_file: OptionalFile = setting(None, "File with the password for the mail server.")
     webhook_url: OptionalUrl = setting(
-        None,
-        RENDER,
-        "URL that receives every alert as Alertmanager's JSON; it is written into Alertmanager's configuration.",
+        None, "URL that receives every alert as Alertmanager's JSON; it is written into Alertmanager's configuration."
     )
     webhook_url_file: OptionalFile = setting(
         None,
-        RENDER,
         "File with the webhook URL, for a URL that is a secret; Alertmanager (0.26 or newer) reads the file itself.",
     )
     watchdog_url: OptionalUrl = setting(
         None,
-        RENDER,
         "Dead man's switch: a service that receives the Watchdog alert every few minutes and notifies you when it "
         "stops.",
     )
     watchdog_url_file: OptionalFile = setting(
-        None, RENDER, "File with the watchdog URL, for a URL that is a secret, as `monitoring.webhook_url_file`."
+        None, "File with the watchdog URL, for a URL that is a secret, as `monitoring.webhook_url_file`."
     )
     ca_file: OptionalFile = setting(
         None,
-        RENDER,
         "Certificate (PEM) that the probes trust; when not set, the server's self-signed certificate, or with "
         "`server.tls.cert` the system's CA certificates.",
     )
-    server_name: Annotated[str | None, text("a host name", pattern=r"[A-Za-z0-9][A-Za-z0-9.-]*").optional()] = setting(
-        None, RENDER, "Host name in `server.tls.cert`; when not set, the address in `server.host`."
+    server_name: Annotated[str | None, types.text("a host name", pattern=r"[A-Za-z0-9][A-Za-z0-9.-]*").optional()] = (
+        setting(None, "Host name in `server.tls.cert`; when not set, the address in `server.host`.")
     )
     runbook_url: OptionalUrl = setting(
-        None, RENDER, "Base URL of the runbooks that alerts link to; when not set, the server's own /docs/runbooks."
+        None, "Base URL of the runbooks that alerts link to; when not set, the server's own /docs/runbooks."
     )
 
 
 class NotificationSettings(SettingsSection):
     """Messages to users who are not watching, through apprise; see notifications.md."""
 
-    urls: Annotated[tuple[str, ...], service_list()] = setting(
-        (), RELOAD, "Destinations of messages. Anyone who knows these URLs can use them.", repr=False
+    urls: Annotated[tuple[str, ...], types.SERVICES] = setting(
+        (), "Destinations of messages. Anyone who knows these URLs can use them.", secret=True
     )
-    urls_file: OptionalFile = setting(None, RELOAD, "File with more destinations, one a line; `#` starts a comment.")
+    urls_file: OptionalFile = setting(None, "File with more destinations, one a line; `#` starts a comment.")
     base_url: OptionalUrl = setting(
         None,
-        RELOAD,
         "Address of the web client for links in messages; when not set, `server.public_url`, else the server's own.",
     )
-    approval: Switch = setting(True, RELOAD, "Notify of tool requests that wait for approval.")
-    finished: Switch = setting(True, RELOAD, "Notify of executions that succeeded.")
-    failed: Switch = setting(True, RELOAD, "Notify of executions that failed or timed out.")
-    when: Annotated[NotifyWhen, choice(NotifyWhen)] = setting(
-        "unwatched", RELOAD, "`unwatched`: only while no client that could answer is watching the project."
+    approval: Switch = setting(True, "Notify of tool requests that wait for approval.")
+    finished: Switch = setting(True, "Notify of executions that succeeded.")
+    failed: Switch = setting(True, "Notify of executions that failed or timed out.")
+    when: Annotated[NotifyWhen, types.choice(NotifyWhen)] = setting(
+        "unwatched", "`unwatched`: only while no client that could answer is watching the project."
     )
-    approval_delay: Seconds = setting(
-        15.0, RELOAD, "Time that a tool request must wait, unwatched, before a message is sent."
-    )
-    finished_after: Seconds = setting(60.0, RELOAD, "Shortest execution whose success is reported.")
+    approval_delay: Seconds = setting(15.0, "Time that a tool request must wait, unwatched, before a message is sent.")
+    finished_after: Seconds = setting(60.0, "Shortest execution whose success is reported.")
     project_pause: Seconds = setting(
-        60.0,
-        RELOAD,
-        "Shortest time between two messages about a project; events in between are combined into one message.",
+        60.0, "Shortest time between two messages about a project; events in between are combined into one message."
     )
-    max_per_hour: Annotated[int, number(1, 3600)] = setting(
-        30, RELOAD, "Maximum number of messages within an hour; later events are combined into one message."
+    max_per_hour: Annotated[int, types.number(1, 3600)] = setting(
+        30, "Maximum number of messages within an hour; later events are combined into one message."
     )
-    content: Switch = setting(
-        False, RELOAD, "Include the start of prompts and the details of tool requests; otherwise only names are sent."
-    )
+    content: Switch = setting(False, "Include the start of prompts and details of tool requests.")
 
 
 class ObjectiveSettings(SettingsSection):
     """Service level objectives over 30 days."""
 
-    availability: Objective = setting(0.999, RENDER, "Requests without a server error.")
-    latency: Objective = setting(0.99, RENDER, "Requests answered within 100 ms.")
-    success: Objective = setting(0.95, RENDER, "Executions that succeed.")
+    effect = RENDER
+    availability: Objective = setting(0.999, "Requests without a server error.")
+    latency: Objective = setting(0.99, "Requests answered within 100 ms.")
+    success: Objective = setting(0.95, "Executions that succeed.")
 
 
 class AlertSettings(SettingsSection):
     """Thresholds of alerts, rendered into rules for Prometheus; the server itself does not use them."""
 
-    for_scale: Annotated[float, real(0, 100)] = setting(
-        1.0, RENDER, "Factor applied to the time that each condition must hold before its alert fires."
+    effect = RENDER
+    for_scale: Annotated[float, types.real(0, 100)] = setting(
+        1.0, "Factor applied to the time that each condition must hold before its alert fires."
     )
-    slow_execution: Annotated[float, duration(least=1.0, most=600.0)] = setting(
-        120.0, RENDER, "SlowExecutions: fires when the slowest 5 % of executions take at least this long."
+    slow_execution: Annotated[float, types.duration(least=1.0, most=600.0)] = setting(
+        120.0, "SlowExecutions: fires when the slowest 5 % of executions take at least this long."
     )
-    error_rate: Annotated[float, real(0, 1_000_000)] = setting(
-        0.05, RENDER, "HighErrorRate: minimum server errors per second; `alerts.error_ratio` must be exceeded too."
+    error_rate: Annotated[float, types.real(0, 1_000_000)] = setting(
+        0.05, "HighErrorRate: minimum server errors per second; `alerts.error_ratio` must be exceeded too."
     )
     error_ratio: Share = setting(
-        0.05,
-        RENDER,
-        "HighErrorRate: minimum server errors per received message; `alerts.error_rate` must be exceeded too.",
+        0.05, "HighErrorRate: minimum server errors per received message; `alerts.error_rate` must be exceeded too."
     )
-    failed_ratio: Share = setting(0.2, RENDER, "ExecutionsFailing: share of executions that fail.")
-    limit_ratio: Share = setting(
-        0.9, RENDER, "Share of a limit (connections, projects, executions, files, budget) above which its alert fires."
+    failed_ratio: Share = setting(0.2, "ExecutionsFailing: share of executions that fail.")
+    limit_ratio: Share = setting(0.9, "Share of a limit (connections, files, budget, ...) above which its alert fires.")
+    memory_ratio: Share = setting(0.9, "HighMemoryUsage: share of the memory limit above which it fires.")
+    disk_free: BytesAboveZero = setting(1024 * _MIB, "DiskSpaceLow: fires below this free space of the data directory.")
+    certificate: SecondsAboveZero = setting(14 * 86400.0, "TLSCertificateExpiring: fires this long before it expires.")
+    loop_lag: Annotated[float, types.duration(least=0.001, most=1.0)] = setting(
+        0.25, "EventLoopLagHigh: fires when the p99 of the event loop lag reaches this time."
     )
-    memory_ratio: Share = setting(0.9, RENDER, "HighMemoryUsage: share of the memory limit above which it fires.")
-    disk_free: BytesAboveZero = setting(
-        1024 * _MEBIBYTE, RENDER, "DiskSpaceLow: fires below this free space on the disk of the data directory."
-    )
-    certificate: SecondsAboveZero = setting(
-        14 * 86400.0, RENDER, "TLSCertificateExpiring: fires this long before the certificate expires."
-    )
-    loop_lag: Annotated[float, duration(least=0.001, most=1.0)] = setting(
-        0.25, RENDER, "EventLoopLagHigh: fires when the p99 of the event loop lag reaches this time."
-    )
-    restarts: Annotated[int, number(1, 10)] = setting(
-        3, RENDER, "PocketAgentFlapping: outages or restarts within 30 minutes."
-    )
+    restarts: Annotated[int, types.number(1, 10)] = setting(3, "PocketAgentFlapping: outages, restarts in 30 minutes.")
     rejected_connections: Count = setting(
         20,
-        RENDER,
         "ConnectionsRejected: rejections within 15 minutes above which it fires; one rejection for "
         "`limits.max_connections` is enough.",
     )
-    dropped_clients: Count = setting(
-        5, RENDER, "SlowConsumersDropped: clients disconnected within 15 minutes above which it fires."
-    )
+    dropped_clients: Count = setting(5, "SlowConsumersDropped: clients dropped within 15 minutes above which it fires.")
     objectives: ObjectiveSettings = Field(default_factory=ObjectiveSettings)
 
 
@@ -731,7 +645,7 @@ class Settings(SettingsSection):
     notifications: NotificationSettings = Field(default_factory=NotificationSettings)
     monitoring: MonitoringSettings = Field(default_factory=MonitoringSettings)
     alerts: AlertSettings = Field(default_factory=AlertSettings)
-    demo: Switch = setting(False, RESTART, "Run the CLI against the scripted demo model; only on a loopback host.")
+    demo: Switch = setting(False, "Use the scripted demo model; only on a loopback host.", RESTART, flag="--demo")
 
     @property
     def current(self) -> "Settings":
@@ -746,26 +660,18 @@ class Setting:
     Attributes:
         key: its dotted path, such as `server.tls.cert`.
         type: what it accepts.
+        variable: the environment variable that sets it.
+        flag, legacy: see `setting`.
     """
 
     key: str
     type: ValueType
+    help: str
+    effect: Effect
+    variable: str
+    flag: str
+    legacy: str
     _field: FieldInfo
-
-    @property
-    def help(self) -> str:
-        return self._field.description or ""
-
-    @property
-    def effect(self) -> Effect:
-        extra = self._field.json_schema_extra
-        assert isinstance(extra, dict)
-        return Effect(str(extra["effect"]))
-
-    @property
-    def variable(self) -> str:
-        """The environment variable that sets it."""
-        return "PA_" + self.key.upper().replace(".", "_")
 
     @property
     def default(self) -> object:
@@ -774,10 +680,7 @@ class Setting:
 
     def value(self, settings: "Settings") -> object:
         """Its value in the given settings."""
-        found: object = settings
-        for name in self.key.split("."):
-            found = getattr(found, name)
-        return found
+        return attrgetter(self.key)(settings)
 
     def show(self, value: object) -> object:
         """A value as plain data for print: with its unit, paths as texts, lists as lists."""
@@ -800,7 +703,19 @@ def _walk(section: type[SettingsSection], prefix: str) -> Iterator[Setting]:
         if isinstance(kind, type) and issubclass(kind, SettingsSection):
             yield from _walk(kind, f"{prefix}{name}.")
         else:
-            yield Setting(prefix + name, next(item for item in field.metadata if isinstance(item, ValueType)), field)
+            type_ = next(item for item in field.metadata if isinstance(item, ValueType))
+            more: dict[str, Any] = field.json_schema_extra  # type: ignore[assignment]  # see `setting`
+            key = prefix + name
+            yield Setting(
+                key,
+                type_,
+                field.description or "",
+                more["effect"] or section.effect,
+                "PA_" + key.upper().replace(".", "_"),
+                more["flag"] or "--" + key.replace(".", "-").replace("_", "-"),
+                more["legacy"],
+                field,
+            )
 
 
 SETTINGS: Final[Mapping[str, Setting]] = MappingProxyType({found.key: found for found in _walk(Settings, "")})

@@ -1,8 +1,8 @@
 """The types of values that settings have: what each accepts, from YAML, environment variables, flags and code.
 
 A `ValueType` is the annotation of a field in `sections.py`: the words for documentation and errors, and the schema by
-which pydantic-core parses the value. Text is accepted wherever it means the value: `"8443"` is a port, `"5m"` a
-duration, `"a, b"` a list. Parsing a parsed value returns it unchanged.
+which pydantic-core parses the value. Text is accepted for every type: `"8443"` is a port, `"5m"` a duration, `"a, b"` a
+list. Parsing a parsed value returns it unchanged.
 
 pydantic's own parsing of text is not used for numbers, booleans, URLs and networks: it also accepts `1_000`, `t` or
 integers for addresses, and normalizes URLs.
@@ -10,19 +10,19 @@ integers for addresses, and normalizes URLs.
 
 import ipaddress
 import json
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, get_args
 from urllib.parse import urlsplit
 
 from pydantic import GetCoreSchemaHandler, ValidationInfo
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, SchemaValidator, core_schema
 
 MAX_DURATION: Final = 3650 * 86400.0
 """Ten years in seconds, which event loops can wait for."""
@@ -31,13 +31,7 @@ MAX_SIZE: Final = 2**50
 
 _DURATION_EXAMPLES: Final = "500ms, 30s, 5m, 1h or 2d (a plain number is seconds)"
 _SIZE_EXAMPLES: Final = "512KiB, 1MiB or 1GB (a plain number is bytes)"
-_SECONDS: Final = {
-    "d": Decimal(86400),
-    "h": Decimal(3600),
-    "m": Decimal(60),
-    "s": Decimal(1),
-    "ms": Decimal("0.001"),
-}
+_SECONDS: Final = {"d": Decimal(86400), "h": Decimal(3600), "m": Decimal(60), "s": Decimal(1), "ms": Decimal("0.001")}
 _BYTES: Final = {
     "TiB": 2**40, "GiB": 2**30, "MiB": 2**20, "KiB": 2**10,
     "TB": 10**12, "GB": 10**9, "MB": 10**6, "kB": 10**3, "B": 1,
@@ -45,10 +39,9 @@ _BYTES: Final = {
 _BYTES_BY_LOWER: Final = {name.lower(): size for name, size in _BYTES.items()}
 _MAX_UNIT_TEXT: Final = 64
 _DECIMAL: Final = r"[0-9]{1,20}(?:\.[0-9]{1,40})?"
-_PLAIN_DECIMAL: Final = re.compile(_DECIMAL)
-_DURATION: Final = re.compile(rf"(?:{_DECIMAL}(?:ms|d|h|m|s))+")
-_DURATION_PART: Final = re.compile(rf"({_DECIMAL})(ms|d|h|m|s)")
-_SIZE: Final = re.compile(rf"({_DECIMAL}) ?([A-Za-z]{{0,3}})")
+_DURATION: Final = re.compile(rf"-?(?:{_DECIMAL}|(?:{_DECIMAL}(?:ms|d|h|m|s))+)")
+_DURATION_PART: Final = re.compile(rf"({_DECIMAL})(ms|d|h|m|s|)")
+_SIZE: Final = re.compile(rf"-?({_DECIMAL}) ?([A-Za-z]{{0,3}})")
 
 _BOOLEANS: Final = {
     "true": True, "yes": True, "on": True, "1": True,
@@ -60,6 +53,8 @@ _HOST_NAME: Final = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://(?:[^\s/?#@\[\]:]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 _URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NOT_IN_VARIABLE: Final = re.compile(r"[\0\ud800-\udfff]")
+"""NUL, and lone surrogates, which cannot be written as UTF-8."""
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 """The name of an HTTP header (RFC 9110, section 5.6.2)."""
 _ATTRIBUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
@@ -143,11 +138,16 @@ class ValueType:
     raw: bool = False
     secret: bool = False
 
+    @cached_property
+    def validator(self) -> SchemaValidator:
+        """Parses values outside of a model."""
+        return SchemaValidator(self.schema)
+
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         return self.schema
 
     def optional(self, null: str = "null", meaning: str = "not set") -> "ValueType":
-        """The same type that also accepts None, written as `null` or as the given word."""
+        """A type that also accepts None, written as `null` or as the given word."""
 
         def read_null(value: object) -> object:
             if isinstance(value, str):
@@ -156,289 +156,6 @@ class ValueType:
 
         schema = _before(read_null, core_schema.nullable_schema(self.schema))
         return replace(self, accepts=f"{self.accepts}, or {null} ({meaning})", schema=schema, null=null)
-
-
-# --- scalars
-
-
-def boolean() -> ValueType:
-    """True or false; the words of YAML 1.1 and of shells are accepted."""
-
-    def read(value: object) -> object:
-        return _BOOLEANS.get(value.strip().lower()) if isinstance(value, str) else value
-
-    return ValueType(ValueKind.BOOLEAN, "true or false", _before(read, core_schema.bool_schema(strict=True)))
-
-
-def number(low: int, high: int, note: str = "") -> ValueType:
-    """A whole number within bounds."""
-
-    def read(value: object) -> object:
-        return int(value) if isinstance(value, str) and _INTEGER.fullmatch(value.strip()) else value
-
-    schema = _before(read, core_schema.int_schema(strict=True, ge=low, le=high))
-    return ValueType(ValueKind.NUMBER, f"a whole number from {low} to {high}{note}", schema)
-
-
-def real(low: float, high: float, note: str = "") -> ValueType:
-    """A number with or without a fraction, within bounds."""
-
-    def read(value: object) -> object:
-        return float(value) if isinstance(value, str) and _REAL.fullmatch(value.strip()) else value
-
-    schema = _before(read, core_schema.float_schema(strict=True, allow_inf_nan=False, ge=low, le=high))
-    return ValueType(ValueKind.NUMBER, f"a number from {low:g} to {high:g}{note}", schema)
-
-
-def duration(*, positive: bool = False, least: float = 0.0, most: float = MAX_DURATION, note: str = "") -> ValueType:
-    """Seconds, with or without a unit, from `least` up to `most`."""
-    bounds = "above 0, " if positive else ""
-    if least:
-        bounds += f"at least {format_duration(least)}, "
-    if most < MAX_DURATION:
-        bounds += f"at most {format_duration(most)}, "
-    inner = core_schema.float_schema(gt=0.0 if positive else None, ge=least, le=most)
-    accepts = f"a duration {bounds}such as {_DURATION_EXAMPLES}{note}"
-    return ValueType(ValueKind.DURATION, accepts, _before(parse_duration, inner))
-
-
-def size(low: int = 0, high: int = MAX_SIZE, note: str = "") -> ValueType:
-    """Bytes, with or without a unit."""
-    bounds = f" of at least {format_size(low)}" if low else ""
-    if high < MAX_SIZE:
-        bounds = f" from {format_size(low)} to {format_size(high)}"
-    accepts = f"a size{bounds}, such as {_SIZE_EXAMPLES}{note}"
-    return ValueType(ValueKind.SIZE, accepts, _before(parse_size, core_schema.int_schema(ge=low, le=high)))
-
-
-def text(accepts: str, *, pattern: str | None = None) -> ValueType:
-    """One line of text that matches a pattern, if there is one."""
-    return ValueType(ValueKind.TEXT, accepts, _line_schema(pattern=pattern))
-
-
-def choice(words: object, **synonyms: str) -> ValueType:
-    """One of the words of a Literal, in any case."""
-    names = list(get_args(words))
-
-    def read(value: object) -> str:
-        word = line(value).lower()
-        return synonyms.get(word, word)
-
-    return ValueType(ValueKind.TEXT, "one of " + ", ".join(names), _before(read, core_schema.literal_schema(names)))
-
-
-def host() -> ValueType:
-    """An address or a host name to listen on."""
-    return ValueType(ValueKind.TEXT, "an IP address or a host name", _plain(_parse_host))
-
-
-def url() -> ValueType:
-    """An http or https URL."""
-    return ValueType(ValueKind.TEXT, "an http or https URL", _plain(parse_url))
-
-
-def origin_url() -> ValueType:
-    """An http or https URL of a host alone: a web origin (RFC 6454, section 6.2)."""
-
-    def read(value: object) -> str:
-        parts = urlsplit(parse_url(value))
-        if parts.path not in {"", "/"} or parts.query or parts.fragment or parts.username is not None:
-            raise RefusedError("has more than a scheme, a host and a port")
-        return f"{parts.scheme}://{parts.netloc}".lower()
-
-    return ValueType(ValueKind.TEXT, "an address such as https://agent.example", _plain(read))
-
-
-def path(accepts: str = "a path", *, words: frozenset[str] = frozenset(), bare_names: bool = False) -> ValueType:
-    """An absolute path; `~` and relative paths are completed when the source has a `PathContext`.
-
-    `words` are kept as text; with `bare_names` a name without a slash stays relative (it is looked up on PATH).
-    """
-
-    def read(value: object, info: ValidationInfo) -> Path | str:
-        if isinstance(info.context, PathContext):
-            value = info.context.expand(value)
-            if not isinstance(value, str) or not (value in words or (bare_names and "/" not in value)):
-                value = info.context.resolve(value)
-        if isinstance(value, str) and value in words:
-            return value
-        parsed = _parse_path(value)
-        if not parsed.is_absolute() and not (bare_names and len(parsed.parts) == 1):
-            raise RefusedError("a relative path")
-        return parsed
-
-    return ValueType(ValueKind.PATH, accepts, core_schema.with_info_plain_validator_function(read))
-
-
-# --- lists: YAML lists, and in text JSON or commas; an item that is repeated counts once
-
-
-def path_list(accepts: str) -> ValueType:
-    """A tuple of absolute paths, in which `~` is replaced."""
-
-    def read(value: object, info: ValidationInfo) -> Path:
-        parsed = _parse_path(info.context.expand(value) if isinstance(info.context, PathContext) else value)
-        if not parsed.is_absolute():
-            raise RefusedError("a relative path")
-        return parsed
-
-    return _list(accepts, core_schema.with_info_plain_validator_function(read))
-
-
-def origin_list() -> ValueType:
-    """A tuple of web origins as browsers send them (RFC 6454, section 6.2)."""
-
-    def read(value: object) -> str:
-        origin = line(value).lower().removesuffix("/")
-        if not _ORIGIN.fullmatch(origin):
-            raise RefusedError("not an origin")
-        return origin
-
-    return _list("a list of origins such as https://phone.example:8443", _plain(read))
-
-
-def network_list() -> ValueType:
-    """A tuple of IP networks in their canonical form; an address is a network of one."""
-
-    def read(value: object) -> str:
-        network = line(value)
-        try:
-            return str(ipaddress.ip_network(network, strict=False))
-        except ValueError:
-            raise RefusedError("not an IP address or a network") from None
-
-    return _list("a list of IP addresses and networks such as 10.0.0.0/8", _plain(read))
-
-
-def host_list() -> ValueType:
-    """A tuple of addresses and host names, without ports."""
-    return _list("a list of IP addresses and host names", _plain(_parse_host))
-
-
-def name_list(accepts: str, *, most: int) -> ValueType:
-    """A tuple of at most `most` short texts."""
-    return _list(f"{accepts}, at most {most}", _line_schema(max_length=100), most)
-
-
-def pattern_list(accepts: str, pattern: str) -> ValueType:
-    """A tuple of texts that match a pattern."""
-    return _list(accepts, _line_schema(pattern=pattern))
-
-
-def choice_list(names: Sequence[str]) -> ValueType:
-    """A tuple of some of the given words, in any case."""
-    by_lower = {name.lower(): name for name in names}
-
-    def read(value: object) -> object:
-        return by_lower.get(line(value).lower(), value)
-
-    return _list("a list of " + ", ".join(names), _before(read, core_schema.literal_schema(list(names))))
-
-
-def service_list() -> ValueType:
-    """A tuple of URIs, which may hold passwords and so are never shown."""
-
-    def read(value: object) -> tuple[str, ...]:
-        found = []
-        for item in _split_list(value):
-            if not isinstance(item, str) or not is_uri(item.strip()):
-                raise RefusedError("an item is not a URL")
-            found.append(item.strip())
-        return tuple(dict.fromkeys(found))
-
-    return ValueType(ValueKind.LIST, "a list of apprise URLs such as ntfys://ntfy.sh/TOPIC", _plain(read), secret=True)
-
-
-def _list(accepts: str, item: CoreSchema, most: int | None = None) -> ValueType:
-    def unique(items: tuple[object, ...]) -> tuple[object, ...]:
-        found = tuple(dict.fromkeys(items))
-        if most is not None and len(found) > most:
-            raise RefusedError(f"has more than {most} items")
-        return found
-
-    schema = _before(_split_list, _after(unique, core_schema.tuple_variable_schema(item)))
-    return ValueType(ValueKind.LIST, accepts, schema)
-
-
-# --- mappings: YAML mappings, and in text JSON or NAME=value pairs; frozen
-
-
-def variables() -> ValueType:
-    """Environment variables for a child process: names to texts."""
-
-    def check(name: object, value: object) -> tuple[str, str]:
-        if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
-            raise RefusedError(f"{quote(name)} is not a variable name")
-        if not isinstance(value, str) or "\0" in value or not _is_encodable(value):
-            raise RefusedError(f"the value of {name} is not text")
-        return name, value
-
-    return _mapping("a mapping of variable names to texts", check, raw=True)
-
-
-def header_map() -> ValueType:
-    """HTTP headers: names, in lower case, to texts."""
-
-    def check(name: object, value: object) -> tuple[str, str]:
-        name, text = check_header(name, value)
-        return name.lower(), text
-
-    return _mapping("a mapping of header names to texts", check, _unique, raw=True, secret=True)
-
-
-def check_header(name: object, value: object) -> tuple[str, str]:
-    """The name and the value of an HTTP header (RFC 9110, section 5.5), of printable ASCII alone.
-
-    Raises:
-        RefusedError: the name or the value is not allowed in a header.
-    """
-    if not isinstance(name, str) or not _HEADER.fullmatch(name):
-        raise RefusedError(f"{quote(name)} is not the name of a header")
-    if not isinstance(value, str) or not value.isascii() or not value.isprintable():
-        raise RefusedError(f"the value of {name} is not printable ASCII")
-    return name, value.strip()
-
-
-def attribute_map() -> ValueType:
-    """Attributes of telemetry, such as `host.name`: names to texts."""
-
-    def check(name: object, value: object) -> tuple[str, str]:
-        if not isinstance(name, str) or not _ATTRIBUTE.fullmatch(name):
-            raise RefusedError(f"{quote(name)} is not the name of an attribute")
-        return name, line(value)
-
-    return _mapping("a mapping of names such as team.name to texts", check, raw=True)
-
-
-def log_fields() -> ValueType:
-    """Constant fields of every log line: names to texts, numbers or booleans."""
-
-    def check(name: object, value: object) -> tuple[str, str | float]:
-        name = line(name)
-        if name in _RESERVED_FIELDS:
-            raise RefusedError(f"every line already has a field {name}")
-        if isinstance(value, str):
-            return name, line(value)
-        # 2**53: the numbers that every JSON parser reads exactly (RFC 8259, section 6).
-        if isinstance(value, int | float) and -(2**53) <= value <= 2**53:
-            return name, value
-        raise RefusedError(f"the value of {quote(name)} is not text, a boolean or a number from -2^53 to 2^53")
-
-    return _mapping("a mapping of names to texts, numbers or booleans", check)
-
-
-def _mapping(
-    accepts: str,
-    check: Callable[[object, object], tuple[str, object]],
-    collect: Callable[[list[tuple[str, object]]], dict[str, object]] = dict,
-    *,
-    raw: bool = False,
-    secret: bool = False,
-) -> ValueType:
-    def read(value: object) -> Mapping[str, object]:
-        return MappingProxyType(collect([check(name, text) for name, text in _split_mapping(value).items()]))
-
-    return ValueType(ValueKind.MAPPING, accepts, _plain(read), raw=raw, secret=secret)
 
 
 # --- parsers and printers
@@ -450,14 +167,20 @@ def parse_duration(value: object) -> float:
     Raises:
         RefusedError: not a duration, negative, not finite, or longer than `MAX_DURATION`.
     """
-    seconds = _seconds_of_text(value) if isinstance(value, str) else _seconds_of_number(value)
-    if seconds is None or not math.isfinite(seconds):
+    if isinstance(value, str):
+        text = value.strip()
+        if len(text) > _MAX_UNIT_TEXT or not _DURATION.fullmatch(text):
+            raise RefusedError("not a duration")
+        if text.startswith("-"):
+            raise RefusedError("negative")
+        value = float(sum(Decimal(count) * _SECONDS[unit or "s"] for count, unit in _DURATION_PART.findall(text)))
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124 - NaN
         raise RefusedError("not a duration")
-    if seconds < 0:
+    if value < 0:
         raise RefusedError("negative")
-    if seconds > MAX_DURATION:
+    if value > MAX_DURATION:
         raise RefusedError(f"longer than {format_duration(MAX_DURATION)}")
-    return round(seconds, 6)
+    return round(float(value), 6)
 
 
 def format_duration(seconds: float) -> str:
@@ -483,14 +206,20 @@ def parse_size(value: object) -> int:
     Raises:
         RefusedError: not a size, negative, not whole bytes, or more than `MAX_SIZE`.
     """
-    parsed = _bytes_of_text(value) if isinstance(value, str) else value
-    if isinstance(parsed, bool) or not isinstance(parsed, int):
+    if isinstance(value, str):
+        text = value.strip()
+        found = _SIZE.fullmatch(text)
+        if found and len(text) <= _MAX_UNIT_TEXT and (factor := _BYTES_BY_LOWER.get(found[2].lower() or "b")):
+            exact = Decimal(found[1]) * factor
+            if exact == exact.to_integral_value():
+                value = -1 if text.startswith("-") else int(exact)
+    if isinstance(value, bool) or not isinstance(value, int):
         raise RefusedError("not a whole number of bytes")
-    if parsed < 0:
+    if value < 0:
         raise RefusedError("negative")
-    if parsed > MAX_SIZE:
+    if value > MAX_SIZE:
         raise RefusedError(f"more than {format_size(MAX_SIZE)}")
-    return parsed
+    return value
 
 
 def format_size(size_bytes: int) -> str:
@@ -516,6 +245,19 @@ def parse_url(value: object) -> str:
     if not valid or not address.isascii() or " " in address:
         raise RefusedError("not an http or https URL")
     return address
+
+
+def check_header(name: object, value: object) -> tuple[str, str]:
+    """The name and the value of an HTTP header (RFC 9110, section 5.5), of printable ASCII alone.
+
+    Raises:
+        RefusedError: the name or the value is not allowed in a header.
+    """
+    if not isinstance(name, str) or not _HEADER.fullmatch(name):
+        raise RefusedError(f"{quote(name)} is not the name of a header")
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+        raise RefusedError(f"the value of {name} is not printable ASCII")
+    return name, value.strip()
 
 
 def is_uri(address: str) -> bool:
@@ -571,15 +313,6 @@ def _parse_path(value: object) -> Path:
     return Path(line(str(value) if isinstance(value, Path) else value))
 
 
-def _is_encodable(value: str) -> bool:
-    """Whether text can be written as UTF-8: without lone surrogates, which stand for undecodable bytes."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _split_list(value: object) -> list[object]:
     if isinstance(value, str):
         value = _json(value) if value.lstrip().startswith("[") else [part for part in value.split(",") if part.strip()]
@@ -619,38 +352,232 @@ def _json(document: str) -> object:
     return value
 
 
-def _seconds_of_number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
+# --- scalars
+
+
+def _read_boolean(value: object) -> object:
+    return _BOOLEANS.get(value.strip().lower()) if isinstance(value, str) else value
+
+
+BOOLEAN: Final = ValueType(
+    ValueKind.BOOLEAN, "true or false", _before(_read_boolean, core_schema.bool_schema(strict=True))
+)
+"""The words of YAML 1.1 and of shells are accepted as well."""
+
+
+def number(low: int, high: int, note: str = "") -> ValueType:
+    """A whole number within bounds."""
+
+    def read(value: object) -> object:
+        return int(value) if isinstance(value, str) and _INTEGER.fullmatch(value.strip()) else value
+
+    schema = _before(read, core_schema.int_schema(strict=True, ge=low, le=high))
+    return ValueType(ValueKind.NUMBER, f"a whole number from {low} to {high}{note}", schema)
+
+
+def real(low: float, high: float, note: str = "") -> ValueType:
+    """A number with or without a fraction, within bounds."""
+
+    def read(value: object) -> object:
+        return float(value) if isinstance(value, str) and _REAL.fullmatch(value.strip()) else value
+
+    schema = _before(read, core_schema.float_schema(strict=True, allow_inf_nan=False, ge=low, le=high))
+    return ValueType(ValueKind.NUMBER, f"a number from {low:g} to {high:g}{note}", schema)
+
+
+def duration(*, positive: bool = False, least: float = 0.0, most: float = MAX_DURATION, note: str = "") -> ValueType:
+    """Seconds, with or without a unit, from `least` up to `most`."""
+    bounds = "above 0, " if positive else ""
+    bounds += f"at least {format_duration(least)}, " if least else ""
+    bounds += f"at most {format_duration(most)}, " if most < MAX_DURATION else ""
+    schema = _before(parse_duration, core_schema.float_schema(gt=0.0 if positive else None, ge=least, le=most))
+    return ValueType(ValueKind.DURATION, f"a duration {bounds}such as {_DURATION_EXAMPLES}{note}", schema)
+
+
+def size(low: int = 0, high: int = MAX_SIZE, note: str = "") -> ValueType:
+    """Bytes, with or without a unit."""
+    bounds = f" of at least {format_size(low)}" if low else ""
+    if high < MAX_SIZE:
+        bounds = f" from {format_size(low)} to {format_size(high)}"
+    schema = _before(parse_size, core_schema.int_schema(ge=low, le=high))
+    return ValueType(ValueKind.SIZE, f"a size{bounds}, such as {_SIZE_EXAMPLES}{note}", schema)
+
+
+def text(accepts: str, *, pattern: str | None = None) -> ValueType:
+    """One line of text that matches a pattern, if there is one."""
+    return ValueType(ValueKind.TEXT, accepts, _line_schema(pattern=pattern))
+
+
+def choice(words: object, **synonyms: str) -> ValueType:
+    """One of the words of a Literal, in any case."""
+    names = list(get_args(words))
+
+    def read(value: object) -> str:
+        word = line(value).lower()
+        return synonyms.get(word, word)
+
+    return ValueType(ValueKind.TEXT, "one of " + ", ".join(names), _before(read, core_schema.literal_schema(names)))
+
+
+HOST: Final = ValueType(ValueKind.TEXT, "an IP address or a host name", _plain(_parse_host))
+URL: Final = ValueType(ValueKind.TEXT, "an http or https URL", _plain(parse_url))
+
+
+def _parse_origin_url(value: object) -> str:
+    parts = urlsplit(parse_url(value))
+    if parts.path not in {"", "/"} or parts.query or parts.fragment or parts.username is not None:
+        raise RefusedError("has more than a scheme, a host and a port")
+    return f"{parts.scheme}://{parts.netloc}".lower()
+
+
+ORIGIN_URL: Final = ValueType(ValueKind.TEXT, "an address such as https://agent.example", _plain(_parse_origin_url))
+"""An http or https URL of a host alone: a web origin (RFC 6454, section 6.2)."""
+
+
+def path(accepts: str = "a path", *, words: frozenset[str] = frozenset(), bare_names: bool = False) -> ValueType:
+    """An absolute path; `~` and relative paths are completed when the source has a `PathContext`.
+
+    `words` stay text; with `bare_names` a name without a slash stays relative, to be searched on PATH.
+    """
+
+    def read(value: object, info: ValidationInfo) -> Path | str:
+        if isinstance(info.context, PathContext):
+            value = info.context.expand(value)
+            if not isinstance(value, str) or not (value in words or (bare_names and "/" not in value)):
+                value = info.context.resolve(value)
+        if isinstance(value, str) and value in words:
+            return value
+        parsed = _parse_path(value)
+        if not parsed.is_absolute() and not (bare_names and len(parsed.parts) == 1):
+            raise RefusedError("a relative path")
+        return parsed
+
+    return ValueType(ValueKind.PATH, accepts, core_schema.with_info_plain_validator_function(read))
+
+
+# --- lists: YAML lists, and in text JSON or commas; a repeated item counts once
+
+
+def _list(accepts: str, item: CoreSchema, most: int | None = None, *, secret: bool = False) -> ValueType:
+    def unique(items: tuple[object, ...]) -> tuple[object, ...]:
+        found = tuple(dict.fromkeys(items))
+        if most is not None and len(found) > most:
+            raise RefusedError(f"has more than {most} items")
+        return found
+
+    schema = _before(_split_list, _after(unique, core_schema.tuple_variable_schema(item)))
+    return ValueType(ValueKind.LIST, accepts, schema, secret=secret)
+
+
+def path_list(accepts: str) -> ValueType:
+    """A tuple of absolute paths, in which `~` is replaced."""
+
+    def read(value: object, info: ValidationInfo) -> Path:
+        parsed = _parse_path(info.context.expand(value) if isinstance(info.context, PathContext) else value)
+        if not parsed.is_absolute():
+            raise RefusedError("a relative path")
+        return parsed
+
+    return _list(accepts, core_schema.with_info_plain_validator_function(read))
+
+
+def _parse_origin(value: object) -> str:
+    origin = line(value).lower().removesuffix("/")
+    if not _ORIGIN.fullmatch(origin):
+        raise RefusedError("not an origin")
+    return origin
+
+
+def _parse_network(value: object) -> str:
+    """An IP network in its canonical form; an address is a network of one."""
+    network = line(value)
     try:
-        return float(value)
-    except OverflowError:
-        return None
+        return str(ipaddress.ip_network(network, strict=False))
+    except ValueError:
+        raise RefusedError("not an IP address or a network") from None
 
 
-def _seconds_of_text(value: str) -> float | None:
-    value = value.strip()
-    if len(value) > _MAX_UNIT_TEXT:
-        return None
-    if value.startswith("-") and _seconds_of_text(value[1:]) is not None:
-        return -1.0
-    if _PLAIN_DECIMAL.fullmatch(value):
-        return float(value)
-    if not _DURATION.fullmatch(value):
-        return None
-    return float(sum(Decimal(count) * _SECONDS[unit] for count, unit in _DURATION_PART.findall(value)))
+def _parse_service(value: object) -> str:
+    if not isinstance(value, str) or not is_uri(value.strip()):
+        raise RefusedError("not a URL")
+    return value.strip()
 
 
-def _bytes_of_text(value: str) -> int | None:
-    value = value.strip()
-    if value.startswith("-") and _bytes_of_text(value[1:]) is not None:
-        return -1
-    match = _SIZE.fullmatch(value)
-    if match is None or len(value) > _MAX_UNIT_TEXT:
-        return None
-    count, unit = match.groups()
-    factor = _BYTES_BY_LOWER.get(unit.lower() or "b")
-    if factor is None:
-        return None
-    exact = Decimal(count) * factor
-    return int(exact) if exact == exact.to_integral_value() else None
+ORIGINS: Final = _list("a list of origins such as https://phone.example:8443", _plain(_parse_origin))
+"""Web origins as browsers send them (RFC 6454, section 6.2)."""
+NETWORKS: Final = _list("a list of IP addresses and networks such as 10.0.0.0/8", _plain(_parse_network))
+HOSTS: Final = _list("a list of IP addresses and host names", _plain(_parse_host))
+SERVICES: Final = _list("a list of apprise URLs such as ntfys://ntfy.sh/TOPIC", _plain(_parse_service), secret=True)
+
+
+def name_list(accepts: str, *, most: int) -> ValueType:
+    """A tuple of at most `most` short texts."""
+    return _list(f"{accepts}, at most {most}", _line_schema(max_length=100), most)
+
+
+def pattern_list(accepts: str, pattern: str) -> ValueType:
+    """A tuple of texts that match a pattern."""
+    return _list(accepts, _line_schema(pattern=pattern))
+
+
+def choice_list(names: Sequence[str]) -> ValueType:
+    """A tuple of some of the given words, in any case."""
+    by_lower = {name.lower(): name for name in names}
+
+    def read(value: object) -> object:
+        return by_lower.get(line(value).lower(), value)
+
+    return _list("a list of " + ", ".join(names), _before(read, core_schema.literal_schema(list(names))))
+
+
+# --- mappings: YAML mappings, and in text JSON or NAME=value pairs; frozen
+
+
+def _mapping(
+    accepts: str,
+    check: Callable[[object, object], tuple[str, object]],
+    *,
+    raw: bool = False,
+    secret: bool = False,
+) -> ValueType:
+    def read(value: object) -> Mapping[str, object]:
+        return MappingProxyType(_unique([check(name, text) for name, text in _split_mapping(value).items()]))
+
+    return ValueType(ValueKind.MAPPING, accepts, _plain(read), raw=raw, secret=secret)
+
+
+def _check_variable(name: object, value: object) -> tuple[str, str]:
+    if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
+        raise RefusedError(f"{quote(name)} is not a variable name")
+    if not isinstance(value, str) or _NOT_IN_VARIABLE.search(value):
+        raise RefusedError(f"the value of {name} is not text")
+    return name, value
+
+
+def _check_header_in_lower_case(name: object, value: object) -> tuple[str, str]:
+    name, text = check_header(name, value)
+    return name.lower(), text
+
+
+def _check_attribute(name: object, value: object) -> tuple[str, str]:
+    if not isinstance(name, str) or not _ATTRIBUTE.fullmatch(name):
+        raise RefusedError(f"{quote(name)} is not the name of an attribute")
+    return name, line(value)
+
+
+def _check_field(name: object, value: object) -> tuple[str, str | float]:
+    name = line(name)
+    if name in _RESERVED_FIELDS:
+        raise RefusedError(f"every line already has a field {name}")
+    if isinstance(value, str):
+        return name, line(value)
+    # 2**53: the numbers that every JSON parser reads exactly (RFC 8259, section 6).
+    if isinstance(value, int | float) and -(2**53) <= value <= 2**53:
+        return name, value
+    raise RefusedError(f"the value of {quote(name)} is not text, a boolean or a number from -2^53 to 2^53")
+
+
+VARIABLES: Final = _mapping("a mapping of variable names to texts", _check_variable, raw=True)
+HEADERS: Final = _mapping("a mapping of header names to texts", _check_header_in_lower_case, raw=True, secret=True)
+ATTRIBUTES: Final = _mapping("a mapping of names such as team.name to texts", _check_attribute, raw=True)
+LOG_FIELDS: Final = _mapping("a mapping of names to texts, numbers or booleans", _check_field)

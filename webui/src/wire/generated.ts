@@ -630,9 +630,8 @@ export interface PathInspectData {
  * Something that a directory's own settings have the CLI do without asking.
  *
  * Attributes:
- * file: where it stands, relative to the directory; the CLI also reads some above it.
- * kind: what it is for.
- * text: for a person, on one line.
+ * file: relative to the directory; the CLI also reads some above it.
+ * text: for the user, on one line.
  */
 export interface Claim {
   readonly file: string;
@@ -685,7 +684,7 @@ export interface RunningData {
   readonly execution_id: string;
 }
 
-/** How a device shows its secret. A cookie's value is no bearer token, and a token is no cookie. */
+/** How a device sends its secret; a cookie's value is not accepted as a bearer token, nor the reverse. */
 export type Credential = "cookie" | "either" | "token";
 
 /**

@@ -1,4 +1,4 @@
-"""What a line typed into the terminal means, and which project it is for."""
+"""The commands and prompts of the terminal client, and the choice of a project."""
 
 import os
 from collections import Counter
@@ -16,10 +16,10 @@ from pocket_agent.protocol.requests import PathInspectData
 # The project to talk in.
 
 PATH_MAX: Final = 4096
-"""Linux's limit on the length of a path: a path is shown whole, or it cannot be copied."""
+"""Linux's limit on the length of a path: paths are shown in full, so that a user can copy them."""
 
 Ask = Callable[[str], Awaitable[str]]
-"""Asks a person a question and returns the answer."""
+"""Asks the user a question and returns the answer."""
 
 
 def find(projects: list[ProjectStateData], path: str) -> ProjectStateData | None:
@@ -33,21 +33,21 @@ def find(projects: list[ProjectStateData], path: str) -> ProjectStateData | None
 
 
 def absolute(path: str) -> str:
-    """`path` from the root, symlinks left as they are."""
+    """The absolute path, with its symlinks."""
     return str(Path(path).absolute())
 
 
 async def settle(client: Client, path: str) -> ProjectStateData:
-    """The project at `path`, made one if it is none, without asking."""
+    """The project at `path`; another directory becomes a project, without asking."""
     found = find(await client.projects(), path)
     return found if found is not None else await client.create_project(absolute(path))
 
 
 async def choose(client: Client, path: str | None, ask: Ask, say: Callable[[str], None]) -> ProjectStateData:
-    """Let a person pick a project, or make one.
+    """Let the user pick a project, or create one.
 
     Raises:
-        ProjectNotFoundError: they did not want any.
+        ProjectNotFoundError: the user chose none.
     """
     projects = await client.projects()
     here = absolute(path or ".")
@@ -56,7 +56,7 @@ async def choose(client: Client, path: str | None, ask: Ask, say: Callable[[str]
         return found
     if path is not None or not projects:
         # Not part of the question: the terminal would break the path at its width, and a user could not copy it.
-        say(f"{one_line(here, PATH_MAX)} is no project yet.")
+        say(f"{one_line(here, PATH_MAX)} is not a project yet.")
         shown = await inspect_new(client, here, say)
         return await make(client, here, "Make it one? [y/n] ", ask, shown.hash)
     return await pick(client, projects, here, ask, say)
@@ -65,10 +65,10 @@ async def choose(client: Client, path: str | None, ask: Ask, say: Callable[[str]
 async def pick(
     client: Client, projects: list[ProjectStateData], here: str, ask: Ask, say: Callable[[str], None]
 ) -> ProjectStateData:
-    """Let a person pick one of `projects` by its number, or make one of the directory `here`.
+    """Let the user pick one of `projects` by its number, or make the directory `here` a project.
 
     Raises:
-        ProjectNotFoundError: they did not want any.
+        ProjectNotFoundError: the user chose none.
     """
     for number, project in enumerate(projects, 1):
         say(f"{number:>3}  {one_line(project.name, 40)}  {one_line(project.path, PATH_MAX)}  {project.state}")
@@ -85,7 +85,7 @@ async def pick(
 
 
 async def inspect_new(client: Client, here: str, say: Callable[[str], None]) -> PathInspectData:
-    """Show what a directory has the CLI do without asking and nobody has accepted for it; returns all that it does."""
+    """Show the claims of a directory that no user has accepted; returns all of its claims."""
     found = await client.inspect_all(here)
     new = found.claims[: found.new] if found.project_id is not None else found.claims
     if new:
@@ -93,19 +93,18 @@ async def inspect_new(client: Client, here: str, say: Callable[[str], None]) -> 
         what = "new or changed settings" if found.project_id is not None else "settings"
         say(f"{one_line(here, PATH_MAX)} has {what} of its own, which the CLI follows without asking ({kinds}):")
     for claim in new:
-        # Whole: what is cut off could be what matters.
+        # In full, since the end could be the part that matters.
         say(f"  {one_line(claim.file, 4096)}: {claim.kind} {one_line(claim.text, len(claim.text) * 10)}")
     return found
 
 
 async def make(client: Client, here: str, question: str, ask: Ask, shown: str) -> ProjectStateData:
-    """Make a directory a project if a person wants that, with the settings that have the hash `shown`.
+    """Make a directory a project if the user agrees, with the claims that have the hash `shown`.
 
     Raises:
-        ProjectNotFoundError: they did not.
+        ProjectNotFoundError: the user did not agree.
     """
-    answer = await ask(question)
-    if answer.strip().lower() not in {"y", "yes"}:
+    if (await ask(question)).strip().lower() not in {"y", "yes"}:
         raise ProjectNotFoundError("No project was chosen.")
     return await client.create_project(here, shown=shown or None)
 
@@ -115,25 +114,25 @@ async def make(client: Client, here: str, question: str, ask: Ask, shown: str) -
 
 HELP: Final = """\
 Type a prompt and press Enter; while the agent works it waits in the queue.
-y, a, n [reason]      allow, allow for this session, or deny the oldest thing that the agent asks for
-/projects             talk in another project
-/new                  begin a fresh conversation
+y, a, n [reason]      allow, allow for this session, or deny the oldest tool request
+/projects             switch to another project
+/new                  start a new conversation
 /sessions             list the conversations
-/resume ID            go on with one of them
-/kill                 end the execution, what runs in the background, and all its processes
+/resume ID            continue one of them
+/kill                 kill the execution, its background tasks and all its processes
 /queue                list the prompts that wait
-/continue             let the prompts that wait go on after the queue was on hold
+/continue             continue with the queue after it was on hold
 /trust [yes]          show what is new in the project's own settings; yes accepts what was shown
 /cancel N, /edit N T  withdraw a waiting prompt, or change its text to T
 /model [M]            choose the model; without M the default
 /mode M               choose the permission mode
 /history N            show the last N entries
-/quit                 leave; the agent goes on (also Ctrl-D)
+/quit                 leave; the agent continues (also Ctrl-D)
 Ctrl-C                interrupt the agent; twice when it is idle: leave"""
 
 
 class Actions:
-    """Carries out what is typed for one project."""
+    """Runs the commands and sends the prompts that are typed for one project."""
 
     def __init__(
         self,
@@ -147,14 +146,14 @@ class Actions:
         self._transcript = transcript
         self._show_history = show_history
         self._shown: str | None = None
-        self._commands: Mapping[str, Callable[[str], Awaitable[None]]] = {
+        self._commands: Mapping[str, Callable[[str], Awaitable[object]]] = {
             "help": self._help,
-            "new": self._new,
+            "new": lambda _: client.new_session(project_id),
             "sessions": self._sessions,
             "resume": self._resume,
-            "kill": self._kill,
+            "kill": lambda _: client.kill(project_id),
             "queue": self._queue,
-            "continue": self._continue,
+            "continue": lambda _: client.resume_queue(project_id),
             "trust": self._trust,
             "cancel": self._cancel,
             "edit": self._edit,
@@ -164,10 +163,10 @@ class Actions:
         }
 
     async def carry_out(self, line: str) -> None:
-        """Do what a line says.
+        """Run a command, answer a tool request, or send a prompt.
 
         Raises:
-            PocketAgentError: the server refused it, or it makes no sense.
+            PocketAgentError: the server refused it, or there is no such command.
         """
         if line.startswith("/"):
             name, _, rest = line[1:].partition(" ")
@@ -179,11 +178,10 @@ class Actions:
             await self._prompt(line)
 
     async def interrupt(self) -> None:
-        """Ask the agent to stop."""
         await self._client.interrupt(self._project_id)
 
     async def _answered(self, line: str) -> bool:
-        """Whether the line was an answer to what the agent asks for."""
+        """Whether the line was an answer to a tool request."""
         word, _, reason = line.strip().partition(" ")
         if not self._transcript.approvals or word not in {"y", "n", "a"} or (reason and word != "n"):
             return False
@@ -196,16 +194,13 @@ class Actions:
 
     async def _prompt(self, text: str) -> None:
         if not self._client.online:
-            self._transcript.note("offline; the prompt is sent, once, when the server is back")
+            self._transcript.note("offline; the prompt is sent once when the server is back")
         reply = await self._client.execute(self._project_id, text)
         if reply.status == "queued":
             self._transcript.note(f"queued, at place {reply.position}")
 
     async def _help(self, _: str) -> None:
         self._transcript.note(HELP, "")
-
-    async def _new(self, _: str) -> None:
-        await self._client.new_session(self._project_id)
 
     async def _sessions(self, _: str) -> None:
         sessions = await self._client.sessions(self._project_id)
@@ -220,9 +215,6 @@ class Actions:
         await self._client.resume(self._project_id, session_id)
         self._transcript.note(f"The next prompt goes on with conversation {session_id}.")
 
-    async def _kill(self, _: str) -> None:
-        await self._client.kill(self._project_id)
-
     async def _queue(self, _: str) -> None:
         if not self._transcript.queue:
             self._transcript.note("No prompt waits.")
@@ -231,20 +223,17 @@ class Actions:
         for waiting in self._transcript.queue:
             self._transcript.note(f"{waiting['position']:>3}  {one_line(str(waiting['prompt']), 120)}", "")
 
-    async def _continue(self, _: str) -> None:
-        await self._client.resume_queue(self._project_id)
-
     async def _trust(self, answer: str) -> None:
-        """Show what nobody has accepted yet, or accept what was shown last."""
+        """Show the claims that no user has accepted, or accept those that were shown last."""
         if answer == "yes":
             if self._shown is None:
-                raise ValidationError("Look at the settings first: /trust")
+                raise ValidationError("Show the settings first: /trust")
             await self._client.trust_project(self._project_id, self._shown)
             self._shown = None
             self._transcript.note("accepted")
             return
         if answer:
-            raise ValidationError("Say /trust to look at the settings, and /trust yes to accept them.")
+            raise ValidationError("/trust shows the settings, and /trust yes accepts them.")
         project = next((one for one in await self._client.projects() if one.id == self._project_id), None)
         if project is None:
             raise ProjectNotFoundError("The project was deleted.")
@@ -259,12 +248,12 @@ class Actions:
     async def _edit(self, rest: str) -> None:
         number, _, text = rest.partition(" ")
         if not text.strip():
-            raise ValidationError("Say which waiting prompt and its new text: /edit 1 the new text")
+            raise ValidationError("The place of a waiting prompt and its new text are needed: /edit 1 the new text")
         await self._client.edit_prompt(self._project_id, self._waiting(number), text.strip())
         self._transcript.note("changed")
 
     def _waiting(self, number: str) -> str:
-        """The execution of a waiting prompt by its place in the queue."""
+        """The execution id of a waiting prompt, by its place in the queue."""
         for waiting in self._transcript.queue:
             if str(waiting["position"]) == number.strip():
                 return str(waiting["execution_id"])
@@ -280,5 +269,5 @@ class Actions:
 
     async def _history(self, number: str) -> None:
         if not number.isdecimal() or not 1 <= int(number) <= 1000:
-            raise ValidationError("Say how many entries, from 1 to 1000: /history 50")
+            raise ValidationError("The number of entries must be from 1 to 1000: /history 50")
         await self._show_history(int(number))

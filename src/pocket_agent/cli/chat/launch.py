@@ -1,4 +1,4 @@
-"""From flags and environment to a conversation."""
+"""Starts the terminal client out of flags and environment."""
 
 import asyncio
 import os
@@ -19,19 +19,7 @@ _HISTORY_FILE = "chat.history"
 
 @dataclass(frozen=True)
 class ChatOptions:
-    """What was asked for on the command line.
-
-    Attributes:
-        path: the project's directory, id or name.
-        url: the server's WebSocket; None for PA_URL, or the server of the settings.
-        token_file: where the token stands; None for PA_TOKEN, or this machine's own token.
-        ca: the certificate to trust.
-        resume: the session to continue.
-        prompt: give this prompt, print the answer and leave.
-        approve: allow every tool; only with `prompt`.
-        as_json: print raw frames; only with `prompt`.
-        history: how many entries to show at the start.
-    """
+    """The options of `pocket-agent chat`; `cli/main.py` has their help."""
 
     path: str | None = None
     url: str | None = None
@@ -45,7 +33,7 @@ class ChatOptions:
 
 
 def run_chat(options: ChatOptions, settings: Callable[[], LoadedSettings], environ: Mapping[str, str]) -> int:
-    """Talk, or give one prompt; returns the exit status.
+    """Run the terminal client, or send one prompt; returns the exit status.
 
     Raises:
         PocketAgentError: the server cannot be reached or refuses this client.
@@ -61,7 +49,7 @@ def run_chat(options: ChatOptions, settings: Callable[[], LoadedSettings], envir
             return asyncio.run(_run_prompt(connect, options, prompt))
         kept = settings().settings.data.dir
         history_file = kept / _HISTORY_FILE if kept.is_dir() and os.access(kept, os.W_OK) else None
-        if history_file is not None:  # prompt_toolkit would make it with the umask, for everybody to read
+        if history_file is not None:  # prompt_toolkit would create it with the umask, readable by other users
             history_file.touch(mode=0o600)
             history_file.chmod(0o600)
         return asyncio.run(
@@ -77,11 +65,7 @@ def run_chat(options: ChatOptions, settings: Callable[[], LoadedSettings], envir
 def connector(
     options: ChatOptions, settings: Callable[[], LoadedSettings], environ: Mapping[str, str]
 ) -> Callable[[Callable[[Status], None]], Client]:
-    """What makes the client, see `find_access`.
-
-    Raises:
-        ConfigurationError: the token file cannot be read.
-    """
+    """A function that makes the client; raises as `find_access`."""
     access = find_access(options.url, options.token_file, options.ca, settings, environ)
     return lambda on_status: Client(
         access.url, token=access.token, ssl=access.ca, name="chat", on_status=on_status, check=access.check

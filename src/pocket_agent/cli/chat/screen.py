@@ -1,7 +1,7 @@
-"""Where a conversation is shown: a terminal with a prompt at its foot, or the output of a script."""
+"""Where a conversation is shown: a terminal with a prompt at the bottom, or the output of a script."""
 
 import sys
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -12,21 +12,11 @@ from pocket_agent.cli.chat.transcript import Transcript
 from pocket_agent.client import Client, Frame
 from pocket_agent.errors import ApprovalNotFoundError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-# ----------------------------------------------------------------------
-# The output: a terminal, or the standard output of a script.
-
 _STYLES = {True: "dim italic", False: ""}
 
 
 class Screen:
-    """A terminal whose last lines belong to the prompt: whole lines go above it, what is unfinished into it.
-
-    Attributes:
-        tail: the unfinished line of the text that is being written.
-    """
+    """A terminal whose last lines are the prompt: whole lines go above it, the unfinished line `tail` into it."""
 
     def __init__(self, console: Console) -> None:
         self.tail = ""
@@ -34,13 +24,11 @@ class Screen:
         self._thinking = False
 
     def show(self, *lines: Text) -> None:
-        """Show whole lines."""
         self.end_live()
         for line in lines:
             self._print(line)
 
     def live(self, text: str, *, thinking: bool) -> None:
-        """Go on with the text that is being written; what fills a line is shown above the prompt."""
         if thinking is not self._thinking:
             self.end_live()
         self._thinking = thinking
@@ -53,13 +41,12 @@ class Screen:
             self.tail = self.tail[cut:]
 
     def end_live(self) -> None:
-        """The text that was being written is whole."""
         if self.tail:
             self._print(Text(self.tail, _STYLES[self._thinking]))
         self.tail = ""
 
     def _cut(self) -> int:
-        """How many characters of the tail fill a line, up to the last blank if there is one."""
+        """The number of characters of the tail that fill a line, up to the last blank if there is one."""
         width, fits = 0, 0
         for character in self.tail:
             width += cell_len(character)
@@ -74,7 +61,7 @@ class Screen:
 
 
 class Script:
-    """Standard output gets what the agent says, standard error all the rest."""
+    """The agent's text goes to standard output, without its thinking; all other lines go to standard error."""
 
     def __init__(self, out: TextIO | None = None, notes: Console | None = None) -> None:
         self._out = out or sys.stdout
@@ -82,20 +69,17 @@ class Script:
         self._open = False
 
     def show(self, *lines: Text) -> None:
-        """Show whole lines."""
         self.end_live()
         for line in lines:
             self._notes.print(line, soft_wrap=True)
 
     def live(self, text: str, *, thinking: bool) -> None:
-        """Go on with the text that is being written; thinking is left out."""
         if text and not thinking:
             self._out.write(text)
             self._out.flush()
             self._open = not text.endswith("\n")
 
     def end_live(self) -> None:
-        """The text that was being written is whole."""
         if self._open:
             self._out.write("\n")
             self._out.flush()
@@ -116,19 +100,16 @@ async def run_prompt(
     as_json: bool = False,
     sink: Script | None = None,
 ) -> int:
-    """Give one prompt and print the answer.
+    """Send one prompt and print the answer.
 
     Args:
-        client: connected.
-        path: the project's directory, id or name; a directory that is no project yet becomes one.
-        prompt: the text.
+        path: the project's directory, id or name; another directory becomes a project.
         resume: the session to continue.
-        approve: allow every tool; otherwise somebody else has to answer.
+        approve: allow every tool; otherwise another client has to answer.
         as_json: print the raw frames, one a line, instead of the answer.
-        sink: where the answer goes.
 
     Returns:
-        The exit status: 0 if the agent came to an end by itself and without an error.
+        The exit status: 0 if the agent ended by itself and without an error.
     """
     project = await settle(client, path)
     if resume is not None:
@@ -136,55 +117,49 @@ async def run_prompt(
     transcript = Transcript(sink or Script())
     async with client.subscribe(project.id) as stream:
         execution_id = (await client.execute(project.id, prompt)).execution_id
-        verdict = _Verdict(execution_id)
+        outcome = _Outcome(execution_id)
         async for frame in stream:
             if as_json:
                 sys.stdout.buffer.write(frame.raw + b"\n")
                 sys.stdout.buffer.flush()
-            elif frame.type == "project_join" and verdict.began:
+            elif frame.type == "project_join" and outcome.began:
                 transcript.joined(frame.data, behind=True)
-            elif verdict.began or frame.type == "error" or frame.data.get("queue_hold"):
+            elif outcome.began or frame.type == "error" or frame.data.get("queue_hold"):
                 transcript.frame(frame.type, frame.data)
-            verdict.hear(frame)
-            if approve and verdict.began:
-                await _approve(client, frame, verdict)
-            if verdict.status is not None:
-                return verdict.status
+            outcome.follow(frame)
+            if approve and outcome.began:
+                await _approve(client, frame)
+            if outcome.status is not None:
+                return outcome.status
     return 1
 
 
-class _Verdict:
+class _Outcome:
     """Follows one execution to its end.
 
     Attributes:
-        began: whether it is its turn.
-        status: the exit status, once it is over.
+        began: whether its turn has come.
+        status: the exit status, once it has ended.
     """
 
     def __init__(self, execution_id: str) -> None:
         self.began = False
         self.status: int | None = None
         self._execution_id = execution_id
-        self._rules: dict[str, Callable[[Frame], int | None]] = {
-            "prompt": lambda _: 1,  # the next one has begun, and no result of this one was seen
-            "agent_message": _result,
-            "process_killed": lambda _: 1,
-            "project_deleted": lambda _: 1,
-            "project_state": lambda frame: None if frame.data["state"] == "EXECUTING" else 1,
-        }
 
-    def hear(self, frame: Frame) -> None:
-        """Take note of a frame."""
-        if frame.type == "prompt" and frame.data["execution_id"] == self._execution_id:
-            self.began = True
-        elif frame.type == "error":
-            self.status = self._error(frame)
-        elif self.began and frame.type in self._rules:
-            self.status = self._rules[frame.type](frame)
-
-    def _error(self, frame: Frame) -> int | None:
-        details = frame.data.get("details") or {}
-        return 1 if details.get("execution_id") == self._execution_id else None
+    def follow(self, frame: Frame) -> None:
+        match frame.type:
+            case "prompt" if frame.data["execution_id"] == self._execution_id:
+                self.began = True
+            case "error":
+                details = frame.data.get("details") or {}
+                self.status = 1 if details.get("execution_id") == self._execution_id else None
+            case "agent_message" if self.began:
+                self.status = _result(frame)
+            case "project_state" if self.began:
+                self.status = None if frame.data["state"] == "EXECUTING" else 1
+            case "prompt" | "process_killed" | "project_deleted" if self.began:
+                self.status = 1  # a later prompt has begun, or none can: this one ended without a result
 
 
 def _result(frame: Frame) -> int | None:
@@ -193,7 +168,7 @@ def _result(frame: Frame) -> int | None:
     return 1 if frame.data.get("is_error") else 0
 
 
-async def _approve(client: Client, frame: Frame, verdict: _Verdict) -> None:
+async def _approve(client: Client, frame: Frame) -> None:
     if frame.type == "approval_requested":
         waiting = [frame.data]
     elif frame.type == "project_join":
@@ -204,6 +179,6 @@ async def _approve(client: Client, frame: Frame, verdict: _Verdict) -> None:
         try:
             await client.approve(str(frame.project_id), str(approval["approval_id"]))
         except ApprovalNotFoundError:
-            continue  # somebody else was faster
+            continue  # another client was faster
         except ConnectionError:
-            return  # the next join tells again what waits
+            return  # the reply to the next join has it again

@@ -1,10 +1,10 @@
-"""The terminal client: a conversation above, a prompt below, until the person leaves."""
+"""The terminal client: a conversation above, a prompt below, until the user leaves."""
 
 import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +27,7 @@ _HINT: Final = "y: allow   n [reason]: deny   a: allow for this session: {always
 _LEAVE_WITHIN_SECONDS: Final = 2.0
 
 Connect = Callable[[Callable[[Status], None]], Client]
-"""Makes a client that tells its changes of state to the listener."""
+"""Makes a client that reports its changes of state to the given function."""
 
 
 async def run_terminal(
@@ -38,14 +38,13 @@ async def run_terminal(
     history: int = 20,
     history_file: Path | None = None,
 ) -> int:
-    """Talk until the person leaves; returns the exit status.
+    """Run the terminal client until the user leaves; returns the exit status.
 
     Args:
-        connect: makes the client.
         path: the project's directory, id or name; None is the current directory, or a choice.
         resume: the session to continue.
-        history: how many entries to show at the start.
-        history_file: where typed lines are kept; None for nowhere.
+        history: the number of entries to show at the start.
+        history_file: keeps the typed lines; None keeps them in memory.
     """
     with patch_stdout(raw=True):
         terminal = Terminal(Console(file=sys.stdout, force_terminal=True, highlight=False), history_file)
@@ -67,7 +66,7 @@ async def run_terminal(
 
 
 class Terminal:
-    """The person's side: what is typed, what is shown."""
+    """Reads commands and prompts, and shows a project's conversation."""
 
     def __init__(self, console: Console, history_file: Path | None) -> None:
         self._screen = Screen(console)
@@ -87,24 +86,23 @@ class Terminal:
         self._console.print(text, markup=False, soft_wrap=True)
 
     async def ask(self, question: str) -> str:
-        """Ask the person something."""
+        """Ask the user a question."""
         return await PromptSession[str]().prompt_async(question)
 
     def on_status(self, status: Status) -> None:
-        """Say once that the connection is gone."""
+        """Show once that the connection is lost."""
         if not status.online and not self._offline:
             self._offline = True
-            self._transcript.note(f"── offline: {status.reason} It connects again by itself. ──")
+            self._transcript.note(f"── offline: {status.reason} Reconnecting. ──")
 
     def farewell(self) -> None:
-        """Say what goes on."""
         goes_on = "The agent goes on working" if self._transcript.executing else "Nothing was stopped"
         self.say(f"{goes_on}; `pocket-agent chat` comes back to it.")
 
     async def talk(
         self, client: Client, project: ProjectStateData, history: int, resume: str | None
     ) -> ProjectStateData | None:
-        """Talk in a project until the person leaves (None) or goes to another project."""
+        """Run in a project until the user leaves (None) or switches to another project."""
         self._transcript = Transcript(self._screen, hint=_HINT)
         self._actions = Actions(
             client, project.id, self._transcript, lambda count: self._history(client, project, count)
@@ -143,11 +141,11 @@ class Terminal:
                 lines.put_nowait(line)
 
     async def _another(self, client: Client) -> ProjectStateData | None:
-        """The project that the person picks, if any."""
+        """The project that the user picks, if any."""
         try:
             return await pick(client, await client.projects(), absolute("."), self.ask, self.say)
         except (EOFError, KeyboardInterrupt):
-            self.say("This one, then.")
+            self.say("The project stays.")
         except (PocketAgentError, TimeoutError) as error:
             self.say(str(error))
         return None
@@ -155,11 +153,14 @@ class Terminal:
     async def _carry_out(self, lines: asyncio.Queue[str]) -> None:
         assert self._actions is not None
         while True:
-            line = await lines.get()
-            try:
-                await self._actions.carry_out(line)
-            except (PocketAgentError, TimeoutError) as error:
-                self._transcript.note(str(error), "red")
+            await self._attempt(self._actions.carry_out(await lines.get()))
+
+    async def _attempt(self, action: Awaitable[None]) -> None:
+        """Wait for an action; its error becomes a note."""
+        try:
+            await action
+        except (PocketAgentError, TimeoutError) as error:
+            self._transcript.note(str(error), "red")
 
     async def _follow(self, client: Client, project_id: str, since: Position) -> None:
         try:
@@ -171,11 +172,11 @@ class Terminal:
                         self._transcript.frame(frame.type, frame.data)
                     self._session.app.invalidate()
         except PocketAgentError as error:
-            self._transcript.note(f"{error.message} Nothing new will be shown here.", "bold red")
+            self._transcript.note(f"{error.message} This conversation is no longer updated.", "bold red")
 
     def _joined(self, frame: Frame) -> None:
         if frame.gap:
-            self._transcript.note("── entries in between are gone; this is what there is ──", "bold red")
+            self._transcript.note("── entries in between were deleted ──", "bold red")
         elif self._offline and frame.position is not None:
             missed = frame.data["offset"] - frame.position.offset
             self._transcript.note(f"── back; {missed} entries to catch up with ──" if missed else "── back ──")
@@ -184,12 +185,12 @@ class Terminal:
         self._transcript.joined(frame.data, behind=behind)
 
     async def _history(self, client: Client, project: ProjectStateData, count: int) -> Position:
-        """Show the newest entries; returns where the log ends."""
+        """Show the newest entries; returns the end of the log."""
         page = await client.messages(project.id, limit=max(1, count))
-        told = Transcript(self._screen)
+        past = Transcript(self._screen)
         for message in page.messages if count else []:
-            if message.type != "approval_requested":  # what still waits is told by the join
-                told.frame(message.type, json.loads(bytes(message.message)))
+            if message.type != "approval_requested":  # the reply to the join has those that are open
+                past.frame(message.type, json.loads(bytes(message.message)))
         return Position(page.metadata.epoch, page.metadata.last_offset)
 
     def _message(self) -> StyleAndTextTuples:
@@ -208,14 +209,16 @@ class Terminal:
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()
 
-        # While something is printed above the prompt the terminal makes a signal of Ctrl-C.
+        # While text is printed above the prompt, the terminal turns Ctrl-C into a signal.
         @keys.add("c-c")
         @keys.add("<sigint>")
         def _interrupt(event: KeyPressEvent) -> None:
             if event.current_buffer.text:
                 event.current_buffer.reset()
             elif self._transcript.executing:
-                self._interrupt()
+                if self._tasks is not None and self._actions is not None:
+                    self._transcript.note("interrupting…")
+                    self._tasks.create_task(self._attempt(self._actions.interrupt()))
             elif time.monotonic() - self._warned < _LEAVE_WITHIN_SECONDS:
                 event.app.exit(exception=EOFError())
             else:
@@ -223,15 +226,3 @@ class Terminal:
                 self._transcript.note("The agent is idle; Ctrl-C again leaves.")
 
         return keys
-
-    def _interrupt(self) -> None:
-        if self._tasks is not None:
-            self._tasks.create_task(self._send_interrupt())
-
-    async def _send_interrupt(self) -> None:
-        assert self._actions is not None
-        self._transcript.note("interrupting…")
-        try:
-            await self._actions.interrupt()
-        except (PocketAgentError, TimeoutError) as error:
-            self._transcript.note(str(error), "red")

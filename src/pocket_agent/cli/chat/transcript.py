@@ -1,9 +1,9 @@
-"""A project's frames as the lines of a conversation, with nothing in them that a terminal would obey."""
+"""A project's frames as the lines of a conversation, without terminal control sequences."""
 
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Protocol
 
 from rich.text import Text
@@ -21,7 +21,7 @@ UNSEEN: Final = (
     r"\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U000110bd\U000110cd"
     r"\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
-"""Characters that are not seen, or that reorder those around them, as ranges of a regular expression.
+"""Invisible characters, and those that reorder others, as ranges of a regular expression.
 
 They are those of the Unicode category Cf and of the property Default_Ignorable_Code_Point (bidirectional controls, see
 CVE-2021-42574, zero width characters, variation selectors, tags, Hangul fillers), the line separators, and the blank
@@ -47,11 +47,11 @@ _DECIDED: Final = re.compile(rf"{_KEPT}|([{_UNSAFE}{SPACES}])")
 
 
 def plain(text: str, *, prose: bool = False) -> str:
-    """`text` with each character that a terminal would obey, or not show, replaced by one that it shows.
+    """Replace each character that controls a terminal, or is invisible, by a visible one.
 
     Args:
         text: of an agent, or of another device.
-        prose: no user decides on it (prompts, answers, output), so spaces of all kinds stay as they are.
+        prose: keeps spaces of all kinds; only for text that no user decides on (prompts, answers, output).
     """
     return (_IN_PROSE if prose else _DECIDED).sub(_shown, text.replace("\r\n", "\n"))
 
@@ -70,7 +70,7 @@ def _shown(found: re.Match[str]) -> str:
 
 
 def one_line(text: str, limit: int) -> str:
-    """`text` on one line of at most `limit` characters."""
+    """Text on one line of at most `limit` characters."""
     flat = " ".join(plain(text).split())
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
 
@@ -78,7 +78,7 @@ def one_line(text: str, limit: int) -> str:
 # ----------------------------------------------------------------------
 # Tool requests and results as lines for a terminal. Pure.
 
-Input = Mapping[str, Any]
+Data = Mapping[str, Any]
 
 _WIDTH: Final = 200
 _DIFF_LINES: Final = 16
@@ -86,26 +86,24 @@ _RESULT_LINES: Final = 12
 _RESULT_CHARACTERS: Final = 2000
 
 
-def tool_call(name: str, given: Input) -> list[Text]:
+def tool_call(name: str, given: Data) -> list[Text]:
     """A tool call: one line, and the beginning of the change for a file."""
-    head = Text.assemble(("● ", "cyan"), (one_line(name, 60), "bold"), " ", one_line(_subject(name, given), _WIDTH))
+    head = Text.assemble(("● ", "cyan"), (one_line(name, 60), "bold"), " ", one_line(_subject(given), _WIDTH))
     return [head, *bounded(_change(name, given), _DIFF_LINES)]
 
 
-def tool_request(name: str, given: Input) -> list[Text]:
-    """A tool call in full, as somebody needs to see it who is to allow it."""
+def tool_request(name: str, given: Data) -> list[Text]:
+    """A tool call in full, for the user who decides on it."""
     if name == "Bash":
         shown = [Text("  $ " + plain(str(given.get("command", ""))).replace("\n", "\n    "), "bold yellow")]
         rest = {key: value for key, value in given.items() if key not in {"command", "description"}}
         return shown + ([_json(rest)] if rest else [])
     change = _change(name, given)
-    if change:
-        return [Text("  " + plain(_subject(name, given)), "bold yellow"), *change]
-    return [_json(given)]
+    return [Text("  " + plain(_subject(given)), "bold yellow"), *change] if change else [_json(given)]
 
 
 def tool_result(content: object, *, is_error: bool) -> list[Text]:
-    """The beginning of what a tool answered; `content` is the CLI's, a string or a list of blocks."""
+    """The beginning of a tool's result; `content` is the CLI's, a string or a list of blocks."""
     text = plain(_text_of(content), prose=True).strip("\n")
     style = "red" if is_error else "dim"
     if not text:
@@ -119,20 +117,19 @@ def tool_result(content: object, *, is_error: bool) -> list[Text]:
 
 def bounded(lines: list[Text], limit: int) -> list[Text]:
     """At most `limit` lines, with a note about the rest."""
-    if len(lines) <= limit:
-        return lines
-    return [*lines[:limit], Text(f"    … {len(lines) - limit} more lines", "dim")]
+    rest = len(lines) - limit
+    return [*lines[:limit], Text(f"    … {rest} more lines", "dim")] if rest > 0 else lines
 
 
-def _subject(name: str, given: Input) -> str:
+def _subject(given: Data) -> str:
     for key in ("command", "file_path", "notebook_path", "path", "pattern", "url", "query", "description"):
         if isinstance(given.get(key), str):
             return str(given[key])
     return json.dumps(given, ensure_ascii=False) if given else ""
 
 
-def _change(name: str, given: Input) -> list[Text]:
-    """What a file tool changes, as a diff; nothing for other tools."""
+def _change(name: str, given: Data) -> list[Text]:
+    """The change of a file tool as a diff; empty for other tools."""
     if name == "Write":
         return _diff("", str(given.get("content", "")))
     if name == "Edit":
@@ -151,7 +148,7 @@ def _diff(old: str, new: str) -> list[Text]:
     return [Text("  " + line, styles.get(line[:1], "dim")) for line in list(found)[2:] if not line.startswith("@@")]
 
 
-def _json(given: Input) -> Text:
+def _json(given: Data) -> Text:
     text = json.dumps(given, ensure_ascii=False, indent=2)
     return Text("  " + plain(text).replace("\n", "\n  "), "bold yellow")
 
@@ -174,9 +171,13 @@ def _text_of(content: object) -> str:
 # ----------------------------------------------------------------------
 # Frames as a conversation.
 
-Data = Mapping[str, Any]
-
 NOTE: Final = "dim italic"
+_NOTES: Final = {
+    "project_deleted": ("The project was deleted.", "bold red"),
+    "process_killed": ("The execution was killed.", "red"),
+    "session_reset": ("── a new conversation begins ──", NOTE),
+}
+"""Frames that are shown as a note and carry nothing else."""
 
 
 class TextSink(Protocol):
@@ -186,32 +187,32 @@ class TextSink(Protocol):
         """Show whole lines."""
 
     def live(self, text: str, *, thinking: bool) -> None:
-        """Go on with the text that is being written."""
+        """Continue the text that is being written."""
 
     def end_live(self) -> None:
-        """The text that was being written is whole."""
+        """End the text that is being written."""
 
 
 class Transcript:
-    """Tells what happens in a project, and remembers what somebody has to know to take part.
+    """Shows what happens in a project, and keeps the state that a user's commands depend on.
+
+    `_push_TYPE` shows a frame, `_line_TYPE` a line of the CLI; other types are not shown.
 
     Attributes:
-        executing: whether the agent is at work.
-        approvals: what waits for an answer, oldest first, by id.
+        executing: whether the agent works.
+        approvals: open tool requests, oldest first, by id.
         queue: the prompts that wait, in order.
         hold: why they do not start; empty when they do.
         way_out: the command that ends the hold.
-        deleted: whether the project is no more.
     """
 
     def __init__(self, sink: TextSink, *, hint: str = "") -> None:
-        """`hint` says how to answer what the agent asks for; `{always}` in it is what "always" allows."""
+        """`hint` is how to answer a tool request; `{always}` in it is what "always" allows."""
         self.executing = False
         self.approvals: dict[str, Data] = {}
         self.queue: list[Data] = []
         self.hold = ""
         self.way_out = ""
-        self.deleted = False
         self._sink = sink
         self._hint = hint
         self._live = ""
@@ -219,62 +220,37 @@ class Transcript:
         self._skip_live = False
         self._mode: str | None = None
         self._tasks: list[str] = []
-        self._pushes: Mapping[str, Callable[[Data], None]] = {
-            "project_state": self._project_state,
-            "project_deleted": self._project_deleted,
-            "queue_state": self._queue_state,
-            "prompt": self._prompt,
-            "approval_requested": self._approval_requested,
-            "approval_resolved": self._approval_resolved,
-            "approval_cancelled": self._approval_cancelled,
-            "process_killed": self._process_killed,
-            "session_reset": self._session_reset,
-            "session_resumed": self._session_resumed,
-            "agent_partial": self._agent_partial,
-            "error": self._error,
-            "agent_message": self._agent_message,
-        }
-        self._lines: Mapping[str, Callable[[Data], None]] = {
-            "stream_event": self._stream_event,
-            "assistant": self._assistant,
-            "user": self._user,
-            "result": self._result,
-            "system": self._system,
-        }
 
     def note(self, text: str, style: str = NOTE) -> None:
-        """Say something that is not part of the conversation."""
+        """Show a line that is not part of the conversation."""
         self._sink.end_live()
         self._sink.show(Text(plain(text, prose=True), style))
 
     def joined(self, data: Data, *, behind: bool) -> None:
-        """Take over what a reply to `project_join` says.
-
-        Args:
-            data: the reply's.
-            behind: whether entries follow that are older than what the reply tells.
-        """
+        """Apply the reply to `project_join`; `behind`: entries follow that are older than the reply."""
         self.executing = data["state"] == "EXECUTING"
         self.queue = list(data["queue"])
         waiting = {str(approval["approval_id"]): approval for approval in data["approvals"]}
         for gone in set(self.approvals) - set(waiting):
             del self.approvals[gone]
         for approval in waiting.values():
-            self._approval_requested(approval)
+            self._push_approval_requested(approval)
         partial = data.get("partial") or {}
-        # The beginning of a message that is being written would stand before older entries; it comes whole.
+        # The start of an unfinished message would appear before older entries; the whole message follows later.
         self._skip_live = behind
         for thinking, text in ((True, partial.get("thinking", "")), (False, partial.get("text", ""))):
             if text and not behind:
                 self._catch_up(text, thinking=thinking)
 
     def frame(self, kind: str, data: Data) -> None:
-        """Tell what a push or an entry of history says."""
-        tell = self._pushes.get(kind)
-        if tell is not None:
-            tell(data)
+        """Show a push or an entry of the log."""
+        if kind in _NOTES:
+            self._end_live()
+            self.note(*_NOTES[kind])
+        elif (show := getattr(self, f"_push_{kind}", None)) is not None:
+            show(data)
 
-    def _project_state(self, data: Data) -> None:
+    def _push_project_state(self, data: Data) -> None:
         before, hold = self.hold, data.get("queue_hold") or {}
         self.hold = str(hold.get("message", ""))
         self.way_out = "/trust" if hold.get("reason") == HoldReason.TRUST else "/continue"
@@ -288,28 +264,24 @@ class Transcript:
             self.note(f"in the background: {', '.join(tasks)}" if tasks else "nothing runs in the background any more")
         self._mode, self._tasks = mode or "default", tasks
 
-    def _project_deleted(self, data: Data) -> None:
-        self.deleted = True
-        self.note("The project was deleted.", "bold red")
-
-    def _queue_state(self, data: Data) -> None:
+    def _push_queue_state(self, data: Data) -> None:
         self.queue = list(data["queue"])
 
-    def _prompt(self, data: Data) -> None:
-        self._whole()
+    def _push_prompt(self, data: Data) -> None:
+        self._end_live()
         by = f"  ({one_line(str(data.get('by', '')), 40)})" if data.get("by") else ""
         lines = plain(str(data["prompt"]), prose=True).split("\n")
         self._sink.show(Text(), Text.assemble(("> " + lines[0], "bold blue"), (by, "dim")))
         self._sink.show(*(Text("  " + line, "bold blue") for line in lines[1:]))
 
-    def _approval_requested(self, data: Data) -> None:
+    def _push_approval_requested(self, data: Data) -> None:
         if str(data["approval_id"]) in self.approvals:
-            return  # a join has told of it, and its entry comes too
-        self._whole()
+            return  # it was in the reply to a join already
+        self._end_live()
         self.approvals[str(data["approval_id"])] = data
         name = str(data["tool_name"])
-        told = str(data.get("title") or data.get("description") or "")
-        title = "" if told == name else f"  {one_line(told, 200)}"
+        title = str(data.get("title") or data.get("description") or "")
+        title = "" if title == name else f"  {one_line(title, 200)}"
         asking = "A subagent" if data.get("agent_id") else "The agent"
         always = one_line(remembered(data.get("suggestions")), 200)
         self._sink.show(
@@ -319,95 +291,82 @@ class Transcript:
             *([Text("  " + self._hint.format(always=always), "yellow")] if self._hint else []),
         )
 
-    def _approval_resolved(self, data: Data) -> None:
+    def _push_approval_resolved(self, data: Data) -> None:
         self.approvals.pop(str(data["approval_id"]), None)
         word = "allowed" if data["behavior"] == "allow" else "denied"
         reason = f": {one_line(str(data['message']), 200)}" if data.get("message") else ""
         self.note(f"{word} by {one_line(str(data['by']), 40)}{reason}", "green" if word == "allowed" else "red")
 
-    def _approval_cancelled(self, data: Data) -> None:
+    def _push_approval_cancelled(self, data: Data) -> None:
         self.approvals.pop(str(data["approval_id"]), None)
         self.note(f"no answer is needed any more: {one_line(str(data['reason']), 200)}")
 
-    def _process_killed(self, data: Data) -> None:
-        self._whole()
-        self.note("The execution was killed.", "red")
-
-    def _session_reset(self, data: Data) -> None:
-        self._whole()
-        self.note("── a new conversation begins ──")
-
-    def _session_resumed(self, data: Data) -> None:
-        self._whole()
+    def _push_session_resumed(self, data: Data) -> None:
+        self._end_live()
         how = "a copy of the conversation" if data["fork"] else "the conversation"
         self.note(f"── {how} “{one_line(str(data['title']), 80)}” goes on ──")
 
-    def _agent_partial(self, data: Data) -> None:
+    def _push_agent_partial(self, data: Data) -> None:
         for thinking, text in ((True, str(data["thinking"])), (False, str(data["text"]))):
             if text:
                 self._catch_up(text, thinking=thinking)
-        self._whole()
+        self._end_live()
         self.note("The agent was stopped while it wrote this.")
 
-    def _error(self, data: Data) -> None:
-        self._whole()
+    def _push_error(self, data: Data) -> None:
+        self._end_live()
         self.note(f"{one_line(str(data['code']), 40)}: {data['message']}", "bold red")
 
-    def _agent_message(self, data: Data) -> None:
-        tell = self._lines.get(str(data.get("type")))
-        if tell is not None:
-            tell(data)
+    def _push_agent_message(self, data: Data) -> None:
+        if (show := getattr(self, f"_line_{data.get('type')}", None)) is not None:
+            show(data)
 
-    def _stream_event(self, data: Data) -> None:
+    def _line_stream_event(self, data: Data) -> None:
         if data.get("parent_tool_use_id") is not None:
-            return  # what a helper of the agent writes is shown when it is whole
+            return  # the text of a subagent is shown when it is complete
         event = data.get("event") or {}
         match event.get("type"):
             case "content_block_start":
                 self._skip_live = False
-                self._whole()
+                self._end_live()
             case "content_block_delta" if not self._skip_live:
                 delta = event.get("delta") or {}
-                if delta.get("type") == "text_delta":
-                    self._go_on(str(delta.get("text", "")), thinking=False)
-                elif delta.get("type") == "thinking_delta":
-                    self._go_on(str(delta.get("thinking", "")), thinking=True)
+                kind = str(delta.get("type")).removesuffix("_delta")
+                if kind in {"text", "thinking"}:
+                    self._go_on(str(delta.get(kind, "")), thinking=kind == "thinking")
 
-    def _assistant(self, data: Data) -> None:
+    def _line_assistant(self, data: Data) -> None:
         content = (data.get("message") or {}).get("content")
         for block in content if isinstance(content, list) else []:
             match block.get("type"):
-                case "text":
-                    self._catch_up(str(block.get("text", "")), thinking=False)
-                    self._whole()
-                case "thinking":
-                    self._catch_up(str(block.get("thinking", "")), thinking=True)
-                    self._whole()
+                case "text" | "thinking" as kind:
+                    self._catch_up(str(block.get(kind, "")), thinking=kind == "thinking")
+                    self._end_live()
                 case "tool_use":
-                    self._whole()
+                    self._end_live()
                     given = block.get("input")
                     self._sink.show(*tool_call(str(block.get("name")), given if isinstance(given, dict) else {}))
 
-    def _user(self, data: Data) -> None:
+    def _line_user(self, data: Data) -> None:
         content = (data.get("message") or {}).get("content")
         if data.get("isReplay") or not isinstance(content, list):
             return
         for block in content:
             if block.get("type") == "tool_result":
-                self._whole()
+                self._end_live()
                 self._sink.show(*tool_result(block.get("content"), is_error=bool(block.get("is_error"))))
             elif block.get("type") == "text" and data.get("parent_tool_use_id") is None:
                 self.note(one_line(str(block.get("text", "")), 200))
 
-    def _result(self, data: Data) -> None:
-        self._whole()
+    def _line_result(self, data: Data) -> None:
+        self._end_live()
         failed = bool(data.get("is_error"))
         if failed:
             said = data.get("result") or "; ".join(map(str, data.get("errors") or ["it failed"]))
             self._sink.show(Text("✗ " + plain(str(said), prose=True), "bold red"))
         self._sink.show(Text(result_line(data), "red" if failed else "dim green"))
 
-    def _system(self, data: Data) -> None:
+    def _line_system(self, data: Data) -> None:
         if data.get("subtype") == "api_retry":
             wait = float(data.get("retry_delay_ms") or 0) / 1000
             status = data.get("error_status") or data.get("error") or "no answer"
@@ -417,19 +376,18 @@ class Transcript:
 
     def _go_on(self, text: str, *, thinking: bool) -> None:
         if self._live and thinking != self._live_thinking:
-            self._whole()
+            self._end_live()
         self._live += text
         self._live_thinking = thinking
         self._sink.live(plain(text, prose=True), thinking=thinking)
 
     def _catch_up(self, text: str, *, thinking: bool) -> None:
-        """Show what of `text` is not on the screen yet."""
-        same = thinking == self._live_thinking and text.startswith(self._live)
-        if not same:
-            self._whole()
+        """Show the part of `text` that is not on the screen yet."""
+        if thinking != self._live_thinking or not text.startswith(self._live):
+            self._end_live()
         self._go_on(text[len(self._live) :], thinking=thinking)
 
-    def _whole(self) -> None:
+    def _end_live(self) -> None:
         self._live = ""
         self._sink.end_live()
 
@@ -441,24 +399,21 @@ def _task(task: Data) -> str:
 
 def remembered(suggestions: object) -> str:
     """What "always" allows for the rest of the session, out of the `suggestions` of a request."""
-    said = []
+    allowed: list[str] = []
     for update in suggestions if isinstance(suggestions, list) else []:
         match update.get("type"):
             case "setMode":
                 mode = str(update.get("mode"))
-                said.append("all edits of files (mode acceptEdits)" if mode == "acceptEdits" else f"mode {mode}")
+                allowed.append("all edits of files (mode acceptEdits)" if mode == "acceptEdits" else f"mode {mode}")
             case "addDirectories":
-                said.append("the directory " + ", ".join(map(str, update.get("directories") or [])))
+                allowed.append("the directory " + ", ".join(map(str, update.get("directories") or [])))
             case "addRules" | "replaceRules":
-                said += [_rule(rule) for rule in update.get("rules") or []]
+                for rule in update.get("rules") or []:
+                    content = rule.get("ruleContent")
+                    allowed.append(str(rule.get("toolName")) + (f": {content}" if content else ""))
             case other:
-                said.append(str(other))
-    return "; ".join(said) or "nothing more"
-
-
-def _rule(rule: Data) -> str:
-    content = rule.get("ruleContent")
-    return f"{rule.get('toolName')}: {content}" if content else str(rule.get("toolName"))
+                allowed.append(str(other))
+    return "; ".join(allowed) or "nothing more"
 
 
 def result_line(data: Data) -> str:
