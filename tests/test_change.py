@@ -66,10 +66,9 @@ class ProjectCount(Request, frozen=True):
     )
     copy.change(
         f"{PACKAGE}/server/handlers.py",
-        "    @_handles(message.ProjectList)",
-        """    @_handles(message.ProjectCount)
-    async def _project_count(self, call: _Call, request: message.ProjectCount) -> Reply:
-        return message.ProjectCountData(len(self._states(call.connection)))
+        "    async def on_project_list(",
+        """    async def on_project_count(self, call: Call, request: requests.ProjectCount) -> Reply:
+        return requests.ProjectCountData(len(self._states(call.connection)))
 
 """,
     )
