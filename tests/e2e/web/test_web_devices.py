@@ -184,6 +184,8 @@ async def test_a_device_of_some_projects_is_offered_what_it_may_do_and_no_more(
         await desk.button("Pair a device").click()
         await desk.page.get_by_label("Some projects").check()
         listed = desk.page.locator(".invite-projects label", has_text="shop<U+202E>pohs")
+        marked = r"shop<U\+202E>pohs"
+        await expect(listed.locator("span").first).to_have_text(re.compile(f"^{marked}/.*/{marked}$"))
         await listed.click()
         await desk.button("Show the code").click()
         async with page_of(browser, await link_of(desk), PHONE) as page:

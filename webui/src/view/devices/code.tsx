@@ -86,8 +86,7 @@ function Waiting({ pairing, left }: { readonly pairing: PairingStartData; readon
         <Copied text={pairing.code} label="Copy the code" />
       </div>
       <p class="hint">
-        The code works once: the first device that uses it is paired. It can also be typed at{" "}
-        <span class="path">{baseOf(url)}</span>.
+        The code works for one device. It can also be typed at <span class="path">{baseOf(url)}</span>.
       </p>
     </div>
   );

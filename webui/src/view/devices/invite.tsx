@@ -93,7 +93,7 @@ function Form({ onStart, onClose }: FormProps): VNode {
         <fieldset class="choices">
           <legend>What it may do</legend>
           <Choice name="access" checked={!viewOnly} onChange={() => setViewOnly(false)} title="Prompts and approvals">
-            Send prompts, and answer what agents ask for
+            Send prompts and answer agents
           </Choice>
           <Choice name="access" checked={viewOnly} onChange={() => setViewOnly(true)} title="View only">
             See what happens, and change nothing
