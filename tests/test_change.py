@@ -146,3 +146,71 @@ tests:
         [require_tool("promtool"), "test", "rules", rendered], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_metric_of_a_new_event_is_an_event_a_metric_and_a_panel(copy: Copy) -> None:
+    copy.change(
+        f"{PACKAGE}/events.py",
+        '@logged("warning", "slow consumer dropped")',
+        '''@logged("info", "page printed")
+class PagePrinted(Event):
+    """A page was printed on `paper`."""
+
+    paper: str
+
+
+''',
+    )
+    copy.change(
+        f"{PACKAGE}/observability/catalogue.py",
+        "EVENT_LOOP_LAG: Final",
+        """PAGES_PRINTED: Final = Metric(
+    PREFIX + "pages_printed_total", "counter", "Printed pages.", {"paper": ("A4", "letter", OTHER)}, event=PagePrinted
+)
+""",
+    )
+    copy.change(f"{PACKAGE}/observability/catalogue.py", "Event\n", "PagePrinted, ")
+    copy.change(
+        f"{PACKAGE}/monitoring/templates/grafana/dashboards/internals.yml",
+        "    - title: Frames received by type",
+        """    - title: Pages printed per hour
+      description: Pages printed in the last hour.
+      unit: short
+      queries:
+        '{{paper}}': increase(pocket_agent_pages_printed_total{instance="$instance", job="$job"}[1h])
+""",
+    )
+    copy.run("scripts/generate.py")
+    assert "pocket_agent_pages_printed_total" in (copy.root / "docs/metrics.md").read_text("utf-8")
+    assert "Pages printed per hour" in (copy.root / "docs/dashboards.md").read_text("utf-8")
+    scrape = copy.run(
+        "-c",
+        """from prometheus_client import generate_latest
+from pocket_agent.events import PagePrinted
+from pocket_agent.observability.metrics import MetricObserver
+observer = MetricObserver()
+for paper in ("A4", "A4", "silk"):
+    observer.emit(PagePrinted(paper))
+print(generate_latest(observer.registry).decode())""",
+    )
+    assert 'pages_printed_total{paper="A4"} 2.0' in scrape
+    assert 'pages_printed_total{paper="other"} 1.0' in scrape
+
+
+def test_a_message_of_the_cli_is_a_field_and_a_case(copy: Copy) -> None:
+    copy.change(f"{PACKAGE}/claude/stream.py", "    reason: str | None = None", "    new_mode: str | None = None\n")
+    copy.change(
+        f"{PACKAGE}/session/ingest.py",
+        '        elif message.type == "system":',
+        """        elif message.type == "mode_chosen":
+            self._changed(permission_mode=message.new_mode)
+""",
+    )
+    copy.environment["PYTHONPATH"] += os.pathsep + str(ROOT)
+    mode = copy.run(
+        "-c",
+        """from tests.session.sample import line
+from tests.session.test_session_ingest import take
+print(take(line(type="mode_chosen", new_mode="plan")).account.work.permission_mode)""",
+    )
+    assert mode == "plan\n"

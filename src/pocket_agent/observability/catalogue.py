@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from pocket_agent import errors
 from pocket_agent.errors import PocketAgentError
-from pocket_agent.events import REJECTIONS
+from pocket_agent.events import REJECTIONS, ConnectionClosed, ConnectionOpened, Event
 from pocket_agent.model import ProjectState
 from pocket_agent.protocol.requests import FRAMES, REQUESTS
 from pocket_agent.settings import MetricsSettings
@@ -133,6 +133,7 @@ class Metric:
     buckets: tuple[float, ...] = ()  # upper bounds, for a histogram
     unit: str = ""  # seconds, bytes or usd; empty for a number of things
     combinations: tuple[tuple[str, ...], ...] = ()  # the label values that occur together, unless each occurs with each
+    event: type[Event] | None = None  # counts the events of this type; each label is a field of it
 
 
 def children(metric: Metric, settings: MetricsSettings) -> Sequence[tuple[str, ...]]:
@@ -176,7 +177,9 @@ _CLIENT_CLOSES: Final = ("1000", "1001", "1005", "1006", OTHER)
 _SERVER_CLOSES: Final = ("1001", "1002", "1006", "1007", "1008", "1009", "1011", "4008", "4009", OTHER)
 
 CONNECTIONS_ACTIVE: Final = _gauge("connections_active", "Open WebSocket connections.")
-CONNECTIONS_TOTAL: Final = _counter("connections_total", "Opened WebSocket connections.")
+CONNECTIONS_TOTAL: Final = Metric(
+    PREFIX + "connections_total", "counter", "Opened WebSocket connections.", event=ConnectionOpened
+)
 PROJECTS_TOTAL: Final = _gauge("projects_total", "Projects.")
 PROJECTS_ACTIVE: Final = _gauge("projects_active", "Projects by state.", state=[state.value for state in ProjectState])
 EXECUTIONS_TOTAL: Final = _counter(
@@ -257,6 +260,7 @@ DISCONNECTS: Final = Metric(
     "Closed connections by close code (RFC 6455) and initiator.",
     {"code": tuple(dict.fromkeys((*_CLIENT_CLOSES[:-1], *_SERVER_CLOSES))), "initiator": ("client", "server")},
     combinations=(*product(_CLIENT_CLOSES, ("client",)), *product(_SERVER_CLOSES, ("server",))),
+    event=ConnectionClosed,
 )
 SLOW_CONSUMER: Final = _counter(
     "slow_consumer_total",

@@ -56,15 +56,15 @@ class _Children(Generic[Child]):
         return next((self._made[key] for key in nearest if key in self._made), None)
 
 
+_COUNTED: Final = {metric.event: metric for metric in catalogue.CATALOGUE if metric.event is not None}
 _COUNTERS: Final = (
-    catalogue.CONNECTIONS_TOTAL,
+    *_COUNTED.values(),
     catalogue.EXECUTIONS_TOTAL,
     catalogue.MESSAGES_RECEIVED,
     catalogue.ERRORS_TOTAL,
     catalogue.REQUESTS_TOTAL,
     catalogue.APPROVALS_TOTAL,
     catalogue.CONNECTIONS_REJECTED,
-    catalogue.DISCONNECTS,
     catalogue.CLAUDE_TOKENS,
     catalogue.CLAUDE_COST,
     catalogue.PROJECT_TOKENS,
@@ -171,13 +171,9 @@ class MetricObserver:
                     self._observe(catalogue.APPROVAL_WAIT, event.waited, exemplar=self._exemplar(event.context))
             case events.ExecutionDelayed():
                 self._inc(catalogue.ERRORS_TOTAL, event.code, "execution")
-            case events.ConnectionOpened():
-                self._inc(catalogue.CONNECTIONS_TOTAL)
             case events.ConnectionRejected():
                 self._inc(catalogue.CONNECTIONS_REJECTED, event.reason, amount=event.count)
                 self._inc(catalogue.ERRORS_TOTAL, event.code, "connection", amount=event.count)
-            case events.ConnectionClosed():
-                self._inc(catalogue.DISCONNECTS, str(event.code), event.initiator)
             case events.ConsumerDropped():
                 self.dropped += 1
             case events.ProjectFaulted():
@@ -194,6 +190,8 @@ class MetricObserver:
                 self._inc(catalogue.SETTINGS_RELOADS, "applied")
             case events.SettingsRefused():
                 self._inc(catalogue.SETTINGS_RELOADS, "refused")
+            case _ if (metric := _COUNTED.get(type(event))) is not None:
+                self._inc(metric, *(str(getattr(event, label)) for label in metric.labels))
 
     def _request_handled(self, event: events.RequestHandled) -> None:
         kind, code = event.type, event.code
