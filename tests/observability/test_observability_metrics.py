@@ -627,15 +627,19 @@ async def test_a_disk_that_hangs_keeps_no_scrape_and_takes_one_thread(
         go_on.wait()
         return 1
 
+    def threads() -> int:
+        return [thread.name for thread in threading.enumerate()].count("metrics-disk")
+
     monkeypatch.setattr(room.store, "free_bytes", hang)
     monkeypatch.setattr(metrics, "_DISK_SECONDS", 0.01)
     core = core_of(room)
+    before = threads()  # those of other tests of this process are used again
     try:
         for _ in range(5):
             found = await core.collect()
             assert math.isnan(value(found, catalogue.STORAGE_FREE))
             assert value(found, catalogue.PROJECTS_TOTAL) == 0
-        assert [thread.name for thread in threading.enumerate()].count("metrics-disk") == 1
+        assert threads() <= max(1, before + 1)
     finally:
         go_on.set()
 
