@@ -89,7 +89,7 @@ function State({ result, approvalId, outcome, isRunning }: ToolCardProps): VNode
   if (approvalId !== undefined && outcome === undefined && isRunning) {
     return (
       <span class="badge warn">
-        <Icon node={Hourglass} size={13} /> waiting for approval
+        <Icon node={Hourglass} size={13} /> waiting
       </span>
     );
   }
