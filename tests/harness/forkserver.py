@@ -83,7 +83,9 @@ class ForkServer:
             environment: all of its variables.
             output: its standard output and standard error.
         """
-        request = json.dumps({"arguments": [*arguments], "environment": dict(environment)}).encode()
+        umask = os.umask(0o077)
+        os.umask(umask)
+        request = json.dumps({"arguments": [*arguments], "environment": dict(environment), "umask": umask}).encode()
         with self._lock:
             self._started = Future()
             socket.send_fds(self._socket, [request], [output.fileno()])
@@ -147,6 +149,7 @@ def _wait_for_fork(requests: socket.socket) -> None:
             os.dup2(output, 2)
             os.close(output)
             request = json.loads(message)
+            os.umask(request["umask"])
             os.environ.clear()
             os.environ.update(request["environment"])
             sys.argv = ["pocket-agent", *request["arguments"]]

@@ -138,7 +138,7 @@ def up_command(directory: Directory) -> None:
         typer.echo(f"{launch.program.name}: {launch.url} ({path})", err=True)
     ended = asyncio.run(_run(directory, present))
     if ended is not None:
-        typer.echo(f"{ended}, so the rest was ended, too.", err=True)
+        typer.echo(f"{ended}, so the other programs were stopped.", err=True)
         raise typer.Exit(1)
 
 

@@ -138,7 +138,7 @@ async def test_model_and_permission_mode_are_chosen(stage: Stage, browser: Brows
         await seen.is_idle()
         await seen.says("I wrote note.md")
         await seen.page.get_by_role("button", name="Model: Haiku").click()
-        await seen.page.get_by_label("Another one").fill("no-such-model")
+        await seen.page.get_by_label("Another model").fill("no-such-model")
         await seen.button("Use").click()
         await expect(other.page.get_by_role("button", name="Model: no-such-model")).to_be_visible(timeout=WAIT_MS)
         await seen.page.get_by_role("button", name="Permission mode: Edit").click()

@@ -42,6 +42,7 @@ export class Sessions {
 
   /** Asks the server; when it does not answer, what was known stays. */
   async refresh(): Promise<void> {
+    const before = this.state.peek();
     const key = await BrowserKey.load();
     const answer = await this.session(key).catch(() => null);
     // Until the server says so itself: a browser that has a key was paired with it.
@@ -51,6 +52,7 @@ export class Sessions {
     else if (answer.status === 401 || answer.status === 403) {
       const { data } = (await answer.json().catch(() => ({}))) as Refusal;
       const reason = data?.details?.reason === "key" ? data.message : "";
+      if (this.state.peek() !== before) return; // paired while the question was on its way
       this.state.value = { kind: "unpaired", reason: typeof reason === "string" ? reason : "" };
     }
     // Any other answer says nothing about this device; the WebSocket will.
