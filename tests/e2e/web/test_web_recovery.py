@@ -217,13 +217,14 @@ async def test_the_newest_page_is_shown_offline_where_the_user_has_chosen_that(
         await seen.answer("Allow")
         await seen.is_idle()
         await has_stored(seen, "switched off", "touch live.txt", '"result"')
-        # An entry that the server does not have, as of a log that was put back, is shown until the server is there.
-        page = json.loads(dict(await seen.page.evaluate(_STORED))[f"offline {project_id}"])
-        foreign = {**page["entries"][0], "data": {**page["entries"][0]["data"], "prompt": "of another epoch"}}
-        await seen.page.evaluate(_PUT, [f"offline {project_id}", {**page, "entries": [foreign, *page["entries"][1:]]}])
         await seen.page.evaluate("navigator.serviceWorker.ready.then(() => 0)")
         await server.kill()
         await expect(seen.page.locator(".stream.offline")).to_be_visible(timeout=WAIT_MS)
+        # An entry that the server does not have, as of a log that was put back, is shown until the server is there.
+        # It is stored when no more entries come, with which the client would store the page again.
+        page = json.loads(dict(await seen.page.evaluate(_STORED))[f"offline {project_id}"])
+        foreign = {**page["entries"][0], "data": {**page["entries"][0]["data"], "prompt": "of another epoch"}}
+        await seen.page.evaluate(_PUT, [f"offline {project_id}", {**page, "entries": [foreign, *page["entries"][1:]]}])
         await seen.page.reload()
         as_of = seen.page.get_by_text("Offline, as of")
         await expect(as_of).to_be_visible(timeout=WAIT_MS)
