@@ -237,13 +237,13 @@ async def test_a_revoked_devices_prompts_are_named_withdrawn_and_killed(
             async with Client(server.url, token=token.strip()) as phone:
                 running = await phone.execute(project.id, "sleep 600")
                 queued = await phone.execute(project.id, "print later")
-            status, said, told = await asyncio.to_thread(devices, "revoke", name, *flags)
+            status, said, printed = await asyncio.to_thread(devices, "revoke", name, *flags)
             assert (status, said) == (0, f"{name} may no longer connect.\n")
-            assert running.execution_id in told
-            assert ("Killed in work" in told) == bool(flags), told
+            assert running.execution_id in printed
+            assert ("Killed in work" in printed) == bool(flags), printed
             if not flags:
-                assert "Still running in work" in told
-                assert "sleep 600" in told
+                assert "Still running in work" in printed
+                assert "sleep 600" in printed
                 await client.kill(project.id)
 
             async def over() -> bool:
@@ -256,8 +256,8 @@ async def test_a_revoked_devices_prompts_are_named_withdrawn_and_killed(
                 }
 
             await eventually(over, "both are over")
-    _, told, _ = devices("list")
-    assert "one" not in told
+    _, printed, _ = devices("list")
+    assert "one" not in printed
 
 
 def test_the_devices_that_it_let_in_are_named_or_revoked(devices: Commands) -> None:
@@ -268,14 +268,14 @@ def test_the_devices_that_it_let_in_are_named_or_revoked(devices: Commands) -> N
             assert maker is not None
             guest, _ = new_device(f"guest of {name}")
             add_device(connection, msgspec.structs.replace(guest, paired_by=maker.id))
-        status, said, told = devices("revoke", name, *flags)
+        status, said, printed = devices("revoke", name, *flags)
         assert status == 0
         listed = devices("list")[1]
         if flags:
             assert said == f"{name} may no longer connect.\nguest of {name} may no longer connect.\n"
             assert f"guest of {name}" not in listed
         else:
-            assert f"It paired: guest of {name}." in told
+            assert f"It paired: guest of {name}." in printed
             assert listed.startswith(f"guest of {name}\t")
             devices("revoke", f"guest of {name}")
 

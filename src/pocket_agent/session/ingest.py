@@ -198,8 +198,8 @@ class Intake:
         tasks = self._work.tasks
         match message.subtype:
             case "background_tasks_changed":
-                told = message.tasks or ()
-                tasks = tuple(model.BackgroundTask(task.task_id, task.task_type, task.description) for task in told)
+                reported = message.tasks or ()
+                tasks = tuple(model.BackgroundTask(task.task_id, task.task_type, task.description) for task in reported)
             case "task_started" if message.task_id and message.is_backgrounded is not False:
                 began = model.BackgroundTask(message.task_id, message.task_type or "", message.description or "")
                 tasks = (*(task for task in tasks if task.id != began.id), began)
