@@ -69,7 +69,8 @@ async def listening(
         url = f"{'https' if tls is not None else 'http'}://{in_url(server.host)}:{port}"
         plain_url = await _open_plain(listeners, loaded, observer) if tls is not None else None
         urls = page_urls(settings, port, plain_url)
-        exposed = [found for found in urls if not is_loopback(urlsplit(found).hostname or "")]
+        names = [(found, urlsplit(found).hostname or "") for found in urls]
+        exposed = [found for found, name in names if not (is_loopback(name) or name.endswith(".localhost"))]
         observer.emit(ListenersOpened(tuple(urls), tuple(exposed), server.auth))
         yield Listeners(url, plain_url, urls, exposed, tls)
 
