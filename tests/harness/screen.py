@@ -151,16 +151,17 @@ class Screen:
         await self.dock.get_by_role("button", name=name, exact=exact).first.click(timeout=WAIT_MS)
 
     async def press_twice(self, key: str) -> None:
-        """Press a key that needs a second press, outside of any field and after a pause in typing.
-
-        The page's clock is moved on, since what counts as a pause is a matter of time.
-        """
+        """Press a key that needs a second press, outside of any field and after a pause in typing."""
         await self.page.clock.install()
-        await self.page.clock.fast_forward(5000)
+        await self.pause_typing()
         await self.page.keyboard.press(key)
         await expect(self.page.get_by_text(f"Press {key} again to")).to_be_visible()
         await self.page.clock.fast_forward(500)
         await self.page.keyboard.press(key)
+
+    async def pause_typing(self) -> None:
+        """Advance the page's clock, which `press_twice` has replaced, so that the next key is no text of a field."""
+        await self.page.clock.fast_forward(5000)
 
     async def is_live(self) -> None:
         """Wait until the conversation says that it is live."""
