@@ -68,6 +68,7 @@ async def page_of(
     *,
     theme: Literal["light", "dark"] = "light",
     font: bytes | None = None,
+    motion: bool = False,
 ) -> AsyncIterator[Page]:
     """A page on which nothing may go wrong: an exception, or something that its policy forbids, fails the test.
 
@@ -77,9 +78,16 @@ async def page_of(
         size: of the screen; one that is narrow is that of a phone, which is touched.
         theme: what the system prefers.
         font: replaces the fonts of this machine.
+        motion: show animations, which take a fifth of the processor time of a test.
     """
     is_phone = size["width"] < _TABLET
-    context = await browser.new_context(viewport=size, color_scheme=theme, has_touch=is_phone, is_mobile=is_phone)
+    context = await browser.new_context(
+        viewport=size,
+        color_scheme=theme,
+        has_touch=is_phone,
+        is_mobile=is_phone,
+        reduced_motion="no-preference" if motion else "reduce",
+    )
     context.set_default_timeout(WAIT_MS)
     if font is not None:
         await context.add_init_script(_WITH_FONT.replace("FONT", b64encode(font).decode()))

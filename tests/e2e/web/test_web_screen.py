@@ -42,7 +42,7 @@ async def test_everybody_can_use_every_screen(
     folder.mkdir()
     async with (
         stage.server.client() as client,
-        screen(browser, stage.server, size=size, theme=theme, font=letters) as seen,
+        screen(browser, stage.server, size=size, theme=theme, font=letters, motion=True) as seen,
     ):
         project = await client.create_project(str(folder))
         await expect(seen.page.locator(".project", has_text=str(folder))).to_be_visible(timeout=WAIT_MS)
