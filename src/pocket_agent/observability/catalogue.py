@@ -42,6 +42,7 @@ _ERRORS_OF_OPERATION: Final[Mapping[str, tuple[type[PocketAgentError], ...]]] = 
         errors.ProjectExistsError,
         errors.ProjectNestingError,
         errors.ProjectLimitError,
+        errors.ResourceLimitError,
         errors.ProcessActiveError,
     ),
     "execute": (
