@@ -308,6 +308,7 @@ class Projects:
         if session_id is not None and await self._store.session(project_id, session_id) is None:
             raise errors.ValidationError("This project has no such session (session_list).")
         suffix = secrets.token_hex(4)
+        key = ConversationId(f"{project_id}.{suffix}")
         path, real_path, made = main.path, main.real_path, None
         if worktree is not None:
             name = f"{git.slug(title or main.name) or 'conversation'}-{suffix}"
@@ -320,12 +321,12 @@ class Projects:
                 self.get(project_id)
                 self._refuse_more(project_id)
                 if not fork:
-                    self._refuse_taken(project_id, session_id)
+                    self.refuse_taken(key, session_id)
                 at = now()
                 conversation = msgspec.structs.replace(
                     main,
                     number=await self._store.next_project_number(),
-                    id=ConversationId(f"{project_id}.{suffix}"),
+                    id=key,
                     path=path,
                     real_path=real_path,
                     state=ProjectState.IDLE,
@@ -363,14 +364,19 @@ class Projects:
                 f"This project has {limit} conversations already (limits.conversations); delete one."
             )
 
-    def _refuse_taken(self, project_id: ProjectId, session_id: str | None) -> None:
-        """Refuse a session that another conversation continues: two processes would write one transcript."""
-        for session in self.of(project_id):
-            if session_id is not None and session.state.project.session_id == session_id:
+    def refuse_taken(self, conversation_id: ConversationId, session_id: str | None) -> None:
+        """Refuse a CLI session that another conversation continues: two processes would write one transcript.
+
+        Raises:
+            ValidationError: another conversation of the project continues it.
+        """
+        for session in self.of(project_of(conversation_id)):
+            other = session.state.project
+            if session_id is not None and other.session_id == session_id and other.id != conversation_id:
                 raise errors.ValidationError(
                     "Another conversation of this project continues this session; continue it there, or as a copy "
                     "(fork).",
-                    details={"conversation_id": session.state.project.id},
+                    details={"conversation_id": other.id},
                 )
 
     async def delete_conversation(

@@ -95,6 +95,9 @@ async def test_each_has_its_own_log_queue_model_and_session(stage: Stage, folder
         assert pages[0].metadata.epoch != pages[1].metadata.epoch
         with pytest.raises(ValidationError, match="Another conversation"):
             await client.create_conversation(project.id, session_id=main.session_id)
+        assert main.session_id is not None
+        with pytest.raises(ValidationError, match="Another conversation"):
+            await client.resume(other, main.session_id)
         copy = key_of(await client.create_conversation(project.id, session_id=main.session_id, fork=True))
         await run(client, copy, "demo:text third")
         assert (await client.conversations(project.id)).conversations[2].session_id not in {main.session_id, None}

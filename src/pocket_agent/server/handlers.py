@@ -496,6 +496,8 @@ class Handlers:
         return requests.SessionListData(session.state.project.project_id, await session.sessions())
 
     async def on_session_resume(self, call: Call, session: Session, request: requests.SessionResume) -> Reply:
+        if not request.fork:
+            self._projects.refuse_taken(session.state.project.id, request.session_id)
         await session.resume(request.session_id, fork=request.fork)
         return requests.SessionResumeData(session.state.project.project_id, request.session_id, request.fork)
 
