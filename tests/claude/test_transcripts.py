@@ -7,7 +7,6 @@ import random
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,46 +16,14 @@ from pocket_agent.claude.transcript_records import Shown
 from pocket_agent.claude.transcripts import Transcripts, configuration_directory, folder_name, worktrees
 from pocket_agent.errors import FileOperationError, ValidationError
 from tests.harness.follow import eventually
+from tests.harness.sessions import AT, Machine, answer, name_of
 
 MAX_LINE = 20_000
-AT = "2026-11-30T03:22:06.409Z"
-
-
-def name_of(number: int) -> str:
-    return f"00000000-0000-4000-8000-{number:012d}"
-
-
-class Machine:
-    """A configuration directory, and a project."""
-
-    def __init__(self, folder: Path) -> None:
-        self.configuration = folder / "configuration"
-        self.project = folder / "project"
-        self.project.mkdir()
-
-    def path(self, number: int = 1, directory: Path | None = None) -> Path:
-        folder = self.configuration / "projects" / folder_name(str(directory or self.project))
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{name_of(number)}.jsonl"
-
-    def write(self, *records: dict[str, Any], number: int = 1, directory: Path | None = None) -> Path:
-        path = self.path(number, directory)
-        path.write_text("".join(json.dumps(record) + "\n" for record in records))
-        return path
-
-    def prompt(self, text: str, directory: Path | None = None, **more: object) -> dict[str, Any]:
-        message = {"role": "user", "content": text}
-        cwd = str(directory or self.project)
-        return {"type": "user", "message": message, "timestamp": AT, "cwd": cwd, "uuid": "u", **more}
-
-
-def answer(text: str, **more: object) -> dict[str, Any]:
-    return {"type": "assistant", "message": {"content": [{"type": "text", "text": text}]}, "timestamp": AT, **more}
 
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
+    return Machine(tmp_path / "configuration", tmp_path / "project")
 
 
 @pytest.fixture

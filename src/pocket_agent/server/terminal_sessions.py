@@ -1,0 +1,192 @@
+"""Requests about the CLI's own sessions on this machine, which terminals make and continue."""
+
+import asyncio
+import shlex
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+from msgspec.structs import replace
+
+from pocket_agent import model
+from pocket_agent.claude.transcript_records import Shown
+from pocket_agent.claude.transcripts import Follower, Growth, StoredSession, Transcripts
+from pocket_agent.errors import FileOperationError, PocketAgentError, ProcessActiveError, ProjectNotFoundError
+from pocket_agent.projects import Projects
+from pocket_agent.protocol import requests
+from pocket_agent.protocol.frame import timestamp
+from pocket_agent.protocol.preview import message_data
+from pocket_agent.protocol.requests import Large, MessageData, SessionData, SessionLinesData
+from pocket_agent.server.connection import Call, Connection
+from pocket_agent.session.session import Session
+
+_LISTED: Final = 100
+_PAGE_BYTES: Final = 8 * 1024 * 1024
+_CONGESTED_SECONDS: Final = 0.5
+
+
+def resume_command(directory: str, session_id: str) -> str:
+    """The line for a shell that continues a session."""
+    return f"cd {shlex.quote(directory)} && claude --resume={session_id}"
+
+
+class TerminalSessions:
+    """The sessions of the CLI's configuration directory, by the project whose directory they belong to."""
+
+    def __init__(self, projects: Projects, transcripts: Transcripts) -> None:
+        self._projects = projects
+        self._transcripts = transcripts
+
+    async def on_session_list(
+        self, call: Call, session: Session, request: requests.SessionList
+    ) -> requests.SessionListData:
+        project = session.state.project
+        own = {value.session_id: value for value in await session.sessions()}
+        try:
+            listing = await self._transcripts.sessions(project.real_path, _LISTED)
+        except FileOperationError as error:
+            return requests.SessionListData(project.id, list(own.values()), unavailable=error.message)
+        found = {value.session_id: value for value in listing.sessions}
+        missing = [key for key in own if key not in found]
+        for key in missing if listing.truncated else ():
+            stored = await self._transcripts.find(project.real_path, key)
+            if stored is not None:
+                found[key] = stored
+        listed = [_described(value, found.get(key)) for key, value in own.items()]
+        listed += [_of_terminal(value) for key, value in found.items() if key not in own]
+        listed.sort(key=lambda value: value.last_active, reverse=True)
+        return requests.SessionListData(project.id, listed, listing.truncated)
+
+    async def on_session_resume(
+        self, call: Call, session: Session, request: requests.SessionResume
+    ) -> requests.SessionResumeData:
+        project = session.state.project
+        stored: StoredSession | None = None
+        with suppress(FileOperationError):  # the server's own sessions can be resumed nevertheless
+            stored = await self._transcripts.find(project.real_path, request.session_id)
+        if stored is not None and stored.running and not request.fork:
+            raise ProcessActiveError(
+                "A terminal has this session open: end the CLI there first, or continue a copy (fork).",
+                details={"resume_command": resume_command(stored.directory, stored.session_id)},
+            )
+        await session.resume(
+            request.session_id, fork=request.fork, found=_record(project.id, stored) if stored is not None else None
+        )
+        return requests.SessionResumeData(project.id, request.session_id, request.fork)
+
+    async def on_session_release(
+        self, call: Call, session: Session, request: requests.SessionRelease
+    ) -> requests.SessionReleaseData:
+        session_id = await session.release_process()
+        project = session.state.project
+        command = resume_command(project.real_path, session_id) if session_id is not None else None
+        return requests.SessionReleaseData(project.id, session_id, project.real_path, command)
+
+    async def on_session_history(
+        self, call: Call, session: Session, request: requests.SessionHistory
+    ) -> requests.SessionHistoryData:
+        project = session.state.project
+        page = await self._transcripts.page(
+            project.real_path,
+            request.session_id,
+            request.before,
+            limit=request.limit,
+            max_bytes=request.max_bytes or _PAGE_BYTES,
+        )
+        messages = _messages(page.lines, request.large)
+        return requests.SessionHistoryData(project.id, request.session_id, page.epoch, messages, page.before, page.end)
+
+    async def on_session_follow(
+        self, call: Call, session: Session, request: requests.SessionFollow
+    ) -> SessionLinesData:
+        project = session.state.project
+        epoch, after = request.epoch, request.after
+        if epoch is None or after is None:
+            page = await self._transcripts.page(
+                project.real_path, request.session_id, None, limit=1, max_bytes=_PAGE_BYTES
+            )
+            epoch, after = page.epoch, page.end
+        follower = await self._transcripts.follow(project.real_path, request.session_id, epoch, after)
+        first = await follower.next()
+        connection, key = call.connection, (project.id, request.session_id)
+        if first.ended is None:
+            connection.follow(*key, lambda: self._send(connection, *key, epoch, request.large, follower))
+        return _lines(request.session_id, epoch, request.large, first)
+
+    async def on_session_unfollow(
+        self, call: Call, session: Session, request: requests.SessionUnfollow
+    ) -> requests.SessionUnfollowData:
+        project_id = session.state.project.id
+        call.connection.unfollow(project_id, request.session_id)
+        return requests.SessionUnfollowData(project_id, request.session_id)
+
+    async def _send(
+        self,
+        connection: Connection,
+        project_id: model.ProjectId,
+        session_id: str,
+        epoch: str,
+        large: Large,
+        follower: Follower,
+    ) -> None:
+        """Send what a terminal writes, until the file is gone or the device may not see the project any longer."""
+        try:
+            while True:
+                growth = await follower.next()
+                while connection.congested:  # noqa: ASYNC110 - asyncio reports no space of a transport to a second task
+                    await asyncio.sleep(_CONGESTED_SECONDS)
+                self._projects.get(project_id)
+                if not connection.sees(project_id):
+                    raise ProjectNotFoundError("There is no such project.")
+                connection.send("session_lines", _lines(session_id, epoch, large, growth), project_id=project_id)
+                if growth.ended is not None:
+                    return
+        except PocketAgentError as error:
+            connection.send_error(error, project_id=project_id)
+
+
+def _lines(session_id: str, epoch: str, large: Large, growth: Growth) -> SessionLinesData:
+    return SessionLinesData(session_id, epoch, _messages(growth.lines, large), growth.end, growth.running, growth.ended)
+
+
+def _messages(lines: Sequence[Shown], large: Large) -> list[MessageData]:
+    messages: list[MessageData] = []
+    at = model.Milliseconds(0)
+    for line in lines:
+        at = line.at or at  # some records have no time
+        direction = model.Direction.CLIENT if line.type == "prompt" else model.Direction.CLAUDE
+        messages.append(message_data(model.Entry(line.start, at, direction, line.type, line.data), large))
+    return messages
+
+
+def _described(value: SessionData, stored: StoredSession | None) -> SessionData:
+    """A session of the server, with what its file says."""
+    if stored is None:
+        return value
+    return replace(
+        value,
+        last_active=max(value.last_active, timestamp(stored.last_active)),
+        directory=stored.directory,
+        first_prompt=stored.first_prompt,
+        turns=stored.turns,
+        turns_estimated=stored.estimated,
+        size=stored.size,
+        active=stored.running,
+        resume_command=resume_command(stored.directory, stored.session_id),
+    )
+
+
+def _of_terminal(stored: StoredSession) -> SessionData:
+    value = SessionData(
+        session_id=stored.session_id,
+        title=stored.title,
+        created_at=timestamp(stored.created_at),
+        last_active=timestamp(stored.last_active),
+        current=False,
+        origin="terminal",
+    )
+    return _described(value, stored)
+
+
+def _record(project_id: model.ProjectId, stored: StoredSession) -> model.SessionRecord:
+    return model.SessionRecord(stored.session_id, project_id, stored.created_at, stored.last_active, stored.title)
