@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from pocket_agent.claude.process_tree import read_row
-from pocket_agent.model import ProjectId
+from pocket_agent.model import project_of
 from tests.harness.sessions import Machine, answer, name_of
 from tests.server.room import Room, Wire
 from tests.server.test_server_handlers import CONVERSATION, code, execute, until_type
@@ -110,7 +110,7 @@ async def test_what_is_followed_is_bounded_and_ends(room: Room) -> None:
         assert (await wire.ask("session_follow", again, project_id=project_id))["type"] == "session_lines"
         assert (await wire.ask("session_follow", data, project_id=project_id))["type"] == "session_lines"
         assert len(room.connection().followed) == 8
-        await room.projects.delete(project_id)
+        await room.projects.delete(project_of(project_id))
         with machine.path(8).open("a") as file:
             file.write(json.dumps(answer("more")) + "\n")
         assert code(await until_type(wire, "error")) == "PROJECT_NOT_FOUND"
@@ -137,6 +137,20 @@ async def test_a_session_of_a_terminal_is_resumed_unless_it_is_open(room: Room) 
         assert (listed["origin"], listed["current"], listed["title"]) == ("server", True, "at the desk")
         unknown = await wire.ask("session_resume", {"session_id": name_of(3)}, project_id=project_id)
         assert code(unknown) == "VALIDATION_FAILED"
+
+
+async def test_a_conversation_continues_a_session_of_a_terminal(room: Room) -> None:
+    machine, project_id = await machine_of(room)
+    machine.write(machine.prompt("at the desk"), number=2)
+    run_in_terminal(machine, 2)
+    data = {"session_id": name_of(2)}
+    async with room.wire() as wire:
+        assert code(await wire.ask("conversation_create", data, project_id=project_id)) == "PROCESS_ACTIVE"
+        (machine.configuration / "sessions" / f"{os.getpid()}.json").unlink()
+        begun = await wire.ask("conversation_create", data, project_id=project_id)
+        assert (begun["data"]["session_id"], begun["data"]["session_title"]) == (name_of(2), "at the desk")
+        unknown = {"session_id": name_of(3)}
+        assert code(await wire.ask("conversation_create", unknown, project_id=project_id)) == "VALIDATION_FAILED"
 
 
 async def test_another_project_cannot_be_read(room: Room) -> None:
@@ -169,5 +183,5 @@ async def test_the_idle_process_is_released_for_a_terminal(room: Room) -> None:
 
 async def _process(room: Room, project_id: str) -> int | None:
     """The pid of the agent's process, as it is stored."""
-    record = await room.store.process(ProjectId(project_id))
+    record = await room.store.process(project_of(project_id))
     return record.pid if record is not None else None

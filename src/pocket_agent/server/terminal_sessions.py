@@ -3,7 +3,6 @@
 import asyncio
 import shlex
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Final
 
 from msgspec.structs import replace
@@ -40,12 +39,12 @@ class TerminalSessions:
     async def on_session_list(
         self, call: Call, session: Session, request: requests.SessionList
     ) -> requests.SessionListData:
-        project = session.state.project
+        project = self._main(session)
         own = {value.session_id: value for value in await session.sessions()}
         try:
             listing = await self._transcripts.sessions(project.real_path, _LISTED)
         except FileOperationError as error:
-            return requests.SessionListData(project.id, list(own.values()), unavailable=error.message)
+            return requests.SessionListData(project.project_id, list(own.values()), unavailable=error.message)
         found = {value.session_id: value for value in listing.sessions}
         missing = [key for key in own if key not in found]
         for key in missing if listing.truncated else ():
@@ -55,24 +54,38 @@ class TerminalSessions:
         listed = [_described(value, found.get(key)) for key, value in own.items()]
         listed += [_of_terminal(value) for key, value in found.items() if key not in own]
         listed.sort(key=lambda value: value.last_active, reverse=True)
-        return requests.SessionListData(project.id, listed, listing.truncated)
+        return requests.SessionListData(project.project_id, listed, listing.truncated)
 
     async def on_session_resume(
         self, call: Call, session: Session, request: requests.SessionResume
     ) -> requests.SessionResumeData:
-        project = session.state.project
-        stored: StoredSession | None = None
-        with suppress(FileOperationError):  # the server's own sessions can be resumed nevertheless
-            stored = await self._transcripts.find(project.real_path, request.session_id)
-        if stored is not None and stored.running and not request.fork:
+        found = await self.find(session, request.session_id, fork=request.fork)
+        await session.resume(request.session_id, fork=request.fork, found=found)
+        return requests.SessionResumeData(session.state.project.project_id, request.session_id, request.fork)
+
+    async def find(self, session: Session, session_id: str, *, fork: bool) -> model.SessionRecord | None:
+        """The session of the project that is to be continued, as the CLI keeps it; None when it keeps none.
+
+        Raises:
+            ProcessActiveError: a terminal has it open, and it is not to be copied (`fork`).
+        """
+        project = self._main(session)
+        try:
+            stored = await self._transcripts.find(project.real_path, session_id)
+        except FileOperationError:  # the server's own sessions can be continued nevertheless
+            return None
+        if stored is None:
+            return None
+        if stored.running and not fork:
             raise ProcessActiveError(
                 "A terminal has this session open: end the CLI there first, or continue a copy (fork).",
-                details={"resume_command": resume_command(stored.directory, stored.session_id)},
+                details={"resume_command": resume_command(stored.directory, session_id)},
             )
-        await session.resume(
-            request.session_id, fork=request.fork, found=_record(project.id, stored) if stored is not None else None
-        )
-        return requests.SessionResumeData(project.id, request.session_id, request.fork)
+        return model.SessionRecord(session_id, project.project_id, stored.created_at, stored.last_active, stored.title)
+
+    def _main(self, session: Session) -> model.Project:
+        """The main conversation of a session's project, whose directory is that of the project."""
+        return self._projects.get(session.state.project.project_id).state.project
 
     async def on_session_release(
         self, call: Call, session: Session, request: requests.SessionRelease
@@ -80,12 +93,12 @@ class TerminalSessions:
         session_id = await session.release_process()
         project = session.state.project
         command = resume_command(project.real_path, session_id) if session_id is not None else None
-        return requests.SessionReleaseData(project.id, session_id, project.real_path, command)
+        return requests.SessionReleaseData(project.project_id, session_id, project.real_path, command)
 
     async def on_session_history(
         self, call: Call, session: Session, request: requests.SessionHistory
     ) -> requests.SessionHistoryData:
-        project = session.state.project
+        project = self._main(session)
         page = await self._transcripts.page(
             project.real_path,
             request.session_id,
@@ -94,12 +107,14 @@ class TerminalSessions:
             max_bytes=request.max_bytes or _PAGE_BYTES,
         )
         messages = _messages(page.lines, request.large)
-        return requests.SessionHistoryData(project.id, request.session_id, page.epoch, messages, page.before, page.end)
+        return requests.SessionHistoryData(
+            project.project_id, request.session_id, page.epoch, messages, page.before, page.end
+        )
 
     async def on_session_follow(
         self, call: Call, session: Session, request: requests.SessionFollow
     ) -> SessionLinesData:
-        project = session.state.project
+        project = self._main(session)
         epoch, after = request.epoch, request.after
         if epoch is None or after is None:
             page = await self._transcripts.page(
@@ -108,7 +123,7 @@ class TerminalSessions:
             epoch, after = page.epoch, page.end
         follower = await self._transcripts.follow(project.real_path, request.session_id, epoch, after)
         first = await follower.next()
-        connection, key = call.connection, (project.id, request.session_id)
+        connection, key = call.connection, (project.project_id, request.session_id)
         if first.ended is None:
             connection.follow(*key, lambda: self._send(connection, *key, epoch, request.large, follower))
         return _lines(request.session_id, epoch, request.large, first)
@@ -116,7 +131,7 @@ class TerminalSessions:
     async def on_session_unfollow(
         self, call: Call, session: Session, request: requests.SessionUnfollow
     ) -> requests.SessionUnfollowData:
-        project_id = session.state.project.id
+        project_id = session.state.project.project_id
         call.connection.unfollow(project_id, request.session_id)
         return requests.SessionUnfollowData(project_id, request.session_id)
 
@@ -138,11 +153,11 @@ class TerminalSessions:
                 self._projects.get(project_id)
                 if not connection.sees(project_id):
                     raise ProjectNotFoundError("There is no such project.")
-                connection.send("session_lines", _lines(session_id, epoch, large, growth), project_id=project_id)
+                connection.send("session_lines", _lines(session_id, epoch, large, growth), conversation_id=project_id)
                 if growth.ended is not None:
                     return
         except PocketAgentError as error:
-            connection.send_error(error, project_id=project_id)
+            connection.send_error(error, conversation_id=project_id)
 
 
 def _lines(session_id: str, epoch: str, large: Large, growth: Growth) -> SessionLinesData:
@@ -186,7 +201,3 @@ def _of_terminal(stored: StoredSession) -> SessionData:
         origin="terminal",
     )
     return _described(value, stored)
-
-
-def _record(project_id: model.ProjectId, stored: StoredSession) -> model.SessionRecord:
-    return model.SessionRecord(stored.session_id, project_id, stored.created_at, stored.last_active, stored.title)
