@@ -14,6 +14,7 @@ from pocket_agent.observability.agents import AgentMonitor
 from pocket_agent.observability.metrics import HistogramValue
 from pocket_agent.session.session import Session
 from pocket_agent.settings import Settings
+from tests.harness.follow import eventually
 from tests.server.room import Room, open_room, until
 
 
@@ -144,8 +145,12 @@ async def test_silence_counts_while_the_agent_works_and_waits_for_nobody(room: R
         (approval_id,) = state.approvals
         await client.approve(state.project.id, approval_id)
         assert 0 < state.silence < 1_000, "an answer is a new start"
-        state.heard_at = time.monotonic() - 1_000
-        assert (await values(room, "agent_silence_seconds"))[("quiet",)] >= 1_000
+
+        async def silent() -> bool:
+            state.heard_at = time.monotonic() - 1_000  # until the output that follows the answer is read
+            return (await values(room, "agent_silence_seconds")).get(("quiet",), 0) >= 1_000
+
+        await eventually(silent, "its silence is exported")
         await client.kill(state.project.id)
     assert state.silence == 0
     assert await values(room, "agent_silence_seconds") == {}

@@ -17,7 +17,7 @@ from pocket_agent.errors import PocketAgentError
 from pocket_agent.events import REJECTIONS, ConnectionClosed, ConnectionOpened, Event
 from pocket_agent.model import ProjectState
 from pocket_agent.protocol.push import PUSHES
-from pocket_agent.protocol.requests import REQUESTS
+from pocket_agent.protocol.requests import FRAMES, REQUESTS
 from pocket_agent.settings import MetricsSettings
 
 OPERATION_OF: Final[Mapping[str, str]] = {
@@ -173,11 +173,6 @@ _STATISTICS: Final = ("sum", "max")
 _TOKENS: Final = ("input", "output", "cacheRead", "cacheCreation")
 MEASURED: Final = ("execute", "project_join", "get_messages")
 """The requests whose outcome and duration are counted by type, since a user waits for them."""
-COUNTED: Final = (
-    *MEASURED,
-    *("project_create", "project_list", "project_leave", "approval_respond", "agent_interrupt", "agent_kill"),
-)
-"""The requests whose frames, and those of their replies, are counted by type; so a new request adds no series."""
 EDITING_TOOLS: Final = frozenset({"Write", "Edit", "NotebookEdit"})
 TOOLS: Final = ("Bash", "Read", "Write", "Edit", "Agent", "TodoWrite", "WebFetch", "WebSearch", "Skill", "mcp")
 """Tools of the CLI (2.1.330); `mcp` is any tool of an MCP server."""
@@ -193,6 +188,11 @@ CONNECTIONS_TOTAL: Final = Metric(
 )
 PROJECTS_TOTAL: Final = _gauge("projects_total", "Projects.")
 PROJECTS_ACTIVE: Final = _gauge("projects_active", "Projects by state.", state=[state.value for state in ProjectState])
+CONVERSATIONS_ACTIVE: Final = _gauge(
+    "conversations_active",
+    "Conversations by state, the main one of each project included.",
+    state=[state.value for state in ProjectState],
+)
 EXECUTIONS_TOTAL: Final = _counter(
     "executions_total",
     "Ended executions, and refused requests for one.",
@@ -205,14 +205,16 @@ EXECUTION_DURATION: Final = _seconds(
     status=_STATUS,
 )
 MESSAGES_RECEIVED: Final = _counter(
-    "messages_received_total", "Frames received from clients.", type=(*COUNTED, INVALID, OTHER)
+    "messages_received_total",
+    "Frames received from clients.",
+    type=(*(name for name, kind in REQUESTS.items() if not kind.spec.rare), INVALID, OTHER),
 )
 _HANDSHAKE: Final = {"challenge", "prove"}  # frames that are sent before a connection is accepted, and are not counted
-_SENT: Final = dict.fromkeys((*(REQUESTS[name].spec.reply for name in COUNTED), *PUSHES))
+_RARE: Final = {kind.spec.reply for kind in REQUESTS.values() if kind.spec.rare} - {*PUSHES}
 MESSAGES_SENT: Final = _counter(
     "messages_sent_total",
     "Frames sent to connections.",
-    type=(*(kind for kind in _SENT if kind not in _HANDSHAKE), "agent_message", OTHER),
+    type=(*(kind for kind in FRAMES if kind not in _HANDSHAKE | _RARE), "agent_message", OTHER),
 )
 ERRORS_TOTAL: Final = Metric(
     PREFIX + "errors_total",
