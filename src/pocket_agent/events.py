@@ -430,10 +430,23 @@ class ApprovalResolved(Event):
 
 @logged("debug", "tool completed")
 class ToolCompleted(Event):
+    """A tool call of an agent ended; `duration` is without the wait for its approval, 0 when it is not known."""
+
     project_id: str
     context: ExecutionContext | None
     tool: str
     outcome: Literal["success", "error", "denied"]
+    duration: Seconds
+    decision: Literal["accept", "reject"]
+
+
+@declared("one for each request of an agent; the duration is a metric")
+class ApiRequestAnswered(Event):
+    """The API answered a request of an agent, not of a subagent; `duration` ends with the end of the answer."""
+
+    project_id: str
+    context: ExecutionContext | None
+    duration: Seconds
 
 
 @logged("info", "process spawned")

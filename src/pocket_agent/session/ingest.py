@@ -48,6 +48,7 @@ class BatchResult:
         account: the account of the process after these lines.
         spent: rows to add to the history of spending.
         tools: tool calls that ended, in order.
+        requests: see `Meter.requests`.
         spoke: whether the model said anything.
         mode: the permission mode that the CLI has changed to without a request of the server.
         notified: whether a background task ended, which the CLI reports to the model, if need be in a turn of its own.
@@ -69,6 +70,7 @@ class BatchResult:
     account: model.Account | None = None
     spent: tuple[model.Spending, ...] = ()
     tools: list[Completed] = field(default_factory=list)
+    requests: list[float] = field(default_factory=list)
     spoke: bool = False
     mode: str | None = None
     notified: bool = False
@@ -109,7 +111,7 @@ class Intake:
         self._tick = tick()
         self._meter = Meter(state.account)
         self._work = state.work
-        self.plan = BatchResult(tools=self._meter.tools.completed)
+        self.plan = BatchResult(tools=self._meter.tools.completed, requests=self._meter.requests)
 
     def take(self, lines: Sequence[Line | Oversized]) -> BatchResult:
         """Go through the lines in order."""

@@ -210,6 +210,11 @@ class Session:
             raise errors.ProcessNotFoundError("This execution is not running: it has ended, or has not started.")
         return running
 
+    @property
+    def process(self) -> model.ProcessRecord | None:
+        """The stored data of the agent's process; None when none runs."""
+        return self._agent.record if self._agent.alive else None
+
     async def resume_queue(self) -> QueueResumeData:
         """Let the waiting prompts start."""
         async with self.loops.turn():
@@ -368,6 +373,7 @@ class Session:
 
             def answered() -> list[Draft]:
                 state.approvals.pop(approval.id, None)
+                state.restart_waits(approval)
                 state.current = running
                 self._runner.settle()
                 self.loops.tick.set()

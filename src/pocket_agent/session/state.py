@@ -349,6 +349,7 @@ class State:
         has_slot: whether this project holds an execution slot.
         first_message_seen: whether the model has started to answer `current`.
         turn_due: the monotonic time until which the CLI may start a turn by itself.
+        heard_at: the monotonic time of the process's last output, or of the last prompt or answer to it.
     """
 
     log: ProjectLog
@@ -367,6 +368,7 @@ class State:
     has_slot: bool = False
     first_message_seen: bool = False
     turn_due: float = 0.0
+    heard_at: float = field(default_factory=time.monotonic)
     _encoded: bytes = b""
     _encoded_of: tuple[object, ...] = ()
 
@@ -400,6 +402,30 @@ class State:
     def is_engaged(self) -> bool:
         """Whether ending the process would lose work."""
         return self.is_busy or self.is_turn_due
+
+    @property
+    def works(self) -> bool:
+        """Whether a model works, with a prompt or without, or waits for an approval."""
+        return self.current is not None or self.works_alone
+
+    @property
+    def silence(self) -> float:
+        """Seconds without output while the agent works and no approval is pending, else 0."""
+        return time.monotonic() - self.heard_at if self.works and not self.approvals else 0.0
+
+    @property
+    def repeated_calls(self) -> int:
+        """How often in a row the working agent, or one of its subagents, has made the same tool call."""
+        return max((count for _, count in self.account.repeats.values()), default=0) if self.works else 0
+
+    def restart_waits(self, approval: Approval) -> None:
+        """An approval was answered: its tool call starts now, and the agent's silence too."""
+        self.heard_at = time.monotonic()
+        request = _request_of(approval)
+        call = request.tool_use_id if request is not None else None
+        if call in self.account.tool_ticks:
+            ticks = {**self.account.tool_ticks, call: tick()}
+            self.account = msgspec.structs.replace(self.account, tool_ticks=ticks)
 
     @property
     def shown(self) -> model.ProjectState:
