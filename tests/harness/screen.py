@@ -150,18 +150,19 @@ class Screen:
         """Press a button of what the agent asks for, by its whole name or (not `exact`) by a part of it."""
         await self.dock.get_by_role("button", name=name, exact=exact).first.click(timeout=WAIT_MS)
 
+    async def advance_clock(self, milliseconds: int) -> None:
+        """Move the page's time forward and stop it there; its timers run on."""
+        now = await self.page.evaluate("Date.now()")
+        await self.page.clock.set_fixed_time((now + milliseconds) / 1000)
+
     async def press_twice(self, key: str) -> None:
         """Press a key that needs a second press, outside of any field and after a pause in typing."""
-        await self.page.clock.install()
-        await self.pause_typing()
+        await self.advance_clock(5000)
         await self.page.keyboard.press(key)
         await expect(self.page.get_by_text(f"Press {key} again to")).to_be_visible()
-        await self.page.clock.fast_forward(500)
+        await self.advance_clock(500)
         await self.page.keyboard.press(key)
-
-    async def pause_typing(self) -> None:
-        """Advance the page's clock, which `press_twice` has replaced, so that the next key is no text of a field."""
-        await self.page.clock.fast_forward(5000)
+        await self.page.clock.set_system_time(await self.page.evaluate("Date.now() / 1000"))
 
     async def is_live(self) -> None:
         """Wait until the conversation says that it is live."""

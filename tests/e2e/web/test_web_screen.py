@@ -178,7 +178,6 @@ async def test_everything_by_keyboard_alone(stage: Stage, browser: Browser, fold
         await keyboard.press("Escape")
         await expect(seen.button("Project menu")).to_be_focused()
         await seen.has_left_sheets()
-        await seen.pause_typing()
         await keyboard.press("p")
         await expect(seen.page.get_by_role("heading", name="Projects", exact=True)).to_be_visible()
         await keyboard.press("?")
@@ -186,10 +185,59 @@ async def test_everything_by_keyboard_alone(stage: Stage, browser: Browser, fold
         await keyboard.press("Escape")
         await seen.go("/settings")
         await seen.page.get_by_role("switch", name="Shortcuts with a single letter").uncheck()
-        await seen.page.get_by_role("heading", name="Settings").click()
-        await seen.pause_typing()
         await keyboard.press("p")
         await expect(seen.page.get_by_role("heading", name="Settings")).to_be_visible()
+
+
+async def test_a_key_that_types_nothing_does_not_suppress_a_shortcut(
+    stage: Stage, browser: Browser, folder: Path
+) -> None:
+    async with stage.server.client() as client, screen(browser, stage.server) as seen:
+        project = await client.create_project(str(folder))
+        page, keyboard = seen.page, seen.page.keyboard
+
+        async def opens_projects(after: str) -> None:
+            await keyboard.press("p")
+            await expect(page.get_by_role("heading", name="Projects", exact=True), after).to_be_visible()
+            await seen.has_left_sheets()
+            await page.locator(".project", has_text=str(folder)).get_by_role("link").click()
+            await seen.is_live()
+
+        await seen.open(project.id)
+        await client.execute(project.id, "demo:bash=touch first.txt")
+        await expect(seen.dock.get_by_role("button", name="Allow", exact=True)).to_be_enabled()
+        # From here on no time passes for the page between two keys.
+        await seen.advance_clock(5000)
+        await keyboard.press("a")
+        await seen.advance_clock(500)
+        await keyboard.press("a")
+        await expect(seen.dock).to_be_hidden(timeout=WAIT_MS)
+        await opens_projects("the second press that allows")
+        await opens_projects("another shortcut")
+        await keyboard.press("Control+c")
+        await opens_projects("a key with Ctrl")
+        await seen.button("Project menu").press("Space")
+        await page.get_by_role("dialog").get_by_role("button", name="Model").press("Space")
+        await page.get_by_role("radio").first.focus()
+        await keyboard.press("Escape")
+        await expect(seen.button("Project menu")).to_be_focused()
+        await opens_projects("a choice that was left, and Space on a button")
+
+        await client.execute(project.id, "demo:bash=touch second.txt")
+        await expect(seen.dock.get_by_role("button", name="Allow", exact=True)).to_be_enabled()
+        await keyboard.press("p")
+        allow = seen.dock.get_by_role("button", name="Allow", exact=True)
+        await expect(allow).to_be_enabled()
+        await allow.evaluate("""(button) => {
+            window.clicks = 0;
+            button.addEventListener('click', () => window.clicks++);
+        }""")
+        for _ in range(3):
+            await keyboard.press("a")
+            await seen.advance_clock(300)
+        assert await page.evaluate("window.clicks") == 0, "nothing is allowed within a second of another shortcut"
+        await seen.press_twice("a")
+        await expect(seen.dock).to_be_hidden(timeout=WAIT_MS)
 
 
 async def test_a_screen_reader_is_told_what_happens(stage: Stage, browser: Browser, folder: Path) -> None:
