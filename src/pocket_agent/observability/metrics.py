@@ -361,6 +361,16 @@ class CoreCollector:
             catalogue.SEND_QUEUE_BYTES: {(): sum(sink.buffered for sink in hub.sinks)},
             catalogue.SUBSCRIPTIONS_ACTIVE: {(): sum(channel.subscribers for channel in hub.channels.values())},
             **self._agents(sessions),
+            **self._usage_limits(),
+            catalogue.EXECUTIONS_WAITING: _counted(
+                catalogue.EXECUTIONS_WAITING,
+                collections.Counter(
+                    waiting.paused_for.value
+                    for session in sessions
+                    for waiting in session.state.queue
+                    if waiting.status.is_paused and waiting.paused_for is not None
+                ),
+            ),
             catalogue.STORAGE_FREE: {(): free},
             catalogue.STORAGE_SIZE: {(): size},
             catalogue.TELEMETRY_DROPPED: {(signal,): self.losses.of(signal) for signal in catalogue.SIGNALS},
@@ -386,6 +396,15 @@ class CoreCollector:
             **{metric: {(found.project,): found.value} for metric, found in tops.items()},
             catalogue.AGENT_READINGS_FAILED: {(): self.agents.failed},
         }
+
+    def _usage_limits(self) -> dict[Metric, Values]:
+        """Use and reset of the account's limits; of several that the catalogue does not name, the most used one."""
+        used: dict[tuple[str, ...], float] = {(name,): 0.0 for name in catalogue.WINDOWS}
+        reset = dict(used)
+        for window in sorted(self.projects.limits.windows, key=lambda window: window.utilization):
+            key = (window.window if window.window in catalogue.WINDOWS else OTHER,)
+            used[key], reset[key] = window.utilization, window.resets_at / 1000
+        return {catalogue.USAGE_LIMIT_UTILIZATION: used, catalogue.USAGE_LIMIT_RESET: reset}
 
     def limits(self) -> Values:
         """The limits; 0 is unlimited."""

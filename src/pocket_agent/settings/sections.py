@@ -289,6 +289,11 @@ class LimitSettings(SettingsSection):
         0.0, "Budget of all executions in a day (local time), in US dollars as reported by the CLI."
     )
     refuse_over_budget: Switch = setting(False, "Refuse new executions when the day's budget is used up.")
+    resume_after_reset: Switch = setting(
+        True,
+        "Continue an execution that a usage limit of the account stopped by itself, up to a minute after the reset; "
+        "off: a client continues it.",
+    )
     min_free_disk: Bytes = setting(8 * _MIB, "Free space in the data directory below which executions are refused.")
 
 
