@@ -329,6 +329,7 @@ async def screen(
     theme: Literal["light", "dark"] = "light",
     view_only: bool = False,
     font: bytes | None = None,
+    motion: bool = False,
     port: int | None = None,
 ) -> AsyncIterator[Screen]:
     """A window of its own browser profile, paired as the device `name`, on the list of projects.
@@ -337,7 +338,7 @@ async def screen(
     """
     base = f"http://127.0.0.1:{server.port if port is None else port}"
     code = pairing_code(server, name, view_only=view_only)
-    async with page_of(browser, f"{base}/pair#{code}", size, theme=theme, font=font) as page:
+    async with page_of(browser, f"{base}/pair#{code}", size, theme=theme, font=font, motion=motion) as page:
         shown = Screen(page, base)
         await shown.button("Pair").click()
         await expect(page.get_by_role("heading", name="Projects", exact=True)).to_be_visible(timeout=WAIT_MS)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 from playwright.async_api import Browser, ViewportSize, expect
-from tests.harness.browser import DESKTOP, PHONE, WAIT_MS, violations
+from tests.harness.browser import DESKTOP, PHONE, WAIT_MS, browsing, violations
 from tests.harness.follow import eventually
 from tests.harness.font import LARGE, SMALL
 from tests.harness.scene import Stage
@@ -42,7 +42,7 @@ async def test_everybody_can_use_every_screen(
     folder.mkdir()
     async with (
         stage.server.client() as client,
-        screen(browser, stage.server, size=size, theme=theme, font=letters) as seen,
+        screen(browser, stage.server, size=size, theme=theme, font=letters, motion=True) as seen,
     ):
         project = await client.create_project(str(folder))
         await expect(seen.page.locator(".project", has_text=str(folder))).to_be_visible(timeout=WAIT_MS)
@@ -177,6 +177,7 @@ async def test_everything_by_keyboard_alone(stage: Stage, browser: Browser, fold
         await expect(seen.page.get_by_role("dialog", name="Model")).to_be_visible()
         await keyboard.press("Escape")
         await expect(seen.button("Project menu")).to_be_focused()
+        await seen.has_left_sheets()
         await keyboard.press("p")
         await expect(seen.page.get_by_role("heading", name="Projects", exact=True)).to_be_visible()
         await keyboard.press("?")
@@ -308,8 +309,12 @@ async def test_it_is_an_app_that_opens_without_the_server(stage: Stage, browser:
         assert others == {"/", "/icon.svg", "/theme.js"}, "the shell and nothing else"
 
 
-async def test_the_system_tells_what_happens_while_nobody_looks(stage: Stage, browser: Browser, folder: Path) -> None:
-    async with stage.server.client() as client, screen(browser, stage.server) as seen:
+async def test_the_system_tells_what_happens_while_nobody_looks(stage: Stage, folder: Path) -> None:
+    async with (
+        browsing(desktop=True) as browser,
+        stage.server.client() as client,
+        screen(browser, stage.server) as seen,
+    ):
         project = await client.create_project(str(folder))
         await seen.page.context.grant_permissions(["notifications"])
         await seen.page.evaluate("navigator.serviceWorker.ready.then(() => 0)")
