@@ -142,8 +142,11 @@ NotifyWhen = Literal["unwatched", "always"]
 class SettingsSection(BaseModel):
     """A group of settings: frozen, and without unknown names."""
 
-    # An error would otherwise quote the value, which may be a secret.
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False, hide_input_in_errors=True)
+    # An error would otherwise quote the value, which may be a secret. `load.build_settings` needs no validators of
+    # sections, which take 2 MB and are built at their first use.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=False, hide_input_in_errors=True, defer_build=True
+    )
 
     effect: ClassVar[Effect] = RELOAD
     """When a change takes effect, for the settings that do not declare it themselves."""
