@@ -280,6 +280,23 @@ class ProjectDeleted(Event):
     correlation_id: str | None
 
 
+@logged("info", "conversation created")
+class ConversationCreated(Event):
+    """A client began another conversation; `worktree`: in a git worktree."""
+
+    project_id: str
+    conversation_id: str
+    worktree: bool
+    correlation_id: str | None
+
+
+@logged("info", "conversation deleted")
+class ConversationDeleted(Event):
+    project_id: str
+    conversation_id: str
+    correlation_id: str | None
+
+
 @logged("info", "project trusted")
 class ProjectTrusted(Event):
     """A person accepted the claims of a project's own settings; `new` of them were new or changed."""
@@ -413,10 +430,23 @@ class ApprovalResolved(Event):
 
 @logged("debug", "tool completed")
 class ToolCompleted(Event):
+    """A tool call of an agent ended; `duration` is without the wait for its approval, 0 when it is not known."""
+
     project_id: str
     context: ExecutionContext | None
     tool: str
     outcome: Literal["success", "error", "denied"]
+    duration: Seconds
+    decision: Literal["accept", "reject"]
+
+
+@declared("one for each request of an agent; the duration is a metric")
+class ApiRequestAnswered(Event):
+    """The API answered a request of an agent, not of a subagent; `duration` ends with the end of the answer."""
+
+    project_id: str
+    context: ExecutionContext | None
+    duration: Seconds
 
 
 @logged("info", "process spawned")

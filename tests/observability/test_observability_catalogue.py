@@ -30,6 +30,7 @@ GUIDE = {
 }
 LABELS = {
     "projects_active": ("state",),
+    "conversations_active": ("state",),
     "executions_total": ("status",),
     "execution_duration_seconds": ("status",),
     "messages_received_total": ("type",),
@@ -48,6 +49,14 @@ LABELS = {
     "claude_tokens_total": ("type", "model"),
     "claude_cost_usd_total": ("model",),
     "claude_tool_calls_total": ("tool", "outcome"),
+    "claude_tool_seconds_total": ("tool",),
+    "claude_edits_total": ("decision",),
+    "agent_memory_bytes": ("state", "statistic"),
+    "agent_cpu_cores": ("state", "statistic"),
+    "agent_top_memory_ratio": ("project",),
+    "agent_top_cpu_ratio": ("project",),
+    "agent_repeated_calls": ("project",),
+    "agent_silence_seconds": ("project",),
     "project_tokens_total": ("type", "project"),
     "project_cost_usd_total": ("project",),
     "health_check_up": ("check",),

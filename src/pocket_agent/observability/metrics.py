@@ -4,7 +4,7 @@ import asyncio
 import collections
 import math
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +21,16 @@ from pocket_agent.distribution import Distribution
 from pocket_agent.errors import FileOperationError
 from pocket_agent.events import Event
 from pocket_agent.hub import Hub
-from pocket_agent.model import ExecutionContext, ModelUsage
+from pocket_agent.model import ExecutionContext, ModelUsage, ProjectId, ProjectState
 from pocket_agent.observability import catalogue
+from pocket_agent.observability.agents import AgentMonitor, by_state, top
 from pocket_agent.observability.catalogue import INVALID, METRIC_LABEL_OVERFLOW, OTHER, Losses, Metric, children
 from pocket_agent.observability.health import in_thread
 from pocket_agent.observability.revision import find_revision
 from pocket_agent.observability.tracing import Identify, untraced
 from pocket_agent.projects import Projects
+from pocket_agent.protocol.requests import REQUESTS
+from pocket_agent.session.session import Session
 from pocket_agent.settings import CurrentSettings, MetricsSettings
 from pocket_agent.storage import Store
 
@@ -70,6 +73,8 @@ _COUNTERS: Final = (
     catalogue.PROJECT_TOKENS,
     catalogue.PROJECT_COST,
     catalogue.CLAUDE_TOOL_CALLS,
+    catalogue.TOOL_SECONDS,
+    catalogue.EDITS,
     catalogue.SETTINGS_RELOADS,
 )
 _GAUGES: Final = (catalogue.TLS_NOT_AFTER, catalogue.HEALTH_CHECK_UP)
@@ -79,6 +84,7 @@ _HISTOGRAMS: Final = (
     catalogue.PING_RTT,
     catalogue.TIME_TO_FIRST_MESSAGE,
     catalogue.APPROVAL_WAIT,
+    catalogue.API_REQUEST,
 )
 NameOf = Callable[[str], str | None]
 """The name of a project by its id; None when there is no such project."""
@@ -156,9 +162,9 @@ class MetricObserver:
             case events.PongReceived():
                 self._observe(catalogue.PING_RTT, event.duration)
             case events.ToolCompleted():
-                name = _TOOL_ALIASES.get(event.tool, event.tool)
-                tool = "mcp" if name.startswith(_MCP) else name if name in catalogue.TOOLS else OTHER
-                self._inc(catalogue.CLAUDE_TOOL_CALLS, tool, event.outcome)
+                self._tool_completed(event)
+            case events.ApiRequestAnswered():
+                self._observe(catalogue.API_REQUEST, event.duration, exemplar=self._exemplar(event.context))
             case events.FirstMessageReceived():
                 self._observe(catalogue.TIME_TO_FIRST_MESSAGE, event.duration, exemplar=self._exemplar(event.context))
             case events.ExecutionFinished():
@@ -195,7 +201,8 @@ class MetricObserver:
 
     def _request_handled(self, event: events.RequestHandled) -> None:
         kind, code = event.type, event.code
-        self._inc(catalogue.MESSAGES_RECEIVED, kind)
+        request = REQUESTS.get(kind)
+        self._inc(catalogue.MESSAGES_RECEIVED, OTHER if request is not None and request.spec.rare else kind)
         measured = kind if kind in catalogue.MEASURED else OTHER
         self._observe(catalogue.REQUEST_DURATION, event.duration, measured)
         if code is None:
@@ -206,6 +213,14 @@ class MetricObserver:
         self._inc(catalogue.ERRORS_TOTAL, code, catalogue.OPERATION_OF.get(kind, OTHER))
         if kind == "execute":
             self._inc(catalogue.EXECUTIONS_TOTAL, "rejected")
+
+    def _tool_completed(self, event: events.ToolCompleted) -> None:
+        name = _TOOL_ALIASES.get(event.tool, event.tool)
+        tool = "mcp" if name.startswith(_MCP) else name if name in catalogue.TOOLS else OTHER
+        self._inc(catalogue.CLAUDE_TOOL_CALLS, tool, event.outcome)
+        self._inc(catalogue.TOOL_SECONDS, tool, amount=event.duration)
+        if name in catalogue.EDITING_TOOLS:
+            self._inc(catalogue.EDITS, event.decision)
 
     def _execution_finished(self, event: events.ExecutionFinished) -> None:
         exemplar = self._exemplar(event.context)
@@ -306,6 +321,7 @@ class CoreCollector:
     metrics: MetricObserver
     settings: CurrentSettings
     lags: Distribution
+    agents: AgentMonitor
 
     def __post_init__(self) -> None:
         self._distributions = {
@@ -316,6 +332,8 @@ class CoreCollector:
         self._disk = _DiskReader(self.store)
         self._process = psutil.Process()
         self._build = (__version__, find_revision(), platform.python_version())
+        machine = psutil.virtual_memory().total
+        self._memory, self._cores = min(memory_limit(0) or machine, machine), psutil.cpu_count() or 1
 
     async def collect(self) -> CoreValues:
         """All values at this moment; those of the disk may be up to `_DISK_SECONDS` older."""
@@ -324,9 +342,12 @@ class CoreCollector:
         sessions = projects.all()
         return {
             catalogue.CONNECTIONS_ACTIVE: {(): len(hub.sinks)},
-            catalogue.PROJECTS_TOTAL: {(): len(sessions)},
+            catalogue.PROJECTS_TOTAL: {(): len(projects)},
             catalogue.PROJECTS_ACTIVE: _counted(
-                catalogue.PROJECTS_ACTIVE, collections.Counter(session.state.shown.value for session in sessions)
+                catalogue.PROJECTS_ACTIVE, collections.Counter(_project_states(sessions).values())
+            ),
+            catalogue.CONVERSATIONS_ACTIVE: _counted(
+                catalogue.CONVERSATIONS_ACTIVE, collections.Counter(session.state.shown.value for session in sessions)
             ),
             catalogue.MESSAGES_SENT: _counted(catalogue.MESSAGES_SENT, hub.sent_by_type),
             catalogue.BUILD_INFO: {self._build: 1},
@@ -339,6 +360,7 @@ class CoreCollector:
             catalogue.APPROVALS_PENDING: {(): sum(len(session.state.approvals) for session in sessions)},
             catalogue.SEND_QUEUE_BYTES: {(): sum(sink.buffered for sink in hub.sinks)},
             catalogue.SUBSCRIPTIONS_ACTIVE: {(): sum(channel.subscribers for channel in hub.channels.values())},
+            **self._agents(sessions),
             catalogue.STORAGE_FREE: {(): free},
             catalogue.STORAGE_SIZE: {(): size},
             catalogue.TELEMETRY_DROPPED: {(signal,): self.losses.of(signal) for signal in catalogue.SIGNALS},
@@ -346,6 +368,23 @@ class CoreCollector:
                 metric: HistogramValue(found.bounds, tuple(found.cumulative()), found.total)
                 for metric, found in self._distributions.items()
             },
+        }
+
+    def _agents(self, sessions: Sequence[Session]) -> dict[Metric, Values]:
+        usage = self.agents.usage()
+        memory = {session: used.memory_bytes for session, used in usage.items()}
+        cores = {session: used.cpu_cores for session, used in usage.items()}
+        tops = {
+            catalogue.AGENT_TOP_MEMORY: top({session: used / self._memory for session, used in memory.items()}),
+            catalogue.AGENT_TOP_CPU: top({session: used / self._cores for session, used in cores.items()}),
+            catalogue.AGENT_REPEATED_CALLS: top({session: session.state.repeated_calls for session in sessions}),
+            catalogue.AGENT_SILENCE: top({session: session.state.silence for session in sessions}),
+        }
+        return {
+            catalogue.AGENT_MEMORY: by_state(memory),
+            catalogue.AGENT_CPU: by_state(cores),
+            **{metric: {(found.project,): found.value} for metric, found in tops.items()},
+            catalogue.AGENT_READINGS_FAILED: {(): self.agents.failed},
         }
 
     def limits(self) -> Values:
@@ -371,6 +410,18 @@ class CoreCollector:
             ("memory_bytes",): self._process.memory_info().rss,
             ("cost_usd_per_day",): self.projects.budget.spent_usd,
         }
+
+
+def _project_states(sessions: Sequence[Session]) -> dict[ProjectId, str]:
+    """The state of each project: EXECUTING when any of its conversations is, else that of its main one."""
+    states: dict[ProjectId, str] = {}
+    for session in sessions:
+        conversation, shown = session.state.project, session.state.shown
+        if shown is ProjectState.EXECUTING:
+            states[conversation.project_id] = shown.value
+        elif conversation.is_main:
+            states.setdefault(conversation.project_id, shown.value)
+    return states
 
 
 class _DiskReader:

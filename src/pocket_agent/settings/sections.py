@@ -270,6 +270,7 @@ class LimitSettings(SettingsSection):
         ("127.0.0.0/8", "::1/128"), "Addresses that the limits by address and by device above do not apply to."
     )
     max_projects: Count = setting(100, "Maximum number of projects.", legacy="PA_MAX_PROJECTS")
+    conversations: Count = setting(50, "Maximum number of conversations per project, archived ones included.")
     max_executions: Count = setting(
         10,
         "Maximum number of running executions, including agents that work without a prompt; further prompts are "
@@ -415,6 +416,9 @@ class ProjectSettings(SettingsSection):
     allowed_roots: Annotated[tuple[Path, ...], types.path_list("a list of absolute paths")] = setting(
         (), "Directories that must contain every project; when empty, projects may be anywhere."
     )
+    worktrees: Annotated[Path | None, types.path("an absolute path").optional()] = setting(
+        None, "Folder of the git worktrees of conversations; by default next to `data.dir`, with `-worktrees` appended."
+    )
 
 
 class AuditSettings(SettingsSection):
@@ -490,7 +494,9 @@ class TracesSettings(SettingsSection):
 class HealthSettings(SettingsSection):
     """The health checks."""
 
-    interval: SecondsAboveZero = setting(15.0, "Time between two rounds of checks.")
+    interval: SecondsAboveZero = setting(
+        15.0, "Time between two rounds of checks, and between two readings of the memory and CPU of agents."
+    )
     low_disk: Bytes = setting(1024 * _MIB, "Free space of the data directory below which the disk check warns.")
     certificate_notice: Seconds = setting(7 * 86400.0, "The certificate check warns this long before it expires.")
     loop_lag: SecondsAboveZero = setting(1.0, "The event loop check warns when the lag reaches this time.")
@@ -615,6 +621,15 @@ class AlertSettings(SettingsSection):
     certificate: SecondsAboveZero = setting(14 * 86400.0, "TLSCertificateExpiring: fires this long before it expires.")
     loop_lag: Annotated[float, types.duration(least=0.001, most=1.0)] = setting(
         0.25, "EventLoopLagHigh: fires when the p99 of the event loop lag reaches this time."
+    )
+    agent_memory_ratio: Share = setting(0.5, "AgentMemoryHigh: share of the machine's memory that one agent may use.")
+    agent_cpu_ratio: Share = setting(0.9, "AgentCpuHigh: share of the machine's CPU that one agent may use.")
+    repeated_calls: Annotated[int, types.number(2, 1000)] = setting(
+        20, "AgentRepeatsItself: fires when an agent makes the same tool call this many times in a row."
+    )
+    silence: Annotated[float, types.duration(least=1.0)] = setting(
+        900.0,
+        "AgentStalled: fires when a working agent that waits for no approval has printed nothing for this long.",
     )
     restarts: Annotated[int, types.number(1, 10)] = setting(3, "PocketAgentFlapping: outages, restarts in 30 minutes.")
     rejected_connections: Count = setting(
