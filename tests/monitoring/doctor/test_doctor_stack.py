@@ -24,7 +24,7 @@ NAMES = [
     "certificate", "certificate in use", "server", "server version", "health: claude", "health: disk",
     "health: storage", "health: event_loop", "health: certificate", "health: queue", "plain listener", "metrics",
     "series", "open files", "traces", "prometheus", "scrape target", "scrape identity", "targets", "rules",
-    "alerts firing", "alerts go to", "alertmanager", "receivers", "websocket probe",
+    "alerts firing", "alerts armed", "alerts go to", "alertmanager", "receivers", "websocket probe",
 ]  # fmt: skip
 
 

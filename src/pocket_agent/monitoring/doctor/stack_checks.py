@@ -29,10 +29,10 @@ from pocket_agent.monitoring.doctor.probes import (
     total,
 )
 from pocket_agent.monitoring.doctor.result import Context, Result, failed, ok, runbook, skipped, warning
-from pocket_agent.monitoring.rules import rule_groups
+from pocket_agent.monitoring.rules import UNARMED, all_alerts, rule_groups
 from pocket_agent.monitoring.targets import SERVER_JOB, port_holder
 from pocket_agent.observability.catalogue import BUILD_INFO, PREFIX
-from pocket_agent.settings import MonitoringSettings
+from pocket_agent.settings import MonitoringSettings, Settings
 
 # --- whether there is a stack
 
@@ -196,6 +196,8 @@ _FIX: Final = (
 _SHOWN: Final = 5
 _NUMBER: Final = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?:e[+-]?\d+)?(?![\w.])")
 _WATCHDOG: Final = "Watchdog"
+_NOT_SENT: Final = {_WATCHDOG, "InfoInhibitor"}
+"""Alerts that fire while nothing is wrong."""
 
 
 class ActiveAlert(msgspec.Struct):
@@ -211,7 +213,7 @@ async def check_rules(context: Context, prometheus: Prometheus) -> list[Result]:
     if data is None:
         return [skipped(name, "Prometheus does not tell its rules")]
     loaded = [rule for group in data.groups for rule in group.rules]
-    return [_loaded(context, loaded), *_firing(loaded)]
+    return [_loaded(context, loaded), *_firing(loaded), await check_armed(prometheus)]
 
 
 def _loaded(context: Context, loaded: Sequence[LoadedRule]) -> Result:
@@ -262,10 +264,23 @@ def _listed(names: Sequence[str]) -> str:
 def _firing(loaded: Sequence[LoadedRule]) -> list[Result]:
     """What is wrong by the alerts themselves; they are not the doctor's own result, so they fail nothing."""
     name = "alerts firing"
-    firing = [rule.name for rule in loaded if rule.state == "firing" and rule.name != _WATCHDOG]
+    firing = [rule.name for rule in loaded if rule.state == "firing" and rule.name not in _NOT_SENT]
     if not firing:
         return [ok(name, "none")]
     return [warning(name, _listed(firing), f"See {runbook(firing[0])}")]
+
+
+async def check_armed(prometheus: Prometheus) -> Result:
+    """Whether alerts cannot fire, because their metrics are missing or their limit is not set."""
+    name = "alerts armed"
+    reasons = {sample.metric["alert"]: sample.metric["reason"] for sample in await prometheus.query(UNARMED)}
+    if not reasons:
+        return ok(name, "every alert can fire")
+    what = "cannot fire: " + "; ".join(f"{alert} ({reason})" for alert, reason in sorted(reasons.items()))
+    paging = sorted(
+        alert.name for alert in all_alerts(Settings()) if alert.severity == "critical" and alert.name in reasons
+    )
+    return warning(name, what, f"See {runbook(paging[0])}") if paging else ok(name, what)
 
 
 async def check_route(context: Context, prometheus: Prometheus, *, young: bool) -> list[Result]:
