@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from pocket_agent.events import EVENTS, Event
-from pocket_agent.model import ExecutionContext, ExecutionId, ExecutionStatus, Milliseconds, ModelUsage, ProjectId
+from pocket_agent.model import ExecutionContext, ExecutionId, ExecutionStatus, Milliseconds, ModelUsage, project_of
 
 KINDS: Final = tuple(EVENTS)
 LOGGED: Final = tuple(kind for kind in KINDS if not isinstance(kind.log_as, str))
@@ -17,7 +17,7 @@ FRACTION: Final = 1.25
 
 def context(word: str = "word") -> ExecutionContext:
     """What names an execution, with the same word in every field."""
-    return ExecutionContext(ProjectId(word), ExecutionId(word), word, word)
+    return ExecutionContext(project_of(word), ExecutionId(word), word, word)
 
 
 def example(kind: type[Event], word: str = "word", **fields: object) -> Event:

@@ -150,7 +150,14 @@ SAMPLES: dict[str, Any] = {
     "direction": "all",
     "fork": True,
     "away": True,
+    "epoch": "e",
+    "after": 4096,
     "announce": True,
+    "conversations": True,
+    "title": "the tests",
+    "worktree": {"branch": "b", "base": "main"},
+    "archived": True,
+    "discard": True,
     "interval": 1.5,
     "range": 900,
     "prompt_id": "q",
@@ -169,7 +176,7 @@ SAMPLES: dict[str, Any] = {
     "view_only": True,
     "projects": ["p"],
 }
-OWN_SAMPLES: dict[str, dict[str, Any]] = {"execution_list": {"before": "e"}}
+OWN_SAMPLES: dict[str, dict[str, Any]] = {"execution_list": {"before": "e"}, "session_history": {"before": 4096}}
 """Where a request means something else by a name."""
 
 
@@ -233,7 +240,7 @@ def test_frames_that_the_server_makes_fit() -> None:
         ),
     }  # fmt: skip
     for name, data in samples.items():
-        frame = json.loads(encode_frame(name, encode_data(data), Milliseconds(0), project_id="p", request_id="1"))
+        frame = json.loads(encode_frame(name, encode_data(data), Milliseconds(0), conversation_id="p", request_id="1"))
         assert server_fits(frame), name
         assert not client_fits({**frame, "data": []}), name
         assert not server_fits({**frame, "data": []}), name

@@ -10,21 +10,27 @@ import aiohttp
 import psutil
 
 from pocket_agent.errors import ForbiddenError
-from pocket_agent.model import Device, Milliseconds, ProjectId
+from pocket_agent.model import Device, Milliseconds, project_of
 from pocket_agent.protocol.requests import REQUESTS, Need
 from pocket_agent.server.auth import new_device
 from pocket_agent.server.handlers import check_permission
+from tests.harness.sessions import Machine, name_of
 from tests.server.room import Room, Wire, until
 
 FULL = Device("d", "full", "h", Milliseconds(0))
 VIEWER = Device("d", "viewer", "h", Milliseconds(0), view_only=True)
-LIMITED = Device("d", "limited", "h", Milliseconds(0), projects=(ProjectId("p-1"),))
-BOTH = Device("d", "both", "h", Milliseconds(0), view_only=True, projects=(ProjectId("p-1"),))
+LIMITED = Device("d", "limited", "h", Milliseconds(0), projects=(project_of("p-1"),))
+BOTH = Device("d", "both", "h", Milliseconds(0), view_only=True, projects=(project_of("p-1"),))
 
 SAMPLES: dict[str, dict[str, Any]] = {
     "project_create": {"path": "/nowhere"},
     "project_list": {},
     "project_delete": {},
+    "conversation_create": {},
+    "conversation_list": {},
+    "conversation_rename": {"title": "the tests"},
+    "conversation_archive": {},
+    "conversation_delete": {},
     "project_join": {},
     "project_leave": {},
     "execute": {"prompt": "one"},
@@ -40,6 +46,10 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "set_permission_mode": {"mode": "plan"},
     "session_list": {},
     "session_resume": {"session_id": str(uuid.UUID(int=1))},
+    "session_release": {},
+    "session_history": {"session_id": name_of(1)},
+    "session_follow": {"session_id": name_of(1)},
+    "session_unfollow": {"session_id": name_of(1)},
     "execution_list": {},
     "device_list": {},
     "device_rename": {"device_id": "d-1", "name": "mine"},
@@ -60,8 +70,16 @@ SAMPLES: dict[str, dict[str, Any]] = {
 
 FIGURES = {"server_stats", "server_history", "server_overview"}
 WATCHING = {
-    *("project_list", "project_join", "project_leave", "get_messages", "session_list", "execution_list"),
-    *("watch", "health_check", *FIGURES),
+    *(
+        "project_list",
+        "conversation_list",
+        "project_join",
+        "project_leave",
+        "get_messages",
+        "session_list",
+        "execution_list",
+    ),
+    *("watch", "health_check", "session_history", "session_follow", "session_unfollow", *FIGURES),
 }
 OF_SERVER = {
     *("project_create", "project_trust", "path_complete", "path_inspect", *FIGURES),
@@ -106,6 +124,8 @@ async def wire_of(room: Room, name: str = "guest", **access: Any) -> AsyncIterat
 
 async def test_a_viewer_that_tries_everything_changes_nothing(room: Room) -> None:
     session = await room.project(entries=3)
+    machine = Machine(room.folder / ".claude", room.folder / "project")
+    machine.write(machine.prompt("at the desk"))
     project_id = session.state.project.id
     async with room.wire() as wire:
         await wire.ask("project_join", project_id=project_id)

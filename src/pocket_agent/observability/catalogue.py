@@ -16,6 +16,7 @@ from pocket_agent import errors
 from pocket_agent.errors import PocketAgentError
 from pocket_agent.events import REJECTIONS, ConnectionClosed, ConnectionOpened, Event
 from pocket_agent.model import ProjectState
+from pocket_agent.protocol.push import PUSHES
 from pocket_agent.protocol.requests import FRAMES, REQUESTS
 from pocket_agent.settings import MetricsSettings
 
@@ -41,6 +42,7 @@ _ERRORS_OF_OPERATION: Final[Mapping[str, tuple[type[PocketAgentError], ...]]] = 
         errors.ProjectExistsError,
         errors.ProjectNestingError,
         errors.ProjectLimitError,
+        errors.ResourceLimitError,
         errors.ProcessActiveError,
     ),
     "execute": (
@@ -55,7 +57,10 @@ _ERRORS_OF_OPERATION: Final[Mapping[str, tuple[type[PocketAgentError], ...]]] = 
     "agent": (*_PROJECT_ERRORS, errors.ProcessActiveError, errors.ProcessNotFoundError),
     "approval": (*_PROJECT_ERRORS, errors.ApprovalNotFoundError),
     # These requests are for every device, so none is refused as FORBIDDEN.
-    "history": tuple(error for error in _PROJECT_ERRORS if error is not errors.ForbiddenError),
+    "history": (
+        *(error for error in _PROJECT_ERRORS if error is not errors.ForbiddenError),
+        errors.ResourceLimitError,
+    ),
     "device": (*_PROJECT_ERRORS, errors.ResourceLimitError),
     "server": (errors.ForbiddenError, errors.InternalError),
     "execution": (
@@ -182,6 +187,11 @@ CONNECTIONS_TOTAL: Final = Metric(
 )
 PROJECTS_TOTAL: Final = _gauge("projects_total", "Projects.")
 PROJECTS_ACTIVE: Final = _gauge("projects_active", "Projects by state.", state=[state.value for state in ProjectState])
+CONVERSATIONS_ACTIVE: Final = _gauge(
+    "conversations_active",
+    "Conversations by state, the main one of each project included.",
+    state=[state.value for state in ProjectState],
+)
 EXECUTIONS_TOTAL: Final = _counter(
     "executions_total",
     "Ended executions, and refused requests for one.",
@@ -194,13 +204,16 @@ EXECUTION_DURATION: Final = _seconds(
     status=_STATUS,
 )
 MESSAGES_RECEIVED: Final = _counter(
-    "messages_received_total", "Frames received from clients.", type=(*REQUESTS, INVALID, OTHER)
+    "messages_received_total",
+    "Frames received from clients.",
+    type=(*(name for name, kind in REQUESTS.items() if not kind.spec.rare), INVALID, OTHER),
 )
 _HANDSHAKE: Final = {"challenge", "prove"}  # frames that are sent before a connection is accepted, and are not counted
+_RARE: Final = {kind.spec.reply for kind in REQUESTS.values() if kind.spec.rare} - {*PUSHES}
 MESSAGES_SENT: Final = _counter(
     "messages_sent_total",
     "Frames sent to connections.",
-    type=(*(kind for kind in FRAMES if kind not in _HANDSHAKE), "agent_message", OTHER),
+    type=(*(kind for kind in FRAMES if kind not in _HANDSHAKE | _RARE), "agent_message", OTHER),
 )
 ERRORS_TOTAL: Final = Metric(
     PREFIX + "errors_total",

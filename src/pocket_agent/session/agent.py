@@ -67,8 +67,10 @@ class Agent:
     """
 
     def __init__(self, project: Project, context: AgentContext) -> None:
-        self._project_id = project.id
+        self._conversation_id = project.id
+        self._project_id = project.project_id
         self._cwd = project.real_path
+        self._shared = (project.worktree.git_dir,) if project.worktree is not None else ()
         self._context = context
         self._opened = asyncio.Event()
         self._answers: dict[str, asyncio.Future[CliMessage]] = {}
@@ -150,7 +152,7 @@ class Agent:
                 limits=settings.limits,
                 umask=shared.umask,
                 confinement=shared.confinement,
-                directories=options.add_dirs,
+                directories=(*options.add_dirs, *self._shared),
                 files=files,
             )
         except BaseException:
@@ -158,7 +160,7 @@ class Agent:
             raise
         record = ProcessRecord(
             id=spool.id,
-            project_id=self._project_id,
+            conversation_id=self._conversation_id,
             pid=process.pid,
             start_time=process.start_time,
             boot_id=process.boot_id,

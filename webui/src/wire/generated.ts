@@ -32,6 +32,66 @@ export interface ProjectDelete {
 }
 
 /**
+ * Begin another conversation in a project, with a log, a queue and an agent of its own.
+ *
+ * `worktree` gives it a working directory of its own on a branch of its own; without it, it works in the project's
+ * directory. `session_id` continues a session of `session_list`, as a copy with `fork`. The reply is its
+ * `project_state`; other clients that know of conversations get it as a push.
+ */
+export interface ConversationCreate {
+  readonly title?: string | null;
+  readonly worktree?: WorktreeRequest | null;
+  readonly session_id?: string | null;
+  readonly fork?: boolean;
+  readonly project_id?: string | null;
+}
+
+/**
+ * A git worktree to make for a conversation, in the folder of the setting `data.worktrees`.
+ *
+ * `branch`: an existing branch that is checked out nowhere else, or the name of a new one (by default a new one is
+ * named after the title). `base`: the commit at which a new branch begins (default: that of the project's directory).
+ */
+export interface WorktreeRequest {
+  readonly branch?: string | null;
+  readonly base?: string | null;
+}
+
+/** List the conversations of a project; with `archived` also the archived ones. */
+export interface ConversationList {
+  readonly archived?: boolean;
+  readonly project_id?: string | null;
+}
+
+/** Give a conversation a title; null shows its first prompt instead. */
+export interface ConversationRename {
+  readonly title: string | null;
+  readonly project_id?: string | null;
+}
+
+/**
+ * Leave a conversation out of lists, and end its idle process; with `archived: false`, show it again.
+ *
+ * Refused with `PROCESS_ACTIVE` while it works or prompts wait, and for the main conversation.
+ */
+export interface ConversationArchive {
+  readonly archived?: boolean;
+  readonly project_id?: string | null;
+}
+
+/**
+ * Delete a conversation, its log and its worktree; the main one goes only with the project.
+ *
+ * A worktree with changes that are not committed, or with commits that are on no other branch and no remote, is
+ * refused with `VALIDATION_FAILED` (`changes` and `commits` in the details), unless `discard` is set. A branch with
+ * such commits is never deleted.
+ */
+export interface ConversationDelete {
+  readonly discard?: boolean;
+  readonly project_id?: string | null;
+}
+
+/**
  * Subscribe to a project, optionally with everything after `since`.
  *
  * With `large: "reference"` an entry of more than 16 KiB is sent as a preview, with `size` and `cut` next to its
@@ -174,15 +234,64 @@ export interface SetPermissionMode {
   readonly project_id?: string | null;
 }
 
-/** List the conversations of a project that can be resumed. */
+/** List the conversations of a project that can be resumed: the server's, and those of terminals. */
 export interface SessionList {
   readonly project_id?: string | null;
 }
 
-/** Continue an older conversation with the next prompt, or a copy of it (`fork`). */
+/**
+ * Continue an older conversation with the next prompt, or a copy of it (`fork`).
+ *
+ * A session that a terminal has open is refused with `PROCESS_ACTIVE` unless `fork` is set: the CLI would mix the
+ * records of both.
+ */
 export interface SessionResume {
   readonly session_id: string;
   readonly fork?: boolean;
+  readonly project_id?: string | null;
+}
+
+/**
+ * End the idle process of the agent, so that a terminal can continue the conversation.
+ *
+ * While the agent does something, the error is `PROCESS_ACTIVE`.
+ */
+export interface SessionRelease {
+  readonly project_id?: string | null;
+}
+
+/**
+ * Read a page of a session from the CLI's own file: the newest records, or those before the position `before`.
+ *
+ * Records of the CLI's own bookkeeping, and of subagents, are left out. `limit`, `max_bytes` and `large` are those of
+ * `get_messages`.
+ */
+export interface SessionHistory {
+  readonly session_id: string;
+  readonly before?: number | null;
+  readonly limit?: number;
+  readonly max_bytes?: number | null;
+  readonly large?: "reference" | "whole";
+  readonly project_id?: string | null;
+}
+
+/**
+ * Get the records of a session from a position on, and new ones within 2 seconds, until `session_unfollow`.
+ *
+ * `epoch` and `after` are `epoch` and `end` of `session_history`; without them only new records are sent. A connection
+ * can follow 8 sessions; following one again replaces its position.
+ */
+export interface SessionFollow {
+  readonly session_id: string;
+  readonly epoch?: string | null;
+  readonly after?: number | null;
+  readonly large?: "reference" | "whole";
+  readonly project_id?: string | null;
+}
+
+/** Stop to follow a session; nothing happens when it is not followed. */
+export interface SessionUnfollow {
+  readonly session_id: string;
   readonly project_id?: string | null;
 }
 
@@ -198,10 +307,13 @@ export interface ExecutionList {
  *
  * Users are then notified as if it were not connected. Each `watch` replaces `away` of the one before. With
  * `announce`, `incoming` is sent before large frames, for clients that see a frame only once all of it arrived.
+ * With `conversations`, or once it has named a `conversation_id`, the connection also gets the frames of conversations
+ * other than the main ones; without, it sees each project as one conversation.
  */
 export interface Watch {
   readonly away?: boolean;
   readonly announce?: boolean;
+  readonly conversations?: boolean;
 }
 
 /** List the directories with which the path of a new project may continue; an empty path lists where to start. */
@@ -288,7 +400,10 @@ export interface ServerOverview {
 }
 
 /**
- * The current state of a project. `path` is byte for byte as its creator gave it.
+ * The current state of a project, that is of its main conversation; or of another conversation of the project.
+ *
+ * `path` is byte for byte as its creator gave it. Another conversation has its `conversation_id`, and may have a
+ * `title`, a `worktree` (`path` is then that of the worktree) and `archived`.
  *
  * `queue_hold` is null unless prompts wait and do not start.
  *
@@ -314,6 +429,10 @@ export interface ProjectStateData {
   readonly queue_hold?: QueueHoldData | null;
   readonly tasks?: readonly BackgroundTaskData[];
   readonly session_title?: string | null;
+  readonly conversation_id?: string;
+  readonly title?: string;
+  readonly worktree?: WorktreeData;
+  readonly archived?: boolean;
 }
 
 /** The state of a project, as clients see it. */
@@ -343,6 +462,12 @@ export interface BackgroundTaskData {
   readonly description: string;
 }
 
+/** The git worktree of a conversation; `base` is the commit at which its branch began. */
+export interface WorktreeData {
+  readonly branch: string;
+  readonly base: string;
+}
+
 /** Reply to `project_list`. */
 export interface ProjectListData {
   readonly projects: readonly ProjectStateData[];
@@ -352,6 +477,24 @@ export interface ProjectListData {
 /** A project was deleted. */
 export interface ProjectDeletedData {
   readonly project_id: string;
+}
+
+/**
+ * Reply to `conversation_list`: the state of each conversation, the main one first.
+ *
+ * `worktrees`: null when a conversation can have a worktree, else the reason why not.
+ */
+export interface ConversationListData {
+  readonly project_id: string;
+  readonly conversations: readonly ProjectStateData[];
+  readonly worktrees: string | null;
+}
+
+/** A conversation was deleted. `kept_branch`: the branch of its worktree, when it stays. */
+export interface ConversationDeletedData {
+  readonly project_id: string;
+  readonly conversation_id: string;
+  readonly kept_branch?: string | null;
 }
 
 /** Reply to `project_join`, with the approvals and prompts that wait. */
@@ -509,19 +652,42 @@ export interface SetPermissionModeData {
   readonly mode: string;
 }
 
-/** Reply to `session_list`, newest first. */
+/**
+ * Reply to `session_list`, newest first.
+ *
+ * `truncated`: there are more of terminals than the last 100. `unavailable` is the reason why those of terminals are
+ * missing.
+ */
 export interface SessionListData {
   readonly project_id: string;
   readonly sessions: readonly SessionData[];
+  readonly truncated?: boolean;
+  readonly unavailable?: string | null;
 }
 
-/** A conversation that can be resumed; `title` is the beginning of its first prompt. */
+/**
+ * A conversation that can be resumed; `title` is the beginning of its first prompt, unless the CLI or its user
+ * named it.
+ *
+ * `origin` is `terminal` for a session that the CLI made without the server, in `directory`: that of the project, one
+ * inside it, or one of its Git worktrees. The fields from `directory` on are null, or absent, for a session whose file
+ * is gone. `turns` is the number of prompts, an estimate for a large file (`turns_estimated`), `size` that of the file
+ * in bytes. `active`: a terminal has the session open. `resume_command` continues it in a shell.
+ */
 export interface SessionData {
   readonly session_id: string;
   readonly title: string;
   readonly created_at: string;
   readonly last_active: string;
   readonly current: boolean;
+  readonly origin?: "server" | "terminal";
+  readonly directory?: string | null;
+  readonly first_prompt?: string | null;
+  readonly turns?: number | null;
+  readonly turns_estimated?: boolean;
+  readonly size?: number | null;
+  readonly active?: boolean;
+  readonly resume_command?: string | null;
 }
 
 /** Reply to `session_resume`: the conversation that the next prompt continues. */
@@ -529,6 +695,53 @@ export interface SessionResumeData {
   readonly project_id: string;
   readonly session_id: string;
   readonly fork: boolean;
+}
+
+/** Reply to `session_release`: the command that continues the conversation in a shell, null without a session. */
+export interface SessionReleaseData {
+  readonly project_id: string;
+  readonly session_id: string | null;
+  readonly directory: string;
+  readonly resume_command: string | null;
+}
+
+/**
+ * Reply to `session_history`, the oldest record first.
+ *
+ * A message is that of `get_messages`; its `offset` is the position of the record in the file, in bytes. Its type is
+ * `prompt` for what a user typed, `agent_message` for all other records, as the CLI wrote them, or `error` for a line
+ * that is not a record. `before` is the position for the page before, 0 when there is none; a page may be empty
+ * although there is. `epoch` and `end` are for `session_follow`: the file, and the position behind the newest record.
+ */
+export interface SessionHistoryData {
+  readonly project_id: string;
+  readonly session_id: string;
+  readonly epoch: string;
+  readonly messages: readonly MessageData[];
+  readonly before: number;
+  readonly end: number;
+}
+
+/**
+ * Reply to `session_follow`, and its pushes: the records that a terminal has written since.
+ *
+ * `end` is the position behind them. `active`: a terminal has the session open; a push without messages reports a
+ * change of it. `ended`: the file was `deleted`, or `replaced` by another or a shorter one, and is not followed any
+ * longer; read the history again.
+ */
+export interface SessionLinesData {
+  readonly session_id: string;
+  readonly epoch: string;
+  readonly messages: readonly MessageData[];
+  readonly end: number;
+  readonly active: boolean;
+  readonly ended?: "deleted" | "replaced" | null;
+}
+
+/** Reply to `session_unfollow`. */
+export interface SessionUnfollowData {
+  readonly project_id: string;
+  readonly session_id: string;
 }
 
 /** Reply to `execution_list`, newest first. */
@@ -582,17 +795,20 @@ export interface UsageData {
  * From then on the connection also gets each `project_state`, `approval_requested`, `approval_resolved` and
  * `approval_cancelled` of the projects that it has not joined. Send `watch` again after leaving a project before all
  * its entries have come. A connection that was too congested for these pushes gets a `watch` without a `request_id`
- * once it has space: the state at that time, which replaces the earlier one.
+ * once it has space: the state at that time, which replaces the earlier one. `conversations`: those other than the
+ * main ones, for clients that know of them.
  */
 export interface WatchData {
   readonly projects: readonly ProjectStateData[];
   readonly approvals: readonly WaitingApproval[];
+  readonly conversations?: readonly ProjectStateData[];
 }
 
-/** A tool request that waits, and its project. */
+/** A tool request that waits, and its project; `conversation_id` of a conversation that is not the main one. */
 export interface WaitingApproval {
   readonly project_id: string;
   readonly approval: ApprovalRequestedData;
+  readonly conversation_id?: string;
 }
 
 /** Reply to `path_complete`, only with paths in `projects.allowed_roots`. `truncated`: there are more. */
@@ -678,10 +894,11 @@ export interface DeviceData {
   readonly bound: boolean;
 }
 
-/** A running execution. */
+/** A running execution; `conversation_id` of a conversation that is not the main one. */
 export interface RunningData {
   readonly project_id: string;
   readonly execution_id: string;
+  readonly conversation_id?: string;
 }
 
 /** How a device sends its secret. A cookie's value is not a bearer token, and a token is not a cookie. */
@@ -961,6 +1178,11 @@ export interface Requests {
   readonly project_list: ProjectList;
   readonly project_trust: ProjectTrust;
   readonly project_delete: ProjectDelete;
+  readonly conversation_create: ConversationCreate;
+  readonly conversation_list: ConversationList;
+  readonly conversation_rename: ConversationRename;
+  readonly conversation_archive: ConversationArchive;
+  readonly conversation_delete: ConversationDelete;
   readonly project_join: ProjectJoin;
   readonly project_leave: ProjectLeave;
   readonly execute: Execute;
@@ -976,6 +1198,10 @@ export interface Requests {
   readonly set_permission_mode: SetPermissionMode;
   readonly session_list: SessionList;
   readonly session_resume: SessionResume;
+  readonly session_release: SessionRelease;
+  readonly session_history: SessionHistory;
+  readonly session_follow: SessionFollow;
+  readonly session_unfollow: SessionUnfollow;
   readonly execution_list: ExecutionList;
   readonly watch: Watch;
   readonly path_complete: PathComplete;
@@ -998,6 +1224,11 @@ export interface Replies {
   readonly project_list: ProjectListData;
   readonly project_trust: ProjectStateData;
   readonly project_delete: ProjectDeletedData;
+  readonly conversation_create: ProjectStateData;
+  readonly conversation_list: ConversationListData;
+  readonly conversation_rename: ProjectStateData;
+  readonly conversation_archive: ProjectStateData;
+  readonly conversation_delete: ConversationDeletedData;
   readonly project_join: ProjectJoinData;
   readonly project_leave: ProjectLeaveData;
   readonly execute: ExecuteData;
@@ -1013,6 +1244,10 @@ export interface Replies {
   readonly set_permission_mode: SetPermissionModeData;
   readonly session_list: SessionListData;
   readonly session_resume: SessionResumeData;
+  readonly session_release: SessionReleaseData;
+  readonly session_history: SessionHistoryData;
+  readonly session_follow: SessionLinesData;
+  readonly session_unfollow: SessionUnfollowData;
   readonly execution_list: ExecutionListData;
   readonly watch: WatchData;
   readonly path_complete: PathCompleteData;
@@ -1034,6 +1269,11 @@ export interface Pushes {
   readonly project_state: ProjectStateData;
   readonly project_list_response: ProjectListData;
   readonly project_deleted: ProjectDeletedData;
+  readonly conversation_create: ProjectStateData;
+  readonly conversation_list: ConversationListData;
+  readonly conversation_rename: ProjectStateData;
+  readonly conversation_archive: ProjectStateData;
+  readonly conversation_delete: ConversationDeletedData;
   readonly project_join: ProjectJoinData;
   readonly project_leave: ProjectLeaveData;
   readonly execute: ExecuteData;
@@ -1049,6 +1289,10 @@ export interface Pushes {
   readonly set_permission_mode: SetPermissionModeData;
   readonly session_list: SessionListData;
   readonly session_resume: SessionResumeData;
+  readonly session_release: SessionReleaseData;
+  readonly session_history: SessionHistoryData;
+  readonly session_lines: SessionLinesData;
+  readonly session_unfollow: SessionUnfollowData;
   readonly execution_list: ExecutionListData;
   readonly watch: WatchData;
   readonly path_complete: PathCompleteData;
@@ -1066,6 +1310,7 @@ export interface Pushes {
   readonly challenge: ChallengeData;
   readonly prove: ProvedData;
   readonly incoming: IncomingData;
+  readonly conversation_deleted: ConversationDeletedData;
   readonly project_joined: SubscribersData;
   readonly project_left: SubscribersData;
   readonly prompt: PromptData;
@@ -1106,8 +1351,10 @@ export type ErrorCode =
 /** Requests to send again when the connection ended before their reply came. */
 export const REPEATABLE: ReadonlySet<string> = new Set<keyof Requests>([
   "project_list",
+  "conversation_list",
   "get_messages",
   "session_list",
+  "session_history",
   "execution_list",
   "watch",
   "path_complete",
