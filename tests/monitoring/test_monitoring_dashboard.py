@@ -9,7 +9,7 @@ import pytest
 
 from pocket_agent.monitoring import all_alerts, dashboard_files, recorded_names, render, target_of
 from pocket_agent.monitoring.dashboards import place_panels
-from pocket_agent.monitoring.rules import LONG_WINDOWS, WINDOWS, objective_rules, recording_rules
+from pocket_agent.monitoring.rules import LONG_WINDOWS, WINDOWS, objective_rules, recording_rules, unarmed_rules
 from pocket_agent.observability import catalogue
 from pocket_agent.settings import Settings
 from tests.harness.expression import FOREIGN
@@ -18,7 +18,9 @@ from tests.monitoring.dashboard_sample import CHANGED, dashboards, panel_named, 
 DASHBOARDS = dashboards()
 SERVER, USAGE, RELIABILITY, INTERNALS, LOG = DASHBOARDS
 EACH = pytest.mark.parametrize("dashboard", DASHBOARDS, ids=[found["uid"] for found in DASHBOARDS])
-RECORDED = {rule.record: rule.expr for rule in (*recording_rules(), *objective_rules(WINDOWS + LONG_WINDOWS))}
+RECORDED = {
+    rule.record: rule.expr for rule in (*recording_rules(), *unarmed_rules(), *objective_rules(WINDOWS + LONG_WINDOWS))
+}
 
 
 def test_the_first_dashboard_begins_with_the_panels_of_the_guide() -> None:
@@ -97,7 +99,7 @@ def test_every_query_goes_to_the_source_that_was_chosen(dashboard: dict[str, Any
 @EACH
 def test_every_query_is_of_the_chosen_server(dashboard: dict[str, Any]) -> None:
     # These have no server.
-    free = {"Alerts", "Alerts now", "Alerts over time", "Notifications per hour"}
+    free = {"Alerts", "Alerts now", "Alerts over time", "Alerts that cannot fire", "Notifications per hour"}
     for panel, target in targets_of(dashboard, "prometheus"):
         if panel["title"] in free:
             continue

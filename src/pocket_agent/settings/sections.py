@@ -286,7 +286,7 @@ class LimitSettings(SettingsSection):
     memory: BytesOrUnlimited = setting(
         0,
         "Memory that the server itself should stay below; exported for alerts, not enforced. A lower limit of its "
-        "container takes precedence.",
+        "container takes precedence; without both it is half of the machine's memory.",
     )
     cost_usd_per_day: Annotated[float, types.real(0, 1_000_000, "; 0: no limit")] = setting(
         0.0, "Budget of all executions in a day (local time), in US dollars as reported by the CLI."
@@ -626,6 +626,13 @@ class AlertSettings(SettingsSection):
     limit_ratio: Share = setting(0.9, "Share of a limit (connections, files, budget, ...) above which its alert fires.")
     memory_ratio: Share = setting(0.9, "HighMemoryUsage: share of the memory limit above which it fires.")
     disk_free: BytesAboveZero = setting(1024 * _MIB, "DiskSpaceLow: fires below this free space of the data directory.")
+    filesystem_free: Share = setting(
+        0.05, "FilesystemSpaceLow, FilesystemInodesLow: share of free space or inodes below which it fires."
+    )
+    machine_memory: Share = setting(0.1, "MachineMemoryLow: share of available memory below which it fires.")
+    machine_load: Annotated[float, types.real(0.1, 1000)] = setting(
+        8.0, "MachineOverloaded: load for each processor, over 15 minutes, above which it fires."
+    )
     certificate: SecondsAboveZero = setting(14 * 86400.0, "TLSCertificateExpiring: fires this long before it expires.")
     loop_lag: Annotated[float, types.duration(least=0.001, most=1.0)] = setting(
         0.25, "EventLoopLagHigh: fires when the p99 of the event loop lag reaches this time."
