@@ -17,6 +17,7 @@ from pocket_agent.claude.command_line import build_environment
 from pocket_agent.claude.installation import Installer
 from pocket_agent.claude.process import boot_id, kill_leftovers
 from pocket_agent.claude.spool import SpoolWatcher
+from pocket_agent.claude.transcripts import Transcripts
 from pocket_agent.client import Client
 from pocket_agent.events import Event, Observer
 from pocket_agent.hub import Hub
@@ -159,7 +160,10 @@ class Room:
         self.core, self.health, self.history = observed.core, observed.health, observed.history
         self.inspector, self.report = observed.checks, observed.report
         self.trail = Noted()
-        self.endpoint = Endpoint(store, self.hub, self.projects, self.report, live, observer, self.trail)
+        self.transcripts = Transcripts(folder / ".claude", settings.claude.max_line)
+        self.endpoint = Endpoint(
+            store, self.hub, self.projects, self.report, live, observer, self.trail, self.transcripts
+        )
         self.devices, self.handlers = self.endpoint.devices, self.endpoint.handlers
         self.authenticator = self.endpoint.authenticator
         self.port = 0
@@ -286,6 +290,7 @@ async def open_room(
             if record is not None:
                 await kill_leftovers(record.pid, record.start_time, boot_id(), record.id)
     finally:
+        room.transcripts.close()
         watcher.close()
         await store.close()
 

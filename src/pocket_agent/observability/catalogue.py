@@ -42,6 +42,7 @@ _ERRORS_OF_OPERATION: Final[Mapping[str, tuple[type[PocketAgentError], ...]]] = 
         errors.ProjectExistsError,
         errors.ProjectNestingError,
         errors.ProjectLimitError,
+        errors.ResourceLimitError,
         errors.ProcessActiveError,
     ),
     "execute": (
@@ -56,7 +57,10 @@ _ERRORS_OF_OPERATION: Final[Mapping[str, tuple[type[PocketAgentError], ...]]] = 
     "agent": (*_PROJECT_ERRORS, errors.ProcessActiveError, errors.ProcessNotFoundError),
     "approval": (*_PROJECT_ERRORS, errors.ApprovalNotFoundError),
     # These requests are for every device, so none is refused as FORBIDDEN.
-    "history": tuple(error for error in _PROJECT_ERRORS if error is not errors.ForbiddenError),
+    "history": (
+        *(error for error in _PROJECT_ERRORS if error is not errors.ForbiddenError),
+        errors.ResourceLimitError,
+    ),
     "device": (*_PROJECT_ERRORS, errors.ResourceLimitError),
     "server": (errors.ForbiddenError, errors.InternalError),
     "execution": (

@@ -35,6 +35,7 @@ Interval = Annotated[float, Meta(ge=0, le=3600)]
 PermissionMode = Literal["default", "acceptEdits", "plan", "auto", "dontAsk", "bypassPermissions"]
 """The values of the CLI's `--permission-mode`."""
 
+SessionId = Annotated[str, Meta(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")]
 Hash = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 
 MAX_REQUEST_ID: Final = 200
@@ -527,25 +528,46 @@ class SetPermissionMode(ProjectRequest, frozen=True):
 
 
 class SessionData(Struct, frozen=True):
-    """A conversation that can be resumed; `title` is the beginning of its first prompt."""
+    """A conversation that can be resumed; `title` is the beginning of its first prompt, unless the CLI or its user
+    named it.
+
+    `origin` is `terminal` for a session that the CLI made without the server, in `directory`: that of the project, one
+    inside it, or one of its Git worktrees. The fields from `directory` on are null, or absent, for a session whose file
+    is gone. `turns` is the number of prompts, an estimate for a large file (`turns_estimated`), `size` that of the file
+    in bytes. `active`: a terminal has the session open. `resume_command` continues it in a shell.
+    """
 
     session_id: str
     title: str
     created_at: str
     last_active: str
     current: bool
+    origin: Literal["server", "terminal"] = "server"
+    directory: str | None = None
+    first_prompt: str | None = None
+    turns: int | None = None
+    turns_estimated: bool = False
+    size: int | None = None
+    active: bool = False
+    resume_command: str | None = None
 
 
 class SessionListData(Struct, frozen=True):
-    """Reply to `session_list`, newest first."""
+    """Reply to `session_list`, newest first.
+
+    `truncated`: there are more of terminals than the last 100. `unavailable` is the reason why those of terminals are
+    missing.
+    """
 
     project_id: str
     sessions: list[SessionData]
+    truncated: bool = False
+    unavailable: str | None = None
 
 
-@_request(SessionListData, Need.WATCH, "history", repeatable=True, rare=True)
+@_request(SessionListData, Need.WATCH, "history", waits=True, repeatable=True, rare=True)
 class SessionList(ProjectRequest, frozen=True):
-    """List the conversations of a project that can be resumed."""
+    """List the conversations of a project that can be resumed: the server's, and those of terminals."""
 
 
 class SessionResumeData(Struct, frozen=True):
@@ -558,10 +580,105 @@ class SessionResumeData(Struct, frozen=True):
 
 @_request(SessionResumeData, Need.ACT, "agent", waits=True, rare=True)
 class SessionResume(ProjectRequest, frozen=True):
-    """Continue an older conversation with the next prompt, or a copy of it (`fork`)."""
+    """Continue an older conversation with the next prompt, or a copy of it (`fork`).
 
-    session_id: Annotated[str, Meta(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")]
+    A session that a terminal has open is refused with `PROCESS_ACTIVE` unless `fork` is set: the CLI would mix the
+    records of both.
+    """
+
+    session_id: SessionId
     fork: bool = False
+
+
+class SessionReleaseData(Struct, frozen=True):
+    """Reply to `session_release`: the command that continues the conversation in a shell, null without a session."""
+
+    project_id: str
+    session_id: str | None
+    directory: str
+    resume_command: str | None
+
+
+@_request(SessionReleaseData, Need.ACT, "agent", waits=True, rare=True)
+class SessionRelease(ProjectRequest, frozen=True):
+    """End the idle process of the agent, so that a terminal can continue the conversation.
+
+    While the agent does something, the error is `PROCESS_ACTIVE`.
+    """
+
+
+class SessionHistoryData(Struct, frozen=True):
+    """Reply to `session_history`, the oldest record first.
+
+    A message is that of `get_messages`; its `offset` is the position of the record in the file, in bytes. Its type is
+    `prompt` for what a user typed, `agent_message` for all other records, as the CLI wrote them, or `error` for a line
+    that is not a record. `before` is the position for the page before, 0 when there is none; a page may be empty
+    although there is. `epoch` and `end` are for `session_follow`: the file, and the position behind the newest record.
+    """
+
+    project_id: str
+    session_id: str
+    epoch: str
+    messages: list[MessageData]
+    before: int
+    end: int
+
+
+@_request(SessionHistoryData, Need.WATCH, "history", waits=True, repeatable=True, rare=True)
+class SessionHistory(ProjectRequest, frozen=True):
+    """Read a page of a session from the CLI's own file: the newest records, or those before the position `before`.
+
+    Records of the CLI's own bookkeeping, and of subagents, are left out. `limit`, `max_bytes` and `large` are those of
+    `get_messages`.
+    """
+
+    session_id: SessionId
+    before: Offset | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    max_bytes: Annotated[int, Meta(ge=1024, le=8 * 1024 * 1024)] | None = None
+    large: Large = "whole"
+
+
+class SessionLinesData(Struct, frozen=True):
+    """Reply to `session_follow`, and its pushes: the records that a terminal has written since.
+
+    `end` is the position behind them. `active`: a terminal has the session open; a push without messages reports a
+    change of it. `ended`: the file was `deleted`, or `replaced` by another or a shorter one, and is not followed any
+    longer; read the history again.
+    """
+
+    session_id: str
+    epoch: str
+    messages: list[MessageData]
+    end: int
+    active: bool
+    ended: Literal["deleted", "replaced"] | None = None
+
+
+@_request(SessionLinesData, Need.WATCH, "history", reply="session_lines", waits=True, rare=True)
+class SessionFollow(ProjectRequest, frozen=True):
+    """Get the records of a session from a position on, and new ones within 2 seconds, until `session_unfollow`.
+
+    `epoch` and `after` are `epoch` and `end` of `session_history`; without them only new records are sent. A connection
+    can follow 8 sessions; following one again replaces its position.
+    """
+
+    session_id: SessionId
+    epoch: Id | None = None
+    after: Offset | None = None
+    large: Large = "whole"
+
+
+class SessionUnfollowData(Struct, frozen=True):
+    project_id: str
+    session_id: str
+
+
+@_request(SessionUnfollowData, Need.WATCH, "history", rare=True)
+class SessionUnfollow(ProjectRequest, frozen=True):
+    """Stop to follow a session; nothing happens when it is not followed."""
+
+    session_id: SessionId
 
 
 class UsageData(Struct, frozen=True):

@@ -271,8 +271,24 @@ class Session:
             )
             return reset
 
-    async def resume(self, session_id: str, *, fork: bool) -> None:
+    async def release_process(self) -> str | None:
+        """End the idle process, so that a terminal can continue the conversation, whose id is returned.
+
+        Raises:
+            ProcessActiveError: the agent is busy.
+        """
+        async with self.loops.turn():
+            self._refuse_while_running("Going on in a terminal")
+            await self._runner.close_process()
+            return self.state.project.session_id
+
+    async def resume(self, session_id: str, *, fork: bool, found: model.SessionRecord | None = None) -> None:
         """Let the next prompt continue another conversation, or a copy of it.
+
+        Args:
+            session_id: the conversation.
+            fork: continue a copy.
+            found: the session of a terminal with this id.
 
         Raises:
             ProcessActiveError: the agent is busy.
@@ -280,7 +296,8 @@ class Session:
         """
         async with self.loops.turn():
             self._refuse_while_running("Resuming another session")
-            conversation = await self._store.session(self.state.project.project_id, session_id)
+            known = await self._store.session(self.state.project.project_id, session_id)
+            conversation = known or found
             if conversation is None:
                 raise errors.ValidationError("This project has no such session (session_list).")
             await self._runner.close_process()
@@ -290,7 +307,12 @@ class Session:
                 self.state.conversation = conversation
                 return self.state.announce()
 
-            await self.state.log.write([resumed], project={"session_id": session_id, "fork": fork}, after=applied)
+            await self.state.log.write(
+                [resumed],
+                Change(sessions=(conversation,) if known is None else ()),
+                project={"session_id": session_id, "fork": fork},
+                after=applied,
+            )
 
     async def sessions(self) -> list[SessionData]:
         """The conversations of this project, newest first."""
