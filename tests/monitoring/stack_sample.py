@@ -58,6 +58,7 @@ def everything(folder: Path) -> dict[str, object]:
         "monitoring.loki_port": 13100,
         "monitoring.tempo_port": 13200,
         "monitoring.otlp_port": 14318,
+        "monitoring.collector_metrics_port": 18889,
         "monitoring.scrape_interval": "2500ms",
         "monitoring.retention": "36h",
         "monitoring.slack_url_file": folder / "slack $url",

@@ -497,6 +497,11 @@ class TracesSettings(SettingsSection):
     )
     attributes: Annotated[Mapping[str, str], types.ATTRIBUTES] = setting(_empty, "Additional resource attributes.")
     agents: Switch = setting(True, "Let the CLI export its own spans into the same traces.")
+    agent_metrics: Switch = setting(
+        True,
+        "Let the CLI export its own metrics and events to the same collector too (`/v1/metrics`, `/v1/logs`), unless "
+        "its telemetry is configured by the user (`CLAUDE_CODE_ENABLE_TELEMETRY`).",
+    )
 
 
 class HealthSettings(SettingsSection):
@@ -522,6 +527,9 @@ class MonitoringSettings(SettingsSection):
     loki_port: FixedPort = setting(3100, "Port of Loki.")
     tempo_port: FixedPort = setting(3200, "Port of Tempo.")
     otlp_port: FixedPort = setting(4318, "Port of the OpenTelemetry collector, for OTLP over HTTP.")
+    collector_metrics_port: FixedPort = setting(
+        8889, "Port of the OpenTelemetry collector, at which Prometheus scrapes the metrics of agents."
+    )
     scrape_interval: Annotated[float, types.duration(least=0.1, most=60.0)] = setting(
         15.0, "Time between two scrapes; rules use windows of 5 minutes, which need several scrapes."
     )
