@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Annotated, Any, ClassVar, Final, Literal, Protocol, TypeVar, dataclass_transform
 
 from pocket_agent import errors
-from pocket_agent.model import ExecutionContext, ExecutionStatus, Milliseconds, ModelUsage
+from pocket_agent.model import ExecutionContext, ExecutionStatus, HoldReason, Milliseconds, ModelUsage
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -355,6 +355,25 @@ class ExecutionStarted(Event):
     preparation: Seconds  # time from its turn until the agent's process was running and the start was stored
 
 
+@logged("warning", "execution paused")
+class ExecutionPaused(Event):
+    """An execution stopped before its end, for a usage limit or since its process was lost, and is to continue."""
+
+    context: ExecutionContext
+    reason: HoldReason
+    until: Milliseconds | None  # when it continues by itself; None when a client has to decide
+    duration: Seconds
+
+
+@logged("info", "execution continued")
+class ExecutionContinued(Event):
+    """A paused execution continues; `waited`: the time it has spent paused and waiting for approvals."""
+
+    context: ExecutionContext
+    reason: HoldReason
+    waited: Seconds
+
+
 @logged("debug", "first message received")
 class FirstMessageReceived(Event):
     context: ExecutionContext
@@ -433,10 +452,23 @@ class ApprovalResolved(Event):
 
 @logged("debug", "tool completed")
 class ToolCompleted(Event):
+    """A tool call of an agent ended; `duration` is without the wait for its approval, 0 when it is not known."""
+
     project_id: str
     context: ExecutionContext | None
     tool: str
     outcome: Literal["success", "error", "denied"]
+    duration: Seconds
+    decision: Literal["accept", "reject"]
+
+
+@declared("one for each request of an agent; the duration is a metric")
+class ApiRequestAnswered(Event):
+    """The API answered a request of an agent, not of a subagent; `duration` ends with the end of the answer."""
+
+    project_id: str
+    context: ExecutionContext | None
+    duration: Seconds
 
 
 @logged("info", "process spawned")

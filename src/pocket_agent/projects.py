@@ -34,17 +34,18 @@ from pocket_agent.model import (
     ProjectState,
     SessionRecord,
     Trust,
+    UsageWindow,
     Worktree,
     project_of,
 )
 from pocket_agent.protocol.frame import encode_data, encode_frame, websocket_frame
-from pocket_agent.protocol.push import ConversationDeletedData, ProjectDeletedData
+from pocket_agent.protocol.push import ConversationDeletedData, ProjectDeletedData, SessionResumedData
 from pocket_agent.protocol.requests import WorktreeRequest
-from pocket_agent.session.accounting import Budget
+from pocket_agent.session.accounting import Budget, UsageLimits
 from pocket_agent.session.agent import Agent, AgentContext
 from pocket_agent.session.capacity import Capacity
 from pocket_agent.session.loops import ConversationLoops
-from pocket_agent.session.project_log import ProjectLog, now
+from pocket_agent.session.project_log import ProjectLog, entry_draft, now
 from pocket_agent.session.session import Session
 from pocket_agent.session.state import Acceptance, State
 from pocket_agent.settings import CurrentSettings
@@ -80,6 +81,8 @@ class Projects:
         limits, claude = settings.current.limits, settings.current.claude
         self.capacity = Capacity(max_executions=limits.max_executions, max_processes=claude.max_processes)
         self.budget = Budget(settings, observer)
+        self.limits = UsageLimits(settings, note=self._note_windows)
+        self._noted = asyncio.Event()
         self.directories = Directories(settings, settings.current.data.dir)
         self._sessions: dict[ConversationId, Session] = {}
         self._runs: dict[ConversationId, asyncio.Task[None]] = {}
@@ -94,6 +97,7 @@ class Projects:
             self._tasks = tasks
             today = self.budget.today
             self.budget.load(today, await self._store.spent_usd(today))
+            self.limits.load(await self._store.usage_windows())
             conversations = await self._store.conversations()
             records = [await self._store.process(conversation.id) for conversation in conversations]
             await kill_orphans(self._context.spool_dir, {record.id for record in records if record is not None})
@@ -103,11 +107,15 @@ class Projects:
                 async with asyncio.timeout(_RESTORE_SECONDS):
                     for session in self._sessions.values():
                         await session.loops.ready.wait()
-            retention = tasks.create_task(supervise("retention", self._retain, self._observer))
+            background = [
+                tasks.create_task(supervise("retention", self._retain, self._observer)),
+                tasks.create_task(supervise("usage limits", self._store_windows, self._observer)),
+            ]
             try:
                 yield
             finally:
-                retention.cancel()
+                for task in background:
+                    task.cancel()
                 for run in self._runs.values():
                     run.cancel()
         for session in self._sessions.values():
@@ -309,9 +317,11 @@ class Projects:
         main = self.get(project_id).state.project
         self._refuse_more(project_id)
         known = await self._store.session(project_id, session_id) if session_id is not None else None
-        if session_id is not None and known is None and found is None:
+        continued = known or found
+        if session_id is not None and continued is None:
             raise errors.ValidationError("This project has no such session (session_list).")
         suffix = secrets.token_hex(4)
+        key = ConversationId(f"{project_id}.{suffix}")
         path, real_path, made = main.path, main.real_path, None
         if worktree is not None:
             name = f"{git.slug(title or main.name) or 'conversation'}-{suffix}"
@@ -324,12 +334,12 @@ class Projects:
                 self.get(project_id)
                 self._refuse_more(project_id)
                 if not fork:
-                    self._refuse_taken(project_id, session_id)
+                    self.refuse_taken(key, session_id)
                 at = now()
                 conversation = msgspec.structs.replace(
                     main,
                     number=await self._store.next_project_number(),
-                    id=ConversationId(f"{project_id}.{suffix}"),
+                    id=key,
                     path=path,
                     real_path=real_path,
                     state=ProjectState.IDLE,
@@ -353,6 +363,9 @@ class Projects:
                     await asyncio.shield(git.remove_worktree(made, keep_branch=False))
             raise
         await session.loops.ready.wait()
+        if continued is not None:
+            resumed = SessionResumedData(continued.id, conversation.fork, continued.title)
+            await session.state.log.write([entry_draft("session_resumed", resumed)])
         self._observer.emit(ConversationCreated(project_id, conversation.id, made is not None, correlation_id))
         self._broadcast("project_state", encode_data(session.state.view()), conversation.id)
         return session
@@ -368,14 +381,19 @@ class Projects:
                 f"This project has {limit} conversations already (limits.conversations); delete one."
             )
 
-    def _refuse_taken(self, project_id: ProjectId, session_id: str | None) -> None:
-        """Refuse a session that another conversation continues: two processes would write one transcript."""
-        for session in self.of(project_id):
-            if session_id is not None and session.state.project.session_id == session_id:
+    def refuse_taken(self, conversation_id: ConversationId, session_id: str | None) -> None:
+        """Refuse a CLI session that another conversation continues: two processes would write one transcript.
+
+        Raises:
+            ValidationError: another conversation of the project continues it.
+        """
+        for session in self.of(project_of(conversation_id)):
+            other = session.state.project
+            if session_id is not None and other.session_id == session_id and other.id != conversation_id:
                 raise errors.ValidationError(
                     "Another conversation of this project continues this session; continue it there, or as a copy "
                     "(fork).",
-                    details={"conversation_id": session.state.project.id},
+                    details={"conversation_id": other.id},
                 )
 
     async def delete_conversation(
@@ -471,7 +489,8 @@ class Projects:
             hub=self._hub,
         )
         log = ProjectLog(project, store, channel, self._observer)
-        state = State(log, acceptance=self._accepted.setdefault(project.project_id, Acceptance()))
+        acceptance = self._accepted.setdefault(project.project_id, Acceptance())
+        state = State(log, acceptance=acceptance, limits=self.limits)
         agent = Agent(project, self._context)
         loops = ConversationLoops(
             state, agent, store, self.capacity, self.budget, self._settings, self._observer, self._gate
@@ -527,6 +546,17 @@ class Projects:
             if abs(at - known) >= _STORE_CLOCK_SECONDS:
                 await self._store.note_settled_time(at)
                 known = at
+
+    def _note_windows(self, _: tuple[UsageWindow, ...]) -> None:
+        self._noted.set()
+
+    async def _store_windows(self) -> None:
+        """Store the usage limits of the account when they have changed, so that the next run shows them."""
+        while True:
+            await self._noted.wait()
+            self._noted.clear()
+            with contextlib.suppress(errors.FileOperationError):  # the API reports them again with the next response
+                await self._store.note_usage_windows(self.limits.windows)
 
     def _broadcast(self, kind: str, data: bytes, conversation_id: ConversationId) -> None:
         frame = websocket_frame(encode_frame(kind, data, now(), conversation_id=conversation_id))

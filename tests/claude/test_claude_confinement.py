@@ -27,6 +27,7 @@ from pocket_agent.errors import ClaudeNotFoundError, ExecutionFailedError
 from pocket_agent.settings import AgentLimitSettings
 from tests.claude.conftest import alive
 from tests.harness import DEADLINE_SECONDS
+from tests.harness.follow import eventually
 from tests.harness.tool import ROOT, require_tool
 
 MODES: tuple[Mode, ...] = ("data", "project")
@@ -388,7 +389,10 @@ async def test_the_loop_serves_others_while_bwrap_reports_late(late: Late) -> No
     assert await child.terminate(interrupt_grace=0, terminate_grace=0, idle=False)
 
 
-async def test_a_start_that_is_cancelled_leaves_no_process_and_no_descriptor(late: Late) -> None:
+async def test_a_start_that_is_cancelled_leaves_no_process_and_no_descriptor(
+    late: Late, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_CANCEL_SECONDS", DEADLINE_SECONDS)
     await asyncio.to_thread(int)  # the threads' own descriptors are open
     before = descriptors()
     starting = late.spawn(FAMILY)
@@ -396,34 +400,63 @@ async def test_a_start_that_is_cancelled_leaves_no_process_and_no_descriptor(lat
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting
+    # The thread that started the program may still have been in fork(2), and ends it afterwards.
+    await eventually(lambda: descriptors() == before, "no descriptor is left")
+
+
+class HangingMount:
+    """A file system on which a start hangs until `answers` is set.
+
+    Attributes:
+        asked: a start hangs.
+        discarded: its process, started after all, was ended.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked, self.answers, self.discarded = threading.Event(), threading.Event(), threading.Event()
+        self._discard = process._discard
+        monkeypatch.setattr(process, "held", self._held)
+        monkeypatch.setattr(process, "_discard", self._discarded)
+
+    def _held(self, path: Path) -> AbstractContextManager[str]:
+        self.asked.set()
+        assert self.answers.wait(DEADLINE_SECONDS)
+        return contextlib.nullcontext(str(path))
+
+    def _discarded(self, child: Any, marker: str) -> None:
+        self._discard(child, marker)
+        self.discarded.set()
+
+
+async def test_a_start_that_is_cancelled_waits_for_the_thread_that_undoes_it(
+    late: Late, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_CANCEL_SECONDS", DEADLINE_SECONDS)
+    mount = HangingMount(monkeypatch)
+    before = descriptors()
+    starting = late.spawn(FAMILY)
+    assert await asyncio.to_thread(mount.asked.wait, DEADLINE_SECONDS)
+    starting.cancel()
+    asyncio.get_running_loop().call_soon(mount.answers.set)
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert mount.discarded.is_set()
     assert descriptors() == before
 
 
-async def test_a_start_that_is_cancelled_while_a_mount_hangs_ends_at_once(
+async def test_a_start_that_is_cancelled_does_not_wait_for_a_mount_that_hangs(
     late: Late, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hangs, mounted, discarded = threading.Event(), threading.Event(), threading.Event()
-    discard = process._discard
-
-    def hang(path: Path) -> AbstractContextManager[str]:
-        hangs.set()
-        assert mounted.wait(DEADLINE_SECONDS)
-        return contextlib.nullcontext(str(path))
-
-    def watched(child: Any, marker: str) -> None:
-        discard(child, marker)
-        discarded.set()
-
-    monkeypatch.setattr(process, "held", hang)
-    monkeypatch.setattr(process, "_discard", watched)
+    monkeypatch.setattr(process, "_CANCEL_SECONDS", 0.01)
+    mount = HangingMount(monkeypatch)
     before = descriptors()
     starting = late.spawn(FAMILY)
-    assert await asyncio.to_thread(hangs.wait, DEADLINE_SECONDS)
+    assert await asyncio.to_thread(mount.asked.wait, DEADLINE_SECONDS)
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting
-    mounted.set()
-    assert await asyncio.to_thread(discarded.wait, DEADLINE_SECONDS), "the thread ends what it starts afterwards"
+    mount.answers.set()
+    assert await asyncio.to_thread(mount.discarded.wait, DEADLINE_SECONDS), "the thread ends what it starts afterwards"
     assert descriptors() == before
 
 

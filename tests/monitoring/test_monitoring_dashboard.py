@@ -189,7 +189,8 @@ def test_exemplars_are_shown_where_there_are_some() -> None:
         for panel, target in targets_of(dashboard, "prometheus")
         if target.get("exemplar")
     }
-    assert shown == {"Execution Duration (95th percentile)", "Execution times", "Time to first message"}
+    first = {"Execution Duration (95th percentile)", "Execution times", "Time to first message"}
+    assert shown == {*first, "API requests"}
     for dashboard in DASHBOARDS:
         for _, target in targets_of(dashboard, "prometheus"):
             assert not target.get("exemplar") or "_bucket{" in target["expr"], "what is recorded has none"

@@ -186,6 +186,10 @@ def test_thresholds_are_those_of_the_settings() -> None:
             if alert.expr != plain[alert.name, *alert.labels.values(), alert.severity]
         }
         assert changed == {
+            "AgentCpuHigh",
+            "AgentMemoryHigh",
+            "AgentRepeatsItself",
+            "AgentStalled",
             "ClaudeCostBudget",
             "ConnectionsRejected",
             "DiskSpaceLow",

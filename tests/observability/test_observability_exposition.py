@@ -44,15 +44,20 @@ def parse_openmetrics(text: str) -> list[Family]:
 
 
 def series_of(text: str) -> set[tuple[str, frozenset[tuple[str, str]]]]:
-    """Name and labels of each series in a scrape in the text format."""
-    return {(sample.name, frozenset(sample.labels.items())) for family in parse_text(text) for sample in family.samples}
+    """Name and labels of each series in a scrape in the text format; an agent's project changes, so it is left out."""
+    found = set()
+    for sample in (sample for family in parse_text(text) for sample in family.samples):
+        of_agent = sample.name.startswith(PREFIX + "agent_") and "project" in sample.labels
+        labels = {"project": ""} if of_agent else sample.labels
+        found.add((sample.name, frozenset(labels.items())))
+    return found
 
 
 def expected_series(settings: MetricsSettings, build: dict[str, str]) -> set[tuple[str, frozenset[tuple[str, str]]]]:
     """The same by the catalogue."""
     found = {(name, frozenset[tuple[str, str]]()) for name in PROCESS}
     for metric in CATALOGUE:
-        keys = children(metric, settings) or [tuple(build[label] for label in metric.labels)]
+        keys = children(metric, settings) or [tuple(build.get(label, "") for label in metric.labels)]
         for key in keys:
             labels = frozenset(zip(metric.labels, key, strict=True))
             if metric.kind == "histogram":
@@ -94,7 +99,9 @@ async def serve(room: Room, token: str | None = None) -> AsyncIterator[Served]:
     """Open a metrics listener."""
     metrics = MetricObserver(identify=lambda _: TraceIdentity("ab" * 16, "cd" * 8, sampled=True))
     lags = Distribution(EVENT_LOOP_LAG.buckets)
-    core = CoreCollector(room.hub, room.projects, room.store, room.losses, metrics, room.settings, lags)
+    core = CoreCollector(
+        room.hub, room.projects, room.store, room.losses, metrics, room.settings, lags, room.observed.agents
+    )
     runner = web.AppRunner(application(Exposition(metrics.registry, core), token), access_log=None)
     await runner.setup()
     try:

@@ -244,8 +244,25 @@ def test_an_approval(behavior: str) -> None:
 )
 def test_a_tool_call(tool: str, label: str) -> None:
     for outcome in ("success", "error", "denied"):
-        found = changes(MetricObserver(), example(events.ToolCompleted, tool=tool, outcome=outcome))
-        assert found == {at("claude_tool_calls_total", tool=label, outcome=outcome): 1}
+        found = changes(MetricObserver(), example(events.ToolCompleted, tool=tool, outcome=outcome, duration=2.5))
+        assert found == {
+            at("claude_tool_calls_total", tool=label, outcome=outcome): 1,
+            at("claude_tool_seconds_total", tool=label): 2.5,
+        }
+
+
+@pytest.mark.parametrize("tool", ["Write", "Edit", "NotebookEdit"])
+@pytest.mark.parametrize("decision", ["accept", "reject"])
+def test_an_edit(tool: str, decision: str) -> None:
+    found = changes(MetricObserver(), example(events.ToolCompleted, tool=tool, decision=decision))
+    assert found[at("claude_edits_total", decision=decision)] == 1
+
+
+def test_a_request_to_the_api() -> None:
+    assert changes(MetricObserver(), example(events.ApiRequestAnswered, duration=4.0)) == {
+        at("claude_api_request_seconds_count"): 1,
+        at("claude_api_request_seconds_sum"): 4.0,
+    }
 
 
 @pytest.mark.parametrize(
@@ -406,7 +423,6 @@ def test_every_event_changes_a_metric_but_those_that_are_not_counted() -> None:
 @pytest.mark.parametrize(
     ("event", "metric"),
     [
-        (handled("no_such_request"), "messages_received_total"),
         (handled("execute", "NO_SUCH_CODE"), "errors_total"),
         (handled("server_stats", "PROJECT_EXISTS"), "errors_total"),
         (example(events.HealthChanged, check="no such check"), "health_check_up"),
@@ -423,7 +439,7 @@ def test_a_strange_error_is_other() -> None:
     observer = MetricObserver()
     found = changes(observer, handled("no_such_request", "NO_SUCH_CODE"), handled("server_stats", "PROJECT_EXISTS"))
     assert found[at("errors_total", code="other", operation="other")] == 2
-    assert found[at("messages_received_total", type="other")] == 1
+    assert found[at("messages_received_total", type="other")] == 2
 
 
 GIB = 2**30
@@ -505,6 +521,7 @@ def core_of(room: Room, lags: Distribution | None = None) -> CoreCollector:
         room.metrics,
         room.settings,
         Distribution() if lags is None else lags,
+        room.observed.agents,
     )
 
 

@@ -20,7 +20,7 @@ from pocket_agent.settings import AlertSettings, Settings, format_duration, form
 Severity = Literal["critical", "warning", "info", "none"]
 ALERT_SERVICE: Final = "pocket-agent"
 """The label `service` of every alert, which distinguishes it from the alerts of other products."""
-SUBJECTS: Final = ("availability", "fault", "execution", "saturation", "pipeline")
+SUBJECTS: Final = ("availability", "fault", "execution", "agents", "saturation", "pipeline")
 """The subjects of alerts, each with a file of rules."""
 BURN_RATES: Final[Mapping[Severity, tuple[tuple[float, str, str], ...]]] = {
     "critical": ((14.4, "1h", "5m"), (6, "6h", "30m")),

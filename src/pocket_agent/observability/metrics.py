@@ -23,6 +23,7 @@ from pocket_agent.events import Event
 from pocket_agent.hub import Hub
 from pocket_agent.model import ExecutionContext, ModelUsage, ProjectId, ProjectState
 from pocket_agent.observability import catalogue
+from pocket_agent.observability.agents import AgentMonitor, by_state, top
 from pocket_agent.observability.catalogue import INVALID, METRIC_LABEL_OVERFLOW, OTHER, Losses, Metric, children
 from pocket_agent.observability.health import in_thread
 from pocket_agent.observability.revision import find_revision
@@ -72,6 +73,8 @@ _COUNTERS: Final = (
     catalogue.PROJECT_TOKENS,
     catalogue.PROJECT_COST,
     catalogue.CLAUDE_TOOL_CALLS,
+    catalogue.TOOL_SECONDS,
+    catalogue.EDITS,
     catalogue.SETTINGS_RELOADS,
 )
 _GAUGES: Final = (catalogue.TLS_NOT_AFTER, catalogue.HEALTH_CHECK_UP)
@@ -81,6 +84,7 @@ _HISTOGRAMS: Final = (
     catalogue.PING_RTT,
     catalogue.TIME_TO_FIRST_MESSAGE,
     catalogue.APPROVAL_WAIT,
+    catalogue.API_REQUEST,
 )
 NameOf = Callable[[str], str | None]
 """The name of a project by its id; None when there is no such project."""
@@ -158,9 +162,9 @@ class MetricObserver:
             case events.PongReceived():
                 self._observe(catalogue.PING_RTT, event.duration)
             case events.ToolCompleted():
-                name = _TOOL_ALIASES.get(event.tool, event.tool)
-                tool = "mcp" if name.startswith(_MCP) else name if name in catalogue.TOOLS else OTHER
-                self._inc(catalogue.CLAUDE_TOOL_CALLS, tool, event.outcome)
+                self._tool_completed(event)
+            case events.ApiRequestAnswered():
+                self._observe(catalogue.API_REQUEST, event.duration, exemplar=self._exemplar(event.context))
             case events.FirstMessageReceived():
                 self._observe(catalogue.TIME_TO_FIRST_MESSAGE, event.duration, exemplar=self._exemplar(event.context))
             case events.ExecutionFinished():
@@ -209,6 +213,14 @@ class MetricObserver:
         self._inc(catalogue.ERRORS_TOTAL, code, catalogue.OPERATION_OF.get(kind, OTHER))
         if kind == "execute":
             self._inc(catalogue.EXECUTIONS_TOTAL, "rejected")
+
+    def _tool_completed(self, event: events.ToolCompleted) -> None:
+        name = _TOOL_ALIASES.get(event.tool, event.tool)
+        tool = "mcp" if name.startswith(_MCP) else name if name in catalogue.TOOLS else OTHER
+        self._inc(catalogue.CLAUDE_TOOL_CALLS, tool, event.outcome)
+        self._inc(catalogue.TOOL_SECONDS, tool, amount=event.duration)
+        if name in catalogue.EDITING_TOOLS:
+            self._inc(catalogue.EDITS, event.decision)
 
     def _execution_finished(self, event: events.ExecutionFinished) -> None:
         exemplar = self._exemplar(event.context)
@@ -309,6 +321,7 @@ class CoreCollector:
     metrics: MetricObserver
     settings: CurrentSettings
     lags: Distribution
+    agents: AgentMonitor
 
     def __post_init__(self) -> None:
         self._distributions = {
@@ -319,6 +332,8 @@ class CoreCollector:
         self._disk = _DiskReader(self.store)
         self._process = psutil.Process()
         self._build = (__version__, find_revision(), platform.python_version())
+        machine = psutil.virtual_memory().total
+        self._memory, self._cores = min(memory_limit(0) or machine, machine), psutil.cpu_count() or 1
 
     async def collect(self) -> CoreValues:
         """All values at this moment; those of the disk may be up to `_DISK_SECONDS` older."""
@@ -345,6 +360,17 @@ class CoreCollector:
             catalogue.APPROVALS_PENDING: {(): sum(len(session.state.approvals) for session in sessions)},
             catalogue.SEND_QUEUE_BYTES: {(): sum(sink.buffered for sink in hub.sinks)},
             catalogue.SUBSCRIPTIONS_ACTIVE: {(): sum(channel.subscribers for channel in hub.channels.values())},
+            **self._agents(sessions),
+            **self._usage_limits(),
+            catalogue.EXECUTIONS_WAITING: _counted(
+                catalogue.EXECUTIONS_WAITING,
+                collections.Counter(
+                    waiting.paused_for.value
+                    for session in sessions
+                    for waiting in session.state.queue
+                    if waiting.status.is_paused and waiting.paused_for is not None
+                ),
+            ),
             catalogue.STORAGE_FREE: {(): free},
             catalogue.STORAGE_SIZE: {(): size},
             catalogue.TELEMETRY_DROPPED: {(signal,): self.losses.of(signal) for signal in catalogue.SIGNALS},
@@ -353,6 +379,32 @@ class CoreCollector:
                 for metric, found in self._distributions.items()
             },
         }
+
+    def _agents(self, sessions: Sequence[Session]) -> dict[Metric, Values]:
+        usage = self.agents.usage()
+        memory = {session: used.memory_bytes for session, used in usage.items()}
+        cores = {session: used.cpu_cores for session, used in usage.items()}
+        tops = {
+            catalogue.AGENT_TOP_MEMORY: top({session: used / self._memory for session, used in memory.items()}),
+            catalogue.AGENT_TOP_CPU: top({session: used / self._cores for session, used in cores.items()}),
+            catalogue.AGENT_REPEATED_CALLS: top({session: session.state.repeated_calls for session in sessions}),
+            catalogue.AGENT_SILENCE: top({session: session.state.silence for session in sessions}),
+        }
+        return {
+            catalogue.AGENT_MEMORY: by_state(memory),
+            catalogue.AGENT_CPU: by_state(cores),
+            **{metric: {(found.project,): found.value} for metric, found in tops.items()},
+            catalogue.AGENT_READINGS_FAILED: {(): self.agents.failed},
+        }
+
+    def _usage_limits(self) -> dict[Metric, Values]:
+        """Use and reset of the account's limits; of several that the catalogue does not name, the most used one."""
+        used: dict[tuple[str, ...], float] = {(name,): 0.0 for name in catalogue.WINDOWS}
+        reset = dict(used)
+        for window in sorted(self.projects.limits.windows, key=lambda window: window.utilization):
+            key = (window.window if window.window in catalogue.WINDOWS else OTHER,)
+            used[key], reset[key] = window.utilization, window.resets_at / 1000
+        return {catalogue.USAGE_LIMIT_UTILIZATION: used, catalogue.USAGE_LIMIT_RESET: reset}
 
     def limits(self) -> Values:
         """The limits; 0 is unlimited."""

@@ -163,7 +163,7 @@ class ProjectList(Request, frozen=True):
     """List all projects."""
 
 
-@_request(push.ProjectStateData, Need.OWN, "project", reply="project_state", waits=True)
+@_request(push.ProjectStateData, Need.OWN, "project", reply="project_state", waits=True, rare=True)
 class ProjectTrust(ProjectRequest, frozen=True):
     """Accept what the project's own settings have the CLI do, in the state with this `hash` (`path_inspect`).
 
@@ -175,7 +175,7 @@ class ProjectTrust(ProjectRequest, frozen=True):
     hash: Hash
 
 
-@_request(push.ProjectDeletedData, Need.ACT, "project", reply="project_deleted", waits=True)
+@_request(push.ProjectDeletedData, Need.ACT, "project", reply="project_deleted", waits=True, rare=True)
 class ProjectDelete(ProjectRequest, frozen=True):
     """Delete a project and its log; the directory itself is not touched."""
 
@@ -393,7 +393,7 @@ class AgentInterrupt(ProjectRequest, frozen=True):
     hold_queue: bool = False
 
 
-@_request(push.SessionResetData, Need.ACT, "agent", waits=True)
+@_request(push.SessionResetData, Need.ACT, "agent", waits=True, rare=True)
 class AgentNewSession(ProjectRequest, frozen=True):
     """Start a fresh conversation with the next prompt."""
 
@@ -474,7 +474,7 @@ class PromptChangedData(Struct, frozen=True):
     execution_id: str
 
 
-@_request(PromptChangedData, Need.ACT, "execute", waits=True)
+@_request(PromptChangedData, Need.ACT, "execute", waits=True, rare=True)
 class PromptEdit(ProjectRequest, frozen=True):
     """Change a prompt that still waits in the queue."""
 
@@ -486,7 +486,7 @@ class PromptEdit(ProjectRequest, frozen=True):
         return {"execution_id": self.execution_id}
 
 
-@_request(PromptChangedData, Need.ACT, "execute", waits=True)
+@_request(PromptChangedData, Need.ACT, "execute", waits=True, rare=True)
 class PromptCancel(ProjectRequest, frozen=True):
     """Withdraw a prompt that still waits in the queue."""
 
@@ -498,7 +498,7 @@ class QueueResumeData(Struct, frozen=True):
     status: Literal["resumed"] = "resumed"
 
 
-@_request(QueueResumeData, Need.ACT, "execute", waits=True)
+@_request(QueueResumeData, Need.ACT, "execute", waits=True, rare=True)
 class QueueResume(ProjectRequest, frozen=True):
     """Start the prompts that wait, in order, after the queue was on hold; without a hold nothing changes."""
 
@@ -508,7 +508,7 @@ class SetModelData(Struct, frozen=True):
     model: str | None
 
 
-@_request(SetModelData, Need.ACT, "agent", waits=True)
+@_request(SetModelData, Need.ACT, "agent", waits=True, rare=True)
 class SetModel(ProjectRequest, frozen=True):
     """Choose the model of the project, now and for later prompts; null is the CLI's default."""
 
@@ -520,7 +520,7 @@ class SetPermissionModeData(Struct, frozen=True):
     mode: str
 
 
-@_request(SetPermissionModeData, Need.ACT, "agent", waits=True)
+@_request(SetPermissionModeData, Need.ACT, "agent", waits=True, rare=True)
 class SetPermissionMode(ProjectRequest, frozen=True):
     """Choose the permission mode of the project, now and for later prompts."""
 
@@ -565,7 +565,7 @@ class SessionListData(Struct, frozen=True):
     unavailable: str | None = None
 
 
-@_request(SessionListData, Need.WATCH, "history", waits=True, repeatable=True)
+@_request(SessionListData, Need.WATCH, "history", waits=True, repeatable=True, rare=True)
 class SessionList(ProjectRequest, frozen=True):
     """List the conversations of a project that can be resumed: the server's, and those of terminals."""
 
@@ -578,7 +578,7 @@ class SessionResumeData(Struct, frozen=True):
     fork: bool
 
 
-@_request(SessionResumeData, Need.ACT, "agent", waits=True)
+@_request(SessionResumeData, Need.ACT, "agent", waits=True, rare=True)
 class SessionResume(ProjectRequest, frozen=True):
     """Continue an older conversation with the next prompt, or a copy of it (`fork`).
 
@@ -599,7 +599,7 @@ class SessionReleaseData(Struct, frozen=True):
     resume_command: str | None
 
 
-@_request(SessionReleaseData, Need.ACT, "agent", waits=True)
+@_request(SessionReleaseData, Need.ACT, "agent", waits=True, rare=True)
 class SessionRelease(ProjectRequest, frozen=True):
     """End the idle process of the agent, so that a terminal can continue the conversation.
 
@@ -624,7 +624,7 @@ class SessionHistoryData(Struct, frozen=True):
     end: int
 
 
-@_request(SessionHistoryData, Need.WATCH, "history", waits=True, repeatable=True)
+@_request(SessionHistoryData, Need.WATCH, "history", waits=True, repeatable=True, rare=True)
 class SessionHistory(ProjectRequest, frozen=True):
     """Read a page of a session from the CLI's own file: the newest records, or those before the position `before`.
 
@@ -655,7 +655,7 @@ class SessionLinesData(Struct, frozen=True):
     ended: Literal["deleted", "replaced"] | None = None
 
 
-@_request(SessionLinesData, Need.WATCH, "history", reply="session_lines", waits=True)
+@_request(SessionLinesData, Need.WATCH, "history", reply="session_lines", waits=True, rare=True)
 class SessionFollow(ProjectRequest, frozen=True):
     """Get the records of a session from a position on, and new ones within 2 seconds, until `session_unfollow`.
 
@@ -674,7 +674,7 @@ class SessionUnfollowData(Struct, frozen=True):
     session_id: str
 
 
-@_request(SessionUnfollowData, Need.WATCH, "history")
+@_request(SessionUnfollowData, Need.WATCH, "history", rare=True)
 class SessionUnfollow(ProjectRequest, frozen=True):
     """Stop to follow a session; nothing happens when it is not followed."""
 
@@ -725,7 +725,7 @@ class ExecutionListData(Struct, frozen=True):
     has_more: bool
 
 
-@_request(ExecutionListData, Need.WATCH, "history", repeatable=True)
+@_request(ExecutionListData, Need.WATCH, "history", repeatable=True, rare=True)
 class ExecutionList(ProjectRequest, frozen=True):
     """List a project's executions with what they used, newest first; `before` is the last id of the page before."""
 
@@ -756,7 +756,7 @@ class WatchData(Struct, frozen=True):
     conversations: list[push.ProjectStateData] | msgspec.UnsetType = msgspec.UNSET
 
 
-@_request(WatchData, Need.WATCH, "project", repeatable=True)
+@_request(WatchData, Need.WATCH, "project", repeatable=True, rare=True)
 class Watch(Request, frozen=True):
     """Get the state and the approvals of all projects, joined or not; `away`: no user is at this client.
 
@@ -1017,12 +1017,12 @@ class HealthCheckData(Struct, frozen=True):
     checks: dict[str, CheckData]
 
 
-@_request(HealthCheckData, Need.WATCH, "server", repeatable=True)
+@_request(HealthCheckData, Need.WATCH, "server", repeatable=True, rare=True)
 class HealthCheck(Request, frozen=True):
     """Get the health of the server."""
 
 
-@_request(push.ServerStatsData, Need.OVERVIEW, "server", repeatable=True)
+@_request(push.ServerStatsData, Need.OVERVIEW, "server", repeatable=True, rare=True)
 class ServerStats(Request, frozen=True):
     """Get statistics, once or every `interval` seconds (0 stops)."""
 
@@ -1043,7 +1043,7 @@ class ServerHistoryData(Struct, frozen=True):
     series: dict[str, list[float | None]]
 
 
-@_request(ServerHistoryData, Need.OVERVIEW, "server", repeatable=True)
+@_request(ServerHistoryData, Need.OVERVIEW, "server", repeatable=True, rare=True)
 class ServerHistory(Request, frozen=True):
     """Get the samples of the last `range` seconds, then the new ones, every `interval` seconds (0 stops)."""
 
@@ -1098,7 +1098,11 @@ class LastErrorData(Struct, frozen=True):
 
 
 class ServerOverviewData(Struct, frozen=True):
-    """Reply to `server_overview`, and its pushes; `uptime` in seconds, a `runbook` is /docs/runbooks/NAME."""
+    """Reply to `server_overview`, and its pushes; `uptime` in seconds, a `runbook` is /docs/runbooks/NAME.
+
+    `usage_windows`: the usage limits of the account. `paused`: the number of executions that wait for a reset, or for a
+    client's decision since their process was lost.
+    """
 
     status: Literal["healthy", "degraded", "unhealthy"]
     version: str
@@ -1112,9 +1116,11 @@ class ServerOverviewData(Struct, frozen=True):
     running: list[SlowExecutionData]
     slowest: list[SlowExecutionData]
     errors: list[LastErrorData]
+    usage_windows: list[push.UsageWindowData] = []
+    paused: int = 0
 
 
-@_request(ServerOverviewData, Need.OVERVIEW, "server", repeatable=True)
+@_request(ServerOverviewData, Need.OVERVIEW, "server", repeatable=True, rare=True)
 class ServerOverview(Request, frozen=True):
     """Get checks, limits, slow executions and the last errors, once or every `interval` seconds (0 stops)."""
 

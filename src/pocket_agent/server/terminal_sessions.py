@@ -59,6 +59,8 @@ class TerminalSessions:
     async def on_session_resume(
         self, call: Call, session: Session, request: requests.SessionResume
     ) -> requests.SessionResumeData:
+        if not request.fork:
+            self._projects.refuse_taken(session.state.project.id, request.session_id)
         found = await self.find(session, request.session_id, fork=request.fork)
         await session.resume(request.session_id, fork=request.fork, found=found)
         return requests.SessionResumeData(session.state.project.project_id, request.session_id, request.fork)

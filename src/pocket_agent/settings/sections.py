@@ -289,6 +289,11 @@ class LimitSettings(SettingsSection):
         0.0, "Budget of all executions in a day (local time), in US dollars as reported by the CLI."
     )
     refuse_over_budget: Switch = setting(False, "Refuse new executions when the day's budget is used up.")
+    resume_after_reset: Switch = setting(
+        True,
+        "Continue an execution that a usage limit of the account stopped by itself, up to a minute after the reset; "
+        "off: a client continues it.",
+    )
     min_free_disk: Bytes = setting(8 * _MIB, "Free space in the data directory below which executions are refused.")
 
 
@@ -494,7 +499,9 @@ class TracesSettings(SettingsSection):
 class HealthSettings(SettingsSection):
     """The health checks."""
 
-    interval: SecondsAboveZero = setting(15.0, "Time between two rounds of checks.")
+    interval: SecondsAboveZero = setting(
+        15.0, "Time between two rounds of checks, and between two readings of the memory and CPU of agents."
+    )
     low_disk: Bytes = setting(1024 * _MIB, "Free space of the data directory below which the disk check warns.")
     certificate_notice: Seconds = setting(7 * 86400.0, "The certificate check warns this long before it expires.")
     loop_lag: SecondsAboveZero = setting(1.0, "The event loop check warns when the lag reaches this time.")
@@ -619,6 +626,15 @@ class AlertSettings(SettingsSection):
     certificate: SecondsAboveZero = setting(14 * 86400.0, "TLSCertificateExpiring: fires this long before it expires.")
     loop_lag: Annotated[float, types.duration(least=0.001, most=1.0)] = setting(
         0.25, "EventLoopLagHigh: fires when the p99 of the event loop lag reaches this time."
+    )
+    agent_memory_ratio: Share = setting(0.5, "AgentMemoryHigh: share of the machine's memory that one agent may use.")
+    agent_cpu_ratio: Share = setting(0.9, "AgentCpuHigh: share of the machine's CPU that one agent may use.")
+    repeated_calls: Annotated[int, types.number(2, 1000)] = setting(
+        20, "AgentRepeatsItself: fires when an agent makes the same tool call this many times in a row."
+    )
+    silence: Annotated[float, types.duration(least=1.0)] = setting(
+        900.0,
+        "AgentStalled: fires when a working agent that waits for no approval has printed nothing for this long.",
     )
     restarts: Annotated[int, types.number(1, 10)] = setting(3, "PocketAgentFlapping: outages, restarts in 30 minutes.")
     rejected_connections: Count = setting(
