@@ -62,6 +62,22 @@ def chat_command(
     raise typer.Exit(run_chat(options, read, os.environ))
 
 
+@settings_command(app, "resume")
+def resume_command(
+    read: ReadSettings,
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="[PATH|CONVERSATION]", help="A directory in a project, or the id of a conversation."),
+    ] = None,
+    session: Annotated[str | None, typer.Option(help="The session to continue, by its id.")] = None,
+    shows: Annotated[bool, typer.Option("--print", help="Print the command instead of running it.")] = False,
+) -> None:
+    """Continue a conversation in this terminal, with Claude Code itself."""
+    from pocket_agent.cli.resume import ResumeOptions, run_resume
+
+    run_resume(ResumeOptions(target, session, shows), read, os.environ)
+
+
 @settings_command(hook, "install")
 def hook_install(read: ReadSettings) -> None:
     """Put the hooks into your settings of Claude Code; everything else in them stays as it is."""
