@@ -433,6 +433,9 @@ class ApprovalRequested(Event):
     tool: str
 
 
+Behavior = Literal["allow", "deny", "cancelled"]
+
+
 @logged("info", "approval resolved")
 class ApprovalResolved(Event):
     """A tool request was answered, or withdrawn (`cancelled`, `by` None)."""
@@ -441,7 +444,7 @@ class ApprovalResolved(Event):
     context: ExecutionContext | None
     approval_id: str
     tool: str
-    behavior: Literal["allow", "deny", "cancelled"]
+    behavior: Behavior
     by: str | None
     requested_at: Annotated[Milliseconds, NOT_LOGGED]
     waited: Annotated[float, LogField("duration_ms", unit="seconds")]

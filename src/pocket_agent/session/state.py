@@ -361,6 +361,7 @@ class State:
         last: the execution that ended last.
         account: the account of the agent's process, up to the ingested lines.
         approvals: the tool requests that wait for an answer.
+        terminal_approvals: those of sessions in a terminal, which are not stored.
         conversation: the CLI's session that the log is in.
         acceptance: the accepted claims of the project, shared by its conversations.
         end_status: how `current` is to end, once a request or a timeout has decided to end it.
@@ -380,6 +381,7 @@ class State:
     last: Execution | None = None
     account: model.Account = field(default_factory=model.Account)
     approvals: dict[ApprovalId, Approval] = field(default_factory=dict)
+    terminal_approvals: dict[str, ApprovalRequestedData] = field(default_factory=dict)
     conversation: model.SessionRecord | None = None
     acceptance: Acceptance = field(default_factory=Acceptance)
     partial: Partial = field(default_factory=Partial)
@@ -468,16 +470,14 @@ class State:
             tasks=self.work.tasks,
             session_title=self.conversation.title if self.conversation is not None else None,
             queue_depth=len(self.queue),
-            pending_approvals=len(self.approvals),
+            pending_approvals=len(self.approvals) + len(self.terminal_approvals),
             usage_windows=self.limits.windows,
         )
 
     def encoded_view(self) -> bytes:
         """The `view` as JSON, encoded again only when it changed."""
-        of = (
-            *(self.log.project, self.conversation, self.account, self.current),
-            *(len(self.queue), len(self.approvals), self.limits.windows),
-        )
+        counts = len(self.queue), len(self.approvals), len(self.terminal_approvals)
+        of = (self.log.project, self.conversation, self.account, self.current, counts, self.limits.windows)
         if self._encoded_of != of:
             self._encoded, self._encoded_of = encode_data(self.view()), of
         return self._encoded
@@ -489,7 +489,8 @@ class State:
     def pending(self) -> list[ApprovalRequestedData]:
         """The pending tool requests, oldest first, as clients see them."""
         found = [(approval, _request_of(approval)) for approval in self.approvals.values()]
-        return [approval_requested_data(approval, request) for approval, request in found if request is not None]
+        own = [approval_requested_data(approval, request) for approval, request in found if request is not None]
+        return [*own, *self.terminal_approvals.values()]
 
     def announce(self, *, queue: bool = False) -> list[Draft]:
         """Live frames with the present state."""

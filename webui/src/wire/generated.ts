@@ -532,6 +532,9 @@ export interface ProjectJoinData {
  * suggestions (such as the permission mode `acceptEdits`), which a client must show. `agent_id` names the subagent
  * that asks, absent for the main thread. A subagent may ask when no execution runs (`execution_id` is null). The
  * request is open until it is answered, the agent withdraws it, its turn ends, or its process has ended.
+ *
+ * `terminal` is there when a session in a terminal asks, which shows a dialog of its own: the request is withdrawn
+ * when it is answered there. It is not an entry of the log.
  */
 export interface ApprovalRequestedData {
   readonly approval_id: string;
@@ -543,6 +546,13 @@ export interface ApprovalRequestedData {
   readonly execution_id: string | null;
   readonly tool_use_id?: string | null;
   readonly agent_id?: string | null;
+  readonly terminal?: TerminalData;
+}
+
+/** A session of the CLI in a terminal, and the directory that it is in. */
+export interface TerminalData {
+  readonly session_id: string;
+  readonly directory: string;
 }
 
 /**
