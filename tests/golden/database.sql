@@ -1,4 +1,4 @@
-PRAGMA user_version = 8;
+PRAGMA user_version = 9;
 
 CREATE TABLE approval (
     id TEXT NOT NULL,
@@ -74,7 +74,7 @@ CREATE TABLE execution (
     spool_offset INTEGER,
     waited_ms INTEGER NOT NULL,
     "by" TEXT NOT NULL
-, correlation_id TEXT NOT NULL DEFAULT '', traceparent TEXT, code TEXT, session_id TEXT, model TEXT, usage BLOB NOT NULL DEFAULT x'5b5d', incomplete INTEGER NOT NULL DEFAULT 0, stop TEXT, started_tick INTEGER, device_id TEXT, generation INTEGER NOT NULL DEFAULT 0) STRICT;
+, correlation_id TEXT NOT NULL DEFAULT '', traceparent TEXT, code TEXT, session_id TEXT, model TEXT, usage BLOB NOT NULL DEFAULT x'5b5d', incomplete INTEGER NOT NULL DEFAULT 0, stop TEXT, started_tick INTEGER, device_id TEXT, generation INTEGER NOT NULL DEFAULT 0, paused_for TEXT, paused_at INTEGER, continuations INTEGER NOT NULL DEFAULT 0) STRICT;
 
 CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
 
@@ -134,7 +134,7 @@ CREATE UNIQUE INDEX conversation_real_path ON conversation(real_path) WHERE inst
 
 CREATE INDEX entry_direction ON entry(direction, id) WHERE direction <> 'claude';
 
-CREATE INDEX execution_open ON execution(conversation_id, position) WHERE status IN ('queued', 'starting', 'running');
+CREATE INDEX execution_open ON execution(conversation_id, position) WHERE status IN ('queued', 'starting', 'running', 'waiting', 'interrupted');
 
 CREATE INDEX execution_position ON execution(conversation_id, position);
 

@@ -26,6 +26,8 @@ audit = typer.Typer(help="Verify the audit log.", no_args_is_help=True)
 app.add_typer(audit, name="audit")
 storage = typer.Typer(help="Show and reduce the size of the database.", no_args_is_help=True)
 app.add_typer(storage, name="storage")
+hook = typer.Typer(help="Let Claude Code in a terminal ask the server's clients for approvals.", no_args_is_help=True)
+app.add_typer(hook, name="hook")
 app.add_typer(monitoring, name="monitoring")
 
 DeviceName = Annotated[str, typer.Argument(help="Name of the device.")]
@@ -60,6 +62,46 @@ def chat_command(
 
     options = ChatOptions(path, url, token_file, ca, resume, prompt, yes, as_json, history)
     raise typer.Exit(run_chat(options, read, os.environ))
+
+
+@settings_command(app, "resume")
+def resume_command(
+    read: ReadSettings,
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="[PATH|CONVERSATION]", help="A directory in a project, or the id of a conversation."),
+    ] = None,
+    session: Annotated[str | None, typer.Option(help="The session to continue, by its id.")] = None,
+    shows: Annotated[bool, typer.Option("--print", help="Print the command instead of running it.")] = False,
+) -> None:
+    """Continue a conversation in this terminal, with Claude Code itself."""
+    from pocket_agent.cli.resume import ResumeOptions, run_resume
+
+    run_resume(ResumeOptions(target, session, shows), read, os.environ)
+
+
+@settings_command(hook, "install")
+def hook_install(read: ReadSettings) -> None:
+    """Put the hooks into your settings of Claude Code; everything else in them stays as it is."""
+    from pocket_agent.cli.hook import install_hook
+
+    install_hook(read(), os.environ)
+
+
+@settings_command(hook, "status")
+def hook_status(read: ReadSettings) -> None:
+    """Show whether the hooks are installed; exit status 1 if not."""
+    from pocket_agent.cli.hook import show_hook
+
+    show_hook(read(), os.environ)
+
+
+@settings_command(hook, "remove")
+def hook_remove(read: ReadSettings) -> None:
+    """Take the hooks out of your settings of Claude Code again."""
+    from pocket_agent.cli.hook import remove_hook
+
+    remove_hook(os.environ)
 
 
 def _print_version(wanted: bool) -> None:
