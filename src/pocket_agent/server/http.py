@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import WSMsgType, web
 
 from pocket_agent import errors
-from pocket_agent.audit.audit_log import AuditLog
+from pocket_agent.audit import AuditLog
 from pocket_agent.claude.transcripts import Transcripts
 from pocket_agent.errors import FileOperationError, PocketAgentError, UnauthorizedError
 from pocket_agent.events import ConnectionRejected, Observer
