@@ -23,7 +23,7 @@ NAMES = ("prometheus", "alertmanager", "node_exporter", "blackbox_exporter")
 
 def stack_environment(home: Path) -> dict[str, str]:
     """Settings, by environment variable, of a server and a stack that keep out of everybody's way."""
-    ports = ("PROMETHEUS", "ALERTMANAGER", "NODE", "BLACKBOX", "GRAFANA", "LOKI", "TEMPO", "OTLP")
+    ports = ("PROMETHEUS", "ALERTMANAGER", "NODE", "BLACKBOX", "GRAFANA", "LOKI", "TEMPO", "OTLP", "COLLECTOR_METRICS")
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(home),

@@ -302,7 +302,7 @@ class ProjectLeaveData(Struct, frozen=True):
     project_id: str
 
 
-@_request(ProjectLeaveData, Need.WATCH, "project")
+@_request(ProjectLeaveData, Need.WATCH, "project", rare=True)
 class ProjectLeave(ProjectRequest, frozen=True):
     """Unsubscribe from a project."""
 
@@ -382,7 +382,7 @@ class AgentInterruptData(Struct, frozen=True):
     status: Literal["interrupting"] = "interrupting"
 
 
-@_request(AgentInterruptData, Need.ACT, "agent", waits=True)
+@_request(AgentInterruptData, Need.ACT, "agent", waits=True, rare=True)
 class AgentInterrupt(ProjectRequest, frozen=True):
     """Ask the agent to stop; its session stays warm.
 
@@ -1098,7 +1098,11 @@ class LastErrorData(Struct, frozen=True):
 
 
 class ServerOverviewData(Struct, frozen=True):
-    """Reply to `server_overview`, and its pushes; `uptime` in seconds, a `runbook` is /docs/runbooks/NAME."""
+    """Reply to `server_overview`, and its pushes; `uptime` in seconds, a `runbook` is /docs/runbooks/NAME.
+
+    `usage_windows`: the usage limits of the account. `paused`: the number of executions that wait for a reset, or for a
+    client's decision since their process was lost.
+    """
 
     status: Literal["healthy", "degraded", "unhealthy"]
     version: str
@@ -1112,6 +1116,8 @@ class ServerOverviewData(Struct, frozen=True):
     running: list[SlowExecutionData]
     slowest: list[SlowExecutionData]
     errors: list[LastErrorData]
+    usage_windows: list[push.UsageWindowData] = []
+    paused: int = 0
 
 
 @_request(ServerOverviewData, Need.OVERVIEW, "server", repeatable=True, rare=True)

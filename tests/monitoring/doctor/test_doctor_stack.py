@@ -27,7 +27,7 @@ NAMES = [
     "certificate", "certificate in use", "server", "server version", "health: claude", "health: disk",
     "health: storage", "health: event_loop", "health: certificate", "health: queue", "plain listener", "metrics",
     "series", "open files", "traces", "prometheus", "prometheus configuration", "prometheus database", "scrape target",
-    "scrape identity", "targets", "rules", "alerts firing", "alerts go to", "alertmanager",
+    "scrape identity", "targets", "rules", "alerts firing", "alerts armed", "alerts go to", "alertmanager",
     "alertmanager configuration", "receivers", "silences", "blackbox exporter configuration", "websocket probe",
 ]  # fmt: skip
 

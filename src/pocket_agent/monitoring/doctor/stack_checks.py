@@ -43,9 +43,10 @@ from pocket_agent.monitoring.doctor.probes import (
 )
 from pocket_agent.monitoring.doctor.result import VOLATILE, Context, Result, failed, ok, runbook, skipped, warning
 from pocket_agent.monitoring.launcher import PROGRAMS
+from pocket_agent.monitoring.rules import UNARMED, all_alerts
 from pocket_agent.monitoring.targets import SERVER_JOB, PortHolder, is_stopped, port_holder
 from pocket_agent.observability.catalogue import BUILD_INFO, PREFIX
-from pocket_agent.settings import MonitoringSettings, format_size, parse_duration
+from pocket_agent.settings import MonitoringSettings, Settings, format_size, parse_duration
 
 # --- whether there is a stack
 
@@ -145,6 +146,7 @@ async def check_prometheus(context: Context) -> list[Result]:
         _scraping(context, prometheus, young=young),
         check_rules(context, prometheus),
         _firing(prometheus),
+        check_armed(prometheus),
         check_route(context, prometheus, young=young),
     )
     here = ok("prometheus", f"version {version.version} is ready at {prometheus.url}")
@@ -331,6 +333,8 @@ def _down_fix(context: Context, target: ScrapeTarget) -> str:
 
 
 _WATCHDOG: Final = "Watchdog"
+_NOT_SENT: Final = {_WATCHDOG, "InfoInhibitor"}
+"""Alerts that fire while nothing is wrong."""
 
 
 class ActiveAlert(msgspec.Struct):
@@ -344,10 +348,23 @@ async def _firing(prometheus: Prometheus) -> list[Result]:
     name = "alerts firing"
     data = await prometheus.data("rules", RuleGroups)
     rules: list[LoadedRule] = [rule for group in data.groups for rule in group.rules] if data is not None else []
-    firing = [rule.name for rule in rules if rule.state == "firing" and rule.name != _WATCHDOG]
+    firing = [rule.name for rule in rules if rule.state == "firing" and rule.name not in _NOT_SENT]
     if not firing:
         return [ok(name, "none")]
     return [warning(name, listed(firing), f"See {runbook(firing[0])}")]
+
+
+async def check_armed(prometheus: Prometheus) -> list[Result]:
+    """Whether alerts cannot fire, because their metrics are missing or their limit is not set."""
+    name = "alerts armed"
+    reasons = {sample.metric["alert"]: sample.metric["reason"] for sample in await prometheus.query(UNARMED)}
+    if not reasons:
+        return [ok(name, "every alert can fire")]
+    what = "cannot fire: " + "; ".join(f"{alert} ({reason})" for alert, reason in sorted(reasons.items()))
+    paging = sorted(
+        alert.name for alert in all_alerts(Settings()) if alert.severity == "critical" and alert.name in reasons
+    )
+    return [warning(name, what, f"See {runbook(paging[0])}") if paging else ok(name, what)]
 
 
 async def check_route(context: Context, prometheus: Prometheus, *, young: bool) -> list[Result]:
