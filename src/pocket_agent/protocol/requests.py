@@ -302,7 +302,7 @@ class ProjectLeaveData(Struct, frozen=True):
     project_id: str
 
 
-@_request(ProjectLeaveData, Need.WATCH, "project")
+@_request(ProjectLeaveData, Need.WATCH, "project", rare=True)
 class ProjectLeave(ProjectRequest, frozen=True):
     """Unsubscribe from a project."""
 
@@ -361,7 +361,7 @@ class Execute(ProjectRequest, frozen=True):
         return {"prompt_id": self.prompt_id, "options": options}
 
 
-@_request(push.AgentKillData, Need.ACT, "agent", waits=True)
+@_request(push.AgentKillData, Need.ACT, "agent", waits=True, rare=True)
 class AgentKill(ProjectRequest, frozen=True):
     """End the running execution and all its processes.
 
@@ -382,7 +382,7 @@ class AgentInterruptData(Struct, frozen=True):
     status: Literal["interrupting"] = "interrupting"
 
 
-@_request(AgentInterruptData, Need.ACT, "agent", waits=True)
+@_request(AgentInterruptData, Need.ACT, "agent", waits=True, rare=True)
 class AgentInterrupt(ProjectRequest, frozen=True):
     """Ask the agent to stop; its session stays warm.
 
