@@ -61,7 +61,7 @@ async def serve(connections: int, lines: int, context: ssl.SSLContext | None) ->
     assert len(peers) == connections
     project = "00000000-0000-4000-8000-000000000000"
     at = Milliseconds(1_700_000_000_000)
-    frame = websocket_frame(encode_frame("agent_message", line(0).strip(), at, project_id=project, offset=12345))
+    frame = websocket_frame(encode_frame("agent_message", line(0).strip(), at, conversation_id=project, offset=12345))
     joined = frame * _JOINED
     transports = [peer.transport for peer in peers]
     for _ in range(lines // _JOINED):

@@ -14,11 +14,11 @@ from benchmarks.row import Row, median
 from benchmarks.stage import fill
 from benchmarks.web import OPEN
 from pocket_agent.client import Client
-from pocket_agent.model import ProjectId
+from pocket_agent.model import project_of
 
 SLOW = Pace(bytes_per_second=50_000, latency=0.2)
 EDITS = 20
-PROJECT = ProjectId("00000000-0000-4000-8000-000000000001")
+PROJECT = project_of("00000000-0000-4000-8000-000000000001")
 _ROUNDS = 3
 
 

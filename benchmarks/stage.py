@@ -16,7 +16,7 @@ from tests.harness.server import ServerProcess, free_port
 
 from benchmarks import writer
 from benchmarks.reader import Task
-from pocket_agent.model import Direction, Entry, Milliseconds, Project, ProjectId, ProjectState
+from pocket_agent.model import Direction, Entry, Milliseconds, Project, ProjectId, ProjectState, project_of
 from pocket_agent.storage import Change, Store
 from pocket_agent.storage.database import database_path
 
@@ -73,7 +73,7 @@ async def fill(made: ServerProcess, path: Path, lines: Iterable[tuple[str, dict[
     store = Store.open(database_path(made.data_dir))
     try:
         number = await store.next_project_number()
-        project_id = ProjectId(f"00000000-0000-4000-8000-{number:012d}")
+        project_id = project_of(f"00000000-0000-4000-8000-{number:012d}")
         while batch := tuple(islice(entries, _BATCH)):
             project = Project(
                 number=number,

@@ -14,14 +14,14 @@ from tests.harness.server import ServerProcess
 from benchmarks.row import Row, median, percentile
 from benchmarks.stage import fill
 from pocket_agent.demo.scenario import MARKDOWN_TEXT
-from pocket_agent.model import ProjectId
+from pocket_agent.model import project_of
 
 _ENTRIES = 10_000
 _ROUNDS = 5
 _FRAMES = 120
 _STEP_PIXELS = 100
 """How far a frame scrolls: 6,000 pixels a second, a brisk flick of a finger."""
-_PROJECT = ProjectId("00000000-0000-4000-8000-000000000001")
+_PROJECT = project_of("00000000-0000-4000-8000-000000000001")
 
 _FORGET_WORKER = """async () => {
     for (const worker of await navigator.serviceWorker.getRegistrations()) await worker.unregister();

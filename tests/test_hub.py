@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from pocket_agent.hub import Channel, Cursor, GapError, Hub, WireFrame
-from pocket_agent.model import Direction, Entry, Milliseconds, ProjectId
+from pocket_agent.model import ConversationId, Direction, Entry, Milliseconds, project_of
 from pocket_agent.protocol.frame import encode_frame, entry_frame, websocket_frame
 
-PROJECT = ProjectId("p-1")
+PROJECT = project_of("p-1")
 NOW = Milliseconds(1_700_000_000_000)
 
 
@@ -29,7 +29,7 @@ def entry_of(made: Entry) -> WireFrame:
 
 def live(number: int, kind: str = "live") -> WireFrame:
     """A numbered frame that is not stored."""
-    return WireFrame(websocket_frame(encode_frame(kind, b'{"n":%d}' % number, NOW, project_id=PROJECT)), None)
+    return WireFrame(websocket_frame(encode_frame(kind, b'{"n":%d}' % number, NOW, conversation_id=PROJECT)), None)
 
 
 def unpack(data: bytes) -> list[dict[str, Any]]:
@@ -57,7 +57,7 @@ class Recorder:
         self.frames: list[dict[str, Any]] = []
         self.writes = 0
         self.parked: list[Cursor] = []
-        self.hidden: set[ProjectId] = set()
+        self.hidden: set[ConversationId] = set()
 
     def write(self, data: bytes, frames: int) -> None:
         """Note whole frames."""
@@ -72,9 +72,9 @@ class Recorder:
             self.write(data, frames)
         return not self.congested
 
-    def sees(self, project_id: ProjectId) -> bool:
+    def sees(self, conversation_id: ConversationId) -> bool:
         """Whether it is to be told."""
-        return project_id not in self.hidden
+        return conversation_id not in self.hidden
 
     def park(self, cursor: Cursor) -> None:
         """Note who waits."""

@@ -43,7 +43,7 @@ async def test_a_directory_becomes_a_project(tmp_path: Path) -> None:
         assert (project.head, project.first, project.session_id) == (0, 1, None)
         assert room.projects.get(project.id) is session
         assert room.projects.all() == [session]
-        assert await room.store.projects() == [project]
+        assert await room.store.conversations() == [project]
         assert [event.project_id for event in room.seen.of(ProjectCreated)] == [project.id]
 
 
@@ -56,7 +56,7 @@ async def test_the_path_is_kept_byte_for_byte_and_resolved_for_use(tmp_path: Pat
         project = (await room.projects.create(path)).state.project
         assert project.path == path
         assert project.real_path == os.path.realpath(path)
-        assert (await room.store.projects())[0].path == path
+        assert (await room.store.conversations())[0].path == path
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ async def test_a_name_that_is_not_utf8_is_refused_and_not_half_made(tmp_path: Pa
     async with open_room(tmp_path) as room:
         await refused(room, f"{tmp_path}/\udcff", InvalidPathError, "UTF-8")
         await refused(room, f"{tmp_path}/link", InvalidPathError, "UTF-8")
-        assert await room.store.projects() == []
+        assert await room.store.conversations() == []
 
 
 async def test_no_duplicates_however_they_are_written(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ async def test_the_limit(tmp_path: Path) -> None:
         await room.project("two")
         (tmp_path / "three").mkdir()
         await refused(room, f"{tmp_path}/three", ProjectLimitError, "max_projects")
-        await room.projects.delete(first.state.project.id)
+        await room.projects.delete(first.state.project.project_id)
         await room.projects.create(f"{tmp_path}/three")
 
 
@@ -179,21 +179,21 @@ async def test_deleting_leaves_the_directory_and_forgets_the_log(tmp_path: Path)
         session = await room.project(entries=5)
         (tmp_path / "project" / "file").write_text("mine")
         project = session.state.project
-        await room.projects.delete(project.id)
+        await room.projects.delete(project.project_id)
         assert (tmp_path / "project" / "file").read_text() == "mine"
-        assert await room.store.projects() == []
+        assert await room.store.conversations() == []
         assert project.id not in room.hub.channels
         assert [event.project_id for event in room.seen.of(ProjectDeleted)] == [project.id]
         with pytest.raises(ProjectNotFoundError):
             room.projects.get(project.id)
         with pytest.raises(ProjectNotFoundError):
-            await room.projects.delete(project.id)
+            await room.projects.delete(project.project_id)
 
 
 async def test_a_project_that_is_made_again_is_another_one(tmp_path: Path) -> None:
     async with open_room(tmp_path) as room:
         old = (await room.project(entries=5)).state.project
-        await room.projects.delete(old.id)
+        await room.projects.delete(old.project_id)
         new = (await room.project()).state.project
         assert new.id != old.id
         assert new.epoch != old.epoch
@@ -221,7 +221,7 @@ async def test_a_delete_that_cannot_be_stored_leaves_the_project(
 
     async with open_room(tmp_path) as room:
         session = await room.project(entries=1)
-        project_id = session.state.project.id
+        project_id = session.state.project.project_id
         with monkeypatch.context() as patch:
             patch.setattr(room.store, "delete_project", refuse)
             with pytest.raises(FileOperationError):
@@ -232,7 +232,7 @@ async def test_a_delete_that_cannot_be_stored_leaves_the_project(
             assert started["type"] == "execute", "it works as before"
             await wire.ask("agent_kill", project_id=project_id)
         await room.projects.delete(project_id)
-        assert await room.store.projects() == []
+        assert await room.store.conversations() == []
 
 
 async def test_projects_come_back_after_a_restart_in_the_order_of_their_creation(tmp_path: Path) -> None:

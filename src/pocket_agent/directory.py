@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from pocket_agent.errors import InvalidPathError
-from pocket_agent.settings import CurrentSettings
+from pocket_agent.settings import CurrentSettings, Settings
 
 MAX_COMPLETIONS: Final = 50
 _MAX_SCANNED: Final = 20_000
@@ -78,7 +78,8 @@ class Directories:
     def _check_inside(self, real_path: Path) -> tuple[Path, ...]:
         """Refuse a path outside the allowed roots or inside the data directory; returns the data directory's paths."""
         roots = self._real_roots()
-        if roots and not any(real_path.is_relative_to(root) for root in roots):
+        worktrees = Path(os.path.realpath(worktrees_folder(self._settings.current)))
+        if roots and not any(real_path.is_relative_to(root) for root in (*roots, worktrees)):
             raise InvalidPathError(
                 "The path is outside the directories that this server allows (projects.allowed_roots)."
             )
@@ -179,6 +180,12 @@ class Directories:
 
     def _real_roots(self) -> list[Path]:
         return [Path(os.path.realpath(root)) for root in self._settings.current.projects.allowed_roots]
+
+
+def worktrees_folder(settings: Settings) -> Path:
+    """The folder of the git worktrees of conversations."""
+    data = settings.data.dir
+    return settings.projects.worktrees or data.with_name(f"{data.name}-worktrees")
 
 
 def private_paths(directory: Path) -> tuple[Path, ...]:

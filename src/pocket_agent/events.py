@@ -280,6 +280,23 @@ class ProjectDeleted(Event):
     correlation_id: str | None
 
 
+@logged("info", "conversation created")
+class ConversationCreated(Event):
+    """A client began another conversation; `worktree`: in a git worktree."""
+
+    project_id: str
+    conversation_id: str
+    worktree: bool
+    correlation_id: str | None
+
+
+@logged("info", "conversation deleted")
+class ConversationDeleted(Event):
+    project_id: str
+    conversation_id: str
+    correlation_id: str | None
+
+
 @logged("info", "project trusted")
 class ProjectTrusted(Event):
     """A person accepted the claims of a project's own settings; `new` of them were new or changed."""

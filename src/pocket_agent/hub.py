@@ -1,4 +1,4 @@
-"""One log, many cursors: encoded frames go from a project's tail to every subscribed connection.
+"""One log, many cursors: encoded frames go from a conversation's tail to every subscribed connection.
 
 A `Channel` keeps a bounded tail of wire frames, each encoded once. A subscriber is a `Cursor`, not a queue: when
 frames arrive, everything between a cursor and the end of the tail is one write. A cursor whose connection is congested
@@ -13,12 +13,12 @@ from time import perf_counter
 from typing import Final, NamedTuple, Protocol
 
 from pocket_agent.distribution import Distribution
-from pocket_agent.model import Entry, ProjectId
+from pocket_agent.model import ConversationId, Entry
 from pocket_agent.protocol.frame import entry_frame
 from pocket_agent.protocol.preview import LARGE_BYTES, preview_frame
 
 WATCHED: Final = frozenset({"project_state", "approval_requested", "approval_resolved", "approval_cancelled"})
-"""Frames that a watcher gets about projects to which it is not subscribed."""
+"""Frames that a watcher gets about conversations to which it is not subscribed."""
 
 _WHOLE: Final = frozenset({"approval_requested"})
 """Entries that are never replaced by a preview: a user decides on their whole content."""
@@ -41,13 +41,14 @@ class Sink(Protocol):
         """Hand `frames` whole WebSocket frames to the transport."""
 
     def notify(self, data: bytes, frames: int) -> bool:
-        """Write whole frames about a project that it has not joined.
+        """Write whole frames about a conversation that it has not joined.
 
         Returns:
             False when it is congested and drops them: it gets the current state once there is space.
         """
 
-    def sees(self, project_id: ProjectId) -> bool: ...
+    def sees(self, conversation_id: ConversationId) -> bool:
+        """Whether it gets frames about a conversation to which it is not subscribed."""
 
     def park(self, cursor: "Cursor") -> None:
         """Call `cursor.advance` until it has caught up, whenever the transport has space."""
@@ -67,10 +68,10 @@ class GapError(Exception):
 
 
 class Channel:
-    """The tail of one project's log, and its cursors.
+    """The tail of one conversation's log, and its cursors.
 
     Args:
-        project_id: the project.
+        conversation_id: whose log.
         head: the offset of the newest stored entry.
         max_bytes: the size of the tail.
         read_page: entries after an offset from the store, oldest first; empty at the end.
@@ -80,7 +81,7 @@ class Channel:
 
     def __init__(
         self,
-        project_id: ProjectId,
+        conversation_id: ConversationId,
         head: int,
         *,
         max_bytes: int,
@@ -88,7 +89,7 @@ class Channel:
         snapshot: Callable[[], Iterable[bytes]],
         hub: "Hub | None" = None,
     ) -> None:
-        self.project_id = project_id
+        self.conversation_id = conversation_id
         self.head = head
         self.read_page = read_page
         self.snapshot = snapshot
@@ -204,7 +205,7 @@ class Channel:
 
     def _notify_watchers(self, frames: Sequence[WireFrame]) -> None:
         subscribed = {cursor.sink for cursor in self._cursors}
-        others = [sink for sink in self.hub.watchers if sink not in subscribed and sink.sees(self.project_id)]
+        others = [sink for sink in self.hub.watchers if sink not in subscribed and sink.sees(self.conversation_id)]
         if not frames or not others:
             return
         data = b"".join(frame.data for frame in frames)
@@ -285,10 +286,10 @@ class Cursor:
             return
         if not page or page[0].offset != self.offset + 1:
             raise GapError
-        project_id = self.channel.project_id
+        conversation_id = self.channel.conversation_id
         frames = [
             preview_frame(frame) if self.previews and entry.type not in _WHOLE else frame
-            for entry, frame in ((entry, entry_frame(project_id, entry)) for entry in page)
+            for entry, frame in ((entry, entry_frame(conversation_id, entry)) for entry in page)
         ]
         self.sink.write(b"".join(frames), len(page))
         self.channel.hub.sent_by_type.update(entry.type for entry in page)
@@ -296,7 +297,7 @@ class Cursor:
 
 
 class Hub:
-    """The channels of all projects, and all connections.
+    """The channels of all conversations, and all connections.
 
     Args:
         broadcasts: observes the seconds of writing new frames to all cursors of a channel.
@@ -310,11 +311,11 @@ class Hub:
         self.received_bytes = 0
         self.parked = 0  # how often a cursor was parked, because its connection did not keep up
         self.broadcasts = Distribution() if broadcasts is None else broadcasts
-        self.channels: dict[ProjectId, Channel] = {}
+        self.channels: dict[ConversationId, Channel] = {}
         self.sinks: dict[Sink, None] = {}  # all connections
         self.watchers: dict[Sink, None] = {}  # the connections that get the `WATCHED` frames of all projects
 
-    def broadcast(self, project_id: ProjectId, frame: WireFrame) -> None:
-        """Write a live-only frame to every connection that may see the project."""
-        notified = sum(sink.notify(frame.data, 1) for sink in list(self.sinks) if sink.sees(project_id))
+    def broadcast(self, conversation_id: ConversationId, frame: WireFrame) -> None:
+        """Write a live-only frame to every connection that sees the conversation."""
+        notified = sum(sink.notify(frame.data, 1) for sink in list(self.sinks) if sink.sees(conversation_id))
         self.sent_by_type[frame.kind] += notified

@@ -9,7 +9,10 @@ from typing import Final, NewType
 
 import msgspec
 
-ProjectId = NewType("ProjectId", str)
+ConversationId = NewType("ConversationId", str)
+"""The id of a conversation: that of its project, or PROJECT.SUFFIX for the conversations other than the main one."""
+ProjectId = NewType("ProjectId", ConversationId)
+"""The id of a project, which is also the id of its main conversation."""
 ExecutionId = NewType("ExecutionId", str)
 ApprovalId = NewType("ApprovalId", str)
 Milliseconds = NewType("Milliseconds", int)
@@ -20,6 +23,11 @@ _CONTINUATION: Final = uuid.UUID("6f2d1c1e-5a51-4c3b-9f5e-0b8f6a2f4f10")
 
 MAX_OFFSET: Final = 2**40 - 1
 """The largest offset of one log: about 10^12 entries, which no log reaches."""
+
+
+def project_of(conversation_id: str) -> ProjectId:
+    """The project of a conversation."""
+    return ProjectId(ConversationId(conversation_id.partition(".")[0]))
 
 
 class ProjectState(enum.StrEnum):
@@ -211,21 +219,44 @@ class UsageWindow(msgspec.Struct, frozen=True):
     status: str = "allowed"
 
 
-class Project(msgspec.Struct, frozen=True):
-    """A directory that an agent works in.
+class Worktree(msgspec.Struct, frozen=True):
+    """A git worktree that the server made for a conversation.
 
     Attributes:
-        number: the row key of the project; never reused.
-        path: byte for byte as the client gave it.
-        real_path: absolute, symlinks resolved.
+        branch: the branch that was checked out in it.
+        base: the commit at which it began, as a full object name.
+        root: its directory.
+        git_dir: the directory of the repository that it shares with the project.
+        is_own_branch: whether the server made the branch.
+    """
+
+    branch: str
+    base: str
+    root: str
+    git_dir: str
+    is_own_branch: bool = True
+
+
+class Project(msgspec.Struct, frozen=True):
+    """A conversation of a project: one log, one queue, at most one CLI process.
+
+    The main conversation is the project itself, and has its id.
+
+    Attributes:
+        number: the row key of the conversation; never reused.
+        path: byte for byte as the client gave it; of a worktree as `real_path`.
+        real_path: the directory that the agent works in: absolute, symlinks resolved.
+        name: of the project.
         session_id: the CLI's session that the next prompt continues; None for a new one.
+        title: chosen by a client; None for the first prompt.
+        archived: whether lists leave it out.
         fork: whether the next prompt continues a copy of `session_id` instead of the session itself.
         head: the offset of the newest entry, 0 for an empty log.
         first: the offset of the oldest entry that is still stored, head + 1 for an empty log.
     """
 
     number: int
-    id: ProjectId
+    id: ConversationId
     path: str
     real_path: str
     name: str
@@ -240,6 +271,19 @@ class Project(msgspec.Struct, frozen=True):
     permission_mode: str | None = None
     fork: bool = False
     queue_hold: QueueHold | None = None
+    title: str | None = None
+    archived: bool = False
+    worktree: Worktree | None = None
+
+    @property
+    def project_id(self) -> ProjectId:
+        """The project that it belongs to."""
+        return project_of(self.id)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether it is the main conversation of its project."""
+        return self.id == self.project_id
 
 
 class ExecuteOptions(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -265,10 +309,15 @@ class ExecutionContext(msgspec.Struct, frozen=True):
         traceparent: the client's trace context (W3C Trace Context, section 3.2), None without one.
     """
 
-    project_id: ProjectId
+    conversation_id: ConversationId
     execution_id: ExecutionId
     correlation_id: str
     traceparent: str | None = None
+
+    @property
+    def project_id(self) -> ProjectId:
+        """The project of the conversation."""
+        return project_of(self.conversation_id)
 
 
 class ModelUsage(msgspec.Struct, frozen=True):
@@ -407,7 +456,7 @@ class Execution(msgspec.Struct, frozen=True):
     """
 
     id: ExecutionId
-    project_id: ProjectId
+    conversation_id: ConversationId
     prompt_id: str | None
     prompt: str
     options: ExecuteOptions
@@ -447,7 +496,7 @@ class Execution(msgspec.Struct, frozen=True):
     @property
     def context(self) -> ExecutionContext:
         """The identity of the execution in events."""
-        return ExecutionContext(self.project_id, self.id, self.correlation_id, self.traceparent)
+        return ExecutionContext(self.conversation_id, self.id, self.correlation_id, self.traceparent)
 
 
 class ExecutionSummary(msgspec.Struct, frozen=True):
@@ -481,7 +530,7 @@ class Approval(msgspec.Struct, frozen=True):
     """
 
     id: ApprovalId
-    project_id: ProjectId
+    conversation_id: ConversationId
     execution_id: ExecutionId | None
     request_id: str
     request: bytes
@@ -510,7 +559,7 @@ class ProcessRecord(msgspec.Struct, frozen=True):
     """
 
     id: str
-    project_id: ProjectId
+    conversation_id: ConversationId
     pid: int
     start_time: str
     boot_id: str
@@ -522,7 +571,7 @@ class ProcessRecord(msgspec.Struct, frozen=True):
 
 
 class SessionRecord(msgspec.Struct, frozen=True):
-    """A conversation of the CLI in a project that can be resumed."""
+    """A session of the CLI in a project that can be resumed."""
 
     id: str
     project_id: ProjectId
@@ -581,8 +630,8 @@ class Device(msgspec.Struct, frozen=True):
     public_key: bytes | None = None
 
     def sees(self, project_id: str) -> bool:
-        """Whether it may see a project."""
-        return self.projects is None or project_id in self.projects
+        """Whether it may see a project, or the project of a conversation."""
+        return self.projects is None or project_of(project_id) in self.projects
 
 
 class Pairing(msgspec.Struct, frozen=True):

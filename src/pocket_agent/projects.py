@@ -1,4 +1,4 @@
-"""The projects of a server: create, find, delete, prune; their paths and their number."""
+"""The projects of a server and their conversations: create, find, delete, prune; their paths and their number."""
 
 import asyncio
 import contextlib
@@ -9,22 +9,44 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from pocket_agent import errors
+import msgspec
+
+from pocket_agent import errors, git
 from pocket_agent.claude.process import kill_orphans
 from pocket_agent.claude.trust import Inspection, check_shown, inspect
-from pocket_agent.directory import Directories, identities
-from pocket_agent.events import Observer, ProjectCreated, ProjectDeleted, ProjectFaulted, StorageFailed
+from pocket_agent.directory import Directories, identities, worktrees_folder
+from pocket_agent.events import (
+    ConversationCreated,
+    ConversationDeleted,
+    Observer,
+    ProjectCreated,
+    ProjectDeleted,
+    ProjectFaulted,
+    StorageFailed,
+)
 from pocket_agent.hub import Channel, Hub, WireFrame
-from pocket_agent.model import Entry, Milliseconds, Project, ProjectId, ProjectState, Trust, UsageWindow
+from pocket_agent.model import (
+    ConversationId,
+    Entry,
+    Milliseconds,
+    Project,
+    ProjectId,
+    ProjectState,
+    Trust,
+    UsageWindow,
+    Worktree,
+    project_of,
+)
 from pocket_agent.protocol.frame import encode_data, encode_frame, websocket_frame
-from pocket_agent.protocol.push import ProjectDeletedData
+from pocket_agent.protocol.push import ConversationDeletedData, ProjectDeletedData
+from pocket_agent.protocol.requests import WorktreeRequest
 from pocket_agent.session.accounting import Budget, UsageLimits
 from pocket_agent.session.agent import Agent, AgentContext
 from pocket_agent.session.capacity import Capacity
 from pocket_agent.session.loops import ConversationLoops
 from pocket_agent.session.project_log import ProjectLog, now
 from pocket_agent.session.session import Session
-from pocket_agent.session.state import State
+from pocket_agent.session.state import Acceptance, State
 from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Change, Store
 from pocket_agent.storage.retention import SettledClock
@@ -40,7 +62,7 @@ _RESTORE_SECONDS: Final = 10.0
 
 
 class Projects:
-    """All projects, with their sessions, while `running`."""
+    """All projects and their conversations, each with its session, while `running`."""
 
     def __init__(
         self,
@@ -61,8 +83,9 @@ class Projects:
         self.limits = UsageLimits(settings, note=self._note_windows)
         self._noted = asyncio.Event()
         self.directories = Directories(settings, settings.current.data.dir)
-        self._sessions: dict[ProjectId, Session] = {}
-        self._runs: dict[ProjectId, asyncio.Task[None]] = {}
+        self._sessions: dict[ConversationId, Session] = {}
+        self._runs: dict[ConversationId, asyncio.Task[None]] = {}
+        self._accepted: dict[ProjectId, Acceptance] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._changing = asyncio.Lock()
 
@@ -74,11 +97,11 @@ class Projects:
             today = self.budget.today
             self.budget.load(today, await self._store.spent_usd(today))
             self.limits.load(await self._store.usage_windows())
-            projects = await self._store.projects()
-            records = [await self._store.process(project.id) for project in projects]
+            conversations = await self._store.conversations()
+            records = [await self._store.process(conversation.id) for conversation in conversations]
             await kill_orphans(self._context.spool_dir, {record.id for record in records if record is not None})
-            for project in projects:
-                self._open(project)
+            for conversation in conversations:
+                self._open(conversation)
             with contextlib.suppress(TimeoutError):  # a project that cannot be restored yet delays only itself
                 async with asyncio.timeout(_RESTORE_SECONDS):
                     for session in self._sessions.values():
@@ -109,28 +132,43 @@ class Projects:
             session.loops.renew()
 
     def __len__(self) -> int:
-        return len(self._sessions)
+        """The number of projects."""
+        return len(self._accepted)
 
     def all(self) -> Sequence[Session]:
+        """The sessions of all conversations."""
         return list(self._sessions.values())
 
-    def get(self, project_id: str) -> Session:
-        """The session of a project; raises ProjectNotFoundError."""
-        session = self._sessions.get(ProjectId(project_id))
+    def mains(self) -> Sequence[Session]:
+        """The sessions of the main conversations: one for each project."""
+        return [session for session in self._sessions.values() if session.state.project.is_main]
+
+    def of(self, project_id: str) -> Sequence[Session]:
+        """The sessions of a project's conversations, the main one first."""
+        return [session for session in self._sessions.values() if session.state.project.project_id == project_id]
+
+    def get(self, conversation_id: str) -> Session:
+        """The session of a conversation; the id of a project is that of its main one.
+
+        Raises:
+            ProjectNotFoundError: there is no such project, or no such conversation in it.
+        """
+        session = self._sessions.get(ConversationId(conversation_id))
         if session is None:
-            raise errors.ProjectNotFoundError("There is no such project.")
+            what = "project" if project_of(conversation_id) == conversation_id else "conversation"
+            raise errors.ProjectNotFoundError(f"There is no such {what}.")
         return session
 
     def at(self, path: str) -> ProjectId | None:
         """The project with exactly this path, given or real."""
-        for session in self._sessions.values():
+        for session in self.mains():
             project = session.state.project
             if path in {project.real_path, project.path}:
-                return project.id
+                return project.project_id
         return None
 
     def name_of(self, project_id: str) -> str | None:
-        session = self._sessions.get(ProjectId(project_id))
+        session = self._sessions.get(project_of(project_id))
         return session.state.project.name if session is not None else None
 
     async def inspect(self, path: str) -> tuple[str, Inspection]:
@@ -169,14 +207,15 @@ class Projects:
         async with self._changing:
             await self._refuse_overlap(real_path)
             limit = self._settings.current.limits.max_projects
-            if len(self._sessions) >= limit:
+            if len(self) >= limit:
                 raise errors.ProjectLimitError(f"There are {limit} projects already (limits.max_projects).")
             if shown is not None:
                 check_shown(found, shown)
             at = now()
+            project_id = project_of(str(uuid.uuid4()))
             project = Project(
                 number=await self._store.next_project_number(),
-                id=ProjectId(str(uuid.uuid4())),
+                id=project_id,
                 path=path,
                 real_path=str(real_path),
                 name=real_path.name or str(real_path),
@@ -188,15 +227,17 @@ class Projects:
                 created_at=at,
                 last_active=at,
             )
-            await self._store.commit(Change(project=project, trust=Trust(project.id, found.digests)))
+            await self._store.commit(Change(project=project, trust=Trust(project_id, found.digests)))
             session = self._open(project)
             await session.loops.ready.wait()
-        self._observer.emit(ProjectCreated(project.id, correlation_id))
+        self._observer.emit(ProjectCreated(project_id, correlation_id))
         self._broadcast("project_state", encode_data(session.state.view()), project.id)
         return session
 
-    async def delete(self, project_id: str, *, correlation_id: str | None = None) -> None:
-        """Delete a project and its log; its directory is not touched.
+    async def delete(self, project_id: ProjectId, *, correlation_id: str | None = None) -> None:
+        """Delete a project with all its conversations and logs; its directory is not touched.
+
+        Worktrees without work that only they have are deleted, the others stay.
 
         Raises:
             ProjectNotFoundError: there is no such project.
@@ -204,30 +245,200 @@ class Projects:
             FileOperationError: the store failed; the project is unchanged.
         """
         async with self._changing:
-            session = self.get(project_id)
-            await session.close_for_deletion()
-            key = session.state.project.id
+            main = self.get(project_id)
+            sessions = self.of(project_id)
+            await self._close_for_deletion(sessions)
             try:
-                await self._store.delete_project(session.state.project)
+                await self._store.delete_project(main.state.project)
             except errors.PocketAgentError:
-                session.loops.closed = False  # it is still stored, so it stays open
+                _reopen(sessions)  # it is still stored
                 raise
-            run = self._runs.pop(key)
-            run.cancel()
-            await asyncio.wait({run})
-            del self._sessions[key]
-        self._observer.emit(ProjectDeleted(key, correlation_id))
-        self._broadcast("project_deleted", encode_data(ProjectDeletedData(key)), key)
+            for session in sessions:
+                await self._drop(session)
+            del self._accepted[project_id]
+            for session in sessions:
+                worktree = session.state.project.worktree
+                if worktree is not None:
+                    with contextlib.suppress(errors.FileOperationError):
+                        if not any(await git.pending_work(worktree)):
+                            await git.remove_worktree(worktree, keep_branch=False)
+        self._observer.emit(ProjectDeleted(project_id, correlation_id))
+        self._broadcast("project_deleted", encode_data(ProjectDeletedData(project_id)), project_id)
+
+    async def _close_for_deletion(self, sessions: Sequence[Session]) -> None:
+        """Close all sessions, or none; raises as `Session.close_for_deletion`."""
+        closed: list[Session] = []
+        try:
+            for session in sessions:
+                await session.close_for_deletion()
+                closed.append(session)
+        except errors.PocketAgentError:
+            _reopen(closed)
+            raise
+
+    async def _drop(self, session: Session) -> None:
+        """End a session whose conversation is no longer stored."""
+        key = session.state.project.id
+        run = self._runs.pop(key)
+        run.cancel()
+        await asyncio.wait({run})
+        del self._sessions[key]
         self._hub.channels.pop(key, None)
 
+    async def begin(
+        self,
+        project_id: ProjectId,
+        *,
+        title: str | None = None,
+        worktree: WorktreeRequest | None = None,
+        session_id: str | None = None,
+        fork: bool = False,
+        correlation_id: str | None = None,
+    ) -> Session:
+        """Begin another conversation in a project.
+
+        Args:
+            project_id: the project.
+            title: a name for people.
+            worktree: gives it a git worktree as its directory; None for the project's directory.
+            session_id: the CLI's session that it continues; None for a new one.
+            fork: whether to continue a copy of it.
+            correlation_id: that of the request.
+
+        Raises:
+            ProjectNotFoundError: there is no such project (any more).
+            ResourceLimitError: limits.conversations is reached.
+            ValidationError: no such session, one of another conversation, or a worktree that cannot be made.
+            FileOperationError: the worktree's folder cannot be written, or the store failed.
+        """
+        main = self.get(project_id).state.project
+        self._refuse_more(project_id)
+        if session_id is not None and await self._store.session(project_id, session_id) is None:
+            raise errors.ValidationError("This project has no such session (session_list).")
+        suffix = secrets.token_hex(4)
+        path, real_path, made = main.path, main.real_path, None
+        if worktree is not None:
+            name = f"{git.slug(title or main.name) or 'conversation'}-{suffix}"
+            directory, made = await git.add_worktree(
+                Path(main.real_path), self._worktrees, name, branch=worktree.branch, base=worktree.base
+            )
+            path = real_path = str(directory)
+        try:
+            async with self._changing:
+                self.get(project_id)
+                self._refuse_more(project_id)
+                if not fork:
+                    self._refuse_taken(project_id, session_id)
+                at = now()
+                conversation = msgspec.structs.replace(
+                    main,
+                    number=await self._store.next_project_number(),
+                    id=ConversationId(f"{project_id}.{suffix}"),
+                    path=path,
+                    real_path=real_path,
+                    state=ProjectState.IDLE,
+                    session_id=session_id,
+                    fork=fork and session_id is not None,
+                    epoch=secrets.token_hex(4),
+                    head=0,
+                    first=1,
+                    created_at=at,
+                    last_active=at,
+                    queue_hold=None,
+                    title=title,
+                    worktree=made,
+                )
+                await self._store.commit(Change(project=conversation))
+                session = self._open(conversation)
+        except BaseException:
+            if made is not None:
+                with contextlib.suppress(errors.FileOperationError):
+                    await asyncio.shield(git.remove_worktree(made, keep_branch=False))
+            raise
+        await session.loops.ready.wait()
+        self._observer.emit(ConversationCreated(project_id, conversation.id, made is not None, correlation_id))
+        self._broadcast("project_state", encode_data(session.state.view()), conversation.id)
+        return session
+
+    @property
+    def _worktrees(self) -> Path:
+        return worktrees_folder(self._settings.current)
+
+    def _refuse_more(self, project_id: ProjectId) -> None:
+        limit = self._settings.current.limits.conversations
+        if len(self.of(project_id)) >= limit:
+            raise errors.ResourceLimitError(
+                f"This project has {limit} conversations already (limits.conversations); delete one."
+            )
+
+    def _refuse_taken(self, project_id: ProjectId, session_id: str | None) -> None:
+        """Refuse a session that another conversation continues: two processes would write one transcript."""
+        for session in self.of(project_id):
+            if session_id is not None and session.state.project.session_id == session_id:
+                raise errors.ValidationError(
+                    "Another conversation of this project continues this session; continue it there, or as a copy "
+                    "(fork).",
+                    details={"conversation_id": session.state.project.id},
+                )
+
+    async def delete_conversation(
+        self, session: Session, *, discard: bool, correlation_id: str | None = None
+    ) -> ConversationDeletedData:
+        """Delete a conversation with its log and its worktree.
+
+        Args:
+            session: that of the conversation.
+            discard: also when the worktree has work that only it has. A branch with such commits stays.
+            correlation_id: that of the request.
+
+        Raises:
+            ValidationError: the main conversation, or a worktree with such work.
+            ProcessActiveError: an execution runs or waits in it.
+            FileOperationError: git or the store failed; the log is unchanged.
+        """
+        conversation = session.state.project
+        if conversation.is_main:
+            raise errors.ValidationError("The main conversation is deleted with its project (project_delete).")
+        kept = None
+        async with self._changing:
+            self.get(conversation.id)
+            await session.close_for_deletion()
+            try:
+                if conversation.worktree is not None:
+                    kept = await self._remove_worktree(conversation.worktree, discard=discard)
+                await self._store.delete_project(conversation)
+            except errors.PocketAgentError:
+                _reopen([session])
+                raise
+            await self._drop(session)
+        self._observer.emit(ConversationDeleted(conversation.project_id, conversation.id, correlation_id))
+        deleted = ConversationDeletedData(conversation.project_id, conversation.id, kept)
+        self._broadcast("conversation_deleted", encode_data(deleted), conversation.id)
+        return deleted
+
+    async def _remove_worktree(self, worktree: Worktree, *, discard: bool) -> str | None:
+        try:
+            pending = await git.pending_work(worktree)
+        except errors.FileOperationError:
+            if not discard:
+                raise
+            pending = git.PendingWork(0, 1)  # unknown, so its branch stays
+        if any(pending) and not discard:
+            raise errors.ValidationError(
+                f"The worktree has {pending.changes} changes that are not committed and {pending.commits} commits that "
+                "are on no other branch and no remote. Commit and push or merge them, or delete it with `discard`.",
+                details=pending._asdict(),
+            )
+        return await git.remove_worktree(worktree, keep_branch=pending.commits > 0)
+
     async def _refuse_overlap(self, real_path: Path) -> None:
-        others = [Path(session.state.project.real_path) for session in self._sessions.values()]
+        others = [Path(session.state.project.real_path) for session in self.mains()]
         seen: dict[Path, list[tuple[int, int]]] = {}
         with contextlib.suppress(TimeoutError):  # a disk hangs: only the paths are compared
             async with asyncio.timeout(_STAT_SECONDS):
                 seen = await asyncio.to_thread(lambda: {path: identities(path) for path in (real_path, *others)})
         here = seen.get(real_path, [])
-        for session in self._sessions.values():
+        for session in self.mains():
             other = Path(session.state.project.real_path)
             there = seen.get(other, [])
             if real_path == other or here[:1] == there[:1] != []:
@@ -250,7 +461,7 @@ class Projects:
 
         def snapshot() -> list[bytes]:
             return [
-                websocket_frame(encode_frame(draft.type, draft.data, now(), project_id=project.id))
+                websocket_frame(encode_frame(draft.type, draft.data, now(), conversation_id=project.id))
                 for draft in state.announce(queue=True)
             ]
 
@@ -263,7 +474,8 @@ class Projects:
             hub=self._hub,
         )
         log = ProjectLog(project, store, channel, self._observer)
-        state = State(log, limits=self.limits)
+        acceptance = self._accepted.setdefault(project.project_id, Acceptance())
+        state = State(log, acceptance=acceptance, limits=self.limits)
         agent = Agent(project, self._context)
         loops = ConversationLoops(
             state, agent, store, self.capacity, self.budget, self._settings, self._observer, self._gate
@@ -280,7 +492,7 @@ class Projects:
             try:
                 await session.loops.run()
             except Exception as error:  # noqa: BLE001 - the border of a project
-                self._observer.emit(ProjectFaulted(session.state.project.id, error))
+                self._observer.emit(ProjectFaulted(session.state.project.project_id, error))
                 await asyncio.sleep(_RESTART_SECONDS)
 
     async def _gate(self) -> None:
@@ -305,7 +517,7 @@ class Projects:
             at = clock.now()
             oldest = int((at - limits.max_age) * 1000) if limits.max_age > 0 else 0
             for session in self.all():
-                project_id = session.state.project.id
+                project_id = session.state.project.project_id
                 try:
                     await session.state.log.prune(
                         max_entries=limits.max_entries,
@@ -331,6 +543,12 @@ class Projects:
             with contextlib.suppress(errors.FileOperationError):  # the API reports them again with the next response
                 await self._store.note_usage_windows(self.limits.windows)
 
-    def _broadcast(self, kind: str, data: bytes, project_id: ProjectId) -> None:
-        frame = websocket_frame(encode_frame(kind, data, now(), project_id=project_id))
-        self._hub.broadcast(project_id, WireFrame(frame, None, kind))
+    def _broadcast(self, kind: str, data: bytes, conversation_id: ConversationId) -> None:
+        frame = websocket_frame(encode_frame(kind, data, now(), conversation_id=conversation_id))
+        self._hub.broadcast(conversation_id, WireFrame(frame, None, kind))
+
+
+def _reopen(sessions: Sequence[Session]) -> None:
+    """Take requests again, after a deletion that failed."""
+    for session in sessions:
+        session.loops.closed = False

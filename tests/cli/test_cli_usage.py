@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pocket_agent.cli.main import main
-from pocket_agent.model import ProjectId, Spending
+from pocket_agent.model import Spending, project_of
 from pocket_agent.session.accounting import local_day
 from pocket_agent.session.project_log import now
 from pocket_agent.storage import Store
@@ -29,7 +29,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 def rows(*changes: tuple[str, str, str, float]) -> list[Spending]:
     """Rows by day, name of the project, model and cost."""
     return [
-        Spending(day, ProjectId(f"id-{len(name)}"), name, model, 1000, 2, 3, 4, cost, 1)
+        Spending(day, project_of(f"id-{len(name)}"), name, model, 1000, 2, 3, 4, cost, 1)
         for day, name, model, cost in changes
     ]
 

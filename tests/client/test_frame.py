@@ -17,7 +17,7 @@ LINES = st.dictionaries(TEXTS, TEXTS | st.lists(TEXTS, max_size=3), max_size=4)
 
 def entry(data: bytes) -> bytes:
     made = Entry(3, Milliseconds(0), Direction.CLAUDE, "agent_message", data)
-    return encode_frame(made.type, made.data, made.timestamp, project_id="p", offset=made.offset)
+    return encode_frame(made.type, made.data, made.timestamp, conversation_id="p", offset=made.offset)
 
 
 @given(LINES, st.booleans())

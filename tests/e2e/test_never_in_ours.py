@@ -190,7 +190,7 @@ async def test_ten_entries_of_a_long_log_are_read_by_key(standin_server: ServerP
             steps += 1
             return 0
 
-        (number,) = database.execute("SELECT number FROM project").fetchone()
+        (number,) = database.execute("SELECT number FROM conversation").fetchone()
         database.set_progress_handler(count, 1)  # called for each instruction of SQLite's machine
         found = tables.read_entries(database, number, low=0, high=5003, limit=10, max_bytes=2**30, newest=True)
     assert len(found) == 10

@@ -43,7 +43,7 @@ def copy_database(database: Path, folder: Path) -> Path:
 def read_log(database: Path, project_id: str) -> Log:
     """A project's log out of a copy of the database."""
     with closing(sqlite3.connect(database)) as connection:
-        query = "SELECT number, epoch, head FROM project WHERE id = ?"
+        query = "SELECT number, epoch, head FROM conversation WHERE id = ?"
         number, epoch, head = connection.execute(query, (project_id,)).fetchone()
         rows = connection.execute(
             "SELECT id, type, data FROM entry WHERE id BETWEEN ? AND ? ORDER BY id",

@@ -199,7 +199,7 @@ class ServerProcess:
             psutil.NoSuchProcess: it has none that is alive.
         """
         with connection_beside(database_path(self.data_dir)) as connection:
-            row = connection.execute("SELECT pid FROM process WHERE project_id = ?", (project_id,)).fetchone()
+            row = connection.execute("SELECT pid FROM process WHERE conversation_id = ?", (project_id,)).fetchone()
         if row is None:
             raise psutil.NoSuchProcess(0)
         return psutil.Process(row[0])

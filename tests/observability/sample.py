@@ -14,7 +14,7 @@ from pocket_agent.model import (
     HoldReason,
     Milliseconds,
     ModelUsage,
-    ProjectId,
+    project_of,
 )
 
 KINDS: Final = tuple(EVENTS)
@@ -25,7 +25,7 @@ FRACTION: Final = 1.25
 
 def context(word: str = "word") -> ExecutionContext:
     """What names an execution, with the same word in every field."""
-    return ExecutionContext(ProjectId(word), ExecutionId(word), word, word)
+    return ExecutionContext(project_of(word), ExecutionId(word), word, word)
 
 
 def example(kind: type[Event], word: str = "word", **fields: object) -> Event:

@@ -30,6 +30,7 @@ GUIDE = {
 }
 LABELS = {
     "projects_active": ("state",),
+    "conversations_active": ("state",),
     "executions_total": ("status",),
     "execution_duration_seconds": ("status",),
     "messages_received_total": ("type",),

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from pocket_agent import __version__, events
 from pocket_agent.errors import ConfigurationError
 from pocket_agent.events import Event, ExecutionFinished
-from pocket_agent.model import ExecutionContext, ExecutionId, ExecutionStatus, Milliseconds, ModelUsage, ProjectId
+from pocket_agent.model import ExecutionContext, ExecutionId, ExecutionStatus, Milliseconds, ModelUsage, project_of
 from pocket_agent.observability.catalogue import Losses
 from pocket_agent.observability.structured_log import (
     TOP,
@@ -177,6 +177,8 @@ def table() -> str:
     for msg, part in messages().items():
         kept = part["properties"]
         top = [name for name in TOP if kept.get(name) is not False]
+        if "conversation_id" not in part.get("required", []):
+            top.remove("conversation_id")  # of every line about another conversation than the main one
         if top[-2:] == ["trace_id", "span_id"]:
             top = [*top[:-2], "trace"]
         inner = [*kept["fields"]["properties"]] if kept["fields"] else []
@@ -951,7 +953,7 @@ def test_everything_is_given_back() -> None:
 
 
 ODD = ['a\n{"level":"error","msg":"forged"}', "a\r\nb", "\x1b[31mred\x1b[0m", "\u2028", "\x00", "\udcff", '"', "\\", ""]
-CONTEXT = ExecutionContext(ProjectId("proj-456"), ExecutionId("exec-1"), "req-123")
+CONTEXT = ExecutionContext(project_of("proj-456"), ExecutionId("exec-1"), "req-123")
 FINISHED = events.ExecutionFinished(
     context=CONTEXT,
     status=ExecutionStatus.SUCCESS,

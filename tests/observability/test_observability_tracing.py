@@ -17,7 +17,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from pocket_agent import __version__, events
 from pocket_agent.events import Event
-from pocket_agent.model import ExecutionContext, ExecutionId, ExecutionStatus, Milliseconds, ModelUsage, ProjectId
+from pocket_agent.model import ExecutionContext, ExecutionId, ExecutionStatus, Milliseconds, ModelUsage, project_of
 from pocket_agent.observability.catalogue import Losses
 from pocket_agent.observability.observation import open_traces
 from pocket_agent.observability.tracing import (
@@ -49,7 +49,7 @@ CLIENT = f"00-{TRACE}-{SPAN}-01"
 
 def sampled_context(traceparent: str | None = None, execution_id: str | None = None) -> ExecutionContext:
     """What names an execution, a new one unless its id is given."""
-    return ExecutionContext(ProjectId("p"), ExecutionId(execution_id or str(uuid.uuid4())), "c", traceparent)
+    return ExecutionContext(project_of("p"), ExecutionId(execution_id or str(uuid.uuid4())), "c", traceparent)
 
 
 def test_the_ids_follow_from_the_execution_alone() -> None:
@@ -354,7 +354,7 @@ def test_one_bad_part_leaves_the_others() -> None:
 
 def agent_context(traceparent: str | None = None) -> ExecutionContext:
     """What names an execution."""
-    return ExecutionContext(ProjectId("p 1"), ExecutionId("e"), "c", traceparent)
+    return ExecutionContext(project_of("p 1"), ExecutionId("e"), "c", traceparent)
 
 
 def traces(environment: Mapping[str, str] | None = None, **environ: str) -> Traces:
@@ -449,7 +449,7 @@ CREATED = Milliseconds(1_700_000_000_000)
 
 def context(traceparent: str | None = None) -> ExecutionContext:
     """What names a new execution."""
-    return ExecutionContext(ProjectId("p"), ExecutionId(str(uuid.uuid4())), "c", traceparent)
+    return ExecutionContext(project_of("p"), ExecutionId(str(uuid.uuid4())), "c", traceparent)
 
 
 def settings(**environ: str) -> Settings:
@@ -697,7 +697,7 @@ async def test_a_ratio_keeps_whole_traces() -> None:
 
 
 async def test_awkward_texts_arrive_or_are_cut(stage: Stage) -> None:
-    about = ExecutionContext(ProjectId("p"), ExecutionId("e"), "\ud800\0\n\u2028", "\ud800")
+    about = ExecutionContext(project_of("p"), ExecutionId("e"), "\ud800\0\n\u2028", "\ud800")
     long = events.ApprovalResolved("p", about, "a", "x" * 100_000, "allow", None, CREATED, 1.0)
     await stage.spans(long, finished(about), count=2)
     assert stage.collector.one("claude.execute").attributes["correlation.id"] == "?\0\n\u2028"

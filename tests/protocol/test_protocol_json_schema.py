@@ -151,6 +151,11 @@ SAMPLES: dict[str, Any] = {
     "fork": True,
     "away": True,
     "announce": True,
+    "conversations": True,
+    "title": "the tests",
+    "worktree": {"branch": "b", "base": "main"},
+    "archived": True,
+    "discard": True,
     "interval": 1.5,
     "range": 900,
     "prompt_id": "q",
@@ -233,7 +238,7 @@ def test_frames_that_the_server_makes_fit() -> None:
         ),
     }  # fmt: skip
     for name, data in samples.items():
-        frame = json.loads(encode_frame(name, encode_data(data), Milliseconds(0), project_id="p", request_id="1"))
+        frame = json.loads(encode_frame(name, encode_data(data), Milliseconds(0), conversation_id="p", request_id="1"))
         assert server_fits(frame), name
         assert not client_fits({**frame, "data": []}), name
         assert not server_fits({**frame, "data": []}), name

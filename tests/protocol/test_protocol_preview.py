@@ -47,7 +47,7 @@ def test_lone_surrogates_and_what_is_nested_too_deeply_are_bounded_too() -> None
 
 def test_a_frame_keeps_its_envelope() -> None:
     payload = encode_frame(
-        "agent_message", json.dumps(EDIT).encode(), Milliseconds(0), project_id='p,"data":', offset=7
+        "agent_message", json.dumps(EDIT).encode(), Milliseconds(0), conversation_id='p,"data":', offset=7
     )
     frame = json.loads(frame_payload(preview_frame(websocket_frame(payload))))
     assert (frame["type"], frame["project_id"], frame["offset"]) == ("agent_message", 'p,"data":', 7)

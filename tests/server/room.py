@@ -281,7 +281,7 @@ async def open_room(
             if sample.name == METRIC_LABEL_OVERFLOW.name and sample.value > 0
         ]
         assert not (strange and room.catalogued), f"the catalogue knows everything that happens here: {strange}"
-        for project in [] if agents_stay else await store.projects():
+        for project in [] if agents_stay else await store.conversations():
             record = await store.process(project.id)
             if record is not None:
                 await kill_leftovers(record.pid, record.start_time, boot_id(), record.id)

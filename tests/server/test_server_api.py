@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from pocket_agent.events import ConnectionRejected, DevicePaired, DeviceRevoked, DeviceRotated, LogDeclaration
-from pocket_agent.model import Milliseconds, ProjectId
+from pocket_agent.model import Milliseconds, project_of
 from pocket_agent.server.auth import hash_token
 from pocket_agent.server.pairing import hash_code, new_code, new_pairing
 from tests.server.room import Room, Wire, open_room
@@ -170,7 +170,7 @@ async def test_a_program_gets_its_token_and_no_cookie(room: Room) -> None:
 
 
 async def test_what_a_pairing_allows_is_the_devices(room: Room) -> None:
-    code = await start(room, "kitchen", view_only=True, projects=(ProjectId("p-1"),))
+    code = await start(room, "kitchen", view_only=True, projects=(project_of("p-1"),))
     async with browser(room) as page:
         _, data = await page.pair(code, "what it calls itself")
         assert data["device"] | {"id": ""} == {"id": "", "name": "kitchen", "view_only": True, "projects": ["p-1"]}

@@ -21,7 +21,7 @@ from pocket_agent.events import (
     RequestHandled,
 )
 from pocket_agent.hub import Channel, Hub
-from pocket_agent.model import Device, Entry, Milliseconds, ProjectId
+from pocket_agent.model import Device, Entry, Milliseconds, project_of
 from pocket_agent.server.connection import Connection
 from pocket_agent.server.peer import Peer
 from pocket_agent.settings import Settings
@@ -99,7 +99,7 @@ class Bench:
                 raise fault
             return []
 
-        return Channel(ProjectId("p-1"), 5, max_bytes=1024, read_page=read_page, snapshot=list)
+        return Channel(project_of("p-1"), 5, max_bytes=1024, read_page=read_page, snapshot=list)
 
 
 @contextlib.asynccontextmanager

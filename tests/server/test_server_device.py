@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from pocket_agent.events import DeviceRevoked, DeviceRotated
-from pocket_agent.model import Device, Milliseconds, ProjectId
+from pocket_agent.model import Device, Milliseconds, project_of
 from pocket_agent.server.auth import new_device
 from tests.harness.follow import eventually
 from tests.server.room import Room, Wire, open_room
@@ -83,7 +83,7 @@ async def test_a_device_is_revoked_and_its_connections_with_it(room: Room) -> No
 
 
 async def test_what_a_device_may_do_does_not_change_afterwards(room: Room) -> None:
-    device, _ = new_device("guest", view_only=True, projects=(ProjectId("p-1"),))
+    device, _ = new_device("guest", view_only=True, projects=(project_of("p-1"),))
     await room.store.add_device(device)
     async with room.wire() as wire:
         for kind in ("device_rename", "device_rotate"):

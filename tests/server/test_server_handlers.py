@@ -527,7 +527,7 @@ async def test_a_client_that_has_seen_what_is_not_there_renews_the_epoch_once(ro
             assert await replayed(wire, session, shown) == (False, [1, 2, 3, 4, 5, 6])
             renewed = session.state.project.epoch
             assert renewed != epoch
-            assert (await room.store.projects())[number].epoch == renewed
+            assert (await room.store.conversations())[number].epoch == renewed
             assert await replayed(wire, session, honest) == (False, [1, 2, 3, 4, 5, 6]), "the epoch is another"
             assert await replayed(wire, session, {**honest, "epoch": renewed}) == (True, [5, 6])
             for invented in ({"epoch": renewed, "offset": 99}, {**shown, "epoch": renewed}):

@@ -308,6 +308,7 @@ def valid(kind: str) -> dict[str, object]:
         "pairing_id": "p",
         "name": "phone",
         "hash": "0" * 64,
+        "title": "x",
     }
     fields = msgspec.structs.fields(REQUESTS[kind])
     return {field.name: minimal[field.name] for field in fields if field.required}

@@ -10,7 +10,7 @@ import aiohttp
 import psutil
 
 from pocket_agent.errors import ForbiddenError
-from pocket_agent.model import Device, Milliseconds, ProjectId
+from pocket_agent.model import Device, Milliseconds, project_of
 from pocket_agent.protocol.requests import REQUESTS, Need
 from pocket_agent.server.auth import new_device
 from pocket_agent.server.handlers import check_permission
@@ -18,13 +18,18 @@ from tests.server.room import Room, Wire, until
 
 FULL = Device("d", "full", "h", Milliseconds(0))
 VIEWER = Device("d", "viewer", "h", Milliseconds(0), view_only=True)
-LIMITED = Device("d", "limited", "h", Milliseconds(0), projects=(ProjectId("p-1"),))
-BOTH = Device("d", "both", "h", Milliseconds(0), view_only=True, projects=(ProjectId("p-1"),))
+LIMITED = Device("d", "limited", "h", Milliseconds(0), projects=(project_of("p-1"),))
+BOTH = Device("d", "both", "h", Milliseconds(0), view_only=True, projects=(project_of("p-1"),))
 
 SAMPLES: dict[str, dict[str, Any]] = {
     "project_create": {"path": "/nowhere"},
     "project_list": {},
     "project_delete": {},
+    "conversation_create": {},
+    "conversation_list": {},
+    "conversation_rename": {"title": "the tests"},
+    "conversation_archive": {},
+    "conversation_delete": {},
     "project_join": {},
     "project_leave": {},
     "execute": {"prompt": "one"},
@@ -60,7 +65,15 @@ SAMPLES: dict[str, dict[str, Any]] = {
 
 FIGURES = {"server_stats", "server_history", "server_overview"}
 WATCHING = {
-    *("project_list", "project_join", "project_leave", "get_messages", "session_list", "execution_list"),
+    *(
+        "project_list",
+        "conversation_list",
+        "project_join",
+        "project_leave",
+        "get_messages",
+        "session_list",
+        "execution_list",
+    ),
     *("watch", "health_check", *FIGURES),
 }
 OF_SERVER = {

@@ -17,8 +17,8 @@ from pocket_agent.model import (
     ExecutionStatus,
     Milliseconds,
     Project,
-    ProjectId,
     ProjectState,
+    project_of,
 )
 
 BEGAN = Milliseconds(1_700_000_000_000)
@@ -28,7 +28,7 @@ def project(**changes: Any) -> Project:
     """A project with an empty log."""
     made = Project(
         number=1,
-        id=ProjectId("p-1"),
+        id=project_of("p-1"),
         path="/srv/./p",
         real_path="/srv/p",
         name="p",
@@ -47,7 +47,7 @@ def execution(**changes: Any) -> Execution:
     """An execution that runs."""
     made = Execution(
         id=ExecutionId("e-1"),
-        project_id=ProjectId("p-1"),
+        conversation_id=project_of("p-1"),
         prompt_id=None,
         prompt="do  it\nnow",
         options=ExecuteOptions(),
@@ -64,7 +64,7 @@ def approval(name: str = "a-1", **changes: Any) -> Approval:
     """A tool request that waits since `BEGAN`."""
     made = Approval(
         id=ApprovalId(name),
-        project_id=ProjectId("p-1"),
+        conversation_id=project_of("p-1"),
         execution_id=ExecutionId("e-1"),
         request_id=f"r-{name}",
         request=tool_request(),

@@ -10,7 +10,7 @@ import pytest
 from pocket_agent.client import Client
 from pocket_agent.errors import PocketAgentError
 from pocket_agent.events import ApprovalRequested, ExecutionFinished, ProcessSpawned
-from pocket_agent.model import ExecutionStatus, ProjectId, StopRequest
+from pocket_agent.model import ConversationId, ExecutionStatus, StopRequest
 from pocket_agent.session.agent import Agent
 from pocket_agent.session.runner import Runner
 from tests.server.room import Room, open_room, until
@@ -26,7 +26,7 @@ def said(messages: Any, word: bytes) -> int:
     return sum(b'"assistant"' in line and word in line for line in lines)
 
 
-async def ended(room: Room, client: Client, project_id: ProjectId, word: bytes) -> tuple[str, int]:
+async def ended(room: Room, client: Client, project_id: ConversationId, word: bytes) -> tuple[str, int]:
     """How the execution ended, and how often it ran."""
     await until(lambda: bool(room.seen.of(ExecutionFinished)))
     (finished,) = room.seen.of(ExecutionFinished)

@@ -130,7 +130,7 @@ async def test_the_deadline_of_an_interrupt_ends_with_its_execution(tmp_path: Pa
         await client.execute(project_id, "ask Bash")
         await until(lambda: bool(state.approvals))
         following = execution(
-            id=ExecutionId("e-2"), project_id=project_id, prompt="ask Bash next", status=ExecutionStatus.QUEUED
+            id=ExecutionId("e-2"), conversation_id=project_id, prompt="ask Bash next", status=ExecutionStatus.QUEUED
         )
         async with life.mutex:
             await life.interrupt()

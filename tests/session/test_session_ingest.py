@@ -22,10 +22,10 @@ from pocket_agent.model import (
     HoldReason,
     Milliseconds,
     Project,
-    ProjectId,
     ProjectState,
     SessionRecord,
     Work,
+    project_of,
 )
 from pocket_agent.protocol.push import ErrorData
 from pocket_agent.session.ingest import TITLE_CHARACTERS, BatchResult, Intake, waited_after, waited_ms
@@ -179,7 +179,7 @@ def test_init_opens_a_conversation_named_after_its_prompt() -> None:
 
 
 def test_a_known_conversation_keeps_its_title_and_birth() -> None:
-    known = SessionRecord(SESSION, ProjectId("p-1"), Milliseconds(1), Milliseconds(2), "old title")
+    known = SessionRecord(SESSION, project_of("p-1"), Milliseconds(1), Milliseconds(2), "old title")
     plan = take(
         line(type="system", subtype="init", session_id=SESSION),
         session=known,

@@ -11,7 +11,7 @@ import pytest
 
 from pocket_agent.errors import FileOperationError
 from pocket_agent.hub import Channel, Cursor
-from pocket_agent.model import Direction, Entry, Milliseconds, Project, ProjectId, ProjectState
+from pocket_agent.model import ConversationId, Direction, Entry, Milliseconds, Project, ProjectState
 from pocket_agent.session.project_log import Draft, ProjectLog, entry_draft, live_draft
 from pocket_agent.storage import Change, Store
 from tests.server.room import Recorder
@@ -43,9 +43,9 @@ class Sink:
         """Never happens."""
         raise AssertionError(data, frames)
 
-    def sees(self, project_id: ProjectId) -> bool:
+    def sees(self, conversation_id: ConversationId) -> bool:
         """Never asked."""
-        raise AssertionError(project_id)
+        raise AssertionError(conversation_id)
 
     def park(self, cursor: Cursor) -> None:
         """Never happens."""
@@ -88,7 +88,7 @@ class Bench:
 
     async def stored_project(self) -> Project:
         """The project as the store has it."""
-        (found,) = await self.store.projects()
+        (found,) = await self.store.conversations()
         return found
 
     def hold(self) -> None:

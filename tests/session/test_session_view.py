@@ -3,7 +3,7 @@
 import msgspec
 
 from pocket_agent.claude.control import read_permission_request
-from pocket_agent.model import BackgroundTask, Milliseconds, ProjectId, ProjectState, SessionRecord
+from pocket_agent.model import BackgroundTask, Milliseconds, ProjectState, SessionRecord, project_of
 from pocket_agent.protocol.push import BackgroundTaskData
 from pocket_agent.session import state
 from tests.session import sample
@@ -61,7 +61,7 @@ def test_the_display_name_stands_in_for_a_title() -> None:
 
 
 def test_a_conversation_tells_whether_it_is_the_present_one() -> None:
-    value = SessionRecord("s-1", ProjectId("p-1"), Milliseconds(0), Milliseconds(1500), "first words")
+    value = SessionRecord("s-1", project_of("p-1"), Milliseconds(0), Milliseconds(1500), "first words")
     shown = state.session_data(value, current=True)
     assert (shown.session_id, shown.title, shown.created_at, shown.last_active, shown.current) == (
         "s-1",

@@ -103,10 +103,10 @@ def _sql(statement: str) -> Callable[[sqlite3.Connection], object]:
 PLANTED: dict[str, Callable[[sqlite3.Connection], object]] = {
     "the last entry is lost": lambda connection: (
         connection.execute("DELETE FROM entry WHERE id = (SELECT max(id) FROM entry)"),
-        connection.execute("UPDATE project SET head = head - 1"),
+        connection.execute("UPDATE conversation SET head = head - 1"),
     ),
     "an entry in the middle is lost": _sql("DELETE FROM entry WHERE id % 1024 = 3"),
-    "the head is ahead of the log": _sql("UPDATE project SET head = head + 1"),
+    "the head is ahead of the log": _sql("UPDATE conversation SET head = head + 1"),
     "an offset stands for another entry": _sql("UPDATE entry SET data = x'7b7d' WHERE id % 1024 = 4"),
     "two entries have changed their places": _sql(
         "UPDATE entry SET data = (SELECT other.data FROM entry other WHERE other.id % 1024 = 9 - entry.id % 1024) "

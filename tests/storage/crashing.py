@@ -19,7 +19,7 @@ from tests.storage.sample import create, grown, process
 async def main(database: Path) -> None:
     """Commit in several projects at once, without end."""
     store = Store.open(database)
-    projects = await store.projects()
+    projects = await store.conversations()
     while len(projects) < 3:
         projects.append(await create(store, f"p{len(projects)}"))
     async with asyncio.TaskGroup() as group:

@@ -21,9 +21,9 @@ from pocket_agent.model import (
     Milliseconds,
     ProcessRecord,
     Project,
-    ProjectId,
     ProjectState,
     SessionRecord,
+    project_of,
 )
 from pocket_agent.storage import Change, Store
 
@@ -35,7 +35,7 @@ def new_project(number: int, name: str = "p") -> Project:
     """A project with an empty log."""
     return Project(
         number=number,
-        id=ProjectId(f"{name}-{number}"),
+        id=project_of(f"{name}-{number}"),
         path=f"/srv/{name}",
         real_path=f"/real/{name}-{number}",
         name=name,
@@ -76,7 +76,7 @@ async def create(store: Store, name: str = "p", *, entries: int = 0, size: int =
 
 async def stored(store: Store, project: Project) -> Project:
     """The project as the store has it."""
-    return next(found for found in await store.projects() if found.id == project.id)
+    return next(found for found in await store.conversations() if found.id == project.id)
 
 
 async def offsets(store: Store, project: Project) -> list[int]:
@@ -88,7 +88,7 @@ def execution(project: Project, position: int, status: ExecutionStatus, **change
     """An execution; final ones finished at ten times their position."""
     made = Execution(
         id=ExecutionId(f"e{position}"),
-        project_id=project.id,
+        conversation_id=project.id,
         prompt_id=f"prompt-{position}",
         prompt="do it",
         options=ExecuteOptions(model="opus", allowed_tools=("Bash", "Read")),
@@ -105,7 +105,7 @@ def approval(project: Project, name: str, status: ApprovalStatus, **changes: obj
     """An approval that came at time 5."""
     made = Approval(
         id=ApprovalId(name),
-        project_id=project.id,
+        conversation_id=project.id,
         execution_id=ExecutionId("e1"),
         request_id=f"r-{name}",
         request=b'{"tool":"Bash"}',
@@ -122,7 +122,7 @@ def process(project: Project, *, consumed: int = 0, name: str = "proc") -> Proce
 
 def session(project: Project, name: str, last_active: int) -> SessionRecord:
     """A session of the CLI."""
-    return SessionRecord(name, project.id, Milliseconds(1), Milliseconds(last_active), "first words")
+    return SessionRecord(name, project.project_id, Milliseconds(1), Milliseconds(last_active), "first words")
 
 
 @contextmanager

@@ -42,7 +42,7 @@ async def test_a_killed_server_loses_nothing_that_it_promised(tmp_path: Path) ->
         assert promised
         store = Store.open(database)
         assert not store.epochs_renewed
-        for project in await store.projects():
+        for project in await store.conversations():
             assert project.head >= promised.get(project.number, 0)
             assert await offsets(store, project) == list(range(1, project.head + 1))
             record = await store.process(project.id)

@@ -56,7 +56,7 @@ async def test_a_clean_end_survives_a_reboot(tmp_path: Path) -> None:
     project = await create(store)
     await store.close()
     again = Store.open(tmp_path / "a.db", boot="two")
-    assert await again.projects() == [project]
+    assert await again.conversations() == [project]
     assert not again.epochs_renewed
     await again.close()
 
@@ -72,7 +72,7 @@ async def test_each_project_gets_its_own_epoch(tmp_path: Path) -> None:
     shutil.copy(f"{database}-wal", tmp_path / "b.db-wal")
     await store.close()
     again = Store.open(tmp_path / "b.db", boot="three")
-    epochs = {project.epoch for project in await again.projects()}
+    epochs = {project.epoch for project in await again.conversations()}
     assert len(epochs) == 2
     assert "0123abcd" not in epochs
     await again.close()
@@ -92,12 +92,12 @@ def test_a_boot_keeps_its_id() -> None:
 async def log_of(database: Path, folder: Path, entries: int) -> Project:
     """A project's log that grows while copies of its folder are made: at 5 entries, and each time it is called."""
     store = Store.open(database)
-    known = await store.projects()
+    known = await store.conversations()
     project = known[0] if known else await create(store, "one")
     await store.commit(grown(project, entries))
     if len(known) < 2:
         await create(store, "other")
-    project = (await store.projects())[0]
+    project = (await store.conversations())[0]
     await store.close()
     shutil.copytree(database.parent, folder)
     return project
@@ -121,12 +121,12 @@ async def test_an_old_copy_that_is_put_back_renews(tmp_path: Path, put_back: str
         case _:
             database.write_bytes((copy / "a.db").read_bytes())
     store = Store.open(database)
-    found = (await store.projects())[0]
+    found = (await store.conversations())[0]
     assert store.epochs_renewed
     assert (found.head, found.epoch != after.epoch) == (5, True)
     await store.close()
     again = Store.open(database)
-    assert (not again.epochs_renewed, (await again.projects())[0].epoch) == (True, found.epoch)
+    assert (not again.epochs_renewed, (await again.conversations())[0].epoch) == (True, found.epoch)
     await again.close()
 
 
@@ -135,10 +135,10 @@ async def test_only_the_log_that_went_back_gets_a_new_epoch(tmp_path: Path) -> N
     await log_of(database, tmp_path / "copy", 5)
     with closing(sqlite3.connect(database)) as connection:  # as a disk that lost the last commits
         connection.execute("DELETE FROM entry WHERE id % 1024 = 5")
-        connection.execute("UPDATE project SET head = 4 WHERE number = 1")
+        connection.execute("UPDATE conversation SET head = 4 WHERE number = 1")
         connection.commit()
     store = Store.open(database)
-    one, other = await store.projects()
+    one, other = await store.conversations()
     assert (one.epoch != "0123abcd", other.epoch) == (True, "0123abcd")
     await store.close()
 
@@ -170,5 +170,5 @@ async def test_a_mark_that_is_gone_or_broken_proves_nothing(tmp_path: Path) -> N
         if content is not None:
             mark_path(database).write_bytes(content)
         store = Store.open(database)
-        assert (store.epochs_renewed, (await store.projects())[0].epoch) == (False, project.epoch)
+        assert (store.epochs_renewed, (await store.conversations())[0].epoch) == (False, project.epoch)
         await store.close()

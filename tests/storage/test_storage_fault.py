@@ -146,7 +146,7 @@ async def test_a_damaged_database_is_called_damaged(database: Path) -> None:
 async def _use(database: Path, number: int) -> None:
     store = Store.open(database)
     try:
-        project = next(found for found in await store.projects() if found.number == number)
+        project = next(found for found in await store.conversations() if found.number == number)
         await offsets(store, project)
     finally:
         await store.close()

@@ -34,7 +34,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connectio
                 (length, tables.entry_key(number, 0)),
             )
             connection.execute(
-                "INSERT INTO project(number, id, path, real_path, name, state, epoch, head, first, created_at, "
+                "INSERT INTO conversation(number, id, path, real_path, name, state, epoch, head, first, created_at, "
                 "last_active, fork) VALUES (?1, ?1, x'', CAST(?1 AS BLOB), x'', 'IDLE', '', ?2, 1, 0, 0, 0)",
                 (number, length),
             )
@@ -215,7 +215,7 @@ async def _play(database: Path, operations: list[object]) -> None:
                 await store.close()
                 store = Store.open(database)
         assert await store.offset_at(project, Milliseconds(20)) == model.offset_at(20)
-    known = next(found for found in await store.projects() if found.id == project.id)
+    known = next(found for found in await store.conversations() if found.id == project.id)
     assert (known.head, known.first) == (model.head, model.first)
     assert await store.read(project, after=0, limit=BIG, max_bytes=BIG) == model.entries
     await store.close()

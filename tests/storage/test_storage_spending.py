@@ -16,7 +16,7 @@ from tests.storage.sample import create, execution, process
 
 def spent(project: Project, day: str = "2026-03-10", model: str = "opus", cost_usd: float = 0.5) -> Spending:
     """What one turn used."""
-    return Spending(day, project.id, project.name, model, 1, 2, 3, 4, cost_usd, 1)
+    return Spending(day, project.project_id, project.name, model, 1, 2, 3, 4, cost_usd, 1)
 
 
 def history(database: Path, since: str = "2026-01-01") -> list[Spending]:
@@ -43,7 +43,7 @@ async def test_what_was_spent_adds_up_by_day_project_and_model(store: Store, dat
         ("2026-03-10", 0.5),
         ("2026-03-10", 0.5),
     ]
-    assert rows[1] == Spending("2026-03-10", one.id, one.name, "opus", 2, 4, 6, 8, 1.0, 2)
+    assert rows[1] == Spending("2026-03-10", one.project_id, one.name, "opus", 2, 4, 6, 8, 1.0, 2)
     assert await store.spent_usd("2026-03-10") == 2.0
     assert await store.spent_usd("2026-03-12") == 0.0
     assert history(database, "2026-03-11") == rows[:1]

@@ -24,8 +24,8 @@ from pocket_agent.model import (
     ExecutionStatus,
     Milliseconds,
     Project,
-    ProjectId,
     ProjectState,
+    project_of,
 )
 from pocket_agent.storage import Change, Store
 from tests.harness import DEADLINE_SECONDS
@@ -58,7 +58,7 @@ async def test_a_project_comes_back_as_it_was_stored(store: Store) -> None:
         fork=True,
     )
     await store.commit(Change(project=project))
-    assert await store.projects() == [project]
+    assert await store.conversations() == [project]
     moved = msgspec.structs.replace(
         project,
         state=ProjectState.ERROR,
@@ -70,7 +70,7 @@ async def test_a_project_comes_back_as_it_was_stored(store: Store) -> None:
         head=1,
     )
     await store.commit(Change(project=moved, entries=(entry(1),)))
-    assert await store.projects() == [moved]
+    assert await store.conversations() == [moved]
 
 
 async def test_every_part_of_a_change_comes_back(store: Store) -> None:
@@ -96,9 +96,9 @@ async def test_every_part_of_a_change_comes_back(store: Store) -> None:
     assert await store.open_approvals(project.id) == [asked, given]
     assert await store.approval(project.id, taken.id) == taken
     assert await store.process(project.id) == process(project, consumed=77)
-    assert [found.id for found in await store.sessions(project.id)] == ["new", "old"]
-    assert await store.sessions(project.id, limit=1) == [session(project, "new", 2)]
-    assert await store.session(project.id, "old") == session(project, "old", 1)
+    assert [found.id for found in await store.sessions(project.project_id)] == ["new", "old"]
+    assert await store.sessions(project.project_id, limit=1) == [session(project, "new", 2)]
+    assert await store.session(project.project_id, "old") == session(project, "old", 1)
 
 
 async def test_what_is_stored_again_is_updated(store: Store) -> None:
@@ -128,13 +128,13 @@ async def test_what_is_stored_again_is_updated(store: Store) -> None:
     assert await store.approval(project.id, asked.id) == answered
     assert await store.open_approvals(project.id) == []
     assert await store.process(project.id) == process(project, consumed=5)
-    assert await store.sessions(project.id) == [session(project, "s", 2)]
+    assert await store.sessions(project.project_id) == [session(project, "s", 2)]
     await store.commit(Change(ended_process="proc"))
     assert await store.process(project.id) is None
 
 
 async def test_what_is_not_there_is_none(store: Store) -> None:
-    nobody = ProjectId("nobody")
+    nobody = project_of("nobody")
     assert await store.execution(ExecutionId("x")) is None
     assert await store.execution_by_prompt(nobody, "x") is None
     assert await store.approval(nobody, ApprovalId("x")) is None
@@ -148,7 +148,7 @@ async def test_all_is_there_in_the_next_run(database: Path) -> None:
     project = await create(store, entries=3)
     await store.close()
     again = Store.open(database)
-    assert await again.projects() == [project]
+    assert await again.conversations() == [project]
     assert await offsets(again, project) == [1, 2, 3]
     assert await again.next_project_number() == project.number + 1
     await again.close()
@@ -170,7 +170,7 @@ def _bad_changes(project: Project) -> dict[str, Change]:
         "a head beyond": Change(project=replace(project, head=7), entries=(entry(4),)),
         "a head without entries": Change(project=replace(project, head=4)),
         "a head that goes back": Change(project=replace(project, head=2)),
-        "another id": Change(project=replace(project, id=ProjectId("other"))),
+        "another id": Change(project=replace(project, id=project_of("other"))),
         "another number": Change(project=replace(project, number=99)),
         "no number": Change(project=new_project(0, "none")),
         "a new log from the middle": Change(project=replace(new_project(50), head=3, first=4)),
@@ -194,7 +194,7 @@ async def test_a_change_that_contradicts_the_store_leaves_no_trace(store: Store,
         bad = msgspec.structs.replace(bad, process=process(bad.project, consumed=1))
     with pytest.raises(InternalError):
         await store.commit(bad)
-    assert await store.projects() == [project]
+    assert await store.conversations() == [project]
     assert await offsets(store, project) == [1, 2, 3]
     assert await store.process(project.id) is None
     assert not await store.executions(project.id, before=None, limit=1)
@@ -207,7 +207,7 @@ async def test_a_directory_is_one_project(store: Store) -> None:
     twin = msgspec.structs.replace(new_project(await store.next_project_number()), real_path=project.real_path)
     with pytest.raises(ProjectExistsError):
         await store.commit(Change(project=twin))
-    assert await store.projects() == [project]
+    assert await store.conversations() == [project]
 
 
 async def test_a_page_begins_and_ends_where_it_should(store: Store) -> None:
@@ -294,7 +294,7 @@ async def test_a_closed_store_says_so(database: Path) -> None:
     await store.close()
     for late in (
         store.commit(Change()),
-        store.projects(),
+        store.conversations(),
         store.check(),
         store.prune(project, max_entries=1, max_bytes=0, older_than=Milliseconds(0)),
     ):
@@ -368,7 +368,7 @@ async def test_a_deleted_project_is_gone_with_all_that_it_had(store: Store) -> N
     )
     await store.commit(parts)
     await store.delete_project(project)
-    assert await store.projects() == [other]
+    assert await store.conversations() == [other]
     assert await store.process(project.id) is None
     for late in (grown(project, 1), Change(project=project), Change(project=new_project(project.number)), parts):
         with pytest.raises(ProjectNotFoundError):
@@ -378,7 +378,7 @@ async def test_a_deleted_project_is_gone_with_all_that_it_had(store: Store) -> N
     with pytest.raises(ProjectNotFoundError):
         await store.prune(project, max_entries=1, max_bytes=0, older_than=Milliseconds(0))
     async with asyncio.timeout(DEADLINE_SECONDS):
-        while await store.session(project.id, "s") or await offsets(store, project):
+        while await store.session(project.project_id, "s") or await offsets(store, project):
             await store.check()
     assert await store.execution(ExecutionId("e1")) is None
     assert await store.approval(project.id, ApprovalId("a")) is None
@@ -395,7 +395,7 @@ async def test_the_sweep_of_a_deleted_project_goes_on_in_the_next_run(database: 
     await store.close()
     await deleting
     again = Store.open(database)
-    assert await again.projects() == []
+    assert await again.conversations() == []
     async with asyncio.timeout(DEADLINE_SECONDS):
         while await offsets(again, project):
             await again.check()

@@ -19,7 +19,7 @@ from pocket_agent.cli.common import print_json
 from pocket_agent.cli.pair import find_projects
 from pocket_agent.cli.storage import open_database
 from pocket_agent.errors import ValidationError
-from pocket_agent.model import Device, Execution, Milliseconds, Pairing, ProcessRecord, ProjectId
+from pocket_agent.model import Device, Execution, Milliseconds, Pairing, ProcessRecord, ProjectId, project_of
 from pocket_agent.protocol.frame import timestamp
 from pocket_agent.server.auth import hash_token, new_device, new_token
 from pocket_agent.server.pairing import check_name
@@ -61,7 +61,7 @@ def show(loaded: LoadedSettings, *, as_json: bool, console: Console | None = Non
     """
     console = console or Console()
     with open_database(loaded) as connection:
-        names = {project.id: project.name for project in storage.projects(connection)}
+        names = {project.project_id: project.name for project in storage.projects(connection)}
         found = storage.devices(connection)
         codes = storage.open_pairings(connection, now())
     makers = {device.id: device.name for device in found}
@@ -182,11 +182,11 @@ _Running = tuple[str, Execution, ProcessRecord | None]
 
 
 def _running(connection: sqlite3.Connection, ended: Sequence[Device]) -> list[_Running]:
-    names = {project.id: project.name for project in storage.projects(connection)}
+    names = {project.project_id: project.name for project in storage.projects(connection)}
     found = [execution for device in ended for execution in storage.running_of(connection, device.id)]
     return [
-        (names.get(one.project_id, one.project_id), one, storage.process_of(connection, one.project_id))
-        for one in found
+        (names.get(project_of(key), key), one, storage.process_of(connection, key))
+        for one, key in ((one, one.conversation_id) for one in found)
     ]
 
 

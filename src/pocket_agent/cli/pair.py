@@ -75,7 +75,9 @@ def find_projects(connection: sqlite3.Connection, wanted: Sequence[str]) -> tupl
     found: list[ProjectId] = []
     for word in wanted:
         path = str(Path(word).expanduser().resolve())
-        matching = [project.id for project in known if word in {project.id, project.name} or path == project.real_path]
+        matching = [
+            project.project_id for project in known if word in {project.id, project.name} or path == project.real_path
+        ]
         if len(matching) != 1:
             problem = "several projects are" if matching else "no project is"
             raise ValidationError(f"{problem.capitalize()} called {word!r}; give the path of one.")

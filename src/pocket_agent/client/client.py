@@ -206,6 +206,41 @@ class Client:
         """Delete a project and its log; the directory stays."""
         await self.request("project_delete", project_id=project_id)
 
+    async def create_conversation(
+        self,
+        project_id: str,
+        *,
+        title: str | None = None,
+        worktree: requests.WorktreeRequest | None = None,
+        session_id: str | None = None,
+        fork: bool = False,
+    ) -> push.ProjectStateData:
+        """Begin another conversation in a project; its `conversation_id` takes the place of a `project_id` everywhere.
+
+        Args:
+            project_id: the project.
+            title: a name for people.
+            worktree: a git worktree as its directory; None for the project's.
+            session_id: a session of the CLI (`sessions`) that it continues, with `fork` as a copy.
+        """
+        data = {"title": title, "worktree": worktree, "session_id": session_id, "fork": fork}
+        return await self._ask("conversation_create", push.ProjectStateData, project_id, **data)
+
+    async def conversations(self, project_id: str, *, archived: bool = False) -> requests.ConversationListData:
+        """The conversations of a project, the main one first."""
+        return await self._ask("conversation_list", requests.ConversationListData, project_id, archived=archived)
+
+    async def rename_conversation(self, conversation_id: str, title: str | None) -> push.ProjectStateData:
+        return await self._ask("conversation_rename", push.ProjectStateData, conversation_id, title=title)
+
+    async def archive_conversation(self, conversation_id: str, *, archived: bool = True) -> push.ProjectStateData:
+        return await self._ask("conversation_archive", push.ProjectStateData, conversation_id, archived=archived)
+
+    async def delete_conversation(self, conversation_id: str, *, discard: bool = False) -> push.ConversationDeletedData:
+        """Delete a conversation and its worktree, with `discard` also work that only the worktree has."""
+        reply = push.ConversationDeletedData
+        return await self._ask("conversation_delete", reply, conversation_id, discard=discard)
+
     async def execute(
         self,
         project_id: str,
@@ -453,7 +488,7 @@ class Client:
     async def _dispatch(self, connection: ClientConnection, frame: Frame) -> None:
         if frame.request_id is not None and frame.offset is None:
             return  # a reply, which its request has got
-        stream = self._streams.get(frame.project_id) if frame.project_id is not None else None
+        stream = self._streams.get(frame.conversation_id) if frame.conversation_id is not None else None
         if stream is None:
             if self._on_push is not None:
                 self._on_push(frame)
@@ -537,4 +572,4 @@ def _decode_page(reply: Frame) -> requests.MessagesData:
 async def _leave(connection: ClientConnection, project_id: str) -> None:
     """Leave a project without waiting for the reply: frames before it are not routed to a stream."""
     with contextlib.suppress(client_errors.ConnectionLostError):
-        await connection.send("project_leave", {"project_id": project_id}, request_id=f"leave {project_id}")
+        await connection.send("project_leave", {}, project_id=project_id, request_id=f"leave {project_id}")

@@ -23,6 +23,9 @@ Since = Position | int | str | None
 _decode_join: Final = msgspec.json.Decoder(ProjectJoinData).decode
 
 
+_DELETED: Final = frozenset({"project_deleted", "conversation_deleted"})
+
+
 class StreamState(enum.StrEnum):
     """How a stream relates to its log."""
 
@@ -129,7 +132,7 @@ class Subscription:
         """The next frame; cancelling this loses nothing.
 
         Raises:
-            StopAsyncIteration: the project was deleted.
+            StopAsyncIteration: the project or the conversation was deleted.
             ProtocolViolationError: the server left out or repeated an entry.
             PocketAgentError: the project cannot be joined again, or the client may not connect any more.
         """
@@ -155,13 +158,13 @@ class Subscription:
         if not self._attached:
             return True  # from before a join that is under way, which will bring it again
         full = len(self._buffer) >= self._max_frames or self._buffered_bytes >= self._max_bytes
-        if full and frame.type != "project_deleted":
+        if full and frame.type not in _DELETED:
             self._attached = False
             return False
         if frame.offset is not None and not self._advance(frame, frame.offset):
             return True
         self._put(frame)
-        if frame.type == "project_deleted":
+        if frame.type in _DELETED:
             self._attached = False
             self._ended = True
         return True
@@ -176,14 +179,14 @@ class Subscription:
         attempt = 0
         while self._failure is None:
             connection = await self._link.connected()
-            data: dict[str, object] = {"project_id": self.project_id}
+            data: dict[str, object] = {}
             if isinstance(self._since, Position) and self._seen_at is not None:
                 since = self._since
                 data["since"] = {"epoch": since.epoch, "offset": since.offset, "timestamp": self._seen_at}
             elif self._since is not None:
                 data["since"] = self._since
             try:
-                await connection.request("project_join", data, on_reply=self._on_joined)
+                await connection.request("project_join", data, project_id=self.project_id, on_reply=self._on_joined)
                 break  # the buffer may have overflown since: __anext__ joins again once it is empty
             except ConnectionLostError:
                 continue

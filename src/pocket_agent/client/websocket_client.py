@@ -17,6 +17,7 @@ import msgspec
 
 from pocket_agent.client import client_errors
 from pocket_agent.errors import ForbiddenError, PocketAgentError, UnauthorizedError
+from pocket_agent.model import project_of
 
 if TYPE_CHECKING:
     from pocket_agent.model import Position
@@ -66,6 +67,7 @@ class _Envelope(msgspec.Struct, frozen=True):
     type: str
     data: msgspec.Raw
     project_id: str | None = None
+    conversation_id: str | None = None
     timestamp: str = ""
     request_id: str | None = None
     offset: int | None = None
@@ -82,6 +84,7 @@ class Frame:
     Attributes:
         gap: True on a `project_join` frame after which the log does not continue where it ended:
             its epoch is another one, or entries were pruned. Entries from before it must be loaded again.
+        conversation_id: of the conversation that it is about; the project's id for the main one.
         position: the position of a stream after this frame, for entries and joins that a stream yields.
     """
 
@@ -92,6 +95,7 @@ class Frame:
         self.payload = bytes(envelope.data)
         self.type = envelope.type
         self.project_id = envelope.project_id
+        self.conversation_id = envelope.conversation_id or envelope.project_id
         self.offset = envelope.offset
         self.request_id = envelope.request_id
         self.timestamp = envelope.timestamp
@@ -240,10 +244,16 @@ class ClientConnection:
     async def send(
         self, kind: str, data: Mapping[str, object], *, request_id: str, project_id: str | None = None
     ) -> None:
-        """Send a request without waiting for its reply. Raises ConnectionLostError when the connection has ended."""
+        """Send a request without waiting for its reply; `project_id` may be the id of any conversation.
+
+        Raises:
+            ConnectionLostError: the connection has ended.
+        """
         frame: dict[str, object] = {"type": kind, "data": data, "request_id": request_id}
         if project_id is not None:
-            frame["project_id"] = project_id
+            frame["project_id"] = project_of(project_id)
+            if frame["project_id"] != project_id:
+                frame["conversation_id"] = project_id
         try:
             await self._websocket.send_str(_encode(frame))
         except (OSError, RuntimeError) as error:  # aiohttp raises RuntimeError for a closed session

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
 from pocket_agent import events
-from pocket_agent.errors import ConfigurationError, ProjectNotFoundError
+from pocket_agent.errors import ConfigurationError
 from pocket_agent.events import Event, NotificationLost, Observer
 from pocket_agent.model import ExecutionStatus
 from pocket_agent.projects import Projects
@@ -166,16 +166,16 @@ class Descriptions:
 
     def approval(self, project_id: str, approval_id: str) -> str | None:
         """What a tool will do, in the CLI's words."""
-        with suppress(ProjectNotFoundError):
-            for approval in self._projects.get(project_id).state.pending():
+        for session in self._projects.of(project_id):
+            for approval in session.state.pending():
                 if approval.approval_id == approval_id:
                     return approval.description or approval.title or bytes(approval.input).decode()
         return None
 
     def prompt(self, project_id: str, execution_id: str) -> str | None:
         """The prompt of an execution, if it is the last that ended."""
-        with suppress(ProjectNotFoundError):
-            last = self._projects.get(project_id).state.last
+        for session in self._projects.of(project_id):
+            last = session.state.last
             if last is not None and last.id == execution_id:
                 return last.prompt
         return None
@@ -530,4 +530,6 @@ class Notifier:
             return
         for session in projects.all():
             for approval in session.state.pending():
-                self._pending.approval_requested(session.state.project.id, approval.approval_id, approval.tool_name)
+                self._pending.approval_requested(
+                    session.state.project.project_id, approval.approval_id, approval.tool_name
+                )

@@ -16,6 +16,7 @@ from pocket_agent import errors
 from pocket_agent.errors import PocketAgentError
 from pocket_agent.events import REJECTIONS, ConnectionClosed, ConnectionOpened, Event, ExecutionPaused
 from pocket_agent.model import HoldReason, ProjectState
+from pocket_agent.protocol.push import PUSHES
 from pocket_agent.protocol.requests import FRAMES, REQUESTS
 from pocket_agent.settings import MetricsSettings
 
@@ -173,7 +174,7 @@ TOOLS: Final = ("Bash", "Read", "Write", "Edit", "Agent", "TodoWrite", "WebFetch
 RELOADS: Final = ("applied", "refused")
 CHECKS: Final = ("claude", "disk", "storage", "event_loop", "certificate", "queue")
 LIMITS: Final = ("connections", "projects", "executions", "processes", "memory_bytes", "cost_usd_per_day")
-WINDOWS: Final = ("five_hour", "seven_day", "seven_day_opus", "seven_day_sonnet", OTHER)
+WINDOWS: Final = ("five_hour", "seven_day", "seven_day_opus", OTHER)
 """The usage limits of a subscription, as the CLI (2.1.332) names them."""
 PAUSES: Final = (HoldReason.USAGE_LIMIT.value, HoldReason.LOST.value)
 _CLIENT_CLOSES: Final = ("1000", "1001", "1005", "1006", OTHER)
@@ -185,6 +186,11 @@ CONNECTIONS_TOTAL: Final = Metric(
 )
 PROJECTS_TOTAL: Final = _gauge("projects_total", "Projects.")
 PROJECTS_ACTIVE: Final = _gauge("projects_active", "Projects by state.", state=[state.value for state in ProjectState])
+CONVERSATIONS_ACTIVE: Final = _gauge(
+    "conversations_active",
+    "Conversations by state, the main one of each project included.",
+    state=[state.value for state in ProjectState],
+)
 EXECUTIONS_TOTAL: Final = _counter(
     "executions_total",
     "Ended executions, and refused requests for one.",
@@ -197,13 +203,16 @@ EXECUTION_DURATION: Final = _seconds(
     status=_STATUS,
 )
 MESSAGES_RECEIVED: Final = _counter(
-    "messages_received_total", "Frames received from clients.", type=(*REQUESTS, INVALID, OTHER)
+    "messages_received_total",
+    "Frames received from clients.",
+    type=(*(name for name, kind in REQUESTS.items() if not kind.spec.rare), INVALID, OTHER),
 )
 _HANDSHAKE: Final = {"challenge", "prove"}  # frames that are sent before a connection is accepted, and are not counted
+_RARE: Final = {kind.spec.reply for kind in REQUESTS.values() if kind.spec.rare} - {*PUSHES}
 MESSAGES_SENT: Final = _counter(
     "messages_sent_total",
     "Frames sent to connections.",
-    type=(*(kind for kind in FRAMES if kind not in _HANDSHAKE), "agent_message", OTHER),
+    type=(*(kind for kind in FRAMES if kind not in _HANDSHAKE | _RARE), "agent_message", OTHER),
 )
 ERRORS_TOTAL: Final = Metric(
     PREFIX + "errors_total",

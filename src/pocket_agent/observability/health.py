@@ -199,18 +199,20 @@ class CheckConditions:
 
     def __init__(self) -> None:
         self.certificate: CertificateLoaded | None = None  # the one in use; None without TLS
-        self.delayed: dict[str, ExecutionDelayed] = {}  # why the next prompt of a project cannot start, by project
+        self.delayed: dict[str, ExecutionDelayed] = {}  # why the next prompt of a project cannot start, by conversation
 
     def emit(self, event: Event) -> None:
         match event:
             case CertificateLoaded():
                 self.certificate = event
             case ExecutionDelayed():
-                self.delayed[event.context.project_id] = event
+                self.delayed[event.context.conversation_id] = event
             case events.ExecutionStarted() | events.ExecutionFinished():
-                self.delayed.pop(event.context.project_id, None)
+                self.delayed.pop(event.context.conversation_id, None)
             case events.ProjectDeleted():
                 self.delayed.pop(event.project_id, None)
+            case events.ConversationDeleted():
+                self.delayed.pop(event.conversation_id, None)
 
 
 @dataclass

@@ -4,7 +4,7 @@ import asyncio
 import collections
 import math
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +21,15 @@ from pocket_agent.distribution import Distribution
 from pocket_agent.errors import FileOperationError
 from pocket_agent.events import Event
 from pocket_agent.hub import Hub
-from pocket_agent.model import ExecutionContext, ModelUsage
+from pocket_agent.model import ExecutionContext, ModelUsage, ProjectId, ProjectState
 from pocket_agent.observability import catalogue
 from pocket_agent.observability.catalogue import INVALID, METRIC_LABEL_OVERFLOW, OTHER, Losses, Metric, children
 from pocket_agent.observability.health import in_thread
 from pocket_agent.observability.revision import find_revision
 from pocket_agent.observability.tracing import Identify, untraced
 from pocket_agent.projects import Projects
+from pocket_agent.protocol.requests import REQUESTS
+from pocket_agent.session.session import Session
 from pocket_agent.settings import CurrentSettings, MetricsSettings
 from pocket_agent.storage import Store
 
@@ -195,7 +197,8 @@ class MetricObserver:
 
     def _request_handled(self, event: events.RequestHandled) -> None:
         kind, code = event.type, event.code
-        self._inc(catalogue.MESSAGES_RECEIVED, kind)
+        request = REQUESTS.get(kind)
+        self._inc(catalogue.MESSAGES_RECEIVED, OTHER if request is not None and request.spec.rare else kind)
         measured = kind if kind in catalogue.MEASURED else OTHER
         self._observe(catalogue.REQUEST_DURATION, event.duration, measured)
         if code is None:
@@ -324,9 +327,12 @@ class CoreCollector:
         sessions = projects.all()
         return {
             catalogue.CONNECTIONS_ACTIVE: {(): len(hub.sinks)},
-            catalogue.PROJECTS_TOTAL: {(): len(sessions)},
+            catalogue.PROJECTS_TOTAL: {(): len(projects)},
             catalogue.PROJECTS_ACTIVE: _counted(
-                catalogue.PROJECTS_ACTIVE, collections.Counter(session.state.shown.value for session in sessions)
+                catalogue.PROJECTS_ACTIVE, collections.Counter(_project_states(sessions).values())
+            ),
+            catalogue.CONVERSATIONS_ACTIVE: _counted(
+                catalogue.CONVERSATIONS_ACTIVE, collections.Counter(session.state.shown.value for session in sessions)
             ),
             catalogue.MESSAGES_SENT: _counted(catalogue.MESSAGES_SENT, hub.sent_by_type),
             catalogue.BUILD_INFO: {self._build: 1},
@@ -390,6 +396,18 @@ class CoreCollector:
             ("memory_bytes",): self._process.memory_info().rss,
             ("cost_usd_per_day",): self.projects.budget.spent_usd,
         }
+
+
+def _project_states(sessions: Sequence[Session]) -> dict[ProjectId, str]:
+    """The state of each project: EXECUTING when any of its conversations is, else that of its main one."""
+    states: dict[ProjectId, str] = {}
+    for session in sessions:
+        conversation, shown = session.state.project, session.state.shown
+        if shown is ProjectState.EXECUTING:
+            states[conversation.project_id] = shown.value
+        elif conversation.is_main:
+            states.setdefault(conversation.project_id, shown.value)
+    return states
 
 
 class _DiskReader:

@@ -279,7 +279,7 @@ def _running(session: Session) -> SlowExecutionData | None:
         return None
     return SlowExecutionData(
         execution_id=execution.id,
-        project_id=state.project.id,
+        project_id=state.project.project_id,
         project=state.project.name,
         status=ExecutionStatus.RUNNING,
         model=state.account.model or execution.options.model or state.project.model,

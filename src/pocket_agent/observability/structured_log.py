@@ -96,7 +96,7 @@ _COLUMNS: Final[Mapping[type[Event], tuple[_Column, ...]]] = {
     for hints in [get_type_hints(kind, include_extras=True)]
 }
 
-TOP: Final = ("correlation_id", "project_id", "duration_ms", "trace_id", "span_id")
+TOP: Final = ("correlation_id", "project_id", "conversation_id", "duration_ms", "trace_id", "span_id")
 """The fields at the top level of a line, in their order; all others are in `fields`."""
 _MAX_TEXT: Final = 1000  # characters of a text; longer ones are truncated
 _INT64: Final = 2**63
@@ -670,7 +670,10 @@ class LogObserver:
         fields = log_fields(event)
         context: ExecutionContext | None = getattr(event, "context", None)
         if context is not None:
-            execution = {name: getattr(context, name) for name in ("correlation_id", "project_id", "execution_id")}
+            names = ["correlation_id", "project_id", "execution_id"]
+            if context.conversation_id != context.project_id:
+                names.append("conversation_id")
+            execution = {name: getattr(context, name) for name in names}
             fields = execution | fields
             identity = self._identify(context)
             if identity is not None and identity.sampled:

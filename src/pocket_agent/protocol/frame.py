@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from pocket_agent.model import Entry, Milliseconds
+from pocket_agent.model import Entry, Milliseconds, project_of
 
 PROBE: Final = "pocket-agent.probe"
 """The subprotocol (RFC 6455 section 1.9) of a probe: upgraded and closed at once, without a token."""
@@ -79,14 +79,20 @@ def encode_frame(
     data: bytes,
     at: Milliseconds,
     *,
-    project_id: str | None = None,
+    conversation_id: str | None = None,
     request_id: str | None = None,
     offset: int | None = None,
 ) -> bytes:
-    """A server message as JSON text, without the WebSocket header; the JSON of `data` is embedded byte for byte."""
+    """A server message as JSON text, without the WebSocket header; the JSON of `data` is embedded byte for byte.
+
+    A frame about a main conversation has only a `project_id`, which is the same.
+    """
     head = f'{{"type":"{kind}"'
-    if project_id is not None:
+    if conversation_id is not None:
+        project_id = project_of(conversation_id)
         head += f',"project_id":{_encode(project_id).decode()}'
+        if conversation_id != project_id:
+            head += f',"conversation_id":{_encode(conversation_id).decode()}'
     head += f',"timestamp":"{timestamp(at)}"'
     if request_id is not None:
         head += f',"request_id":{_encode(request_id).decode()}'
@@ -95,8 +101,8 @@ def encode_frame(
     return b'%b,"data":%b}' % (head.encode(), data)
 
 
-def entry_frame(project_id: str, entry: Entry) -> bytes:
+def entry_frame(conversation_id: str, entry: Entry) -> bytes:
     """The wire frame of an entry: the same bytes live and replayed."""
     return websocket_frame(
-        encode_frame(entry.type, entry.data, entry.timestamp, project_id=project_id, offset=entry.offset)
+        encode_frame(entry.type, entry.data, entry.timestamp, conversation_id=conversation_id, offset=entry.offset)
     )

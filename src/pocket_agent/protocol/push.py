@@ -45,8 +45,18 @@ class BackgroundTaskData(Struct, frozen=True):
     description: str
 
 
+class WorktreeData(Struct, frozen=True):
+    """The git worktree of a conversation; `base` is the commit at which its branch began."""
+
+    branch: str
+    base: str
+
+
 class ProjectStateData(Struct, frozen=True):
-    """The current state of a project. `path` is byte for byte as its creator gave it.
+    """The current state of a project, that is of its main conversation; or of another conversation of the project.
+
+    `path` is byte for byte as its creator gave it. Another conversation has its `conversation_id`, and may have a
+    `title`, a `worktree` (`path` is then that of the worktree) and `archived`.
 
     `queue_hold` is null unless prompts wait and do not start.
 
@@ -74,6 +84,18 @@ class ProjectStateData(Struct, frozen=True):
     tasks: list[BackgroundTaskData] = []
     session_title: str | None = None
     usage_windows: list[UsageWindowData] = []
+    conversation_id: str | msgspec.UnsetType = msgspec.UNSET
+    title: str | msgspec.UnsetType = msgspec.UNSET
+    worktree: WorktreeData | msgspec.UnsetType = msgspec.UNSET
+    archived: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class ConversationDeletedData(Struct, frozen=True):
+    """A conversation was deleted. `kept_branch`: the branch of its worktree, when it stays."""
+
+    project_id: str
+    conversation_id: str
+    kept_branch: str | None = None
 
 
 class ProjectDeletedData(Struct, frozen=True):
@@ -286,6 +308,7 @@ PUSHES: Final[Mapping[str, type[Struct]]] = {
     "incoming": IncomingData,
     "project_state": ProjectStateData,
     "project_deleted": ProjectDeletedData,
+    "conversation_deleted": ConversationDeletedData,
     "project_joined": SubscribersData,
     "project_left": SubscribersData,
     "prompt": PromptData,

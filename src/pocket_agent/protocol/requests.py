@@ -13,7 +13,16 @@ import msgspec
 from msgspec import Meta, Struct
 
 from pocket_agent.errors import InvalidMessageError, ValidationError
-from pocket_agent.model import MAX_OFFSET, Claim, Credential, ExecuteOptions, ExecutionStatus, Position, ProjectState
+from pocket_agent.model import (
+    MAX_OFFSET,
+    Claim,
+    Credential,
+    ExecuteOptions,
+    ExecutionStatus,
+    Position,
+    ProjectState,
+    project_of,
+)
 from pocket_agent.protocol import push
 
 Offset = Annotated[int, Meta(ge=0, le=MAX_OFFSET, description="An entry's number; 0 is before the first")]
@@ -67,6 +76,7 @@ class Spec(NamedTuple):
         waits: it may wait for a project or a disk; other requests of the connection overtake it.
         repeatable: clients send it again when the connection ended before the reply came.
         audited: the audit log records it.
+        rare: metrics count its frames as `other`, which bounds the number of series.
     """
 
     name: str
@@ -77,6 +87,7 @@ class Spec(NamedTuple):
     waits: bool
     repeatable: bool
     audited: bool
+    rare: bool
 
 
 class Request(Struct, frozen=True):
@@ -92,7 +103,7 @@ class Request(Struct, frozen=True):
 
 
 class ProjectRequest(Request, frozen=True, kw_only=True):
-    """Base class of the requests that are about one project."""
+    """Base class of the requests that are about a conversation of a project: the main one by default."""
 
     project_id: Id | None = None
 
@@ -110,6 +121,7 @@ def _request(
     waits: bool = False,
     repeatable: bool = False,
     audited: bool | None = None,
+    rare: bool = False,
 ) -> Callable[[type[_R]], type[_R]]:
     """Declare a request; see `Spec`.
 
@@ -120,7 +132,7 @@ def _request(
     def declare(kind: type[_R]) -> type[_R]:
         name = re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
         recorded = needs in {Need.ACT, Need.OWN} if audited is None else audited
-        kind.spec = Spec(name, reply or name, data, needs, operation, waits, repeatable, recorded)
+        kind.spec = Spec(name, reply or name, data, needs, operation, waits, repeatable, recorded, rare)
         _requests[name] = kind
         data.__doc__ = data.__doc__ or f"Reply to `{name}`."
         return kind
@@ -176,6 +188,87 @@ class PartialData(Struct, frozen=True):
 
     text: str
     thinking: str
+
+
+Title = Annotated[str, Meta(min_length=1, max_length=200)]
+Branch = Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class WorktreeRequest(Struct, frozen=True):
+    """A git worktree to make for a conversation, in the folder of the setting `data.worktrees`.
+
+    `branch`: an existing branch that is checked out nowhere else, or the name of a new one (by default a new one is
+    named after the title). `base`: the commit at which a new branch begins (default: that of the project's directory).
+    """
+
+    branch: Branch | None = None
+    base: Branch | None = None
+
+
+@_request(push.ProjectStateData, Need.ACT, "project", waits=True, rare=True)
+class ConversationCreate(ProjectRequest, frozen=True):
+    """Begin another conversation in a project, with a log, a queue and an agent of its own.
+
+    `worktree` gives it a working directory of its own on a branch of its own; without it, it works in the project's
+    directory. `session_id` continues a session of `session_list`, as a copy with `fork`. The reply is its
+    `project_state`; other clients that know of conversations get it as a push.
+    """
+
+    title: Title | None = None
+    worktree: WorktreeRequest | None = None
+    session_id: Id | None = None
+    fork: bool = False
+
+
+class ConversationListData(Struct, frozen=True):
+    """Reply to `conversation_list`: the state of each conversation, the main one first.
+
+    `worktrees`: null when a conversation can have a worktree, else the reason why not.
+    """
+
+    project_id: str
+    conversations: list[push.ProjectStateData]
+    worktrees: str | None
+
+
+@_request(ConversationListData, Need.WATCH, "project", waits=True, repeatable=True, rare=True)
+class ConversationList(ProjectRequest, frozen=True):
+    """List the conversations of a project; with `archived` also the archived ones."""
+
+    archived: bool = False
+
+
+@_request(push.ProjectStateData, Need.ACT, "project", waits=True, rare=True)
+class ConversationRename(ProjectRequest, frozen=True):
+    """Give a conversation a title; null shows its first prompt instead."""
+
+    title: Title | None
+
+    def audit_details(self) -> dict[str, object]:
+        """Nothing: the title is a text of the user."""
+        return {}
+
+
+@_request(push.ProjectStateData, Need.ACT, "project", waits=True, rare=True)
+class ConversationArchive(ProjectRequest, frozen=True):
+    """Leave a conversation out of lists, and end its idle process; with `archived: false`, show it again.
+
+    Refused with `PROCESS_ACTIVE` while it works or prompts wait, and for the main conversation.
+    """
+
+    archived: bool = True
+
+
+@_request(push.ConversationDeletedData, Need.ACT, "project", waits=True, rare=True)
+class ConversationDelete(ProjectRequest, frozen=True):
+    """Delete a conversation, its log and its worktree; the main one goes only with the project.
+
+    A worktree with changes that are not committed, or with commits that are on no other branch and no remote, is
+    refused with `VALIDATION_FAILED` (`changes` and `commits` in the details), unless `discard` is set. A branch with
+    such commits is never deleted.
+    """
+
+    discard: bool = False
 
 
 class ProjectJoinData(Struct, frozen=True, omit_defaults=True):
@@ -524,10 +617,11 @@ class ExecutionList(ProjectRequest, frozen=True):
 
 
 class WaitingApproval(Struct, frozen=True):
-    """A tool request that waits, and its project."""
+    """A tool request that waits, and its project; `conversation_id` of a conversation that is not the main one."""
 
     project_id: str
     approval: push.ApprovalRequestedData
+    conversation_id: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class WatchData(Struct, frozen=True):
@@ -536,11 +630,13 @@ class WatchData(Struct, frozen=True):
     From then on the connection also gets each `project_state`, `approval_requested`, `approval_resolved` and
     `approval_cancelled` of the projects that it has not joined. Send `watch` again after leaving a project before all
     its entries have come. A connection that was too congested for these pushes gets a `watch` without a `request_id`
-    once it has space: the state at that time, which replaces the earlier one.
+    once it has space: the state at that time, which replaces the earlier one. `conversations`: those other than the
+    main ones, for clients that know of them.
     """
 
     projects: list[push.ProjectStateData]
     approvals: list[WaitingApproval]
+    conversations: list[push.ProjectStateData] | msgspec.UnsetType = msgspec.UNSET
 
 
 @_request(WatchData, Need.WATCH, "project", repeatable=True)
@@ -549,10 +645,13 @@ class Watch(Request, frozen=True):
 
     Users are then notified as if it were not connected. Each `watch` replaces `away` of the one before. With
     `announce`, `incoming` is sent before large frames, for clients that see a frame only once all of it arrived.
+    With `conversations`, or once it has named a `conversation_id`, the connection also gets the frames of conversations
+    other than the main ones; without, it sees each project as one conversation.
     """
 
     away: bool = False
     announce: bool = False
+    conversations: bool = False
 
 
 class DirectoryData(Struct, frozen=True):
@@ -570,7 +669,7 @@ class PathCompleteData(Struct, frozen=True):
     truncated: bool
 
 
-@_request(PathCompleteData, Need.OWN, "project", waits=True, repeatable=True, audited=False)
+@_request(PathCompleteData, Need.OWN, "project", waits=True, repeatable=True, audited=False, rare=True)
 class PathComplete(Request, frozen=True):
     """List the directories with which the path of a new project may continue; an empty path lists where to start."""
 
@@ -595,7 +694,7 @@ class PathInspectData(Struct, frozen=True):
     hash: str = ""
 
 
-@_request(PathInspectData, Need.OWN, "project", waits=True, repeatable=True, audited=False)
+@_request(PathInspectData, Need.OWN, "project", waits=True, repeatable=True, audited=False, rare=True)
 class PathInspect(Request, frozen=True):
     """Show what a directory has the CLI do without asking, before it becomes a project or while it is one.
 
@@ -608,10 +707,11 @@ class PathInspect(Request, frozen=True):
 
 
 class RunningData(Struct, frozen=True):
-    """A running execution."""
+    """A running execution; `conversation_id` of a conversation that is not the main one."""
 
     project_id: str
     execution_id: str
+    conversation_id: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class DeviceData(Struct, frozen=True):
@@ -666,12 +766,12 @@ class DeviceListData(Struct, frozen=True):
     pairings: list[PairingData]
 
 
-@_request(DeviceListData, Need.OWN, "device", repeatable=True, audited=False)
+@_request(DeviceListData, Need.OWN, "device", repeatable=True, audited=False, rare=True)
 class DeviceList(Request, frozen=True):
     """List the devices that may connect."""
 
 
-@_request(DeviceData, Need.OWN, "device")
+@_request(DeviceData, Need.OWN, "device", rare=True)
 class DeviceRename(Request, frozen=True):
     """Rename a device."""
 
@@ -692,7 +792,7 @@ class DeviceRevokedData(Struct, frozen=True):
     running: list[RunningData]
 
 
-@_request(DeviceRevokedData, Need.OWN, "device")
+@_request(DeviceRevokedData, Need.OWN, "device", rare=True)
 class DeviceRevoke(Request, frozen=True):
     """End a device's access: its connections are closed, its pairing codes end, its queued prompts are withdrawn.
 
@@ -713,7 +813,7 @@ class DeviceRotatedData(Struct, frozen=True):
     running: list[RunningData]
 
 
-@_request(DeviceRotatedData, Need.OWN, "device")
+@_request(DeviceRotatedData, Need.OWN, "device", rare=True)
 class DeviceRotate(Request, frozen=True):
     """Replace a device's token; the old one ends at once, and with it what `device_revoke` ends.
 
@@ -740,7 +840,7 @@ class PairingStartData(Struct, frozen=True):
     qr: list[list[str]]
 
 
-@_request(PairingStartData, Need.OWN, "device")
+@_request(PairingStartData, Need.OWN, "device", rare=True)
 class PairingStart(Request, frozen=True):
     """Get a code that pairs one more device, within five minutes.
 
@@ -757,7 +857,7 @@ class PairingCancelledData(Struct, frozen=True):
     pairing_id: str
 
 
-@_request(PairingCancelledData, Need.OWN, "device")
+@_request(PairingCancelledData, Need.OWN, "device", rare=True)
 class PairingCancel(Request, frozen=True):
     """End a pairing code that was not redeemed yet, by its `id` in `device_list`."""
 
@@ -922,16 +1022,23 @@ FRAMES: Final[Mapping[str, type[Struct]]] = {
 class _RequestEnvelope(Struct, frozen=True):
     type: str
     project_id: Annotated[str, Meta(max_length=200)] | None = None
+    conversation_id: Annotated[str, Meta(max_length=200)] | None = None
     data: msgspec.Raw = msgspec.Raw(b"{}")
     request_id: str | None = None
 
 
 class ClientFrame(Struct, frozen=True):
-    """A decoded frame; `project_id` is that of its envelope or of its data."""
+    """A decoded frame.
+
+    Attributes:
+        project_id: that of its envelope, of its data, or of its `conversation_id`.
+        conversation_id: that of its envelope; else `project_id`, for the main conversation.
+    """
 
     type: str
     request: Request
     project_id: str | None
+    conversation_id: str | None
     request_id: str | None
 
 
@@ -971,7 +1078,7 @@ def decode(frame: bytes | str) -> ClientFrame:
 
     Raises:
         InvalidMessageError: not JSON, not an object, no `type`, or a type that does not exist.
-        ValidationError: its `data` does not fit its type, or it names two projects.
+        ValidationError: its `data` does not fit its type, or it names two projects or a conversation of another one.
     """
     try:
         envelope = _envelope.decode(frame)
@@ -996,4 +1103,11 @@ def decode(frame: bytes | str) -> ClientFrame:
     project_id = inner if envelope.project_id is None else envelope.project_id
     if inner not in {None, project_id}:
         raise ValidationError("project_id of the frame and data.project_id name two different projects.")
-    return ClientFrame(envelope.type, request, project_id, envelope.request_id)
+    conversation_id = envelope.conversation_id
+    if conversation_id is None:
+        conversation_id = project_id
+    elif project_id is None:
+        project_id = project_of(conversation_id)
+    elif project_of(conversation_id) != project_id:
+        raise ValidationError("conversation_id is not the id of a conversation of project_id.")
+    return ClientFrame(envelope.type, request, project_id, conversation_id, envelope.request_id)

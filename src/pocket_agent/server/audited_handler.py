@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pocket_agent.audit.audit_log import AuditLog, AuditRecord, timestamp
 from pocket_agent.errors import InternalError, PocketAgentError
-from pocket_agent.model import Device, ProjectId
+from pocket_agent.model import ConversationId, Device, project_of
 from pocket_agent.protocol import push, requests
 from pocket_agent.protocol.requests import ClientFrame
 from pocket_agent.server.connection import Connection, Done, Handler
@@ -44,15 +44,18 @@ class AuditedHandler:
 
         return audited
 
-    def left(self, project_id: ProjectId) -> None:
-        self.handler.left(project_id)
+    def left(self, conversation_id: ConversationId) -> None:
+        self.handler.left(conversation_id)
 
     def renew_watch(self, connection: Connection) -> None:
         self.handler.renew_watch(connection)
 
     def _record(self, connection: Connection, frame: ClientFrame, outcome: str, done: Done | None) -> None:
-        project_id = (done.project_id if done is not None else None) or frame.project_id
+        conversation_id = (done.conversation_id if done is not None else None) or frame.conversation_id
+        project_id = project_of(conversation_id) if conversation_id is not None else None
         details = frame.request.audit_details()
+        if conversation_id != project_id:
+            details["conversation_id"] = conversation_id
         match done.reply if done is not None else None:
             case requests.ExecuteData(execution_id=execution_id) | push.AgentKillData(execution_id=execution_id):
                 details["execution_id"] = execution_id

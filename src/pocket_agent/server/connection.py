@@ -15,7 +15,7 @@ from aiohttp import WebSocketError, WSMsgType, web
 from pocket_agent import events
 from pocket_agent.errors import InternalError, InvalidMessageError, PocketAgentError, RateLimitedError
 from pocket_agent.hub import Channel, Cursor, GapError, Hub
-from pocket_agent.model import Device, ProjectId
+from pocket_agent.model import ConversationId, Device, project_of
 from pocket_agent.protocol.frame import deflate, encode_data, encode_frame, websocket_frame
 from pocket_agent.protocol.push import ErrorData, IncomingData
 from pocket_agent.protocol.requests import ClientFrame, decode, request_id_of
@@ -53,9 +53,9 @@ _POLL_SECONDS: Final = (0.001, 0.05)  # the interval of checks of a congested tr
 
 
 class Done(NamedTuple):
-    """The result of a request: its project, if it has one, and the reply."""
+    """The result of a request: its conversation, if it has one, and the reply."""
 
-    project_id: ProjectId | None
+    conversation_id: ConversationId | None
     reply: object
 
 
@@ -81,8 +81,8 @@ class Handler(Protocol):
         `correlation_id` names the request in logs, events and traces.
         """
 
-    def left(self, project_id: ProjectId) -> None:
-        """A connection ended that was subscribed to this project."""
+    def left(self, conversation_id: ConversationId) -> None:
+        """A connection ended that was subscribed to this conversation."""
 
     def renew_watch(self, connection: "Connection") -> None: ...
 
@@ -104,9 +104,10 @@ class Connection:
         self.id = uuid.uuid4().hex[:12]  # a random id, for logs
         self.device = device  # the device of the client
         self.peer = peer  # its address, and how it has reached the server
-        self.cursors: dict[ProjectId, Cursor] = {}  # the projects that it has joined
+        self.cursors: dict[ConversationId, Cursor] = {}  # the conversations that it has joined
         self.feeds: dict[str, Feed] = {}  # the statistics that it requested at an interval, by the type of their frames
         self.away = False  # no user is at the client
+        self.conversations = False  # it knows of conversations other than the main ones
         self.announces = False  # it wants `incoming` before large writes
         self._socket = socket
         self._transport = transport
@@ -153,7 +154,7 @@ class Connection:
         self._hub.sent_bytes += len(data)
 
     def notify(self, data: bytes, frames: int) -> bool:
-        """Write frames about a project that it has not joined; False when it is congested and drops them."""
+        """Write frames about a conversation that it has not joined; False when it is congested and drops them."""
         if not self.congested:
             self.write(data, frames)
             return True
@@ -167,8 +168,11 @@ class Connection:
             self.end(CLOSE_SLOW_CONSUMER, "slow consumer")
         return False
 
-    def sees(self, project_id: ProjectId) -> bool:
-        return self.device.sees(project_id)
+    def sees(self, conversation_id: ConversationId) -> bool:
+        """Whether the device may see the project, and the client knows of conversations other than the main one."""
+        return self.device.sees(conversation_id) and (
+            self.conversations or project_of(conversation_id) == conversation_id
+        )
 
     def park(self, cursor: Cursor) -> None:
         """Serve a cursor as the transport has space."""
@@ -181,21 +185,23 @@ class Connection:
         if self._serving is None and self._tasks is not None:
             self._serving = self._tasks.create_task(self._serve_parked())
 
-    def send(self, kind: str, data: object, *, project_id: str | None = None, request_id: str | None = None) -> None:
+    def send(
+        self, kind: str, data: object, *, conversation_id: str | None = None, request_id: str | None = None
+    ) -> None:
         """Write one frame; `data` is a payload Struct, or bytes that are JSON already."""
         body = data if isinstance(data, bytes) else encode_data(data)
-        payload = encode_frame(kind, body, now(), project_id=project_id, request_id=request_id)
+        payload = encode_frame(kind, body, now(), conversation_id=conversation_id, request_id=request_id)
         self.write(websocket_frame(payload), 1)
         self._hub.sent_by_type[kind] += 1
 
-    async def send_page(self, kind: str, data: object, *, project_id: str | None, request_id: str | None) -> None:
+    async def send_page(self, kind: str, data: object, *, conversation_id: str | None, request_id: str | None) -> None:
         """Write one frame that may be large, compressed where the client has negotiated that (RFC 7692).
 
         Each frame is compressed by itself, so that no state is kept between two of them, and in a thread, since a
         page may have megabytes. Only history is compressed: the size of compressed text shows repetitions, so that it
         must not contain a secret.
         """
-        payload = encode_frame(kind, encode_data(data), now(), project_id=project_id, request_id=request_id)
+        payload = encode_frame(kind, encode_data(data), now(), conversation_id=conversation_id, request_id=request_id)
         window = int(self._socket.compress)
         compressed = bool(window) and len(payload) >= _DEFLATE_BYTES
         if compressed:
@@ -204,10 +210,10 @@ class Connection:
         self._hub.sent_by_type[kind] += 1
 
     def send_error(
-        self, error: PocketAgentError, *, project_id: str | None = None, request_id: str | None = None
+        self, error: PocketAgentError, *, conversation_id: str | None = None, request_id: str | None = None
     ) -> None:
         data = ErrorData(error.code, error.message, error.details or None)
-        self.send("error", data, project_id=project_id, request_id=request_id)
+        self.send("error", data, conversation_id=conversation_id, request_id=request_id)
 
     def feed(self, kind: str, interval: float | None, read: Callable[[], object | None]) -> None:
         """Send statistics every `interval` seconds; 0 stops that, None changes nothing. See `Feed`."""
@@ -218,19 +224,19 @@ class Connection:
             self.feeds[kind] = Feed(interval, read, time.monotonic() + interval)
 
     def join(self, channel: Channel, after: int | None, *, previews: bool = False) -> None:
-        """Subscribe to a project; joining again moves the cursor. `previews`: send previews of large entries."""
-        self.leave(channel.project_id)
-        self.cursors[channel.project_id] = channel.attach(self, after, previews=previews)
+        """Subscribe to a conversation; joining again moves the cursor. `previews`: send previews of large entries."""
+        self.leave(channel.conversation_id)
+        self.cursors[channel.conversation_id] = channel.attach(self, after, previews=previews)
 
     def attends(self, project_id: str) -> bool:
         """Whether a user is at this client, sees this project, and may answer approvals."""
         if self.away or self.device.view_only or not self.device.sees(project_id):
             return False
-        return ProjectId(project_id) in self.cursors or self in self._hub.watchers
+        return self in self._hub.watchers or any(project_of(joined) == project_id for joined in self.cursors)
 
-    def leave(self, project_id: ProjectId) -> bool:
-        """Unsubscribe from a project; False when it was not joined."""
-        cursor = self.cursors.pop(project_id, None)
+    def leave(self, conversation_id: ConversationId) -> bool:
+        """Unsubscribe from a conversation; False when it was not joined."""
+        cursor = self.cursors.pop(conversation_id, None)
         if cursor is None:
             return False
         cursor.channel.detach(cursor)
@@ -251,9 +257,9 @@ class Connection:
             self._tasks = None
             del self._hub.sinks[self]
             self._hub.watchers.pop(self, None)
-            for project_id in list(self.cursors):
-                self.leave(project_id)
-                handler.left(project_id)
+            for conversation_id in list(self.cursors):
+                self.leave(conversation_id)
+                handler.left(conversation_id)
             code = self._close_code or self._socket.close_code or 1006
             duration = time.monotonic() - self._opened
             self._observer.emit(events.ConnectionClosed(self.id, self.device.name, code, self._closed_by, duration))
@@ -349,13 +355,13 @@ class Connection:
             await act()
         except PocketAgentError as error:
             code, message = error.code, error.message
-            self.send_error(error, project_id=frame.project_id, request_id=frame.request_id)
+            self.send_error(error, conversation_id=frame.conversation_id, request_id=frame.request_id)
         except Exception as error:  # noqa: BLE001 - the border of a request
             code = InternalError.code
             self._observer.emit(events.RequestFaulted(frame.type, correlation_id, error))
             self.send_error(
                 InternalError("Internal server error; see the server log."),
-                project_id=frame.project_id,
+                conversation_id=frame.conversation_id,
                 request_id=frame.request_id,
             )
         duration = time.perf_counter() - began

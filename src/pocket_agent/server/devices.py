@@ -5,10 +5,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from pocket_agent.errors import FileOperationError, ForbiddenError, ProjectNotFoundError, ValidationError
 from pocket_agent.events import DeviceRevoked, DeviceRotated, Observer
 from pocket_agent.hub import Hub
-from pocket_agent.model import Device, Execution, is_stored
+from pocket_agent.model import ConversationId, Device, Execution, is_stored, project_of
 from pocket_agent.policy import Policy
 from pocket_agent.projects import Projects
 from pocket_agent.protocol import requests
@@ -128,7 +130,7 @@ class Devices:
                 found = await session.withdraw(void, kill=kill)
                 count += found.count
                 if found.running is not None and not found.killed:
-                    running.append(RunningData(session.state.project.id, found.running))
+                    running.append(_running(session.state.project.id, found.running))
         return count, running
 
     async def withdraw_void(self) -> None:
@@ -175,7 +177,7 @@ class Devices:
         """
         projects = request.projects
         if projects is not None:
-            projects = tuple(dict.fromkeys(self.projects.get(project).state.project.id for project in projects))
+            projects = tuple(dict.fromkeys(self.projects.get(project).state.project.project_id for project in projects))
         pairing, code = new_pairing(request.name, view_only=request.view_only, projects=projects, maker=call.device)
         await self.store.add_pairing(pairing)
         urls = [f"{base}/pair#{code}" for base in self._bases(call.connection.peer.origin)]
@@ -217,7 +219,7 @@ class Devices:
             current=device.id == call.device.id,
             paired_by=device.paired_by,
             queued=sum(waiting.device_id == device.id for state in states for waiting in state.queue),
-            running=[RunningData(found.project_id, found.id) for found in running if found.device_id == device.id],
+            running=[_running(found.conversation_id, found.id) for found in running if found.device_id == device.id],
             credential=device.credential,
             bound=device.public_key is not None,
         )
@@ -230,3 +232,9 @@ def _qr_code(text: str) -> list[str]:
     import segno
 
     return ["".join(map(str, row)) for row in segno.make(text, micro=False).matrix]
+
+
+def _running(conversation_id: ConversationId, execution_id: str) -> RunningData:
+    project_id = project_of(conversation_id)
+    other = msgspec.UNSET if conversation_id == project_id else conversation_id
+    return RunningData(project_id, execution_id, other)

@@ -4,12 +4,14 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final, Protocol
 
 import msgspec
 
 from pocket_agent import model
 from pocket_agent.errors import ForbiddenError, ProjectNotFoundError, ValidationError
+from pocket_agent.git import why_no_worktree
 from pocket_agent.hub import Hub
 from pocket_agent.policy import Policy
 from pocket_agent.projects import Projects
@@ -149,14 +151,16 @@ class Handlers:
         if self._stopping and isinstance(request, requests.Execute | requests.ProjectCreate):
             raise ForbiddenError("The server is stopping; it takes no new work. Connect again in a moment.")
         check_permission(connection.device, request.spec.needs)
+        if frame.conversation_id != frame.project_id:
+            connection.conversations = True
         session = self._session(connection, frame) if isinstance(request, requests.ProjectRequest) else None
         scope = () if session is None else (session,)
 
         async def execute() -> Done:
             result = await self._handlers[type(request)](Call(connection, frame, correlation_id), *scope, request)
-            project_id = session.state.project.id if session is not None else None
-            done = result if isinstance(result, Done) else Done(project_id, result)
-            kind, to = request.spec.reply, {"project_id": done.project_id, "request_id": frame.request_id}
+            conversation_id = session.state.project.id if session is not None else None
+            done = result if isinstance(result, Done) else Done(conversation_id, result)
+            kind, to = request.spec.reply, {"conversation_id": done.conversation_id, "request_id": frame.request_id}
             if isinstance(done.reply, requests.MessagesData):
                 await connection.send_page(kind, done.reply, **to)
             elif done.reply is not None:
@@ -166,21 +170,22 @@ class Handlers:
         return execute
 
     def _session(self, connection: Connection, frame: ClientFrame) -> Session:
-        """The project that the frame names, else the one that the connection has joined."""
-        if frame.project_id is not None:
-            return self._seen(connection, frame.project_id)
+        """The conversation that the frame names, else the one that the connection has joined."""
+        if frame.conversation_id is not None:
+            return self._seen(connection, frame.conversation_id)
         if len(connection.cursors) == 1:
             return self._seen(connection, next(iter(connection.cursors)))
         joined = "several" if connection.cursors else "no"
         raise ValidationError(f"project_id is needed: this connection has joined {joined} projects.")
 
-    def _seen(self, connection: Connection, project_id: str) -> Session:
-        if not connection.device.sees(project_id):
+    def _seen(self, connection: Connection, conversation_id: str) -> Session:
+        if not connection.device.sees(conversation_id):
             raise ProjectNotFoundError("There is no such project.")
-        return self._projects.get(project_id)
+        return self._projects.get(conversation_id)
 
     def _states(self, connection: Connection) -> list[State]:
-        states = [session.state for session in self._projects.all()]
+        """The main conversations that the device may see."""
+        states = [session.state for session in self._projects.mains()]
         if connection.device.projects is None:
             return states
         return [state for state in states if connection.sees(state.project.id)]
@@ -195,16 +200,18 @@ class Handlers:
 
     async def on_watch(self, call: Call, request: requests.Watch) -> Reply:
         call.connection.away, call.connection.announces = request.away, request.announce
+        call.connection.conversations = call.connection.conversations or request.conversations
         self._hub.watchers[call.connection] = None
         return self._watched(call.connection)
 
     def _watched(self, connection: Connection) -> requests.WatchData:
-        states = self._states(connection)
+        found = [session.state for session in self._projects.all()]
+        states = [state for state in found if connection.sees(state.project.id)]
+        others = [state.view() for state in states if not state.project.is_main]
         return requests.WatchData(
-            projects=[state.view() for state in states],
-            approvals=[
-                requests.WaitingApproval(state.project.id, waiting) for state in states for waiting in state.pending()
-            ],
+            projects=[state.view() for state in states if state.project.is_main],
+            approvals=[_waiting(state, request) for state in states for request in state.pending()],
+            conversations=others if connection.conversations else msgspec.UNSET,
         )
 
     def renew_watch(self, connection: Connection) -> None:
@@ -254,12 +261,58 @@ class Handlers:
         return msgspec.structs.replace(health, projects=figures, checks=without_ids(health.checks))
 
     async def on_project_delete(self, call: Call, session: Session, request: requests.ProjectDelete) -> Reply:
-        project_id = session.state.project.id
-        await self._projects.delete(project_id, correlation_id=call.correlation_id)
+        project = session.state.project
+        if not project.is_main:
+            raise ValidationError("project_delete deletes a whole project; conversation_delete deletes a conversation.")
+        gone = [other.state.project.id for other in self._projects.of(project.project_id)]
+        await self._projects.delete(project.project_id, correlation_id=call.correlation_id)
+        self._leave_all(gone)
+        return push.ProjectDeletedData(project.project_id)
+
+    def _leave_all(self, conversations: Sequence[model.ConversationId]) -> None:
+        """Unsubscribe all connections from deleted conversations."""
         for sink in list(self._hub.sinks):
             if isinstance(sink, Connection):
-                sink.leave(project_id)
-        return push.ProjectDeletedData(project_id)
+                for conversation_id in conversations:
+                    sink.leave(conversation_id)
+
+    async def on_conversation_create(self, call: Call, session: Session, request: requests.ConversationCreate) -> Reply:
+        call.connection.conversations = True
+        begun = await self._projects.begin(
+            session.state.project.project_id,
+            title=request.title,
+            worktree=request.worktree,
+            session_id=request.session_id,
+            fork=request.fork,
+            correlation_id=call.correlation_id,
+        )
+        return Done(begun.state.project.id, begun.state.view())
+
+    async def on_conversation_list(self, call: Call, session: Session, request: requests.ConversationList) -> Reply:
+        call.connection.conversations = True
+        project = session.state.project
+        states = [other.state for other in self._projects.of(project.project_id)]
+        shown = [state.view() for state in states if request.archived or not state.project.archived]
+        main = self._projects.get(project.project_id).state.project
+        reason = await why_no_worktree(Path(main.real_path))
+        return Done(project.project_id, requests.ConversationListData(project.project_id, shown, reason))
+
+    async def on_conversation_rename(self, call: Call, session: Session, request: requests.ConversationRename) -> Reply:
+        await session.rename(request.title)
+        return session.state.view()
+
+    async def on_conversation_archive(
+        self, call: Call, session: Session, request: requests.ConversationArchive
+    ) -> Reply:
+        await session.archive(archived=request.archived)
+        return session.state.view()
+
+    async def on_conversation_delete(self, call: Call, session: Session, request: requests.ConversationDelete) -> Reply:
+        deleted = await self._projects.delete_conversation(
+            session, discard=request.discard, correlation_id=call.correlation_id
+        )
+        self._leave_all([session.state.project.id])
+        return deleted
 
     async def on_project_trust(self, call: Call, session: Session, request: requests.ProjectTrust) -> Reply:
         await session.trust(request.hash, correlation_id=call.correlation_id)
@@ -283,7 +336,7 @@ class Handlers:
         call.connection.send(
             "project_join",
             requests.ProjectJoinData(
-                project_id=project.id,
+                project_id=project.project_id,
                 state=state.shown,
                 session_id=project.session_id,
                 epoch=project.epoch,
@@ -293,12 +346,12 @@ class Handlers:
                 queue=state.queued(),
                 partial=state.partial.value(),
             ),
-            project_id=project.id,
+            conversation_id=project.id,
             request_id=call.frame.request_id,
         )
-        call.connection.send("project_state", state.encoded_view(), project_id=project.id)
+        call.connection.send("project_state", state.encoded_view(), conversation_id=project.id)
         call.connection.join(channel, after, previews=request.large == "reference")
-        state.log.say([live_draft("project_joined", push.SubscribersData(project.id, channel.subscribers))])
+        state.log.say([live_draft("project_joined", push.SubscribersData(project.project_id, channel.subscribers))])
         return None
 
     async def _place(self, session: Session, since: Since | int | str | None) -> model.Position | None:
@@ -326,16 +379,17 @@ class Handlers:
         return bool(found) and found[0].offset == place.offset and found[0].timestamp != _milliseconds(since.timestamp)
 
     async def on_project_leave(self, call: Call, session: Session, request: requests.ProjectLeave) -> Reply:
-        project_id = session.state.project.id
-        if call.connection.leave(project_id):
-            self.left(project_id)
-        return requests.ProjectLeaveData(project_id)
+        project = session.state.project
+        if call.connection.leave(project.id):
+            self.left(project.id)
+        return requests.ProjectLeaveData(project.project_id)
 
-    def left(self, project_id: model.ProjectId) -> None:
-        """Send the number of subscribers to those that a project still has; it may have been deleted."""
+    def left(self, conversation_id: model.ConversationId) -> None:
+        """Send the number of subscribers to those that a conversation still has; it may have been deleted."""
         with suppress(ProjectNotFoundError):
-            log = self._projects.get(project_id).state.log
-            log.say([live_draft("project_left", push.SubscribersData(project_id, log.channel.subscribers))])
+            log = self._projects.get(conversation_id).state.log
+            data = push.SubscribersData(model.project_of(conversation_id), log.channel.subscribers)
+            log.say([live_draft("project_left", data)])
 
     async def on_execute(self, call: Call, session: Session, request: requests.Execute) -> Reply:
         chosen = request.options.to_model() if request.options is not None else model.ExecuteOptions()
@@ -417,11 +471,11 @@ class Handlers:
 
     async def on_prompt_edit(self, call: Call, session: Session, request: requests.PromptEdit) -> Reply:
         await session.edit(request.execution_id, request.prompt, call.device)
-        return requests.PromptChangedData(session.state.project.id, request.execution_id)
+        return requests.PromptChangedData(session.state.project.project_id, request.execution_id)
 
     async def on_prompt_cancel(self, call: Call, session: Session, request: requests.PromptCancel) -> Reply:
         await session.cancel(request.execution_id)
-        return requests.PromptChangedData(session.state.project.id, request.execution_id)
+        return requests.PromptChangedData(session.state.project.project_id, request.execution_id)
 
     async def on_queue_resume(self, call: Call, session: Session, request: requests.QueueResume) -> Reply:
         return await session.resume_queue()
@@ -430,20 +484,20 @@ class Handlers:
         if request.model is not None and "\0" in request.model:
             raise ValidationError("model contains a NUL character, which no option can hold.")
         await session.set_model(request.model)
-        return requests.SetModelData(session.state.project.id, request.model)
+        return requests.SetModelData(session.state.project.project_id, request.model)
 
     async def on_set_permission_mode(self, call: Call, session: Session, request: requests.SetPermissionMode) -> Reply:
         check_limited_mode(call.device, request.mode)
         self._policy.check_mode(request.mode)
         await session.set_permission_mode(request.mode)
-        return requests.SetPermissionModeData(session.state.project.id, request.mode)
+        return requests.SetPermissionModeData(session.state.project.project_id, request.mode)
 
     async def on_session_list(self, call: Call, session: Session, request: requests.SessionList) -> Reply:
-        return requests.SessionListData(session.state.project.id, await session.sessions())
+        return requests.SessionListData(session.state.project.project_id, await session.sessions())
 
     async def on_session_resume(self, call: Call, session: Session, request: requests.SessionResume) -> Reply:
         await session.resume(request.session_id, fork=request.fork)
-        return requests.SessionResumeData(session.state.project.id, request.session_id, request.fork)
+        return requests.SessionResumeData(session.state.project.project_id, request.session_id, request.fork)
 
     async def on_execution_list(self, call: Call, session: Session, request: requests.ExecutionList) -> Reply:
         return await session.executions(before=request.before, limit=request.limit)
@@ -460,6 +514,11 @@ def _message(entry: model.Entry, large: requests.Large) -> requests.MessageData:
         size=None if found is None else found.size,
         cut=() if found is None else found.cut,
     )
+
+
+def _waiting(state: State, request: push.ApprovalRequestedData) -> requests.WaitingApproval:
+    project = state.project
+    return requests.WaitingApproval(project.project_id, request, msgspec.UNSET if project.is_main else project.id)
 
 
 def _claims_page(claims: Sequence[model.Claim]) -> list[model.Claim]:

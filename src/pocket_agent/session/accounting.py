@@ -364,7 +364,7 @@ def spending(
     if main is not None:
         models.setdefault(main, ModelUsage(main))
     return tuple(
-        Spending(day, project.id, project.name, **asdict(used), executions=int(used.model == main))
+        Spending(day, project.project_id, project.name, **asdict(used), executions=int(used.model == main))
         for used in models.values()
     )
 

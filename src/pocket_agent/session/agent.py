@@ -67,7 +67,8 @@ class Agent:
     """
 
     def __init__(self, project: Project, context: AgentContext) -> None:
-        self._project_id = project.id
+        self._conversation_id = project.id
+        self._project_id = project.project_id
         self._cwd = project.real_path
         self._context = context
         self._opened = asyncio.Event()
@@ -158,7 +159,7 @@ class Agent:
             raise
         record = ProcessRecord(
             id=spool.id,
-            project_id=self._project_id,
+            conversation_id=self._conversation_id,
             pid=process.pid,
             start_time=process.start_time,
             boot_id=process.boot_id,

@@ -269,7 +269,7 @@ class Intake:
         known = self.plan.session or self._state.conversation
         if known is None or known.id != session_id:
             title = " ".join(running.prompt.split())[:TITLE_CHARACTERS] if running is not None else ""
-            known = model.SessionRecord(session_id, project.id, self._at, self._at, title)
+            known = model.SessionRecord(session_id, project.project_id, self._at, self._at, title)
         self.plan.session = replace(known, last_active=self._at)
         if session_id != project.session_id or project.fork:
             self.plan.project.update(session_id=session_id, fork=False)
@@ -282,7 +282,7 @@ class Intake:
         execution = self._state.current
         approval = Approval(
             id=ApprovalId(self._new_approval_id()),
-            project_id=self._state.project.id,
+            conversation_id=self._state.project.id,
             execution_id=execution.id if execution is not None else None,
             request_id=request.request_id,
             request=request.raw,
@@ -437,7 +437,7 @@ class Intake:
         self._gone()
         self._keep_partial()
         if self._state.killed:
-            killed = AgentKillData(project_id=self._state.project.id, execution_id=None)
+            killed = AgentKillData(project_id=self._state.project.project_id, execution_id=None)
             self.plan.drafts.append(entry_draft("process_killed", killed))
         if error is not None:
             self.plan.drafts.append(entry_draft("error", error))
@@ -473,7 +473,7 @@ class Intake:
         )
         self.plan.spent += spending(self._state.project, used, self._at, ended=self.plan.finished)
         if self._state.killed:
-            killed = AgentKillData(project_id=execution.project_id, execution_id=execution.id)
+            killed = AgentKillData(project_id=self._state.project.project_id, execution_id=execution.id)
             self.plan.drafts.append(entry_draft("process_killed", killed))
         if error is not None:
             details = {"execution_id": execution.id, **(error.details or {})}

@@ -1,4 +1,4 @@
-"""A project's loops: the tail ingests the CLI's output, the pump starts the next prompt, the clock enforces timeouts.
+"""A conversation's loops: the tail ingests the CLI's output, the pump starts prompts, the clock enforces timeouts.
 
 Each run of them starts with restoring the session from the store.
 """
@@ -109,7 +109,7 @@ class ConversationLoops:
     def _storage_failed(self, error: errors.FileOperationError) -> None:
         running = self._state.current
         context = running.context if running is not None else None
-        self._observer.emit(StorageFailed(self._state.project.id, context, error.message))
+        self._observer.emit(StorageFailed(self._state.project.project_id, context, error.message))
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -195,13 +195,13 @@ class ConversationLoops:
         return self._state.has_slot or self._state.is_engaged
 
     async def _restore(self) -> None:
-        state, project_id = self._state, self._state.project.id
-        opened = await self._store.open_executions(project_id)
+        state, conversation_id, project_id = self._state, self._state.project.id, self._state.project.project_id
+        opened = await self._store.open_executions(conversation_id)
         state.queue = [execution for execution in opened if execution.status.waits]
         state.current = next((found for found in opened if not found.status.waits), None)
-        state.last = await self._store.last_finished(project_id)
+        state.last = await self._store.last_finished(conversation_id)
         trust = await self._store.trust(project_id)
-        state.accepted = frozenset(trust.digests) if trust is not None else None
+        state.acceptance.digests = frozenset(trust.digests) if trust is not None else None
         stop = state.current.stop if state.current is not None else None
         state.end_status = ExecutionStatus.KILLED if stop is not None else None
         state.killed = stop is model.StopRequest.KILL
@@ -209,7 +209,7 @@ class ConversationLoops:
         state.attempts, state.first_message_seen = 0 if starting else 1, True
         answers = []
         state.approvals = {}
-        for approval in await self._store.open_approvals(project_id):
+        for approval in await self._store.open_approvals(conversation_id):
             if approval.status is model.ApprovalStatus.PENDING:
                 state.approvals[approval.id] = approval
             else:
@@ -217,7 +217,7 @@ class ConversationLoops:
         self._trust_ticks()
         if state.project.session_id is not None:
             state.conversation = await self._store.session(project_id, state.project.session_id)
-        record = await self._store.process(project_id)
+        record = await self._store.process(conversation_id)
         self._agent.release()
         state.account = record.account if record is not None else model.Account()
         self.runner.settle()

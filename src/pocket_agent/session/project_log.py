@@ -123,7 +123,9 @@ class ProjectLog:
                 project = replace(project, last_active=at)
             began = time.perf_counter()
             await self._store.commit(replace(change, project=project, entries=tuple(entries)))
-            self._observer.emit(StorageCommitted(project.id, context, len(entries), time.perf_counter() - began))
+            self._observer.emit(
+                StorageCommitted(project.project_id, context, len(entries), time.perf_counter() - began)
+            )
             self._last = at
             # `first` belongs to retention, which may have moved it during the commit.
             self.project = replace(project, first=self.project.first)
@@ -150,7 +152,7 @@ class ProjectLog:
             await self._store.commit(Change(project=project))
             self.project = replace(project, first=self.project.first)
             self._renewed = True
-            self._observer.emit(EpochRenewed(project.id))
+            self._observer.emit(EpochRenewed(project.project_id))
             return True
 
     def say(self, drafts: Iterable[Draft]) -> None:
@@ -169,5 +171,5 @@ class ProjectLog:
         )
 
     def _live(self, draft: Draft, at: Milliseconds) -> WireFrame:
-        payload = encode_frame(draft.type, draft.data, at, project_id=self.project.id)
+        payload = encode_frame(draft.type, draft.data, at, conversation_id=self.project.id)
         return WireFrame(websocket_frame(payload), None, draft.type)

@@ -202,7 +202,7 @@ class Runner:
             DirectoryUnavailableError: the directory is gone, or may not be entered.
         """
         directory, sources = Path(self._state.project.real_path), self._settings.current.claude.setting_sources
-        accepted = self._state.accepted
+        accepted = self._state.acceptance.digests
 
         def look() -> Inspection:
             check_directory(directory)
@@ -217,13 +217,16 @@ class Runner:
             FileOperationError: the store refused; nothing has changed.
         """
         state = self._state
+        digests = found.digests
+        if state.project.worktree is not None:  # the branch may lack claims of the project's directory
+            digests = tuple(sorted({*digests, *(state.acceptance.digests or ())}))
 
         def accepted() -> list[Draft]:
-            state.accepted = frozenset(found.digests)
+            state.acceptance.digests = frozenset(digests)
             return state.announce(queue=True) if project else []
 
         await state.log.write(
-            change=Change(trust=model.Trust(state.project.id, found.digests)), project=project or {}, after=accepted
+            change=Change(trust=model.Trust(state.project.project_id, digests)), project=project or {}, after=accepted
         )
 
     async def _admit_claims(self) -> Inspection:
@@ -233,7 +236,7 @@ class Runner:
         were in force before.
         """
         found = await self.inspect()
-        if self._state.accepted is None:
+        if self._state.acceptance.digests is None:
             await self.accept(found)
         if found.new:
             raise errors.TrustRequiredError(found.summary, details={"hash": found.hash})
@@ -465,7 +468,7 @@ class Runner:
             observer.emit(events.FirstMessageReceived(state.current.context, duration(state.current)))
         self._apply_approvals(plan, context)
         for reason in plan.rejected:
-            observer.emit(events.LineRejected(state.project.id, context, reason))
+            observer.emit(events.LineRejected(state.project.project_id, context, reason))
         if plan.session is not None:
             state.conversation = plan.session
         if plan.running is not None:
@@ -489,7 +492,7 @@ class Runner:
         state, observer = self._state, self._observer
         for approval in plan.opened.values():
             state.approvals[approval.id] = approval
-            observer.emit(events.ApprovalRequested(state.project.id, context, approval.id, tool_name(approval)))
+            observer.emit(events.ApprovalRequested(state.project.project_id, context, approval.id, tool_name(approval)))
         for approval in plan.closed.values():
             state.approvals.pop(approval.id, None)
             observer.emit(approval_event(approval, state.current))
@@ -500,14 +503,14 @@ class Runner:
         if plan.account is not None:
             state.account = plan.account
         for done in plan.tools:
-            observer.emit(events.ToolCompleted(state.project.id, context, done.tool, done.outcome))
+            observer.emit(events.ToolCompleted(state.project.project_id, context, done.tool, done.outcome))
         for spent in plan.spent:
             self._budget.spend(spent.day, spent.cost_usd)
         if plan.earlier is not None:
             state.last = plan.earlier
         if plan.late:
             past = plan.earlier.context if plan.earlier is not None else None
-            observer.emit(events.UsageAdded(state.project.id, past, plan.late))
+            observer.emit(events.UsageAdded(state.project.project_id, past, plan.late))
 
     def _finish(self, execution: Execution) -> None:
         self._state.last = execution

@@ -105,7 +105,7 @@ class Session:
             await self.loops.gate()
             execution = Execution(
                 id=ExecutionId(str(uuid.uuid4())),
-                project_id=state.project.id,
+                conversation_id=state.project.id,
                 prompt_id=prompt_id,
                 prompt=prompt,
                 options=options,
@@ -120,7 +120,7 @@ class Session:
                 generation=generation,
             )
             if await self.loops.start_now(execution):
-                return ExecuteData(state.project.id, execution.id, "started", 0)
+                return ExecuteData(state.project.project_id, execution.id, "started", 0)
             limit = self._settings.current.limits.max_queued_prompts
             if len(state.queue) >= limit:
                 raise errors.ResourceLimitError(
@@ -147,7 +147,7 @@ class Session:
 
     def _receipt(self, execution: Execution) -> ExecuteData:
         place = self.state.place_of(execution)
-        return ExecuteData(self.state.project.id, execution.id, "queued" if place > 0 else "started", place)
+        return ExecuteData(self.state.project.project_id, execution.id, "queued" if place > 0 else "started", place)
 
     async def kill(self, *, execution_id: str | None = None, hold_queue: bool = False) -> AgentKillData:
         """End all work (a prompt, a turn of the agent's own, subagents, commands) and every process of the agent.
@@ -166,7 +166,7 @@ class Session:
                     await self._request_stop(execution, model.StopRequest.KILL, hold_queue=hold_queue)
             await self._runner.end(ExecutionStatus.KILLED, killed=True)
             self.loops.wake.set()
-            return AgentKillData(self.state.project.id, execution.id if execution is not None else None)
+            return AgentKillData(self.state.project.project_id, execution.id if execution is not None else None)
 
     async def interrupt(self, *, execution_id: str | None = None, hold_queue: bool = False) -> AgentInterruptData:
         """Ask the agent to stop its turn and its subagents; it is ended when it goes on after `claude.interrupt_grace`.
@@ -180,7 +180,7 @@ class Session:
                 with suppress(errors.FileOperationError):
                     await self._request_stop(execution, model.StopRequest.INTERRUPT, hold_queue=hold_queue)
             await self.loops.interrupt()
-            return AgentInterruptData(self.state.project.id, execution.id if execution is not None else None)
+            return AgentInterruptData(self.state.project.project_id, execution.id if execution is not None else None)
 
     async def _request_stop(self, execution: Execution, stop: model.StopRequest, *, hold_queue: bool) -> None:
         """Store the request, so that a server that is killed now carries it out at its next start."""
@@ -217,7 +217,7 @@ class Session:
             if self.state.project.queue_hold is not None:
                 await self.loops.release_hold()
             self.loops.wake.set()
-            return QueueResumeData(self.state.project.id)
+            return QueueResumeData(self.state.project.project_id)
 
     async def inspect(self) -> Inspection:
         """The claims of the project's directory, compared with the accepted ones."""
@@ -239,7 +239,7 @@ class Session:
             hold = self.state.project.queue_hold
             is_held = hold is not None and hold.reason is HoldReason.TRUST
             await self._runner.accept(found, {"queue_hold": None} if is_held else None)
-            self._observer.emit(ProjectTrusted(self.state.project.id, correlation_id, found.new))
+            self._observer.emit(ProjectTrusted(self.state.project.project_id, correlation_id, found.new))
             self.loops.wake.set()
 
     def _refuse_while_running(self, what: str) -> None:
@@ -254,7 +254,7 @@ class Session:
         async with self.loops.turn():
             self._refuse_while_running("A new session")
             await self._runner.close_process()
-            reset = SessionResetData(self.state.project.id, self.state.project.session_id)
+            reset = SessionResetData(self.state.project.project_id, self.state.project.session_id)
 
             def applied() -> list[Draft]:
                 self.state.conversation = None
@@ -276,7 +276,7 @@ class Session:
         """
         async with self.loops.turn():
             self._refuse_while_running("Resuming another session")
-            conversation = await self._store.session(self.state.project.id, session_id)
+            conversation = await self._store.session(self.state.project.project_id, session_id)
             if conversation is None:
                 raise errors.ValidationError("This project has no such session (session_list).")
             await self._runner.close_process()
@@ -291,16 +291,16 @@ class Session:
     async def sessions(self) -> list[SessionData]:
         """The conversations of this project, newest first."""
         current = self.state.project.session_id
-        found = await self._store.sessions(self.state.project.id)
+        found = await self._store.sessions(self.state.project.project_id)
         return [session_data(value, current=value.id == current) for value in found]
 
     async def executions(self, *, before: str | None, limit: int) -> ExecutionListData:
         """At most `limit` executions of this project, newest first; only those from before the execution `before`."""
         key = ExecutionId(before) if before is not None else None
-        project_id = self.state.project.id
-        found = await self._store.executions(project_id, before=key, limit=limit + 1)
+        project = self.state.project
+        found = await self._store.executions(project.id, before=key, limit=limit + 1)
         shown = [execution_data(value) for value in found[:limit]]
-        return ExecutionListData(project_id, shown, has_more=len(found) > limit)
+        return ExecutionListData(project.project_id, shown, has_more=len(found) > limit)
 
     def changes_input(self, approval_id: str, updated_input: Mapping[str, msgspec.Raw]) -> bool:
         """Whether an answer changes the input that the agent asked for; answers to its questions do not."""
@@ -483,12 +483,36 @@ class Session:
 
             await self.state.log.write(project={"permission_mode": mode}, after=applied)
 
+    async def rename(self, title: str | None) -> None:
+        """Give the conversation a title; None shows its first prompt instead."""
+        async with self.loops.turn():
+            await self.state.log.write(project={"title": title}, after=self.state.announce)
+
+    async def archive(self, *, archived: bool) -> None:
+        """Leave the conversation out of lists, or show it again.
+
+        Raises:
+            ValidationError: the main conversation.
+            ProcessActiveError: an execution runs or waits.
+        """
+        async with self.loops.turn():
+            if self.state.project.is_main:
+                raise errors.ValidationError("The main conversation of a project cannot be archived.")
+            if archived:
+                self._refuse_while_waiting("Archiving the conversation")
+                await self._runner.close_process()
+            await self.state.log.write(project={"archived": archived}, after=self.state.announce)
+
+    def _refuse_while_waiting(self, what: str) -> None:
+        if self.state.queue:
+            raise errors.ProcessActiveError(f"{what} is not possible while prompts wait; withdraw them first.")
+        self._refuse_while_running(what)
+
     async def close_for_deletion(self) -> None:
         """End the process, and start no other. Raises ProcessActiveError when an execution runs or waits."""
         async with self.loops.turn():
-            if self.state.queue:
-                raise errors.ProcessActiveError("The project has prompts that wait; withdraw them first.")
-            self._refuse_while_running("Deleting the project")
+            what = "project" if self.state.project.is_main else "conversation"
+            self._refuse_while_waiting(f"Deleting the {what}")
             await self._runner.close_process()
             self.loops.closed = True
 

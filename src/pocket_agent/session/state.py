@@ -23,6 +23,7 @@ from pocket_agent.protocol.push import (
     QueueHoldData,
     QueueStateData,
     UsageWindowData,
+    WorktreeData,
 )
 from pocket_agent.protocol.requests import ExecutionData, PartialData, SessionData, UsageData
 from pocket_agent.session.accounting import UsageLimits
@@ -131,8 +132,9 @@ def project_state_data(
         session_title: of the conversation.
         usage_windows: the usage limits of the account.
     """
+    worktree = project.worktree
     return ProjectStateData(
-        id=project.id,
+        id=project.project_id,
         path=project.path,
         name=project.name,
         state=state or project.state,
@@ -149,6 +151,10 @@ def project_state_data(
         tasks=[BackgroundTaskData(task.id, task.type, task.description) for task in tasks],
         session_title=session_title,
         usage_windows=usage_windows_data(usage_windows),
+        conversation_id=msgspec.UNSET if project.is_main else project.id,
+        title=project.title or msgspec.UNSET,
+        worktree=WorktreeData(worktree.branch, worktree.base) if worktree is not None else msgspec.UNSET,
+        archived=project.archived or msgspec.UNSET,
     )
 
 
@@ -318,7 +324,7 @@ def approval_event(approval: Approval, execution: Execution | None) -> ApprovalR
         behavior = "deny"
     since = approval.created_tick
     return ApprovalResolved(
-        project_id=approval.project_id,
+        project_id=model.project_of(approval.conversation_id),
         context=execution.context if execution is not None else None,
         approval_id=approval.id,
         tool=tool_name(approval),
@@ -334,6 +340,17 @@ def approval_event(approval: Approval, execution: Execution | None) -> ApprovalR
 
 
 @dataclass(slots=True)
+class Acceptance:
+    """The accepted claims of a project's directory and worktrees.
+
+    Attributes:
+        digests: None for a project of a version that did not store them.
+    """
+
+    digests: frozenset[str] | None = None
+
+
+@dataclass(slots=True)
 class State:
     """The memory of one session; the store has all that must survive.
 
@@ -345,8 +362,7 @@ class State:
         account: the account of the agent's process, up to the ingested lines.
         approvals: the tool requests that wait for an answer.
         conversation: the CLI's session that the log is in.
-        accepted: the digests of the accepted claims of the directory; None for a project of a version that did not
-            store them.
+        acceptance: the accepted claims of the project, shared by its conversations.
         end_status: how `current` is to end, once a request or a timeout has decided to end it.
         killed: whether `agent_kill` decided it.
         prompt_spool_offset: the spool's size when the prompt was written; without growth, no output.
@@ -364,7 +380,7 @@ class State:
     account: model.Account = field(default_factory=model.Account)
     approvals: dict[ApprovalId, Approval] = field(default_factory=dict)
     conversation: model.SessionRecord | None = None
-    accepted: frozenset[str] | None = None
+    acceptance: Acceptance = field(default_factory=Acceptance)
     partial: Partial = field(default_factory=Partial)
     end_status: model.ExecutionStatus | None = None
     killed: bool = False

@@ -270,6 +270,7 @@ class LimitSettings(SettingsSection):
         ("127.0.0.0/8", "::1/128"), "Addresses that the limits by address and by device above do not apply to."
     )
     max_projects: Count = setting(100, "Maximum number of projects.", legacy="PA_MAX_PROJECTS")
+    conversations: Count = setting(50, "Maximum number of conversations per project, archived ones included.")
     max_executions: Count = setting(
         10,
         "Maximum number of running executions, including agents that work without a prompt; further prompts are "
@@ -419,6 +420,9 @@ class ProjectSettings(SettingsSection):
 
     allowed_roots: Annotated[tuple[Path, ...], types.path_list("a list of absolute paths")] = setting(
         (), "Directories that must contain every project; when empty, projects may be anywhere."
+    )
+    worktrees: Annotated[Path | None, types.path("an absolute path").optional()] = setting(
+        None, "Folder of the git worktrees of conversations; by default next to `data.dir`, with `-worktrees` appended."
     )
 
 

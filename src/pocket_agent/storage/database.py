@@ -302,16 +302,56 @@ _TRUST: Final = (
     "ALTER TABLE process ADD COLUMN claims TEXT NOT NULL DEFAULT ''",
 )
 
+MAIN_CONVERSATION: Final = "instr(id, '.') = 0"
+"""The condition of the main conversations, whose id is that of their project (`model.project_of`)."""
+
+_CONVERSATIONS: Final = (
+    # A project's row becomes that of its main conversation. Only main ones have a directory of their own, and SQLite
+    # cannot drop the constraint of a column. Entries belong to the number, which stays.
+    """CREATE TABLE conversation (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        path BLOB NOT NULL,
+        real_path BLOB NOT NULL,
+        name BLOB NOT NULL,
+        state TEXT NOT NULL,
+        session_id TEXT,
+        epoch TEXT NOT NULL,
+        head INTEGER NOT NULL,
+        first INTEGER NOT NULL,
+        created_at INTEGER NOT NULL,
+        last_active INTEGER NOT NULL,
+        model TEXT,
+        permission_mode TEXT,
+        fork INTEGER NOT NULL,
+        log_bytes INTEGER NOT NULL DEFAULT 0,
+        queue_hold BLOB NOT NULL DEFAULT x'6e756c6c',
+        title TEXT,
+        archived INTEGER NOT NULL DEFAULT 0,
+        worktree BLOB NOT NULL DEFAULT x'6e756c6c'
+    ) STRICT""",
+    """INSERT INTO conversation(number, id, path, real_path, name, state, session_id, epoch, head, first, created_at,
+        last_active, model, permission_mode, fork, log_bytes, queue_hold)
+        SELECT number, id, path, real_path, name, state, session_id, epoch, head, first, created_at,
+        last_active, model, permission_mode, fork, log_bytes, queue_hold FROM project""",
+    "DROP TABLE project",
+    f"CREATE UNIQUE INDEX conversation_real_path ON conversation(real_path) WHERE {MAIN_CONVERSATION}",
+    "ALTER TABLE deleted_project RENAME TO deleted_conversation",
+    "ALTER TABLE execution RENAME COLUMN project_id TO conversation_id",
+    "ALTER TABLE approval RENAME COLUMN project_id TO conversation_id",
+    "ALTER TABLE process RENAME COLUMN project_id TO conversation_id",
+)
+
 _PAUSE: Final = (
     "ALTER TABLE execution ADD COLUMN paused_for TEXT",
     "ALTER TABLE execution ADD COLUMN paused_at INTEGER",
     "ALTER TABLE execution ADD COLUMN continuations INTEGER NOT NULL DEFAULT 0",
     "DROP INDEX execution_open",
-    f"CREATE INDEX execution_open ON execution(project_id, position) WHERE {OPEN_EXECUTION}",
+    f"CREATE INDEX execution_open ON execution(conversation_id, position) WHERE {OPEN_EXECUTION}",
 )
 
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
-    *(_INITIAL, _CORRELATION, _ACCOUNT, _PAIRING, _HOLD, _AUTHORITY, _TRUST, _PAUSE),
+    *(_INITIAL, _CORRELATION, _ACCOUNT, _PAIRING, _HOLD, _AUTHORITY, _TRUST, _CONVERSATIONS, _PAUSE),
 )
 """Migration n (counted from 1) is the statements that lead from version n - 1 to n."""
 

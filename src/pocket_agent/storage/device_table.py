@@ -145,9 +145,9 @@ def cancel_pairing(connection: sqlite3.Connection, pairing_id: str) -> bool:
     return bool(connection.execute("DELETE FROM pairing WHERE id = ?", (pairing_id,)).rowcount)
 
 
-def process_of(connection: sqlite3.Connection, project_id: str) -> ProcessRecord | None:
-    """The process that works for a project; None when there is none."""
-    return PROCESS.first(connection, "WHERE project_id = ? ORDER BY started_at DESC", project_id)
+def process_of(connection: sqlite3.Connection, conversation_id: str) -> ProcessRecord | None:
+    """The process of a conversation; None when there is none."""
+    return PROCESS.first(connection, "WHERE conversation_id = ? ORDER BY started_at DESC", conversation_id)
 
 
 def running_of(connection: sqlite3.Connection, device_id: str) -> list[Execution]:

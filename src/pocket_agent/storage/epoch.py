@@ -51,16 +51,16 @@ def begin_run(
     Args:
         synchronous: of this run.
         boot: the boot of the machine.
-        outdated: the numbers of the projects whose logs went back.
+        outdated: the numbers of the conversations whose logs went back.
     """
     with transaction(connection):
         known = meta(connection)
         lost = not known["clean"] and known.get("synchronous") == "normal" and known.get("boot_id") != boot
-        numbers = {number for (number,) in connection.execute("SELECT number FROM project")}
+        numbers = {number for (number,) in connection.execute("SELECT number FROM conversation")}
         if not (known["backup"] or lost):
             numbers &= set(outdated)
         connection.executemany(
-            "UPDATE project SET epoch = ? WHERE number = ?", [(new_epoch(), number) for number in numbers]
+            "UPDATE conversation SET epoch = ? WHERE number = ?", [(new_epoch(), number) for number in numbers]
         )
         set_meta(connection, clean=0, backup=0, boot_id=boot, synchronous=synchronous)
     return bool(known["backup"]) or lost or bool(numbers)
@@ -165,4 +165,4 @@ def outdated(database: Path, connection: sqlite3.Connection) -> set[int]:
 
 
 def _heads(connection: sqlite3.Connection) -> list[tuple[int, str, int]]:
-    return connection.execute("SELECT number, epoch, head FROM project").fetchall()
+    return connection.execute("SELECT number, epoch, head FROM conversation").fetchall()

@@ -99,15 +99,17 @@ _Rows = list[tuple[int, Milliseconds, int]]
 
 
 def prune(connection: sqlite3.Connection, number: int, rule: Retention) -> Pruned:
-    """Delete one batch of a project's oldest entries, inside the caller's transaction.
+    """Delete one batch of a conversation's oldest entries, inside the caller's transaction.
 
     Raises:
-        ProjectNotFoundError: the project was deleted.
+        ProjectNotFoundError: the conversation was deleted.
     """
-    row = connection.execute("SELECT id, first, head, log_bytes FROM project WHERE number = ?", (number,)).fetchone()
+    row = connection.execute(
+        "SELECT id, first, head, log_bytes FROM conversation WHERE number = ?", (number,)
+    ).fetchone()
     if row is None:
         raise ProjectNotFoundError("The project was deleted.")
-    project_id, first, head, stored = row
+    conversation_id, first, head, stored = row
     count, freed = _overdue(_oldest(connection, number, rule.batch), rule, head=head, stored=stored)
     if count:
         connection.execute(
@@ -115,12 +117,12 @@ def prune(connection: sqlite3.Connection, number: int, rule: Retention) -> Prune
             (entry_key(number, first), entry_key(number, first + count - 1)),
         )
         connection.execute(
-            "UPDATE project SET first = ?, log_bytes = ? WHERE number = ?", (first + count, stored - freed, number)
+            "UPDATE conversation SET first = ?, log_bytes = ? WHERE number = ?", (first + count, stored - freed, number)
         )
         # A batch that ended early (at _TURN_BYTES) goes on, one that found nothing ends.
         return Pruned(first + count, more=True)
     old = head >= first and _prune_records(
-        connection, project_id, Milliseconds(timestamp_of(connection, number, first)), rule.batch
+        connection, conversation_id, Milliseconds(timestamp_of(connection, number, first)), rule.batch
     )
     return Pruned(first, more=old)
 
@@ -148,45 +150,51 @@ def _overdue(rows: _Rows, rule: Retention, *, head: int, stored: int) -> tuple[i
     return count, freed
 
 
-def _prune_records(connection: sqlite3.Connection, project_id: str, before: Milliseconds, batch: int) -> bool:
+def _prune_records(connection: sqlite3.Connection, conversation_id: str, before: Milliseconds, batch: int) -> bool:
     """Delete a batch of executions and approvals that ended before the log begins."""
     executions = connection.execute(
-        "DELETE FROM execution WHERE rowid IN (SELECT rowid FROM execution WHERE project_id = ? "  # noqa: S608 - constants of this module
-        "AND position <= (SELECT position FROM execution WHERE project_id = ? ORDER BY position DESC "
+        "DELETE FROM execution WHERE rowid IN (SELECT rowid FROM execution WHERE conversation_id = ? "  # noqa: S608 - constants of this module
+        "AND position <= (SELECT position FROM execution WHERE conversation_id = ? ORDER BY position DESC "
         f"LIMIT 1 OFFSET ?) AND {_FINAL} AND coalesce(finished_at, created_at) < ? ORDER BY position LIMIT ?)",
-        (project_id, project_id, KEPT_EXECUTIONS, before, batch),
+        (conversation_id, conversation_id, KEPT_EXECUTIONS, before, batch),
     ).rowcount
     approvals = connection.execute(
-        "DELETE FROM approval WHERE rowid IN (SELECT rowid FROM approval WHERE project_id = ? "  # noqa: S608 - constants of this module
+        "DELETE FROM approval WHERE rowid IN (SELECT rowid FROM approval WHERE conversation_id = ? "  # noqa: S608 - constants of this module
         f"AND resolved_at < ? AND {_RESOLVED} LIMIT ?)",
-        (project_id, before, batch),
+        (conversation_id, before, batch),
     ).rowcount
     return executions + approvals > 0
 
 
-def delete(connection: sqlite3.Connection, number: int, project_id: str) -> None:
-    """Delete a project's row, and record it for `sweep`; inside the caller's transaction.
+def delete(connection: sqlite3.Connection, number: int, conversation_id: str) -> None:
+    """Delete a conversation's row, and with the main one all of its project; `sweep` deletes the rest.
+
+    Runs inside the caller's transaction.
 
     Raises:
-        ProjectNotFoundError: there is no such project.
+        ProjectNotFoundError: there is no such conversation.
     """
-    gone = connection.execute("DELETE FROM project WHERE number = ? AND id = ?", (number, project_id))
-    if not gone.rowcount:
-        raise ProjectNotFoundError("There is no such project.")
-    # An agent may still run: its process must not be adopted for a project that does not exist.
-    connection.execute("DELETE FROM process WHERE project_id = ?", (project_id,))
-    connection.execute("DELETE FROM trust WHERE project_id = ?", (project_id,))
-    connection.execute("INSERT INTO deleted_project(number, id) VALUES (?, ?)", (number, project_id))
+    found = connection.execute(
+        "DELETE FROM conversation WHERE (number = ? AND id = ?) OR substr(id, 1, ?) = ? RETURNING number, id",
+        (number, conversation_id, len(conversation_id) + 1, f"{conversation_id}."),
+    ).fetchall()
+    if (number, conversation_id) not in found:
+        raise ProjectNotFoundError("There is no such conversation.")
+    for gone in found:
+        # An agent may still run: its process must not be adopted for a conversation that does not exist.
+        connection.execute("DELETE FROM process WHERE conversation_id = ?", gone[1:])
+        connection.execute("INSERT INTO deleted_conversation(number, id) VALUES (?, ?)", gone)
+    connection.execute("DELETE FROM trust WHERE project_id = ?", (conversation_id,))
 
 
 def sweep(connection: sqlite3.Connection, batch: int = 500) -> bool:
-    """Delete a batch of rows of deleted projects; returns whether more may be left."""
-    row = connection.execute("SELECT number, id FROM deleted_project WHERE swept = 0 LIMIT 1").fetchone()
+    """Delete a batch of rows of deleted conversations; returns whether more may be left."""
+    row = connection.execute("SELECT number, id FROM deleted_conversation WHERE swept = 0 LIMIT 1").fetchone()
     if row is None:
         return False
-    number, project_id = row
-    if not _sweep_log(connection, number, batch) and not _sweep_records(connection, project_id, batch):
-        connection.execute("UPDATE deleted_project SET swept = 1 WHERE number = ?", (number,))
+    number, conversation_id = row
+    if not _sweep_log(connection, number, batch) and not _sweep_records(connection, conversation_id, batch):
+        connection.execute("UPDATE deleted_conversation SET swept = 1 WHERE number = ?", (number,))
     return True
 
 
@@ -202,12 +210,12 @@ def _sweep_log(connection: sqlite3.Connection, number: int, batch: int) -> bool:
     return True
 
 
-def _sweep_records(connection: sqlite3.Connection, project_id: str, batch: int) -> bool:
+def _sweep_records(connection: sqlite3.Connection, conversation_id: str, batch: int) -> bool:
     deleted = 0
-    for table in ("execution", "approval", "session"):
+    for table, owner in (("execution", "conversation_id"), ("approval", "conversation_id"), ("session", "project_id")):
         deleted += connection.execute(
-            f"DELETE FROM {table} WHERE rowid IN "  # noqa: S608 - the three names above
-            f"(SELECT rowid FROM {table} WHERE project_id = ? LIMIT ?)",
-            (project_id, batch),
+            f"DELETE FROM {table} WHERE rowid IN "  # noqa: S608 - the names above
+            f"(SELECT rowid FROM {table} WHERE {owner} = ? LIMIT ?)",
+            (conversation_id, batch),
         ).rowcount
     return deleted > 0

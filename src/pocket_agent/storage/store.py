@@ -14,7 +14,7 @@ import msgspec
 from pocket_agent import model
 from pocket_agent.distribution import Distribution
 from pocket_agent.errors import FileOperationError, InternalError
-from pocket_agent.model import Direction, Execution, Milliseconds, Project, ProjectId
+from pocket_agent.model import ConversationId, Direction, Execution, Milliseconds, Project, ProjectId
 from pocket_agent.storage import database, device_table, epoch, retention, tables
 from pocket_agent.storage.database import DataLock, Synchronous, faults_mapped
 from pocket_agent.storage.tables import Table, Value
@@ -85,16 +85,15 @@ class Change(msgspec.Struct, frozen=True):
         tables.append_entries(connection, self.project.number, self.entries)
 
     def _check_owner(self, connection: sqlite3.Connection) -> None:
-        """Refuse parts of a deleted project: nothing would ever sweep them."""
-        parts: tuple[Execution | model.Approval | model.SessionRecord, ...]
-        parts = (*self.executions, *self.approvals, *self.sessions)
-        owners = {part.project_id for part in parts}
-        owners |= {part.project_id for part in (self.process, self.trust) if part is not None}
+        """Refuse parts of a deleted conversation: nothing would ever sweep them."""
+        parts = (*self.executions, *self.approvals, *((self.process,) if self.process is not None else ()))
+        owners: set[model.ConversationId] = {part.conversation_id for part in parts}
+        projects = {part.project_id for part in (*self.sessions, self.trust) if part is not None}
         if self.project is None:
-            for project_id in owners:
-                tables.require_project(connection, project_id)
-        elif owners - {self.project.id}:
-            raise InternalError("A change that moves a project cannot touch another one.")
+            for conversation_id in owners | projects:
+                tables.require_project(connection, conversation_id)
+        elif owners - {self.project.id} or projects - {self.project.project_id}:
+            raise InternalError("A change that moves a conversation cannot touch another one.")
 
 
 class Store:
@@ -253,21 +252,21 @@ class Store:
 
     # Projects and their logs.
 
-    async def projects(self) -> list[Project]:
-        """All projects, the oldest first."""
-        return await self._reader.submit(tables.projects)
+    async def conversations(self) -> list[Project]:
+        """All conversations of all projects, the oldest first; a main one is before the others of its project."""
+        return await self._reader.submit(tables.conversations)
 
     async def next_project_number(self) -> int:
-        """A number for a new project; no number is given twice."""
+        """A number for a new conversation; no number is given twice."""
         return await self._writer.submit(tables.next_project_number)
 
     async def delete_project(self, project: Project) -> None:
-        """Delete a project at once, its entries and records bit by bit afterwards.
+        """Delete a conversation at once, with the main one its whole project; entries and records go bit by bit.
 
-        A later change of the project is refused. What is left when the server ends is deleted after the next start.
+        A later change of it is refused. What is left when the server ends is deleted after the next start.
 
         Raises:
-            ProjectNotFoundError: there is no such project.
+            ProjectNotFoundError: there is no such conversation.
         """
         await self._writer.submit(retention.delete, project.number, project.id)
         self._writer.chore(retention.sweep)
@@ -370,55 +369,59 @@ class Store:
 
     # Executions, approvals, processes, sessions.
 
-    async def open_executions(self, project_id: ProjectId) -> list[Execution]:
-        """A project's executions that are not final, in the order of their position."""
-        return await self._reader.submit(tables.open_executions, project_id)
+    async def open_executions(self, conversation_id: ConversationId) -> list[Execution]:
+        """A conversation's executions that are not final, in the order of their position."""
+        return await self._reader.submit(tables.open_executions, conversation_id)
 
     async def execution(self, execution_id: model.ExecutionId) -> Execution | None:
         """The execution of this id."""
         return await self._first(tables.EXECUTION, "WHERE id = ?", execution_id)
 
-    async def execution_by_prompt(self, project_id: ProjectId, prompt_id: str) -> Execution | None:
+    async def execution_by_prompt(self, conversation_id: ConversationId, prompt_id: str) -> Execution | None:
         """The execution that a client asked for with its own `prompt_id`."""
-        return await self._first(tables.EXECUTION, "WHERE project_id = ? AND prompt_id = ?", project_id, prompt_id)
+        return await self._first(
+            tables.EXECUTION, "WHERE conversation_id = ? AND prompt_id = ?", conversation_id, prompt_id
+        )
 
     async def executions(
-        self, project_id: ProjectId, *, before: model.ExecutionId | None, limit: int
+        self, conversation_id: ConversationId, *, before: model.ExecutionId | None, limit: int
     ) -> list[model.ExecutionSummary]:
-        """At most `limit` (at least 1) of a project's executions, the newest first.
+        """At most `limit` (at least 1) of a conversation's executions, the newest first.
 
         Args:
             before: only those from before this one; an unknown one has none before it.
         """
-        where = "WHERE project_id = ?"
-        parameters: list[str] = [project_id]
+        where = "WHERE conversation_id = ?"
+        parameters: list[str] = [conversation_id]
         if before is not None:
-            where += " AND position < (SELECT position FROM execution WHERE project_id = ? AND id = ?)"
-            parameters += [project_id, before]
+            where += " AND position < (SELECT position FROM execution WHERE conversation_id = ? AND id = ?)"
+            parameters += [conversation_id, before]
         rest = f"{where} ORDER BY position DESC LIMIT ?"
         return await self._reader.submit(tables.SUMMARY.find, rest, *parameters, max(limit, 1))
 
-    async def last_finished(self, project_id: ProjectId) -> Execution | None:
-        """A project's newest execution that ran and is over."""
-        where = "WHERE project_id = ? AND finished_at IS NOT NULL AND started_at IS NOT NULL ORDER BY position DESC"
-        return await self._first(tables.EXECUTION, where, project_id)
+    async def last_finished(self, conversation_id: ConversationId) -> Execution | None:
+        """A conversation's newest execution that ran and is over."""
+        where = (
+            "WHERE conversation_id = ? AND finished_at IS NOT NULL AND started_at IS NOT NULL ORDER BY position DESC"
+        )
+        return await self._first(tables.EXECUTION, where, conversation_id)
 
     async def spent_usd(self, day: str) -> float:
         """What all executions of a day (YYYY-MM-DD, local) have cost, in United States dollars."""
         return await self._reader.submit(tables.cost_of, day)
 
-    async def open_approvals(self, project_id: ProjectId) -> list[model.Approval]:
-        """A project's approvals that are pending, or answered but not delivered; the oldest first."""
-        return await self._reader.submit(tables.open_approvals, project_id)
+    async def open_approvals(self, conversation_id: ConversationId) -> list[model.Approval]:
+        """A conversation's approvals that are pending, or answered but not delivered; the oldest first."""
+        return await self._reader.submit(tables.open_approvals, conversation_id)
 
-    async def approval(self, project_id: ProjectId, approval_id: model.ApprovalId) -> model.Approval | None:
-        """The approval of this id in this project."""
-        return await self._first(tables.APPROVAL, "WHERE project_id = ? AND id = ?", project_id, approval_id)
+    async def approval(self, conversation_id: ConversationId, approval_id: model.ApprovalId) -> model.Approval | None:
+        """The approval of this id in this conversation."""
+        return await self._first(tables.APPROVAL, "WHERE conversation_id = ? AND id = ?", conversation_id, approval_id)
 
-    async def process(self, project_id: ProjectId) -> model.ProcessRecord | None:
-        """The project's process (the newest, were there several), if one is stored."""
+    async def process(self, conversation_id: ConversationId) -> model.ProcessRecord | None:
+        """The conversation's process (the newest, were there several), if one is stored."""
         return await self._first(
-            tables.PROCESS, "WHERE project_id = ? ORDER BY started_at DESC, rowid DESC", project_id
+            tables.PROCESS, "WHERE conversation_id = ? ORDER BY started_at DESC, rowid DESC", conversation_id
         )
 
     async def trust(self, project_id: ProjectId) -> model.Trust | None:

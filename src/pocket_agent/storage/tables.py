@@ -11,7 +11,7 @@ import msgspec
 from pocket_agent import model
 from pocket_agent.errors import InternalError, ProjectExistsError, ProjectNotFoundError
 from pocket_agent.model import MAX_OFFSET, Approval, Direction, Entry, Execution, Milliseconds, Project, Spending
-from pocket_agent.storage.database import OPEN_APPROVAL, OPEN_EXECUTION, snapshot
+from pocket_agent.storage.database import MAIN_CONVERSATION, OPEN_APPROVAL, OPEN_EXECUTION, snapshot
 
 # ----------------------------------------------------------------------
 # A table has one column for each field of its value, by the field's name.
@@ -110,7 +110,7 @@ _USAGE: Final = _json(tuple[model.ModelUsage, ...])
 _PROMPT_CHARACTERS: Final = 200
 
 PROJECT: Final = Table(
-    "project",
+    "conversation",
     Project,
     codecs={
         "path": PATH,
@@ -119,12 +119,14 @@ PROJECT: Final = Table(
         "state": (_word, model.ProjectState),
         "fork": FLAG,
         "queue_hold": _json(model.QueueHold | None),
+        "archived": FLAG,
+        "worktree": _json(model.Worktree | None),
     },
 )
 EXECUTION: Final = Table(
     "execution",
     Execution,
-    fixed=frozenset({"id", "project_id", "prompt_id", "created_at"}),
+    fixed=frozenset({"id", "conversation_id", "prompt_id", "created_at"}),
     codecs={
         "options": _json(model.ExecuteOptions),
         "status": (_word, model.ExecutionStatus),
@@ -143,14 +145,14 @@ SUMMARY: Final = Table(
 APPROVAL: Final = Table(
     "approval",
     Approval,
-    key="project_id, id",
-    fixed=frozenset({"id", "project_id", "created_at"}),
+    key="conversation_id, id",
+    fixed=frozenset({"id", "conversation_id", "created_at"}),
     codecs={"status": (_word, model.ApprovalStatus), "delivered": FLAG},
 )
 PROCESS: Final = Table(
     "process",
     model.ProcessRecord,
-    fixed=frozenset({"id", "project_id", "started_at"}),
+    fixed=frozenset({"id", "conversation_id", "started_at"}),
     codecs={"account": _json(model.Account)},
 )
 SESSION: Final = Table(
@@ -167,14 +169,19 @@ PAIRING: Final = Table("pairing", model.Pairing, key="code_hash", codecs={"view_
 _OWN: Final = frozenset({"number", "id", "path", "real_path", "created_at", "first"})
 _MOVING: Final = [(index, field) for index, field in enumerate(Project.__struct_fields__) if field not in _OWN]
 _MOVE: Final = (
-    "UPDATE project SET "  # noqa: S608 - made of the model's names
+    "UPDATE conversation SET "  # noqa: S608 - made of the model's names
     + ", ".join(f"[{field}] = ?" for _, field in _MOVING)
     + ", log_bytes = log_bytes + ? WHERE number = ? AND id = ? AND head = ?"
 )
 
 
 def projects(connection: sqlite3.Connection) -> list[Project]:
-    """All projects, the oldest first."""
+    """The main conversations of all projects, the oldest first."""
+    return PROJECT.find(connection, f"WHERE {MAIN_CONVERSATION} ORDER BY number")
+
+
+def conversations(connection: sqlite3.Connection) -> list[Project]:
+    """All conversations of all projects, the oldest first."""
     return PROJECT.find(connection, "ORDER BY number")
 
 
@@ -207,14 +214,14 @@ def put_project(connection: sqlite3.Connection, project: Project, *, entries: in
 
 def _insert_project(connection: sqlite3.Connection, project: Project, *, entries: int, size: int) -> None:
     known = connection.execute(
-        "SELECT head FROM project WHERE number = ? OR id = ?", (project.number, project.id)
+        "SELECT head FROM conversation WHERE number = ? OR id = ?", (project.number, project.id)
     ).fetchone()
     if known is not None:
         raise InternalError(
             "The change does not follow the end of the project's log.",
             details={"stored_head": known[0], "head": project.head, "entries": entries},
         )
-    gone = connection.execute("SELECT 1 FROM deleted_project WHERE number = ?", (project.number,))
+    gone = connection.execute("SELECT 1 FROM deleted_conversation WHERE number = ?", (project.number,))
     if gone.fetchone() is not None:
         raise ProjectNotFoundError("The project was deleted.")
     if project.number < 1 or project.head != entries or project.first != 1:
@@ -225,25 +232,25 @@ def _insert_project(connection: sqlite3.Connection, project: Project, *, entries
         if "real_path" in str(fault):
             raise ProjectExistsError("This directory is a project already.") from fault
         raise
-    connection.execute("UPDATE project SET log_bytes = ? WHERE number = ?", (size, project.number))
+    connection.execute("UPDATE conversation SET log_bytes = ? WHERE number = ?", (size, project.number))
 
 
 def require_project(connection: sqlite3.Connection, project_id: str) -> None:
     """Raise ProjectNotFoundError when the project does not exist (any more)."""
-    if connection.execute("SELECT 1 FROM project WHERE id = ?", (project_id,)).fetchone() is None:
+    if connection.execute("SELECT 1 FROM conversation WHERE id = ?", (project_id,)).fetchone() is None:
         raise ProjectNotFoundError("The project was deleted.")
 
 
-def open_executions(connection: sqlite3.Connection, project_id: str) -> list[Execution]:
-    """The executions of a project that are not final, in the order of their position."""
-    where = f"WHERE project_id = ? AND {OPEN_EXECUTION} ORDER BY position"
-    return EXECUTION.find(connection, where, project_id)
+def open_executions(connection: sqlite3.Connection, conversation_id: str) -> list[Execution]:
+    """The executions of a conversation that are not final, in the order of their position."""
+    where = f"WHERE conversation_id = ? AND {OPEN_EXECUTION} ORDER BY position"
+    return EXECUTION.find(connection, where, conversation_id)
 
 
-def open_approvals(connection: sqlite3.Connection, project_id: str) -> list[Approval]:
-    """The approvals of a project that are pending, or answered but not delivered; the oldest first."""
-    where = f"WHERE project_id = ? AND {OPEN_APPROVAL} ORDER BY created_at, rowid"
-    return APPROVAL.find(connection, where, project_id)
+def open_approvals(connection: sqlite3.Connection, conversation_id: str) -> list[Approval]:
+    """The approvals of a conversation that are pending, or answered but not delivered; the oldest first."""
+    where = f"WHERE conversation_id = ? AND {OPEN_APPROVAL} ORDER BY created_at, rowid"
+    return APPROVAL.find(connection, where, conversation_id)
 
 
 # ----------------------------------------------------------------------
@@ -347,7 +354,7 @@ def offset_at(connection: sqlite3.Connection, number: int, timestamp: Millisecon
     A binary search by key: the times of a log never go back.
     """
     with snapshot(connection):
-        row = connection.execute("SELECT first, head FROM project WHERE number = ?", (number,)).fetchone()
+        row = connection.execute("SELECT first, head FROM conversation WHERE number = ?", (number,)).fetchone()
         if row is None:
             return 0
         first, head = row

@@ -32,6 +32,66 @@ export interface ProjectDelete {
 }
 
 /**
+ * Begin another conversation in a project, with a log, a queue and an agent of its own.
+ *
+ * `worktree` gives it a working directory of its own on a branch of its own; without it, it works in the project's
+ * directory. `session_id` continues a session of `session_list`, as a copy with `fork`. The reply is its
+ * `project_state`; other clients that know of conversations get it as a push.
+ */
+export interface ConversationCreate {
+  readonly title?: string | null;
+  readonly worktree?: WorktreeRequest | null;
+  readonly session_id?: string | null;
+  readonly fork?: boolean;
+  readonly project_id?: string | null;
+}
+
+/**
+ * A git worktree to make for a conversation, in the folder of the setting `data.worktrees`.
+ *
+ * `branch`: an existing branch that is checked out nowhere else, or the name of a new one (by default a new one is
+ * named after the title). `base`: the commit at which a new branch begins (default: that of the project's directory).
+ */
+export interface WorktreeRequest {
+  readonly branch?: string | null;
+  readonly base?: string | null;
+}
+
+/** List the conversations of a project; with `archived` also the archived ones. */
+export interface ConversationList {
+  readonly archived?: boolean;
+  readonly project_id?: string | null;
+}
+
+/** Give a conversation a title; null shows its first prompt instead. */
+export interface ConversationRename {
+  readonly title: string | null;
+  readonly project_id?: string | null;
+}
+
+/**
+ * Leave a conversation out of lists, and end its idle process; with `archived: false`, show it again.
+ *
+ * Refused with `PROCESS_ACTIVE` while it works or prompts wait, and for the main conversation.
+ */
+export interface ConversationArchive {
+  readonly archived?: boolean;
+  readonly project_id?: string | null;
+}
+
+/**
+ * Delete a conversation, its log and its worktree; the main one goes only with the project.
+ *
+ * A worktree with changes that are not committed, or with commits that are on no other branch and no remote, is
+ * refused with `VALIDATION_FAILED` (`changes` and `commits` in the details), unless `discard` is set. A branch with
+ * such commits is never deleted.
+ */
+export interface ConversationDelete {
+  readonly discard?: boolean;
+  readonly project_id?: string | null;
+}
+
+/**
  * Subscribe to a project, optionally with everything after `since`.
  *
  * With `large: "reference"` an entry of more than 16 KiB is sent as a preview, with `size` and `cut` next to its
@@ -198,10 +258,13 @@ export interface ExecutionList {
  *
  * Users are then notified as if it were not connected. Each `watch` replaces `away` of the one before. With
  * `announce`, `incoming` is sent before large frames, for clients that see a frame only once all of it arrived.
+ * With `conversations`, or once it has named a `conversation_id`, the connection also gets the frames of conversations
+ * other than the main ones; without, it sees each project as one conversation.
  */
 export interface Watch {
   readonly away?: boolean;
   readonly announce?: boolean;
+  readonly conversations?: boolean;
 }
 
 /** List the directories with which the path of a new project may continue; an empty path lists where to start. */
@@ -288,7 +351,10 @@ export interface ServerOverview {
 }
 
 /**
- * The current state of a project. `path` is byte for byte as its creator gave it.
+ * The current state of a project, that is of its main conversation; or of another conversation of the project.
+ *
+ * `path` is byte for byte as its creator gave it. Another conversation has its `conversation_id`, and may have a
+ * `title`, a `worktree` (`path` is then that of the worktree) and `archived`.
  *
  * `queue_hold` is null unless prompts wait and do not start.
  *
@@ -316,6 +382,10 @@ export interface ProjectStateData {
   readonly tasks?: readonly BackgroundTaskData[];
   readonly session_title?: string | null;
   readonly usage_windows?: readonly UsageWindowData[];
+  readonly conversation_id?: string;
+  readonly title?: string;
+  readonly worktree?: WorktreeData;
+  readonly archived?: boolean;
 }
 
 /** The state of a project, as clients see it. */
@@ -358,6 +428,12 @@ export interface UsageWindowData {
   readonly status: string;
 }
 
+/** The git worktree of a conversation; `base` is the commit at which its branch began. */
+export interface WorktreeData {
+  readonly branch: string;
+  readonly base: string;
+}
+
 /** Reply to `project_list`. */
 export interface ProjectListData {
   readonly projects: readonly ProjectStateData[];
@@ -367,6 +443,24 @@ export interface ProjectListData {
 /** A project was deleted. */
 export interface ProjectDeletedData {
   readonly project_id: string;
+}
+
+/**
+ * Reply to `conversation_list`: the state of each conversation, the main one first.
+ *
+ * `worktrees`: null when a conversation can have a worktree, else the reason why not.
+ */
+export interface ConversationListData {
+  readonly project_id: string;
+  readonly conversations: readonly ProjectStateData[];
+  readonly worktrees: string | null;
+}
+
+/** A conversation was deleted. `kept_branch`: the branch of its worktree, when it stays. */
+export interface ConversationDeletedData {
+  readonly project_id: string;
+  readonly conversation_id: string;
+  readonly kept_branch?: string | null;
 }
 
 /** Reply to `project_join`, with the approvals and prompts that wait. */
@@ -603,17 +697,20 @@ export interface UsageData {
  * From then on the connection also gets each `project_state`, `approval_requested`, `approval_resolved` and
  * `approval_cancelled` of the projects that it has not joined. Send `watch` again after leaving a project before all
  * its entries have come. A connection that was too congested for these pushes gets a `watch` without a `request_id`
- * once it has space: the state at that time, which replaces the earlier one.
+ * once it has space: the state at that time, which replaces the earlier one. `conversations`: those other than the
+ * main ones, for clients that know of them.
  */
 export interface WatchData {
   readonly projects: readonly ProjectStateData[];
   readonly approvals: readonly WaitingApproval[];
+  readonly conversations?: readonly ProjectStateData[];
 }
 
-/** A tool request that waits, and its project. */
+/** A tool request that waits, and its project; `conversation_id` of a conversation that is not the main one. */
 export interface WaitingApproval {
   readonly project_id: string;
   readonly approval: ApprovalRequestedData;
+  readonly conversation_id?: string;
 }
 
 /** Reply to `path_complete`, only with paths in `projects.allowed_roots`. `truncated`: there are more. */
@@ -699,10 +796,11 @@ export interface DeviceData {
   readonly bound: boolean;
 }
 
-/** A running execution. */
+/** A running execution; `conversation_id` of a conversation that is not the main one. */
 export interface RunningData {
   readonly project_id: string;
   readonly execution_id: string;
+  readonly conversation_id?: string;
 }
 
 /** How a device sends its secret. A cookie's value is not a bearer token, and a token is not a cookie. */
@@ -1001,6 +1099,11 @@ export interface Requests {
   readonly project_list: ProjectList;
   readonly project_trust: ProjectTrust;
   readonly project_delete: ProjectDelete;
+  readonly conversation_create: ConversationCreate;
+  readonly conversation_list: ConversationList;
+  readonly conversation_rename: ConversationRename;
+  readonly conversation_archive: ConversationArchive;
+  readonly conversation_delete: ConversationDelete;
   readonly project_join: ProjectJoin;
   readonly project_leave: ProjectLeave;
   readonly execute: Execute;
@@ -1038,6 +1141,11 @@ export interface Replies {
   readonly project_list: ProjectListData;
   readonly project_trust: ProjectStateData;
   readonly project_delete: ProjectDeletedData;
+  readonly conversation_create: ProjectStateData;
+  readonly conversation_list: ConversationListData;
+  readonly conversation_rename: ProjectStateData;
+  readonly conversation_archive: ProjectStateData;
+  readonly conversation_delete: ConversationDeletedData;
   readonly project_join: ProjectJoinData;
   readonly project_leave: ProjectLeaveData;
   readonly execute: ExecuteData;
@@ -1074,6 +1182,11 @@ export interface Pushes {
   readonly project_state: ProjectStateData;
   readonly project_list_response: ProjectListData;
   readonly project_deleted: ProjectDeletedData;
+  readonly conversation_create: ProjectStateData;
+  readonly conversation_list: ConversationListData;
+  readonly conversation_rename: ProjectStateData;
+  readonly conversation_archive: ProjectStateData;
+  readonly conversation_delete: ConversationDeletedData;
   readonly project_join: ProjectJoinData;
   readonly project_leave: ProjectLeaveData;
   readonly execute: ExecuteData;
@@ -1106,6 +1219,7 @@ export interface Pushes {
   readonly challenge: ChallengeData;
   readonly prove: ProvedData;
   readonly incoming: IncomingData;
+  readonly conversation_deleted: ConversationDeletedData;
   readonly project_joined: SubscribersData;
   readonly project_left: SubscribersData;
   readonly prompt: PromptData;
@@ -1147,6 +1261,7 @@ export type ErrorCode =
 /** Requests to send again when the connection ended before their reply came. */
 export const REPEATABLE: ReadonlySet<string> = new Set<keyof Requests>([
   "project_list",
+  "conversation_list",
   "get_messages",
   "session_list",
   "execution_list",

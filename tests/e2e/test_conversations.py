@@ -1,0 +1,154 @@
+"""Several conversations of one project with the real CLI: side by side, in worktrees, and unseen by old clients."""
+
+import asyncio
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.harness.follow import until
+from tests.harness.scene import Stage, texts
+from tests.harness.server import running_server, write_standin
+
+from pocket_agent.client import Client
+from pocket_agent.errors import ProcessActiveError, ProjectNotFoundError, ValidationError
+from pocket_agent.protocol.push import ProjectStateData, WorktreeData
+from pocket_agent.protocol.requests import WorktreeRequest
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run git with an identity of its own."""
+    own = ("-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false")
+    done = subprocess.run(["git", *own, "-C", folder, *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def repository(folder: Path) -> None:
+    """A repository with one commit of one file."""
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    (folder / "note.md").write_text("one\n")
+    git(folder, "add", "note.md")
+    git(folder, "commit", "--quiet", "--message=first")
+
+
+def key_of(state: ProjectStateData) -> str:
+    """The id of a conversation that is not the main one."""
+    assert isinstance(state.conversation_id, str)
+    return state.conversation_id
+
+
+async def run(client: Client, conversation_id: str, prompt: str) -> str:
+    """Run a prompt to its end, allowing what it asks; what the agent said."""
+    async with client.subscribe(conversation_id) as stream:
+        await client.execute(conversation_id, prompt)
+        seen = await until(stream, "project_state", state="EXECUTING")
+        async for frame in stream:
+            seen.append(frame)
+            if frame.type == "approval_requested":
+                await client.approve(conversation_id, frame.data["approval_id"])
+            if frame.type == "project_state" and frame.data["state"] != "EXECUTING":
+                assert frame.data["state"] == "IDLE"
+                break
+        assert {frame.conversation_id for frame in seen} == {conversation_id}
+        return texts(seen)
+
+
+async def test_three_at_once_two_in_worktrees(stage: Stage, folder: Path) -> None:
+    repository(folder)
+    async with stage.server.client() as client, stage.server.client() as old:
+        project = await client.create_project(str(folder))
+        one = await client.create_conversation(project.id, title="One", worktree=WorktreeRequest())
+        two = await client.create_conversation(project.id, title="Two", worktree=WorktreeRequest(branch="other"))
+        names = [project.id, key_of(one), key_of(two)]
+        async with old.subscribe(project.id) as seen_by_old:
+            said = await asyncio.gather(
+                *(run(client, name, "demo:bash=echo changed >> note.md; pwd") for name in names)
+            )
+            assert len({*said}) == 3, "each works in a directory of its own"
+            frames = await until(seen_by_old, "project_state", state="IDLE")
+        assert all("conversation_id" not in frame.raw.decode() for frame in frames), "an old client sees the main one"
+        folders = [folder, Path(one.path), Path(two.path)]
+        assert [(path / "note.md").read_text() for path in folders] == ["one\nchanged\n"] * 3
+        assert isinstance(one.worktree, WorktreeData)
+        assert [git(path, "branch", "--show-current") for path in folders[1:]] == [one.worktree.branch, "other"]
+        listed = await client.conversations(project.id)
+        assert [found.conversation_id for found in listed.conversations][1:] == names[1:]
+        assert len(await old.projects()) == 1
+        with pytest.raises(ValidationError, match="1 changes"):
+            await client.delete_conversation(names[1])
+        git(folders[2], "commit", "--quiet", "--all", "--message=second")
+        with pytest.raises(ValidationError, match="1 commits"):
+            await client.delete_conversation(names[2])
+        assert await run(client, names[2], "demo:text still here"), "a refused deletion changes nothing"
+        assert (await client.delete_conversation(names[1], discard=True)).kept_branch is None
+        assert (await client.delete_conversation(names[2], discard=True)).kept_branch == "other"
+        assert not any(path.exists() for path in folders[1:])
+        assert (folder / "note.md").read_text() == "one\nchanged\n", "the project's own working tree is untouched"
+        assert git(folder, "branch", "--format=%(refname:short)").split() == ["main", "other"]
+        await client.delete_project(project.id)
+
+
+async def test_each_has_its_own_log_queue_model_and_session(stage: Stage, folder: Path) -> None:
+    async with stage.server.client() as client:
+        project = await client.create_project(str(folder))
+        assert (await client.conversations(project.id)).worktrees == "The directory is not in a git repository."
+        with pytest.raises(ValidationError, match="not in a git repository"):
+            await client.create_conversation(project.id, worktree=WorktreeRequest())
+        other = key_of(await client.create_conversation(project.id))
+        await run(client, project.id, "demo:text first")
+        await client.set_model(other, "opus")
+        await client.set_permission_mode(other, "plan")
+        await run(client, other, "demo:text second")
+        main, second = (await client.conversations(project.id)).conversations
+        assert (main.model, second.model, second.permission_mode) == (None, "opus", "plan")
+        assert main.session_id != second.session_id
+        pages = [await client.messages(key) for key in (project.id, other)]
+        prompts = [[m for m in page.messages if m.type == "prompt"] for page in pages]
+        assert [len(found) for found in prompts] == [1, 1]
+        assert b"first" in bytes(prompts[0][0].message) and b"second" in bytes(prompts[1][0].message)
+        assert pages[0].metadata.epoch != pages[1].metadata.epoch
+        with pytest.raises(ValidationError, match="Another conversation"):
+            await client.create_conversation(project.id, session_id=main.session_id)
+        copy = key_of(await client.create_conversation(project.id, session_id=main.session_id, fork=True))
+        await run(client, copy, "demo:text third")
+        assert (await client.conversations(project.id)).conversations[2].session_id not in {main.session_id, None}
+        await client.rename_conversation(other, "The other one")
+        await client.archive_conversation(other)
+        assert [c.conversation_id for c in (await client.conversations(project.id)).conversations][1:] == [copy]
+        archived = (await client.conversations(project.id, archived=True)).conversations
+        assert [(c.title, c.archived) for c in archived if c.conversation_id == other] == [("The other one", True)]
+        with pytest.raises(ValidationError, match="main conversation"):
+            await client.delete_conversation(project.id)
+        async with client.subscribe(copy) as stream:
+            await client.execute(copy, "demo:slow=60s")
+            await until(stream, "project_state", state="EXECUTING")
+            with pytest.raises(ProcessActiveError):
+                await client.delete_project(project.id)
+            await client.kill(copy)
+            await until(stream, "project_state", state="IDLE")
+        await client.delete_project(project.id)
+        with pytest.raises(ProjectNotFoundError):
+            await client.messages(copy)
+
+
+async def test_a_restart_brings_all_back_and_goes_on(tmp_path: Path, folder: Path) -> None:
+    repository(folder)
+    (tmp_path / "server").mkdir()
+    env = {"PA_CLAUDE_BINARY": str(write_standin(tmp_path))}
+    async with running_server(tmp_path / "server", env=env) as server:
+        async with server.client() as client:
+            project = await client.create_project(str(folder))
+            other = await client.create_conversation(project.id, title="Other", worktree=WorktreeRequest())
+            for key in (project.id, key_of(other)):
+                await client.execute(key, "lines 30 30000")
+        await server.kill()
+        await server.start()
+        async with server.client() as client:
+            for key in (project.id, key_of(other)):
+                async with client.subscribe(key, 0) as stream:
+                    seen = await until(stream, "project_state", state="IDLE")
+                    offsets = [frame.offset for frame in seen if frame.offset is not None]
+                    assert offsets == list(range(1, len(offsets) + 1))
+            states = (await client.conversations(project.id)).conversations
+            assert [(state.title, state.path) for state in states[1:]] == [("Other", other.path)]
