@@ -379,6 +379,7 @@ NOT_COUNTED = {
     events.ProjectDeleted,
     events.ProjectTrusted,
     events.ExecutionQueued,
+    events.ExecutionPaused,
     events.ExecutionContinued,
     events.ExecutionWithdrawn,
     events.ExecutionStarted,
