@@ -345,6 +345,7 @@ class Execute(ProjectRequest, frozen=True):
     """Give the agent a prompt; it runs now or waits in the queue.
 
     `traceparent` (W3C Trace Context) makes the execution part of the client's trace; a malformed one is ignored.
+    While a terminal has the conversation open, the error is `PROCESS_ACTIVE`.
     """
 
     prompt: Prompt
@@ -361,7 +362,7 @@ class Execute(ProjectRequest, frozen=True):
         return {"prompt_id": self.prompt_id, "options": options}
 
 
-@_request(push.AgentKillData, Need.ACT, "agent", waits=True)
+@_request(push.AgentKillData, Need.ACT, "agent", waits=True, rare=True)
 class AgentKill(ProjectRequest, frozen=True):
     """End the running execution and all its processes.
 
