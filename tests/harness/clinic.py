@@ -160,14 +160,18 @@ class Clinic:
     async def shows(self, name: str, status: str, *texts: str) -> Result:
         """Wait until the doctor finds this, in all of these words; Prometheus takes a while to see what has changed."""
         found: list[Result] = []
+        findings = Findings()
 
         async def seen() -> bool:
-            findings = await self.look()
+            findings[:] = await self.look()
             named = [item for item in findings if (item.name, item.status) == (name, status)]
             found[:] = [item for item in named if all(text in item.message for text in texts)]
             return bool(found)
 
-        await eventually(seen, f"{name} is {status}: {', '.join(texts)}")
+        try:
+            await eventually(seen, f"{name} is {status}: {', '.join(texts)}")
+        except AssertionError as error:
+            raise AssertionError((texts, [item for item in findings if item.name == name])) from error
         return found[0]
 
     async def recovers(self) -> Findings:

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from pocket_agent.monitoring.doctor import delivery, probes, stack_checks
 from tests.harness.clinic import ALERTMANAGER, Clinic, Findings, open_clinic
+from tests.harness.disk import fill, small_disk
 from tests.harness.follow import eventually
 from tests.harness.server import free_port
 from tests.harness.stack import load
@@ -198,6 +199,26 @@ async def test_a_file_that_is_right_and_not_loaded(clinic: Clinic) -> None:
         finding = (await clinic.look()).of("alertmanager configuration")
     assert finding.message == "route.repeat_interval is 9d: the settings give 12h"
     assert "not loaded. Reload: curl -X POST" in finding.fix
+
+
+async def test_a_prometheus_whose_disk_is_full(clinic: Clinic, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    with small_disk(disk):
+        async with clinic.without("prometheus"):
+            clinic.stack.edit("local.json", "--storage.tsdb.path=.data/prometheus", f"--storage.tsdb.path={disk}")
+        try:
+            # The file of running queries is in memory, and Prometheus would die if its first page had no place.
+            await clinic.stack.prometheus.scraped()
+            fill(disk)
+            full = await clinic.shows("prometheus database", "failed", f"the disk of {disk} is full: 0B and ")
+            failing = await clinic.shows(
+                "prometheus database", "failed", f"writing {disk} has failed", "wal_writes_failed"
+            )
+        finally:
+            async with clinic.without("prometheus"):
+                clinic.render()
+    assert "Free space there" in full.fix
+    assert "Free space on the disk" in failing.fix
 
 
 async def test_a_prometheus_with_other_flags(clinic: Clinic) -> None:

@@ -357,7 +357,8 @@ def _not_evaluated(
     broken = [rule for rule in rules if rule.health == "err"]
     if broken:
         what = f"{listed(rule.name for rule in broken)} cannot be evaluated: {broken[0].last_error}"
-        yield failed(_RULES, what, _fix(prometheus))
+        unwritten = "write to WAL" in broken[0].last_error
+        yield failed(_RULES, what, "Free space on Prometheus's disk." if unwritten else _fix(prometheus))
     now = datetime.now(UTC)
     for group in groups:
         age = (now - group.last_evaluation).total_seconds()

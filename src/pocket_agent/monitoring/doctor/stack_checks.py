@@ -146,7 +146,7 @@ async def check_prometheus(context: Context) -> list[Result]:
         _scraping(context, prometheus, young=young),
         check_rules(context, prometheus),
         _firing(prometheus),
-        check_armed(prometheus),
+        check_armed(context, prometheus, young=young),
         check_route(context, prometheus, young=young),
     )
     here = ok("prometheus", f"version {version.version} is ready at {prometheus.url}")
@@ -333,6 +333,7 @@ def _down_fix(context: Context, target: ScrapeTarget) -> str:
 
 
 _WATCHDOG: Final = "Watchdog"
+_ARMED_SECONDS: Final = 10.0
 _NOT_SENT: Final = {_WATCHDOG, "InfoInhibitor"}
 """Alerts that fire while nothing is wrong."""
 
@@ -354,17 +355,22 @@ async def _firing(prometheus: Prometheus) -> list[Result]:
     return [warning(name, listed(firing), f"See {runbook(firing[0])}")]
 
 
-async def check_armed(prometheus: Prometheus) -> list[Result]:
+async def check_armed(context: Context, prometheus: Prometheus, *, young: bool) -> list[Result]:
     """Whether alerts cannot fire, because their metrics are missing or their limit is not set."""
     name = "alerts armed"
-    reasons = {sample.metric["alert"]: sample.metric["reason"] for sample in await prometheus.query(UNARMED)}
+    # What Prometheus recorded before it was stopped, or before it had scraped, is in the results for another 5 minutes.
+    limit = 6 * context.settings.monitoring.scrape_interval + _ARMED_SECONDS
+    found = await prometheus.query(f"{UNARMED} and time() - timestamp({UNARMED}) < {limit:g}")
+    reasons = {sample.metric["alert"]: sample.metric["reason"] for sample in found}
     if not reasons:
         return [ok(name, "every alert can fire")]
     what = "cannot fire: " + "; ".join(f"{alert} ({reason})" for alert, reason in sorted(reasons.items()))
     paging = sorted(
         alert.name for alert in all_alerts(Settings()) if alert.severity == "critical" and alert.name in reasons
     )
-    return [warning(name, what, f"See {runbook(paging[0])}") if paging else ok(name, what)]
+    if not paging:
+        return [ok(name, what)]
+    return [warning(name, what, LATER if young else f"See {runbook(paging[0])}")]
 
 
 async def check_route(context: Context, prometheus: Prometheus, *, young: bool) -> list[Result]:
