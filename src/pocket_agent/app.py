@@ -169,6 +169,7 @@ async def _serve(
                 "keep-alive": endpoint.keep_alive,
                 "push": endpoint.push_statistics,
                 "devices": endpoint.watch_devices,
+                "terminal approvals": partial(endpoint.terminal_approvals.listen, settings.data.dir),
                 **observed.loops(),
                 "notifier": notify,
                 "reload": partial(Reloader(live, read_settings, parts, observer).run, reload),

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Annotated, Any, ClassVar, Final, Literal, Protocol, TypeVar, dataclass_transform
 
 from pocket_agent import errors
-from pocket_agent.model import ExecutionContext, ExecutionStatus, Milliseconds, ModelUsage
+from pocket_agent.model import ExecutionContext, ExecutionStatus, HoldReason, Milliseconds, ModelUsage
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -361,6 +361,25 @@ class ExecutionStarted(Event):
     preparation: Seconds  # time from its turn until the agent's process was running and the start was stored
 
 
+@logged("warning", "execution paused")
+class ExecutionPaused(Event):
+    """An execution stopped before its end, for a usage limit or since its process was lost, and is to continue."""
+
+    context: ExecutionContext
+    reason: HoldReason
+    until: Milliseconds | None  # when it continues by itself; None when a client has to decide
+    duration: Seconds
+
+
+@logged("info", "execution continued")
+class ExecutionContinued(Event):
+    """A paused execution continues; `waited`: the time it has spent paused and waiting for approvals."""
+
+    context: ExecutionContext
+    reason: HoldReason
+    waited: Seconds
+
+
 @logged("debug", "first message received")
 class FirstMessageReceived(Event):
     context: ExecutionContext
@@ -420,6 +439,9 @@ class ApprovalRequested(Event):
     tool: str
 
 
+Behavior = Literal["allow", "deny", "cancelled"]
+
+
 @logged("info", "approval resolved")
 class ApprovalResolved(Event):
     """A tool request was answered, or withdrawn (`cancelled`, `by` None)."""
@@ -428,7 +450,7 @@ class ApprovalResolved(Event):
     context: ExecutionContext | None
     approval_id: str
     tool: str
-    behavior: Literal["allow", "deny", "cancelled"]
+    behavior: Behavior
     by: str | None
     requested_at: Annotated[Milliseconds, NOT_LOGGED]
     waited: Annotated[float, LogField("duration_ms", unit="seconds")]

@@ -4,6 +4,7 @@ Times are integer milliseconds since the Unix epoch (UTC), sizes are bytes. All 
 """
 
 import enum
+import uuid
 from typing import Final, NewType
 
 import msgspec
@@ -16,6 +17,9 @@ ExecutionId = NewType("ExecutionId", str)
 ApprovalId = NewType("ApprovalId", str)
 Milliseconds = NewType("Milliseconds", int)
 """Milliseconds since 1970-01-01T00:00:00Z."""
+
+_CONTINUATION: Final = uuid.UUID("6f2d1c1e-5a51-4c3b-9f5e-0b8f6a2f4f10")
+"""The namespace of the uuids of continuations (RFC 9562, section 5.5)."""
 
 MAX_OFFSET: Final = 2**40 - 1
 """The largest offset of one log: about 10^12 entries, which no log reaches."""
@@ -35,24 +39,41 @@ class ProjectState(enum.StrEnum):
 
 
 class ExecutionStatus(enum.StrEnum):
-    """The status of an execution. The last five are final."""
+    """The status of an execution. The last five are final, the two before them are paused."""
 
     QUEUED = "queued"
     STARTING = "starting"
     """Stored as started; the prompt may or may not have reached the CLI yet."""
     RUNNING = "running"
     """The prompt was written to the CLI."""
+    WAITING = "waiting"
+    """Paused: a usage limit stopped it, and it continues after the reset."""
+    INTERRUPTED = "interrupted"
+    """Paused: its process was lost, as with a restart of the machine."""
     SUCCESS = "success"
     ERROR = "error"
     TIMEOUT = "timeout"
     KILLED = "killed"
     CANCELLED = "cancelled"
-    """Withdrawn from the queue before it ran."""
+    """Withdrawn from the queue, before it ran or while it was paused."""
 
     @property
     def is_final(self) -> bool:
         """Whether the execution is over."""
-        return self not in {ExecutionStatus.QUEUED, ExecutionStatus.STARTING, ExecutionStatus.RUNNING}
+        return not self.is_paused and self not in _UNFINISHED
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the execution has run, and is first in the queue to continue."""
+        return self in {ExecutionStatus.WAITING, ExecutionStatus.INTERRUPTED}
+
+    @property
+    def waits(self) -> bool:
+        """Whether the execution is in the queue."""
+        return self is ExecutionStatus.QUEUED or self.is_paused
+
+
+_UNFINISHED: Final = frozenset({ExecutionStatus.QUEUED, ExecutionStatus.STARTING, ExecutionStatus.RUNNING})
 
 
 class StopRequest(enum.StrEnum):
@@ -147,6 +168,8 @@ class HoldReason(enum.StrEnum):
     """A client killed the execution and asked for it (`hold_queue`)."""
     USAGE_LIMIT = "usage_limit"
     """The account's usage limit is reached."""
+    LOST = "lost"
+    """The process of an execution was lost, as with a restart of the machine; a client decides how it goes on."""
     CREDIT = "credit"
     """The account's credit or billing refuses the request."""
     AUTHENTICATION = "authentication"
@@ -168,11 +191,32 @@ class HoldReason(enum.StrEnum):
 
 
 class QueueHold(msgspec.Struct, frozen=True):
-    """Stops the start of queued prompts; `message` is plain English for the user."""
+    """Stops the start of queued prompts; `message` is plain English for the user.
+
+    Attributes:
+        until: when the server ends the hold by itself; None when it does not.
+    """
 
     reason: HoldReason
     message: str
     since: Milliseconds
+    until: Milliseconds | None = None
+
+
+class UsageWindow(msgspec.Struct, frozen=True):
+    """A usage limit of the account, and how much of it is used.
+
+    Attributes:
+        window: the CLI's name: `five_hour`, `seven_day`, `seven_day_opus`, ...
+        utilization: the used share, 1.0 at the limit; it may exceed that.
+        resets_at: when the window starts again.
+        status: the API's: `allowed`, `allowed_warning` or `rejected`.
+    """
+
+    window: str
+    utilization: float
+    resets_at: Milliseconds
+    status: str = "allowed"
 
 
 class Worktree(msgspec.Struct, frozen=True):
@@ -324,6 +368,7 @@ class Work(msgspec.Struct, frozen=True, omit_defaults=True):
         turn: the running turn: "prompt", "own" (the CLI started it by itself), or "" for none.
         prompt: the progress of the running execution's prompt: "", "queued" or "started".
         blocked: why a hook blocked the prompt of this turn.
+        refused_until: the reset of the usage limit that refused a request of this turn.
         permission_mode: the mode of the process; None until it is known.
     """
 
@@ -332,6 +377,7 @@ class Work(msgspec.Struct, frozen=True, omit_defaults=True):
     prompt: str = ""
     blocked: str | None = None
     permission_mode: str | None = None
+    refused_until: Milliseconds | None = None
 
     @property
     def is_agent_working(self) -> bool:
@@ -398,7 +444,7 @@ class Execution(msgspec.Struct, frozen=True):
         by: the name of the device that gave the prompt, or that edited it last.
         position: its place in the order of the project's prompts (larger is later).
         spool_offset: the offset in the process's spool at which it started; None before.
-        waited_ms: time spent waiting for approvals, which the timeout does not count.
+        waited_ms: time spent waiting for approvals, or paused, which the timeout does not count.
         correlation_id, traceparent: see `ExecutionContext`.
         code: the wire code of the error that ended it.
         session_id: the CLI's session that it ran in.
@@ -410,6 +456,9 @@ class Execution(msgspec.Struct, frozen=True):
         device_id: the device of `by`; None for executions from before schema version 6.
         generation: the device's `Device.generation` when it gave the prompt. A queued prompt does not start
             when the device is gone or has another generation.
+        paused_for: why it was paused last; None when it never was.
+        paused_at: when it was paused; None while it runs.
+        continuations: how often a short prompt of the server continued it in its session.
     """
 
     id: ExecutionId
@@ -436,6 +485,19 @@ class Execution(msgspec.Struct, frozen=True):
     started_tick: int | None = None
     device_id: str | None = None
     generation: int = 0
+    paused_for: HoldReason | None = None
+    paused_at: Milliseconds | None = None
+    continuations: int = 0
+
+    @property
+    def message_id(self) -> str:
+        """The `uuid` of the CLI's user message that it waits for: the prompt's, or that of its last continuation.
+
+        It follows from the stored fields, so that a message that is written twice is the same message for the CLI.
+        """
+        if not self.continuations:
+            return self.id
+        return str(uuid.uuid5(_CONTINUATION, f"{self.id}/{self.continuations}"))
 
     @property
     def context(self) -> ExecutionContext:

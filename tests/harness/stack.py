@@ -62,6 +62,10 @@ class Stack:
         """Where a program is."""
         return self._launch(name).url
 
+    def pid(self, name: str) -> int:
+        """The process of a program."""
+        return self._running[name].pid
+
     def log(self, name: str) -> str:
         """What a program has said."""
         return (self.folder / f"{name}.log").read_text("utf-8", "replace")

@@ -595,10 +595,52 @@ def test_a_result_that_is_repeated_ends_no_other_prompt() -> None:
         assert later.finished.status is ExecutionStatus.SUCCESS
 
 
+LIMITED = line(
+    type="rate_limit_event",
+    rate_limit_info={
+        "status": "rejected",
+        "resetsAt": 1_760_000_000,
+        "rateLimitType": "seven_day_opus",
+        "unifiedWindows": {"five_hour": {"utilization": 0.25, "resetsAt": 1_750_000_000, "status": "allowed_warning"}},
+    },
+)
+
+
+def test_a_usage_limit_pauses_the_execution() -> None:
+    """The reset comes from the event, from the refused message, or from the text of an older CLI."""
+    init = line(type="system", subtype="init", session_id=SESSION, model="m")
+    info = {"rate_limit_info": {"status": "rejected", "resetsAt": 1_760_000_000}}
+    refused = line(type="assistant", message={"model": "<synthetic>"}, api_error_params=info)
+    told = result(is_error=True, api_error_status=429, result="You've hit your limit")
+    old = result(is_error=True, result="Claude AI usage limit reached|1760000000")
+    for lines in ((LIMITED, told), (refused, told), (old,)):
+        plan = take(init, *lines, execution=sample.execution())
+        assert plan.finished is None
+        assert plan.paused is not None
+        assert (plan.paused.status, plan.paused.finished_at) == (ExecutionStatus.WAITING, None)
+        hold = plan.project["queue_hold"]
+        assert (hold.reason, hold.until, plan.project["state"]) == ("usage_limit", 1_760_000_000_000, "IDLE")
+        assert kinds(plan)[-1] == "execution_paused"
+        assert plan.account is not None
+        assert plan.account.work.refused_until is None
+    # The limit of an earlier turn, an interrupt, and another error do not pause it.
+    assert take(init, LIMITED, init, told, execution=sample.execution()).finished is not None
+    assert take(init, LIMITED, told, execution=sample.execution(), end_status=ExecutionStatus.KILLED).paused is None
+    assert take(init, LIMITED, result(), execution=sample.execution()).paused is None
+    assert take(init, LIMITED, told).paused is None
+
+
+def test_the_windows_of_the_limits() -> None:
+    windows = {window.window: window for window in take(LIMITED).windows}
+    assert (windows["five_hour"].utilization, windows["five_hour"].status) == (0.25, "allowed_warning")
+    assert (windows["seven_day_opus"].utilization, windows["seven_day_opus"].status) == (1.0, "rejected")
+    hostile = {"status": [], "resetsAt": 1e300, "rateLimitType": "x", "unifiedWindows": {"y": {"utilization": -1}}}
+    assert take(line(type="rate_limit_event", rate_limit_info=hostile)).windows == ()
+
+
 FAULTS: dict[HoldReason | None, tuple[dict[str, Any], ...]] = {
     HoldReason.USAGE_LIMIT: (
         {"api_error_status": 429, "result": "API Error: Request rejected (429)"},
-        {"result": "Claude AI usage limit reached|1760000000"},
         {"result": "You've hit your session limit \u00b7 resets 3pm"},
         {"result": "5-hour limit reached \u2219 resets 3pm"},
     ),

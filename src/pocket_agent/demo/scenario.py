@@ -71,7 +71,15 @@ class Clearing:
     then: Message
 
 
-Reply = Message | Failure | Clearing
+@dataclass(frozen=True)
+class Limit:
+    """A usage limit of the account that is reached with this prompt, its reset, and the message after that."""
+
+    seconds: float
+    then: Message
+
+
+Reply = Message | Failure | Clearing | Limit
 
 
 def say(text: str) -> Message:
@@ -424,6 +432,11 @@ def overload(_question: Question, argument: str) -> Reply:
     return Clearing(failure, tries, say(f"The overload cleared after {tries} failed tries."))
 
 
+def limit(_question: Question, argument: str) -> Reply:
+    """A usage limit of the account, which refuses every request until its reset."""
+    return Limit(duration_seconds(argument, 5.0), say("The usage limit has been reset, and I continued."))
+
+
 def slow(_question: Question, argument: str) -> Reply:
     """A text whose words arrive slowly; interrupt it, or wait."""
     seconds = duration_seconds(argument, 3.0)
@@ -489,6 +502,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
         "plan": Scenario(plan),
         "error": Scenario(error, "credit"),
         "overload": Scenario(overload, "1"),
+        "limit": Scenario(limit, "5s"),
         "slow": Scenario(slow, "3s"),
         "huge": Scenario(huge, "1MiB"),
         "awkward": Scenario(awkward),

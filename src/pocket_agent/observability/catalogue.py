@@ -14,10 +14,10 @@ from typing import Final, Literal, get_args
 
 from pocket_agent import errors
 from pocket_agent.errors import PocketAgentError
-from pocket_agent.events import REJECTIONS, ClientKind, ConnectionClosed, ConnectionOpened, Event
-from pocket_agent.model import ProjectState
-from pocket_agent.protocol.push import PUSHES
-from pocket_agent.protocol.requests import FRAMES, REQUESTS
+from pocket_agent.events import REJECTIONS, ClientKind, ConnectionClosed, ConnectionOpened, Event, ExecutionPaused
+from pocket_agent.hub import WATCHED
+from pocket_agent.model import HoldReason, ProjectState
+from pocket_agent.protocol.requests import REQUESTS
 from pocket_agent.settings import MetricsSettings
 
 OPERATION_OF: Final[Mapping[str, str]] = {
@@ -183,6 +183,9 @@ TOOLS: Final = ("Bash", "Read", "Write", "Edit", "Agent", "TodoWrite", "WebFetch
 RELOADS: Final = ("applied", "refused")
 CHECKS: Final = ("claude", "disk", "storage", "event_loop", "certificate", "queue")
 LIMITS: Final = ("connections", "projects", "executions", "processes", "memory_bytes", "cost_usd_per_day")
+WINDOWS: Final = ("five_hour", "seven_day", OTHER)
+"""The usage limits of a subscription, as the CLI (2.1.332) names them."""
+PAUSES: Final = (HoldReason.USAGE_LIMIT.value, HoldReason.LOST.value)
 _CLIENT_CLOSES: Final = ("1000", "1001", "1005", "1006", OTHER)
 _SERVER_CLOSES: Final = ("1001", "1002", "1006", "1007", "1008", "1009", "1011", "4008", "4009", OTHER)
 
@@ -218,12 +221,13 @@ MESSAGES_RECEIVED: Final = _counter(
     "Frames received from clients.",
     type=(*(name for name, kind in REQUESTS.items() if not kind.spec.rare), INVALID, OTHER),
 )
-_HANDSHAKE: Final = {"challenge", "prove"}  # frames that are sent before a connection is accepted, and are not counted
-_RARE: Final = {kind.spec.reply for kind in REQUESTS.values() if kind.spec.rare} - {*PUSHES}
+_REPLIES: Final = tuple(dict.fromkeys(kind.spec.reply for kind in REQUESTS.values() if not kind.spec.rare))
+_PUSHED: Final = tuple(sorted({*WATCHED, "prompt", "queue_state", "error", "agent_message"} - {*_REPLIES}))
+"""The pushes that carry the traffic; the others count as `other`."""
 MESSAGES_SENT: Final = _counter(
     "messages_sent_total",
     "Frames sent to connections.",
-    type=(*(kind for kind in FRAMES if kind not in _HANDSHAKE | _RARE), "agent_message", OTHER),
+    type=(*_REPLIES, *_PUSHED, OTHER),
 )
 ERRORS_TOTAL: Final = Metric(
     PREFIX + "errors_total",
@@ -360,6 +364,27 @@ AGENT_SILENCE: Final = _gauge(
 )
 AGENT_READINGS_FAILED: Final = _counter(
     "agent_readings_failed_total", "Failed readings of the memory and CPU of agents."
+)
+USAGE_LIMIT_UTILIZATION: Final = _gauge(
+    "usage_limit_utilization_ratio",
+    "Used share of each usage limit of the account, 1 at the limit; 0 when the API has not reported it.",
+    window=WINDOWS,
+)
+USAGE_LIMIT_RESET: Final = _gauge(
+    "usage_limit_reset_timestamp_seconds",
+    "When each usage limit of the account is reset, as Unix time; 0 when the API has not reported it.",
+    "seconds",
+    window=WINDOWS,
+)
+EXECUTIONS_WAITING: Final = _gauge(
+    "executions_waiting", "Paused executions, which continue after a reset or when a client decides.", reason=PAUSES
+)
+EXECUTION_PAUSES: Final = Metric(
+    PREFIX + "execution_pauses_total",
+    "counter",
+    "Executions that were paused, by reason.",
+    {"reason": PAUSES},
+    event=ExecutionPaused,
 )
 STORAGE_FREE: Final = _gauge("storage_free_bytes", "Free space of the data directory's file system.", "bytes")
 STORAGE_SIZE: Final = _gauge("storage_size_bytes", "Size of the database on the disk.", "bytes")

@@ -279,7 +279,10 @@ _UNLIMITED_V1: Final = 2**60  # a cgroup of version 1 without a limit has about 
 
 
 def memory_limit(setting: int, *, proc: Path = _PROC_CGROUP, root: Path = _CGROUP_ROOT) -> int:
-    """The smallest of a limit and those of the process's control groups (cgroups(7)), in bytes; 0 without a limit."""
+    """The smallest of a limit and those of the process's control groups (cgroups(7)), in bytes.
+
+    Without any it is half of the machine's memory, so that an alert can fire before the machine has none left.
+    """
     found = [setting] if setting > 0 else []
     try:
         lines = proc.read_text("utf-8").splitlines()
@@ -292,7 +295,7 @@ def memory_limit(setting: int, *, proc: Path = _PROC_CGROUP, root: Path = _CGROU
             found += _cgroup_limits(root, path, "memory.max")
         elif "memory" in controllers.split(","):
             found += _cgroup_limits(root / "memory", path, "memory.limit_in_bytes")
-    return min(found, default=0)
+    return min(found) if found else psutil.virtual_memory().total // 2
 
 
 def _cgroup_limits(root: Path, path: str, name: str) -> list[int]:
@@ -378,6 +381,16 @@ class CoreCollector:
             catalogue.SEND_QUEUE_BYTES: {(): sum(sink.buffered for sink in hub.sinks)},
             catalogue.SUBSCRIPTIONS_ACTIVE: {(): sum(channel.subscribers for channel in hub.channels.values())},
             **self._agents(sessions),
+            **self._usage_limits(),
+            catalogue.EXECUTIONS_WAITING: _counted(
+                catalogue.EXECUTIONS_WAITING,
+                collections.Counter(
+                    waiting.paused_for.value
+                    for session in sessions
+                    for waiting in session.state.queue
+                    if waiting.status.is_paused and waiting.paused_for is not None
+                ),
+            ),
             catalogue.STORAGE_FREE: {(): free},
             catalogue.STORAGE_SIZE: {(): size},
             catalogue.TELEMETRY_DROPPED: {(signal,): self.losses.of(signal) for signal in catalogue.SIGNALS},
@@ -403,6 +416,15 @@ class CoreCollector:
             **{metric: {(found.project,): found.value} for metric, found in tops.items()},
             catalogue.AGENT_READINGS_FAILED: {(): self.agents.failed},
         }
+
+    def _usage_limits(self) -> dict[Metric, Values]:
+        """Use and reset of the account's limits; of several that the catalogue does not name, the most used one."""
+        used: dict[tuple[str, ...], float] = {(name,): 0.0 for name in catalogue.WINDOWS}
+        reset = dict(used)
+        for window in sorted(self.projects.limits.windows, key=lambda window: window.utilization):
+            key = (window.window if window.window in catalogue.WINDOWS else OTHER,)
+            used[key], reset[key] = window.utilization, window.resets_at / 1000
+        return {catalogue.USAGE_LIMIT_UTILIZATION: used, catalogue.USAGE_LIMIT_RESET: reset}
 
     def limits(self) -> Values:
         """The limits; 0 is unlimited."""

@@ -1098,7 +1098,11 @@ class LastErrorData(Struct, frozen=True):
 
 
 class ServerOverviewData(Struct, frozen=True):
-    """Reply to `server_overview`, and its pushes; `uptime` in seconds, a `runbook` is /docs/runbooks/NAME."""
+    """Reply to `server_overview`, and its pushes; `uptime` in seconds, a `runbook` is /docs/runbooks/NAME.
+
+    `usage_windows`: the usage limits of the account. `paused`: the number of executions that wait for a reset, or for a
+    client's decision since their process was lost.
+    """
 
     status: Literal["healthy", "degraded", "unhealthy"]
     version: str
@@ -1112,6 +1116,8 @@ class ServerOverviewData(Struct, frozen=True):
     running: list[SlowExecutionData]
     slowest: list[SlowExecutionData]
     errors: list[LastErrorData]
+    usage_windows: list[push.UsageWindowData] = []
+    paused: int = 0
 
 
 @_request(ServerOverviewData, Need.OVERVIEW, "server", repeatable=True, rare=True)

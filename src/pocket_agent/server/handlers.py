@@ -21,6 +21,7 @@ from pocket_agent.protocol.requests import ClientFrame, Need, Since
 from pocket_agent.server.answer import without_ids
 from pocket_agent.server.connection import Call, Connection, Done
 from pocket_agent.server.devices import Devices
+from pocket_agent.server.terminal_approvals import TerminalApprovals
 from pocket_agent.server.terminal_sessions import TerminalSessions
 from pocket_agent.session.project_log import live_draft
 from pocket_agent.session.session import Session
@@ -139,6 +140,7 @@ class Handlers:
         report: Report,
         devices: Devices,
         terminal: TerminalSessions,
+        terminal_approvals: TerminalApprovals,
     ) -> None:
         self._projects = projects
         self._policy = Policy(settings)
@@ -146,6 +148,7 @@ class Handlers:
         self._hub = hub
         self._report = report
         self._terminal = terminal
+        self._terminal_approvals = terminal_approvals
         self._stopping = False
         self._handlers: dict[type[requests.Request], Callable[..., Awaitable[Reply]]] = {
             kind: next(getattr(one, f"on_{name}") for one in (self, devices, terminal) if hasattr(one, f"on_{name}"))
@@ -473,6 +476,9 @@ class Handlers:
 
     async def on_approval_respond(self, call: Call, session: Session, request: requests.ApprovalRespond) -> Reply:
         updated = request.updated_input
+        if self._terminal_approvals.has(request.approval_id):
+            check_limited_answer(call.device, changed=updated is not None, remembered=request.remember)
+            return await self._terminal_approvals.respond(session, request, call.device.name)
         changed = updated is not None and session.changes_input(request.approval_id, updated)
         check_limited_answer(call.device, changed=changed, remembered=request.remember)
         return await session.respond(

@@ -32,6 +32,7 @@ from pocket_agent.server.limits import Admission, Quotas
 from pocket_agent.server.pages import Runbooks, Site, read_runbooks
 from pocket_agent.server.peer import PEER, Origins, Peer, client_kind
 from pocket_agent.server.proof import WEBSOCKET, Nonces, proven_by, signed_text
+from pocket_agent.server.terminal_approvals import TerminalApprovals
 from pocket_agent.server.terminal_sessions import TerminalSessions
 from pocket_agent.session.project_log import now
 from pocket_agent.settings import CurrentSettings
@@ -61,7 +62,10 @@ class Endpoint:
         self.authenticator = Authenticator(store, settings)
         self.devices = Devices(store, hub, projects, settings, observer)
         terminal = TerminalSessions(projects, transcripts)
-        self.handlers = Handlers(projects, store, hub, settings, report, self.devices, terminal)
+        self.terminal_approvals = TerminalApprovals(projects, transcripts, Policy(settings), observer)
+        self.handlers = Handlers(
+            projects, store, hub, settings, report, self.devices, terminal, self.terminal_approvals
+        )
         self._audited = AuditedHandler(self.handlers, trail)
         self._report = report
         self._hub = hub

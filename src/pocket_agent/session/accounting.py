@@ -1,6 +1,7 @@
 """Usage and cost of agents, counted from the CLI's lines: tokens, tool calls, spending, the budget of a day."""
 
 import hashlib
+import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -13,7 +14,7 @@ from pocket_agent.claude import stream
 from pocket_agent.claude.stream import ApiMessage, CliMessage, Kind
 from pocket_agent.errors import ResourceLimitError
 from pocket_agent.events import BudgetExceeded, ExecutionFinished, Observer
-from pocket_agent.model import Account, Execution, Milliseconds, ModelUsage, Project, Spending
+from pocket_agent.model import Account, Execution, Milliseconds, ModelUsage, Project, Spending, UsageWindow
 from pocket_agent.session.project_log import now, tick
 from pocket_agent.settings import CurrentSettings
 
@@ -106,6 +107,78 @@ class Budget:
             f"(limits.cost_usd_per_day). The next prompt may begin at {end:%Y-%m-%d %H:%M %Z}.",
             details={"spent_usd": self.spent_usd, "limit_usd": self.limit_usd, "until": self.until},
         )
+
+
+# ----------------------------------------------------------------------
+# The usage limits of the account, shared by all projects since all agents use the same account.
+
+_MAX_JITTER_SECONDS: Final = 60.0
+_JITTER_SHARE: Final = 0.1
+_BACKOFF_SECONDS: Final = 60.0
+"""Pause after a refusal whose reset is over already, as when the clocks of the API and the machine differ."""
+_MAX_BACKOFF_SECONDS: Final = 3600.0
+
+
+class UsageLimits:
+    """The usage limits that the API reported last.
+
+    Args:
+        settings: `limits.resume_after_reset`; None for the defaults.
+        clock: the wall clock, in milliseconds since the Unix epoch.
+        note: called with all windows when one has changed.
+    """
+
+    def __init__(
+        self,
+        settings: CurrentSettings | None = None,
+        clock: Callable[[], Milliseconds] = now,
+        note: Callable[[tuple[UsageWindow, ...]], None] = lambda _: None,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._note = note
+        self._windows: dict[str, UsageWindow] = {}
+
+    @property
+    def windows(self) -> tuple[UsageWindow, ...]:
+        """The windows that have not been reset since they were reported."""
+        at = self._clock()
+        return tuple(window for window in self._windows.values() if window.resets_at > at)
+
+    @property
+    def resumes(self) -> bool:
+        """Whether executions that wait for a reset continue by themselves."""
+        return self._settings is None or self._settings.current.limits.resume_after_reset
+
+    def load(self, windows: Iterable[UsageWindow]) -> None:
+        """Take over stored windows."""
+        self._windows = {window.window: window for window in windows}
+
+    def report(self, windows: Iterable[UsageWindow]) -> bool:
+        """Replace the windows that the API has reported just now; returns whether one has changed."""
+        before = dict(self._windows)
+        at = self._clock()
+        self._windows = {name: window for name, window in before.items() if window.resets_at > at}
+        self._windows |= {window.window: window for window in windows}
+        if self._windows == before:
+            return False
+        self._note(tuple(self._windows.values()))
+        return True
+
+    def resumes_at(self, reset: Milliseconds, continuations: int) -> Milliseconds | None:
+        """When an execution continues that a limit with this reset has stopped; None when a client has to resume it.
+
+        Some time after the reset, a different one for each, so that not all projects begin at the same moment.
+        """
+        if not self.resumes:
+            return None
+        at = self._clock()
+        if reset <= at:
+            reset = Milliseconds(
+                at + round(1000 * min(_MAX_BACKOFF_SECONDS, _BACKOFF_SECONDS * 2 ** min(continuations, 10)))
+            )
+        jitter = min(1000 * _MAX_JITTER_SECONDS, _JITTER_SHARE * (reset - at)) * random.random()  # noqa: S311 - no secret
+        return Milliseconds(reset + round(jitter))
 
 
 # ----------------------------------------------------------------------

@@ -250,14 +250,18 @@ class Agent:
             raise ProcessNotFoundError("The agent's process is not running.")
         return self._writer.write(line)
 
-    def send_prompt(self, prompt: str, context: ExecutionContext) -> "asyncio.Future[None]":
+    def send_prompt(self, prompt: str, message_id: str, context: ExecutionContext) -> "asyncio.Future[None]":
         """Write a prompt, and before it the variables that make the process's telemetry part of the execution's trace.
+
+        Args:
+            prompt: the text.
+            message_id: the uuid of the message, by which the CLI skips one that it has seen.
+            context: of the execution.
 
         Raises:
             ProcessNotFoundError: the process is gone.
         """
-        # The execution's id is the message's uuid, by which the CLI skips a prompt that it has seen.
-        line = control.user_message(prompt, context.execution_id)
+        line = control.user_message(prompt, message_id)
         variables = self._context.propagator.prompt_environment(context)
         if variables:
             line = control.set_environment(uuid.uuid4().hex, variables) + line

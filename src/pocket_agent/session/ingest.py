@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from pocket_agent import model
 from pocket_agent.claude import control
-from pocket_agent.claude.stream import CliMessage, Kind, Line, Oversized, peek
+from pocket_agent.claude.stream import CliMessage, Kind, Line, Oversized, peek, usage_windows
 from pocket_agent.model import (
     Approval,
     ApprovalId,
@@ -17,10 +17,18 @@ from pocket_agent.model import (
     Execution,
     ExecutionStatus,
     HoldReason,
+    Milliseconds,
     ModelUsage,
     ProjectState,
 )
-from pocket_agent.protocol.push import AgentKillData, AgentPartialData, ApprovalCancelledData, ErrorData
+from pocket_agent.protocol.frame import timestamp
+from pocket_agent.protocol.push import (
+    AgentKillData,
+    AgentPartialData,
+    ApprovalCancelledData,
+    ErrorData,
+    ExecutionPausedData,
+)
 from pocket_agent.session.accounting import Completed, Meter, charged, spending
 from pocket_agent.session.project_log import Draft, entry_draft, now, tick
 from pocket_agent.session.state import State, agent_id, approval_requested_data, queue_hold, waits_for
@@ -43,6 +51,7 @@ class BatchResult:
         refusals: lines to answer requests of the CLI that this server does not know.
         running: the execution, when a withdrawn request has changed how long it waited, or it has used something.
         finished: the execution, final, when its result was among the lines.
+        paused: the execution, when it ended there and is to continue.
         earlier: the execution that ended last, when it has used something since.
         late: usage while no execution ran.
         account: the account of the process after these lines.
@@ -51,6 +60,7 @@ class BatchResult:
         requests: see `Meter.requests`.
         spoke: whether the model said anything.
         mode: the permission mode that the CLI has changed to without a request of the server.
+        windows: usage limits of the account, as the API reported them.
         notified: whether a background task ended, which the CLI reports to the model, if need be in a turn of its own.
         rejected: reasons for lines that are not lines of the protocol.
     """
@@ -65,6 +75,7 @@ class BatchResult:
     session: model.SessionRecord | None = None
     running: Execution | None = None
     finished: Execution | None = None
+    paused: Execution | None = None
     earlier: Execution | None = None
     late: tuple[ModelUsage, ...] = ()
     account: model.Account | None = None
@@ -73,6 +84,7 @@ class BatchResult:
     requests: list[float] = field(default_factory=list)
     spoke: bool = False
     mode: str | None = None
+    windows: tuple[model.UsageWindow, ...] = ()
     notified: bool = False
     rejected: list[str] = field(default_factory=list)
 
@@ -92,6 +104,8 @@ class Intake:
         state: the session as it is now; not changed.
         told_mode: the permission mode that the server last set in the process; None before that.
         may_choose: whether a client may choose a permission mode.
+        resumes_at: when an execution continues by itself that a usage limit with this reset has stopped; None when it
+            waits for a client.
         new_approval_id: makes the id of a tool request.
     """
 
@@ -101,11 +115,13 @@ class Intake:
         *,
         told_mode: str | None = None,
         may_choose: Callable[[str], bool] = lambda _: True,
+        resumes_at: Callable[[Milliseconds], Milliseconds | None] = lambda reset: reset,
         new_approval_id: Callable[[], str] = lambda: uuid.uuid4().hex,
     ) -> None:
         self._state = state
         self._told_mode = told_mode
         self._may_choose = may_choose
+        self._resumes_at = resumes_at
         self._new_approval_id = new_approval_id
         self._at = now()
         self._tick = tick()
@@ -138,7 +154,8 @@ class Intake:
     @property
     def _execution(self) -> Execution | None:
         """The execution that runs after the lines so far."""
-        return None if self.plan.finished is not None else self.plan.running or self._state.current
+        is_over = self.plan.finished is not None or self.plan.paused is not None
+        return None if is_over else self.plan.running or self._state.current
 
     def _line(self, data: bytes) -> None:
         message = peek(data)
@@ -170,6 +187,7 @@ class Intake:
             self._session(message)
         if kind is Kind.INIT:
             self._turn(message)
+        self._limits(message)
         if kind is Kind.RESULT:
             self._result(message)
             plan.partial.append(("clear", ""))
@@ -184,6 +202,13 @@ class Intake:
         elif message.type == "system":
             self._system(message)
 
+    def _limits(self, message: CliMessage) -> None:
+        """The usage limits of the account, and the reset of one that refused a request of this turn."""
+        if message.rate_limit_info is not None:
+            self.plan.windows = usage_windows(message.rate_limit_info)
+        if (reset := message.refused_until) is not None:
+            self._changed(refused_until=reset)
+
     def _turn(self, message: CliMessage) -> None:
         """A turn starts: that of the prompt, or one that the CLI starts by itself, for a task that ended.
 
@@ -191,7 +216,7 @@ class Intake:
         """
         execution = self._execution
         own = execution is None or (not message.user_message_uuids and self._work.prompt == "queued")
-        self._changed(turn="own" if own else "prompt", blocked=None)
+        self._changed(turn="own" if own else "prompt", blocked=None, refused_until=None)
         if message.permission_mode:
             self._changed(permission_mode=message.permission_mode)
 
@@ -305,9 +330,10 @@ class Intake:
     def _result(self, message: CliMessage) -> None:
         used = self._meter.settle(message)
         execution, blocked, turn = self._execution, self._work.blocked, self._work.turn
+        reset = self._work.refused_until
         # A second result of a turn ends nothing, not even a prompt that was written since.
         repeated = not turn and self._meter.model is not None
-        self._changed(turn="", blocked=None)
+        self._changed(turn="", blocked=None, refused_until=None)
         if execution is None or repeated or not _ends(message, execution):
             self._cancel_turns("the turn ended")
             self._charge(used)
@@ -329,6 +355,11 @@ class Intake:
                 error = ErrorData("EXECUTION_FAILED", text)
             elif not turn and self._meter.model is None:
                 self._hold(message.fault or HoldReason.START, error.message)
+            elif message.fault is HoldReason.USAGE_LIMIT and reset is not None:
+                until = self._resumes_at(reset)
+                hold = queue_hold(HoldReason.USAGE_LIMIT, error.message, self._at, until)
+                self._pause(ExecutionStatus.WAITING, hold, used)
+                return
             elif message.fault is not None:
                 self._hold(message.fault, error.message)
         self._end(status, error, used)
@@ -353,6 +384,8 @@ class Intake:
         running = plan.running or self._state.current
         if plan.finished is not None:
             plan.finished = charged(plan.finished, used, None)
+        elif plan.paused is not None:
+            plan.paused = charged(plan.paused, used, None)
         elif running is not None:
             plan.running = charged(running, used, None)
         else:
@@ -369,7 +402,7 @@ class Intake:
         of its own is reported as over before that turn's result (2.1.330), which then names it.
         """
         execution, work = self._execution, self._work
-        if execution is None or message.command_uuid != execution.id:
+        if execution is None or message.command_uuid != execution.message_id:
             return
         match message.lifecycle_state:
             case "queued":
@@ -436,6 +469,22 @@ class Intake:
         gone: bool = False,
     ) -> None:
         """End the running execution; without `used` no result reports its usage; `gone` when its process is gone."""
+        execution, used = self._stopped(used, gone=gone)
+        self.plan.finished = replace(
+            execution, status=status, finished_at=self._at, code=error.code if error is not None else None
+        )
+        self.plan.spent += spending(self._state.project, used, self._at, ended=self.plan.finished)
+        if self._state.killed:
+            killed = AgentKillData(project_id=self._state.project.project_id, execution_id=execution.id)
+            self.plan.drafts.append(entry_draft("process_killed", killed))
+        if error is not None:
+            details = {"execution_id": execution.id, **(error.details or {})}
+            self.plan.drafts.append(entry_draft("error", replace(error, details=details)))
+        failed = status in {ExecutionStatus.ERROR, ExecutionStatus.TIMEOUT}
+        self.plan.project["state"] = ProjectState.ERROR if failed else ProjectState.IDLE
+
+    def _stopped(self, used: tuple[ModelUsage, ...] | None, *, gone: bool) -> tuple[Execution, tuple[ModelUsage, ...]]:
+        """The running execution with its usage, and this usage; its turn is over."""
         execution = self.plan.running or self._state.current
         assert execution is not None
         complete = used is not None
@@ -450,30 +499,32 @@ class Intake:
         self._changed(prompt="")
         self.plan.running = None
         self._keep_partial()
-        self.plan.finished = replace(
-            execution,
-            status=status,
-            finished_at=self._at,
-            waited_ms=waited,
-            code=error.code if error is not None else None,
-            session_id=self.plan.project.get("session_id", self._state.project.session_id),
-            incomplete=not complete,
-        )
-        self.plan.spent += spending(self._state.project, used, self._at, ended=self.plan.finished)
-        if self._state.killed:
-            killed = AgentKillData(project_id=self._state.project.project_id, execution_id=execution.id)
-            self.plan.drafts.append(entry_draft("process_killed", killed))
-        if error is not None:
-            details = {"execution_id": execution.id, **(error.details or {})}
-            self.plan.drafts.append(entry_draft("error", replace(error, details=details)))
-        failed = status in {ExecutionStatus.ERROR, ExecutionStatus.TIMEOUT}
-        self.plan.project["state"] = ProjectState.ERROR if failed else ProjectState.IDLE
+        session_id = self.plan.project.get("session_id", self._state.project.session_id)
+        incomplete = execution.incomplete or not complete
+        return replace(execution, waited_ms=waited, session_id=session_id, incomplete=incomplete), used
+
+    def _pause(
+        self,
+        status: ExecutionStatus,
+        hold: model.QueueHold,
+        used: tuple[ModelUsage, ...] | None,
+        *,
+        gone: bool = False,
+    ) -> None:
+        """Put the running execution in front of the queue, and hold that; the arguments are those of `_end`."""
+        execution, used = self._stopped(used, gone=gone)
+        self.plan.paused = replace(execution, status=status, paused_for=hold.reason, paused_at=self._at)
+        self.plan.spent += spending(self._state.project, used, self._at, ended=None)
+        self.plan.project.update(state=ProjectState.IDLE, queue_hold=hold)
+        until = timestamp(hold.until) if hold.until is not None else None
+        data = ExecutionPausedData(execution.id, hold.reason, hold.message, until)
+        self.plan.drafts.append(entry_draft("execution_paused", data))
 
 
 def _ends(result: CliMessage, execution: Execution) -> bool:
     """Whether a `result` ends an execution: it names the prompts of its turn; before 2.1.330 by whose turn it was."""
     named = result.user_message_uuids
-    return execution.id in named if named else not result.is_own_turn
+    return execution.message_id in named if named else not result.is_own_turn
 
 
 def waited_after(execution: Execution, approvals: Mapping[ApprovalId, Approval], gone: ApprovalId, at: int) -> int:

@@ -33,6 +33,16 @@ _CONTROL_SECONDS: Final = 5.0
 _MAX_ATTEMPTS: Final = 2
 """How often a prompt is written to a process that ends without output."""
 _NAMED_TASKS: Final = 5
+_CONTINUE: Final = {
+    model.HoldReason.USAGE_LIMIT: (
+        "A usage limit stopped you before you had finished. It has been reset: continue with the last request."
+    ),
+    model.HoldReason.LOST: (
+        "Your process was lost before you had finished, as with a restart of the machine, and with it every command "
+        "that ran in the background. Check what is done already, then continue with the last request."
+    ),
+}
+"""The prompts that continue a paused execution in its session, by the reason of the pause."""
 _TURN_DUE_SECONDS: Final = 5.0
 """How long after the end of a background task the CLI may start a turn for it; 2.1.330 takes up to 0.3 s."""
 
@@ -108,22 +118,22 @@ class Runner:
         began = time.monotonic()
         warm = await self._ensure_process(wanted, execution.context)
         at = now()
-        started = replace(
-            execution,
-            status=ExecutionStatus.STARTING,
-            started_at=at,
-            started_tick=tick(),
-            spool_offset=self._agent.spool_size,
-        )
+        paused_for = execution.paused_for if execution.status.is_paused else None
+        started = self._started(execution, at)
         prompt = PromptData(
-            execution_id=execution.id, prompt=execution.prompt, by=execution.by, prompt_id=execution.prompt_id
+            execution_id=execution.id,
+            prompt=_message(started),
+            by=execution.by,
+            prompt_id=execution.prompt_id,
+            continues=paused_for,
         )
 
         def begun() -> list[Draft]:
             was_queued = state.place_of(execution) > 0
             state.queue = [waiting for waiting in state.queue if waiting.id != execution.id]
             state.current = started
-            state.end_status, state.killed, state.attempts, state.first_message_seen = None, False, 0, False
+            state.end_status, state.killed, state.attempts = None, False, 0
+            state.first_message_seen = paused_for is not None
             state.turn_due = 0.0
             state.account = replace(state.account, work=replace(state.work, prompt="", blocked=None))
             return state.announce(queue=was_queued)
@@ -143,9 +153,35 @@ class Runner:
             raise
         self._capacity.used(state.project.id, self._evict)
         preparation = time.monotonic() - began
+        if paused_for is not None:
+            self._observer.emit(events.ExecutionContinued(execution.context, paused_for, started.waited_ms / 1000))
+            await self.send_prompt()
+            return
         queued = max(0.0, (at - execution.created_at) / 1000 - preparation)
         self._observer.emit(events.ExecutionStarted(execution.context, warm, queued, preparation))
         await self.send_prompt()
+
+    def _started(self, execution: Execution, at: model.Milliseconds) -> Execution:
+        """The execution as it starts, or continues, at the time `at` with the present process.
+
+        A paused one continues with a short prompt if its session, which has its prompt, is the present one. Otherwise
+        it gets its prompt again, with the same uuid, by which a session that has the prompt after all skips it.
+        """
+        started = replace(execution, status=ExecutionStatus.STARTING, spool_offset=self._agent.spool_size)
+        if not execution.status.is_paused:
+            return replace(started, started_at=at, started_tick=tick())
+        project = self._state.project
+        in_session = execution.session_id is not None and execution.session_id == project.session_id
+        waited = execution.waited_ms + max(0, at - (execution.paused_at or at))
+        # The ticks of its start may be those of another boot.
+        elapsed = max(waited, at - (execution.started_at or at))
+        return replace(
+            started,
+            waited_ms=waited,
+            started_tick=tick() - elapsed,
+            paused_at=None,
+            continuations=execution.continuations + 1 if in_session else 0,
+        )
 
     async def _effective(self, options: ExecuteOptions) -> ExecuteOptions:
         """The options of a prompt with the project's and the server's defaults filled in, if they are allowed."""
@@ -312,7 +348,7 @@ class Runner:
         state.heard_at = time.monotonic()
         state.prompt_spool_offset = self._agent.spool_size
         with suppress(errors.ProcessNotFoundError):
-            self._written = self._agent.send_prompt(execution.prompt, execution.context)
+            self._written = self._agent.send_prompt(_message(execution), execution.message_id, execution.context)
             await self._note_written()
 
     async def _note_written(self) -> None:
@@ -360,7 +396,16 @@ class Runner:
         return True
 
     def _intake(self) -> Intake:
-        return Intake(self._state, told_mode=self._agent.permission_mode, may_choose=self._may_choose)
+        return Intake(
+            self._state,
+            told_mode=self._agent.permission_mode,
+            may_choose=self._may_choose,
+            resumes_at=self._resumes_at,
+        )
+
+    def _resumes_at(self, reset: model.Milliseconds) -> model.Milliseconds | None:
+        running = self._state.current
+        return self._state.limits.resumes_at(reset, running.continuations if running is not None else 0)
 
     def _may_choose(self, mode: str) -> bool:
         try:
@@ -380,7 +425,7 @@ class Runner:
                 plan.drafts,
                 Change(
                     executions=tuple(
-                        found for found in (plan.running, plan.finished, plan.earlier) if found is not None
+                        found for found in (plan.running, plan.finished, plan.paused, plan.earlier) if found is not None
                     ),
                     approvals=(*plan.opened.values(), *plan.closed.values()),
                     process=None if ended else record,
@@ -414,7 +459,7 @@ class Runner:
         context = self._context()
         shown = state.shown, state.work.tasks, state.work.permission_mode
         hold: model.QueueHold | None = plan.project.get("queue_hold")
-        if hold is not None:
+        if hold is not None and plan.paused is None:
             self._observer.emit(
                 events.ExecutionDelayed(state.queue[0].context, errors.ExecutionFailedError.code, hold.message)
             )
@@ -423,12 +468,7 @@ class Runner:
         if plan.spoke and state.current is not None and not state.first_message_seen:
             state.first_message_seen = True
             observer.emit(events.FirstMessageReceived(state.current.context, duration(state.current)))
-        for approval in plan.opened.values():
-            state.approvals[approval.id] = approval
-            observer.emit(events.ApprovalRequested(state.project.project_id, context, approval.id, tool_name(approval)))
-        for approval in plan.closed.values():
-            state.approvals.pop(approval.id, None)
-            observer.emit(approval_event(approval, state.current))
+        self._apply_approvals(plan, context)
         for reason in plan.rejected:
             observer.emit(events.LineRejected(state.project.project_id, context, reason))
         if plan.session is not None:
@@ -436,16 +476,28 @@ class Runner:
         if plan.running is not None:
             state.current = plan.running
         self._account_for(plan, context)
+        limits_changed = state.limits.report(plan.windows)
         if plan.finished is not None:
             self._finish(plan.finished)
+        if plan.paused is not None:
+            self._pause(plan.paused, hold)
         self.settle()
         if plan.notified or (plan.finished is not None and state.turn_due):
             state.turn_due = time.monotonic() + _TURN_DUE_SECONDS
         if shown != (state.shown, state.work.tasks, state.work.permission_mode):
             self.idle_since = time.monotonic()
             return state.announce(queue=hold is not None)
-        visible = plan.opened or plan.closed or plan.project or plan.finished is not None
+        visible = plan.opened or plan.closed or plan.project or plan.finished is not None or limits_changed
         return state.announce(queue=hold is not None) if visible else []
+
+    def _apply_approvals(self, plan: BatchResult, context: ExecutionContext | None) -> None:
+        state, observer = self._state, self._observer
+        for approval in plan.opened.values():
+            state.approvals[approval.id] = approval
+            observer.emit(events.ApprovalRequested(state.project.project_id, context, approval.id, tool_name(approval)))
+        for approval in plan.closed.values():
+            state.approvals.pop(approval.id, None)
+            observer.emit(approval_event(approval, state.current))
 
     def _account_for(self, plan: BatchResult, context: ExecutionContext | None) -> None:
         """Count the stored usage and tool calls."""
@@ -469,12 +521,23 @@ class Runner:
             observer.emit(events.UsageAdded(state.project.project_id, past, plan.late))
 
     def _finish(self, execution: Execution) -> None:
+        self._state.last = execution
+        self._stop()
+        self._observer.emit(execution_event(execution))
+
+    def _pause(self, execution: Execution, hold: model.QueueHold | None) -> None:
+        self._state.queue.insert(0, execution)
+        self._stop()
+        assert execution.paused_for is not None
+        until = hold.until if hold is not None else None
+        self._observer.emit(events.ExecutionPaused(execution.context, execution.paused_for, until, duration(execution)))
+
+    def _stop(self) -> None:
         state = self._state
-        state.current, state.last = None, execution
+        state.current = None
         state.end_status, state.killed = None, False
         state.partial.clear()
         self.idle_since = time.monotonic()
-        self._observer.emit(execution_event(execution))
 
     async def finish(self, status: ExecutionStatus, error: ErrorData | None, *, silent: bool = False) -> None:
         """End the running execution, which has no process any more; see `Intake.finish`."""
@@ -583,3 +646,10 @@ class Runner:
     async def _drain(self) -> None:
         while self._agent.open:
             await self.ingest_batch()
+
+
+def _message(execution: Execution) -> str:
+    """The text of the message that the execution waits for: its prompt, or one that continues it in its session."""
+    if not execution.continuations:
+        return execution.prompt
+    return _CONTINUE[execution.paused_for or model.HoldReason.LOST]

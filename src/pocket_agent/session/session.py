@@ -131,9 +131,10 @@ class Session:
                 state.queue.append(execution)
                 return state.announce(queue=True)
 
-            # Another prompt ends every hold but one for claims that have not been accepted.
+            # Another prompt ends every hold but one for claims that have not been accepted, or for a paused execution.
             hold = state.project.queue_hold
-            kept = hold if hold is not None and hold.reason is HoldReason.TRUST else None
+            is_paused = bool(state.queue) and state.queue[0].status.is_paused
+            kept = hold if hold is not None and (hold.reason is HoldReason.TRUST or is_paused) else None
             await state.log.write(
                 change=Change(executions=(execution,), admits=execution),
                 project={"queue_hold": kept},
@@ -415,6 +416,8 @@ class Session:
         async with self.loops.turn():
             self.loops.policy.check_maker(editor.id)
             waiting = self._waiting(execution_id)
+            if waiting.status.is_paused:
+                raise errors.ProcessNotFoundError("This prompt has run already, and is paused; it cannot be changed.")
             if editor.projects is not None and waiting.device_id != editor.id:
                 raise errors.ForbiddenError(
                     "A device that is limited to some projects may only change its own prompts."
@@ -429,6 +432,7 @@ class Session:
 
     async def _cancel(self, waiting: Execution) -> None:
         await self._requeue(replace(waiting, status=ExecutionStatus.CANCELLED, finished_at=now()))
+        self.loops.wake.set()
         self._observer.emit(ExecutionWithdrawn(waiting.context, waiting.created_at))
 
     async def withdraw(self, void: Callable[[Execution], bool], *, kill: bool = False) -> Withdrawn:
@@ -476,7 +480,11 @@ class Session:
             return state.announce(queue=True)
 
         last = changed.status.is_final and len(state.queue) == 1
-        project = {"queue_hold": None} if last else {}
+        # To drop a lost execution is the answer that its hold waits for; a usage limit also stops the prompts behind.
+        hold = state.project.queue_hold
+        answered = changed.status.is_final and changed.paused_for is HoldReason.LOST and changed.paused_at is not None
+        ends = last or (answered and hold is not None and hold.reason is HoldReason.LOST)
+        project = {"queue_hold": None} if ends else {}
         await state.log.write(
             change=Change(executions=(changed,), admits=admits), project=project, context=changed.context, after=applied
         )

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final, Literal
 
 import msgspec
@@ -21,9 +22,11 @@ from pocket_agent.protocol.push import (
     QueuedPrompt,
     QueueHoldData,
     QueueStateData,
+    UsageWindowData,
     WorktreeData,
 )
 from pocket_agent.protocol.requests import ExecutionData, PartialData, SessionData, UsageData
+from pocket_agent.session.accounting import UsageLimits
 from pocket_agent.session.project_log import Draft, ProjectLog, live_draft, tick
 
 # ----------------------------------------------------------------------
@@ -34,6 +37,7 @@ _TEXTS: Final = {
     HoldReason.INTERRUPTED: "The execution was interrupted.",
     HoldReason.KILLED: "The execution was killed.",
     HoldReason.USAGE_LIMIT: "The account's usage limit is reached.",
+    HoldReason.LOST: "The agent's process was lost, as with a restart of the machine.",
     HoldReason.CREDIT: "The account has no credit left.",
     HoldReason.AUTHENTICATION: "Claude Code is not logged in, or its login is not accepted.",
     HoldReason.OVERLOADED: "The API is overloaded or fails.",
@@ -48,13 +52,17 @@ VERIFIABLE: Final = frozenset({HoldReason.DIRECTORY, HoldReason.CLI, HoldReason.
 """The server ends the hold once it finds that the cause is gone."""
 
 
-def queue_hold(reason: HoldReason, said: str, at: model.Milliseconds) -> QueueHold:
-    """A hold that starts at `at`; `said` is the message of the error, or empty."""
+def queue_hold(
+    reason: HoldReason, said: str, at: model.Milliseconds, until: model.Milliseconds | None = None
+) -> QueueHold:
+    """A hold that starts at `at`, until a time if it is given; `said` is the message of the error, or empty."""
     goes_on = "when that is over" if reason in VERIFIABLE else "when the queue is resumed"
     if reason is HoldReason.TRUST:
         goes_on = "once it is accepted, or gone"
+    if until is not None:
+        goes_on = f"at {datetime.fromtimestamp(until / 1000).astimezone():%Y-%m-%d %H:%M %Z}, or {goes_on}"
     texts = [_TEXTS[reason], said[:_SAID_CHARACTERS], f"The prompts that wait start {goes_on}."]
-    return QueueHold(reason, " ".join(filter(None, texts)), at)
+    return QueueHold(reason, " ".join(filter(None, texts)), at, until)
 
 
 # ----------------------------------------------------------------------
@@ -111,6 +119,7 @@ def project_state_data(
     permission_mode: str | None = None,
     tasks: Sequence[model.BackgroundTask] = (),
     session_title: str | None = None,
+    usage_windows: Sequence[model.UsageWindow] = (),
 ) -> ProjectStateData:
     """The payload of `project_state`.
 
@@ -121,6 +130,7 @@ def project_state_data(
         permission_mode: that of the running process.
         tasks: the tasks in the background.
         session_title: of the conversation.
+        usage_windows: the usage limits of the account.
     """
     worktree = project.worktree
     return ProjectStateData(
@@ -140,6 +150,7 @@ def project_state_data(
         queue_hold=queue_hold_data(project.queue_hold),
         tasks=[BackgroundTaskData(task.id, task.type, task.description) for task in tasks],
         session_title=session_title,
+        usage_windows=usage_windows_data(usage_windows),
         conversation_id=msgspec.UNSET if project.is_main else project.id,
         title=project.title or msgspec.UNSET,
         worktree=WorktreeData(worktree.branch, worktree.base) if worktree is not None else msgspec.UNSET,
@@ -147,15 +158,25 @@ def project_state_data(
     )
 
 
+def usage_windows_data(windows: Sequence[model.UsageWindow]) -> list[UsageWindowData]:
+    """The usage limits of the account as clients see them."""
+    return [
+        UsageWindowData(window.window, window.utilization, timestamp(window.resets_at), window.status)
+        for window in windows
+    ]
+
+
 def queue_hold_data(hold: QueueHold | None) -> QueueHoldData | None:
     """A hold as clients see it."""
-    return QueueHoldData(hold.reason, hold.message, timestamp(hold.since)) if hold is not None else None
+    if hold is None:
+        return None
+    return QueueHoldData(hold.reason, hold.message, timestamp(hold.since), _optional_timestamp(hold.until))
 
 
 def queue_state_data(queue: Sequence[Execution], hold: QueueHold | None) -> QueueStateData:
     """The payload of `queue_state`."""
     prompts = [
-        QueuedPrompt(execution.id, execution.prompt, position, timestamp(execution.created_at))
+        QueuedPrompt(execution.id, execution.prompt, position, timestamp(execution.created_at), execution.status)
         for position, execution in enumerate(queue, start=1)
     ]
     return QueueStateData(queue=prompts, queue_hold=queue_hold_data(hold))
@@ -340,6 +361,7 @@ class State:
         last: the execution that ended last.
         account: the account of the agent's process, up to the ingested lines.
         approvals: the tool requests that wait for an answer.
+        terminal_approvals: those of sessions in a terminal, which are not stored.
         conversation: the CLI's session that the log is in.
         acceptance: the accepted claims of the project, shared by its conversations.
         end_status: how `current` is to end, once a request or a timeout has decided to end it.
@@ -348,6 +370,7 @@ class State:
         attempts: how often the prompt of `current` was written to a process.
         has_slot: whether this project holds an execution slot.
         first_message_seen: whether the model has started to answer `current`.
+        limits: the usage limits of the account, shared by all projects.
         turn_due: the monotonic time until which the CLI may start a turn by itself.
         heard_at: the monotonic time of the process's last output, or of the last prompt or answer to it.
     """
@@ -358,6 +381,7 @@ class State:
     last: Execution | None = None
     account: model.Account = field(default_factory=model.Account)
     approvals: dict[ApprovalId, Approval] = field(default_factory=dict)
+    terminal_approvals: dict[str, ApprovalRequestedData] = field(default_factory=dict)
     conversation: model.SessionRecord | None = None
     acceptance: Acceptance = field(default_factory=Acceptance)
     partial: Partial = field(default_factory=Partial)
@@ -369,6 +393,7 @@ class State:
     first_message_seen: bool = False
     turn_due: float = 0.0
     heard_at: float = field(default_factory=time.monotonic)
+    limits: UsageLimits = field(default_factory=UsageLimits)
     _encoded: bytes = b""
     _encoded_of: tuple[object, ...] = ()
 
@@ -445,12 +470,14 @@ class State:
             tasks=self.work.tasks,
             session_title=self.conversation.title if self.conversation is not None else None,
             queue_depth=len(self.queue),
-            pending_approvals=len(self.approvals),
+            pending_approvals=len(self.approvals) + len(self.terminal_approvals),
+            usage_windows=self.limits.windows,
         )
 
     def encoded_view(self) -> bytes:
         """The `view` as JSON, encoded again only when it changed."""
-        of = (self.log.project, self.conversation, self.account, self.current, len(self.queue), len(self.approvals))
+        counts = len(self.queue), len(self.approvals), len(self.terminal_approvals)
+        of = (self.log.project, self.conversation, self.account, self.current, counts, self.limits.windows)
         if self._encoded_of != of:
             self._encoded, self._encoded_of = encode_data(self.view()), of
         return self._encoded
@@ -462,7 +489,8 @@ class State:
     def pending(self) -> list[ApprovalRequestedData]:
         """The pending tool requests, oldest first, as clients see them."""
         found = [(approval, _request_of(approval)) for approval in self.approvals.values()]
-        return [approval_requested_data(approval, request) for approval, request in found if request is not None]
+        own = [approval_requested_data(approval, request) for approval, request in found if request is not None]
+        return [*own, *self.terminal_approvals.values()]
 
     def announce(self, *, queue: bool = False) -> list[Draft]:
         """Live frames with the present state."""

@@ -410,7 +410,8 @@ export interface ServerOverview {
  * `state` is EXECUTING also while a subagent, or a turn that the agent started by itself, runs without a prompt;
  * `agent_interrupt` and `agent_kill` end these too. A command in the background (in `tasks`) does not make it
  * EXECUTING: it may run for ever. `permission_mode` is that of the agent's process, or the choice for the next one.
- * `session_title` is the first prompt of the conversation, truncated.
+ * `session_title` is the first prompt of the conversation, truncated. `usage_windows`: the limits of a subscription,
+ * as the API reported them last to any project of the server.
  */
 export interface ProjectStateData {
   readonly id: string;
@@ -429,6 +430,7 @@ export interface ProjectStateData {
   readonly queue_hold?: QueueHoldData | null;
   readonly tasks?: readonly BackgroundTaskData[];
   readonly session_title?: string | null;
+  readonly usage_windows?: readonly UsageWindowData[];
   readonly conversation_id?: string;
   readonly title?: string;
   readonly worktree?: WorktreeData;
@@ -445,21 +447,34 @@ export type ProjectState = "ERROR" | "EXECUTING" | "IDLE";
  * `queue_resume`, with a new `execute` (whose prompt is queued behind those that wait), when no prompt waits any more,
  * and by itself when the directory (`directory`) or the CLI (`cli`) is back. `trust`: the project's own settings have
  * the CLI do something that was not accepted; it ends only with `project_trust`, or when the settings are gone.
+ *
+ * While the first prompt of the queue is paused (`QueuedPrompt.status`), the hold stays when a new prompt comes. It
+ * ends at `until` by itself, when that is not null (`usage_limit`), with `queue_resume`, which continues the paused
+ * prompt at once, and with the `prompt_cancel` of a prompt whose process was `lost`.
  */
 export interface QueueHoldData {
   readonly reason: HoldReason;
   readonly message: string;
   readonly since: string;
+  readonly until?: string | null;
 }
 
 /** Why the queue of a project is on hold. */
-export type HoldReason = "authentication" | "cli" | "conversation" | "credit" | "directory" | "interrupted" | "killed" | "network" | "overloaded" | "start" | "trust" | "usage_limit";
+export type HoldReason = "authentication" | "cli" | "conversation" | "credit" | "directory" | "interrupted" | "killed" | "lost" | "network" | "overloaded" | "start" | "trust" | "usage_limit";
 
 /** A background task of the agent; `type` is the CLI's: `local_agent` is a subagent, `local_bash` a command. */
 export interface BackgroundTaskData {
   readonly task_id: string;
   readonly type: string;
   readonly description: string;
+}
+
+/** A usage limit of the account: `five_hour`, `seven_day`, ...; `utilization` is the used share, 1 at the limit. */
+export interface UsageWindowData {
+  readonly window: string;
+  readonly utilization: number;
+  readonly resets_at: string;
+  readonly status: string;
 }
 
 /** The git worktree of a conversation; `base` is the commit at which its branch began. */
@@ -517,6 +532,9 @@ export interface ProjectJoinData {
  * suggestions (such as the permission mode `acceptEdits`), which a client must show. `agent_id` names the subagent
  * that asks, absent for the main thread. A subagent may ask when no execution runs (`execution_id` is null). The
  * request is open until it is answered, the agent withdraws it, its turn ends, or its process has ended.
+ *
+ * `terminal` is there when a session in a terminal asks, which shows a dialog of its own: the request is withdrawn
+ * when it is answered there. It is not an entry of the log.
  */
 export interface ApprovalRequestedData {
   readonly approval_id: string;
@@ -528,15 +546,31 @@ export interface ApprovalRequestedData {
   readonly execution_id: string | null;
   readonly tool_use_id?: string | null;
   readonly agent_id?: string | null;
+  readonly terminal?: TerminalData;
 }
 
-/** A prompt that waits; `position` counts from 1. */
+/** A session of the CLI in a terminal, and the directory that it is in. */
+export interface TerminalData {
+  readonly session_id: string;
+  readonly directory: string;
+}
+
+/**
+ * A prompt that waits; `position` counts from 1.
+ *
+ * `status`: `queued`; or of the first one `waiting` or `interrupted`, when it has run and is paused, for a usage limit
+ * or since its process was lost. `queue_resume` continues it, `prompt_cancel` drops it.
+ */
 export interface QueuedPrompt {
   readonly execution_id: string;
   readonly prompt: string;
   readonly position: number;
   readonly created_at: string;
+  readonly status?: ExecutionStatus;
 }
+
+/** The status of an execution. The last five are final, the two before them are paused. */
+export type ExecutionStatus = "cancelled" | "error" | "interrupted" | "killed" | "queued" | "running" | "starting" | "success" | "timeout" | "waiting";
 
 /** The text and the thinking so far of a message that is being written. */
 export interface PartialData {
@@ -775,9 +809,6 @@ export interface ExecutionData {
   readonly cost_usd: number;
   readonly incomplete: boolean;
 }
-
-/** The status of an execution. The last five are final. */
-export type ExecutionStatus = "cancelled" | "error" | "killed" | "queued" | "running" | "starting" | "success" | "timeout";
 
 /** The usage of one model. The four counts of tokens do not overlap; the CLI computes the cost. */
 export interface UsageData {
@@ -1052,7 +1083,12 @@ export interface ServerHistoryData {
   readonly series: Readonly<Record<string, readonly (number | null)[]>>;
 }
 
-/** Reply to `server_overview`, and its pushes; `uptime` in seconds, a `runbook` is /docs/runbooks/NAME. */
+/**
+ * Reply to `server_overview`, and its pushes; `uptime` in seconds, a `runbook` is /docs/runbooks/NAME.
+ *
+ * `usage_windows`: the usage limits of the account. `paused`: the number of executions that wait for a reset, or for a
+ * client's decision since their process was lost.
+ */
 export interface ServerOverviewData {
   readonly status: "degraded" | "healthy" | "unhealthy";
   readonly version: string;
@@ -1066,6 +1102,8 @@ export interface ServerOverviewData {
   readonly running: readonly SlowExecutionData[];
   readonly slowest: readonly SlowExecutionData[];
   readonly errors: readonly LastErrorData[];
+  readonly usage_windows?: readonly UsageWindowData[];
+  readonly paused?: number;
 }
 
 /** A health check, and since when it has had this status (null: it has not run yet). */
@@ -1132,18 +1170,30 @@ export interface SubscribersData {
   readonly subscribers: number;
 }
 
-/** An entry: a prompt was given to the agent. */
+/**
+ * An entry: a prompt was given to the agent. `continues`: the execution was paused for this reason and continues,
+ * with a short prompt of the server when its session has the original one.
+ */
 export interface PromptData {
   readonly execution_id: string;
   readonly prompt: string;
   readonly by: string;
   readonly prompt_id?: string | null;
+  readonly continues?: HoldReason | null;
 }
 
 /** The prompts that wait, in order; `queue_hold` as in `project_state`. */
 export interface QueueStateData {
   readonly queue: readonly QueuedPrompt[];
   readonly queue_hold?: QueueHoldData | null;
+}
+
+/** An entry: an execution stopped before its end, and is first in the queue to continue; see `QueueHoldData`. */
+export interface ExecutionPausedData {
+  readonly execution_id: string;
+  readonly reason: HoldReason;
+  readonly message: string;
+  readonly until: string | null;
 }
 
 /** The next prompt continues this conversation, or a copy (`fork`); `title` is its first prompt, truncated. */
@@ -1315,6 +1365,7 @@ export interface Pushes {
   readonly project_left: SubscribersData;
   readonly prompt: PromptData;
   readonly queue_state: QueueStateData;
+  readonly execution_paused: ExecutionPausedData;
   readonly process_killed: AgentKillData;
   readonly session_reset: SessionResetData;
   readonly session_resumed: SessionResumedData;

@@ -220,6 +220,7 @@ class Transcript:
         self._skip_live = False
         self._mode: str | None = None
         self._tasks: list[str] = []
+        self._limit = ("", "")
 
     def note(self, text: str, style: str = NOTE) -> None:
         """Show a line that is not part of the conversation."""
@@ -267,8 +268,17 @@ class Transcript:
     def _push_queue_state(self, data: Data) -> None:
         self.queue = list(data["queue"])
 
+    def _push_execution_paused(self, data: Data) -> None:
+        self._end_live()
+        # The state that follows has the same text as the reason of the hold, which is not shown twice.
+        self.hold, self.way_out = str(data["message"]), "/continue"
+        self.note(f"paused: {one_line(self.hold, 600)} (/continue, or /cancel 1)", "yellow")
+
     def _push_prompt(self, data: Data) -> None:
         self._end_live()
+        if data.get("continues"):
+            self.note("── the paused prompt continues ──")
+            return
         by = f"  ({one_line(str(data.get('by', '')), 40)})" if data.get("by") else ""
         lines = plain(str(data["prompt"]), prose=True).split("\n")
         self._sink.show(Text(), Text.assemble(("> " + lines[0], "bold blue"), (by, "dim")))
@@ -365,6 +375,17 @@ class Transcript:
             said = data.get("result") or "; ".join(map(str, data.get("errors") or ["it failed"]))
             self._sink.show(Text("✗ " + plain(str(said), prose=True), "bold red"))
         self._sink.show(Text(result_line(data), "red" if failed else "dim green"))
+
+    def _line_rate_limit_event(self, data: Data) -> None:
+        info = data.get("rate_limit_info") or {}
+        limit = one_line(str(info.get("rateLimitType") or "the account").replace("_", " "), 40)
+        status = str(info.get("status"))
+        if (limit, status) == self._limit or status not in {"allowed_warning", "rejected"}:
+            return
+        self._limit = limit, status
+        used = info.get("utilization")
+        share = f", {used:.0%} used" if isinstance(used, int | float) and status != "rejected" else ""
+        self.note(f"usage limit of {limit}: {'reached' if status == 'rejected' else 'nearly reached'}{share}", "yellow")
 
     def _line_system(self, data: Data) -> None:
         if data.get("subtype") == "api_retry":
