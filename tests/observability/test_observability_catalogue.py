@@ -65,8 +65,6 @@ LABELS = {
     "settings_reloads_total": ("outcome",),
     "usage_limit_utilization_ratio": ("window",),
     "usage_limit_reset_timestamp_seconds": ("window",),
-    "executions_waiting": ("reason",),
-    "execution_pauses_total": ("reason",),
     "telemetry_dropped_total": ("signal",),
 }
 """The labels that are promised; every other metric has none."""

@@ -398,6 +398,8 @@ NOT_COUNTED = {
     events.ProjectTrusted,
     events.ExecutionContinued,
     events.ExecutionQueued,
+    events.ExecutionPaused,
+    events.ExecutionContinued,
     events.ExecutionWithdrawn,
     events.ExecutionStarted,
     events.ApprovalRequested,

@@ -382,15 +382,9 @@ class CoreCollector:
             catalogue.SUBSCRIPTIONS_ACTIVE: {(): sum(channel.subscribers for channel in hub.channels.values())},
             **self._agents(sessions),
             **self._usage_limits(),
-            catalogue.EXECUTIONS_WAITING: _counted(
-                catalogue.EXECUTIONS_WAITING,
-                collections.Counter(
-                    waiting.paused_for.value
-                    for session in sessions
-                    for waiting in session.state.queue
-                    if waiting.status.is_paused and waiting.paused_for is not None
-                ),
-            ),
+            catalogue.EXECUTIONS_WAITING: {
+                (): sum(waiting.status.is_paused for session in sessions for waiting in session.state.queue)
+            },
             catalogue.STORAGE_FREE: {(): free},
             catalogue.STORAGE_SIZE: {(): size},
             catalogue.TELEMETRY_DROPPED: {(signal,): self.losses.of(signal) for signal in catalogue.SIGNALS},

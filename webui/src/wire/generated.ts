@@ -123,6 +123,7 @@ export interface ProjectLeave {
  * Give the agent a prompt; it runs now or waits in the queue.
  *
  * `traceparent` (W3C Trace Context) makes the execution part of the client's trace; a malformed one is ignored.
+ * While a terminal has the conversation open, the error is `PROCESS_ACTIVE`.
  */
 export interface Execute {
   readonly prompt: string;
