@@ -583,6 +583,9 @@ class MonitoringSettings(SettingsSection):
     server_name: Annotated[str | None, types.text("a host name", pattern=r"[A-Za-z0-9][A-Za-z0-9.-]*").optional()] = (
         setting(None, "Host name in `server.tls.cert`; when not set, the address in `server.host`.")
     )
+    grafana_url: OptionalUrl = setting(
+        None, "Address of Grafana, for links to panels in notifications; when not set, its port on this machine."
+    )
     runbook_url: OptionalUrl = setting(
         None, "Base URL of the runbooks that alerts link to; when not set, the server's own /docs/runbooks."
     )
