@@ -15,9 +15,9 @@ from typing import Final, Literal
 from pocket_agent import errors
 from pocket_agent.errors import PocketAgentError
 from pocket_agent.events import REJECTIONS, ConnectionClosed, ConnectionOpened, Event, ExecutionPaused
+from pocket_agent.hub import WATCHED
 from pocket_agent.model import HoldReason, ProjectState
-from pocket_agent.protocol.push import PUSHES
-from pocket_agent.protocol.requests import FRAMES, REQUESTS
+from pocket_agent.protocol.requests import REQUESTS
 from pocket_agent.settings import MetricsSettings
 
 OPERATION_OF: Final[Mapping[str, str]] = {
@@ -183,7 +183,7 @@ TOOLS: Final = ("Bash", "Read", "Write", "Edit", "Agent", "TodoWrite", "WebFetch
 RELOADS: Final = ("applied", "refused")
 CHECKS: Final = ("claude", "disk", "storage", "event_loop", "certificate", "queue")
 LIMITS: Final = ("connections", "projects", "executions", "processes", "memory_bytes", "cost_usd_per_day")
-WINDOWS: Final = ("five_hour", "seven_day", "seven_day_opus", "seven_day_sonnet", OTHER)
+WINDOWS: Final = ("five_hour", "seven_day", OTHER)
 """The usage limits of a subscription, as the CLI (2.1.332) names them."""
 PAUSES: Final = (HoldReason.USAGE_LIMIT.value, HoldReason.LOST.value)
 _CLIENT_CLOSES: Final = ("1000", "1001", "1005", "1006", OTHER)
@@ -216,12 +216,13 @@ MESSAGES_RECEIVED: Final = _counter(
     "Frames received from clients.",
     type=(*(name for name, kind in REQUESTS.items() if not kind.spec.rare), INVALID, OTHER),
 )
-_HANDSHAKE: Final = {"challenge", "prove"}  # frames that are sent before a connection is accepted, and are not counted
-_RARE: Final = {kind.spec.reply for kind in REQUESTS.values() if kind.spec.rare} - {*PUSHES}
+_REPLIES: Final = tuple(dict.fromkeys(kind.spec.reply for kind in REQUESTS.values() if not kind.spec.rare))
+_PUSHED: Final = tuple(sorted({*WATCHED, "prompt", "queue_state", "error", "agent_message"} - {*_REPLIES}))
+"""The pushes that carry the traffic; the others count as `other`."""
 MESSAGES_SENT: Final = _counter(
     "messages_sent_total",
     "Frames sent to connections.",
-    type=(*(kind for kind in FRAMES if kind not in _HANDSHAKE | _RARE), "agent_message", OTHER),
+    type=(*_REPLIES, *_PUSHED, OTHER),
 )
 ERRORS_TOTAL: Final = Metric(
     PREFIX + "errors_total",

@@ -262,7 +262,10 @@ _UNLIMITED_V1: Final = 2**60  # a cgroup of version 1 without a limit has about 
 
 
 def memory_limit(setting: int, *, proc: Path = _PROC_CGROUP, root: Path = _CGROUP_ROOT) -> int:
-    """The smallest of a limit and those of the process's control groups (cgroups(7)), in bytes; 0 without a limit."""
+    """The smallest of a limit and those of the process's control groups (cgroups(7)), in bytes.
+
+    Without any it is half of the machine's memory, so that an alert can fire before the machine has none left.
+    """
     found = [setting] if setting > 0 else []
     try:
         lines = proc.read_text("utf-8").splitlines()
@@ -275,7 +278,7 @@ def memory_limit(setting: int, *, proc: Path = _PROC_CGROUP, root: Path = _CGROU
             found += _cgroup_limits(root, path, "memory.max")
         elif "memory" in controllers.split(","):
             found += _cgroup_limits(root / "memory", path, "memory.limit_in_bytes")
-    return min(found, default=0)
+    return min(found) if found else psutil.virtual_memory().total // 2
 
 
 def _cgroup_limits(root: Path, path: str, name: str) -> list[int]:

@@ -302,7 +302,7 @@ class ProjectLeaveData(Struct, frozen=True):
     project_id: str
 
 
-@_request(ProjectLeaveData, Need.WATCH, "project")
+@_request(ProjectLeaveData, Need.WATCH, "project", rare=True)
 class ProjectLeave(ProjectRequest, frozen=True):
     """Unsubscribe from a project."""
 
@@ -383,7 +383,7 @@ class AgentInterruptData(Struct, frozen=True):
     status: Literal["interrupting"] = "interrupting"
 
 
-@_request(AgentInterruptData, Need.ACT, "agent", waits=True)
+@_request(AgentInterruptData, Need.ACT, "agent", waits=True, rare=True)
 class AgentInterrupt(ProjectRequest, frozen=True):
     """Ask the agent to stop; its session stays warm.
 
