@@ -362,7 +362,7 @@ class Execute(ProjectRequest, frozen=True):
         return {"prompt_id": self.prompt_id, "options": options}
 
 
-@_request(push.AgentKillData, Need.ACT, "agent", waits=True)
+@_request(push.AgentKillData, Need.ACT, "agent", waits=True, rare=True)
 class AgentKill(ProjectRequest, frozen=True):
     """End the running execution and all its processes.
 

@@ -31,7 +31,7 @@ from pocket_agent.protocol.push import (
 )
 from pocket_agent.session.accounting import Completed, Meter, charged, spending
 from pocket_agent.session.project_log import Draft, entry_draft, now, tick
-from pocket_agent.session.state import State, agent_id, approval_requested_data, queue_hold, waits_for
+from pocket_agent.session.state import CAUSES, State, agent_id, approval_requested_data, queue_hold, waits_for
 
 # ----------------------------------------------------------------------
 # The result of a batch of lines.
@@ -429,6 +429,18 @@ class Intake:
         self._end(status, error, None, gone=True)
         return self._closed()
 
+    def interrupt(self, *, ask: bool, heard: bool) -> BatchResult:
+        """The process was lost: pause the running execution, and withdraw all open requests.
+
+        Args:
+            ask: whether a client decides how it goes on; otherwise it continues at once.
+            heard: whether the process wrote anything about the prompt, so that its session has it.
+        """
+        self._pause(ExecutionStatus.INTERRUPTED, queue_hold(HoldReason.LOST, "", self._at), None, gone=True, held=ask)
+        if not heard and self.plan.paused is not None:
+            self.plan.paused = replace(self.plan.paused, session_id=None)
+        return self._closed()
+
     def leave(self, error: ErrorData | None = None) -> BatchResult:
         """The process is gone, and no execution ends with it: usage that no result has reported counts.
 
@@ -510,14 +522,19 @@ class Intake:
         used: tuple[ModelUsage, ...] | None,
         *,
         gone: bool = False,
+        held: bool = True,
     ) -> None:
-        """Put the running execution in front of the queue, and hold that; the arguments are those of `_end`."""
+        """Put the running execution in front of the queue, and hold that, unless it is to continue at once.
+
+        The other arguments are those of `_end`.
+        """
         execution, used = self._stopped(used, gone=gone)
         self.plan.paused = replace(execution, status=status, paused_for=hold.reason, paused_at=self._at)
         self.plan.spent += spending(self._state.project, used, self._at, ended=None)
-        self.plan.project.update(state=ProjectState.IDLE, queue_hold=hold)
-        until = timestamp(hold.until) if hold.until is not None else None
-        data = ExecutionPausedData(execution.id, hold.reason, hold.message, until)
+        self.plan.project.update(state=ProjectState.IDLE, queue_hold=hold if held else None)
+        until, message = (hold.until, hold.message) if held else (self._at, CAUSES[hold.reason])
+        at = timestamp(until) if until is not None else None
+        data = ExecutionPausedData(execution.id, hold.reason, message, at)
         self.plan.drafts.append(entry_draft("execution_paused", data))
 
 

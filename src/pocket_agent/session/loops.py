@@ -285,7 +285,10 @@ class ConversationLoops:
                 await self.interrupt()
 
     async def _abandon(self) -> None:
-        """End an execution whose process is gone without a trace, as after a reboot."""
+        """Pause or end an execution whose process is gone without a trace, as after a reboot."""
+        if await self.runner.lose(silent=True):
+            self.wake.set()
+            return
         error = ErrorData("EXECUTION_FAILED", "The agent's process ended while the server could not see it.")
         await self.runner.finish(ExecutionStatus.ERROR, error)
 

@@ -1,6 +1,7 @@
 """Carries an execution from its start to its end: the process, its model, the prompt, the lines, the result."""
 
 import asyncio
+import signal
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -33,6 +34,11 @@ _CONTROL_SECONDS: Final = 5.0
 _MAX_ATTEMPTS: Final = 2
 """How often a prompt is written to a process that ends without output."""
 _NAMED_TASKS: Final = 5
+_MAX_UNASKED: Final = 3
+"""How often an execution is continued without a question after its process was lost."""
+_LOST: Final = frozenset({None, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP, 128 + signal.SIGTERM})
+"""Exit codes of a process that something else ended: a shutdown, or the kernel when memory runs out. None is that of
+one that ended while no server ran, or that another server started. The CLI (2.1.332) exits with 143 on SIGTERM."""
 _CONTINUE: Final = {
     model.HoldReason.USAGE_LIMIT: (
         "A usage limit stopped you before you had finished. It has been reset: continue with the last request."
@@ -476,6 +482,7 @@ class Runner:
         if plan.running is not None:
             state.current = plan.running
         self._account_for(plan, context)
+        queue_changed = hold is not None or plan.paused is not None
         limits_changed = state.limits.report(plan.windows)
         if plan.finished is not None:
             self._finish(plan.finished)
@@ -486,9 +493,9 @@ class Runner:
             state.turn_due = time.monotonic() + _TURN_DUE_SECONDS
         if shown != (state.shown, state.work.tasks, state.work.permission_mode):
             self.idle_since = time.monotonic()
-            return state.announce(queue=hold is not None)
+            return state.announce(queue=queue_changed)
         visible = plan.opened or plan.closed or plan.project or plan.finished is not None or limits_changed
-        return state.announce(queue=hold is not None) if visible else []
+        return state.announce(queue=queue_changed) if visible else []
 
     def _apply_approvals(self, plan: BatchResult, context: ExecutionContext | None) -> None:
         state, observer = self._state, self._observer
@@ -529,7 +536,7 @@ class Runner:
         self._state.queue.insert(0, execution)
         self._stop()
         assert execution.paused_for is not None
-        until = hold.until if hold is not None else None
+        until = hold.until if hold is not None else execution.paused_at
         self._observer.emit(events.ExecutionPaused(execution.context, execution.paused_for, until, duration(execution)))
 
     def _stop(self) -> None:
@@ -542,6 +549,20 @@ class Runner:
     async def finish(self, status: ExecutionStatus, error: ErrorData | None, *, silent: bool = False) -> None:
         """End the running execution, which has no process any more; see `Intake.finish`."""
         await self._store(self._intake().finish(status, error, silent=silent), None, ended=True)
+
+    async def lose(self, *, silent: bool) -> bool:
+        """Pause the running execution, whose process was lost; False when it is to end instead.
+
+        An execution that a client has stopped, or that has run too long, ends. So does one that was lost while the
+        setting is `never`.
+        """
+        state, setting = self._state, self._settings.current.executions.resume_interrupted
+        execution = state.current
+        if execution is None or state.end_status is not None or setting == "never":
+            return False
+        ask = setting == "ask" or execution.continuations >= _MAX_UNASKED
+        await self._store(self._intake().interrupt(ask=ask, heard=not silent), None, ended=True)
+        return True
 
     async def leave(self) -> None:
         """Store that a process was not found, and with it the end of its work outside an execution."""
@@ -575,6 +596,9 @@ class Runner:
             await self._forget_process()
             if execution is not None:
                 await self._retry_or_fail(execution)
+            return
+        if code in _LOST and await self.lose(silent=silent):
+            await self._forget_process()
             return
         error = None if state.killed else self._error_of_exit(code)
         await self.finish(state.end_status or ExecutionStatus.ERROR, error, silent=silent)

@@ -33,7 +33,7 @@ from pocket_agent.session.project_log import Draft, ProjectLog, live_draft, tick
 # The reason of a hold as text.
 
 _SAID_CHARACTERS: Final = 500
-_TEXTS: Final = {
+CAUSES: Final = {
     HoldReason.INTERRUPTED: "The execution was interrupted.",
     HoldReason.KILLED: "The execution was killed.",
     HoldReason.USAGE_LIMIT: "The account's usage limit is reached.",
@@ -48,6 +48,7 @@ _TEXTS: Final = {
     HoldReason.CONVERSATION: "The conversation no longer exists; the next prompt starts a new one.",
     HoldReason.TRUST: "The project's own settings would make Claude Code do something that has not been accepted yet.",
 }
+"""What holds the queue, for a user."""
 VERIFIABLE: Final = frozenset({HoldReason.DIRECTORY, HoldReason.CLI, HoldReason.TRUST})
 """The server ends the hold once it finds that the cause is gone."""
 
@@ -61,7 +62,7 @@ def queue_hold(
         goes_on = "once it is accepted, or gone"
     if until is not None:
         goes_on = f"at {datetime.fromtimestamp(until / 1000).astimezone():%Y-%m-%d %H:%M %Z}, or {goes_on}"
-    texts = [_TEXTS[reason], said[:_SAID_CHARACTERS], f"The prompts that wait start {goes_on}."]
+    texts = [CAUSES[reason], said[:_SAID_CHARACTERS], f"The prompts that wait start {goes_on}."]
     return QueueHold(reason, " ".join(filter(None, texts)), at, until)
 
 
