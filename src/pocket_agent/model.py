@@ -46,6 +46,8 @@ class ExecutionStatus(enum.StrEnum):
     """Stored as started; the prompt may or may not have reached the CLI yet."""
     RUNNING = "running"
     """The prompt was written to the CLI."""
+    STEERING = "steering"
+    """Written into the turn of the running execution, which has not taken it up yet."""
     WAITING = "waiting"
     """Paused: a usage limit stopped it, and it continues after the reset."""
     INTERRUPTED = "interrupted"
@@ -73,7 +75,9 @@ class ExecutionStatus(enum.StrEnum):
         return self is ExecutionStatus.QUEUED or self.is_paused
 
 
-_UNFINISHED: Final = frozenset({ExecutionStatus.QUEUED, ExecutionStatus.STARTING, ExecutionStatus.RUNNING})
+_UNFINISHED: Final = frozenset(
+    {ExecutionStatus.QUEUED, ExecutionStatus.STARTING, ExecutionStatus.RUNNING, ExecutionStatus.STEERING}
+)
 
 
 class StopRequest(enum.StrEnum):

@@ -165,6 +165,7 @@ SAMPLES: dict[str, Any] = {
     "updated_input": {"a": 1},
     "remember": True,
     "hold_queue": True,
+    "when": "now",
     "device_id": "d",
     "pairing_id": "c",
     "kill": True,

@@ -39,6 +39,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "get_messages": {},
     "approval_respond": {"approval_id": "a-1", "behavior": "allow"},
     "prompt_edit": {"execution_id": "e-1", "prompt": "two"},
+    "prompt_promote": {"execution_id": "e-1"},
     "prompt_cancel": {"execution_id": "e-1"},
     "queue_resume": {},
     "set_model": {"model": "opus"},

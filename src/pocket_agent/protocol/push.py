@@ -173,14 +173,19 @@ class SubscribersData(Struct, frozen=True):
 
 
 class PromptData(Struct, frozen=True, omit_defaults=True):
-    """An entry: a prompt was given to the agent. `continues`: the execution was paused for this reason and continues,
-    with a short prompt of the server when its session has the original one."""
+    """An entry: a prompt was given to the agent.
+
+    `continues`: the execution was paused for this reason and continues, with a short prompt of the server when its
+    session has the original one. `steers`: the prompt was written into the running turn of this execution. The agent
+    takes it up between two steps, and its execution is then over; a turn that ends before starts another one with it.
+    """
 
     execution_id: str
     prompt: str
     by: str
     prompt_id: str | None = None
     continues: HoldReason | None = None
+    steers: str | None = None
 
 
 class ExecutionPausedData(Struct, frozen=True):

@@ -331,17 +331,24 @@ class Options(Struct, frozen=True):
 
 
 class ExecuteData(Struct, frozen=True):
-    """Reply to `execute`; `position` is 0 for a prompt that runs, else its place in the queue from 1."""
+    """Reply to `execute`; `position` is 0 for a prompt that runs, else its place in the queue from 1.
+
+    `steering`: it was written into the running turn.
+    """
 
     project_id: str
     execution_id: str
-    status: Literal["started", "queued"]
+    status: Literal["started", "queued", "steering"]
     position: int
 
 
 @_request(ExecuteData, Need.ACT, "execute", waits=True)
 class Execute(ProjectRequest, frozen=True):
     """Give the agent a prompt; it runs now or waits in the queue.
+
+    `when`: `queue` behind the prompts that wait; `now` into the running turn, which takes it up between two steps (see
+    `PromptData`); `interrupt` ends the running execution and starts this one. A prompt that cannot join the running
+    turn, since that has just begun or has other options, becomes the next one of the queue.
 
     `traceparent` (W3C Trace Context) makes the execution part of the client's trace; a malformed one is ignored.
     """
@@ -350,6 +357,7 @@ class Execute(ProjectRequest, frozen=True):
     options: Options | None = None
     prompt_id: Id | None = None
     traceparent: Annotated[str, Meta(max_length=200)] | None = None
+    when: Literal["queue", "now", "interrupt"] = "queue"
 
     def audit_details(self) -> dict[str, object]:
         """The prompt's id and options, without texts."""
@@ -357,7 +365,7 @@ class Execute(ProjectRequest, frozen=True):
         options.pop("append_system_prompt", None)
         if "mcp_config" in options:
             options["mcp_config"] = True
-        return {"prompt_id": self.prompt_id, "options": options}
+        return {"prompt_id": self.prompt_id, "options": options, "when": self.when}
 
 
 @_request(push.AgentKillData, Need.ACT, "agent", waits=True)
@@ -467,7 +475,7 @@ class ApprovalRespond(ProjectRequest, frozen=True):
 
 
 class PromptChangedData(Struct, frozen=True):
-    """Reply to `prompt_edit` and `prompt_cancel`."""
+    """Reply to `prompt_edit`, `prompt_promote` and `prompt_cancel`."""
 
     project_id: str
     execution_id: str
@@ -483,6 +491,13 @@ class PromptEdit(ProjectRequest, frozen=True):
     def audit_details(self) -> dict[str, object]:
         """The execution's id."""
         return {"execution_id": self.execution_id}
+
+
+@_request(PromptChangedData, Need.ACT, "execute", waits=True)
+class PromptPromote(ProjectRequest, frozen=True):
+    """Give a prompt that waits in the queue to the agent now, as `execute` with `when: "now"` does."""
+
+    execution_id: Id
 
 
 @_request(PromptChangedData, Need.ACT, "execute", waits=True)

@@ -404,6 +404,7 @@ class Handlers:
             generation=device.generation,
             correlation_id=call.correlation_id,
             traceparent=request.traceparent,
+            when=request.when,
         )
 
     async def on_agent_kill(self, call: Call, session: Session, request: requests.AgentKill) -> Reply:
@@ -471,6 +472,10 @@ class Handlers:
 
     async def on_prompt_edit(self, call: Call, session: Session, request: requests.PromptEdit) -> Reply:
         await session.edit(request.execution_id, request.prompt, call.device)
+        return requests.PromptChangedData(session.state.project.project_id, request.execution_id)
+
+    async def on_prompt_promote(self, call: Call, session: Session, request: requests.PromptPromote) -> Reply:
+        await session.promote(request.execution_id)
         return requests.PromptChangedData(session.state.project.project_id, request.execution_id)
 
     async def on_prompt_cancel(self, call: Call, session: Session, request: requests.PromptCancel) -> Reply:

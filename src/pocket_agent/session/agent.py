@@ -234,9 +234,10 @@ class Agent:
             self._batch = Batch(lines, lines[-1].end)
         return self._batch
 
-    def acknowledge(self) -> None:
-        """The batch is in the log (or has no entry for it)."""
-        self._batch = None
+    def acknowledge(self, count: int) -> None:
+        """The first `count` lines of the batch are in the log (or have no entry there); the others are the next one."""
+        rest = self._batch.lines[count:] if self._batch is not None else []
+        self._batch = Batch(rest, rest[-1].end) if rest else None
 
     @property
     def drained(self) -> bool:

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 from msgspec.structs import replace
@@ -85,8 +86,9 @@ class Session:
         generation: int = 0,
         correlation_id: str = "",
         traceparent: str | None = None,
+        when: Literal["queue", "now", "interrupt"] = "queue",
     ) -> ExecuteData:
-        """Run a prompt now, or queue it; the same `prompt_id` again is the same execution.
+        """Run a prompt now, or queue it; the same `prompt_id` again is the same execution. For `when` see `Execute`.
 
         For `prompt_id`, `by`, `device_id` and `generation` see `Execution`, for the others `ExecutionContext`.
 
@@ -122,13 +124,23 @@ class Session:
             if await self.loops.start_now(execution):
                 return ExecuteData(state.project.project_id, execution.id, "started", 0)
             limit = self._settings.current.limits.max_queued_prompts
-            if len(state.queue) >= limit:
+            if len(state.queue) + len(state.steering) >= limit:
                 raise errors.ResourceLimitError(
                     f"The queue of this project is full ({limit} prompts, limits.max_queued_prompts)."
                 )
 
+            if when != "queue":
+                execution = replace(execution, position=state.front())
+            if when == "now" and await self._runner.can_steer(execution):
+                await self._runner.steer(execution)
+                return self._receipt(execution)
+            interrupted = state.current if when == "interrupt" else None
+            if interrupted is not None:
+                interrupted = replace(interrupted, stop=interrupted.stop or model.StopRequest.INTERRUPT)
+
             def queued() -> list[Draft]:
-                state.queue.append(execution)
+                state.enqueue(execution)
+                state.current = interrupted or state.current
                 return state.announce(queue=True)
 
             # Another prompt ends every hold but one for claims that have not been accepted, or for a paused execution.
@@ -136,16 +148,22 @@ class Session:
             is_paused = bool(state.queue) and state.queue[0].status.is_paused
             kept = hold if hold is not None and (hold.reason is HoldReason.TRUST or is_paused) else None
             await state.log.write(
-                change=Change(executions=(execution,), admits=execution),
+                change=Change(
+                    executions=(execution, interrupted) if interrupted is not None else (execution,), admits=execution
+                ),
                 project={"queue_hold": kept},
                 context=execution.context,
                 after=queued,
             )
+            if when == "interrupt" and (state.current is not None or state.works_alone):
+                await self.loops.interrupt()
             self._observer.emit(ExecutionQueued(execution.context, state.place_of(execution)))
             self.loops.wake.set()
             return self._receipt(execution)
 
     def _receipt(self, execution: Execution) -> ExecuteData:
+        if any(steering.id == execution.id for steering in self.state.steering):
+            return ExecuteData(self.state.project.project_id, execution.id, "steering", 0)
         place = self.state.place_of(execution)
         return ExecuteData(self.state.project.project_id, execution.id, "queued" if place > 0 else "started", place)
 
@@ -397,6 +415,23 @@ class Session:
             changed = replace(waiting, prompt=prompt, by=editor.name, device_id=editor.id, generation=editor.generation)
             await self._requeue(changed, admits=changed)
 
+    async def promote(self, execution_id: str) -> None:
+        """Write a waiting prompt into the running turn, or make it the next one that starts.
+
+        Raises:
+            ProcessNotFoundError: it does not wait (any more), or is paused.
+            ForbiddenError: the device that gave it was revoked.
+        """
+        async with self.loops.turn():
+            waiting = self._waiting(execution_id)
+            if waiting.status.is_paused:
+                raise errors.ProcessNotFoundError("This prompt is paused; queue_resume continues it.")
+            promoted = replace(waiting, position=self.state.front())
+            if await self._runner.can_steer(promoted):
+                await self._runner.steer(promoted)
+                return
+            await self._requeue(promoted)
+
     async def cancel(self, execution_id: str) -> None:
         """Withdraw a waiting prompt. Raises ProcessNotFoundError when it does not wait (any more)."""
         async with self.loops.turn():
@@ -449,6 +484,7 @@ class Session:
                 for waiting in state.queue
                 if waiting.id != changed.id or not changed.status.is_final
             ]
+            state.queue.sort(key=lambda waiting: waiting.position)
             return state.announce(queue=True)
 
         last = changed.status.is_final and len(state.queue) == 1

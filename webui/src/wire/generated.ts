@@ -122,6 +122,10 @@ export interface ProjectLeave {
 /**
  * Give the agent a prompt; it runs now or waits in the queue.
  *
+ * `when`: `queue` behind the prompts that wait; `now` into the running turn, which takes it up between two steps (see
+ * `PromptData`); `interrupt` ends the running execution and starts this one. A prompt that cannot join the running
+ * turn, since that has just begun or has other options, becomes the next one of the queue.
+ *
  * `traceparent` (W3C Trace Context) makes the execution part of the client's trace; a malformed one is ignored.
  */
 export interface Execute {
@@ -129,6 +133,7 @@ export interface Execute {
   readonly options?: Options | null;
   readonly prompt_id?: string | null;
   readonly traceparent?: string | null;
+  readonly when?: "interrupt" | "now" | "queue";
   readonly project_id?: string | null;
 }
 
@@ -208,6 +213,12 @@ export interface ApprovalRespond {
 export interface PromptEdit {
   readonly execution_id: string;
   readonly prompt: string;
+  readonly project_id?: string | null;
+}
+
+/** Give a prompt that waits in the queue to the agent now, as `execute` with `when: "now"` does. */
+export interface PromptPromote {
+  readonly execution_id: string;
   readonly project_id?: string | null;
 }
 
@@ -511,7 +522,7 @@ export interface QueuedPrompt {
 }
 
 /** The status of an execution. The last five are final, the two before them are paused. */
-export type ExecutionStatus = "cancelled" | "error" | "interrupted" | "killed" | "queued" | "running" | "starting" | "success" | "timeout" | "waiting";
+export type ExecutionStatus = "cancelled" | "error" | "interrupted" | "killed" | "queued" | "running" | "starting" | "steering" | "success" | "timeout" | "waiting";
 
 /** The text and the thinking so far of a message that is being written. */
 export interface PartialData {
@@ -524,11 +535,15 @@ export interface ProjectLeaveData {
   readonly project_id: string;
 }
 
-/** Reply to `execute`; `position` is 0 for a prompt that runs, else its place in the queue from 1. */
+/**
+ * Reply to `execute`; `position` is 0 for a prompt that runs, else its place in the queue from 1.
+ *
+ * `steering`: it was written into the running turn.
+ */
 export interface ExecuteData {
   readonly project_id: string;
   readonly execution_id: string;
-  readonly status: "queued" | "started";
+  readonly status: "queued" | "started" | "steering";
   readonly position: number;
 }
 
@@ -603,7 +618,7 @@ export interface ApprovalResolvedData {
   readonly updated_input?: Readonly<Record<string, unknown>>;
 }
 
-/** Reply to `prompt_edit` and `prompt_cancel`. */
+/** Reply to `prompt_edit`, `prompt_promote` and `prompt_cancel`. */
 export interface PromptChangedData {
   readonly project_id: string;
   readonly execution_id: string;
@@ -1042,8 +1057,11 @@ export interface SubscribersData {
 }
 
 /**
- * An entry: a prompt was given to the agent. `continues`: the execution was paused for this reason and continues,
- * with a short prompt of the server when its session has the original one.
+ * An entry: a prompt was given to the agent.
+ *
+ * `continues`: the execution was paused for this reason and continues, with a short prompt of the server when its
+ * session has the original one. `steers`: the prompt was written into the running turn of this execution. The agent
+ * takes it up between two steps, and its execution is then over; a turn that ends before starts another one with it.
  */
 export interface PromptData {
   readonly execution_id: string;
@@ -1051,6 +1069,7 @@ export interface PromptData {
   readonly by: string;
   readonly prompt_id?: string | null;
   readonly continues?: HoldReason | null;
+  readonly steers?: string | null;
 }
 
 /** The prompts that wait, in order; `queue_hold` as in `project_state`. */
@@ -1113,6 +1132,7 @@ export interface Requests {
   readonly get_messages: GetMessages;
   readonly approval_respond: ApprovalRespond;
   readonly prompt_edit: PromptEdit;
+  readonly prompt_promote: PromptPromote;
   readonly prompt_cancel: PromptCancel;
   readonly queue_resume: QueueResume;
   readonly set_model: SetModel;
@@ -1155,6 +1175,7 @@ export interface Replies {
   readonly get_messages: MessagesData;
   readonly approval_respond: ApprovalResolvedData;
   readonly prompt_edit: PromptChangedData;
+  readonly prompt_promote: PromptChangedData;
   readonly prompt_cancel: PromptChangedData;
   readonly queue_resume: QueueResumeData;
   readonly set_model: SetModelData;
@@ -1196,6 +1217,7 @@ export interface Pushes {
   readonly messages_response: MessagesData;
   readonly approval_resolved: ApprovalResolvedData;
   readonly prompt_edit: PromptChangedData;
+  readonly prompt_promote: PromptChangedData;
   readonly prompt_cancel: PromptChangedData;
   readonly queue_resume: QueueResumeData;
   readonly set_model: SetModelData;

@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from pocket_agent.cli.chat.transcript import Transcript, one_line
 from pocket_agent.client import Client
@@ -123,6 +123,8 @@ y, a, n [reason]      allow, allow for this session, or deny the oldest tool req
 /queue                list the prompts that wait
 /continue             continue with the queue after it was on hold
 /trust [yes]          show what is new in the project's own settings; yes accepts what was shown
+/now T, /instead T    give a prompt into the running turn, or interrupt the agent and start with it
+/promote N            give a waiting prompt into the running turn
 /cancel N, /edit N T  withdraw a waiting prompt, or change its text to T
 /model [M]            choose the model; without M the default
 /mode M               choose the permission mode
@@ -155,6 +157,9 @@ class Actions:
             "queue": self._queue,
             "continue": lambda _: client.resume_queue(project_id),
             "trust": self._trust,
+            "now": lambda text: self._prompt(self._worded(text), when="now"),
+            "instead": lambda text: self._prompt(self._worded(text), when="interrupt"),
+            "promote": self._promote,
             "cancel": self._cancel,
             "edit": self._edit,
             "model": self._model,
@@ -192,10 +197,15 @@ class Actions:
             await self._client.approve(self._project_id, approval_id, remember=word == "a")
         return True
 
-    async def _prompt(self, text: str) -> None:
+    def _worded(self, text: str) -> str:
+        if not text:
+            raise ValidationError("The text of the prompt is needed: /now the text")
+        return text
+
+    async def _prompt(self, text: str, when: Literal["queue", "now", "interrupt"] = "queue") -> None:
         if not self._client.online:
             self._transcript.note("offline; the prompt is sent once when the server is back")
-        reply = await self._client.execute(self._project_id, text)
+        reply = await self._client.execute(self._project_id, text, when=when)
         if reply.status == "queued":
             self._transcript.note(f"queued, at place {reply.position}")
 
@@ -240,6 +250,9 @@ class Actions:
         found = await inspect_new(self._client, project.path, lambda text: self._transcript.note(text, ""))
         self._shown = found.hash
         self._transcript.note("/trust yes accepts this" if found.new else "Nothing in its settings is new.")
+
+    async def _promote(self, rest: str) -> None:
+        await self._client.promote_prompt(self._project_id, self._waiting(rest))
 
     async def _cancel(self, rest: str) -> None:
         await self._client.cancel_prompt(self._project_id, self._waiting(rest))

@@ -280,6 +280,7 @@ class Transcript:
             self.note("── the paused prompt continues ──")
             return
         by = f"  ({one_line(str(data.get('by', '')), 40)})" if data.get("by") else ""
+        by += "  into the running turn" if data.get("steers") else ""
         lines = plain(str(data["prompt"]), prose=True).split("\n")
         self._sink.show(Text(), Text.assemble(("> " + lines[0], "bold blue"), (by, "dim")))
         self._sink.show(*(Text("  " + line, "bold blue") for line in lines[1:]))
