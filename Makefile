@@ -34,7 +34,7 @@ tests:
 
 setup-tests:
 	@POCKET_AGENT_OWN_CLAUDE=1 scripts/setup
-	@scripts/tools prometheus prometheus-alertmanager prometheus-node-exporter prometheus-blackbox-exporter systemd libsystemd-shared nginx caddy openssl chromium bubblewrap
+	@scripts/tools prometheus prometheus-alertmanager prometheus-node-exporter prometheus-blackbox-exporter systemd libsystemd-shared nginx caddy openssl chromium chromium-headless-shell bubblewrap
 	@scripts/grafana
 	@scripts/web
 .PHONY: setup-tests

@@ -12,7 +12,7 @@ import os
 import signal
 import stat
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +25,7 @@ from pocket_agent.claude.command_line import build_environment, select_environme
 from pocket_agent.claude.confinement import Confinement, raise_open_files
 from pocket_agent.claude.installation import Installer
 from pocket_agent.claude.spool import SpoolWatcher
+from pocket_agent.claude.transcripts import Transcripts, configuration_directory
 from pocket_agent.demo.demo_process import child_environment, ensure_running
 from pocket_agent.errors import ConfigurationError, PocketAgentError
 from pocket_agent.events import MetricsServed, Observer, ServerStarted, ServerStopped, ServerStopping, SettingIgnored
@@ -147,13 +148,13 @@ async def _serve(
             hub = Hub(observed.broadcasts)
             projects = Projects(store, hub, context, live, observer)
             observed.attach(hub, projects, store, installer, confined=not context.confinement.reason)
-            endpoint = Endpoint(store, hub, projects, observed.report, live, observer, trail or AuditLog())
+            transcripts = stack.enter_context(_transcripts(child, settings))
+            endpoint = Endpoint(store, hub, projects, observed.report, live, observer, trail or AuditLog(), transcripts)
             await enter(projects.running())
             renew_scraped = await enter(_exporting(observed.exposition, live, observer))
             listeners = await enter(
                 listening(endpoint.application(), live, observer, endpoint.admission, endpoint.hosts)
             )
-            urls = tuple(f"{url}/pair#{first.code}" for url in listeners.page_urls) if first is not None else ()
             parts = Parts(
                 log,
                 notifier,
@@ -168,6 +169,7 @@ async def _serve(
                 "keep-alive": endpoint.keep_alive,
                 "push": endpoint.push_statistics,
                 "devices": endpoint.watch_devices,
+                "terminal approvals": partial(endpoint.terminal_approvals.listen, settings.data.dir),
                 **observed.loops(),
                 "notifier": notify,
                 "reload": partial(Reloader(live, read_settings, parts, observer).run, reload),
@@ -176,7 +178,7 @@ async def _serve(
             await observed.report.unready()  # the first health checks are complete when the log reports "server ready"
             gc.collect()
             gc.freeze()  # objects of the start mostly stay: later collections need not scan them
-            on_started(Started(listeners, settings, first and first.token, urls))
+            on_started(_started(listeners, settings, first))
             observer.emit(ServerStarted(__version__, listeners.addresses, len(projects)))
             await stop.wait()
             observer.emit(ServerStopping("signal"))
@@ -190,6 +192,20 @@ async def _serve(
         raise _only(group) from group
     finally:
         await store.close()
+
+
+def _started(listeners: Listeners, settings: Settings, first: "_First | None") -> Started:
+    if first is None:
+        return Started(listeners, settings, None, ())
+    return Started(listeners, settings, first.token, tuple(f"{url}/pair#{first.code}" for url in listeners.page_urls))
+
+
+@contextlib.contextmanager
+def _transcripts(environment: Mapping[str, str], settings: Settings) -> Iterator[Transcripts]:
+    """The sessions that a CLI with this environment keeps."""
+    directory = configuration_directory({**environment, **settings.claude.environment})
+    with contextlib.closing(Transcripts(directory, settings.claude.max_line)) as transcripts:
+        yield transcripts
 
 
 @contextlib.asynccontextmanager

@@ -433,6 +433,9 @@ class ApprovalRequested(Event):
     tool: str
 
 
+Behavior = Literal["allow", "deny", "cancelled"]
+
+
 @logged("info", "approval resolved")
 class ApprovalResolved(Event):
     """A tool request was answered, or withdrawn (`cancelled`, `by` None)."""
@@ -441,7 +444,7 @@ class ApprovalResolved(Event):
     context: ExecutionContext | None
     approval_id: str
     tool: str
-    behavior: Literal["allow", "deny", "cancelled"]
+    behavior: Behavior
     by: str | None
     requested_at: Annotated[Milliseconds, NOT_LOGGED]
     waited: Annotated[float, LogField("duration_ms", unit="seconds")]
@@ -449,10 +452,23 @@ class ApprovalResolved(Event):
 
 @logged("debug", "tool completed")
 class ToolCompleted(Event):
+    """A tool call of an agent ended; `duration` is without the wait for its approval, 0 when it is not known."""
+
     project_id: str
     context: ExecutionContext | None
     tool: str
     outcome: Literal["success", "error", "denied"]
+    duration: Seconds
+    decision: Literal["accept", "reject"]
+
+
+@declared("one for each request of an agent; the duration is a metric")
+class ApiRequestAnswered(Event):
+    """The API answered a request of an agent, not of a subagent; `duration` ends with the end of the answer."""
+
+    project_id: str
+    context: ExecutionContext | None
+    duration: Seconds
 
 
 @logged("info", "process spawned")

@@ -141,13 +141,18 @@ async def add_worktree(
     except GitError as error:
         raise ValidationError("There is no such branch or base, or its name is not valid.") from error
     root = await asyncio.to_thread(_prepared, folder) / name
-    made = ("--", str(root), branch) if exists else ("-b", branch, "--", str(root), commit)
+    checkout = ("--", str(root), branch) if exists else ("-b", branch, "--", str(root), commit)
+    made = Worktree(branch, commit, str(root), git_dir, is_own_branch=not exists)
     try:
-        await _git(directory, "worktree", "add", "--quiet", *made, limit=_CHECKOUT_SECONDS)
-    except GitError as error:
-        raise ValidationError(f"git could not make the worktree: {error}.") from error
-    inside = await asyncio.to_thread(_inside, root, top, directory)
-    return inside, Worktree(branch, commit, str(root), git_dir, is_own_branch=not exists)
+        await _git(directory, "worktree", "add", "--quiet", *checkout, limit=_CHECKOUT_SECONDS)
+        inside = await asyncio.to_thread(_inside, root, top, directory)
+    except BaseException as error:
+        with contextlib.suppress(FileOperationError):
+            await asyncio.shield(remove_worktree(made, keep_branch=False))
+        if isinstance(error, GitError):
+            raise ValidationError(f"git could not make the worktree: {error}.") from error
+        raise
+    return inside, made
 
 
 def _prepared(folder: Path) -> Path:
@@ -211,6 +216,8 @@ async def remove_worktree(worktree: Worktree, *, keep_branch: bool) -> str | Non
                 await asyncio.to_thread(shutil.rmtree, root)
     except OSError as error:
         raise FileOperationError(f"The worktree could not be deleted: {error}.") from error
+    with contextlib.suppress(GitError):  # a `worktree add` that was ended leaves a lock
+        await _git(repository, "worktree", "unlock", str(root))
     try:
         await _git(repository, "worktree", "prune")
         if worktree.is_own_branch and not keep_branch:

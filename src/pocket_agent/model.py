@@ -401,6 +401,9 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
         messages: the id of the newest message of each thread, by the tool call that started the thread
             ("" for the main one), so that no message is counted twice.
         tools: the names of the running tools, by the id of the call.
+        tool_ticks: when each of them started (`project_log.tick`), without the wait for its approval.
+        repeats: the tool call that a thread has made last (a digest of name and input), and how often in a row.
+        requested_tick: when the API request of the main thread that is not answered yet was sent.
     """
 
     cost_usd: float | None = None
@@ -410,6 +413,9 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     messages: dict[str, str] = {}
     tools: dict[str, str] = {}
     work: Work = Work()
+    tool_ticks: dict[str, int] = {}
+    repeats: dict[str, tuple[str, int]] = {}
+    requested_tick: int | None = None
 
 
 class Spending(msgspec.Struct, frozen=True):

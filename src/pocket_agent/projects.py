@@ -32,19 +32,20 @@ from pocket_agent.model import (
     Project,
     ProjectId,
     ProjectState,
+    SessionRecord,
     Trust,
     UsageWindow,
     Worktree,
     project_of,
 )
 from pocket_agent.protocol.frame import encode_data, encode_frame, websocket_frame
-from pocket_agent.protocol.push import ConversationDeletedData, ProjectDeletedData
+from pocket_agent.protocol.push import ConversationDeletedData, ProjectDeletedData, SessionResumedData
 from pocket_agent.protocol.requests import WorktreeRequest
 from pocket_agent.session.accounting import Budget, UsageLimits
 from pocket_agent.session.agent import Agent, AgentContext
 from pocket_agent.session.capacity import Capacity
 from pocket_agent.session.loops import ConversationLoops
-from pocket_agent.session.project_log import ProjectLog, now
+from pocket_agent.session.project_log import ProjectLog, entry_draft, now
 from pocket_agent.session.session import Session
 from pocket_agent.session.state import Acceptance, State
 from pocket_agent.settings import CurrentSettings
@@ -293,6 +294,7 @@ class Projects:
         worktree: WorktreeRequest | None = None,
         session_id: str | None = None,
         fork: bool = False,
+        found: SessionRecord | None = None,
         correlation_id: str | None = None,
     ) -> Session:
         """Begin another conversation in a project.
@@ -303,6 +305,7 @@ class Projects:
             worktree: gives it a git worktree as its directory; None for the project's directory.
             session_id: the CLI's session that it continues; None for a new one.
             fork: whether to continue a copy of it.
+            found: the session of a terminal with this id.
             correlation_id: that of the request.
 
         Raises:
@@ -313,9 +316,12 @@ class Projects:
         """
         main = self.get(project_id).state.project
         self._refuse_more(project_id)
-        if session_id is not None and await self._store.session(project_id, session_id) is None:
+        known = await self._store.session(project_id, session_id) if session_id is not None else None
+        continued = known or found
+        if session_id is not None and continued is None:
             raise errors.ValidationError("This project has no such session (session_list).")
         suffix = secrets.token_hex(4)
+        key = ConversationId(f"{project_id}.{suffix}")
         path, real_path, made = main.path, main.real_path, None
         if worktree is not None:
             name = f"{git.slug(title or main.name) or 'conversation'}-{suffix}"
@@ -328,12 +334,12 @@ class Projects:
                 self.get(project_id)
                 self._refuse_more(project_id)
                 if not fork:
-                    self._refuse_taken(project_id, session_id)
+                    self.refuse_taken(key, session_id)
                 at = now()
                 conversation = msgspec.structs.replace(
                     main,
                     number=await self._store.next_project_number(),
-                    id=ConversationId(f"{project_id}.{suffix}"),
+                    id=key,
                     path=path,
                     real_path=real_path,
                     state=ProjectState.IDLE,
@@ -348,7 +354,8 @@ class Projects:
                     title=title,
                     worktree=made,
                 )
-                await self._store.commit(Change(project=conversation))
+                sessions = (found,) if found is not None and known is None else ()
+                await self._store.commit(Change(project=conversation, sessions=sessions))
                 session = self._open(conversation)
         except BaseException:
             if made is not None:
@@ -356,6 +363,9 @@ class Projects:
                     await asyncio.shield(git.remove_worktree(made, keep_branch=False))
             raise
         await session.loops.ready.wait()
+        if continued is not None:
+            resumed = SessionResumedData(continued.id, conversation.fork, continued.title)
+            await session.state.log.write([entry_draft("session_resumed", resumed)])
         self._observer.emit(ConversationCreated(project_id, conversation.id, made is not None, correlation_id))
         self._broadcast("project_state", encode_data(session.state.view()), conversation.id)
         return session
@@ -371,14 +381,19 @@ class Projects:
                 f"This project has {limit} conversations already (limits.conversations); delete one."
             )
 
-    def _refuse_taken(self, project_id: ProjectId, session_id: str | None) -> None:
-        """Refuse a session that another conversation continues: two processes would write one transcript."""
-        for session in self.of(project_id):
-            if session_id is not None and session.state.project.session_id == session_id:
+    def refuse_taken(self, conversation_id: ConversationId, session_id: str | None) -> None:
+        """Refuse a CLI session that another conversation continues: two processes would write one transcript.
+
+        Raises:
+            ValidationError: another conversation of the project continues it.
+        """
+        for session in self.of(project_of(conversation_id)):
+            other = session.state.project
+            if session_id is not None and other.session_id == session_id and other.id != conversation_id:
                 raise errors.ValidationError(
                     "Another conversation of this project continues this session; continue it there, or as a copy "
                     "(fork).",
-                    details={"conversation_id": session.state.project.id},
+                    details={"conversation_id": other.id},
                 )
 
     async def delete_conversation(

@@ -27,6 +27,7 @@ from pocket_agent.errors import ClaudeNotFoundError, ExecutionFailedError
 from pocket_agent.settings import AgentLimitSettings
 from tests.claude.conftest import alive
 from tests.harness import DEADLINE_SECONDS
+from tests.harness.follow import eventually
 from tests.harness.tool import ROOT, require_tool
 
 MODES: tuple[Mode, ...] = ("data", "project")
@@ -71,7 +72,7 @@ class Cell:
     async def said(self, count: int = 1) -> list[Any]:
         """The first values that the newest program has printed."""
         output = self.spools[-1].output
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while output.read_bytes().count(b"\n") < count:
                 assert not self.started[-1].has_exited or output.read_bytes(), self.spools[-1].error_tail()
                 await asyncio.sleep(0.005)
@@ -166,7 +167,7 @@ async def test_exit_codes_come_through_and_nothing_is_left(cell: Cell) -> None:
     before = zombies()
     for source, code in (("", 0), ("raise SystemExit(7)", 7), ("os.abort()", -6), ("os.kill(os.getpid(), 9)", -9)):
         child = await cell.start(source)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             assert await child.wait() == code, source
         assert await child.kill_group()
         assert zombies() <= before
@@ -176,7 +177,7 @@ async def test_signals_reach_it_and_its_end_takes_its_family_along(cell: Cell) -
     polite = await cell.start("signal.signal(signal.SIGINT, lambda *_: sys.exit(5)); say(1)\n" + WAIT)
     await cell.said()
     polite.interrupt_signal()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         assert await polite.wait() == 5
     stubborn = await cell.start(
         "[signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)]\n"
@@ -200,7 +201,7 @@ async def test_it_is_adopted_and_ended_by_a_later_server(cell: Cell) -> None:
     unknown = await cell.start("subprocess.Popen(['sleep', '600'], start_new_session=True); say(1)\n" + WAIT)
     await cell.said()
     assert await kill_orphans(cell.data / "spool", {spool.id for spool in cell.spools[:-1]}) == 1
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         await unknown.wait()
     left = await cell.start("say(subprocess.Popen(['sleep', '600'], start_new_session=True).pid)\n")
     (grandchild,) = await cell.said()
@@ -217,13 +218,14 @@ async def test_the_end_of_bwrap_alone_is_not_the_end_of_the_agent(cell: Cell) ->
     assert psutil.pid_exists(child.pid)
     assert not child.has_exited
     os.kill(child.pid, signal.SIGTERM)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         await child.wait()
 
 
 async def test_limits_hold_for_the_agent_and_not_for_bwrap_alone(cell: Cell) -> None:
     limits = AgentLimitSettings(cpu_time=1234.0)
-    await cell.start("import resource; time.sleep(0.1); say(resource.getrlimit(resource.RLIMIT_CPU))", limits=limits)
+    await cell.start("import resource; os.read(0, 1); say(resource.getrlimit(resource.RLIMIT_CPU))", limits=limits)
+    cell.spools[-1].input.write_bytes(b"1")  # they hold
     assert await cell.said() == [[1234, 1234]]
 
 
@@ -388,7 +390,10 @@ async def test_the_loop_serves_others_while_bwrap_reports_late(late: Late) -> No
     assert await child.terminate(interrupt_grace=0, terminate_grace=0, idle=False)
 
 
-async def test_a_start_that_is_cancelled_leaves_no_process_and_no_descriptor(late: Late) -> None:
+async def test_a_start_that_is_cancelled_leaves_no_process_and_no_descriptor(
+    late: Late, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_CANCEL_SECONDS", DEADLINE_SECONDS)
     await asyncio.to_thread(int)  # the threads' own descriptors are open
     before = descriptors()
     starting = late.spawn(FAMILY)
@@ -396,34 +401,63 @@ async def test_a_start_that_is_cancelled_leaves_no_process_and_no_descriptor(lat
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting
+    # The thread that started the program may still have been in fork(2), and ends it afterwards.
+    await eventually(lambda: descriptors() == before, "no descriptor is left")
+
+
+class HangingMount:
+    """A file system on which a start hangs until `answers` is set.
+
+    Attributes:
+        asked: a start hangs.
+        discarded: its process, started after all, was ended.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked, self.answers, self.discarded = threading.Event(), threading.Event(), threading.Event()
+        self._discard = process._discard
+        monkeypatch.setattr(process, "held", self._held)
+        monkeypatch.setattr(process, "_discard", self._discarded)
+
+    def _held(self, path: Path) -> AbstractContextManager[str]:
+        self.asked.set()
+        assert self.answers.wait(DEADLINE_SECONDS)
+        return contextlib.nullcontext(str(path))
+
+    def _discarded(self, child: Any, marker: str) -> None:
+        self._discard(child, marker)
+        self.discarded.set()
+
+
+async def test_a_start_that_is_cancelled_waits_for_the_thread_that_undoes_it(
+    late: Late, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_CANCEL_SECONDS", DEADLINE_SECONDS)
+    mount = HangingMount(monkeypatch)
+    before = descriptors()
+    starting = late.spawn(FAMILY)
+    assert await asyncio.to_thread(mount.asked.wait, DEADLINE_SECONDS)
+    starting.cancel()
+    asyncio.get_running_loop().call_soon(mount.answers.set)
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert mount.discarded.is_set()
     assert descriptors() == before
 
 
-async def test_a_start_that_is_cancelled_while_a_mount_hangs_ends_at_once(
+async def test_a_start_that_is_cancelled_does_not_wait_for_a_mount_that_hangs(
     late: Late, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hangs, mounted, discarded = threading.Event(), threading.Event(), threading.Event()
-    discard = process._discard
-
-    def hang(path: Path) -> AbstractContextManager[str]:
-        hangs.set()
-        assert mounted.wait(DEADLINE_SECONDS)
-        return contextlib.nullcontext(str(path))
-
-    def watched(child: Any, marker: str) -> None:
-        discard(child, marker)
-        discarded.set()
-
-    monkeypatch.setattr(process, "held", hang)
-    monkeypatch.setattr(process, "_discard", watched)
+    monkeypatch.setattr(process, "_CANCEL_SECONDS", 0.01)
+    mount = HangingMount(monkeypatch)
     before = descriptors()
     starting = late.spawn(FAMILY)
-    assert await asyncio.to_thread(hangs.wait, DEADLINE_SECONDS)
+    assert await asyncio.to_thread(mount.asked.wait, DEADLINE_SECONDS)
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting
-    mounted.set()
-    assert await asyncio.to_thread(discarded.wait, DEADLINE_SECONDS), "the thread ends what it starts afterwards"
+    mount.answers.set()
+    assert await asyncio.to_thread(mount.discarded.wait, DEADLINE_SECONDS), "the thread ends what it starts afterwards"
     assert descriptors() == before
 
 

@@ -1,11 +1,11 @@
 """Several conversations of one project with the real CLI: side by side, in worktrees, and unseen by old clients."""
 
 import asyncio
-import subprocess
 from pathlib import Path
 
 import pytest
 from tests.harness.follow import until
+from tests.harness.repository import git, repository
 from tests.harness.scene import Stage, texts
 from tests.harness.server import running_server, write_standin
 
@@ -15,21 +15,6 @@ from pocket_agent.protocol.push import ProjectStateData, WorktreeData
 from pocket_agent.protocol.requests import WorktreeRequest
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-
-def git(folder: Path, *arguments: str) -> str:
-    """Run git with an identity of its own."""
-    own = ("-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false")
-    done = subprocess.run(["git", *own, "-C", folder, *arguments], check=True, capture_output=True, text=True)
-    return done.stdout.strip()
-
-
-def repository(folder: Path) -> None:
-    """A repository with one commit of one file."""
-    git(folder, "init", "--quiet", "--initial-branch=main")
-    (folder / "note.md").write_text("one\n")
-    git(folder, "add", "note.md")
-    git(folder, "commit", "--quiet", "--message=first")
 
 
 def key_of(state: ProjectStateData) -> str:
@@ -110,6 +95,9 @@ async def test_each_has_its_own_log_queue_model_and_session(stage: Stage, folder
         assert pages[0].metadata.epoch != pages[1].metadata.epoch
         with pytest.raises(ValidationError, match="Another conversation"):
             await client.create_conversation(project.id, session_id=main.session_id)
+        assert main.session_id is not None
+        with pytest.raises(ValidationError, match="Another conversation"):
+            await client.resume(other, main.session_id)
         copy = key_of(await client.create_conversation(project.id, session_id=main.session_id, fork=True))
         await run(client, copy, "demo:text third")
         assert (await client.conversations(project.id)).conversations[2].session_id not in {main.session_id, None}

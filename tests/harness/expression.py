@@ -16,7 +16,10 @@ from pocket_agent.observability.catalogue import CATALOGUE, PROCESS, Metric
 _PARTS = ("_bucket", "_count", "_sum")
 _TARGET = ("job", "instance", "service", "environment")
 """Labels that a scrape adds."""
-JOBS = ("pocket-agent", "node", "blackbox", "blackbox-http", "blackbox-exporter", "prometheus", "alertmanager")
+JOBS = (
+    *("pocket-agent", "claude-code", "node", "blackbox", "blackbox-http", "blackbox-exporter"),
+    *("prometheus", "alertmanager"),
+)
 """The scrape jobs of the stack."""
 FOREIGN: Mapping[str, tuple[str, ...]] = {
     "up": (),
@@ -25,15 +28,49 @@ FOREIGN: Mapping[str, tuple[str, ...]] = {
     "ALERTS": ("alertname", "alertstate", "severity", "service"),
     "probe_success": (),
     "prometheus_notifications_dropped_total": (),
+    "prometheus_config_last_reload_successful": (),
+    "prometheus_rule_evaluation_failures_total": ("rule_group",),
+    "prometheus_target_scrapes_exceeded_sample_limit_total": (),
+    "prometheus_target_scrapes_sample_duplicate_timestamp_total": (),
+    "prometheus_target_scrapes_sample_out_of_bounds_total": (),
+    "prometheus_target_scrapes_sample_out_of_order_total": (),
+    "alertmanager_alerts": ("state",),
+    "alertmanager_config_last_reload_successful": (),
+    "alertmanager_silences": ("state",),
+    "blackbox_exporter_config_last_reload_successful": (),
     "alertmanager_notifications_total": ("integration",),
     "alertmanager_notifications_failed_total": ("integration",),
     "node_cpu_seconds_total": ("cpu", "mode"),
     "node_memory_MemTotal_bytes": (),
     "node_memory_MemAvailable_bytes": (),
+    "node_memory_SwapTotal_bytes": (),
+    "node_memory_SwapFree_bytes": (),
+    "node_pressure_memory_stalled_seconds_total": (),
+    "node_vmstat_oom_kill": (),
+    "node_load15": (),
+    **dict.fromkeys(
+        (
+            "node_filesystem_avail_bytes",
+            "node_filesystem_size_bytes",
+            "node_filesystem_readonly",
+            "node_filesystem_files",
+            "node_filesystem_files_free",
+        ),
+        ("device", "fstype", "mountpoint"),
+    ),
+    "node_timex_maxerror_seconds": (),
+    "node_timex_offset_seconds": (),
+    "node_timex_sync_status": (),
+    "node_systemd_unit_state": ("name", "state", "type"),
     "node_disk_read_bytes_total": ("device",),
     "node_disk_written_bytes_total": ("device",),
     "node_network_receive_bytes_total": ("device",),
     "node_network_transmit_bytes_total": ("device",),
+    "claude_code_lines_of_code_count_total": ("type",),
+    "claude_code_commit_count_total": (),
+    "claude_code_pull_request_count_total": (),
+    "claude_code_code_edit_tool_decision_total": ("decision", "tool_name"),
+    "claude_code_active_time_seconds_total": ("type",),
     **dict.fromkeys(PROCESS, ()),
 }
 """Series of other programs and of the server's process that rules and dashboards may use, with their labels."""

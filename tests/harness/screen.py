@@ -150,17 +150,19 @@ class Screen:
         """Press a button of what the agent asks for, by its whole name or (not `exact`) by a part of it."""
         await self.dock.get_by_role("button", name=name, exact=exact).first.click(timeout=WAIT_MS)
 
-    async def press_twice(self, key: str) -> None:
-        """Press a key that needs a second press, outside of any field and after a pause in typing.
+    async def advance_clock(self, milliseconds: int) -> None:
+        """Move the page's time forward and stop it there; its timers run on."""
+        now = await self.page.evaluate("Date.now()")
+        await self.page.clock.set_fixed_time((now + milliseconds) / 1000)
 
-        The page's clock is moved on, since what counts as a pause is a matter of time.
-        """
-        await self.page.clock.install()
-        await self.page.clock.fast_forward(5000)
+    async def press_twice(self, key: str) -> None:
+        """Press a key that needs a second press, outside of any field and after a pause in typing."""
+        await self.advance_clock(5000)
         await self.page.keyboard.press(key)
         await expect(self.page.get_by_text(f"Press {key} again to")).to_be_visible()
-        await self.page.clock.fast_forward(500)
+        await self.advance_clock(500)
         await self.page.keyboard.press(key)
+        await self.page.clock.set_system_time(await self.page.evaluate("Date.now() / 1000"))
 
     async def is_live(self) -> None:
         """Wait until the conversation says that it is live."""
@@ -327,6 +329,7 @@ async def screen(
     theme: Literal["light", "dark"] = "light",
     view_only: bool = False,
     font: bytes | None = None,
+    motion: bool = False,
     port: int | None = None,
 ) -> AsyncIterator[Screen]:
     """A window of its own browser profile, paired as the device `name`, on the list of projects.
@@ -335,7 +338,7 @@ async def screen(
     """
     base = f"http://127.0.0.1:{server.port if port is None else port}"
     code = pairing_code(server, name, view_only=view_only)
-    async with page_of(browser, f"{base}/pair#{code}", size, theme=theme, font=font) as page:
+    async with page_of(browser, f"{base}/pair#{code}", size, theme=theme, font=font, motion=motion) as page:
         shown = Screen(page, base)
         await shown.button("Pair").click()
         await expect(page.get_by_role("heading", name="Projects", exact=True)).to_be_visible(timeout=WAIT_MS)

@@ -9,16 +9,18 @@ import pytest
 
 from pocket_agent.monitoring import all_alerts, dashboard_files, recorded_names, render, target_of
 from pocket_agent.monitoring.dashboards import place_panels
-from pocket_agent.monitoring.rules import LONG_WINDOWS, WINDOWS, objective_rules, recording_rules
+from pocket_agent.monitoring.rules import LONG_WINDOWS, WINDOWS, objective_rules, recording_rules, unarmed_rules
 from pocket_agent.observability import catalogue
 from pocket_agent.settings import Settings
 from tests.harness.expression import FOREIGN
 from tests.monitoring.dashboard_sample import CHANGED, dashboards, panel_named, panels_of, series_in, targets_of
 
 DASHBOARDS = dashboards()
-SERVER, USAGE, RELIABILITY, INTERNALS, LOG = DASHBOARDS
+SERVER, USAGE, RELIABILITY, INTERNALS, LOG, CLAUDE = DASHBOARDS
 EACH = pytest.mark.parametrize("dashboard", DASHBOARDS, ids=[found["uid"] for found in DASHBOARDS])
-RECORDED = {rule.record: rule.expr for rule in (*recording_rules(), *objective_rules(WINDOWS + LONG_WINDOWS))}
+RECORDED = {
+    rule.record: rule.expr for rule in (*recording_rules(), *unarmed_rules(), *objective_rules(WINDOWS + LONG_WINDOWS))
+}
 
 
 def test_the_first_dashboard_begins_with_the_panels_of_the_guide() -> None:
@@ -48,7 +50,8 @@ def test_the_system_dashboard_has_the_groups_of_the_guide() -> None:
 
 def test_each_dashboard_has_an_address_and_a_title_of_its_own() -> None:
     uids = [dashboard["uid"] for dashboard in DASHBOARDS]
-    assert uids == [f"pocket-agent-{name}" for name in ("server", "usage", "reliability", "internals", "log")]
+    names = ("server", "usage", "reliability", "internals", "log", "claude")
+    assert uids == [f"pocket-agent-{name}" for name in names]
     assert len({dashboard["title"] for dashboard in DASHBOARDS}) == len(DASHBOARDS)
     assert [file.path for file in dashboard_files(Settings())] == [f"grafana/dashboards/{uid}.json" for uid in uids]
 
@@ -97,12 +100,13 @@ def test_every_query_goes_to_the_source_that_was_chosen(dashboard: dict[str, Any
 @EACH
 def test_every_query_is_of_the_chosen_server(dashboard: dict[str, Any]) -> None:
     # These have no server.
-    free = {"Alerts", "Alerts now", "Alerts over time", "Notifications per hour"}
+    free = {"Alerts", "Alerts now", "Alerts over time", "Alerts that cannot fire", "Notifications per hour"}
     for panel, target in targets_of(dashboard, "prometheus"):
         if panel["title"] in free:
             continue
         for conditions in re.findall(r"{(.*?)}", target["expr"]):
-            assert 'instance="$instance"' in conditions or conditions == 'instance="$machine", job="node"'
+            others = {'instance="$machine", job="node"', 'job="claude-code"'}
+            assert 'instance="$instance"' in conditions or conditions in others
         assert "{" in target["expr"]
 
 
@@ -172,7 +176,7 @@ def test_each_dashboard_leads_to_the_others_and_to_the_live_page(dashboard: dict
 
 
 def test_starts_and_alerts_mark_every_dashboard_of_figures() -> None:
-    for dashboard in DASHBOARDS[:-1]:
+    for dashboard in DASHBOARDS[:-2]:
         starts, alerts = dashboard["annotations"]["list"]
         assert (starts["expr"], starts["useValueForTime"]) == (
             'process_start_time_seconds{instance="$instance", job="$job"} * 1000',
@@ -189,14 +193,15 @@ def test_exemplars_are_shown_where_there_are_some() -> None:
         for panel, target in targets_of(dashboard, "prometheus")
         if target.get("exemplar")
     }
-    assert shown == {"Execution Duration (95th percentile)", "Execution times", "Time to first message"}
+    first = {"Execution Duration (95th percentile)", "Execution times", "Time to first message"}
+    assert shown == {*first, "API requests"}
     for dashboard in DASHBOARDS:
         for _, target in targets_of(dashboard, "prometheus"):
             assert not target.get("exemplar") or "_bucket{" in target["expr"], "what is recorded has none"
 
 
 def test_marks_and_colours_follow_the_settings() -> None:
-    server, usage, reliability, internals, _ = dashboards(CHANGED)
+    server, usage, reliability, internals, *_ = dashboards(CHANGED)
 
     def steps(dashboard: dict[str, Any], title: str) -> list[float | None]:
         found = panel_named(dashboard, title)["fieldConfig"]["defaults"]["thresholds"]["steps"]

@@ -10,15 +10,13 @@ import yaml
 from pocket_agent.monitoring import all_alerts, recorded_names, rule_files, rule_groups
 from pocket_agent.monitoring.rules import (
     BURN_RATES,
-    LONG_WINDOWS,
     OBJECTIVES,
-    WINDOWS,
     AlertRule,
     recording_rules,
     runbook_address,
     thresholds,
 )
-from pocket_agent.observability.catalogue import CATALOGUE, REQUEST_DURATION, SERVER_CODES
+from pocket_agent.observability.catalogue import CATALOGUE, EVENT_LOOP_LAG, REQUEST_DURATION, SERVER_CODES
 from pocket_agent.settings import AlertSettings, MonitoringSettings, ObjectiveSettings, ServerSettings, Settings
 from tests.harness.expression import expressions, faults
 from tests.monitoring.rule_sample import LEAST, MOST, SETTINGS, UNEVEN, promtool, scaled, write_files
@@ -51,6 +49,23 @@ PROMISED = {
     "TelemetryDropped": "warning",
     "MonitoringTargetDown": "warning",
     "AlertDeliveryFailing": "critical",
+    "MachineMemoryLow": "warning",
+    "MachineMemoryStalled": "critical",
+    "MachineSwapLow": "warning",
+    "OutOfMemoryKill": "warning",
+    "MachineOverloaded": "warning",
+    "FilesystemSpaceLow": "warning",
+    "FilesystemInodesLow": "warning",
+    "ClockNotSynchronised": "warning",
+    "ClockSkewed": "warning",
+    "SystemdUnitFailed": "warning",
+    "ConfigurationReloadFailed": "warning",
+    "RuleEvaluationFailing": "critical",
+    "ScrapeLimitExceeded": "warning",
+    "SamplesDropped": "warning",
+    "CriticalAlertSilenced": "warning",
+    "SilenceActive": "warning",
+    "InfoInhibitor": "none",
     "Watchdog": "none",
 }
 """Added since; one that is not here yet may be added, none may go."""
@@ -186,6 +201,10 @@ def test_thresholds_are_those_of_the_settings() -> None:
             if alert.expr != plain[alert.name, *alert.labels.values(), alert.severity]
         }
         assert changed == {
+            "AgentCpuHigh",
+            "AgentMemoryHigh",
+            "AgentRepeatsItself",
+            "AgentStalled",
             "ClaudeCostBudget",
             "ConnectionsRejected",
             "DiskSpaceLow",
@@ -193,9 +212,13 @@ def test_thresholds_are_those_of_the_settings() -> None:
             "EventLoopLagHigh",
             "ExecutionsFailing",
             "FileDescriptorsHigh",
+            "FilesystemInodesLow",
+            "FilesystemSpaceLow",
             "HighErrorRate",
             "HighMemoryUsage",
             "LimitNearlyReached",
+            "MachineMemoryLow",
+            "MachineOverloaded",
             "PocketAgentFlapping",
             "SlowConsumersDropped",
             "SlowExecutions",
@@ -230,16 +253,15 @@ def test_the_objectives_are_those_that_are_promised() -> None:
     assert float(bound) in REQUEST_DURATION.buckets
 
 
-def test_the_burn_rates_are_those_that_are_promised() -> None:
-    assert BURN_RATES == {
-        "critical": ((14.4, "1h", "5m"), (6, "6h", "30m")),
-        "warning": ((3, "1d", "2h"), (1, "3d", "6h")),
-    }
-    assert {window for rates in BURN_RATES.values() for _, *pair in rates for window in pair} <= {
-        *WINDOWS,
-        *LONG_WINDOWS,
-    }
-    assert all("> 19.5" in alert.expr for alert in ALERTS if alert.name == "ErrorBudgetBurn"), "20 events at least"
+def test_each_burn_alert_needs_two_windows_and_a_number_of_failures() -> None:
+    burning = [alert for alert in ALERTS if alert.name == "ErrorBudgetBurn"]
+    for alert in burning:
+        failures = dict(re.findall(r":increase(\w+)\{[^}]*\} > ([\d.]+)", alert.expr))
+        assert failures == ({"5m": "4.5", "1h": "49.5"} if alert.severity == "critical" else {"1d": "19.5"})
+        windows = set(re.findall(r":ratio_rate(\w+)\{", alert.expr))
+        assert windows == ({"5m", "1h"} if alert.severity == "critical" else {"1d", "2h"})
+        lag = EVENT_LOOP_LAG.name in alert.expr
+        assert lag == (alert.labels["slo"] == "requests-latency"), "a machine that compiles is no fault of the server"
 
 
 @pytest.mark.parametrize("promised", [0.94, 0.9999])
@@ -249,4 +271,4 @@ def test_each_burn_rate_can_be_reached(promised: float) -> None:
     settings = Settings(alerts=AlertSettings(objectives=objectives))
     for objective in OBJECTIVES:
         assert objective.budget(settings) == round(1 - promised, 6)
-        assert all(rate * objective.budget(settings) < 1 for rates in BURN_RATES.values() for rate, _, _ in rates)
+        assert all(rate * objective.budget(settings) < 1 for rate in BURN_RATES.values())

@@ -219,6 +219,7 @@ def test_alerts_reach_whom_the_guide_says(tmp_path: Path) -> None:
     routes = config["route"]["routes"]
     assert [(route["matchers"], route["receiver"], route.get("continue", False)) for route in routes] == [
         (['alertname="Watchdog"'], "watchdog", False),
+        (['alertname="InfoInhibitor"'], "none", False),
         (['severity="critical"'], "pagerduty", True),
         (['severity=~"critical|warning"'], "slack", False),
     ]
@@ -234,7 +235,17 @@ def test_alerts_reach_whom_the_guide_says(tmp_path: Path) -> None:
     assert "service_key" not in pager
     assert receivers["slack"]["email_configs"][0]["auth_password_file"] == str(tmp_path / "mail %h password")
     assert receivers["watchdog"]["webhook_configs"][0]["url"] == "https://watchdog.example.org/ping/1"
-    assert config["inhibit_rules"]
+    assert receivers["none"] == {"name": "none"}
+
+
+def test_inhibition_never_covers_a_critical_alert(tmp_path: Path) -> None:
+    rules = yaml_of(defaults(tmp_path).files["alertmanager/alertmanager.yml"])["inhibit_rules"]
+    assert len(rules) == 3
+    for rule in rules:
+        (severity,) = [matcher for matcher in rule["target_matchers"] if matcher.startswith("severity=")]
+        found = re.fullmatch(r'severity=~?"([a-z|]+)"', severity)
+        assert found is not None
+        assert set(found[1].split("|")) <= {"warning", "info"}
 
 
 def test_webhooks_whose_addresses_are_secrets_are_named_by_their_files(tmp_path: Path) -> None:
@@ -265,7 +276,7 @@ def test_an_alertmanager_that_is_too_old_for_them_is_told_of(tmp_path: Path) -> 
 
 def test_without_receivers_nothing_is_sent_and_nothing_is_refused(tmp_path: Path) -> None:
     config = yaml_of(defaults(tmp_path).files["alertmanager/alertmanager.yml"])
-    assert [sorted(receiver) for receiver in config["receivers"]] == [["name"]] * 4
+    assert [sorted(receiver) for receiver in config["receivers"]] == [["name"]] * 5
 
 
 @pytest.mark.parametrize(("smarthost", "required"), [("localhost:25", False), ("mail.example.org:587", True)])

@@ -150,6 +150,8 @@ SAMPLES: dict[str, Any] = {
     "direction": "all",
     "fork": True,
     "away": True,
+    "epoch": "e",
+    "after": 4096,
     "announce": True,
     "conversations": True,
     "title": "the tests",
@@ -175,7 +177,7 @@ SAMPLES: dict[str, Any] = {
     "view_only": True,
     "projects": ["p"],
 }
-OWN_SAMPLES: dict[str, dict[str, Any]] = {"execution_list": {"before": "e"}}
+OWN_SAMPLES: dict[str, dict[str, Any]] = {"execution_list": {"before": "e"}, "session_history": {"before": 4096}}
 """Where a request means something else by a name."""
 
 

@@ -142,10 +142,14 @@ async def test_an_execution_is_told_stored_listed_and_summed_alike(tmp_path: Pat
     ],
 )
 async def test_an_end_is_told_once_with_what_was_seen(tmp_path: Path, prompt: str, status: str, code: str) -> None:
-    limit = "0.5s" if status == "timeout" else "10m"
     lines = f"{message()} {message()} {message('m-2')}"
-    async with story(tmp_path, timeouts__execution=limit) as here:
-        event = await here.run(prompt.format(said=lines))
+    async with story(tmp_path) as here:
+        running = await here.give(prompt.format(said=lines))
+        if status == "timeout":
+            await until(lambda: here.session.state.project.head >= 5)  # the prompt, the init and all that it says
+            here.room.reload(timeouts__execution="1ms")
+        event = await here.end(running)
+        here.room.reload(timeouts__execution="10m")
         assert (event.status, event.code) == (status, code)
         # The stand-in's own result tells nothing of models, so that the lines count there too.
         assert event.usage == (ModelUsage(OPUS, 10, 2, 600, 40),)

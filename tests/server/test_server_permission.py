@@ -14,6 +14,7 @@ from pocket_agent.model import Device, Milliseconds, project_of
 from pocket_agent.protocol.requests import REQUESTS, Need
 from pocket_agent.server.auth import new_device
 from pocket_agent.server.handlers import check_permission
+from tests.harness.sessions import Machine, name_of
 from tests.server.room import Room, Wire, until
 
 FULL = Device("d", "full", "h", Milliseconds(0))
@@ -46,6 +47,10 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "set_permission_mode": {"mode": "plan"},
     "session_list": {},
     "session_resume": {"session_id": str(uuid.UUID(int=1))},
+    "session_release": {},
+    "session_history": {"session_id": name_of(1)},
+    "session_follow": {"session_id": name_of(1)},
+    "session_unfollow": {"session_id": name_of(1)},
     "execution_list": {},
     "device_list": {},
     "device_rename": {"device_id": "d-1", "name": "mine"},
@@ -75,7 +80,7 @@ WATCHING = {
         "session_list",
         "execution_list",
     ),
-    *("watch", "health_check", *FIGURES),
+    *("watch", "health_check", "session_history", "session_follow", "session_unfollow", *FIGURES),
 }
 OF_SERVER = {
     *("project_create", "project_trust", "path_complete", "path_inspect", *FIGURES),
@@ -120,6 +125,8 @@ async def wire_of(room: Room, name: str = "guest", **access: Any) -> AsyncIterat
 
 async def test_a_viewer_that_tries_everything_changes_nothing(room: Room) -> None:
     session = await room.project(entries=3)
+    machine = Machine(room.folder / ".claude", room.folder / "project")
+    machine.write(machine.prompt("at the desk"))
     project_id = session.state.project.id
     async with room.wire() as wire:
         await wire.ask("project_join", project_id=project_id)

@@ -5,7 +5,7 @@ import os
 import random
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ SECONDS = float(os.environ.get("SOAK_SECONDS", "0"))
 KILLS = 3
 """How often the server is killed when no duration is given (SOAK_SECONDS, `make soak`)."""
 FOLLOWERS = 2
-PROMPTS_AT_ONCE = 4
+PROMPTS_AT_ONCE = 2
 QUICK = Backoff(initial=0.01, maximum=0.1)
 
 
@@ -50,50 +50,68 @@ async def ask(client: Client, project_id: str, chance: random.Random, history: H
         await eventually(partial(history.carried_out, tag), "the prompt is carried out")
 
 
-async def kill(server: ServerProcess, project_id: str, chance: random.Random, history: History, copy: Path) -> None:
-    """Kill the server, compare what it left with the history, and start it again."""
-    goal = history.size + chance.randint(1, 60)
+async def kill(
+    server: ServerProcess, logs: Mapping[str, tuple[str, History]], chance: random.Random, copy: Path
+) -> None:
+    """Kill the server, compare what it left of each conversation with the history, and start it again."""
+    histories = [history for _, history in logs.values()]
+    goal = sum(history.size for history in histories) + chance.randint(1, 60)
     if chance.random() < 0.5:
-        await eventually(lambda: history.size >= goal, "the agents go on")
+        await eventually(lambda: sum(history.size for history in histories) >= goal, "the agents go on")
     await asyncio.sleep(chance.uniform(0, 0.2))
     await server.kill()
-    history.compare(read_log(copy_database(database_path(server.data_dir), copy), project_id))
+    database = copy_database(database_path(server.data_dir), copy)
+    for key, (_, history) in logs.items():
+        history.compare(read_log(database, key))
     await server.start()
 
 
 async def test_killed_at_random_points_no_client_sees_another_history(
     standin_server: ServerProcess, folder: Path, tmp_path: Path
 ) -> None:
+    """Three conversations of one project, each with prompts, clients and a log of its own."""
     seed = int(os.environ.get("SOAK_SEED", random.SystemRandom().randrange(2**32)))
     print("SOAK_SEED", seed)
     chance = random.Random(seed)  # noqa: S311 - it has to be the same when it is given again
-    server, history = standin_server, History()
+    server = standin_server
     began, kills = time.monotonic(), 0
     async with server.client(backoff=QUICK) as client:
         project = await client.create_project(str(folder))
-        asking = [asyncio.create_task(ask(client, project.id, chance, history)) for _ in range(PROMPTS_AT_ONCE)]
-        following = [
-            asyncio.create_task(follow(server, project.id, f"client {number}", history)) for number in range(FOLLOWERS)
+        logs = {project.id: (project.epoch, History())}
+        for _ in range(2):
+            made = await client.create_conversation(project.id)
+            logs[str(made.conversation_id)] = (made.epoch, History())
+        histories = [history for _, history in logs.values()]
+        asking = [
+            asyncio.create_task(ask(client, key, chance, history))
+            for key, (_, history) in logs.items()
+            for _ in range(PROMPTS_AT_ONCE)
         ]
-        await eventually(lambda: history.clients == FOLLOWERS, "all clients follow")
-        while (kills < KILLS or time.monotonic() - began < SECONDS) and not history.faults:
+        following = [
+            asyncio.create_task(follow(server, key, f"client {number}", history))
+            for key, (_, history) in logs.items()
+            for number in range(FOLLOWERS)
+        ]
+        await eventually(lambda: all(found.clients == FOLLOWERS for found in histories), "all clients follow")
+        while (kills < KILLS or time.monotonic() - began < SECONDS) and not any(found.faults for found in histories):
             kills += 1
-            await kill(server, project.id, chance, history, tmp_path / f"copy {kills}")
+            await kill(server, logs, chance, tmp_path / f"copy {kills}")
             assert [task.exception() for task in (*asking, *following) if task.done()] == []
-            name = f"newcomer {kills}"
-            for line in await stored(client, project.id):
-                history.given(name, project.epoch, line)
+            for key, (epoch, history) in logs.items():
+                for line in await stored(client, key):
+                    history.given(f"newcomer {kills}", epoch, line)
         for task in asking:
             task.cancel()
         await asyncio.wait(asking)
-        await eventually(lambda: history.outstanding == 0, "all prompts are carried out")
+        await eventually(lambda: all(found.outstanding == 0 for found in histories), "all prompts are carried out")
         for task in following:
             task.cancel()
         await asyncio.wait(following)
         await server.stop()
-        history.compare_at_end(read_log(database_path(server.data_dir), project.id))
-    print(f"{kills} kills, {history.size} entries, {time.monotonic() - began:.0f} s")
-    assert history.faults == []
+        for key, (_, history) in logs.items():
+            history.compare_at_end(read_log(database_path(server.data_dir), key))
+    print(f"{kills} kills, {[found.size for found in histories]} entries, {time.monotonic() - began:.0f} s")
+    assert [found.faults for found in histories] == [[], [], []]
 
 
 def _sql(statement: str) -> Callable[[sqlite3.Connection], object]:

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from pocket_agent.errors import FileOperationError, SchemaTooNewError
-from pocket_agent.storage import Store, connection_beside
+from pocket_agent.errors import FileOperationError, ProjectExistsError, SchemaTooNewError
+from pocket_agent.model import ConversationId
+from pocket_agent.storage import Store, connection_beside, device_table, tables
 from pocket_agent.storage.database import APPLICATION_ID, MIGRATIONS, check_version, migrate
 from tests.storage.sample import create
 
@@ -84,3 +86,30 @@ async def test_a_command_beside_a_server_does_not_migrate_underneath_it(store: S
 
 def _age(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) - 1}")
+
+
+def test_projects_become_main_conversations_with_their_logs(raw: sqlite3.Connection) -> None:
+    migrate(raw, MIGRATIONS[:7])
+    raw.execute(
+        "INSERT INTO project(number, id, path, real_path, name, state, epoch, head, first, created_at, last_active, "
+        "fork, log_bytes, queue_hold) "
+        "VALUES (3, 'p', x'2f70', x'2f70', x'70', 'IDLE', 'e', 2, 1, 5, 6, 0, 9, x'6e756c6c')"
+    )
+    raw.execute("INSERT INTO deleted_project(number, id, swept) VALUES (2, 'gone', 0)")
+    raw.execute(
+        "INSERT INTO execution(id, project_id, prompt, options, status, position, created_at, waited_ms, [by]) "
+        "VALUES ('x', 'p', 'hello', x'7b7d', 'queued', 1, 5, 0, 'phone')"
+    )
+    raw.execute("INSERT INTO process VALUES ('s', 'p', 1, '1', 'b', 0, x'7b7d', 5, x'7b7d', '')")
+    migrate(raw)
+    (project,) = tables.conversations(raw)
+    assert (project.id, project.project_id, project.head, project.is_main) == ("p", "p", 2, True)
+    assert (project.title, project.archived, project.worktree) == (None, False, None)
+    assert raw.execute("SELECT log_bytes FROM conversation").fetchone() == (9,)
+    assert [found.conversation_id for found in tables.open_executions(raw, "p")] == ["p"]
+    assert device_table.process_of(raw, "p") is not None
+    assert raw.execute("SELECT number, id FROM deleted_conversation").fetchall() == [(2, "gone")]
+    other = msgspec.structs.replace(project, number=4, id=ConversationId("p.1"), head=0)
+    tables.put_project(raw, other, entries=0, size=0)
+    with pytest.raises(ProjectExistsError):
+        tables.put_project(raw, msgspec.structs.replace(other, number=5, id=ConversationId("q")), entries=0, size=0)

@@ -82,6 +82,8 @@ _MAX_LOOKS: Final = 300
 
 _NO_PID: Final = -1
 _ORPHAN_SECONDS: Final = 5.0
+_CANCEL_SECONDS: Final = 5.0
+"""How long a cancelled start waits for its thread, which a mount may block."""
 
 
 @functools.cache
@@ -108,7 +110,8 @@ async def spawn(
     """Start a CLI process in a session of its own, on the files of `spool`.
 
     A thread uses the file system, since a mount may hang. After an error or a cancellation no process and no
-    descriptor is left; a thread that a mount blocks then ends the process that it has started.
+    descriptor is left. Only when a mount blocks the thread for more than 5 s after a cancellation, or the caller is
+    cancelled again, does the thread end later what it has started.
 
     Args:
         argv: see `command_line.build_argv`.
@@ -170,7 +173,10 @@ class _Child:
 
 
 async def _launched(launch: Callable[[], _Child], discard: Callable[[_Child], None]) -> _Child:
-    """Call `launch` in a thread and return its child; when the caller is cancelled first, the thread discards it."""
+    """Call `launch` in a thread and return its child.
+
+    When the caller is cancelled first, the thread discards the child, for which the caller waits a limited time.
+    """
     result: Future[_Child] = Future()
 
     def run() -> None:
@@ -187,12 +193,14 @@ async def _launched(launch: Callable[[], _Child], discard: Callable[[_Child], No
         except InvalidStateError:  # cancelled
             discard(child)
 
-    asyncio.get_running_loop().run_in_executor(None, run)
+    thread = asyncio.get_running_loop().run_in_executor(None, run)
     try:
         return await asyncio.wrap_future(result)
     except asyncio.CancelledError:
         # Either the thread sees the cancellation, or its result is here.
-        if not result.cancel() and result.exception() is None:
+        if result.cancel():
+            await asyncio.wait({thread}, timeout=_CANCEL_SECONDS)
+        elif result.exception() is None:
             await asyncio.shield(asyncio.to_thread(discard, result.result()))
         raise
 

@@ -116,6 +116,7 @@ class LineFramer:
 # never decoded.
 
 _DELTAS: Final = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "input_json"}
+_NULL: Final = msgspec.Raw(b"null")
 
 
 class TokenUsage(msgspec.Struct, frozen=True, gc=False):
@@ -128,11 +129,12 @@ class TokenUsage(msgspec.Struct, frozen=True, gc=False):
 
 
 class ContentBlock(msgspec.Struct, frozen=True, gc=False):
-    """A content block: a `tool_use` has `id` and `name`; a `tool_result` has `tool_use_id` and maybe `is_error`."""
+    """A content block: a `tool_use` has `id`, `name`, `input`; a `tool_result` `tool_use_id` and maybe `is_error`."""
 
     type: str = ""
     id: str | None = None
     name: str | None = None
+    input: msgspec.Raw = _NULL
     tool_use_id: str | None = None
     is_error: bool | None = None
 
@@ -180,6 +182,12 @@ class StreamEvent(msgspec.Struct, frozen=True, gc=False):
     usage: TokenUsage | None = None
 
 
+class PermissionDecision(msgspec.Struct, frozen=True, gc=False):
+    """Whether a tool call was permitted (2.1.330): "accept" or "reject", by a user or by a rule."""
+
+    decision: str = ""
+
+
 class ToolResultMeta(msgspec.Struct, frozen=True, gc=False):
     """Details of the CLI (2.1.330) about a tool call.
 
@@ -191,6 +199,7 @@ class ToolResultMeta(msgspec.Struct, frozen=True, gc=False):
 
     id: str = ""
     non_execution_kind: str | None = None
+    permission_decision: PermissionDecision | None = None
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
@@ -255,7 +264,6 @@ class PromptOutcome(msgspec.Struct, frozen=True, gc=False):
 
 _EXCERPT_CHARACTERS: Final = 200
 _TEXT_CHARACTERS: Final = 10_000
-_NULL: Final = msgspec.Raw(b"null")
 
 
 class Kind(enum.Enum):
@@ -328,6 +336,7 @@ class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
         event: of a `stream_event`, the API's event.
         tasks: of a `background_tasks_changed`, all background tasks.
         task_id, task_type, description, is_backgrounded, status: of a `task_started` and a `task_notification`.
+        status: of a `system/status` also "requesting", before each API request of the main thread (2.1.330).
         user_message_uuids: of an `init` and a `result`, the prompts of the turn (2.1.330).
         prompt_submit_outcome: of an `informational`, why a hook stopped a prompt.
         lifecycle_state, command_uuid: of a `command_lifecycle`, the state ("queued", "started", "completed",

@@ -375,6 +375,27 @@ class Client:
         """The conversations that can be resumed, newest first."""
         return (await self._ask("session_list", requests.SessionListData, project_id)).sessions
 
+    async def session_history(
+        self, project_id: str, session_id: str, *, before: int | None = None, limit: int = 100
+    ) -> requests.SessionHistoryData:
+        """A page of a session from the CLI's own file: its newest records, or those before a position."""
+        reply = requests.SessionHistoryData
+        return await self._ask("session_history", reply, project_id, session_id=session_id, before=before, limit=limit)
+
+    async def follow_session(
+        self, project_id: str, session_id: str, *, epoch: str | None = None, after: int | None = None
+    ) -> requests.SessionLinesData:
+        """Get `session_lines` pushes (`on_push`) on this connection; call it again after a reconnect.
+
+        `epoch` and `after` are those of the history or of the last push; without them only new records are sent.
+        """
+        reply = requests.SessionLinesData
+        return await self._ask("session_follow", reply, project_id, session_id=session_id, epoch=epoch, after=after)
+
+    async def release_session(self, project_id: str) -> requests.SessionReleaseData:
+        """End the idle process of the agent, so that a terminal can continue the conversation."""
+        return await self._ask("session_release", requests.SessionReleaseData, project_id)
+
     async def resume(self, project_id: str, session_id: str, *, fork: bool = False) -> requests.SessionResumeData:
         """Continue an older conversation with the next prompt, or a copy of it (`fork`)."""
         reply = requests.SessionResumeData

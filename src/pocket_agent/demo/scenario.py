@@ -343,6 +343,20 @@ def loop(question: Question, argument: str) -> Reply:
     return say(outcome(question.results, f"I ran {total} commands in a row."))
 
 
+def again(question: Question, argument: str) -> Reply:
+    """The same harmless command again and again, as an agent that goes round in circles."""
+    total = count(argument, 30)
+    if question.step < total and not any(result.is_error for result in question.results):
+        return Message((_bash("echo 'Once more'", "Try again"),))
+    return say(outcome(question.results, f"I ran the same command {total} times."))
+
+
+def stall(_question: Question, argument: str) -> Reply:
+    """A text before which the model is silent, as if it were stalled."""
+    seconds = duration_seconds(argument, 10.0)
+    return Message((Text("I was silent.", delta_seconds=seconds),))
+
+
 def parallel(question: Question, argument: str) -> Reply:
     """Several commands in one message, each of which needs an approval."""
     total = count(argument, 3)
@@ -476,6 +490,8 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
         "edit": Scenario(edit, "FILE"),
         "tools": Scenario(tools),
         "loop": Scenario(loop, "5"),
+        "again": Scenario(again, "30"),
+        "stall": Scenario(stall, "10s"),
         "parallel": Scenario(parallel, "3"),
         "todo": Scenario(todo),
         "think": Scenario(think),

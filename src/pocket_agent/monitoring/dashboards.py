@@ -22,7 +22,7 @@ from pocket_agent.monitoring.rules import runbook_address, thresholds
 from pocket_agent.monitoring.targets import target_of
 from pocket_agent.settings import Settings
 
-DASHBOARDS: Final = ("server", "usage", "reliability", "internals", "log")
+DASHBOARDS: Final = ("server", "usage", "reliability", "internals", "log", "claude")
 _FOLDER: Final = "grafana/dashboards"
 _COLUMNS: Final = 24  # columns of Grafana's grid
 _LINK: Final = {

@@ -2,8 +2,7 @@
 
 They are data: `templates/prometheus/rules/*.yml` has every rule, with `${name}` for a threshold of the settings, and
 `templates/prometheus/tests/*.yml` has the tests for promtool. An objective is declared once; its recordings and the
-alerts of its error budget are derived for each window here. A burn rate of 1 uses up the budget in exactly 30 days. An
-alert needs a high rate over a long window, so that it is significant, and over a short one, so that it resolves soon.
+alerts of its error budget are derived for each window here. A burn rate of 1 uses up the budget in exactly 30 days.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,19 +19,21 @@ from pocket_agent.settings import AlertSettings, Settings, format_duration, form
 Severity = Literal["critical", "warning", "info", "none"]
 ALERT_SERVICE: Final = "pocket-agent"
 """The label `service` of every alert, which distinguishes it from the alerts of other products."""
-SUBJECTS: Final = ("availability", "fault", "execution", "saturation", "pipeline")
+SUBJECTS: Final = ("availability", "fault", "execution", "agents", "saturation", "machine", "pipeline")
 """The subjects of alerts, each with a file of rules."""
-BURN_RATES: Final[Mapping[Severity, tuple[tuple[float, str, str], ...]]] = {
-    "critical": ((14.4, "1h", "5m"), (6, "6h", "30m")),
-    "warning": ((3, "1d", "2h"), (1, "3d", "6h")),
-}
-"""Burn rates that are too high, by severity, each with a long and a short window that must both exceed it."""
-BURN_HOLDS: Final[Mapping[Severity, str]] = {"critical": "2m", "warning": "15m"}
+BURN_RATES: Final[Mapping[Severity, float]] = {"critical": 14.4, "warning": 3}
+"""Burn rates that are too high; `pocket-agent-slo-alerts.yml` has their windows and the least number of failures."""
+OUTAGE_RATIO: Final = 0.5
+"""The share of bad events of an outage, where few failures are enough to page; more if the burn rate is higher."""
+UNARMED: Final = "job_instance_alert:pocket_agent_alert_unarmed:count"
+"""The recording of alerts that cannot fire, with the labels `alert` and `reason`."""
 WINDOWS: Final = ("5m", "30m", "1h", "2h", "6h")
 LONG_WINDOWS: Final = ("1d", "3d", "30d")
 """Recorded in a group of their own: expensive to evaluate, and slow to change."""
-_COUNTED: Final = {"30d", *(long for rates in BURN_RATES.values() for _, long, _ in rates)}
+_EVENT_WINDOWS: Final = {"1h", "6h", "1d", "3d", "30d"}
 """Windows whose number of events is recorded."""
+_FAILURE_WINDOWS: Final = {"5m", "1h", "1d"}
+"""Windows whose number of bad events is recorded, for the alerts."""
 _LONG_INTERVAL: Final = "2m"  # less than the 5 minutes after which a series is stale in Prometheus (lookback)
 
 
@@ -59,6 +60,7 @@ class AlertRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
     description: str
     meaning: str  # a sentence for the list of runbooks
     labels: dict[str, str] = {}  # in addition to `severity` and `service`
+    unarmed: dict[str, str] = {}  # queries that have a result while the alert cannot fire, by the reason
 
     def render(self, runbooks: str) -> dict[str, Any]:
         """The rule for Prometheus; `runbooks` is the address below which the runbooks are."""
@@ -75,8 +77,9 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     slo: str  # its name, the value of the label `slo`
     setting: str  # the key of its target below `alerts.objectives`
     bad: str  # the bad events, to complete "5 % of the requests ..."
-    failures: str  # query for the share of bad events within `${window}`; no result without events
-    events: str  # query for the number of events within `${window}`, which has `${seconds}`
+    failures: str  # query for the bad events per second within `${window}`
+    events: str  # query for all events per second within `${window}`
+    condition: str = ""  # query that must have a result for `${window}`, or the alerts stay silent
 
     def budget(self, settings: Settings) -> float:
         """The allowed share of bad events."""
@@ -111,11 +114,22 @@ def objective_rules(windows: tuple[str, ...]) -> Iterator[RecordingRule]:
     """The recordings of all objectives for some windows."""
     for objective in OBJECTIVES:
         for window in windows:
-            values = {"window": window, "seconds": parse_duration(window)}
-            for metric, expr in (("failures:ratio_rate", objective.failures), ("events:increase", objective.events)):
-                if window in _COUNTED or metric.startswith("failures"):
-                    name = f"job_instance_slo:pocket_agent_slo_{metric}{window}"
-                    yield RecordingRule(name, fill(expr, values), {"slo": objective.slo})
+            failures, events = (fill(query, {"window": window}) for query in (objective.failures, objective.events))
+            recorded = {f"failures:ratio_rate{window}": f"{failures}\n/ ({events} > 0)"}
+            if window in _FAILURE_WINDOWS:
+                recorded[f"failures:increase{window}"] = f"{failures} * {parse_duration(window):g}"
+            if window in _EVENT_WINDOWS:
+                recorded[f"events:increase{window}"] = f"{events} * {parse_duration(window):g}"
+            for metric, expr in recorded.items():
+                yield RecordingRule(f"job_instance_slo:pocket_agent_slo_{metric}", expr, {"slo": objective.slo})
+
+
+def unarmed_rules() -> Iterator[RecordingRule]:
+    """The recording of the alerts that cannot fire, with the reason."""
+    for alert in all_alerts(Settings()):
+        for reason, query in alert.unarmed.items():
+            expr = f"count by (job, instance) ({query})"
+            yield RecordingRule(UNARMED, expr, {"alert": alert.name, "reason": reason})
 
 
 def alert_rules(settings: Settings) -> dict[str, list[AlertRule]]:
@@ -131,19 +145,23 @@ def all_alerts(settings: Settings) -> list[AlertRule]:
 
 
 def recorded_names() -> set[str]:
-    return {rule.record for rule in (*recording_rules(), *objective_rules(WINDOWS + LONG_WINDOWS))}
+    """The names of all recordings."""
+    rules = (*recording_rules(), *unarmed_rules(), *objective_rules(WINDOWS + LONG_WINDOWS))
+    return {rule.record for rule in rules}
 
 
 def _burn_alerts(settings: Settings) -> Iterator[AlertRule]:
-    source = _load("slo-alerts")
+    source, shared = _load("slo-alerts"), thresholds(settings)
     for objective in OBJECTIVES:
         budget = objective.budget(settings)
-        for severity, ((fast, fast_long, fast_short), (slow, slow_long, slow_short)) in BURN_RATES.items():
-            values = {"slo": objective.slo, "bad": objective.bad, "budget_percent": f"{budget * 100:g}"}
-            values |= {"severity": severity, "burn_hold": BURN_HOLDS[severity]}
-            values |= {"fast": decimal(fast * budget), "fast_long": fast_long, "fast_short": fast_short}
-            values |= {"slow": decimal(slow * budget), "slow_long": slow_long, "slow_short": slow_short}
-            yield from _alerts(source, settings, values)
+        rates: dict[str, float] = {severity: rate * budget for severity, rate in BURN_RATES.items()}
+        values: dict[str, Any] = {"slo": objective.slo, "bad": objective.bad, "budget_percent": f"{budget * 100:g}"}
+        values |= {name: decimal(rate) for name, rate in rates.items()}
+        values |= {"outage": decimal(max(OUTAGE_RATIO, rates["critical"]))}
+        for window in ("5m", "2h"):
+            query = fill(objective.condition, {**shared, "window": window})
+            values[f"condition_{window}"] = [f"and on (job, instance) {query}"] if query else []
+        yield from _alerts(source, settings, values)
 
 
 def _alerts(source: Any, settings: Settings, values: Mapping[str, Any]) -> Iterator[AlertRule]:
@@ -165,7 +183,7 @@ def rule_groups(settings: Settings) -> dict[str, dict[str, Any]]:
     """The content of each file of rules, by its name without the suffix."""
     interval = format_duration(min(60.0, 2 * settings.monitoring.scrape_interval))
     runbooks = runbook_address(settings)
-    groups = {"pocket-agent-recording": [rule.render() for rule in recording_rules()]}
+    groups = {"pocket-agent-recording": [rule.render() for rule in (*recording_rules(), *unarmed_rules())]}
     for subject, alerts in alert_rules(settings).items():
         groups[f"pocket-agent-{subject}"] = [alert.render(runbooks) for alert in alerts]
     groups["pocket-agent-slo"] = [rule.render() for rule in objective_rules(WINDOWS)]
@@ -213,6 +231,14 @@ _SEVERITIES: Final[Mapping[Severity, str]] = {
 }
 
 
+_UNARMED_HEAD: Final = f"""\
+## Alerts that cannot fire
+
+An alert whose metrics are missing, or whose limit is not set, cannot fire. `pocket-agent doctor` reports these alerts,
+and `{UNARMED}` has them with the labels `alert` and `reason`.
+"""
+
+
 def render_runbook_index() -> str:
     """`docs/runbooks/README.md`: a row for each alert, with the default settings."""
     parts = [template("docs/runbooks.md").read_text("utf-8")]
@@ -223,4 +249,10 @@ def render_runbook_index() -> str:
             if alert.severity == severity
         )
         parts.append(f"## {title} (`{severity}`)\n\n| alert | after | when |\n|---|---|---|\n{''.join(rows)}")
+    unarmed = [
+        f"| [{alert.name}]({alert.name}.md) | {reason} |\n"
+        for alert in all_alerts(Settings())
+        for reason in alert.unarmed
+    ]
+    parts.append(f"{_UNARMED_HEAD}\n| alert | reason |\n|---|---|\n{''.join(unarmed)}")
     return "\n".join(parts)

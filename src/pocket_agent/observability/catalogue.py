@@ -15,9 +15,9 @@ from typing import Final, Literal
 from pocket_agent import errors
 from pocket_agent.errors import PocketAgentError
 from pocket_agent.events import REJECTIONS, ConnectionClosed, ConnectionOpened, Event
+from pocket_agent.hub import WATCHED
 from pocket_agent.model import ProjectState
-from pocket_agent.protocol.push import PUSHES
-from pocket_agent.protocol.requests import FRAMES, REQUESTS
+from pocket_agent.protocol.requests import REQUESTS
 from pocket_agent.settings import MetricsSettings
 
 OPERATION_OF: Final[Mapping[str, str]] = {
@@ -42,6 +42,7 @@ _ERRORS_OF_OPERATION: Final[Mapping[str, tuple[type[PocketAgentError], ...]]] = 
         errors.ProjectExistsError,
         errors.ProjectNestingError,
         errors.ProjectLimitError,
+        errors.ResourceLimitError,
         errors.ProcessActiveError,
     ),
     "execute": (
@@ -56,7 +57,10 @@ _ERRORS_OF_OPERATION: Final[Mapping[str, tuple[type[PocketAgentError], ...]]] = 
     "agent": (*_PROJECT_ERRORS, errors.ProcessActiveError, errors.ProcessNotFoundError),
     "approval": (*_PROJECT_ERRORS, errors.ApprovalNotFoundError),
     # These requests are for every device, so none is refused as FORBIDDEN.
-    "history": tuple(error for error in _PROJECT_ERRORS if error is not errors.ForbiddenError),
+    "history": (
+        *(error for error in _PROJECT_ERRORS if error is not errors.ForbiddenError),
+        errors.ResourceLimitError,
+    ),
     "device": (*_PROJECT_ERRORS, errors.ResourceLimitError),
     "server": (errors.ForbiddenError, errors.InternalError),
     "execution": (
@@ -142,7 +146,8 @@ def children(metric: Metric, settings: MetricsSettings) -> Sequence[tuple[str, .
     if metric.combinations:
         return metric.combinations
     chosen = {"model": settings.models, "project": settings.projects}
-    return list(product(*(dict.fromkeys((*chosen.get(name, ()), *known)) for name, known in metric.labels.items())))
+    values = [(*(chosen.get(name, ()) if known else ()), *known) for name, known in metric.labels.items()]
+    return list(product(*map(dict.fromkeys, values)))
 
 
 def series(settings: MetricsSettings) -> int:
@@ -166,9 +171,13 @@ def _seconds(name: str, text: str, buckets: tuple[float, ...], **labels: Iterabl
 
 
 _STATUS: Final = ("success", "error", "timeout", "killed")
+AGENT_STATES: Final = ("executing", "waiting", "idle")
+"""The states of a running CLI process; `waiting` for an approval."""
+_STATISTICS: Final = ("sum", "max")
 _TOKENS: Final = ("input", "output", "cacheRead", "cacheCreation")
 MEASURED: Final = ("execute", "project_join", "get_messages")
 """The requests whose outcome and duration are counted by type, since a user waits for them."""
+EDITING_TOOLS: Final = frozenset({"Write", "Edit", "NotebookEdit"})
 TOOLS: Final = ("Bash", "Read", "Write", "Edit", "Agent", "TodoWrite", "WebFetch", "WebSearch", "Skill", "mcp")
 """Tools of the CLI (2.1.330); `mcp` is any tool of an MCP server."""
 RELOADS: Final = ("applied", "refused")
@@ -206,12 +215,13 @@ MESSAGES_RECEIVED: Final = _counter(
     "Frames received from clients.",
     type=(*(name for name, kind in REQUESTS.items() if not kind.spec.rare), INVALID, OTHER),
 )
-_HANDSHAKE: Final = {"challenge", "prove"}  # frames that are sent before a connection is accepted, and are not counted
-_RARE: Final = {kind.spec.reply for kind in REQUESTS.values() if kind.spec.rare} - {*PUSHES}
+_REPLIES: Final = tuple(dict.fromkeys(kind.spec.reply for kind in REQUESTS.values() if not kind.spec.rare))
+_PUSHED: Final = tuple(sorted({*WATCHED, "prompt", "queue_state", "error", "agent_message"} - {*_REPLIES}))
+"""The pushes that carry the traffic; the others count as `other`."""
 MESSAGES_SENT: Final = _counter(
     "messages_sent_total",
     "Frames sent to connections.",
-    type=(*(kind for kind in FRAMES if kind not in _HANDSHAKE | _RARE), "agent_message", OTHER),
+    type=(*_REPLIES, *_PUSHED, OTHER),
 )
 ERRORS_TOTAL: Final = Metric(
     PREFIX + "errors_total",
@@ -300,6 +310,55 @@ PROJECT_COST: Final = _counter(
 CLAUDE_TOOL_CALLS: Final = _counter(
     "claude_tool_calls_total", "Tool calls of agents.", tool=(*TOOLS, OTHER), outcome=("success", "error", "denied")
 )
+TOOL_SECONDS: Final = _counter(
+    "claude_tool_seconds_total",
+    "Time that tool calls of agents took, without the wait for approvals.",
+    "seconds",
+    tool=(*TOOLS, OTHER),
+)
+EDITS: Final = _counter(
+    "claude_edits_total",
+    "Changes of files that agents asked for, by the decision of a user or a rule.",
+    decision=("accept", "reject"),
+)
+API_REQUEST: Final = _seconds(
+    "claude_api_request_seconds",
+    "Time from a request of an agent to the model API to the end of its answer, without those of subagents.",
+    (1, 2.5, 5, 15, 60),
+)
+AGENT_MEMORY: Final = _gauge(
+    "agent_memory_bytes",
+    "Resident memory of agents with all their processes, by state: of all agents, and of the largest.",
+    "bytes",
+    state=AGENT_STATES,
+    statistic=_STATISTICS,
+)
+AGENT_CPU: Final = _gauge(
+    "agent_cpu_cores",
+    "CPU cores that agents use with all their processes, by state: of all agents, and of the busiest.",
+    state=AGENT_STATES,
+    statistic=_STATISTICS,
+)
+AGENT_TOP_MEMORY: Final = _gauge(
+    "agent_top_memory_ratio", "Share of the machine's memory that the largest agent uses, with its project.", project=()
+)
+AGENT_TOP_CPU: Final = _gauge(
+    "agent_top_cpu_ratio", "Share of the machine's CPU that the busiest agent uses, with its project.", project=()
+)
+AGENT_REPEATED_CALLS: Final = _gauge(
+    "agent_repeated_calls",
+    "How often in a row a working agent has made the same tool call: the agent with the most, with its project.",
+    project=(),
+)
+AGENT_SILENCE: Final = _gauge(
+    "agent_silence_seconds",
+    "Time since the last output of a working agent that waits for no approval: the longest, with its project.",
+    "seconds",
+    project=(),
+)
+AGENT_READINGS_FAILED: Final = _counter(
+    "agent_readings_failed_total", "Failed readings of the memory and CPU of agents."
+)
 USAGE_LIMIT_UTILIZATION: Final = _gauge(
     "usage_limit_utilization_ratio",
     "Used share of each usage limit of the account, 1 at the limit; 0 when the API has not reported it.",
@@ -328,8 +387,6 @@ TELEMETRY_DROPPED: Final = _counter(
 _CHOSEN_OUTSIDE: Final = (
     EXECUTIONS_TOTAL,
     EXECUTION_DURATION,
-    MESSAGES_RECEIVED,
-    MESSAGES_SENT,
     ERRORS_TOTAL,
     DISCONNECTS,
     HEALTH_CHECK_UP,
@@ -404,8 +461,9 @@ authorization:
 
 With the default settings there are {series} series. The number is constant: all series exist from the start, and
 labels have only the values below, however many projects and connections there are. Other values become `other` and
-count in `pocket_agent_metric_label_overflow_total`. For `model`, `project` and `tool`, and for the `type` of the two
-metrics that list only some requests, `other` is an ordinary value and does not count there.
+count in `pocket_agent_metric_label_overflow_total`. For `model`, `project` and `tool`, and for the `type` of metrics
+that list only some requests, `other` is an ordinary value and does not count there. Metrics of one agent, the one with
+the highest value, have the name of its project as `project`, empty without an agent.
 """
 
 
@@ -431,7 +489,7 @@ def _family_sections() -> Iterator[str]:
 
 def _value_list(name: str, values: tuple[str, ...]) -> str:
     chosen = {"model": "the settings `metrics.models`", "project": "the settings `metrics.projects`"}
-    shown = [*([chosen[name]] if name in chosen else []), *(f"`{value}`" for value in values)]
+    shown = [*([chosen[name]] if name in chosen and values else []), *(f"`{value}`" for value in values)]
     return ", ".join(shown) or "of the running server"
 
 

@@ -23,6 +23,7 @@ from pocket_agent.events import Event
 from pocket_agent.hub import Hub
 from pocket_agent.model import ExecutionContext, ModelUsage, ProjectId, ProjectState
 from pocket_agent.observability import catalogue
+from pocket_agent.observability.agents import AgentMonitor, by_state, top
 from pocket_agent.observability.catalogue import INVALID, METRIC_LABEL_OVERFLOW, OTHER, Losses, Metric, children
 from pocket_agent.observability.health import in_thread
 from pocket_agent.observability.revision import find_revision
@@ -72,6 +73,8 @@ _COUNTERS: Final = (
     catalogue.PROJECT_TOKENS,
     catalogue.PROJECT_COST,
     catalogue.CLAUDE_TOOL_CALLS,
+    catalogue.TOOL_SECONDS,
+    catalogue.EDITS,
     catalogue.SETTINGS_RELOADS,
 )
 _GAUGES: Final = (catalogue.TLS_NOT_AFTER, catalogue.HEALTH_CHECK_UP)
@@ -81,6 +84,7 @@ _HISTOGRAMS: Final = (
     catalogue.PING_RTT,
     catalogue.TIME_TO_FIRST_MESSAGE,
     catalogue.APPROVAL_WAIT,
+    catalogue.API_REQUEST,
 )
 NameOf = Callable[[str], str | None]
 """The name of a project by its id; None when there is no such project."""
@@ -158,9 +162,9 @@ class MetricObserver:
             case events.PongReceived():
                 self._observe(catalogue.PING_RTT, event.duration)
             case events.ToolCompleted():
-                name = _TOOL_ALIASES.get(event.tool, event.tool)
-                tool = "mcp" if name.startswith(_MCP) else name if name in catalogue.TOOLS else OTHER
-                self._inc(catalogue.CLAUDE_TOOL_CALLS, tool, event.outcome)
+                self._tool_completed(event)
+            case events.ApiRequestAnswered():
+                self._observe(catalogue.API_REQUEST, event.duration, exemplar=self._exemplar(event.context))
             case events.FirstMessageReceived():
                 self._observe(catalogue.TIME_TO_FIRST_MESSAGE, event.duration, exemplar=self._exemplar(event.context))
             case events.ExecutionFinished():
@@ -210,6 +214,14 @@ class MetricObserver:
         if kind == "execute":
             self._inc(catalogue.EXECUTIONS_TOTAL, "rejected")
 
+    def _tool_completed(self, event: events.ToolCompleted) -> None:
+        name = _TOOL_ALIASES.get(event.tool, event.tool)
+        tool = "mcp" if name.startswith(_MCP) else name if name in catalogue.TOOLS else OTHER
+        self._inc(catalogue.CLAUDE_TOOL_CALLS, tool, event.outcome)
+        self._inc(catalogue.TOOL_SECONDS, tool, amount=event.duration)
+        if name in catalogue.EDITING_TOOLS:
+            self._inc(catalogue.EDITS, event.decision)
+
     def _execution_finished(self, event: events.ExecutionFinished) -> None:
         exemplar = self._exemplar(event.context)
         self._inc(catalogue.EXECUTIONS_TOTAL, event.status, exemplar=exemplar)
@@ -250,7 +262,10 @@ _UNLIMITED_V1: Final = 2**60  # a cgroup of version 1 without a limit has about 
 
 
 def memory_limit(setting: int, *, proc: Path = _PROC_CGROUP, root: Path = _CGROUP_ROOT) -> int:
-    """The smallest of a limit and those of the process's control groups (cgroups(7)), in bytes; 0 without a limit."""
+    """The smallest of a limit and those of the process's control groups (cgroups(7)), in bytes.
+
+    Without any it is half of the machine's memory, so that an alert can fire before the machine has none left.
+    """
     found = [setting] if setting > 0 else []
     try:
         lines = proc.read_text("utf-8").splitlines()
@@ -263,7 +278,7 @@ def memory_limit(setting: int, *, proc: Path = _PROC_CGROUP, root: Path = _CGROU
             found += _cgroup_limits(root, path, "memory.max")
         elif "memory" in controllers.split(","):
             found += _cgroup_limits(root / "memory", path, "memory.limit_in_bytes")
-    return min(found, default=0)
+    return min(found) if found else psutil.virtual_memory().total // 2
 
 
 def _cgroup_limits(root: Path, path: str, name: str) -> list[int]:
@@ -309,6 +324,7 @@ class CoreCollector:
     metrics: MetricObserver
     settings: CurrentSettings
     lags: Distribution
+    agents: AgentMonitor
 
     def __post_init__(self) -> None:
         self._distributions = {
@@ -319,6 +335,8 @@ class CoreCollector:
         self._disk = _DiskReader(self.store)
         self._process = psutil.Process()
         self._build = (__version__, find_revision(), platform.python_version())
+        machine = psutil.virtual_memory().total
+        self._memory, self._cores = min(memory_limit(0) or machine, machine), psutil.cpu_count() or 1
 
     async def collect(self) -> CoreValues:
         """All values at this moment; those of the disk may be up to `_DISK_SECONDS` older."""
@@ -345,6 +363,7 @@ class CoreCollector:
             catalogue.APPROVALS_PENDING: {(): sum(len(session.state.approvals) for session in sessions)},
             catalogue.SEND_QUEUE_BYTES: {(): sum(sink.buffered for sink in hub.sinks)},
             catalogue.SUBSCRIPTIONS_ACTIVE: {(): sum(channel.subscribers for channel in hub.channels.values())},
+            **self._agents(sessions),
             **self._usage_limits(),
             catalogue.EXECUTIONS_WAITING: {
                 (): sum(waiting.status.is_paused for session in sessions for waiting in session.state.queue)
@@ -356,6 +375,23 @@ class CoreCollector:
                 metric: HistogramValue(found.bounds, tuple(found.cumulative()), found.total)
                 for metric, found in self._distributions.items()
             },
+        }
+
+    def _agents(self, sessions: Sequence[Session]) -> dict[Metric, Values]:
+        usage = self.agents.usage()
+        memory = {session: used.memory_bytes for session, used in usage.items()}
+        cores = {session: used.cpu_cores for session, used in usage.items()}
+        tops = {
+            catalogue.AGENT_TOP_MEMORY: top({session: used / self._memory for session, used in memory.items()}),
+            catalogue.AGENT_TOP_CPU: top({session: used / self._cores for session, used in cores.items()}),
+            catalogue.AGENT_REPEATED_CALLS: top({session: session.state.repeated_calls for session in sessions}),
+            catalogue.AGENT_SILENCE: top({session: session.state.silence for session in sessions}),
+        }
+        return {
+            catalogue.AGENT_MEMORY: by_state(memory),
+            catalogue.AGENT_CPU: by_state(cores),
+            **{metric: {(found.project,): found.value} for metric, found in tops.items()},
+            catalogue.AGENT_READINGS_FAILED: {(): self.agents.failed},
         }
 
     def _usage_limits(self) -> dict[Metric, Values]:

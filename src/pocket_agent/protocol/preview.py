@@ -5,7 +5,9 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from pocket_agent.protocol.frame import frame_payload, websocket_frame
+from pocket_agent.model import Entry
+from pocket_agent.protocol.frame import frame_payload, timestamp, websocket_frame
+from pocket_agent.protocol.requests import Large, MessageData
 
 LARGE_BYTES: Final = 16 * 1024  # an entry with more data is sent as a preview, to clients that request previews
 
@@ -47,6 +49,20 @@ def preview_frame(frame: bytes) -> bytes:
         return frame
     about = b',"size":%d,"cut":%b' % (found.size, _write(found.cut))
     return websocket_frame(b"".join((head, about, _DATA, found.data, b"}")))
+
+
+def message_data(entry: Entry, large: Large) -> MessageData:
+    """An entry in a page of history."""
+    found = preview(entry.data) if large == "reference" else None
+    return MessageData(
+        offset=entry.offset,
+        timestamp=timestamp(entry.timestamp),
+        direction=entry.direction,
+        type=entry.type,
+        message=msgspec.Raw(entry.data if found is None else found.data),
+        size=None if found is None else found.size,
+        cut=() if found is None else found.cut,
+    )
 
 
 class _Truncation:

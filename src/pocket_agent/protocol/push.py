@@ -125,6 +125,13 @@ class QueueStateData(Struct, frozen=True):
     queue_hold: QueueHoldData | None = None
 
 
+class TerminalData(Struct, frozen=True):
+    """A session of the CLI in a terminal, and the directory that it is in."""
+
+    session_id: str
+    directory: str
+
+
 class ApprovalRequestedData(Struct, frozen=True):
     """The agent asks to use a tool, and waits. `tool_use_id` is that of the `tool_use` block in its message.
 
@@ -132,6 +139,9 @@ class ApprovalRequestedData(Struct, frozen=True):
     suggestions (such as the permission mode `acceptEdits`), which a client must show. `agent_id` names the subagent
     that asks, absent for the main thread. A subagent may ask when no execution runs (`execution_id` is null). The
     request is open until it is answered, the agent withdraws it, its turn ends, or its process has ended.
+
+    `terminal` is there when a session in a terminal asks, which shows a dialog of its own: the request is withdrawn
+    when it is answered there. It is not an entry of the log.
     """
 
     approval_id: str
@@ -143,6 +153,7 @@ class ApprovalRequestedData(Struct, frozen=True):
     execution_id: str | None
     tool_use_id: str | None = None
     agent_id: str | None = None
+    terminal: TerminalData | msgspec.UnsetType = msgspec.UNSET
 
 
 class ApprovalResolvedData(Struct, frozen=True):

@@ -35,6 +35,7 @@ Interval = Annotated[float, Meta(ge=0, le=3600)]
 PermissionMode = Literal["default", "acceptEdits", "plan", "auto", "dontAsk", "bypassPermissions"]
 """The values of the CLI's `--permission-mode`."""
 
+SessionId = Annotated[str, Meta(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")]
 Hash = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 
 MAX_REQUEST_ID: Final = 200
@@ -162,7 +163,7 @@ class ProjectList(Request, frozen=True):
     """List all projects."""
 
 
-@_request(push.ProjectStateData, Need.OWN, "project", reply="project_state", waits=True)
+@_request(push.ProjectStateData, Need.OWN, "project", reply="project_state", waits=True, rare=True)
 class ProjectTrust(ProjectRequest, frozen=True):
     """Accept what the project's own settings have the CLI do, in the state with this `hash` (`path_inspect`).
 
@@ -174,7 +175,7 @@ class ProjectTrust(ProjectRequest, frozen=True):
     hash: Hash
 
 
-@_request(push.ProjectDeletedData, Need.ACT, "project", reply="project_deleted", waits=True)
+@_request(push.ProjectDeletedData, Need.ACT, "project", reply="project_deleted", waits=True, rare=True)
 class ProjectDelete(ProjectRequest, frozen=True):
     """Delete a project and its log; the directory itself is not touched."""
 
@@ -301,7 +302,7 @@ class ProjectLeaveData(Struct, frozen=True):
     project_id: str
 
 
-@_request(ProjectLeaveData, Need.WATCH, "project")
+@_request(ProjectLeaveData, Need.WATCH, "project", rare=True)
 class ProjectLeave(ProjectRequest, frozen=True):
     """Unsubscribe from a project."""
 
@@ -389,7 +390,7 @@ class AgentInterruptData(Struct, frozen=True):
     status: Literal["interrupting"] = "interrupting"
 
 
-@_request(AgentInterruptData, Need.ACT, "agent", waits=True)
+@_request(AgentInterruptData, Need.ACT, "agent", waits=True, rare=True)
 class AgentInterrupt(ProjectRequest, frozen=True):
     """Ask the agent to stop; its session stays warm.
 
@@ -400,7 +401,7 @@ class AgentInterrupt(ProjectRequest, frozen=True):
     hold_queue: bool = False
 
 
-@_request(push.SessionResetData, Need.ACT, "agent", waits=True)
+@_request(push.SessionResetData, Need.ACT, "agent", waits=True, rare=True)
 class AgentNewSession(ProjectRequest, frozen=True):
     """Start a fresh conversation with the next prompt."""
 
@@ -481,7 +482,7 @@ class PromptChangedData(Struct, frozen=True):
     execution_id: str
 
 
-@_request(PromptChangedData, Need.ACT, "execute", waits=True)
+@_request(PromptChangedData, Need.ACT, "execute", waits=True, rare=True)
 class PromptEdit(ProjectRequest, frozen=True):
     """Change a prompt that still waits in the queue."""
 
@@ -493,14 +494,14 @@ class PromptEdit(ProjectRequest, frozen=True):
         return {"execution_id": self.execution_id}
 
 
-@_request(PromptChangedData, Need.ACT, "execute", waits=True)
+@_request(PromptChangedData, Need.ACT, "execute", waits=True, rare=True)
 class PromptPromote(ProjectRequest, frozen=True):
     """Give a prompt that waits in the queue to the agent now, as `execute` with `when: "now"` does."""
 
     execution_id: Id
 
 
-@_request(PromptChangedData, Need.ACT, "execute", waits=True)
+@_request(PromptChangedData, Need.ACT, "execute", waits=True, rare=True)
 class PromptCancel(ProjectRequest, frozen=True):
     """Withdraw a prompt that still waits in the queue."""
 
@@ -512,7 +513,7 @@ class QueueResumeData(Struct, frozen=True):
     status: Literal["resumed"] = "resumed"
 
 
-@_request(QueueResumeData, Need.ACT, "execute", waits=True)
+@_request(QueueResumeData, Need.ACT, "execute", waits=True, rare=True)
 class QueueResume(ProjectRequest, frozen=True):
     """Start the prompts that wait, in order, after the queue was on hold; without a hold nothing changes."""
 
@@ -522,7 +523,7 @@ class SetModelData(Struct, frozen=True):
     model: str | None
 
 
-@_request(SetModelData, Need.ACT, "agent", waits=True)
+@_request(SetModelData, Need.ACT, "agent", waits=True, rare=True)
 class SetModel(ProjectRequest, frozen=True):
     """Choose the model of the project, now and for later prompts; null is the CLI's default."""
 
@@ -534,7 +535,7 @@ class SetPermissionModeData(Struct, frozen=True):
     mode: str
 
 
-@_request(SetPermissionModeData, Need.ACT, "agent", waits=True)
+@_request(SetPermissionModeData, Need.ACT, "agent", waits=True, rare=True)
 class SetPermissionMode(ProjectRequest, frozen=True):
     """Choose the permission mode of the project, now and for later prompts."""
 
@@ -542,25 +543,46 @@ class SetPermissionMode(ProjectRequest, frozen=True):
 
 
 class SessionData(Struct, frozen=True):
-    """A conversation that can be resumed; `title` is the beginning of its first prompt."""
+    """A conversation that can be resumed; `title` is the beginning of its first prompt, unless the CLI or its user
+    named it.
+
+    `origin` is `terminal` for a session that the CLI made without the server, in `directory`: that of the project, one
+    inside it, or one of its Git worktrees. The fields from `directory` on are null, or absent, for a session whose file
+    is gone. `turns` is the number of prompts, an estimate for a large file (`turns_estimated`), `size` that of the file
+    in bytes. `active`: a terminal has the session open. `resume_command` continues it in a shell.
+    """
 
     session_id: str
     title: str
     created_at: str
     last_active: str
     current: bool
+    origin: Literal["server", "terminal"] = "server"
+    directory: str | None = None
+    first_prompt: str | None = None
+    turns: int | None = None
+    turns_estimated: bool = False
+    size: int | None = None
+    active: bool = False
+    resume_command: str | None = None
 
 
 class SessionListData(Struct, frozen=True):
-    """Reply to `session_list`, newest first."""
+    """Reply to `session_list`, newest first.
+
+    `truncated`: there are more of terminals than the last 100. `unavailable` is the reason why those of terminals are
+    missing.
+    """
 
     project_id: str
     sessions: list[SessionData]
+    truncated: bool = False
+    unavailable: str | None = None
 
 
-@_request(SessionListData, Need.WATCH, "history", repeatable=True)
+@_request(SessionListData, Need.WATCH, "history", waits=True, repeatable=True, rare=True)
 class SessionList(ProjectRequest, frozen=True):
-    """List the conversations of a project that can be resumed."""
+    """List the conversations of a project that can be resumed: the server's, and those of terminals."""
 
 
 class SessionResumeData(Struct, frozen=True):
@@ -571,12 +593,107 @@ class SessionResumeData(Struct, frozen=True):
     fork: bool
 
 
-@_request(SessionResumeData, Need.ACT, "agent", waits=True)
+@_request(SessionResumeData, Need.ACT, "agent", waits=True, rare=True)
 class SessionResume(ProjectRequest, frozen=True):
-    """Continue an older conversation with the next prompt, or a copy of it (`fork`)."""
+    """Continue an older conversation with the next prompt, or a copy of it (`fork`).
 
-    session_id: Annotated[str, Meta(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")]
+    A session that a terminal has open is refused with `PROCESS_ACTIVE` unless `fork` is set: the CLI would mix the
+    records of both.
+    """
+
+    session_id: SessionId
     fork: bool = False
+
+
+class SessionReleaseData(Struct, frozen=True):
+    """Reply to `session_release`: the command that continues the conversation in a shell, null without a session."""
+
+    project_id: str
+    session_id: str | None
+    directory: str
+    resume_command: str | None
+
+
+@_request(SessionReleaseData, Need.ACT, "agent", waits=True, rare=True)
+class SessionRelease(ProjectRequest, frozen=True):
+    """End the idle process of the agent, so that a terminal can continue the conversation.
+
+    While the agent does something, the error is `PROCESS_ACTIVE`.
+    """
+
+
+class SessionHistoryData(Struct, frozen=True):
+    """Reply to `session_history`, the oldest record first.
+
+    A message is that of `get_messages`; its `offset` is the position of the record in the file, in bytes. Its type is
+    `prompt` for what a user typed, `agent_message` for all other records, as the CLI wrote them, or `error` for a line
+    that is not a record. `before` is the position for the page before, 0 when there is none; a page may be empty
+    although there is. `epoch` and `end` are for `session_follow`: the file, and the position behind the newest record.
+    """
+
+    project_id: str
+    session_id: str
+    epoch: str
+    messages: list[MessageData]
+    before: int
+    end: int
+
+
+@_request(SessionHistoryData, Need.WATCH, "history", waits=True, repeatable=True, rare=True)
+class SessionHistory(ProjectRequest, frozen=True):
+    """Read a page of a session from the CLI's own file: the newest records, or those before the position `before`.
+
+    Records of the CLI's own bookkeeping, and of subagents, are left out. `limit`, `max_bytes` and `large` are those of
+    `get_messages`.
+    """
+
+    session_id: SessionId
+    before: Offset | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    max_bytes: Annotated[int, Meta(ge=1024, le=8 * 1024 * 1024)] | None = None
+    large: Large = "whole"
+
+
+class SessionLinesData(Struct, frozen=True):
+    """Reply to `session_follow`, and its pushes: the records that a terminal has written since.
+
+    `end` is the position behind them. `active`: a terminal has the session open; a push without messages reports a
+    change of it. `ended`: the file was `deleted`, or `replaced` by another or a shorter one, and is not followed any
+    longer; read the history again.
+    """
+
+    session_id: str
+    epoch: str
+    messages: list[MessageData]
+    end: int
+    active: bool
+    ended: Literal["deleted", "replaced"] | None = None
+
+
+@_request(SessionLinesData, Need.WATCH, "history", reply="session_lines", waits=True, rare=True)
+class SessionFollow(ProjectRequest, frozen=True):
+    """Get the records of a session from a position on, and new ones within 2 seconds, until `session_unfollow`.
+
+    `epoch` and `after` are `epoch` and `end` of `session_history`; without them only new records are sent. A connection
+    can follow 8 sessions; following one again replaces its position.
+    """
+
+    session_id: SessionId
+    epoch: Id | None = None
+    after: Offset | None = None
+    large: Large = "whole"
+
+
+class SessionUnfollowData(Struct, frozen=True):
+    project_id: str
+    session_id: str
+
+
+@_request(SessionUnfollowData, Need.WATCH, "history", rare=True)
+class SessionUnfollow(ProjectRequest, frozen=True):
+    """Stop to follow a session; nothing happens when it is not followed."""
+
+    session_id: SessionId
 
 
 class UsageData(Struct, frozen=True):
@@ -623,7 +740,7 @@ class ExecutionListData(Struct, frozen=True):
     has_more: bool
 
 
-@_request(ExecutionListData, Need.WATCH, "history", repeatable=True)
+@_request(ExecutionListData, Need.WATCH, "history", repeatable=True, rare=True)
 class ExecutionList(ProjectRequest, frozen=True):
     """List a project's executions with what they used, newest first; `before` is the last id of the page before."""
 
@@ -654,7 +771,7 @@ class WatchData(Struct, frozen=True):
     conversations: list[push.ProjectStateData] | msgspec.UnsetType = msgspec.UNSET
 
 
-@_request(WatchData, Need.WATCH, "project", repeatable=True)
+@_request(WatchData, Need.WATCH, "project", repeatable=True, rare=True)
 class Watch(Request, frozen=True):
     """Get the state and the approvals of all projects, joined or not; `away`: no user is at this client.
 
@@ -915,12 +1032,12 @@ class HealthCheckData(Struct, frozen=True):
     checks: dict[str, CheckData]
 
 
-@_request(HealthCheckData, Need.WATCH, "server", repeatable=True)
+@_request(HealthCheckData, Need.WATCH, "server", repeatable=True, rare=True)
 class HealthCheck(Request, frozen=True):
     """Get the health of the server."""
 
 
-@_request(push.ServerStatsData, Need.OVERVIEW, "server", repeatable=True)
+@_request(push.ServerStatsData, Need.OVERVIEW, "server", repeatable=True, rare=True)
 class ServerStats(Request, frozen=True):
     """Get statistics, once or every `interval` seconds (0 stops)."""
 
@@ -941,7 +1058,7 @@ class ServerHistoryData(Struct, frozen=True):
     series: dict[str, list[float | None]]
 
 
-@_request(ServerHistoryData, Need.OVERVIEW, "server", repeatable=True)
+@_request(ServerHistoryData, Need.OVERVIEW, "server", repeatable=True, rare=True)
 class ServerHistory(Request, frozen=True):
     """Get the samples of the last `range` seconds, then the new ones, every `interval` seconds (0 stops)."""
 
@@ -1018,7 +1135,7 @@ class ServerOverviewData(Struct, frozen=True):
     paused: int = 0
 
 
-@_request(ServerOverviewData, Need.OVERVIEW, "server", repeatable=True)
+@_request(ServerOverviewData, Need.OVERVIEW, "server", repeatable=True, rare=True)
 class ServerOverview(Request, frozen=True):
     """Get checks, limits, slow executions and the last errors, once or every `interval` seconds (0 stops)."""
 

@@ -6,14 +6,20 @@ import struct
 import termios
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, Protocol
 
 from aiohttp import WebSocketError, WSMsgType, web
 
 from pocket_agent import events
-from pocket_agent.errors import InternalError, InvalidMessageError, PocketAgentError, RateLimitedError
+from pocket_agent.errors import (
+    InternalError,
+    InvalidMessageError,
+    PocketAgentError,
+    RateLimitedError,
+    ResourceLimitError,
+)
 from pocket_agent.hub import Channel, Cursor, GapError, Hub
 from pocket_agent.model import ConversationId, Device, project_of
 from pocket_agent.protocol.frame import deflate, encode_data, encode_frame, websocket_frame
@@ -44,6 +50,7 @@ CLOSE_REVOKED: Final = 4009
 _COUNTED: Final = frozenset({WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING})  # messages that count for the quota
 _PING: Final = b"\x89\x00"  # RFC 6455 section 5.5.2, without a payload
 _MAX_IN_FLIGHT: Final = 32  # requests of one connection that run at a time
+_MAX_FOLLOWED: Final = 8  # sessions of terminals that one connection follows
 _PLACE_BYTES: Final = 256 * 1024
 """A request takes one place for each such part of its size, which bounds the memory of all."""
 _DEFLATE_BYTES: Final = 1024  # smaller pages of history are not compressed
@@ -105,6 +112,7 @@ class Connection:
         self.device = device  # the device of the client
         self.peer = peer  # its address, and how it has reached the server
         self.cursors: dict[ConversationId, Cursor] = {}  # the conversations that it has joined
+        self.followed: dict[tuple[str, str], asyncio.Task[None]] = {}  # sessions of terminals, by project and session
         self.feeds: dict[str, Feed] = {}  # the statistics that it requested at an interval, by the type of their frames
         self.away = False  # no user is at the client
         self.conversations = False  # it knows of conversations other than the main ones
@@ -223,6 +231,28 @@ class Connection:
         if interval > 0:
             self.feeds[kind] = Feed(interval, read, time.monotonic() + interval)
 
+    def follow(self, project_id: str, session_id: str, run: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Run a task that sends the records of a session, until `unfollow` or the end of the connection.
+
+        Raises:
+            ResourceLimitError: the connection follows too many.
+        """
+        key = project_id, session_id
+        self.unfollow(*key)
+        if len(self.followed) >= _MAX_FOLLOWED:
+            raise ResourceLimitError(f"This connection follows {_MAX_FOLLOWED} sessions already; unfollow one first.")
+        if self._tasks is None:  # it has just ended
+            return
+        task = self._tasks.create_task(run())
+        self.followed[key] = task
+        task.add_done_callback(lambda _: self.followed.pop(key, None) if self.followed.get(key) is task else None)
+
+    def unfollow(self, project_id: str, session_id: str) -> None:
+        """Stop to follow a session, if it is followed."""
+        task = self.followed.pop((project_id, session_id), None)
+        if task is not None:
+            task.cancel()
+
     def join(self, channel: Channel, after: int | None, *, previews: bool = False) -> None:
         """Subscribe to a conversation; joining again moves the cursor. `previews`: send previews of large entries."""
         self.leave(channel.conversation_id)
@@ -253,6 +283,8 @@ class Connection:
                 await self._read(handler)
                 if self._serving is not None:
                     self._serving.cancel()
+                for task in self.followed.values():
+                    task.cancel()
         finally:
             self._tasks = None
             del self._hub.sinks[self]

@@ -16,12 +16,13 @@ from pocket_agent.hub import Hub
 from pocket_agent.policy import Policy
 from pocket_agent.projects import Projects
 from pocket_agent.protocol import push, requests
-from pocket_agent.protocol.frame import timestamp
-from pocket_agent.protocol.preview import preview
+from pocket_agent.protocol.preview import message_data
 from pocket_agent.protocol.requests import ClientFrame, Need, Since
 from pocket_agent.server.answer import without_ids
 from pocket_agent.server.connection import Call, Connection, Done
 from pocket_agent.server.devices import Devices
+from pocket_agent.server.terminal_approvals import TerminalApprovals
+from pocket_agent.server.terminal_sessions import TerminalSessions
 from pocket_agent.session.project_log import live_draft
 from pocket_agent.session.session import Session
 from pocket_agent.session.state import State
@@ -125,19 +126,32 @@ Reply = object
 
 
 class Handlers:
-    """Executes requests: `on_NAME` each, here or in `Devices`. It is the `Handler` of every connection."""
+    """Executes requests: `on_NAME` each, here, in `Devices` or in `TerminalSessions`.
+
+    It is the `Handler` of every connection.
+    """
 
     def __init__(
-        self, projects: Projects, store: Store, hub: Hub, settings: CurrentSettings, report: Report, devices: Devices
+        self,
+        projects: Projects,
+        store: Store,
+        hub: Hub,
+        settings: CurrentSettings,
+        report: Report,
+        devices: Devices,
+        terminal: TerminalSessions,
+        terminal_approvals: TerminalApprovals,
     ) -> None:
         self._projects = projects
         self._policy = Policy(settings)
         self._store = store
         self._hub = hub
         self._report = report
+        self._terminal = terminal
+        self._terminal_approvals = terminal_approvals
         self._stopping = False
         self._handlers: dict[type[requests.Request], Callable[..., Awaitable[Reply]]] = {
-            kind: getattr(self, f"on_{name}", None) or getattr(devices, f"on_{name}")
+            kind: next(getattr(one, f"on_{name}") for one in (self, devices, terminal) if hasattr(one, f"on_{name}"))
             for name, kind in requests.REQUESTS.items()
         }
 
@@ -161,7 +175,7 @@ class Handlers:
             conversation_id = session.state.project.id if session is not None else None
             done = result if isinstance(result, Done) else Done(conversation_id, result)
             kind, to = request.spec.reply, {"conversation_id": done.conversation_id, "request_id": frame.request_id}
-            if isinstance(done.reply, requests.MessagesData):
+            if isinstance(done.reply, requests.MessagesData | requests.SessionHistoryData):
                 await connection.send_page(kind, done.reply, **to)
             elif done.reply is not None:
                 connection.send(kind, done.reply, **to)
@@ -278,12 +292,16 @@ class Handlers:
 
     async def on_conversation_create(self, call: Call, session: Session, request: requests.ConversationCreate) -> Reply:
         call.connection.conversations = True
+        found = None
+        if request.session_id is not None:
+            found = await self._terminal.find(session, request.session_id, fork=request.fork)
         begun = await self._projects.begin(
             session.state.project.project_id,
             title=request.title,
             worktree=request.worktree,
             session_id=request.session_id,
             fork=request.fork,
+            found=found,
             correlation_id=call.correlation_id,
         )
         return Done(begun.state.project.id, begun.state.view())
@@ -425,7 +443,7 @@ class Handlers:
             entries = await self._store.read_before(
                 project, before=before, limit=request.limit, max_bytes=_PAGE_BYTES, direction=direction
             )
-            messages = [_message(entry, request.large) for entry in reversed(entries) if entry.offset > after]
+            messages = [message_data(entry, request.large) for entry in reversed(entries) if entry.offset > after]
             messages = _within(messages, request.max_bytes)[::-1]
             oldest = messages[0].offset if messages else before
             has_more = bool(messages) and max(after + 1, project.first) < oldest
@@ -433,7 +451,7 @@ class Handlers:
             entries = await self._store.read(
                 project, after=after, limit=request.limit, max_bytes=_PAGE_BYTES, direction=direction
             )
-            messages = _within([_message(entry, request.large) for entry in entries], request.max_bytes)
+            messages = _within([message_data(entry, request.large) for entry in entries], request.max_bytes)
             has_more = bool(messages) and messages[-1].offset < project.head
         metadata = requests.MessagesMetadata(project.epoch, project.first, project.head, has_more)
         return requests.MessagesData(messages, metadata)
@@ -459,6 +477,9 @@ class Handlers:
 
     async def on_approval_respond(self, call: Call, session: Session, request: requests.ApprovalRespond) -> Reply:
         updated = request.updated_input
+        if self._terminal_approvals.has(request.approval_id):
+            check_limited_answer(call.device, changed=updated is not None, remembered=request.remember)
+            return await self._terminal_approvals.respond(session, request, call.device.name)
         changed = updated is not None and session.changes_input(request.approval_id, updated)
         check_limited_answer(call.device, changed=changed, remembered=request.remember)
         return await session.respond(
@@ -497,28 +518,8 @@ class Handlers:
         await session.set_permission_mode(request.mode)
         return requests.SetPermissionModeData(session.state.project.project_id, request.mode)
 
-    async def on_session_list(self, call: Call, session: Session, request: requests.SessionList) -> Reply:
-        return requests.SessionListData(session.state.project.project_id, await session.sessions())
-
-    async def on_session_resume(self, call: Call, session: Session, request: requests.SessionResume) -> Reply:
-        await session.resume(request.session_id, fork=request.fork)
-        return requests.SessionResumeData(session.state.project.project_id, request.session_id, request.fork)
-
     async def on_execution_list(self, call: Call, session: Session, request: requests.ExecutionList) -> Reply:
         return await session.executions(before=request.before, limit=request.limit)
-
-
-def _message(entry: model.Entry, large: requests.Large) -> requests.MessageData:
-    found = preview(entry.data) if large == "reference" else None
-    return requests.MessageData(
-        offset=entry.offset,
-        timestamp=timestamp(entry.timestamp),
-        direction=entry.direction,
-        type=entry.type,
-        message=msgspec.Raw(entry.data if found is None else found.data),
-        size=None if found is None else found.size,
-        cut=() if found is None else found.cut,
-    )
 
 
 def _waiting(state: State, request: push.ApprovalRequestedData) -> requests.WaitingApproval:

@@ -11,6 +11,7 @@ from aiohttp import WSMsgType, web
 
 from pocket_agent import errors
 from pocket_agent.audit.audit_log import AuditLog
+from pocket_agent.claude.transcripts import Transcripts
 from pocket_agent.errors import FileOperationError, PocketAgentError, UnauthorizedError
 from pocket_agent.events import ConnectionRejected, Observer
 from pocket_agent.hub import Hub
@@ -31,6 +32,8 @@ from pocket_agent.server.limits import Admission, Quotas
 from pocket_agent.server.pages import Runbooks, Site, read_runbooks
 from pocket_agent.server.peer import PEER, Origins, Peer
 from pocket_agent.server.proof import WEBSOCKET, Nonces, proven_by, signed_text
+from pocket_agent.server.terminal_approvals import TerminalApprovals
+from pocket_agent.server.terminal_sessions import TerminalSessions
 from pocket_agent.session.project_log import now
 from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Store
@@ -54,10 +57,15 @@ class Endpoint:
         settings: CurrentSettings,
         observer: Observer,
         trail: AuditLog,
+        transcripts: Transcripts,
     ) -> None:
         self.authenticator = Authenticator(store, settings)
         self.devices = Devices(store, hub, projects, settings, observer)
-        self.handlers = Handlers(projects, store, hub, settings, report, self.devices)
+        terminal = TerminalSessions(projects, transcripts)
+        self.terminal_approvals = TerminalApprovals(projects, transcripts, Policy(settings), observer)
+        self.handlers = Handlers(
+            projects, store, hub, settings, report, self.devices, terminal, self.terminal_approvals
+        )
         self._audited = AuditedHandler(self.handlers, trail)
         self._report = report
         self._hub = hub

@@ -70,6 +70,7 @@ class Agent:
         self._conversation_id = project.id
         self._project_id = project.project_id
         self._cwd = project.real_path
+        self._shared = (project.worktree.git_dir,) if project.worktree is not None else ()
         self._context = context
         self._opened = asyncio.Event()
         self._answers: dict[str, asyncio.Future[CliMessage]] = {}
@@ -151,7 +152,7 @@ class Agent:
                 limits=settings.limits,
                 umask=shared.umask,
                 confinement=shared.confinement,
-                directories=options.add_dirs,
+                directories=(*options.add_dirs, *self._shared),
                 files=files,
             )
         except BaseException:

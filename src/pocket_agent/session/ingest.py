@@ -61,6 +61,7 @@ class BatchResult:
         account: the account of the process after these lines.
         spent: rows to add to the history of spending.
         tools: tool calls that ended, in order.
+        requests: see `Meter.requests`.
         spoke: whether the model said anything.
         mode: the permission mode that the CLI has changed to without a request of the server.
         windows: usage limits of the account, as the API reported them.
@@ -88,6 +89,7 @@ class BatchResult:
     account: model.Account | None = None
     spent: tuple[model.Spending, ...] = ()
     tools: list[Completed] = field(default_factory=list)
+    requests: list[float] = field(default_factory=list)
     spoke: bool = False
     mode: str | None = None
     windows: tuple[model.UsageWindow, ...] = ()
@@ -133,7 +135,7 @@ class Intake:
         self._tick = tick()
         self._meter = Meter(state.account)
         self._work = state.work
-        self.plan = BatchResult(tools=self._meter.tools.completed)
+        self.plan = BatchResult(tools=self._meter.tools.completed, requests=self._meter.requests)
 
     def take(self, lines: Sequence[Line | Oversized]) -> BatchResult:
         """Go through the lines in order."""

@@ -351,6 +351,7 @@ class Runner:
         state, execution = self._state, self._state.current
         assert execution is not None
         state.attempts += 1
+        state.heard_at = time.monotonic()
         state.prompt_spool_offset = self._agent.spool_size
         with suppress(errors.ProcessNotFoundError):
             self._written = self._agent.send_prompt(_message(execution), execution.message_id, execution.context)
@@ -459,6 +460,7 @@ class Runner:
         plan = self._intake().take(batch.lines)
         silent = agent.record is not None and agent.record.consumed <= self._state.prompt_spool_offset
         await self._store(plan, batch)
+        self._state.heard_at = time.monotonic()
         if silent and len(plan.answers) == len(batch.lines):
             # The process has answered control requests, and written nothing about the prompt yet.
             self._state.prompt_spool_offset = batch.consumed
@@ -597,7 +599,13 @@ class Runner:
         if plan.account is not None:
             state.account = plan.account
         for done in plan.tools:
-            observer.emit(events.ToolCompleted(state.project.project_id, context, done.tool, done.outcome))
+            observer.emit(
+                events.ToolCompleted(
+                    state.project.project_id, context, done.tool, done.outcome, done.seconds, done.decision
+                )
+            )
+        for seconds in plan.requests:
+            observer.emit(events.ApiRequestAnswered(state.project.project_id, context, seconds))
         for spent in plan.spent:
             self._budget.spend(spent.day, spent.cost_usd)
         if plan.earlier is not None:

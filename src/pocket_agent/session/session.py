@@ -229,6 +229,11 @@ class Session:
             raise errors.ProcessNotFoundError("This execution is not running: it has ended, or has not started.")
         return running
 
+    @property
+    def process(self) -> model.ProcessRecord | None:
+        """The stored data of the agent's process; None when none runs."""
+        return self._agent.record if self._agent.alive else None
+
     async def resume_queue(self) -> QueueResumeData:
         """Let the waiting prompts start."""
         async with self.loops.turn():
@@ -285,8 +290,24 @@ class Session:
             )
             return reset
 
-    async def resume(self, session_id: str, *, fork: bool) -> None:
+    async def release_process(self) -> str | None:
+        """End the idle process, so that a terminal can continue the conversation, whose id is returned.
+
+        Raises:
+            ProcessActiveError: the agent is busy.
+        """
+        async with self.loops.turn():
+            self._refuse_while_running("Going on in a terminal")
+            await self._runner.close_process()
+            return self.state.project.session_id
+
+    async def resume(self, session_id: str, *, fork: bool, found: model.SessionRecord | None = None) -> None:
         """Let the next prompt continue another conversation, or a copy of it.
+
+        Args:
+            session_id: the conversation.
+            fork: continue a copy.
+            found: the session of a terminal with this id.
 
         Raises:
             ProcessActiveError: the agent is busy.
@@ -294,7 +315,8 @@ class Session:
         """
         async with self.loops.turn():
             self._refuse_while_running("Resuming another session")
-            conversation = await self._store.session(self.state.project.project_id, session_id)
+            known = await self._store.session(self.state.project.project_id, session_id)
+            conversation = known or found
             if conversation is None:
                 raise errors.ValidationError("This project has no such session (session_list).")
             await self._runner.close_process()
@@ -304,7 +326,12 @@ class Session:
                 self.state.conversation = conversation
                 return self.state.announce()
 
-            await self.state.log.write([resumed], project={"session_id": session_id, "fork": fork}, after=applied)
+            await self.state.log.write(
+                [resumed],
+                Change(sessions=(conversation,) if known is None else ()),
+                project={"session_id": session_id, "fork": fork},
+                after=applied,
+            )
 
     async def sessions(self) -> list[SessionData]:
         """The conversations of this project, newest first."""
@@ -365,6 +392,7 @@ class Session:
 
             def answered() -> list[Draft]:
                 state.approvals.pop(approval.id, None)
+                state.restart_waits(approval)
                 state.current = running
                 self._runner.settle()
                 self.loops.tick.set()

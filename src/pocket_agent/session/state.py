@@ -363,6 +363,7 @@ class State:
         last: the execution that ended last.
         account: the account of the agent's process, up to the ingested lines.
         approvals: the tool requests that wait for an answer.
+        terminal_approvals: those of sessions in a terminal, which are not stored.
         conversation: the CLI's session that the log is in.
         acceptance: the accepted claims of the project, shared by its conversations.
         end_status: how `current` is to end, once a request or a timeout has decided to end it.
@@ -373,6 +374,7 @@ class State:
         first_message_seen: whether the model has started to answer `current`.
         limits: the usage limits of the account, shared by all projects.
         turn_due: the monotonic time until which the CLI may start a turn by itself.
+        heard_at: the monotonic time of the process's last output, or of the last prompt or answer to it.
     """
 
     log: ProjectLog
@@ -382,6 +384,7 @@ class State:
     last: Execution | None = None
     account: model.Account = field(default_factory=model.Account)
     approvals: dict[ApprovalId, Approval] = field(default_factory=dict)
+    terminal_approvals: dict[str, ApprovalRequestedData] = field(default_factory=dict)
     conversation: model.SessionRecord | None = None
     acceptance: Acceptance = field(default_factory=Acceptance)
     partial: Partial = field(default_factory=Partial)
@@ -392,6 +395,7 @@ class State:
     has_slot: bool = False
     first_message_seen: bool = False
     turn_due: float = 0.0
+    heard_at: float = field(default_factory=time.monotonic)
     limits: UsageLimits = field(default_factory=UsageLimits)
     _encoded: bytes = b""
     _encoded_of: tuple[object, ...] = ()
@@ -428,6 +432,30 @@ class State:
         return self.is_busy or self.is_turn_due
 
     @property
+    def works(self) -> bool:
+        """Whether a model works, with a prompt or without, or waits for an approval."""
+        return self.current is not None or self.works_alone
+
+    @property
+    def silence(self) -> float:
+        """Seconds without output while the agent works and no approval is pending, else 0."""
+        return time.monotonic() - self.heard_at if self.works and not self.approvals else 0.0
+
+    @property
+    def repeated_calls(self) -> int:
+        """How often in a row the working agent, or one of its subagents, has made the same tool call."""
+        return max((count for _, count in self.account.repeats.values()), default=0) if self.works else 0
+
+    def restart_waits(self, approval: Approval) -> None:
+        """An approval was answered: its tool call starts now, and the agent's silence too."""
+        self.heard_at = time.monotonic()
+        request = _request_of(approval)
+        call = request.tool_use_id if request is not None else None
+        if call in self.account.tool_ticks:
+            ticks = {**self.account.tool_ticks, call: tick()}
+            self.account = msgspec.structs.replace(self.account, tool_ticks=ticks)
+
+    @property
     def shown(self) -> model.ProjectState:
         """The project's state as clients see it."""
         return model.ProjectState.EXECUTING if self.works_alone else self.project.state
@@ -445,16 +473,14 @@ class State:
             tasks=self.work.tasks,
             session_title=self.conversation.title if self.conversation is not None else None,
             queue_depth=len(self.queue),
-            pending_approvals=len(self.approvals),
+            pending_approvals=len(self.approvals) + len(self.terminal_approvals),
             usage_windows=self.limits.windows,
         )
 
     def encoded_view(self) -> bytes:
         """The `view` as JSON, encoded again only when it changed."""
-        of = (
-            *(self.log.project, self.conversation, self.account, self.current),
-            *(len(self.queue), len(self.approvals), self.limits.windows),
-        )
+        counts = len(self.queue), len(self.approvals), len(self.terminal_approvals)
+        of = (self.log.project, self.conversation, self.account, self.current, counts, self.limits.windows)
         if self._encoded_of != of:
             self._encoded, self._encoded_of = encode_data(self.view()), of
         return self._encoded
@@ -466,7 +492,8 @@ class State:
     def pending(self) -> list[ApprovalRequestedData]:
         """The pending tool requests, oldest first, as clients see them."""
         found = [(approval, _request_of(approval)) for approval in self.approvals.values()]
-        return [approval_requested_data(approval, request) for approval, request in found if request is not None]
+        own = [approval_requested_data(approval, request) for approval, request in found if request is not None]
+        return [*own, *self.terminal_approvals.values()]
 
     def announce(self, *, queue: bool = False) -> list[Draft]:
         """Live frames with the present state."""

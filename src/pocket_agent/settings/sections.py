@@ -143,8 +143,11 @@ NotifyWhen = Literal["unwatched", "always"]
 class SettingsSection(BaseModel):
     """A group of settings: frozen, and without unknown names."""
 
-    # An error would otherwise quote the value, which may be a secret.
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False, hide_input_in_errors=True)
+    # An error would otherwise quote the value, which may be a secret. `load.build_settings` needs no validators of
+    # sections, which take 2 MB and are built at their first use.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=False, hide_input_in_errors=True, defer_build=True
+    )
 
     effect: ClassVar[Effect] = RELOAD
     """When a change takes effect, for the settings that do not declare it themselves."""
@@ -284,7 +287,7 @@ class LimitSettings(SettingsSection):
     memory: BytesOrUnlimited = setting(
         0,
         "Memory that the server itself should stay below; exported for alerts, not enforced. A lower limit of its "
-        "container takes precedence.",
+        "container takes precedence; without both it is half of the machine's memory.",
     )
     cost_usd_per_day: Annotated[float, types.real(0, 1_000_000, "; 0: no limit")] = setting(
         0.0, "Budget of all executions in a day (local time), in US dollars as reported by the CLI."
@@ -505,12 +508,19 @@ class TracesSettings(SettingsSection):
     )
     attributes: Annotated[Mapping[str, str], types.ATTRIBUTES] = setting(_empty, "Additional resource attributes.")
     agents: Switch = setting(True, "Let the CLI export its own spans into the same traces.")
+    agent_metrics: Switch = setting(
+        True,
+        "Let the CLI export its own metrics and events to the same collector too (`/v1/metrics`, `/v1/logs`), unless "
+        "its telemetry is configured by the user (`CLAUDE_CODE_ENABLE_TELEMETRY`).",
+    )
 
 
 class HealthSettings(SettingsSection):
     """The health checks."""
 
-    interval: SecondsAboveZero = setting(15.0, "Time between two rounds of checks.")
+    interval: SecondsAboveZero = setting(
+        15.0, "Time between two rounds of checks, and between two readings of the memory and CPU of agents."
+    )
     low_disk: Bytes = setting(1024 * _MIB, "Free space of the data directory below which the disk check warns.")
     certificate_notice: Seconds = setting(7 * 86400.0, "The certificate check warns this long before it expires.")
     loop_lag: SecondsAboveZero = setting(1.0, "The event loop check warns when the lag reaches this time.")
@@ -528,6 +538,9 @@ class MonitoringSettings(SettingsSection):
     loki_port: FixedPort = setting(3100, "Port of Loki.")
     tempo_port: FixedPort = setting(3200, "Port of Tempo.")
     otlp_port: FixedPort = setting(4318, "Port of the OpenTelemetry collector, for OTLP over HTTP.")
+    collector_metrics_port: FixedPort = setting(
+        8889, "Port of the OpenTelemetry collector, at which Prometheus scrapes the metrics of agents."
+    )
     scrape_interval: Annotated[float, types.duration(least=0.1, most=60.0)] = setting(
         15.0, "Time between two scrapes; rules use windows of 5 minutes, which need several scrapes."
     )
@@ -632,9 +645,25 @@ class AlertSettings(SettingsSection):
     limit_ratio: Share = setting(0.9, "Share of a limit (connections, files, budget, ...) above which its alert fires.")
     memory_ratio: Share = setting(0.9, "HighMemoryUsage: share of the memory limit above which it fires.")
     disk_free: BytesAboveZero = setting(1024 * _MIB, "DiskSpaceLow: fires below this free space of the data directory.")
+    filesystem_free: Share = setting(
+        0.05, "FilesystemSpaceLow, FilesystemInodesLow: share of free space or inodes below which it fires."
+    )
+    machine_memory: Share = setting(0.1, "MachineMemoryLow: share of available memory below which it fires.")
+    machine_load: Annotated[float, types.real(0.1, 1000)] = setting(
+        8.0, "MachineOverloaded: load for each processor, over 15 minutes, above which it fires."
+    )
     certificate: SecondsAboveZero = setting(14 * 86400.0, "TLSCertificateExpiring: fires this long before it expires.")
     loop_lag: Annotated[float, types.duration(least=0.001, most=1.0)] = setting(
         0.25, "EventLoopLagHigh: fires when the p99 of the event loop lag reaches this time."
+    )
+    agent_memory_ratio: Share = setting(0.5, "AgentMemoryHigh: share of the machine's memory that one agent may use.")
+    agent_cpu_ratio: Share = setting(0.9, "AgentCpuHigh: share of the machine's CPU that one agent may use.")
+    repeated_calls: Annotated[int, types.number(2, 1000)] = setting(
+        20, "AgentRepeatsItself: fires when an agent makes the same tool call this many times in a row."
+    )
+    silence: Annotated[float, types.duration(least=1.0)] = setting(
+        900.0,
+        "AgentStalled: fires when a working agent that waits for no approval has printed nothing for this long.",
     )
     restarts: Annotated[int, types.number(1, 10)] = setting(3, "PocketAgentFlapping: outages, restarts in 30 minutes.")
     rejected_connections: Count = setting(

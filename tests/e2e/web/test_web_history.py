@@ -111,7 +111,8 @@ async def test_what_is_read_stays_in_its_place_while_more_comes(
         project_id = await long_log(client, folder)
         await seen.open(project_id)
         await seen.says(f"word-{ENTRIES}")
-        place = """() => {
+        place = """async () => {
+            await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
             const list = document.querySelector('.list');
             const top = list.getBoundingClientRect().top;
             const row = [...list.querySelectorAll('.list-row')]

@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 from playwright.async_api import Browser, ViewportSize, expect
-from tests.harness.browser import DESKTOP, PHONE, WAIT_MS, violations
+from tests.harness.browser import DESKTOP, PHONE, WAIT_MS, browsing, violations
 from tests.harness.follow import eventually
 from tests.harness.font import LARGE, SMALL
 from tests.harness.scene import Stage
@@ -42,7 +42,7 @@ async def test_everybody_can_use_every_screen(
     folder.mkdir()
     async with (
         stage.server.client() as client,
-        screen(browser, stage.server, size=size, theme=theme, font=letters) as seen,
+        screen(browser, stage.server, size=size, theme=theme, font=letters, motion=True) as seen,
     ):
         project = await client.create_project(str(folder))
         await expect(seen.page.locator(".project", has_text=str(folder))).to_be_visible(timeout=WAIT_MS)
@@ -177,6 +177,7 @@ async def test_everything_by_keyboard_alone(stage: Stage, browser: Browser, fold
         await expect(seen.page.get_by_role("dialog", name="Model")).to_be_visible()
         await keyboard.press("Escape")
         await expect(seen.button("Project menu")).to_be_focused()
+        await seen.has_left_sheets()
         await keyboard.press("p")
         await expect(seen.page.get_by_role("heading", name="Projects", exact=True)).to_be_visible()
         await keyboard.press("?")
@@ -184,9 +185,59 @@ async def test_everything_by_keyboard_alone(stage: Stage, browser: Browser, fold
         await keyboard.press("Escape")
         await seen.go("/settings")
         await seen.page.get_by_role("switch", name="Shortcuts with a single letter").uncheck()
-        await seen.page.get_by_role("heading", name="Settings").click()
         await keyboard.press("p")
         await expect(seen.page.get_by_role("heading", name="Settings")).to_be_visible()
+
+
+async def test_a_key_that_types_nothing_does_not_suppress_a_shortcut(
+    stage: Stage, browser: Browser, folder: Path
+) -> None:
+    async with stage.server.client() as client, screen(browser, stage.server) as seen:
+        project = await client.create_project(str(folder))
+        page, keyboard = seen.page, seen.page.keyboard
+
+        async def opens_projects(after: str) -> None:
+            await keyboard.press("p")
+            await expect(page.get_by_role("heading", name="Projects", exact=True), after).to_be_visible()
+            await seen.has_left_sheets()
+            await page.locator(".project", has_text=str(folder)).get_by_role("link").click()
+            await seen.is_live()
+
+        await seen.open(project.id)
+        await client.execute(project.id, "demo:bash=touch first.txt")
+        await expect(seen.dock.get_by_role("button", name="Allow", exact=True)).to_be_enabled()
+        # From here on no time passes for the page between two keys.
+        await seen.advance_clock(5000)
+        await keyboard.press("a")
+        await seen.advance_clock(500)
+        await keyboard.press("a")
+        await expect(seen.dock).to_be_hidden(timeout=WAIT_MS)
+        await opens_projects("the second press that allows")
+        await opens_projects("another shortcut")
+        await keyboard.press("Control+c")
+        await opens_projects("a key with Ctrl")
+        await seen.button("Project menu").press("Space")
+        await page.get_by_role("dialog").get_by_role("button", name="Model").press("Space")
+        await page.get_by_role("radio").first.focus()
+        await keyboard.press("Escape")
+        await expect(seen.button("Project menu")).to_be_focused()
+        await opens_projects("a choice that was left, and Space on a button")
+
+        await client.execute(project.id, "demo:bash=touch second.txt")
+        await expect(seen.dock.get_by_role("button", name="Allow", exact=True)).to_be_enabled()
+        await keyboard.press("p")
+        allow = seen.dock.get_by_role("button", name="Allow", exact=True)
+        await expect(allow).to_be_enabled()
+        await allow.evaluate("""(button) => {
+            window.clicks = 0;
+            button.addEventListener('click', () => window.clicks++);
+        }""")
+        for _ in range(3):
+            await keyboard.press("a")
+            await seen.advance_clock(300)
+        assert await page.evaluate("window.clicks") == 0, "nothing is allowed within a second of another shortcut"
+        await seen.press_twice("a")
+        await expect(seen.dock).to_be_hidden(timeout=WAIT_MS)
 
 
 async def test_a_screen_reader_is_told_what_happens(stage: Stage, browser: Browser, folder: Path) -> None:
@@ -258,8 +309,12 @@ async def test_it_is_an_app_that_opens_without_the_server(stage: Stage, browser:
         assert others == {"/", "/icon.svg", "/theme.js"}, "the shell and nothing else"
 
 
-async def test_the_system_tells_what_happens_while_nobody_looks(stage: Stage, browser: Browser, folder: Path) -> None:
-    async with stage.server.client() as client, screen(browser, stage.server) as seen:
+async def test_the_system_tells_what_happens_while_nobody_looks(stage: Stage, folder: Path) -> None:
+    async with (
+        browsing(desktop=True) as browser,
+        stage.server.client() as client,
+        screen(browser, stage.server) as seen,
+    ):
         project = await client.create_project(str(folder))
         await seen.page.context.grant_permissions(["notifications"])
         await seen.page.evaluate("navigator.serviceWorker.ready.then(() => 0)")

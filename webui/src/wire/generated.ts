@@ -245,15 +245,64 @@ export interface SetPermissionMode {
   readonly project_id?: string | null;
 }
 
-/** List the conversations of a project that can be resumed. */
+/** List the conversations of a project that can be resumed: the server's, and those of terminals. */
 export interface SessionList {
   readonly project_id?: string | null;
 }
 
-/** Continue an older conversation with the next prompt, or a copy of it (`fork`). */
+/**
+ * Continue an older conversation with the next prompt, or a copy of it (`fork`).
+ *
+ * A session that a terminal has open is refused with `PROCESS_ACTIVE` unless `fork` is set: the CLI would mix the
+ * records of both.
+ */
 export interface SessionResume {
   readonly session_id: string;
   readonly fork?: boolean;
+  readonly project_id?: string | null;
+}
+
+/**
+ * End the idle process of the agent, so that a terminal can continue the conversation.
+ *
+ * While the agent does something, the error is `PROCESS_ACTIVE`.
+ */
+export interface SessionRelease {
+  readonly project_id?: string | null;
+}
+
+/**
+ * Read a page of a session from the CLI's own file: the newest records, or those before the position `before`.
+ *
+ * Records of the CLI's own bookkeeping, and of subagents, are left out. `limit`, `max_bytes` and `large` are those of
+ * `get_messages`.
+ */
+export interface SessionHistory {
+  readonly session_id: string;
+  readonly before?: number | null;
+  readonly limit?: number;
+  readonly max_bytes?: number | null;
+  readonly large?: "reference" | "whole";
+  readonly project_id?: string | null;
+}
+
+/**
+ * Get the records of a session from a position on, and new ones within 2 seconds, until `session_unfollow`.
+ *
+ * `epoch` and `after` are `epoch` and `end` of `session_history`; without them only new records are sent. A connection
+ * can follow 8 sessions; following one again replaces its position.
+ */
+export interface SessionFollow {
+  readonly session_id: string;
+  readonly epoch?: string | null;
+  readonly after?: number | null;
+  readonly large?: "reference" | "whole";
+  readonly project_id?: string | null;
+}
+
+/** Stop to follow a session; nothing happens when it is not followed. */
+export interface SessionUnfollow {
+  readonly session_id: string;
   readonly project_id?: string | null;
 }
 
@@ -494,6 +543,9 @@ export interface ProjectJoinData {
  * suggestions (such as the permission mode `acceptEdits`), which a client must show. `agent_id` names the subagent
  * that asks, absent for the main thread. A subagent may ask when no execution runs (`execution_id` is null). The
  * request is open until it is answered, the agent withdraws it, its turn ends, or its process has ended.
+ *
+ * `terminal` is there when a session in a terminal asks, which shows a dialog of its own: the request is withdrawn
+ * when it is answered there. It is not an entry of the log.
  */
 export interface ApprovalRequestedData {
   readonly approval_id: string;
@@ -505,6 +557,13 @@ export interface ApprovalRequestedData {
   readonly execution_id: string | null;
   readonly tool_use_id?: string | null;
   readonly agent_id?: string | null;
+  readonly terminal?: TerminalData;
+}
+
+/** A session of the CLI in a terminal, and the directory that it is in. */
+export interface TerminalData {
+  readonly session_id: string;
+  readonly directory: string;
 }
 
 /**
@@ -642,19 +701,42 @@ export interface SetPermissionModeData {
   readonly mode: string;
 }
 
-/** Reply to `session_list`, newest first. */
+/**
+ * Reply to `session_list`, newest first.
+ *
+ * `truncated`: there are more of terminals than the last 100. `unavailable` is the reason why those of terminals are
+ * missing.
+ */
 export interface SessionListData {
   readonly project_id: string;
   readonly sessions: readonly SessionData[];
+  readonly truncated?: boolean;
+  readonly unavailable?: string | null;
 }
 
-/** A conversation that can be resumed; `title` is the beginning of its first prompt. */
+/**
+ * A conversation that can be resumed; `title` is the beginning of its first prompt, unless the CLI or its user
+ * named it.
+ *
+ * `origin` is `terminal` for a session that the CLI made without the server, in `directory`: that of the project, one
+ * inside it, or one of its Git worktrees. The fields from `directory` on are null, or absent, for a session whose file
+ * is gone. `turns` is the number of prompts, an estimate for a large file (`turns_estimated`), `size` that of the file
+ * in bytes. `active`: a terminal has the session open. `resume_command` continues it in a shell.
+ */
 export interface SessionData {
   readonly session_id: string;
   readonly title: string;
   readonly created_at: string;
   readonly last_active: string;
   readonly current: boolean;
+  readonly origin?: "server" | "terminal";
+  readonly directory?: string | null;
+  readonly first_prompt?: string | null;
+  readonly turns?: number | null;
+  readonly turns_estimated?: boolean;
+  readonly size?: number | null;
+  readonly active?: boolean;
+  readonly resume_command?: string | null;
 }
 
 /** Reply to `session_resume`: the conversation that the next prompt continues. */
@@ -662,6 +744,53 @@ export interface SessionResumeData {
   readonly project_id: string;
   readonly session_id: string;
   readonly fork: boolean;
+}
+
+/** Reply to `session_release`: the command that continues the conversation in a shell, null without a session. */
+export interface SessionReleaseData {
+  readonly project_id: string;
+  readonly session_id: string | null;
+  readonly directory: string;
+  readonly resume_command: string | null;
+}
+
+/**
+ * Reply to `session_history`, the oldest record first.
+ *
+ * A message is that of `get_messages`; its `offset` is the position of the record in the file, in bytes. Its type is
+ * `prompt` for what a user typed, `agent_message` for all other records, as the CLI wrote them, or `error` for a line
+ * that is not a record. `before` is the position for the page before, 0 when there is none; a page may be empty
+ * although there is. `epoch` and `end` are for `session_follow`: the file, and the position behind the newest record.
+ */
+export interface SessionHistoryData {
+  readonly project_id: string;
+  readonly session_id: string;
+  readonly epoch: string;
+  readonly messages: readonly MessageData[];
+  readonly before: number;
+  readonly end: number;
+}
+
+/**
+ * Reply to `session_follow`, and its pushes: the records that a terminal has written since.
+ *
+ * `end` is the position behind them. `active`: a terminal has the session open; a push without messages reports a
+ * change of it. `ended`: the file was `deleted`, or `replaced` by another or a shorter one, and is not followed any
+ * longer; read the history again.
+ */
+export interface SessionLinesData {
+  readonly session_id: string;
+  readonly epoch: string;
+  readonly messages: readonly MessageData[];
+  readonly end: number;
+  readonly active: boolean;
+  readonly ended?: "deleted" | "replaced" | null;
+}
+
+/** Reply to `session_unfollow`. */
+export interface SessionUnfollowData {
+  readonly project_id: string;
+  readonly session_id: string;
 }
 
 /** Reply to `execution_list`, newest first. */
@@ -1139,6 +1268,10 @@ export interface Requests {
   readonly set_permission_mode: SetPermissionMode;
   readonly session_list: SessionList;
   readonly session_resume: SessionResume;
+  readonly session_release: SessionRelease;
+  readonly session_history: SessionHistory;
+  readonly session_follow: SessionFollow;
+  readonly session_unfollow: SessionUnfollow;
   readonly execution_list: ExecutionList;
   readonly watch: Watch;
   readonly path_complete: PathComplete;
@@ -1182,6 +1315,10 @@ export interface Replies {
   readonly set_permission_mode: SetPermissionModeData;
   readonly session_list: SessionListData;
   readonly session_resume: SessionResumeData;
+  readonly session_release: SessionReleaseData;
+  readonly session_history: SessionHistoryData;
+  readonly session_follow: SessionLinesData;
+  readonly session_unfollow: SessionUnfollowData;
   readonly execution_list: ExecutionListData;
   readonly watch: WatchData;
   readonly path_complete: PathCompleteData;
@@ -1224,6 +1361,10 @@ export interface Pushes {
   readonly set_permission_mode: SetPermissionModeData;
   readonly session_list: SessionListData;
   readonly session_resume: SessionResumeData;
+  readonly session_release: SessionReleaseData;
+  readonly session_history: SessionHistoryData;
+  readonly session_lines: SessionLinesData;
+  readonly session_unfollow: SessionUnfollowData;
   readonly execution_list: ExecutionListData;
   readonly watch: WatchData;
   readonly path_complete: PathCompleteData;
@@ -1286,6 +1427,7 @@ export const REPEATABLE: ReadonlySet<string> = new Set<keyof Requests>([
   "conversation_list",
   "get_messages",
   "session_list",
+  "session_history",
   "execution_list",
   "watch",
   "path_complete",

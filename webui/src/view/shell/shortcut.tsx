@@ -48,34 +48,51 @@ export function Shortcuts(): VNode | null {
   const [isOpen, setOpen] = useState(false);
   useEffect(() => {
     let typed = -Infinity;
+    let ran = -Infinity;
     let armed: Armed | null = null;
 
-    const run = ({ key, on, again }: Shortcut, now: number, isTyping: boolean): boolean => {
+    /** Records that a key was a shortcut, and so no letter of a text that would suppress the next one. */
+    const done = (now: number): true => {
+      typed = -Infinity;
+      ran = now;
+      return true;
+    };
+    /** Presses a button, for a shortcut with `again` only at the second key. */
+    const press = (button: HTMLElement, { key, again }: Shortcut, now: number): boolean => {
+      if (again === undefined) {
+        button.click();
+        return done(now);
+      }
+      if (now - ran < TYPING_MS) return false;
+      armed = { key, at: now, button };
+      toasts.say(`Press ${key} again to ${again}.`);
+      return true; // the letter may still be the first of a text
+    };
+    const run = (shortcut: Shortcut, now: number, isTyping: boolean): boolean => {
+      const { key, on } = shortcut;
       const before = armed;
       armed = null;
-      const button = typeof on === "string" ? document.querySelector<HTMLElement>(on) : null;
-      if (again !== undefined && button !== null && before?.key === key && before.button === button) {
+      if (typeof on !== "string") {
+        if (isTyping && key !== "/") return false;
+        on();
+        return isTyping || done(now);
+      }
+      const button = document.querySelector<HTMLElement>(on);
+      if (button === null) return false;
+      if (before?.key === key && before.button === button) {
         const passed = now - before.at;
         if (passed < AGAIN_MS[0] || passed > AGAIN_MS[1]) return false;
         button.click();
-        return true;
+        return done(now);
       }
-      if (isTyping && key !== "/") return false;
-      if (typeof on !== "string") on();
-      else if (button === null) return false;
-      else if (again === undefined) button.click();
-      else {
-        armed = { key, at: now, button };
-        toasts.say(`Press ${key} again to ${again}.`);
-      }
-      return true;
+      return !isTyping && press(button, shortcut, now);
     };
 
     const onKeyDown = (event: KeyboardEvent): void => {
       const now = Date.now();
       const isTyping = now - typed < TYPING_MS;
-      if (event.key.length === 1) typed = now;
       const { target } = event;
+      if (isText(event)) typed = now;
       if (isTaken(event)) return;
       const isWriting = isField(target);
       if (event.key === "Escape" && isWriting && !isInDialog(target)) {
@@ -145,8 +162,18 @@ export function guardComposition(): void {
   );
 }
 
+/** Whether a key may be typing: it is a character, and neither one with Ctrl or Cmd nor the Space that presses a control. */
+function isText({ key, ctrlKey, metaKey, altKey, target }: KeyboardEvent): boolean {
+  if (key.length !== 1 || metaKey || (ctrlKey && !altKey)) return false; // Ctrl and Alt together are AltGr
+  return key !== " " || !(target instanceof Element) || isField(target) || !target.matches(PRESSED);
+}
+
+/** What Space presses, and what has no letters. */
+const PRESSED = "button, summary, input[type=checkbox], input[type=radio]";
+
 function isField(target: EventTarget | null): boolean {
-  return target instanceof Element && target.matches("input, textarea, select, [contenteditable]");
+  const fields = "input, textarea, select, [contenteditable]";
+  return target instanceof Element && target.matches(fields) && !target.matches(PRESSED);
 }
 
 function isInDialog(target: EventTarget | null): boolean {

@@ -1,0 +1,205 @@
+"""Requests about the CLI's own sessions on this machine, which terminals make and continue."""
+
+import asyncio
+import shlex
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec.structs import replace
+
+from pocket_agent import model
+from pocket_agent.claude.transcript_records import Shown
+from pocket_agent.claude.transcripts import Follower, Growth, StoredSession, Transcripts
+from pocket_agent.errors import FileOperationError, PocketAgentError, ProcessActiveError, ProjectNotFoundError
+from pocket_agent.projects import Projects
+from pocket_agent.protocol import requests
+from pocket_agent.protocol.frame import timestamp
+from pocket_agent.protocol.preview import message_data
+from pocket_agent.protocol.requests import Large, MessageData, SessionData, SessionLinesData
+from pocket_agent.server.connection import Call, Connection
+from pocket_agent.session.session import Session
+
+_LISTED: Final = 100
+_PAGE_BYTES: Final = 8 * 1024 * 1024
+_CONGESTED_SECONDS: Final = 0.5
+
+
+def resume_command(directory: str, session_id: str) -> str:
+    """The line for a shell that continues a session."""
+    return f"cd {shlex.quote(directory)} && claude --resume={session_id}"
+
+
+class TerminalSessions:
+    """The sessions of the CLI's configuration directory, by the project whose directory they belong to."""
+
+    def __init__(self, projects: Projects, transcripts: Transcripts) -> None:
+        self._projects = projects
+        self._transcripts = transcripts
+
+    async def on_session_list(
+        self, call: Call, session: Session, request: requests.SessionList
+    ) -> requests.SessionListData:
+        project = self._main(session)
+        own = {value.session_id: value for value in await session.sessions()}
+        try:
+            listing = await self._transcripts.sessions(project.real_path, _LISTED)
+        except FileOperationError as error:
+            return requests.SessionListData(project.project_id, list(own.values()), unavailable=error.message)
+        found = {value.session_id: value for value in listing.sessions}
+        missing = [key for key in own if key not in found]
+        for key in missing if listing.truncated else ():
+            stored = await self._transcripts.find(project.real_path, key)
+            if stored is not None:
+                found[key] = stored
+        listed = [_described(value, found.get(key)) for key, value in own.items()]
+        listed += [_of_terminal(value) for key, value in found.items() if key not in own]
+        listed.sort(key=lambda value: value.last_active, reverse=True)
+        return requests.SessionListData(project.project_id, listed, listing.truncated)
+
+    async def on_session_resume(
+        self, call: Call, session: Session, request: requests.SessionResume
+    ) -> requests.SessionResumeData:
+        if not request.fork:
+            self._projects.refuse_taken(session.state.project.id, request.session_id)
+        found = await self.find(session, request.session_id, fork=request.fork)
+        await session.resume(request.session_id, fork=request.fork, found=found)
+        return requests.SessionResumeData(session.state.project.project_id, request.session_id, request.fork)
+
+    async def find(self, session: Session, session_id: str, *, fork: bool) -> model.SessionRecord | None:
+        """The session of the project that is to be continued, as the CLI keeps it; None when it keeps none.
+
+        Raises:
+            ProcessActiveError: a terminal has it open, and it is not to be copied (`fork`).
+        """
+        project = self._main(session)
+        try:
+            stored = await self._transcripts.find(project.real_path, session_id)
+        except FileOperationError:  # the server's own sessions can be continued nevertheless
+            return None
+        if stored is None:
+            return None
+        if stored.running and not fork:
+            raise ProcessActiveError(
+                "A terminal has this session open: end the CLI there first, or continue a copy (fork).",
+                details={"resume_command": resume_command(stored.directory, session_id)},
+            )
+        return model.SessionRecord(session_id, project.project_id, stored.created_at, stored.last_active, stored.title)
+
+    def _main(self, session: Session) -> model.Project:
+        """The main conversation of a session's project, whose directory is that of the project."""
+        return self._projects.get(session.state.project.project_id).state.project
+
+    async def on_session_release(
+        self, call: Call, session: Session, request: requests.SessionRelease
+    ) -> requests.SessionReleaseData:
+        session_id = await session.release_process()
+        project = session.state.project
+        command = resume_command(project.real_path, session_id) if session_id is not None else None
+        return requests.SessionReleaseData(project.project_id, session_id, project.real_path, command)
+
+    async def on_session_history(
+        self, call: Call, session: Session, request: requests.SessionHistory
+    ) -> requests.SessionHistoryData:
+        project = self._main(session)
+        page = await self._transcripts.page(
+            project.real_path,
+            request.session_id,
+            request.before,
+            limit=request.limit,
+            max_bytes=request.max_bytes or _PAGE_BYTES,
+        )
+        messages = _messages(page.lines, request.large)
+        return requests.SessionHistoryData(
+            project.project_id, request.session_id, page.epoch, messages, page.before, page.end
+        )
+
+    async def on_session_follow(
+        self, call: Call, session: Session, request: requests.SessionFollow
+    ) -> SessionLinesData:
+        project = self._main(session)
+        epoch, after = request.epoch, request.after
+        if epoch is None or after is None:
+            page = await self._transcripts.page(
+                project.real_path, request.session_id, None, limit=1, max_bytes=_PAGE_BYTES
+            )
+            epoch, after = page.epoch, page.end
+        follower = await self._transcripts.follow(project.real_path, request.session_id, epoch, after)
+        first = await follower.next()
+        connection, key = call.connection, (project.project_id, request.session_id)
+        if first.ended is None:
+            connection.follow(*key, lambda: self._send(connection, *key, epoch, request.large, follower))
+        return _lines(request.session_id, epoch, request.large, first)
+
+    async def on_session_unfollow(
+        self, call: Call, session: Session, request: requests.SessionUnfollow
+    ) -> requests.SessionUnfollowData:
+        project_id = session.state.project.project_id
+        call.connection.unfollow(project_id, request.session_id)
+        return requests.SessionUnfollowData(project_id, request.session_id)
+
+    async def _send(
+        self,
+        connection: Connection,
+        project_id: model.ProjectId,
+        session_id: str,
+        epoch: str,
+        large: Large,
+        follower: Follower,
+    ) -> None:
+        """Send what a terminal writes, until the file is gone or the device may not see the project any longer."""
+        try:
+            while True:
+                growth = await follower.next()
+                while connection.congested:  # noqa: ASYNC110 - asyncio reports no space of a transport to a second task
+                    await asyncio.sleep(_CONGESTED_SECONDS)
+                self._projects.get(project_id)
+                if not connection.sees(project_id):
+                    raise ProjectNotFoundError("There is no such project.")
+                connection.send("session_lines", _lines(session_id, epoch, large, growth), conversation_id=project_id)
+                if growth.ended is not None:
+                    return
+        except PocketAgentError as error:
+            connection.send_error(error, conversation_id=project_id)
+
+
+def _lines(session_id: str, epoch: str, large: Large, growth: Growth) -> SessionLinesData:
+    return SessionLinesData(session_id, epoch, _messages(growth.lines, large), growth.end, growth.running, growth.ended)
+
+
+def _messages(lines: Sequence[Shown], large: Large) -> list[MessageData]:
+    messages: list[MessageData] = []
+    at = model.Milliseconds(0)
+    for line in lines:
+        at = line.at or at  # some records have no time
+        direction = model.Direction.CLIENT if line.type == "prompt" else model.Direction.CLAUDE
+        messages.append(message_data(model.Entry(line.start, at, direction, line.type, line.data), large))
+    return messages
+
+
+def _described(value: SessionData, stored: StoredSession | None) -> SessionData:
+    """A session of the server, with what its file says."""
+    if stored is None:
+        return value
+    return replace(
+        value,
+        last_active=max(value.last_active, timestamp(stored.last_active)),
+        directory=stored.directory,
+        first_prompt=stored.first_prompt,
+        turns=stored.turns,
+        turns_estimated=stored.estimated,
+        size=stored.size,
+        active=stored.running,
+        resume_command=resume_command(stored.directory, stored.session_id),
+    )
+
+
+def _of_terminal(stored: StoredSession) -> SessionData:
+    value = SessionData(
+        session_id=stored.session_id,
+        title=stored.title,
+        created_at=timestamp(stored.created_at),
+        last_active=timestamp(stored.last_active),
+        current=False,
+        origin="terminal",
+    )
+    return _described(value, stored)

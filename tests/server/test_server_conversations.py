@@ -1,0 +1,146 @@
+"""Conversations other than the main one, as clients of several kinds see them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pocket_agent.session.project_log import entry_draft
+from tests.harness.repository import git, repository
+from tests.server.room import Room, Wire, open_room
+from tests.server.test_server_permission import wire_of
+
+
+def code(frame: dict[str, Any]) -> str | None:
+    """The error's code, None for a reply."""
+    return frame["data"]["code"] if frame["type"] == "error" else None
+
+
+async def begin(wire: Wire, project_id: str, **data: object) -> str:
+    """Begin a conversation; its id."""
+    made = await wire.ask("conversation_create", data, project_id=project_id)
+    assert made["type"] == "conversation_create", made
+    assert made["data"]["conversation_id"] == made["conversation_id"] != project_id
+    return str(made["conversation_id"])
+
+
+async def test_only_who_knows_of_them_gets_their_frames(room: Room) -> None:
+    project_id = (await room.project()).state.project.id
+    async with room.wire() as old, room.wire() as new:
+        await old.ask("watch")
+        assert "conversations" not in (await old.ask("watch"))["data"]
+        watched = await new.ask("watch", {"conversations": True})
+        assert watched["data"]["conversations"] == []
+        async with room.wire() as third:
+            other = await begin(third, project_id, title="Other")
+        pushed = await new.frame()
+        assert (pushed["type"], pushed["conversation_id"]) == ("project_state", other)
+        assert (pushed["data"]["id"], pushed["data"]["title"]) == (project_id, "Other")
+        assert [c["conversation_id"] for c in (await new.ask("watch"))["data"]["conversations"]] == [other]
+        await room.projects.get(other).state.log.write([entry_draft("agent_message", {"n": 1})])
+        listed = await old.ask("project_list")  # any frame before it would be an answer that fits nothing
+        assert [(p["id"], p["offset"], "title" in p) for p in listed["data"]["projects"]] == [(project_id, 0, False)]
+        joined = await old.ask("project_join", {"since": 0}, project_id=project_id)
+        assert joined["data"]["offset"] == 0
+        state = await old.frame()
+        assert state["type"] == "project_state" and "conversation_id" not in state
+        await new.ask("conversation_delete", conversation_id=other)
+        await old.send({"type": "project_list", "request_id": "last"})
+        while (frame := await old.frame()).get("request_id") != "last":
+            assert "conversation_id" not in frame
+
+
+async def test_a_conversation_is_named_in_the_envelope(room: Room) -> None:
+    session = await room.project()
+    project_id, elsewhere = session.state.project.id, (await room.project("two")).state.project.id
+    async with room.wire() as wire:
+        other = await begin(wire, project_id)
+        for fields in ({"conversation_id": other}, {"conversation_id": other, "project_id": project_id}):
+            reply = await wire.ask("project_join", {"since": 0}, **fields)
+            assert (reply["project_id"], reply["conversation_id"]) == (project_id, other)
+            assert reply["data"]["project_id"] == project_id
+        reply = await wire.ask("set_model", {"model": "opus"})
+        assert reply["conversation_id"] == other, "the only one that it has joined"
+        assert session.state.project.model is None
+        wrong = await wire.ask("set_model", {"model": "opus"}, conversation_id=other, project_id=elsewhere)
+        assert code(wrong) == "VALIDATION_FAILED"
+        for unknown in (f"{project_id}.none", f"{project_id}.", "none.none", other + "x"):
+            missing = await wire.ask("set_model", {"model": "opus"}, conversation_id=unknown)
+            assert code(missing) == "PROJECT_NOT_FOUND"
+            assert "conversation" in missing["data"]["message"] or "." not in unknown
+        same = await wire.ask("set_model", {"model": "haiku"}, conversation_id=project_id)
+        assert "conversation_id" not in same, "the main one bears the project's id"
+        assert code(await wire.ask("project_delete", conversation_id=other)) == "VALIDATION_FAILED"
+    records = [record for record in room.trail.records if record.details.get("conversation_id") == other]
+    assert {record.action for record in records} >= {"conversation_create", "set_model", "project_delete"}
+    assert {record.project_id for record in records} == {project_id}
+
+
+async def test_a_limited_device_sees_those_of_its_projects_only(room: Room) -> None:
+    mine, other = (await room.project("mine")).state.project, (await room.project("other")).state.project
+    async with room.wire() as owner:
+        hidden, seen = await begin(owner, other.id), await begin(owner, mine.id)
+    async with wire_of(room, projects=(mine.project_id,)) as wire:
+        assert code(await wire.ask("project_join", conversation_id=hidden)) == "PROJECT_NOT_FOUND"
+        watched = (await wire.ask("watch", {"conversations": True}))["data"]
+        assert [c["conversation_id"] for c in watched["conversations"]] == [seen]
+        assert code(await wire.ask("conversation_create", project_id=other.id)) == "PROJECT_NOT_FOUND"
+        assert (await wire.ask("conversation_create", project_id=mine.id))["type"] == "conversation_create"
+    async with wire_of(room, "viewer", view_only=True) as wire:
+        assert (await wire.ask("conversation_list", project_id=mine.id))["type"] == "conversation_list"
+        for kind in ("conversation_create", "conversation_archive", "conversation_delete"):
+            assert code(await wire.ask(kind, conversation_id=seen)) == "FORBIDDEN"
+
+
+async def test_their_number_is_limited_and_nothing_is_left_of_one_too_many(tmp_path: Path) -> None:
+    async with open_room(tmp_path, limits__conversations=2) as room, room.wire() as wire:
+        session = await room.project()
+        repository(Path(session.state.project.real_path))
+        project_id = session.state.project.id
+        await begin(wire, project_id, worktree={})
+        refused = await wire.ask("conversation_create", {"worktree": {}}, project_id=project_id)
+        assert code(refused) == "RESOURCE_LIMIT"
+        assert "limits.conversations" in refused["data"]["message"]
+        assert len([*(tmp_path / "data-worktrees").iterdir()]) == 1
+
+
+async def test_worktrees_are_allowed_where_projects_are_restricted(tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    repository(tmp_path / "project")
+    roots, trees = [tmp_path / "project"], tmp_path / "trees"
+    opened = open_room(tmp_path, projects__allowed_roots=roots, projects__worktrees=trees)
+    async with opened as room, room.client() as client:
+        project = await client.create_project(str(tmp_path / "project"))
+        other = await client.create_conversation(project.id, worktree=None)
+        assert isinstance(other.conversation_id, str)
+        async with room.wire() as wire:
+            tree = await begin(wire, project.id, worktree={"branch": "b"})
+            assert (await wire.ask("execute", {"prompt": "lines 1"}, conversation_id=tree))["type"] == "execute"
+            complete = await wire.ask("path_complete", {"path": f"{tmp_path}/"})
+            assert [entry["path"] for entry in complete["data"]["entries"]] == [str(tmp_path / "project")]
+
+
+async def test_a_deleted_project_takes_clean_worktrees_with_it_and_leaves_the_others(room: Room) -> None:
+    session = await room.project()
+    folder, project_id = Path(session.state.project.real_path), session.state.project.id
+    repository(folder)
+    async with room.wire() as wire:
+        clean, changed = [await begin(wire, project_id, worktree={"branch": name}) for name in ("clean", "changed")]
+        paths = [Path(room.projects.get(key).state.project.real_path) for key in (clean, changed)]
+        (paths[1] / "new.txt").write_text("x")
+        assert (await wire.ask("project_delete", project_id=project_id))["type"] == "project_deleted"
+    assert [path.exists() for path in paths] == [False, True]
+    assert git(folder, "branch", "--format=%(refname:short)").split() == ["changed", "main"]
+    assert await room.store.conversations() == []
+
+
+@pytest.mark.parametrize("fault", ["queue", "running"])
+async def test_one_that_works_is_neither_archived_nor_deleted(room: Room, fault: str) -> None:
+    session = await room.project()
+    async with room.wire() as wire:
+        other = await begin(wire, session.state.project.id)
+        for prompt in ["ask Bash", "lines 1"][: 2 if fault == "queue" else 1]:
+            await wire.ask("execute", {"prompt": prompt}, conversation_id=other)
+        for kind in ("conversation_archive", "conversation_delete"):
+            assert code(await wire.ask(kind, conversation_id=other)) == "PROCESS_ACTIVE"
+        await wire.ask("agent_kill", {"hold_queue": True}, conversation_id=other)

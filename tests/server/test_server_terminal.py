@@ -1,0 +1,187 @@
+"""Requests about sessions of terminals: listed, read, followed, resumed, handed over."""
+
+import asyncio
+import json
+import os
+from typing import Any
+
+from pocket_agent.claude.process_tree import read_row
+from pocket_agent.model import project_of
+from tests.harness.sessions import Machine, answer, name_of
+from tests.server.room import Room, Wire
+from tests.server.test_server_handlers import CONVERSATION, code, execute, until_type
+from tests.server.test_server_permission import wire_of
+
+
+async def machine_of(room: Room) -> tuple[Machine, str]:
+    """A machine whose directory is a project of the server, with the project's id."""
+    session = await room.project()
+    return Machine(room.folder / ".claude", room.folder / "project"), session.state.project.id
+
+
+def run_in_terminal(machine: Machine, number: int = 1) -> None:
+    """Have this process appear as a CLI that has a session open."""
+    row = read_row(os.getpid())
+    assert row is not None
+    folder = machine.configuration / "sessions"
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {"pid": row.pid, "sessionId": name_of(number), "procStart": row.start_time}
+    (folder / f"{row.pid}.json").write_text(json.dumps(record))
+
+
+async def sessions(wire: Wire, project_id: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (await wire.ask("session_list", project_id=project_id))["data"]["sessions"]
+    return found
+
+
+async def test_sessions_of_terminals_are_listed_with_the_servers(room: Room) -> None:
+    machine, project_id = await machine_of(room)
+    async with room.wire() as wire:
+        await wire.ask("project_join", project_id=project_id)
+        await execute(wire, room.projects.get(project_id), "hello there")
+        await until_type(wire, "project_state", state="IDLE")
+        machine.write(machine.prompt("at the desk"), answer("one"))
+        listed = await sessions(wire, project_id)
+        (own,) = [one for one in listed if one["origin"] == "server"]
+        assert (own["session_id"], own["resume_command"]) == (CONVERSATION, None)
+        (other,) = [one for one in listed if one["origin"] == "terminal"]
+        assert (other["session_id"], other["title"], other["turns"]) == (name_of(1), "at the desk", 1)
+        assert other["resume_command"] == f"cd {machine.project} && claude --resume={name_of(1)}"
+        assert (other["active"], other["size"]) == (False, machine.path().stat().st_size)
+        # The file of the server's own session.
+        machine.write(machine.prompt("hello there")).rename(machine.path().with_name(f"{CONVERSATION}.jsonl"))
+        (own,) = await sessions(wire, project_id)
+        assert (own["origin"], own["turns"], own["current"]) == ("server", 1, True)
+
+
+async def test_the_list_without_the_directory_says_why(room: Room) -> None:
+    machine, project_id = await machine_of(room)
+    machine.configuration.mkdir()
+    (machine.configuration / "projects").write_text("no folder")
+    async with room.wire() as wire:
+        data = (await wire.ask("session_list", project_id=project_id))["data"]
+    assert data["sessions"] == []
+    assert "cannot be read" in data["unavailable"]
+
+
+async def test_history_is_read_by_pages_and_followed(room: Room) -> None:
+    machine, project_id = await machine_of(room)
+    texts = [f"{number}" for number in range(30)]
+    path = machine.write(machine.prompt("begin"), *map(answer, texts))
+    name = {"session_id": name_of(1)}
+    async with wire_of(room, view_only=True) as wire:
+        found: list[dict[str, Any]] = []
+        before: dict[str, int] = {}
+        while before.get("before") != 0:
+            request = {**name, **before, "limit": 8}
+            page = (await wire.ask("session_history", request, project_id=project_id))["data"]
+            before = {"before": page["before"]}
+            found = page["messages"] + found
+        assert found[0]["message"] == {"execution_id": "u", "prompt": "begin", "by": "terminal"}
+        assert [one["message"]["message"]["content"][0]["text"] for one in found[1:]] == texts
+        newest = (await wire.ask("session_history", name, project_id=project_id))["data"]
+        place = {"epoch": newest["epoch"], "after": newest["end"]}
+        first = await wire.ask("session_follow", {**name, **place}, project_id=project_id)
+        assert (first["data"]["messages"], first["data"]["active"]) == ([], False)
+        with path.open("a") as file:
+            file.write(json.dumps(answer("more")) + "\n")
+        pushed = await until_type(wire, "session_lines")
+        assert pushed["project_id"] == project_id
+        assert [one["message"]["type"] for one in pushed["data"]["messages"]] == ["assistant"]
+        run_in_terminal(machine)
+        pushed = await until_type(wire, "session_lines")
+        assert (pushed["data"]["messages"], pushed["data"]["active"]) == ([], True)
+        path.unlink()
+        assert (await until_type(wire, "session_lines"))["data"]["ended"] == "deleted"
+
+
+async def test_what_is_followed_is_bounded_and_ends(room: Room) -> None:
+    machine, project_id = await machine_of(room)
+    for number in range(10):
+        machine.write(machine.prompt("begin"), number=number)
+    async with room.wire() as wire:
+        for number in range(8):
+            data = {"session_id": name_of(number)}
+            assert (await wire.ask("session_follow", data, project_id=project_id))["type"] == "session_lines"
+        data = {"session_id": name_of(8)}
+        assert code(await wire.ask("session_follow", data, project_id=project_id)) == "RESOURCE_LIMIT"
+        await wire.ask("session_unfollow", {"session_id": name_of(0)}, project_id=project_id)
+        again = {"session_id": name_of(1)}
+        assert (await wire.ask("session_follow", again, project_id=project_id))["type"] == "session_lines"
+        assert (await wire.ask("session_follow", data, project_id=project_id))["type"] == "session_lines"
+        assert len(room.connection().followed) == 8
+        await room.projects.delete(project_of(project_id))
+        with machine.path(8).open("a") as file:
+            file.write(json.dumps(answer("more")) + "\n")
+        assert code(await until_type(wire, "error")) == "PROJECT_NOT_FOUND"
+        tasks = list(room.connection().followed.values())
+    await asyncio.wait(tasks)
+
+
+async def test_a_session_of_a_terminal_is_resumed_unless_it_is_open(room: Room) -> None:
+    machine, project_id = await machine_of(room)
+    machine.write(machine.prompt("at the desk"), number=2)
+    run_in_terminal(machine, 2)
+    data = {"session_id": name_of(2)}
+    async with room.wire() as wire:
+        refused = await wire.ask("session_resume", data, project_id=project_id)
+        assert code(refused) == "PROCESS_ACTIVE"
+        assert "terminal" in refused["data"]["message"]
+        forked = await wire.ask("session_resume", {**data, "fork": True}, project_id=project_id)
+        assert forked["type"] == "session_resume"
+        (machine.configuration / "sessions" / f"{os.getpid()}.json").unlink()
+        assert (await wire.ask("session_resume", data, project_id=project_id))["type"] == "session_resume"
+        state = room.projects.get(project_id).state
+        assert (state.project.session_id, state.project.fork) == (name_of(2), False)
+        (listed,) = await sessions(wire, project_id)
+        assert (listed["origin"], listed["current"], listed["title"]) == ("server", True, "at the desk")
+        unknown = await wire.ask("session_resume", {"session_id": name_of(3)}, project_id=project_id)
+        assert code(unknown) == "VALIDATION_FAILED"
+
+
+async def test_a_conversation_continues_a_session_of_a_terminal(room: Room) -> None:
+    machine, project_id = await machine_of(room)
+    machine.write(machine.prompt("at the desk"), number=2)
+    run_in_terminal(machine, 2)
+    data = {"session_id": name_of(2)}
+    async with room.wire() as wire:
+        assert code(await wire.ask("conversation_create", data, project_id=project_id)) == "PROCESS_ACTIVE"
+        (machine.configuration / "sessions" / f"{os.getpid()}.json").unlink()
+        begun = await wire.ask("conversation_create", data, project_id=project_id)
+        assert (begun["data"]["session_id"], begun["data"]["session_title"]) == (name_of(2), "at the desk")
+        unknown = {"session_id": name_of(3)}
+        assert code(await wire.ask("conversation_create", unknown, project_id=project_id)) == "VALIDATION_FAILED"
+
+
+async def test_another_project_cannot_be_read(room: Room) -> None:
+    machine, _ = await machine_of(room)
+    other = await room.project("other")
+    machine.write(machine.prompt("secret"))
+    data = {"session_id": name_of(1)}
+    async with room.wire() as wire:
+        for kind in ("session_history", "session_follow", "session_resume"):
+            answered = await wire.ask(kind, data, project_id=other.state.project.id)
+            assert code(answered) == "VALIDATION_FAILED", kind
+        assert await sessions(wire, other.state.project.id) == []
+
+
+async def test_the_idle_process_is_released_for_a_terminal(room: Room) -> None:
+    session = await room.project()
+    project_id = session.state.project.id
+    async with room.wire() as wire:
+        await wire.ask("project_join", project_id=project_id)
+        assert (await wire.ask("session_release", project_id=project_id))["data"]["resume_command"] is None
+        await execute(wire, session, "hello there")
+        await until_type(wire, "project_state", state="IDLE")
+        assert (await _process(room, project_id)) is not None
+        released = (await wire.ask("session_release", project_id=project_id))["data"]
+        assert released["resume_command"].endswith(f" && claude --resume={CONVERSATION}")
+        assert (await _process(room, project_id)) is None
+        await execute(wire, session, "ask Bash")
+        assert code(await wire.ask("session_release", project_id=project_id)) == "PROCESS_ACTIVE"
+
+
+async def _process(room: Room, project_id: str) -> int | None:
+    """The pid of the agent's process, as it is stored."""
+    record = await room.store.process(project_of(project_id))
+    return record.pid if record is not None else None
