@@ -352,11 +352,20 @@ class BackgroundTask(msgspec.Struct, frozen=True, omit_defaults=True):
         id: the CLI's own; of a subagent also the `agent_id` of its tool requests.
         type: the CLI's own: `local_agent`, `local_bash`, ...
         description: as text.
+        started_at: when the server first heard of it.
+        tokens, tool_uses: so far; the CLI reports them of subagents only.
+        last_tool: the tool that it used last.
+        summary: what it does now, in a line.
     """
 
     id: str
     type: str = ""
     description: str = ""
+    started_at: Milliseconds | None = None
+    tokens: int = 0
+    tool_uses: int = 0
+    last_tool: str = ""
+    summary: str = ""
 
     @property
     def is_agent(self) -> bool:

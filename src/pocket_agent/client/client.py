@@ -363,6 +363,21 @@ class Client:
         """Withdraw a prompt that still waits in the queue."""
         await self.request("prompt_cancel", {"execution_id": execution_id}, project_id=project_id)
 
+    async def stop_task(self, project_id: str, task_id: str) -> None:
+        """End one background task of the agent."""
+        await self.request("stop_task", {"task_id": task_id}, project_id=project_id)
+
+    async def report(self, project_id: str, report: Literal["context", "mcp", "usage"]) -> requests.AgentReportData:
+        """What the agent's process reports about its context window, its MCP servers, or its account's limits."""
+        return await self._ask("agent_report", requests.AgentReportData, project_id, report=report)
+
+    async def rewind_files(
+        self, project_id: str, execution_id: str, *, dry_run: bool = False
+    ) -> requests.RewindFilesData:
+        """Set the files back to their state before an execution, as far as the agent's file tools changed them."""
+        reply = requests.RewindFilesData
+        return await self._ask("rewind_files", reply, project_id, execution_id=execution_id, dry_run=dry_run)
+
     async def set_model(self, project_id: str, model: str | None) -> None:
         """Choose the model, now and for later prompts; None is the CLI's default."""
         await self.request("set_model", {"model": model}, project_id=project_id)

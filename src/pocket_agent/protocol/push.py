@@ -38,11 +38,19 @@ class UsageWindowData(Struct, frozen=True):
 
 
 class BackgroundTaskData(Struct, frozen=True):
-    """A background task of the agent; `type` is the CLI's: `local_agent` is a subagent, `local_bash` a command."""
+    """A background task of the agent; `type` is the CLI's: `local_agent` is a subagent, `local_bash` a command.
+
+    Of a subagent also what it has used so far, its newest tool, and what it does now (`summary`).
+    """
 
     task_id: str
     type: str
     description: str
+    started_at: str | None = None
+    tokens: int = 0
+    tool_uses: int = 0
+    last_tool: str = ""
+    summary: str = ""
 
 
 class WorktreeData(Struct, frozen=True):
@@ -233,6 +241,14 @@ class SessionResumedData(Struct, frozen=True):
     title: str
 
 
+class ElicitationCancelledData(Struct, frozen=True):
+    """An entry: an MCP server asked the user, which no client can answer; the server cancelled the question."""
+
+    mcp_server: str
+    message: str
+    url: str | None = None
+
+
 class AgentPartialData(Struct, frozen=True):
     """The written part of a message whose execution ended before the message was complete."""
 
@@ -334,6 +350,7 @@ PUSHES: Final[Mapping[str, type[Struct]]] = {
     "session_reset": SessionResetData,
     "session_resumed": SessionResumedData,
     "agent_partial": AgentPartialData,
+    "elicitation_cancelled": ElicitationCancelledData,
     "approval_requested": ApprovalRequestedData,
     "approval_resolved": ApprovalResolvedData,
     "approval_cancelled": ApprovalCancelledData,

@@ -401,6 +401,86 @@ class AgentInterrupt(ProjectRequest, frozen=True):
     hold_queue: bool = False
 
 
+class StopTaskData(Struct, frozen=True):
+    project_id: str
+    task_id: str
+
+
+@_request(StopTaskData, Need.ACT, "agent", waits=True, rare=True)
+class StopTask(ProjectRequest, frozen=True):
+    """End one background task of the agent (`project_state.tasks`): a subagent or a command."""
+
+    task_id: Id
+
+
+class ContextCategoryData(Struct, frozen=True):
+    """A part of the context window; `kind` is the CLI's: `used`, `free`, ..."""
+
+    name: str
+    tokens: int
+    kind: str
+
+
+class ContextUsageData(Struct, frozen=True):
+    """The use of the context window, in tokens."""
+
+    model: str
+    total_tokens: int
+    max_tokens: int
+    categories: list[ContextCategoryData]
+
+
+class McpServerData(Struct, frozen=True):
+    """An MCP server of the agent; `status` is the CLI's: `connected`, `failed`, `needs-auth`, `pending`, ..."""
+
+    name: str
+    status: str
+    error: str | None
+
+
+class AgentReportData(Struct, frozen=True):
+    """Reply to `agent_report`; only the part that was asked for is not null."""
+
+    project_id: str
+    context: ContextUsageData | None = None
+    mcp_servers: list[McpServerData] | None = None
+    usage_windows: list[push.UsageWindowData] | None = None
+
+
+@_request(AgentReportData, Need.WATCH, "agent", waits=True, repeatable=True, rare=True)
+class AgentReport(ProjectRequest, frozen=True):
+    """Ask the agent's process about itself: its context window, its MCP servers, or the usage limits of its account.
+
+    Without a process the error is `PROCESS_NOT_FOUND`; the next prompt starts one.
+    """
+
+    report: Literal["context", "mcp", "usage"]
+
+
+class RewindFilesData(Struct, frozen=True):
+    """Reply to `rewind_files`: the files (of a dry run) and the numbers of lines that it changes. `error`: why not."""
+
+    project_id: str
+    execution_id: str
+    can_rewind: bool
+    files: list[str]
+    insertions: int
+    deletions: int
+    error: str | None
+
+
+@_request(RewindFilesData, Need.ACT, "agent", waits=True, rare=True)
+class RewindFiles(ProjectRequest, frozen=True):
+    """Set the files back to their state before an execution, as far as the agent's file tools have changed them.
+
+    Commands of the agent, and the user's own changes, are not undone. `dry_run` only reports what would change.
+    `PROCESS_ACTIVE` while the agent works. The prompt has to be one of the agent's present conversation.
+    """
+
+    execution_id: Id
+    dry_run: bool = False
+
+
 @_request(push.SessionResetData, Need.ACT, "agent", waits=True, rare=True)
 class AgentNewSession(ProjectRequest, frozen=True):
     """Start a fresh conversation with the next prompt."""

@@ -138,7 +138,7 @@ class Agent:
         shared, settings = self._context, self._context.settings.current.claude
         installation = await shared.installer.find()
         spool = Spool(shared.spool_dir, uuid.uuid4().hex)
-        own = {**shared.propagator.environment(context), **settings.environment}
+        own = {**control.CHECKPOINTS, **shared.propagator.environment(context), **settings.environment}
         began = time.monotonic()
         spool.create()
         try:

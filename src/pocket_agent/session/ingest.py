@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from pocket_agent import model
 from pocket_agent.claude import control
-from pocket_agent.claude.stream import CliMessage, Kind, Line, Oversized, peek, usage_windows
+from pocket_agent.claude.stream import CliMessage, Kind, Line, Oversized, peek, progress, usage_windows
 from pocket_agent.model import (
     Approval,
     ApprovalId,
@@ -26,6 +26,7 @@ from pocket_agent.protocol.push import (
     AgentKillData,
     AgentPartialData,
     ApprovalCancelledData,
+    ElicitationCancelledData,
     ErrorData,
     ExecutionPausedData,
 )
@@ -236,11 +237,22 @@ class Intake:
         tasks = self._work.tasks
         match message.subtype:
             case "background_tasks_changed":
-                reported = message.tasks or ()
-                tasks = tuple(model.BackgroundTask(task.task_id, task.task_type, task.description) for task in reported)
+                known = {task.id: task for task in tasks}
+                tasks = tuple(
+                    replace(
+                        known.get(task.task_id) or model.BackgroundTask(task.task_id, started_at=self._at),
+                        type=task.task_type,
+                        description=task.description,
+                    )
+                    for task in message.tasks or ()
+                )
             case "task_started" if message.task_id and message.is_backgrounded is not False:
-                began = model.BackgroundTask(message.task_id, message.task_type or "", message.description or "")
+                began = model.BackgroundTask(
+                    message.task_id, message.task_type or "", message.description or "", self._at
+                )
                 tasks = (*(task for task in tasks if task.id != began.id), began)
+            case "task_progress":
+                tasks = tuple(progress(task, message) if task.id == message.task_id else task for task in tasks)
             case "task_notification":
                 tasks = tuple(task for task in tasks if task.id != message.task_id)
                 self.plan.notified = self.plan.notified or message.status not in {"stopped", "killed"}
@@ -288,6 +300,12 @@ class Intake:
             self.plan.project.update(session_id=session_id, fork=False)
 
     def _request(self, message: CliMessage) -> None:
+        asked = control.elicitation(message)
+        if asked is not None:
+            self.plan.refusals.append(control.cancel_elicitation(message.request_id or ""))
+            data = ElicitationCancelledData(asked.mcp_server_name, asked.message, asked.url)
+            self.plan.drafts.append(entry_draft("elicitation_cancelled", data, Direction.CLAUDE))
+            return
         request = control.parse_permission_request(message)
         if request is None:
             self.plan.refusals.append(control.refuse(message.request_id or "", "Not supported by this client."))

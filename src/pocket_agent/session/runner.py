@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from msgspec.structs import replace
 
 from pocket_agent import errors, events, model
@@ -311,6 +312,21 @@ class Runner:
             setattr(agent, attribute, before)
             return False
         return True
+
+    async def ask(self, line: Callable[[str], bytes]) -> msgspec.Raw:
+        """The process's answer to a control request, which `line` builds with an id.
+
+        Raises:
+            ProcessNotFoundError: there is no process, or it does not answer.
+            ValidationError: it refuses the request; the message has its reason.
+        """
+        request_id = uuid.uuid4().hex
+        answer = await self._ask(request_id, line(request_id)) if self._agent.alive else None
+        if answer is None or answer.response is None:
+            raise errors.ProcessNotFoundError("The agent's process does not run, or does not answer.")
+        if not answer.response.succeeded:
+            raise errors.ValidationError(f"The agent refuses this: {answer.response.error or 'no reason was given'}")
+        return answer.response.response
 
     async def _ask(self, request_id: str, line: bytes) -> CliMessage | None:
         """Send a control request; None when no answer comes, as from a stand-in that knows no control requests."""

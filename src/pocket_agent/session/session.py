@@ -11,15 +11,22 @@ import msgspec
 from msgspec.structs import replace
 
 from pocket_agent import errors, model
+from pocket_agent.claude import control
+from pocket_agent.claude.stream import usage_report
 from pocket_agent.claude.trust import Inspection, check_shown
 from pocket_agent.events import ExecutionQueued, ExecutionWithdrawn, Observer, ProjectTrusted
 from pocket_agent.model import ExecuteOptions, Execution, ExecutionId, ExecutionStatus, HoldReason
 from pocket_agent.protocol.push import AgentKillData, ApprovalResolvedData, SessionResetData, SessionResumedData
 from pocket_agent.protocol.requests import (
     AgentInterruptData,
+    AgentReportData,
+    ContextCategoryData,
+    ContextUsageData,
     ExecuteData,
     ExecutionListData,
+    McpServerData,
     QueueResumeData,
+    RewindFilesData,
     SessionData,
 )
 from pocket_agent.session.agent import Agent
@@ -35,6 +42,7 @@ from pocket_agent.session.state import (
     queue_hold,
     session_data,
     suggestions,
+    usage_windows_data,
 )
 from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Change, Store
@@ -331,6 +339,66 @@ class Session:
                 Change(sessions=(conversation,) if known is None else ()),
                 project={"session_id": session_id, "fork": fork},
                 after=applied,
+            )
+
+    async def stop_task(self, task_id: str) -> None:
+        """End a background task.
+
+        Raises:
+            ProcessNotFoundError: there is no such task (any more).
+            ValidationError: the agent refuses.
+        """
+        async with self.loops.turn():
+            if all(task.id != task_id for task in self.state.work.tasks):
+                raise errors.ProcessNotFoundError("There is no such task; it may have ended.")
+            await self._runner.ask(lambda request_id: control.stop_task(request_id, task_id))
+
+    async def report(self, what: Literal["context", "mcp", "usage"]) -> AgentReportData:
+        """What the agent's process reports about itself.
+
+        Raises:
+            ProcessNotFoundError: it does not run, or does not answer.
+            ValidationError: it refuses, as an older CLI does, or its answer cannot be read.
+        """
+        project_id = self.state.project.project_id
+        async with self.loops.turn():
+            try:
+                match what:
+                    case "context":
+                        answer = await self._runner.ask(control.get_context_usage)
+                        usage = msgspec.json.decode(answer, type=control.ContextUsage)
+                        parts = [ContextCategoryData(part.name, part.tokens, part.kind) for part in usage.categories]
+                        context = ContextUsageData(usage.model, usage.total_tokens, usage.max_tokens, parts)
+                        return AgentReportData(project_id, context=context)
+                    case "mcp":
+                        servers = control.mcp_servers(await self._runner.ask(control.mcp_status))
+                        shown = [McpServerData(server.name, server.status, server.error) for server in servers]
+                        return AgentReportData(project_id, mcp_servers=shown)
+                    case "usage":
+                        self.state.limits.report(usage_report(await self._runner.ask(control.get_usage)))
+                        return AgentReportData(project_id, usage_windows=usage_windows_data(self.state.limits.windows))
+            except msgspec.DecodeError as error:
+                raise errors.ValidationError(f"The agent's answer cannot be read: {error}") from error
+
+    async def rewind(self, execution_id: str, *, dry: bool) -> RewindFilesData:
+        """Set the files back to their state before an execution, as far as the agent's file tools have changed them.
+
+        Raises:
+            ProcessActiveError: the agent works, and `dry` is not set.
+            ProcessNotFoundError: its process does not run, or does not answer.
+            ValidationError: it refuses, or its answer cannot be read.
+        """
+        async with self.loops.turn():
+            if not dry:
+                self._refuse_while_running("Rewinding files")
+            answer = await self._runner.ask(lambda request_id: control.rewind_files(request_id, execution_id, dry=dry))
+            try:
+                found = msgspec.json.decode(answer, type=control.Rewind)
+            except msgspec.DecodeError as error:
+                raise errors.ValidationError(f"The agent's answer cannot be read: {error}") from error
+            return RewindFilesData(
+                *(self.state.project.project_id, execution_id, found.can_rewind, found.files_changed),
+                *(found.insertions, found.deletions, found.error),
             )
 
     async def sessions(self) -> list[SessionData]:

@@ -149,7 +149,13 @@ def project_state_data(
         model=project.model,
         permission_mode=permission_mode or project.permission_mode,
         queue_hold=queue_hold_data(project.queue_hold),
-        tasks=[BackgroundTaskData(task.id, task.type, task.description) for task in tasks],
+        tasks=[
+            BackgroundTaskData(
+                *(task.id, task.type, task.description, _optional_timestamp(task.started_at)),
+                *(task.tokens, task.tool_uses, task.last_tool, task.summary),
+            )
+            for task in tasks
+        ],
         session_title=session_title,
         usage_windows=usage_windows_data(usage_windows),
         conversation_id=msgspec.UNSET if project.is_main else project.id,

@@ -174,6 +174,34 @@ export interface AgentInterrupt {
   readonly project_id?: string | null;
 }
 
+/** End one background task of the agent (`project_state.tasks`): a subagent or a command. */
+export interface StopTask {
+  readonly task_id: string;
+  readonly project_id?: string | null;
+}
+
+/**
+ * Ask the agent's process about itself: its context window, its MCP servers, or the usage limits of its account.
+ *
+ * Without a process the error is `PROCESS_NOT_FOUND`; the next prompt starts one.
+ */
+export interface AgentReport {
+  readonly report: "context" | "mcp" | "usage";
+  readonly project_id?: string | null;
+}
+
+/**
+ * Set the files back to their state before an execution, as far as the agent's file tools have changed them.
+ *
+ * Commands of the agent, and the user's own changes, are not undone. `dry_run` only reports what would change.
+ * `PROCESS_ACTIVE` while the agent works. The prompt has to be one of the agent's present conversation.
+ */
+export interface RewindFiles {
+  readonly execution_id: string;
+  readonly dry_run?: boolean;
+  readonly project_id?: string | null;
+}
+
 /** Start a fresh conversation with the next prompt. */
 export interface AgentNewSession {
   readonly project_id?: string | null;
@@ -473,11 +501,20 @@ export interface QueueHoldData {
 /** Why the queue of a project is on hold. */
 export type HoldReason = "authentication" | "cli" | "conversation" | "credit" | "directory" | "interrupted" | "killed" | "lost" | "network" | "overloaded" | "start" | "trust" | "usage_limit";
 
-/** A background task of the agent; `type` is the CLI's: `local_agent` is a subagent, `local_bash` a command. */
+/**
+ * A background task of the agent; `type` is the CLI's: `local_agent` is a subagent, `local_bash` a command.
+ *
+ * Of a subagent also what it has used so far, its newest tool, and what it does now (`summary`).
+ */
 export interface BackgroundTaskData {
   readonly task_id: string;
   readonly type: string;
   readonly description: string;
+  readonly started_at?: string | null;
+  readonly tokens?: number;
+  readonly tool_uses?: number;
+  readonly last_tool?: string;
+  readonly summary?: string;
 }
 
 /** A usage limit of the account: `five_hour`, `seven_day`, ...; `utilization` is the used share, 1 at the limit. */
@@ -624,6 +661,53 @@ export interface AgentInterruptData {
   readonly project_id: string;
   readonly execution_id: string | null;
   readonly status?: "interrupting";
+}
+
+/** Reply to `stop_task`. */
+export interface StopTaskData {
+  readonly project_id: string;
+  readonly task_id: string;
+}
+
+/** Reply to `agent_report`; only the part that was asked for is not null. */
+export interface AgentReportData {
+  readonly project_id: string;
+  readonly context?: ContextUsageData | null;
+  readonly mcp_servers?: readonly McpServerData[] | null;
+  readonly usage_windows?: readonly UsageWindowData[] | null;
+}
+
+/** The use of the context window, in tokens. */
+export interface ContextUsageData {
+  readonly model: string;
+  readonly total_tokens: number;
+  readonly max_tokens: number;
+  readonly categories: readonly ContextCategoryData[];
+}
+
+/** A part of the context window; `kind` is the CLI's: `used`, `free`, ... */
+export interface ContextCategoryData {
+  readonly name: string;
+  readonly tokens: number;
+  readonly kind: string;
+}
+
+/** An MCP server of the agent; `status` is the CLI's: `connected`, `failed`, `needs-auth`, `pending`, ... */
+export interface McpServerData {
+  readonly name: string;
+  readonly status: string;
+  readonly error: string | null;
+}
+
+/** Reply to `rewind_files`: the files (of a dry run) and the numbers of lines that it changes. `error`: why not. */
+export interface RewindFilesData {
+  readonly project_id: string;
+  readonly execution_id: string;
+  readonly can_rewind: boolean;
+  readonly files: readonly string[];
+  readonly insertions: number;
+  readonly deletions: number;
+  readonly error: string | null;
 }
 
 /** Reply to `agent_new_session`, and the entry `session_reset`. */
@@ -1228,6 +1312,13 @@ export interface AgentPartialData {
   readonly thinking: string;
 }
 
+/** An entry: an MCP server asked the user, which no client can answer; the server cancelled the question. */
+export interface ElicitationCancelledData {
+  readonly mcp_server: string;
+  readonly message: string;
+  readonly url?: string | null;
+}
+
 /** The request was withdrawn: by the agent, or because its turn or the agent's process ended. */
 export interface ApprovalCancelledData {
   readonly approval_id: string;
@@ -1257,6 +1348,9 @@ export interface Requests {
   readonly execute: Execute;
   readonly agent_kill: AgentKill;
   readonly agent_interrupt: AgentInterrupt;
+  readonly stop_task: StopTask;
+  readonly agent_report: AgentReport;
+  readonly rewind_files: RewindFiles;
   readonly agent_new_session: AgentNewSession;
   readonly get_messages: GetMessages;
   readonly approval_respond: ApprovalRespond;
@@ -1304,6 +1398,9 @@ export interface Replies {
   readonly execute: ExecuteData;
   readonly agent_kill: AgentKillData;
   readonly agent_interrupt: AgentInterruptData;
+  readonly stop_task: StopTaskData;
+  readonly agent_report: AgentReportData;
+  readonly rewind_files: RewindFilesData;
   readonly agent_new_session: SessionResetData;
   readonly get_messages: MessagesData;
   readonly approval_respond: ApprovalResolvedData;
@@ -1350,6 +1447,9 @@ export interface Pushes {
   readonly execute: ExecuteData;
   readonly agent_kill: AgentKillData;
   readonly agent_interrupt: AgentInterruptData;
+  readonly stop_task: StopTaskData;
+  readonly agent_report: AgentReportData;
+  readonly rewind_files: RewindFilesData;
   readonly agent_new_session: SessionResetData;
   readonly messages_response: MessagesData;
   readonly approval_resolved: ApprovalResolvedData;
@@ -1392,6 +1492,7 @@ export interface Pushes {
   readonly session_reset: SessionResetData;
   readonly session_resumed: SessionResumedData;
   readonly agent_partial: AgentPartialData;
+  readonly elicitation_cancelled: ElicitationCancelledData;
   readonly approval_requested: ApprovalRequestedData;
   readonly approval_cancelled: ApprovalCancelledData;
   readonly error: ErrorData;
@@ -1425,6 +1526,7 @@ export type ErrorCode =
 export const REPEATABLE: ReadonlySet<string> = new Set<keyof Requests>([
   "project_list",
   "conversation_list",
+  "agent_report",
   "get_messages",
   "session_list",
   "session_history",
