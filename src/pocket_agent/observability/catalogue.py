@@ -183,8 +183,8 @@ TOOLS: Final = ("Bash", "Read", "Write", "Edit", "Agent", "TodoWrite", "WebFetch
 RELOADS: Final = ("applied", "refused")
 CHECKS: Final = ("claude", "disk", "storage", "event_loop", "certificate", "queue")
 LIMITS: Final = ("connections", "projects", "executions", "processes", "memory_bytes", "cost_usd_per_day")
-WINDOWS: Final = ("five_hour", "seven_day", OTHER)
-"""The usage limits of a subscription, as the CLI (2.1.332) names them."""
+WINDOWS: Final = ("five_hour", "seven_day")
+"""The usage limits of every subscription, as the CLI (2.1.332) names them; some have more, for single models."""
 _CLIENT_CLOSES: Final = ("1000", "1001", "1005", "1006", OTHER)
 _SERVER_CLOSES: Final = ("1001", "1002", "1006", "1007", "1008", "1009", "1011", "4008", "4009", OTHER)
 

@@ -412,12 +412,12 @@ class CoreCollector:
         }
 
     def _usage_limits(self) -> dict[Metric, Values]:
-        """Use and reset of the account's limits; of several that the catalogue does not name, the most used one."""
+        """Use and reset of the account's limits."""
         used: dict[tuple[str, ...], float] = {(name,): 0.0 for name in catalogue.WINDOWS}
         reset = dict(used)
-        for window in sorted(self.projects.limits.windows, key=lambda window: window.utilization):
-            key = (window.window if window.window in catalogue.WINDOWS else OTHER,)
-            used[key], reset[key] = window.utilization, window.resets_at / 1000
+        for window in self.projects.limits.windows:
+            if window.window in catalogue.WINDOWS:
+                used[window.window,], reset[window.window,] = window.utilization, window.resets_at / 1000
         return {catalogue.USAGE_LIMIT_UTILIZATION: used, catalogue.USAGE_LIMIT_RESET: reset}
 
     def limits(self) -> Values:

@@ -149,7 +149,13 @@ def project_state_data(
         model=project.model,
         permission_mode=permission_mode or project.permission_mode,
         queue_hold=queue_hold_data(project.queue_hold),
-        tasks=[BackgroundTaskData(task.id, task.type, task.description) for task in tasks],
+        tasks=[
+            BackgroundTaskData(
+                *(task.id, task.type, task.description, _optional_timestamp(task.started_at)),
+                *(task.tokens, task.tool_uses, task.last_tool, task.summary),
+            )
+            for task in tasks
+        ],
         session_title=session_title,
         usage_windows=usage_windows_data(usage_windows),
         conversation_id=msgspec.UNSET if project.is_main else project.id,
@@ -359,6 +365,7 @@ class State:
         log: the project and the writer of its log.
         queue: waiting prompts, the next one first.
         current: the running execution.
+        steering: prompts that were written into the turn of `current`, and that it has not taken up yet, in order.
         last: the execution that ended last.
         account: the account of the agent's process, up to the ingested lines.
         approvals: the tool requests that wait for an answer.
@@ -379,6 +386,7 @@ class State:
     log: ProjectLog
     queue: list[Execution] = field(default_factory=list)
     current: Execution | None = None
+    steering: list[Execution] = field(default_factory=list)
     last: Execution | None = None
     account: model.Account = field(default_factory=model.Account)
     approvals: dict[ApprovalId, Approval] = field(default_factory=dict)
@@ -499,6 +507,15 @@ class State:
         if queue:
             drafts.append(live_draft("queue_state", queue_state_data(self.queue, self.project.queue_hold)))
         return drafts
+
+    def enqueue(self, execution: Execution) -> None:
+        """Put an execution into its place in the queue."""
+        self.queue = sorted([*self.queue, execution], key=lambda waiting: waiting.position)
+
+    def front(self) -> int:
+        """A position before all prompts that have not run."""
+        waiting = [execution.position for execution in self.queue if not execution.status.is_paused]
+        return min([time.time_ns(), *(position - 1 for position in waiting)])
 
     def place_of(self, execution: Execution) -> int:
         """The place of an execution in the queue from 1, or 0 when it is not there."""
