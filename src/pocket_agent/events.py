@@ -434,6 +434,7 @@ class ApprovalRequested(Event):
     """The agent asks to use a tool; without a `context` when no execution runs."""
 
     project_id: str
+    conversation_id: Annotated[str, NOT_LOGGED]
     context: ExecutionContext | None
     approval_id: str
     tool: str

@@ -172,6 +172,14 @@ class Projects:
         session = self._sessions.get(project_of(project_id))
         return session.state.project.name if session is not None else None
 
+    def title_of(self, conversation_id: str) -> str | None:
+        """The name of a conversation for people: that of its project, and its own title behind it."""
+        session = self._sessions.get(ConversationId(conversation_id))
+        if session is None:
+            return None
+        found = session.state.project
+        return f"{found.name} ({found.title})" if found.title else found.name
+
     async def inspect(self, path: str) -> tuple[str, Inspection]:
         """The real path of a directory, and what it has the CLI do without asking, as a project or if it were one.
 

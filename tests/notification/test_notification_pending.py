@@ -12,12 +12,12 @@ class Texts(Descriptions):
     """The texts of projects that do not exist."""
 
     def __init__(self) -> None:
-        self.name = lambda project_id: f"name-{project_id}"
+        self.name = lambda conversation_id: f"name-{conversation_id}"
 
-    def approval(self, project_id: str, approval_id: str) -> str | None:
+    def approval(self, conversation_id: str, approval_id: str) -> str | None:
         return f"detail of {approval_id}"
 
-    def prompt(self, project_id: str, execution_id: str) -> str | None:
+    def prompt(self, conversation_id: str, execution_id: str) -> str | None:
         return f"prompt of {execution_id}"
 
 
@@ -34,14 +34,14 @@ class Desk:
         self.now += after
         return self.pending.take(self.watching.__contains__, Texts())
 
-    def ask(self, approval_id: str, project_id: str = "p") -> None:
+    def ask(self, approval_id: str, conversation_id: str = "p") -> None:
         """A tool wants to run."""
-        self.pending.approval_requested(project_id, approval_id, "Bash")
+        self.pending.approval_requested(conversation_id, approval_id, "Bash")
 
-    def end(self, seconds: float = 100.0, code: str | None = None, project_id: str = "p") -> None:
+    def end(self, seconds: float = 100.0, code: str | None = None, conversation_id: str = "p") -> None:
         """An execution ends."""
         end = FinishedExecution(seconds, code)
-        self.pending.execution_finished(project_id, "e", end, seen=project_id in self.watching)
+        self.pending.execution_finished(conversation_id, "e", end, seen=conversation_id in self.watching)
 
 
 def test_an_approval_is_told_once_when_nobody_answered_for_a_while() -> None:
@@ -101,9 +101,9 @@ def test_short_successes_and_what_somebody_saw_are_not_told() -> None:
 def test_each_kind_can_be_switched_off(kind: str) -> None:
     desk = Desk(**{kind: False})
     desk.ask("a", "approval")
-    desk.end(project_id="finished")
-    desk.end(code="EXECUTION_FAILED", project_id="failed")
-    told = {news.project_id for news in desk.take(15.0)}
+    desk.end(conversation_id="finished")
+    desk.end(code="EXECUTION_FAILED", conversation_id="failed")
+    told = {news.conversation_id for news in desk.take(15.0)}
     assert told == {"approval", "finished", "failed"} - {kind}
 
 
@@ -117,7 +117,7 @@ def test_what_happens_in_the_pause_of_a_project_comes_in_one() -> None:
     desk.pending.approval_resolved("b")
     assert desk.take(59.0) == []
     desk.ask("d", "q")
-    assert [news.project_id for news in desk.take()] == ["q"], "another project does not wait for it"
+    assert [news.conversation_id for news in desk.take()] == ["q"], "another project does not wait for it"
     (news,) = desk.take(1.0)
     assert (len(news.approvals), news.failed) == (1, 1)
 
@@ -129,7 +129,7 @@ def test_beyond_the_messages_of_an_hour_all_comes_in_one() -> None:
         assert len(desk.take(1.0)) == (1 if number < 3 else 0)
     assert desk.take(3500) == []
     (first, *others) = desk.take(100)
-    assert (first.project_id, len(others)) == ("p3", 6)
+    assert (first.conversation_id, len(others)) == ("p3", 6)
 
 
 def test_of_many_ends_the_latest_are_told_and_all_are_counted() -> None:
@@ -153,7 +153,7 @@ def test_a_project_that_is_deleted_is_not_told_of() -> None:
     desk = Desk()
     desk.ask("a")
     desk.end()
-    desk.pending.project_deleted("p")
+    desk.pending.deleted("p")
     assert not desk.pending.any
 
 
@@ -161,3 +161,19 @@ def test_a_flood_is_bounded() -> None:
     desk = Desk()
     accepted = [desk.pending.approval_requested("p", f"a{number}", "Bash") for number in range(1500)]
     assert accepted.count(True) == 1000
+
+
+def test_conversations_of_a_project_are_told_apart_and_end_with_it() -> None:
+    desk = Desk(approval_delay=0, when="unwatched")
+    desk.watching = {"p"}
+    desk.ask("a", "p")
+    desk.ask("b", "p.1")
+    desk.end(conversation_id="p.2", code="EXECUTION_FAILED")
+    assert [digest.conversation_id for digest in desk.take(60)] == ["p.1", "p.2"], "only the main one is watched"
+    desk.ask("c", "p.1")
+    desk.ask("d", "p.2")
+    desk.pending.deleted("p.1")
+    assert [digest.conversation_id for digest in desk.take(60)] == ["p.2"]
+    desk.ask("e", "p.2")
+    desk.pending.deleted("p")
+    assert desk.take(60) == []

@@ -14,9 +14,9 @@ from datetime import datetime
 from typing import Final, Literal, NamedTuple
 
 from pocket_agent import events
-from pocket_agent.errors import ConfigurationError
+from pocket_agent.errors import ConfigurationError, ProjectNotFoundError
 from pocket_agent.events import Event, NotificationLost, Observer
-from pocket_agent.model import ExecutionContext, ExecutionStatus, HoldReason
+from pocket_agent.model import ExecutionContext, ExecutionStatus, HoldReason, project_of
 from pocket_agent.projects import Projects
 from pocket_agent.settings import CurrentSettings, NotificationSettings, is_uri
 
@@ -55,7 +55,7 @@ class FinishedExecution(NamedTuple):
 class ProjectDigest:
     """What a message says about one project: open approvals, the latest executions that ended, and totals of these."""
 
-    project_id: str
+    conversation_id: str
     name: str
     approvals: tuple[PendingApproval, ...] = ()
     executions: tuple[FinishedExecution, ...] = ()
@@ -75,7 +75,7 @@ class Notification:
 def compose(digests: Sequence[ProjectDigest], base_url: str) -> Notification:
     """One message for all projects, at least one; `base_url` is that of the web client, without a slash at its end."""
     alone = digests[0] if len(digests) == 1 else None
-    link = f"{base_url}/p/{alone.project_id}" if alone is not None else f"{base_url}/"
+    link = f"{base_url}/p/{alone.conversation_id}" if alone is not None else f"{base_url}/"
     where = _name(alone.name) if alone is not None else f"{len(digests)} projects"
     lines = [line for digest in digests[:_LISTED] for line in _lines(digest, named=alone is None)]
     if len(digests) > _LISTED:
@@ -151,12 +151,12 @@ _MAX_APPROVALS: Final = 1000
 _MAX_EXECUTIONS: Final = 3  # executions of a project that a message lists; the others are counted
 
 Watched = Callable[[str], bool]
-"""Whether a client that may answer shows a project, by its id."""
+"""Whether a client that may answer shows a conversation, by its id."""
 
 
 @dataclass(slots=True)
 class _OpenApproval:
-    project_id: str
+    conversation_id: str
     tool: str
     due: float
     sent: bool = False
@@ -174,27 +174,27 @@ class Descriptions:
 
     def __init__(self, projects: Projects) -> None:
         self._projects = projects
-        self.name = projects.name_of
+        self.name = projects.title_of
 
-    def approval(self, project_id: str, approval_id: str) -> str | None:
+    def approval(self, conversation_id: str, approval_id: str) -> str | None:
         """What a tool will do, in the CLI's words."""
-        for session in self._projects.of(project_id):
-            for approval in session.state.pending():
+        with suppress(ProjectNotFoundError):
+            for approval in self._projects.get(conversation_id).state.pending():
                 if approval.approval_id == approval_id:
                     return approval.description or approval.title or bytes(approval.input).decode()
         return None
 
-    def prompt(self, project_id: str, execution_id: str) -> str | None:
+    def prompt(self, conversation_id: str, execution_id: str) -> str | None:
         """The prompt of an execution, if it is the last that ended."""
-        for session in self._projects.of(project_id):
-            last = session.state.last
+        with suppress(ProjectNotFoundError):
+            last = self._projects.get(conversation_id).state.last
             if last is not None and last.id == execution_id:
                 return last.prompt
         return None
 
 
 class PendingDigests:
-    """Batches events per project until a message about them is due; `clock` is monotonic, in seconds."""
+    """Batches events per conversation until a message about them is due; `clock` is monotonic, in seconds."""
 
     def __init__(self, settings: CurrentSettings, clock: Callable[[], float]) -> None:
         self._settings = settings
@@ -209,35 +209,41 @@ class PendingDigests:
         """Whether a message may become due without another event."""
         return bool(self._executions) or any(not approval.sent for approval in self._approvals.values())
 
-    def approval_requested(self, project_id: str, approval_id: str, tool: str) -> bool:
+    def approval_requested(self, conversation_id: str, approval_id: str, tool: str) -> bool:
         """Add a tool request; False when too many are open."""
         settings = self._settings.current.notifications
         if not settings.approval or approval_id in self._approvals:
             return True
         if len(self._approvals) >= _MAX_APPROVALS:
             return False
-        self._approvals[approval_id] = _OpenApproval(project_id, tool, self._clock() + settings.approval_delay)
+        self._approvals[approval_id] = _OpenApproval(conversation_id, tool, self._clock() + settings.approval_delay)
         return True
 
     def approval_resolved(self, approval_id: str) -> None:
         """Remove a tool request."""
         self._approvals.pop(approval_id, None)
 
-    def execution_finished(self, project_id: str, execution_id: str, end: FinishedExecution, *, seen: bool) -> None:
-        """Add the end of an execution; `seen`: a client showed the project."""
+    def execution_finished(
+        self, conversation_id: str, execution_id: str, end: FinishedExecution, *, seen: bool
+    ) -> None:
+        """Add the end of an execution; `seen`: a client showed the conversation."""
         settings = self._settings.current.notifications
         wanted = settings.failed if end.has_failed else settings.finished and end.seconds >= settings.finished_after
         if not wanted or (seen and settings.when == "unwatched"):
             return
-        ended = self._executions.setdefault(project_id, _EndedExecutions())
+        ended = self._executions.setdefault(conversation_id, _EndedExecutions())
         ended.latest.append((execution_id, end))
         ended.failed += end.has_failed
         ended.finished += not end.has_failed
 
-    def project_deleted(self, project_id: str) -> None:
-        """Remove all events of a project."""
-        self._executions.pop(project_id, None)
-        self._approvals = {key: found for key, found in self._approvals.items() if found.project_id != project_id}
+    def deleted(self, gone: str) -> None:
+        """Remove all events of a conversation, with the main one those of the whole project."""
+        kept = {key for key in self._keys() if gone not in {key, project_of(key)}}
+        self._executions = {key: found for key, found in self._executions.items() if key in kept}
+        self._approvals = {key: found for key, found in self._approvals.items() if found.conversation_id in kept}
+
+    def _keys(self) -> set[str]:
+        return {*self._executions, *(found.conversation_id for found in self._approvals.values())}
 
     def clear(self) -> None:
         """Remove all events."""
@@ -255,42 +261,43 @@ class PendingDigests:
         self._sent.append(now)
         self._paused = {key: until for key, until in self._paused.items() if until > now}
         self._paused |= dict.fromkeys(ready, now + settings.project_pause)
-        return [self._digest(project_id, approvals, descriptions) for project_id, approvals in ready.items()]
+        return [self._digest(conversation_id, approvals, descriptions) for conversation_id, approvals in ready.items()]
 
     def _ready(self, now: float, watched: Watched) -> dict[str, list[str]]:
         """The approvals that are due, by project; a project without any has an execution that ended."""
         ready: dict[str, list[str]] = {}
         settings = self._settings.current.notifications
-        projects = {approval.project_id for approval in self._approvals.values() if not approval.sent}
-        projects |= self._executions.keys()
-        seen = {project_id for project_id in projects if settings.when == "unwatched" and watched(project_id)}
+        waiting = {approval.conversation_id for approval in self._approvals.values() if not approval.sent}
+        waiting |= self._executions.keys()
+        seen = {key for key in waiting if settings.when == "unwatched" and watched(key)}
         for key, approval in self._approvals.items():
-            if approval.project_id in seen:
+            if approval.conversation_id in seen:
                 # The user may close the page without an answer; the delay starts at that moment.
                 approval.due = now + settings.approval_delay
             elif not approval.sent and approval.due <= now:
-                ready.setdefault(approval.project_id, []).append(key)
-        for project_id in list(self._executions):
-            if project_id in seen:
-                del self._executions[project_id]
+                ready.setdefault(approval.conversation_id, []).append(key)
+        for conversation_id in list(self._executions):
+            if conversation_id in seen:
+                del self._executions[conversation_id]
             else:
-                ready.setdefault(project_id, [])
+                ready.setdefault(conversation_id, [])
         return ready
 
-    def _digest(self, project_id: str, keys: list[str], descriptions: Descriptions) -> ProjectDigest:
+    def _digest(self, conversation_id: str, keys: list[str], descriptions: Descriptions) -> ProjectDigest:
         content = self._settings.current.notifications.content
         approvals = []
         for key in keys:
             approval = self._approvals[key]
             approval.sent = True
-            detail = descriptions.approval(project_id, key) if content else None
+            detail = descriptions.approval(conversation_id, key) if content else None
             approvals.append(PendingApproval(approval.tool, detail))
-        ended = self._executions.pop(project_id, _EndedExecutions())
+        ended = self._executions.pop(conversation_id, _EndedExecutions())
+        prompt = descriptions.prompt
         executions = tuple(
-            end._replace(detail=descriptions.prompt(project_id, key) if content else None) for key, end in ended.latest
+            end._replace(detail=prompt(conversation_id, key) if content else None) for key, end in ended.latest
         )
-        name = descriptions.name(project_id) or ""
-        return ProjectDigest(project_id, name, tuple(approvals), executions, ended.finished, ended.failed)
+        name = descriptions.name(conversation_id) or ""
+        return ProjectDigest(conversation_id, name, tuple(approvals), executions, ended.finished, ended.failed)
 
 
 _MAX_QUEUED: Final = 20  # messages queued for an address; further ones are lost
@@ -484,7 +491,7 @@ class Notifier:
             return
         match event:
             case events.ApprovalRequested():
-                if not self._pending.approval_requested(event.project_id, event.approval_id, event.tool):
+                if not self._pending.approval_requested(event.conversation_id, event.approval_id, event.tool):
                     self._lost(1)
                 self._wake.set()
             case events.ApprovalResolved():
@@ -494,11 +501,13 @@ class Notifier:
             case events.ExecutionPaused(context=context):
                 self._ended(context, FinishedExecution(event.duration, paused=_paused(event)))
             case events.ProjectDeleted():
-                self._pending.project_deleted(event.project_id)
+                self._pending.deleted(event.project_id)
+            case events.ConversationDeleted():
+                self._pending.deleted(event.conversation_id)
 
     def _ended(self, context: ExecutionContext, end: FinishedExecution) -> None:
-        seen = self._watched(context.project_id)
-        self._pending.execution_finished(context.project_id, context.execution_id, end, seen=seen)
+        seen = self._watched(context.conversation_id)
+        self._pending.execution_finished(context.conversation_id, context.execution_id, end, seen=seen)
         self._wake.set()
 
     def renew(self, routes: Sequence[Route]) -> None:
@@ -554,6 +563,4 @@ class Notifier:
             return
         for session in projects.all():
             for approval in session.state.pending():
-                self._pending.approval_requested(
-                    session.state.project.project_id, approval.approval_id, approval.tool_name
-                )
+                self._pending.approval_requested(session.state.project.id, approval.approval_id, approval.tool_name)

@@ -263,11 +263,12 @@ class Connection:
         self.leave(channel.conversation_id)
         self.cursors[channel.conversation_id] = channel.attach(self, after, previews=previews)
 
-    def attends(self, project_id: str) -> bool:
-        """Whether a user is at this client, sees this project, and may answer approvals."""
-        if self.away or self.device.view_only or not self.device.sees(project_id):
+    def attends(self, conversation_id: str) -> bool:
+        """Whether a user is at this client, sees this conversation, and may answer approvals."""
+        key = ConversationId(conversation_id)
+        if self.away or self.device.view_only or not self.sees(key):
             return False
-        return self in self._hub.watchers or any(project_of(joined) == project_id for joined in self.cursors)
+        return key in self.cursors or self in self._hub.watchers
 
     def leave(self, conversation_id: ConversationId) -> bool:
         """Unsubscribe from a conversation; False when it was not joined."""

@@ -103,9 +103,9 @@ class Endpoint:
         self._guard.renew()
         self._quotas.renew()
 
-    def is_watched(self, project_id: str) -> bool:
-        """Whether a connected user sees a project, and may answer approvals."""
-        return any(connection.attends(project_id) for connection in self.connections())
+    def is_watched(self, conversation_id: str) -> bool:
+        """Whether a connected user sees a conversation, and may answer approvals."""
+        return any(connection.attends(conversation_id) for connection in self.connections())
 
     def refuse_new_work(self) -> None:
         """Refuse connections, prompts and new projects: the server is stopping."""

@@ -261,7 +261,7 @@ class TerminalApprovals:
         self._wake.set()
         session.state.log.say([live_draft("approval_requested", data), *session.state.announce()])
         project_id = session.state.project.project_id
-        self._observer.emit(events.ApprovalRequested(project_id, None, data.approval_id, data.tool_name))
+        self._observer.emit(events.ApprovalRequested(project_id, project_id, None, data.approval_id, data.tool_name))
         try:
             yield waiting
         finally:

@@ -604,7 +604,8 @@ class Runner:
         state, observer = self._state, self._observer
         for approval in plan.opened.values():
             state.approvals[approval.id] = approval
-            observer.emit(events.ApprovalRequested(state.project.project_id, context, approval.id, tool_name(approval)))
+            asked, project = tool_name(approval), state.project
+            observer.emit(events.ApprovalRequested(project.project_id, project.id, context, approval.id, asked))
         for approval in plan.closed.values():
             state.approvals.pop(approval.id, None)
             observer.emit(approval_event(approval, state.current))
