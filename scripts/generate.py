@@ -1,8 +1,9 @@
-"""Writes the documents that are made from the code; with --check, tells which are out of date."""
+"""Writes the documents and golden files that are made from the code; with --check, reports those out of date."""
 
 import sys
 from pathlib import Path
 
+from golden import GOLDEN
 from pocket_agent.monitoring import render_dashboards_document, render_runbook_index
 from pocket_agent.observability.catalogue import render_metrics_document
 from pocket_agent.protocol.codegen import render_protocol_document, render_typescript
@@ -16,6 +17,7 @@ DOCUMENTS = {
     "docs/dashboards.md": render_dashboards_document,
     "webui/src/wire/generated.ts": render_typescript,
     "docs/runbooks/README.md": render_runbook_index,
+    **GOLDEN,
 }
 
 
@@ -29,6 +31,7 @@ def main() -> int:
             continue
         stale.append(name)
         if not check:
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, "utf-8")
     for name in stale:
         print(f"{name} is out of date: run `make generate`" if check else f"wrote {name}")

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Annotated, Any, ClassVar, Final, Literal, Protocol, TypeVar, dataclass_transform
 
 from pocket_agent import errors
-from pocket_agent.model import ExecutionContext, ExecutionStatus, Milliseconds, ModelUsage
+from pocket_agent.model import ExecutionContext, ExecutionStatus, HoldReason, Milliseconds, ModelUsage
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -165,12 +165,17 @@ class HealthChanged(Event):
     message: str | None
 
 
+ClientKind = Literal["web", "chat", "library", "other"]
+"""The kind of a client, by its `User-Agent`."""
+
+
 @logged("info", "connection opened")
 class ConnectionOpened(Event):
     connection_id: Annotated[str, LogField("correlation_id")]
     device: str
     device_id: Annotated[str, NOT_LOGGED]
     remote: str
+    client: ClientKind
 
 
 REJECTIONS: Final[Mapping[str, type[errors.PocketAgentError]]] = {
@@ -207,6 +212,7 @@ class ConnectionClosed(Event):
     code: Annotated[int, LogField("close_code")]  # in an index of log lines a name has one type, and `code` is a text
     initiator: Literal["client", "server"]
     duration: Seconds
+    client: ClientKind
 
 
 @logged("info", "device paired")
@@ -355,6 +361,25 @@ class ExecutionStarted(Event):
     preparation: Seconds  # time from its turn until the agent's process was running and the start was stored
 
 
+@logged("warning", "execution paused")
+class ExecutionPaused(Event):
+    """An execution stopped before its end, for a usage limit or since its process was lost, and is to continue."""
+
+    context: ExecutionContext
+    reason: HoldReason
+    until: Milliseconds | None  # when it continues by itself; None when a client has to decide
+    duration: Seconds
+
+
+@logged("info", "execution continued")
+class ExecutionContinued(Event):
+    """A paused execution continues; `waited`: the time it has spent paused and waiting for approvals."""
+
+    context: ExecutionContext
+    reason: HoldReason
+    waited: Seconds
+
+
 @logged("debug", "first message received")
 class FirstMessageReceived(Event):
     context: ExecutionContext
@@ -414,6 +439,9 @@ class ApprovalRequested(Event):
     tool: str
 
 
+Behavior = Literal["allow", "deny", "cancelled"]
+
+
 @logged("info", "approval resolved")
 class ApprovalResolved(Event):
     """A tool request was answered, or withdrawn (`cancelled`, `by` None)."""
@@ -422,7 +450,7 @@ class ApprovalResolved(Event):
     context: ExecutionContext | None
     approval_id: str
     tool: str
-    behavior: Literal["allow", "deny", "cancelled"]
+    behavior: Behavior
     by: str | None
     requested_at: Annotated[Milliseconds, NOT_LOGGED]
     waited: Annotated[float, LogField("duration_ms", unit="seconds")]
@@ -430,10 +458,23 @@ class ApprovalResolved(Event):
 
 @logged("debug", "tool completed")
 class ToolCompleted(Event):
+    """A tool call of an agent ended; `duration` is without the wait for its approval, 0 when it is not known."""
+
     project_id: str
     context: ExecutionContext | None
     tool: str
     outcome: Literal["success", "error", "denied"]
+    duration: Seconds
+    decision: Literal["accept", "reject"]
+
+
+@declared("one for each request of an agent; the duration is a metric")
+class ApiRequestAnswered(Event):
+    """The API answered a request of an agent, not of a subagent; `duration` ends with the end of the answer."""
+
+    project_id: str
+    context: ExecutionContext | None
+    duration: Seconds
 
 
 @logged("info", "process spawned")

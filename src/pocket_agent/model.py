@@ -4,6 +4,7 @@ Times are integer milliseconds since the Unix epoch (UTC), sizes are bytes. All 
 """
 
 import enum
+import uuid
 from typing import Final, NewType
 
 import msgspec
@@ -16,6 +17,9 @@ ExecutionId = NewType("ExecutionId", str)
 ApprovalId = NewType("ApprovalId", str)
 Milliseconds = NewType("Milliseconds", int)
 """Milliseconds since 1970-01-01T00:00:00Z."""
+
+_CONTINUATION: Final = uuid.UUID("6f2d1c1e-5a51-4c3b-9f5e-0b8f6a2f4f10")
+"""The namespace of the uuids of continuations (RFC 9562, section 5.5)."""
 
 MAX_OFFSET: Final = 2**40 - 1
 """The largest offset of one log: about 10^12 entries, which no log reaches."""
@@ -35,24 +39,45 @@ class ProjectState(enum.StrEnum):
 
 
 class ExecutionStatus(enum.StrEnum):
-    """The status of an execution. The last five are final."""
+    """The status of an execution. The last five are final, the two before them are paused."""
 
     QUEUED = "queued"
     STARTING = "starting"
     """Stored as started; the prompt may or may not have reached the CLI yet."""
     RUNNING = "running"
     """The prompt was written to the CLI."""
+    STEERING = "steering"
+    """Written into the turn of the running execution, which has not taken it up yet."""
+    WAITING = "waiting"
+    """Paused: a usage limit stopped it, and it continues after the reset."""
+    INTERRUPTED = "interrupted"
+    """Paused: its process was lost, as with a restart of the machine."""
     SUCCESS = "success"
     ERROR = "error"
     TIMEOUT = "timeout"
     KILLED = "killed"
     CANCELLED = "cancelled"
-    """Withdrawn from the queue before it ran."""
+    """Withdrawn from the queue, before it ran or while it was paused."""
 
     @property
     def is_final(self) -> bool:
         """Whether the execution is over."""
-        return self not in {ExecutionStatus.QUEUED, ExecutionStatus.STARTING, ExecutionStatus.RUNNING}
+        return not self.is_paused and self not in _UNFINISHED
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the execution has run, and is first in the queue to continue."""
+        return self in {ExecutionStatus.WAITING, ExecutionStatus.INTERRUPTED}
+
+    @property
+    def waits(self) -> bool:
+        """Whether the execution is in the queue."""
+        return self is ExecutionStatus.QUEUED or self.is_paused
+
+
+_UNFINISHED: Final = frozenset(
+    {ExecutionStatus.QUEUED, ExecutionStatus.STARTING, ExecutionStatus.RUNNING, ExecutionStatus.STEERING}
+)
 
 
 class StopRequest(enum.StrEnum):
@@ -147,6 +172,8 @@ class HoldReason(enum.StrEnum):
     """A client killed the execution and asked for it (`hold_queue`)."""
     USAGE_LIMIT = "usage_limit"
     """The account's usage limit is reached."""
+    LOST = "lost"
+    """The process of an execution was lost, as with a restart of the machine; a client decides how it goes on."""
     CREDIT = "credit"
     """The account's credit or billing refuses the request."""
     AUTHENTICATION = "authentication"
@@ -168,11 +195,32 @@ class HoldReason(enum.StrEnum):
 
 
 class QueueHold(msgspec.Struct, frozen=True):
-    """Stops the start of queued prompts; `message` is plain English for the user."""
+    """Stops the start of queued prompts; `message` is plain English for the user.
+
+    Attributes:
+        until: when the server ends the hold by itself; None when it does not.
+    """
 
     reason: HoldReason
     message: str
     since: Milliseconds
+    until: Milliseconds | None = None
+
+
+class UsageWindow(msgspec.Struct, frozen=True):
+    """A usage limit of the account, and how much of it is used.
+
+    Attributes:
+        window: the CLI's name: `five_hour`, `seven_day`, `seven_day_opus`, ...
+        utilization: the used share, 1.0 at the limit; it may exceed that.
+        resets_at: when the window starts again.
+        status: the API's: `allowed`, `allowed_warning` or `rejected`.
+    """
+
+    window: str
+    utilization: float
+    resets_at: Milliseconds
+    status: str = "allowed"
 
 
 class Worktree(msgspec.Struct, frozen=True):
@@ -304,11 +352,20 @@ class BackgroundTask(msgspec.Struct, frozen=True, omit_defaults=True):
         id: the CLI's own; of a subagent also the `agent_id` of its tool requests.
         type: the CLI's own: `local_agent`, `local_bash`, ...
         description: as text.
+        started_at: when the server first heard of it.
+        tokens, tool_uses: so far; the CLI reports them of subagents only.
+        last_tool: the tool that it used last.
+        summary: what it does now, in a line.
     """
 
     id: str
     type: str = ""
     description: str = ""
+    started_at: Milliseconds | None = None
+    tokens: int = 0
+    tool_uses: int = 0
+    last_tool: str = ""
+    summary: str = ""
 
     @property
     def is_agent(self) -> bool:
@@ -324,6 +381,7 @@ class Work(msgspec.Struct, frozen=True, omit_defaults=True):
         turn: the running turn: "prompt", "own" (the CLI started it by itself), or "" for none.
         prompt: the progress of the running execution's prompt: "", "queued" or "started".
         blocked: why a hook blocked the prompt of this turn.
+        refused_until: the reset of the usage limit that refused a request of this turn.
         permission_mode: the mode of the process; None until it is known.
     """
 
@@ -332,6 +390,7 @@ class Work(msgspec.Struct, frozen=True, omit_defaults=True):
     prompt: str = ""
     blocked: str | None = None
     permission_mode: str | None = None
+    refused_until: Milliseconds | None = None
 
     @property
     def is_agent_working(self) -> bool:
@@ -351,6 +410,9 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
         messages: the id of the newest message of each thread, by the tool call that started the thread
             ("" for the main one), so that no message is counted twice.
         tools: the names of the running tools, by the id of the call.
+        tool_ticks: when each of them started (`project_log.tick`), without the wait for its approval.
+        repeats: the tool call that a thread has made last (a digest of name and input), and how often in a row.
+        requested_tick: when the API request of the main thread that is not answered yet was sent.
     """
 
     cost_usd: float | None = None
@@ -360,6 +422,9 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     messages: dict[str, str] = {}
     tools: dict[str, str] = {}
     work: Work = Work()
+    tool_ticks: dict[str, int] = {}
+    repeats: dict[str, tuple[str, int]] = {}
+    requested_tick: int | None = None
 
 
 class Spending(msgspec.Struct, frozen=True):
@@ -392,7 +457,7 @@ class Execution(msgspec.Struct, frozen=True):
         by: the name of the device that gave the prompt, or that edited it last.
         position: its place in the order of the project's prompts (larger is later).
         spool_offset: the offset in the process's spool at which it started; None before.
-        waited_ms: time spent waiting for approvals, which the timeout does not count.
+        waited_ms: time spent waiting for approvals, or paused, which the timeout does not count.
         correlation_id, traceparent: see `ExecutionContext`.
         code: the wire code of the error that ended it.
         session_id: the CLI's session that it ran in.
@@ -404,6 +469,9 @@ class Execution(msgspec.Struct, frozen=True):
         device_id: the device of `by`; None for executions from before schema version 6.
         generation: the device's `Device.generation` when it gave the prompt. A queued prompt does not start
             when the device is gone or has another generation.
+        paused_for: why it was paused last; None when it never was.
+        paused_at: when it was paused; None while it runs.
+        continuations: how often a short prompt of the server continued it in its session.
     """
 
     id: ExecutionId
@@ -430,6 +498,19 @@ class Execution(msgspec.Struct, frozen=True):
     started_tick: int | None = None
     device_id: str | None = None
     generation: int = 0
+    paused_for: HoldReason | None = None
+    paused_at: Milliseconds | None = None
+    continuations: int = 0
+
+    @property
+    def message_id(self) -> str:
+        """The `uuid` of the CLI's user message that it waits for: the prompt's, or that of its last continuation.
+
+        It follows from the stored fields, so that a message that is written twice is the same message for the CLI.
+        """
+        if not self.continuations:
+            return self.id
+        return str(uuid.uuid5(_CONTINUATION, f"{self.id}/{self.continuations}"))
 
     @property
     def context(self) -> ExecutionContext:

@@ -34,13 +34,14 @@ from pocket_agent.model import (
     ProjectState,
     SessionRecord,
     Trust,
+    UsageWindow,
     Worktree,
     project_of,
 )
 from pocket_agent.protocol.frame import encode_data, encode_frame, websocket_frame
 from pocket_agent.protocol.push import ConversationDeletedData, ProjectDeletedData, SessionResumedData
 from pocket_agent.protocol.requests import WorktreeRequest
-from pocket_agent.session.accounting import Budget
+from pocket_agent.session.accounting import Budget, UsageLimits
 from pocket_agent.session.agent import Agent, AgentContext
 from pocket_agent.session.capacity import Capacity
 from pocket_agent.session.loops import ConversationLoops
@@ -80,6 +81,8 @@ class Projects:
         limits, claude = settings.current.limits, settings.current.claude
         self.capacity = Capacity(max_executions=limits.max_executions, max_processes=claude.max_processes)
         self.budget = Budget(settings, observer)
+        self.limits = UsageLimits(settings, note=self._note_windows)
+        self._noted = asyncio.Event()
         self.directories = Directories(settings, settings.current.data.dir)
         self._sessions: dict[ConversationId, Session] = {}
         self._runs: dict[ConversationId, asyncio.Task[None]] = {}
@@ -94,6 +97,7 @@ class Projects:
             self._tasks = tasks
             today = self.budget.today
             self.budget.load(today, await self._store.spent_usd(today))
+            self.limits.load(await self._store.usage_windows())
             conversations = await self._store.conversations()
             records = [await self._store.process(conversation.id) for conversation in conversations]
             await kill_orphans(self._context.spool_dir, {record.id for record in records if record is not None})
@@ -103,11 +107,15 @@ class Projects:
                 async with asyncio.timeout(_RESTORE_SECONDS):
                     for session in self._sessions.values():
                         await session.loops.ready.wait()
-            retention = tasks.create_task(supervise("retention", self._retain, self._observer))
+            background = [
+                tasks.create_task(supervise("retention", self._retain, self._observer)),
+                tasks.create_task(supervise("usage limits", self._store_windows, self._observer)),
+            ]
             try:
                 yield
             finally:
-                retention.cancel()
+                for task in background:
+                    task.cancel()
                 for run in self._runs.values():
                     run.cancel()
         for session in self._sessions.values():
@@ -481,7 +489,8 @@ class Projects:
             hub=self._hub,
         )
         log = ProjectLog(project, store, channel, self._observer)
-        state = State(log, acceptance=self._accepted.setdefault(project.project_id, Acceptance()))
+        acceptance = self._accepted.setdefault(project.project_id, Acceptance())
+        state = State(log, acceptance=acceptance, limits=self.limits)
         agent = Agent(project, self._context)
         loops = ConversationLoops(
             state, agent, store, self.capacity, self.budget, self._settings, self._observer, self._gate
@@ -537,6 +546,17 @@ class Projects:
             if abs(at - known) >= _STORE_CLOCK_SECONDS:
                 await self._store.note_settled_time(at)
                 known = at
+
+    def _note_windows(self, _: tuple[UsageWindow, ...]) -> None:
+        self._noted.set()
+
+    async def _store_windows(self) -> None:
+        """Store the usage limits of the account when they have changed, so that the next run shows them."""
+        while True:
+            await self._noted.wait()
+            self._noted.clear()
+            with contextlib.suppress(errors.FileOperationError):  # the API reports them again with the next response
+                await self._store.note_usage_windows(self.limits.windows)
 
     def _broadcast(self, kind: str, data: bytes, conversation_id: ConversationId) -> None:
         frame = websocket_frame(encode_frame(kind, data, now(), conversation_id=conversation_id))

@@ -3,8 +3,10 @@
 import asyncio
 import os
 import shutil
+import subprocess
 import threading
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -54,11 +56,19 @@ async def test_what_a_program_answers(tmp_path: Path, body: str, expected: Answe
     assert await ask_version(program(tmp_path / "claude", body), ENVIRONMENT) == expected
 
 
-async def test_a_program_that_hangs_is_killed(tmp_path: Path) -> None:
-    note = tmp_path / "pid"
-    hanging = program(tmp_path / "claude", f"echo $$ > {note}; sleep 600")
-    assert await ask_version(hanging, ENVIRONMENT, seconds=1) == Answer(None, "says nothing for 1 s")
-    assert not psutil.pid_exists(int(note.read_text()))
+async def test_a_program_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Noted(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            started.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Noted)
+    hanging = program(tmp_path / "claude", "exec sleep 600")
+    assert await ask_version(hanging, ENVIRONMENT, seconds=0.5) == Answer(None, "says nothing for 0.5 s")
+    (child,) = started
+    assert not psutil.pid_exists(child.pid)
 
 
 async def test_a_program_that_hangs_is_killed_when_nobody_waits_any_more(tmp_path: Path) -> None:

@@ -29,8 +29,9 @@ async def run(
     """A program under these limits to its end, and what it printed."""
     spool = Spool(tmp_path / "spool", "s-1")
     spool.create()
-    argv = [sys.executable, "-S", "-c", f"import time; time.sleep(0.2)\n{code}"]
+    argv = [sys.executable, "-S", "-c", f"import os; os.read(0, 1)\n{code}"]
     process = await spawn(argv, cwd=tmp_path.resolve(), environment={"PATH": path}, spool=spool, limits=chosen)
+    spool.input.write_bytes(b"1")  # its limits hold
     async with asyncio.timeout(DEADLINE_SECONDS):
         await process.wait()
     return process, spool.output.read_text()

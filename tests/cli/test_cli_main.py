@@ -1,11 +1,13 @@
 """The commands as they are called: versions, settings, and errors that are meant for people."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 from pocket_agent import __version__
+from pocket_agent.cli import serve
 from pocket_agent.cli.main import main
 
 
@@ -73,3 +75,17 @@ def test_an_unknown_command_is_a_usage_error(
 ) -> None:
     assert call(monkeypatch, "no-such-command") == 2
     assert "no-such-command" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["/etc/own-authorities.pem", None])
+def test_the_server_has_the_certificate_authorities_of_its_user(
+    monkeypatch: pytest.MonkeyPatch, given: str | None
+) -> None:
+    """Its imports do without them, but agents inherit the variable."""
+    seen: list[str | None] = []
+    monkeypatch.setattr(serve, "run", lambda _: seen.append(os.environ.get("SSL_CERT_FILE")))
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    if given is not None:
+        monkeypatch.setenv("SSL_CERT_FILE", given)
+    assert call(monkeypatch, "serve", "--demo") == 0
+    assert seen == [given]

@@ -1,7 +1,6 @@
 """`pocket-agent monitoring` as it is called."""
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -136,6 +135,25 @@ def test_check_asks_who_is_installed_and_names_who_is_not(
     assert "amtool is not installed" in told["amtool check-config"]
 
 
+def test_check_asks_every_program_and_none_for_the_projects_own_tests(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(monkeypatch, "render", "stack")
+    for name in (
+        "promtool", "amtool", "blackbox_exporter", "k6", "loki", "tempo", "alloy", "promtail", "otelcol"
+    ):  # fmt: skip
+        program(name, 'echo "${0##*/} $@" >> ../asked')
+    capsys.readouterr()
+    assert call(monkeypatch, "check", "stack") == 0
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == {"ok"}
+    asked = Path("asked").read_text().splitlines()
+    stack = Path("stack").absolute()
+    assert f"tempo -config.verify -config.file={stack}/tempo/config.yml" in asked
+    assert f"loki -verify-config -config.file={stack}/loki/config.yml" in asked
+    assert f"otelcol validate --config={stack}/otel-collector/config.yaml" in asked
+    assert not [line for line in asked if "test rules" in line]
+
+
 def test_check_fails_with_what_the_program_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -168,7 +186,6 @@ def test_check_of_nothing_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 def test_a_broken_file_is_found_by_the_real_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     call(monkeypatch, "render", "stack")
-    shutil.rmtree("stack/prometheus/tests")  # they take long, and read the same rules
     tools = {name: str(require_tool(name)) for name in ("promtool", "amtool", "prometheus-blackbox-exporter", "k6")}
     broken = {
         "promtool check config": ("prometheus/prometheus.yml", "scrape_interval: 15s", "scrape_interval: soon"),

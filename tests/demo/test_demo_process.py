@@ -128,7 +128,7 @@ async def test_it_ends_by_itself_when_nobody_asks(state: Path, eventually: Event
     async def ended() -> bool:
         return "ends" in (state / "model.log").read_text()
 
-    model = await ensure_running(state, idle_seconds=0.5)
+    model = await ensure_running(state, idle_seconds=5.0)  # until then a start has asked it, on a slow machine too
     # Asking the model would keep it from ending, so its log is watched.
     await eventually(ended)
     assert not await answers(model)

@@ -11,6 +11,7 @@ from pocket_agent.demo.scenario import (
     SCENARIOS,
     Clearing,
     Failure,
+    Limit,
     Message,
     Reply,
     Text,
@@ -70,7 +71,7 @@ def test_every_keyword_is_documented_chosen_and_answered(name: str) -> None:
     assert re.search(rf"^  demo:{name}\b.* {re.escape(SCENARIOS[name].help)}$", keywords(), re.MULTILINE)
     chosen, reply = choose(Question(f"Show me demo:{name} please", tools=TOOLS, directory="/d", key="k" * 16))
     assert chosen == name
-    assert isinstance(reply, Message | Failure | Clearing)
+    assert isinstance(reply, Message | Failure | Clearing | Limit)
 
 
 @pytest.mark.parametrize(

@@ -100,20 +100,21 @@ async def test_what_it_shows_is_what_the_server_says(server: ServerProcess, brow
             ):
                 await expect(page.locator(f'[data-figure="{name}"] strong')).to_have_text(value, timeout=WAIT_MS)
             assert "/min" in await figure(page, "errors.INVALID_PATH")
-            assert await page.locator("[data-panel=executions] [data-figure]").count() == 1, "none failed"
+            await expect(page.locator("[data-panel=executions] [data-figure]"), "none failed").to_have_count(1)
             overview = await asked(client, "server_overview")
             slowest = [execution["execution_id"] for execution in overview["slowest"]]
             shown = page.locator("[data-execution]")
-            assert [await shown.nth(place).get_attribute("data-execution") for place in range(2)] == slowest
-            assert await shown.first.locator("a").get_attribute("href") == f"/p/{project_id}"
+            for place, execution_id in enumerate(slowest):
+                await expect(shown.nth(place)).to_have_attribute("data-execution", execution_id)
+            await expect(shown.first.locator("a")).to_have_attribute("href", f"/p/{project_id}")
             for check in overview["checks"]:
                 await expect(page.locator(f"[data-check={check['name']}] .check-status")).to_have_text(check["status"])
             for limit in overview["limits"]:
                 meter = page.locator(f"[data-limit={limit['name']}] [role=meter]")
                 share = limit["usage"] / limit["limit"] if limit["limit"] else 0
-                assert await meter.get_attribute("aria-valuenow") == str(round(100 * share))
+                await expect(meter).to_have_attribute("aria-valuenow", str(round(100 * share)))
             error = page.locator("[data-error=INVALID_PATH]")
-            assert "There is no such directory." in str(await error.text_content())
+            await expect(error).to_contain_text("There is no such directory.")
             await expect(page.locator(".about")).to_contain_text(overview["version"])
 
 

@@ -13,6 +13,7 @@ from tests.harness.claude import require_claude
 from tests.harness.collector import Collector, collecting
 from tests.harness.follow import eventually
 from tests.harness.prometheus import Prometheus
+from tests.harness.scene import scene
 from tests.harness.server import ServerProcess, free_port
 from tests.harness.stack import Stack, load, stack_environment
 from tests.harness.story import UNHURRIED, story
@@ -74,6 +75,7 @@ async def watched(folder: Path, collector: Collector) -> AsyncIterator[Watched]:
         "PA_TRACES_ENABLED": "true",
         "PA_TRACES_ENDPOINT": collector.url,
         "OTEL_BSP_SCHEDULE_DELAY": "50",
+        "PA_MONITORING_COLLECTOR_METRICS_PORT": str(collector.port),
     }
     server = ServerProcess(folder, env=environment, flags=["--demo"], settings=UNHURRIED)
     server.tls_port = free_port()
@@ -108,11 +110,28 @@ async def test_dashboards_show_figures_of_a_fresh_server_and_of_a_busy_one(tmp_p
         await variables_have_values(here)
         await nothing_is_left_blank(here)
         await story(here.server, folder)
+        await changes(here.server, tmp_path / "changed")
         async with here.server.client():  # its pings go on, however long the queries take to have figures
             await every_query_gives_figures(here)
         await every_recording_gives_figures(here)
         await exemplars_lead_to_traces(here, collector)
         await starts_are_marked(here)
+
+
+async def changes(server: ServerProcess, folder: Path) -> None:
+    """An agent changes a file, commits it, and opens a pull request with a program that does nothing."""
+    folder.mkdir()
+    commit = "git init -q . && git add -A && git -c user.name=a -c user.email=a@b.example commit -qm change"
+    request = "gh() { echo https://one.example/a/b/pull/1; }; gh pr create --title a --body b"
+    async with scene(server, folder) as here:
+        for prompt in ("demo:edit", f"demo:bash={commit}", f"demo:bash={request}"):
+            receipt = await here.first.execute(here.project_id, prompt)
+            async for frame in here.one:
+                if frame.type == "approval_requested":
+                    await here.first.approve(here.project_id, frame.data["approval_id"])
+                if frame.type == "project_state" and frame.data["state"] == "IDLE" and frame.data["offset"] > 1:
+                    break
+            assert receipt.execution_id
 
 
 async def none_left(find: Any, what: str) -> None:
@@ -211,7 +230,8 @@ async def exemplars_lead_to_traces(here: Watched, collector: Collector) -> None:
 
 async def starts_are_marked(here: Watched) -> None:
     """The mark is where the server was started; the other query is one that Prometheus understands."""
-    starts, alerts = here.dashboards[0]["annotations"]["list"]
+    starts, versions, alerts = here.dashboards[0]["annotations"]["list"]
+    assert await here.present(versions["expr"]) == [], "the first version is no change"
     (at,) = set(await here.course(starts["expr"]))
     assert at / 1000 == await here.prometheus.value(here.filled(starts["expr"].removesuffix(" * 1000")))
     assert await here.present(alerts["expr"]) is not None

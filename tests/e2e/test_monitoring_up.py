@@ -164,12 +164,34 @@ async def test_kill_ends_all(small: Up) -> None:
     await gone(processes)
 
 
-async def test_a_program_that_dies_ends_the_rest_with_a_failure(small: Up) -> None:
+async def test_an_exporter_that_dies_is_started_again(small: Up) -> None:
     processes = await up(small)
-    next(process for process in processes if "node" in process.name()).kill()
-    assert await small.ended() == 1
-    await gone(processes)
-    assert small.log.read_text().endswith("node_exporter was killed by SIGKILL, so the other programs were stopped.\n")
+    killed = next(process for process in processes if "node" in process.name())
+    killed.kill()
+
+    def is_back() -> bool:
+        return any("node" in process.name() and process.pid != killed.pid for process in small.family())
+
+    await eventually(is_back, "it is started again")
+    await small.answers("NODE")
+    assert small.process is not None
+    assert small.process.returncode is None
+    assert "node_exporter was killed by SIGKILL, and is started again in 1 s\n" in small.log.read_text()
+
+
+async def test_an_alertmanager_that_does_not_start_ends_all_with_a_failure(tmp_path: Path) -> None:
+    stack = Up(tmp_path, {}, ("prometheus-node-exporter", "prometheus-alertmanager"))
+    await stack.render(f"--data-dir={tmp_path / 'data'}")
+    (stack.folder / "alertmanager" / "alertmanager.yml").write_text("nonsense: true\n", "utf-8")
+    try:
+        await stack.start()
+        assert await stack.ended() == 1
+    finally:
+        await stack.clean_up()
+    said = stack.log.read_text("utf-8")
+    assert said.count("alertmanager ended with status 1, and is started again in ") == 4
+    assert "alertmanager ended with status 1 and does not keep running. Without it no alert is sent" in said
+    assert f"pocket-agent monitoring check {stack.folder}" in said
 
 
 async def test_a_reader_that_has_had_enough_ends_all(small: Up) -> None:

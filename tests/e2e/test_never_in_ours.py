@@ -8,7 +8,19 @@ from pathlib import Path
 
 import pytest
 from tests.harness import DEADLINE_SECONDS
-from tests.harness.follow import alive, end_of, follow, is_result, lines, numbers, run, stored, until, until_line
+from tests.harness.follow import (
+    alive,
+    end_of,
+    eventually,
+    follow,
+    is_result,
+    lines,
+    numbers,
+    run,
+    stored,
+    until,
+    until_line,
+)
 from tests.harness.raw import PING, PONG, raw_client
 from tests.harness.server import ServerProcess, running_server, write_standin
 
@@ -168,8 +180,12 @@ async def test_a_viewer_who_only_watches_stays(pinging_server: ServerProcess, fo
                     answered += 1
             while await deaf.receive():
                 pass
-        await watching.request("health_check", request_id="1")
-        assert (await watching.reply("1"))["data"]["connections"]["active"] == 1
+
+        async def is_alone() -> bool:
+            await watching.request("health_check", request_id="1")
+            return bool((await watching.reply("1"))["data"]["connections"]["active"] == 1)
+
+        await eventually(is_alone, "the one that was cut is not counted any more")
 
 
 async def test_ten_entries_of_a_long_log_are_read_by_key(standin_server: ServerProcess, folder: Path) -> None:
@@ -212,18 +228,17 @@ async def test_a_long_run_does_not_pin_the_loop(standin_server: ServerProcess, f
 
 async def test_approvals_are_not_denied_by_a_timer(tmp_path: Path, folder: Path) -> None:
     """Neither the execution's timeout nor the idle time ends the wait."""
-    env = {
-        "PA_CLAUDE_BINARY": str(write_standin(tmp_path)),
-        "PA_EXECUTION_TIMEOUT": "1s",
-        "PA_IDLE_TIMEOUT": "1s",
-    }
-    async with running_server(tmp_path, env=env) as server, server.client() as client:
+    env = {"PA_CLAUDE_BINARY": str(write_standin(tmp_path))}
+    settings = "timeouts: {execution: 1h, idle: 1h}"
+    async with running_server(tmp_path, env=env, settings=settings) as server, server.client() as client:
         project = await client.create_project(str(folder))
         async with client.subscribe(project.id) as stream:
             await client.execute(project.id, "ask Bash")
             asked = (await until(stream, "approval_requested"))[-1]
+            await server.reload("timeouts: {execution: 1s, idle: 1s}")
             await asyncio.sleep(2.5)  # longer than both
             assert (await client.projects())[0].pending_approvals == 1
+            await server.reload(settings)
             await client.approve(project.id, asked.data["approval_id"])
             frames = await until(stream, "project_state", state="IDLE")
     assert b'"allow"' in next(frame.payload for frame in frames if b'"answer"' in frame.payload)

@@ -12,7 +12,7 @@ from tests.harness.claude import require_claude
 from tests.harness.collector import Collected, Collector, collecting
 from tests.harness.follow import eventually, until
 from tests.harness.recorder import RecordingModel
-from tests.harness.scene import Scene, scene, sleeper
+from tests.harness.scene import Scene, scene
 from tests.harness.server import ServerProcess, free_port, running_server
 
 from pocket_agent.demo.demo_process import child_environment
@@ -205,7 +205,7 @@ async def test_killed_and_started_again(here: Scene, collector: Collector, point
     asked = await here.ask("demo:bash=touch made.txt; sleep 1")
     if point == "the tool":
         await here.first.approve(here.project_id, asked.approval_id)
-        await sleeper(here.server.agent(here.project_id))
+        await eventually((here.folder / "made.txt").exists, "the tool runs")
     await here.server.kill()
     await here.server.start()
     if point == "the approval":
@@ -259,7 +259,7 @@ async def test_nothing_that_was_said_or_done_is_exported(tmp_path: Path, folder:
     assert len(collector.requests) > 1
     assert SECRET.encode() not in b"".join(request.body for request in collector.requests)
     assert {request.headers["authorization"] for request in collector.requests} == {f"Bearer {SECRET}-token"}
-    assert {request.path for request in collector.requests} == {"/v1/traces"}
+    assert {request.path for request in collector.requests} == {"/v1/traces", "/v1/metrics", "/v1/logs"}
     assert f"{SECRET}-token" not in stage.server.log
 
 
@@ -281,6 +281,32 @@ async def test_the_standard_variables_alone(tmp_path: Path, folder: Path, collec
     assert (root.resource["service.name"], root.resource["team.name"]) == ("mine", "a b")
     assert {span.resource["service.name"] for span in spans} == {"mine", "claude-code"}
     assert {span.resource["team.name"] for span in spans} == {"a b"}
+
+
+async def test_metrics_and_events_of_the_agents(here: Scene, collector: Collector) -> None:
+    await here.allow(await here.ask("demo:bash=false && touch made.txt"))
+    failed = await here.first.execute(here.project_id, "demo:error")
+    await until(here.one, "project_state", state="ERROR")
+    await execution(collector, failed.execution_id)
+    await here.server.stop()
+    assert {point.name for point in collector.points} >= {"claude_code.token.usage", "claude_code.active_time.total"}
+    assert {point.cumulative for point in collector.points} == {True}
+    assert {point.resource["service.name"] for point in collector.points} == {"claude-code"}
+    assert {point.attributes["project.id"] for point in collector.points} == {here.project_id}
+    # As the dashboard asks for them.
+    events = {record.name: record.attributes for record in collector.records}
+    assert events["api_request"].keys() >= {"model", "duration_ms"}
+    assert (events["api_error"]["status_code"], "model" in events["api_error"]) == (400, True)
+    tool = events["tool_result"]
+    assert (tool["tool_name"], tool["success"], "duration_ms" in tool) == ("Bash", "false", True)
+
+
+async def test_without_metrics_and_events(tmp_path: Path, folder: Path, collector: Collector) -> None:
+    environ = {"PA_TRACES_AGENT_METRICS": "false"}
+    async with traced(tmp_path, collector, **environ) as stage, scene(stage.server, folder) as here:
+        root = await execution(collector, await run(here, "demo:text"))
+        await tree(collector, root, "claude_code.interaction")
+        await stage.server.stop()
     assert {request.path for request in collector.requests} == {"/v1/traces"}
 
 

@@ -6,9 +6,12 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from aiohttp import web
 
+from pocket_agent.monitoring import render
+from pocket_agent.monitoring.doctor import in_force
 from pocket_agent.monitoring.doctor.checks import examine
 from pocket_agent.monitoring.doctor.result import Context, Result
 from pocket_agent.settings import LoadedSettings, Settings
@@ -16,6 +19,8 @@ from tests.harness.follow import eventually
 from tests.harness.server import ServerProcess, free_port, write_standin
 from tests.harness.stack import Stack, load, running_stack, stack_environment
 
+ALERTMANAGER = "alertmanager/alertmanager.yml"
+GROUP_WAIT = ("group_wait: 10s", "group_wait: 100ms")
 NOWHERE = Path("/nonexistent/prometheus.yml")
 """No Prometheus that happens to be installed on the machine counts."""
 
@@ -43,8 +48,16 @@ async def look(
     loaded: LoadedSettings, environment: Mapping[str, str] | None = None, *, alerts: bool = False
 ) -> Findings:
     """Let the doctor look at a server."""
-    context = Context(loaded, environment or {}, installed=NOWHERE)
-    return Findings(await examine(context, alerts=alerts, time_state=in_time))
+    context = Context(loaded, environment or {}, installed=NOWHERE, file_system=lambda _: "ext4")
+    with mock.patch.object(in_force, "render_expected", _render_expected):
+        return Findings(await examine(context, alerts=alerts, time_state=in_time))
+
+
+def _render_expected(settings: Settings) -> dict[str, str]:
+    """The rendered files, with the group's wait of the clinic's Alertmanager."""
+    files = {file.path: file.text for file in render(settings)}
+    files[ALERTMANAGER] = files[ALERTMANAGER].replace(*GROUP_WAIT)
+    return files
 
 
 def one(findings: Iterable[Result]) -> Result:
@@ -117,7 +130,7 @@ class Clinic:
     def render(self, settings: Settings | None = None) -> None:
         """Write the stack's files; alerts wait for no others of their group, so that nobody waits for them."""
         self.stack.render(settings)
-        self.stack.edit("alertmanager/alertmanager.yml", "group_wait: 10s", "group_wait: 100ms")
+        self.stack.edit(ALERTMANAGER, *GROUP_WAIT)
 
     async def put_back(self, name: str) -> None:
         """Let a program have the rendered files again."""
@@ -147,14 +160,18 @@ class Clinic:
     async def shows(self, name: str, status: str, *texts: str) -> Result:
         """Wait until the doctor finds this, in all of these words; Prometheus takes a while to see what has changed."""
         found: list[Result] = []
+        findings = Findings()
 
         async def seen() -> bool:
-            findings = await self.look()
+            findings[:] = await self.look()
             named = [item for item in findings if (item.name, item.status) == (name, status)]
             found[:] = [item for item in named if all(text in item.message for text in texts)]
             return bool(found)
 
-        await eventually(seen, f"{name} is {status}: {', '.join(texts)}")
+        try:
+            await eventually(seen, f"{name} is {status}: {', '.join(texts)}")
+        except AssertionError as error:
+            raise AssertionError((texts, [item for item in findings if item.name == name])) from error
         return found[0]
 
     async def recovers(self) -> Findings:
@@ -166,7 +183,10 @@ class Clinic:
             # What could not be looked at is not well either; traces are off.
             return {finding.name for finding in found if finding.status != "ok"} <= {"traces"}
 
-        await eventually(well, "all is well again")
+        try:
+            await eventually(well, "all is well again")
+        except AssertionError as error:
+            raise AssertionError([finding for finding in found if finding.status != "ok"]) from error
         return found
 
 

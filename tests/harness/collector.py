@@ -1,19 +1,23 @@
-"""A collector of traces on loopback: takes OTLP over HTTP, and keeps what it understood."""
+"""A collector on loopback: takes spans, metrics and log records by OTLP over HTTP, and keeps what it understood."""
 
 import asyncio
 import contextlib
 import gzip
+import json
 import zlib
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from aiohttp import web
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTracePartialSuccess,
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_CUMULATIVE
 
 from tests.harness.follow import eventually
 from tests.harness.server import free_port
@@ -41,6 +45,29 @@ class Collected(NamedTuple):
     resource: dict[str, Any]
 
 
+class Point(NamedTuple):
+    """A point of a metric, a sum.
+
+    Attributes:
+        cumulative: whether it counts from the start of the process, else since the previous point.
+    """
+
+    name: str
+    unit: str
+    value: float
+    cumulative: bool
+    attributes: dict[str, Any]
+    resource: dict[str, Any]
+
+
+class Record(NamedTuple):
+    """A log record: an event of the CLI, by the name that its attributes give."""
+
+    name: str
+    attributes: dict[str, Any]
+    resource: dict[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One request as it came: its path, its headers (names in lower case) and its unpacked body."""
@@ -54,7 +81,7 @@ class Collector:
     """Takes spans, or behaves badly.
 
     Attributes:
-        spans: what has arrived, in order.
+        spans, points, records: what has arrived, in order.
         requests: every request, also those that it did not answer well.
         status: what it answers with.
         headers: headers of its answers.
@@ -65,6 +92,8 @@ class Collector:
     def __init__(self) -> None:
         self.port = free_port()
         self.spans: list[Collected] = []
+        self.points: list[Point] = []
+        self.records: list[Record] = []
         self.requests: list[Request] = []
         self.status = 200
         self.headers: dict[str, str] = {}
@@ -86,6 +115,17 @@ class Collector:
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
 
+    @property
+    def scrape(self) -> str:
+        """The newest points for Prometheus, named as the collector's exporter does it."""
+        newest = {
+            (point.name, point.unit, tuple(sorted(point.attributes.items()))): point.value for point in self.points
+        }
+        return "".join(
+            f"{_prometheus_name(name, unit)}{{{','.join(_prometheus_label(*pair) for pair in labels)}}} {value}\n"
+            for (name, unit, labels), value in newest.items()
+        )
+
     async def stop(self) -> None:
         """Refuse connections from here on."""
         self.release()
@@ -99,6 +139,8 @@ class Collector:
         self._released.set()
 
     async def _take(self, http: web.Request) -> web.Response:
+        if http.method == "GET":
+            return web.Response(text=self.scrape)
         body = _unpacked(await http.read(), http.headers.get("Content-Encoding", ""))
         headers = {name.lower(): value for name, value in http.headers.items()}
         self.requests.append(Request(http.path_qs, headers, body))
@@ -106,6 +148,12 @@ class Collector:
             await self._released.wait()
         if self.status != 200:
             return web.Response(status=self.status, headers=self.headers)
+        if http.path.endswith("/v1/metrics"):
+            self.points += _points(ExportMetricsServiceRequest.FromString(body))
+            return web.Response(content_type="application/x-protobuf")
+        if http.path.endswith("/v1/logs"):
+            self.records += _records(ExportLogsServiceRequest.FromString(body))
+            return web.Response(content_type="application/x-protobuf")
         self.spans += _spans(ExportTraceServiceRequest.FromString(body))
         answer = ExportTraceServiceResponse(partial_success=ExportTracePartialSuccess(rejected_spans=self.rejects))
         return web.Response(body=answer.SerializeToString(), content_type="application/x-protobuf")
@@ -153,6 +201,34 @@ def _spans(request: ExportTraceServiceRequest) -> Iterable[Collected]:
                     attributes=_attributes(span.attributes),
                     resource=resource,
                 )
+
+
+def _prometheus_name(name: str, unit: str) -> str:
+    words = [word for word in name.replace(".", "_").split("_") if word != "total"]
+    unit = {"s": "seconds"}.get(unit, unit)
+    return "_".join([*words, *([unit] if unit and unit not in words else []), "total"])
+
+
+def _prometheus_label(name: str, value: object) -> str:
+    return f"{name.replace('.', '_')}={json.dumps(str(value))}"
+
+
+def _points(request: ExportMetricsServiceRequest) -> Iterable[Point]:
+    for from_one in request.resource_metrics:
+        resource = _attributes(from_one.resource.attributes)
+        for metric in (metric for by_one in from_one.scope_metrics for metric in by_one.metrics):
+            for point in metric.sum.data_points:
+                value = float(getattr(point, point.WhichOneof("value") or "as_double"))
+                cumulative = metric.sum.aggregation_temporality == AGGREGATION_TEMPORALITY_CUMULATIVE
+                yield Point(metric.name, metric.unit, value, cumulative, _attributes(point.attributes), resource)
+
+
+def _records(request: ExportLogsServiceRequest) -> Iterable[Record]:
+    for from_one in request.resource_logs:
+        resource = _attributes(from_one.resource.attributes)
+        for record in (record for by_one in from_one.scope_logs for record in by_one.log_records):
+            attributes = _attributes(record.attributes)
+            yield Record(str(attributes.get("event.name")), attributes, resource)
 
 
 def _attributes(pairs: Iterable[Any]) -> dict[str, Any]:

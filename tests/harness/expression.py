@@ -16,7 +16,10 @@ from pocket_agent.observability.catalogue import CATALOGUE, PROCESS, Metric
 _PARTS = ("_bucket", "_count", "_sum")
 _TARGET = ("job", "instance", "service", "environment")
 """Labels that a scrape adds."""
-JOBS = ("pocket-agent", "node", "blackbox", "blackbox-http", "blackbox-exporter", "prometheus", "alertmanager")
+JOBS = (
+    *("pocket-agent", "claude-code", "node", "blackbox", "blackbox-http", "blackbox-exporter"),
+    *("prometheus", "alertmanager"),
+)
 """The scrape jobs of the stack."""
 FOREIGN: Mapping[str, tuple[str, ...]] = {
     "up": (),
@@ -35,8 +38,8 @@ FOREIGN: Mapping[str, tuple[str, ...]] = {
     "alertmanager_config_last_reload_successful": (),
     "alertmanager_silences": ("state",),
     "blackbox_exporter_config_last_reload_successful": (),
-    "alertmanager_notifications_total": ("integration",),
-    "alertmanager_notifications_failed_total": ("integration",),
+    "alertmanager_notifications_total": ("integration", "receiver_name"),
+    "alertmanager_notifications_failed_total": ("integration", "receiver_name"),
     "node_cpu_seconds_total": ("cpu", "mode"),
     "node_memory_MemTotal_bytes": (),
     "node_memory_MemAvailable_bytes": (),
@@ -63,6 +66,11 @@ FOREIGN: Mapping[str, tuple[str, ...]] = {
     "node_disk_written_bytes_total": ("device",),
     "node_network_receive_bytes_total": ("device",),
     "node_network_transmit_bytes_total": ("device",),
+    "claude_code_lines_of_code_count_total": ("type",),
+    "claude_code_commit_count_total": (),
+    "claude_code_pull_request_count_total": (),
+    "claude_code_code_edit_tool_decision_total": ("decision", "tool_name"),
+    "claude_code_active_time_seconds_total": ("type",),
     **dict.fromkeys(PROCESS, ()),
 }
 """Series of other programs and of the server's process that rules and dashboards may use, with their labels."""

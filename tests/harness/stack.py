@@ -23,7 +23,7 @@ NAMES = ("prometheus", "alertmanager", "node_exporter", "blackbox_exporter")
 
 def stack_environment(home: Path) -> dict[str, str]:
     """Settings, by environment variable, of a server and a stack that keep out of everybody's way."""
-    ports = ("PROMETHEUS", "ALERTMANAGER", "NODE", "BLACKBOX", "GRAFANA", "LOKI", "TEMPO", "OTLP")
+    ports = ("PROMETHEUS", "ALERTMANAGER", "NODE", "BLACKBOX", "GRAFANA", "LOKI", "TEMPO", "OTLP", "COLLECTOR_METRICS")
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(home),
@@ -61,6 +61,10 @@ class Stack:
     def url(self, name: str) -> str:
         """Where a program is."""
         return self._launch(name).url
+
+    def pid(self, name: str) -> int:
+        """The process of a program."""
+        return self._running[name].pid
 
     def log(self, name: str) -> str:
         """What a program has said."""

@@ -163,16 +163,21 @@ def test_kibanas_data_view_is_a_saved_object_a_line(tmp_path: Path) -> None:
     assert re.fullmatch(pattern, index.replace("%{+YYYY.MM.dd}", "2026.01.31"))
 
 
-def test_spans_go_from_the_collector_to_tempo(case: Case) -> None:
+def test_telemetry_goes_from_the_collector_to_its_databases(case: Case) -> None:
     collector, tempo = read(case, "otel-collector/config.yaml"), read(case, "tempo/config.yml")
+    stack, loki = case.first.monitoring, read(case, "loki/config.yml")
     protocols = collector["receivers"]["otlp"]["protocols"]
-    assert protocols["http"]["endpoint"] == f"127.0.0.1:{case.first.monitoring.otlp_port}"
-    pipeline = collector["service"]["pipelines"]["traces"]
+    assert protocols["http"]["endpoint"] == f"127.0.0.1:{stack.otlp_port}"
+    pipelines = collector["service"]["pipelines"]
     for kind in ("receivers", "processors", "exporters"):
-        assert set(pipeline[kind]) <= collector[kind].keys()
-        assert set(collector[kind]) <= set(pipeline[kind]), "nothing is set up and not used"
-    assert pipeline["processors"][0] == "memory_limiter", "which must be the first"
-    (exporter,) = collector["exporters"].values()
-    assert exporter["endpoint"] == tempo["distributor"]["receivers"]["otlp"]["protocols"]["grpc"]["endpoint"]
+        used = {name for pipeline in pipelines.values() for name in pipeline[kind]}
+        assert used == collector[kind].keys(), "all exist, and nothing is set up and not used"
+    assert {pipeline["processors"][0] for pipeline in pipelines.values()} == {"memory_limiter"}, "must be the first"
+    ends = {
+        signal: collector["exporters"][pipeline["exporters"][0]]["endpoint"] for signal, pipeline in pipelines.items()
+    }
+    assert ends["logs"] == f"http://127.0.0.1:{loki['server']['http_listen_port']}/otlp"
+    assert ends["metrics"] == f"127.0.0.1:{stack.collector_metrics_port}"
+    assert ends["traces"] == tempo["distributor"]["receivers"]["otlp"]["protocols"]["grpc"]["endpoint"]
     assert tempo["server"]["http_listen_port"] == case.first.monitoring.tempo_port
     assert tempo["server"]["http_listen_address"] == "127.0.0.1"

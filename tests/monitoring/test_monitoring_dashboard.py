@@ -1,8 +1,10 @@
+import json
 import os
 import re
 import subprocess
 import sys
 from itertools import chain, product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +16,10 @@ from pocket_agent.observability import catalogue
 from pocket_agent.settings import Settings
 from tests.harness.expression import FOREIGN
 from tests.monitoring.dashboard_sample import CHANGED, dashboards, panel_named, panels_of, series_in, targets_of
+from tests.monitoring.rule_sample import promtool
 
 DASHBOARDS = dashboards()
-SERVER, USAGE, RELIABILITY, INTERNALS, LOG = DASHBOARDS
+SERVER, USAGE, RELIABILITY, INTERNALS, LOG, CLAUDE = DASHBOARDS
 EACH = pytest.mark.parametrize("dashboard", DASHBOARDS, ids=[found["uid"] for found in DASHBOARDS])
 RECORDED = {
     rule.record: rule.expr for rule in (*recording_rules(), *unarmed_rules(), *objective_rules(WINDOWS + LONG_WINDOWS))
@@ -50,7 +53,8 @@ def test_the_system_dashboard_has_the_groups_of_the_guide() -> None:
 
 def test_each_dashboard_has_an_address_and_a_title_of_its_own() -> None:
     uids = [dashboard["uid"] for dashboard in DASHBOARDS]
-    assert uids == [f"pocket-agent-{name}" for name in ("server", "usage", "reliability", "internals", "log")]
+    names = ("server", "usage", "reliability", "internals", "log", "claude")
+    assert uids == [f"pocket-agent-{name}" for name in names]
     assert len({dashboard["title"] for dashboard in DASHBOARDS}) == len(DASHBOARDS)
     assert [file.path for file in dashboard_files(Settings())] == [f"grafana/dashboards/{uid}.json" for uid in uids]
 
@@ -104,7 +108,8 @@ def test_every_query_is_of_the_chosen_server(dashboard: dict[str, Any]) -> None:
         if panel["title"] in free:
             continue
         for conditions in re.findall(r"{(.*?)}", target["expr"]):
-            assert 'instance="$instance"' in conditions or conditions == 'instance="$machine", job="node"'
+            others = {'instance="$machine", job="node"', 'job="claude-code"'}
+            assert 'instance="$instance"' in conditions or conditions in others
         assert "{" in target["expr"]
 
 
@@ -174,14 +179,44 @@ def test_each_dashboard_leads_to_the_others_and_to_the_live_page(dashboard: dict
 
 
 def test_starts_and_alerts_mark_every_dashboard_of_figures() -> None:
-    for dashboard in DASHBOARDS[:-1]:
-        starts, alerts = dashboard["annotations"]["list"]
+    for dashboard in DASHBOARDS[:-2]:
+        starts, versions, alerts = dashboard["annotations"]["list"]
+        assert versions["titleFormat"] == "Version {{version}}"
         assert (starts["expr"], starts["useValueForTime"]) == (
             'process_start_time_seconds{instance="$instance", job="$job"} * 1000',
             True,
         )
         assert alerts["expr"].startswith("ALERTS{")
     assert LOG["annotations"]["list"] == []
+
+
+def test_a_change_of_the_version_is_marked_and_no_start(tmp_path: Path) -> None:
+    _, versions, _ = SERVER["annotations"]["list"]
+    expr = versions["expr"].replace("$instance", "one").replace("$job", "pocket-agent")
+
+    def build(version: str, values: str) -> dict[str, str]:
+        series = f'pocket_agent_build_info{{version="{version}", revision="r", instance="one", job="pocket-agent"}}'
+        return {"series": series, "values": values}
+
+    def at(minute: str, *found: str) -> dict[str, Any]:
+        return {
+            "expr": f"count by (version) ({expr})",
+            "eval_time": minute,
+            "exp_samples": [{"labels": f'{{version="{version}"}}', "value": 1} for version in found],
+        }
+
+    series = [build("1.0", "1x30 stale"), build("1.1", "_x31 1x90")]
+    tests = [
+        {
+            "interval": "1m",
+            "input_series": series,
+            "promql_expr_test": [at("0m"), at("20m"), at("32m", "1.1"), at("60m")],
+        }
+    ]
+    file = tmp_path / "test.yml"
+    file.write_text(json.dumps({"rule_files": [], "evaluation_interval": "1m", "tests": tests}), "utf-8")
+    status, said = promtool("test", "rules", file)
+    assert status == 0, said
 
 
 def test_exemplars_are_shown_where_there_are_some() -> None:
@@ -191,14 +226,15 @@ def test_exemplars_are_shown_where_there_are_some() -> None:
         for panel, target in targets_of(dashboard, "prometheus")
         if target.get("exemplar")
     }
-    assert shown == {"Execution Duration (95th percentile)", "Execution times", "Time to first message"}
+    first = {"Execution Duration (95th percentile)", "Execution times", "Time to first message"}
+    assert shown == {*first, "API requests"}
     for dashboard in DASHBOARDS:
         for _, target in targets_of(dashboard, "prometheus"):
             assert not target.get("exemplar") or "_bucket{" in target["expr"], "what is recorded has none"
 
 
 def test_marks_and_colours_follow_the_settings() -> None:
-    server, usage, reliability, internals, _ = dashboards(CHANGED)
+    server, usage, reliability, internals, *_ = dashboards(CHANGED)
 
     def steps(dashboard: dict[str, Any], title: str) -> list[float | None]:
         found = panel_named(dashboard, title)["fieldConfig"]["defaults"]["thresholds"]["steps"]

@@ -22,6 +22,10 @@ SOMETIMES = {
     "receiver file",
     "claude login",
     "alert delivery",
+    "alert path",
+    "inhibitions",
+    "project directories",
+    "prometheus flags",
 }
 """Lines of doctor that a healthy stack does not have."""
 

@@ -40,11 +40,13 @@ class Stage:
     Attributes:
         folder: of the stack.
         said: what the programs said, with their names.
+        reports: what became of them.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.said: list[tuple[str, str]] = []
+        self.reports: list[str] = []
 
     def launch(self, program: Program, script: str) -> tuple[Launch, str]:
         """A program that is this script."""
@@ -56,6 +58,10 @@ class Stage:
     def say(self, name: str, line: str) -> None:
         """Note what a program said."""
         self.said.append((name, line))
+
+    def report(self, text: str) -> None:
+        """Note what became of a program."""
+        self.reports.append(text)
 
     def processes(self) -> list[psutil.Process]:
         """Those that were started and are alive."""
@@ -77,7 +83,9 @@ def noting(name: str, script: str) -> str:
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    """Prometheus and Alertmanager are given up at once, unless a test wants to see them started again."""
+    monkeypatch.setattr(launcher, "_ATTEMPTS", 0)
     made = Stage(tmp_path)
     yield made
     for process in made.processes():
@@ -87,7 +95,10 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 async def test_what_they_say_is_told_with_their_names(stage: Stage) -> None:
     first = stage.launch(PROGRAMS["prometheus"], 'echo "$1, $2"; echo wrong >&2; printf unfinished')
     second = stage.launch(PROGRAMS["alertmanager"], f"pwd; {SLEEP}")
-    async with running([first, second], stage.folder, stage.say) as ended, asyncio.timeout(DEADLINE_SECONDS):
+    async with (
+        running([first, second], stage.folder, stage.say, stage.report) as ended,
+        asyncio.timeout(DEADLINE_SECONDS),
+    ):
         assert await ended.get() == Ended("prometheus", 0)
         await eventually(lambda: len(stage.said) == 4, "all is said")
     assert [line for name, line in stage.said if name == "prometheus"] == ["one, two words", "wrong", "unfinished"]
@@ -98,7 +109,7 @@ async def test_what_they_say_is_told_with_their_names(stage: Stage) -> None:
 async def test_a_line_that_never_ends_comes_in_parts_and_nothing_stops(stage: Stage) -> None:
     script = f'exec {sys.executable} -c "import sys; sys.stdout.write(200_000 * chr(120) + chr(10) + chr(121))"'
     async with (
-        running([stage.launch(PROGRAMS["prometheus"], script)], stage.folder, stage.say) as ended,
+        running([stage.launch(PROGRAMS["prometheus"], script)], stage.folder, stage.say, stage.report) as ended,
         asyncio.timeout(DEADLINE_SECONDS),
     ):
         await ended.get()
@@ -108,7 +119,9 @@ async def test_a_line_that_never_ends_comes_in_parts_and_nothing_stops(stage: St
 
 
 async def test_bytes_that_are_no_text_are_told_as_well_as_they_can_be(stage: Stage) -> None:
-    async with running([stage.launch(PROGRAMS["prometheus"], r"printf '\377ok\n'")], stage.folder, stage.say) as ended:
+    async with running(
+        [stage.launch(PROGRAMS["prometheus"], r"printf '\377ok\n'")], stage.folder, stage.say, stage.report
+    ) as ended:
         await ended.get()
     assert stage.said == [("prometheus", "\N{REPLACEMENT CHARACTER}ok")]
 
@@ -119,14 +132,77 @@ async def test_bytes_that_are_no_text_are_told_as_well_as_they_can_be(stage: Sta
 )
 async def test_who_ends_by_itself_is_told(stage: Stage, script: str, says: str) -> None:
     there = [stage.launch(PROGRAMS["prometheus"], script), stage.launch(PROGRAMS["alertmanager"], noting("a", SLEEP))]
-    async with running(there, stage.folder, stage.say) as ended, asyncio.timeout(DEADLINE_SECONDS):
+    async with running(there, stage.folder, stage.say, stage.report) as ended, asyncio.timeout(DEADLINE_SECONDS):
         assert str(await ended.get()) == says
     assert stage.processes() == []
 
 
+COUNTED = "echo x >> {0}.runs; [ $(wc -l < {0}.runs) -ge {1} ] && echo steady && exec sleep 1000; exit 3"
+
+
+async def test_an_exporter_is_started_again_with_growing_delays(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "_FIRST_DELAY", 0.01)
+    node = stage.launch(PROGRAMS["node_exporter"], noting("n", COUNTED.format("n", 8)))
+    there = [stage.launch(PROGRAMS["prometheus"], noting("p", SLEEP)), node]
+    async with running(there, stage.folder, stage.say, stage.report) as ended:
+        await eventually(lambda: ("node_exporter", "steady") in stage.said, "it keeps running")
+        assert ended.empty()
+        assert len(stage.processes()) == 2
+    delays = ["0.01", "0.02", "0.04", "0.08", "0.16", "0.32", "0.64"]
+    assert stage.reports == [
+        f"node_exporter ended with status 3, and is started again in {delay} s" for delay in delays
+    ]  # fmt: skip
+    assert stage.processes() == []
+
+
+async def test_an_essential_program_is_given_up_after_some_attempts(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "_FIRST_DELAY", 0.01)
+    monkeypatch.setattr(launcher, "_ATTEMPTS", 2)
+    there = [stage.launch(PROGRAMS["alertmanager"], "echo x >> a.runs; exit 1")]
+    async with running(there, stage.folder, stage.say, stage.report) as ended, asyncio.timeout(DEADLINE_SECONDS):
+        assert str(await ended.get()) == "alertmanager ended with status 1"
+    assert (stage.folder / "a.runs").read_text() == "x\n" * 3
+    assert len(stage.reports) == 2
+
+
+async def test_earlier_ends_do_not_count_after_a_steady_run(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "_FIRST_DELAY", 0.01)
+    monkeypatch.setattr(launcher, "_ATTEMPTS", 1)
+    monkeypatch.setattr(launcher, "_STEADY_SECONDS", 0.0)
+    there = [stage.launch(PROGRAMS["prometheus"], COUNTED.format("p", 5))]
+    async with running(there, stage.folder, stage.say, stage.report) as ended:
+        await eventually(lambda: ("prometheus", "steady") in stage.said, "it keeps running")
+        assert ended.empty()
+    assert {report.rpartition(" in ")[2] for report in stage.reports} == {"0.01 s"}
+
+
+async def test_a_program_that_cannot_be_started_again_is_tried_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "_FIRST_DELAY", 0.01)
+    script = "mv node_exporter.sh away; exit 1"
+    there = [stage.launch(PROGRAMS["node_exporter"], script)]
+    async with running(there, stage.folder, stage.say, stage.report):
+        await eventually(lambda: sum("cannot be started" in text for text in stage.reports) > 1, "it is tried")
+        stage.launch(PROGRAMS["node_exporter"], f"echo back; {SLEEP}")
+        await eventually(lambda: ("node_exporter", "back") in stage.said, "it is back")
+
+
+async def test_a_program_that_waits_to_be_started_again_keeps_nothing_from_ending(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "_FIRST_DELAY", 1000.0)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        there = [stage.launch(PROGRAMS["node_exporter"], "exit 1")]
+        async with running(there, stage.folder, stage.say, stage.report):
+            await eventually(lambda: bool(stage.reports), "it waits")
+
+
 async def test_the_last_words_are_heard(stage: Stage) -> None:
     script = "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.05; done"
-    async with running([stage.launch(PROGRAMS["prometheus"], script)], stage.folder, stage.say):
+    async with running([stage.launch(PROGRAMS["prometheus"], script)], stage.folder, stage.say, stage.report):
         await eventually(lambda: bool(stage.said), "it is up")
     assert stage.said == [("prometheus", "up"), ("prometheus", "bye")]
 
@@ -134,7 +210,7 @@ async def test_the_last_words_are_heard(stage: Stage) -> None:
 async def test_who_does_not_listen_is_killed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launcher, "_END_SECONDS", 0.2)
     script = noting("p", "trap '' TERM; echo up; while :; do sleep 0.05; done")
-    async with running([stage.launch(PROGRAMS["prometheus"], script)], stage.folder, stage.say):
+    async with running([stage.launch(PROGRAMS["prometheus"], script)], stage.folder, stage.say, stage.report):
         await eventually(lambda: bool(stage.said), "it is up")
     assert stage.processes() == []
 
@@ -142,7 +218,7 @@ async def test_who_does_not_listen_is_killed(stage: Stage, monkeypatch: pytest.M
 async def test_what_a_program_has_started_ends_with_it(stage: Stage) -> None:
     child = "sh -c 'echo $$ > child.pid; exec sleep 1000' & "
     script = noting("p", child + "trap 'exit 0' TERM; while [ ! -s child.pid ]; do sleep 0.02; done; echo up; wait")
-    async with running([stage.launch(PROGRAMS["prometheus"], script)], stage.folder, stage.say):
+    async with running([stage.launch(PROGRAMS["prometheus"], script)], stage.folder, stage.say, stage.report):
         await eventually(lambda: bool(stage.said), "it is up")
         assert len(stage.processes()) == 2
     assert stage.processes() == []
@@ -153,7 +229,7 @@ async def test_a_program_that_cannot_be_started_ends_those_before_it(stage: Stag
     second, path = stage.launch(PROGRAMS["alertmanager"], "")
     Path(path).chmod(0o644)
     with pytest.raises(FileOperationError, match="alertmanager cannot be started"):
-        async with running([first, (second, path)], stage.folder, stage.say):
+        async with running([first, (second, path)], stage.folder, stage.say, stage.report):
             raise AssertionError("not reached")
     assert stage.processes() == []
 
@@ -161,7 +237,10 @@ async def test_a_program_that_cannot_be_started_ends_those_before_it(stage: Stag
 async def test_a_fault_of_the_caller_ends_them(stage: Stage) -> None:
     with pytest.raises(ExceptionGroup) as caught:
         async with running(
-            [stage.launch(PROGRAMS["prometheus"], noting("p", f"echo up; {SLEEP}"))], stage.folder, stage.say
+            [stage.launch(PROGRAMS["prometheus"], noting("p", f"echo up; {SLEEP}"))],
+            stage.folder,
+            stage.say,
+            stage.report,
         ):
             await eventually(lambda: bool(stage.said), "it is up")
             raise RuntimeError("mine")
@@ -179,7 +258,7 @@ async def main():
     launcher._END_SECONDS = 0.3
     folder = Path(sys.argv[1])
     there = [(Launch(PROGRAMS[name], 0, ()), str(folder / f"{name}.sh")) for name in ("prometheus", "alertmanager")]
-    async with running(there, folder, lambda name, line: print(name, line, flush=True)):
+    async with running(there, folder, lambda name, line: print(name, line, flush=True), print):
         await asyncio.sleep(1000)
 
 asyncio.run(main())
@@ -282,8 +361,8 @@ async def test_grafana_finds_the_dashboards_where_they_are(stage: Stage) -> None
         if path.startswith("grafana/provisioning"):
             (stage.folder / path).parent.mkdir(parents=True, exist_ok=True)
             (stage.folder / path).write_text(text)
-    async with running([stage.launch(PROGRAMS["grafana"], "exit 0")], stage.folder, stage.say) as ended:
-        await ended.get()
+    async with running([stage.launch(PROGRAMS["grafana"], "exit 0")], stage.folder, stage.say, stage.report):
+        await eventually(lambda: bool(stage.reports), "it has ended")
     own = stage.folder / DATA / "grafana" / "provisioning"
     assert f"path: {stage.folder}/grafana/dashboards" in (own / "dashboards" / "pocket-agent.yml").read_text()
     assert (own / "datasources" / "pocket-agent.yml").exists()

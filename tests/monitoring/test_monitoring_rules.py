@@ -155,7 +155,7 @@ def test_each_name_is_there_once_but_for_the_objectives() -> None:
 
 def wanting(alert: AlertRule) -> list[str]:
     """What an alert does not say as a person needs it."""
-    rendered = alert.render("https://one.example/docs/runbooks")
+    rendered = alert.render("https://one.example/docs/runbooks", "https://one.example/d/pocket-agent-server")
     notes = rendered["annotations"]
     values = re.findall(r"\{\{ \$value([^}]*)\}\}", alert.description)
     said = {
@@ -201,6 +201,10 @@ def test_thresholds_are_those_of_the_settings() -> None:
             if alert.expr != plain[alert.name, *alert.labels.values(), alert.severity]
         }
         assert changed == {
+            "AgentCpuHigh",
+            "AgentMemoryHigh",
+            "AgentRepeatsItself",
+            "AgentStalled",
             "ClaudeCostBudget",
             "ConnectionsRejected",
             "DiskSpaceLow",

@@ -7,7 +7,15 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from pocket_agent.events import EVENTS, Event
-from pocket_agent.model import ExecutionContext, ExecutionId, ExecutionStatus, Milliseconds, ModelUsage, project_of
+from pocket_agent.model import (
+    ExecutionContext,
+    ExecutionId,
+    ExecutionStatus,
+    HoldReason,
+    Milliseconds,
+    ModelUsage,
+    project_of,
+)
 
 KINDS: Final = tuple(EVENTS)
 LOGGED: Final = tuple(kind for kind in KINDS if not isinstance(kind.log_as, str))
@@ -42,6 +50,7 @@ def _value(hint: Any, word: str) -> Any:
         bool: True,
         datetime: datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC),
         ExecutionStatus: ExecutionStatus.SUCCESS,
+        HoldReason: HoldReason.USAGE_LIMIT,
         ExecutionContext: context(word),
         BaseException: ValueError(word),
         tuple[str, ...]: (word, word),

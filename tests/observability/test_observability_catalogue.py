@@ -29,6 +29,7 @@ GUIDE = {
     "pocket_agent_errors_total": "counter",
 }
 LABELS = {
+    "clients_active": ("client",),
     "projects_active": ("state",),
     "conversations_active": ("state",),
     "executions_total": ("status",),
@@ -49,11 +50,21 @@ LABELS = {
     "claude_tokens_total": ("type", "model"),
     "claude_cost_usd_total": ("model",),
     "claude_tool_calls_total": ("tool", "outcome"),
+    "claude_tool_seconds_total": ("tool",),
+    "claude_edits_total": ("decision",),
+    "agent_memory_bytes": ("state", "statistic"),
+    "agent_cpu_cores": ("state", "statistic"),
+    "agent_top_memory_ratio": ("project",),
+    "agent_top_cpu_ratio": ("project",),
+    "agent_repeated_calls": ("project",),
+    "agent_silence_seconds": ("project",),
     "project_tokens_total": ("type", "project"),
     "project_cost_usd_total": ("project",),
     "health_check_up": ("check",),
     "metric_label_overflow_total": ("metric",),
     "settings_reloads_total": ("outcome",),
+    "usage_limit_utilization_ratio": ("window",),
+    "usage_limit_reset_timestamp_seconds": ("window",),
     "telemetry_dropped_total": ("signal",),
 }
 """The labels that are promised; every other metric has none."""

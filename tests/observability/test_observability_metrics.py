@@ -27,7 +27,7 @@ from pocket_agent.observability.metrics import (
     memory_limit,
 )
 from pocket_agent.observability.tracing import TraceIdentity
-from pocket_agent.protocol.requests import REQUESTS
+from pocket_agent.protocol.requests import FRAMES, REQUESTS
 from pocket_agent.settings import MetricsSettings
 from tests.observability.sample import KINDS, NUMBER, context, example
 from tests.server.room import Room, open_room, until
@@ -244,8 +244,25 @@ def test_an_approval(behavior: str) -> None:
 )
 def test_a_tool_call(tool: str, label: str) -> None:
     for outcome in ("success", "error", "denied"):
-        found = changes(MetricObserver(), example(events.ToolCompleted, tool=tool, outcome=outcome))
-        assert found == {at("claude_tool_calls_total", tool=label, outcome=outcome): 1}
+        found = changes(MetricObserver(), example(events.ToolCompleted, tool=tool, outcome=outcome, duration=2.5))
+        assert found == {
+            at("claude_tool_calls_total", tool=label, outcome=outcome): 1,
+            at("claude_tool_seconds_total", tool=label): 2.5,
+        }
+
+
+@pytest.mark.parametrize("tool", ["Write", "Edit", "NotebookEdit"])
+@pytest.mark.parametrize("decision", ["accept", "reject"])
+def test_an_edit(tool: str, decision: str) -> None:
+    found = changes(MetricObserver(), example(events.ToolCompleted, tool=tool, decision=decision))
+    assert found[at("claude_edits_total", decision=decision)] == 1
+
+
+def test_a_request_to_the_api() -> None:
+    assert changes(MetricObserver(), example(events.ApiRequestAnswered, duration=4.0)) == {
+        at("claude_api_request_seconds_count"): 1,
+        at("claude_api_request_seconds_sum"): 4.0,
+    }
 
 
 @pytest.mark.parametrize(
@@ -281,7 +298,7 @@ def test_a_connection_that_is_refused(reason: str, code: str) -> None:
 )
 def test_a_connection_that_ends(code: int, initiator: str, label: str) -> None:
     found = changes(MetricObserver(), example(events.ConnectionClosed, code=code, initiator=initiator))
-    expected = {at("disconnects_total", code=label, initiator=initiator): 1.0}
+    expected = {at("disconnects_total", code=label, initiator=initiator): 1.0, at("clients_active", client="web"): -1}
     if label == "other":
         expected[at("metric_label_overflow_total", metric=PREFIX + "disconnects_total")] = 1
     assert found == expected
@@ -289,7 +306,8 @@ def test_a_connection_that_ends(code: int, initiator: str, label: str) -> None:
 
 def test_the_rest_of_the_events() -> None:
     observer = MetricObserver()
-    assert changes(observer, example(events.ConnectionOpened)) == {at("connections_total"): 1}
+    opened = {at("connections_total"): 1, at("clients_active", client="web"): 1}
+    assert changes(observer, example(events.ConnectionOpened)) == opened
     assert changes(observer, example(events.PongReceived, duration=0.5)) == {
         at("ping_rtt_seconds_count"): 1,
         at("ping_rtt_seconds_sum"): 0.5,
@@ -378,7 +396,10 @@ NOT_COUNTED = {
     events.ProjectCreated,
     events.ProjectDeleted,
     events.ProjectTrusted,
+    events.ExecutionContinued,
     events.ExecutionQueued,
+    events.ExecutionPaused,
+    events.ExecutionContinued,
     events.ExecutionWithdrawn,
     events.ExecutionStarted,
     events.ApprovalRequested,
@@ -406,7 +427,6 @@ def test_every_event_changes_a_metric_but_those_that_are_not_counted() -> None:
 @pytest.mark.parametrize(
     ("event", "metric"),
     [
-        (handled("no_such_request"), "messages_received_total"),
         (handled("execute", "NO_SUCH_CODE"), "errors_total"),
         (handled("server_stats", "PROJECT_EXISTS"), "errors_total"),
         (example(events.HealthChanged, check="no such check"), "health_check_up"),
@@ -423,7 +443,7 @@ def test_a_strange_error_is_other() -> None:
     observer = MetricObserver()
     found = changes(observer, handled("no_such_request", "NO_SUCH_CODE"), handled("server_stats", "PROJECT_EXISTS"))
     assert found[at("errors_total", code="other", operation="other")] == 2
-    assert found[at("messages_received_total", type="other")] == 1
+    assert found[at("messages_received_total", type="other")] == 2
 
 
 GIB = 2**30
@@ -507,6 +527,7 @@ def core_of(room: Room, lags: Distribution | None = None) -> CoreCollector:
         room.metrics,
         room.settings,
         Distribution() if lags is None else lags,
+        room.observed.agents,
     )
 
 
@@ -559,11 +580,12 @@ async def test_deliveries_by_type(room: Room) -> None:
         # init, five lines and the result, to one subscriber
         assert value(found, catalogue.MESSAGES_SENT, "agent_message") == 7
         assert value(found, catalogue.MESSAGES_SENT, "prompt") == 1
-        assert value(found, catalogue.MESSAGES_SENT, "other") == 0
+        assert set(room.hub.sent_by_type) <= {*FRAMES, "agent_message"}
         assert value(found, catalogue.MESSAGE_BYTES, "received") == room.hub.received_bytes > 0
         assert value(found, catalogue.MESSAGE_BYTES, "sent") == room.hub.sent_bytes > 1000
+        others = value(found, catalogue.MESSAGES_SENT, "other")
         room.hub.sent_by_type["no such frame"] += 3
-        assert value(await core.collect(), catalogue.MESSAGES_SENT, "other") == 3
+        assert value(await core.collect(), catalogue.MESSAGES_SENT, "other") == others + 3
 
 
 async def test_limits_and_their_usage(room: Room) -> None:
@@ -691,3 +713,13 @@ async def test_figures_stay_what_they_were_while_everything_goes_on(room: Room) 
     assert rendered() == before
     found = await core_of(room).collect()
     assert rendered() != before
+
+
+@pytest.mark.parametrize("kind", ["web", "chat", "library", "other"])
+def test_clients_come_and_go_by_kind(kind: str) -> None:
+    observer = MetricObserver()
+    found = changes(observer, *(example(events.ConnectionOpened, client=kind) for _ in range(3)))
+    assert found[at("clients_active", client=kind)] == 3
+    assert found[at("connections_total")] == 3
+    found = changes(observer, example(events.ConnectionClosed, client=kind, code=1000, initiator="client"))
+    assert found == {at("clients_active", client=kind): -1, at("disconnects_total", code="1000", initiator="client"): 1}

@@ -376,7 +376,25 @@ def test_a_new_process() -> None:
     assert environment["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] == "http://c.example:1/v1/traces"
     assert environment["OTEL_EXPORTER_OTLP_TRACES_HEADERS"] == "authorization=Bearer x,x-two=2"
     assert environment["OTEL_TRACES_EXPORTER"] == "otlp"
-    assert environment["OTEL_LOGS_EXPORTER"] == environment["OTEL_METRICS_EXPORTER"] == "none"
+    for signal in ("METRICS", "LOGS"):
+        assert environment[f"OTEL_{signal}_EXPORTER"] == "otlp"
+        assert environment[f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT"] == f"http://c.example:1/v1/{signal.lower()}"
+        assert environment[f"OTEL_EXPORTER_OTLP_{signal}_HEADERS"] == "authorization=Bearer x,x-two=2"
+
+
+@pytest.mark.parametrize(
+    ("environment", "chosen"),
+    [
+        ({}, {"TRACES_AGENT_METRICS": "false"}),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c.example:1/spans"}, {}),
+    ],
+)
+def test_without_an_address_for_metrics_and_events_they_are_off(
+    environment: dict[str, str], chosen: dict[str, str]
+) -> None:
+    given = traces(environment, **chosen).propagator.environment(agent_context())
+    assert given["OTEL_LOGS_EXPORTER"] == given["OTEL_METRICS_EXPORTER"] == "none"
+    assert given["OTEL_TRACES_EXPORTER"] == "otlp"
 
 
 def test_a_process_that_runs_gets_the_parent_alone() -> None:

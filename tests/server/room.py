@@ -12,7 +12,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from pocket_agent.audit.audit_log import AuditLog, AuditRecord
+from pocket_agent.audit import AuditLog, AuditRecord
 from pocket_agent.claude.command_line import build_environment
 from pocket_agent.claude.installation import Installer
 from pocket_agent.claude.process import boot_id, kill_leftovers
@@ -31,7 +31,7 @@ from pocket_agent.server.http import Endpoint
 from pocket_agent.session.agent import AgentContext
 from pocket_agent.session.project_log import Draft, entry_draft, now
 from pocket_agent.session.session import Session
-from pocket_agent.settings import LiveSettings, LoadedSettings, load_settings
+from pocket_agent.settings import LiveSettings, load_settings
 from pocket_agent.storage import Store
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.server import write_standin
@@ -138,9 +138,10 @@ class Room:
         history: takes readings when it is told to.
     """
 
-    def __init__(self, folder: Path, loaded: LoadedSettings, store: Store, watcher: SpoolWatcher) -> None:
+    def __init__(self, folder: Path, flags: dict[str, object], store: Store, watcher: SpoolWatcher) -> None:
         self.folder = folder
-        self.live = live = LiveSettings(loaded)
+        self._flags = flags
+        self.live = live = LiveSettings(load_settings(config=None, environ={}, flags=flags))
         self.settings = settings = live.current
         self.store = store
         self.seen = Recorder()
@@ -167,6 +168,12 @@ class Room:
         self.devices, self.handlers = self.endpoint.devices, self.endpoint.handlers
         self.authenticator = self.endpoint.authenticator
         self.port = 0
+
+    def reload(self, **changed: object) -> None:
+        """Change settings of the projects (`__` for the dots of their keys) while the server runs."""
+        self._flags |= _dotted(changed)
+        self.live.loaded = load_settings(config=None, environ={}, flags=self._flags)
+        self.projects.renew()
 
     def observe(self, observer: Observer) -> None:
         """Tell somebody else of what happens from here on."""
@@ -244,6 +251,10 @@ class Room:
         await until(lambda: len(self.hub.sinks) == count)
 
 
+def _dotted(settings: Mapping[str, object]) -> dict[str, object]:
+    return {name.replace("__", "."): value for name, value in settings.items()}
+
+
 @contextlib.asynccontextmanager
 async def open_room(
     folder: Path, *, standin: bool = True, agents_stay: object = False, **changed: object
@@ -254,11 +265,10 @@ async def open_room(
     """
     binary = write_standin(folder) if standin else folder / "nothing-here"
     flags: dict[str, object] = {"data.dir": folder / "data", "claude.binary": binary}
-    flags |= {name.replace("__", "."): value for name, value in changed.items()}
-    loaded = load_settings(config=None, environ={}, flags=flags)
-    store = Store.open(loaded.settings.data.dir / "pocket-agent.db")
+    flags |= _dotted(changed)
+    store = Store.open(folder / "data" / "pocket-agent.db")
     watcher = SpoolWatcher()
-    room = Room(folder, loaded, store, watcher)
+    room = Room(folder, flags, store, watcher)
     await store.remove_device("d-1")  # of an earlier run on the same data
     await store.add_device(Device(id="d-1", name="test", token_hash=hash_token(room.token), created_at=now()))
     try:

@@ -142,10 +142,14 @@ async def test_an_execution_is_told_stored_listed_and_summed_alike(tmp_path: Pat
     ],
 )
 async def test_an_end_is_told_once_with_what_was_seen(tmp_path: Path, prompt: str, status: str, code: str) -> None:
-    limit = "0.5s" if status == "timeout" else "10m"
     lines = f"{message()} {message()} {message('m-2')}"
-    async with story(tmp_path, timeouts__execution=limit) as here:
-        event = await here.run(prompt.format(said=lines))
+    async with story(tmp_path) as here:
+        running = await here.give(prompt.format(said=lines))
+        if status == "timeout":
+            await until(lambda: here.session.state.project.head >= 5)  # the prompt, the init and all that it says
+            here.room.reload(timeouts__execution="1ms")
+        event = await here.end(running)
+        here.room.reload(timeouts__execution="10m")
         assert (event.status, event.code) == (status, code)
         # The stand-in's own result tells nothing of models, so that the lines count there too.
         assert event.usage == (ModelUsage(OPUS, 10, 2, 600, 40),)
@@ -234,8 +238,11 @@ async def test_the_clis_own_turn_ends_no_execution(tmp_path: Path) -> None:
 
 
 async def test_what_is_used_after_the_end_belongs_to_the_execution_before(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
     async with story(tmp_path) as here:
-        event = await here.run(f"{result()} noresult after sleep 0.1 {OWN}")
+        event = await here.run(f"{result()} noresult after metered {gate} 1 {OWN}")
+        gate.write_bytes(b"1")
         added = await here.room.eventually(UsageAdded)
         assert (added.context, added.usage) == (event.context, (told(0.25, HAIKU),))
         stored = await here.stored(event.context.execution_id)
@@ -245,8 +252,11 @@ async def test_what_is_used_after_the_end_belongs_to_the_execution_before(tmp_pa
 
 
 async def test_what_an_idle_process_used_and_never_told_is_counted_at_its_end(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
     async with story(tmp_path) as here:
-        event = await here.run(f"{result()} noresult after {message('a-1', parent='t-1')} sleep 0.1 exit 0")
+        event = await here.run(f"{result()} noresult after {message('a-1', parent='t-1')} metered {gate} 1 exit 0")
+        gate.write_bytes(b"1")
         added = await here.room.eventually(UsageAdded)
         assert (added.context, added.usage) == (event.context, (SEEN,))
         stored = await here.stored(event.context.execution_id)

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -99,6 +100,14 @@ async def test_addresses_are_told_as_they_are(tmp_path: Path, seen: Recorder) ->
         assert found.url.rpartition(":")[2] != found.plain_url.rpartition(":")[2]
         assert found.tls is not None
     assert len(seen.of(CertificateLoaded)) == 1
+
+
+async def test_pages_that_this_machine_alone_reaches_are_not_exposed(tmp_path: Path, seen: Recorder) -> None:
+    async with opened(settings_of(tmp_path, server__public_url="https://agent.example"), seen) as found:
+        names = [urlsplit(url).hostname or "" for url in found.page_urls]
+        assert names[:2] == ["agent.example", "127.0.0.1"]
+        assert names[2].endswith(".localhost")
+        assert list(found.exposed_urls) == ["https://agent.example"]
 
 
 async def test_without_tls_there_is_one_listener(tmp_path: Path, seen: Recorder) -> None:

@@ -4,9 +4,11 @@ import json
 from typing import Any
 
 import msgspec
+import pytest
 
 from pocket_agent.claude.stream import peek
 from pocket_agent.model import Account, ModelUsage
+from pocket_agent.session import accounting
 from pocket_agent.session.accounting import Meter, charged, local_day, spending
 from tests.session import sample
 
@@ -199,3 +201,27 @@ def test_an_execution_is_counted_once_among_its_models() -> None:
     (idle,) = spending(sample.project(), (), sample.BEGAN, ended=sample.execution())
     assert (idle.model, idle.executions, idle.cost_usd) == ("", 1, 0.0)
     assert spending(sample.project(), (), sample.BEGAN, ended=None) == ()
+
+
+def test_a_request_to_the_api_lasts_until_the_end_of_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1_000]
+    monkeypatch.setattr(accounting, "tick", lambda: clock[0])
+
+    def see(meter: Meter, **fields: Any) -> None:
+        message = peek(json.dumps(fields).encode())
+        meter.see(message, message.kind)
+
+    stop = {"type": "stream_event", "event": {"type": "message_stop"}}
+    first = Meter(Account())
+    see(first, type="system", subtype="status", status="requesting")
+    clock[0] += 2_500
+    see(first, **stop, parent_tool_use_id="of a subagent")
+    second = Meter(first.account)
+    see(second, **stop)
+    see(second, **stop)
+    assert (first.requests, second.requests) == ([], [2.5])
+    third = Meter(second.account)
+    see(third, type="system", subtype="status", status="requesting")
+    third.settle(peek(b'{"type":"result"}'))
+    see(third, **stop)
+    assert third.requests == [], "a turn that ended without an answer"

@@ -46,11 +46,12 @@ async def run(client: Client, session: Session, prompt: str, ended: Callable[[],
 
 @pytest.mark.parametrize("line", [SUBAGENT, INIT], ids=["subagent", "own turn"])
 async def test_the_time_limit_holds_without_a_prompt(tmp_path: Path, line: dict[str, object]) -> None:
-    async with open_room(tmp_path, timeouts__execution=0.5) as room, room.client() as client:
+    async with open_room(tmp_path) as room, room.client() as client:
         session = await room.project()
         state = session.state
-        await client.execute(state.project.id, f"hello {lines(line)}")
+        await run(client, session, lines(line), lambda: state.works_alone)
         await room.eventually(ExecutionFinished)
+        room.reload(timeouts__execution="1ms")
         await room.eventually(ProcessExited)
         await until(lambda: not state.works_alone)
         assert state.shown is ProjectState.ERROR
@@ -60,10 +61,11 @@ async def test_the_time_limit_holds_without_a_prompt(tmp_path: Path, line: dict[
 
 
 async def test_an_answer_that_is_awaited_stops_the_time_limit(tmp_path: Path) -> None:
-    async with open_room(tmp_path, timeouts__execution=0.5) as room, room.client() as client:
+    async with open_room(tmp_path) as room, room.client() as client:
         session = await room.project()
         state = session.state
         await run(client, session, lines(SUBAGENT, ASKS), lambda: bool(state.approvals))
+        room.reload(timeouts__execution="1ms")
         clock = session.loops.runner.alone
         elapsed = clock.elapsed
         assert clock.elapsed == elapsed
@@ -87,12 +89,13 @@ async def test_work_without_a_prompt_holds_an_execution_slot(tmp_path: Path) -> 
 
 
 async def test_a_command_keeps_its_process_and_nothing_else(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"limits__max_executions": 1, "claude__max_processes": 1, "timeouts__idle": 0.2}
+    settings: dict[str, Any] = {"limits__max_executions": 1, "claude__max_processes": 1}
     async with open_room(tmp_path, **settings) as room, room.client() as client:
         first, second = await room.project("one"), await room.project("two")
         await run(client, first, lines(COMMAND), lambda: bool(first.state.work.tasks))
         assert first.state.shown is ProjectState.IDLE
         assert room.projects.capacity.executing == 0
+        room.reload(timeouts__idle=0.2)
         for project in (second, first, second):
             assert (await client.execute(project.state.project.id, "hello")).status == "started"
             await until(lambda: room.projects.capacity.executing == 0)
@@ -117,10 +120,13 @@ async def refuses_other_options(client: Client, session: Session) -> None:
 async def test_a_prompt_with_other_options_waits_for_a_subagent(tmp_path: Path) -> None:
     async with open_room(tmp_path) as room, room.client() as client:
         session = await room.project()
-        words = lines(SUBAGENT) + " sleep 0.5 " + lines(NOTHING).removeprefix("after ")
+        gate = tmp_path / "gate"
+        gate.touch()
+        words = f"{lines(SUBAGENT)} metered {gate} 1 {lines(NOTHING).removeprefix('after ')}"
         await run(client, session, words, lambda: session.state.works_alone)
         receipt = await execute_otherwise(client, session)
         assert receipt.status == "queued"
+        gate.write_bytes(b"1")
         await until(lambda: len(room.seen.of(ExecutionFinished)) == 2)
         assert [found.status for found in room.seen.of(ExecutionFinished)] == ["success", "success"]
 

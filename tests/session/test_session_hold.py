@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pocket_agent.errors import ProcessNotFoundError
-from pocket_agent.events import ExecutionDelayed, ExecutionFinished
+from pocket_agent.errors import ExecutionFailedError, ProcessNotFoundError
+from pocket_agent.events import ExecutionDelayed, ExecutionFinished, ExecutionStarted
 from pocket_agent.model import ExecutionId, ExecutionStatus, HoldReason
 from pocket_agent.session.session import Session
 from tests.server.room import Room, open_room, until
@@ -191,6 +191,21 @@ async def test_the_directory_is_away_for_a_moment(tmp_path: Path) -> None:
         await until(lambda: len(ends(room)) == 4)
         assert ends(room) == [ExecutionStatus.KILLED, *[ExecutionStatus.SUCCESS] * 3]
         assert hold(session) is None
+
+
+async def test_a_warm_process_gets_no_prompt_while_its_directory_is_away(tmp_path: Path) -> None:
+    async with open_room(tmp_path) as room, room.client() as client:
+        session = await room.project()
+        project_id = session.state.project.id
+        await client.execute(project_id, "first")
+        await until(lambda: ends(room) == [ExecutionStatus.SUCCESS])
+        (tmp_path / "project").rename(tmp_path / "away")
+        with pytest.raises(ExecutionFailedError, match="directory is gone"):
+            await client.execute(project_id, "second")
+        (tmp_path / "away").rename(tmp_path / "project")
+        await client.execute(project_id, "third")
+        await until(lambda: ends(room) == [ExecutionStatus.SUCCESS] * 2)
+        assert [event.warm for event in room.seen.of(ExecutionStarted)] == [False, True]
 
 
 async def test_the_cli_is_away_for_a_moment(tmp_path: Path) -> None:

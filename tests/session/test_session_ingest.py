@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from pocket_agent.claude.stream import Line, Oversized
 from pocket_agent.model import (
@@ -467,9 +468,18 @@ def work_after(*lines: bytes, **present: Any) -> Work:
 
 def test_background_tasks_are_followed() -> None:
     told = [{"task_id": "t-1", "task_type": "local_agent", "description": "Look around"}]
-    assert work_after(system("background_tasks_changed", tasks=told)).tasks == (SUBAGENT,)
+    (known,) = work_after(system("background_tasks_changed", tasks=told)).tasks
+    assert known.started_at is not None
+    assert replace(known, started_at=None) == SUBAGENT
+    usage = {"total_tokens": 1200, "tool_uses": 2, "duration_ms": 5}
+    progress = system("task_progress", task_id="t-1", usage=usage, last_tool_name="Bash", description="Running date")
+    (busy,) = work_after(progress, account=doing(tasks=(SUBAGENT,))).tasks
+    assert (busy.tokens, busy.tool_uses, busy.last_tool, busy.summary) == (1200, 2, "Bash", "Running date")
+    again = system("background_tasks_changed", tasks=told)
+    assert work_after(again, account=doing(tasks=(busy,))).tasks == (busy,)
     started = system("task_started", task_id="b-1", task_type="local_bash", description="Serve", is_backgrounded=True)
-    assert work_after(started, account=doing(tasks=(SUBAGENT,))).tasks == (SUBAGENT, COMMAND)
+    tasks = work_after(started, account=doing(tasks=(SUBAGENT,))).tasks
+    assert tuple(replace(task, started_at=None) for task in tasks) == (SUBAGENT, COMMAND)
     in_front = system("task_started", task_id="b-1", task_type="local_bash", is_backgrounded=False)
     assert work_after(in_front).tasks == ()
     ended = system("task_notification", task_id="b-1", status="completed")
@@ -595,10 +605,52 @@ def test_a_result_that_is_repeated_ends_no_other_prompt() -> None:
         assert later.finished.status is ExecutionStatus.SUCCESS
 
 
+LIMITED = line(
+    type="rate_limit_event",
+    rate_limit_info={
+        "status": "rejected",
+        "resetsAt": 1_760_000_000,
+        "rateLimitType": "seven_day_opus",
+        "unifiedWindows": {"five_hour": {"utilization": 0.25, "resetsAt": 1_750_000_000, "status": "allowed_warning"}},
+    },
+)
+
+
+def test_a_usage_limit_pauses_the_execution() -> None:
+    """The reset comes from the event, from the refused message, or from the text of an older CLI."""
+    init = line(type="system", subtype="init", session_id=SESSION, model="m")
+    info = {"rate_limit_info": {"status": "rejected", "resetsAt": 1_760_000_000}}
+    refused = line(type="assistant", message={"model": "<synthetic>"}, api_error_params=info)
+    told = result(is_error=True, api_error_status=429, result="You've hit your limit")
+    old = result(is_error=True, result="Claude AI usage limit reached|1760000000")
+    for lines in ((LIMITED, told), (refused, told), (old,)):
+        plan = take(init, *lines, execution=sample.execution())
+        assert plan.finished is None
+        assert plan.paused is not None
+        assert (plan.paused.status, plan.paused.finished_at) == (ExecutionStatus.WAITING, None)
+        hold = plan.project["queue_hold"]
+        assert (hold.reason, hold.until, plan.project["state"]) == ("usage_limit", 1_760_000_000_000, "IDLE")
+        assert kinds(plan)[-1] == "execution_paused"
+        assert plan.account is not None
+        assert plan.account.work.refused_until is None
+    # The limit of an earlier turn, an interrupt, and another error do not pause it.
+    assert take(init, LIMITED, init, told, execution=sample.execution()).finished is not None
+    assert take(init, LIMITED, told, execution=sample.execution(), end_status=ExecutionStatus.KILLED).paused is None
+    assert take(init, LIMITED, result(), execution=sample.execution()).paused is None
+    assert take(init, LIMITED, told).paused is None
+
+
+def test_the_windows_of_the_limits() -> None:
+    windows = {window.window: window for window in take(LIMITED).windows}
+    assert (windows["five_hour"].utilization, windows["five_hour"].status) == (0.25, "allowed_warning")
+    assert (windows["seven_day_opus"].utilization, windows["seven_day_opus"].status) == (1.0, "rejected")
+    hostile = {"status": [], "resetsAt": 1e300, "rateLimitType": "x", "unifiedWindows": {"y": {"utilization": -1}}}
+    assert take(line(type="rate_limit_event", rate_limit_info=hostile)).windows == ()
+
+
 FAULTS: dict[HoldReason | None, tuple[dict[str, Any], ...]] = {
     HoldReason.USAGE_LIMIT: (
         {"api_error_status": 429, "result": "API Error: Request rejected (429)"},
-        {"result": "Claude AI usage limit reached|1760000000"},
         {"result": "You've hit your session limit \u00b7 resets 3pm"},
         {"result": "5-hour limit reached \u2219 resets 3pm"},
     ),
@@ -639,3 +691,13 @@ def test_which_faults_hold_the_queue() -> None:
             assert "queue_hold" not in take(init, told, execution=sample.execution()).project
             stopped = take(init, told, execution=sample.execution(), end_status=ExecutionStatus.KILLED, queued=True)
             assert "queue_hold" not in stopped.project or reason is HoldReason.CONVERSATION
+
+
+def test_a_question_of_an_mcp_server_is_cancelled_and_shown() -> None:
+    asked = {"subtype": "elicitation", "mcp_server_name": "jira", "message": "Which project?", "url": "https://x"}
+    plan = take(line(type="control_request", request_id="r-1", request=asked))
+    assert [data_of(draft) for draft in plan.drafts] == [
+        {"mcp_server": "jira", "message": "Which project?", "url": "https://x"}
+    ]
+    (answer,) = plan.refusals
+    assert json.loads(answer)["response"]["response"] == {"action": "cancel"}

@@ -176,6 +176,70 @@ class ProcessTree:
                 send_signal(row.pid, row.start_time, number)
 
 
+class TreeUsage(NamedTuple):
+    """Resources of a process tree.
+
+    Attributes:
+        memory_bytes: the resident memory of its processes; pages that they share count once for each.
+        cpu_seconds: the CPU time of its processes and of those that have ended and were waited for.
+    """
+
+    memory_bytes: int
+    cpu_seconds: float
+
+
+class TreeMeter:
+    """Measures several process trees in one pass over the process table.
+
+    A process belongs to the tree whose mark its environment has, or to its parent's. The environment of a process is
+    read once, so a pass takes a few microseconds for each process of the system, and more for each of a tree.
+    """
+
+    def __init__(self) -> None:
+        self._marks: dict[tuple[int, str], str | None] = {}
+
+    def read(self, marks: Iterable[str]) -> dict[str, TreeUsage]:
+        """The usage of each tree by its mark, without trees that have no process; call it in a thread.
+
+        Raises:
+            OSError, psutil.Error: the system cannot be queried now.
+        """
+        rows = [row for pid in psutil.pids() if (row := read_row(pid)) is not None and not row.zombie]
+        seen = {(row.pid, row.start_time) for row in rows}
+        self._marks = {key: mark for key, mark in self._marks.items() if key in seen}
+        marked: dict[str, set[int]] = {mark: set() for mark in marks}
+        for row in rows:
+            mark = self._mark_of(row)
+            if mark in marked:
+                marked[mark].add(row.pid)
+        for found in marked.values():
+            _add_descendants(found, rows)
+            found.discard(os.getpid())
+        return {mark: _usage(found) for mark, found in marked.items() if found}
+
+    def _mark_of(self, row: Row) -> str | None:
+        key = (row.pid, row.start_time)
+        if key in self._marks:
+            return self._marks[key]
+        environment = _read_environment(row.pid)
+        mark = (environment or {}).get(PROCESS_MARKER)
+        if environment or row.parent in _KERNEL or environment is None:  # else an execve(2) may be under way
+            self._marks[key] = mark
+        return mark
+
+
+def _usage(pids: Iterable[int]) -> TreeUsage:
+    memory, cpu = 0, 0.0
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since
+            process = psutil.Process(pid)
+            with process.oneshot():
+                memory += process.memory_info().rss
+                # A child's time moves to its parent when that waits for it, so no time is lost or counted twice.
+                cpu += sum(process.cpu_times()[:4])
+    return TreeUsage(memory, cpu)
+
+
 def _add_descendants(found: set[int], rows: Iterable[Row]) -> None:
     children: dict[int, list[int]] = {}
     for row in rows:

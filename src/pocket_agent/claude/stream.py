@@ -5,11 +5,12 @@ import json
 import math
 import re
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, Final, NoReturn
 
 import msgspec
 
-from pocket_agent.model import HoldReason, ModelUsage
+from pocket_agent.model import BackgroundTask, HoldReason, Milliseconds, ModelUsage, UsageWindow
 
 # ----------------------------------------------------------------------
 # Bytes to bounded lines, with the place of each in the stream.
@@ -115,23 +116,31 @@ class LineFramer:
 # never decoded.
 
 _DELTAS: Final = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "input_json"}
+_NULL: Final = msgspec.Raw(b"null")
 
 
 class TokenUsage(msgspec.Struct, frozen=True, gc=False):
-    """Tokens, named as in the Messages API; the four do not overlap."""
+    """Tokens, named as in the Messages API; the four do not overlap.
+
+    Attributes:
+        total_tokens, tool_uses: of a `task_progress`, which has no others.
+    """
 
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
     cache_read_input_tokens: int | None = None
+    total_tokens: int | None = None
+    tool_uses: int | None = None
 
 
 class ContentBlock(msgspec.Struct, frozen=True, gc=False):
-    """A content block: a `tool_use` has `id` and `name`; a `tool_result` has `tool_use_id` and maybe `is_error`."""
+    """A content block: a `tool_use` has `id`, `name`, `input`; a `tool_result` `tool_use_id` and maybe `is_error`."""
 
     type: str = ""
     id: str | None = None
     name: str | None = None
+    input: msgspec.Raw = _NULL
     tool_use_id: str | None = None
     is_error: bool | None = None
 
@@ -179,6 +188,12 @@ class StreamEvent(msgspec.Struct, frozen=True, gc=False):
     usage: TokenUsage | None = None
 
 
+class PermissionDecision(msgspec.Struct, frozen=True, gc=False):
+    """Whether a tool call was permitted (2.1.330): "accept" or "reject", by a user or by a rule."""
+
+    decision: str = ""
+
+
 class ToolResultMeta(msgspec.Struct, frozen=True, gc=False):
     """Details of the CLI (2.1.330) about a tool call.
 
@@ -190,6 +205,7 @@ class ToolResultMeta(msgspec.Struct, frozen=True, gc=False):
 
     id: str = ""
     non_execution_kind: str | None = None
+    permission_decision: PermissionDecision | None = None
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
@@ -204,6 +220,37 @@ class Task(msgspec.Struct, frozen=True, gc=False):
     task_id: str = ""
     task_type: str = ""
     description: str = ""
+
+
+class LimitWindow(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """One of the `unifiedWindows`; `resets_at` is in seconds since the Unix epoch."""
+
+    utilization: float = 0.0
+    resets_at: float = 0.0
+    status: str = "allowed"
+
+
+class RateLimitInfo(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """What the API's `anthropic-ratelimit-unified-*` headers said (2.1.332).
+
+    Attributes:
+        status: "allowed", "allowed_warning" or "rejected"; of the limit `rate_limit_type`, as are the next two.
+        resets_at: seconds since the Unix epoch.
+        utilization: the used share, from 0 to 1.
+        unified_windows: every window of the account by its name.
+    """
+
+    status: str = ""
+    resets_at: float | None = None
+    rate_limit_type: str | None = None
+    utilization: float | None = None
+    unified_windows: dict[str, LimitWindow] | None = None
+
+
+class ApiErrorParams(msgspec.Struct, frozen=True, gc=False):
+    """The details of a refused request (2.1.332); `rate_limit_info` when a usage limit refused it."""
+
+    rate_limit_info: RateLimitInfo | None = None
 
 
 class PromptOutcome(msgspec.Struct, frozen=True, gc=False):
@@ -223,7 +270,6 @@ class PromptOutcome(msgspec.Struct, frozen=True, gc=False):
 
 _EXCERPT_CHARACTERS: Final = 200
 _TEXT_CHARACTERS: Final = 10_000
-_NULL: Final = msgspec.Raw(b"null")
 
 
 class Kind(enum.Enum):
@@ -252,12 +298,14 @@ class ControlResponse(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         subtype: "success" or "error".
+        error: of an error, the reason.
         response: the content of the answer (JSON) or null.
     """
 
     subtype: str = ""
     request_id: str | None = None
     response: msgspec.Raw = _NULL
+    error: str | None = None
 
     @property
     def succeeded(self) -> bool:
@@ -284,6 +332,8 @@ class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
         usage: of a `result`, of this turn only; without subagents, and zero when it was interrupted.
         turn_usage: of a `result`, tokens and dollars since the previous result, by model (JSON); complete.
         total_cost_usd: of a `result`, United States dollars, summed over the life of the session and its resumptions.
+        rate_limit_info: of a `rate_limit_event`, the limits of a subscription.
+        api_error_params: of `assistant`, the details of a refused request.
         api_error_status: of a `result`, the HTTP status with which the API refused (2.1.330).
         terminal_reason: of a `result`, how the turn ended: "completed", "api_error", ... (2.1.330).
         origin: of a `result`, the origin of a turn without a prompt.
@@ -294,6 +344,8 @@ class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
         event: of a `stream_event`, the API's event.
         tasks: of a `background_tasks_changed`, all background tasks.
         task_id, task_type, description, is_backgrounded, status: of a `task_started` and a `task_notification`.
+        status: of a `system/status` also "requesting", before each API request of the main thread (2.1.330).
+        last_tool_name, summary: of a `task_progress`, the newest tool, and what the task does.
         user_message_uuids: of an `init` and a `result`, the prompts of the turn (2.1.330).
         prompt_submit_outcome: of an `informational`, why a hook stopped a prompt.
         lifecycle_state, command_uuid: of a `command_lifecycle`, the state ("queued", "started", "completed",
@@ -313,6 +365,8 @@ class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
     usage: TokenUsage | None = None
     turn_usage: msgspec.Raw = _NULL
     total_cost_usd: float | None = None
+    rate_limit_info: RateLimitInfo | None = None
+    api_error_params: ApiErrorParams | None = None
     api_error_status: int | None = None
     terminal_reason: str | None = None
     origin: Origin | None = None
@@ -326,6 +380,8 @@ class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
     task_type: str | None = None
     description: str | None = None
     is_backgrounded: bool | None = None
+    last_tool_name: str | None = None
+    summary: str | None = None
     status: str | None = None
     user_message_uuids: list[str] | None = None
     prompt_submit_outcome: PromptOutcome | None = None
@@ -393,6 +449,17 @@ class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
         return next((reason for pattern, reason in _BY_TEXT if pattern.match(text)), None)
 
     @property
+    def refused_until(self) -> Milliseconds | None:
+        """The reset of the usage limit that refused a request, as this line says; None when it does not."""
+        info = self.rate_limit_info
+        if self.api_error_params is not None:
+            info = self.api_error_params.rate_limit_info
+        if info is not None:
+            return _instant(info.resets_at) if info.status == "rejected" else None
+        found = _OLD_LIMIT.search(self.result or "") if self.type == "result" else None
+        return _instant(int(found[1])) if found is not None else None
+
+    @property
     def lost_conversation(self) -> bool:
         """Whether a `result` says that the session to resume does not exist (wording of 2.1.330)."""
         return any(
@@ -400,6 +467,8 @@ class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
         )
 
 
+_OLD_LIMIT: Final = re.compile(r"limit reached\|(\d{10})$")
+"""How versions before 2.1 reported the reset, in seconds since the Unix epoch (github.com/anthropics/claude-code)."""
 _BY_STATUS: Final = {
     401: HoldReason.AUTHENTICATION,
     402: HoldReason.CREDIT,
@@ -556,8 +625,80 @@ def dollars(value: object) -> float | None:
     return _number(value, MAX_COST_USD)
 
 
+def progress(task: BackgroundTask, message: CliMessage) -> BackgroundTask:
+    """A task after a `task_progress` about it; its numbers never decrease."""
+    used = message.usage or TokenUsage()
+    return msgspec.structs.replace(
+        task,
+        tokens=max(task.tokens, _tokens(used.total_tokens)),
+        tool_uses=max(task.tool_uses, _tokens(used.tool_uses)),
+        last_tool=(message.last_tool_name or task.last_tool)[:MAX_NAME_CHARACTERS],
+        summary=(message.summary or message.description or task.summary)[:MAX_NAME_CHARACTERS],
+    )
+
+
 def _tokens(value: object) -> int:
     return int(_number(value, MAX_TOKENS) or 0)
+
+
+_MAX_INSTANT: Final = 4_102_444_800
+"""2100-01-01 in seconds since the Unix epoch; a later time is garbage."""
+_MAX_UTILIZATION: Final = 1000.0
+
+
+def _instant(seconds: float | None) -> Milliseconds | None:
+    """A time in seconds since the Unix epoch."""
+    valid = _number(seconds, _MAX_INSTANT)
+    return Milliseconds(round(valid * 1000)) if valid else None
+
+
+def usage_windows(info: RateLimitInfo) -> tuple[UsageWindow, ...]:
+    """The usage limits of a `rate_limit_event`; one without a valid reset or use is left out."""
+    windows = dict(info.unified_windows or {})
+    name = info.rate_limit_type
+    if name is not None and info.resets_at is not None:
+        known = windows.get(name, LimitWindow())
+        used = known.utilization if info.utilization is None else info.utilization
+        if info.status == "rejected" and name not in windows:
+            used = max(used, 1.0)
+        windows[name] = LimitWindow(used, info.resets_at, info.status or known.status)
+    found = (_window(name, window) for name, window in list(windows.items())[:MAX_MODELS])
+    return tuple(window for window in found if window is not None)
+
+
+def _window(name: str, window: LimitWindow) -> UsageWindow | None:
+    resets_at, used = _instant(window.resets_at), _number(window.utilization, _MAX_UTILIZATION)
+    if resets_at is None or used is None:
+        return None
+    status = window.status if window.status in {"allowed_warning", "rejected"} else "allowed"
+    return UsageWindow(name[:MAX_NAME_CHARACTERS], used, resets_at, status)
+
+
+def usage_report(response: msgspec.Raw) -> tuple[UsageWindow, ...]:
+    """The usage limits in the answer to `get_usage` (2.1.332): percentages and ISO 8601 times by the window's name."""
+    try:
+        limits = msgspec.json.decode(response, type=_UsageReport).rate_limits or {}
+    except (msgspec.DecodeError, RecursionError):
+        return ()
+    found = []
+    for name, limit in limits.items():
+        try:
+            used = msgspec.json.decode(limit, type=_ReportedWindow | None)
+            if used is not None and used.utilization is not None and used.resets_at is not None:
+                seconds = datetime.fromisoformat(used.resets_at).timestamp()
+                found.append(_window(name, LimitWindow(used.utilization / 100, seconds)))
+        except (msgspec.DecodeError, ValueError, OverflowError):
+            continue
+    return tuple(window for window in found if window is not None)
+
+
+class _ReportedWindow(msgspec.Struct):
+    utilization: float | None = None
+    resets_at: str | None = None
+
+
+class _UsageReport(msgspec.Struct):
+    rate_limits: dict[str, msgspec.Raw] | None = None
 
 
 def _number(value: object, maximum: float) -> float | None:

@@ -219,11 +219,20 @@ _ELSEWHERE_SECONDS: Final = 3600.0
 """A process of another container or machine cannot be checked: it counts as running for this long after its record."""
 
 
-class _Running(msgspec.Struct, frozen=True, rename="camel"):
+class RunningSession(msgspec.Struct, frozen=True, rename="camel"):
+    """A CLI that runs in a terminal, as it describes itself.
+
+    Attributes:
+        status: `idle`, `busy`, or `waiting` while it shows a dialog.
+        status_updated_at: when the status changed, in milliseconds of the wall clock.
+    """
+
     pid: int
     session_id: str
     proc_start: str | None = None
     pid_domain: str | None = None
+    status: str | None = None
+    status_updated_at: float = 0.0
 
     def is_running(self, written: float) -> bool:
         """Whether the process lives, and is not an agent of a server; `written` is the time of its record."""
@@ -387,6 +396,28 @@ class Transcripts:
         folder = await self.call(find)
         return Follower(self, folder, session_id, epoch, after, self._max_line)
 
+    async def running(self) -> Mapping[str, RunningSession]:
+        """The sessions that a CLI has open in a terminal, by their ids; raises as `sessions`."""
+        return await self.call(self._running)
+
+    async def belongs_to(self, directory: str, projects: Mapping[str, str]) -> str | None:
+        """The project that has a directory, or that has a worktree with it.
+
+        Args:
+            directory: as a process names it.
+            projects: the real paths of the directories of projects, each with its id.
+        """
+
+        def find() -> str | None:
+            real = os.path.realpath(directory)
+            for path, project_id in projects.items():
+                if _is_inside(real, path):
+                    return project_id
+            trees = ((tree, project_id) for path, project_id in projects.items() for tree in worktrees(Path(path)))
+            return next((project_id for tree, project_id in trees if _is_inside(real, tree)), None)
+
+        return await self.call(find)
+
     # What runs in the thread.
 
     def _list(self, project: str, limit: int) -> Listing:
@@ -523,9 +554,9 @@ class Transcripts:
                 lines += [shown for line in framer.feed(data) if (shown := show(line)) is not None]
             return lines
 
-    def _running(self) -> frozenset[str]:
-        """The ids of the sessions that a CLI has open."""
-        found = set()
+    def _running(self) -> dict[str, RunningSession]:
+        """The sessions that a CLI has open, by their ids."""
+        found: dict[str, RunningSession] = {}
         with ExitStack() as opened, suppress(FileNotFoundError, NotADirectoryError, PermissionError):
             root = os.open(self._directory, _FOLDER)
             opened.callback(os.close, root)
@@ -539,10 +570,10 @@ class Transcripts:
                 with suppress(OSError, FileOperationError, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
                     with ExitStack() as one:
                         file = _opened(one, folder, name)
-                        record = msgspec.json.decode(os.read(file.descriptor, _RUNNING_BYTES), type=_Running)
+                        record = msgspec.json.decode(os.read(file.descriptor, _RUNNING_BYTES), type=RunningSession)
                     if record.is_running(file.status.st_mtime):
-                        found.add(record.session_id)
-        return frozenset(found)
+                        found[record.session_id] = record
+        return found
 
     def is_running(self, session_id: str) -> bool:
         """Whether a CLI that is not an agent of this server has the session open. In the thread."""
@@ -671,13 +702,15 @@ def _is_folder_of(name: str, prefix: str) -> bool:
 def _directory(summary: Summary, places: Sequence[str]) -> str | None:
     """The directory of a session, if it is one of `places` or inside one."""
     found = summary.directory
-    if found is None or not any(found == place or found.startswith(f"{place.rstrip('/')}/") for place in places):
-        return None
-    return found
+    return found if found is not None and any(_is_inside(found, place) for place in places) else None
+
+
+def _is_inside(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(f"{directory.rstrip('/')}/")
 
 
 def _transcript(
-    session_id: str, directory: str, summary: Summary, status: os.stat_result, running: frozenset[str]
+    session_id: str, directory: str, summary: Summary, status: os.stat_result, running: Mapping[str, RunningSession]
 ) -> StoredSession:
     written = Milliseconds(status.st_mtime_ns // 1_000_000)
     return StoredSession(

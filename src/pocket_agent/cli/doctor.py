@@ -15,7 +15,7 @@ from pocket_agent.cli.common import print_json
 from pocket_agent.cli.monitoring import print_rows, progress
 from pocket_agent.cli.serve import claude_candidates
 from pocket_agent.errors import ConfigurationError
-from pocket_agent.monitoring.doctor import Context, Result, Status, examine, failed
+from pocket_agent.monitoring.doctor import Context, Result, Status, examine, failed, printable
 from pocket_agent.settings import LoadedSettings
 
 _STYLES: Final[Mapping[Status, str]] = {"failed": "bold red", "warning": "yellow", "ok": "green", "skipped": "dim"}
@@ -60,12 +60,7 @@ def _findings(
 
 
 def _row(finding: Result) -> tuple[Text, str, Text]:
-    said = Text(_printable(finding.message))
+    said = Text(printable(finding.message))
     if finding.fix:
-        said.append(f"\nfix: {_printable(finding.fix)}", style="bold")
-    return Text(finding.status, style=_STYLES[finding.status]), _printable(finding.name), said
-
-
-def _printable(text: str) -> str:
-    """Text without terminal control sequences; newlines stay."""
-    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
+        said.append(f"\nfix: {printable(finding.fix)}", style="bold")
+    return Text(finding.status, style=_STYLES[finding.status]), printable(finding.name), said

@@ -1,7 +1,9 @@
 """`pocket-agent`: the commands with their options; each imports what it needs when it runs."""
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +26,8 @@ audit = typer.Typer(help="Verify the audit log.", no_args_is_help=True)
 app.add_typer(audit, name="audit")
 storage = typer.Typer(help="Show and reduce the size of the database.", no_args_is_help=True)
 app.add_typer(storage, name="storage")
+hook = typer.Typer(help="Let Claude Code in a terminal ask the server's clients for approvals.", no_args_is_help=True)
+app.add_typer(hook, name="hook")
 app.add_typer(monitoring, name="monitoring")
 
 DeviceName = Annotated[str, typer.Argument(help="Name of the device.")]
@@ -60,6 +64,46 @@ def chat_command(
     raise typer.Exit(run_chat(options, read, os.environ))
 
 
+@settings_command(app, "resume")
+def resume_command(
+    read: ReadSettings,
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="[PATH|CONVERSATION]", help="A directory in a project, or the id of a conversation."),
+    ] = None,
+    session: Annotated[str | None, typer.Option(help="The session to continue, by its id.")] = None,
+    shows: Annotated[bool, typer.Option("--print", help="Print the command instead of running it.")] = False,
+) -> None:
+    """Continue a conversation in this terminal, with Claude Code itself."""
+    from pocket_agent.cli.resume import ResumeOptions, run_resume
+
+    run_resume(ResumeOptions(target, session, shows), read, os.environ)
+
+
+@settings_command(hook, "install")
+def hook_install(read: ReadSettings) -> None:
+    """Put the hooks into your settings of Claude Code; everything else in them stays as it is."""
+    from pocket_agent.cli.hook import install_hook
+
+    install_hook(read(), os.environ)
+
+
+@settings_command(hook, "status")
+def hook_status(read: ReadSettings) -> None:
+    """Show whether the hooks are installed; exit status 1 if not."""
+    from pocket_agent.cli.hook import show_hook
+
+    show_hook(read(), os.environ)
+
+
+@settings_command(hook, "remove")
+def hook_remove(read: ReadSettings) -> None:
+    """Take the hooks out of your settings of Claude Code again."""
+    from pocket_agent.cli.hook import remove_hook
+
+    remove_hook(os.environ)
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"pocket-agent {__version__}")
@@ -76,6 +120,24 @@ def _root(
     """Commands of Pocket Agent Server."""
 
 
+@contextlib.contextmanager
+def _without_authorities() -> Iterator[None]:
+    """Let aiohttp be imported without the certificate authorities of the system.
+
+    It reads them into a context for HTTPS requests, which takes 2 MB and 40 ms. The server sends none through aiohttp.
+    """
+    name = "SSL_CERT_FILE"  # SSL_CTX_set_default_verify_paths(3)
+    before = os.environ.get(name)
+    os.environ[name] = os.devnull
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
 @settings_command(app, "serve")
 def serve(
     read: ReadSettings,
@@ -89,7 +151,8 @@ def serve(
     demo: Annotated[bool, typer.Option("--demo", help="Use the scripted model instead of an account.")] = False,
 ) -> None:
     """Run the server until Ctrl-C."""
-    from pocket_agent.cli.serve import run
+    with _without_authorities():
+        from pocket_agent.cli.serve import run
 
     flags: dict[str, object] = {
         "server.host": host,

@@ -122,7 +122,11 @@ def print_rows(rows: Sequence[tuple["Text", str, "Text"]], console: "Console") -
 
 @monitoring.command("up")
 def up_command(directory: Directory) -> None:
-    """Run what is installed of a rendered stack in the foreground; Ctrl-C ends it."""
+    """Run what is installed of a rendered stack in the foreground; Ctrl-C ends it.
+
+    A program that ends is started again. Only if Prometheus or Alertmanager does not keep running, the command ends,
+    with status 1.
+    """
     import asyncio
 
     from pocket_agent.monitoring.launcher import installed, read_launches, refuse_taken_ports
@@ -138,12 +142,16 @@ def up_command(directory: Directory) -> None:
         typer.echo(f"{launch.program.name}: {launch.url} ({path})", err=True)
     ended = asyncio.run(_run(directory, present))
     if ended is not None:
-        typer.echo(f"{ended}, so the other programs were stopped.", err=True)
+        typer.echo(
+            f"{ended} and does not keep running. Without it no alert is sent, so the other programs were stopped.\n"
+            f"Its output above has the reason; pocket-agent monitoring check {directory} checks its configuration.",
+            err=True,
+        )
         raise typer.Exit(1)
 
 
 async def _run(directory: Path, present: "Sequence[tuple[Launch, str]]") -> "Ended | None":
-    """Run until a signal; returns the program that ended by itself, or None after a signal."""
+    """Run until a signal; returns the program that was given up, or None after a signal."""
     import asyncio
 
     from pocket_agent.monitoring.launcher import running
@@ -155,7 +163,12 @@ async def _run(directory: Path, present: "Sequence[tuple[Launch, str]]") -> "End
     for number in _SIGNALS:
         loop.add_signal_handler(number, stopped.set)
     try:
-        async with running(present, directory, lambda name, line: typer.echo(f"{name:<{width}} | {line}")) as ended:
+        async with running(
+            present,
+            directory,
+            lambda name, line: typer.echo(f"{name:<{width}} | {line}"),
+            lambda text: typer.echo(text, err=True),
+        ) as ended:
             signalled = asyncio.create_task(stopped.wait())
             first = asyncio.create_task(ended.get())
             try:

@@ -20,6 +20,9 @@ _ADDED_BY_CLI: Final = (
     "[Request interrupted by user",
     "Tool loaded.",
     "This session is being continued from a previous conversation",
+    # Prompts of the server, which continue the one before.
+    "A usage limit stopped you before",
+    "Your process was lost before",
 )
 _NOTIFICATION: Final = re.compile(
     r'<task-notification>.*<summary>Background command "(demo:.*)" [a-z]+.*</summary>', re.DOTALL
@@ -173,7 +176,8 @@ def _last_prompt(turns: list[Turn]) -> tuple[int, str]:
             if block.type != "text":
                 continue
             if not block.text.lstrip().startswith(_ADDED_BY_CLI):
-                return position, block.text
+                # Before it joins them, the CLI ends the old prompt with a newline.
+                return position, block.text.removesuffix("\n")
             if notified := _NOTIFICATION.search(block.text):
                 return position, notified[1]
     return len(turns), ""

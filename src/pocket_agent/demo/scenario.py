@@ -71,7 +71,15 @@ class Clearing:
     then: Message
 
 
-Reply = Message | Failure | Clearing
+@dataclass(frozen=True)
+class Limit:
+    """A usage limit of the account that is reached with this prompt, its reset, and the message after that."""
+
+    seconds: float
+    then: Message
+
+
+Reply = Message | Failure | Clearing | Limit
 
 
 def say(text: str) -> Message:
@@ -335,6 +343,20 @@ def loop(question: Question, argument: str) -> Reply:
     return say(outcome(question.results, f"I ran {total} commands in a row."))
 
 
+def again(question: Question, argument: str) -> Reply:
+    """The same harmless command again and again, as an agent that goes round in circles."""
+    total = count(argument, 30)
+    if question.step < total and not any(result.is_error for result in question.results):
+        return Message((_bash("echo 'Once more'", "Try again"),))
+    return say(outcome(question.results, f"I ran the same command {total} times."))
+
+
+def stall(_question: Question, argument: str) -> Reply:
+    """A text before which the model is silent, as if it were stalled."""
+    seconds = duration_seconds(argument, 10.0)
+    return Message((Text("I was silent.", delta_seconds=seconds),))
+
+
 def parallel(question: Question, argument: str) -> Reply:
     """Several commands in one message, each of which needs an approval."""
     total = count(argument, 3)
@@ -410,6 +432,11 @@ def overload(_question: Question, argument: str) -> Reply:
     return Clearing(failure, tries, say(f"The overload cleared after {tries} failed tries."))
 
 
+def limit(_question: Question, argument: str) -> Reply:
+    """A usage limit of the account, which refuses every request until its reset."""
+    return Limit(duration_seconds(argument, 5.0), say("The usage limit has been reset, and I continued."))
+
+
 def slow(_question: Question, argument: str) -> Reply:
     """A text whose words arrive slowly; interrupt it, or wait."""
     seconds = duration_seconds(argument, 3.0)
@@ -463,6 +490,8 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
         "edit": Scenario(edit, "FILE"),
         "tools": Scenario(tools),
         "loop": Scenario(loop, "5"),
+        "again": Scenario(again, "30"),
+        "stall": Scenario(stall, "10s"),
         "parallel": Scenario(parallel, "3"),
         "todo": Scenario(todo),
         "think": Scenario(think),
@@ -473,6 +502,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
         "plan": Scenario(plan),
         "error": Scenario(error, "credit"),
         "overload": Scenario(overload, "1"),
+        "limit": Scenario(limit, "5s"),
         "slow": Scenario(slow, "3s"),
         "huge": Scenario(huge, "1MiB"),
         "awkward": Scenario(awkward),

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import math
 import time
 import uuid
 from collections import Counter, deque
@@ -15,7 +16,19 @@ from aiohttp import ClientConnectionResetError, web
 from aiohttp.typedefs import Handler
 
 from pocket_agent.demo.conversation import ModelRequest, decode, is_side_request, question, side_answer
-from pocket_agent.demo.scenario import Block, Clearing, Failure, Message, Reply, Text, Thinking, ToolUse, choose, say
+from pocket_agent.demo.scenario import (
+    Block,
+    Clearing,
+    Failure,
+    Limit,
+    Message,
+    Reply,
+    Text,
+    Thinking,
+    ToolUse,
+    choose,
+    say,
+)
 from pocket_agent.errors import ConfigurationError
 from pocket_agent.settings import is_loopback
 
@@ -176,6 +189,10 @@ _MAX_RECORDS: Final = 10_000
 _WRITE_BYTES: Final = 16 * 1024
 _MAX_COUNTED_PROMPTS: Final = 1_000
 _JSON: Final = "application/json"
+_WINDOWS: Final = {"5h": 5 * 3600, "7d": 7 * 86_400}
+"""The windows of the usage limits of a subscription, in seconds, by their part of the header's name."""
+_UNIFIED: Final = "anthropic-ratelimit-unified-"
+_LIMITED: Final = Failure(429, "rate_limit_error", "This request would exceed your account's rate limit.")
 
 
 @dataclass(frozen=True)
@@ -198,7 +215,8 @@ class RequestRecord:
 class ScriptedModel:
     """The Messages API on a loopback port; each reply depends on the request alone.
 
-    Its only state is the number of tries of each overloaded prompt.
+    Its only state is the number of tries of each overloaded prompt, and the usage limit of the account. As with the
+    real API, headers of each response have that limit. The CLI (2.1.332) reads them with a login, not with a key.
     """
 
     def __init__(self) -> None:
@@ -207,6 +225,8 @@ class ScriptedModel:
         self._runner: web.AppRunner | None = None
         self._records: deque[RequestRecord] = deque(maxlen=_MAX_RECORDS)
         self._tries: Counter[str] = Counter()
+        self._limits: dict[str, float] = {}
+        self._limited_until = 0.0
         self._running = 0
         self._last_active = time.monotonic()
 
@@ -232,6 +252,7 @@ class ScriptedModel:
         if self._runner is not None:
             raise ConfigurationError("The demo model runs already.")
         app = web.Application(client_max_size=_MAX_BODY_BYTES, middlewares=[self._watch])
+        app.on_response_prepare.append(self._add_usage)
         app.router.add_post("/v1/messages", self._messages)
         app.router.add_post("/v1/messages/count_tokens", self._count_tokens)
         app.router.add_get("/demo/identity", self._identity)
@@ -248,6 +269,10 @@ class ScriptedModel:
         self._runner = runner
         name = f"[{host}]" if ":" in host else host
         return f"http://{name}:{runner.addresses[0][1]}"
+
+    def lift_limit(self) -> None:
+        """Reset the usage limit of the account."""
+        self._limited_until = 0.0
 
     async def stop(self) -> None:
         """Stop listening and end the running answers; does nothing when the model does not run."""
@@ -272,7 +297,34 @@ class ScriptedModel:
         await asyncio.sleep(pause_seconds(outcome))
         return web.Response(body=whole(outcome, envelope), content_type=_JSON)
 
+    async def _add_usage(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Add the headers with the usage limits to an answer of the model; each request uses one percent."""
+        if request.path != "/v1/messages":
+            return
+        at, limited = time.time(), response.status == _LIMITED.status
+        resets = {name: (at // length + 1) * length for name, length in _WINDOWS.items()}
+        used = dict.fromkeys(_WINDOWS, len(self._records) % 90 / 100)
+        if limited:
+            resets["5h"], used["5h"] = self._limited_until, 1.0
+        values: dict[str, object] = {
+            "status": "rejected" if limited else "allowed",
+            "representative-claim": "five_hour",
+            "reset": round(resets["5h"]),
+        }
+        for name in _WINDOWS:
+            values |= {f"{name}-utilization": used[name], f"{name}-reset": round(resets[name])}
+        response.headers.update({f"{_UNIFIED}{name}": str(value) for name, value in values.items()})
+
     def _settle(self, reply: Reply, key: str) -> Message | Failure:
+        if isinstance(reply, Limit) and key not in self._limits:
+            if len(self._limits) > _MAX_COUNTED_PROMPTS:
+                self._limits.clear()
+            # The header has whole seconds, and the limit is over at that time.
+            self._limits[key] = self._limited_until = float(math.ceil(time.time() + reply.seconds))
+        if time.time() < self._limited_until:
+            return _LIMITED
+        if isinstance(reply, Limit):
+            return reply.then
         if not isinstance(reply, Clearing):
             return reply
         if len(self._tries) > _MAX_COUNTED_PROMPTS:

@@ -22,7 +22,7 @@ from pocket_agent.monitoring.rules import runbook_address, thresholds
 from pocket_agent.monitoring.targets import target_of
 from pocket_agent.settings import Settings
 
-DASHBOARDS: Final = ("server", "usage", "reliability", "internals", "log")
+DASHBOARDS: Final = ("server", "usage", "reliability", "internals", "log", "claude")
 _FOLDER: Final = "grafana/dashboards"
 _COLUMNS: Final = 24  # columns of Grafana's grid
 _LINK: Final = {
@@ -44,6 +44,22 @@ def dashboard_files(settings: Settings) -> list[RenderedFile]:
 
 def _pages(values: Json) -> list[Json]:
     return [fill(load(f"{_FOLDER}/{name}.yml"), values) for name in DASHBOARDS]
+
+
+OVERVIEW: Final = "pocket-agent-server?orgId=1"
+"""The path and query of the dashboard with the state of a server, below `/d/`."""
+
+
+def panel_of_alert(settings: Settings) -> dict[str, str]:
+    """The path and query of the first panel that links to the runbook of each alert, below `/d/`."""
+    found: dict[str, str] = {}
+    for page in _pages(_values(settings)):
+        for panel in place_panels(page, ""):
+            for link in panel.get("links", ()):
+                alert = link["title"].partition("Runbook: ")[2]
+                if alert:
+                    found.setdefault(alert, f"{page['uid']}?viewPanel={panel['id']}")
+    return found
 
 
 def _values(settings: Settings) -> Json:

@@ -1,6 +1,8 @@
 """Runs the programs of a rendered stack that are installed on this machine, together and in the foreground.
 
-`local.json`, written with the stack, has the port and the flags of each.
+`local.json`, written with the stack, has the port and the flags of each. A program that ends is started again, after
+a delay that doubles each time. Without Prometheus or Alertmanager no alert is sent, so they are given up after a few
+attempts, and the whole stack ends where a user sees it.
 """
 
 import asyncio
@@ -34,17 +36,19 @@ class Program:
     binaries: tuple[str, ...]  # the names under which it may be installed; Debian's last
     package: str  # Debian's package, or another origin
     setting: str  # the setting of its port
+    essential: bool = False  # whether no alert is sent without it
 
 
-def _debian(name: str, package: str, setting: str) -> Program:
-    return Program(name, tuple(dict.fromkeys((name, package))), f"Debian: {package}", f"monitoring.{setting}")
+def _debian(name: str, package: str, setting: str, *, essential: bool = False) -> Program:
+    names = tuple(dict.fromkeys((name, package)))
+    return Program(name, names, f"Debian: {package}", f"monitoring.{setting}", essential)
 
 
 PROGRAMS: Final = {
     program.name: program
     for program in (
-        _debian("prometheus", "prometheus", "prometheus_port"),
-        _debian("alertmanager", "prometheus-alertmanager", "alertmanager_port"),
+        _debian("prometheus", "prometheus", "prometheus_port", essential=True),
+        _debian("alertmanager", "prometheus-alertmanager", "alertmanager_port", essential=True),
         _debian("node_exporter", "prometheus-node-exporter", "node_port"),
         _debian("blackbox_exporter", "prometheus-blackbox-exporter", "blackbox_port"),
         Program("grafana", ("grafana",), "Grafana's own packages", "monitoring.grafana_port"),
@@ -97,9 +101,18 @@ _LINE: Final = 64 * 1024  # bytes of a line that are shown; longer ones are spli
 _LAST_OUTPUT_SECONDS: Final = 1.0
 """How long to wait for the last output of an ended program; its children may hold the pipe open for ever."""
 
+_ATTEMPTS: Final = 4
+"""How many times in a row an essential program is started again before it is given up."""
+_FIRST_DELAY: Final = 1.0  # seconds before a program is started again; doubled each time
+_LONGEST_DELAY: Final = 60.0
+_STEADY_SECONDS: Final = 60.0
+"""How long a program must run until its earlier ends do not count."""
+
 Find = Callable[[str], str | None]
 Say = Callable[[str, str], None]
 """Shows the name of a program and a line of its output."""
+Report = Callable[[str], None]
+"""Shows what became of a program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +136,8 @@ class _LaunchedProgram:
     stream: asyncio.StreamReader
     transport: asyncio.ReadTransport
 
-    async def watch(self, say: Say, ended: "asyncio.Queue[Ended]") -> None:
-        """Show the output and report the end."""
+    async def watch(self, say: Say) -> Ended:
+        """Show the output until the program ends."""
 
         async def show() -> None:
             async for line in _lines(self.stream):
@@ -134,7 +147,9 @@ class _LaunchedProgram:
             showing = tasks.create_task(show())
             code = await self.process.wait()
             await asyncio.wait((showing,), timeout=_LAST_OUTPUT_SECONDS)
-            ended.put_nowait(Ended(self.name, code))
+            showing.cancel()  # a child of the program may still hold the pipe
+        self.transport.close()
+        return Ended(self.name, code)
 
     async def end(self) -> None:
         """End the program with SIGTERM, then SIGKILL."""
@@ -186,9 +201,9 @@ def _is_free(port: int) -> bool:
 
 @contextlib.asynccontextmanager
 async def running(
-    present: Sequence[tuple[Launch, str]], directory: Path, say: Say
+    present: Sequence[tuple[Launch, str]], directory: Path, say: Say, report: Report
 ) -> AsyncIterator["asyncio.Queue[Ended]"]:
-    """Run programs until the block is left; one that ends by itself is put into the queue.
+    """Run programs until the block is left; an essential one that does not keep running is put into the queue.
 
     They are one process group, which ends also when this process is killed. `present` has the launches with the paths
     of their programs.
@@ -197,25 +212,79 @@ async def running(
         FileOperationError: a program cannot be started; the others were ended.
     """
     ended: asyncio.Queue[Ended] = asyncio.Queue()
-    started: list[_LaunchedProgram] = []
     async with _guarded() as group:
+        kept = [_KeptProgram(launch, path, directory, group) for launch, path in present]
         try:
-            for launch, path in present:
-                started.append(await _start(launch, path, directory, group))
+            for one in kept:
+                await one.start()
             async with asyncio.TaskGroup() as tasks:
-                watchers = [tasks.create_task(one.watch(say, ended)) for one in started]
+                keepers = [tasks.create_task(one.keep(say, report, ended)) for one in kept]
                 try:
                     yield ended
                 finally:
                     # While they are watched, so that their last output is shown.
-                    await asyncio.gather(*(one.end() for one in started))
-                    await asyncio.wait(watchers, timeout=_LAST_OUTPUT_SECONDS) if watchers else None
-                    for watcher in watchers:
-                        watcher.cancel()
+                    await asyncio.gather(*(one.end() for one in kept))
+                    await asyncio.wait(keepers, timeout=_LAST_OUTPUT_SECONDS) if keepers else None
+                    for keeper in keepers:
+                        keeper.cancel()
         finally:
-            await asyncio.gather(*(one.end() for one in started))
-            for one in started:
-                one.transport.close()
+            await asyncio.gather(*(one.end() for one in kept))
+
+
+class _KeptProgram:
+    """A program that is started again when it ends."""
+
+    def __init__(self, launch: Launch, path: str, directory: Path, group: int) -> None:
+        self._launch = launch
+        self._path = path
+        self._directory = directory
+        self._group = group
+        self._running: _LaunchedProgram | None = None
+        self._ending = asyncio.Event()
+
+    async def start(self) -> None:
+        """Start it.
+
+        Raises:
+            FileOperationError: it cannot be started.
+        """
+        self._running = await _start(self._launch, self._path, self._directory, self._group)
+
+    async def keep(self, say: Say, report: Report, ended: "asyncio.Queue[Ended]") -> None:
+        """Start it again whenever it ends, until `end`; an essential one is given up after some attempts."""
+        attempts, clock = 0, asyncio.get_running_loop().time
+        while self._running is not None:
+            started_at = clock()
+            end = await self._running.watch(say)
+            if self._ending.is_set():
+                return
+            if clock() - started_at >= _STEADY_SECONDS:
+                attempts = 0
+            while True:
+                attempts += 1
+                if self._launch.program.essential and attempts > _ATTEMPTS:
+                    ended.put_nowait(end)
+                    return
+                delay = min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** (attempts - 1))
+                report(f"{end}, and is started again in {delay:g} s")
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(delay):
+                        await self._ending.wait()
+                if self._ending.is_set():
+                    return
+                try:
+                    await self.start()
+                except FileOperationError as error:
+                    report(error.message)
+                else:
+                    break
+
+    async def end(self) -> None:
+        """End it, and do not start it again."""
+        self._ending.set()
+        if self._running is not None:
+            await self._running.end()
+            self._running.transport.close()
 
 
 @contextlib.asynccontextmanager

@@ -125,7 +125,7 @@ class _Stack:
 
     def _prometheus(self) -> RenderedFile:
         path = "prometheus/prometheus.yml"
-        config, server, probe = files.load_all(path)
+        config, server, probe, agents = files.load_all(path)
         values = []
         for number, target in enumerate(self._targets, start=1):
             token = {"credentials_file": str(target.token_file)} if target.token_file else None
@@ -137,7 +137,13 @@ class _Stack:
             for own, target in zip(values, self._targets, strict=True)
             for address in [target.address if job == "blackbox" else f"{target.url}/livez"]
         ]
-        jobs = {"servers": [fill(server, own) for own in values], "probes": probes}
+        traces = self._settings.traces
+        exporting = traces.enabled and traces.agents and traces.agent_metrics
+        jobs = {
+            "servers": [fill(server, own) for own in values],
+            "probes": probes,
+            "agents": [fill(agents, self._values)] if exporting else [],
+        }
         return yaml_file(path, fill(config, {**self._values, **jobs}))
 
     def _alertmanager(self) -> RenderedFile:

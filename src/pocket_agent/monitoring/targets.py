@@ -214,6 +214,28 @@ def process_name(pid: int) -> str | None:
     return f"{''.join(char if char.isprintable() else '?' for char in name)} (process {pid})"
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped, as by SIGSTOP: its listeners accept connections, which are not answered."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    except psutil.Error:
+        return False
+
+
+def file_system_of(path: Path) -> str:
+    """The type of the file system of a path, such as `ext4` or `tmpfs`; empty if it is not known."""
+    try:
+        place = path.resolve()
+        mounts = [Path(mount.mountpoint) for mount in psutil.disk_partitions(all=True)]
+        kinds = {Path(mount.mountpoint): mount.fstype for mount in psutil.disk_partitions(all=True)}
+    except OSError:
+        return ""
+    return next(
+        (kinds[mount] for mount in sorted(mounts, key=lambda mount: -len(mount.parts)) if place.is_relative_to(mount)),
+        "",
+    )
+
+
 def listening_ports(pid: int) -> list[int]:
     """The ports that a process listens on; empty if they are not known."""
     try:

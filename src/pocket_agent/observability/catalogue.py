@@ -10,14 +10,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from pocket_agent import errors
 from pocket_agent.errors import PocketAgentError
-from pocket_agent.events import REJECTIONS, ConnectionClosed, ConnectionOpened, Event
+from pocket_agent.events import REJECTIONS, ClientKind, ConnectionClosed, ConnectionOpened, Event
+from pocket_agent.hub import WATCHED
 from pocket_agent.model import ProjectState
-from pocket_agent.protocol.push import PUSHES
-from pocket_agent.protocol.requests import FRAMES, REQUESTS
+from pocket_agent.protocol.requests import REQUESTS
 from pocket_agent.settings import MetricsSettings
 
 OPERATION_OF: Final[Mapping[str, str]] = {
@@ -146,7 +146,8 @@ def children(metric: Metric, settings: MetricsSettings) -> Sequence[tuple[str, .
     if metric.combinations:
         return metric.combinations
     chosen = {"model": settings.models, "project": settings.projects}
-    return list(product(*(dict.fromkeys((*chosen.get(name, ()), *known)) for name, known in metric.labels.items())))
+    values = [(*(chosen.get(name, ()) if known else ()), *known) for name, known in metric.labels.items()]
+    return list(product(*map(dict.fromkeys, values)))
 
 
 def series(settings: MetricsSettings) -> int:
@@ -170,20 +171,31 @@ def _seconds(name: str, text: str, buckets: tuple[float, ...], **labels: Iterabl
 
 
 _STATUS: Final = ("success", "error", "timeout", "killed")
+AGENT_STATES: Final = ("executing", "waiting", "idle")
+"""The states of a running CLI process; `waiting` for an approval."""
+_STATISTICS: Final = ("sum", "max")
 _TOKENS: Final = ("input", "output", "cacheRead", "cacheCreation")
 MEASURED: Final = ("execute", "project_join", "get_messages")
 """The requests whose outcome and duration are counted by type, since a user waits for them."""
+EDITING_TOOLS: Final = frozenset({"Write", "Edit", "NotebookEdit"})
 TOOLS: Final = ("Bash", "Read", "Write", "Edit", "Agent", "TodoWrite", "WebFetch", "WebSearch", "Skill", "mcp")
 """Tools of the CLI (2.1.330); `mcp` is any tool of an MCP server."""
 RELOADS: Final = ("applied", "refused")
 CHECKS: Final = ("claude", "disk", "storage", "event_loop", "certificate", "queue")
 LIMITS: Final = ("connections", "projects", "executions", "processes", "memory_bytes", "cost_usd_per_day")
+WINDOWS: Final = ("five_hour", "seven_day")
+"""The usage limits of every subscription, as the CLI (2.1.332) names them; some have more, for single models."""
 _CLIENT_CLOSES: Final = ("1000", "1001", "1005", "1006", OTHER)
 _SERVER_CLOSES: Final = ("1001", "1002", "1006", "1007", "1008", "1009", "1011", "4008", "4009", OTHER)
 
 CONNECTIONS_ACTIVE: Final = _gauge("connections_active", "Open WebSocket connections.")
 CONNECTIONS_TOTAL: Final = Metric(
     PREFIX + "connections_total", "counter", "Opened WebSocket connections.", event=ConnectionOpened
+)
+CLIENTS_ACTIVE: Final = _gauge(
+    "clients_active",
+    "Open WebSocket connections by kind of client: the web client, `pocket-agent chat`, programs with the library.",
+    client=get_args(ClientKind),
 )
 PROJECTS_TOTAL: Final = _gauge("projects_total", "Projects.")
 PROJECTS_ACTIVE: Final = _gauge("projects_active", "Projects by state.", state=[state.value for state in ProjectState])
@@ -208,12 +220,13 @@ MESSAGES_RECEIVED: Final = _counter(
     "Frames received from clients.",
     type=(*(name for name, kind in REQUESTS.items() if not kind.spec.rare), INVALID, OTHER),
 )
-_HANDSHAKE: Final = {"challenge", "prove"}  # frames that are sent before a connection is accepted, and are not counted
-_RARE: Final = {kind.spec.reply for kind in REQUESTS.values() if kind.spec.rare} - {*PUSHES}
+_REPLIES: Final = tuple(dict.fromkeys(kind.spec.reply for kind in REQUESTS.values() if not kind.spec.rare))
+_PUSHED: Final = tuple(sorted({*WATCHED, "prompt", "queue_state", "error", "agent_message"} - {*_REPLIES}))
+"""The pushes that carry the traffic; the others count as `other`."""
 MESSAGES_SENT: Final = _counter(
     "messages_sent_total",
     "Frames sent to connections.",
-    type=(*(kind for kind in FRAMES if kind not in _HANDSHAKE | _RARE), "agent_message", OTHER),
+    type=(*_REPLIES, *_PUSHED, OTHER),
 )
 ERRORS_TOTAL: Final = Metric(
     PREFIX + "errors_total",
@@ -302,6 +315,69 @@ PROJECT_COST: Final = _counter(
 CLAUDE_TOOL_CALLS: Final = _counter(
     "claude_tool_calls_total", "Tool calls of agents.", tool=(*TOOLS, OTHER), outcome=("success", "error", "denied")
 )
+TOOL_SECONDS: Final = _counter(
+    "claude_tool_seconds_total",
+    "Time that tool calls of agents took, without the wait for approvals.",
+    "seconds",
+    tool=(*TOOLS, OTHER),
+)
+EDITS: Final = _counter(
+    "claude_edits_total",
+    "Changes of files that agents asked for, by the decision of a user or a rule.",
+    decision=("accept", "reject"),
+)
+API_REQUEST: Final = _seconds(
+    "claude_api_request_seconds",
+    "Time from a request of an agent to the model API to the end of its answer, without those of subagents.",
+    (1, 2.5, 5, 15, 60),
+)
+AGENT_MEMORY: Final = _gauge(
+    "agent_memory_bytes",
+    "Resident memory of agents with all their processes, by state: of all agents, and of the largest.",
+    "bytes",
+    state=AGENT_STATES,
+    statistic=_STATISTICS,
+)
+AGENT_CPU: Final = _gauge(
+    "agent_cpu_cores",
+    "CPU cores that agents use with all their processes, by state: of all agents, and of the busiest.",
+    state=AGENT_STATES,
+    statistic=_STATISTICS,
+)
+AGENT_TOP_MEMORY: Final = _gauge(
+    "agent_top_memory_ratio", "Share of the machine's memory that the largest agent uses, with its project.", project=()
+)
+AGENT_TOP_CPU: Final = _gauge(
+    "agent_top_cpu_ratio", "Share of the machine's CPU that the busiest agent uses, with its project.", project=()
+)
+AGENT_REPEATED_CALLS: Final = _gauge(
+    "agent_repeated_calls",
+    "How often in a row a working agent has made the same tool call: the agent with the most, with its project.",
+    project=(),
+)
+AGENT_SILENCE: Final = _gauge(
+    "agent_silence_seconds",
+    "Time since the last output of a working agent that waits for no approval: the longest, with its project.",
+    "seconds",
+    project=(),
+)
+AGENT_READINGS_FAILED: Final = _counter(
+    "agent_readings_failed_total", "Failed readings of the memory and CPU of agents."
+)
+USAGE_LIMIT_UTILIZATION: Final = _gauge(
+    "usage_limit_utilization_ratio",
+    "Used share of each usage limit of the account, 1 at the limit; 0 when the API has not reported it.",
+    window=WINDOWS,
+)
+USAGE_LIMIT_RESET: Final = _gauge(
+    "usage_limit_reset_timestamp_seconds",
+    "When each usage limit of the account is reset, as Unix time; 0 when the API has not reported it.",
+    "seconds",
+    window=WINDOWS,
+)
+EXECUTIONS_WAITING: Final = _gauge(
+    "executions_waiting", "Paused executions, which continue after a reset or when a client decides."
+)
 STORAGE_FREE: Final = _gauge("storage_free_bytes", "Free space of the data directory's file system.", "bytes")
 STORAGE_SIZE: Final = _gauge("storage_size_bytes", "Size of the database on the disk.", "bytes")
 STORAGE_COMMIT: Final = _seconds("storage_commit_seconds", "Duration of a transaction.", (0.001, 0.005, 0.025, 0.1, 1))
@@ -316,8 +392,6 @@ TELEMETRY_DROPPED: Final = _counter(
 _CHOSEN_OUTSIDE: Final = (
     EXECUTIONS_TOTAL,
     EXECUTION_DURATION,
-    MESSAGES_RECEIVED,
-    MESSAGES_SENT,
     ERRORS_TOTAL,
     DISCONNECTS,
     HEALTH_CHECK_UP,
@@ -392,8 +466,9 @@ authorization:
 
 With the default settings there are {series} series. The number is constant: all series exist from the start, and
 labels have only the values below, however many projects and connections there are. Other values become `other` and
-count in `pocket_agent_metric_label_overflow_total`. For `model`, `project` and `tool`, and for the `type` of the two
-metrics that list only some requests, `other` is an ordinary value and does not count there.
+count in `pocket_agent_metric_label_overflow_total`. For `model`, `project` and `tool`, and for the `type` of metrics
+that list only some requests, `other` is an ordinary value and does not count there. Metrics of one agent, the one with
+the highest value, have the name of its project as `project`, empty without an agent.
 """
 
 
@@ -419,7 +494,7 @@ def _family_sections() -> Iterator[str]:
 
 def _value_list(name: str, values: tuple[str, ...]) -> str:
     chosen = {"model": "the settings `metrics.models`", "project": "the settings `metrics.projects`"}
-    shown = [*([chosen[name]] if name in chosen else []), *(f"`{value}`" for value in values)]
+    shown = [*([chosen[name]] if name in chosen and values else []), *(f"`{value}`" for value in values)]
     return ", ".join(shown) or "of the running server"
 
 

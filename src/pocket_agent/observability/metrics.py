@@ -23,6 +23,7 @@ from pocket_agent.events import Event
 from pocket_agent.hub import Hub
 from pocket_agent.model import ExecutionContext, ModelUsage, ProjectId, ProjectState
 from pocket_agent.observability import catalogue
+from pocket_agent.observability.agents import AgentMonitor, by_state, top
 from pocket_agent.observability.catalogue import INVALID, METRIC_LABEL_OVERFLOW, OTHER, Losses, Metric, children
 from pocket_agent.observability.health import in_thread
 from pocket_agent.observability.revision import find_revision
@@ -72,15 +73,18 @@ _COUNTERS: Final = (
     catalogue.PROJECT_TOKENS,
     catalogue.PROJECT_COST,
     catalogue.CLAUDE_TOOL_CALLS,
+    catalogue.TOOL_SECONDS,
+    catalogue.EDITS,
     catalogue.SETTINGS_RELOADS,
 )
-_GAUGES: Final = (catalogue.TLS_NOT_AFTER, catalogue.HEALTH_CHECK_UP)
+_GAUGES: Final = (catalogue.CLIENTS_ACTIVE, catalogue.TLS_NOT_AFTER, catalogue.HEALTH_CHECK_UP)
 _HISTOGRAMS: Final = (
     catalogue.EXECUTION_DURATION,
     catalogue.REQUEST_DURATION,
     catalogue.PING_RTT,
     catalogue.TIME_TO_FIRST_MESSAGE,
     catalogue.APPROVAL_WAIT,
+    catalogue.API_REQUEST,
 )
 NameOf = Callable[[str], str | None]
 """The name of a project by its id; None when there is no such project."""
@@ -143,6 +147,11 @@ class MetricObserver:
         if child is not None:
             child.set(value)
 
+    def _add(self, metric: Metric, value: float, *key: str) -> None:
+        child = self._gauges[metric].find(key)
+        if child is not None:
+            child.inc(value)
+
     def _observe(self, metric: Metric, value: float, *key: str, exemplar: Exemplar | None = None) -> None:
         """Count a value; a duration is negative after the clock was set back, and counts as 0."""
         child = self._histograms[metric].find(key)
@@ -155,12 +164,18 @@ class MetricObserver:
                 pass
             case events.RequestHandled():
                 self._request_handled(event)
+            case events.ConnectionOpened():
+                self._count(event)
+                self._add(catalogue.CLIENTS_ACTIVE, 1, event.client)
+            case events.ConnectionClosed():
+                self._count(event)
+                self._add(catalogue.CLIENTS_ACTIVE, -1, event.client)
             case events.PongReceived():
                 self._observe(catalogue.PING_RTT, event.duration)
             case events.ToolCompleted():
-                name = _TOOL_ALIASES.get(event.tool, event.tool)
-                tool = "mcp" if name.startswith(_MCP) else name if name in catalogue.TOOLS else OTHER
-                self._inc(catalogue.CLAUDE_TOOL_CALLS, tool, event.outcome)
+                self._tool_completed(event)
+            case events.ApiRequestAnswered():
+                self._observe(catalogue.API_REQUEST, event.duration, exemplar=self._exemplar(event.context))
             case events.FirstMessageReceived():
                 self._observe(catalogue.TIME_TO_FIRST_MESSAGE, event.duration, exemplar=self._exemplar(event.context))
             case events.ExecutionFinished():
@@ -192,8 +207,14 @@ class MetricObserver:
                 self._inc(catalogue.SETTINGS_RELOADS, "applied")
             case events.SettingsRefused():
                 self._inc(catalogue.SETTINGS_RELOADS, "refused")
-            case _ if (metric := _COUNTED.get(type(event))) is not None:
-                self._inc(metric, *(str(getattr(event, label)) for label in metric.labels))
+            case _:
+                self._count(event)
+
+    def _count(self, event: Event) -> None:
+        """Count an event whose metric counts the events of its type."""
+        metric = _COUNTED.get(type(event))
+        if metric is not None:
+            self._inc(metric, *(str(getattr(event, label)) for label in metric.labels))
 
     def _request_handled(self, event: events.RequestHandled) -> None:
         kind, code = event.type, event.code
@@ -209,6 +230,14 @@ class MetricObserver:
         self._inc(catalogue.ERRORS_TOTAL, code, catalogue.OPERATION_OF.get(kind, OTHER))
         if kind == "execute":
             self._inc(catalogue.EXECUTIONS_TOTAL, "rejected")
+
+    def _tool_completed(self, event: events.ToolCompleted) -> None:
+        name = _TOOL_ALIASES.get(event.tool, event.tool)
+        tool = "mcp" if name.startswith(_MCP) else name if name in catalogue.TOOLS else OTHER
+        self._inc(catalogue.CLAUDE_TOOL_CALLS, tool, event.outcome)
+        self._inc(catalogue.TOOL_SECONDS, tool, amount=event.duration)
+        if name in catalogue.EDITING_TOOLS:
+            self._inc(catalogue.EDITS, event.decision)
 
     def _execution_finished(self, event: events.ExecutionFinished) -> None:
         exemplar = self._exemplar(event.context)
@@ -312,6 +341,7 @@ class CoreCollector:
     metrics: MetricObserver
     settings: CurrentSettings
     lags: Distribution
+    agents: AgentMonitor
 
     def __post_init__(self) -> None:
         self._distributions = {
@@ -322,6 +352,8 @@ class CoreCollector:
         self._disk = _DiskReader(self.store)
         self._process = psutil.Process()
         self._build = (__version__, find_revision(), platform.python_version())
+        machine = psutil.virtual_memory().total
+        self._memory, self._cores = min(memory_limit(0) or machine, machine), psutil.cpu_count() or 1
 
     async def collect(self) -> CoreValues:
         """All values at this moment; those of the disk may be up to `_DISK_SECONDS` older."""
@@ -348,6 +380,11 @@ class CoreCollector:
             catalogue.APPROVALS_PENDING: {(): sum(len(session.state.approvals) for session in sessions)},
             catalogue.SEND_QUEUE_BYTES: {(): sum(sink.buffered for sink in hub.sinks)},
             catalogue.SUBSCRIPTIONS_ACTIVE: {(): sum(channel.subscribers for channel in hub.channels.values())},
+            **self._agents(sessions),
+            **self._usage_limits(),
+            catalogue.EXECUTIONS_WAITING: {
+                (): sum(waiting.status.is_paused for session in sessions for waiting in session.state.queue)
+            },
             catalogue.STORAGE_FREE: {(): free},
             catalogue.STORAGE_SIZE: {(): size},
             catalogue.TELEMETRY_DROPPED: {(signal,): self.losses.of(signal) for signal in catalogue.SIGNALS},
@@ -356,6 +393,32 @@ class CoreCollector:
                 for metric, found in self._distributions.items()
             },
         }
+
+    def _agents(self, sessions: Sequence[Session]) -> dict[Metric, Values]:
+        usage = self.agents.usage()
+        memory = {session: used.memory_bytes for session, used in usage.items()}
+        cores = {session: used.cpu_cores for session, used in usage.items()}
+        tops = {
+            catalogue.AGENT_TOP_MEMORY: top({session: used / self._memory for session, used in memory.items()}),
+            catalogue.AGENT_TOP_CPU: top({session: used / self._cores for session, used in cores.items()}),
+            catalogue.AGENT_REPEATED_CALLS: top({session: session.state.repeated_calls for session in sessions}),
+            catalogue.AGENT_SILENCE: top({session: session.state.silence for session in sessions}),
+        }
+        return {
+            catalogue.AGENT_MEMORY: by_state(memory),
+            catalogue.AGENT_CPU: by_state(cores),
+            **{metric: {(found.project,): found.value} for metric, found in tops.items()},
+            catalogue.AGENT_READINGS_FAILED: {(): self.agents.failed},
+        }
+
+    def _usage_limits(self) -> dict[Metric, Values]:
+        """Use and reset of the account's limits."""
+        used: dict[tuple[str, ...], float] = {(name,): 0.0 for name in catalogue.WINDOWS}
+        reset = dict(used)
+        for window in self.projects.limits.windows:
+            if window.window in catalogue.WINDOWS:
+                used[window.window,], reset[window.window,] = window.utilization, window.resets_at / 1000
+        return {catalogue.USAGE_LIMIT_UTILIZATION: used, catalogue.USAGE_LIMIT_RESET: reset}
 
     def limits(self) -> Values:
         """The limits; 0 is unlimited."""

@@ -9,6 +9,7 @@ from pocket_agent.distribution import Distribution
 from pocket_agent.events import Event, Observer, Propagator, SettingIgnored
 from pocket_agent.hub import Hub
 from pocket_agent.observability import catalogue
+from pocket_agent.observability.agents import AgentMonitor
 from pocket_agent.observability.catalogue import Losses
 from pocket_agent.observability.dashboard import DashboardHistory, MetricSampler
 from pocket_agent.observability.exposition import Exposition
@@ -83,6 +84,7 @@ class Observability:
     health: HealthMonitor
     exposition: Exposition
     history: DashboardHistory
+    agents: AgentMonitor
     report: StatusReport
 
     def __init__(
@@ -119,6 +121,7 @@ class Observability:
             store, installer, projects, settings, self.loop, self._conditions, self.observer, confined=confined
         )
         self.health = HealthMonitor(self.checks.checks(), settings, self.observer)
+        self.agents = AgentMonitor(projects.all, settings)
         self.exposition = Exposition(self.metrics.registry, self._collector(hub, projects, store))
         # Not the collector of the scrapes: each of them waits for the disk on its own.
         self.core = self._collector(hub, projects, store)
@@ -129,10 +132,17 @@ class Observability:
 
     def loops(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """The background loops to run, by name."""
-        return {"loop monitor": self.loop.run, "health": self.health.run, "history": self.history.run}
+        return {
+            "loop monitor": self.loop.run,
+            "health": self.health.run,
+            "history": self.history.run,
+            "agents": self.agents.run,
+        }
 
     def _collector(self, hub: Hub, projects: Projects, store: Store) -> CoreCollector:
-        return CoreCollector(hub, projects, store, self.losses, self.metrics, self._settings, self.loop.lags)
+        return CoreCollector(
+            hub, projects, store, self.losses, self.metrics, self._settings, self.loop.lags, self.agents
+        )
 
     def _name_of(self, project_id: str) -> str | None:
         return self._projects.name_of(project_id) if self._projects is not None else None

@@ -28,6 +28,7 @@ from pocket_agent.protocol.frame import timestamp
 from pocket_agent.protocol.json_schema import error_codes
 from pocket_agent.protocol.requests import CheckData, LastErrorData, SlowExecutionData
 from pocket_agent.session.session import Session
+from pocket_agent.session.state import usage_windows_data
 from pocket_agent.settings import CurrentSettings
 
 _MAX_ERRORS: Final = 50
@@ -238,6 +239,8 @@ class StatusReport:
             running=sorted(running, key=lambda execution: execution.started_at)[:_MAX_SHOWN],
             slowest=[self._ended(event) for event in self.executions.slowest(time.time() - _DAY)],
             errors=self.errors.newest()[:_MAX_SHOWN],
+            usage_windows=usage_windows_data(self.projects.limits.windows),
+            paused=sum(waiting.status.is_paused for session in self.projects.all() for waiting in session.state.queue),
         )
 
     def _uptime(self) -> int:

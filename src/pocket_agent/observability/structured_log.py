@@ -75,8 +75,8 @@ def _columns_of(field: str, hint: Any) -> Iterable[_Column]:
         yield field, "exc_info", lambda error: error
     elif plain is datetime:
         yield field, name, datetime.isoformat
-    elif plain is Milliseconds:
-        yield field, name, lambda at: datetime.fromtimestamp(at / 1000, UTC).isoformat()
+    elif plain in {Milliseconds, Milliseconds | None}:
+        yield field, name, lambda at: datetime.fromtimestamp(at / 1000, UTC).isoformat() if at is not None else None
     else:
         yield field, name, lambda value: value
 

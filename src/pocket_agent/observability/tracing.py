@@ -112,6 +112,7 @@ class TraceOptions:
     batch_size: int  # number of spans in one request
     delay: float  # longest time that a span waits for its batch to fill up, in seconds
     agents: bool  # whether the CLI exports its own spans
+    agent_metrics: bool  # whether it exports its own metrics and events too
 
 
 class Telemetry(NamedTuple):
@@ -145,6 +146,7 @@ def read_telemetry(settings: Settings, environment: Mapping[str, str]) -> Teleme
         batch_size=min(reader.whole("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, 1, _MOST_SPANS), queue_size),
         delay=reader.milliseconds("OTEL_BSP_SCHEDULE_DELAY", default=1000),
         agents=settings.traces.agents,
+        agent_metrics=settings.traces.agent_metrics,
     )
     reader.word("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL", accepted=("http/protobuf",))
     return Telemetry(options, tuple(reader.ignored))
@@ -172,8 +174,19 @@ def _endpoint(settings: Settings, reader: "_OtelEnvironment") -> str:
             return full
         chosen = reader.url("OTEL_EXPORTER_OTLP_ENDPOINT") or "http://127.0.0.1:4318"
     parts = urlsplit(chosen)
-    path = parts.path.rstrip("/").removesuffix("/v1/traces")
-    return urlunsplit(parts._replace(path=f"{path}/v1/traces"))
+    path = parts.path.rstrip("/").removesuffix(_TRACES_PATH)
+    return urlunsplit(parts._replace(path=path + _TRACES_PATH))
+
+
+_TRACES_PATH: Final = "/v1/traces"
+
+
+def _endpoint_of(signal: str, traces: str) -> str | None:
+    """The collector's URL of another signal (OTLP/HTTP: `/v1/SIGNAL`); None when that of traces has another form."""
+    parts = urlsplit(traces)
+    if not parts.path.endswith(_TRACES_PATH):
+        return None
+    return urlunsplit(parts._replace(path=f"{parts.path.removesuffix(_TRACES_PATH)}/v1/{signal}"))
 
 
 def _sampler(settings: Settings, reader: "_OtelEnvironment") -> TraceSampler:
@@ -325,8 +338,17 @@ _FIXED: Final = {
     "OTEL_LOG_RAW_API_BODIES": "0",
     "ENABLE_BETA_TRACING_DETAILED": "0",
 }
-_OTHER_SIGNALS: Final = {"OTEL_LOGS_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"}
-"""Switched off, unless the user has switched the CLI's telemetry on."""
+_OTHER_SIGNALS: Final = ("metrics", "logs")
+"""Those of the user count when the user has switched the CLI's telemetry on."""
+_METRICS_AND_EVENTS: Final = {
+    # As for spans: a process that is ended loses what was not exported yet.
+    "OTEL_METRIC_EXPORT_INTERVAL": "10000",
+    "OTEL_LOGS_EXPORT_INTERVAL": "1000",
+    # Prometheus knows no deltas. The sum of a process is a series of its own, by its session.
+    "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "cumulative",
+    "OTEL_METRICS_INCLUDE_SESSION_ID": "true",
+    "OTEL_METRICS_INCLUDE_ACCOUNT_UUID": "false",
+}
 _PROCESS_ATTRIBUTES: Final = ("service.", "host.", "os.", "process.")
 """Prefixes of resource attributes that the CLI sets itself."""
 
@@ -348,11 +370,13 @@ class AgentTelemetry(Propagator):
             "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": options.endpoint,
             "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION": options.compression,
         }
-        if not inherited.get(_OWN_SWITCH):
-            self._fixed |= _OTHER_SIGNALS
         # The CLI does not decode values, so a comma would end one.
         sendable = {name: value for name, value in options.headers.items() if "," not in value}
-        self._fixed["OTEL_EXPORTER_OTLP_TRACES_HEADERS"] = ",".join(map("=".join, sendable.items()))
+        headers = ",".join(map("=".join, sendable.items()))
+        self._fixed["OTEL_EXPORTER_OTLP_TRACES_HEADERS"] = headers
+        if not inherited.get(_OWN_SWITCH):
+            for signal in _OTHER_SIGNALS:
+                self._fixed |= _exporter(signal, options, headers)
         self._unsendable = sorted(options.headers.keys() - sendable.keys())
         described = json.dumps([self._fixed, self._resource], sort_keys=True)
         self.mark = hashlib.sha256(described.encode()).hexdigest()[:16]
@@ -371,6 +395,22 @@ class AgentTelemetry(Propagator):
         if _TRACEPARENT_VARIABLE in self._chosen:
             return {}
         return {_TRACEPARENT_VARIABLE: traceparent(trace_identity(context, self._sampler))}
+
+
+def _exporter(signal: str, options: TraceOptions, headers: str) -> dict[str, str]:
+    """The variables of the CLI's exporter of `metrics` or `logs`, which are its events."""
+    name = signal.upper()
+    endpoint = _endpoint_of(signal, options.endpoint) if options.agent_metrics else None
+    if endpoint is None:
+        return {f"OTEL_{name}_EXPORTER": "none"}
+    return {
+        **_METRICS_AND_EVENTS,
+        f"OTEL_{name}_EXPORTER": "otlp",
+        f"OTEL_EXPORTER_OTLP_{name}_PROTOCOL": "http/protobuf",
+        f"OTEL_EXPORTER_OTLP_{name}_ENDPOINT": endpoint,
+        f"OTEL_EXPORTER_OTLP_{name}_HEADERS": headers,
+        f"OTEL_EXPORTER_OTLP_{name}_COMPRESSION": options.compression,
+    }
 
 
 Value = str | int | float | bool

@@ -6,7 +6,7 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct
 
-from pocket_agent.model import HoldReason, ProjectState
+from pocket_agent.model import ExecutionStatus, HoldReason, ProjectState
 
 
 class QueueHoldData(Struct, frozen=True):
@@ -16,19 +16,41 @@ class QueueHoldData(Struct, frozen=True):
     `queue_resume`, with a new `execute` (whose prompt is queued behind those that wait), when no prompt waits any more,
     and by itself when the directory (`directory`) or the CLI (`cli`) is back. `trust`: the project's own settings have
     the CLI do something that was not accepted; it ends only with `project_trust`, or when the settings are gone.
+
+    While the first prompt of the queue is paused (`QueuedPrompt.status`), the hold stays when a new prompt comes. It
+    ends at `until` by itself, when that is not null (`usage_limit`), with `queue_resume`, which continues the paused
+    prompt at once, and with the `prompt_cancel` of a prompt whose process was `lost`.
     """
 
     reason: HoldReason
     message: str
     since: str
+    until: str | None = None
+
+
+class UsageWindowData(Struct, frozen=True):
+    """A usage limit of the account: `five_hour`, `seven_day`, ...; `utilization` is the used share, 1 at the limit."""
+
+    window: str
+    utilization: float
+    resets_at: str
+    status: str
 
 
 class BackgroundTaskData(Struct, frozen=True):
-    """A background task of the agent; `type` is the CLI's: `local_agent` is a subagent, `local_bash` a command."""
+    """A background task of the agent; `type` is the CLI's: `local_agent` is a subagent, `local_bash` a command.
+
+    Of a subagent also what it has used so far, its newest tool, and what it does now (`summary`).
+    """
 
     task_id: str
     type: str
     description: str
+    started_at: str | None = None
+    tokens: int = 0
+    tool_uses: int = 0
+    last_tool: str = ""
+    summary: str = ""
 
 
 class WorktreeData(Struct, frozen=True):
@@ -49,7 +71,8 @@ class ProjectStateData(Struct, frozen=True):
     `state` is EXECUTING also while a subagent, or a turn that the agent started by itself, runs without a prompt;
     `agent_interrupt` and `agent_kill` end these too. A command in the background (in `tasks`) does not make it
     EXECUTING: it may run for ever. `permission_mode` is that of the agent's process, or the choice for the next one.
-    `session_title` is the first prompt of the conversation, truncated.
+    `session_title` is the first prompt of the conversation, truncated. `usage_windows`: the limits of a subscription,
+    as the API reported them last to any project of the server.
     """
 
     id: str
@@ -68,6 +91,7 @@ class ProjectStateData(Struct, frozen=True):
     queue_hold: QueueHoldData | None = None
     tasks: list[BackgroundTaskData] = []
     session_title: str | None = None
+    usage_windows: list[UsageWindowData] = []
     conversation_id: str | msgspec.UnsetType = msgspec.UNSET
     title: str | msgspec.UnsetType = msgspec.UNSET
     worktree: WorktreeData | msgspec.UnsetType = msgspec.UNSET
@@ -89,12 +113,17 @@ class ProjectDeletedData(Struct, frozen=True):
 
 
 class QueuedPrompt(Struct, frozen=True):
-    """A prompt that waits; `position` counts from 1."""
+    """A prompt that waits; `position` counts from 1.
+
+    `status`: `queued`; or of the first one `waiting` or `interrupted`, when it has run and is paused, for a usage limit
+    or since its process was lost. `queue_resume` continues it, `prompt_cancel` drops it.
+    """
 
     execution_id: str
     prompt: str
     position: int
     created_at: str
+    status: ExecutionStatus = ExecutionStatus.QUEUED
 
 
 class QueueStateData(Struct, frozen=True):
@@ -104,6 +133,13 @@ class QueueStateData(Struct, frozen=True):
     queue_hold: QueueHoldData | None = None
 
 
+class TerminalData(Struct, frozen=True):
+    """A session of the CLI in a terminal, and the directory that it is in."""
+
+    session_id: str
+    directory: str
+
+
 class ApprovalRequestedData(Struct, frozen=True):
     """The agent asks to use a tool, and waits. `tool_use_id` is that of the `tool_use` block in its message.
 
@@ -111,6 +147,9 @@ class ApprovalRequestedData(Struct, frozen=True):
     suggestions (such as the permission mode `acceptEdits`), which a client must show. `agent_id` names the subagent
     that asks, absent for the main thread. A subagent may ask when no execution runs (`execution_id` is null). The
     request is open until it is answered, the agent withdraws it, its turn ends, or its process has ended.
+
+    `terminal` is there when a session in a terminal asks, which shows a dialog of its own: the request is withdrawn
+    when it is answered there. It is not an entry of the log.
     """
 
     approval_id: str
@@ -122,6 +161,7 @@ class ApprovalRequestedData(Struct, frozen=True):
     execution_id: str | None
     tool_use_id: str | None = None
     agent_id: str | None = None
+    terminal: TerminalData | msgspec.UnsetType = msgspec.UNSET
 
 
 class ApprovalResolvedData(Struct, frozen=True):
@@ -152,12 +192,28 @@ class SubscribersData(Struct, frozen=True):
 
 
 class PromptData(Struct, frozen=True, omit_defaults=True):
-    """An entry: a prompt was given to the agent."""
+    """An entry: a prompt was given to the agent.
+
+    `continues`: the execution was paused for this reason and continues, with a short prompt of the server when its
+    session has the original one. `steers`: the prompt was written into the running turn of this execution. The agent
+    takes it up between two steps, and its execution is then over; a turn that ends before starts another one with it.
+    """
 
     execution_id: str
     prompt: str
     by: str
     prompt_id: str | None = None
+    continues: HoldReason | None = None
+    steers: str | None = None
+
+
+class ExecutionPausedData(Struct, frozen=True):
+    """An entry: an execution stopped before its end, and is first in the queue to continue; see `QueueHoldData`."""
+
+    execution_id: str
+    reason: HoldReason
+    message: str
+    until: str | None
 
 
 class AgentKillData(Struct, frozen=True):
@@ -183,6 +239,14 @@ class SessionResumedData(Struct, frozen=True):
     session_id: str
     fork: bool
     title: str
+
+
+class ElicitationCancelledData(Struct, frozen=True):
+    """An entry: an MCP server asked the user, which no client can answer; the server cancelled the question."""
+
+    mcp_server: str
+    message: str
+    url: str | None = None
 
 
 class AgentPartialData(Struct, frozen=True):
@@ -281,10 +345,12 @@ PUSHES: Final[Mapping[str, type[Struct]]] = {
     "project_left": SubscribersData,
     "prompt": PromptData,
     "queue_state": QueueStateData,
+    "execution_paused": ExecutionPausedData,
     "process_killed": AgentKillData,
     "session_reset": SessionResetData,
     "session_resumed": SessionResumedData,
     "agent_partial": AgentPartialData,
+    "elicitation_cancelled": ElicitationCancelledData,
     "approval_requested": ApprovalRequestedData,
     "approval_resolved": ApprovalResolvedData,
     "approval_cancelled": ApprovalCancelledData,

@@ -163,7 +163,7 @@ class ProjectList(Request, frozen=True):
     """List all projects."""
 
 
-@_request(push.ProjectStateData, Need.OWN, "project", reply="project_state", waits=True)
+@_request(push.ProjectStateData, Need.OWN, "project", reply="project_state", waits=True, rare=True)
 class ProjectTrust(ProjectRequest, frozen=True):
     """Accept what the project's own settings have the CLI do, in the state with this `hash` (`path_inspect`).
 
@@ -175,7 +175,7 @@ class ProjectTrust(ProjectRequest, frozen=True):
     hash: Hash
 
 
-@_request(push.ProjectDeletedData, Need.ACT, "project", reply="project_deleted", waits=True)
+@_request(push.ProjectDeletedData, Need.ACT, "project", reply="project_deleted", waits=True, rare=True)
 class ProjectDelete(ProjectRequest, frozen=True):
     """Delete a project and its log; the directory itself is not touched."""
 
@@ -302,7 +302,7 @@ class ProjectLeaveData(Struct, frozen=True):
     project_id: str
 
 
-@_request(ProjectLeaveData, Need.WATCH, "project")
+@_request(ProjectLeaveData, Need.WATCH, "project", rare=True)
 class ProjectLeave(ProjectRequest, frozen=True):
     """Unsubscribe from a project."""
 
@@ -332,11 +332,14 @@ class Options(Struct, frozen=True):
 
 
 class ExecuteData(Struct, frozen=True):
-    """Reply to `execute`; `position` is 0 for a prompt that runs, else its place in the queue from 1."""
+    """Reply to `execute`; `position` is 0 for a prompt that runs, else its place in the queue from 1.
+
+    `steering`: it was written into the running turn.
+    """
 
     project_id: str
     execution_id: str
-    status: Literal["started", "queued"]
+    status: Literal["started", "queued", "steering"]
     position: int
 
 
@@ -344,13 +347,19 @@ class ExecuteData(Struct, frozen=True):
 class Execute(ProjectRequest, frozen=True):
     """Give the agent a prompt; it runs now or waits in the queue.
 
+    `when`: `queue` behind the prompts that wait; `now` into the running turn, which takes it up between two steps (see
+    `PromptData`); `interrupt` ends the running execution and starts this one. A prompt that cannot join the running
+    turn, since that has just begun or has other options, becomes the next one of the queue.
+
     `traceparent` (W3C Trace Context) makes the execution part of the client's trace; a malformed one is ignored.
+    While a terminal has the conversation open, the error is `PROCESS_ACTIVE`.
     """
 
     prompt: Prompt
     options: Options | None = None
     prompt_id: Id | None = None
     traceparent: Annotated[str, Meta(max_length=200)] | None = None
+    when: Literal["queue", "now", "interrupt"] = "queue"
 
     def audit_details(self) -> dict[str, object]:
         """The prompt's id and options, without texts."""
@@ -358,10 +367,10 @@ class Execute(ProjectRequest, frozen=True):
         options.pop("append_system_prompt", None)
         if "mcp_config" in options:
             options["mcp_config"] = True
-        return {"prompt_id": self.prompt_id, "options": options}
+        return {"prompt_id": self.prompt_id, "options": options, "when": self.when}
 
 
-@_request(push.AgentKillData, Need.ACT, "agent", waits=True)
+@_request(push.AgentKillData, Need.ACT, "agent", waits=True, rare=True)
 class AgentKill(ProjectRequest, frozen=True):
     """End the running execution and all its processes.
 
@@ -382,7 +391,7 @@ class AgentInterruptData(Struct, frozen=True):
     status: Literal["interrupting"] = "interrupting"
 
 
-@_request(AgentInterruptData, Need.ACT, "agent", waits=True)
+@_request(AgentInterruptData, Need.ACT, "agent", waits=True, rare=True)
 class AgentInterrupt(ProjectRequest, frozen=True):
     """Ask the agent to stop; its session stays warm.
 
@@ -393,7 +402,87 @@ class AgentInterrupt(ProjectRequest, frozen=True):
     hold_queue: bool = False
 
 
-@_request(push.SessionResetData, Need.ACT, "agent", waits=True)
+class StopTaskData(Struct, frozen=True):
+    project_id: str
+    task_id: str
+
+
+@_request(StopTaskData, Need.ACT, "agent", waits=True, rare=True)
+class StopTask(ProjectRequest, frozen=True):
+    """End one background task of the agent (`project_state.tasks`): a subagent or a command."""
+
+    task_id: Id
+
+
+class ContextCategoryData(Struct, frozen=True):
+    """A part of the context window; `kind` is the CLI's: `used`, `free`, ..."""
+
+    name: str
+    tokens: int
+    kind: str
+
+
+class ContextUsageData(Struct, frozen=True):
+    """The use of the context window, in tokens."""
+
+    model: str
+    total_tokens: int
+    max_tokens: int
+    categories: list[ContextCategoryData]
+
+
+class McpServerData(Struct, frozen=True):
+    """An MCP server of the agent; `status` is the CLI's: `connected`, `failed`, `needs-auth`, `pending`, ..."""
+
+    name: str
+    status: str
+    error: str | None
+
+
+class AgentReportData(Struct, frozen=True):
+    """Reply to `agent_report`; only the part that was asked for is not null."""
+
+    project_id: str
+    context: ContextUsageData | None = None
+    mcp_servers: list[McpServerData] | None = None
+    usage_windows: list[push.UsageWindowData] | None = None
+
+
+@_request(AgentReportData, Need.WATCH, "agent", waits=True, repeatable=True, rare=True)
+class AgentReport(ProjectRequest, frozen=True):
+    """Ask the agent's process about itself: its context window, its MCP servers, or the usage limits of its account.
+
+    Without a process the error is `PROCESS_NOT_FOUND`; the next prompt starts one.
+    """
+
+    report: Literal["context", "mcp", "usage"]
+
+
+class RewindFilesData(Struct, frozen=True):
+    """Reply to `rewind_files`: the files (of a dry run) and the numbers of lines that it changes. `error`: why not."""
+
+    project_id: str
+    execution_id: str
+    can_rewind: bool
+    files: list[str]
+    insertions: int
+    deletions: int
+    error: str | None
+
+
+@_request(RewindFilesData, Need.ACT, "agent", waits=True, rare=True)
+class RewindFiles(ProjectRequest, frozen=True):
+    """Set the files back to their state before an execution, as far as the agent's file tools have changed them.
+
+    Commands of the agent, and the user's own changes, are not undone. `dry_run` only reports what would change.
+    `PROCESS_ACTIVE` while the agent works. The prompt has to be one of the agent's present conversation.
+    """
+
+    execution_id: Id
+    dry_run: bool = False
+
+
+@_request(push.SessionResetData, Need.ACT, "agent", waits=True, rare=True)
 class AgentNewSession(ProjectRequest, frozen=True):
     """Start a fresh conversation with the next prompt."""
 
@@ -468,13 +557,13 @@ class ApprovalRespond(ProjectRequest, frozen=True):
 
 
 class PromptChangedData(Struct, frozen=True):
-    """Reply to `prompt_edit` and `prompt_cancel`."""
+    """Reply to `prompt_edit`, `prompt_promote` and `prompt_cancel`."""
 
     project_id: str
     execution_id: str
 
 
-@_request(PromptChangedData, Need.ACT, "execute", waits=True)
+@_request(PromptChangedData, Need.ACT, "execute", waits=True, rare=True)
 class PromptEdit(ProjectRequest, frozen=True):
     """Change a prompt that still waits in the queue."""
 
@@ -486,7 +575,14 @@ class PromptEdit(ProjectRequest, frozen=True):
         return {"execution_id": self.execution_id}
 
 
-@_request(PromptChangedData, Need.ACT, "execute", waits=True)
+@_request(PromptChangedData, Need.ACT, "execute", waits=True, rare=True)
+class PromptPromote(ProjectRequest, frozen=True):
+    """Give a prompt that waits in the queue to the agent now, as `execute` with `when: "now"` does."""
+
+    execution_id: Id
+
+
+@_request(PromptChangedData, Need.ACT, "execute", waits=True, rare=True)
 class PromptCancel(ProjectRequest, frozen=True):
     """Withdraw a prompt that still waits in the queue."""
 
@@ -498,7 +594,7 @@ class QueueResumeData(Struct, frozen=True):
     status: Literal["resumed"] = "resumed"
 
 
-@_request(QueueResumeData, Need.ACT, "execute", waits=True)
+@_request(QueueResumeData, Need.ACT, "execute", waits=True, rare=True)
 class QueueResume(ProjectRequest, frozen=True):
     """Start the prompts that wait, in order, after the queue was on hold; without a hold nothing changes."""
 
@@ -508,7 +604,7 @@ class SetModelData(Struct, frozen=True):
     model: str | None
 
 
-@_request(SetModelData, Need.ACT, "agent", waits=True)
+@_request(SetModelData, Need.ACT, "agent", waits=True, rare=True)
 class SetModel(ProjectRequest, frozen=True):
     """Choose the model of the project, now and for later prompts; null is the CLI's default."""
 
@@ -520,7 +616,7 @@ class SetPermissionModeData(Struct, frozen=True):
     mode: str
 
 
-@_request(SetPermissionModeData, Need.ACT, "agent", waits=True)
+@_request(SetPermissionModeData, Need.ACT, "agent", waits=True, rare=True)
 class SetPermissionMode(ProjectRequest, frozen=True):
     """Choose the permission mode of the project, now and for later prompts."""
 
@@ -565,7 +661,7 @@ class SessionListData(Struct, frozen=True):
     unavailable: str | None = None
 
 
-@_request(SessionListData, Need.WATCH, "history", waits=True, repeatable=True)
+@_request(SessionListData, Need.WATCH, "history", waits=True, repeatable=True, rare=True)
 class SessionList(ProjectRequest, frozen=True):
     """List the conversations of a project that can be resumed: the server's, and those of terminals."""
 
@@ -578,7 +674,7 @@ class SessionResumeData(Struct, frozen=True):
     fork: bool
 
 
-@_request(SessionResumeData, Need.ACT, "agent", waits=True)
+@_request(SessionResumeData, Need.ACT, "agent", waits=True, rare=True)
 class SessionResume(ProjectRequest, frozen=True):
     """Continue an older conversation with the next prompt, or a copy of it (`fork`).
 
@@ -599,7 +695,7 @@ class SessionReleaseData(Struct, frozen=True):
     resume_command: str | None
 
 
-@_request(SessionReleaseData, Need.ACT, "agent", waits=True)
+@_request(SessionReleaseData, Need.ACT, "agent", waits=True, rare=True)
 class SessionRelease(ProjectRequest, frozen=True):
     """End the idle process of the agent, so that a terminal can continue the conversation.
 
@@ -624,7 +720,7 @@ class SessionHistoryData(Struct, frozen=True):
     end: int
 
 
-@_request(SessionHistoryData, Need.WATCH, "history", waits=True, repeatable=True)
+@_request(SessionHistoryData, Need.WATCH, "history", waits=True, repeatable=True, rare=True)
 class SessionHistory(ProjectRequest, frozen=True):
     """Read a page of a session from the CLI's own file: the newest records, or those before the position `before`.
 
@@ -655,7 +751,7 @@ class SessionLinesData(Struct, frozen=True):
     ended: Literal["deleted", "replaced"] | None = None
 
 
-@_request(SessionLinesData, Need.WATCH, "history", reply="session_lines", waits=True)
+@_request(SessionLinesData, Need.WATCH, "history", reply="session_lines", waits=True, rare=True)
 class SessionFollow(ProjectRequest, frozen=True):
     """Get the records of a session from a position on, and new ones within 2 seconds, until `session_unfollow`.
 
@@ -674,7 +770,7 @@ class SessionUnfollowData(Struct, frozen=True):
     session_id: str
 
 
-@_request(SessionUnfollowData, Need.WATCH, "history")
+@_request(SessionUnfollowData, Need.WATCH, "history", rare=True)
 class SessionUnfollow(ProjectRequest, frozen=True):
     """Stop to follow a session; nothing happens when it is not followed."""
 
@@ -725,7 +821,7 @@ class ExecutionListData(Struct, frozen=True):
     has_more: bool
 
 
-@_request(ExecutionListData, Need.WATCH, "history", repeatable=True)
+@_request(ExecutionListData, Need.WATCH, "history", repeatable=True, rare=True)
 class ExecutionList(ProjectRequest, frozen=True):
     """List a project's executions with what they used, newest first; `before` is the last id of the page before."""
 
@@ -756,7 +852,7 @@ class WatchData(Struct, frozen=True):
     conversations: list[push.ProjectStateData] | msgspec.UnsetType = msgspec.UNSET
 
 
-@_request(WatchData, Need.WATCH, "project", repeatable=True)
+@_request(WatchData, Need.WATCH, "project", repeatable=True, rare=True)
 class Watch(Request, frozen=True):
     """Get the state and the approvals of all projects, joined or not; `away`: no user is at this client.
 
@@ -1017,12 +1113,12 @@ class HealthCheckData(Struct, frozen=True):
     checks: dict[str, CheckData]
 
 
-@_request(HealthCheckData, Need.WATCH, "server", repeatable=True)
+@_request(HealthCheckData, Need.WATCH, "server", repeatable=True, rare=True)
 class HealthCheck(Request, frozen=True):
     """Get the health of the server."""
 
 
-@_request(push.ServerStatsData, Need.OVERVIEW, "server", repeatable=True)
+@_request(push.ServerStatsData, Need.OVERVIEW, "server", repeatable=True, rare=True)
 class ServerStats(Request, frozen=True):
     """Get statistics, once or every `interval` seconds (0 stops)."""
 
@@ -1043,7 +1139,7 @@ class ServerHistoryData(Struct, frozen=True):
     series: dict[str, list[float | None]]
 
 
-@_request(ServerHistoryData, Need.OVERVIEW, "server", repeatable=True)
+@_request(ServerHistoryData, Need.OVERVIEW, "server", repeatable=True, rare=True)
 class ServerHistory(Request, frozen=True):
     """Get the samples of the last `range` seconds, then the new ones, every `interval` seconds (0 stops)."""
 
@@ -1098,7 +1194,11 @@ class LastErrorData(Struct, frozen=True):
 
 
 class ServerOverviewData(Struct, frozen=True):
-    """Reply to `server_overview`, and its pushes; `uptime` in seconds, a `runbook` is /docs/runbooks/NAME."""
+    """Reply to `server_overview`, and its pushes; `uptime` in seconds, a `runbook` is /docs/runbooks/NAME.
+
+    `usage_windows`: the usage limits of the account. `paused`: the number of executions that wait for a reset, or for a
+    client's decision since their process was lost.
+    """
 
     status: Literal["healthy", "degraded", "unhealthy"]
     version: str
@@ -1112,9 +1212,11 @@ class ServerOverviewData(Struct, frozen=True):
     running: list[SlowExecutionData]
     slowest: list[SlowExecutionData]
     errors: list[LastErrorData]
+    usage_windows: list[push.UsageWindowData] = []
+    paused: int = 0
 
 
-@_request(ServerOverviewData, Need.OVERVIEW, "server", repeatable=True)
+@_request(ServerOverviewData, Need.OVERVIEW, "server", repeatable=True, rare=True)
 class ServerOverview(Request, frozen=True):
     """Get checks, limits, slow executions and the last errors, once or every `interval` seconds (0 stops)."""
 

@@ -1,6 +1,7 @@
 """Pages: the built web client, and the runbooks of docs/runbooks that alerts link to."""
 
 import base64
+import gzip
 import hashlib
 import html
 import mimetypes
@@ -50,7 +51,10 @@ _TYPES: Final = {".js": "text/javascript", ".webmanifest": "application/manifest
 
 @dataclass(frozen=True)
 class File:
-    """One file of the client, with its body for each content encoding (empty: none)."""
+    """One file of the client, with its body for each content encoding (empty: none).
+
+    The plain body is decompressed from the `gzip` one, if there is one: no browser asks for it.
+    """
 
     path: str
     type: str
@@ -59,7 +63,7 @@ class File:
 
     def answer(self, request: web.Request) -> web.Response:
         encoding = _chosen(request.headers.get("Accept-Encoding", ""), self.bodies)
-        body = self.bodies[encoding]
+        body = self.bodies[encoding] if encoding in self.bodies else gzip.decompress(self.bodies["gzip"])
         etag = f'"{hashlib.sha256(body).hexdigest()[:24]}"'
         headers = {**_HEADERS, **self.headers, "ETag": etag, "Vary": "Accept-Encoding"}
         asked = request.headers.get("If-None-Match", "")
@@ -112,11 +116,10 @@ def _read(build: Path) -> dict[str, File]:
         if path.suffix in _ENCODINGS.values() or path.name.startswith(".") or not path.is_file():
             continue
         name = f"/{path.relative_to(build).as_posix()}"
-        bodies = {"": path.read_bytes()}
-        for encoding, suffix in _ENCODINGS.items():
-            packed = path.with_name(path.name + suffix)
-            if packed.is_file():
-                bodies[encoding] = packed.read_bytes()
+        packed = {encoding: path.with_name(path.name + suffix) for encoding, suffix in _ENCODINGS.items()}
+        bodies = {encoding: file.read_bytes() for encoding, file in packed.items() if file.is_file()}
+        if "gzip" not in bodies:
+            bodies[""] = path.read_bytes()
         files[name] = File(name, _type(path), bodies, _caching(name))
     return files
 

@@ -1,7 +1,9 @@
 """Usage and cost of agents, counted from the CLI's lines: tokens, tool calls, spending, the budget of a day."""
 
+import hashlib
+import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from datetime import time as clock_time
 from typing import Final, Literal, NamedTuple
@@ -12,7 +14,7 @@ from pocket_agent.claude import stream
 from pocket_agent.claude.stream import ApiMessage, CliMessage, Kind
 from pocket_agent.errors import ResourceLimitError
 from pocket_agent.events import BudgetExceeded, ExecutionFinished, Observer
-from pocket_agent.model import Account, Execution, Milliseconds, ModelUsage, Project, Spending
+from pocket_agent.model import Account, Execution, Milliseconds, ModelUsage, Project, Spending, UsageWindow
 from pocket_agent.session.project_log import now, tick
 from pocket_agent.settings import CurrentSettings
 
@@ -108,44 +110,146 @@ class Budget:
 
 
 # ----------------------------------------------------------------------
+# The usage limits of the account, shared by all projects since all agents use the same account.
+
+_MAX_JITTER_SECONDS: Final = 60.0
+_JITTER_SHARE: Final = 0.1
+_BACKOFF_SECONDS: Final = 5.0
+"""Pause after a refusal whose reset is over already, as when the clocks of the API and the machine differ."""
+_MAX_BACKOFF_SECONDS: Final = 3600.0
+
+
+class UsageLimits:
+    """The usage limits that the API reported last.
+
+    Args:
+        settings: `limits.resume_after_reset`; None for the defaults.
+        clock: the wall clock, in milliseconds since the Unix epoch.
+        note: called with all windows when one has changed.
+    """
+
+    def __init__(
+        self,
+        settings: CurrentSettings | None = None,
+        clock: Callable[[], Milliseconds] = now,
+        note: Callable[[tuple[UsageWindow, ...]], None] = lambda _: None,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._note = note
+        self._windows: dict[str, UsageWindow] = {}
+
+    @property
+    def windows(self) -> tuple[UsageWindow, ...]:
+        """The windows that have not been reset since they were reported."""
+        at = self._clock()
+        return tuple(window for window in self._windows.values() if window.resets_at > at)
+
+    @property
+    def resumes(self) -> bool:
+        """Whether executions that wait for a reset continue by themselves."""
+        return self._settings is None or self._settings.current.limits.resume_after_reset
+
+    def load(self, windows: Iterable[UsageWindow]) -> None:
+        """Take over stored windows."""
+        self._windows = {window.window: window for window in windows}
+
+    def report(self, windows: Iterable[UsageWindow]) -> bool:
+        """Replace the windows that the API has reported just now; returns whether one has changed."""
+        before = dict(self._windows)
+        at = self._clock()
+        self._windows = {name: window for name, window in before.items() if window.resets_at > at}
+        self._windows |= {window.window: window for window in windows}
+        if self._windows == before:
+            return False
+        self._note(tuple(self._windows.values()))
+        return True
+
+    def resumes_at(self, reset: Milliseconds, continuations: int) -> Milliseconds | None:
+        """When an execution continues that a limit with this reset has stopped; None when a client has to resume it.
+
+        Some time after the reset, a different one for each, so that not all projects begin at the same moment.
+        """
+        if not self.resumes:
+            return None
+        at = self._clock()
+        if reset <= at:
+            reset = Milliseconds(
+                at + round(1000 * min(_MAX_BACKOFF_SECONDS, _BACKOFF_SECONDS * 2 ** min(continuations, 10)))
+            )
+        jitter = min(1000 * _MAX_JITTER_SECONDS, _JITTER_SHARE * (reset - at)) * random.random()  # noqa: S311 - no secret
+        return Milliseconds(reset + round(jitter))
+
+
+# ----------------------------------------------------------------------
 # The tool calls of an agent and their outcomes.
 
 Outcome = Literal["success", "error", "denied"]
+Decision = Literal["accept", "reject"]
 
 _MAX_RUNNING: Final = 500
 """Calls without a result yet; the oldest are dropped, since a call that never ends is not reported."""
 _NAME_CHARACTERS: Final = 200
+_MAX_THREADS: Final = 500
+"""Subagents whose messages and calls are distinguished; the oldest are dropped."""
 
 
 class Completed(NamedTuple):
-    """A finished tool call."""
+    """A finished tool call.
+
+    Attributes:
+        seconds: its duration without the wait for its approval; 0 when its start is not known.
+        decision: whether it was permitted.
+    """
 
     tool: str
     outcome: Outcome
+    seconds: float = 0.0
+    decision: Decision = "accept"
 
 
 class ToolTrack:
-    """Pairs the calls with their results.
+    """Pairs the calls with their results, and counts repeated calls.
 
     Attributes:
-        running: the names of the running tools, by the id of the call.
+        running, ticks, repeats: see `tools`, `tool_ticks` and `repeats` of `Account`.
         completed: the finished calls, in order.
-        changed: whether `running` has changed.
+        changed: whether one of the first three has changed.
     """
 
-    def __init__(self, running: Mapping[str, str]) -> None:
-        self.running = dict(running)
+    def __init__(self, account: Account) -> None:
+        self.running = dict(account.tools)
+        self.ticks = dict(account.tool_ticks)
+        self.repeats = dict(account.repeats)
         self.completed: list[Completed] = []
         self.changed = False
+        self._tick = tick()
 
-    def called(self, message: ApiMessage) -> None:
-        """Record the tool calls of a message."""
+    def called(self, message: ApiMessage, thread: str = "") -> None:
+        """Record the tool calls of a message; `thread` as in `Account.messages`."""
         for block in message.blocks:
             if block.type == "tool_use" and block.id:
                 self.changed = True
                 self.running[block.id] = (block.name or "")[:_NAME_CHARACTERS]
+                self.ticks[block.id] = self._tick
+                self._repeat(thread, block)
                 if len(self.running) > _MAX_RUNNING:
-                    del self.running[next(iter(self.running))]
+                    oldest = next(iter(self.running))
+                    del self.running[oldest]
+                    self.ticks.pop(oldest, None)
+
+    def _repeat(self, thread: str, block: stream.ContentBlock) -> None:
+        call = (block.name or "").encode("utf-8", "replace") + b"\0" + bytes(block.input)
+        digest = hashlib.blake2b(call, digest_size=8).hexdigest()
+        before, count = self.repeats.pop(thread, ("", 0))
+        self.repeats[thread] = (digest, count + 1 if digest == before else 1)
+        if len(self.repeats) > _MAX_THREADS:
+            del self.repeats[next(iter(self.repeats))]
+
+    def turn_ended(self) -> None:
+        """Count repeated calls from 1 again."""
+        self.changed = self.changed or bool(self.repeats)
+        self.repeats = {}
 
     def returned(self, message: ApiMessage, meta: Sequence[stream.ToolResultMeta] | None) -> None:
         """Record the tool results of a message; a result without a running call is ignored."""
@@ -153,17 +257,21 @@ class ToolTrack:
             if block.type != "tool_result" or block.tool_use_id is None:
                 continue
             tool = self.running.pop(block.tool_use_id, None)
+            started = self.ticks.pop(block.tool_use_id, self._tick)
             if tool is not None:
                 self.changed = True
-                self.completed.append(Completed(tool, _outcome(block, meta or ())))
+                about = next((found for found in meta or () if found.id == block.tool_use_id), stream.ToolResultMeta())
+                outcome, decided = _outcome(block, about), about.permission_decision
+                rejected = decided.decision == "reject" if decided is not None else outcome == "denied"
+                seconds = max(0, self._tick - started) / 1000
+                self.completed.append(Completed(tool, outcome, seconds, "reject" if rejected else "accept"))
 
 
-def _outcome(block: stream.ContentBlock, meta: Sequence[stream.ToolResultMeta]) -> Outcome:
+def _outcome(block: stream.ContentBlock, about: stream.ToolResultMeta) -> Outcome:
     """How a call ended; a call that an interrupt stopped counts as denied, not as an error."""
     if not block.is_error:
         return "success"
-    stopped = any(about.id == block.tool_use_id and about.non_execution_kind for about in meta)
-    return "denied" if stopped else "error"
+    return "denied" if about.non_execution_kind else "error"
 
 
 # ----------------------------------------------------------------------
@@ -172,12 +280,12 @@ def _outcome(block: stream.ContentBlock, meta: Sequence[stream.ToolResultMeta]) 
 # The CLI's `result` has the exact usage of a turn. Until it comes, the usage in the lines is summed up, so that an
 # execution which ends without a result does not appear to have used nothing.
 
-_MAX_THREADS: Final = 500
-"""Subagents whose messages are distinguished; the oldest are dropped."""
-
 
 class Meter:
-    """Follows the lines and the tool calls (`tools`) of one process, from an `Account` to the next."""
+    """Follows the lines and the tool calls (`tools`) of one process, from an `Account` to the next.
+
+    `requests` are the durations of the answered API requests of the main thread in seconds, in order.
+    """
 
     def __init__(self, account: Account) -> None:
         self._account = account
@@ -186,7 +294,9 @@ class Meter:
         self._current = account.current
         self._messages = dict(account.messages)
         self.model = account.model
-        self.tools = ToolTrack(account.tools)
+        self.tools = ToolTrack(account)
+        self.requests: list[float] = []
+        self._requested = account.requested_tick
         self._changed = False
 
     @property
@@ -195,7 +305,15 @@ class Meter:
         if not self._changed and not self.tools.changed:
             return self._account
         return Account(
-            self._cost_usd, self.model, self._usage, self._current, dict(self._messages), dict(self.tools.running)
+            self._cost_usd,
+            self.model,
+            self._usage,
+            self._current,
+            dict(self._messages),
+            dict(self.tools.running),
+            tool_ticks=dict(self.tools.ticks),
+            repeats=dict(self.tools.repeats),
+            requested_tick=self._requested,
         )
 
     def see(self, message: CliMessage, kind: Kind) -> None:
@@ -207,17 +325,22 @@ class Meter:
                     return
                 if event.message is not None:
                     self._begin("", event.message)
+                elif event.type == "message_stop" and self._requested is not None:
+                    self.requests.append(max(0, tick() - self._requested) / 1000)
+                    self._requested, self._changed = None, True
                 elif event.usage is not None and self._current is not None:
                     self._current = stream.replaced(self._current, event.usage)
                     self._changed = True
             case Kind.ASSISTANT if message.message is not None:
                 self._begin(message.parent_tool_use_id or "", message.message)
-                self.tools.called(message.message)
+                self.tools.called(message.message, message.parent_tool_use_id or "")
             case Kind.USER if message.message is not None:
                 self.tools.returned(message.message, message.tool_result_meta)
             case Kind.INIT:
                 self.model = message.model or self.model
                 self._changed = True
+            case Kind.OTHER if message.subtype == "status" and message.status == "requesting":
+                self._requested, self._changed = tick(), True
 
     def _begin(self, thread: str, message: ApiMessage) -> None:
         """Count a message once: the CLI prints a line, with the same usage, for each of its blocks."""
@@ -250,6 +373,8 @@ class Meter:
         if used is None:
             used = self._without_models(message, total)
         self._cost_usd = total if total is not None else self._cost_usd
+        self._requested = None  # a request that failed has no answer
+        self.tools.turn_ended()
         self._forget()
         return used
 

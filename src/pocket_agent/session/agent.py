@@ -138,7 +138,7 @@ class Agent:
         shared, settings = self._context, self._context.settings.current.claude
         installation = await shared.installer.find()
         spool = Spool(shared.spool_dir, uuid.uuid4().hex)
-        own = {**shared.propagator.environment(context), **settings.environment}
+        own = {**control.CHECKPOINTS, **shared.propagator.environment(context), **settings.environment}
         began = time.monotonic()
         spool.create()
         try:
@@ -235,9 +235,10 @@ class Agent:
             self._batch = Batch(lines, lines[-1].end)
         return self._batch
 
-    def acknowledge(self) -> None:
-        """The batch is in the log (or has no entry for it)."""
-        self._batch = None
+    def acknowledge(self, count: int) -> None:
+        """The first `count` lines of the batch are in the log (or have no entry there); the others are the next one."""
+        rest = self._batch.lines[count:] if self._batch is not None else []
+        self._batch = Batch(rest, rest[-1].end) if rest else None
 
     @property
     def drained(self) -> bool:
@@ -250,14 +251,18 @@ class Agent:
             raise ProcessNotFoundError("The agent's process is not running.")
         return self._writer.write(line)
 
-    def send_prompt(self, prompt: str, context: ExecutionContext) -> "asyncio.Future[None]":
+    def send_prompt(self, prompt: str, message_id: str, context: ExecutionContext) -> "asyncio.Future[None]":
         """Write a prompt, and before it the variables that make the process's telemetry part of the execution's trace.
+
+        Args:
+            prompt: the text.
+            message_id: the uuid of the message, by which the CLI skips one that it has seen.
+            context: of the execution.
 
         Raises:
             ProcessNotFoundError: the process is gone.
         """
-        # The execution's id is the message's uuid, by which the CLI skips a prompt that it has seen.
-        line = control.user_message(prompt, context.execution_id)
+        line = control.user_message(prompt, message_id)
         variables = self._context.propagator.prompt_environment(context)
         if variables:
             line = control.set_environment(uuid.uuid4().hex, variables) + line

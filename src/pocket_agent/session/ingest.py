@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from pocket_agent import model
 from pocket_agent.claude import control
-from pocket_agent.claude.stream import CliMessage, Kind, Line, Oversized, peek
+from pocket_agent.claude.stream import CliMessage, Kind, Line, Oversized, peek, progress, usage_windows
 from pocket_agent.model import (
     Approval,
     ApprovalId,
@@ -17,13 +17,22 @@ from pocket_agent.model import (
     Execution,
     ExecutionStatus,
     HoldReason,
+    Milliseconds,
     ModelUsage,
     ProjectState,
 )
-from pocket_agent.protocol.push import AgentKillData, AgentPartialData, ApprovalCancelledData, ErrorData
+from pocket_agent.protocol.frame import timestamp
+from pocket_agent.protocol.push import (
+    AgentKillData,
+    AgentPartialData,
+    ApprovalCancelledData,
+    ElicitationCancelledData,
+    ErrorData,
+    ExecutionPausedData,
+)
 from pocket_agent.session.accounting import Completed, Meter, charged, spending
 from pocket_agent.session.project_log import Draft, entry_draft, now, tick
-from pocket_agent.session.state import State, agent_id, approval_requested_data, queue_hold, waits_for
+from pocket_agent.session.state import CAUSES, State, agent_id, approval_requested_data, queue_hold, waits_for
 
 # ----------------------------------------------------------------------
 # The result of a batch of lines.
@@ -43,13 +52,20 @@ class BatchResult:
         refusals: lines to answer requests of the CLI that this server does not know.
         running: the execution, when a withdrawn request has changed how long it waited, or it has used something.
         finished: the execution, final, when its result was among the lines.
+        paused: the execution, when it ended there and is to continue.
+        taken: the number of lines that the plan is about; the others are the next batch.
+        joined: prompts that the running turn has taken up, final.
+        next: the prompt that was written into a turn which ended without it, and which the CLI runs next.
+        requeued: prompts that were written into a turn and have not reached it, back in the queue.
         earlier: the execution that ended last, when it has used something since.
         late: usage while no execution ran.
         account: the account of the process after these lines.
         spent: rows to add to the history of spending.
         tools: tool calls that ended, in order.
+        requests: see `Meter.requests`.
         spoke: whether the model said anything.
         mode: the permission mode that the CLI has changed to without a request of the server.
+        windows: usage limits of the account, as the API reported them.
         notified: whether a background task ended, which the CLI reports to the model, if need be in a turn of its own.
         rejected: reasons for lines that are not lines of the protocol.
     """
@@ -64,13 +80,20 @@ class BatchResult:
     session: model.SessionRecord | None = None
     running: Execution | None = None
     finished: Execution | None = None
+    paused: Execution | None = None
+    taken: int = 0
+    joined: list[Execution] = field(default_factory=list)
+    next: Execution | None = None
+    requeued: list[Execution] = field(default_factory=list)
     earlier: Execution | None = None
     late: tuple[ModelUsage, ...] = ()
     account: model.Account | None = None
     spent: tuple[model.Spending, ...] = ()
     tools: list[Completed] = field(default_factory=list)
+    requests: list[float] = field(default_factory=list)
     spoke: bool = False
     mode: str | None = None
+    windows: tuple[model.UsageWindow, ...] = ()
     notified: bool = False
     rejected: list[str] = field(default_factory=list)
 
@@ -90,6 +113,8 @@ class Intake:
         state: the session as it is now; not changed.
         told_mode: the permission mode that the server last set in the process; None before that.
         may_choose: whether a client may choose a permission mode.
+        resumes_at: when an execution continues by itself that a usage limit with this reset has stopped; None when it
+            waits for a client.
         new_approval_id: makes the id of a tool request.
     """
 
@@ -99,17 +124,19 @@ class Intake:
         *,
         told_mode: str | None = None,
         may_choose: Callable[[str], bool] = lambda _: True,
+        resumes_at: Callable[[Milliseconds], Milliseconds | None] = lambda reset: reset,
         new_approval_id: Callable[[], str] = lambda: uuid.uuid4().hex,
     ) -> None:
         self._state = state
         self._told_mode = told_mode
         self._may_choose = may_choose
+        self._resumes_at = resumes_at
         self._new_approval_id = new_approval_id
         self._at = now()
         self._tick = tick()
         self._meter = Meter(state.account)
         self._work = state.work
-        self.plan = BatchResult(tools=self._meter.tools.completed)
+        self.plan = BatchResult(tools=self._meter.tools.completed, requests=self._meter.requests)
 
     def take(self, lines: Sequence[Line | Oversized]) -> BatchResult:
         """Go through the lines in order."""
@@ -118,6 +145,9 @@ class Intake:
                 self._reject(f"a line of {line.length} bytes, more than claude.max_line allows", "RESOURCE_LIMIT")
             else:
                 self._line(line.data)
+            self.plan.taken += 1
+            if self.plan.next is not None:
+                break  # the lines that follow are about another execution
         return self._closed()
 
     def _closed(self) -> BatchResult:
@@ -136,7 +166,8 @@ class Intake:
     @property
     def _execution(self) -> Execution | None:
         """The execution that runs after the lines so far."""
-        return None if self.plan.finished is not None else self.plan.running or self._state.current
+        is_over = self.plan.finished is not None or self.plan.paused is not None
+        return None if is_over else self.plan.running or self._state.current
 
     def _line(self, data: bytes) -> None:
         message = peek(data)
@@ -168,6 +199,7 @@ class Intake:
             self._session(message)
         if kind is Kind.INIT:
             self._turn(message)
+        self._limits(message)
         if kind is Kind.RESULT:
             self._result(message)
             plan.partial.append(("clear", ""))
@@ -182,6 +214,13 @@ class Intake:
         elif message.type == "system":
             self._system(message)
 
+    def _limits(self, message: CliMessage) -> None:
+        """The usage limits of the account, and the reset of one that refused a request of this turn."""
+        if message.rate_limit_info is not None:
+            self.plan.windows = usage_windows(message.rate_limit_info)
+        if (reset := message.refused_until) is not None:
+            self._changed(refused_until=reset)
+
     def _turn(self, message: CliMessage) -> None:
         """A turn starts: that of the prompt, or one that the CLI starts by itself, for a task that ended.
 
@@ -189,7 +228,7 @@ class Intake:
         """
         execution = self._execution
         own = execution is None or (not message.user_message_uuids and self._work.prompt == "queued")
-        self._changed(turn="own" if own else "prompt", blocked=None)
+        self._changed(turn="own" if own else "prompt", blocked=None, refused_until=None)
         if message.permission_mode:
             self._changed(permission_mode=message.permission_mode)
 
@@ -198,11 +237,22 @@ class Intake:
         tasks = self._work.tasks
         match message.subtype:
             case "background_tasks_changed":
-                reported = message.tasks or ()
-                tasks = tuple(model.BackgroundTask(task.task_id, task.task_type, task.description) for task in reported)
+                known = {task.id: task for task in tasks}
+                tasks = tuple(
+                    replace(
+                        known.get(task.task_id) or model.BackgroundTask(task.task_id, started_at=self._at),
+                        type=task.task_type,
+                        description=task.description,
+                    )
+                    for task in message.tasks or ()
+                )
             case "task_started" if message.task_id and message.is_backgrounded is not False:
-                began = model.BackgroundTask(message.task_id, message.task_type or "", message.description or "")
+                began = model.BackgroundTask(
+                    message.task_id, message.task_type or "", message.description or "", self._at
+                )
                 tasks = (*(task for task in tasks if task.id != began.id), began)
+            case "task_progress":
+                tasks = tuple(progress(task, message) if task.id == message.task_id else task for task in tasks)
             case "task_notification":
                 tasks = tuple(task for task in tasks if task.id != message.task_id)
                 self.plan.notified = self.plan.notified or message.status not in {"stopped", "killed"}
@@ -250,6 +300,12 @@ class Intake:
             self.plan.project.update(session_id=session_id, fork=False)
 
     def _request(self, message: CliMessage) -> None:
+        asked = control.elicitation(message)
+        if asked is not None:
+            self.plan.refusals.append(control.cancel_elicitation(message.request_id or ""))
+            data = ElicitationCancelledData(asked.mcp_server_name, asked.message, asked.url)
+            self.plan.drafts.append(entry_draft("elicitation_cancelled", data, Direction.CLAUDE))
+            return
         request = control.parse_permission_request(message)
         if request is None:
             self.plan.refusals.append(control.refuse(message.request_id or "", "Not supported by this client."))
@@ -303,9 +359,10 @@ class Intake:
     def _result(self, message: CliMessage) -> None:
         used = self._meter.settle(message)
         execution, blocked, turn = self._execution, self._work.blocked, self._work.turn
+        reset = self._work.refused_until
         # A second result of a turn ends nothing, not even a prompt that was written since.
         repeated = not turn and self._meter.model is not None
-        self._changed(turn="", blocked=None)
+        self._changed(turn="", blocked=None, refused_until=None)
         if execution is None or repeated or not _ends(message, execution):
             self._cancel_turns("the turn ended")
             self._charge(used)
@@ -327,6 +384,11 @@ class Intake:
                 error = ErrorData("EXECUTION_FAILED", text)
             elif not turn and self._meter.model is None:
                 self._hold(message.fault or HoldReason.START, error.message)
+            elif message.fault is HoldReason.USAGE_LIMIT and reset is not None:
+                until = self._resumes_at(reset)
+                hold = queue_hold(HoldReason.USAGE_LIMIT, error.message, self._at, until)
+                self._pause(ExecutionStatus.WAITING, hold, used)
+                return
             elif message.fault is not None:
                 self._hold(message.fault, error.message)
         self._end(status, error, used)
@@ -351,6 +413,8 @@ class Intake:
         running = plan.running or self._state.current
         if plan.finished is not None:
             plan.finished = charged(plan.finished, used, None)
+        elif plan.paused is not None:
+            plan.paused = charged(plan.paused, used, None)
         elif running is not None:
             plan.running = charged(running, used, None)
         else:
@@ -367,7 +431,11 @@ class Intake:
         of its own is reported as over before that turn's result (2.1.330), which then names it.
         """
         execution, work = self._execution, self._work
-        if execution is None or message.command_uuid != execution.id:
+        if execution is None:
+            return
+        if message.lifecycle_state == "started":
+            self._join(message.command_uuid)
+        if message.command_uuid != execution.message_id:
             return
         match message.lifecycle_state:
             case "queued":
@@ -381,6 +449,21 @@ class Intake:
                 text = "The agent had taken this prompt before it was cut off, and does not run it twice."
                 self._end(self._state.end_status or ExecutionStatus.ERROR, ErrorData("EXECUTION_FAILED", text), None)
 
+    @property
+    def _steering(self) -> list[Execution]:
+        """The prompts that were written into the running turn, without those that it has taken up."""
+        joined = {execution.id for execution in self.plan.joined}
+        return [execution for execution in self._state.steering if execution.id not in joined]
+
+    def _join(self, message_id: str | None) -> None:
+        """The running turn has taken up a prompt, which is from then on a part of the running execution."""
+        for execution in self._steering:
+            if execution.message_id == message_id:
+                session_id = self.plan.project.get("session_id", self._state.project.session_id)
+                done = replace(execution, status=ExecutionStatus.SUCCESS, finished_at=self._at, session_id=session_id)
+                self.plan.joined.append(done)
+                self.plan.spent += spending(self._state.project, (), self._at, ended=done)
+
     def finish(self, status: ExecutionStatus, error: ErrorData | None, *, silent: bool = False) -> BatchResult:
         """The process is gone: end the running execution, which gets no result, and withdraw all open requests.
 
@@ -392,6 +475,18 @@ class Intake:
         if silent and error is not None:
             self._hold(HoldReason.START, error.message)
         self._end(status, error, None, gone=True)
+        return self._closed()
+
+    def interrupt(self, *, ask: bool, heard: bool) -> BatchResult:
+        """The process was lost: pause the running execution, and withdraw all open requests.
+
+        Args:
+            ask: whether a client decides how it goes on; otherwise it continues at once.
+            heard: whether the process wrote anything about the prompt, so that its session has it.
+        """
+        self._pause(ExecutionStatus.INTERRUPTED, queue_hold(HoldReason.LOST, "", self._at), None, gone=True, held=ask)
+        if not heard and self.plan.paused is not None:
+            self.plan.paused = replace(self.plan.paused, session_id=None)
         return self._closed()
 
     def leave(self, error: ErrorData | None = None) -> BatchResult:
@@ -420,7 +515,8 @@ class Intake:
             self.plan.drafts.append(entry_draft("agent_partial", kept, Direction.CLAUDE))
 
     def _gone(self) -> None:
-        """Withdraw all open requests, and reset the work of the process."""
+        """Withdraw all open requests, requeue the prompts that no turn has taken up, and reset the process's work."""
+        self.plan.requeued = [replace(each, status=ExecutionStatus.QUEUED) for each in self._steering]
         for approval in self._open_approvals():
             self._cancel(approval, "the agent's process ended")
         self._work = model.Work()
@@ -434,6 +530,24 @@ class Intake:
         gone: bool = False,
     ) -> None:
         """End the running execution; without `used` no result reports its usage; `gone` when its process is gone."""
+        execution, used = self._stopped(used, gone=gone)
+        self.plan.finished = replace(
+            execution, status=status, finished_at=self._at, code=error.code if error is not None else None
+        )
+        self.plan.spent += spending(self._state.project, used, self._at, ended=self.plan.finished)
+        if self._state.killed:
+            killed = AgentKillData(project_id=self._state.project.project_id, execution_id=execution.id)
+            self.plan.drafts.append(entry_draft("process_killed", killed))
+        if error is not None:
+            details = {"execution_id": execution.id, **(error.details or {})}
+            self.plan.drafts.append(entry_draft("error", replace(error, details=details)))
+        failed = status in {ExecutionStatus.ERROR, ExecutionStatus.TIMEOUT}
+        self.plan.project["state"] = ProjectState.ERROR if failed else ProjectState.IDLE
+        if self.plan.next is not None:
+            self.plan.project["state"] = ProjectState.EXECUTING
+
+    def _stopped(self, used: tuple[ModelUsage, ...] | None, *, gone: bool) -> tuple[Execution, tuple[ModelUsage, ...]]:
+        """The running execution with its usage, and this usage; its turn is over."""
         execution = self.plan.running or self._state.current
         assert execution is not None
         complete = used is not None
@@ -447,31 +561,44 @@ class Intake:
             self._changed(turn="", blocked=None)
         self._changed(prompt="")
         self.plan.running = None
+        if not gone and self._steering:
+            # The CLI runs the prompts that the turn has not taken up in a turn of their own.
+            self.plan.next = replace(
+                self._steering[0], status=ExecutionStatus.RUNNING, started_at=self._at, started_tick=self._tick
+            )
         self._keep_partial()
-        self.plan.finished = replace(
-            execution,
-            status=status,
-            finished_at=self._at,
-            waited_ms=waited,
-            code=error.code if error is not None else None,
-            session_id=self.plan.project.get("session_id", self._state.project.session_id),
-            incomplete=not complete,
-        )
-        self.plan.spent += spending(self._state.project, used, self._at, ended=self.plan.finished)
-        if self._state.killed:
-            killed = AgentKillData(project_id=self._state.project.project_id, execution_id=execution.id)
-            self.plan.drafts.append(entry_draft("process_killed", killed))
-        if error is not None:
-            details = {"execution_id": execution.id, **(error.details or {})}
-            self.plan.drafts.append(entry_draft("error", replace(error, details=details)))
-        failed = status in {ExecutionStatus.ERROR, ExecutionStatus.TIMEOUT}
-        self.plan.project["state"] = ProjectState.ERROR if failed else ProjectState.IDLE
+        session_id = self.plan.project.get("session_id", self._state.project.session_id)
+        incomplete = execution.incomplete or not complete
+        return replace(execution, waited_ms=waited, session_id=session_id, incomplete=incomplete), used
+
+    def _pause(
+        self,
+        status: ExecutionStatus,
+        hold: model.QueueHold,
+        used: tuple[ModelUsage, ...] | None,
+        *,
+        gone: bool = False,
+        held: bool = True,
+    ) -> None:
+        """Put the running execution in front of the queue, and hold that, unless it is to continue at once.
+
+        The other arguments are those of `_end`.
+        """
+        execution, used = self._stopped(used, gone=gone)
+        self.plan.paused = replace(execution, status=status, paused_for=hold.reason, paused_at=self._at)
+        self.plan.spent += spending(self._state.project, used, self._at, ended=None)
+        state = ProjectState.IDLE if self.plan.next is None else ProjectState.EXECUTING
+        self.plan.project.update(state=state, queue_hold=hold if held else None)
+        until, message = (hold.until, hold.message) if held else (self._at, CAUSES[hold.reason])
+        at = timestamp(until) if until is not None else None
+        data = ExecutionPausedData(execution.id, hold.reason, message, at)
+        self.plan.drafts.append(entry_draft("execution_paused", data))
 
 
 def _ends(result: CliMessage, execution: Execution) -> bool:
     """Whether a `result` ends an execution: it names the prompts of its turn; before 2.1.330 by whose turn it was."""
     named = result.user_message_uuids
-    return execution.id in named if named else not result.is_own_turn
+    return execution.message_id in named if named else not result.is_own_turn
 
 
 def waited_after(execution: Execution, approvals: Mapping[ApprovalId, Approval], gone: ApprovalId, at: int) -> int:

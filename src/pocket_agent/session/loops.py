@@ -31,6 +31,8 @@ from pocket_agent.storage import Change, Store
 
 _RETRY_SECONDS: Final = 1.0
 """Pause before a failed write or a failed start is tried again."""
+_HOLD_SECONDS: Final = 60.0
+"""The longest time between two checks whether a hold has ended."""
 _RETRY_FACTOR: Final = 5
 """The pause between two readings of the directory's settings is at least this many times as long as one of them."""
 _MAX_RETRY_SECONDS: Final = 10.0
@@ -195,8 +197,10 @@ class ConversationLoops:
     async def _restore(self) -> None:
         state, conversation_id, project_id = self._state, self._state.project.id, self._state.project.project_id
         opened = await self._store.open_executions(conversation_id)
-        state.queue = [execution for execution in opened if execution.status is ExecutionStatus.QUEUED]
-        state.current = next((found for found in opened if found.status is not ExecutionStatus.QUEUED), None)
+        state.queue = [execution for execution in opened if execution.status.waits]
+        state.steering = [found for found in opened if found.status is ExecutionStatus.STEERING]
+        running = {ExecutionStatus.STARTING, ExecutionStatus.RUNNING}
+        state.current = next((found for found in opened if found.status in running), None)
         state.last = await self._store.last_finished(conversation_id)
         trust = await self._store.trust(project_id)
         state.acceptance.digests = frozenset(trust.digests) if trust is not None else None
@@ -225,10 +229,12 @@ class ConversationLoops:
         if state.current is not None:
             if self._agent.alive:
                 await self._continue(state.current)
+                for steering in state.steering:
+                    self.runner.write_steering(steering)
                 await self._carry_out_stop()
             elif not self._agent.open:
                 await self._abandon()
-        elif not self._agent.open and (state.approvals or state.work.tasks):
+        elif not self._agent.open and (state.approvals or state.work.tasks or state.steering):
             await self.runner.leave()
         for approval in answers:
             if approval.answer is not None:
@@ -283,7 +289,10 @@ class ConversationLoops:
                 await self.interrupt()
 
     async def _abandon(self) -> None:
-        """End an execution whose process is gone without a trace, as after a reboot."""
+        """Pause or end an execution whose process is gone without a trace, as after a reboot."""
+        if await self.runner.lose(silent=True):
+            self.wake.set()
+            return
         error = ErrorData("EXECUTION_FAILED", "The agent's process ended while the server could not see it.")
         await self.runner.finish(ExecutionStatus.ERROR, error)
 
@@ -472,6 +481,20 @@ class ConversationLoops:
 
     def _next_deadline(self) -> float | None:
         """Seconds until the next deadline; None without one."""
+        due = [left for left in (self._deadline(), self._hold_left()) if left is not None]
+        return min(due) if due else None
+
+    def _hold_left(self) -> float | None:
+        """Seconds until the hold of the queue ends, at most a minute; None when it does not end by itself.
+
+        The time is that of the wall clock, which may be set, and goes on while the machine sleeps.
+        """
+        hold = self._state.project.queue_hold
+        if hold is None or hold.until is None or not self._state.limits.resumes:
+            return None
+        return min(_HOLD_SECONDS, max(0.0, (hold.until - now()) / 1000))
+
+    def _deadline(self) -> float | None:
         state = self._state
         if state.current is None and not state.works_alone:
             if state.queue and state.is_turn_due:
@@ -507,6 +530,8 @@ class ConversationLoops:
         return self._interrupt_deadline[1] - time.monotonic()
 
     async def _on_time(self) -> None:
+        if self._hold_left() == 0.0:
+            await self.release_hold()
         if self._state.current is None and not self._state.works_alone:
             self._interrupt_deadline = None
             await self._close_if_idle()

@@ -1,6 +1,7 @@
 """Carries an execution from its start to its end: the process, its model, the prompt, the lines, the result."""
 
 import asyncio
+import signal
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -8,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from msgspec.structs import replace
 
 from pocket_agent import errors, events, model
@@ -33,6 +35,21 @@ _CONTROL_SECONDS: Final = 5.0
 _MAX_ATTEMPTS: Final = 2
 """How often a prompt is written to a process that ends without output."""
 _NAMED_TASKS: Final = 5
+_MAX_UNASKED: Final = 3
+"""How often an execution is continued without a question after its process was lost."""
+_LOST: Final = frozenset({None, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP, 128 + signal.SIGTERM})
+"""Exit codes of a process that something else ended: a shutdown, or the kernel when memory runs out. None is that of
+one that ended while no server ran, or that another server started. The CLI (2.1.332) exits with 143 on SIGTERM."""
+_CONTINUE: Final = {
+    model.HoldReason.USAGE_LIMIT: (
+        "A usage limit stopped you before you had finished. It has been reset: continue with the last request."
+    ),
+    model.HoldReason.LOST: (
+        "Your process was lost before you had finished, as with a restart of the machine, and with it every command "
+        "that ran in the background. Check what is done already, then continue with the last request."
+    ),
+}
+"""The prompts that continue a paused execution in its session, by the reason of the pause."""
 _TURN_DUE_SECONDS: Final = 5.0
 """How long after the end of a background task the CLI may start a turn for it; 2.1.330 takes up to 0.3 s."""
 
@@ -108,22 +125,22 @@ class Runner:
         began = time.monotonic()
         warm = await self._ensure_process(wanted, execution.context)
         at = now()
-        started = replace(
-            execution,
-            status=ExecutionStatus.STARTING,
-            started_at=at,
-            started_tick=tick(),
-            spool_offset=self._agent.spool_size,
-        )
+        paused_for = execution.paused_for if execution.status.is_paused else None
+        started = self._started(execution, at)
         prompt = PromptData(
-            execution_id=execution.id, prompt=execution.prompt, by=execution.by, prompt_id=execution.prompt_id
+            execution_id=execution.id,
+            prompt=_message(started),
+            by=execution.by,
+            prompt_id=execution.prompt_id,
+            continues=paused_for,
         )
 
         def begun() -> list[Draft]:
             was_queued = state.place_of(execution) > 0
             state.queue = [waiting for waiting in state.queue if waiting.id != execution.id]
             state.current = started
-            state.end_status, state.killed, state.attempts, state.first_message_seen = None, False, 0, False
+            state.end_status, state.killed, state.attempts = None, False, 0
+            state.first_message_seen = paused_for is not None
             state.turn_due = 0.0
             state.account = replace(state.account, work=replace(state.work, prompt="", blocked=None))
             return state.announce(queue=was_queued)
@@ -143,9 +160,35 @@ class Runner:
             raise
         self._capacity.used(state.project.id, self._evict)
         preparation = time.monotonic() - began
+        if paused_for is not None:
+            self._observer.emit(events.ExecutionContinued(execution.context, paused_for, started.waited_ms / 1000))
+            await self.send_prompt()
+            return
         queued = max(0.0, (at - execution.created_at) / 1000 - preparation)
         self._observer.emit(events.ExecutionStarted(execution.context, warm, queued, preparation))
         await self.send_prompt()
+
+    def _started(self, execution: Execution, at: model.Milliseconds) -> Execution:
+        """The execution as it starts, or continues, at the time `at` with the present process.
+
+        A paused one continues with a short prompt if its session, which has its prompt, is the present one. Otherwise
+        it gets its prompt again, with the same uuid, by which a session that has the prompt after all skips it.
+        """
+        started = replace(execution, status=ExecutionStatus.STARTING, spool_offset=self._agent.spool_size)
+        if not execution.status.is_paused:
+            return replace(started, started_at=at, started_tick=tick())
+        project = self._state.project
+        in_session = execution.session_id is not None and execution.session_id == project.session_id
+        waited = execution.waited_ms + max(0, at - (execution.paused_at or at))
+        # The ticks of its start may be those of another boot.
+        elapsed = max(waited, at - (execution.started_at or at))
+        return replace(
+            started,
+            waited_ms=waited,
+            started_tick=tick() - elapsed,
+            paused_at=None,
+            continuations=execution.continuations + 1 if in_session else 0,
+        )
 
     async def _effective(self, options: ExecuteOptions) -> ExecuteOptions:
         """The options of a prompt with the project's and the server's defaults filled in, if they are allowed."""
@@ -270,6 +313,21 @@ class Runner:
             return False
         return True
 
+    async def ask(self, line: Callable[[str], bytes]) -> msgspec.Raw:
+        """The process's answer to a control request, which `line` builds with an id.
+
+        Raises:
+            ProcessNotFoundError: there is no process, or it does not answer.
+            ValidationError: it refuses the request; the message has its reason.
+        """
+        request_id = uuid.uuid4().hex
+        answer = await self._ask(request_id, line(request_id)) if self._agent.alive else None
+        if answer is None or answer.response is None:
+            raise errors.ProcessNotFoundError("The agent's process does not run, or does not answer.")
+        if not answer.response.succeeded:
+            raise errors.ValidationError(f"The agent refuses this: {answer.response.error or 'no reason was given'}")
+        return answer.response.response
+
     async def _ask(self, request_id: str, line: bytes) -> CliMessage | None:
         """Send a control request; None when no answer comes, as from a stand-in that knows no control requests."""
         agent, loop = self._agent, asyncio.get_running_loop()
@@ -309,9 +367,10 @@ class Runner:
         state, execution = self._state, self._state.current
         assert execution is not None
         state.attempts += 1
+        state.heard_at = time.monotonic()
         state.prompt_spool_offset = self._agent.spool_size
         with suppress(errors.ProcessNotFoundError):
-            self._written = self._agent.send_prompt(execution.prompt, execution.context)
+            self._written = self._agent.send_prompt(_message(execution), execution.message_id, execution.context)
             await self._note_written()
 
     async def _note_written(self) -> None:
@@ -335,6 +394,71 @@ class Runner:
         with suppress(errors.FileOperationError):  # the prompt runs all the same, and its uuid identifies it
             await state.log.write(change=Change(executions=(running,)), context=execution.context, after=sent)
 
+    async def can_steer(self, execution: Execution) -> bool:
+        """Whether the running turn can take up a prompt: it has reached the model, and has the prompt's options.
+
+        Only a CLI that reports the states of prompts (2.1.330 does) reports when a turn has taken one up.
+        """
+        state, agent = self._state, self._agent
+        running, work = state.current, state.work
+        if running is None or running.status is not ExecutionStatus.RUNNING or state.end_status is not None:
+            return False
+        if not agent.alive or agent.deaf or work.turn != "prompt" or work.prompt != "started":
+            return False
+        try:
+            wanted = await self._effective(execution.options)
+        except errors.PocketAgentError:
+            return False
+        mode = work.permission_mode or agent.permission_mode
+        has_mode = (wanted.permission_mode or "default") == (mode or "default")
+        return has_mode and wanted.model == agent.model and agent.fits(wanted) and not state.project.fork
+
+    async def steer(self, execution: Execution) -> None:
+        """Write a prompt into the running turn.
+
+        Raises:
+            ForbiddenError: the device that gave the prompt was revoked.
+            FileOperationError: it could not be stored; nothing has changed.
+        """
+        state = self._state
+        self._policy.check_maker(execution.device_id)
+        running = state.current
+        assert running is not None
+        steering = replace(
+            execution,
+            status=ExecutionStatus.STEERING,
+            started_at=now(),
+            started_tick=tick(),
+            spool_offset=self._agent.spool_size,
+        )
+        prompt = PromptData(
+            execution_id=execution.id,
+            prompt=execution.prompt,
+            by=execution.by,
+            prompt_id=execution.prompt_id,
+            steers=running.id,
+        )
+
+        def begun() -> list[Draft]:
+            was_queued = state.place_of(execution) > 0
+            state.queue = [waiting for waiting in state.queue if waiting.id != execution.id]
+            state.steering.append(steering)
+            return state.announce(queue=was_queued)
+
+        await state.log.write(
+            [entry_draft("prompt", prompt, model.Direction.CLIENT)],
+            Change(executions=(steering,), admits=steering),
+            context=execution.context,
+            after=begun,
+        )
+        self._observer.emit(events.ExecutionStarted(execution.context, True, 0.0, 0.0))
+        self.write_steering(steering)
+
+    def write_steering(self, execution: Execution) -> None:
+        """Write a prompt of the running turn; the CLI skips it when it has it already."""
+        with suppress(errors.ProcessNotFoundError):  # the tail requeues it
+            self._agent.send_prompt(execution.prompt, execution.message_id, execution.context)
+
     async def ingest_batch(self) -> bool:
         """Store one batch of the CLI's output in the log; False when there is none now.
 
@@ -352,13 +476,23 @@ class Runner:
         plan = self._intake().take(batch.lines)
         silent = agent.record is not None and agent.record.consumed <= self._state.prompt_spool_offset
         await self._store(plan, batch)
+        self._state.heard_at = time.monotonic()
         if silent and len(plan.answers) == len(batch.lines):
             # The process has answered control requests, and written nothing about the prompt yet.
             self._state.prompt_spool_offset = batch.consumed
         return True
 
     def _intake(self) -> Intake:
-        return Intake(self._state, told_mode=self._agent.permission_mode, may_choose=self._may_choose)
+        return Intake(
+            self._state,
+            told_mode=self._agent.permission_mode,
+            may_choose=self._may_choose,
+            resumes_at=self._resumes_at,
+        )
+
+    def _resumes_at(self, reset: model.Milliseconds) -> model.Milliseconds | None:
+        running = self._state.current
+        return self._state.limits.resumes_at(reset, running.continuations if running is not None else 0)
 
     def _may_choose(self, mode: str) -> bool:
         try:
@@ -372,13 +506,21 @@ class Runner:
         agent, record = self._agent, self._agent.record
         entries = any(draft.direction is not None for draft in plan.drafts)
         if batch is not None and record is not None:
-            record = replace(record, consumed=batch.consumed, account=plan.account or self._state.account)
+            record = replace(
+                record, consumed=batch.lines[plan.taken - 1].end, account=plan.account or self._state.account
+            )
         if entries or ended:
             await self._state.log.write(
                 plan.drafts,
                 Change(
                     executions=tuple(
-                        found for found in (plan.running, plan.finished, plan.earlier) if found is not None
+                        found
+                        for found in (
+                            *(plan.running, plan.finished, plan.paused, plan.earlier, plan.next),
+                            *plan.joined,
+                            *plan.requeued,
+                        )
+                        if found is not None
                     ),
                     approvals=(*plan.opened.values(), *plan.closed.values()),
                     process=None if ended else record,
@@ -396,7 +538,7 @@ class Runner:
             self._state.log.say(plan.drafts)
         if batch is not None:
             agent.record = record
-            agent.acknowledge()
+            agent.acknowledge(plan.taken)
         for answer in plan.answers:
             agent.answered(answer)
         for refusal in plan.refusals:
@@ -412,7 +554,7 @@ class Runner:
         context = self._context()
         shown = state.shown, state.work.tasks, state.work.permission_mode
         hold: model.QueueHold | None = plan.project.get("queue_hold")
-        if hold is not None:
+        if hold is not None and plan.paused is None:
             self._observer.emit(
                 events.ExecutionDelayed(state.queue[0].context, errors.ExecutionFailedError.code, hold.message)
             )
@@ -421,12 +563,7 @@ class Runner:
         if plan.spoke and state.current is not None and not state.first_message_seen:
             state.first_message_seen = True
             observer.emit(events.FirstMessageReceived(state.current.context, duration(state.current)))
-        for approval in plan.opened.values():
-            state.approvals[approval.id] = approval
-            observer.emit(events.ApprovalRequested(state.project.project_id, context, approval.id, tool_name(approval)))
-        for approval in plan.closed.values():
-            state.approvals.pop(approval.id, None)
-            observer.emit(approval_event(approval, state.current))
+        self._apply_approvals(plan, context)
         for reason in plan.rejected:
             observer.emit(events.LineRejected(state.project.project_id, context, reason))
         if plan.session is not None:
@@ -434,16 +571,43 @@ class Runner:
         if plan.running is not None:
             state.current = plan.running
         self._account_for(plan, context)
+        queue_changed = hold is not None or plan.paused is not None or bool(plan.requeued)
+        limits_changed = state.limits.report(plan.windows)
         if plan.finished is not None:
             self._finish(plan.finished)
+        if plan.paused is not None:
+            self._pause(plan.paused, hold)
+        self._apply_steering(plan)
         self.settle()
         if plan.notified or (plan.finished is not None and state.turn_due):
             state.turn_due = time.monotonic() + _TURN_DUE_SECONDS
         if shown != (state.shown, state.work.tasks, state.work.permission_mode):
             self.idle_since = time.monotonic()
-            return state.announce(queue=hold is not None)
-        visible = plan.opened or plan.closed or plan.project or plan.finished is not None
-        return state.announce(queue=hold is not None) if visible else []
+            return state.announce(queue=queue_changed)
+        visible = plan.opened or plan.closed or plan.project or plan.finished is not None or limits_changed
+        return state.announce(queue=queue_changed) if visible else []
+
+    def _apply_steering(self, plan: BatchResult) -> None:
+        state = self._state
+        left = {execution.id for execution in (*plan.joined, *plan.requeued)}
+        if plan.next is not None:
+            left.add(plan.next.id)
+            state.current, state.attempts, state.first_message_seen = plan.next, 1, True
+            state.prompt_spool_offset = plan.next.spool_offset or 0
+        state.steering = [execution for execution in state.steering if execution.id not in left]
+        for execution in plan.requeued:
+            state.enqueue(execution)
+        for execution in plan.joined:
+            self._observer.emit(execution_event(execution))
+
+    def _apply_approvals(self, plan: BatchResult, context: ExecutionContext | None) -> None:
+        state, observer = self._state, self._observer
+        for approval in plan.opened.values():
+            state.approvals[approval.id] = approval
+            observer.emit(events.ApprovalRequested(state.project.project_id, context, approval.id, tool_name(approval)))
+        for approval in plan.closed.values():
+            state.approvals.pop(approval.id, None)
+            observer.emit(approval_event(approval, state.current))
 
     def _account_for(self, plan: BatchResult, context: ExecutionContext | None) -> None:
         """Count the stored usage and tool calls."""
@@ -451,7 +615,13 @@ class Runner:
         if plan.account is not None:
             state.account = plan.account
         for done in plan.tools:
-            observer.emit(events.ToolCompleted(state.project.project_id, context, done.tool, done.outcome))
+            observer.emit(
+                events.ToolCompleted(
+                    state.project.project_id, context, done.tool, done.outcome, done.seconds, done.decision
+                )
+            )
+        for seconds in plan.requests:
+            observer.emit(events.ApiRequestAnswered(state.project.project_id, context, seconds))
         for spent in plan.spent:
             self._budget.spend(spent.day, spent.cost_usd)
         if plan.earlier is not None:
@@ -461,16 +631,41 @@ class Runner:
             observer.emit(events.UsageAdded(state.project.project_id, past, plan.late))
 
     def _finish(self, execution: Execution) -> None:
+        self._state.last = execution
+        self._stop()
+        self._observer.emit(execution_event(execution))
+
+    def _pause(self, execution: Execution, hold: model.QueueHold | None) -> None:
+        self._state.enqueue(execution)
+        self._stop()
+        assert execution.paused_for is not None
+        until = hold.until if hold is not None else execution.paused_at
+        self._observer.emit(events.ExecutionPaused(execution.context, execution.paused_for, until, duration(execution)))
+
+    def _stop(self) -> None:
         state = self._state
-        state.current, state.last = None, execution
+        state.current = None
         state.end_status, state.killed = None, False
         state.partial.clear()
         self.idle_since = time.monotonic()
-        self._observer.emit(execution_event(execution))
 
     async def finish(self, status: ExecutionStatus, error: ErrorData | None, *, silent: bool = False) -> None:
         """End the running execution, which has no process any more; see `Intake.finish`."""
         await self._store(self._intake().finish(status, error, silent=silent), None, ended=True)
+
+    async def lose(self, *, silent: bool) -> bool:
+        """Pause the running execution, whose process was lost; False when it is to end instead.
+
+        An execution that a client has stopped, or that has run too long, ends. So does one that was lost while the
+        setting is `never`.
+        """
+        state, setting = self._state, self._settings.current.executions.resume_interrupted
+        execution = state.current
+        if execution is None or state.end_status is not None or setting == "never":
+            return False
+        ask = setting == "ask" or execution.continuations >= _MAX_UNASKED
+        await self._store(self._intake().interrupt(ask=ask, heard=not silent), None, ended=True)
+        return True
 
     async def leave(self) -> None:
         """Store that a process was not found, and with it the end of its work outside an execution."""
@@ -504,6 +699,9 @@ class Runner:
             await self._forget_process()
             if execution is not None:
                 await self._retry_or_fail(execution)
+            return
+        if code in _LOST and await self.lose(silent=silent):
+            await self._forget_process()
             return
         error = None if state.killed else self._error_of_exit(code)
         await self.finish(state.end_status or ExecutionStatus.ERROR, error, silent=silent)
@@ -575,3 +773,10 @@ class Runner:
     async def _drain(self) -> None:
         while self._agent.open:
             await self.ingest_batch()
+
+
+def _message(execution: Execution) -> str:
+    """The text of the message that the execution waits for: its prompt, or one that continues it in its session."""
+    if not execution.continuations:
+        return execution.prompt
+    return _CONTINUE[execution.paused_for or model.HoldReason.LOST]

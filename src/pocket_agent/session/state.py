@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final, Literal
 
 import msgspec
@@ -21,19 +22,22 @@ from pocket_agent.protocol.push import (
     QueuedPrompt,
     QueueHoldData,
     QueueStateData,
+    UsageWindowData,
     WorktreeData,
 )
 from pocket_agent.protocol.requests import ExecutionData, PartialData, SessionData, UsageData
+from pocket_agent.session.accounting import UsageLimits
 from pocket_agent.session.project_log import Draft, ProjectLog, live_draft, tick
 
 # ----------------------------------------------------------------------
 # The reason of a hold as text.
 
 _SAID_CHARACTERS: Final = 500
-_TEXTS: Final = {
+CAUSES: Final = {
     HoldReason.INTERRUPTED: "The execution was interrupted.",
     HoldReason.KILLED: "The execution was killed.",
     HoldReason.USAGE_LIMIT: "The account's usage limit is reached.",
+    HoldReason.LOST: "The agent's process was lost, as with a restart of the machine.",
     HoldReason.CREDIT: "The account has no credit left.",
     HoldReason.AUTHENTICATION: "Claude Code is not logged in, or its login is not accepted.",
     HoldReason.OVERLOADED: "The API is overloaded or fails.",
@@ -44,17 +48,22 @@ _TEXTS: Final = {
     HoldReason.CONVERSATION: "The conversation no longer exists; the next prompt starts a new one.",
     HoldReason.TRUST: "The project's own settings would make Claude Code do something that has not been accepted yet.",
 }
+"""What holds the queue, for a user."""
 VERIFIABLE: Final = frozenset({HoldReason.DIRECTORY, HoldReason.CLI, HoldReason.TRUST})
 """The server ends the hold once it finds that the cause is gone."""
 
 
-def queue_hold(reason: HoldReason, said: str, at: model.Milliseconds) -> QueueHold:
-    """A hold that starts at `at`; `said` is the message of the error, or empty."""
+def queue_hold(
+    reason: HoldReason, said: str, at: model.Milliseconds, until: model.Milliseconds | None = None
+) -> QueueHold:
+    """A hold that starts at `at`, until a time if it is given; `said` is the message of the error, or empty."""
     goes_on = "when that is over" if reason in VERIFIABLE else "when the queue is resumed"
     if reason is HoldReason.TRUST:
         goes_on = "once it is accepted, or gone"
-    texts = [_TEXTS[reason], said[:_SAID_CHARACTERS], f"The prompts that wait start {goes_on}."]
-    return QueueHold(reason, " ".join(filter(None, texts)), at)
+    if until is not None:
+        goes_on = f"at {datetime.fromtimestamp(until / 1000).astimezone():%Y-%m-%d %H:%M %Z}, or {goes_on}"
+    texts = [CAUSES[reason], said[:_SAID_CHARACTERS], f"The prompts that wait start {goes_on}."]
+    return QueueHold(reason, " ".join(filter(None, texts)), at, until)
 
 
 # ----------------------------------------------------------------------
@@ -111,6 +120,7 @@ def project_state_data(
     permission_mode: str | None = None,
     tasks: Sequence[model.BackgroundTask] = (),
     session_title: str | None = None,
+    usage_windows: Sequence[model.UsageWindow] = (),
 ) -> ProjectStateData:
     """The payload of `project_state`.
 
@@ -121,6 +131,7 @@ def project_state_data(
         permission_mode: that of the running process.
         tasks: the tasks in the background.
         session_title: of the conversation.
+        usage_windows: the usage limits of the account.
     """
     worktree = project.worktree
     return ProjectStateData(
@@ -138,8 +149,15 @@ def project_state_data(
         model=project.model,
         permission_mode=permission_mode or project.permission_mode,
         queue_hold=queue_hold_data(project.queue_hold),
-        tasks=[BackgroundTaskData(task.id, task.type, task.description) for task in tasks],
+        tasks=[
+            BackgroundTaskData(
+                *(task.id, task.type, task.description, _optional_timestamp(task.started_at)),
+                *(task.tokens, task.tool_uses, task.last_tool, task.summary),
+            )
+            for task in tasks
+        ],
         session_title=session_title,
+        usage_windows=usage_windows_data(usage_windows),
         conversation_id=msgspec.UNSET if project.is_main else project.id,
         title=project.title or msgspec.UNSET,
         worktree=WorktreeData(worktree.branch, worktree.base) if worktree is not None else msgspec.UNSET,
@@ -147,15 +165,25 @@ def project_state_data(
     )
 
 
+def usage_windows_data(windows: Sequence[model.UsageWindow]) -> list[UsageWindowData]:
+    """The usage limits of the account as clients see them."""
+    return [
+        UsageWindowData(window.window, window.utilization, timestamp(window.resets_at), window.status)
+        for window in windows
+    ]
+
+
 def queue_hold_data(hold: QueueHold | None) -> QueueHoldData | None:
     """A hold as clients see it."""
-    return QueueHoldData(hold.reason, hold.message, timestamp(hold.since)) if hold is not None else None
+    if hold is None:
+        return None
+    return QueueHoldData(hold.reason, hold.message, timestamp(hold.since), _optional_timestamp(hold.until))
 
 
 def queue_state_data(queue: Sequence[Execution], hold: QueueHold | None) -> QueueStateData:
     """The payload of `queue_state`."""
     prompts = [
-        QueuedPrompt(execution.id, execution.prompt, position, timestamp(execution.created_at))
+        QueuedPrompt(execution.id, execution.prompt, position, timestamp(execution.created_at), execution.status)
         for position, execution in enumerate(queue, start=1)
     ]
     return QueueStateData(queue=prompts, queue_hold=queue_hold_data(hold))
@@ -337,9 +365,11 @@ class State:
         log: the project and the writer of its log.
         queue: waiting prompts, the next one first.
         current: the running execution.
+        steering: prompts that were written into the turn of `current`, and that it has not taken up yet, in order.
         last: the execution that ended last.
         account: the account of the agent's process, up to the ingested lines.
         approvals: the tool requests that wait for an answer.
+        terminal_approvals: those of sessions in a terminal, which are not stored.
         conversation: the CLI's session that the log is in.
         acceptance: the accepted claims of the project, shared by its conversations.
         end_status: how `current` is to end, once a request or a timeout has decided to end it.
@@ -348,15 +378,19 @@ class State:
         attempts: how often the prompt of `current` was written to a process.
         has_slot: whether this project holds an execution slot.
         first_message_seen: whether the model has started to answer `current`.
+        limits: the usage limits of the account, shared by all projects.
         turn_due: the monotonic time until which the CLI may start a turn by itself.
+        heard_at: the monotonic time of the process's last output, or of the last prompt or answer to it.
     """
 
     log: ProjectLog
     queue: list[Execution] = field(default_factory=list)
     current: Execution | None = None
+    steering: list[Execution] = field(default_factory=list)
     last: Execution | None = None
     account: model.Account = field(default_factory=model.Account)
     approvals: dict[ApprovalId, Approval] = field(default_factory=dict)
+    terminal_approvals: dict[str, ApprovalRequestedData] = field(default_factory=dict)
     conversation: model.SessionRecord | None = None
     acceptance: Acceptance = field(default_factory=Acceptance)
     partial: Partial = field(default_factory=Partial)
@@ -367,6 +401,8 @@ class State:
     has_slot: bool = False
     first_message_seen: bool = False
     turn_due: float = 0.0
+    heard_at: float = field(default_factory=time.monotonic)
+    limits: UsageLimits = field(default_factory=UsageLimits)
     _encoded: bytes = b""
     _encoded_of: tuple[object, ...] = ()
 
@@ -402,6 +438,30 @@ class State:
         return self.is_busy or self.is_turn_due
 
     @property
+    def works(self) -> bool:
+        """Whether a model works, with a prompt or without, or waits for an approval."""
+        return self.current is not None or self.works_alone
+
+    @property
+    def silence(self) -> float:
+        """Seconds without output while the agent works and no approval is pending, else 0."""
+        return time.monotonic() - self.heard_at if self.works and not self.approvals else 0.0
+
+    @property
+    def repeated_calls(self) -> int:
+        """How often in a row the working agent, or one of its subagents, has made the same tool call."""
+        return max((count for _, count in self.account.repeats.values()), default=0) if self.works else 0
+
+    def restart_waits(self, approval: Approval) -> None:
+        """An approval was answered: its tool call starts now, and the agent's silence too."""
+        self.heard_at = time.monotonic()
+        request = _request_of(approval)
+        call = request.tool_use_id if request is not None else None
+        if call in self.account.tool_ticks:
+            ticks = {**self.account.tool_ticks, call: tick()}
+            self.account = msgspec.structs.replace(self.account, tool_ticks=ticks)
+
+    @property
     def shown(self) -> model.ProjectState:
         """The project's state as clients see it."""
         return model.ProjectState.EXECUTING if self.works_alone else self.project.state
@@ -419,12 +479,14 @@ class State:
             tasks=self.work.tasks,
             session_title=self.conversation.title if self.conversation is not None else None,
             queue_depth=len(self.queue),
-            pending_approvals=len(self.approvals),
+            pending_approvals=len(self.approvals) + len(self.terminal_approvals),
+            usage_windows=self.limits.windows,
         )
 
     def encoded_view(self) -> bytes:
         """The `view` as JSON, encoded again only when it changed."""
-        of = (self.log.project, self.conversation, self.account, self.current, len(self.queue), len(self.approvals))
+        counts = len(self.queue), len(self.approvals), len(self.terminal_approvals)
+        of = (self.log.project, self.conversation, self.account, self.current, counts, self.limits.windows)
         if self._encoded_of != of:
             self._encoded, self._encoded_of = encode_data(self.view()), of
         return self._encoded
@@ -436,7 +498,8 @@ class State:
     def pending(self) -> list[ApprovalRequestedData]:
         """The pending tool requests, oldest first, as clients see them."""
         found = [(approval, _request_of(approval)) for approval in self.approvals.values()]
-        return [approval_requested_data(approval, request) for approval, request in found if request is not None]
+        own = [approval_requested_data(approval, request) for approval, request in found if request is not None]
+        return [*own, *self.terminal_approvals.values()]
 
     def announce(self, *, queue: bool = False) -> list[Draft]:
         """Live frames with the present state."""
@@ -444,6 +507,15 @@ class State:
         if queue:
             drafts.append(live_draft("queue_state", queue_state_data(self.queue, self.project.queue_hold)))
         return drafts
+
+    def enqueue(self, execution: Execution) -> None:
+        """Put an execution into its place in the queue."""
+        self.queue = sorted([*self.queue, execution], key=lambda waiting: waiting.position)
+
+    def front(self) -> int:
+        """A position before all prompts that have not run."""
+        waiting = [execution.position for execution in self.queue if not execution.status.is_paused]
+        return min([time.time_ns(), *(position - 1 for position in waiting)])
 
     def place_of(self, execution: Execution) -> int:
         """The place of an execution in the queue from 1, or 0 when it is not there."""

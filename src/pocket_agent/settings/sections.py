@@ -136,14 +136,18 @@ ForwardedHeader = Literal["x-forwarded", "forwarded"]
 LimitMechanism = Literal["rlimit", "systemd"]
 ConfinementMode = Literal["off", "data", "project"]
 SynchronousMode = Literal["normal", "full"]
+ResumeInterrupted = Literal["ask", "always", "never"]
 NotifyWhen = Literal["unwatched", "always"]
 
 
 class SettingsSection(BaseModel):
     """A group of settings: frozen, and without unknown names."""
 
-    # An error would otherwise quote the value, which may be a secret.
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False, hide_input_in_errors=True)
+    # An error would otherwise quote the value, which may be a secret. `load.build_settings` needs no validators of
+    # sections, which take 2 MB and are built at their first use.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=False, hide_input_in_errors=True, defer_build=True
+    )
 
     effect: ClassVar[Effect] = RELOAD
     """When a change takes effect, for the settings that do not declare it themselves."""
@@ -289,7 +293,22 @@ class LimitSettings(SettingsSection):
         0.0, "Budget of all executions in a day (local time), in US dollars as reported by the CLI."
     )
     refuse_over_budget: Switch = setting(False, "Refuse new executions when the day's budget is used up.")
+    resume_after_reset: Switch = setting(
+        True,
+        "Continue an execution that a usage limit of the account stopped by itself, up to a minute after the reset; "
+        "off: a client continues it.",
+    )
     min_free_disk: Bytes = setting(8 * _MIB, "Free space in the data directory below which executions are refused.")
+
+
+class ExecutionSettings(SettingsSection):
+    """How executions go on."""
+
+    resume_interrupted: Annotated[ResumeInterrupted, types.choice(ResumeInterrupted)] = setting(
+        "ask",
+        "An execution whose process was lost, as with a restart of the machine: `ask` a client whether it continues, "
+        "`always` continue it (three times at most, then ask), or `never`: end it in an error.",
+    )
 
 
 class TimeoutSettings(SettingsSection):
@@ -489,12 +508,19 @@ class TracesSettings(SettingsSection):
     )
     attributes: Annotated[Mapping[str, str], types.ATTRIBUTES] = setting(_empty, "Additional resource attributes.")
     agents: Switch = setting(True, "Let the CLI export its own spans into the same traces.")
+    agent_metrics: Switch = setting(
+        True,
+        "Let the CLI export its own metrics and events to the same collector too (`/v1/metrics`, `/v1/logs`), unless "
+        "its telemetry is configured by the user (`CLAUDE_CODE_ENABLE_TELEMETRY`).",
+    )
 
 
 class HealthSettings(SettingsSection):
     """The health checks."""
 
-    interval: SecondsAboveZero = setting(15.0, "Time between two rounds of checks.")
+    interval: SecondsAboveZero = setting(
+        15.0, "Time between two rounds of checks, and between two readings of the memory and CPU of agents."
+    )
     low_disk: Bytes = setting(1024 * _MIB, "Free space of the data directory below which the disk check warns.")
     certificate_notice: Seconds = setting(7 * 86400.0, "The certificate check warns this long before it expires.")
     loop_lag: SecondsAboveZero = setting(1.0, "The event loop check warns when the lag reaches this time.")
@@ -512,6 +538,9 @@ class MonitoringSettings(SettingsSection):
     loki_port: FixedPort = setting(3100, "Port of Loki.")
     tempo_port: FixedPort = setting(3200, "Port of Tempo.")
     otlp_port: FixedPort = setting(4318, "Port of the OpenTelemetry collector, for OTLP over HTTP.")
+    collector_metrics_port: FixedPort = setting(
+        8889, "Port of the OpenTelemetry collector, at which Prometheus scrapes the metrics of agents."
+    )
     scrape_interval: Annotated[float, types.duration(least=0.1, most=60.0)] = setting(
         15.0, "Time between two scrapes; rules use windows of 5 minutes, which need several scrapes."
     )
@@ -553,6 +582,9 @@ class MonitoringSettings(SettingsSection):
     )
     server_name: Annotated[str | None, types.text("a host name", pattern=r"[A-Za-z0-9][A-Za-z0-9.-]*").optional()] = (
         setting(None, "Host name in `server.tls.cert`; when not set, the address in `server.host`.")
+    )
+    grafana_url: OptionalUrl = setting(
+        None, "Address of Grafana, for links to panels in notifications; when not set, its port on this machine."
     )
     runbook_url: OptionalUrl = setting(
         None, "Base URL of the runbooks that alerts link to; when not set, the server's own /docs/runbooks."
@@ -627,6 +659,15 @@ class AlertSettings(SettingsSection):
     loop_lag: Annotated[float, types.duration(least=0.001, most=1.0)] = setting(
         0.25, "EventLoopLagHigh: fires when the p99 of the event loop lag reaches this time."
     )
+    agent_memory_ratio: Share = setting(0.5, "AgentMemoryHigh: share of the machine's memory that one agent may use.")
+    agent_cpu_ratio: Share = setting(0.9, "AgentCpuHigh: share of the machine's CPU that one agent may use.")
+    repeated_calls: Annotated[int, types.number(2, 1000)] = setting(
+        20, "AgentRepeatsItself: fires when an agent makes the same tool call this many times in a row."
+    )
+    silence: Annotated[float, types.duration(least=1.0)] = setting(
+        900.0,
+        "AgentStalled: fires when a working agent that waits for no approval has printed nothing for this long.",
+    )
     restarts: Annotated[int, types.number(1, 10)] = setting(3, "PocketAgentFlapping: outages, restarts in 30 minutes.")
     rejected_connections: Count = setting(
         20,
@@ -644,6 +685,7 @@ class Settings(SettingsSection):
     data: DataSettings = Field(default_factory=DataSettings)
     logging: LoggingSettings = Field(default_factory=LoggingSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
+    executions: ExecutionSettings = Field(default_factory=ExecutionSettings)
     timeouts: TimeoutSettings = Field(default_factory=TimeoutSettings)
     websocket: WebsocketSettings = Field(default_factory=WebsocketSettings)
     claude: ClaudeSettings = Field(default_factory=ClaudeSettings)

@@ -121,7 +121,7 @@ def roll_back(connection: sqlite3.Connection) -> None:
 APPLICATION_ID: Final = 0x504B4154
 """In the header of the file: distinguishes this program's database from others ("PKAT")."""
 
-OPEN_EXECUTION: Final = "status IN ('queued', 'starting', 'running')"
+OPEN_EXECUTION: Final = "status IN ('queued', 'starting', 'running', 'steering', 'waiting', 'interrupted')"
 OPEN_APPROVAL: Final = "(status = 'pending' OR (status IN ('allow', 'deny') AND delivered = 0))"
 """Conditions of partial indexes. SQLite uses such an index only for a query that repeats them word for
 word (https://www.sqlite.org/partialindex.html), so queries are built from these."""
@@ -180,7 +180,8 @@ _INITIAL: Final = (
         "by" TEXT NOT NULL
     ) STRICT""",
     "CREATE INDEX execution_position ON execution(project_id, position)",
-    f"CREATE INDEX execution_open ON execution(project_id, position) WHERE {OPEN_EXECUTION}",
+    """CREATE INDEX execution_open ON execution(project_id, position)
+        WHERE status IN ('queued', 'starting', 'running')""",
     "CREATE UNIQUE INDEX execution_prompt ON execution(project_id, prompt_id) WHERE prompt_id IS NOT NULL",
     """CREATE TABLE approval (
         id TEXT NOT NULL,
@@ -341,8 +342,16 @@ _CONVERSATIONS: Final = (
     "ALTER TABLE process RENAME COLUMN project_id TO conversation_id",
 )
 
+_PAUSE: Final = (
+    "ALTER TABLE execution ADD COLUMN paused_for TEXT",
+    "ALTER TABLE execution ADD COLUMN paused_at INTEGER",
+    "ALTER TABLE execution ADD COLUMN continuations INTEGER NOT NULL DEFAULT 0",
+    "DROP INDEX execution_open",
+    f"CREATE INDEX execution_open ON execution(conversation_id, position) WHERE {OPEN_EXECUTION}",
+)
+
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
-    *(_INITIAL, _CORRELATION, _ACCOUNT, _PAIRING, _HOLD, _AUTHORITY, _TRUST, _CONVERSATIONS),
+    *(_INITIAL, _CORRELATION, _ACCOUNT, _PAIRING, _HOLD, _AUTHORITY, _TRUST, _CONVERSATIONS, _PAUSE),
 )
 """Migration n (counted from 1) is the statements that lead from version n - 1 to n."""
 

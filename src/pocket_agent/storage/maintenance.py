@@ -4,8 +4,9 @@ import os
 import secrets
 import sqlite3
 import struct
+import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -130,6 +131,62 @@ def read_space(database: Path) -> Space:
     (page,) = struct.unpack_from(">H", header, 16)
     (unused,) = struct.unpack_from(">I", header, 36)
     return Space(size, min(size, unused * (page if page > 1 else 65536)))  # 1 is how the header writes 65536
+
+
+# ----------------------------------------------------------------------
+# An inspection while the server may run.
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseState:
+    """What a database has.
+
+    Attributes:
+        damage: the first fault that SQLite found; empty without one.
+        complete: whether the whole file was checked within the time.
+        directories: those of the projects, by the name of the project.
+    """
+
+    damage: str
+    complete: bool
+    directories: tuple[tuple[str, Path], ...]
+
+
+def inspect(database: Path, seconds: float) -> DatabaseState:
+    """Check the pages of a database for some seconds, and list the directories of its projects; blocking.
+
+    Raises:
+        FileOperationError: it cannot be opened, or is not a database.
+    """
+    read_space(database)  # otherwise opening would create one
+    deadline = time.monotonic() + seconds
+    complete, damage = True, ""
+    log = database.with_name(f"{database.name}-wal")
+    # Without a log nothing writes, and SQLite need not create one; with it, `ro` neither moves nor deletes it.
+    mode = "mode=ro" if log.exists() and log.stat().st_size else "immutable=1"
+    uri = f"{database.absolute().as_uri()}?{mode}"
+    with faults_mapped(), closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=seconds)) as reader:
+        reader.execute("PRAGMA query_only = ON")
+        reader.set_progress_handler(lambda: time.monotonic() > deadline, _PROGRESS_STEPS)
+        try:
+            found = str(reader.execute("PRAGMA quick_check(1)").fetchone()[0])
+            damage = "" if found == "ok" else found.rpartition("\n")[2]
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                raise
+            complete = False
+        except sqlite3.DatabaseError as error:
+            damage = str(error)
+        reader.set_progress_handler(None, 0)
+        directories: list[tuple[str, Path]] = []
+        with suppress(sqlite3.Error):  # of another version, or damaged
+            rows = reader.execute("SELECT name, path FROM project").fetchall()
+            directories = [(os.fsdecode(name), Path(os.fsdecode(path))) for name, path in rows]
+    return DatabaseState(damage, complete, tuple(directories))
+
+
+_PROGRESS_STEPS: Final = 10_000
+"""Instructions of SQLite's virtual machine between two checks of the time."""
 
 
 # ----------------------------------------------------------------------

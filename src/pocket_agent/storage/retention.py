@@ -9,6 +9,7 @@ import msgspec
 
 from pocket_agent.errors import ProjectNotFoundError
 from pocket_agent.model import MAX_OFFSET, Milliseconds
+from pocket_agent.storage.database import OPEN_EXECUTION
 from pocket_agent.storage.tables import entry_key, timestamp_of
 
 KEPT_EXECUTIONS: Final = 1000
@@ -17,7 +18,7 @@ KEPT_EXECUTIONS: Final = 1000
 _TURN_BYTES: Final = 8 * 2**20
 """Data deleted in one turn: the pages of long entries have to be read to be freed."""
 
-_FINAL: Final = "status NOT IN ('queued', 'starting', 'running')"
+_FINAL: Final = f"NOT ({OPEN_EXECUTION})"
 _RESOLVED: Final = "(status = 'cancelled' OR (status IN ('allow', 'deny') AND delivered = 1))"
 
 _SETTLE_SECONDS: Final = 3600.0

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
@@ -345,6 +345,18 @@ class Store:
                 moved(pruned.first)
             if not pruned.more:
                 return pruned.first
+
+    async def usage_windows(self) -> tuple[model.UsageWindow, ...]:
+        """The usage limits of the account, as they were stored last; those that cannot be read count as none."""
+        stored = (await self._reader.submit(epoch.meta)).get("usage_windows")
+        try:
+            return msgspec.json.decode(str(stored or "[]"), type=tuple[model.UsageWindow, ...])
+        except msgspec.DecodeError:
+            return ()
+
+    async def note_usage_windows(self, windows: Sequence[model.UsageWindow]) -> None:
+        """Store the usage limits of the account."""
+        await self._writer.submit(epoch.set_meta, usage_windows=msgspec.json.encode(windows).decode())
 
     async def settled_time(self) -> float | None:
         """The time, in seconds since the Unix epoch, that retention last went by; None before the first."""

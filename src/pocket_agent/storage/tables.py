@@ -133,6 +133,7 @@ EXECUTION: Final = Table(
         "usage": _USAGE,
         "incomplete": FLAG,
         "stop": (lambda stop: stop and stop.value, lambda stored: stored and model.StopRequest(stored)),
+        "paused_for": (lambda reason: reason and reason.value, lambda stored: stored and model.HoldReason(stored)),
     },
 )
 SUMMARY: Final = Table(

@@ -242,6 +242,7 @@ async def test_the_request_that_is_being_answered_stays(stage: Stage, browser: B
         await seen.open(ids[1])
         await client.execute(ids[0], "demo:bash=touch elsewhere.txt")
         await seen.answer("Deny")
+        await expect(seen.page.get_by_label("Reason, for the agent")).to_be_focused()
         await seen.page.keyboard.type("not th")
         await client.execute(ids[1], "demo:bash=touch here.txt")
         await expect(seen.dock).to_contain_text("2 of 2", timeout=WAIT_MS)

@@ -129,7 +129,7 @@ async def test_a_key_that_is_missing(tmp_path: Path) -> None:
 async def test_a_file_that_is_missing_or_no_certificate(tmp_path: Path) -> None:
     pair = Pair(tmp_path)
     pair.cert.write_text("nonsense", "utf-8")
-    assert "it is no certificate in PEM form" in (await of(pair)).message
+    assert "it is not a certificate in PEM form" in (await of(pair)).message
     pair.cert.unlink()
     finding = await of(pair)
     assert (finding.status, "No such file" in finding.message) == ("failed", True)

@@ -28,7 +28,7 @@ async def test_a_collector_that_takes_them() -> None:
     async with collecting() as collector:
         finding = await look({}, traces__enabled=True, traces__endpoint=collector.url, traces__headers={"x-key": "a"})
         (request,) = collector.requests
-    assert (finding.status, finding.message) == ("ok", f"{collector.url}/v1/traces takes them")
+    assert (finding.status, finding.message) == ("ok", f"{collector.url}/v1/traces accepts them")
     assert request.headers["x-key"] == "a"
     assert not ExportTraceServiceRequest.FromString(request.body).resource_spans, "and it leaves no span there"
 

@@ -90,7 +90,7 @@ async def test_a_wrong_token(tmp_path: Path) -> None:
         file.write_text("wrong\n", "utf-8")
         finding = (await look(loaded)).of("metrics")
         assert (finding.status, finding.message.endswith("refuses the token")) == ("failed", True)
-        assert f"{file} holds another token" in finding.fix
+        assert f"{file} has another token" in finding.fix
         file.unlink()
         finding = (await look(loaded)).of("metrics")
         assert (finding.status, "cannot be read: No such file" in finding.message) == ("failed", True)

@@ -53,7 +53,7 @@ def test_a_directory_in_place_of_a_file(tmp_path: Path) -> None:
 def test_a_file_in_place_of_a_directory(tmp_path: Path) -> None:
     (tmp_path / "logs").touch()
     finding = look(tmp_path / "logs" / "server.log")
-    assert (finding.status, "logs is no directory" in finding.message) == ("failed", True)
+    assert (finding.status, "logs is not a directory" in finding.message) == ("failed", True)
 
 
 def test_a_pipe_that_somebody_else_reads_is_left_alone(tmp_path: Path) -> None:

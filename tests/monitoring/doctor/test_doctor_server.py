@@ -83,8 +83,8 @@ async def test_one_that_is_stopped(server: ServerProcess, monkeypatch: pytest.Mo
     finally:
         server.process.send_signal(signal.SIGCONT)
     assert finding.status == "failed"
-    assert f"(process {server.process.pid}) is stopped: no answer within 0.5 s" in finding.message
-    assert finding.fix == f"Let it go on: kill -CONT {server.process.pid}"
+    assert f"(process {server.process.pid}) is stopped (SIGSTOP): no answer within 0.5 s" in finding.message
+    assert finding.fix == f"Resume it: kill -CONT {server.process.pid}"
 
 
 async def test_one_that_was_started_with_another_port(server: ServerProcess) -> None:
@@ -182,4 +182,4 @@ async def test_one_that_is_stopping_takes_no_work(tmp_path: Path) -> None:
         finding = (await look(settings_of(ServerProcess(tmp_path), port=port))).of("readiness")
     finally:
         await runner.cleanup()
-    assert (finding.status, finding.message) == ("failed", "the server takes no work now: stopping")
+    assert (finding.status, finding.message) == ("failed", "the server accepts no executions now: stopping")

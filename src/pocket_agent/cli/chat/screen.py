@@ -124,7 +124,7 @@ async def run_prompt(
                 sys.stdout.buffer.flush()
             elif frame.type == "project_join" and outcome.began:
                 transcript.joined(frame.data, behind=True)
-            elif outcome.began or frame.type == "error" or frame.data.get("queue_hold"):
+            elif outcome.shows(frame):
                 transcript.frame(frame.type, frame.data)
             outcome.follow(frame)
             if approve and outcome.began:
@@ -140,32 +140,46 @@ class _Outcome:
     Attributes:
         began: whether its turn has come.
         status: the exit status, once it has ended.
+        paused: whether it waits for a usage limit, or for a decision.
     """
 
     def __init__(self, execution_id: str) -> None:
         self.began = False
         self.status: int | None = None
+        self.paused = False
+        self._failed = False
         self._execution_id = execution_id
+
+    def shows(self, frame: Frame) -> bool:
+        """Whether a frame is about this execution; what follows its error has been shown with it."""
+        if self._failed:
+            return frame.type == "execution_paused"
+        return self.began or frame.type == "error" or bool(frame.data.get("queue_hold"))
 
     def follow(self, frame: Frame) -> None:
         match frame.type:
             case "prompt" if frame.data["execution_id"] == self._execution_id:
-                self.began = True
+                self.began, self.paused, self._failed = True, False, False
+            case "execution_paused" if frame.data["execution_id"] == self._execution_id:
+                self.paused = True
+            case "queue_state" if self.paused:
+                waiting = {prompt["execution_id"] for prompt in frame.data["queue"]}
+                self.status = None if self._execution_id in waiting else 1
             case "error":
                 details = frame.data.get("details") or {}
                 self.status = 1 if details.get("execution_id") == self._execution_id else None
             case "agent_message" if self.began:
-                self.status = _result(frame)
-            case "project_state" if self.began:
+                # An error may be a pause, which the next frames show.
+                self._failed = _is_result(frame) and bool(frame.data.get("is_error"))
+                self.status = 0 if _is_result(frame) and not self._failed else None
+            case "project_state" if self.began and not self.paused:
                 self.status = None if frame.data["state"] == "EXECUTING" else 1
             case "prompt" | "process_killed" | "project_deleted" if self.began:
                 self.status = 1  # a later prompt has begun, or none can: this one ended without a result
 
 
-def _result(frame: Frame) -> int | None:
-    if frame.offset is None or frame.data.get("type") != "result":
-        return None
-    return 1 if frame.data.get("is_error") else 0
+def _is_result(frame: Frame) -> bool:
+    return frame.offset is not None and frame.data.get("type") == "result"
 
 
 async def _approve(client: Client, frame: Frame) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
+from pocket_agent.monitoring.doctor.delivery import ALERTS_SECONDS, check_delivery
 from pocket_agent.monitoring.doctor.machine_checks import (
     check_agent,
     check_certificate,
@@ -16,10 +17,8 @@ from pocket_agent.monitoring.doctor.machine_checks import (
 from pocket_agent.monitoring.doctor.result import Context, Result, failed, ok
 from pocket_agent.monitoring.doctor.server_checks import check_collector, check_metrics, check_server
 from pocket_agent.monitoring.doctor.stack_checks import (
-    DELIVERY_SECONDS,
     absence,
     check_alertmanager,
-    check_delivery,
     check_probe,
     check_prometheus,
     check_secrets,
@@ -62,15 +61,21 @@ async def examine(
         time_state: returns the state of the clock.
     """
     found = await asyncio.gather(*(run_check(check) for check in _table(context, alerts, time_state)))
+    if alerts:  # afterwards, since its rules and alerts are in none of the settings
+        found.append(
+            await run_check(
+                DoctorCheck("alert delivery", partial(check_delivery, context), ALERTS_SECONDS + 2 * _SECONDS)
+            )
+        )
     return [result for results in found for result in results]
 
 
 def _table(context: Context, alerts: bool, time_state: Callable[[], int | None]) -> list[DoctorCheck]:
     settings = context.settings
     on_disk = partial(_on_disk, "doctor-disk")
-    checks = [
+    return [
         DoctorCheck("settings", partial(_settings, context)),
-        DoctorCheck("data directory", on_disk(partial(check_directory, settings)), _DISK_SECONDS),
+        DoctorCheck("data directory", on_disk(partial(check_directory, context)), _DISK_SECONDS),
         DoctorCheck("log", on_disk(partial(check_log, settings.logging)), _DISK_SECONDS),
         DoctorCheck("clock", on_disk(lambda: check_clock(time_state()))),
         DoctorCheck("claude", partial(check_agent, context)),
@@ -81,9 +86,6 @@ def _table(context: Context, alerts: bool, time_state: Callable[[], int | None])
         DoctorCheck("receiver file", on_disk(lambda: list(check_secrets(settings.monitoring))), _DISK_SECONDS),
         DoctorCheck("monitoring", partial(_stack, context, wanted=alerts)),
     ]
-    if alerts:
-        checks.append(DoctorCheck("alert delivery", partial(check_delivery, context), DELIVERY_SECONDS + _SECONDS))
-    return checks
 
 
 async def run_check(check: DoctorCheck) -> Sequence[Result]:
@@ -92,7 +94,7 @@ async def run_check(check: DoctorCheck) -> Sequence[Result]:
         async with asyncio.timeout(check.seconds):
             found = await check.run()
     except TimeoutError:
-        fix = "Something that it asks hangs: a disk, or a program. The other lines may tell which."
+        fix = "Something that it asks hangs: a disk, or a program. The other results may show which."
         return [failed(check.name, f"could not be examined within {check.seconds:g} s", fix)]
     except Exception as error:  # noqa: BLE001 - the border of a check
         what = f"could not be examined: {type(error).__name__}: {error}"

@@ -9,7 +9,7 @@ import ssl
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,13 +20,23 @@ from cryptography import x509
 from pocket_agent.claude.command_line import build_environment
 from pocket_agent.claude.confinement import ADVICE as ADVICE_CONFINEMENT
 from pocket_agent.claude.installation import ADVICE, Installer, is_logged_in
-from pocket_agent.errors import ClaudeNotFoundError, FileOperationError
-from pocket_agent.monitoring.doctor.result import Context, Result, failed, ok, runbook, skipped, warning
+from pocket_agent.errors import ClaudeNotFoundError, PocketAgentError
+from pocket_agent.monitoring.doctor.result import (
+    VOLATILE,
+    Context,
+    Result,
+    failed,
+    ok,
+    printable,
+    runbook,
+    skipped,
+    warning,
+)
 from pocket_agent.monitoring.targets import Target
 from pocket_agent.policy import examine_confinement
 from pocket_agent.settings import LoggingSettings, Settings, format_size
 from pocket_agent.storage.database import database_path
-from pocket_agent.storage.maintenance import read_space
+from pocket_agent.storage.maintenance import inspect, read_space
 
 # --- the CLI
 
@@ -39,14 +49,14 @@ async def check_agent(context: Context) -> list[Result]:
         found = await Installer(claude.binary, context.candidates, environment).check(0)
     except ClaudeNotFoundError as error:
         message = error.message.removesuffix(ADVICE).strip().rstrip(".")
-        fix = ADVICE if error.message.endswith(ADVICE) else "Run it by hand: what it prints tells why. " + ADVICE
+        fix = ADVICE if error.message.endswith(ADVICE) else "Run it by hand: it prints the reason. " + ADVICE
         return [failed(name, message, fix)]
-    told = f"{found.path}, version {found.version or 'not told'}"
+    shown = f"{found.path}, version {found.version or 'unknown'}"
     holes = "; ".join(f"{advisory.id} ({advisory.cve}): {advisory.what}" for advisory in found.advisories)
-    results = [warning(name, f"{told}: {holes}", found.vulnerability) if holes else ok(name, told)]
+    results = [warning(name, f"{shown}: {holes}", found.vulnerability) if holes else ok(name, shown)]
     if not context.settings.demo and await is_logged_in(found.path, environment) is False:
         fix = "Run `claude` as the server's user and log in, or set ANTHROPIC_API_KEY; `serve --demo` needs neither."
-        results.append(warning("claude login", "nobody is logged in: executions will fail", fix))
+        results.append(warning("claude login", "no user is logged in, so executions will fail", fix))
     return [*results, await _confinement(context)]
 
 
@@ -80,7 +90,7 @@ async def check_certificate(settings: Settings, target: Target) -> list[Result]:
     try:
         found = await asyncio.to_thread(lambda: x509.load_pem_x509_certificate(cert.read_bytes()))
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no certificate in PEM form"
+        reason = error.strerror if isinstance(error, OSError) else "it is not a certificate in PEM form"
         fix = "Name a readable PEM file as server.tls.cert, or leave it and server.tls.key out: the server makes one."
         return [failed(name, f"{cert} cannot be read: {reason}", fix)]
     file = _pair(cert, key) or _dates(cert, found, settings) or _names(cert, found, settings)
@@ -116,7 +126,11 @@ def _dates(cert: Path, found: x509.Certificate, settings: Settings) -> Result | 
     renew = "Send the server SIGHUP (systemctl reload pocket-agent)"
     fix = f"{renew}: it makes a new one." if own else f"Renew it. {renew}."
     if start > now:
-        return failed("certificate", f"{cert} is good only from {start:%Y-%m-%d %H:%M} UTC on", "See to the clock.")
+        return failed(
+            "certificate",
+            f"{cert} is good only from {start:%Y-%m-%d %H:%M} UTC on",
+            "Correct the clock of this machine, or the certificate.",
+        )
     if end <= now:
         return failed("certificate", f"{cert} expired on {end:%Y-%m-%d %H:%M} UTC", fix)
     if (end - now).total_seconds() < settings.health.certificate_notice:
@@ -137,7 +151,7 @@ def _names(cert: Path, found: x509.Certificate, settings: Settings) -> Result | 
         return warning(
             "certificate",
             f"{cert} does not name {host}, where the server is reached; it names {listed}",
-            f"Who connects to {host} refuses it: get one for it, or set monitoring.server_name to a name that it has.",
+            f"Clients of {host} refuse it: get one for that name, or set monitoring.server_name to a name that it has.",
         )
     return warning("certificate", f"{cert} names no host at all", "Get one with a subject alternative name.")
 
@@ -189,6 +203,8 @@ _SPACE: Final = (
     "Free some space on that disk. A lower storage.max_size or storage.max_age keeps the database from growing; "
     f"`pocket-agent storage compact` gives back what it does not use: {runbook('DiskSpaceLow')}"
 )
+_CHECK_SECONDS: Final = 2.0
+"""How long the pages of the database are checked; a large one is checked in part."""
 _UNUSED_SHARE: Final = 0.5
 _UNUSED_BYTES: Final = 64 * 2**20
 """So much, and such a share, of the database may hold nothing before it is worth a word."""
@@ -196,30 +212,35 @@ _INODES: Final = 1000
 """Free inodes below which new files will soon be refused, however many bytes are free."""
 
 
-def check_directory(settings: Settings) -> list[Result]:
-    """Everything about the data directory; blocking, and for as long as a disk that hangs."""
+def check_directory(context: Context) -> list[Result]:
+    """Everything about the data directory; blocking, without a limit while a disk hangs."""
+    settings = context.settings
     directory = settings.data.dir
     try:
         directory.stat()
     except OSError as error:
         fix = "Start the server once, which makes it; or name the right one (data.dir, PA_DATA_DIR, --data-dir)."
         return [failed("data directory", f"{directory} is not there: {os.strerror(error.errno or 0).lower()}", fix)]
-    return [_writable(directory), _private(directory), _disk(settings), *_database(directory)]
+    return [_writable(context), _private(directory), _disk(settings), *_database(directory)]
 
 
-def _writable(directory: Path) -> Result:
-    name = "data directory"
+def _writable(context: Context) -> Result:
+    name, directory = "data directory", context.settings.data.dir
     try:
         with tempfile.NamedTemporaryFile(dir=directory, prefix=".doctor-"):
             pass
     except OSError as error:
         if error.errno == errno.EROFS:
-            fix = "Mount its file system read-write; the kernel's log (dmesg) tells whether its disk has failed."
+            fix = "Mount its file system read-write; the kernel's log (dmesg) shows whether its disk has failed."
             return failed(name, f"{directory} cannot be written: its file system is read-only", fix)
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             return failed(name, f"{directory} cannot be written: {os.strerror(error.errno).lower()}", _SPACE)
         fix = f"Give it to the server's user (chown -R USER {directory}), and run this as that user."
         return failed(name, f"{directory} cannot be written: {error.strerror or error}", fix)
+    kind = context.file_system(directory)
+    if kind in VOLATILE:
+        what = f"{directory} is on {kind}: all conversations and devices are lost when the machine restarts"
+        return warning(name, what, "Set data.dir to a directory on a disk, and move the data there (docs/storage.md).")
     return ok(name, f"{directory} can be written")
 
 
@@ -229,13 +250,13 @@ def _private(directory: Path) -> Result:
     exposed = [str(path) for path in _secrets(directory) if _mode(path) & _OTHERS]
     mode = _mode(directory)
     if exposed:
-        what = f"other users of this machine can get at {', '.join(exposed)}"
+        what = f"other users of this machine can read {', '.join(exposed)}"
         return failed(name, what, f"chmod -R go= {' '.join(exposed)}")
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
         return failed(name, f"other users of this machine can write to {directory}", f"chmod 700 {directory}")
     if mode & (stat.S_IRGRP | stat.S_IROTH):  # to pass through may be meant: the certificate is for all
-        return warning(name, f"other users of this machine can look into {directory}", f"chmod 700 {directory}")
-    return ok(name, "it and what is in it are its owner's alone")
+        return warning(name, f"other users of this machine can list {directory}", f"chmod 700 {directory}")
+    return ok(name, "only its owner can read it and its files")
 
 
 def _mode(path: Path) -> int:
@@ -278,21 +299,50 @@ def _disk(settings: Settings) -> Result:
 
 
 def _database(directory: Path) -> Iterator[Result]:
-    """Whether most of the database's file is free pages; nothing while there is no database."""
+    """Whether the database is damaged or mostly empty, and whether the directories of its projects exist."""
     name, database = "database", database_path(directory)
     if not database.exists():
         return
+    fix = (
+        "Stop the server, keep a copy of the data directory, and restore the last backup (docs/storage.md). "
+        f"See {runbook('StorageErrors')}"
+    )
     try:
-        space = read_space(database)
-    except FileOperationError as error:
-        yield skipped(name, f"{database} cannot be looked at: {error.message}")
+        space, found = read_space(database), inspect(database, _CHECK_SECONDS)
+    except PermissionError:
+        yield skipped(name, f"{database} is not readable by this user", "Run this as the server's user.")
         return
-    text = f"{_readable(space.size_bytes)}, of which {_readable(space.unused_bytes)} hold nothing"
+    except PocketAgentError as error:
+        yield failed(name, f"{database} cannot be read: {error.message}", fix)
+        return
+    if found.damage:
+        yield failed(name, f"{database} is damaged: {found.damage}", fix)
+        return
+    yield from _projects(found.directories)
+    text = f"{_readable(space.size_bytes)}, of which {_readable(space.unused_bytes)} are empty"
     if space.unused_bytes > max(_UNUSED_BYTES, _UNUSED_SHARE * space.size_bytes):
         yield warning(name, text, "They are used again as projects grow. To give them back: stop the server, run "
                       "pocket-agent storage compact, start it again.")  # fmt: skip
     else:
         yield ok(name, text)
+
+
+def _projects(directories: Sequence[tuple[str, Path]]) -> Iterator[Result]:
+    """The projects whose directory does not exist; their executions fail."""
+    gone = []
+    for name, path in directories:
+        with suppress(OSError):
+            path.stat()
+            continue
+        if not path.exists():
+            gone.append(f"{path} ({printable(name)})")
+    if gone:
+        shown = ", ".join(gone[:_SHOWN]) + (f" and {len(gone) - _SHOWN} more" if len(gone) > _SHOWN else "")
+        fix = "Mount or restore the directory, or delete the project in a client."
+        yield warning("project directories", f"do not exist, so executions there fail: {shown}", fix)
+
+
+_SHOWN: Final = 5
 
 
 def _readable(size: int) -> str:
@@ -312,7 +362,7 @@ def check_log(settings: LoggingSettings) -> Result:
     output = settings.output
     if not isinstance(output, Path):
         return ok(name, f"goes to {output}")
-    fix = f"Make {output.parent} for the server's user and let it write there, or choose another logging.output."
+    fix = f"Create {output.parent} writable for the server's user, or choose another logging.output."
     try:
         _try_to_write(output)
     except OSError as error:
@@ -321,26 +371,26 @@ def check_log(settings: LoggingSettings) -> Result:
 
 
 def _try_to_write(output: Path) -> None:
-    """Open a log without changing it; one that is not there yet only needs a directory that takes it.
+    """Open a log without changing it; for one that does not exist, check that its directory can be written.
 
     Raises:
         OSError: it cannot be written.
     """
     if output.exists():
         mode = output.stat().st_mode
-        if stat.S_ISFIFO(mode):  # opened, it would take the place of its reader's own writer
+        if stat.S_ISFIFO(mode):  # to open it would count as a writer for its reader
             return
         os.close(os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY))
         return
     parent = next(path for path in output.parents if path.exists())
     if not parent.is_dir():
-        raise NotADirectoryError(None, f"{parent} is no directory")
+        raise NotADirectoryError(None, f"{parent} is not a directory")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise PermissionError(None, f"{parent} cannot be written by this user")
 
 
 class _Timex(ctypes.Structure):
-    """The head of `struct timex` (adjtimex(2)); the rest is room that the kernel may write to."""
+    """The head of `struct timex` (adjtimex(2)); the kernel may write to the rest."""
 
     _fields_ = (("modes", ctypes.c_uint), ("rest", ctypes.c_char * 512))
 
@@ -355,18 +405,18 @@ def kernel_time_state() -> int | None:
 
 
 def check_clock(state: int | None) -> Result:
-    """Whether the clock is kept right.
+    """Whether the clock is synchronised.
 
     Args:
         state: of `kernel_time_state`.
     """
     name = "clock"
     if state is None:
-        return skipped(name, "the system does not tell whether it is synchronised")
+        return skipped(name, "the system does not report whether it is synchronised")
     if state == _TIME_ERROR:
         return warning(
             name,
-            "is not synchronised: figures, logs and certificates may be judged by the wrong time",
-            "Switch time synchronisation on: timedatectl set-ntp true (in a container: on its host).",
+            "is not synchronised: metrics and logs may have the wrong time, and certificates may be refused",
+            "Enable time synchronisation: timedatectl set-ntp true (in a container: on its host).",
         )
     return ok(name, "is synchronised")

@@ -133,7 +133,9 @@ def total(samples: Sequence[Sample], name: str) -> float:
 # --- the API of Prometheus
 
 
-LATER: Final = "Prometheus was started just now: look again in a minute or two."
+NEVER: Final = datetime.min.replace(tzinfo=UTC)
+"""What Prometheus returns for something that has not happened."""
+LATER: Final = "Prometheus was started just now: check again in a minute or two."
 _YOUNG_SECONDS: Final = 90.0
 """Prometheus looks up its targets after five seconds, and sends an alert again that was not delivered after sixty."""
 
@@ -145,6 +147,9 @@ class ScrapeTarget(msgspec.Struct, rename="camel"):
     scrape_url: str
     health: str
     last_error: str = ""
+    last_scrape: datetime = NEVER
+    scrape_interval: str = ""
+    pool: str = msgspec.field(name="scrapePool", default="")  # the job in the configuration; labels may have another
 
     @property
     def job(self) -> str:
@@ -159,7 +164,7 @@ class ScrapeTargets(msgspec.Struct, rename="camel"):
 
 
 class LoadedRule(msgspec.Struct, rename="camel"):
-    """A rule; `health` is ok, err, or unknown before the first evaluation, `state` that of an alert."""
+    """A rule; `health` is ok, err, or unknown before the first evaluation, `state` that of an alert; seconds."""
 
     name: str
     query: str
@@ -168,12 +173,20 @@ class LoadedRule(msgspec.Struct, rename="camel"):
     last_error: str = ""
     state: str = ""
     labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    duration: float = 0.0
+    keep_firing_for: float = 0.0
 
 
-class RuleGroup(msgspec.Struct):
-    """Rules of a file."""
+class RuleGroup(msgspec.Struct, rename="camel"):
+    """Rules of a file, evaluated every `interval` seconds; `last_evaluation` is NEVER before the first one."""
 
+    name: str
+    interval: float
     rules: list[LoadedRule]
+    limit: int = 0
+    last_evaluation: datetime = NEVER
+    file: str = ""
 
 
 class RuleGroups(msgspec.Struct):
@@ -211,6 +224,15 @@ class RuntimeInfo(msgspec.Struct, rename="camel"):
     """The data of /api/v1/status/runtimeinfo."""
 
     start_time: datetime
+    directory: str = msgspec.field(name="CWD", default="/")
+    reloaded: bool = msgspec.field(name="reloadConfigSuccess", default=True)  # whether the last reload was accepted
+    loaded_at: datetime | None = msgspec.field(name="lastConfigTime", default=None)
+
+
+class ConfigText(msgspec.Struct):
+    """The data of /api/v1/status/config."""
+
+    yaml: str
 
 
 class BuildInfo(msgspec.Struct):

@@ -1,14 +1,17 @@
 """The result of a check, and the server that is checked."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from pocket_agent.monitoring.targets import Target, target_of
+from pocket_agent.monitoring.targets import Target, file_system_of, target_of
 from pocket_agent.settings import DEFAULT, LoadedSettings, Settings
 
 _INSTALLED: Final = Path("/etc/prometheus/prometheus.yml")
+
+VOLATILE: Final = frozenset(("tmpfs", "ramfs", "devtmpfs"))
+"""File systems that are empty after a restart of the machine."""
 
 Status = Literal["ok", "warning", "failed", "skipped"]
 
@@ -55,6 +58,11 @@ def skipped(name: str, message: str, fix: str = "") -> Result:
     return Result(name, "skipped", message, fix)
 
 
+def printable(text: str) -> str:
+    """Text without terminal control sequences; newlines stay."""
+    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """A server and its monitoring.
@@ -64,12 +72,14 @@ class Context:
         environment: the environment that they were read in, which agents and tracing depend on as well.
         candidates: where to look for `claude` when it is neither set nor on PATH.
         installed: the configuration of a Prometheus that runs as a service, as Debian's package has it.
+        file_system: returns the type of the file system of a path, such as `ext4`.
     """
 
     loaded: LoadedSettings
     environment: Mapping[str, str]
     candidates: tuple[Path, ...] = ()
     installed: Path = _INSTALLED
+    file_system: Callable[[Path], str] = file_system_of
 
     @property
     def settings(self) -> Settings:

@@ -8,13 +8,12 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
-import psutil
 from prometheus_client.samples import Sample
 
 from pocket_agent import __version__
 from pocket_agent.monitoring.doctor.probes import Reply, get, post, read_samples, total
 from pocket_agent.monitoring.doctor.result import Context, Result, failed, ok, runbook, skipped, warning
-from pocket_agent.monitoring.targets import listening_ports, port_holder, process_name
+from pocket_agent.monitoring.targets import is_stopped, listening_ports, port_holder, process_name
 from pocket_agent.observability import catalogue
 from pocket_agent.observability.catalogue import Metric
 from pocket_agent.observability.revision import UNKNOWN, find_revision
@@ -47,16 +46,16 @@ class HealthReply(msgspec.Struct):
 
 
 async def check_server(context: Context) -> list[Result]:
-    """What the server shows of itself."""
+    """What the server answers, and what its health checks report."""
     url = context.target.url
     if not context.settings.server.port:
-        return [skipped("server", "is at any free port (server.port is 0), which is not known here")]
+        return [skipped("server", "listens on any free port (server.port is 0), which doctor does not know")]
     reply = await get(f"{url}/health", trusting=True, seconds=_HEALTH_SECONDS)
     health = reply.read(HealthReply)
     if health is None:
         fault = await _other_form(context)
         if fault is None:
-            fault = await asyncio.to_thread(_why_silent, context, reply.said)
+            fault = await asyncio.to_thread(_unanswered, context, reply.said)
         return [fault, skipped("health", "the server does not answer")]
     return [
         ok("server", f"answers at {url}"),
@@ -68,7 +67,7 @@ async def check_server(context: Context) -> list[Result]:
 
 
 async def _other_form(context: Context) -> Result | None:
-    """Whether it speaks TLS where it should not, or the other way round."""
+    """Whether it uses TLS where the settings do not, or the other way round."""
     target = context.target
     other = f"{'http' if target.tls else 'https'}://{target.address}"
     reply = await get(f"{other}/health", trusting=True, seconds=_OTHER_SECONDS)
@@ -78,7 +77,7 @@ async def _other_form(context: Context) -> Result | None:
     return failed("server", f"answers at {other}, not at {target.url}", fix)
 
 
-def _why_silent(context: Context, said: str) -> Result:
+def _unanswered(context: Context, said: str) -> Result:
     """What is at the server's address instead."""
     name, url, port = "server", context.target.url, context.settings.server.port
     found, owner = port_holder(port), lock_owner(database_path(context.settings.data.dir))
@@ -93,24 +92,19 @@ def _why_silent(context: Context, said: str) -> Result:
         ports = ", ".join(map(str, listening_ports(owner))) or "no port"
         fix = "Give doctor the settings that it was started with (--config, PA_* variables), or start it again."
         return failed(name, f"{who} has the data directory and listens on {ports}, not on {port}", fix)
-    if _is_stopped(owner):
-        return failed(name, f"{who} is stopped: {said}", f"Let it go on: kill -CONT {owner}")
-    fix = f"See the end of its log. kill {owner} ends it; its agents go on working, and the next server adopts them."
+    if is_stopped(owner):
+        return failed(name, f"{who} is stopped (SIGSTOP): {said}", f"Resume it: kill -CONT {owner}")
+    fix = (
+        f"It hangs: see the end of its log. kill {owner} ends it; its agents continue, and the next server adopts them."
+    )
     return failed(name, f"{who} listens at {url}, and does not answer: {said}", fix)
-
-
-def _is_stopped(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
-    except psutil.Error:
-        return False
 
 
 def _version(running: str) -> Result:
     name = "server version"
     if running == __version__:
         return ok(name, running)
-    fix = "Start the server again: agents that work go on meanwhile."
+    fix = "Restart the server: agents continue while it is down."
     return warning(name, f"{running} is running, {__version__} is installed", fix)
 
 
@@ -131,17 +125,17 @@ def _health(health: HealthReply) -> list[Result]:
 
 
 async def _ready(context: Context) -> list[Result]:
-    """Whether it takes work; a check that keeps it from that is a result already."""
+    """Whether it accepts executions; a failed health check is a result already."""
     reply = await get(f"{context.target.url}/readyz", trusting=True)
     reason = reply.text.strip()
     if reply.status == 200 or reason.startswith(("storage:", "disk:")):
         return []
-    fix = "Wait until it is up; one that is stopping needs to be started again."
-    return [failed("readiness", f"the server takes no work now: {reason or reply.said}", fix)]
+    fix = "Wait until it has started; if it is stopping, start it again."
+    return [failed("readiness", f"the server accepts no executions now: {reason or reply.said}", fix)]
 
 
 async def _plain(context: Context) -> list[Result]:
-    """The plain listener, which a server does without when its port is taken."""
+    """The plain listener; a server whose port for it is taken runs without it."""
     name, port = "plain listener", context.settings.server.plain_port
     if not context.settings.server.tls.enabled or not port:
         return []
@@ -153,7 +147,7 @@ async def _plain(context: Context) -> list[Result]:
         f"port {port} is taken by another program, {found.name}" if found is not None else f"port {port}: {reply.said}"
     )
     fix = "End it and start the server again, or choose another server.plain_port (off: no such listener)."
-    return [warning(name, f"port {port}{who}; the server goes without it", fix)]
+    return [warning(name, f"{who}; the server runs without it", fix)]
 
 
 # --- its metrics
@@ -166,20 +160,20 @@ _FILES: Final = 1024
 
 
 async def check_metrics(context: Context) -> list[Result]:
-    """What a scrape gives."""
+    """The result of a scrape."""
     name, target = "metrics", context.target
     if not context.settings.metrics.enabled:
-        return [warning(name, "are switched off", "Set metrics.enabled: true, and start the server again.")]
+        return [warning(name, "are off", "Set metrics.enabled: true, and restart the server.")]
     if not context.settings.metrics.port:
-        fix = "Give metrics.port a number: Prometheus has to know it."
-        return [warning(name, "are at any free port (metrics.port is 0), which is not known here", fix)]
+        fix = "Set metrics.port to a number: Prometheus has to know it."
+        return [warning(name, "are on any free port (metrics.port is 0), which doctor does not know", fix)]
     token = None
     if target.token_file is not None:
         try:
             token = (await asyncio.to_thread(target.token_file.read_text, "utf-8")).strip()
         except (OSError, UnicodeDecodeError) as error:
-            fix = "Start the server, which makes it, or set metrics.token_file to a file that this user can read."
-            reason = error.strerror if isinstance(error, OSError) else "it is no text"
+            fix = "Start the server, which creates it, or set metrics.token_file to a file that this user can read."
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
             return [failed(name, f"the token {target.token_file} cannot be read: {reason}", fix)]
     reply = await get(f"http://{target.metrics}/metrics", token=token)
     samples = read_samples(reply.text) if reply.status == HTTPStatus.OK else []
@@ -199,12 +193,12 @@ async def _stranger(reply: Reply, samples: Sequence[Sample], context: Context) -
     """What is at the address of the metrics instead."""
     name, target, port = "metrics", context.target, context.settings.metrics.port
     if reply.status is None:
-        fix = "Start the server. One that runs without its metrics was started with other settings."
+        fix = "Start the server; if it runs, it was started with other settings."
         return failed(name, f"nothing answers at {target.metrics}: {reply.fault}", fix)
     if reply.status == HTTPStatus.UNAUTHORIZED:
         file = target.token_file
         fix = (
-            f"{file} holds another token than the server read at its start: put that back, or start the server again."
+            f"{file} has another token than the server read at its start: restore it, or restart the server."
             if file is not None
             else "The server was started with a token: set metrics.token_file to its file."
         )
@@ -226,18 +220,18 @@ async def _stranger(reply: Reply, samples: Sequence[Sample], context: Context) -
 def _revision(info: Sample) -> Iterator[Result]:
     running, installed = info.labels.get("revision", UNKNOWN), find_revision()
     if UNKNOWN not in {running, installed} and running != installed:
-        fix = "Start the server again: agents that work go on meanwhile."
+        fix = "Restart the server: agents continue while it is down."
         yield warning("server revision", f"{running} is running, {installed} is installed", fix)
 
 
 def _series(samples: Sequence[Sample]) -> Result:
     name = "series"
     if len(samples) < SERIES:
-        return ok(name, f"{len(samples)} in a scrape, fewer than the {SERIES} that there may be")
+        return ok(name, f"{len(samples)} in a scrape, fewer than the limit of {SERIES}")
     largest = ", ".join(
         f"{family} ({count})" for family, count in Counter(item.name for item in samples).most_common(3)
     )
-    fix = "Name fewer in metrics.models and metrics.projects. The server itself never has so many: report it."
+    fix = "List fewer in metrics.models and metrics.projects. The server should never have that many: please report it."
     return warning(name, f"{len(samples)} in a scrape, more than {SERIES}; most are of {largest}", fix)
 
 
@@ -267,13 +261,13 @@ def _files(samples: Sequence[Sample], context: Context) -> Iterator[Result]:
         return
     text = f"{used:.0f} of {most:.0f}"
     fix = "Raise it (ulimit -n, LimitNOFILE= in the unit) to 4096 or more, and start the server again."
-    wanted, room = context.settings.limits.max_connections, connections_for(context.settings, int(most))
+    wanted, possible = context.settings.limits.max_connections, connections_for(context.settings, int(most))
     if used > most * context.settings.alerts.limit_ratio:
         yield failed(name, f"{text}: connections and agents will be refused", fix)
-    elif room < wanted:
-        yield warning(name, f"{text}: room for {room} of {wanted} connections (limits.max_connections)", fix)
+    elif possible < wanted:
+        yield warning(name, f"{text}: enough for {possible} of {wanted} connections (limits.max_connections)", fix)
     elif most < _FILES:
-        yield warning(name, f"{text}: that is few", fix)
+        yield warning(name, f"{text}: the limit is low", fix)
     else:
         yield ok(name, text)
 
@@ -282,7 +276,7 @@ def _files(samples: Sequence[Sample], context: Context) -> Iterator[Result]:
 
 
 async def check_collector(context: Context) -> Result:
-    """Hand the collector an export without spans, which it must take (OTLP, "OTLP/HTTP Request")."""
+    """Send the collector an export without spans, which it must accept (OTLP, "OTLP/HTTP Request")."""
     name = "traces"
     traces = read_telemetry(context.settings, context.environment).traces
     if traces is None:
@@ -291,15 +285,15 @@ async def check_collector(context: Context) -> Result:
     # An ExportTraceServiceRequest without resource_spans is zero bytes.
     reply = await post(traces.endpoint, b"", "application/x-protobuf", dict(traces.headers))
     if reply.status == HTTPStatus.OK:
-        return ok(name, f"{shown} takes them")
+        return ok(name, f"{shown} accepts them")
     if reply.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         fix = "Give the collector's credentials in traces.headers (or OTEL_EXPORTER_OTLP_HEADERS)."
         return failed(name, f"{shown} refuses the credentials: {reply.said}", fix)
     if reply.status is not None:
         fix = "Set traces.endpoint to a collector's OTLP receiver over HTTP (usually port 4318, not gRPC's 4317)."
-        return failed(name, f"{shown} does not take them: {reply.said}", fix)
-    fix = "Start the collector, or correct traces.endpoint; until then spans are lost, and nothing else is."
-    return failed(name, f"nobody takes them at {shown}: {reply.fault}", fix)
+        return failed(name, f"{shown} does not accept them: {reply.said}", fix)
+    fix = "Start the collector, or correct traces.endpoint; until then only spans are lost."
+    return failed(name, f"nothing answers at {shown}: {reply.fault}", fix)
 
 
 def _without_secret(url: str) -> str:

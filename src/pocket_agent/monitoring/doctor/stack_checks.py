@@ -1,38 +1,52 @@
-"""Checks of the monitoring stack: Prometheus, its rules, Alertmanager, the blackbox exporter."""
+"""Checks of the monitoring stack: whether its programs answer, what is scraped, and where alerts go."""
 
 import asyncio
 import contextlib
-import json
+import os
 import re
-import secrets
+import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
+import psutil
 import yaml
 
+from pocket_agent.monitoring.doctor.in_force import (
+    RENDER,
+    AlertmanagerStatus,
+    check_alertmanager_configuration,
+    check_blackbox_configuration,
+    check_prometheus_configuration,
+    check_rules,
+    check_silences,
+    listed,
+)
 from pocket_agent.monitoring.doctor.probes import (
     LATER,
     AlertmanagerTargets,
     BuildInfo,
     LoadedRule,
     Prometheus,
+    Reply,
     RuleGroups,
+    RuntimeInfo,
     ScrapeTarget,
     ScrapeTargets,
     get,
-    post,
     read_samples,
     total,
 )
-from pocket_agent.monitoring.doctor.result import Context, Result, failed, ok, runbook, skipped, warning
-from pocket_agent.monitoring.rules import UNARMED, all_alerts, rule_groups
-from pocket_agent.monitoring.targets import SERVER_JOB, port_holder
+from pocket_agent.monitoring.doctor.result import VOLATILE, Context, Result, failed, ok, runbook, skipped, warning
+from pocket_agent.monitoring.launcher import PROGRAMS
+from pocket_agent.monitoring.rules import UNARMED, all_alerts
+from pocket_agent.monitoring.targets import SERVER_JOB, PortHolder, is_stopped, port_holder
 from pocket_agent.observability.catalogue import BUILD_INFO, PREFIX
-from pocket_agent.settings import MonitoringSettings, Settings
+from pocket_agent.settings import MonitoringSettings, Settings, format_size, parse_duration
 
 # --- whether there is a stack
 
@@ -58,7 +72,7 @@ def absence() -> Result:
     """The result for a machine without a stack."""
     return skipped(
         "monitoring",
-        "no Prometheus runs here: nobody is told when something is wrong",
+        "Prometheus does not run here, so no user is notified of a fault",
         "pocket-agent monitoring render DIR, then pocket-agent monitoring up DIR; docs/monitoring.md has the rest.",
     )
 
@@ -79,28 +93,60 @@ async def _listens(port: int) -> bool:
     return False
 
 
-# --- Prometheus
+# --- programs that do not answer
 
 
 START: Final = "Start it: pocket-agent monitoring up DIR, or systemctl start {}."
-RENDER: Final = "Render the configuration again (pocket-agent monitoring render DIR), put it in place and reload {}."
+
+
+async def _unanswered(name: str, port: int, said: str, setting: str) -> tuple[str, str]:
+    """What is wrong with a program that does not answer at its port as it should, and what to do."""
+    return await asyncio.to_thread(_state, name, port, port_holder(port), said, setting)
+
+
+def _state(name: str, port: int, holder: PortHolder | None, said: str, setting: str) -> tuple[str, str]:
+    known = PROGRAMS[name]
+    unit = known.binaries[-1]
+    if holder is None:
+        return f"nothing answers at http://127.0.0.1:{port}: {said}", START.format(unit)
+    if holder.pid is not None and is_stopped(holder.pid):
+        return f"{holder.name} is stopped (SIGSTOP) and does not answer: {said}", f"Resume it: kill -CONT {holder.pid}"
+    if holder.pid is None and "no answer" not in said:
+        fix = f"End it, or choose another {setting} than {port}, and render again."
+        return f"port {port} is taken by {holder.name}, which is not {name}: {said}", fix
+    if holder.pid is None or holder.name.partition(" (")[0] in known.binaries:
+        fix = (
+            f"It hangs: see its log. Restart it: systemctl restart {unit}, or end and start pocket-agent monitoring up."
+        )
+        return f"{holder.name} listens on port {port} and does not answer: {said}", fix
+    fix = f"End it, or choose another {setting} than {port}, and render again."
+    return f"port {port} is taken by another program, {holder.name}: {said}", fix
+
+
+# --- Prometheus
+
+
 _SERIES: Final = 1000
 """Series of one server beyond which something outside of it adds labels."""
 
 
 async def check_prometheus(context: Context) -> list[Result]:
-    """Prometheus, what it scrapes, its rules and where its alerts go."""
+    """Prometheus: its configuration, its database, what it scrapes, its rules and where its alerts go."""
     prometheus = Prometheus(context.prometheus)
     version, ready, young = await asyncio.gather(
         prometheus.data("status/buildinfo", BuildInfo), prometheus.reply("/-/ready"), prometheus.is_young()
     )
     if version is None or ready.status != 200:
         absent = await _absent(context, prometheus, ready.said, known=version is not None)
-        names = ("scrape target", "targets", "rules", "alerts go to")
+        names = ("prometheus configuration", "prometheus database", "scrape target", "targets", "rules", "alerts go to")
         return [absent, *(skipped(name, "Prometheus does not answer") for name in names)]
     found = await asyncio.gather(
+        check_prometheus_configuration(context, prometheus),
+        _database(context, prometheus, young=young),
         _scraping(context, prometheus, young=young),
         check_rules(context, prometheus),
+        _firing(prometheus),
+        check_armed(context, prometheus, young=young),
         check_route(context, prometheus, young=young),
     )
     here = ok("prometheus", f"version {version.version} is ready at {prometheus.url}")
@@ -111,26 +157,77 @@ async def _absent(context: Context, prometheus: Prometheus, said: str, *, known:
     """What is at Prometheus's address instead."""
     name, port = "prometheus", context.settings.monitoring.prometheus_port
     if known:
-        return failed(
-            name, f"is at {prometheus.url}, and not ready: {said}", "Wait for it; its log tells what it does."
-        )
-    found = await asyncio.to_thread(port_holder, port)
-    if found is not None:
-        fix = f"End it, or choose another monitoring.prometheus_port than {port}, and render again."
-        return failed(name, f"port {port} is taken by another program, {found.name}: {said}", fix)
-    return failed(name, f"nothing answers at {prometheus.url}: {said}", START.format("prometheus"))
+        return failed(name, f"is at {prometheus.url}, and not ready: {said}", "Wait for it; its log has its progress.")
+    return failed(name, *await _unanswered(name, port, said, "monitoring.prometheus_port"))
+
+
+# --- its database
+
+
+_LEAST_BYTES: Final = 256 * 2**20
+"""Free space that Prometheus needs: it writes a block of samples next to those that it replaces."""
+_STALE_SECONDS: Final = 60.0
+_FAULT_COUNTERS: Final = re.compile(r"prometheus_tsdb_\w+_(?:failed|corruptions)_total")
+
+
+async def _database(context: Context, prometheus: Prometheus, *, young: bool) -> list[Result]:
+    """Whether Prometheus can store samples."""
+    name = "prometheus database"
+    flags, runtime, metrics, age = await asyncio.gather(
+        prometheus.data("status/flags", dict[str, str]),
+        prometheus.data("status/runtimeinfo", RuntimeInfo),
+        prometheus.reply("/metrics"),
+        prometheus.query("time() - max(timestamp(up))"),
+    )
+    place = Path(runtime.directory if runtime is not None else "/", (flags or {}).get("storage.tsdb.path", "data"))
+    results = list(await asyncio.to_thread(_place, context, place))
+    faults = [
+        sample for sample in read_samples(metrics.text) if sample.value > 0 and _FAULT_COUNTERS.match(sample.name)
+    ]
+    if faults:
+        counted = listed(f"{sample.name} {sample.value:.0f}" for sample in faults)
+        fix = f"Free space on the disk of {place}, restart Prometheus, and see its log; a damaged block can be deleted."
+        results.append(failed(name, f"writing {place} has failed since Prometheus's start: {counted}", fix))
+    limit = 3 * context.settings.monitoring.scrape_interval + _STALE_SECONDS
+    seconds = float(age[0].value[1]) if age else limit + 1
+    if seconds > limit and not young:
+        what = f"Prometheus has stored no sample for {f'{seconds:.0f} s' if age else '5 minutes'}"
+        results.append(failed(name, what, f"Check the disk of {place} and the clock; Prometheus's log has the reason."))
+    return results or [ok(name, "stores what is scraped")]
+
+
+def _place(context: Context, place: Path) -> Iterator[Result]:
+    """The disk of the database, as far as this user can see it; blocking."""
+    name = "prometheus database"
+    try:
+        disk = os.statvfs(place)
+    except OSError:  # it is another user's, or in a container
+        return
+    free = disk.f_bavail * disk.f_frsize
+    if free < _LEAST_BYTES or (disk.f_files > 0 and disk.f_favail == 0):
+        what = f"the disk of {place} is full: {format_size(free)} and {disk.f_favail} inodes are free"
+        fix = "Free space there, or lower monitoring.retention and render again; then restart Prometheus."
+        yield failed(name, what, fix)
+    kind = context.file_system(place)
+    if kind in VOLATILE:
+        what = f"{place} is on {kind}, so metrics and the state of alerts are lost when the machine restarts"
+        yield warning(name, what, "Give Prometheus a directory on a disk (--storage.tsdb.path).")
+
+
+# --- what it scrapes
 
 
 async def _scraping(context: Context, prometheus: Prometheus, *, young: bool) -> list[Result]:
     data = await prometheus.data("targets", ScrapeTargets, state="active")
     if data is None:
-        return [skipped("scrape target", "Prometheus does not tell what it scrapes")]
+        return [skipped("scrape target", "Prometheus does not return what it scrapes")]
     active = data.active_targets
     if young and not active:
         return [warning("scrape target", "Prometheus scrapes nothing yet", LATER)]
     ours = [found for found in active if found.job == SERVER_JOB]
     target, *identity = await _target(context, prometheus, ours)
-    return [target, *identity, *_down(active)]
+    down = await asyncio.to_thread(lambda: [*_down(context, active), *_duplicates(context, active)])
+    return [target, *identity, *down]
 
 
 async def _target(context: Context, prometheus: Prometheus, ours: Sequence[ScrapeTarget]) -> list[Result]:
@@ -141,13 +238,33 @@ async def _target(context: Context, prometheus: Prometheus, ours: Sequence[Scrap
         return [failed(name, f"Prometheus has no job {SERVER_JOB}", fix)]
     found = next((target for target in ours if _local(target.scrape_url) == _local(expected)), None)
     if found is None:
-        listed = ", ".join(target.scrape_url for target in ours)
-        return [failed(name, f"Prometheus scrapes {listed}; the server is at {expected}", fix)]
+        urls = ", ".join(target.scrape_url for target in ours)
+        return [failed(name, f"Prometheus scrapes {urls}; the server is at {expected}", fix)]
     return [ok(name, f"Prometheus scrapes {expected}"), *await _identity(found, prometheus)]
 
 
 def _local(url: str) -> str:
-    return url.replace("//localhost:", "//127.0.0.1:")
+    """An address with one name for this machine."""
+    parts = urlsplit(url)
+    own = {"localhost", "::1", socket.gethostname()}
+    with contextlib.suppress(OSError):
+        own |= {address.address for addresses in psutil.net_if_addrs().values() for address in addresses}
+    if (parts.hostname or "") in own:
+        parts = parts._replace(netloc=f"127.0.0.1:{parts.port or 80}")
+    return parts.geturl()
+
+
+def _duplicates(context: Context, active: Sequence[ScrapeTarget]) -> Iterator[Result]:
+    """Addresses that are scraped more than once: every sum over their series is too high."""
+    places: dict[str, list[ScrapeTarget]] = {}
+    for target in active:
+        places.setdefault(_local(target.scrape_url), []).append(target)
+    for url, targets in places.items():
+        if len(targets) > 1:
+            jobs = ", ".join(sorted({target.pool or target.job for target in targets}))
+            result = failed if url == _local(f"http://{context.target.metrics}/metrics") else warning
+            fix = "Remove all scrape_configs or targets but one for this address, and reload Prometheus."
+            yield result("targets", f"{url} is scraped {len(targets)} times, by {jobs}: sums count it that often", fix)
 
 
 async def _identity(target: ScrapeTarget, prometheus: Prometheus) -> list[Result]:
@@ -157,7 +274,7 @@ async def _identity(target: ScrapeTarget, prometheus: Prometheus) -> list[Result
         return [skipped(name, "the server was not scraped" + (" yet" if target.health == "unknown" else ""))]
     instance = f'instance="{target.labels.get("instance", "")}"'
     if not await prometheus.query(f"{BUILD_INFO.name}{{{instance}}}"):
-        fix = "See which program listens on metrics.port; Prometheus itself must be on another port."
+        fix = "Check which program listens on metrics.port; Prometheus itself must be on another port."
         return [failed(name, f"what answers is not the server: it has no {BUILD_INFO.name}", fix)]
     counted = await prometheus.query(f'count({{__name__=~"{PREFIX}.+", {instance}}})')
     series = float(counted[0].value[1]) if counted else 0.0
@@ -165,37 +282,58 @@ async def _identity(target: ScrapeTarget, prometheus: Prometheus) -> list[Result
         families = await prometheus.query(f'topk(3, count by (__name__) ({{__name__=~"{PREFIX}.+", {instance}}}))')
         most = ", ".join(f"{family.metric.get('__name__')} ({family.value[1]})" for family in families)
         fix = "Something between the server and Prometheus adds labels: see metric_relabel_configs and the targets."
-        return [warning(name, f"the figures are the server's own, but in {series:.0f} series; most are {most}", fix)]
-    return [ok(name, f"the figures are the server's own, {series:.0f} series")]
+        return [warning(name, f"the metrics are the server's own, but in {series:.0f} series; most are {most}", fix)]
+    return [ok(name, f"the metrics are the server's own, {series:.0f} series")]
 
 
-def _down(active: Sequence[ScrapeTarget]) -> list[Result]:
+def _down(context: Context, active: Sequence[ScrapeTarget]) -> list[Result]:
+    """Targets that do not answer, or are not scraped; blocking."""
     name = "targets"
-    fix = "Start what should answer there, or correct the target and reload Prometheus."
     down = [
-        failed(name, f"{target.job} at {target.scrape_url} is down: {target.last_error or 'no answer'}", fix)
+        failed(
+            name,
+            f"{target.job} at {target.scrape_url} is down: {target.last_error or 'no answer'}",
+            _down_fix(context, target),
+        )
         for target in active
         if target.health == "down"
     ]
+    now = datetime.now(UTC)
+    for target in active:
+        with contextlib.suppress(ValueError):
+            age, interval = (now - target.last_scrape).total_seconds(), parse_duration(target.scrape_interval)
+            if target.last_scrape.year > 1 and age > 3 * interval + _STALE_SECONDS:
+                what = f"{target.job} at {target.scrape_url} was last scraped {age:.0f} s ago"
+                down.append(failed(name, what, "Prometheus hangs or is overloaded: see its log, and restart it."))
     if down:
         return down
     waiting = sum(target.health == "unknown" for target in active)
     if waiting:
-        fix = "Wait for the first scrape (monitoring.scrape_interval), then look again."
+        fix = "Wait for the first scrape (monitoring.scrape_interval), then check again."
         return [warning(name, f"{waiting} of {len(active)} were not scraped yet", fix)]
     return [ok(name, f"all {len(active)} answer")]
 
 
-# --- rules and alerts
+def _down_fix(context: Context, target: ScrapeTarget) -> str:
+    with contextlib.suppress(ValueError):
+        port = urlsplit(target.scrape_url).port
+        holder = port_holder(port) if port is not None else None
+        if holder is not None and holder.pid is not None and is_stopped(holder.pid):
+            return f"{holder.name} is stopped (SIGSTOP). Resume it: kill -CONT {holder.pid}"
+        if holder is not None and "deadline exceeded" in target.last_error:
+            return f"{holder.name} listens there and does not answer in time: see its log, and restart it."
+    if "limit exceeded" in target.last_error:
+        return f"See {runbook('MonitoringTargetDown')}; {RENDER.format('Prometheus')}"
+    if target.scrape_url.startswith(f"{context.blackbox}/probe"):
+        return START.format(PROGRAMS["blackbox_exporter"].binaries[-1])
+    return "Start what should answer there, or correct the target and reload Prometheus."
 
 
-_FIX: Final = (
-    "Render again (pocket-agent monitoring render DIR), put rules/ beside prometheus.yml (rule_files: rules/*.yml) "
-    "and reload Prometheus."
-)
-_SHOWN: Final = 5
-_NUMBER: Final = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?:e[+-]?\d+)?(?![\w.])")
+# --- its alerts
+
+
 _WATCHDOG: Final = "Watchdog"
+_ARMED_SECONDS: Final = 10.0
 _NOT_SENT: Final = {_WATCHDOG, "InfoInhibitor"}
 """Alerts that fire while nothing is wrong."""
 
@@ -206,81 +344,33 @@ class ActiveAlert(msgspec.Struct):
     labels: dict[str, str]
 
 
-async def check_rules(context: Context, prometheus: Prometheus) -> list[Result]:
-    """The rules that are loaded, and the alerts that fire."""
-    name = "rules"
-    data = await prometheus.data("rules", RuleGroups)
-    if data is None:
-        return [skipped(name, "Prometheus does not tell its rules")]
-    loaded = [rule for group in data.groups for rule in group.rules]
-    return [_loaded(context, loaded), *_firing(loaded), await check_armed(prometheus)]
-
-
-def _loaded(context: Context, loaded: Sequence[LoadedRule]) -> Result:
-    name = "rules"
-    if not loaded:
-        return failed(name, "Prometheus has loaded none: rule_files matches no file", _FIX)
-    broken = [rule for rule in loaded if rule.health == "err"]
-    if broken:
-        what = f"{_listed([rule.name for rule in broken])} cannot be evaluated: {broken[0].last_error}"
-        return failed(name, what, _FIX)
-    found: dict[str, set[str]] = {}
-    for rule in loaded:
-        found.setdefault(rule.name, set()).add(_plain(rule.query))
-    wanted = _expected_queries(context)
-    missing = sorted(wanted.keys() - found.keys())
-    if missing:
-        what = f"{len(missing)} of this version's {len(wanted)} are not loaded: {_listed(missing)}"
-        return failed(name, what, _FIX)
-    changed = sorted(rule for rule, queries in wanted.items() if not queries <= found[rule])
-    if changed:
-        what = f"{_listed(changed)} ask another question than this version with these settings"
-        return warning(name, what, _FIX)
-    alerts = sum(rule.type == "alerting" for rule in loaded)
-    return ok(name, f"{len(loaded)} are loaded and can be evaluated, {alerts} of them alerts")
-
-
-def _expected_queries(context: Context) -> dict[str, set[str]]:
-    """The queries that should be loaded, by the name of the rule."""
-    wanted: dict[str, set[str]] = {}
-    for file in rule_groups(context.settings).values():
-        for group in file["groups"]:
-            for rule in group["rules"]:
-                wanted.setdefault(rule.get("alert") or rule["record"], set()).add(_plain(rule["expr"]))
-    return wanted
-
-
-def _plain(query: str) -> str:
-    """A query in a form to compare: Prometheus returns it in one line, with numbers in its own format."""
-    return _NUMBER.sub(lambda found: repr(float(found[0])), "".join(query.split()))
-
-
-def _listed(names: Sequence[str]) -> str:
-    names = list(dict.fromkeys(names))
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def _firing(loaded: Sequence[LoadedRule]) -> list[Result]:
-    """What is wrong by the alerts themselves; they are not the doctor's own result, so they fail nothing."""
+async def _firing(prometheus: Prometheus) -> list[Result]:
+    """The alerts that fire; they are not the doctor's own result, so they fail nothing."""
     name = "alerts firing"
-    firing = [rule.name for rule in loaded if rule.state == "firing" and rule.name not in _NOT_SENT]
+    data = await prometheus.data("rules", RuleGroups)
+    rules: list[LoadedRule] = [rule for group in data.groups for rule in group.rules] if data is not None else []
+    firing = [rule.name for rule in rules if rule.state == "firing" and rule.name not in _NOT_SENT]
     if not firing:
         return [ok(name, "none")]
-    return [warning(name, _listed(firing), f"See {runbook(firing[0])}")]
+    return [warning(name, listed(firing), f"See {runbook(firing[0])}")]
 
 
-async def check_armed(prometheus: Prometheus) -> Result:
+async def check_armed(context: Context, prometheus: Prometheus, *, young: bool) -> list[Result]:
     """Whether alerts cannot fire, because their metrics are missing or their limit is not set."""
     name = "alerts armed"
-    reasons = {sample.metric["alert"]: sample.metric["reason"] for sample in await prometheus.query(UNARMED)}
+    # What Prometheus recorded before it was stopped, or before it had scraped, is in the results for another 5 minutes.
+    limit = 6 * context.settings.monitoring.scrape_interval + _ARMED_SECONDS
+    found = await prometheus.query(f"{UNARMED} and time() - timestamp({UNARMED}) < {limit:g}")
+    reasons = {sample.metric["alert"]: sample.metric["reason"] for sample in found}
     if not reasons:
-        return ok(name, "every alert can fire")
+        return [ok(name, "every alert can fire")]
     what = "cannot fire: " + "; ".join(f"{alert} ({reason})" for alert, reason in sorted(reasons.items()))
     paging = sorted(
         alert.name for alert in all_alerts(Settings()) if alert.severity == "critical" and alert.name in reasons
     )
-    return warning(name, what, f"See {runbook(paging[0])}") if paging else ok(name, what)
+    if not paging:
+        return [ok(name, what)]
+    return [warning(name, what, LATER if young else f"See {runbook(paging[0])}")]
 
 
 async def check_route(context: Context, prometheus: Prometheus, *, young: bool) -> list[Result]:
@@ -294,11 +384,12 @@ async def check_route(context: Context, prometheus: Prometheus, *, young: bool) 
     name = "alerts go to"
     data = await prometheus.data("alertmanagers", AlertmanagerTargets)
     if data is None:
-        return [skipped(name, "Prometheus does not tell where its alerts go")]
+        return [skipped(name, "Prometheus does not return where its alerts go")]
     active = [found.url for found in data.active_alertmanagers]
     port = context.settings.monitoring.alertmanager_port
     if not any(f":{port}/" in url for url in active):
-        what = f"Prometheus sends its alerts to {', '.join(active) or 'nobody'}; Alertmanager should be on port {port}"
+        where = ", ".join(active) or "no Alertmanager"
+        what = f"Prometheus sends its alerts to {where}; Alertmanager should be on port {port}"
         if young:
             return [warning(name, what, LATER)]
         return [failed(name, what, "Render the configuration again and reload Prometheus.")]
@@ -306,8 +397,8 @@ async def check_route(context: Context, prometheus: Prometheus, *, young: bool) 
     reply = await get(f"{context.alertmanager}/api/v2/alerts", {"filter": f'alertname="{_WATCHDOG}"'})
     alerts = reply.read(list[ActiveAlert])
     if firing and alerts is not None and not alerts and not young:
-        what = f"{context.alertmanager} has not got the alert that always fires (Watchdog)"
-        return [warning(name, what, "It is sent once a minute: look again then; Prometheus's log tells what fails.")]
+        what = f"{context.alertmanager} has not received the alert that always fires (Watchdog)"
+        return [warning(name, what, "It is sent once a minute: check again then; Prometheus's log has the reason.")]
     return [ok(name, context.alertmanager)]
 
 
@@ -315,23 +406,13 @@ async def check_route(context: Context, prometheus: Prometheus, *, young: bool) 
 
 
 _WATCHDOG_RECEIVER: Final = "watchdog"
-"""The receiver of the alert that always fires; it reaches no person."""
+"""The receiver of the alert that always fires; it notifies a program, not a user."""
 SET_UP: Final = (
     "Set monitoring.slack_url_file, pagerduty_key_file, email_to or webhook_url(_file); render again, and reload "
     "Alertmanager."
 )
-
-
-class _Config(msgspec.Struct):
-    original: str
-
-
-class _Status(msgspec.Struct):
-    config: _Config
-
-
 Receivers = Mapping[str, Counter[str]]
-"""How many ways each receiver has, by kind: slack, pagerduty, email, webhook, ..."""
+"""The number of integrations of each receiver by kind: slack, pagerduty, email, webhook, ..."""
 
 
 def read_receivers(text: str) -> Receivers:
@@ -350,23 +431,24 @@ def read_receivers(text: str) -> Receivers:
 
 async def receivers_of(url: str) -> Receivers | None:
     """The receivers of a running Alertmanager; None when it does not answer."""
-    status = (await get(f"{url}/api/v2/status")).read(_Status)
+    status = (await get(f"{url}/api/v2/status")).read(AlertmanagerStatus)
     return read_receivers(status.config.original) if status is not None else None
 
 
 async def check_alertmanager(context: Context) -> list[Result]:
-    """Alertmanager and its receivers."""
+    """Alertmanager, its configuration, its receivers and its silences."""
     name, url = "alertmanager", context.alertmanager
     found = await receivers_of(url)
     if found is None:
         said = (await get(f"{url}/-/ready")).said
-        who = port_holder(context.settings.monitoring.alertmanager_port)
-        if who is not None and "alertmanager" not in who.name:
-            fix = "End it, or choose another monitoring.alertmanager_port, and render again."
-            return [failed(name, f"its port is taken by another program, {who.name}: {said}", fix)]
-        fix = START.format("alertmanager (Debian: prometheus-alertmanager)")
-        return [failed(name, f"does not answer at {url}: {said}", fix), skipped("receivers", "it does not answer")]
-    return [ok(name, f"answers at {url}"), await _receivers(context, found)]
+        port = context.settings.monitoring.alertmanager_port
+        absent = failed(name, *await _unanswered(name, port, said, "monitoring.alertmanager_port"))
+        rest = ("alertmanager configuration", "receivers", "silences")
+        return [absent, *(skipped(part, "Alertmanager does not answer") for part in rest)]
+    configuration, receivers, silences = await asyncio.gather(
+        check_alertmanager_configuration(context), _receivers(context, found), check_silences(context)
+    )
+    return [ok(name, f"answers at {url}"), *configuration, receivers, *silences]
 
 
 async def _receivers(context: Context, found: Receivers) -> Result:
@@ -375,23 +457,22 @@ async def _receivers(context: Context, found: Receivers) -> Result:
     ways = sum((ways for receiver, ways in found.items() if receiver != _WATCHDOG_RECEIVER), Counter[str]())
     wanted = _configured_ways(context.settings.monitoring)
     if not ways and not wanted:
-        return warning(name, "Alertmanager tells nobody: no receiver is set up", SET_UP)
-    told = ", ".join(sorted(ways)) or "nobody"
+        return warning(name, "Alertmanager notifies no user: no receiver has an integration", SET_UP)
+    kinds = ", ".join(sorted(ways)) or "no user"
     missing = sorted(wanted - ways.keys())
     if missing:
-        what = f"the settings have {', '.join(missing)}, which Alertmanager does not know; it tells {told}"
-        return warning(name, what, RENDER.format("Alertmanager"))
+        what = f"the settings have {', '.join(missing)}, which Alertmanager does not know; it notifies {kinds}"
+        return failed(name, what, RENDER.format("Alertmanager"))
     samples = read_samples((await get(f"{context.alertmanager}/metrics")).text)
-    refused = {
-        sample.labels.get("integration", "?"): sample.value
-        for sample in samples
-        if sample.name == "alertmanager_notifications_failed_total" and sample.value > 0
-    }
+    refused: Counter[str] = Counter()
+    for sample in samples:
+        if sample.name == "alertmanager_notifications_failed_total" and sample.value > 0:
+            refused[sample.labels.get("integration", "?")] += int(sample.value)
     if refused:
-        listed = ", ".join(f"{count:.0f} by {way}" for way, count in sorted(refused.items()))
+        failures = ", ".join(f"{count} by {way}" for way, count in sorted(refused.items()))
         fix = f"Run pocket-agent doctor --alerts, and see {runbook('AlertDeliveryFailing')}"
-        return warning(name, f"{told}; deliveries that failed since Alertmanager's start: {listed}", fix)
-    return ok(name, f"alerts reach {told}")
+        return warning(name, f"{kinds}; deliveries that failed since Alertmanager's start: {failures}", fix)
+    return ok(name, f"alerts reach {kinds}")
 
 
 def _configured_ways(stack: MonitoringSettings) -> set[str]:
@@ -425,121 +506,9 @@ def _secret(setting: str, path: Path) -> Result:
     except PermissionError:
         return skipped(name, f"{path} ({setting}) may not be read by this user")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
         return failed(name, f"{path} ({setting}) cannot be read: {reason}", fix)
     return failed(name, f"{path} ({setting}) is empty", fix) if empty else ok(name, f"{path} ({setting}) is there")
-
-
-# --- delivery of alerts
-
-
-DELIVERY_SECONDS: Final = 30.0
-"""How long a test alert may be under way: Alertmanager waits ten seconds for others of its group."""
-_LOOK_SECONDS: Final = 0.5
-_NAME: Final = "alert delivery"
-
-
-class _Receiver(msgspec.Struct):
-    name: str
-
-
-class _State(msgspec.Struct, rename="camel"):
-    silenced_by: list[str]
-
-
-class _Routed(msgspec.Struct):
-    receivers: list[_Receiver]
-    status: _State
-
-
-async def check_delivery(context: Context) -> Result:
-    """Send a test alert to the receivers of critical alerts, and check that each accepts it."""
-    url = context.alertmanager
-    receivers = await receivers_of(url)
-    if receivers is None:
-        return failed(_NAME, f"Alertmanager does not answer at {url}", START.format("prometheus-alertmanager"))
-    before = await _attempts(url)
-    instance = f"doctor-{secrets.token_hex(4)}"
-    reply = await post(f"{url}/api/v2/alerts", json.dumps([_alert(instance)]).encode())
-    if reply.status != 200:
-        return failed(_NAME, f"Alertmanager refuses an alert: {reply.said}", "See its log.")
-    found = await get(f"{url}/api/v2/alerts", {"filter": f'instance="{instance}"'})
-    routed = found.read(list[_Routed]) or []
-    silences = [silence for alert in routed for silence in alert.status.silenced_by]
-    if silences:
-        fix = f"See what it is for, and end it: amtool --alertmanager.url={url} silence expire {silences[0]}"
-        return failed(_NAME, f"a silence covers every alert like the test: {silences[0]}", fix)
-    names = {receiver.name for alert in routed for receiver in alert.receivers}
-    wanted = sum((ways for name, ways in receivers.items() if name in names), Counter[str]())
-    if not wanted:
-        listed = ", ".join(sorted(names)) or "no receiver"
-        return failed(_NAME, f"a critical alert goes to {listed}, which tells nobody", SET_UP)
-    return await _arrival(url, wanted, before)
-
-
-def _alert(instance: str) -> dict[str, object]:
-    now = datetime.now(UTC)
-    return {
-        "labels": {
-            "alertname": "PocketAgentDoctor",
-            "severity": "critical",
-            "service": "pocket-agent",
-            "instance": instance,
-        },
-        "annotations": {
-            "summary": "A test by pocket-agent doctor",
-            "description": "Nothing is wrong. This alert proves that alerts arrive; it resolves by itself.",
-        },
-        "startsAt": now.isoformat(),
-        "endsAt": (now + timedelta(minutes=2)).isoformat(),
-    }
-
-
-async def _arrival(url: str, wanted: Counter[str], before: "_Attempts") -> Result:
-    """Wait until every way has taken the alert, or one has refused it."""
-    deadline = asyncio.get_running_loop().time() + DELIVERY_SECONDS
-    while True:
-        after = await _attempts(url)
-        refused = [way for way in sorted(wanted) if after.refused[way] > before.refused[way]]
-        if refused:
-            what = f"{', '.join(refused)} refuses the alert, or does not answer"
-            fix = f"Alertmanager's log tells why. Check {' and '.join(_SETTINGS.get(way, way) for way in refused)}."
-            return failed(_NAME, what, fix)
-        silent = [way for way, ways in sorted(wanted.items()) if after.taken[way] < before.taken[way] + ways]
-        if not silent:
-            told = ", ".join(f"{way} ({ways} times)" if ways > 1 else way for way, ways in sorted(wanted.items()))
-            return ok(_NAME, f"a test alert was taken by {told}: see that it arrived")
-        if asyncio.get_running_loop().time() > deadline:
-            what = f"{', '.join(silent)} has not taken a test alert within {DELIVERY_SECONDS:.0f} s"
-            return failed(_NAME, what, "Alertmanager's log tells why.")
-        await asyncio.sleep(_LOOK_SECONDS)
-
-
-_SETTINGS: Final = {
-    "slack": "the URL in the file of monitoring.slack_url_file",
-    "pagerduty": "the key in the file of monitoring.pagerduty_key_file and monitoring.pagerduty_url",
-    "email": "the settings monitoring.email_*",
-    "webhook": "monitoring.webhook_url, or the URL in the file of monitoring.webhook_url_file",
-}
-
-
-class _Attempts(msgspec.Struct):
-    """Requests to receivers that are over, by way. What Alertmanager calls a notification is counted when it begins."""
-
-    taken: Counter[str]
-    refused: Counter[str]
-
-
-async def _attempts(url: str) -> _Attempts:
-    every: Counter[str] = Counter()
-    refused: Counter[str] = Counter()
-    for sample in read_samples((await get(f"{url}/metrics")).text):
-        way = sample.labels.get("integration", "")
-        if sample.name == "alertmanager_notification_requests_total":
-            every[way] += int(sample.value)
-        elif sample.name == "alertmanager_notification_requests_failed_total":
-            refused[way] += int(sample.value)
-    return _Attempts(every - refused, refused)
 
 
 # --- the blackbox exporter
@@ -548,18 +517,28 @@ async def _attempts(url: str) -> _Attempts:
 _MODULE: Final = "websocket_check"
 _PROBE_SECONDS: Final = 8.0
 """Longer than the module's own time limit."""
-_FAULT: Final = re.compile(r'level=error.*?msg="?([^"\n]*?)"?(?: err="?([^"\n]*)"?)?$', re.MULTILINE)
+_FAULT: Final = re.compile(r'level=(?:error|ERROR).*?msg="?([^"\n]*?)"?(?: err="?([^"\n]*)"?)?$', re.MULTILINE)
 
 
-async def check_probe(context: Context) -> Result:
-    """Let the exporter probe the server."""
+async def check_probe(context: Context) -> list[Result]:
+    """The exporter's configuration, and a probe of the server by it."""
     name, address = "websocket probe", context.target.address
     url = f"{context.blackbox}/probe"
     # debug: the reply has the log of the probe, with the reason of a failure.
     reply = await get(url, {"target": address, "module": _MODULE, "debug": "true"}, seconds=_PROBE_SECONDS)
     if reply.status is None:
-        fix = START.format("blackbox_exporter (Debian: prometheus-blackbox-exporter)")
-        return warning(name, f"the blackbox exporter does not answer at {context.blackbox}: {reply.fault}", fix)
+        port = context.settings.monitoring.blackbox_port
+        what, fix = await _unanswered("blackbox_exporter", port, reply.fault, "monitoring.blackbox_port")
+        return [
+            skipped("blackbox exporter configuration", "the blackbox exporter does not answer"),
+            warning(name, f"the blackbox exporter cannot probe: {what}", fix),
+        ]
+    configuration = await check_blackbox_configuration(context)
+    return [*configuration, _probed(reply, address)]
+
+
+def _probed(reply: Reply, address: str) -> Result:
+    name = "websocket probe"
     if reply.status != 200:
         what = f"the blackbox exporter cannot probe: {reply.said}"
         return failed(name, what, "Let it use the rendered blackbox.yml (--config.file), and reload it.")

@@ -1,0 +1,72 @@
+"""`pocket-agent resume`: from the server to the terminal, with all turns."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from tests.harness.claude import require_claude
+from tests.harness.follow import eventually
+from tests.harness.recorder import RecordingModel, said
+from tests.harness.scene import scene
+from tests.harness.server import running_server
+from tests.harness.terminal import in_terminal, prepare_home
+
+from pocket_agent.demo.demo_process import child_environment
+
+
+async def run(data_dir: Path, environment: Mapping[str, str], *arguments: str, folder: Path) -> tuple[int | None, str]:
+    """The exit status and the output of `pocket-agent resume`."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "pocket_agent.cli", "resume", f"--data-dir={data_dir}", *arguments),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={"PATH": os.environ["PATH"], **environment},
+        cwd=folder,
+    )
+    out, _ = await process.communicate()
+    return process.returncode, out.decode()
+
+
+@pytest.mark.parametrize("named", ["by its directory", "by its id"])
+async def test_a_conversation_goes_on_in_the_terminal(tmp_path: Path, folder: Path, named: str) -> None:
+    home = tmp_path / "user"
+    prepare_home(home, folder)
+    model = RecordingModel()
+    environment = child_environment(await model.start(), home)
+    env = {"PA_CLAUDE_BINARY": str(require_claude()), **environment}
+    try:
+        async with running_server(tmp_path / "server", env=env) as server:
+            settings = {**env, "PA_SERVER_PORT": str(server.port), "PA_SERVER_TLS_ENABLED": "false"}
+            target = str(folder)
+            assert (await run(server.data_dir, settings, folder=folder))[0] == 1  # it is no project yet
+            async with scene(server, folder) as here:
+                await here.run("demo:text a quince")
+                (agent,) = server.agents()
+                project = (await here.first.projects())[0]
+                if named == "by its id":
+                    target = project.id
+                    await here.second.new_session(here.project_id)
+                    await here.run("demo:text a medlar")
+                    status, text = await run(server.data_dir, settings, "--print", folder=folder)
+                    assert (status, "several sessions" in text) == (1, True), text
+                    (agent,) = server.agents()
+                session = (await here.first.projects())[0].session_id
+                flags = ["--print", target]
+                status, text = await run(server.data_dir, settings, *flags, folder=tmp_path)
+                assert (status, text) == (0, f"cd {folder} && claude --resume={session}\n"), text
+                await eventually(lambda: not agent.is_running() or agent.status() == "zombie", "the agent has ended")
+                argv = [sys.executable, "-m", "pocket_agent.cli", "resume", f"--data-dir={server.data_dir}", target]
+                async with in_terminal(argv, tmp_path, home, settings) as terminal:
+                    await terminal.prompt("demo:text a rowan")
+                    await eventually(lambda: bool(model.saw("a rowan")), "the model is asked")
+                    assert terminal.session_id == session
+                    status, text = await run(server.data_dir, settings, *flags, folder=tmp_path)
+                    assert (status, "Another terminal" in text) == (1, True), text
+        before = "a medlar" if named == "by its id" else "a quince"
+        assert before in said(model.saw("a rowan")[0])
+    finally:
+        await model.stop()
