@@ -1,7 +1,7 @@
 """The traffic of one developer as the series that Prometheus scrapes, and the rules evaluated over them by promtool.
 
 A day has 20 to 300 requests in a few sittings, none at night, and restarts. Of the requests 2 % end in a server error,
-2 % are slow, and 2 % of the executions fail; a third of the odd requests is followed by another when the user tries
+2 % are slow, and 2 % of the executions fail; a third of the odd requests are followed by another, when the user tries
 again. While agents compile, every third request is slow, and the event loop wakes up to 250 ms late.
 """
 
@@ -25,6 +25,8 @@ SCRAPE: Final = 15
 DAY: Final = 86400
 _SCRAPES_A_DAY: Final = DAY // SCRAPE
 _ODD: Final = 0.02
+_AGAIN: Final = 1 / 3
+"""The share of odd requests that are followed by another, when the user tries again."""
 _TARGET: Final = {"job": "pocket-agent", "instance": "one.example:9090"}
 _PROBE: Final = {"job": "blackbox", "instance": "one.example:9090"}
 _LAGS: Final = 4 * SCRAPE  # measurements of the event loop's lag between two scrapes
@@ -244,14 +246,14 @@ def _day(traffic: Traffic, chance: random.Random, midnight: float, requests: int
 
 def sitting(traffic: Traffic, chance: random.Random, at: float, requests: int, *, compiles: bool) -> float:
     """Requests of a sitting, some of them at once as when a client opens its projects; returns its end."""
-    again = 0
+    failed = slow = False
     while requests > 0:
         at += chance.expovariate(1 / chance.choice((0.3, 20, 20, 90)))
         requests -= 1
-        failed = chance.random() < (1 / 3 if again else _ODD)
-        slow = chance.random() < (1 / 3 if compiles or again else _ODD)
-        again = int(failed or (slow and not compiles))
-        kind = "execute" if again or chance.random() < 0.3 else chance.choice(("project_join", "get_messages", "other"))
+        kind = chance.choice(("execute", "project_join", "get_messages", "other"))
+        kind = "execute" if failed or slow else kind  # tried again
+        failed = chance.random() < (_AGAIN if failed else _ODD * (1 - _AGAIN))
+        slow = chance.random() < (_AGAIN if slow or compiles else _ODD * (1 - _AGAIN))
         request(traffic, at, kind, failed=failed, seconds=0.4 if slow else 0.02)
         if kind == "execute" and not failed:
             took = chance.expovariate(1 / 40)

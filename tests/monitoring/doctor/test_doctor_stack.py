@@ -47,6 +47,15 @@ async def test_in_a_healthy_stack_nothing_is_wrong(clinic: Clinic) -> None:
     assert [finding.name for finding in findings] == NAMES
     assert {finding.name: finding.status for finding in findings if finding.status != "ok"} == {"traces": "skipped"}
     assert not [finding for finding in findings if finding.fix]
+    assert "ClaudeCostBudget (limits.cost_usd_per_day is 0)" in findings.of("alerts armed").message
+
+
+async def test_an_alert_that_pages_and_cannot_fire_is_named(clinic: Clinic) -> None:
+    # Prometheus marks the series of a changed target as stale; those of a removed job would remain for 5 minutes.
+    async with clinic.changed("prometheus", CONFIG, ("replacement: blackbox\n", "replacement: other\n")):
+        reason = "WebSocketProbeFailed (Prometheus has no target of the job blackbox)"
+        finding = await clinic.shows("alerts armed", "warning", reason)
+    assert "WebSocketProbeFailed" in finding.fix
 
 
 def deliveries(findings: Findings) -> list[tuple[str, str]]:
