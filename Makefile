@@ -1,5 +1,9 @@
 .PHONY: setup run test check bench fuzz soak audit generate clean
 
+# Images for containers often set it. Each of the four test processes would compile all tests anew, and each command of
+# a test the program.
+unexport PYTHONDONTWRITEBYTECODE
+
 setup: ## .venv with all dependencies, a Claude Code CLI if there is none, and the web client
 	@scripts/setup
 	@scripts/web
@@ -37,6 +41,7 @@ setup-tests:
 	@scripts/tools prometheus prometheus-alertmanager prometheus-node-exporter prometheus-blackbox-exporter systemd libsystemd-shared nginx caddy openssl chromium chromium-headless-shell bubblewrap
 	@scripts/grafana
 	@scripts/web
+	@[ -e build/compiled ] || { mkdir -p build && .venv/bin/pytest --collect-only -q >build/compiled; } # once, not in each test process
 .PHONY: setup-tests
 
 bench: setup-tests ## the measurements of docs/performance.md
@@ -45,8 +50,9 @@ bench: setup-tests ## the measurements of docs/performance.md
 fuzz: setup-tests ## random frames, HTTP requests and settings, for longer than the tests do (make fuzz FUZZ=20000)
 	FUZZ_EXAMPLES=$(or $(FUZZ),5000) .venv/bin/pytest -n 2 tests/fuzz --timeout 0
 
-soak: setup-tests ## tests marked soak (repetition, floods, alerts end to end), then kills at random points for SOAK seconds
+soak: setup-tests ## tests marked soak (repetition, floods, alerts end to end), 1,000 examples of each property, then kills at random points for SOAK seconds
 	.venv/bin/pytest -n 2 --dist loadfile -m soak $(PYTEST)
+	.venv/bin/pytest -n 2 -m "hypothesis and not soak" --hypothesis-profile soak $(PYTEST)
 	SOAK_SECONDS=$(or $(SOAK),300) .venv/bin/pytest -s tests/soak --timeout 0
 
 audit: ## known vulnerabilities of pinned dependencies (needs the network, so no test runs it)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import typer
 import yaml
 
-from pocket_agent.audit.audit_log import EMPTY, AuditRecord, append
+from pocket_agent.audit import EMPTY, AuditRecord, append
 from pocket_agent.cli.main import app
 from pocket_agent.monitoring import render, rule_groups
 from pocket_agent.protocol.json_schema import protocol_schema

@@ -11,7 +11,8 @@ from tests.harness.claude import require_claude
 from tests.harness.server import ServerProcess, running_server, write_standin
 
 # No test asserts a time: an example may take long on a busy machine.
-settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("suite", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("soak", settings.get_profile("suite"), max_examples=1000)  # chosen by `make soak`
 settings.load_profile("suite")
 
 # A shell has its background jobs ignore Ctrl-C, and so would all programs that the tests interrupt.

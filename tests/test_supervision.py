@@ -13,7 +13,7 @@ import pytest
 from pocket_agent.app import start_worker_threads
 from pocket_agent.errors import FileOperationError
 from pocket_agent.events import SettingsRefused, SettingsReloaded, TaskFaulted
-from pocket_agent.notification.outbox import Notifier
+from pocket_agent.notification import Notifier
 from pocket_agent.observability.catalogue import Losses
 from pocket_agent.observability.health import in_thread
 from pocket_agent.observability.structured_log import open_log

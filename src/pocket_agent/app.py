@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from pocket_agent import __version__
-from pocket_agent.audit.audit_log import AuditLog, AuditObserver, FileAuditLog, audit_path
+from pocket_agent.audit import AuditLog, AuditObserver, FileAuditLog, audit_path
 from pocket_agent.claude.command_line import build_environment, select_environment
 from pocket_agent.claude.confinement import Confinement, raise_open_files
 from pocket_agent.claude.installation import Installer
@@ -31,7 +31,7 @@ from pocket_agent.errors import ConfigurationError, PocketAgentError
 from pocket_agent.events import MetricsServed, Observer, ServerStarted, ServerStopped, ServerStopping, SettingIgnored
 from pocket_agent.hub import Hub
 from pocket_agent.ledger import audited, note_changes, note_first, remember_settings
-from pocket_agent.notification.outbox import Notifier
+from pocket_agent.notification import Notifier
 from pocket_agent.observability import Log, Losses, Observability, open_log
 from pocket_agent.observability.exposition import Exposition, ScrapeToken, application, scrape_token
 from pocket_agent.policy import examine_confinement

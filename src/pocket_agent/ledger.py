@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Final
 
-from pocket_agent.audit.audit_log import EMPTY, AuditLog, AuditRecord, FileAuditLog, Head, audit_path, timestamp
+from pocket_agent.audit import EMPTY, AuditLog, AuditRecord, FileAuditLog, Head, audit_path, timestamp
 from pocket_agent.events import Observer
 from pocket_agent.model import Device
 from pocket_agent.settings import LiveSettings, LoadedSettings, SettingChange

@@ -46,6 +46,8 @@ class ExecutionStatus(enum.StrEnum):
     """Stored as started; the prompt may or may not have reached the CLI yet."""
     RUNNING = "running"
     """The prompt was written to the CLI."""
+    STEERING = "steering"
+    """Written into the turn of the running execution, which has not taken it up yet."""
     WAITING = "waiting"
     """Paused: a usage limit stopped it, and it continues after the reset."""
     INTERRUPTED = "interrupted"
@@ -73,7 +75,9 @@ class ExecutionStatus(enum.StrEnum):
         return self is ExecutionStatus.QUEUED or self.is_paused
 
 
-_UNFINISHED: Final = frozenset({ExecutionStatus.QUEUED, ExecutionStatus.STARTING, ExecutionStatus.RUNNING})
+_UNFINISHED: Final = frozenset(
+    {ExecutionStatus.QUEUED, ExecutionStatus.STARTING, ExecutionStatus.RUNNING, ExecutionStatus.STEERING}
+)
 
 
 class StopRequest(enum.StrEnum):
@@ -348,11 +352,20 @@ class BackgroundTask(msgspec.Struct, frozen=True, omit_defaults=True):
         id: the CLI's own; of a subagent also the `agent_id` of its tool requests.
         type: the CLI's own: `local_agent`, `local_bash`, ...
         description: as text.
+        started_at: when the server first heard of it.
+        tokens, tool_uses: so far; the CLI reports them of subagents only.
+        last_tool: the tool that it used last.
+        summary: what it does now, in a line.
     """
 
     id: str
     type: str = ""
     description: str = ""
+    started_at: Milliseconds | None = None
+    tokens: int = 0
+    tool_uses: int = 0
+    last_tool: str = ""
+    summary: str = ""
 
     @property
     def is_agent(self) -> bool:

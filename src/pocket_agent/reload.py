@@ -8,7 +8,7 @@ from typing import Final
 
 from pocket_agent.errors import PocketAgentError
 from pocket_agent.events import Observer, SettingsRefused, SettingsReloaded, TaskFaulted
-from pocket_agent.notification.outbox import Notifier, Route, find_routes
+from pocket_agent.notification import Notifier, Route, find_routes
 from pocket_agent.observability import Log
 from pocket_agent.server.guard import Hosts
 from pocket_agent.server.listener import adopt, certified_hosts

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from pocket_agent.audit.audit_log import EMPTY, AuditRecord, append
+from pocket_agent.audit import EMPTY, AuditRecord, append
 from pocket_agent.cli.main import main
 from tests.harness.server import ServerProcess, running_server, write_standin
 

@@ -70,12 +70,15 @@ class Watched:
         """What Slack is told of an alert of a server; it leads to the runbook."""
         note = await self.receivers.note(alert, self.instance(name))
         assert f"/docs/runbooks/{alert}" in note.text
+        assert "/d/pocket-agent-" in note.text
         return note
 
     async def paged(self, alert: str, name: str) -> Page:
         """What PagerDuty is told of it; it leads to the runbook."""
         page = await self.receivers.page(alert, self.instance(name))
-        assert [link.rpartition("/docs/runbooks/")[2] for link in page.links] == [alert]
+        runbook, dashboard = page.links
+        assert runbook.endswith(f"/docs/runbooks/{alert}")
+        assert "/d/pocket-agent-" in dashboard
         return page
 
     async def firing(self) -> set[tuple[str, str]]:

@@ -13,8 +13,7 @@ from tests.harness.disk import fill, small_disk
 from tests.harness.follow import eventually, run
 from tests.harness.server import ServerProcess, free_port, running_server, write_standin
 
-from pocket_agent.audit.audit_log import EMPTY, Head
-from pocket_agent.audit.verification import Verification, verify
+from pocket_agent.audit import EMPTY, Head, Verification, verify
 from pocket_agent.errors import PocketAgentError
 from pocket_agent.storage import audit_head, connection_beside
 from pocket_agent.storage.database import database_path

@@ -78,6 +78,10 @@ async def scene_on(server: ServerProcess, folder: Path) -> AsyncIterator[Scene]:
         yield Scene(server, client, stream, folder)
 
 
+UNASKED = {"PA_EXECUTIONS_RESUME_INTERRUPTED": "never"}
+"""An execution whose process is lost ends in an error; `test_session_pause.py` has the other ways."""
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ServerProcess]:
     """One server for the tests that leave it alone."""
@@ -87,6 +91,7 @@ async def shared_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
         "PA_CLAUDE_TERMINATE_GRACE": "1s",
         "PA_CLAUDE_INTERRUPT_GRACE": "1s",
         "PA_CLAUDE_MAX_LINE": "1MiB",
+        **UNASKED,
     }
     async with running_server(folder, env=env) as server:
         yield server
@@ -102,7 +107,7 @@ async def scene(shared_server: ServerProcess, tmp_path: Path) -> AsyncIterator[S
 @pytest_asyncio.fixture(loop_scope="module")
 async def own_server(tmp_path: Path) -> AsyncIterator[ServerProcess]:
     """A server for a test that kills it, or replaces its CLI."""
-    async with running_server(tmp_path, env={"PA_CLAUDE_BINARY": str(write_standin(tmp_path))}) as server:
+    async with running_server(tmp_path, env={"PA_CLAUDE_BINARY": str(write_standin(tmp_path)), **UNASKED}) as server:
         yield server
 
 
@@ -225,10 +230,14 @@ async def test_it_ends_after_each_result_with_a_queue(scene: Scene) -> None:
         assert not [frame.data for frame in frames if frame.type == "error"]
 
 
-async def test_it_prints_a_result_for_nobody(scene: Scene) -> None:
-    await scene.run("lines 1 after sleep 0.1 result lines 2")
+async def test_it_prints_a_result_for_nobody(scene: Scene, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    await scene.run(f"after metered {gate} 1 result lines 2")
+    gate.write_bytes(b"1")
     frames = await until_line(scene.stream, 2)
-    assert entry_types(frames) == ["agent_message/result", "agent_message/user", "agent_message/user"]
+    said = [f"agent_message/{kind}" for kind in ("user", "result", "user", "user")]
+    assert entry_types(frames) == said, "the first is of the gate"
     assert (await scene.state()).state == "IDLE"
     await works(scene)
 

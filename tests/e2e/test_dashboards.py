@@ -230,7 +230,8 @@ async def exemplars_lead_to_traces(here: Watched, collector: Collector) -> None:
 
 async def starts_are_marked(here: Watched) -> None:
     """The mark is where the server was started; the other query is one that Prometheus understands."""
-    starts, alerts = here.dashboards[0]["annotations"]["list"]
+    starts, versions, alerts = here.dashboards[0]["annotations"]["list"]
+    assert await here.present(versions["expr"]) == [], "the first version is no change"
     (at,) = set(await here.course(starts["expr"]))
     assert at / 1000 == await here.prometheus.value(here.filled(starts["expr"].removesuffix(" * 1000")))
     assert await here.present(alerts["expr"]) is not None

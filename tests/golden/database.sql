@@ -134,7 +134,7 @@ CREATE UNIQUE INDEX conversation_real_path ON conversation(real_path) WHERE inst
 
 CREATE INDEX entry_direction ON entry(direction, id) WHERE direction <> 'claude';
 
-CREATE INDEX execution_open ON execution(conversation_id, position) WHERE status IN ('queued', 'starting', 'running', 'waiting', 'interrupted');
+CREATE INDEX execution_open ON execution(conversation_id, position) WHERE status IN ('queued', 'starting', 'running', 'steering', 'waiting', 'interrupted');
 
 CREATE INDEX execution_position ON execution(conversation_id, position);
 

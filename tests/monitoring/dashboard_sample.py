@@ -46,7 +46,7 @@ def panel_named(dashboard: dict[str, Any], title: str) -> dict[str, Any]:
 
 def series_in(query: str) -> set[str]:
     """The names of the series that a query of Prometheus asks for."""
-    bare = re.sub(r"\{[^}]*\}|\[[^]]*\]|\boffset \w+", "{}", query)
+    bare = re.sub(r"\{[^}]*\}|\[[^]]*\]|\"[^\"]*\"|\boffset \w+", "{}", query)
     bare = re.sub(r"\b(by|without|on)\s*\([^)]*\)", " ", bare)
     words = re.findall(r"[a-zA-Z_:][\w:]*(?!\w*\s*\()", bare)
     return {word for word in words if word not in {"and", "or", "unless"}}

@@ -74,6 +74,7 @@ def everything(folder: Path) -> dict[str, object]:
         "monitoring.watchdog_url": "https://watchdog.example.org/ping/1",
         "monitoring.ca_file": folder / "ca.pem",
         "monitoring.server_name": "agent.example.org",
+        "monitoring.grafana_url": "https://grafana.example.org",
         "monitoring.runbook_url": "https://wiki.example.org/runbooks/",
         "alerts.for_scale": 0.5,
         "alerts.slow_execution": "3m",

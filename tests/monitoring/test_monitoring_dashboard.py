@@ -1,8 +1,10 @@
+import json
 import os
 import re
 import subprocess
 import sys
 from itertools import chain, product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from pocket_agent.observability import catalogue
 from pocket_agent.settings import Settings
 from tests.harness.expression import FOREIGN
 from tests.monitoring.dashboard_sample import CHANGED, dashboards, panel_named, panels_of, series_in, targets_of
+from tests.monitoring.rule_sample import promtool
 
 DASHBOARDS = dashboards()
 SERVER, USAGE, RELIABILITY, INTERNALS, LOG, CLAUDE = DASHBOARDS
@@ -177,13 +180,43 @@ def test_each_dashboard_leads_to_the_others_and_to_the_live_page(dashboard: dict
 
 def test_starts_and_alerts_mark_every_dashboard_of_figures() -> None:
     for dashboard in DASHBOARDS[:-2]:
-        starts, alerts = dashboard["annotations"]["list"]
+        starts, versions, alerts = dashboard["annotations"]["list"]
+        assert versions["titleFormat"] == "Version {{version}}"
         assert (starts["expr"], starts["useValueForTime"]) == (
             'process_start_time_seconds{instance="$instance", job="$job"} * 1000',
             True,
         )
         assert alerts["expr"].startswith("ALERTS{")
     assert LOG["annotations"]["list"] == []
+
+
+def test_a_change_of_the_version_is_marked_and_no_start(tmp_path: Path) -> None:
+    _, versions, _ = SERVER["annotations"]["list"]
+    expr = versions["expr"].replace("$instance", "one").replace("$job", "pocket-agent")
+
+    def build(version: str, values: str) -> dict[str, str]:
+        series = f'pocket_agent_build_info{{version="{version}", revision="r", instance="one", job="pocket-agent"}}'
+        return {"series": series, "values": values}
+
+    def at(minute: str, *found: str) -> dict[str, Any]:
+        return {
+            "expr": f"count by (version) ({expr})",
+            "eval_time": minute,
+            "exp_samples": [{"labels": f'{{version="{version}"}}', "value": 1} for version in found],
+        }
+
+    series = [build("1.0", "1x30 stale"), build("1.1", "_x31 1x90")]
+    tests = [
+        {
+            "interval": "1m",
+            "input_series": series,
+            "promql_expr_test": [at("0m"), at("20m"), at("32m", "1.1"), at("60m")],
+        }
+    ]
+    file = tmp_path / "test.yml"
+    file.write_text(json.dumps({"rule_files": [], "evaluation_interval": "1m", "tests": tests}), "utf-8")
+    status, said = promtool("test", "rules", file)
+    assert status == 0, said
 
 
 def test_exemplars_are_shown_where_there_are_some() -> None:

@@ -155,7 +155,7 @@ def test_each_name_is_there_once_but_for_the_objectives() -> None:
 
 def wanting(alert: AlertRule) -> list[str]:
     """What an alert does not say as a person needs it."""
-    rendered = alert.render("https://one.example/docs/runbooks")
+    rendered = alert.render("https://one.example/docs/runbooks", "https://one.example/d/pocket-agent-server")
     notes = rendered["annotations"]
     values = re.findall(r"\{\{ \$value([^}]*)\}\}", alert.description)
     said = {

@@ -38,6 +38,11 @@ BASE = "https://agent.example:8443"
             f"Failed after 1 h 1 min (EXECUTION_TIMEOUT).\n{BASE}/p/1",
         ),
         (
+            [ProjectDigest("1", "shop", executions=(FinishedExecution(65.0, paused="a limit is reached"),), failed=1)],
+            "Paused: shop",
+            f"Paused after 1 min 5 s: a limit is reached.\n{BASE}/p/1",
+        ),
+        (
             [
                 ProjectDigest(
                     "1",

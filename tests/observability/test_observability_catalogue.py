@@ -29,6 +29,7 @@ GUIDE = {
     "pocket_agent_errors_total": "counter",
 }
 LABELS = {
+    "clients_active": ("client",),
     "projects_active": ("state",),
     "conversations_active": ("state",),
     "executions_total": ("status",),
@@ -64,8 +65,6 @@ LABELS = {
     "settings_reloads_total": ("outcome",),
     "usage_limit_utilization_ratio": ("window",),
     "usage_limit_reset_timestamp_seconds": ("window",),
-    "executions_waiting": ("reason",),
-    "execution_pauses_total": ("reason",),
     "telemetry_dropped_total": ("signal",),
 }
 """The labels that are promised; every other metric has none."""

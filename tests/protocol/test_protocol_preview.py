@@ -2,7 +2,7 @@
 
 import json
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pocket_agent.model import Milliseconds
@@ -63,7 +63,6 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=50)
 @given(st.dictionaries(st.text(max_size=20), VALUES, max_size=20))
 def test_a_preview_is_bounded_whatever_is_in_the_entry(value: dict[str, object]) -> None:
     data = json.dumps({"fill": ["y"] * 6000, **value}).encode()

@@ -12,7 +12,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from pocket_agent.audit.audit_log import AuditLog, AuditRecord
+from pocket_agent.audit import AuditLog, AuditRecord
 from pocket_agent.claude.command_line import build_environment
 from pocket_agent.claude.installation import Installer
 from pocket_agent.claude.process import boot_id, kill_leftovers

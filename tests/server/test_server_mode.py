@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pocket_agent.audit.audit_log import EMPTY, AuditRecord, append, audit_path
+from pocket_agent.audit import EMPTY, AuditRecord, append, audit_path
 from pocket_agent.cli.access import local_token
 from pocket_agent.cli.device import make_device
 from pocket_agent.events import SettingsReloaded

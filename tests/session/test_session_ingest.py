@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from pocket_agent.claude.stream import Line, Oversized
 from pocket_agent.model import (
@@ -467,9 +468,18 @@ def work_after(*lines: bytes, **present: Any) -> Work:
 
 def test_background_tasks_are_followed() -> None:
     told = [{"task_id": "t-1", "task_type": "local_agent", "description": "Look around"}]
-    assert work_after(system("background_tasks_changed", tasks=told)).tasks == (SUBAGENT,)
+    (known,) = work_after(system("background_tasks_changed", tasks=told)).tasks
+    assert known.started_at is not None
+    assert replace(known, started_at=None) == SUBAGENT
+    usage = {"total_tokens": 1200, "tool_uses": 2, "duration_ms": 5}
+    progress = system("task_progress", task_id="t-1", usage=usage, last_tool_name="Bash", description="Running date")
+    (busy,) = work_after(progress, account=doing(tasks=(SUBAGENT,))).tasks
+    assert (busy.tokens, busy.tool_uses, busy.last_tool, busy.summary) == (1200, 2, "Bash", "Running date")
+    again = system("background_tasks_changed", tasks=told)
+    assert work_after(again, account=doing(tasks=(busy,))).tasks == (busy,)
     started = system("task_started", task_id="b-1", task_type="local_bash", description="Serve", is_backgrounded=True)
-    assert work_after(started, account=doing(tasks=(SUBAGENT,))).tasks == (SUBAGENT, COMMAND)
+    tasks = work_after(started, account=doing(tasks=(SUBAGENT,))).tasks
+    assert tuple(replace(task, started_at=None) for task in tasks) == (SUBAGENT, COMMAND)
     in_front = system("task_started", task_id="b-1", task_type="local_bash", is_backgrounded=False)
     assert work_after(in_front).tasks == ()
     ended = system("task_notification", task_id="b-1", status="completed")
@@ -681,3 +691,13 @@ def test_which_faults_hold_the_queue() -> None:
             assert "queue_hold" not in take(init, told, execution=sample.execution()).project
             stopped = take(init, told, execution=sample.execution(), end_status=ExecutionStatus.KILLED, queued=True)
             assert "queue_hold" not in stopped.project or reason is HoldReason.CONVERSATION
+
+
+def test_a_question_of_an_mcp_server_is_cancelled_and_shown() -> None:
+    asked = {"subtype": "elicitation", "mcp_server_name": "jira", "message": "Which project?", "url": "https://x"}
+    plan = take(line(type="control_request", request_id="r-1", request=asked))
+    assert [data_of(draft) for draft in plan.drafts] == [
+        {"mcp_server": "jira", "message": "Which project?", "url": "https://x"}
+    ]
+    (answer,) = plan.refusals
+    assert json.loads(answer)["response"]["response"] == {"action": "cancel"}

@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import os
 import random
+import signal
 import time
 from pathlib import Path
 
 import pytest
 
+from pocket_agent.claude.process import kill_leftovers
 from pocket_agent.client import Backoff, Client
 from pocket_agent.events import ExecutionContinued, ExecutionFinished, ExecutionPaused
 from pocket_agent.model import ExecutionStatus, HoldReason, Milliseconds, UsageWindow
@@ -15,10 +18,13 @@ from pocket_agent.protocol.requests import ExecutionData
 from pocket_agent.session.accounting import UsageLimits
 from pocket_agent.session.session import Session
 from pocket_agent.settings import LiveSettings, load_settings
+from pocket_agent.storage import Change, connection_beside
+from pocket_agent.storage.database import database_path
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.follow import eventually, stored
 from tests.harness.server import ServerProcess
 from tests.server.room import Room, open_room, until
+from tests.session import sample
 
 REFUSED = {"type": "result", "is_error": True, "terminal_reason": "api_error", "api_error_status": 429, "result": "no"}
 
@@ -147,6 +153,116 @@ async def _executions(client: Client, project_id: str) -> dict[str, ExecutionDat
     return {found.execution_id: found for found in page.executions}
 
 
+async def lose_agent(folder: Path, prompts: list[str], *, boot: str | None) -> str:
+    """Run prompts until the first asks for an approval, stop the server, and end the agent; returns the project's id.
+
+    Args:
+        folder: of the server.
+        prompts: the first one asks.
+        boot: the boot of the machine in which the agent is recorded; None for the present one, as in a container whose
+            PID 1 is the server.
+    """
+    async with open_room(folder, agents_stay=True) as room, room.client() as client:
+        session = await room.project()
+        for prompt in prompts:
+            await client.execute(session.state.project.id, prompt)
+        await until(lambda: bool(session.state.approvals))
+        record = await room.store.process(session.state.project.id)
+        assert record is not None
+    await kill_leftovers(record.pid, record.start_time, record.boot_id, record.id)
+    os.kill(record.pid, signal.SIGKILL)
+    if boot is not None:
+        with connection_beside(database_path(folder / "data")) as connection, connection:
+            connection.execute("UPDATE process SET boot_id = ?", (boot,))
+    return str(session.state.project.id)
+
+
+@pytest.mark.parametrize("boot", ["another boot", None])
+async def test_a_reboot_asks(tmp_path: Path, boot: str | None) -> None:
+    """The queue waits for the answer: continue, or drop."""
+    project_id = await lose_agent(tmp_path, ["first lines 1 ask Bash", "second"], boot=boot)
+    async with open_room(tmp_path) as room, room.client() as client:
+        session = room.projects.get(project_id)
+        (paused,) = room.seen.of(ExecutionPaused)
+        assert (paused.reason, paused.until) == (HoldReason.LOST, None)
+        assert waiting(session) == [("first", ExecutionStatus.INTERRUPTED), ("second", ExecutionStatus.QUEUED)]
+        hold = session.state.project.queue_hold
+        assert hold is not None
+        assert (hold.reason, hold.until, session.state.project.state) == (HoldReason.LOST, None, "IDLE")
+        assert session.state.approvals == {}
+        await client.execute(project_id, "third")
+        assert session.state.project.queue_hold == hold
+    async with open_room(tmp_path) as room, room.client() as client:
+        session = room.projects.get(project_id)
+        assert session.state.project.queue_hold == hold
+        await client.resume_queue(project_id)
+        await until(lambda: len(room.seen.of(ExecutionFinished)) == 3)
+        assert await said(room, session) == ["first", "Your", "second", "third"]
+        assert [event.status for event in room.seen.of(ExecutionFinished)] == [ExecutionStatus.SUCCESS] * 3
+        assert room.seen.of(ExecutionFinished)[0].waited > 0
+
+
+async def test_a_lost_execution_is_dropped(tmp_path: Path) -> None:
+    project_id = await lose_agent(tmp_path, ["first lines 1 ask Bash", "second"], boot="another boot")
+    async with open_room(tmp_path) as room, room.client() as client:
+        session = room.projects.get(project_id)
+        await client.cancel_prompt(project_id, session.state.queue[0].id)
+        await until(lambda: len(room.seen.of(ExecutionFinished)) == 1)
+        assert await said(room, session) == ["first", "second"]
+        page = await client.executions(project_id)
+        assert [found.status for found in page.executions] == ["success", "cancelled"]
+
+
+async def test_always_continues_and_never_ends_it(tmp_path: Path) -> None:
+    for setting, words, status in (
+        ("always", ["first", "Your", "second"], ExecutionStatus.SUCCESS),
+        ("never", ["first", "second"], ExecutionStatus.ERROR),
+    ):
+        folder = tmp_path / setting
+        folder.mkdir()
+        project_id = await lose_agent(folder, ["first lines 1 ask Bash", "second"], boot="another boot")
+        async with open_room(folder, executions__resume_interrupted=setting) as room:
+            session = room.projects.get(project_id)
+            await until(lambda: len(room.seen.of(ExecutionFinished)) == 2)
+            assert await said(room, session) == words
+            assert room.seen.of(ExecutionFinished)[0].status is status
+            assert session.state.project.queue_hold is None
+
+
+async def test_an_agent_that_something_else_ends(tmp_path: Path) -> None:
+    """Such as the kernel, when memory runs out."""
+    async with open_room(tmp_path, executions__resume_interrupted="always") as room, room.client() as client:
+        session = await room.project()
+        project_id = session.state.project.id
+        await client.execute(project_id, "first lines 1 sleep 600")
+        await until(lambda: session.state.work.turn == "prompt")
+        record = session._agent.record
+        assert record is not None
+        os.kill(record.pid, signal.SIGKILL)
+        await until(lambda: len(room.seen.of(ExecutionFinished)) == 1)
+        assert await said(room, session) == ["first", "Your"]
+
+
+async def test_a_prompt_that_nothing_was_heard_of_is_given_again(tmp_path: Path) -> None:
+    """Under its own uuid, by which a session that has it skips it."""
+    async with open_room(tmp_path) as room:
+        session = await room.project()
+        lost = sample.execution(
+            id="e-9",
+            conversation_id=session.state.project.id,
+            status=ExecutionStatus.STARTING,
+            prompt="again",
+        )
+        await room.store.commit(Change(executions=(lost,)))
+        project_id = session.state.project.id
+    async with open_room(tmp_path) as room, room.client() as client:
+        session = room.projects.get(project_id)
+        assert waiting(session) == [("again", ExecutionStatus.INTERRUPTED)]
+        await client.resume_queue(project_id)
+        await until(lambda: len(room.seen.of(ExecutionFinished)) == 1)
+        assert await said(room, session) == ["again"]
+
+
 def test_when_it_continues() -> None:
     """After the reset, up to a minute later; later and later while the reset is over and the limit is not."""
     at = Milliseconds(1_000_000_000)
@@ -156,10 +272,10 @@ def test_when_it_continues() -> None:
         found = {limits.resumes_at(reset, 0) for _ in range(20)}
         assert all(until is not None and reset <= until <= reset + most * 1000 for until in found)
         assert len(found) > 1
-    paused = [limits.resumes_at(Milliseconds(at - 1), continuations) or at for continuations in range(12)]
-    assert paused[0] >= at + 60_000
-    assert paused[-1] <= at + 3_660_000
-    assert paused[1] > paused[0]
+    late = [limits.resumes_at(Milliseconds(at - 1), continuations) or at for continuations in range(12)]
+    assert late[0] >= at + 5_000
+    assert late[-1] <= at + 3_660_000
+    assert late[2] > late[1] > late[0]
 
 
 def test_windows_end_with_their_reset(tmp_path: Path) -> None:

@@ -200,13 +200,12 @@ def append(path: Path, records: Sequence[AuditRecord], known: Head) -> Head:
             prev = known.digest
             details: dict[str, object] = {"known_seq": known.seq, "found_seq": last.seq, "found_sha256": last.digest}
             added.append(AuditRecord(now, TAMPERED, "FILE_OPERATION", details=details))
-        text = b""
+        lines: list[bytes] = []
         for record in (*added, *records):
             seq += 1
-            line = encode(bounded(record), seq, prev)
-            prev = digest_of(line)
-            text += line + b"\n"
-        _write(descriptor, text)
+            lines.append(encode(bounded(record), seq, prev))
+            prev = digest_of(lines[-1])
+        _write(descriptor, b"\n".join((*lines, b"")))
         return Head(seq, prev)
 
 

@@ -74,6 +74,97 @@ def read_permission_request(request_id: str, raw: bytes) -> PermissionRequest | 
     )
 
 
+class Elicitation(msgspec.Struct, frozen=True):
+    """The question of an MCP server to the user (2.1.332); `url` when the answer is given on a page."""
+
+    subtype: str = ""
+    mcp_server_name: str = ""
+    message: str = ""
+    url: str | None = None
+
+
+def elicitation(message: CliMessage) -> Elicitation | None:
+    """Read a line of kind CONTROL_REQUEST; None when it is not an elicitation."""
+    try:
+        found = msgspec.json.decode(message.request, type=Elicitation)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return found if found.subtype == "elicitation" and message.request_id else None
+
+
+def cancel_elicitation(request_id: str) -> bytes:
+    """Answer an elicitation as a user who closes the question."""
+    return _answer(request_id, {"action": "cancel"})
+
+
+class McpServer(msgspec.Struct, frozen=True):
+    """An MCP server of a process and its state; its configuration, which may hold secrets, is left out."""
+
+    name: str = ""
+    status: str = ""
+    error: str | None = None
+
+
+class _McpStatus(msgspec.Struct, rename="camel"):
+    mcp_servers: list[McpServer] = []
+
+
+class ContextCategory(msgspec.Struct, frozen=True):
+    """A part of the context window; `kind` is "used", "free", ..."""
+
+    name: str = ""
+    tokens: int = 0
+    kind: str = ""
+
+
+class ContextUsage(msgspec.Struct, frozen=True, rename="camel"):
+    """The use of the context window, in tokens."""
+
+    total_tokens: int = 0
+    max_tokens: int = 0
+    model: str = ""
+    categories: list[ContextCategory] = []
+
+
+class Rewind(msgspec.Struct, frozen=True, rename="camel"):
+    """The result of a `rewind_files`; a rewind that is not dry reports no files."""
+
+    can_rewind: bool = False
+    error: str | None = None
+    files_changed: list[str] = []
+    insertions: int = 0
+    deletions: int = 0
+
+
+def mcp_status(request_id: str) -> bytes:
+    """Report the MCP servers; see `McpServer`."""
+    return _request(request_id, {"subtype": "mcp_status"})
+
+
+def mcp_servers(response: msgspec.Raw) -> list[McpServer]:
+    """The answer to `mcp_status`; raises msgspec.DecodeError."""
+    return msgspec.json.decode(response, type=_McpStatus).mcp_servers
+
+
+def get_context_usage(request_id: str) -> bytes:
+    """Report the `ContextUsage`, from local estimates (2.1.332), without requests to the API."""
+    return _request(request_id, {"subtype": "get_context_usage", "detail": "summary"})
+
+
+def get_usage(request_id: str) -> bytes:
+    """Report the limits of a subscription (2.1.332), without the scan of local transcripts."""
+    return _request(request_id, {"subtype": "get_usage", "skip_behaviors": True, "detached": True})
+
+
+def rewind_files(request_id: str, message_id: str, *, dry: bool) -> bytes:
+    """Set the files back that the agent has changed since a prompt; needs `CHECKPOINTS` in the environment."""
+    return _request(request_id, {"subtype": "rewind_files", "user_message_id": message_id, "dry_run": dry})
+
+
+CHECKPOINTS: Final = {"CLAUDE_CODE_ENABLE_SDK_FILE_CHECKPOINTING": "1"}
+"""Has the CLI keep the files that it changes, so that `rewind_files` works (2.1.332)."""
+
+
 def _text(value: msgspec.Raw | None) -> str | None:
     """A descriptive field; a value that is not text is left out rather than refused."""
     if value is None:

@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
-from pocket_agent.model import HoldReason, Milliseconds, ModelUsage, UsageWindow
+from pocket_agent.model import BackgroundTask, HoldReason, Milliseconds, ModelUsage, UsageWindow
 
 # ----------------------------------------------------------------------
 # Bytes to bounded lines, with the place of each in the stream.
@@ -120,12 +120,18 @@ _NULL: Final = msgspec.Raw(b"null")
 
 
 class TokenUsage(msgspec.Struct, frozen=True, gc=False):
-    """Tokens, named as in the Messages API; the four do not overlap."""
+    """Tokens, named as in the Messages API; the four do not overlap.
+
+    Attributes:
+        total_tokens, tool_uses: of a `task_progress`, which has no others.
+    """
 
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
     cache_read_input_tokens: int | None = None
+    total_tokens: int | None = None
+    tool_uses: int | None = None
 
 
 class ContentBlock(msgspec.Struct, frozen=True, gc=False):
@@ -292,12 +298,14 @@ class ControlResponse(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         subtype: "success" or "error".
+        error: of an error, the reason.
         response: the content of the answer (JSON) or null.
     """
 
     subtype: str = ""
     request_id: str | None = None
     response: msgspec.Raw = _NULL
+    error: str | None = None
 
     @property
     def succeeded(self) -> bool:
@@ -337,6 +345,7 @@ class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
         tasks: of a `background_tasks_changed`, all background tasks.
         task_id, task_type, description, is_backgrounded, status: of a `task_started` and a `task_notification`.
         status: of a `system/status` also "requesting", before each API request of the main thread (2.1.330).
+        last_tool_name, summary: of a `task_progress`, the newest tool, and what the task does.
         user_message_uuids: of an `init` and a `result`, the prompts of the turn (2.1.330).
         prompt_submit_outcome: of an `informational`, why a hook stopped a prompt.
         lifecycle_state, command_uuid: of a `command_lifecycle`, the state ("queued", "started", "completed",
@@ -371,6 +380,8 @@ class CliMessage(msgspec.Struct, kw_only=True, rename=_RENAMED):
     task_type: str | None = None
     description: str | None = None
     is_backgrounded: bool | None = None
+    last_tool_name: str | None = None
+    summary: str | None = None
     status: str | None = None
     user_message_uuids: list[str] | None = None
     prompt_submit_outcome: PromptOutcome | None = None
@@ -612,6 +623,18 @@ def replaced(before: ModelUsage, usage: TokenUsage) -> ModelUsage:
 def dollars(value: object) -> float | None:
     """An amount of money; None for any other value."""
     return _number(value, MAX_COST_USD)
+
+
+def progress(task: BackgroundTask, message: CliMessage) -> BackgroundTask:
+    """A task after a `task_progress` about it; its numbers never decrease."""
+    used = message.usage or TokenUsage()
+    return msgspec.structs.replace(
+        task,
+        tokens=max(task.tokens, _tokens(used.total_tokens)),
+        tool_uses=max(task.tool_uses, _tokens(used.tool_uses)),
+        last_tool=(message.last_tool_name or task.last_tool)[:MAX_NAME_CHARACTERS],
+        summary=(message.summary or message.description or task.summary)[:MAX_NAME_CHARACTERS],
+    )
 
 
 def _tokens(value: object) -> int:

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 import typer
 
-from pocket_agent.audit.audit_log import EMPTY, AuditRecord, Head, append, audit_path, timestamp
-from pocket_agent.audit.verification import verify
+from pocket_agent.audit import EMPTY, AuditRecord, Head, append, audit_path, timestamp, verify
 from pocket_agent.cli.common import print_json
 from pocket_agent.cli.storage import open_database
 from pocket_agent.errors import FileOperationError, ValidationError

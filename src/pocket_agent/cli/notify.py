@@ -6,7 +6,7 @@ from typing import Final
 
 import typer
 
-from pocket_agent.notification.outbox import Notification, find_routes, trial
+from pocket_agent.notification import Notification, find_routes, trial
 from pocket_agent.server.address import page_urls
 from pocket_agent.settings import LoadedSettings
 

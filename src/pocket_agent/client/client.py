@@ -249,6 +249,7 @@ class Client:
         options: ExecuteOptions | None = None,
         prompt_id: str | None = None,
         traceparent: str | None = None,
+        when: Literal["queue", "now", "interrupt"] = "queue",
         timeout: float | None = None,
     ) -> requests.ExecuteData:
         """Give the agent a prompt. It runs once, however often the connection is lost before the reply comes.
@@ -258,6 +259,7 @@ class Client:
             options: choices for this execution only.
             prompt_id: names the prompt, so that sending it again is the same prompt; random if None.
             traceparent: the span (W3C Trace Context) that the execution's trace continues.
+            when: behind the waiting prompts, into the running turn, or instead of the running execution.
             timeout: seconds to wait for the reply (not for the agent), offline or not; None waits on.
         """
         data = {
@@ -265,6 +267,7 @@ class Client:
             "prompt_id": prompt_id or uuid.uuid4().hex,
             "options": options,
             "traceparent": traceparent,
+            "when": when,
         }
         reply = await self.request("execute", data, project_id=project_id, timeout=timeout)
         return _decode_reply(reply, requests.ExecuteData)
@@ -352,9 +355,28 @@ class Client:
         """Change a prompt that still waits in the queue."""
         await self.request("prompt_edit", {"execution_id": execution_id, "prompt": prompt}, project_id=project_id)
 
+    async def promote_prompt(self, project_id: str, execution_id: str) -> None:
+        """Give a prompt that waits in the queue to the agent now."""
+        await self.request("prompt_promote", {"execution_id": execution_id}, project_id=project_id)
+
     async def cancel_prompt(self, project_id: str, execution_id: str) -> None:
         """Withdraw a prompt that still waits in the queue."""
         await self.request("prompt_cancel", {"execution_id": execution_id}, project_id=project_id)
+
+    async def stop_task(self, project_id: str, task_id: str) -> None:
+        """End one background task of the agent."""
+        await self.request("stop_task", {"task_id": task_id}, project_id=project_id)
+
+    async def report(self, project_id: str, report: Literal["context", "mcp", "usage"]) -> requests.AgentReportData:
+        """What the agent's process reports about its context window, its MCP servers, or its account's limits."""
+        return await self._ask("agent_report", requests.AgentReportData, project_id, report=report)
+
+    async def rewind_files(
+        self, project_id: str, execution_id: str, *, dry_run: bool = False
+    ) -> requests.RewindFilesData:
+        """Set the files back to their state before an execution, as far as the agent's file tools changed them."""
+        reply = requests.RewindFilesData
+        return await self._ask("rewind_files", reply, project_id, execution_id=execution_id, dry_run=dry_run)
 
     async def set_model(self, project_id: str, model: str | None) -> None:
         """Choose the model, now and for later prompts; None is the CLI's default."""

@@ -46,6 +46,22 @@ def _pages(values: Json) -> list[Json]:
     return [fill(load(f"{_FOLDER}/{name}.yml"), values) for name in DASHBOARDS]
 
 
+OVERVIEW: Final = "pocket-agent-server?orgId=1"
+"""The path and query of the dashboard with the state of a server, below `/d/`."""
+
+
+def panel_of_alert(settings: Settings) -> dict[str, str]:
+    """The path and query of the first panel that links to the runbook of each alert, below `/d/`."""
+    found: dict[str, str] = {}
+    for page in _pages(_values(settings)):
+        for panel in place_panels(page, ""):
+            for link in panel.get("links", ()):
+                alert = link["title"].partition("Runbook: ")[2]
+                if alert:
+                    found.setdefault(alert, f"{page['uid']}?viewPanel={panel['id']}")
+    return found
+
+
 def _values(settings: Settings) -> Json:
     share, budget = settings.alerts.limit_ratio, settings.limits.cost_usd_per_day
     spending = [[share * budget, "orange"], [budget, "red"]] if budget else []

@@ -5,7 +5,9 @@ They are data: `templates/prometheus/rules/*.yml` has every rule, with `${name}`
 alerts of its error budget are derived for each window here. A burn rate of 1 uses up the budget in exactly 30 days.
 """
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from itertools import chain
 from typing import Any, Final, Literal
 
@@ -14,7 +16,14 @@ import msgspec
 from pocket_agent.monitoring.files import RenderedFile, decimal, fill, load, template, text_file, yaml_file
 from pocket_agent.monitoring.targets import target_of
 from pocket_agent.observability.catalogue import ERRORS_TOTAL, SERVER_CODES
-from pocket_agent.settings import AlertSettings, Settings, format_duration, format_size, parse_duration
+from pocket_agent.settings import (
+    AlertSettings,
+    MonitoringSettings,
+    Settings,
+    format_duration,
+    format_size,
+    parse_duration,
+)
 
 Severity = Literal["critical", "warning", "info", "none"]
 ALERT_SERVICE: Final = "pocket-agent"
@@ -62,11 +71,11 @@ class AlertRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
     labels: dict[str, str] = {}  # in addition to `severity` and `service`
     unarmed: dict[str, str] = {}  # queries that have a result while the alert cannot fire, by the reason
 
-    def render(self, runbooks: str) -> dict[str, Any]:
-        """The rule for Prometheus; `runbooks` is the address below which the runbooks are."""
+    def render(self, runbooks: str, dashboard: str) -> dict[str, Any]:
+        """The rule for Prometheus, with the address below which the runbooks are, and that of its panel in Grafana."""
         labels = {"severity": self.severity, "service": ALERT_SERVICE, **self.labels}
         annotations = {"summary": self.summary, "description": self.description}
-        annotations["runbook_url"] = f"{runbooks}/{self.name}"
+        annotations |= {"runbook_url": f"{runbooks}/{self.name}", "dashboard_url": dashboard}
         rule: dict[str, Any] = {"alert": self.name, "expr": self.expr, "for": self.hold}
         return rule | {"labels": labels, "annotations": annotations}
 
@@ -96,12 +105,20 @@ def thresholds(settings: Settings) -> dict[str, Any]:
         values |= {key: target, f"{key}_percent": f"{target * 100:g}"}
         values |= {f"{key}_budget": budget, f"{key}_budget_percent": f"{budget * 100:g}"}
     return values | {
+        **_deliveries(settings.monitoring),
         "certificate": round(alerts.certificate, 3),
         "disk_free_text": format_size(alerts.disk_free),
         "error_percent": f"{alerts.error_ratio * 100:g}",
         "loop_lag_text": format_duration(alerts.loop_lag),
         "server_codes": "|".join(code for code in ERRORS_TOTAL.labels["code"] if code in SERVER_CODES),
     }
+
+
+def _deliveries(stack: MonitoringSettings) -> dict[str, str]:
+    """Matchers of the metrics of Alertmanager: notifications for users, and the heartbeats of the dead man's switch."""
+    if stack.webhook_url is None and stack.webhook_url_file is None:
+        return {"deliveries": 'integration!="webhook"', "heartbeats": 'integration="webhook"'}
+    return {"deliveries": 'receiver_name!="watchdog"', "heartbeats": 'receiver_name="watchdog"'}
 
 
 def recording_rules() -> list[RecordingRule]:
@@ -182,10 +199,10 @@ def _spelled(seconds: float) -> str:
 def rule_groups(settings: Settings) -> dict[str, dict[str, Any]]:
     """The content of each file of rules, by its name without the suffix."""
     interval = format_duration(min(60.0, 2 * settings.monitoring.scrape_interval))
-    runbooks = runbook_address(settings)
+    runbooks, panel_url = runbook_address(settings), _panel_url(settings)
     groups = {"pocket-agent-recording": [rule.render() for rule in (*recording_rules(), *unarmed_rules())]}
     for subject, alerts in alert_rules(settings).items():
-        groups[f"pocket-agent-{subject}"] = [alert.render(runbooks) for alert in alerts]
+        groups[f"pocket-agent-{subject}"] = [alert.render(runbooks, panel_url(alert.name)) for alert in alerts]
     groups["pocket-agent-slo"] = [rule.render() for rule in objective_rules(WINDOWS)]
     files = {name: {"groups": [_group(name, interval, rules)]} for name, rules in groups.items()}
     days = [rule.render() for rule in objective_rules(LONG_WINDOWS)]
@@ -207,8 +224,27 @@ def rule_test_files(settings: Settings) -> list[RenderedFile]:
     if settings.alerts != AlertSettings():
         return []
     names = sorted(file.name for file in template("prometheus/tests").iterdir())
-    values = {"runbooks": runbook_address(settings)}
-    return [text_file(f"prometheus/tests/{name}", values) for name in names]
+    values, panel_url = {"runbooks": runbook_address(settings)}, _panel_url(settings)
+
+    def with_panel(expected: re.Match[str]) -> str:
+        return f"{expected[0]}\n{expected[1]}dashboard_url: {panel_url(expected[2])}"
+
+    files = [text_file(f"prometheus/tests/{name}", values) for name in names]
+    return [replace(file, text=_EXPECTED_RUNBOOK.sub(with_panel, file.text)) for file in files]
+
+
+_EXPECTED_RUNBOOK: Final = re.compile(r"^( +)runbook_url: \S+/(\w+)$", re.MULTILINE)
+"""The annotation with the runbook in a test of an alert; that with the panel is derived from it."""
+
+
+def _panel_url(settings: Settings) -> Callable[[str], str]:
+    """The address of the panel that links to an alert's runbook; of the overview for an alert without a panel."""
+    from pocket_agent.monitoring.dashboards import OVERVIEW, panel_of_alert  # noqa: PLC0415 - they have thresholds
+
+    stack = settings.monitoring
+    grafana = (stack.grafana_url or f"http://127.0.0.1:{stack.grafana_port}").rstrip("/")
+    panels = panel_of_alert(settings)
+    return lambda alert: f"{grafana}/d/{panels.get(alert, OVERVIEW)}"
 
 
 def runbook_address(settings: Settings) -> str:

@@ -10,12 +10,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final, Literal, NamedTuple
 
 from pocket_agent import events
 from pocket_agent.errors import ConfigurationError
 from pocket_agent.events import Event, NotificationLost, Observer
-from pocket_agent.model import ExecutionStatus
+from pocket_agent.model import ExecutionContext, ExecutionStatus, HoldReason
 from pocket_agent.projects import Projects
 from pocket_agent.settings import CurrentSettings, NotificationSettings, is_uri
 
@@ -34,11 +35,20 @@ class PendingApproval(NamedTuple):
 
 
 class FinishedExecution(NamedTuple):
-    """The end of an execution; `code` of its error; `detail`: its prompt, as in a `PendingApproval`."""
+    """The end of an execution, or its pause; `detail`: its prompt, as in a `PendingApproval`.
+
+    `code`: of its error. `paused`: why it stopped, and when it continues; it counts as failed.
+    """
 
     seconds: float
     code: str | None = None
     detail: str | None = None
+    paused: str | None = None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it has stopped before its end."""
+        return bool(self.code or self.paused)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +94,8 @@ def _headline(digests: Sequence[ProjectDigest]) -> str:
     failed = sum(digest.failed for digest in digests)
     finished = sum(digest.finished for digest in digests)
     if approvals + failed + finished == 1:
-        return "Approval wanted" if approvals else "Failed" if failed else "Finished"
+        paused = any(end.paused for digest in digests for end in digest.executions)
+        return "Approval wanted" if approvals else "Paused" if paused else "Failed" if failed else "Finished"
     parts = [
         f"{approvals} approval{'s wait' if approvals > 1 else ' waits'}" if approvals else "",
         f"{failed} failed" if failed else "",
@@ -108,8 +119,9 @@ def _lines(digest: ProjectDigest, *, named: bool) -> list[str]:
         lines.append(f"{prefix}{', '.join(tools[:_LISTED])} {verb} for your answer.")
         lines += [_clean(each.detail, _LONGEST_DETAIL) for each in digest.approvals[:_LISTED] if each.detail]
     for end in digest.executions:
-        code = f" ({end.code})" if end.code else ""
-        lines.append(f"{prefix}{'Failed' if end.code else 'Finished'} after {_duration(end.seconds)}{code}.")
+        why = f" ({end.code})" if end.code else f": {_clean(end.paused, _LONGEST_DETAIL)}" if end.paused else ""
+        verb = "Paused" if end.paused else "Failed" if end.code else "Finished"
+        lines.append(f"{prefix}{verb} after {_duration(end.seconds)}{why}.")
         lines += [_clean(end.detail, _LONGEST_DETAIL)] if end.detail else []
     more = digest.finished + digest.failed - len(digest.executions)
     return [*lines, f"{prefix}{more} more ended."] if more > 0 else lines
@@ -214,13 +226,13 @@ class PendingDigests:
     def execution_finished(self, project_id: str, execution_id: str, end: FinishedExecution, *, seen: bool) -> None:
         """Add the end of an execution; `seen`: a client showed the project."""
         settings = self._settings.current.notifications
-        wanted = settings.failed if end.code else settings.finished and end.seconds >= settings.finished_after
+        wanted = settings.failed if end.has_failed else settings.finished and end.seconds >= settings.finished_after
         if not wanted or (seen and settings.when == "unwatched"):
             return
         ended = self._executions.setdefault(project_id, _EndedExecutions())
         ended.latest.append((execution_id, end))
-        ended.failed += bool(end.code)
-        ended.finished += not end.code
+        ended.failed += end.has_failed
+        ended.finished += not end.has_failed
 
     def project_deleted(self, project_id: str) -> None:
         """Remove all events of a project."""
@@ -441,6 +453,14 @@ _REPORTED: Final = {ExecutionStatus.SUCCESS, ExecutionStatus.ERROR, ExecutionSta
 """Statuses that cause a message; a user who killed an execution needs none."""
 
 
+def _paused(event: events.ExecutionPaused) -> str:
+    """Why an execution was paused, and when it continues."""
+    why = "a usage limit is reached" if event.reason is HoldReason.USAGE_LIMIT else "its process was lost"
+    if event.until is None:
+        return f"{why}, continue it or drop it"
+    return f"{why}, it continues at {datetime.fromtimestamp(event.until / 1000).astimezone():%Y-%m-%d %H:%M %Z}"
+
+
 class Notifier:
     """An `Observer` that sends notifications. Changed settings take effect at once, those of addresses by `renew`.
 
@@ -470,12 +490,16 @@ class Notifier:
             case events.ApprovalResolved():
                 self._pending.approval_resolved(event.approval_id)
             case events.ExecutionFinished(context=context) if event.status in _REPORTED:
-                end = FinishedExecution(event.duration, event.error_code)
-                seen = self._watched(context.project_id)
-                self._pending.execution_finished(context.project_id, context.execution_id, end, seen=seen)
-                self._wake.set()
+                self._ended(context, FinishedExecution(event.duration, event.error_code))
+            case events.ExecutionPaused(context=context):
+                self._ended(context, FinishedExecution(event.duration, paused=_paused(event)))
             case events.ProjectDeleted():
                 self._pending.project_deleted(event.project_id)
+
+    def _ended(self, context: ExecutionContext, end: FinishedExecution) -> None:
+        seen = self._watched(context.project_id)
+        self._pending.execution_finished(context.project_id, context.execution_id, end, seen=seen)
+        self._wake.set()
 
     def renew(self, routes: Sequence[Route]) -> None:
         """Replace the addresses, and apply settings that have changed."""

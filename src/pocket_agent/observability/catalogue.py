@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from pocket_agent import errors
 from pocket_agent.errors import PocketAgentError
-from pocket_agent.events import REJECTIONS, ConnectionClosed, ConnectionOpened, Event, ExecutionPaused
+from pocket_agent.events import REJECTIONS, ClientKind, ConnectionClosed, ConnectionOpened, Event
 from pocket_agent.hub import WATCHED
-from pocket_agent.model import HoldReason, ProjectState
+from pocket_agent.model import ProjectState
 from pocket_agent.protocol.requests import REQUESTS
 from pocket_agent.settings import MetricsSettings
 
@@ -183,15 +183,19 @@ TOOLS: Final = ("Bash", "Read", "Write", "Edit", "Agent", "TodoWrite", "WebFetch
 RELOADS: Final = ("applied", "refused")
 CHECKS: Final = ("claude", "disk", "storage", "event_loop", "certificate", "queue")
 LIMITS: Final = ("connections", "projects", "executions", "processes", "memory_bytes", "cost_usd_per_day")
-WINDOWS: Final = ("five_hour", "seven_day", OTHER)
-"""The usage limits of a subscription, as the CLI (2.1.332) names them."""
-PAUSES: Final = (HoldReason.USAGE_LIMIT.value, HoldReason.LOST.value)
+WINDOWS: Final = ("five_hour", "seven_day")
+"""The usage limits of every subscription, as the CLI (2.1.332) names them; some have more, for single models."""
 _CLIENT_CLOSES: Final = ("1000", "1001", "1005", "1006", OTHER)
 _SERVER_CLOSES: Final = ("1001", "1002", "1006", "1007", "1008", "1009", "1011", "4008", "4009", OTHER)
 
 CONNECTIONS_ACTIVE: Final = _gauge("connections_active", "Open WebSocket connections.")
 CONNECTIONS_TOTAL: Final = Metric(
     PREFIX + "connections_total", "counter", "Opened WebSocket connections.", event=ConnectionOpened
+)
+CLIENTS_ACTIVE: Final = _gauge(
+    "clients_active",
+    "Open WebSocket connections by kind of client: the web client, `pocket-agent chat`, programs with the library.",
+    client=get_args(ClientKind),
 )
 PROJECTS_TOTAL: Final = _gauge("projects_total", "Projects.")
 PROJECTS_ACTIVE: Final = _gauge("projects_active", "Projects by state.", state=[state.value for state in ProjectState])
@@ -372,14 +376,7 @@ USAGE_LIMIT_RESET: Final = _gauge(
     window=WINDOWS,
 )
 EXECUTIONS_WAITING: Final = _gauge(
-    "executions_waiting", "Paused executions, which continue after a reset or when a client decides.", reason=PAUSES
-)
-EXECUTION_PAUSES: Final = Metric(
-    PREFIX + "execution_pauses_total",
-    "counter",
-    "Executions that were paused, by reason.",
-    {"reason": PAUSES},
-    event=ExecutionPaused,
+    "executions_waiting", "Paused executions, which continue after a reset or when a client decides."
 )
 STORAGE_FREE: Final = _gauge("storage_free_bytes", "Free space of the data directory's file system.", "bytes")
 STORAGE_SIZE: Final = _gauge("storage_size_bytes", "Size of the database on the disk.", "bytes")

@@ -38,11 +38,19 @@ class UsageWindowData(Struct, frozen=True):
 
 
 class BackgroundTaskData(Struct, frozen=True):
-    """A background task of the agent; `type` is the CLI's: `local_agent` is a subagent, `local_bash` a command."""
+    """A background task of the agent; `type` is the CLI's: `local_agent` is a subagent, `local_bash` a command.
+
+    Of a subagent also what it has used so far, its newest tool, and what it does now (`summary`).
+    """
 
     task_id: str
     type: str
     description: str
+    started_at: str | None = None
+    tokens: int = 0
+    tool_uses: int = 0
+    last_tool: str = ""
+    summary: str = ""
 
 
 class WorktreeData(Struct, frozen=True):
@@ -184,14 +192,19 @@ class SubscribersData(Struct, frozen=True):
 
 
 class PromptData(Struct, frozen=True, omit_defaults=True):
-    """An entry: a prompt was given to the agent. `continues`: the execution was paused for this reason and continues,
-    with a short prompt of the server when its session has the original one."""
+    """An entry: a prompt was given to the agent.
+
+    `continues`: the execution was paused for this reason and continues, with a short prompt of the server when its
+    session has the original one. `steers`: the prompt was written into the running turn of this execution. The agent
+    takes it up between two steps, and its execution is then over; a turn that ends before starts another one with it.
+    """
 
     execution_id: str
     prompt: str
     by: str
     prompt_id: str | None = None
     continues: HoldReason | None = None
+    steers: str | None = None
 
 
 class ExecutionPausedData(Struct, frozen=True):
@@ -226,6 +239,14 @@ class SessionResumedData(Struct, frozen=True):
     session_id: str
     fork: bool
     title: str
+
+
+class ElicitationCancelledData(Struct, frozen=True):
+    """An entry: an MCP server asked the user, which no client can answer; the server cancelled the question."""
+
+    mcp_server: str
+    message: str
+    url: str | None = None
 
 
 class AgentPartialData(Struct, frozen=True):
@@ -329,6 +350,7 @@ PUSHES: Final[Mapping[str, type[Struct]]] = {
     "session_reset": SessionResetData,
     "session_resumed": SessionResumedData,
     "agent_partial": AgentPartialData,
+    "elicitation_cancelled": ElicitationCancelledData,
     "approval_requested": ApprovalRequestedData,
     "approval_resolved": ApprovalResolvedData,
     "approval_cancelled": ApprovalCancelledData,

@@ -332,11 +332,14 @@ class Options(Struct, frozen=True):
 
 
 class ExecuteData(Struct, frozen=True):
-    """Reply to `execute`; `position` is 0 for a prompt that runs, else its place in the queue from 1."""
+    """Reply to `execute`; `position` is 0 for a prompt that runs, else its place in the queue from 1.
+
+    `steering`: it was written into the running turn.
+    """
 
     project_id: str
     execution_id: str
-    status: Literal["started", "queued"]
+    status: Literal["started", "queued", "steering"]
     position: int
 
 
@@ -344,13 +347,19 @@ class ExecuteData(Struct, frozen=True):
 class Execute(ProjectRequest, frozen=True):
     """Give the agent a prompt; it runs now or waits in the queue.
 
+    `when`: `queue` behind the prompts that wait; `now` into the running turn, which takes it up between two steps (see
+    `PromptData`); `interrupt` ends the running execution and starts this one. A prompt that cannot join the running
+    turn, since that has just begun or has other options, becomes the next one of the queue.
+
     `traceparent` (W3C Trace Context) makes the execution part of the client's trace; a malformed one is ignored.
+    While a terminal has the conversation open, the error is `PROCESS_ACTIVE`.
     """
 
     prompt: Prompt
     options: Options | None = None
     prompt_id: Id | None = None
     traceparent: Annotated[str, Meta(max_length=200)] | None = None
+    when: Literal["queue", "now", "interrupt"] = "queue"
 
     def audit_details(self) -> dict[str, object]:
         """The prompt's id and options, without texts."""
@@ -358,10 +367,10 @@ class Execute(ProjectRequest, frozen=True):
         options.pop("append_system_prompt", None)
         if "mcp_config" in options:
             options["mcp_config"] = True
-        return {"prompt_id": self.prompt_id, "options": options}
+        return {"prompt_id": self.prompt_id, "options": options, "when": self.when}
 
 
-@_request(push.AgentKillData, Need.ACT, "agent", waits=True)
+@_request(push.AgentKillData, Need.ACT, "agent", waits=True, rare=True)
 class AgentKill(ProjectRequest, frozen=True):
     """End the running execution and all its processes.
 
@@ -391,6 +400,86 @@ class AgentInterrupt(ProjectRequest, frozen=True):
 
     execution_id: Id | None = None
     hold_queue: bool = False
+
+
+class StopTaskData(Struct, frozen=True):
+    project_id: str
+    task_id: str
+
+
+@_request(StopTaskData, Need.ACT, "agent", waits=True, rare=True)
+class StopTask(ProjectRequest, frozen=True):
+    """End one background task of the agent (`project_state.tasks`): a subagent or a command."""
+
+    task_id: Id
+
+
+class ContextCategoryData(Struct, frozen=True):
+    """A part of the context window; `kind` is the CLI's: `used`, `free`, ..."""
+
+    name: str
+    tokens: int
+    kind: str
+
+
+class ContextUsageData(Struct, frozen=True):
+    """The use of the context window, in tokens."""
+
+    model: str
+    total_tokens: int
+    max_tokens: int
+    categories: list[ContextCategoryData]
+
+
+class McpServerData(Struct, frozen=True):
+    """An MCP server of the agent; `status` is the CLI's: `connected`, `failed`, `needs-auth`, `pending`, ..."""
+
+    name: str
+    status: str
+    error: str | None
+
+
+class AgentReportData(Struct, frozen=True):
+    """Reply to `agent_report`; only the part that was asked for is not null."""
+
+    project_id: str
+    context: ContextUsageData | None = None
+    mcp_servers: list[McpServerData] | None = None
+    usage_windows: list[push.UsageWindowData] | None = None
+
+
+@_request(AgentReportData, Need.WATCH, "agent", waits=True, repeatable=True, rare=True)
+class AgentReport(ProjectRequest, frozen=True):
+    """Ask the agent's process about itself: its context window, its MCP servers, or the usage limits of its account.
+
+    Without a process the error is `PROCESS_NOT_FOUND`; the next prompt starts one.
+    """
+
+    report: Literal["context", "mcp", "usage"]
+
+
+class RewindFilesData(Struct, frozen=True):
+    """Reply to `rewind_files`: the files (of a dry run) and the numbers of lines that it changes. `error`: why not."""
+
+    project_id: str
+    execution_id: str
+    can_rewind: bool
+    files: list[str]
+    insertions: int
+    deletions: int
+    error: str | None
+
+
+@_request(RewindFilesData, Need.ACT, "agent", waits=True, rare=True)
+class RewindFiles(ProjectRequest, frozen=True):
+    """Set the files back to their state before an execution, as far as the agent's file tools have changed them.
+
+    Commands of the agent, and the user's own changes, are not undone. `dry_run` only reports what would change.
+    `PROCESS_ACTIVE` while the agent works. The prompt has to be one of the agent's present conversation.
+    """
+
+    execution_id: Id
+    dry_run: bool = False
 
 
 @_request(push.SessionResetData, Need.ACT, "agent", waits=True, rare=True)
@@ -468,7 +557,7 @@ class ApprovalRespond(ProjectRequest, frozen=True):
 
 
 class PromptChangedData(Struct, frozen=True):
-    """Reply to `prompt_edit` and `prompt_cancel`."""
+    """Reply to `prompt_edit`, `prompt_promote` and `prompt_cancel`."""
 
     project_id: str
     execution_id: str
@@ -484,6 +573,13 @@ class PromptEdit(ProjectRequest, frozen=True):
     def audit_details(self) -> dict[str, object]:
         """The execution's id."""
         return {"execution_id": self.execution_id}
+
+
+@_request(PromptChangedData, Need.ACT, "execute", waits=True, rare=True)
+class PromptPromote(ProjectRequest, frozen=True):
+    """Give a prompt that waits in the queue to the agent now, as `execute` with `when: "now"` does."""
+
+    execution_id: Id
 
 
 @_request(PromptChangedData, Need.ACT, "execute", waits=True, rare=True)

@@ -11,7 +11,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from pocket_agent import errors
-from pocket_agent.audit.audit_log import AuditLog
+from pocket_agent.audit import AuditLog
 from pocket_agent.errors import ForbiddenError, InvalidMessageError, UnauthorizedError, ValidationError
 from pocket_agent.events import ConnectionRejected, DevicePaired, Observer
 from pocket_agent.model import Credential, Device

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from pocket_agent.audit.audit_log import AuditLog, AuditRecord, timestamp
+from pocket_agent.audit import AuditLog, AuditRecord, timestamp
 from pocket_agent.errors import InternalError, PocketAgentError
 from pocket_agent.model import ConversationId, Device, project_of
 from pocket_agent.protocol import push, requests

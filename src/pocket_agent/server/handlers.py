@@ -411,6 +411,7 @@ class Handlers:
 
     async def on_execute(self, call: Call, session: Session, request: requests.Execute) -> Reply:
         chosen = request.options.to_model() if request.options is not None else model.ExecuteOptions()
+        await self._terminal.refuse_open(session)
         device, project = call.device, session.state.project
         chosen = limit_options(device, chosen, project.permission_mode or self._policy.default_mode)
         return await session.execute(
@@ -422,6 +423,7 @@ class Handlers:
             generation=device.generation,
             correlation_id=call.correlation_id,
             traceparent=request.traceparent,
+            when=request.when,
         )
 
     async def on_agent_kill(self, call: Call, session: Session, request: requests.AgentKill) -> Reply:
@@ -429,6 +431,16 @@ class Handlers:
 
     async def on_agent_interrupt(self, call: Call, session: Session, request: requests.AgentInterrupt) -> Reply:
         return await session.interrupt(execution_id=request.execution_id, hold_queue=request.hold_queue)
+
+    async def on_stop_task(self, call: Call, session: Session, request: requests.StopTask) -> Reply:
+        await session.stop_task(request.task_id)
+        return requests.StopTaskData(session.state.project.project_id, request.task_id)
+
+    async def on_agent_report(self, call: Call, session: Session, request: requests.AgentReport) -> Reply:
+        return await session.report(request.report)
+
+    async def on_rewind_files(self, call: Call, session: Session, request: requests.RewindFiles) -> Reply:
+        return await session.rewind(request.execution_id, dry=request.dry_run)
 
     async def on_agent_new_session(self, call: Call, session: Session, request: requests.AgentNewSession) -> Reply:
         return await session.new_session()
@@ -492,6 +504,10 @@ class Handlers:
 
     async def on_prompt_edit(self, call: Call, session: Session, request: requests.PromptEdit) -> Reply:
         await session.edit(request.execution_id, request.prompt, call.device)
+        return requests.PromptChangedData(session.state.project.project_id, request.execution_id)
+
+    async def on_prompt_promote(self, call: Call, session: Session, request: requests.PromptPromote) -> Reply:
+        await session.promote(request.execution_id)
         return requests.PromptChangedData(session.state.project.project_id, request.execution_id)
 
     async def on_prompt_cancel(self, call: Call, session: Session, request: requests.PromptCancel) -> Reply:

@@ -114,7 +114,7 @@ class Budget:
 
 _MAX_JITTER_SECONDS: Final = 60.0
 _JITTER_SHARE: Final = 0.1
-_BACKOFF_SECONDS: Final = 60.0
+_BACKOFF_SECONDS: Final = 5.0
 """Pause after a refusal whose reset is over already, as when the clocks of the API and the machine differ."""
 _MAX_BACKOFF_SECONDS: Final = 3600.0
 

@@ -138,7 +138,7 @@ class Agent:
         shared, settings = self._context, self._context.settings.current.claude
         installation = await shared.installer.find()
         spool = Spool(shared.spool_dir, uuid.uuid4().hex)
-        own = {**shared.propagator.environment(context), **settings.environment}
+        own = {**control.CHECKPOINTS, **shared.propagator.environment(context), **settings.environment}
         began = time.monotonic()
         spool.create()
         try:
@@ -235,9 +235,10 @@ class Agent:
             self._batch = Batch(lines, lines[-1].end)
         return self._batch
 
-    def acknowledge(self) -> None:
-        """The batch is in the log (or has no entry for it)."""
-        self._batch = None
+    def acknowledge(self, count: int) -> None:
+        """The first `count` lines of the batch are in the log (or have no entry there); the others are the next one."""
+        rest = self._batch.lines[count:] if self._batch is not None else []
+        self._batch = Batch(rest, rest[-1].end) if rest else None
 
     @property
     def drained(self) -> bool:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from pocket_agent import model
 from pocket_agent.claude import control
-from pocket_agent.claude.stream import CliMessage, Kind, Line, Oversized, peek, usage_windows
+from pocket_agent.claude.stream import CliMessage, Kind, Line, Oversized, peek, progress, usage_windows
 from pocket_agent.model import (
     Approval,
     ApprovalId,
@@ -26,12 +26,13 @@ from pocket_agent.protocol.push import (
     AgentKillData,
     AgentPartialData,
     ApprovalCancelledData,
+    ElicitationCancelledData,
     ErrorData,
     ExecutionPausedData,
 )
 from pocket_agent.session.accounting import Completed, Meter, charged, spending
 from pocket_agent.session.project_log import Draft, entry_draft, now, tick
-from pocket_agent.session.state import State, agent_id, approval_requested_data, queue_hold, waits_for
+from pocket_agent.session.state import CAUSES, State, agent_id, approval_requested_data, queue_hold, waits_for
 
 # ----------------------------------------------------------------------
 # The result of a batch of lines.
@@ -52,6 +53,10 @@ class BatchResult:
         running: the execution, when a withdrawn request has changed how long it waited, or it has used something.
         finished: the execution, final, when its result was among the lines.
         paused: the execution, when it ended there and is to continue.
+        taken: the number of lines that the plan is about; the others are the next batch.
+        joined: prompts that the running turn has taken up, final.
+        next: the prompt that was written into a turn which ended without it, and which the CLI runs next.
+        requeued: prompts that were written into a turn and have not reached it, back in the queue.
         earlier: the execution that ended last, when it has used something since.
         late: usage while no execution ran.
         account: the account of the process after these lines.
@@ -76,6 +81,10 @@ class BatchResult:
     running: Execution | None = None
     finished: Execution | None = None
     paused: Execution | None = None
+    taken: int = 0
+    joined: list[Execution] = field(default_factory=list)
+    next: Execution | None = None
+    requeued: list[Execution] = field(default_factory=list)
     earlier: Execution | None = None
     late: tuple[ModelUsage, ...] = ()
     account: model.Account | None = None
@@ -136,6 +145,9 @@ class Intake:
                 self._reject(f"a line of {line.length} bytes, more than claude.max_line allows", "RESOURCE_LIMIT")
             else:
                 self._line(line.data)
+            self.plan.taken += 1
+            if self.plan.next is not None:
+                break  # the lines that follow are about another execution
         return self._closed()
 
     def _closed(self) -> BatchResult:
@@ -225,11 +237,22 @@ class Intake:
         tasks = self._work.tasks
         match message.subtype:
             case "background_tasks_changed":
-                reported = message.tasks or ()
-                tasks = tuple(model.BackgroundTask(task.task_id, task.task_type, task.description) for task in reported)
+                known = {task.id: task for task in tasks}
+                tasks = tuple(
+                    replace(
+                        known.get(task.task_id) or model.BackgroundTask(task.task_id, started_at=self._at),
+                        type=task.task_type,
+                        description=task.description,
+                    )
+                    for task in message.tasks or ()
+                )
             case "task_started" if message.task_id and message.is_backgrounded is not False:
-                began = model.BackgroundTask(message.task_id, message.task_type or "", message.description or "")
+                began = model.BackgroundTask(
+                    message.task_id, message.task_type or "", message.description or "", self._at
+                )
                 tasks = (*(task for task in tasks if task.id != began.id), began)
+            case "task_progress":
+                tasks = tuple(progress(task, message) if task.id == message.task_id else task for task in tasks)
             case "task_notification":
                 tasks = tuple(task for task in tasks if task.id != message.task_id)
                 self.plan.notified = self.plan.notified or message.status not in {"stopped", "killed"}
@@ -277,6 +300,12 @@ class Intake:
             self.plan.project.update(session_id=session_id, fork=False)
 
     def _request(self, message: CliMessage) -> None:
+        asked = control.elicitation(message)
+        if asked is not None:
+            self.plan.refusals.append(control.cancel_elicitation(message.request_id or ""))
+            data = ElicitationCancelledData(asked.mcp_server_name, asked.message, asked.url)
+            self.plan.drafts.append(entry_draft("elicitation_cancelled", data, Direction.CLAUDE))
+            return
         request = control.parse_permission_request(message)
         if request is None:
             self.plan.refusals.append(control.refuse(message.request_id or "", "Not supported by this client."))
@@ -402,7 +431,11 @@ class Intake:
         of its own is reported as over before that turn's result (2.1.330), which then names it.
         """
         execution, work = self._execution, self._work
-        if execution is None or message.command_uuid != execution.message_id:
+        if execution is None:
+            return
+        if message.lifecycle_state == "started":
+            self._join(message.command_uuid)
+        if message.command_uuid != execution.message_id:
             return
         match message.lifecycle_state:
             case "queued":
@@ -416,6 +449,21 @@ class Intake:
                 text = "The agent had taken this prompt before it was cut off, and does not run it twice."
                 self._end(self._state.end_status or ExecutionStatus.ERROR, ErrorData("EXECUTION_FAILED", text), None)
 
+    @property
+    def _steering(self) -> list[Execution]:
+        """The prompts that were written into the running turn, without those that it has taken up."""
+        joined = {execution.id for execution in self.plan.joined}
+        return [execution for execution in self._state.steering if execution.id not in joined]
+
+    def _join(self, message_id: str | None) -> None:
+        """The running turn has taken up a prompt, which is from then on a part of the running execution."""
+        for execution in self._steering:
+            if execution.message_id == message_id:
+                session_id = self.plan.project.get("session_id", self._state.project.session_id)
+                done = replace(execution, status=ExecutionStatus.SUCCESS, finished_at=self._at, session_id=session_id)
+                self.plan.joined.append(done)
+                self.plan.spent += spending(self._state.project, (), self._at, ended=done)
+
     def finish(self, status: ExecutionStatus, error: ErrorData | None, *, silent: bool = False) -> BatchResult:
         """The process is gone: end the running execution, which gets no result, and withdraw all open requests.
 
@@ -427,6 +475,18 @@ class Intake:
         if silent and error is not None:
             self._hold(HoldReason.START, error.message)
         self._end(status, error, None, gone=True)
+        return self._closed()
+
+    def interrupt(self, *, ask: bool, heard: bool) -> BatchResult:
+        """The process was lost: pause the running execution, and withdraw all open requests.
+
+        Args:
+            ask: whether a client decides how it goes on; otherwise it continues at once.
+            heard: whether the process wrote anything about the prompt, so that its session has it.
+        """
+        self._pause(ExecutionStatus.INTERRUPTED, queue_hold(HoldReason.LOST, "", self._at), None, gone=True, held=ask)
+        if not heard and self.plan.paused is not None:
+            self.plan.paused = replace(self.plan.paused, session_id=None)
         return self._closed()
 
     def leave(self, error: ErrorData | None = None) -> BatchResult:
@@ -455,7 +515,8 @@ class Intake:
             self.plan.drafts.append(entry_draft("agent_partial", kept, Direction.CLAUDE))
 
     def _gone(self) -> None:
-        """Withdraw all open requests, and reset the work of the process."""
+        """Withdraw all open requests, requeue the prompts that no turn has taken up, and reset the process's work."""
+        self.plan.requeued = [replace(each, status=ExecutionStatus.QUEUED) for each in self._steering]
         for approval in self._open_approvals():
             self._cancel(approval, "the agent's process ended")
         self._work = model.Work()
@@ -482,6 +543,8 @@ class Intake:
             self.plan.drafts.append(entry_draft("error", replace(error, details=details)))
         failed = status in {ExecutionStatus.ERROR, ExecutionStatus.TIMEOUT}
         self.plan.project["state"] = ProjectState.ERROR if failed else ProjectState.IDLE
+        if self.plan.next is not None:
+            self.plan.project["state"] = ProjectState.EXECUTING
 
     def _stopped(self, used: tuple[ModelUsage, ...] | None, *, gone: bool) -> tuple[Execution, tuple[ModelUsage, ...]]:
         """The running execution with its usage, and this usage; its turn is over."""
@@ -498,6 +561,11 @@ class Intake:
             self._changed(turn="", blocked=None)
         self._changed(prompt="")
         self.plan.running = None
+        if not gone and self._steering:
+            # The CLI runs the prompts that the turn has not taken up in a turn of their own.
+            self.plan.next = replace(
+                self._steering[0], status=ExecutionStatus.RUNNING, started_at=self._at, started_tick=self._tick
+            )
         self._keep_partial()
         session_id = self.plan.project.get("session_id", self._state.project.session_id)
         incomplete = execution.incomplete or not complete
@@ -510,14 +578,20 @@ class Intake:
         used: tuple[ModelUsage, ...] | None,
         *,
         gone: bool = False,
+        held: bool = True,
     ) -> None:
-        """Put the running execution in front of the queue, and hold that; the arguments are those of `_end`."""
+        """Put the running execution in front of the queue, and hold that, unless it is to continue at once.
+
+        The other arguments are those of `_end`.
+        """
         execution, used = self._stopped(used, gone=gone)
         self.plan.paused = replace(execution, status=status, paused_for=hold.reason, paused_at=self._at)
         self.plan.spent += spending(self._state.project, used, self._at, ended=None)
-        self.plan.project.update(state=ProjectState.IDLE, queue_hold=hold)
-        until = timestamp(hold.until) if hold.until is not None else None
-        data = ExecutionPausedData(execution.id, hold.reason, hold.message, until)
+        state = ProjectState.IDLE if self.plan.next is None else ProjectState.EXECUTING
+        self.plan.project.update(state=state, queue_hold=hold if held else None)
+        until, message = (hold.until, hold.message) if held else (self._at, CAUSES[hold.reason])
+        at = timestamp(until) if until is not None else None
+        data = ExecutionPausedData(execution.id, hold.reason, message, at)
         self.plan.drafts.append(entry_draft("execution_paused", data))
 
 

@@ -198,7 +198,9 @@ class ConversationLoops:
         state, conversation_id, project_id = self._state, self._state.project.id, self._state.project.project_id
         opened = await self._store.open_executions(conversation_id)
         state.queue = [execution for execution in opened if execution.status.waits]
-        state.current = next((found for found in opened if not found.status.waits), None)
+        state.steering = [found for found in opened if found.status is ExecutionStatus.STEERING]
+        running = {ExecutionStatus.STARTING, ExecutionStatus.RUNNING}
+        state.current = next((found for found in opened if found.status in running), None)
         state.last = await self._store.last_finished(conversation_id)
         trust = await self._store.trust(project_id)
         state.acceptance.digests = frozenset(trust.digests) if trust is not None else None
@@ -227,10 +229,12 @@ class ConversationLoops:
         if state.current is not None:
             if self._agent.alive:
                 await self._continue(state.current)
+                for steering in state.steering:
+                    self.runner.write_steering(steering)
                 await self._carry_out_stop()
             elif not self._agent.open:
                 await self._abandon()
-        elif not self._agent.open and (state.approvals or state.work.tasks):
+        elif not self._agent.open and (state.approvals or state.work.tasks or state.steering):
             await self.runner.leave()
         for approval in answers:
             if approval.answer is not None:
@@ -285,7 +289,10 @@ class ConversationLoops:
                 await self.interrupt()
 
     async def _abandon(self) -> None:
-        """End an execution whose process is gone without a trace, as after a reboot."""
+        """Pause or end an execution whose process is gone without a trace, as after a reboot."""
+        if await self.runner.lose(silent=True):
+            self.wake.set()
+            return
         error = ErrorData("EXECUTION_FAILED", "The agent's process ended while the server could not see it.")
         await self.runner.finish(ExecutionStatus.ERROR, error)
 

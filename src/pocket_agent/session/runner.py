@@ -1,6 +1,7 @@
 """Carries an execution from its start to its end: the process, its model, the prompt, the lines, the result."""
 
 import asyncio
+import signal
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -8,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from msgspec.structs import replace
 
 from pocket_agent import errors, events, model
@@ -33,6 +35,11 @@ _CONTROL_SECONDS: Final = 5.0
 _MAX_ATTEMPTS: Final = 2
 """How often a prompt is written to a process that ends without output."""
 _NAMED_TASKS: Final = 5
+_MAX_UNASKED: Final = 3
+"""How often an execution is continued without a question after its process was lost."""
+_LOST: Final = frozenset({None, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP, 128 + signal.SIGTERM})
+"""Exit codes of a process that something else ended: a shutdown, or the kernel when memory runs out. None is that of
+one that ended while no server ran, or that another server started. The CLI (2.1.332) exits with 143 on SIGTERM."""
 _CONTINUE: Final = {
     model.HoldReason.USAGE_LIMIT: (
         "A usage limit stopped you before you had finished. It has been reset: continue with the last request."
@@ -306,6 +313,21 @@ class Runner:
             return False
         return True
 
+    async def ask(self, line: Callable[[str], bytes]) -> msgspec.Raw:
+        """The process's answer to a control request, which `line` builds with an id.
+
+        Raises:
+            ProcessNotFoundError: there is no process, or it does not answer.
+            ValidationError: it refuses the request; the message has its reason.
+        """
+        request_id = uuid.uuid4().hex
+        answer = await self._ask(request_id, line(request_id)) if self._agent.alive else None
+        if answer is None or answer.response is None:
+            raise errors.ProcessNotFoundError("The agent's process does not run, or does not answer.")
+        if not answer.response.succeeded:
+            raise errors.ValidationError(f"The agent refuses this: {answer.response.error or 'no reason was given'}")
+        return answer.response.response
+
     async def _ask(self, request_id: str, line: bytes) -> CliMessage | None:
         """Send a control request; None when no answer comes, as from a stand-in that knows no control requests."""
         agent, loop = self._agent, asyncio.get_running_loop()
@@ -372,6 +394,71 @@ class Runner:
         with suppress(errors.FileOperationError):  # the prompt runs all the same, and its uuid identifies it
             await state.log.write(change=Change(executions=(running,)), context=execution.context, after=sent)
 
+    async def can_steer(self, execution: Execution) -> bool:
+        """Whether the running turn can take up a prompt: it has reached the model, and has the prompt's options.
+
+        Only a CLI that reports the states of prompts (2.1.330 does) reports when a turn has taken one up.
+        """
+        state, agent = self._state, self._agent
+        running, work = state.current, state.work
+        if running is None or running.status is not ExecutionStatus.RUNNING or state.end_status is not None:
+            return False
+        if not agent.alive or agent.deaf or work.turn != "prompt" or work.prompt != "started":
+            return False
+        try:
+            wanted = await self._effective(execution.options)
+        except errors.PocketAgentError:
+            return False
+        mode = work.permission_mode or agent.permission_mode
+        has_mode = (wanted.permission_mode or "default") == (mode or "default")
+        return has_mode and wanted.model == agent.model and agent.fits(wanted) and not state.project.fork
+
+    async def steer(self, execution: Execution) -> None:
+        """Write a prompt into the running turn.
+
+        Raises:
+            ForbiddenError: the device that gave the prompt was revoked.
+            FileOperationError: it could not be stored; nothing has changed.
+        """
+        state = self._state
+        self._policy.check_maker(execution.device_id)
+        running = state.current
+        assert running is not None
+        steering = replace(
+            execution,
+            status=ExecutionStatus.STEERING,
+            started_at=now(),
+            started_tick=tick(),
+            spool_offset=self._agent.spool_size,
+        )
+        prompt = PromptData(
+            execution_id=execution.id,
+            prompt=execution.prompt,
+            by=execution.by,
+            prompt_id=execution.prompt_id,
+            steers=running.id,
+        )
+
+        def begun() -> list[Draft]:
+            was_queued = state.place_of(execution) > 0
+            state.queue = [waiting for waiting in state.queue if waiting.id != execution.id]
+            state.steering.append(steering)
+            return state.announce(queue=was_queued)
+
+        await state.log.write(
+            [entry_draft("prompt", prompt, model.Direction.CLIENT)],
+            Change(executions=(steering,), admits=steering),
+            context=execution.context,
+            after=begun,
+        )
+        self._observer.emit(events.ExecutionStarted(execution.context, True, 0.0, 0.0))
+        self.write_steering(steering)
+
+    def write_steering(self, execution: Execution) -> None:
+        """Write a prompt of the running turn; the CLI skips it when it has it already."""
+        with suppress(errors.ProcessNotFoundError):  # the tail requeues it
+            self._agent.send_prompt(execution.prompt, execution.message_id, execution.context)
+
     async def ingest_batch(self) -> bool:
         """Store one batch of the CLI's output in the log; False when there is none now.
 
@@ -419,13 +506,21 @@ class Runner:
         agent, record = self._agent, self._agent.record
         entries = any(draft.direction is not None for draft in plan.drafts)
         if batch is not None and record is not None:
-            record = replace(record, consumed=batch.consumed, account=plan.account or self._state.account)
+            record = replace(
+                record, consumed=batch.lines[plan.taken - 1].end, account=plan.account or self._state.account
+            )
         if entries or ended:
             await self._state.log.write(
                 plan.drafts,
                 Change(
                     executions=tuple(
-                        found for found in (plan.running, plan.finished, plan.paused, plan.earlier) if found is not None
+                        found
+                        for found in (
+                            *(plan.running, plan.finished, plan.paused, plan.earlier, plan.next),
+                            *plan.joined,
+                            *plan.requeued,
+                        )
+                        if found is not None
                     ),
                     approvals=(*plan.opened.values(), *plan.closed.values()),
                     process=None if ended else record,
@@ -443,7 +538,7 @@ class Runner:
             self._state.log.say(plan.drafts)
         if batch is not None:
             agent.record = record
-            agent.acknowledge()
+            agent.acknowledge(plan.taken)
         for answer in plan.answers:
             agent.answered(answer)
         for refusal in plan.refusals:
@@ -476,19 +571,34 @@ class Runner:
         if plan.running is not None:
             state.current = plan.running
         self._account_for(plan, context)
+        queue_changed = hold is not None or plan.paused is not None or bool(plan.requeued)
         limits_changed = state.limits.report(plan.windows)
         if plan.finished is not None:
             self._finish(plan.finished)
         if plan.paused is not None:
             self._pause(plan.paused, hold)
+        self._apply_steering(plan)
         self.settle()
         if plan.notified or (plan.finished is not None and state.turn_due):
             state.turn_due = time.monotonic() + _TURN_DUE_SECONDS
         if shown != (state.shown, state.work.tasks, state.work.permission_mode):
             self.idle_since = time.monotonic()
-            return state.announce(queue=hold is not None)
+            return state.announce(queue=queue_changed)
         visible = plan.opened or plan.closed or plan.project or plan.finished is not None or limits_changed
-        return state.announce(queue=hold is not None) if visible else []
+        return state.announce(queue=queue_changed) if visible else []
+
+    def _apply_steering(self, plan: BatchResult) -> None:
+        state = self._state
+        left = {execution.id for execution in (*plan.joined, *plan.requeued)}
+        if plan.next is not None:
+            left.add(plan.next.id)
+            state.current, state.attempts, state.first_message_seen = plan.next, 1, True
+            state.prompt_spool_offset = plan.next.spool_offset or 0
+        state.steering = [execution for execution in state.steering if execution.id not in left]
+        for execution in plan.requeued:
+            state.enqueue(execution)
+        for execution in plan.joined:
+            self._observer.emit(execution_event(execution))
 
     def _apply_approvals(self, plan: BatchResult, context: ExecutionContext | None) -> None:
         state, observer = self._state, self._observer
@@ -526,10 +636,10 @@ class Runner:
         self._observer.emit(execution_event(execution))
 
     def _pause(self, execution: Execution, hold: model.QueueHold | None) -> None:
-        self._state.queue.insert(0, execution)
+        self._state.enqueue(execution)
         self._stop()
         assert execution.paused_for is not None
-        until = hold.until if hold is not None else None
+        until = hold.until if hold is not None else execution.paused_at
         self._observer.emit(events.ExecutionPaused(execution.context, execution.paused_for, until, duration(execution)))
 
     def _stop(self) -> None:
@@ -542,6 +652,20 @@ class Runner:
     async def finish(self, status: ExecutionStatus, error: ErrorData | None, *, silent: bool = False) -> None:
         """End the running execution, which has no process any more; see `Intake.finish`."""
         await self._store(self._intake().finish(status, error, silent=silent), None, ended=True)
+
+    async def lose(self, *, silent: bool) -> bool:
+        """Pause the running execution, whose process was lost; False when it is to end instead.
+
+        An execution that a client has stopped, or that has run too long, ends. So does one that was lost while the
+        setting is `never`.
+        """
+        state, setting = self._state, self._settings.current.executions.resume_interrupted
+        execution = state.current
+        if execution is None or state.end_status is not None or setting == "never":
+            return False
+        ask = setting == "ask" or execution.continuations >= _MAX_UNASKED
+        await self._store(self._intake().interrupt(ask=ask, heard=not silent), None, ended=True)
+        return True
 
     async def leave(self) -> None:
         """Store that a process was not found, and with it the end of its work outside an execution."""
@@ -575,6 +699,9 @@ class Runner:
             await self._forget_process()
             if execution is not None:
                 await self._retry_or_fail(execution)
+            return
+        if code in _LOST and await self.lose(silent=silent):
+            await self._forget_process()
             return
         error = None if state.killed else self._error_of_exit(code)
         await self.finish(state.end_status or ExecutionStatus.ERROR, error, silent=silent)

@@ -5,20 +5,28 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 from msgspec.structs import replace
 
 from pocket_agent import errors, model
+from pocket_agent.claude import control
+from pocket_agent.claude.stream import usage_report
 from pocket_agent.claude.trust import Inspection, check_shown
 from pocket_agent.events import ExecutionQueued, ExecutionWithdrawn, Observer, ProjectTrusted
 from pocket_agent.model import ExecuteOptions, Execution, ExecutionId, ExecutionStatus, HoldReason
 from pocket_agent.protocol.push import AgentKillData, ApprovalResolvedData, SessionResetData, SessionResumedData
 from pocket_agent.protocol.requests import (
     AgentInterruptData,
+    AgentReportData,
+    ContextCategoryData,
+    ContextUsageData,
     ExecuteData,
     ExecutionListData,
+    McpServerData,
     QueueResumeData,
+    RewindFilesData,
     SessionData,
 )
 from pocket_agent.session.agent import Agent
@@ -34,6 +42,7 @@ from pocket_agent.session.state import (
     queue_hold,
     session_data,
     suggestions,
+    usage_windows_data,
 )
 from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Change, Store
@@ -85,8 +94,9 @@ class Session:
         generation: int = 0,
         correlation_id: str = "",
         traceparent: str | None = None,
+        when: Literal["queue", "now", "interrupt"] = "queue",
     ) -> ExecuteData:
-        """Run a prompt now, or queue it; the same `prompt_id` again is the same execution.
+        """Run a prompt now, or queue it; the same `prompt_id` again is the same execution. For `when` see `Execute`.
 
         For `prompt_id`, `by`, `device_id` and `generation` see `Execution`, for the others `ExecutionContext`.
 
@@ -122,13 +132,23 @@ class Session:
             if await self.loops.start_now(execution):
                 return ExecuteData(state.project.project_id, execution.id, "started", 0)
             limit = self._settings.current.limits.max_queued_prompts
-            if len(state.queue) >= limit:
+            if len(state.queue) + len(state.steering) >= limit:
                 raise errors.ResourceLimitError(
                     f"The queue of this project is full ({limit} prompts, limits.max_queued_prompts)."
                 )
 
+            if when != "queue":
+                execution = replace(execution, position=state.front())
+            if when == "now" and await self._runner.can_steer(execution):
+                await self._runner.steer(execution)
+                return self._receipt(execution)
+            interrupted = state.current if when == "interrupt" else None
+            if interrupted is not None:
+                interrupted = replace(interrupted, stop=interrupted.stop or model.StopRequest.INTERRUPT)
+
             def queued() -> list[Draft]:
-                state.queue.append(execution)
+                state.enqueue(execution)
+                state.current = interrupted or state.current
                 return state.announce(queue=True)
 
             # Another prompt ends every hold but one for claims that have not been accepted, or for a paused execution.
@@ -136,16 +156,22 @@ class Session:
             is_paused = bool(state.queue) and state.queue[0].status.is_paused
             kept = hold if hold is not None and (hold.reason is HoldReason.TRUST or is_paused) else None
             await state.log.write(
-                change=Change(executions=(execution,), admits=execution),
+                change=Change(
+                    executions=(execution, interrupted) if interrupted is not None else (execution,), admits=execution
+                ),
                 project={"queue_hold": kept},
                 context=execution.context,
                 after=queued,
             )
+            if when == "interrupt" and (state.current is not None or state.works_alone):
+                await self.loops.interrupt()
             self._observer.emit(ExecutionQueued(execution.context, state.place_of(execution)))
             self.loops.wake.set()
             return self._receipt(execution)
 
     def _receipt(self, execution: Execution) -> ExecuteData:
+        if any(steering.id == execution.id for steering in self.state.steering):
+            return ExecuteData(self.state.project.project_id, execution.id, "steering", 0)
         place = self.state.place_of(execution)
         return ExecuteData(self.state.project.project_id, execution.id, "queued" if place > 0 else "started", place)
 
@@ -272,6 +298,11 @@ class Session:
             )
             return reset
 
+    @property
+    def has_process(self) -> bool:
+        """Whether a process of the agent has the conversation open."""
+        return self._agent.alive
+
     async def release_process(self) -> str | None:
         """End the idle process, so that a terminal can continue the conversation, whose id is returned.
 
@@ -313,6 +344,66 @@ class Session:
                 Change(sessions=(conversation,) if known is None else ()),
                 project={"session_id": session_id, "fork": fork},
                 after=applied,
+            )
+
+    async def stop_task(self, task_id: str) -> None:
+        """End a background task.
+
+        Raises:
+            ProcessNotFoundError: there is no such task (any more).
+            ValidationError: the agent refuses.
+        """
+        async with self.loops.turn():
+            if all(task.id != task_id for task in self.state.work.tasks):
+                raise errors.ProcessNotFoundError("There is no such task; it may have ended.")
+            await self._runner.ask(lambda request_id: control.stop_task(request_id, task_id))
+
+    async def report(self, what: Literal["context", "mcp", "usage"]) -> AgentReportData:
+        """What the agent's process reports about itself.
+
+        Raises:
+            ProcessNotFoundError: it does not run, or does not answer.
+            ValidationError: it refuses, as an older CLI does, or its answer cannot be read.
+        """
+        project_id = self.state.project.project_id
+        async with self.loops.turn():
+            try:
+                match what:
+                    case "context":
+                        answer = await self._runner.ask(control.get_context_usage)
+                        usage = msgspec.json.decode(answer, type=control.ContextUsage)
+                        parts = [ContextCategoryData(part.name, part.tokens, part.kind) for part in usage.categories]
+                        context = ContextUsageData(usage.model, usage.total_tokens, usage.max_tokens, parts)
+                        return AgentReportData(project_id, context=context)
+                    case "mcp":
+                        servers = control.mcp_servers(await self._runner.ask(control.mcp_status))
+                        shown = [McpServerData(server.name, server.status, server.error) for server in servers]
+                        return AgentReportData(project_id, mcp_servers=shown)
+                    case "usage":
+                        self.state.limits.report(usage_report(await self._runner.ask(control.get_usage)))
+                        return AgentReportData(project_id, usage_windows=usage_windows_data(self.state.limits.windows))
+            except msgspec.DecodeError as error:
+                raise errors.ValidationError(f"The agent's answer cannot be read: {error}") from error
+
+    async def rewind(self, execution_id: str, *, dry: bool) -> RewindFilesData:
+        """Set the files back to their state before an execution, as far as the agent's file tools have changed them.
+
+        Raises:
+            ProcessActiveError: the agent works, and `dry` is not set.
+            ProcessNotFoundError: its process does not run, or does not answer.
+            ValidationError: it refuses, or its answer cannot be read.
+        """
+        async with self.loops.turn():
+            if not dry:
+                self._refuse_while_running("Rewinding files")
+            answer = await self._runner.ask(lambda request_id: control.rewind_files(request_id, execution_id, dry=dry))
+            try:
+                found = msgspec.json.decode(answer, type=control.Rewind)
+            except msgspec.DecodeError as error:
+                raise errors.ValidationError(f"The agent's answer cannot be read: {error}") from error
+            return RewindFilesData(
+                *(self.state.project.project_id, execution_id, found.can_rewind, found.files_changed),
+                *(found.insertions, found.deletions, found.error),
             )
 
     async def sessions(self) -> list[SessionData]:
@@ -425,6 +516,23 @@ class Session:
             changed = replace(waiting, prompt=prompt, by=editor.name, device_id=editor.id, generation=editor.generation)
             await self._requeue(changed, admits=changed)
 
+    async def promote(self, execution_id: str) -> None:
+        """Write a waiting prompt into the running turn, or make it the next one that starts.
+
+        Raises:
+            ProcessNotFoundError: it does not wait (any more), or is paused.
+            ForbiddenError: the device that gave it was revoked.
+        """
+        async with self.loops.turn():
+            waiting = self._waiting(execution_id)
+            if waiting.status.is_paused:
+                raise errors.ProcessNotFoundError("This prompt is paused; queue_resume continues it.")
+            promoted = replace(waiting, position=self.state.front())
+            if await self._runner.can_steer(promoted):
+                await self._runner.steer(promoted)
+                return
+            await self._requeue(promoted)
+
     async def cancel(self, execution_id: str) -> None:
         """Withdraw a waiting prompt. Raises ProcessNotFoundError when it does not wait (any more)."""
         async with self.loops.turn():
@@ -477,6 +585,7 @@ class Session:
                 for waiting in state.queue
                 if waiting.id != changed.id or not changed.status.is_final
             ]
+            state.queue.sort(key=lambda waiting: waiting.position)
             return state.announce(queue=True)
 
         last = changed.status.is_final and len(state.queue) == 1

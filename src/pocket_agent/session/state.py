@@ -33,7 +33,7 @@ from pocket_agent.session.project_log import Draft, ProjectLog, live_draft, tick
 # The reason of a hold as text.
 
 _SAID_CHARACTERS: Final = 500
-_TEXTS: Final = {
+CAUSES: Final = {
     HoldReason.INTERRUPTED: "The execution was interrupted.",
     HoldReason.KILLED: "The execution was killed.",
     HoldReason.USAGE_LIMIT: "The account's usage limit is reached.",
@@ -48,6 +48,7 @@ _TEXTS: Final = {
     HoldReason.CONVERSATION: "The conversation no longer exists; the next prompt starts a new one.",
     HoldReason.TRUST: "The project's own settings would make Claude Code do something that has not been accepted yet.",
 }
+"""What holds the queue, for a user."""
 VERIFIABLE: Final = frozenset({HoldReason.DIRECTORY, HoldReason.CLI, HoldReason.TRUST})
 """The server ends the hold once it finds that the cause is gone."""
 
@@ -61,7 +62,7 @@ def queue_hold(
         goes_on = "once it is accepted, or gone"
     if until is not None:
         goes_on = f"at {datetime.fromtimestamp(until / 1000).astimezone():%Y-%m-%d %H:%M %Z}, or {goes_on}"
-    texts = [_TEXTS[reason], said[:_SAID_CHARACTERS], f"The prompts that wait start {goes_on}."]
+    texts = [CAUSES[reason], said[:_SAID_CHARACTERS], f"The prompts that wait start {goes_on}."]
     return QueueHold(reason, " ".join(filter(None, texts)), at, until)
 
 
@@ -148,7 +149,13 @@ def project_state_data(
         model=project.model,
         permission_mode=permission_mode or project.permission_mode,
         queue_hold=queue_hold_data(project.queue_hold),
-        tasks=[BackgroundTaskData(task.id, task.type, task.description) for task in tasks],
+        tasks=[
+            BackgroundTaskData(
+                *(task.id, task.type, task.description, _optional_timestamp(task.started_at)),
+                *(task.tokens, task.tool_uses, task.last_tool, task.summary),
+            )
+            for task in tasks
+        ],
         session_title=session_title,
         usage_windows=usage_windows_data(usage_windows),
         conversation_id=msgspec.UNSET if project.is_main else project.id,
@@ -358,6 +365,7 @@ class State:
         log: the project and the writer of its log.
         queue: waiting prompts, the next one first.
         current: the running execution.
+        steering: prompts that were written into the turn of `current`, and that it has not taken up yet, in order.
         last: the execution that ended last.
         account: the account of the agent's process, up to the ingested lines.
         approvals: the tool requests that wait for an answer.
@@ -378,6 +386,7 @@ class State:
     log: ProjectLog
     queue: list[Execution] = field(default_factory=list)
     current: Execution | None = None
+    steering: list[Execution] = field(default_factory=list)
     last: Execution | None = None
     account: model.Account = field(default_factory=model.Account)
     approvals: dict[ApprovalId, Approval] = field(default_factory=dict)
@@ -498,6 +507,15 @@ class State:
         if queue:
             drafts.append(live_draft("queue_state", queue_state_data(self.queue, self.project.queue_hold)))
         return drafts
+
+    def enqueue(self, execution: Execution) -> None:
+        """Put an execution into its place in the queue."""
+        self.queue = sorted([*self.queue, execution], key=lambda waiting: waiting.position)
+
+    def front(self) -> int:
+        """A position before all prompts that have not run."""
+        waiting = [execution.position for execution in self.queue if not execution.status.is_paused]
+        return min([time.time_ns(), *(position - 1 for position in waiting)])
 
     def place_of(self, execution: Execution) -> int:
         """The place of an execution in the queue from 1, or 0 when it is not there."""

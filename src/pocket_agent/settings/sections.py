@@ -136,6 +136,7 @@ ForwardedHeader = Literal["x-forwarded", "forwarded"]
 LimitMechanism = Literal["rlimit", "systemd"]
 ConfinementMode = Literal["off", "data", "project"]
 SynchronousMode = Literal["normal", "full"]
+ResumeInterrupted = Literal["ask", "always", "never"]
 NotifyWhen = Literal["unwatched", "always"]
 
 
@@ -298,6 +299,16 @@ class LimitSettings(SettingsSection):
         "off: a client continues it.",
     )
     min_free_disk: Bytes = setting(8 * _MIB, "Free space in the data directory below which executions are refused.")
+
+
+class ExecutionSettings(SettingsSection):
+    """How executions go on."""
+
+    resume_interrupted: Annotated[ResumeInterrupted, types.choice(ResumeInterrupted)] = setting(
+        "ask",
+        "An execution whose process was lost, as with a restart of the machine: `ask` a client whether it continues, "
+        "`always` continue it (three times at most, then ask), or `never`: end it in an error.",
+    )
 
 
 class TimeoutSettings(SettingsSection):
@@ -572,6 +583,9 @@ class MonitoringSettings(SettingsSection):
     server_name: Annotated[str | None, types.text("a host name", pattern=r"[A-Za-z0-9][A-Za-z0-9.-]*").optional()] = (
         setting(None, "Host name in `server.tls.cert`; when not set, the address in `server.host`.")
     )
+    grafana_url: OptionalUrl = setting(
+        None, "Address of Grafana, for links to panels in notifications; when not set, its port on this machine."
+    )
     runbook_url: OptionalUrl = setting(
         None, "Base URL of the runbooks that alerts link to; when not set, the server's own /docs/runbooks."
     )
@@ -671,6 +685,7 @@ class Settings(SettingsSection):
     data: DataSettings = Field(default_factory=DataSettings)
     logging: LoggingSettings = Field(default_factory=LoggingSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
+    executions: ExecutionSettings = Field(default_factory=ExecutionSettings)
     timeouts: TimeoutSettings = Field(default_factory=TimeoutSettings)
     websocket: WebsocketSettings = Field(default_factory=WebsocketSettings)
     claude: ClaudeSettings = Field(default_factory=ClaudeSettings)

@@ -121,7 +121,7 @@ def roll_back(connection: sqlite3.Connection) -> None:
 APPLICATION_ID: Final = 0x504B4154
 """In the header of the file: distinguishes this program's database from others ("PKAT")."""
 
-OPEN_EXECUTION: Final = "status IN ('queued', 'starting', 'running', 'waiting', 'interrupted')"
+OPEN_EXECUTION: Final = "status IN ('queued', 'starting', 'running', 'steering', 'waiting', 'interrupted')"
 OPEN_APPROVAL: Final = "(status = 'pending' OR (status IN ('allow', 'deny') AND delivered = 0))"
 """Conditions of partial indexes. SQLite uses such an index only for a query that repeats them word for
 word (https://www.sqlite.org/partialindex.html), so queries are built from these."""

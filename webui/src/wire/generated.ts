@@ -122,13 +122,19 @@ export interface ProjectLeave {
 /**
  * Give the agent a prompt; it runs now or waits in the queue.
  *
+ * `when`: `queue` behind the prompts that wait; `now` into the running turn, which takes it up between two steps (see
+ * `PromptData`); `interrupt` ends the running execution and starts this one. A prompt that cannot join the running
+ * turn, since that has just begun or has other options, becomes the next one of the queue.
+ *
  * `traceparent` (W3C Trace Context) makes the execution part of the client's trace; a malformed one is ignored.
+ * While a terminal has the conversation open, the error is `PROCESS_ACTIVE`.
  */
 export interface Execute {
   readonly prompt: string;
   readonly options?: Options | null;
   readonly prompt_id?: string | null;
   readonly traceparent?: string | null;
+  readonly when?: "interrupt" | "now" | "queue";
   readonly project_id?: string | null;
 }
 
@@ -166,6 +172,34 @@ export interface AgentKill {
 export interface AgentInterrupt {
   readonly execution_id?: string | null;
   readonly hold_queue?: boolean;
+  readonly project_id?: string | null;
+}
+
+/** End one background task of the agent (`project_state.tasks`): a subagent or a command. */
+export interface StopTask {
+  readonly task_id: string;
+  readonly project_id?: string | null;
+}
+
+/**
+ * Ask the agent's process about itself: its context window, its MCP servers, or the usage limits of its account.
+ *
+ * Without a process the error is `PROCESS_NOT_FOUND`; the next prompt starts one.
+ */
+export interface AgentReport {
+  readonly report: "context" | "mcp" | "usage";
+  readonly project_id?: string | null;
+}
+
+/**
+ * Set the files back to their state before an execution, as far as the agent's file tools have changed them.
+ *
+ * Commands of the agent, and the user's own changes, are not undone. `dry_run` only reports what would change.
+ * `PROCESS_ACTIVE` while the agent works. The prompt has to be one of the agent's present conversation.
+ */
+export interface RewindFiles {
+  readonly execution_id: string;
+  readonly dry_run?: boolean;
   readonly project_id?: string | null;
 }
 
@@ -208,6 +242,12 @@ export interface ApprovalRespond {
 export interface PromptEdit {
   readonly execution_id: string;
   readonly prompt: string;
+  readonly project_id?: string | null;
+}
+
+/** Give a prompt that waits in the queue to the agent now, as `execute` with `when: "now"` does. */
+export interface PromptPromote {
+  readonly execution_id: string;
   readonly project_id?: string | null;
 }
 
@@ -462,11 +502,20 @@ export interface QueueHoldData {
 /** Why the queue of a project is on hold. */
 export type HoldReason = "authentication" | "cli" | "conversation" | "credit" | "directory" | "interrupted" | "killed" | "lost" | "network" | "overloaded" | "start" | "trust" | "usage_limit";
 
-/** A background task of the agent; `type` is the CLI's: `local_agent` is a subagent, `local_bash` a command. */
+/**
+ * A background task of the agent; `type` is the CLI's: `local_agent` is a subagent, `local_bash` a command.
+ *
+ * Of a subagent also what it has used so far, its newest tool, and what it does now (`summary`).
+ */
 export interface BackgroundTaskData {
   readonly task_id: string;
   readonly type: string;
   readonly description: string;
+  readonly started_at?: string | null;
+  readonly tokens?: number;
+  readonly tool_uses?: number;
+  readonly last_tool?: string;
+  readonly summary?: string;
 }
 
 /** A usage limit of the account: `five_hour`, `seven_day`, ...; `utilization` is the used share, 1 at the limit. */
@@ -570,7 +619,7 @@ export interface QueuedPrompt {
 }
 
 /** The status of an execution. The last five are final, the two before them are paused. */
-export type ExecutionStatus = "cancelled" | "error" | "interrupted" | "killed" | "queued" | "running" | "starting" | "success" | "timeout" | "waiting";
+export type ExecutionStatus = "cancelled" | "error" | "interrupted" | "killed" | "queued" | "running" | "starting" | "steering" | "success" | "timeout" | "waiting";
 
 /** The text and the thinking so far of a message that is being written. */
 export interface PartialData {
@@ -583,11 +632,15 @@ export interface ProjectLeaveData {
   readonly project_id: string;
 }
 
-/** Reply to `execute`; `position` is 0 for a prompt that runs, else its place in the queue from 1. */
+/**
+ * Reply to `execute`; `position` is 0 for a prompt that runs, else its place in the queue from 1.
+ *
+ * `steering`: it was written into the running turn.
+ */
 export interface ExecuteData {
   readonly project_id: string;
   readonly execution_id: string;
-  readonly status: "queued" | "started";
+  readonly status: "queued" | "started" | "steering";
   readonly position: number;
 }
 
@@ -609,6 +662,53 @@ export interface AgentInterruptData {
   readonly project_id: string;
   readonly execution_id: string | null;
   readonly status?: "interrupting";
+}
+
+/** Reply to `stop_task`. */
+export interface StopTaskData {
+  readonly project_id: string;
+  readonly task_id: string;
+}
+
+/** Reply to `agent_report`; only the part that was asked for is not null. */
+export interface AgentReportData {
+  readonly project_id: string;
+  readonly context?: ContextUsageData | null;
+  readonly mcp_servers?: readonly McpServerData[] | null;
+  readonly usage_windows?: readonly UsageWindowData[] | null;
+}
+
+/** The use of the context window, in tokens. */
+export interface ContextUsageData {
+  readonly model: string;
+  readonly total_tokens: number;
+  readonly max_tokens: number;
+  readonly categories: readonly ContextCategoryData[];
+}
+
+/** A part of the context window; `kind` is the CLI's: `used`, `free`, ... */
+export interface ContextCategoryData {
+  readonly name: string;
+  readonly tokens: number;
+  readonly kind: string;
+}
+
+/** An MCP server of the agent; `status` is the CLI's: `connected`, `failed`, `needs-auth`, `pending`, ... */
+export interface McpServerData {
+  readonly name: string;
+  readonly status: string;
+  readonly error: string | null;
+}
+
+/** Reply to `rewind_files`: the files (of a dry run) and the numbers of lines that it changes. `error`: why not. */
+export interface RewindFilesData {
+  readonly project_id: string;
+  readonly execution_id: string;
+  readonly can_rewind: boolean;
+  readonly files: readonly string[];
+  readonly insertions: number;
+  readonly deletions: number;
+  readonly error: string | null;
 }
 
 /** Reply to `agent_new_session`, and the entry `session_reset`. */
@@ -662,7 +762,7 @@ export interface ApprovalResolvedData {
   readonly updated_input?: Readonly<Record<string, unknown>>;
 }
 
-/** Reply to `prompt_edit` and `prompt_cancel`. */
+/** Reply to `prompt_edit`, `prompt_promote` and `prompt_cancel`. */
 export interface PromptChangedData {
   readonly project_id: string;
   readonly execution_id: string;
@@ -1171,8 +1271,11 @@ export interface SubscribersData {
 }
 
 /**
- * An entry: a prompt was given to the agent. `continues`: the execution was paused for this reason and continues,
- * with a short prompt of the server when its session has the original one.
+ * An entry: a prompt was given to the agent.
+ *
+ * `continues`: the execution was paused for this reason and continues, with a short prompt of the server when its
+ * session has the original one. `steers`: the prompt was written into the running turn of this execution. The agent
+ * takes it up between two steps, and its execution is then over; a turn that ends before starts another one with it.
  */
 export interface PromptData {
   readonly execution_id: string;
@@ -1180,6 +1283,7 @@ export interface PromptData {
   readonly by: string;
   readonly prompt_id?: string | null;
   readonly continues?: HoldReason | null;
+  readonly steers?: string | null;
 }
 
 /** The prompts that wait, in order; `queue_hold` as in `project_state`. */
@@ -1207,6 +1311,13 @@ export interface SessionResumedData {
 export interface AgentPartialData {
   readonly text: string;
   readonly thinking: string;
+}
+
+/** An entry: an MCP server asked the user, which no client can answer; the server cancelled the question. */
+export interface ElicitationCancelledData {
+  readonly mcp_server: string;
+  readonly message: string;
+  readonly url?: string | null;
 }
 
 /** The request was withdrawn: by the agent, or because its turn or the agent's process ended. */
@@ -1238,10 +1349,14 @@ export interface Requests {
   readonly execute: Execute;
   readonly agent_kill: AgentKill;
   readonly agent_interrupt: AgentInterrupt;
+  readonly stop_task: StopTask;
+  readonly agent_report: AgentReport;
+  readonly rewind_files: RewindFiles;
   readonly agent_new_session: AgentNewSession;
   readonly get_messages: GetMessages;
   readonly approval_respond: ApprovalRespond;
   readonly prompt_edit: PromptEdit;
+  readonly prompt_promote: PromptPromote;
   readonly prompt_cancel: PromptCancel;
   readonly queue_resume: QueueResume;
   readonly set_model: SetModel;
@@ -1284,10 +1399,14 @@ export interface Replies {
   readonly execute: ExecuteData;
   readonly agent_kill: AgentKillData;
   readonly agent_interrupt: AgentInterruptData;
+  readonly stop_task: StopTaskData;
+  readonly agent_report: AgentReportData;
+  readonly rewind_files: RewindFilesData;
   readonly agent_new_session: SessionResetData;
   readonly get_messages: MessagesData;
   readonly approval_respond: ApprovalResolvedData;
   readonly prompt_edit: PromptChangedData;
+  readonly prompt_promote: PromptChangedData;
   readonly prompt_cancel: PromptChangedData;
   readonly queue_resume: QueueResumeData;
   readonly set_model: SetModelData;
@@ -1329,10 +1448,14 @@ export interface Pushes {
   readonly execute: ExecuteData;
   readonly agent_kill: AgentKillData;
   readonly agent_interrupt: AgentInterruptData;
+  readonly stop_task: StopTaskData;
+  readonly agent_report: AgentReportData;
+  readonly rewind_files: RewindFilesData;
   readonly agent_new_session: SessionResetData;
   readonly messages_response: MessagesData;
   readonly approval_resolved: ApprovalResolvedData;
   readonly prompt_edit: PromptChangedData;
+  readonly prompt_promote: PromptChangedData;
   readonly prompt_cancel: PromptChangedData;
   readonly queue_resume: QueueResumeData;
   readonly set_model: SetModelData;
@@ -1370,6 +1493,7 @@ export interface Pushes {
   readonly session_reset: SessionResetData;
   readonly session_resumed: SessionResumedData;
   readonly agent_partial: AgentPartialData;
+  readonly elicitation_cancelled: ElicitationCancelledData;
   readonly approval_requested: ApprovalRequestedData;
   readonly approval_cancelled: ApprovalCancelledData;
   readonly error: ErrorData;
@@ -1403,6 +1527,7 @@ export type ErrorCode =
 export const REPEATABLE: ReadonlySet<string> = new Set<keyof Requests>([
   "project_list",
   "conversation_list",
+  "agent_report",
   "get_messages",
   "session_list",
   "session_history",

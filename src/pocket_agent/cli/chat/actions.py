@@ -4,9 +4,9 @@ import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
-from pocket_agent.cli.chat.transcript import Transcript, one_line
+from pocket_agent.cli.chat.transcript import Transcript, one_line, task_line
 from pocket_agent.client import Client
 from pocket_agent.errors import ProjectNotFoundError, ValidationError
 from pocket_agent.protocol.push import ProjectStateData
@@ -123,9 +123,15 @@ y, a, n [reason]      allow, allow for this session, or deny the oldest tool req
 /queue                list the prompts that wait
 /continue             continue with the queue after it was on hold
 /trust [yes]          show what is new in the project's own settings; yes accepts what was shown
+/now T, /instead T    give a prompt into the running turn, or interrupt the agent and start with it
+/promote N            give a waiting prompt into the running turn
 /cancel N, /edit N T  withdraw a waiting prompt, or change its text to T
 /model [M]            choose the model; without M the default
 /mode M               choose the permission mode
+/tasks, /stop N       list what runs in the background, or end one of it
+/context, /mcp        show the use of the context window, or the MCP servers
+/usage                show the usage limits of the account
+/rewind [yes]         show what the last prompt changed in files; yes sets them back
 /history N            show the last N entries
 /quit                 leave; the agent continues (also Ctrl-D)
 Ctrl-C                interrupt the agent; twice when it is idle: leave"""
@@ -155,10 +161,19 @@ class Actions:
             "queue": self._queue,
             "continue": lambda _: client.resume_queue(project_id),
             "trust": self._trust,
+            "now": lambda text: self._prompt(self._worded(text), when="now"),
+            "instead": lambda text: self._prompt(self._worded(text), when="interrupt"),
+            "promote": self._promote,
             "cancel": self._cancel,
             "edit": self._edit,
             "model": self._model,
             "mode": self._mode,
+            "tasks": self._tasks,
+            "stop": self._stop,
+            "context": self._context,
+            "mcp": self._mcp,
+            "usage": self._usage,
+            "rewind": self._rewind,
             "history": self._history,
         }
 
@@ -192,10 +207,15 @@ class Actions:
             await self._client.approve(self._project_id, approval_id, remember=word == "a")
         return True
 
-    async def _prompt(self, text: str) -> None:
+    def _worded(self, text: str) -> str:
+        if not text:
+            raise ValidationError("The text of the prompt is needed: /now the text")
+        return text
+
+    async def _prompt(self, text: str, when: Literal["queue", "now", "interrupt"] = "queue") -> None:
         if not self._client.online:
             self._transcript.note("offline; the prompt is sent once when the server is back")
-        reply = await self._client.execute(self._project_id, text)
+        reply = await self._client.execute(self._project_id, text, when=when)
         if reply.status == "queued":
             self._transcript.note(f"queued, at place {reply.position}")
 
@@ -241,6 +261,9 @@ class Actions:
         self._shown = found.hash
         self._transcript.note("/trust yes accepts this" if found.new else "Nothing in its settings is new.")
 
+    async def _promote(self, rest: str) -> None:
+        await self._client.promote_prompt(self._project_id, self._waiting(rest))
+
     async def _cancel(self, rest: str) -> None:
         await self._client.cancel_prompt(self._project_id, self._waiting(rest))
         self._transcript.note("withdrawn")
@@ -258,6 +281,60 @@ class Actions:
             if str(waiting["position"]) == number.strip():
                 return str(waiting["execution_id"])
         raise ValidationError("No prompt waits at that place; /queue lists them.")
+
+    async def _tasks(self, _: str) -> None:
+        if not self._transcript.tasks:
+            self._transcript.note("Nothing runs in the background.")
+        for number, task in enumerate(self._transcript.tasks, start=1):
+            self._transcript.note(f"{number:>3}  {task_line(task)}", "")
+
+    async def _stop(self, number: str) -> None:
+        tasks = self._transcript.tasks
+        if not number.isdecimal() or not 1 <= int(number) <= len(tasks):
+            raise ValidationError("Nothing runs in the background at that place; /tasks lists it.")
+        await self._client.stop_task(self._project_id, str(tasks[int(number) - 1]["task_id"]))
+
+    async def _context(self, _: str) -> None:
+        found = (await self._client.report(self._project_id, "context")).context
+        if found is None:
+            return
+        share = found.total_tokens / found.max_tokens if found.max_tokens else 0
+        self._transcript.note(f"context: {found.total_tokens:,} of {found.max_tokens:,} tokens ({share:.0%})", "")
+        for part in found.categories:
+            self._transcript.note(f"{part.tokens:>12,}  {one_line(part.name, 60)}", "")
+
+    async def _mcp(self, _: str) -> None:
+        servers = (await self._client.report(self._project_id, "mcp")).mcp_servers
+        if not servers:
+            self._transcript.note("The agent has no MCP servers.")
+        for server in servers or ():
+            error = f": {one_line(server.error, 200)}" if server.error else ""
+            self._transcript.note(f"{one_line(server.name, 60)}  {one_line(server.status, 40)}{error}", "")
+
+    async def _usage(self, _: str) -> None:
+        windows = (await self._client.report(self._project_id, "usage")).usage_windows
+        if not windows:
+            self._transcript.note("The API has reported no usage limits.")
+        for window in windows or ():
+            name = one_line(window.window.replace("_", " "), 40)
+            self._transcript.note(f"{name}: {window.utilization:.0%} used, reset at {window.resets_at[:16]}Z", "")
+
+    async def _rewind(self, answer: str) -> None:
+        execution_id = self._transcript.last_execution
+        if answer not in {"", "yes"} or execution_id is None:
+            raise ValidationError("/rewind shows what the last prompt changed, and /rewind yes sets the files back.")
+        found = await self._client.rewind_files(self._project_id, execution_id, dry_run=not answer)
+        if not found.can_rewind:
+            self._transcript.note(
+                f"The files cannot be set back: {one_line(found.error or 'no reason was given', 300)}"
+            )
+        elif answer:
+            self._transcript.note("The files are as they were before the last prompt.")
+        else:
+            for file in found.files:
+                self._transcript.note(f"  {one_line(file, 4096)}", "")
+            lines = f"{found.insertions} lines added, {found.deletions} removed"
+            self._transcript.note(f"{lines}; /rewind yes sets them back" if found.files else "No file has changed.")
 
     async def _model(self, name: str) -> None:
         await self._client.set_model(self._project_id, name or None)

@@ -204,6 +204,8 @@ class Transcript:
         queue: the prompts that wait, in order.
         hold: why they do not start; empty when they do.
         way_out: the command that ends the hold.
+        tasks: what runs in the background.
+        last_execution: the id of the newest prompt.
     """
 
     def __init__(self, sink: TextSink, *, hint: str = "") -> None:
@@ -213,6 +215,8 @@ class Transcript:
         self.queue: list[Data] = []
         self.hold = ""
         self.way_out = ""
+        self.tasks: list[Data] = []
+        self.last_execution: str | None = None
         self._sink = sink
         self._hint = hint
         self._live = ""
@@ -258,7 +262,8 @@ class Transcript:
         if self.hold and self.hold != before:
             self.note(f"The queue is on hold: {one_line(self.hold, 600)} ({self.way_out})", "yellow")
         self.executing = data["state"] == "EXECUTING"
-        mode, tasks = data.get("permission_mode"), [_task(task) for task in data.get("tasks") or []]
+        self.tasks = list(data.get("tasks") or [])
+        mode, tasks = data.get("permission_mode"), [_task(task) for task in self.tasks]
         if mode != self._mode and self._mode is not None:
             self.note(f"permission mode: {one_line(str(mode or 'default'), 40)}")
         if tasks != self._tasks:
@@ -274,12 +279,20 @@ class Transcript:
         self.hold, self.way_out = str(data["message"]), "/continue"
         self.note(f"paused: {one_line(self.hold, 600)} (/continue, or /cancel 1)", "yellow")
 
+    def _push_elicitation_cancelled(self, data: Data) -> None:
+        self._end_live()
+        where = f" ({one_line(str(data['url']), 200)})" if data.get("url") else ""
+        server, asked = one_line(str(data["mcp_server"]), 60), one_line(str(data["message"]), 300)
+        self.note(f"the MCP server {server} asked, and was not answered: {asked}{where}", "yellow")
+
     def _push_prompt(self, data: Data) -> None:
         self._end_live()
+        self.last_execution = data.get("execution_id")
         if data.get("continues"):
             self.note("── the paused prompt continues ──")
             return
         by = f"  ({one_line(str(data.get('by', '')), 40)})" if data.get("by") else ""
+        by += "  into the running turn" if data.get("steers") else ""
         lines = plain(str(data["prompt"]), prose=True).split("\n")
         self._sink.show(Text(), Text.assemble(("> " + lines[0], "bold blue"), (by, "dim")))
         self._sink.show(*(Text("  " + line, "bold blue") for line in lines[1:]))
@@ -376,6 +389,15 @@ class Transcript:
             self._sink.show(Text("✗ " + plain(str(said), prose=True), "bold red"))
         self._sink.show(Text(result_line(data), "red" if failed else "dim green"))
 
+    def _line_auth_status(self, data: Data) -> None:
+        error = data.get("error")
+        if error:
+            self.note(f"the login failed: {one_line(str(error), 300)}", "red")
+        elif data.get("isAuthenticating"):
+            said = data.get("output")
+            output = one_line(" ".join(map(str, said)), 300) if isinstance(said, list) else ""
+            self.note(f"the agent logs in {output}".rstrip())
+
     def _line_rate_limit_event(self, data: Data) -> None:
         info = data.get("rate_limit_info") or {}
         limit = one_line(str(info.get("rateLimitType") or "the account").replace("_", " "), 40)
@@ -393,7 +415,11 @@ class Transcript:
             status = data.get("error_status") or data.get("error") or "no answer"
             self.note(f"the model does not answer ({one_line(str(status), 60)}); again in {wait:.1f} s")
         elif data.get("subtype") == "compact_boundary":
-            self.note("── the conversation so far was summarised ──")
+            compacted = data.get("compact_metadata") or {}
+            before, after = compacted.get("pre_tokens"), compacted.get("post_tokens")
+            sizes = f" ({before:,} tokens" if isinstance(before, int) else ""
+            sizes += (f" to {after:,})" if isinstance(after, int) else ")") if sizes else ""
+            self.note(f"── the conversation so far was summarised{sizes} ──")
 
     def _go_on(self, text: str, *, thinking: bool) -> None:
         if self._live and thinking != self._live_thinking:
@@ -411,6 +437,20 @@ class Transcript:
     def _end_live(self) -> None:
         self._live = ""
         self._sink.end_live()
+
+
+def task_line(task: Data) -> str:
+    """A background task with its use so far."""
+    parts = [_task(task)]
+    if task.get("tokens"):
+        parts.append(f"{int(task['tokens']):,} tokens")
+    if task.get("tool_uses"):
+        parts.append(f"{int(task['tool_uses'])} tools")
+    if task.get("summary"):
+        parts.append(one_line(str(task["summary"]), 80))
+    if task.get("started_at"):
+        parts.append(f"since {str(task['started_at'])[11:19]}Z")
+    return " · ".join(parts)
 
 
 def _task(task: Data) -> str:
