@@ -84,7 +84,7 @@ def position(node: Any, key: str) -> Any:
     kind, _, name = key.rpartition("=")
     if not kind:
         return int(key)
-    keys = {"job": ("job_name",), "name": ("name", "alert", "record")}[kind]
+    keys = {"job": ("job_name",), "name": ("name", "alert", "record"), "receiver": ("receiver",)}[kind]
     return next(i for i, item in enumerate(node) if name in {item.get(one) for one in keys})
 
 

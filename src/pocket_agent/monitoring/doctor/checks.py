@@ -84,7 +84,7 @@ def _table(context: Context, alerts: bool, time_state: Callable[[], int | None])
         DoctorCheck("metrics", partial(check_metrics, context)),
         DoctorCheck("traces", partial(check_collector, context)),
         DoctorCheck("receiver file", on_disk(lambda: list(check_secrets(settings.monitoring))), _DISK_SECONDS),
-        DoctorCheck("monitoring", partial(_stack, context, wanted=alerts)),
+        DoctorCheck("monitoring", partial(_stack, context, wanted=alerts), 3 * _SECONDS),
     ]
 
 

@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import itertools
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -196,9 +197,21 @@ def _blackbox(context: Context) -> _Program:
     )
 
 
+_rendering = threading.Lock()
+_rendered: list[tuple[Settings, dict[str, str]]] = []
+
+
+def _render_once(settings: Settings) -> dict[str, str]:
+    """The rendered files; the checks of an examination, which run at the same time, share them."""
+    with _rendering:
+        if not _rendered or _rendered[0][0] is not settings:
+            _rendered[:] = [(settings, render_expected(settings))]
+        return _rendered[0][1]
+
+
 async def _expected(context: Context, result: str) -> dict[str, str] | Result:
     try:
-        return await asyncio.to_thread(render_expected, context.settings)
+        return await asyncio.to_thread(_render_once, context.settings)
     except ConfigurationError as error:
         return failed(result, f"the settings cannot be rendered: {error.message}", "Correct these settings.")
 
