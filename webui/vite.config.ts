@@ -14,8 +14,11 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
     rollupOptions: {
+      treeshake: { preset: "smallest", moduleSideEffects: true },
       input: { index: "index.html", worker: "src/worker/worker.ts" },
       output: {
+        // A small file takes more when it is compressed by itself.
+        experimentalMinChunkSize: 2000,
         // The worker has one address for ever, since browsers ask for it again by that.
         entryFileNames: (chunk) => (chunk.name === "worker" ? "worker.js" : "assets/[name]-[hash].js"),
       },

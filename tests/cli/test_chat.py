@@ -186,8 +186,8 @@ async def test_a_conversation(standin_server: ServerProcess, folder: Path) -> No
         await person.reads("There is no command /nonsense")
         person.types("/history 3")
         await person.reads("allowed by test")
-        person.types("/new")
-        await person.reads("a new conversation begins")
+        person.types("/clear")
+        await person.reads("a new session begins")
         person.types("/quit")
         await person.reads("Nothing was stopped")
         assert await person.leaves() == 0
@@ -262,6 +262,48 @@ async def test_a_project_is_picked_from_the_list(standin_server: ServerProcess, 
             await person.reads("No project was chosen.")
             person.types("/quit")
             assert await person.leaves() == 0
+
+
+async def test_conversations_are_begun_listed_and_switched(standin_server: ServerProcess, folder: Path) -> None:
+    async with standin_server.client() as other:
+        project = await other.create_project(str(folder))
+        async with chat(standin_server, cwd=folder) as person:
+            await person.reads(f"── {project.name}  ")
+            person.types("/new Side work")
+            await person.reads(f"── {project.name} / Side work")
+            await person.reads("Side work >")
+            person.types("delta said-aside")
+            await person.reads("✓")
+            person.types("/conversations")
+            await person.reads("  main conversation  IDLE")
+            await person.reads("* Side work  IDLE")
+            person.types("/switch")
+            await person.reads("2  Side work")
+            await person.reads("Which conversation? [1]")
+            person.types("")
+            await person.reads(f"── {project.name}  ")
+            person.types("/switch Side work")
+            await person.reads("> delta said-aside  (test)")
+            person.types("/switch nowhere")
+            await person.reads("No conversation of this project has the title or id")
+            person.types("/quit")
+            assert await person.leaves() == 0
+        (_, side) = (await other.conversations(project.id)).conversations
+        assert (await other.messages(project.id)).messages == []
+        for arguments in (["--conversation=Side work"], [f"--conversation={side.conversation_id}"]):
+            async with chat(standin_server, *arguments, cwd=folder) as person:
+                await person.reads(f"── {project.name} / Side work")
+                person.types("/quit")
+                assert await person.leaves() == 0
+        async with chat(standin_server, cwd=folder) as person:
+            await person.reads("Which conversation? [1]")
+            person.types("9")
+            await person.reads("No conversation was chosen.")
+            assert await person.leaves() == 1
+    status, out, _ = await run_script(
+        standin_server, str(folder), "--conversation=Side work", "--prompt=ask Bash", "--yes"
+    )
+    assert status == 0, out
 
 
 async def test_what_a_directory_brings_is_told_before_it_becomes_a_project(

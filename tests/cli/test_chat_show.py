@@ -270,11 +270,11 @@ def test_a_join_tells_what_waits_and_forgets_what_does_not() -> None:
     [
         ("prompt", {"prompt": "do\nthis", "by": "phone"}, ["> do  (phone)", "  this"]),
         ("process_killed", {}, ["The execution was killed."]),
-        ("session_reset", {}, ["── a new conversation begins ──"]),
+        ("session_reset", {}, ["── a new session begins ──"]),
         (
             "session_resumed",
             {"session_id": "s", "fork": True, "title": "first\nwords"},
-            ["── a copy of the conversation “first words” goes on ──"],
+            ["── a copy of the session “first words” goes on ──"],
         ),
         ("agent_partial", {"text": "half", "thinking": ""}, ["half", "The agent was stopped while it wrote this."]),
         ("error", {"code": "EXECUTION_FAILED", "message": "it broke"}, ["EXECUTION_FAILED: it broke"]),

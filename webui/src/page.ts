@@ -1,7 +1,9 @@
 import type { ComponentType } from "preact";
 import { FolderGit2, Gauge, MonitorSmartphone, Settings, type IconNode } from "lucide";
+import ConversationPage from "./view/conversation/page";
+import ProjectsPage from "./view/projects/page";
 
-/** A page of the client. Its code is loaded when it is first shown. */
+/** A page of the client. */
 export interface Page {
   /** What it is called in the navigation and in the browser's title. */
   readonly title: string;
@@ -11,7 +13,9 @@ export interface Page {
   readonly entry?: { readonly path: string; readonly icon: IconNode };
   /** It fills the screen of a phone, without the navigation, and places what agents ask for itself. */
   readonly isFull?: boolean;
-  readonly load: () => Promise<{ readonly default: ComponentType<PageProps> }>;
+  /** What shows it, for one that is opened first; the code of the others is loaded when they are first shown. */
+  readonly component?: ComponentType<PageProps>;
+  readonly load?: () => Promise<{ readonly default: ComponentType<PageProps> }>;
 }
 
 export interface PageProps {
@@ -24,9 +28,9 @@ export const PAGES: readonly Page[] = [
     title: "Projects",
     path: /^\/$/,
     entry: { path: "/", icon: FolderGit2 },
-    load: () => import("./view/projects/page"),
+    component: ProjectsPage,
   },
-  { title: "Project", path: /^\/p\/(?<id>[^/]+)$/, isFull: true, load: () => import("./view/conversation/page") },
+  { title: "Conversation", path: /^\/p\/(?<id>[^/]+)$/, isFull: true, component: ConversationPage },
   {
     title: "Dashboard",
     path: /^\/dashboard$/,

@@ -51,6 +51,7 @@ def chat_command(
     url: Annotated[str | None, typer.Option(help="The server, wss://HOST:8443/ws (PA_URL).")] = None,
     token_file: Annotated[Path | None, typer.Option(help="A file with the token (PA_TOKEN).", dir_okay=False)] = None,
     ca: Annotated[Path | None, typer.Option(help="The certificate to trust.", dir_okay=False)] = None,
+    conversation: Annotated[str | None, typer.Option(help="A conversation of the project: its title or id.")] = None,
     resume: Annotated[str | None, typer.Option(help="The session to continue.")] = None,
     prompt: Annotated[str | None, typer.Option(help="Send this prompt, print the answer and exit.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="With --prompt: allow every tool.")] = False,
@@ -60,7 +61,7 @@ def chat_command(
     """Talk to an agent in this terminal."""
     from pocket_agent.cli.chat.launch import ChatOptions, run_chat
 
-    options = ChatOptions(path, url, token_file, ca, resume, prompt, yes, as_json, history)
+    options = ChatOptions(path, url, token_file, ca, conversation, resume, prompt, yes, as_json, history)
     raise typer.Exit(run_chat(options, read, os.environ))
 
 

@@ -73,7 +73,7 @@ async def test_a_phone(stage: Stage, browser: Browser, folder: Path) -> None:
             visualViewport.dispatchEvent(new Event('resize'));
         }""")
         assert await page.evaluate("document.activeElement.getBoundingClientRect().bottom") <= 380
-        await seen.choose("Older conversations")
+        await seen.choose("Older sessions")
         sheet = page.get_by_role("dialog")
         await expect(sheet).to_contain_text("This one", timeout=WAIT_MS)
         await page.evaluate("Promise.all(document.getAnimations().map((one) => one.finished.catch(() => 0)))")

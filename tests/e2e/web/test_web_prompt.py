@@ -75,11 +75,11 @@ async def test_a_conversation_is_begun_again_resumed_and_forked(stage: Stage, br
         await seen.send("demo:text the first conversation")
         await seen.is_idle()
         await seen.says("This is a plain answer of the demo model.")
-        await seen.choose("New conversation")
-        await seen.says("New conversation")
+        await seen.choose("New session")
+        await seen.says("New session")
         await seen.send("demo:text the second conversation")
         await expect(seen.page.locator(".row-result")).to_have_count(2, timeout=WAIT_MS)
-        await seen.choose("Older conversations")
+        await seen.choose("Older sessions")
         rows = seen.page.get_by_role("dialog").get_by_role("listitem")
         await expect(rows).to_have_count(2, timeout=WAIT_MS)
         await expect(rows.first).to_contain_text("This one")
@@ -91,7 +91,7 @@ async def test_a_conversation_is_begun_again_resumed_and_forked(stage: Stage, br
         sessions = await client.sessions(project_id)
         (current,) = [one for one in sessions if one.current]
         assert "the first conversation" in current.title
-        await seen.choose("Older conversations")
+        await seen.choose("Older sessions")
         await rows.filter(has_text="the second conversation").get_by_role("button", name="Fork").click()
         await expect(seen.page.get_by_text("continues a copy of")).to_be_visible(timeout=WAIT_MS)
         await seen.send("demo:text elsewhere")
@@ -109,7 +109,7 @@ async def test_a_new_conversation_can_be_taken_back(stage: Stage, browser: Brows
         await seen.is_idle()
         await expect(seen.page.locator(".row-result")).to_have_count(1, timeout=WAIT_MS)
         (session,) = await client.sessions(project_id)
-        await seen.choose("New conversation")
+        await seen.choose("New session")
         await seen.button("Undo").click()
 
         async def is_back() -> bool:

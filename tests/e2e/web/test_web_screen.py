@@ -71,7 +71,7 @@ async def test_everybody_can_use_every_screen(
         await seen.answer("Deny")
         await is_sound(seen)
         await seen.answer("Deny")
-        for choice in ("Older conversations", "Model", "Permission mode", "Delete the project"):
+        for choice in ("Older sessions", "Model", "Permission mode", "Delete the project"):
             await seen.choose(choice)
             await expect(seen.page.get_by_role("dialog").get_by_role("status")).to_have_count(0, timeout=WAIT_MS)
             await is_sound(seen)

@@ -205,7 +205,7 @@ async def test_hostile_requests_do_nothing(stage: Stage, browser: Browser, tmp_p
         await seen.answer("Deny")
         await seen.is_idle()
         await seen.says(f"Denied by {IMAGE}: {IMAGE}")
-        await seen.choose("Older conversations")
+        await seen.choose("Older sessions")
         await expect(seen.page.get_by_role("dialog")).to_contain_text(IMAGE, timeout=WAIT_MS)
         assert await seen.page.evaluate(FOUND) == NOTHING
         assert asked == []

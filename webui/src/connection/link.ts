@@ -26,7 +26,7 @@ const SILENCE_MS = 30_000;
 const PROBE_MS = 8_000;
 
 export interface RequestOptions {
-  readonly projectId?: string;
+  readonly conversationId?: string;
   /** For all of it, the wait for a connection included; Infinity waits on. */
   readonly timeoutMs?: number;
 }
@@ -106,14 +106,14 @@ export class Link {
   async request<Kind extends RequestType>(
     type: Kind,
     data: Requests[Kind],
-    { projectId, timeoutMs = REPLY_MS }: RequestOptions = {},
+    { conversationId, timeoutMs = REPLY_MS }: RequestOptions = {},
   ): Promise<Replies[Kind]> {
     const repeatable = REPEATABLE.has(type) || (type === "execute" && "prompt_id" in data);
     const until = performance.now() + timeoutMs;
     for (;;) {
       const socket = await within(this.connected(), until);
       try {
-        return await within(socket.request(type, data, projectId), until);
+        return await within(socket.request(type, data, conversationId), until);
       } catch (error) {
         const again = error instanceof ConnectionLostError && !NEVER_REPEATED_AFTER.has(error.closeCode);
         if (!again || !repeatable) throw error;

@@ -81,7 +81,7 @@ export class Socket {
   request<Kind extends RequestType>(
     type: Kind,
     data: Requests[Kind],
-    projectId?: string,
+    conversationId?: string,
     onReply?: (data: Replies[Kind]) => void,
   ): Promise<Replies[Kind]> {
     if (this.closed !== null) return Promise.reject(this.closed);
@@ -96,8 +96,7 @@ export class Socket {
         },
         reject,
       });
-      const project = projectId === undefined ? {} : { project_id: projectId };
-      this.wire.send(JSON.stringify({ type, data, request_id: requestId, ...project }));
+      this.wire.send(JSON.stringify({ type, data, request_id: requestId, conversation_id: conversationId }));
     });
   }
 

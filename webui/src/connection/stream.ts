@@ -1,6 +1,6 @@
 import { signal, type ReadonlySignal } from "@preact/signals";
 import type { ProjectJoinData } from "../wire/generated";
-import { ServerError, type Frame } from "../wire/frame";
+import { conversationOf, ServerError, type Frame } from "../wire/frame";
 import type { Link } from "./link";
 import { ConnectionLostError, type Socket } from "./socket";
 
@@ -24,17 +24,17 @@ export interface StreamListener {
   frame(frame: Frame): void;
   /** The log cannot be continued from that position: it is another one, or the next entries are gone. */
   lost(): void;
-  /** The project cannot be followed. */
+  /** The conversation cannot be followed. */
   failed(error: Error): void;
 }
 
 const AGAIN_MS = 2000;
 
-/** Follows one project across any number of connections: each entry once, in order. */
+/** Follows one conversation across any number of connections: each entry once, in order. */
 export class Stream {
   private readonly current = signal<StreamState>("offline");
   private readonly link: Link;
-  private readonly projectId: string;
+  private readonly conversationId: string;
   private readonly listener: StreamListener;
   private readonly ends: (() => void)[] = [];
   private attached = false;
@@ -44,9 +44,9 @@ export class Stream {
   /** Counts the joins, so that an answer to an older one is known as such. */
   private attempt = 0;
 
-  constructor(link: Link, projectId: string, listener: StreamListener) {
+  constructor(link: Link, conversationId: string, listener: StreamListener) {
     this.link = link;
-    this.projectId = projectId;
+    this.conversationId = conversationId;
     this.listener = listener;
   }
 
@@ -75,7 +75,7 @@ export class Stream {
   stop(): boolean {
     this.ended = true;
     for (const end of this.ends) end();
-    this.link.socketNow?.request("project_leave", { project_id: this.projectId }).catch(ignored);
+    this.link.socketNow?.request("project_leave", {}, this.conversationId).catch(ignored);
     return this.current.value !== "live";
   }
 
@@ -87,14 +87,9 @@ export class Stream {
     try {
       const since = await this.listener.position(socket);
       if (isStale()) return;
-      await socket.request(
-        "project_join",
-        { project_id: this.projectId, since, large: "reference" },
-        undefined,
-        (reply) => {
-          if (!isStale()) this.onJoined(socket, since, reply);
-        },
-      );
+      await socket.request("project_join", { since, large: "reference" }, this.conversationId, (reply) => {
+        if (!isStale()) this.onJoined(socket, since, reply);
+      });
     } catch (error) {
       if (isStale() || error instanceof ConnectionLostError) return; // the next connection joins again
       if (error instanceof ServerError && error.code === "RATE_LIMITED") this.joinLater(socket);
@@ -122,7 +117,7 @@ export class Stream {
   }
 
   private accept(frame: Frame): void {
-    if (frame.project_id !== this.projectId || !this.attached) return;
+    if (conversationOf(frame) !== this.conversationId || !this.attached) return;
     if (frame.offset !== undefined) {
       if (frame.offset !== this.next) {
         this.mend();

@@ -22,9 +22,9 @@ const EXECUTIONS = 50;
 /** How long entries gather before the newest page is stored for offline, in milliseconds. */
 const STORE_MS = 1000;
 
-/** One project's conversation, followed while it is open. */
+/** One conversation, followed while it is open. */
 export class Conversation implements StreamListener {
-  readonly projectId: string;
+  readonly id: string;
   readonly timeline = new Timeline();
   readonly live = new Live();
   /** Whether the end is visible; then the newest entries are shown after a reconnect, not the missed ones. */
@@ -51,12 +51,12 @@ export class Conversation implements StreamListener {
   private hasMoreExecutions = true;
   private askedExecutions = false;
 
-  constructor(link: Link, projectId: string, approvals: Approvals, offline: OfflinePages) {
+  constructor(link: Link, id: string, approvals: Approvals, offline: OfflinePages) {
     this.link = link;
-    this.projectId = projectId;
+    this.id = id;
     this.approvals = approvals;
     this.offline = offline;
-    this.stream = new Stream(link, projectId, this);
+    this.stream = new Stream(link, id, this);
   }
 
   get state(): ReadonlySignal<StreamState> {
@@ -113,7 +113,7 @@ export class Conversation implements StreamListener {
 
   start(): void {
     this.stream.start();
-    void this.offline.page(this.projectId).then((page) => {
+    void this.offline.page(this.id).then((page) => {
       if (page === null || this.ready.value) return;
       // Nothing is read on from here: the server's newest page takes the place of all of it.
       this.timeline.reset(page.entries, page.entries[0]?.offset ?? 0, page.entries.at(-1)?.offset ?? 0);
@@ -170,7 +170,7 @@ export class Conversation implements StreamListener {
       const page = await this.link.request(
         "execution_list",
         { limit: EXECUTIONS, before },
-        { projectId: this.projectId },
+        { conversationId: this.id },
       );
       this.hasMoreExecutions = page.has_more;
       this.used.value = new Map([...this.used.value, ...page.executions.map(byId)]);
@@ -190,14 +190,14 @@ export class Conversation implements StreamListener {
         since: { offset: offset - 1, epoch: this.reached?.epoch ?? null },
         max_bytes: Math.min(size, MAX_PAGE),
       },
-      { projectId: this.projectId, timeoutMs: FETCH_MS.all + size * FETCH_MS.byte },
+      { conversationId: this.id, timeoutMs: FETCH_MS.all + size * FETCH_MS.byte },
     );
     for (const entry of entries(page)) if (entry.offset === offset) this.timeline.replace(entry);
   }
 
   async position(socket: Socket): Promise<Position> {
     if (this.reached !== null && (await this.catchUp(socket, this.reached))) return this.reached;
-    const page = await socket.request("get_messages", PAGE, this.projectId);
+    const page = await socket.request("get_messages", PAGE, this.id);
     const { first_offset, last_offset } = page.metadata;
     this.timeline.reset(entries(page), first_offset, last_offset);
     this.begun.value = page.messages.findLast(({ type }) => type === "prompt")?.timestamp ?? null;
@@ -217,7 +217,7 @@ export class Conversation implements StreamListener {
   private async catchUp(socket: Socket, since: Position): Promise<boolean> {
     let page: MessagesData;
     try {
-      page = await socket.request("get_messages", { ...PAGE, since }, this.projectId);
+      page = await socket.request("get_messages", { ...PAGE, since }, this.id);
     } catch (error) {
       if (error instanceof ServerError && error.code === "VALIDATION_FAILED") return false; // another epoch
       throw error;
@@ -236,7 +236,7 @@ export class Conversation implements StreamListener {
   joined(reply: ProjectJoinData, behind: boolean): void {
     this.problem.value = null;
     this.prompts.value = reply.queue;
-    this.approvals.replaceProject(this.projectId, reply.approvals);
+    this.approvals.replaceOf(this.id, reply.approvals);
     this.live.join(reply.partial, behind);
     if (reply.state === "EXECUTING") this.findRunning();
     else this.running.value = null;
@@ -292,11 +292,11 @@ export class Conversation implements StreamListener {
   private store(): void {
     clearTimeout(this.storing);
     this.storing = undefined;
-    this.offline.putPage(this.projectId, this.newest);
+    this.offline.putPage(this.id, this.newest);
   }
 
   private findRunning(): void {
-    this.link.request("execution_list", { limit: 5 }, { projectId: this.projectId }).then(({ executions }) => {
+    this.link.request("execution_list", { limit: 5 }, { conversationId: this.id }).then(({ executions }) => {
       this.running.value = executions.find(({ status }) => status === "running")?.execution_id ?? null;
     }, ignored);
   }
@@ -305,7 +305,7 @@ export class Conversation implements StreamListener {
   private async refreshExecutions(): Promise<void> {
     if (this.state.value !== "live") return; // a replay ends many; they are read when they are shown
     try {
-      const page = await this.link.request("execution_list", { limit: 5 }, { projectId: this.projectId });
+      const page = await this.link.request("execution_list", { limit: 5 }, { conversationId: this.id });
       const newest = page.executions.map(byId);
       const others = [...this.used.value].filter(([id]) => newest.every(([known]) => known !== id));
       if (this.used.value.size === 0) this.hasMoreExecutions = page.has_more;
@@ -325,7 +325,7 @@ export class Conversation implements StreamListener {
         ...(before === undefined ? {} : { before: { offset: before, epoch } }),
         ...(since === undefined ? {} : { since: { offset: since, epoch } }),
       },
-      { projectId: this.projectId },
+      { conversationId: this.id },
     );
   }
 

@@ -97,10 +97,10 @@ const readers: Readonly<Record<string, Reader>> = {
     add({ kind: "notice", tone: "danger", text: "The execution was killed." });
   },
   session_reset(_, __, add) {
-    add({ kind: "notice", tone: "divider", text: "New conversation" });
+    add({ kind: "notice", tone: "divider", text: "New session" });
   },
   session_resumed(data, _, add) {
-    const title = text(data["title"]) === "" ? "an older conversation" : `“${visible(text(data["title"]))}”`;
+    const title = text(data["title"]) === "" ? "an older session" : `“${visible(text(data["title"]))}”`;
     add({ kind: "notice", tone: "divider", text: `${data["fork"] === true ? "Copy of" : "Back to"} ${title}` });
   },
   agent_partial(data, _, add) {

@@ -1,12 +1,13 @@
 import { computed, signal, type ReadonlySignal } from "@preact/signals";
 import type { ApprovalRequestedData, WaitingApproval } from "../wire/generated";
 import type { Loose } from "../conversation/reading";
-import type { Frame } from "../wire/frame";
+import { conversationOf, type Frame } from "../wire/frame";
+import { isDeletedBy } from "./projects";
 
 /** A tool request that is open, or was answered just now. */
 export interface Approval {
   readonly id: string;
-  readonly projectId: string;
+  readonly conversationId: string;
   readonly request: ApprovalRequestedData;
   readonly outcome?: Outcome;
 }
@@ -23,7 +24,7 @@ export interface Outcome {
 /** How long the answer of another device is shown, in milliseconds. */
 const SHOWN_MS = 3500;
 
-/** The tool requests of all projects, oldest first. */
+/** The tool requests of all conversations, oldest first. */
 export class Approvals {
   private readonly all = signal<ReadonlyMap<string, Approval>>(new Map());
   /** Those that were answered here, whose answer need not be shown. */
@@ -39,26 +40,30 @@ export class Approvals {
     return this.all.value.get(id);
   }
 
-  /** Takes over what waits in all projects. */
+  /** Takes over what waits in all conversations. */
   replace(approvals: readonly WaitingApproval[]): void {
     this.all.value = new Map(
-      approvals.map(({ project_id, approval }) => [approval.approval_id, made(project_id, approval)]),
+      approvals.map(({ project_id, conversation_id, approval }) => [
+        approval.approval_id,
+        made(conversation_id ?? project_id, approval),
+      ]),
     );
   }
 
-  /** Takes over what waits in one project. */
-  replaceProject(projectId: string, requests: readonly ApprovalRequestedData[]): void {
-    const others = this.list.value.filter((approval) => approval.projectId !== projectId);
-    const own = requests.map((request) => made(projectId, request));
+  /** Takes over what waits in one conversation. */
+  replaceOf(conversationId: string, requests: readonly ApprovalRequestedData[]): void {
+    const others = this.list.value.filter((approval) => approval.conversationId !== conversationId);
+    const own = requests.map((request) => made(conversationId, request));
     this.all.value = new Map([...others, ...own].map((approval) => [approval.id, approval]));
   }
 
   accept(frame: Frame): void {
-    if (frame.type === "project_deleted") this.replaceProject(frame.data.project_id, []);
-    const projectId = frame.project_id;
-    if (projectId === undefined) return;
+    const conversationId = conversationOf(frame);
+    if (conversationId === undefined) return;
+    const rest = this.list.value.filter((approval) => !isDeletedBy(frame, approval.conversationId));
+    if (rest.length < this.all.value.size) this.all.value = new Map(rest.map((approval) => [approval.id, approval]));
     if (frame.type === "approval_requested") {
-      this.put(made(projectId, frame.data));
+      this.put(made(conversationId, frame.data));
     } else if (frame.type === "approval_resolved") {
       const { approval_id, behavior, by, message } = frame.data;
       this.end(approval_id, { behavior, by, message });
@@ -95,6 +100,6 @@ export class Approvals {
   }
 }
 
-function made(projectId: string, request: ApprovalRequestedData): Approval {
-  return { id: request.approval_id, projectId, request };
+function made(conversationId: string, request: ApprovalRequestedData): Approval {
+  return { id: request.approval_id, conversationId, request };
 }

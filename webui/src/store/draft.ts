@@ -5,48 +5,48 @@ import { keep, recall } from "./memory";
 const MAX_CHARACTERS = 200_000;
 const PAUSE_MS = 250;
 
-/** What was typed and not sent, by project; it survives a reload. */
+/** What was typed and not sent, by conversation; it survives a reload. */
 export class Drafts {
   private readonly timers = new Map<string, ReturnType<typeof setTimeout>>();
   private readonly texts = new Map<string, Signal<string>>();
 
   constructor() {
     addEventListener("pagehide", () => {
-      for (const projectId of this.timers.keys()) this.write(projectId);
+      for (const conversationId of this.timers.keys()) this.write(conversationId);
     });
   }
 
-  textOf(projectId: string): ReadonlySignal<string> {
-    return this.signalOf(projectId);
+  textOf(conversationId: string): ReadonlySignal<string> {
+    return this.signalOf(conversationId);
   }
 
-  put(projectId: string, text: string): void {
-    this.signalOf(projectId).value = text;
-    clearTimeout(this.timers.get(projectId));
+  put(conversationId: string, text: string): void {
+    this.signalOf(conversationId).value = text;
+    clearTimeout(this.timers.get(conversationId));
     this.timers.set(
-      projectId,
-      setTimeout(() => this.write(projectId), PAUSE_MS),
+      conversationId,
+      setTimeout(() => this.write(conversationId), PAUSE_MS),
     );
   }
 
-  private signalOf(projectId: string): Signal<string> {
-    let text = this.texts.get(projectId);
+  private signalOf(conversationId: string): Signal<string> {
+    let text = this.texts.get(conversationId);
     if (text === undefined) {
-      const kept = recall(nameOf(projectId));
+      const kept = recall(nameOf(conversationId));
       text = signal(typeof kept === "string" ? kept : "");
-      this.texts.set(projectId, text);
+      this.texts.set(conversationId, text);
     }
     return text;
   }
 
-  private write(projectId: string): void {
-    clearTimeout(this.timers.get(projectId));
-    this.timers.delete(projectId);
-    const text = this.signalOf(projectId).value;
-    keep(nameOf(projectId), text === "" || text.length > MAX_CHARACTERS ? null : text);
+  private write(conversationId: string): void {
+    clearTimeout(this.timers.get(conversationId));
+    this.timers.delete(conversationId);
+    const text = this.signalOf(conversationId).value;
+    keep(nameOf(conversationId), text === "" || text.length > MAX_CHARACTERS ? null : text);
   }
 }
 
-function nameOf(projectId: string): string {
-  return `draft ${projectId}`;
+function nameOf(conversationId: string): string {
+  return `draft ${conversationId}`;
 }

@@ -8,17 +8,17 @@ export interface OfflinePage {
   readonly entries: readonly RawEntry[];
 }
 
-/** The list of projects, and whether this device may do more than watch. */
+/** The list of conversations, and whether this device may do more than watch. */
 export interface OfflineList {
   readonly at: string;
   readonly mayAct: boolean;
   readonly projects: readonly ProjectStateData[];
 }
 
-/** Bytes of a page as JSON, pages, and projects that are stored at most. */
+/** Bytes of a page as JSON, pages, and conversations that are stored at most. */
 const MAX = { bytes: 131_072, pages: 12, projects: 200 };
 const LIST = "offline";
-const keyOf = (projectId: string): string => `${LIST} ${projectId}`;
+const keyOf = (conversationId: string): string => `${LIST} ${conversationId}`;
 /** The keys of all pages. */
 const pages = (): IDBKeyRange => IDBKeyRange.bound(keyOf(""), keyOf("\uffff"));
 
@@ -33,9 +33,9 @@ export class OfflinePages {
     this.mayStore = mayStore;
   }
 
-  /** The stored page of a project; null when there is none that can be read. */
-  async page(projectId: string): Promise<OfflinePage | null> {
-    const { at, entries } = (await this.read(keyOf(projectId))) as Partial<OfflinePage>;
+  /** The stored page of a conversation; null when there is none that can be read. */
+  async page(conversationId: string): Promise<OfflinePage | null> {
+    const { at, entries } = (await this.read(keyOf(conversationId))) as Partial<OfflinePage>;
     let last = 0;
     const valid = (Array.isArray(entries) ? entries : []).filter(
       (one) => isEntry(one) && one.offset > last && (last = one.offset),
@@ -43,7 +43,7 @@ export class OfflinePages {
     return typeof at === "string" && valid.length > 0 ? { at, entries: valid } : null;
   }
 
-  /** The stored list of projects, in which nothing runs or waits; null when there is none that can be read. */
+  /** The stored list of conversations, in which nothing runs or waits; null when there is none that can be read. */
   async list(): Promise<OfflineList | null> {
     const { at, mayAct, projects } = (await this.read(LIST)) as Partial<OfflineList>;
     if (typeof at !== "string" || !Array.isArray(projects)) return null;
@@ -52,7 +52,7 @@ export class OfflinePages {
   }
 
   /** Stores the newest of these entries, in place of the page that was stored; evicts the oldest pages. */
-  putPage(projectId: string, entries: readonly RawEntry[]): void {
+  putPage(conversationId: string, entries: readonly RawEntry[]): void {
     const at = new Date().toISOString();
     let bytes = 0;
     const first = entries.findLastIndex((entry) => {
@@ -60,7 +60,7 @@ export class OfflinePages {
       return bytes > MAX.bytes;
     });
     this.change((store) => {
-      const put = store.put({ at, entries: entries.slice(first + 1) }, keyOf(projectId));
+      const put = store.put({ at, entries: entries.slice(first + 1) }, keyOf(conversationId));
       const count = store.count(pages());
       count.onsuccess = () => {
         if (count.result > MAX.pages) evictOldest(store);
@@ -69,7 +69,7 @@ export class OfflinePages {
     });
   }
 
-  /** Stores the list of projects, and deletes the pages of those that are not in it. */
+  /** Stores the list of conversations, and deletes the pages of those that are not in it. */
   putList(projects: readonly ProjectStateData[], mayAct: boolean): void {
     const kept = new Set<IDBValidKey>(projects.map(({ id }) => keyOf(id)));
     this.change((store) => {

@@ -3,12 +3,13 @@ import type { Link } from "../connection/link";
 import { ConnectionLostError } from "../connection/socket";
 import { messageOf, ServerError, type Frame } from "../wire/frame";
 import { keep, recall } from "./memory";
+import { isDeletedBy } from "./projects";
 
 /** A prompt that the server has not confirmed yet. */
 export interface Outgoing {
   /** Names the prompt to the server, so that it runs once however often it is sent. */
   readonly promptId: string;
-  readonly projectId: string;
+  readonly conversationId: string;
   readonly prompt: string;
   /** Why the server did not take it; it is not sent again by itself. */
   readonly refusal?: string;
@@ -21,7 +22,7 @@ const RATE_LIMIT_MS = 2000;
 export class Outbox {
   private readonly waiting = signal<readonly Outgoing[]>([]);
   private readonly link: Link;
-  /** The end of the queue of each project, so that one prompt is sent after the other. */
+  /** The end of the queue of each conversation, so that one prompt is sent after the other. */
   private readonly last = new Map<string, Promise<void>>();
 
   constructor(link: Link) {
@@ -37,8 +38,8 @@ export class Outbox {
     return this.waiting;
   }
 
-  send(projectId: string, prompt: string): void {
-    const outgoing = { promptId: newId(), projectId, prompt };
+  send(conversationId: string, prompt: string): void {
+    const outgoing = { promptId: newId(), conversationId, prompt };
     this.put([...this.waiting.value, outgoing]);
     this.enqueue(outgoing);
   }
@@ -52,8 +53,8 @@ export class Outbox {
   retry(promptId: string): void {
     const found = this.waiting.value.find((outgoing) => outgoing.promptId === promptId);
     if (found?.refusal === undefined) return;
-    const { projectId, prompt } = found;
-    const again = { promptId, projectId, prompt };
+    const { conversationId, prompt } = found;
+    const again = { promptId, conversationId, prompt };
     this.put(this.waiting.value.map((outgoing) => (outgoing === found ? again : outgoing)));
     this.enqueue(again);
   }
@@ -61,26 +62,24 @@ export class Outbox {
   /** The server has a prompt when its entry is in the log, whether or not the reply came. */
   accept(frame: Frame): void {
     if (frame.type === "prompt" && typeof frame.data.prompt_id === "string") this.discard(frame.data.prompt_id);
-    if (frame.type === "project_deleted") {
-      this.put(this.waiting.value.filter(({ projectId }) => projectId !== frame.data.project_id));
-    }
+    this.put(this.waiting.value.filter(({ conversationId }) => !isDeletedBy(frame, conversationId)));
   }
 
   private enqueue(outgoing: Outgoing): void {
-    const before = this.last.get(outgoing.projectId) ?? Promise.resolve();
+    const before = this.last.get(outgoing.conversationId) ?? Promise.resolve();
     this.last.set(
-      outgoing.projectId,
+      outgoing.conversationId,
       before.then(() => this.deliver(outgoing)),
     );
   }
 
-  private async deliver({ promptId, projectId, prompt }: Outgoing): Promise<void> {
+  private async deliver({ promptId, conversationId, prompt }: Outgoing): Promise<void> {
     const isWanted = (): boolean => this.waiting.value.some((outgoing) => outgoing.promptId === promptId);
     while (isWanted()) {
       try {
         await this.link.connected();
         if (!isWanted()) return;
-        await this.link.request("execute", { prompt, prompt_id: promptId }, { projectId, timeoutMs: Infinity });
+        await this.link.request("execute", { prompt, prompt_id: promptId }, { conversationId, timeoutMs: Infinity });
         this.discard(promptId);
       } catch (error) {
         if (error instanceof ServerError && error.code === "RATE_LIMITED") {
@@ -111,12 +110,18 @@ export class Outbox {
 
 function stored(): readonly Outgoing[] {
   const kept = recall(NAME);
-  return Array.isArray(kept) ? kept.filter(isOutgoing) : [];
+  return Array.isArray(kept) ? kept.map(current).filter(isOutgoing) : [];
+}
+
+/** One that a client has kept which knew of one conversation per project. */
+function current(value: unknown): unknown {
+  const { projectId, ...rest } = (value ?? {}) as { readonly projectId?: unknown };
+  return projectId === undefined ? value : { conversationId: projectId, ...rest };
 }
 
 function isOutgoing(value: unknown): value is Outgoing {
-  const { promptId, projectId, prompt } = (value ?? {}) as Partial<Outgoing>;
-  return typeof promptId === "string" && typeof projectId === "string" && typeof prompt === "string";
+  const { promptId, conversationId, prompt } = (value ?? {}) as Partial<Outgoing>;
+  return typeof promptId === "string" && typeof conversationId === "string" && typeof prompt === "string";
 }
 
 function newId(): string {

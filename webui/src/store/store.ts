@@ -4,13 +4,15 @@ import { computed, effect, signal, type ReadonlySignal } from "@preact/signals";
 import { Link } from "../connection/link";
 import type { Socket, Wire } from "../connection/socket";
 import { Conversation } from "../conversation/conversation";
-import type { Frame } from "../wire/frame";
+import { conversationOf, type Frame } from "../wire/frame";
+import type { WatchData } from "../wire/generated";
 import { Approvals, type Approval } from "./approvals";
 import { Drafts } from "./draft";
 import { OfflinePages } from "./offline";
 import { Outbox } from "./outbox";
 import { isStoringPages, Preferences } from "./preference";
-import { Projects } from "./projects";
+import { isDeletedBy, Projects } from "./projects";
+import { Seen } from "./seen";
 import { Sessions } from "./session";
 import { Toasts } from "./toast";
 
@@ -36,6 +38,7 @@ export class Store {
   readonly drafts = new Drafts();
   readonly preferences = new Preferences();
   readonly toasts = new Toasts();
+  readonly seen = new Seen();
   readonly offline = new OfflinePages(() => isStoringPages() && this.sessions.current.peek().kind !== "unpaired");
   /** Whether this device is not view-only. */
   readonly mayAct: ReadonlySignal<boolean> = computed(() => {
@@ -50,7 +53,7 @@ export class Store {
   /** Whether this device may act, as long as the server has not said so. */
   private readonly mightAct = signal(true);
   private readonly opened = signal<Conversation | null>(null);
-  private isAway = false;
+  private readonly isAway = signal(false);
 
   /** @param connect begins a WebSocket of this path. */
   constructor(connect: (path: string) => Wire) {
@@ -74,9 +77,14 @@ export class Store {
     let storing: ReturnType<typeof setTimeout> | undefined;
     effect(() => {
       if (!this.projects.loaded.value || !this.preferences.offlinePages.value) return;
-      const [projects, mayAct] = [this.projects.list.value, this.mayAct.value];
+      const [conversations, mayAct] = [this.projects.conversations.value, this.mayAct.value];
       clearTimeout(storing);
-      storing = setTimeout(() => this.offline.putList(projects, mayAct), STORE_MS);
+      storing = setTimeout(() => this.offline.putList(conversations, mayAct), STORE_MS);
+    });
+    effect(() => {
+      if (this.projects.loaded.value) this.seen.follow(this.projects.conversations.value);
+      const opened = this.projects.get(this.opened.value?.id ?? "");
+      if (opened !== undefined && !this.isAway.value) this.seen.mark(opened);
     });
   }
 
@@ -99,15 +107,15 @@ export class Store {
 
   /** Reports to the server whether the page is visible; while none is, it sends notifications. */
   setAway(isAway: boolean): void {
-    if (isAway === this.isAway) return;
-    this.isAway = isAway;
+    if (isAway === this.isAway.peek()) return;
+    this.isAway.value = isAway;
     if (this.link.socketNow !== null) this.watch(this.link.socketNow);
   }
 
-  /** Opens a project's conversation in place of the one that was open. */
-  open(projectId: string): Conversation {
+  /** Opens a conversation in place of the one that was open. */
+  open(conversationId: string): Conversation {
     this.close();
-    const conversation = new Conversation(this.link, projectId, this.approvals, this.offline);
+    const conversation = new Conversation(this.link, conversationId, this.approvals, this.offline);
     this.opened.value = conversation;
     conversation.start();
     return conversation;
@@ -135,7 +143,11 @@ export class Store {
         ? { message: answer.message ?? null }
         : { updated_input: answer.updatedInput ?? null, remember: answer.remember ?? false };
     try {
-      const told = await this.link.request("approval_respond", { ...data, ...more }, { projectId: approval.projectId });
+      const told = await this.link.request(
+        "approval_respond",
+        { ...data, ...more },
+        { conversationId: approval.conversationId },
+      );
       this.approvals.end(approval.id, told);
     } catch (error) {
       this.approvals.answering(approval.id, { undo: true });
@@ -145,26 +157,26 @@ export class Store {
 
   private watch(socket: Socket): void {
     const take = (): void => undefined;
-    socket
-      .request("watch", { away: this.isAway, announce: true }, undefined, ({ projects, approvals }) => {
-        this.projects.replace(projects);
-        this.approvals.replace(approvals);
-      })
-      .then(take, take); // where the connection ends first, the next one asks again
+    const data = { away: this.isAway.peek(), announce: true, conversations: true };
+    socket.request("watch", data, undefined, (reply) => this.watched(reply)).then(take, take); // where the connection ends first, the next one asks again
   }
 
   private accept(frame: Frame): void {
     if (frame.type === "watch") {
       // The connection was too slow for each change; this is how things are now.
-      this.projects.replace(frame.data.projects);
-      this.approvals.replace(frame.data.approvals);
+      this.watched(frame.data);
       return;
     }
     this.projects.accept(frame);
     this.outbox.accept(frame);
-    if (frame.project_id !== this.opened.value?.projectId || frame.type === "project_deleted") {
-      this.approvals.accept(frame);
-    }
+    const opened = this.opened.value?.id;
+    // Those of the open one come with its log, unless it is gone.
+    if (conversationOf(frame) !== opened || isDeletedBy(frame, opened ?? "")) this.approvals.accept(frame);
+  }
+
+  private watched({ projects, conversations = [], approvals }: WatchData): void {
+    this.projects.replace([...projects, ...conversations]);
+    this.approvals.replace(approvals);
   }
 }
 

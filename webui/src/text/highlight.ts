@@ -1,34 +1,34 @@
-import type { HLJSApi, LanguageFn } from "highlight.js";
+import type { HLJSApi } from "highlight.js";
 import { sanitize } from "./sanitize";
 
 /** Longer code is left as it is. */
 const MAX_CHARACTERS = 60_000;
 
-type Load = () => Promise<{ readonly default: LanguageFn }>;
-
-const LOADERS: Readonly<Record<string, Load>> = {
-  bash: () => import("highlight.js/lib/languages/bash"),
-  cpp: () => import("highlight.js/lib/languages/cpp"),
-  css: () => import("highlight.js/lib/languages/css"),
-  diff: () => import("highlight.js/lib/languages/diff"),
-  dockerfile: () => import("highlight.js/lib/languages/dockerfile"),
-  go: () => import("highlight.js/lib/languages/go"),
-  ini: () => import("highlight.js/lib/languages/ini"),
-  java: () => import("highlight.js/lib/languages/java"),
-  json: () => import("highlight.js/lib/languages/json"),
-  markdown: () => import("highlight.js/lib/languages/markdown"),
-  python: () => import("highlight.js/lib/languages/python"),
-  ruby: () => import("highlight.js/lib/languages/ruby"),
-  rust: () => import("highlight.js/lib/languages/rust"),
-  sql: () => import("highlight.js/lib/languages/sql"),
-  typescript: () => import("highlight.js/lib/languages/typescript"),
-  xml: () => import("highlight.js/lib/languages/xml"),
-  yaml: () => import("highlight.js/lib/languages/yaml"),
-};
+/** The languages whose grammars `grammars.ts` has. */
+const LANGUAGES = [
+  "bash",
+  "cpp",
+  "css",
+  "diff",
+  "dockerfile",
+  "go",
+  "ini",
+  "java",
+  "json",
+  "markdown",
+  "python",
+  "ruby",
+  "rust",
+  "sql",
+  "typescript",
+  "xml",
+  "yaml",
+] as const;
+export type Language = (typeof LANGUAGES)[number];
 
 /** Other names of languages, and the endings of their files; the grammar of TypeScript reads JavaScript, too. */
 // prettier-ignore
-const ALIASES: Readonly<Record<string, string>> = {
+const ALIASES: Readonly<Record<string, Language>> = {
   sh: "bash", shell: "bash", zsh: "bash", console: "bash", c: "cpp", h: "cpp", cc: "cpp", cxx: "cpp", hpp: "cpp", "c++": "cpp",
   scss: "css", less: "css", patch: "diff", docker: "dockerfile", golang: "go",
   toml: "ini", cfg: "ini", conf: "ini", javascript: "typescript", js: "typescript", mjs: "typescript", cjs: "typescript", jsx: "typescript",
@@ -40,14 +40,15 @@ const ALIASES: Readonly<Record<string, string>> = {
 let engine: Promise<HLJSApi> | undefined;
 
 /** The language of a name or of a file's ending; null for one that is not known. */
-export function languageOf(name: string): string | null {
+export function languageOf(name: string): Language | null {
   const lower = name.toLowerCase();
-  const language = ALIASES[lower] ?? lower;
-  return Object.hasOwn(LOADERS, language) ? language : null;
+  return (
+    LANGUAGES.find((language) => language === lower) ?? (Object.hasOwn(ALIASES, lower) ? ALIASES[lower] : null) ?? null
+  );
 }
 
 /** The language of a file by its path. */
-export function languageOfPath(path: string): string | null {
+export function languageOfPath(path: string): Language | null {
   const file = path.slice(path.lastIndexOf("/") + 1);
   if (/^(?:docker|container)file/i.test(file)) return "dockerfile";
   return file.includes(".") ? languageOf(file.slice(file.lastIndexOf(".") + 1)) : null;
@@ -56,9 +57,7 @@ export function languageOfPath(path: string): string | null {
 /** Code with its colours, once what that needs has been loaded; null where there is nothing to colour. */
 export async function highlight(code: string, name: string): Promise<DocumentFragment | null> {
   const language = languageOf(name);
-  const load = language === null ? undefined : LOADERS[language];
-  if (language === null || load === undefined || code.length > MAX_CHARACTERS) return null;
-  const core = await (engine ??= import("highlight.js/lib/core").then((module) => module.default));
-  if (core.getLanguage(language) === undefined) core.registerLanguage(language, (await load()).default);
+  if (language === null || code.length > MAX_CHARACTERS) return null;
+  const core = await (engine ??= import("./grammars").then((module) => module.default));
   return sanitize(core.highlight(code, { language, ignoreIllegals: true }).value);
 }

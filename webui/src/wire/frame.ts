@@ -3,7 +3,7 @@ import type { ErrorCode, ErrorData, Pushes } from "./generated";
 
 export interface ClientFrame {
   readonly type: string;
-  readonly project_id?: string;
+  readonly conversation_id?: string;
   readonly request_id: string;
   readonly data: object;
 }
@@ -11,6 +11,8 @@ export interface ClientFrame {
 interface Envelope<Kind extends string, Data> {
   readonly type: Kind;
   readonly project_id?: string;
+  /** Of a conversation that is not the main one of its project. */
+  readonly conversation_id?: string;
   readonly timestamp: string;
   readonly request_id?: string;
   /** Set on entries of a project's log only. */
@@ -22,6 +24,11 @@ interface Envelope<Kind extends string, Data> {
 }
 
 export type Frame = { [Kind in keyof Pushes]: Envelope<Kind, Pushes[Kind]> }[keyof Pushes];
+
+/** The conversation that a frame is about, if any; the main one has the id of its project. */
+export function conversationOf(frame: Frame): string | undefined {
+  return frame.conversation_id ?? frame.project_id;
+}
 
 export type FrameOf<Kind extends keyof Pushes> = Extract<Frame, { readonly type: Kind }>;
 

@@ -77,7 +77,7 @@ test("who does not want to wait can try now", () => {
 });
 
 test("a request waits for the connection", async () => {
-  const asked = link.request("set_model", { model: "opus" }, { projectId: "p" });
+  const asked = link.request("set_model", { model: "opus" }, { conversationId: "p" });
   network.wire.accept();
   await settle();
   network.wire.reply("set_model", { project_id: "p", model: "opus" });
@@ -85,7 +85,7 @@ test("a request waits for the connection", async () => {
 });
 
 test("a request that may be repeated is, on the next connection", async () => {
-  const asked = link.request("get_messages", { limit: 5 }, { projectId: "p" });
+  const asked = link.request("get_messages", { limit: 5 }, { conversationId: "p" });
   network.wire.accept();
   await settle();
   network.wire.drop();
@@ -97,8 +97,8 @@ test("a request that may be repeated is, on the next connection", async () => {
 });
 
 test("a prompt is repeated only under its id", async () => {
-  const named = link.request("execute", { prompt: "x", prompt_id: "1" }, { projectId: "p" });
-  const nameless = link.request("execute", { prompt: "y" }, { projectId: "p" });
+  const named = link.request("execute", { prompt: "x", prompt_id: "1" }, { conversationId: "p" });
+  const nameless = link.request("execute", { prompt: "y" }, { conversationId: "p" });
   const refused = expect(nameless).rejects.toMatchObject({ closeCode: 1006 });
   network.wire.accept();
   await settle();
@@ -113,7 +113,7 @@ test("a prompt is repeated only under its id", async () => {
 });
 
 test("what the connection broke over is not sent again", async () => {
-  const asked = link.request("execute", { prompt: "x".repeat(10), prompt_id: "1" }, { projectId: "p" });
+  const asked = link.request("execute", { prompt: "x".repeat(10), prompt_id: "1" }, { conversationId: "p" });
   const refused = expect(asked).rejects.toMatchObject({ closeCode: 1009 });
   network.wire.accept();
   await settle();

@@ -46,8 +46,8 @@ export class FakeWire implements Wire {
 
   /** Answers the last request of a type. */
   reply(type: string, data: object, as = type): void {
-    const { request_id, project_id } = this.asked(type);
-    this.say({ type: as, request_id, data, ...(project_id === undefined ? {} : { project_id }) });
+    const { request_id, conversation_id } = this.asked(type);
+    this.say({ type: as, request_id, data, ...(conversation_id === undefined ? {} : { project_id: conversation_id }) });
   }
 
   /** Refuses the last request of a type. */

@@ -57,10 +57,9 @@ function joined(offset: number, epoch = "e", recovered = true): void {
 }
 
 test("it joins with the position that its listener has, and is live at the end of the log", () => {
-  expect(network.wire.asked("project_join").data).toEqual({
-    project_id: "p",
-    since: { epoch: "e", offset: 3 },
-    large: "reference",
+  expect(network.wire.asked("project_join")).toMatchObject({
+    conversation_id: "p",
+    data: { since: { epoch: "e", offset: 3 }, large: "reference" },
   });
   expect(stream.state.value).toBe("catching-up");
   joined(5);
@@ -94,11 +93,7 @@ test("after a reconnect it goes on from the last entry", async () => {
   link.retry();
   network.wire.accept();
   await settle();
-  expect(network.wire.asked("project_join").data).toEqual({
-    project_id: "p",
-    since: { epoch: "e", offset: 4 },
-    large: "reference",
-  });
+  expect(network.wire.asked("project_join").data).toEqual({ since: { epoch: "e", offset: 4 }, large: "reference" });
   joined(6);
   entry(5);
   entry(6);
@@ -146,7 +141,7 @@ test("when it stops it leaves, and hears nothing any more", () => {
   joined(3);
   expect(stream.stop()).toBe(false);
   entry(4);
-  expect(network.wire.asked("project_leave").data).toEqual({ project_id: "p" });
+  expect(network.wire.asked("project_leave").conversation_id).toBe("p");
   expect(listener.told).toEqual(["joined 3 even"]);
 });
 

@@ -24,8 +24,8 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-function say(type: Frame["type"], data: object, project_id = "p"): void {
-  approvals.accept({ type, project_id, timestamp: "", data } as Frame);
+function say(type: Frame["type"], data: object, project_id = "p", conversation_id?: string): void {
+  approvals.accept({ type, project_id, conversation_id, timestamp: "", data } as Frame);
 }
 
 const ids = (): string[] => approvals.waiting.value.map(({ id }) => id);
@@ -35,7 +35,22 @@ test("requests of all projects wait, oldest first", () => {
   say("approval_requested", request("2"), "q");
   say("approval_requested", request("3"));
   expect(ids()).toEqual(["1", "2", "3"]);
-  expect(approvals.get("2")?.projectId).toBe("q");
+  expect(approvals.get("2")?.conversationId).toBe("q");
+});
+
+test("a request belongs to its conversation, and goes with it or with its project", () => {
+  approvals.replace([
+    { project_id: "p", approval: request("1") },
+    { project_id: "p", conversation_id: "p.a", approval: request("2") },
+  ]);
+  say("approval_requested", request("3"), "p", "p.b");
+  expect(approvals.list.value.map(({ conversationId }) => conversationId)).toEqual(["p", "p.a", "p.b"]);
+  approvals.replaceOf("p", []);
+  expect(ids()).toEqual(["2", "3"]);
+  say("conversation_deleted", { project_id: "p", conversation_id: "p.a" }, "p", "p.a");
+  expect(ids()).toEqual(["3"]);
+  say("project_deleted", { project_id: "p" });
+  expect(ids()).toEqual([]);
 });
 
 test("what somebody else answered is shown for a moment, with who it was", () => {
@@ -70,7 +85,7 @@ test("a withdrawn request says why", () => {
 test("a join tells what waits in its project alone", () => {
   say("approval_requested", request("1"), "p");
   say("approval_requested", request("2"), "q");
-  approvals.replaceProject("p", [request("3")]);
+  approvals.replaceOf("p", [request("3")]);
   expect(ids()).toEqual(["2", "3"]);
 });
 

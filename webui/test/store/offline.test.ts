@@ -16,10 +16,10 @@ beforeEach(async () => {
 afterEach(() => vi.useRealTimers());
 
 /** The offsets of a stored page, once a change that was made before has been carried out. */
-async function stored(projectId: string): Promise<readonly number[]> {
+async function stored(conversationId: string): Promise<readonly number[]> {
   return vi.waitFor(async () => {
-    const page = await pages.page(projectId);
-    if (page === null) throw new Error(`${projectId} is not stored`);
+    const page = await pages.page(conversationId);
+    if (page === null) throw new Error(`${conversationId} is not stored`);
     return page.entries.map(({ offset }) => offset);
   }, PATIENCE);
 }

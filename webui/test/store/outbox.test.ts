@@ -30,8 +30,8 @@ test("a prompt waits for the connection, is sent, and is gone when the server ha
   expect(prompts()).toEqual(["do it"]);
   network.wire.accept();
   await settle();
-  const { data, project_id } = network.wire.asked("execute");
-  expect(project_id).toBe("p");
+  const { data, conversation_id } = network.wire.asked("execute");
+  expect(conversation_id).toBe("p");
   expect(data).toMatchObject({ prompt: "do it", prompt_id: outbox.list.value[0]?.promptId });
   network.wire.reply("execute", { status: "started" });
   await settle();
@@ -55,7 +55,7 @@ test("it survives a reload, under the same id", async () => {
   outbox.send("p", "do it");
   const id = outbox.list.value[0]?.promptId;
   const again = new Outbox(link);
-  expect(again.list.value).toEqual([{ promptId: id, projectId: "p", prompt: "do it" }]);
+  expect(again.list.value).toEqual([{ promptId: id, conversationId: "p", prompt: "do it" }]);
   network.wire.accept();
   await settle();
   expect(network.wire.sent.map(({ data }) => (data as { prompt_id: string }).prompt_id)).toEqual([id, id]);
@@ -136,4 +136,20 @@ test("a deleted project gets no prompts", () => {
   outbox.send("p", "do it");
   outbox.accept({ type: "project_deleted", timestamp: "", data: { project_id: "p" } });
   expect(prompts()).toEqual([]);
+});
+
+test("prompts for a deleted conversation go, and those for the others stay", () => {
+  for (const id of ["p", "p.a", "p.b"]) outbox.send(id, `for ${id}`);
+  const data = { project_id: "p", conversation_id: "p.a" };
+  outbox.accept({ type: "conversation_deleted", timestamp: "", data });
+  expect(prompts()).toEqual(["for p", "for p.b"]);
+});
+
+test("a prompt is sent that a client kept which knew of one conversation per project", async () => {
+  localStorage.setItem("outbox", JSON.stringify([{ promptId: "1", projectId: "p", prompt: "do it" }]));
+  network.wire.accept();
+  const again = new Outbox(link);
+  await settle();
+  expect(again.list.value).toEqual([{ promptId: "1", conversationId: "p", prompt: "do it" }]);
+  expect(network.wire.asked("execute").conversation_id).toBe("p");
 });

@@ -1,4 +1,4 @@
-"""The commands and prompts of the terminal client, and the choice of a project."""
+"""The commands and prompts of the terminal client, and the choice of a project and a conversation."""
 
 import os
 from collections import Counter
@@ -9,7 +9,8 @@ from typing import Final, Literal
 from pocket_agent.cli.chat.transcript import Transcript, one_line, task_line
 from pocket_agent.client import Client
 from pocket_agent.errors import ProjectNotFoundError, ValidationError
-from pocket_agent.protocol.push import ProjectStateData
+from pocket_agent.model import project_of
+from pocket_agent.protocol.push import ProjectStateData, WorktreeData
 from pocket_agent.protocol.requests import PathInspectData
 
 # ----------------------------------------------------------------------
@@ -37,10 +38,15 @@ def absolute(path: str) -> str:
     return str(Path(path).absolute())
 
 
-async def settle(client: Client, path: str) -> ProjectStateData:
-    """The project at `path`; another directory becomes a project, without asking."""
+async def settle(client: Client, path: str, conversation: str | None) -> ProjectStateData:
+    """The project at `path`, or one of its conversations; another directory becomes a project, without asking.
+
+    Raises:
+        ProjectNotFoundError: it has no such conversation.
+    """
     found = find(await client.projects(), path)
-    return found if found is not None else await client.create_project(absolute(path))
+    project = found if found is not None else await client.create_project(absolute(path))
+    return project if conversation is None else await find_conversation(client, project.id, conversation)
 
 
 async def choose(client: Client, path: str | None, ask: Ask, say: Callable[[str], None]) -> ProjectStateData:
@@ -110,15 +116,76 @@ async def make(client: Client, here: str, question: str, ask: Ask, shown: str) -
 
 
 # ----------------------------------------------------------------------
+# The conversation to talk in.
+
+_TITLE_MAX: Final = 60
+
+
+def key_of(state: ProjectStateData) -> str:
+    """The id of a conversation, which is that of its project for the main one."""
+    return state.conversation_id if isinstance(state.conversation_id, str) else state.id
+
+
+def title_of(state: ProjectStateData) -> str:
+    """The title of a conversation, or its first prompt; empty for the main one."""
+    if key_of(state) == state.id:
+        return ""
+    return one_line(state.title or state.session_title or "new conversation", _TITLE_MAX)
+
+
+def summary(state: ProjectStateData) -> str:
+    """A conversation in a list: its title, its state and the branch of its worktree."""
+    waits = state.pending_approvals > 0
+    parts = [title_of(state) or "main conversation", "waits for approval" if waits else str(state.state)]
+    if isinstance(state.worktree, WorktreeData):
+        parts.append(one_line(state.worktree.branch, _TITLE_MAX))
+    return "  ".join(parts)
+
+
+async def find_conversation(client: Client, project_id: str, wanted: str) -> ProjectStateData:
+    """The conversation with this id, or with this title if only it has that.
+
+    Raises:
+        ProjectNotFoundError: there is none, or several have the title.
+    """
+    found = (await client.conversations(project_id, archived=True)).conversations
+    named = [state for state in found if key_of(state) == wanted] or [one for one in found if one.title == wanted]
+    if len(named) == 1:
+        return named[0]
+    some = "Several conversations have" if named else "No conversation of this project has"
+    raise ProjectNotFoundError(f"{some} the title or id {one_line(wanted, _TITLE_MAX)!r}; /conversations lists them.")
+
+
+async def pick_conversation(client: Client, project_id: str, ask: Ask, say: Callable[[str], None]) -> ProjectStateData:
+    """Let the user pick a conversation by its number; the main one if it is the only one.
+
+    Raises:
+        ProjectNotFoundError: the user chose none.
+    """
+    found = (await client.conversations(project_id)).conversations
+    if len(found) == 1:
+        return found[0]
+    for number, state in enumerate(found, 1):
+        say(f"{number:>3}  {summary(state)}")
+    answer = (await ask("Which conversation? [1] ")).strip() or "1"
+    if answer.isdecimal() and 1 <= int(answer) <= len(found):
+        return found[int(answer) - 1]
+    raise ProjectNotFoundError("No conversation was chosen.")
+
+
+# ----------------------------------------------------------------------
 # Commands and prompts.
 
 HELP: Final = """\
 Type a prompt and press Enter; while the agent works it waits in the queue.
 y, a, n [reason]      allow, allow for this session, or deny the oldest tool request
 /projects             switch to another project
-/new                  start a new conversation
-/sessions             list the conversations
-/resume ID            continue one of them
+/conversations        list the conversations of the project
+/switch [NAME]        switch to another one, by its title or id; without NAME pick one
+/new [TITLE]          begin another conversation
+/clear                start a new session of the CLI in this conversation
+/sessions             list the CLI's sessions
+/resume ID            continue one of them in this conversation
 /kill                 kill the execution, its background tasks and all its processes
 /queue                list the prompts that wait
 /continue             continue with the queue after it was on hold
@@ -138,28 +205,29 @@ Ctrl-C                interrupt the agent; twice when it is idle: leave"""
 
 
 class Actions:
-    """Runs the commands and sends the prompts that are typed for one project."""
+    """Runs the commands and sends the prompts that are typed for one conversation."""
 
     def __init__(
         self,
         client: Client,
-        project_id: str,
+        conversation_id: str,
         transcript: Transcript,
         show_history: Callable[[int], Awaitable[object]],
     ) -> None:
         self._client = client
-        self._project_id = project_id
+        self._conversation_id = conversation_id
         self._transcript = transcript
         self._show_history = show_history
         self._shown: str | None = None
         self._commands: Mapping[str, Callable[[str], Awaitable[object]]] = {
             "help": self._help,
-            "new": lambda _: client.new_session(project_id),
+            "conversations": self._conversations,
+            "clear": lambda _: client.new_session(conversation_id),
             "sessions": self._sessions,
             "resume": self._resume,
-            "kill": lambda _: client.kill(project_id),
+            "kill": lambda _: client.kill(conversation_id),
             "queue": self._queue,
-            "continue": lambda _: client.resume_queue(project_id),
+            "continue": lambda _: client.resume_queue(conversation_id),
             "trust": self._trust,
             "now": lambda text: self._prompt(self._worded(text), when="now"),
             "instead": lambda text: self._prompt(self._worded(text), when="interrupt"),
@@ -193,7 +261,7 @@ class Actions:
             await self._prompt(line)
 
     async def interrupt(self) -> None:
-        await self._client.interrupt(self._project_id)
+        await self._client.interrupt(self._conversation_id)
 
     async def _answered(self, line: str) -> bool:
         """Whether the line was an answer to a tool request."""
@@ -202,9 +270,9 @@ class Actions:
             return False
         approval_id = next(iter(self._transcript.approvals))
         if word == "n":
-            await self._client.deny(self._project_id, approval_id, reason.strip() or None)
+            await self._client.deny(self._conversation_id, approval_id, reason.strip() or None)
         else:
-            await self._client.approve(self._project_id, approval_id, remember=word == "a")
+            await self._client.approve(self._conversation_id, approval_id, remember=word == "a")
         return True
 
     def _worded(self, text: str) -> str:
@@ -215,25 +283,30 @@ class Actions:
     async def _prompt(self, text: str, when: Literal["queue", "now", "interrupt"] = "queue") -> None:
         if not self._client.online:
             self._transcript.note("offline; the prompt is sent once when the server is back")
-        reply = await self._client.execute(self._project_id, text, when=when)
+        reply = await self._client.execute(self._conversation_id, text, when=when)
         if reply.status == "queued":
             self._transcript.note(f"queued, at place {reply.position}")
 
     async def _help(self, _: str) -> None:
         self._transcript.note(HELP, "")
 
+    async def _conversations(self, _: str) -> None:
+        for state in (await self._client.conversations(project_of(self._conversation_id))).conversations:
+            mark = "*" if key_of(state) == self._conversation_id else " "
+            self._transcript.note(f"{mark} {summary(state)}", "")
+
     async def _sessions(self, _: str) -> None:
-        sessions = await self._client.sessions(self._project_id)
+        sessions = await self._client.sessions(self._conversation_id)
         if not sessions:
-            self._transcript.note("There is no conversation yet.")
+            self._transcript.note("There is no session yet.")
         for session in sessions:
             mark = "*" if session.current else " "
             title = one_line(session.title, 60)
             self._transcript.note(f"{mark} {session.session_id}  {session.last_active[:16]}  {title}", "")
 
     async def _resume(self, session_id: str) -> None:
-        await self._client.resume(self._project_id, session_id)
-        self._transcript.note(f"The next prompt goes on with conversation {session_id}.")
+        await self._client.resume(self._conversation_id, session_id)
+        self._transcript.note(f"The next prompt goes on with session {session_id}.")
 
     async def _queue(self, _: str) -> None:
         if not self._transcript.queue:
@@ -248,13 +321,15 @@ class Actions:
         if answer == "yes":
             if self._shown is None:
                 raise ValidationError("Show the settings first: /trust")
-            await self._client.trust_project(self._project_id, self._shown)
+            await self._client.trust_project(self._conversation_id, self._shown)
             self._shown = None
             self._transcript.note("accepted")
             return
         if answer:
             raise ValidationError("/trust shows the settings, and /trust yes accepts them.")
-        project = next((one for one in await self._client.projects() if one.id == self._project_id), None)
+        project = next(
+            (one for one in await self._client.projects() if one.id == project_of(self._conversation_id)), None
+        )
         if project is None:
             raise ProjectNotFoundError("The project was deleted.")
         found = await inspect_new(self._client, project.path, lambda text: self._transcript.note(text, ""))
@@ -262,17 +337,17 @@ class Actions:
         self._transcript.note("/trust yes accepts this" if found.new else "Nothing in its settings is new.")
 
     async def _promote(self, rest: str) -> None:
-        await self._client.promote_prompt(self._project_id, self._waiting(rest))
+        await self._client.promote_prompt(self._conversation_id, self._waiting(rest))
 
     async def _cancel(self, rest: str) -> None:
-        await self._client.cancel_prompt(self._project_id, self._waiting(rest))
+        await self._client.cancel_prompt(self._conversation_id, self._waiting(rest))
         self._transcript.note("withdrawn")
 
     async def _edit(self, rest: str) -> None:
         number, _, text = rest.partition(" ")
         if not text.strip():
             raise ValidationError("The place of a waiting prompt and its new text are needed: /edit 1 the new text")
-        await self._client.edit_prompt(self._project_id, self._waiting(number), text.strip())
+        await self._client.edit_prompt(self._conversation_id, self._waiting(number), text.strip())
         self._transcript.note("changed")
 
     def _waiting(self, number: str) -> str:
@@ -292,10 +367,10 @@ class Actions:
         tasks = self._transcript.tasks
         if not number.isdecimal() or not 1 <= int(number) <= len(tasks):
             raise ValidationError("Nothing runs in the background at that place; /tasks lists it.")
-        await self._client.stop_task(self._project_id, str(tasks[int(number) - 1]["task_id"]))
+        await self._client.stop_task(self._conversation_id, str(tasks[int(number) - 1]["task_id"]))
 
     async def _context(self, _: str) -> None:
-        found = (await self._client.report(self._project_id, "context")).context
+        found = (await self._client.report(self._conversation_id, "context")).context
         if found is None:
             return
         share = found.total_tokens / found.max_tokens if found.max_tokens else 0
@@ -304,7 +379,7 @@ class Actions:
             self._transcript.note(f"{part.tokens:>12,}  {one_line(part.name, 60)}", "")
 
     async def _mcp(self, _: str) -> None:
-        servers = (await self._client.report(self._project_id, "mcp")).mcp_servers
+        servers = (await self._client.report(self._conversation_id, "mcp")).mcp_servers
         if not servers:
             self._transcript.note("The agent has no MCP servers.")
         for server in servers or ():
@@ -312,7 +387,7 @@ class Actions:
             self._transcript.note(f"{one_line(server.name, 60)}  {one_line(server.status, 40)}{error}", "")
 
     async def _usage(self, _: str) -> None:
-        windows = (await self._client.report(self._project_id, "usage")).usage_windows
+        windows = (await self._client.report(self._conversation_id, "usage")).usage_windows
         if not windows:
             self._transcript.note("The API has reported no usage limits.")
         for window in windows or ():
@@ -323,7 +398,7 @@ class Actions:
         execution_id = self._transcript.last_execution
         if answer not in {"", "yes"} or execution_id is None:
             raise ValidationError("/rewind shows what the last prompt changed, and /rewind yes sets the files back.")
-        found = await self._client.rewind_files(self._project_id, execution_id, dry_run=not answer)
+        found = await self._client.rewind_files(self._conversation_id, execution_id, dry_run=not answer)
         if not found.can_rewind:
             self._transcript.note(
                 f"The files cannot be set back: {one_line(found.error or 'no reason was given', 300)}"
@@ -337,11 +412,11 @@ class Actions:
             self._transcript.note(f"{lines}; /rewind yes sets them back" if found.files else "No file has changed.")
 
     async def _model(self, name: str) -> None:
-        await self._client.set_model(self._project_id, name or None)
+        await self._client.set_model(self._conversation_id, name or None)
         self._transcript.note(f"model: {name or 'the default'}")
 
     async def _mode(self, mode: str) -> None:
-        await self._client.set_permission_mode(self._project_id, mode)
+        await self._client.set_permission_mode(self._conversation_id, mode)
         self._transcript.note(f"permission mode: {mode}")
 
     async def _history(self, number: str) -> None:

@@ -25,6 +25,7 @@ class ChatOptions:
     url: str | None = None
     token_file: Path | None = None
     ca: Path | None = None
+    conversation: str | None = None
     resume: str | None = None
     prompt: str | None = None
     approve: bool = False
@@ -54,7 +55,12 @@ def run_chat(options: ChatOptions, settings: Callable[[], LoadedSettings], envir
             history_file.chmod(0o600)
         return asyncio.run(
             run_terminal(
-                connect, options.path, resume=options.resume, history=options.history, history_file=history_file
+                connect,
+                options.path,
+                conversation=options.conversation,
+                resume=options.resume,
+                history=options.history,
+                history_file=history_file,
             )
         )
     except KeyboardInterrupt:
@@ -82,6 +88,7 @@ async def _run_prompt(connect: Callable[[Callable[[Status], None]], Client], opt
             client,
             options.path or ".",
             prompt,
+            conversation=options.conversation,
             resume=options.resume,
             approve=options.approve,
             as_json=options.as_json,

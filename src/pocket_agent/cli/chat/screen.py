@@ -7,7 +7,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from pocket_agent.cli.chat.actions import settle
+from pocket_agent.cli.chat.actions import key_of, settle
 from pocket_agent.cli.chat.transcript import Transcript
 from pocket_agent.client import Client, Frame
 from pocket_agent.errors import ApprovalNotFoundError
@@ -95,6 +95,7 @@ async def run_prompt(
     path: str,
     prompt: str,
     *,
+    conversation: str | None = None,
     resume: str | None = None,
     approve: bool = False,
     as_json: bool = False,
@@ -104,6 +105,7 @@ async def run_prompt(
 
     Args:
         path: the project's directory, id or name; another directory becomes a project.
+        conversation: the title or id of one of its conversations; None is the main one.
         resume: the session to continue.
         approve: allow every tool; otherwise another client has to answer.
         as_json: print the raw frames, one a line, instead of the answer.
@@ -111,12 +113,12 @@ async def run_prompt(
     Returns:
         The exit status: 0 if the agent ended by itself and without an error.
     """
-    project = await settle(client, path)
+    key = key_of(await settle(client, path, conversation))
     if resume is not None:
-        await client.resume(project.id, resume)
+        await client.resume(key, resume)
     transcript = Transcript(sink or Script())
-    async with client.subscribe(project.id) as stream:
-        execution_id = (await client.execute(project.id, prompt)).execution_id
+    async with client.subscribe(key) as stream:
+        execution_id = (await client.execute(key, prompt)).execution_id
         outcome = _Outcome(execution_id)
         async for frame in stream:
             if as_json:
@@ -128,7 +130,7 @@ async def run_prompt(
                 transcript.frame(frame.type, frame.data)
             outcome.follow(frame)
             if approve and outcome.began:
-                await _approve(client, frame)
+                await _approve(client, key, frame)
             if outcome.status is not None:
                 return outcome.status
     return 1
@@ -182,7 +184,7 @@ def _is_result(frame: Frame) -> bool:
     return frame.offset is not None and frame.data.get("type") == "result"
 
 
-async def _approve(client: Client, frame: Frame) -> None:
+async def _approve(client: Client, conversation_id: str, frame: Frame) -> None:
     if frame.type == "approval_requested":
         waiting = [frame.data]
     elif frame.type == "project_join":
@@ -191,7 +193,7 @@ async def _approve(client: Client, frame: Frame) -> None:
         return
     for approval in waiting:
         try:
-            await client.approve(str(frame.project_id), str(approval["approval_id"]))
+            await client.approve(conversation_id, str(approval["approval_id"]))
         except ApprovalNotFoundError:
             continue  # another client was faster
         except ConnectionError:

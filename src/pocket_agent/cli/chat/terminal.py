@@ -15,7 +15,17 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.patch_stdout import patch_stdout
 from rich.console import Console
 
-from pocket_agent.cli.chat.actions import PATH_MAX, Actions, absolute, choose, pick
+from pocket_agent.cli.chat.actions import (
+    PATH_MAX,
+    Actions,
+    absolute,
+    choose,
+    find_conversation,
+    key_of,
+    pick,
+    pick_conversation,
+    title_of,
+)
 from pocket_agent.cli.chat.screen import Screen
 from pocket_agent.cli.chat.transcript import Transcript, one_line
 from pocket_agent.client import Client, Frame, Status
@@ -34,6 +44,7 @@ async def run_terminal(
     connect: Connect,
     path: str | None,
     *,
+    conversation: str | None = None,
     resume: str | None = None,
     history: int = 20,
     history_file: Path | None = None,
@@ -42,6 +53,7 @@ async def run_terminal(
 
     Args:
         path: the project's directory, id or name; None is the current directory, or a choice.
+        conversation: the title or id of one of its conversations; None is the only one, or a choice.
         resume: the session to continue.
         history: the number of entries to show at the start.
         history_file: keeps the typed lines; None keeps them in memory.
@@ -51,11 +63,15 @@ async def run_terminal(
         async with connect(terminal.on_status) as client:
             try:
                 project = await choose(client, path, terminal.ask, terminal.say)
+                if conversation is not None:
+                    state = await find_conversation(client, project.id, conversation)
+                else:
+                    state = await pick_conversation(client, project.id, terminal.ask, terminal.say)
                 while True:
-                    another = await terminal.talk(client, project, history, resume)
+                    another = await terminal.talk(client, state, history, resume)
                     if another is None:
                         break
-                    project, resume = another, None
+                    state, resume = another, None
             except ProjectNotFoundError as error:
                 terminal.say(error.message)
                 return 1
@@ -74,6 +90,7 @@ class Terminal:
         self._transcript = Transcript(self._screen)
         self._offline = False
         self._warned = 0.0
+        self._title = ""
         self._actions: Actions | None = None
         self._tasks: asyncio.TaskGroup | None = None
         kept = FileHistory(str(history_file)) if history_file is not None else InMemoryHistory()
@@ -102,30 +119,30 @@ class Terminal:
     async def talk(
         self, client: Client, project: ProjectStateData, history: int, resume: str | None
     ) -> ProjectStateData | None:
-        """Run in a project until the user leaves (None) or switches to another project."""
+        """Run in a conversation until the user leaves (None) or switches to another one."""
+        key, self._title = key_of(project), title_of(project)
         self._transcript = Transcript(self._screen, hint=_HINT)
-        self._actions = Actions(
-            client, project.id, self._transcript, lambda count: self._history(client, project, count)
-        )
-        self.say(f"── {one_line(project.name, 40)}  {one_line(project.path, PATH_MAX)}  (/help) ──")
+        self._actions = Actions(client, key, self._transcript, lambda count: self._history(client, key, count))
+        name = f"{one_line(project.name, 40)} / {self._title}" if self._title else one_line(project.name, 40)
+        self.say(f"── {name}  {one_line(project.path, PATH_MAX)}  (/help) ──")
         if resume is not None:
-            await client.resume(project.id, resume)
-        since = await self._history(client, project, history)
+            await client.resume(key, resume)
+        since = await self._history(client, key, history)
         lines: asyncio.Queue[str] = asyncio.Queue()
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             workers = [
-                tasks.create_task(self._follow(client, project.id, since)),
+                tasks.create_task(self._follow(client, key, since)),
                 tasks.create_task(self._carry_out(lines)),
             ]
             try:
-                return await self._read(client, lines)
+                return await self._read(client, project.id, lines)
             finally:
                 self._tasks = None
                 for worker in workers:
                     worker.cancel()
 
-    async def _read(self, client: Client, lines: asyncio.Queue[str]) -> ProjectStateData | None:
+    async def _read(self, client: Client, project_id: str, lines: asyncio.Queue[str]) -> ProjectStateData | None:
         while True:
             try:
                 line = (await self._session.prompt_async(self._message)).strip()
@@ -133,19 +150,26 @@ class Terminal:
                 return None
             if line == "/quit":
                 return None
-            if line == "/projects":
-                another = await self._another(client)
+            command, _, rest = line.partition(" ")
+            if command in {"/projects", "/switch", "/new"}:
+                another = await self._another(client, project_id, command, rest.strip())
                 if another is not None:
                     return another
             elif line:
                 lines.put_nowait(line)
 
-    async def _another(self, client: Client) -> ProjectStateData | None:
-        """The project that the user picks, if any."""
+    async def _another(self, client: Client, project_id: str, command: str, rest: str) -> ProjectStateData | None:
+        """The conversation that the user picks or begins, or the project, if any."""
         try:
-            return await pick(client, await client.projects(), absolute("."), self.ask, self.say)
+            if command == "/new":
+                return await client.create_conversation(project_id, title=rest or None)
+            if rest and command == "/switch":
+                return await find_conversation(client, project_id, rest)
+            if command == "/projects":
+                project_id = (await pick(client, await client.projects(), absolute("."), self.ask, self.say)).id
+            return await pick_conversation(client, project_id, self.ask, self.say)
         except (EOFError, KeyboardInterrupt):
-            self.say("The project stays.")
+            self.say("The conversation stays.")
         except (PocketAgentError, TimeoutError) as error:
             self.say(str(error))
         return None
@@ -162,9 +186,9 @@ class Terminal:
         except (PocketAgentError, TimeoutError) as error:
             self._transcript.note(str(error), "red")
 
-    async def _follow(self, client: Client, project_id: str, since: Position) -> None:
+    async def _follow(self, client: Client, conversation_id: str, since: Position) -> None:
         try:
-            async with client.subscribe(project_id, since) as stream:
+            async with client.subscribe(conversation_id, since) as stream:
                 async for frame in stream:
                     if frame.type == "project_join":
                         self._joined(frame)
@@ -184,9 +208,9 @@ class Terminal:
         behind = frame.position is None or frame.data["offset"] > frame.position.offset
         self._transcript.joined(frame.data, behind=behind)
 
-    async def _history(self, client: Client, project: ProjectStateData, count: int) -> Position:
+    async def _history(self, client: Client, conversation_id: str, count: int) -> Position:
         """Show the newest entries; returns the end of the log."""
-        page = await client.messages(project.id, limit=max(1, count))
+        page = await client.messages(conversation_id, limit=max(1, count))
         past = Transcript(self._screen)
         for message in page.messages if count else []:
             if message.type != "approval_requested":  # the reply to the join has those that are open
@@ -203,6 +227,8 @@ class Terminal:
             parts.append(("fg:ansicyan", "… "))
         if self._offline:
             parts.append(("fg:ansired", "offline "))
+        if self._title:
+            parts.append(("fg:ansibrightblack", f"{one_line(self._title, 30)} "))
         parts.append(("bold", "> "))
         return parts
 

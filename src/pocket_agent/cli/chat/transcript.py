@@ -175,7 +175,7 @@ NOTE: Final = "dim italic"
 _NOTES: Final = {
     "project_deleted": ("The project was deleted.", "bold red"),
     "process_killed": ("The execution was killed.", "red"),
-    "session_reset": ("── a new conversation begins ──", NOTE),
+    "session_reset": ("── a new session begins ──", NOTE),
 }
 """Frames that are shown as a note and carry nothing else."""
 
@@ -326,7 +326,7 @@ class Transcript:
 
     def _push_session_resumed(self, data: Data) -> None:
         self._end_live()
-        how = "a copy of the conversation" if data["fork"] else "the conversation"
+        how = "a copy of the session" if data["fork"] else "the session"
         self.note(f"── {how} “{one_line(str(data['title']), 80)}” goes on ──")
 
     def _push_agent_partial(self, data: Data) -> None:

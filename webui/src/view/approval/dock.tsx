@@ -2,6 +2,7 @@ import type { VNode } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { ChevronDown, ChevronUp, ShieldQuestionMark, TriangleAlert } from "lucide";
 import type { Approval } from "../../store/approvals";
+import { nameOf } from "../../store/projects";
 import { useStore } from "../../store/store";
 import { hides, visible } from "../../text/visible";
 import { Icon } from "../icon";
@@ -10,15 +11,15 @@ import { titleOf } from "./title";
 import "./approval.css";
 
 /**
- * What agents ask for, whichever project is open, until a device has answered. Requests of the open project come
+ * What agents ask for, whichever conversation is open, until a device has answered. Requests of the open one come
  * first. A request that has the focus stays, whatever else comes.
  */
 export function ApprovalDock(): VNode | null {
   const { approvals, projects, conversation } = useStore();
-  const openId = conversation.value?.projectId;
+  const openId = conversation.value?.id;
   const all = approvals.list.value;
   const list = useMemo(() => {
-    const isHere = ({ projectId }: Approval): boolean => projectId === openId;
+    const isHere = ({ conversationId }: Approval): boolean => conversationId === openId;
     return [...all.filter(isHere), ...all.filter((approval) => !isHere(approval))];
   }, [all, openId]);
   const [chosen, setChosen] = useState<string | null>(null);
@@ -33,7 +34,8 @@ export function ApprovalDock(): VNode | null {
     if (newest !== undefined) setFolded(false);
   }, [newest]);
 
-  const name = projects.list.value.find(({ id }) => id === shown?.projectId)?.name ?? "another project";
+  const asking = projects.get(shown?.conversationId ?? "");
+  const name = asking === undefined ? "another project" : nameOf(asking);
   if (shown === undefined) return null;
   return (
     <section class="dock" aria-label="Approval wanted" onFocusIn={() => setChosen(shown.id)}>
@@ -43,10 +45,10 @@ export function ApprovalDock(): VNode | null {
           {titleOf(shown)}
           <span class="dock-project">
             {" in "}
-            {openId === shown.projectId ? (
+            {openId === shown.conversationId ? (
               visible(name)
             ) : (
-              <a href={`/p/${shown.projectId}`} data-route>
+              <a href={`/p/${shown.conversationId}`} data-route>
                 {visible(name)}
               </a>
             )}

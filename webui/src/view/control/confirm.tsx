@@ -8,13 +8,16 @@ interface ConfirmProps {
   readonly action: string;
   /** How grave it is; what destroys is red. */
   readonly tone?: "danger" | "primary";
+  /** Something else has to be done first. */
+  readonly disabled?: boolean;
   /** Rejects with what is to be shown when it did not work. */
   readonly onConfirm: () => Promise<void>;
   readonly onClose: () => void;
 }
 
 /** Asks before something that cannot be taken back. */
-export function Confirm({ title, children, action, tone = "danger", onConfirm, onClose }: ConfirmProps): VNode {
+export function Confirm(props: ConfirmProps): VNode {
+  const { title, children, action, tone = "danger", disabled = false, onConfirm, onClose } = props;
   const { isBusy, problem, start } = useAttempt(async () => {
     await onConfirm();
     onClose();
@@ -28,13 +31,13 @@ export function Confirm({ title, children, action, tone = "danger", onConfirm, o
           <button class="button" type="button" autofocus onClick={onClose}>
             Cancel
           </button>
-          <button class={`button ${tone}`} type="button" disabled={isBusy} onClick={start}>
+          <button class={`button ${tone}`} type="button" disabled={isBusy || disabled} onClick={start}>
             {action}
           </button>
         </>
       }
     >
-      <div>{children}</div>
+      <div class="stack">{children}</div>
       <Problem text={problem} />
     </Sheet>
   );

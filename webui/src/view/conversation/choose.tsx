@@ -1,12 +1,12 @@
 import type { ComponentChildren, VNode } from "preact";
 import { useRef, useState } from "preact/hooks";
 import { useStore } from "../../store/store";
-import type { ProjectStateData } from "../../wire/generated";
+import type { ConversationState } from "../../store/projects";
 import { Sheet } from "../control/sheet";
 import { MODELS, MODES, type Choice, type Mode } from "./tuning";
 
 interface ChooseProps {
-  readonly project: ProjectStateData;
+  readonly project: ConversationState;
   readonly onClose: () => void;
 }
 
@@ -56,7 +56,7 @@ export function ChooseModel({ project, onClose }: ChooseProps): VNode {
   const isOther = MODELS.every(({ value }) => value !== project.model);
   const [other, setOther] = useState(isOther ? (project.model ?? "") : "");
   const choose = (model: string | null): Promise<unknown> =>
-    link.request("set_model", { model }, { projectId: project.id });
+    link.request("set_model", { model }, { conversationId: project.id });
   return (
     <Options title="Model" options={MODELS} current={project.model} onChoose={choose} onClose={onClose}>
       <form
@@ -90,7 +90,7 @@ export function ChooseModel({ project, onClose }: ChooseProps): VNode {
 export function ChooseMode({ project, onClose }: ChooseProps): VNode {
   const { link } = useStore();
   const choose = (mode: Mode): Promise<unknown> =>
-    link.request("set_permission_mode", { mode }, { projectId: project.id });
+    link.request("set_permission_mode", { mode }, { conversationId: project.id });
   const current = (project.permission_mode ?? "default") as Mode;
   return <Options title="Permission mode" options={MODES} current={current} onChoose={choose} onClose={onClose} />;
 }

@@ -2,7 +2,8 @@ import type { VNode } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { ArrowUp, Cpu, ShieldCheck, Skull, Square } from "lucide";
 import { useStore } from "../../store/store";
-import type { BackgroundTaskData, ProjectStateData } from "../../wire/generated";
+import type { ConversationState } from "../../store/projects";
+import type { BackgroundTaskData } from "../../wire/generated";
 import { Icon } from "../icon";
 import { ChooseMode, ChooseModel } from "./choose";
 import { modeName, modelName } from "./tuning";
@@ -11,7 +12,7 @@ import { modeName, modelName } from "./tuning";
 const PATIENCE_MS = 5000;
 
 /** Where prompts are written. */
-export function Composer({ project }: { readonly project: ProjectStateData }): VNode {
+export function Composer({ project }: { readonly project: ConversationState }): VNode {
   const store = useStore();
   const { drafts, outbox, link, preferences, conversation } = store;
   const text = drafts.textOf(project.id).value;
@@ -95,7 +96,7 @@ export function Composer({ project }: { readonly project: ProjectStateData }): V
  * Interrupts the agent; one that does not listen can be killed. It names the execution, so that a press that reaches
  * the server late stops no later prompt, and holds the prompts that wait until it is said what becomes of them.
  */
-function Stop({ project }: { readonly project: ProjectStateData }): VNode {
+function Stop({ project }: { readonly project: ConversationState }): VNode {
   const { link, toasts, conversation } = useStore();
   const [state, setState] = useState<"works" | "interrupting" | "stubborn">("works");
   useEffect(() => {
@@ -106,7 +107,7 @@ function Stop({ project }: { readonly project: ProjectStateData }): VNode {
   const ask = (kind: "agent_interrupt" | "agent_kill"): void => {
     const execution_id = conversation.value?.executionId.value ?? null;
     const data = { execution_id, hold_queue: project.queue_depth > 0 };
-    link.request(kind, data, { projectId: project.id }).catch((error: unknown) => {
+    link.request(kind, data, { conversationId: project.id }).catch((error: unknown) => {
       setState("works");
       toasts.fail(error);
     });

@@ -1,90 +1,133 @@
-import type { VNode } from "preact";
+import type { ComponentType, VNode } from "preact";
 import { useState } from "preact/hooks";
-import { Cpu, History, MessageSquarePlus, ShieldCheck, Skull, Trash2, type IconNode } from "lucide";
+import {
+  Archive,
+  Cpu,
+  Eraser,
+  History,
+  MessageSquarePlus,
+  MessagesSquare,
+  Pencil,
+  ShieldCheck,
+  Skull,
+  Trash2,
+  type IconNode,
+} from "lucide";
 import { navigate } from "../../router";
-import { useStore } from "../../store/store";
+import { isMain, titleOf, type ConversationState } from "../../store/projects";
+import { useStore, type Store } from "../../store/store";
 import { visible } from "../../text/visible";
-import type { ProjectStateData } from "../../wire/generated";
 import { Confirm } from "../control/confirm";
 import { Sheet } from "../control/sheet";
 import { Icon } from "../icon";
+import { BeginConversation } from "./begin";
 import { ChooseMode, ChooseModel } from "./choose";
+import { ConversationsSheet } from "./conversations";
+import { archive, DeleteConversation, Rename } from "./manage";
 import { SessionsSheet } from "./sessions";
 import { modeName, modelName } from "./tuning";
 
-type Choice = "menu" | "sessions" | "model" | "mode" | "kill" | "delete";
-
 interface MenuProps {
-  readonly project: ProjectStateData;
+  readonly project: ConversationState;
   readonly onClose: () => void;
 }
 
-/** The actions on a project besides prompts. */
+/** What a line of the menu opens. */
+const SHEETS = {
+  begin: BeginConversation,
+  conversations: ConversationsSheet,
+  rename: Rename,
+  sessions: SessionsSheet,
+  model: ChooseModel,
+  mode: ChooseMode,
+  kill: Kill,
+  delete: Delete,
+} satisfies Record<string, ComponentType<MenuProps>>;
+
+/** The actions on a conversation besides prompts; those on a project are in the menu of the main one. */
 export function ProjectMenu({ project, onClose }: MenuProps): VNode {
-  const { link, toasts, mayAct } = useStore();
-  const [choice, setChoice] = useState<Choice>("menu");
-  const projectId = project.id;
-  const isRunning = project.state === "EXECUTING";
-  const hasTasks = (project.tasks ?? []).length > 0;
-  const renew = async (): Promise<void> => {
-    onClose();
-    try {
-      const { old_session_id } = await link.request("agent_new_session", {}, { projectId });
-      const undo = (session_id: string) => () => {
-        link.request("session_resume", { session_id }, { projectId }).catch((error: unknown) => toasts.fail(error));
-      };
-      toasts.say(
-        "The next prompt starts a new conversation.",
-        old_session_id === null ? undefined : { label: "Undo", run: undo(old_session_id) },
-      );
-    } catch (error) {
-      toasts.fail(error);
-    }
-  };
-  switch (choice) {
-    case "sessions":
-      return <SessionsSheet projectId={projectId} onClose={onClose} />;
-    case "model":
-      return <ChooseModel project={project} onClose={onClose} />;
-    case "mode":
-      return <ChooseMode project={project} onClose={onClose} />;
-    case "kill":
-      return <Kill project={project} onClose={onClose} />;
-    case "delete":
-      return <Delete project={project} onClose={onClose} />;
-    case "menu":
-  }
-  if (!mayAct.value) {
-    return (
-      <Sheet title={visible(project.name)} onClose={onClose}>
-        <p>This device may only watch.</p>
-        <p class="hint path">{visible(project.path)}</p>
-      </Sheet>
-    );
+  const { mayAct } = useStore();
+  const [choice, setChoice] = useState<keyof typeof SHEETS>();
+  if (choice !== undefined) {
+    const Chosen = SHEETS[choice];
+    return <Chosen project={project} onClose={onClose} />;
   }
   return (
-    <Sheet title={visible(project.name)} onClose={onClose}>
-      <ul class="menu">
-        <Line icon={MessageSquarePlus} name="New conversation" disabled={isRunning} onClick={() => void renew()} />
-        <Line icon={History} name="Older conversations" onClick={() => setChoice("sessions")} />
-        <Line icon={Cpu} name="Model" value={modelName(project.model)} onClick={() => setChoice("model")} />
-        <Line
-          icon={ShieldCheck}
-          name="Permission mode"
-          value={modeName(project.permission_mode)}
-          onClick={() => setChoice("mode")}
-        />
-        <Line
-          icon={Skull}
-          name={hasTasks && !isRunning ? "Kill background tasks" : "Kill the execution"}
-          danger
-          disabled={!isRunning && !hasTasks}
-          onClick={() => setChoice("kill")}
-        />
-        <Line icon={Trash2} name="Delete the project" danger onClick={() => setChoice("delete")} />
-      </ul>
+    <Sheet title={visible(isMain(project) ? project.name : titleOf(project))} onClose={onClose}>
+      {mayAct.value ? (
+        <Actions project={project} onClose={onClose} onChoose={setChoice} />
+      ) : (
+        <p>This device may only watch.</p>
+      )}
       <p class="hint path">{visible(project.path)}</p>
     </Sheet>
+  );
+}
+
+interface ActionsProps extends MenuProps {
+  readonly onChoose: (choice: keyof typeof SHEETS) => void;
+}
+
+function Actions({ project, onClose, onChoose }: ActionsProps): VNode {
+  const store = useStore();
+  const isRunning = project.state === "EXECUTING";
+  const hasTasks = (project.tasks ?? []).length > 0;
+  const act = (action: Promise<void>): void => {
+    onClose();
+    action.catch((error: unknown) => store.toasts.fail(error));
+  };
+  return (
+    <ul class="menu">
+      <Line icon={MessageSquarePlus} name="New conversation" onClick={() => onChoose("begin")} />
+      {store.projects.othersOf(project.projectId).length > 0 && (
+        <Line icon={MessagesSquare} name="Conversations" onClick={() => onChoose("conversations")} />
+      )}
+      <Line icon={Eraser} name="New session" disabled={isRunning} onClick={() => act(renew(store, project.id))} />
+      <Line icon={History} name="Older sessions" onClick={() => onChoose("sessions")} />
+      <Line icon={Cpu} name="Model" value={modelName(project.model)} onClick={() => onChoose("model")} />
+      <Line
+        icon={ShieldCheck}
+        name="Permission mode"
+        value={modeName(project.permission_mode)}
+        onClick={() => onChoose("mode")}
+      />
+      {!isMain(project) && (
+        <>
+          <Line icon={Pencil} name="Rename" onClick={() => onChoose("rename")} />
+          <Line
+            icon={Archive}
+            name={project.archived ? "Take out of the archive" : "Archive"}
+            disabled={isRunning || project.queue_depth > 0}
+            onClick={() => act(archive(store, project, !project.archived))}
+          />
+        </>
+      )}
+      <Line
+        icon={Skull}
+        name={hasTasks && !isRunning ? "Kill background tasks" : "Kill the execution"}
+        danger
+        disabled={!isRunning && !hasTasks}
+        onClick={() => onChoose("kill")}
+      />
+      <Line
+        icon={Trash2}
+        name={isMain(project) ? "Delete the project" : "Delete the conversation"}
+        danger
+        onClick={() => onChoose("delete")}
+      />
+    </ul>
+  );
+}
+
+/** Starts a new session of the CLI with the next prompt. */
+async function renew({ link, toasts }: Store, conversationId: string): Promise<void> {
+  const { old_session_id } = await link.request("agent_new_session", {}, { conversationId });
+  const undo = (session_id: string) => () => {
+    link.request("session_resume", { session_id }, { conversationId }).catch((error: unknown) => toasts.fail(error));
+  };
+  toasts.say(
+    "The next prompt starts a new session.",
+    old_session_id === null ? undefined : { label: "Undo", run: undo(old_session_id) },
   );
 }
 
@@ -114,7 +157,7 @@ function Kill({ project, onClose }: MenuProps): VNode {
   const kill = async (): Promise<void> => {
     // Later it would be another execution that is killed.
     if (link.status.value.kind !== "online") throw new Error("The server is unreachable.");
-    await link.request("agent_kill", { hold_queue: project.queue_depth > 0 }, { projectId: project.id });
+    await link.request("agent_kill", { hold_queue: project.queue_depth > 0 }, { conversationId: project.id });
   };
   return (
     <Confirm title="Kill the execution?" action="Kill" onConfirm={kill} onClose={onClose}>
@@ -123,16 +166,25 @@ function Kill({ project, onClose }: MenuProps): VNode {
   );
 }
 
-/** Asks, and forgets a project. */
-export function Delete({ project, onClose }: MenuProps): VNode {
-  const { link } = useStore();
+/** Asks, and deletes a conversation, or with the main one its project. */
+function Delete({ project, onClose }: MenuProps): VNode {
+  if (!isMain(project)) return <DeleteConversation project={project} onClose={onClose} />;
+  return <DeleteProject project={project} onClose={onClose} />;
+}
+
+function DeleteProject({ project, onClose }: MenuProps): VNode {
+  const { link, projects } = useStore();
+  const others = projects.othersOf(project.id).length;
   const forget = async (): Promise<void> => {
-    await link.request("project_delete", {}, { projectId: project.id });
+    await link.request("project_delete", {}, { conversationId: project.id });
     navigate("/", { replace: true });
   };
   return (
     <Confirm title={`Delete ${visible(project.name)}?`} action="Delete" onConfirm={forget} onClose={onClose}>
-      <p>Its conversation is deleted from the server. The directory and its files are kept:</p>
+      <p>
+        {others > 0 ? `Its ${others + 1} conversations are` : "Its conversation is"} deleted from the server. The
+        directory and its files are kept:
+      </p>
       <p class="path">{visible(project.path)}</p>
     </Confirm>
   );

@@ -2,7 +2,9 @@ import type { VNode } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import type { Conversation } from "../../conversation/conversation";
 import type { PageProps } from "../../page";
+import { nameOf, projectOf } from "../../store/projects";
 import { useStore } from "../../store/store";
+import { visible } from "../../text/visible";
 import { ApprovalDock } from "../approval/dock";
 import { AsOf, Pending } from "../control/pending";
 import { ProjectFolder } from "../tool/card";
@@ -16,16 +18,17 @@ export default function ConversationPage({ params }: PageProps): VNode {
   const store = useStore();
   const id = params["id"] ?? "";
   const [conversation, setConversation] = useState<Conversation>();
-  const project = store.projects.list.value.find((candidate) => candidate.id === id);
+  const project = store.projects.get(id);
+  const name = project === undefined ? null : nameOf(project);
   useEffect(() => {
     setConversation(store.open(id));
     return () => store.close();
   }, [id]);
   useEffect(() => {
-    if (project !== undefined) document.title = `${project.name} · Pocket Agent`;
-  }, [project?.name]);
+    if (name !== null) document.title = `${name} · Pocket Agent`;
+  }, [name]);
 
-  if (project === undefined && store.projects.loaded.value) return <Gone />;
+  if (project === undefined && store.projects.loaded.value) return <Gone id={id} />;
   if (project === undefined) return <Unknown conversation={conversation} />;
   return (
     <main class="conversation">
@@ -69,7 +72,7 @@ function Body({ conversation, isRunning }: BodyProps): VNode {
         <div class="empty">
           <h2>No messages yet</h2>
           <p>Write what the agent should do. All devices with access to this project see its work and can answer it.</p>
-          {mayAct.value && <Examples projectId={conversation.projectId} />}
+          {mayAct.value && <Examples conversationId={conversation.id} />}
         </div>
       </div>
     );
@@ -93,7 +96,7 @@ const DEMO_EXAMPLES = [
 ] as const;
 
 /** Prompts to begin with; a tap puts one into the field. */
-function Examples({ projectId }: { readonly projectId: string }): VNode | null {
+function Examples({ conversationId }: { readonly conversationId: string }): VNode | null {
   const { link, drafts } = useStore();
   const [isDemo, setDemo] = useState<boolean>();
   useEffect(() => {
@@ -113,7 +116,7 @@ function Examples({ projectId }: { readonly projectId: string }): VNode | null {
               class="button small"
               type="button"
               onClick={() => {
-                drafts.put(projectId, example);
+                drafts.put(conversationId, example);
                 document.querySelector<HTMLElement>('[data-focus="main"]')?.focus();
               }}
             >
@@ -142,14 +145,15 @@ function Unknown({ conversation }: { readonly conversation: Conversation | undef
   );
 }
 
-function Gone(): VNode {
+function Gone({ id }: { readonly id: string }): VNode {
+  const project = useStore().projects.get(projectOf(id));
   return (
     <main class="page">
       <div class="empty">
-        <h2>Project not found</h2>
+        <h2>{project === undefined ? "Project" : "Conversation"} not found</h2>
         <p>It was deleted, or the address is wrong.</p>
-        <a class="button" href="/" data-route>
-          To the projects
+        <a class="button" href={project === undefined ? "/" : `/p/${project.id}`} data-route>
+          {project === undefined ? "To the projects" : `To ${visible(project.name)}`}
         </a>
       </div>
     </main>

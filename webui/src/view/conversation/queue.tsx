@@ -13,15 +13,15 @@ import { ReviewSettings } from "../projects/review";
 export function Queue({ conversation }: { readonly conversation: Conversation }): VNode | null {
   const { outbox, projects } = useStore();
   const queue = conversation.queue.value;
-  const outgoing = outbox.list.value.filter(({ projectId }) => projectId === conversation.projectId);
+  const outgoing = outbox.list.value.filter(({ conversationId }) => conversationId === conversation.id);
   if (queue.length + outgoing.length === 0) return null;
-  const hold = projects.get(conversation.projectId)?.queue_hold ?? null;
+  const hold = projects.get(conversation.id)?.queue_hold ?? null;
   return (
     <>
-      {hold !== null && <Hold key={hold.since} hold={hold} queue={queue} projectId={conversation.projectId} />}
+      {hold !== null && <Hold key={hold.since} hold={hold} queue={queue} conversationId={conversation.id} />}
       <ol class="queue" aria-label="Queued prompts">
         {queue.map((prompt) => (
-          <Queued key={prompt.execution_id} prompt={prompt} projectId={conversation.projectId} />
+          <Queued key={prompt.execution_id} prompt={prompt} conversationId={conversation.id} />
         ))}
         {outgoing.map((one) => (
           <Unsent key={one.promptId} outgoing={one} />
@@ -34,22 +34,23 @@ export function Queue({ conversation }: { readonly conversation: Conversation })
 interface HoldProps {
   readonly hold: QueueHoldData;
   readonly queue: readonly QueuedPrompt[];
-  readonly projectId: string;
+  readonly conversationId: string;
 }
 
 /** Why the prompts that wait do not run, and what may become of them. */
-function Hold({ hold, queue, projectId }: HoldProps): VNode {
+function Hold({ hold, queue, conversationId }: HoldProps): VNode {
   const { link, toasts, mayAct, mayOwn, projects } = useStore();
   const [isKept, setKept] = useState(false);
   const [isReviewing, setReviewing] = useState(false);
   const isTrust = hold.reason === "trust";
-  const project = projects.get(projectId);
+  const project = projects.get(conversationId);
   const fail = (error: unknown): void => toasts.fail(error);
   const run = (): void => {
-    link.request("queue_resume", {}, { projectId }).catch(fail);
+    link.request("queue_resume", {}, { conversationId }).catch(fail);
   };
   const drop = (): void => {
-    for (const { execution_id } of queue) link.request("prompt_cancel", { execution_id }, { projectId }).catch(fail);
+    for (const { execution_id } of queue)
+      link.request("prompt_cancel", { execution_id }, { conversationId }).catch(fail);
   };
   return (
     <div class="queue-hold" role="group" aria-label="The queue is on hold">
@@ -81,14 +82,14 @@ function Hold({ hold, queue, projectId }: HoldProps): VNode {
   );
 }
 
-function Queued({ prompt, projectId }: { readonly prompt: QueuedPrompt; readonly projectId: string }): VNode {
+function Queued({ prompt, conversationId }: { readonly prompt: QueuedPrompt; readonly conversationId: string }): VNode {
   const { link, toasts, mayAct } = useStore();
   const [text, setText] = useState<string | null>(null);
   const { execution_id } = prompt;
   const save = async (): Promise<void> => {
     try {
       if (text !== null && text.trim() !== "" && text !== prompt.prompt) {
-        await link.request("prompt_edit", { execution_id, prompt: text }, { projectId });
+        await link.request("prompt_edit", { execution_id, prompt: text }, { conversationId });
       }
       setText(null);
     } catch (error) {
@@ -96,7 +97,7 @@ function Queued({ prompt, projectId }: { readonly prompt: QueuedPrompt; readonly
     }
   };
   const withdraw = (): void => {
-    link.request("prompt_cancel", { execution_id }, { projectId }).catch((error: unknown) => toasts.fail(error));
+    link.request("prompt_cancel", { execution_id }, { conversationId }).catch((error: unknown) => toasts.fail(error));
   };
   if (text !== null) {
     return (
@@ -149,12 +150,12 @@ function Queued({ prompt, projectId }: { readonly prompt: QueuedPrompt; readonly
 /** A prompt that the server does not have yet. */
 function Unsent({ outgoing }: { readonly outgoing: Outgoing }): VNode {
   const { outbox, link, drafts } = useStore();
-  const { prompt, promptId, projectId, refusal } = outgoing;
+  const { prompt, promptId, conversationId, refusal } = outgoing;
   const isOnline = link.status.value.kind === "online";
   const takeBack = (): void => {
     outbox.discard(promptId);
-    const draft = drafts.textOf(projectId).value;
-    drafts.put(projectId, draft === "" ? prompt : `${prompt}\n\n${draft}`);
+    const draft = drafts.textOf(conversationId).value;
+    drafts.put(conversationId, draft === "" ? prompt : `${prompt}\n\n${draft}`);
   };
   return (
     <li class={refusal === undefined ? "queued unsent" : "queued refused"}>

@@ -1,5 +1,6 @@
 import type { VNode } from "preact";
 import { useEffect, useState } from "preact/hooks";
+import type { ConversationState } from "../../store/projects";
 import { useStore } from "../../store/store";
 import { formatAgo, formatFullTime } from "../../text/format";
 import { visible } from "../../text/visible";
@@ -9,24 +10,24 @@ import { Problem } from "../control/attempt";
 import { Sheet } from "../control/sheet";
 
 interface SessionsProps {
-  readonly projectId: string;
+  readonly project: ConversationState;
   readonly onClose: () => void;
 }
 
-/** The conversations of a project, to go on with one of them. */
-export function SessionsSheet({ projectId, onClose }: SessionsProps): VNode {
+/** The CLI's sessions of a project, to go on with one of them in this conversation. */
+export function SessionsSheet({ project: { id: conversationId }, onClose }: SessionsProps): VNode {
   const { link, toasts } = useStore();
   const [sessions, setSessions] = useState<readonly SessionData[]>();
   const [problem, setProblem] = useState("");
   useEffect(() => {
-    link.request("session_list", {}, { projectId }).then(
+    link.request("session_list", {}, { conversationId }).then(
       (reply) => setSessions(reply.sessions),
       (error: unknown) => setProblem(messageOf(error)),
     );
-  }, [projectId]);
+  }, [conversationId]);
   const resume = async ({ session_id, title }: SessionData, fork: boolean): Promise<void> => {
     try {
-      await link.request("session_resume", { session_id, fork }, { projectId });
+      await link.request("session_resume", { session_id, fork }, { conversationId });
       toasts.say(`The next prompt continues ${fork ? "a copy of " : ""}“${visible(title)}”.`);
       onClose();
     } catch (error) {
@@ -34,7 +35,7 @@ export function SessionsSheet({ projectId, onClose }: SessionsProps): VNode {
     }
   };
   return (
-    <Sheet title="Conversations" onClose={onClose}>
+    <Sheet title="Sessions" onClose={onClose}>
       <Problem text={problem} />
       {sessions === undefined && problem === "" && <div class="spinner" role="status" aria-label="Loading" />}
       {sessions?.length === 0 && <p class="hint">There is none yet; it begins with the first prompt.</p>}

@@ -25,7 +25,7 @@ export function Transcript({ conversation, isRunning }: TranscriptProps): VNode 
   const expansion = useMemo(() => new Expansion(), [conversation]);
   const [isFollowing, setFollowing] = useState(true);
   const control = useMemo(() => ({ toEnd: (): void => undefined }), [conversation]);
-  const waits = useComputed(() => approvals.waiting.value.some((one) => one.projectId === conversation.projectId));
+  const waits = useComputed(() => approvals.waiting.value.some((one) => one.conversationId === conversation.id));
   const executions = conversation.executions.value;
   const ends = useMemo(() => endsOf(timeline.items), [version]);
 

@@ -74,7 +74,7 @@ export function CreateProject({ onClose }: { readonly onClose: () => void }): VN
     >
       <form
         id="create-project"
-        class="create"
+        class="stack"
         onSubmit={(event) => {
           event.preventDefault();
           start();

@@ -2,7 +2,8 @@ import type { VNode } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { useStore } from "../../store/store";
 import { ServerError } from "../../wire/frame";
-import type { PathInspectData, ProjectStateData } from "../../wire/generated";
+import type { ConversationState } from "../../store/projects";
+import type { PathInspectData } from "../../wire/generated";
 import { Problem, useAttempt } from "../control/attempt";
 import { Sheet } from "../control/sheet";
 import { Claims } from "./claims";
@@ -12,7 +13,7 @@ export function ReviewSettings({
   project: { id, path },
   onClose,
 }: {
-  readonly project: ProjectStateData;
+  readonly project: ConversationState;
   readonly onClose: () => void;
 }): VNode {
   const { link } = useStore();
@@ -26,7 +27,7 @@ export function ReviewSettings({
   });
   const accept = useAttempt(async () => {
     try {
-      await link.request("project_trust", { hash: found?.hash ?? "" }, { projectId: id });
+      await link.request("project_trust", { hash: found?.hash ?? "" }, { conversationId: id });
       onClose();
     } catch (error) {
       if (error instanceof ServerError && "hash" in error.details)

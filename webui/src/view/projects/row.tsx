@@ -1,56 +1,60 @@
 import type { VNode } from "preact";
 import { useState } from "preact/hooks";
 import { EllipsisVertical } from "lucide";
+import type { ConversationState } from "../../store/projects";
 import { useStore } from "../../store/store";
-import { formatAgo, formatFullTime } from "../../text/format";
 import { visible } from "../../text/visible";
-import type { ProjectStateData } from "../../wire/generated";
+import { ConversationsSheet } from "../conversation/conversations";
 import { ProjectMenu } from "../conversation/menu";
 import { Icon } from "../icon";
+import { ConversationEntry, Facts } from "./entry";
 import { stateOf } from "./state";
 
-const TONES = { idle: "", working: "accent", waiting: "warn", failed: "danger" } as const;
+/** The number of conversations that a project shows; the others are in a sheet. */
+const SHOWN = 4;
 
-/** A project in the list. */
-export function ProjectRow({ project }: { readonly project: ProjectStateData }): VNode {
-  const { outbox, projects } = useStore();
-  const [isOpen, setOpen] = useState(false);
-  const state = stateOf(project);
-  const unsent = outbox.list.value.filter(({ projectId }) => projectId === project.id).length;
+/** A project in the list: the main conversation, and below it the others. */
+export function ProjectRow({ project }: { readonly project: ConversationState }): VNode {
+  const { projects } = useStore();
+  const [open, setOpen] = useState<"menu" | "conversations" | null>(null);
+  const others = projects.othersOf(project.id).filter(({ archived }) => !archived);
+  const close = (): void => setOpen(null);
   return (
     <li class="project card">
       <a href={`/p/${project.id}`} data-route>
         <span class="project-name">
-          <span class={`dot ${state.tone}`} />
+          <span class={`dot ${stateOf(project).tone}`} />
           {visible(project.name)}
         </span>
         <span class="project-path">{visible(project.path)}</span>
-        <span class="project-facts">
-          {projects.loaded.value && (
-            <span class={`badge ${TONES[state.tone]}`}>
-              {state.tone === "waiting" ? waitingFor(project.pending_approvals) : state.name}
-            </span>
-          )}
-          {project.queue_depth > 0 && <span class="badge">{project.queue_depth} in the queue</span>}
-          {unsent > 0 && <span class="badge warn">{unsent} not sent yet</span>}
-          <time class="hint" dateTime={project.last_active} title={formatFullTime(project.last_active)}>
-            {formatAgo(project.last_active)}
-          </time>
-        </span>
+        <Facts conversation={project} isIdleNamed={true} />
       </a>
       <button
         class="button quiet icon-only"
         type="button"
         aria-label={`Menu of ${visible(project.name)}`}
-        onClick={() => setOpen(true)}
+        onClick={() => setOpen("menu")}
       >
         <Icon node={EllipsisVertical} />
       </button>
-      {isOpen && <ProjectMenu project={project} onClose={() => setOpen(false)} />}
+      {others.length > 0 && (
+        <ul class="entries" aria-label={`Conversations of ${visible(project.name)}`}>
+          {others.slice(0, SHOWN).map((conversation) => (
+            <li key={conversation.id}>
+              <ConversationEntry conversation={conversation} />
+            </li>
+          ))}
+          {others.length > SHOWN && (
+            <li>
+              <button class="button quiet small" type="button" onClick={() => setOpen("conversations")}>
+                All {others.length + 1} conversations
+              </button>
+            </li>
+          )}
+        </ul>
+      )}
+      {open === "menu" && <ProjectMenu project={project} onClose={close} />}
+      {open === "conversations" && <ConversationsSheet project={project} onClose={close} />}
     </li>
   );
-}
-
-function waitingFor(approvals: number): string {
-  return approvals === 1 ? "Waiting for approval" : `${approvals} approvals`;
 }

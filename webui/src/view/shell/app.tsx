@@ -1,5 +1,5 @@
 import type { ComponentType, VNode } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useState } from "preact/hooks";
 import { PAGES, type Page, type PageProps } from "../../page";
 import { path } from "../../router";
 import { useStore } from "../../store/store";
@@ -15,7 +15,7 @@ import "./shell.css";
 
 type Component = ComponentType<PageProps>;
 
-/** Pages whose code has come already. */
+/** Pages whose code was loaded. */
 const loaded = new Map<Page, Component>();
 
 /** The whole client: what is shown for the present path. */
@@ -43,9 +43,12 @@ export function App(): VNode {
 function Outlet({ page }: { readonly page: Page | undefined }): VNode {
   const [problem, setProblem] = useState("");
   const [, setCame] = useState<Page>();
-  useEffect(() => {
+  // Before the effects of the page, which may have a better title.
+  useLayoutEffect(() => {
     document.title = page === undefined ? "Pocket Agent" : `${page.title} · Pocket Agent`;
-    if (page === undefined || loaded.has(page)) return;
+  }, [page]);
+  useEffect(() => {
+    if (page?.load === undefined || loaded.has(page)) return;
     setProblem("");
     page.load().then(
       ({ default: component }) => {
@@ -56,7 +59,7 @@ function Outlet({ page }: { readonly page: Page | undefined }): VNode {
     );
   }, [page]);
   if (page === undefined) return <Missing />;
-  const Shown = loaded.get(page);
+  const Shown = page.component ?? loaded.get(page);
   if (Shown === undefined) return problem === "" ? <main class="page" aria-busy="true" /> : <Broken text={problem} />;
   const params = page.path.exec(path.value)?.groups ?? {};
   return <Shown key={path.value} params={params} />;

@@ -1,5 +1,6 @@
 import { effect, untracked } from "@preact/signals";
 import { record } from "../../conversation/reading";
+import { nameOf as labelOf } from "../../store/projects";
 import type { Store } from "../../store/store";
 import { titleOf } from "../approval/title";
 import { subjectOf } from "../tool/tool";
@@ -35,10 +36,10 @@ function watchApprovals(store: Store, tell: (news: News) => void): () => void {
     const waiting = store.approvals.waiting.value;
     untracked(() => {
       for (const approval of waiting.filter(({ id }) => !known.has(id))) {
-        const { projectId, request } = approval;
+        const { conversationId, request } = approval;
         const subject = subjectOf(request.tool_name, record(request.input));
-        const title = `${nameOf(store, projectId)}: ${titleOf(approval)}`;
-        tell({ title, body: subject.slice(0, 300), isUrgent: true, path: `/p/${projectId}` });
+        const title = `${nameOf(store, conversationId)}: ${titleOf(approval)}`;
+        tell({ title, body: subject.slice(0, 300), isUrgent: true, path: `/p/${conversationId}` });
         if (!document.hidden) vibrate();
       }
     });
@@ -49,7 +50,7 @@ function watchApprovals(store: Store, tell: (news: News) => void): () => void {
 function watchProjects(store: Store, tell: (news: News) => void): () => void {
   let before = new Map<string, string>();
   return effect(() => {
-    const projects = store.projects.list.value;
+    const projects = store.projects.conversations.value;
     untracked(() => {
       for (const { id, state } of projects) {
         if (before.get(id) !== "EXECUTING" || state === "EXECUTING") continue;
@@ -86,6 +87,7 @@ function vibrate(): void {
   if ("vibrate" in navigator && navigator.userActivation.hasBeenActive) navigator.vibrate([60, 40, 60]);
 }
 
-function nameOf(store: Store, projectId: string): string {
-  return visible(store.projects.get(projectId)?.name ?? "A project");
+function nameOf(store: Store, conversationId: string): string {
+  const conversation = store.projects.get(conversationId);
+  return conversation === undefined ? "A project" : visible(labelOf(conversation));
 }

@@ -20,6 +20,7 @@ const SHORTCUTS: readonly Shortcut[] = [
   { key: "d", about: "Deny it with a reason", on: ".dock .deny" },
   { key: "s", about: "Stop the agent", on: '[data-action="interrupt"]', again: "stop the agent" },
   { key: "e", about: "To the newest entry", on: ".jump" },
+  { key: "c", about: "To the other conversations of the project", on: '[data-action="conversations"]' },
   { key: "p", about: "To the projects", on: () => navigate("/") },
 ];
 

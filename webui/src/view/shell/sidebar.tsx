@@ -1,5 +1,6 @@
-import type { VNode } from "preact";
+import { Fragment, type VNode } from "preact";
 import { path } from "../../router";
+import { isMain, titleOf, type ConversationState } from "../../store/projects";
 import { useStore } from "../../store/store";
 import { visible } from "../../text/visible";
 import { stateOf } from "../projects/state";
@@ -17,20 +18,40 @@ export function Sidebar(): VNode {
       <Navigation label="Main" />
       {projects.list.value.length > 0 && (
         <nav class="sidebar-projects" aria-label="Projects">
-          {projects.list.value.map((project) => {
-            const state = stateOf(project);
-            const to = `/p/${project.id}`;
-            return (
-              <a key={project.id} href={to} data-route aria-current={path.value === to ? "page" : undefined}>
-                <span class={`dot ${state.tone}`} />
-                <span class="sidebar-name">{visible(project.name)}</span>
-                {state.tone === "waiting" && <span class="badge warn">{project.pending_approvals}</span>}
-                <span class="visually-hidden">{state.name}</span>
-              </a>
-            );
-          })}
+          {projects.list.value.map((project) => (
+            <Fragment key={project.id}>
+              <Line conversation={project} />
+              {projects
+                .othersOf(project.id)
+                .filter(({ archived }) => !archived)
+                .map((conversation) => (
+                  <Line key={conversation.id} conversation={conversation} />
+                ))}
+            </Fragment>
+          ))}
         </nav>
       )}
     </aside>
+  );
+}
+
+function Line({ conversation }: { readonly conversation: ConversationState }): VNode {
+  const { seen } = useStore();
+  const state = stateOf(conversation);
+  const to = `/p/${conversation.id}`;
+  const name = isMain(conversation) ? conversation.name : titleOf(conversation);
+  return (
+    <a
+      class={isMain(conversation) ? "" : "sidebar-other"}
+      href={to}
+      data-route
+      aria-current={path.value === to ? "page" : undefined}
+    >
+      <span class={`dot ${state.tone}`} />
+      <span class="sidebar-name">{visible(name)}</span>
+      {seen.isUnread(conversation) && <span class="badge accent">New</span>}
+      {state.tone === "waiting" && <span class="badge warn">{conversation.pending_approvals}</span>}
+      <span class="visually-hidden">{state.name}</span>
+    </a>
   );
 }
