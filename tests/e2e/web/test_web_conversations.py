@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, ViewportSize, expect
-from tests.e2e.test_conversations import repository
 from tests.e2e.web.test_web_screen import Theme, is_sound
 from tests.harness.browser import DESKTOP, PHONE, WAIT_MS
+from tests.harness.repository import repository
 from tests.harness.scene import Stage
 from tests.harness.screen import Screen, screen
 
