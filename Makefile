@@ -1,5 +1,9 @@
 .PHONY: setup run test check bench fuzz soak audit generate clean
 
+# Images for containers often set it. Each of the four test processes would compile all tests anew, and each command of
+# a test the program.
+unexport PYTHONDONTWRITEBYTECODE
+
 setup: ## .venv with all dependencies, a Claude Code CLI if there is none, and the web client
 	@scripts/setup
 	@scripts/web
@@ -37,6 +41,7 @@ setup-tests:
 	@scripts/tools prometheus prometheus-alertmanager prometheus-node-exporter prometheus-blackbox-exporter systemd libsystemd-shared nginx caddy openssl chromium chromium-headless-shell bubblewrap
 	@scripts/grafana
 	@scripts/web
+	@[ -e build/compiled ] || { mkdir -p build && .venv/bin/pytest --collect-only -q >build/compiled; } # once, not in each test process
 .PHONY: setup-tests
 
 bench: setup-tests ## the measurements of docs/performance.md

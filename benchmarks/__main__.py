@@ -10,7 +10,20 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks import fanout, flood, history, idle, latency, listing, opening, startup, telemetry, warm, web
+from benchmarks import (
+    fanout,
+    flood,
+    history,
+    idle,
+    latency,
+    listing,
+    opening,
+    startup,
+    telemetry,
+    terminal,
+    warm,
+    web,
+)
 from benchmarks.row import Row
 
 Bench = Callable[[Path, float], Coroutine[None, None, list[Row]]]
@@ -27,6 +40,7 @@ BENCHES: dict[str, Bench] = {
     "telemetry": telemetry.run,
     "web": web.run,
     "opening": opening.run,
+    "terminal": terminal.run,
 }
 
 

@@ -169,7 +169,7 @@ class PagePrinted(Event):
 )
 """,
     )
-    copy.change(f"{PACKAGE}/observability/catalogue.py", "ExecutionPaused\n", "PagePrinted, ")
+    copy.change(f"{PACKAGE}/observability/catalogue.py", "REJECTIONS, ", "PagePrinted, ")
     copy.change(
         f"{PACKAGE}/monitoring/templates/grafana/dashboards/internals.yml",
         "    - title: Frames received by type",

@@ -165,12 +165,17 @@ class HealthChanged(Event):
     message: str | None
 
 
+ClientKind = Literal["web", "chat", "library", "other"]
+"""The kind of a client, by its `User-Agent`."""
+
+
 @logged("info", "connection opened")
 class ConnectionOpened(Event):
     connection_id: Annotated[str, LogField("correlation_id")]
     device: str
     device_id: Annotated[str, NOT_LOGGED]
     remote: str
+    client: ClientKind
 
 
 REJECTIONS: Final[Mapping[str, type[errors.PocketAgentError]]] = {
@@ -207,6 +212,7 @@ class ConnectionClosed(Event):
     code: Annotated[int, LogField("close_code")]  # in an index of log lines a name has one type, and `code` is a text
     initiator: Literal["client", "server"]
     duration: Seconds
+    client: ClientKind
 
 
 @logged("info", "device paired")

@@ -122,7 +122,7 @@ def test_events_of_the_core_are_noted() -> None:
     noted = Noted()
     observer = AuditObserver(noted)
     observer.emit(events.ServerStarted("1.0", ("https://box",), 3))
-    observer.emit(events.ConnectionOpened("c-1", "phone", "d-7", "192.0.2.7"))
+    observer.emit(events.ConnectionOpened("c-1", "phone", "d-7", "192.0.2.7", client="web"))
     observer.emit(events.ConnectionRejected("origin", "192.0.2.8"))
     observer.emit(events.ConnectionRejected("unauthorized", "192.0.2.8", attempt="pair"))
     observer.emit(events.SettingsReloaded(("logging.level",), ()))

@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
                 ("history", 4),
                 ("project_list", 4),
                 ("idle", 2),
+                ("terminal", 7),
             )
         ),
     ],

@@ -230,10 +230,14 @@ async def test_it_ends_after_each_result_with_a_queue(scene: Scene) -> None:
         assert not [frame.data for frame in frames if frame.type == "error"]
 
 
-async def test_it_prints_a_result_for_nobody(scene: Scene) -> None:
-    await scene.run("lines 1 after sleep 0.1 result lines 2")
+async def test_it_prints_a_result_for_nobody(scene: Scene, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    await scene.run(f"after metered {gate} 1 result lines 2")
+    gate.write_bytes(b"1")
     frames = await until_line(scene.stream, 2)
-    assert entry_types(frames) == ["agent_message/result", "agent_message/user", "agent_message/user"]
+    said = [f"agent_message/{kind}" for kind in ("user", "result", "user", "user")]
+    assert entry_types(frames) == said, "the first is of the gate"
     assert (await scene.state()).state == "IDLE"
     await works(scene)
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from tests.harness import DEADLINE_SECONDS
-from tests.harness.follow import follow, lines, stored, until
+from tests.harness.follow import eventually, follow, lines, stored, until
 from tests.harness.raw import CLOSE, raw_client
-from tests.harness.scene import Scene, init_of, is_over, rest, said_by_cli, scene, sleeper, state_after
+from tests.harness.scene import Scene, init_of, is_over, rest, said_by_cli, scene, state_after
 from tests.harness.server import ServerProcess
 
 from pocket_agent.client import Client, Frame
@@ -36,7 +36,7 @@ async def play(here: Scene, point: str) -> list[list[Frame]]:
         await restart(server)
     await here.second.approve(project_id, two[-1].data["approval_id"])
     if point == "during the tool":
-        await sleeper(server.agent(project_id))
+        await eventually((here.folder / "made.txt").exists, "the tool runs")
         await restart(server)
     two += await until(here.two, "prompt", execution_id=last.execution_id)
     two += await follow(here.two, lambda frame: frame.data.get("event", {}).get("type") == "content_block_delta")

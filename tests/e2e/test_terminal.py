@@ -100,7 +100,9 @@ async def test_a_session_of_a_terminal_is_followed_continued_and_handed_back(des
         with pytest.raises(ProcessActiveError, match="terminal"):
             await desk.client.resume(desk.project_id, session_id)
         await eventually(lambda: terminal.status == "idle", "the turn ends")
-        terminal.type("/exit\r")
+        terminal.type("/exit")
+        await terminal.shows("/exit")
+        terminal.type("\r")
         await desk.until("session_lines", lambda data: not data["active"])
     async with desk.client.subscribe(desk.project_id, since=0) as stream:
         await desk.client.resume(desk.project_id, session_id)
@@ -151,8 +153,7 @@ async def test_an_answer_in_the_terminal_withdraws_the_approval(desk: Desk) -> N
         # The command runs for long: the CLI writes nothing about it before it ends.
         await terminal.prompt("demo:bash=touch local.txt; sleep 600")
         asked = (await desk.until("approval_requested")).data
-        await eventually(lambda: terminal.status == "waiting", "the CLI shows its dialog")
-        terminal.type("\r")
+        await terminal.accept()
         cancelled = (await desk.until("approval_cancelled")).data
         assert cancelled["approval_id"] == asked["approval_id"]
         await eventually((desk.folder / "local.txt").exists, "the command runs")
@@ -189,11 +190,10 @@ async def test_a_server_that_is_killed_leaves_the_dialog(desk: Desk) -> None:
         await desk.until("approval_requested")
         await eventually(lambda: terminal.status == "waiting", "the CLI shows its dialog")
         await desk.server.kill()
-        terminal.type("\r")
+        await terminal.accept()
         await eventually((desk.folder / "after.txt").exists, "the command runs")
         await terminal.prompt("demo:bash=touch absent.txt")  # no server is there at all
-        await eventually(lambda: terminal.status == "waiting", "the CLI asks by itself")
-        terminal.type("\r")
+        await terminal.accept()
         await eventually((desk.folder / "absent.txt").exists, "the command runs")
         await desk.server.start()
         await terminal.prompt("demo:bash=touch again.txt")
@@ -213,8 +213,7 @@ async def test_a_directory_that_is_no_project_is_not_shown(desk: Desk, tmp_path:
     other.mkdir()
     async with desk.terminal(folder=other) as terminal:
         await terminal.prompt("demo:bash=touch mine.txt")
-        await eventually(lambda: terminal.status == "waiting", "the CLI shows its dialog")
-        terminal.type("\r")
+        await terminal.accept()
         await eventually((other / "mine.txt").exists, "the command runs")
     assert [frame for frame in desk.pushed if frame.type == "approval_requested"] == []
 

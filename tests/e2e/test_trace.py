@@ -12,7 +12,7 @@ from tests.harness.claude import require_claude
 from tests.harness.collector import Collected, Collector, collecting
 from tests.harness.follow import eventually, until
 from tests.harness.recorder import RecordingModel
-from tests.harness.scene import Scene, scene, sleeper
+from tests.harness.scene import Scene, scene
 from tests.harness.server import ServerProcess, free_port, running_server
 
 from pocket_agent.demo.demo_process import child_environment
@@ -205,7 +205,7 @@ async def test_killed_and_started_again(here: Scene, collector: Collector, point
     asked = await here.ask("demo:bash=touch made.txt; sleep 1")
     if point == "the tool":
         await here.first.approve(here.project_id, asked.approval_id)
-        await sleeper(here.server.agent(here.project_id))
+        await eventually((here.folder / "made.txt").exists, "the tool runs")
     await here.server.kill()
     await here.server.start()
     if point == "the approval":

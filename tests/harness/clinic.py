@@ -179,7 +179,10 @@ class Clinic:
             # What could not be looked at is not well either; traces are off.
             return {finding.name for finding in found if finding.status != "ok"} <= {"traces"}
 
-        await eventually(well, "all is well again")
+        try:
+            await eventually(well, "all is well again")
+        except AssertionError as error:
+            raise AssertionError([finding for finding in found if finding.status != "ok"]) from error
         return found
 
 

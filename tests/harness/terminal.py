@@ -11,6 +11,7 @@ import signal
 import struct
 import termios
 from collections.abc import AsyncIterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -86,6 +87,18 @@ class Terminal:
         self.type(text)
         await self.shows(text)
         self.type("\r")
+
+    async def accept(self) -> None:
+        """Choose the first answer of the dialog, which ignores keys in its first moments."""
+        await eventually(lambda: self.status == "waiting", "the CLI shows its dialog")
+        turns = count()
+
+        def accepted() -> bool:
+            if self.status == "waiting" and next(turns) % 25 == 0:
+                self.type("\r")
+            return self.status != "waiting"
+
+        await eventually(accepted, "the CLI takes the answer")
 
     @property
     def _record(self) -> dict[str, object]:

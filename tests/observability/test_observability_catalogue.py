@@ -29,6 +29,7 @@ GUIDE = {
     "pocket_agent_errors_total": "counter",
 }
 LABELS = {
+    "clients_active": ("client",),
     "projects_active": ("state",),
     "conversations_active": ("state",),
     "executions_total": ("status",),

@@ -298,7 +298,7 @@ def test_a_connection_that_is_refused(reason: str, code: str) -> None:
 )
 def test_a_connection_that_ends(code: int, initiator: str, label: str) -> None:
     found = changes(MetricObserver(), example(events.ConnectionClosed, code=code, initiator=initiator))
-    expected = {at("disconnects_total", code=label, initiator=initiator): 1.0}
+    expected = {at("disconnects_total", code=label, initiator=initiator): 1.0, at("clients_active", client="web"): -1}
     if label == "other":
         expected[at("metric_label_overflow_total", metric=PREFIX + "disconnects_total")] = 1
     assert found == expected
@@ -306,7 +306,8 @@ def test_a_connection_that_ends(code: int, initiator: str, label: str) -> None:
 
 def test_the_rest_of_the_events() -> None:
     observer = MetricObserver()
-    assert changes(observer, example(events.ConnectionOpened)) == {at("connections_total"): 1}
+    opened = {at("connections_total"): 1, at("clients_active", client="web"): 1}
+    assert changes(observer, example(events.ConnectionOpened)) == opened
     assert changes(observer, example(events.PongReceived, duration=0.5)) == {
         at("ping_rtt_seconds_count"): 1,
         at("ping_rtt_seconds_sum"): 0.5,
@@ -712,3 +713,13 @@ async def test_figures_stay_what_they_were_while_everything_goes_on(room: Room) 
     assert rendered() == before
     found = await core_of(room).collect()
     assert rendered() != before
+
+
+@pytest.mark.parametrize("kind", ["web", "chat", "library", "other"])
+def test_clients_come_and_go_by_kind(kind: str) -> None:
+    observer = MetricObserver()
+    found = changes(observer, *(example(events.ConnectionOpened, client=kind) for _ in range(3)))
+    assert found[at("clients_active", client=kind)] == 3
+    assert found[at("connections_total")] == 3
+    found = changes(observer, example(events.ConnectionClosed, client=kind, code=1000, initiator="client"))
+    assert found == {at("clients_active", client=kind): -1, at("disconnects_total", code="1000", initiator="client"): 1}

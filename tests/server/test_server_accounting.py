@@ -238,8 +238,11 @@ async def test_the_clis_own_turn_ends_no_execution(tmp_path: Path) -> None:
 
 
 async def test_what_is_used_after_the_end_belongs_to_the_execution_before(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
     async with story(tmp_path) as here:
-        event = await here.run(f"{result()} noresult after sleep 0.1 {OWN}")
+        event = await here.run(f"{result()} noresult after metered {gate} 1 {OWN}")
+        gate.write_bytes(b"1")
         added = await here.room.eventually(UsageAdded)
         assert (added.context, added.usage) == (event.context, (told(0.25, HAIKU),))
         stored = await here.stored(event.context.execution_id)
@@ -249,8 +252,11 @@ async def test_what_is_used_after_the_end_belongs_to_the_execution_before(tmp_pa
 
 
 async def test_what_an_idle_process_used_and_never_told_is_counted_at_its_end(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
     async with story(tmp_path) as here:
-        event = await here.run(f"{result()} noresult after {message('a-1', parent='t-1')} sleep 0.1 exit 0")
+        event = await here.run(f"{result()} noresult after {message('a-1', parent='t-1')} metered {gate} 1 exit 0")
+        gate.write_bytes(b"1")
         added = await here.room.eventually(UsageAdded)
         assert (added.context, added.usage) == (event.context, (SEEN,))
         stored = await here.stored(event.context.execution_id)

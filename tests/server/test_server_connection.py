@@ -17,6 +17,7 @@ from pocket_agent.events import (
     ConnectionClosed,
     ConnectionOpened,
     ConsumerDropped,
+    PongReceived,
     RequestFaulted,
     RequestHandled,
 )
@@ -26,6 +27,7 @@ from pocket_agent.server.connection import Connection
 from pocket_agent.server.peer import Peer
 from pocket_agent.settings import Settings
 from tests.harness import DEADLINE_SECONDS
+from tests.harness.follow import eventually
 from tests.server.room import Recorder, Room, Wire, open_room, until
 
 DEVICE = Device("d-1", "test", "", Milliseconds(0))
@@ -301,6 +303,39 @@ async def test_a_clients_ping_is_answered(room: Room) -> None:
         message = await wire.socket.receive()
         assert (message.type, bytes(message.data)) == (aiohttp.WSMsgType.PONG, b"are you there")
         await wire.works()
+
+
+async def test_a_client_that_pings_is_pinged_too(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"timeouts__ping_interval": 0.05, "timeouts__pong_timeout": 30}
+    async with open_room(tmp_path, **settings) as room, room.wire(autoping=False) as wire:
+
+        async def measured() -> bool:
+            await wire.socket.ping(b"mine")
+            message = await wire.socket.receive()
+            if message.type is aiohttp.WSMsgType.PING:
+                await wire.socket.pong(message.data)
+            return bool(room.seen.of(PongReceived))
+
+        await eventually(measured, "its round trip is measured")
+
+
+@pytest.mark.parametrize(
+    ("agent", "kind"),
+    [
+        ("Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0", "web"),
+        ("pocket-agent/1.2.3 (chat)", "chat"),
+        ("pocket-agent/1.2.3 (python)", "library"),
+        ("pocket-agent/1.2.3 (chatter)", "library"),
+        ("curl/8.0", "other"),
+        ("", "other"),
+    ],
+)
+async def test_the_kind_of_a_client(room: Room, agent: str, kind: str) -> None:
+    async with room.wire(headers={"User-Agent": agent}) as wire:
+        await wire.works()
+        await wire.socket.close()
+    closed = await room.eventually(ConnectionClosed)
+    assert [room.seen.of(ConnectionOpened)[0].client, closed.client] == [kind, kind]
 
 
 async def test_who_closes_is_noted(room: Room) -> None:

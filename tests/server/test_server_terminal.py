@@ -181,6 +181,20 @@ async def test_the_idle_process_is_released_for_a_terminal(room: Room) -> None:
         assert code(await wire.ask("session_release", project_id=project_id)) == "PROCESS_ACTIVE"
 
 
+async def test_a_conversation_that_a_terminal_has_open_takes_no_prompt(room: Room) -> None:
+    machine, project_id = await machine_of(room)
+    machine.write(machine.prompt("at the desk"))
+    async with room.wire() as wire:
+        await wire.ask("session_resume", {"session_id": name_of(1)}, project_id=project_id)
+        run_in_terminal(machine)
+        refused = await wire.ask("execute", {"prompt": "one"}, project_id=project_id)
+        assert (code(refused), "terminal" in refused["data"]["message"]) == ("PROCESS_ACTIVE", True)
+        (machine.configuration / "sessions" / f"{os.getpid()}.json").unlink()
+        assert (await wire.ask("execute", {"prompt": "one"}, project_id=project_id))["type"] == "execute"
+        run_in_terminal(machine)  # the agent's process is there already
+        assert (await wire.ask("execute", {"prompt": "two"}, project_id=project_id))["type"] == "execute"
+
+
 async def _process(room: Room, project_id: str) -> int | None:
     """The pid of the agent's process, as it is stored."""
     record = await room.store.process(project_of(project_id))

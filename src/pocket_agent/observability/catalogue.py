@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from pocket_agent import errors
 from pocket_agent.errors import PocketAgentError
-from pocket_agent.events import REJECTIONS, ConnectionClosed, ConnectionOpened, Event
+from pocket_agent.events import REJECTIONS, ClientKind, ConnectionClosed, ConnectionOpened, Event
 from pocket_agent.hub import WATCHED
 from pocket_agent.model import ProjectState
 from pocket_agent.protocol.requests import REQUESTS
@@ -191,6 +191,11 @@ _SERVER_CLOSES: Final = ("1001", "1002", "1006", "1007", "1008", "1009", "1011",
 CONNECTIONS_ACTIVE: Final = _gauge("connections_active", "Open WebSocket connections.")
 CONNECTIONS_TOTAL: Final = Metric(
     PREFIX + "connections_total", "counter", "Opened WebSocket connections.", event=ConnectionOpened
+)
+CLIENTS_ACTIVE: Final = _gauge(
+    "clients_active",
+    "Open WebSocket connections by kind of client: the web client, `pocket-agent chat`, programs with the library.",
+    client=get_args(ClientKind),
 )
 PROJECTS_TOTAL: Final = _gauge("projects_total", "Projects.")
 PROJECTS_ACTIVE: Final = _gauge("projects_active", "Projects by state.", state=[state.value for state in ProjectState])

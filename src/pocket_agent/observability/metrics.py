@@ -77,7 +77,7 @@ _COUNTERS: Final = (
     catalogue.EDITS,
     catalogue.SETTINGS_RELOADS,
 )
-_GAUGES: Final = (catalogue.TLS_NOT_AFTER, catalogue.HEALTH_CHECK_UP)
+_GAUGES: Final = (catalogue.CLIENTS_ACTIVE, catalogue.TLS_NOT_AFTER, catalogue.HEALTH_CHECK_UP)
 _HISTOGRAMS: Final = (
     catalogue.EXECUTION_DURATION,
     catalogue.REQUEST_DURATION,
@@ -147,6 +147,11 @@ class MetricObserver:
         if child is not None:
             child.set(value)
 
+    def _add(self, metric: Metric, value: float, *key: str) -> None:
+        child = self._gauges[metric].find(key)
+        if child is not None:
+            child.inc(value)
+
     def _observe(self, metric: Metric, value: float, *key: str, exemplar: Exemplar | None = None) -> None:
         """Count a value; a duration is negative after the clock was set back, and counts as 0."""
         child = self._histograms[metric].find(key)
@@ -159,6 +164,12 @@ class MetricObserver:
                 pass
             case events.RequestHandled():
                 self._request_handled(event)
+            case events.ConnectionOpened():
+                self._count(event)
+                self._add(catalogue.CLIENTS_ACTIVE, 1, event.client)
+            case events.ConnectionClosed():
+                self._count(event)
+                self._add(catalogue.CLIENTS_ACTIVE, -1, event.client)
             case events.PongReceived():
                 self._observe(catalogue.PING_RTT, event.duration)
             case events.ToolCompleted():
@@ -196,8 +207,14 @@ class MetricObserver:
                 self._inc(catalogue.SETTINGS_RELOADS, "applied")
             case events.SettingsRefused():
                 self._inc(catalogue.SETTINGS_RELOADS, "refused")
-            case _ if (metric := _COUNTED.get(type(event))) is not None:
-                self._inc(metric, *(str(getattr(event, label)) for label in metric.labels))
+            case _:
+                self._count(event)
+
+    def _count(self, event: Event) -> None:
+        """Count an event whose metric counts the events of its type."""
+        metric = _COUNTED.get(type(event))
+        if metric is not None:
+            self._inc(metric, *(str(getattr(event, label)) for label in metric.labels))
 
     def _request_handled(self, event: events.RequestHandled) -> None:
         kind, code = event.type, event.code

@@ -352,6 +352,7 @@ class Execute(ProjectRequest, frozen=True):
     turn, since that has just begun or has other options, becomes the next one of the queue.
 
     `traceparent` (W3C Trace Context) makes the execution part of the client's trace; a malformed one is ignored.
+    While a terminal has the conversation open, the error is `PROCESS_ACTIVE`.
     """
 
     prompt: Prompt
@@ -369,7 +370,7 @@ class Execute(ProjectRequest, frozen=True):
         return {"prompt_id": self.prompt_id, "options": options, "when": self.when}
 
 
-@_request(push.AgentKillData, Need.ACT, "agent", waits=True)
+@_request(push.AgentKillData, Need.ACT, "agent", waits=True, rare=True)
 class AgentKill(ProjectRequest, frozen=True):
     """End the running execution and all its processes.
 

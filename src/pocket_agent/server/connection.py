@@ -107,9 +107,12 @@ class Connection:
         settings: CurrentSettings,
         observer: events.Observer,
         quota: Quota | None = None,
+        *,
+        client: events.ClientKind = "other",
     ) -> None:
         self.id = uuid.uuid4().hex[:12]  # a random id, for logs
         self.device = device  # the device of the client
+        self.client: events.ClientKind = client
         self.peer = peer  # its address, and how it has reached the server
         self.cursors: dict[ConversationId, Cursor] = {}  # the conversations that it has joined
         self.followed: dict[tuple[str, str], asyncio.Task[None]] = {}  # sessions of terminals, by project and session
@@ -133,7 +136,9 @@ class Connection:
         self._in_flight = asyncio.Semaphore(_MAX_IN_FLIGHT)
         self._opened = time.monotonic()
         self._seen = self._opened
-        self._pinged: float | None = None
+        self._last_ping = self._opened
+        self._measured: float | None = None  # when the ping was sent whose pong is awaited
+        self._pinged: float | None = None  # the same, until the client sends anything
         self._patience = self._opened
         """When the wait for the pong started, or the client last acknowledged bytes before the ping."""
         self._pinged_behind = 0  # the number of bytes written before the ping
@@ -276,7 +281,10 @@ class Connection:
     async def serve(self, handler: Handler) -> None:
         self._handler = handler
         self._hub.sinks[self] = None
-        self._observer.emit(events.ConnectionOpened(self.id, self.device.name, self.device.id, self.peer.address))
+        device = self.device
+        self._observer.emit(
+            events.ConnectionOpened(self.id, device.name, device.id, self.peer.address, client=self.client)
+        )
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
@@ -294,14 +302,17 @@ class Connection:
                 handler.left(conversation_id)
             code = self._close_code or self._socket.close_code or 1006
             duration = time.monotonic() - self._opened
-            self._observer.emit(events.ConnectionClosed(self.id, self.device.name, code, self._closed_by, duration))
+            self._observer.emit(
+                events.ConnectionClosed(self.id, self.device.name, code, self._closed_by, duration, self.client)
+            )
 
     async def _read(self, handler: Handler) -> None:
         while True:
             message = await self._socket.receive()
             self._seen = time.monotonic()
-            if message.type is WSMsgType.PONG and self._pinged is not None:
-                self._observer.emit(events.PongReceived(self.id, self._seen - self._pinged))
+            if message.type is WSMsgType.PONG and self._measured is not None:
+                self._observer.emit(events.PongReceived(self.id, self._seen - self._measured))
+                self._measured = None
             self._pinged = None
             if message.type in _COUNTED and not self._within_quota(message.data):
                 if self._quota is not None and self._quota.exhausted:
@@ -458,7 +469,10 @@ class Connection:
             return 0
 
     def keep_alive(self, at: float) -> None:
-        """Ping a silent client, and abort one that did not answer; called about every second."""
+        """Ping a client, and abort one that did not answer; called about every second.
+
+        A client that sends something, such as pings of its own, is pinged too: its round trip is measured.
+        """
         timeouts = self._settings.current.timeouts
         if self.congested:
             # A connection that has joined no project must not buffer broadcasts for ever, either.
@@ -472,8 +486,8 @@ class Connection:
             if at - self._patience > timeouts.pong_timeout and not self.congested:
                 self._closed_by, self._close_code = "server", 1006
                 self._transport.abort()
-        elif at - self._seen >= timeouts.ping_interval and not self._transport.is_closing():
-            self._pinged = self._patience = at
+        elif at - self._last_ping >= timeouts.ping_interval and not self._transport.is_closing():
+            self._pinged = self._measured = self._patience = self._last_ping = at
             self._acknowledged, self._pinged_behind = self._acknowledged_now(), self._written
             self._transport.write(_PING)
             self._written += len(_PING)

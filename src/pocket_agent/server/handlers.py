@@ -411,6 +411,7 @@ class Handlers:
 
     async def on_execute(self, call: Call, session: Session, request: requests.Execute) -> Reply:
         chosen = request.options.to_model() if request.options is not None else model.ExecuteOptions()
+        await self._terminal.refuse_open(session)
         device, project = call.device, session.state.project
         chosen = limit_options(device, chosen, project.permission_mode or self._policy.default_mode)
         return await session.execute(

@@ -30,7 +30,7 @@ from pocket_agent.server.guard import Guard, Hosts, Probes, is_probe
 from pocket_agent.server.handlers import Handlers, Report
 from pocket_agent.server.limits import Admission, Quotas
 from pocket_agent.server.pages import Runbooks, Site, read_runbooks
-from pocket_agent.server.peer import PEER, Origins, Peer
+from pocket_agent.server.peer import PEER, Origins, Peer, client_kind
 from pocket_agent.server.proof import WEBSOCKET, Nonces, proven_by, signed_text
 from pocket_agent.server.terminal_approvals import TerminalApprovals
 from pocket_agent.server.terminal_sessions import TerminalSessions
@@ -249,7 +249,10 @@ class Endpoint:
                 await socket.close(code=CLOSE_UNAUTHORIZED, message=b"unauthorized")
                 return socket
         quota = None if self.admission.exempts(peer.address) else self._quotas.of(device.id)
-        connection = Connection(socket, transport, device, peer, self._hub, self._settings, self._observer, quota)
+        client = client_kind(request.headers.get("User-Agent", ""))
+        connection = Connection(
+            socket, transport, device, peer, self._hub, self._settings, self._observer, quota, client=client
+        )
         async with asyncio.TaskGroup() as tasks:
             # The client must not wait for a database that is locked.
             tasks.create_task(self.authenticator.seen(device, peer.address))

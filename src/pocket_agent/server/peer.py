@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from pocket_agent.errors import ForbiddenError
+from pocket_agent.events import ClientKind
 from pocket_agent.settings import CurrentSettings, is_loopback
 
 # ----------------------------------------------------------------------
@@ -68,6 +69,18 @@ class Peer:
     def origin(self) -> str:
         """The web origin by which it reached the server (RFC 6454, section 6.2)."""
         return f"{'https' if self.secure else 'http'}://{self.host}"
+
+
+_CLIENTS: Final[tuple[tuple[re.Pattern[str], ClientKind], ...]] = (
+    (re.compile(r"pocket-agent/\S+ \(chat\)"), "chat"),
+    (re.compile(r"pocket-agent/"), "library"),
+    (re.compile(r"Mozilla/"), "web"),  # as every browser calls itself
+)
+
+
+def client_kind(user_agent: str) -> ClientKind:
+    """The kind of a client, by the header `User-Agent`."""
+    return next((kind for pattern, kind in _CLIENTS if pattern.match(user_agent)), "other")
 
 
 PEER: Final = web.RequestKey("peer", Peer)  # the key in a request, set by the guard

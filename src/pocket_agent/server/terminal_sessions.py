@@ -85,6 +85,21 @@ class TerminalSessions:
             )
         return model.SessionRecord(session_id, project.project_id, stored.created_at, stored.last_active, stored.title)
 
+    async def refuse_open(self, session: Session) -> None:
+        """Raise ProcessActiveError when a terminal has the session open that the next prompt would continue."""
+        project = session.state.project
+        if session.has_process or project.session_id is None or project.fork:
+            return
+        try:
+            running = await self._transcripts.running()
+        except FileOperationError:
+            return
+        if project.session_id in running:
+            raise ProcessActiveError(
+                "A terminal has this conversation open: end the CLI there first, or continue a copy of it "
+                "(session_resume with fork)."
+            )
+
     def _main(self, session: Session) -> model.Project:
         """The main conversation of a session's project, whose directory is that of the project."""
         return self._projects.get(session.state.project.project_id).state.project

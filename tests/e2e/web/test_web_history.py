@@ -29,11 +29,11 @@ async def server(tmp_path: Path) -> AsyncIterator[ServerProcess]:
         yield started
 
 
-async def long_log(client: Client, folder: Path) -> str:
+async def long_log(client: Client, folder: Path, entries: int = ENTRIES) -> str:
     """A project with a long log: entry 1 is the prompt, the rest are numbered words."""
     project = await client.create_project(str(folder))
     async with client.subscribe(project.id) as stream:
-        await run(client, stream, " ".join(f"word-{number:05}" for number in range(1, ENTRIES + 1)))
+        await run(client, stream, " ".join(f"word-{number:05}" for number in range(1, entries + 1)))
     return project.id
 
 
@@ -57,13 +57,14 @@ SCROLL = """async (direction) => {
 """Scrolls until there is nothing more for a while; what was seen, and the most rows that there were."""
 
 
-async def test_ten_thousand_entries_are_scrolled_through_in_both_directions(
-    server: ServerProcess, browser: Browser, folder: Path
+@pytest.mark.parametrize("entries", [3_000, pytest.param(10_000, marks=pytest.mark.soak)])
+async def test_thousands_of_entries_are_scrolled_through_in_both_directions(
+    server: ServerProcess, browser: Browser, folder: Path, entries: int
 ) -> None:
-    words = {f"word-{number:05}" for number in range(1, ENTRIES + 1)}
+    words = {f"word-{number:05}" for number in range(1, entries + 1)}
     async with server.client() as client, screen(browser, server, size=PHONE) as seen:
-        await seen.open(await long_log(client, folder))
-        await seen.says(f"word-{ENTRIES}")
+        await seen.open(await long_log(client, folder, entries))
+        await seen.says(f"word-{entries:05}")
         up, most_up = await seen.page.evaluate(SCROLL, -1)
         assert set(up) == words
         await expect(seen.page.locator(".row-prompt")).to_be_visible()

@@ -127,6 +127,7 @@ export interface ProjectLeave {
  * turn, since that has just begun or has other options, becomes the next one of the queue.
  *
  * `traceparent` (W3C Trace Context) makes the execution part of the client's trace; a malformed one is ignored.
+ * While a terminal has the conversation open, the error is `PROCESS_ACTIVE`.
  */
 export interface Execute {
   readonly prompt: string;
