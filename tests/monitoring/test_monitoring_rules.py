@@ -8,14 +8,8 @@ import pytest
 import yaml
 
 from pocket_agent.monitoring import all_alerts, recorded_names, rule_files, rule_groups
-from pocket_agent.monitoring.rules import (
-    BURN_RATES,
-    OBJECTIVES,
-    AlertRule,
-    recording_rules,
-    runbook_address,
-    thresholds,
-)
+from pocket_agent.monitoring.rules import BURN_RATES, AlertRule, recording_rules
+from pocket_agent.monitoring.thresholds import OBJECTIVES, runbook_address, thresholds
 from pocket_agent.observability.catalogue import CATALOGUE, EVENT_LOOP_LAG, REQUEST_DURATION, SERVER_CODES
 from pocket_agent.settings import AlertSettings, MonitoringSettings, ObjectiveSettings, ServerSettings, Settings
 from tests.harness.expression import expressions, faults

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from pocket_agent.monitoring import rule_files, rule_groups, rule_test_files
-from pocket_agent.monitoring.rules import OBJECTIVES
+from pocket_agent.monitoring.thresholds import OBJECTIVES
 from pocket_agent.settings import AlertSettings, MonitoringSettings, Settings
 from tests.harness.expression import names, selectors, series_faults
 from tests.monitoring.rule_sample import promtool, write_files

@@ -18,8 +18,8 @@ from string import ascii_uppercase
 from typing import Any, Final
 
 from pocket_agent.monitoring.files import RenderedFile, fill, fill_text, load, template
-from pocket_agent.monitoring.rules import runbook_address, thresholds
 from pocket_agent.monitoring.targets import target_of
+from pocket_agent.monitoring.thresholds import runbook_address, thresholds
 from pocket_agent.settings import Settings
 
 DASHBOARDS: Final = ("server", "usage", "reliability", "internals", "log", "claude")

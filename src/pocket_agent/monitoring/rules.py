@@ -13,15 +13,13 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from pocket_agent.monitoring.dashboards import OVERVIEW, panel_of_alert
 from pocket_agent.monitoring.files import RenderedFile, decimal, fill, load, template, text_file, yaml_file
-from pocket_agent.monitoring.targets import target_of
-from pocket_agent.observability.catalogue import ERRORS_TOTAL, SERVER_CODES
+from pocket_agent.monitoring.thresholds import OBJECTIVES, runbook_address, thresholds
 from pocket_agent.settings import (
     AlertSettings,
-    MonitoringSettings,
     Settings,
     format_duration,
-    format_size,
     parse_duration,
 )
 
@@ -78,47 +76,6 @@ class AlertRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
         annotations |= {"runbook_url": f"{runbooks}/{self.name}", "dashboard_url": dashboard}
         rule: dict[str, Any] = {"alert": self.name, "expr": self.expr, "for": self.hold}
         return rule | {"labels": labels, "annotations": annotations}
-
-
-class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A service level objective: the share of events that must be good."""
-
-    slo: str  # its name, the value of the label `slo`
-    setting: str  # the key of its target below `alerts.objectives`
-    bad: str  # the bad events, to complete "5 % of the requests ..."
-    failures: str  # query for the bad events per second within `${window}`
-    events: str  # query for all events per second within `${window}`
-    condition: str = ""  # query that must have a result for `${window}`, or the alerts stay silent
-
-    def budget(self, settings: Settings) -> float:
-        """The allowed share of bad events."""
-        return round(1 - float(getattr(settings.alerts.objectives, self.setting)), 6)
-
-
-def thresholds(settings: Settings) -> dict[str, Any]:
-    """The values of the placeholders that rules and dashboards share."""
-    alerts = settings.alerts
-    values = {key: value for key, value in alerts.model_dump().items() if key != "objectives"}
-    for objective in OBJECTIVES:
-        target, budget = getattr(alerts.objectives, objective.setting), objective.budget(settings)
-        key = objective.setting
-        values |= {key: target, f"{key}_percent": f"{target * 100:g}"}
-        values |= {f"{key}_budget": budget, f"{key}_budget_percent": f"{budget * 100:g}"}
-    return values | {
-        **_deliveries(settings.monitoring),
-        "certificate": round(alerts.certificate, 3),
-        "disk_free_text": format_size(alerts.disk_free),
-        "error_percent": f"{alerts.error_ratio * 100:g}",
-        "loop_lag_text": format_duration(alerts.loop_lag),
-        "server_codes": "|".join(code for code in ERRORS_TOTAL.labels["code"] if code in SERVER_CODES),
-    }
-
-
-def _deliveries(stack: MonitoringSettings) -> dict[str, str]:
-    """Matchers of the metrics of Alertmanager: notifications for users, and the heartbeats of the dead man's switch."""
-    if stack.webhook_url is None and stack.webhook_url_file is None:
-        return {"deliveries": 'integration!="webhook"', "heartbeats": 'integration="webhook"'}
-    return {"deliveries": 'receiver_name!="watchdog"', "heartbeats": 'receiver_name="watchdog"'}
 
 
 def recording_rules() -> list[RecordingRule]:
@@ -239,25 +196,15 @@ _EXPECTED_RUNBOOK: Final = re.compile(r"^( +)runbook_url: \S+/(\w+)$", re.MULTIL
 
 def _panel_url(settings: Settings) -> Callable[[str], str]:
     """The address of the panel that links to an alert's runbook; of the overview for an alert without a panel."""
-    from pocket_agent.monitoring.dashboards import OVERVIEW, panel_of_alert  # noqa: PLC0415 - they have thresholds
-
     stack = settings.monitoring
     grafana = (stack.grafana_url or f"http://127.0.0.1:{stack.grafana_port}").rstrip("/")
     panels = panel_of_alert(settings)
     return lambda alert: f"{grafana}/d/{panels.get(alert, OVERVIEW)}"
 
 
-def runbook_address(settings: Settings) -> str:
-    """The address below which the runbooks are: the setting, or the pages of the server itself."""
-    own = settings.server.public_url or target_of(settings).url
-    return (settings.monitoring.runbook_url or f"{own}/docs/runbooks").rstrip("/")
-
-
 def _load(subject: str) -> Any:
     return load(f"prometheus/rules/pocket-agent-{subject}.yml")
 
-
-OBJECTIVES: Final = tuple(msgspec.convert(_load("slo"), list[Objective]))
 
 _SEVERITIES: Final[Mapping[Severity, str]] = {
     "critical": "Pages",
