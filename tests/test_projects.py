@@ -18,10 +18,12 @@ from pocket_agent.errors import (
     ProjectNotFoundError,
 )
 from pocket_agent.events import ProjectCreated, ProjectDeleted
+from pocket_agent.protocol.requests import WorktreeRequest
 from pocket_agent.settings import load_settings
 from pocket_agent.storage import Change
 from pocket_agent.storage.retention import SettledClock
 from tests.harness.absence import absent
+from tests.harness.repository import git, repository
 from tests.server.room import Room, open_room, until
 
 
@@ -302,3 +304,22 @@ async def test_a_directory_under_a_second_path_is_the_same(tmp_path: Path) -> No
     finally:
         for point_path in reversed(mounted):
             assert _mount("umount", point_path)
+
+
+async def test_the_settings_of_a_worktree_are_compared_with_the_accepted_ones(tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    (folder / ".claude").mkdir(parents=True)
+    (folder / ".claude" / "settings.json").write_text('{"permissions": {"allow": ["Bash(ls)"]}}')
+    repository(folder)
+    git(folder, "add", ".claude")
+    git(folder, "commit", "--quiet", "--message=settings")
+    async with open_room(tmp_path) as room:
+        project = (await room.projects.create(str(folder))).state.project
+        other = await room.projects.begin(project.project_id, worktree=WorktreeRequest())
+        worktree = other.state.project.path
+        at, found = await room.projects.inspect(worktree)
+        assert (at, len(found.claims), found.new) == (worktree, 1, 0)
+        changed = '{"permissions": {"allow": ["Bash(ls)", "Bash(rm)"]}}'
+        (Path(worktree) / ".claude" / "settings.json").write_text(changed)
+        _, found = await room.projects.inspect(worktree)
+        assert (len(found.claims), found.new) == (2, 1)

@@ -186,6 +186,9 @@ class Projects:
         Raises:
             InvalidPathError: not an absolute path of an existing directory inside the allowed roots.
         """
+        for session in self.all():
+            if session.state.project.worktree is not None and session.state.project.path == path:
+                return path, await session.inspect()
         real_path = await self.directories.find(path)
         project_id = self.at(str(real_path))
         if project_id is not None:
