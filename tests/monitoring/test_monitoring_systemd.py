@@ -139,6 +139,12 @@ def test_programs_of_the_stack_may_do_little(units: dict[str, str], tmp_path: Pa
     assert all(exposures[name] < 8 for name in AGENTS if name in exposures)
 
 
+def test_a_refused_system_call_is_an_error_and_no_death(units: dict[str, str]) -> None:
+    filtered = {name for name, text in units.items() if lines(text, "SystemCallFilter")}
+    assert len(filtered) >= 9
+    assert {name for name in filtered if lines(units[name], "SystemCallErrorNumber") != ["EPERM"]} == set()
+
+
 def test_the_servers_unit_hides_what_no_agent_needs(tmp_path: Path) -> None:
     root = f"{pwd.getpwnam('root').pw_dir}/data"
     for directory, capabilities in (("/var/lib/pocket-agent", [""]), ("/home/ada/data", [""]), (root, [])):
