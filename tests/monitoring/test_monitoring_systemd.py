@@ -145,6 +145,14 @@ def test_a_refused_system_call_is_an_error_and_no_death(units: dict[str, str]) -
     assert {name for name in filtered if lines(units[name], "SystemCallErrorNumber") != ["EPERM"]} == set()
 
 
+def test_users_of_grafanas_packages_have_no_group_of_their_name(tmp_path: Path) -> None:
+    """`adduser --system`, which the packages of Loki, Promtail and Tempo run, makes no group."""
+    units = units_of(defaults(tmp_path))
+    for name in ("loki", "promtail", "tempo"):
+        unit = units[f"{name}.service"]
+        assert (lines(unit, "User"), lines(unit, "Group")) == ([name], []), name
+
+
 def test_the_servers_unit_hides_what_no_agent_needs(tmp_path: Path) -> None:
     root = f"{pwd.getpwnam('root').pw_dir}/data"
     for directory, capabilities in (("/var/lib/pocket-agent", [""]), ("/home/ada/data", [""]), (root, [])):
