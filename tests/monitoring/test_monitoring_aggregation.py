@@ -13,7 +13,7 @@ from tests.monitoring.alloy_syntax import AlloySyntaxError, Block, Reference, pa
 from tests.monitoring.stack_sample import CASES, Case, defaults, settings_of, texts, two_servers
 
 LABELS = {"service", "level", "environment"}
-METADATA = {"correlation_id", "project_id", "trace_id", "span_id"}
+METADATA = {"correlation_id", "project_id", "conversation_id", "trace_id", "span_id"}
 
 
 @pytest.fixture(params=CASES.values(), ids=list(CASES))
