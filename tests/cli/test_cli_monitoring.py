@@ -133,11 +133,13 @@ def test_check_asks_who_is_installed_and_names_who_is_not(
     assert told["blackbox --config.check"].startswith("ok ")
     assert told["amtool check-config"].startswith("skipped ")
     assert "amtool is not installed" in told["amtool check-config"]
+    assert "monitoring.promtail is off" in told["promtail -check-syntax"]
 
 
 def test_check_asks_every_program_and_none_for_the_projects_own_tests(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("PA_MONITORING_PROMTAIL", "true")
     call(monkeypatch, "render", "stack")
     for name in (
         "promtool", "amtool", "blackbox_exporter", "k6", "loki", "tempo", "alloy", "promtail", "otelcol"

@@ -59,6 +59,7 @@ def everything(folder: Path) -> dict[str, object]:
         "monitoring.tempo_port": 13200,
         "monitoring.otlp_port": 14318,
         "monitoring.collector_metrics_port": 18889,
+        "monitoring.promtail": True,
         "monitoring.scrape_interval": "2500ms",
         "monitoring.retention": "36h",
         "monitoring.slack_url_file": folder / "slack $url",
@@ -150,7 +151,8 @@ def two_servers(folder: Path) -> Case:
     """Two servers on one machine: one in plain text with a log file, one with TLS and a token."""
     token = folder / "token"
     token.write_text(SECRETS["metrics.token_file"], "utf-8")
-    first = settings_of(folder, server__tls__enabled=False, logging__output=folder / "first.log")
+    log = folder / "first.log"
+    first = settings_of(folder, server__tls__enabled=False, logging__output=log, monitoring__promtail=True)
     second = settings_of(
         folder / "second",
         server__port=28443,

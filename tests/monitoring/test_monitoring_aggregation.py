@@ -81,7 +81,9 @@ def test_what_each_request_has_is_no_label(case: Case) -> None:
     assert process.one("stage.labels").attributes["values"].keys() == LABELS
     assert process.one("stage.structured_metadata").attributes["values"].keys() == METADATA
     assert process.one("stage.json").attributes["expressions"].keys() == LABELS | METADATA | {"timestamp"}
-    for job in read(case, "promtail/config.yml")["scrape_configs"]:
+    promtail = "promtail/config.yml"
+    assert (promtail in case.files, "systemd/promtail.service" in case.files) == (case.first.monitoring.promtail,) * 2
+    for job in read(case, promtail)["scrape_configs"] if case.first.monitoring.promtail else ():
         stages = {name: stage for part in job["pipeline_stages"] for name, stage in part.items()}
         assert stages["labels"].keys() == LABELS
         assert stages["structured_metadata"].keys() == METADATA

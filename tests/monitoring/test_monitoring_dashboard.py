@@ -277,7 +277,7 @@ def test_the_log_is_asked_for_by_the_labels_that_it_is_sent_with() -> None:
     asked = re.findall(r"(\w+)=~?\"", panel_named(LOG, "Log")["targets"][0]["expr"].partition("}")[0])
     assert sorted(asked) == ["environment", "level", "service"]
     for label in asked:
-        assert re.search(rf"labels:(\n\s+\w+:.*)*\n\s+{label}:", files["promtail/config.yml"])
+        assert re.search(rf"stage.labels {{\n +values = {{(\n.*=.*)*\n +{label} +=", files["alloy/config.alloy"])
 
 
 def test_a_legend_names_every_label_that_a_recording_or_a_metric_has() -> None:

@@ -92,7 +92,7 @@ def verify(root: Path, *names: str) -> str:
 def test_systemd_has_nothing_against_them(units: dict[str, str], tmp_path: Path) -> None:
     system = {name: text for name, text in units.items() if not name.startswith("user/")}
     services = [name for name in system if name.endswith(".service")]
-    assert len(services) >= 10
+    assert len(services) >= 9
     assert verify(make_root(tmp_path, system), *services, "grafana-server.service") == ""
 
 
@@ -141,13 +141,13 @@ def test_programs_of_the_stack_may_do_little(units: dict[str, str], tmp_path: Pa
 
 def test_a_refused_system_call_is_an_error_and_no_death(units: dict[str, str]) -> None:
     filtered = {name for name, text in units.items() if lines(text, "SystemCallFilter")}
-    assert len(filtered) >= 9
+    assert len(filtered) >= 8
     assert {name for name in filtered if lines(units[name], "SystemCallErrorNumber") != ["EPERM"]} == set()
 
 
 def test_users_of_grafanas_packages_have_no_group_of_their_name(tmp_path: Path) -> None:
     """`adduser --system`, which the packages of Loki, Promtail and Tempo run, makes no group."""
-    units = units_of(defaults(tmp_path))
+    units = units_of(Case(settings_of(tmp_path, monitoring__promtail=True)))
     for name in ("loki", "promtail", "tempo"):
         unit = units[f"{name}.service"]
         assert (lines(unit, "User"), lines(unit, "Group")) == ([name], []), name
@@ -210,8 +210,9 @@ def test_the_prober_sees_the_servers_certificate_and_nothing_else_of_its_data(tm
 
 
 def test_who_ships_a_log_file_may_read_it_and_who_reads_the_journal_needs_no_more(tmp_path: Path) -> None:
-    journal = units_of(defaults(tmp_path))
-    file = units_of(Case(settings_of(tmp_path, logging__output="/var/log/pocket-agent/agent.log")))
+    log = "/var/log/pocket-agent/agent.log"
+    journal = units_of(Case(settings_of(tmp_path, monitoring__promtail=True)))
+    file = units_of(Case(settings_of(tmp_path, monitoring__promtail=True, logging__output=log)))
     for name in ("alloy.service", "promtail.service"):
         assert lines(journal[name], "CapabilityBoundingSet") == [""]
         assert lines(file[name], "AmbientCapabilities") == ["CAP_DAC_READ_SEARCH"]

@@ -97,7 +97,8 @@ class _Stack:
         script = script.replace("'wss://127.0.0.1:8443/ws'", f"'{self._targets[0].socket}'")
         yield files.with_origin("k6/load-test.js", script)
         for unit in template("systemd").iterdir():
-            if unit.name.endswith(".service") and unit.name != "pocket-agent.service":
+            wanted = unit.name != "promtail.service" or self._settings.monitoring.promtail
+            if unit.name.endswith(".service") and unit.name != "pocket-agent.service" and wanted:
                 yield text_file(f"systemd/{unit.name}", self._values)
         yield text_file("systemd/grafana-server.service.d/pocket-agent.conf", self._values)
         for target in self._targets:
@@ -186,7 +187,8 @@ class _Stack:
             "unit_matches": [f"_SYSTEMD_UNIT={unit}.service" for unit in units],
             "log_paths": paths,
         }
-        for path, key in (("promtail/config.yml", "scrape_configs"), ("elk/filebeat/filebeat.yml", "filebeat.inputs")):
+        promtail = [("promtail/config.yml", "scrape_configs")] if self._settings.monitoring.promtail else []
+        for path, key in (*promtail, ("elk/filebeat/filebeat.yml", "filebeat.inputs")):
             config = fill(load(path), values)
             journal, file = config[key]
             config[key] = [*([journal] if units else []), *([file] if paths else [])]

@@ -32,6 +32,7 @@ class _Validator(NamedTuple):
     arguments: tuple[str, ...]  # before the files
     files: str  # a pattern below the directory
     prefix: str = ""  # of each file's argument
+    setting: str = ""  # without which the files are not rendered; all others always are
 
 
 _ADVICE: Final = {
@@ -55,7 +56,14 @@ _VALIDATORS: Final = (
     _Validator("loki -verify-config", ("loki",), ("-verify-config",), "loki/config.yml", "-config.file="),
     _Validator("tempo -config.verify", ("tempo",), ("-config.verify",), "tempo/config.yml", "-config.file="),
     _Validator("alloy fmt", ("alloy",), ("fmt",), "alloy/config.alloy"),
-    _Validator("promtail -check-syntax", ("promtail",), ("-check-syntax",), "promtail/config.yml", "-config.file="),
+    _Validator(
+        "promtail -check-syntax",
+        ("promtail",),
+        ("-check-syntax",),
+        "promtail/config.yml",
+        "-config.file=",
+        setting="monitoring.promtail",
+    ),
     _Validator(
         "otelcol validate", ("otelcol", "otelcol-contrib"), ("validate",), "otel-collector/config.yaml", "--config="
     ),
@@ -77,6 +85,8 @@ def validate(directory: Path, find: Callable[[str], str | None] = find_program) 
 def _validate(validator: _Validator, directory: Path, find: Callable[[str], str | None]) -> Validation:
     files = sorted(directory.glob(validator.files))
     program = next(filter(None, map(find, validator.programs)), None)
+    if not files and validator.setting:
+        return Validation(validator.name, "skipped", f"{validator.setting} is off")
     if not files:
         return Validation(validator.name, "failed", f"there is no {validator.files}; render the stack first")
     if program is None:

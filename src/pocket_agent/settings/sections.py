@@ -541,6 +541,9 @@ class MonitoringSettings(SettingsSection):
     collector_metrics_port: FixedPort = setting(
         8889, "Port of the OpenTelemetry collector, at which Prometheus scrapes the metrics of agents."
     )
+    promtail: Switch = setting(
+        False, "Also render the files of Promtail, which is past its end of life and which Grafana Alloy replaces."
+    )
     scrape_interval: Annotated[float, types.duration(least=0.1, most=60.0)] = setting(
         15.0, "Time between two scrapes; rules use windows of 5 minutes, which need several scrapes."
     )
