@@ -5,6 +5,7 @@ import type { Conversation } from "../../conversation/conversation";
 import type { Outgoing } from "../../store/outbox";
 import { useStore } from "../../store/store";
 import type { QueuedPrompt, QueueHoldData } from "../../wire/generated";
+import { untilText } from "../../text/format";
 import { visible } from "../../text/visible";
 import { Icon } from "../icon";
 import { ReviewSettings } from "../projects/review";
@@ -43,23 +44,26 @@ function Hold({ hold, queue, conversationId }: HoldProps): VNode {
   const [isKept, setKept] = useState(false);
   const [isReviewing, setReviewing] = useState(false);
   const isTrust = hold.reason === "trust";
+  const isLost = hold.reason === "lost";
   const project = projects.get(conversationId);
   const fail = (error: unknown): void => toasts.fail(error);
   const run = (): void => {
     link.request("queue_resume", {}, { conversationId }).catch(fail);
   };
   const drop = (): void => {
-    for (const { execution_id } of queue)
+    for (const { execution_id } of isLost ? queue.filter(isPaused) : queue)
       link.request("prompt_cancel", { execution_id }, { conversationId }).catch(fail);
   };
   return (
     <div class="queue-hold" role="group" aria-label="The queue is on hold">
-      <p role="status">{isKept ? "The queue is on hold." : visible(hold.message)}</p>
+      <p role="status">
+        {isKept ? "The queue is on hold." : visible(hold.message)} <b>{untilText(hold.until)}</b>
+      </p>
       {mayAct.value && (
         <div class="row">
           {!isTrust && (
             <button class="button small" type="button" onClick={run}>
-              Run
+              {isLost ? "Continue" : hold.until ? "Start now" : "Run"}
             </button>
           )}
           {isTrust && mayOwn.value && (
@@ -67,7 +71,7 @@ function Hold({ hold, queue, conversationId }: HoldProps): VNode {
               Review
             </button>
           )}
-          {!isKept && (
+          {!isKept && !isLost && (
             <button class="button small" type="button" onClick={() => setKept(true)}>
               Keep
             </button>
@@ -80,6 +84,11 @@ function Hold({ hold, queue, conversationId }: HoldProps): VNode {
       {isReviewing && project !== undefined && <ReviewSettings project={project} onClose={() => setReviewing(false)} />}
     </div>
   );
+}
+
+/** Whether a prompt has run and is to continue; it can only be dropped. */
+function isPaused({ status }: QueuedPrompt): boolean {
+  return status === "waiting" || status === "interrupted";
 }
 
 function Queued({ prompt, conversationId }: { readonly prompt: QueuedPrompt; readonly conversationId: string }): VNode {
@@ -127,17 +136,20 @@ function Queued({ prompt, conversationId }: { readonly prompt: QueuedPrompt; rea
       <span class="queued-text">
         <span class="visually-hidden">Queue position {prompt.position}: </span>
         <span dir="auto">{prompt.prompt}</span>
+        {isPaused(prompt) && <small>Paused</small>}
       </span>
       {mayAct.value && (
         <>
-          <button
-            class="button quiet small icon-only"
-            type="button"
-            aria-label="Change"
-            onClick={() => setText(prompt.prompt)}
-          >
-            <Icon node={Pencil} size={17} />
-          </button>
+          {!isPaused(prompt) && (
+            <button
+              class="button quiet small icon-only"
+              type="button"
+              aria-label="Change"
+              onClick={() => setText(prompt.prompt)}
+            >
+              <Icon node={Pencil} size={17} />
+            </button>
+          )}
           <button class="button quiet small icon-only" type="button" aria-label="Withdraw" onClick={withdraw}>
             <Icon node={Trash2} size={17} />
           </button>
