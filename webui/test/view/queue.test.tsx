@@ -1,11 +1,12 @@
 // @vitest-environment happy-dom
-import { render } from "preact";
+import { render, type VNode } from "preact";
 import { act } from "preact/test-utils";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { Conversation } from "../../src/conversation/conversation";
 import { Store, StoreProvider } from "../../src/store/store";
 import { formatTime } from "../../src/text/format";
 import { Queue } from "../../src/view/conversation/queue";
+import { Tasks } from "../../src/view/conversation/tasks";
 import type { QueuedPrompt, QueueHoldData } from "../../src/wire/generated";
 import { Network, settle } from "../connection/network";
 import { projectState } from "../state";
@@ -40,13 +41,12 @@ async function show(hold: Partial<QueueHoldData> | null, prompts: readonly Parti
     ...prompt,
   }));
   conversation.frame({ type: "queue_state", data: { queue } } as never);
+  await mount(<Queue conversation={conversation} />);
+}
+
+async function mount(content: VNode): Promise<void> {
   await act(async () => {
-    render(
-      <StoreProvider value={store}>
-        <Queue conversation={conversation} />
-      </StoreProvider>,
-      root,
-    );
+    render(<StoreProvider value={store}>{content}</StoreProvider>, root);
     await settle();
   });
 }
@@ -81,6 +81,36 @@ test("an interrupted execution is continued or dropped by itself, and cannot be 
   expect(asked("prompt_cancel")).toEqual([{ execution_id: "x0" }]);
   await press("Continue");
   expect(asked("queue_resume")).toHaveLength(1);
+});
+
+test("a prompt that waits is given to the agent that works", async () => {
+  await show(null, [{}]);
+  expect(buttons()).toEqual(["Send now", "Change", "Withdraw"]);
+  await press("Send now");
+  expect(asked("prompt_promote")).toEqual([{ execution_id: "x0" }]);
+});
+
+test("what runs in the background is shown with its use, and each of it can be stopped", async () => {
+  const started_at = new Date(Date.now() - 3_600_500).toISOString();
+  const tasks = [
+    { task_id: "a", type: "local_agent", description: "Read all", started_at, tokens: 12_345, last_tool: "Grep" },
+    { task_id: "b", type: "local_bash", description: "npm start" },
+  ];
+  await mount(<Tasks project={store.projects.put(projectState({ tasks }))} />);
+  const [agent, command] = [...root.querySelectorAll("li")].map((one) => one.textContent);
+  expect(agent).toMatch(/^Read allSubagent · 1:\d\d:\d\d · 12.3K tokens · GrepStop$/);
+  expect(command).toBe("npm startCommandStop");
+  await press("Stop npm start");
+  expect(asked("stop_task")).toEqual([{ task_id: "b" }]);
+});
+
+test("a device that may only watch stops and gives nothing", async () => {
+  Object.defineProperty(store, "mayAct", { value: { value: false } });
+  await show(null, [{}]);
+  expect(buttons()).toEqual([]);
+  const tasks = [{ task_id: "b", type: "local_bash", description: "npm start" }];
+  await mount(<Tasks project={store.projects.put(projectState({ tasks }))} />);
+  expect(root.textContent).toBe("npm startCommand");
 });
 
 test("the prompts of another hold are dropped together", async () => {

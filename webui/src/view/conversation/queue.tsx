@@ -1,6 +1,6 @@
 import type { VNode } from "preact";
 import { useState } from "preact/hooks";
-import { Check, CircleAlert, Clock, Pencil, Trash2, WifiOff, X } from "lucide";
+import { ArrowUp, Check, CircleAlert, Clock, Pencil, Trash2, WifiOff, X } from "lucide";
 import type { Conversation } from "../../conversation/conversation";
 import type { Outgoing } from "../../store/outbox";
 import { useStore } from "../../store/store";
@@ -92,8 +92,9 @@ function isPaused({ status }: QueuedPrompt): boolean {
 }
 
 function Queued({ prompt, conversationId }: { readonly prompt: QueuedPrompt; readonly conversationId: string }): VNode {
-  const { link, toasts, mayAct } = useStore();
+  const { link, toasts, mayAct, projects } = useStore();
   const [text, setText] = useState<string | null>(null);
+  const isRunning = projects.get(conversationId)?.state === "EXECUTING" && !isPaused(prompt);
   const { execution_id } = prompt;
   const save = async (): Promise<void> => {
     try {
@@ -105,9 +106,11 @@ function Queued({ prompt, conversationId }: { readonly prompt: QueuedPrompt; rea
       toasts.fail(error);
     }
   };
-  const withdraw = (): void => {
-    link.request("prompt_cancel", { execution_id }, { conversationId }).catch((error: unknown) => toasts.fail(error));
+  const ask = (kind: "prompt_cancel" | "prompt_promote"): void => {
+    link.request(kind, { execution_id }, { conversationId }).catch((error: unknown) => toasts.fail(error));
   };
+  const promote = (): void => ask("prompt_promote");
+  const withdraw = (): void => ask("prompt_cancel");
   if (text !== null) {
     return (
       <li class="queued editing">
@@ -140,6 +143,11 @@ function Queued({ prompt, conversationId }: { readonly prompt: QueuedPrompt; rea
       </span>
       {mayAct.value && (
         <>
+          {isRunning && (
+            <button class="button quiet small icon-only" type="button" aria-label="Send now" onClick={promote}>
+              <Icon node={ArrowUp} size={17} />
+            </button>
+          )}
           {!isPaused(prompt) && (
             <button
               class="button quiet small icon-only"
