@@ -19,8 +19,11 @@ from tests.harness.stack import Stack, load, stack_environment
 from tests.harness.story import UNHURRIED, story
 from tests.monitoring.dashboard_sample import panels_of, targets_of
 
+from pocket_agent.model import Milliseconds, UsageWindow
 from pocket_agent.monitoring import dashboard_files, recorded_names
 from pocket_agent.settings import Settings
+from pocket_agent.storage import Store
+from pocket_agent.storage.database import database_path
 
 _BACK_SECONDS = 300
 """How far a graph reaches."""
@@ -83,6 +86,10 @@ async def watched(folder: Path, collector: Collector) -> AsyncIterator[Watched]:
     stack = Stack(folder / "stack", settings)
     stack.render()
     stack.edit("prometheus/rules/pocket-agent-slo.yml", "interval: 2m", "interval: 1s")
+    store = Store.open(database_path(server.data_dir))
+    at = Milliseconds(round((time.time() + 3600) * 1000))
+    await store.note_usage_windows((UsageWindow("five_hour", 0.5, at, "allowed"),))  # only subscriptions report them
+    await store.close()
     try:
         await server.start()
         await stack.start()

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 FOLDER = ROOT / "docs" / "runbooks"
 GUIDE = ROOT / "docs" / "monitoring.md"
 PAGES = sorted(path for path in FOLDER.glob("*.md") if path.stem != "README")
-SYSTEM = ("systemctl ", "journalctl -k", "journalctl -u prometheus-alertmanager")
+SYSTEM = ("systemctl ", "timedatectl", "journalctl -k", "journalctl -u prometheus", "journalctl --disk-usage")
 """What is asked of a machine that runs services, which the one of the tests need not be."""
 LOG = "journalctl -u pocket-agent -o cat"
 
@@ -92,6 +92,9 @@ def here(clinic: Clinic, line: str) -> str:
         "9115": clinic.environment["PA_MONITORING_BLACKBOX_PORT"],
     }
     line = re.sub(rf"\b({'|'.join(ports)})\b", lambda found: ports[found[0]], line)
+    for name in ("prometheus", "alertmanager", "blackbox"):
+        line = line.replace(f"/etc/prometheus/{name}.yml", f"{clinic.stack.folder}/{name}/{name}.yml")
+    line = line.replace("MOUNTPOINT", str(clinic.server.folder)).replace("/proc/PID/", f"/proc/{os.getpid()}/")
     return line.replace(LOG, f"grep '^{{' {clinic.server.folder}/server.log")
 
 

@@ -182,7 +182,7 @@ async def test_an_agent_that_ended_while_the_server_was_away_is_counted_once(tmp
         running = await here.give(f"{message()} ask Bash")
         await until(lambda: bool(here.session.state.approvals))
         first = len(here.room.seen.of(ExecutionFinished))
-    async with story(tmp_path) as here:
+    async with story(tmp_path, executions__resume_interrupted="never") as here:
         event = await here.end(running)
         assert (first, event.status, event.usage) == (0, "error", (SEEN,))
         assert (await here.stored(running)).incomplete
@@ -200,7 +200,7 @@ async def test_an_execution_whose_process_left_nothing_behind_ends_with_what_was
         spools = here.room.settings.data.dir / "spool"
     for left in sorted(spools.rglob("*"), reverse=True):
         left.rmdir() if left.is_dir() else left.unlink()
-    async with story(tmp_path) as here:
+    async with story(tmp_path, executions__resume_interrupted="never") as here:
         event = await here.end(running)
         assert (event.status, event.usage) == ("error", (SEEN,))
 

@@ -309,6 +309,8 @@ def valid(kind: str) -> dict[str, object]:
         "name": "phone",
         "hash": "0" * 64,
         "title": "x",
+        "report": "usage",
+        "task_id": "t",
     }
     fields = msgspec.structs.fields(REQUESTS[kind])
     return {field.name: minimal[field.name] for field in fields if field.required}

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from heapq import nlargest
 from typing import Final
 
+import msgspec
 import psutil
 
 from pocket_agent import __version__, events
 from pocket_agent.errors import FileOperationError, InternalError
 from pocket_agent.events import Event, ExecutionFinished
 from pocket_agent.hub import Hub
-from pocket_agent.model import ExecutionStatus, Milliseconds
+from pocket_agent.model import ConversationId, ExecutionStatus, Milliseconds, project_of
 from pocket_agent.observability import catalogue
 from pocket_agent.observability.dashboard import DashboardHistory
 from pocket_agent.observability.health import HealthChecks, HealthMonitor, overall_status
@@ -257,13 +258,14 @@ class StatusReport:
         return SlowExecutionData(
             execution_id=event.context.execution_id,
             project_id=event.context.project_id,
-            project=self.projects.name_of(event.context.project_id),
+            project=self.projects.title_of(event.context.conversation_id),
             status=event.status,
             model=event.model or event.requested_model,
             started_at=timestamp(event.started_at or event.created_at),
             duration_ms=round(event.duration * 1000),
             waited_ms=round(event.waited * 1000),
             waiting=False,
+            conversation_id=_other(event.context.conversation_id),
         )
 
 
@@ -287,7 +289,13 @@ def _running(session: Session) -> SlowExecutionData | None:
         duration_ms=max(0, round(time.time() * 1000) - execution.started_at),
         waited_ms=execution.waited_ms,
         waiting=bool(state.approvals),
+        conversation_id=_other(state.project.id),
     )
+
+
+def _other(conversation_id: ConversationId) -> str | msgspec.UnsetType:
+    """The id of a conversation, unless it is that of its project."""
+    return msgspec.UNSET if project_of(conversation_id) == conversation_id else conversation_id
 
 
 def _rfc3339(seconds: float) -> str:

@@ -1167,7 +1167,10 @@ class LimitData(Struct, frozen=True):
 
 
 class SlowExecutionData(Struct, frozen=True):
-    """An execution that runs, or one of the slowest that ended; `waiting`: it waits for an approval now."""
+    """An execution that runs, or one of the slowest that ended; `waiting`: it waits for an approval now.
+
+    `conversation_id` of a conversation that is not the main one of its project.
+    """
 
     execution_id: str
     project_id: str
@@ -1178,6 +1181,7 @@ class SlowExecutionData(Struct, frozen=True):
     duration_ms: int
     waited_ms: int
     waiting: bool
+    conversation_id: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class LastErrorData(Struct, frozen=True):

@@ -1223,7 +1223,11 @@ export interface LimitData {
   readonly runbook: string | null;
 }
 
-/** An execution that runs, or one of the slowest that ended; `waiting`: it waits for an approval now. */
+/**
+ * An execution that runs, or one of the slowest that ended; `waiting`: it waits for an approval now.
+ *
+ * `conversation_id` of a conversation that is not the main one of its project.
+ */
 export interface SlowExecutionData {
   readonly execution_id: string;
   readonly project_id: string;
@@ -1234,6 +1238,7 @@ export interface SlowExecutionData {
   readonly duration_ms: number;
   readonly waited_ms: number;
   readonly waiting: boolean;
+  readonly conversation_id?: string;
 }
 
 /** An error, its number since the server started, and the time and the request of the last one. */

@@ -28,7 +28,15 @@ export function Executions({ overview, now }: ExecutionsProps): VNode {
 }
 
 function Execution({ execution, now }: { readonly execution: SlowExecutionData; readonly now: number }): VNode {
-  const { status, waiting, project, project_id: id, model, waited_ms: waited } = execution;
+  const {
+    status,
+    waiting,
+    project,
+    project_id: main,
+    conversation_id: id = main,
+    model,
+    waited_ms: waited,
+  } = execution;
   const runs = status === "running";
   const since = Date.parse(execution.started_at);
   const took = runs ? Math.max(0, now - since) : execution.duration_ms;
