@@ -46,11 +46,13 @@ class Stack:
     Attributes:
         folder: of the rendered files.
         settings: what they are rendered from.
+        prefixes: of the command lines of programs, by name.
     """
 
     def __init__(self, folder: Path, settings: Settings) -> None:
         self.folder = folder
         self.settings = settings
+        self.prefixes: dict[str, tuple[str, ...]] = {}
         self._running: dict[str, asyncio.subprocess.Process] = {}
 
     @property
@@ -103,6 +105,7 @@ class Stack:
         (self.folder / DATA / name).mkdir(parents=True, exist_ok=True)
         with (self.folder / f"{name}.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
+                *self.prefixes.get(name, ()),
                 str(binary),
                 *launch.flags,
                 *_FURTHER.get(name, ()),

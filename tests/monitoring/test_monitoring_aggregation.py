@@ -13,7 +13,7 @@ from tests.monitoring.alloy_syntax import AlloySyntaxError, Block, Reference, pa
 from tests.monitoring.stack_sample import CASES, Case, defaults, settings_of, texts, two_servers
 
 LABELS = {"service", "level", "environment"}
-METADATA = {"correlation_id", "project_id", "trace_id", "span_id"}
+METADATA = {"correlation_id", "project_id", "conversation_id", "trace_id", "span_id"}
 
 
 @pytest.fixture(params=CASES.values(), ids=list(CASES))
@@ -181,3 +181,13 @@ def test_telemetry_goes_from_the_collector_to_its_databases(case: Case) -> None:
     assert ends["traces"] == tempo["distributor"]["receivers"]["otlp"]["protocols"]["grpc"]["endpoint"]
     assert tempo["server"]["http_listen_port"] == case.first.monitoring.tempo_port
     assert tempo["server"]["http_listen_address"] == "127.0.0.1"
+
+
+def test_tempo_2_and_tempo_3_can_run_with_its_files(case: Case) -> None:
+    """Tempo 3 rejects `compactor`, and Tempo 2.8 the settings of the directories that Tempo 3 adds in /var/tempo."""
+    tempo, compose = read(case, "tempo/config.yml"), read(case, "docker-compose.yml")
+    assert tempo.keys() <= {"server", "distributor", "overrides", "storage", "usage_report"}
+    hours = tempo["overrides"]["defaults"]["compaction"]["block_retention"]
+    assert hours == read(case, "loki/config.yml")["limits_config"]["retention_period"]
+    assert "\nBindPaths=/var/lib/tempo:/var/tempo\n" in case.files["systemd/tempo.service"]
+    assert {"tempo-data:/var/lib/tempo", "tempo-data:/var/tempo"} <= set(compose["services"]["tempo"]["volumes"])

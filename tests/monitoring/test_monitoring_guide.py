@@ -3,6 +3,7 @@
 import re
 
 from pocket_agent.monitoring import render
+from pocket_agent.monitoring.targets import FIXED_PORTS
 from pocket_agent.settings import Settings
 from tests.harness import manual
 from tests.harness.tool import ROOT
@@ -69,6 +70,27 @@ def test_it_tells_of_every_port() -> None:
             if name.endswith("_port")
         },
     }
+    fixed = re.findall(r"^\| (\d+) \| .* \| fixed \|$", TEXT, re.MULTILINE)
+    assert sorted(map(int, fixed)) == sorted(port for _, port in FIXED_PORTS.values())
+
+
+def test_it_installs_each_program_before_it_runs_it() -> None:
+    shell = "".join(block.text for block in manual.blocks(TEXT, "sh"))
+    used = {
+        "prometheus": "monitoring check stack",
+        "jq": "| jq ",
+        "loki": "stack/systemd/loki.service",
+        "alloy": "stack/systemd/alloy.service",
+        "grafana": "stack/systemd/grafana-server.service.d/",
+        "tempo_": "stack/systemd/tempo.service",
+        "otelcol_": "stack/systemd/otelcol.service",
+    }
+    for name, use in used.items():
+        install = re.search(rf"^sudo apt-get install .*(?<![\w-]){name}", shell, re.MULTILINE)
+        assert install is not None, name
+        assert use in shell[install.end() :], name
+        assert use not in shell[: install.start()], name
+    assert "sudo apt-get install k6\n" in shell
 
 
 def test_it_explains_every_line_of_doctor() -> None:

@@ -139,6 +139,20 @@ def test_programs_of_the_stack_may_do_little(units: dict[str, str], tmp_path: Pa
     assert all(exposures[name] < 8 for name in AGENTS if name in exposures)
 
 
+def test_a_refused_system_call_is_an_error_and_no_death(units: dict[str, str]) -> None:
+    filtered = {name for name, text in units.items() if lines(text, "SystemCallFilter")}
+    assert len(filtered) >= 9
+    assert {name for name in filtered if lines(units[name], "SystemCallErrorNumber") != ["EPERM"]} == set()
+
+
+def test_users_of_grafanas_packages_have_no_group_of_their_name(tmp_path: Path) -> None:
+    """`adduser --system`, which the packages of Loki, Promtail and Tempo run, makes no group."""
+    units = units_of(defaults(tmp_path))
+    for name in ("loki", "promtail", "tempo"):
+        unit = units[f"{name}.service"]
+        assert (lines(unit, "User"), lines(unit, "Group")) == ([name], []), name
+
+
 def test_the_servers_unit_hides_what_no_agent_needs(tmp_path: Path) -> None:
     root = f"{pwd.getpwnam('root').pw_dir}/data"
     for directory, capabilities in (("/var/lib/pocket-agent", [""]), ("/home/ada/data", [""]), (root, [])):
