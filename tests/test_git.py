@@ -1,8 +1,11 @@
 """Worktrees with the real git: what is made, what would be lost, and repositories that are not as they should be."""
 
 import asyncio
+import os
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from pocket_agent.errors import FileOperationError, ValidationError
@@ -120,6 +123,40 @@ async def test_a_cancelled_request_leaves_no_git(folder: Path, worktrees: Path) 
     assert not any(worktrees.iterdir())
     assert git(folder, "worktree", "list").count("\n") == 0
     assert git(folder, "branch", "--list", "agent/*") == ""
+
+
+async def test_a_request_that_is_cancelled_while_git_starts_leaves_no_git(
+    folder: Path, worktrees: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository(folder)
+    start, begun = asyncio.create_subprocess_exec, asyncio.Event()
+    processes = []
+
+    async def slow(*arguments: Any, **options: Any) -> asyncio.subprocess.Process:
+        processes.append(await start("sh", "-c", "sleep 600 & sleep 600", **options))
+        begun.set()
+        await asyncio.sleep(0.1)
+        return processes[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio, "create_subprocess_exec", slow)
+        asking = asyncio.ensure_future(why_no_worktree(folder))
+        await begun.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+    (process,) = processes
+    await until(
+        lambda: not any(os.getpgid(found.pid) == process.pid for found in psutil.process_iter() if living(found))
+    )
+
+
+def living(process: psutil.Process) -> bool:
+    """Whether it runs and has a group."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and os.getpgid(process.pid) >= 0
+    except (psutil.Error, ProcessLookupError):
+        return False
 
 
 def test_names_for_branches() -> None:

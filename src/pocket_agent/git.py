@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -55,8 +56,8 @@ async def _git(directory: Path, *arguments: str, limit: float = _QUESTION_SECOND
     Raises:
         GitError: git is missing, refuses, or takes longer than `limit` seconds.
     """
-    try:
-        process = await asyncio.create_subprocess_exec(
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
             *("git", *_SAFE, "-C", str(directory), *arguments),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -64,8 +65,15 @@ async def _git(directory: Path, *arguments: str, limit: float = _QUESTION_SECOND
             env=_environment(),
             start_new_session=True,
         )
+    )
+    try:
+        process = await asyncio.shield(starting)
     except OSError as error:
         raise GitError("git is not installed, or cannot be run") from error
+    except asyncio.CancelledError:  # asyncio would end git, but not what git has started
+        with contextlib.suppress(OSError):
+            await _kill(await starting)
+        raise
     assert process.stdout is not None and process.stderr is not None
     try:
         async with asyncio.timeout(limit):
@@ -75,12 +83,17 @@ async def _git(directory: Path, *arguments: str, limit: float = _QUESTION_SECOND
         raise GitError(f"git took longer than {limit:.0f} seconds") from error
     finally:
         if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, 9)
-            await process.wait()
+            await _kill(process)
     if code != 0:
         raise GitError(said.strip().rpartition("\n")[2] or f"git ended with exit code {code}")
     return output.strip("\n")
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    """End a process and all that it has started in its group."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
 
 
 async def _read(stream: asyncio.StreamReader) -> str:

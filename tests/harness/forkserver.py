@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import IO, Final
 
 _MAX_BYTES: Final = 2**20
@@ -67,6 +68,7 @@ class ForkServer:
                 [sys.executable, "-m", "tests.harness.forkserver", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 env={"PATH": os.environ["PATH"]},
+                cwd=Path(__file__).parents[2],
                 pass_fds=[theirs.fileno()],
             )
         self._socket = ours
@@ -99,6 +101,8 @@ class ForkServer:
                 self._started.set_result(process)
             else:
                 self._running.pop(pid).status.set_result(status)
+        if not self._started.done():
+            self._started.set_exception(RuntimeError("The process that forks servers has ended."))
 
 
 _servers: Final[dict[int, ForkServer]] = {}

@@ -140,7 +140,7 @@ class Screen:
         await self.prompt_field.fill(prompt)
         await (
             self.page.locator(".composer")
-            .get_by_role("button", name="Send")
+            .get_by_role("button", name="Send", exact=True)
             .or_(self.page.locator(".composer").get_by_role("button", name="Add to the queue"))
             .click()
         )

@@ -232,7 +232,7 @@ async def test_the_status_of_the_terminal_withdraws_an_approval(room: Room) -> N
         assert await printed(process) == b""
 
 
-async def test_the_socket_is_private_and_may_have_a_long_path(room: Room) -> None:
+async def test_the_socket_is_private_and_may_have_a_long_path(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = room.folder / ("d" * 120)
     directory.mkdir()
     task = asyncio.create_task(room.endpoint.terminal_approvals.listen(directory))
@@ -244,7 +244,7 @@ async def test_the_socket_is_private_and_may_have_a_long_path(room: Room) -> Non
     await asyncio.wait({task})
     assert not path.exists()
     with socket.socket(socket.AF_UNIX) as left:  # by a server that was killed
-        os.chdir(directory)
+        monkeypatch.chdir(directory)
         left.bind(hook_relay.SOCKET)
     task = asyncio.create_task(room.endpoint.terminal_approvals.listen(directory))
     await eventually(lambda: path.stat().st_mode & 0o777 == 0o600, "the socket is replaced")

@@ -6,7 +6,7 @@ import type { Approvals } from "../store/approvals";
 import type { OfflinePages } from "../store/offline";
 import type { ExecutionData, MessagesData, ProjectJoinData, QueuedPrompt } from "../wire/generated";
 import { ServerError, type Frame } from "../wire/frame";
-import type { RawEntry } from "./entry";
+import { beginsTurn, type RawEntry } from "./entry";
 import type { Rest } from "./item";
 import { Live } from "./live";
 import { list, optionalText, record } from "./reading";
@@ -200,7 +200,7 @@ export class Conversation implements StreamListener {
     const page = await socket.request("get_messages", PAGE, this.id);
     const { first_offset, last_offset } = page.metadata;
     this.timeline.reset(entries(page), first_offset, last_offset);
-    this.begun.value = page.messages.findLast(({ type }) => type === "prompt")?.timestamp ?? null;
+    this.begun.value = entries(page).findLast(beginsTurn)?.timestamp ?? null;
     this.ready.value = true;
     this.storedAt.value = null;
     this.newest = entries(page);
@@ -271,7 +271,7 @@ export class Conversation implements StreamListener {
     const entry = this.timeline.append(raw);
     this.newest = [...this.newest.slice(1 - PAGE.limit), raw];
     this.storeSoon();
-    if (type === "prompt") {
+    if (beginsTurn(raw)) {
       this.begun.value = timestamp;
       this.running.value = optionalText(record(data)["execution_id"]);
     }

@@ -1,6 +1,7 @@
 /** An entry of the log, taken apart into what is shown of it and what it says about other entries. */
-import type { ApprovalRequestedData, ErrorData, PromptData } from "../wire/generated";
+import type { ApprovalRequestedData, ErrorData, ExecutionPausedData, PromptData } from "../wire/generated";
 import type { Outcome } from "../store/approvals";
+import { formatCount, untilText } from "../text/format";
 import { visible } from "../text/visible";
 import type { Image, Item, Place, ToolResult } from "./item";
 import { list, number, optionalText, record, text, type Loose } from "./reading";
@@ -59,6 +60,11 @@ export function readEntry(raw: RawEntry): Entry {
   return { offset: raw.offset, weight: weigh(said), ...said };
 }
 
+/** Whether it is a prompt that begins a turn, rather than one that was written into a running one. */
+export function beginsTurn({ type, data }: RawEntry): boolean {
+  return type === "prompt" && typeof record(data)["steers"] !== "string";
+}
+
 const CONTENT = "/message/content";
 
 /** Whether something is missing in the part of an entry to which a JSON pointer leads, or around it. */
@@ -72,9 +78,24 @@ type Reader = (data: Loose, draft: Draft, add: Add) => void;
 
 const readers: Readonly<Record<string, Reader>> = {
   prompt(data, draft, add) {
-    const { prompt, by, execution_id } = data as unknown as PromptData;
-    draft.executionId = text(execution_id);
-    add({ kind: "prompt", text: text(prompt), by: text(by), executionId: text(execution_id) });
+    const { prompt, by, execution_id, continues } = data as unknown as PromptData;
+    const executionId = text(execution_id);
+    draft.executionId = executionId;
+    if (typeof continues === "string") {
+      add({ kind: "notice", tone: "divider", text: "The paused prompt continues", executionId });
+    } else {
+      add({ kind: "prompt", text: text(prompt), by: text(by), executionId, isSteering: !beginsTurn(draft.raw) });
+    }
+  },
+  execution_paused(data, _, add) {
+    const { message, until } = data as unknown as ExecutionPausedData;
+    const said = `Paused: ${text(message)} ${untilText(optionalText(until))}`;
+    add({ kind: "notice", tone: "plain", text: said.trim() });
+  },
+  elicitation_cancelled(data, _, add) {
+    const where = text(data["url"]) === "" ? "" : ` (${text(data["url"])})`;
+    const said = `The MCP server ${text(data["mcp_server"])} asked, and was not answered: ${text(data["message"])}`;
+    add({ kind: "notice", tone: "plain", text: visible(said + where) });
   },
   approval_requested(data, draft, add) {
     const request = data as unknown as ApprovalRequestedData;
@@ -175,10 +196,22 @@ const lines: Readonly<Record<string, Reader>> = {
   system(data, _, add) {
     if (data["subtype"] === "api_retry") {
       const wait = (number(data["retry_delay_ms"]) ?? 0) / 1000;
-      const said = `The model does not answer; retrying in ${wait.toFixed(1)} s.`;
+      const why = number(data["error_status"]) ?? text(data["error"]);
+      const said = `The model does not answer${why === "" ? "" : ` (${why})`}; retrying in ${wait.toFixed(1)} s.`;
       add({ kind: "notice", tone: "plain", text: said });
     } else if (data["subtype"] === "compact_boundary") {
-      add({ kind: "notice", tone: "divider", text: "The conversation was summarised" });
+      const { pre_tokens, post_tokens } = record(data["compact_metadata"]);
+      const sizes = [pre_tokens, post_tokens].map(number).filter((count) => count !== null);
+      const said = sizes.length === 0 ? "" : ` (${sizes.map(formatCount).join(" to ")} tokens)`;
+      add({ kind: "notice", tone: "divider", text: `The conversation was summarised${said}` });
+    }
+  },
+  auth_status(data, _, add) {
+    const error = text(data["error"]);
+    if (error !== "") add({ kind: "notice", tone: "danger", text: `The login failed: ${error}` });
+    else if (data["isAuthenticating"] === true) {
+      const said = ["The agent logs in.", ...list(data["output"]).map(text)].join("\n");
+      add({ kind: "notice", tone: "plain", text: said });
     }
   },
 };

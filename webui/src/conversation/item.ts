@@ -16,6 +16,8 @@ export interface PromptItem extends Place {
   readonly text: string;
   readonly by: string;
   readonly executionId: string;
+  /** Whether it was written into a running turn, which then answers it. */
+  readonly isSteering: boolean;
 }
 
 /** Text or thinking of the agent; `parent` is the tool call of a subagent that wrote it. */
@@ -53,6 +55,8 @@ export interface NoticeItem extends Place {
   readonly kind: "notice";
   readonly tone: "plain" | "divider" | "danger";
   readonly text: string;
+  /** The paused execution that continues here. */
+  readonly executionId?: string;
 }
 
 export type Item = PromptItem | TextItem | ToolItem | ResultItem | ApprovalItem | NoticeItem;

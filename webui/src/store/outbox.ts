@@ -11,6 +11,8 @@ export interface Outgoing {
   readonly promptId: string;
   readonly conversationId: string;
   readonly prompt: string;
+  /** Into the running turn, rather than behind the prompts that wait. */
+  readonly when?: "now" | undefined;
   /** Why the server did not take it; it is not sent again by itself. */
   readonly refusal?: string;
 }
@@ -38,8 +40,8 @@ export class Outbox {
     return this.waiting;
   }
 
-  send(conversationId: string, prompt: string): void {
-    const outgoing = { promptId: newId(), conversationId, prompt };
+  send(conversationId: string, prompt: string, when?: "now"): void {
+    const outgoing = { promptId: newId(), conversationId, prompt, when };
     this.put([...this.waiting.value, outgoing]);
     this.enqueue(outgoing);
   }
@@ -53,8 +55,8 @@ export class Outbox {
   retry(promptId: string): void {
     const found = this.waiting.value.find((outgoing) => outgoing.promptId === promptId);
     if (found?.refusal === undefined) return;
-    const { conversationId, prompt } = found;
-    const again = { promptId, conversationId, prompt };
+    const { conversationId, prompt, when } = found;
+    const again = { promptId, conversationId, prompt, when };
     this.put(this.waiting.value.map((outgoing) => (outgoing === found ? again : outgoing)));
     this.enqueue(again);
   }
@@ -73,13 +75,14 @@ export class Outbox {
     );
   }
 
-  private async deliver({ promptId, conversationId, prompt }: Outgoing): Promise<void> {
+  private async deliver({ promptId, conversationId, prompt, when }: Outgoing): Promise<void> {
     const isWanted = (): boolean => this.waiting.value.some((outgoing) => outgoing.promptId === promptId);
     while (isWanted()) {
       try {
         await this.link.connected();
         if (!isWanted()) return;
-        await this.link.request("execute", { prompt, prompt_id: promptId }, { conversationId, timeoutMs: Infinity });
+        const data = { prompt, prompt_id: promptId, when: when ?? "queue" } as const;
+        await this.link.request("execute", data, { conversationId, timeoutMs: Infinity });
         this.discard(promptId);
       } catch (error) {
         if (error instanceof ServerError && error.code === "RATE_LIMITED") {

@@ -40,6 +40,12 @@ export function formatTime(at: string, now = new Date()): string {
   return sameDay ? CLOCK.format(time) : `${DAY.format(time)}, ${CLOCK.format(time)}`;
 }
 
+/** When something that is paused goes on by itself, as a sentence; empty when it does not. */
+export function untilText(at: string | null | undefined): string {
+  const time = formatTime(at ?? "");
+  return time === "" ? "" : `Continues at ${time}.`;
+}
+
 /** The same in full, for a tooltip. */
 export function formatFullTime(at: string): string {
   const time = new Date(at);

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { readEntry, type Entry } from "../../src/conversation/entry";
+import { formatTime } from "../../src/text/format";
 
 function read(type: string, data: unknown): Entry {
   return readEntry({ offset: 7, timestamp: "2026-01-01T00:00:00.000Z", type, data });
@@ -13,8 +14,55 @@ const PLACE = { offset: 7, at: "2026-01-01T00:00:00.000Z" };
 
 test("a prompt with who gave it", () => {
   const entry = read("prompt", { execution_id: "x", prompt: "do it", by: "phone", prompt_id: "1" });
-  expect(entry.items).toEqual([{ kind: "prompt", key: "7.0", text: "do it", by: "phone", executionId: "x", ...PLACE }]);
+  const prompt = { kind: "prompt", key: "7.0", text: "do it", by: "phone", executionId: "x", isSteering: false };
+  expect(entry.items).toEqual([{ ...prompt, ...PLACE }]);
   expect(entry.executionId).toBe("x");
+});
+
+test("a prompt for the running turn, and one that continues a paused execution", () => {
+  const prompt = { execution_id: "x", prompt: "The server's words", by: "phone" };
+  expect(read("prompt", { ...prompt, steers: "y" }).items).toMatchObject([{ kind: "prompt", isSteering: true }]);
+  expect(read("prompt", { ...prompt, continues: "lost" }).items).toMatchObject([
+    { kind: "notice", tone: "divider", text: "The paused prompt continues", executionId: "x" },
+  ]);
+});
+
+const UNTIL = "2026-01-01T14:05:00Z";
+
+test.each([
+  [
+    "execution_paused",
+    { execution_id: "x", reason: "usage_limit", message: "A limit is reached.", until: UNTIL },
+    `Paused: A limit is reached. Continues at ${formatTime(UNTIL)}.`,
+  ],
+  [
+    "execution_paused",
+    { execution_id: "x", reason: "lost", message: "It is gone.", until: null },
+    "Paused: It is gone.",
+  ],
+  [
+    "elicitation_cancelled",
+    { mcp_server: "files", message: "Which\u202e one?", url: "https://a.example" },
+    "The MCP server files asked, and was not answered: Which<U+202E> one? (https://a.example)",
+  ],
+  [
+    "agent_message",
+    { type: "auth_status", isAuthenticating: true, output: ["Open this:", "https://b.example"] },
+    "The agent logs in.\nOpen this:\nhttps://b.example",
+  ],
+  ["agent_message", { type: "auth_status", isAuthenticating: false, error: "denied" }, "The login failed: denied"],
+  [
+    "agent_message",
+    { type: "system", subtype: "api_retry", retry_delay_ms: 500, error_status: 529, error: "overloaded" },
+    "The model does not answer (529); retrying in 0.5 s.",
+  ],
+  [
+    "agent_message",
+    { type: "system", subtype: "compact_boundary", compact_metadata: { pre_tokens: 155_000, post_tokens: 4000 } },
+    "The conversation was summarised (155K to 4K tokens)",
+  ],
+])("%s in words: %o", (type, data, text) => {
+  expect(read(type, data).items).toMatchObject([{ kind: "notice", text }]);
 });
 
 test("the blocks of a message are items of their own, in order", () => {
@@ -135,7 +183,8 @@ test.each([
   { message: null },
   { type: "assistant", message: { content: [null, 1, "x", {}] } },
 ])("nothing that is not as expected does harm: %o", (data) => {
-  for (const type of ["agent_message", "prompt", "approval_requested", "approval_resolved", "error", "unheard_of"]) {
+  const types = ["agent_message", "prompt", "approval_requested", "approval_resolved", "error", "unheard_of"];
+  for (const type of [...types, "execution_paused", "elicitation_cancelled"]) {
     expect(() => read(type, data)).not.toThrow();
   }
 });

@@ -32,7 +32,7 @@ test("a prompt waits for the connection, is sent, and is gone when the server ha
   await settle();
   const { data, conversation_id } = network.wire.asked("execute");
   expect(conversation_id).toBe("p");
-  expect(data).toMatchObject({ prompt: "do it", prompt_id: outbox.list.value[0]?.promptId });
+  expect(data).toEqual({ prompt: "do it", prompt_id: outbox.list.value[0]?.promptId, when: "queue" });
   network.wire.reply("execute", { status: "started" });
   await settle();
   expect(prompts()).toEqual([]);
@@ -49,6 +49,21 @@ test("prompts of a project are sent in their order, each once the one before was
   network.wire.say({ type: "execute", request_id: first?.request_id, data: { status: "started" } });
   await settle();
   expect(network.wire.asked("execute").data).toMatchObject({ prompt: "two" });
+});
+
+test("a prompt for the running turn stays one after a reload and a refusal", async () => {
+  outbox.send("p", "do it", "now");
+  const again = new Outbox(link);
+  outbox.discard(outbox.list.value[0]?.promptId ?? "");
+  network.wire.accept();
+  await settle();
+  expect(network.wire.asked("execute").data).toMatchObject({ prompt: "do it", when: "now" });
+  network.wire.refuse("execute", "FORBIDDEN");
+  await settle();
+  again.retry(again.list.value[0]?.promptId ?? "");
+  await settle();
+  const asked = network.wire.sent.filter(({ type }) => type === "execute");
+  expect(asked.map(({ data }) => (data as { when: string }).when)).toEqual(["now", "now"]);
 });
 
 test("it survives a reload, under the same id", async () => {

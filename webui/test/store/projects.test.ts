@@ -4,22 +4,14 @@ import { nameOf, Projects, titleOf } from "../../src/store/projects";
 import { Seen } from "../../src/store/seen";
 import type { Frame } from "../../src/wire/frame";
 import type { ProjectStateData } from "../../src/wire/generated";
+import { projectState } from "../state";
 
 /** The state of a conversation; `at` is the hour of its last activity. */
 function state(id: string, at: number, more: Partial<ProjectStateData> = {}): ProjectStateData {
   const [project = "", suffix] = id.split(".");
   const other = suffix === undefined ? {} : { conversation_id: id };
   const last_active = `2026-01-01T${String(at).padStart(2, "0")}:00:00.000Z`;
-  return {
-    id: project,
-    name: project,
-    path: "",
-    last_active,
-    offset: 0,
-    pending_approvals: 0,
-    ...other,
-    ...more,
-  } as never;
+  return projectState({ id: project, name: project, last_active, ...other, ...more });
 }
 
 const ids = (list: readonly { readonly id: string }[]): string[] => list.map(({ id }) => id);

@@ -3,7 +3,6 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { ArrowUp, Cpu, ShieldCheck, Skull, Square } from "lucide";
 import { useStore } from "../../store/store";
 import type { ConversationState } from "../../store/projects";
-import type { BackgroundTaskData } from "../../wire/generated";
 import { Icon } from "../icon";
 import { ChooseMode, ChooseModel } from "./choose";
 import { modeName, modelName } from "./tuning";
@@ -31,9 +30,9 @@ export function Composer({ project }: { readonly project: ConversationState }): 
     element.style.height = `${element.scrollHeight + 2}px`;
   }, [text]);
 
-  const send = (): void => {
+  const send = (when?: "now"): void => {
     if (isEmpty) return;
-    outbox.send(project.id, text);
+    outbox.send(project.id, text, when);
     conversation.value?.jump?.();
     drafts.put(project.id, "");
     field.current?.focus();
@@ -60,7 +59,6 @@ export function Composer({ project }: { readonly project: ConversationState }): 
         onInput={(event) => drafts.put(project.id, event.currentTarget.value)}
         onKeyDown={onKeyDown}
       />
-      {tasks.length > 0 && <p class="hint">Background tasks: {tasks.map(nameOfTask).join(", ")}</p>}
       <div class="composer-bar">
         <button class="chip" type="button" onClick={() => setChoosing("model")}>
           <Icon node={Cpu} size={15} />
@@ -76,12 +74,17 @@ export function Composer({ project }: { readonly project: ConversationState }): 
         {(isRunning || tasks.length > 0) && (
           <Stop key={isRunning ? (conversation.value?.executionId.value ?? "") : "tasks"} project={project} />
         )}
+        {isRunning && !isEmpty && (
+          <button class="button" type="button" aria-label="Send now" onClick={() => send("now")}>
+            Now
+          </button>
+        )}
         <button
           class="button primary icon-only"
           type="button"
           aria-label={isRunning ? "Add to the queue" : "Send"}
           disabled={isEmpty}
-          onClick={send}
+          onClick={() => send()}
         >
           <Icon node={ArrowUp} />
         </button>
@@ -130,11 +133,6 @@ function Stop({ project }: { readonly project: ConversationState }): VNode {
       {state === "works" ? "Stop" : "Stopping…"}
     </button>
   );
-}
-
-function nameOfTask({ type, description }: BackgroundTaskData): string {
-  const name = description === "" ? type : description;
-  return type === "local_agent" ? `${name} (subagent)` : name;
 }
 
 /** Whether the Enter key of this screen is for new lines. */

@@ -28,13 +28,19 @@ export function LiveView({ conversation }: { readonly conversation: Conversation
   );
 }
 
-/** That the agent works, and for how long. */
-export function Working({ since, waits }: { readonly since: string | null; readonly waits: boolean }): VNode {
+/** The time, in milliseconds, each second. */
+export function useNow(): number {
   const [now, setNow] = useState(Date.now());
   useEffect(() => {
     const timer = setInterval(() => setNow(Date.now()), 1000);
     return () => clearInterval(timer);
   }, []);
+  return now;
+}
+
+/** That the agent works, and for how long. */
+export function Working({ since, waits }: { readonly since: string | null; readonly waits: boolean }): VNode {
+  const now = useNow();
   const seconds = since === null ? null : (now - new Date(since).getTime()) / 1000;
   return (
     <p class="at-work">

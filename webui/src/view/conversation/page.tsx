@@ -11,6 +11,7 @@ import { ProjectFolder } from "../tool/card";
 import { Composer } from "./composer";
 import { Header } from "./header";
 import { Queue } from "./queue";
+import { Tasks } from "./tasks";
 import { Transcript } from "./transcript";
 import "./conversation.css";
 
@@ -41,6 +42,7 @@ export default function ConversationPage({ params }: PageProps): VNode {
           </ProjectFolder.Provider>
           <ApprovalDock />
           <div class="conversation-foot">
+            <Tasks project={project} />
             <Queue conversation={conversation} />
             {store.mayAct.value ? <Composer project={project} /> : <p class="watching">This device may only watch.</p>}
           </div>

@@ -1,10 +1,11 @@
 import type { VNode } from "preact";
 import { useState } from "preact/hooks";
-import { Check, CircleAlert, Clock, Pencil, Trash2, WifiOff, X } from "lucide";
+import { ArrowUp, Check, CircleAlert, Clock, Pencil, Trash2, WifiOff, X } from "lucide";
 import type { Conversation } from "../../conversation/conversation";
 import type { Outgoing } from "../../store/outbox";
 import { useStore } from "../../store/store";
 import type { QueuedPrompt, QueueHoldData } from "../../wire/generated";
+import { untilText } from "../../text/format";
 import { visible } from "../../text/visible";
 import { Icon } from "../icon";
 import { ReviewSettings } from "../projects/review";
@@ -43,23 +44,26 @@ function Hold({ hold, queue, conversationId }: HoldProps): VNode {
   const [isKept, setKept] = useState(false);
   const [isReviewing, setReviewing] = useState(false);
   const isTrust = hold.reason === "trust";
+  const isLost = hold.reason === "lost";
   const project = projects.get(conversationId);
   const fail = (error: unknown): void => toasts.fail(error);
   const run = (): void => {
     link.request("queue_resume", {}, { conversationId }).catch(fail);
   };
   const drop = (): void => {
-    for (const { execution_id } of queue)
+    for (const { execution_id } of isLost ? queue.filter(isPaused) : queue)
       link.request("prompt_cancel", { execution_id }, { conversationId }).catch(fail);
   };
   return (
     <div class="queue-hold" role="group" aria-label="The queue is on hold">
-      <p role="status">{isKept ? "The queue is on hold." : visible(hold.message)}</p>
+      <p role="status">
+        {isKept ? "The queue is on hold." : visible(hold.message)} <b>{untilText(hold.until)}</b>
+      </p>
       {mayAct.value && (
         <div class="row">
           {!isTrust && (
             <button class="button small" type="button" onClick={run}>
-              Run
+              {isLost ? "Continue" : hold.until ? "Start now" : "Run"}
             </button>
           )}
           {isTrust && mayOwn.value && (
@@ -67,7 +71,7 @@ function Hold({ hold, queue, conversationId }: HoldProps): VNode {
               Review
             </button>
           )}
-          {!isKept && (
+          {!isKept && !isLost && (
             <button class="button small" type="button" onClick={() => setKept(true)}>
               Keep
             </button>
@@ -82,9 +86,15 @@ function Hold({ hold, queue, conversationId }: HoldProps): VNode {
   );
 }
 
+/** Whether a prompt has run and is to continue; it can only be dropped. */
+function isPaused({ status }: QueuedPrompt): boolean {
+  return status === "waiting" || status === "interrupted";
+}
+
 function Queued({ prompt, conversationId }: { readonly prompt: QueuedPrompt; readonly conversationId: string }): VNode {
-  const { link, toasts, mayAct } = useStore();
+  const { link, toasts, mayAct, projects } = useStore();
   const [text, setText] = useState<string | null>(null);
+  const isRunning = projects.get(conversationId)?.state === "EXECUTING" && !isPaused(prompt);
   const { execution_id } = prompt;
   const save = async (): Promise<void> => {
     try {
@@ -96,9 +106,11 @@ function Queued({ prompt, conversationId }: { readonly prompt: QueuedPrompt; rea
       toasts.fail(error);
     }
   };
-  const withdraw = (): void => {
-    link.request("prompt_cancel", { execution_id }, { conversationId }).catch((error: unknown) => toasts.fail(error));
+  const ask = (kind: "prompt_cancel" | "prompt_promote"): void => {
+    link.request(kind, { execution_id }, { conversationId }).catch((error: unknown) => toasts.fail(error));
   };
+  const promote = (): void => ask("prompt_promote");
+  const withdraw = (): void => ask("prompt_cancel");
   if (text !== null) {
     return (
       <li class="queued editing">
@@ -127,17 +139,25 @@ function Queued({ prompt, conversationId }: { readonly prompt: QueuedPrompt; rea
       <span class="queued-text">
         <span class="visually-hidden">Queue position {prompt.position}: </span>
         <span dir="auto">{prompt.prompt}</span>
+        {isPaused(prompt) && <small>Paused</small>}
       </span>
       {mayAct.value && (
         <>
-          <button
-            class="button quiet small icon-only"
-            type="button"
-            aria-label="Change"
-            onClick={() => setText(prompt.prompt)}
-          >
-            <Icon node={Pencil} size={17} />
-          </button>
+          {isRunning && (
+            <button class="button quiet small icon-only" type="button" aria-label="Send now" onClick={promote}>
+              <Icon node={ArrowUp} size={17} />
+            </button>
+          )}
+          {!isPaused(prompt) && (
+            <button
+              class="button quiet small icon-only"
+              type="button"
+              aria-label="Change"
+              onClick={() => setText(prompt.prompt)}
+            >
+              <Icon node={Pencil} size={17} />
+            </button>
+          )}
           <button class="button quiet small icon-only" type="button" aria-label="Withdraw" onClick={withdraw}>
             <Icon node={Trash2} size={17} />
           </button>

@@ -67,6 +67,7 @@ const Prompt = memo(function Prompt({ item }: { readonly item: PromptItem }): VN
     <article class="prompt" aria-label={`Prompt by ${item.by}`}>
       <p class="byline">
         {item.by} · <time title={formatFullTime(item.at)}>{formatTime(item.at)}</time>
+        {item.isSteering && " · into the running turn"}
       </p>
       <div class="bubble">
         <Clip id={item.key} height={320} rest={restOf(item)}>

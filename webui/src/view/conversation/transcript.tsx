@@ -93,11 +93,18 @@ interface End {
 function endsOf(items: readonly Item[]): ReadonlyMap<string, End> {
   const found = new Map<string, End>();
   let executionId: string | undefined;
+  let steering: string | undefined;
   let answer: string | undefined;
   for (const item of items) {
-    if (item.kind === "prompt") [executionId, answer] = [item.executionId, undefined];
+    if (item.kind === "prompt" && item.isSteering) steering = item.executionId;
+    else if (item.kind === "prompt") [executionId, steering, answer] = [item.executionId, undefined, undefined];
+    else if (item.kind === "notice") executionId = item.executionId ?? executionId;
     else if (item.kind === "text" && item.parent === null) answer = item.size === undefined ? item.text : undefined;
-    else if (item.kind === "result") found.set(item.key, { executionId, answer });
+    else if (item.kind === "result") {
+      found.set(item.key, { executionId, answer });
+      // A turn that ended before it took up the prompt leaves it the next one.
+      executionId = steering ?? executionId;
+    }
   }
   return found;
 }
