@@ -74,5 +74,5 @@ if __name__ == "__main__":
     try:  # noqa: SIM105 - `contextlib` takes time to import
         main(*sys.argv[1:])
     except Exception:  # noqa: BLE001, S110 - the terminal must not notice
-        pass
+        pass  # nosec B110 - see above
     os._exit(0)

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Final
 
 from pocket_agent.errors import FileOperationError
-from pocket_agent.storage.database import DataLock, check_version, connect, create_private, faults_mapped, lock_owner
+from pocket_agent.storage.database import (
+    MAIN_CONVERSATION,
+    DataLock,
+    check_version,
+    connect,
+    create_private,
+    faults_mapped,
+    lock_owner,
+)
 from pocket_agent.storage.epoch import set_meta
 
 # ----------------------------------------------------------------------
@@ -180,7 +188,7 @@ def inspect(database: Path, seconds: float) -> DatabaseState:
         reader.set_progress_handler(None, 0)
         directories: list[tuple[str, Path]] = []
         with suppress(sqlite3.Error):  # of another version, or damaged
-            rows = reader.execute("SELECT name, path FROM project").fetchall()
+            rows = reader.execute(f"SELECT name, path FROM conversation WHERE {MAIN_CONVERSATION}").fetchall()  # noqa: S608 - a constant
             directories = [(os.fsdecode(name), Path(os.fsdecode(path))) for name, path in rows]
     return DatabaseState(damage, complete, tuple(directories))
 
