@@ -6,7 +6,7 @@ import type { Approvals } from "../store/approvals";
 import type { OfflinePages } from "../store/offline";
 import type { ExecutionData, MessagesData, ProjectJoinData, QueuedPrompt } from "../wire/generated";
 import { ServerError, type Frame } from "../wire/frame";
-import { beginsTurn, type RawEntry } from "./entry";
+import { beginsTurn, entriesOf, type RawEntry } from "./entry";
 import type { Rest } from "./item";
 import { Live } from "./live";
 import { list, optionalText, record } from "./reading";
@@ -134,7 +134,7 @@ export class Conversation implements StreamListener {
     await this.read(async () => {
       const before = this.timeline.firstOffset;
       const page = await this.page({ before });
-      if (this.timeline.firstOffset === before) this.timeline.prepend(entries(page), page.metadata.first_offset);
+      if (this.timeline.firstOffset === before) this.timeline.prepend(entriesOf(page), page.metadata.first_offset);
     });
   }
 
@@ -144,7 +144,7 @@ export class Conversation implements StreamListener {
     await this.read(async () => {
       const since = this.timeline.lastOffset;
       const page = await this.page({ since });
-      if (this.timeline.lastOffset === since) this.timeline.extend(entries(page));
+      if (this.timeline.lastOffset === since) this.timeline.extend(entriesOf(page));
     });
   }
 
@@ -156,7 +156,7 @@ export class Conversation implements StreamListener {
       const page = await this.page({});
       const { first_offset, last_offset } = page.metadata;
       // Entries may have arrived during the read; reading continues from here.
-      this.timeline.reset(entries(page), first_offset, Math.max(last_offset, this.reached?.offset ?? 0));
+      this.timeline.reset(entriesOf(page), first_offset, Math.max(last_offset, this.reached?.offset ?? 0));
     });
     await this.loadNewer();
   }
@@ -192,18 +192,18 @@ export class Conversation implements StreamListener {
       },
       { conversationId: this.id, timeoutMs: FETCH_MS.all + size * FETCH_MS.byte },
     );
-    for (const entry of entries(page)) if (entry.offset === offset) this.timeline.replace(entry);
+    for (const entry of entriesOf(page)) if (entry.offset === offset) this.timeline.replace(entry);
   }
 
   async position(socket: Socket): Promise<Position> {
     if (this.reached !== null && (await this.catchUp(socket, this.reached))) return this.reached;
     const page = await socket.request("get_messages", PAGE, this.id);
     const { first_offset, last_offset } = page.metadata;
-    this.timeline.reset(entries(page), first_offset, last_offset);
-    this.begun.value = entries(page).findLast(beginsTurn)?.timestamp ?? null;
+    this.timeline.reset(entriesOf(page), first_offset, last_offset);
+    this.begun.value = entriesOf(page).findLast(beginsTurn)?.timestamp ?? null;
     this.ready.value = true;
     this.storedAt.value = null;
-    this.newest = entries(page);
+    this.newest = entriesOf(page);
     this.storeSoon();
     this.reached = reachedBy(page);
     return this.reached;
@@ -224,7 +224,7 @@ export class Conversation implements StreamListener {
     }
     const { first_offset, last_offset, has_more } = page.metadata;
     if (first_offset > since.offset + 1 || (has_more && this.isFollowing)) return false;
-    for (const entry of entries(page)) this.entry(entry);
+    for (const entry of entriesOf(page)) this.entry(entry);
     if (has_more) {
       this.timeline.advance(first_offset, last_offset);
       this.newest = [];
@@ -342,10 +342,6 @@ export class Conversation implements StreamListener {
 
 function ignored(): void {
   return;
-}
-
-function entries({ messages }: MessagesData): RawEntry[] {
-  return messages.map(({ message, ...entry }) => ({ ...entry, data: message }));
 }
 
 function reachedBy({ messages, metadata: { epoch, last_offset: offset } }: MessagesData): Position {

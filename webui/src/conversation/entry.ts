@@ -1,5 +1,5 @@
 /** An entry of the log, taken apart into what is shown of it and what it says about other entries. */
-import type { ApprovalRequestedData, ErrorData, ExecutionPausedData, PromptData } from "../wire/generated";
+import type { ApprovalRequestedData, ErrorData, ExecutionPausedData, MessageData, PromptData } from "../wire/generated";
 import type { Outcome } from "../store/approvals";
 import { formatCount, untilText } from "../text/format";
 import { visible } from "../text/visible";
@@ -58,6 +58,11 @@ export function readEntry(raw: RawEntry): Entry {
   const { items, results, requests, outcomes, executionId } = draft;
   const said = { items, results, requests, outcomes, executionId };
   return { offset: raw.offset, weight: weigh(said), ...said };
+}
+
+/** The entries of a page. */
+export function entriesOf({ messages }: { readonly messages: readonly MessageData[] }): RawEntry[] {
+  return messages.map(({ message, ...entry }) => ({ ...entry, data: message }));
 }
 
 /** Whether it is a prompt that begins a turn, rather than one that was written into a running one. */

@@ -31,6 +31,8 @@ export function BeginConversation({ project: { projectId, name }, onClose }: Beg
   const isTaken = projects.conversations.value.some(
     (one) => one.projectId === projectId && one.session_id === sessionId,
   );
+  const isActive = offers.sessions.some((one) => one.session_id === sessionId && one.active);
+  const mustCopy = isTaken || isActive;
   const isOpen = useRef(true);
   useEffect(
     () => () => {
@@ -43,7 +45,7 @@ export function BeginConversation({ project: { projectId, name }, onClose }: Beg
       title: title.trim() || null,
       worktree: isInWorktree ? { branch: branch.trim() || null, base: base.trim() || null } : null,
       session_id: sessionId || null,
-      fork: isCopy || isTaken,
+      fork: isCopy || mustCopy,
     };
     const options = { conversationId: projectId, timeoutMs: WORKTREE_MS };
     const { id } = projects.put(await link.request("conversation_create", data, options));
@@ -104,9 +106,15 @@ export function BeginConversation({ project: { projectId, name }, onClose }: Beg
         )}
         {sessionId !== "" && (
           <Check
-            checked={isCopy || isTaken}
-            disabled={isTaken}
-            about={isTaken ? "Another conversation continues this session" : "The session itself stays as it is"}
+            checked={isCopy || mustCopy}
+            disabled={mustCopy}
+            about={
+              isActive
+                ? "A terminal has this session open"
+                : isTaken
+                  ? "Another conversation continues this session"
+                  : "The session itself stays as it is"
+            }
             onChange={setCopy}
           >
             As a copy

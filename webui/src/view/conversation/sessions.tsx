@@ -8,6 +8,8 @@ import type { SessionData } from "../../wire/generated";
 import { messageOf } from "../../wire/frame";
 import { Problem } from "../control/attempt";
 import { Sheet } from "../control/sheet";
+import { CopyButton } from "../text/copy";
+import { HistorySheet } from "./history";
 
 interface SessionsProps {
   readonly project: ConversationState;
@@ -19,6 +21,7 @@ export function SessionsSheet({ project: { id: conversationId }, onClose }: Sess
   const { link, toasts } = useStore();
   const [sessions, setSessions] = useState<readonly SessionData[]>();
   const [problem, setProblem] = useState("");
+  const [reading, setReading] = useState<SessionData>();
   useEffect(() => {
     link.request("session_list", {}, { conversationId }).then(
       (reply) => setSessions(reply.sessions),
@@ -34,6 +37,9 @@ export function SessionsSheet({ project: { id: conversationId }, onClose }: Sess
       toasts.fail(error);
     }
   };
+  if (reading !== undefined) {
+    return <HistorySheet conversationId={conversationId} session={reading} onClose={() => setReading(undefined)} />;
+  }
   return (
     <Sheet title="Sessions" onClose={onClose}>
       <Problem text={problem} />
@@ -45,11 +51,21 @@ export function SessionsSheet({ project: { id: conversationId }, onClose }: Sess
             <div>
               <p class="session-title">{session.title === "" ? "Without a prompt" : visible(session.title)}</p>
               <p class="hint" title={formatFullTime(session.last_active)}>
-                {session.current ? "This one · " : ""}
-                {formatAgo(session.last_active)}
+                {factsOf(session)}
               </p>
+              {session.resume_command && (
+                <p class="session-command hint">
+                  <code class="session-title">{visible(session.resume_command)}</code>
+                  <CopyButton text={() => session.resume_command ?? ""} label="Copy the command for a terminal" />
+                </p>
+              )}
             </div>
-            {!session.current && (
+            {typeof session.size === "number" && (
+              <button class="button small" type="button" onClick={() => setReading(session)}>
+                Read
+              </button>
+            )}
+            {!session.current && !session.active && (
               <button class="button small" type="button" onClick={() => void resume(session, false)}>
                 Resume
               </button>
@@ -67,4 +83,18 @@ export function SessionsSheet({ project: { id: conversationId }, onClose }: Sess
       </ul>
     </Sheet>
   );
+}
+
+/** What is known of a session besides its title. */
+function factsOf({ current, origin, active, turns, turns_estimated, last_active }: SessionData): string {
+  const isCounted = typeof turns === "number";
+  return [
+    current && "This one",
+    origin === "terminal" && "Terminal",
+    active && "Open in a terminal",
+    isCounted && `${turns_estimated ? "about " : ""}${turns} ${turns === 1 ? "turn" : "turns"}`,
+    formatAgo(last_active),
+  ]
+    .filter(Boolean)
+    .join(" · ");
 }
