@@ -99,7 +99,7 @@ def test_a_project_whose_directory_is_gone(data: Path, tmp_path: Path) -> None:
         for number, path in enumerate((there, gone)):
             place = os.fsencode(path)
             connection.execute(
-                "INSERT INTO project"
+                "INSERT INTO conversation"
                 " (id, path, real_path, name, state, epoch, head, first, created_at, last_active, fork)"
                 " VALUES (?, ?, ?, ?, 'idle', 'e', 0, 1, 0, 0, 0)",
                 (str(number), place, place, path.name.encode()),
