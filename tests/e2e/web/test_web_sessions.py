@@ -1,0 +1,42 @@
+"""Sessions of a terminal on the phone: listed with their command, read, and continued."""
+
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, ViewportSize, expect
+from tests.e2e.web.test_web_screen import is_sound
+from tests.harness.browser import WAIT_MS
+from tests.harness.scene import Stage
+from tests.harness.screen import screen
+from tests.harness.sessions import Machine, answer, name_of
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+SMALL_PHONE = ViewportSize(width=320, height=640)
+TURNS = 70
+"""More records than a page has, and fewer than two pages."""
+
+
+async def test_a_session_of_a_terminal_is_read_and_continued(stage: Stage, browser: Browser, folder: Path) -> None:
+    machine = Machine(Path(stage.server.env["HOME"]) / ".claude", folder)
+    machine.write(*(part for turn in range(TURNS) for part in (machine.prompt(f"ask {turn}."), answer(f"say {turn}."))))
+    async with stage.server.client() as client, screen(browser, stage.server, size=SMALL_PHONE) as seen:
+        project = await client.create_project(str(folder))
+        await seen.open(project.id)
+        await seen.choose("Older sessions")
+        dialog = seen.page.get_by_role("dialog")
+        session = dialog.locator(".sessions").get_by_role("listitem")
+        await expect(session).to_contain_text(f"Terminal · {TURNS} turns", timeout=WAIT_MS)
+        await expect(session.locator("code")).to_contain_text(f"claude --resume={name_of(1)}")
+        await is_sound(seen)
+        await session.get_by_role("button", name="Read").click()
+        await expect(dialog.get_by_text(f"say {TURNS - 1}.")).to_be_visible(timeout=WAIT_MS)
+        await expect(dialog.locator(".row-prompt").get_by_text("ask 0.", exact=True)).to_have_count(0)
+        await is_sound(seen)
+        await dialog.get_by_role("button", name="Older").click()
+        await expect(dialog.locator(".row-prompt")).to_have_count(TURNS, timeout=WAIT_MS)
+        await expect(dialog.get_by_role("button", name="Older")).to_have_count(0)
+        await seen.page.keyboard.press("Escape")
+        await session.get_by_role("button", name="Resume").click()
+        await expect(seen.page.get_by_text("The next prompt continues “ask 0.”.")).to_be_visible(timeout=WAIT_MS)
+        await client.delete_project(project.id)
