@@ -4,7 +4,7 @@ import type { ProjectStateData } from "../src/wire/generated";
 export function projectState(state: Partial<ProjectStateData> = {}): ProjectStateData {
   return {
     id: "p",
-    path: "/work/p",
+    path: "/code/p",
     name: "p",
     state: "IDLE",
     session_id: null,
