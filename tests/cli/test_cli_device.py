@@ -253,6 +253,7 @@ async def test_a_revoked_devices_prompts_are_named_withdrawn_and_killed(
                 return found[queued.execution_id] in {"cancelled", "error"} and found[running.execution_id] in {  # noqa: B023 - awaited at once
                     "killed",
                     "error",
+                    "cancelled",  # paused, since its process was lost, and withdrawn with its device
                 }
 
             await eventually(over, "both are over")
