@@ -142,7 +142,8 @@ class Projects:
 
     def mains(self) -> Sequence[Session]:
         """The sessions of the main conversations: one for each project."""
-        return [session for session in self._sessions.values() if session.state.project.is_main]
+        sessions = (self._sessions.get(project_id) for project_id in self._accepted)
+        return [session for session in sessions if session is not None]  # one that is being deleted
 
     def of(self, project_id: str) -> Sequence[Session]:
         """The sessions of a project's conversations, the main one first."""
