@@ -400,14 +400,16 @@ def test_a_queue_on_hold_is_told_once_with_what_ends_it() -> None:
 def test_a_paused_execution_is_shown_once_with_the_ways_out() -> None:
     shown = Shown(200)
     transcript = Transcript(shown.screen)
-    told = "The account's usage limit is reached. It goes on at 15:00."
-    state = {"state": "IDLE", "queue_hold": {"reason": "usage_limit", "message": told}}
+    message = "The account's usage limit is reached. It goes on at 15:00."
+    state = {"state": "IDLE", "queue_hold": {"reason": "usage_limit", "message": message}}
     info = {"status": "rejected", "rateLimitType": "five_hour", "utilization": 1}
     for _ in range(2):
         transcript.frame("agent_message", {"type": "rate_limit_event", "rate_limit_info": info})
-    transcript.frame("execution_paused", {"execution_id": "e", "reason": "usage_limit", "message": told, "until": None})
+    transcript.frame(
+        "execution_paused", {"execution_id": "e", "reason": "usage_limit", "message": message, "until": None}
+    )
     transcript.frame("project_state", state)
-    assert shown.lines == ["usage limit of five hour: reached", f"paused: {told} (/continue, or /cancel 1)"]
-    assert (transcript.hold, transcript.way_out) == (told, "/continue")
+    assert shown.lines == ["usage limit of five hour: reached", f"paused: {message} (/continue, or /cancel 1)"]
+    assert (transcript.hold, transcript.way_out) == (message, "/continue")
     transcript.frame("prompt", {"execution_id": "e", "prompt": "A short one.", "continues": "usage_limit"})
     assert shown.lines[-1] == "── the paused prompt continues ──"

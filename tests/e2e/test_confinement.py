@@ -11,6 +11,7 @@ import pytest
 from tests.harness.claude import require_claude
 from tests.harness.follow import alive, until
 from tests.harness.recorder import RecordingModel, system
+from tests.harness.repository import git, repository
 from tests.harness.scene import Scene, init_of, is_over, one_said_by_cli, scene, sleeper, texts
 from tests.harness.server import running_server
 from tests.harness.tool import require_tool
@@ -18,6 +19,7 @@ from tests.harness.tool import require_tool
 from pocket_agent.client import Backoff
 from pocket_agent.demo.demo_process import child_environment
 from pocket_agent.model import ExecuteOptions
+from pocket_agent.protocol.requests import WorktreeRequest
 
 BASH = ExecuteOptions(allowed_tools=("Bash",))
 SLEEP = "demo:bash=touch begun.txt; sleep 600"
@@ -57,6 +59,20 @@ def look(data: Path, server: int) -> str:
     return f"demo:bash=({GIT} init; {GIT} commit --allow-empty -m one; echo ---; ls -A {' '.join(ways)}; " + (
         "cat " + " ".join([f"{data}/pocket-agent.db", *ways[1:3]]) + "; mktemp) > seen.txt 2>&1"
     )
+
+
+async def test_an_agent_in_a_worktree_commits_where_only_its_project_can_be_written(tmp_path: Path) -> None:
+    async with confined(tmp_path, "project") as here:
+        repository(here.folder)
+        made = await here.first.create_conversation(here.project_id, worktree=WorktreeRequest(branch="mine"))
+        assert isinstance(made.conversation_id, str)
+        async with here.first.subscribe(made.conversation_id) as stream:
+            prompt = f"demo:bash={GIT} commit --allow-empty -m from-the-agent"
+            await here.first.execute(made.conversation_id, prompt, options=BASH)
+            await until(stream, "project_state", state="EXECUTING")
+            await until(stream, "project_state", state="IDLE")
+        assert git(here.folder, "log", "-1", "--format=%s", "mine") == "from-the-agent"
+        await here.first.delete_conversation(made.conversation_id, discard=True)
 
 
 @pytest.mark.parametrize("mode", ["data", "project"])

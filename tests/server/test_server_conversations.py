@@ -1,5 +1,6 @@
 """Conversations other than the main one, as clients of several kinds see them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from pocket_agent.session.project_log import entry_draft
 from tests.harness.repository import git, repository
-from tests.server.room import Room, Wire, open_room
+from tests.server.room import Room, Wire, open_room, until
 from tests.server.test_server_permission import wire_of
 
 
@@ -144,3 +145,33 @@ async def test_one_that_works_is_neither_archived_nor_deleted(room: Room, fault:
         for kind in ("conversation_archive", "conversation_delete"):
             assert code(await wire.ask(kind, conversation_id=other)) == "PROCESS_ACTIVE"
         await wire.ask("agent_kill", {"hold_queue": True}, conversation_id=other)
+
+
+async def test_what_is_accepted_in_a_worktree_takes_nothing_from_the_project(tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    (folder / ".claude").mkdir(parents=True)
+    settings = folder / ".claude" / "settings.json"
+
+    def allow(rule: str) -> None:
+        settings.write_text(json.dumps({"permissions": {"allow": [rule]}}))
+        git(folder, "add", "--all")
+        git(folder, "commit", "--quiet", "--message=rule")
+
+    async with open_room(tmp_path) as room, room.wire() as wire:
+        repository(folder)
+        git(folder, "checkout", "--quiet", "-b", "other")
+        allow("Bash(make *)")
+        git(folder, "checkout", "--quiet", "main")
+        settings.parent.mkdir(exist_ok=True)
+        allow("Bash(ls *)")
+        session = await room.projects.create(str(folder))
+        tree = await begin(wire, session.state.project.id, worktree={"branch": "other"})
+        other = room.projects.get(tree)
+        await wire.ask("execute", {"prompt": "lines 1"}, conversation_id=tree)
+        await until(lambda: other.state.project.queue_hold is not None)
+        found = (await wire.ask("path_inspect", {"path": other.state.project.real_path}))["data"]
+        assert [claim["text"] for claim in found["claims"]] and found["new"] == 1
+        await wire.ask("project_trust", {"hash": found["hash"]}, conversation_id=tree)
+        await until(lambda: other.state.last is not None)
+        started = await wire.ask("execute", {"prompt": "lines 1"}, project_id=session.state.project.id)
+        assert started["data"]["status"] == "started", "nothing is asked again in the project's own directory"

@@ -674,7 +674,7 @@ def _opened(opened: ExitStack, folder: int, name: str) -> _File:
     """A file in a folder.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: the file does not exist.
         FileOperationError: it is a link, not a regular file, or another user's.
     """
     try:

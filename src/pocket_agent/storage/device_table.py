@@ -146,7 +146,7 @@ def cancel_pairing(connection: sqlite3.Connection, pairing_id: str) -> bool:
 
 
 def process_of(connection: sqlite3.Connection, conversation_id: str) -> ProcessRecord | None:
-    """The process of a conversation; None when there is none."""
+    """The process of a conversation; None without a process."""
     return PROCESS.first(connection, "WHERE conversation_id = ? ORDER BY started_at DESC", conversation_id)
 
 

@@ -143,12 +143,12 @@ export class Store {
         ? { message: answer.message ?? null }
         : { updated_input: answer.updatedInput ?? null, remember: answer.remember ?? false };
     try {
-      const told = await this.link.request(
+      const reply = await this.link.request(
         "approval_respond",
         { ...data, ...more },
         { conversationId: approval.conversationId },
       );
-      this.approvals.end(approval.id, told);
+      this.approvals.end(approval.id, reply);
     } catch (error) {
       this.approvals.answering(approval.id, { undo: true });
       throw error;

@@ -844,8 +844,9 @@ export interface SessionReleaseData {
  *
  * A message is that of `get_messages`; its `offset` is the position of the record in the file, in bytes. Its type is
  * `prompt` for what a user typed, `agent_message` for all other records, as the CLI wrote them, or `error` for a line
- * that is not a record. `before` is the position for the page before, 0 when there is none; a page may be empty
- * although there is. `epoch` and `end` are for `session_follow`: the file, and the position behind the newest record.
+ * that is not a record. `before` is the position for the page before, 0 at the beginning of the file; a page may be
+ * empty although there is an older one. `epoch` and `end` are for `session_follow`: the file, and the position behind
+ * the newest record.
  */
 export interface SessionHistoryData {
   readonly project_id: string;

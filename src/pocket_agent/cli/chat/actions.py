@@ -146,7 +146,7 @@ async def find_conversation(client: Client, project_id: str, wanted: str) -> Pro
     """The conversation with this id, or with this title if only it has that.
 
     Raises:
-        ProjectNotFoundError: there is none, or several have the title.
+        ProjectNotFoundError: no conversation has the title, or several have it.
     """
     found = (await client.conversations(project_id, archived=True)).conversations
     named = [state for state in found if key_of(state) == wanted] or [one for one in found if one.title == wanted]

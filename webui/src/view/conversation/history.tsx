@@ -31,7 +31,7 @@ export function HistorySheet({ conversationId, session: { session_id, title }, o
   const rows = useRef<HTMLDivElement>(null);
   /** The positions of the records, and the end of the last one. */
   const positions = useRef<readonly number[]>([]);
-  /** Before which the older page ends; null before the first one is here, 0 when there is none. */
+  /** Before which the older page ends; null until the first one has come, 0 after the oldest one. */
   const [before, setBefore] = useState<number | null>(null);
   const ask = (data: typeof PAGE | typeof WHOLE, end: number | null): Promise<SessionHistoryData> =>
     link.request("session_history", { ...data, session_id, before: end }, { conversationId });
