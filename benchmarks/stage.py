@@ -16,7 +16,7 @@ from tests.harness.server import ServerProcess, free_port
 
 from benchmarks import writer
 from benchmarks.reader import Task
-from pocket_agent.model import Direction, Entry, Milliseconds, Project, ProjectId, ProjectState, project_of
+from pocket_agent.model import ConversationRecord, Direction, Entry, Milliseconds, ProjectId, ProjectState, project_of
 from pocket_agent.storage import Change, Store
 from pocket_agent.storage.database import database_path
 
@@ -75,7 +75,7 @@ async def fill(made: ServerProcess, path: Path, lines: Iterable[tuple[str, dict[
         number = await store.next_project_number()
         project_id = project_of(f"00000000-0000-4000-8000-{number:012d}")
         while batch := tuple(islice(entries, _BATCH)):
-            project = Project(
+            project = ConversationRecord(
                 number=number,
                 id=project_id,
                 path=str(path),
@@ -89,7 +89,7 @@ async def fill(made: ServerProcess, path: Path, lines: Iterable[tuple[str, dict[
                 created_at=Milliseconds(at),
                 last_active=Milliseconds(at),
             )
-            await store.commit(Change(project=project, entries=batch))
+            await store.commit(Change(record=project, entries=batch))
     finally:
         await store.close()
     return project_id

@@ -200,7 +200,7 @@ print(generate_latest(observer.registry).decode())""",
 def test_a_message_of_the_cli_is_a_field_and_a_case(copy: Copy) -> None:
     copy.change(f"{PACKAGE}/claude/stream.py", "    reason: str | None = None", "    new_mode: str | None = None\n")
     copy.change(
-        f"{PACKAGE}/session/ingest.py",
+        f"{PACKAGE}/conversation/ingest.py",
         '        elif message.type == "system":',
         """        elif message.type == "mode_chosen":
             self._changed(permission_mode=message.new_mode)
@@ -209,8 +209,8 @@ def test_a_message_of_the_cli_is_a_field_and_a_case(copy: Copy) -> None:
     copy.environment["PYTHONPATH"] += os.pathsep + str(ROOT)
     mode = copy.run(
         "-c",
-        """from tests.session.sample import line
-from tests.session.test_session_ingest import take
+        """from tests.conversation.sample import line
+from tests.conversation.test_conversation_ingest import take
 print(take(line(type="mode_chosen", new_mode="plan")).account.work.permission_mode)""",
     )
     assert mode == "plan\n"

@@ -40,7 +40,7 @@ async def test_a_directory_becomes_a_project(tmp_path: Path) -> None:
         folder = tmp_path / "some project"
         folder.mkdir()
         session = await room.projects.create(str(folder))
-        project = session.state.project
+        project = session.state.record
         assert (project.path, project.real_path, project.name) == (str(folder), str(folder), "some project")
         assert (project.head, project.first, project.session_id) == (0, 1, None)
         assert room.projects.get(project.id) is session
@@ -55,7 +55,7 @@ async def test_the_path_is_kept_byte_for_byte_and_resolved_for_use(tmp_path: Pat
     (base / "project" / "sub").mkdir(parents=True)
     async with open_room(tmp_path) as room:
         path = f"{base}/project{ending}"
-        project = (await room.projects.create(path)).state.project
+        project = (await room.projects.create(path)).state.record
         assert project.path == path
         assert project.real_path == os.path.realpath(path)
         assert (await room.store.conversations())[0].path == path
@@ -100,7 +100,7 @@ async def test_no_duplicates_however_they_are_written(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(folder)
     (tmp_path / "chain").symlink_to("link")
     async with open_room(tmp_path) as room:
-        first = (await room.projects.create(str(folder))).state.project
+        first = (await room.projects.create(str(folder))).state.record
         for path in (folder, f"{folder}/", tmp_path / "link", tmp_path / "chain", f"/{folder}", f"{folder}/../project"):
             with pytest.raises(ProjectExistsError) as caught:
                 await room.projects.create(str(path))
@@ -113,10 +113,10 @@ async def test_a_symlink_is_resolved_once_and_for_all(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(folder)
     async with open_room(tmp_path) as room:
-        project = (await room.projects.create(str(link))).state.project
+        project = (await room.projects.create(str(link))).state.record
         assert (project.path, project.real_path, project.name) == (str(link), str(folder), "project")
         link.unlink()
-        assert room.projects.get(project.id).state.project.real_path == str(folder)
+        assert room.projects.get(project.id).state.record.real_path == str(folder)
         await refused(room, str(folder), ProjectExistsError)
 
 
@@ -127,7 +127,7 @@ async def test_no_nesting_in_either_direction(tmp_path: Path) -> None:
     beside = tmp_path / "outer" / "middle-beside"
     beside.mkdir()
     async with open_room(tmp_path) as room:
-        project = (await room.projects.create(str(middle))).state.project
+        project = (await room.projects.create(str(middle))).state.record
         for path in (tmp_path / "outer", middle / "inner", tmp_path / "link"):
             with pytest.raises(ProjectNestingError) as caught:
                 await room.projects.create(str(path))
@@ -172,7 +172,7 @@ async def test_the_limit(tmp_path: Path) -> None:
         await room.project("two")
         (tmp_path / "three").mkdir()
         await refused(room, f"{tmp_path}/three", ProjectLimitError, "max_projects")
-        await room.projects.delete(first.state.project.project_id)
+        await room.projects.delete(first.state.record.project_id)
         await room.projects.create(f"{tmp_path}/three")
 
 
@@ -180,7 +180,7 @@ async def test_deleting_leaves_the_directory_and_forgets_the_log(tmp_path: Path)
     async with open_room(tmp_path) as room:
         session = await room.project(entries=5)
         (tmp_path / "project" / "file").write_text("mine")
-        project = session.state.project
+        project = session.state.record
         await room.projects.delete(project.project_id)
         assert (tmp_path / "project" / "file").read_text() == "mine"
         assert await room.store.conversations() == []
@@ -194,9 +194,9 @@ async def test_deleting_leaves_the_directory_and_forgets_the_log(tmp_path: Path)
 
 async def test_a_project_that_is_made_again_is_another_one(tmp_path: Path) -> None:
     async with open_room(tmp_path) as room:
-        old = (await room.project(entries=5)).state.project
+        old = (await room.project(entries=5)).state.record
         await room.projects.delete(old.project_id)
-        new = (await room.project()).state.project
+        new = (await room.project()).state.record
         assert new.id != old.id
         assert new.epoch != old.epoch
         assert (new.head, new.first) == (0, 1)
@@ -223,7 +223,7 @@ async def test_a_delete_that_cannot_be_stored_leaves_the_project(
 
     async with open_room(tmp_path) as room:
         session = await room.project(entries=1)
-        project_id = session.state.project.project_id
+        project_id = session.state.record.project_id
         with monkeypatch.context() as patch:
             patch.setattr(room.store, "delete_project", refuse)
             with pytest.raises(FileOperationError):
@@ -240,9 +240,9 @@ async def test_a_delete_that_cannot_be_stored_leaves_the_project(
 async def test_projects_come_back_after_a_restart_in_the_order_of_their_creation(tmp_path: Path) -> None:
     async with open_room(tmp_path) as room:
         names = ["b", "a", "c"]
-        made = [(await room.project(name, entries=2)).state.project for name in names]
+        made = [(await room.project(name, entries=2)).state.record for name in names]
     async with open_room(tmp_path) as again:
-        assert [session.state.project for session in again.projects.all()] == made
+        assert [session.state.record for session in again.projects.all()] == made
         assert [session.state.log.channel.head for session in again.projects.all()] == [2, 2, 2]
 
 
@@ -263,8 +263,8 @@ async def test_a_clock_that_jumps_does_not_prune(tmp_path: Path, monkeypatch: py
             for _ in range(2):  # the second reading comes after the pruning by the first
                 read.clear()
                 await asyncio.wait_for(read.wait(), 60)
-        assert session.state.project.first == 1
-        assert len(await room.store.read(session.state.project, after=0, limit=20, max_bytes=2**20)) == 10
+        assert session.state.record.first == 1
+        assert len(await room.store.read(session.state.record, after=0, limit=20, max_bytes=2**20)) == 10
 
 
 async def test_retention_settings_take_effect_on_a_reload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,7 +273,7 @@ async def test_retention_settings_take_effect_on_a_reload(tmp_path: Path, monkey
         session = await room.project(entries=10)
         changed = load_settings(config=None, environ={}, flags={"data.dir": tmp_path, "storage.max_entries": 3})
         room.live.loaded = changed
-        await until(lambda: session.state.project.first > 1)
+        await until(lambda: session.state.record.first > 1)
 
 
 def _mount(*arguments: str | Path) -> bool:
@@ -314,9 +314,9 @@ async def test_the_settings_of_a_worktree_are_compared_with_the_accepted_ones(tm
     git(folder, "add", ".claude")
     git(folder, "commit", "--quiet", "--message=settings")
     async with open_room(tmp_path) as room:
-        project = (await room.projects.create(str(folder))).state.project
+        project = (await room.projects.create(str(folder))).state.record
         other = await room.projects.begin(project.project_id, worktree=WorktreeRequest())
-        worktree = other.state.project.path
+        worktree = other.state.record.path
         at, found = await room.projects.inspect(worktree)
         assert (at, len(found.claims), found.new) == (worktree, 1, 0)
         changed = '{"permissions": {"allow": ["Bash(ls)", "Bash(rm)"]}}'

@@ -50,7 +50,7 @@ def test_chance_that_matters_comes_from_secrets() -> None:
         for path in (ROOT / "src").rglob("*.py")
         if re.search(r"^(?:import random|from random import)", path.read_text("utf-8"), re.MULTILINE)
     }
-    assert users == {"client/websocket_client.py", "session/accounting.py"}
+    assert users == {"client/websocket_client.py", "conversation/accounting.py"}
 
 
 def test_every_exception_of_ruffs_security_rules_says_why() -> None:

@@ -26,6 +26,7 @@ from pocket_agent.claude.confinement import Confinement, raise_open_files
 from pocket_agent.claude.installation import Installer
 from pocket_agent.claude.spool import SpoolWatcher
 from pocket_agent.claude.transcripts import Transcripts, configuration_directory
+from pocket_agent.conversation.agent import AgentContext
 from pocket_agent.demo.demo_process import child_environment, ensure_running
 from pocket_agent.errors import ConfigurationError, PocketAgentError
 from pocket_agent.events import MetricsServed, Observer, ServerStarted, ServerStopped, ServerStopping, SettingIgnored
@@ -43,7 +44,6 @@ from pocket_agent.server.http import Endpoint
 from pocket_agent.server.limits import Admission
 from pocket_agent.server.listener import Listeners, exporting, listening
 from pocket_agent.server.pairing import new_pairing
-from pocket_agent.session.agent import AgentContext
 from pocket_agent.settings import CurrentSettings, LiveSettings, LoadedSettings, Settings, connections_for
 from pocket_agent.storage import Store
 from pocket_agent.storage.database import database_path

@@ -241,7 +241,7 @@ class Worktree(msgspec.Struct, frozen=True):
     is_own_branch: bool = True
 
 
-class Project(msgspec.Struct, frozen=True):
+class ConversationRecord(msgspec.Struct, frozen=True):
     """A conversation of a project: one log, one queue, at most one CLI process.
 
     The main conversation is the project itself, and has its id.

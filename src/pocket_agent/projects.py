@@ -14,6 +14,13 @@ import msgspec
 from pocket_agent import errors, git
 from pocket_agent.claude.process import kill_orphans
 from pocket_agent.claude.trust import Inspection, check_shown, inspect
+from pocket_agent.conversation.accounting import Budget, UsageLimits
+from pocket_agent.conversation.agent import Agent, AgentContext
+from pocket_agent.conversation.capacity import Capacity
+from pocket_agent.conversation.conversation import Conversation
+from pocket_agent.conversation.conversation_log import ConversationLog, entry_draft, now
+from pocket_agent.conversation.loops import ConversationLoops
+from pocket_agent.conversation.state import Acceptance, State
 from pocket_agent.directory import Directories, identities, worktrees_folder
 from pocket_agent.events import (
     ConversationCreated,
@@ -27,9 +34,9 @@ from pocket_agent.events import (
 from pocket_agent.hub import Channel, Hub, WireFrame
 from pocket_agent.model import (
     ConversationId,
+    ConversationRecord,
     Entry,
     Milliseconds,
-    Project,
     ProjectId,
     ProjectState,
     SessionRecord,
@@ -41,13 +48,6 @@ from pocket_agent.model import (
 from pocket_agent.protocol.frame import encode_data, encode_frame, websocket_frame
 from pocket_agent.protocol.push import ConversationDeletedData, ProjectDeletedData, SessionResumedData
 from pocket_agent.protocol.requests import WorktreeRequest
-from pocket_agent.session.accounting import Budget, UsageLimits
-from pocket_agent.session.agent import Agent, AgentContext
-from pocket_agent.session.capacity import Capacity
-from pocket_agent.session.loops import ConversationLoops
-from pocket_agent.session.project_log import ProjectLog, entry_draft, now
-from pocket_agent.session.session import Session
-from pocket_agent.session.state import Acceptance, State
 from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Change, Store
 from pocket_agent.storage.retention import SettledClock
@@ -63,7 +63,7 @@ _RESTORE_SECONDS: Final = 10.0
 
 
 class Projects:
-    """All projects and their conversations, each with its session, while `running`."""
+    """All projects and their conversations, while `running`."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class Projects:
         self.limits = UsageLimits(settings, note=self._note_windows)
         self._noted = asyncio.Event()
         self.directories = Directories(settings, settings.current.data.dir)
-        self._sessions: dict[ConversationId, Session] = {}
+        self._conversations: dict[ConversationId, Conversation] = {}
         self._runs: dict[ConversationId, asyncio.Task[None]] = {}
         self._accepted: dict[ProjectId, Acceptance] = {}
         self._tasks: asyncio.TaskGroup | None = None
@@ -92,21 +92,21 @@ class Projects:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Load all projects, adopt running agents, and run the sessions; agents continue after it."""
+        """Load all projects, adopt running agents, and run the conversations; agents continue after it."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             today = self.budget.today
             self.budget.load(today, await self._store.spent_usd(today))
             self.limits.load(await self._store.usage_windows())
-            conversations = await self._store.conversations()
-            records = [await self._store.process(conversation.id) for conversation in conversations]
-            await kill_orphans(self._context.spool_dir, {record.id for record in records if record is not None})
-            for conversation in conversations:
-                self._open(conversation)
+            records = await self._store.conversations()
+            processes = [await self._store.process(record.id) for record in records]
+            await kill_orphans(self._context.spool_dir, {process.id for process in processes if process is not None})
+            for record in records:
+                self._open(record)
             with contextlib.suppress(TimeoutError):  # a project that cannot be restored yet delays only itself
                 async with asyncio.timeout(_RESTORE_SECONDS):
-                    for session in self._sessions.values():
-                        await session.loops.ready.wait()
+                    for conversation in self._conversations.values():
+                        await conversation.loops.ready.wait()
             background = [
                 tasks.create_task(supervise("retention", self._retain, self._observer)),
                 tasks.create_task(supervise("usage limits", self._store_windows, self._observer)),
@@ -118,67 +118,71 @@ class Projects:
                     task.cancel()
                 for run in self._runs.values():
                     run.cancel()
-        for session in self._sessions.values():
-            session.release()
+        for conversation in self._conversations.values():
+            conversation.release()
 
     async def close_idle(self) -> None:
         """End the processes that wait for a prompt: without the server they would never end."""
-        await asyncio.gather(*(session.close_if_idle() for session in self.all()), return_exceptions=True)
+        await asyncio.gather(*(conversation.close_if_idle() for conversation in self.all()), return_exceptions=True)
 
     def renew(self) -> None:
         """Apply changed settings."""
         limits, claude = self._settings.current.limits, self._settings.current.claude
         self.capacity.resize(max_executions=limits.max_executions, max_processes=claude.max_processes)
-        for session in self.all():
-            session.loops.renew()
+        for conversation in self.all():
+            conversation.loops.renew()
 
     def __len__(self) -> int:
         """The number of projects."""
         return len(self._accepted)
 
-    def all(self) -> Sequence[Session]:
-        """The sessions of all conversations."""
-        return list(self._sessions.values())
+    def all(self) -> Sequence[Conversation]:
+        """All conversations."""
+        return list(self._conversations.values())
 
-    def mains(self) -> Sequence[Session]:
-        """The sessions of the main conversations: one for each project."""
-        sessions = (self._sessions.get(project_id) for project_id in self._accepted)
-        return [session for session in sessions if session is not None]  # one that is being deleted
+    def mains(self) -> Sequence[Conversation]:
+        """The main conversations: one for each project."""
+        conversations = (self._conversations.get(project_id) for project_id in self._accepted)
+        return [conversation for conversation in conversations if conversation is not None]  # one that is being deleted
 
-    def of(self, project_id: str) -> Sequence[Session]:
-        """The sessions of a project's conversations, the main one first."""
-        return [session for session in self._sessions.values() if session.state.project.project_id == project_id]
+    def of(self, project_id: str) -> Sequence[Conversation]:
+        """A project's conversations, the main one first."""
+        return [
+            conversation
+            for conversation in self._conversations.values()
+            if conversation.state.record.project_id == project_id
+        ]
 
-    def get(self, conversation_id: str) -> Session:
-        """The session of a conversation; the id of a project is that of its main one.
+    def get(self, conversation_id: str) -> Conversation:
+        """The conversation of an id; the id of a project is that of its main one.
 
         Raises:
             ProjectNotFoundError: there is no such project, or no such conversation in it.
         """
-        session = self._sessions.get(ConversationId(conversation_id))
-        if session is None:
+        conversation = self._conversations.get(ConversationId(conversation_id))
+        if conversation is None:
             what = "project" if project_of(conversation_id) == conversation_id else "conversation"
             raise errors.ProjectNotFoundError(f"There is no such {what}.")
-        return session
+        return conversation
 
     def at(self, path: str) -> ProjectId | None:
         """The project with exactly this path, given or real."""
-        for session in self.mains():
-            project = session.state.project
+        for conversation in self.mains():
+            project = conversation.state.record
             if path in {project.real_path, project.path}:
                 return project.project_id
         return None
 
     def name_of(self, project_id: str) -> str | None:
-        session = self._sessions.get(project_of(project_id))
-        return session.state.project.name if session is not None else None
+        conversation = self._conversations.get(project_of(project_id))
+        return conversation.state.record.name if conversation is not None else None
 
     def title_of(self, conversation_id: str) -> str | None:
         """The name of a conversation for people: that of its project, and its own title behind it."""
-        session = self._sessions.get(ConversationId(conversation_id))
-        if session is None:
+        conversation = self._conversations.get(ConversationId(conversation_id))
+        if conversation is None:
             return None
-        found = session.state.project
+        found = conversation.state.record
         return f"{found.name} ({found.title})" if found.title else found.name
 
     async def inspect(self, path: str) -> tuple[str, Inspection]:
@@ -187,9 +191,9 @@ class Projects:
         Raises:
             InvalidPathError: not an absolute path of an existing directory inside the allowed roots.
         """
-        for session in self.all():
-            if session.state.project.worktree is not None and session.state.project.path == path:
-                return path, await session.inspect()
+        for conversation in self.all():
+            if conversation.state.record.worktree is not None and conversation.state.record.path == path:
+                return path, await conversation.inspect()
         real_path = await self.directories.find(path)
         project_id = self.at(str(real_path))
         if project_id is not None:
@@ -200,7 +204,7 @@ class Projects:
         """The claims of a directory that is not a project: none is accepted."""
         return await asyncio.to_thread(inspect, directory, self._settings.current.claude.setting_sources, frozenset())
 
-    async def create(self, path: str, *, shown: str | None = None, correlation_id: str | None = None) -> Session:
+    async def create(self, path: str, *, shown: str | None = None, correlation_id: str | None = None) -> Conversation:
         """Make a directory a project, and accept its claims.
 
         Args:
@@ -226,7 +230,7 @@ class Projects:
                 check_shown(found, shown)
             at = now()
             project_id = project_of(str(uuid.uuid4()))
-            project = Project(
+            project = ConversationRecord(
                 number=await self._store.next_project_number(),
                 id=project_id,
                 path=path,
@@ -240,12 +244,12 @@ class Projects:
                 created_at=at,
                 last_active=at,
             )
-            await self._store.commit(Change(project=project, trust=Trust(project_id, found.digests)))
-            session = self._open(project)
-            await session.loops.ready.wait()
+            await self._store.commit(Change(record=project, trust=Trust(project_id, found.digests)))
+            conversation = self._open(project)
+            await conversation.loops.ready.wait()
         self._observer.emit(ProjectCreated(project_id, correlation_id))
-        self._broadcast("project_state", encode_data(session.state.view()), project.id)
-        return session
+        self._broadcast("project_state", encode_data(conversation.state.view()), project.id)
+        return conversation
 
     async def delete(self, project_id: ProjectId, *, correlation_id: str | None = None) -> None:
         """Delete a project with all its conversations and logs; its directory is not touched.
@@ -259,18 +263,18 @@ class Projects:
         """
         async with self._changing:
             main = self.get(project_id)
-            sessions = self.of(project_id)
-            await self._close_for_deletion(sessions)
+            conversations = self.of(project_id)
+            await self._close_for_deletion(conversations)
             try:
-                await self._store.delete_project(main.state.project)
+                await self._store.delete_project(main.state.record)
             except errors.PocketAgentError:
-                _reopen(sessions)  # it is still stored
+                _reopen(conversations)  # it is still stored
                 raise
-            for session in sessions:
-                await self._drop(session)
+            for conversation in conversations:
+                await self._drop(conversation)
             del self._accepted[project_id]
-            for session in sessions:
-                worktree = session.state.project.worktree
+            for conversation in conversations:
+                worktree = conversation.state.record.worktree
                 if worktree is not None:
                     with contextlib.suppress(errors.FileOperationError):
                         if not any(await git.pending_work(worktree)):
@@ -278,24 +282,24 @@ class Projects:
         self._observer.emit(ProjectDeleted(project_id, correlation_id))
         self._broadcast("project_deleted", encode_data(ProjectDeletedData(project_id)), project_id)
 
-    async def _close_for_deletion(self, sessions: Sequence[Session]) -> None:
-        """Close all sessions, or none; raises as `Session.close_for_deletion`."""
-        closed: list[Session] = []
+    async def _close_for_deletion(self, conversations: Sequence[Conversation]) -> None:
+        """Close all conversations, or none; raises as `Conversation.close_for_deletion`."""
+        closed: list[Conversation] = []
         try:
-            for session in sessions:
-                await session.close_for_deletion()
-                closed.append(session)
+            for conversation in conversations:
+                await conversation.close_for_deletion()
+                closed.append(conversation)
         except errors.PocketAgentError:
             _reopen(closed)
             raise
 
-    async def _drop(self, session: Session) -> None:
-        """End a session whose conversation is no longer stored."""
-        key = session.state.project.id
+    async def _drop(self, conversation: Conversation) -> None:
+        """End a conversation that is no longer stored."""
+        key = conversation.state.record.id
         run = self._runs.pop(key)
         run.cancel()
         await asyncio.wait({run})
-        del self._sessions[key]
+        del self._conversations[key]
         self._hub.channels.pop(key, None)
 
     async def begin(
@@ -308,7 +312,7 @@ class Projects:
         fork: bool = False,
         found: SessionRecord | None = None,
         correlation_id: str | None = None,
-    ) -> Session:
+    ) -> Conversation:
         """Begin another conversation in a project.
 
         Args:
@@ -326,7 +330,7 @@ class Projects:
             ValidationError: no such session, one of another conversation, or a worktree that cannot be made.
             FileOperationError: the worktree's folder cannot be written, or the store failed.
         """
-        main = self.get(project_id).state.project
+        main = self.get(project_id).state.record
         self._refuse_more(project_id)
         known = await self._store.session(project_id, session_id) if session_id is not None else None
         continued = known or found
@@ -348,7 +352,7 @@ class Projects:
                 if not fork:
                     self.refuse_taken(key, session_id)
                 at = now()
-                conversation = msgspec.structs.replace(
+                record = msgspec.structs.replace(
                     main,
                     number=await self._store.next_project_number(),
                     id=key,
@@ -367,20 +371,20 @@ class Projects:
                     worktree=made,
                 )
                 sessions = (found,) if found is not None and known is None else ()
-                await self._store.commit(Change(project=conversation, sessions=sessions))
-                session = self._open(conversation)
+                await self._store.commit(Change(record=record, sessions=sessions))
+                conversation = self._open(record)
         except BaseException:
             if made is not None:
                 with contextlib.suppress(errors.FileOperationError):
                     await asyncio.shield(git.remove_worktree(made, keep_branch=False))
             raise
-        await session.loops.ready.wait()
+        await conversation.loops.ready.wait()
         if continued is not None:
-            resumed = SessionResumedData(continued.id, conversation.fork, continued.title)
-            await session.state.log.write([entry_draft("session_resumed", resumed)])
-        self._observer.emit(ConversationCreated(project_id, conversation.id, made is not None, correlation_id))
-        self._broadcast("project_state", encode_data(session.state.view()), conversation.id)
-        return session
+            resumed = SessionResumedData(continued.id, record.fork, continued.title)
+            await conversation.state.log.write([entry_draft("session_resumed", resumed)])
+        self._observer.emit(ConversationCreated(project_id, record.id, made is not None, correlation_id))
+        self._broadcast("project_state", encode_data(conversation.state.view()), record.id)
+        return conversation
 
     @property
     def _worktrees(self) -> Path:
@@ -399,8 +403,8 @@ class Projects:
         Raises:
             ValidationError: another conversation of the project continues it.
         """
-        for session in self.of(project_of(conversation_id)):
-            other = session.state.project
+        for conversation in self.of(project_of(conversation_id)):
+            other = conversation.state.record
             if session_id is not None and other.session_id == session_id and other.id != conversation_id:
                 raise errors.ValidationError(
                     "Another conversation of this project continues this session; continue it there, or as a copy "
@@ -409,12 +413,12 @@ class Projects:
                 )
 
     async def delete_conversation(
-        self, session: Session, *, discard: bool, correlation_id: str | None = None
+        self, conversation: Conversation, *, discard: bool, correlation_id: str | None = None
     ) -> ConversationDeletedData:
         """Delete a conversation with its log and its worktree.
 
         Args:
-            session: that of the conversation.
+            conversation: not the main one.
             discard: also when the worktree has work that only it has. A branch with such commits stays.
             correlation_id: that of the request.
 
@@ -423,24 +427,24 @@ class Projects:
             ProcessActiveError: an execution runs or waits in it.
             FileOperationError: git or the store failed; the log is unchanged.
         """
-        conversation = session.state.project
-        if conversation.is_main:
+        record = conversation.state.record
+        if record.is_main:
             raise errors.ValidationError("The main conversation is deleted with its project (project_delete).")
         kept = None
         async with self._changing:
-            self.get(conversation.id)
-            await session.close_for_deletion()
+            self.get(record.id)
+            await conversation.close_for_deletion()
             try:
-                if conversation.worktree is not None:
-                    kept = await self._remove_worktree(conversation.worktree, discard=discard)
-                await self._store.delete_project(conversation)
+                if record.worktree is not None:
+                    kept = await self._remove_worktree(record.worktree, discard=discard)
+                await self._store.delete_project(record)
             except errors.PocketAgentError:
-                _reopen([session])
+                _reopen([conversation])
                 raise
-            await self._drop(session)
-        self._observer.emit(ConversationDeleted(conversation.project_id, conversation.id, correlation_id))
-        deleted = ConversationDeletedData(conversation.project_id, conversation.id, kept)
-        self._broadcast("conversation_deleted", encode_data(deleted), conversation.id)
+            await self._drop(conversation)
+        self._observer.emit(ConversationDeleted(record.project_id, record.id, correlation_id))
+        deleted = ConversationDeletedData(record.project_id, record.id, kept)
+        self._broadcast("conversation_deleted", encode_data(deleted), record.id)
         return deleted
 
     async def _remove_worktree(self, worktree: Worktree, *, discard: bool) -> str | None:
@@ -459,32 +463,32 @@ class Projects:
         return await git.remove_worktree(worktree, keep_branch=pending.commits > 0)
 
     async def _refuse_overlap(self, real_path: Path) -> None:
-        others = [Path(session.state.project.real_path) for session in self.mains()]
+        others = [Path(conversation.state.record.real_path) for conversation in self.mains()]
         seen: dict[Path, list[tuple[int, int]]] = {}
         with contextlib.suppress(TimeoutError):  # a disk hangs: only the paths are compared
             async with asyncio.timeout(_STAT_SECONDS):
                 seen = await asyncio.to_thread(lambda: {path: identities(path) for path in (real_path, *others)})
         here = seen.get(real_path, [])
-        for session in self.mains():
-            other = Path(session.state.project.real_path)
+        for conversation in self.mains():
+            other = Path(conversation.state.record.real_path)
             there = seen.get(other, [])
             if real_path == other or here[:1] == there[:1] != []:
                 raise errors.ProjectExistsError(
-                    "This directory is a project already.", details={"project_id": session.state.project.id}
+                    "This directory is a project already.", details={"project_id": conversation.state.record.id}
                 )
             inside = real_path.is_relative_to(other) or (there and there[0] in here)
             if inside or other.is_relative_to(real_path) or (here and here[0] in there):
                 raise errors.ProjectNestingError(
                     "A project cannot be inside another one, or contain one.",
-                    details={"project_id": session.state.project.id},
+                    details={"project_id": conversation.state.record.id},
                 )
 
-    def _open(self, project: Project) -> Session:
+    def _open(self, project: ConversationRecord) -> Conversation:
         assert self._tasks is not None
         store = self._store
 
         async def read_page(after: int) -> Sequence[Entry]:
-            return await store.read(log.project, after=after, limit=_PAGE_ENTRIES, max_bytes=_PAGE_BYTES)
+            return await store.read(log.record, after=after, limit=_PAGE_ENTRIES, max_bytes=_PAGE_BYTES)
 
         def snapshot() -> list[bytes]:
             return [
@@ -500,26 +504,26 @@ class Projects:
             snapshot=snapshot,
             hub=self._hub,
         )
-        log = ProjectLog(project, store, channel, self._observer)
+        log = ConversationLog(project, store, channel, self._observer)
         acceptance = self._accepted.setdefault(project.project_id, Acceptance())
         state = State(log, acceptance=acceptance, limits=self.limits)
         agent = Agent(project, self._context)
         loops = ConversationLoops(
             state, agent, store, self.capacity, self.budget, self._settings, self._observer, self._gate
         )
-        session = Session(loops, state, agent, store, self._settings, self._observer)
+        conversation = Conversation(loops, state, agent, store, self._settings, self._observer)
         self._hub.channels[project.id] = channel
-        self._sessions[project.id] = session
-        self._runs[project.id] = self._tasks.create_task(self._keep(session))
-        return session
+        self._conversations[project.id] = conversation
+        self._runs[project.id] = self._tasks.create_task(self._keep(conversation))
+        return conversation
 
-    async def _keep(self, session: Session) -> None:
+    async def _keep(self, conversation: Conversation) -> None:
         """Run a session; after an exception it starts again from the store, and others are not affected."""
         while True:
             try:
-                await session.loops.run()
+                await conversation.loops.run()
             except Exception as error:  # noqa: BLE001 - the border of a project
-                self._observer.emit(ProjectFaulted(session.state.project.project_id, error))
+                self._observer.emit(ProjectFaulted(conversation.state.record.project_id, error))
                 await asyncio.sleep(_RESTART_SECONDS)
 
     async def _gate(self) -> None:
@@ -536,17 +540,19 @@ class Projects:
     async def _retain(self) -> None:
         known = await self._store.settled_time()
         if known is None:
-            known = max((session.state.project.last_active / 1000 for session in self.all()), default=time.time())
+            known = max(
+                (conversation.state.record.last_active / 1000 for conversation in self.all()), default=time.time()
+            )
         clock = SettledClock(known)
         while True:
             await asyncio.sleep(_RETENTION_SECONDS)
             limits = self._settings.current.storage
             at = clock.now()
             oldest = int((at - limits.max_age) * 1000) if limits.max_age > 0 else 0
-            for session in self.all():
-                project_id = session.state.project.project_id
+            for conversation in self.all():
+                project_id = conversation.state.record.project_id
                 try:
-                    await session.state.log.prune(
+                    await conversation.state.log.prune(
                         max_entries=limits.max_entries,
                         max_bytes=limits.max_size,
                         older_than=Milliseconds(oldest),
@@ -575,7 +581,7 @@ class Projects:
         self._hub.broadcast(conversation_id, WireFrame(frame, None, kind))
 
 
-def _reopen(sessions: Sequence[Session]) -> None:
+def _reopen(conversations: Sequence[Conversation]) -> None:
     """Take requests again, after a deletion that failed."""
-    for session in sessions:
-        session.loops.closed = False
+    for conversation in conversations:
+        conversation.loops.closed = False

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from pocket_agent.cli.main import main
+from pocket_agent.conversation.accounting import local_day
+from pocket_agent.conversation.conversation_log import now
 from pocket_agent.model import Spending, project_of
-from pocket_agent.session.accounting import local_day
-from pocket_agent.session.project_log import now
 from pocket_agent.storage import Store
 from pocket_agent.storage.database import database_path
 from pocket_agent.storage.tables import add_spending

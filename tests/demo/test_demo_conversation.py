@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pocket_agent.demo.conversation import (
+from pocket_agent.demo.model_request import (
     ModelRequest,
     Question,
     ToolResult,

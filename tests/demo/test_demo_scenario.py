@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from pocket_agent.demo.conversation import Question, ToolResult
+from pocket_agent.demo.model_request import Question, ToolResult
 from pocket_agent.demo.scenario import (
     AWKWARD_CHARACTERS,
     SCENARIOS,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pocket_agent.demo.conversation import ToolResult
+from pocket_agent.demo.model_request import ToolResult
 from pocket_agent.demo.scenario import (
     InvalidArgumentError,
     count,

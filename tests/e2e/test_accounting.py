@@ -12,7 +12,7 @@ from tests.harness.server import ServerProcess
 
 from pocket_agent.client import Frame
 from pocket_agent.demo import scenario
-from pocket_agent.demo.conversation import Question
+from pocket_agent.demo.model_request import Question
 from pocket_agent.demo.scenario import SCENARIOS, Message, Reply, Scenario, Text, ToolUse, say
 from pocket_agent.protocol.requests import ExecutionData
 from pocket_agent.storage import connection_beside, spending_since

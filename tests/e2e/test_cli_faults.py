@@ -79,7 +79,7 @@ async def scene_on(server: ServerProcess, folder: Path) -> AsyncIterator[Scene]:
 
 
 UNASKED = {"PA_EXECUTIONS_RESUME_INTERRUPTED": "never"}
-"""An execution whose process is lost ends in an error; `test_session_pause.py` has the other ways."""
+"""An execution whose process is lost ends in an error; `test_conversation_pause.py` has the other ways."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -9,10 +9,10 @@ import pytest
 from msgspec.structs import replace
 
 from pocket_agent.claude.process_tree import TreeUsage
+from pocket_agent.conversation.conversation import Conversation
 from pocket_agent.observability import agents, catalogue
 from pocket_agent.observability.agents import AgentMonitor
 from pocket_agent.observability.metrics import HistogramValue
-from pocket_agent.session.session import Session
 from pocket_agent.settings import Settings
 from tests.harness.follow import eventually
 from tests.server.room import Room, open_room, until
@@ -42,9 +42,9 @@ async def room(tmp_path: Path) -> AsyncIterator[Room]:
         yield opened
 
 
-def mark_of(session: Session) -> str:
-    assert session.process is not None
-    return session.process.id
+def mark_of(conversation: Conversation) -> str:
+    assert conversation.process is not None
+    return conversation.process.id
 
 
 async def values(room: Room, name: str) -> dict[tuple[str, ...], float]:
@@ -63,7 +63,7 @@ async def test_usage_by_state_and_the_largest_agent(room: Room) -> None:
     sessions = [await room.project(name) for name in ("one", "two", "three")]
     async with room.client() as client:
         for session, prompt in zip(sessions, ("sleep 600", "sleep 600", "ask Bash"), strict=True):
-            await client.execute(session.state.project.id, prompt)
+            await client.execute(session.state.record.id, prompt)
         await until(lambda: bool(sessions[2].state.approvals))
         one, two, three = map(mark_of, sessions)
         readings.found = {one: TreeUsage(1_000, 50.0), two: TreeUsage(3_000, 7.0), three: TreeUsage(500, 0.0)}
@@ -78,7 +78,7 @@ async def test_usage_by_state_and_the_largest_agent(room: Room) -> None:
         assert await values(room, "agent_cpu_cores") == {("executing", "sum"): 1.5, ("executing", "max"): 1.5}
         assert list(await values(room, "agent_top_cpu_ratio")) == [("one",)]
         for session in sessions:
-            await client.kill(session.state.project.id)
+            await client.kill(session.state.record.id)
     assert await values(room, "agent_memory_bytes") == {}
     assert await values(room, "agent_top_memory_ratio") == {}
 
@@ -89,7 +89,7 @@ async def test_a_reading_that_fails_is_counted_and_changes_nothing(room: Room) -
     room.core.agents = monitor
     session = await room.project("one")
     async with room.client() as client:
-        await client.execute(session.state.project.id, "sleep 600")
+        await client.execute(session.state.record.id, "sleep 600")
         await until(lambda: session.process is not None)
         readings.found = {mark_of(session): TreeUsage(1_000, 0.0)}
         await monitor.update()
@@ -98,7 +98,7 @@ async def test_a_reading_that_fails_is_counted_and_changes_nothing(room: Room) -
             await monitor.update()
         assert await values(room, "agent_readings_failed_total") == {(): 2}
         assert (await values(room, "agent_memory_bytes"))["executing", "sum"] == 1_000
-        await client.kill(session.state.project.id)
+        await client.kill(session.state.record.id)
 
 
 async def test_a_reading_that_hangs_is_given_up_and_none_starts_next_to_it(
@@ -109,7 +109,7 @@ async def test_a_reading_that_hangs_is_given_up_and_none_starts_next_to_it(
     monitor = AgentMonitor(room.projects.all, room.settings, readings)
     session = await room.project("one")
     async with room.client() as client:
-        await client.execute(session.state.project.id, "sleep 600")
+        await client.execute(session.state.record.id, "sleep 600")
         await until(lambda: session.process is not None)
         readings.free.clear()
         for _ in range(3):
@@ -119,7 +119,7 @@ async def test_a_reading_that_hangs_is_given_up_and_none_starts_next_to_it(
         monkeypatch.setattr(agents, "_READING_SECONDS", 30)
         await monitor.update()
         assert monitor.failed == 3
-        await client.kill(session.state.project.id)
+        await client.kill(session.state.record.id)
 
 
 async def test_without_agents_nothing_is_read(room: Room) -> None:
@@ -138,12 +138,12 @@ async def test_silence_counts_while_the_agent_works_and_waits_for_nobody(room: R
     state = session.state
     assert state.silence == 0
     async with room.client() as client:
-        await client.execute(state.project.id, "lines 1 ask Bash sleep 600")
+        await client.execute(state.record.id, "lines 1 ask Bash sleep 600")
         await until(lambda: bool(state.approvals))
         state.heard_at -= 1_000
         assert state.silence == 0, "an approval is pending"
         (approval_id,) = state.approvals
-        await client.approve(state.project.id, approval_id)
+        await client.approve(state.record.id, approval_id)
         assert 0 < state.silence < 1_000, "an answer is a new start"
 
         async def silent() -> bool:
@@ -151,7 +151,7 @@ async def test_silence_counts_while_the_agent_works_and_waits_for_nobody(room: R
             return (await values(room, "agent_silence_seconds")).get(("quiet",), 0) >= 1_000
 
         await eventually(silent, "its silence is exported")
-        await client.kill(state.project.id)
+        await client.kill(state.record.id)
     assert state.silence == 0
     assert await values(room, "agent_silence_seconds") == {}
 
@@ -159,6 +159,6 @@ async def test_silence_counts_while_the_agent_works_and_waits_for_nobody(room: R
 async def test_a_name_that_is_not_text_breaks_no_scrape(room: Room) -> None:
     assert agents.top({}) == (0, "")
     session = await room.project("x" * 200)
-    session.state.log.project = replace(session.state.project, name="\udcff" + "y" * 200)
+    session.state.log.record = replace(session.state.record, name="\udcff" + "y" * 200)
     found = agents.top({session: 1.0})
     assert found == (1.0, "?" + "y" * 99)

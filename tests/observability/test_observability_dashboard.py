@@ -226,7 +226,7 @@ async def test_the_figures_are_those_of_a_scrape(room: Room) -> None:
     await room.history.take()
     async with room.wire() as wire:
         for prompt in ("lines 3", "lines 3", "fail"):
-            await wire.ask("execute", {"prompt": prompt}, project_id=session.state.project.id)
+            await wire.ask("execute", {"prompt": prompt}, project_id=session.state.record.id)
             await until(lambda: session.state.current is None and not session.state.queue)
         await wire.ask("project_create", {"path": "/no/such/place"})
         before = await scraped(room)
@@ -257,7 +257,7 @@ async def test_the_figures_are_those_of_a_scrape(room: Room) -> None:
 async def test_every_number_is_read_from_somewhere(room: Room) -> None:
     session = await room.project()
     async with room.wire() as wire:
-        await wire.ask("execute", {"prompt": "lines 3"}, project_id=session.state.project.id)
+        await wire.ask("execute", {"prompt": "lines 3"}, project_id=session.state.record.id)
         await until(lambda: session.state.current is None)
         row = await MetricSampler(room.metrics.registry, room.core, room.loop).read()
     assert len(row) == 1 + len(CELLS)

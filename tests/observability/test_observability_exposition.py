@@ -423,7 +423,7 @@ async def test_a_hundred_projects_and_connections_add_no_series(tmp_path: Path) 
         projects = [await room.project(f"p{number}") for number in range(100)]
         clients = [await stack.enter_async_context(room.client()) for _ in range(100)]
         for client, session in zip(clients, projects, strict=True):
-            await stack.enter_async_context(client.subscribe(session.state.project.id))
+            await stack.enter_async_context(client.subscribe(session.state.record.id))
         text = (await served.get())[2].decode()
         for line in ("connections_active 100.0", "projects_total 100.0", "subscriptions_active 100.0"):
             assert f"\n{PREFIX}{line}\n" in text

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pocket_agent.claude.installation import Installer
+from pocket_agent.conversation.conversation import Conversation
 from pocket_agent.distribution import Distribution
 from pocket_agent.errors import FileOperationError, ResourceLimitError
 from pocket_agent.events import CertificateLoaded, CliVulnerable, ExecutionDelayed, ExecutionStarted, HealthChanged
@@ -28,7 +29,6 @@ from pocket_agent.observability.health import (
     overall_status,
 )
 from pocket_agent.protocol.requests import CheckData
-from pocket_agent.session.session import Session
 from pocket_agent.settings import HealthSettings, Settings
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.follow import eventually
@@ -461,9 +461,9 @@ async def test_the_certificate(room: Room, days: int, own: bool, status: str, me
         assert f"{end:%Y-%m-%d %H:%M}" in (found.message or "")
 
 
-async def busy(room: Room, session: Session, *, queued: int) -> list[str]:
+async def busy(room: Room, conversation: Conversation, *, queued: int) -> list[str]:
     """An execution that waits for an approval, and prompts behind it; returns their ids."""
-    key = session.state.project.id
+    key = conversation.state.record.id
     async with room.client() as client:
         await client.execute(key, "ask Bash")
         return [(await client.execute(key, "a-secret-prompt")).execution_id for _ in range(queued)]
@@ -475,15 +475,15 @@ async def test_a_full_queue(tmp_path: Path) -> None:
         here = ChecksBench(room)
         assert await here.look("queue") == HEALTHY
         first, _ = await busy(room, session, queued=2)
-        message = f"The queue of project {session.state.project.id} is full (2 prompts)."
+        message = f"The queue of project {session.state.record.id} is full (2 prompts)."
         assert await here.look("queue") == CheckData("warning", message)
-        await session.cancel(first)
+        await session.prompts.cancel(first)
         assert await here.look("queue") == HEALTHY
 
 
 async def test_a_prompt_that_cannot_start(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     session = await room.project()
-    key = session.state.project.id
+    key = session.state.record.id
     (queued,) = await busy(room, session, queued=1)
 
     async def refuse() -> None:
@@ -506,14 +506,14 @@ async def status_after(room: Room, name: str) -> CheckData:
 
 
 @asynccontextmanager
-async def stuck(room: Room, session: Session) -> AsyncIterator[str]:
+async def stuck(room: Room, conversation: Conversation) -> AsyncIterator[str]:
     """A queue that does not move although nothing runs, as a fault of the server would leave it; gives the prompt."""
-    (queued,) = await busy(room, session, queued=1)
-    async with session.loops.mutex:
-        running, session.state.current = session.state.current, None
+    (queued,) = await busy(room, conversation, queued=1)
+    async with conversation.loops.mutex:
+        running, conversation.state.current = conversation.state.current, None
         yield queued
-        session.state.current = running
-    await session.kill()
+        conversation.state.current = running
+    await conversation.kill()
 
 
 async def test_a_prompt_that_waits_though_it_could_run(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -522,7 +522,7 @@ async def test_a_prompt_that_waits_though_it_could_run(room: Room, monkeypatch: 
     async with stuck(room, session) as queued:
         assert await here.look("queue") == HEALTHY, "its turn may just be coming"
         monkeypatch.setattr(module, "_STUCK_SECONDS", 0.0)
-        message = f"Project {session.state.project.id}: execution {queued} waits although it could run."
+        message = f"Project {session.state.record.id}: execution {queued} waits although it could run."
         assert await here.look("queue") == CheckData("unhealthy", message)
         with monkeypatch.context() as patch:
             patch.setattr(room.projects.capacity, "executing", room.settings.limits.max_executions)

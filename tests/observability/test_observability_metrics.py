@@ -542,7 +542,7 @@ async def test_a_server_at_work(room: Room) -> None:
     core = core_of(room)
     one, two = await room.project("one"), await room.project("two")
     async with room.client() as client, room.client() as other:
-        first, second = one.state.project.id, two.state.project.id
+        first, second = one.state.record.id, two.state.record.id
         async with client.subscribe(first), other.subscribe(first), other.subscribe(second):
             await client.execute(first, "ask Bash")
             await client.execute(first, "hello")
@@ -571,8 +571,8 @@ async def test_a_server_at_work(room: Room) -> None:
 async def test_deliveries_by_type(room: Room) -> None:
     core = core_of(room)
     session = await room.project("one")
-    async with room.client() as client, client.subscribe(session.state.project.id) as stream:
-        await client.execute(session.state.project.id, "lines 5")
+    async with room.client() as client, client.subscribe(session.state.record.id) as stream:
+        await client.execute(session.state.record.id, "lines 5")
         async for frame in stream:
             if frame.type == "project_state" and frame.data["state"] == "IDLE" and frame.data["offset"] > 5:
                 break

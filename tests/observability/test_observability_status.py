@@ -246,11 +246,11 @@ async def test_figures_follow_what_happens(tmp_path: Path) -> None:
         assert (before.executions.total, before.executions.avg_duration_ms) == (0, 0.0)
         session = await room.project()
         async with room.wire() as wire:
-            await wire.ask("execute", {"prompt": "ask Bash"}, project_id=session.state.project.id)
+            await wire.ask("execute", {"prompt": "ask Bash"}, project_id=session.state.record.id)
             during = room.report.stats()
             assert (during.executions.active, during.projects.executing, during.connections.active) == (1, 1, 1)
             assert during.messages.received == 1
             assert during.messages.sent >= 1
-            await wire.ask("agent_kill", project_id=session.state.project.id)
+            await wire.ask("agent_kill", project_id=session.state.record.id)
         after = room.report.stats().executions
         assert (after.active, after.total, after.success, after.failed) == (0, 1, 0, 0)

@@ -18,8 +18,9 @@ from pocket_agent.model import Milliseconds, ProjectState
 from pocket_agent.protocol import push, requests
 from pocket_agent.protocol.codegen import render_protocol_document
 from pocket_agent.protocol.frame import encode_data, encode_frame
+from pocket_agent.protocol.frame_parser import decode
 from pocket_agent.protocol.json_schema import ENTRY_TYPES, error_codes, protocol_schema
-from pocket_agent.protocol.requests import FRAMES, REQUESTS, decode
+from pocket_agent.protocol.requests import FRAMES, REQUESTS
 
 PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
 SCHEMA = protocol_schema()

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pocket_agent.errors import InvalidMessageError, ValidationError
 from pocket_agent.model import MAX_OFFSET, ExecuteOptions, Position
 from pocket_agent.protocol import requests
-from pocket_agent.protocol.requests import REQUESTS, Options, Since, decode, request_id_of
+from pocket_agent.protocol.frame_parser import decode, request_id_of
+from pocket_agent.protocol.requests import REQUESTS, Options, Since
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

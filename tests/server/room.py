@@ -19,6 +19,9 @@ from pocket_agent.claude.process import boot_id, kill_leftovers
 from pocket_agent.claude.spool import SpoolWatcher
 from pocket_agent.claude.transcripts import Transcripts
 from pocket_agent.client import Client
+from pocket_agent.conversation.agent import AgentContext
+from pocket_agent.conversation.conversation import Conversation
+from pocket_agent.conversation.conversation_log import Draft, entry_draft, now
 from pocket_agent.events import Event, Observer
 from pocket_agent.hub import Hub
 from pocket_agent.model import Device
@@ -28,9 +31,6 @@ from pocket_agent.projects import Projects
 from pocket_agent.server.auth import hash_token, new_token
 from pocket_agent.server.connection import Connection
 from pocket_agent.server.http import Endpoint
-from pocket_agent.session.agent import AgentContext
-from pocket_agent.session.project_log import Draft, entry_draft, now
-from pocket_agent.session.session import Session
 from pocket_agent.settings import LiveSettings, load_settings
 from pocket_agent.storage import Store
 from tests.harness import DEADLINE_SECONDS
@@ -225,7 +225,7 @@ class Room:
         (found,) = self.endpoint.connections()
         return found
 
-    async def project(self, name: str = "project", *, entries: int = 0, size: int = 20) -> Session:
+    async def project(self, name: str = "project", *, entries: int = 0, size: int = 20) -> Conversation:
         """A project with a log of this many entries."""
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
@@ -233,13 +233,13 @@ class Room:
         await self.grow(session, entries, size=size)
         return session
 
-    async def grow(self, session: Session, count: int, *, size: int = 20) -> None:
+    async def grow(self, conversation: Conversation, count: int, *, size: int = 20) -> None:
         """Append entries as the agent's lines would be."""
-        head = session.state.project.head
+        head = conversation.state.record.head
         drafts: list[Draft] = [
             entry_draft("agent_message", {"n": head + number, "text": "x" * size}) for number in range(1, count + 1)
         ]
-        await session.state.log.write(drafts)
+        await conversation.state.log.write(drafts)
 
     async def eventually(self, kind: type[Event]) -> Any:
         """Wait until something of this kind has happened, and give the last of it."""

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from pocket_agent.client import Client
+from pocket_agent.conversation.conversation import Conversation
 from pocket_agent.errors import ResourceLimitError
 from pocket_agent.events import BudgetExceeded, ExecutionFinished, ExecutionStarted, ToolCompleted, UsageAdded
 from pocket_agent.model import Execution, ModelUsage, Spending
-from pocket_agent.session.session import Session
 from pocket_agent.storage import connection_beside, spending_since
 from pocket_agent.storage.database import database_path
 from tests.server.room import Room, open_room, until
@@ -61,11 +61,11 @@ OWN = result(0.25, HAIKU, origin={"kind": "task-notification"})
 class Story:
     """A project in a room, and a client."""
 
-    def __init__(self, room: Room, session: Session, client: Client) -> None:
+    def __init__(self, room: Room, conversation: Conversation, client: Client) -> None:
         self.room = room
-        self.session = session
+        self.session = conversation
         self.client = client
-        self.project_id = session.state.project.id
+        self.project_id = conversation.state.record.id
 
     async def give(self, prompt: str) -> str:
         """Give a prompt; returns the id of its execution."""
@@ -146,7 +146,7 @@ async def test_an_end_is_told_once_with_what_was_seen(tmp_path: Path, prompt: st
     async with story(tmp_path) as here:
         running = await here.give(prompt.format(said=lines))
         if status == "timeout":
-            await until(lambda: here.session.state.project.head >= 5)  # the prompt, the init and all that it says
+            await until(lambda: here.session.state.record.head >= 5)  # the prompt, the init and all that it says
             here.room.reload(timeouts__execution="1ms")
         event = await here.end(running)
         here.room.reload(timeouts__execution="10m")
@@ -210,12 +210,12 @@ async def test_a_prompt_that_cannot_be_started_waits_and_counts_once(tmp_path: P
         first = await here.give("ask Bash")
         second = await here.give(f"{message()} sleep 0")
         await until(lambda: bool(here.session.state.approvals))
-        folder = Path(here.session.state.project.real_path)
+        folder = Path(here.session.state.record.real_path)
         away = folder.rename(folder.with_name("elsewhere"))
         await here.client.kill(here.project_id)
         assert (await here.end(first)).status == "killed"
-        await until(lambda: here.session.state.project.queue_hold is not None)
-        hold = here.session.state.project.queue_hold
+        await until(lambda: here.session.state.record.queue_hold is not None)
+        hold = here.session.state.record.queue_hold
         assert hold is not None
         assert hold.reason == "directory"
         assert sum(row.executions for row in here.spending()) == 1, "one that has not begun is no execution of that day"

@@ -20,7 +20,7 @@ def test_the_document_names_each_action() -> None:
 
 async def test_each_request_that_changes_something_is_noted_and_no_other(room: Room) -> None:
     session = await room.project()
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     async with room.wire() as wire:
         for kind, data in SAMPLES.items():
             if kind in {"device_revoke", "project_delete", "device_rename"}:
@@ -39,7 +39,7 @@ async def test_each_request_that_changes_something_is_noted_and_no_other(room: R
 
 async def test_an_approval_is_noted_with_its_decision_and_no_contents(room: Room) -> None:
     session = await room.project()
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     async with room.wire() as wire:
         await wire.ask("execute", {"prompt": "ask Bash"}, project_id=project_id)
         await until(lambda: bool(session.state.approvals))
@@ -67,7 +67,7 @@ async def test_an_approval_is_noted_with_its_decision_and_no_contents(room: Room
 async def test_what_a_viewer_tries_is_noted_with_its_refusal(room: Room) -> None:
     session = await room.project()
     async with wire_of(room, view_only=True) as viewer:
-        await viewer.ask("execute", {"prompt": "one"}, project_id=session.state.project.id)
+        await viewer.ask("execute", {"prompt": "one"}, project_id=session.state.record.id)
         await viewer.ask("project_list")
     (record,) = room.trail.records
     assert (record.action, record.outcome, record.by) == ("execute", "FORBIDDEN", "guest")
@@ -80,6 +80,6 @@ async def test_a_fault_of_the_server_is_noted_too(room: Room, monkeypatch: pytes
     session = await room.project()
     monkeypatch.setattr(session, "kill", fail)
     async with room.wire() as wire:
-        answer = await wire.ask("agent_kill", project_id=session.state.project.id)
+        answer = await wire.ask("agent_kill", project_id=session.state.record.id)
         assert answer["data"]["code"] == "INTERNAL_ERROR"
     assert room.trail.records[-1].outcome == "INTERNAL_ERROR"

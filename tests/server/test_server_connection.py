@@ -372,18 +372,18 @@ async def test_requests_of_one_connection_do_not_wait_for_each_other(room: Room)
         await wire.send(
             {
                 "type": "execute",
-                "project_id": session.state.project.id,
+                "project_id": session.state.record.id,
                 "data": {"prompt": "hello"},
                 "request_id": "slow",
             }
         )
         await wire.works()
-        assert session.state.project.head == 0
+        assert session.state.record.head == 0
 
 
 async def test_requests_under_way_are_bounded(room: Room) -> None:
     session = await room.project()
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     async with room.wire() as wire, room.wire() as other:
         async with session.loops.mutex:
             for number in range(40):
@@ -403,10 +403,10 @@ async def test_what_a_client_asked_is_done_though_it_is_gone(room: Room, tmp_pat
     async with session.loops.mutex:
         async with room.wire() as wire:
             data = {"prompt": "hello"}
-            await wire.send({"type": "execute", "project_id": session.state.project.id, "data": data})
+            await wire.send({"type": "execute", "project_id": session.state.record.id, "data": data})
             await until(lambda: room.hub.received == 1)
         await asyncio.sleep(0)
-    await until(lambda: session.state.project.head > 0 and session.state.current is None)
+    await until(lambda: session.state.record.head > 0 and session.state.current is None)
     await room.until_connections(0)
 
 
@@ -439,7 +439,7 @@ async def stall(room: Room, wire: Wire) -> None:
 async def test_who_asks_and_does_not_read_is_not_read_either(tmp_path: Path) -> None:
     async with open_room(tmp_path, websocket__send_buffer=65536, websocket__write_timeout=1.0) as room:
         session = await room.project(entries=500, size=1000)
-        project_id = session.state.project.id
+        project_id = session.state.record.id
         async with room.wire() as other, room.wire() as wire:
             await other.works()
             await wire.ask("project_join", project_id=project_id)

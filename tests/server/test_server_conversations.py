@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pocket_agent.session.project_log import entry_draft
+from pocket_agent.conversation.conversation_log import entry_draft
 from tests.harness.repository import git, repository
 from tests.server.room import Room, Wire, open_room, until
 from tests.server.test_server_permission import wire_of
@@ -26,7 +26,7 @@ async def begin(wire: Wire, project_id: str, **data: object) -> str:
 
 
 async def test_only_who_knows_of_them_gets_their_frames(room: Room) -> None:
-    project_id = (await room.project()).state.project.id
+    project_id = (await room.project()).state.record.id
     async with room.wire() as old, room.wire() as new:
         await old.ask("watch")
         assert "conversations" not in (await old.ask("watch"))["data"]
@@ -53,7 +53,7 @@ async def test_only_who_knows_of_them_gets_their_frames(room: Room) -> None:
 
 async def test_a_conversation_is_named_in_the_envelope(room: Room) -> None:
     session = await room.project()
-    project_id, elsewhere = session.state.project.id, (await room.project("two")).state.project.id
+    project_id, elsewhere = session.state.record.id, (await room.project("two")).state.record.id
     async with room.wire() as wire:
         other = await begin(wire, project_id)
         for fields in ({"conversation_id": other}, {"conversation_id": other, "project_id": project_id}):
@@ -62,7 +62,7 @@ async def test_a_conversation_is_named_in_the_envelope(room: Room) -> None:
             assert reply["data"]["project_id"] == project_id
         reply = await wire.ask("set_model", {"model": "opus"})
         assert reply["conversation_id"] == other, "the only one that it has joined"
-        assert session.state.project.model is None
+        assert session.state.record.model is None
         wrong = await wire.ask("set_model", {"model": "opus"}, conversation_id=other, project_id=elsewhere)
         assert code(wrong) == "VALIDATION_FAILED"
         for unknown in (f"{project_id}.none", f"{project_id}.", "none.none", other + "x"):
@@ -78,7 +78,7 @@ async def test_a_conversation_is_named_in_the_envelope(room: Room) -> None:
 
 
 async def test_a_limited_device_sees_those_of_its_projects_only(room: Room) -> None:
-    mine, other = (await room.project("mine")).state.project, (await room.project("other")).state.project
+    mine, other = (await room.project("mine")).state.record, (await room.project("other")).state.record
     async with room.wire() as owner:
         hidden, seen = await begin(owner, other.id), await begin(owner, mine.id)
     async with wire_of(room, projects=(mine.project_id,)) as wire:
@@ -96,8 +96,8 @@ async def test_a_limited_device_sees_those_of_its_projects_only(room: Room) -> N
 async def test_their_number_is_limited_and_nothing_is_left_of_one_too_many(tmp_path: Path) -> None:
     async with open_room(tmp_path, limits__conversations=2) as room, room.wire() as wire:
         session = await room.project()
-        repository(Path(session.state.project.real_path))
-        project_id = session.state.project.id
+        repository(Path(session.state.record.real_path))
+        project_id = session.state.record.id
         await begin(wire, project_id, worktree={})
         refused = await wire.ask("conversation_create", {"worktree": {}}, project_id=project_id)
         assert code(refused) == "RESOURCE_LIMIT"
@@ -123,11 +123,11 @@ async def test_worktrees_are_allowed_where_projects_are_restricted(tmp_path: Pat
 
 async def test_a_deleted_project_takes_clean_worktrees_with_it_and_leaves_the_others(room: Room) -> None:
     session = await room.project()
-    folder, project_id = Path(session.state.project.real_path), session.state.project.id
+    folder, project_id = Path(session.state.record.real_path), session.state.record.id
     repository(folder)
     async with room.wire() as wire:
         clean, changed = [await begin(wire, project_id, worktree={"branch": name}) for name in ("clean", "changed")]
-        paths = [Path(room.projects.get(key).state.project.real_path) for key in (clean, changed)]
+        paths = [Path(room.projects.get(key).state.record.real_path) for key in (clean, changed)]
         (paths[1] / "new.txt").write_text("x")
         assert (await wire.ask("project_delete", project_id=project_id))["type"] == "project_deleted"
     assert [path.exists() for path in paths] == [False, True]
@@ -139,7 +139,7 @@ async def test_a_deleted_project_takes_clean_worktrees_with_it_and_leaves_the_ot
 async def test_one_that_works_is_neither_archived_nor_deleted(room: Room, fault: str) -> None:
     session = await room.project()
     async with room.wire() as wire:
-        other = await begin(wire, session.state.project.id)
+        other = await begin(wire, session.state.record.id)
         for prompt in ["ask Bash", "lines 1"][: 2 if fault == "queue" else 1]:
             await wire.ask("execute", {"prompt": prompt}, conversation_id=other)
         for kind in ("conversation_archive", "conversation_delete"):
@@ -165,13 +165,13 @@ async def test_what_is_accepted_in_a_worktree_takes_nothing_from_the_project(tmp
         settings.parent.mkdir(exist_ok=True)
         allow("Bash(ls *)")
         session = await room.projects.create(str(folder))
-        tree = await begin(wire, session.state.project.id, worktree={"branch": "other"})
+        tree = await begin(wire, session.state.record.id, worktree={"branch": "other"})
         other = room.projects.get(tree)
         await wire.ask("execute", {"prompt": "lines 1"}, conversation_id=tree)
-        await until(lambda: other.state.project.queue_hold is not None)
-        found = (await wire.ask("path_inspect", {"path": other.state.project.real_path}))["data"]
+        await until(lambda: other.state.record.queue_hold is not None)
+        found = (await wire.ask("path_inspect", {"path": other.state.record.real_path}))["data"]
         assert [claim["text"] for claim in found["claims"]] and found["new"] == 1
         await wire.ask("project_trust", {"hash": found["hash"]}, conversation_id=tree)
         await until(lambda: other.state.last is not None)
-        started = await wire.ask("execute", {"prompt": "lines 1"}, project_id=session.state.project.id)
+        started = await wire.ask("execute", {"prompt": "lines 1"}, project_id=session.state.record.id)
         assert started["data"]["status"] == "started", "nothing is asked again in the project's own directory"

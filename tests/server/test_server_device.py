@@ -135,7 +135,7 @@ async def test_a_device_was_last_seen_when_it_went(room: Room) -> None:
 
 async def test_one_device_lets_another_in(room: Room) -> None:
     session = await room.project()
-    allowed = {"name": "guest", "view_only": True, "projects": [session.state.project.id]}
+    allowed = {"name": "guest", "view_only": True, "projects": [session.state.record.id]}
     async with room.wire() as wire, aiohttp.ClientSession() as http:
         pairing = (await wire.ask("pairing_start", allowed))["data"]
         assert pairing["urls"] == [f"{room.url}/pair#{pairing['code']}"]

@@ -13,14 +13,14 @@ import msgspec
 import pytest
 
 from pocket_agent.claude.installation import Installation
+from pocket_agent.conversation.conversation import Conversation
+from pocket_agent.conversation.conversation_log import entry_draft
 from pocket_agent.errors import ForbiddenError, PocketAgentError, ValidationError
 from pocket_agent.events import EpochRenewed
 from pocket_agent.model import Milliseconds
 from pocket_agent.observability.catalogue import CHECKS
 from pocket_agent.protocol.frame import timestamp
 from pocket_agent.protocol.requests import REQUESTS, CheckData, HealthCheckData
-from pocket_agent.session.project_log import entry_draft
-from pocket_agent.session.session import Session
 from pocket_agent.storage import retention
 from tests.server.room import Room, Wire, open_room, until
 from tests.server.test_server_permission import SAMPLES, wire_of
@@ -44,9 +44,9 @@ async def until_type(wire: Wire, kind: str, **data: object) -> dict[str, Any]:
             return frame
 
 
-async def execute(wire: Wire, session: Session, prompt: str, **data: object) -> dict[str, Any]:
+async def execute(wire: Wire, conversation: Conversation, prompt: str, **data: object) -> dict[str, Any]:
     """Give a prompt."""
-    return await wire.ask("execute", {"prompt": prompt, **data}, project_id=session.state.project.id)
+    return await wire.ask("execute", {"prompt": prompt, **data}, project_id=conversation.state.record.id)
 
 
 # Which project is meant
@@ -69,17 +69,17 @@ async def test_without_a_name_the_one_joined_project_is_meant(room: Room, kind: 
         assert code(refused) == "VALIDATION_FAILED"
         assert "joined no projects" in refused["data"]["message"]
         one, two = await room.project("one"), await room.project("two")
-        await wire.ask("project_join", project_id=one.state.project.id)
-        await wire.ask("project_join", project_id=two.state.project.id)
+        await wire.ask("project_join", project_id=one.state.record.id)
+        await wire.ask("project_join", project_id=two.state.record.id)
         refused = await wire.ask(kind, OF_PROJECT[kind])
         assert code(refused) == "VALIDATION_FAILED"
         assert "joined several projects" in refused["data"]["message"]
-        await wire.ask("project_leave", project_id=one.state.project.id)
+        await wire.ask("project_leave", project_id=one.state.record.id)
         answer = await wire.ask(kind, OF_PROJECT[kind])
         unknown = {"approval_respond": "APPROVAL_NOT_FOUND"}.get(kind, "VALIDATION_FAILED")
         assert code(answer) in {None, "PROCESS_NOT_FOUND", unknown}
         if code(answer) is None:
-            assert answer["project_id"] == two.state.project.id
+            assert answer["project_id"] == two.state.record.id
 
 
 async def test_a_frame_that_names_two_projects_acts_on_neither(room: Room, subtests: pytest.Subtests) -> None:
@@ -87,20 +87,20 @@ async def test_a_frame_that_names_two_projects_acts_on_neither(room: Room, subte
     async with room.wire() as wire:
         for kind, valid in OF_PROJECT.items():
             with subtests.test(kind=kind):
-                data = {**valid, "project_id": two.state.project.id}
-                assert code(await wire.ask(kind, data, project_id=one.state.project.id)) == "VALIDATION_FAILED"
+                data = {**valid, "project_id": two.state.record.id}
+                assert code(await wire.ask(kind, data, project_id=one.state.record.id)) == "VALIDATION_FAILED"
                 assert len(room.projects) == 2
                 assert room.connection().cursors == {}
-                assert one.state.project.head == two.state.project.head == 0
+                assert one.state.record.head == two.state.record.head == 0
 
 
 async def test_a_named_project_wins_over_the_joined_one(room: Room) -> None:
     one, two = await room.project("one", entries=1), await room.project("two", entries=2)
     async with room.wire() as wire:
-        await wire.ask("project_join", project_id=one.state.project.id)
-        by_frame = await wire.ask("get_messages", project_id=two.state.project.id)
-        by_data = await wire.ask("get_messages", {"project_id": two.state.project.id})
-        both = await wire.ask("get_messages", {"project_id": two.state.project.id}, project_id=two.state.project.id)
+        await wire.ask("project_join", project_id=one.state.record.id)
+        by_frame = await wire.ask("get_messages", project_id=two.state.record.id)
+        by_data = await wire.ask("get_messages", {"project_id": two.state.record.id})
+        both = await wire.ask("get_messages", {"project_id": two.state.record.id}, project_id=two.state.record.id)
         for page in (by_frame, by_data, both):
             assert page["data"]["metadata"]["last_offset"] == 2
 
@@ -135,14 +135,14 @@ async def test_a_project_in_use_is_not_deleted(room: Room) -> None:
     async with room.wire() as wire:
         await execute(wire, session, "ask Bash")
         await execute(wire, session, "queued")
-        project_id = session.state.project.id
+        project_id = session.state.record.id
         assert code(await wire.ask("project_delete", project_id=project_id)) == "PROCESS_ACTIVE"
         assert (await wire.ask("project_list"))["data"]["total"] == 1
 
 
 async def test_who_followed_a_deleted_project_follows_it_no_more(room: Room) -> None:
     session = await room.project()
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     async with room.wire() as wire, room.wire() as other:
         await other.ask("project_join", project_id=project_id)
         await wire.ask("project_delete", project_id=project_id)
@@ -154,7 +154,7 @@ async def test_who_followed_a_deleted_project_follows_it_no_more(room: Room) -> 
 async def test_an_execution_that_races_a_deletion_does_not_outlive_the_project(room: Room) -> None:
     for number in range(10):
         session = await room.project(f"p{number}")
-        project_id = session.state.project.id
+        project_id = session.state.record.id
         async with room.wire() as wire:
             await wire.send({"type": "project_delete", "project_id": project_id, "request_id": "d"})
             await wire.send(
@@ -185,16 +185,16 @@ async def test_who_watches_hears_of_projects_that_it_has_not_joined(room: Room) 
         await execute(wire, one, "ask Bash")
         await until(lambda: bool(one.state.approvals))
         watched = (await watcher.ask("watch"))["data"]
-        assert {state["id"] for state in watched["projects"]} == {one.state.project.id, two.state.project.id}
+        assert {state["id"] for state in watched["projects"]} == {one.state.record.id, two.state.record.id}
         (waiting,) = watched["approvals"]
-        assert (waiting["project_id"], waiting["approval"]["tool_name"]) == (one.state.project.id, "Bash")
+        assert (waiting["project_id"], waiting["approval"]["tool_name"]) == (one.state.record.id, "Bash")
         answer = {"approval_id": waiting["approval"]["approval_id"], "behavior": "deny"}
-        await wire.ask("approval_respond", answer, project_id=one.state.project.id)
+        await wire.ask("approval_respond", answer, project_id=one.state.record.id)
         resolved = await until_type(watcher, "approval_resolved")
-        assert (resolved["project_id"], resolved["data"]["behavior"]) == (one.state.project.id, "deny")
-        assert (await until_type(watcher, "project_state", state="IDLE"))["project_id"] == one.state.project.id
+        assert (resolved["project_id"], resolved["data"]["behavior"]) == (one.state.record.id, "deny")
+        assert (await until_type(watcher, "project_state", state="IDLE"))["project_id"] == one.state.record.id
         await execute(wire, two, "one two")
-        assert (await until_type(watcher, "project_state", state="IDLE"))["project_id"] == two.state.project.id
+        assert (await until_type(watcher, "project_state", state="IDLE"))["project_id"] == two.state.record.id
         await other.works()
         assert len(room.hub.watchers) == 1
     await room.until_connections(0)
@@ -206,16 +206,16 @@ async def test_who_watches_and_joins_hears_everything_once(room: Room) -> None:
     async with room.wire() as wire:
         await wire.ask("watch")
         await wire.ask("watch")
-        await wire.ask("project_join", {"since": 0}, project_id=session.state.project.id)
+        await wire.ask("project_join", {"since": 0}, project_id=session.state.record.id)
         await execute(wire, session, "one")
         seen = [await wire.frame() for _ in range(2)]
         while seen[-1]["type"] != "project_state" or seen[-1]["data"]["state"] != "IDLE":
             seen.append(await wire.frame())
         states = [frame["data"]["state"] for frame in seen if frame["type"] == "project_state"]
         assert states.count("IDLE") == 1
-        await wire.ask("project_leave", project_id=session.state.project.id)
+        await wire.ask("project_leave", project_id=session.state.record.id)
         await execute(wire, session, "two")
-        assert (await until_type(wire, "project_state", state="IDLE"))["project_id"] == session.state.project.id
+        assert (await until_type(wire, "project_state", state="IDLE"))["project_id"] == session.state.record.id
 
 
 # Completing paths
@@ -289,7 +289,7 @@ async def test_what_a_directory_brings_comes_in_pages_programs_first(tmp_path: P
 
 async def test_joining_tells_how_things_are_and_then_what_happens(room: Room) -> None:
     session = await room.project(entries=3)
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     async with room.wire() as wire:
         joined = await wire.ask("project_join", project_id=project_id)
         assert joined["type"] == "project_join"
@@ -297,7 +297,7 @@ async def test_joining_tells_how_things_are_and_then_what_happens(room: Room) ->
             "project_id": project_id,
             "state": "IDLE",
             "session_id": None,
-            "epoch": session.state.project.epoch,
+            "epoch": session.state.record.epoch,
             "offset": 3,
             "recovered": True,
             "approvals": [],
@@ -316,7 +316,7 @@ async def test_joining_tells_how_things_are_and_then_what_happens(room: Room) ->
 
 async def test_everybody_hears_who_comes_and_goes(room: Room) -> None:
     session = await room.project()
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     async with room.wire() as wire:
         await wire.ask("project_join", project_id=project_id)
         async with room.wire() as second:
@@ -337,7 +337,7 @@ async def test_everybody_hears_who_comes_and_goes(room: Room) -> None:
 
 async def test_joining_again_moves_the_cursor_and_doubles_nothing(room: Room) -> None:
     session = await room.project(entries=5)
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     async with room.wire() as wire:
         await wire.ask("project_join", project_id=project_id)
         await wire.ask("project_join", {"since": 3}, project_id=project_id)
@@ -355,7 +355,7 @@ async def test_joining_again_in_the_middle_of_a_replay_begins_anew(tmp_path: Pat
     """Pages that were being read for the first join are not written behind the second."""
     async with open_room(tmp_path, websocket__tail_size=4096) as room:
         session = await room.project(entries=3000)
-        project_id = session.state.project.id
+        project_id = session.state.record.id
         async with room.wire() as wire:
             for number in range(20):
                 await wire.send(
@@ -378,7 +378,7 @@ async def test_joining_again_in_the_middle_of_a_replay_begins_anew(tmp_path: Pat
 async def test_after_leaving_nothing_more_comes(tmp_path: Path) -> None:
     async with open_room(tmp_path, websocket__tail_size=4096) as room:
         session = await room.project(entries=3000)
-        project_id = session.state.project.id
+        project_id = session.state.record.id
         async with room.wire() as wire:
             for _ in range(20):
                 await wire.send(
@@ -394,7 +394,7 @@ async def test_after_leaving_nothing_more_comes(tmp_path: Path) -> None:
 
 async def test_leaving_what_was_not_joined_is_harmless(room: Room) -> None:
     session = await room.project()
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     async with room.wire() as wire:
         assert (await wire.ask("project_leave", project_id=project_id))["type"] == "project_leave"
         assert (await wire.ask("project_leave", project_id=project_id))["data"] == {"project_id": project_id}
@@ -404,7 +404,7 @@ async def test_leaving_what_was_not_joined_is_harmless(room: Room) -> None:
 
 async def test_who_joins_in_the_middle_sees_what_waits_and_what_is_being_written(room: Room) -> None:
     session = await room.project()
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     async with room.wire() as wire:
         await execute(wire, session, "delta Hel delta lo ask Bash")
         await until(lambda: bool(session.state.approvals))
@@ -418,19 +418,19 @@ async def test_who_joins_in_the_middle_sees_what_waits_and_what_is_being_written
         assert (queued["prompt"], queued["position"]) == ("next", 1)
 
 
-async def replayed(wire: Wire, session: Session, since: object) -> tuple[bool, list[int]]:
+async def replayed(wire: Wire, conversation: Conversation, since: object) -> tuple[bool, list[int]]:
     """What `since` brings: whether it was recovered, and the entries, up to one that is appended now."""
     await wire.send(
         {
             "type": "project_join",
-            "project_id": session.state.project.id,
+            "project_id": conversation.state.record.id,
             "data": {"since": since},
             "request_id": "join",
         }
     )
     joined = await wire.answer("join")
     assert joined["type"] == "project_join", joined
-    head = session.state.project.head
+    head = conversation.state.record.head
     seen: list[int] = []
     while head > 0 and (not seen or seen[-1] < head) and not (joined["data"]["recovered"] and since == head):
         frame = await wire.frame()
@@ -441,7 +441,7 @@ async def replayed(wire: Wire, session: Session, since: object) -> tuple[bool, l
 
 async def test_since_in_all_its_forms(room: Room) -> None:
     session = await room.project(entries=5)
-    epoch = session.state.project.epoch
+    epoch = session.state.record.epoch
     async with room.wire() as wire:
         assert await replayed(wire, session, 0) == (True, [1, 2, 3, 4, 5])
         assert await replayed(wire, session, 2) == (True, [3, 4, 5])
@@ -459,11 +459,13 @@ async def test_since_in_all_its_forms(room: Room) -> None:
 async def test_since_a_time_is_everything_from_then_on(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter(range(10_000))
     base = 1_900_000_000_000
-    monkeypatch.setattr("pocket_agent.session.project_log.now", lambda: Milliseconds(base + next(times) * 1000))
+    monkeypatch.setattr(
+        "pocket_agent.conversation.conversation_log.now", lambda: Milliseconds(base + next(times) * 1000)
+    )
     session = await room.project()
     for _ in range(3):
         await room.grow(session, 1)
-    stored = await room.store.read(session.state.project, after=0, limit=10, max_bytes=10_000)
+    stored = await room.store.read(session.state.record, after=0, limit=10, max_bytes=10_000)
     second = (stored[1].timestamp - base) // 1000
     minutes, seconds = divmod(second, 60)
     async with room.wire() as wire:
@@ -472,7 +474,7 @@ async def test_since_a_time_is_everything_from_then_on(room: Room, monkeypatch: 
             f"2030-03-17T17:{46 + minutes:02d}:{40 + seconds:02d}.000+00:00",
             f"2030-03-17T19:{46 + minutes:02d}:{40 + seconds:02d}+02:00",
         ):
-            page = await wire.ask("get_messages", {"since": text}, project_id=session.state.project.id)
+            page = await wire.ask("get_messages", {"since": text}, project_id=session.state.record.id)
             assert [message["offset"] for message in page["data"]["messages"]] == [2, 3], page
 
 
@@ -504,7 +506,7 @@ async def test_a_since_that_is_none(room: Room, subtests: pytest.Subtests) -> No
     async with room.wire() as wire:
         for kind, since in itertools.product(("project_join", "get_messages"), NO_SINCE):
             with subtests.test(kind=kind, since=str(since)[:40]):
-                answer = await wire.ask(kind, {"since": since}, project_id=session.state.project.id)
+                answer = await wire.ask(kind, {"since": since}, project_id=session.state.record.id)
                 assert code(answer) == "VALIDATION_FAILED"
                 assert room.connection().cursors == {}
                 await wire.works()
@@ -514,42 +516,42 @@ async def test_a_client_that_has_seen_what_is_not_there_renews_the_epoch_once(ro
     """An old copy of the data was put back, with all that could tell."""
     for number, ahead in enumerate((True, False)):
         session = await room.project(f"project-{number}", entries=6)
-        epoch, project_id = session.state.project.epoch, session.state.project.id
-        entries = await room.store.read(session.state.project, after=0, limit=9, max_bytes=2**20)
+        epoch, project_id = session.state.record.epoch, session.state.record.id
+        entries = await room.store.read(session.state.record, after=0, limit=9, max_bytes=2**20)
         times = {entry.offset: timestamp(entry.timestamp) for entry in entries}
         async with room.wire() as wire:
             honest = {"epoch": epoch, "offset": 4, "timestamp": times[4]}
             assert await replayed(wire, session, honest) == (True, [5, 6])
-            assert session.state.project.epoch == epoch
+            assert session.state.record.epoch == epoch
             shown: dict[str, object] = {"epoch": epoch, "offset": 4, "timestamp": "2001-01-01T00:00:00.000Z"}
             if ahead:
                 shown = {"epoch": epoch, "offset": 7}
             assert await replayed(wire, session, shown) == (False, [1, 2, 3, 4, 5, 6])
-            renewed = session.state.project.epoch
+            renewed = session.state.record.epoch
             assert renewed != epoch
             assert (await room.store.conversations())[number].epoch == renewed
             assert await replayed(wire, session, honest) == (False, [1, 2, 3, 4, 5, 6]), "the epoch is another"
             assert await replayed(wire, session, {**honest, "epoch": renewed}) == (True, [5, 6])
             for invented in ({"epoch": renewed, "offset": 99}, {**shown, "epoch": renewed}):
                 assert await replayed(wire, session, invented) == (False, [1, 2, 3, 4, 5, 6])
-                assert session.state.project.epoch == renewed, "nobody can do it again and again"
+                assert session.state.record.epoch == renewed, "nobody can do it again and again"
             await room.grow(session, 1)
-            assert session.state.project.head == 7
+            assert session.state.record.head == 7
         assert [event.project_id for event in room.seen.of(EpochRenewed)].count(project_id) == 1
 
 
 async def test_a_page_after_an_entry_that_is_not_there_renews_the_epoch(room: Room) -> None:
     """A client that reads what it has missed, as the web client does, before it joins."""
     session = await room.project(entries=6)
-    epoch, project_id = session.state.project.epoch, session.state.project.id
-    (entry,) = await room.store.read(session.state.project, after=3, limit=1, max_bytes=2**20)
+    epoch, project_id = session.state.record.epoch, session.state.record.id
+    (entry,) = await room.store.read(session.state.record, after=3, limit=1, max_bytes=2**20)
     async with room.wire() as wire:
         seen = {"epoch": epoch, "offset": 4, "timestamp": timestamp(entry.timestamp)}
         page = await wire.ask("get_messages", {"since": seen}, project_id=project_id)
         assert [row["offset"] for row in page["data"]["messages"]] == [5, 6]
         other = {**seen, "timestamp": "2001-01-01T00:00:00.000Z"}
         assert code(await wire.ask("get_messages", {"since": other}, project_id=project_id)) == "VALIDATION_FAILED"
-        assert session.state.project.epoch != epoch
+        assert session.state.record.epoch != epoch
 
 
 async def test_a_client_joins_from_0_after_a_pruning_that_failed_half_way(
@@ -576,16 +578,16 @@ async def test_a_client_joins_from_0_after_a_pruning_that_failed_half_way(
 async def test_what_was_pruned_is_not_recovered(room: Room) -> None:
     session = await room.project(entries=10)
     await session.state.log.prune(max_entries=4, max_bytes=0, older_than=Milliseconds(0))
-    assert session.state.project.first == 7
+    assert session.state.record.first == 7
     async with room.wire() as wire:
         assert await replayed(wire, session, 0) == (False, [7, 8, 9, 10])
         assert await replayed(wire, session, 5) == (False, [7, 8, 9, 10])
         assert await replayed(wire, session, 6) == (True, [7, 8, 9, 10])
         assert await replayed(wire, session, "2000-01-01T00:00:00Z") == (False, [7, 8, 9, 10])
-        page = (await wire.ask("get_messages", {"since": 0}, project_id=session.state.project.id))["data"]
+        page = (await wire.ask("get_messages", {"since": 0}, project_id=session.state.record.id))["data"]
         assert [message["offset"] for message in page["messages"]] == [7, 8, 9, 10]
         assert page["metadata"] == {
-            "epoch": session.state.project.epoch,
+            "epoch": session.state.record.epoch,
             "first_offset": 7,
             "last_offset": 10,
             "has_more": False,
@@ -595,7 +597,7 @@ async def test_what_was_pruned_is_not_recovered(room: Room) -> None:
 # History
 
 
-async def large_log(room: Room) -> Session:
+async def large_log(room: Room) -> Conversation:
     """A project with three small entries and three large ones, in turn."""
     session = await room.project()
     for number in range(1, 4):
@@ -619,7 +621,7 @@ async def test_a_page_is_bounded_by_bytes_from_its_newest_or_its_oldest_entry(ro
 
 async def test_a_large_entry_is_a_preview_until_it_is_fetched(room: Room) -> None:
     session = await large_log(room)
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     async with room.wire() as wire:
         answer = await wire.ask("get_messages", {"large": "reference"}, project_id=project_id)
         messages = answer["data"]["messages"]
@@ -639,19 +641,19 @@ async def test_a_page_is_compressed_for_a_client_that_can_take_that(room: Room) 
     session = await large_log(room)
     before = room.hub.sent_bytes
     async with room.wire() as plain:
-        expected = (await plain.ask("get_messages", project_id=session.state.project.id))["data"]
+        expected = (await plain.ask("get_messages", project_id=session.state.record.id))["data"]
     whole = room.hub.sent_bytes - before
     async with room.wire(compress=15) as wire:
         for _ in range(2):  # each by itself, whatever was sent before
             before = room.hub.sent_bytes
-            answer = await wire.ask("get_messages", project_id=session.state.project.id)
+            answer = await wire.ask("get_messages", project_id=session.state.record.id)
             assert answer["data"] == expected
             assert room.hub.sent_bytes - before < whole / 10
 
 
-async def page(wire: Wire, session: Session, **data: object) -> tuple[list[int], bool]:
+async def page(wire: Wire, conversation: Conversation, **data: object) -> tuple[list[int], bool]:
     """A page of history: its offsets, and whether there is more."""
-    answer = await wire.ask("get_messages", data, project_id=session.state.project.id)
+    answer = await wire.ask("get_messages", data, project_id=conversation.state.record.id)
     assert answer["type"] == "messages_response", answer
     return (
         [message["offset"] for message in answer["data"]["messages"]],
@@ -701,7 +703,7 @@ async def test_an_empty_log_has_an_empty_page(room: Room) -> None:
 async def test_history_is_filtered_by_who_speaks(room: Room) -> None:
     session = await room.project()
     async with room.wire() as wire:
-        await wire.ask("project_join", project_id=session.state.project.id)
+        await wire.ask("project_join", project_id=session.state.record.id)
         await execute(wire, session, "garbage")
         await until_type(wire, "project_state", state="IDLE")
         pages = {
@@ -720,9 +722,9 @@ async def test_an_epoch_that_is_over_is_told(room: Room) -> None:
     session = await room.project(entries=2)
     async with room.wire() as wire:
         for data in ({"since": {"offset": 1, "epoch": "x"}}, {"before": {"offset": 1, "epoch": "x"}}):
-            answer = await wire.ask("get_messages", data, project_id=session.state.project.id)
+            answer = await wire.ask("get_messages", data, project_id=session.state.record.id)
             assert code(answer) == "VALIDATION_FAILED"
-            assert answer["data"]["details"] == {"epoch": session.state.project.epoch}
+            assert answer["data"]["details"] == {"epoch": session.state.record.epoch}
 
 
 # Executions
@@ -731,7 +733,7 @@ async def test_an_epoch_that_is_over_is_told(room: Room) -> None:
 async def test_a_prompt_runs_and_its_end_is_told(room: Room) -> None:
     session = await room.project()
     async with room.wire() as wire:
-        await wire.ask("project_join", project_id=session.state.project.id)
+        await wire.ask("project_join", project_id=session.state.record.id)
         started = await execute(wire, session, "hello")
         assert (started["data"]["status"], started["data"]["position"]) == ("started", 0)
         await until_type(wire, "project_state", state="IDLE")
@@ -756,7 +758,7 @@ async def test_the_same_prompt_id_runs_once(room: Room) -> None:
 
 async def test_prompts_that_wait_can_be_changed_and_withdrawn(room: Room) -> None:
     session = await room.project()
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     async with room.wire() as wire:
         running = await execute(wire, session, "ask Bash")
         one = (await execute(wire, session, "one"))["data"]["execution_id"]
@@ -785,7 +787,7 @@ async def test_a_full_queue(tmp_path: Path) -> None:
 
 async def test_nothing_to_kill_interrupt_or_answer(room: Room) -> None:
     session = await room.project()
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     async with room.wire() as wire:
         for kind in ("agent_kill", "agent_interrupt"):
             assert code(await wire.ask(kind, project_id=project_id)) == "PROCESS_NOT_FOUND"
@@ -795,7 +797,7 @@ async def test_nothing_to_kill_interrupt_or_answer(room: Room) -> None:
 
 async def test_kill(room: Room) -> None:
     session = await room.project()
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     async with room.wire() as wire:
         await wire.ask("project_join", project_id=project_id)
         started = await execute(wire, session, "sleep 600")
@@ -807,12 +809,12 @@ async def test_kill(room: Room) -> None:
         }
         messages = (await wire.ask("get_messages"))["data"]["messages"]
         assert messages[-1]["type"] == "process_killed"
-        assert session.state.project.state == "IDLE"
+        assert session.state.record.state == "IDLE"
 
 
 async def test_the_first_answer_wins(room: Room) -> None:
     session = await room.project()
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     async with room.wire() as wire, room.wire() as other:
         await wire.ask("project_join", project_id=project_id)
         await execute(wire, session, "ask Bash")
@@ -828,7 +830,7 @@ async def test_the_first_answer_wins(room: Room) -> None:
 
 async def test_what_is_refused_while_an_execution_runs(room: Room) -> None:
     session = await room.project()
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     async with room.wire() as wire:
         await execute(wire, session, "ask Bash")
         for kind in ("agent_new_session", "session_resume"):
@@ -837,7 +839,7 @@ async def test_what_is_refused_while_an_execution_runs(room: Room) -> None:
 
 async def test_conversations(room: Room) -> None:
     session = await room.project()
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     async with room.wire() as wire:
         await wire.ask("project_join", project_id=project_id)
         await execute(wire, session, "hello there")
@@ -849,12 +851,12 @@ async def test_conversations(room: Room) -> None:
         assert not (await wire.ask("session_list"))["data"]["sessions"][0]["current"]
         resumed = await wire.ask("session_resume", {"session_id": CONVERSATION, "fork": True})
         assert resumed["data"] == {"project_id": project_id, "session_id": CONVERSATION, "fork": True}
-        assert session.state.project.session_id == CONVERSATION
+        assert session.state.record.session_id == CONVERSATION
 
 
 async def test_the_model_and_the_permission_mode_of_a_project(room: Room) -> None:
     session = await room.project()
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     async with room.wire() as wire:
         await wire.ask("project_join", project_id=project_id)
         assert (await wire.ask("set_model", {"model": "opus"}))["data"]["model"] == "opus"
@@ -862,18 +864,18 @@ async def test_the_model_and_the_permission_mode_of_a_project(room: Room) -> Non
         (state,) = (await wire.ask("project_list"))["data"]["projects"]
         assert (state["model"], state["permission_mode"]) == ("opus", "plan")
         assert (await wire.ask("set_model", {"model": None}))["data"]["model"] is None
-        assert session.state.project.model is None
+        assert session.state.record.model is None
 
 
 async def test_leave_to_do_anything_is_refused_unless_configured(tmp_path: Path, room: Room) -> None:
     session = await room.project()
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     async with room.wire() as wire:
         for options in ({"dangerously_skip_permissions": True}, {"permission_mode": "bypassPermissions"}):
             assert code(await execute(wire, session, "x", options=options)) == "FORBIDDEN"
         data = {"mode": "bypassPermissions"}
         assert code(await wire.ask("set_permission_mode", data, project_id=project_id)) == "FORBIDDEN"
-        assert session.state.project.head == 0
+        assert session.state.record.head == 0
     (tmp_path / "free").mkdir()
     async with open_room(tmp_path / "free", claude__allow_dangerously_skip_permissions=True) as free:
         session = await free.project()
@@ -926,7 +928,7 @@ async def test_health_has_the_documented_shape(room: Room) -> None:
 async def test_stats_come_once_or_again_and_again(room: Room) -> None:
     session = await room.project()
     async with room.wire() as wire:
-        await wire.ask("project_join", project_id=session.state.project.id)
+        await wire.ask("project_join", project_id=session.state.record.id)
         await execute(wire, session, "hello")
         await until_type(wire, "project_state", state="IDLE")
         stats = (await wire.ask("server_stats"))["data"]
@@ -994,7 +996,7 @@ async def test_an_overview_of_the_server(room: Room) -> None:
         assert (error["code"], error["operation"], error["count"]) == ("INVALID_PATH", "project", 1)
         assert error["message"] == "There is no such directory."
         assert error["correlation_id"] == "ask-project_create"
-        await wire.ask("agent_kill", project_id=session.state.project.id)
+        await wire.ask("agent_kill", project_id=session.state.record.id)
         while (pushed := (await until_type(wire, "server_overview"))["data"])["running"]:
             pass
         assert [execution["status"] for execution in pushed["slowest"]] == ["killed"]
@@ -1023,7 +1025,7 @@ async def test_broadcasts_and_replies_name_the_request_only_where_it_is_answered
 async def test_what_may_be_secret_in_options_is_in_no_argument_list(room: Room) -> None:
     """Every user of the machine can read the arguments of a process."""
     session = await room.project()
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     config = '{"mcpServers":{"x":{"command":"true","env":{"KEY":"PEAR-SECRET"}}}}'
     options = {"append_system_prompt": "PLUM-SECRET", "mcp_config": config}
     async with room.wire() as wire:
@@ -1044,7 +1046,7 @@ async def test_what_may_be_secret_in_options_is_in_no_argument_list(room: Room) 
 
 async def test_health_tells_nobody_else_which_projects_there_are(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     session = await room.project()
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     health = await room.report.health()
     stuck = CheckData("warning", f"Project {project_id}: execution {CONVERSATION} waits although it could run.")
     vulnerable = CheckData("healthy", Installation(Path("claude"), "2.1.120").vulnerability)
@@ -1082,7 +1084,7 @@ async def test_large_frames_are_announced_to_clients_that_want_that(room: Room) 
         await wire.ask("watch", {"announce": True})
         seen = []
         for one in (wire, other):
-            await one.send({"type": "project_join", "project_id": project.state.project.id, "data": {"since": 0}})
+            await one.send({"type": "project_join", "project_id": project.state.record.id, "data": {"since": 0}})
             frames = [await one.frame()]
             while "offset" not in frames[-1]:
                 frames.append(await one.frame())

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pocket_agent.conversation.conversation import Conversation
 from pocket_agent.events import ConnectionClosed, RequestFaulted
 from pocket_agent.protocol.requests import MAX_REQUEST_ID, REQUESTS, Options
-from pocket_agent.session.session import Session
 from tests.server.room import Room, Wire, open_room, until
 
 MESSAGE_SIZE = 2**20
@@ -335,7 +335,7 @@ def wrong_requests(kind: str) -> Iterator[tuple[str, dict[str, object]]]:
 
 async def test_a_wrong_value_in_any_field_is_named_and_changes_nothing(room: Room, subtests: pytest.Subtests) -> None:
     session = await room.project()
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     for kind in REQUESTS:
         with subtests.test(kind=kind):
             async with room.wire() as wire:
@@ -349,7 +349,7 @@ async def test_a_wrong_value_in_any_field_is_named_and_changes_nothing(room: Roo
                     assert field in answer["data"]["message"], what
                 assert sent or not msgspec.structs.fields(REQUESTS[kind])
                 await wire.works()
-            assert session.state.project.head == 0
+            assert session.state.record.head == 0
             assert len(room.projects) == 1
             assert room.seen.of(RequestFaulted) == []
 
@@ -387,11 +387,11 @@ async def test_numbers_that_are_none_or_too_large(room: Room, subtests: pytest.S
             await number_is_checked(room, session, kind, field, number)
 
 
-async def number_is_checked(room: Room, session: Session, kind: str, field: str, number: str) -> None:
+async def number_is_checked(room: Room, conversation: Conversation, kind: str, field: str, number: str) -> None:
     """A valid number gets a reply, any other an error, and the connection stays open."""
     async with room.wire() as wire:
         await wire.send(
-            f'{{"type":"{kind}","project_id":"{session.state.project.id}",'
+            f'{{"type":"{kind}","project_id":"{conversation.state.record.id}",'
             f'"request_id":"n","data":{{"{field}":{number}}}}}'
         )
         frame = await wire.frame()
@@ -504,12 +504,12 @@ def text_options() -> dict[str, type]:
 TEXT_OPTIONS = text_options()
 
 
-async def argv_of(wire: Wire, session: Session, options: Mapping[str, object]) -> list[str]:
+async def argv_of(wire: Wire, conversation: Conversation, options: Mapping[str, object]) -> list[str]:
     """The arguments with which the stand-in was started for these options."""
-    project_id = session.state.project.id
+    project_id = conversation.state.record.id
     answer = await wire.ask("execute", {"prompt": "hello", "options": options}, project_id=project_id)
     assert answer["type"] == "execute", answer
-    await until(lambda: session.state.current is None)
+    await until(lambda: conversation.state.current is None)
     messages = (await wire.ask("get_messages", {"limit": 1000}, project_id=project_id))["data"]["messages"]
     init = [message["message"] for message in messages if message["message"].get("subtype") == "init"][-1]
     argv: list[str] = init["argv"]
@@ -523,17 +523,17 @@ async def test_a_value_that_looks_like_a_flag_stays_a_value(room: Room, subtests
             await value_stays_a_value(room, session, value)
 
 
-async def value_stays_a_value(room: Room, session: Session, value: str) -> None:
+async def value_stays_a_value(room: Room, conversation: Conversation, value: str) -> None:
     """Each option with this text becomes one argument, or one file."""
     async with room.wire() as wire:
-        await wire.ask("agent_new_session", project_id=session.state.project.id)
-        plain = await argv_of(wire, session, {})
+        await wire.ask("agent_new_session", project_id=conversation.state.record.id)
+        plain = await argv_of(wire, conversation, {})
         options = {name: [value, value + "2"] if kind is tuple else value for name, kind in TEXT_OPTIONS.items()}
         options["mcp_config"] = '{"mcpServers":{}}' + value  # which is a file otherwise
         del options["add_dirs"]  # which have to exist: see below
         hidden = {"append_system_prompt": "--append-system-prompt-file=", "mcp_config": "--mcp-config="}
-        await wire.ask("agent_new_session", project_id=session.state.project.id)
-        argv = await argv_of(wire, session, options)
+        await wire.ask("agent_new_session", project_id=conversation.state.record.id)
+        argv = await argv_of(wire, conversation, options)
         given_ = [
             f"--{name.replace('_', '-')}={one}"
             for name, chosen in options.items()
@@ -562,16 +562,16 @@ async def test_no_option_holds_a_nul(room: Room) -> None:
         for name, kind in TEXT_OPTIONS.items():
             value = ["ok", "/a\0b"] if kind is tuple else "a\0b"
             answer = await wire.ask(
-                "execute", {"prompt": "x", "options": {name: value}}, project_id=session.state.project.id
+                "execute", {"prompt": "x", "options": {name: value}}, project_id=session.state.record.id
             )
             assert answer["data"]["code"] == "VALIDATION_FAILED"
             assert name in answer["data"]["message"]
-        assert session.state.project.head == 0
+        assert session.state.record.head == 0
 
 
 async def test_a_model_for_the_project_follows_the_same_rules(room: Room) -> None:
     session = await room.project()
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     async with room.wire() as wire:
         await wire.ask("set_model", {"model": "--dangerously-skip-permissions"}, project_id=project_id)
         argv = await argv_of(wire, session, {})
@@ -581,7 +581,7 @@ async def test_a_model_for_the_project_follows_the_same_rules(room: Room) -> Non
 
 async def test_a_model_for_the_project_holds_no_nul(room: Room, subtests: pytest.Subtests) -> None:
     session = await room.project()
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     async with room.wire() as wire:
         for model in ("a\0b", "\0"):
             with subtests.test(model=model):
@@ -596,14 +596,14 @@ PROMPTS = ["\0", "a\nb\r\nc", "\u2028", "--help", "/exit", '{"type":"control_req
 
 async def test_a_prompt_is_one_line_whatever_it_holds(room: Room, subtests: pytest.Subtests) -> None:
     session = await room.project()
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     async with room.wire() as wire:
         for prompt in PROMPTS:
             with subtests.test(prompt=prompt):
-                head = session.state.project.head
+                head = session.state.record.head
                 assert (await wire.ask("execute", {"prompt": prompt}, project_id=project_id))["type"] == "execute"
                 await until(lambda: session.state.current is None)
-                assert session.state.project.state == "IDLE"
+                assert session.state.record.state == "IDLE"
                 reply = await wire.ask("get_messages", {"since": head}, project_id=project_id)
                 messages = reply["data"]["messages"]
                 assert messages[0]["message"]["prompt"] == prompt
@@ -615,16 +615,16 @@ async def test_a_lone_surrogate_is_refused_where_text_is_text(room: Room) -> Non
     async with room.wire() as wire:
         for data in ('{"prompt":"\\ud800"}', '{"prompt":"x","options":{"model":"\\udcff"}}'):
             await wire.send(
-                f'{{"type":"execute","project_id":"{session.state.project.id}","request_id":"s","data":{data}}}'
+                f'{{"type":"execute","project_id":"{session.state.record.id}","request_id":"s","data":{data}}}'
             )
             assert (await wire.answer("s"))["data"]["code"] == "INVALID_MESSAGE"
         await wire.works()
-        assert session.state.project.head == 0
+        assert session.state.record.head == 0
 
 
 async def test_an_edited_input_that_is_no_object_for_the_agent(room: Room) -> None:
     session = await room.project()
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     async with room.wire() as wire:
         await wire.ask("execute", {"prompt": "ask Bash"}, project_id=project_id)
         await until(lambda: bool(session.state.approvals))
@@ -643,7 +643,7 @@ async def test_an_edited_input_that_is_no_object_for_the_agent(room: Room) -> No
         await wire.send(start + b'{"command":"a\\nb\\u0000"}}}')
         assert (await wire.answer("a"))["type"] == "approval_resolved"
         await until(lambda: session.state.current is None)
-        assert session.state.project.state == "IDLE"
+        assert session.state.record.state == "IDLE"
 
 
 # Whole frames

@@ -90,8 +90,8 @@ async def test_nobody_else_reads_anything_at_any_moment(tmp_path: Path, umask: i
             append(audit_path(data), [AuditRecord("t", "action")], EMPTY)
             session = await room.project()
             async with room.wire() as wire:
-                await wire.ask("execute", {"prompt": "lines 50 stderr oops"}, project_id=session.state.project.id)
-                await until(lambda: session.state.current is None and session.state.project.head > 50)
+                await wire.ask("execute", {"prompt": "lines 50 stderr oops"}, project_id=session.state.record.id)
+                await until(lambda: session.state.current is None and session.state.record.head > 50)
             backup(database_path(data), data / "copy.db")
     assert watch.looks > 10
     written = {name for name, modes in watch.seen.items() if name not in OPEN}

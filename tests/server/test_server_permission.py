@@ -130,10 +130,10 @@ async def test_a_viewer_that_tries_everything_changes_nothing(room: Room) -> Non
     session = await room.project(entries=3)
     machine = Machine(room.folder / ".claude", room.folder / "project")
     machine.write(machine.prompt("at the desk"))
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     async with room.wire() as wire:
         await wire.ask("project_join", project_id=project_id)
-    before = (session.state.project, await room.store.devices())
+    before = (session.state.record, await room.store.devices())
     async with wire_of(room, view_only=True) as viewer:
         for kind, data in SAMPLES.items():
             answer = await viewer.ask(kind, data, project_id=project_id)
@@ -141,14 +141,14 @@ async def test_a_viewer_that_tries_everything_changes_nothing(room: Room) -> Non
             assert (code == "FORBIDDEN") == (kind not in WATCHING), kind
             if kind in WATCHING:  # no process runs that could report
                 assert (answer["type"] == "error") == (kind == "agent_report"), kind
-    assert session.state.project == before[0]
+    assert session.state.record == before[0]
     assert [device.id for device in await room.store.devices()][:1] == [device.id for device in before[1]]
     assert len(room.projects) == 1
 
 
 async def test_a_viewer_sees_what_happens(room: Room) -> None:
     session = await room.project()
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     async with wire_of(room, view_only=True) as viewer, room.wire() as wire:
         assert (await viewer.ask("project_join", {"since": 0}, project_id=project_id))["type"] == "project_join"
         assert (await wire.ask("execute", {"prompt": "one"}, project_id=project_id))["type"] == "execute"
@@ -163,12 +163,12 @@ async def test_a_viewer_sees_projects_that_are_created_later(room: Room) -> None
         assert (await viewer.ask("project_list"))["data"]["total"] == 0
         session = await room.project()
         listed = (await viewer.ask("project_list"))["data"]["projects"]
-        assert [project["id"] for project in listed] == [session.state.project.id]
+        assert [project["id"] for project in listed] == [session.state.record.id]
 
 
 async def test_a_limited_device_sees_and_touches_its_projects_alone(room: Room) -> None:
     mine, other = await room.project("mine", entries=2), await room.project("other", entries=2)
-    own_id, other_id = mine.state.project.id, other.state.project.id
+    own_id, other_id = mine.state.record.id, other.state.record.id
     async with wire_of(room, projects=(own_id,)) as guest:
         listed = (await guest.ask("project_list"))["data"]
         assert ([project["id"] for project in listed["projects"]], listed["total"]) == ([own_id], 1)
@@ -188,12 +188,12 @@ async def test_a_limited_device_sees_and_touches_its_projects_alone(room: Room) 
         assert (await guest.ask("project_join", {"since": 0}, project_id=own_id))["data"]["project_id"] == own_id
         assert len((await guest.ask("get_messages"))["data"]["messages"]) == 2
         assert (await guest.ask("project_delete", project_id=own_id))["type"] == "project_deleted"
-    assert [session.state.project.id for session in room.projects.all()] == [other_id]
+    assert [session.state.record.id for session in room.projects.all()] == [other_id]
 
 
 async def test_a_limited_device_does_not_hear_of_other_projects(room: Room) -> None:
     mine = await room.project("mine")
-    own_id = mine.state.project.id
+    own_id = mine.state.record.id
     folder = room.folder / "secret"
     folder.mkdir()
     async with wire_of(room, projects=(own_id,)) as guest, room.wire() as wire:
@@ -207,11 +207,11 @@ async def test_a_limited_device_does_not_hear_of_other_projects(room: Room) -> N
 
 async def test_a_limited_device_that_watches_hears_of_its_own_projects_alone(room: Room) -> None:
     mine, other = await room.project("mine"), await room.project("other")
-    own_id = mine.state.project.id
+    own_id = mine.state.record.id
     async with wire_of(room, projects=(own_id,)) as guest, room.wire() as wire:
         await guest.ask("watch")
         for session in (other, mine):
-            await wire.ask("execute", {"prompt": "one"}, project_id=session.state.project.id)
+            await wire.ask("execute", {"prompt": "one"}, project_id=session.state.record.id)
         frame = await guest.frame()
         assert (frame["type"], frame["project_id"]) == ("project_state", own_id)
 
@@ -225,7 +225,7 @@ async def test_a_device_limited_to_nothing_sees_nothing(room: Room) -> None:
 async def test_a_limited_device_takes_no_questions_away(room: Room) -> None:
     """It may ask the agent for anything, but what it allows is what a person of the server would be asked for."""
     session = await room.project()
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     refused = {
         "allowed_tools": {"allowed_tools": ["Bash"]},
         "mcp_config": {"mcp_config": '{"mcpServers":{"x":{"command":"sh"}}}'},
@@ -268,7 +268,7 @@ async def test_a_limited_device_takes_no_questions_away(room: Room) -> None:
 
 async def test_what_a_limited_device_has_an_agent_run_runs_as_the_servers_user(room: Room) -> None:
     session = await room.project()
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     async with wire_of(room, projects=(project_id,)) as guest:
         await guest.ask("execute", {"prompt": "ask Bash"}, project_id=project_id)
         await until(lambda: bool(session.state.approvals))
@@ -281,7 +281,7 @@ async def test_what_a_limited_device_has_an_agent_run_runs_as_the_servers_user(r
 async def test_a_limited_device_answers_a_question_and_changes_nothing_else_of_it(room: Room) -> None:
     """A question is answered by `updated_input`, as the CLI takes it."""
     session = await room.project()
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     asked = {"command": "date"}  # what the stand-in asks with, whatever the tool
     async with wire_of(room, projects=(project_id,)) as guest:
         for tool, updated, code in (
@@ -305,12 +305,12 @@ async def test_a_limited_device_answers_a_question_and_changes_nothing_else_of_i
 
 async def test_a_session_of_another_project_is_not_resumed(room: Room) -> None:
     mine, other = await room.project("mine"), await room.project("other")
-    own_id = mine.state.project.id
+    own_id = mine.state.record.id
     async with wire_of(room, projects=(own_id,)) as guest, room.wire() as wire:
-        await wire.ask("execute", {"prompt": "one"}, project_id=other.state.project.id)
-        await until(lambda: other.state.project.session_id is not None and other.state.current is None)
+        await wire.ask("execute", {"prompt": "one"}, project_id=other.state.record.id)
+        await until(lambda: other.state.record.session_id is not None and other.state.current is None)
         for client in (guest, wire):
-            data = {"session_id": other.state.project.session_id}
+            data = {"session_id": other.state.record.session_id}
             answer = await client.ask("session_resume", data, project_id=own_id)
             assert answer["data"]["code"] == "VALIDATION_FAILED"
-        assert mine.state.project.session_id is None
+        assert mine.state.record.session_id is None

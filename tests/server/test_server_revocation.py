@@ -10,12 +10,12 @@ import aiohttp
 import msgspec
 import pytest
 
+from pocket_agent.conversation.conversation import Conversation
+from pocket_agent.conversation.conversation_log import now
 from pocket_agent.errors import ForbiddenError
 from pocket_agent.model import Device, Execution, ExecutionId, ExecutionStatus
 from pocket_agent.server.auth import hash_token, new_device, new_token
 from pocket_agent.server.pairing import new_pairing
-from pocket_agent.session.project_log import now
-from pocket_agent.session.session import Session
 from pocket_agent.storage import Change, Store
 from tests.harness.follow import eventually
 from tests.server.room import Room, Wire, open_room, until
@@ -47,10 +47,10 @@ async def pair(room: Room, code: str) -> int:
         return answer.status
 
 
-async def busy(room: Room, phone: Guest, *, own: bool = False) -> tuple[Session, str]:
+async def busy(room: Room, phone: Guest, *, own: bool = False) -> tuple[Conversation, str]:
     """A project with a running prompt, and behind it a queued one of the guest; that one's id."""
     session = await room.project()
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     if own:
         await phone.wire.ask("execute", {"prompt": "ask Bash"}, project_id=project_id)
     else:
@@ -128,7 +128,7 @@ async def test_a_queued_prompt_ends_with_its_device(room: Room) -> None:
         assert session.state.queue == []
         assert (await stored(room, queued)).status is ExecutionStatus.CANCELLED
         assert session.state.current is not None, "the prompt of another device goes on"
-        await wire.ask("agent_kill", project_id=session.state.project.id)
+        await wire.ask("agent_kill", project_id=session.state.record.id)
 
 
 @pytest.mark.parametrize("kill", [False, True])
@@ -137,7 +137,7 @@ async def test_what_a_revoked_device_runs_is_named_or_killed(room: Room, kill: b
         session, _ = await busy(room, phone, own=True)
         running = session.state.current
         assert running is not None
-        named = [{"project_id": session.state.project.id, "execution_id": running.id}]
+        named = [{"project_id": session.state.record.id, "execution_id": running.id}]
         (_, shown) = (await wire.ask("device_list"))["data"]["devices"]
         assert (shown["queued"], shown["running"]) == (1, named)
         told = (await wire.ask("device_revoke", {"device_id": phone.device.id, "kill": kill}))["data"]
@@ -148,7 +148,7 @@ async def test_what_a_revoked_device_runs_is_named_or_killed(room: Room, kill: b
         else:
             assert told["running"] == named
             assert session.state.current is not None
-            await wire.ask("agent_kill", project_id=session.state.project.id)
+            await wire.ask("agent_kill", project_id=session.state.record.id)
 
 
 async def test_a_replaced_token_ends_the_prompts_of_the_old_one_alone(room: Room) -> None:
@@ -160,9 +160,9 @@ async def test_a_replaced_token_ends_the_prompts_of_the_old_one_alone(room: Room
         headers = {"Authorization": f"Bearer {told['token']}"}
         async with aiohttp.ClientSession() as http, http.ws_connect(f"{room.url}/ws", headers=headers) as socket:
             again = Wire(socket)
-            answer = await again.ask("execute", {"prompt": "print new"}, project_id=session.state.project.id)
+            answer = await again.ask("execute", {"prompt": "print new"}, project_id=session.state.record.id)
             assert answer["data"]["status"] == "queued"
-        await wire.ask("agent_kill", project_id=session.state.project.id)
+        await wire.ask("agent_kill", project_id=session.state.record.id)
         await eventually_over(room, answer["data"]["execution_id"], ExecutionStatus.SUCCESS)
 
 
@@ -176,7 +176,7 @@ async def test_a_browser_that_renews_its_cookie_ends_its_prompts_and_codes(room:
             assert answer.status == 200
         await eventually_over(room, queued, ExecutionStatus.CANCELLED)
         assert await pair(room, code) == 401
-        await wire.ask("agent_kill", project_id=session.state.project.id)
+        await wire.ask("agent_kill", project_id=session.state.record.id)
 
 
 async def eventually_over(room: Room, execution_id: str, status: ExecutionStatus) -> None:
@@ -202,7 +202,7 @@ async def test_a_command_beside_the_server_ends_queued_prompts_too(room: Room) -
 async def test_a_prompt_that_is_edited_is_the_editors(room: Room) -> None:
     async with room.wire() as wire, guest(room) as phone, guest(room, "other") as other:
         session, queued = await busy(room, phone)
-        project_id = session.state.project.id
+        project_id = session.state.record.id
         edit = {"execution_id": queued, "prompt": "print edited"}
         assert (await other.wire.ask("prompt_edit", edit, project_id=project_id))["type"] == "prompt_edit"
         told = (await wire.ask("device_revoke", {"device_id": phone.device.id}))["data"]
@@ -228,7 +228,7 @@ async def test_the_devices_that_it_let_in_are_revoked_on_demand(room: Room) -> N
 async def test_a_prompt_does_not_start_after_a_restart_when_its_device_is_gone(tmp_path: Path) -> None:
     async with open_room(tmp_path) as room, guest(room) as phone:
         session, queued = await busy(room, phone)
-        project_id = session.state.project.id
+        project_id = session.state.record.id
     path = tmp_path / "data" / "pocket-agent.db"
     store = Store.open(path)
     (before,) = [found for found in await store.open_executions(project_id) if found.id == queued]
@@ -248,7 +248,7 @@ async def test_a_prompt_does_not_start_after_a_restart_when_its_device_is_gone(t
         await eventually(over, "the prompt is withdrawn")
         assert (await stored(room, queued)).status in {ExecutionStatus.CANCELLED, ExecutionStatus.ERROR}
         entries = await room.store.read(
-            room.projects.get(project_id).state.project, after=0, limit=1000, max_bytes=10**7
+            room.projects.get(project_id).state.record, after=0, limit=1000, max_bytes=10**7
         )
         assert not [entry for entry in entries if b"print later" in entry.data]
         async with room.wire() as wire:

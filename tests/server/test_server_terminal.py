@@ -16,7 +16,7 @@ from tests.server.test_server_permission import wire_of
 async def machine_of(room: Room) -> tuple[Machine, str]:
     """A machine whose directory is a project of the server, with the project's id."""
     session = await room.project()
-    return Machine(room.folder / ".claude", room.folder / "project"), session.state.project.id
+    return Machine(room.folder / ".claude", room.folder / "project"), session.state.record.id
 
 
 def run_in_terminal(machine: Machine, number: int = 1) -> None:
@@ -132,7 +132,7 @@ async def test_a_session_of_a_terminal_is_resumed_unless_it_is_open(room: Room) 
         (machine.configuration / "sessions" / f"{os.getpid()}.json").unlink()
         assert (await wire.ask("session_resume", data, project_id=project_id))["type"] == "session_resume"
         state = room.projects.get(project_id).state
-        assert (state.project.session_id, state.project.fork) == (name_of(2), False)
+        assert (state.record.session_id, state.record.fork) == (name_of(2), False)
         (listed,) = await sessions(wire, project_id)
         assert (listed["origin"], listed["current"], listed["title"]) == ("server", True, "at the desk")
         unknown = await wire.ask("session_resume", {"session_id": name_of(3)}, project_id=project_id)
@@ -160,14 +160,14 @@ async def test_another_project_cannot_be_read(room: Room) -> None:
     data = {"session_id": name_of(1)}
     async with room.wire() as wire:
         for kind in ("session_history", "session_follow", "session_resume"):
-            answered = await wire.ask(kind, data, project_id=other.state.project.id)
+            answered = await wire.ask(kind, data, project_id=other.state.record.id)
             assert code(answered) == "VALIDATION_FAILED", kind
-        assert await sessions(wire, other.state.project.id) == []
+        assert await sessions(wire, other.state.record.id) == []
 
 
 async def test_the_idle_process_is_released_for_a_terminal(room: Room) -> None:
     session = await room.project()
-    project_id = session.state.project.id
+    project_id = session.state.record.id
     async with room.wire() as wire:
         await wire.ask("project_join", project_id=project_id)
         assert (await wire.ask("session_release", project_id=project_id))["data"]["resume_command"] is None

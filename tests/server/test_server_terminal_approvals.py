@@ -77,7 +77,7 @@ async def asked(wire: Wire) -> dict[str, Any]:
 
 
 async def test_a_hook_gets_the_first_answer(room: Room) -> None:
-    project_id = (await room.project()).state.project.id
+    project_id = (await room.project()).state.record.id
     async with listening(room) as data_dir, room.wire() as wire, room.wire() as other:
         await wire.ask("watch")
         await other.ask("project_join", project_id=project_id)
@@ -109,7 +109,7 @@ async def test_a_hook_gets_the_first_answer(room: Room) -> None:
 
 
 async def test_a_denial_has_a_reason_and_limited_devices_may_give_it(room: Room) -> None:
-    project_id = (await room.project()).state.project.id
+    project_id = (await room.project()).state.record.id
     async with listening(room) as data_dir, wire_of(room, projects=(project_id,)) as wire:
         await wire.ask("project_join", project_id=project_id)
         process = await relay(data_dir, hook(room.folder / "project" / "inside"))
@@ -166,7 +166,7 @@ async def test_a_process_of_an_agent_cannot_ask(room: Room) -> None:
 
 @pytest.mark.parametrize("end", ["Stop", "SessionEnd", "another request", "the hook", "the server"])
 async def test_what_withdraws_an_approval(room: Room, end: str) -> None:
-    project_id = (await room.project()).state.project.id
+    project_id = (await room.project()).state.record.id
     here = room.folder / "project"
     async with contextlib.AsyncExitStack() as stack:
         wire = await stack.enter_async_context(room.wire())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from pocket_agent.model import Project
+from pocket_agent.model import ConversationRecord
 from pocket_agent.storage import Store
 from tests.storage.sample import create, grown, process
 
@@ -27,12 +27,12 @@ async def main(database: Path) -> None:
             group.create_task(run(store, project))
 
 
-async def run(store: Store, project: Project) -> None:
+async def run(store: Store, project: ConversationRecord) -> None:
     """Commit runs of entries together with the byte that they end at."""
     for turn in count(project.head):
         change = grown(project, turn % 7 + 1, size=300)
-        assert change.project is not None
-        project = change.project
+        assert change.record is not None
+        project = change.record
         record = process(project, consumed=project.head * 300, name=project.id)
         await store.commit(msgspec.structs.replace(change, process=record))
         os.write(1, f"{project.number} {project.head}\n".encode())

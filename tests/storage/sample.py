@@ -12,6 +12,7 @@ from pocket_agent.model import (
     Approval,
     ApprovalId,
     ApprovalStatus,
+    ConversationRecord,
     Direction,
     Entry,
     ExecuteOptions,
@@ -20,7 +21,6 @@ from pocket_agent.model import (
     ExecutionStatus,
     Milliseconds,
     ProcessRecord,
-    Project,
     ProjectState,
     SessionRecord,
     project_of,
@@ -31,9 +31,9 @@ BIG = 2**30
 FOREVER = Milliseconds(0)
 
 
-def new_project(number: int, name: str = "p") -> Project:
+def new_project(number: int, name: str = "p") -> ConversationRecord:
     """A project with an empty log."""
-    return Project(
+    return ConversationRecord(
         number=number,
         id=project_of(f"{name}-{number}"),
         path=f"/srv/{name}",
@@ -55,36 +55,36 @@ def entry(offset: int, *, size: int = 20, direction: Direction = Direction.CLAUD
     return Entry(offset, Milliseconds(offset * 10), direction, "agent_message", data.ljust(size))
 
 
-def grown(project: Project, count: int, *, size: int = 20) -> Change:
+def grown(project: ConversationRecord, count: int, *, size: int = 20) -> Change:
     """The change that appends `count` entries."""
     head = project.head + count
     entries = tuple(entry(offset, size=size) for offset in range(project.head + 1, head + 1))
-    return Change(project=msgspec.structs.replace(project, head=head), entries=entries)
+    return Change(record=msgspec.structs.replace(project, head=head), entries=entries)
 
 
-async def create(store: Store, name: str = "p", *, entries: int = 0, size: int = 20) -> Project:
+async def create(store: Store, name: str = "p", *, entries: int = 0, size: int = 20) -> ConversationRecord:
     """A stored project with this many entries."""
     project = new_project(await store.next_project_number(), name)
-    await store.commit(Change(project=project))
+    await store.commit(Change(record=project))
     if not entries:
         return project
     change = grown(project, entries, size=size)
     await store.commit(change)
-    assert change.project is not None
-    return change.project
+    assert change.record is not None
+    return change.record
 
 
-async def stored(store: Store, project: Project) -> Project:
+async def stored(store: Store, project: ConversationRecord) -> ConversationRecord:
     """The project as the store has it."""
     return next(found for found in await store.conversations() if found.id == project.id)
 
 
-async def offsets(store: Store, project: Project) -> list[int]:
+async def offsets(store: Store, project: ConversationRecord) -> list[int]:
     """All offsets of a project's log."""
     return [found.offset for found in await store.read(project, after=0, limit=BIG, max_bytes=BIG)]
 
 
-def execution(project: Project, position: int, status: ExecutionStatus, **changes: object) -> Execution:
+def execution(project: ConversationRecord, position: int, status: ExecutionStatus, **changes: object) -> Execution:
     """An execution; final ones finished at ten times their position."""
     made = Execution(
         id=ExecutionId(f"e{position}"),
@@ -101,7 +101,7 @@ def execution(project: Project, position: int, status: ExecutionStatus, **change
     return msgspec.structs.replace(made, **changes)
 
 
-def approval(project: Project, name: str, status: ApprovalStatus, **changes: object) -> Approval:
+def approval(project: ConversationRecord, name: str, status: ApprovalStatus, **changes: object) -> Approval:
     """An approval that came at time 5."""
     made = Approval(
         id=ApprovalId(name),
@@ -115,12 +115,12 @@ def approval(project: Project, name: str, status: ApprovalStatus, **changes: obj
     return msgspec.structs.replace(made, **changes)
 
 
-def process(project: Project, *, consumed: int = 0, name: str = "proc") -> ProcessRecord:
+def process(project: ConversationRecord, *, consumed: int = 0, name: str = "proc") -> ProcessRecord:
     """A process record."""
     return ProcessRecord(name, project.id, 4242, "1234.5", "boot", consumed, b"{}", Milliseconds(7))
 
 
-def session(project: Project, name: str, last_active: int) -> SessionRecord:
+def session(project: ConversationRecord, name: str, last_active: int) -> SessionRecord:
     """A session of the CLI."""
     return SessionRecord(name, project.project_id, Milliseconds(1), Milliseconds(last_active), "first words")
 

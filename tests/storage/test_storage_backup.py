@@ -22,10 +22,10 @@ async def test_a_backup_of_a_busy_store_is_of_one_moment(store: Store, database:
     during = 0
     while not copying.done():
         change = grown(project, 3)
-        assert change.project is not None
-        project = change.project
+        assert change.record is not None
+        project = change.record
         await store.commit(
-            Change(project=project, entries=change.entries, process=process(project, consumed=project.head))
+            Change(record=project, entries=change.entries, process=process(project, consumed=project.head))
         )
         during += 1
     await copying

@@ -24,8 +24,8 @@ async def test_the_database_grows_while_the_store_is_open(store: Store, database
         while _length(database) < before + 4_000_000:
             change = grown(project, 1)
             await store.commit(change)
-            assert change.project is not None
-            project = change.project
+            assert change.record is not None
+            project = change.record
 
 
 async def test_many_small_commits_call_for_it_too(

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from pocket_agent.errors import FileOperationError
-from pocket_agent.model import Project
+from pocket_agent.model import ConversationRecord
 from pocket_agent.storage import Store, maintenance
 from pocket_agent.storage.maintenance import Space, compact, read_space
 from tests.harness.disk import small_disk
 from tests.storage.sample import BIG, FOREVER, create, damage, modes, offsets, stored
 
 
-async def pruned(database: Path, size: int = 8 * 2**20) -> Project:
+async def pruned(database: Path, size: int = 8 * 2**20) -> ConversationRecord:
     """A database most of which was deleted, and the project that is left."""
     store = Store.open(database)
     gone = await create(store, "gone", entries=1, size=size)

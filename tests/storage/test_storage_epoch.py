@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pocket_agent.model import Project
+from pocket_agent.model import ConversationRecord
 from pocket_agent.storage import Store
 from pocket_agent.storage.database import Synchronous
 from pocket_agent.storage.epoch import Mark, boot_id, mark_path, new_epoch
@@ -18,7 +18,7 @@ from tests.harness.follow import eventually
 from tests.storage.sample import create, grown, offsets, stored
 
 
-async def _dead_run(folder: Path, synchronous: Synchronous) -> tuple[Path, Project]:
+async def _dead_run(folder: Path, synchronous: Synchronous) -> tuple[Path, ConversationRecord]:
     """The files of a server that was killed in boot "one", with two entries in its log."""
     living = folder / "living" / "a.db"
     store = Store.open(living, synchronous=synchronous, boot="one")
@@ -89,7 +89,7 @@ def test_a_boot_keeps_its_id() -> None:
     assert boot_id() == boot_id()
 
 
-async def log_of(database: Path, folder: Path, entries: int) -> Project:
+async def log_of(database: Path, folder: Path, entries: int) -> ConversationRecord:
     """A project's log that grows while copies of its folder are made: at 5 entries, and each time it is called."""
     store = Store.open(database)
     known = await store.conversations()
@@ -150,8 +150,8 @@ async def test_a_mark_is_written_at_each_checkpoint(tmp_path: Path) -> None:
     for _ in range(TURN_COMMITS + 1):
         change = grown(project, 1)
         await store.commit(change)
-        assert change.project is not None
-        project = change.project
+        assert change.record is not None
+        project = change.record
 
     def marked() -> bool:
         mark = msgspec.json.decode(mark_path(database).read_bytes(), type=Mark)

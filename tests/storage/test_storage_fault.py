@@ -84,8 +84,8 @@ async def test_a_disk_that_is_really_full_refuses_and_recovers(small_disk: Path)
             refused += 1
             assert error.details["reason"] in {"disk_full", "io_error"}
         else:
-            assert change.project is not None
-            project = change.project
+            assert change.record is not None
+            project = change.record
     assert refused
     with pytest.raises(FileOperationError):
         await store.commit(grown(project, 200, size=2000))

@@ -193,7 +193,7 @@ async def _play(database: Path, operations: list[object]) -> None:
             case _Append(sizes):
                 entries = model.append(sizes)
                 project = msgspec.structs.replace(project, head=model.head)
-                await store.commit(Change(project=project, entries=entries))
+                await store.commit(Change(record=project, entries=entries))
             case _Read(offset, limit, max_bytes, direction, newest):
                 ask = {"limit": limit, "max_bytes": max_bytes}
                 if newest:

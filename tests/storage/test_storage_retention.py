@@ -52,8 +52,8 @@ async def test_the_size_is_kept_count_of(store: Store) -> None:
     for _ in range(20):
         change = grown(project, 3, size=1000)
         await store.commit(change)
-        assert change.project is not None
-        project = change.project
+        assert change.record is not None
+        project = change.record
         assert await store.prune(project, **(NO_LIMIT | {"max_bytes": 10_000})) == project.head - 9
     assert len(await offsets(store, project)) == 10
 
@@ -84,8 +84,8 @@ async def test_commits_go_in_between(store: Store) -> None:
     for _ in range(5):
         change = grown(project, 1)
         await store.commit(change)
-        assert change.project is not None
-        project = change.project
+        assert change.record is not None
+        project = change.record
         assert not pruning.done()
     first = await pruning
     assert first == project.head
@@ -149,7 +149,7 @@ async def test_a_filter_finds_the_few_among_the_many(store: Store) -> None:
     project = await create(store)
     directions = [Direction.CLIENT, *[Direction.CLAUDE] * 5, Direction.SERVER, *[Direction.CLAUDE] * 5] * 4
     entries = tuple(entry(offset, direction=direction) for offset, direction in enumerate(directions, 1))
-    await store.commit(Change(project=msgspec.structs.replace(project, head=48), entries=entries))
+    await store.commit(Change(record=msgspec.structs.replace(project, head=48), entries=entries))
     for direction in Direction:
         wanted = [found for found in entries if found.direction is direction]
         page = await store.read(project, after=12, limit=2, max_bytes=BIG, direction=direction)

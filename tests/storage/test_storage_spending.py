@@ -8,13 +8,13 @@ import msgspec
 import pytest
 
 from pocket_agent.errors import InternalError
-from pocket_agent.model import Account, ExecutionId, ExecutionStatus, ModelUsage, Project, Spending
+from pocket_agent.model import Account, ConversationRecord, ExecutionId, ExecutionStatus, ModelUsage, Spending
 from pocket_agent.storage import Change, Store, connection_beside, spending_since
 from pocket_agent.storage.database import MIGRATIONS, migrate
 from tests.storage.sample import create, execution, process
 
 
-def spent(project: Project, day: str = "2026-03-10", model: str = "opus", cost_usd: float = 0.5) -> Spending:
+def spent(project: ConversationRecord, day: str = "2026-03-10", model: str = "opus", cost_usd: float = 0.5) -> Spending:
     """What one turn used."""
     return Spending(day, project.project_id, project.name, model, 1, 2, 3, 4, cost_usd, 1)
 
@@ -35,7 +35,7 @@ async def test_what_was_spent_adds_up_by_day_project_and_model(store: Store, dat
         (two, "2026-03-10", "opus"),
         (one, "2026-03-11", "opus"),
     ]:
-        await store.commit(Change(project=project, spent=(spent(project, day, model),)))
+        await store.commit(Change(record=project, spent=(spent(project, day, model),)))
     rows = history(database)
     assert [(row.day, row.cost_usd) for row in rows] == [
         ("2026-03-11", 0.5),
@@ -53,13 +53,13 @@ async def test_a_change_that_is_refused_spends_nothing(store: Store) -> None:
     project = await create(store)
     wrong = msgspec.structs.replace(project, head=7)
     with pytest.raises(InternalError):
-        await store.commit(Change(project=wrong, spent=(spent(project),)))
+        await store.commit(Change(record=wrong, spent=(spent(project),)))
     assert await store.spent_usd("2026-03-10") == 0
 
 
 async def test_it_outlives_its_project(store: Store, database: Path) -> None:
     project = await create(store)
-    await store.commit(Change(project=project, spent=(spent(project),)))
+    await store.commit(Change(record=project, spent=(spent(project),)))
     await store.delete_project(project)
     await store.check()
     assert [row.project_id for row in history(database)] == [project.id]
@@ -73,7 +73,7 @@ async def test_figures_of_executions_and_processes_come_back_as_they_were(store:
     )
     account = Account(0.25, "opus", usage, usage[0], {"": "m-1", "t": "m-2"}, {"t": "Bash"})
     record = msgspec.structs.replace(process(project), account=account)
-    await store.commit(Change(project=project, executions=(ended,), process=record))
+    await store.commit(Change(record=project, executions=(ended,), process=record))
     assert await store.execution(ended.id) == ended
     assert await store.process(project.id) == record
 
@@ -82,9 +82,9 @@ async def test_the_newest_executions_come_first_and_page_by_page(store: Store) -
     project = await create(store)
     other = await create(store)
     made = [execution(project, number, ExecutionStatus.SUCCESS, prompt="é" * 500) for number in range(1, 6)]
-    await store.commit(Change(project=project, executions=tuple(made)))
+    await store.commit(Change(record=project, executions=tuple(made)))
     foreign = execution(other, 9, ExecutionStatus.SUCCESS)
-    await store.commit(Change(project=other, executions=(foreign,)))
+    await store.commit(Change(record=other, executions=(foreign,)))
     page = await store.executions(project.id, before=None, limit=2)
     assert [found.id for found in page] == ["e5", "e4"]
     assert page[0].prompt == "é" * 200
@@ -103,7 +103,7 @@ async def test_the_last_that_ran_is_found(store: Store) -> None:
         execution(project, 2, ExecutionStatus.CANCELLED),
         execution(project, 3, ExecutionStatus.RUNNING, started_at=6),
     )
-    await store.commit(Change(project=project, executions=rows))
+    await store.commit(Change(record=project, executions=rows))
     assert await store.last_finished(project.id) == ran
 
 

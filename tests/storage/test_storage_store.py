@@ -19,11 +19,11 @@ from pocket_agent.errors import (
 from pocket_agent.model import (
     ApprovalId,
     ApprovalStatus,
+    ConversationRecord,
     Device,
     ExecutionId,
     ExecutionStatus,
     Milliseconds,
-    Project,
     ProjectState,
     project_of,
 )
@@ -57,7 +57,7 @@ async def test_a_project_comes_back_as_it_was_stored(store: Store) -> None:
         permission_mode="plan",
         fork=True,
     )
-    await store.commit(Change(project=project))
+    await store.commit(Change(record=project))
     assert await store.conversations() == [project]
     moved = msgspec.structs.replace(
         project,
@@ -69,7 +69,7 @@ async def test_a_project_comes_back_as_it_was_stored(store: Store) -> None:
         last_active=Milliseconds(99),
         head=1,
     )
-    await store.commit(Change(project=moved, entries=(entry(1),)))
+    await store.commit(Change(record=moved, entries=(entry(1),)))
     assert await store.conversations() == [moved]
 
 
@@ -160,22 +160,22 @@ async def test_numbers_are_given_once(store: Store) -> None:
     assert sorted(numbers) == list(range(1, 51))
 
 
-def _bad_changes(project: Project) -> dict[str, Change]:
+def _bad_changes(project: ConversationRecord) -> dict[str, Change]:
     replace = msgspec.structs.replace
     return {
         "entries without a project": Change(entries=(entry(4),)),
-        "a gap before": Change(project=replace(project, head=5), entries=(entry(5),)),
-        "a gap within": Change(project=replace(project, head=6), entries=(entry(4), entry(6))),
-        "an overlap": Change(project=project, entries=(entry(3),)),
-        "a head beyond": Change(project=replace(project, head=7), entries=(entry(4),)),
-        "a head without entries": Change(project=replace(project, head=4)),
-        "a head that goes back": Change(project=replace(project, head=2)),
-        "another id": Change(project=replace(project, id=project_of("other"))),
-        "another number": Change(project=replace(project, number=99)),
-        "no number": Change(project=new_project(0, "none")),
-        "a new log from the middle": Change(project=replace(new_project(50), head=3, first=4)),
+        "a gap before": Change(record=replace(project, head=5), entries=(entry(5),)),
+        "a gap within": Change(record=replace(project, head=6), entries=(entry(4), entry(6))),
+        "an overlap": Change(record=project, entries=(entry(3),)),
+        "a head beyond": Change(record=replace(project, head=7), entries=(entry(4),)),
+        "a head without entries": Change(record=replace(project, head=4)),
+        "a head that goes back": Change(record=replace(project, head=2)),
+        "another id": Change(record=replace(project, id=project_of("other"))),
+        "another number": Change(record=replace(project, number=99)),
+        "no number": Change(record=new_project(0, "none")),
+        "a new log from the middle": Change(record=replace(new_project(50), head=3, first=4)),
         "another project's part": Change(
-            project=project, executions=(execution(new_project(8), 1, ExecutionStatus.QUEUED),)
+            record=project, executions=(execution(new_project(8), 1, ExecutionStatus.QUEUED),)
         ),
         "a prompt_id twice": Change(
             executions=(
@@ -190,8 +190,8 @@ def _bad_changes(project: Project) -> dict[str, Change]:
 async def test_a_change_that_contradicts_the_store_leaves_no_trace(store: Store, name: str) -> None:
     project = await create(store, entries=3)
     bad = _bad_changes(project)[name]
-    if bad.project is not None:
-        bad = msgspec.structs.replace(bad, process=process(bad.project, consumed=1))
+    if bad.record is not None:
+        bad = msgspec.structs.replace(bad, process=process(bad.record, consumed=1))
     with pytest.raises(InternalError):
         await store.commit(bad)
     assert await store.conversations() == [project]
@@ -206,7 +206,7 @@ async def test_a_directory_is_one_project(store: Store) -> None:
     project = await create(store)
     twin = msgspec.structs.replace(new_project(await store.next_project_number()), real_path=project.real_path)
     with pytest.raises(ProjectExistsError):
-        await store.commit(Change(project=twin))
+        await store.commit(Change(record=twin))
     assert await store.conversations() == [project]
 
 
@@ -253,7 +253,7 @@ async def test_data_comes_back_byte_for_byte(store: Store) -> None:
     project = await create(store)
     awkward = [b"", b"\x00", bytes(range(256)), b"\xff\xfe", "\u2028\U0001f600".encode(), b"x" * 200_000]
     entries = tuple(msgspec.structs.replace(entry(offset), data=data) for offset, data in enumerate(awkward, 1))
-    await store.commit(Change(project=msgspec.structs.replace(project, head=len(entries)), entries=entries))
+    await store.commit(Change(record=msgspec.structs.replace(project, head=len(entries)), entries=entries))
     assert await store.read(project, after=0, limit=99, max_bytes=BIG) == list(entries)
 
 
@@ -263,7 +263,7 @@ async def test_the_time_of_a_log_is_found(store: Store) -> None:
     entries = tuple(
         msgspec.structs.replace(entry(offset), timestamp=Milliseconds(time)) for offset, time in enumerate(times, 1)
     )
-    await store.commit(Change(project=msgspec.structs.replace(project, head=5), entries=entries))
+    await store.commit(Change(record=msgspec.structs.replace(project, head=5), entries=entries))
     found = {time: await store.offset_at(project, Milliseconds(time)) for time in (0, 10, 11, 20, 21, 30, 31)}
     assert found == {0: 0, 10: 0, 11: 1, 20: 1, 21: 4, 30: 4, 31: 5}
 
@@ -370,7 +370,7 @@ async def test_a_deleted_project_is_gone_with_all_that_it_had(store: Store) -> N
     await store.delete_project(project)
     assert await store.conversations() == [other]
     assert await store.process(project.id) is None
-    for late in (grown(project, 1), Change(project=project), Change(project=new_project(project.number)), parts):
+    for late in (grown(project, 1), Change(record=project), Change(record=new_project(project.number)), parts):
         with pytest.raises(ProjectNotFoundError):
             await store.commit(late)
     with pytest.raises(ProjectNotFoundError):

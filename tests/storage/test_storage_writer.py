@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pocket_agent.errors import FileOperationError, InternalError
-from pocket_agent.model import Project
+from pocket_agent.model import ConversationRecord
 from pocket_agent.storage import Store
 from pocket_agent.storage.threads import deliver
 from tests.storage.sample import create, grown, offsets, stored, write_lock
@@ -35,8 +35,8 @@ async def test_several_changes_of_one_log_commit_in_their_order(store: Store, da
         waiting = []
         for _ in range(20):
             change = grown(project, 2)
-            assert change.project is not None
-            project = change.project
+            assert change.record is not None
+            project = change.record
             waiting.append(asyncio.ensure_future(store.commit(change)))
         await asyncio.sleep(0)
     await asyncio.gather(*waiting)
@@ -45,7 +45,7 @@ async def test_several_changes_of_one_log_commit_in_their_order(store: Store, da
 
 async def test_a_failing_change_spares_the_others_of_its_batch(store: Store, database: Path) -> None:
     one, two, three = [await create(store, name) for name in ("one", "two", "three")]
-    ahead = grown(two, 1).project
+    ahead = grown(two, 1).record
     assert ahead is not None
     commits = store.commits
     with write_lock(database):
@@ -134,7 +134,7 @@ class FlushFails:
         return getattr(self._connection, name)
 
 
-async def after_a_kill(database: Path, folder: Path, project: Project) -> list[int]:
+async def after_a_kill(database: Path, folder: Path, project: ConversationRecord) -> list[int]:
     """The offsets that a server finds that starts on what is on the disk now."""
     folder.mkdir()
     for suffix in ("", "-wal"):
@@ -171,9 +171,9 @@ async def test_a_log_that_is_deleted_loses_nothing(store: Store, database: Path,
         if turn == 2:
             await asyncio.gather(*(store.read(project, after=0, limit=9, max_bytes=99) for _ in range(20)))
         change = grown(project, 3)
-        assert change.project is not None
+        assert change.record is not None
         await store.commit(change)
-        project = change.project
+        project = change.record
         assert await after_a_kill(database, tmp_path / str(turn), project) == list(range(1, project.head + 1))
         assert await offsets(store, project) == list(range(1, project.head + 1))
     await store.check()

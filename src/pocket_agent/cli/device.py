@@ -18,12 +18,12 @@ from pocket_agent.cli.audit import note
 from pocket_agent.cli.common import print_json
 from pocket_agent.cli.pair import find_projects
 from pocket_agent.cli.storage import open_database
+from pocket_agent.conversation.conversation_log import now
 from pocket_agent.errors import ValidationError
 from pocket_agent.model import Device, Execution, Milliseconds, Pairing, ProcessRecord, ProjectId, project_of
 from pocket_agent.protocol.frame import timestamp
 from pocket_agent.server.auth import hash_token, new_device, new_token
 from pocket_agent.server.pairing import check_name
-from pocket_agent.session.project_log import now
 from pocket_agent.settings import LoadedSettings, printable
 
 _HINT: Final = "--kill would have killed it; another device can (web client, `pocket-agent chat`)."

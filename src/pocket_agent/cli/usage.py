@@ -11,10 +11,10 @@ from rich.text import Text
 
 from pocket_agent.cli.common import print_json
 from pocket_agent.cli.storage import open_database
+from pocket_agent.conversation.accounting import local_day
+from pocket_agent.conversation.conversation_log import now
 from pocket_agent.errors import FileOperationError
 from pocket_agent.model import Spending
-from pocket_agent.session.accounting import local_day
-from pocket_agent.session.project_log import now
 from pocket_agent.settings import LoadedSettings
 from pocket_agent.storage import spending_since
 from pocket_agent.storage.database import database_path

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Final
 
-from pocket_agent.demo.conversation import Question, ToolResult
+from pocket_agent.demo.model_request import Question, ToolResult
 
 DELTA_CHARACTERS: Final = 24
 """Characters in one delta by default; a real model sends a few words."""

@@ -15,7 +15,7 @@ from typing import Final
 from aiohttp import ClientConnectionResetError, web
 from aiohttp.typedefs import Handler
 
-from pocket_agent.demo.conversation import ModelRequest, decode, is_side_request, question, side_answer
+from pocket_agent.demo.model_request import ModelRequest, decode, is_side_request, question, side_answer
 from pocket_agent.demo.scenario import (
     Block,
     Clearing,

@@ -561,6 +561,6 @@ class Notifier:
         if not self._routes:
             self._pending.clear()
             return
-        for session in projects.all():
-            for approval in session.state.pending():
-                self._pending.approval_requested(session.state.project.id, approval.approval_id, approval.tool_name)
+        for conversation in projects.all():
+            for approval in conversation.state.pending():
+                self._pending.approval_requested(conversation.state.record.id, approval.approval_id, approval.tool_name)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
 from pocket_agent.claude.process_tree import TreeMeter, TreeUsage
+from pocket_agent.conversation.conversation import Conversation
 from pocket_agent.observability.catalogue import AGENT_STATES
 from pocket_agent.observability.health import in_thread
-from pocket_agent.session.session import Session
 from pocket_agent.settings import CurrentSettings
 
 _READING_SECONDS: Final = 5.0
@@ -34,39 +34,39 @@ class Top(NamedTuple):
     project: str = ""
 
 
-def top(values: Mapping[Session, float]) -> Top:
+def top(values: Mapping[Conversation, float]) -> Top:
     """The highest value above 0."""
-    session = max(values, key=values.__getitem__, default=None)
-    if session is None or values[session] <= 0:
+    conversation = max(values, key=values.__getitem__, default=None)
+    if conversation is None or values[conversation] <= 0:
         return Top()
-    name = session.state.project.name.encode("utf-8", "replace").decode()
-    return Top(values[session], name[:_NAME_CHARACTERS])
+    name = conversation.state.record.name.encode("utf-8", "replace").decode()
+    return Top(values[conversation], name[:_NAME_CHARACTERS])
 
 
-def state_of(session: Session) -> AgentState:
+def state_of(conversation: Conversation) -> AgentState:
     """What the agent of a project is doing."""
-    if session.state.approvals:
+    if conversation.state.approvals:
         return "waiting"
-    return "executing" if session.state.works else "idle"
+    return "executing" if conversation.state.works else "idle"
 
 
 class AgentMonitor:
     """Reads the usage of all agents at the interval of the health checks; `failed` counts readings that failed.
 
     Args:
-        sessions: returns the sessions of all projects.
+        conversations: returns those of all projects.
         read: the usage of process trees by their marks; may raise any exception.
         clock: a monotonic clock, in seconds.
     """
 
     def __init__(
         self,
-        sessions: Callable[[], Sequence[Session]],
+        conversations: Callable[[], Sequence[Conversation]],
         settings: CurrentSettings,
         read: Callable[[Sequence[str]], Mapping[str, TreeUsage]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._sessions = sessions
+        self._conversations = conversations
         self._settings = settings
         self._read = read if read is not None else TreeMeter().read
         self._clock = clock
@@ -88,7 +88,7 @@ class AgentMonitor:
 
     async def update(self) -> None:
         """Read the usage of the agents that run; a reading that fails changes nothing."""
-        marks = [process.id for session in self._sessions() if (process := session.process) is not None]
+        marks = [process.id for conversation in self._conversations() if (process := conversation.process) is not None]
         if not marks and not self._usage:
             return
         if self._reading is None or self._reading.done():
@@ -109,20 +109,20 @@ class AgentMonitor:
         at, cpu = self._before.get(mark, (now, usage.cpu_seconds))
         return AgentUsage(usage.memory_bytes, max(0.0, usage.cpu_seconds - cpu) / max(now - at, 0.001))
 
-    def usage(self) -> dict[Session, AgentUsage]:
+    def usage(self) -> dict[Conversation, AgentUsage]:
         """The usage of each agent that runs, as of the last reading; zeros for one that is new."""
         return {
-            session: self._usage.get(process.id, AgentUsage())
-            for session in self._sessions()
-            if (process := session.process) is not None
+            conversation: self._usage.get(process.id, AgentUsage())
+            for conversation in self._conversations()
+            if (process := conversation.process) is not None
         }
 
 
-def by_state(values: Mapping[Session, float]) -> dict[tuple[str, ...], float]:
+def by_state(values: Mapping[Conversation, float]) -> dict[tuple[str, ...], float]:
     """The sum and the highest of the values of each state, by state and statistic."""
     groups: dict[str, list[float]] = {state: [] for state in AGENT_STATES}
-    for session, value in values.items():
-        groups[state_of(session)].append(value)
+    for conversation, value in values.items():
+        groups[state_of(conversation)].append(value)
     return {
         key: value
         for state, found in groups.items()

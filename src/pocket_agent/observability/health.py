@@ -18,12 +18,12 @@ from typing import Final, Literal, NamedTuple, TypeVar
 
 from pocket_agent import events
 from pocket_agent.claude.installation import Installer
+from pocket_agent.conversation.conversation import Conversation
 from pocket_agent.distribution import Distribution
 from pocket_agent.errors import PocketAgentError
 from pocket_agent.events import CertificateLoaded, Event, ExecutionDelayed, HealthChanged, Observer
 from pocket_agent.projects import Projects
 from pocket_agent.protocol.requests import CheckData, ClaudeFigures
-from pocket_agent.session.session import Session
 from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Store
 
@@ -289,28 +289,28 @@ class HealthChecks:
         return CheckData("healthy")
 
     async def _queue(self) -> CheckData:
-        sessions = [session for session in self.projects.all() if session.state.queue]
-        stuck = [text for session in sessions if (text := self._why_stuck(session)) is not None]
-        waiting = {session.state.queue[0].id for session in sessions}
+        conversations = [conversation for conversation in self.projects.all() if conversation.state.queue]
+        stuck = [text for conversation in conversations if (text := self._why_stuck(conversation)) is not None]
+        waiting = {conversation.state.queue[0].id for conversation in conversations}
         self._idle_since = {key: since for key, since in self._idle_since.items() if key in waiting}
         if stuck:
             return CheckData("unhealthy", _listed(stuck))
         limit = self.settings.current.limits.max_queued_prompts
         full = [
-            f"The queue of project {session.state.project.id} is full ({limit} prompts)."
-            for session in sessions
-            if len(session.state.queue) >= limit
+            f"The queue of project {conversation.state.record.id} is full ({limit} prompts)."
+            for conversation in conversations
+            if len(conversation.state.queue) >= limit
         ]
         return CheckData("warning", _listed(full)) if full else CheckData("healthy")
 
-    def _why_stuck(self, session: Session) -> str | None:
+    def _why_stuck(self, conversation: Conversation) -> str | None:
         """Why the next prompt of a queue does not start although nothing runs; None when it is not stuck."""
-        state, execution = session.state, session.state.queue[0]
+        state, execution = conversation.state, conversation.state.queue[0]
         since = self._idle_since.pop(execution.id, time.monotonic())
         if state.current is not None:
             return None
-        place = f"Project {state.project.id}: execution {execution.id}"
-        delayed = self.conditions.delayed.get(state.project.id)
+        place = f"Project {state.record.id}: execution {execution.id}"
+        delayed = self.conditions.delayed.get(state.record.id)
         if delayed is not None:
             return f"{place} cannot start ({delayed.code})."
         if self.projects.capacity.executing >= self.settings.current.limits.max_executions:

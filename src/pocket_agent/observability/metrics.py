@@ -17,6 +17,7 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.utils import floatToGoString
 
 from pocket_agent import __version__, errors, events
+from pocket_agent.conversation.conversation import Conversation
 from pocket_agent.distribution import Distribution
 from pocket_agent.errors import FileOperationError
 from pocket_agent.events import Event
@@ -30,7 +31,6 @@ from pocket_agent.observability.revision import find_revision
 from pocket_agent.observability.tracing import Identify, untraced
 from pocket_agent.projects import Projects
 from pocket_agent.protocol.requests import REQUESTS
-from pocket_agent.session.session import Session
 from pocket_agent.settings import CurrentSettings, MetricsSettings
 from pocket_agent.storage import Store
 
@@ -359,15 +359,16 @@ class CoreCollector:
         """All values at this moment; those of the disk may be up to `_DISK_SECONDS` older."""
         free, size = await self._disk.read()
         hub, projects = self.hub, self.projects
-        sessions = projects.all()
+        conversations = projects.all()
         return {
             catalogue.CONNECTIONS_ACTIVE: {(): len(hub.sinks)},
             catalogue.PROJECTS_TOTAL: {(): len(projects)},
             catalogue.PROJECTS_ACTIVE: _counted(
-                catalogue.PROJECTS_ACTIVE, collections.Counter(_project_states(sessions).values())
+                catalogue.PROJECTS_ACTIVE, collections.Counter(_project_states(conversations).values())
             ),
             catalogue.CONVERSATIONS_ACTIVE: _counted(
-                catalogue.CONVERSATIONS_ACTIVE, collections.Counter(session.state.shown.value for session in sessions)
+                catalogue.CONVERSATIONS_ACTIVE,
+                collections.Counter(conversation.state.shown.value for conversation in conversations),
             ),
             catalogue.MESSAGES_SENT: _counted(catalogue.MESSAGES_SENT, hub.sent_by_type),
             catalogue.BUILD_INFO: {self._build: 1},
@@ -376,14 +377,16 @@ class CoreCollector:
             catalogue.SLOW_CONSUMER: {("parked",): hub.parked, ("dropped",): self.metrics.dropped},
             catalogue.MESSAGE_BYTES: {("received",): hub.received_bytes, ("sent",): hub.sent_bytes},
             catalogue.EXECUTIONS_ACTIVE: {(): projects.capacity.executing},
-            catalogue.EXECUTION_QUEUE_DEPTH: {(): sum(len(session.state.queue) for session in sessions)},
-            catalogue.APPROVALS_PENDING: {(): sum(len(session.state.approvals) for session in sessions)},
+            catalogue.EXECUTION_QUEUE_DEPTH: {(): sum(len(conversation.state.queue) for conversation in conversations)},
+            catalogue.APPROVALS_PENDING: {(): sum(len(conversation.state.approvals) for conversation in conversations)},
             catalogue.SEND_QUEUE_BYTES: {(): sum(sink.buffered for sink in hub.sinks)},
             catalogue.SUBSCRIPTIONS_ACTIVE: {(): sum(channel.subscribers for channel in hub.channels.values())},
-            **self._agents(sessions),
+            **self._agents(conversations),
             **self._usage_limits(),
             catalogue.EXECUTIONS_WAITING: {
-                (): sum(waiting.status.is_paused for session in sessions for waiting in session.state.queue)
+                (): sum(
+                    waiting.status.is_paused for conversation in conversations for waiting in conversation.state.queue
+                )
             },
             catalogue.STORAGE_FREE: {(): free},
             catalogue.STORAGE_SIZE: {(): size},
@@ -394,15 +397,19 @@ class CoreCollector:
             },
         }
 
-    def _agents(self, sessions: Sequence[Session]) -> dict[Metric, Values]:
+    def _agents(self, conversations: Sequence[Conversation]) -> dict[Metric, Values]:
         usage = self.agents.usage()
-        memory = {session: used.memory_bytes for session, used in usage.items()}
-        cores = {session: used.cpu_cores for session, used in usage.items()}
+        memory = {conversation: used.memory_bytes for conversation, used in usage.items()}
+        cores = {conversation: used.cpu_cores for conversation, used in usage.items()}
         tops = {
-            catalogue.AGENT_TOP_MEMORY: top({session: used / self._memory for session, used in memory.items()}),
-            catalogue.AGENT_TOP_CPU: top({session: used / self._cores for session, used in cores.items()}),
-            catalogue.AGENT_REPEATED_CALLS: top({session: session.state.repeated_calls for session in sessions}),
-            catalogue.AGENT_SILENCE: top({session: session.state.silence for session in sessions}),
+            catalogue.AGENT_TOP_MEMORY: top(
+                {conversation: used / self._memory for conversation, used in memory.items()}
+            ),
+            catalogue.AGENT_TOP_CPU: top({conversation: used / self._cores for conversation, used in cores.items()}),
+            catalogue.AGENT_REPEATED_CALLS: top(
+                {conversation: conversation.state.repeated_calls for conversation in conversations}
+            ),
+            catalogue.AGENT_SILENCE: top({conversation: conversation.state.silence for conversation in conversations}),
         }
         return {
             catalogue.AGENT_MEMORY: by_state(memory),
@@ -445,15 +452,15 @@ class CoreCollector:
         }
 
 
-def _project_states(sessions: Sequence[Session]) -> dict[ProjectId, str]:
+def _project_states(conversations: Sequence[Conversation]) -> dict[ProjectId, str]:
     """The state of each project: EXECUTING when any of its conversations is, else that of its main one."""
     states: dict[ProjectId, str] = {}
-    for session in sessions:
-        conversation, shown = session.state.project, session.state.shown
+    for conversation in conversations:
+        record, shown = conversation.state.record, conversation.state.shown
         if shown is ProjectState.EXECUTING:
-            states[conversation.project_id] = shown.value
-        elif conversation.is_main:
-            states.setdefault(conversation.project_id, shown.value)
+            states[record.project_id] = shown.value
+        elif record.is_main:
+            states.setdefault(record.project_id, shown.value)
     return states
 
 

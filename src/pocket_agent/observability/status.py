@@ -12,6 +12,8 @@ import msgspec
 import psutil
 
 from pocket_agent import __version__, events
+from pocket_agent.conversation.conversation import Conversation
+from pocket_agent.conversation.state import usage_windows_data
 from pocket_agent.errors import FileOperationError, InternalError
 from pocket_agent.events import Event, ExecutionFinished
 from pocket_agent.hub import Hub
@@ -28,8 +30,6 @@ from pocket_agent.protocol import push, requests
 from pocket_agent.protocol.frame import timestamp
 from pocket_agent.protocol.json_schema import error_codes
 from pocket_agent.protocol.requests import CheckData, LastErrorData, SlowExecutionData
-from pocket_agent.session.session import Session
-from pocket_agent.session.state import usage_windows_data
 from pocket_agent.settings import CurrentSettings
 
 _MAX_ERRORS: Final = 50
@@ -218,7 +218,7 @@ class StatusReport:
         checks = _known({name: result for name, (result, _) in states.items()})
         changed = {name: _rfc3339(since) if since is not None else None for name, (_, since) in states.items()}
         limits, usage = self.core.limits(), self.core.usage()
-        running = [shown for session in self.projects.all() if (shown := _running(session)) is not None]
+        running = [shown for conversation in self.projects.all() if (shown := _running(conversation)) is not None]
         return requests.ServerOverviewData(
             status=overall_status(checks),
             version=__version__,
@@ -241,7 +241,9 @@ class StatusReport:
             slowest=[self._ended(event) for event in self.executions.slowest(time.time() - _DAY)],
             errors=self.errors.newest()[:_MAX_SHOWN],
             usage_windows=usage_windows_data(self.projects.limits.windows),
-            paused=sum(waiting.status.is_paused for session in self.projects.all() for waiting in session.state.queue),
+            paused=sum(
+                waiting.status.is_paused for conversation in self.projects.all() for waiting in conversation.state.queue
+            ),
         )
 
     def _uptime(self) -> int:
@@ -274,22 +276,22 @@ def _known(found: Mapping[str, CheckData | None]) -> dict[str, CheckData]:
     return {name: result or CheckData("warning", "Not checked yet.") for name, result in found.items()}
 
 
-def _running(session: Session) -> SlowExecutionData | None:
-    state = session.state
+def _running(conversation: Conversation) -> SlowExecutionData | None:
+    state = conversation.state
     execution = state.current
     if execution is None or execution.started_at is None:
         return None
     return SlowExecutionData(
         execution_id=execution.id,
-        project_id=state.project.project_id,
-        project=state.project.name,
+        project_id=state.record.project_id,
+        project=state.record.name,
         status=ExecutionStatus.RUNNING,
-        model=state.account.model or execution.options.model or state.project.model,
+        model=state.account.model or execution.options.model or state.record.model,
         started_at=timestamp(execution.started_at),
         duration_ms=max(0, round(time.time() * 1000) - execution.started_at),
         waited_ms=execution.waited_ms,
         waiting=bool(state.approvals),
-        conversation_id=_other(state.project.id),
+        conversation_id=_other(state.record.id),
     )
 
 

@@ -7,7 +7,7 @@ from pocket_agent.audit import AuditLog, AuditRecord, timestamp
 from pocket_agent.errors import InternalError, PocketAgentError
 from pocket_agent.model import ConversationId, Device, project_of
 from pocket_agent.protocol import push, requests
-from pocket_agent.protocol.requests import ClientFrame
+from pocket_agent.protocol.frame_parser import ClientFrame
 from pocket_agent.server.connection import Connection, Done, Handler
 from pocket_agent.server.peer import Peer
 

@@ -9,12 +9,12 @@ from typing import Final
 
 from aiohttp import web
 
+from pocket_agent.conversation.conversation_log import now
 from pocket_agent.errors import FileOperationError, UnauthorizedError
 from pocket_agent.model import LOCAL_DEVICE, Credential, Device, Milliseconds, ProjectId
 from pocket_agent.policy import user_id
 from pocket_agent.server.limits import Throttle
 from pocket_agent.server.peer import Networks, Peer
-from pocket_agent.session.project_log import now
 from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Store
 

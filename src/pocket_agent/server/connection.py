@@ -13,6 +13,7 @@ from typing import Final, Literal, NamedTuple, Protocol
 from aiohttp import WebSocketError, WSMsgType, web
 
 from pocket_agent import events
+from pocket_agent.conversation.conversation_log import now
 from pocket_agent.errors import (
     InternalError,
     InvalidMessageError,
@@ -23,11 +24,10 @@ from pocket_agent.errors import (
 from pocket_agent.hub import Channel, Cursor, GapError, Hub
 from pocket_agent.model import ConversationId, Device, project_of
 from pocket_agent.protocol.frame import deflate, encode_data, encode_frame, websocket_frame
+from pocket_agent.protocol.frame_parser import ClientFrame, decode, request_id_of
 from pocket_agent.protocol.push import ErrorData, IncomingData
-from pocket_agent.protocol.requests import ClientFrame, decode, request_id_of
 from pocket_agent.server.limits import Quota
 from pocket_agent.server.peer import Peer
-from pocket_agent.session.project_log import now
 from pocket_agent.settings import CurrentSettings
 
 

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from pocket_agent.conversation.conversation_log import now
 from pocket_agent.errors import FileOperationError, ForbiddenError, ProjectNotFoundError, ValidationError
 from pocket_agent.events import DeviceRevoked, DeviceRotated, Observer
 from pocket_agent.hub import Hub
@@ -20,7 +21,6 @@ from pocket_agent.server.address import base_url, reachable_hosts
 from pocket_agent.server.auth import hash_token, new_token
 from pocket_agent.server.connection import CLOSE_GOING_AWAY, CLOSE_REVOKED, Call, Connection
 from pocket_agent.server.pairing import PAIRING_SECONDS, check_name, new_pairing
-from pocket_agent.session.project_log import now
 from pocket_agent.settings import CurrentSettings, is_loopback
 from pocket_agent.storage import Store, let_in_by
 
@@ -124,13 +124,13 @@ class Devices:
         """Withdraw queued prompts in all projects; returns their number, and the executions that go on."""
         count = 0
         running = []
-        for session in self.projects.all():
+        for conversation in self.projects.all():
             # A withdrawal that cannot be stored is refused when the prompt starts.
             with suppress(ProjectNotFoundError, FileOperationError):
-                found = await session.withdraw(void, kill=kill)
+                found = await conversation.prompts.withdraw(void, kill=kill)
                 count += found.count
                 if found.running is not None and not found.killed:
-                    running.append(_running(session.state.project.id, found.running))
+                    running.append(_running(conversation.state.record.id, found.running))
         return count, running
 
     async def withdraw_void(self) -> None:
@@ -139,7 +139,7 @@ class Devices:
         Raises:
             FileOperationError: the devices cannot be read.
         """
-        queues = [session for session in self.projects.all() if session.state.queue]
+        queues = [conversation for conversation in self.projects.all() if conversation.state.queue]
         if not queues:
             return
         present = {device.id: device for device in await self.store.devices()}
@@ -156,10 +156,10 @@ class Devices:
             device = present.get(prompt.device_id or "")
             return device is None or device.generation != prompt.generation
 
-        for session in queues:
-            if any(map(void, session.state.queue)):
+        for conversation in queues:
+            if any(map(void, conversation.state.queue)):
                 with suppress(ProjectNotFoundError, FileOperationError):
-                    await session.withdraw(void)
+                    await conversation.prompts.withdraw(void)
 
     def _end(self, device_id: str, code: int, reason: str) -> None:
         for connection in self._connections():
@@ -177,7 +177,7 @@ class Devices:
         """
         projects = request.projects
         if projects is not None:
-            projects = tuple(dict.fromkeys(self.projects.get(project).state.project.project_id for project in projects))
+            projects = tuple(dict.fromkeys(self.projects.get(project).state.record.project_id for project in projects))
         pairing, code = new_pairing(request.name, view_only=request.view_only, projects=projects, maker=call.device)
         await self.store.add_pairing(pairing)
         urls = [f"{base}/pair#{code}" for base in self._bases(call.connection.peer.origin)]
@@ -205,7 +205,7 @@ class Devices:
         return list(dict.fromkeys([*bases, origin]))
 
     def _view(self, device: Device, call: Call) -> requests.DeviceData:
-        states = [session.state for session in self.projects.all()]
+        states = [conversation.state for conversation in self.projects.all()]
         running = [state.current for state in states if state.current is not None]
         return requests.DeviceData(
             id=device.id,

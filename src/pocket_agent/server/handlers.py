@@ -10,22 +10,23 @@ from typing import Final, Protocol
 import msgspec
 
 from pocket_agent import model
+from pocket_agent.conversation.conversation import Conversation
+from pocket_agent.conversation.conversation_log import live_draft
+from pocket_agent.conversation.state import State
 from pocket_agent.errors import ForbiddenError, ProjectNotFoundError, ValidationError
 from pocket_agent.git import why_no_worktree
 from pocket_agent.hub import Hub
 from pocket_agent.policy import Policy
 from pocket_agent.projects import Projects
 from pocket_agent.protocol import push, requests
+from pocket_agent.protocol.frame_parser import ClientFrame
 from pocket_agent.protocol.preview import message_data
-from pocket_agent.protocol.requests import ClientFrame, Need, Since
+from pocket_agent.protocol.requests import Need, Since
 from pocket_agent.server.answer import without_ids
 from pocket_agent.server.connection import Call, Connection, Done
 from pocket_agent.server.devices import Devices
 from pocket_agent.server.terminal_approvals import TerminalApprovals
 from pocket_agent.server.terminal_sessions import TerminalSessions
-from pocket_agent.session.project_log import live_draft
-from pocket_agent.session.session import Session
-from pocket_agent.session.state import State
 from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Store
 
@@ -167,12 +168,12 @@ class Handlers:
         check_permission(connection.device, request.spec.needs)
         if frame.conversation_id != frame.project_id:
             connection.conversations = True
-        session = self._session(connection, frame) if isinstance(request, requests.ProjectRequest) else None
-        scope = () if session is None else (session,)
+        conversation = self._addressed(connection, frame) if isinstance(request, requests.ProjectRequest) else None
+        scope = () if conversation is None else (conversation,)
 
         async def execute() -> Done:
             result = await self._handlers[type(request)](Call(connection, frame, correlation_id), *scope, request)
-            conversation_id = session.state.project.id if session is not None else None
+            conversation_id = conversation.state.record.id if conversation is not None else None
             done = result if isinstance(result, Done) else Done(conversation_id, result)
             kind, to = request.spec.reply, {"conversation_id": done.conversation_id, "request_id": frame.request_id}
             if isinstance(done.reply, requests.MessagesData | requests.SessionHistoryData):
@@ -183,7 +184,7 @@ class Handlers:
 
         return execute
 
-    def _session(self, connection: Connection, frame: ClientFrame) -> Session:
+    def _addressed(self, connection: Connection, frame: ClientFrame) -> Conversation:
         """The conversation that the frame names, else the one that the connection has joined."""
         if frame.conversation_id is not None:
             return self._seen(connection, frame.conversation_id)
@@ -192,21 +193,21 @@ class Handlers:
         joined = "several" if connection.cursors else "no"
         raise ValidationError(f"project_id is needed: this connection has joined {joined} projects.")
 
-    def _seen(self, connection: Connection, conversation_id: str) -> Session:
+    def _seen(self, connection: Connection, conversation_id: str) -> Conversation:
         if not connection.device.sees(conversation_id):
             raise ProjectNotFoundError("There is no such project.")
         return self._projects.get(conversation_id)
 
     def _states(self, connection: Connection) -> list[State]:
         """The main conversations that the device may see."""
-        states = [session.state for session in self._projects.mains()]
+        states = [conversation.state for conversation in self._projects.mains()]
         if connection.device.projects is None:
             return states
-        return [state for state in states if connection.sees(state.project.id)]
+        return [state for state in states if connection.sees(state.record.id)]
 
     async def on_project_create(self, call: Call, request: requests.ProjectCreate) -> Reply:
-        session = await self._projects.create(request.path, shown=request.hash, correlation_id=call.correlation_id)
-        return Done(session.state.project.id, session.state.view())
+        conversation = await self._projects.create(request.path, shown=request.hash, correlation_id=call.correlation_id)
+        return Done(conversation.state.record.id, conversation.state.view())
 
     async def on_project_list(self, call: Call, request: requests.ProjectList) -> Reply:
         states = [state.encoded_view() for state in self._states(call.connection)]
@@ -219,11 +220,11 @@ class Handlers:
         return self._watched(call.connection)
 
     def _watched(self, connection: Connection) -> requests.WatchData:
-        found = [session.state for session in self._projects.all()]
-        states = [state for state in found if connection.sees(state.project.id)]
-        others = [state.view() for state in states if not state.project.is_main]
+        found = [conversation.state for conversation in self._projects.all()]
+        states = [state for state in found if connection.sees(state.record.id)]
+        others = [state.view() for state in states if not state.record.is_main]
         return requests.WatchData(
-            projects=[state.view() for state in states if state.project.is_main],
+            projects=[state.view() for state in states if state.record.is_main],
             approvals=[_waiting(state, request) for state in states for request in state.pending()],
             conversations=others if connection.conversations else msgspec.UNSET,
         )
@@ -274,11 +275,11 @@ class Handlers:
         figures = msgspec.structs.replace(health.projects, count=len(states), executing=executing)
         return msgspec.structs.replace(health, projects=figures, checks=without_ids(health.checks))
 
-    async def on_project_delete(self, call: Call, session: Session, request: requests.ProjectDelete) -> Reply:
-        project = session.state.project
+    async def on_project_delete(self, call: Call, conversation: Conversation, request: requests.ProjectDelete) -> Reply:
+        project = conversation.state.record
         if not project.is_main:
             raise ValidationError("project_delete deletes a whole project; conversation_delete deletes a conversation.")
-        gone = [other.state.project.id for other in self._projects.of(project.project_id)]
+        gone = [other.state.record.id for other in self._projects.of(project.project_id)]
         await self._projects.delete(project.project_id, correlation_id=call.correlation_id)
         self._leave_all(gone)
         return push.ProjectDeletedData(project.project_id)
@@ -290,13 +291,15 @@ class Handlers:
                 for conversation_id in conversations:
                     sink.leave(conversation_id)
 
-    async def on_conversation_create(self, call: Call, session: Session, request: requests.ConversationCreate) -> Reply:
+    async def on_conversation_create(
+        self, call: Call, conversation: Conversation, request: requests.ConversationCreate
+    ) -> Reply:
         call.connection.conversations = True
         found = None
         if request.session_id is not None:
-            found = await self._terminal.find(session, request.session_id, fork=request.fork)
+            found = await self._terminal.find(conversation, request.session_id, fork=request.fork)
         begun = await self._projects.begin(
-            session.state.project.project_id,
+            conversation.state.record.project_id,
             title=request.title,
             worktree=request.worktree,
             session_id=request.session_id,
@@ -304,46 +307,52 @@ class Handlers:
             found=found,
             correlation_id=call.correlation_id,
         )
-        return Done(begun.state.project.id, begun.state.view())
+        return Done(begun.state.record.id, begun.state.view())
 
-    async def on_conversation_list(self, call: Call, session: Session, request: requests.ConversationList) -> Reply:
+    async def on_conversation_list(
+        self, call: Call, conversation: Conversation, request: requests.ConversationList
+    ) -> Reply:
         call.connection.conversations = True
-        project = session.state.project
+        project = conversation.state.record
         states = [other.state for other in self._projects.of(project.project_id)]
-        shown = [state.view() for state in states if request.archived or not state.project.archived]
-        main = self._projects.get(project.project_id).state.project
+        shown = [state.view() for state in states if request.archived or not state.record.archived]
+        main = self._projects.get(project.project_id).state.record
         reason = await why_no_worktree(Path(main.real_path))
         return Done(project.project_id, requests.ConversationListData(project.project_id, shown, reason))
 
-    async def on_conversation_rename(self, call: Call, session: Session, request: requests.ConversationRename) -> Reply:
-        await session.rename(request.title)
-        return session.state.view()
+    async def on_conversation_rename(
+        self, call: Call, conversation: Conversation, request: requests.ConversationRename
+    ) -> Reply:
+        await conversation.rename(request.title)
+        return conversation.state.view()
 
     async def on_conversation_archive(
-        self, call: Call, session: Session, request: requests.ConversationArchive
+        self, call: Call, conversation: Conversation, request: requests.ConversationArchive
     ) -> Reply:
-        await session.archive(archived=request.archived)
-        return session.state.view()
+        await conversation.archive(archived=request.archived)
+        return conversation.state.view()
 
-    async def on_conversation_delete(self, call: Call, session: Session, request: requests.ConversationDelete) -> Reply:
+    async def on_conversation_delete(
+        self, call: Call, conversation: Conversation, request: requests.ConversationDelete
+    ) -> Reply:
         deleted = await self._projects.delete_conversation(
-            session, discard=request.discard, correlation_id=call.correlation_id
+            conversation, discard=request.discard, correlation_id=call.correlation_id
         )
-        self._leave_all([session.state.project.id])
+        self._leave_all([conversation.state.record.id])
         return deleted
 
-    async def on_project_trust(self, call: Call, session: Session, request: requests.ProjectTrust) -> Reply:
-        await session.trust(request.hash, correlation_id=call.correlation_id)
-        return session.state.view()
+    async def on_project_trust(self, call: Call, conversation: Conversation, request: requests.ProjectTrust) -> Reply:
+        await conversation.trust(request.hash, correlation_id=call.correlation_id)
+        return conversation.state.view()
 
-    async def on_project_join(self, call: Call, session: Session, request: requests.ProjectJoin) -> Reply:
-        place = await self._place(session, request.since)
-        state = session.state
-        if place is not None and await self._went_back(session, place, request.since):
+    async def on_project_join(self, call: Call, conversation: Conversation, request: requests.ProjectJoin) -> Reply:
+        place = await self._place(conversation, request.since)
+        state = conversation.state
+        if place is not None and await self._went_back(conversation, place, request.since):
             await state.log.renew_epoch()
             # Also when the log has a new epoch already, which is not this client's.
             place = model.Position("", place.offset)
-        project, channel = state.project, state.log.channel
+        project, channel = state.record, state.log.channel
         recovered = place is None or (
             place.epoch == project.epoch and project.first - 1 <= place.offset <= project.head
         )
@@ -372,21 +381,23 @@ class Handlers:
         state.log.say([live_draft("project_joined", push.SubscribersData(project.project_id, channel.subscribers))])
         return None
 
-    async def _place(self, session: Session, since: Since | int | str | None) -> model.Position | None:
+    async def _place(self, conversation: Conversation, since: Since | int | str | None) -> model.Position | None:
         match since:
             case None:
                 return None
             case int():
-                return model.Position(session.state.project.epoch, since)
+                return model.Position(conversation.state.record.epoch, since)
             case Since():
-                return since.position(session.state.project.epoch)
+                return since.position(conversation.state.record.epoch)
             case str():
-                offset = await self._store.offset_at(session.state.project, _milliseconds(since))
-                return model.Position(session.state.project.epoch, offset)
+                offset = await self._store.offset_at(conversation.state.record, _milliseconds(since))
+                return model.Position(conversation.state.record.epoch, offset)
 
-    async def _went_back(self, session: Session, place: model.Position, since: Since | int | str | None) -> bool:
+    async def _went_back(
+        self, conversation: Conversation, place: model.Position, since: Since | int | str | None
+    ) -> bool:
         """Whether a client has entries of this epoch that are no longer in the log."""
-        project = session.state.project
+        project = conversation.state.record
         if not isinstance(since, Since) or since.epoch is None or place.epoch != project.epoch:
             return False
         if place.offset > project.head:
@@ -396,8 +407,8 @@ class Handlers:
         found = await self._store.read(project, after=place.offset - 1, limit=1, max_bytes=0)
         return bool(found) and found[0].offset == place.offset and found[0].timestamp != _milliseconds(since.timestamp)
 
-    async def on_project_leave(self, call: Call, session: Session, request: requests.ProjectLeave) -> Reply:
-        project = session.state.project
+    async def on_project_leave(self, call: Call, conversation: Conversation, request: requests.ProjectLeave) -> Reply:
+        project = conversation.state.record
         if call.connection.leave(project.id):
             self.left(project.id)
         return requests.ProjectLeaveData(project.project_id)
@@ -409,12 +420,12 @@ class Handlers:
             data = push.SubscribersData(model.project_of(conversation_id), log.channel.subscribers)
             log.say([live_draft("project_left", data)])
 
-    async def on_execute(self, call: Call, session: Session, request: requests.Execute) -> Reply:
+    async def on_execute(self, call: Call, conversation: Conversation, request: requests.Execute) -> Reply:
         chosen = request.options.to_model() if request.options is not None else model.ExecuteOptions()
-        await self._terminal.refuse_open(session)
-        device, project = call.device, session.state.project
+        await self._terminal.refuse_open(conversation)
+        device, project = call.device, conversation.state.record
         chosen = limit_options(device, chosen, project.permission_mode or self._policy.default_mode)
-        return await session.execute(
+        return await conversation.prompts.execute(
             request.prompt,
             await self._policy.admit(chosen, project.real_path),
             prompt_id=request.prompt_id,
@@ -426,28 +437,32 @@ class Handlers:
             when=request.when,
         )
 
-    async def on_agent_kill(self, call: Call, session: Session, request: requests.AgentKill) -> Reply:
-        return await session.kill(execution_id=request.execution_id, hold_queue=request.hold_queue)
+    async def on_agent_kill(self, call: Call, conversation: Conversation, request: requests.AgentKill) -> Reply:
+        return await conversation.kill(execution_id=request.execution_id, hold_queue=request.hold_queue)
 
-    async def on_agent_interrupt(self, call: Call, session: Session, request: requests.AgentInterrupt) -> Reply:
-        return await session.interrupt(execution_id=request.execution_id, hold_queue=request.hold_queue)
+    async def on_agent_interrupt(
+        self, call: Call, conversation: Conversation, request: requests.AgentInterrupt
+    ) -> Reply:
+        return await conversation.interrupt(execution_id=request.execution_id, hold_queue=request.hold_queue)
 
-    async def on_stop_task(self, call: Call, session: Session, request: requests.StopTask) -> Reply:
-        await session.stop_task(request.task_id)
-        return requests.StopTaskData(session.state.project.project_id, request.task_id)
+    async def on_stop_task(self, call: Call, conversation: Conversation, request: requests.StopTask) -> Reply:
+        await conversation.stop_task(request.task_id)
+        return requests.StopTaskData(conversation.state.record.project_id, request.task_id)
 
-    async def on_agent_report(self, call: Call, session: Session, request: requests.AgentReport) -> Reply:
-        return await session.report(request.report)
+    async def on_agent_report(self, call: Call, conversation: Conversation, request: requests.AgentReport) -> Reply:
+        return await conversation.report(request.report)
 
-    async def on_rewind_files(self, call: Call, session: Session, request: requests.RewindFiles) -> Reply:
-        return await session.rewind(request.execution_id, dry=request.dry_run)
+    async def on_rewind_files(self, call: Call, conversation: Conversation, request: requests.RewindFiles) -> Reply:
+        return await conversation.rewind(request.execution_id, dry=request.dry_run)
 
-    async def on_agent_new_session(self, call: Call, session: Session, request: requests.AgentNewSession) -> Reply:
-        return await session.new_session()
+    async def on_agent_new_session(
+        self, call: Call, conversation: Conversation, request: requests.AgentNewSession
+    ) -> Reply:
+        return await conversation.new_session()
 
-    async def on_get_messages(self, call: Call, session: Session, request: requests.GetMessages) -> Reply:
-        after, before = await self._range(session, request)
-        project = session.state.project
+    async def on_get_messages(self, call: Call, conversation: Conversation, request: requests.GetMessages) -> Reply:
+        after, before = await self._range(conversation, request)
+        project = conversation.state.record
         direction = None if request.direction == "all" else model.Direction(request.direction)
         if before is not None or request.since is None:  # the newest first
             before = project.head + 1 if before is None else before
@@ -467,14 +482,14 @@ class Handlers:
         metadata = requests.MessagesMetadata(project.epoch, project.first, project.head, has_more)
         return requests.MessagesData(messages, metadata)
 
-    async def _range(self, session: Session, request: requests.GetMessages) -> tuple[int, int | None]:
+    async def _range(self, conversation: Conversation, request: requests.GetMessages) -> tuple[int, int | None]:
         """The offsets `after` and `before` of a page of history."""
-        since = await self._place(session, request.since)
+        since = await self._place(conversation, request.since)
         has_seen = isinstance(request.since, Since) and request.since.timestamp is not None
-        if since is not None and has_seen and await self._went_back(session, since, request.since):
-            await session.state.log.renew_epoch()
+        if since is not None and has_seen and await self._went_back(conversation, since, request.since):
+            await conversation.state.log.renew_epoch()
             since = model.Position("", since.offset)
-        epoch = session.state.project.epoch
+        epoch = conversation.state.record.epoch
         before = request.before
         if isinstance(before, int):
             before = Since(offset=before)
@@ -486,14 +501,16 @@ class Handlers:
                 )
         return since.offset if since is not None else 0, before.offset if before else None
 
-    async def on_approval_respond(self, call: Call, session: Session, request: requests.ApprovalRespond) -> Reply:
+    async def on_approval_respond(
+        self, call: Call, conversation: Conversation, request: requests.ApprovalRespond
+    ) -> Reply:
         updated = request.updated_input
         if self._terminal_approvals.has(request.approval_id):
             check_limited_answer(call.device, changed=updated is not None, remembered=request.remember)
-            return await self._terminal_approvals.respond(session, request, call.device.name)
-        changed = updated is not None and session.changes_input(request.approval_id, updated)
+            return await self._terminal_approvals.respond(conversation, request, call.device.name)
+        changed = updated is not None and conversation.changes_input(request.approval_id, updated)
         check_limited_answer(call.device, changed=changed, remembered=request.remember)
-        return await session.respond(
+        return await conversation.respond(
             request.approval_id,
             allow=request.behavior == "allow",
             by=call.device.name,
@@ -502,39 +519,41 @@ class Handlers:
             remember=request.remember,
         )
 
-    async def on_prompt_edit(self, call: Call, session: Session, request: requests.PromptEdit) -> Reply:
-        await session.edit(request.execution_id, request.prompt, call.device)
-        return requests.PromptChangedData(session.state.project.project_id, request.execution_id)
+    async def on_prompt_edit(self, call: Call, conversation: Conversation, request: requests.PromptEdit) -> Reply:
+        await conversation.prompts.edit(request.execution_id, request.prompt, call.device)
+        return requests.PromptChangedData(conversation.state.record.project_id, request.execution_id)
 
-    async def on_prompt_promote(self, call: Call, session: Session, request: requests.PromptPromote) -> Reply:
-        await session.promote(request.execution_id)
-        return requests.PromptChangedData(session.state.project.project_id, request.execution_id)
+    async def on_prompt_promote(self, call: Call, conversation: Conversation, request: requests.PromptPromote) -> Reply:
+        await conversation.prompts.promote(request.execution_id)
+        return requests.PromptChangedData(conversation.state.record.project_id, request.execution_id)
 
-    async def on_prompt_cancel(self, call: Call, session: Session, request: requests.PromptCancel) -> Reply:
-        await session.cancel(request.execution_id)
-        return requests.PromptChangedData(session.state.project.project_id, request.execution_id)
+    async def on_prompt_cancel(self, call: Call, conversation: Conversation, request: requests.PromptCancel) -> Reply:
+        await conversation.prompts.cancel(request.execution_id)
+        return requests.PromptChangedData(conversation.state.record.project_id, request.execution_id)
 
-    async def on_queue_resume(self, call: Call, session: Session, request: requests.QueueResume) -> Reply:
-        return await session.resume_queue()
+    async def on_queue_resume(self, call: Call, conversation: Conversation, request: requests.QueueResume) -> Reply:
+        return await conversation.prompts.resume()
 
-    async def on_set_model(self, call: Call, session: Session, request: requests.SetModel) -> Reply:
+    async def on_set_model(self, call: Call, conversation: Conversation, request: requests.SetModel) -> Reply:
         if request.model is not None and "\0" in request.model:
             raise ValidationError("model contains a NUL character, which no option can hold.")
-        await session.set_model(request.model)
-        return requests.SetModelData(session.state.project.project_id, request.model)
+        await conversation.set_model(request.model)
+        return requests.SetModelData(conversation.state.record.project_id, request.model)
 
-    async def on_set_permission_mode(self, call: Call, session: Session, request: requests.SetPermissionMode) -> Reply:
+    async def on_set_permission_mode(
+        self, call: Call, conversation: Conversation, request: requests.SetPermissionMode
+    ) -> Reply:
         check_limited_mode(call.device, request.mode)
         self._policy.check_mode(request.mode)
-        await session.set_permission_mode(request.mode)
-        return requests.SetPermissionModeData(session.state.project.project_id, request.mode)
+        await conversation.set_permission_mode(request.mode)
+        return requests.SetPermissionModeData(conversation.state.record.project_id, request.mode)
 
-    async def on_execution_list(self, call: Call, session: Session, request: requests.ExecutionList) -> Reply:
-        return await session.executions(before=request.before, limit=request.limit)
+    async def on_execution_list(self, call: Call, conversation: Conversation, request: requests.ExecutionList) -> Reply:
+        return await conversation.executions(before=request.before, limit=request.limit)
 
 
 def _waiting(state: State, request: push.ApprovalRequestedData) -> requests.WaitingApproval:
-    project = state.project
+    project = state.record
     return requests.WaitingApproval(project.project_id, request, msgspec.UNSET if project.is_main else project.id)
 
 

@@ -12,6 +12,7 @@ from aiohttp import WSMsgType, web
 from pocket_agent import errors
 from pocket_agent.audit import AuditLog
 from pocket_agent.claude.transcripts import Transcripts
+from pocket_agent.conversation.conversation_log import now
 from pocket_agent.errors import FileOperationError, PocketAgentError, UnauthorizedError
 from pocket_agent.events import ConnectionRejected, Observer
 from pocket_agent.hub import Hub
@@ -34,7 +35,6 @@ from pocket_agent.server.peer import PEER, Origins, Peer, client_kind
 from pocket_agent.server.proof import WEBSOCKET, Nonces, proven_by, signed_text
 from pocket_agent.server.terminal_approvals import TerminalApprovals
 from pocket_agent.server.terminal_sessions import TerminalSessions
-from pocket_agent.session.project_log import now
 from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Store
 

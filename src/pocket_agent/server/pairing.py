@@ -5,9 +5,9 @@ import secrets
 from collections.abc import Callable
 from typing import Final
 
+from pocket_agent.conversation.conversation_log import now
 from pocket_agent.errors import UnauthorizedError, ValidationError
 from pocket_agent.model import Device, Milliseconds, Pairing, ProjectId
-from pocket_agent.session.project_log import now
 from pocket_agent.storage import Store
 
 PAIRING_SECONDS: Final = 300

@@ -26,14 +26,14 @@ from pocket_agent.claude.control import PermissionRequest
 from pocket_agent.claude.hook_relay import MAX_INPUT, SOCKET
 from pocket_agent.claude.process_tree import read_marker
 from pocket_agent.claude.transcripts import RunningSession, Transcripts
+from pocket_agent.conversation.conversation import Conversation
+from pocket_agent.conversation.conversation_log import live_draft, now, tick
 from pocket_agent.errors import ApprovalNotFoundError, FileOperationError
 from pocket_agent.events import Observer, SettingIgnored
 from pocket_agent.policy import Policy
 from pocket_agent.projects import Projects
 from pocket_agent.protocol.push import ApprovalCancelledData, ApprovalRequestedData, ApprovalResolvedData, TerminalData
 from pocket_agent.protocol.requests import ApprovalRespond
-from pocket_agent.session.project_log import live_draft, now, tick
-from pocket_agent.session.session import Session
 
 _NULL: Final = msgspec.Raw(b"null")
 _MAX_PENDING: Final = 100
@@ -61,11 +61,11 @@ class _PendingHook:
     """A hook that waits. `answer` has what it prints; None when it prints nothing."""
 
     def __init__(
-        self, data: ApprovalRequestedData, request: PermissionRequest, session: Session, hook: _HookInput
+        self, data: ApprovalRequestedData, request: PermissionRequest, conversation: Conversation, hook: _HookInput
     ) -> None:
         self.data = data
         self.request = request
-        self.session = session
+        self.conversation = conversation
         self.hook = hook
         self.created_at = now()
         self.created_tick = tick()
@@ -108,7 +108,7 @@ class TerminalApprovals:
         """Whether the CLI is known to show its own dialog for a pending approval."""
         return approval_id in self._pending and self._pending[approval_id].dialog is not None
 
-    async def respond(self, session: Session, request: ApprovalRespond, by: str) -> ApprovalResolvedData:
+    async def respond(self, conversation: Conversation, request: ApprovalRespond, by: str) -> ApprovalResolvedData:
         """Answer a hook; the first answer wins.
 
         Raises:
@@ -116,7 +116,7 @@ class TerminalApprovals:
             ForbiddenError, InvalidPathError: clients may not choose what would be remembered; it still waits.
         """
         waiting = self._pending.get(request.approval_id)
-        if waiting is None or waiting.session is not session:
+        if waiting is None or waiting.conversation is not conversation:
             raise self._gone(request.approval_id)
         allow = request.behavior == "allow"
         suggested = control.remembered(waiting.request) if allow and request.remember else None
@@ -185,7 +185,7 @@ class TerminalApprovals:
                 continue
             for waiting in list(self._pending.values()):
                 reason = waiting.has_ended(running.get(waiting.hook.session_id))
-                if reason is None and waiting.session not in self._projects.mains():
+                if reason is None and waiting.conversation not in self._projects.mains():
                     reason = "The project was deleted."
                 if reason is not None:
                     self._withdraw(waiting, reason)
@@ -235,9 +235,9 @@ class TerminalApprovals:
     @contextlib.asynccontextmanager
     async def _asking(self, hook: _HookInput) -> AsyncIterator[_PendingHook | None]:
         """Ask all clients of the project that has the hook's directory, if there is one, until the block is left."""
-        session = await self._session_of(hook.cwd)
+        conversation = await self._conversation_of(hook.cwd)
         request = _permission_request(hook)
-        if session is None or request is None or len(self._pending) >= _MAX_PENDING:
+        if conversation is None or request is None or len(self._pending) >= _MAX_PENDING:
             yield None
             return
         for other in list(self._pending.values()):
@@ -255,21 +255,21 @@ class TerminalApprovals:
             agent_id=hook.agent_id,
             terminal=TerminalData(hook.session_id, hook.cwd),
         )
-        waiting = _PendingHook(data, request, session, hook)
+        waiting = _PendingHook(data, request, conversation, hook)
         self._pending[data.approval_id] = waiting
-        session.state.terminal_approvals[data.approval_id] = data
+        conversation.state.terminal_approvals[data.approval_id] = data
         self._wake.set()
-        session.state.log.say([live_draft("approval_requested", data), *session.state.announce()])
-        project_id = session.state.project.project_id
+        conversation.state.log.say([live_draft("approval_requested", data), *conversation.state.announce()])
+        project_id = conversation.state.record.project_id
         self._observer.emit(events.ApprovalRequested(project_id, project_id, None, data.approval_id, data.tool_name))
         try:
             yield waiting
         finally:
             self._withdraw(waiting, "The terminal does not wait for it any longer.")
 
-    async def _session_of(self, directory: str) -> Session | None:
+    async def _conversation_of(self, directory: str) -> Conversation | None:
         mains: Mapping[str, str] = {
-            session.state.project.real_path: session.state.project.id for session in self._projects.mains()
+            conversation.state.record.real_path: conversation.state.record.id for conversation in self._projects.mains()
         }
         try:
             found = await self._transcripts.belongs_to(directory, mains)
@@ -289,7 +289,7 @@ class TerminalApprovals:
         data: ApprovalResolvedData | ApprovalCancelledData,
         answer: bytes | None,
     ) -> None:
-        approval_id, state = waiting.data.approval_id, waiting.session.state
+        approval_id, state = waiting.data.approval_id, waiting.conversation.state
         del self._pending[approval_id]
         state.terminal_approvals.pop(approval_id, None)
         if not waiting.answer.done():
@@ -301,7 +301,7 @@ class TerminalApprovals:
         state.log.say([live_draft(kind, data), *state.announce()])
         self._observer.emit(
             events.ApprovalResolved(
-                project_id=state.project.project_id,
+                project_id=state.record.project_id,
                 context=None,
                 approval_id=approval_id,
                 tool=waiting.data.tool_name,

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from pocket_agent import model
 from pocket_agent.claude.transcript_records import Shown
 from pocket_agent.claude.transcripts import Follower, Growth, StoredSession, Transcripts
+from pocket_agent.conversation.conversation import Conversation
 from pocket_agent.errors import FileOperationError, PocketAgentError, ProcessActiveError, ProjectNotFoundError
 from pocket_agent.projects import Projects
 from pocket_agent.protocol import requests
@@ -17,7 +18,6 @@ from pocket_agent.protocol.frame import timestamp
 from pocket_agent.protocol.preview import message_data
 from pocket_agent.protocol.requests import Large, MessageData, SessionData, SessionLinesData
 from pocket_agent.server.connection import Call, Connection
-from pocket_agent.session.session import Session
 
 _LISTED: Final = 100
 _PAGE_BYTES: Final = 8 * 1024 * 1024
@@ -37,10 +37,10 @@ class TerminalSessions:
         self._transcripts = transcripts
 
     async def on_session_list(
-        self, call: Call, session: Session, request: requests.SessionList
+        self, call: Call, conversation: Conversation, request: requests.SessionList
     ) -> requests.SessionListData:
-        project = self._main(session)
-        own = {value.session_id: value for value in await session.sessions()}
+        project = self._main(conversation)
+        own = {value.session_id: value for value in await conversation.sessions()}
         try:
             listing = await self._transcripts.sessions(project.real_path, _LISTED)
         except FileOperationError as error:
@@ -57,21 +57,21 @@ class TerminalSessions:
         return requests.SessionListData(project.project_id, listed, listing.truncated)
 
     async def on_session_resume(
-        self, call: Call, session: Session, request: requests.SessionResume
+        self, call: Call, conversation: Conversation, request: requests.SessionResume
     ) -> requests.SessionResumeData:
         if not request.fork:
-            self._projects.refuse_taken(session.state.project.id, request.session_id)
-        found = await self.find(session, request.session_id, fork=request.fork)
-        await session.resume(request.session_id, fork=request.fork, found=found)
-        return requests.SessionResumeData(session.state.project.project_id, request.session_id, request.fork)
+            self._projects.refuse_taken(conversation.state.record.id, request.session_id)
+        found = await self.find(conversation, request.session_id, fork=request.fork)
+        await conversation.resume(request.session_id, fork=request.fork, found=found)
+        return requests.SessionResumeData(conversation.state.record.project_id, request.session_id, request.fork)
 
-    async def find(self, session: Session, session_id: str, *, fork: bool) -> model.SessionRecord | None:
+    async def find(self, conversation: Conversation, session_id: str, *, fork: bool) -> model.SessionRecord | None:
         """The session of the project that is to be continued, as the CLI keeps it; None when it keeps none.
 
         Raises:
             ProcessActiveError: a terminal has it open, and it is not to be copied (`fork`).
         """
-        project = self._main(session)
+        project = self._main(conversation)
         try:
             stored = await self._transcripts.find(project.real_path, session_id)
         except FileOperationError:  # the server's own sessions can be continued nevertheless
@@ -85,10 +85,10 @@ class TerminalSessions:
             )
         return model.SessionRecord(session_id, project.project_id, stored.created_at, stored.last_active, stored.title)
 
-    async def refuse_open(self, session: Session) -> None:
+    async def refuse_open(self, conversation: Conversation) -> None:
         """Raise ProcessActiveError when a terminal has the session open that the next prompt would continue."""
-        project = session.state.project
-        if session.has_process or project.session_id is None or project.fork:
+        project = conversation.state.record
+        if conversation.has_process or project.session_id is None or project.fork:
             return
         try:
             running = await self._transcripts.running()
@@ -100,22 +100,22 @@ class TerminalSessions:
                 "(session_resume with fork)."
             )
 
-    def _main(self, session: Session) -> model.Project:
-        """The main conversation of a session's project, whose directory is that of the project."""
-        return self._projects.get(session.state.project.project_id).state.project
+    def _main(self, conversation: Conversation) -> model.ConversationRecord:
+        """The main conversation of a conversation's project, whose directory is that of the project."""
+        return self._projects.get(conversation.state.record.project_id).state.record
 
     async def on_session_release(
-        self, call: Call, session: Session, request: requests.SessionRelease
+        self, call: Call, conversation: Conversation, request: requests.SessionRelease
     ) -> requests.SessionReleaseData:
-        session_id = await session.release_process()
-        project = session.state.project
+        session_id = await conversation.release_process()
+        project = conversation.state.record
         command = resume_command(project.real_path, session_id) if session_id is not None else None
         return requests.SessionReleaseData(project.project_id, session_id, project.real_path, command)
 
     async def on_session_history(
-        self, call: Call, session: Session, request: requests.SessionHistory
+        self, call: Call, conversation: Conversation, request: requests.SessionHistory
     ) -> requests.SessionHistoryData:
-        project = self._main(session)
+        project = self._main(conversation)
         page = await self._transcripts.page(
             project.real_path,
             request.session_id,
@@ -129,9 +129,9 @@ class TerminalSessions:
         )
 
     async def on_session_follow(
-        self, call: Call, session: Session, request: requests.SessionFollow
+        self, call: Call, conversation: Conversation, request: requests.SessionFollow
     ) -> SessionLinesData:
-        project = self._main(session)
+        project = self._main(conversation)
         epoch, after = request.epoch, request.after
         if epoch is None or after is None:
             page = await self._transcripts.page(
@@ -146,9 +146,9 @@ class TerminalSessions:
         return _lines(request.session_id, epoch, request.large, first)
 
     async def on_session_unfollow(
-        self, call: Call, session: Session, request: requests.SessionUnfollow
+        self, call: Call, conversation: Conversation, request: requests.SessionUnfollow
     ) -> requests.SessionUnfollowData:
-        project_id = session.state.project.project_id
+        project_id = conversation.state.record.project_id
         call.connection.unfollow(project_id, request.session_id)
         return requests.SessionUnfollowData(project_id, request.session_id)
 

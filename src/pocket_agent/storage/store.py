@@ -14,7 +14,7 @@ import msgspec
 from pocket_agent import model
 from pocket_agent.distribution import Distribution
 from pocket_agent.errors import FileOperationError, InternalError
-from pocket_agent.model import ConversationId, Direction, Execution, Milliseconds, Project, ProjectId
+from pocket_agent.model import ConversationId, ConversationRecord, Direction, Execution, Milliseconds, ProjectId
 from pocket_agent.storage import database, device_table, epoch, retention, tables
 from pocket_agent.storage.database import DataLock, Synchronous, faults_mapped
 from pocket_agent.storage.tables import Table, Value
@@ -25,10 +25,10 @@ class Change(msgspec.Struct, frozen=True):
     """One atomic change of the store.
 
     Attributes:
-        project: inserted, or updated whole by its number and id. `first` belongs to the store and is
+        record: inserted, or updated whole by its number and id. `first` belongs to the store and is
             never taken from here; number, id, path, real_path and created_at never change.
-        entries: appended to `project`'s log. Their offsets follow the stored head without a gap, the
-            last one is `project.head`; without entries the head must be the stored one.
+        entries: appended to the log of `record`. Their offsets follow the stored head without a gap, the
+            last one is `record.head`; without entries the head must be the stored one.
         executions: inserted or updated.
         approvals: inserted or updated.
         process: inserted or updated; carries `consumed`, so the log and the spool move together.
@@ -40,7 +40,7 @@ class Change(msgspec.Struct, frozen=True):
             the prompt was revoked, or its credential replaced: the first of the two commits decides.
     """
 
-    project: Project | None = None
+    record: ConversationRecord | None = None
     entries: tuple[model.Entry, ...] = ()
     executions: tuple[Execution, ...] = ()
     approvals: tuple[model.Approval, ...] = ()
@@ -73,26 +73,26 @@ class Change(msgspec.Struct, frozen=True):
             tables.TRUST.put(connection, self.trust)
 
     def _write_log(self, connection: sqlite3.Connection) -> None:
-        if self.project is None:
+        if self.record is None:
             if self.entries:
                 raise InternalError("Entries need their project.")
             return
-        start = self.project.head - len(self.entries) + 1
+        start = self.record.head - len(self.entries) + 1
         if any(entry.offset != offset for offset, entry in enumerate(self.entries, start)):
             raise InternalError("The entries' offsets have a gap, or do not end at the project's head.")
         size = sum([len(entry.data) for entry in self.entries])
-        tables.put_project(connection, self.project, entries=len(self.entries), size=size)
-        tables.append_entries(connection, self.project.number, self.entries)
+        tables.put_project(connection, self.record, entries=len(self.entries), size=size)
+        tables.append_entries(connection, self.record.number, self.entries)
 
     def _check_owner(self, connection: sqlite3.Connection) -> None:
         """Refuse parts of a deleted conversation: nothing would ever sweep them."""
         parts = (*self.executions, *self.approvals, *((self.process,) if self.process is not None else ()))
         owners: set[model.ConversationId] = {part.conversation_id for part in parts}
         projects = {part.project_id for part in (*self.sessions, self.trust) if part is not None}
-        if self.project is None:
+        if self.record is None:
             for conversation_id in owners | projects:
                 tables.require_project(connection, conversation_id)
-        elif owners - {self.project.id} or projects - {self.project.project_id}:
+        elif owners - {self.record.id} or projects - {self.record.project_id}:
             raise InternalError("A change that moves a conversation cannot touch another one.")
 
 
@@ -252,7 +252,7 @@ class Store:
 
     # Projects and their logs.
 
-    async def conversations(self) -> list[Project]:
+    async def conversations(self) -> list[ConversationRecord]:
         """All conversations of all projects, the oldest first; a main one is before the others of its project."""
         return await self._reader.submit(tables.conversations)
 
@@ -260,7 +260,7 @@ class Store:
         """A number for a new conversation; no number is given twice."""
         return await self._writer.submit(tables.next_project_number)
 
-    async def delete_project(self, project: Project) -> None:
+    async def delete_project(self, project: ConversationRecord) -> None:
         """Delete a conversation at once, with the main one its whole project; entries and records go bit by bit.
 
         A later change of it is refused. What is left when the server ends is deleted after the next start.
@@ -272,7 +272,7 @@ class Store:
         self._writer.chore(retention.sweep)
 
     async def read(
-        self, project: Project, *, after: int, limit: int, max_bytes: int, direction: Direction | None = None
+        self, project: ConversationRecord, *, after: int, limit: int, max_bytes: int, direction: Direction | None = None
     ) -> list[model.Entry]:
         """The first entries of a project with an offset above `after` (0: from the oldest stored), ascending.
 
@@ -292,7 +292,13 @@ class Store:
         )
 
     async def read_before(
-        self, project: Project, *, before: int, limit: int, max_bytes: int, direction: Direction | None = None
+        self,
+        project: ConversationRecord,
+        *,
+        before: int,
+        limit: int,
+        max_bytes: int,
+        direction: Direction | None = None,
     ) -> list[model.Entry]:
         """The newest entries with an offset below `before`, ascending; else as `read`."""
         return await self._reader.submit(
@@ -306,13 +312,13 @@ class Store:
             newest=True,
         )
 
-    async def offset_at(self, project: Project, timestamp: Milliseconds) -> int:
+    async def offset_at(self, project: ConversationRecord, timestamp: Milliseconds) -> int:
         """The last stored offset whose time is before `timestamp`; 0 when there is none."""
         return await self._reader.submit(tables.offset_at, project.number, timestamp)
 
     async def prune(
         self,
-        project: Project,
+        project: ConversationRecord,
         *,
         max_entries: int,
         max_bytes: int,

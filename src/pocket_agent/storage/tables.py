@@ -10,7 +10,16 @@ import msgspec
 
 from pocket_agent import model
 from pocket_agent.errors import InternalError, ProjectExistsError, ProjectNotFoundError
-from pocket_agent.model import MAX_OFFSET, Approval, Direction, Entry, Execution, Milliseconds, Project, Spending
+from pocket_agent.model import (
+    MAX_OFFSET,
+    Approval,
+    ConversationRecord,
+    Direction,
+    Entry,
+    Execution,
+    Milliseconds,
+    Spending,
+)
 from pocket_agent.storage.database import MAIN_CONVERSATION, OPEN_APPROVAL, OPEN_EXECUTION, snapshot
 
 # ----------------------------------------------------------------------
@@ -111,7 +120,7 @@ _PROMPT_CHARACTERS: Final = 200
 
 PROJECT: Final = Table(
     "conversation",
-    Project,
+    ConversationRecord,
     codecs={
         "path": PATH,
         "real_path": PATH,
@@ -167,7 +176,9 @@ PAIRING: Final = Table("pairing", model.Pairing, key="code_hash", codecs={"view_
 
 # `first` and `log_bytes` are the store's own; what identifies a project never changes.
 _OWN: Final = frozenset({"number", "id", "path", "real_path", "created_at", "first"})
-_MOVING: Final = [(index, field) for index, field in enumerate(Project.__struct_fields__) if field not in _OWN]
+_MOVING: Final = [
+    (index, field) for index, field in enumerate(ConversationRecord.__struct_fields__) if field not in _OWN
+]
 _MOVE: Final = (
     "UPDATE conversation SET "  # noqa: S608 - made of the model's names
     + ", ".join(f"[{field}] = ?" for _, field in _MOVING)
@@ -175,12 +186,12 @@ _MOVE: Final = (
 )
 
 
-def projects(connection: sqlite3.Connection) -> list[Project]:
+def projects(connection: sqlite3.Connection) -> list[ConversationRecord]:
     """The main conversations of all projects, the oldest first."""
     return PROJECT.find(connection, f"WHERE {MAIN_CONVERSATION} ORDER BY number")
 
 
-def conversations(connection: sqlite3.Connection) -> list[Project]:
+def conversations(connection: sqlite3.Connection) -> list[ConversationRecord]:
     """All conversations of all projects, the oldest first."""
     return PROJECT.find(connection, "ORDER BY number")
 
@@ -192,7 +203,7 @@ def next_project_number(connection: sqlite3.Connection) -> int:
     return number
 
 
-def put_project(connection: sqlite3.Connection, project: Project, *, entries: int, size: int) -> None:
+def put_project(connection: sqlite3.Connection, project: ConversationRecord, *, entries: int, size: int) -> None:
     """Insert a project or update it after appending entries, inside the caller's transaction.
 
     Args:
@@ -212,7 +223,7 @@ def put_project(connection: sqlite3.Connection, project: Project, *, entries: in
         _insert_project(connection, project, entries=entries, size=size)
 
 
-def _insert_project(connection: sqlite3.Connection, project: Project, *, entries: int, size: int) -> None:
+def _insert_project(connection: sqlite3.Connection, project: ConversationRecord, *, entries: int, size: int) -> None:
     known = connection.execute(
         "SELECT head FROM conversation WHERE number = ? OR id = ?", (project.number, project.id)
     ).fetchone()

@@ -1,4 +1,4 @@
-"""pocket_agent.session.runner: what becomes of a prompt whose process ends."""
+"""pocket_agent.conversation.runner: what becomes of a prompt whose process ends."""
 
 import sys
 from pathlib import Path
@@ -32,7 +32,7 @@ async def executed(folder: Path, prompt: str, binary: Path | None = None) -> int
     program = binary if binary is not None else write_standin(folder)
     async with open_room(folder, claude__binary=program) as room, room.client() as client:
         session = await room.project()
-        await client.execute(session.state.project.id, prompt)
+        await client.execute(session.state.record.id, prompt)
         finished = await room.eventually(ExecutionFinished)
         assert (finished.status, finished.code) == (ExecutionStatus.ERROR, "EXECUTION_FAILED")
         assert len(room.seen.of(ExecutionFinished)) == 1

@@ -6,34 +6,34 @@ from typing import Any
 
 import pytest
 
+from pocket_agent.conversation.conversation import Conversation
 from pocket_agent.errors import ExecutionFailedError, ProcessNotFoundError
 from pocket_agent.events import ExecutionDelayed, ExecutionFinished, ExecutionStarted
 from pocket_agent.model import ExecutionId, ExecutionStatus, HoldReason
-from pocket_agent.session.session import Session
+from tests.conversation.sample import execution
 from tests.server.room import Room, open_room, until
-from tests.session.sample import execution
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
 
-def waiting(session: Session) -> list[str]:
+def waiting(conversation: Conversation) -> list[str]:
     """The prompts that wait."""
-    return [execution.prompt for execution in session.state.queue]
+    return [execution.prompt for execution in conversation.state.queue]
 
 
-def hold(session: Session) -> HoldReason | None:
+def hold(conversation: Conversation) -> HoldReason | None:
     """Why they do not start."""
-    found = session.state.project.queue_hold
+    found = conversation.state.record.queue_hold
     return found.reason if found is not None else None
 
 
-def _is_held(room: Room, session: Session, ended: int) -> bool:
-    return hold(session) is not None and len(ends(room)) == ended
+def _is_held(room: Room, conversation: Conversation, ended: int) -> bool:
+    return hold(conversation) is not None and len(ends(room)) == ended
 
 
-async def until_prompt(session: Session, prompt: str) -> None:
+async def until_prompt(conversation: Conversation, prompt: str) -> None:
     """Wait until this prompt runs."""
-    await until(lambda: session.state.current is not None and session.state.current.prompt == prompt)
+    await until(lambda: conversation.state.current is not None and conversation.state.current.prompt == prompt)
 
 
 def ends(room: Room) -> list[ExecutionStatus]:
@@ -46,7 +46,7 @@ async def test_a_stop_that_holds_the_queue(tmp_path: Path, stop: str, reason: Ho
     """It survives the server, and ends with `queue_resume`."""
     async with open_room(tmp_path) as room, room.client() as client:
         session = await room.project()
-        project_id = session.state.project.id
+        project_id = session.state.record.id
         first = await client.execute(project_id, "ask Bash")
         await client.execute(project_id, "ask Bash second")
         await client.execute(project_id, "third")
@@ -80,7 +80,7 @@ async def test_a_stop_that_holds_the_queue(tmp_path: Path, stop: str, reason: Ho
 async def test_a_hold_ends_with_a_new_prompt_or_with_the_last_that_waits(tmp_path: Path) -> None:
     async with open_room(tmp_path) as room, room.client() as client:
         session = await room.project()
-        project_id = session.state.project.id
+        project_id = session.state.record.id
         await client.execute(project_id, "ask Bash")
         queued = await client.execute(project_id, "queued", prompt_id="p-1")
         await client.kill(project_id, hold_queue=True)
@@ -107,7 +107,7 @@ async def test_a_hold_ends_with_a_new_prompt_or_with_the_last_that_waits(tmp_pat
 async def test_a_stop_that_names_an_execution_stops_no_other(tmp_path: Path) -> None:
     async with open_room(tmp_path) as room, room.client() as client:
         session = await room.project()
-        project_id = session.state.project.id
+        project_id = session.state.record.id
         over = await client.execute(project_id, "lines 1")
         await room.eventually(ExecutionFinished)
         running = await client.execute(project_id, "ask Bash")
@@ -126,7 +126,7 @@ async def test_the_deadline_of_an_interrupt_ends_with_its_execution(tmp_path: Pa
     """The next execution starts before the clock runs again, and is not what the deadline ends."""
     async with open_room(tmp_path, claude__interrupt_grace="1ms") as room, room.client() as client:
         session = await room.project()
-        project_id, life, state = session.state.project.id, session.loops, session.state
+        project_id, life, state = session.state.record.id, session.loops, session.state
         await client.execute(project_id, "ask Bash")
         await until(lambda: bool(state.approvals))
         following = execution(
@@ -151,7 +151,7 @@ LIMIT = r'noresult print {"type":"result","is_error":true,"terminal_reason":"api
 async def test_a_fault_that_is_not_the_prompts_ends_one_of_them_alone(tmp_path: Path) -> None:
     async with open_room(tmp_path) as room, room.client() as client:
         session = await room.project()
-        project_id = session.state.project.id
+        project_id = session.state.record.id
         await client.execute(project_id, f"ask Bash {LIMIT}")
         for number in range(5):
             await client.execute(project_id, f"{number} {LIMIT}")
@@ -159,7 +159,7 @@ async def test_a_fault_that_is_not_the_prompts_ends_one_of_them_alone(tmp_path: 
         await client.approve(project_id, next(iter(session.state.approvals)))
         await until(lambda: hold(session) is not None)
         assert (hold(session), len(waiting(session)), ends(room)) == ("usage_limit", 5, [ExecutionStatus.ERROR])
-        assert session.state.project.state == "ERROR"
+        assert session.state.record.state == "ERROR"
         (delayed,) = room.seen.of(ExecutionDelayed)
         assert "usage limit" in delayed.reason
         # Each resumption is one more attempt.
@@ -178,7 +178,7 @@ async def test_the_directory_is_away_for_a_moment(tmp_path: Path) -> None:
     """Nothing is lost, and the queue goes on by itself, also when a process waits that was started there."""
     async with open_room(tmp_path) as room, room.client() as client:
         session = await room.project()
-        project_id = session.state.project.id
+        project_id = session.state.record.id
         await client.execute(project_id, "ask Bash")
         for number in range(3):
             await client.execute(project_id, f"word-{number}")
@@ -196,7 +196,7 @@ async def test_the_directory_is_away_for_a_moment(tmp_path: Path) -> None:
 async def test_a_warm_process_gets_no_prompt_while_its_directory_is_away(tmp_path: Path) -> None:
     async with open_room(tmp_path) as room, room.client() as client:
         session = await room.project()
-        project_id = session.state.project.id
+        project_id = session.state.record.id
         await client.execute(project_id, "first")
         await until(lambda: ends(room) == [ExecutionStatus.SUCCESS])
         (tmp_path / "project").rename(tmp_path / "away")
@@ -211,7 +211,7 @@ async def test_a_warm_process_gets_no_prompt_while_its_directory_is_away(tmp_pat
 async def test_the_cli_is_away_for_a_moment(tmp_path: Path) -> None:
     async with open_room(tmp_path) as room, room.client() as client:
         session = await room.project()
-        project_id = session.state.project.id
+        project_id = session.state.record.id
         await client.execute(project_id, "ask Bash")
         await client.execute(project_id, "word")
         (tmp_path / "claude").rename(tmp_path / "elsewhere")
@@ -227,12 +227,12 @@ async def test_a_cli_that_cannot_start_ends_one_prompt_alone(tmp_path: Path) -> 
     """Neither with an error result before its `init`, nor without a word; the conversation stays."""
     async with open_room(tmp_path) as room, room.client() as client:
         session = await room.project()
-        project_id = session.state.project.id
+        project_id = session.state.record.id
         await client.execute(project_id, "ask Bash")
         await until(lambda: bool(session.state.approvals))
         for prompt in ("one", "two"):
             await client.execute(project_id, prompt)
-        kept = session.state.project.session_id
+        kept = session.state.record.session_id
         assert kept is not None
         program = tmp_path / "claude"
         works = program.read_text()
@@ -244,9 +244,9 @@ async def test_a_cli_that_cannot_start_ends_one_prompt_alone(tmp_path: Path) -> 
             else:
                 await client.execute(project_id, "three")
             await until(partial(_is_held, room, session, 1 + number))
-            assert (hold(session), session.state.project.session_id) == ("start", kept)
+            assert (hold(session), session.state.record.session_id) == ("start", kept)
         program.write_text(works)
         await client.resume_queue(project_id)
         await until(lambda: not waiting(session) and session.state.current is None)
         assert ends(room)[-1] is ExecutionStatus.SUCCESS
-        assert session.state.project.session_id == kept
+        assert session.state.record.session_id == kept

@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from pocket_agent.conversation.state import permission_answer
 from pocket_agent.errors import InternalError, ValidationError
 from pocket_agent.model import Approval
-from pocket_agent.session.state import permission_answer
-from tests.session import sample
+from tests.conversation import sample
 
 
 def answer(

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from pocket_agent.session.capacity import Capacity
+from pocket_agent.conversation.capacity import Capacity
 from tests.harness import DEADLINE_SECONDS
 
 

@@ -9,11 +9,11 @@ import psutil
 import pytest
 
 from pocket_agent.client import Client
+from pocket_agent.conversation.conversation import Conversation
 from pocket_agent.errors import ApprovalNotFoundError, ProcessActiveError
 from pocket_agent.events import ExecutionFinished, ProcessExited
 from pocket_agent.model import ExecuteOptions, ProjectState
 from pocket_agent.protocol.requests import ExecuteData
-from pocket_agent.session.session import Session
 from tests.harness.follow import alive, eventually, follow
 from tests.harness.server import ServerProcess
 from tests.server.room import Room, open_room, until
@@ -38,9 +38,9 @@ REQUEST = {"subtype": "can_use_tool", "tool_name": "Bash", "input": {"command": 
 ASKS: dict[str, object] = {"type": "control_request", "request_id": "r-1", "request": REQUEST}
 
 
-async def run(client: Client, session: Session, prompt: str, ended: Callable[[], bool]) -> None:
+async def run(client: Client, conversation: Conversation, prompt: str, ended: Callable[[], bool]) -> None:
     """Give a prompt and wait until what it leaves behind is known."""
-    await client.execute(session.state.project.id, f"hello {prompt}")
+    await client.execute(conversation.state.record.id, f"hello {prompt}")
     await until(ended)
 
 
@@ -55,7 +55,7 @@ async def test_the_time_limit_holds_without_a_prompt(tmp_path: Path, line: dict[
         await room.eventually(ProcessExited)
         await until(lambda: not state.works_alone)
         assert state.shown is ProjectState.ERROR
-        page = await client.messages(state.project.id, since=0)
+        page = await client.messages(state.record.id, since=0)
         (error,) = [json.loads(bytes(message.message)) for message in page.messages if message.type == "error"]
         assert error["code"] == "EXECUTION_TIMEOUT"
 
@@ -70,7 +70,7 @@ async def test_an_answer_that_is_awaited_stops_the_time_limit(tmp_path: Path) ->
         elapsed = clock.elapsed
         assert clock.elapsed == elapsed
         (approval,) = state.approvals.values()
-        await client.approve(state.project.id, approval.id)
+        await client.approve(state.record.id, approval.id)
         await room.eventually(ProcessExited)
 
 
@@ -79,10 +79,10 @@ async def test_work_without_a_prompt_holds_an_execution_slot(tmp_path: Path) -> 
         first, second = await room.project("one"), await room.project("two")
         await run(client, first, lines(SUBAGENT), lambda: first.state.works_alone)
         assert room.projects.capacity.executing == 1
-        waiting = await client.execute(second.state.project.id, "hello")
+        waiting = await client.execute(second.state.record.id, "hello")
         assert waiting.status == "queued"
         # The project itself has the slot already.
-        began = await client.execute(first.state.project.id, f"again {lines(NOTHING)}")
+        began = await client.execute(first.state.record.id, f"again {lines(NOTHING)}")
         assert began.status == "started"
         await until(lambda: len(room.seen.of(ExecutionFinished)) == 3)
         await until(lambda: room.projects.capacity.executing == 0)
@@ -97,18 +97,18 @@ async def test_a_command_keeps_its_process_and_nothing_else(tmp_path: Path) -> N
         assert room.projects.capacity.executing == 0
         room.reload(timeouts__idle=0.2)
         for project in (second, first, second):
-            assert (await client.execute(project.state.project.id, "hello")).status == "started"
+            assert (await client.execute(project.state.record.id, "hello")).status == "started"
             await until(lambda: room.projects.capacity.executing == 0)
         await room.eventually(ProcessExited)  # the second project's, for idling
         await refuses_other_options(client, first)
         await room.projects.close_idle()
-        assert room.seen.of(ProcessExited)[-1].project_id == second.state.project.id
+        assert room.seen.of(ProcessExited)[-1].project_id == second.state.record.id
         assert first.state.work.tasks
 
 
-async def refuses_other_options(client: Client, session: Session) -> None:
+async def refuses_other_options(client: Client, conversation: Conversation) -> None:
     """What would end the process is refused in words."""
-    project_id = session.state.project.id
+    project_id = conversation.state.record.id
     other = ExecuteOptions(append_system_prompt="Be brief.")
     with pytest.raises(ProcessActiveError, match="local_bash"):
         await client.execute(project_id, "hello", options=other)
@@ -131,10 +131,10 @@ async def test_a_prompt_with_other_options_waits_for_a_subagent(tmp_path: Path) 
         assert [found.status for found in room.seen.of(ExecutionFinished)] == ["success", "success"]
 
 
-async def execute_otherwise(client: Client, session: Session) -> ExecuteData:
+async def execute_otherwise(client: Client, conversation: Conversation) -> ExecuteData:
     """Give a prompt that needs another process."""
     options = ExecuteOptions(append_system_prompt="Be brief.")
-    return await client.execute(session.state.project.id, "hello", options=options)
+    return await client.execute(conversation.state.record.id, "hello", options=options)
 
 
 async def test_a_turn_of_its_own_holds_up_a_prompt_and_no_process_is_closed_before_it(tmp_path: Path) -> None:
@@ -148,11 +148,11 @@ async def test_a_turn_of_its_own_holds_up_a_prompt_and_no_process_is_closed_befo
     async with open_room(tmp_path, claude__max_processes=1, limits__max_executions=1) as room, room.client() as client:
         first, second = await room.project("one"), await room.project("two")
         await run(client, first, lines(ended), lambda: first.state.is_turn_due)
-        await client.execute(second.state.project.id, "hello")
+        await client.execute(second.state.record.id, "hello")
         await until(lambda: len(room.seen.of(ExecutionFinished)) == 2)
         assert not room.seen.of(ProcessExited)
         await run(client, first, lines(INIT), lambda: first.state.work.turn == "own")
-        receipt = await client.execute(first.state.project.id, "hello")
+        receipt = await client.execute(first.state.record.id, "hello")
         assert receipt.status == "queued"
         assert first.state.current is None
 
@@ -161,23 +161,23 @@ async def test_a_request_ends_with_its_process(tmp_path: Path) -> None:
     async with open_room(tmp_path) as room, room.client() as client:
         session = await room.project()
         state = session.state
-        async with client.subscribe(state.project.id) as stream:
+        async with client.subscribe(state.record.id) as stream:
             await run(client, session, lines(SUBAGENT, ASKS), lambda: bool(state.approvals))
             (approval,) = state.approvals.values()
             agent = await agent_of(room, session)
             agent.kill()
             await until(lambda: not alive(agent))
             with pytest.raises(ApprovalNotFoundError):
-                await client.approve(state.project.id, approval.id)
+                await client.approve(state.record.id, approval.id)
             seen = await follow(stream, lambda frame: frame.type == "error")
             assert [frame.data["approval_id"] for frame in seen if frame.type == "approval_cancelled"] == [approval.id]
             assert "local_agent" in seen[-1].data["message"]
         assert (state.approvals, state.work.tasks, state.works_alone) == ({}, (), False)
 
 
-async def agent_of(room: Room, session: Session) -> psutil.Process:
+async def agent_of(room: Room, conversation: Conversation) -> psutil.Process:
     """The process of a project."""
-    record = await room.store.process(session.state.project.id)
+    record = await room.store.process(conversation.state.record.id)
     assert record is not None
     return psutil.Process(record.pid)
 

@@ -1,7 +1,7 @@
 """Who joins in the middle of a message sees its beginning."""
 
+from pocket_agent.conversation.state import Partial
 from pocket_agent.protocol.requests import PartialData
-from pocket_agent.session.state import Partial
 
 
 def test_there_is_nothing_before_a_message() -> None:

@@ -16,16 +16,16 @@ from msgspec.structs import replace
 from pocket_agent import errors, model
 from pocket_agent.claude import control
 from pocket_agent.claude.process import check_directory
+from pocket_agent.conversation.accounting import Budget, execution_event
+from pocket_agent.conversation.agent import Agent
+from pocket_agent.conversation.capacity import Capacity
+from pocket_agent.conversation.conversation_log import Draft, entry_draft, live_draft, now, tick
+from pocket_agent.conversation.runner import Runner
+from pocket_agent.conversation.state import VERIFIABLE, State, queue_hold
 from pocket_agent.events import ExecutionDelayed, ExecutionQueued, Observer, StorageFailed
 from pocket_agent.model import Execution, ExecutionStatus, HoldReason, ProjectState
 from pocket_agent.policy import Policy
 from pocket_agent.protocol.push import ErrorData
-from pocket_agent.session.accounting import Budget, execution_event
-from pocket_agent.session.agent import Agent
-from pocket_agent.session.capacity import Capacity
-from pocket_agent.session.project_log import Draft, entry_draft, live_draft, now, tick
-from pocket_agent.session.runner import Runner
-from pocket_agent.session.state import VERIFIABLE, State, queue_hold
 from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Change, Store
 
@@ -49,7 +49,7 @@ _NOT_OF_THE_PROMPT: Final = (
 
 
 class ConversationLoops:
-    """Runs one session. A caller that changes the session holds `mutex`.
+    """Runs one conversation. A caller that changes it holds `mutex`.
 
     Args:
         gate: raises ResourceLimitError or ClaudeNotFoundError when no execution may start now.
@@ -91,7 +91,7 @@ class ConversationLoops:
         self._pause = _RETRY_SECONDS
 
     async def run(self) -> None:
-        """Restore the session from the store, then work until cancelled."""
+        """Restore the conversation from the store, then work until cancelled."""
         self.ready.clear()
         while not self.ready.is_set():
             try:
@@ -109,7 +109,7 @@ class ConversationLoops:
     def _storage_failed(self, error: errors.FileOperationError) -> None:
         running = self._state.current
         context = running.context if running is not None else None
-        self._observer.emit(StorageFailed(self._state.project.project_id, context, error.message))
+        self._observer.emit(StorageFailed(self._state.record.project_id, context, error.message))
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -177,13 +177,13 @@ class ConversationLoops:
         self.wake.set()
 
     async def _write_hold(self, hold: model.QueueHold | None) -> None:
-        await self._state.log.write(project={"queue_hold": hold}, after=lambda: self._state.announce(queue=True))
+        await self._state.log.write(record={"queue_hold": hold}, after=lambda: self._state.announce(queue=True))
 
     async def _evict(self) -> bool:
         """Close the process if the project is idle, so that another project can start one."""
         if self._is_needed():
             return False
-        # A session that is about to start a process holds a slot, so no two of them wait for each other here.
+        # A conversation that is about to start a process holds a slot, so no two of them wait for each other here.
         async with self.mutex:
             if self._is_needed():
                 return False
@@ -195,7 +195,7 @@ class ConversationLoops:
         return self._state.has_slot or self._state.is_engaged
 
     async def _restore(self) -> None:
-        state, conversation_id, project_id = self._state, self._state.project.id, self._state.project.project_id
+        state, conversation_id, project_id = self._state, self._state.record.id, self._state.record.project_id
         opened = await self._store.open_executions(conversation_id)
         state.queue = [execution for execution in opened if execution.status.waits]
         state.steering = [found for found in opened if found.status is ExecutionStatus.STEERING]
@@ -217,8 +217,8 @@ class ConversationLoops:
             else:
                 answers.append(approval)
         self._trust_ticks()
-        if state.project.session_id is not None:
-            state.conversation = await self._store.session(project_id, state.project.session_id)
+        if state.record.session_id is not None:
+            state.session = await self._store.session(project_id, state.record.session_id)
         record = await self._store.process(conversation_id)
         self._agent.release()
         state.account = record.account if record is not None else model.Account()
@@ -259,7 +259,7 @@ class ConversationLoops:
             self._say_error(error)
             await self._state.log.write(change=Change(ended_process=record.id))
             return
-        self._capacity.used(self._state.project.id, self._evict)
+        self._capacity.used(self._state.record.id, self._evict)
         while await self.runner.ingest_batch():
             pass
 
@@ -355,14 +355,14 @@ class ConversationLoops:
 
     @property
     def _is_verifiable(self) -> bool:
-        hold = self._state.project.queue_hold
+        hold = self._state.record.queue_hold
         return hold is not None and hold.reason in VERIFIABLE
 
     async def _is_cause_gone(self) -> bool:
         """Whether the directory and the CLI are available, or all claims of the directory are accepted."""
-        hold = self._state.project.queue_hold
+        hold = self._state.record.queue_hold
         try:
-            await asyncio.to_thread(check_directory, Path(self._state.project.real_path))
+            await asyncio.to_thread(check_directory, Path(self._state.record.real_path))
             if hold is not None and hold.reason is HoldReason.TRUST:
                 return await self._is_accepted()
             await self.gate()
@@ -393,7 +393,7 @@ class ConversationLoops:
         if not found.new:
             return True
         async with self.mutex:
-            before = self._state.project.queue_hold
+            before = self._state.record.queue_hold
             if before is not None and before.reason is HoldReason.TRUST:
                 hold = queue_hold(HoldReason.TRUST, found.summary, before.since)
                 if hold != before:
@@ -405,7 +405,7 @@ class ConversationLoops:
     def _may_start(self) -> bool:
         """Whether a prompt waits, and neither an execution nor a hold of this project blocks it."""
         state = self._state
-        return bool(state.queue) and state.current is None and state.project.queue_hold is None
+        return bool(state.queue) and state.current is None and state.record.queue_hold is None
 
     def _delayed(self, error: errors.PocketAgentError) -> None:
         if self._state.queue:
@@ -452,7 +452,7 @@ class ConversationLoops:
         await state.log.write(
             [entry_draft("error", data)],
             Change(executions=(failed,)),
-            project={"state": ProjectState.ERROR},
+            record={"state": ProjectState.ERROR},
             context=failed.context,
             after=applied,
         )
@@ -489,7 +489,7 @@ class ConversationLoops:
 
         The time is that of the wall clock, which may be set, and goes on while the machine sleeps.
         """
-        hold = self._state.project.queue_hold
+        hold = self._state.record.queue_hold
         if hold is None or hold.until is None or not self._state.limits.resumes:
             return None
         return min(_HOLD_SECONDS, max(0.0, (hold.until - now()) / 1000))

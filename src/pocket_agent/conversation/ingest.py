@@ -10,6 +10,9 @@ from msgspec.structs import replace
 from pocket_agent import model
 from pocket_agent.claude import control
 from pocket_agent.claude.stream import CliMessage, Kind, Line, Oversized, peek, progress, usage_windows
+from pocket_agent.conversation.accounting import Completed, Meter, charged, spending
+from pocket_agent.conversation.conversation_log import Draft, entry_draft, now, tick
+from pocket_agent.conversation.state import CAUSES, State, agent_id, approval_requested_data, queue_hold, waits_for
 from pocket_agent.model import (
     Approval,
     ApprovalId,
@@ -30,9 +33,6 @@ from pocket_agent.protocol.push import (
     ErrorData,
     ExecutionPausedData,
 )
-from pocket_agent.session.accounting import Completed, Meter, charged, spending
-from pocket_agent.session.project_log import Draft, entry_draft, now, tick
-from pocket_agent.session.state import CAUSES, State, agent_id, approval_requested_data, queue_hold, waits_for
 
 # ----------------------------------------------------------------------
 # The result of a batch of lines.
@@ -44,7 +44,7 @@ class BatchResult:
 
     Attributes:
         drafts: entries and live frames, in order.
-        project: fields of the project that change.
+        record: fields of the record that change.
         opened: tool requests that came, and are still open.
         closed: tool requests that were withdrawn.
         partial: the message being written: ("clear", "") or (kind, text) in order.
@@ -71,7 +71,7 @@ class BatchResult:
     """
 
     drafts: list[Draft] = field(default_factory=list)
-    project: dict[str, Any] = field(default_factory=dict)
+    record: dict[str, Any] = field(default_factory=dict)
     opened: dict[ApprovalId, Approval] = field(default_factory=dict)
     closed: dict[ApprovalId, Approval] = field(default_factory=dict)
     partial: list[tuple[str, str]] = field(default_factory=list)
@@ -99,7 +99,7 @@ class BatchResult:
 
 
 # ----------------------------------------------------------------------
-# Planning a batch. Nothing here changes the session: a plan is made, stored, and only then applied, so that a
+# Planning a batch. Nothing here changes the state: a plan is made, stored, and only then applied, so that a
 # write that fails can be planned again from the same lines.
 
 TITLE_CHARACTERS: Final = 80
@@ -272,7 +272,7 @@ class Intake:
             return
         self.plan.mode = mode
         if self._may_choose(mode):
-            self.plan.project["permission_mode"] = mode
+            self.plan.record["permission_mode"] = mode
 
     def _reject(self, reason: str, code: str, excerpt: str | None = None) -> None:
         self.plan.rejected.append(reason)
@@ -288,16 +288,16 @@ class Intake:
         instance when its `.claude.json` is broken), and a CLI that has started has reported its id in its `init`.
         """
         session_id = message.session_id
-        project, running = self._state.project, self._state.current
+        project, running = self._state.record, self._state.current
         if not session_id or (message.kind is Kind.RESULT and message.is_error):
             return
-        known = self.plan.session or self._state.conversation
+        known = self.plan.session or self._state.session
         if known is None or known.id != session_id:
             title = " ".join(running.prompt.split())[:TITLE_CHARACTERS] if running is not None else ""
             known = model.SessionRecord(session_id, project.project_id, self._at, self._at, title)
         self.plan.session = replace(known, last_active=self._at)
         if session_id != project.session_id or project.fork:
-            self.plan.project.update(session_id=session_id, fork=False)
+            self.plan.record.update(session_id=session_id, fork=False)
 
     def _request(self, message: CliMessage) -> None:
         asked = control.elicitation(message)
@@ -313,7 +313,7 @@ class Intake:
         execution = self._state.current
         approval = Approval(
             id=ApprovalId(self._new_approval_id()),
-            conversation_id=self._state.project.id,
+            conversation_id=self._state.record.id,
             execution_id=execution.id if execution is not None else None,
             request_id=request.request_id,
             request=request.raw,
@@ -373,7 +373,7 @@ class Intake:
             status = self._state.end_status or ExecutionStatus.ERROR
         error = None
         if message.lost_conversation:
-            self.plan.project.update(session_id=None, fork=False)
+            self.plan.record.update(session_id=None, fork=False)
             text = "The conversation to continue no longer exists; the next prompt starts a new one."
             error = ErrorData("EXECUTION_FAILED", text)
             self._hold(HoldReason.CONVERSATION)
@@ -396,7 +396,7 @@ class Intake:
     def _hold(self, reason: HoldReason, said: str = "") -> None:
         """Hold the queue, so that waiting prompts do not meet the same fault."""
         if self._state.queue:
-            self.plan.project["queue_hold"] = queue_hold(reason, said, self._at)
+            self.plan.record["queue_hold"] = queue_hold(reason, said, self._at)
 
     def _cancel_turns(self, reason: str) -> None:
         """Withdraw the requests of the main thread, whose turn is over; a subagent goes on, and so do its requests."""
@@ -409,7 +409,7 @@ class Intake:
         if not used:
             return
         plan = self.plan
-        plan.spent += spending(self._state.project, used, self._at, ended=None)
+        plan.spent += spending(self._state.record, used, self._at, ended=None)
         running = plan.running or self._state.current
         if plan.finished is not None:
             plan.finished = charged(plan.finished, used, None)
@@ -459,10 +459,10 @@ class Intake:
         """The running turn has taken up a prompt, which is from then on a part of the running execution."""
         for execution in self._steering:
             if execution.message_id == message_id:
-                session_id = self.plan.project.get("session_id", self._state.project.session_id)
+                session_id = self.plan.record.get("session_id", self._state.record.session_id)
                 done = replace(execution, status=ExecutionStatus.SUCCESS, finished_at=self._at, session_id=session_id)
                 self.plan.joined.append(done)
-                self.plan.spent += spending(self._state.project, (), self._at, ended=done)
+                self.plan.spent += spending(self._state.record, (), self._at, ended=done)
 
     def finish(self, status: ExecutionStatus, error: ErrorData | None, *, silent: bool = False) -> BatchResult:
         """The process is gone: end the running execution, which gets no result, and withdraw all open requests.
@@ -499,11 +499,11 @@ class Intake:
         self._gone()
         self._keep_partial()
         if self._state.killed:
-            killed = AgentKillData(project_id=self._state.project.project_id, execution_id=None)
+            killed = AgentKillData(project_id=self._state.record.project_id, execution_id=None)
             self.plan.drafts.append(entry_draft("process_killed", killed))
         if error is not None:
             self.plan.drafts.append(entry_draft("error", error))
-            self.plan.project["state"] = ProjectState.ERROR
+            self.plan.record["state"] = ProjectState.ERROR
         return self._closed()
 
     def _keep_partial(self) -> None:
@@ -534,17 +534,17 @@ class Intake:
         self.plan.finished = replace(
             execution, status=status, finished_at=self._at, code=error.code if error is not None else None
         )
-        self.plan.spent += spending(self._state.project, used, self._at, ended=self.plan.finished)
+        self.plan.spent += spending(self._state.record, used, self._at, ended=self.plan.finished)
         if self._state.killed:
-            killed = AgentKillData(project_id=self._state.project.project_id, execution_id=execution.id)
+            killed = AgentKillData(project_id=self._state.record.project_id, execution_id=execution.id)
             self.plan.drafts.append(entry_draft("process_killed", killed))
         if error is not None:
             details = {"execution_id": execution.id, **(error.details or {})}
             self.plan.drafts.append(entry_draft("error", replace(error, details=details)))
         failed = status in {ExecutionStatus.ERROR, ExecutionStatus.TIMEOUT}
-        self.plan.project["state"] = ProjectState.ERROR if failed else ProjectState.IDLE
+        self.plan.record["state"] = ProjectState.ERROR if failed else ProjectState.IDLE
         if self.plan.next is not None:
-            self.plan.project["state"] = ProjectState.EXECUTING
+            self.plan.record["state"] = ProjectState.EXECUTING
 
     def _stopped(self, used: tuple[ModelUsage, ...] | None, *, gone: bool) -> tuple[Execution, tuple[ModelUsage, ...]]:
         """The running execution with its usage, and this usage; its turn is over."""
@@ -567,7 +567,7 @@ class Intake:
                 self._steering[0], status=ExecutionStatus.RUNNING, started_at=self._at, started_tick=self._tick
             )
         self._keep_partial()
-        session_id = self.plan.project.get("session_id", self._state.project.session_id)
+        session_id = self.plan.record.get("session_id", self._state.record.session_id)
         incomplete = execution.incomplete or not complete
         return replace(execution, waited_ms=waited, session_id=session_id, incomplete=incomplete), used
 
@@ -586,9 +586,9 @@ class Intake:
         """
         execution, used = self._stopped(used, gone=gone)
         self.plan.paused = replace(execution, status=status, paused_for=hold.reason, paused_at=self._at)
-        self.plan.spent += spending(self._state.project, used, self._at, ended=None)
+        self.plan.spent += spending(self._state.record, used, self._at, ended=None)
         state = ProjectState.IDLE if self.plan.next is None else ProjectState.EXECUTING
-        self.plan.project.update(state=state, queue_hold=hold if held else None)
+        self.plan.record.update(state=state, queue_hold=hold if held else None)
         until, message = (hold.until, hold.message) if held else (self._at, CAUSES[hold.reason])
         at = timestamp(until) if until is not None else None
         data = ExecutionPausedData(execution.id, hold.reason, message, at)

@@ -12,10 +12,10 @@ from msgspec.structs import asdict, replace
 
 from pocket_agent.claude import stream
 from pocket_agent.claude.stream import ApiMessage, CliMessage, Kind
+from pocket_agent.conversation.conversation_log import now, tick
 from pocket_agent.errors import ResourceLimitError
 from pocket_agent.events import BudgetExceeded, ExecutionFinished, Observer
-from pocket_agent.model import Account, Execution, Milliseconds, ModelUsage, Project, Spending, UsageWindow
-from pocket_agent.session.project_log import now, tick
+from pocket_agent.model import Account, ConversationRecord, Execution, Milliseconds, ModelUsage, Spending, UsageWindow
 from pocket_agent.settings import CurrentSettings
 
 # ----------------------------------------------------------------------
@@ -407,7 +407,7 @@ def charged(execution: Execution, usage: Iterable[ModelUsage], model: str | None
 
 
 def spending(
-    project: Project, usage: Iterable[ModelUsage], at: Milliseconds, *, ended: Execution | None
+    project: ConversationRecord, usage: Iterable[ModelUsage], at: Milliseconds, *, ended: Execution | None
 ) -> tuple[Spending, ...]:
     """Rows for the history of spending at a time; the execution `ended`, if any, is counted under its main model."""
     day = local_day(at)

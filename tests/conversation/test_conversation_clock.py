@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from pocket_agent.conversation.conversation import Conversation
 from pocket_agent.events import ApprovalResolved, ExecutionFinished
 from pocket_agent.model import ExecutionStatus
-from pocket_agent.session.session import Session
 from tests.server.room import open_room, until
 
 HOUR = 3600
@@ -25,11 +25,11 @@ class Clocks:
         monkeypatch.setattr(time, "monotonic_ns", lambda: monotonic() + self.monotonic * 10**9)
 
 
-async def is_checked(session: Session) -> None:
+async def is_checked(conversation: Conversation) -> None:
     """Let the project's clock check what is due."""
-    session.loops.tick.set()
-    await until(lambda: not session.loops.tick.is_set())
-    async with session.loops.mutex:
+    conversation.loops.tick.set()
+    await until(lambda: not conversation.loops.tick.is_set())
+    async with conversation.loops.mutex:
         pass
 
 
@@ -38,7 +38,7 @@ async def test_a_wall_clock_that_jumps_ends_nothing(tmp_path: Path, monkeypatch:
     clocks = Clocks(monkeypatch)
     async with open_room(tmp_path, agents_stay=True, timeouts__execution="60m") as room, room.client() as client:
         session = await room.project()
-        project_id = session.state.project.id
+        project_id = session.state.record.id
         await client.execute(project_id, "sleep 600")
         for wall in (100 * DAY, -100 * DAY):
             clocks.wall = wall
@@ -63,7 +63,7 @@ async def test_a_wait_for_an_approval_does_not_count(tmp_path: Path, monkeypatch
     clocks = Clocks(monkeypatch)
     async with open_room(tmp_path, timeouts__execution="60m") as room, room.client() as client:
         session = await room.project()
-        project_id = session.state.project.id
+        project_id = session.state.record.id
         await client.execute(project_id, "ask Bash sleep 600")
         await until(lambda: bool(session.state.approvals))
         clocks.wall, clocks.monotonic = -DAY, 2 * HOUR

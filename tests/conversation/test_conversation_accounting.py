@@ -7,10 +7,10 @@ import msgspec
 import pytest
 
 from pocket_agent.claude.stream import peek
+from pocket_agent.conversation import accounting
+from pocket_agent.conversation.accounting import Meter, charged, local_day, spending
 from pocket_agent.model import Account, ModelUsage
-from pocket_agent.session import accounting
-from pocket_agent.session.accounting import Meter, charged, local_day, spending
-from tests.session import sample
+from tests.conversation import sample
 
 OPUS = "claude-opus-5-5"
 TOLD = {"inputTokens": 420, "outputTokens": 10, "cacheReadInputTokens": 12195, "cacheCreationInputTokens": 840}

@@ -1,4 +1,4 @@
-"""Values for the tests of `pocket_agent.session`."""
+"""Values for the tests of `pocket_agent.conversation`."""
 
 import itertools
 import json
@@ -11,12 +11,12 @@ from pocket_agent.model import (
     Approval,
     ApprovalId,
     ApprovalStatus,
+    ConversationRecord,
     ExecuteOptions,
     Execution,
     ExecutionId,
     ExecutionStatus,
     Milliseconds,
-    Project,
     ProjectState,
     project_of,
 )
@@ -24,9 +24,9 @@ from pocket_agent.model import (
 BEGAN = Milliseconds(1_700_000_000_000)
 
 
-def project(**changes: Any) -> Project:
+def project(**changes: Any) -> ConversationRecord:
     """A project with an empty log."""
-    made = Project(
+    made = ConversationRecord(
         number=1,
         id=project_of("p-1"),
         path="/srv/./p",

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from pocket_agent.claude.stream import ApiMessage, CliMessage, ToolResultMeta, peek
+from pocket_agent.conversation import accounting
+from pocket_agent.conversation.accounting import Completed, ToolTrack
 from pocket_agent.model import Account
-from pocket_agent.session import accounting
-from pocket_agent.session.accounting import Completed, ToolTrack
 
 
 def line(**fields: Any) -> CliMessage:

@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from pocket_agent.conversation.conversation_log import ConversationLog, Draft, entry_draft, live_draft
 from pocket_agent.errors import FileOperationError
 from pocket_agent.hub import Channel, Cursor
-from pocket_agent.model import ConversationId, Direction, Entry, Milliseconds, Project, ProjectState
-from pocket_agent.session.project_log import Draft, ProjectLog, entry_draft, live_draft
+from pocket_agent.model import ConversationId, ConversationRecord, Direction, Entry, Milliseconds, ProjectState
 from pocket_agent.storage import Change, Store
+from tests.conversation import sample
 from tests.server.room import Recorder
-from tests.session import sample
 
 
 class Sink:
@@ -55,7 +55,7 @@ class Sink:
 class Bench:
     """A log over a real store, whose commits can be held up or made to fail."""
 
-    def __init__(self, store: Store, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, store: Store, project: ConversationRecord, monkeypatch: pytest.MonkeyPatch) -> None:
         self.store = store
         self.committed = 0
         self.fault: FileOperationError | None = None
@@ -74,19 +74,19 @@ class Bench:
 
         monkeypatch.setattr(store, "commit", commit)
         channel = Channel(project.id, 0, max_bytes=2**20, read_page=self._read, snapshot=list)
-        self.log = ProjectLog(project, store, channel, Recorder())
+        self.log = ConversationLog(project, store, channel, Recorder())
         self.sink = Sink()
         self.sink.committed = lambda: self.committed
         channel.attach(self.sink)
 
     async def _read(self, after: int) -> Sequence[Entry]:
-        return await self.store.read(self.log.project, after=after, limit=100, max_bytes=2**20)
+        return await self.store.read(self.log.record, after=after, limit=100, max_bytes=2**20)
 
     async def entries(self) -> list[Entry]:
         """What is stored."""
         return list(await self._read(0))
 
-    async def stored_project(self) -> Project:
+    async def stored_project(self) -> ConversationRecord:
         """The project as the store has it."""
         (found,) = await self.store.conversations()
         return found
@@ -102,7 +102,7 @@ async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     """A log with nothing in it."""
     store = Store.open(tmp_path / "data" / "pocket-agent.db")
     project = sample.project(number=await store.next_project_number())
-    await store.commit(Change(project=project))
+    await store.commit(Change(record=project))
     yield Bench(store, project, monkeypatch)
     await store.close()
 
@@ -118,8 +118,8 @@ async def test_entries_are_numbered_stored_and_then_delivered(bench: Bench) -> N
     assert [frame["offset"] for frame in bench.sink.frames] == [1, 2, 3]
     assert bench.sink.stored == [2, 2, 3], "each was committed before it was delivered"
     assert [entry.offset for entry in await bench.entries()] == [1, 2, 3]
-    assert bench.log.project.head == 3
-    assert await bench.stored_project() == bench.log.project
+    assert bench.log.record.head == 3
+    assert await bench.stored_project() == bench.log.record
 
 
 async def test_live_frames_keep_their_place_and_have_no_offset(bench: Bench) -> None:
@@ -148,7 +148,7 @@ async def test_what_is_applied_is_applied_between_commit_and_delivery(bench: Ben
 
 async def test_a_write_that_fails_changes_and_delivers_nothing(bench: Bench) -> None:
     await bench.log.write([said(1)])
-    before = bench.log.project
+    before = bench.log.record
     bench.fault = FileOperationError("The disk is full.")
     applied = False
 
@@ -158,8 +158,8 @@ async def test_a_write_that_fails_changes_and_delivers_nothing(bench: Bench) -> 
         return []
 
     with pytest.raises(FileOperationError):
-        await bench.log.write([said(2)], project={"state": ProjectState.ERROR}, after=apply)
-    assert bench.log.project == before
+        await bench.log.write([said(2)], record={"state": ProjectState.ERROR}, after=apply)
+    assert bench.log.record == before
     assert not applied
     assert [frame["offset"] for frame in bench.sink.frames] == [1]
     bench.fault = None
@@ -176,7 +176,7 @@ async def test_a_cancelled_writer_leaves_memory_and_store_together(bench: Bench)
         applied.append(1)
         return []
 
-    writing = asyncio.ensure_future(bench.log.write([said(1)], project={"state": ProjectState.EXECUTING}, after=apply))
+    writing = asyncio.ensure_future(bench.log.write([said(1)], record={"state": ProjectState.EXECUTING}, after=apply))
     await bench.begun.wait()
     writing.cancel()
     await asyncio.sleep(0)
@@ -184,9 +184,9 @@ async def test_a_cancelled_writer_leaves_memory_and_store_together(bench: Bench)
     bench.go.set()
     with pytest.raises(asyncio.CancelledError):
         await writing
-    assert await bench.stored_project() == bench.log.project
-    assert bench.log.project.head == 1
-    assert bench.log.project.state is ProjectState.EXECUTING
+    assert await bench.stored_project() == bench.log.record
+    assert bench.log.record.head == 1
+    assert bench.log.record.state is ProjectState.EXECUTING
     assert applied == [1]
     assert [frame["offset"] for frame in bench.sink.frames] == [1]
 
@@ -205,7 +205,7 @@ async def test_a_cancelled_writer_of_a_failing_commit_leaves_nothing_behind(benc
         await writing
     del writing
     gc.collect()
-    assert bench.log.project.head == 0
+    assert bench.log.record.head == 0
     assert bench.sink.frames == []
     assert told == [], "the fault is not left for the garbage collector to tell"
 
@@ -222,18 +222,20 @@ async def test_writers_take_turns(bench: Bench) -> None:
 
 async def test_times_never_go_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([5_000, 3_000, 6_000])
-    monkeypatch.setattr("pocket_agent.session.project_log.now", lambda: Milliseconds(sample.BEGAN + next(times)))
+    monkeypatch.setattr(
+        "pocket_agent.conversation.conversation_log.now", lambda: Milliseconds(sample.BEGAN + next(times))
+    )
     for number in range(3):
         await bench.log.write([said(number)])
     assert [entry.timestamp - sample.BEGAN for entry in await bench.entries()] == [5_000, 5_000, 6_000]
 
 
 async def test_only_entries_count_as_activity(bench: Bench) -> None:
-    await bench.log.write(project={"model": "opus"})
-    assert bench.log.project.last_active == sample.BEGAN
-    assert bench.log.project.model == "opus"
+    await bench.log.write(record={"model": "opus"})
+    assert bench.log.record.last_active == sample.BEGAN
+    assert bench.log.record.model == "opus"
     await bench.log.write([said(1)])
-    assert bench.log.project.last_active > sample.BEGAN
+    assert bench.log.record.last_active > sample.BEGAN
 
 
 async def test_pruning_during_a_commit_is_not_forgotten(bench: Bench) -> None:
@@ -244,7 +246,7 @@ async def test_pruning_during_a_commit_is_not_forgotten(bench: Bench) -> None:
     await bench.log.prune(max_entries=4, max_bytes=0, older_than=Milliseconds(0))
     bench.go.set()
     await writing
-    assert bench.log.project.first == 7
+    assert bench.log.record.first == 7
     assert (await bench.stored_project()).first == 7
     assert [entry.offset for entry in await bench.entries()] == [7, 8, 9, 10, 11]
 
@@ -252,5 +254,5 @@ async def test_pruning_during_a_commit_is_not_forgotten(bench: Bench) -> None:
 async def test_what_is_only_said_is_not_stored(bench: Bench) -> None:
     bench.log.say([live_draft("project_joined", {"subscribers": 1})])
     assert [frame["type"] for frame in bench.sink.frames] == ["project_joined"]
-    assert bench.log.project.head == 0
+    assert bench.log.record.head == 0
     assert await bench.entries() == []

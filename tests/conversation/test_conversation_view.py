@@ -3,10 +3,10 @@
 import msgspec
 
 from pocket_agent.claude.control import read_permission_request
+from pocket_agent.conversation import state
 from pocket_agent.model import BackgroundTask, Milliseconds, ProjectState, SessionRecord, project_of
 from pocket_agent.protocol.push import BackgroundTaskData
-from pocket_agent.session import state
-from tests.session import sample
+from tests.conversation import sample
 
 
 def test_the_path_is_shown_as_the_client_gave_it() -> None:

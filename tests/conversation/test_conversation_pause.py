@@ -12,19 +12,19 @@ import pytest
 
 from pocket_agent.claude.process import kill_leftovers
 from pocket_agent.client import Backoff, Client
+from pocket_agent.conversation.accounting import UsageLimits
+from pocket_agent.conversation.conversation import Conversation
 from pocket_agent.events import ExecutionContinued, ExecutionFinished, ExecutionPaused
 from pocket_agent.model import ExecutionStatus, HoldReason, Milliseconds, UsageWindow
 from pocket_agent.protocol.requests import ExecutionData
-from pocket_agent.session.accounting import UsageLimits
-from pocket_agent.session.session import Session
 from pocket_agent.settings import LiveSettings, load_settings
 from pocket_agent.storage import Change, connection_beside
 from pocket_agent.storage.database import database_path
+from tests.conversation import sample
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.follow import eventually, stored
 from tests.harness.server import ServerProcess
 from tests.server.room import Room, open_room, until
-from tests.session import sample
 
 REFUSED = {"type": "result", "is_error": True, "terminal_reason": "api_error", "api_error_status": 429, "result": "no"}
 
@@ -37,19 +37,19 @@ def limit(seconds: float, word: str = "limited") -> str:
     return f"{word} noresult print {lines}"
 
 
-def waiting(session: Session) -> list[tuple[str, ExecutionStatus]]:
+def waiting(conversation: Conversation) -> list[tuple[str, ExecutionStatus]]:
     """The first words of the prompts that wait, and their status."""
-    return [(execution.prompt.split()[0], execution.status) for execution in session.state.queue]
+    return [(execution.prompt.split()[0], execution.status) for execution in conversation.state.queue]
 
 
-async def is_paused(room: Room, session: Session) -> None:
+async def is_paused(room: Room, conversation: Conversation) -> None:
     """Wait until the execution of a project is paused."""
-    await until(lambda: bool(session.state.queue) and session.state.queue[0].status.is_paused)
+    await until(lambda: bool(conversation.state.queue) and conversation.state.queue[0].status.is_paused)
 
 
-async def said(room: Room, session: Session) -> list[str]:
+async def said(room: Room, conversation: Conversation) -> list[str]:
     """What the agent was given, in order."""
-    log = session.state.log.project
+    log = conversation.state.log.record
     entries = await room.store.read(log, after=0, limit=1000, max_bytes=2**20)
     return [json.loads(entry.data)["prompt"].split()[0] for entry in entries if entry.type == "prompt"]
 
@@ -57,7 +57,7 @@ async def said(room: Room, session: Session) -> list[str]:
 async def test_it_continues_after_the_reset_and_the_queue_behind_it(tmp_path: Path) -> None:
     async with open_room(tmp_path) as room, room.client() as client:
         session = await room.project()
-        project_id = session.state.project.id
+        project_id = session.state.record.id
         await client.execute(project_id, limit(0.5))
         await client.execute(project_id, "second")
         await client.execute(project_id, "third")
@@ -68,7 +68,7 @@ async def test_it_continues_after_the_reset_and_the_queue_behind_it(tmp_path: Pa
         assert (paused.reason, continued.reason) == (HoldReason.USAGE_LIMIT, HoldReason.USAGE_LIMIT)
         assert continued.context == paused.context == room.seen.of(ExecutionFinished)[0].context
         assert continued.waited > 0
-        assert session.state.project.queue_hold is None
+        assert session.state.record.queue_hold is None
         assert [event.status for event in room.seen.of(ExecutionFinished)] == [ExecutionStatus.SUCCESS] * 3
 
 
@@ -76,20 +76,20 @@ async def test_it_waits_for_a_client_when_the_setting_is_off(tmp_path: Path) -> 
     """The time until which it waits, its place and its status survive the server."""
     async with open_room(tmp_path, limits__resume_after_reset="off") as room, room.client() as client:
         session = await room.project()
-        project_id = session.state.project.id
+        project_id = session.state.record.id
         await client.execute(project_id, limit(600))
         await is_paused(room, session)
-        hold = session.state.project.queue_hold
+        hold = session.state.record.queue_hold
         assert hold is not None
         assert (hold.reason, hold.until) == (HoldReason.USAGE_LIMIT, None)
         assert session.loops._hold_left() is None
         queued = await client.execute(project_id, "second")
         assert queued.position == 2
-        assert session.state.project.queue_hold == hold
+        assert session.state.record.queue_hold == hold
     async with open_room(tmp_path) as room, room.client() as client:
         session = room.projects.get(project_id)
         assert waiting(session) == [("limited", ExecutionStatus.WAITING), ("second", ExecutionStatus.QUEUED)]
-        assert session.state.project.queue_hold == hold
+        assert session.state.record.queue_hold == hold
         assert [window.window for window in session.state.view().usage_windows] == ["five_hour"]
         await client.resume_queue(project_id)
         await until(lambda: len(room.seen.of(ExecutionFinished)) == 2)
@@ -100,7 +100,7 @@ async def test_the_conversation_is_another_one_when_it_continues(tmp_path: Path)
     """Its session has not got the prompt, so it gets it again."""
     async with open_room(tmp_path) as room, room.client() as client:
         session = await room.project()
-        project_id = session.state.project.id
+        project_id = session.state.record.id
         await client.execute(project_id, f"first {limit(600)}")
         await is_paused(room, session)
         await client.new_session(project_id)
@@ -113,10 +113,10 @@ async def test_the_conversation_is_another_one_when_it_continues(tmp_path: Path)
 async def test_a_revoked_device_loses_its_paused_prompt(tmp_path: Path) -> None:
     async with open_room(tmp_path) as room, room.client() as client:
         session = await room.project()
-        await client.execute(session.state.project.id, limit(600))
+        await client.execute(session.state.record.id, limit(600))
         await is_paused(room, session)
-        withdrawn = await session.withdraw(lambda execution: execution.device_id == "d-1")
-        assert (withdrawn.count, waiting(session), session.state.project.queue_hold) == (1, [], None)
+        withdrawn = await session.prompts.withdraw(lambda execution: execution.device_id == "d-1")
+        assert (withdrawn.count, waiting(session), session.state.record.queue_hold) == (1, [], None)
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.soak)])
@@ -165,16 +165,16 @@ async def lose_agent(folder: Path, prompts: list[str], *, boot: str | None) -> s
     async with open_room(folder, agents_stay=True) as room, room.client() as client:
         session = await room.project()
         for prompt in prompts:
-            await client.execute(session.state.project.id, prompt)
+            await client.execute(session.state.record.id, prompt)
         await until(lambda: bool(session.state.approvals))
-        record = await room.store.process(session.state.project.id)
+        record = await room.store.process(session.state.record.id)
         assert record is not None
     await kill_leftovers(record.pid, record.start_time, record.boot_id, record.id)
     os.kill(record.pid, signal.SIGKILL)
     if boot is not None:
         with connection_beside(database_path(folder / "data")) as connection, connection:
             connection.execute("UPDATE process SET boot_id = ?", (boot,))
-    return str(session.state.project.id)
+    return str(session.state.record.id)
 
 
 @pytest.mark.parametrize("boot", ["another boot", None])
@@ -186,15 +186,15 @@ async def test_a_reboot_asks(tmp_path: Path, boot: str | None) -> None:
         (paused,) = room.seen.of(ExecutionPaused)
         assert (paused.reason, paused.until) == (HoldReason.LOST, None)
         assert waiting(session) == [("first", ExecutionStatus.INTERRUPTED), ("second", ExecutionStatus.QUEUED)]
-        hold = session.state.project.queue_hold
+        hold = session.state.record.queue_hold
         assert hold is not None
-        assert (hold.reason, hold.until, session.state.project.state) == (HoldReason.LOST, None, "IDLE")
+        assert (hold.reason, hold.until, session.state.record.state) == (HoldReason.LOST, None, "IDLE")
         assert session.state.approvals == {}
         await client.execute(project_id, "third")
-        assert session.state.project.queue_hold == hold
+        assert session.state.record.queue_hold == hold
     async with open_room(tmp_path) as room, room.client() as client:
         session = room.projects.get(project_id)
-        assert session.state.project.queue_hold == hold
+        assert session.state.record.queue_hold == hold
         await client.resume_queue(project_id)
         await until(lambda: len(room.seen.of(ExecutionFinished)) == 3)
         assert await said(room, session) == ["first", "Your", "second", "third"]
@@ -226,14 +226,14 @@ async def test_always_continues_and_never_ends_it(tmp_path: Path) -> None:
             await until(lambda: len(room.seen.of(ExecutionFinished)) == 2)
             assert await said(room, session) == words
             assert room.seen.of(ExecutionFinished)[0].status is status
-            assert session.state.project.queue_hold is None
+            assert session.state.record.queue_hold is None
 
 
 async def test_an_agent_that_something_else_ends(tmp_path: Path) -> None:
     """Such as the kernel, when memory runs out."""
     async with open_room(tmp_path, executions__resume_interrupted="always") as room, room.client() as client:
         session = await room.project()
-        project_id = session.state.project.id
+        project_id = session.state.record.id
         await client.execute(project_id, "first lines 1 sleep 600")
         await until(lambda: session.state.work.turn == "prompt")
         record = session._agent.record
@@ -249,12 +249,12 @@ async def test_a_prompt_that_nothing_was_heard_of_is_given_again(tmp_path: Path)
         session = await room.project()
         lost = sample.execution(
             id="e-9",
-            conversation_id=session.state.project.id,
+            conversation_id=session.state.record.id,
             status=ExecutionStatus.STARTING,
             prompt="again",
         )
         await room.store.commit(Change(executions=(lost,)))
-        project_id = session.state.project.id
+        project_id = session.state.record.id
     async with open_room(tmp_path) as room, room.client() as client:
         session = room.projects.get(project_id)
         assert waiting(session) == [("again", ExecutionStatus.INTERRUPTED)]

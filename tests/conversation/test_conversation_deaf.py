@@ -45,7 +45,7 @@ async def test_a_long_prompt_that_is_not_read_can_be_stopped(tmp_path: Path, rea
         changed["claude__binary"] = program
     async with open_room(tmp_path, **changed) as room, room.client() as client:
         session = await room.project()
-        project_id = session.state.project.id
+        project_id = session.state.record.id
         if reads == "nothing":
             room.observe(Stopper())
         receipt = await client.execute(project_id, _LONG)
@@ -65,7 +65,7 @@ async def test_a_long_prompt_is_noted_as_written_once_it_is_read(tmp_path: Path)
     async with open_room(tmp_path, limits__message_size="8MiB") as room, room.client() as client:
         session = await room.project()
         room.observe(Stopper())
-        await client.execute(session.state.project.id, "ask Bash " + _LONG)
+        await client.execute(session.state.record.id, "ask Bash " + _LONG)
         os.kill(room.seen.of(ProcessSpawned)[0].pid, signal.SIGCONT)
         await until(lambda: bool(session.state.approvals))
         assert session.state.current is not None
@@ -76,12 +76,12 @@ async def test_a_choice_while_the_agent_is_still_starting(tmp_path: Path) -> Non
     """It is neither refused nor waited for; a warm agent that does not know it refuses it."""
     async with open_room(tmp_path) as room, room.client() as client:
         session = await room.project()
-        project_id = session.state.project.id
+        project_id = session.state.record.id
         room.observe(Stopper())
         await client.execute(project_id, "ask Bash")
         await client.set_model(project_id, "opus")
         await client.set_permission_mode(project_id, "plan")
-        assert (session.state.project.model, session._agent.model) == ("opus", "opus")
+        assert (session.state.record.model, session._agent.model) == ("opus", "opus")
         assert session.state.current is not None
         os.kill(room.seen.of(ProcessSpawned)[0].pid, signal.SIGCONT)
         await until(lambda: bool(session.state.approvals))

@@ -20,10 +20,10 @@ from pocket_agent.claude.installation import Installer
 from pocket_agent.claude.process import ClaudeProcess, adopt, kill_leftovers, spawn
 from pocket_agent.claude.spool import Spool, SpoolReader, SpoolWatcher, SpoolWriter
 from pocket_agent.claude.stream import CliMessage, Line, LineFramer, Oversized
+from pocket_agent.conversation.conversation_log import now
 from pocket_agent.errors import ExecutionFailedError, ProcessNotFoundError
 from pocket_agent.events import Observer, ProcessAdopted, ProcessExited, ProcessSpawned, Propagator
-from pocket_agent.model import Account, ExecuteOptions, ExecutionContext, ProcessRecord, Project
-from pocket_agent.session.project_log import now
+from pocket_agent.model import Account, ConversationRecord, ExecuteOptions, ExecutionContext, ProcessRecord
 from pocket_agent.settings import CurrentSettings
 
 _CHUNK_BYTES: Final = 256 * 1024
@@ -66,7 +66,7 @@ class Agent:
         permission_mode: as `model`.
     """
 
-    def __init__(self, project: Project, context: AgentContext) -> None:
+    def __init__(self, project: ConversationRecord, context: AgentContext) -> None:
         self._conversation_id = project.id
         self._project_id = project.project_id
         self._cwd = project.real_path

@@ -7,9 +7,9 @@ from datetime import datetime
 
 import pytest
 
+from pocket_agent.conversation.accounting import Budget
 from pocket_agent.errors import ResourceLimitError
 from pocket_agent.events import BudgetExceeded, Event
-from pocket_agent.session.accounting import Budget
 from pocket_agent.settings import LimitSettings, LiveSettings, LoadedSettings, Settings, load_settings
 
 

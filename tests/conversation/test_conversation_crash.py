@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from pocket_agent.client import Client
+from pocket_agent.conversation.agent import Agent
+from pocket_agent.conversation.runner import Runner
 from pocket_agent.errors import PocketAgentError
 from pocket_agent.events import ApprovalRequested, ExecutionFinished, ProcessSpawned
 from pocket_agent.model import ConversationId, ExecutionStatus, StopRequest
-from pocket_agent.session.agent import Agent
-from pocket_agent.session.runner import Runner
 from tests.server.room import Room, open_room, until
 
 
@@ -41,7 +41,7 @@ async def test_a_stored_prompt_reaches_the_agent(
     """The server dies after the commit of `starting`: before the prompt is written, or before that is stored."""
     async with open_room(tmp_path, agents_stay=True) as room, room.client() as client:
         session = await room.project()
-        project_id = session.state.project.id
+        project_id = session.state.record.id
         if process != "starting":
             await client.execute(project_id, "lines 1")
             await room.eventually(ExecutionFinished)
@@ -81,7 +81,7 @@ async def test_a_promised_stop_is_carried_out(
 ) -> None:
     async with open_room(tmp_path, agents_stay=True) as room, room.client() as client:
         session = await room.project()
-        project_id = session.state.project.id
+        project_id = session.state.record.id
         await client.execute(project_id, "ask Bash")
         await client.execute(project_id, "behind")
         await until(lambda: bool(session.state.approvals))
@@ -110,7 +110,7 @@ async def test_a_fifo_that_is_gone(
     """Where the process's own input cannot be found, another process goes on with the conversation."""
     async with open_room(tmp_path, agents_stay=True) as room, room.client() as client:
         session = await room.project()
-        project_id = session.state.project.id
+        project_id = session.state.record.id
         await client.execute(project_id, "lines 1")
         await room.eventually(ExecutionFinished)
         with monkeypatch.context() as patch:
@@ -146,7 +146,7 @@ async def test_a_prompt_that_was_written_by_half(tmp_path: Path, monkeypatch: py
     long = "once-only " + "x" * 3_000_000
     async with open_room(tmp_path, agents_stay=True, limits__message_size="8MiB") as room, room.client() as client:
         session = await room.project()
-        project_id = session.state.project.id
+        project_id = session.state.record.id
         room.observe(_Stopper())
         await client.execute(project_id, long)
         pid = room.seen.of(ProcessSpawned)[0].pid

@@ -17,16 +17,16 @@ from pocket_agent.claude import control
 from pocket_agent.claude.process import check_directory
 from pocket_agent.claude.stream import CliMessage
 from pocket_agent.claude.trust import Inspection, inspect
+from pocket_agent.conversation.accounting import Budget, duration, execution_event
+from pocket_agent.conversation.agent import Agent, Batch
+from pocket_agent.conversation.capacity import Capacity
+from pocket_agent.conversation.conversation_log import Draft, entry_draft, now, tick
+from pocket_agent.conversation.ingest import BatchResult, Intake
+from pocket_agent.conversation.state import State, approval_event, tool_name
 from pocket_agent.events import Observer
 from pocket_agent.model import ExecuteOptions, Execution, ExecutionContext, ExecutionStatus
 from pocket_agent.policy import Policy
 from pocket_agent.protocol.push import ErrorData, PromptData
-from pocket_agent.session.accounting import Budget, duration, execution_event
-from pocket_agent.session.agent import Agent, Batch
-from pocket_agent.session.capacity import Capacity
-from pocket_agent.session.ingest import BatchResult, Intake
-from pocket_agent.session.project_log import Draft, entry_draft, now, tick
-from pocket_agent.session.state import State, approval_event, tool_name
 from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Change
 
@@ -73,7 +73,7 @@ class Stopwatch:
 
 
 class Runner:
-    """Runs one project's executions, one at a time. Callers hold the session's mutex."""
+    """Runs one conversation's executions, one at a time. Callers hold its mutex."""
 
     def __init__(
         self,
@@ -149,7 +149,7 @@ class Runner:
             await state.log.write(
                 [entry_draft("prompt", prompt, model.Direction.CLIENT)],
                 Change(executions=(started,), process=self._agent.record, admits=started),
-                project={"state": model.ProjectState.EXECUTING},
+                record={"state": model.ProjectState.EXECUTING},
                 context=execution.context,
                 after=begun,
             )
@@ -158,7 +158,7 @@ class Runner:
                 await self._agent.terminate(idle=True)
                 await self._forget_process()
             raise
-        self._capacity.used(state.project.id, self._evict)
+        self._capacity.used(state.record.id, self._evict)
         preparation = time.monotonic() - began
         if paused_for is not None:
             self._observer.emit(events.ExecutionContinued(execution.context, paused_for, started.waited_ms / 1000))
@@ -177,7 +177,7 @@ class Runner:
         started = replace(execution, status=ExecutionStatus.STARTING, spool_offset=self._agent.spool_size)
         if not execution.status.is_paused:
             return replace(started, started_at=at, started_tick=tick())
-        project = self._state.project
+        project = self._state.record
         in_session = execution.session_id is not None and execution.session_id == project.session_id
         waited = execution.waited_ms + max(0, at - (execution.paused_at or at))
         # The ticks of its start may be those of another boot.
@@ -192,7 +192,7 @@ class Runner:
 
     async def _effective(self, options: ExecuteOptions) -> ExecuteOptions:
         """The options of a prompt with the project's and the server's defaults filled in, if they are allowed."""
-        project = self._state.project
+        project = self._state.record
         filled = replace(
             options,
             model=options.model or project.model or self._settings.current.claude.model,
@@ -208,7 +208,7 @@ class Runner:
         Raises:
             DirectoryUnavailableError: the directory is gone, or may not be entered.
         """
-        directory, sources = Path(self._state.project.real_path), self._settings.current.claude.setting_sources
+        directory, sources = Path(self._state.record.real_path), self._settings.current.claude.setting_sources
         accepted = self._state.acceptance.digests
 
         def look() -> Inspection:
@@ -225,7 +225,7 @@ class Runner:
         """
         state = self._state
         digests = found.digests
-        if state.project.worktree is not None:  # the branch may lack claims of the project's directory
+        if state.record.worktree is not None:  # the branch may lack claims of the project's directory
             digests = tuple(sorted({*digests, *(state.acceptance.digests or ())}))
 
         def accepted() -> list[Draft]:
@@ -233,7 +233,7 @@ class Runner:
             return state.announce(queue=True) if project else []
 
         await state.log.write(
-            change=Change(trust=model.Trust(state.project.project_id, digests)), project=project or {}, after=accepted
+            change=Change(trust=model.Trust(state.record.project_id, digests)), record=project or {}, after=accepted
         )
 
     async def _admit_claims(self) -> Inspection:
@@ -251,7 +251,7 @@ class Runner:
 
     async def _ensure_process(self, options: ExecuteOptions, context: ExecutionContext) -> bool:
         """Have a process that fits the options and the directory's claims; returns whether it ran already."""
-        agent, project = self._agent, self._state.project
+        agent, project = self._agent, self._state.record
         found = await self._admit_claims()
         is_outdated = agent.record is not None and agent.record.claims not in {"", found.hash}
         if is_outdated and not (agent.alive and self._state.is_engaged):  # work in the background goes on
@@ -360,7 +360,7 @@ class Runner:
             wanted = await self._effective(execution.options)
         except errors.PocketAgentError:
             return True
-        return not self._agent.alive or (self._agent.fits(wanted) and not self._state.project.fork)
+        return not self._agent.alive or (self._agent.fits(wanted) and not self._state.record.fork)
 
     async def send_prompt(self) -> None:
         """Write the prompt of the running execution; the tail notices a process that is gone."""
@@ -411,7 +411,7 @@ class Runner:
             return False
         mode = work.permission_mode or agent.permission_mode
         has_mode = (wanted.permission_mode or "default") == (mode or "default")
-        return has_mode and wanted.model == agent.model and agent.fits(wanted) and not state.project.fork
+        return has_mode and wanted.model == agent.model and agent.fits(wanted) and not state.record.fork
 
     async def steer(self, execution: Execution) -> None:
         """Write a prompt into the running turn.
@@ -528,7 +528,7 @@ class Runner:
                     sessions=(plan.session,) if plan.session is not None else (),
                     spent=plan.spent,
                 ),
-                project=plan.project,
+                record=plan.record,
                 context=self._context(),
                 after=lambda: self._apply(plan),
             )
@@ -553,7 +553,7 @@ class Runner:
         state.partial.take(plan.partial)
         context = self._context()
         shown = state.shown, state.work.tasks, state.work.permission_mode
-        hold: model.QueueHold | None = plan.project.get("queue_hold")
+        hold: model.QueueHold | None = plan.record.get("queue_hold")
         if hold is not None and plan.paused is None:
             self._observer.emit(
                 events.ExecutionDelayed(state.queue[0].context, errors.ExecutionFailedError.code, hold.message)
@@ -565,9 +565,9 @@ class Runner:
             observer.emit(events.FirstMessageReceived(state.current.context, duration(state.current)))
         self._apply_approvals(plan, context)
         for reason in plan.rejected:
-            observer.emit(events.LineRejected(state.project.project_id, context, reason))
+            observer.emit(events.LineRejected(state.record.project_id, context, reason))
         if plan.session is not None:
-            state.conversation = plan.session
+            state.session = plan.session
         if plan.running is not None:
             state.current = plan.running
         self._account_for(plan, context)
@@ -584,7 +584,7 @@ class Runner:
         if shown != (state.shown, state.work.tasks, state.work.permission_mode):
             self.idle_since = time.monotonic()
             return state.announce(queue=queue_changed)
-        visible = plan.opened or plan.closed or plan.project or plan.finished is not None or limits_changed
+        visible = plan.opened or plan.closed or plan.record or plan.finished is not None or limits_changed
         return state.announce(queue=queue_changed) if visible else []
 
     def _apply_steering(self, plan: BatchResult) -> None:
@@ -604,7 +604,7 @@ class Runner:
         state, observer = self._state, self._observer
         for approval in plan.opened.values():
             state.approvals[approval.id] = approval
-            asked, project = tool_name(approval), state.project
+            asked, project = tool_name(approval), state.record
             observer.emit(events.ApprovalRequested(project.project_id, project.id, context, approval.id, asked))
         for approval in plan.closed.values():
             state.approvals.pop(approval.id, None)
@@ -618,18 +618,18 @@ class Runner:
         for done in plan.tools:
             observer.emit(
                 events.ToolCompleted(
-                    state.project.project_id, context, done.tool, done.outcome, done.seconds, done.decision
+                    state.record.project_id, context, done.tool, done.outcome, done.seconds, done.decision
                 )
             )
         for seconds in plan.requests:
-            observer.emit(events.ApiRequestAnswered(state.project.project_id, context, seconds))
+            observer.emit(events.ApiRequestAnswered(state.record.project_id, context, seconds))
         for spent in plan.spent:
             self._budget.spend(spent.day, spent.cost_usd)
         if plan.earlier is not None:
             state.last = plan.earlier
         if plan.late:
             past = plan.earlier.context if plan.earlier is not None else None
-            observer.emit(events.UsageAdded(state.project.project_id, past, plan.late))
+            observer.emit(events.UsageAdded(state.record.project_id, past, plan.late))
 
     def _finish(self, execution: Execution) -> None:
         self._state.last = execution
@@ -726,7 +726,7 @@ class Runner:
         change = Change(executions=(started,), process=self._agent.record, admits=started)
         await self._state.log.write(change=change, context=execution.context)
         self._state.current = started
-        self._capacity.used(self._state.project.id, self._evict)
+        self._capacity.used(self._state.record.id, self._evict)
         self._state.attempts = attempts
         await self.send_prompt()
 
@@ -758,7 +758,7 @@ class Runner:
 
     async def _forget_process(self) -> None:
         await self._agent.close()
-        self._capacity.gone(self._state.project.id)
+        self._capacity.gone(self._state.record.id)
 
     async def end(self, end_status: ExecutionStatus, *, killed: bool = False) -> None:
         """End all work of the agent by ending its process; returns when both are over."""

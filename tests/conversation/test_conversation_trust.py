@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from pocket_agent.client import Client
+from pocket_agent.conversation.conversation import Conversation
 from pocket_agent.errors import ValidationError
 from pocket_agent.events import ExecutionFinished, ExecutionStarted, ProcessSpawned, ProjectTrusted
 from pocket_agent.model import HoldReason
 from pocket_agent.protocol.requests import PathInspectData
-from pocket_agent.session.session import Session
+from tests.conversation.test_conversation_hold import hold, waiting
 from tests.server.room import Room, open_room, until
-from tests.session.test_session_hold import hold, waiting
 
 
 def write(folder: Path, name: str, content: object) -> None:
@@ -71,25 +71,25 @@ CHANGES: dict[str, Callable[[Path], None]] = {
 }
 
 
-async def held(session: Session) -> None:
+async def held(conversation: Conversation) -> None:
     """Wait until the queue is on hold for this reason."""
-    await until(lambda: hold(session) is HoldReason.TRUST)
+    await until(lambda: hold(conversation) is HoldReason.TRUST)
 
 
-async def idle(session: Session) -> None:
+async def idle(conversation: Conversation) -> None:
     """Wait until nothing runs or waits."""
-    await until(lambda: session.state.current is None and not session.state.queue)
+    await until(lambda: conversation.state.current is None and not conversation.state.queue)
 
 
-def prompts(room: Room, session: Session) -> int:
+def prompts(room: Room, conversation: Conversation) -> int:
     """How many prompts of a project have started."""
     started = room.seen.of(ExecutionStarted)
-    return sum(event.context.project_id == session.state.project.id for event in started)
+    return sum(event.context.project_id == conversation.state.record.id for event in started)
 
 
-async def inspect(client: Client, session: Session) -> PathInspectData:
+async def inspect(client: Client, conversation: Conversation) -> PathInspectData:
     """What a client is told of the settings."""
-    return await client.inspect_path(session.state.project.path)
+    return await client.inspect_path(conversation.state.record.path)
 
 
 async def test_what_is_new_or_changed_is_asked_for_and_the_queue_keeps_its_order(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ async def test_what_is_new_or_changed_is_asked_for_and_the_queue_keeps_its_order
             folder.mkdir()
             plant(folder)
             session = await room.project(folder.name)
-            project_id = session.state.project.id
+            project_id = session.state.record.id
             await client.execute(project_id, "one")
             await idle(session)
             change(folder)
@@ -146,8 +146,8 @@ async def test_only_the_state_that_a_person_has_seen_is_accepted(tmp_path: Path)
                 await client.trust_project(project_id, stale)
         assert (hold(session), waiting(session)) == (HoldReason.TRUST, ["one"])
         # What came meanwhile is told, too.
-        await until(lambda: "go.md" in str(session.state.project.queue_hold))
-        assert "./second" not in str(session.state.project.queue_hold), "those who may not decide hear where, not what"
+        await until(lambda: "go.md" in str(session.state.record.queue_hold))
+        assert "./second" not in str(session.state.record.queue_hold), "those who may not decide hear where, not what"
         assert caught.value.details["hash"] == (await inspect(client, session)).hash
         await client.trust_project(project_id, str(caught.value.details["hash"]))
         await idle(session)
@@ -156,13 +156,13 @@ async def test_only_the_state_that_a_person_has_seen_is_accepted(tmp_path: Path)
 async def test_neither_another_prompt_nor_resuming_the_queue_accepts_anything(tmp_path: Path) -> None:
     async with open_room(tmp_path) as room, room.client() as client:
         session = await room.project()
-        project_id = session.state.project.id
+        project_id = session.state.record.id
         write(tmp_path / "project", ".mcp.json", {"mcpServers": {"docs": {"command": "docs-server"}}})
         await client.execute(project_id, "one")
         await held(session)
-        since = session.state.project.queue_hold
+        since = session.state.record.queue_hold
         await client.execute(project_id, "two")
-        assert session.state.project.queue_hold == since
+        assert session.state.record.queue_hold == since
         await client.resume_queue(project_id)
         await held(session)
         assert (prompts(room, session), waiting(session)) == (0, ["one", "two"])
@@ -174,7 +174,7 @@ async def test_what_is_gone_is_not_asked_for_and_a_hold_ends_when_the_change_is_
         folder.mkdir()
         plant(folder)
         session = await room.project()
-        project_id = session.state.project.id
+        project_id = session.state.record.id
         kept = (folder / ".claude/settings.json").read_text()
         write(folder, ".claude/settings.json", {})
         await client.execute(project_id, "one")
@@ -202,7 +202,7 @@ async def test_a_restart_keeps_the_hold_and_what_was_accepted(tmp_path: Path) ->
         folder.mkdir()
         plant(folder)
         session = await room.project()
-        project_id = session.state.project.id
+        project_id = session.state.record.id
         write(folder, ".claude/settings.json", hooks("./evil"))
         for text in ("one", "two"):
             await client.execute(project_id, text)
@@ -226,7 +226,7 @@ async def test_a_project_of_an_earlier_version_accepts_what_is_there_at_its_firs
     async with open_room(tmp_path) as room:
         folder.mkdir()
         plant(folder)
-        project_id = (await room.project()).state.project.id
+        project_id = (await room.project()).state.record.id
     with sqlite3.connect(tmp_path / "data" / "pocket-agent.db") as database:
         database.execute("DELETE FROM trust")
     database.close()
@@ -246,7 +246,7 @@ async def test_settings_that_the_cli_does_not_read_are_not_asked_for(tmp_path: P
     folder = tmp_path / "project"
     async with open_room(tmp_path, claude__setting_sources=["user", "local"]) as room, room.client() as client:
         session = await room.project()
-        project_id = session.state.project.id
+        project_id = session.state.record.id
         write(folder, ".claude/settings.json", hooks("./evil"))
         await client.execute(project_id, "one")
         await idle(session)
@@ -260,7 +260,7 @@ async def test_settings_that_the_cli_does_not_read_are_not_asked_for(tmp_path: P
 async def test_a_change_while_the_agent_works_is_asked_for_before_the_next_prompt(tmp_path: Path) -> None:
     async with open_room(tmp_path) as room, room.client() as client:
         session = await room.project()
-        project_id = session.state.project.id
+        project_id = session.state.record.id
         await client.execute(project_id, "ask Bash")
         await until(lambda: bool(session.state.approvals))
         write(tmp_path / "project", ".claude/settings.json", hooks("./evil"))
@@ -277,6 +277,6 @@ async def test_an_acceptance_is_in_the_audit_log_with_the_state_that_it_names(tm
     async with open_room(tmp_path) as room, room.client() as client:
         session = await room.project()
         found = await inspect(client, session)
-        await client.trust_project(session.state.project.id, found.hash)
+        await client.trust_project(session.state.record.id, found.hash)
         (note,) = [record for record in room.trail.records if record.action == "project_trust"]
-        assert (note.outcome, note.details, note.project_id) == ("ok", {"hash": found.hash}, session.state.project.id)
+        assert (note.outcome, note.details, note.project_id) == ("ok", {"hash": found.hash}, session.state.record.id)

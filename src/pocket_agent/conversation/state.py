@@ -1,4 +1,4 @@
-"""The state of a session in memory, and its views for clients: project, queue, approvals, partial message."""
+"""The state of a conversation in memory, and its views for clients: project, queue, approvals, partial message."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,9 +11,11 @@ import msgspec
 from pocket_agent import model
 from pocket_agent.claude import control
 from pocket_agent.claude.control import PermissionRequest
+from pocket_agent.conversation.accounting import UsageLimits
+from pocket_agent.conversation.conversation_log import ConversationLog, Draft, live_draft, tick
 from pocket_agent.errors import InternalError
 from pocket_agent.events import ApprovalResolved
-from pocket_agent.model import Approval, ApprovalId, Execution, HoldReason, Project, QueueHold
+from pocket_agent.model import Approval, ApprovalId, ConversationRecord, Execution, HoldReason, QueueHold
 from pocket_agent.protocol.frame import encode_data, timestamp
 from pocket_agent.protocol.push import (
     ApprovalRequestedData,
@@ -26,8 +28,6 @@ from pocket_agent.protocol.push import (
     WorktreeData,
 )
 from pocket_agent.protocol.requests import ExecutionData, PartialData, SessionData, UsageData
-from pocket_agent.session.accounting import UsageLimits
-from pocket_agent.session.project_log import Draft, ProjectLog, live_draft, tick
 
 # ----------------------------------------------------------------------
 # The reason of a hold as text.
@@ -112,7 +112,7 @@ class Partial:
 
 
 def project_state_data(
-    project: Project,
+    project: ConversationRecord,
     *,
     queue_depth: int,
     pending_approvals: int,
@@ -343,7 +343,7 @@ def approval_event(approval: Approval, execution: Execution | None) -> ApprovalR
 
 
 # ----------------------------------------------------------------------
-# The state of a session, and its pushes to the subscribers.
+# The state of a conversation, and its pushes to the subscribers.
 
 
 @dataclass(slots=True)
@@ -359,7 +359,7 @@ class Acceptance:
 
 @dataclass(slots=True)
 class State:
-    """The memory of one session; the store has all that must survive.
+    """The memory of one conversation; the store has all that must survive.
 
     Attributes:
         log: the project and the writer of its log.
@@ -370,7 +370,7 @@ class State:
         account: the account of the agent's process, up to the ingested lines.
         approvals: the tool requests that wait for an answer.
         terminal_approvals: those of sessions in a terminal, which are not stored.
-        conversation: the CLI's session that the log is in.
+        session: the CLI's session that the log is in.
         acceptance: the accepted claims of the project, shared by its conversations.
         end_status: how `current` is to end, once a request or a timeout has decided to end it.
         killed: whether `agent_kill` decided it.
@@ -383,7 +383,7 @@ class State:
         heard_at: the monotonic time of the process's last output, or of the last prompt or answer to it.
     """
 
-    log: ProjectLog
+    log: ConversationLog
     queue: list[Execution] = field(default_factory=list)
     current: Execution | None = None
     steering: list[Execution] = field(default_factory=list)
@@ -391,7 +391,7 @@ class State:
     account: model.Account = field(default_factory=model.Account)
     approvals: dict[ApprovalId, Approval] = field(default_factory=dict)
     terminal_approvals: dict[str, ApprovalRequestedData] = field(default_factory=dict)
-    conversation: model.SessionRecord | None = None
+    session: model.SessionRecord | None = None
     acceptance: Acceptance = field(default_factory=Acceptance)
     partial: Partial = field(default_factory=Partial)
     end_status: model.ExecutionStatus | None = None
@@ -407,9 +407,9 @@ class State:
     _encoded_of: tuple[object, ...] = ()
 
     @property
-    def project(self) -> Project:
+    def record(self) -> ConversationRecord:
         """The project as it is stored."""
-        return self.log.project
+        return self.log.record
 
     @property
     def work(self) -> model.Work:
@@ -464,7 +464,7 @@ class State:
     @property
     def shown(self) -> model.ProjectState:
         """The project's state as clients see it."""
-        return model.ProjectState.EXECUTING if self.works_alone else self.project.state
+        return model.ProjectState.EXECUTING if self.works_alone else self.record.state
 
     def awaited(self) -> dict[ApprovalId, Approval]:
         """The tool requests that the turn of `current` waits for, without those of subagents next to it."""
@@ -473,11 +473,11 @@ class State:
     def view(self) -> ProjectStateData:
         """The payload of `project_state`."""
         return project_state_data(
-            self.project,
+            self.record,
             state=self.shown,
             permission_mode=self.work.permission_mode,
             tasks=self.work.tasks,
-            session_title=self.conversation.title if self.conversation is not None else None,
+            session_title=self.session.title if self.session is not None else None,
             queue_depth=len(self.queue),
             pending_approvals=len(self.approvals) + len(self.terminal_approvals),
             usage_windows=self.limits.windows,
@@ -486,7 +486,7 @@ class State:
     def encoded_view(self) -> bytes:
         """The `view` as JSON, encoded again only when it changed."""
         counts = len(self.queue), len(self.approvals), len(self.terminal_approvals)
-        of = (self.log.project, self.conversation, self.account, self.current, counts, self.limits.windows)
+        of = (self.log.record, self.session, self.account, self.current, counts, self.limits.windows)
         if self._encoded_of != of:
             self._encoded, self._encoded_of = encode_data(self.view()), of
         return self._encoded
@@ -505,7 +505,7 @@ class State:
         """Live frames with the present state."""
         drafts = [live_draft("project_state", self.view())]
         if queue:
-            drafts.append(live_draft("queue_state", queue_state_data(self.queue, self.project.queue_hold)))
+            drafts.append(live_draft("queue_state", queue_state_data(self.queue, self.record.queue_hold)))
         return drafts
 
     def enqueue(self, execution: Execution) -> None:

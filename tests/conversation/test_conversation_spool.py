@@ -20,7 +20,7 @@ async def test_a_warm_agent_is_still_heard(tmp_path: Path, *, folder: bool) -> N
     """Whether the folder or the files alone are removed, and also once another agent has made the folder anew."""
     async with open_room(tmp_path) as room, room.client() as client:
         one, two = await room.project("one"), await room.project("two")
-        await client.execute(one.state.project.id, "lines 3")
+        await client.execute(one.state.record.id, "lines 3")
         await room.eventually(ExecutionFinished)
         spool = room.settings.data.dir / "spool"
         if folder:
@@ -29,7 +29,7 @@ async def test_a_warm_agent_is_still_heard(tmp_path: Path, *, folder: bool) -> N
             for file in spool.iterdir():
                 file.unlink()
         for count, session in enumerate((one, two, one, two), 2):
-            await client.execute(session.state.project.id, "lines 3")
+            await client.execute(session.state.record.id, "lines 3")
             await until(partial(_have_finished, room, count))
         assert {event.status for event in room.seen.of(ExecutionFinished)} == {ExecutionStatus.SUCCESS}
         assert len(room.seen.of(ProcessSpawned)) == 2

@@ -1,4 +1,4 @@
-"""A project's log as its session writes it: number the entries, store them, then deliver them."""
+"""A conversation's log: number the entries, store them, then deliver them."""
 
 import asyncio
 import secrets
@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from pocket_agent.events import EpochRenewed, Observer, StorageCommitted
 from pocket_agent.hub import Channel, WireFrame
-from pocket_agent.model import Direction, Entry, ExecutionContext, Milliseconds, Project
+from pocket_agent.model import ConversationRecord, Direction, Entry, ExecutionContext, Milliseconds
 from pocket_agent.protocol.frame import encode_data, encode_frame, entry_frame, websocket_frame
 from pocket_agent.storage import Change, Store
 
@@ -50,20 +50,20 @@ def live_draft(kind: str, data: object) -> Draft:
 _NO_CHANGE: Final = Change()
 
 
-class ProjectLog:
+class ConversationLog:
     """The only writer of one project's log.
 
-    Persist, then deliver: a frame reaches the channel after the commit that has its entry, and the project in memory
+    Persist, then deliver: a frame reaches the channel after the commit that has its entry, and the record in memory
     changes with the commit, so that a failed commit changes nothing.
     """
 
-    def __init__(self, project: Project, store: Store, channel: Channel, observer: Observer) -> None:
-        self.project = project
+    def __init__(self, record: ConversationRecord, store: Store, channel: Channel, observer: Observer) -> None:
+        self.record = record
         self.channel = channel
         self._store = store
         self._observer = observer
         self._turn = asyncio.Lock()
-        self._last = project.last_active
+        self._last = record.last_active
         self._renewed = False
 
     async def write(
@@ -71,7 +71,7 @@ class ProjectLog:
         drafts: Sequence[Draft] = (),
         change: Change = _NO_CHANGE,
         *,
-        project: Mapping[str, Any] | None = None,
+        record: Mapping[str, Any] | None = None,
         context: ExecutionContext | None = None,
         after: Callable[[], Iterable[Draft]] | None = None,
     ) -> None:
@@ -79,8 +79,8 @@ class ProjectLog:
 
         Args:
             drafts: entries to store and deliver, and live frames to deliver among them.
-            change: what else to store; its `project` and `entries` are set here.
-            project: the fields of the project that change.
+            change: what else to store; its `record` and `entries` are set here.
+            record: the fields of the record that change.
             context: the execution that the event of the commit names.
             after: called after the commit and before the delivery; applies the step to the caller's own
                 state and returns live frames to deliver behind the drafts.
@@ -89,7 +89,7 @@ class ProjectLog:
             FileOperationError: the store refused; nothing has changed.
             ForbiddenError: the device of `change.admits` was revoked; nothing has changed.
         """
-        writing = asyncio.ensure_future(self._write(drafts, change, project or {}, context, after))
+        writing = asyncio.ensure_future(self._write(drafts, change, record or {}, context, after))
         try:
             await asyncio.shield(writing)
         except asyncio.CancelledError:
@@ -109,7 +109,7 @@ class ProjectLog:
             at = Milliseconds(max(now(), self._last))
             entries: list[Entry] = []
             frames: list[WireFrame] = []
-            offset = self.project.head
+            offset = self.record.head
             for draft in drafts:
                 if draft.direction is None:
                     frames.append(self._live(draft, at))
@@ -117,18 +117,16 @@ class ProjectLog:
                 offset += 1
                 entry = Entry(offset, at, draft.direction, draft.type, draft.data)
                 entries.append(entry)
-                frames.append(WireFrame(entry_frame(self.project.id, entry), offset, entry.type))
-            project = replace(self.project, **fields, head=offset)
+                frames.append(WireFrame(entry_frame(self.record.id, entry), offset, entry.type))
+            record = replace(self.record, **fields, head=offset)
             if entries:
-                project = replace(project, last_active=at)
+                record = replace(record, last_active=at)
             began = time.perf_counter()
-            await self._store.commit(replace(change, project=project, entries=tuple(entries)))
-            self._observer.emit(
-                StorageCommitted(project.project_id, context, len(entries), time.perf_counter() - began)
-            )
+            await self._store.commit(replace(change, record=record, entries=tuple(entries)))
+            self._observer.emit(StorageCommitted(record.project_id, context, len(entries), time.perf_counter() - began))
             self._last = at
             # `first` belongs to retention, which may have moved it during the commit.
-            self.project = replace(project, first=self.project.first)
+            self.record = replace(record, first=self.record.first)
             if after is not None:
                 frames.extend(self._live(draft, at) for draft in after())
             self.channel.publish(frames)
@@ -148,11 +146,11 @@ class ProjectLog:
         async with self._turn:
             if self._renewed:
                 return False
-            project = replace(self.project, epoch=secrets.token_hex(4))
-            await self._store.commit(Change(project=project))
-            self.project = replace(project, first=self.project.first)
+            record = replace(self.record, epoch=secrets.token_hex(4))
+            await self._store.commit(Change(record=record))
+            self.record = replace(record, first=self.record.first)
             self._renewed = True
-            self._observer.emit(EpochRenewed(project.project_id))
+            self._observer.emit(EpochRenewed(record.project_id))
             return True
 
     def say(self, drafts: Iterable[Draft]) -> None:
@@ -164,12 +162,12 @@ class ProjectLog:
         """Delete the oldest entries beyond the bounds; 0 is unlimited."""
 
         def moved(first: int) -> None:
-            self.project = replace(self.project, first=first)
+            self.record = replace(self.record, first=first)
 
         await self._store.prune(
-            self.project, max_entries=max_entries, max_bytes=max_bytes, older_than=older_than, moved=moved
+            self.record, max_entries=max_entries, max_bytes=max_bytes, older_than=older_than, moved=moved
         )
 
     def _live(self, draft: Draft, at: Milliseconds) -> WireFrame:
-        payload = encode_frame(draft.type, draft.data, at, conversation_id=self.project.id)
+        payload = encode_frame(draft.type, draft.data, at, conversation_id=self.record.id)
         return WireFrame(websocket_frame(payload), None, draft.type)

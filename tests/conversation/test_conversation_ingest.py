@@ -11,41 +11,41 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from pocket_agent.claude.stream import Line, Oversized
+from pocket_agent.conversation.conversation_log import ConversationLog, Draft
+from pocket_agent.conversation.ingest import TITLE_CHARACTERS, BatchResult, Intake, waited_after, waited_ms
+from pocket_agent.conversation.state import Partial, State
 from pocket_agent.model import (
     Account,
     Approval,
     ApprovalId,
     ApprovalStatus,
     BackgroundTask,
+    ConversationRecord,
     Direction,
     Execution,
     ExecutionStatus,
     HoldReason,
     Milliseconds,
-    Project,
     ProjectState,
     SessionRecord,
     Work,
     project_of,
 )
 from pocket_agent.protocol.push import ErrorData
-from pocket_agent.session.ingest import TITLE_CHARACTERS, BatchResult, Intake, waited_after, waited_ms
-from pocket_agent.session.project_log import Draft, ProjectLog
-from pocket_agent.session.state import Partial, State
-from tests.session import sample
-from tests.session.sample import BEGAN, line
+from tests.conversation import sample
+from tests.conversation.sample import BEGAN, line
 
 SESSION = "11111111-2222-4333-8444-555555555555"
 
 
-def log_of(project: Project) -> ProjectLog:
+def log_of(project: ConversationRecord) -> ConversationLog:
     """A log that only knows its project."""
-    return cast(ProjectLog, SimpleNamespace(project=project))
+    return cast(ConversationLog, SimpleNamespace(record=project))
 
 
 def intake(
     *,
-    project: Project | None = None,
+    project: ConversationRecord | None = None,
     execution: Execution | None = None,
     approvals: tuple[Approval, ...] = (),
     session: SessionRecord | None = None,
@@ -61,7 +61,7 @@ def intake(
         log_of(project or sample.project()),
         current=execution,
         approvals={approval.id: approval for approval in approvals},
-        conversation=session,
+        session=session,
         last=last,
         account=account or Account(),
         end_status=end_status,
@@ -176,7 +176,7 @@ def test_init_opens_a_conversation_named_after_its_prompt() -> None:
     assert plan.session.id == SESSION
     assert plan.session.title.startswith("fix the bug xxx")
     assert len(plan.session.title) == TITLE_CHARACTERS
-    assert plan.project == {"session_id": SESSION, "fork": False}
+    assert plan.record == {"session_id": SESSION, "fork": False}
 
 
 def test_a_known_conversation_keeps_its_title_and_birth() -> None:
@@ -190,7 +190,7 @@ def test_a_known_conversation_keeps_its_title_and_birth() -> None:
     assert plan.session is not None
     assert (plan.session.title, plan.session.created_at) == ("old title", 1)
     assert plan.session.last_active > 2
-    assert plan.project == {}, "nothing about the project changes"
+    assert plan.record == {}, "nothing about the project changes"
 
 
 def test_a_fork_is_over_once_the_copy_is_there() -> None:
@@ -199,7 +199,7 @@ def test_a_fork_is_over_once_the_copy_is_there() -> None:
         project=sample.project(session_id=SESSION, fork=True),
         execution=sample.execution(),
     )
-    assert plan.project == {"session_id": "22222222-2222-4333-8444-555555555555", "fork": False}
+    assert plan.record == {"session_id": "22222222-2222-4333-8444-555555555555", "fork": False}
 
 
 def test_a_tool_request_waits_and_is_said() -> None:
@@ -263,7 +263,7 @@ def test_a_result_ends_the_execution() -> None:
     assert plan.finished is not None
     assert plan.finished.status is ExecutionStatus.SUCCESS
     assert plan.finished.finished_at is not None
-    assert plan.project["state"] is ProjectState.IDLE
+    assert plan.record["state"] is ProjectState.IDLE
     assert kinds(plan) == ["agent_message"]
 
 
@@ -271,7 +271,7 @@ def test_a_result_that_is_an_error_says_so() -> None:
     plan = take(result(is_error=True, result="API Error: 529"), execution=sample.execution())
     assert plan.finished is not None
     assert plan.finished.status is ExecutionStatus.ERROR
-    assert plan.project["state"] is ProjectState.ERROR
+    assert plan.record["state"] is ProjectState.ERROR
     assert kinds(plan) == ["agent_message", "error"]
     said = data_of(plan.drafts[-1])
     assert (said["code"], said["message"]) == ("EXECUTION_FAILED", "API Error: 529")
@@ -286,7 +286,7 @@ def test_who_ended_it_decides_how_it_ended(end_status: ExecutionStatus, state: P
     plan = take(result(is_error=True), execution=sample.execution(), end_status=end_status)
     assert plan.finished is not None
     assert plan.finished.status is end_status
-    assert plan.project["state"] is state
+    assert plan.record["state"] is state
 
 
 def test_what_was_being_written_is_stored_when_the_execution_ends() -> None:
@@ -326,7 +326,7 @@ def test_a_result_without_an_execution_is_an_entry_and_nothing_else() -> None:
     plan = take(result())
     assert kinds(plan) == ["agent_message"]
     assert plan.finished is None
-    assert "state" not in plan.project
+    assert "state" not in plan.record
 
 
 def test_a_conversation_that_is_lost_is_not_continued() -> None:
@@ -336,7 +336,7 @@ def test_a_conversation_that_is_lost_is_not_continued() -> None:
         execution=sample.execution(),
     )
     assert plan.session is None
-    assert plan.project == {"session_id": None, "fork": False, "state": ProjectState.ERROR}
+    assert plan.record == {"session_id": None, "fork": False, "state": ProjectState.ERROR}
     assert "no longer exists" in data_of(plan.drafts[-1])["message"]
 
 
@@ -409,14 +409,14 @@ def test_a_clock_that_goes_back_makes_no_negative_wait() -> None:
 
 
 def test_the_end_counts_the_wait_that_it_cuts_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pocket_agent.session.ingest.tick", lambda: 5000)
+    monkeypatch.setattr("pocket_agent.conversation.ingest.tick", lambda: 5000)
     plan = take(result(), approvals=(sample.approval(),), execution=sample.execution(waited_ms=7))
     assert plan.finished is not None
     assert plan.finished.waited_ms == 5000 + 7
 
 
 def test_the_wait_for_a_request_that_is_withdrawn_counts_as_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pocket_agent.session.ingest.tick", lambda: 5000)
+    monkeypatch.setattr("pocket_agent.conversation.ingest.tick", lambda: 5000)
     plan = take(
         line(type="control_cancel_request", request_id="r-a-7"),
         approvals=(sample.approval("a-7"),),
@@ -427,7 +427,7 @@ def test_the_wait_for_a_request_that_is_withdrawn_counts_as_waiting(monkeypatch:
 
 
 def test_a_wait_that_is_withdrawn_just_before_the_end_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pocket_agent.session.ingest.tick", lambda: 5000)
+    monkeypatch.setattr("pocket_agent.conversation.ingest.tick", lambda: 5000)
     plan = take(
         line(type="control_cancel_request", request_id="r-a-7"),
         result(),
@@ -573,12 +573,12 @@ def test_a_change_of_the_permission_mode_that_nobody_asked_for_is_the_projects()
     changed = {"plan": "acceptEdits", "acceptEdits": None}
     for told, stored in changed.items():
         plan = present(told).take([Line(system("status", permissionMode="acceptEdits"), 1)])
-        assert (plan.mode, plan.project.get("permission_mode")) == (stored, stored)
+        assert (plan.mode, plan.record.get("permission_mode")) == (stored, stored)
         assert plan.account is not None
         assert plan.account.work.permission_mode == "acceptEdits"
     plan = present("plan").take([Line(system("status", permissionMode="bypassPermissions"), 1)])
     assert plan.mode == "bypassPermissions"
-    assert "permission_mode" not in plan.project
+    assert "permission_mode" not in plan.record
 
 
 def test_an_error_gives_no_conversation() -> None:
@@ -587,8 +587,8 @@ def test_an_error_gives_no_conversation() -> None:
     broken = result(is_error=True, session_id="another", errors=["Configuration error in x"])
     for present in ({}, {"execution": sample.execution()}):
         plan = take(broken, project=here, **present)
-        assert (plan.session, plan.project.get("session_id", SESSION)) == (None, SESSION)
-    assert take(result(session_id="another"), project=here).project["session_id"] == "another"
+        assert (plan.session, plan.record.get("session_id", SESSION)) == (None, SESSION)
+    assert take(result(session_id="another"), project=here).record["session_id"] == "another"
 
 
 def test_a_result_that_is_repeated_ends_no_other_prompt() -> None:
@@ -599,7 +599,7 @@ def test_a_result_that_is_repeated_ends_no_other_prompt() -> None:
     for repeated in (result(), result(result="", session_id=""), result(is_error=True)):
         plan = take(repeated, execution=sample.execution(), account=first.account)
         assert plan.finished is None
-        assert "queue_hold" not in plan.project
+        assert "queue_hold" not in plan.record
         later = take(repeated, init, result(), execution=sample.execution(), account=first.account)
         assert later.finished is not None
         assert later.finished.status is ExecutionStatus.SUCCESS
@@ -628,8 +628,8 @@ def test_a_usage_limit_pauses_the_execution() -> None:
         assert plan.finished is None
         assert plan.paused is not None
         assert (plan.paused.status, plan.paused.finished_at) == (ExecutionStatus.WAITING, None)
-        hold = plan.project["queue_hold"]
-        assert (hold.reason, hold.until, plan.project["state"]) == ("usage_limit", 1_760_000_000_000, "IDLE")
+        hold = plan.record["queue_hold"]
+        assert (hold.reason, hold.until, plan.record["state"]) == ("usage_limit", 1_760_000_000_000, "IDLE")
         assert kinds(plan)[-1] == "execution_paused"
         assert plan.account is not None
         assert plan.account.work.refused_until is None
@@ -686,11 +686,11 @@ def test_which_faults_hold_the_queue() -> None:
         for fields in results:
             init = line(type="system", subtype="init", session_id=SESSION, model="m")
             told = result(**{"is_error": True, **fields})
-            held = take(init, told, execution=sample.execution(), queued=True).project.get("queue_hold")
+            held = take(init, told, execution=sample.execution(), queued=True).record.get("queue_hold")
             assert (held and held.reason) == reason, fields
-            assert "queue_hold" not in take(init, told, execution=sample.execution()).project
+            assert "queue_hold" not in take(init, told, execution=sample.execution()).record
             stopped = take(init, told, execution=sample.execution(), end_status=ExecutionStatus.KILLED, queued=True)
-            assert "queue_hold" not in stopped.project or reason is HoldReason.CONVERSATION
+            assert "queue_hold" not in stopped.record or reason is HoldReason.CONVERSATION
 
 
 def test_a_question_of_an_mcp_server_is_cancelled_and_shown() -> None:
