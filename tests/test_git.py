@@ -3,15 +3,20 @@
 import asyncio
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 import pytest
 
+from pocket_agent.claude.confinement import Confinement, find_confinement
 from pocket_agent.errors import FileOperationError, ValidationError
-from pocket_agent.git import PendingWork, add_worktree, pending_work, remove_worktree, slug, why_no_worktree
+from pocket_agent.git import Git, PendingWork, slug
 from tests.harness.repository import git, repository
+from tests.harness.tool import require_tool
 from tests.server.room import until
+
+GIT = Git(os.environ)
+OPEN = Confinement()
 
 
 @pytest.fixture
@@ -22,11 +27,11 @@ def worktrees(tmp_path: Path) -> Path:
 async def test_a_project_inside_a_repository_keeps_its_place(folder: Path, worktrees: Path) -> None:
     repository(folder)
     (folder / "sub").mkdir()
-    inside, made = await add_worktree(folder / "sub", worktrees, "w", branch=None, base=None)
+    inside, made = await GIT.add_worktree(folder / "sub", worktrees, "w", branch=None, base=None)
     assert inside == Path(made.root) / "sub" and inside.is_dir()
     assert (made.branch, made.base, made.is_own_branch) == ("agent/w", git(folder, "rev-parse", "HEAD"), True)
-    assert await pending_work(made) == PendingWork(0, 0)
-    assert await remove_worktree(made, keep_branch=False) is None
+    assert await GIT.pending_work(made) == PendingWork(0, 0)
+    assert await GIT.remove_worktree(made, keep_branch=False) is None
     assert git(folder, "branch", "--list", "agent/*") == ""
 
 
@@ -35,7 +40,7 @@ async def test_a_branch_that_is_no_branch(folder: Path, worktrees: Path, branch:
     repository(folder)
     for chosen in ({"branch": branch, "base": None}, {"branch": None, "base": branch}):
         with pytest.raises(ValidationError):
-            await add_worktree(folder, worktrees, "w", **chosen)
+            await GIT.add_worktree(folder, worktrees, "w", **chosen)
     assert not worktrees.exists() or not any(worktrees.iterdir())
     assert git(folder, "worktree", "list").count("\n") == 0
 
@@ -44,55 +49,57 @@ async def test_a_branch_that_exists_is_taken_and_stays(folder: Path, worktrees: 
     repository(folder)
     git(folder, "branch", "mine")
     with pytest.raises(ValidationError, match="only for a new one"):
-        await add_worktree(folder, worktrees, "w", branch="mine", base="main")
+        await GIT.add_worktree(folder, worktrees, "w", branch="mine", base="main")
     with pytest.raises(ValidationError, match="could not make"):
-        await add_worktree(folder, worktrees, "w", branch="main", base=None)
-    _, made = await add_worktree(folder, worktrees, "w", branch="mine", base=None)
-    assert await remove_worktree(made, keep_branch=False) == "mine"
+        await GIT.add_worktree(folder, worktrees, "w", branch="main", base=None)
+    _, made = await GIT.add_worktree(folder, worktrees, "w", branch="mine", base=None)
+    assert await GIT.remove_worktree(made, keep_branch=False) == "mine"
 
 
 async def test_only_what_exists_nowhere_else_is_pending(folder: Path, worktrees: Path) -> None:
     repository(folder)
-    _, made = await add_worktree(folder, worktrees, "w", branch="mine", base=None)
+    _, made = await GIT.add_worktree(folder, worktrees, "w", branch="mine", base=None)
     root = Path(made.root)
     (root / ".gitignore").write_text("ignored\n")
     (root / "ignored").write_text("x")
-    assert await pending_work(made) == PendingWork(1, 0)
+    assert await GIT.pending_work(made) == PendingWork(1, 0)
     git(root, "add", "--all")
     git(root, "commit", "--quiet", "--message=more")
-    assert await pending_work(made) == PendingWork(0, 1)
+    assert await GIT.pending_work(made) == PendingWork(0, 1)
     git(root, "branch", "copy")
-    assert await pending_work(made) == PendingWork(0, 0), "another branch has the commit"
+    assert await GIT.pending_work(made) == PendingWork(0, 0), "another branch has the commit"
     git(root, "checkout", "--quiet", "--detach")
     git(root, "commit", "--quiet", "--allow-empty", "--message=detached")
-    assert await pending_work(made) == PendingWork(0, 1), "no branch has it"
+    assert await GIT.pending_work(made) == PendingWork(0, 1), "no branch has it"
 
 
 async def test_a_worktree_that_is_gone(folder: Path, worktrees: Path) -> None:
     repository(folder)
-    _, made = await add_worktree(folder, worktrees, "w", branch=None, base=None)
+    _, made = await GIT.add_worktree(folder, worktrees, "w", branch=None, base=None)
     Path(made.root).rename(worktrees / "moved")
-    assert await pending_work(made) == PendingWork(0, 0)
-    assert await remove_worktree(made, keep_branch=False) is None
-    _, made = await add_worktree(folder, worktrees, "v", branch=None, base=None)
+    assert await GIT.pending_work(made) == PendingWork(0, 0)
+    assert await GIT.remove_worktree(made, keep_branch=False) is None
+    _, made = await GIT.add_worktree(folder, worktrees, "v", branch=None, base=None)
     folder.rename(folder.with_name("away"))
     with pytest.raises(FileOperationError):
-        await pending_work(made)
-    assert await remove_worktree(made, keep_branch=True) is None
+        await GIT.pending_work(made)
+    assert await GIT.remove_worktree(made, keep_branch=True) is None
     assert not Path(made.root).exists()
 
 
 async def test_why_there_can_be_none(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert await why_no_worktree(folder) == "The directory is not in a git repository."
+    assert await GIT.why_no_worktree(folder) == "The directory is not in a git repository."
     git(folder, "init", "--quiet")
-    assert await why_no_worktree(folder) == "The repository has no commit yet."
-    assert "not in the working tree" in str(await why_no_worktree(folder / ".git"))
-    monkeypatch.setenv("GIT_DIR", str(folder / ".git"))
+    assert await GIT.why_no_worktree(folder) == "The repository has no commit yet."
+    assert "not in the working tree" in str(await GIT.why_no_worktree(folder / ".git"))
+    elsewhere = Git({**os.environ, "GIT_DIR": str(folder / ".git")})
     other = tmp_path / "other"
     other.mkdir()
-    assert await why_no_worktree(other) == "The directory is not in a git repository.", "GIT_DIR has no effect"
+    assert await elsewhere.why_no_worktree(other) == "The directory is not in a git repository.", (
+        "GIT_DIR has no effect"
+    )
     monkeypatch.setenv("PATH", "")
-    assert "not installed" in str(await why_no_worktree(folder))
+    assert "not installed" in str(await Git(os.environ).why_no_worktree(folder))
 
 
 async def test_hooks_and_monitors_of_the_repository_do_not_run(folder: Path, worktrees: Path) -> None:
@@ -103,19 +110,120 @@ async def test_hooks_and_monitors_of_the_repository_do_not_run(folder: Path, wor
         script.write_text(f"#!/bin/sh\ntouch {folder}/ran\n")
         script.chmod(0o755)
     git(folder, "config", "core.fsmonitor", str(folder / ".git" / "hooks" / "monitor"))
-    _, made = await add_worktree(folder, worktrees, "w", branch=None, base=None)
-    await pending_work(made)
+    _, made = await GIT.add_worktree(folder, worktrees, "w", branch=None, base=None)
+    await GIT.pending_work(made)
     assert not (folder / "ran").exists()
 
 
-async def test_a_cancelled_request_leaves_no_git(folder: Path, worktrees: Path) -> None:
+def of_user(home: Path, confinement: Confinement = OPEN, **filters: str) -> Git:
+    """git of a user who configured these filters, by name; each changes what is checked out."""
+    lines = [f'[filter "{name}"]\n\tsmudge = "{command}"\n' for name, command in filters.items()]
+    home.mkdir(exist_ok=True)
+    (home / ".gitconfig").write_text("".join(lines))
+    return Git({**os.environ, "HOME": str(home)}, confinement)
+
+
+async def test_filters_of_the_user_run_and_those_of_the_repository_do_not(
+    folder: Path, worktrees: Path, tmp_path: Path
+) -> None:
+    user = of_user(tmp_path, known="sed s/^/known-/")
     repository(folder)
-    git(folder, "config", "filter.slow.smudge", "sleep 600; cat")
+    for name in ("known", "own", "a=b"):
+        (folder / f"{name}.txt").write_text("x\n")
+    (folder / ".gitattributes").write_text("known.txt filter=known\nown.txt filter=own\n*=b.txt filter=a=b\n")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message=filtered")
+    (folder / ".git" / "more").write_text(f'[filter "a=b"]\n\tprocess = touch {folder}/ran\n\trequired = true\n')
+    git(folder, "config", "include.path", "more")
+    for name in ("known", "own"):
+        for kind in ("clean", "smudge"):
+            git(folder, "config", f"filter.{name}.{kind}", f"touch {folder}/ran; cat")
+        git(folder, "config", f"filter.{name}.required", "true")
+    _, made = await user.add_worktree(folder, worktrees, "w", branch=None, base=None)
+    assert [(Path(made.root) / f"{name}.txt").read_text() for name in ("known", "own")] == ["known-x\n", "x\n"]
+    (Path(made.root) / "own.txt").write_text("changed\n")
+    assert (await user.pending_work(made)).changes == 2, "what the user's filter wrote is a change without a `clean`"
+    await user.remove_worktree(made, keep_branch=False)
+    assert not (folder / "ran").exists()
+
+
+@pytest.mark.parametrize("mode", ["data", "project"])
+async def test_git_is_as_confined_as_the_agents(
+    folder: Path, worktrees: Path, tmp_path: Path, mode: Literal["data", "project"]
+) -> None:
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "secret").write_text("secret")
+    confinement = find_confinement(mode, str(require_tool("bwrap").parent), [hidden])
+    assert confinement.mode == mode
+    user = of_user(folder / "home", confinement, leak=f"ls {hidden}")
+    repository(folder)
+    (folder / ".gitattributes").write_text("note.md filter=leak\n")
+    git(folder, "add", ".gitattributes")
+    git(folder, "commit", "--quiet", "--message=filtered")
+    _, made = await user.add_worktree(folder, worktrees, "w", branch=None, base=None)
+    assert (Path(made.root) / "note.md").read_text() == ""
+    assert await user.pending_work(made) == PendingWork(1, 0)
+    assert await user.remove_worktree(made, keep_branch=False) is None
+    assert not Path(made.root).exists()
+    assert git(folder, "worktree", "list").count("\n") == 0
+
+
+async def test_a_repository_that_is_not_the_directorys_own(folder: Path, worktrees: Path, tmp_path: Path) -> None:
+    repository(folder)
+    linked, thief = tmp_path / "linked", tmp_path / "thief"
+    git(folder, "worktree", "add", "--quiet", str(linked))
+    assert await GIT.why_no_worktree(linked) is None, "its repository knows it"
+    thief.mkdir()
+    for named in (folder / ".git", folder / ".git" / "worktrees" / "linked"):
+        (thief / ".git").write_text(f"gitdir: {named}\n")
+        assert "not its own" in str(await GIT.why_no_worktree(thief)), named
+    (thief / ".git").unlink()
+    (thief / ".git").symlink_to(folder / ".git")
+    assert "not its own" in str(await GIT.why_no_worktree(thief))
+    git(folder, "config", "core.worktree", str(tmp_path / "linked"))
+    with pytest.raises(ValidationError, match=r"not its own|not in the working tree"):
+        await GIT.add_worktree(folder, worktrees, "w", branch=None, base=None)
+
+
+async def test_a_link_in_the_commit_leads_nowhere(folder: Path, worktrees: Path, tmp_path: Path) -> None:
+    repository(folder)
+    (folder / "sub").symlink_to(tmp_path)
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message=link")
+    (folder / "sub").unlink()
+    (folder / "sub").mkdir()
+    with pytest.raises(ValidationError, match="symbolic link"):
+        await GIT.add_worktree(folder / "sub", worktrees, "w", branch=None, base=None)
+    assert not any(worktrees.iterdir())
+
+
+async def test_submodules_are_pending_work_and_not_entered(folder: Path, worktrees: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    repository(other)
+    repository(folder)
+    git(folder, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(other), "inner")
+    git(folder, "commit", "--quiet", "--message=submodule")
+    _, made = await GIT.add_worktree(folder, worktrees, "w", branch=None, base=None)
+    assert await GIT.pending_work(made) == PendingWork(0, 0)
+    root = Path(made.root)
+    git(root, "-c", "protocol.file.allow=always", "submodule", "--quiet", "update", "--init")
+    git(root / "inner", "config", "core.fsmonitor", f"touch {tmp_path}/ran")
+    assert await GIT.pending_work(made) == PendingWork(1, 0)
+    assert not (tmp_path / "ran").exists()
+    await GIT.remove_worktree(made, keep_branch=False)
+    assert not root.exists()
+
+
+async def test_a_cancelled_request_leaves_no_git(folder: Path, worktrees: Path, tmp_path: Path) -> None:
+    repository(folder)
+    user = of_user(tmp_path, slow="sleep 600; cat")
     (folder / ".gitattributes").write_text("slow.txt filter=slow\n")
     (folder / "slow.txt").write_text("x\n")
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "--message=slow")
-    adding = asyncio.ensure_future(add_worktree(folder, worktrees, "w", branch=None, base=None))
+    adding = asyncio.ensure_future(user.add_worktree(folder, worktrees, "w", branch=None, base=None))
     await until(lambda: worktrees.exists() and any(worktrees.iterdir()))
     adding.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -140,7 +248,7 @@ async def test_a_request_that_is_cancelled_while_git_starts_leaves_no_git(
 
     with monkeypatch.context() as patch:
         patch.setattr(asyncio, "create_subprocess_exec", slow)
-        asking = asyncio.ensure_future(why_no_worktree(folder))
+        asking = asyncio.ensure_future(GIT.why_no_worktree(folder))
         await begun.wait()
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):

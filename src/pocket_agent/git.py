@@ -1,7 +1,9 @@
 """The `git` program: worktrees of a project's repository, for conversations with a directory of their own.
 
-git runs with a fixed environment: without hooks, prompts and pagers, and without the GIT_* variables of the server, so
-that a repository decides neither what runs nor where. Filters of the user's own configuration (Git LFS) still run.
+A repository decides neither what runs nor where. git runs as confined as the agents do, with their environment, and
+without GIT_* variables, hooks, prompts and pagers. Filters (gitattributes(5)) of the user's own configuration run, for
+example Git LFS; those that only the repository's configuration defines do not, since an agent can write it. Objects
+that a partial clone lacks are not fetched.
 """
 
 import asyncio
@@ -10,10 +12,12 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from pocket_agent.claude.command_line import build_environment
+from pocket_agent.claude.confinement import Confinement
 from pocket_agent.errors import FileOperationError, ValidationError
 from pocket_agent.model import Worktree
 
@@ -27,6 +31,20 @@ _SAFE: Final = (
     *("-c", "core.quotePath=false"),
     *("-c", "gc.auto=0"),
 )
+_VARIABLES: Final = {
+    "LC_ALL": "C",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_PAGER": "cat",
+    # Against what a repository may configure for fetches: a transport is a program.
+    "GIT_ALLOW_PROTOCOL": "none",
+    "GIT_NO_LAZY_FETCH": "1",
+}
+_FILTER_KEYS: Final = {"clean": "", "smudge": "", "process": "", "required": "false"}
+"""The settings of a filter, with the values by which it does nothing."""
+
+_LISTED: Final = ("--show-scope", "--includes", "--null", "--list")
+_REPOSITORY_SCOPES: Final = frozenset({"local", "worktree"})
 
 
 class GitError(Exception):
@@ -37,7 +55,7 @@ class PendingWork(NamedTuple):
     """What would be lost with a worktree.
 
     Attributes:
-        changes: files with changes that are not committed, untracked ones included.
+        changes: files with changes that are not committed, untracked ones included, and 1 for submodules.
         commits: commits that are on no other branch, on no tag and on no remote.
     """
 
@@ -45,48 +63,255 @@ class PendingWork(NamedTuple):
     commits: int
 
 
-def _environment() -> Mapping[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    return {**kept, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "GIT_PAGER": "cat"}
+class _Repository(NamedTuple):
+    """The directories of a repository.
 
-
-async def _git(directory: Path, *arguments: str, limit: float = _QUESTION_SECONDS) -> str:
-    """The standard output of git in a directory.
-
-    Raises:
-        GitError: git is missing, refuses, or takes longer than `limit` seconds.
+    Attributes:
+        top: the working tree.
+        git_dir: what is of this working tree alone; else `common`.
+        common: what all working trees share.
     """
-    starting = asyncio.ensure_future(
-        asyncio.create_subprocess_exec(
-            *("git", *_SAFE, "-C", str(directory), *arguments),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=_environment(),
-            start_new_session=True,
+
+    top: Path
+    git_dir: Path
+    common: Path
+
+    def has(self, directory: Path) -> bool:
+        """Whether this is the repository of a directory, which could name any other one in its `.git`."""
+        try:
+            top, common, git_dir = self.top.resolve(), self.common.resolve(), self.git_dir.resolve()
+            if not directory.resolve().is_relative_to(top):
+                return False
+            if any(common.is_relative_to(folder / ".git") for folder in (top, *top.parents)):
+                return True
+            # A linked worktree, which its repository knows (gitrepository-layout(5), `worktrees/<id>/gitdir`).
+            named = Path(os.fsdecode((git_dir / "gitdir").read_bytes()).strip("\n"))
+            return git_dir.is_relative_to(common / "worktrees") and named.parent.resolve() == top
+        except (OSError, RuntimeError):
+            return False
+
+
+class Git:
+    """git, with the environment and the confinement of the agents.
+
+    Args:
+        environment: what the agents inherit.
+        confinement: that of the agents.
+    """
+
+    def __init__(self, environment: Mapping[str, str], confinement: Confinement = Confinement()) -> None:  # noqa: B008
+        kept = build_environment(environment, {})
+        self._environment = {name: value for name, value in kept.items() if not name.startswith("GIT_")} | _VARIABLES
+        self._confinement = confinement
+
+    async def _git(
+        self,
+        directory: Path,
+        *arguments: str,
+        limit: float = _QUESTION_SECONDS,
+        writable: Sequence[str] = (),
+        settings: Sequence[tuple[str, str]] = (),
+    ) -> str:
+        """The standard output of git in a directory.
+
+        Args:
+            directory: where git starts.
+            arguments: of git.
+            limit: in seconds.
+            writable: the directories besides this one that it may write, when agents may only write their project.
+            settings: names and values that replace those of all configuration files.
+
+        Raises:
+            GitError: git is missing, refuses, or takes longer than `limit` seconds.
+        """
+        command = ["git", *_SAFE, "-C", str(directory), *arguments]
+        environment = dict(self._environment, GIT_CONFIG_COUNT=str(len(settings)))
+        for number, (key, value) in enumerate(settings):
+            environment[f"GIT_CONFIG_KEY_{number}"], environment[f"GIT_CONFIG_VALUE_{number}"] = key, value
+        starting = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
+                *self._confinement.wrap(command, writable=[str(directory), *writable], environment=environment),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=environment,
+                start_new_session=True,
+            )
         )
-    )
-    try:
-        process = await asyncio.shield(starting)
-    except OSError as error:
-        raise GitError("git is not installed, or cannot be run") from error
-    except asyncio.CancelledError:  # asyncio would end git, but not what git has started
-        with contextlib.suppress(OSError):
-            await _kill(await starting)
-        raise
-    assert process.stdout is not None and process.stderr is not None
-    try:
-        async with asyncio.timeout(limit):
-            output, said = await asyncio.gather(_read(process.stdout), _read(process.stderr))
-            code = await process.wait()
-    except TimeoutError as error:
-        raise GitError(f"git took longer than {limit:.0f} seconds") from error
-    finally:
-        if process.returncode is None:
-            await _kill(process)
-    if code != 0:
-        raise GitError(said.strip().rpartition("\n")[2] or f"git ended with exit code {code}")
-    return output.strip("\n")
+        try:
+            process = await asyncio.shield(starting)
+        except OSError as error:
+            raise GitError("git is not installed, or cannot be run") from error
+        except asyncio.CancelledError:  # asyncio would end git, but not what git has started
+            with contextlib.suppress(OSError):
+                await _kill(await starting)
+            raise
+        assert process.stdout is not None and process.stderr is not None
+        try:
+            async with asyncio.timeout(limit):
+                output, said = await asyncio.gather(_read(process.stdout), _read(process.stderr))
+                code = await process.wait()
+        except TimeoutError as error:
+            raise GitError(f"git took longer than {limit:.0f} seconds") from error
+        finally:
+            if process.returncode is None:
+                await _kill(process)
+        if code != 0:
+            raise GitError(said.strip().rpartition("\n")[2] or f"git ended with exit code {code}")
+        return output.strip("\n")
+
+    async def _disarmed(self, directory: Path, *writable: str) -> list[tuple[str, str]]:
+        """Settings that replace the filters that the repository of `directory` configures by those of the user."""
+        listed = await self._git(directory, "config", *_LISTED, writable=writable)
+        own: dict[str, str] = {}
+        wider: dict[str, str] = {}
+        fields = listed.split("\0")
+        for scope, entry in zip(fields[::2], fields[1::2], strict=False):
+            key, _, value = entry.partition("\n")
+            inert = _FILTER_KEYS.get(key.rpartition(".")[2]) if key.startswith("filter.") else None
+            if inert is not None and scope in _REPOSITORY_SCOPES:
+                own[key] = inert
+            elif inert is not None:
+                wider[key] = value
+        return [(key, wider.get(key, inert)) for key, inert in own.items()]
+
+    async def why_no_worktree(self, directory: Path) -> str | None:
+        """Why a project's directory can have no worktrees, as a sentence; None when it can."""
+        found = await self._find(directory)
+        return found if isinstance(found, str) else None
+
+    async def _find(self, directory: Path) -> "_Repository | str":
+        """The repository of a directory, or why it can have no worktrees, as a sentence."""
+        try:
+            if await self._git(directory, "rev-parse", "--is-inside-work-tree") != "true":
+                return "The directory is not in the working tree of a git repository."
+            paths = ("--path-format=absolute", "--show-toplevel", "--git-dir", "--git-common-dir")
+            found = _Repository(*map(Path, (await self._git(directory, "rev-parse", *paths)).split("\n")))
+        except (GitError, TypeError) as error:
+            missing = "not a git repository" in str(error)
+            return "The directory is not in a git repository." if missing else f"git cannot be used here: {error}."
+        if not await asyncio.to_thread(found.has, directory):
+            return "The directory names a repository that is not its own, or that has another working tree."
+        try:
+            await self._git(directory, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+        except GitError:
+            return "The repository has no commit yet."
+        return found
+
+    async def add_worktree(
+        self, directory: Path, folder: Path, name: str, *, branch: str | None, base: str | None
+    ) -> tuple[Path, Worktree]:
+        """Make a worktree of the repository of `directory`; the working tree of `directory` is not touched.
+
+        Args:
+            directory: of the project, which may be inside the repository.
+            folder: where worktrees are; made if it does not exist.
+            name: of the new directory in it, and of the new branch if none is named.
+            branch: an existing branch, or the name of a new one.
+            base: where a new branch begins; None for the commit of `directory`.
+
+        Returns:
+            The directory of the project inside the worktree, and the worktree.
+
+        Raises:
+            ValidationError: no repository, no such base, an invalid branch, or one that is checked out elsewhere.
+            FileOperationError: the folder cannot be written.
+        """
+        found = await self._find(directory)
+        if isinstance(found, str):
+            raise ValidationError(f"A worktree cannot be made: {found}")
+        try:
+            disarmed = await self._disarmed(directory)
+            branch = branch or f"agent/{name}"
+            await self._git(directory, "check-ref-format", f"refs/heads/{branch}")
+            exists = bool(await self._git(directory, "for-each-ref", "--format=%(refname)", f"refs/heads/{branch}"))
+            if exists and base is not None:
+                raise ValidationError(f"The branch {branch} exists; `base` is only for a new one.")
+            begin = f"refs/heads/{branch}" if exists else base or "HEAD"
+            commit = await self._git(
+                directory, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{begin}^{{commit}}"
+            )
+        except GitError as error:
+            raise ValidationError("There is no such branch or base, or its name is not valid.") from error
+        root = await asyncio.to_thread(_prepared, folder) / name
+        checkout = ("--", str(root), branch) if exists else ("-b", branch, "--", str(root), commit)
+        made = Worktree(branch, commit, str(root), str(found.common), is_own_branch=not exists)
+        add = ("worktree", "add", "--quiet", *checkout)
+        writable = (str(root.parent), str(found.common))
+        try:
+            await self._git(directory, *add, limit=_CHECKOUT_SECONDS, writable=writable, settings=disarmed)
+            inside = await asyncio.to_thread(_inside, root, found.top, directory)
+        except BaseException as error:
+            with contextlib.suppress(FileOperationError):
+                await asyncio.shield(self.remove_worktree(made, keep_branch=False))
+            if isinstance(error, GitError):
+                raise ValidationError(f"git could not make the worktree: {error}.") from error
+            raise
+        return inside, made
+
+    async def pending_work(self, worktree: Worktree) -> PendingWork:
+        """The work that only a worktree has.
+
+        Raises:
+            FileOperationError: git cannot say.
+        """
+        root, own = Path(worktree.root), f"refs/heads/{worktree.branch}"
+        try:
+            changes = 0
+            tips = []
+            if await asyncio.to_thread(root.is_dir):
+                # git reads the configuration of a submodule without the settings given here, so it looks into none.
+                status = ("status", "--porcelain", "--untracked-files=normal", "--ignore-submodules=dirty")
+                repository = worktree.git_dir
+                disarmed = await self._disarmed(root, repository)
+                changed = await self._git(root, *status, settings=disarmed, writable=(repository,))
+                current = ("rev-parse", "--path-format=absolute", "HEAD", "--git-dir")
+                head, git_dir = (await self._git(root, *current, writable=(repository,))).split("\n")
+                changes = len(changed.splitlines()) + await asyncio.to_thread((Path(git_dir) / "modules").is_dir)
+                tips.append(head)
+            if await self._git(Path(worktree.git_dir), "for-each-ref", "--format=%(refname)", own):
+                tips.append(own)
+            others = ("--not", f"--exclude={worktree.branch}", "--branches", "--tags", "--remotes")
+            count = await self._git(Path(worktree.git_dir), "rev-list", "--count", *tips, *others) if tips else "0"
+        except (GitError, OSError) as error:
+            raise FileOperationError(f"git cannot list what is pending in the worktree: {error}.") from error
+        return PendingWork(changes, int(count))
+
+    async def remove_worktree(self, worktree: Worktree, *, keep_branch: bool) -> str | None:
+        """Delete a worktree's directory with its changes, and a branch that the server made.
+
+        Args:
+            worktree: may be gone already.
+            keep_branch: also keep the server's own branch, since it has commits that nothing else has.
+
+        Returns:
+            The branch that stays; None when it is deleted or was gone.
+
+        Raises:
+            FileOperationError: the directory could not be deleted.
+        """
+        repository, root = Path(worktree.git_dir), Path(worktree.root)
+        writable = (str(root.parent), worktree.git_dir)
+        try:
+            if await asyncio.to_thread(root.is_dir):
+                with contextlib.suppress(GitError):
+                    remove = ("worktree", "remove", "--force", "--force", str(root))
+                    await self._git(repository, *remove, limit=_CHECKOUT_SECONDS, writable=writable)
+                if await asyncio.to_thread(root.is_dir):  # the repository is gone, or git no longer knows the worktree
+                    await asyncio.to_thread(shutil.rmtree, root)
+        except OSError as error:
+            raise FileOperationError(f"The worktree could not be deleted: {error}.") from error
+        with contextlib.suppress(GitError):  # a `worktree add` that was ended leaves a lock
+            await self._git(repository, "worktree", "unlock", str(root), writable=writable)
+        try:
+            await self._git(repository, "worktree", "prune", writable=writable)
+            if worktree.is_own_branch and not keep_branch:
+                await self._git(repository, "branch", "--quiet", "-D", "--", worktree.branch, writable=writable)
+                return None
+            known = await self._git(repository, "for-each-ref", "--format=%(refname)", f"refs/heads/{worktree.branch}")
+        except GitError:
+            return None
+        return worktree.branch if known else None
 
 
 async def _kill(process: asyncio.subprocess.Process) -> None:
@@ -104,70 +329,6 @@ async def _read(stream: asyncio.StreamReader) -> str:
     return os.fsdecode(kept)
 
 
-async def why_no_worktree(directory: Path) -> str | None:
-    """Why a project's directory can have no worktrees, as a sentence; None when it can."""
-    try:
-        if await _git(directory, "rev-parse", "--is-inside-work-tree") != "true":
-            return "The directory is not in the working tree of a git repository."
-    except GitError as error:
-        missing = "not a git repository" in str(error)
-        return "The directory is not in a git repository." if missing else f"git cannot be used here: {error}."
-    try:
-        await _git(directory, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
-    except GitError:
-        return "The repository has no commit yet."
-    return None
-
-
-async def add_worktree(
-    directory: Path, folder: Path, name: str, *, branch: str | None, base: str | None
-) -> tuple[Path, Worktree]:
-    """Make a worktree of the repository of `directory`; the working tree of `directory` is not touched.
-
-    Args:
-        directory: of the project, which may be inside the repository.
-        folder: where worktrees are; made if it does not exist.
-        name: of the new directory in it, and of the new branch if none is named.
-        branch: an existing branch, or the name of a new one.
-        base: where a new branch begins; None for the commit of `directory`.
-
-    Returns:
-        The directory of the project inside the worktree, and the worktree.
-
-    Raises:
-        ValidationError: no repository, no such base, an invalid branch, or one that is checked out elsewhere.
-        FileOperationError: the folder cannot be written.
-    """
-    reason = await why_no_worktree(directory)
-    if reason is not None:
-        raise ValidationError(f"A worktree cannot be made: {reason}")
-    try:
-        top = Path(await _git(directory, "rev-parse", "--show-toplevel"))
-        git_dir = await _git(directory, "rev-parse", "--path-format=absolute", "--git-common-dir")
-        branch = branch or f"agent/{name}"
-        await _git(directory, "check-ref-format", f"refs/heads/{branch}")
-        exists = bool(await _git(directory, "for-each-ref", "--format=%(refname)", f"refs/heads/{branch}"))
-        if exists and base is not None:
-            raise ValidationError(f"The branch {branch} exists; `base` is only for a new one.")
-        begin = f"refs/heads/{branch}" if exists else base or "HEAD"
-        commit = await _git(directory, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{begin}^{{commit}}")
-    except GitError as error:
-        raise ValidationError("There is no such branch or base, or its name is not valid.") from error
-    root = await asyncio.to_thread(_prepared, folder) / name
-    checkout = ("--", str(root), branch) if exists else ("-b", branch, "--", str(root), commit)
-    made = Worktree(branch, commit, str(root), git_dir, is_own_branch=not exists)
-    try:
-        await _git(directory, "worktree", "add", "--quiet", *checkout, limit=_CHECKOUT_SECONDS)
-        inside = await asyncio.to_thread(_inside, root, top, directory)
-    except BaseException as error:
-        with contextlib.suppress(FileOperationError):
-            await asyncio.shield(remove_worktree(made, keep_branch=False))
-        if isinstance(error, GitError):
-            raise ValidationError(f"git could not make the worktree: {error}.") from error
-        raise
-    return inside, made
-
-
 def _prepared(folder: Path) -> Path:
     """The real path of the folder for worktrees, made if it does not exist."""
     try:
@@ -178,68 +339,18 @@ def _prepared(folder: Path) -> Path:
 
 
 def _inside(root: Path, top: Path, directory: Path) -> Path:
-    """The place of `directory` in the worktree `root` of the repository whose working tree is `top`."""
+    """The place of `directory` in the worktree `root` of the repository whose working tree is `top`.
+
+    Raises:
+        ValidationError: the chosen commit has a link there.
+    """
     inside = root / directory.resolve().relative_to(top.resolve())
+    real = inside.resolve()
+    if real != inside:
+        raise ValidationError("In this commit the project's directory is a symbolic link.")
     with contextlib.suppress(OSError):  # the agent's start reports a directory that is missing
         inside.mkdir(parents=True, exist_ok=True)
     return inside
-
-
-async def pending_work(worktree: Worktree) -> PendingWork:
-    """The work that only a worktree has.
-
-    Raises:
-        FileOperationError: git cannot say.
-    """
-    root, own = Path(worktree.root), f"refs/heads/{worktree.branch}"
-    try:
-        changes = 0
-        tips = []
-        if await asyncio.to_thread(root.is_dir):
-            changes = len((await _git(root, "status", "--porcelain", "--untracked-files=normal")).splitlines())
-            tips.append(await _git(root, "rev-parse", "HEAD"))
-        if await _git(Path(worktree.git_dir), "for-each-ref", "--format=%(refname)", own):
-            tips.append(own)
-        others = ("--not", f"--exclude={worktree.branch}", "--branches", "--tags", "--remotes")
-        count = await _git(Path(worktree.git_dir), "rev-list", "--count", *tips, *others) if tips else "0"
-    except (GitError, OSError) as error:
-        raise FileOperationError(f"git cannot list what is pending in the worktree: {error}.") from error
-    return PendingWork(changes, int(count))
-
-
-async def remove_worktree(worktree: Worktree, *, keep_branch: bool) -> str | None:
-    """Delete a worktree's directory with its changes, and a branch that the server made.
-
-    Args:
-        worktree: may be gone already.
-        keep_branch: also keep the server's own branch, since it has commits that nothing else has.
-
-    Returns:
-        The branch that stays; None when it is deleted or was gone.
-
-    Raises:
-        FileOperationError: the directory could not be deleted.
-    """
-    repository, root = Path(worktree.git_dir), Path(worktree.root)
-    try:
-        if await asyncio.to_thread(root.is_dir):
-            with contextlib.suppress(GitError):
-                await _git(repository, "worktree", "remove", "--force", "--force", str(root), limit=_CHECKOUT_SECONDS)
-            if await asyncio.to_thread(root.is_dir):  # the repository is gone, or git no longer knows the worktree
-                await asyncio.to_thread(shutil.rmtree, root)
-    except OSError as error:
-        raise FileOperationError(f"The worktree could not be deleted: {error}.") from error
-    with contextlib.suppress(GitError):  # a `worktree add` that was ended leaves a lock
-        await _git(repository, "worktree", "unlock", str(root))
-    try:
-        await _git(repository, "worktree", "prune")
-        if worktree.is_own_branch and not keep_branch:
-            await _git(repository, "branch", "--quiet", "-D", "--", worktree.branch)
-            return None
-        known = await _git(repository, "for-each-ref", "--format=%(refname)", f"refs/heads/{worktree.branch}")
-    except GitError:
-        return None
-    return worktree.branch if known else None
 
 
 def slug(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from pocket_agent import errors, git
+from pocket_agent import errors
 from pocket_agent.claude.process import kill_orphans
 from pocket_agent.claude.trust import Inspection, check_shown, inspect
 from pocket_agent.conversation.accounting import Budget, UsageLimits
@@ -31,6 +31,7 @@ from pocket_agent.events import (
     ProjectFaulted,
     StorageFailed,
 )
+from pocket_agent.git import Git, PendingWork, slug
 from pocket_agent.hub import Channel, Hub, WireFrame
 from pocket_agent.model import (
     ConversationId,
@@ -83,6 +84,7 @@ class Projects:
         self.budget = Budget(settings, observer)
         self.limits = UsageLimits(settings, note=self._note_windows)
         self._noted = asyncio.Event()
+        self.git = Git(context.environment, context.confinement)
         self.directories = Directories(settings, settings.current.data.dir)
         self._conversations: dict[ConversationId, Conversation] = {}
         self._runs: dict[ConversationId, asyncio.Task[None]] = {}
@@ -277,8 +279,8 @@ class Projects:
                 worktree = conversation.state.record.worktree
                 if worktree is not None:
                     with contextlib.suppress(errors.FileOperationError):
-                        if not any(await git.pending_work(worktree)):
-                            await git.remove_worktree(worktree, keep_branch=False)
+                        if not any(await self.git.pending_work(worktree)):
+                            await self.git.remove_worktree(worktree, keep_branch=False)
         self._observer.emit(ProjectDeleted(project_id, correlation_id))
         self._broadcast("project_deleted", encode_data(ProjectDeletedData(project_id)), project_id)
 
@@ -340,8 +342,8 @@ class Projects:
         key = ConversationId(f"{project_id}.{suffix}")
         path, real_path, made = main.path, main.real_path, None
         if worktree is not None:
-            name = f"{git.slug(title or main.name) or 'conversation'}-{suffix}"
-            directory, made = await git.add_worktree(
+            name = f"{slug(title or main.name) or 'conversation'}-{suffix}"
+            directory, made = await self.git.add_worktree(
                 Path(main.real_path), self._worktrees, name, branch=worktree.branch, base=worktree.base
             )
             path = real_path = str(directory)
@@ -376,7 +378,7 @@ class Projects:
         except BaseException:
             if made is not None:
                 with contextlib.suppress(errors.FileOperationError):
-                    await asyncio.shield(git.remove_worktree(made, keep_branch=False))
+                    await asyncio.shield(self.git.remove_worktree(made, keep_branch=False))
             raise
         await conversation.loops.ready.wait()
         if continued is not None:
@@ -449,18 +451,18 @@ class Projects:
 
     async def _remove_worktree(self, worktree: Worktree, *, discard: bool) -> str | None:
         try:
-            pending = await git.pending_work(worktree)
+            pending = await self.git.pending_work(worktree)
         except errors.FileOperationError:
             if not discard:
                 raise
-            pending = git.PendingWork(0, 1)  # unknown, so its branch stays
+            pending = PendingWork(0, 1)  # unknown, so its branch stays
         if any(pending) and not discard:
             raise errors.ValidationError(
                 f"The worktree has {pending.changes} changes that are not committed and {pending.commits} commits that "
                 "are on no other branch and no remote. Commit and push or merge them, or delete it with `discard`.",
                 details=pending._asdict(),
             )
-        return await git.remove_worktree(worktree, keep_branch=pending.commits > 0)
+        return await self.git.remove_worktree(worktree, keep_branch=pending.commits > 0)
 
     async def _refuse_overlap(self, real_path: Path) -> None:
         others = [Path(conversation.state.record.real_path) for conversation in self.mains()]

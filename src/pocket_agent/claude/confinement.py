@@ -187,6 +187,22 @@ class Confinement:
     def _start(self) -> tuple[str, ...]:
         return (self.program, "--unshare-user", "--cap-drop", "ALL", "--new-session")
 
+    def wrap(self, argv: Sequence[str], *, writable: Sequence[str], environment: Mapping[str, str]) -> list[str]:
+        """The command line that runs another program as confined as an agent; it ends with the process group.
+
+        Args:
+            argv: the program and its arguments.
+            writable: directories that it may write in mode `project`, symlinks resolved.
+            environment: the program's.
+        """
+        if self.mode == "off":
+            return list(argv)
+        mounts = ["--dev-bind", "/", "/"]
+        if self.mode == "project":
+            mounts = list(_project_mounts(argv[0], writable, environment))
+        start = (self.program, "--unshare-user", "--cap-drop", "ALL", "--die-with-parent")
+        return [*start, *mounts, *_hiding(self.hidden, self.shown), "--", *argv]
+
     def fault(self) -> str:
         """Why this confinement does not work here; empty when it does. Runs bwrap, and waits for it."""
         if not self.program:

@@ -14,7 +14,6 @@ from pocket_agent.conversation.conversation import Conversation
 from pocket_agent.conversation.conversation_log import live_draft
 from pocket_agent.conversation.state import State
 from pocket_agent.errors import ForbiddenError, ProjectNotFoundError, ValidationError
-from pocket_agent.git import why_no_worktree
 from pocket_agent.hub import Hub
 from pocket_agent.policy import Policy
 from pocket_agent.projects import Projects
@@ -317,7 +316,7 @@ class Handlers:
         states = [other.state for other in self._projects.of(project.project_id)]
         shown = [state.view() for state in states if request.archived or not state.record.archived]
         main = self._projects.get(project.project_id).state.record
-        reason = await why_no_worktree(Path(main.real_path))
+        reason = await self._projects.git.why_no_worktree(Path(main.real_path))
         return Done(project.project_id, requests.ConversationListData(project.project_id, shown, reason))
 
     async def on_conversation_rename(
