@@ -58,14 +58,16 @@ class Cell:
         self.started: list[ClaudeProcess] = []
         self.spools: list[Spool] = []
 
-    async def start(self, source: str, *arguments: str, **options: Any) -> ClaudeProcess:
-        """Run a program."""
+    async def start(
+        self, source: str, *arguments: str, program: Path = Path(sys.executable), temporary: str = "", **options: Any
+    ) -> ClaudeProcess:
+        """Run a program of Python; `temporary` is its TMPDIR."""
         spool = Spool(self.data / "spool", f"t{os.urandom(8).hex()}")
         spool.create()
         self.spools.append(spool)
-        environment = {"PATH": os.environ["PATH"], "HOME": str(self.home)}
+        environment = {"PATH": os.environ["PATH"], "HOME": str(self.home), "TMPDIR": temporary}
         options = {"cwd": self.project, "confinement": self.confinement, **options}
-        argv = [sys.executable, "-c", SAY + source, *arguments]
+        argv = [str(program), "-c", SAY + source, *arguments]
         self.started.append(await spawn(argv, environment=environment, spool=spool, **options))
         return self.started[-1]
 
@@ -158,6 +160,14 @@ async def test_it_is_a_process_like_any_other(cell: Cell) -> None:
     assert len(descriptors) == 4, "the fourth is of the listing itself"
     assert psutil.Process(child.pid).environ()[PROCESS_MARKER] == cell.spools[-1].id
     assert psutil.Process(child.pid).name().startswith("python")
+
+
+async def test_a_program_that_is_a_link_in_a_temporary_directory_starts(cell: Cell, tmp_path: Path) -> None:
+    link = tmp_path / "temporary" / "program"
+    link.parent.mkdir()
+    link.symlink_to(sys.executable)
+    await cell.start("say(1)", program=link, temporary=str(link.parent))
+    assert await cell.said() == [1]
 
 
 async def test_exit_codes_come_through_and_nothing_is_left(cell: Cell) -> None:

@@ -199,7 +199,8 @@ class Confinement:
             return list(argv)
         mounts = ["--dev-bind", "/", "/"]
         if self.mode == "project":
-            mounts = list(_project_mounts(argv[0], writable, environment))
+            program = shutil.which(argv[0], path=environment.get("PATH")) or self.program
+            mounts = list(_project_mounts(program, writable, environment))
         start = (self.program, "--unshare-user", "--cap-drop", "ALL", "--die-with-parent")
         return [*start, *mounts, *_hiding(self.hidden, self.shown), "--", *argv]
 
@@ -335,8 +336,9 @@ def _project_mounts(program: str, writable: Sequence[str], environment: Mapping[
         if os.path.exists(path):  # noqa: PTH110 - no error where a directory above is closed
             yield from ("--ro-bind", "/dev/null", os.path.realpath(path))
     binary = os.path.realpath(program)
-    if any(Path(binary).is_relative_to(path) for path in temporary):
-        yield from ("--ro-bind", binary, binary)
+    for path in dict.fromkeys((binary, program)):  # a link is looked up by its own path
+        if any(Path(path).is_relative_to(folder) for folder in temporary):
+            yield from ("--ro-bind", binary, path)
     home = environment.get("HOME", "")
     own = environment.get("CLAUDE_CONFIG_DIR") or (home and f"{home}/.claude")
     if own:
