@@ -1,6 +1,7 @@
 """Names in src: one file and one class for each, and no circle of imports, so that a search finds one place."""
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
@@ -61,6 +62,35 @@ def test_no_class_name_is_used_twice() -> None:
         if isinstance(node, ast.ClassDef)
     )
     assert repeated(classes) == {}
+
+
+def listed(page: str) -> dict[str, str]:
+    """The directory of each module in the first block of code of a page, by the module's name.
+
+    A line names a directory (`claude/`) or a module; lines that are indented further describe it and what is in it.
+    """
+    found: dict[str, str] = {}
+    folders: dict[int, str] = {}
+    for line in page.split("```")[1].splitlines():
+        indent = len(line) - len(line.lstrip())
+        if indent <= 4:
+            folders = {depth: folder for depth, folder in folders.items() if depth < indent}
+            if match := re.match(r" *([\w/]+)/(?= |$)", line):
+                folders[indent] = match[1]
+        if folders.get(0) == "src/pocket_agent":
+            found.update(dict.fromkeys(re.findall(r"\w+\.py\b", line), "/".join(folders.values())))
+    return found
+
+
+def test_the_page_on_the_architecture_lists_each_module() -> None:
+    """In the directory that it is in; `__init__` and `__main__` are in every package."""
+    page = (SOURCE.parent / "docs" / "architecture.md").read_text("utf-8")
+    present = {
+        path.name: str(path.parent.relative_to(SOURCE.parent))
+        for path in modules().values()
+        if path.name not in EVERY_PACKAGE
+    }
+    assert listed(page) == present
 
 
 def test_no_imports_form_a_circle() -> None:

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from pocket_agent.client import Client, Frame, Subscription
 from tests.harness import DEADLINE_SECONDS
+from tests.harness.forkserver import ForkedProcess, fork_server
 from tests.harness.server import ServerProcess
 
 _CODES = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07]*\x07|[()][A-Z0-9]|[=>78])")
 _COMMAND = "import typer; from pocket_agent.cli.main import chat_command; typer.run(chat_command)"
-_AT_TERMINAL = f"import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); {_COMMAND}"
 
 
 def environment(server: ServerProcess) -> dict[str, str]:
@@ -39,7 +39,7 @@ def environment(server: ServerProcess) -> dict[str, str]:
 class Person:
     """Somebody at a terminal: types, and waits to read something."""
 
-    def __init__(self, terminal: int, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, terminal: int, process: ForkedProcess) -> None:
         self.process = process
         self._terminal = terminal
         self._shown = bytearray()
@@ -98,10 +98,14 @@ async def chat(server: ServerProcess, *arguments: str, cwd: Path | None = None) 
     """The command in a pseudo-terminal of 100 columns."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", _AT_TERMINAL, *arguments,
-        stdin=theirs, stdout=theirs, stderr=theirs, cwd=cwd, env=environment(server), start_new_session=True,
-    )  # fmt: skip
+    process = fork_server().start(
+        ["chat", *arguments],
+        environment(server),
+        theirs,
+        terminal=True,
+        cwd=cwd,
+        imports=["pocket_agent.cli.chat.launch"],
+    )
     os.close(theirs)
     person = Person(ours, process)
     try:

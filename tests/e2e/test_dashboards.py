@@ -5,7 +5,8 @@ import json
 import math
 import re
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -141,30 +142,27 @@ async def changes(server: ServerProcess, folder: Path) -> None:
             assert receipt.execution_id
 
 
-async def none_left(find: Any, what: str) -> None:
-    """Wait until `find` finds nothing any more."""
-    left: list[str] = []
+async def all_give(questions: Iterable[tuple[str, Callable[[], Awaitable[object]]]], what: str) -> None:
+    """Wait until each question has given something; those that have are not asked again."""
+    left = [*questions]
 
-    async def empty() -> bool:
-        left[:] = await find()
+    async def none_is_left() -> bool:
+        left[:] = [(name, ask) for name, ask in left if not await ask()]
         return not left
 
     try:
-        await eventually(empty, what)
+        await eventually(none_is_left, what, pause=0.25)
     except AssertionError as error:
-        raise AssertionError(f"{what}: {left}") from error
+        raise AssertionError(f"{what}: {[name for name, _ in left]}") from error
 
 
 async def variables_have_values(here: Watched) -> None:
     """Each variable offers what was chosen."""
 
-    async def missing() -> list[str]:
-        return [name for name, query in asked.items() if here.chosen[name] not in await values(query)]
-
-    async def values(query: str) -> Iterable[str]:
+    async def offers(name: str, query: str) -> bool:
         found = re.fullmatch(r"label_values\((.*), (\w+)\)", here.filled(query))
         assert found is not None
-        return list(await here.prometheus.get(f"label/{found[2]}/values", **{"match[]": found[1]}))
+        return here.chosen[name] in await here.prometheus.get(f"label/{found[2]}/values", **{"match[]": found[1]})
 
     asked = {
         variable["name"]: variable["query"]["query"]
@@ -172,46 +170,41 @@ async def variables_have_values(here: Watched) -> None:
         if variable["type"] == "query"
     }
     assert set(asked) == {"job", "instance", "machine"}
-    await none_left(missing, "variables have values")
+    questions = [(name, partial(offers, name, query)) for name, query in asked.items()]
+    await all_give(questions, "variables have values")
 
 
 async def nothing_is_left_blank(here: Watched) -> None:
     """Before anything has happened, each panel shows a figure, or says why there is none."""
 
-    async def blank() -> list[str]:
-        return [
-            panel["title"]
-            for dashboard in here.dashboards
-            for panel in panels_of(dashboard)
-            if panel["datasource"]["type"] == "prometheus"
-            and "noValue" not in panel["fieldConfig"]["defaults"]
-            and not any([await here.figures(target) for target in panel["targets"]])
-        ]
+    async def shows(panel: Mapping[str, Any]) -> bool:
+        return any([await here.figures(target) for target in panel["targets"]])
 
-    await none_left(blank, "no panel is blank")
+    questions = [
+        (panel["title"], partial(shows, panel))
+        for dashboard in here.dashboards
+        for panel in panels_of(dashboard)
+        if panel["datasource"]["type"] == "prometheus" and "noValue" not in panel["fieldConfig"]["defaults"]
+    ]
+    await all_give(questions, "no panel is blank")
 
 
 async def every_query_gives_figures(here: Watched) -> None:
     """After a session with a bit of everything, no query is empty."""
 
-    async def empty() -> list[str]:
-        return [
-            f"{panel['title']}: {target['expr']}"
-            for dashboard in here.dashboards
-            for panel, target in targets_of(dashboard, "prometheus")
-            if not await here.figures(target)
-        ]
-
-    await none_left(empty, "every query gives figures")
+    questions = [
+        (f"{panel['title']}: {target['expr']}", partial(here.figures, target))
+        for dashboard in here.dashboards
+        for panel, target in targets_of(dashboard, "prometheus")
+    ]
+    await all_give(questions, "every query gives figures")
 
 
 async def every_recording_gives_figures(here: Watched) -> None:
     """No rule fails, and none records nothing."""
 
-    async def empty() -> list[str]:
-        return [name for name in sorted(recorded_names()) if not await here.course(name)]
-
-    await none_left(empty, "every recording gives figures")
+    questions = [(name, partial(here.course, name)) for name in sorted(recorded_names())]
+    await all_give(questions, "every recording gives figures")
     groups = (await here.prometheus.get("rules"))["groups"]
     assert [rule for group in groups for rule in group["rules"] if rule["health"] != "ok"] == []
 

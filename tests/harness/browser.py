@@ -20,6 +20,7 @@ _FLAGS: Final = (
     "--disable-component-update",
     "--disable-sync",
 )
+Theme = Literal["light", "dark"]
 PHONE: Final = ViewportSize(width=360, height=780)
 DESKTOP: Final = ViewportSize(width=1280, height=900)
 _TABLET: Final = 600
@@ -66,9 +67,10 @@ async def page_of(
     url: str,
     size: ViewportSize = DESKTOP,
     *,
-    theme: Literal["light", "dark"] = "light",
+    theme: Theme = "light",
     font: bytes | None = None,
     motion: bool = False,
+    worker: bool = False,
 ) -> AsyncIterator[Page]:
     """A page on which nothing may go wrong: an exception, or something that its policy forbids, fails the test.
 
@@ -79,6 +81,7 @@ async def page_of(
         theme: what the system prefers.
         font: replaces the fonts of this machine.
         motion: show animations, which take a fifth of the processor time of a test.
+        worker: let the client register its service worker, whose start takes a fifth of that of a new context.
     """
     is_phone = size["width"] < _TABLET
     context = await browser.new_context(
@@ -87,6 +90,7 @@ async def page_of(
         has_touch=is_phone,
         is_mobile=is_phone,
         reduced_motion="no-preference" if motion else "reduce",
+        service_workers="allow" if worker else "block",
     )
     context.set_default_timeout(WAIT_MS)
     if font is not None:

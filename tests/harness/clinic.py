@@ -21,6 +21,8 @@ from tests.harness.stack import Stack, load, running_stack, stack_environment
 
 ALERTMANAGER = "alertmanager/alertmanager.yml"
 GROUP_WAIT = ("group_wait: 10s", "group_wait: 100ms")
+_PAUSE = 1.0
+"""Seconds between two examinations, each of which takes a good part of one of processor time."""
 NOWHERE = Path("/nonexistent/prometheus.yml")
 """No Prometheus that happens to be installed on the machine counts."""
 
@@ -169,7 +171,7 @@ class Clinic:
             return bool(found)
 
         try:
-            await eventually(seen, f"{name} is {status}: {', '.join(texts)}")
+            await eventually(seen, f"{name} is {status}: {', '.join(texts)}", pause=_PAUSE)
         except AssertionError as error:
             raise AssertionError((texts, [item for item in findings if item.name == name])) from error
         return found[0]
@@ -184,7 +186,7 @@ class Clinic:
             return {finding.name for finding in found if finding.status != "ok"} <= {"traces"}
 
         try:
-            await eventually(well, "all is well again")
+            await eventually(well, "all is well again", pause=_PAUSE)
         except AssertionError as error:
             raise AssertionError([finding for finding in found if finding.status != "ok"]) from error
         return found

@@ -97,14 +97,20 @@ def alive(process: psutil.Process) -> bool:
         return False
 
 
-async def eventually(question: Callable[[], Awaitable[bool]] | Callable[[], bool], what: str) -> None:
-    """Ask again and again until the answer is yes."""
+async def eventually(
+    question: Callable[[], Awaitable[bool]] | Callable[[], bool], what: str, *, pause: float = 0.02
+) -> None:
+    """Ask again and again until the answer is yes, ever less often: what takes seconds is not asked 50 times each.
+
+    `pause` in seconds is that after the first question.
+    """
     async with asyncio.timeout(DEADLINE_SECONDS):
         try:
             while True:
                 answer = question()
                 if answer if isinstance(answer, bool) else await answer:
                     return
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(pause)
+                pause = max(pause, min(1.25 * pause, 0.5))
         except asyncio.CancelledError as error:
             raise AssertionError(f"never came true: {what}") from error

@@ -7,6 +7,10 @@ it is first needed. What runs in the fork is `pocket_agent.cli.main.main`, as in
 import array
 import asyncio
 import contextlib
+import dataclasses
+import fcntl
+import importlib
+import io
 import json
 import os
 import select
@@ -14,11 +18,13 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 _MAX_BYTES: Final = 2**20
 
@@ -58,6 +64,18 @@ class ForkedProcess:
         self.send_signal(signal.SIGKILL)
 
 
+@dataclass
+class _Request:
+    """See `ForkServer.start`."""
+
+    arguments: list[str]
+    environment: dict[str, str]
+    umask: int
+    terminal: bool
+    cwd: str
+    imports: list[str]
+
+
 class ForkServer:
     """The parent of forked processes, with a thread that hears from it."""
 
@@ -77,20 +95,32 @@ class ForkServer:
         self._running: dict[int, ForkedProcess] = {}
         threading.Thread(target=self._hear, name="forkserver", daemon=True).start()
 
-    def start(self, arguments: Sequence[str], environment: Mapping[str, str], output: IO[bytes]) -> ForkedProcess:
+    def start(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        output: int,
+        *,
+        terminal: bool = False,
+        cwd: Path | None = None,
+        imports: Sequence[str] = (),
+    ) -> ForkedProcess:
         """Start `pocket-agent` in a session of its own.
 
         Args:
             arguments: of the command.
             environment: all of its variables.
-            output: its standard output and standard error.
+            output: a descriptor: its standard output and standard error.
+            terminal: `output` is a terminal, which it reads from and which controls its session.
+            cwd: its working directory, if not that of the tests.
+            imports: modules that it needs and a server does not, imported once for all processes.
         """
         umask = os.umask(0o077)
         os.umask(umask)
-        request = json.dumps({"arguments": [*arguments], "environment": dict(environment), "umask": umask}).encode()
+        request = _Request([*arguments], dict(environment), umask, terminal, str(cwd or Path.cwd()), [*imports])
         with self._lock:
             self._started = Future()
-            socket.send_fds(self._socket, [request], [output.fileno()])
+            socket.send_fds(self._socket, [json.dumps(dataclasses.asdict(request)).encode()], [output])
             return self._started.result()
 
     def _hear(self) -> None:
@@ -108,12 +138,12 @@ class ForkServer:
 _servers: Final[dict[int, ForkServer]] = {}
 
 
-def forked(arguments: Sequence[str], environment: Mapping[str, str], output: IO[bytes]) -> ForkedProcess:
-    """`ForkServer.start` of the one that belongs to this process."""
+def fork_server() -> ForkServer:
+    """The one that belongs to this process."""
     pid = os.getpid()
     if pid not in _servers:
         _servers[pid] = ForkServer()
-    return _servers[pid].start(arguments, environment, output)
+    return _servers[pid]
 
 
 def _wait_for_fork(requests: socket.socket) -> None:
@@ -139,6 +169,9 @@ def _wait_for_fork(requests: socket.socket) -> None:
             for _, _, data in ancillary:
                 descriptors.frombytes(data)
             (output,) = descriptors
+            request = _Request(**json.loads(message))
+            for module in request.imports:
+                importlib.import_module(module)
             if pid := os.fork():
                 os.close(output)
                 requests.send(json.dumps([pid, None]).encode())
@@ -149,14 +182,17 @@ def _wait_for_fork(requests: socket.socket) -> None:
                 os.close(descriptor)
             requests.close()
             os.setsid()
+            if request.terminal:
+                os.dup2(output, 0)
+                fcntl.ioctl(0, termios.TIOCSCTTY, 0)
             os.dup2(output, 1)
             os.dup2(output, 2)
             os.close(output)
-            request = json.loads(message)
-            os.umask(request["umask"])
+            os.chdir(request.cwd)
+            os.umask(request.umask)
             os.environ.clear()
-            os.environ.update(request["environment"])
-            sys.argv = ["pocket-agent", *request["arguments"]]
+            os.environ.update(request.environment)
+            sys.argv = ["pocket-agent", *request.arguments]
             return
 
 
@@ -164,8 +200,11 @@ if __name__ == "__main__":
     import gc
 
     import pocket_agent.cli.serve  # noqa: F401 - what a server needs
-    from pocket_agent.cli.main import main
+    from pocket_agent.cli.main import app, main
 
+    # Reading options imports more, and so does the version.
+    with contextlib.redirect_stdout(io.StringIO()):
+        app(["config", "--json", "--config=/dev/null"], standalone_mode=False)
     gc.freeze()
     _wait_for_fork(socket.socket(fileno=int(sys.argv[1])))
     main()

@@ -26,13 +26,15 @@ from pocket_agent.storage import connection_beside
 from pocket_agent.storage.database import database_path
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.follow import eventually
-from tests.harness.forkserver import ForkedProcess, forked
+from tests.harness.forkserver import ForkedProcess, fork_server
 
 STANDIN = Path(__file__).with_name("standin.py")
 
 
 _PORTS: Final = range(10_000, 32_768)
 """Below the ports that Linux gives to outgoing connections and to port 0 (ip_local_port_range, ip(7))."""
+_IMPORTS: Final = {"PA_TRACES_ENABLED": "pocket_agent.observability.span_export"}
+"""What a server imports slowly when a setting is on."""
 _RESERVED: Final[list[int]] = []
 """Descriptors of the locks that reserve ports for this process."""
 
@@ -138,7 +140,8 @@ class ServerProcess:
                     start_new_session=True,
                 )
             else:
-                self.process = forked(arguments, environment, log)
+                imports = [module for name, module in _IMPORTS.items() if environment.get(name) == "true"]
+                self.process = fork_server().start(arguments, environment, log.fileno(), imports=imports)
         async with asyncio.timeout(DEADLINE_SECONDS):
             await self._ready()
 

@@ -61,3 +61,8 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
 def print_json(value: object) -> None:
     """Print a value for programs."""
     typer.echo(json.dumps(value, indent=2))
+
+
+def claude_candidates() -> tuple[Path, ...]:
+    """The CLI that `make setup` installs in a source checkout."""
+    return (Path(__file__).resolve().parents[3] / "node_modules" / ".bin" / "claude",)

@@ -11,9 +11,8 @@ from rich.console import Console
 from rich.text import Text
 
 from pocket_agent import __version__
-from pocket_agent.cli.common import print_json
+from pocket_agent.cli.common import claude_candidates, print_json
 from pocket_agent.cli.monitoring import print_rows, progress
-from pocket_agent.cli.serve import claude_candidates
 from pocket_agent.errors import ConfigurationError
 from pocket_agent.monitoring.doctor import Context, Result, Status, examine, failed, printable
 from pocket_agent.settings import LoadedSettings

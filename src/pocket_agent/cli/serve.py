@@ -9,6 +9,7 @@ from typing import Final
 import uvloop
 
 from pocket_agent.app import Started, serve
+from pocket_agent.cli.common import claude_candidates
 from pocket_agent.cli.pair import qr_code
 from pocket_agent.server.address import local_page
 from pocket_agent.settings import LoadedSettings
@@ -37,11 +38,6 @@ def run(read_settings: Callable[[], LoadedSettings]) -> None:
             read_settings=read_settings,
         )
     )
-
-
-def claude_candidates() -> tuple[Path, ...]:
-    """The CLI that `make setup` installs in a source checkout."""
-    return (Path(__file__).resolve().parents[3] / "node_modules" / ".bin" / "claude",)
 
 
 def _keep(data_dir: Path, lines: Sequence[str]) -> Path:

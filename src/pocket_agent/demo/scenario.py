@@ -344,10 +344,13 @@ def loop(question: Question, argument: str) -> Reply:
 
 
 def again(question: Question, argument: str) -> Reply:
-    """The same harmless command again and again, as an agent that goes round in circles."""
+    """The same harmless command again and again, as an agent that goes round in circles.
+
+    Each step takes a moment, as with a real model: without it the CLI would use a whole core.
+    """
     total = count(argument, 30)
     if question.step < total and not any(result.is_error for result in question.results):
-        return Message((_bash("echo 'Once more'", "Try again"),))
+        return Message((Text("Again.", delta_seconds=0.25), _bash("echo 'Once more'", "Try again")))
     return say(outcome(question.results, f"I ran the same command {total} times."))
 
 

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, ViewportSize, expect
-from tests.e2e.web.test_web_screen import Theme, is_sound
+from tests.e2e.web.test_web_screen import is_sound
 from tests.harness.browser import DESKTOP, PHONE, WAIT_MS
+from tests.harness.font import LARGE, SMALL
 from tests.harness.repository import repository
 from tests.harness.scene import Stage
-from tests.harness.screen import Screen, screen
+from tests.harness.screen import Look, Screen, screen
 
 from pocket_agent.protocol.requests import WorktreeRequest
 
@@ -104,11 +105,15 @@ async def test_a_conversation_from_its_first_prompt_to_its_deletion(
 
 
 @pytest.mark.parametrize(
-    ("size", "theme"), [(SMALL_PHONE, "dark"), (PHONE, "light"), (DESKTOP, "dark")], ids=["small", "phone", "desktop"]
+    "looks",
+    [[Look(SMALL_PHONE, "dark", LARGE), Look(PHONE, "light", SMALL)], [Look(DESKTOP, "dark", LARGE)]],
+    ids=["phone", "desktop"],
 )
 async def test_every_screen_of_conversations_is_sound(
-    stage: Stage, browser: Browser, folder: Path, size: ViewportSize, theme: Theme
+    stage: Stage, browser: Browser, folder: Path, looks: list[Look]
 ) -> None:
+    looks = [*looks]
+    size, theme, _ = looks[0]
     repository(folder)
     async with stage.server.client() as client:
         project = await client.create_project(str(folder))
@@ -124,24 +129,24 @@ async def test_every_screen_of_conversations_is_sound(
         async with screen(browser, stage.server, size=size, theme=theme) as seen:
             dialog = seen.page.get_by_role("dialog")
             await expect(seen.dock).to_be_visible(timeout=WAIT_MS)
-            await is_sound(seen)
+            await is_sound(seen, looks)
             await seen.button("All 6 conversations").click()
             await dialog.get_by_label("Show archived (1)").check()
-            await is_sound(seen)
+            await is_sound(seen, looks)
             await seen.button("New conversation").click()
             await expect(seen.page.get_by_label("In a git worktree")).to_be_enabled(timeout=WAIT_MS)
             await seen.page.get_by_label("In a git worktree").check()
             await seen.page.get_by_label("Continue").select_option(index=1)
-            await is_sound(seen)
+            await is_sound(seen, looks)
             await seen.page.keyboard.press("Escape")
             await seen.open(key)
-            await is_sound(seen)
+            await is_sound(seen, looks)
             await seen.answer("Deny")
             await seen.answer("Deny")
             await seen.is_idle()
             for choice in ("Conversations", "Rename", "Delete the conversation"):
                 await chooses(seen, choice)
-                await is_sound(seen)
+                await is_sound(seen, looks)
                 await seen.page.keyboard.press("Escape")
                 await expect(dialog).to_have_count(0)
                 await seen.has_left_sheets()
@@ -149,7 +154,7 @@ async def test_every_screen_of_conversations_is_sound(
             await chooses(seen, "Delete the conversation")
             await dialog.get_by_role("button", name="Delete", exact=True).click()
             await expect(dialog.get_by_label("Delete this work for good")).to_be_visible(timeout=WAIT_MS)
-            await is_sound(seen)
+            await is_sound(seen, looks)
             await seen.page.keyboard.press("Escape")
             if size is DESKTOP:
                 await expect(dialog).to_have_count(0)
@@ -162,7 +167,7 @@ async def test_every_screen_of_conversations_is_sound(
             await watcher.open(key)
             await watcher.button("Conversations").click()
             await expect(watcher.button("New conversation")).to_have_count(0)
-            await is_sound(watcher)
+            await is_sound(watcher, looks)
             await watcher.page.keyboard.press("Escape")
             await watcher.button("Conversation menu").click()
             await expect(watcher.page.get_by_role("dialog").get_by_role("listitem")).to_have_count(0)

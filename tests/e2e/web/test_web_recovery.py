@@ -27,7 +27,7 @@ async def server(tmp_path: Path) -> AsyncIterator[ServerProcess]:
 async def test_a_server_that_is_killed_in_the_middle_of_a_stream(
     server: ServerProcess, browser: Browser, folder: Path
 ) -> None:
-    async with screen(browser, server) as seen:
+    async with screen(browser, server, worker=True) as seen:
         async with server.client() as client:
             project_id = (await client.create_project(str(folder))).id
         await seen.open(project_id)
@@ -50,7 +50,7 @@ async def test_a_server_that_is_killed_in_the_middle_of_a_stream(
 async def test_a_text_that_is_cut_off_in_the_middle_comes_whole(
     server: ServerProcess, browser: Browser, folder: Path
 ) -> None:
-    async with screen(browser, server) as seen:
+    async with screen(browser, server, worker=True) as seen:
         async with server.client() as client:
             project_id = (await client.create_project(str(folder))).id
         await seen.open(project_id)
@@ -69,7 +69,7 @@ async def test_a_text_that_is_cut_off_in_the_middle_comes_whole(
 async def test_prompts_of_who_is_offline_wait_survive_a_reload_and_run_once(
     server: ServerProcess, browser: Browser, folder: Path
 ) -> None:
-    async with screen(browser, server) as seen:
+    async with screen(browser, server, worker=True) as seen:
         async with server.client() as client:
             project_id = (await client.create_project(str(folder))).id
         await seen.open(project_id)
@@ -102,7 +102,7 @@ async def test_prompts_of_who_is_offline_wait_survive_a_reload_and_run_once(
 
 
 async def test_a_prompt_whose_reply_is_lost_runs_once(server: ServerProcess, browser: Browser, folder: Path) -> None:
-    async with screen(browser, server) as seen:
+    async with screen(browser, server, worker=True) as seen:
         async with server.client() as client:
             project_id = (await client.create_project(str(folder))).id
         await seen.open(project_id)
@@ -126,7 +126,7 @@ async def test_a_prompt_whose_reply_is_lost_runs_once(server: ServerProcess, bro
 
 
 async def test_a_phone_that_slept_catches_up(server: ServerProcess, browser: Browser, folder: Path) -> None:
-    async with screen(browser, server) as seen, server.client() as client:
+    async with screen(browser, server, worker=True) as seen, server.client() as client:
         project_id = (await client.create_project(str(folder))).id
         await seen.open(project_id)
         await seen.page.context.set_offline(True)
@@ -145,7 +145,7 @@ async def test_a_phone_that_slept_catches_up(server: ServerProcess, browser: Bro
 
 
 async def test_a_revoked_device_is_told_to_pair_again(server: ServerProcess, browser: Browser, folder: Path) -> None:
-    async with screen(browser, server, "tablet") as seen:
+    async with screen(browser, server, "tablet", worker=True) as seen:
         async with server.client() as client:
             project_id = (await client.create_project(str(folder))).id
             await seen.open(project_id)
@@ -195,7 +195,7 @@ async def has_stored(seen: Screen, *words: str) -> None:
 async def test_the_newest_page_is_shown_offline_where_the_user_has_chosen_that(
     server: ServerProcess, browser: Browser, tmp_path: Path
 ) -> None:
-    async with screen(browser, server, "laptop") as seen:
+    async with screen(browser, server, "laptop", worker=True) as seen:
         ids = []
         async with server.client() as client:
             for name in ("one", "two"):
@@ -273,7 +273,7 @@ async def test_the_newest_page_is_shown_offline_where_the_user_has_chosen_that(
 async def test_offline_pages_survive_what_breaks_them_and_end_with_the_device(
     server: ServerProcess, browser: Browser, folder: Path
 ) -> None:
-    async with screen(browser, server, "tablet") as seen:
+    async with screen(browser, server, "tablet", worker=True) as seen:
         async with server.client() as client:
             project_id = (await client.create_project(str(folder))).id
         await seen.go("/settings")

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Literal
 
 import pytest
 from playwright.async_api import Browser, ViewportSize, expect
@@ -10,34 +9,46 @@ from tests.harness.browser import DESKTOP, PHONE, WAIT_MS, browsing, violations
 from tests.harness.follow import eventually
 from tests.harness.font import LARGE, SMALL
 from tests.harness.scene import Stage
-from tests.harness.screen import Screen, screen
+from tests.harness.screen import Look, Screen, screen
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-Theme = Literal["light", "dark"]
 
+async def is_sound(seen: Screen, looks: list[Look] | None = None) -> None:
+    """Nothing keeps anybody out, and nothing has to be scrolled sideways: as it is shown, or in each of the looks.
 
-async def is_sound(seen: Screen) -> None:
-    """Nothing keeps anybody out, and nothing has to be scrolled sideways."""
-    # What comes in is moving, and half transparent, for a moment.
-    await seen.page.evaluate("Promise.all(document.getAnimations().map((one) => one.finished.catch(() => 0)))")
-    assert await violations(seen.page) == []
-    await seen.is_not_wider_than_the_screen()
-    await seen.is_not_longer_than_the_screen()
-    await seen.has_all_its_styles()
-    await seen.has_controls_for_fingers()
-    await seen.cuts_no_text()
+    The last look is the first of the next call, so that pages and dialogs are opened in each.
+    """
+    shown: list[Look | None] = [*looks] if looks else [None]
+    for look in shown:
+        if look is not None:
+            await seen.wear(look)
+        # What comes in is moving, and half transparent, for a moment.
+        await seen.page.evaluate("Promise.all(document.getAnimations().map((one) => one.finished.catch(() => 0)))")
+        assert await violations(seen.page) == [], look
+        await seen.is_not_wider_than_the_screen()
+        await seen.is_not_longer_than_the_screen()
+        await seen.has_all_its_styles()
+        await seen.has_controls_for_fingers()
+        await seen.cuts_no_text()
+    if looks is not None:
+        looks.reverse()
 
 
 @pytest.mark.parametrize(
-    ("size", "theme", "letters"),
-    [(PHONE, "light", SMALL), (PHONE, "dark", LARGE), (DESKTOP, "light", LARGE), (DESKTOP, "dark", SMALL)],
-    ids=["phone-light-small-font", "phone-dark-large-font", "desktop-light-large-font", "desktop-dark-small-font"],
+    "looks",
+    [
+        [Look(PHONE, "light", SMALL), Look(PHONE, "dark", LARGE)],
+        [Look(DESKTOP, "light", LARGE), Look(DESKTOP, "dark", SMALL)],
+    ],
+    ids=["phone", "desktop"],
 )
 async def test_everybody_can_use_every_screen(
-    stage: Stage, browser: Browser, tmp_path: Path, size: ViewportSize, theme: Theme, letters: bytes
+    stage: Stage, browser: Browser, tmp_path: Path, looks: list[Look]
 ) -> None:
     """With fonts from one end to the other; the other tests here have those of this machine."""
+    looks = [*looks]
+    size, theme, letters = looks[0]
     folder = tmp_path / "a-project-with-a-rather-long-name-that-has-to-be-cut-somewhere-or-other"
     folder.mkdir()
     async with (
@@ -46,52 +57,52 @@ async def test_everybody_can_use_every_screen(
     ):
         project = await client.create_project(str(folder))
         await expect(seen.page.locator(".project", has_text=str(folder))).to_be_visible(timeout=WAIT_MS)
-        await is_sound(seen)
+        await is_sound(seen, looks)
         await seen.page.get_by_role("button", name="New project").click()
         await seen.page.get_by_label("Directory").fill(f"{tmp_path}/")
         await expect(seen.page.get_by_role("option").first).to_be_visible(timeout=WAIT_MS)
-        await is_sound(seen)
+        await is_sound(seen, looks)
         await seen.button("Cancel").click()
 
         await seen.open(project.id)
         await expect(seen.page.get_by_text("No messages yet")).to_be_visible()
-        await is_sound(seen)
+        await is_sound(seen, looks)
         for prompt in ("demo:markdown", "demo:think", "demo:todo", "demo:error"):
             await seen.send(prompt)
             await seen.is_idle() if prompt != "demo:error" else await seen.says_state("Failed")
-        await is_sound(seen)
+        await is_sound(seen, looks)
         await seen.send("demo:edit=note.md")
         await expect(seen.dock).to_be_visible(timeout=WAIT_MS)
         await seen.send("waits in the queue")
         await expect(seen.queue).to_have_count(1, timeout=WAIT_MS)
-        await is_sound(seen)
+        await is_sound(seen, looks)
         await seen.answer("Edit")
-        await is_sound(seen)
+        await is_sound(seen, looks)
         await seen.answer("Back")
         await seen.answer("Deny")
-        await is_sound(seen)
+        await is_sound(seen, looks)
         await seen.answer("Deny")
         for choice in ("Older sessions", "Model", "Permission mode", "Delete the project"):
             await seen.choose(choice)
             await expect(seen.page.get_by_role("dialog").get_by_role("status")).to_have_count(0, timeout=WAIT_MS)
-            await is_sound(seen)
+            await is_sound(seen, looks)
             await seen.page.keyboard.press("Escape")
             await expect(seen.page.get_by_role("dialog")).to_have_count(0)
         await seen.is_idle()
         if size is DESKTOP:
             await seen.prompt_field.press("Escape")
             await seen.page.keyboard.press("?")
-            await is_sound(seen)
+            await is_sound(seen, looks)
             await seen.page.keyboard.press("Escape")
             await expect(seen.page.get_by_role("dialog")).to_have_count(0)
         await seen.go("/settings")
         await expect(seen.page.get_by_role("heading", name="Server")).to_be_visible(timeout=WAIT_MS)
-        await is_sound(seen)
+        await is_sound(seen, looks)
         await seen.go("/p/none")
         await expect(seen.page.get_by_text("Project not found")).to_be_visible(timeout=WAIT_MS)
-        await is_sound(seen)
+        await is_sound(seen, looks)
         await seen.go("/pair")
-        await is_sound(seen)
+        await is_sound(seen, looks)
         await client.delete_project(project.id)
 
 
@@ -279,7 +290,7 @@ async def test_a_button_that_slides_under_a_finger_does_nothing_yet(
 
 
 async def test_it_is_an_app_that_opens_without_the_server(stage: Stage, browser: Browser) -> None:
-    async with screen(browser, stage.server) as seen:
+    async with screen(browser, stage.server, worker=True) as seen:
         manifest = await seen.page.evaluate("fetch('/manifest.webmanifest').then((answer) => answer.json())")
         assert (manifest["display"], manifest["start_url"]) == ("standalone", "/")
         purposes = set()
@@ -313,7 +324,7 @@ async def test_the_system_tells_what_happens_while_nobody_looks(stage: Stage, fo
     async with (
         browsing(desktop=True) as browser,
         stage.server.client() as client,
-        screen(browser, stage.server) as seen,
+        screen(browser, stage.server, worker=True) as seen,
     ):
         project = await client.create_project(str(folder))
         await seen.page.context.grant_permissions(["notifications"])
