@@ -39,6 +39,7 @@ tests:
 setup-tests:
 	@POCKET_AGENT_OWN_CLAUDE=1 scripts/setup
 	@scripts/tools prometheus prometheus-alertmanager prometheus-node-exporter prometheus-blackbox-exporter systemd libsystemd-shared nginx caddy openssl chromium chromium-headless-shell bubblewrap
+	@scripts/tools --suite=forky prometheus promtool prometheus-alertmanager prometheus-node-exporter prometheus-blackbox-exporter
 	@scripts/grafana
 	@scripts/web
 	@[ -e build/compiled ] || { mkdir -p build && .venv/bin/pytest --collect-only -q >build/compiled; } # once, not in each test process
@@ -51,7 +52,7 @@ fuzz: setup-tests ## random frames, HTTP requests and settings, for longer than 
 	FUZZ_EXAMPLES=$(or $(FUZZ),5000) .venv/bin/pytest -n 2 tests/fuzz --timeout 0
 
 soak: setup-tests ## tests marked soak (repetition, floods, alerts end to end), 1,000 examples of each property, then kills at random points for SOAK seconds
-	.venv/bin/pytest -n 2 --dist loadfile -m soak $(PYTEST)
+	SOAK_SECONDS=$(or $(SOAK),300) .venv/bin/pytest -n 2 --dist loadfile -m soak $(PYTEST)
 	.venv/bin/pytest -n 2 -m "hypothesis and not soak" --hypothesis-profile soak $(PYTEST)
 	SOAK_SECONDS=$(or $(SOAK),300) .venv/bin/pytest -s tests/soak --timeout 0
 

@@ -193,8 +193,8 @@ class Clinic:
 
 
 @contextlib.asynccontextmanager
-async def open_clinic(folder: Path) -> AsyncIterator[Clinic]:
-    """A healthy server with a healthy stack."""
+async def open_clinic(folder: Path, suite: str = "") -> AsyncIterator[Clinic]:
+    """A healthy server with a healthy stack, whose programs are of a Debian suite; see `require_tool`."""
     environment = {**stack_environment(folder / "home"), "PA_CLAUDE_BINARY": str(write_standin(folder))}
     async with open_webhook() as hook:
         environment["PA_MONITORING_WEBHOOK_URL"] = hook.url
@@ -204,7 +204,7 @@ async def open_clinic(folder: Path) -> AsyncIterator[Clinic]:
         loaded = load(environment, server.data_dir, server.tls_port)
         try:
             await server.start()
-            async with running_stack(folder / "stack", loaded.settings) as stack:
+            async with running_stack(folder / "stack", loaded.settings, suite) as stack:
                 clinic = Clinic(server, stack, hook, environment, loaded)
                 await clinic.put_back("alertmanager")
                 yield clinic

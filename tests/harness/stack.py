@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 
 from pocket_agent.monitoring import render, write
-from pocket_agent.monitoring.launcher import DATA, Launch, read_launches
+from pocket_agent.monitoring.launcher import DATA, Launch, arguments, read_launches
 from pocket_agent.settings import LoadedSettings, Settings, load_settings
 from tests.harness import DEADLINE_SECONDS
 from tests.harness.prometheus import Prometheus
@@ -47,11 +47,13 @@ class Stack:
         folder: of the rendered files.
         settings: what they are rendered from.
         prefixes: of the command lines of programs, by name.
+        suite: the Debian suite of the programs; see `require_tool`.
     """
 
-    def __init__(self, folder: Path, settings: Settings) -> None:
+    def __init__(self, folder: Path, settings: Settings, suite: str = "") -> None:
         self.folder = folder
         self.settings = settings
+        self.suite = suite
         self.prefixes: dict[str, tuple[str, ...]] = {}
         self._running: dict[str, asyncio.subprocess.Process] = {}
 
@@ -101,13 +103,14 @@ class Stack:
 
     async def _start(self, launch: Launch) -> None:
         name = launch.program.name
-        binary = require_tool(launch.program.binaries[-1])
+        binary = require_tool(launch.program.binaries[-1], self.suite)
         (self.folder / DATA / name).mkdir(parents=True, exist_ok=True)
+        flags = await arguments(launch, str(binary))
         with (self.folder / f"{name}.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *self.prefixes.get(name, ()),
                 str(binary),
-                *launch.flags,
+                *flags,
                 *_FURTHER.get(name, ()),
                 cwd=self.folder,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -136,9 +139,9 @@ class Stack:
 
 
 @contextlib.asynccontextmanager
-async def running_stack(folder: Path, settings: Settings) -> AsyncIterator[Stack]:
+async def running_stack(folder: Path, settings: Settings, suite: str = "") -> AsyncIterator[Stack]:
     """A stack that is rendered and started, and ended with everything that belongs to it."""
-    stack = Stack(folder, settings)
+    stack = Stack(folder, settings, suite)
     stack.render()
     try:
         await stack.start()

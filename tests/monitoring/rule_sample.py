@@ -114,8 +114,8 @@ def write_files(folder: Path, files: Iterable[RenderedFile]) -> list[Path]:
     return paths
 
 
-def promtool(*arguments: str | Path) -> tuple[int, str]:
-    """Its exit status, and what it said."""
-    program, environment = require_tool("promtool"), {**os.environ, "GOGC": "400"}  # a quarter less to compute
+def promtool(*arguments: str | Path, suite: str = "") -> tuple[int, str]:
+    """Its exit status, and what it said; see `require_tool` for the suite."""
+    program, environment = require_tool("promtool", suite), {**os.environ, "GOGC": "400"}  # a quarter less to compute
     done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False, env=environment)
     return done.returncode, done.stdout + done.stderr

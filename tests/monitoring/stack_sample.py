@@ -179,10 +179,14 @@ def value(files: dict[str, str], path: str) -> dict[str, object]:
     return found
 
 
-def checks(directory: Path) -> dict[str, Validation]:
-    """What the real programs say of a rendered directory; those that this project has for its tests must be there."""
-    mine = ("promtool", "amtool", "prometheus-blackbox-exporter", "k6")
-    return {one.name: one for one in validate(directory, partial(_find, {name: require_tool(name) for name in mine}))}
+def checks(directory: Path, suite: str = "") -> dict[str, Validation]:
+    """What the real programs say of a rendered directory; those that this project has for its tests must be there.
+
+    Prometheus's family is that of a Debian suite; see `require_tool`.
+    """
+    known = {name: require_tool(name, suite) for name in ("promtool", "amtool", "prometheus-blackbox-exporter")}
+    known["k6"] = require_tool("k6")
+    return {one.name: one for one in validate(directory, partial(_find, known))}
 
 
 def _find(known: dict[str, Path], name: str) -> str | None:

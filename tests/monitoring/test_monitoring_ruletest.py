@@ -13,6 +13,7 @@ from pocket_agent.monitoring import rule_files, rule_groups, rule_test_files
 from pocket_agent.monitoring.thresholds import OBJECTIVES
 from pocket_agent.settings import AlertSettings, MonitoringSettings, Settings
 from tests.harness.expression import names, selectors, series_faults
+from tests.harness.tool import GENERATIONS
 from tests.monitoring.rule_sample import promtool, write_files
 
 Rule = dict[str, Any]
@@ -28,10 +29,11 @@ def key(labels: dict[str, str], name: str) -> tuple[str, str, str | None]:
     return name, labels["severity"], labels.get("slo")
 
 
-def test_promtool_passes_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suite", GENERATIONS.values(), ids=list(GENERATIONS))
+def test_promtool_passes_them(tmp_path: Path, suite: str) -> None:
     write_files(tmp_path, rule_files(Settings()))
     tests = write_files(tmp_path, rule_test_files(Settings()))
-    status, output = promtool("test", "rules", *tests)
+    status, output = promtool("test", "rules", *tests, suite=suite)
     assert status == 0, output
     assert output.count("SUCCESS") == len(tests)
 
@@ -76,6 +78,31 @@ def test_they_are_rendered_for_the_default_thresholds_only() -> None:
     assert rule_test_files(Settings(alerts=AlertSettings(restarts=5))) == []
     other = Settings(monitoring=MonitoringSettings(runbook_url="https://wiki.example.org/runbooks/"))
     assert "https://wiki.example.org/runbooks/ServiceDown" in "".join(file.text for file in rule_test_files(other))
+
+
+def test_failed_webhooks_are_distinguished_by_their_receiver(tmp_path: Path) -> None:
+    """The dead man's switch and the notifications for users, of which both are webhooks."""
+    settings = Settings(monitoring=MonitoringSettings(webhook_url="http://127.0.0.1:8008/alerts"))
+    write_files(tmp_path, rule_files(settings))
+
+    def case(failing: str, firing: str, silent: str) -> dict[str, Any]:
+        name = "alertmanager_notifications_failed_total"
+        series = f'{name}{{integration="webhook", receiver_name="{failing}", job="alertmanager", instance="one"}}'
+        query = f'count by (alertname, alertstate) (ALERTS{{alertname=~"{firing}|{silent}"}})'
+        expected = {"labels": f'{{alertname="{firing}", alertstate="firing"}}', "value": 1}
+        return {
+            "interval": "1m",
+            "input_series": [{"series": series, "values": "0+1x40"}],
+            "promql_expr_test": [{"expr": query, "eval_time": "30m", "exp_samples": [expected]}],
+        }
+
+    alerts = ("DeadMansSwitchUnreachable", "AlertDeliveryFailing")
+    tests = [case("watchdog", *alerts), case("slack", *reversed(alerts))]
+    file = tmp_path / "prometheus" / "receivers.json"
+    rules = ["rules/pocket-agent-pipeline.yml"]
+    file.write_text(json.dumps({"rule_files": rules, "evaluation_interval": "1m", "tests": tests}), "utf-8")
+    status, output = promtool("test", "rules", file)
+    assert status == 0, output
 
 
 _COMPARISON = re.compile(r"([<>]=?|==) (\d[\d.]*)")

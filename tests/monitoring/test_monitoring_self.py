@@ -2,15 +2,18 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 import pytest_asyncio
 
+from tests.harness.clinic import open_webhook
 from tests.harness.follow import eventually
 from tests.harness.server import free_port
 from tests.harness.stack import Stack, load, stack_environment
+from tests.harness.tool import GENERATIONS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -93,3 +96,28 @@ async def test_an_alert_of_severity_info_is_inhibited_unless_another_fires(stack
         return await states() == {inhibited: "suppressed", sent: "active"}
 
     await eventually(expected, "only the alert of one instance is inhibited")
+
+
+@pytest.mark.parametrize("suite", GENERATIONS.values(), ids=list(GENERATIONS))
+async def test_an_unreachable_dead_mans_switch_is_a_warning_of_its_own(tmp_path: Path, suite: str) -> None:
+    """Notifications for users are webhooks, too, where Alertmanager can name its receivers."""
+    environment = {
+        **stack_environment(tmp_path),
+        "PA_ALERTS_FOR_SCALE": "0",
+        "PA_MONITORING_WATCHDOG_URL": f"http://127.0.0.1:{free_port()}/nobody",
+    }
+    async with open_webhook() as hook:
+        if suite:
+            environment["PA_MONITORING_WEBHOOK_URL"] = hook.url
+        stack = Stack(tmp_path / "stack", load(environment, tmp_path / "data", free_port()).settings, suite)
+        stack.render()
+        # A notification fails for good after a group interval.
+        stack.edit("alertmanager/alertmanager.yml", "group_wait: 10s", "group_wait: 100ms")
+        stack.edit("alertmanager/alertmanager.yml", "group_interval: 1m", "group_interval: 1s")
+        try:
+            await stack.start("prometheus", "alertmanager")
+            await firing(stack, "DeadMansSwitchUnreachable")
+            failing = await stack.prometheus.values('ALERTS{alertname="AlertDeliveryFailing"}')
+            assert failing == {}
+        finally:
+            await stack.stop()

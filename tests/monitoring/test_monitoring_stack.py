@@ -14,6 +14,7 @@ import yaml
 from pocket_agent.monitoring import render, validate, write
 from pocket_agent.settings import Settings
 from pocket_agent.settings.sections import SETTINGS
+from tests.harness.tool import GENERATIONS
 from tests.monitoring.stack_sample import (
     CASES,
     SECRETS,
@@ -50,9 +51,10 @@ def yaml_of(text: str) -> Any:
     return yaml.safe_load(text)
 
 
-def test_the_real_programs_accept_their_files(case: Case, tmp_path: Path) -> None:
+@pytest.mark.parametrize("suite", GENERATIONS.values(), ids=list(GENERATIONS))
+def test_the_real_programs_accept_their_files(case: Case, tmp_path: Path, suite: str) -> None:
     write(tmp_path / "stack", render(case.first, case.others))
-    said = checks(tmp_path / "stack")
+    said = checks(tmp_path / "stack", suite)
     for name in (
         "promtool check config",
         "promtool check rules",

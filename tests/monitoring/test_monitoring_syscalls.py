@@ -7,11 +7,13 @@ from ctypes.util import find_library
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from tests.harness import syscalls
 from tests.harness.absence import absent
 from tests.harness.server import free_port
 from tests.harness.stack import Stack, load, stack_environment
+from tests.harness.tool import GENERATIONS
 from tests.monitoring.test_monitoring_systemd import analyze
 
 UNITS = {
@@ -33,10 +35,12 @@ def expand(name: str) -> list[str]:
     return found
 
 
-async def test_the_programs_run_under_the_filters_of_their_units(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suite", GENERATIONS.values(), ids=list(GENERATIONS))
+async def test_the_programs_run_under_the_filters_of_their_units(tmp_path: Path, suite: str) -> None:
     if find_library("seccomp") is None:
         absent("libseccomp")
-    stack = Stack(tmp_path / "stack", load(stack_environment(tmp_path), tmp_path / "data", free_port()).settings)
+    settings = load(stack_environment(tmp_path), tmp_path / "data", free_port()).settings
+    stack = Stack(tmp_path / "stack", settings, suite)
     stack.render()
     for name, unit in UNITS.items():
         filters = syscalls.filters_of((stack.folder / "systemd" / unit).read_text("utf-8"), expand)

@@ -60,6 +60,7 @@ PROGRAMS: Final = {
 class _Entry(msgspec.Struct, frozen=True):
     port: int
     flags: list[str]
+    features: list[str] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class Launch:
     program: Program
     port: int
     flags: tuple[str, ...]
+    features: tuple[str, ...] = ()  # features to enable in versions that have them
 
     @property
     def url(self) -> str:
@@ -92,9 +94,37 @@ def read_launches(directory: Path) -> list[Launch]:
     unknown = sorted(found.keys() - PROGRAMS.keys())
     if unknown:
         raise FileOperationError(f"{path} cannot be used: it names {', '.join(unknown)}")
-    return [Launch(PROGRAMS[name], entry.port, tuple(entry.flags)) for name, entry in found.items()]
+    return [
+        Launch(PROGRAMS[name], entry.port, tuple(entry.flags), tuple(entry.features)) for name, entry in found.items()
+    ]
 
 
+async def arguments(launch: Launch, path: str) -> list[str]:
+    """The flags for the installed version of a program, whose `--help` lists the features that it has."""
+    if not launch.features:
+        return list(launch.flags)
+    process = await asyncio.create_subprocess_exec(
+        path,
+        "--help",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said = b""
+    try:
+        async with asyncio.timeout(_HELP_SECONDS):
+            said, _ = await process.communicate()
+    except TimeoutError:
+        pass
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    known = [feature for feature in launch.features if feature.encode() in said]
+    return [*launch.flags, *([f"--enable-feature={','.join(known)}"] if known else [])]
+
+
+_HELP_SECONDS: Final = 5.0  # how long `--help` of a program may take
 _END_SECONDS: Final = 8.0  # how long a program may take to end after SIGTERM
 _KILL_SECONDS: Final = 5.0
 _LINE: Final = 64 * 1024  # bytes of a line that are shown; longer ones are split
@@ -316,6 +346,7 @@ async def _start(launch: Launch, path: str, directory: Path, group: int) -> _Lau
         (directory / DATA / name).mkdir(parents=True, exist_ok=True)
         if name == "grafana":
             _provision(directory)
+        flags = await arguments(launch, path)
         # Not asyncio's own pipe: with that, a process has only ended when none of its children holds the pipe.
         reading, writing = os.pipe()
         stream = asyncio.StreamReader(limit=_LINE)
@@ -325,7 +356,7 @@ async def _start(launch: Launch, path: str, directory: Path, group: int) -> _Lau
         try:
             process = await asyncio.create_subprocess_exec(
                 path,
-                *launch.flags,
+                *flags,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=writing,
                 stderr=writing,

@@ -41,6 +41,8 @@ _EVENT_WINDOWS: Final = {"1h", "6h", "1d", "3d", "30d"}
 """Windows whose number of events is recorded."""
 _FAILURE_WINDOWS: Final = {"5m", "1h", "1d"}
 """Windows whose number of bad events is recorded, for the alerts."""
+_OUTAGES: Final = "pocket-agent-availability"
+"""The file whose alerts are evaluated once for each scrape, others once for two, since a page waits for it."""
 _LONG_INTERVAL: Final = "2m"  # less than the 5 minutes after which a series is stale in Prometheus (lookback)
 
 
@@ -155,13 +157,17 @@ def _spelled(seconds: float) -> str:
 
 def rule_groups(settings: Settings) -> dict[str, dict[str, Any]]:
     """The content of each file of rules, by its name without the suffix."""
-    interval = format_duration(min(60.0, 2 * settings.monitoring.scrape_interval))
+    scrape = settings.monitoring.scrape_interval
+    interval, quick = format_duration(min(60.0, 2 * scrape)), format_duration(min(60.0, scrape))
     runbooks, panel_url = runbook_address(settings), _panel_url(settings)
     groups = {"pocket-agent-recording": [rule.render() for rule in (*recording_rules(), *unarmed_rules())]}
     for subject, alerts in alert_rules(settings).items():
         groups[f"pocket-agent-{subject}"] = [alert.render(runbooks, panel_url(alert.name)) for alert in alerts]
     groups["pocket-agent-slo"] = [rule.render() for rule in objective_rules(WINDOWS)]
-    files = {name: {"groups": [_group(name, interval, rules)]} for name, rules in groups.items()}
+    files = {
+        name: {"groups": [_group(name, quick if name == _OUTAGES else interval, rules)]}
+        for name, rules in groups.items()
+    }
     days = [rule.render() for rule in objective_rules(LONG_WINDOWS)]
     files["pocket-agent-slo"]["groups"].append(_group("pocket-agent-slo-days", _LONG_INTERVAL, days))
     return files

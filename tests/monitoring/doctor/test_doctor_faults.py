@@ -15,7 +15,7 @@ import yaml
 
 from tests.harness.clinic import Clinic, open_clinic
 from tests.harness.follow import eventually
-from tests.harness.tool import require_tool
+from tests.harness.tool import GENERATIONS, require_tool
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -51,11 +51,11 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 FAULTS = msgspec.convert(yaml.safe_load(Path(__file__).with_name("faults.yml").read_text("utf-8")), list[Fault])
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def clinic(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clinic]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=GENERATIONS.values(), ids=list(GENERATIONS))
+async def clinic(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clinic]:
     for name in ("prometheus", "prometheus-alertmanager", "prometheus-node-exporter", "prometheus-blackbox-exporter"):
-        require_tool(name)
-    async with open_clinic(tmp_path_factory.mktemp("clinic")) as opened:
+        require_tool(name, request.param)
+    async with open_clinic(tmp_path_factory.mktemp("clinic"), request.param) as opened:
         await opened.recovers()
         yield opened
 
