@@ -68,6 +68,20 @@ def approval(approval_id: str = "a1", **given: Any) -> dict[str, Any]:
     return {"approval_id": approval_id, "tool_name": "Bash", "input": {"command": "date"}, "title": None, **given}
 
 
+def test_sessions_that_a_terminal_opens_and_closes_are_reported_once() -> None:
+    shown = Shown()
+    transcript = Transcript(shown.screen)
+    session = {"session_id": "s1", "title": "at the desk", "active": True}
+    for active in (True, True, False):
+        transcript.frame(
+            "sessions_changed", {"project_id": "p", "sessions": [{**session, "active": active}], "gone": []}
+        )
+    assert shown.lines == [
+        "a terminal has opened the session “at the desk” (s1)",
+        "a terminal has closed the session “at the desk” (s1)",
+    ]
+
+
 @given(ANY_TEXT)
 def test_nothing_that_a_terminal_obeys_is_left(text: str) -> None:
     safe = plain(text)

@@ -78,16 +78,13 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
 
 
 async def test_a_session_of_a_terminal_is_followed_continued_and_handed_back(desk: Desk) -> None:
+    assert await desk.client.sessions(desk.project_id, watch=True) == []
     async with desk.terminal() as terminal:
         await terminal.prompt("demo:text a quince")
-        await eventually(terminal.transcript.exists, "the CLI keeps its session")
+        begun = await desk.until("sessions_changed", lambda data: any(one["active"] for one in data["sessions"]))
         session_id = terminal.session_id
-
-        async def listed() -> bool:
-            sessions = await desk.client.sessions(desk.project_id)
-            return [(one.session_id, one.origin, one.active) for one in sessions] == [(session_id, "terminal", True)]
-
-        await eventually(listed, "the session is listed")
+        (listed,) = begun.data["sessions"]
+        assert (listed["session_id"], listed["origin"], listed["turns"]) == (session_id, "terminal", 1)
         await eventually(lambda: terminal.status == "idle", "the turn ends")
         page = await desk.client.session_history(desk.project_id, session_id)
         told = [(one.type, json.loads(bytes(one.message))) for one in page.messages]

@@ -279,10 +279,14 @@ class StoredSession(msgspec.Struct, frozen=True):
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """Sessions, the last written first; `truncated` when there are more."""
+    """Sessions, the last written first; `truncated` when there are more.
+
+    `mark` identifies the state of the files and the running CLIs that the listing was made from.
+    """
 
     sessions: list[StoredSession]
     truncated: bool
+    mark: int = 0
 
 
 class Growth(msgspec.Struct, frozen=True):
@@ -356,7 +360,13 @@ class Transcripts:
         Raises:
             FileOperationError: the configuration directory cannot be read.
         """
-        return await self.call(lambda: self._list(project, limit))
+        listing = await self.call(lambda: self._list(project, limit))
+        assert listing is not None
+        return listing
+
+    async def changed_sessions(self, project: str, limit: int, mark: int) -> Listing | None:
+        """As `sessions`; None when nothing has changed since the listing with this mark, without reading any file."""
+        return await self.call(lambda: self._list(project, limit, mark))
 
     async def find(self, project: str, session_id: str) -> StoredSession | None:
         """One session of a directory; raises as `sessions`."""
@@ -420,16 +430,17 @@ class Transcripts:
 
     # What runs in the thread.
 
-    def _list(self, project: str, limit: int) -> Listing:
+    def _list(self, project: str, limit: int, mark: int | None = None) -> Listing | None:
         places = self._places(project)
         running = self._running()
         sessions: list[StoredSession] = []
         read = 0
         with ExitStack() as opened:
             root = self._projects(opened)
-            if root is None:
-                return Listing([], truncated=False)
-            files, truncated = self._files(root, places)
+            files, truncated = self._files(root, places) if root is not None else ([], False)
+            found_mark = hash((frozenset(running), frozenset(_key(found.status) for found in files)))
+            if root is None or found_mark == mark:
+                return None if found_mark == mark else Listing([], truncated=False, mark=found_mark)
             for found in sorted(files, reverse=True):
                 if len(sessions) >= limit or read >= _MAX_READ:
                     truncated = True
@@ -442,7 +453,7 @@ class Transcripts:
                 if summary is None or directory is None or (summary.turns == 0 and not summary.estimated):
                     continue
                 sessions.append(_transcript(found.session_id, directory, summary, found.status, running))
-        return Listing(sessions, truncated)
+        return Listing(sessions, truncated, found_mark)
 
     def _places(self, project: str) -> list[str]:
         return [project, *worktrees(Path(project))]

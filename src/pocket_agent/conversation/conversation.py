@@ -29,7 +29,13 @@ from pocket_agent.conversation.state import (
 )
 from pocket_agent.events import Observer, ProjectTrusted
 from pocket_agent.model import Execution, ExecutionId, ExecutionStatus, HoldReason
-from pocket_agent.protocol.push import AgentKillData, ApprovalResolvedData, SessionResetData, SessionResumedData
+from pocket_agent.protocol.push import (
+    AgentKillData,
+    ApprovalResolvedData,
+    SessionData,
+    SessionResetData,
+    SessionResumedData,
+)
 from pocket_agent.protocol.requests import (
     AgentInterruptData,
     AgentReportData,
@@ -38,7 +44,6 @@ from pocket_agent.protocol.requests import (
     ExecutionListData,
     McpServerData,
     RewindFilesData,
-    SessionData,
 )
 from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Change, Store

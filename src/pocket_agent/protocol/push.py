@@ -241,6 +241,43 @@ class SessionResumedData(Struct, frozen=True):
     title: str
 
 
+class SessionData(Struct, frozen=True):
+    """A conversation that can be resumed; `title` is the beginning of its first prompt, unless the CLI or its user
+    named it.
+
+    `origin` is `terminal` for a session that the CLI made without the server, in `directory`: that of the project, one
+    inside it, or one of its Git worktrees. The fields from `directory` on are null, or absent, for a session whose file
+    is gone. `turns` is the number of prompts, an estimate for a large file (`turns_estimated`), `size` that of the file
+    in bytes. `active`: a terminal has the session open. `resume_command` continues it in a shell.
+    """
+
+    session_id: str
+    title: str
+    created_at: str
+    last_active: str
+    current: bool
+    origin: Literal["server", "terminal"] = "server"
+    directory: str | None = None
+    first_prompt: str | None = None
+    turns: int | None = None
+    turns_estimated: bool = False
+    size: int | None = None
+    active: bool = False
+    resume_command: str | None = None
+
+
+class SessionsChangedData(Struct, frozen=True):
+    """Sessions that have begun or changed since `session_list` with `watch`, within 2 seconds, and those that are gone.
+
+    Each of `sessions` replaces the one with its id. A change of nothing but `size` and `last_active` is not sent, so
+    that a session that works does not send one each second.
+    """
+
+    project_id: str
+    sessions: list[SessionData]
+    gone: list[str] = []
+
+
 class ElicitationCancelledData(Struct, frozen=True):
     """An entry: an MCP server asked the user, which no client can answer; the server cancelled the question."""
 
@@ -349,6 +386,7 @@ PUSHES: Final[Mapping[str, type[Struct]]] = {
     "process_killed": AgentKillData,
     "session_reset": SessionResetData,
     "session_resumed": SessionResumedData,
+    "sessions_changed": SessionsChangedData,
     "agent_partial": AgentPartialData,
     "elicitation_cancelled": ElicitationCancelledData,
     "approval_requested": ApprovalRequestedData,

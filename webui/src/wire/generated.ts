@@ -274,8 +274,13 @@ export interface SetPermissionMode {
   readonly project_id?: string | null;
 }
 
-/** List the conversations of a project that can be resumed: the server's, and those of terminals. */
+/**
+ * List the conversations of a project that can be resumed: the server's, and those of terminals.
+ *
+ * With `watch` the connection gets `sessions_changed` from then on, until `session_unfollow` without a `session_id`.
+ */
 export interface SessionList {
+  readonly watch?: boolean;
   readonly project_id?: string | null;
 }
 
@@ -319,7 +324,7 @@ export interface SessionHistory {
  * Get the records of a session from a position on, and new ones within 2 seconds, until `session_unfollow`.
  *
  * `epoch` and `after` are `epoch` and `end` of `session_history`; without them only new records are sent. A connection
- * can follow 8 sessions; following one again replaces its position.
+ * can follow 8 sessions and lists; following one again replaces its position.
  */
 export interface SessionFollow {
   readonly session_id: string;
@@ -329,9 +334,9 @@ export interface SessionFollow {
   readonly project_id?: string | null;
 }
 
-/** Stop to follow a session; nothing happens when it is not followed. */
+/** Stop to follow a session, or without `session_id` to watch the list; nothing happens when it is not followed. */
 export interface SessionUnfollow {
-  readonly session_id: string;
+  readonly session_id?: string | null;
   readonly project_id?: string | null;
 }
 
@@ -876,7 +881,7 @@ export interface SessionLinesData {
 /** Reply to `session_unfollow`. */
 export interface SessionUnfollowData {
   readonly project_id: string;
-  readonly session_id: string;
+  readonly session_id: string | null;
 }
 
 /** Reply to `execution_list`, newest first. */
@@ -1313,6 +1318,18 @@ export interface SessionResumedData {
   readonly title: string;
 }
 
+/**
+ * Sessions that have begun or changed since `session_list` with `watch`, within 2 seconds, and those that are gone.
+ *
+ * Each of `sessions` replaces the one with its id. A change of nothing but `size` and `last_active` is not sent, so
+ * that a session that works does not send one each second.
+ */
+export interface SessionsChangedData {
+  readonly project_id: string;
+  readonly sessions: readonly SessionData[];
+  readonly gone?: readonly string[];
+}
+
 /** The written part of a message whose execution ended before the message was complete. */
 export interface AgentPartialData {
   readonly text: string;
@@ -1498,6 +1515,7 @@ export interface Pushes {
   readonly process_killed: AgentKillData;
   readonly session_reset: SessionResetData;
   readonly session_resumed: SessionResumedData;
+  readonly sessions_changed: SessionsChangedData;
   readonly agent_partial: AgentPartialData;
   readonly elicitation_cancelled: ElicitationCancelledData;
   readonly approval_requested: ApprovalRequestedData;

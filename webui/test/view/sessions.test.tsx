@@ -72,6 +72,14 @@ async function answer(type: string, data: object): Promise<void> {
   await settle();
 }
 
+async function say(type: string, data: object): Promise<void> {
+  await act(async () => {
+    network.wire.say({ type, data, project_id: "p" });
+    await settle();
+  });
+  await settle();
+}
+
 async function press(name: string, within: ParentNode = root): Promise<void> {
   await act(async () => {
     buttons(within)
@@ -101,6 +109,25 @@ test("one that is open in a terminal can only be copied", async () => {
   expect(buttons(row(2)).map(nameOf)).toEqual(["Read", "Fork"]);
   await press("Fork", row(2));
   expect(network.wire.asked("session_resume").data).toEqual({ session_id: "open", fork: true });
+});
+
+test("the list follows what terminals do, and asks again after a reconnect", async () => {
+  expect(network.wire.asked("session_list").data).toEqual({ watch: true });
+  const begun = { ...SESSIONS[2], session_id: "new", title: "begun now", last_active: "2026-01-01T00:00:00Z" };
+  const data = { project_id: "p", sessions: [begun, { ...SESSIONS[1], active: true }], gone: ["open"] };
+  await say("sessions_changed", data);
+  const titles = (): string[] => [...root.querySelectorAll("li > div > .session-title")].map((one) => one.textContent);
+  expect(titles()).toEqual(["begun now", "mine", "at the desk"]);
+  expect(row(2).querySelector(".hint")?.textContent).toContain("Open in a terminal");
+  vi.useFakeTimers();
+  network.wire.drop();
+  await vi.advanceTimersByTimeAsync(60_000);
+  vi.useRealTimers();
+  network.wire.accept();
+  await answer("session_list", { sessions: SESSIONS });
+  expect(titles()).toEqual(["mine", "at the desk", "Without a prompt"]);
+  await act(() => render(null, root));
+  expect(network.wire.asked("session_unfollow").data).toEqual({});
 });
 
 /** A record of a session at a position. */
