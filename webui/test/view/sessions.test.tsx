@@ -137,22 +137,21 @@ function record(offset: number, type: string, message: object, more: object = {}
 
 const said = (text: string): object => ({ type: "assistant", message: { content: [{ type: "text", text }] } });
 
-test("the history of a session is read page by page, and a large record whole when it is asked for", async () => {
+test("a session is read and followed, and a large record whole when it is asked for", async () => {
   await press("Read", row(1));
-  expect(network.wire.asked("session_history").data).toMatchObject({ session_id: "left", before: null });
+  expect(network.wire.asked("session_history").data).toMatchObject({ session_id: "left", limit: 100 });
   const cut = { size: 5000, cut: ["/message/content/0/text"] };
   const newest = [record(400, "agent_message", said("begins"), cut), record(700, "agent_message", said("newest"))];
-  await answer("session_history", { messages: newest, before: 400, end: 900 });
-  expect(root.textContent).toMatch(/begins.*newest/s);
-  await press("Older");
-  expect(network.wire.asked("session_history").data).toMatchObject({ before: 400 });
-  const oldest = [record(0, "prompt", { prompt: "the first", by: "", execution_id: "" })];
-  await answer("session_history", { messages: oldest, before: 0, end: 400 });
-  expect(root.textContent).toMatch(/the first.*begins.*newest/s);
-  expect(buttons(root).map(nameOf)).not.toContain("Older");
+  await answer("session_history", { epoch: "e", messages: newest, before: 0, end: 900 });
+  expect(root.textContent).toMatch(/Not open in a terminal.*begins.*newest/s);
+  const more = { session_id: "left", epoch: "e", messages: [record(900, "agent_message", said("live"))], end: 990 };
+  await say("session_lines", { ...more, active: true });
+  await vi.waitFor(() => expect(root.textContent).toMatch(/Open in a terminal.*begins.*newest.*live/s));
 
   await press("Show all (5 KB)");
   expect(network.wire.asked("session_history").data).toMatchObject({ before: 700, limit: 1, large: "whole" });
   await answer("session_history", { messages: [record(400, "agent_message", said("all of it"))], before: 0, end: 700 });
-  expect(root.textContent).toMatch(/the first.*all of it.*newest/s);
+  expect(root.textContent).toMatch(/all of it.*newest.*live/s);
+  await press("Close");
+  expect(network.wire.asked("session_unfollow").data).toEqual({ session_id: "left" });
 });
