@@ -197,6 +197,8 @@ class PromptData(Struct, frozen=True, omit_defaults=True):
     `continues`: the execution was paused for this reason and continues, with a short prompt of the server when its
     session has the original one. `steers`: the prompt was written into the running turn of this execution. The agent
     takes it up between two steps, and its execution is then over; a turn that ends before starts another one with it.
+    `typed_at`: it was given in a terminal, at this time (RFC 3339), see `TerminalTurnsData`; `execution_id` is then the
+    `uuid` of its record, and there is no such execution.
     """
 
     execution_id: str
@@ -205,6 +207,7 @@ class PromptData(Struct, frozen=True, omit_defaults=True):
     prompt_id: str | None = None
     continues: HoldReason | None = None
     steers: str | None = None
+    typed_at: str | None = None
 
 
 class ExecutionPausedData(Struct, frozen=True):
@@ -233,12 +236,28 @@ class SessionResetData(Struct, frozen=True):
     status: Literal["reset"] = "reset"
 
 
-class SessionResumedData(Struct, frozen=True):
-    """The next prompt continues this conversation, or a copy (`fork`); `title` is its first prompt, truncated."""
+class SessionResumedData(Struct, frozen=True, omit_defaults=True):
+    """The next prompt continues this conversation, or a copy (`fork`); `title` is its first prompt, truncated.
+
+    `end` is the position in the file of the session behind its history at that time: `session_history` with it as
+    `before` has the turns that precede this entry. Null when the CLI keeps no file of it.
+    """
 
     session_id: str
     fork: bool
     title: str
+    end: int | None = None
+
+
+class TerminalTurnsData(Struct, frozen=True, omit_defaults=True):
+    """An entry: those that follow are turns of a terminal in the session, up to the next prompt without `typed_at`.
+
+    Their `agent_message`s are the records of the CLI's file, as in `session_history`. `lost`: the file was replaced, or
+    has become shorter, so that turns of a terminal may be missing here; `session_history` has what the file has now.
+    """
+
+    session_id: str
+    lost: bool = False
 
 
 class SessionData(Struct, frozen=True):
@@ -387,6 +406,7 @@ PUSHES: Final[Mapping[str, type[Struct]]] = {
     "session_reset": SessionResetData,
     "session_resumed": SessionResumedData,
     "sessions_changed": SessionsChangedData,
+    "terminal_turns": TerminalTurnsData,
     "agent_partial": AgentPartialData,
     "elicitation_cancelled": ElicitationCancelledData,
     "approval_requested": ApprovalRequestedData,

@@ -113,7 +113,7 @@ class TerminalSessions:
         await conversation.resume(request.session_id, fork=request.fork, found=found)
         return requests.SessionResumeData(conversation.state.record.project_id, request.session_id, request.fork)
 
-    async def find(self, conversation: Conversation, session_id: str, *, fork: bool) -> model.SessionRecord | None:
+    async def find(self, conversation: Conversation, session_id: str, *, fork: bool) -> model.KeptSession | None:
         """The session of the project that is to be continued, as the CLI keeps it; None when it keeps none.
 
         Raises:
@@ -122,16 +122,20 @@ class TerminalSessions:
         project = self._main(conversation)
         try:
             stored = await self._transcripts.find(project.real_path, session_id)
+            if stored is None:
+                return None
+            if stored.running and not fork:
+                raise ProcessActiveError(
+                    "A terminal has this session open: end the CLI there first, or continue a copy (fork).",
+                    details={"resume_command": resume_command(stored.directory, session_id)},
+                )
+            history = await self._transcripts.continued(project.real_path, session_id, None, "")
         except FileOperationError:  # the server's own sessions can be continued nevertheless
             return None
-        if stored is None:
-            return None
-        if stored.running and not fork:
-            raise ProcessActiveError(
-                "A terminal has this session open: end the CLI there first, or continue a copy (fork).",
-                details={"resume_command": resume_command(stored.directory, session_id)},
-            )
-        return model.SessionRecord(session_id, project.project_id, stored.created_at, stored.last_active, stored.title)
+        record = model.SessionRecord(
+            session_id, project.project_id, stored.created_at, stored.last_active, stored.title
+        )
+        return model.KeptSession(record, model.TranscriptMark(session_id, history.end, history.digest))
 
     async def refuse_open(self, conversation: Conversation) -> None:
         """Raise ProcessActiveError when a terminal has the session open that the next prompt would continue."""

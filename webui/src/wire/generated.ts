@@ -1287,6 +1287,8 @@ export interface SubscribersData {
  * `continues`: the execution was paused for this reason and continues, with a short prompt of the server when its
  * session has the original one. `steers`: the prompt was written into the running turn of this execution. The agent
  * takes it up between two steps, and its execution is then over; a turn that ends before starts another one with it.
+ * `typed_at`: it was given in a terminal, at this time (RFC 3339), see `TerminalTurnsData`; `execution_id` is then the
+ * `uuid` of its record, and there is no such execution.
  */
 export interface PromptData {
   readonly execution_id: string;
@@ -1295,6 +1297,7 @@ export interface PromptData {
   readonly prompt_id?: string | null;
   readonly continues?: HoldReason | null;
   readonly steers?: string | null;
+  readonly typed_at?: string | null;
 }
 
 /** The prompts that wait, in order; `queue_hold` as in `project_state`. */
@@ -1311,11 +1314,17 @@ export interface ExecutionPausedData {
   readonly until: string | null;
 }
 
-/** The next prompt continues this conversation, or a copy (`fork`); `title` is its first prompt, truncated. */
+/**
+ * The next prompt continues this conversation, or a copy (`fork`); `title` is its first prompt, truncated.
+ *
+ * `end` is the position in the file of the session behind its history at that time: `session_history` with it as
+ * `before` has the turns that precede this entry. Null when the CLI keeps no file of it.
+ */
 export interface SessionResumedData {
   readonly session_id: string;
   readonly fork: boolean;
   readonly title: string;
+  readonly end?: number | null;
 }
 
 /**
@@ -1328,6 +1337,17 @@ export interface SessionsChangedData {
   readonly project_id: string;
   readonly sessions: readonly SessionData[];
   readonly gone?: readonly string[];
+}
+
+/**
+ * An entry: those that follow are turns of a terminal in the session, up to the next prompt without `typed_at`.
+ *
+ * Their `agent_message`s are the records of the CLI's file, as in `session_history`. `lost`: the file was replaced, or
+ * has become shorter, so that turns of a terminal may be missing here; `session_history` has what the file has now.
+ */
+export interface TerminalTurnsData {
+  readonly session_id: string;
+  readonly lost?: boolean;
 }
 
 /** The written part of a message whose execution ended before the message was complete. */
@@ -1516,6 +1536,7 @@ export interface Pushes {
   readonly session_reset: SessionResetData;
   readonly session_resumed: SessionResumedData;
   readonly sessions_changed: SessionsChangedData;
+  readonly terminal_turns: TerminalTurnsData;
   readonly agent_partial: AgentPartialData;
   readonly elicitation_cancelled: ElicitationCancelledData;
   readonly approval_requested: ApprovalRequestedData;
@@ -1577,4 +1598,5 @@ export type EntryType =
   | "process_killed"
   | "prompt"
   | "session_reset"
-  | "session_resumed";
+  | "session_resumed"
+  | "terminal_turns";

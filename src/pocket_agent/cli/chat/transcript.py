@@ -289,7 +289,8 @@ class Transcript:
 
     def _push_prompt(self, data: Data) -> None:
         self._end_live()
-        self.last_execution = data.get("execution_id")
+        if not data.get("typed_at"):
+            self.last_execution = data.get("execution_id")
         if data.get("continues"):
             self.note("── the paused prompt continues ──")
             return
@@ -339,6 +340,13 @@ class Transcript:
             self.open_sessions ^= {session_id}
             how = "has opened" if session_id in self.open_sessions else "has closed"
             self.note(f"a terminal {how} the session “{one_line(str(session['title']), 80)}” ({session_id})")
+
+    def _push_terminal_turns(self, data: Data) -> None:
+        self._end_live()
+        if data.get("lost"):
+            self.note("The session's file was replaced: turns of a terminal may be missing here.", "yellow")
+        else:
+            self.note("── in a terminal ──")
 
     def _push_agent_partial(self, data: Data) -> None:
         for thinking, text in ((True, str(data["thinking"])), (False, str(data["text"]))):
