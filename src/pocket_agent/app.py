@@ -134,6 +134,7 @@ async def _serve(
                 await enter(_background(observer, {"demo model": restart_model}))
             watcher = stack.enter_context(contextlib.closing(SpoolWatcher()))
             installer = Installer(settings.claude.binary, candidates, build_environment(child, {}))
+            transcripts = stack.enter_context(_transcripts(child, settings))
             context = AgentContext(
                 live,
                 installer,
@@ -144,11 +145,11 @@ async def _serve(
                 observed.traces.propagator,
                 umask,
                 await _confinement(live.loaded, environment, observer),
+                transcripts,
             )
             hub = Hub(observed.broadcasts)
             projects = Projects(store, hub, context, live, observer)
             observed.attach(hub, projects, store, installer, confined=not context.confinement.reason)
-            transcripts = stack.enter_context(_transcripts(child, settings))
             endpoint = Endpoint(store, hub, projects, observed.report, live, observer, trail or AuditLog(), transcripts)
             await enter(projects.running())
             renew_scraped = await enter(_exporting(observed.exposition, live, observer))

@@ -5,7 +5,7 @@ Times are integer milliseconds since the Unix epoch (UTC), sizes are bytes. All 
 
 import enum
 import uuid
-from typing import Final, NewType
+from typing import Final, Literal, NewType
 
 import msgspec
 
@@ -23,6 +23,11 @@ _CONTINUATION: Final = uuid.UUID("6f2d1c1e-5a51-4c3b-9f5e-0b8f6a2f4f10")
 
 MAX_OFFSET: Final = 2**40 - 1
 """The largest offset of one log: about 10^12 entries, which no log reaches."""
+
+
+def continuation_id(execution_id: str, number: int) -> str:
+    """The `uuid` of the message with which an execution continues for the Nth time, from 1."""
+    return str(uuid.uuid5(_CONTINUATION, f"{execution_id}/{number}"))
 
 
 def project_of(conversation_id: str) -> ProjectId:
@@ -241,6 +246,23 @@ class Worktree(msgspec.Struct, frozen=True):
     is_own_branch: bool = True
 
 
+class TranscriptMark(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How much of the CLI's own file of a session is known to a conversation's log.
+
+    Attributes:
+        session_id: the session.
+        position: the end of the last known record, in bytes.
+        digest: of the bytes before it, by which the file is recognised.
+        turn: whose turn goes on there: "" for the server's or none, "interactive" or "print" for that of a CLI in a
+            terminal.
+    """
+
+    session_id: str
+    position: int = 0
+    digest: str = ""
+    turn: Literal["", "interactive", "print"] = ""
+
+
 class ConversationRecord(msgspec.Struct, frozen=True):
     """A conversation of a project: one log, one queue, at most one CLI process.
 
@@ -257,6 +279,7 @@ class ConversationRecord(msgspec.Struct, frozen=True):
         fork: whether the next prompt continues a copy of `session_id` instead of the session itself.
         head: the offset of the newest entry, 0 for an empty log.
         first: the offset of the oldest entry that is still stored, head + 1 for an empty log.
+        transcript: how much of the session's file is in the log, or is its history; None when that is not known.
     """
 
     number: int
@@ -278,6 +301,7 @@ class ConversationRecord(msgspec.Struct, frozen=True):
     title: str | None = None
     archived: bool = False
     worktree: Worktree | None = None
+    transcript: TranscriptMark | None = None
 
     @property
     def project_id(self) -> ProjectId:
@@ -508,9 +532,7 @@ class Execution(msgspec.Struct, frozen=True):
 
         It follows from the stored fields, so that a message that is written twice is the same message for the CLI.
         """
-        if not self.continuations:
-            return self.id
-        return str(uuid.uuid5(_CONTINUATION, f"{self.id}/{self.continuations}"))
+        return continuation_id(self.id, self.continuations) if self.continuations else self.id
 
     @property
     def context(self) -> ExecutionContext:
@@ -598,6 +620,13 @@ class SessionRecord(msgspec.Struct, frozen=True):
     last_active: Milliseconds
     title: str
     """The beginning of its first prompt."""
+
+
+class KeptSession(msgspec.Struct, frozen=True):
+    """A session that the CLI keeps, to be continued; `end` is that of its history."""
+
+    record: SessionRecord
+    end: TranscriptMark
 
 
 LOCAL_DEVICE: Final = "local"

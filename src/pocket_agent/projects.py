@@ -21,6 +21,7 @@ from pocket_agent.conversation.conversation import Conversation
 from pocket_agent.conversation.conversation_log import ConversationLog, entry_draft, now
 from pocket_agent.conversation.loops import ConversationLoops
 from pocket_agent.conversation.state import Acceptance, State
+from pocket_agent.conversation.terminal_turns import TerminalTurns
 from pocket_agent.directory import Directories, identities, worktrees_folder
 from pocket_agent.events import (
     ConversationCreated,
@@ -37,10 +38,10 @@ from pocket_agent.model import (
     ConversationId,
     ConversationRecord,
     Entry,
+    KeptSession,
     Milliseconds,
     ProjectId,
     ProjectState,
-    SessionRecord,
     Trust,
     UsageWindow,
     Worktree,
@@ -312,7 +313,7 @@ class Projects:
         worktree: WorktreeRequest | None = None,
         session_id: str | None = None,
         fork: bool = False,
-        found: SessionRecord | None = None,
+        found: KeptSession | None = None,
         correlation_id: str | None = None,
     ) -> Conversation:
         """Begin another conversation in a project.
@@ -323,7 +324,7 @@ class Projects:
             worktree: gives it a git worktree as its directory; None for the project's directory.
             session_id: the CLI's session that it continues; None for a new one.
             fork: whether to continue a copy of it.
-            found: the session of a terminal with this id.
+            found: the session of this id that the CLI keeps, if it does.
             correlation_id: that of the request.
 
         Raises:
@@ -335,7 +336,7 @@ class Projects:
         main = self.get(project_id).state.record
         self._refuse_more(project_id)
         known = await self._store.session(project_id, session_id) if session_id is not None else None
-        continued = known or found
+        continued = known if known is not None or found is None else found.record
         if session_id is not None and continued is None:
             raise errors.ValidationError("This project has no such session (session_list).")
         suffix = secrets.token_hex(4)
@@ -371,8 +372,9 @@ class Projects:
                     queue_hold=None,
                     title=title,
                     worktree=made,
+                    transcript=found.end if found is not None and not fork else None,
                 )
-                sessions = (found,) if found is not None and known is None else ()
+                sessions = (found.record,) if found is not None and known is None else ()
                 await self._store.commit(Change(record=record, sessions=sessions))
                 conversation = self._open(record)
         except BaseException:
@@ -382,7 +384,8 @@ class Projects:
             raise
         await conversation.loops.ready.wait()
         if continued is not None:
-            resumed = SessionResumedData(continued.id, record.fork, continued.title)
+            end = found.end.position if found is not None else None
+            resumed = SessionResumedData(continued.id, record.fork, continued.title, end)
             await conversation.state.log.write([entry_draft("session_resumed", resumed)])
         self._observer.emit(ConversationCreated(project_id, record.id, made is not None, correlation_id))
         self._broadcast("project_state", encode_data(conversation.state.view()), record.id)
@@ -510,8 +513,11 @@ class Projects:
         acceptance = self._accepted.setdefault(project.project_id, Acceptance())
         state = State(log, acceptance=acceptance, limits=self.limits)
         agent = Agent(project, self._context)
+        main = self._conversations.get(project.project_id)
+        directory = main.state.record.real_path if main is not None else project.real_path
+        terminal = TerminalTurns(state, store, directory, self._context.transcripts)
         loops = ConversationLoops(
-            state, agent, store, self.capacity, self.budget, self._settings, self._observer, self._gate
+            *(state, agent, store, self.capacity, self.budget, self._settings, self._observer, self._gate, terminal)
         )
         conversation = Conversation(loops, state, agent, store, self._settings, self._observer)
         self._hub.channels[project.id] = channel

@@ -68,6 +68,34 @@ def approval(approval_id: str = "a1", **given: Any) -> dict[str, Any]:
     return {"approval_id": approval_id, "tool_name": "Bash", "input": {"command": "date"}, "title": None, **given}
 
 
+def test_sessions_that_a_terminal_opens_and_closes_are_reported_once() -> None:
+    shown = Shown()
+    transcript = Transcript(shown.screen)
+    session = {"session_id": "s1", "title": "at the desk", "active": True}
+    for active in (True, True, False):
+        transcript.frame(
+            "sessions_changed", {"project_id": "p", "sessions": [{**session, "active": active}], "gone": []}
+        )
+    assert shown.lines == [
+        "a terminal has opened the session “at the desk” (s1)",
+        "a terminal has closed the session “at the desk” (s1)",
+    ]
+
+
+def test_turns_of_a_terminal_are_shown_as_such() -> None:
+    shown = Shown()
+    transcript = Transcript(shown.screen)
+    transcript.frame("prompt", {"execution_id": "e1", "prompt": "one", "by": "phone"})
+    transcript.frame("terminal_turns", {"session_id": "s1"})
+    typed = {"execution_id": "u", "prompt": "two", "by": "terminal", "typed_at": "2026-01-01T00:00:00Z"}
+    transcript.frame("prompt", typed)
+    transcript.frame("agent_message", {**assistant({"type": "text", "text": "answer"}), "entrypoint": "cli"})
+    transcript.frame("terminal_turns", {"session_id": "s1", "lost": True})
+    assert shown.lines[1:4] == ["── in a terminal ──", "> two  (terminal)", "answer"]
+    assert "may be missing" in shown.lines[4]
+    assert transcript.last_execution == "e1"
+
+
 @given(ANY_TEXT)
 def test_nothing_that_a_terminal_obeys_is_left(text: str) -> None:
     safe = plain(text)

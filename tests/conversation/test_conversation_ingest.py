@@ -28,6 +28,7 @@ from pocket_agent.model import (
     Milliseconds,
     ProjectState,
     SessionRecord,
+    TranscriptMark,
     Work,
     project_of,
 )
@@ -176,7 +177,7 @@ def test_init_opens_a_conversation_named_after_its_prompt() -> None:
     assert plan.session.id == SESSION
     assert plan.session.title.startswith("fix the bug xxx")
     assert len(plan.session.title) == TITLE_CHARACTERS
-    assert plan.record == {"session_id": SESSION, "fork": False}
+    assert plan.record == {"session_id": SESSION, "fork": False, "transcript": TranscriptMark(SESSION)}
 
 
 def test_a_known_conversation_keeps_its_title_and_birth() -> None:
@@ -199,7 +200,7 @@ def test_a_fork_is_over_once_the_copy_is_there() -> None:
         project=sample.project(session_id=SESSION, fork=True),
         execution=sample.execution(),
     )
-    assert plan.record == {"session_id": "22222222-2222-4333-8444-555555555555", "fork": False}
+    assert plan.record == {"session_id": "22222222-2222-4333-8444-555555555555", "fork": False, "transcript": None}
 
 
 def test_a_tool_request_waits_and_is_said() -> None:

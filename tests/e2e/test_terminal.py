@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.harness.claude import require_claude
-from tests.harness.follow import eventually
+from tests.harness.follow import eventually, until
 from tests.harness.recorder import RecordingModel, said
 from tests.harness.scene import whole
 from tests.harness.server import ServerProcess, running_server
@@ -21,6 +21,7 @@ from pocket_agent.cli.hook import install_hook, remove_hook
 from pocket_agent.client import Client, Frame
 from pocket_agent.demo.demo_process import child_environment
 from pocket_agent.errors import ApprovalNotFoundError, ProcessActiveError
+from pocket_agent.model import ExecutionStatus
 from pocket_agent.settings import load_settings
 
 
@@ -78,16 +79,13 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
 
 
 async def test_a_session_of_a_terminal_is_followed_continued_and_handed_back(desk: Desk) -> None:
+    assert await desk.client.sessions(desk.project_id, watch=True) == []
     async with desk.terminal() as terminal:
         await terminal.prompt("demo:text a quince")
-        await eventually(terminal.transcript.exists, "the CLI keeps its session")
+        begun = await desk.until("sessions_changed", lambda data: any(one["active"] for one in data["sessions"]))
         session_id = terminal.session_id
-
-        async def listed() -> bool:
-            sessions = await desk.client.sessions(desk.project_id)
-            return [(one.session_id, one.origin, one.active) for one in sessions] == [(session_id, "terminal", True)]
-
-        await eventually(listed, "the session is listed")
+        (listed,) = begun.data["sessions"]
+        assert (listed["session_id"], listed["origin"], listed["turns"]) == (session_id, "terminal", 1)
         await eventually(lambda: terminal.status == "idle", "the turn ends")
         page = await desk.client.session_history(desk.project_id, session_id)
         told = [(one.type, json.loads(bytes(one.message))) for one in page.messages]
@@ -117,6 +115,43 @@ async def test_a_session_of_a_terminal_is_followed_continued_and_handed_back(des
         await terminal.prompt("demo:text a sloe")
         await eventually(lambda: bool(desk.model.saw("a sloe")), "the model is asked")
     assert "a rowan" in said(desk.model.saw("a sloe")[0])
+
+
+async def test_turns_of_a_terminal_are_in_the_conversation_afterwards_also_after_kills(desk: Desk) -> None:
+    async with desk.client.subscribe(desk.project_id, since=0) as stream:
+        receipt = await desk.client.execute(desk.project_id, "demo:text a rowan")
+        await whole(stream, receipt.execution_id)
+        session_id = (await desk.client.release_session(desk.project_id)).session_id
+        async with desk.terminal(f"--resume={session_id}") as terminal:
+            await terminal.prompt("demo:text a sloe")
+            await until(stream, "prompt", by="terminal")  # a client that watches sees it at once
+            await desk.server.kill()
+            await terminal.prompt("demo:text a bullace")
+            await eventually(lambda: answers_in(terminal.transcript) == 2, "the CLI keeps both answers")
+    for _ in range(2):
+        await desk.server.start()
+        receipt = await desk.client.execute(desk.project_id, "demo:text a damson", prompt_id="damson")
+
+        async def is_over() -> bool:
+            (last, *_) = (await desk.client.executions(desk.project_id)).executions
+            return last.status is ExecutionStatus.SUCCESS
+
+        await eventually(is_over, "the next prompt is over")
+        await desk.server.kill()
+    await desk.server.start()
+    page = await desk.client.messages(desk.project_id, limit=1000)
+    entries = [(one.type, json.loads(bytes(one.message))) for one in page.messages]
+    prompts = [(data["by"], data["prompt"].removeprefix("demo:text ")) for kind, data in entries if kind == "prompt"]
+    assert prompts == [("test", "a rowan"), ("terminal", "a sloe"), ("terminal", "a bullace"), ("test", "a damson")]
+    assert sum(kind == "agent_message" and data["type"] == "assistant" for kind, data in entries) == 4
+    (body,) = desk.model.saw("a damson")
+    assert all(word in said(body) for word in ("a rowan", "a sloe", "a bullace"))
+
+
+def answers_in(transcript: Path) -> int:
+    """How many answers of the model a CLI in a terminal has written."""
+    records = [json.loads(line) for line in transcript.read_text().splitlines()]
+    return sum(one["type"] == "assistant" and one.get("entrypoint") == "cli" for one in records)
 
 
 async def test_a_client_allows_what_a_terminal_asks(desk: Desk) -> None:

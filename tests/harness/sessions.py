@@ -34,6 +34,11 @@ class Machine:
         path.write_text("".join(json.dumps(record) + "\n" for record in records))
         return path
 
+    def append(self, *records: dict[str, Any], number: int = 1) -> None:
+        """Write further records, as a CLI does that has the session open."""
+        with self.path(number).open("a") as file:
+            file.write("".join(json.dumps(record) + "\n" for record in records))
+
     def prompt(self, text: str, directory: Path | None = None, **more: object) -> dict[str, Any]:
         """The record of a prompt."""
         message = {"role": "user", "content": text}

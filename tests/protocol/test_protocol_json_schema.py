@@ -180,6 +180,7 @@ SAMPLES: dict[str, Any] = {
     "hash": "0" * 64,
     "view_only": True,
     "projects": ["p"],
+    "watch": True,
 }
 OWN_SAMPLES: dict[str, dict[str, Any]] = {"execution_list": {"before": "e"}, "session_history": {"before": 4096}}
 """Where a request means something else by a name."""

@@ -153,7 +153,9 @@ class Room:
         observer = observed.observer
         child = {"PATH": os.environ["PATH"], "HOME": str(folder)}
         installer = Installer(settings.claude.binary, (), build_environment(child, {}))
-        context = AgentContext(live, installer, settings.data.dir / "spool", watcher, child, observer)
+        self.transcripts = Transcripts(folder / ".claude", settings.claude.max_line)
+        spool = settings.data.dir / "spool"
+        context = AgentContext(live, installer, spool, watcher, child, observer, transcripts=self.transcripts)
         self.hub = Hub()
         self.projects = Projects(store, self.hub, context, live, observer)
         observed.attach(self.hub, self.projects, store, installer)
@@ -161,7 +163,6 @@ class Room:
         self.core, self.health, self.history = observed.core, observed.health, observed.history
         self.inspector, self.report = observed.checks, observed.report
         self.trail = Noted()
-        self.transcripts = Transcripts(folder / ".claude", settings.claude.max_line)
         self.endpoint = Endpoint(
             store, self.hub, self.projects, self.report, live, observer, self.trail, self.transcripts
         )

@@ -64,6 +64,38 @@ async def test_the_list_without_the_directory_says_why(room: Room) -> None:
     assert "cannot be read" in data["unavailable"]
 
 
+async def test_a_watched_list_reports_what_terminals_do(room: Room) -> None:
+    machine, project_id = await machine_of(room)
+    watch = {"watch": True}
+    async with wire_of(room, view_only=True) as wire:
+        assert (await wire.ask("session_list", watch, project_id=project_id))["data"]["sessions"] == []
+        machine.write(machine.prompt("at the desk"))
+        (begun,) = (await until_type(wire, "sessions_changed"))["data"]["sessions"]
+        assert (begun["session_id"], begun["title"], begun["active"]) == (name_of(1), "at the desk", False)
+        run_in_terminal(machine)
+        (opened,) = (await until_type(wire, "sessions_changed"))["data"]["sessions"]
+        assert opened == {**begun, "active": True}
+        with machine.path().open("a") as file:
+            file.write(json.dumps({"type": "ai-title", "aiTitle": "Desk work"}) + "\n")
+        (titled,) = (await until_type(wire, "sessions_changed"))["data"]["sessions"]
+        assert titled["title"] == "Desk work"
+        machine.path().unlink()
+        assert (await until_type(wire, "sessions_changed"))["data"]["gone"] == [name_of(1)]
+
+
+async def test_a_list_is_watched_only_while_a_client_asks_for_it(room: Room) -> None:
+    machine, project_id = await machine_of(room)
+    machine.write(machine.prompt("at the desk"))
+    async with room.wire() as wire:
+        await wire.ask("session_list", {"watch": True}, project_id=project_id)
+        assert len(room.connection().followed) == 1
+        await wire.ask("session_list", project_id=project_id)
+        assert len(room.connection().followed) == 1
+        unfollowed = await wire.ask("session_unfollow", project_id=project_id)
+        assert unfollowed["data"] == {"project_id": project_id, "session_id": None}
+        assert room.connection().followed == {}
+
+
 async def test_history_is_read_by_pages_and_followed(room: Room) -> None:
     machine, project_id = await machine_of(room)
     texts = [f"{number}" for number in range(30)]

@@ -44,6 +44,7 @@ class _TranscriptRecord(msgspec.Struct, frozen=True, rename="camel"):
     is_sidechain: bool | None = None
     is_compact_summary: bool | None = None
     origin: Origin | None = None
+    entrypoint: str | None = None
     message: _Message | None = None
     attachment: _Attachment | None = None
     turn_position: _Position | None = None
@@ -72,6 +73,13 @@ class _TranscriptRecord(msgspec.Struct, frozen=True, rename="camel"):
         found = _COMMAND.search(text) if text.startswith("<command-") else None
         arguments = _ARGUMENTS.search(text)
         return f"{found[1]} {arguments[1] if arguments else ''}".strip() if found is not None else None
+
+    @property
+    def written_by(self) -> Literal["", "interactive", "print"]:
+        """The kind of CLI that wrote it; 2.1.332 has the entrypoint `cli` in a terminal, and `sdk-cli` without one."""
+        if self.entrypoint is None:
+            return ""
+        return "interactive" if self.entrypoint == "cli" else "print"
 
     @property
     def is_shown(self) -> bool:
@@ -114,6 +122,9 @@ class Shown(msgspec.Struct, frozen=True, gc=False):
         type: `prompt`, `agent_message` (whose data is the record itself), or `error`.
         at: when it was written; 0 when it does not say.
         data: JSON.
+        message_id: the `uuid` of a prompt that begins a turn; empty for all others.
+        written_by: the CLI that wrote it: `interactive`, or `print` for one without a terminal (`-p`, as agents of the
+            server); empty when the record does not say.
     """
 
     start: int
@@ -121,6 +132,8 @@ class Shown(msgspec.Struct, frozen=True, gc=False):
     type: Literal["prompt", "agent_message", "error"]
     at: Milliseconds
     data: bytes
+    message_id: str = ""
+    written_by: Literal["", "interactive", "print"] = ""
 
 
 _decode: Final = msgspec.json.Decoder(_TranscriptRecord).decode
@@ -154,12 +167,14 @@ def show(line: Line | Oversized) -> Shown | None:
         return Shown(start, line.end, "error", Milliseconds(0), _encode(record))
     at = _milliseconds(record.timestamp) or Milliseconds(0)
     prompt = record.prompt or record.command
+    by = record.written_by
     if prompt is not None:
         data = _encode(PromptData(record.uuid or "", prompt, "terminal"))
-        return Shown(start, line.end, "prompt", at, data)
+        begins = record.prompt is not None and record.attachment is None
+        return Shown(start, line.end, "prompt", at, data, (record.uuid or "") if begins else "", by)
     if not record.is_shown:
         return None
-    return Shown(start, line.end, "agent_message", at, line.data)
+    return Shown(start, line.end, "agent_message", at, line.data, written_by=by)
 
 
 def _milliseconds(text: str | None) -> Milliseconds | None:

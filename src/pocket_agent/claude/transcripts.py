@@ -12,6 +12,7 @@ Observed with 2.1.332, interactive and with `-p`:
 """
 
 import asyncio
+import hashlib
 import os
 import re
 import stat
@@ -210,6 +211,37 @@ def _page(file: _File, before: int | None, *, limit: int, max_bytes: int, max_li
     return Page(file.epoch, shown[::-1], max(0, oldest), newest or (min(before, size) if before is not None else 0))
 
 
+_DIGESTED_BYTES: Final = 1024
+
+
+def _digest(file: _File, position: int) -> str:
+    """Identifies the bytes before a position, by the last of them."""
+    start = max(0, position - _DIGESTED_BYTES)
+    data = os.pread(file.descriptor, position - start, start)
+    return hashlib.sha256(data).hexdigest()[:16] if data else ""
+
+
+def _continued(file: _File, position: int | None, digest: str, max_line: int, *, running: bool) -> "Continued":
+    size = file.status.st_size
+    is_same = position is not None and position <= size and _digest(file, position) == digest
+    if position is None or not is_same:
+        end = next((one.end for one in _lines_before(file.descriptor, size, max_line, [0])), 0)
+        return Continued([], end, _digest(file, end), running=running, replaced=position is not None)
+    framer = LineFramer(max_line, start=position)
+    lines: list[Shown] = []
+    at = position
+    while at < size:
+        is_full = at - position >= _SCAN_BYTES or sum(len(line.data) for line in lines) >= _BATCH_BYTES
+        if is_full and framer.consumed > position:
+            break
+        data = os.pread(file.descriptor, min(_CHUNK_BYTES, size - at), at)
+        if not data:
+            break
+        at += len(data)
+        lines += [shown for line in framer.feed(data) if (shown := show(line)) is not None]
+    return Continued(lines, framer.consumed, _digest(file, framer.consumed), more=at < size, running=running)
+
+
 # ----------------------------------------------------------------------
 # The sessions that a CLI has open.
 
@@ -279,10 +311,14 @@ class StoredSession(msgspec.Struct, frozen=True):
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """Sessions, the last written first; `truncated` when there are more."""
+    """Sessions, the last written first; `truncated` when there are more.
+
+    `mark` identifies the state of the files and the running CLIs that the listing was made from.
+    """
 
     sessions: list[StoredSession]
     truncated: bool
+    mark: int = 0
 
 
 class Growth(msgspec.Struct, frozen=True):
@@ -298,6 +334,26 @@ class Growth(msgspec.Struct, frozen=True):
     end: int
     running: bool
     ended: Literal["deleted", "replaced"] | None = None
+
+
+class Continued(msgspec.Struct, frozen=True):
+    """Records behind a position.
+
+    Attributes:
+        end: the position behind the last complete record.
+        digest: of the bytes before `end`.
+        more: whether there are more now, in the next batch.
+        running: as of `StoredSession`.
+        replaced: whether the file has other bytes before the position, or ends before it; then there are no lines, and
+            `end` is that of the file.
+    """
+
+    lines: list[Shown]
+    end: int
+    digest: str
+    more: bool = False
+    running: bool = False
+    replaced: bool = False
 
 
 _T = TypeVar("_T")
@@ -356,7 +412,13 @@ class Transcripts:
         Raises:
             FileOperationError: the configuration directory cannot be read.
         """
-        return await self.call(lambda: self._list(project, limit))
+        listing = await self.call(lambda: self._list(project, limit))
+        assert listing is not None
+        return listing
+
+    async def changed_sessions(self, project: str, limit: int, mark: int) -> Listing | None:
+        """As `sessions`; None when nothing has changed since the listing with this mark, without reading any file."""
+        return await self.call(lambda: self._list(project, limit, mark))
 
     async def find(self, project: str, session_id: str) -> StoredSession | None:
         """One session of a directory; raises as `sessions`."""
@@ -396,6 +458,23 @@ class Transcripts:
         folder = await self.call(find)
         return Follower(self, folder, session_id, epoch, after, self._max_line)
 
+    async def continued(self, project: str, session_id: str, position: int | None, digest: str) -> Continued:
+        """A batch of the records behind a position that an earlier call returned; raises as `page`.
+
+        Args:
+            project: the real path of the directory.
+            session_id: the session.
+            position: None for the end of the file.
+            digest: of the bytes before `position`; empty at 0.
+        """
+
+        def read() -> Continued:
+            with ExitStack() as opened:
+                file = self._open(opened, project, session_id).file
+                return _continued(file, position, digest, self._max_line, running=self.is_running(session_id))
+
+        return await self.call(read)
+
     async def running(self) -> Mapping[str, RunningSession]:
         """The sessions that a CLI has open in a terminal, by their ids; raises as `sessions`."""
         return await self.call(self._running)
@@ -420,16 +499,17 @@ class Transcripts:
 
     # What runs in the thread.
 
-    def _list(self, project: str, limit: int) -> Listing:
+    def _list(self, project: str, limit: int, mark: int | None = None) -> Listing | None:
         places = self._places(project)
         running = self._running()
         sessions: list[StoredSession] = []
         read = 0
         with ExitStack() as opened:
             root = self._projects(opened)
-            if root is None:
-                return Listing([], truncated=False)
-            files, truncated = self._files(root, places)
+            files, truncated = self._files(root, places) if root is not None else ([], False)
+            found_mark = hash((frozenset(running), frozenset(_key(found.status) for found in files)))
+            if root is None or found_mark == mark:
+                return None if found_mark == mark else Listing([], truncated=False, mark=found_mark)
             for found in sorted(files, reverse=True):
                 if len(sessions) >= limit or read >= _MAX_READ:
                     truncated = True
@@ -442,7 +522,7 @@ class Transcripts:
                 if summary is None or directory is None or (summary.turns == 0 and not summary.estimated):
                     continue
                 sessions.append(_transcript(found.session_id, directory, summary, found.status, running))
-        return Listing(sessions, truncated)
+        return Listing(sessions, truncated, found_mark)
 
     def _places(self, project: str) -> list[str]:
         return [project, *worktrees(Path(project))]

@@ -15,8 +15,8 @@ import typer
 from pocket_agent.cli.access import find_access
 from pocket_agent.client import Client
 from pocket_agent.errors import ClaudeNotFoundError, ProcessActiveError, ProjectNotFoundError, ValidationError
-from pocket_agent.protocol.push import ProjectStateData
-from pocket_agent.protocol.requests import ConversationListData, SessionData
+from pocket_agent.protocol.push import ProjectStateData, SessionData
+from pocket_agent.protocol.requests import ConversationListData
 from pocket_agent.settings import LoadedSettings
 
 _SHOWN: Final = 20

@@ -386,9 +386,13 @@ class Client:
         """Choose the permission mode, now and for later prompts."""
         await self.request("set_permission_mode", {"mode": mode}, project_id=project_id)
 
-    async def sessions(self, project_id: str) -> list[requests.SessionData]:
-        """The conversations that can be resumed, newest first."""
-        return (await self._ask("session_list", requests.SessionListData, project_id)).sessions
+    async def sessions(self, project_id: str, *, watch: bool = False) -> list[push.SessionData]:
+        """The conversations that can be resumed, newest first.
+
+        `watch`: get `sessions_changed` pushes on this connection, until `unfollow_session`; call it again after a
+        reconnect. They belong to the stream of `project_id`, if there is one, else to `on_push`.
+        """
+        return (await self._ask("session_list", requests.SessionListData, project_id, watch=watch)).sessions
 
     async def session_history(
         self, project_id: str, session_id: str, *, before: int | None = None, limit: int = 100
@@ -406,6 +410,10 @@ class Client:
         """
         reply = requests.SessionLinesData
         return await self._ask("session_follow", reply, project_id, session_id=session_id, epoch=epoch, after=after)
+
+    async def unfollow_session(self, project_id: str, session_id: str | None = None) -> None:
+        """Stop to follow a session, or to watch the list of sessions."""
+        await self.request("session_unfollow", {"session_id": session_id}, project_id=project_id)
 
     async def release_session(self, project_id: str) -> requests.SessionReleaseData:
         """End the idle process of the agent, so that a terminal can continue the conversation."""

@@ -20,6 +20,7 @@ from pocket_agent.claude.installation import Installer
 from pocket_agent.claude.process import ClaudeProcess, adopt, kill_leftovers, spawn
 from pocket_agent.claude.spool import Spool, SpoolReader, SpoolWatcher, SpoolWriter
 from pocket_agent.claude.stream import CliMessage, Line, LineFramer, Oversized
+from pocket_agent.claude.transcripts import Transcripts
 from pocket_agent.conversation.conversation_log import now
 from pocket_agent.errors import ExecutionFailedError, ProcessNotFoundError
 from pocket_agent.events import Observer, ProcessAdopted, ProcessExited, ProcessSpawned, Propagator
@@ -36,6 +37,7 @@ class AgentContext:
     Attributes:
         umask: of the files that they create (umask(2)); -1 for the server's own.
         confinement: the part of the machine that they can see.
+        transcripts: the sessions that the CLI keeps for them; None when turns of terminals are not taken in.
     """
 
     settings: CurrentSettings
@@ -47,6 +49,7 @@ class AgentContext:
     propagator: Propagator = field(default_factory=Propagator)
     umask: int = -1
     confinement: Confinement = field(default_factory=Confinement)
+    transcripts: Transcripts | None = None
 
 
 @dataclass(frozen=True, slots=True)

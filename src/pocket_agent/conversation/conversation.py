@@ -29,7 +29,13 @@ from pocket_agent.conversation.state import (
 )
 from pocket_agent.events import Observer, ProjectTrusted
 from pocket_agent.model import Execution, ExecutionId, ExecutionStatus, HoldReason
-from pocket_agent.protocol.push import AgentKillData, ApprovalResolvedData, SessionResetData, SessionResumedData
+from pocket_agent.protocol.push import (
+    AgentKillData,
+    ApprovalResolvedData,
+    SessionData,
+    SessionResetData,
+    SessionResumedData,
+)
 from pocket_agent.protocol.requests import (
     AgentInterruptData,
     AgentReportData,
@@ -38,7 +44,6 @@ from pocket_agent.protocol.requests import (
     ExecutionListData,
     McpServerData,
     RewindFilesData,
-    SessionData,
 )
 from pocket_agent.settings import CurrentSettings
 from pocket_agent.storage import Change, Store
@@ -175,7 +180,7 @@ class Conversation:
 
             await self.state.log.write(
                 [entry_draft("session_reset", reset)],
-                record={"session_id": None, "fork": False, "state": model.ProjectState.IDLE},
+                record={"session_id": None, "fork": False, "transcript": None, "state": model.ProjectState.IDLE},
                 after=applied,
             )
             return reset
@@ -196,13 +201,13 @@ class Conversation:
             await self._runner.close_process()
             return self.state.record.session_id
 
-    async def resume(self, session_id: str, *, fork: bool, found: model.SessionRecord | None = None) -> None:
+    async def resume(self, session_id: str, *, fork: bool, found: model.KeptSession | None = None) -> None:
         """Let the next prompt continue another conversation, or a copy of it.
 
         Args:
             session_id: the conversation.
             fork: continue a copy.
-            found: the session of a terminal with this id.
+            found: the session of this id that the CLI keeps, if it does.
 
         Raises:
             ProcessActiveError: the agent is busy.
@@ -211,11 +216,16 @@ class Conversation:
         async with self.loops.turn():
             self._refuse_while_running("Resuming another session")
             known = await self._store.session(self.state.record.project_id, session_id)
-            conversation = known or found
+            conversation = known if known is not None or found is None else found.record
             if conversation is None:
                 raise errors.ValidationError("This project has no such session (session_list).")
             await self._runner.close_process()
-            resumed = entry_draft("session_resumed", SessionResumedData(session_id, fork, conversation.title))
+            is_same = session_id == self.state.record.session_id and not fork and not self.state.record.fork
+            if is_same:
+                await self._runner.take_in_terminal()
+            end = found.end if found is not None else None
+            position = end.position if end is not None else None
+            resumed = entry_draft("session_resumed", SessionResumedData(session_id, fork, conversation.title, position))
 
             def applied() -> list[Draft]:
                 self.state.session = conversation
@@ -224,7 +234,11 @@ class Conversation:
             await self.state.log.write(
                 [resumed],
                 Change(sessions=(conversation,) if known is None else ()),
-                record={"session_id": session_id, "fork": fork},
+                record={
+                    "session_id": session_id,
+                    "fork": fork,
+                    "transcript": self.state.record.transcript if is_same else None if fork else end,
+                },
                 after=applied,
             )
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from pocket_agent.events import EpochRenewed, Observer, StorageCommitted
 from pocket_agent.hub import Channel, WireFrame
-from pocket_agent.model import ConversationRecord, Direction, Entry, ExecutionContext, Milliseconds
+from pocket_agent.model import ConversationRecord, Direction, Entry, ExecutionContext, Milliseconds, TranscriptMark
 from pocket_agent.protocol.frame import encode_data, encode_frame, entry_frame, websocket_frame
 from pocket_agent.storage import Change, Store
 
@@ -152,6 +152,10 @@ class ConversationLog:
             self._renewed = True
             self._observer.emit(EpochRenewed(record.project_id))
             return True
+
+    def note(self, *, transcript: TranscriptMark) -> None:
+        """Set the position in the session's file in memory; the next change stores it."""
+        self.record = replace(self.record, transcript=transcript)
 
     def say(self, drafts: Iterable[Draft]) -> None:
         """Deliver live frames at once, without waiting for a commit that is in progress."""

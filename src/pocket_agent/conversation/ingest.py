@@ -23,6 +23,7 @@ from pocket_agent.model import (
     Milliseconds,
     ModelUsage,
     ProjectState,
+    TranscriptMark,
 )
 from pocket_agent.protocol.frame import timestamp
 from pocket_agent.protocol.push import (
@@ -297,7 +298,9 @@ class Intake:
             known = model.SessionRecord(session_id, project.project_id, self._at, self._at, title)
         self.plan.session = replace(known, last_active=self._at)
         if session_id != project.session_id or project.fork:
-            self.plan.record.update(session_id=session_id, fork=False)
+            # The file of a copy begins with the history of the other session.
+            mark = None if project.fork else TranscriptMark(session_id)
+            self.plan.record.update(session_id=session_id, fork=False, transcript=mark)
 
     def _request(self, message: CliMessage) -> None:
         asked = control.elicitation(message)

@@ -1,4 +1,5 @@
-"""A conversation's loops: the tail ingests the CLI's output, the pump starts prompts, the clock enforces timeouts.
+"""A conversation's loops: the tail ingests the CLI's output, the pump starts prompts, the clock enforces timeouts, and
+the turns of terminals are taken in.
 
 Each run of them starts with restoring the session from the store.
 """
@@ -22,6 +23,7 @@ from pocket_agent.conversation.capacity import Capacity
 from pocket_agent.conversation.conversation_log import Draft, entry_draft, live_draft, now, tick
 from pocket_agent.conversation.runner import Runner
 from pocket_agent.conversation.state import VERIFIABLE, State, queue_hold
+from pocket_agent.conversation.terminal_turns import TerminalTurns
 from pocket_agent.events import ExecutionDelayed, ExecutionQueued, Observer, StorageFailed
 from pocket_agent.model import Execution, ExecutionStatus, HoldReason, ProjectState
 from pocket_agent.policy import Policy
@@ -36,6 +38,7 @@ _HOLD_SECONDS: Final = 60.0
 _RETRY_FACTOR: Final = 5
 """The pause between two readings of the directory's settings is at least this many times as long as one of them."""
 _MAX_RETRY_SECONDS: Final = 10.0
+_TERMINAL_SECONDS: Final = 2.0
 _NOT_OF_THE_PROMPT: Final = (
     *(
         errors.ClaudeNotFoundError,
@@ -53,6 +56,7 @@ class ConversationLoops:
 
     Args:
         gate: raises ResourceLimitError or ClaudeNotFoundError when no execution may start now.
+        terminal: the turns of terminals in the session.
 
     Attributes:
         wake: set when the next prompt may be able to start.
@@ -72,6 +76,7 @@ class ConversationLoops:
         settings: CurrentSettings,
         observer: Observer,
         gate: Callable[[], Awaitable[None]],
+        terminal: TerminalTurns,
     ) -> None:
         self.mutex = asyncio.Lock()
         self.wake = asyncio.Event()
@@ -80,7 +85,8 @@ class ConversationLoops:
         self.closed = False
         self.gate = gate
         self.policy = Policy(settings)
-        self.runner = Runner(state, agent, capacity, budget, settings, self.policy, observer, self._evict)
+        self.terminal = terminal
+        self.runner = Runner(state, agent, capacity, budget, settings, self.policy, observer, self._evict, terminal)
         self._state = state
         self._agent = agent
         self._store = store
@@ -105,6 +111,7 @@ class ConversationLoops:
             loops.create_task(self._tail())
             loops.create_task(self._pump())
             loops.create_task(self._clock())
+            loops.create_task(self._watch_terminal())
 
     def _storage_failed(self, error: errors.FileOperationError) -> None:
         running = self._state.current
@@ -242,6 +249,7 @@ class ConversationLoops:
                     self._agent.send(approval.answer)
             await state.log.write(change=Change(approvals=(replace(approval, delivered=True),)))
         self.wake.set()
+        self.terminal.wake.set()
 
     def _trust_ticks(self) -> None:
         """Replace start times of an older version, or of another boot of the machine, by the present time."""
@@ -460,6 +468,25 @@ class ConversationLoops:
 
     def _say_error(self, error: errors.PocketAgentError) -> None:
         self._state.log.say([live_draft("error", ErrorData(error.code, error.message, error.details or None))])
+
+    async def _watch_terminal(self) -> None:
+        """Take in what terminals have done in the session, repeatedly while a client watches and no agent has it."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_TERMINAL_SECONDS if self._may_be_in_terminal else None):
+                    await self.terminal.wake.wait()
+            self.terminal.wake.clear()
+            try:
+                async with self.mutex:
+                    if self._state.current is None and not self._state.work.turn:
+                        await self.runner.take_in_terminal()
+            except errors.FileOperationError as error:
+                self._storage_failed(error)
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    @property
+    def _may_be_in_terminal(self) -> bool:
+        return self.terminal.may_come and not self._agent.alive
 
     async def _clock(self) -> None:
         while True:

@@ -23,6 +23,7 @@ from pocket_agent.conversation.capacity import Capacity
 from pocket_agent.conversation.conversation_log import Draft, entry_draft, now, tick
 from pocket_agent.conversation.ingest import BatchResult, Intake
 from pocket_agent.conversation.state import State, approval_event, tool_name
+from pocket_agent.conversation.terminal_turns import TerminalTurns
 from pocket_agent.events import Observer
 from pocket_agent.model import ExecuteOptions, Execution, ExecutionContext, ExecutionStatus
 from pocket_agent.policy import Policy
@@ -85,7 +86,9 @@ class Runner:
         policy: Policy,
         observer: Observer,
         evict: Callable[[], Awaitable[bool]],
+        terminal: TerminalTurns,
     ) -> None:
+        self._terminal = terminal
         self._state = state
         self._agent = agent
         self._capacity = capacity
@@ -108,7 +111,8 @@ class Runner:
             ForbiddenError, InvalidPathError: the settings do not allow the options (any more), or the device that gave
                 the prompt was revoked.
             FileOperationError: the start could not be stored.
-            ProcessActiveError: it needs another process, which would end the work in the background.
+            ProcessActiveError: it needs another process, which would end the work in the background; or a terminal
+                has the session open and has worked in it.
             TrustRequiredError: the directory's settings make the CLI do something that has not been accepted.
         """
         self._starting = True
@@ -123,6 +127,8 @@ class Runner:
         self._policy.check_maker(execution.device_id)
         wanted = await self._effective(execution.options)
         began = time.monotonic()
+        if state.current is None and not state.work.turn and await self.take_in_terminal():
+            raise errors.ProcessActiveError("A terminal has this conversation open: end the CLI there first.")
         warm = await self._ensure_process(wanted, execution.context)
         at = now()
         paused_for = execution.paused_for if execution.status.is_paused else None
@@ -201,6 +207,21 @@ class Runner:
             or self._settings.current.claude.permission_mode,
         )
         return await self._policy.admit(filled, project.real_path)
+
+    async def take_in_terminal(self) -> bool:
+        """Store what terminals have done in the session, and end an idle process, which does not have it.
+
+        Returns:
+            Whether a process ended for that, and the terminal still has the session open.
+
+        Raises:
+            FileOperationError: it could not be stored.
+        """
+        found = await self._terminal.take_in()
+        if found is None or not self._agent.alive or self._state.is_engaged:
+            return False
+        await self.close_process()
+        return found.running
 
     async def inspect(self) -> Inspection:
         """The claims of the project's directory, compared with the accepted ones. Reads the disk, in a thread.
@@ -759,6 +780,7 @@ class Runner:
     async def _forget_process(self) -> None:
         await self._agent.close()
         self._capacity.gone(self._state.record.id)
+        self._terminal.wake.set()
 
     async def end(self, end_status: ExecutionStatus, *, killed: bool = False) -> None:
         """End all work of the agent by ending its process; returns when both are over."""

@@ -24,10 +24,11 @@ from pocket_agent.protocol.push import (
     QueuedPrompt,
     QueueHoldData,
     QueueStateData,
+    SessionData,
     UsageWindowData,
     WorktreeData,
 )
-from pocket_agent.protocol.requests import ExecutionData, PartialData, SessionData, UsageData
+from pocket_agent.protocol.requests import ExecutionData, PartialData, UsageData
 
 # ----------------------------------------------------------------------
 # The reason of a hold as text.

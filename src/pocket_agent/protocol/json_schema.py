@@ -26,6 +26,7 @@ ENTRY_TYPES: Final = frozenset(
         "prompt",
         "session_reset",
         "session_resumed",
+        "terminal_turns",
     }
 )
 """Frames that are entries of a project's log when they have an `offset`."""

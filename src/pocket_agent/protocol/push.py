@@ -197,6 +197,8 @@ class PromptData(Struct, frozen=True, omit_defaults=True):
     `continues`: the execution was paused for this reason and continues, with a short prompt of the server when its
     session has the original one. `steers`: the prompt was written into the running turn of this execution. The agent
     takes it up between two steps, and its execution is then over; a turn that ends before starts another one with it.
+    `typed_at`: it was given in a terminal, at this time (RFC 3339), see `TerminalTurnsData`; `execution_id` is then the
+    `uuid` of its record, and there is no such execution.
     """
 
     execution_id: str
@@ -205,6 +207,7 @@ class PromptData(Struct, frozen=True, omit_defaults=True):
     prompt_id: str | None = None
     continues: HoldReason | None = None
     steers: str | None = None
+    typed_at: str | None = None
 
 
 class ExecutionPausedData(Struct, frozen=True):
@@ -233,12 +236,65 @@ class SessionResetData(Struct, frozen=True):
     status: Literal["reset"] = "reset"
 
 
-class SessionResumedData(Struct, frozen=True):
-    """The next prompt continues this conversation, or a copy (`fork`); `title` is its first prompt, truncated."""
+class SessionResumedData(Struct, frozen=True, omit_defaults=True):
+    """The next prompt continues this conversation, or a copy (`fork`); `title` is its first prompt, truncated.
+
+    `end` is the position in the file of the session behind its history at that time: `session_history` with it as
+    `before` has the turns that precede this entry. Null when the CLI keeps no file of it.
+    """
 
     session_id: str
     fork: bool
     title: str
+    end: int | None = None
+
+
+class TerminalTurnsData(Struct, frozen=True, omit_defaults=True):
+    """An entry: those that follow are turns of a terminal in the session, up to the next prompt without `typed_at`.
+
+    Their `agent_message`s are the records of the CLI's file, as in `session_history`. `lost`: the file was replaced, or
+    has become shorter, so that turns of a terminal may be missing here; `session_history` has what the file has now.
+    """
+
+    session_id: str
+    lost: bool = False
+
+
+class SessionData(Struct, frozen=True):
+    """A conversation that can be resumed; `title` is the beginning of its first prompt, unless the CLI or its user
+    named it.
+
+    `origin` is `terminal` for a session that the CLI made without the server, in `directory`: that of the project, one
+    inside it, or one of its Git worktrees. The fields from `directory` on are null, or absent, for a session whose file
+    is gone. `turns` is the number of prompts, an estimate for a large file (`turns_estimated`), `size` that of the file
+    in bytes. `active`: a terminal has the session open. `resume_command` continues it in a shell.
+    """
+
+    session_id: str
+    title: str
+    created_at: str
+    last_active: str
+    current: bool
+    origin: Literal["server", "terminal"] = "server"
+    directory: str | None = None
+    first_prompt: str | None = None
+    turns: int | None = None
+    turns_estimated: bool = False
+    size: int | None = None
+    active: bool = False
+    resume_command: str | None = None
+
+
+class SessionsChangedData(Struct, frozen=True):
+    """Sessions that have begun or changed since `session_list` with `watch`, within 2 seconds, and those that are gone.
+
+    Each of `sessions` replaces the one with its id. A change of nothing but `size` and `last_active` is not sent, so
+    that a session that works does not send one each second.
+    """
+
+    project_id: str
+    sessions: list[SessionData]
+    gone: list[str] = []
 
 
 class ElicitationCancelledData(Struct, frozen=True):
@@ -349,6 +405,8 @@ PUSHES: Final[Mapping[str, type[Struct]]] = {
     "process_killed": AgentKillData,
     "session_reset": SessionResetData,
     "session_resumed": SessionResumedData,
+    "sessions_changed": SessionsChangedData,
+    "terminal_turns": TerminalTurnsData,
     "agent_partial": AgentPartialData,
     "elicitation_cancelled": ElicitationCancelledData,
     "approval_requested": ApprovalRequestedData,

@@ -621,31 +621,6 @@ class SetPermissionMode(ProjectRequest, frozen=True):
     mode: PermissionMode
 
 
-class SessionData(Struct, frozen=True):
-    """A conversation that can be resumed; `title` is the beginning of its first prompt, unless the CLI or its user
-    named it.
-
-    `origin` is `terminal` for a session that the CLI made without the server, in `directory`: that of the project, one
-    inside it, or one of its Git worktrees. The fields from `directory` on are null, or absent, for a session whose file
-    is gone. `turns` is the number of prompts, an estimate for a large file (`turns_estimated`), `size` that of the file
-    in bytes. `active`: a terminal has the session open. `resume_command` continues it in a shell.
-    """
-
-    session_id: str
-    title: str
-    created_at: str
-    last_active: str
-    current: bool
-    origin: Literal["server", "terminal"] = "server"
-    directory: str | None = None
-    first_prompt: str | None = None
-    turns: int | None = None
-    turns_estimated: bool = False
-    size: int | None = None
-    active: bool = False
-    resume_command: str | None = None
-
-
 class SessionListData(Struct, frozen=True):
     """Reply to `session_list`, newest first.
 
@@ -654,14 +629,19 @@ class SessionListData(Struct, frozen=True):
     """
 
     project_id: str
-    sessions: list[SessionData]
+    sessions: list[push.SessionData]
     truncated: bool = False
     unavailable: str | None = None
 
 
 @_request(SessionListData, Need.WATCH, "history", waits=True, repeatable=True, rare=True)
 class SessionList(ProjectRequest, frozen=True):
-    """List the conversations of a project that can be resumed: the server's, and those of terminals."""
+    """List the conversations of a project that can be resumed: the server's, and those of terminals.
+
+    With `watch` the connection gets `sessions_changed` from then on, until `session_unfollow` without a `session_id`.
+    """
+
+    watch: bool = False
 
 
 class SessionResumeData(Struct, frozen=True):
@@ -755,7 +735,7 @@ class SessionFollow(ProjectRequest, frozen=True):
     """Get the records of a session from a position on, and new ones within 2 seconds, until `session_unfollow`.
 
     `epoch` and `after` are `epoch` and `end` of `session_history`; without them only new records are sent. A connection
-    can follow 8 sessions; following one again replaces its position.
+    can follow 8 sessions and lists; following one again replaces its position.
     """
 
     session_id: SessionId
@@ -766,14 +746,14 @@ class SessionFollow(ProjectRequest, frozen=True):
 
 class SessionUnfollowData(Struct, frozen=True):
     project_id: str
-    session_id: str
+    session_id: str | None
 
 
 @_request(SessionUnfollowData, Need.WATCH, "history", rare=True)
 class SessionUnfollow(ProjectRequest, frozen=True):
-    """Stop to follow a session; nothing happens when it is not followed."""
+    """Stop to follow a session, or without `session_id` to watch the list; nothing happens when it is not followed."""
 
-    session_id: SessionId
+    session_id: SessionId | None = None
 
 
 class UsageData(Struct, frozen=True):

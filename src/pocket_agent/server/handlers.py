@@ -377,6 +377,7 @@ class Handlers:
         )
         call.connection.send("project_state", state.encoded_view(), conversation_id=project.id)
         call.connection.join(channel, after, previews=request.large == "reference")
+        conversation.loops.terminal.wake.set()
         state.log.say([live_draft("project_joined", push.SubscribersData(project.project_id, channel.subscribers))])
         return None
 

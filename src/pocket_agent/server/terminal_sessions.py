@@ -2,6 +2,7 @@
 
 import asyncio
 import shlex
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -9,19 +10,25 @@ from msgspec.structs import replace
 
 from pocket_agent import model
 from pocket_agent.claude.transcript_records import Shown
-from pocket_agent.claude.transcripts import Follower, Growth, StoredSession, Transcripts
+from pocket_agent.claude.transcripts import Follower, Growth, Listing, StoredSession, Transcripts
 from pocket_agent.conversation.conversation import Conversation
 from pocket_agent.errors import FileOperationError, PocketAgentError, ProcessActiveError, ProjectNotFoundError
 from pocket_agent.projects import Projects
 from pocket_agent.protocol import requests
 from pocket_agent.protocol.frame import timestamp
 from pocket_agent.protocol.preview import message_data
-from pocket_agent.protocol.requests import Large, MessageData, SessionData, SessionLinesData
+from pocket_agent.protocol.push import SessionData, SessionsChangedData
+from pocket_agent.protocol.requests import Large, MessageData, SessionLinesData
 from pocket_agent.server.connection import Call, Connection
 
 _LISTED: Final = 100
 _PAGE_BYTES: Final = 8 * 1024 * 1024
 _CONGESTED_SECONDS: Final = 0.5
+_WATCH_SECONDS: Final = 1.0
+_WATCH_FACTOR: Final = 20
+"""The pause between two checks of a watched list is at least this many times as long as one of them."""
+_LIST: Final = ""
+"""The place of a watched list among the followed sessions of a connection."""
 
 
 def resume_command(directory: str, session_id: str) -> str:
@@ -39,12 +46,22 @@ class TerminalSessions:
     async def on_session_list(
         self, call: Call, conversation: Conversation, request: requests.SessionList
     ) -> requests.SessionListData:
-        project = self._main(conversation)
-        own = {value.session_id: value for value in await conversation.sessions()}
+        project, connection = self._main(conversation), call.connection
+        listing, unavailable = Listing([], truncated=False), None
         try:
             listing = await self._transcripts.sessions(project.real_path, _LISTED)
         except FileOperationError as error:
-            return requests.SessionListData(project.project_id, list(own.values()), unavailable=error.message)
+            unavailable = error.message
+        listed = await self._listed(conversation, listing)
+        if request.watch:
+            watcher = _ListWatcher(conversation.state.record.id, listing.mark, listed)
+            connection.follow(project.project_id, _LIST, lambda: self._watch(connection, watcher))
+        return requests.SessionListData(project.project_id, listed, listing.truncated, unavailable)
+
+    async def _listed(self, conversation: Conversation, listing: Listing) -> list[SessionData]:
+        """The server's sessions and those of terminals, the last used first."""
+        project = self._main(conversation)
+        own = {value.session_id: value for value in await conversation.sessions()}
         found = {value.session_id: value for value in listing.sessions}
         missing = [key for key in own if key not in found]
         for key in missing if listing.truncated else ():
@@ -53,8 +70,39 @@ class TerminalSessions:
                 found[key] = stored
         listed = [_described(value, found.get(key)) for key, value in own.items()]
         listed += [_of_terminal(value) for key, value in found.items() if key not in own]
-        listed.sort(key=lambda value: value.last_active, reverse=True)
-        return requests.SessionListData(project.project_id, listed, listing.truncated)
+        return sorted(listed, key=lambda value: value.last_active, reverse=True)
+
+    async def _watch(self, connection: Connection, watcher: "_ListWatcher") -> None:
+        """Send what changes in the list, as long as the device may see the project."""
+        pause = _WATCH_SECONDS
+        conversation_id = watcher.conversation_id
+        try:
+            while True:
+                await asyncio.sleep(pause)
+                await self._may_send(connection, conversation_id)
+                conversation = self._projects.get(conversation_id)
+                project, began = self._main(conversation), time.monotonic()
+                try:
+                    listing = await self._transcripts.changed_sessions(project.real_path, _LISTED, watcher.mark)
+                except FileOperationError:
+                    continue
+                pause = max(_WATCH_SECONDS, _WATCH_FACTOR * (time.monotonic() - began))
+                if listing is None:
+                    continue
+                sessions, gone = watcher.take(listing.mark, await self._listed(conversation, listing))
+                if sessions or gone:
+                    data = SessionsChangedData(project.project_id, sessions, gone)
+                    connection.send("sessions_changed", data, conversation_id=conversation_id)
+        except PocketAgentError as error:
+            connection.send_error(error, conversation_id=conversation_id)
+
+    async def _may_send(self, connection: Connection, conversation_id: model.ConversationId) -> None:
+        """Wait until the connection has space; raises ProjectNotFoundError when it may not see the project."""
+        while connection.congested:  # noqa: ASYNC110 - asyncio reports no space of a transport to a second task
+            await asyncio.sleep(_CONGESTED_SECONDS)
+        self._projects.get(conversation_id)
+        if not connection.sees(conversation_id):
+            raise ProjectNotFoundError("There is no such project.")
 
     async def on_session_resume(
         self, call: Call, conversation: Conversation, request: requests.SessionResume
@@ -65,7 +113,7 @@ class TerminalSessions:
         await conversation.resume(request.session_id, fork=request.fork, found=found)
         return requests.SessionResumeData(conversation.state.record.project_id, request.session_id, request.fork)
 
-    async def find(self, conversation: Conversation, session_id: str, *, fork: bool) -> model.SessionRecord | None:
+    async def find(self, conversation: Conversation, session_id: str, *, fork: bool) -> model.KeptSession | None:
         """The session of the project that is to be continued, as the CLI keeps it; None when it keeps none.
 
         Raises:
@@ -74,16 +122,20 @@ class TerminalSessions:
         project = self._main(conversation)
         try:
             stored = await self._transcripts.find(project.real_path, session_id)
+            if stored is None:
+                return None
+            if stored.running and not fork:
+                raise ProcessActiveError(
+                    "A terminal has this session open: end the CLI there first, or continue a copy (fork).",
+                    details={"resume_command": resume_command(stored.directory, session_id)},
+                )
+            history = await self._transcripts.continued(project.real_path, session_id, None, "")
         except FileOperationError:  # the server's own sessions can be continued nevertheless
             return None
-        if stored is None:
-            return None
-        if stored.running and not fork:
-            raise ProcessActiveError(
-                "A terminal has this session open: end the CLI there first, or continue a copy (fork).",
-                details={"resume_command": resume_command(stored.directory, session_id)},
-            )
-        return model.SessionRecord(session_id, project.project_id, stored.created_at, stored.last_active, stored.title)
+        record = model.SessionRecord(
+            session_id, project.project_id, stored.created_at, stored.last_active, stored.title
+        )
+        return model.KeptSession(record, model.TranscriptMark(session_id, history.end, history.digest))
 
     async def refuse_open(self, conversation: Conversation) -> None:
         """Raise ProcessActiveError when a terminal has the session open that the next prompt would continue."""
@@ -149,7 +201,7 @@ class TerminalSessions:
         self, call: Call, conversation: Conversation, request: requests.SessionUnfollow
     ) -> requests.SessionUnfollowData:
         project_id = conversation.state.record.project_id
-        call.connection.unfollow(project_id, request.session_id)
+        call.connection.unfollow(project_id, _LIST if request.session_id is None else request.session_id)
         return requests.SessionUnfollowData(project_id, request.session_id)
 
     async def _send(
@@ -165,16 +217,39 @@ class TerminalSessions:
         try:
             while True:
                 growth = await follower.next()
-                while connection.congested:  # noqa: ASYNC110 - asyncio reports no space of a transport to a second task
-                    await asyncio.sleep(_CONGESTED_SECONDS)
-                self._projects.get(project_id)
-                if not connection.sees(project_id):
-                    raise ProjectNotFoundError("There is no such project.")
+                await self._may_send(connection, project_id)
                 connection.send("session_lines", _lines(session_id, epoch, large, growth), conversation_id=project_id)
                 if growth.ended is not None:
                     return
         except PocketAgentError as error:
             connection.send_error(error, conversation_id=project_id)
+
+
+class _ListWatcher:
+    """What a connection knows of a list of sessions.
+
+    Args:
+        conversation_id: the one that the list was requested for.
+        mark: that of the listing.
+        listed: the sessions of the list.
+    """
+
+    def __init__(self, conversation_id: model.ConversationId, mark: int, listed: Sequence[SessionData]) -> None:
+        self.conversation_id = conversation_id
+        self.mark = mark
+        self._known = {one.session_id: _stable(one) for one in listed}
+
+    def take(self, mark: int, listed: Sequence[SessionData]) -> tuple[list[SessionData], list[str]]:
+        """The sessions that are new or have changed, and the ids of those that are gone."""
+        before, self.mark = self._known, mark
+        self._known = {one.session_id: _stable(one) for one in listed}
+        changed = [one for one in listed if before.get(one.session_id) != self._known[one.session_id]]
+        return changed, [session_id for session_id in before if session_id not in self._known]
+
+
+def _stable(value: SessionData) -> SessionData:
+    """A session without what changes with each record."""
+    return replace(value, last_active="", created_at="", size=None)
 
 
 def _lines(session_id: str, epoch: str, large: Large, growth: Growth) -> SessionLinesData:

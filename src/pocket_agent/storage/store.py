@@ -383,6 +383,10 @@ class Store:
         """The execution of this id."""
         return await self._first(tables.EXECUTION, "WHERE id = ?", execution_id)
 
+    async def known_messages(self, conversation_id: ConversationId, ids: Sequence[str]) -> frozenset[str]:
+        """Those of the `uuid`s of user messages that the server gave to the CLI in this conversation."""
+        return await self._reader.submit(tables.known_messages, conversation_id, ids) if ids else frozenset()
+
     async def execution_by_prompt(self, conversation_id: ConversationId, prompt_id: str) -> Execution | None:
         """The execution that a client asked for with its own `prompt_id`."""
         return await self._first(

@@ -130,6 +130,7 @@ PROJECT: Final = Table(
         "queue_hold": _json(model.QueueHold | None),
         "archived": FLAG,
         "worktree": _json(model.Worktree | None),
+        "transcript": _json(model.TranscriptMark | None),
     },
 )
 EXECUTION: Final = Table(
@@ -256,6 +257,18 @@ def open_executions(connection: sqlite3.Connection, conversation_id: str) -> lis
     """The executions of a conversation that are not final, in the order of their position."""
     where = f"WHERE conversation_id = ? AND {OPEN_EXECUTION} ORDER BY position"
     return EXECUTION.find(connection, where, conversation_id)
+
+
+def known_messages(connection: sqlite3.Connection, conversation_id: str, ids: Sequence[str]) -> frozenset[str]:
+    """Those of the `uuid`s of user messages that the server gave to the CLI in this conversation."""
+    marks = ", ".join("?" * len(ids))
+    query = f"SELECT id FROM execution WHERE conversation_id = ? AND id IN ({marks})"  # noqa: S608 - only marks are added
+    found = {str(row[0]) for row in connection.execute(query, (conversation_id, *ids))}
+    if len(found) < len(ids):
+        continued = "SELECT id, continuations FROM execution WHERE conversation_id = ? AND continuations > 0"
+        for execution_id, count in connection.execute(continued, (conversation_id,)):
+            found |= {model.continuation_id(execution_id, number) for number in range(1, count + 1)}
+    return frozenset(found.intersection(ids))
 
 
 def open_approvals(connection: sqlite3.Connection, conversation_id: str) -> list[Approval]:

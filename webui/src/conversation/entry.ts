@@ -41,13 +41,13 @@ interface Draft {
   executionId: string | null;
 }
 
-type Unplaced<Kind> = Kind extends Item ? Omit<Kind, keyof Place> : never;
+type Unplaced<Kind> = Kind extends Item ? Omit<Kind, keyof Place> & { readonly at?: string } : never;
 
 /** Takes one entry apart; what is not known shows nothing. */
 export function readEntry(raw: RawEntry): Entry {
   const draft: Draft = { raw, items: [], results: [], requests: [], outcomes: [], executionId: null };
   const add: Add = (item, path = "") => {
-    const place = { key: `${raw.offset}.${draft.items.length}`, offset: raw.offset, at: raw.timestamp };
+    const place = { key: `${raw.offset}.${draft.items.length}`, offset: raw.offset, at: item.at ?? raw.timestamp };
     draft.items.push({ ...item, ...place, ...(isCut(raw, path) ? { size: raw.size ?? 0 } : {}) });
   };
   const data = record(raw.data);
@@ -65,9 +65,10 @@ export function entriesOf({ messages }: { readonly messages: readonly MessageDat
   return messages.map(({ message, ...entry }) => ({ ...entry, data: message }));
 }
 
-/** Whether it is a prompt that begins a turn, rather than one that was written into a running one. */
+/** Whether it is a prompt that begins a turn of the agent: not in a terminal, and not written into a running turn. */
 export function beginsTurn({ type, data }: RawEntry): boolean {
-  return type === "prompt" && typeof record(data)["steers"] !== "string";
+  const { steers, typed_at } = record(data);
+  return type === "prompt" && typeof steers !== "string" && typeof typed_at !== "string";
 }
 
 const CONTENT = "/message/content";
@@ -83,13 +84,15 @@ type Reader = (data: Loose, draft: Draft, add: Add) => void;
 
 const readers: Readonly<Record<string, Reader>> = {
   prompt(data, draft, add) {
-    const { prompt, by, execution_id, continues } = data as unknown as PromptData;
+    const { prompt, by, execution_id, continues, steers, typed_at } = data as unknown as PromptData;
     const executionId = text(execution_id);
     draft.executionId = executionId;
     if (typeof continues === "string") {
       add({ kind: "notice", tone: "divider", text: "The paused prompt continues", executionId });
     } else {
-      add({ kind: "prompt", text: text(prompt), by: text(by), executionId, isSteering: !beginsTurn(draft.raw) });
+      const at = optionalText(typed_at) ?? draft.raw.timestamp;
+      const isSteering = typeof steers === "string";
+      add({ kind: "prompt", text: text(prompt), by: text(by), executionId, isSteering, at });
     }
   },
   execution_paused(data, _, add) {
@@ -128,6 +131,12 @@ const readers: Readonly<Record<string, Reader>> = {
   session_resumed(data, _, add) {
     const title = text(data["title"]) === "" ? "an older session" : `“${visible(text(data["title"]))}”`;
     add({ kind: "notice", tone: "divider", text: `${data["fork"] === true ? "Copy of" : "Back to"} ${title}` });
+  },
+  terminal_turns(data, _, add) {
+    const lost =
+      "The session's file was replaced. Turns in a terminal may be missing here; “Older sessions” has the file.";
+    if (data["lost"] === true) add({ kind: "notice", tone: "plain", text: lost });
+    else add({ kind: "notice", tone: "divider", text: "In a terminal" });
   },
   agent_partial(data, _, add) {
     if (text(data["thinking"]) !== "") add({ kind: "thinking", text: text(data["thinking"]), parent: null });

@@ -72,6 +72,11 @@ export class Timeline {
     return this.lastOffset < this.head;
   }
 
+  /** The offset of the entry behind another one in memory. */
+  offsetAfter(offset: number): number | undefined {
+    return this.entries.find((entry) => entry.offset > offset)?.offset;
+  }
+
   resultOf(toolUseId: string): ToolResult | undefined {
     return this.results.get(toolUseId);
   }

@@ -274,8 +274,13 @@ export interface SetPermissionMode {
   readonly project_id?: string | null;
 }
 
-/** List the conversations of a project that can be resumed: the server's, and those of terminals. */
+/**
+ * List the conversations of a project that can be resumed: the server's, and those of terminals.
+ *
+ * With `watch` the connection gets `sessions_changed` from then on, until `session_unfollow` without a `session_id`.
+ */
 export interface SessionList {
+  readonly watch?: boolean;
   readonly project_id?: string | null;
 }
 
@@ -319,7 +324,7 @@ export interface SessionHistory {
  * Get the records of a session from a position on, and new ones within 2 seconds, until `session_unfollow`.
  *
  * `epoch` and `after` are `epoch` and `end` of `session_history`; without them only new records are sent. A connection
- * can follow 8 sessions; following one again replaces its position.
+ * can follow 8 sessions and lists; following one again replaces its position.
  */
 export interface SessionFollow {
   readonly session_id: string;
@@ -329,9 +334,9 @@ export interface SessionFollow {
   readonly project_id?: string | null;
 }
 
-/** Stop to follow a session; nothing happens when it is not followed. */
+/** Stop to follow a session, or without `session_id` to watch the list; nothing happens when it is not followed. */
 export interface SessionUnfollow {
-  readonly session_id: string;
+  readonly session_id?: string | null;
   readonly project_id?: string | null;
 }
 
@@ -876,7 +881,7 @@ export interface SessionLinesData {
 /** Reply to `session_unfollow`. */
 export interface SessionUnfollowData {
   readonly project_id: string;
-  readonly session_id: string;
+  readonly session_id: string | null;
 }
 
 /** Reply to `execution_list`, newest first. */
@@ -1282,6 +1287,8 @@ export interface SubscribersData {
  * `continues`: the execution was paused for this reason and continues, with a short prompt of the server when its
  * session has the original one. `steers`: the prompt was written into the running turn of this execution. The agent
  * takes it up between two steps, and its execution is then over; a turn that ends before starts another one with it.
+ * `typed_at`: it was given in a terminal, at this time (RFC 3339), see `TerminalTurnsData`; `execution_id` is then the
+ * `uuid` of its record, and there is no such execution.
  */
 export interface PromptData {
   readonly execution_id: string;
@@ -1290,6 +1297,7 @@ export interface PromptData {
   readonly prompt_id?: string | null;
   readonly continues?: HoldReason | null;
   readonly steers?: string | null;
+  readonly typed_at?: string | null;
 }
 
 /** The prompts that wait, in order; `queue_hold` as in `project_state`. */
@@ -1306,11 +1314,40 @@ export interface ExecutionPausedData {
   readonly until: string | null;
 }
 
-/** The next prompt continues this conversation, or a copy (`fork`); `title` is its first prompt, truncated. */
+/**
+ * The next prompt continues this conversation, or a copy (`fork`); `title` is its first prompt, truncated.
+ *
+ * `end` is the position in the file of the session behind its history at that time: `session_history` with it as
+ * `before` has the turns that precede this entry. Null when the CLI keeps no file of it.
+ */
 export interface SessionResumedData {
   readonly session_id: string;
   readonly fork: boolean;
   readonly title: string;
+  readonly end?: number | null;
+}
+
+/**
+ * Sessions that have begun or changed since `session_list` with `watch`, within 2 seconds, and those that are gone.
+ *
+ * Each of `sessions` replaces the one with its id. A change of nothing but `size` and `last_active` is not sent, so
+ * that a session that works does not send one each second.
+ */
+export interface SessionsChangedData {
+  readonly project_id: string;
+  readonly sessions: readonly SessionData[];
+  readonly gone?: readonly string[];
+}
+
+/**
+ * An entry: those that follow are turns of a terminal in the session, up to the next prompt without `typed_at`.
+ *
+ * Their `agent_message`s are the records of the CLI's file, as in `session_history`. `lost`: the file was replaced, or
+ * has become shorter, so that turns of a terminal may be missing here; `session_history` has what the file has now.
+ */
+export interface TerminalTurnsData {
+  readonly session_id: string;
+  readonly lost?: boolean;
 }
 
 /** The written part of a message whose execution ended before the message was complete. */
@@ -1498,6 +1535,8 @@ export interface Pushes {
   readonly process_killed: AgentKillData;
   readonly session_reset: SessionResetData;
   readonly session_resumed: SessionResumedData;
+  readonly sessions_changed: SessionsChangedData;
+  readonly terminal_turns: TerminalTurnsData;
   readonly agent_partial: AgentPartialData;
   readonly elicitation_cancelled: ElicitationCancelledData;
   readonly approval_requested: ApprovalRequestedData;
@@ -1559,4 +1598,5 @@ export type EntryType =
   | "process_killed"
   | "prompt"
   | "session_reset"
-  | "session_resumed";
+  | "session_resumed"
+  | "terminal_turns";

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { readEntry, type Entry } from "../../src/conversation/entry";
+import { beginsTurn, readEntry, type Entry } from "../../src/conversation/entry";
 import { formatTime } from "../../src/text/format";
 
 function read(type: string, data: unknown): Entry {
@@ -210,4 +210,15 @@ test("what is only a beginning says how large the whole is", () => {
   expect(preview(answer, ["/message/content/0/content"]).results[0]?.[1].rest).toEqual({ offset: 7, size: 119_000 });
   expect(preview({ type: "assistant", message: {} }, ["/message"]).items[0]?.size).toBe(119_000);
   expect(preview({ type: "user", isReplay: true, message: {} }, [""]).items).toEqual([]);
+});
+
+test("turns of a terminal are shown as such, at the time at which they were typed", () => {
+  const begin = readEntry({ offset: 1, timestamp: "2026-01-02T00:00:00Z", type: "terminal_turns", data: {} });
+  expect(begin.items).toMatchObject([{ kind: "notice", tone: "divider", text: "In a terminal" }]);
+  const data = { prompt: "hello", by: "terminal", execution_id: "u", typed_at: "2026-01-01T00:00:00Z" };
+  const raw = { offset: 2, timestamp: "2026-01-02T00:00:00Z", type: "prompt", data };
+  expect(readEntry(raw).items).toMatchObject([{ kind: "prompt", at: "2026-01-01T00:00:00Z", isSteering: false }]);
+  expect(beginsTurn(raw)).toBe(false);
+  const lost = readEntry({ ...raw, type: "terminal_turns", data: { lost: true } });
+  expect(lost.items[0]).toMatchObject({ kind: "notice", tone: "plain" });
 });

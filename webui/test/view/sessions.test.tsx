@@ -72,6 +72,14 @@ async function answer(type: string, data: object): Promise<void> {
   await settle();
 }
 
+async function say(type: string, data: object): Promise<void> {
+  await act(async () => {
+    network.wire.say({ type, data, project_id: "p" });
+    await settle();
+  });
+  await settle();
+}
+
 async function press(name: string, within: ParentNode = root): Promise<void> {
   await act(async () => {
     buttons(within)
@@ -103,6 +111,25 @@ test("one that is open in a terminal can only be copied", async () => {
   expect(network.wire.asked("session_resume").data).toEqual({ session_id: "open", fork: true });
 });
 
+test("the list follows what terminals do, and asks again after a reconnect", async () => {
+  expect(network.wire.asked("session_list").data).toEqual({ watch: true });
+  const begun = { ...SESSIONS[2], session_id: "new", title: "begun now", last_active: "2026-01-01T00:00:00Z" };
+  const data = { project_id: "p", sessions: [begun, { ...SESSIONS[1], active: true }], gone: ["open"] };
+  await say("sessions_changed", data);
+  const titles = (): string[] => [...root.querySelectorAll("li > div > .session-title")].map((one) => one.textContent);
+  expect(titles()).toEqual(["begun now", "mine", "at the desk"]);
+  expect(row(2).querySelector(".hint")?.textContent).toContain("Open in a terminal");
+  vi.useFakeTimers();
+  network.wire.drop();
+  await vi.advanceTimersByTimeAsync(60_000);
+  vi.useRealTimers();
+  network.wire.accept();
+  await answer("session_list", { sessions: SESSIONS });
+  expect(titles()).toEqual(["mine", "at the desk", "Without a prompt"]);
+  await act(() => render(null, root));
+  expect(network.wire.asked("session_unfollow").data).toEqual({});
+});
+
 /** A record of a session at a position. */
 function record(offset: number, type: string, message: object, more: object = {}): object {
   return { offset, timestamp: "2026-01-01T00:00:00Z", type, direction: "claude", message, ...more };
@@ -110,22 +137,21 @@ function record(offset: number, type: string, message: object, more: object = {}
 
 const said = (text: string): object => ({ type: "assistant", message: { content: [{ type: "text", text }] } });
 
-test("the history of a session is read page by page, and a large record whole when it is asked for", async () => {
+test("a session is read and followed, and a large record whole when it is asked for", async () => {
   await press("Read", row(1));
-  expect(network.wire.asked("session_history").data).toMatchObject({ session_id: "left", before: null });
+  expect(network.wire.asked("session_history").data).toMatchObject({ session_id: "left", limit: 100 });
   const cut = { size: 5000, cut: ["/message/content/0/text"] };
   const newest = [record(400, "agent_message", said("begins"), cut), record(700, "agent_message", said("newest"))];
-  await answer("session_history", { messages: newest, before: 400, end: 900 });
-  expect(root.textContent).toMatch(/begins.*newest/s);
-  await press("Older");
-  expect(network.wire.asked("session_history").data).toMatchObject({ before: 400 });
-  const oldest = [record(0, "prompt", { prompt: "the first", by: "", execution_id: "" })];
-  await answer("session_history", { messages: oldest, before: 0, end: 400 });
-  expect(root.textContent).toMatch(/the first.*begins.*newest/s);
-  expect(buttons(root).map(nameOf)).not.toContain("Older");
+  await answer("session_history", { epoch: "e", messages: newest, before: 0, end: 900 });
+  expect(root.textContent).toMatch(/Not open in a terminal.*begins.*newest/s);
+  const more = { session_id: "left", epoch: "e", messages: [record(900, "agent_message", said("live"))], end: 990 };
+  await say("session_lines", { ...more, active: true });
+  await vi.waitFor(() => expect(root.textContent).toMatch(/Open in a terminal.*begins.*newest.*live/s));
 
   await press("Show all (5 KB)");
   expect(network.wire.asked("session_history").data).toMatchObject({ before: 700, limit: 1, large: "whole" });
   await answer("session_history", { messages: [record(400, "agent_message", said("all of it"))], before: 0, end: 700 });
-  expect(root.textContent).toMatch(/the first.*all of it.*newest/s);
+  expect(root.textContent).toMatch(/all of it.*newest.*live/s);
+  await press("Close");
+  expect(network.wire.asked("session_unfollow").data).toEqual({ session_id: "left" });
 });

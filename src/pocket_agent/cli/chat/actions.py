@@ -184,7 +184,7 @@ y, a, n [reason]      allow, allow for this session, or deny the oldest tool req
 /switch [NAME]        switch to another one, by its title or id; without NAME pick one
 /new [TITLE]          begin another conversation
 /clear                start a new session of the CLI in this conversation
-/sessions             list the CLI's sessions
+/sessions             list the CLI's sessions, and report those that a terminal opens from then on
 /resume ID            continue one of them in this conversation
 /kill                 kill the execution, its background tasks and all its processes
 /queue                list the prompts that wait
@@ -296,12 +296,13 @@ class Actions:
             self._transcript.note(f"{mark} {summary(state)}", "")
 
     async def _sessions(self, _: str) -> None:
-        sessions = await self._client.sessions(self._conversation_id)
+        sessions = await self._client.sessions(self._conversation_id, watch=True)
+        self._transcript.open_sessions = {session.session_id for session in sessions if session.active}
         if not sessions:
             self._transcript.note("There is no session yet.")
         for session in sessions:
             mark = "*" if session.current else " "
-            title = one_line(session.title, 60)
+            title = one_line(session.title, 60) + ("  (open in a terminal)" if session.active else "")
             self._transcript.note(f"{mark} {session.session_id}  {session.last_active[:16]}  {title}", "")
 
     async def _resume(self, session_id: str) -> None:

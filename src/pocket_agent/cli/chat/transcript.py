@@ -206,6 +206,7 @@ class Transcript:
         way_out: the command that ends the hold.
         tasks: what runs in the background.
         last_execution: the id of the newest prompt.
+        open_sessions: the sessions of a watched list that a terminal has open.
     """
 
     def __init__(self, sink: TextSink, *, hint: str = "") -> None:
@@ -217,6 +218,7 @@ class Transcript:
         self.way_out = ""
         self.tasks: list[Data] = []
         self.last_execution: str | None = None
+        self.open_sessions: set[str] = set()
         self._sink = sink
         self._hint = hint
         self._live = ""
@@ -287,7 +289,8 @@ class Transcript:
 
     def _push_prompt(self, data: Data) -> None:
         self._end_live()
-        self.last_execution = data.get("execution_id")
+        if not data.get("typed_at"):
+            self.last_execution = data.get("execution_id")
         if data.get("continues"):
             self.note("── the paused prompt continues ──")
             return
@@ -328,6 +331,22 @@ class Transcript:
         self._end_live()
         how = "a copy of the session" if data["fork"] else "the session"
         self.note(f"── {how} “{one_line(str(data['title']), 80)}” goes on ──")
+
+    def _push_sessions_changed(self, data: Data) -> None:
+        for session in data["sessions"]:
+            session_id = str(session["session_id"])
+            if bool(session.get("active")) == (session_id in self.open_sessions):
+                continue
+            self.open_sessions ^= {session_id}
+            how = "has opened" if session_id in self.open_sessions else "has closed"
+            self.note(f"a terminal {how} the session “{one_line(str(session['title']), 80)}” ({session_id})")
+
+    def _push_terminal_turns(self, data: Data) -> None:
+        self._end_live()
+        if data.get("lost"):
+            self.note("The session's file was replaced: turns of a terminal may be missing here.", "yellow")
+        else:
+            self.note("── in a terminal ──")
 
     def _push_agent_partial(self, data: Data) -> None:
         for thinking, text in ((True, str(data["thinking"])), (False, str(data["text"]))):

@@ -9,6 +9,8 @@ interface SheetProps {
   readonly title: string;
   readonly onClose: () => void;
   readonly children: ComponentChildren;
+  /** Whether it is as high as it may be, and a part of it scrolls by itself. */
+  readonly isFull?: boolean;
   /** What is done with it, at its lower end. */
   readonly actions?: ComponentChildren;
 }
@@ -49,7 +51,7 @@ function enterHistory(close: () => void): () => void {
 }
 
 /** Something that has to be dealt with or closed before anything else: from below on a phone, in the middle elsewhere. */
-export function Sheet({ title, onClose, children, actions }: SheetProps): VNode {
+export function Sheet({ title, onClose, children, isFull = false, actions }: SheetProps): VNode {
   const dialog = useRef<HTMLDialogElement>(null);
   const latest = useRef(onClose);
   latest.current = onClose;
@@ -66,7 +68,7 @@ export function Sheet({ title, onClose, children, actions }: SheetProps): VNode 
     if (event.target === dialog.current) onClose(); // outside of it
   };
   return (
-    <dialog class="sheet" ref={dialog} aria-label={title} onClose={onClose} onClick={close}>
+    <dialog class={isFull ? "sheet full" : "sheet"} ref={dialog} aria-label={title} onClose={onClose} onClick={close}>
       <div class="sheet-inner">
         <header class="sheet-head">
           <h2>{title}</h2>
@@ -75,7 +77,7 @@ export function Sheet({ title, onClose, children, actions }: SheetProps): VNode 
           </button>
         </header>
         {/* Where it scrolls, a keyboard has to reach it. */}
-        <div class="sheet-body" tabIndex={0}>
+        <div class="sheet-body" tabIndex={isFull ? -1 : 0}>
           {children}
         </div>
         {actions !== undefined && <footer class="sheet-actions">{actions}</footer>}

@@ -1,21 +1,19 @@
 import type { VNode } from "preact";
-import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { entriesOf } from "../../conversation/entry";
-import type { Rest } from "../../conversation/item";
-import { Timeline } from "../../conversation/timeline";
+import { useCallback, useEffect, useMemo, useState } from "preact/hooks";
+import { ArrowDown } from "lucide";
+import type { Item, Rest } from "../../conversation/item";
+import { SessionReader } from "../../conversation/session_reader";
 import { useStore } from "../../store/store";
 import { visible } from "../../text/visible";
-import type { SessionData, SessionHistoryData } from "../../wire/generated";
-import { Problem, useAttempt } from "../control/attempt";
+import type { SessionData } from "../../wire/generated";
+import { Problem } from "../control/attempt";
 import { Sheet } from "../control/sheet";
+import { Icon } from "../icon";
+import { List } from "../list/list";
 import { LoadWhole } from "../text/clip";
 import { Expansion, ExpansionProvider } from "../text/expansion";
 import { Row } from "./row";
-
-/** A page: limits of its records and bytes; large records are truncated to previews. */
-const PAGE = { limit: 100, max_bytes: 131_072, large: "reference" } as const;
-/** The largest page; one record comes whole in any case. */
-const WHOLE = { limit: 1, max_bytes: 8_388_608, large: "whole" } as const;
+import style from "./history.module.css";
 
 interface HistoryProps {
   readonly conversationId: string;
@@ -23,57 +21,62 @@ interface HistoryProps {
   readonly onClose: () => void;
 }
 
-/** The records of a session, from the CLI's own file: the newest ones, and a page more with each press. */
+/** The records of a session, from the CLI's own file, followed while a terminal writes it. */
 export function HistorySheet({ conversationId, session: { session_id, title }, onClose }: HistoryProps): VNode {
   const { link } = useStore();
-  const timeline = useMemo(() => new Timeline(), []);
-  const expansion = useMemo(() => new Expansion(), []);
-  const rows = useRef<HTMLDivElement>(null);
-  /** The positions of the records, and the end of the last one. */
-  const positions = useRef<readonly number[]>([]);
-  /** Before which the older page ends; null until the first one has come, 0 after the oldest one. */
-  const [before, setBefore] = useState<number | null>(null);
-  const ask = (data: typeof PAGE | typeof WHOLE, end: number | null): Promise<SessionHistoryData> =>
-    link.request("session_history", { ...data, session_id, before: end }, { conversationId });
-  const { isBusy, problem, start } = useAttempt(async () => {
-    const page = await ask(PAGE, before);
-    const older = entriesOf(page);
-    if (timeline.items.length > 0) timeline.prepend(older, 0);
-    else timeline.reset(older, 0, page.end);
-    positions.current = [...older.map(({ offset }) => offset), ...(before === null ? [page.end] : positions.current)];
-    setBefore(page.before);
-  });
-  const loadWhole = useCallback(async ({ offset }: Rest) => {
-    const end = positions.current.find((position) => position > offset) ?? null;
-    for (const entry of entriesOf(await ask(WHOLE, end))) timeline.replace(entry);
-  }, []);
-  useEffect(start, []);
-  const isLoaded = before !== null;
-  useEffect(() => rows.current?.lastElementChild?.scrollIntoView({ block: "end" }), [isLoaded]);
-  // Reading it subscribes to a record that was replaced.
-  const isEmpty = timeline.version.value > 0 && timeline.items.length === 0 && before === 0;
+  const reader = useMemo(() => new SessionReader(link, conversationId, session_id), [conversationId, session_id]);
+  const expansion = useMemo(() => new Expansion(), [reader]);
+  const control = useMemo(() => ({ toEnd: (): void => undefined }), [reader]);
+  const [isFollowing, setFollowing] = useState(true);
+  useEffect(() => {
+    reader.start();
+    return () => reader.stop();
+  }, [reader]);
+  const loadWhole = useCallback((rest: Rest) => reader.loadWhole(rest), [reader]);
+  const toNewest = async (): Promise<void> => {
+    await reader.toNewest();
+    control.toEnd();
+  };
+  const { timeline } = reader;
+  const version = timeline.version.value;
+  const isActive = reader.active.value;
+  const isLoaded = reader.loaded.value;
+  const renderRow = (item: Item): VNode => (
+    <Row item={item} timeline={timeline} isRunning={isActive} execution={undefined} answer={undefined} />
+  );
   return (
-    <Sheet title={visible(title) || "Without a prompt"} onClose={onClose}>
-      {before !== 0 && (
-        <button class="button small" type="button" disabled={isBusy} onClick={start}>
-          {isBusy ? "Loading…" : "Older"}
-        </button>
-      )}
-      <Problem text={problem} />
-      {isEmpty && <p class="hint">It has no messages.</p>}
+    <Sheet title={visible(title) || "Without a prompt"} onClose={onClose} isFull>
+      <p class={`hint ${style["state"]}`} role="status">
+        {isActive && <span class="dot working" />}
+        {isActive ? "Open in a terminal, followed live" : "Not open in a terminal"}
+      </p>
+      <Problem text={reader.problem.value} />
+      {!isLoaded && <div class="spinner" role="status" aria-label="Loading" />}
+      {isLoaded && timeline.isEmpty.value && <p class="hint">It has no messages.</p>}
       <ExpansionProvider value={expansion}>
         <LoadWhole.Provider value={loadWhole}>
-          <div class="stack" ref={rows}>
-            {timeline.items.map((item) => (
-              <Row
-                key={item.key}
-                item={item}
-                timeline={timeline}
-                isRunning={false}
-                execution={undefined}
-                answer={undefined}
+          <div class={`transcript ${style["records"]}`}>
+            {isLoaded && (
+              <List
+                label="Session"
+                items={timeline.items}
+                version={version}
+                control={control}
+                render={renderRow}
+                footer={null}
+                goesOn={timeline.hasNewer}
+                onNearStart={() => void reader.loadOlder()}
+                onNearEnd={() => undefined}
+                onFollow={setFollowing}
               />
-            ))}
+            )}
+            {reader.isReading.value && <div class="reading spinner" role="status" aria-label="Loading more" />}
+            {(!isFollowing || timeline.hasNewer) && (
+              <button class="jump" type="button" onClick={() => void toNewest()}>
+                <Icon node={ArrowDown} size={18} />
+                Newest
+              </button>
+            )}
           </div>
         </LoadWhole.Provider>
       </ExpansionProvider>

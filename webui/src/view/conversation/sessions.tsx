@@ -1,11 +1,12 @@
 import type { VNode } from "preact";
 import { useEffect, useState } from "preact/hooks";
+import { ConnectionLostError } from "../../connection/socket";
 import type { ConversationState } from "../../store/projects";
 import { useStore } from "../../store/store";
 import { formatAgo, formatFullTime } from "../../text/format";
 import { visible } from "../../text/visible";
-import type { SessionData } from "../../wire/generated";
-import { messageOf } from "../../wire/frame";
+import { conversationOf, messageOf } from "../../wire/frame";
+import type { SessionData, SessionsChangedData } from "../../wire/generated";
 import { Problem } from "../control/attempt";
 import { Sheet } from "../control/sheet";
 import { CopyButton } from "../text/copy";
@@ -23,10 +24,24 @@ export function SessionsSheet({ project: { id: conversationId }, onClose }: Sess
   const [problem, setProblem] = useState("");
   const [reading, setReading] = useState<SessionData>();
   useEffect(() => {
-    link.request("session_list", {}, { conversationId }).then(
-      (reply) => setSessions(reply.sessions),
-      (error: unknown) => setProblem(messageOf(error)),
-    );
+    const ends = [
+      link.onFrame((frame) => {
+        if (frame.type !== "sessions_changed" || conversationOf(frame) !== conversationId) return;
+        setSessions((known) => known && changedBy(known, frame.data));
+      }),
+      link.onOpen((socket) => {
+        socket.request("session_list", { watch: true }, conversationId).then(
+          (reply) => setSessions(reply.sessions),
+          (error: unknown) => {
+            if (!(error instanceof ConnectionLostError)) setProblem(messageOf(error)); // else the next one asks again
+          },
+        );
+      }),
+    ];
+    return () => {
+      for (const end of ends) end();
+      link.socketNow?.request("session_unfollow", {}, conversationId).catch(() => undefined);
+    };
   }, [conversationId]);
   const resume = async ({ session_id, title }: SessionData, fork: boolean): Promise<void> => {
     try {
@@ -83,6 +98,13 @@ export function SessionsSheet({ project: { id: conversationId }, onClose }: Sess
       </ul>
     </Sheet>
   );
+}
+
+/** The sessions after a change, the last used first. */
+function changedBy(known: readonly SessionData[], { sessions, gone = [] }: SessionsChangedData): SessionData[] {
+  const replaced = new Set([...gone, ...sessions.map(({ session_id }) => session_id)]);
+  const kept = known.filter(({ session_id }) => !replaced.has(session_id));
+  return [...kept, ...sessions].sort((one, two) => two.last_active.localeCompare(one.last_active));
 }
 
 /** What is known of a session besides its title. */

@@ -1,0 +1,123 @@
+"""The turns that a terminal makes in a conversation's session: taken from the CLI's own file into the log, once each.
+
+The log has what the server's own process says from its spool. A CLI in a terminal that continues the session writes
+only to the session's file. `ConversationRecord.transcript` is the position up to which that file is known. It changes
+in the transaction that stores the entries, so that a server which is killed takes in nothing twice. Records of the
+server's own turns are skipped: their prompts have the ids of executions. So it does no harm when the position is older
+than the end of the last own turn.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final, Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from pocket_agent.claude.transcript_records import Shown
+from pocket_agent.claude.transcripts import Continued, Transcripts
+from pocket_agent.conversation.conversation_log import Draft, entry_draft, now
+from pocket_agent.conversation.state import State
+from pocket_agent.errors import FileOperationError, ValidationError
+from pocket_agent.model import Direction, Milliseconds, TranscriptMark
+from pocket_agent.protocol.frame import timestamp
+from pocket_agent.protocol.push import PromptData, TerminalTurnsData
+from pocket_agent.storage import Store
+
+Turn = Literal["", "interactive", "print"]
+_decode_prompt: Final = msgspec.json.Decoder(PromptData).decode
+
+
+class TerminalTurns:
+    """Takes the turns of terminals into one conversation's log. Callers of its methods hold the conversation's mutex.
+
+    Args:
+        directory: the real path of the project's directory.
+        transcripts: the sessions of the machine; None takes nothing in.
+
+    Attributes:
+        wake: set when a terminal may have made turns.
+    """
+
+    def __init__(self, state: State, store: Store, directory: str, transcripts: Transcripts | None) -> None:
+        self.wake = asyncio.Event()
+        self._state = state
+        self._store = store
+        self._directory = directory
+        self._transcripts = transcripts
+
+    @property
+    def may_come(self) -> bool:
+        """Whether a terminal may continue the session, and a client would see it."""
+        record = self._state.record
+        is_resumable = self._transcripts is not None and record.session_id is not None and not record.fork
+        return is_resumable and self._state.log.channel.subscribers > 0
+
+    async def take_in(self) -> Continued | None:
+        """Store the records of terminals that are not in the log yet; None when there are none.
+
+        A directory that cannot be read has none.
+
+        Raises:
+            FileOperationError: the store refused; the next call takes in the rest.
+        """
+        record = self._state.record
+        if self._transcripts is None or record.session_id is None or record.fork:
+            return None
+        found: Continued | None = None
+        while True:
+            mark = self._state.record.transcript
+            if mark is not None and mark.session_id != record.session_id:
+                mark = None
+            place = (mark.position, mark.digest) if mark is not None else (None, "")
+            try:
+                batch = await self._transcripts.continued(self._directory, record.session_id, *place)
+            except (FileOperationError, ValidationError):  # it does not answer, or the CLI has deleted the session
+                return found
+            if await self._store_batch(mark or TranscriptMark(record.session_id), batch):
+                found = batch
+            if not batch.more:
+                return found
+
+    async def _store_batch(self, mark: TranscriptMark, batch: Continued) -> bool:
+        """Store a batch, and its end with it; returns whether it has records of a terminal."""
+        state = self._state
+        own = await self._store.known_messages(
+            state.record.id, [line.message_id for line in batch.lines if line.message_id]
+        )
+        drafts, turn = _drafts(mark, batch.lines, own)
+        if batch.replaced:
+            drafts, turn = [entry_draft("terminal_turns", TerminalTurnsData(mark.session_id, lost=True))], ""
+        after = TranscriptMark(mark.session_id, batch.end, batch.digest, turn)
+        if drafts:
+            await state.log.write(drafts, record={"transcript": after}, after=state.announce)
+        else:
+            state.log.note(transcript=after)
+        return bool(drafts) and not batch.replaced
+
+
+def _drafts(mark: TranscriptMark, lines: Sequence[Shown], own: frozenset[str]) -> tuple[list[Draft], Turn]:
+    """The entries of the terminals' records among these, and whose turn goes on behind them."""
+    drafts: list[Draft] = []
+    turn: Turn = mark.turn
+    for line in lines:
+        before = turn
+        if line.written_by == "interactive":
+            turn = "interactive"
+        elif line.message_id:
+            turn = "" if line.message_id in own else "print"
+        elif line.written_by == "print" and turn == "interactive":
+            turn = ""  # a turn that the agent of the server has started by itself
+        if not turn:
+            continue
+        if not before:
+            drafts.append(entry_draft("terminal_turns", TerminalTurnsData(mark.session_id)))
+        drafts.append(_draft(line))
+    return drafts, turn
+
+
+def _draft(line: Shown) -> Draft:
+    if line.type != "prompt":
+        return Draft(line.type, line.data, Direction.CLAUDE)
+    at = line.at or Milliseconds(now())
+    return entry_draft("prompt", replace(_decode_prompt(line.data), typed_at=timestamp(at)), Direction.CLIENT)
