@@ -16,7 +16,9 @@ from pathlib import Path
 
 from pocket_agent.client import Client, Frame, Subscription
 from tests.harness import DEADLINE_SECONDS
+from tests.harness.follow import follow
 from tests.harness.forkserver import ForkedProcess, fork_server
+from tests.harness.question import FORM, OPTIONS, answer_of, asking
 from tests.harness.server import ServerProcess
 
 _CODES = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07]*\x07|[()][A-Z0-9]|[=>78])")
@@ -391,3 +393,34 @@ async def test_a_script_that_is_interrupted_leaves_the_agent_alone(standin_serve
         assert process.returncode == 130
         assert b"the agent goes on" in err
         await other.kill(stream.project_id)
+
+
+async def test_a_question_of_an_mcp_server_is_answered(demo_server: ServerProcess, folder: Path) -> None:
+    async with demo_server.client() as client, chat(demo_server, str(folder)) as person:
+        await person.reads("not a project yet")
+        person.types("y")
+        await person.reads("/help")
+        (project,) = await client.projects()
+        async with client.subscribe(project.id) as stream:
+            await client.execute(project.id, asking(FORM), options=OPTIONS)
+            await person.reads("The MCP server crm asks:")
+            await person.reads("Whom is this for?")
+            await person.reads("y: answer")
+            person.types("y")
+            for words, line in (
+                ("Name (As on the invoice)", ""),
+                ("a value is needed", "/back"),
+                ("The question still waits", "y"),
+                ("Name (As on the invoice)", "Ada"),
+                ("Size; at least 1", "0"),
+                ("at least 1.", "3"),
+                ("Kind; 1 new, 2 old", "2"),
+                ("Tags; 1 red, 2 blue", ""),
+                ("Urgent; y or n", "n"),
+            ):
+                await person.reads(words)
+                person.types(line)
+            await person.reads("answered by")
+            frames = await follow(stream, lambda frame: frame.data.get("type") == "result")
+        content = {"name": "Ada", "size": 3, "kind": "old", "urgent": False}
+        assert answer_of(frames) == {"action": "accept", "content": content}

@@ -2,15 +2,22 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
-from pocket_agent.conversation.state import permission_answer
+from pocket_agent.conversation.conversation_log import ConversationLog, tick
+from pocket_agent.conversation.state import State, permission_answer
 from pocket_agent.errors import InternalError, ValidationError
-from pocket_agent.model import Approval
+from pocket_agent.model import Account, Approval
+from pocket_agent.protocol.requests import ApprovalRespond
 from tests.conversation import sample
+
+
+def raw(values: Mapping[str, bytes] | None) -> dict[str, msgspec.Raw] | None:
+    return None if values is None else {name: msgspec.Raw(value) for name, value in values.items()}
 
 
 def answer(
@@ -20,10 +27,20 @@ def answer(
     message: str | None = None,
     updated_input: Mapping[str, bytes] | None = None,
     remember: bool = False,
+    content: Mapping[str, bytes] | None = None,
+    cancel: bool = False,
 ) -> dict[str, Any]:
     """The line, read back."""
-    edited = None if updated_input is None else {name: msgspec.Raw(value) for name, value in updated_input.items()}
-    text = permission_answer(approval, allow=allow, message=message, updated_input=edited, remember=remember)
+    given = ApprovalRespond(
+        approval_id=approval.id,
+        behavior="allow" if allow else "deny",
+        message=message,
+        updated_input=raw(updated_input),
+        remember=remember,
+        content=raw(content),
+        cancel=cancel,
+    )
+    text = permission_answer(approval, given)
     assert text.endswith(b"\n")
     assert text.count(b"\n") == 1, "a second line would be a message of its own"
     read = json.loads(text)
@@ -72,3 +89,43 @@ def test_remembering_without_a_suggestion_is_a_plain_yes() -> None:
 def test_a_stored_request_that_cannot_be_read_is_a_fault_of_the_server() -> None:
     with pytest.raises(InternalError):
         answer(sample.approval(request=b"{}"))
+
+
+def elicitation(**fields: object) -> Approval:
+    """A question of an MCP server with a form of one field."""
+    schema = {"type": "object", "properties": {"name": {"type": "string"}}}
+    request = {"subtype": "elicitation", "mcp_server_name": "crm", "message": "Who?", "requested_schema": schema}
+    return sample.approval(request=json.dumps({**request, **fields}).encode())
+
+
+def test_a_question_of_an_mcp_server_is_accepted_declined_or_closed() -> None:
+    asked = elicitation()
+    accepted = answer(asked, content={"name": b'"A\\nB"', "list": b"[\n1]"})
+    assert accepted == {"action": "accept", "content": {"name": "A\nB", "list": [1]}}
+    assert answer(asked, allow=False) == {"action": "decline"}
+    assert answer(asked, allow=False, cancel=True) == {"action": "cancel"}
+    assert answer(elicitation(mode="url", url="https://x.example")) == {"action": "accept"}
+    assert answer(elicitation(requested_schema={"type": "object", "properties": {}})) == {"action": "accept"}
+
+
+def test_an_answer_fits_the_request() -> None:
+    asked, tool = elicitation(), sample.approval()
+    for approval, given, problem in (
+        (asked, {}, "content"),
+        (asked, {"updated_input": {}, "content": {}}, "updated_input"),
+        (asked, {"content": {}, "cancel": True}, "cancel"),
+        (asked, {"content": {"name": b'"\xff"'}}, "content"),
+        (tool, {"content": {}}, "tool request"),
+        (tool, {"allow": False, "cancel": True}, "tool request"),
+    ):
+        with pytest.raises(ValidationError, match=problem):
+            answer(approval, **given)
+
+
+def test_the_wait_for_an_answer_counts_for_no_call_of_a_server() -> None:
+    account = Account(tools={"a": "mcp__crm__ask", "b": "Bash"}, tool_ticks={"a": 1000, "b": 2000})
+    state = State(cast(ConversationLog, None), account=account)
+    state.restart_waits(replace(elicitation(), created_tick=tick() - 5000))
+    ticks = state.account.tool_ticks
+    assert ticks["a"] >= 6000
+    assert ticks["b"] == 2000

@@ -2,7 +2,7 @@
 
 import json
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import msgspec
 import pytest
@@ -694,11 +694,36 @@ def test_which_faults_hold_the_queue() -> None:
             assert "queue_hold" not in stopped.record or reason is HoldReason.CONVERSATION
 
 
-def test_a_question_of_an_mcp_server_is_cancelled_and_shown() -> None:
-    asked = {"subtype": "elicitation", "mcp_server_name": "jira", "message": "Which project?", "url": "https://x"}
+QUESTION: Final = {"subtype": "elicitation", "mcp_server_name": "crm", "message": "Who?", "mode": "form"}
+
+
+def test_a_question_of_an_mcp_server_is_an_approval() -> None:
+    asked = {**QUESTION, "requested_schema": {"properties": {"b": {"type": "string"}, "a": {"type": "string"}}}}
     plan = take(line(type="control_request", request_id="r-1", request=asked))
-    assert [data_of(draft) for draft in plan.drafts] == [
-        {"mcp_server": "jira", "message": "Which project?", "url": "https://x"}
+    (data,) = [data_of(draft) for draft in plan.drafts]
+    assert (data["tool_name"], data["description"], data["suggestions"]) == ("Elicitation", "Who?", [])
+    assert data["input"] == {name: value for name, value in asked.items() if name != "subtype"}
+    assert list(data["input"]["requested_schema"]["properties"]) == ["b", "a"], "the order is that of the form"
+    assert [approval.request_id for approval in plan.opened.values()] == ["r-1"]
+    assert not plan.refusals
+
+
+def test_a_question_that_cannot_be_shown_is_refused() -> None:
+    faults: list[dict[str, object]] = [
+        {"message": 5},
+        {"mcp_server_name": None},
+        {"requested_schema": {"properties": 1}},
     ]
-    (answer,) = plan.refusals
-    assert json.loads(answer)["response"]["response"] == {"action": "cancel"}
+    for broken in faults:
+        plan = take(line(type="control_request", request_id="r-1", request={**QUESTION, **broken}))
+        assert not plan.opened
+        assert [json.loads(answer)["response"]["subtype"] for answer in plan.refusals] == ["error"]
+
+
+def test_the_end_of_a_turn_withdraws_a_question_unless_a_subagent_may_have_asked() -> None:
+    task = {"task_id": "t-1", "task_type": "local_agent", "description": "d"}
+    asking = line(type="control_request", request_id="r-1", request=QUESTION)
+    begun = line(type="system", subtype="background_tasks_changed", tasks=[task])
+    for lines, left in (((asking,), 0), ((begun, asking), 1)):
+        plan = take(*lines, result(), execution=sample.execution())
+        assert len(plan.opened) == left, lines

@@ -167,6 +167,8 @@ SAMPLES: dict[str, Any] = {
     "message": "no",
     "updated_input": {"a": 1},
     "remember": True,
+    "content": {"a": 1},
+    "cancel": True,
     "hold_queue": True,
     "when": "now",
     "task_id": "t",

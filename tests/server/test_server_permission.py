@@ -1,6 +1,7 @@
 """What viewers and devices of some projects may ask for: every request there is is tried."""
 
 import contextlib
+import json
 import os
 import uuid
 from collections.abc import AsyncIterator
@@ -301,6 +302,29 @@ async def test_a_limited_device_answers_a_question_and_changes_nothing_else_of_i
                 deny = {"approval_id": approval, "behavior": "deny"}
                 await guest.ask("approval_respond", deny, project_id=project_id)
             await until(lambda: session.state.current is None)
+
+
+async def test_a_limited_device_answers_a_question_of_an_mcp_server_and_a_viewer_does_not(room: Room) -> None:
+    session = await room.project()
+    project_id = session.state.record.id
+    schema = {"type": "object", "properties": {"name": {"type": "string"}}}
+    request = {"subtype": "elicitation", "mcp_server_name": "crm", "message": "Who?", "requested_schema": schema}
+    asking = json.dumps({"type": "control_request", "request_id": "r-1", "request": request}, separators=(",", ":"))
+    async with wire_of(room, projects=(project_id,)) as guest, wire_of(room, "viewer", view_only=True) as viewer:
+        await guest.ask("execute", {"prompt": f"print {asking} sleep 600"}, project_id=project_id)
+        await until(lambda: bool(session.state.approvals))
+        (approval,) = session.state.approvals
+        answer = {"approval_id": approval, "behavior": "allow", "content": {"name": "Ada"}}
+        for wire, more, code in (
+            (viewer, {}, "FORBIDDEN"),
+            (guest, {"updated_input": {"message": "x"}}, "FORBIDDEN"),
+            (guest, {"content": None}, "VALIDATION_FAILED"),
+            (guest, {}, None),
+        ):
+            told = await wire.ask("approval_respond", {**answer, **more}, project_id=project_id)
+            assert told["data"].get("code") == code, more
+        assert told["data"]["content"] == {"name": "Ada"}
+        await guest.ask("agent_kill", project_id=project_id)
 
 
 async def test_a_session_of_another_project_is_not_resumed(room: Room) -> None:

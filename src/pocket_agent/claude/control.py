@@ -6,7 +6,7 @@ may therefore be written to it.
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -16,14 +16,20 @@ from pocket_agent.errors import ValidationError
 _EMPTY_OBJECT: Final = msgspec.Raw(b"{}")
 
 
+ELICITATION: Final = "Elicitation"
+"""The `tool_name` of a question of an MCP server, which is named like the CLI's hook for it."""
+
+
 class PermissionRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The CLI asks whether it may use a tool (`can_use_tool`).
+    """The CLI asks whether it may use a tool (`can_use_tool`), or an MCP server asks the user (`elicitation`).
 
     Attributes:
         request_id: identifies the request in the answer and in a withdrawal.
         raw: the whole request object (JSON).
-        input: the arguments of the tool (a JSON object).
+        input: the arguments of the tool, or the whole question (a JSON object).
         permission_suggestions: rules that would make the question unnecessary (a JSON array).
+        is_elicitation: whether an MCP server asks.
+        needs_content: whether the answer to its question has the fields of a form.
     """
 
     tool_name: str
@@ -31,6 +37,8 @@ class PermissionRequest(msgspec.Struct, frozen=True, kw_only=True):
     raw: bytes
     input: msgspec.Raw = _EMPTY_OBJECT
     permission_suggestions: msgspec.Raw | None = None
+    is_elicitation: bool = False
+    needs_content: bool = False
     tool_use_id: str | None = None
     title: str | None = None
     display_name: str | None = None
@@ -38,15 +46,28 @@ class PermissionRequest(msgspec.Struct, frozen=True, kw_only=True):
     agent_id: str | None = None
 
 
-class _Required(msgspec.Struct, frozen=True):
-    """The part of a permission request without which it cannot be shown or answered."""
+class _ToolRequest(msgspec.Struct, frozen=True):
+    """The part of a tool request without which it cannot be shown or answered."""
 
-    subtype: str
     tool_name: str
     input: dict[str, msgspec.Raw] = {}
 
 
+class _Schema(msgspec.Struct, frozen=True):
+    properties: dict[str, msgspec.Raw] = {}
+
+
+class _Question(msgspec.Struct, frozen=True):
+    """The part of an elicitation (2.1.332) without which it cannot be shown or answered."""
+
+    mcp_server_name: str
+    message: str
+    mode: str = "form"
+    requested_schema: _Schema = _Schema()
+
+
 _OPTIONAL_TEXT: Final = ("tool_use_id", "title", "display_name", "description", "agent_id")
+_NOT_IN_QUESTION: Final = {"subtype", *_OPTIONAL_TEXT}
 
 
 def parse_permission_request(message: CliMessage) -> PermissionRequest | None:
@@ -56,45 +77,53 @@ def parse_permission_request(message: CliMessage) -> PermissionRequest | None:
 
 def read_permission_request(request_id: str, raw: bytes) -> PermissionRequest | None:
     """Read a request object (JSON); see `parse_permission_request`."""
+    if not request_id:
+        return None
     try:
-        required = msgspec.json.decode(raw, type=_Required)
         fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-    except msgspec.DecodeError:
+        match _text(fields.get("subtype")):
+            case "can_use_tool":
+                return _tool_request(request_id, raw, fields)
+            case "elicitation":
+                return _elicitation(request_id, raw, fields)
+            case _:
+                return None
+    except (msgspec.DecodeError, RecursionError):
         return None
-    if required.subtype != "can_use_tool" or not request_id:
-        return None
+
+
+def _tool_request(request_id: str, raw: bytes, fields: Mapping[str, msgspec.Raw]) -> PermissionRequest:
     suggestions = fields.get("permission_suggestions")
+    call, title, label, description, agent = (_text(fields.get(name)) for name in _OPTIONAL_TEXT)
     return PermissionRequest(
-        tool_name=required.tool_name,
+        tool_name=msgspec.json.decode(raw, type=_ToolRequest).tool_name,
         request_id=request_id,
         raw=raw,
         input=fields.get("input", _EMPTY_OBJECT),
         permission_suggestions=suggestions if suggestions and bytes(suggestions).startswith(b"[") else None,
-        **{name: _text(fields.get(name)) for name in _OPTIONAL_TEXT},
+        tool_use_id=call,
+        title=title,
+        display_name=label,
+        description=description,
+        agent_id=agent,
     )
 
 
-class Elicitation(msgspec.Struct, frozen=True):
-    """The question of an MCP server to the user (2.1.332); `url` when the answer is given on a page."""
-
-    subtype: str = ""
-    mcp_server_name: str = ""
-    message: str = ""
-    url: str | None = None
-
-
-def elicitation(message: CliMessage) -> Elicitation | None:
-    """Read a line of kind CONTROL_REQUEST; None when it is not an elicitation."""
-    try:
-        found = msgspec.json.decode(message.request, type=Elicitation)
-    except (msgspec.DecodeError, RecursionError):
-        return None
-    return found if found.subtype == "elicitation" and message.request_id else None
-
-
-def cancel_elicitation(request_id: str) -> bytes:
-    """Answer an elicitation as a user who closes the question."""
-    return _answer(request_id, {"action": "cancel"})
+def _elicitation(request_id: str, raw: bytes, fields: Mapping[str, msgspec.Raw]) -> PermissionRequest:
+    question = msgspec.json.decode(raw, type=_Question)
+    shown = {name: value for name, value in fields.items() if name not in _NOT_IN_QUESTION}
+    _, title, label, description, _ = (_text(fields.get(name)) for name in _OPTIONAL_TEXT)
+    return PermissionRequest(
+        tool_name=ELICITATION,
+        request_id=request_id,
+        raw=raw,
+        input=msgspec.Raw(msgspec.json.encode(shown)),
+        is_elicitation=True,
+        needs_content=question.mode != "url" and bool(question.requested_schema.properties),
+        title=title,
+        display_name=label,
+        description=description or question.message,
+    )
 
 
 class McpServer(msgspec.Struct, frozen=True):
@@ -240,6 +269,20 @@ def allow(
 def deny(request_id: str, message: str) -> bytes:
     """Refuse the use of the tool; the model reads `message` and goes on."""
     return _answer(request_id, {"behavior": "deny", "message": message})
+
+
+def accept_elicitation(request_id: str, content: Mapping[str, msgspec.Raw] | None) -> bytes:
+    """Answer the question of an MCP server; `content` has the fields of its form; None: it has no form."""
+    answer: dict[str, object] = {"action": "accept"}
+    if content is not None:
+        encoded = msgspec.json.encode(content)
+        answer["content"] = _embedded(encoded, dict[str, msgspec.Raw], "content", "object")
+    return _answer(request_id, answer)
+
+
+def refuse_elicitation(request_id: str, action: Literal["decline", "cancel"]) -> bytes:
+    """Answer the question of an MCP server as a user who says no, or who closes it."""
+    return _answer(request_id, {"action": action})
 
 
 def refuse(request_id: str, message: str) -> bytes:

@@ -319,10 +319,22 @@ class Client:
             remember=remember,
         )
 
-    async def deny(self, project_id: str, approval_id: str, message: str | None = None) -> push.ApprovalResolvedData:
-        """Keep the agent from using the tool; the agent gets `message` as the reason."""
+    async def accept(
+        self, project_id: str, approval_id: str, content: Mapping[str, object] | None = None
+    ) -> push.ApprovalResolvedData:
+        """Answer a question of an MCP server (`Elicitation`); `content` has the values of its form's fields."""
+        data = {"approval_id": approval_id, "behavior": "allow", "content": content}
+        return await self._ask("approval_respond", push.ApprovalResolvedData, project_id, **data)
+
+    async def deny(
+        self, project_id: str, approval_id: str, message: str | None = None, *, cancel: bool = False
+    ) -> push.ApprovalResolvedData:
+        """Keep the agent from using the tool; the agent gets `message` as the reason.
+
+        A question of an MCP server is declined, or closed without an answer with `cancel`.
+        """
         reply = push.ApprovalResolvedData
-        data = {"approval_id": approval_id, "behavior": "deny", "message": message}
+        data = {"approval_id": approval_id, "behavior": "deny", "message": message, "cancel": cancel}
         return await self._ask("approval_respond", reply, project_id, **data)
 
     async def messages(

@@ -23,6 +23,7 @@ from pocket_agent.conversation.state import (
     execution_data,
     permission_answer,
     queue_hold,
+    resolved_data,
     session_data,
     suggestions,
     usage_windows_data,
@@ -39,6 +40,7 @@ from pocket_agent.protocol.push import (
 from pocket_agent.protocol.requests import (
     AgentInterruptData,
     AgentReportData,
+    ApprovalRespond,
     ContextCategoryData,
     ContextUsageData,
     ExecutionListData,
@@ -321,40 +323,30 @@ class Conversation:
         approval = self.state.approvals.get(model.ApprovalId(approval_id))
         return approval is None or changes_input(approval, updated_input)
 
-    async def respond(
-        self,
-        approval_id: str,
-        *,
-        allow: bool,
-        by: str,
-        message: str | None = None,
-        updated_input: Mapping[str, msgspec.Raw] | None = None,
-        remember: bool = False,
-    ) -> ApprovalResolvedData:
-        """Answer a tool request; the first answer wins.
+    async def respond(self, answer: ApprovalRespond, by: str) -> ApprovalResolvedData:
+        """Answer a tool request, or a question of an MCP server; the first answer wins.
 
         Raises:
             ApprovalNotFoundError: no request of that id waits; details have its answer, if it was answered.
+            ValidationError: the answer does not fit the request, which still waits.
             ForbiddenError, InvalidPathError: clients may not choose what would be remembered; the request still waits.
         """
         async with self.loops.turn():
             state = self.state
             while self._agent.open and not self._agent.alive:
                 await self._runner.ingest_batch()  # no process reads the answer, and the request ends with the process
-            approval = state.approvals.get(model.ApprovalId(approval_id))
+            approval = state.approvals.get(model.ApprovalId(answer.approval_id))
             if approval is None:
-                raise await self._gone(approval_id)
-            suggested = suggestions(approval) if allow and remember else None
+                raise await self._gone(answer.approval_id)
+            allow = answer.behavior == "allow"
+            line = permission_answer(approval, answer)
+            suggested = suggestions(approval) if allow and answer.remember else None
             if suggested is not None:
                 await self.loops.policy.check_remembered(suggested)
             at = now()
-            line = permission_answer(
-                approval, allow=allow, message=message, updated_input=updated_input, remember=remember
-            )
             status = model.ApprovalStatus.ALLOWED if allow else model.ApprovalStatus.DENIED
             resolved = replace(approval, status=status, resolved_at=at, by=by, answer=line)
-            changed = dict(updated_input) if allow and updated_input is not None else msgspec.UNSET
-            data = ApprovalResolvedData(approval.id, "allow" if allow else "deny", by, message, changed)
+            data = resolved_data(answer, by)
             running, awaited = state.current, state.awaited()
             if running is not None and approval.id in awaited:
                 running = replace(running, waited_ms=waited_after(running, awaited, approval.id, tick()))

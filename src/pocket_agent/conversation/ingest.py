@@ -12,7 +12,15 @@ from pocket_agent.claude import control
 from pocket_agent.claude.stream import CliMessage, Kind, Line, Oversized, peek, progress, usage_windows
 from pocket_agent.conversation.accounting import Completed, Meter, charged, spending
 from pocket_agent.conversation.conversation_log import Draft, entry_draft, now, tick
-from pocket_agent.conversation.state import CAUSES, State, agent_id, approval_requested_data, queue_hold, waits_for
+from pocket_agent.conversation.state import (
+    CAUSES,
+    State,
+    agent_id,
+    approval_requested_data,
+    is_elicitation,
+    queue_hold,
+    waits_for,
+)
 from pocket_agent.model import (
     Approval,
     ApprovalId,
@@ -30,7 +38,6 @@ from pocket_agent.protocol.push import (
     AgentKillData,
     AgentPartialData,
     ApprovalCancelledData,
-    ElicitationCancelledData,
     ErrorData,
     ExecutionPausedData,
 )
@@ -303,12 +310,6 @@ class Intake:
             self.plan.record.update(session_id=session_id, fork=False, transcript=mark)
 
     def _request(self, message: CliMessage) -> None:
-        asked = control.elicitation(message)
-        if asked is not None:
-            self.plan.refusals.append(control.cancel_elicitation(message.request_id or ""))
-            data = ElicitationCancelledData(asked.mcp_server_name, asked.message, asked.url)
-            self.plan.drafts.append(entry_draft("elicitation_cancelled", data, Direction.CLAUDE))
-            return
         request = control.parse_permission_request(message)
         if request is None:
             self.plan.refusals.append(control.refuse(message.request_id or "", "Not supported by this client."))
@@ -402,9 +403,13 @@ class Intake:
             self.plan.record["queue_hold"] = queue_hold(reason, said, self._at)
 
     def _cancel_turns(self, reason: str) -> None:
-        """Withdraw the requests of the main thread, whose turn is over; a subagent goes on, and so do its requests."""
+        """Withdraw the requests of the main thread, whose turn is over; a subagent goes on, and so do its requests.
+
+        The CLI (2.1.332) does not report whose call made an MCP server ask: it may be that of a running subagent.
+        """
+        has_subagent = any(task.is_agent for task in self._work.tasks)
         for approval in self._open_approvals():
-            if agent_id(approval) is None:
+            if agent_id(approval) is None and not (has_subagent and is_elicitation(approval)):
                 self._cancel(approval, reason)
 
     def _charge(self, used: tuple[ModelUsage, ...], *, incomplete: bool = False) -> None:

@@ -13,12 +13,13 @@ from pocket_agent.claude import control
 from pocket_agent.claude.control import PermissionRequest
 from pocket_agent.conversation.accounting import UsageLimits
 from pocket_agent.conversation.conversation_log import ConversationLog, Draft, live_draft, tick
-from pocket_agent.errors import InternalError
+from pocket_agent.errors import InternalError, ValidationError
 from pocket_agent.events import ApprovalResolved
 from pocket_agent.model import Approval, ApprovalId, ConversationRecord, Execution, HoldReason, QueueHold
 from pocket_agent.protocol.frame import encode_data, timestamp
 from pocket_agent.protocol.push import (
     ApprovalRequestedData,
+    ApprovalResolvedData,
     BackgroundTaskData,
     ProjectStateData,
     QueuedPrompt,
@@ -28,7 +29,7 @@ from pocket_agent.protocol.push import (
     UsageWindowData,
     WorktreeData,
 )
-from pocket_agent.protocol.requests import ExecutionData, PartialData, UsageData
+from pocket_agent.protocol.requests import ApprovalRespond, ExecutionData, PartialData, UsageData
 
 # ----------------------------------------------------------------------
 # The reason of a hold as text.
@@ -242,37 +243,62 @@ def _optional_timestamp(at: model.Milliseconds | None) -> str | None:
 
 
 # ----------------------------------------------------------------------
-# A client's answer to a tool request: the line for the CLI, and the event.
+# A client's answer to a tool request or to a question of an MCP server: the line for the CLI, and the event.
 
 _DENIED = "The user denied this."
 
 
-def permission_answer(
-    approval: Approval,
-    *,
-    allow: bool,
-    message: str | None,
-    updated_input: Mapping[str, msgspec.Raw] | None,
-    remember: bool,
-) -> bytes:
+def check_answer(request: PermissionRequest, answer: ApprovalRespond) -> None:
+    """Raise ValidationError for an answer that does not fit the request."""
+    if not request.is_elicitation:
+        if answer.content is not None or answer.cancel:
+            raise ValidationError("content and cancel answer a question of an MCP server; this is a tool request.")
+    elif answer.updated_input is not None:
+        raise ValidationError("updated_input: a question of an MCP server is answered with content.")
+    elif answer.behavior == "allow" and answer.cancel:
+        raise ValidationError('cancel: a question is closed without an answer with the behavior "deny".')
+    elif answer.behavior == "allow" and request.needs_content and answer.content is None:
+        raise ValidationError("content: the values of the form's fields are needed to accept this question.")
+
+
+def permission_answer(approval: Approval, answer: ApprovalRespond) -> bytes:
     """The control response (one line).
 
-    Args:
-        allow: whether the tool may be used.
-        message: the reason of a denial, for the model.
-        updated_input: replaces the input that the agent asked for.
-        remember: also allow the `suggestions`, for the rest of this session.
+    Raises:
+        ValidationError: the answer does not fit the request.
     """
-    if not allow:
-        return control.deny(approval.request_id, message or _DENIED)
     request = _request_of(approval)
     if request is None:
+        if answer.behavior == "deny":
+            return control.deny(approval.request_id, answer.message or _DENIED)
         raise InternalError("A stored tool request cannot be read.")
+    check_answer(request, answer)
+    if request.is_elicitation:
+        if answer.behavior == "allow":
+            return control.accept_elicitation(request.request_id, answer.content if request.needs_content else None)
+        return control.refuse_elicitation(request.request_id, "cancel" if answer.cancel else "decline")
+    if answer.behavior == "deny":
+        return control.deny(request.request_id, answer.message or _DENIED)
     suggestions = control.remembered(request)
+    updated = answer.updated_input
     return control.allow(
-        approval.request_id,
-        msgspec.json.encode(updated_input) if updated_input is not None else bytes(request.input),
-        control.for_session(suggestions) if remember and suggestions is not None else None,
+        request.request_id,
+        msgspec.json.encode(updated) if updated is not None else bytes(request.input),
+        control.for_session(suggestions) if answer.remember and suggestions is not None else None,
+    )
+
+
+def resolved_data(answer: ApprovalRespond, by: str) -> ApprovalResolvedData:
+    """An answer as clients see it."""
+    is_allowed = answer.behavior == "allow"
+    return ApprovalResolvedData(
+        answer.approval_id,
+        answer.behavior,
+        by,
+        answer.message,
+        updated_input=answer.updated_input if is_allowed and answer.updated_input is not None else msgspec.UNSET,
+        content=answer.content if is_allowed and answer.content is not None else msgspec.UNSET,
+        cancel=answer.cancel or msgspec.UNSET,
     )
 
 
@@ -315,6 +341,12 @@ def agent_id(approval: Approval) -> str | None:
     """The subagent that asks; None for the main thread."""
     request = _request_of(approval)
     return request.agent_id if request is not None else None
+
+
+def is_elicitation(approval: Approval) -> bool:
+    """Whether an MCP server asks."""
+    request = _request_of(approval)
+    return request is not None and request.is_elicitation
 
 
 def waits_for(approval: Approval, work: model.Work) -> bool:
@@ -454,13 +486,22 @@ class State:
         return max((count for _, count in self.account.repeats.values()), default=0) if self.works else 0
 
     def restart_waits(self, approval: Approval) -> None:
-        """An approval was answered: its tool call starts now, and the agent's silence too."""
+        """An approval was answered: its tool call starts now, and the agent's silence too.
+
+        A question of an MCP server names no call; the wait for it does not count for any call of MCP tools.
+        """
         self.heard_at = time.monotonic()
         request = _request_of(approval)
-        call = request.tool_use_id if request is not None else None
-        if call in self.account.tool_ticks:
-            ticks = {**self.account.tool_ticks, call: tick()}
-            self.account = msgspec.structs.replace(self.account, tool_ticks=ticks)
+        if request is None:
+            return
+        ticks = dict(self.account.tool_ticks)
+        if request.is_elicitation:
+            waited = tick() - approval.created_tick if approval.created_tick is not None else 0
+            asking = [call for call, name in self.account.tools.items() if name.startswith("mcp__") and call in ticks]
+            ticks.update({call: ticks[call] + waited for call in asking})
+        elif request.tool_use_id in ticks:
+            ticks[request.tool_use_id] = tick()
+        self.account = msgspec.structs.replace(self.account, tool_ticks=ticks)
 
     @property
     def shown(self) -> model.ProjectState:

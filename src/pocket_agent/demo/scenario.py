@@ -1,5 +1,6 @@
 """Scenarios of the scripted model: what each `demo:` keyword of a prompt makes it answer."""
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -384,6 +385,21 @@ def ask(question: Question, _argument: str) -> Reply:
     return _in_turn(question, *([] if "AskUserQuestion" in question.tools else [load]), asking, then="So be it.")
 
 
+def use(question: Question, argument: str) -> Reply:
+    """Any one tool, by its name, such as mcp__SERVER__TOOL, and its input as JSON."""
+    name, _, given = argument.strip().partition(" ")
+    try:
+        input_ = json.loads(given or "{}")
+    except ValueError as error:
+        raise InvalidArgumentError(f"The input is not JSON: {error}.") from error
+    if not name or not isinstance(input_, dict):
+        raise InvalidArgumentError("The name of a tool and a JSON object are needed.")
+    load = (
+        [ToolUse("ToolSearch", {"query": f"select:{name}", "max_results": 1})] if "ToolSearch" in question.tools else []
+    )
+    return _in_turn(question, *load, ToolUse(name, input_), then="So be it.")
+
+
 def agent(question: Question, argument: str) -> Reply:
     """A subagent, which continues after this answer; its own prompt is the rest of the line."""
     call = {
@@ -499,6 +515,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
         "todo": Scenario(todo),
         "think": Scenario(think),
         "ask": Scenario(ask),
+        "use": Scenario(use, "TOOL {JSON} to the end of the line"),
         "agent": Scenario(agent, "PROMPT to the end of the line"),
         "background": Scenario(background, "COMMAND to the end of the line"),
         "wake": Scenario(wake, "PROMPT to the end of the line"),

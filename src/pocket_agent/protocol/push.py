@@ -148,6 +148,10 @@ class ApprovalRequestedData(Struct, frozen=True):
     that asks, absent for the main thread. A subagent may ask when no execution runs (`execution_id` is null). The
     request is open until it is answered, the agent withdraws it, its turn ends, or its process has ended.
 
+    `tool_name` is `Elicitation` when an MCP server asks the user. `input` has the server (`mcp_server_name`), its
+    `message`, and either the form's `requested_schema` (as MCP 2025-11-25 defines it) with its `property_order`, or,
+    with the `mode` `url`, the address `url` at which the user answers; to accept such a question says that it is done.
+
     `terminal` is there when a session in a terminal asks, which shows a dialog of its own: the request is withdrawn
     when it is answered there. It is not an entry of the log.
     """
@@ -167,7 +171,8 @@ class ApprovalRequestedData(Struct, frozen=True):
 class ApprovalResolvedData(Struct, frozen=True):
     """A device answered the request; `by` names it.
 
-    `updated_input` replaces the request's `input` in the call of the tool, when the device changed it.
+    `updated_input` replaces the request's `input` in the call of the tool, when the device changed it. `content` is the
+    answer to a question of an MCP server, and `cancel` is there when the question was closed without one.
     """
 
     approval_id: str
@@ -175,6 +180,8 @@ class ApprovalResolvedData(Struct, frozen=True):
     by: str
     message: str | None = None
     updated_input: dict[str, msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
+    content: dict[str, msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
+    cancel: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class ApprovalCancelledData(Struct, frozen=True):
@@ -297,14 +304,6 @@ class SessionsChangedData(Struct, frozen=True):
     gone: list[str] = []
 
 
-class ElicitationCancelledData(Struct, frozen=True):
-    """An entry: an MCP server asked the user, which no client can answer; the server cancelled the question."""
-
-    mcp_server: str
-    message: str
-    url: str | None = None
-
-
 class AgentPartialData(Struct, frozen=True):
     """The written part of a message whose execution ended before the message was complete."""
 
@@ -408,7 +407,6 @@ PUSHES: Final[Mapping[str, type[Struct]]] = {
     "sessions_changed": SessionsChangedData,
     "terminal_turns": TerminalTurnsData,
     "agent_partial": AgentPartialData,
-    "elicitation_cancelled": ElicitationCancelledData,
     "approval_requested": ApprovalRequestedData,
     "approval_resolved": ApprovalResolvedData,
     "approval_cancelled": ApprovalCancelledData,

@@ -535,23 +535,30 @@ class GetMessages(ProjectRequest, frozen=True):
 
 @_request(push.ApprovalResolvedData, Need.ACT, "approval", reply="approval_resolved", waits=True)
 class ApprovalRespond(ProjectRequest, frozen=True):
-    """Answer a tool request of the agent; the first answer wins. `remember` applies the request's `suggestions` to
-    the rest of the session."""
+    """Answer a tool request of the agent, or a question of an MCP server; the first answer wins. `remember` applies the
+    request's `suggestions` to the rest of the session.
+
+    `content` and `cancel` are for questions of MCP servers (`Elicitation`): `allow` accepts, with the values of the
+    form's fields; `deny` declines, or closes the question without an answer (`cancel`).
+    """
 
     approval_id: Id
     behavior: Literal["allow", "deny"]
     message: Annotated[str, Meta(max_length=100_000)] | None = None
     updated_input: dict[str, msgspec.Raw] | None = None
     remember: bool = False
+    content: dict[str, msgspec.Raw] | None = None
+    cancel: bool = False
 
     def audit_details(self) -> dict[str, object]:
-        """The answer, and whether the tool's input was changed."""
-        return {
+        """The answer, and whether the tool's input was changed; not the values of a form."""
+        details: dict[str, object] = {
             "approval_id": self.approval_id,
             "behavior": self.behavior,
             "remember": self.remember,
             "changed_input": self.updated_input is not None,
         }
+        return {**details, "cancel": True} if self.cancel else details
 
 
 class PromptChangedData(Struct, frozen=True):

@@ -510,14 +510,7 @@ class Handlers:
             return await self._terminal_approvals.respond(conversation, request, call.device.name)
         changed = updated is not None and conversation.changes_input(request.approval_id, updated)
         check_limited_answer(call.device, changed=changed, remembered=request.remember)
-        return await conversation.respond(
-            request.approval_id,
-            allow=request.behavior == "allow",
-            by=call.device.name,
-            message=request.message,
-            updated_input=updated,
-            remember=request.remember,
-        )
+        return await conversation.respond(request, call.device.name)
 
     async def on_prompt_edit(self, call: Call, conversation: Conversation, request: requests.PromptEdit) -> Reply:
         await conversation.prompts.edit(request.execution_id, request.prompt, call.device)

@@ -28,6 +28,7 @@ from pocket_agent.claude.process_tree import read_marker
 from pocket_agent.claude.transcripts import RunningSession, Transcripts
 from pocket_agent.conversation.conversation import Conversation
 from pocket_agent.conversation.conversation_log import live_draft, now, tick
+from pocket_agent.conversation.state import check_answer, resolved_data
 from pocket_agent.errors import ApprovalNotFoundError, FileOperationError
 from pocket_agent.events import Observer, SettingIgnored
 from pocket_agent.policy import Policy
@@ -114,10 +115,12 @@ class TerminalApprovals:
         Raises:
             ApprovalNotFoundError: it does not wait any longer, or not in this project.
             ForbiddenError, InvalidPathError: clients may not choose what would be remembered; it still waits.
+            ValidationError: the answer does not fit the request, which still waits.
         """
         waiting = self._pending.get(request.approval_id)
         if waiting is None or waiting.conversation is not conversation:
             raise self._gone(request.approval_id)
+        check_answer(waiting.request, request)
         allow = request.behavior == "allow"
         suggested = control.remembered(waiting.request) if allow and request.remember else None
         if suggested is not None:
@@ -133,13 +136,7 @@ class TerminalApprovals:
         if not allow:
             decision["message"] = request.message or "The user denied this."
         output = {"hookSpecificOutput": {"hookEventName": "PermissionRequest", "decision": decision}}
-        data = ApprovalResolvedData(
-            request.approval_id,
-            request.behavior,
-            by,
-            request.message,
-            msgspec.UNSET if changed is None else dict(changed),
-        )
+        data = resolved_data(request, by)
         self._end(waiting, request.behavior, by, data, msgspec.json.encode(output))
         return data
 

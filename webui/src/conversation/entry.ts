@@ -100,11 +100,6 @@ const readers: Readonly<Record<string, Reader>> = {
     const said = `Paused: ${text(message)} ${untilText(optionalText(until))}`;
     add({ kind: "notice", tone: "plain", text: said.trim() });
   },
-  elicitation_cancelled(data, _, add) {
-    const where = text(data["url"]) === "" ? "" : ` (${text(data["url"])})`;
-    const said = `The MCP server ${text(data["mcp_server"])} asked, and was not answered: ${text(data["message"])}`;
-    add({ kind: "notice", tone: "plain", text: visible(said + where) });
-  },
   approval_requested(data, draft, add) {
     const request = data as unknown as ApprovalRequestedData;
     const toolUseId = optionalText(data["tool_use_id"]);
@@ -113,7 +108,7 @@ const readers: Readonly<Record<string, Reader>> = {
   },
   approval_resolved(data, draft) {
     const behavior = data["behavior"] === "allow" ? "allow" : "deny";
-    const changed = data["updated_input"];
+    const changed = data["updated_input"] ?? data["content"];
     const input = typeof changed === "object" && changed !== null ? record(changed) : undefined;
     const outcome = { behavior, by: text(data["by"]), message: optionalText(data["message"]), input } as const;
     draft.outcomes.push([text(data["approval_id"]), outcome]);
@@ -218,6 +213,9 @@ const lines: Readonly<Record<string, Reader>> = {
       const sizes = [pre_tokens, post_tokens].map(number).filter((count) => count !== null);
       const said = sizes.length === 0 ? "" : ` (${sizes.map(formatCount).join(" to ")} tokens)`;
       add({ kind: "notice", tone: "divider", text: `The conversation was summarised${said}` });
+    } else if (data["subtype"] === "elicitation_complete") {
+      const said = `The MCP server ${visible(text(data["mcp_server_name"]))} reports that its page is done.`;
+      add({ kind: "notice", tone: "plain", text: said });
     }
   },
   auth_status(data, _, add) {

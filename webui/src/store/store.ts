@@ -24,9 +24,11 @@ export type Answer =
   | {
       readonly behavior: "allow";
       readonly updatedInput?: Readonly<Record<string, unknown>>;
+      /** The values of the form of an MCP server's question. */
+      readonly content?: Readonly<Record<string, unknown>>;
       readonly remember?: boolean;
     }
-  | { readonly behavior: "deny"; readonly message?: string };
+  | { readonly behavior: "deny"; readonly message?: string; readonly cancel?: boolean };
 
 /** Everything that the client knows; there is one of it. */
 export class Store {
@@ -140,8 +142,12 @@ export class Store {
     const data = { approval_id: approval.id, behavior: answer.behavior };
     const more =
       answer.behavior === "deny"
-        ? { message: answer.message ?? null }
-        : { updated_input: answer.updatedInput ?? null, remember: answer.remember ?? false };
+        ? { message: answer.message ?? null, cancel: answer.cancel ?? false }
+        : {
+            updated_input: answer.updatedInput ?? null,
+            remember: answer.remember ?? false,
+            content: answer.content ?? null,
+          };
     try {
       const reply = await this.link.request(
         "approval_respond",

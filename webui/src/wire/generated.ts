@@ -226,8 +226,11 @@ export interface GetMessages {
 }
 
 /**
- * Answer a tool request of the agent; the first answer wins. `remember` applies the request's `suggestions` to
- * the rest of the session.
+ * Answer a tool request of the agent, or a question of an MCP server; the first answer wins. `remember` applies the
+ * request's `suggestions` to the rest of the session.
+ *
+ * `content` and `cancel` are for questions of MCP servers (`Elicitation`): `allow` accepts, with the values of the
+ * form's fields; `deny` declines, or closes the question without an answer (`cancel`).
  */
 export interface ApprovalRespond {
   readonly approval_id: string;
@@ -235,6 +238,8 @@ export interface ApprovalRespond {
   readonly message?: string | null;
   readonly updated_input?: Readonly<Record<string, unknown>> | null;
   readonly remember?: boolean;
+  readonly content?: Readonly<Record<string, unknown>> | null;
+  readonly cancel?: boolean;
   readonly project_id?: string | null;
 }
 
@@ -587,6 +592,10 @@ export interface ProjectJoinData {
  * that asks, absent for the main thread. A subagent may ask when no execution runs (`execution_id` is null). The
  * request is open until it is answered, the agent withdraws it, its turn ends, or its process has ended.
  *
+ * `tool_name` is `Elicitation` when an MCP server asks the user. `input` has the server (`mcp_server_name`), its
+ * `message`, and either the form's `requested_schema` (as MCP 2025-11-25 defines it) with its `property_order`, or,
+ * with the `mode` `url`, the address `url` at which the user answers; to accept such a question says that it is done.
+ *
  * `terminal` is there when a session in a terminal asks, which shows a dialog of its own: the request is withdrawn
  * when it is answered there. It is not an entry of the log.
  */
@@ -757,7 +766,8 @@ export interface MessagesMetadata {
 /**
  * A device answered the request; `by` names it.
  *
- * `updated_input` replaces the request's `input` in the call of the tool, when the device changed it.
+ * `updated_input` replaces the request's `input` in the call of the tool, when the device changed it. `content` is the
+ * answer to a question of an MCP server, and `cancel` is there when the question was closed without one.
  */
 export interface ApprovalResolvedData {
   readonly approval_id: string;
@@ -765,6 +775,8 @@ export interface ApprovalResolvedData {
   readonly by: string;
   readonly message?: string | null;
   readonly updated_input?: Readonly<Record<string, unknown>>;
+  readonly content?: Readonly<Record<string, unknown>>;
+  readonly cancel?: boolean;
 }
 
 /** Reply to `prompt_edit`, `prompt_promote` and `prompt_cancel`. */
@@ -1356,13 +1368,6 @@ export interface AgentPartialData {
   readonly thinking: string;
 }
 
-/** An entry: an MCP server asked the user, which no client can answer; the server cancelled the question. */
-export interface ElicitationCancelledData {
-  readonly mcp_server: string;
-  readonly message: string;
-  readonly url?: string | null;
-}
-
 /** The request was withdrawn: by the agent, or because its turn or the agent's process ended. */
 export interface ApprovalCancelledData {
   readonly approval_id: string;
@@ -1538,7 +1543,6 @@ export interface Pushes {
   readonly sessions_changed: SessionsChangedData;
   readonly terminal_turns: TerminalTurnsData;
   readonly agent_partial: AgentPartialData;
-  readonly elicitation_cancelled: ElicitationCancelledData;
   readonly approval_requested: ApprovalRequestedData;
   readonly approval_cancelled: ApprovalCancelledData;
   readonly error: ErrorData;

@@ -41,9 +41,9 @@ test.each([
     "Paused: It is gone.",
   ],
   [
-    "elicitation_cancelled",
-    { mcp_server: "files", message: "Which\u202e one?", url: "https://a.example" },
-    "The MCP server files asked, and was not answered: Which<U+202E> one? (https://a.example)",
+    "agent_message",
+    { type: "system", subtype: "elicitation_complete", mcp_server_name: "files\u202e", elicitation_id: "e" },
+    "The MCP server files<U+202E> reports that its page is done.",
   ],
   [
     "agent_message",
@@ -184,7 +184,7 @@ test.each([
   { type: "assistant", message: { content: [null, 1, "x", {}] } },
 ])("nothing that is not as expected does harm: %o", (data) => {
   const types = ["agent_message", "prompt", "approval_requested", "approval_resolved", "error", "unheard_of"];
-  for (const type of [...types, "execution_paused", "elicitation_cancelled"]) {
+  for (const type of [...types, "execution_paused"]) {
     expect(() => read(type, data)).not.toThrow();
   }
 });

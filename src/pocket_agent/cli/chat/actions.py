@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final, Literal
 
+from pocket_agent.cli.chat.form import ELICITATION, Form
 from pocket_agent.cli.chat.transcript import Transcript, one_line, task_line
 from pocket_agent.client import Client
 from pocket_agent.errors import ProjectNotFoundError, ValidationError
@@ -179,6 +180,7 @@ async def pick_conversation(client: Client, project_id: str, ask: Ask, say: Call
 HELP: Final = """\
 Type a prompt and press Enter; while the agent works it waits in the queue.
 y, a, n [reason]      allow, allow for this session, or deny the oldest tool request
+y, n, c               answer a question of an MCP server, decline it, or close it without an answer
 /projects             switch to another project
 /conversations        list the conversations of the project
 /switch [NAME]        switch to another one, by its title or id; without NAME pick one
@@ -219,6 +221,7 @@ class Actions:
         self._transcript = transcript
         self._show_history = show_history
         self._shown: str | None = None
+        self._form: Form | None = None
         self._commands: Mapping[str, Callable[[str], Awaitable[object]]] = {
             "help": self._help,
             "conversations": self._conversations,
@@ -245,19 +248,28 @@ class Actions:
             "history": self._history,
         }
 
+    @property
+    def form(self) -> Form | None:
+        """The form that is being filled in, unless its question was answered or withdrawn elsewhere."""
+        if self._form is not None and self._form.approval_id not in self._transcript.approvals:
+            self._form = None
+        return self._form
+
     async def carry_out(self, line: str) -> None:
-        """Run a command, answer a tool request, or send a prompt.
+        """Run a command, answer a tool request, fill in a form, or send a prompt.
 
         Raises:
             PocketAgentError: the server refused it, or there is no such command.
         """
-        if line.startswith("/"):
+        if self.form is not None:
+            await self._fill_in(self.form, line)
+        elif line.startswith("/"):
             name, _, rest = line[1:].partition(" ")
             command = self._commands.get(name)
             if command is None:
                 raise ValidationError(f"There is no command /{one_line(name, 40)}; /help lists them.")
             await command(rest.strip())
-        elif not await self._answered(line):
+        elif line and not await self._answered(line):
             await self._prompt(line)
 
     async def interrupt(self) -> None:
@@ -266,14 +278,36 @@ class Actions:
     async def _answered(self, line: str) -> bool:
         """Whether the line was an answer to a tool request."""
         word, _, reason = line.strip().partition(" ")
-        if not self._transcript.approvals or word not in {"y", "n", "a"} or (reason and word != "n"):
+        if not self._transcript.approvals:
             return False
-        approval_id = next(iter(self._transcript.approvals))
-        if word == "n":
-            await self._client.deny(self._conversation_id, approval_id, reason.strip() or None)
+        approval_id, asked = next(iter(self._transcript.approvals.items()))
+        is_question = asked["tool_name"] == ELICITATION
+        if word not in ({"y", "n", "c"} if is_question else {"y", "n", "a"}) or (reason and word != "n"):
+            return False
+        if word in {"n", "c"}:
+            await self._client.deny(self._conversation_id, approval_id, reason.strip() or None, cancel=word == "c")
+        elif is_question:
+            self._form = Form(approval_id, asked["input"])
+            await self._ask_next(self._form)
         else:
             await self._client.approve(self._conversation_id, approval_id, remember=word == "a")
         return True
+
+    async def _fill_in(self, form: Form, line: str) -> None:
+        if line == "/back":
+            self._form = None
+            self._transcript.note("The question still waits: y, n or c.")
+            return
+        form.take(line)
+        await self._ask_next(form)
+
+    async def _ask_next(self, form: Form) -> None:
+        """Ask for the next field, or send the form when it is filled in."""
+        if form.field is not None:
+            self._transcript.note(f"{one_line(form.field.label, 1000)}  (/back leaves the form)", "yellow")
+            return
+        self._form = None
+        await self._client.accept(self._conversation_id, form.approval_id, form.content)
 
     def _worded(self, text: str) -> str:
         if not text:

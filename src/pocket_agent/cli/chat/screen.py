@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pocket_agent.cli.chat.actions import key_of, settle
+from pocket_agent.cli.chat.form import ELICITATION
 from pocket_agent.cli.chat.transcript import Transcript
 from pocket_agent.client import Client, Frame
 from pocket_agent.errors import ApprovalNotFoundError
@@ -107,7 +108,7 @@ async def run_prompt(
         path: the project's directory, id or name; another directory becomes a project.
         conversation: the title or id of one of its conversations; None is the main one.
         resume: the session to continue.
-        approve: allow every tool; otherwise another client has to answer.
+        approve: allow every tool, and decline questions of MCP servers; otherwise another client has to answer.
         as_json: print the raw frames, one a line, instead of the answer.
 
     Returns:
@@ -193,7 +194,10 @@ async def _approve(client: Client, conversation_id: str, frame: Frame) -> None:
         return
     for approval in waiting:
         try:
-            await client.approve(conversation_id, str(approval["approval_id"]))
+            if approval["tool_name"] == ELICITATION:
+                await client.deny(conversation_id, str(approval["approval_id"]))
+            else:
+                await client.approve(conversation_id, str(approval["approval_id"]))
         except ApprovalNotFoundError:
             continue  # another client was faster
         except ConnectionError:

@@ -26,6 +26,7 @@ from pocket_agent.cli.chat.actions import (
     pick_conversation,
     title_of,
 )
+from pocket_agent.cli.chat.form import ELICITATION
 from pocket_agent.cli.chat.screen import Screen
 from pocket_agent.cli.chat.transcript import Transcript, one_line
 from pocket_agent.client import Client, Frame, Status
@@ -155,8 +156,8 @@ class Terminal:
                 another = await self._another(client, project_id, command, rest.strip())
                 if another is not None:
                     return another
-            elif line:
-                lines.put_nowait(line)
+            else:
+                lines.put_nowait(line)  # an empty one matters in a form
 
     async def _another(self, client: Client, project_id: str, command: str, rest: str) -> ProjectStateData | None:
         """The conversation that the user picks or begins, or the project, if any."""
@@ -221,8 +222,11 @@ class Terminal:
         parts: StyleAndTextTuples = []
         if self._screen.tail:
             parts.append(("", self._screen.tail + "\n"))
-        if self._transcript.approvals:
-            parts.append(("bold fg:ansiyellow", "y/n/a "))
+        if self._actions is not None and self._actions.form is not None:
+            parts.append(("bold fg:ansiyellow", "form "))
+        elif self._transcript.approvals:
+            is_question = next(iter(self._transcript.approvals.values()))["tool_name"] == ELICITATION
+            parts.append(("bold fg:ansiyellow", "y/n/c " if is_question else "y/n/a "))
         elif self._transcript.executing:
             parts.append(("fg:ansicyan", "… "))
         if self._offline:

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 from rich.text import Text
 
+from pocket_agent.cli.chat.form import ELICITATION, fields_of
 from pocket_agent.model import HoldReason
 
 # ----------------------------------------------------------------------
@@ -102,6 +103,16 @@ def tool_request(name: str, given: Data) -> list[Text]:
     return [Text("  " + plain(_subject(given)), "bold yellow"), *change] if change else [_json(given)]
 
 
+def question(asked: Data) -> list[Text]:
+    """A question of an MCP server, with the address at which it is answered or the names of its form's fields."""
+    server = one_line(str(asked.get("mcp_server_name", "")), 60)
+    message = plain(str(asked.get("message", ""))).replace("\n", "\n  ")
+    lines = [Text.assemble((f"▲ The MCP server {server} asks:", "bold yellow")), Text(f"  {message}", "bold yellow")]
+    if asked.get("mode") == "url":
+        return [*lines, Text("  " + plain(str(asked.get("url", ""))), "bold yellow")]
+    return [*lines, *(Text(f"  - {one_line(field.label, _WIDTH)}", "yellow") for field in fields_of(asked))]
+
+
 def tool_result(content: object, *, is_error: bool) -> list[Text]:
     """The beginning of a tool's result; `content` is the CLI's, a string or a list of blocks."""
     text = plain(_text_of(content), prose=True).strip("\n")
@@ -172,6 +183,7 @@ def _text_of(content: object) -> str:
 # Frames as a conversation.
 
 NOTE: Final = "dim italic"
+_QUESTION_HINT: Final = "y: answer (or done there)   n: decline   c: close without an answer"
 _NOTES: Final = {
     "project_deleted": ("The project was deleted.", "bold red"),
     "process_killed": ("The execution was killed.", "red"),
@@ -281,12 +293,6 @@ class Transcript:
         self.hold, self.way_out = str(data["message"]), "/continue"
         self.note(f"paused: {one_line(self.hold, 600)} (/continue, or /cancel 1)", "yellow")
 
-    def _push_elicitation_cancelled(self, data: Data) -> None:
-        self._end_live()
-        where = f" ({one_line(str(data['url']), 200)})" if data.get("url") else ""
-        server, asked = one_line(str(data["mcp_server"]), 60), one_line(str(data["message"]), 300)
-        self.note(f"the MCP server {server} asked, and was not answered: {asked}{where}", "yellow")
-
     def _push_prompt(self, data: Data) -> None:
         self._end_live()
         if not data.get("typed_at"):
@@ -306,6 +312,10 @@ class Transcript:
         self._end_live()
         self.approvals[str(data["approval_id"])] = data
         name = str(data["tool_name"])
+        if name == ELICITATION:
+            hint = [Text(f"  {_QUESTION_HINT}", "yellow")] if self._hint else []
+            self._sink.show(Text(), *question(data["input"]), *hint)
+            return
         title = str(data.get("title") or data.get("description") or "")
         title = "" if title == name else f"  {one_line(title, 200)}"
         asking = "A subagent" if data.get("agent_id") else "The agent"
@@ -318,10 +328,14 @@ class Transcript:
         )
 
     def _push_approval_resolved(self, data: Data) -> None:
-        self.approvals.pop(str(data["approval_id"]), None)
+        asked = self.approvals.pop(str(data["approval_id"]), {})
         word = "allowed" if data["behavior"] == "allow" else "denied"
         reason = f": {one_line(str(data['message']), 200)}" if data.get("message") else ""
-        self.note(f"{word} by {one_line(str(data['by']), 40)}{reason}", "green" if word == "allowed" else "red")
+        if asked.get("tool_name") == ELICITATION:
+            word = "answered" if data["behavior"] == "allow" else "closed" if data.get("cancel") else "declined"
+        self.note(
+            f"{word} by {one_line(str(data['by']), 40)}{reason}", "green" if data["behavior"] == "allow" else "red"
+        )
 
     def _push_approval_cancelled(self, data: Data) -> None:
         self.approvals.pop(str(data["approval_id"]), None)
@@ -439,6 +453,8 @@ class Transcript:
             sizes = f" ({before:,} tokens" if isinstance(before, int) else ""
             sizes += (f" to {after:,})" if isinstance(after, int) else ")") if sizes else ""
             self.note(f"── the conversation so far was summarised{sizes} ──")
+        elif data.get("subtype") == "elicitation_complete":
+            self.note(f"the MCP server {one_line(str(data.get('mcp_server_name')), 60)} reports that its page is done")
 
     def _go_on(self, text: str, *, thinking: bool) -> None:
         if self._live and thinking != self._live_thinking:

@@ -1,5 +1,6 @@
 import type { VNode } from "preact";
 import { useEffect, useState } from "preact/hooks";
+import { ELICITATION } from "../../conversation/elicitation";
 import { list, record, text, type Loose } from "../../conversation/reading";
 import type { Approval, Outcome } from "../../store/approvals";
 import { useStore, type Answer } from "../../store/store";
@@ -10,6 +11,7 @@ import { Json, Whole } from "../text/code";
 import { Questions, type Choices } from "../tool/question";
 import { isKnown, subjectOf, toolOf } from "../tool/tool";
 import { Editor } from "./editor";
+import { Elicitation } from "./elicitation";
 import { suggestionsOf } from "./suggestion";
 
 /** Fingers that were about to tap something else have left by then. */
@@ -17,16 +19,27 @@ const GUARD_MS = 450;
 
 type Mode = "look" | "edit" | "deny";
 
+interface RequestProps {
+  readonly approval: Approval;
+}
+
 /** A tool request: what it would do, and what to say to it. */
-export function Request({ approval }: { readonly approval: Approval }): VNode {
-  const { mayAct, mayOwn } = useStore();
+export function Request({ approval }: RequestProps): VNode {
+  const { mayAct } = useStore();
+  if (approval.outcome !== undefined) return <Told outcome={approval.outcome} />;
+  return mayAct.value ? <Open approval={approval} /> : <Watched approval={approval} />;
+}
+
+/** A request that this device may answer. */
+function Open({ approval }: RequestProps): VNode {
+  const { mayOwn } = useStore();
   const { toasts, answer } = useAnswer(approval);
-  const { request, outcome } = approval;
+  const { request } = approval;
   const input = record(request.input);
   const [mode, setMode] = useState<Mode>("look");
   const [choices, setChoices] = useState<Choices>({});
   const isReady = useReady();
-  const isBusy = answer.busy || outcome !== undefined;
+  const isBusy = answer.busy;
   const isGuarded = isBusy || !isReady;
   const isQuestion = request.tool_name === "AskUserQuestion";
   const { always, mayEdit } = offersOf(approval, mayOwn.value);
@@ -34,8 +47,9 @@ export function Request({ approval }: { readonly approval: Approval }): VNode {
     answer.send(given).catch((error: unknown) => toasts.fail(error));
   };
 
-  if (outcome !== undefined) return <Told outcome={outcome} />;
-  if (!mayAct.value) return <Watched approval={approval} />;
+  if (request.tool_name === ELICITATION) {
+    return <Elicitation question={input} isBusy={isBusy} isGuarded={isGuarded} onAnswer={say} />;
+  }
   if (mode === "edit") {
     return (
       <Editor
@@ -132,7 +146,7 @@ function offersOf(
 }
 
 /** A request on a device that may not answer it. */
-function Watched({ approval }: { readonly approval: Approval }): VNode {
+function Watched({ approval }: RequestProps): VNode {
   return (
     <>
       <div class="dock-body">
@@ -196,7 +210,7 @@ function Told({ outcome: { behavior, by, message } }: { readonly outcome: Outcom
 }
 
 /** The asking subagent, if any, and the agent's description, if it says more than the request itself. */
-function Description({ approval }: { readonly approval: Approval }): VNode | null {
+function Description({ approval }: RequestProps): VNode | null {
   const { request } = approval;
   const input = record(request.input);
   const said = text(input["description"]) || (request.description ?? "");

@@ -1,5 +1,7 @@
-import { record } from "../../conversation/reading";
+import { ELICITATION } from "../../conversation/elicitation";
+import { record, text } from "../../conversation/reading";
 import type { Approval } from "../../store/approvals";
+import { visible } from "../../text/visible";
 import { subjectOf, toolOf } from "../tool/tool";
 
 /** In a line: what is asked for. */
@@ -7,6 +9,8 @@ export function titleOf({ request }: Approval): string {
   switch (request.tool_name) {
     case "AskUserQuestion":
       return "The agent has a question";
+    case ELICITATION:
+      return `${visible(text(record(request.input)["mcp_server_name"]))} has a question`;
     case "ExitPlanMode":
       return "The agent has a plan";
     case "Bash":

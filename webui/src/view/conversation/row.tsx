@@ -1,5 +1,6 @@
 import type { VNode } from "preact";
 import { Brain, ChevronRight, CircleAlert } from "lucide";
+import { ELICITATION } from "../../conversation/elicitation";
 import type { ApprovalItem, Item, NoticeItem, PromptItem, TextItem } from "../../conversation/item";
 import { record } from "../../conversation/reading";
 import type { Timeline } from "../../conversation/timeline";
@@ -10,6 +11,7 @@ import { Boundary } from "../boundary";
 import { Icon } from "../icon";
 import { memo } from "../memo";
 import { Clip, ShowRest, restOf } from "../text/clip";
+import { Json } from "../text/code";
 import { CopyButton } from "../text/copy";
 import { useExpanded } from "../text/expansion";
 import { Markdown } from "../text/markdown";
@@ -133,11 +135,15 @@ const Request = memo(function Request({ item, outcome }: RequestProps): VNode {
       : outcome.behavior === "withdrawn"
         ? "withdrawn"
         : `${outcome.behavior === "allow" ? "allowed" : "denied"} by ${outcome.by ?? ""}`;
+  const isAnswered = item.request.tool_name === ELICITATION && outcome?.input !== undefined;
   return (
-    <p class="notice plain">
-      {tool.label} <code>{subject.slice(0, 200)}</code> {said}
-      {outcome?.message ? `: ${outcome.message}` : ""}
-    </p>
+    <div class="notice plain">
+      <p>
+        {tool.label} <code>{subject.slice(0, 200)}</code> {isAnswered ? `answered by ${outcome.by ?? ""}` : said}
+        {outcome?.message ? `: ${outcome.message}` : ""}
+      </p>
+      {isAnswered && <Json value={outcome.input} />}
+    </div>
   );
 });
 

@@ -15,6 +15,7 @@ import {
   Wrench,
   type IconNode,
 } from "lucide";
+import { ELICITATION } from "../../conversation/elicitation";
 import type { ToolResult } from "../../conversation/item";
 import { list, record, text, type Loose } from "../../conversation/reading";
 import { languageOfPath } from "../../text/highlight";
@@ -186,6 +187,15 @@ const TOOLS: Readonly<Record<string, Tool>> = {
     subject: (input) => text(record(list(input["questions"])[0])["question"]),
     fields: ["questions"],
     call: ({ input }) => <Questions questions={list(input["questions"])} choices={choicesOf(input)} />,
+    result: ResultText,
+    open: true,
+  },
+  [ELICITATION]: {
+    icon: CircleQuestionMark,
+    label: "Question",
+    subject: (input) => [text(input["mcp_server_name"]), text(input["message"])].join(": "),
+    fields: ["mcp_server_name", "message", "mode"],
+    call: ({ input }) => <Output text={text(input["message"])} />,
     result: ResultText,
     open: true,
   },
