@@ -5,7 +5,7 @@ Times are integer milliseconds since the Unix epoch (UTC), sizes are bytes. All 
 
 import enum
 import uuid
-from typing import Final, NewType
+from typing import Final, Literal, NewType
 
 import msgspec
 
@@ -241,6 +241,23 @@ class Worktree(msgspec.Struct, frozen=True):
     is_own_branch: bool = True
 
 
+LAST_LINE_CHARACTERS: Final = 120
+
+
+class LastLine(msgspec.Struct, frozen=True):
+    """The beginning of the newest prompt or text of the agent in a log, on one line, for lists.
+
+    Attributes:
+        by: the user or the agent.
+        offset: of its entry.
+    """
+
+    text: str
+    by: Literal["user", "agent"]
+    at: Milliseconds
+    offset: int
+
+
 class ConversationRecord(msgspec.Struct, frozen=True):
     """A conversation of a project: one log, one queue, at most one CLI process.
 
@@ -257,6 +274,7 @@ class ConversationRecord(msgspec.Struct, frozen=True):
         fork: whether the next prompt continues a copy of `session_id` instead of the session itself.
         head: the offset of the newest entry, 0 for an empty log.
         first: the offset of the oldest entry that is still stored, head + 1 for an empty log.
+        last_line: deleted with its entry.
     """
 
     number: int
@@ -278,6 +296,7 @@ class ConversationRecord(msgspec.Struct, frozen=True):
     title: str | None = None
     archived: bool = False
     worktree: Worktree | None = None
+    last_line: LastLine | None = None
 
     @property
     def project_id(self) -> ProjectId:
@@ -288,6 +307,12 @@ class ConversationRecord(msgspec.Struct, frozen=True):
     def is_main(self) -> bool:
         """Whether it is the main conversation of its project."""
         return self.id == self.project_id
+
+    def since(self, first: int) -> "ConversationRecord":
+        """The record of a log whose older entries were deleted."""
+        line = self.last_line
+        kept = line if line is not None and line.offset >= first else None
+        return msgspec.structs.replace(self, first=first, last_line=kept)
 
 
 class ExecuteOptions(msgspec.Struct, frozen=True, omit_defaults=True):

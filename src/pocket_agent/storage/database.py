@@ -350,8 +350,10 @@ _PAUSE: Final = (
     f"CREATE INDEX execution_open ON execution(conversation_id, position) WHERE {OPEN_EXECUTION}",
 )
 
+_LAST_LINE: Final = ("ALTER TABLE conversation ADD COLUMN last_line BLOB NOT NULL DEFAULT x'6e756c6c'",)  # null
+
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
-    *(_INITIAL, _CORRELATION, _ACCOUNT, _PAIRING, _HOLD, _AUTHORITY, _TRUST, _CONVERSATIONS, _PAUSE),
+    *(_INITIAL, _CORRELATION, _ACCOUNT, _PAIRING, _HOLD, _AUTHORITY, _TRUST, _CONVERSATIONS, _PAUSE, _LAST_LINE),
 )
 """Migration n (counted from 1) is the statements that lead from version n - 1 to n."""
 

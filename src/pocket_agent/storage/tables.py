@@ -130,6 +130,7 @@ PROJECT: Final = Table(
         "queue_hold": _json(model.QueueHold | None),
         "archived": FLAG,
         "worktree": _json(model.Worktree | None),
+        "last_line": _json(model.LastLine | None),
     },
 )
 EXECUTION: Final = Table(
